@@ -71,7 +71,7 @@ def plan(
     Args:
         status: of the run.
         workers: the processes that its log names, each with the process that has that number now.
-        announced_s: for how long it has been STARTING; None when unknown.
+        starting_s: for how long it has been STARTING; None when unknown.
     """
     if any(process is not None and is_same(worker, process) for worker, process in workers):
         return Plan(do="leave", reason="its process is alive")

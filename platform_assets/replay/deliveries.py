@@ -110,8 +110,8 @@ def _early(spec: ProductSpec, key: str, reader: Reader) -> list[Source]:
     for source in spec.feature_sources:
         rows = None if source.is_slow else reader.rows(source, key)
         if rows is not None and source.known_at is not None and rows.height:
-            known = rows[source.known_at]
-            if not known.null_count() and known.max() <= instant:  # type: ignore[operator]  # moments, none is null
+            known_at = rows[source.known_at]
+            if not known_at.null_count() and known_at.max() <= instant:  # type: ignore[operator]  # moments, none is null
                 sources.append(source)
     return sources
 
@@ -119,10 +119,10 @@ def _early(spec: ProductSpec, key: str, reader: Reader) -> list[Source]:
 def _arrival_of(spec: ProductSpec, key: str, reader: Reader) -> datetime:
     """Return when the last good row of a key was known; if it has none, the last broken one."""
     moments = [reader.latest(source, key) for source in spec.sources_of_a_batch if source.known_at is not None]
-    known = [moment for moment in moments if moment is not None]
-    if not known:
+    present = [moment for moment in moments if moment is not None]
+    if not present:
         raise ValueError(f"{spec.name} delivers no row of {key} that states when it was known, so {key} has no end.")
-    return max(known)
+    return max(present)
 
 
 def _due(spec: ProductSpec, keys: Sequence[str], labelled: Collection[str]) -> list[tuple[Source, str]]:

@@ -53,7 +53,7 @@ class Api:
         namespace: of the pods.
         configuration: address and credentials; None for those of the pod that this runs in, otherwise `KUBECONFIG`.
         patience_s: how long the API may be unavailable before an error is raised.
-        tell: logs a line when a request is retried.
+        log: logs a line when a request is retried.
     """
 
     def __init__(

@@ -64,7 +64,7 @@ class Attempt:
         module: of the step.
         plan: profile and memory of this try.
         launch: what its record contains from the start.
-        seen: filled in while it runs.
+        observation: filled in while it runs.
     """
 
     context: dg.AssetExecutionContext

@@ -101,7 +101,7 @@ def write(
 
     Args:
         launch: from `begin`.
-        where: host, node and process, as far as observed.
+        location: host, node and process, as far as observed.
         started_at: of its process, used if the ending has none.
         result: what it reported when it finished.
         reason: overrides the ending's class.

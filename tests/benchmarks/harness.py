@@ -62,13 +62,13 @@ class Measure:
     @property
     def is_met(self) -> bool | None:
         """Whether the target is met; None without a target."""
-        found = _TARGET.match(self.target or "")
-        if found is None:
+        result = _TARGET.match(self.target or "")
+        if result is None:
             return None
-        value = self.ratio_to_limit if found[3] else self.ours
+        value = self.ratio_to_limit if result[3] else self.ours
         if value is None:
             return False
-        return value <= float(found[2]) if found[1] == "<=" else value >= float(found[2])
+        return value <= float(result[2]) if result[1] == "<=" else value >= float(result[2])
 
     def line(self, row: str) -> dict[str, Any]:
         """Return the measure with exactly the keys `KEYS`, numbers rounded to five digits."""
@@ -91,16 +91,16 @@ def main(what: str, folder: Path, arguments: Sequence[str] | None = None) -> int
     parser.add_argument("rows", nargs="?", default="", help="names separated by commas; all without it")
     parser.add_argument("--strict", action="store_true", help="fail when a row falls short")
     options = parser.parse_args(arguments)
-    known = rows_of(folder)
-    if not known:
+    existing = rows_of(folder)
+    if not existing:
         print(f"{what}: there are no rows yet.")
         return 0
-    wanted = [name.strip() for name in options.rows.split(",") if name.strip()] or list(known)
-    if unknown := [name for name in wanted if name not in known]:
-        parser.error(f"there is no row {', '.join(unknown)}; known are {', '.join(known)}.")
+    expected = [name.strip() for name in options.rows.split(",") if name.strip()] or list(existing)
+    if unknown := [name for name in expected if name not in existing]:
+        parser.error(f"there is no row {', '.join(unknown)}; known are {', '.join(existing)}.")
     short: list[str] = []
-    for name in wanted:
-        module = _load(known[name])
+    for name in expected:
+        module = _load(existing[name])
         lines = [measure.line(name) for measure in module.run()]
         for line in lines:
             print(json.dumps(line, ensure_ascii=False), flush=True)
@@ -146,7 +146,7 @@ def machine() -> str:
 
 def _section(what: str, row: str, title: str, lines: Sequence[Mapping[str, Any]], said: Sequence[str]) -> str:
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in VERSIONS)
-    shown = [
+    output = [
         f"## {row}: {title}",
         "",
         "| measure | ours | peers | limit | ratio | target | |",
@@ -156,11 +156,11 @@ def _section(what: str, row: str, title: str, lines: Sequence[Mapping[str, Any]]
         peers = ", ".join(f"{name} {value}" for name, value in line["peers"].items()) or "—"
         verdict = {True: "met", False: "**falls short**", None: ""}[line["is_met"]]
         cells = [line["measure"], line["ours"], peers, line["limit"], line["ratio_to_limit"], line["target"], verdict]
-        shown.append("| " + " | ".join("—" if cell is None else str(cell) for cell in cells) + " |")
-    shown += ["", *(f"- {sentence}" for sentence in said)] if said else []
+        output.append("| " + " | ".join("—" if cell is None else str(cell) for cell in cells) + " |")
+    output += ["", *(f"- {sentence}" for sentence in said)] if said else []
     when = f"{datetime.now(UTC):%Y-%m-%d}"
-    shown += ["", f"`make {what} ROWS={row}`, {when}, Python {platform.python_version()}, {versions}; {machine()}."]
-    return "\n".join(shown)
+    output += ["", f"`make {what} ROWS={row}`, {when}, Python {platform.python_version()}, {versions}; {machine()}."]
+    return "\n".join(output)
 
 
 def _rounded(value: float | None) -> float | None:

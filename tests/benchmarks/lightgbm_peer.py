@@ -33,18 +33,18 @@ SETTINGS = {
 def main(folder: Path) -> None:
     """Fit each fold on the months before it and predict it."""
     x, y, fold = (np.load(folder / f"{name}.npy") for name in ("x", "y", "fold"))
-    told = json.loads((folder / "folds.json").read_text(encoding="utf-8"))
-    categories = list(range(x.shape[1] - told["categories"], x.shape[1]))
-    said = np.full(len(y), np.nan)
+    messages = json.loads((folder / "folds.json").read_text(encoding="utf-8"))
+    categories = list(range(x.shape[1] - messages["categories"], x.shape[1]))
+    message = np.full(len(y), np.nan)
     spent_s = {}
-    for tested in told["tested"]:
+    for tested in messages["tested"]:
         begin_s = time.process_time()
         rows = fold < tested
         data = lightgbm.Dataset(x[rows], y[rows], categorical_feature=categories)
-        booster = lightgbm.train({**SETTINGS, "num_threads": told["threads"]}, data, ROUNDS)
+        booster = lightgbm.train({**SETTINGS, "num_threads": messages["threads"]}, data, ROUNDS)
         spent_s[tested] = time.process_time() - begin_s
-        said[fold == tested] = booster.predict(x[fold == tested])
-    np.save(folder / "lightgbm.npy", said)
+        message[fold == tested] = booster.predict(x[fold == tested])
+    np.save(folder / "lightgbm.npy", message)
     (folder / "lightgbm.json").write_text(json.dumps(spent_s), encoding="utf-8")
 
 

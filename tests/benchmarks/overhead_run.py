@@ -39,7 +39,7 @@ def stock(product: str) -> dg.JobDefinition:
 def empty(product: str) -> dg.JobDefinition:
     """Return the same keys and dependencies with bodies that do nothing, in process: what Dagster itself costs."""
     defs = build_defs()
-    wanted = set(_data_keys(product))
+    expected = set(_data_keys(product))
     partitions = {key: item.partitions_def for item in defs.assets or [] for key in getattr(item, "keys", ())}
 
     def hollow(spec: dg.AssetSpec) -> dg.AssetsDefinition:
@@ -51,7 +51,7 @@ def empty(product: str) -> dg.JobDefinition:
 
         return body
 
-    hollows = [hollow(spec) for spec in defs.resolve_all_asset_specs() if spec.key in wanted]
+    hollows = [hollow(spec) for spec in defs.resolve_all_asset_specs() if spec.key in expected]
     job = dg.define_asset_job("hollow", selection=dg.AssetSelection.all())
     return dg.Definitions(assets=hollows, jobs=[job], executor=dg.in_process_executor).resolve_job_def("hollow")
 
@@ -93,12 +93,12 @@ def _data_keys(product: str) -> list[dg.AssetKey]:
 
 
 def _digests(tables: TableStore, stages: list[str], slow: set[str], key: str) -> list[str]:
-    found = []
+    result = []
     for stage in stages:
         at = naming.UNPARTITIONED if stage in slow else key
         record = tables.records(stage, [at])[at]
-        found.append(f"{record.sequence} {record.content_digest}")
-    return found
+        result.append(f"{record.sequence} {record.content_digest}")
+    return result
 
 
 def _cpu_s() -> float:

@@ -40,26 +40,26 @@ def _daily_run() -> list[Measure]:
     spec = next(spec for spec in specs.load_all() if spec.history is not None)
     first = replay.history(spec).demo_first
     keys = spec.grain.span(first, spec.grain.shift(first, spec.lookback + 2))
-    with tempfile.TemporaryDirectory(prefix="p11-") as place:
-        settings = Settings(root=f"{place}/store", state=Path(place) / "state")
+    with tempfile.TemporaryDirectory(prefix="p11-") as path:
+        settings = Settings(root=f"{path}/store", state=Path(path) / "state")
         home.prepare(settings)
         product = Product(spec, settings)
         for _ in replay.land(product, keys):
             pass
         replay.move_on(product, replay.end_of(spec, keys[-1], replay.Reader(spec)))
         _child(settings, OURS, spec.name, keys[0], keys[-1])
-        found: dict[str, list[dict[str, float]]] = {OURS: [], EMPTY: [], STOCK: [], LIMIT: []}
+        outcome: dict[str, list[dict[str, float]]] = {OURS: [], EMPTY: [], STOCK: [], LIMIT: []}
         answers = set()
         for _ in range(ROUNDS):
-            for contestant, results in found.items():
+            for contestant, results in outcome.items():
                 result = _child(settings, contestant, spec.name, keys[-1], keys[-1])
                 answers.add(str(result.pop("digests")))
                 results.append({name: float(value) for name, value in result.items() if isinstance(value, int | float)})
     if len(answers) != 1:
         raise Disagreement(f"key {keys[-1]} was written between rounds: {len(answers)} different sets of records.")
-    assets = int(found[OURS][0]["assets"])
-    cpu_ms = {name: 1000 * median(result["cpu_s"] for result in results) / assets for name, results in found.items()}
-    whole_s = {name: median(result["process_cpu_s"] for result in results) for name, results in found.items()}
+    assets = int(outcome[OURS][0]["assets"])
+    cpu_ms = {name: 1000 * median(result["cpu_s"] for result in results) / assets for name, results in outcome.items()}
+    whole_s = {name: median(result["process_cpu_s"] for result in results) for name, results in outcome.items()}
     return [
         Measure(
             measure=f"CPU ms an asset, a day of {assets} assets with nothing to do",
@@ -78,14 +78,14 @@ def _daily_run() -> list[Measure]:
 
 
 def _loading() -> Measure:
-    found: dict[str, list[float]] = {FULL: [], BARE: []}
+    result: dict[str, list[float]] = {FULL: [], BARE: []}
     for _ in range(LOAD_ROUNDS):
-        for code, times in found.items():
+        for code, times in result.items():
             times.append(_cpu_s_of([sys.executable, "-c", code]))
     return Measure(
         measure="CPU s to load the definitions in a fresh process",
-        ours=median(found[FULL]),
-        limit=median(found[BARE]),
+        ours=median(result[FULL]),
+        limit=median(result[BARE]),
         target="<= 1.2x limit",
     )
 

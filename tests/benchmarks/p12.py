@@ -47,13 +47,13 @@ def run() -> list[Measure]:
     measures = []
     for name, key in PRODUCTS.items():
         with tempfile.TemporaryDirectory() as folder:
-            found = {body: (worst, status) for body, worst, status in _product(specs.load(name), key, Path(folder))}
-        for body, (worst, status) in found.items():
+            result = {body: (worst, status) for body, worst, status in _product(specs.load(name), key, Path(folder))}
+        for body, (worst, status) in result.items():
             shown.append(f"{name}, {body} ({status}): {worst:.1f} ms")
             print(shown[-1], flush=True)
-        worst = max(worst for worst, _ in found.values())
+        worst = max(worst for worst, _ in result.values())
         measures.append(
-            Measure(measure=f"{name}: ms of CPU, worst of {len(found)} bodies", ours=worst, target=f"<= {LIMIT_MS} ms")
+            Measure(measure=f"{name}: ms of CPU, worst of {len(result)} bodies", ours=worst, target=f"<= {LIMIT_MS} ms")
         )
     return measures
 
@@ -63,9 +63,9 @@ def _product(spec: ProductSpec, key: str, folder: Path) -> Any:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    asked = replay.requests(spec, key)[:256]
-    rows = [asked[place % len(asked)] for place in range(spec.service.max_rows)]
-    rows = [{**row, "idempotency_key": f"{place}"} for place, row in enumerate(rows)]
+    request = replay.requests(spec, key)[:256]
+    rows = [request[path % len(request)] for path in range(spec.service.max_rows)]
+    rows = [{**row, "idempotency_key": f"{path}"} for path, row in enumerate(rows)]
     for name, body in bodies(spec, rows).items():
         if len(body) > spec.service.max_body_bytes:
             continue
@@ -86,7 +86,7 @@ def bodies(spec: ProductSpec, rows: list[dict[str, Any]]) -> dict[str, bytes]:
     def filled(head: bytes, part: bytes, tail: bytes) -> bytes:
         return head + part * ((most - len(head) - len(tail)) // len(part)) + tail
 
-    found = {
+    result = {
         "256 rows": json.dumps(plain).encode(),
         "256 rows with keys": whole,
         "the same key in all rows": json.dumps([{**row, "idempotency_key": "k"} for row in rows]).encode(),
@@ -119,10 +119,10 @@ def bodies(spec: ProductSpec, rows: list[dict[str, Any]]) -> dict[str, bytes]:
         "keys twice in all rows": whole.replace(b'"entity"', b'"entity":"","entity"'),
     }
     if spec.image is not None:
-        found |= _pictures(spec, plain)
+        result |= _pictures(spec, plain)
     else:
-        found["slow numbers in all rows"] = _slow(plain, spec)
-    return found
+        result["slow numbers in all rows"] = _slow(plain, spec)
+    return result
 
 
 def _slow(rows: list[dict[str, Any]], spec: ProductSpec) -> bytes:
@@ -171,9 +171,9 @@ def _pictures(spec: ProductSpec, rows: list[dict[str, Any]]) -> dict[str, bytes]
 def _app(spec: ProductSpec, key: str, folder: Path) -> PredictionMiddleware:
     """Return the middleware in front of the product's network as a graph."""
     frame = spec.features(replay.happened(spec, key), Window(grain=spec.grain, keys=(key,)))
-    given = inputs_of(frame, spec.fields)
+    values = inputs_of(frame, spec.fields)
     determinism.fix(1)
-    learned = learn(given, spec.fields)
+    learned = learn(values, spec.fields)
     graph = export.to_onnx(spec.model(learned, spec.training).eval(), learned, spec.task)
     store = ArtifactStore(str(folder))
     digest = models.write_bundle(store, document=contract_of(spec), graph=graph)

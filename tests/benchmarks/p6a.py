@@ -76,8 +76,8 @@ def _in_its_own_process(name: str, folder: str) -> Mapping[str, float]:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "POLARS_MAX_THREADS": "2", "OMP_NUM_THREADS": "2"}
     command = [sys.executable, __file__, name, folder]
     ended = subprocess.run(command, env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, float] = json.loads(ended.stdout)
-    return found
+    result: dict[str, float] = json.loads(ended.stdout)
+    return result
 
 
 def _agree(folder: Path) -> None:
@@ -125,10 +125,10 @@ def _scan(folder: Path) -> Callable[[], pl.DataFrame]:
 def _scan_day(folder: Path) -> Callable[[], pl.DataFrame]:
     grain = load(PRODUCT).grain
     reach = grain.with_lookback((DAY,), load(PRODUCT).lookback)
-    wanted = pl.col("key").is_in([*reach, UNPARTITIONED])
+    expected = pl.col("key").is_in([*reach, UNPARTITIONED])
     names = [source.name for source in load(PRODUCT).feature_sources]
     return lambda: pl.concat(
-        [pl.scan_parquet(folder / f"{name}.parquet").filter(wanted).collect() for name in names], how="diagonal"
+        [pl.scan_parquet(folder / f"{name}.parquet").filter(expected).collect() for name in names], how="diagonal"
     )
 
 
@@ -146,15 +146,15 @@ def _polars(folder: Path) -> Callable[[], pl.DataFrame]:
     flights = _quarter(folder)
 
     def build() -> pl.DataFrame:
-        asked = flights.filter(IN_QUARTER)
+        request = flights.filter(IN_QUARTER)
         left, down = (flights.filter(pl.col(name).is_not_null()) for name in ("dep_delay_min", "arr_delay_min"))
-        departed = Timeline(asked, left, by=("origin",), fact_at="dep_known_at_utc")
-        landed_ = Timeline(asked, down, by=("dest",), fact_at="arr_known_at_utc")
-        tail = Timeline(asked, left, by=("tail_number",), fact_at="dep_known_at_utc")
+        departed = Timeline(request, left, by=("origin",), fact_at="dep_known_at_utc")
+        landed_ = Timeline(request, down, by=("dest",), fact_at="arr_known_at_utc")
+        tail = Timeline(request, left, by=("tail_number",), fact_at="dep_known_at_utc")
         late = open_spans(
-            asked, flights, by=("origin",), start="sched_dep_utc", end="dep_known_at_utc", longest=6 * HOUR
+            request, flights, by=("origin",), start="sched_dep_utc", end="dep_known_at_utc", longest=6 * HOUR
         )
-        return asked.select(
+        return request.select(
             pl.col("flight_id").alias(ENTITY),
             origin_dep_delay_3h_min=departed.mean("dep_delay_min", 3 * HOUR),
             origin_departed_1h=departed.count(HOUR),
@@ -181,22 +181,22 @@ def _pandas(folder: Path) -> Callable[[], pl.DataFrame]:
 
     def standing(asked: pd.DataFrame, sums: pd.DataFrame, by: str, at: str, back: timedelta) -> pd.DataFrame:
         left = asked[[ENTITY, by]].assign(moment=asked["asked_at"] - back).dropna().sort_values("moment", kind="stable")
-        found = pd.merge_asof(left, sums.drop(columns=sums.columns[2]), left_on="moment", right_on=at, by=by)
-        return found.set_index(ENTITY)[["total", "count"]].reindex(asked[ENTITY]).fillna(0)
+        result = pd.merge_asof(left, sums.drop(columns=sums.columns[2]), left_on="moment", right_on=at, by=by)
+        return result.set_index(ENTITY)[["total", "count"]].reindex(asked[ENTITY]).fillna(0)
 
     def behind(asked: pd.DataFrame, by: str, at: str, value: str, within: timedelta) -> pd.DataFrame:
         sums = running(flights, by, at, value)
         return standing(asked, sums, by, at, timedelta(0)) - standing(asked, sums, by, at, within)
 
     def build() -> pl.DataFrame:
-        asked = flights[flights["key"].between(*QUARTER)]
-        three, one = (behind(asked, "origin", "dep_known_at_utc", "dep_delay_min", hours * HOUR) for hours in (3, 1))
+        request = flights[flights["key"].between(*QUARTER)]
+        three, one = (behind(request, "origin", "dep_known_at_utc", "dep_delay_min", hours * HOUR) for hours in (3, 1))
         arrived, week = (
-            behind(asked, "dest", "arr_known_at_utc", "arr_delay_min", back) for back in (3 * HOUR, timedelta(days=5))
+            behind(request, "dest", "arr_known_at_utc", "arr_delay_min", back) for back in (3 * HOUR, timedelta(days=5))
         )
         facts = flights[["tail_number", "dep_known_at_utc", "dep_delay_min"]].dropna()
         facts = facts.sort_values("dep_known_at_utc", kind="stable")
-        left = asked[[ENTITY, "tail_number", "asked_at"]].dropna().sort_values("asked_at", kind="stable")
+        left = request[[ENTITY, "tail_number", "asked_at"]].dropna().sort_values("asked_at", kind="stable")
         last = pd.merge_asof(
             left,
             facts,
@@ -210,7 +210,7 @@ def _pandas(folder: Path) -> Callable[[], pl.DataFrame]:
         spans["end"] = spans["end"].fillna(spans["limit"])
         spans = spans[spans["end"] > spans["sched_dep_utc"]]
         begun, ended = (
-            standing(asked, running(spans, "origin", at, "one"), "origin", at, timedelta(0))
+            standing(request, running(spans, "origin", at, "one"), "origin", at, timedelta(0))
             for at in ("sched_dep_utc", "end")
         )
         out = pd.DataFrame(
@@ -219,7 +219,7 @@ def _pandas(folder: Path) -> Callable[[], pl.DataFrame]:
                 "origin_departed_1h": one["count"],
                 "dest_arr_delay_3h_min": arrived["total"] / arrived["count"],
                 "dest_arr_delay_5d_min": week["total"] / week["count"],
-                "tail_dep_delay_min": last.set_index(ENTITY)["dep_delay_min"].reindex(asked[ENTITY]),
+                "tail_dep_delay_min": last.set_index(ENTITY)["dep_delay_min"].reindex(request[ENTITY]),
                 "origin_overdue": begun["count"] - ended["count"],
             }
         )

@@ -78,11 +78,11 @@ def _write(folder: Path) -> None:
     stream = np.random.default_rng(8)
     for which, moved in (("reference", 0.0), ("current", 1.0)):
         columns: dict[str, Any] = {}
-        for place, name in enumerate(DISCRETE):
-            shares = np.exp(-0.08 * (1 if place % 5 else 1 - 2 * moved) * np.arange(LEVELS))
+        for path, name in enumerate(DISCRETE):
+            shares = np.exp(-0.08 * (1 if path % 5 else 1 - 2 * moved) * np.arange(LEVELS))
             columns[name] = stream.choice(LEVELS, ROWS, p=shares / shares.sum()).astype(np.float64)
-        for place, name in enumerate(CONTINUOUS):
-            columns[name] = stream.normal(0 if place % 5 else moved, 1, ROWS)
+        for path, name in enumerate(CONTINUOUS):
+            columns[name] = stream.normal(0 if path % 5 else moved, 1, ROWS)
         pl.DataFrame(columns).write_parquet(folder / f"{which}.parquet")
 
 
@@ -90,32 +90,32 @@ def _agree(ours: dict[str, float], theirs: dict[str, float]) -> None:
     for name in DISCRETE:
         if abs(ours[name] - theirs[name]) > TOLERANCE:
             raise Disagreement(f"the PSI of {name} is {ours[name]:.5f} here and {theirs[name]:.5f} with Evidently.")
-    drifting = [{name for name, value in each.items() if value > THRESHOLD} for each in (ours, theirs)]
+    drifting = [{name for name, value in item.items() if value > THRESHOLD} for item in (ours, theirs)]
     if drifting[0] != drifting[1] or not drifting[0]:
         raise Disagreement(f"ours calls {sorted(drifting[0])} drifting, Evidently {sorted(drifting[1])}.")
 
 
 def _evidently(folder: Path) -> dict[str, Any]:
     """Run the peer in its own virtual environment, made on first use."""
-    place = Settings.from_environment().state / "bench-envs" / "evidently"
-    python = place / "bin" / "python"
-    if not (place / "ready").exists():
-        venv.create(place, with_pip=True, clear=True)
+    path = Settings.from_environment().state / "bench-envs" / "evidently"
+    python = path / "bin" / "python"
+    if not (path / "ready").exists():
+        venv.create(path, with_pip=True, clear=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", *PEER], check=True)
-        (place / "ready").touch()
+        (path / "ready").touch()
     subprocess.run(
         [python, Path(__file__).with_name("evidently_peer.py"), folder], check=True, stdout=subprocess.DEVNULL
     )
-    found: dict[str, Any] = json.loads((folder / "evidently.json").read_text(encoding="utf-8"))
-    return found
+    result: dict[str, Any] = json.loads((folder / "evidently.json").read_text(encoding="utf-8"))
+    return result
 
 
 def _ours(who: str, folder: Path) -> dict[str, Any]:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "POLARS_MAX_THREADS": "2", "OMP_NUM_THREADS": "2"}
     command = [sys.executable, __file__, who, folder]
     ended = subprocess.run(command, env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, Any] = json.loads(ended.stdout)
-    return found
+    result: dict[str, Any] = json.loads(ended.stdout)
+    return result
 
 
 def _drift(folder: Path) -> Callable[[pl.DataFrame], dict[str, float]]:
@@ -125,8 +125,8 @@ def _drift(folder: Path) -> Callable[[pl.DataFrame], dict[str, float]]:
     sealed = drift.reference_of({"reference": sketch.histograms(reference, learned)})
 
     def compute(frame: pl.DataFrame) -> dict[str, float]:
-        came = sketch.histograms(frame, learned)
-        return {name: float(drift.psi(np.array(came[name]), counts[0])) for name, counts in sealed.fields.items()}
+        received = sketch.histograms(frame, learned)
+        return {name: float(drift.psi(np.array(received[name]), counts[0])) for name, counts in sealed.fields.items()}
 
     return compute
 

@@ -132,12 +132,12 @@ def _advance(settings: Settings, keys: Any) -> list[float]:
     defs = build_defs(specs=[SPEC], resources={"store": StoreResource(variables=settings.to_environment())})
     job, seconds = defs.resolve_job_def(naming.job("advance", SPEC.name)), []
     with dg.DagsterInstance.ephemeral() as instance:
-        for place, key in enumerate(keys):
+        for path, key in enumerate(keys):
             began = time.perf_counter()
             job.execute_in_process(instance=instance, partition_key=key, run_config=QUIET)
             seconds.append(time.perf_counter() - began)
-            if place % 40 == 39:
-                print(f"  {place + 1} keys, {seconds[-1]:.2f} s for the last", flush=True)
+            if path % 40 == 39:
+                print(f"  {path + 1} keys, {seconds[-1]:.2f} s for the last", flush=True)
     return seconds
 
 

@@ -81,15 +81,17 @@ class Contest:
     def difference(self, statistic: str, other: str, months: Sequence[int] = TESTED) -> tuple[float, float]:
         """Return the mean over folds of ours minus the other's, and its standard error clustered by day."""
         task = Binary()
-        (measure,) = (each for each in task.measures if each.name == statistic)
-        found = []
+        (measure,) = (entry for entry in task.measures if entry.name == statistic)
+        result = []
         for month in months:
             rows = self.year.months == month
-            said = (self.said[OURS][rows], self.said[other][rows])
-            found.append(task.difference(measure, self.year.labels[rows], *said, self.year.keys[rows], confidence=0.95))
-        return statistics.fmean(item.value for item in found), sum(
-            item.standard_error**2 for item in found
-        ) ** 0.5 / len(found)
+            message = (self.said[OURS][rows], self.said[other][rows])
+            result.append(
+                task.difference(measure, self.year.labels[rows], *message, self.year.keys[rows], confidence=0.95)
+            )
+        return statistics.fmean(item.value for item in result), sum(
+            item.standard_error**2 for item in result
+        ) ** 0.5 / len(result)
 
 
 def run() -> list[Measure]:
@@ -144,21 +146,21 @@ def load_year(spec: ProductSpec) -> Year:
 
 def hold(spec: ProductSpec, year: Year) -> Contest:
     """Fit every contestant on every fold, one after the other."""
-    said = {who: np.full(len(year.labels), np.nan) for who in (OURS, LOGISTIC, CONSTANT)}
+    message = {who: np.full(len(year.labels), np.nan) for who in (OURS, LOGISTIC, CONSTANT)}
     cpu_s: dict[str, dict[int, float]] = {OURS: {}, LOGISTIC: {}}
     for month in TESTED:
         rows, tested = year.part(year.months < month), year.months == month
-        asked = year.part(tested).inputs
-        said[OURS][tested], cpu_s[OURS][month] = fit(spec, rows, asked)
+        request = year.part(tested).inputs
+        message[OURS][tested], cpu_s[OURS][month] = fit(spec, rows, request)
         begin_s = time.process_time()
         learned = _learned(spec, rows)
         models = baselines.fit(learned, rows.inputs, rows.labels, spec.task)["models"]
         cpu_s[LOGISTIC][month] = time.process_time() - begin_s
         for who in (LOGISTIC, CONSTANT):
-            said[who][tested] = baselines.score(models[BASELINES[who]], learned, asked, spec.task)
+            message[who][tested] = baselines.score(models[BASELINES[who]], learned, request, spec.task)
         print(f"month {month}: {len(rows.labels)} rows, {cpu_s[OURS][month]:.1f} CPU s", file=sys.stderr, flush=True)
-    said[PEER], cpu_s[PEER] = _lightgbm(year, spec.training.threads)
-    return Contest(year=year, said=said, cpu_s=cpu_s)
+    message[PEER], cpu_s[PEER] = _lightgbm(year, spec.training.threads)
+    return Contest(year=year, said=message, cpu_s=cpu_s)
 
 
 def fit(spec: ProductSpec, rows: Year, asked: Inputs) -> tuple[np.ndarray, float]:
@@ -172,8 +174,8 @@ def fit(spec: ProductSpec, rows: Year, asked: Inputs) -> tuple[np.ndarray, float
     while not loop.is_finished:
         loop.step()
     used_s = time.process_time() - begin_s
-    given = outputs(loop.model, tensors(asked, codes(learned, asked.categorical)))
-    return spec.task.graph_answer(given, learned.target).numpy(), used_s
+    values = outputs(loop.model, tensors(asked, codes(learned, asked.categorical)))
+    return spec.task.graph_answer(values, learned.target).numpy(), used_s
 
 
 def demo_fit_s(spec: ProductSpec, year: Year) -> float:
@@ -197,29 +199,29 @@ def _validated(spec: ProductSpec, source: Source, keys: Sequence[str]) -> pl.Dat
             raw = (
                 pl.read_csv(data, infer_schema=False).with_row_index("source_offset").cast({"source_offset": pl.Int64})
             )
-            found = validate.split(
+            result = validate.split(
                 raw, schema, schema_version=source.schema_version, unique=source.unique, key=key, key_of=key_of
             )
-            parts.append(found.good.with_columns(pl.lit(key).alias("key")))
+            parts.append(result.good.with_columns(pl.lit(key).alias("key")))
     return pl.concat(parts)
 
 
 def _lightgbm(year: Year, threads: int) -> tuple[np.ndarray, dict[int, float]]:
     """Fit the peer in its own virtual environment, made on first use."""
-    place = Settings.from_environment().state / "bench-envs" / "lightgbm"
-    python = place / "bin" / "python"
-    if not (place / "ready").exists():
-        venv.create(place, with_pip=True, clear=True)
+    path = Settings.from_environment().state / "bench-envs" / "lightgbm"
+    python = path / "bin" / "python"
+    if not (path / "ready").exists():
+        venv.create(path, with_pip=True, clear=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", LIGHTGBM], check=True)
-        (place / "ready").touch()
-    words = [np.unique(column, return_inverse=True)[1] for column in year.categorical.T.astype(str)]
+        (path / "ready").touch()
+    text = [np.unique(column, return_inverse=True)[1] for column in year.categorical.T.astype(str)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        np.save(folder / "x.npy", np.column_stack([year.numeric, *words]).astype(np.float32))
+        np.save(folder / "x.npy", np.column_stack([year.numeric, *text]).astype(np.float32))
         np.save(folder / "y.npy", year.labels)
         np.save(folder / "fold.npy", year.months)
-        told = {"categories": len(words), "tested": TESTED, "threads": threads}
-        (folder / "folds.json").write_text(json.dumps(told), encoding="utf-8")
+        messages = {"categories": len(text), "tested": TESTED, "threads": threads}
+        (folder / "folds.json").write_text(json.dumps(messages), encoding="utf-8")
         subprocess.run([python, Path(__file__).with_name("lightgbm_peer.py"), folder], check=True)
         used_s = {int(month): value for month, value in json.loads((folder / "lightgbm.json").read_text()).items()}
         return np.load(folder / "lightgbm.npy"), used_s

@@ -59,22 +59,22 @@ class Replayed:
 
 def run() -> list[Measure]:
     """Land, advance, backtest; return what the row shows."""
-    found = replay_recording()
-    outcomes = {name: backtest_outcomes.outcome(found.past, name, plan) for name, plan in found.plans.items()}
-    own = outcomes[backtest_policies.OWN]
-    others = [each for each in outcomes.values() if each is not own]
-    affordable = _affordable(found.past)
-    clearest, missed = _clearest_miss(found)
-    shown[:] = [*backtest_outcomes.sentences(own, others), *_dates(found), clearest]
+    result = replay_recording()
+    outcomes = {name: backtest_outcomes.outcome(result.past, name, plan) for name, plan in result.plans.items()}
+    original = outcomes[backtest_policies.OWN]
+    others = [value for value in outcomes.values() if value is not original]
+    affordable = _affordable(result.past)
+    clearest, missed = _clearest_miss(result)
+    shown[:] = [*backtest_outcomes.sentences(original, others), *_dates(result), clearest]
     return [
         Measure(
             measure="own policy: share of weekly's gain in log loss",
-            ours=own.gain_share,
-            peers=_beside(own),
+            ours=original.gain_share,
+            peers=_beside(original),
             target=">= 0.85",
         ),
-        Measure(measure="own policy: share of weekly's CPU seconds", ours=own.cost_share, target="<= 0.20"),
-        _rows_trained(found, own),
+        Measure(measure="own policy: share of weekly's CPU seconds", ours=original.cost_share, target="<= 0.20"),
+        _rows_trained(result, original),
         Measure(
             measure=f"even calendar of {affordable.retrainings}, the most within {BUDGET:.2f} of weekly's cost: gain",
             ours=affordable.gain_share,
@@ -82,18 +82,18 @@ def run() -> list[Measure]:
         ),
         *_by_policy(outcomes),
         *_differences(outcomes),
-        *_by_month(found),
+        *_by_month(result),
         missed,
-        *_alarms(found),
-        Measure(measure="CPU s of a weekly fit, mean", ours=float(np.mean(found.past.cpu_s))),
+        *_alarms(result),
+        Measure(measure="CPU s of a weekly fit, mean", ours=float(np.mean(result.past.cpu_s))),
     ]
 
 
 def replay_recording() -> Replayed:
     """Take the recording through the platform in a store of this row; return what the backtest left there."""
     spec = specs.load(PRODUCT)
-    place = Settings.from_environment().state / "bench-q2"
-    settings = Settings.from_environment({"DRIFTLINE_STATE": str(place)})
+    path = Settings.from_environment().state / "bench-q2"
+    settings = Settings.from_environment({"DRIFTLINE_STATE": str(path)})
     store = StoreResource(variables=settings.to_environment())
     keys = spec.grain.span(spec.grain.first, LAST)
     for _ in replay.land(Product(spec, settings), keys):
@@ -119,21 +119,21 @@ def replay_recording() -> Replayed:
 def _read(spec: ProductSpec, store: StoreResource) -> Replayed:
     """Read what the job left, by the same addresses."""
     ledgers = scores.ledgers_of(store.settings.root, spec.name)
-    asked = backtest_fits.requests(Product(spec, store.settings), FIRST, LAST)
-    made = {}
-    for cutoff, request in asked.items():
+    requests = backtest_fits.requests(Product(spec, store.settings), FIRST, LAST)
+    output = {}
+    for cutoff, request in requests.items():
         scored = {"features": request.scored_features, "outcomes": request.scored_outcomes}
-        found = scores.find(store.artifacts, ledgers, request.fingerprint, **scored)
-        assert found is not None, f"the backtest left no fit of {cutoff}"
-        made[cutoff] = found
+        result = scores.find(store.artifacts, ledgers, request.fingerprint, **scored)
+        assert result is not None, f"the backtest left no fit of {cutoff}"
+        output[cutoff] = result
     past = backtest.from_scores(
         spec.task,
-        {cutoff: scores.read(store.artifacts, found.scores) for cutoff, found in made.items()},
-        {cutoff: found.cpu_s for cutoff, found in made.items()},
+        {cutoff: scores.read(store.artifacts, result.scores) for cutoff, result in output.items()},
+        {cutoff: result.cpu_s for cutoff, result in output.items()},
     )
-    index_of = backtest_fits.drift_reader(Product(spec, store.settings), asked, made)
+    index_of = backtest_fits.drift_reader(Product(spec, store.settings), requests, output)
     plans = backtest_policies.plans(past, spec, index_of)
-    return Replayed(spec=spec, store=store, asked=asked, made=made, past=past, index_of=index_of, plans=plans)
+    return Replayed(spec=spec, store=store, asked=requests, made=output, past=past, index_of=index_of, plans=plans)
 
 
 def _beside(found: Outcome) -> dict[str, float]:
@@ -152,15 +152,15 @@ def _affordable(past: Past) -> Outcome:
     """Return the even calendar with the most retrainings within the target's budget: what needs no policy at all."""
     budget_s = BUDGET * past.cost_s(tuple(range(past.fits)))
     plans = [backtest.even(past, count) for count in range(past.fits)]
-    plan = max((each for each in plans if past.cost_s(each) <= budget_s), key=len)
+    plan = max((item for item in plans if past.cost_s(item) <= budget_s), key=len)
     return backtest_outcomes.outcome(past, "even calendar", plan)
 
 
 def _rows_trained(found: Replayed, own: Outcome) -> Measure:
     """Return the cost in rows: what CPU seconds would say on a machine that nobody else uses."""
     artifacts = found.store.artifacts
-    fits = [artifacts.get_json(each.fit) for each in found.made.values()]
-    rows = [float(artifacts.get_json(each["learned"])["rows"]) for each in fits]
+    fits = [artifacts.get_json(item.fit) for item in found.made.values()]
+    rows = [float(artifacts.get_json(item["learned"])["rows"]) for item in fits]
     return Measure(
         measure="own policy: share of weekly's rows trained on",
         ours=sum(rows[fit] for fit in own.plan[1:]) / sum(rows[1:]),
@@ -169,23 +169,23 @@ def _rows_trained(found: Replayed, own: Outcome) -> Measure:
 
 def _by_policy(outcomes: Mapping[str, Outcome]) -> list[Measure]:
     measures = []
-    for name, found in outcomes.items():
-        label = f"{name}, {found.retrainings} retrainings"
+    for name, result in outcomes.items():
+        label = f"{name}, {result.retrainings} retrainings"
         if name not in (NEVER, WEEKLY, backtest_policies.OWN):
             measures += [
-                Measure(measure=f"{label}: share of gain", ours=found.gain_share, peers=_beside(found)),
+                Measure(measure=f"{label}: share of gain", ours=result.gain_share, peers=_beside(result)),
                 Measure(
                     measure=f"{label}: share of CPU seconds",
-                    ours=found.cost_share,
-                    peers={"even calendar": found.even_cost_share},
+                    ours=result.cost_share,
+                    peers={"even calendar": result.even_cost_share},
                 ),
             ]
-    own = outcomes[backtest_policies.OWN]
-    rest = {name: found for name, found in outcomes.items() if found is not own}
+    original = outcomes[backtest_policies.OWN]
+    rest = {name: result for name, result in outcomes.items() if result is not original}
     for statistic in ("log_loss", "headline", "retrainings"):
-        peers = {name: float(getattr(found, statistic)) for name, found in rest.items()}
+        peers = {name: float(getattr(result, statistic)) for name, result in rest.items()}
         measures.append(
-            Measure(measure=f"own policy: {statistic}, ten months", ours=getattr(own, statistic), peers=peers)
+            Measure(measure=f"own policy: {statistic}, ten months", ours=getattr(original, statistic), peers=peers)
         )
     return measures
 
@@ -193,11 +193,11 @@ def _by_policy(outcomes: Mapping[str, Outcome]) -> list[Measure]:
 def _differences(outcomes: Mapping[str, Outcome]) -> list[Measure]:
     return [
         Measure(
-            measure=f"{name}: log loss minus the even calendar's of {found.retrainings}, 95 % clustered by day",
-            ours=found.minus_even,
-            peers={"low": found.minus_even_low, "high": found.minus_even_high},
+            measure=f"{name}: log loss minus the even calendar's of {result.retrainings}, 95 % clustered by day",
+            ours=result.minus_even,
+            peers={"low": result.minus_even_low, "high": result.minus_even_high},
         )
-        for name, found in outcomes.items()
+        for name, result in outcomes.items()
         if name not in (NEVER, WEEKLY)
     ]
 
@@ -206,21 +206,21 @@ def by_period(past: Past, plan: Plan, period_of: Callable[[str], str]) -> dict[s
     """Return the mean log loss of a plan by period, in order of the keys; a period without rows is left out."""
     sums: dict[str, list[float]] = {}
     for fit, first, end in past.turns(plan):
-        for place in range(first, end):
-            found = sums.setdefault(period_of(past.keys[place]), [0.0, 0.0])
-            found[0] += float(past.losses[fit, place])
-            found[1] += float(past.rows[place])
+        for path in range(first, end):
+            result = sums.setdefault(period_of(past.keys[path]), [0.0, 0.0])
+            result[0] += float(past.losses[fit, path])
+            result[1] += float(past.rows[path])
     return {period: total / rows for period, (total, rows) in sums.items() if rows}
 
 
 def _by_month(found: Replayed) -> list[Measure]:
-    past, own = found.past, found.plans[backtest_policies.OWN]
+    past, original = found.past, found.plans[backtest_policies.OWN]
     plans = {
-        "own": own,
+        "own": original,
         NEVER: found.plans[NEVER],
         MONTHLY: found.plans[MONTHLY],
         WEEKLY: found.plans[WEEKLY],
-        "even calendar": backtest.even(past, len(own) - 1),
+        "even calendar": backtest.even(past, len(original) - 1),
     }
     months = {name: by_period(past, plan, lambda key: key[:7]) for name, plan in plans.items()}
     return [
@@ -243,8 +243,8 @@ def _clearest_miss(found: Replayed) -> tuple[str, Measure]:
     }
     tests = [
         (test.p_adjusted, cutoff, name, test.effect, test.p_value)
-        for cutoff, seen in windows.items()
-        for name, test in (seen.tests if seen is not None else {}).items()
+        for cutoff, observed in windows.items()
+        for name, test in (observed.tests if observed is not None else {}).items()
         if test.p_adjusted is not None
     ]
     p_adjusted, cutoff, name, effect, p_value = min(tests)
@@ -285,27 +285,27 @@ def _permuted_alarms(found: Replayed) -> dict[str, float]:
     """
     monitors, counts = found.spec.monitors, _histograms(found)
     keys, cutoffs = list(counts), list(found.asked)
-    known = [len(found.asked[cutoff].training_keys) for cutoff in cutoffs]
+    existing = [len(found.asked[cutoff].training_keys) for cutoff in cutoffs]
     stream = np.random.default_rng(0)
     alarms: dict[str, list[bool]] = {"weekly": [], "first": []}
     for number in range(STREAMS):
-        order = [keys[place] for place in stream.permutation(len(keys))]
+        order = [keys[path] for path in stream.permutation(len(keys))]
         for fit, cutoff in enumerate(cutoffs[1:], start=1):
             end = keys.index(cutoff)
             window = {key: counts[key] for key in order[end - monitors.drift_window : end]}
-            for name, size in (("weekly", known[fit - 1]), ("first", known[0])):
+            for name, size in (("weekly", existing[fit - 1]), ("first", existing[0])):
                 reference = drift.reference_of({key: counts[key] for key in order[:size]})
                 index = drift.index(window, reference, limit=monitors.drift_limit, margin=monitors.margin)
                 alarms[name].append(index.is_drift)
         print(f"permuted stream {number + 1} of {STREAMS}", file=sys.stderr, flush=True)
-    return {name: float(np.mean(each)) for name, each in alarms.items()}
+    return {name: float(np.mean(item)) for name, item in alarms.items()}
 
 
 def _histograms(found: Replayed) -> dict[str, drift.Counts]:
     """Return each day's histograms on the bins of the last fit, which has seen nearly all days."""
     keys: Sequence[str] = found.spec.grain.span(found.spec.grain.first, LAST)
-    told = found.store.artifacts.get_json(list(found.made.values())[-1].fit)
-    learned = Learned.from_json(found.store.artifacts.get_json(told["learned"]))
+    messages = found.store.artifacts.get_json(list(found.made.values())[-1].fit)
+    learned = Learned.from_json(found.store.artifacts.get_json(messages["learned"]))
     columns = [item.name for item in found.spec.fields]
     frame = found.store.tables(found.spec.name).read("features", keys, columns=columns)
     parts = frame.partition_by("key", as_dict=True)
@@ -315,8 +315,8 @@ def _histograms(found: Replayed) -> dict[str, drift.Counts]:
 def _dates(found: Replayed) -> list[str]:
     """Return in words when the policies trained that look at anything but the calendar."""
     cutoffs = list(found.asked)
-    told = []
+    messages = []
     for name in ("performance", "drift", backtest_policies.OWN):
         dates = ", ".join(cutoffs[fit] for fit in found.plans[name][1:]) or "never"
-        told.append(f"{name} trained at: {dates}.")
-    return told
+        messages.append(f"{name} trained at: {dates}.")
+    return messages

@@ -47,24 +47,24 @@ def _false_alarms() -> list[Measure]:
         for rows in ROWS[kind]:
             for shock in SHOCKS:
                 world = World(shock=shock, rows=rows)
-                found = answering.alarms(answering.tested(kind, world, windows=WINDOWS, seed=FIRST_SEED))
+                result = answering.alarms(answering.tested(kind, world, windows=WINDOWS, seed=FIRST_SEED))
                 measures.append(
                     Measure(
                         measure=f"{kind}, {rows} rows per key, shocks of {shock:g}: false alarms at nominal .01",
-                        ours=found.pop("any"),
-                        peers=found,
+                        ours=result.pop("any"),
+                        peers=result,
                         target="<= 0.02",
                     )
                 )
     for keys in (2, 3, 5, 7):
-        found = answering.alarms(
+        result = answering.alarms(
             answering.tested("binary", World(shock=0.6, rows=150, keys=keys), windows=WINDOWS, seed=FIRST_SEED + keys)
         )
         measures.append(
             Measure(
                 measure=f"binary, {keys} keys of 150 rows, shocks of .6: false alarms at nominal .01",
-                ours=found.pop("any"),
-                peers=found,
+                ours=result.pop("any"),
+                peers=result,
                 target="<= 0.02",
             )
         )
@@ -75,8 +75,8 @@ def _power() -> list[Measure]:
     measures = []
     for kind in answering.KINDS:
         for rows in ROWS[kind]:
-            for what, broken in BROKEN.items():
-                found = {
+            for subject, broken in BROKEN.items():
+                result = {
                     shock: answering.power(
                         answering.tested(
                             kind, World(shock=shock, rows=rows, **broken), windows=FEW, seed=FIRST_SEED + 100
@@ -84,19 +84,21 @@ def _power() -> list[Measure]:
                     )
                     for shock in SHOCKS
                 }
-                is_due = what == "signal gone and log odds -1" and rows > 100
+                is_due = subject == "signal gone and log odds -1" and rows > 100
                 measures.append(
                     Measure(
-                        measure=f"{kind}, {rows} rows per key, {what}: power under shocks of .3",
-                        ours=found[SHOCKS[0]],
-                        peers={"under shocks of .6": found[SHOCKS[1]]},
+                        measure=f"{kind}, {rows} rows per key, {subject}: power under shocks of .3",
+                        ours=result[SHOCKS[0]],
+                        peers={"under shocks of .6": result[SHOCKS[1]]},
                         target=">= 0.8" if is_due else None,
                     )
                 )
-                missed = [f"{shock:g}" for shock, power in found.items() if power < UNDETECTED]
+                missed = [f"{shock:g}" for shock, power in result.items() if power < UNDETECTED]
                 if missed:
                     under = " and ".join(missed)
-                    shown.append(f"Mostly undetected: {kind}, 14 keys of {rows} rows, {what}, under shocks of {under}.")
+                    shown.append(
+                        f"Mostly undetected: {kind}, 14 keys of {rows} rows, {subject}, under shocks of {under}."
+                    )
     return measures
 
 
@@ -120,11 +122,11 @@ def _power_of_gate() -> Measure:
     """Return how often a challenger is refused whose AUC is truly `LOST_AUC` lower, on 14 keys of 850 rows."""
     extra = _extra_noise()
     contest = Contest(rows=850, extra=extra)
-    found = [rivals.judged(contest, FIRST_SEED + draw) for draw in range(FEW)]
-    drops = [-comparison["auc"]["difference"] for _, comparison in found]
+    result = [rivals.judged(contest, FIRST_SEED + draw) for draw in range(FEW)]
+    drops = [-comparison["auc"]["difference"] for _, comparison in result]
     return Measure(
         measure=f"14 keys of 850 rows, a true loss of {LOST_AUC:g} AUC: share of challengers refused",
-        ours=float(np.mean([not passed for passed, _ in found])),
+        ours=float(np.mean([not passed for passed, _ in result])),
         peers={"mean drop of AUC": float(np.mean(drops)), "extra noise": extra},
     )
 

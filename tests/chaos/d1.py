@@ -48,28 +48,28 @@ def run() -> list[Measure]:
     """Change the code three hundred times and count what a digest did not see."""
     counts, hidden, wide = Counter[str](), [], Counter[str]()
     with tempfile.TemporaryDirectory(prefix="d1-") as folder:
-        tree, place = Path(folder, "tree"), Path(folder, "walk")
+        tree, path = Path(folder, "tree"), Path(folder, "walk")
         for package in PACKAGES:
             shutil.copytree(REPOSITORY / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
         command = [sys.executable, str(tree / "tests/chaos/d1_bytes.py")]
         subprocess.run(
-            [*command, "prepare", str(place)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*command, "prepare", str(path)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        with _served([*command, "serve", str(place)]) as ask:
+        with _served([*command, "serve", str(path)]) as ask:
             before = ask(set())
             assert before is not None, "the code as it is cannot be measured"
-            failing = {stage: made for stage, made in before[1].items() if len(made) != SHA256_LETTERS}
+            failing = {stage: output for stage, output in before[1].items() if len(output) != SHA256_LETTERS}
             assert not failing, f"the code as it is does not make these: {failing}"
             for mutant in _chosen():
                 if counts["mutants"] == MUTANTS:
                     break
-                found = _measured(tree, mutant, ask)
-                if found is None:
+                result = _measured(tree, mutant, ask)
+                if result is None:
                     counts["refused"] += 1
                     continue
                 counts["mutants"] += 1
                 counts[mutant.kind] += 1
-                _judge(mutant, before, found, counts, hidden, wide)
+                _judge(mutant, before, result, counts, hidden, wide)
                 if counts["mutants"] % 25 == 0:
                     print(f"{counts['mutants']} mutants, {len(hidden)} hidden", flush=True)
     shown.extend(f"hidden: {line}" for line in hidden)
@@ -96,8 +96,8 @@ def _judge(
     hidden: list[str],
     wide: Counter[str],
 ) -> None:
-    made = {item: _made(found[1], item, otherwise=was) for item, was in before[1].items()}
-    moved = {item for item, was in before[1].items() if made[item] != was}
+    output = {item: _made(found[1], item, otherwise=was) for item, was in before[1].items()}
+    moved = {item for item, was in before[1].items() if output[item] != was}
     counts["moved"] += bool(moved)
     differing = {stage for stage, digest in before[0].items() if found[0].get(stage) != digest}
     counts["both"] += len({_stage(item) for item in moved} & differing)
@@ -106,7 +106,7 @@ def _judge(
     for item in sorted(moved):
         if _stage(item) in differing or item.endswith(INPUTS) or f"{item}{INPUTS}" in moved:
             continue
-        if len(made[item]) != SHA256_LETTERS:
+        if len(output[item]) != SHA256_LETTERS:
             counts["stopped"] += 1
             continue
         hidden.append(f"{item}: {mutant.module} line {mutant.line}, {mutant.what}")
@@ -127,13 +127,13 @@ def _measured(tree: Path, mutant: Mutant, ask: Any) -> tuple[Stages, Stages] | N
     path = modules.path_of(mutant.module)
     assert path is not None
     changed = tree / path.relative_to(REPOSITORY)
-    kept = changed.read_bytes()
+    stored = changed.read_bytes()
     changed.write_text(mutant.text, encoding="utf-8")
     try:
         answer: tuple[Stages, Stages] | None = ask(set() if mutant.module in EXPORTING else {GRAPH})
         return answer
     finally:
-        changed.write_bytes(kept)
+        changed.write_bytes(stored)
 
 
 def _chosen() -> Iterator[Mutant]:
@@ -182,8 +182,8 @@ def _served(command: list[str]) -> Iterator[Any]:
             if not lines or "broken" in lines[0]:
                 return None
             # A child that hangs, or dies, has made nothing at all.
-            made = lines[1] if len(lines) == 2 and "broken" not in lines[1] else dict.fromkeys(lines[0], "nothing")
-            return lines[0], made
+            output = lines[1] if len(lines) == 2 and "broken" not in lines[1] else dict.fromkeys(lines[0], "nothing")
+            return lines[0], output
 
         yield ask
         process.stdin.close()

@@ -59,15 +59,15 @@ def _answer(place: Path, without: set[str]) -> None:
     with tempfile.TemporaryDirectory(dir=place) as folder, Path(os.devnull).open("w") as silent:
         shutil.copytree(place / "store", Path(folder, "store"))
         shutil.copytree(place / "state", Path(folder, "state"))
-        made = dict[str, str]()
+        output = dict[str, str]()
         for stage, make in _stages(spec, Path(folder)).items():
             if stage not in without:
                 try:
                     with contextlib.redirect_stderr(silent):
-                        made |= {f"{stage}{of}": _digest(value) for of, value in make().items()}
+                        output |= {f"{stage}{of}": _digest(value) for of, value in make().items()}
                 except Exception as problem:  # noqa: BLE001  # a maker that fails has other bytes
-                    made[stage] = f"{type(problem).__name__}: {problem}"
-        print(json.dumps(made), flush=True)
+                    output[stage] = f"{type(problem).__name__}: {problem}"
+        print(json.dumps(output), flush=True)
 
 
 def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
@@ -80,7 +80,7 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
 
     settings = Settings(root=str(folder / "store"), state=folder / "state")
     tables = TableStore(settings.root, spec.name)
-    artifacts, made = ArtifactStore(settings.root), makers(spec)
+    artifacts, output = ArtifactStore(settings.root), makers(spec)
     keys = tuple(sorted(tables.records("features"), key=spec.grain.index))
     newest, cutoffs = keys[-FEW:], sorted(tables.records("onnx"))
     bundle = artifacts.bundle(tables.records("onnx")[cutoffs[-1]].content_digest)
@@ -97,8 +97,8 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
             source = spec.source(name)
             files = sorted(Path(settings.root, "landing", spec.landing_of(source)).glob(f"*{source.suffix}"))[-FEW:]
             at = datetime(2024, 1, 2, tzinfo=UTC)
-            frames = {file.stem: made[f"raw_{name}"].rows(file.read_bytes(), at) for file in files}
-            return made[f"raw_{name}"].align(frames, {})
+            frames = {file.stem: output[f"raw_{name}"].rows(file.read_bytes(), at) for file in files}
+            return output[f"raw_{name}"].align(frames, {})
 
         return make
 
@@ -106,28 +106,28 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
         def make() -> Any:
             rows = stored(f"raw_{name}", newest)
             parts = rows.partition_by("key", as_dict=True)
-            return made[f"validated_{name}"].make({str(key): part for (key,), part in parts.items()})
+            return output[f"validated_{name}"].make({str(key): part for (key,), part in parts.items()})
 
         return make
 
     def features() -> Any:
-        seen = spec.grain.with_lookback(newest, spec.lookback)
-        rows = {source.name: stored(f"validated_{source.name}", seen) for source in spec.feature_sources}
-        return made["features"].make(newest, rows, {})
+        observed = spec.grain.with_lookback(newest, spec.lookback)
+        rows = {source.name: stored(f"validated_{source.name}", observed) for source in spec.feature_sources}
+        return output["features"].make(newest, rows, {})
 
     def outcomes() -> Any:
         keys_of_labels = tuple(tables.records("outcomes", newest))
-        return made["outcomes"].make(keys_of_labels, stored(f"validated_{spec.label_source.name}", keys_of_labels))
+        return output["outcomes"].make(keys_of_labels, stored(f"validated_{spec.label_source.name}", keys_of_labels))
 
     def predictions() -> Any:
-        maker, files = made["predictions"], sorted((settings.prediction_log / spec.name).glob("*.jsonl"))
+        maker, files = output["predictions"], sorted((settings.prediction_log / spec.name).glob("*.jsonl"))
         parsed = [maker.parse(file.read_bytes(), file.name, 0) for file in files]
         rows, strangers = maker.assign_keys(parsed, {})
         rows = maker.merge(None, maker.mark_late(rows, {}))
         return rows, strangers, {**maker.notes(rows), "measured": None}
 
     def drift() -> Any:
-        maker = made["drift"]
+        maker = output["drift"]
         judge = maker.judge(Product(spec, settings), newest)
         inputs = {key: judge.inputs(key) for key in newest}
         return _by_key(inputs, maker.make(judge, newest))
@@ -135,11 +135,11 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
     def performance() -> Any:
         from platform_assets.makers.performance import KeyRecords
 
-        maker = made["performance"]
-        known = KeyRecords.read(maker, tables, Product(spec, settings).history, newest, keys)
-        inputs = {key: known.inputs(key) for key in newest}
+        maker = output["performance"]
+        existing = KeyRecords.read(maker, tables, Product(spec, settings).history, newest, keys)
+        inputs = {key: existing.inputs(key) for key in newest}
         stale = tuple(key for key in newest if inputs[key] is not None)
-        return _by_key(inputs, maker.make(tables, known, stale, maker.own_answers(artifacts))[0])
+        return _by_key(inputs, maker.make(tables, existing, stale, maker.own_answers(artifacts))[0])
 
     def learned() -> Any:
         from platform_assets.compute.learn import Learned
@@ -147,28 +147,28 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
         return Learned.from_json(json.loads(bundle.read("learned.json")))
 
     def checkpoint() -> Any:
-        maker = made["checkpoint"]
+        maker = output["checkpoint"]
         maker.prepare("cpu", "float32")
         data = manifest["data"]
         rows = maker.rows(tables, manifest["training_keys"], data["features"], data["outcomes"], None).labelled()
-        found, loop = maker.start(rows, "cpu", "float32")
+        result, loop = maker.start(rows, "cpu", "float32")
         while not loop.is_finished:
             loop.step()
-        return found.to_json(), maker.weights(loop), loop.history, maker.baselines(found, rows)
+        return result.to_json(), maker.weights(loop), loop.history, maker.baselines(result, rows)
 
     def onnx() -> Any:
-        maker, data = made["onnx"], manifest["data"]
+        maker, data = output["onnx"], manifest["data"]
         rows = maker.learning.rows(tables, manifest["training_keys"], data["features"], data["outcomes"], None)
         return maker.documents(bundle.read("model.onnx"), learned(), rows, manifest["training_keys"])
 
     def graph() -> Any:
-        return made["onnx"].graph(learned(), bundle.read("weights.safetensors"))[1]
+        return output["onnx"].graph(learned(), bundle.read("weights.safetensors"))[1]
 
     def evaluation() -> Any:
-        return made["evaluation"].judge(artifacts, tables, bundle.digest, None)
+        return output["evaluation"].judge(artifacts, tables, bundle.digest, None)
 
-    whole = {f"raw_{each.name}": raw(each.name) for each in spec.sources}
-    whole |= {f"validated_{each.name}": validated(each.name) for each in spec.sources}
+    whole = {f"raw_{item.name}": raw(item.name) for item in spec.sources}
+    whole |= {f"validated_{item.name}": validated(item.name) for item in spec.sources}
     whole |= {"features": features, "outcomes": outcomes, "predictions": predictions}
     whole |= {"checkpoint": checkpoint, "onnx": onnx, "onnx graph": graph, "evaluation": evaluation}
     # Drift is the last one: it writes down the faults that it finds, which performance reads.
@@ -204,11 +204,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return hashlib.sha256(value).hexdigest()
     if isinstance(value, Mapping):
-        return [[str(key), _plain(each)] for key, each in sorted(value.items(), key=lambda item: str(item[0]))]
+        return [[str(key), _plain(entry)] for key, entry in sorted(value.items(), key=lambda item: str(item[0]))]
     if isinstance(value, tuple | list):
-        return [_plain(each) for each in value]
+        return [_plain(entry) for entry in value]
     if is_dataclass(value):
-        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+        return {entry.name: _plain(getattr(value, entry.name)) for entry in fields(value)}
     return value if isinstance(value, str | int | float | bool | type(None)) else repr(value)
 
 

@@ -74,8 +74,8 @@ class Truth:
 
 def run() -> list[Measure]:
     """Break, wait until every work is finished, compare."""
-    with tempfile.TemporaryDirectory(prefix="driftline-q4-", ignore_cleanup_errors=True) as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory(prefix="driftline-q4-", ignore_cleanup_errors=True) as location:
+        folder = Path(location)
         nodes = [
             node(f"{kind}-{number}", is_spot=kind == "spot") for kind in ("spot", "own") for number in range(NODES)
         ]
@@ -113,42 +113,42 @@ def _truth(entries: Iterable[Mapping[str, Any]]) -> dict[str, Truth]:
     Raises:
         RuntimeError: two entries of one try: the double is wrong, or a pod ran twice.
     """
-    found: dict[str, Truth] = {}
+    result: dict[str, Truth] = {}
     for entry in entries:
         attempt, size = entry["labels"]["driftline/attempt"], SIZES[entry["labels"]["driftline/profile"]]
-        if attempt in found:
+        if attempt in result:
             raise RuntimeError(f"the journal tells of attempt {attempt} twice.")
         started, ended = entry["started_at"], entry["ended_at"]
         wall_s = (datetime.fromisoformat(ended) - datetime.fromisoformat(started)).total_seconds() if started else 0.0
         natural = "code" if entry["exit_code"] else "finished"
-        found[attempt] = Truth(
+        result[attempt] = Truth(
             cause=entry["cause"],
             expected=CLASSES.get(entry["cause"], natural),
             is_done=entry["exit_code"] == 0,
             wall_s=wall_s,
             usd=wall_s / 3600 * size.usd_per_hour,
         )
-    return found
+    return result
 
 
 def _compared(truth: Mapping[str, Truth], records: list[Attempt], killer: Killer) -> list[Measure]:
     attempts = [record for _, record in unique_attempts(enumerate(records))]
     by_id = {attempt.id: attempt for attempt in attempts}
     # Whoever takes a lease from a step that is gone says of it that it vanished: no word of its own.
-    words = {each.id: each.reason for each in records if each.by == "step" and each.reason != "vanished"}
-    lost = [each for each in truth if each not in by_id]
-    doubled = len(attempts) - sum(each in by_id for each in truth)
+    text = {item.id: item.reason for item in records if item.by == "step" and item.reason != "vanished"}
+    lost = [item for item in truth if item not in by_id]
+    doubled = len(attempts) - sum(item in by_id for item in truth)
     differ = [
-        f"{each.cause} ({attempt.by}) is {attempt.reason} after {each.wall_s:.1f} s: {(attempt.said or '')[:200]}"
-        for name, each in truth.items()
+        f"{item.cause} ({attempt.by}) is {attempt.reason} after {item.wall_s:.1f} s: {(attempt.said or '')[:200]}"
+        for name, item in truth.items()
         if (attempt := by_id.get(name))
-        and not _is_right(each, attempt, words.get(name, "node_lost") if name in killer.unseen else None)
+        and not _is_right(item, attempt, text.get(name, "node_lost") if name in killer.unseen else None)
     ]
-    right_usd, ours_usd = sum(each.usd for each in truth.values()), costs.total_usd(frame(enumerate(records)))
-    true_s, ours_s = sum(each.wall_s for each in truth.values()), sum(float(each.wall_s or 0.0) for each in attempts)
+    right_usd, ours_usd = sum(item.usd for item in truth.values()), costs.total_usd(frame(enumerate(records)))
+    true_s, ours_s = sum(item.wall_s for item in truth.values()), sum(float(item.wall_s or 0.0) for item in attempts)
     inflicted = sum(killer.inflicted.values())
-    causes = Counter(each.cause for each in truth.values())
-    late = sum(each.is_done and each.expected not in ("finished", "code") for each in truth.values())
+    causes = Counter(item.cause for item in truth.values())
+    late = sum(item.is_done and item.expected not in ("finished", "code") for item in truth.values())
     shown[:] = [
         f"Inflicted: {_counted(killer.inflicted)}.",
         f"Tries by the journal's causes: {_counted(causes)}; {len(records)} records tell of them.",
@@ -159,9 +159,9 @@ def _compared(truth: Mapping[str, Truth], records: list[Attempt], killer: Killer
         f"So do {late} that ended with 0 all the same: their fault came in their last moment.",
         f"{len(killer.unseen)} pods may have gone before a launcher looked: right is what the step itself said, too.",
         "Where nobody looked and the step said nothing, node lost is right.",
-        *(f"The reason differs: {each}." for each in differ),
-        *(f"Lost: an attempt that ended {truth[each].cause} after {truth[each].wall_s:.1f} s." for each in lost),
-        *(f"Not in the journal: {each.document()}." for each in attempts if each.id not in truth),
+        *(f"The reason differs: {item}." for item in differ),
+        *(f"Lost: an attempt that ended {truth[item].cause} after {truth[item].wall_s:.1f} s." for item in lost),
+        *(f"Not in the journal: {item.document()}." for item in attempts if item.id not in truth),
     ]
     return [
         Measure(measure="faults inflicted", ours=inflicted, target=">= 100"),

@@ -133,8 +133,8 @@ class Killer:
     def _lose(self, pod: Pod) -> bool:
         """Lose the pod's node, and let another come."""
         there = self._cluster.pods("", f"spec.nodeName={pod['spec']['nodeName']}")
-        self._ended |= {_attempt(each) for each in there}
-        self.unseen |= {_attempt(each) for each in there if each["status"]["phase"] in ENDED}
+        self._ended |= {_attempt(item) for item in there}
+        self.unseen |= {_attempt(item) for item in there if item["status"]["phase"] in ENDED}
         self._cluster.lose_node(pod["spec"]["nodeName"])
         self._nodes += 1
         is_spot = pod["metadata"]["labels"]["driftline/spot"] == "true"

@@ -96,8 +96,8 @@ class Lanes:
         return sum(count for code, count in self.exits.items() if code > 0 and code not in (FAILED, CANCELLED))
 
     def _launch(self, work: int, fault: str | None) -> Launch:
-        place = self.folder / f"work-{work}"
-        place.mkdir()
+        path = self.folder / f"work-{work}"
+        path.mkdir()
         return Launch(
             folder=self.folder,
             address=self.cluster.address,
@@ -105,7 +105,7 @@ class Lanes:
             work=work,
             profile="cpu_spot" if work % 3 else "cpu_small",
             fault=fault,
-            count={"folder": str(place), "steps": STEPS, "step_s": STEP_S, "every": EVERY},
+            count={"folder": str(path), "steps": STEPS, "step_s": STEP_S, "every": EVERY},
         )
 
 

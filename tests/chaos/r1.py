@@ -51,8 +51,8 @@ def run() -> list[Measure]:
         assert whole.now() == _tree(root), "the shim missed a call"
         places = sorted(random.Random(SEED).sample(range(1, len(calls)), CUTS))
         kinds = Counter(call.kind for call in calls)
-        cuts = [(loss, place, str(root), str(log), str(folder)) for place in places for loss in LOSSES]
-        kills = [("killed", place, str(shim), "", str(folder)) for place in places]
+        cuts = [(loss, path, str(root), str(log), str(folder)) for path in places for loss in LOSSES]
+        kills = [("killed", path, str(shim), "", str(folder)) for path in places]
         with ProcessPoolExecutor(WORKERS, mp_context=multiprocessing.get_context("spawn")) as pool:
             for done, (kind, problem, took_s) in enumerate(pool.map(tried, [*cuts, *kills]), 1):
                 seconds.append(took_s)
@@ -61,14 +61,14 @@ def run() -> list[Measure]:
                 if done % CUTS == 0:
                     print(f"  {done} of {len(cuts) + len(kills)} tried", flush=True)
         cost = _cost(Path(disk))
-    for problem in (problem for found in broken.values() for problem in found):
+    for problem in (problem for result in broken.values() for problem in result):
         shown.append(problem)
         print(f"  {problem}", flush=True)
-    what = {"all": "names and bytes lost", "bytes": "bytes lost, names kept", "half": "half of the bytes lost"}
+    subject = {"all": "names and bytes lost", "bytes": "bytes lost, names kept", "half": "half of the bytes lost"}
     return [
         Measure(measure="calls logged", ours=len(calls), peers={"of them fsync": kinds["s"] + kinds["d"]}),
         *(
-            Measure(measure=f"power cuts survived: {what[loss]}", ours=CUTS - len(broken[loss]), target=f">= {CUTS}")
+            Measure(measure=f"power cuts survived: {subject[loss]}", ours=CUTS - len(broken[loss]), target=f">= {CUTS}")
             for loss in LOSSES
         ),
         Measure(measure="SIGKILLs survived", ours=CUTS - len(broken["killed"]), target=f">= {CUTS}"),
@@ -91,8 +91,8 @@ def _cost(folder: Path) -> list[Measure]:
     for turn in range(3):
         for is_synced in (True, False):
             root = str(folder / f"cost-{turn}-{is_synced}")
-            kept = os.fsync
-            os.fsync = kept if is_synced else lambda _: None  # type: ignore[assignment]
+            stored = os.fsync
+            os.fsync = stored if is_synced else lambda _: None  # type: ignore[assignment]
             durable._reached.clear()
             try:
                 for name, step in r1_work.steps(root):
@@ -100,7 +100,7 @@ def _cost(folder: Path) -> list[Measure]:
                     step()
                     taken.setdefault((name.split(" ")[0], is_synced), []).append(time.perf_counter() - began)
             finally:
-                os.fsync = kept
+                os.fsync = stored
     return [
         Measure(
             measure=f"ms of a {kind} step, with fsync",

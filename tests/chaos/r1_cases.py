@@ -38,17 +38,17 @@ def work(shim: Path, root: Path, log: Path, kill_at: int | None = None) -> int:
 
 def tried(case: tuple[str, int, str, str, str]) -> tuple[str, str | None, float]:
     """Try one case in a process of the pool; return its kind, what was lost, and how long going on took."""
-    kind, place, given, log, folder = case
+    kind, location, values, log, folder = case
     if kind == "killed":
-        problem, took_s = _killed(Path(given), Path(folder), place)
+        problem, took_s = _killed(Path(values), Path(folder), location)
         return kind, problem, took_s
-    disk = disk_at(Path(given), list(islice(calls_of(Path(log)), place)))
+    disk = disk_at(Path(values), list(islice(calls_of(Path(log)), location)))
     done = disk.now().get(r1_work.DONE, b"").decode().splitlines()
-    cut = Path(folder, f"cut-{place}-{kind}")
+    cut = Path(folder, f"cut-{location}-{kind}")
     lay_out({path: data for path, data in disk.after(kind).items() if path != r1_work.DONE}, cut)
     problem, took_s = _judged(cut, done)
     shutil.rmtree(cut)
-    return kind, f"{kind} lost at call {place}: {problem}" if problem else None, took_s
+    return kind, f"{kind} lost at call {location}: {problem}" if problem else None, took_s
 
 
 def _killed(shim: Path, folder: Path, place: int) -> tuple[str | None, float]:
@@ -96,8 +96,8 @@ def _lost(root: str, done: list[str]) -> str | None:
                 if set(may_hold) <= set(begun):
                     continue
                 return f"{stage} {key} has no record"
-            wanted = {content_digest(r1_work.rows(number)) for number in may_hold}
-            if content_digest(tables.read(stage, [key]).drop("key")) not in wanted:
+            expected = {content_digest(r1_work.rows(number)) for number in may_hold}
+            if content_digest(tables.read(stage, [key]).drop("key")) not in expected:
                 return f"{stage} {key} holds what was not written last"
     for name in done:
         kind, *_, number = name.split(" ")

@@ -115,14 +115,14 @@ class Disk:
 def calls_of(log: Path) -> Iterator[Call]:
     """Yield the calls of a log, in order."""
     data = log.read_bytes()
-    place = 0
-    while place < len(data):
-        end = data.index(b"\n", place)
-        kind, inode, offset, length, more = data[place:end].decode().split(" ")
+    location = 0
+    while location < len(data):
+        end = data.index(b"\n", location)
+        kind, inode, offset, length, more = data[location:end].decode().split(" ")
         begins = end + 1
-        middle, place = begins + int(length), begins + int(length) + int(more)
+        middle, location = begins + int(length), begins + int(length) + int(more)
         path = data[begins:middle].decode()
-        yield Call(kind=kind, inode=int(inode), offset=int(offset), path=path, more=data[middle:place])
+        yield Call(kind=kind, inode=int(inode), offset=int(offset), path=path, more=data[middle:location])
 
 
 def disk_at(root: Path, calls: Sequence[Call]) -> Disk:

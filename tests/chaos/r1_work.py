@@ -56,7 +56,7 @@ def _bundling(
 ) -> Callable[[], object]:
     def bundle() -> None:
         digest = artifacts.write_bundle(blobs, facts)
-        if (known := tables.records("onnx", [key]).get(key)) is None or known.content_digest != digest:
+        if (existing := tables.records("onnx", [key]).get(key)) is None or existing.content_digest != digest:
             tables.record("onnx", key, content_digest=digest, inputs={}, code="code")
 
     return bundle

@@ -82,12 +82,12 @@ def run() -> list[Measure]:
     decided = [_decide(name, fixture) for name, fixture in fixtures.items()]
     pipes = _pipes(ONE_OF_A_CLASS.values())
     tried = {name: _tries(ONE_OF_A_CLASS[name]) for name in TRIES}
-    wrong = [each for each in decided if each.found != each.expected]
+    wrong = [item for item in decided if item.found != item.expected]
     shown[:] = [
-        f"{each.fixture}: decided {each.found or 'finished'}, expected {each.expected or 'finished'}." for each in wrong
+        f"{item.fixture}: decided {item.found or 'finished'}, expected {item.expected or 'finished'}." for item in wrong
     ]
     shown.append(f"`PipesK8sClient` was waited for {CAP_S:g} s; {CAP_S / PIPES_POLL_S:g} polls mean that it went on.")
-    by_name = {each.fixture: each for each in decided}
+    by_name = {item.fixture: item for item in decided}
     return [
         *(
             Measure(
@@ -101,7 +101,7 @@ def run() -> list[Measure]:
         ),
         *_counted(decided, "public"),
         *_counted(decided, "constructed"),
-        Measure(measure="most polls to a decision", ours=max(each.polls for each in decided), limit=1, target="<= 2"),
+        Measure(measure="most polls to a decision", ours=max(item.polls for item in decided), limit=1, target="<= 2"),
         Measure(
             measure=f"classes whose tries keep to their budget, of {len(TRIES)}",
             ours=sum(tried[name] == TRIES[name] for name in TRIES),
@@ -112,8 +112,8 @@ def run() -> list[Measure]:
 
 
 def _counted(decided: Iterable[Decided], kind: str) -> list[Measure]:
-    of_kind = [each for each in decided if each.is_public == (kind == "public")]
-    right = sum(each.found == each.expected for each in of_kind)
+    of_kind = [item for item in decided if item.is_public == (kind == "public")]
+    right = sum(item.found == item.expected for item in of_kind)
     return [
         Measure(
             measure=f"{kind} statuses whose class is right, of {len(of_kind)}",
@@ -126,8 +126,8 @@ def _counted(decided: Iterable[Decided], kind: str) -> list[Measure]:
 
 def _records(folder: Path) -> list[Attempt]:
     """Return the attempts on record, the oldest first."""
-    told = Ledgers(str(folder / "store"), WORK.product).of(ATTEMPTS).records()
-    return [record for _, record in reversed(unique_attempts(told))]
+    messages = Ledgers(str(folder / "store"), WORK.product).of(ATTEMPTS).records()
+    return [record for _, record in reversed(unique_attempts(messages))]
 
 
 def _moved(name: str, folder: Path) -> Path:
@@ -152,7 +152,7 @@ def _size(fixture: Mapping[str, Any]) -> StepProfile:
 
 
 def _has_begun(fixture: Mapping[str, Any]) -> bool:
-    states = [each.get("state") or {} for each in fixture["status"].get("containerStatuses") or []]
+    states = [item.get("state") or {} for item in fixture["status"].get("containerStatuses") or []]
     return any("running" in state or "terminated" in state for state in states)
 
 
@@ -174,18 +174,18 @@ def _settings(folder: Path) -> Settings:
 
 def _decide(name: str, fixture: Mapping[str, Any]) -> Decided:
     """Show a status to our launcher and count."""
-    with tempfile.TemporaryDirectory(prefix="driftline-r5-") as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory(prefix="driftline-r5-") as path:
+        folder = Path(path)
         with _cluster(folder) as cluster:
             launcher = CountedLauncher(_settings(folder), cluster, is_one_try=True)
             _arrange(folder, cluster, name, fixture)
             launch(launcher, folder, _size(fixture))
         (record, *_) = _records(folder)
-    found = None if record.reason == "finished" or "reported no result" in (record.said or "") else record.reason
+    result = None if record.reason == "finished" or "reported no result" in (record.said or "") else record.reason
     return Decided(
         fixture=name,
         expected=fixture["failure"],
-        found=found,
+        found=result,
         polls=launcher.polls(
             is_gone=bool(fixture.get("gone")),
             not_before_s=_size(fixture).schedule_timeout_s if fixture["failure"] == "unschedulable" else 0.0,
@@ -225,8 +225,8 @@ def _arrange(
 
 def _tries(fixture: str) -> int:
     """Let every try of a spot step end alike, and return how many there were."""
-    with tempfile.TemporaryDirectory(prefix="driftline-r5-") as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory(prefix="driftline-r5-") as path:
+        folder = Path(path)
         impatient = {name: PROFILES[name].replace(schedule_timeout_s=0.5) for name in ("gpu", "gpu_spot")}
         with _cluster(folder) as cluster, patch.dict(PROFILES, impatient):
             size = PROFILES["cpu_spot"]
@@ -242,19 +242,19 @@ def _tries(fixture: str) -> int:
 
 def _pipes(names: Iterable[str]) -> dict[str, float]:
     """Return the polls that `PipesK8sClient` took from the evidence, each status on a cluster of its own."""
-    found: dict[str, float] = {}
-    threads = [threading.Thread(target=_pipes_of, args=(name, found), daemon=True) for name in names]
+    result: dict[str, float] = {}
+    threads = [threading.Thread(target=_pipes_of, args=(name, result), daemon=True) for name in names]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(CAP_S + 60)
-    return found
+    return result
 
 
 def _pipes_of(name: str, found: dict[str, float]) -> None:
     fixture = json.loads((FIXTURES / f"{name}.json").read_text(encoding="utf-8"))
-    with tempfile.TemporaryDirectory(prefix="driftline-r5-") as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory(prefix="driftline-r5-") as path:
+        folder = Path(path)
         with _cluster(folder) as cluster:
             shown_at_s = _arrange(folder, cluster, name, fixture, after_s=2 * PIPES_POLL_S)
             asked_s = time.monotonic()

@@ -63,10 +63,10 @@ def run() -> list[Measure]:
     """Replay the week twice and compare."""
     keys = SPEC.grain.span(CUTOFF, SPEC.grain.shift(CUTOFF, KEYS - 1))
     with tempfile.TemporaryDirectory(prefix="driftline-chaos-") as folder:
-        place = Path(folder)
-        begun = _settings(place / "begun")
+        path = Path(folder)
+        begun = _settings(path / "begun")
         tag = _begin(begun)
-        calm, stormy = (_copy(begun, place / name) for name in ("calm", "stormy"))
+        calm, stormy = (_copy(begun, path / name) for name in ("calm", "stormy"))
         print("a week left alone", flush=True)
         alone, _ = _replay(calm, tag, keys, killer_of=None)
         print(f"the same week with {KILLS} kills, seed {SEED}", flush=True)
@@ -158,10 +158,10 @@ def _read(settings: Settings, keys: Sequence[str], hanging: int) -> Week:
     judged = tables.records("evaluation")
     answered = tables.records("predictions", keys)
     return Week(
-        decisions={key: _lasting(found) for key in keys if (found := ledgers.read(naming.DECISIONS, key))},
+        decisions={key: _lasting(result) for key in keys if (result := ledgers.read(naming.DECISIONS, key))},
         verdicts={key: ledgers.read(naming.VERDICTS, record.content_digest) for key, record in judged.items()},
         releases=[_lasting(record) for _, record in ledgers.records(naming.RELEASES)],
-        faults={key: [_lasting(each) for _, each in ledgers.records(f"{naming.FAULTS}/{key}")] for key in keys},
+        faults={key: [_lasting(item) for _, item in ledgers.records(f"{naming.FAULTS}/{key}")] for key in keys},
         answered={
             key: tables.read("predictions", [key])["entity"].to_list() if key in answered else [] for key in keys
         },
@@ -179,7 +179,7 @@ def _differences(one: Any, other: Any) -> int:
     pairs = (
         [(key, one.get(key), other.get(key)) for key in sorted({*one, *other})]
         if isinstance(one, Mapping)
-        else [(place, *pair) for place, pair in enumerate(zip(one, other, strict=False))]
+        else [(path, *pair) for path, pair in enumerate(zip(one, other, strict=False))]
     )
     different = [(name, left, right) for name, left, right in pairs if left != right]
     for name, left, right in different:

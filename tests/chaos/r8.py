@@ -46,9 +46,9 @@ def run() -> list[Measure]:
         single, several = json.dumps(models.row()).encode(), json.dumps([models.row()] * ROWS).encode()
         for name, bodies in (("single rows", [single]), ("lists", [several]), ("both", [single, several])):
             seconds = asyncio.run(_phase(port, bodies, published))
-            for place, (median_s, lag_s, in_flight, is_late) in enumerate(seconds):
+            for path, (median_s, lag_s, in_flight, is_late) in enumerate(seconds):
                 shown.append(
-                    f"{name}, second {place}: p50 {median_s:.2f} s, lag {lag_s:.2f} s, in flight {in_flight:.0f}"
+                    f"{name}, second {path}: p50 {median_s:.2f} s, lag {lag_s:.2f} s, in flight {in_flight:.0f}"
                     f"{', left out' if is_late else ''}"
                 )
                 print(shown[-1], flush=True)
@@ -74,11 +74,11 @@ def _slow_graph() -> bytes:
     nodes = [helper.make_node("MatMul", ["weighted", "ones"], ["wide0"])]
     nodes += [helper.make_node("MatMul", [f"wide{n}", "square"], [f"wide{n + 1}"]) for n in range(DEPTH)]
     nodes += [helper.make_node("MatMul", [f"wide{DEPTH}", "nothing"], ["narrow"])]
-    place = next(place for place, node in enumerate(graph.node) if node.op_type == "Sum")
-    graph.node[place].input.append("narrow")
-    kept = list(graph.node)
+    path = next(path for path, node in enumerate(graph.node) if node.op_type == "Sum")
+    graph.node[path].input.append("narrow")
+    stored = list(graph.node)
     del graph.node[:]
-    graph.node.extend([*kept[:place], *nodes, *kept[place:]])
+    graph.node.extend([*stored[:path], *nodes, *stored[path:]])
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 

@@ -84,16 +84,16 @@ class Supervisor:
 
     def victims(self) -> dict[str, list[psutil.Process]]:
         """Return what could be killed now, by kind."""
-        found: dict[str, list[psutil.Process]] = {}
+        result: dict[str, list[psutil.Process]] = {}
         for name, child in list(self._running.items()):
             with contextlib.suppress(psutil.NoSuchProcess):
                 for main in psutil.Process(child.leash.pid).children():
-                    found.setdefault(name, []).append(main)
+                    result.setdefault(name, []).append(main)
                     for process in main.children(recursive=True):
                         kind = _kind(name, process)
                         if kind is not None:
-                            found.setdefault(kind, []).append(process)
-        return found
+                            result.setdefault(kind, []).append(process)
+        return result
 
     def _watch(self) -> None:
         """Start everything and start again what ended: the thread that a leash is held by lives as long as it."""
@@ -116,19 +116,19 @@ class Supervisor:
             wait_for_port(self.code_port, check=lambda: None, timeout_s=START_S)
 
     def _commands(self) -> dict[str, list[str]]:
-        place = self.settings.dagster_home / "workspace.yaml"
+        path = self.settings.dagster_home / "workspace.yaml"
         server = {"host": HOST, "port": self.code_port, "location_name": "driftline"}
-        place.write_text(json.dumps({"load_from": [{"grpc_server": server}]}), encoding="utf-8")
-        where = ["--workspace", str(place)]
+        path.write_text(json.dumps({"load_from": [{"grpc_server": server}]}), encoding="utf-8")
+        where = ["--workspace", str(path)]
         code = ["--module-name", self.module, "--host", HOST, "--port", str(self.code_port)]
-        found = {
+        result = {
             "code": ["-m", "dagster", "api", "grpc", *code, "--location-name", "driftline"],
             "webserver": ["-m", "dagster_webserver", "--host", HOST, "--port", str(self.ui_port), *where],
             "daemon": [str(Path(sys.executable).with_name("dagster-daemon")), "run", *where],
         }
         if self.tag is not None:
-            found["service"] = list(serving.command(self.tag, self.service_port))
-        return found
+            result["service"] = list(serving.command(self.tag, self.service_port))
+        return result
 
 
 @dataclass
@@ -202,9 +202,9 @@ class Killer:
 
 
 def _kind(server: str, process: psutil.Process) -> str | None:
-    words = " ".join(process.cmdline())
+    text = " ".join(process.cmdline())
     if server == "code":
-        if STEP in words:
+        if STEP in text:
             return "trainer"
-        return "run" if SPAWNED in words and "spawn_main" in words else None
-    return "worker" if server == "service" and WORKER in words else None
+        return "run" if SPAWNED in text and "spawn_main" in text else None
+    return "worker" if server == "service" and WORKER in text else None

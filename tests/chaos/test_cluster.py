@@ -80,8 +80,8 @@ class Retrained:
 
     def attempts(self, step: str) -> list[Mapping[str, Any]]:
         """Return each attempt at a step once, the oldest first."""
-        found = unique_attempts(self.ledgers.of(ATTEMPTS).records())
-        return [record.document() for _, record in reversed(found) if record.step == step]
+        result = unique_attempts(self.ledgers.of(ATTEMPTS).records())
+        return [record.document() for _, record in reversed(result) if record.step == step]
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,14 @@ class Watched:
     def until(self, look: Callable[[], Any]) -> Any:
         """Wait until `look` finds something, and return it; give up at once when a run or the daemon has failed."""
         until = time.monotonic() + environment.PATIENCE_S
-        while not (found := look()):
+        while not (result := look()):
             failed = self.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
             logs = [event for run in failed for event in self.instance.all_logs(run.run_id)]
             assert not failed, "\n".join(event.to_json() for event in logs if event.level >= ERROR)[:8000]
             assert self.daemon.is_alive, self.told()
             assert time.monotonic() < until, self.told()
             time.sleep(0.3)
-        return found
+        return result
 
     def told(self) -> str:
         """Return how far everything has come, and where the daemon and its code servers stand; that ends them."""
@@ -116,32 +116,32 @@ class Watched:
 def retrained(
     tmp_path_factory: pytest.TempPathFactory, repository: Path, request: pytest.FixtureRequest
 ) -> Iterator[Retrained]:
-    place = tmp_path_factory.mktemp("cluster")
-    checkout = environment.checkout(repository, place / "checkout", slow_batches)
-    (place / "slow").touch()
+    path = tmp_path_factory.mktemp("cluster")
+    checkout = environment.checkout(repository, path / "checkout", slow_batches)
+    (path / "slow").touch()
     with ExitStack() as stack:
-        (place / "s3").mkdir()
-        s3 = stack.enter_context(s3_server.running(place / "s3"))
+        (path / "s3").mkdir()
+        s3 = stack.enter_context(s3_server.running(path / "s3"))
         for bucket in (BUCKET, LOGS):
             s3.make_bucket(bucket)
         postgres = stack.enter_context(postgres_server.running())
-        told = {
+        messages = {
             "DRIFTLINE_ENV": "cluster",
             "DRIFTLINE_ROOT": f"s3://{BUCKET}/root",
-            "DRIFTLINE_STATE": str(place / "state"),
+            "DRIFTLINE_STATE": str(path / "state"),
             "DRIFTLINE_LOGS_BUCKET": LOGS,
             "DRIFTLINE_NAMESPACE": NAMESPACE,
             "DRIFTLINE_IMAGE": RUN_IMAGE,
             "DRIFTLINE_TRAINER_IMAGE": STEP_IMAGE,
             "DRIFTLINE_STEP_SECRET": "driftline",
-            "DAGSTER_HOME": str(place / "home"),
+            "DAGSTER_HOME": str(path / "home"),
             "BENTOML_DO_NOT_TRACK": "true",
-            "KUBECONFIG": str(place / "kubeconfig"),
+            "KUBECONFIG": str(path / "kubeconfig"),
         }
-        given = {**s3.environment(), **postgres.environment()}
-        secret = {name: given.pop(name) for name in list(given) if "PASSWORD" in name or "KEY" in name}
-        config = {**told, **given}
-        of_the_double = {"PYTHONPATH": str(checkout), slow_batches.SLOW_WHILE: str(place / "slow")}
+        values = {**s3.environment(), **postgres.environment()}
+        secret = {name: values.pop(name) for name in list(values) if "PASSWORD" in name or "KEY" in name}
+        config = {**messages, **values}
+        of_the_double = {"PYTHONPATH": str(checkout), slow_batches.SLOW_WHILE: str(path / "slow")}
         cluster = stack.enter_context(
             Cluster(
                 [Node(name="node-1"), SPOT],
@@ -150,35 +150,35 @@ def retrained(
                 secrets={"driftline": {**config, **secret}},
                 environment=of_the_double,
                 cwd=checkout,
-                journal=place / "journal.jsonl",
+                journal=path / "journal.jsonl",
             )
         )
-        cluster.kubeconfig(place / "kubeconfig")
-        environment.home(repository, place / "home")
+        cluster.kubeconfig(path / "kubeconfig")
+        environment.home(repository, path / "home")
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         for name, value in {**config, **secret}.items():
             patch.setenv(name, value)
         # What it was when the library was first imported.
-        patch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", told["KUBECONFIG"])
-        found = Retrained(root=told["DRIFTLINE_ROOT"], local_root=str(place / "laptop" / "store"))
-        environment.land(found.root, slow_batches.files())
-        environment.land(found.local_root, slow_batches.files())
+        patch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", messages["KUBECONFIG"])
+        result = Retrained(root=messages["DRIFTLINE_ROOT"], local_root=str(path / "laptop" / "store"))
+        environment.land(result.root, slow_batches.files())
+        environment.land(result.local_root, slow_batches.files())
         with dg.DagsterInstance.get() as instance:
-            found.launcher = type(instance.run_launcher).__name__
-            with environment.daemon(checkout, place / "daemon.log") as daemon:
-                seen = Watched(instance, cluster, daemon)
-                seen.until(lambda: cluster.pods("driftline/step=train"))
-                with environment.training_on_a_laptop(checkout, place, SPEC.name, KEYS[0], KEYS[-1], CUTOFF):
-                    _interrupt(found, seen)
-                    (place / "slow").unlink()
-                seen.until(lambda: _is_over(instance))
-            found.runs = list(reversed(instance.get_runs()))
-        found.logs = [each["path"] for batch in obstore.list(open_store(f"s3://{LOGS}")) for each in batch]
-        found.left = [*environment.under_way(cluster), *environment.processes_of(checkout)]
-        found.journal = cluster.journal.entries()
+            result.launcher = type(instance.run_launcher).__name__
+            with environment.daemon(checkout, path / "daemon.log") as daemon:
+                observed = Watched(instance, cluster, daemon)
+                observed.until(lambda: cluster.pods("driftline/step=train"))
+                with environment.training_on_a_laptop(checkout, path, SPEC.name, KEYS[0], KEYS[-1], CUTOFF):
+                    _interrupt(result, observed)
+                    (path / "slow").unlink()
+                observed.until(lambda: _is_over(instance))
+            result.runs = list(reversed(instance.get_runs()))
+        result.logs = [item["path"] for batch in obstore.list(open_store(f"s3://{LOGS}")) for item in batch]
+        result.left = [*environment.under_way(cluster), *environment.processes_of(checkout)]
+        result.journal = cluster.journal.entries()
         with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-            print("", *_log(found), sep="\n")
-        yield found
+            print("", *_log(result), sep="\n")
+        yield result
 
 
 def _interrupt(found: Retrained, seen: Watched) -> None:
@@ -192,7 +192,7 @@ def _interrupt(found: Retrained, seen: Watched) -> None:
 
 def _at_work(found: Retrained, cluster: Cluster) -> tuple[str, Mapping[str, Any]] | None:
     """Return the pod of a training that is under way, and what it last said of itself."""
-    hit = {each["id"] for each in found.hit}
+    hit = {item["id"] for item in found.hit}
     for pod in cluster.pods("driftline/step=train", "status.phase=Running"):
         facts = json.loads(pod["metadata"]["annotations"][FACTS])
         found.memory[facts["id"]] = pod["spec"]["containers"][0]["resources"]["limits"]["memory"]
@@ -214,11 +214,12 @@ def _log(found: Retrained) -> list[str]:
     decision = found.ledgers.read(naming.DECISIONS, KEYS[-1]) or {}
     _, release = found.ledgers.latest(naming.RELEASES) or (0, {})
     tries = [
-        f"{each['started_at_utc'][11:19]} to {each['ended_at_utc'][11:19]}  {step} {each['reason']}, exit code "
-        f"{each['exit_code']}, {each['memory_gb']} GB on {each['node']}, from step {each['resumed_from_step']} to "
-        f"{each['steps_done']}, {each['steps_lost']} lost, {each['cost_usd']:.6f} USD: {each['said']}"
+        f"{attempt['started_at_utc'][11:19]} to {attempt['ended_at_utc'][11:19]}  {step} {attempt['reason']}, "
+        f"exit code {attempt['exit_code']}, {attempt['memory_gb']} GB on {attempt['node']}, from step "
+        f"{attempt['resumed_from_step']} to {attempt['steps_done']}, {attempt['steps_lost']} lost, "
+        f"{attempt['cost_usd']:.6f} USD: {attempt['said']}"
         for step in ("train", "export")
-        for each in found.attempts(step)
+        for attempt in found.attempts(step)
     ]
     return [
         *(f"{run.job_name} by sensor {run.tags['dagster/sensor_name']}: {run.status.value}" for run in found.runs),
@@ -246,7 +247,7 @@ def test_the_daemon_closed_the_keys_and_retrained_by_decision(retrained: Retrain
 
 
 def test_each_run_was_one_pod_and_each_try_at_a_step_another(retrained: Retrained) -> None:
-    causes = [(each["labels"].get("driftline/step", "run"), each["cause"]) for each in retrained.journal]
+    causes = [(item["labels"].get("driftline/step", "run"), item["cause"]) for item in retrained.journal]
     assert sorted(causes) == [
         ("export", "natural"),
         ("run", "natural"),
@@ -260,13 +261,13 @@ def test_each_run_was_one_pod_and_each_try_at_a_step_another(retrained: Retraine
 
 def test_the_ledger_tells_of_every_try_why_it_ended(retrained: Retrained) -> None:
     tries = retrained.attempts("train")
-    assert [each["reason"] for each in tries] == ["preempted", "preempted", "out_of_memory", "finished"]
-    assert {(each["by"], each["launcher"], each["profile"]) for each in tries} == {
+    assert [item["reason"] for item in tries] == ["preempted", "preempted", "out_of_memory", "finished"]
+    assert {(item["by"], item["launcher"], item["profile"]) for item in tries} == {
         ("launcher", "kubernetes", "cpu_spot")
     }
-    assert [each["exit_code"] for each in tries] == [143, 143, 137, 0]
-    assert {each["node"] for each in tries} == {"spot-1"}
-    assert [each["reason"] for each in retrained.attempts("export")] == ["finished"]
+    assert [item["exit_code"] for item in tries] == [143, 143, 137, 0]
+    assert {item["node"] for item in tries} == {"spot-1"}
+    assert [item["reason"] for item in retrained.attempts("export")] == ["finished"]
 
 
 def test_each_try_went_on_from_what_was_saved(retrained: Retrained) -> None:
@@ -274,17 +275,17 @@ def test_each_try_went_on_from_what_was_saved(retrained: Retrained) -> None:
     assert tries[0]["resumed_from_step"] == 0
     for before, after in pairwise(tries):
         assert after["resumed_from_step"] == before["steps_saved"] > 0
-    for hit, each in zip(retrained.hit, tries, strict=False):
-        assert each["id"] == hit["id"]
-        assert each["steps_done"] >= hit["steps_done"] > each["resumed_from_step"]
-    assert [each["steps_lost"] == 0 for each in tries] == [True, True, False, True]
+    for hit, trie in zip(retrained.hit, tries, strict=False):
+        assert trie["id"] == hit["id"]
+        assert trie["steps_done"] >= hit["steps_done"] > trie["resumed_from_step"]
+    assert [trie["steps_lost"] == 0 for trie in tries] == [True, True, False, True]
     assert tries[-1]["steps_done"] == SPEC.training.epochs * 4
 
 
 def test_after_out_of_memory_more_was_asked_for(retrained: Retrained) -> None:
     tries = retrained.attempts("train")
-    assert [each["memory_gb"] for each in tries] == [4, 4, 4, 8]
-    assert [retrained.memory[each["id"]] for each in tries[:3]] == ["4000M"] * 3
+    assert [item["memory_gb"] for item in tries] == [4, 4, 4, 8]
+    assert [retrained.memory[item["id"]] for item in tries[:3]] == ["4000M"] * 3
 
 
 def test_the_model_is_judged_served_and_released(retrained: Retrained) -> None:

@@ -76,8 +76,8 @@ def podman(*words: str, given: bytes = b"") -> str:
 
 
 def in_the_image(code: str) -> str:
-    words = ("run", "--rm", "--interactive", "--pull=never", *AS_A_POD, TRAINER_IMAGE, "python", "-")
-    return podman(*words, given=code.encode())
+    text = ("run", "--rm", "--interactive", "--pull=never", *AS_A_POD, TRAINER_IMAGE, "python", "-")
+    return podman(*text, given=code.encode())
 
 
 def by_digest(name: str) -> str:
@@ -87,12 +87,12 @@ def by_digest(name: str) -> str:
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The trainer image with two more files: a product and a step that only tests know."""
-    place, name = tmp_path_factory.mktemp("image"), f"localhost/driftline-test-{os.getpid()}"
-    shutil.copy(Path(str(slow_batches.__file__)), place / f"{SPEC.name}.py")
-    shutil.copy(REPOSITORY / "tests/doubles/step.py", place)
+    path, name = tmp_path_factory.mktemp("image"), f"localhost/driftline-test-{os.getpid()}"
+    shutil.copy(Path(str(slow_batches.__file__)), path / f"{SPEC.name}.py")
+    shutil.copy(REPOSITORY / "tests/doubles/step.py", path)
     lines = [f"FROM {TRAINER_IMAGE}", f"COPY {SPEC.name}.py /app/platform_assets/specs/"]
-    (place / "Dockerfile").write_text("\n".join([*lines, "COPY step.py /app/tests/doubles/", ""]), encoding="utf-8")
-    podman("build", "--quiet", "--pull=never", f"--tag={name}", str(place))
+    (path / "Dockerfile").write_text("\n".join([*lines, "COPY step.py /app/tests/doubles/", ""]), encoding="utf-8")
+    podman("build", "--quiet", "--pull=never", f"--tag={name}", str(path))
     yield by_digest(name)
     podman("rmi", "--force", name)
 
@@ -105,10 +105,10 @@ def test_the_image_imports_every_step_and_product_and_no_dagster() -> None:
 
 
 def test_the_image_holds_nothing_of_the_machine_that_built_it() -> None:
-    said = podman(
+    message = podman(
         "run", "--rm", "-i", "--pull=never", *AS_A_POD, TRAINER_IMAGE, "python", "-", given=LEFTOVERS.encode()
     )
-    assert said == ""
+    assert message == ""
 
 
 # One training, wherever it runs ---------------------------------------------------------------------------------------
@@ -117,41 +117,41 @@ def test_the_image_holds_nothing_of_the_machine_that_built_it() -> None:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, image: str) -> Iterator[dict[str, tuple[str, str]]]:
     """Digests of checkpoint and bundle of one training on the same files, by the place of its steps."""
-    place = tmp_path_factory.mktemp("trained")
-    checkout = environment.checkout(REPOSITORY, place / "checkout", slow_batches)
-    words = (SPEC.name, KEYS[0], KEYS[-1], CUTOFF)
-    found = {}
+    path = tmp_path_factory.mktemp("trained")
+    checkout = environment.checkout(REPOSITORY, path / "checkout", slow_batches)
+    text = (SPEC.name, KEYS[0], KEYS[-1], CUTOFF)
+    result = {}
     with ExitStack() as stack:
-        (place / "s3").mkdir()
-        s3 = stack.enter_context(s3_server.running(place / "s3"))
+        (path / "s3").mkdir()
+        s3 = stack.enter_context(s3_server.running(path / "s3"))
         s3.make_bucket(BUCKET)
         nodes = {"nodes": [SPOT], "namespaces": [NAMESPACE], "images": {image}, "runs": PodmanContainer}
         cluster = stack.enter_context(Cluster(**nodes, secrets={"driftline": s3.environment()}))
         in_a_container = {"DRIFTLINE_LAUNCHER": "container", "DRIFTLINE_TRAINER_IMAGE": image}
         in_a_pod = {**in_a_container, "DRIFTLINE_LAUNCHER": "kubernetes", "DRIFTLINE_NAMESPACE": NAMESPACE}
-        in_a_pod |= {"KUBECONFIG": str(cluster.kubeconfig(place / "kubeconfig")), "DRIFTLINE_STEP_SECRET": "driftline"}
+        in_a_pod |= {"KUBECONFIG": str(cluster.kubeconfig(path / "kubeconfig")), "DRIFTLINE_STEP_SECRET": "driftline"}
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         for name, value in s3.environment().items():
             patch.setenv(name, value)
-        for where, told, on_s3 in (
+        for where, messages, on_s3 in (
             ("process", {}, False),
             ("container", in_a_container, False),
             ("container on S3", in_a_container, True),
             ("pod", in_a_pod, True),
         ):
-            state = place / where.replace(" ", "_")
+            state = path / where.replace(" ", "_")
             root = f"s3://{BUCKET}/{state.name}" if on_s3 else str(state / "store")
             environment.land(root, slow_batches.files())
-            told = {**told, "DRIFTLINE_ROOT": root, **(s3.environment() if on_s3 else {})}
-            with environment.training(checkout, state, told, *words):
+            messages = {**messages, "DRIFTLINE_ROOT": root, **(s3.environment() if on_s3 else {})}
+            with environment.training(checkout, state, messages, *text):
                 pass
             stages = (TableStore(root, SPEC.name).records(stage, [CUTOFF])[CUTOFF] for stage in ("checkpoint", "onnx"))
-            found[where] = tuple(record.content_digest for record in stages)
+            result[where] = tuple(record.content_digest for record in stages)
             ledger = Ledgers(root, SPEC.name).of(ATTEMPTS).records()
-            found[f"{where}: launchers"] = [each.launcher for _, each in unique_attempts(ledger)]
+            result[f"{where}: launchers"] = [entry.launcher for _, entry in unique_attempts(ledger)]
         assert environment.under_way(cluster) == []
-        found["journal"] = [(each["labels"]["driftline/step"], each["cause"]) for each in cluster.journal.entries()]
-        yield found
+        result["journal"] = [(entry["labels"]["driftline/step"], entry["cause"]) for entry in cluster.journal.entries()]
+        yield result
 
 
 @pytest.mark.parametrize("where", ["container", "container on S3", "pod"])
@@ -197,26 +197,26 @@ def run(
     (folder / "store").mkdir(exist_ok=True)
     with dg.DagsterInstance.ephemeral() as instance:
         result = dg.materialize([waits], resources={"launcher": launcher_of(folder, image)}, instance=instance)
-        said = "\n".join(event.message for event in instance.all_logs(result.run_id))
-    (metadata,) = [each.metadata for each in result.asset_materializations_for_node("waits")]
-    return {"said": said, **{name: value.value for name, value in metadata.items()}}
+        message = "\n".join(event.message for event in instance.all_logs(result.run_id))
+    (metadata,) = [item.metadata for item in result.asset_materializations_for_node("waits")]
+    return {"said": message, **{name: value.value for name, value in metadata.items()}}
 
 
 def records(folder: Path) -> list[Mapping[str, Any]]:
     """Return each attempt once, the oldest first."""
-    found = unique_attempts(Ledgers(str(folder / "store"), WORK.product).of(ATTEMPTS).records())
-    return [record.document() for _, record in reversed(found)]
+    result = unique_attempts(Ledgers(str(folder / "store"), WORK.product).of(ATTEMPTS).records())
+    return [record.document() for _, record in reversed(result)]
 
 
 def left() -> list[str]:
-    shown = json.loads(podman("ps", "--all", "--format=json", "--filter=label=driftline/product=tiny") or "[]")
-    return [each["Names"][0] for each in shown]
+    output = json.loads(podman("ps", "--all", "--format=json", "--filter=label=driftline/product=tiny") or "[]")
+    return [item["Names"][0] for item in output]
 
 
 def test_a_result_comes_back_and_the_record_says_where_it_was_made(image: str, tmp_path: Path) -> None:
-    found = run(tmp_path, image, "well")
-    assert (found["value"], found["root"]) == (1, str(tmp_path / "store"))
-    assert "a line on stdout" in found["said"]
+    result = run(tmp_path, image, "well")
+    assert (result["value"], result["root"]) == (1, str(tmp_path / "store"))
+    assert "a line on stdout" in result["said"]
     (record,) = records(tmp_path)
     assert (record["launcher"], record["reason"], record["exit_code"]) == ("container", "finished", 0)
     assert record["host"].startswith("driftline-tiny-train-")
@@ -230,7 +230,7 @@ def test_memory_is_enforced_and_more_is_asked_for_once(image: str, tmp_path: Pat
     with pytest.raises(StepFailure) as caught:
         run(tmp_path, image, "memory")
     assert caught.value.kind == "out_of_memory"
-    assert [(each["reason"], each["memory_gb"]) for each in records(tmp_path)] == [
+    assert [(record["reason"], record["memory_gb"]) for record in records(tmp_path)] == [
         ("out_of_memory", 0.3),
         ("out_of_memory", 0.4),
     ]
@@ -254,7 +254,7 @@ def test_an_image_that_cannot_be_had_has_its_class(tmp_path: Path) -> None:
     with pytest.raises(StepFailure, match="cannot pull localhost/absent@sha256:0") as caught:
         run(tmp_path, f"localhost/absent@sha256:{0:064}", "well")
     assert caught.value.kind == "image"
-    assert {each["wall_s"] for each in records(tmp_path)} == {0.0}
+    assert {record["wall_s"] for record in records(tmp_path)} == {0.0}
 
 
 def test_a_container_that_cannot_begin_has_its_class(tmp_path: Path) -> None:
@@ -271,9 +271,9 @@ def test_a_container_that_cannot_begin_has_its_class(tmp_path: Path) -> None:
 
 
 def test_a_step_of_other_code_is_refused(image: str, tmp_path: Path) -> None:
-    told = {"code": {"platform_assets.compute.train": "0" * 64}}
+    messages = {"code": {"platform_assets.compute.train": "0" * 64}}
     with pytest.raises(StepFailure, match=r"build the image again \(`make image`\)") as caught:
-        run(tmp_path, image, module="platform_assets.steps.train", more=told, profile=PROFILES["cpu_small"])
+        run(tmp_path, image, module="platform_assets.steps.train", more=messages, profile=PROFILES["cpu_small"])
     assert caught.value.kind == "code"
 
 
@@ -289,8 +289,8 @@ def driver(folder: Path, image: str, *ends: str) -> subprocess.Popen[bytes]:
     """Run a step in a process of its own until it waits."""
     (folder / "store").mkdir(exist_ok=True)
     command = [sys.executable, "-c", DRIVER, str(folder), image, *ends]
-    with (folder / "driver.log").open("wb") as said:
-        started = subprocess.Popen(command, cwd=REPOSITORY, stdout=said, stderr=said)
+    with (folder / "driver.log").open("wb") as message:
+        started = subprocess.Popen(command, cwd=REPOSITORY, stdout=message, stderr=message)
     wait_for(lambda: (folder / "store/ready").exists() or started.poll() is not None)
     assert started.poll() is None, (folder / "driver.log").read_text(encoding="utf-8")[-4000:]
     return started
@@ -313,7 +313,7 @@ def test_a_cancelled_run_ends_its_container_after_it_has_saved(image: str, tmp_p
     started.send_signal(signal.SIGTERM)
     started.wait(60)
     assert (tmp_path / "store/saved").exists()
-    assert [each["reason"] for each in records(tmp_path)] == ["cancelled"]
+    assert [record["reason"] for record in records(tmp_path)] == ["cancelled"]
     assert left() == []
 
 
@@ -332,5 +332,5 @@ def test_a_container_that_is_killed_for_no_reason_is_tried_again(image: str, tmp
     started = driver(tmp_path, image, "wait", "well")
     podman("kill", "--signal=KILL", *running())
     assert started.wait(60) == 0
-    assert [each["reason"] for each in records(tmp_path)] == ["killed", "finished"]
+    assert [record["reason"] for record in records(tmp_path)] == ["killed", "finished"]
     assert left() == []

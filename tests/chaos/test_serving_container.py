@@ -60,7 +60,7 @@ class Container:
 
     def workers(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.NoSuchProcess, ValueError):
-            return [each for each in self.parent.children(recursive=True) if WORKER in " ".join(each.cmdline())]
+            return [item for item in self.parent.children(recursive=True) if WORKER in " ".join(item.cmdline())]
         return []
 
     def answers(self) -> bool:
@@ -74,13 +74,13 @@ class Container:
 
     def all_ready(self, count: int) -> bool:
         """Tell whether so many workers answer `/readyz` by now."""
-        seen = set()
+        observed = set()
         for _ in range(8 * count):
             with contextlib.suppress(OSError, ValueError):
                 _, body = run.Server(f"http://{run.HOST}:{self.port}", None, Path()).get("/readyz")  # type: ignore[arg-type]  # only asked
                 state = json.loads(body)
-                seen |= {state["worker"]} if state["is_ready"] and state["source"] == "release" else set()
-        return len(seen) == count
+                observed |= {state["worker"]} if state["is_ready"] and state["source"] == "release" else set()
+        return len(observed) == count
 
 
 def podman(*words: str) -> str:
@@ -114,14 +114,14 @@ def serve(tmp_path: Path) -> Iterator[Callable[[int], Container]]:
         digest = models.write_bundle(store, bias=1.0)
         models.release(settings.root, digest)
         name, port = f"driftline-serving-{os.getpid()}-{workers}", run.free_port()
-        told = {**settings.to_environment(), "BENTOML_CONTAINERIZED": "true", "HOME": str(tmp_path)}
+        messages = {**settings.to_environment(), "BENTOML_CONTAINERIZED": "true", "HOME": str(tmp_path)}
         names.append(name)
         podman(
             *("run", "--detach", "--restart=always", "--network=host", "--pull=never", f"--name={name}"),
             "--user=0:0",  # the image's own user may not read this machine's Python where that lies in a home folder
-            *(f"--volume={place}:{place}:ro" for place in (REPOSITORY, sys.base_prefix)),
+            *(f"--volume={path}:{path}:ro" for path in (REPOSITORY, sys.base_prefix)),
             f"--volume={tmp_path}:{tmp_path}",
-            *(f"--env={key}={value}" for key, value in told.items()),
+            *(f"--env={key}={value}" for key, value in messages.items()),
             *(IMAGE, *run.command(built.tag, port)),
         )
         container = Container(name, port, digest)
@@ -138,8 +138,8 @@ def serve(tmp_path: Path) -> Iterator[Callable[[int], Container]]:
 
 
 def report(words: str, seconds: list[float]) -> None:
-    told = ", ".join(f"{each:.2f}" for each in seconds)
-    print(f"\n{words}: median {statistics.median(seconds):.2f} s, at most {max(seconds):.2f} s ({told})")
+    messages = ", ".join(f"{second:.2f}" for second in seconds)
+    print(f"\n{words}: median {statistics.median(seconds):.2f} s, at most {max(seconds):.2f} s ({messages})")
 
 
 def killed(container: Container, workers: int, victims: Callable[[], list[psutil.Process]]) -> dict[str, Any]:
@@ -160,16 +160,16 @@ def killed(container: Container, workers: int, victims: Callable[[], list[psutil
 
 def test_one_of_two_workers_is_killed_twenty_times(serve: Callable[[int], Container]) -> None:
     container = serve(2)
-    found = killed(container, 2, lambda: container.workers()[:1])
-    report("one of two workers killed, an answer again", found["answered"])
-    report("one of two workers killed, both back", found["whole"])
-    assert max(found["answered"]) <= AGAIN_S
+    result = killed(container, 2, lambda: container.workers()[:1])
+    report("one of two workers killed, an answer again", result["answered"])
+    report("one of two workers killed, both back", result["whole"])
+    assert max(result["answered"]) <= AGAIN_S
 
 
 def test_the_only_worker_is_killed_twenty_times(serve: Callable[[int], Container]) -> None:
     container = serve(1)
-    found = killed(container, 1, container.workers)
-    report("the only worker killed, an answer again", found["answered"])
+    result = killed(container, 1, container.workers)
+    report("the only worker killed, an answer again", result["answered"])
 
 
 def test_the_process_above_the_workers_is_killed(serve: Callable[[int], Container]) -> None:

@@ -26,6 +26,6 @@ def aging(cost: float = COST, *, worst: int = 0, rows: int = 2) -> Past:
         keys=tuple(f"{number:04d}" for number in range(1, KEYS + 1)),
         labels=tuple(labels for _ in range(KEYS)),
         starts=STARTS,
-        answers=tuple(tuple(said(place - start + 1) for place in range(start, KEYS)) for start in STARTS),
+        answers=tuple(tuple(said(path - start + 1) for path in range(start, KEYS)) for start in STARTS),
         cpu_s=tuple(10.0 * (fit + 1) for fit in range(len(STARTS))),
     )

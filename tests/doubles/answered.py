@@ -61,8 +61,8 @@ def build(tables: TableStore, *keys: str) -> None:
 
 def label(tables: TableStore, *keys: str, first: int = ROWS) -> None:
     for key in keys:
-        known = pl.lit(datetime(2020, 2, 1, tzinfo=UTC), dtype=pl.Datetime("us", "UTC")).alias("known_at")
-        store(tables, "outcomes", key, rows_of(key).select("entity", "label", known).head(first))
+        existing = pl.lit(datetime(2020, 2, 1, tzinfo=UTC), dtype=pl.Datetime("us", "UTC")).alias("known_at")
+        store(tables, "outcomes", key, rows_of(key).select("entity", "label", existing).head(first))
 
 
 def record(row: Mapping[str, Any], features: Features | None, **changes: Any) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def log(settings: Settings, records: Sequence[Mapping[str, Any]]) -> None:
     """Write a file of the prediction log."""
     folder = settings.prediction_log / SPEC.name
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(each) for each in records]
+    lines = [json.dumps(item) for item in records]
     (folder / f"{len(list(folder.iterdir()))}-1.jsonl").write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
@@ -105,12 +105,12 @@ def answer(
             record(
                 row,
                 change({name: row[name] for name in FIELDS}),
-                prediction_id=f"{row['entity']}-{digest(place)[:1]}",
-                digest=digest(place),
+                prediction_id=f"{row['entity']}-{digest(path)[:1]}",
+                digest=digest(path),
                 asked_at=(row["asked_at"] + shift).isoformat(),
             )
             for key in keys
-            for place, row in enumerate(rows_of(key).iter_rows(named=True))
+            for path, row in enumerate(rows_of(key).iter_rows(named=True))
         ],
     )
 

@@ -51,12 +51,12 @@ Drawn = tuple[Task, np.ndarray, np.ndarray, np.ndarray]
 
 def shocks(random: np.random.Generator, world: World, windows: int) -> np.ndarray:
     """Return stationary AR(1) shocks [windows, keys]."""
-    found = np.empty((windows, world.keys))
-    found[:, 0] = random.normal(0, world.shock, windows)
+    result = np.empty((windows, world.keys))
+    result[:, 0] = random.normal(0, world.shock, windows)
     fresh = world.shock * np.sqrt(1 - world.neighbours**2)
     for key in range(1, world.keys):
-        found[:, key] = world.neighbours * found[:, key - 1] + random.normal(0, fresh, windows)
-    return found
+        result[:, key] = world.neighbours * result[:, key - 1] + random.normal(0, fresh, windows)
+    return result
 
 
 def binary(random: np.random.Generator, world: World, windows: int) -> Drawn:
@@ -99,7 +99,7 @@ def tested(kind: str, world: World, *, windows: int, seed: int) -> list[dict[str
     """Return the family of tests of each window; windows are drawn in parts of about a million rows."""
     part = max(1, 1_000_000 // (world.keys * world.rows))
     sizes = [min(part, windows - start) for start in range(0, windows, part)]
-    return [each for number, size in enumerate(sizes) for each in _part(kind, world, size, [seed, number, 14])]
+    return [item for number, size in enumerate(sizes) for item in _part(kind, world, size, [seed, number, 14])]
 
 
 def _part(kind: str, world: World, windows: int, seed: list[int]) -> list[dict[str, Tested]]:
@@ -109,7 +109,7 @@ def _part(kind: str, world: World, windows: int, seed: list[int]) -> list[dict[s
     spans = [slice(window * world.keys, (window + 1) * world.keys) for window in range(windows)]
     return [
         promises.family(
-            [replace(each, effects=each.effects[keys], variances=each.variances[keys]) for each in family],
+            [replace(item, effects=item.effects[keys], variances=item.variances[keys]) for item in family],
             confidence=0.95,
         )
         for keys in spans
@@ -119,17 +119,17 @@ def _part(kind: str, world: World, windows: int, seed: list[int]) -> list[dict[s
 def alarms(found: list[dict[str, Tested]]) -> dict[str, float]:
     """Return the share of windows in which a test is beyond chance at 1 %, whatever its margin; `any` of the family."""
     by_test = {
-        name: [each[name].p_adjusted is not None and each[name].p_adjusted <= 1 - RULES.confidence for each in found]
+        name: [item[name].p_adjusted is not None and item[name].p_adjusted <= 1 - RULES.confidence for item in found]
         for name in found[0]
     }
-    return {name: float(np.mean(each)) for name, each in by_test.items()} | {
+    return {name: float(np.mean(item)) for name, item in by_test.items()} | {
         "any": float(np.mean(np.any(list(by_test.values()), axis=0)))
     }
 
 
 def power(found: list[dict[str, Tested]]) -> float:
     """Return the share of windows in which a test fails: beyond chance and by its margin."""
-    return float(np.mean([bool(failing(each, RULES)) for each in found]))
+    return float(np.mean([bool(failing(item, RULES)) for item in found]))
 
 
 def _rows(random: np.random.Generator, world: World, windows: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from platform_assets.records.attempts import Attempt
 
 def newest_first(*found: Attempt) -> pl.DataFrame:
     """Return attempts by `history.attempts.SCHEMA`, none told of twice; the last has number 1."""
-    return frame((len(found) - place, replace(each, id=None)) for place, each in enumerate(found))
+    return frame((len(found) - path, replace(item, id=None)) for path, item in enumerate(found))
 
 
 def oldest_first(*found: Attempt) -> pl.DataFrame:

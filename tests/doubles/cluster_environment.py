@@ -67,8 +67,8 @@ def home(repository: Path, place: Path) -> None:
 def land(root: str, files: Mapping[str, str]) -> None:
     """Deliver files below a root's `landing/`."""
     store = open_store(root)
-    for place, text in files.items():
-        obstore.put(store, f"landing/{place}", text.encode())
+    for path, text in files.items():
+        obstore.put(store, f"landing/{path}", text.encode())
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def daemon(checkout: Path, log: Path) -> Iterator[Daemon]:
     """Run Dagster's daemon with its code server, and end both."""
     command = [str(Path(sys.executable).with_name("dagster-daemon")), "run", "--workspace", "workspace.yaml"]
     environment = {**_environment(checkout), "PYTHONFAULTHANDLER": "1"}
-    with log.open("wb") as said:
-        started = psutil.Popen(command, cwd=checkout, env=environment, stdout=said, stderr=said)
+    with log.open("wb") as message:
+        started = psutil.Popen(command, cwd=checkout, env=environment, stdout=message, stderr=message)
     try:
         yield Daemon(started, log)
     finally:
@@ -128,12 +128,12 @@ def training_on_a_laptop(checkout: Path, place: Path, *words: str) -> AbstractCo
 def training(checkout: Path, state: Path, told: Mapping[str, str], *words: str) -> Iterator[None]:
     """Train meanwhile in a process with a state of its own, as an environment says; `words` as above."""
     ours = ("DRIFTLINE_", "AWS_", "DAGSTER_", "KUBECONFIG")
-    kept = {name: value for name, value in _environment(checkout).items() if not name.startswith(ours)}
+    stored = {name: value for name, value in _environment(checkout).items() if not name.startswith(ours)}
     command = [sys.executable, "-c", ON_A_LAPTOP, *words]
     log = state.with_suffix(".log")
-    with log.open("wb") as said:
-        environment = {**kept, "DRIFTLINE_STATE": str(state), "PYTHONFAULTHANDLER": "1", **told}
-        laptop = psutil.Popen(command, cwd=checkout, env=environment, stdout=said, stderr=said)
+    with log.open("wb") as message:
+        environment = {**stored, "DRIFTLINE_STATE": str(state), "PYTHONFAULTHANDLER": "1", **told}
+        laptop = psutil.Popen(command, cwd=checkout, env=environment, stdout=message, stderr=message)
     try:
         yield
         with contextlib.suppress(psutil.TimeoutExpired):
@@ -161,9 +161,9 @@ def under_way(cluster: Cluster) -> list[str]:
 
 def processes_of(checkout: Path) -> list[str]:
     """Return the commands of processes that were started for a checkout and still run."""
-    found = []
+    result = []
     for process in psutil.process_iter(["environ", "cmdline", "status"]):
         is_ours = (process.info["environ"] or {}).get("PYTHONPATH") == str(checkout)
         if is_ours and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append(" ".join(process.info["cmdline"] or []))
-    return found
+            result.append(" ".join(process.info["cmdline"] or []))
+    return result

@@ -45,8 +45,8 @@ def main() -> None:
 
 def count(attempt: Attempt, stop: process.StopRequest, *, folder: str, steps: int, step_s: float, every: int) -> None:
     """Do what is left of the steps, and save after every so many; a file `fail` in the folder is an own error."""
-    place = Path(folder)
-    saved, failing = place / "saved", place / "fail"
+    path = Path(folder)
+    saved, failing = path / "saved", path / "fail"
     done = int(saved.read_text(encoding="utf-8")) if saved.exists() else 0
     attempt.note(resumed_from_step=done, steps_done=done, steps_saved=done)
     while done < steps:
@@ -57,7 +57,7 @@ def count(attempt: Attempt, stop: process.StopRequest, *, folder: str, steps: in
             failing.unlink()
             raise ValueError("the double was told to fail")
         if stop.is_set or done % every == 0 or done == steps:
-            waiting = place / f"saved.{os.getpid()}"
+            waiting = path / f"saved.{os.getpid()}"
             waiting.write_text(str(done), encoding="utf-8")
             waiting.replace(saved)
             attempt.note(steps_saved=done)

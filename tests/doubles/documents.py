@@ -10,8 +10,8 @@ AT = "2020-01-05T04:00:00+00:00"
 
 
 def advance(first: str, last: str | None = None, **members: Any) -> dict[str, Any]:
-    found = {"kind": "advance", "first": first, "why": "a new file", "by": "a test", "at_utc": AT, **members}
-    return found if last is None else {**found, "last": last}
+    result = {"kind": "advance", "first": first, "why": "a new file", "by": "a test", "at_utc": AT, **members}
+    return result if last is None else {**result, "last": last}
 
 
 def decision_request(key: str, **members: Any) -> dict[str, Any]:
@@ -31,10 +31,10 @@ def fault(kind: str, key: str, source: str = "readings", **members: Any) -> dict
         "fault": {**primary, "episode": key, "since": key, "labels_are_broken": False},
         "null": {"fault": 1, "source": source},
     }
-    found = {"kind": kind, **signed, **of_kind.get(kind, {}), **members}
+    result = {"kind": kind, **signed, **of_kind.get(kind, {}), **members}
     if kind == "fault":
-        found.setdefault("checks", [{**{name: found[name] for name in primary}, "digest": "d"}])
-    return found
+        result.setdefault("checks", [{**{name: result[name] for name in primary}, "digest": "d"}])
+    return result
 
 
 def release(cutoff: str = "2020-01-08", digest: str = "d" * 64, **members: Any) -> dict[str, Any]:

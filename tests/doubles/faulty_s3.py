@@ -71,7 +71,7 @@ class Faults:
     def count(self, method: str, path: str) -> int:
         """Return how many requests of a kind there were."""
         with self._lock:
-            return sum(asked[0] == method and path in asked[1] for asked in self.asked)
+            return sum(request[0] == method and path in request[1] for request in self.asked)
 
     def meet(self, method: str, path: str) -> Fault | None:
         """Note a request and return the fault that it meets."""
@@ -142,8 +142,8 @@ class _Handler(BaseHTTPRequestHandler):
             answer = connection.getresponse()
             data = answer.read()
             length = [("Content-Length", answer.headers.get("Content-Length") or "0")] if self.command == "HEAD" else []
-            kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in HOP]
-            return answer.status, [*kept, *length], data
+            stored = [(name, value) for name, value in answer.getheaders() if name.lower() not in HOP]
+            return answer.status, [*stored, *length], data
         finally:
             connection.close()
 

@@ -19,12 +19,12 @@ def given(numeric: np.ndarray | None = None, text: np.ndarray | None = None, ima
 
 
 def fields(inputs: Inputs) -> list[Field]:
-    made = [Field(name=f"n{place}", dtype="float", description="") for place in range(inputs.numeric.shape[1])]
-    made += [Field(name=f"c{place}", dtype="category", description="") for place in range(inputs.categorical.shape[1])]
+    output = [Field(name=f"n{path}", dtype="float", description="") for path in range(inputs.numeric.shape[1])]
+    output += [Field(name=f"c{path}", dtype="category", description="") for path in range(inputs.categorical.shape[1])]
     if inputs.image is not None:
         height, width = inputs.image.shape[1:]
-        made.append(Field(name="photo", dtype="image", description="", shape=(height, width)))
-    return made
+        output.append(Field(name="photo", dtype="image", description="", shape=(height, width)))
+    return output
 
 
 def learned(inputs: Inputs, **options: object) -> Learned:

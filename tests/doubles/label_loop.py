@@ -43,11 +43,11 @@ def product(grain: str, rules: Retraining = RULES, **changes: Any) -> ProductSpe
     batches = grain == "batches"
     deadline = timedelta(minutes=30) if grain == "hourly" else timedelta(days=1)
     sources = tuple(
-        replace(each, partition_by=None if batches else each.partition_by, deadline=deadline)
-        for each in recorded.SPEC.sources
+        replace(source, partition_by=None if batches else source.partition_by, deadline=deadline)
+        for source in recorded.SPEC.sources
     )
-    given = {"grain": GRAINS[grain], "sources": sources, "history": None, "retraining": rules, **changes}
-    return replace(recorded.SPEC, **given)
+    values = {"grain": GRAINS[grain], "sources": sources, "history": None, "retraining": rules, **changes}
+    return replace(recorded.SPEC, **values)
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Loop:
         """The real assets by stage: those of the label source, to outcomes, and decisions."""
         with partitions.beta_allowed():
             built = [item for module in (raw, validated, outcomes, decision) for item in module.build(self.spec)]
-        return {key.path[-1]: each for each in built for key in each.keys}
+        return {key.path[-1]: entry for entry in built for key in entry.keys}
 
     @cached_property
     def sensors(self) -> tuple[dg.SensorDefinition, ...]:
@@ -88,8 +88,8 @@ class Loop:
         """Deliver the labels of a key."""
         grain = self.spec.grain
         at = datetime(2020, 1, 1, tzinfo=UTC) if isinstance(grain, BatchGrain) else grain.instant(key)
-        starts, known = (recorded.instant_text(at + timedelta(minutes=minutes)) for minutes in (1, 40))
-        rows = [f"{key}-{row},{starts},{str(good).lower()},{known}" for row in range(2)]
+        starts, existing = (recorded.instant_text(at + timedelta(minutes=minutes)) for minutes in (1, 40))
+        rows = [f"{key}-{row},{starts},{str(good).lower()},{existing}" for row in range(2)]
         self.world.land(LABEL, key, "\n".join(["job_id,starts_utc,is_good,known_at_utc", *rows, ""]))
 
     def close(self, *keys: str) -> None:
@@ -108,18 +108,18 @@ class Loop:
         """Tick every sensor until none asks for a run, twice."""
         quiet = 0
         while quiet < 2:
-            asked = [run for sensor in self.sensors for run in self.world.tick(sensor).run_requests or ()]
-            quiet = 0 if asked else quiet + 1
-            for run in asked:
+            request = [run for sensor in self.sensors for run in self.world.tick(sensor).run_requests or ()]
+            quiet = 0 if request else quiet + 1
+            for run in request:
                 if run.job_name == naming.job("advance", self.spec.name):
                     self._advance(run)
                 else:
                     self._train(run)
 
     def decision(self, key: str) -> dict[str, Any]:
-        found = self.world.ledgers.read(naming.DECISIONS, key)
-        assert found is not None, key
-        return found
+        result = self.world.ledgers.read(naming.DECISIONS, key)
+        assert result is not None, key
+        return result
 
     def alerts(self) -> list[tuple[str, str]]:
         """Return kind and id of the alerts, in their order."""
@@ -132,16 +132,16 @@ class Loop:
         of_labels = naming.stage("validated", LABEL)
         is_taken = self._run(keys, naming.stage("raw", LABEL), of_labels, "outcomes")
         labelled, rows = tables.records("outcomes", keys), tables.records(of_labels, keys)
-        known = {stage: tables.records(stage, keys) for stage in ("drift", "performance")}
+        existing = {stage: tables.records(stage, keys) for stage in ("drift", "performance")}
         for stage in (*(f"validated_{name}" for name in ("plans", "readings")), "features", "predictions"):
             for key in set(keys) - set(tables.records(stage, keys)):
                 tables.record(stage, key, content_digest=f"{stage} {key}", inputs={}, code="0")
         sound = {"verdict": "fine", "is_faulty": False, "primary": None}
         for key in keys:
-            given = {"performance": {"outcomes": labelled[key].content_digest} if key in labelled else {}}
-            given["drift"] = {of_labels: rows[key].content_digest} if key in rows else {}
-            for stage, inputs in given.items():
-                if key not in known[stage] or known[stage][key].inputs != inputs:
+            values = {"performance": {"outcomes": labelled[key].content_digest} if key in labelled else {}}
+            values["drift"] = {of_labels: rows[key].content_digest} if key in rows else {}
+            for stage, inputs in values.items():
+                if key not in existing[stage] or existing[stage][key].inputs != inputs:
                     notes = sound if stage == "drift" else {"window": None, "quality": None}
                     tables.record(stage, key, content_digest="0", inputs=inputs, code="0", notes=notes)
         is_decided = is_taken and self._run(keys, "decision")
@@ -159,8 +159,8 @@ class Loop:
         for stage in stages:
             compute: Any = self.assets[stage].op.compute_fn
             try:
-                made = compute.decorated_fn(context)
-                _ = list(made) if isinstance(made, Iterator) else made
+                output = compute.decorated_fn(context)
+                _ = list(output) if isinstance(output, Iterator) else output
             except dg.Failure:
                 return False
         return True

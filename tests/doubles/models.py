@@ -103,8 +103,8 @@ def rows_of(pixels: bytes = PIXELS) -> list[list[int]]:
 
 def image_row(photo: Any = None, entity: str = "item-1", **changes: Any) -> dict[str, Any]:
     """Return a request that the contract of `IMAGE_FIELDS` allows."""
-    made = row(entity, **changes)
-    return {**made, "features": {"photo": rows_of() if photo is None else photo}}
+    output = row(entity, **changes)
+    return {**output, "features": {"photo": rows_of() if photo is None else photo}}
 
 
 def regression_row(features: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def expected(bias: float, features: dict[str, Any] = FEATURES) -> float:
     """Return what `logistic` answers for a row of the contract of `FIELDS`."""
     numbers = [float(features[item["name"]] or 0) for item in FIELDS if item["dtype"] != "category"]
     texts = [features[item["name"]] for item in FIELDS if item["dtype"] == "category"]
-    code = {text: place / 10 for place, text in enumerate((*CARRIERS, *ORIGINS))}
+    code = {text: path / 10 for path, text in enumerate((*CARRIERS, *ORIGINS))}
     z = bias + sum(numbers) / len(numbers) / 1000 + sum(code.get(text, -0.5) for text in texts)
     return 1 / (1 + math.exp(-z))
 
@@ -204,7 +204,7 @@ def logistic(document: dict[str, Any], bias: float) -> bytes:
             ["codes"],
             domain="ai.onnx.ml",
             keys_strings=[*CARRIERS, *ORIGINS],
-            values_floats=[place / 10 for place in range(len(CARRIERS) + len(ORIGINS))],
+            values_floats=[path / 10 for path in range(len(CARRIERS) + len(ORIGINS))],
             default_float=-0.5,
         ),
         helper.make_node("ReduceSum", ["codes", "axis"], ["coded"], keepdims=1),

@@ -155,8 +155,8 @@ def readings(key: str) -> str:
 
 def verdicts(key: str) -> str:
     """Return the file of a batch's verdicts: every second sensor broke."""
-    known = _text(moment(key) + timedelta(hours=2))
-    lines = [f"s{sensor},{'true' if sensor % 2 else 'false'},{known}" for sensor in range(SENSORS)]
+    existing = _text(moment(key) + timedelta(hours=2))
+    lines = [f"s{sensor},{'true' if sensor % 2 else 'false'},{existing}" for sensor in range(SENSORS)]
     return "\n".join(["sensor,is_broken,known_at_utc", *lines, ""])
 
 
@@ -167,11 +167,11 @@ def catalogue() -> str:
 
 def land(root: str | Path, source: str, key: str, text: str) -> Path:
     """Deliver one file as an upstream does: written beside, then renamed."""
-    place = Path(naming.landing_location(str(root), f"{SPEC.name}/{source}", key, ".csv"))
-    place.parent.mkdir(parents=True, exist_ok=True)
-    waiting = place.with_suffix(".waiting")
+    path = Path(naming.landing_location(str(root), f"{SPEC.name}/{source}", key, ".csv"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    waiting = path.with_suffix(".waiting")
     waiting.write_text(text, encoding="utf-8")
-    return waiting.rename(place)
+    return waiting.rename(path)
 
 
 def land_all(root: str | Path, first: str, last: str, *, labels_until: str | None = None) -> None:
@@ -179,8 +179,8 @@ def land_all(root: str | Path, first: str, last: str, *, labels_until: str | Non
     land(root, "catalogue", naming.UNPARTITIONED, catalogue())
     for key in GRAIN.span(first, last):
         land(root, "readings", key, readings(key))
-    known = GRAIN.span(first, last)[: -SPEC.label_delay] if labels_until is None else GRAIN.span(first, labels_until)
-    for key in known:
+    existing = GRAIN.span(first, last)[: -SPEC.label_delay] if labels_until is None else GRAIN.span(first, labels_until)
+    for key in existing:
         land(root, "verdicts", key, verdicts(key))
 
 

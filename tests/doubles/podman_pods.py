@@ -23,17 +23,17 @@ class PodmanContainer(Container):
 
     def command(self, environment: Mapping[str, str]) -> list[str]:
         """Return podman's command: values are inherited, so that no list of processes shows them."""
-        own, memory = self.spec["securityContext"], parse_quantity(self.spec["resources"]["limits"]["memory"])
-        words = ["podman", "run", "--rm", f"--name={self._id}", f"--hostname={self.pod['metadata']['name']}"]
-        words += ["--network=host", "--pull=never", "--log-driver=none", f"--memory={int(memory)}b"]
-        words += [f"--user={own['runAsUser']}:{self.pod['spec']['securityContext']['runAsGroup']}"]
-        words += [f"--cap-drop={each}" for each in own["capabilities"]["drop"]]
-        words += ["--read-only", "--read-only-tmpfs=false"] if own["readOnlyRootFilesystem"] else []
-        words += [] if own["allowPrivilegeEscalation"] else ["--security-opt=no-new-privileges"]
-        words += [f"--tmpfs={each['mountPath']}:rw,mode=1777" for each in self.spec["volumeMounts"]]
+        original, memory = self.spec["securityContext"], parse_quantity(self.spec["resources"]["limits"]["memory"])
+        text = ["podman", "run", "--rm", f"--name={self._id}", f"--hostname={self.pod['metadata']['name']}"]
+        text += ["--network=host", "--pull=never", "--log-driver=none", f"--memory={int(memory)}b"]
+        text += [f"--user={original['runAsUser']}:{self.pod['spec']['securityContext']['runAsGroup']}"]
+        text += [f"--cap-drop={item}" for item in original["capabilities"]["drop"]]
+        text += ["--read-only", "--read-only-tmpfs=false"] if original["readOnlyRootFilesystem"] else []
+        text += [] if original["allowPrivilegeEscalation"] else ["--security-opt=no-new-privileges"]
+        text += [f"--tmpfs={item['mountPath']}:rw,mode=1777" for item in self.spec["volumeMounts"]]
         # The image has a search path of its own.
-        words += [f"--env={name}" for name in environment if name != "PATH"]
-        return [*words, self.spec["image"], *self.spec["command"]]
+        text += [f"--env={name}" for name in environment if name != "PATH"]
+        return [*text, self.spec["image"], *self.spec["command"]]
 
     def signal(self, number: int) -> None:
         """Send a signal: podman hands SIGTERM on; SIGKILL would end it alone."""

@@ -53,11 +53,11 @@ class PostgresServer:
 
 def binaries() -> Path | None:
     """Return the folder of `initdb` and `postgres`, or None; Debian keeps them out of the search path."""
-    found = shutil.which("initdb")
-    folders = [Path(found).resolve().parent] if found else []
+    result = shutil.which("initdb")
+    folders = [Path(result).resolve().parent] if result else []
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     return next(
-        (folder for folder in folders if all((folder / each).exists() for each in ("initdb", "postgres"))), None
+        (folder for folder in folders if all((folder / item).exists() for item in ("initdb", "postgres"))), None
     )
 
 
@@ -68,17 +68,26 @@ def running() -> Iterator[PostgresServer]:
     if folder is None:
         raise LookupError(MISSING)
     # Below the system's own folder for such: pytest's folders are closed to other users.
-    place = Path(tempfile.mkdtemp(prefix="postgres-double-"))
-    who = _somebody(place)
+    path = Path(tempfile.mkdtemp(prefix="postgres-double-"))
+    who = _somebody(path)
     password = secrets.token_hex()
     try:
-        (place / "password").write_text(_verifier(password), encoding="utf-8")
-        made = ["-D", "data", "-U", USER, "--pwfile=password", "--auth=scram-sha-256", "--no-sync", "--locale=C.UTF-8"]
+        (path / "password").write_text(_verifier(password), encoding="utf-8")
+        output = [
+            "-D",
+            "data",
+            "-U",
+            USER,
+            "--pwfile=password",
+            "--auth=scram-sha-256",
+            "--no-sync",
+            "--locale=C.UTF-8",
+        ]
         subprocess.run(
-            [folder / "initdb", *made], cwd=place, check=True, capture_output=True, timeout=PATIENCE_S, **who
+            [folder / "initdb", *output], cwd=path, check=True, capture_output=True, timeout=PATIENCE_S, **who
         )
         for _ in range(START_ATTEMPTS):
-            process, server = _start(folder, place, password, who)
+            process, server = _start(folder, path, password, who)
             try:
                 if _answers(process, server):
                     yield server
@@ -86,10 +95,10 @@ def running() -> Iterator[PostgresServer]:
             finally:
                 process.send_signal(signal.SIGQUIT)  # at once, whoever is connected
                 process.wait(PATIENCE_S)
-        said = (place / "server.log").read_text(encoding="utf-8", errors="replace")
-        raise RuntimeError(f"PostgreSQL did not start in {START_ATTEMPTS} attempts; its log ends: {said[-2000:]}")
+        message = (path / "server.log").read_text(encoding="utf-8", errors="replace")
+        raise RuntimeError(f"PostgreSQL did not start in {START_ATTEMPTS} attempts; its log ends: {message[-2000:]}")
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _start(

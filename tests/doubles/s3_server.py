@@ -72,9 +72,9 @@ class S3Server:
 def running(folder: Path) -> Iterator[S3Server]:
     """Start the server below an empty folder, yield it when it answers, and kill it at the end."""
     for attempt in range(START_ATTEMPTS):
-        place = folder / str(attempt)
-        place.mkdir()
-        process, endpoint = _start(place)
+        path = folder / str(attempt)
+        path.mkdir()
+        process, endpoint = _start(path)
         try:
             if _answers(process, endpoint):
                 yield S3Server(endpoint)
@@ -82,7 +82,7 @@ def running(folder: Path) -> Iterator[S3Server]:
         finally:
             process.kill()
             process.wait()
-    log = (place / "server.log").read_text(encoding="utf-8", errors="replace")
+    log = (path / "server.log").read_text(encoding="utf-8", errors="replace")
     raise RuntimeError(f"the S3 server did not start in {START_ATTEMPTS} attempts; its log ends: {log[-2000:]}")
 
 
@@ -131,9 +131,9 @@ def binary() -> Path:
 
 def _free_ports(count: int) -> list[int]:
     held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in held]
-    for each in held:
-        each.close()
+    ports = [item.getsockname()[1] for item in held]
+    for item in held:
+        item.close()
     return ports
 
 

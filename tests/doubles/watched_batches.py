@@ -27,8 +27,8 @@ def _schema(**columns: Any) -> Any:
     def schema() -> pa.DataFrameSchema:
         import pandera.polars as pa
 
-        made = {name: pa.Column(dtype, nullable=name in NUMBERS) for name, dtype in columns.items()}
-        return pa.DataFrameSchema({**made, "known_at": pa.Column(MOMENT)}, strict=True)
+        output = {name: pa.Column(dtype, nullable=name in NUMBERS) for name, dtype in columns.items()}
+        return pa.DataFrameSchema({**output, "known_at": pa.Column(MOMENT)}, strict=True)
 
     return schema
 
@@ -143,22 +143,22 @@ def frame(source: str, key: str) -> pl.DataFrame:
                 "known_at": [at + timedelta(hours=hour) for hour in range(HOURS)],
             }
         )
-    sensors = {"sensor": [f"s{place}" for place in range(SENSORS)]}
+    sensors = {"sensor": [f"s{path}" for path in range(SENSORS)]}
     if source == "verdicts":
         broken = stream.random(SENSORS) < 0.4
         return pl.DataFrame({**sensors, "is_broken": broken, "known_at": [at + timedelta(days=2)] * SENSORS})
-    colours = [("red", "green", "blue")[place % 3] for place in range(SENSORS)]
+    colours = [("red", "green", "blue")[path % 3] for path in range(SENSORS)]
     values = {"reading": stream.normal(size=SENSORS).round(3), "colour": colours}
     return pl.DataFrame({**sensors, **values, "known_at": [at] * SENSORS})
 
 
 def land(root: str | Path, source: str, key: str, rows: pl.DataFrame | None = None) -> None:
     """Deliver one file: written beside, then renamed."""
-    place = Path(naming.landing_location(str(root), f"{SPEC.name}/{source}", key, ".csv"))
-    place.parent.mkdir(parents=True, exist_ok=True)
-    waiting = place.with_suffix(".waiting")
+    path = Path(naming.landing_location(str(root), f"{SPEC.name}/{source}", key, ".csv"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    waiting = path.with_suffix(".waiting")
     (frame(source, key) if rows is None else rows).write_csv(waiting, datetime_format="%Y-%m-%dT%H:%M:%SZ")
-    waiting.rename(place)
+    waiting.rename(path)
 
 
 def land_all(root: str | Path, first: str, last: str) -> None:

@@ -53,8 +53,8 @@ def run_step(launcher: StepLauncher, folder: Path, end: str, size: str = "cpu_sm
     @dg.asset
     def waits(context: dg.AssetExecutionContext, launcher: dg.ResourceParam[StepLauncher]) -> dg.MaterializeResult:
         extras = {"folder": str(folder), "ends": [end]}
-        found = launcher.run(context=context, module=STEP, extras=extras, profile=PROFILES[size])
-        return dg.MaterializeResult(metadata=found)
+        result = launcher.run(context=context, module=STEP, extras=extras, profile=PROFILES[size])
+        return dg.MaterializeResult(metadata=result)
 
     with dg.DagsterInstance.ephemeral() as instance:
         return dg.materialize([waits], resources={"launcher": launcher}, instance=instance)
@@ -88,7 +88,7 @@ def test_a_product_is_trained_and_exported_by_pipes_k8s_client_to_the_same_bundl
     cluster: Cluster, settings: Settings, tmp_path: Path
 ) -> None:
     by_pods = ClientLauncher(pipes_k8s(cluster, tmp_path), of_the_double(as_pod(on_cluster(settings))))
-    found = train(settings, by_pods)
+    result = train(settings, by_pods)
     entries = cluster.journal.entries()
     assert [entry["labels"]["driftline/step"] for entry in entries] == ["train", "export"]
     assert [entry["exit_code"] for entry in entries] == [0, 0]
@@ -96,7 +96,7 @@ def test_a_product_is_trained_and_exported_by_pipes_k8s_client_to_the_same_bundl
     assert (attempt["by"], attempt["launcher"], attempt["reason"]) == ("step", "PipesK8sClient", "finished")
 
     beside = settings.replace(root=str(tmp_path / "beside"), state=tmp_path / "state_beside")
-    assert train(beside, InProcessLauncher(SPEC, beside)) == found
+    assert train(beside, InProcessLauncher(SPEC, beside)) == result
 
 
 def test_a_pod_of_pipes_k8s_client_has_the_size_of_the_profile(cluster: Cluster, settings: Settings) -> None:
@@ -122,8 +122,8 @@ def test_a_subprocess_client_will_do_too_and_a_step_without_a_result_is_a_failur
     settings: Settings, tmp_path: Path
 ) -> None:
     launcher = ClientLauncher(dg.PipesSubprocessClient(), as_process(settings))
-    found = run_step(launcher, tmp_path, "well").asset_materializations_for_node("waits")[0].metadata
-    assert (found["value"].value, found["root"].value) == (1, settings.root)
+    result = run_step(launcher, tmp_path, "well").asset_materializations_for_node("waits")[0].metadata
+    assert (result["value"].value, result["root"].value) == (1, settings.root)
     with pytest.raises(StepFailure, match="PipesSubprocessClient reported success, but the step reported no result"):
         run_step(launcher, tmp_path, "quiet")
 

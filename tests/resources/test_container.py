@@ -23,7 +23,7 @@ BEGAN, ENDED = datetime(2026, 11, 25, 9, 0, tzinfo=UTC), datetime(2026, 11, 25, 
 
 
 def command(**changes: object) -> list[str]:
-    given = {
+    inputs = {
         "engine": "podman",
         "name": "driftline-tiny-train-1",
         "image": IMAGE,
@@ -37,7 +37,7 @@ def command(**changes: object) -> list[str]:
         "caller": (1000, 1001),
         "network": "none",
     }
-    return container_command.run(**(given | changes))
+    return container_command.run(**(inputs | changes))
 
 
 def values(words: list[str], option: str) -> list[str]:
@@ -48,23 +48,23 @@ def values(words: list[str], option: str) -> list[str]:
 
 
 def test_the_size_is_the_profiles_and_is_enforced() -> None:
-    words = command()
-    assert values(words, "--cpus") == ["3"]
-    assert values(words, "--memory") == values(words, "--memory-swap") == ["5500000000b"], "no swap beyond the memory"
-    assert values(words, "--shm-size") == ["250000000b"]
-    assert values(words, "--stop-timeout") == ["78"]
+    text = command()
+    assert values(text, "--cpus") == ["3"]
+    assert values(text, "--memory") == values(text, "--memory-swap") == ["5500000000b"], "no swap beyond the memory"
+    assert values(text, "--shm-size") == ["250000000b"]
+    assert values(text, "--stop-timeout") == ["78"]
     assert values(command(memory_gb=11.0), "--memory") == ["11000000000b"]
 
 
 @pytest.mark.parametrize("engine", ["podman", "docker"])
 def test_it_may_no_more_than_a_pod(engine: str) -> None:
-    words = command(engine=engine)
-    assert values(words, "--cap-drop") == ["ALL"]
-    assert values(words, "--security-opt") == ["no-new-privileges"]
-    assert "--read-only" in words
-    assert values(words, "--tmpfs") == ["/tmp:rw,mode=1777", "/scratch:rw,mode=1777"]
-    assert "--privileged" not in words
-    assert words[-4:] == [IMAGE, "python", "-m", "platform_assets.steps.train"]
+    text = command(engine=engine)
+    assert values(text, "--cap-drop") == ["ALL"]
+    assert values(text, "--security-opt") == ["no-new-privileges"]
+    assert "--read-only" in text
+    assert values(text, "--tmpfs") == ["/tmp:rw,mode=1777", "/scratch:rw,mode=1777"]
+    assert "--privileged" not in text
+    assert text[-4:] == [IMAGE, "python", "-m", "platform_assets.steps.train"]
 
 
 def test_memory_that_cannot_hold_its_shm_is_refused() -> None:
@@ -80,8 +80,8 @@ def test_an_accelerator_is_handed_over_by_number() -> None:
 
 
 def test_whoever_owns_the_store_is_outside_whom_the_pods_user_is_inside() -> None:
-    words = command()
-    assert (values(words, "--user"), values(words, "--userns")) == (["10001:10001"], ["keep-id:uid=10001,gid=10001"])
+    text = command()
+    assert (values(text, "--user"), values(text, "--userns")) == (["10001:10001"], ["keep-id:uid=10001,gid=10001"])
     rooted = command(caller=(0, 0))
     assert values(rooted, "--user") == ["10001:10001"]
     assert (
@@ -108,15 +108,15 @@ def test_a_map_of_users_leaves_none_out_and_names_none_twice() -> None:
 
 
 def test_secrets_are_inherited_by_name() -> None:
-    words = command(secrets=("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"), folders={}, network=None)
-    assert values(words, "--env") == ["DRIFTLINE_ROOT=/srv/store", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
+    text = command(secrets=("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"), folders={}, network=None)
+    assert values(text, "--env") == ["DRIFTLINE_ROOT=/srv/store", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
 
 
 def test_settings_know_the_names_of_secrets_and_not_their_values() -> None:
     environ = {"AWS_ACCESS_KEY_ID": "who", "AWS_SECRET_ACCESS_KEY": "whisper", "AWS_SESSION_TOKEN": ""}
-    found = Settings.from_environment(environ)
-    assert found.store_secrets == ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-    assert "whisper" not in repr(found) + repr(found.to_environment())
+    result = Settings.from_environment(environ)
+    assert result.store_secrets == ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    assert "whisper" not in repr(result) + repr(result.to_environment())
 
 
 @pytest.mark.parametrize(
@@ -132,17 +132,17 @@ def test_settings_know_the_names_of_secrets_and_not_their_values() -> None:
     ],
 )
 def test_the_network_is_what_the_store_needs(root: str, endpoint: str | None, expected: str | None) -> None:
-    told = {"AWS_ENDPOINT_URL": endpoint} if endpoint else {}
-    assert container_command.network_of(root, told) == expected
+    messages = {"AWS_ENDPOINT_URL": endpoint} if endpoint else {}
+    assert container_command.network_of(root, messages) == expected
 
 
 def test_a_folder_has_one_path_on_both_sides_and_saves_outlive_their_container(tmp_path: Path) -> None:
-    own = Settings(root=str(tmp_path / "store"), state=tmp_path / "state")
-    assert container.folders_of(own) == {
+    original = Settings(root=str(tmp_path / "store"), state=tmp_path / "state")
+    assert container.folders_of(original) == {
         tmp_path / "store": str(tmp_path / "store"),
         tmp_path / "state" / "scratch": "/scratch/scratch",
     }
-    assert container.folders_of(own.replace(root="s3://models/root")) == {}
+    assert container.folders_of(original.replace(root="s3://models/root")) == {}
 
 
 # Which image, which engine --------------------------------------------------------------------------------------------
@@ -151,26 +151,26 @@ def test_a_folder_has_one_path_on_both_sides_and_saves_outlive_their_container(t
 @pytest.mark.parametrize("image", ["trainer", "trainer:1", "trainer@sha256:1", "sha256:" + "0" * 64, IMAGE[:-1]])
 @pytest.mark.parametrize("kind", ["container", "kubernetes"])
 def test_a_name_that_may_mean_another_image_tomorrow_is_refused(image: str, kind: str) -> None:
-    told = Settings.from_environment({"DRIFTLINE_LAUNCHER": kind, "DRIFTLINE_TRAINER_IMAGE": image})
+    messages = Settings.from_environment({"DRIFTLINE_LAUNCHER": kind, "DRIFTLINE_TRAINER_IMAGE": image})
     with pytest.raises(SettingsProblem, match=rf"DRIFTLINE_TRAINER_IMAGE is '{image}'; expected name@sha256:"):
-        launcher(told)
+        launcher(messages)
 
 
 def test_an_image_by_digest_is_taken_and_none_is_missed_by_name() -> None:
-    told = Settings.from_environment({"DRIFTLINE_LAUNCHER": "container", "DRIFTLINE_TRAINER_IMAGE": IMAGE})
-    assert trainer_image(told) == IMAGE
+    messages = Settings.from_environment({"DRIFTLINE_LAUNCHER": "container", "DRIFTLINE_TRAINER_IMAGE": IMAGE})
+    assert trainer_image(messages) == IMAGE
     with pytest.raises(SettingsProblem, match="DRIFTLINE_TRAINER_IMAGE is not set; with DRIFTLINE_LAUNCHER=container"):
-        trainer_image(told.replace(trainer_image=None))
+        trainer_image(messages.replace(trainer_image=None))
 
 
 def test_docker_stands_in_where_podman_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    told = Settings.from_environment({"DRIFTLINE_LAUNCHER": "container", "DRIFTLINE_TRAINER_IMAGE": IMAGE})
+    messages = Settings.from_environment({"DRIFTLINE_LAUNCHER": "container", "DRIFTLINE_TRAINER_IMAGE": IMAGE})
     with pytest.raises(SettingsProblem, match="neither podman nor docker is on PATH"):
-        launcher(told)
+        launcher(messages)
     for program in ("docker", "podman"):
         (tmp_path / program).touch(mode=0o755)
-        chosen = launcher(told)
+        chosen = launcher(messages)
         assert isinstance(chosen, ContainerLauncher)
         assert chosen.engine == program
 
@@ -179,11 +179,14 @@ def test_docker_stands_in_where_podman_is_not_there(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_state_is_read_as_an_engine_shows_it() -> None:
-    shown = {"Running": False, "ExitCode": 137, "OOMKilled": True, "Error": "", "Pid": 0}
+    output = {"Running": False, "ExitCode": 137, "OOMKilled": True, "Error": "", "Pid": 0}
     times = {"StartedAt": "2026-11-25T09:00:00.123456789Z", "FinishedAt": "2026-11-25T10:30:00.4+01:00"}
-    found = read_state({"State": shown | times})
-    assert (found.exit_code, found.is_out_of_memory, found.is_running) == (137, True, False)
-    assert (found.started_at, found.ended_at) == (BEGAN.replace(microsecond=123456), ENDED.replace(microsecond=400000))
+    result = read_state({"State": output | times})
+    assert (result.exit_code, result.is_out_of_memory, result.is_running) == (137, True, False)
+    assert (result.started_at, result.ended_at) == (
+        BEGAN.replace(microsecond=123456),
+        ENDED.replace(microsecond=400000),
+    )
     never = {"ExitCode": 127, "Error": "no such file", "StartedAt": "0001-01-01T00:00:00Z"}
     assert read_state({"State": never}) == State(exit_code=127, error="no such file")
 
@@ -207,9 +210,9 @@ def test_a_state_is_read_as_an_engine_shows_it() -> None:
 )
 def test_what_an_end_means(exit_code: int, is_out_of_memory: bool, is_late: bool, failure: str | None) -> None:
     state = State(exit_code=exit_code, is_out_of_memory=is_out_of_memory, started_at=BEGAN, ended_at=ENDED)
-    found = ending(state, 99, is_late=is_late, last_output="", deadline_s=60)
-    assert (found.failure and found.failure.name, found.exit_code) == (failure, exit_code)
-    assert (found.started_at, found.ended_at) == (BEGAN, ENDED)
+    result = ending(state, 99, is_late=is_late, last_output="", deadline_s=60)
+    assert (result.failure and result.failure.name, result.exit_code) == (failure, exit_code)
+    assert (result.started_at, result.ended_at) == (BEGAN, ENDED)
 
 
 @pytest.mark.parametrize(
@@ -222,10 +225,10 @@ def test_what_an_end_means(exit_code: int, is_out_of_memory: bool, is_late: bool
     ],
 )
 def test_a_container_that_never_began_is_no_error_of_the_step(state: State | None, exit_code: int, said: str) -> None:
-    found = ending(state, exit_code, is_late=False, last_output=said, deadline_s=60)
-    assert found.failure is INIT
+    result = ending(state, exit_code, is_late=False, last_output=said, deadline_s=60)
+    assert result.failure is INIT
     expected = (state.error if state else said) or "no error message"
-    assert found.evidence == f"its container could not start: {expected}"
+    assert result.evidence == f"its container could not start: {expected}"
 
 
 def test_a_container_that_somebody_removed_is_judged_by_its_exit_code() -> None:

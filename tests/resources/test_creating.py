@@ -117,42 +117,42 @@ Build = Callable[..., tuple[Api, Script]]
     ],
 )
 def test_what_passes_is_asked_again(script: Build, trouble: Answer) -> None:
-    asked, server = script([trouble, trouble, (201, MINE)])
-    assert asked.create(MINE).name == "driftline-x"
+    request, server = script([trouble, trouble, (201, MINE)])
+    assert request.create(MINE).name == "driftline-x"
     assert server.asked == ["POST"] * 3
 
 
 def test_a_pod_that_a_lost_answer_left_is_found_and_not_made_twice(script: Build) -> None:
-    asked, server = script([TIMEOUT, EXISTS], [(200, MINE)])
-    assert asked.create(MINE) == read_pod(MINE)
+    request, server = script([TIMEOUT, EXISTS], [(200, MINE)])
+    assert request.create(MINE) == read_pod(MINE)
     assert server.asked == ["POST", "POST", "GET"]
 
 
 def test_a_pod_whose_answer_was_lost_uses_up_the_quota_that_refuses_it(script: Build) -> None:
-    asked, server = script([(0, b""), QUOTA], [(200, MINE)])
-    assert asked.create(MINE) == read_pod(MINE)
+    request, server = script([(0, b""), QUOTA], [(200, MINE)])
+    assert request.create(MINE) == read_pod(MINE)
     assert server.asked == ["POST", "POST", "GET"]
 
 
 def test_a_quota_that_is_used_up_by_others_refuses(script: Build) -> None:
-    asked, server = script([TIMEOUT, QUOTA])
+    request, server = script([TIMEOUT, QUOTA])
     with pytest.raises(ApiTrouble, match="exceeded quota") as problem:
-        asked.create(MINE)
+        request.create(MINE)
     assert (problem.value.meaning, problem.value.may_be_done) == ("full", False)
     assert server.asked == ["POST", "POST", "GET"], "it was looked for, and is not there"
 
 
 @pytest.mark.parametrize(("pod", "whose"), [(THEIRS, "attempt b2"), (UNLABELLED, "no attempt")])
 def test_a_pod_of_somebody_else_is_a_conflict_with_a_name(script: Build, pod: Any, whose: str) -> None:
-    asked, _ = script([EXISTS], [(200, pod)])
+    request, _ = script([EXISTS], [(200, pod)])
     with pytest.raises(ApiTrouble, match=f"pod driftline-x .* belongs to {whose}, not to attempt a1") as problem:
-        asked.create(MINE)
+        request.create(MINE)
     assert problem.value.meaning == "refused"
 
 
 def test_a_pod_that_is_gone_when_it_is_looked_for_is_created(script: Build) -> None:
-    asked, server = script([EXISTS, (201, MINE)], [GONE])
-    assert asked.create(MINE) == read_pod(MINE)
+    request, server = script([EXISTS, (201, MINE)], [GONE])
+    assert request.create(MINE) == read_pod(MINE)
     assert server.asked == ["POST", "GET", "POST"]
 
 
@@ -163,25 +163,25 @@ def test_a_pod_that_is_gone_when_it_is_looked_for_is_created(script: Build) -> N
 def test_trouble_beyond_patience_says_whether_a_pod_may_be_there(
     script: Build, trouble: Answer, may_be_done: bool
 ) -> None:
-    asked, server = script([trouble])
+    request, server = script([trouble])
     with pytest.raises(ApiTrouble) as problem:
-        asked.create(MINE)
+        request.create(MINE)
     assert (problem.value.meaning, problem.value.may_be_done) == ("again", may_be_done)
     assert set(server.asked) == {"POST"}
     assert len(server.asked) > 5
 
 
 def test_one_lost_answer_among_conflicts_is_not_forgotten(script: Build) -> None:
-    asked, _ = script([TIMEOUT, CONFLICT])
+    request, _ = script([TIMEOUT, CONFLICT])
     with pytest.raises(ApiTrouble) as problem:
-        asked.create(MINE)
+        request.create(MINE)
     assert problem.value.may_be_done
 
 
 def test_what_a_new_namespace_lacks_is_waited_for_half_a_minute(script: Build) -> None:
-    asked, _ = script([TOO_NEW])
+    request, _ = script([TOO_NEW])
     with pytest.raises(ApiTrouble, match="serviceaccount") as problem:
-        asked.create(MINE)
+        request.create(MINE)
     assert problem.value.meaning == "refused"
     assert 15 < api.time.monotonic() <= api.SOON_S
 
@@ -190,7 +190,7 @@ def test_what_a_new_namespace_lacks_is_waited_for_half_a_minute(script: Build) -
     "body", [(200, HTML), (200, b'{"kind": "PodList", "items": ['), (404, HTML), (200, {"status": "ok"})]
 )
 def test_no_page_of_a_proxy_says_that_there_is_no_pod(script: Build, body: Answer) -> None:
-    asked, _ = script([], [body, body, (200, MINE)])
-    assert asked.pod("driftline-x").pod == read_pod(MINE)
-    asked, _ = script([], [body, (200, {"kind": "PodList", "items": [MINE]})])
-    assert asked.pods({"driftline/step": "train"}) == [read_pod(MINE)]
+    request, _ = script([], [body, body, (200, MINE)])
+    assert request.pod("driftline-x").pod == read_pod(MINE)
+    request, _ = script([], [body, (200, {"kind": "PodList", "items": [MINE]})])
+    assert request.pods({"driftline/step": "train"}) == [read_pod(MINE)]

@@ -19,13 +19,13 @@ def tries(size: str, *failures: str, lost: Budget = LOST) -> list[tuple[str, flo
     """Return profile and memory of each try that these failures lead to, one after the other."""
     past: list[tuple[Try, Ending]] = []
     plan: Try | None = first_try(PROFILES[size])
-    found: list[tuple[str, float] | None] = []
+    result: list[tuple[str, float] | None] = []
     for failure in failures:
         assert plan is not None
         past.append((plan, Ending(failure=BY_NAME[failure], evidence="it ended")))
         plan = next_try(past, lost=lost)
-        found.append(None if plan is None else (plan.profile.name, plan.memory_gb))
-    return found
+        result.append(None if plan is None else (plan.profile.name, plan.memory_gb))
+    return result
 
 
 def test_spot_losses_are_tried_again_and_the_last_time_on_demand() -> None:
@@ -37,9 +37,11 @@ def test_spot_losses_are_tried_again_and_the_last_time_on_demand() -> None:
 
 
 def test_losses_use_up_no_other_budget_and_others_not_theirs() -> None:
-    found = tries("gpu_spot", "preempted", "out_of_memory", "preempted", "admission", "image", "preempted", "admission")
+    result = tries(
+        "gpu_spot", "preempted", "out_of_memory", "preempted", "admission", "image", "preempted", "admission"
+    )
     spot, large = ("gpu_spot", 32), ("gpu_spot", 64)
-    assert found == [spot, large, large, large, large, large, large]
+    assert result == [spot, large, large, large, large, large, large]
 
 
 def test_memory_is_asked_for_once_more_and_stays_for_later_tries() -> None:
@@ -67,8 +69,8 @@ def test_no_spot_node_means_on_demand_at_once() -> None:
 @pytest.mark.parametrize("failure", [failure for failure in FAILURES if not failure.is_loss], ids=lambda it: it.name)
 def test_each_class_has_its_budget(failure: Failure) -> None:
     more = failure.budget.tries
-    found = tries("cpu_small", *[failure.name] * (more + 1))
-    assert [each is not None for each in found] == [True] * more + [False]
+    result = tries("cpu_small", *[failure.name] * (more + 1))
+    assert [item is not None for item in result] == [True] * more + [False]
 
 
 def test_the_table_says_what_each_class_may_cost() -> None:
@@ -87,9 +89,9 @@ def test_the_table_says_what_each_class_may_cost() -> None:
 
 @pytest.mark.parametrize("kind", ["name", "signal", "pod_reasons", "waiting", "disruptions", "events", "taints"])
 def test_evidence_stands_for_one_class(kind: str) -> None:
-    found = [getattr(failure, kind) for failure in FAILURES]
-    each = [name for names in found for name in (names if isinstance(names, tuple) else [names]) if name is not None]
-    assert len(each) == len(set(each))
+    result = [getattr(failure, kind) for failure in FAILURES]
+    item = [name for names in result for name in (names if isinstance(names, tuple) else [names]) if name is not None]
+    assert len(item) == len(set(item))
 
 
 def test_pauses_double_up_to_a_minute() -> None:
@@ -118,7 +120,7 @@ def test_tries_always_come_to_an_end(failures: list[Failure], size: str) -> None
             break
         past.append((plan, Ending(failure=failure, evidence="it ended")))
         plan = next_try(past)
-    most = 2 * (LOST.tries + 1) + sum(each.budget.tries + 1 for each in FAILURES) + 1
+    most = 2 * (LOST.tries + 1) + sum(item.budget.tries + 1 for item in FAILURES) + 1
     assert len(past) <= most
     memory = [tried.memory_gb for tried, _ in past]
     assert memory == sorted(memory)
@@ -129,13 +131,13 @@ def course(past: list[tuple[Try, Ending]], size: StepProfile) -> list[StepProfil
     plan = next_try(past) if past else first_try(size)
     if plan is None:
         return []
-    ends = [table.NODE_LOST, *(each for each in FAILURES if each.budget.tries and not each.is_unpaid)]
+    ends = [table.NODE_LOST, *(item for item in FAILURES if item.budget.tries and not item.is_unpaid)]
     rest = [course([*past, (plan, Ending(failure=failure, evidence="it ended"))], size) for failure in ends]
-    return [plan.profile, *max(rest, key=lambda found: sum(each.usd_per_hour for each in found))]
+    return [plan.profile, *max(rest, key=lambda found: sum(item.usd_per_hour for item in found))]
 
 
 @pytest.mark.parametrize("size", PROFILES)
 def test_the_tries_that_may_be_paid_for_are_those_of_the_costliest_course(size: str) -> None:
     """The classes that end before a step ran (image, init, admission, unschedulable) cost nothing."""
-    found = paid_tries(PROFILES[size])
-    assert sorted(each.name for each in found) == sorted(each.name for each in course([], PROFILES[size]))
+    result = paid_tries(PROFILES[size])
+    assert sorted(item.name for item in result) == sorted(item.name for item in course([], PROFILES[size]))

@@ -94,8 +94,8 @@ def run(
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
-    told = Ledgers(str(folder / "store"), WORK.product).of(ATTEMPTS).records()
-    return [record.document() for _, record in reversed(unique_attempts(told))]
+    messages = Ledgers(str(folder / "store"), WORK.product).of(ATTEMPTS).records()
+    return [record.document() for _, record in reversed(unique_attempts(messages))]
 
 
 def reasons(folder: Path) -> list[str]:
@@ -118,7 +118,7 @@ def when_ready(folder: Path, act: Callable[[], object], *, count: int = 1) -> th
 
 
 def only(cluster: Cluster) -> str:
-    (pod,) = (each for each in cluster.pods() if each["status"]["phase"] in ("Pending", "Running"))
+    (pod,) = (item for item in cluster.pods() if item["status"]["phase"] in ("Pending", "Running"))
     return str(pod["metadata"]["name"])
 
 
@@ -128,9 +128,9 @@ def only(cluster: Cluster) -> str:
 def test_a_step_runs_as_a_pod_and_leaves_its_result_lines_and_record(cluster: Cluster, tmp_path: Path) -> None:
     result = run(cluster, tmp_path, "well")
     assert result.asset_materializations_for_node("waits")[0].metadata["value"].value == 1
-    said = "\n".join(result.lines)
-    assert "epoch 1 of the double" in said
-    assert said.count("a line on stdout") == 1
+    message = "\n".join(result.lines)
+    assert "epoch 1 of the double" in message
+    assert message.count("a line on stdout") == 1
     (record,) = records(tmp_path)
     assert (record["reason"], record["exit_code"], record["launcher"]) == ("finished", 0, "kubernetes")
     assert (record["node"], record["zone"]) == ("node-1", "zone-a")
@@ -139,10 +139,10 @@ def test_a_step_runs_as_a_pod_and_leaves_its_result_lines_and_record(cluster: Cl
 
 def test_the_log_of_a_loud_step_is_cut_short_in_the_run_and_its_end_is_known(cluster: Cluster, tmp_path: Path) -> None:
     result = run(cluster, tmp_path, "loud")
-    said = "\n".join(result.lines)
-    assert "line 100\n" in said
-    assert "line 2999" not in said
-    assert f"wrote more than {MOST_LINES} lines" in said
+    message = "\n".join(result.lines)
+    assert "line 100\n" in message
+    assert "line 2999" not in message
+    assert f"wrote more than {MOST_LINES} lines" in message
 
 
 def test_a_step_that_writes_100_mb_leaves_a_run_that_can_be_read(cluster: Cluster, tmp_path: Path) -> None:
@@ -211,17 +211,17 @@ def test_a_lost_pod_is_replaced(cluster: Cluster, tmp_path: Path, loss: str) -> 
 
 
 def test_memory_is_asked_for_once_more(cluster: Cluster, tmp_path: Path) -> None:
-    asked = []
+    request = []
 
     def kill() -> None:
         name = only(cluster)
-        asked.append(cluster.pod(name)["spec"]["containers"][0]["resources"]["limits"]["memory"])
+        request.append(cluster.pod(name)["spec"]["containers"][0]["resources"]["limits"]["memory"])
         cluster.out_of_memory(name)
 
     when_ready(tmp_path, kill, count=2)
     with pytest.raises(StepFailure, match="it ran out of memory") as problem:
         run(cluster, tmp_path, "hold", "hold")
-    assert asked == ["2000M", "4000M"]
+    assert request == ["2000M", "4000M"]
     assert problem.value.kind == "out_of_memory"
     assert [record["exit_code"] for record in records(tmp_path)] == [137, 137]
 
@@ -229,10 +229,10 @@ def test_memory_is_asked_for_once_more(cluster: Cluster, tmp_path: Path) -> None
 def test_spot_losses_end_on_demand(cluster: Cluster, tmp_path: Path) -> None:
     when_ready(tmp_path, lambda: cluster.preempt(only(cluster)), count=LOST.tries)
     run(cluster, tmp_path, *["hold"] * LOST.tries, "well", profile=PROFILES["cpu_spot"])
-    found = records(tmp_path)
-    assert [record["reason"] for record in found] == ["preempted"] * LOST.tries + ["finished"]
-    assert [record["profile"] for record in found] == ["cpu_spot"] * LOST.tries + ["cpu_small"]
-    assert [record["usd_per_hour"] for record in found] == [0.03] * LOST.tries + [0.08]
+    result = records(tmp_path)
+    assert [record["reason"] for record in result] == ["preempted"] * LOST.tries + ["finished"]
+    assert [record["profile"] for record in result] == ["cpu_spot"] * LOST.tries + ["cpu_small"]
+    assert [record["usd_per_hour"] for record in result] == [0.03] * LOST.tries + [0.08]
 
 
 def test_an_own_error_fails_at_once_with_the_steps_last_lines(cluster: Cluster, tmp_path: Path) -> None:
@@ -380,8 +380,8 @@ def test_conflicts_beyond_patience_are_a_refusal_that_is_tried_again(cluster: Cl
 def test_a_pod_of_that_name_that_is_not_ours_is_named_and_left_alone(cluster: Cluster, tmp_path: Path) -> None:
     class Squatted(KubernetesLauncher):
         def attempt(self, this: Any) -> Any:
-            told = this.session.get_bootstrap_env_vars()
-            other = pod_of(self.settings, _pod_name(this.launch), this.module, this.plan, this.launch, told)
+            messages = this.session.get_bootstrap_env_vars()
+            other = pod_of(self.settings, _pod_name(this.launch), this.module, this.plan, this.launch, messages)
             other["metadata"]["labels"]["driftline/attempt"] = "b2"
             cluster.api.create_pod("default", other)
             return super().attempt(this)
@@ -532,8 +532,8 @@ def test_a_setting_that_is_no_label_is_refused_before_anything_starts(tmp_path: 
 
 
 def test_a_step_refuses_a_setting_that_is_not_true_before_it_works(cluster: Cluster, tmp_path: Path) -> None:
-    told = settings(tmp_path, DRIFTLINE_TRAINER_LIBRARIES="torch=1.0")
-    pods = KubernetesLauncher(told, configuration=cluster.client_configuration(), poll_s=0.05)
+    messages = settings(tmp_path, DRIFTLINE_TRAINER_LIBRARIES="torch=1.0")
+    pods = KubernetesLauncher(messages, configuration=cluster.client_configuration(), poll_s=0.05)
     spec = specs.load("flight_delays")
     how = {"device": "cpu", "precision": "float32", "training_keys": [], "holdout_keys": []}
     data = {"features": dict[str, str](), "outcomes": dict[str, str]()}

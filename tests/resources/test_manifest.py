@@ -136,23 +136,25 @@ def test_requests_equal_limits_except_that_processors_have_no_limit() -> None:
 
 
 def test_nothing_restarts_the_pod_nothing_owns_it_and_a_lost_node_is_given_up_soon() -> None:
-    found = pod()
-    assert found["kind"] == "Pod"
-    assert found["spec"]["restartPolicy"] == "Never"
-    assert "ownerReferences" not in found["metadata"]
-    assert found["spec"]["automountServiceAccountToken"] is False
-    lost = {each["key"]: each for each in found["spec"]["tolerations"] if each["key"].startswith("node.kubernetes.io/")}
-    assert {each["tolerationSeconds"] for each in lost.values()} == {manifest.UNREACHABLE_S}
+    result = pod()
+    assert result["kind"] == "Pod"
+    assert result["spec"]["restartPolicy"] == "Never"
+    assert "ownerReferences" not in result["metadata"]
+    assert result["spec"]["automountServiceAccountToken"] is False
+    lost = {
+        item["key"]: item for item in result["spec"]["tolerations"] if item["key"].startswith("node.kubernetes.io/")
+    }
+    assert {item["tolerationSeconds"] for item in lost.values()} == {manifest.UNREACHABLE_S}
     assert len(lost) == 2
-    own = Toleration(key="node.kubernetes.io/unreachable", effect="NoExecute")
-    tolerations = pod(profile=PROFILES["gpu"].replace(tolerations=(own,)))["spec"]["tolerations"]
-    assert [each["key"] for each in tolerations].count(own.key) == 1
+    original = Toleration(key="node.kubernetes.io/unreachable", effect="NoExecute")
+    tolerations = pod(profile=PROFILES["gpu"].replace(tolerations=(original,)))["spec"]["tolerations"]
+    assert [item["key"] for item in tolerations].count(original.key) == 1
 
 
 def test_what_is_not_asked_for_is_left_out() -> None:
-    found = pod(profile=PROFILES["cpu_small"], memory_gb=4, secret=None, service_account=None)
-    assert "envFrom" not in found["spec"]["containers"][0]
-    assert not {"serviceAccountName", "nodeSelector", "priorityClassName", "affinity"} & set(found["spec"])
+    result = pod(profile=PROFILES["cpu_small"], memory_gb=4, secret=None, service_account=None)
+    assert "envFrom" not in result["spec"]["containers"][0]
+    assert not {"serviceAccountName", "nodeSelector", "priorityClassName", "affinity"} & set(result["spec"])
 
 
 @pytest.mark.parametrize(
@@ -177,10 +179,10 @@ DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 @given(st.text(max_size=200))
 def test_a_label_is_always_valid_and_what_it_loses_is_whole_in_an_annotation(text: str) -> None:
-    found = pod(
+    result = pod(
         attempt=text, run_id=text, work=Work(product=text, step=text, cutoff=text, fingerprint=text, ledger="a")
     )
-    metadata = found["metadata"]
+    metadata = result["metadata"]
     for key, value in metadata["labels"].items():
         assert LABEL.fullmatch(value)
         assert len(value) <= 63
@@ -222,16 +224,16 @@ VERSIONS = ("1.29", "1.31", "1.33", "1.35", "1.37")
 def test_the_manifest_is_strictly_valid(name: str, version: str) -> None:
     profile = PROFILES[name].replace(data_zone="europe-west4-b", priority_class="training")
     for secret in (None, "store"):
-        found = pod(profile=profile, memory_gb=profile.memory_gb, secret=secret, service_account=secret)
-        assert kubernetes_validate.validate(found, version, strict=True) == version
-        assert json.loads(json.dumps(found)) == found
+        result = pod(profile=profile, memory_gb=profile.memory_gb, secret=secret, service_account=secret)
+        assert kubernetes_validate.validate(result, version, strict=True) == version
+        assert json.loads(json.dumps(result)) == result
 
 
 def test_strict_validation_finds_a_field_that_does_not_exist() -> None:
-    found = pod()
-    found["spec"]["backoffLimit"] = 0
+    result = pod()
+    result["spec"]["backoffLimit"] = 0
     with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(found, VERSIONS[-1], strict=True)
+        kubernetes_validate.validate(result, VERSIONS[-1], strict=True)
 
 
 # -- the Pod Security Standards, level "restricted": each of its rules, by its name --
@@ -256,8 +258,8 @@ def everywhere(spec: Json, field: str) -> list[Any]:
 
 def decided(spec: Json, field: str) -> list[Any]:
     """Return what holds for each container: its own value, or else the pod's."""
-    own = (spec.get("securityContext") or {}).get(field)
-    return [context.get(field, own) for context in contexts(spec)]
+    original = (spec.get("securityContext") or {}).get(field)
+    return [context.get(field, original) for context in contexts(spec)]
 
 
 def has_no_handler_with_host(spec: Json) -> bool:
@@ -369,11 +371,11 @@ def test_the_manifest_passes_the_level_restricted(name: str, rule: str) -> None:
 def test_each_rule_of_the_level_finds_its_breach(rule: str) -> None:
     spec = copy.deepcopy(pod()["spec"])
     where, breach = BREACHES[rule]
-    place = {
+    path = {
         "spec": spec,
         "security": spec["securityContext"],
         "container": spec["containers"][0],
         "container security": spec["containers"][0]["securityContext"],
     }[where]
-    place.update(breach)
+    path.update(breach)
     assert not RULES[rule](spec)

@@ -21,8 +21,8 @@ class Heard:
 
 
 def test_a_line_that_is_being_written_is_waited_for(tmp_path: Path) -> None:
-    told, heard = [{"method": "log", "number": number} for number in range(3)], Heard()
-    text = "".join(json.dumps(message) + "\n" for message in told)
+    messages, heard = [{"method": "log", "number": number} for number in range(3)], Heard()
+    text = "".join(json.dumps(message) + "\n" for message in messages)
     with (
         KeptFileReader(tmp_path / "messages").read_messages(heard) as params,
         Path(params["path"]).open("a", encoding="utf-8") as file,
@@ -31,5 +31,5 @@ def test_a_line_that_is_being_written_is_waited_for(tmp_path: Path) -> None:
             file.write(half)
             file.flush()
             threading.Event().wait(3 * FILE_READ_EVERY_S)
-    assert heard.messages == told
+    assert heard.messages == messages
     assert (tmp_path / "messages").read_text(encoding="utf-8") == text, "for whoever comes later"

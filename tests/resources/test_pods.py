@@ -92,23 +92,23 @@ def ending_of(fixture: Json, pod: Json | None = None) -> Ending | None:
 @pytest.mark.parametrize("name", FIXTURES)
 def test_a_status_is_told_by_class_and_exit_code(name: str) -> None:
     fixture = FIXTURES[name]
-    found = ending_of(fixture)
-    assert found is not None
-    assert (name_of(found), found.exit_code) == (fixture["failure"], fixture["exit_code"]), found.evidence
+    result = ending_of(fixture)
+    assert result is not None
+    assert (name_of(result), result.exit_code) == (fixture["failure"], fixture["exit_code"]), result.evidence
 
 
 @pytest.mark.parametrize("name", FIXTURES)
 def test_what_the_api_showed_is_quoted_in_one_sentence(name: str) -> None:
     fixture = FIXTURES[name]
-    found = ending_of(fixture)
-    assert found is not None
-    assert found.evidence == found.evidence.strip().rstrip(".")
-    assert "\n" not in found.evidence
-    assert len(found.evidence) <= 400
+    result = ending_of(fixture)
+    assert result is not None
+    assert result.evidence == result.evidence.strip().rstrip(".")
+    assert "\n" not in result.evidence
+    assert len(result.evidence) <= 400
     step = (fixture["status"].get("containerStatuses") or [{}])[0].get("state", {})
-    shown = [fixture["status"].get("reason"), step.get("terminated", {}).get("reason")]
-    if any(shown):
-        assert any(reason in found.evidence for reason in shown if reason)
+    output = [fixture["status"].get("reason"), step.get("terminated", {}).get("reason")]
+    if any(output):
+        assert any(reason in result.evidence for reason in output if reason)
 
 
 @pytest.mark.parametrize("name", FIXTURES)
@@ -208,10 +208,10 @@ def test_a_pod_without_a_node_is_unschedulable_exactly_when_its_timeout_is_over(
     pod = pending(status={"conditions": [no_room]})
     over = START + timedelta(seconds=SPOT.schedule_timeout_s)
     assert ending(pod, now=over - timedelta(seconds=1), profile=SPOT) is None
-    found = ending(pod, now=over, profile=SPOT)
-    assert found is not None
-    assert name_of(found) == "unschedulable"
-    assert "3 Insufficient cpu" in found.evidence
+    result = ending(pod, now=over, profile=SPOT)
+    assert result is not None
+    assert name_of(result) == "unschedulable"
+    assert "3 Insufficient cpu" in result.evidence
     assert ending(pending(), now=over, profile=SPOT) is not None  # no scheduler ever looked at it
 
 
@@ -231,9 +231,9 @@ def test_a_pod_whose_creation_is_not_shown_is_no_reason_to_give_it_up() -> None:
 
 
 def failure(pod: Json | None, **more: Any) -> str | None:
-    found = ending(pod, now=START + timedelta(minutes=5), **{"profile": SPOT, **more})
-    assert found is not None
-    return name_of(found)
+    result = ending(pod, now=START + timedelta(minutes=5), **{"profile": SPOT, **more})
+    assert result is not None
+    return name_of(result)
 
 
 @pytest.mark.parametrize(
@@ -353,20 +353,20 @@ def test_a_404_hides_no_cause(last_seen: Json | None, more: Json, expected: str 
 
 
 def test_an_ending_has_the_containers_own_times() -> None:
-    found = ending_of(FIXTURES["oom_killed"])
-    assert found is not None
-    assert found.started_at == datetime(2020, 2, 5, 19, 50, 13, tzinfo=UTC)
-    assert found.ended_at == datetime(2020, 2, 5, 19, 50, 15, tzinfo=UTC)
+    result = ending_of(FIXTURES["oom_killed"])
+    assert result is not None
+    assert result.started_at == datetime(2020, 2, 5, 19, 50, 13, tzinfo=UTC)
+    assert result.ended_at == datetime(2020, 2, 5, 19, 50, 15, tzinfo=UTC)
 
 
 def test_a_lost_container_has_a_start_and_no_end() -> None:
-    found = ending(None, now=START + timedelta(hours=1), profile=SPOT, last_seen=running())
-    assert found is not None
-    assert (found.started_at, found.ended_at) == (START + timedelta(seconds=5), None)
+    result = ending(None, now=START + timedelta(hours=1), profile=SPOT, last_seen=running())
+    assert result is not None
+    assert (result.started_at, result.ended_at) == (START + timedelta(seconds=5), None)
     failed = running(status={"phase": "Failed", "reason": "Evicted", "containerStatuses": None})
-    found = ending(failed, now=START + timedelta(hours=1), profile=SPOT, last_seen=running())
-    assert found is not None
-    assert found.started_at == START + timedelta(seconds=5)
+    result = ending(failed, now=START + timedelta(hours=1), profile=SPOT, last_seen=running())
+    assert result is not None
+    assert result.started_at == START + timedelta(seconds=5)
 
 
 @pytest.mark.parametrize(
@@ -381,18 +381,18 @@ def test_a_lost_container_has_a_start_and_no_end() -> None:
 )
 def test_times_that_cannot_be_are_unknown(started_at: Any, finished_at: Any) -> None:
     ended = terminated(1, "Error", startedAt=started_at, finishedAt=finished_at)
-    found = ending(running(status={"containerStatuses": ended}), now=START, profile=SPOT)
-    assert found is not None
-    assert (name_of(found), found.started_at, found.ended_at) == ("code", None, None)
+    result = ending(running(status={"containerStatuses": ended}), now=START, profile=SPOT)
+    assert result is not None
+    assert (name_of(result), result.started_at, result.ended_at) == ("code", None, None)
 
 
 def test_clocks_of_node_and_run_worker_are_not_compared() -> None:
     ahead = terminated(1, "Error", startedAt="2026-11-24T15:00:00Z", finishedAt="2026-11-24T15:01:00Z")
-    found = ending(running(status={"containerStatuses": ahead}), now=START, profile=SPOT)
-    assert found is not None
-    assert found.ended_at is not None
-    assert found.started_at is not None
-    assert found.ended_at - found.started_at == timedelta(minutes=1)
+    result = ending(running(status={"containerStatuses": ahead}), now=START, profile=SPOT)
+    assert result is not None
+    assert result.ended_at is not None
+    assert result.started_at is not None
+    assert result.ended_at - result.started_at == timedelta(minutes=1)
 
 
 @pytest.mark.parametrize(
@@ -407,30 +407,30 @@ def test_clocks_of_node_and_run_worker_are_not_compared() -> None:
     ],
 )
 def test_an_image_that_does_not_exist_is_not_asked_for_again(reason: str, message: str, is_final: bool) -> None:
-    found = ending(pending(status={"containerStatuses": waits(reason, message)}), now=START, profile=SPOT)
-    assert found is not None
-    assert (name_of(found), found.is_final) == ("image", is_final)
+    result = ending(pending(status={"containerStatuses": waits(reason, message)}), now=START, profile=SPOT)
+    assert result is not None
+    assert (name_of(result), result.is_final) == ("image", is_final)
 
 
 def test_the_last_line_of_the_steps_own_log_is_quoted() -> None:
-    found = ending_of(FIXTURES["code_then_deleted"])
-    assert found is not None
-    assert found.evidence.endswith('reason Error: "RuntimeError: mat1 and mat2 shapes cannot be multiplied"')
+    result = ending_of(FIXTURES["code_then_deleted"])
+    assert result is not None
+    assert result.evidence.endswith('reason Error: "RuntimeError: mat1 and mat2 shapes cannot be multiplied"')
 
 
 def test_an_event_explains_a_wait_that_has_no_message() -> None:
     for name in ("init_container_without_its_secret", "no_accelerator_free"):
-        found = ending_of(FIXTURES[name])
-        assert found is not None
-        assert FIXTURES[name]["events"][0]["message"].rstrip(".") in found.evidence
+        result = ending_of(FIXTURES[name])
+        assert result is not None
+        assert FIXTURES[name]["events"][0]["message"].rstrip(".") in result.evidence
 
 
 def test_a_long_message_is_cut() -> None:
     ended = terminated(1, "Error", message="words of one line " * 5_000)
-    found = ending(running(status={"containerStatuses": ended}), now=START, profile=SPOT)
-    assert found is not None
-    assert len(found.evidence) <= 400
-    assert "exit code 1" in found.evidence
+    result = ending(running(status={"containerStatuses": ended}), now=START, profile=SPOT)
+    assert result is not None
+    assert len(result.evidence) <= 400
+    assert "exit code 1" in result.evidence
 
 
 # -- whatever is missing --
@@ -447,7 +447,7 @@ def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 def damaged(pod: Json, draw: Any, spared: tuple[tuple[Any, ...], ...] = ()) -> Json:
     """Remove some keys of a pod, or give them a value of another kind; never one of those spared or above them."""
     pod = copy.deepcopy(pod)
-    free = [path for path in paths(pod) if not any(kept[: len(path)] == path for kept in spared)]
+    free = [path for path in paths(pod) if not any(stored[: len(path)] == path for stored in spared)]
     for path in draw(st.lists(st.sampled_from(free), max_size=6, unique=True)):
         parent: Any = pod
         for key in path[:-1]:
@@ -465,8 +465,8 @@ def damaged(pod: Json, draw: Any, spared: tuple[tuple[Any, ...], ...] = ()) -> J
 @given(st.data(), st.sampled_from(sorted(FIXTURES)))
 def test_nothing_raises_whatever_is_missing(data: st.DataObject, name: str) -> None:
     fixture = FIXTURES[name]
-    found = ending_of(fixture, damaged(pod_of(fixture), data.draw))
-    assert found is None or (name_of(found) in (None, *CLASSES) and found.evidence)
+    result = ending_of(fixture, damaged(pod_of(fixture), data.draw))
+    assert result is None or (name_of(result) in (None, *CLASSES) and result.evidence)
 
 
 @given(st.data(), st.sampled_from(sorted(FIXTURES)))

@@ -36,8 +36,8 @@ def defs(settings: Settings) -> dg.Definitions:
 
 
 def test_a_partition_is_loaded_by_its_asset_key(defs: dg.Definitions) -> None:
-    found = defs.load_asset_value(naming.asset_key(NAME, "features"), partition_key="0002")
-    assert found.to_dict(as_series=False) == {"key": ["0002"] * 2, "entity": ["a", "b"], "number": [3, 4]}
+    result = defs.load_asset_value(naming.asset_key(NAME, "features"), partition_key="0002")
+    assert result.to_dict(as_series=False) == {"key": ["0002"] * 2, "entity": ["a", "b"], "number": [3, 4]}
 
 
 def test_a_key_that_was_not_materialised_is_named(defs: dg.Definitions) -> None:
@@ -62,8 +62,8 @@ def test_nothing_is_written_through_it(settings: Settings) -> None:
 
 def test_another_store_is_that_of_what_depends_on_it(settings: Settings) -> None:
     variables = settings.to_environment()
-    found = build_defs(specs=[], resources={"store": StoreResource(variables=variables)}).resources
-    with dg.build_resources(found) as built:
+    result = build_defs(specs=[], resources={"store": StoreResource(variables=variables)}).resources
+    with dg.build_resources(result) as built:
         assert built.alerts.settings.root == built.launcher.settings.root == settings.root
 
 
@@ -72,7 +72,7 @@ def test_another_store_of_one_run_is_that_of_what_depends_on_it(settings: Settin
 
     @dg.op(required_resource_keys={"alerts", "launcher"})
     def look(context) -> None:
-        roots.extend(each.settings.root for each in (context.resources.alerts, context.resources.launcher))
+        roots.extend(item.settings.root for item in (context.resources.alerts, context.resources.launcher))
 
     @dg.job(executor_def=dg.in_process_executor)
     def looks() -> None:

@@ -42,26 +42,26 @@ def test_paid_is_the_time_from_start_to_end_at_the_profiles_price() -> None:
         ended_at=AT + timedelta(minutes=62),
     )
     progress = seen(steps_done=120, steps_saved=100, resumed_from_step=40, cpu_s=7.5)
-    found = records.record_of(begun(), ending, ProcessLocation(node="n1"), None, progress, None)
-    assert (found.wall_s, found.waited_s) == (3600, 120)
-    assert (found.cost_usd, found.on_demand_cost_usd) == (pytest.approx(0.99), pytest.approx(2.49))
-    assert (found.steps_done, found.steps_lost, found.resumed_from_step) == (120, 20, 40)
-    assert (found.reason, found.exit_code, found.node, found.zone) == ("preempted", 143, "n1", None)
-    assert (found.by, found.id, found.run_id, found.is_spot) == ("launcher", "a1", "r1", True)
-    assert found.digest is None
+    result = records.record_of(begun(), ending, ProcessLocation(node="n1"), None, progress, None)
+    assert (result.wall_s, result.waited_s) == (3600, 120)
+    assert (result.cost_usd, result.on_demand_cost_usd) == (pytest.approx(0.99), pytest.approx(2.49))
+    assert (result.steps_done, result.steps_lost, result.resumed_from_step) == (120, 20, 40)
+    assert (result.reason, result.exit_code, result.node, result.zone) == ("preempted", 143, "n1", None)
+    assert (result.by, result.id, result.run_id, result.is_spot) == ("launcher", "a1", "r1", True)
+    assert result.digest is None
 
 
 def test_what_never_ran_costs_nothing_and_waited_all_the_time() -> None:
     ending = Ending(failure=failures.UNSCHEDULABLE, evidence="0/2 nodes", ended_at=AT + timedelta(seconds=600))
-    found = records.record_of(begun(), ending, ProcessLocation(), None, None, None)
-    assert (found.wall_s, found.waited_s, found.cost_usd, found.steps_lost) == (0, 600, 0, 0)
+    result = records.record_of(begun(), ending, ProcessLocation(), None, None, None)
+    assert (result.wall_s, result.waited_s, result.cost_usd, result.steps_lost) == (0, 600, 0, 0)
 
 
 def test_what_finished_names_what_it_made_and_lost_nothing() -> None:
     ending = Ending(
         failure=None, evidence="it finished", exit_code=0, started_at=AT, ended_at=AT + timedelta(seconds=1)
     )
-    found = records.record_of(
+    result = records.record_of(
         begun(),
         ending,
         ProcessLocation(),
@@ -69,7 +69,7 @@ def test_what_finished_names_what_it_made_and_lost_nothing() -> None:
         seen(steps_done=9, steps_saved=5),
         records.Reported(checkpoint="c" * 64),
     )
-    assert (found.reason, found.digest, found.steps_lost) == ("finished", "c" * 64, 0)
+    assert (result.reason, result.digest, result.steps_lost) == ("finished", "c" * 64, 0)
 
 
 def test_what_a_step_used_is_its_own_word_or_its_results_and_is_else_absent() -> None:
@@ -77,16 +77,16 @@ def test_what_a_step_used_is_its_own_word_or_its_results_and_is_else_absent() ->
         failure=None, evidence="it finished", exit_code=0, started_at=AT, ended_at=AT + timedelta(seconds=9)
     )
     result = records.Reported(bundle="b" * 64, cpu_s=8.5, peak_memory_mb=400.0)
-    found = records.record_of(begun(), ending, ProcessLocation(), None, None, result)
-    assert (found.cpu_s, found.peak_memory_mb) == (8.5, 400.0)
+    results = records.record_of(begun(), ending, ProcessLocation(), None, None, result)
+    assert (results.cpu_s, results.peak_memory_mb) == (8.5, 400.0)
     assert records.record_of(begun(), ending, ProcessLocation(), None, seen(cpu_s=7.5), result).cpu_s == 7.5
     assert records.record_of(begun(), ending, ProcessLocation(), None, None, None).cpu_s is None
 
 
 def test_clocks_that_disagree_cost_nothing_rather_than_less_than_nothing() -> None:
     ending = Ending(failure=failures.NODE_LOST, evidence="gone", ended_at=AT)
-    found = records.record_of(begun(), ending, ProcessLocation(), AT + timedelta(seconds=5), None, None)
-    assert (found.wall_s, found.cost_usd) == (0, 0)
+    result = records.record_of(begun(), ending, ProcessLocation(), AT + timedelta(seconds=5), None, None)
+    assert (result.wall_s, result.cost_usd) == (0, 0)
 
 
 def run(folder: Path, *ends: str, work: Work | None = WORK, root: Path | None = None) -> list[dict[str, object]]:
@@ -107,18 +107,18 @@ def run(folder: Path, *ends: str, work: Work | None = WORK, root: Path | None = 
 
 def test_a_subprocess_leaves_a_record_of_each_try(tmp_path: Path) -> None:
     first, second, third = run(tmp_path, "killed", "preempted", "well")
-    assert [each["reason"] for each in (first, second, third)] == ["killed", "preempted", "finished"]
-    assert len({each["id"] for each in (first, second, third)}) == 3
+    assert [item["reason"] for item in (first, second, third)] == ["killed", "preempted", "finished"]
+    assert len({item["id"] for item in (first, second, third)}) == 3
     assert third["exit_code"] == 0
-    for each in (first, second, third):
-        assert (each["launcher"], each["profile"], each["step"], each["cutoff"]) == (
+    for item in (first, second, third):
+        assert (item["launcher"], item["profile"], item["step"], item["cutoff"]) == (
             "subprocess",
             "cpu_small",
             "train",
             "0009",
         )
-        assert each["started_at_utc"] < each["ended_at_utc"]
-        assert each["cost_usd"] == pytest.approx(each["wall_s"] / 3600 * 0.08, rel=0.01)
+        assert item["started_at_utc"] < item["ended_at_utc"]
+        assert item["cost_usd"] == pytest.approx(item["wall_s"] / 3600 * 0.08, rel=0.01)
 
 
 def test_an_own_error_is_on_record_too(tmp_path: Path) -> None:
@@ -156,11 +156,11 @@ def test_an_end_that_nobody_saw_is_told_by_the_step_or_is_now(tmp_path: Path) ->
     ledger = f"{naming.LEASES}/{WORK.fingerprint}"
     ledgers.create_number(ledger, 1, Lease(holder="here", ttl_s=60.0, acquired_at_s=0.0).document())
     ended = (AT + timedelta(seconds=30)).isoformat()
-    said = seen(reason="preempted", started_at_utc=AT.isoformat(), ended_at_utc=ended)
-    ledgers.overwrite(ledger, "1.progress", said.document())
-    found = records.complete(settings, begun(), Ending(failure=failures.NODE_LOST, evidence="the pod is gone"), until)
-    assert (found.failure, found.started_at, found.ended_at) == (failures.PREEMPTED, AT, AT + timedelta(seconds=30))
-    assert "the step itself recorded" in found.evidence
+    message = seen(reason="preempted", started_at_utc=AT.isoformat(), ended_at_utc=ended)
+    ledgers.overwrite(ledger, "1.progress", message.document())
+    result = records.complete(settings, begun(), Ending(failure=failures.NODE_LOST, evidence="the pod is gone"), until)
+    assert (result.failure, result.started_at, result.ended_at) == (failures.PREEMPTED, AT, AT + timedelta(seconds=30))
+    assert "the step itself recorded" in result.evidence
     evicted = Ending(failure=failures.EVICTED, evidence="low on memory", started_at=AT)
     assert records.complete(settings, begun(), evicted, until).failure is failures.EVICTED, "what the API showed stands"
 
@@ -173,13 +173,13 @@ def test_an_attempt_is_found_abandoned_however_much_was_told_of_others_since(tmp
         records.announce(settings, records.work_of(launch), launch)
     for _ in range(50):
         ledgers.append(naming.ATTEMPTS, {**other.document(), "by": "step", "reason": "preempted", "wall_s": 1.0})
-    assert [each.id for each in records.open_attempts(settings, WORK)] == ["a1"]
+    assert [open_attempt.id for open_attempt in records.open_attempts(settings, WORK)] == ["a1"]
     ending = Ending(failure=failures.NODE_LOST, evidence="gone", ended_at=AT)
     records.write(settings, WORK, begun(), ending, ProcessLocation(), None)
     assert records.open_attempts(settings, WORK) == []
     again = replace(begun(), id="a2")
     records.announce(settings, WORK, again)
-    assert [each.id for each in records.open_attempts(settings, WORK)] == ["a2"]
+    assert [open_attempt.id for open_attempt in records.open_attempts(settings, WORK)] == ["a2"]
 
 
 def test_what_was_killed_before_it_could_announce_is_nothing_to_settle(tmp_path: Path) -> None:
@@ -195,8 +195,8 @@ def test_the_word_of_a_step_that_finished_settles_it(tmp_path: Path) -> None:
     ledgers = Ledgers(settings.root, WORK.product)
     fence = leases.Lease(ledgers, WORK.fingerprint).acquire(60.0, "here")
     ended = (AT + timedelta(hours=1)).isoformat()
-    said = seen(reason="finished", started_at_utc=AT.isoformat(), ended_at_utc=ended)
-    ledgers.overwrite(f"{naming.LEASES}/{WORK.fingerprint}", f"{fence}.progress", said.document())
+    message = seen(reason="finished", started_at_utc=AT.isoformat(), ended_at_utc=ended)
+    ledgers.overwrite(f"{naming.LEASES}/{WORK.fingerprint}", f"{fence}.progress", message.document())
     records.settle(settings, WORK, begun())
-    (record,) = (each for _, each in ledgers.records(naming.ATTEMPTS))
+    (record,) = (item for _, item in ledgers.records(naming.ATTEMPTS))
     assert (record["reason"], record["wall_s"]) == ("finished", 3600)

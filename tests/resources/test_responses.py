@@ -121,12 +121,12 @@ def test_a_response_means(name: str) -> None:
 def test_every_meaning_and_every_row_of_the_table_has_a_response() -> None:
     assert {meaning for _, meaning in RESPONSES.values()} == set(get_args(Meaning))
     read = [responses.read(*response, ("Pod",)) for response, _ in RESPONSES.values()]
-    first = {next(words for words, is_so, _ in responses.TABLE if is_so(each)) for each in read}
-    assert first == {words for words, _, _ in responses.TABLE}
+    first = {next(text for text, is_so, _ in responses.TABLE if is_so(item)) for item in read}
+    assert first == {text for text, _, _ in responses.TABLE}
 
 
 def test_what_may_have_been_carried_out_is_what_nobody_answered() -> None:
-    unsure = {name for name, (each, _) in RESPONSES.items() if responses.read(*each, ("Pod",)).may_be_done}
+    unsure = {name for name, (item, _) in RESPONSES.items() if responses.read(*item, ("Pod",)).may_be_done}
     sure = {name for name, (_, meaning) in RESPONSES.items() if meaning == "again"} - unsure
     assert sure == {
         "the quota is being changed",
@@ -151,10 +151,10 @@ BODIES = st.one_of(
 
 @given(st.integers(0, 599), BODIES)
 def test_no_response_is_final_unless_the_api_itself_refuses(code: int, body: bytes) -> None:
-    found = responses.read(code, body, ("Pod",))
-    if found.meaning in ("refused", "full", "soon", "exists", "absent"):
-        assert found.kind == "Status"
+    result = responses.read(code, body, ("Pod",))
+    if result.meaning in ("refused", "full", "soon", "exists", "absent"):
+        assert result.kind == "Status"
         assert 400 <= code <= 499
-    if found.meaning == "answer":
-        assert found.body is not None
-        assert found.body["kind"] == "Pod"
+    if result.meaning == "answer":
+        assert result.body is not None
+        assert result.body["kind"] == "Pod"

@@ -75,10 +75,10 @@ class World:
         clock.move(self.settings, self.spec.name, datetime.fromisoformat(moment))
 
     def land(self, source: str, key: str, text: str = "anything") -> Path:
-        place = Path(naming.landing_location(self.settings.root, f"{self.spec.name}/{source}", key, ".csv"))
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(text, encoding="utf-8")
-        return place
+        path = Path(naming.landing_location(self.settings.root, f"{self.spec.name}/{source}", key, ".csv"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
 
     def land_key(self, *keys: str) -> None:
         """Land every source of the keys but the labels, and the slow one."""
@@ -109,8 +109,8 @@ class World:
     def alerts(self) -> list[dict[str, Any]]:
         """Return the alerts on record, in the order of the queue."""
         ids = [record["id"] for _, record in self.ledgers.records(naming.ALERT_QUEUE)]
-        found = [self.ledgers.read(naming.ALERTS, alert_id) for alert_id in ids]
-        return [record for record in found if record is not None]
+        result = [self.ledgers.read(naming.ALERTS, alert_id) for alert_id in ids]
+        return [record for record in result if record is not None]
 
 
 def add_runs(instance: dg.DagsterInstance, count: int, *, job: str = "nightly__elsewhere") -> None:

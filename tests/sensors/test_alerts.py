@@ -140,22 +140,22 @@ def test_the_address_is_shown_nowhere(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    told = []
+    messages = []
     for number, address in enumerate(
         (receiver.address, f"http://127.0.0.1:9/{SECRET}", f"http://127.0.0.1:bad/{SECRET}")
     ):
         monkeypatch.setenv("DRIFTLINE_ALERT_WEBHOOK", address)
         settings = Settings.from_environment()
         assert settings.alert_webhook.get_secret_value() == address
-        told += [repr(settings), str(settings), settings.model_dump_json(), str(settings.to_environment())]
+        messages += [repr(settings), str(settings), settings.model_dump_json(), str(settings.to_environment())]
         assert settings.child_environment()["DRIFTLINE_ALERT_WEBHOOK"] == address
         tell(f"alert-{number}")
-        told.append(world.reason(sensor))
+        messages.append(world.reason(sensor))
     monkeypatch.setenv("DRIFTLINE_ALERT_WEBHOOK", f"ftp://{SECRET}")
     with pytest.raises(SettingsProblem, match="DRIFTLINE_ALERT_WEBHOOK is not an http or https address") as problem:
         Settings.from_environment()
-    told += [str(problem.value), caplog.text, str(world.alerts())]
-    assert [text for text in told if SECRET in text] == []
+    messages += [str(problem.value), caplog.text, str(world.alerts())]
+    assert [text for text in messages if SECRET in text] == []
 
 
 def test_ids_name_the_episode_and_are_what_a_ledger_takes() -> None:
@@ -178,5 +178,5 @@ def test_ids_name_the_episode_and_are_what_a_ledger_takes() -> None:
 def test_the_queue_is_worked_off_in_order(outcomes: list[Any], done: int, failures: int, pause: int) -> None:
     deliveries = [Delivery(outcome=outcome, alert_id="a", message="b") for outcome in outcomes]
     before = 2 if outcomes == ["unreachable"] else 0
-    found = alerts.plan(deliveries, done=4, failures=before)
-    assert found.state == alerts.State(done=done, failures=failures, pause=pause)
+    result = alerts.plan(deliveries, done=4, failures=before)
+    assert result.state == alerts.State(done=done, failures=failures, pause=pause)

@@ -30,7 +30,7 @@ BEFORE, OVERDUE = "2020-01-01T20:00:00+00:00", "2020-01-03T00:00:00+00:00"
 
 def arriving(spec: ProductSpec = recorded.SPEC, **how: Any) -> ProductSpec:
     """Return a product whose readings arrive in another way."""
-    sources = tuple(replace(each, **how) if each.name == "readings" else each for each in spec.sources)
+    sources = tuple(replace(source, **how) if source.name == "readings" else source for source in spec.sources)
     return replace(spec, sources=sources)
 
 
@@ -60,17 +60,17 @@ def test_a_file_that_grows_is_waited_for_until_two_looks_are_the_same(
     sensor = sensor_of(arriving(arrives="settled", settle=timedelta(seconds=30)))
     world.move(BEFORE)
     world.land_key(KEY)
-    told = world.reason(sensor)
-    assert f"readings of {KEY} has not settled: unchanged for 0 s of 30 s" in told
+    messages = world.reason(sensor)
+    assert f"readings of {KEY} has not settled: unchanged for 0 s of 30 s" in messages
     wall(29)
     assert "unchanged for 29 s of 30 s" in world.reason(sensor)
     world.land("readings", KEY, "anything\nand one line more\n")
     wall(2)
     assert "unchanged for 0 s of 30 s" in world.reason(sensor), "it has grown, so it is waited for anew"
     wall(30)
-    asked = world.request(sensor)
-    assert asked.tags["dagster/asset_partition_range_end"] == KEY
-    assert len(asked.tags[naming.TAG_SETTLED].split()) == 1
+    request = world.request(sensor)
+    assert request.tags["dagster/asset_partition_range_end"] == KEY
+    assert len(request.tags[naming.TAG_SETTLED].split()) == 1
 
 
 STEP = st.tuples(st.floats(-50, 50), st.booleans())
@@ -91,13 +91,13 @@ def test_a_file_is_taken_only_after_it_stood_still_whatever_the_clock_does(steps
             patch.setattr(clock, "now", lambda *_, at=moment, **__: at)
             product = Product(spec, Settings.from_environment())
             watch = Watch(product, lambda *_: None, json.loads(json.dumps(looks)))
-        why = watch.check(source, KEY, f"{version}")
+        reason = watch.check(source, KEY, f"{version}")
         looks = watch.looks
         is_still = at_s - min(stood) >= 30
-        assert is_still or why is not None
+        assert is_still or reason is not None
         if all(before <= after for before, after in pairwise(stood)):
-            assert (why is None) == (at_s - stood[0] >= 30)
-        assert (why is None) == bool(watch.settled)
+            assert (reason is None) == (at_s - stood[0] >= 30)
+        assert (reason is None) == bool(watch.settled)
 
 
 def test_the_files_of_a_backlog_settle_together(world: Any, wall: Callable[[float], None]) -> None:
@@ -107,10 +107,10 @@ def test_the_files_of_a_backlog_settle_together(world: Any, wall: Callable[[floa
     world.land_key(*keys)
     assert "readings of 2020-01-01 has not settled" in world.reason(sensor), "though its deadline is over"
     wall(31)
-    asked = world.request(sensor)
-    assert asked.tags["dagster/asset_partition_range_start"] == keys[0]
-    assert asked.tags["dagster/asset_partition_range_end"] == keys[-1]
-    assert len(asked.tags[naming.TAG_SETTLED].split()) == len(keys)
+    request = world.request(sensor)
+    assert request.tags["dagster/asset_partition_range_start"] == keys[0]
+    assert request.tags["dagster/asset_partition_range_end"] == keys[-1]
+    assert len(request.tags[naming.TAG_SETTLED].split()) == len(keys)
 
 
 def test_a_file_that_still_grows_after_its_deadline_does_not_hold_its_key_open(
@@ -144,8 +144,8 @@ def test_a_marker_says_that_a_file_is_whole(world: Any) -> None:
     world.move(BEFORE)
     world.land_key(KEY)
     assert f"readings of {KEY} is there, and its marker {KEY}.csv.done is not; due" in world.reason(sensor)
-    place = Path(naming.landing_location(world.settings.root, "recorded/readings", KEY, ".csv.done"))
-    place.touch()
+    path = Path(naming.landing_location(world.settings.root, "recorded/readings", KEY, ".csv.done"))
+    path.touch()
     assert world.request(sensor).tags["dagster/asset_partition_range_end"] == KEY
 
 
@@ -172,12 +172,12 @@ def test_a_manifest_is_compared_with_what_came(world: Any, manifest: str | None,
     world.move(BEFORE)
     world.land_key(KEY)
     world.land("readings", KEY, TEXT)
-    place = Path(naming.landing_location(world.settings.root, "recorded/readings", KEY, ".csv.manifest.json"))
+    path = Path(naming.landing_location(world.settings.root, "recorded/readings", KEY, ".csv.manifest.json"))
     if manifest is not None:
-        place.write_text(manifest)
+        path.write_text(manifest)
     assert f"readings of {KEY} {why}" in world.reason(sensor)
     assert f"readings of {KEY} {why}" in world.reason(sensor), "as the tick before remembers"
-    place.write_text(manifest_of(TEXT, 2))
+    path.write_text(manifest_of(TEXT, 2))
     assert world.request(sensor).tags["dagster/asset_partition_range_end"] == KEY
 
 

@@ -67,8 +67,8 @@ def test_a_changed_file_is_told_once_until_it_is_taken_in(closed: Any, sensor: d
 def test_the_same_bytes_delivered_again_are_read_once_and_no_change(
     closed: Any, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = closed.land("plans", KEY, "one\n")
-    place.rename(place.with_suffix(".moved")).rename(place)
+    path = closed.land("plans", KEY, "one\n")
+    path.rename(path.with_suffix(".moved")).rename(path)
     read: list[str] = []
     real = changed_files._digest
     monkeypatch.setattr(changed_files, "_digest", lambda *args: read.append(args[-1]) or real(*args))

@@ -49,8 +49,8 @@ def test_attempts_of_a_failed_run_are_told_once_it_has_ended(world: Any, sensor:
     world.ledgers.append(naming.ATTEMPTS, ATTEMPT)
     assert f"waiting for run {retrain.run_id} to end" in world.reason(sensor)
     world.instance.delete_run(retrain.run_id)
-    asked = world.request(sensor)
-    assert (asked.job_name, asked.run_key) == ("cost__recorded", "cost-recorded-1-0")
+    request = world.request(sensor)
+    assert (request.job_name, request.run_key) == ("cost__recorded", "cost-recorded-1-0")
     assert "all attempts are reported" in world.reason(sensor), "asked for once, even before it was made"
     world.ledgers.append(naming.BACKTEST_ATTEMPTS, ATTEMPT)
     assert world.request(sensor).run_key == "cost-recorded-1-1"

@@ -98,26 +98,26 @@ CASES = [(name, state) for name, (_, states) in WRITTEN.items() for state in sta
 
 def passed_on(sensor: ticks.Sensor[Any], cursor: str) -> tuple[Any, str | None]:
     """Return the state that a sensor's look is given, and the cursor when it returns the same."""
-    given: list[Any] = []
+    values: list[Any] = []
 
     def look(_: ticks.Tick, state: Any) -> ticks.Result[Any]:
-        given.append(state)
+        values.append(state)
         return ticks.Result(state=msgspec.json.decode(msgspec.json.encode(state)), reason="looked")
 
     context = dg.build_sensor_context(cursor=cursor, resources={"store": StoreResource(), "alerts": AlertsResource()})
     once = replace(sensor, look=look, is_patient=False, verb=None).build([recorded.SPEC])
     result = once(context)
     assert isinstance(result, dg.SensorResult)
-    return given[0], result.cursor
+    return values[0], result.cursor
 
 
 @pytest.mark.parametrize(("name", "state"), CASES)
 def test_a_cursor_of_earlier_code_is_read_and_written_alike(name: str, state: dict[str, Any]) -> None:
     sensor = WRITTEN[name][0]
     states = {"gone": {"anything": 1}, "recorded": state} if name != "orphaned_pods" else {"recorded": state}
-    given, cursor = passed_on(sensor, json.dumps(states))
+    values, cursor = passed_on(sensor, json.dumps(states))
     nothing, _ = passed_on(sensor, "")
-    assert given != nothing, "it says something"
+    assert values != nothing, "it says something"
     again = json.loads(cursor or "")
     assert {**again, "recorded": _kept(again["recorded"], state)} == states, "earlier code reads what is written now"
 

@@ -46,8 +46,8 @@ def decision(place: int, numbers: dict[str, Any], *, action: str = "wait", live:
     key, cutoff = GRAIN.key_at(place), GRAIN.key_at(place + 1)
     reasons = ["labels of 2 keys have not landed."]
     numbers = {"live_digest": live, **numbers}
-    found = documents.decision(key, action, cutoff=cutoff, reasons=reasons, numbers=numbers, **members)
-    return DECISIONS.read(found, "a place")
+    result = documents.decision(key, action, cutoff=cutoff, reasons=reasons, numbers=numbers, **members)
+    return DECISIONS.read(result, "a place")
 
 
 def told(decisions: list[Decision]) -> list[str]:
@@ -56,7 +56,7 @@ def told(decisions: list[Decision]) -> list[str]:
 
 def history(kind: str, course: str) -> list[Decision]:
     """Return a decision per letter: `+` it holds, `-` it does not, `?` nobody knows, `o` a record of older code."""
-    return [decision(place, WAYS[way][kind] if way in WAYS else {}) for place, way in enumerate(course)]
+    return [decision(path, WAYS[way][kind] if way in WAYS else {}) for path, way in enumerate(course)]
 
 
 @pytest.mark.parametrize("kind", list(HOLDS))
@@ -73,7 +73,7 @@ def history(kind: str, course: str) -> list[Decision]:
     ],
 )
 def test_an_episode_is_told_once_and_named_by_its_first_key(kind: str, course: str, firsts: list[int]) -> None:
-    expected = [f"{kind}-{GRAIN.key_at(place)}" for place in firsts]
+    expected = [f"{kind}-{GRAIN.key_at(path)}" for path in firsts]
     assert told(history(kind, course)) == expected
 
 
@@ -81,15 +81,15 @@ def test_an_episode_is_told_once_and_named_by_its_first_key(kind: str, course: s
 def test_it_does_not_matter_where_a_tick_ends(courses: dict[str, str], cut: int) -> None:
     decisions = [
         decision(
-            place,
+            path,
             {
                 name: value
                 for kind, course in courses.items()
-                if place < len(course) and course[place] in WAYS
-                for name, value in WAYS[course[place]][kind].items()
+                if path < len(course) and course[path] in WAYS
+                for name, value in WAYS[course[path]][kind].items()
             },
         )
-        for place in range(14)
+        for path in range(14)
     ]
     whole = plan("orders", decisions, {})
     first = plan("orders", decisions[:cut], {})
@@ -138,14 +138,14 @@ def test_a_text_says_what_the_numbers_and_what_to_do(kind: str, parts: list[str]
 
 def answering(place: int, *, requests: int, slow: int) -> Decision:
     counts = {"limit_ms": 100.0, "requests": requests, "slow": slow, "stalls": slow}
-    found = latency.judge([(GRAIN.key_at(place), counts)], 100.0)
-    assert found is not None
-    return decision(place, {}, measured={"spent_usd": 0.0, "next_usd": 0.0, "latency": found.document()})
+    result = latency.judge([(GRAIN.key_at(place), counts)], 100.0)
+    assert result is not None
+    return decision(place, {}, measured={"spent_usd": 0.0, "next_usd": 0.0, "latency": result.document()})
 
 
 def test_slow_answers_are_told_once_until_they_are_fast_again_and_chance_is_not() -> None:
     course = [(5_000, 10), (5_000, 60), (900, 0), (5_000, 400), (5_000, 5), (5_000, 60)]
-    alerts = plan("orders", [answering(place, requests=n, slow=k) for place, (n, k) in enumerate(course)], {}).alerts
+    alerts = plan("orders", [answering(path, requests=n, slow=k) for path, (n, k) in enumerate(course)], {}).alerts
     assert [alert.alert_id for alert in alerts] == ["slow_answers-2020-01-02", "slow_answers-2020-01-06"]
     assert "1.20% of 5,000 requests on 2020-01-02 took longer than 100 ms" in alerts[0].text
     assert "Service.latency_ms" in alerts[0].text
@@ -155,12 +155,12 @@ def test_the_sensor_tells_them_and_a_lost_cursor_tells_nobody_twice(world: Any) 
     sensor = retrain.watch.build([recorded.SPEC], empty_jobs.of("retrain", [recorded.SPEC]))
     world.move("2020-01-20T00:00:00+00:00")
     fault = {"source": "readings", "check": "volume", "episode": "2020-01-05"}
-    for place in range(10):
+    for path in range(10):
         numbers = {"live_digest": "a"}
         for kind in HOLDS:
-            numbers |= (HOLDS if 2 <= place < 5 or place > 7 else CLEAR)[kind]
-        more = {"action": "alert_fault", "fault": fault} if place == 4 else {}
-        world.decide(recorded.GRAIN.key_at(place), numbers=numbers, **more)
+            numbers |= (HOLDS if 2 <= path < 5 or path > 7 else CLEAR)[kind]
+        more = {"action": "alert_fault", "fault": fault} if path == 4 else {}
+        world.decide(recorded.GRAIN.key_at(path), numbers=numbers, **more)
         world.tick(sensor)
     ids = [alert["id"] for alert in world.alerts()]
     assert sorted(ids) == sorted(

@@ -36,26 +36,26 @@ def planned(
 ) -> freshness.Plan:
     first = GRAIN.first if newest is None else GRAIN.shift(newest, 1)
     after = GRAIN.span(first, key) if GRAIN.index(first) <= GRAIN.index(key) else ()
-    found = Gaps(newest=newest, missing=(*gap, *after))
-    return plan(GRAIN, {"features": key}, {"features": found}, behind, is_busy=is_busy)
+    result = Gaps(newest=newest, missing=(*gap, *after))
+    return plan(GRAIN, {"features": key}, {"features": result}, behind, is_busy=is_busy)
 
 
 def test_a_stage_that_has_the_expected_key_or_a_later_one_is_fresh() -> None:
     for newest in ("2020-01-05", "2020-01-06"):
-        found = planned(newest, {})
-        assert (found.behind, found.notices) == ({}, ())
-        assert found.reason == "every stage has 2020-01-05"
+        result = planned(newest, {})
+        assert (result.behind, result.notices) == ({}, ())
+        assert result.reason == "every stage has 2020-01-05"
 
 
 def test_it_is_told_once_after_a_few_ticks_without_work_and_once_when_mended() -> None:
     behind: Any = {}
     kinds = []
     for _ in range(IDLE_TICKS + 3):
-        found = planned("2020-01-04", behind)
-        behind = found.behind
-        kinds += [notice.kind for notice in found.notices]
+        result = planned("2020-01-04", behind)
+        behind = result.behind
+        kinds += [notice.kind for notice in result.notices]
     assert kinds == ["stale"]
-    assert found.reason == "features lacks 2020-01-05"
+    assert result.reason == "features lacks 2020-01-05"
     later = planned("2020-01-04", behind, key="2020-01-06")
     assert later.notices == (), "it is still the same episode when the next key is overdue too"
     mended = planned("2020-01-06", later.behind, key="2020-01-06")
@@ -70,9 +70,9 @@ def test_a_gap_in_the_middle_is_stale_and_mended_only_when_none_is_left() -> Non
     texts = []
     courses = [("2020-01-02",)] * (IDLE_TICKS + 1) + [("2020-01-02", "2020-01-04")] * 2 + [("2020-01-04",), ()]
     for gap in courses:
-        found = planned("2020-01-05", behind, gap=gap)
-        behind = found.behind
-        texts += [(notice.alert_id, notice.text) for notice in found.notices]
+        result = planned("2020-01-05", behind, gap=gap)
+        behind = result.behind
+        texts += [(notice.alert_id, notice.text) for notice in result.notices]
     assert texts == [
         (
             "stale-features-2020-01-02",
@@ -83,9 +83,9 @@ def test_a_gap_in_the_middle_is_stale_and_mended_only_when_none_is_left() -> Non
 
 
 def test_a_gap_that_is_given_up_is_not_said_to_be_mended() -> None:
-    told = freshness.Behind(since="2020-01-02", idle=9, ticks=9, is_alerted=True)
-    found = Gaps(newest="2020-01-05", given_up=("2020-01-02",))
-    ended = plan(GRAIN, {"outcomes": "2020-01-05"}, {"outcomes": found}, {"outcomes": told}, is_busy=False)
+    messages = freshness.Behind(since="2020-01-02", idle=9, ticks=9, is_alerted=True)
+    result = Gaps(newest="2020-01-05", given_up=("2020-01-02",))
+    ended = plan(GRAIN, {"outcomes": "2020-01-05"}, {"outcomes": result}, {"outcomes": messages}, is_busy=False)
     assert (ended.behind, ended.notices) == ({}, ())
 
 
@@ -93,8 +93,8 @@ def test_gaps_are_found_in_one_read_and_not_looked_for_again_while_there_are_non
     world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def look(expected: str, **known: str | None) -> Gaps:
-        given = {"closed": None, "whole": None, "since": None, **known}
-        return gaps.find(Product(recorded.SPEC, Settings.from_environment()), "outcomes", expected, **given)
+        values = {"closed": None, "whole": None, "since": None, **known}
+        return gaps.find(Product(recorded.SPEC, Settings.from_environment()), "outcomes", expected, **values)
 
     for key in ("2020-01-01", "2020-01-03", "2020-01-04", "2020-01-05", "2020-01-07"):
         world.tables.record("outcomes", key, content_digest="0", inputs={}, code="0")
@@ -126,9 +126,9 @@ def test_work_under_way_is_waited_for_but_not_for_ever(monkeypatch: pytest.Monke
     behind: Any = {}
     told_at = []
     for tick in range(1, 13):
-        found = planned(None, behind, is_busy=True)
-        behind = found.behind
-        told_at += [tick for _ in found.notices]
+        result = planned(None, behind, is_busy=True)
+        behind = result.behind
+        told_at += [tick for _ in result.notices]
     assert told_at == [10]
     assert planned("2020-01-05", {"features": freshness.Behind(since="2020-01-05", idle=1, ticks=1)}).notices == ()
 
@@ -161,8 +161,8 @@ def test_a_key_is_expected_when_every_source_is_overdue_and_labels_later() -> No
 )
 def test_a_model_is_stale_beyond_its_limit_and_one_decision(newest: str, live: str | None, is_stale: bool) -> None:
     policy = Retraining(max_age=7, decide_every=3)
-    found = freshness.stale_model(GRAIN, policy, newest=newest, live_cutoff=live)
-    assert (found is not None) is is_stale
+    result = freshness.stale_model(GRAIN, policy, newest=newest, live_cutoff=live)
+    assert (result is not None) is is_stale
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -170,11 +170,11 @@ def test_each_stage_ages_with_the_clock_and_is_told_once_until_mended(
     world: Any, sensor: dg.SensorDefinition, stage: str
 ) -> None:
     def fill(key: str, but: str | None = None) -> None:
-        for each in STAGES:
-            if each == "decision" and each != but:
+        for item in STAGES:
+            if item == "decision" and item != but:
                 world.decide(key)
-            elif each != but:
-                world.tables.record(each, key, content_digest="0", inputs={}, code="0")
+            elif item != but:
+                world.tables.record(item, key, content_digest="0", inputs={}, code="0")
 
     world.move("2020-01-01T12:00:00+00:00")
     assert "no key is due yet" in world.reason(sensor)
@@ -182,9 +182,9 @@ def test_each_stage_ages_with_the_clock_and_is_told_once_until_mended(
     world.move("2020-01-04T00:00:00+00:00")
     fill("2020-01-02", but=stage)
     world.move("2020-01-05T00:00:00+00:00")
-    for each in STAGES:
-        if each not in (stage, "decision"):
-            world.tables.record(each, "2020-01-03", content_digest="0", inputs={}, code="0")
+    for item in STAGES:
+        if item not in (stage, "decision"):
+            world.tables.record(item, "2020-01-03", content_digest="0", inputs={}, code="0")
     if stage != "decision":
         world.decide("2020-01-03")
     for _ in range(IDLE_TICKS + 2):

@@ -86,10 +86,10 @@ def test_a_tick_costs_one_listing_per_source_folder_while_a_month_of_labels_is_a
     proxy.clear()
     result = tick(specs, instance)
     assert str(result.skip_reason).count("plans of 2020-06-01 has not landed") == count
-    asked = Counter("LIST" if "list-type" in path else method for method, path in proxy.asked)
-    assert asked["LIST"] == 2 * count, "plans and results; readings are not looked for before plans have landed"
+    request = Counter("LIST" if "list-type" in path else method for method, path in proxy.asked)
+    assert request["LIST"] == 2 * count, "plans and results; readings are not looked for before plans have landed"
     # The slow source, two looks for the newest closed key, three for requests. It was 46 when each key was asked for.
-    assert asked.total() == 8 * count, asked
+    assert request.total() == 8 * count, request
 
 
 def test_a_backlog_costs_one_listing_per_page_whatever_else_lies_in_the_folder(
@@ -109,9 +109,9 @@ def test_a_backlog_costs_one_listing_per_page_whatever_else_lies_in_the_folder(
     ready, waits, _ = closable.find(spec, "2020-02-29", NOW, mark, lambda *_: None)
     assert ready == (*keys, *GRAIN.span("2020-03-26", "2020-05-30")), "what is overdue is closed without its file"
     assert waits.startswith("plans of 2020-05-31 has not landed")
-    asked = Counter("LIST" if "list-type" in path else method for method, path in proxy.asked)
+    request = Counter("LIST" if "list-type" in path else method for method, path in proxy.asked)
     # 25 files and 4 others of plans, 25 files of readings, 10 per page; the last page of each is short.
-    assert asked == {"HEAD": 1, "LIST": 3 + 3}
+    assert request == {"HEAD": 1, "LIST": 3 + 3}
 
 
 def test_marks_are_the_same_however_files_are_looked_for_and_change_with_the_file(root: str) -> None:
@@ -120,14 +120,14 @@ def test_marks_are_the_same_however_files_are_looked_for_and_change_with_the_fil
         land(root, spec, "results", key)
     label, keys = spec.label_source, GRAIN.span("2020-01-01", "2020-01-05")
     mark = marks(spec, root)
-    found = [mark(label, key) for key in keys]
-    assert [value is not None for value in found] == [False, True, False, True, False]
+    result = [mark(label, key) for key in keys]
+    assert [value is not None for value in result] == [False, True, False, True, False]
     backwards = marks(spec, root)
-    assert [backwards(label, key) for key in reversed(keys)] == found[::-1], "in whatever order they are asked for"
+    assert [backwards(label, key) for key in reversed(keys)] == result[::-1], "in whatever order they are asked for"
     head = obstore.head(open_store(root), "landing/recorded/results/2020-01-02.csv")
-    assert found[1] == head["e_tag"]
+    assert result[1] == head["e_tag"]
     land(root, spec, "results", "2020-01-02", b"another, and longer")
-    assert marks(spec, root)(label, "2020-01-02") not in (None, found[1])
+    assert marks(spec, root)(label, "2020-01-02") not in (None, result[1])
 
 
 @pytest.mark.parametrize(
@@ -136,11 +136,11 @@ def test_marks_are_the_same_however_files_are_looked_for_and_change_with_the_fil
     ids=["batches", "hours"],
 )
 def test_batches_and_hours_are_found_on_a_bucket(s3_root: str, spec: ProductSpec, source: str) -> None:
-    keys = [spec.grain.key_at(place) for place in range(30)]
+    keys = [spec.grain.key_at(path) for path in range(30)]
     for key in (keys[0], keys[9], keys[10], keys[25]):
         land(s3_root, spec, source, key)
     mark = marks(spec, s3_root)
-    assert [place for place, key in enumerate(keys) if mark(spec.source(source), key)] == [0, 9, 10, 25]
+    assert [path for path, key in enumerate(keys) if mark(spec.source(source), key)] == [0, 9, 10, 25]
 
 
 def test_a_bucket_that_is_gone_is_not_taken_for_files_that_have_not_landed(s3_root: str) -> None:

@@ -37,9 +37,9 @@ def asks(first: str) -> AdvanceRequest:
 
 
 def planned(**found: Any) -> landings.Plan:
-    wanted = plan(GRAIN, Findings(**found))
-    assert isinstance(wanted, landings.Plan)
-    return wanted
+    expected = plan(GRAIN, Findings(**found))
+    assert isinstance(expected, landings.Plan)
+    return expected
 
 
 def test_nothing_new_is_no_run_and_says_what_is_awaited() -> None:
@@ -49,52 +49,59 @@ def test_nothing_new_is_no_run_and_says_what_is_awaited() -> None:
 
 
 def test_the_range_is_that_of_the_keys_that_can_be_closed() -> None:
-    wanted = planned(newest="2020-01-04", ready=("2020-01-05", "2020-01-06"))
-    assert (wanted.first, wanted.last) == ("2020-01-05", "2020-01-06")
-    assert wanted.reason == "2020-01-05 to 2020-01-06 can be closed"
+    expected = planned(newest="2020-01-04", ready=("2020-01-05", "2020-01-06"))
+    assert (expected.first, expected.last) == ("2020-01-05", "2020-01-06")
+    assert expected.reason == "2020-01-05 to 2020-01-06 can be closed"
 
 
 def test_late_labels_stretch_the_range_back_and_alone_end_it_at_the_newest_closed_key() -> None:
     late = {"2020-01-03": "a", "2020-01-02": "b"}
-    wanted = planned(newest="2020-01-04", ready=("2020-01-05",), late=late)
-    assert (wanted.first, wanted.last) == ("2020-01-02", "2020-01-05")
+    expected = planned(newest="2020-01-04", ready=("2020-01-05",), late=late)
+    assert (expected.first, expected.last) == ("2020-01-02", "2020-01-05")
     alone = planned(newest="2020-01-04", late=late)
     assert (alone.first, alone.last) == ("2020-01-02", "2020-01-04")
     assert alone.reason == "labels of 2020-01-02, 2020-01-03 arrived late"
 
 
 def test_requests_stretch_the_range_back_unless_their_key_is_not_closed() -> None:
-    wanted = planned(newest="2020-01-04", requests=((7, asks("2020-01-03")),))
-    assert (wanted.first, wanted.last) == ("2020-01-03", "2020-01-04")
-    assert "request 7" in wanted.reason
+    expected = planned(newest="2020-01-04", requests=((7, asks("2020-01-03")),))
+    assert (expected.first, expected.last) == ("2020-01-03", "2020-01-04")
+    assert "request 7" in expected.reason
     for key in ("2020-01-20", "1999-01-01"):
         assert isinstance(plan(GRAIN, Findings(newest="2020-01-04", requests=((7, asks(key)),))), str)
 
 
 def test_a_run_takes_the_oldest_keys_and_says_how_many_follow() -> None:
     ready = tuple(f"2020-01-{day:02d}" for day in range(5, 15))
-    found = Findings(newest="2020-01-04", ready=ready, marks=tuple(f"plans {key} m" for key in ready))
-    wanted = plan(GRAIN, found, 4)
-    assert isinstance(wanted, landings.Plan)
-    assert (wanted.first, wanted.last, wanted.follow, wanted.rest) == ("2020-01-05", "2020-01-08", 6, "2020-01-09")
-    assert wanted.reason == "2020-01-05 to 2020-01-08 can be closed; 6 keys follow"
-    more = replace(found, ready=(*ready, "2020-01-15"), marks=(*found.marks, "plans 2020-01-15 m"))
+    result = Findings(newest="2020-01-04", ready=ready, marks=tuple(f"plans {key} m" for key in ready))
+    expected = plan(GRAIN, result, 4)
+    assert isinstance(expected, landings.Plan)
+    assert (expected.first, expected.last, expected.follow, expected.rest) == (
+        "2020-01-05",
+        "2020-01-08",
+        6,
+        "2020-01-09",
+    )
+    assert expected.reason == "2020-01-05 to 2020-01-08 can be closed; 6 keys follow"
+    more = replace(result, ready=(*ready, "2020-01-15"), marks=(*result.marks, "plans 2020-01-15 m"))
     longer = plan(GRAIN, more, 4)
     assert isinstance(longer, landings.Plan)
-    assert longer.episode == wanted.episode, "what lands behind the run's keys is none of its own"
-    asked = plan(GRAIN, replace(found, requests=((3, asks("2020-01-09")),)), 4)
-    assert isinstance(asked, landings.Plan)
-    assert (asked.rest, asked.takes, asked.episode) == (None, 0, wanted.episode), "the request for the rest is open"
+    assert longer.episode == expected.episode, "what lands behind the run's keys is none of its own"
+    request = plan(GRAIN, replace(result, requests=((3, asks("2020-01-09")),)), 4)
+    assert isinstance(request, landings.Plan)
+    assert (request.rest, request.takes, request.episode) == (None, 0, expected.episode), (
+        "the request for the rest is open"
+    )
 
 
 def test_a_range_that_goes_back_too_far_is_cut_and_settles_no_request_that_it_does_not_reach() -> None:
     requests = ((4, asks("2020-01-02")), (5, asks("2020-01-20")))
-    found = Findings(newest="2020-01-25", late={"2020-01-03": "a", "2020-01-22": "b"}, requests=requests)
-    first = plan(GRAIN, found, 10)
+    result = Findings(newest="2020-01-25", late={"2020-01-03": "a", "2020-01-22": "b"}, requests=requests)
+    first = plan(GRAIN, result, 10)
     assert isinstance(first, landings.Plan)
     assert (first.first, first.last, first.takes, first.rest) == ("2020-01-02", "2020-01-11", 4, "2020-01-12")
     assert (dict(first.late), first.follow) == ({"2020-01-03": "a"}, 14)
-    swapped = replace(found, requests=((4, asks("2020-01-20")), (5, asks("2020-01-02"))))
+    swapped = replace(result, requests=((4, asks("2020-01-20")), (5, asks("2020-01-02"))))
     second = plan(GRAIN, swapped, 10)
     assert isinstance(second, landings.Plan)
     assert (second.takes, second.rest) == (5, "2020-01-12"), "the rest is asked for anew, and covers request 4"
@@ -261,9 +268,9 @@ def test_labels_that_land_late_are_taken_in_once_and_to_the_end(
         world.decide(key)
     assert "has not landed" in world.reason(sensor)
     world.land("results", "2020-01-02")
-    asked = world.request(sensor)
-    assert span(asked) == ("2020-01-02", "2020-01-03")
-    world.run(asked, FAILURE)
+    request = world.request(sensor)
+    assert span(request) == ("2020-01-02", "2020-01-03")
+    world.run(request, FAILURE)
     inputs: dict[str, dict[str, str]] = {
         "raw_results": {},
         "outcomes": {},
@@ -303,9 +310,9 @@ def test_a_request_to_advance_keys_again_is_answered_by_one_run(world: Any, sens
     world.ledgers.append(naming.REQUESTS, documents.decision_request("2020-01-03"))
     assert "has not landed" in world.reason(sensor)
     world.ledgers.append(naming.REQUESTS, documents.advance("2020-01-02", "2020-01-03"))
-    asked = world.request(sensor)
-    assert span(asked) == ("2020-01-02", "2020-01-03")
-    world.run(asked, SUCCESS)
+    request = world.request(sensor)
+    assert span(request) == ("2020-01-02", "2020-01-03")
+    world.run(request, SUCCESS)
     assert "has not landed" in world.reason(sensor)
     settled = world.ledgers.latest(naming.ANSWERED)
     assert settled is not None
@@ -330,15 +337,15 @@ def test_a_range_of_many_keys_becomes_runs_that_cover_it_in_order_even_without_a
         result = world.tick(sensor)
         if not result.run_requests:
             break
-        (asked,) = result.run_requests
-        spans.append(span(asked))
+        (request,) = result.run_requests
+        spans.append(span(request))
         assert world.requests_open(), "trainings wait for what follows"
         if len(spans) == 1:
-            world.run(asked, FAILURE)
+            world.run(request, FAILURE)
             again = world.request(sensor)
-            assert (span(again), again.tags[naming.TAG_EPISODE]) == (spans[0], asked.tags[naming.TAG_EPISODE])
-            asked = again
-        world.run(asked, SUCCESS)
+            assert (span(again), again.tags[naming.TAG_EPISODE]) == (spans[0], request.tags[naming.TAG_EPISODE])
+            request = again
+        world.run(request, SUCCESS)
         for key in GRAIN.span(*spans[-1]):
             if world.ledgers.read(naming.DECISIONS, key) is None:
                 world.decide(key)
@@ -360,10 +367,10 @@ def test_what_follows_a_run_that_is_given_up_is_given_up_too(
     monkeypatch.setattr(planned_events, "MOST_EVENTS", 1)
     world.move("2020-01-01T00:00:00+00:00")
     world.land_key("2020-01-01", "2020-01-02")
-    asked = world.request(sensor)
-    assert span(asked) == ("2020-01-01", "2020-01-01")
+    request = world.request(sensor)
+    assert span(request) == ("2020-01-01", "2020-01-01")
     assert len(world.requests_open()) == 1, "trainings wait for what follows"
-    world.run(asked, FAILURE)
+    world.run(request, FAILURE)
     assert "no attempt is left (limit 1)" in world.reason(sensor)
     assert world.requests_open() == ()
 
@@ -387,13 +394,13 @@ def test_a_store_that_cannot_be_read_holds_up_no_other_product(world: Any, tmp_p
     sensor = landings.watch.build([recorded.SPEC, other], empty_jobs.of("advance", [recorded.SPEC, other]))
     world.move("2020-01-01T00:00:00+00:00")
     world.land_key("2020-01-01")
-    place = tmp_path / "store" / "ledgers" / "other" / "decisions"
-    place.mkdir(parents=True)
-    (place / "2020-01-01.json").write_text("[]", encoding="utf-8")
+    path = tmp_path / "store" / "ledgers" / "other" / "decisions"
+    path.mkdir(parents=True)
+    (path / "2020-01-01.json").write_text("[]", encoding="utf-8")
     clock_of_other = tmp_path / "state" / "clock" / "other"
     clock_of_other.write_text("2020-01-01T00:00:00+00:00", encoding="utf-8")
-    asked = world.request(sensor)
-    assert asked.job_name == "advance__recorded"
+    request = world.request(sensor)
+    assert request.job_name == "advance__recorded"
 
 
 def test_a_patient_tick_goes_on_looking_until_there_is_a_run_to_ask_for() -> None:

@@ -29,8 +29,8 @@ def loop_of(world: Any, grain: str, **changes: Any) -> Loop:
 def play(loop: Loop, places: range, *, missing: Container[int] = ()) -> None:
     """Close the keys at some places at once; the labels that are due then land at the same time."""
     key_at = loop.spec.grain.key_at
-    for place in places:
-        due = place - loop.spec.label_delay
+    for path in places:
+        due = path - loop.spec.label_delay
         if due >= 0 and due not in missing:
             loop.label(key_at(due))
     loop.close(*map(key_at, places))
@@ -71,27 +71,27 @@ def test_retraining_goes_on_and_each_missing_file_is_told_once(world: Any, grain
     assert max(gaps) <= most, "a missing file delays a training by no more than the patience"
     for cutoff, keys in loop.trained.items():
         assert loop.keys_of(cutoff) == keys, "what came later changes no model that was trained"
-        seen = {key for part in keys for key in part}
-        assert never not in seen
-        assert (late in seen) == (index(cutoff) > COMES)
+        observed = {key for part in keys for key in part}
+        assert never not in observed
+        assert (late in observed) == (index(cutoff) > COMES)
         assert len(keys[1]) == loop.spec.holdout
     labels = world.tables.records("outcomes")
     assert labels[key_at(TWICE)] == twice, "the same file again changes nothing"
     assert world.tables.read("outcomes", [key_at(CHANGED)])["label"].to_list() == [1, 1], "another one is asked for"
 
-    told = [
+    messages = [
         ("stale", f"stale-outcomes-{never}"),
         ("unlabelled", f"unlabelled-{key_at(decided(NEVER + patience))}"),
         ("stale", f"stale-outcomes-{late}"),
         ("unlabelled", f"unlabelled-{key_at(decided(LATE + patience))}"),
     ]
-    assert [alert for alert in loop.alerts() if alert[0] != "changed"] == told
+    assert [alert for alert in loop.alerts() if alert[0] != "changed"] == messages
     for _ in range(2):
         # Without a cursor the files of closed keys are looked at in the first tick.
         world.cursors.clear()
         loop.settle()
         *others, (kind, alert_id) = loop.alerts()
-        assert others == told, "a lost cursor tells nobody twice"
+        assert others == messages, "a lost cursor tells nobody twice"
         assert kind == "changed" and alert_id.startswith(f"changed-results-{key_at(CHANGED)}-")
 
 
@@ -106,8 +106,8 @@ def test_when_labels_stop_trainings_stop_too_and_a_person_is_told(world: Any) ->
     assert [kind for kind, _ in loop.alerts()] == ["stale", "unlabelled", "stale_model"]
     (text,) = [alert["text"] for alert in world.alerts() if alert["kind"] == "stale_model"]
     assert "no usable labels have landed since the last training" in text
-    for place in range(last + 1, KEYS):
-        loop.label(key_at(place))
+    for path in range(last + 1, KEYS):
+        loop.label(key_at(path))
     loop.close(key_at(KEYS))
     assert index(list(loop.trained)[-1]) == KEYS + 1, "once labels come, the next key trains"
     assert [kind for kind, _ in loop.alerts()] == ["stale", "unlabelled", "stale_model"], "its keys were given up"
@@ -149,9 +149,9 @@ def test_an_empty_label_file_is_left_alone_and_its_key_given_up(world: Any, monk
         if start == 8:
             world.land(label_loop.LABEL, "2020-01-08", "")
         play(loop, range(start, start + 2), missing=(7,))
-    told = loop.alerts()
-    assert [kind for kind, _ in told] == ["stale", "stale", "gave_up", "mended", "unlabelled"]
-    assert {alert for kind, alert in told if kind in ("stale", "mended")} == {
+    messages = loop.alerts()
+    assert [kind for kind, _ in messages] == ["stale", "stale", "gave_up", "mended", "unlabelled"]
+    assert {alert for kind, alert in messages if kind in ("stale", "mended")} == {
         "stale-outcomes-2020-01-08",
         "stale-decision-2020-01-09",  # no key is closed while the run with the empty file is tried again
         "stale-decision-2020-01-09-mended",

@@ -52,9 +52,9 @@ WORKS = 'import signal, sys, time; signal.signal(15, lambda *_: sys.exit(143)); 
 )
 def test_what_happens_to_a_pod(status: Any, over_for_s: float | None, do: str) -> None:
     assert plan(status, over_for_s=over_for_s, other="r2").do == "leave", "r2 may have taken it over"
-    found = plan(status, over_for_s=over_for_s, other=None)
-    assert found.do == do
-    assert found.reason
+    result = plan(status, over_for_s=over_for_s, other=None)
+    assert result.do == do
+    assert result.reason
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +70,8 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
     monkeypatch.setenv("DRIFTLINE_TRAINER_IMAGE", f"trainer@sha256:{0:064}")
     with Cluster(namespaces=("default", "elsewhere"), cwd=REPOSITORY, start_s=0.0) as cluster:
         # The client reads KUBECONFIG when it is imported, and that happened in an earlier test.
-        known = str(cluster.kubeconfig(tmp_path / "kubeconfig"))
-        monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", known)
+        existing = str(cluster.kubeconfig(tmp_path / "kubeconfig"))
+        monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", existing)
         yield cluster
 
 
@@ -167,8 +167,8 @@ def test_a_pod_of_a_run_that_is_under_way_or_just_over_is_left(
     over_for_s: float | None,
 ) -> None:
     name = add_pod(cluster, add_run(instance, over_for_s=over_for_s))
-    told = evaluate(sensor, instance)
-    assert told.startswith(f"pod {name}: its run is ") and "ended" not in told
+    messages = evaluate(sensor, instance)
+    assert messages.startswith(f"pod {name}: its run is ") and "ended" not in messages
     assert cluster.pod(name)["status"]["phase"] == "Running"
     assert attempts(tmp_path) == []
 
@@ -227,7 +227,7 @@ def test_an_attempt_whose_pod_is_gone_is_settled_once_and_only_when_no_run_may_d
     assert str(result.skip_reason).count("settled") == 1, "a1 has a pod, and the next run may settle c3"
     context.update_cursor(result.cursor)
     assert "settled" not in str(sensor(context).skip_reason)
-    ended = [(each["id"], each["reason"]) for each in attempts(tmp_path) if each["reason"] != "under_way"]
+    ended = [(attempt["id"], attempt["reason"]) for attempt in attempts(tmp_path) if attempt["reason"] != "under_way"]
     assert ended == [("b2", "node_lost")]
 
 

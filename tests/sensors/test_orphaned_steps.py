@@ -53,9 +53,9 @@ def sensor() -> dg.SensorDefinition:
     ],
 )
 def test_what_happens_to_a_run(status: Any, workers: Any, announced_s: float | None, do: str) -> None:
-    found = plan(status, workers, starting_s=announced_s)
-    assert found.do == do
-    assert found.reason
+    result = plan(status, workers, starting_s=announced_s)
+    assert result.do == do
+    assert result.reason
 
 
 @pytest.fixture
@@ -102,8 +102,8 @@ def test_a_killed_run_is_failed_and_a_living_one_is_left_alone(
             os.kill(process.pid, signal.SIGKILL)
         # Not waited for yet: a zombie is gone too.
         time.sleep(0.2)
-        told = evaluate(sensor, local)
-        assert f"advance__recorded {runs['advance__recorded'].run_id}: its process is gone" in told
+        messages = evaluate(sensor, local)
+        assert f"advance__recorded {runs['advance__recorded'].run_id}: its process is gone" in messages
         statuses = {job: local.get_run_by_id(run.run_id).status for job, run in runs.items()}
         assert statuses == {
             "advance__recorded": FAILURE,

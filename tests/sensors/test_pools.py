@@ -39,19 +39,19 @@ def pooled(run_id: str, *names: str) -> Pooled:
 
 
 def test_places_are_set_where_they_differ_or_were_never_set() -> None:
-    wanted = {GPU: 2, SPOT: 4}
-    assert pools.unequal({}, wanted) == wanted
-    assert pools.unequal({GPU: 2, "another": 7}, wanted) == {SPOT: 4}
-    assert pools.unequal({GPU: 1, SPOT: 4}, wanted) == {GPU: 2}
-    assert pools.unequal(wanted, wanted) == {}
+    expected = {GPU: 2, SPOT: 4}
+    assert pools.unequal({}, expected) == expected
+    assert pools.unequal({GPU: 2, "another": 7}, expected) == {SPOT: 4}
+    assert pools.unequal({GPU: 1, SPOT: 4}, expected) == {GPU: 2}
+    assert pools.unequal(expected, expected) == {}
 
 
 def test_a_queued_run_waits_when_its_pool_is_full_and_hears_by_whom() -> None:
     queued = [pooled("a", GPU), pooled("b", SPOT), pooled("c"), pooled("d", "another")]
     under_way = [pooled("x", GPU), pooled("y", GPU, SPOT), pooled("z")]
-    found = pools.waits(queued, under_way, {GPU: 2, SPOT: 2})
-    assert list(found) == ["a"]
-    assert found["a"].startswith(f"waits for a slot in pool {GPU}: 2 of 2 are taken, by x, y.")
+    result = pools.waits(queued, under_way, {GPU: 2, SPOT: 2})
+    assert list(result) == ["a"]
+    assert result["a"].startswith(f"waits for a slot in pool {GPU}: 2 of 2 are taken, by x, y.")
     assert pools.waits(queued, under_way[:1], {GPU: 2, SPOT: 2}) == {}
     assert list(pools.waits(queued, under_way, {GPU: 3, SPOT: 1})) == ["b"]
 
@@ -62,9 +62,9 @@ def test_a_queued_run_waits_when_its_pool_is_full_and_hears_by_whom() -> None:
 @pytest.mark.parametrize("profile", PROFILES)
 def test_what_launches_a_step_is_in_the_pool_of_its_profile_and_nothing_else_is_in_any(profile: str) -> None:
     spec = replace(recorded.SPEC, training=Training(profile=profile))
-    assets = [each for each in build_defs(specs=[spec]).assets or () if isinstance(each, dg.AssetsDefinition)]
-    in_pools = {each.key.path[-1]: each.op.pool for each in assets if each.is_executable and each.op.pool}
-    launching = {each.key.path[-1] for each in assets if "launcher" in each.required_resource_keys}
+    assets = [item for item in build_defs(specs=[spec]).assets or () if isinstance(item, dg.AssetsDefinition)]
+    in_pools = {item.key.path[-1]: item.op.pool for item in assets if item.is_executable and item.op.pool}
+    launching = {item.key.path[-1] for item in assets if "launcher" in item.required_resource_keys}
     assert {"checkpoint", "onnx", "backtest"} <= launching
     assert in_pools == dict.fromkeys(launching, naming.pool(profile))
 
@@ -75,7 +75,7 @@ def test_what_launches_a_step_is_in_the_pool_of_its_profile_and_nothing_else_is_
 @contextmanager
 def kept_in(kind: str, settings: Settings, repository: Path) -> Iterator[dg.DagsterInstance]:
     """Open an instance with the repository's own file: the laptop's, or the cluster's storage."""
-    place = home.prepare(settings) / "dagster.yaml"
+    path = home.prepare(settings) / "dagster.yaml"
     with ExitStack() as stack:
         if kind == "postgres":
             server = stack.enter_context(postgres_server.running())
@@ -83,9 +83,9 @@ def kept_in(kind: str, settings: Settings, repository: Path) -> Iterator[dg.Dags
             for name, value in server.environment().items():
                 patch.setenv(name, value)
             cluster = yaml.safe_load((repository / "deploy/dagster/cluster/dagster.yaml").read_text(encoding="utf-8"))
-            kept = {name: cluster[name] for name in ("storage", "concurrency", "run_coordinator", "run_monitoring")}
-            place.write_text(yaml.safe_dump({**kept, "telemetry": {"enabled": False}}), encoding="utf-8")
-        yield stack.enter_context(dg.DagsterInstance.from_config(str(place.parent)))
+            stored = {name: cluster[name] for name in ("storage", "concurrency", "run_coordinator", "run_monitoring")}
+            path.write_text(yaml.safe_dump({**stored, "telemetry": {"enabled": False}}), encoding="utf-8")
+        yield stack.enter_context(dg.DagsterInstance.from_config(str(path.parent)))
 
 
 REPOSITORY_OF_IT = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("driftline"), "__repository__")
@@ -112,8 +112,8 @@ def test_the_sensor_sets_places_sets_them_back_and_tells_who_waits_once(
         places = PROFILES["gpu"].at_once
         assert tick() == f"pool {GPU} now has {places} {'slot' if places == 1 else 'slots'}"
         assert tick() == "no run waits for a slot in a pool"
-        (kept,) = instance.event_log_storage.get_pool_limits()
-        assert (kept.name, kept.limit, kept.from_default) == (GPU, places, False)
+        (stored,) = instance.event_log_storage.get_pool_limits()
+        assert (stored.name, stored.limit, stored.from_default) == (GPU, places, False)
         instance.event_log_storage.set_concurrency_slots(GPU, places + 5)
         assert tick() == f"pool {GPU} now has {places} {'slot' if places == 1 else 'slots'}"
         assert instance.get_concurrency_config().pool_config.pool_granularity.value == "run"
@@ -162,7 +162,7 @@ def test_holders_and_waiting_runs_are_found_behind_any_number_of_newer_ones(
 def told(instance: dg.DagsterInstance, run_id: str) -> list[str]:
     """Return what a run's log says of waiting."""
     events = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT).records
-    texts = [each.event_log_entry.dagster_event.message or "" for each in events]
+    texts = [event.event_log_entry.dagster_event.message or "" for event in events]
     return [text for text in texts if "waits for a slot in pool" in text]
 
 
@@ -186,15 +186,15 @@ class Platform:
 
     def at_work(self) -> set[str]:
         """Return the runs whose steps have begun and not been let go."""
-        return {place.parent.name for place in self.folders.glob("*/ready")}
+        return {path.parent.name for path in self.folders.glob("*/ready")}
 
     def wait(self, look: Callable[[], Found]) -> Found:
         until_s = time.monotonic() + PATIENCE_S
-        while not (found := look()):
+        while not (result := look()):
             self.children.check()
             assert time.monotonic() < until_s, self.statuses()
             time.sleep(0.2)
-        return found
+        return result
 
 
 @pytest.fixture
@@ -202,15 +202,15 @@ def platform(settings: Settings, tmp_path: Path, repository: Path) -> Iterator[P
     folders = tmp_path / "folders"
     for name in ("one", "two", "three", "four"):
         (folders / name).mkdir(parents=True)
-    place = home.prepare(settings)
+    path = home.prepare(settings)
     workspace = {"load_from": [{"python_module": {"module_name": "tests.doubles.pooled_location"}}]}
-    (place / "workspace.yaml").write_text(json.dumps(workspace), encoding="utf-8")
+    (path / "workspace.yaml").write_text(json.dumps(workspace), encoding="utf-8")
     variables = {**settings.child_environment(), FOLDERS: str(folders), "PYTHONPATH": str(repository)}
     with (
-        dg.DagsterInstance.from_config(str(place)) as instance,
+        dg.DagsterInstance.from_config(str(path)) as instance,
         Children(variables, settings.state / "logs") as children,
     ):
-        command = ["-m", "dagster._daemon", "run", "--workspace", str(place / "workspace.yaml")]
+        command = ["-m", "dagster._daemon", "run", "--workspace", str(path / "workspace.yaml")]
         children.start("daemon", command)
         yield Platform(instance, children, folders)
 
@@ -236,6 +236,6 @@ def test_a_cancelled_run_and_a_killed_one_each_let_the_next_one_in(platform: Pla
     os.kill(step.ppid(), signal.SIGKILL)
     platform.wait(lambda: len(platform.at_work()) == 4)
     assert platform.statuses()[second] is STATUS.FAILURE
-    for place in platform.folders.iterdir():
-        (place / "go").touch()
+    for path in platform.folders.iterdir():
+        (path / "go").touch()
     platform.wait(lambda: list(platform.statuses().values()).count(STATUS.SUCCESS) == 2)

@@ -38,9 +38,9 @@ def record(outcome: str = RELEASED, contract: str = "c" * 64) -> Release:
 def test_what_no_run_made_is_reported(
     shown: set[int], busy: str | None, outcome: str, is_settled: bool, is_reported: bool
 ) -> None:
-    found = releases.plan(2, record(outcome), record(), in_ui=shown, busy=busy)
-    assert (found.is_settled, found.is_reported, found.needs_new_bento) == (is_settled, is_reported, False)
-    assert "release 2" in found.reason
+    result = releases.plan(2, record(outcome), record(), in_ui=shown, busy=busy)
+    assert (result.is_settled, result.is_reported, result.needs_new_bento) == (is_settled, is_reported, False)
+    assert "release 2" in result.reason
 
 
 def test_another_contract_needs_a_new_bento_and_the_first_release_does_not() -> None:
@@ -49,15 +49,15 @@ def test_another_contract_needs_a_new_bento_and_the_first_release_does_not() -> 
 
 
 def shown_releases(instance: dg.DagsterInstance) -> list[Any]:
-    found = instance.fetch_materializations(KEY, limit=50).records
-    return [item.asset_materialization.metadata["release"].value for item in found if item.asset_materialization]
+    result = instance.fetch_materializations(KEY, limit=50).records
+    return [item.asset_materialization.metadata["release"].value for item in result if item.asset_materialization]
 
 
 def test_a_rollback_appears_in_the_ui_once(world: Any, sensor: dg.SensorDefinition) -> None:
     assert "no release yet" in world.reason(sensor)
     world.ledgers.of(RELEASES).append(record())
-    made = dg.AssetMaterialization(KEY, metadata={"release": 1})
-    world.instance.report_runless_asset_event(made)
+    output = dg.AssetMaterialization(KEY, metadata={"release": 1})
+    world.instance.report_runless_asset_event(output)
     assert "release 1 is live" in world.reason(sensor)
     world.ledgers.of(RELEASES).append(record(ROLLED_BACK))
     assert "release 2 was not made by a run (somebody): event added" in world.reason(sensor)

@@ -70,9 +70,9 @@ def test_a_plan_takes_trainings_in_order_and_leaves_out_what_is_out_of_date() ->
         decision("2020-01-05", "suspect", "2020-01-06"),
         decision("2020-01-06", "retrain", None),
     ]
-    found = retrain.plan(recorded.GRAIN, decisions, live_cutoff="2020-01-02")
-    assert [item.cutoff for item in found.trainings] == ["2020-01-04"]
-    assert [item.key for item in found.alerts] == ["2020-01-04", "2020-01-05"]
+    result = retrain.plan(recorded.GRAIN, decisions, live_cutoff="2020-01-02")
+    assert [item.cutoff for item in result.trainings] == ["2020-01-04"]
+    assert [item.key for item in result.alerts] == ["2020-01-04", "2020-01-05"]
     assert len(retrain.plan(recorded.GRAIN, decisions, live_cutoff=None).trainings) == 2
     assert retrain.plan(recorded.GRAIN, [], live_cutoff=None) == retrain.Plan(trainings=(), alerts=())
 
@@ -101,14 +101,14 @@ def test_a_training_is_launched_once_and_its_loss_calls_nobody(world: Any, senso
     world.move("2020-01-08T00:00:00+00:00")
     close_until(world, "2020-01-06")
     world.decide("2020-01-07", "retrain")
-    asked = world.request(sensor)
-    assert (asked.job_name, asked.tags["dagster/partition"]) == ("retrain__recorded", "2020-01-08")
-    assert asked.run_key == "retrain__recorded:2020-01-08:1", "another product may have this cutoff too"
-    assert asked.run_config == {}, "to exceed a budget is a person's right; the sensor never gives a reason"
-    run_id = world.run(asked, STARTED)
+    request = world.request(sensor)
+    assert (request.job_name, request.tags["dagster/partition"]) == ("retrain__recorded", "2020-01-08")
+    assert request.run_key == "retrain__recorded:2020-01-08:1", "another product may have this cutoff too"
+    assert request.run_config == {}, "to exceed a budget is a person's right; the sensor never gives a reason"
+    run_id = world.run(request, STARTED)
     assert f"started (run {run_id})" in world.reason(sensor)
     world.instance.delete_run(run_id)
-    world.run(asked, SUCCESS)
+    world.run(request, SUCCESS)
     world.tables.record("onnx", "2020-01-08", content_digest="d" * 64, inputs={}, code="0")
     world.ledgers.create(naming.VERDICTS, "d" * 64, documents.verdict("d" * 64, False, reasons=["it is worse."]))
     assert "kept_champion: it is worse." in world.reason(sensor)
@@ -145,9 +145,9 @@ def test_a_training_that_fails_is_tried_again_then_given_up_with_an_alert(
     world.decide("2020-01-07", "retrain")
     keys = []
     for _ in range(recorded.SPEC.retraining.max_attempts):
-        asked = world.request(sensor)
-        keys.append(asked.run_key)
-        world.run(asked, FAILURE)
+        request = world.request(sensor)
+        keys.append(request.run_key)
+        world.run(request, FAILURE)
     assert keys == [f"retrain__recorded:2020-01-08:{attempt}" for attempt in (1, 2, 3)]
     assert "no attempt is left (limit 3)" in world.reason(sensor)
     assert [(alert["kind"], alert["id"]) for alert in world.alerts()] == [("gave_up", "retrain-2020-01-08")]

@@ -27,10 +27,10 @@ def planned(error: str, tags: Mapping[str, str] = RANGE, run_id: str = "r1") -> 
 
 
 def test_the_record_names_range_step_and_first_line() -> None:
-    found = planned("\n  rows are missing\nmore of it\n")
-    assert found.text == "advance__recorded for 2020-01-02 to 2020-01-04 failed in features: rows are missing"
-    assert (found.record.first, found.record.last) == ("2020-01-02", "2020-01-04")
-    assert found.record.error == "rows are missing"
+    result = planned("\n  rows are missing\nmore of it\n")
+    assert result.text == "advance__recorded for 2020-01-02 to 2020-01-04 failed in features: rows are missing"
+    assert (result.record.first, result.record.last) == ("2020-01-02", "2020-01-04")
+    assert result.record.error == "rows are missing"
     cutoff = planned("no", {"dagster/partition": "2020-01-08"})
     assert (cutoff.record.first, cutoff.record.last) == ("2020-01-08", "2020-01-08")
     assert planned("", {}).record.error == "no error message"
@@ -66,11 +66,11 @@ def test_failed_runs_are_noted_and_told_once(world: Any, sensor: dg.SensorDefini
     )
     failing("advance__recorded", None).execute_in_process(instance=world.instance)
     failing("elsewhere", ValueError("not ours")).execute_in_process(instance=world.instance, raise_on_error=False)
-    told = world.reason(sensor)
+    messages = world.reason(sensor)
     assert (
-        told.count("(alert raised)") == 2
-        and told.count("(alert raised before)") == 1
-        and "belongs to no product" in told
+        messages.count("(alert raised)") == 2
+        and messages.count("(alert raised before)") == 1
+        and "belongs to no product" in messages
     )
     assert "no run has failed since" in world.reason(sensor)
     noted = [item for _, item in world.ledgers.records(naming.FAILURES)]

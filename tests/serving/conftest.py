@@ -60,21 +60,21 @@ class App:
     def predict_file(self, data: bytes, content_type: str = "image/png", **query: str) -> tuple[int, Any]:
         """Ask by a file, with the query of `models.image_row` changed as asked."""
         row = models.image_row()
-        said = {name: row[name] for name in ("entity", "service_time", "asked_at")}
-        path = "/predict?" + urlencode({**said, **query})
+        message = {name: row[name] for name in ("entity", "service_time", "asked_at")}
+        path = "/predict?" + urlencode({**message, **query})
         status, _, answer = self.call("POST", path, data, content_type=content_type)
         return status, json.loads(answer)
 
     def records(self) -> list[dict[str, Any]]:
         places = sorted((self.folder / "log").glob("*.jsonl"))
-        return [json.loads(line) for place in places for line in place.read_bytes().splitlines()]
+        return [json.loads(line) for path in places for line in path.read_bytes().splitlines()]
 
     async def _call(
         self, method: str, path: str, parts: list[bytes], headers: dict[str, str]
     ) -> tuple[int, dict, bytes]:
         waiting = [
-            {"type": "http.request", "body": part, "more_body": place < len(parts) - 1}
-            for place, part in enumerate(parts)
+            {"type": "http.request", "body": part, "more_body": location < len(parts) - 1}
+            for location, part in enumerate(parts)
         ]
         sent: list[dict[str, Any]] = []
 
@@ -85,8 +85,8 @@ class App:
             sent.append(message)
 
         raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-        place, _, query = path.partition("?")
-        scope = {"type": "http", "method": method, "path": place, "query_string": query.encode(), "headers": raw}
+        location, _, query = path.partition("?")
+        scope = {"type": "http", "method": method, "path": location, "query_string": query.encode(), "headers": raw}
         await self.middleware(scope, receive, send)
         got = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
         return sent[0]["status"], got, b"".join(message["body"] for message in sent[1:])
@@ -110,13 +110,13 @@ def app(make: Callable[..., App]) -> App:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", place], capture_output=True)
+    path = tmp_path / "disk"
+    path.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", path], capture_output=True)
     if mounted.returncode:
         pytest.skip(f"needs the right to mount a small disk: {mounted.stderr.decode().strip()}")
-    yield place
-    subprocess.run(["umount", "--lazy", place], check=True)
+    yield path
+    subprocess.run(["umount", "--lazy", path], check=True)
 
 
 async def _not_found(scope: Any, receive: Any, send: Any) -> None:

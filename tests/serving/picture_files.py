@@ -41,8 +41,8 @@ def png_of(*chunks: bytes) -> bytes:
 def jpeg_of(height: int, width: int) -> bytes:
     """Return a JPEG file whose head claims another size."""
     data = bytearray(file_of(form="JPEG"))
-    place = data.index(b"\xff\xc0")
-    data[place + 5 : place + 9] = struct.pack(">HH", height, width)
+    path = data.index(b"\xff\xc0")
+    data[path + 5 : path + 9] = struct.pack(">HH", height, width)
     return bytes(data)
 
 

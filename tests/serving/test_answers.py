@@ -41,8 +41,8 @@ def _near(number: float) -> Any:
 def test_a_choice_is_answered_with_every_class_and_the_likeliest(make: Callable[..., Any]) -> None:
     app = started(make, models.image_contract())
     status, answer = app.predict(models.image_row())
-    wanted = models.expected_classes()
-    best = max(range(3), key=wanted.__getitem__)
+    expected = models.expected_classes()
+    best = max(range(3), key=expected.__getitem__)
     assert status == 200
     assert answer == {
         "prediction_id": answer["prediction_id"],
@@ -50,15 +50,15 @@ def test_a_choice_is_answered_with_every_class_and_the_likeliest(make: Callable[
         "entity": "item-1",
         "predicted": models.CLASSES[best],
         "probability": answer["probabilities"][models.CLASSES[best]],
-        "probabilities": dict(zip(models.CLASSES, map(_near, wanted), strict=True)),
+        "probabilities": dict(zip(models.CLASSES, map(_near, expected), strict=True)),
     }
     assert list(answer["probabilities"]) == list(models.CLASSES)
-    said = answers.numbers(app.document["task"], answer)
-    assert said == pytest.approx(wanted, abs=1e-6)
+    message = answers.numbers(app.document["task"], answer)
+    assert message == pytest.approx(expected, abs=1e-6)
     (record,) = app.records()
-    assert (record["predicted"], record["probabilities"]) == (answer["predicted"], said)
+    assert (record["predicted"], record["probabilities"]) == (answer["predicted"], message)
     assert "probability" not in record
-    assert answers.describe(answer) == answers.describe(record) == f"is {answer['predicted']} ({max(wanted):.2f})"
+    assert answers.describe(answer) == answers.describe(record) == f"is {answer['predicted']} ({max(expected):.2f})"
 
 
 def test_a_number_is_answered_with_its_spread_and_interval(make: Callable[..., Any]) -> None:

@@ -50,8 +50,8 @@ def test_a_repeated_job_that_fails_shows() -> None:
         if len(done) == 3:
             raise KeyError("a fault of ours")
 
-    told: list[Any] = []
-    hook, threading.excepthook = threading.excepthook, told.append
+    messages: list[Any] = []
+    hook, threading.excepthook = threading.excepthook, messages.append
     try:
         repeated = Repeated("job", job, 0.0)
         assert not repeated.has_ended
@@ -59,7 +59,7 @@ def test_a_repeated_job_that_fails_shows() -> None:
         repeated._thread.join(60)
     finally:
         threading.excepthook = hook
-    assert (repeated.has_ended, len(done), told[0].exc_type) == (True, 3, KeyError)
+    assert (repeated.has_ended, len(done), messages[0].exc_type) == (True, 3, KeyError)
 
 
 def releases(app: Any, **bundle: Any) -> str:

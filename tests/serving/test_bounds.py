@@ -42,9 +42,9 @@ def refusal(contract: Contract, row: dict[str, Any], now: datetime | None = None
     body = json.dumps(row).encode()
     with pytest.raises(Refused) as caught:
         contract.decode(body, now)
-    found = finish(diagnosis.steps(contract, body, contract.between(now)))
-    assert found is not None
-    assert found.sentence == caught.value.sentence, "the diagnosis alone says the same"
+    result = finish(diagnosis.steps(contract, body, contract.between(now)))
+    assert result is not None
+    assert result.sentence == caught.value.sentence, "the diagnosis alone says the same"
     return caught.value.status, caught.value.field, caught.value.sentence
 
 
@@ -140,8 +140,8 @@ def test_the_bounds_follow_from_the_spec() -> None:
 
 
 def test_the_openapi_document_states_the_bounds() -> None:
-    said = openapi(Contract(models.contract(**BOUNDS, clock_within_s=86_400.0)))
-    words = said["components"]["schemas"]["Row"]["properties"]["asked_at"]["description"]
-    assert words.endswith(
+    message = openapi(Contract(models.contract(**BOUNDS, clock_within_s=86_400.0)))
+    sentence = message["components"]["schemas"]["Row"]["properties"]["asked_at"]["description"]
+    assert sentence.endswith(
         "From 2012-12-30T05:00:00Z, before 2014-01-03T05:00:00Z, at most 1 days from the server's clock."
     )

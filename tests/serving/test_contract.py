@@ -71,8 +71,8 @@ def test_null_is_a_value_where_the_contract_allows_it() -> None:
     ],
 )
 def test_a_wrong_value_is_named_with_what_was_expected(features: dict[str, Any], field: str, words: str) -> None:
-    status, found, sentence = refusal(models.row(features=features))
-    assert (status, found) == (422, field)
+    status, result, sentence = refusal(models.row(features=features))
+    assert (status, result) == (422, field)
     assert words in sentence
     assert refusal([models.row(), models.row(features=features)])[1] == f"[1].{field}"
 

@@ -133,8 +133,8 @@ def test_an_s3_that_is_away_is_one_line_of_the_log(
     seconds = iter(range(100))
 
     def away(*_: Any) -> bool:
-        words = f"Generic S3 error: Error performing HEAD http://h/b in {next(seconds)}.5s, after 10 retries, "
-        raise obstore.exceptions.GenericError(f"{words}max_retries: 10, retry_timeout: 180s  - HTTP error")
+        text = f"Generic S3 error: Error performing HEAD http://h/b in {next(seconds)}.5s, after 10 retries, "
+        raise obstore.exceptions.GenericError(f"{text}max_retries: 10, retry_timeout: 180s  - HTTP error")
 
     with monkeypatch.context() as patch:
         patch.setattr(objects, "size", away)
@@ -167,27 +167,27 @@ class Damage:
         if kind == "sealed":
             self._sealed()
             return
-        place = self.draw.choice(self._places())
-        self.words = f"{kind}: {place.name}"
-        data = place.read_bytes()
-        if "sha256" in place.parts and place.name != self.second:
-            self.shared[place] = data
+        path = self.draw.choice(self._places())
+        self.words = f"{kind}: {path.name}"
+        data = path.read_bytes()
+        if "sha256" in path.parts and path.name != self.second:
+            self.shared[path] = data
         if kind == "slow":
-            self.hanging.add(str(place.relative_to(self.root)))
+            self.hanging.add(str(path.relative_to(self.root)))
             return
-        place.unlink()
+        path.unlink()
         if kind == "unreadable":
-            self._unreadable(place)
+            self._unreadable(path)
         elif kind != "deleted":
-            place.write_bytes(self._malformed(data, kind))
+            path.write_bytes(self._malformed(data, kind))
 
     def mend_what_is_shared(self) -> None:
         """Put back a damaged blob that the next release names, too, such as the contract: it would not be good."""
-        for place, data in self.shared.items():
-            if place.is_dir() and not place.is_symlink():
-                place.rmdir()
-            place.unlink(missing_ok=True)
-            place.write_bytes(data)
+        for path, data in self.shared.items():
+            if path.is_dir() and not path.is_symlink():
+                path.rmdir()
+            path.unlink(missing_ok=True)
+            path.write_bytes(data)
 
     def _places(self) -> list[Path]:
         ledgers = self.root / "ledgers" / models.PRODUCT
@@ -220,9 +220,9 @@ class Damage:
             sealed = self.store.put_json(manifest)
         else:
             sealed = self.store.put(self._malformed(canonical(manifest), kind))
-        place = self.root / RELEASES / "00000002.json"
-        place.unlink()
-        place.write_bytes(record_of(sealed))
+        path = self.root / RELEASES / "00000002.json"
+        path.unlink()
+        path.write_bytes(record_of(sealed))
         self.newest = sealed
         if sealed != self.second:
             Ledgers(str(self.root), models.PRODUCT).create(naming.VERDICTS, sealed, documents.verdict(sealed))
@@ -291,17 +291,17 @@ def test_no_damaged_store_stops_the_follower(
 
 def restore(whole: Path, root: Path) -> None:
     """Make a store equal to the template, by links; all but a few files of a damaged one still are."""
-    wanted = {root / place.relative_to(whole): place for place in whole.rglob("*") if place.is_file()}
-    for place in root.rglob("*"):
-        if place.is_symlink() or not place.is_dir():
-            if place not in wanted or place.is_symlink() or place.stat().st_ino != wanted[place].stat().st_ino:
-                place.unlink()
-        elif place in wanted:
-            place.rmdir()
-    for place, source in wanted.items():
-        if not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.hardlink_to(source)
+    expected = {root / path.relative_to(whole): path for path in whole.rglob("*") if path.is_file()}
+    for path in root.rglob("*"):
+        if path.is_symlink() or not path.is_dir():
+            if path not in expected or path.is_symlink() or path.stat().st_ino != expected[path].stat().st_ino:
+                path.unlink()
+        elif path in expected:
+            path.rmdir()
+    for path, source in expected.items():
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.hardlink_to(source)
 
 
 def check_one(
@@ -311,14 +311,14 @@ def check_one(
     first, _, third = digests
     root = damage.root
     newest = [root / RELEASES / name for name in ("HEAD", "00000002.json")]
-    data = [place.read_bytes() for place in newest]
-    for place in newest:
-        place.unlink()
+    data = [path.read_bytes() for path in newest]
+    for path in newest:
+        path.unlink()
     follower = app.follow()
     assert follower.look()
-    for place, content in zip(newest, data, strict=True):
-        place.unlink(missing_ok=True)
-        place.write_bytes(content)
+    for path, content in zip(newest, data, strict=True):
+        path.unlink(missing_ok=True)
+        path.write_bytes(content)
     damage.do()
     caplog.clear()
     seconds = follower._reading.seconds

@@ -101,7 +101,7 @@ def test_the_openapi_document_tells_how_a_picture_is_sent(make: Callable[..., An
     document = json.loads(make(models.image_contract()).call("GET", "/openapi.json")[2])
     post = document["paths"]["/predict"]["post"]
     assert list(post["requestBody"]["content"]) == ["application/json", "image/png", "image/jpeg"]
-    assert [each["name"] for each in post["parameters"]] == ["entity", "service_time", "asked_at", "idempotency_key"]
+    assert [item["name"] for item in post["parameters"]] == ["entity", "service_time", "asked_at", "idempotency_key"]
     photo = document["components"]["schemas"]["Row"]["properties"]["features"]["properties"]["photo"]
     assert photo["oneOf"][0] == {"type": "string", "contentEncoding": "base64", "minLength": 1}
     assert (photo["oneOf"][1]["minItems"], photo["oneOf"][1]["items"]["maxItems"]) == models.SHAPE
@@ -168,9 +168,9 @@ def test_a_good_picture_needs_no_diagnosis(photo: Any, carrier: str | None) -> N
 )
 def test_no_damaged_file_makes_it_fail(app: Any, data: bytes, changes: list[tuple[int, bytes]]) -> None:
     damaged = bytearray(data)
-    for place, part in changes:
-        place %= len(damaged)
-        damaged[place : place + len(part)] = part
+    for path, part in changes:
+        path %= len(damaged)
+        damaged[path : path + len(part)] = part
     status, answer = app.predict_file(bytes(damaged), "image/jpeg")
     assert status in (200, 422)
     if status == 422:

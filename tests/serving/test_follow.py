@@ -25,10 +25,10 @@ def release(app: Any, digest: str, document: dict[str, Any] | None = None, **cha
 
 
 def damage(app: Any, sha256: str) -> None:
-    place = Path(app.folder / "store" / naming.blob_path(sha256))
-    data = bytearray(place.read_bytes())
+    path = Path(app.folder / "store" / naming.blob_path(sha256))
+    data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
-    place.write_bytes(bytes(data))
+    path.write_bytes(bytes(data))
 
 
 def test_a_release_and_a_rollback_are_followed(app: Any) -> None:
@@ -82,8 +82,8 @@ def test_a_tampered_bundle_is_refused_and_taken_when_mended(app: Any, monkeypatc
 def test_every_blob_is_verified_before_anything_is_loaded(tmp_path: Path, name: str) -> None:
     store = ArtifactStore(str(tmp_path))
     digest = models.write_bundle(store)
-    place = tmp_path / naming.blob_path(store.bundle(digest).manifest["blobs"][name]["sha256"])
-    place.write_bytes(place.read_bytes() + b"x")
+    path = tmp_path / naming.blob_path(store.bundle(digest).manifest["blobs"][name]["sha256"])
+    path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(ArtifactProblem, match="was changed"):
         Model.load(store, digest)
 

@@ -47,8 +47,8 @@ def test_another_worker_gives_the_same_id(make: Callable[..., Any], tmp_path: An
     one, other = make(), make()
     for app in (one, other):
         app.follower.fall_back()
-    asked = models.row(idempotency_key="k")
-    assert one.predict(asked)[1] == other.predict(asked)[1]
+    request = models.row(idempotency_key="k")
+    assert one.predict(request)[1] == other.predict(request)[1]
     assert one.predict(models.row())[1]["prediction_id"] != other.predict(models.row())[1]["prediction_id"]
 
 

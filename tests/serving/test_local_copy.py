@@ -52,8 +52,8 @@ def test_a_restart_without_the_store_serves_the_last_release(app: Any) -> None:
     hour_ago = datetime.now(UTC) - timedelta(hours=1)
     os.utime(app.folder / "kept" / module.NAME, (hour_ago.timestamp(),) * 2)
     state = restart_without_the_store(app)
-    shown = {name: state[name] for name in ("status", "is_ready", "digest", "release", "source", "highest_release")}
-    assert shown == {
+    output = {name: state[name] for name in ("status", "is_ready", "digest", "release", "source", "highest_release")}
+    assert output == {
         "status": 200, "is_ready": True, "digest": second, "release": 2, "source": "kept", "highest_release": 2
     }  # fmt: skip
     assert datetime.fromisoformat(state["kept_at_utc"]) == pytest.approx(hour_ago, abs=timedelta(seconds=1))
@@ -64,8 +64,8 @@ def test_a_restart_without_the_store_serves_the_last_release(app: Any) -> None:
 
 
 def test_a_look_that_finds_the_same_release_notes_the_time(app: Any) -> None:
-    place = app.folder / "kept" / module.NAME
-    os.utime(place, (0, 0))
+    path = app.folder / "kept" / module.NAME
+    os.utime(path, (0, 0))
     app.follower.look()
     assert LocalCopy(app.folder / "kept").confirmed() > datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -82,18 +82,18 @@ def test_the_store_confirms_what_was_kept_without_another_load(app: Any) -> None
 def test_only_the_newest_bundle_is_kept(app: Any) -> None:
     for bias in (2.0, 3.0):
         newest = release(app, bias)
-    found = {place.name for place in (app.folder / "kept" / "artifacts").rglob("*") if place.is_file()}
+    result = {path.name for path in (app.folder / "kept" / "artifacts").rglob("*") if path.is_file()}
     blobs = {blob["sha256"] for blob in app.store.bundle(newest).manifest["blobs"].values()}
-    assert found == {*blobs, newest}
+    assert result == {*blobs, newest}
 
 
 def test_another_worker_that_is_behind_keeps_nothing_older(app: Any) -> None:
     first = app.follower.live.model.digest
     second = release(app, 2.0)
-    kept = LocalCopy(app.folder / "kept")
-    kept.copy(app.store, Release(1, first, ""))
-    kept.note(Release(1, first, ""))
-    note = kept.read()
+    stored = LocalCopy(app.folder / "kept")
+    stored.copy(app.store, Release(1, first, ""))
+    stored.note(Release(1, first, ""))
+    note = stored.read()
     assert (note.release, note.digest, note.highest) == (2, second, 2)
 
 
@@ -150,11 +150,11 @@ def test_what_was_kept_for_another_contract_is_not_served(app: Any) -> None:
 def test_a_problem_is_over_once_the_newest_release_is_live_however_long_keeping_takes(
     app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[tuple[int | None, str | None]] = []
+    observed: list[tuple[int | None, str | None]] = []
 
     def keep(*_: Any) -> None:
         state = json.loads(app.call("GET", "/readyz")[2])
-        seen.append((state["release"], state["problem"]))
+        observed.append((state["release"], state["problem"]))
 
     store = app.folder / "store"
     store.rename(app.folder / "away")
@@ -163,7 +163,7 @@ def test_a_problem_is_over_once_the_newest_release_is_live_however_long_keeping_
     (app.folder / "away").rename(store)
     monkeypatch.setattr(LocalCopy, "copy", keep)
     release(app, 2.0)
-    assert seen == [(2, None)]
+    assert observed == [(2, None)]
 
 
 def test_a_disk_that_takes_nothing_does_not_stop_a_release(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,12 +34,12 @@ def test_a_row_is_answered_with_its_id_digest_and_probability(app: Any) -> None:
 
 def test_a_list_is_answered_in_its_order(app: Any) -> None:
     status, answers = app.predict(
-        [models.row(str(place), {"carrier": carrier}) for place, carrier in enumerate(("AA", "ZZ", "日本"))]
+        [models.row(str(path), {"carrier": carrier}) for path, carrier in enumerate(("AA", "ZZ", "日本"))]
     )
     assert status == 200
     assert [answer["entity"] for answer in answers] == ["0", "1", "2"]
-    wanted = [models.expected(0.0, {**models.FEATURES, "carrier": carrier}) for carrier in ("AA", "ZZ", "日本")]
-    assert [answer["probability"] for answer in answers] == pytest.approx(wanted, abs=1e-6)
+    expected = [models.expected(0.0, {**models.FEATURES, "carrier": carrier}) for carrier in ("AA", "ZZ", "日本")]
+    assert [answer["probability"] for answer in answers] == pytest.approx(expected, abs=1e-6)
     assert len({answer["prediction_id"] for answer in answers}) == 3
 
 
@@ -297,8 +297,8 @@ def test_no_damaged_request_makes_it_fail(app: Any, seed: int, changes: int) -> 
     draw = random.Random(seed)
     body = bytearray(GOOD)
     for _ in range(changes):
-        place = draw.randrange(len(body))
-        body[place : place + draw.randrange(3)] = bytes(draw.choices(b'{}[]",:0eE+-.\\u\xff nNtf', k=draw.randrange(3)))
+        path = draw.randrange(len(body))
+        body[path : path + draw.randrange(3)] = bytes(draw.choices(b'{}[]",:0eE+-.\\u\xff nNtf', k=draw.randrange(3)))
     check(app, bytes(body))
 
 

@@ -55,20 +55,20 @@ def test_a_picture_is_the_same_as_a_file_and_as_lists(app: Any) -> None:
     assert answered == [answered[0]] * len(answered)
     assert answered[0] == pytest.approx(models.expected_classes(), abs=1e-6)
     together = app.predict([models.image_row(form) for form in forms])[1]
-    assert [list(each["probabilities"].values()) for each in together] == [
+    assert [list(item["probabilities"].values()) for item in together] == [
         pytest.approx(answered[0], abs=1e-6) for _ in forms
     ]
-    kept = {record["features"]["photo"] for record in app.records()}
-    assert kept == {text_of(models.PIXELS)}
+    stored = {record["features"]["photo"] for record in app.records()}
+    assert stored == {text_of(models.PIXELS)}
 
 
 def test_a_jpeg_file_is_answered_within_its_loss(app: Any) -> None:
     grey, height, width = images.from_file(JPEG)
     assert (height, width) == models.SHAPE
     assert max(abs(one - other) for one, other in zip(grey, models.PIXELS, strict=True)) < 40
-    wanted = pytest.approx(models.expected_classes(grey), abs=1e-6)
-    assert probabilities(app.predict(models.image_row(text_of(JPEG)))) == wanted
-    assert probabilities(app.predict_file(JPEG, "image/jpeg")) == wanted
+    expected = pytest.approx(models.expected_classes(grey), abs=1e-6)
+    assert probabilities(app.predict(models.image_row(text_of(JPEG)))) == expected
+    assert probabilities(app.predict_file(JPEG, "image/jpeg")) == expected
     assert probabilities(app.predict_file(file_of(GREY.convert("CMYK"), "JPEG"), "image/jpeg"))
     assert probabilities(app.predict_file(file_of(form="JPEG", progressive=True), "image/jpeg"))
 
@@ -87,16 +87,16 @@ TEXTS = (b"zTXt", b"iTXt", b"iCCP")
     ],
 )
 def test_what_a_file_holds_beside_its_pixels_is_passed_over_and_never_unpacked(app: Any, data: bytes) -> None:
-    wanted = probabilities(app.predict_file(PNG))
+    expected = probabilities(app.predict_file(PNG))
     began = time.process_time()
-    assert probabilities(app.predict_file(data)) == wanted
-    assert probabilities(app.predict(models.image_row(text_of(data)))) == wanted
+    assert probabilities(app.predict_file(data)) == expected
+    assert probabilities(app.predict(models.image_row(text_of(data)))) == expected
     # The bombs unpacked cost more, twice; both requests together cost about 2 ms.
     assert time.process_time() - began < 0.05
 
 
 def test_metadata_of_a_jpeg_file_is_passed_over(app: Any) -> None:
-    wanted = probabilities(app.predict_file(JPEG, "image/jpeg"))
+    expected = probabilities(app.predict_file(JPEG, "image/jpeg"))
     for data in (
         behind_start(segment(0xE1, b"Exif\0\0" + bytes(30_000)), segment(0xFE, b"a comment")),
         behind_start(*[segment(0xE2, b"ICC_PROFILE\0\1\1" + bytes(900))] * 40),
@@ -104,7 +104,7 @@ def test_metadata_of_a_jpeg_file_is_passed_over(app: Any) -> None:
         behind_start(b"\xff" * 1_000),
         JPEG + bytes(60_000),
     ):
-        assert probabilities(app.predict_file(data, "image/jpeg")) == wanted
+        assert probabilities(app.predict_file(data, "image/jpeg")) == expected
 
 
 def test_the_largest_honest_files_are_taken() -> None:
@@ -154,14 +154,14 @@ def test_the_same_picture_in_another_form_is_the_same_request(app: Any) -> None:
 
 @pytest.mark.parametrize("name", BAD_FILES)
 def test_a_bad_file_is_refused_with_its_field_in_every_form(app: Any, name: str) -> None:
-    data, words = BAD_FILES[name]
+    data, text = BAD_FILES[name]
     for path, (status, answer) in (
         ("features.photo", app.predict(models.image_row(text_of(data)))),
         ("[1].features.photo", app.predict([models.image_row(), models.image_row(text_of(data))])),
         ("features.photo", app.predict_file(data)),
     ):
         assert (status, answer["field"]) == (422, path), answer
-        assert answer["error"].startswith(f"{path} {words}")
+        assert answer["error"].startswith(f"{path} {text}")
         assert answer["error"].endswith(".")
         assert len(answer["error"]) < 300
     assert app.records() == []

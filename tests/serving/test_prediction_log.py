@@ -25,16 +25,16 @@ def test_nothing_is_made_before_the_first_record(tmp_path: Path) -> None:
     log.append(b"a\n")
     log.append(b"b\n")
     log.sync()
-    (place,) = (tmp_path / "deep" / "log").iterdir()
-    assert place.read_bytes() == b"a\nb\n"
-    assert str(os.getpid()) in place.name
+    (path,) = (tmp_path / "deep" / "log").iterdir()
+    assert path.read_bytes() == b"a\nb\n"
+    assert str(os.getpid()) in path.name
 
 
 def test_a_full_file_gives_way_to_a_new_one(tmp_path: Path) -> None:
     log = PredictionLog(tmp_path, file_bytes_max=4)
     for record in (b"aaaa\n", b"b\n", b"c\n", b"d\n"):
         log.append(record)
-    assert [place.read_bytes() for place in sorted(tmp_path.iterdir())] == [b"aaaa\n", b"b\nc\n", b"d\n"]
+    assert [path.read_bytes() for path in sorted(tmp_path.iterdir())] == [b"aaaa\n", b"b\nc\n", b"d\n"]
 
 
 def test_a_half_written_record_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,8 +46,8 @@ def test_a_half_written_record_is_taken_back(tmp_path: Path, monkeypatch: pytest
         log.append(b"second\n")
     monkeypatch.undo()
     log.append(b"third\n")
-    (place,) = tmp_path.iterdir()
-    assert place.read_bytes() == b"first\nthird\n"
+    (path,) = tmp_path.iterdir()
+    assert path.read_bytes() == b"first\nthird\n"
 
 
 def test_a_disk_without_room_is_a_problem_and_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,15 +61,15 @@ def test_a_disk_without_room_is_a_problem_and_passes(tmp_path: Path, monkeypatch
         with pytest.raises(LogProblem, match="No space left on device"):
             log.append(b"lost\n")
     log.append(b"kept\n")
-    (place,) = tmp_path.iterdir()
-    assert place.read_bytes() == b"kept\n"
+    (path,) = tmp_path.iterdir()
+    assert path.read_bytes() == b"kept\n"
 
 
 # Somebody else's hands ------------------------------------------------------------------------------------------------
 
 
 def files(folder: Path) -> list[bytes]:
-    return [place.read_bytes() for place in sorted(folder.glob("*.jsonl"))]
+    return [path.read_bytes() for path in sorted(folder.glob("*.jsonl"))]
 
 
 def remove(place: Path) -> None:
@@ -102,8 +102,8 @@ def test_a_file_that_somebody_else_changed_is_left_and_another_made(
 ) -> None:
     log = PredictionLog(tmp_path / "log")
     log.append(b"first\n")
-    (place,) = (tmp_path / "log").iterdir()
-    hand(place)
+    (path,) = (tmp_path / "log").iterdir()
+    hand(path)
     for record in (b"second\n", b"third\n"):
         log.append(record)
     assert files(tmp_path / "log") == [*kept, b"second\nthird\n"]
@@ -125,8 +125,8 @@ def test_no_request_syncs_or_closes_a_full_file(tmp_path: Path, monkeypatch: pyt
 
 
 def open_files(folder: Path) -> int:
-    own = [place.readlink() for place in Path("/proc/self/fd").iterdir() if place.is_symlink()]
-    return sum(str(target).startswith(str(folder)) for target in own)
+    original = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    return sum(str(target).startswith(str(folder)) for target in original)
 
 
 # A disk that is full -------------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def test_a_full_disk_is_named_before_a_request_fails_and_passes_by_itself(small_
     assert log.problem is None
     log.append(b"second\n")
     assert files(small_disk / "log") == [b"first\nsecond\n"]
-    assert [place.name for place in (small_disk / "log").iterdir() if place.suffix != ".jsonl"] == []
+    assert [path.name for path in (small_disk / "log").iterdir() if path.suffix != ".jsonl"] == []
 
 
 LIMITED = """
@@ -189,7 +189,7 @@ def test_a_limit_that_the_disk_does_not_show_is_tried_out(tmp_path: Path) -> Non
     assert ended.returncode == 0, ended.stderr
     refused, *checked, after = ended.stdout.splitlines()
     assert "took 4 of 7 bytes" in refused
-    assert all("cannot be written: File too large" in words for words in checked)
+    assert all("cannot be written: File too large" in text for text in checked)
     assert after == "None"
     assert files(tmp_path / "log") == [b"first\nthird\n"]
 

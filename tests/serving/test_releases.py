@@ -146,9 +146,9 @@ def test_the_highest_number_counts_though_its_bundle_could_not_be_served(kept_ap
 def test_records_of_before_are_followed(kept_app: Any) -> None:
     """Format 1, as main of 2026-11-25 wrote it: no `format`, no `override`; a rollback names `restores`."""
     first = kept_app.store.bundle(ledgers_of(kept_app).at(naming.RELEASES, 1)["channels"]["live"]["digest"]).digest
-    told = {**models.release_record(3, first), "outcome": "rolled_back", "restores": 1}
+    messages = {**models.release_record(3, first), "outcome": "rolled_back", "restores": 1}
     ledgers_of(kept_app).create_number(
-        naming.RELEASES, 3, {name: value for name, value in told.items() if name not in ("format", "override")}
+        naming.RELEASES, 3, {name: value for name, value in messages.items() if name not in ("format", "override")}
     )
     assert kept_app.follower.look()
     assert (kept_app.follower.live.model.digest, kept_app.follower.live.release) == (first, 3)
@@ -157,13 +157,13 @@ def test_records_of_before_are_followed(kept_app: Any) -> None:
 def test_a_verdict_that_cannot_be_read_now_is_asked_for_again(kept_app: Any) -> None:
     third = models.write_bundle(kept_app.store, bias=3.0)
     models.release(root_of(kept_app), third)
-    place = Path(root_of(kept_app), naming.ledger_path(models.PRODUCT, naming.VERDICTS), f"{third}.json")
-    away = place.rename(place.with_suffix(".away"))
-    place.mkdir()
+    path = Path(root_of(kept_app), naming.ledger_path(models.PRODUCT, naming.VERDICTS), f"{third}.json")
+    away = path.rename(path.with_suffix(".away"))
+    path.mkdir()
     assert not kept_app.follower.look()
     assert "cannot be read" in kept_app.follower.problem
-    place.rmdir()
-    away.rename(place)
+    path.rmdir()
+    away.rename(path)
     assert kept_app.follower.look()
     assert kept_app.follower.live.model.digest == third
 

@@ -44,7 +44,7 @@ class Load:
     threads: list[threading.Thread] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        self.threads = [threading.Thread(target=self._call, args=(place,)) for place in range(4)]
+        self.threads = [threading.Thread(target=self._call, args=(path,)) for path in range(4)]
         for thread in self.threads:
             thread.start()
         return self
@@ -95,19 +95,19 @@ class Service:
 
     def workers(self, is_right: Callable[[dict[str, Any]], bool], count: int = 2) -> dict[int, dict[str, Any]]:
         """Wait until `count` workers answer /readyz rightly, on connections of their own; return their answers."""
-        seen: dict[int, dict[str, Any]] = {}
+        observed: dict[int, dict[str, Any]] = {}
         deadline = time.monotonic() + WAIT_S
-        while len(seen) < count and time.monotonic() < deadline:
+        while len(observed) < count and time.monotonic() < deadline:
             state = json.loads(self.server.get("/readyz")[1])
             if is_right(state):
-                seen[state["worker"]] = state
+                observed[state["worker"]] = state
             time.sleep(0.02)
-        assert len(seen) == count, (seen, self.server.log.read_text()[-2000:])
-        return seen
+        assert len(observed) == count, (observed, self.server.log.read_text()[-2000:])
+        return observed
 
     def logged(self) -> list[str]:
         places = (self.settings.prediction_log / models.PRODUCT).glob("*.jsonl")
-        lines = (line for place in places for line in place.read_bytes().splitlines(keepends=True))
+        lines = (line for path in places for line in path.read_bytes().splitlines(keepends=True))
         return [json.loads(line)["prediction_id"] for line in lines if line.endswith(b"\n")]
 
 
@@ -170,7 +170,7 @@ def test_hostile_sockets_leave_it_standing(service: Service) -> None:
     good = json.dumps(models.row()).encode()
     status, answer = service.server.predict([models.row()] * 40_000)
     assert (status, answer["field"]) == (413, None)
-    for raw, wanted in (
+    for raw, expected in (
         (b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n" + good, b" 4"),
         (b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", b" 400 "),
         (b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999999\r\n\r\n", b" 4"),
@@ -179,7 +179,7 @@ def test_hostile_sockets_leave_it_standing(service: Service) -> None:
     ):
         with socket.create_connection((run.HOST, service.port), timeout=10) as connection:
             connection.sendall(raw)
-            assert wanted in connection.recv(4096).split(b"\r\n")[0], raw
+            assert expected in connection.recv(4096).split(b"\r\n")[0], raw
     with socket.create_connection((run.HOST, service.port), timeout=10) as connection:
         connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n" + good)
     assert service.server.predict(models.row())[0] == 200
@@ -201,7 +201,7 @@ def test_a_caller_who_closes_the_sending_side_gets_the_answer(service: Service) 
 
 
 def test_a_caller_who_leaves_early_is_counted_and_leaves_no_traceback(service: Service) -> None:
-    body = json.dumps([models.row(str(place)) for place in range(16)]).encode()
+    body = json.dumps([models.row(str(path)) for path in range(16)]).encode()
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
     before, gone = len(service.logged_type()), _counted(service, "driftline_http_requests_total", 'status="gone"')
     for sent in (head, head + body[:100], head + body[:-1]):
@@ -209,10 +209,10 @@ def test_a_caller_who_leaves_early_is_counted_and_leaves_no_traceback(service: S
             connection.sendall(sent)
             connection.shutdown(socket.SHUT_WR)
             assert connection.recv(4096) == b"", "half a body has no answer"
-    for place in range(20):
+    for path in range(20):
         with socket.create_connection((run.HOST, service.port), timeout=10) as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-            connection.sendall(head + body[: -place - 1])  # and a reset
+            connection.sendall(head + body[: -path - 1])  # and a reset
     deadline = time.monotonic() + WAIT_S
     while (
         _counted(service, "driftline_http_requests_total", 'status="gone"') < gone + 3 and time.monotonic() < deadline
@@ -270,9 +270,9 @@ def test_a_killed_worker_loses_no_acknowledged_prediction(service: Service) -> N
 
 
 def test_a_killed_worker_comes_back_where_bento_believes_to_be_in_a_container(service: Service, tmp_path: Path) -> None:
-    own = service.settings.replace(state=tmp_path, serving_workers=1)
-    told = {"BENTOML_HOME": str(service.settings.bentoml_home), "BENTOML_CONTAINERIZED": "true"}
-    with run.serving(own, service.built.tag, environment=told) as server:
+    original = service.settings.replace(state=tmp_path, serving_workers=1)
+    messages = {"BENTOML_HOME": str(service.settings.bentoml_home), "BENTOML_CONTAINERIZED": "true"}
+    with run.serving(original, service.built.tag, environment=messages) as server:
         for _ in range(2):
             (worker,) = psutil.Process(server.process.pid).children(recursive=True)
             worker.kill()
@@ -322,36 +322,36 @@ def test_a_choice_by_an_image_is_served(tmp_path: Path) -> None:
     png, row = images.to_png(models.PIXELS, models.SHAPE), models.image_row()
     query = {name: row[name] for name in ("entity", "service_time", "asked_at")}
     with run.serving(settings, built.tag) as server:
-        asked = [
+        request = [
             asked_by_file(server, png, query),
             server.predict(models.image_row(base64.b64encode(png).decode())),
             server.predict(models.image_row(models.rows_of())),
         ]
         status, refused = asked_by_file(server, png[:-20], query)
         assert (status, refused["field"]) == (422, "features.photo")
-    assert [status for status, _ in asked] == [200] * 3
-    assert {answer["digest"] for _, answer in asked} == {digest}
-    said = [answers.numbers(models.image_contract()["task"], answer) for _, answer in asked]
-    assert said == [said[0]] * 3
-    assert said[0] == pytest.approx(models.expected_classes(), abs=1e-6)
+    assert [status for status, _ in request] == [200] * 3
+    assert {answer["digest"] for _, answer in request} == {digest}
+    message = [answers.numbers(models.image_contract()["task"], answer) for _, answer in request]
+    assert message == [message[0]] * 3
+    assert message[0] == pytest.approx(models.expected_classes(), abs=1e-6)
 
 
 def test_as_many_workers_serve_as_bento_is_told(service: Service, tmp_path: Path) -> None:
-    own = service.settings.replace(state=tmp_path)
+    original = service.settings.replace(state=tmp_path)
     home = {"BENTOML_HOME": str(service.settings.bentoml_home), "BENTOML_API_WORKERS": "3"}
-    with run.serving(own, service.built.tag, environment=home) as server:
+    with run.serving(original, service.built.tag, environment=home) as server:
         assert len(psutil.Process(server.process.pid).children(recursive=True)) == 3
     command = [*run.command(service.built.tag, run.free_port()), "--api-workers", "0"]
-    environment = own.child_environment({"BENTOML_HOME": str(service.settings.bentoml_home)})
+    environment = original.child_environment({"BENTOML_HOME": str(service.settings.bentoml_home)})
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WAIT_S, check=False)
     assert ended.returncode != 0
     assert "--api-workers is 0; expected at least 1" in ended.stdout + ended.stderr
 
 
 def test_workers_end_when_the_process_above_them_is_killed(service: Service, tmp_path: Path) -> None:
-    own = service.settings.replace(state=tmp_path, serving_workers=1)
+    original = service.settings.replace(state=tmp_path, serving_workers=1)
     home = {"BENTOML_HOME": str(service.settings.bentoml_home)}
-    with run.serving(own, service.built.tag, environment=home) as server:
+    with run.serving(original, service.built.tag, environment=home) as server:
         (worker,) = psutil.Process(server.process.pid).children(recursive=True)
         server.process.kill()
         worker.wait(WAIT_S)

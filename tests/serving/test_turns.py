@@ -45,7 +45,7 @@ def app(make: Callable[..., Any]) -> Any:
 
 
 def rows(count: int = ROWS, **changes: Any) -> list[dict[str, Any]]:
-    return [models.row(f"entity {place}", **changes) for place in range(count)]
+    return [models.row(f"entity {path}", **changes) for path in range(count)]
 
 
 @pytest.mark.parametrize("text", ["é", 'a "quoted" \\ one', "\\", "\u2028", "💥", "\u0000", '\\"'])
@@ -88,7 +88,7 @@ class Spent:
             except StopIteration as end:
                 return count + 1, end.value
             finally:
-                self.most = {what: max(self.most[what], now) for what, now in self.now.items()}
+                self.most = {subject: max(self.most[subject], now) for subject, now in self.now.items()}
             count += 1
 
 
@@ -111,15 +111,15 @@ LISTS = {
 
 @pytest.mark.parametrize("name", LISTS)
 def test_no_slice_works_on_more_rows_than_it_may(app: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    body, wanted = LISTS[name]
+    body, expected = LISTS[name]
     spent = Spent(monkeypatch)
     steps = app.runtime.predictor.steps(app.follower.live, body, perf_counter())
     count, (status, _, answered) = spent.slices(steps)
-    assert status == wanted
+    assert status == expected
     assert max(spent.most.values()) <= turns.ROWS_AT_ONCE
     assert spent.most["diagnosed"] <= 1
     assert count >= (2 if name == "first row bad" else ROWS // turns.ROWS_AT_ONCE)
-    assert len(app.records()) == answered == (ROWS if wanted == 200 else 0), "all rows or none"
+    assert len(app.records()) == answered == (ROWS if expected == 200 else 0), "all rows or none"
 
 
 def test_pictures_take_smaller_slices(make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,10 @@ from platform_assets.serving.vitals import Highest, Vitals, Waiting
 
 def test_the_highest_of_the_window_is_kept_and_then_forgotten() -> None:
     highest = Highest(window_s=10.0)
-    said = [highest.add(now, value) for now, value in ((0, 1.0), (1, 5.0), (2, 2.0), (11, 3.0), (11.5, 0.0), (22, 0.5))]
-    assert said == [1.0, 5.0, 5.0, 5.0, 3.0, 0.5]
+    message = [
+        highest.add(now, value) for now, value in ((0, 1.0), (1, 5.0), (2, 2.0), (11, 3.0), (11.5, 0.0), (22, 0.5))
+    ]
+    assert message == [1.0, 5.0, 5.0, 5.0, 3.0, 0.5]
 
 
 def test_a_loop_that_stands_still_is_seen_while_it_does(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,5 +28,5 @@ def tiny() -> Iterator[ModuleType]:
 @pytest.fixture
 def extras(tiny: ModuleType, settings: Settings) -> dict[str, Any]:
     """What a training of the tiny product is told; its rows lie in this test's store."""
-    found: dict[str, Any] = tiny.store(settings)
-    return found
+    result: dict[str, Any] = tiny.store(settings)
+    return result

@@ -75,8 +75,8 @@ def test_the_record_of_a_vanished_attempt_is_written_by_the_next_one(settings: S
     with attempt(settings) as work:
         work.acquire(wait=go_on)
         work.note(steps_done=70)
-    found = [(record["reason"], record["steps_done"], record["fence"]) for record in records(settings)]
-    assert found == [("vanished", 40, 1), ("finished", 70, 2)]
+    result = [(record["reason"], record["steps_done"], record["fence"]) for record in records(settings)]
+    assert result == [("vanished", 40, 1), ("finished", 70, 2)]
 
 
 def test_an_attempt_that_wakes_up_late_is_stopped(settings: Settings) -> None:
@@ -95,7 +95,7 @@ def test_an_attempt_that_never_held_the_lease_leaves_no_record(settings: Setting
 
 
 def test_what_the_launcher_says_of_an_attempt_is_in_its_record_and_progress(settings: Settings) -> None:
-    told = Launch(
+    messages = Launch(
         id="a1",
         product="tiny",
         step="train",
@@ -112,7 +112,7 @@ def test_what_the_launcher_says_of_an_attempt_is_in_its_record_and_progress(sett
         requested_at_utc="2026-11-01T12:00:00+00:00",
     )
     ledgers = Ledgers(settings.root, "tiny")
-    with Attempt(settings, ledgers, fingerprint="f", cutoff="0009", profile_name="gpu_spot", launch=told) as work:
+    with Attempt(settings, ledgers, fingerprint="f", cutoff="0009", profile_name="gpu_spot", launch=messages) as work:
         work.acquire(wait=go_on)
         work.note(steps_done=9, steps_saved=5)
     (record,) = records(settings)

@@ -21,43 +21,43 @@ def state(done: int) -> State:
 
 
 def names(root: str) -> list[str]:
-    return sorted(each["path"].rsplit("/", 1)[-1] for each in open_store(root).list("saves").collect())
+    return sorted(item["path"].rsplit("/", 1)[-1] for item in open_store(root).list("saves").collect())
 
 
 def newest(kept: BucketSaves) -> int | None:
-    found = kept.newest()
-    return None if found is None else found.facts["done"]
+    result = kept.newest()
+    return None if result is None else result.facts["done"]
 
 
 def test_a_save_comes_back_exactly_and_only_the_newest_are_kept(root: str) -> None:
-    kept = BucketSaves(root, "f")
-    assert kept.newest() is None
+    stored = BucketSaves(root, "f")
+    assert stored.newest() is None
     for done in (5, 10, 15):
-        kept.save(state(done), fence=1)
-    found = BucketSaves(root, "f").newest()
-    assert found is not None
-    assert json.dumps(found.facts, sort_keys=True) == json.dumps(state(15).facts, sort_keys=True)
-    assert found.tensors["weights.a"].tolist() == [15.0] * 3
-    assert found.tensors["rng.default"].dtype == torch.uint8
+        stored.save(state(done), fence=1)
+    result = BucketSaves(root, "f").newest()
+    assert result is not None
+    assert json.dumps(result.facts, sort_keys=True) == json.dumps(state(15).facts, sort_keys=True)
+    assert result.tensors["weights.a"].tolist() == [15.0] * 3
+    assert result.tensors["rng.default"].dtype == torch.uint8
     assert len(names(root)) == MAX_SAVES + 1
     assert BucketSaves(root, "other").newest() is None
 
 
 def test_a_save_that_was_cut_short_or_lost_gives_way_to_the_one_before(root: str) -> None:
-    kept, store = BucketSaves(root, "f"), open_store(root)
+    stored, store = BucketSaves(root, "f"), open_store(root)
     for done in (5, 10):
-        kept.save(state(done), fence=1)
+        stored.save(state(done), fence=1)
     store.put("saves/f/step-000000010-1.safetensors", b"torn")
-    assert newest(kept) == 5
+    assert newest(stored) == 5
     store.delete("saves/f/step-000000010-1.safetensors")
-    assert newest(kept) == 5
+    assert newest(stored) == 5
     store.delete("saves/f/step-000000005-1.safetensors")
-    assert newest(kept) is None
+    assert newest(stored) is None
 
 
 def test_a_kill_between_tensors_and_index_costs_one_save(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = BucketSaves(root, "f")
-    kept.save(state(5), fence=1)
+    stored = BucketSaves(root, "f")
+    stored.save(state(5), fence=1)
     put = BucketSaves._put
 
     def killed(self: BucketSaves, name: str, data: bytes) -> None:
@@ -68,7 +68,7 @@ def test_a_kill_between_tensors_and_index_costs_one_save(root: str, monkeypatch:
     with monkeypatch.context() as patched:
         patched.setattr(BucketSaves, "_put", killed)
         with pytest.raises(KeyboardInterrupt):
-            kept.save(state(10), fence=1)
+            stored.save(state(10), fence=1)
     assert newest(BucketSaves(root, "f")) == 5
 
 
@@ -81,11 +81,11 @@ def test_two_holders_of_the_lease_never_write_over_each_others_tensors(root: str
 
 
 def test_nothing_is_left_once_the_result_is_stored(root: str) -> None:
-    kept = BucketSaves(root, "f")
-    kept.save(state(5), fence=1)
-    kept.forget()
+    stored = BucketSaves(root, "f")
+    stored.save(state(5), fence=1)
+    stored.forget()
     assert names(root) == []
-    kept.forget()
+    stored.forget()
 
 
 def test_a_store_on_s3_has_its_saves_beside_it_and_a_folder_in_scratch(settings: Settings) -> None:
@@ -97,9 +97,9 @@ def test_a_store_on_s3_has_its_saves_beside_it_and_a_folder_in_scratch(settings:
     "index", [b"", b"[{", b'{"name": 1}', b'[{"name": "a", "sha256": "b", "fence": 1, "facts": {}}]']
 )
 def test_an_index_that_is_torn_or_of_other_code_is_begun_anew(root: str, index: bytes) -> None:
-    kept, store = BucketSaves(root, "f"), open_store(root)
-    kept.save(state(5), fence=1)
+    stored, store = BucketSaves(root, "f"), open_store(root)
+    stored.save(state(5), fence=1)
     store.put("saves/f/newest.json", index)
-    assert kept.newest() is None
-    kept.save(state(10), fence=1)
-    assert newest(kept) == 10
+    assert stored.newest() is None
+    stored.save(state(10), fence=1)
+    assert newest(stored) == 10

@@ -112,10 +112,10 @@ def test_the_sealed_sketch_is_of_every_training_row_and_of_what_the_graph_says_o
     bundle = ArtifactStore(sealed.settings.root).bundle(sealed.result["bundle"])
     reference = read(tiny, sealed, "training_keys")
     learned = graphs.Learned.from_json(json.loads(bundle.read("learned.json")))
-    said = graphs.answers(bundle.read("model.onnx"), reference.inputs, batch=4096)
+    message = graphs.answers(bundle.read("model.onnx"), reference.inputs, batch=4096)
     assert (
         json.loads(bundle.read("sketch.json"))
-        == sketch(reference.frame, learned, tiny.SPEC.task, answer=said).document()
+        == sketch(reference.frame, learned, tiny.SPEC.task, answer=message).document()
     )
     assert json.loads(bundle.read("sketch.json"))["rows"] == 6 * tiny.ROWS_A_KEY
 
@@ -125,18 +125,22 @@ def test_the_sealed_reference_has_each_training_key_and_adds_up_to_the_sketch(ti
     reference = drift.Reference.from_json(json.loads(bundle.read("reference.json")))
     whole = json.loads(bundle.read("sketch.json"))
     assert reference.keys == tiny.TRAINING_KEYS
-    for name, told in whole["numeric"].items():
-        assert reference.fields[name].sum(axis=0).tolist() == [*told["counts"], told["nulls"]]
+    for name, messages in whole["numeric"].items():
+        assert reference.fields[name].sum(axis=0).tolist() == [*messages["counts"], messages["nulls"]]
         assert reference.fields[name].sum(axis=1).tolist() == [tiny.ROWS_A_KEY] * 6
-    for name, told in whole["categorical"].items():
-        assert reference.fields[name].sum(axis=0).tolist() == [*told["counts"].values(), told["other"], told["nulls"]]
+    for name, messages in whole["categorical"].items():
+        assert reference.fields[name].sum(axis=0).tolist() == [
+            *messages["counts"].values(),
+            messages["other"],
+            messages["nulls"],
+        ]
 
 
 def test_the_sealed_network_can_be_rebuilt_and_is_better_than_a_coin(tiny: ModuleType, sealed: Sealed) -> None:
     bundle = ArtifactStore(sealed.settings.root).bundle(sealed.result["bundle"])
     holdout = read(tiny, sealed, "holdout_keys").labelled()
-    said = graphs.answers(bundle.read("model.onnx"), holdout.inputs, batch=256)
-    is_right = (said > np.median(said)) == (holdout.labels == 1)
+    message = graphs.answers(bundle.read("model.onnx"), holdout.inputs, batch=256)
+    is_right = (message > np.median(message)) == (holdout.labels == 1)
     assert is_right.mean() > 0.6
 
 

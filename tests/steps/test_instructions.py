@@ -19,18 +19,18 @@ MAKER = Learning.of(SPEC)
 
 def extras(**modules: str) -> dict[str, Any]:
     """Return what a run tells a step, with some modules otherwise."""
-    given: Any = instructions.to_extras(ExportJob(product=SPEC.name, checkpoint=""), MAKER)
+    values: Any = instructions.to_extras(ExportJob(product=SPEC.name, checkpoint=""), MAKER)
     if modules:
-        given["maker"] = {"digest": "1.0", "modules": {**given["maker"]["modules"], **modules}}
-    return given
+        values["maker"] = {"digest": "1.0", "modules": {**values["maker"]["modules"], **modules}}
+    return values
 
 
 def test_the_code_of_this_place_is_taken() -> None:
-    given = extras()
-    assert {"platform_assets.makers.checkpoint", "platform_assets.compute.train"} <= set(given["maker"]["modules"])
-    assert not any("launchers" in name or "plots" in name for name in given["maker"]["modules"])
-    instructions.check_protocol(given)
-    instructions.check_maker(given, MAKER)
+    values = extras()
+    assert {"platform_assets.makers.checkpoint", "platform_assets.compute.train"} <= set(values["maker"]["modules"])
+    assert not any("launchers" in name or "plots" in name for name in values["maker"]["modules"])
+    instructions.check_protocol(values)
+    instructions.check_maker(values, MAKER)
 
 
 def test_other_code_is_refused_by_name() -> None:

@@ -28,19 +28,19 @@ def read(tiny: ModuleType, settings: Settings, extras: dict[str, Any], **changes
 def test_rows_come_in_the_order_of_their_keys_with_matrices_beside_them(
     tiny: ModuleType, settings: Settings, extras: dict[str, Any]
 ) -> None:
-    found = read(tiny, settings, extras)
-    assert found.frame["key"].unique(maintain_order=True).to_list() == extras["training_keys"]
-    numeric, categorical = found.inputs.numeric, found.inputs.categorical
+    result = read(tiny, settings, extras)
+    assert result.frame["key"].unique(maintain_order=True).to_list() == extras["training_keys"]
+    numeric, categorical = result.inputs.numeric, result.inputs.categorical
     assert (numeric.shape, numeric.dtype) == ((6 * tiny.ROWS_A_KEY, 4), np.float32)
     assert categorical.shape == (6 * tiny.ROWS_A_KEY, 2)
-    assert found.inputs.image is None
-    assert found.frame["label"].null_count() == 6
+    assert result.inputs.image is None
+    assert result.frame["label"].null_count() == 6
 
 
 def test_only_labelled_rows_teach(tiny: ModuleType, settings: Settings, extras: dict[str, Any]) -> None:
-    found = read(tiny, settings, extras).labelled()
-    assert len(found.labels) == len(found.inputs) == len(found.inputs.categorical) == 6 * (tiny.ROWS_A_KEY - 1)
-    assert set(found.labels.tolist()) == {0.0, 1.0}
+    result = read(tiny, settings, extras).labelled()
+    assert len(result.labels) == len(result.inputs) == len(result.inputs.categorical) == 6 * (tiny.ROWS_A_KEY - 1)
+    assert set(result.labels.tolist()) == {0.0, 1.0}
 
 
 def test_a_rewritten_key_is_read_as_it_was(tiny: ModuleType, settings: Settings, extras: dict[str, Any]) -> None:

@@ -26,19 +26,19 @@ def saved(folder: Path, *steps: int) -> Saves:
 
 
 def done(saves: Saves) -> int | None:
-    found = saves.newest()
-    return None if found is None else found.facts["done"]
+    result = saves.newest()
+    return None if result is None else result.facts["done"]
 
 
 def test_a_save_comes_back_exactly(tmp_path: Path) -> None:
-    found = saved(tmp_path, 5).newest()
-    assert found is not None
-    assert json.dumps(found.facts, sort_keys=True) == json.dumps(state(5).facts, sort_keys=True)
-    assert {name: value.tolist() for name, value in found.tensors.items()} == {
+    result = saved(tmp_path, 5).newest()
+    assert result is not None
+    assert json.dumps(result.facts, sort_keys=True) == json.dumps(state(5).facts, sort_keys=True)
+    assert {name: value.tolist() for name, value in result.tensors.items()} == {
         "weights.a": [5.0] * 3,
         "rng.default": [5],
     }
-    assert found.tensors["rng.default"].dtype == torch.uint8
+    assert result.tensors["rng.default"].dtype == torch.uint8
 
 
 def test_there_is_nothing_before_the_first_save_and_after_forgetting(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_killed_at_five_moments_and_stopped_once_it_ends_with_the_bytes_of_one_l
     left_alone = run(tiny, alone, tiny.store(alone))
     assert interrupted["checkpoint"] == left_alone["checkpoint"]
     assert (interrupted["resumed_from_step"], left_alone["resumed_from_step"]) == (70, 0)
-    one, other = (ArtifactStore(place.root).get_json(left_alone["checkpoint"]) for place in (settings, alone))
+    one, other = (ArtifactStore(location.root).get_json(left_alone["checkpoint"]) for location in (settings, alone))
     assert ArtifactStore(settings.root).get(one["weights"]) == ArtifactStore(alone.root).get(other["weights"])
 
 
@@ -99,12 +99,12 @@ def test_a_damaged_checkpoint_is_trained_again_to_the_same_bytes(
 ) -> None:
     first = run(tiny, settings, extras)
     store = ArtifactStore(settings.root)
-    place = Path(settings.root, naming.blob_path(store.get_json(first["checkpoint"])[blob]))
-    before = place.read_bytes()
-    place.unlink() if damage is None else place.write_bytes(damage)
+    path = Path(settings.root, naming.blob_path(store.get_json(first["checkpoint"])[blob]))
+    before = path.read_bytes()
+    path.unlink() if damage is None else path.write_bytes(damage)
     again = run(tiny, settings, extras)
     assert (again["is_reused"], again["checkpoint"]) == (False, first["checkpoint"])
-    assert place.read_bytes() == before
+    assert path.read_bytes() == before
     assert run(tiny, settings, extras)["is_reused"] is True
 
 
@@ -114,8 +114,8 @@ def test_a_damaged_checkpoint_that_cannot_be_made_again_is_named(
     first = run(tiny, settings, extras)
     store = ArtifactStore(settings.root)
     other = store.put_json({**store.get_json(first["checkpoint"]), "weights": "0" * 64})
-    place = Path(settings.root, naming.ledger_path("tiny", naming.CHECKPOINTS), f"{extras['fingerprint']}.json")
-    place.write_text(json.dumps({"manifest": other}), encoding="utf-8")
+    path = Path(settings.root, naming.ledger_path("tiny", naming.CHECKPOINTS), f"{extras['fingerprint']}.json")
+    path.write_text(json.dumps({"manifest": other}), encoding="utf-8")
     with pytest.raises(ArtifactProblem, match="blobs of its checkpoint are damaged, and training again"):
         run(tiny, settings, extras)
 
@@ -176,8 +176,8 @@ def test_a_training_in_mixed_precision_says_so_and_is_another_model(
 ) -> None:
     exact = run(tiny, settings, extras)
     mixed = run(tiny, settings, extras, fingerprint="1" * 64, precision="bfloat16")
-    assert [(each["device"], each["precision"]) for each in (exact, mixed)] == [("cpu", "float32"), ("cpu", "bfloat16")]
-    first, second = (ArtifactStore(settings.root).get_json(each["checkpoint"]) for each in (exact, mixed))
+    assert [(item["device"], item["precision"]) for item in (exact, mixed)] == [("cpu", "float32"), ("cpu", "bfloat16")]
+    first, second = (ArtifactStore(settings.root).get_json(item["checkpoint"]) for item in (exact, mixed))
     assert second["computed"] == {"device": "cpu", "precision": "bfloat16"}
     assert first["weights"] != second["weights"]
     assert first["learned"] == second["learned"]

@@ -81,8 +81,8 @@ def test_thinning_keeps_mean_end_and_peak(found: list[tuple[float, float, float]
     half = thinned(samples)
     assert len(half) == (len(samples) + 1) // 2
     assert half[-1]["at_s"] == samples[-1]["at_s"]
-    assert max(each["memory_mb"] for each in half) == max(each["memory_mb"] for each in samples)
-    means = [summary(as_columns(each))["mean_cpu_cores"] for each in (samples, half)]
+    assert max(item["memory_mb"] for item in half) == max(item["memory_mb"] for item in samples)
+    means = [summary(as_columns(item))["mean_cpu_cores"] for item in (samples, half)]
     assert means[0] == pytest.approx(means[1], abs=2e-3)
 
 

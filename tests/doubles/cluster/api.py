@@ -74,9 +74,9 @@ class Api:
             is_allowed = access.may_read_nodes
         if not is_allowed:
             scope = f'in the namespace "{request.namespace}"' if request.namespace else "at the cluster scope"
-            what = f'resource "{resource}" in API group "{"batch" if resource == "jobs" else ""}" {scope}'
-            said = f'is forbidden: User "{access.user}" cannot {request.verb} {what}'
-            raise refusal(403, "Forbidden", resource, name, said)
+            subject = f'resource "{resource}" in API group "{"batch" if resource == "jobs" else ""}" {scope}'
+            message = f'is forbidden: User "{access.user}" cannot {request.verb} {subject}'
+            raise refusal(403, "Forbidden", resource, name, message)
         if request.verb == "watch":
             return Answer(stream=self._events(request))
         act: Callable[[Request], Answer] | None = getattr(self, f"_{request.verb}", None)
@@ -100,7 +100,7 @@ class Api:
         if not since:
             there = self._list(request).body or {}
             since = int(there["metadata"]["resourceVersion"])
-            yield b"".join(_event("ADDED", each) for each in there["items"])
+            yield b"".join(_event("ADDED", item) for item in there["items"])
         while (left := until - time.monotonic()) > 0 and not self.is_closed:
             try:
                 with self.store.changed:
@@ -110,7 +110,7 @@ class Api:
             except ApiProblem as problem:
                 yield _event("ERROR", problem.body)
                 return
-            mine = [each for each in changes if request.namespace in ("", each[3]["metadata"].get("namespace"))]
+            mine = [item for item in changes if request.namespace in ("", item[3]["metadata"].get("namespace"))]
             yield b"".join(_told(change, chosen) for change in mine)
 
     def _create(self, request: Request) -> Answer:
@@ -121,8 +121,8 @@ class Api:
             return Answer(body=self.store.add("jobs", new), code=201)
         if requested := self.kubelet.planned("quota"):
             self.kubelet.journal.write(request.body, "quota")
-            said = f"is forbidden: exceeded quota: gpu-quota, requested: {requested}"
-            raise refusal(403, "Forbidden", "pods", request.body["metadata"]["name"], said)
+            message = f"is forbidden: exceeded quota: gpu-quota, requested: {requested}"
+            raise refusal(403, "Forbidden", "pods", request.body["metadata"]["name"], message)
         return Answer(body=self.create_pod(request.namespace, request.body), code=201)
 
     def create_pod(self, namespace: str, body: Object) -> Object:
@@ -138,9 +138,9 @@ class Api:
     def _delete(self, request: Request) -> Answer:
         old = self.store.get(request.resource, request.namespace, request.name)
         options = dict(request.query) | (request.body or {})
-        shown = self.delete(request.resource, old, options)
+        output = self.delete(request.resource, old, options)
         success = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
-        return Answer(body=shown if request.resource == "pods" else success)
+        return Answer(body=output if request.resource == "pods" else success)
 
     def delete(self, resource: str, old: Object, options: Mapping[str, Any]) -> Object:
         """Delete a pod with its grace, or a job; by default a job's pods are left, as the API has it."""
@@ -151,14 +151,14 @@ class Api:
             return self.store.remove("jobs", old) or old
         with self.store.changed:
             pod = self.store.get("pods", old["metadata"]["namespace"], old["metadata"]["name"])
-            asked, node = options.get("gracePeriodSeconds"), pod["spec"].get("nodeName")
-            grace_s = pod["spec"]["terminationGracePeriodSeconds"] if asked is None else int(asked)
+            request, node = options.get("gracePeriodSeconds"), pod["spec"].get("nodeName")
+            grace_s = pod["spec"]["terminationGracePeriodSeconds"] if request is None else int(request)
             runs, is_lost = pod["metadata"]["uid"] in self.kubelet.workers, node in self.kubelet.unreachable
             if grace_s and (runs or is_lost) and pod["status"]["phase"] not in statuses.ENDED:
                 gone = self.doom(pod, grace_s)
             else:
                 gone = self.store.remove("pods", pod) or pod
-                refused = any(each.get("reason") == "Unschedulable" for each in pod["status"].get("conditions") or [])
+                refused = any(item.get("reason") == "Unschedulable" for item in pod["status"].get("conditions") or [])
                 if not runs:
                     self.kubelet.journal.write(pod, "unschedulable" if refused else "deleted")
         if not is_lost:
@@ -180,21 +180,21 @@ class Api:
     def _log(self, request: Request) -> Answer:
         pod, query = self.store.get("pods", request.namespace, request.name), request.query
         name, node = query.get("container") or pod["spec"]["containers"][0]["name"], pod["spec"].get("nodeName")
-        said, what = "", f'container "{name}" in pod "{request.name}"'
+        message, subject = "", f'container "{name}" in pod "{request.name}"'
         if node in self.kubelet.unreachable:
-            said = f'Get "https://{node}:10250/containerLogs/{request.namespace}/{request.name}/{name}": dial tcp'
-            raise ApiProblem(500, "InternalError", f"{said} {node}:10250: connect: no route to host")
-        shown = [*(pod["status"].get("initContainerStatuses") or []), *(pod["status"].get("containerStatuses") or [])]
-        state = next((each["state"] for each in shown if each["name"] == name), {})
+            message = f'Get "https://{node}:10250/containerLogs/{request.namespace}/{request.name}/{name}": dial tcp'
+            raise ApiProblem(500, "InternalError", f"{message} {node}:10250: connect: no route to host")
+        output = [*(pod["status"].get("initContainerStatuses") or []), *(pod["status"].get("containerStatuses") or [])]
+        state = next((item["state"] for item in output if item["name"] == name), {})
         log = self.kubelet.logs.get((pod["metadata"]["uid"], name))
         if name not in [spec["name"] for _, spec in walk(pod)]:
-            said = f"container {name} is not valid for pod {request.name}"
+            message = f"container {name} is not valid for pod {request.name}"
         elif "waiting" in state:
-            said = f"{what} is waiting to start: {field_of(state, 'waiting.reason')}"
+            message = f"{subject} is waiting to start: {field_of(state, 'waiting.reason')}"
         elif not state or log is None:
-            said = f"{what} is not available"
-        if said or log is None:
-            raise ApiProblem(400, "BadRequest", said)
+            message = f"{subject} is not available"
+        if message or log is None:
+            raise ApiProblem(400, "BadRequest", message)
         tail = int(query["tailLines"]) if "tailLines" in query else None
         follow, timestamps, seconds = request.asks("follow"), request.asks("timestamps"), query.get("sinceSeconds")
         since = self.store.stamp(datetime.now(UTC) - timedelta(seconds=int(seconds)))[:-1] if seconds else ""
@@ -217,8 +217,8 @@ def _sound(kind: str, body: Object, spec: Object, namespace: str) -> Object:
     for field, container in walk({"spec": spec}):
         causes += [f"spec.{field}[0].{key}: Required value" for key in ("name", "image") if not container.get(key)]
     if causes:
-        said = causes[0] if len(causes) == 1 else f"[{', '.join(causes)}]"
-        raise ApiProblem(422, "Invalid", f'{kind} "{name}" is invalid: {said}', {"name": name, "kind": kind})
+        message = causes[0] if len(causes) == 1 else f"[{', '.join(causes)}]"
+        raise ApiProblem(422, "Invalid", f'{kind} "{name}" is invalid: {message}', {"name": name, "kind": kind})
     return copy.deepcopy(body) | {"metadata": copy.deepcopy(metadata) | {"namespace": namespace}}
 
 

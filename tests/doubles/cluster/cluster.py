@@ -49,7 +49,7 @@ class Cluster(Faults):
         self.kubelet = Kubelet(store=self.store, journal=self.journal, folder=folder, **of_the_kubelet)
         self.api = Api(self.kubelet, self.tokens)
         self._timers: list[threading.Timer] = []
-        self._controllers = [Controller(self.store, each.act) for each in (Scheduler(self.api), Jobs(self.api))]
+        self._controllers = [Controller(self.store, item.act) for item in (Scheduler(self.api), Jobs(self.api))]
         self._server = Server(self.api, port)
         self._listener = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -67,9 +67,9 @@ class Cluster(Faults):
         """End every process, stop listening, remove the double's folder."""
         self.silence(0)
         self.api.is_closed = True
-        for each in (*self._timers, *self._controllers):
-            each.cancel()
-            each.join(10)
+        for item in (*self._timers, *self._controllers):
+            item.cancel()
+            item.join(10)
         self.kubelet.close()
         self._server.shutdown()
         self._server.server_close()
@@ -100,11 +100,11 @@ class Cluster(Faults):
     def wait(self, test: Callable[[], Any], *, timeout_s: float = 20.0) -> Any:
         """Wait until `test` returns something true, and return it; TimeoutError when it does not in time."""
         until = time.monotonic() + timeout_s
-        while not (found := test()):
+        while not (result := test()):
             if time.monotonic() >= until:
                 raise TimeoutError(f"not in {timeout_s} s: {test}")
             time.sleep(0.01)
-        return found
+        return result
 
     def wait_for_phase(self, pod: str, *phases: str, timeout_s: float = 20.0) -> Object:
         """Wait until a pod is there and in one of some phases, and return it."""

@@ -44,8 +44,8 @@ def requests(pod: Object) -> dict[str, Decimal]:
     most = {"pods": Decimal(1)}
     for _, spec in walk(pod):
         resources = spec.get("resources") or {}
-        asked = (resources.get("limits") or {}) | (resources.get("requests") or {})
-        most |= {key: max(parse_quantity(value), most.get(key, Decimal())) for key, value in asked.items()}
+        request = (resources.get("limits") or {}) | (resources.get("requests") or {})
+        most |= {key: max(parse_quantity(value), most.get(key, Decimal())) for key, value in request.items()}
     return most
 
 
@@ -64,9 +64,9 @@ class Controller(threading.Thread):
     def run(self) -> None:
         while not self._is_closed:
             with self.store.changed:
-                seen = self.store.version
+                observed = self.store.version
                 self._act()
-                if seen == self.store.version:
+                if observed == self.store.version:
                     self.store.changed.wait(0.5)
 
 
@@ -92,17 +92,17 @@ class Scheduler:
             problems.update(short)
         counted = ", ".join(f"{number} {problem}" for problem, number in sorted(problems.items()))
         count = f"0/{len(nodes)} nodes are available"
-        said = f"{count}: {counted}. preemption: {count}: {len(nodes)} Preemption is not helpful for scheduling."
-        condition = ("PodScheduled", "False", self.store.stamp(), "Unschedulable", said)
+        message = f"{count}: {counted}. preemption: {count}: {len(nodes)} Preemption is not helpful for scheduling."
+        condition = ("PodScheduled", "False", self.store.stamp(), "Unschedulable", message)
         if self.store.change("pods", pod, lambda now: statuses.set_condition(now, *condition)) is not pod:
-            self.store.tell(pod, "FailedScheduling", said, "default-scheduler", is_warning=True)
+            self.store.tell(pod, "FailedScheduling", message, "default-scheduler", is_warning=True)
 
     def _bind(self, pod: Object, node: str) -> None:
         stamp = self.store.stamp()
         self.store.change("pods", pod, lambda now: statuses.set_condition(now, "PodScheduled", "True", stamp))
         if bound := self.store.change("pods", pod, lambda now: now["spec"].update(nodeName=node)):
-            said = f"Successfully assigned {bound['metadata']['name']} to {node}"
-            self.store.tell(bound, "Scheduled", said, "default-scheduler")
+            message = f"Successfully assigned {bound['metadata']['name']} to {node}"
+            self.store.tell(bound, "Scheduled", message, "default-scheduler")
             Worker(self.kubelet, bound).start()
 
     def _shortages(self, pod: Object, node: Object) -> list[str]:
@@ -111,7 +111,7 @@ class Scheduler:
             is_there = other["spec"].get("nodeName") == node["metadata"]["name"]
             used.update(requests(other) if is_there and other["status"]["phase"] not in statuses.ENDED else {})
         has = node["status"]["allocatable"]
-        short = [key for key, asked in requests(pod).items() if used[key] + asked > parse_quantity(has.get(key, 0))]
+        short = [key for key, request in requests(pod).items() if used[key] + request > parse_quantity(has.get(key, 0))]
         return ["Too many pods" if key == "pods" else f"Insufficient {key}" for key in short]
 
 
@@ -167,15 +167,15 @@ class Jobs:
             job["status"]["completionTime"] = stamp
             statuses.set_condition(job, "Complete", "True", stamp)
         elif counts["failed"] > limit:
-            said = "Job has reached the specified backoff limit"
-            statuses.set_condition(job, "Failed", "True", stamp, "BackoffLimitExceeded", said)
+            message = "Job has reached the specified backoff limit"
+            statuses.set_condition(job, "Failed", "True", stamp, "BackoffLimitExceeded", message)
 
     @staticmethod
     def _pod_of(job: Object) -> Object:
         name, uid = job["metadata"]["name"], job["metadata"]["uid"]
-        own = {"job-name": name, "controller-uid": uid}
-        own |= {f"batch.kubernetes.io/{key}": value for key, value in own.items()}
-        given = job["spec"]["template"].get("metadata") or {}
+        original = {"job-name": name, "controller-uid": uid}
+        original |= {f"batch.kubernetes.io/{key}": value for key, value in original.items()}
+        values = job["spec"]["template"].get("metadata") or {}
         owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid, "controller": True}
-        metadata = {"name": f"{name}-{uuid.uuid4().hex[:5]}", "labels": (given.get("labels") or {}) | own}
+        metadata = {"name": f"{name}-{uuid.uuid4().hex[:5]}", "labels": (values.get("labels") or {}) | original}
         return {"metadata": metadata | {"ownerReferences": [owner]}, "spec": job["spec"]["template"]["spec"]}

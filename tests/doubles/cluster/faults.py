@@ -24,19 +24,19 @@ class Faults:
 
     def preempt(self, pod: str, *, by: str = "node", grace_s: float | None = None, gone_s: float = 1e6) -> bool:
         """Shut the spot node of a pod down (it fails, and is gone later), or delete it by `scheduler` or `drain`."""
-        shown, order = self.pod(pod), Order(cause="preempted")
-        order.grace_s = shown["spec"]["terminationGracePeriodSeconds"] if grace_s is None else grace_s
+        output, order = self.pod(pod), Order(cause="preempted")
+        order.grace_s = output["spec"]["terminationGracePeriodSeconds"] if grace_s is None else grace_s
 
         def show(now: Object) -> None:
             statuses.fail(now, "Terminated", statuses.SHUTDOWN)
             statuses.disrupt(now, "TerminationByKubelet", statuses.SHUTDOWN, self.store.stamp())
 
         if by in DELETING:
-            self.api.doom(shown, order.grace_s, lambda now: statuses.disrupt(now, *DELETING[by], self.store.stamp()))
+            self.api.doom(output, order.grace_s, lambda now: statuses.disrupt(now, *DELETING[by], self.store.stamp()))
         else:
             order.show = show
-            self._later(gone_s, lambda: self.store.remove("pods", shown))
-        return self.kubelet.order(shown, order)
+            self._later(gone_s, lambda: self.store.remove("pods", output))
+        return self.kubelet.order(output, order)
 
     def evict(self, pod: str, *, with_reason: bool = True, grace_s: float = 1.0) -> bool:
         """Evict a pod because its node is low on memory; without `status.reason` only a condition tells."""
@@ -60,29 +60,29 @@ class Faults:
 
     def vanish(self, pod: str) -> bool:
         """Let a pod disappear: 404, and never a status of its end."""
-        shown = self.pod(pod)
-        has_hit = self.kubelet.order(shown, Order(cause="vanished", is_silent=True))
-        self.store.remove("pods", shown)
+        output = self.pod(pod)
+        has_hit = self.kubelet.order(output, Order(cause="vanished", is_silent=True))
+        self.store.remove("pods", output)
         return has_hit
 
     def lose_node(self, node: str, *, is_partition: bool = False, evict_s: float = 0.2, gone_s: float = 0.2) -> None:
         """Lose a node: its pods are shown Running, then evicted, then gone; in a partition their processes go on."""
         self.kubelet.unreachable.add(node)
-        stamp, said = self.store.stamp(), "Kubelet stopped posting node status."
+        stamp, message = self.store.stamp(), "Kubelet stopped posting node status."
 
         def show(now: Object) -> None:
-            statuses.set_condition(now, "Ready", "Unknown", stamp, "NodeStatusUnknown", said)
+            statuses.set_condition(now, "Ready", "Unknown", stamp, "NodeStatusUnknown", message)
             taint = {"key": "node.kubernetes.io/unreachable", "effect": "NoSchedule"}
             now["spec"]["taints"] = [*now["spec"].get("taints", []), taint, taint | {"effect": "NoExecute"}]
 
         def evict(pod: Object) -> None:
             grace_s = pod["spec"]["terminationGracePeriodSeconds"]
-            said = "Taint manager: deleting due to NoExecute taint"
-            self.api.doom(pod, grace_s, lambda now: statuses.disrupt(now, "DeletionByTaintManager", said, stamp))
+            message = "Taint manager: deleting due to NoExecute taint"
+            self.api.doom(pod, grace_s, lambda now: statuses.disrupt(now, "DeletionByTaintManager", message, stamp))
             self._later(gone_s, lambda: self.store.remove("pods", pod))
 
         self.store.change("nodes", self.store.get("nodes", "", node), show)
-        for pod in [each for each in self.store.every("pods") if each["spec"].get("nodeName") == node]:
+        for pod in [item for item in self.store.every("pods") if item["spec"].get("nodeName") == node]:
             if not is_partition:
                 self.kubelet.order(pod, Order(cause="node_lost", is_silent=True))
             self.store.change("pods", pod, lambda now: statuses.set_condition(now, "Ready", "False", stamp))
@@ -91,12 +91,12 @@ class Faults:
 
     def end_with(self, pod: str, fixture: str, *, gone_s: float = 0.3) -> bool:
         """End a pod on a node, and show a fixture as it is stored: status, events, node; then 404 if it says "gone"."""
-        shown, stored = self.pod(pod), self._fixture(fixture)
+        output, stored = self.pod(pod), self._fixture(fixture)
         order = Order(cause=stored["failure"] or "natural", show=lambda now: self._overlay(now, stored))
         if stored["failure"] in ("preempted", "evicted", "deadline"):
-            order.grace_s = shown["spec"]["terminationGracePeriodSeconds"]
-        has_hit = self.kubelet.order(shown, order)
-        self._finish(shown, stored, gone_s)
+            order.grace_s = output["spec"]["terminationGracePeriodSeconds"]
+        has_hit = self.kubelet.order(output, order)
+        self._finish(output, stored, gone_s)
         return has_hit
 
     def end_next_with(self, fixture: str, *, count: int = 1, gone_s: float = 0.3) -> None:
@@ -105,9 +105,9 @@ class Faults:
 
     def refuse_admission(self, message: str = statuses.NO_DEVICE, *, count: int = 1) -> None:
         """Let the kubelet refuse the next pods: phase Failed and no container statuses."""
-        why = {"reason": "UnexpectedAdmissionError", "message": message}
-        events = [{"type": "Warning"} | why]
-        self._instead({"failure": "admission", "status": {"phase": "Failed"} | why, "events": events}, count, 0.0)
+        reason = {"reason": "UnexpectedAdmissionError", "message": message}
+        events = [{"type": "Warning"} | reason]
+        self._instead({"failure": "admission", "status": {"phase": "Failed"} | reason, "events": events}, count, 0.0)
 
     def _fixture(self, name: str) -> dict[str, Any]:
         stored: dict[str, Any] = json.loads((self.fixtures / f"{name}.json").read_text(encoding="utf-8"))
@@ -134,10 +134,10 @@ class Faults:
 
         Code 0 closes the connection without an answer; `is_done`: the request is carried out, its answer lost.
         """
-        said = "The server has received too many requests and has asked us to try again later"
-        said = said if code == 429 else "Internal error occurred: etcdserver: request timed out"
+        message = "The server has received too many requests and has asked us to try again later"
+        message = message if code == 429 else "Internal error occurred: etcdserver: request timed out"
         wait = {"retryAfterSeconds": 1} if code == 429 else None
-        problem = ApiProblem(code, REASONS.get(code, "InternalError"), said, wait) if code else None
+        problem = ApiProblem(code, REASONS.get(code, "InternalError"), message, wait) if code else None
         self.api.failures.append([count, verb, problem, is_done])
 
     def silence(self, seconds: float, *, refuses: bool = False) -> None:
@@ -161,9 +161,9 @@ class Faults:
         always = {"image": "cut-short", "imageID": "", "ready": False, "restartCount": 0, "lastState": {}, "state": {}}
         metadata, status = stored.get("metadata") or {}, {"phase": "Running"} | stored["status"]
         for field in {"initContainerStatuses", "containerStatuses"} & status.keys():
-            status[field] = [always | {"name": "cut-short"} | each for each in status[field] or []]
-        for each in (status.get("containerStatuses") or [])[:1]:
-            each["name"] = pod["spec"]["containers"][0]["name"]
+            status[field] = [always | {"name": "cut-short"} | item for item in status[field] or []]
+        for item in (status.get("containerStatuses") or [])[:1]:
+            item["name"] = pod["spec"]["containers"][0]["name"]
         labels = (pod["metadata"].get("labels") or {}) | (metadata.get("labels") or {})
         deletion = {"deletionTimestamp", "deletionGracePeriodSeconds"} & metadata.keys()
         pod["metadata"] |= {key: metadata[key] for key in deletion} | {"labels": labels}
@@ -173,9 +173,9 @@ class Faults:
         for event in stored.get("events") or []:
             source, is_warning = (event.get("source") or {}).get("component"), event.get("type") == "Warning"
             self.store.tell(pod, event["reason"], event["message"], source or "kubelet", is_warning=is_warning)
-        node, shown = self.store.find("nodes", "", pod["spec"].get("nodeName", "")), stored.get("node")
-        if node and shown:
+        node, output = self.store.find("nodes", "", pod["spec"].get("nodeName", "")), stored.get("node")
+        if node and output:
             for key in ("status", "spec"):
-                self.store.change("nodes", node, lambda now, key=key: now[key].update(shown.get(key) or {}))
+                self.store.change("nodes", node, lambda now, key=key: now[key].update(output.get(key) or {}))
         if stored.get("gone"):
             self._later(gone_s, lambda: self.store.remove("pods", pod))

@@ -122,9 +122,9 @@ class Worker(threading.Thread):
         for _, spec in walk(self.pod):
             image = spec["image"]
             if self.kubelet.images is not None and image not in self.kubelet.images:
-                said = f'failed to resolve reference "{image}": {image}: not found'
-                back_off = f'Back-off pulling image "{image}": ErrImagePull: {said}'
-                return {"ErrImagePull": f"rpc error: code = NotFound desc = {said}", "ImagePullBackOff": back_off}
+                message = f'failed to resolve reference "{image}": {image}: not found'
+                back_off = f'Back-off pulling image "{image}": ErrImagePull: {message}'
+                return {"ErrImagePull": f"rpc error: code = NotFound desc = {message}", "ImagePullBackOff": back_off}
             try:
                 dict(self._variables(spec))
             except LookupError as problem:
@@ -182,8 +182,8 @@ class Worker(threading.Thread):
         if time.monotonic() >= self._deadline:
             self._deadline = float("inf")
             self._orders.append(Order(cause="deadline", grace_s=self.pod["spec"]["terminationGracePeriodSeconds"]))
-            said = "Pod was active on the node longer than the specified deadline"
-            self._orders[-1].show = lambda now: statuses.fail(now, "DeadlineExceeded", said)
+            message = "Pod was active on the node longer than the specified deadline"
+            self._orders[-1].show = lambda now: statuses.fail(now, "DeadlineExceeded", message)
         shortest = float("inf")
         while self._orders:
             order = self._orders.popleft()
@@ -206,8 +206,8 @@ class Worker(threading.Thread):
         for source in spec.get("envFrom") or []:
             yield from self._values(source.get("secretRef") or source["configMapRef"]).items()
         for variable in spec.get("env") or []:
-            given = variable.get("valueFrom") or {}
-            if reference := given.get("secretKeyRef") or given.get("configMapKeyRef"):
+            values = variable.get("valueFrom") or {}
+            if reference := values.get("secretKeyRef") or values.get("configMapKeyRef"):
                 yield variable["name"], self._values(reference).get(reference["key"], "")
             else:
                 yield variable["name"], variable.get("value") or ""

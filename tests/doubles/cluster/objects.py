@@ -70,13 +70,13 @@ class Store:
 
     def get(self, resource: str, namespace: str, name: str) -> Object:
         """Return an object; 404 without one."""
-        if (found := self.find(resource, namespace, name)) is None:
+        if (result := self.find(resource, namespace, name)) is None:
             raise refusal(404, "NotFound", resource, name, "not found")
-        return found
+        return result
 
     def every(self, resource: str, namespace: str = "") -> list[Object]:
         with self.changed:
-            return [value for (place, _), value in self._objects[resource].items() if namespace in ("", place)]
+            return [value for (path, _), value in self._objects[resource].items() if namespace in ("", path)]
 
     def change(self, resource: str, old: Object, act: Callable[[Object], object]) -> Object | None:
         """Let `act` change the newest state of an object; None when it is gone (one of another uid is not it)."""
@@ -111,9 +111,9 @@ class Store:
     def tell(self, of: Object, reason: str, message: str, by: str = "kubelet", *, is_warning: bool = False) -> None:
         """Add an event about an object."""
         metadata, stamp = of["metadata"], self.stamp()
-        place = {"namespace": metadata.get("namespace", "default")}
+        path = {"namespace": metadata.get("namespace", "default")}
         involved = {key: of[key] for key in ("kind", "apiVersion")} | {key: metadata[key] for key in ("name", "uid")}
-        event = {"metadata": {"generateName": f"{metadata['name']}."} | place, "involvedObject": involved | place}
+        event = {"metadata": {"generateName": f"{metadata['name']}."} | path, "involvedObject": involved | path}
         event |= {"reason": reason, "message": message, "source": {"component": by}, "count": 1}
         event |= {"type": "Warning" if is_warning else "Normal", "firstTimestamp": stamp, "lastTimestamp": stamp}
         self.add("events", event)
@@ -142,9 +142,9 @@ def selects(labels: str = "", fields: str = "") -> Callable[[Object], bool]:
     exact = [re.split(r"(!=|==|=)", term, maxsplit=1) for term in fields.split(",") if term]
 
     def test(candidate: Object) -> bool:
-        own = candidate["metadata"].get("labels") or {}
+        original = candidate["metadata"].get("labels") or {}
         is_shown = all((field_of(candidate, path) == value) != (sign == "!=") for path, sign, value in exact)
-        return is_shown and all(term(own) for term in terms)
+        return is_shown and all(term(original) for term in terms)
 
     return test
 

@@ -59,8 +59,8 @@ class Log:
                 while lines or file.tell() < size:
                     # To the size, which ends a line, and no farther: what follows may be half written.
                     lines = lines or [line + b"\n" for line in file.read(size - file.tell()).split(b"\n")[:-1]]
-                    kept = [line for line in lines if line.decode(errors="replace")[: len(since)] >= since]
-                    yield b"".join(kept if timestamps else [line[STAMP:] for line in kept])
+                    stored = [line for line in lines if line.decode(errors="replace")[: len(since)] >= since]
+                    yield b"".join(stored if timestamps else [line[STAMP:] for line in stored])
                     lines = []
                 if is_last:
                     return

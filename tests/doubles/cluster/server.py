@@ -72,12 +72,12 @@ class _Handler(BaseHTTPRequestHandler):
         match = PATH.fullmatch(url.path)
         if match is None or (match["resource"] == "jobs") != (match["group"] == "apis/batch/v1"):
             raise ApiProblem(404, "NotFound", "the server could not find the requested resource")
-        place = {key: match[key] or "" for key in ("namespace", "resource", "name")}
+        path = {key: match[key] or "" for key in ("namespace", "resource", "name")}
         query, verb = dict(parse_qsl(url.query)), VERBS.get(self.command, self.command.lower())
         if verb == "get":
             verb = "log" if match["part"] == "log" else "get" if match["name"] else "list"
             verb = "watch" if query.get("watch", "").lower() in ("true", "1") else verb
-        request = Request(verb=verb, **place, query=query, body=json.loads(body) if body else None)
+        request = Request(verb=verb, **path, query=query, body=json.loads(body) if body else None)
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         for failure in api.failures:
             if failure[0] > 0 and failure[1] in (None, verb):

@@ -14,12 +14,12 @@ NO_DEVICE = "Allocate failed due to requested number of devices unavailable for 
 def set_condition(of: Object, kind: str, value: str, stamp: str, reason: str = "", message: str = "") -> None:
     """Set a condition of a pod, node or job; its transition time moves when its status does."""
     conditions = of["status"].setdefault("conditions", [])
-    place = next((at for at, each in enumerate(conditions) if each["type"] == kind), len(conditions))
-    old = conditions[place] if place < len(conditions) else {"status": None}
+    path = next((at for at, item in enumerate(conditions) if item["type"] == kind), len(conditions))
+    old = conditions[path] if path < len(conditions) else {"status": None}
     new: Object = {"type": kind, "status": value, "lastProbeTime": None}
     new["lastTransitionTime"] = old["lastTransitionTime"] if old["status"] == value else stamp
     new |= ({"reason": reason} if reason else {}) | ({"message": message} if message else {})
-    conditions[place : place + 1] = [new]
+    conditions[path : path + 1] = [new]
 
 
 def disrupt(pod: Object, reason: str, message: str, stamp: str) -> None:
@@ -34,16 +34,16 @@ def fail(pod: Object, reason: str, message: str) -> None:
 
 def show_waiting(pod: Object, reason: str, message: str, stamp: str) -> None:
     """Show a pod on a node whose containers have not started; the first of them says why."""
-    host, own = sum(pod["spec"]["nodeName"].encode()) % 250 + 1, int(pod["metadata"]["uid"][:2], 16)
-    pod["status"] |= {"hostIP": f"10.0.0.{host}", "podIP": f"10.244.{host}.{own}"}
+    host, original = sum(pod["spec"]["nodeName"].encode()) % 250 + 1, int(pod["metadata"]["uid"][:2], 16)
+    pod["status"] |= {"hostIP": f"10.0.0.{host}", "podIP": f"10.244.{host}.{original}"}
     pod["status"].setdefault("startTime", stamp)
     set_condition(pod, "Initialized", str(not pod["spec"].get("initContainers")), stamp)
     _unready(pod, "ContainersNotReady", stamp)
     for index, (field, spec) in enumerate(walk(pod)):
         waiting = {"reason": "PodInitializing" if index else reason} | ({"message": message} if message else {})
-        shown = pod["status"].setdefault("initContainerStatuses" if field[0] == "i" else "containerStatuses", [])
-        shown[:] = [each for each in shown if each["name"] != spec["name"]]
-        shown.append(_status(spec, {"waiting": waiting}))
+        output = pod["status"].setdefault("initContainerStatuses" if field[0] == "i" else "containerStatuses", [])
+        output[:] = [item for item in output if item["name"] != spec["name"]]
+        output.append(_status(spec, {"waiting": waiting}))
 
 
 def show_container(pod: Object, container: Container, store: Store) -> None:
@@ -53,9 +53,9 @@ def show_container(pod: Object, container: Container, store: Store) -> None:
     if not is_running:
         ended = {"startedAt": store.stamp(container.started_at), "finishedAt": store.stamp(container.ended_at)}
         state = {"terminated": {"exitCode": code, "reason": "Error" if code else "Completed"} | ended}
-    shown = pod["status"]["initContainerStatuses" if container.is_init else "containerStatuses"]
-    place = [each["name"] for each in shown].index(container.name)
-    shown[place] = _status(container.spec, state, is_running)
+    output = pod["status"]["initContainerStatuses" if container.is_init else "containerStatuses"]
+    path = [item["name"] for item in output].index(container.name)
+    output[path] = _status(container.spec, state, is_running)
     if code or (code == 0 and not container.is_init):
         pod["status"]["phase"] = "Failed" if code else "Succeeded"
         _unready(pod, "PodFailed" if code else "PodCompleted", stamp)
@@ -66,15 +66,15 @@ def show_container(pod: Object, container: Container, store: Store) -> None:
 
 
 def say_out_of_memory(pod: Object) -> None:
-    for each in pod["status"]["containerStatuses"]:
-        if each["state"].get("terminated", {}).get("exitCode") == 137:
-            each["state"]["terminated"]["reason"] = "OOMKilled"
+    for item in pod["status"]["containerStatuses"]:
+        if item["state"].get("terminated", {}).get("exitCode") == 137:
+            item["state"]["terminated"]["reason"] = "OOMKilled"
 
 
 def _unready(pod: Object, reason: str, stamp: str) -> None:
-    said = f"containers with unready status: [{pod['spec']['containers'][0]['name']}]"
+    message = f"containers with unready status: [{pod['spec']['containers'][0]['name']}]"
     for kind in ("Ready", "ContainersReady"):
-        set_condition(pod, kind, "False", stamp, reason, said if reason == "ContainersNotReady" else "")
+        set_condition(pod, kind, "False", stamp, reason, message if reason == "ContainersNotReady" else "")
 
 
 def _status(spec: Object, state: Object, is_running: bool = False) -> Object:

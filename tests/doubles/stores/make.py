@@ -45,35 +45,35 @@ ACCEPTED, LAST = "2013-01-03T02", "2013-01-03T04"
 
 def walk(place: Path) -> None:
     """Walk the odd product: two releases, a repaired and an accepted fault, alerts, an open request."""
-    given, settings = hourly(), settings_in(place)
+    values, settings = hourly(), settings_in(place)
     os.environ |= settings.to_environment()
     with dg.DagsterInstance.ephemeral() as instance:
 
         def walker_of(spec: Any) -> Walker:
             launcher = InProcessLauncher(spec, settings)
             defs = build_defs(specs=[spec], resources={"store": StoreResource(), "launcher": launcher})
-            return Walker(replace(given, spec=spec), settings, defs, instance)
+            return Walker(replace(values, spec=spec), settings, defs, instance)
 
-        walker, cursors = walker_of(given.spec), {}
-        walker.advance(given.before)
-        walker.retrain(given.cutoffs[0])
-        for run in given.after:
+        walker, cursors = walker_of(values.spec), {}
+        walker.advance(values.before)
+        walker.retrain(values.cutoffs[0])
+        for run in values.after:
             walker.ask(run)
             walker.advance(run)
             tick(walker, cursors)
-        walker.retrain(given.cutoffs[1])
-        broken = Run(first=given.cutoffs[1], last=ACCEPTED, faults={ACCEPTED: KELVIN})
+        walker.retrain(values.cutoffs[1])
+        broken = Run(first=values.cutoffs[1], last=ACCEPTED, faults={ACCEPTED: KELVIN})
         walker.ask(broken)
         walker.advance(broken)
         tick(walker, cursors)
-        person(walker, "repair", "repair_key", key=given.after[0].last, why="delivered again", by="alice")  # refused
+        person(walker, "repair", "repair_key", key=values.after[0].last, why="delivered again", by="alice")  # refused
         person(walker, "accept", "accept_key", key=ACCEPTED, why="a sensor was changed", by="alice")
         last = replace(broken, first=walker.spec.grain.shift(ACCEPTED, 1), last=LAST)
         walker.ask(last)
         walker.advance(last)
         tick(walker, cursors)
-        idle = replace(given.spec.training, epochs=1, learning_rate=1e-6)
-        walker_of(replace(given.spec, training=idle)).retrain(walker.spec.grain.shift(LAST, 1))
+        idle = replace(values.spec.training, epochs=1, learning_rate=1e-6)
+        walker_of(replace(values.spec, training=idle)).retrain(walker.spec.grain.shift(LAST, 1))
         tick(walker, cursors)
         walker.land(Run(first=LAST, last=LAST))  # without the fault, so there is a new delivery of the accepted key
         person(walker, "repair", "repair_key", key=ACCEPTED, why="delivered again", by="alice")
@@ -82,9 +82,9 @@ def walk(place: Path) -> None:
 def tick(walker: Walker, cursors: dict[str, str | None]) -> None:
     """Evaluate every sensor once, as the daemon does; the runs that they ask for are not launched."""
     for sensor in walker.defs.sensors or ():
-        given = {"store": StoreResource(), "alerts": AlertsResource()}
+        values = {"store": StoreResource(), "alerts": AlertsResource()}
         context = dg.build_sensor_context(
-            instance=walker.instance, resources=given, cursor=cursors.get(sensor.name), sensor_name=sensor.name
+            instance=walker.instance, resources=values, cursor=cursors.get(sensor.name), sensor_name=sensor.name
         )
         result = sensor(context)
         cursors[sensor.name] = getattr(result, "cursor", None) or cursors.get(sensor.name)
