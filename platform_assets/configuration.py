@@ -37,7 +37,8 @@ class Unfit(Problem, ValueError):
 class Configuration(BaseModel):
     """A frozen model. Every error is raised as `problem`, in a sentence of our own instead of pydantic's report."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    # Built at the first instance: loading definitions makes none of Settings, and pays nothing for its validators.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
     problem: ClassVar[type[ConfigurationProblem]] = ConfigurationProblem
 
     if not TYPE_CHECKING:  # type checkers read the signature from the fields
