@@ -131,7 +131,7 @@ def checked(spec: ProductSpec, settings: Settings) -> dict[str, str]:
     """Return the state of each line of `driftline check`."""
     lines = list(checking.of_product(spec, settings))
     assert not [line for line in lines if line.is_problem], checking.as_text(spec.name, lines)
-    return {line.what: line.state for line in lines}
+    return {line.check: line.state for line in lines}
 
 
 def materialise(spec: ProductSpec, settings: Settings, first: str, last: str, cutoff: str | None = None) -> None:
