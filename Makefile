@@ -15,8 +15,7 @@ FOLLOW := $(PYTHON) .ci/follow.py $(VENV)/pip.log $(PACKAGES)
 TORCH := $(shell sed -n 's/^ *"\(torch[<>=].*\)",$$/\1/p' pyproject.toml)
 
 # Tests make thousands of small SQLite and Delta commits: in memory, where it has 4 GB of room and runs programs, not in /tmp.
-# Bytecode is written even where the environment forbids it: the tests start hundreds of processes, each of which would compile anew.
-MEMORY := PYTHONDONTWRITEBYTECODE= $(shell [ -w /dev/shm ] && ! grep -q ' /dev/shm .*noexec' /proc/mounts && [ "$$(df --output=avail /dev/shm | tail -1)" -ge 4000000 ] && echo TMPDIR=/dev/shm)
+MEMORY := $(shell [ -w /dev/shm ] && ! grep -q ' /dev/shm .*noexec' /proc/mounts && [ "$$(df --output=avail /dev/shm | tail -1)" -ge 4000000 ] && echo TMPDIR=/dev/shm)
 
 .PHONY: help setup demo test test-fast coverage cluster cluster-test dev lint format typecheck count taste reference validate image bench chaos lock clean
 
