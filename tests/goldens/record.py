@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from tests.goldens import stages
-from tests.goldens.comparing import as_text, place_of
+from tests.goldens.comparing import as_text, place_of, with_answers_recorded_before
 from tests.goldens.content import gathered
 from tests.goldens.products import WALKS
 from tests.goldens.walk import settings_in, walk
@@ -33,7 +33,10 @@ def main(products: list[str]) -> None:
             os.environ |= settings.to_environment()
             given = WALKS[product]()
             document = gathered(given, settings, walk(given, settings))
-        place_of(product).write_text(as_text(json.loads(json.dumps(document))) + "\n", encoding="utf-8")
+        path = place_of(product)
+        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        document = with_answers_recorded_before(json.loads(json.dumps(document)), before)
+        path.write_text(as_text(document) + "\n", encoding="utf-8")
         print(place_of(product))
 
 

@@ -17,7 +17,7 @@ from platform_assets.specs import garment_photos
 from resources.launchers.local import SubprocessLauncher
 from tests.doubles.products import hourly_temperature
 from tests.goldens import stages, watched
-from tests.goldens.comparing import ANSWER_TOLERANCE, as_text, differences, place_of
+from tests.goldens.comparing import ANSWER_TOLERANCE, as_text, differences, place_of, with_answers_recorded_before
 from tests.goldens.content import gathered
 from tests.goldens.products import WALKS
 from tests.goldens.walk import walk
@@ -140,6 +140,19 @@ def test_an_answer_is_compared_exactly_here_and_within_its_tolerance_elsewhere(
         answer["value"] *= 1 + off * ANSWER_TOLERANCE
 
     assert len(moved(change, elsewhere=elsewhere)) == count
+
+
+def test_answers_of_a_machine_recorded_before_are_as_good_as_the_newest() -> None:
+    before = golden_of("hourly_temperature")
+    here = copy.deepcopy(before) | {"machine": {"torch_cpu_capability": "another"}}
+    here["learned"]["service"]["answers"]["2013-01-02T18"]["first"][0]["value"] *= 2
+    golden = with_answers_recorded_before(here, before)
+    third = copy.deepcopy(before) | {"machine": {"torch_cpu_capability": "a third"}}
+    assert differences(golden, third) == []
+    assert len(differences(here, third)) == 1
+    assert len(differences(golden, third | {"machine": here["machine"]})) >= 1, "exactly where it was recorded"
+    again = with_answers_recorded_before(copy.deepcopy(before), golden)
+    assert [item["machine"] for item in again["answers_elsewhere"]] == [here["machine"]]
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
