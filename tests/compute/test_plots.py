@@ -106,7 +106,7 @@ def test_each_series_has_its_colour_in_the_picture():
 def test_the_largest_slices_are_drawn():
     table = [_slice("carrier", f"{number}", 1000 - number, 0.7) for number in range(60)]
     data = plots.slice_chart({"challenger": table}, AUC)
-    assert data == plots.slice_chart({"challenger": table[: plots.MOST_SLICES]}, AUC)
+    assert data == plots.slice_chart({"challenger": table[: plots.MAX_SLICES]}, AUC)
 
 
 @pytest.mark.parametrize(

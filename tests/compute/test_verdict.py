@@ -372,5 +372,5 @@ def test_a_verdict_of_format_2_is_still_read() -> None:
     comparisons = [{"against": "champion", "passed": True, "reason": "r", "auc": numbers, "log_loss": numbers}]
     old = VERDICTS.read(documents.verdict(format=2, models=models, comparisons=comparisons), "a place")
     assert list(contestants(old.models)) == ["challenger", "champion"]
-    assert sections._against(old, "auc") == "champion: 0.7000, 0.4000"
+    assert sections._compared_with(old, "auc") == "champion: 0.7000, 0.4000"
     assert plots.difference_chart(old.comparisons, TASK, 0.01).startswith(b"\x89PNG")

@@ -25,6 +25,7 @@ def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> 
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # two texts of one size, written in one second, share a .pyc
     monkeypatch.setitem(sys.modules, "a_product", module)
     spec.loader.exec_module(module)
     linecache.checkcache(str(path))

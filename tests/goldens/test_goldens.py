@@ -144,6 +144,7 @@ def test_an_answer_is_compared_exactly_here_and_within_its_tolerance_elsewhere(
 
 def test_answers_of_a_machine_recorded_before_are_as_good_as_the_newest() -> None:
     before = golden_of("hourly_temperature")
+    before.pop("answers_elsewhere", None)
     here = copy.deepcopy(before) | {"machine": {"torch_cpu_capability": "another"}}
     here["learned"]["service"]["answers"]["2013-01-02T18"]["first"][0]["value"] *= 2
     golden = with_answers_recorded_before(here, before)
