@@ -172,7 +172,7 @@ def test_the_model_before_the_live_one_comes_back(older: Settings) -> None:
     first = ledgers.at(naming.RELEASES, 1)
     at = clock.now(older, WHOLE, is_live=False)
     number = ledgers.append(
-        naming.RELEASES, rollback(History(older.root, WHOLE).releases_newest_first(), by="a test", at=at).document()
+        naming.RELEASES, rollback(History(older.root, WHOLE).releases_newest_first(), author="a test", at=at).document()
     )
     assert number == 3
     assert documents.live_digest(ledgers.at(naming.RELEASES, 3)) == documents.live_digest(first)

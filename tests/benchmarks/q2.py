@@ -51,7 +51,7 @@ class Replayed:
     spec: ProductSpec
     store: StoreResource
     asked: Mapping[str, BacktestJob]
-    made: Mapping[str, scores.Found]
+    made: Mapping[str, scores.FitScores]
     past: Past
     index_of: backtest_policies.Drift
     plans: Mapping[str, Plan]

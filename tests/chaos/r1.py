@@ -93,7 +93,7 @@ def _cost(folder: Path) -> list[Measure]:
             root = str(folder / f"cost-{turn}-{is_synced}")
             stored = os.fsync
             os.fsync = stored if is_synced else lambda _: None  # type: ignore[assignment]
-            durable._reached.clear()
+            durable._flushed.clear()
             try:
                 for name, step in r1_work.steps(root):
                     began = time.perf_counter()

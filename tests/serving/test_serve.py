@@ -188,7 +188,7 @@ def test_hostile_sockets_leave_it_standing(service: Service) -> None:
 def test_a_caller_who_closes_the_sending_side_gets_the_answer(service: Service) -> None:
     body = json.dumps(models.row("half closed")).encode()
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
-    before = len(service.logged_type())
+    before = len(service.logged())
     for _ in range(20):
         with socket.create_connection((run.HOST, service.port), timeout=10) as connection:
             connection.sendall(head + body)
@@ -196,14 +196,14 @@ def test_a_caller_who_closes_the_sending_side_gets_the_answer(service: Service) 
             answer = b"".join(iter(lambda held=connection: held.recv(65_536), b""))
             assert b" 200 " in answer.split(b"\r\n")[0]
             assert json.loads(answer.split(b"\r\n\r\n", 1)[1])["entity"] == "half closed"
-    assert len(service.logged_type()) == before + 20
+    assert len(service.logged()) == before + 20
     assert "Traceback" not in service.server.log.read_text()
 
 
 def test_a_caller_who_leaves_early_is_counted_and_leaves_no_traceback(service: Service) -> None:
     body = json.dumps([models.row(str(path)) for path in range(16)]).encode()
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
-    before, gone = len(service.logged_type()), _counted(service, "driftline_http_requests_total", 'status="gone"')
+    before, gone = len(service.logged()), _counted(service, "driftline_http_requests_total", 'status="gone"')
     for sent in (head, head + body[:100], head + body[:-1]):
         with socket.create_connection((run.HOST, service.port), timeout=10) as connection:
             connection.sendall(sent)
@@ -219,7 +219,7 @@ def test_a_caller_who_leaves_early_is_counted_and_leaves_no_traceback(service: S
     ):
         time.sleep(0.05)
     assert _counted(service, "driftline_http_requests_total", 'status="gone"') >= gone + 3
-    assert len(service.logged_type()) == before
+    assert len(service.logged()) == before
     assert service.server.predict(models.row())[0] == 200
     assert "Traceback" not in service.server.log.read_text()
 
@@ -248,7 +248,7 @@ def test_two_releases_and_a_rollback_fail_no_request(service: Service) -> None:
     assert load.broken == 0
     assert {answer["digest"] for answer in load.acknowledged.values()} >= {service.first, service.second}
     assert len(load.acknowledged) > 100
-    logged = service.logged_type()
+    logged = service.logged()
     assert load.acknowledged.keys() <= set(logged)
     assert len(logged) == len(set(logged))
 
@@ -262,7 +262,7 @@ def test_a_killed_worker_loses_no_acknowledged_prediction(service: Service) -> N
         time.sleep(1.0)
     assert load.failed == []
     assert len(load.acknowledged) > 50
-    logged = service.logged_type()
+    logged = service.logged()
     assert load.acknowledged.keys() <= set(logged)
     after = service.workers(lambda state: state["worker"] not in (*before,), count=1)
     assert {state["release"] for state in after.values()} == {state["release"] for state in before.values()}
@@ -300,10 +300,10 @@ def _counted(service: Service, name: str, label: str = "") -> float:
 
 def test_the_smoke_asks_exactly_one_bundle_and_leaves_no_prediction(service: Service) -> None:
     second = models.write_bundle(ArtifactStore(service.settings.root), bias=2.0)
-    before = service.logged_type()
+    before = service.logged()
     one, several = run.smoke(service.settings, service.built.tag, second, [models.row(), [models.row(), models.row()]])
     assert one["probability"] == several[1]["probability"] == pytest.approx(models.expected(2.0), abs=1e-6)
-    assert service.logged_type() == before
+    assert service.logged() == before
 
 
 def asked_by_file(server: run.Server, data: bytes, query: dict[str, str]) -> tuple[int, Any]:
