@@ -19,15 +19,13 @@ class State(ticks.State, frozen=True, kw_only=True):
     read: str | None = None
 
 
-def plan(decisions: Sequence[Decision]) -> dict[str, str]:
-    """Return the newest faulty key by episode: keys in a row with the same source and check."""
-    episodes: dict[str, str] = {}
-    for decision in decisions:
+def newest_episode(decisions: Sequence[Decision]) -> str | None:
+    """Return the newest episode of a fault among decisions: keys in a row with the same source and check."""
+    for decision in reversed(decisions):
         fault = decision.fault
         if decision.action == policy.ALERT_FAULT and fault is not None:
-            parts = (part for part in (fault.episode, fault.source, fault.check) if part)
-            episodes[":".join(parts)] = decision.key
-    return episodes
+            return ":".join(part for part in (fault.episode, fault.source, fault.check) if part)
+    return None
 
 
 @ticks.Sensor(
@@ -42,9 +40,11 @@ def watch(tick: ticks.ProductTick, state: State) -> ticks.Result[State]:
     decisions = closed_keys.decisions(tick.history, tick.spec.grain, state.read, MAX_DECISIONS)
     if not decisions:
         return ticks.Result(state=state, reason="no new decision")
-    # The run key names the episode, so a sensor that lost its cursor launches nothing twice.
-    requests = tuple(
-        dg.RunRequest(run_key=f"{tick.job(VERB)}:{episode}", job_name=tick.job(VERB)) for episode in plan(decisions)
-    )
-    reason = f"{len(requests)} faults began" if requests else f"no fault up to {decisions[-1].key}"
-    return ticks.Result(state=State(read=decisions[-1].key), reason=reason, requests=requests)
+    read = decisions[-1].key
+    episode = newest_episode(decisions)
+    if episode is None:
+        return ticks.Result(state=State(read=read), reason=f"no fault up to {read}")
+    # One run covers every episode that a tick reads, because it fails while any key is held: ten years of decisions,
+    # read by a new sensor, launch few. The run key names the episode, so a sensor without its cursor repeats nothing.
+    request = dg.RunRequest(run_key=f"{tick.job(VERB)}:{episode}", job_name=tick.job(VERB))
+    return ticks.Result(state=State(read=read), reason=f"a fault began: {episode}", requests=(request,))

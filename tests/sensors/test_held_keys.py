@@ -43,9 +43,12 @@ def test_an_episode_of_several_keys_is_verified_once(world: Any, sensor: dg.Sens
 
 def test_another_check_is_another_episode(world: Any, sensor: dg.SensorDefinition) -> None:
     world.decide("2020-01-01", "alert_fault", fault={**FAULT, "episode": "2020-01-01"})
+    assert world.request(sensor).run_key == f"{VERIFY}:2020-01-01:readings:volume"
     world.decide("2020-01-02", "alert_fault", fault={**FAULT, "check": "frozen_columns"})
-    requests = world.tick(sensor).run_requests
-    assert [request.run_key for request in requests] == [
-        f"{VERIFY}:2020-01-01:readings:volume",
-        f"{VERIFY}:2020-01-02:readings:frozen_columns",
-    ]
+    assert world.request(sensor).run_key == f"{VERIFY}:2020-01-02:readings:frozen_columns"
+
+
+def test_one_run_covers_the_episodes_of_one_tick(world: Any, sensor: dg.SensorDefinition) -> None:
+    world.decide("2020-01-01", "alert_fault", fault={**FAULT, "episode": "2020-01-01"})
+    world.decide("2020-01-02", "alert_fault", fault={**FAULT, "check": "frozen_columns"})
+    assert world.request(sensor).run_key == f"{VERIFY}:2020-01-02:readings:frozen_columns"
