@@ -1,9 +1,7 @@
-"""Open Dagster's UI on a state until the command is ended: `driftline dev`.
+"""Open Dagster's UI on a state until the command ends: `driftline dev`.
 
-Belongs here: `dagster dev` on a leash. Does not belong here: a demo's servers (`servers.py`).
-
-On a leash it ends on SIGTERM also where a script started it in the background: SIGINT is ignored there, and Dagster
-would handle SIGTERM as it handles SIGINT.
+`dagster dev` runs on a leash, so it also ends on SIGTERM when a script started it in the background: a background
+process ignores SIGINT, and Dagster would handle SIGTERM as it handles SIGINT.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ def run(settings: Settings) -> int:
     """Run webserver and daemon until they end, Ctrl-C or SIGTERM, and return the exit status: 130 after Ctrl-C.
 
     Raises:
-        StateInUse: a demo or another UI works on the state.
+        StateInUse: a demo or another UI uses the state.
     """
     environment = settings.replace(broken_products="show").child_environment()
     with (

@@ -1,4 +1,4 @@
-"""Make Dagster's home on this machine: the folder of its runs and events, with the repository's `dagster.yaml`."""
+"""Create Dagster's home on this machine: the folder of its runs and events, with the repository's `dagster.yaml`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ SOURCE = REPOSITORY / "deploy" / "dagster" / "dagster.yaml"
 
 
 def prepare(settings: Settings) -> Path:
-    """Make the home unless it is there, with the newest `dagster.yaml`, and return it."""
-    place = settings.dagster_home / SOURCE.name
-    place.parent.mkdir(parents=True, exist_ok=True)
-    wanted = SOURCE.read_bytes()
-    if not place.exists() or place.read_bytes() != wanted:
-        waiting = place.with_suffix(".waiting")
-        waiting.write_bytes(wanted)
-        waiting.replace(place)
+    """Create the home if it is missing, renew its `dagster.yaml`, and return the folder."""
+    path = settings.dagster_home / SOURCE.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = SOURCE.read_bytes()
+    if not path.exists() or path.read_bytes() != content:
+        waiting = path.with_suffix(".waiting")
+        waiting.write_bytes(content)
+        waiting.replace(path)
     return settings.dagster_home

@@ -1,9 +1,9 @@
-"""Run a command on a leash: it, and whatever it starts, ends with the process that holds the leash.
+"""Run a command on a leash: the command and all its descendants end with the process that holds the leash.
 
 `python -m platform_assets.demo.leash HOLDER_PID GRACE_S COMMAND...` runs the command as its child. When the holder
-dies, by SIGKILL too, or the leash is sent SIGTERM, or the command ends, every process below is ended: SIGTERM first,
-SIGKILL for what is left. Processes whose parents are gone (a daemon's runs, a server's workers) are found as well,
-because the leash is their reaper. Linux only in this last point; elsewhere they are found while their parents live.
+dies (by SIGKILL too), the leash gets SIGTERM, or the command ends, every process below is ended: SIGTERM first, then
+SIGKILL. On Linux the leash is also the reaper of processes whose parents are gone (a daemon's runs, a server's
+workers); elsewhere it finds processes only while their parents live.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 class _LetGo(Exception):
-    """The holder died, or asked for the end."""
+    """The holder died, or the leash got a signal."""
 
 
 def main(arguments: list[str]) -> int:
@@ -48,14 +48,14 @@ def main(arguments: list[str]) -> int:
 
 
 def end_descendants(grace_s: float) -> None:
-    """End every process below this one: SIGTERM, and SIGKILL for those that are left after `grace_s`."""
-    asked: set[int] = set()
+    """End every process below this one: SIGTERM, then SIGKILL for those still alive after `grace_s`."""
+    signalled: set[int] = set()
     deadline = time.monotonic() + grace_s
     while living := _descendants():
         is_late = time.monotonic() > deadline
         for process in living:
-            if is_late or process.pid not in asked:
-                asked.add(process.pid)
+            if is_late or process.pid not in signalled:
+                signalled.add(process.pid)
                 _signal(process, signal.SIGKILL if is_late else signal.SIGTERM)
         time.sleep(0.05)
         _reap()
@@ -72,7 +72,7 @@ def _ignore_signals() -> None:
 
 
 def _wait(child: subprocess.Popen[bytes]) -> int:
-    """Wait for the command, reaping orphans that become ours meanwhile."""
+    """Wait for the command, and reap orphans adopted meanwhile."""
     while True:
         pid, status = os.waitpid(-1, 0)
         if pid == child.pid:

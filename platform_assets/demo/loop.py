@@ -1,8 +1,4 @@
-"""Replay keys one by one and say in a line what happened on each.
-
-Belongs here: the keys after the first training. Does not belong here: what a key is made of (`platform_assets.replay`)
-or how the servers are started.
-"""
+"""Replay the keys after the first training one by one, and print one line per key."""
 
 from __future__ import annotations
 
@@ -29,22 +25,22 @@ from platform_assets.serving import answers
 from platform_assets.storage.tables import TableStore
 
 LONGEST = 140
-"""How many letters of a reason a key's line shows."""
+"""Letters of a reason that a key's line shows."""
 ALERTS_READ = 3
 QUIET_S = 6.0
-"""For how long no run may be under way before all that was asked for is taken to be done: Dagster's daemon looks at its
+"""Seconds without a run in progress after which everything requested counts as done: Dagster's daemon evaluates its
 sensors every 5 s."""
 
 
 class DemoProblem(Problem, RuntimeError):
-    """The demo did not come to what it shows; the message says what came instead."""
+    """The demo did not reach what it shows; the message says what happened instead."""
 
 
 def unless_given_up(product: Product, check: Callable[[], None]) -> Callable[[], None]:
-    """Return a check that also raises when the platform has given something up: nobody is there to mend it.
+    """Return a check that also raises when the platform has given something up: nobody watches a demo to fix it.
 
     Raises:
-        DemoProblem: with the platform's own words.
+        DemoProblem: with the text of the platform's alert.
     """
     history = product.history
 
@@ -59,30 +55,30 @@ def unless_given_up(product: Product, check: Callable[[], None]) -> Callable[[],
 
 
 def first_key(console: Console, player: Player, journal: Journal, key: str, started_s: float) -> Mapping[str, Any]:
-    """Ask about the first key, say how long the first answer took, and return its request.
+    """Request answers for the first key, print how long the first one took, and return its request.
 
     Raises:
-        DemoProblem: nobody was there to ask about, or no question was answered.
+        DemoProblem: the key has no entities, or no request was answered.
     """
-    known = journal.asked(key)
-    if known is None:
-        asking_s = perf_counter()
-        said: list[Answer] = []
+    entry = journal.asked(key)
+    if entry is None:
+        start_s = perf_counter()
+        first: list[Answer] = []
 
-        def heard(answer: Answer) -> None:
-            if not said and answer.status == 200:
-                said.append(answer)
+        def print_first(answer: Answer) -> None:
+            if not first and answer.status == 200:
+                first.append(answer)
                 first_s = perf_counter() - started_s
-                words = f"{answer.body['entity']} {answers.describe(answer.body)}"
-                console.print(f"  first answer after {first_s:.0f} s: {words}", highlight=False, soft_wrap=True)
+                text = f"{answer.body['entity']} {answers.describe(answer.body)}"
+                console.print(f"  first answer after {first_s:.0f} s: {text}", highlight=False, soft_wrap=True)
 
-        asked = player.ask(key, on_answer=heard)
-        journal.note(key, asked)
-        show.done(console, f"asked {asked.requests} times about {key}, one by one", asking_s)
-        known = journal.asked(key)
-    if known is None or known.first is None:
-        raise DemoProblem(f"no question about {key} was answered.")
-    return known.first
+        requests = player.ask(key, on_answer=print_first)
+        journal.note(key, requests)
+        show.done(console, f"sent {requests.requests} requests for {key}, one by one", start_s)
+        entry = journal.asked(key)
+    if entry is None or entry.first is None:
+        raise DemoProblem(f"no request for {key} was answered.")
+    return entry.first
 
 
 def replay_keys(
@@ -94,23 +90,25 @@ def replay_keys(
     *,
     advanced: Callable[[], None],
 ) -> None:
-    """Play the keys in order; those that are closed already are not asked about again.
+    """Play the keys in order. Keys that are closed already get no more requests.
 
     Args:
         advanced: called after each key.
     """
     tables = product.tables
-    for place, key in enumerate(keys):
-        then = keys[place + 1] if place + 1 < len(keys) else None
-        began_s = perf_counter()
+    for index, key in enumerate(keys):
+        following = keys[index + 1] if index + 1 < len(keys) else None
+        start_s = perf_counter()
         if journal.asked(key) is None:
             journal.note(key, player.ask(key))
-        is_known = replay.decision_of(product, key) is not None
-        decision, outcome = player.close(key, None if then is None or journal.asked(then) is not None else then)
+        is_decided = replay.decision_of(product, key) is not None
+        decision, outcome = player.close(
+            key, None if following is None or journal.asked(following) is not None else following
+        )
         advanced()
-        if not is_known:
+        if not is_decided:
             line = line_of(key, journal.asked(key), _judged(tables, key), decision, outcome)
-            console.print(f"{line} [dim]({perf_counter() - began_s:.1f} s)[/]", highlight=False, soft_wrap=True)
+            console.print(f"{line} [dim]({perf_counter() - start_s:.1f} s)[/]", highlight=False, soft_wrap=True)
 
 
 def line_of(
@@ -120,36 +118,28 @@ def line_of(
     decision: Decision,
     outcome: Outcome | None,
 ) -> str:
-    """Return one line about a key: answers, judgement, decision and what came of it.
-
-    Args:
-        key: which.
-        asked: from the journal.
-        judged: how it was judged.
-        decision: its record.
-        outcome: of a training that was decided.
-    """
+    """Return one line about a key: answers, judgement, decision and its outcome."""
     refused = f", {asked.refused} refused" if asked and asked.refused else ""
     parts = [f"{key}  {asked.answered if asked else 0:>5,} answered{refused}"]
     if judged.index:
         parts.append(f"drift {judged.index.percentile:.2f}")
-    action, why = decision.action, shorten(decision.reasons[0], LONGEST, placeholder=" …")
+    action, reason = decision.action, shorten(decision.reasons[0], LONGEST, placeholder=" …")
     if action == policy.ALERT_FAULT:
-        parts.append(f"[bold red]fault[/]: {why}")
+        parts.append(f"[bold red]fault[/]: {reason}")
     elif action == policy.RETRAIN:
-        parts.append(f"[bold green]retrain[/]: {why}")
+        parts.append(f"[bold green]retrain[/]: {reason}")
         if outcome is not None and outcome.kind == "released":
             parts.append(f"[bold green]release {outcome.release}[/] of cutoff {decision.cutoff}")
         elif outcome is not None:
             parts.append(f"champion kept: {' '.join(outcome.reasons)}")
     else:
-        parts.append(f"{action}: [dim]{why}[/]")
+        parts.append(f"{action}: [dim]{reason}[/]")
     return " · ".join(parts)
 
 
 def wait_until_quiet(console: Console, dagster: Dagster, check: Callable[[], None]) -> None:
-    """Wait until the sensors have had time to launch what is left to do, and nothing is under way."""
-    with show.waiting(console, "waiting until nothing is under way"):
+    """Wait until no run is in progress and the sensors have had time to launch another."""
+    with show.waiting(console, "waiting until no run is in progress"):
         quiet_since = time.monotonic()
         while time.monotonic() - quiet_since < QUIET_S:
             check()

@@ -1,7 +1,6 @@
-"""Gather what two demos of one recording must agree in, from records, and give it one sha256.
+"""Read from records what recording, code and seed determine, so that two demos can be compared by one sha256.
 
-Belongs here: what is determined by recording, code and seed. Does not belong here: times, memory, paths, run ids and
-whatever else is measured, nor how it is printed (`tables.py`).
+Times, memory, paths and run ids are left out: they are measured.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ from platform_assets.records.judgements import Judgement
 from platform_assets.storage.artifacts import canonical, sha256
 
 DIGITS = 9
-"""Numbers are compared to so many decimals."""
+"""Decimals to which numbers are compared."""
 ASKED = ("requests", "answered", "refused")
 OF_A_FAULT = ("kind", "source", "check", "column", "came", "expected", "episode", "by", "why")
 Cell = int | float | str | None
 OF_A_RELEASE = ("cutoff", "outcome", "why", "by", "at_utc")
 SENTENCES = ("why", "came", "expected", "description")
-"""What is worded: two demos need not agree in it."""
+"""Members that are sentences: they are not part of the sha256."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Delivered:
-    """The fault that was delivered without telling the platform."""
+    """The injected fault, which the platform is not told about."""
 
     kind: str
     description: str
@@ -56,7 +55,7 @@ class Released(TypedDict):
 
 
 class Faulted(TypedDict):
-    """A record of a key's fault ledger; None is what its kind does not have."""
+    """A record of a key's fault ledger; members that its kind does not have are None."""
 
     key: str
     number: int
@@ -73,14 +72,14 @@ class Faulted(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """What must be equal.
+    """The results that must be equal between two demos.
 
     Attributes:
-        columns: of the rows of keys, in order.
-        keys: a row a key.
-        releases: a row a release, oldest first.
-        faults: a row a record of a key's fault ledger, in order.
-        injected: the fault that was delivered; None without one.
+        columns: of `keys`, in order.
+        keys: one row per key.
+        releases: one row per release, oldest first.
+        faults: one row per record of a key's fault ledger, in order.
+        injected: None without a fault.
     """
 
     columns: tuple[str, ...]
@@ -90,21 +89,21 @@ class Results:
     injected: Delivered | None
 
     def to_json(self) -> bytes:
-        """Return the one JSON text of all of it."""
+        """Return the results as canonical JSON."""
         return self._text(lambda whole: whole)
 
     @property
     def sha256(self) -> str:
-        """By which two demos are compared: of all but its sentences."""
-        return sha256(self._text(_unworded))
+        """The digest of everything but sentences."""
+        return sha256(self._text(_without_sentences))
 
-    def _text(self, told: Callable[[Any], Any]) -> bytes:
+    def _text(self, select: Callable[[Any], Any]) -> bytes:
         injected = None if self.injected is None else asdict(self.injected)
         whole = {"keys": self.keys, "releases": self.releases, "faults": self.faults, "injected": injected}
-        return canonical(told(whole))
+        return canonical(select(whole))
 
     def caught(self) -> dict[str, str | None]:
-        """Return for each key with the injected fault the check that named its source, or None."""
+        """Return the check that named the faulty source, by key with the injected fault; None where no check did."""
         if self.injected is None:
             return {}
         named = {
@@ -115,7 +114,7 @@ class Results:
         return {key: named.get(key) for key in self.injected.keys}
 
     def write(self, folder: Path) -> tuple[Path, Path]:
-        """Write `results.json`, and its keys as `results.csv`; return both places."""
+        """Write `results.json`, and its keys as `results.csv`; return both paths."""
         folder.mkdir(parents=True, exist_ok=True)
         as_json, as_csv = folder / "results.json", folder / "results.csv"
         as_json.write_bytes(self.to_json())
@@ -128,10 +127,10 @@ class Results:
 
 
 def collect(product: Product, plan: Plan, journal: Journal) -> Results:
-    """Read the results of a demo's keys."""
+    """Read the results of the keys of a demo."""
     tables, history = product.tables, product.history
     records, judged = tables.records("performance", plan.keys), tables.records("drift", plan.keys)
-    measures = [each.name for each in product.spec.task.measures[:2]]
+    measures = [measure.name for measure in product.spec.task.measures[:2]]
     rows: list[dict[str, Cell]] = []
     for key in plan.keys:
         asked = journal.asked(key)
@@ -178,10 +177,10 @@ def collect(product: Product, plan: Plan, journal: Journal) -> Results:
     )
 
 
-def _unworded(value: Any) -> Any:
+def _without_sentences(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _unworded(inner) for name, inner in value.items() if name not in SENTENCES}
-    return [_unworded(inner) for inner in value] if isinstance(value, list | tuple) else value
+        return {name: _without_sentences(inner) for name, inner in value.items() if name not in SENTENCES}
+    return [_without_sentences(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _rounded(value: float | None) -> float | None:

@@ -117,7 +117,7 @@ def test_processes_of_a_killed_holder_that_do_not_end_are_told(
     monkeypatch.setattr(state_lock, "PATIENCE_S", 0.0)
     with state_lock.held(settings, "one"):
         (settings.state / state_lock.NAME).write_text("{}", encoding="utf-8")
-        with pytest.raises(state_lock.StateInUse, match="is in use by processes whose own has ended"):
+        with pytest.raises(state_lock.StateInUse, match="is in use by processes whose parent ended"):
             state_lock.held(settings, "another").__enter__()
 
 
