@@ -364,7 +364,8 @@ def _shifted(source: str, current: SourceSketch, accepted: Sequence[SourceSketch
             column=name,
             is_failing=not move <= limit,
             came=f"the mean {name} of {current.good:,} rows is {mean_text}, {move:,.2f} standard deviations of "
-            "single rows from the usual" + (f"; {others} other statistics moved too far" if others > 0 else ""),
+            "single rows from the usual"
+            + (f"; {others} other statistic{'s' * (others > 1)} moved too far" if others > 0 else ""),
             expected=f"{usual:,.4g} (median of {keys} keys), plus or minus {limit:g} standard deviations of "
             f"{spread:,.4g}",
         )

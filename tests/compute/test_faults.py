@@ -287,7 +287,7 @@ def test_the_farthest_statistic_is_named_and_the_others_are_counted() -> None:
     delivered.statistics["other"] = replace(delivered.statistics["other"], mean=40.0)
     (text,) = faults.failing(faults.check({"s": delivered}, {}, phase=0, record=MEASURED, before=[], monitors=MONITORS))
     assert text.column == "other"
-    assert "; 1 more moved too far" in text.came
+    assert "; 1 other statistic moved too far" in text.came
 
 
 def test_a_mean_that_is_not_a_number_is_a_shift() -> None:

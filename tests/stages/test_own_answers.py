@@ -30,8 +30,8 @@ def product(task: Any, *fields: Field) -> ProductSpec:
 
 def ours(**columns: list[Any]) -> pl.DataFrame:
     rows = len(next(iter(columns.values())))
-    columns = {"entity": [f"e{number}" for number in range(rows)], "asked_at": [NOON] * rows}
-    return pl.DataFrame({**columns, **columns}, schema_overrides={"asked_at": ingest.MOMENT})
+    keys = {"entity": [f"e{number}" for number in range(rows)], "asked_at": [NOON] * rows}
+    return pl.DataFrame({**keys, **columns}, schema_overrides={"asked_at": ingest.MOMENT})
 
 
 def test_a_number_with_its_spread(settings: Settings) -> None:
