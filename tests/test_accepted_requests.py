@@ -141,9 +141,9 @@ def test_an_advance_takes_in_or_names_all_that_a_service_accepted(settings: Sett
         }
     store, ledgers = ArtifactStore(settings.root), Ledgers(settings.root, spec.name)
     digest = models.write_bundle(store, document=document)
-    told = {"product": spec.name, "contract_sha256": "c" * 64, "why": "", "by": "a test", "previous": None}
+    release = {"product": spec.name, "contract_sha256": "c" * 64, "reason": "", "author": "a test", "previous": None}
     at = datetime(2024, 6, 1, tzinfo=UTC)
-    ledgers.append(naming.RELEASES, next_release(digest=digest, cutoff=keys[-1], at=at, **told).document())
+    ledgers.append(naming.RELEASES, next_release(digest=digest, cutoff=keys[-1], at=at, **release).document())
     live = Live(Model.load(store, digest), 1, "release")
     list(replay.land(Product(spec, settings), keys))
     clock.move(settings, spec.name, at)
