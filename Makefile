@@ -47,9 +47,9 @@ demo: setup ## Land, train, serve, then replay weeks with a fault among them. PR
 # Tests start hundreds of processes; where Python is told to write no bytecode, each would compile every module again.
 COMPILE := $(BIN)/python -m compileall -q platform_assets resources sensors tests
 
-test: setup ## Run the tests but those end to end, three files at a time. ARGS=... goes to pytest instead.
+test: setup ## Run the tests, three files at a time. ARGS=... goes to pytest instead.
 	@$(COMPILE)
-	@$(MEMORY) $(BIN)/pytest $(or $(ARGS),-m 'not end_to_end' --numprocesses=3 --dist=loadfile --no-loadscope-reorder)
+	@$(MEMORY) $(BIN)/pytest $(or $(ARGS),--numprocesses=3 --dist=loadfile --no-loadscope-reorder)
 
 test-fast: setup ## Run the tests that start no process, train nothing and run no Dagster graph. ARGS=... goes to pytest too.
 	@$(COMPILE)
