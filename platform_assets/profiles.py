@@ -96,7 +96,7 @@ def _tables(path: Path) -> dict[str, dict[str, Any]]:
         raise ProfileProblem(f"DRIFTLINE_PROFILES is {str(path)!r}; expected a TOML file that exists.") from None
     except (OSError, UnicodeDecodeError) as problem:
         raise ProfileProblem(f"{path} cannot be read ({problem}); expected a TOML file.") from None
-    except tomllib.TOMLDecodeError as problem:
+    except (tomllib.TOMLDecodeError, RecursionError) as problem:
         raise ProfileProblem(f"{path} is not TOML: {problem}.") from None
     for name, table in tables.items():
         if not isinstance(table, dict):
@@ -115,9 +115,10 @@ def _target(variable: str) -> tuple[str, str]:
 def _value(text: str) -> Any:
     """Return the TOML value of a variable; a text needs no quotes there."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        document = tomllib.loads(f"value = {text}")
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
+    return document["value"] if len(document) == 1 else text  # a line break must not hide a second field
 
 
 def _changed(

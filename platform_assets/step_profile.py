@@ -150,9 +150,11 @@ class StepProfile(Configuration):
         expect("pairs of a node's label and its value", _are_labels),
         BeforeValidator(_pairs),
     ] = Field(default=(), description="labels and values that a node must have")
-    tolerations: Annotated[tuple[Toleration, ...], BeforeValidator(_tolerations)] = Field(
-        default=(), description="taints that do not keep the step away"
-    )
+    tolerations: Annotated[
+        tuple[Toleration, ...],
+        expect("a list of tolerations, such as [{key = 'nvidia.com/gpu'}]"),
+        BeforeValidator(_tolerations),
+    ] = Field(default=(), description="taints that do not keep the step away")
     priority_class: Annotated[
         str | None,
         expect(
@@ -176,8 +178,10 @@ class StepProfile(Configuration):
     nodes: Annotated[int, expect("1, because a step runs on one node", lambda count: count == 1)] = Field(
         default=1, description="how many nodes one step runs on; 1 until several are supported"
     )
-    on_demand: str | None = Field(default=None, description="name of the profile of a spot step's last try")
-    larger_memory_gb: int | float | None = Field(
+    on_demand: Annotated[str | None, expect("the name of a profile, or None")] = Field(
+        default=None, description="name of the profile of a spot step's last try"
+    )
+    larger_memory_gb: Annotated[int | float | None, expect("a number of 10^9 bytes, or None")] = Field(
         default=None, description="memory of the one try after out of memory, in 10^9 bytes; None for twice `memory_gb`"
     )
 

@@ -80,6 +80,13 @@ def test_a_bad_field_is_named_with_its_value_and_what_is_expected(field: str, va
     assert "platform_assets/profiles.py" in str(caught.value)
 
 
+@pytest.mark.parametrize("field", sorted(set(StepProfile.model_fields) - {"name"}))
+def test_a_value_of_a_wrong_type_is_a_sentence_of_ours_for_every_field(field: str) -> None:
+    with pytest.raises(ProfileProblem, match="; expected ") as caught:
+        BUILT_IN_PROFILES["gpu_spot"].replace(**{field: object()})
+    assert "<object object" in str(caught.value)
+
+
 def test_an_unknown_field_is_named() -> None:
     with pytest.raises(
         ValueError, match=r"StepProfile\('cpu_small'\).colour is not a field; expected one of name, cores"
@@ -253,6 +260,7 @@ def test_a_variable_overrides_the_file(tmp_path: Path) -> None:
         ('[gpu]\nname = "tpu"', "{gpu}: name is 'tpu'; expected no name: the table has it."),
         ("gpu = 8", "{path}: gpu is 8; expected one table per profile, such as [gpu_spot]."),
         ("[gpu", "{path} is not TOML: "),
+        pytest.param("[gpu]\nname = " + "[" * 5000 + "]" * 5000, "{path} is not TOML: ", id="nested too deeply"),
     ],
 )
 def test_a_wrong_file_is_one_sentence_with_file_table_and_field(tmp_path: Path, text: str, sentence: str) -> None:
@@ -272,6 +280,17 @@ def test_a_wrong_file_is_one_sentence_with_file_table_and_field(tmp_path: Path, 
             "DRIFTLINE_PROFILE__GPU__MEMORY_GB",
             "8",
             "profile gpu, changed by DRIFTLINE_PROFILE__GPU__MEMORY_GB: shm_gb is",
+        ),
+        (
+            "DRIFTLINE_PROFILE__GPU__CORES",
+            "8\nat_once = 9",
+            "DRIFTLINE_PROFILE__GPU__CORES is '8\\nat_once = 9'; expected at least 1.",
+        ),
+        pytest.param(
+            "DRIFTLINE_PROFILE__GPU__TOLERATIONS",
+            "[" * 5000 + "]" * 5000,
+            "DRIFTLINE_PROFILE__GPU__TOLERATIONS is ",
+            id="nested too deeply",
         ),
         ("DRIFTLINE_PROFILE__CORES", "8", "DRIFTLINE_PROFILE__CORES names no field of a profile; expected "),
     ],
