@@ -36,6 +36,7 @@ STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "text.color": INK,
+    "text.parse_math": False,  # names of classes and values of slices are data: two dollar signs are not a formula
     "axes.edgecolor": RULE,
     "axes.labelcolor": MUTED,
     "axes.spines.top": False,

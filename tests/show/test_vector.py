@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from platform_assets.show import plots, vector
+from platform_assets.show import plots, task_plots, vector
 
 
 def _draw(figure) -> None:
@@ -41,3 +41,12 @@ def test_chart_is_one_element_without_a_title_a_style_for_the_page_or_group_ids(
 def test_narrow_chart_has_fewer_keys_along_the_bottom():
     wide, narrow = (render(_draw).decode().count("2013-03-0") for render in (vector.wide, vector.narrow))
     assert wide >= 6 > narrow > 0
+
+
+@pytest.mark.parametrize("render", [plots.png, vector.wide, vector.narrow])
+def test_names_from_data_are_text_and_neither_formulas_nor_markup(render: plots.Render) -> None:
+    names = ["$x^{$", "</text><script>alert(1)</script>"]
+    chart = task_plots.confusion([[3, 1], [1, 4]], names, render=render)
+    if render is not plots.png:
+        texts = [element.text for element in ET.fromstring(chart).iter() if element.tag.endswith("text")]
+        assert set(names) <= set(texts)
