@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from platform_assets.compute.releases import SHORT_DIGEST
 from platform_assets.report.blocks import Inline, Link, Mark, Page, Section, Table, Tile
 from platform_assets.status import words
@@ -10,31 +12,38 @@ from platform_assets.status.state import BrokenState, State
 COLUMNS = ("product", "state", "live model", "headline", "newest key", "last decision")
 
 
-def page(states: list[State | BrokenState], reports: dict[str, str]) -> Page:
+def page(
+    states: Sequence[State | BrokenState], reports: Mapping[str, str], damaged: Mapping[str, str] | None = None
+) -> Page:
     """Return the index.
 
     Args:
-        states: of all products.
+        states: of the products whose records can be read.
         reports: the file of each product's report, relative to the index, by product.
+        damaged: what is wrong with the records of the others, by product.
     """
-    waiting = [state for state in states if state.todo]
-    things = sum(len(state.todo) for state in states)
+    damaged = damaged or {}
+    waiting = [*damaged, *(state.product for state in states if state.todo)]
+    things = len(damaged) + sum(len(state.todo) for state in states)
+    products = words.counted(len(states) + len(damaged), "product")
     news = Mark("No product needs anyone now", "green")
     if waiting:
         verb = "needs" if len(waiting) == 1 else "need"
-        names = ", ".join(state.product for state in waiting)
-        news = Mark(f"{words.counted(len(waiting), 'product')} {verb} someone: {names}", "red")
+        news = Mark(f"{words.counted(len(waiting), 'product')} {verb} someone: {', '.join(waiting)}", "red")
     held = sum(len(words.held_keys(state)) for state in states if isinstance(state, State))
-    rows = [_row(state, reports) for state in sorted(states, key=lambda state: (not state.todo, state.product))]
+    rows = [
+        *(_damaged_row(product, problem) for product, problem in damaged.items()),
+        *(_row(state, reports) for state in sorted(states, key=lambda state: (not state.todo, state.product))),
+    ]
     table = Table(about="products", columns=COLUMNS, rows=rows, is_stacked=True)
     released = sum(state.release is not None for state in states)
     return Page(
         heading="All products",
         subtitle="One row per product; the name leads to its report.",
         news=news,
-        covered=f"{words.counted(len(states), 'product')}, {released} with a released model.",
+        covered=f"{products}, {released} with a released model.",
         tiles=[
-            Tile(name="Released models", value=str(released), more=f"of {words.counted(len(states), 'product')}"),
+            Tile(name="Released models", value=str(released), more=f"of {products}"),
             Tile(name="Things to do", value=str(things), more="in the reports, each with its command"),
             Tile(name="Held keys", value=str(held), more="wait for a repair or an acceptance"),
         ],
@@ -43,7 +52,12 @@ def page(states: list[State | BrokenState], reports: dict[str, str]) -> Page:
     )
 
 
-def _row(state: State | BrokenState, reports: dict[str, str]) -> tuple[Inline, ...]:
+def _damaged_row(product: str, problem: str) -> tuple[Inline, ...]:
+    advice = f"{problem} `driftline doctor {product}` names all that is damaged."
+    return product, Mark("records are damaged", "red"), None, None, None, advice
+
+
+def _row(state: State | BrokenState, reports: Mapping[str, str]) -> tuple[Inline, ...]:
     link = Link(state.product, reports.get(state.product))
     if isinstance(state, BrokenState):
         model = "none" if state.release is None else f"release {state.release.number}"

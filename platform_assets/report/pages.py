@@ -7,11 +7,13 @@ from pathlib import Path
 from platform_assets import status
 from platform_assets.compute.releases import SHORT_DIGEST
 from platform_assets.handle import Product
+from platform_assets.problems import LedgerProblem
 from platform_assets.report import facts, faults, head, index, money, render, sections, service, todo
 from platform_assets.report.blocks import Code, Inline, Link, Mark, Page, Section, Terms, paragraph
 from platform_assets.settings import Settings
 from platform_assets.specs import Broken
 from platform_assets.specs.base import ProductSpec
+from platform_assets.status.state import BrokenState, State
 
 INDEX = "index.html"
 BACK = Link("All products", INDEX)
@@ -41,13 +43,31 @@ def write(settings: Settings, product: ProductSpec | Broken, path: Path, *, dags
 def write_all(
     settings: Settings, products: list[ProductSpec | Broken], path: Path, *, dagster: str | None = None
 ) -> list[Path]:
-    """Write the index over all products and each one's report next to it; return the paths, the index first."""
-    states = [status.of(settings, product) for product in products]
-    reports = {product.name: file_name(product) for product in products}
+    """Write each product's report, and last the index over all of them next to it; return the paths, the index first.
+
+    Raises:
+        ValueError: the index would have the name of a report.
+        LedgerProblem: the records of a product are damaged. The index names it, and the others have their reports.
+    """
+    if path.name in map(file_name, products):
+        raise ValueError(f"{path} is the report of a product; expected another name for the index over all of them.")
     link = Link("All products", path.name)
-    pages = {path: render.html(index.page(states, reports))}
-    pages |= {path.with_name(reports[one.name]): _page(settings, one, link, dagster) for one in products}
-    return [_write(file, text) for file, text in pages.items()]
+    states: list[State | BrokenState] = []
+    reports: dict[str, Path] = {}
+    damaged: dict[str, LedgerProblem] = {}
+    for product in products:
+        try:
+            state, text = status.of(settings, product), _page(settings, product, link, dagster)
+        except LedgerProblem as problem:
+            damaged[product.name] = problem
+        else:
+            states.append(state)
+            reports[product.name] = _write(path.with_name(file_name(product)), text)
+    names = {name: report.name for name, report in reports.items()}
+    _write(path, render.html(index.page(states, names, {name: str(problem) for name, problem in damaged.items()})))
+    if damaged:
+        raise next(iter(damaged.values()))
+    return [path, *reports.values()]
 
 
 def of_product(product: Product, *, back: Link | None = None, dagster: str | None = None) -> str:

@@ -13,6 +13,7 @@ import pytest
 from platform_assets import naming
 from platform_assets.facts import unlabelled
 from platform_assets.handle import Product
+from platform_assets.problems import LedgerProblem
 from platform_assets.report import facts, faults, index, pages, render
 from platform_assets.settings import Settings
 from platform_assets.specs import Broken
@@ -259,6 +260,30 @@ def test_index_links_every_report_and_names_the_products_that_need_someone(setti
     assert "release 1, 6 days old" in reader.words
     for path in paths[1:]:
         assert '<a href="index.html">All products</a>' in path.read_text(encoding="utf-8")
+
+
+def test_index_names_a_product_whose_records_are_damaged_and_the_others_have_their_reports(
+    settings: Settings, tmp_path: Path
+):
+    watched.write(settings, SPEC, KEYS)
+    damaged = replace(SPEC, name="damaged")
+    Ledgers(settings.root, damaged.name).append(naming.RELEASES, {"x": 1})
+    (record,) = Path(settings.root, "ledgers", damaged.name, naming.RELEASES).glob("*.json")
+    record.write_text('{"x":')
+    with pytest.raises(LedgerProblem, match="it was changed"):
+        pages.write_all(settings, [damaged, SPEC], tmp_path / "index.html")
+    assert sorted(path.name for path in tmp_path.glob("*.html")) == ["index.html", "recorded.html"]
+    reader = _read((tmp_path / "index.html").read_text(encoding="utf-8"))
+    assert [address for address in reader.addresses if address.endswith(".html")] == ["recorded.html"]
+    assert "1 product needs someone: damaged" in reader.words
+    assert "it was changed" in reader.words
+    assert "driftline doctor damaged" in reader.words
+
+
+def test_index_does_not_take_the_name_of_a_report(settings: Settings, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"recorded\.html.* is the report of a product; expected another name"):
+        pages.write_all(settings, [SPEC], tmp_path / "recorded.html")
+    assert list(tmp_path.glob("*.html")) == []
 
 
 def test_report_links_an_index_only_where_there_is_one(kept: Settings, tmp_path: Path):
