@@ -9,7 +9,7 @@ from platform_assets.report.blocks import Inline, Link, Mark, Page, Section, Tab
 from platform_assets.status import words
 from platform_assets.status.state import BrokenState, State
 
-COLUMNS = ("product", "state", "live model", "headline", "newest key", "last decision")
+COLUMNS = ("product", "state", "live model", "headline", "newest key", "last decision or error")
 
 
 def page(

@@ -79,9 +79,14 @@ def _move_legends(figure: Figure, *, columns: int) -> None:
         labels = [text.get_text() for text in legend.get_texts()]
         legend.remove()
         figure.legend(
-            handles, labels, loc="outside upper left", ncols=columns, handletextpad=0.5, columnspacing=1.4,
+            handles,
+            labels,
+            loc="outside upper left",
+            ncols=columns,
+            handletextpad=0.5,
+            columnspacing=1.4,
             borderaxespad=0.3,
-        )  # fmt: skip
+        )
 
 
 def _thin_ticks(figure: Figure) -> None:

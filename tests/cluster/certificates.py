@@ -26,9 +26,18 @@ class Authority:
     def create(self) -> None:
         """Create the authority's key and certificate."""
         _openssl(
-            self.folder, "req", "-x509", *EC_KEY, *DAYS, "-keyout", f"{self.name}.key", "-out", f"{self.name}.crt",
-            "-subj", f"/CN={self.name}",
-        )  # fmt: skip
+            self.folder,
+            "req",
+            "-x509",
+            *EC_KEY,
+            *DAYS,
+            "-keyout",
+            f"{self.name}.key",
+            "-out",
+            f"{self.name}.crt",
+            "-subj",
+            f"/CN={self.name}",
+        )
 
     def sign(self, name: str, subject: str, alternatives: str = "", folder: Path | None = None) -> None:
         """Write NAME.key and NAME.crt, good for servers and clients."""
@@ -38,9 +47,22 @@ class Authority:
         (at / f"{name}.ext").write_text(extensions, encoding="ascii")
         _openssl(at, "req", "-new", *EC_KEY, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", subject)
         _openssl(
-            at, "x509", "-req", *DAYS, "-in", f"{name}.csr", "-out", f"{name}.crt", "-extfile", f"{name}.ext",
-            "-CA", str(self.certificate), "-CAkey", str(self.folder / f"{self.name}.key"), "-CAcreateserial",
-        )  # fmt: skip
+            at,
+            "x509",
+            "-req",
+            *DAYS,
+            "-in",
+            f"{name}.csr",
+            "-out",
+            f"{name}.crt",
+            "-extfile",
+            f"{name}.ext",
+            "-CA",
+            str(self.certificate),
+            "-CAkey",
+            str(self.folder / f"{self.name}.key"),
+            "-CAcreateserial",
+        )
 
 
 def create_account_keys(folder: Path) -> None:

@@ -62,11 +62,15 @@ class ControlPlane:
         """Start etcd on the loopback interface of the space."""
         clients, peers = "http://127.0.0.1:2379", "http://127.0.0.1:2380"
         return self._start(
-            "etcd", f"--data-dir={self.folder / 'etcd'}", f"--listen-client-urls={clients}",
-            f"--advertise-client-urls={clients}", f"--listen-peer-urls={peers}",
-            f"--initial-advertise-peer-urls={peers}", f"--initial-cluster=default={peers}",
+            "etcd",
+            f"--data-dir={self.folder / 'etcd'}",
+            f"--listen-client-urls={clients}",
+            f"--advertise-client-urls={clients}",
+            f"--listen-peer-urls={peers}",
+            f"--initial-advertise-peer-urls={peers}",
+            f"--initial-cluster=default={peers}",
             "--unsafe-no-fsync",  # nothing of it survives the session anyway
-        )  # fmt: skip
+        )
 
     def start_api_server(self) -> Service:
         """Start the API server and wait until it is ready."""

@@ -34,9 +34,13 @@ def opened(name: str) -> Iterator[Space]:
     """
     cleanup.folder_of(name).mkdir()
     keeper = subprocess.Popen(
-        [sys.executable, "-m", "tests.cluster.keeper", name, str(os.getpid())], cwd=REPOSITORY, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "tests.cluster.keeper", name, str(os.getpid())],
+        cwd=REPOSITORY,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
     assert keeper.stdout is not None
     space: Space | None = None
     try:
@@ -60,9 +64,13 @@ def main(name: str, parent: int) -> None:
     descriptor = cleanup.lock(folder)
     assert descriptor is not None, f"{folder} belongs to another cluster"
     opener = subprocess.Popen(
-        [*UNSHARE, INIT], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [*UNSHARE, INIT],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         preexec_fn=_die_with_parent,
-    )  # fmt: skip
+    )
     try:
         print(wait_for_init(opener), flush=True)
         _wait_for_end(parent)

@@ -115,10 +115,14 @@ class Node:
         """Start the kubelet with the configuration as it is now."""
         self._write("kubelet.json", json.dumps(self._kubelet() | self.settings))
         return self._start(
-            "kubelet", str(self.control.assets / "kubelet"), f"--config={self.disk / 'kubelet.json'}",
-            f"--kubeconfig={self.disk / 'kubeconfig'}", f"--hostname-override={self.name}",
-            f"--node-ip={self.cable.address}", "--v=2",
-        )  # fmt: skip
+            "kubelet",
+            str(self.control.assets / "kubelet"),
+            f"--config={self.disk / 'kubelet.json'}",
+            f"--kubeconfig={self.disk / 'kubeconfig'}",
+            f"--hostname-override={self.name}",
+            f"--node-ip={self.cable.address}",
+            "--v=2",
+        )
 
     def service(self, name: str) -> Service:
         """Return the newest process of a name."""

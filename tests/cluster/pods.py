@@ -21,8 +21,12 @@ def manifest(name: str, image: str, script: str, *, memory: str = "64Mi", **spec
     """Return a pod that runs a shell script once, as Pod Security "restricted" demands; `spec` overrides its spec."""
     resources = {"requests": {"cpu": "50m", "memory": memory}, "limits": {"cpu": "500m", "memory": memory}}
     container = {
-        "name": "main", "image": image, "args": [script], "resources": resources, "securityContext": SECURITY,
-    }  # fmt: skip
+        "name": "main",
+        "image": image,
+        "args": [script],
+        "resources": resources,
+        "securityContext": SECURITY,
+    }
     security = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
     return {
         "apiVersion": "v1",
@@ -118,9 +122,12 @@ class Pods:
         version = self.read(name).metadata.resource_version
         ends: list[Any] = []
         for event in watch.Watch().stream(
-            self.api.list_namespaced_pod, self.namespace, field_selector=f"metadata.name={name}",
-            resource_version=version, timeout_seconds=int(PATIENCE_S),
-        ):  # fmt: skip
+            self.api.list_namespaced_pod,
+            self.namespace,
+            field_selector=f"metadata.name={name}",
+            resource_version=version,
+            timeout_seconds=int(PATIENCE_S),
+        ):
             terminated = event["object"].status.container_statuses[0].state.terminated
             if event["type"] == "DELETED":
                 return ends

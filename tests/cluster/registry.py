@@ -34,8 +34,11 @@ class Registry:
         argv += [f"--dest-tls-verify={json.dumps(not self.is_plain)}"]
         ended = subprocess.run(
             [*argv, f"docker-archive:{archive}", f"docker://{self.address}/{name}:latest"],
-            capture_output=True, text=True, check=False, env=environment() if self.is_plain else None,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment() if self.is_plain else None,
+        )
         archive.unlink()
         if ended.returncode:
             raise RuntimeError(f"{name} could not be pushed to {self.address}: {ended.stderr}")

@@ -93,9 +93,13 @@ class Space:
         with log.open("ab") as output:
             # A session of its own: Ctrl-C in the terminal is for pytest, which then stops the cluster.
             process = subprocess.Popen(
-                self.command(*argv), stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment(),
+                self.command(*argv),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment(),
                 start_new_session=True,
-            )  # fmt: skip
+            )
         service = Service(name, argv, log, process)
         self.services.append(service)
         return service
@@ -103,9 +107,13 @@ class Space:
     def open_inner(self, prepare: str) -> Space:
         """Open a space inside of this one, in which the shell commands `prepare` have run."""
         opener = subprocess.Popen(
-            self.command(*UNSHARE, f"{prepare}; {INIT}"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
+            self.command(*UNSHARE, f"{prepare}; {INIT}"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         space = Space(wait_for_init(opener), opener)
         self.inner.append(space)
         return space
@@ -186,9 +194,24 @@ class Cable:
         gateway = f"172.30.{self.number}.1"
         # In the network namespace alone: `ip` finds the other end by the machine's process id.
         subprocess.run(
-            ["nsenter", f"--target={self.host.init}", "--net", "ip", "link", "add", f"node{self.number}",
-             "type", "veth", "peer", "name", "up0", "netns", str(node.init)], check=True,
-        )  # fmt: skip
+            [
+                "nsenter",
+                f"--target={self.host.init}",
+                "--net",
+                "ip",
+                "link",
+                "add",
+                f"node{self.number}",
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "up0",
+                "netns",
+                str(node.init),
+            ],
+            check=True,
+        )
         self.host.shell(f"ip address add {gateway}/30 dev node{self.number}")
         node.shell(f"ip address add {self.address}/30 dev up0; ip link set up0 up; ip route add default via {gateway}")
         self.plug()

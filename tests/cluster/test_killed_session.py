@@ -18,8 +18,19 @@ from tests.cluster.waiting import wait_until
 
 STARTED_S = 480.0
 REMOVED_S = 10.0
-PROGRAMS = {"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "docker-registry", "containerd",
-            "kubelet", "kube-proxy", "containerd-shim-runc-v2", "sleep", "catatonit"}  # fmt: skip
+PROGRAMS = {
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "docker-registry",
+    "containerd",
+    "kubelet",
+    "kube-proxy",
+    "containerd-shim-runc-v2",
+    "sleep",
+    "catatonit",
+}
 SPACES = ("net", "pid", "mnt", "ipc", "uts")
 
 
@@ -45,9 +56,11 @@ def test_a_killed_session_leaves_no_process_namespace_mount_or_cgroup(repository
     session.kill()
     session.communicate()
     wait_until(
-        lambda: not _left(name, processes, spaces), REMOVED_S, f"nothing is left of {name}",
+        lambda: not _left(name, processes, spaces),
+        REMOVED_S,
+        f"nothing is left of {name}",
         lambda: "\n".join(_left(name, processes, spaces)),
-    )  # fmt: skip
+    )
 
 
 def _left(name: str, processes: list[psutil.Process], spaces: set[str]) -> list[str]:
