@@ -37,7 +37,7 @@ def write(settings: Settings, product: ProductSpec | Broken, path: Path, *, dags
         dagster: the address of Dagster's UI, for links; None for none.
     """
     back = BACK if path.with_name(INDEX).exists() else None
-    return _write(path, _page(settings, product, back, dagster))
+    return _write(path, _page(settings, product, back, dagster)[1])
 
 
 def write_all(
@@ -57,7 +57,7 @@ def write_all(
     damaged: dict[str, LedgerProblem] = {}
     for product in products:
         try:
-            state, text = status.of(settings, product), _page(settings, product, link, dagster)
+            state, text = _page(settings, product, link, dagster)
         except LedgerProblem as problem:
             damaged[product.name] = problem
         else:
@@ -72,7 +72,10 @@ def write_all(
 
 def of_product(product: Product, *, back: Link | None = None, dagster: str | None = None) -> str:
     """Return a product's report as HTML; arguments as `write`, `back` leads to an index."""
-    shown = facts.gather(product, dagster=dagster)
+    return _html(product.spec, facts.gather(product, dagster=dagster), back)
+
+
+def _html(spec: ProductSpec, shown: facts.Facts, back: Link | None) -> str:
     first = [] if shown.standing.newest_closed_key is None and not shown.standing.todo else [shown.standing.todo]
     parts = [
         *(todo.section(tasks) for tasks in first),
@@ -87,7 +90,6 @@ def of_product(product: Product, *, back: Link | None = None, dagster: str | Non
         sections.unlabelled(shown),
         money.section(shown),
     ]
-    spec = product.spec
     return render.html(
         Page(
             heading=spec.title,
@@ -102,9 +104,8 @@ def of_product(product: Product, *, back: Link | None = None, dagster: str | Non
     )
 
 
-def of_broken(settings: Settings, broken: Broken, *, back: Link | None = None) -> str:
-    """Return the report of a product whose file is broken, as HTML: why, what is released, and what to do."""
-    state = status.of_broken(settings, broken)
+def _html_of_broken(broken: Broken, state: BrokenState, back: Link | None) -> str:
+    """Return the report of a product whose file is broken: why, what is released, and what to do."""
     terms: dict[str, list[Inline]] = {"File": [Code(broken.file)], "Error": [broken.error]}
     if state.release is not None:
         terms["Release"] = [f"{state.release.number}, {state.release.outcome}, cutoff {state.release.cutoff}"]
@@ -125,10 +126,15 @@ def of_broken(settings: Settings, broken: Broken, *, back: Link | None = None) -
     )
 
 
-def _page(settings: Settings, product: ProductSpec | Broken, back: Link | None, dagster: str | None) -> str:
+def _page(
+    settings: Settings, product: ProductSpec | Broken, back: Link | None, dagster: str | None
+) -> tuple[State | BrokenState, str]:
+    """Return a product's state and its report, from one reading of the records."""
     if isinstance(product, Broken):
-        return of_broken(settings, product, back=back)
-    return of_product(Product(product, settings), back=back, dagster=dagster)
+        state = status.of_broken(settings, product)
+        return state, _html_of_broken(product, state, back)
+    shown = facts.gather(Product(product, settings), dagster=dagster)
+    return shown.standing, _html(product, shown, back)
 
 
 def _write(path: Path, text: str) -> Path:
