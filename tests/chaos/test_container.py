@@ -261,7 +261,7 @@ def test_a_container_that_cannot_begin_has_its_class(tmp_path: Path) -> None:
     name = f"localhost/driftline-empty-{os.getpid()}"
     podman("import", "--quiet", "-", name, given=subprocess.check_output(["tar", "-cf", "-", "-T", "/dev/null"]))
     try:
-        with pytest.raises(StepFailure, match=r"its container could not begin: .*python") as caught:
+        with pytest.raises(StepFailure, match=r"its container could not start: .*python") as caught:
             run(tmp_path, by_digest(name), "well")
     finally:
         podman("rmi", "--force", name)
