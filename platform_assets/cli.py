@@ -58,10 +58,18 @@ def _sentence(problem: Exception) -> str | None:
     if isinstance(problem, ValueError | LookupError | ArtifactProblem | LedgerProblem | TableProblem):
         return str(problem)
     if isinstance(problem, OSError | obstore.exceptions.BaseError):
-        settings = Settings.from_environment()
-        folders = f"DRIFTLINE_STATE ({settings.state}) and DRIFTLINE_ROOT ({settings.root})"
-        return f"{str(problem).partition(chr(10))[0]}. Check that {folders} exist, are writable, and have free space."
+        return f"{str(problem).partition(chr(10))[0]}. {_advice(problem, Settings.from_environment())}"
     return None
+
+
+def _advice(problem: Exception, settings: Settings) -> str:
+    """Return where to look: the settings' folders, unless the system names a file that lies outside of them."""
+    name, own = getattr(problem, "filename", None), (settings.state, settings.root)
+    folder = Path(name).absolute().parent if isinstance(name, str) else None
+    if folder is None or any(folder.is_relative_to(Path(place).absolute()) for place in own):
+        folders = f"DRIFTLINE_STATE ({settings.state}) and DRIFTLINE_ROOT ({settings.root})"
+        return f"Check that {folders} exist, are writable, and have free space."
+    return f"Check that the folder {folder} exists, is writable, and has free space."
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -181,13 +189,21 @@ def _status(settings: Settings, options: argparse.Namespace) -> int:
     from msgspec import to_builtins
 
     from platform_assets import status
+    from platform_assets.problems import LedgerProblem
 
-    states = [status.of(settings, product) for product in _products(options.product)]
+    states, damaged = [], []
+    for product in _products(options.product):
+        try:
+            states.append(status.of(settings, product))
+        except LedgerProblem as problem:  # the others still have a state
+            damaged.append(f"driftline: {problem} `driftline doctor {product.name}` names all that is damaged.")
     if options.json:
         print(json.dumps({"products": to_builtins(states)}, indent=2))
-    else:
+    elif states:
         print("\n\n".join(status.as_text(state) for state in states))
-    return 0
+    for sentence in damaged:
+        print(sentence, file=sys.stderr)
+    return 1 if damaged else 0
 
 
 def _trace(settings: Settings, options: argparse.Namespace) -> int:

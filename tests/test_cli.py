@@ -187,6 +187,21 @@ def test_status_as_json_holds_the_same_values(ledgers: Ledgers, capsys):
     assert state["release"]["verdict"] == {name: VERDICT[name] for name in ("passed", "rows", "models")}
 
 
+def test_status_shows_the_others_and_names_a_product_whose_records_are_damaged(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    monkeypatch.setattr(specs, "names", lambda: [PRODUCT, "garment_photos"])
+    Ledgers(settings.root, PRODUCT).append(naming.RELEASES, {"x": 1})
+    (record,) = Path(settings.root, "ledgers", PRODUCT, naming.RELEASES).glob("*.json")
+    record.write_text('{"x":')
+    for options in ([], ["--json"]):
+        assert main(["status", *options]) == 1
+        printed = capsys.readouterr()
+        assert "garment_photos" in printed.out
+        assert "it was changed" in printed.err and f"`driftline doctor {PRODUCT}`" in printed.err
+    assert main(["status", "garment_photos"]) == 0
+
+
 # trace and report ---------------------------------------------------------------------------------------------------
 
 
@@ -222,6 +237,16 @@ def test_report_is_written_where_it_says(keys: tuple[str, ...], settings: Settin
     assert asked == tmp_path / "page.html"
     assert usual.is_relative_to(settings.state)
     assert asked.read_text(encoding="utf-8") == usual.read_text(encoding="utf-8")
+
+
+def test_report_that_cannot_be_written_blames_its_own_folder(
+    keys: tuple[str, ...], settings: Settings, tmp_path: Path, capsys
+):
+    (tmp_path / "file").write_text("")
+    assert main(["report", PRODUCT, "--out", str(tmp_path / "file" / "page.html")]) == 1
+    message = capsys.readouterr().err
+    assert f"Check that the folder {tmp_path} exists" in message
+    assert "DRIFTLINE_STATE" not in message
 
 
 def test_report_without_a_product_writes_the_index_and_every_report(
