@@ -9,13 +9,13 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 name="${NAME:-localhost/driftline-trainer}"
-told="$(mktemp -d)"
-trap 'rm -rf "$told"' EXIT
+folder="$(mktemp -d)"
+trap 'rm -rf "$folder"' EXIT
 
 # Debian's own python3 may have no pip; without any, there is no pip configuration to pass on.
 python=python3
 if [ -x .venv/bin/python ]; then python=.venv/bin/python; fi
-"$python" - "$told/pip.conf" >"$told/mounts" <<'PYTHON'
+"$python" - "$folder/pip.conf" >"$folder/mounts" <<'PYTHON'
 import ast, os, re, subprocess, sys
 from pathlib import Path
 
@@ -23,9 +23,9 @@ listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture
 about = "index-url extra-index-url no-index find-links constraint cert client-cert trusted-host proxy timeout retries"
 options = {}
 for line in listed.stdout.splitlines():
-    told = re.fullmatch(r"(global|install|:env:)\.(?:default-)?([\w-]+)=(.*)", line)
-    if told and told[2] in about.split():
-        options[told[2]] = ast.literal_eval(told[3])
+    option = re.fullmatch(r"(global|install|:env:)\.(?:default-)?([\w-]+)=(.*)", line)
+    if option and option[2] in about.split():
+        options[option[2]] = ast.literal_eval(option[3])
 bundle = os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE")
 if bundle:
     options.setdefault("cert", bundle)
@@ -35,8 +35,8 @@ places = {Path(word.removeprefix("file://")) for value in options.values() for w
 print(*sorted(f"{place}:{place}:ro" for place in places if place.is_absolute() and place.exists()), sep="\n")
 PYTHON
 
-mounts=(--volume "$told/pip.conf:/etc/pip.conf:ro")
-while read -r mount; do mounts+=(--volume "$mount"); done < <(grep . "$told/mounts")
+mounts=(--volume "$folder/pip.conf:/etc/pip.conf:ro")
+while read -r mount; do mounts+=(--volume "$mount"); done < <(grep . "$folder/mounts")
 
 podman build --quiet --pull=missing --network=host --format=oci "${mounts[@]}" \
     ${BASE:+--build-arg "BASE=$BASE"} ${TORCH_INDEX:+--build-arg "TORCH_INDEX=$TORCH_INDEX"} \
