@@ -16,6 +16,9 @@ _DIGITS_MAX = 4000
 _BLANKS = re.compile(r"[ \t\r\n]*")
 _TOKEN = 16
 """No word or mark of JSON is longer: an error this close to a cut may be caused by the cut."""
+_DEEPEST = 100
+"""Levels of lists and objects in one value; a request needs four. Python's own limit differs between its versions."""
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 
 
 class JsonObject(dict[str, Any]):
@@ -42,10 +45,10 @@ class Reading:
         self.skip_to("")
         piece = self._text[self.at : self.at + self._max]
         is_cut = self.at + self._max < len(self._text)
+        if _is_deep(piece):
+            return Refused(422, "the body is nested too deeply; expected a JSON object, or a list of them.")
         try:
             value, end = _DECODER.raw_decode(piece)
-        except RecursionError:
-            return Refused(422, "the body is nested too deeply; expected a JSON object, or a list of them.")
         except json.JSONDecodeError as problem:
             if is_cut and (problem.pos > len(piece) - _TOKEN or problem.msg.startswith("Unterminated")):
                 return Refused(
@@ -67,6 +70,16 @@ class Reading:
         """Return the refusal of a text that is not JSON at an offset."""
         line, column = self._text.count("\n", 0, at) + 1, at - self._text.rfind("\n", 0, at)
         return Refused(422, f"the body is not JSON: {reason} at line {line}, column {column}.")
+
+
+def _is_deep(text: str) -> bool:
+    """Return whether the value at the start of a text has too many levels."""
+    depth = 0
+    for mark in _STRING_OR_BRACKET.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(mark[0], 0)
+        if not 0 < depth <= _DEEPEST:
+            return depth > _DEEPEST
+    return False
 
 
 def _object(pairs: list[tuple[str, Any]]) -> JsonObject:
