@@ -30,8 +30,8 @@ def release(number: int, cutoff: str, digest: str = "", outcome: str = "released
     return number, replace(RELEASES.read(document, ""), channels=channels)
 
 
-def spent(tried: pl.DataFrame, releases: list[accepted.Numbered]) -> list[dict[str, Any]]:
-    return accepted.models(accepted.bought(tried, releases), releases).rows(named=True)
+def accepted_models(attempts: pl.DataFrame, releases: list[accepted.Numbered]) -> list[dict[str, Any]]:
+    return accepted.models(accepted.bought(attempts, releases), releases).rows(named=True)
 
 
 def parts(model: dict[str, Any]) -> tuple[float, ...]:
@@ -39,7 +39,7 @@ def parts(model: dict[str, Any]) -> tuple[float, ...]:
 
 
 def test_failed_and_rejected_attempts_count_towards_the_next_accepted_model() -> None:
-    tried = oldest_first(
+    attempts = oldest_first(
         attempt("01", "preempted", steps_done=100, steps_lost=25),
         attempt("01"),
         attempt("02", "failed: ValueError: no"),
@@ -47,7 +47,7 @@ def test_failed_and_rejected_attempts_count_towards_the_next_accepted_model() ->
         attempt("04"),
         attempt("05"),
     )
-    first, second, since = spent(tried, [release(1, "01"), release(2, "04")])
+    first, second, since = accepted_models(attempts, [release(1, "01"), release(2, "04")])
     assert (first["release"], first["cutoff"], first["usd"], first["trainings"]) == (1, "01", 2.0, 1)
     assert parts(first) == (1.75, 0.0, 0.25, 0.0)
     assert (second["release"], second["usd"], second["trainings"]) == (2, 3.0, 2)
@@ -57,35 +57,35 @@ def test_failed_and_rejected_attempts_count_towards_the_next_accepted_model() ->
 
 def test_an_export_belongs_to_its_training_by_digest_or_by_order() -> None:
     export = attempt("01", step="export", fingerprint="e1")
-    tried = oldest_first(attempt("01"), export, attempt("02"))
-    assert [item["usd"] for item in spent(tried, [release(1, "01")])] == [2.0, 1.0]
+    attempts = oldest_first(attempt("01"), export, attempt("02"))
+    assert [item["usd"] for item in accepted_models(attempts, [release(1, "01")])] == [2.0, 1.0]
     named = oldest_first(
         attempt("01"), attempt("01", fingerprint="again"), replace(export, digest="d01"), attempt("02")
     )
-    assert [item["usd"] for item in spent(named, [release(1, "01")])] == [3.0, 1.0]
+    assert [item["usd"] for item in accepted_models(named, [release(1, "01")])] == [3.0, 1.0]
 
 
 def test_two_models_of_one_cutoff_each_have_their_own_training() -> None:
-    tried = oldest_first(attempt("01"), attempt("01", fingerprint="mended"))
-    output = spent(tried, [release(1, "01", "one"), release(2, "01", "other")])
+    attempts = oldest_first(attempt("01"), attempt("01", fingerprint="mended"))
+    output = accepted_models(attempts, [release(1, "01", "one"), release(2, "01", "other")])
     assert [item["usd"] for item in output] == [1.0, 1.0, 0.0]
 
 
 def test_a_model_that_is_released_again_is_accepted_once() -> None:
-    tried = oldest_first(attempt("01"), attempt("02"))
+    attempts = oldest_first(attempt("01"), attempt("02"))
     history = [
         release(1, "01"),
         release(2, "02"),
         release(3, "01", outcome="rolled_back"),
         release(4, "02"),
     ]
-    assert [item["release"] for item in spent(tried, history)] == [1, 2, None]
+    assert [item["release"] for item in accepted_models(attempts, history)] == [1, 2, None]
 
 
 def test_a_model_without_recorded_attempts_costs_nothing() -> None:
-    output = spent(oldest_first(attempt("02")), [release(1, "01"), release(2, "02")])
+    output = accepted_models(oldest_first(attempt("02")), [release(1, "01"), release(2, "02")])
     assert [(item["release"], item["usd"]) for item in output] == [(1, 0.0), (2, 1.0), (None, 0.0)]
-    assert parts(spent(newest_first(), [])[0]) == (0.0, 0.0, 0.0, 0.0)
+    assert parts(accepted_models(newest_first(), [])[0]) == (0.0, 0.0, 0.0, 0.0)
 
 
 @given(
@@ -99,15 +99,17 @@ def test_a_model_without_recorded_attempts_costs_nothing() -> None:
         max_size=6,
     ),
 )
-def test_accepted_and_open_spend_add_up_to_the_total(tried: list[Attempt], history: list[tuple[str, str, str]]) -> None:
-    result = newest_first(*tried)
+def test_accepted_and_open_spend_add_up_to_the_total(
+    attempts: list[Attempt], history: list[tuple[str, str, str]]
+) -> None:
+    result = newest_first(*attempts)
     releases = [release(number, *item) for number, item in enumerate(history, start=1)]
-    output, bought = spent(result, releases), accepted.bought(result, releases)
+    output, purchases = accepted_models(result, releases), accepted.bought(result, releases)
     assert sum(item["usd"] for item in output) == pytest.approx(costs.total_usd(result))
     assert sum(sum(parts(item)) for item in output) == pytest.approx(costs.total_usd(result))
-    assert bought["number"].to_list() == sorted(result["number"]), "each is in exactly one, the oldest first"
+    assert purchases["number"].to_list() == sorted(result["number"]), "each is in exactly one, the oldest first"
     assert output[-1]["release"] is None
-    for item in bought.iter_rows(named=True):
+    for item in purchases.iter_rows(named=True):
         assert sum(parts(item)) == pytest.approx(item["usd"])
         assert min(parts(item)) >= 0
         assert not (item[accepted.USEFUL] and item[accepted.REJECTED])

@@ -52,7 +52,7 @@ def frame(*rows: dict[str, Any]) -> pl.DataFrame:
     return pl.DataFrame(list(rows), schema=SCHEMA).sort(ingest.ORDER)
 
 
-def counted(rows: pl.DataFrame, **options: Any) -> pl.DataFrame:
+def counted_rows(rows: pl.DataFrame, **options: Any) -> pl.DataFrame:
     return answers.select(answers.in_time(rows, TASK), ours(), FIELDS, **options)
 
 
@@ -88,9 +88,9 @@ def extras(drawn: list[dict[str, Any]]) -> list[dict[str, Any]]:
 @given(st.lists(EXTRA, max_size=30), st.booleans())
 def test_further_answers_do_not_change_which_rows_count(drawn: list[dict[str, Any]], is_compared: bool):
     honest = frame(*(answer(entity) for entity in ENTITIES))
-    bent = frame(*(answer(entity) for entity in ENTITIES), *extras(drawn))
-    assert counted(bent, is_compared=is_compared).equals(counted(honest, is_compared=is_compared))
-    assert counted(honest).height == len(ENTITIES)
+    changed_answers = frame(*(answer(entity) for entity in ENTITIES), *extras(drawn))
+    assert counted_rows(changed_answers, is_compared=is_compared).equals(counted_rows(honest, is_compared=is_compared))
+    assert counted_rows(honest).height == len(ENTITIES)
 
 
 @given(st.lists(EXTRA, max_size=30))
@@ -98,14 +98,14 @@ def test_without_logged_inputs_further_answers_do_not_change_which_rows_count(dr
     nothing = {"speed": None, "maker": None}
     honest = [answer(entity, **nothing) for entity in ENTITIES]
     further = [{**row, **nothing} for row in extras(drawn)]
-    assert counted(frame(*honest, *further)).equals(counted(frame(*honest)))
+    assert counted_rows(frame(*honest, *further)).equals(counted_rows(frame(*honest)))
     without_ours = answers.select(answers.in_time(frame(*honest, *further), TASK), None, FIELDS)
     assert without_ours["entity"].is_unique().all()
 
 
 @given(st.lists(EXTRA, max_size=30))
 def test_an_entity_counts_only_if_asked_with_our_features(drawn: list[dict[str, Any]]):
-    rows = counted(frame(*extras(drawn)))
+    rows = counted_rows(frame(*extras(drawn)))
     assert rows.select(skew.WHO).is_unique().all()
     if any(row["speed"] is not None or row["maker"] is not None for row in extras(drawn) if not row[ingest.LATE]):
         assert rows["speed"].to_list() == [float(ENTITIES.find(entity)) for entity in rows["entity"]]
@@ -129,8 +129,8 @@ def test_the_first_answer_with_our_features_counts_whatever_the_bundle():
         answer("a", prediction_id="2", digest="e", answered_at_utc=NOON + timedelta(seconds=2)),
         answer("a", prediction_id="3", answered_at_utc=NOON + timedelta(seconds=1)),
     )
-    assert counted(rows)["prediction_id"].to_list() == ["3"]
-    assert counted(rows, is_compared=False)["prediction_id"].to_list() == ["1"]
+    assert counted_rows(rows)["prediction_id"].to_list() == ["3"]
+    assert counted_rows(rows, is_compared=False)["prediction_id"].to_list() == ["1"]
 
 
 def test_an_entity_counts_once_per_moment_of_our_features():

@@ -23,7 +23,7 @@ def mean_age(plan: backtest.Plan) -> float:
 
 def test_the_log_loss_of_every_plan_is_its_mean_age() -> None:
     past = aging()
-    plans = [(0, *rest) for count in range(6) for rest in itertools.combinations(range(1, 6), count)]
+    plans = [(0, *decisions) for count in range(6) for decisions in itertools.combinations(range(1, 6), count)]
     assert len(plans) == 32
     for plan in plans:
         assert past.log_loss(plan) == pytest.approx(COST * mean_age(plan)), plan
@@ -103,21 +103,21 @@ def test_hindsight_finds_the_plan_with_the_lowest_loss() -> None:
         cpu_s=past.cpu_s,
     )
     for count in range(6):
-        every = [(0, *rest) for rest in itertools.combinations(range(1, 6), count)]
-        least = min(every, key=noisy.log_loss)
+        plans = [(0, *decisions) for decisions in itertools.combinations(range(1, 6), count)]
+        least = min(plans, key=noisy.log_loss)
         assert backtest.best(noisy, count) == least
     assert past.log_loss(backtest.best(past, 2)) == pytest.approx(COST * 2.5)
 
 
 def test_a_walk_decides_with_the_current_champion() -> None:
-    asked: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
 
     def decide(champion: int, fit: int) -> bool:
-        asked.append((champion, fit))
+        calls.append((champion, fit))
         return fit in (2, 3)
 
     assert backtest.walk(aging(), decide) == (0, 2, 3)
-    assert asked == [(0, 1), (0, 2), (2, 3), (3, 4), (3, 5)]
+    assert calls == [(0, 1), (0, 2), (2, 3), (3, 4), (3, 5)]
 
 
 def test_periods_are_measured_separately() -> None:
@@ -126,7 +126,7 @@ def test_periods_are_measured_separately() -> None:
     assert result == {"early": pytest.approx(COST * 3.5), "late": pytest.approx(COST * 9.5)}
 
 
-def test_a_past_built_from_scores_refuses_conflicting_labels() -> None:
+def test_a_history_built_from_scores_refuses_conflicting_labels() -> None:
     past = aging()
     scores = {
         past.keys[start]: {
@@ -144,7 +144,7 @@ def test_a_past_built_from_scores_refuses_conflicting_labels() -> None:
         backtest.from_scores(TASK, scores, cpu_s)
 
 
-def test_an_inconsistent_past_is_refused() -> None:
+def test_an_inconsistent_history_is_refused() -> None:
     past = aging()
     parts = {
         "task": TASK,

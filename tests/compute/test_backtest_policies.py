@@ -83,31 +83,33 @@ def test_the_performance_policy_trains_only_when_answers_are_contradicted() -> N
 
 def test_the_drift_policy_trains_when_the_index_drifts() -> None:
     result = past(alternating(0.2, 0.2))
-    asked: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
 
     def index_of(champion: int, fit: int) -> Any:
-        asked.append((champion, fit))
+        calls.append((champion, fit))
         return index(fit in (3, 4))
 
     assert walk(result, policies.drift(index_of)) == (0, 3, 4)
-    assert asked[:4] == [(0, 1), (0, 2), (0, 3), (3, 4)]
+    assert calls[:4] == [(0, 1), (0, 2), (0, 3), (3, 4)]
 
 
-def test_the_own_policy_follows_its_calendar_without_problems() -> None:
+def test_the_products_policy_follows_its_calendar_without_problems() -> None:
     result = past(alternating(0.15, 0.25))
 
-    def unasked(champion: int, fit: int) -> Any:
+    def unexpected_call(champion: int, fit: int) -> Any:
         raise AssertionError("drift is no reason here, so its index is not computed")
 
     rules = replace(RULES, max_age=6)
-    assert walk(result, policies.own(result, rules, unasked, label_delay=1)) == (0, 3, 6)
+    assert walk(result, policies.own(result, rules, unexpected_call, label_delay=1)) == (0, 3, 6)
     watchful = replace(rules, is_drift_enough=True, cooldown=4)
     assert walk(result, policies.own(result, watchful, lambda *_: index(is_drift=True), label_delay=1)) == (0, 2, 4, 6)
     poor = replace(rules, monthly_budget_usd=0.0)
-    assert walk(result, policies.own(result, poor, unasked, label_delay=1)) == (0, 3, 6), "money is not replayed"
+    assert walk(result, policies.own(result, poor, unexpected_call, label_delay=1)) == (0, 3, 6), (
+        "money is not replayed"
+    )
 
 
-def test_the_own_policy_also_reacts_to_performance() -> None:
+def test_the_products_policy_also_reacts_to_performance() -> None:
     broken = past(alternating(0.15, 0.25)[:8] + alternating(0.5, 0.55)[:8])
     ours = walk(broken, policies.own(broken, RULES, lambda *_: index(is_drift=False), label_delay=1))
     assert ours == walk(broken, policies.performance(broken, RULES, label_delay=1))

@@ -18,14 +18,14 @@ TASK = Binary()
 
 
 def fitted(numeric: np.ndarray, text: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, object]]:
-    inputs = doubles.given(numeric, text)
+    inputs = doubles.inputs_of(numeric, text)
     models = baselines.fit(doubles.learned(inputs), inputs, labels.astype(np.int8), TASK)["models"]
     return {name: {**model, "of": (numeric, text)} for name, model in json.loads(json.dumps(models)).items()}
 
 
 def score(model: dict[str, Any], numeric: np.ndarray, text: np.ndarray) -> np.ndarray:
-    learned = doubles.learned(doubles.given(*model["of"]))
-    return baselines.score(model, learned, doubles.given(numeric, text), TASK)
+    learned = doubles.learned(doubles.inputs_of(*model["of"]))
+    return baselines.score(model, learned, doubles.inputs_of(numeric, text), TASK)
 
 
 def no_text(rows: int) -> np.ndarray:
@@ -47,12 +47,12 @@ def test_a_binary_input_gives_the_shares_of_its_groups() -> None:
     assert chance.tolist() == pytest.approx([0.25, 0.8], abs=2e-3)
 
 
-def test_a_category_gives_the_rates_of_its_values_and_unseen_values_that_of_rare_ones() -> None:
+def test_values_of_a_category_get_their_rates_and_unseen_ones_that_of_rare_values() -> None:
     text = np.repeat(np.array([["often"], ["seldom"]], dtype=object), 2_000, axis=0)
     labels = np.concatenate([np.tile([1, 1, 1, 0], 500), np.tile([1, 0, 0, 0], 500)]).astype(np.float32)
     model = fitted(np.empty((4_000, 0), dtype=np.float32), text, labels)["linear"]
-    asked = np.array([["often"], ["seldom"], ["never seen"]], dtype=object)
-    chance = score(model, np.empty((3, 0), dtype=np.float32), asked)
+    values = np.array([["often"], ["seldom"], ["never seen"]], dtype=object)
+    chance = score(model, np.empty((3, 0), dtype=np.float32), values)
     assert chance[:2].tolist() == pytest.approx([0.75, 0.25], abs=3e-3)
     assert chance[2] == pytest.approx(1 / (1 + math.exp(-model["intercept"][0])), abs=1e-6)
 
@@ -99,24 +99,26 @@ def test_multi_class_gives_shares_and_regression_a_line() -> None:
     numeric = np.repeat(np.array([[0.0], [1.0]], dtype=np.float32), 3_000, axis=0)
     task = MultiClass(classes=("a", "b", "c"))
     labels = np.concatenate([np.tile([0, 0, 1, 2], 750), np.tile([2, 2, 1, 2], 750)])
-    inputs = doubles.given(numeric)
+    inputs = doubles.inputs_of(numeric)
     learned = doubles.learned(inputs)
     models = baselines.fit(learned, inputs, labels, task)["models"]
     shares = baselines.score(models["constant"], learned, inputs[:1], task)
     assert shares[0].tolist() == pytest.approx([0.25, 0.25, 0.5], abs=1e-4)
-    low, high = baselines.score(models["linear"], learned, doubles.given(np.array([[0.0], [1.0]], np.float32)), task)
+    low, high = baselines.score(
+        models["linear"], learned, doubles.inputs_of(np.array([[0.0], [1.0]], np.float32)), task
+    )
     assert low.tolist() == pytest.approx([0.5, 0.25, 0.25], abs=5e-3)
     assert high.tolist() == pytest.approx([0, 0.25, 0.75], abs=5e-3)
 
     line = np.linspace(-1, 1, 2_001, dtype=np.float32).reshape(-1, 1)
     noise = np.tile([1.0, -1.0, 0.0], 667)
     expected = 100 + 30 * line[:, 0].astype(np.float64) + 3 * noise
-    inputs, task = doubles.given(line), Regression(unit="m")
+    inputs, task = doubles.inputs_of(line), Regression(unit="m")
     learned = doubles.learned(inputs, target=task.target_of(expected))
     models = baselines.fit(learned, inputs, expected, task)["models"]
     flat = baselines.score(models["constant"], learned, inputs[:1], task)[0]
     assert flat.tolist() == pytest.approx([expected.mean(), expected.std()], rel=2e-3)
-    answer = baselines.score(models["linear"], learned, doubles.given(np.array([[-0.5], [0.5]], np.float32)), task)
+    answer = baselines.score(models["linear"], learned, doubles.inputs_of(np.array([[-0.5], [0.5]], np.float32)), task)
     assert answer[:, 0].tolist() == pytest.approx([85, 115], rel=5e-3)
     assert answer[:, 1].tolist() == pytest.approx([3 * (2 / 3) ** 0.5] * 2, rel=0.1)
 
@@ -125,7 +127,7 @@ def test_an_image_is_seen_as_a_coarse_grid() -> None:
     image = np.zeros((600, 28, 28), dtype=np.uint8)
     image[:300, :14], image[300:, 14:] = 200, 200
     labels = np.repeat([0, 1], 300).astype(np.int8)
-    inputs = doubles.given(image=image)
+    inputs = doubles.inputs_of(image=image)
     learned = doubles.learned(inputs)
     model = baselines.fit(learned, inputs, labels, TASK)["models"]["linear"]
     assert len(model["columns"]) == len(model["coefficients"]) == 14 * 14

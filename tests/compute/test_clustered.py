@@ -76,7 +76,7 @@ def test_auc_equals_the_difference_to_a_constant_model(rows):
 
 def test_with_keys_of_one_size_the_error_is_that_of_the_mean_of_means():
     values, key = np.array([1.0, 3.0, 2.0, 6.0, 5.0, 7.0]), list("aabbcc")
-    itself = measures.mean("itself", "itself", lambda label, said: said)
+    itself = measures.mean("itself", "itself", lambda label, answers: answers)
     result = clustered.estimate(itself, np.zeros(6), values, key)
     means = np.array([2.0, 4.0, 6.0])
     assert result.value == 4.0
@@ -105,7 +105,7 @@ def test_measures_undefined_for_too_few_keys_are_none():
         TASK.difference(TASK.headline, label, probability, probability, key, confidence=0.95)
 
 
-def test_what_cannot_be_measured_is_an_error_with_a_reason():
+def test_input_that_cannot_be_measured_is_an_error_with_a_reason():
     with pytest.raises(ValueError, match="all rows are of key a; an interval needs at least 2 keys"):
         TASK.estimates([1, 0], [0.5, 0.5], ["a", "a"], confidence=0.95)
     with pytest.raises(ValueError, match="there are no labelled rows"):

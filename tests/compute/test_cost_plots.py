@@ -33,8 +33,8 @@ LITTLE = bought({"month": ["2013-01"]}, (0.0001, 0.0, 0.0, 0.0))
 PAID = pl.DataFrame({"profile": ["cpu_small", "gpu_spot"], "usd": [0.4, 3.1], "on_demand_usd": [0.4, 7.9]})
 WAITS = pl.DataFrame(
     [
-        ("gpu_spot" if place % 3 else "gpu", 20.0 + 7 * (place % 9), "finished" if place % 7 else "code")
-        for place in range(80)
+        ("gpu_spot" if number % 3 else "gpu", 20.0 + 7 * (number % 9), "finished" if number % 7 else "code")
+        for number in range(80)
     ],
     ["profile", "waited_s", "reason"],
     orient="row",

@@ -1,4 +1,4 @@
-"""Costs add up: each attempt once, each dollar in one part, each try with the model it led to."""
+"""Costs add up: each attempt once, each dollar in one part, each attempt with the model it led to."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_an_attempt_costs_its_time_at_its_price() -> None:
     assert of(SPOT, "on_demand_usd") == 4.0
 
 
-def test_the_next_training_costs_what_the_newest_finished_one_did_with_all_its_tries() -> None:
+def test_the_next_training_costs_as_much_as_the_newest_finished_one_with_all_its_attempts() -> None:
     killed = Attempt(wall_s=900, usd_per_hour=2.0, reason="vanished")
     assert next_usd([killed, OLD], "gpu") == 1.0, "another work's failure is not its cost"
     assert next_usd([killed], "gpu") is None
@@ -81,12 +81,12 @@ def remaining_usd(fingerprint: str, *attempts: Attempt) -> float:
 
 def test_a_running_training_costs_the_rest_after_its_saved_work() -> None:
     assert remaining_usd("f", SPOT) == pytest.approx(1.0 - 0.75)
-    assert remaining_usd("f", SPOT, SPOT) == 0.0, "it costs more than the one before; nobody knows"
+    assert remaining_usd("f", SPOT, SPOT) == 0.0, "it already costs more than the one before: unknown"
     assert remaining_usd("another", SPOT) == 1.0
 
 
 @pytest.mark.parametrize(
-    ("spent", "following", "budget", "words"),
+    ("spent", "following", "budget", "message"),
     [
         (9.0, Expected(usd=9.0), None, None),
         (0.6, Expected(usd=0.4), 1.0, None),
@@ -102,11 +102,11 @@ def test_a_running_training_costs_the_rest_after_its_saved_work() -> None:
     ],
 )
 def test_a_launch_over_budget_states_the_excess(
-    spent: float, following: Expected, budget: float | None, words: str | None
+    spent: float, following: Expected, budget: float | None, message: str | None
 ) -> None:
     text = budgets.over_budget(spent, following, budget)
-    assert (text is None) == (words is None)
-    assert words is None or words in str(text)
+    assert (text is None) == (message is None)
+    assert message is None or message in str(text)
 
 
 def test_the_launchers_record_wins_over_the_steps_and_the_newest_among_equals() -> None:
@@ -132,14 +132,14 @@ RECORDS = st.lists(
 
 
 @given(RECORDS, st.randoms(use_true_random=False))
-def test_deduplication_is_idempotent_and_order_free(found: list[tuple[Any, Any]], stream: random.Random) -> None:
-    numbered = [(index, replace(OLD, id=name, by=by)) for index, (name, by) in enumerate(found, start=1)]
+def test_deduplication_is_idempotent_and_order_free(records: list[tuple[Any, Any]], stream: random.Random) -> None:
+    numbered = [(index, replace(OLD, id=name, by=origin)) for index, (name, origin) in enumerate(records, start=1)]
     once = unique_attempts(numbered)
     shuffled = list(numbered)
     stream.shuffle(shuffled)
     assert unique_attempts(shuffled) == once
     assert unique_attempts(once) == once
-    assert len(once) == len({name for name, _ in found if name}) + sum(name is None for name, _ in found)
+    assert len(once) == len({name for name, _ in records if name}) + sum(name is None for name, _ in records)
 
 
 @pytest.mark.parametrize(
@@ -222,11 +222,11 @@ def test_steps_and_waits_are_counted_where_they_are_known() -> None:
     assert [of(item, "waited_s") for item in (SPOT, OLD)] == [30.0, None]
 
 
-def test_a_try_that_never_started_waited_until_it_was_given_up() -> None:
+def test_an_attempt_that_never_started_waited_until_it_was_given_up() -> None:
     moments = {"requested_at_utc": "2026-01-01T00:00:00+00:00", "ended_at_utc": "2026-01-01T00:10:00+00:00"}
     given_up = replace(OLD, **moments, reason="unschedulable", wall_s=None, started_at_utc=None, waited_s=None)
     assert of(given_up, "waited_s") == 600.0
     assert of(given_up, "began_at_utc") == moments["requested_at_utc"]
     started = replace(given_up, started_at_utc="2026-01-01T00:05:00+00:00")
-    assert of(started, "waited_s") is None, "it started, and nobody said when it was placed"
+    assert of(started, "waited_s") is None, "it started, and the time of its placement was not reported"
     assert of(started, "began_at_utc") == "2026-01-01T00:05:00+00:00"

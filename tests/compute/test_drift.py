@@ -29,12 +29,12 @@ def test_an_empty_bin_is_unlikely_and_not_infinite() -> None:
 
 
 @given(COUNTS, st.data())
-def test_psi_is_never_negative_symmetric_and_zero_for_the_same_shares(came: list[int], data: st.DataObject) -> None:
-    other = data.draw(st.lists(st.integers(0, 1_000), min_size=len(came), max_size=len(came)).filter(any))
-    one, two = np.array(came), np.array(other)
-    assert drift.psi(one, two) >= 0
-    assert drift.psi(one, two) == pytest.approx(drift.psi(two, one))
-    assert drift.psi(one, one) == 0
+def test_psi_is_never_negative_symmetric_and_zero_for_the_same_shares(counts: list[int], data: st.DataObject) -> None:
+    other = data.draw(st.lists(st.integers(0, 1_000), min_size=len(counts), max_size=len(counts)).filter(any))
+    first, second = np.array(counts), np.array(other)
+    assert drift.psi(first, second) >= 0
+    assert drift.psi(first, second) == pytest.approx(drift.psi(second, first))
+    assert drift.psi(first, first) == 0
 
 
 def test_no_rows_are_an_error() -> None:

@@ -28,10 +28,10 @@ def exported(numeric: int, categorical: int) -> Exported:
     numbers = stream.normal(size=(ROWS, numeric)).astype(np.float32)
     numbers[stream.random(numbers.shape) < 0.1] = np.nan
     text = np.array(["", "a", "bc", "ü"], dtype=object)[stream.integers(0, 4, (ROWS, categorical))]
-    given = doubles.given(numbers, text)
-    learned = doubles.learned(given)
+    inputs = doubles.inputs_of(numbers, text)
+    learned = doubles.learned(inputs)
     network = TabularNet(learned, widths=(8, 8), embedding=3)
-    return network, learned, export.to_onnx(network, learned, TASK), given
+    return network, learned, export.to_onnx(network, learned, TASK), inputs
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,8 @@ def mixes() -> dict[str, Exported]:
 
 @pytest.mark.parametrize("mix", MIXES)
 def test_the_graph_answers_as_the_network_on_every_row_and_batch(mixes: dict[str, Exported], mix: str) -> None:
-    network, learned, graph, given = mixes[mix]
-    parity = export.prove_parity(network, learned, TASK, graph, given)
+    network, learned, graph, inputs = mixes[mix]
+    parity = export.prove_parity(network, learned, TASK, graph, inputs)
     assert (parity.rows, parity.batches) == (ROWS, (1, 7, 256))
     assert parity.max_abs_difference <= 1e-6
 
@@ -69,8 +69,8 @@ def test_unseen_values_and_nulls_get_the_same_answer_from_both(mixes: dict[str, 
     network, learned, graph, _ = mixes["both"]
     numbers = np.full((4, 3), np.nan, dtype=np.float32)
     text = np.array([["never", "seen"], ["", ""], ["a", "never"], ["ü", "bc"]], dtype=object)
-    asked = doubles.given(numbers, text)
-    assert export.prove_parity(network, learned, TASK, graph, asked).max_abs_difference <= 1e-6
+    inputs = doubles.inputs_of(numbers, text)
+    assert export.prove_parity(network, learned, TASK, graph, inputs).max_abs_difference <= 1e-6
 
 
 def test_nothing_of_the_checkout_is_left_in_the_file(mixes: dict[str, Exported]) -> None:
@@ -88,17 +88,17 @@ def test_a_second_export_has_the_same_bytes(mixes: dict[str, Exported]) -> None:
 
 
 def test_a_graph_of_other_weights_fails_the_parity(mixes: dict[str, Exported]) -> None:
-    _, learned, graph, given = mixes["both"]
+    _, learned, graph, inputs = mixes["both"]
     torch.manual_seed(1)
     other = TabularNet(learned, widths=(8, 8), embedding=3)
     with pytest.raises(export.ParityFailure, match="batch 1, row"):
-        export.prove_parity(other, learned, TASK, graph, given)
+        export.prove_parity(other, learned, TASK, graph, inputs)
 
 
 def test_parity_without_rows_is_an_error(mixes: dict[str, Exported]) -> None:
-    network, learned, graph, given = mixes["both"]
+    network, learned, graph, inputs = mixes["both"]
     with pytest.raises(export.ParityFailure, match="no rows"):
-        export.prove_parity(network, learned, TASK, graph, given[:0])
+        export.prove_parity(network, learned, TASK, graph, inputs[:0])
 
 
 @pytest.mark.parametrize(
@@ -112,14 +112,14 @@ def test_other_kinds_of_task_answer_with_more_numbers(task, target, shape) -> No
     determinism.fix(1)
     determinism.seed(0)
     numbers = np.random.default_rng(0).normal(size=(ROWS, 3)).astype(np.float32)
-    given = doubles.given(numbers)
-    learned = doubles.learned(given, target=target)
+    inputs = doubles.inputs_of(numbers)
+    learned = doubles.learned(inputs, target=target)
     network = TabularNet(learned, outputs=task.outputs, widths=(8,), members=2)
     graph = export.to_onnx(network, learned, task)
-    assert export.prove_parity(network, learned, task, graph, given).rows == ROWS
+    assert export.prove_parity(network, learned, task, graph, inputs).rows == ROWS
     (output,) = onnx.load_from_string(graph).graph.output
     assert [part.dim_param or part.dim_value for part in output.type.tensor_type.shape.dim] == shape
-    answer = export.answers(graph, given, batch=256)
+    answer = export.answers(graph, inputs, batch=256)
     if target is None:
         np.testing.assert_allclose(answer.sum(axis=1), 1, rtol=1e-6)
     else:

@@ -1,4 +1,4 @@
-"""Every block sees only what was known, to the second, and its numbers are exact."""
+"""Every block uses only facts known at that moment, to the second, and its numbers are exact."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def at(minute: float) -> datetime:
     return NOON + timedelta(minutes=minute)
 
 
-def asks(*rows: tuple[str | None, float]) -> pl.DataFrame:
+def questions(*rows: tuple[str | None, float]) -> pl.DataFrame:
     return pl.DataFrame(
         [(group, at(minute)) for group, minute in rows], schema={"group": pl.String, "asked_at": MOMENT}, orient="row"
     )
@@ -44,24 +44,24 @@ FACTS = pl.DataFrame(
 
 
 def test_the_last_known_fact_is_found_and_the_last_of_a_tie_wins():
-    asked = asks(("a", -1), ("a", 0), ("a", 29), ("a", 30), ("a", 89), ("b", 89), ("c", 89), (None, 89))
-    line = Timeline(asked, FACTS, by=("group",))
+    rows = questions(("a", -1), ("a", 0), ("a", 29), ("a", 30), ("a", 89), ("b", 89), ("c", 89), (None, 89))
+    line = Timeline(rows, FACTS, by=("group",))
     assert line.latest(["delay"], HOUR)["delay"].to_list() == [None, 10, 10, 25, 25, None, None, None]
     assert line.latest(["delay"], 2 * HOUR)["delay"].to_list()[5] == 1000
 
 
-def test_a_fact_as_old_as_the_lookback_is_seen_and_an_older_one_is_not():
-    line = Timeline(asks(("b", 65), ("b", 65.5)), FACTS, by=("group",))
+def test_a_fact_as_old_as_the_lookback_is_used_and_an_older_one_is_not():
+    line = Timeline(questions(("b", 65), ("b", 65.5)), FACTS, by=("group",))
     assert line.latest(["delay"], HOUR)["delay"].to_list() == [1000, None]
 
 
 def test_is_strict_skips_facts_of_the_same_moment():
-    line = Timeline(asks(("a", 30), ("a", 0)), FACTS, by=("group",))
+    line = Timeline(questions(("a", 30), ("a", 0)), FACTS, by=("group",))
     assert line.latest(["delay", "known_at_utc"], HOUR, is_strict=True).rows() == [(10, at(0)), (None, None)]
 
 
-def test_counts_totals_and_means_take_the_open_interval_behind_the_ask():
-    line = Timeline(asks(("a", 60), ("a", 59), ("a", 95), ("c", 60), (None, 60)), FACTS, by=("group",))
+def test_counts_totals_and_means_cover_the_open_interval_before_the_question():
+    line = Timeline(questions(("a", 60), ("a", 59), ("a", 95), ("c", 60), (None, 60)), FACTS, by=("group",))
     assert line.count(HOUR).to_list() == [2, 3, 1, 0, None]
     assert line.total("delay", HOUR).to_list() == [45, 55, 40, 0, None]
     assert line.mean("delay", HOUR).to_list() == [22.5, 55 / 3, 40.0, None, None]
@@ -69,13 +69,13 @@ def test_counts_totals_and_means_take_the_open_interval_behind_the_ask():
     assert line.mean("delay", HOUR, least=2).to_list() == [22.5, 55 / 3, None, None, None]
 
 
-def test_plans_ahead_are_counted_after_the_ask():
-    line = Timeline(asks(("a", 29), ("a", 30), ("a", -60)), FACTS, by=("group",))
+def test_plans_ahead_are_counted_after_the_question():
+    line = Timeline(questions(("a", 29), ("a", 30), ("a", -60)), FACTS, by=("group",))
     assert line.ahead(HOUR).to_list() == [2, 1, 1]
 
 
 def test_without_groups_all_rows_are_one_group():
-    line = Timeline(asks((None, 60)), FACTS)
+    line = Timeline(questions((None, 60)), FACTS)
     assert line.count(2 * HOUR).to_list() == [5]
 
 
@@ -83,38 +83,40 @@ def test_groups_may_be_of_several_columns_of_text_categories_and_integers():
     facts = FACTS.with_columns(
         pl.col("group").cast(pl.Categorical), hour=pl.col("known_at_utc").dt.hour().cast(pl.Int64)
     )
-    asked = asks(("a", 100), ("b", 100)).with_columns(hour=pl.Series([13, 12]))
-    assert Timeline(asked, facts, by=("group", "hour")).count(2 * HOUR).to_list() == [1, 1]
+    rows = questions(("a", 100), ("b", 100)).with_columns(hour=pl.Series([13, 12]))
+    assert Timeline(rows, facts, by=("group", "hour")).count(2 * HOUR).to_list() == [1, 1]
 
 
 def test_many_groups_are_renumbered(monkeypatch: pytest.MonkeyPatch):
-    asked = asks(("a", 60), ("b", 60), ("c", 60)).with_columns(line=pl.Series([2_000_000, 2_000_000, 7]))
+    rows = questions(("a", 60), ("b", 60), ("c", 60)).with_columns(line=pl.Series([2_000_000, 2_000_000, 7]))
     facts = FACTS.with_columns(line=pl.lit(2_000_000))
     expected = [2, 1, 0]
-    assert Timeline(asked, facts, by=("group", "line", "line", "line")).count(HOUR).to_list() == expected
+    assert Timeline(rows, facts, by=("group", "line", "line", "line")).count(HOUR).to_list() == expected
     monkeypatch.setattr(features, "_MOST_GROUPS", 2)
-    assert Timeline(asked, facts, by=("group", "line")).count(HOUR).to_list() == expected
+    assert Timeline(rows, facts, by=("group", "line")).count(HOUR).to_list() == expected
 
 
-def test_facts_round_up_and_asks_round_down_to_whole_seconds():
+def test_facts_round_up_and_questions_round_down_to_whole_seconds():
     facts = FACTS.head(1).with_columns(pl.col("known_at_utc") + timedelta(milliseconds=1))
-    asked = pl.DataFrame({"group": ["a"] * 2, "asked_at": [NOON + timedelta(seconds=s) for s in (0.9, 1)]}).cast(
+    rows = pl.DataFrame({"group": ["a"] * 2, "asked_at": [NOON + timedelta(seconds=s) for s in (0.9, 1)]}).cast(
         {"asked_at": MOMENT}
     )
-    assert Timeline(asked, facts, by=("group",)).count(HOUR).to_list() == [0, 1]
+    assert Timeline(rows, facts, by=("group",)).count(HOUR).to_list() == [0, 1]
 
 
-def test_no_facts_and_no_asks_are_accepted():
-    assert Timeline(asks(("a", 0)), FACTS.clear(), by=("group",)).latest(["delay"], HOUR)["delay"].to_list() == [None]
-    assert Timeline(asks(("a", 0)), FACTS.clear(), by=("group",)).mean("delay", HOUR).to_list() == [None]
-    assert Timeline(asks(), FACTS, by=("group",)).count(HOUR).len() == 0
+def test_empty_facts_and_questions_are_accepted():
+    assert Timeline(questions(("a", 0)), FACTS.clear(), by=("group",)).latest(["delay"], HOUR)["delay"].to_list() == [
+        None
+    ]
+    assert Timeline(questions(("a", 0)), FACTS.clear(), by=("group",)).mean("delay", HOUR).to_list() == [None]
+    assert Timeline(questions(), FACTS, by=("group",)).count(HOUR).len() == 0
 
 
-def test_sums_refuse_what_is_not_exact():
-    line = Timeline(asks(("a", 60)), FACTS.with_columns(pl.col("delay").cast(pl.Float64)), by=("group",))
+def test_sums_refuse_columns_that_are_not_exact():
+    line = Timeline(questions(("a", 60)), FACTS.with_columns(pl.col("delay").cast(pl.Float64)), by=("group",))
     with pytest.raises(ValueError, match="'delay' is Float64; sums take integers"):
         line.total("delay", HOUR)
-    holes = Timeline(asks(("a", 60)), FACTS.with_columns(pl.when(pl.col("is_late")).then("delay").alias("delay")))
+    holes = Timeline(questions(("a", 60)), FACTS.with_columns(pl.when(pl.col("is_late")).then("delay").alias("delay")))
     with pytest.raises(ValueError, match="has nulls in 1 facts"):
         holes.total("delay", HOUR)
 
@@ -127,8 +129,8 @@ SPANS = pl.DataFrame(
 
 
 def test_open_spans_are_counted_with_their_age():
-    asked = asks(("a", -1), ("a", 0), ("a", 40), ("a", 50), ("a", 69), ("a", 70), ("b", 59), ("b", 61), ("c", 0))
-    result = open_spans(asked, SPANS, by=("group",), start="due", end="done", longest=HOUR)
+    rows = questions(("a", -1), ("a", 0), ("a", 40), ("a", 50), ("a", 69), ("a", 70), ("b", 59), ("b", 61), ("c", 0))
+    result = open_spans(rows, SPANS, by=("group",), start="due", end="done", longest=HOUR)
     assert result["count"].to_list() == [0, 1, 2, 1, 1, 0, 1, 0, 0]
     assert result["age_min"].to_list() == [None, 0.0, 35.0, 40.0, 59.0, None, 59.0, None, None]
 
@@ -144,9 +146,9 @@ TABLE = pl.DataFrame(
 )
 
 
-def test_a_table_as_it_stood_has_no_later_rows_and_no_later_facts():
-    stood = known_by(TABLE, at(2))
-    assert stood.rows() == [(1, at(0), None, None, "x"), (2, at(0), None, None, "y")]
+def test_a_table_as_of_a_moment_has_no_later_rows_and_no_later_facts():
+    earlier = known_by(TABLE, at(2))
+    assert earlier.rows() == [(1, at(0), None, None, "x"), (2, at(0), None, None, "y")]
     assert known_by(TABLE, at(20)).equals(TABLE)
     assert known_by(TABLE.select("id"), at(-60)).equals(TABLE.select("id"))
 
@@ -166,23 +168,25 @@ def test_small_expressions():
 EVENT = st.tuples(st.sampled_from(["a", "b", None]), st.integers(0, 20), st.integers(-50, 50))
 
 
-@given(facts=st.lists(EVENT, max_size=15), asked=st.lists(EVENT, max_size=8), within=st.integers(0, 12))
+@given(facts=st.lists(EVENT, max_size=15), rows=st.lists(EVENT, max_size=8), within=st.integers(0, 12))
 @settings(max_examples=150)
 def test_every_look_up_agrees_with_reading_all_facts(
-    facts: list[tuple[str | None, int, int]], asked: list[tuple[str | None, int, int]], within: int
+    facts: list[tuple[str | None, int, int]], rows: list[tuple[str | None, int, int]], within: int
 ):
     table = pl.DataFrame(
         [(group, at(minute), value) for group, minute, value in facts],
         schema={"group": pl.String, "known_at_utc": MOMENT, "value": pl.Int64},
         orient="row",
     )
-    line = Timeline(asks(*((group, minute) for group, minute, _ in asked)), table, by=("group",))
+    line = Timeline(questions(*((group, minute) for group, minute, _ in rows)), table, by=("group",))
     length = timedelta(minutes=within)
-    for index, (group, minute, _) in enumerate(asked):
-        ours = [(when, value) for name, when, value in facts if name == group and group is not None]
-        behind = [value for when, value in ours if minute - within < when <= minute]
-        observed = sorted((when, order) for order, (when, _) in enumerate(ours) if minute - within <= when <= minute)
+    for index, (group, minute, _) in enumerate(rows):
+        ours = [(moment, value) for name, moment, value in facts if name == group and group is not None]
+        recent = [value for moment, value in ours if minute - within < moment <= minute]
+        observed = sorted(
+            (moment, order) for order, (moment, _) in enumerate(ours) if minute - within <= moment <= minute
+        )
         is_known = group is not None
-        assert line.count(length)[index] == (len(behind) if is_known else None)
-        assert line.total("value", length)[index] == (sum(behind) if is_known else None)
+        assert line.count(length)[index] == (len(recent) if is_known else None)
+        assert line.total("value", length)[index] == (sum(recent) if is_known else None)
         assert line.latest(["value"], length)["value"][index] == (ours[observed[-1][1]][1] if observed else None)

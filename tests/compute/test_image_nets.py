@@ -19,8 +19,8 @@ from tests.doubles import inputs as doubles
 SHAPE = (8, 6)
 CLASSES = ("dark", "light", "other")
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, *SHAPE), dtype=np.uint8)
-GIVEN = doubles.given(image=IMAGES)
-LEARNED = doubles.learned(GIVEN)
+INPUTS = doubles.inputs_of(image=IMAGES)
+LEARNED = doubles.learned(INPUTS)
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def test_an_image_gives_one_number_per_output(rows: int) -> None:
 
 
 def test_one_channel_and_an_odd_shape_work() -> None:
-    learned = doubles.learned(doubles.given(image=IMAGES[:, :5, :3]))
+    learned = doubles.learned(doubles.inputs_of(image=IMAGES[:, :5, :3]))
     result = ConvNet(learned, 2, channels=(3,))(*tensors()[:2], torch.from_numpy(IMAGES[:, :5, :3].copy()))
     assert result.shape == (40, 2)
 
@@ -61,7 +61,7 @@ def test_in_eval_mode_rows_are_independent() -> None:
     assert torch.allclose(at_rest(*tensors())[:1], at_rest(*tensors(1)), atol=1e-6)
 
 
-def test_the_same_seed_gives_the_same_weights_and_the_same_changes() -> None:
+def test_the_same_seed_gives_the_same_weights_and_the_same_augmentation() -> None:
     labels = torch.arange(40) % 3
     training = Training(epochs=2, batch_size=16, seed=3)
 
@@ -119,13 +119,13 @@ def test_the_graph_answers_like_the_network() -> None:
     task = MultiClass(classes=CLASSES)
     model = net(flip=True, shift=1).eval()
     graph = export.to_onnx(model, LEARNED, task)
-    parity = export.prove_parity(model, LEARNED, task, graph, GIVEN)
+    parity = export.prove_parity(model, LEARNED, task, graph, INPUTS)
     assert parity.rows == 40
     assert parity.max_abs_difference < 1e-5
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"channels": ()}, "expected at least one of each"),
         ({"dropout": 1.0}, r"dropout in \[0, 1\)"),
@@ -133,21 +133,21 @@ def test_the_graph_answers_like_the_network() -> None:
         ({"channels": (2, 2, 2)}, "3 stages leave nothing of an image of 8 x 6 pixels"),
     ],
 )
-def test_invalid_settings_are_refused(settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_invalid_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         net(**settings)
 
 
 def test_a_product_without_an_image_is_refused() -> None:
-    learned = doubles.learned(doubles.given(np.zeros((3, 1), dtype=np.float32)))
+    learned = doubles.learned(doubles.inputs_of(np.zeros((3, 1), dtype=np.float32)))
     with pytest.raises(ValueError, match="the product has no image"):
         ConvNet(learned, 2)
 
 
 def test_tensors_created_in_training_are_on_the_device_of_the_rows() -> None:
     """Nothing is computed on the device `meta`, and tensors of another device are refused as on a GPU."""
-    there = net(flip=True, shift=2).to("meta").train()
-    result = there(*(part.to("meta") for part in tensors()))
+    network = net(flip=True, shift=2).to("meta").train()
+    result = network(*(part.to("meta") for part in tensors()))
     loss = MultiClass(classes=CLASSES).loss(result, torch.zeros(len(IMAGES), dtype=torch.int64, device="meta"), None)
     loss.backward()
-    assert {value.grad.device.type for value in there.parameters() if value.grad is not None} == {"meta"}
+    assert {value.grad.device.type for value in network.parameters() if value.grad is not None} == {"meta"}

@@ -26,7 +26,7 @@ def drawn(rows: int = 5) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (rows, *SHAPE), dtype=np.uint8)
 
 
-def test_a_constant_image_has_a_brightness_and_nothing_else() -> None:
+def test_all_statistics_of_a_constant_image_but_brightness_are_zero() -> None:
     plain = np.full(SHAPE, 90, dtype=np.uint8)
     assert of(plain) == {**dict.fromkeys(images.STATISTICS, 0.0), "brightness": 90.0}
 
@@ -98,10 +98,10 @@ def test_no_images_have_no_statistics() -> None:
 
 
 def test_many_images_are_measured_like_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = images.statistics(drawn(7))
+    together = images.statistics(drawn(7))
     monkeypatch.setattr(images, "ROWS_AT_ONCE", 3)
     for name, values in images.statistics(drawn(7)).items():
-        assert values.tolist() == whole[name].tolist()
+        assert values.tolist() == together[name].tolist()
 
 
 def test_a_png_gives_back_its_grey_levels_and_the_same_bytes_again() -> None:
@@ -117,10 +117,10 @@ def test_colours_become_grey_and_jpeg_is_accepted() -> None:
 
 
 def test_a_file_is_refused_wherever_it_is_cut() -> None:
-    whole = images.to_png(drawn()[0].tobytes(), SHAPE)
-    for end in range(len(whole)):
+    file = images.to_png(drawn()[0].tobytes(), SHAPE)
+    for end in range(len(file)):
         with pytest.raises(images.UnreadableImage, match=f"^{end} bytes are not a complete PNG or JPEG file"):
-            images.from_file(whole[:end])
+            images.from_file(file[:end])
 
 
 def file_of(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
@@ -156,29 +156,29 @@ def test_a_file_of_several_images_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "told"),
+    ("height", "width", "message"),
     [
         (8_001, 8_000, r"claim to be 8001 x 8000 pixels \(height x width\); expected at most 64,000,000 pixels"),
         (10_000, 10_000, "claim to be far more than 64,000,000 pixels"),
         (60_000, 60_000, "claim to be far more than 64,000,000 pixels"),
     ],
 )
-def test_a_size_beyond_bounds_is_refused_before_a_pixel_is_decoded(height: int, width: int, told: str) -> None:
-    with pytest.raises(images.UnreadableImage, match=told):
+def test_a_size_beyond_bounds_is_refused_before_a_pixel_is_decoded(height: int, width: int, message: str) -> None:
+    with pytest.raises(images.UnreadableImage, match=message):
         images.from_file(png_of(height, width))
 
 
-def test_a_file_with_any_byte_changed_is_read_or_refused_in_words() -> None:
-    whole = images.to_png(drawn()[0].tobytes(), SHAPE)
+def test_a_file_with_any_byte_changed_is_read_or_refused_with_a_message() -> None:
+    file = images.to_png(drawn()[0].tobytes(), SHAPE)
     refused = 0
-    for index in range(len(whole)):
-        changed = bytearray(whole)
+    for index in range(len(file)):
+        changed = bytearray(file)
         changed[index] ^= 0x55
         try:
             images.from_file(bytes(changed))
         except images.UnreadableImage:
             refused += 1
-    assert refused > len(whole) / 2
+    assert refused > len(file) / 2
 
 
 def test_other_kinds_of_image_are_refused() -> None:

@@ -115,13 +115,13 @@ def test_only_whole_lines_are_read():
 )
 def test_any_order_any_pieces_and_any_repetition_give_the_same_rows(given_lines, random, pieces):
     lines = [record(number, repeat=repeat) for number, repeat in given_lines]
-    whole = ingest.merge(NOTHING, rows(b"".join(lines)))
+    at_once = ingest.merge(NOTHING, rows(b"".join(lines)))
     again = lines + random.sample(lines, len(lines) // 2)
     random.shuffle(again)
     merged = NOTHING
     for piece in range(pieces):
         merged = ingest.merge(merged, rows(b"".join(again[piece::pieces])))
-    assert_frame_equal(merged, whole)
+    assert_frame_equal(merged, at_once)
     assert merged["prediction_id"].is_unique().all()
     assert set(merged["prediction_id"]) == {f"p{number}" for number, _ in given_lines}
     first = {f"p{number}": 500 + min(r for n, r in given_lines if n == number) for number, _ in given_lines}

@@ -1,4 +1,4 @@
-"""A complete file becomes rows of text; any other is refused with what came and what was expected."""
+"""A complete file becomes rows of text; any other is refused with its content and the expected one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_header_alone_is_a_file_without_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", r"the file is empty \(0 bytes\)"),
         ("name,si", r"cut short: its last line 'name,si' has no end \(0 lines came\)"),
@@ -47,8 +47,8 @@ def test_a_header_alone_is_a_file_without_rows() -> None:
         ("name,length\na,1\n", r"columns name, length; expected name, size. Missing: size; not expected: length"),
     ],
 )
-def test_a_broken_file_is_refused(text: str, said: str) -> None:
-    with pytest.raises(UnreadableFile, match=said):
+def test_a_broken_file_is_refused(text: str, message: str) -> None:
+    with pytest.raises(UnreadableFile, match=message):
         read(text)
 
 
@@ -60,11 +60,11 @@ def test_bytes_that_are_not_text_are_refused() -> None:
 def test_a_sources_own_reader_is_used_and_its_error_is_reported() -> None:
     def pairs(data: bytes) -> pl.DataFrame:
         if len(data) % 2:
-            raise ValueError(f"{len(data)} bytes are no pairs")
+            raise ValueError(f"{len(data)} bytes are not pairs")
         return pl.DataFrame({"name": list(data[::2]), "size": list(data[1::2])})
 
     assert rows(b"abcd", columns=COLUMNS, arrived_at_utc=AT, read=pairs)["size"].to_list() == [98, 100]
-    with pytest.raises(UnreadableFile, match="3 bytes are no pairs"):
+    with pytest.raises(UnreadableFile, match="3 bytes are not pairs"):
         rows(b"abc", columns=COLUMNS, arrived_at_utc=AT, read=pairs)
 
 

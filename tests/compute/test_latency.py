@@ -17,10 +17,10 @@ from platform_assets.records.decisions import Latency
 NOON = datetime(2020, 1, 11, 12, tzinfo=UTC)
 
 
-def answered(*each: tuple[float, float]) -> pl.DataFrame:
-    """Return answers by (seconds after noon, milliseconds that they took)."""
-    moments = [NOON + timedelta(seconds=seconds) for seconds, _ in each]
-    took = [round(ms * 1_000) for _, ms in each]
+def answers(*requests: tuple[float, float]) -> pl.DataFrame:
+    """Return answers by (seconds after noon, milliseconds taken)."""
+    moments = [NOON + timedelta(seconds=seconds) for seconds, _ in requests]
+    took = [round(ms * 1_000) for _, ms in requests]
     return pl.DataFrame(
         {"answered_at_utc": moments, "latency_us": took},
         schema={"answered_at_utc": pl.Datetime("us", "UTC"), "latency_us": pl.Int64},
@@ -36,7 +36,7 @@ def judged(*newest_first: dict[str, Any], limit_ms: float = 100.0) -> Latency | 
 
 
 def test_a_list_is_one_request_and_slow_ones_of_one_second_are_one_stall() -> None:
-    rows = answered((0, 5), *[(1.5, 100.001)] * 200, (1.6, 180), (2.0, 100.0), (3.2, 101))
+    rows = answers((0, 5), *[(1.5, 100.001)] * 200, (1.6, 180), (2.0, 100.0), (3.2, 101))
     assert latency.count_requests(rows, 100.0) == {"limit_ms": 100.0, "requests": 5, "slow": 3, "stalls": 2}
     assert latency.count_requests(rows.clear(), 100.0) == {"limit_ms": 100.0, "requests": 0, "slow": 0, "stalls": 0}
 

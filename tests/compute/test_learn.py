@@ -18,12 +18,12 @@ NAN = float("nan")
 
 def numbers(*columns: list[float]) -> Learned:
     matrix = np.array(columns, dtype=np.float32).T
-    return doubles.learned(doubles.given(matrix))
+    return doubles.learned(doubles.inputs_of(matrix))
 
 
-def words(column: list[str]) -> Learned:
+def texts(column: list[str]) -> Learned:
     text = np.array(column, dtype=object).reshape(-1, 1)
-    return doubles.learned(doubles.given(text=text))
+    return doubles.learned(doubles.inputs_of(text=text))
 
 
 def test_mean_std_range_and_nulls_of_a_column_by_hand() -> None:
@@ -55,14 +55,14 @@ def test_an_all_null_column_has_no_statistics_and_has_nulls() -> None:
 
 def test_the_vocabulary_is_sorted_and_rare_values_share_code_zero_with_unseen_ones() -> None:
     text = ["pear"] * MIN_COUNT + ["apple"] * MIN_COUNT + ["fig"] * (MIN_COUNT - 1)
-    learned = words(text)
+    learned = texts(text)
     assert learned.categorical[0].vocabulary == ("apple", "pear")
     result = codes(learned, np.array([["pear"], ["fig"], ["apple"], ["never seen"], [""]], dtype=object))
     assert result.ravel().tolist() == [2, 0, 1, 0, 0]
 
 
 def test_null_text_is_in_the_vocabulary_only_if_training_rows_had_it() -> None:
-    assert words([""] * MIN_COUNT + ["a"] * MIN_COUNT).categorical[0].vocabulary == ("", "a")
+    assert texts([""] * MIN_COUNT + ["a"] * MIN_COUNT).categorical[0].vocabulary == ("", "a")
 
 
 def test_no_rows_or_an_infinite_number_is_refused() -> None:
@@ -74,7 +74,7 @@ def test_no_rows_or_an_infinite_number_is_refused() -> None:
 
 @given(arrays.arrays(np.float32, (40, 2), elements=st.floats(-1e6, 1e6, width=32) | st.just(NAN)))
 def test_edges_ascend_levels_ascend_and_json_gives_the_same_back(matrix: np.ndarray) -> None:
-    learned = doubles.learned(doubles.given(matrix), target={"mean": 1.0, "std": 2.0})
+    learned = doubles.learned(doubles.inputs_of(matrix), target={"mean": 1.0, "std": 2.0})
     for column in learned.numeric:
         assert len(column.edges) <= BINS + 1
         assert (np.diff(column.edges) > 0).all()
@@ -87,7 +87,7 @@ def test_edges_ascend_levels_ascend_and_json_gives_the_same_back(matrix: np.ndar
 def test_an_image_is_learned_as_grey_levels_and_statistics() -> None:
     image = np.zeros((4, 2, 3), dtype=np.uint8)
     image[2:] = 200
-    learned = doubles.learned(doubles.given(image=image))
+    learned = doubles.learned(doubles.inputs_of(image=image))
     assert learned.image is not None
     assert (learned.image.name, learned.image.shape, learned.image.mean, learned.image.std) == (
         "photo",

@@ -37,7 +37,7 @@ def test_auc_equals_the_count_over_all_pairs(scored):
 
 
 @given(SCORED)
-def test_auc_sees_only_the_order_of_probabilities(scored):
+def test_auc_depends_only_on_the_order_of_probabilities(scored):
     label, probability = _arrays(scored)
     assume(0 < label.sum() < label.size)
     value = metrics.auc(label, probability)
@@ -81,7 +81,7 @@ def test_calibration_bins_have_equal_mass():
 
 
 @given(SCORED, st.integers(1, 20))
-def test_calibration_keeps_every_row_and_forgets_their_order(scored, bins):
+def test_calibration_counts_every_row_in_any_order(scored, bins):
     label, probability = _arrays(scored)
     table = metrics.calibration_table(label, probability, bins=bins)
     assert sum(row["rows"] for row in table) == label.size
@@ -120,7 +120,7 @@ def test_threshold_metrics_count_the_threshold_itself_as_positive():
     ],
 )
 @pytest.mark.parametrize("measure", [metrics.log_loss, metrics.brier, metrics.expected_calibration_error, metrics.auc])
-def test_input_that_has_no_metric_is_an_error(measure, label, probability, message):
+def test_input_without_a_metric_is_an_error(measure, label, probability, message):
     with pytest.raises(ValueError, match=message):
         measure(label, probability)
 

@@ -20,12 +20,12 @@ def learned_of(numeric: int, categorical: int, rows: int = 200) -> tuple[Learned
     stream = np.random.default_rng(0)
     numbers = stream.normal(size=(rows, numeric)).astype(np.float32)
     text = np.array(["a", "b", "c"], dtype=object)[stream.integers(0, 3, (rows, categorical))]
-    return doubles.learned(doubles.given(numbers, text)), numbers, text
+    return doubles.learned(doubles.inputs_of(numbers, text)), numbers, text
 
 
 def encoder(values: list[float]) -> NumericEncoder:
     matrix = np.array(values, dtype=np.float32).reshape(-1, 1)
-    return NumericEncoder(doubles.learned(doubles.given(matrix)))
+    return NumericEncoder(doubles.learned(doubles.inputs_of(matrix)))
 
 
 def test_the_quantile_position_is_the_mid_distribution_function_scaled_to_unit_variance() -> None:
@@ -36,7 +36,7 @@ def test_the_quantile_position_is_the_mid_distribution_function_scaled_to_unit_v
     torch.testing.assert_close(z[:4], (torch.tensor([0.0, 8.0, 16.0, 4.5]) - 8) / 24**0.5)
 
 
-def test_values_outside_of_training_count_as_the_nearest_seen_and_outliers_as_the_limit() -> None:
+def test_values_outside_of_training_count_as_the_nearest_trained_one_and_outliers_as_the_limit() -> None:
     encode = encoder([0.0] * 99 + [100.0])
     inside, outlier, beyond, below = encode(torch.tensor([[0.0], [100.0], [1e6], [-1e6]]))[:, 0].tolist()
     assert outlier == beyond == Z_LIMIT
@@ -105,7 +105,7 @@ def test_invalid_settings_are_refused() -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_members_learn_from_numbers_and_words_in_either_precision(precision: str) -> None:
+def test_members_learn_from_numbers_and_text_in_either_precision(precision: str) -> None:
     learned, numbers, text = learned_of(3, 2)
     torch.manual_seed(0)
     network = TabularNet(learned, widths=(16,), members=2, embedding=2)

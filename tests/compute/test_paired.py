@@ -137,14 +137,14 @@ def test_p_worse_is_the_chance_that_an_equal_model_looks_as_bad():
     assert replace(worse, standard_error=0.0).p_worse(is_more_better=True) == 0.0
 
 
-def _two_models(random, keys: int, rows_a_key: int, strengths: tuple[float, float]):
+def _two_models(random, keys: int, rows_per_key: int, strengths: tuple[float, float]):
     """Draw binormal scores of two models that share a day's shift and half of each row's noise."""
-    key = np.repeat(np.arange(keys), rows_a_key)
+    key = np.repeat(np.arange(keys), rows_per_key)
     label = random.random(key.size) < 0.3
-    shared = np.repeat(random.normal(0, 0.5, keys), rows_a_key) + random.normal(0, math.sqrt(0.5), key.size)
+    shared = np.repeat(random.normal(0, 0.5, keys), rows_per_key) + random.normal(0, math.sqrt(0.5), key.size)
     scores = []
     for strength in strengths:
-        ours = np.repeat(random.normal(0, 0.2, keys), rows_a_key) + random.normal(0, math.sqrt(0.5), key.size)
+        ours = np.repeat(random.normal(0, 0.2, keys), rows_per_key) + random.normal(0, math.sqrt(0.5), key.size)
         scores.append(strength * label + shared + ours)
     return label, *(1 / (1 + np.exp(-score)) for score in scores), key
 

@@ -21,8 +21,11 @@ COLUMNS = {"prediction_id": pl.String, "entity": pl.String, "asked_at": pl.Int64
 
 
 def answers(*rows: tuple[str, str, float], site: str | None = "north") -> pl.DataFrame:
-    """Return predictions of (entity, digest, probability), asked one after the other."""
-    text = [(f"p{index}", entity, index, digest, given, site) for index, (entity, digest, given) in enumerate(rows)]
+    """Return predictions of (entity, digest, probability), requested one after the other."""
+    text = [
+        (f"p{index}", entity, index, digest, probability, site)
+        for index, (entity, digest, probability) in enumerate(rows)
+    ]
     return pl.DataFrame(text, schema={**COLUMNS, "probability": pl.Float64, "site": pl.String}, orient="row")
 
 
@@ -33,29 +36,30 @@ def outcomes(**labels: int | None) -> pl.DataFrame:
 
 
 def joined(labels: list[int | None], probabilities: list[float], digests: str) -> pl.DataFrame:
-    """Return joined rows, a letter of `digests` each."""
+    """Return joined rows, one per letter of `digests`."""
     rows = [
-        (f"e{index}", digest, given) for index, (digest, given) in enumerate(zip(digests, probabilities, strict=True))
+        (f"e{index}", digest, probability)
+        for index, (digest, probability) in enumerate(zip(digests, probabilities, strict=True))
     ]
     delivered = {f"e{index}": label for index, label in enumerate(labels)}
     return answers_of.join(answers(*rows), outcomes(**delivered), None, ["site"], TASK)
 
 
 def test_each_answer_gets_the_outcome_of_its_entity():
-    asked = answers(("a", "d", 0.1), ("b", "d", 0.2), ("a", "d", 0.3), ("c", "d", 0.4))
-    rows = answers_of.join(asked, outcomes(a=1, b=None, x=0), None, ["site"], TASK)
+    predictions = answers(("a", "d", 0.1), ("b", "d", 0.2), ("a", "d", 0.3), ("c", "d", 0.4))
+    rows = answers_of.join(predictions, outcomes(a=1, b=None, x=0), None, ["site"], TASK)
     assert rows.columns == [*answers_of.columns(TASK), "site"]
     assert rows["label"].to_list() == [1, None, 1, None]
     assert rows["probability"].to_list() == [0.1, 0.2, 0.3, 0.4]
-    assert answers_of.join(asked, None, None, [], TASK)["label"].to_list() == [None] * 4
+    assert answers_of.join(predictions, None, None, [], TASK)["label"].to_list() == [None] * 4
     with pytest.raises(ValueError, match="entity 'a' has two outcomes in one key"):
-        answers_of.join(asked, pl.concat([outcomes(a=1), outcomes(a=1)]), None, [], TASK)
+        answers_of.join(predictions, pl.concat([outcomes(a=1), outcomes(a=1)]), None, [], TASK)
 
 
 def test_slices_that_were_not_logged_come_from_our_features():
     ours = pl.DataFrame({"entity": ["a", "b"], "asked_at": [0, 9], "site": ["south", "south"]})
-    asked = answers(("a", "d", 0.1), ("b", "d", 0.2), site=None)
-    assert answers_of.join(asked, None, ours, ["site"], TASK)["site"].to_list() == ["south", None]
+    predictions = answers(("a", "d", 0.1), ("b", "d", 0.2), site=None)
+    assert answers_of.join(predictions, None, ours, ["site"], TASK)["site"].to_list() == ["south", None]
     assert answers_of.join(answers(("a", "d", 0.1)), None, ours, ["site"], TASK)["site"].to_list() == ["north"]
 
 
@@ -119,8 +123,8 @@ def test_a_window_is_the_estimate_over_the_main_rows_of_its_keys(keys: list[list
     assert (result.keys, result.rows, result.first) == (len(mains), rows.height, min(mains))
     assert result.quality["log_loss"].value == pytest.approx(metrics.log_loss(rows["label"], rows["probability"]))
     if len(mains) > 1:
-        whole = TASK.estimates(rows["label"], rows["probability"], names.to_numpy(), confidence=0.9)["log_loss"]
-        assert result.quality["log_loss"] == Interval(value=whole.value, low=whole.low, high=whole.high)
+        estimate = TASK.estimates(rows["label"], rows["probability"], names.to_numpy(), confidence=0.9)["log_loss"]
+        assert result.quality["log_loss"] == Interval(value=estimate.value, low=estimate.low, high=estimate.high)
     tested = performance.assess_bundle(by_key, "a", TASK, confidence=0.9)
     assert result.model == tested
     if tested is not None:
@@ -141,5 +145,7 @@ def test_slices_and_calibration_are_those_of_the_rows():
 
 
 def test_answers_of_another_kind_are_left_out():
-    asked = answers(("a", "d", 0.1), ("b", "d", 0.2)).with_columns(probability=pl.Series([None, 0.2], dtype=pl.Float64))
-    assert answers_of.join(asked, outcomes(a=1, b=0), None, [], TASK)["entity"].to_list() == ["b"]
+    predictions = answers(("a", "d", 0.1), ("b", "d", 0.2)).with_columns(
+        probability=pl.Series([None, 0.2], dtype=pl.Float64)
+    )
+    assert answers_of.join(predictions, outcomes(a=1, b=0), None, [], TASK)["entity"].to_list() == ["b"]

@@ -72,7 +72,7 @@ def _open(data: bytes) -> Image.Image:
 
 
 @pytest.mark.parametrize("draw", CHARTS.values(), ids=CHARTS)
-def test_a_chart_is_a_small_picture_of_the_same_bytes_each_time(draw):
+def test_a_chart_is_a_small_image_with_reproducible_bytes(draw):
     data = draw()
     picture = _open(data)
     assert picture.format == "PNG"
@@ -82,14 +82,14 @@ def test_a_chart_is_a_small_picture_of_the_same_bytes_each_time(draw):
     assert draw() == data
 
 
-def test_a_users_configuration_changes_nothing():
+def test_a_users_configuration_has_no_effect():
     data = plots.loss_curve(HISTORY)
     with mpl.rc_context({"figure.facecolor": "black", "font.size": 20, "axes.grid": True}):
         assert plots.loss_curve(HISTORY) == data
         assert mpl.rcParams["font.size"] == 20
 
 
-def test_each_series_has_its_colour_in_the_picture():
+def test_each_series_has_its_colour_in_the_image():
     def share(data: bytes, colour: str) -> float:
         expected = np.array([int(colour[position : position + 2], 16) for position in (1, 3, 5)])
         pixels = np.asarray(_open(data).convert("RGB")).astype(int)

@@ -64,7 +64,7 @@ RANKING = changed(LOSS, name="ranking", words="AUC minus implied", side=-1, marg
 SEEN = Promised(keys=14, log_loss=0.52, expected_log_loss=0.49, excess=0.03, p_value=0.001)
 
 
-def _seen(**changes) -> Performance:
+def _performance(**changes) -> Performance:
     """Return `compute.performance` numbers of a model with too high a log loss, one number of the test changed."""
     return judge(changed(SEEN, tests={"log_loss": changed(LOSS, **changes)}), POLICY)
 
@@ -78,7 +78,9 @@ def test_a_model_at_its_age_limit_is_trained_again() -> None:
 
 def test_a_young_model_that_performs_well_waits_with_reasons() -> None:
     decision = decide(
-        replace(YOUNG, performance=structs.replace(_seen(p_adjusted=0.9), excess=-0.002, p_value=0.7)), POLICY, NOW
+        replace(YOUNG, performance=structs.replace(_performance(p_adjusted=0.9), excess=-0.002, p_value=0.7)),
+        POLICY,
+        NOW,
     )
     assert decision.action == WAIT
     assert decision.reasons == (
@@ -103,7 +105,7 @@ def test_a_young_model_that_performs_well_waits_with_reasons() -> None:
     ],
 )
 def test_a_failing_test_counts_if_significant_and_large_enough(change: dict, action: str) -> None:
-    assert decide(replace(YOUNG, performance=_seen(**change)), POLICY, NOW).action == action
+    assert decide(replace(YOUNG, performance=_performance(**change)), POLICY, NOW).action == action
 
 
 def test_any_failing_test_of_the_family_is_a_reason_with_its_numbers() -> None:
@@ -142,7 +144,7 @@ def test_drift_alone_is_a_reason_only_where_the_product_says_so() -> None:
         ({"index": 71, "last_judged": 70}, "not a decision key"),
     ],
 )
-def test_what_blocks_a_training(change: dict, part: str) -> None:
+def test_reasons_that_block_a_training(change: dict, part: str) -> None:
     decision = decide(replace(FACTS, **change), POLICY, NOW)
     assert decision.action == WAIT
     assert part in decision.reasons[0]
@@ -182,10 +184,10 @@ def test_overdue_keys_of_the_newest_training(change: dict, beyond: int | None) -
 
 
 def test_cooldown_outlasts_even_a_bad_performance() -> None:
-    fresh = replace(FACTS, live_cutoff=65, last_trained=65, performance=_seen())
+    fresh = replace(FACTS, live_cutoff=65, last_trained=65, performance=_performance())
     assert decide(fresh, POLICY, NOW).reasons == ("the last training is 6 keys old; cooldown is 7.",)
-    lost = replace(FACTS, live_cutoff=20, last_trained=65)
-    assert decide(lost, POLICY, NOW).action == WAIT, "a lost challenger starts the cooldown too"
+    older = replace(FACTS, live_cutoff=20, last_trained=65)
+    assert decide(older, POLICY, NOW).action == WAIT, "a lost challenger starts the cooldown too"
 
 
 def test_a_fault_comes_before_everything() -> None:
@@ -196,23 +198,23 @@ def test_a_fault_comes_before_everything() -> None:
     assert decide(replace(FACTS, health=Health(verdict=SUSPECT)), POLICY, NOW).action == SUSPECT
 
 
-def test_a_decision_that_fell_on_a_fault_is_made_at_the_next_sound_key() -> None:
+def test_a_decision_blocked_by_a_fault_is_made_at_the_next_sound_key() -> None:
     after = replace(FACTS, index=71, last_judged=69)
     assert is_decision_key(after, POLICY)
     assert not is_decision_key(replace(after, last_judged=70), POLICY)
 
 
 def test_a_request_makes_any_key_a_decision_key() -> None:
-    asked = replace(FACTS, index=73, last_judged=72, request=1)
-    assert decide(asked, POLICY, NOW).action == RETRAIN
+    requested = replace(FACTS, index=73, last_judged=72, request=1)
+    assert decide(requested, POLICY, NOW).action == RETRAIN
 
 
 def test_the_first_model_needs_no_decision_key() -> None:
     first = replace(FACTS, index=73, last_judged=None, live_cutoff=None, last_trained=None)
     decision = decide(first, POLICY, NOW)
     assert (decision.action, decision.reasons) == (RETRAIN, ("no model is live and 60 labelled keys are available.",))
-    tried = replace(first, last_trained=70)
-    assert decide(tried, POLICY, NOW).action == WAIT, "a first model that failed is not trained again at once"
+    trained = replace(first, last_trained=70)
+    assert decide(trained, POLICY, NOW).action == WAIT, "a first model that failed is not trained again at once"
 
 
 def test_the_budget_blocks_a_training_and_states_the_excess() -> None:
@@ -224,33 +226,33 @@ def test_the_budget_blocks_a_training_and_states_the_excess() -> None:
     assert "the limit is 28" in decision.reasons[1]
 
 
-def test_a_held_key_does_not_stop_a_training_it_only_stays_out() -> None:
+def test_a_held_key_is_left_out_and_does_not_stop_a_training() -> None:
     decision = decide(replace(FACTS, held=("B",)), POLICY, NOW)
     assert decision.action == RETRAIN
     assert decision.numbers.held == ("B",)
 
 
 @given(
-    place=st.integers(0, 400),
+    index=st.integers(0, 400),
     live=st.integers(0, 400) | st.none(),
     every=st.integers(1, 30),
     max_age=st.integers(1, 60),
     cooldown=st.integers(0, 30),
     verdict=st.sampled_from(["fine", "drift", "suspect", "alert_fault"]),
 )
-def test_every_answer_has_a_reason_and_a_training_is_never_decided_early(
-    place: int, live: int | None, every: int, max_age: int, cooldown: int, verdict: str
+def test_every_decision_has_a_reason_and_training_is_never_early(
+    index: int, live: int | None, every: int, max_age: int, cooldown: int, verdict: str
 ) -> None:
-    if live is not None and live > place:
-        live = place
+    if live is not None and live > index:
+        live = index
     facts = replace(
-        FACTS, index=place, live_cutoff=live, last_trained=live, last_judged=None, health=Health(verdict=verdict)
+        FACTS, index=index, live_cutoff=live, last_trained=live, last_judged=None, health=Health(verdict=verdict)
     )
     policy = Retraining(decide_every=every, max_age=max_age, cooldown=cooldown)
     decision = decide(facts, policy, NOW)
     assert decision.reasons
     assert all(decision.reasons)
     if decision.action == RETRAIN and live is not None:
-        assert place + 1 - live >= max(cooldown, max_age)
-        assert place % every == 0
+        assert index + 1 - live >= max(cooldown, max_age)
+        assert index % every == 0
     assert decision == decide(facts, policy, NOW)

@@ -1,4 +1,4 @@
-"""Promises of answers: closed forms, brute force, and how often honest and broken models are accused.
+"""A model's own expectations: closed forms, brute force, false alarms of honest models, power against broken ones.
 
 These seeds were not used while the correlations and margins were chosen (`make bench ROWS=Q5` uses others again).
 """
@@ -57,12 +57,12 @@ def test_neighbours_are_whitened() -> None:
     column, target = np.array([root, *[1 - rho] * 3]), np.array([root, *(effects[1:] - rho * effects[:-1])][:1])
     target = np.array([root * effects[0], *(effects[1:] - rho * effects[:-1])])
     slope = column @ target / (column @ column)
-    left = target - slope * column
+    residual = target - slope * column
     assert value == pytest.approx(slope)
-    assert error == pytest.approx(math.sqrt(left @ left / 3 / (column @ column)))
+    assert error == pytest.approx(math.sqrt(residual @ residual / 3 / (column @ column)))
 
 
-def test_the_family_is_corrected_by_holm_and_what_cannot_be_tested_counts() -> None:
+def test_the_family_is_corrected_by_holm_and_tests_without_a_result_count() -> None:
     four = [
         _promise(name=str(scale), effects=np.array([1.0, 1.0, 1.0]) * 5 + scale * np.arange(3)) for scale in (1, 3, 9)
     ]
@@ -104,7 +104,7 @@ def test_ranking_equals_counting_pairs(rows) -> None:
         assert (label[ours] - fitted).sum() + bias == pytest.approx(0, abs=1e-5), "Firth's equation"
 
 
-def test_effects_recover_what_was_planted() -> None:
+def test_effects_recover_planted_values() -> None:
     for kind, spread in (("binary", 0.08), ("regression", 0.08), ("multi_class", 0.2)):
         world = World(shock=0.0, rows=800, level=-0.5, slope=0.7)
         result = answering.tested(kind, world, windows=20, seed=7)
@@ -120,8 +120,8 @@ def test_false_alarm_rate_of_honest_models_and_power_for_broken_ones(kind: str, 
     """The bounds at nominal 1 %: false alarms over all windows whatever the margin; power with the margins."""
     honest = answering.alarms(answering.tested(kind, World(shock=shock, rows=60), windows=WINDOWS, seed=2013))
     assert honest["any"] <= 0.02, honest
-    gone = World(shock=shock, rows=100, is_gone=True, level=-1)
-    assert answering.power(answering.tested(kind, gone, windows=100, seed=2014)) >= 0.8
+    unrelated = World(shock=shock, rows=100, is_gone=True, level=-1)
+    assert answering.power(answering.tested(kind, unrelated, windows=100, seed=2014)) >= 0.8
 
 
 @pytest.mark.parametrize("keys", [2, 3, 5, 7])
@@ -132,7 +132,7 @@ def test_fewer_keys_do_not_raise_the_false_alarm_rate(keys: int) -> None:
 
 
 def test_the_calm_fortnight_is_found() -> None:
-    """As on record: answers of .13 on average at a rate of .08, AUC .643, excess log loss far below zero."""
+    """As recorded: answers of .13 on average at a rate of .08, AUC .643, excess log loss far below zero."""
     random = np.random.default_rng(8)
     odds = random.normal(-2.22, 1.0, 14 * 850)
     truth = -2.6 + 0.48 * (odds + 2.22) + np.repeat(random.normal(0, 0.25, 14), 850)
@@ -153,7 +153,9 @@ def test_the_products_margin_applies_to_log_loss_only() -> None:
     test = documents.tested()
     assert failing({"log_loss": test}, Retraining(min_excess_loss=0.02)) == ("log_loss",)
     assert failing({"log_loss": test}, Retraining(min_excess_loss=0.021)) == ()
-    assert failing({"log_loss": changed(test, effect=-0.5)}, Retraining()) == (), "better than it says is no fault here"
+    assert failing({"log_loss": changed(test, effect=-0.5)}, Retraining()) == (), (
+        "better than its own expectation does not fail here"
+    )
     assert failing({"log_loss": changed(test, p_adjusted=0.011)}, Retraining()) == ()
     assert failing({"log_loss": changed(test, p_adjusted=None)}, Retraining()) == ()
     level = changed(test, margin=0.25, side=0, effect=-0.3)
@@ -162,7 +164,7 @@ def test_the_products_margin_applies_to_log_loss_only() -> None:
     assert describe({}, Retraining()) == ""
 
 
-def test_keys_of_one_class_and_constant_answers_give_what_they_can() -> None:
+def test_keys_of_one_class_and_constant_answers_give_the_defined_tests() -> None:
     key = np.repeat(list("abc"), 4)
     result = Binary().test_promises([0] * 12, [0.2] * 12, key, confidence=0.95)
     assert result["ranking"].keys == 0

@@ -50,7 +50,7 @@ def test_release_carries_the_whole_state_of_the_channels():
 
 
 @pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=-5))])
-def test_moment_is_kept_in_utc(zone: timezone):
+def test_moment_is_stored_in_utc(zone: timezone):
     live = _Ledger("a", "b")
     record = releases.rollback(live.newest_first(), author="test", at=NOON.astimezone(zone))
     assert record.at_utc == "2013-03-01T12:00:00+00:00"

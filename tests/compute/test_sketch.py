@@ -1,4 +1,4 @@
-"""A sketch counts what is there, in numbers that can be checked by hand, and adds up."""
+"""A sketch counts what is in the rows, checked by hand, and parts add up."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ TASK = Binary()
 FIELDS = (Field(name="x", dtype="float", description=""), Field(name="c", dtype="category", description=""))
 
 
-def learned_from(values: list[float], words: list[str]):
+def learned_from(values: list[float], texts: list[str]):
     numbers = np.array(values, dtype=np.float32).reshape(-1, 1)
-    inputs = Inputs(numeric=numbers, categorical=np.array(words, dtype=object).reshape(-1, 1))
+    inputs = Inputs(numeric=numbers, categorical=np.array(texts, dtype=object).reshape(-1, 1))
     return learn(inputs, FIELDS)
 
 
@@ -161,9 +161,9 @@ def test_histograms_of_parts_add_up_to_that_of_the_whole(
     rows: list[tuple[float | None, str | None, int | None]], at: int
 ) -> None:
     table = frame(*(list(column) for column in zip(*rows, strict=True)))
-    whole, parts = histograms(table, LEARNED), [histograms(part, LEARNED) for part in (table[:at], table[at:])]
-    assert whole == {name: [a + b for a, b in zip(parts[0][name], parts[1][name], strict=True)] for name in whole}
-    assert all(sum(counts) == len(rows) for counts in whole.values())
+    together, parts = histograms(table, LEARNED), [histograms(part, LEARNED) for part in (table[:at], table[at:])]
+    assert together == {name: [a + b for a, b in zip(parts[0][name], parts[1][name], strict=True)] for name in together}
+    assert all(sum(counts) == len(rows) for counts in together.values())
 
 
 def test_statistics_of_a_source_are_kept_as_mean_and_spread_and_bytes_have_content() -> None:
@@ -182,7 +182,7 @@ def test_statistics_of_a_source_are_kept_as_mean_and_spread_and_bytes_have_conte
 
 def test_an_image_counts_as_its_statistics() -> None:
     image = np.stack([np.full((2, 2), level, dtype=np.uint8) for level in (0, 100, 200)])
-    learned = doubles.learned(doubles.given(image=image))
+    learned = doubles.learned(doubles.inputs_of(image=image))
     result = histograms(pl.DataFrame({"photo": [item.tobytes() for item in image]}), learned)
     assert result["photo_brightness"] == [1, 1, 1, 0, 0]
     assert all(sum(counts) == 3 for counts in result.values())

@@ -55,17 +55,17 @@ def test_equal_means_equal_to_the_model():
 
 
 @pytest.mark.parametrize("served", [("b", 0.0, None, "x"), ("b", None, False, "x"), ("a", None, True, "x")])
-def test_null_equals_null_alone(served):
+def test_null_equals_only_null(served):
     result = skew.compare(frame(served), OURS, FIELDS)
     assert result.rows_equal == 0
 
 
 def test_an_entity_or_a_moment_that_we_do_not_have_is_not_equal():
     later = frame(("a", 1.5, True, "x")).with_columns(pl.col("asked_at") + timedelta(hours=5))
-    asked = frame(("d", 1.5, True, "x"), ("a", 1.5, True, "x"), ("b", None, None, None))
-    result = skew.compare(pl.concat([later, asked]), OURS, FIELDS)
+    rows = frame(("d", 1.5, True, "x"), ("a", 1.5, True, "x"), ("b", None, None, None))
+    result = skew.compare(pl.concat([later, rows]), OURS, FIELDS)
     assert (result.rows, result.rows_equal, result.rows_unknown, result.fields) == (2, 0, 2, [])
-    assert skew.classify(asked, OURS, FIELDS).rows() == [(True, False, False), (True, True, True), (False, True, False)]
+    assert skew.classify(rows, OURS, FIELDS).rows() == [(True, False, False), (True, True, True), (False, True, False)]
 
 
 def test_an_entity_counts_once_however_often_it_is_asked_about():
@@ -149,8 +149,8 @@ def day() -> Day:
     return Day(spec=spec, tables=tables, ours=spec.features(tables, Window(grain=spec.grain, keys=(KEY,))))
 
 
-def weather_moved(day: Day, by: timedelta, *columns: str) -> pl.DataFrame:
-    moved = day.tables["weather"].with_columns(pl.col(name) + by for name in columns)
+def weather_moved(day: Day, shift: timedelta, *columns: str) -> pl.DataFrame:
+    moved = day.tables["weather"].with_columns(pl.col(name) + shift for name in columns)
     return day.features(weather=moved.sort("observed_at_utc", "origin"))
 
 
@@ -174,7 +174,7 @@ MISTAKES: dict[str, tuple[Callable[[Day], pl.DataFrame], str]] = {
 }
 
 
-def test_what_a_caller_builds_at_the_moment_is_what_we_build_afterwards(day: Day):
+def test_features_built_by_a_caller_in_time_equal_those_we_build_afterwards(day: Day):
     result = day.compare(day.ours)
     assert result.rows == day.ours.height > 800
     assert (result.share, result.fields) == (1.0, [])

@@ -74,7 +74,7 @@ def test_every_row_is_in_exactly_one_group(values):
     assert len(groups.names) <= slices.MOST_GROUPS + 1
 
 
-def test_a_group_is_measured_alone():
+def test_a_group_is_measured_on_its_own_rows():
     label = np.array([0, 1, 0, 1, 1, 1])
     probability = np.array([0.2, 0.8, 0.6, 0.4, 0.9, 0.7])
     columns = {"origin": slices.group(pl.Series("origin", ["A", "A", "A", "A", "B", "B"]))}
@@ -91,7 +91,7 @@ class _Spread(Binary):
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        spread, text = (Measure(name=name, title=name, of=lambda labels, said: None) for name in ("spread", "told"))
+        spread, text = (Measure(name=name, title=name, of=lambda labels, answers: None) for name in ("spread", "told"))
         return (*super().measures, spread, replace(text, undefined="All answers are equal."))
 
 

@@ -65,8 +65,8 @@ def test_interrupted_at_any_steps_the_final_state_has_the_same_bytes(stops: set[
 
 
 def test_the_history_survives_an_interruption_inside_an_epoch() -> None:
-    whole = start()
-    finish(whole)
+    uninterrupted = start()
+    finish(uninterrupted)
     loop = start()
     for _ in range(6):
         loop.step()
@@ -74,8 +74,8 @@ def test_the_history_survives_an_interruption_inside_an_epoch() -> None:
     again = start()
     again.restore(state)
     finish(again)
-    assert again.history == whole.history
-    assert [row["epoch"] for row in whole.history] == [1, 2, 3]
+    assert again.history == uninterrupted.history
+    assert [row["epoch"] for row in uninterrupted.history] == [1, 2, 3]
 
 
 @pytest.fixture
@@ -109,14 +109,14 @@ def test_without_epochs_the_weights_that_did_best_on_the_newest_rows_are_kept() 
 @pytest.mark.usefixtures("few_steps")
 @pytest.mark.parametrize("stop", [0, 1, 3, 4, 8, 11, 12])
 def test_without_epochs_an_interrupted_training_ends_with_the_same_bytes(stop: int) -> None:
-    whole, loop = finish(start(UNSTATED)), start(UNSTATED)
+    uninterrupted, loop = finish(start(UNSTATED)), start(UNSTATED)
     while loop.done < stop:
         loop.step()
     state = loop.state()
     again = start(UNSTATED)
     torch.rand(3)
     again.restore(state)
-    assert finish(again) == whole
+    assert finish(again) == uninterrupted
 
 
 def test_a_small_table_is_learned_by_default_where_four_epochs_are_not_enough() -> None:
@@ -147,7 +147,7 @@ def test_a_separable_label_is_learned() -> None:
     assert never < 0.2
 
 
-def test_members_learn_each_by_its_own_loss() -> None:
+def test_each_member_learns_by_its_own_loss() -> None:
     class Pair(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -182,11 +182,11 @@ def test_the_learning_rate_climbs_to_one_and_falls_to_nearly_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "says"),
+    ("labels", "message"),
     [([], "no labelled rows"), ([1, 1], r"values \[1\] in 2"), ([0, 2], "both 0 and 1"), ([1], r"values \[1\] in 1")],
 )
-def test_labels_nothing_can_be_learned_from_are_refused(labels: list[int], says: str) -> None:
-    with pytest.raises(TrainingProblem, match=says):
+def test_labels_without_information_are_refused(labels: list[int], message: str) -> None:
+    with pytest.raises(TrainingProblem, match=message):
         Loop(Small(), (torch.zeros(len(labels), 2),), torch.tensor(labels), TRAINING, TASK)
 
 
@@ -208,15 +208,15 @@ def test_threads_below_one_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "labels", "says"),
+    ("task", "labels", "message"),
     [
         (MultiClass(classes=("a", "b", "c")), torch.tensor([0, 2, 0]), "no label 'b' of 3 classes"),
         (Regression(), torch.tensor([2.5, 2.5]), r"value 2\.5 in all 2"),
         (Regression(), torch.tensor([2.5]), r"value 2\.5 in all 1"),
     ],
 )
-def test_labels_of_other_kinds_nothing_can_be_learned_from_are_refused(task, labels, says) -> None:
-    with pytest.raises(TrainingProblem, match=says):
+def test_labels_without_information_are_refused_for_other_tasks(task, labels, message) -> None:
+    with pytest.raises(TrainingProblem, match=message):
         Loop(Small(), (torch.zeros(len(labels), 2),), labels, TRAINING, task)
 
 
@@ -249,7 +249,7 @@ def test_a_gpu_that_cannot_compute_in_bfloat16_is_refused(monkeypatch: pytest.Mo
 def test_mixed_precision_rounds_products_and_not_state(precision, expected) -> None:
     loop = start(precision=precision)
     observed = []
-    loop.model.layers[0].register_forward_hook(lambda module, given, found: observed.append(found.dtype))
+    loop.model.layers[0].register_forward_hook(lambda module, inputs, output: observed.append(output.dtype))
     loop.step()
     assert observed == [expected]
     assert {value.dtype for value in loop.model.state_dict().values()} == {torch.float32}
@@ -258,8 +258,8 @@ def test_mixed_precision_rounds_products_and_not_state(precision, expected) -> N
 
 
 def test_mixed_precision_is_deterministic_resumable_and_learns_the_same() -> None:
-    whole = start(precision="bfloat16")
-    mixed = finish(whole)
+    uninterrupted = start(precision="bfloat16")
+    mixed = finish(uninterrupted)
     loop = start(precision="bfloat16")
     for _ in range(5):
         loop.step()
@@ -270,11 +270,11 @@ def test_mixed_precision_is_deterministic_resumable_and_learns_the_same() -> Non
     assert mixed != UNINTERRUPTED
     exact = start()
     finish(exact)
-    losses = [[row["train_loss"] for row in item.history] for item in (whole, exact)]
+    losses = [[row["train_loss"] for row in item.history] for item in (uninterrupted, exact)]
     assert losses[0] == pytest.approx(losses[1], rel=2**-6)
 
 
-def test_a_gpu_is_made_deterministic_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_on_a_gpu_is_deterministic_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
     for switch in ("benchmark", "allow_tf32"):
         monkeypatch.setattr(torch.backends.cudnn, switch, True)

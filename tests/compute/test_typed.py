@@ -1,4 +1,4 @@
-"""A delivered value is held exactly by the schema's type, or only its row is quarantined with the reason."""
+"""A delivered value is represented exactly by the schema's type; otherwise its row is quarantined with the reason."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ MOMENT = pl.Datetime("us", "UTC")
 GRAIN = DailyGrain(start="2013-01-01", end="2013-12-31")
 
 
-def judged(column: pl.Series, wanted: Any) -> Split:
-    schema = pa.DataFrameSchema({"value": pa.Column(wanted, nullable=True)}, strict=True)
+def judged(column: pl.Series, dtype: Any) -> Split:
+    schema = pa.DataFrameSchema({"value": pa.Column(dtype, nullable=True)}, strict=True)
     raw = column.alias("value").to_frame().with_columns(source_offset=pl.int_range(pl.len(), dtype=pl.Int64))
     return split(raw, schema, schema_version=1, key=KEY)
 
@@ -33,7 +33,7 @@ SIXTH = pl.Series([1372636800000000123]).cast(pl.Datetime("ns", "Europe/Berlin")
 
 
 @pytest.mark.parametrize(
-    ("came", "wanted", "reason"),
+    ("delivered", "dtype", "reason"),
     [
         (pl.Series([1.7]), pl.Int64, "1.7 (Float64), expected a whole number that Int64 holds"),
         (pl.Series([float("nan")]), pl.Int64, "NaN (Float64), expected "),
@@ -61,16 +61,16 @@ SIXTH = pl.Series([1372636800000000123]).cast(pl.Datetime("ns", "Europe/Berlin")
         (pl.Series([timedelta(hours=1)]), pl.Int64, "PT1H (Duration(time_unit='us')), expected "),
     ],
 )  # fmt: skip
-def test_what_a_type_cannot_hold_is_in_quarantine_with_the_value(came: pl.Series, wanted: Any, reason: str) -> None:
-    found = judged(pl.concat([came, came.clear(1)]), wanted)
-    assert found.good["value"].to_list() == [None]
-    (text,) = found.quarantined["reason"]
+def test_a_value_outside_the_type_is_quarantined_with_the_value(delivered: pl.Series, dtype: Any, reason: str) -> None:
+    result = judged(pl.concat([delivered, delivered.clear(1)]), dtype)
+    assert result.good["value"].to_list() == [None]
+    (text,) = result.quarantined["reason"]
     assert text.startswith(f"value is {reason}")
-    assert isinstance(json.loads(found.quarantined["row"].item())["value"], str)
+    assert isinstance(json.loads(result.quarantined["row"].item())["value"], str)
 
 
 @pytest.mark.parametrize(
-    ("came", "wanted", "held"),
+    ("delivered", "dtype", "expected"),
     [
         (pl.Series([2.0, None]), pl.Int64, [2, None]),
         (pl.Series([7], dtype=pl.UInt8), pl.Int64, [7]),
@@ -87,30 +87,30 @@ def test_what_a_type_cannot_hold_is_in_quarantine_with_the_value(came: pl.Series
         (pl.Series([1, 2.0, "3", True, None], dtype=pl.Object), pl.Int64, [1, 2, 3, 1, None]),
     ],
 )  # fmt: skip
-def test_what_a_type_can_hold_is_a_good_row(came: pl.Series, wanted: Any, held: list[Any]) -> None:
-    found = judged(came, wanted)
-    assert found.quarantined.is_empty(), found.quarantined["reason"].to_list()
-    assert found.good.schema["value"] == wanted
-    assert found.good["value"].to_list() == held
+def test_a_value_within_the_type_is_a_good_row(delivered: pl.Series, dtype: Any, expected: list[Any]) -> None:
+    result = judged(delivered, dtype)
+    assert result.quarantined.is_empty(), result.quarantined["reason"].to_list()
+    assert result.good.schema["value"] == dtype
+    assert result.good["value"].to_list() == expected
 
 
 def test_a_refused_row_keeps_all_its_values_and_no_other_row_is_refused() -> None:
     schema = pa.DataFrameSchema({"count": pa.Column(pl.Int64), "at": pa.Column(MOMENT), "name": pa.Column(pl.String)})
     raw = pl.DataFrame({"count": [1.0, 1.7], "at": [NAIVE, None], "name": ["a", "b"], "source_offset": [0, 1]})
-    found = split(raw, schema, schema_version=1, key=KEY)
-    assert [json.loads(row) for row in found.quarantined["row"]] == [
+    result = split(raw, schema, schema_version=1, key=KEY)
+    assert [json.loads(row) for row in result.quarantined["row"]] == [
         {"count": 1, "at": "2013-03-01 05:00:00.000000", "name": "a"},
         {"count": "1.7", "at": None, "name": "b"},
     ]
-    assert "expected a moment with its time zone" in found.quarantined["reason"][0]
+    assert "expected a moment with its time zone" in result.quarantined["reason"][0]
 
 
-def test_keys_whose_files_differ_in_type_are_split_together_and_as_each_alone() -> None:
+def test_keys_with_files_of_different_types_are_split_together_as_they_are_alone() -> None:
     schema = pa.DataFrameSchema({"value": pa.Column(pl.Int64)})
     columns = {KEY: [1, 2], "2013-03-02": [1.0, 2.5], "2013-03-03": ["1", "x"], "2013-03-04": [[1], [2]]}
     raws = {key: pl.DataFrame({"value": delivered, "source_offset": [0, 1]}) for key, delivered in columns.items()}
-    found = split_keys(raws, schema, schema_version=1)
-    assert {key: part.quarantined["source_offset"].to_list() for key, part in found.items()} == {
+    results = split_keys(raws, schema, schema_version=1)
+    assert {key: part.quarantined["source_offset"].to_list() for key, part in results.items()} == {
         KEY: [],
         "2013-03-02": [1],
         "2013-03-03": [1],
@@ -118,7 +118,7 @@ def test_keys_whose_files_differ_in_type_are_split_together_and_as_each_alone() 
     }
     for key, raw in raws.items():
         alone = split(raw, schema, schema_version=1, key=key)
-        assert alone.good.equals(found[key].good) and alone.quarantined.equals(found[key].quarantined)
+        assert alone.good.equals(results[key].good) and alone.quarantined.equals(results[key].quarantined)
 
 
 @pytest.mark.parametrize("dtype", [MOMENT, pl.Datetime("us"), pl.Date], ids=str)
@@ -137,15 +137,15 @@ def test_a_time_beyond_pythons_range_is_refused_before_rules_run(dtype: Any) -> 
 OLD = pl.Series([datetime(1799, 12, 31, tzinfo=UTC)], dtype=MOMENT)
 
 
-@pytest.mark.parametrize("came", [pl.Series([None], dtype=MOMENT), OLD, pl.Series(["9999-12-31T00:00:00Z"])])
-def test_only_the_row_whose_moment_has_no_key_is_quarantined(came: pl.Series) -> None:
+@pytest.mark.parametrize("delivered", [pl.Series([None], dtype=MOMENT), OLD, pl.Series(["9999-12-31T00:00:00Z"])])
+def test_only_the_row_whose_moment_has_no_key_is_quarantined(delivered: pl.Series) -> None:
     sound = pl.Series([datetime(2013, 3, 1, 5, tzinfo=UTC)], dtype=MOMENT)
-    moments = pl.concat([came, sound if came.dtype == MOMENT else pl.Series(["2013-03-01T05:00:00Z"])])
+    moments = pl.concat([delivered, sound if delivered.dtype == MOMENT else pl.Series(["2013-03-01T05:00:00Z"])])
     schema = pa.DataFrameSchema({"at": pa.Column(MOMENT, nullable=True)})
     raw = pl.DataFrame({"at": moments, "source_offset": [0, 1]})
-    found = split(raw, schema, schema_version=1, key=KEY, key_of=key_column("at", GRAIN.key_of))
-    assert found.good["source_offset"].to_list() == [1]
-    assert found.quarantined["reason"].item() == "belongs to no key: its moment is empty or not from 1800 to 2199"
+    result = split(raw, schema, schema_version=1, key=KEY, key_of=key_column("at", GRAIN.key_of))
+    assert result.good["source_offset"].to_list() == [1]
+    assert result.quarantined["reason"].item() == "belongs to no key: its moment is empty or not from 1800 to 2199"
 
 
 LONG = st.integers(-(2**63), 2**63 - 1) | st.sampled_from([-(2**63), 2**63 - 1])
@@ -153,7 +153,7 @@ UNITS = {"ms": 10**6, "us": 10**3, "ns": 1}
 
 
 def column(dtype: Any, values: st.SearchStrategy[Any]) -> st.SearchStrategy[pl.Series]:
-    return st.lists(st.none() | values, min_size=1, max_size=4).map(lambda found: pl.Series(found, dtype=dtype))
+    return st.lists(st.none() | values, min_size=1, max_size=4).map(lambda values: pl.Series(values, dtype=dtype))
 
 
 def integers(dtype: Any) -> st.SearchStrategy[pl.Series]:
@@ -163,11 +163,11 @@ def integers(dtype: Any) -> st.SearchStrategy[pl.Series]:
 
 def moments(unit: Any, zone: str | None) -> st.SearchStrategy[pl.Series]:
     ticks = LONG | st.integers(0, 2_000_000_000).map(lambda second: second * (10**9 // UNITS[unit]))
-    return column(pl.Int64, ticks).map(lambda found: found.cast(pl.Datetime(unit, zone)))
+    return column(pl.Int64, ticks).map(lambda values: values.cast(pl.Datetime(unit, zone)))
 
 
 FLOATS = st.sampled_from([0.0, -0.0, 1.0, 1.7, 2.0**53, 2.0**63, -(2.0**63), 1e300, float("nan"), float("inf")])
-CAME = st.one_of(
+DELIVERED = st.one_of(
     *(integers(dtype) for dtype in (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt32, pl.UInt64)),
     column(pl.Float64, st.floats() | FLOATS),
     column(pl.Float32, st.floats(width=32)),
@@ -189,7 +189,7 @@ CAME = st.one_of(
     column(pl.Object, st.one_of(LONG, st.integers(2**63, 2**200), st.floats(), st.text(max_size=2), st.booleans(),
                                 st.datetimes(), st.just({1}), st.decimals(), st.complex_numbers())),
 )  # fmt: skip
-WANTED = st.sampled_from(
+DTYPES = st.sampled_from(
     [
         *(pl.Int8, pl.Int32, pl.Int64, pl.Float32, pl.Float64, pl.Boolean, pl.String, pl.Binary, pl.Date, MOMENT),
         *(pl.Datetime("us"), pl.List(pl.Int8), pl.List(pl.Float64), pl.List(pl.Binary)),
@@ -197,47 +197,51 @@ WANTED = st.sampled_from(
 )
 
 
-def is_exactly(came: pl.Series, place: int, held: pl.Series, at: int) -> bool:
+def is_exactly(delivered: pl.Series, index: int, stored: pl.Series, row: int) -> bool:
     """Return whether a value equals the delivered one in Python's own numbers; text of a cell is tested elsewhere."""
-    one, other = (item.dtype for item in (came, held))
+    one, other = (item.dtype for item in (delivered, stored))
     if one in (pl.Object, pl.String, pl.Categorical):
         return True
     if isinstance(one, pl.Datetime):
-        ticks = came.to_physical()[place] * UNITS[one.time_unit]
-        return ticks == held.to_physical()[at] * (86_400 * 10**9 if other == pl.Date else UNITS[other.time_unit])
+        ticks = delivered.to_physical()[index] * UNITS[one.time_unit]
+        return ticks == stored.to_physical()[row] * (86_400 * 10**9 if other == pl.Date else UNITS[other.time_unit])
     if one == other == pl.Date:
-        return came.to_physical()[place] == held.to_physical()[at]
-    return is_same(came[place], held[at])
+        return delivered.to_physical()[index] == stored.to_physical()[row]
+    return is_same(delivered[index], stored[row])
 
 
-def is_same(came: Any, held: Any) -> bool:
-    if isinstance(came, pl.Series):
-        return len(came) == len(held) and all(map(is_same, came, held))
-    if isinstance(held, str | bytes) or came is None or held is None:
-        text = f"{came}" if isinstance(came, int) else came
-        return text == held or (isinstance(text, bytes) and text.decode() == held)
-    if isinstance(came, Decimal):
-        return came == (round(Decimal(held), 2) if isinstance(held, float) else held)
-    return came == held or (came != came and held != held) if isinstance(came, float) else Fraction(came) == held
+def is_same(delivered: Any, stored: Any) -> bool:
+    if isinstance(delivered, pl.Series):
+        return len(delivered) == len(stored) and all(map(is_same, delivered, stored))
+    if isinstance(stored, str | bytes) or delivered is None or stored is None:
+        text = f"{delivered}" if isinstance(delivered, int) else delivered
+        return text == stored or (isinstance(text, bytes) and text.decode() == stored)
+    if isinstance(delivered, Decimal):
+        return delivered == (round(Decimal(stored), 2) if isinstance(stored, float) else stored)
+    return (
+        delivered == stored or (delivered != delivered and stored != stored)
+        if isinstance(delivered, float)
+        else Fraction(delivered) == stored
+    )
 
 
-@given(came=CAME, wanted=WANTED)
+@given(delivered=DELIVERED, dtype=DTYPES)
 @settings(max_examples=150, deadline=None)
-def test_every_value_of_every_type_is_held_exactly_or_named(came: pl.Series, wanted: Any) -> None:
-    found = judged(came, wanted)
-    good, refused = found.good, found.quarantined
-    assert sorted([*good["source_offset"], *refused["source_offset"]]) == list(range(len(came)))
+def test_every_value_of_every_type_is_kept_exactly_or_quarantined(delivered: pl.Series, dtype: Any) -> None:
+    result = judged(delivered, dtype)
+    good, refused = result.good, result.quarantined
+    assert sorted([*good["source_offset"], *refused["source_offset"]]) == list(range(len(delivered)))
     assert all(reason.startswith("value is ") for reason in refused["reason"])
-    assert all(json.loads(row)["value"] is not None for row in refused["row"] if came.dtype != pl.Float64)
-    for at, index in enumerate(good["source_offset"]):
-        is_empty = came.is_null()[index]
-        assert good["value"].is_null()[at] == is_empty
-        assert is_empty or is_exactly(came, index, good["value"], at)
+    assert all(json.loads(row)["value"] is not None for row in refused["row"] if delivered.dtype != pl.Float64)
+    for position, index in enumerate(good["source_offset"]):
+        is_empty = delivered.is_null()[index]
+        assert good["value"].is_null()[position] == is_empty
+        assert is_empty or is_exactly(delivered, index, good["value"], position)
 
 
-@given(came=st.one_of(*(integers(dtype) for dtype in (pl.Int8, pl.Int64, pl.UInt64))) | column(pl.Float64, FLOATS))
+@given(delivered=st.one_of(*(integers(dtype) for dtype in (pl.Int8, pl.Int64, pl.UInt64))) | column(pl.Float64, FLOATS))
 @settings(max_examples=30, deadline=None)
-def test_a_whole_number_within_range_is_never_refused(came: pl.Series) -> None:
-    found = judged(came, pl.Int64)
-    fits = [item is None or (item == item and abs(item) < 2.0**63 and item == int(item)) for item in came]
-    assert set(found.good["source_offset"]) >= {index for index, does in enumerate(fits) if does}
+def test_a_whole_number_within_range_is_never_refused(delivered: pl.Series) -> None:
+    result = judged(delivered, pl.Int64)
+    fits = [item is None or (item == item and abs(item) < 2.0**63 and item == int(item)) for item in delivered]
+    assert set(result.good["source_offset"]) >= {index for index, does in enumerate(fits) if does}

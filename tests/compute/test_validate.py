@@ -134,7 +134,7 @@ def test_rows_of_another_key_are_quarantined_in_the_zone_of_the_grain():
     assert result.quarantined["reason"].item() == "belongs to key 2013-02-28 and landed with 2013-03-01"
 
 
-def test_several_keys_are_split_as_each_one_alone():
+def test_several_keys_are_split_together_as_they_are_alone():
     raws = {
         "2013-03-01": landed(GOOD, GOOD),
         "2013-03-02": landed(GOOD, {**GOOD, "count": "x"}),

@@ -59,13 +59,13 @@ def _blend(model: np.ndarray, noise: float) -> np.ndarray:
     return _noisy(np.log(model / (1 - model)), noise, seed=9)
 
 
-def _holdout(keys: int = 14, rows_a_key: int = 850, seed: int = 0) -> _Holdout:
+def _holdout(keys: int = 14, rows_per_key: int = 850, seed: int = 0) -> _Holdout:
     random = np.random.default_rng(seed)
-    count = keys * rows_a_key
-    logit = -1.3 + np.repeat(random.normal(0, 0.5, keys), rows_a_key) + random.normal(0, 1.15, count)
+    count = keys * rows_per_key
+    logit = -1.3 + np.repeat(random.normal(0, 0.5, keys), rows_per_key) + random.normal(0, 1.15, count)
     rows = pl.DataFrame(
         {
-            "key": np.repeat([f"{number:03d}" for number in range(keys)], rows_a_key),
+            "key": np.repeat([f"{number:03d}" for number in range(keys)], rows_per_key),
             "label": pl.Series(random.random(count) < 1 / (1 + np.exp(-logit))).cast(pl.Int8),
             "origin": random.choice(["EWR", "JFK", "LGA"], count),
             "distance_mi": random.integers(80, 2500, count),
@@ -152,7 +152,7 @@ def test_a_drop_within_the_margin_that_is_certain_fails():
 
 
 def test_a_drop_within_the_margin_with_a_wide_interval_passes_and_states_its_power():
-    holdout = _holdout(keys=5, rows_a_key=300, seed=1)
+    holdout = _holdout(keys=5, rows_per_key=300, seed=1)
     champion = holdout.model(0.3)
     record = _judge(holdout, holdout.model(0.38, seed=1), champion)
     comparison = _against(record, "champion")
@@ -205,7 +205,7 @@ def test_beyond_the_margin_weaker_evidence_is_enough(holdout, champion):
 
 
 def test_a_champion_whose_answers_are_shifted_is_refused(holdout):
-    """The case from the order: ranking alone cannot see it."""
+    """From the requirements: ranking alone cannot detect it."""
     for seed in range(3):
         world = _holdout(seed=seed)
         champion = _probability(world.logit - np.repeat(np.random.default_rng(seed).normal(0, 0.2, 14), 850))
@@ -233,7 +233,7 @@ def test_beats_is_used_only_if_the_interval_supports_it(holdout, champion):
         assert constant["log_loss"]["high"] < 0
 
 
-def test_the_record_is_plain_json_and_free_of_the_order_of_rows(holdout, champion):
+def test_the_record_is_plain_json_and_independent_of_row_order(holdout, champion):
     challenger = holdout.model(0.3, seed=1)
     record = _judge(holdout, challenger, champion)
     text = json.dumps(record, sort_keys=True, allow_nan=False)
@@ -283,7 +283,7 @@ def test_rows_without_a_label_are_left_out_and_counted(holdout, champion):
     assert record == expected
 
 
-def test_what_cannot_be_judged_is_an_error_and_not_a_verdict(holdout, champion):
+def test_input_that_cannot_be_judged_is_an_error_and_not_a_verdict(holdout, champion):
     rows, baselines = holdout.rows, holdout.baselines
     nan = np.where(np.arange(champion.size) == 5, np.nan, champion)
     one_key = rows["key"] == "000"
@@ -327,9 +327,9 @@ def test_other_kinds_are_judged_by_their_own_headline() -> None:
     assert result["reasons"][0].startswith(
         "Better than the champion in log loss and ECE: accuracy 1.0000 against 1.0000"
     )
-    lost = verdict.judge(rows, wrong, even, dull, task, **GATES)
-    assert not lost["passed"]
-    assert "accuracy 0.0000 against 1.0000" in lost["reasons"][0]
+    worse_verdict = verdict.judge(rows, wrong, even, dull, task, **GATES)
+    assert not worse_verdict["passed"]
+    assert "accuracy 0.0000 against 1.0000" in worse_verdict["reasons"][0]
 
     truth = random.normal(20, 5, key.size)
     rows = pl.DataFrame({"key": key, "label": truth})

@@ -9,7 +9,9 @@ from platform_assets.compute.matrix import Inputs
 from platform_assets.specs.base import Field
 
 
-def given(numeric: np.ndarray | None = None, text: np.ndarray | None = None, image: np.ndarray | None = None) -> Inputs:
+def inputs_of(
+    numeric: np.ndarray | None = None, text: np.ndarray | None = None, image: np.ndarray | None = None
+) -> Inputs:
     rows = next(len(part) for part in (numeric, text, image) if part is not None)
     return Inputs(
         numeric=np.empty((rows, 0), dtype=np.float32) if numeric is None else numeric,

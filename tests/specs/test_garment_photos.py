@@ -93,7 +93,7 @@ def test_the_network_reads_a_photo_and_answers_each_kind() -> None:
     from platform_assets.compute.learn import learn
     from tests.doubles import inputs as doubles
 
-    learned = learn(doubles.given(image=np.stack([photo(seed) for seed in range(3)])), SPEC.fields)
+    learned = learn(doubles.inputs_of(image=np.stack([photo(seed) for seed in range(3)])), SPEC.fields)
     network = SPEC.model(learned, SPEC.training).eval()
     result = network(torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.int64), torch.zeros(2, *garment_photos.SHAPE))
     assert result.shape == (2, SPEC.task.outputs)

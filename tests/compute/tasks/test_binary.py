@@ -1,4 +1,4 @@
-"""Binary tasks: what they add to `compute.metrics`, which has its own tests."""
+"""Binary tasks: their additions to `compute.metrics`, which has tests of its own."""
 
 from __future__ import annotations
 

@@ -22,13 +22,13 @@ from tests.doubles import recorded
 
 KEYS, ROWS = 4, 40
 HIGHEST = Measure(
-    name="highest", title="highest answer and more", of=lambda labels, said: float(np.max(said) + np.mean(labels))
+    name="highest", title="highest answer and more", of=lambda labels, answers: float(np.max(answers) + np.mean(labels))
 )
-SURE = Measure(name="sure", title="rows counted", is_more_better=None, of=lambda labels, said: float(labels.size))
-NONE = Measure(name="none", title="nothing", of=lambda labels, said: None)
+SURE = Measure(name="sure", title="rows counted", is_more_better=None, of=lambda labels, answers: float(labels.size))
+NONE = Measure(name="none", title="nothing", of=lambda labels, answers: None)
 
 
-def told(window: Window) -> Quality:
+def quality_of(window: Window) -> Quality:
     members = window.members(("keys", "first", "last", "rows", "model", "quality"))
     return Quality(key=window.last, **members, promises=None, held={}, headline="auc")
 
@@ -58,38 +58,38 @@ class _MoreRegression(_More, Regression):
 
 
 def _binary(random: np.random.Generator, count: int) -> tuple[Task, dict[str, Any], np.ndarray]:
-    said = random.uniform(0.1, 0.9, count)
-    return _MoreBinary(), {"probability": said, "label": (random.random(count) < said).astype(np.int8)}, said
+    answers = random.uniform(0.1, 0.9, count)
+    return _MoreBinary(), {"probability": answers, "label": (random.random(count) < answers).astype(np.int8)}, answers
 
 
 def _classes(random: np.random.Generator, count: int) -> tuple[Task, dict[str, Any], np.ndarray]:
-    task, said = _MoreClasses(classes=("a", "b", "c")), random.dirichlet([1, 1, 1], count)
-    named = {"predicted": [task.classes[index] for index in said.argmax(1)], "probabilities": said.tolist()}
-    return task, {**named, "label": [task.classes[index] for index in random.integers(0, 3, count)]}, said
+    task, answers = _MoreClasses(classes=("a", "b", "c")), random.dirichlet([1, 1, 1], count)
+    named = {"predicted": [task.classes[index] for index in answers.argmax(1)], "probabilities": answers.tolist()}
+    return task, {**named, "label": [task.classes[index] for index in random.integers(0, 3, count)]}, answers
 
 
 def _numbers(random: np.random.Generator, count: int) -> tuple[Task, dict[str, Any], np.ndarray]:
     value = random.normal(20, 5, count)
-    said = np.stack([value, np.full(count, 2.0)], axis=1)
-    return _MoreRegression(), {"value": value, "spread": said[:, 1], "label": random.normal(value, 2)}, said
+    answers = np.stack([value, np.full(count, 2.0)], axis=1)
+    return _MoreRegression(), {"value": value, "spread": answers[:, 1], "label": random.normal(value, 2)}, answers
 
 
 @pytest.mark.parametrize("draw", [_binary, _classes, _numbers])
 def test_an_added_measure_appears_everywhere(draw) -> None:
-    task, columns, said = draw(np.random.default_rng(3), KEYS * ROWS)
+    task, columns, answers = draw(np.random.default_rng(3), KEYS * ROWS)
     names = np.repeat([f"k{number}" for number in range(KEYS)], ROWS)
     frame = pl.DataFrame(columns).with_columns(digest=pl.lit("d"))
     label = task.labels_of(frame["label"])
 
-    assert task.quality(label, said)["highest"] == HIGHEST.of(label, said)
-    assert task.quality(label, said)["none"] is None
-    assert task.decided(label, said)["sure"] == KEYS * ROWS
-    assert [*task.quality(label, said)] == [measure.name for measure in task.measures]
+    assert task.quality(label, answers)["highest"] == HIGHEST.of(label, answers)
+    assert task.quality(label, answers)["none"] is None
+    assert task.decided(label, answers)["sure"] == KEYS * ROWS
+    assert [*task.quality(label, answers)] == [measure.name for measure in task.measures]
 
-    estimates = task.estimates(label, said, names, confidence=0.9)
+    estimates = task.estimates(label, answers, names, confidence=0.9)
     assert [*estimates] == [measure.name for measure in task.shown]
-    without = [HIGHEST.of(label[names != key], said[names != key]) for key in np.unique(names)]
-    whole = paired.jackknife(HIGHEST.of(label, said), np.array(without), 0.9)
+    without = [HIGHEST.of(label[names != key], answers[names != key]) for key in np.unique(names)]
+    whole = paired.jackknife(HIGHEST.of(label, answers), np.array(without), 0.9)
     assert (estimates["highest"].value, estimates["highest"].low) == (whole.value, whole.low)
     assert estimates["none"] is None
 
@@ -98,16 +98,16 @@ def test_an_added_measure_appears_everywhere(draw) -> None:
         window = performance.window(keys, "d", task, confidence=0.9)
         assert [*window.quality] == [measure.name for measure in task.shown]
         assert window.quality["sure"].value == len(keys) * ROWS
-        assert "highest " in status.words._quality_words(told(window), "daily")
+        assert "highest " in status.words._quality_words(quality_of(window), "daily")
 
     rows = frame.with_columns(key=pl.Series(names))
-    judged = verdict.judge(rows, said, {"same": said}, said, task, max_drop=0.01, confidence=0.95)
-    assert judged["models"]["champion"]["highest"] == round(HIGHEST.of(label, said), verdict.DIGITS)
+    judged = verdict.judge(rows, answers, {"same": answers}, answers, task, max_drop=0.01, confidence=0.95)
+    assert judged["models"]["champion"]["highest"] == round(HIGHEST.of(label, answers), verdict.DIGITS)
     assert judged["decided"]["challenger"]["sure"] == KEYS * ROWS
 
     result = SimpleNamespace(
         spec=replace(recorded.SPEC, task=task),
-        standing=SimpleNamespace(quality=told(window)),
+        standing=SimpleNamespace(quality=quality_of(window)),
         links=Links("recorded"),
         noun="day",
         measured={},
