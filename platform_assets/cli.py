@@ -153,6 +153,7 @@ def _demo(settings: Settings, options: argparse.Namespace) -> int:
     from platform_assets.replay.playing import ReplayProblem
 
     spec = _recorded(options.product)
+    _check_profiles()
     console = Console(width=None if sys.stdout.isatty() else LOG_COLUMNS)
     _end_on_signals()
     try:
@@ -171,6 +172,7 @@ def _demo(settings: Settings, options: argparse.Namespace) -> int:
 def _dev(settings: Settings, _options: argparse.Namespace) -> int:
     from platform_assets.demo import dev
 
+    _check_profiles()
     _end_on_signals()
     return dev.run(settings)
 
@@ -300,6 +302,13 @@ def _first(is_fit: Callable[[ProductSpec], bool], otherwise: str) -> ProductSpec
     if product is None:
         raise ValueError("\n".join([f"{otherwise} in platform_assets/specs/.", *(one.error for one in broken)]))
     return product
+
+
+def _check_profiles() -> None:
+    """Refuse wrong profiles here, in a sentence: a server would die of them with a traceback."""
+    from platform_assets import profiles
+
+    profiles.profile("cpu_small")
 
 
 def _end_on_signals() -> None:

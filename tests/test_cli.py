@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -297,6 +299,18 @@ def test_demo_of_an_unknown_product_starts_nothing(settings: Settings, capsys):
 def test_demo_of_more_keys_than_are_recorded_starts_nothing(settings: Settings, capsys):
     assert main(["demo", "--keys", "999"]) == 1
     assert "--keys is 999" in capsys.readouterr().err
+    assert not (settings.state / "logs").exists()
+
+
+@pytest.mark.parametrize("command", ["demo", "dev"])
+def test_wrong_profiles_are_a_sentence_before_a_server_starts(settings: Settings, tmp_path: Path, command: str):
+    (tmp_path / "profiles.toml").write_text("[cpu_small]\nprice = 1\n")
+    environment = {**os.environ, **settings.to_environment(), "DRIFTLINE_PROFILES": str(tmp_path / "profiles.toml")}
+    process = subprocess.run(
+        [Path(sys.executable).with_name("driftline"), command], env=environment, capture_output=True, text=True
+    )
+    assert process.returncode == 1
+    assert process.stderr.startswith(f"driftline: {tmp_path / 'profiles.toml'}, [cpu_small]: price is not a field")
     assert not (settings.state / "logs").exists()
 
 

@@ -46,8 +46,15 @@ class Child:
     def check(self) -> None:
         """Raise `ChildEnded` when it is not running."""
         if (status := self.leash.poll()) is not None:
-            lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
-            raise ChildEnded(f"{self.name} ended with status {status}; the end of {self.log}:\n" + "\n".join(lines))
+            lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+            shown = "\n".join([*_causes(lines), *lines[-15:]])
+            raise ChildEnded(f"{self.name} ended with status {status}; the end of {self.log}:\n{shown}")
+
+
+def _causes(lines: list[str]) -> list[str]:
+    """Return the errors that caused the last one: Python prints them first, far above the end of a log."""
+    joints = [at for at, line in enumerate(lines) if line.startswith(("The above exception was", "During handling of"))]
+    return [f"caused by {next((line for line in reversed(lines[:at]) if line.strip()), '')}" for at in joints]
 
 
 @dataclass

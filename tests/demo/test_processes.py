@@ -81,6 +81,26 @@ def test_child_that_ends_by_itself_is_reported_with_its_log(tmp_path: Path):
             children.check()
 
 
+def test_error_far_above_the_end_of_a_log_is_shown(tmp_path: Path):
+    script = """
+try:
+    try:
+        raise ValueError("the port is taken")
+    except ValueError as problem:
+        raise KeyError("no port") from problem
+except KeyError:
+    print("line\\n" * 100, flush=True)
+    raise
+"""
+    with Children(os.environ, tmp_path) as children:
+        child: Child = children.start("server", [sys.executable, "-c", script])
+        _wait_until(lambda: child.leash.poll() is not None, "the server ended")
+        child.log.write_text(child.log.read_text(encoding="utf-8") + "line\n" * 100, encoding="utf-8")
+        with pytest.raises(ChildEnded, match=r"(?s)caused by ValueError: the port is taken.*line") as raised:
+            children.check()
+    assert str(raised.value).count("\n") == 16
+
+
 def test_taken_port_is_passed_over():
     with socket.socket() as listener:
         listener.bind((processes.HOST, 0))
