@@ -1,4 +1,4 @@
-"""The digest of one function: what it reaches in its file, and all of the file where names do not show what happens."""
+"""The digest of one function: what it reaches in its file, or the whole file where names cannot show that."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> 
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # two texts of one size, written in one second, share a .pyc
+    monkeypatch.setattr(
+        sys, "dont_write_bytecode", True
+    )  # two texts of one size, written within a second, share a .pyc
     monkeypatch.setitem(sys.modules, "a_product", module)
     spec.loader.exec_module(module)
     linecache.checkcache(str(path))
@@ -56,7 +58,7 @@ def test_a_digest_changes_only_with_what_the_function_reaches(tmp_path: Path, mo
         return definitions.digest(write_module(tmp_path, monkeypatch, PRODUCT.replace(old, new)))
 
     before = digest()
-    assert digest("return 1", "return 2") == before, "features are no part of the model"
+    assert digest("return 1", "return 2") == before, "features are not part of the model"
     assert digest("training: Training", "training") == before, "annotations run nothing"
     assert digest("WIDTH, UNUSED = 8", "WIDTH, UNUSED = 9") != before
     assert digest("return WIDTH", "return WIDTH + 0") != before
@@ -107,11 +109,11 @@ def model(learned, training):
 """
 
 
-@pytest.mark.parametrize("how", CHANGING)
-def test_code_that_may_change_a_definition_makes_the_whole_file_count(how: str) -> None:
+@pytest.mark.parametrize("code", CHANGING)
+def test_the_whole_file_counts_if_its_code_may_change_a_definition(code: str) -> None:
     assert definitions._File(FILE + "OTHER = features()\n").widening is None
     for more in ("\n", "\nUNRELATED = 7\n"):
-        assert definitions._File(FILE + CHANGING[how] + more).widening is not None
+        assert definitions._File(FILE + CHANGING[code] + more).widening is not None
 
 
 def test_a_function_that_shares_a_value_counts_and_one_that_shares_a_number_does_not() -> None:
@@ -125,7 +127,9 @@ def test_a_function_that_shares_a_value_counts_and_one_that_shares_a_number_does
     assert "LATER" in reached(FILE + "LATER = [lambda: WIDE.pop()]\n")
 
 
-def test_the_line_that_makes_the_whole_file_count_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_line_because_of_which_the_whole_file_counts_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def model(text: str) -> Callable[..., Any]:
         return write_module(tmp_path, monkeypatch, text)
 

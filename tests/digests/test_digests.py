@@ -1,4 +1,4 @@
-"""The code digest of a stage: the modules of its maker, and every value that the maker holds."""
+"""The code digest of a stage: the modules of its maker, and every value that the maker refers to."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ SPEC = hourly_temperature.SPEC
 
 
 def stages(spec: ProductSpec) -> dict[str, str]:
-    """Return the digest of each stage that makes bytes, of one source."""
+    """Return the digests of the stages that store content, for one source."""
     first = spec.sources[0].name
     others = {naming.stage(stage, source.name) for source in spec.sources[1:] for stage in ("raw", "validated")}
     results = {stage: digest for stage, digest in digests_of(spec).items() if stage not in others}
     return {stage.removesuffix(f"_{first}"): digest for stage, digest in results.items()}
 
 
-def moved(change: Callable[[ProductSpec], ProductSpec]) -> set[str]:
+def changed_stages(change: Callable[[ProductSpec], ProductSpec]) -> set[str]:
     before, after = stages(SPEC), stages(change(SPEC))
     return {stage for stage in before if before[stage] != after[stage]}
 
 
-def moved_by_module(name: str, monkeypatch: pytest.MonkeyPatch, spec: ProductSpec = SPEC) -> set[str]:
-    """Return the stages that a change in a module moves."""
+def stages_changed_by_module(name: str, monkeypatch: pytest.MonkeyPatch, spec: ProductSpec = SPEC) -> set[str]:
+    """Return the stages whose digest changes with a module."""
     before, read = stages(spec), modules._read
     assert modules.is_ours(name)
     monkeypatch.setattr(modules, "_read", lambda module: ("other", read(module)[1]) if module == name else read(module))
@@ -57,10 +57,10 @@ ALL = set(stages(SPEC))
         *("platform_assets.failures", "platform_assets.retries"),
     ],
 )
-def test_charts_prices_evidence_and_the_engine_move_no_stage(
+def test_charts_prices_evidence_and_the_engine_change_no_digest(
     name: str, spec: ProductSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert moved_by_module(name, monkeypatch, spec) == set()
+    assert stages_changed_by_module(name, monkeypatch, spec) == set()
 
 
 @pytest.mark.parametrize("spec", specs.load_all(), ids=lambda spec: str(spec.name))
@@ -84,13 +84,13 @@ def test_our_products_functions_never_make_the_whole_file_count(spec: ProductSpe
         ),
     ],
 )
-def test_a_constant_of_a_module_moves_the_stages_that_it_makes(
+def test_a_constant_changes_the_digests_of_the_stages_of_its_module(
     name: str, stages: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert stages <= moved_by_module(name, monkeypatch) < ALL
+    assert stages <= stages_changed_by_module(name, monkeypatch) < ALL
 
 
-def test_a_budget_a_description_and_a_size_move_nothing() -> None:
+def test_a_budget_a_description_and_a_size_change_no_digest() -> None:
     def reworded(spec: ProductSpec) -> ProductSpec:
         sources = tuple(replace(item, description="Others.", deadline=timedelta(days=3)) for item in spec.sources)
         return replace(
@@ -102,30 +102,33 @@ def test_a_budget_a_description_and_a_size_move_nothing() -> None:
             training=replace(spec.training, profile="gpu_spot"),
         )
 
-    assert moved(reworded) == set()
+    assert changed_stages(reworded) == set()
 
 
-def test_a_value_moves_the_stages_that_hold_it() -> None:
-    assert moved(lambda spec: replace(spec, training=replace(spec.training, seed=9))) == {"checkpoint", "onnx"}
-    assert moved(lambda spec: replace(spec, monitors=replace(spec.monitors, margin=1.5))) == {"drift"}
-    assert moved(lambda spec: replace(spec, gates=replace(spec.gates, confidence=0.9))) == {"performance", "evaluation"}
+def test_a_value_changes_the_digests_of_the_stages_that_use_it() -> None:
+    assert changed_stages(lambda spec: replace(spec, training=replace(spec.training, seed=9))) == {"checkpoint", "onnx"}
+    assert changed_stages(lambda spec: replace(spec, monitors=replace(spec.monitors, margin=1.5))) == {"drift"}
+    assert changed_stages(lambda spec: replace(spec, gates=replace(spec.gates, confidence=0.9))) == {
+        "performance",
+        "evaluation",
+    }
     *others, last = SPEC.fields
     bounded = (*others, replace(last, high=1e6))
-    assert "raw" not in moved(lambda spec: replace(spec, fields=bounded))
-    assert moved(lambda spec: replace(spec, fields=bounded)) >= {"features", "checkpoint", "onnx"}
+    assert "raw" not in changed_stages(lambda spec: replace(spec, fields=bounded))
+    assert changed_stages(lambda spec: replace(spec, fields=bounded)) >= {"features", "checkpoint", "onnx"}
     described = (*others, replace(last, description="Others."))
-    assert moved(lambda spec: replace(spec, fields=described)) == {"onnx"}, "a contract shows descriptions"
+    assert changed_stages(lambda spec: replace(spec, fields=described)) == {"onnx"}, "a contract shows descriptions"
 
 
-def test_a_function_of_the_product_moves_the_stages_that_call_it() -> None:
+def test_a_product_function_changes_the_digests_of_the_stages_that_call_it() -> None:
     def features(tables: Any, window: Any) -> pl.DataFrame:
         return SPEC.features(tables, window)
 
-    assert moved(lambda spec: replace(spec, features=features)) == {"features", "drift"}
+    assert changed_stages(lambda spec: replace(spec, features=features)) == {"features", "drift"}
 
 
 @pytest.mark.parametrize("spec", specs.load_all(), ids=lambda spec: str(spec.name))
-def test_the_stages_of_our_products_have_digests_that_repeat(spec: ProductSpec) -> None:
+def test_digests_of_our_products_are_reproducible(spec: ProductSpec) -> None:
     first = stages(spec)
     assert first == stages(replace(spec))
     assert all(digest.startswith(f"{digests.ENGINE}.") for digest in first.values())
@@ -169,7 +172,7 @@ def test_other_values_have_other_digests() -> None:
     assert len(set(results)) == len(results)
 
 
-def test_order_counts_only_where_it_has_a_meaning() -> None:
+def test_order_counts_only_where_it_matters() -> None:
     assert digests.code_digest(Holder({"a": 1, "b": 2})) != digests.code_digest(Holder({"b": 2, "a": 1}))
     assert digests.code_digest(Holder({"a", "b"})) == digests.code_digest(Holder({"b", "a"}))
     assert digests.code_digest(Holder(["a", "b"])) != digests.code_digest(Holder(["b", "a"]))

@@ -1,4 +1,4 @@
-"""Module digests: what a module runs and nothing else, from source, wherever the checkout lies."""
+"""Module digests: the code that a module runs and nothing else, from source, wherever the checkout is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Write = Callable[[str, str], None]
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    """Write modules of a package that counts as ours for this test."""
+    """Write modules of a package that is treated as our own for this test."""
     package = f"closure_{tmp_path.name}".replace("-", "_").replace("[", "_").replace("]", "_")
     (tmp_path / package).mkdir()
     (tmp_path / package / "__init__.py").touch()
@@ -127,7 +127,7 @@ def test_an_unknown_module_is_named(write: Write) -> None:
         modules.digests(missing)
 
 
-def test_libraries_are_not_ours() -> None:
+def test_libraries_do_not_count() -> None:
     assert not any(map(modules.is_ours, ("os", "polars", "dagster", "__main__", "sys")))
     assert modules.closure("platform_assets.clock") == (
         "platform_assets",

@@ -29,8 +29,8 @@ WORST = ("serious", "critical")
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write the index over a product with a held key and a broken one, and both reports; return the folder."""
+def report_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the index of a product with a held key and a broken one, and both reports; return the folder."""
     folder = tmp_path_factory.mktemp("accessible")
     settings = Settings(root=str(folder / "store"), state=folder / "state")
     watched.write(settings, SPEC, KEYS)
@@ -53,7 +53,7 @@ def browser() -> Iterator[object]:
 @pytest.mark.parametrize("name", ["index", SPEC.name, BROKEN.name])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS_PX)
-def test_axe_finds_nothing_serious_and_the_page_fits(written: Path, browser, name: str, scheme: str, width: str):
+def test_axe_finds_nothing_serious_and_the_page_fits(report_folder: Path, browser, name: str, scheme: str, width: str):
     from axe_playwright_python.sync_playwright import Axe
 
     page = browser.new_page(
@@ -61,15 +61,15 @@ def test_axe_finds_nothing_serious_and_the_page_fits(written: Path, browser, nam
         color_scheme=scheme,
         bypass_csp=True,  # the page's own policy forbids scripts, and axe is one
     )
-    page.goto((written / f"{name}.html").as_uri())
+    page.goto((report_folder / f"{name}.html").as_uri())
     response = Axe().run(page).response
     assert len(response["passes"]) > 10, "axe ran"
-    found = [
+    violations = [
         f"{rule['id']}: {rule['help']}: {node['html'][:200]}"
         for rule in response["violations"]
         if rule["impact"] in WORST
         for node in rule["nodes"]
     ]
-    assert found == []
+    assert violations == []
     assert page.evaluate("document.documentElement.scrollWidth") <= WIDTHS_PX[width], "the page scrolls sideways"
     page.close()

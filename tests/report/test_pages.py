@@ -1,4 +1,4 @@
-"""The report of a product and the index: what to do first, everything from records, nothing fetched and nothing run."""
+"""The report of a product and the index: actions first, all numbers from records, no requests and no scripts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Reader(HTMLParser):
         self.tags: list[str] = []
         self.headings: list[str] = []
         self.addresses: list[str] = []
-        self.words = ""
+        self.full_text = ""
         self.text = ""
         self._open: list[str] = []
 
@@ -51,7 +51,7 @@ class _Reader(HTMLParser):
         assert self._open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.words += data
+        self.full_text += data
         if self._open and self._open[-1] in ("h1", "h2"):
             self.headings.append(data)
 
@@ -64,20 +64,20 @@ def _read(text: str) -> _Reader:
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """A store that no test here writes to."""
-    place = tmp_path_factory.mktemp("kept")
-    own = Settings(root=str(place / "store"), state=place / "state")
-    watched.write(own, SPEC, KEYS)
-    return own
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Return a store that no test of this file writes to."""
+    folder = tmp_path_factory.mktemp("kept")
+    settings = Settings(root=str(folder / "store"), state=folder / "state")
+    watched.write(settings, SPEC, KEYS)
+    return settings
 
 
 @pytest.fixture(scope="module")
-def page(kept: Settings) -> _Reader:
-    return _read(pages.of_product(Product(SPEC, kept)))
+def page(stored: Settings) -> _Reader:
+    return _read(pages.of_product(Product(SPEC, stored)))
 
 
-def test_what_to_do_comes_first_then_the_fault_and_the_rest_in_order(page: _Reader):
+def test_actions_come_first_then_the_fault_and_the_rest_in_order(page: _Reader):
     assert page.headings == [
         "Recorded",
         "Nothing to do now",
@@ -92,24 +92,24 @@ def test_what_to_do_comes_first_then_the_fault_and_the_rest_in_order(page: _Read
     ]
 
 
-def test_no_title_is_there_twice(page: _Reader):
+def test_titles_are_unique(page: _Reader):
     titles = [*page.headings, *re.findall(r">([^<>]+)</text>", page.text)]
     assert len(page.headings) == len(set(page.headings))
     assert not set(page.headings) & set(titles[len(page.headings) :]), "a chart repeats its section's heading"
 
 
-def test_fault_says_what_arrived_what_was_expected_when_and_what_was_done(page: _Reader):
-    for words in (
+def test_fault_shows_delivery_expectation_time_and_action(page: _Reader):
+    for text in (
         watched.CAME,
         watched.EXPECTED,
         f"when {KEYS[2]} was closed",
         "An alert was raised",
         "The source was left out",
     ):
-        assert words in page.words
+        assert text in page.full_text
 
 
-def test_page_fetches_nothing_and_runs_nothing(page: _Reader):
+def test_page_makes_no_requests_and_runs_no_scripts(page: _Reader):
     assert not {"script", "link", "iframe", "object", "form", "a", "img"} & set(page.tags)
     assert not [address for address in page.addresses if ":" in address.removeprefix("width:") and "var(" not in address
                 and not re.match(r"[a-z-]+: ", address)]  # fmt: skip
@@ -124,8 +124,8 @@ def test_charts_take_the_colours_of_the_page(page: _Reader):
     assert "prefers-color-scheme: dark" in page.text
 
 
-def test_links_lead_to_assets_keys_and_runs_where_the_address_is_known(kept: Settings):
-    reader = _read(pages.of_product(Product(SPEC, kept), dagster="http://dagster.test/"))
+def test_assets_keys_and_runs_are_linked_if_the_address_is_given(stored: Settings):
+    reader = _read(pages.of_product(Product(SPEC, stored), dagster="http://dagster.test/"))
     links = [address for address in reader.addresses if address.startswith("http")]
     assert f"http://dagster.test/assets/recorded/drift?view=partitions&partition={KEYS[2]}" in links
     assert "http://dagster.test/assets/recorded/performance" in links
@@ -141,18 +141,18 @@ def test_an_attempt_links_its_run(settings: Settings):
     assert "runs/" not in pages.of_product(Product(SPEC, settings))
 
 
-def test_numbers_are_those_on_record(kept: Settings, page: _Reader):
-    found = facts.gather(Product(SPEC, kept))
-    quality = found.standing.quality.quality
-    assert f"{quality['auc'].value:.4f}" in page.words
-    assert f"{len(KEYS) * watched.ROWS:,}" in page.words
-    assert found.cost_usd == pytest.approx(3 * 90 / 3600 * 0.08)
-    assert f"{found.cost_usd:.4f} USD" in page.words
-    assert found.quarantine["plans", "is no <plans>"] == found.landed["plans"] / 3 > len(KEYS)
-    assert found.cpu_s["checkpoint"] == 12.0
+def test_numbers_come_from_records(stored: Settings, page: _Reader):
+    gathered = facts.gather(Product(SPEC, stored))
+    quality = gathered.standing.quality.quality
+    assert f"{quality['auc'].value:.4f}" in page.full_text
+    assert f"{len(KEYS) * watched.ROWS:,}" in page.full_text
+    assert gathered.cost_usd == pytest.approx(3 * 90 / 3600 * 0.08)
+    assert f"{gathered.cost_usd:.4f} USD" in page.full_text
+    assert gathered.quarantine["plans", "is no <plans>"] == gathered.landed["plans"] / 3 > len(KEYS)
+    assert gathered.cpu_s["checkpoint"] == 12.0
 
 
-def test_cost_of_accepted_models_and_what_someone_allowed_are_shown(settings: Settings):
+def test_cost_of_accepted_models_and_allowed_overspending_are_shown(settings: Settings):
     watched.write(settings, SPEC, KEYS)
     ledgers = Ledgers(settings.root, SPEC.name)
     preempted = {
@@ -171,11 +171,11 @@ def test_cost_of_accepted_models_and_what_someone_allowed_are_shown(settings: Se
     ledgers.append(naming.ATTEMPTS, {**preempted, "by": "step"})
     over = documents.overspending(KEYS[3], "f", why="the fair <opens>")
     ledgers.append(naming.OVERSPENDINGS, over)
-    words = _read(pages.of_product(Product(SPEC, settings))).words
-    assert "open, since the newest–0.2000" in words
-    assert f"release 1{KEYS[0]}0.006023" in words, "two trainings, three tries"
-    assert "4 attempts cost 0.2060 USD at list prices, 0.4000 less than on demand." in words
-    assert f"For cutoff {KEYS[3]}, in 2020-01 it is too much. Allowed: the fair <opens>" in words
+    text = _read(pages.of_product(Product(SPEC, settings))).full_text
+    assert "open, since the newest–0.2000" in text
+    assert f"release 1{KEYS[0]}0.006023" in text, "two trainings, three tries"
+    assert "4 attempts cost 0.2060 USD at list prices, 0.4000 less than on demand." in text
+    assert f"For cutoff {KEYS[3]}, in 2020-01 it is too much. Allowed: the fair <opens>" in text
 
 
 def test_late_labels_are_shown_where_there_are_any(settings: Settings, page: _Reader):
@@ -186,11 +186,11 @@ def test_late_labels_are_shown_where_there_are_any(settings: Settings, page: _Re
     unlabelled.give_up(tables, [KEYS[1]], cutoff=KEYS[4], why="<late> by 7 keys", at=at)
     read = _read(pages.of_product(Product(SPEC, settings)))
     assert title in read.headings
-    assert f"{KEYS[1]}{KEYS[4]}all later<late> by 7 keys" in read.words
+    assert f"{KEYS[1]}{KEYS[4]}all later<late> by 7 keys" in read.full_text
 
 
-def test_text_from_records_is_never_markup(kept: Settings):
-    text = pages.of_product(Product(SPEC, kept))
+def test_text_from_records_is_never_markup(stored: Settings):
+    text = pages.of_product(Product(SPEC, stored))
     assert "0 &lt;rows&gt; &amp; &#34;nothing&#34;" in text
     assert "is no &lt;plans&gt;" in text
     assert not re.search(r"<rows>|<plans>", text)
@@ -205,34 +205,34 @@ def test_text_from_records_is_never_markup(kept: Settings):
         ("arrives before it leaves", "arrives before it leaves"),
     ],
 )
-def test_rows_with_the_same_trouble_are_counted_together(reason: str, kind: str):
+def test_rows_with_the_same_problem_are_counted_together(reason: str, kind: str):
     assert facts.kind_of(reason) == kind
 
 
-def test_same_records_give_the_same_page(kept: Settings):
-    assert pages.of_product(Product(SPEC, kept)) == pages.of_product(Product(SPEC, kept))
+def test_same_records_give_the_same_page(stored: Settings):
+    assert pages.of_product(Product(SPEC, stored)) == pages.of_product(Product(SPEC, stored))
 
 
-def test_product_without_anything_has_a_page_that_claims_nothing(settings: Settings):
+def test_product_without_records_has_a_page_that_claims_nothing(settings: Settings):
     page = _read(pages.of_product(Product(SPEC, settings)))
     assert "No faulty delivery" in page.headings
     assert not [heading for heading in page.headings if "to do" in heading]
-    assert "No day has been judged yet." in page.words
-    assert "Nothing has been released yet." in page.words
-    assert "every delivery passed" not in page.words.lower()
+    assert "No day has been judged yet." in page.full_text
+    assert "Nothing has been released yet." in page.full_text
+    assert "every delivery passed" not in page.full_text.lower()
 
 
-def test_fault_that_waits_says_so_and_contiguous_keys_are_one_episode(kept: Settings):
-    found = facts.gather(Product(SPEC, kept))
-    (episode,) = found.episodes
+def test_waiting_fault_is_shown_as_such_and_contiguous_keys_are_one_episode(stored: Settings):
+    gathered = facts.gather(Product(SPEC, stored))
+    (episode,) = gathered.episodes
     waiting = facts.Episode(keys=KEYS[2:4], fault=episode.fault, then=())
-    (section,) = faults.sections(replace(found, episodes=(waiting,)))
+    (section,) = faults.sections(replace(gathered, episodes=(waiting,)))
     assert section.title == f"Faulty delivery: plans of {KEYS[2]} to {KEYS[3]}"
     (terms,) = section.blocks
     assert terms.items["What was done"][-1] == "Held until someone repairs or accepts it."
 
 
-def test_held_key_is_named_at_the_top_with_the_commands_that_settle_it(settings: Settings):
+def test_held_key_is_named_at_the_top_with_the_commands_that_release_it(settings: Settings):
     watched.write(settings, SPEC, KEYS)
     Ledgers(settings.root, SPEC.name).append(f"{naming.FAULTS}/{KEYS[2]}", documents.fault("fault", KEYS[2], "plans"))
     text = pages.of_product(Product(SPEC, settings))
@@ -240,7 +240,7 @@ def test_held_key_is_named_at_the_top_with_the_commands_that_settle_it(settings:
     assert reader.headings[1] == "What to do now"
     assert f'<p class="news red">Held: {KEYS[2]}</p>' in text
     for verb in ("repair", "accept"):
-        assert f"dg launch --job {verb}__recorded --config-json" in reader.words
+        assert f"dg launch --job {verb}__recorded --config-json" in reader.full_text
 
 
 # The index ------------------------------------------------------------------------------------------------------------
@@ -255,9 +255,9 @@ def test_index_links_every_report_and_names_the_products_that_need_someone(setti
     text = paths[0].read_text(encoding="utf-8")
     reader = _read(text)
     assert [address for address in reader.addresses if address.endswith(".html")] == ["torn.html", "recorded.html"]
-    assert "1 product needs someone: torn" in reader.words
-    assert "torn: <no> SPEC." in reader.words
-    assert "release 1, 6 days old" in reader.words
+    assert "1 product needs someone: torn" in reader.full_text
+    assert "torn: <no> SPEC." in reader.full_text
+    assert "release 1, 6 days old" in reader.full_text
     for path in paths[1:]:
         assert '<a href="index.html">All products</a>' in path.read_text(encoding="utf-8")
 
@@ -275,9 +275,9 @@ def test_index_names_a_product_whose_records_are_damaged_and_the_others_have_the
     assert sorted(path.name for path in tmp_path.glob("*.html")) == ["index.html", "recorded.html"]
     reader = _read((tmp_path / "index.html").read_text(encoding="utf-8"))
     assert [address for address in reader.addresses if address.endswith(".html")] == ["recorded.html"]
-    assert "1 product needs someone: damaged" in reader.words
-    assert "it was changed" in reader.words
-    assert "driftline doctor damaged" in reader.words
+    assert "1 product needs someone: damaged" in reader.full_text
+    assert "it was changed" in reader.full_text
+    assert "driftline doctor damaged" in reader.full_text
 
 
 def test_index_does_not_take_the_name_of_a_report(settings: Settings, tmp_path: Path):
@@ -286,18 +286,18 @@ def test_index_does_not_take_the_name_of_a_report(settings: Settings, tmp_path: 
     assert list(tmp_path.glob("*.html")) == []
 
 
-def test_report_links_an_index_only_where_there_is_one(kept: Settings, tmp_path: Path):
-    path = pages.write(kept, SPEC, tmp_path / "page.html")
+def test_report_links_the_index_only_if_it_exists(stored: Settings, tmp_path: Path):
+    path = pages.write(stored, SPEC, tmp_path / "page.html")
     assert "index.html" not in path.read_text(encoding="utf-8")
     (tmp_path / "index.html").write_text("")
-    assert "index.html" in pages.write(kept, SPEC, path).read_text(encoding="utf-8")
+    assert "index.html" in pages.write(stored, SPEC, path).read_text(encoding="utf-8")
 
 
-def test_index_without_products_is_a_page(kept: Settings):
-    assert "No product needs anyone now" in _read(render.html(index.page([], {}))).words
+def test_index_without_products_is_a_page(stored: Settings):
+    assert "No product needs anyone now" in _read(render.html(index.page([], {}))).full_text
 
 
-def test_file_is_whole_or_not_there(kept: Settings, tmp_path: Path):
-    place = pages.write(kept, SPEC, tmp_path / "deep" / "page.html")
-    assert place.read_text(encoding="utf-8").endswith("</html>\n")
-    assert [path.name for path in place.parent.iterdir()] == ["page.html"]
+def test_file_is_written_atomically(stored: Settings, tmp_path: Path):
+    file = pages.write(stored, SPEC, tmp_path / "deep" / "page.html")
+    assert file.read_text(encoding="utf-8").endswith("</html>\n")
+    assert [path.name for path in file.parent.iterdir()] == ["page.html"]

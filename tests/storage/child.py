@@ -1,6 +1,6 @@
-"""A process of its own for the tests of races and kills: `python child.py TASK`, TASK a JSON object.
+"""Child process for the tests of races and kills: `python child.py TASK`, with TASK a JSON object.
 
-It says `ready`, waits for a line, then does `task["do"]`. With `kill` it ends itself by SIGKILL before or after the
+It prints `ready`, waits for a line, then does `task["do"]`. With `kill` it sends itself SIGKILL before or after the
 n-th call that writes.
 """
 
@@ -64,7 +64,7 @@ def put(task: dict[str, Any]) -> None:
 
 DOES: dict[str, Callable[[dict[str, Any]], None]] = {"replace": replace, "append": append, "put": put}
 CALLS = {"write_deltalake": ("deltalake", "write_deltalake"), "put": ("platform_assets.storage.objects", "create")}
-"""Where a process may be killed: module and function by the name that a test gives."""
+"""Where a process may be killed: module and function, by the name that a test passes."""
 
 
 if __name__ == "__main__":

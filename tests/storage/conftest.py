@@ -34,14 +34,14 @@ def s3_proxy(s3_server: S3Server) -> Iterator[Faults]:
 
 @pytest.fixture
 def faults(s3_proxy: Faults) -> Faults:
-    """What breaks requests to `broken_root`."""
+    """The faults injected into requests to `broken_root`."""
     s3_proxy.clear()
     return s3_proxy
 
 
 @pytest.fixture
 def broken_root(s3_server: S3Server, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A storage root on S3 behind the proxy that `faults` steers."""
+    """A storage root on S3 behind the proxy that `faults` controls."""
     for name, value in s3_server.environment(faults.endpoint).items():
         monkeypatch.setenv(name, value)
     return f"s3://{BROKEN_BUCKET}/{uuid.uuid4().hex}"
@@ -54,7 +54,7 @@ def store(root: str) -> TableStore:
 
 @pytest.fixture
 def spawn(root: str) -> Iterator[Spawn]:
-    """Start `child.py` with a task as a process of its own; none outlives the test."""
+    """Start `child.py` with a task in a process of its own; no process outlives the test."""
     children: list[subprocess.Popen[str]] = []
 
     def start(**task: object) -> subprocess.Popen[str]:
@@ -76,7 +76,7 @@ def spawn(root: str) -> Iterator[Spawn]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[tuple[str, Leave]]:
-    """Yield a storage root and `leave(bytes)`, a context in which only so much can be written.
+    """Yield a storage root and `leave(bytes)`, a context in which only that many bytes can be written.
 
     A real full disk (a small tmpfs) where this process may mount one; elsewhere a limit on file sizes.
     """

@@ -24,7 +24,7 @@ JSON = st.recursive(
 )
 
 
-def is_there(root: str, digest: str) -> bool:
+def exists(root: str, digest: str) -> bool:
     return objects.exists(open_store(root), naming.blob_path(digest))
 
 
@@ -45,7 +45,7 @@ def test_a_blob_is_named_by_its_sha256_and_read_back(root: str) -> None:
     digest = store.put(b"weights")
     assert digest == hashlib.sha256(b"weights").hexdigest()
     assert store.get(digest) == b"weights"
-    assert is_there(root, digest)
+    assert exists(root, digest)
     assert bytes(open_store(root).get(naming.blob_path(digest)).bytes()) == b"weights"
 
 
@@ -67,13 +67,13 @@ def test_text_is_stored_compressed_and_found_by_its_sha256(root: str) -> None:
     stored = bytes(open_store(root).get(naming.blob_path(digest) + ".gz").bytes())
     assert gzip.decompress(stored) == text
     assert len(stored) < len(text) / 10
-    assert not is_there(root, digest)
+    assert not exists(root, digest)
 
 
 def test_incompressible_text_is_stored_uncompressed(root: str) -> None:
     store = ArtifactStore(root)
     digest = store.put(b"\x00\xff", compressed=True)
-    assert is_there(root, digest)
+    assert exists(root, digest)
     assert store.get(digest, compressed=True) == b"\x00\xff"
 
 
@@ -94,7 +94,7 @@ def test_a_damaged_compressed_blob_is_refused_and_repaired(root: str, harm: byte
 
 def test_a_missing_blob_is_named(root: str) -> None:
     store = ArtifactStore(root)
-    assert not is_there(root, sha256(b"never"))
+    assert not exists(root, sha256(b"never"))
     with pytest.raises(ArtifactProblem, match=f"blob {sha256(b'never')} is missing"):
         store.get(sha256(b"never"))
 
@@ -133,7 +133,7 @@ def test_a_bundles_digest_does_not_depend_on_its_location(tmp_path: Path) -> Non
     assert one == other
 
 
-def test_an_invalid_bundle_or_a_missing_blob_is_reported(root: str) -> None:
+def test_an_invalid_bundle_or_a_missing_blob_is_an_error(root: str) -> None:
     store = ArtifactStore(root)
     with pytest.raises(ArtifactProblem, match="is not a bundle: it is not JSON"):
         store.bundle(store.put(b"\xff"))
@@ -152,14 +152,14 @@ def test_a_process_killed_while_sealing_leaves_no_manifest_without_its_blobs(roo
     output, _ = child.communicate("go\n")
     assert child.returncode == -signal.SIGKILL
     store = ArtifactStore(root)
-    whole = [sha256(turn.to_bytes(4, "big") * 4) for turn in range(3)]
-    assert output.split() == ["ready", whole[0]]
-    assert [is_there(root, digest) for digest in whole] == [True, when == "after", False]
-    assert store.put((1).to_bytes(4, "big") * 4) == whole[1]
-    assert store.get(whole[1]) == (1).to_bytes(4, "big") * 4
+    digests = [sha256(turn.to_bytes(4, "big") * 4) for turn in range(3)]
+    assert output.split() == ["ready", digests[0]]
+    assert [exists(root, digest) for digest in digests] == [True, when == "after", False]
+    assert store.put((1).to_bytes(4, "big") * 4) == digests[1]
+    assert store.get(digests[1]) == (1).to_bytes(4, "big") * 4
 
 
-def test_a_process_killed_during_a_write_leaves_only_whole_blobs(root: str, spawn: Any) -> None:
+def test_a_process_killed_during_a_write_leaves_only_complete_blobs(root: str, spawn: Any) -> None:
     child = spawn(do="put", turns=1000, size=500_000)
     child.stdin.write("go\n")
     child.stdin.flush()
@@ -168,7 +168,7 @@ def test_a_process_killed_during_a_write_leaves_only_whole_blobs(root: str, spaw
     child.kill()
     child.wait()
     store = ArtifactStore(root)
-    turns = [turn for turn in range(10) if is_there(root, sha256(turn.to_bytes(4, "big") * 500_000))]
+    turns = [turn for turn in range(10) if exists(root, sha256(turn.to_bytes(4, "big") * 500_000))]
     assert turns[:3] == [0, 1, 2]
     for turn in turns:
         store.get(sha256(turn.to_bytes(4, "big") * 500_000))
@@ -185,5 +185,5 @@ def test_a_full_disk_is_reported_and_the_next_write_succeeds(small_disk: Any) ->
     ):
         store.put(big)
     assert store.get(kept_digest) == b"kept"
-    assert not is_there(root, sha256(big))
+    assert not exists(root, sha256(big))
     assert store.get(store.put(big)) == big

@@ -1,4 +1,4 @@
-"""Objects on a real S3 server whose answers are broken by `tests/doubles/faulty_s3.py`, and what is said about it."""
+"""Objects on a real S3 server whose responses `tests/doubles/faulty_s3.py` breaks, and the resulting messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is kept of records in memory is what a fresh look at the table would find."""
+"""Records cached in memory equal those of a fresh read of the table."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _refuse(*_: Any) -> None:
     raise OSError("no more requests")
 
 
-def test_concurrent_threads_see_everything_written_before_their_read(tmp_path: Path) -> None:
+def test_concurrent_threads_read_everything_written_before(tmp_path: Path) -> None:
     records = records_at(str(tmp_path))
 
     def write_and_read(number: int) -> bool:

@@ -75,7 +75,7 @@ def test_restored_content_is_found_at_its_newest_location(root: str) -> None:
     assert records.exact({"0001": "z", "0002": "x"}) == {}
 
 
-def test_many_small_commits_stay_a_few_files(root: str) -> None:
+def test_many_small_commits_leave_only_a_few_files(root: str) -> None:
     records = Records(root, "tiny", "features")
     for number in range(2 * FOLD_AT + 3):
         records.append([record(f"{number:04d}", number)])
@@ -89,8 +89,8 @@ def test_many_small_commits_stay_a_few_files(root: str) -> None:
 
 
 def test_memoisation_requires_the_same_inputs_and_code() -> None:
-    done = record("0001", 1)
-    assert done.matches({"raw": "1"}, "code")
-    assert not done.matches({"raw": "2"}, "code")
-    assert not done.matches({"raw": "1", "weather": "2"}, "code")
-    assert not done.matches({"raw": "1"}, "other")
+    existing = record("0001", 1)
+    assert existing.matches({"raw": "1"}, "code")
+    assert not existing.matches({"raw": "2"}, "code")
+    assert not existing.matches({"raw": "1", "weather": "2"}, "code")
+    assert not existing.matches({"raw": "1"}, "other")

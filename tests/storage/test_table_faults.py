@@ -32,8 +32,8 @@ def problem_of_writing(store: TableStore, writer: str) -> str | None:
     return None
 
 
-def check_whole(store: TableStore, keys: tuple[str, ...] = KEYS) -> None:
-    """Each key holds one writer's turn, whole, and its record is that one's; the table holds nothing twice."""
+def check_consistent(store: TableStore, keys: tuple[str, ...] = KEYS) -> None:
+    """Check that each key holds one writer's turn, complete, with that writer's record, and nothing twice."""
     records = store.records("features", keys)
     for key in keys:
         content = store.read("features", [key])
@@ -60,7 +60,7 @@ def test_processes_replacing_the_same_keys_leave_one_consistent_content(store: T
             calls += 1
     assert [child.returncode for child in children] == [0, 0, 0]
     assert calls
-    check_whole(store)
+    check_consistent(store)
     table = delta.open_table(naming.table_location(store.root, "tiny", "features"))
     assert table is not None
     newest = pl.concat([pl.read_parquet(file, hive_partitioning=True) for file in table.file_uris()])
@@ -72,7 +72,7 @@ def test_processes_replacing_different_keys_do_not_disturb_each_other(store: Tab
     children = [spawn(do="replace", writer=writer, keys=[key], turns=4) for writer, key in zip("ab", KEYS, strict=True)]
     start_together(children)
     assert [child.wait() for child in children] == [0, 0]
-    check_whole(store)
+    check_consistent(store)
     assert {key: record.inputs["writer"] for key, record in store.records("features").items()} == {
         "0001": "a-3",
         "0002": "b-3",
@@ -83,19 +83,19 @@ def test_a_writer_that_always_loses_gives_up_with_a_clear_error(
     store: TableStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = write(store, "old")
-    tried = Counter[str]()
+    counts = Counter[str]()
 
-    def beaten(*_: Any, **__: Any) -> None:
+    def conflict(*_: Any, **__: Any) -> None:
         from deltalake.exceptions import CommitFailedError
 
-        tried["writes"] += 1
+        counts["writes"] += 1
         raise CommitFailedError("a concurrent transaction added new data")
 
-    monkeypatch.setattr("deltalake.write_deltalake", beaten)
+    monkeypatch.setattr("deltalake.write_deltalake", conflict)
     monkeypatch.setattr(delta, "LONGEST_WAIT_S", 0.0)
     with pytest.raises(TableProblem, match="could not be written in 20 attempts, others kept writing the same keys"):
         write(store, "new")
-    assert tried["writes"] == delta.COMMIT_ATTEMPTS
+    assert counts["writes"] == delta.COMMIT_ATTEMPTS
     assert store.records("features") == old
 
 
@@ -103,7 +103,7 @@ BOUNDARIES = [(1, "before"), (1, "after"), (2, "before"), (2, "after")]
 
 
 @pytest.mark.parametrize(("number", "when"), BOUNDARIES)
-def test_a_process_killed_at_a_write_boundary_leaves_the_old_or_the_new(
+def test_a_process_killed_at_a_write_boundary_leaves_the_old_or_the_new_content(
     store: TableStore, spawn: Any, number: int, when: str
 ) -> None:
     """The calls are: 1 the rows' commit, 2 the records'."""
@@ -114,13 +114,13 @@ def test_a_process_killed_at_a_write_boundary_leaves_the_old_or_the_new(
     child.communicate("go\n")
     assert child.returncode == -signal.SIGKILL
     is_done = (number, when) == (2, "after")
-    check_whole(store)
+    check_consistent(store)
     if not is_done:
         assert_frame_equal(store.read("features", KEYS), before)
         upkeep.tidy(store.root, "tiny", dry_run=False, retention_hours=0)
         assert_frame_equal(store.read("features", KEYS), before)
     write(store, "next")
-    check_whole(store)
+    check_consistent(store)
     assert set(store.read("features", KEYS)["writer"]) == {"next"}
 
 
@@ -135,10 +135,10 @@ def test_a_process_killed_on_its_first_write_leaves_nothing_and_the_next_recover
     assert child.returncode == -signal.SIGKILL
     assert store.records("features") == {}
     write(store, "next")
-    check_whole(store)
+    check_consistent(store)
 
 
-def test_a_process_killed_at_any_moment_leaves_whole_keys(store: TableStore, spawn: Any) -> None:
+def test_a_process_killed_at_any_moment_leaves_complete_keys(store: TableStore, spawn: Any) -> None:
     write(store, "old")
     child = spawn(do="replace", writer="new", keys=KEYS, turns=10_000)
     start_together([child])
@@ -146,9 +146,9 @@ def test_a_process_killed_at_any_moment_leaves_whole_keys(store: TableStore, spa
         assert child.poll() is None
     child.kill()
     child.wait()
-    check_whole(store)
+    check_consistent(store)
     write(store, "next")
-    check_whole(store)
+    check_consistent(store)
 
 
 def test_a_full_disk_is_reported_at_every_write_and_the_old_content_stays(small_disk: Any) -> None:
@@ -168,7 +168,7 @@ def test_a_full_disk_is_reported_at_every_write_and_the_old_content_stays(small_
         else:
             assert set(store.read("features", KEYS)["writer"]) == {f"new{room}"}
         outcomes["written" if message is None else "told"] += 1
-        check_whole(store)
+        check_consistent(store)
     assert outcomes["told"] > 1
     assert outcomes["written"] > 1
     write(store, "next")
@@ -193,7 +193,7 @@ def test_a_commit_whose_response_is_lost_is_written_once(
     faults.add("PUT", f"/{table}/tiny/features/_delta_log/{version:020d}.json", **fault)
     write(store, "first")
     assert len(faults.met) == 1
-    check_whole(store)
+    check_consistent(store)
     check_nothing_twice(store)
 
 
@@ -208,7 +208,7 @@ def test_a_replacement_whose_response_is_lost_leaves_no_old_rows(
     write(store, "new")
     assert len(faults.met) == 1
     assert {record.inputs["writer"] for record in store.records("features").values()} == {"new-0"}
-    check_whole(store)
+    check_consistent(store)
     check_nothing_twice(store)
     write(store, "next", KEYS[:1])
     assert store.read("features", KEYS)["writer"].unique(maintain_order=True).to_list() == ["next", "new"]
@@ -221,7 +221,7 @@ def test_rows_whose_upload_breaks_are_uploaded_again(broken_root: str, faults: F
     write(store, "old")
     faults.add("PUT", "/tables/tiny/features/key=0002/", **fault)
     write(store, "new")
-    check_whole(store)
+    check_consistent(store)
     check_nothing_twice(store)
 
 
@@ -231,7 +231,7 @@ def test_reading_survives_a_flaky_server(broken_root: str, faults: Faults) -> No
     faults.add("GET", "/tables/", answer=503)
     faults.add("GET", "/records/", answer=500)
     faults.add("HEAD", "/tables/", answer=503)
-    check_whole(store)
+    check_consistent(store)
     assert len(faults.met) >= 2
 
 

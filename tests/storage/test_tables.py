@@ -38,7 +38,7 @@ def digests(records: dict[str, PartitionRecord]) -> dict[str, str]:
 
 
 def stored(root: str, below: str = "") -> list[str]:
-    """The places of all files below a root, sorted."""
+    """Return the paths of all files below a root, sorted."""
     return sorted(naming.join(root, meta["path"]) for meta in open_store(root).list(below or None).collect())
 
 
@@ -82,7 +82,7 @@ def test_a_record_states_a_keys_content_and_inputs(store: TableStore) -> None:
 @pytest.mark.parametrize("count", [1, delta.FEW_ROWS, delta.FEW_ROWS + 1, 20_000])
 @pytest.mark.parametrize("keys", [KEYS[:1], KEYS])
 def test_rows_keep_the_order_of_writing(store: TableStore, count: int, keys: tuple[str, ...]) -> None:
-    # In several pieces and in no order, so that only what is written can say it.
+    # In several pieces and out of order, so that only the written rows can give the order.
     pieces = [pl.DataFrame({"number": range(first, count, 3)}) for first in range(3)]
     frame = pl.concat(pieces, rechunk=False)
     write(store, dict.fromkeys(keys, frame))
@@ -154,7 +154,7 @@ def test_missing_keys_are_named_with_their_stage(store: TableStore) -> None:
         store.read("features", [])
 
 
-def test_old_content_is_readable_after_every_key_was_rewritten_and_the_tables_tidied(store: TableStore) -> None:
+def test_old_content_is_readable_after_rewriting_every_key_and_tidying(store: TableStore) -> None:
     old = write(store, {key: rows(int(key)) for key in KEYS})
     before = store.read("features", KEYS)
     for key in KEYS:
@@ -180,7 +180,7 @@ def test_keys_whose_files_differ_from_their_records_are_found(store: TableStore)
     assert store.damaged("features", store.records("features")) == set()
 
 
-def test_content_that_no_key_ever_had_is_refused(store: TableStore) -> None:
+def test_content_that_never_belonged_to_a_key_is_refused(store: TableStore) -> None:
     write(store, {"0001": rows(1)})
     with pytest.raises(TableProblem, match="no record of the requested content of key 0002"):
         store.read_exact("features", {"0001": content_digest(rows(1)), "0002": "0" * 64})

@@ -1,4 +1,4 @@
-"""Stores in which the last thing written was not brought to the disk before the power went."""
+"""Stores whose last write had not reached the disk when the power failed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write(store: TableStore, key: str, number: int) -> None:
 
 
 def numbers(store: TableStore) -> dict[str, int]:
-    """Return what a process that starts now reads."""
+    """Return the numbers that a newly started process reads."""
     record_index._tables.clear()
     keys = list(store.records(STAGE))
     return dict(store.read(STAGE, keys).select("key", "number").iter_rows()) if keys else {}
@@ -64,9 +64,9 @@ def store(root: str) -> TableStore:
     return TableStore(root, "tiny")
 
 
-def change(root: str, path: str, how: Callable[[bytes], bytes]) -> None:
+def change(root: str, path: str, transform: Callable[[bytes], bytes]) -> None:
     store = open_store(root)
-    obstore.put(store, path, how(bytes(obstore.get(store, path).bytes())))
+    obstore.put(store, path, transform(bytes(obstore.get(store, path).bytes())))
 
 
 @pytest.mark.parametrize("tear", TORN.values(), ids=TORN)
@@ -94,13 +94,13 @@ def test_the_first_commit_may_be_torn_too(store: TableStore) -> None:
     assert numbers(store) == {"a": 2}
 
 
-@pytest.mark.parametrize("how", [lambda _: b"", lambda data: data[:50]], ids=["empty", "half"])
-def test_a_torn_checkpoint_is_replaced_by_the_log(store: TableStore, how: Callable[[bytes], bytes]) -> None:
+@pytest.mark.parametrize("transform", [lambda _: b"", lambda data: data[:50]], ids=["empty", "half"])
+def test_a_torn_checkpoint_is_replaced_by_the_log(store: TableStore, transform: Callable[[bytes], bytes]) -> None:
     for number in range(10):
         write(store, "ab"[number % 2], number)
     for kind in ("records", "tables"):
         (path,) = files(store.root, f"{kind}/tiny/{STAGE}/_delta_log", ".checkpoint.parquet")
-        change(store.root, path, how)
+        change(store.root, path, transform)
     assert numbers(store) == {"a": 8, "b": 9}
     write(store, "a", 10)
     assert numbers(store) == {"a": 10, "b": 9}

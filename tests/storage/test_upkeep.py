@@ -32,12 +32,12 @@ def test_overwritten_files_are_deleted_and_all_content_stays_readable(root: str)
     assert sizes(root) == before
     assert counts["log"].files > 40
     assert counts["folded records"].files >= 16
-    gone = upkeep.tidy(root, "tiny", dry_run=False, retention_hours=0)
+    deleted = upkeep.tidy(root, "tiny", dry_run=False, retention_hours=0)
     after = sizes(root)
-    lost = {path: size for path, size in before.items() if path not in after}
-    assert sum(lost.values()) == sum(removed.bytes for removed in gone.values())
-    assert gone == counts
-    assert not [path for path in lost if path.startswith(f"tables/tiny/{STAGE}/key=")]
+    missing = {path: size for path, size in before.items() if path not in after}
+    assert sum(missing.values()) == sum(removed.bytes for removed in deleted.values())
+    assert deleted == counts
+    assert not [path for path in missing if path.startswith(f"tables/tiny/{STAGE}/key=")]
     assert sum(path.endswith(".json") for path in after) <= 2
     record_index._tables.clear()
     assert store.read(STAGE, store.records(STAGE)).equals(content)
@@ -70,6 +70,6 @@ def test_old_files_of_killed_writers_are_deleted(tmp_path: Path) -> None:
         file.write_bytes(b"half")
     for file in (old, other, named):
         os.utime(file, (0, 0))
-    gone = upkeep.tidy(str(root), "tiny", dry_run=False)
-    assert gone["unfinished files"] == upkeep.Removed(1, 4)
+    removed = upkeep.tidy(str(root), "tiny", dry_run=False)
+    assert removed["unfinished files"] == upkeep.Removed(1, 4)
     assert [file.exists() for file in (old, young, other, named)] == [False, True, True, True]
