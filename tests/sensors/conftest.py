@@ -31,7 +31,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 @dataclass
 class World:
-    """A store with a product, and what happens around it."""
+    """A store with one product, its instance, and the cursors of its sensors."""
 
     settings: Settings
     instance: dg.DagsterInstance
@@ -59,14 +59,14 @@ class World:
         return result
 
     def reason(self, sensor: dg.SensorDefinition) -> str:
-        """Evaluate a sensor that must ask for no run, and return why."""
+        """Evaluate a sensor that must request no run, and return its reason."""
         result = self.tick(sensor)
         assert not result.run_requests, result.run_requests
         assert result.skip_reason is not None
         return result.skip_reason.skip_message or ""
 
     def request(self, sensor: dg.SensorDefinition) -> dg.RunRequest:
-        """Evaluate a sensor that must ask for one run, and return the request."""
+        """Evaluate a sensor that must request one run, and return the request."""
         result = self.tick(sensor)
         assert result.run_requests is not None and len(result.run_requests) == 1, result.skip_reason
         return result.run_requests[0]
@@ -81,7 +81,7 @@ class World:
         return path
 
     def land_key(self, *keys: str) -> None:
-        """Land every source of the keys but the labels, and the slow one."""
+        """Land every source of the keys except the labels, and the slow source."""
         for source in self.spec.feature_sources:
             for key in (naming.UNPARTITIONED,) if source.is_slow else keys:
                 self.land(source.name, key)
@@ -91,10 +91,10 @@ class World:
         members = {"product": self.spec.name, "cutoff": self.spec.grain.shift(key, 1), **more}
         self.ledgers.create(naming.DECISIONS, key, documents.decision(key, action, **members))
 
-    def run(self, asked: dg.RunRequest, status: dg.DagsterRunStatus) -> str:
-        """Put the run that was asked for on record, as the daemon does."""
-        assert asked.job_name is not None
-        run = dg.DagsterRun(job_name=asked.job_name, tags=dict(asked.tags), status=status)
+    def run(self, request: dg.RunRequest, status: dg.DagsterRunStatus) -> str:
+        """Record the requested run, as the daemon does."""
+        assert request.job_name is not None
+        run = dg.DagsterRun(job_name=request.job_name, tags=dict(request.tags), status=status)
         self.instance.add_run(run)
         return run.run_id
 
@@ -107,7 +107,7 @@ class World:
         return changes.open_requests(self.history)[0]
 
     def alerts(self) -> list[dict[str, Any]]:
-        """Return the alerts on record, in the order of the queue."""
+        """Return the recorded alerts, in the order of the queue."""
         ids = [record["id"] for _, record in self.ledgers.records(naming.ALERT_QUEUE)]
         result = [self.ledgers.read(naming.ALERTS, alert_id) for alert_id in ids]
         return [record for record in result if record is not None]
@@ -121,7 +121,7 @@ def add_runs(instance: dg.DagsterInstance, count: int, *, job: str = "nightly__e
 
 @pytest.fixture
 def crowd() -> Callable[..., None]:
-    """Return what fills an instance with other runs that are under way: `crowd(instance, 120)`."""
+    """Return a function that fills an instance with other runs under way: `crowd(instance, 120)`."""
     return add_runs
 
 

@@ -1,4 +1,4 @@
-"""An alert is recorded once, reaches a real receiver at least once, and never shows where that is."""
+"""An alert is recorded once, reaches a real receiver at least once, and never shows the receiver's address."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SECRET = "s3cr3t-token"
 
 
 class Receiver:
-    """An HTTP server that keeps what it is sent."""
+    """An HTTP server that keeps the requests it receives."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -66,7 +66,7 @@ def sensor() -> dg.SensorDefinition:
     return alerts.watch.build([recorded.SPEC])
 
 
-def tell(alert_id: str = "fault-1", product: str = "recorded") -> bool:
+def raise_alert(alert_id: str = "fault-1", product: str = "recorded") -> bool:
     return AlertsResource().record(product, alert_id, kind="fault", text="it broke", at=AT, details={"rows": 0})
 
 
@@ -74,7 +74,7 @@ def test_an_alert_reaches_the_receiver_once_with_its_id(
     world: Any, sensor: dg.SensorDefinition, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DRIFTLINE_ALERT_WEBHOOK", receiver.address)
-    assert [tell(), tell()] == [True, False]
+    assert [raise_alert(), raise_alert()] == [True, False]
     assert "fault-1 sent (receiver answered 200)" in world.reason(sensor)
     assert "no alert is waiting" in world.reason(sensor)
     ((body, key),) = receiver.received
@@ -92,8 +92,8 @@ def test_a_receiver_that_was_down_gets_it_later_and_in_order(
     monkeypatch.setenv("DRIFTLINE_ALERT_WEBHOOK", receiver.address)
     monkeypatch.setattr(alerts, "PAUSES", (0, 1))
     receiver.status = 503
-    tell("first")
-    tell("second")
+    raise_alert("first")
+    raise_alert("second")
     assert "first not delivered (receiver answered 503)" in world.reason(sensor)
     assert "first not delivered" in world.reason(sensor)
     assert "next try after 1 more ticks" in world.reason(sensor)
@@ -102,11 +102,11 @@ def test_a_receiver_that_was_down_gets_it_later_and_in_order(
     assert [body["id"] for body, _ in receiver.received] == ["first", "second"]
 
 
-def test_nobody_listening_is_waited_for_and_a_refusal_is_not_repeated(
+def test_a_missing_receiver_is_waited_for_and_a_refusal_is_not_repeated(
     world: Any, sensor: dg.SensorDefinition, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DRIFTLINE_ALERT_WEBHOOK", f"http://127.0.0.1:9/{SECRET}")
-    tell("first")
+    raise_alert("first")
     assert "first not delivered (receiver: ConnectError)" in world.reason(sensor)
     monkeypatch.setenv("DRIFTLINE_ALERT_WEBHOOK", receiver.address)
     receiver.status = 400
@@ -117,22 +117,22 @@ def test_nobody_listening_is_waited_for_and_a_refusal_is_not_repeated(
     assert receiver.received == []
 
 
-def test_without_a_webhook_the_record_stands_and_the_log_says_so(world: Any, sensor: dg.SensorDefinition) -> None:
-    tell()
+def test_without_a_webhook_the_alert_is_recorded_and_logged(world: Any, sensor: dg.SensorDefinition) -> None:
+    raise_alert()
     assert "recorded only: DRIFTLINE_ALERT_WEBHOOK is not set" in world.reason(sensor)
     assert "no alert is waiting" in world.reason(sensor)
     assert [alert["id"] for alert in world.alerts()] == ["fault-1"]
 
 
-def test_whoever_was_killed_between_record_and_queue_is_made_good(world: Any) -> None:
+def test_an_alert_recorded_but_not_queued_when_killed_is_queued_later(world: Any) -> None:
     record = {"id": "lost", "product": "recorded", "kind": "fault", "text": "x", "at_utc": "", "details": {}}
     world.ledgers.create(naming.ALERTS, "lost", record)
-    assert tell("lost") is False
-    assert tell("lost") is False
+    assert raise_alert("lost") is False
+    assert raise_alert("lost") is False
     assert [item["id"] for _, item in world.ledgers.records(naming.ALERT_QUEUE)] == ["lost"]
 
 
-def test_the_address_is_shown_nowhere(
+def test_the_address_appears_nowhere(
     world: Any,
     sensor: dg.SensorDefinition,
     receiver: Receiver,
@@ -149,7 +149,7 @@ def test_the_address_is_shown_nowhere(
         assert settings.alert_webhook.get_secret_value() == address
         messages += [repr(settings), str(settings), settings.model_dump_json(), str(settings.to_environment())]
         assert settings.child_environment()["DRIFTLINE_ALERT_WEBHOOK"] == address
-        tell(f"alert-{number}")
+        raise_alert(f"alert-{number}")
         messages.append(world.reason(sensor))
     monkeypatch.setenv("DRIFTLINE_ALERT_WEBHOOK", f"ftp://{SECRET}")
     with pytest.raises(SettingsProblem, match="DRIFTLINE_ALERT_WEBHOOK is not an http or https address") as problem:
@@ -158,7 +158,7 @@ def test_the_address_is_shown_nowhere(
     assert [text for text in messages if SECRET in text] == []
 
 
-def test_ids_name_the_episode_and_are_what_a_ledger_takes() -> None:
+def test_ids_name_the_episode_and_are_valid_ledger_keys() -> None:
     assert episode_id("fault", "2013-03-09", "weather", "frozen_columns") == "fault-2013-03-09-weather-frozen_columns"
     odd, other = episode_id("fault", "frozen columns"), episode_id("fault", "frozen/columns")
     assert odd != other and odd.startswith("fault-frozen_columns-")
@@ -175,7 +175,7 @@ def test_ids_name_the_episode_and_are_what_a_ledger_takes() -> None:
         (["unreachable"], 4, 3, 2),
     ],
 )
-def test_the_queue_is_worked_off_in_order(outcomes: list[Any], done: int, failures: int, pause: int) -> None:
+def test_the_queue_is_processed_in_order(outcomes: list[Any], done: int, failures: int, pause: int) -> None:
     deliveries = [Delivery(outcome=outcome, alert_id="a", message="b") for outcome in outcomes]
     before = 2 if outcomes == ["unreachable"] else 0
     result = alerts.plan(deliveries, done=4, failures=before)

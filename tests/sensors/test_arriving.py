@@ -1,4 +1,4 @@
-"""A key is closed with files that are known to be whole, by what each source promises."""
+"""A key is closed only with complete files; each source says how completeness is known."""
 
 from __future__ import annotations
 
@@ -28,35 +28,33 @@ KEY = "2020-01-01"
 BEFORE, OVERDUE = "2020-01-01T20:00:00+00:00", "2020-01-03T00:00:00+00:00"
 
 
-def arriving(spec: ProductSpec = recorded.SPEC, **how: Any) -> ProductSpec:
-    """Return a product whose readings arrive in another way."""
-    sources = tuple(replace(source, **how) if source.name == "readings" else source for source in spec.sources)
+def arriving(spec: ProductSpec = recorded.SPEC, **changes: Any) -> ProductSpec:
+    """Return a product whose readings arrive with these changes."""
+    sources = tuple(replace(source, **changes) if source.name == "readings" else source for source in spec.sources)
     return replace(spec, sources=sources)
 
 
 @pytest.fixture
 def wall(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Return what moves the wall clock on by some seconds; recordings have their own."""
+    """Return a function that advances the wall clock by some seconds; recordings have a clock of their own."""
     passed = [0.0]
     real = clock.now
 
     def now(settings: Any, product: str, *, is_live: bool) -> Any:
         return real(settings, product, is_live=is_live) + timedelta(seconds=passed[0] if is_live else 0)
 
-    def on(seconds: float) -> None:
+    def advance(seconds: float) -> None:
         passed[0] += seconds
 
     monkeypatch.setattr(clock, "now", now)
-    return on
+    return advance
 
 
 def sensor_of(spec: ProductSpec) -> dg.SensorDefinition:
     return landings.watch.build([spec], empty_jobs.of("advance", [spec]))
 
 
-def test_a_file_that_grows_is_waited_for_until_two_looks_are_the_same(
-    world: Any, wall: Callable[[float], None]
-) -> None:
+def test_a_growing_file_is_waited_for_until_two_looks_agree(world: Any, wall: Callable[[float], None]) -> None:
     sensor = sensor_of(arriving(arrives="settled", settle=timedelta(seconds=30)))
     world.move(BEFORE)
     world.land_key(KEY)
@@ -78,14 +76,14 @@ STEP = st.tuples(st.floats(-50, 50), st.booleans())
 
 @given(steps=st.lists(STEP, min_size=1, max_size=12))
 @settings(max_examples=100, deadline=None)
-def test_a_file_is_taken_only_after_it_stood_still_whatever_the_clock_does(steps: list[tuple[float, bool]]) -> None:
+def test_a_file_is_taken_only_after_it_was_unchanged_whatever_the_clock_does(steps: list[tuple[float, bool]]) -> None:
     spec, at_s, version, looks = arriving(arrives="settled"), 1e9, 0, dict[str, Any]()
     source = spec.source("readings")
-    stood: list[float] = []
+    unchanged_at: list[float] = []
     for passed, is_written in steps:
         at_s += passed
         version += is_written
-        stood = [*([] if is_written else stood), at_s]
+        unchanged_at = [*([] if is_written else unchanged_at), at_s]
         moment = datetime.fromtimestamp(at_s, UTC)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(clock, "now", lambda *_, at=moment, **__: at)
@@ -93,10 +91,10 @@ def test_a_file_is_taken_only_after_it_stood_still_whatever_the_clock_does(steps
             watch = Watch(product, lambda *_: None, json.loads(json.dumps(looks)))
         reason = watch.check(source, KEY, f"{version}")
         looks = watch.looks
-        is_still = at_s - min(stood) >= 30
+        is_still = at_s - min(unchanged_at) >= 30
         assert is_still or reason is not None
-        if all(before <= after for before, after in pairwise(stood)):
-            assert (reason is None) == (at_s - stood[0] >= 30)
+        if all(before <= after for before, after in pairwise(unchanged_at)):
+            assert (reason is None) == (at_s - unchanged_at[0] >= 30)
         assert (reason is None) == bool(watch.settled)
 
 
@@ -113,7 +111,7 @@ def test_the_files_of_a_backlog_settle_together(world: Any, wall: Callable[[floa
     assert len(request.tags[naming.TAG_SETTLED].split()) == len(keys)
 
 
-def test_a_file_that_still_grows_after_its_deadline_does_not_hold_its_key_open(
+def test_a_file_still_growing_after_its_deadline_does_not_keep_its_key_open(
     world: Any, wall: Callable[[float], None]
 ) -> None:
     sensor = sensor_of(arriving(arrives="settled", settle=timedelta(seconds=30)))
@@ -128,7 +126,7 @@ def test_a_file_that_still_grows_after_its_deadline_does_not_hold_its_key_open(
     assert world.request(sensor).tags["dagster/asset_partition_range_end"] == KEY
 
 
-def test_a_run_is_told_which_keys_a_request_names(world: Any) -> None:
+def test_a_run_request_names_the_requested_keys(world: Any) -> None:
     sensor = sensor_of(recorded.SPEC)
     world.move("2020-01-04T00:00:00+00:00")
     world.land_key()
@@ -139,7 +137,7 @@ def test_a_run_is_told_which_keys_a_request_names(world: Any) -> None:
     assert world.request(sensor).tags[naming.TAG_REQUESTED] == "2020-01-02"
 
 
-def test_a_marker_says_that_a_file_is_whole(world: Any) -> None:
+def test_a_marker_shows_that_a_file_is_complete(world: Any) -> None:
     sensor = sensor_of(arriving(arrives="marker"))
     world.move(BEFORE)
     world.land_key(KEY)
@@ -158,7 +156,7 @@ def manifest_of(text: str, rows: int) -> str:
 
 
 @pytest.mark.parametrize(
-    ("manifest", "why"),
+    ("manifest", "reason"),
     [
         (None, f"is there, and its manifest {KEY}.csv.manifest.json is not"),
         ("1000", "has the manifest '1000'; expected JSON such as "),
@@ -167,7 +165,7 @@ def manifest_of(text: str, rows: int) -> str:
         (manifest_of(TEXT, 1_000), "has 2 rows; its manifest says 1,000"),
     ],
 )
-def test_a_manifest_is_compared_with_what_came(world: Any, manifest: str | None, why: str) -> None:
+def test_a_manifest_is_compared_with_the_delivered_file(world: Any, manifest: str | None, reason: str) -> None:
     sensor = sensor_of(arriving(arrives="manifest"))
     world.move(BEFORE)
     world.land_key(KEY)
@@ -175,13 +173,13 @@ def test_a_manifest_is_compared_with_what_came(world: Any, manifest: str | None,
     path = Path(naming.landing_location(world.settings.root, "recorded/readings", KEY, ".csv.manifest.json"))
     if manifest is not None:
         path.write_text(manifest)
-    assert f"readings of {KEY} {why}" in world.reason(sensor)
-    assert f"readings of {KEY} {why}" in world.reason(sensor), "as the tick before remembers"
+    assert f"readings of {KEY} {reason}" in world.reason(sensor)
+    assert f"readings of {KEY} {reason}" in world.reason(sensor), "as the tick before remembers"
     path.write_text(manifest_of(TEXT, 2))
     assert world.request(sensor).tags["dagster/asset_partition_range_end"] == KEY
 
 
-def test_a_file_that_is_not_whole_at_its_deadline_does_not_hold_its_key_open(world: Any) -> None:
+def test_an_incomplete_file_at_its_deadline_does_not_keep_its_key_open(world: Any) -> None:
     sensor = sensor_of(arriving(arrives="marker"))
     world.land_key(KEY)
     world.move(OVERDUE)

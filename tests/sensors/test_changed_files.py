@@ -1,4 +1,4 @@
-"""A file that changes after its key was closed is told once, with what to do; the same bytes again are none."""
+"""A file that changes after its key was closed raises one alert, with the remedy; the same bytes again raise none."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def sensor(monkeypatch: pytest.MonkeyPatch) -> dg.SensorDefinition:
 
 
 def take_in(world: Any, source: str, text: str) -> None:
-    """Put a file and the record of it where landing and `raw` do."""
+    """Write a file and its record where landing and the stage `raw` do."""
     world.land(source, KEY, text)
     mark = world.spec.channel(world.spec.source(source), world.settings.root).probe(KEY)
     inputs = {"file": sha256(text.encode())}
@@ -45,7 +45,7 @@ def changed(world: Any) -> list[str]:
     return [alert["text"] for alert in world.alerts() if alert["kind"] == "changed"]
 
 
-def test_a_changed_file_is_told_once_until_it_is_taken_in(closed: Any, sensor: dg.SensorDefinition) -> None:
+def test_a_changed_file_raises_one_alert_until_it_is_taken_in(closed: Any, sensor: dg.SensorDefinition) -> None:
     assert "changed" not in closed.reason(sensor)
     closed.land("plans", KEY, "one\ntwo\n")
     for _ in range(2):
@@ -64,7 +64,7 @@ def test_a_changed_file_is_told_once_until_it_is_taken_in(closed: Any, sensor: d
     assert len(changed(closed)) == 2, "another change is another episode"
 
 
-def test_the_same_bytes_delivered_again_are_read_once_and_no_change(
+def test_the_same_bytes_delivered_again_are_read_once_and_are_not_a_change(
     closed: Any, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = closed.land("plans", KEY, "one\n")
@@ -77,7 +77,7 @@ def test_the_same_bytes_delivered_again_are_read_once_and_no_change(
     assert (changed(closed), read) == ([], [KEY])
 
 
-def test_a_file_that_lands_after_its_key_was_closed_without_it_is_told(
+def test_a_file_that_lands_after_its_key_was_closed_without_it_raises_an_alert(
     closed: Any, sensor: dg.SensorDefinition
 ) -> None:
     closed.land("readings", KEY, "late\n")
@@ -90,7 +90,7 @@ def test_a_file_that_lands_after_its_key_was_closed_without_it_is_told(
     ]
 
 
-def test_what_is_asked_for_already_is_not_told(closed: Any, sensor: dg.SensorDefinition) -> None:
+def test_a_change_already_requested_raises_no_alert(closed: Any, sensor: dg.SensorDefinition) -> None:
     closed.land("plans", KEY, "one\ntwo\n")
     closed.ledgers.append(naming.REQUESTS, documents.advance(KEY))
     closed.reason(sensor)

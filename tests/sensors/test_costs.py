@@ -1,4 +1,4 @@
-"""What no run has told of is told: once, when nothing that spends is under way, and not after a good retrain."""
+"""Unreported attempts are reported once, when nothing that spends is under way, and not after a good retrain."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def sensor() -> dg.SensorDefinition:
     return costs.watch.build([recorded.SPEC], empty_jobs.of("cost", [recorded.SPEC]))
 
 
-def tell(world: Any) -> None:
+def report(world: Any) -> None:
     history = histories.of(world.ledgers)
     document = {money.FORMAT: money.cache_format(), money.RECORDS: history.updated_cache(history.cached())}
     world.ledgers.overwrite(naming.COST, money.CACHE_NAME, document)
 
 
 @pytest.mark.parametrize(
-    ("newest", "told", "busy", "is_wanted", "words"),
+    ("newest", "reported", "busy", "is_needed", "reason"),
     [
         (5, 5, None, False, "all attempts are reported"),
         (7, 5, None, True, "2 records of attempts are not reported yet"),
@@ -36,13 +36,13 @@ def tell(world: Any) -> None:
         (0, 0, "r1", False, "all attempts are reported"),
     ],
 )
-def test_a_run_is_wanted_when_records_are_untold(
-    newest: int, told: int, busy: str | None, is_wanted: bool, words: str
+def test_a_run_is_needed_when_records_are_not_reported(
+    newest: int, reported: int, busy: str | None, is_needed: bool, reason: str
 ) -> None:
-    assert costs.plan({"attempts": newest}, {"attempts": told}, busy=busy) == (is_wanted, words)
+    assert costs.plan({"attempts": newest}, {"attempts": reported}, busy=busy) == (is_needed, reason)
 
 
-def test_attempts_of_a_failed_run_are_told_once_it_has_ended(world: Any, sensor: dg.SensorDefinition) -> None:
+def test_attempts_of_a_failed_run_are_reported_after_its_end(world: Any, sensor: dg.SensorDefinition) -> None:
     assert world.reason(sensor) == "recorded: all attempts are reported"
     retrain = dg.DagsterRun(job_name="retrain__recorded", status=STARTED)
     world.instance.add_run(retrain)
@@ -56,9 +56,9 @@ def test_attempts_of_a_failed_run_are_told_once_it_has_ended(world: Any, sensor:
     assert world.request(sensor).run_key == "cost-recorded-1-1"
 
 
-def test_a_retrain_that_told_of_its_attempts_needs_no_run(world: Any, sensor: dg.SensorDefinition) -> None:
+def test_a_retrain_that_reported_its_attempts_needs_no_run(world: Any, sensor: dg.SensorDefinition) -> None:
     world.ledgers.append(naming.ATTEMPTS, ATTEMPT)
-    tell(world)
+    report(world)
     assert "all attempts are reported" in world.reason(sensor)
     world.ledgers.append(naming.ATTEMPTS, ATTEMPT)
     world.cursors.clear()

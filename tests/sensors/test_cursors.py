@@ -1,4 +1,4 @@
-"""A cursor that earlier code wrote is understood and written alike; one of another shape says nothing."""
+"""A cursor written by earlier code is read and written back alike; one of another shape counts as empty."""
 
 from __future__ import annotations
 
@@ -92,12 +92,12 @@ WRITTEN: dict[str, tuple[ticks.Sensor[Any], list[Any]]] = {
         ],
     ),
 }
-"""By sensor what the code before typed cursors wrote of a product: in the middle of its work, and at first."""
+"""By sensor, the states per product that code before typed cursors wrote: in the middle of its work, and initially."""
 CASES = [(name, state) for name, (_, states) in WRITTEN.items() for state in states]
 
 
 def passed_on(sensor: ticks.Sensor[Any], cursor: str) -> tuple[Any, str | None]:
-    """Return the state that a sensor's look is given, and the cursor when it returns the same."""
+    """Return the state passed to a sensor's look, and the cursor when the look returns it unchanged."""
     values: list[Any] = []
 
     def look(_: ticks.Tick, state: Any) -> ticks.Result[Any]:
@@ -105,46 +105,48 @@ def passed_on(sensor: ticks.Sensor[Any], cursor: str) -> tuple[Any, str | None]:
         return ticks.Result(state=msgspec.json.decode(msgspec.json.encode(state)), reason="looked")
 
     context = dg.build_sensor_context(cursor=cursor, resources={"store": StoreResource(), "alerts": AlertsResource()})
-    once = replace(sensor, look=look, is_patient=False, verb=None).build([recorded.SPEC])
-    result = once(context)
+    single_look = replace(sensor, look=look, is_patient=False, verb=None).build([recorded.SPEC])
+    result = single_look(context)
     assert isinstance(result, dg.SensorResult)
     return values[0], result.cursor
 
 
 @pytest.mark.parametrize(("name", "state"), CASES)
-def test_a_cursor_of_earlier_code_is_read_and_written_alike(name: str, state: dict[str, Any]) -> None:
+def test_a_cursor_of_earlier_code_is_read_and_written_back_unchanged(name: str, state: dict[str, Any]) -> None:
     sensor = WRITTEN[name][0]
     states = {"gone": {"anything": 1}, "recorded": state} if name != "orphaned_pods" else {"recorded": state}
     values, cursor = passed_on(sensor, json.dumps(states))
-    nothing, _ = passed_on(sensor, "")
-    assert values != nothing, "it says something"
+    empty, _ = passed_on(sensor, "")
+    assert values != empty, "it says something"
     again = json.loads(cursor or "")
-    assert {**again, "recorded": _kept(again["recorded"], state)} == states, "earlier code reads what is written now"
+    assert {**again, "recorded": _without_new_members(again["recorded"], state)} == states, (
+        "earlier code reads what is written now"
+    )
 
 
-def _kept(written: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what was not written before: there a missing member and its default mean the same."""
+def _without_new_members(written: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """Leave out members that were not written before: there, a missing member equals its default."""
     return {
-        member: _kept(value, before[member]) if member == "files" else value
+        member: _without_new_members(value, before[member]) if member == "files" else value
         for member, value in written.items()
         if member in before
     }
 
 
 @pytest.mark.parametrize("name", WRITTEN)
-def test_a_cursor_of_another_shape_says_nothing(name: str) -> None:
+def test_a_cursor_of_another_shape_counts_as_empty(name: str) -> None:
     sensor, (state, *_) = WRITTEN[name]
-    nothing, _ = passed_on(sensor, "")
+    empty, _ = passed_on(sensor, "")
     shapes = ["no JSON", "[]", "7", '{"recorded": []}', '{"recorded": "text"}']
     shapes += [json.dumps({"recorded": {**state, member: [[7]]}}) for member in state]
-    assert [passed_on(sensor, cursor)[0] for cursor in shapes] == [nothing] * len(shapes)
+    assert [passed_on(sensor, cursor)[0] for cursor in shapes] == [empty] * len(shapes)
 
 
 @pytest.mark.parametrize(
-    ("sensor", "cursor", "state", "nothing"),
+    ("sensor", "cursor", "state", "empty"),
     [(pools.watch, '["run 1", "run 2"]', ["run 1", "run 2"], []), (run_failures.watch, "46", 46, run_failures.NEW)],
 )
-def test_cursors_that_are_not_per_product_are_read_too(sensor: Any, cursor: str, state: Any, nothing: Any) -> None:
+def test_cursors_that_are_not_per_product_are_read_too(sensor: Any, cursor: str, state: Any, empty: Any) -> None:
     assert passed_on(sensor, cursor) == (state, cursor)
     for shape in ("", "no JSON", "{}", '[{"a": 1}]'):
-        assert passed_on(sensor, shape)[0] == nothing
+        assert passed_on(sensor, shape)[0] == empty

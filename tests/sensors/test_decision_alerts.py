@@ -1,4 +1,4 @@
-"""Decay, drift, skew, given up labels and a stale model are told once per episode, whoever forgets what."""
+"""Decay, drift, skew, given-up labels and a stale model raise one alert per episode, even if a cursor is lost."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ UNKNOWN: dict[str, dict[str, Any]] = {
     "unlabelled": {**HOLDS["unlabelled"], "is_newest": False},
     "stale_model": {**HOLDS["stale_model"], "is_newest": False},
 }
-WAYS = {"+": HOLDS, "-": CLEAR, "?": UNKNOWN}
+NUMBERS = {"+": HOLDS, "-": CLEAR, "?": UNKNOWN}
 
 
-def decision(place: int, numbers: dict[str, Any], *, action: str = "wait", live: str = "a", **members: Any) -> Decision:
-    key, cutoff = GRAIN.key_at(place), GRAIN.key_at(place + 1)
+def decision(index: int, numbers: dict[str, Any], *, action: str = "wait", live: str = "a", **members: Any) -> Decision:
+    key, cutoff = GRAIN.key_at(index), GRAIN.key_at(index + 1)
     reasons = ["labels of 2 keys have not landed."]
     numbers = {"live_digest": live, **numbers}
     result = documents.decision(key, action, cutoff=cutoff, reasons=reasons, numbers=numbers, **members)
     return DECISIONS.read(result, "a place")
 
 
-def told(decisions: list[Decision]) -> list[str]:
+def alert_ids(decisions: list[Decision]) -> list[str]:
     return [alert.alert_id for alert in plan("orders", decisions, {}).alerts]
 
 
 def history(kind: str, course: str) -> list[Decision]:
-    """Return a decision per letter: `+` it holds, `-` it does not, `?` nobody knows, `o` a record of older code."""
-    return [decision(path, WAYS[way][kind] if way in WAYS else {}) for path, way in enumerate(course)]
+    """Return one decision per letter: `+` it holds, `-` it does not, `?` unknown, `o` a record of older code."""
+    return [decision(index, NUMBERS[letter][kind] if letter in NUMBERS else {}) for index, letter in enumerate(course)]
 
 
 @pytest.mark.parametrize("kind", list(HOLDS))
@@ -72,45 +72,47 @@ def history(kind: str, course: str) -> list[Decision]:
         ("o+o+", [1]),
     ],
 )
-def test_an_episode_is_told_once_and_named_by_its_first_key(kind: str, course: str, firsts: list[int]) -> None:
-    expected = [f"{kind}-{GRAIN.key_at(path)}" for path in firsts]
-    assert told(history(kind, course)) == expected
+def test_an_episode_raises_one_alert_named_by_its_first_key(kind: str, course: str, firsts: list[int]) -> None:
+    expected = [f"{kind}-{GRAIN.key_at(index)}" for index in firsts]
+    assert alert_ids(history(kind, course)) == expected
 
 
 @given(st.dictionaries(st.sampled_from(list(HOLDS)), st.text("+-?o", max_size=14)), st.integers(0, 14))
 def test_it_does_not_matter_where_a_tick_ends(courses: dict[str, str], cut: int) -> None:
     decisions = [
         decision(
-            path,
+            index,
             {
                 name: value
                 for kind, course in courses.items()
-                if path < len(course) and course[path] in WAYS
-                for name, value in WAYS[course[path]][kind].items()
+                if index < len(course) and course[index] in NUMBERS
+                for name, value in NUMBERS[course[index]][kind].items()
             },
         )
-        for path in range(14)
+        for index in range(14)
     ]
-    whole = plan("orders", decisions, {})
+    uninterrupted = plan("orders", decisions, {})
     first = plan("orders", decisions[:cut], {})
     second = plan("orders", decisions[cut:], first.running)
-    assert [*first.alerts, *second.alerts] == list(whole.alerts)
-    assert second.running == whole.running
-    assert len({alert.alert_id for alert in whole.alerts}) == len(whole.alerts)
+    assert [*first.alerts, *second.alerts] == list(uninterrupted.alerts)
+    assert second.running == uninterrupted.running
+    assert len({alert.alert_id for alert in uninterrupted.alerts}) == len(uninterrupted.alerts)
 
 
 @pytest.mark.parametrize("kind", ["decay", "drift"])
 def test_another_live_model_is_another_episode(kind: str) -> None:
     decisions = [decision(0, HOLDS[kind]), decision(1, HOLDS[kind], live="b"), decision(2, HOLDS[kind], live="b")]
-    assert told(decisions) == [f"{kind}-2020-01-01", f"{kind}-2020-01-02"]
+    assert alert_ids(decisions) == [f"{kind}-2020-01-01", f"{kind}-2020-01-02"]
 
 
-def test_giving_up_labels_goes_on_while_the_newest_are_missing() -> None:
-    gives, rests = HOLDS["unlabelled"], {**CLEAR["unlabelled"], "lacks_newest": True}
-    assert told([decision(0, gives), decision(1, rests), decision(2, gives)]) == ["unlabelled-2020-01-01"]
+def test_an_episode_of_given_up_labels_continues_while_the_newest_are_missing() -> None:
+    given_up, nothing_new = HOLDS["unlabelled"], {**CLEAR["unlabelled"], "lacks_newest": True}
+    assert alert_ids([decision(0, given_up), decision(1, nothing_new), decision(2, given_up)]) == [
+        "unlabelled-2020-01-01"
+    ]
 
 
-def test_a_stale_model_that_is_being_trained_calls_nobody_until_that_fails() -> None:
+def test_a_stale_model_in_training_raises_no_alert_until_the_training_fails() -> None:
     stale = HOLDS["stale_model"]
     decisions = [decision(0, stale, action="retrain"), decision(1, stale), decision(2, stale)]
     (alert,) = plan("orders", decisions, {}).alerts
@@ -128,7 +130,7 @@ def test_a_stale_model_that_is_being_trained_calls_nobody_until_that_fails() -> 
         ("stale_model", ["38 keys old", "3 keys beyond max_age (28)", "labels of 2 keys", "driftline status"]),
     ],
 )
-def test_a_text_says_what_the_numbers_and_what_to_do(kind: str, parts: list[str]) -> None:
+def test_a_text_has_the_fact_the_numbers_and_the_remedy(kind: str, parts: list[str]) -> None:
     (alert,) = plan("orders", [decision(0, HOLDS[kind])], {}).alerts
     assert isinstance(alert, Alert)
     assert alert.kind == kind
@@ -136,14 +138,14 @@ def test_a_text_says_what_the_numbers_and_what_to_do(kind: str, parts: list[str]
         assert part in alert.text
 
 
-def answering(place: int, *, requests: int, slow: int) -> Decision:
+def answering(index: int, *, requests: int, slow: int) -> Decision:
     counts = {"limit_ms": 100.0, "requests": requests, "slow": slow, "stalls": slow}
-    result = latency.judge([(GRAIN.key_at(place), counts)], 100.0)
+    result = latency.judge([(GRAIN.key_at(index), counts)], 100.0)
     assert result is not None
-    return decision(place, {}, measured={"spent_usd": 0.0, "next_usd": 0.0, "latency": result.document()})
+    return decision(index, {}, measured={"spent_usd": 0.0, "next_usd": 0.0, "latency": result.document()})
 
 
-def test_slow_answers_are_told_once_until_they_are_fast_again_and_chance_is_not() -> None:
+def test_slow_answers_raise_one_alert_until_fast_again_and_chance_raises_none() -> None:
     course = [(5_000, 10), (5_000, 60), (900, 0), (5_000, 400), (5_000, 5), (5_000, 60)]
     alerts = plan("orders", [answering(path, requests=n, slow=k) for path, (n, k) in enumerate(course)], {}).alerts
     assert [alert.alert_id for alert in alerts] == ["slow_answers-2020-01-02", "slow_answers-2020-01-06"]
@@ -151,16 +153,16 @@ def test_slow_answers_are_told_once_until_they_are_fast_again_and_chance_is_not(
     assert "Service.latency_ms" in alerts[0].text
 
 
-def test_the_sensor_tells_them_and_a_lost_cursor_tells_nobody_twice(world: Any) -> None:
+def test_the_sensor_raises_the_alerts_and_a_lost_cursor_repeats_none(world: Any) -> None:
     sensor = retrain.watch.build([recorded.SPEC], empty_jobs.of("retrain", [recorded.SPEC]))
     world.move("2020-01-20T00:00:00+00:00")
     fault = {"source": "readings", "check": "volume", "episode": "2020-01-05"}
-    for path in range(10):
+    for index in range(10):
         numbers = {"live_digest": "a"}
         for kind in HOLDS:
-            numbers |= (HOLDS if 2 <= path < 5 or path > 7 else CLEAR)[kind]
-        more = {"action": "alert_fault", "fault": fault} if path == 4 else {}
-        world.decide(recorded.GRAIN.key_at(path), numbers=numbers, **more)
+            numbers |= (HOLDS if 2 <= index < 5 or index > 7 else CLEAR)[kind]
+        more = {"action": "alert_fault", "fault": fault} if index == 4 else {}
+        world.decide(recorded.GRAIN.key_at(index), numbers=numbers, **more)
         world.tick(sensor)
     ids = [alert["id"] for alert in world.alerts()]
     assert sorted(ids) == sorted(

@@ -1,4 +1,4 @@
-"""Stale data is told once and again when mended; a stale model asks for a decision; live products get policies."""
+"""Stale data raises an alert, then one when fixed; stale models request a decision; live products have policies."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_stage_that_has_the_expected_key_or_a_later_one_is_fresh() -> None:
         assert result.reason == "every stage has 2020-01-05"
 
 
-def test_it_is_told_once_after_a_few_ticks_without_work_and_once_when_mended() -> None:
+def test_staleness_raises_one_alert_after_a_few_idle_ticks_and_one_when_fixed() -> None:
     behind: Any = {}
     kinds = []
     for _ in range(IDLE_TICKS + 3):
@@ -65,7 +65,7 @@ def test_it_is_told_once_after_a_few_ticks_without_work_and_once_when_mended() -
     assert planned("2020-01-06", mended.behind).notices == ()
 
 
-def test_a_gap_in_the_middle_is_stale_and_mended_only_when_none_is_left() -> None:
+def test_a_gap_in_the_middle_is_stale_and_fixed_only_when_none_is_left() -> None:
     behind: Any = {}
     texts = []
     courses = [("2020-01-02",)] * (IDLE_TICKS + 1) + [("2020-01-02", "2020-01-04")] * 2 + [("2020-01-04",), ()]
@@ -82,18 +82,18 @@ def test_a_gap_in_the_middle_is_stale_and_mended_only_when_none_is_left() -> Non
     ]
 
 
-def test_a_gap_that_is_given_up_is_not_said_to_be_mended() -> None:
+def test_a_given_up_gap_is_not_reported_as_fixed() -> None:
     messages = freshness.Behind(since="2020-01-02", idle=9, ticks=9, is_alerted=True)
     result = Gaps(newest="2020-01-05", given_up=("2020-01-02",))
     ended = plan(GRAIN, {"outcomes": "2020-01-05"}, {"outcomes": result}, {"outcomes": messages}, is_busy=False)
     assert (ended.behind, ended.notices) == ({}, ())
 
 
-def test_gaps_are_found_in_one_read_and_not_looked_for_again_while_there_are_none(
+def test_gaps_are_found_in_one_read_and_not_searched_again_while_there_are_none(
     world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def look(expected: str, **known: str | None) -> Gaps:
-        values = {"closed": None, "whole": None, "since": None, **known}
+    def look(expected: str, **previous: str | None) -> Gaps:
+        values = {"closed": None, "whole": None, "since": None, **previous}
         return gaps.find(Product(recorded.SPEC, Settings.from_environment()), "outcomes", expected, **values)
 
     for key in ("2020-01-01", "2020-01-03", "2020-01-04", "2020-01-05", "2020-01-07"):
@@ -121,7 +121,7 @@ def test_labels_of_batches_are_expected_one_batch_after_they_were_due() -> None:
     assert (at("0004"), at("0010")) == ({"outcomes": "0001"}, {"outcomes": "0007"})
 
 
-def test_work_under_way_is_waited_for_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_under_way_is_waited_for_only_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(freshness, "BUSY_TICKS", 10)
     behind: Any = {}
     told_at = []
@@ -166,21 +166,21 @@ def test_a_model_is_stale_beyond_its_limit_and_one_decision(newest: str, live: s
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_each_stage_ages_with_the_clock_and_is_told_once_until_mended(
+def test_each_stage_ages_with_the_clock_and_raises_one_alert_until_fixed(
     world: Any, sensor: dg.SensorDefinition, stage: str
 ) -> None:
-    def fill(key: str, but: str | None = None) -> None:
+    def fill(key: str, except_for: str | None = None) -> None:
         for item in STAGES:
-            if item == "decision" and item != but:
+            if item == "decision" and item != except_for:
                 world.decide(key)
-            elif item != but:
+            elif item != except_for:
                 world.tables.record(item, key, content_digest="0", inputs={}, code="0")
 
     world.move("2020-01-01T12:00:00+00:00")
     assert "no key is due yet" in world.reason(sensor)
     fill("2020-01-01")
     world.move("2020-01-04T00:00:00+00:00")
-    fill("2020-01-02", but=stage)
+    fill("2020-01-02", except_for=stage)
     world.move("2020-01-05T00:00:00+00:00")
     for item in STAGES:
         if item not in (stage, "decision"):
@@ -201,7 +201,7 @@ def test_each_stage_ages_with_the_clock_and_is_told_once_until_mended(
     assert [alert["kind"] for alert in world.alerts()] == ["stale", "mended"]
 
 
-def test_a_stale_model_asks_for_a_decision_once_a_release(world: Any) -> None:
+def test_a_stale_model_requests_one_decision_per_release(world: Any) -> None:
     spec = replace(recorded.SPEC, retraining=Retraining(max_age=7, decide_every=3))
     sensor = freshness.watch.build([spec])
     world.move("2020-01-01T12:00:00+00:00")
@@ -223,7 +223,7 @@ def test_a_stale_model_asks_for_a_decision_once_a_release(world: Any) -> None:
     assert len(list(world.ledgers.records(naming.REQUESTS))) == 2
 
 
-def test_only_live_products_with_periods_get_policies_and_every_asset_by_its_system() -> None:
+def test_only_live_products_with_periods_get_policies_for_every_asset() -> None:
     assert freshness_policies.of(recorded.SPEC) == {}
     assert freshness_policies.of(replace(batches.SPEC, is_live=True)) == {}
     live = replace(recorded.SPEC, is_live=True, grain=DailyGrain(start="2020-01-01"), history=None)

@@ -36,7 +36,7 @@ CLOSED, NOW = "2020-05-31", datetime(2020, 6, 1, tzinfo=UTC)
 
 
 def marks(spec: ProductSpec, root: str) -> Mark:
-    """Return what looks for the files of a product below a storage root."""
+    """Return the function that finds the files of a product below a storage root."""
     return landed_files.marks(Product(spec, Settings.from_environment().replace(root=root)))
 
 
@@ -47,7 +47,7 @@ def land(root: str, spec: ProductSpec, source: str, key: str, data: bytes = b"an
 
 @pytest.fixture
 def proxy(s3_server: S3Server, s3_root: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
-    """What counts the requests to the S3 server; the bucket's stores are reached through it."""
+    """A proxy that counts the requests to the S3 server; stores of the bucket are reached through it."""
     with in_front_of(s3_server.endpoint) as counted:
         monkeypatch.setenv("AWS_ENDPOINT_URL", counted.endpoint)
         yield counted
@@ -88,7 +88,7 @@ def test_a_tick_costs_one_listing_per_source_folder_while_a_month_of_labels_is_a
     assert str(result.skip_reason).count("plans of 2020-06-01 has not landed") == count
     request = Counter("LIST" if "list-type" in path else method for method, path in proxy.asked)
     assert request["LIST"] == 2 * count, "plans and results; readings are not looked for before plans have landed"
-    # The slow source, two looks for the newest closed key, three for requests. It was 46 when each key was asked for.
+    # The slow source, two looks for the newest closed key, three for requests. It was 46 when each key was requested.
     assert request.total() == 8 * count, request
 
 
@@ -114,7 +114,7 @@ def test_a_backlog_costs_one_listing_per_page_whatever_else_lies_in_the_folder(
     assert request == {"HEAD": 1, "LIST": 3 + 3}
 
 
-def test_marks_are_the_same_however_files_are_looked_for_and_change_with_the_file(root: str) -> None:
+def test_marks_do_not_depend_on_how_files_are_found_and_change_with_the_file(root: str) -> None:
     spec = recorded.SPEC
     for key in ("2020-01-02", "2020-01-04"):
         land(root, spec, "results", key)
@@ -136,14 +136,14 @@ def test_marks_are_the_same_however_files_are_looked_for_and_change_with_the_fil
     ids=["batches", "hours"],
 )
 def test_batches_and_hours_are_found_on_a_bucket(s3_root: str, spec: ProductSpec, source: str) -> None:
-    keys = [spec.grain.key_at(path) for path in range(30)]
+    keys = [spec.grain.key_at(index) for index in range(30)]
     for key in (keys[0], keys[9], keys[10], keys[25]):
         land(s3_root, spec, source, key)
     mark = marks(spec, s3_root)
-    assert [path for path, key in enumerate(keys) if mark(spec.source(source), key)] == [0, 9, 10, 25]
+    assert [index for index, key in enumerate(keys) if mark(spec.source(source), key)] == [0, 9, 10, 25]
 
 
-def test_a_bucket_that_is_gone_is_not_taken_for_files_that_have_not_landed(s3_root: str) -> None:
+def test_a_missing_bucket_is_not_mistaken_for_files_that_have_not_landed(s3_root: str) -> None:
     mark = marks(recorded.SPEC, f"s3://{uuid.uuid4().hex}/gone")
     with pytest.raises(obstore.exceptions.GenericError, match="NoSuchBucket"):
         mark(recorded.SPEC.label_source, "2020-01-01")

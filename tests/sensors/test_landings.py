@@ -1,4 +1,4 @@
-"""Keys close when their files are there or overdue; what came late is taken in; one run a product, tried again."""
+"""Keys close when their files have landed or are overdue; late files are taken in; one run per product, retried."""
 
 from __future__ import annotations
 
@@ -28,80 +28,80 @@ def sensor() -> dg.SensorDefinition:
     return landings.watch.build([recorded.SPEC], empty_jobs.of("advance", [recorded.SPEC]))
 
 
-def span(asked: dg.RunRequest) -> tuple[str, str]:
-    return asked.tags["dagster/asset_partition_range_start"], asked.tags["dagster/asset_partition_range_end"]
+def span(request: dg.RunRequest) -> tuple[str, str]:
+    return request.tags["dagster/asset_partition_range_start"], request.tags["dagster/asset_partition_range_end"]
 
 
-def asks(first: str) -> AdvanceRequest:
+def advance_request(first: str) -> AdvanceRequest:
     return AdvanceRequest(first=first, why="new file", by="a test", at_utc=None)
 
 
-def planned(**found: Any) -> landings.Plan:
-    expected = plan(GRAIN, Findings(**found))
-    assert isinstance(expected, landings.Plan)
-    return expected
+def planned(**findings: Any) -> landings.Plan:
+    next_run = plan(GRAIN, Findings(**findings))
+    assert isinstance(next_run, landings.Plan)
+    return next_run
 
 
-def test_nothing_new_is_no_run_and_says_what_is_awaited() -> None:
+def test_nothing_new_gives_no_run_and_names_the_awaited_files() -> None:
     assert plan(GRAIN, Findings(newest="2020-01-04", waits="plans of 2020-01-05 has not landed")) == (
         "plans of 2020-01-05 has not landed"
     )
 
 
 def test_the_range_is_that_of_the_keys_that_can_be_closed() -> None:
-    expected = planned(newest="2020-01-04", ready=("2020-01-05", "2020-01-06"))
-    assert (expected.first, expected.last) == ("2020-01-05", "2020-01-06")
-    assert expected.reason == "2020-01-05 to 2020-01-06 can be closed"
+    next_run = planned(newest="2020-01-04", ready=("2020-01-05", "2020-01-06"))
+    assert (next_run.first, next_run.last) == ("2020-01-05", "2020-01-06")
+    assert next_run.reason == "2020-01-05 to 2020-01-06 can be closed"
 
 
 def test_late_labels_stretch_the_range_back_and_alone_end_it_at_the_newest_closed_key() -> None:
     late = {"2020-01-03": "a", "2020-01-02": "b"}
-    expected = planned(newest="2020-01-04", ready=("2020-01-05",), late=late)
-    assert (expected.first, expected.last) == ("2020-01-02", "2020-01-05")
+    next_run = planned(newest="2020-01-04", ready=("2020-01-05",), late=late)
+    assert (next_run.first, next_run.last) == ("2020-01-02", "2020-01-05")
     alone = planned(newest="2020-01-04", late=late)
     assert (alone.first, alone.last) == ("2020-01-02", "2020-01-04")
     assert alone.reason == "labels of 2020-01-02, 2020-01-03 arrived late"
 
 
 def test_requests_stretch_the_range_back_unless_their_key_is_not_closed() -> None:
-    expected = planned(newest="2020-01-04", requests=((7, asks("2020-01-03")),))
-    assert (expected.first, expected.last) == ("2020-01-03", "2020-01-04")
-    assert "request 7" in expected.reason
+    next_run = planned(newest="2020-01-04", requests=((7, advance_request("2020-01-03")),))
+    assert (next_run.first, next_run.last) == ("2020-01-03", "2020-01-04")
+    assert "request 7" in next_run.reason
     for key in ("2020-01-20", "1999-01-01"):
-        assert isinstance(plan(GRAIN, Findings(newest="2020-01-04", requests=((7, asks(key)),))), str)
+        assert isinstance(plan(GRAIN, Findings(newest="2020-01-04", requests=((7, advance_request(key)),))), str)
 
 
-def test_a_run_takes_the_oldest_keys_and_says_how_many_follow() -> None:
+def test_a_run_takes_the_oldest_keys_and_states_how_many_follow() -> None:
     ready = tuple(f"2020-01-{day:02d}" for day in range(5, 15))
     result = Findings(newest="2020-01-04", ready=ready, marks=tuple(f"plans {key} m" for key in ready))
-    expected = plan(GRAIN, result, 4)
-    assert isinstance(expected, landings.Plan)
-    assert (expected.first, expected.last, expected.follow, expected.rest) == (
+    next_run = plan(GRAIN, result, 4)
+    assert isinstance(next_run, landings.Plan)
+    assert (next_run.first, next_run.last, next_run.follow, next_run.rest) == (
         "2020-01-05",
         "2020-01-08",
         6,
         "2020-01-09",
     )
-    assert expected.reason == "2020-01-05 to 2020-01-08 can be closed; 6 keys follow"
+    assert next_run.reason == "2020-01-05 to 2020-01-08 can be closed; 6 keys follow"
     more = replace(result, ready=(*ready, "2020-01-15"), marks=(*result.marks, "plans 2020-01-15 m"))
     longer = plan(GRAIN, more, 4)
     assert isinstance(longer, landings.Plan)
-    assert longer.episode == expected.episode, "what lands behind the run's keys is none of its own"
-    request = plan(GRAIN, replace(result, requests=((3, asks("2020-01-09")),)), 4)
+    assert longer.episode == next_run.episode, "files that land after the run's keys do not belong to it"
+    request = plan(GRAIN, replace(result, requests=((3, advance_request("2020-01-09")),)), 4)
     assert isinstance(request, landings.Plan)
-    assert (request.rest, request.takes, request.episode) == (None, 0, expected.episode), (
+    assert (request.rest, request.takes, request.episode) == (None, 0, next_run.episode), (
         "the request for the rest is open"
     )
 
 
-def test_a_range_that_goes_back_too_far_is_cut_and_settles_no_request_that_it_does_not_reach() -> None:
-    requests = ((4, asks("2020-01-02")), (5, asks("2020-01-20")))
+def test_a_range_that_goes_back_too_far_is_cut_and_settles_only_the_requests_it_reaches() -> None:
+    requests = ((4, advance_request("2020-01-02")), (5, advance_request("2020-01-20")))
     result = Findings(newest="2020-01-25", late={"2020-01-03": "a", "2020-01-22": "b"}, requests=requests)
     first = plan(GRAIN, result, 10)
     assert isinstance(first, landings.Plan)
     assert (first.first, first.last, first.takes, first.rest) == ("2020-01-02", "2020-01-11", 4, "2020-01-12")
     assert (dict(first.late), first.follow) == ({"2020-01-03": "a"}, 14)
-    swapped = replace(result, requests=((4, asks("2020-01-20")), (5, asks("2020-01-02"))))
+    swapped = replace(result, requests=((4, advance_request("2020-01-20")), (5, advance_request("2020-01-02"))))
     second = plan(GRAIN, swapped, 10)
     assert isinstance(second, landings.Plan)
     assert (second.takes, second.rest) == (5, "2020-01-12"), "the rest is asked for anew, and covers request 4"
@@ -113,15 +113,15 @@ def test_the_same_files_are_the_same_episode_and_others_another() -> None:
     assert planned(**ready).episode == first
     assert planned(**{**ready, "marks": ("plans 2",)}).episode != first
     assert planned(**ready, late={"2020-01-03": "a"}).episode != first
-    assert planned(**ready, requests=((1, asks("2020-01-04")),)).episode != first
+    assert planned(**ready, requests=((1, advance_request("2020-01-04")),)).episode != first
 
 
 def test_a_key_waits_for_each_of_its_files_until_the_deadline() -> None:
-    there = {("sites", naming.UNPARTITIONED), ("plans", "2020-01-01"), ("readings", "2020-01-01")}
-    there.add(("plans", "2020-01-02"))
+    landed = {("sites", naming.UNPARTITIONED), ("plans", "2020-01-01"), ("readings", "2020-01-01")}
+    landed.add(("plans", "2020-01-02"))
 
     def mark(source: Any, key: str) -> str | None:
-        return "m" if (source.name, key) in there else None
+        return "m" if (source.name, key) in landed else None
 
     def ready(now: datetime, after: str | None = None) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
         return closable.find(recorded.SPEC, after, now, mark, lambda *_: None)
@@ -134,7 +134,7 @@ def test_a_key_waits_for_each_of_its_files_until_the_deadline() -> None:
     keys, waits, marks = ready(datetime(2020, 1, 4, tzinfo=UTC), "2020-01-01")
     assert keys == ("2020-01-02",)
     assert marks == ("plans 2020-01-02 m, readings 2020-01-02 missing",)
-    there.remove(("sites", naming.UNPARTITIONED))
+    landed.remove(("sites", naming.UNPARTITIONED))
     assert ready(before) == ((), "sites, which every key needs, has not landed", ())
 
 
@@ -161,7 +161,7 @@ def test_a_product_whose_clock_was_never_set_is_left_alone(world: Any, sensor: d
     assert "its clock has not been set" in world.reason(sensor)
 
 
-def test_landed_keys_are_asked_for_once_and_again_when_the_run_failed(world: Any, sensor: dg.SensorDefinition) -> None:
+def test_landed_keys_are_requested_once_and_again_when_the_run_failed(world: Any, sensor: dg.SensorDefinition) -> None:
     world.move("2020-01-01T00:00:00+00:00")
     assert "sites, which every key needs, has not landed" in world.reason(sensor)
     world.land_key("2020-01-01", "2020-01-02")
@@ -183,7 +183,7 @@ def test_landed_keys_are_asked_for_once_and_again_when_the_run_failed(world: Any
 
 @pytest.mark.parametrize("others", [50, 151])
 @pytest.mark.parametrize("verb", landings.BUSY_VERBS)
-def test_a_run_of_the_product_is_found_behind_any_number_of_newer_ones(
+def test_a_run_of_the_product_is_found_among_any_number_of_newer_ones(
     world: Any, sensor: dg.SensorDefinition, crowd: Any, verb: str, others: int
 ) -> None:
     world.move("2020-01-01T00:00:00+00:00")
@@ -193,7 +193,7 @@ def test_a_run_of_the_product_is_found_behind_any_number_of_newer_ones(
     assert f"{verb}__recorded is started" in world.reason(sensor)
 
 
-def test_a_success_is_found_behind_any_number_of_newer_attempts(world: Any) -> None:
+def test_a_success_is_found_before_any_number_of_newer_attempts(world: Any) -> None:
     tags = episodes.tags("the same files", 1)
     world.instance.add_run(dg.DagsterRun(job_name="advance__recorded", tags=tags, status=SUCCESS))
     for _ in range(60):
@@ -210,7 +210,7 @@ def test_attempts_are_counted_even_when_the_cursor_is_lost(world: Any, sensor: d
     assert world.request(sensor).tags[naming.TAG_ATTEMPT] == "2"
 
 
-def test_a_run_that_was_asked_for_and_left_nothing_is_asked_for_anew(world: Any, sensor: dg.SensorDefinition) -> None:
+def test_a_requested_run_that_left_no_trace_is_requested_again(world: Any, sensor: dg.SensorDefinition) -> None:
     world.move("2020-01-01T00:00:00+00:00")
     world.land_key("2020-01-01")
     world.request(sensor)
@@ -219,7 +219,7 @@ def test_a_run_that_was_asked_for_and_left_nothing_is_asked_for_anew(world: Any,
     assert world.request(sensor).tags[naming.TAG_ATTEMPT] == "2"
 
 
-def test_it_gives_up_with_one_alert_until_a_file_changes(
+def test_the_sensor_gives_up_with_one_alert_until_a_file_changes(
     world: Any, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(landings, "PAUSES", (0,))
@@ -235,7 +235,7 @@ def test_it_gives_up_with_one_alert_until_a_file_changes(
     assert world.request(sensor).tags[naming.TAG_ATTEMPT] == "1"
 
 
-def test_a_run_that_succeeds_and_closes_nothing_does_not_go_on_for_ever(
+def test_runs_that_succeed_and_close_nothing_come_to_an_end(
     world: Any, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(landings, "PAUSES", (0,))
@@ -286,7 +286,7 @@ def test_labels_that_land_late_are_taken_in_once_and_to_the_end(
     assert '"labelled": ["2020-01-02"]' in world.cursors["landings"]
 
 
-def test_labels_that_cannot_be_taken_in_do_not_keep_new_keys_from_being_closed(
+def test_new_keys_are_closed_although_labels_cannot_be_taken_in(
     world: Any, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(landings, "MOST_ATTEMPTS", 1)
@@ -360,7 +360,7 @@ def test_a_range_of_many_keys_becomes_runs_that_cover_it_in_order_even_without_a
     assert world.requests_open() == ()
 
 
-def test_what_follows_a_run_that_is_given_up_is_given_up_too(
+def test_runs_that_follow_a_given_up_one_are_given_up_too(
     world: Any, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(landings, "MOST_ATTEMPTS", 1)
@@ -375,7 +375,7 @@ def test_what_follows_a_run_that_is_given_up_is_given_up_too(
     assert world.requests_open() == ()
 
 
-def test_the_newest_closed_key_is_found_without_a_cursor_and_a_wrong_one_is_forgotten(
+def test_the_newest_closed_key_is_found_without_a_cursor_and_a_wrong_one_is_corrected(
     world: Any, sensor: dg.SensorDefinition
 ) -> None:
     world.move("2020-01-04T00:00:00+00:00")
@@ -389,7 +389,7 @@ def test_the_newest_closed_key_is_found_without_a_cursor_and_a_wrong_one_is_forg
     assert span(world.request(sensor)) == ("2020-01-22", "2020-01-22")
 
 
-def test_a_store_that_cannot_be_read_holds_up_no_other_product(world: Any, tmp_path: Path) -> None:
+def test_an_unreadable_store_delays_no_other_product(world: Any, tmp_path: Path) -> None:
     other = replace(recorded.SPEC, name="other")
     sensor = landings.watch.build([recorded.SPEC, other], empty_jobs.of("advance", [recorded.SPEC, other]))
     world.move("2020-01-01T00:00:00+00:00")
@@ -403,7 +403,7 @@ def test_a_store_that_cannot_be_read_holds_up_no_other_product(world: Any, tmp_p
     assert request.job_name == "advance__recorded"
 
 
-def test_a_patient_tick_goes_on_looking_until_there_is_a_run_to_ask_for() -> None:
+def test_a_patient_tick_keeps_looking_until_there_is_a_run_to_request() -> None:
     nothing, something = dg.SensorResult(skip_reason="not yet"), dg.SensorResult(run_requests=[dg.RunRequest()])
     looks = iter([nothing, something, nothing])
     assert ticks.patiently(lambda: next(looks), 60.0) is something

@@ -1,4 +1,4 @@
-"""Sixty keys by the real sensors: a label file that never comes, one that comes too late, one that comes twice."""
+"""Sixty keys with the real sensors: one label file never arrives, one arrives after the patience, some arrive twice."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.doubles.label_loop import RULES, Loop
 
 KEYS = 60
 NEVER, LATE, TWICE, CHANGED = 14, 23, 40, 46
-"""Places of the keys whose labels never come, come after the patience, come twice alike, and twice unlike."""
-COMES = 36
+"""Indexes of the keys whose labels never arrive, arrive after the patience, arrive twice alike, and twice unlike."""
+ARRIVES = 36
 
 
 def loop_of(world: Any, grain: str, **changes: Any) -> Loop:
@@ -26,23 +26,23 @@ def loop_of(world: Any, grain: str, **changes: Any) -> Loop:
     return Loop(world)
 
 
-def play(loop: Loop, places: range, *, missing: Container[int] = ()) -> None:
-    """Close the keys at some places at once; the labels that are due then land at the same time."""
+def play(loop: Loop, indexes: range, *, missing: Container[int] = ()) -> None:
+    """Close the keys at these indexes at once; the labels that are due then land at the same time."""
     key_at = loop.spec.grain.key_at
-    for path in places:
-        due = path - loop.spec.label_delay
+    for index in indexes:
+        due = index - loop.spec.label_delay
         if due >= 0 and due not in missing:
             loop.label(key_at(due))
-    loop.close(*map(key_at, places))
+    loop.close(*map(key_at, indexes))
 
 
 @pytest.mark.parametrize(("grain", "stride"), [("daily", 1), ("hourly", 4), ("batches", 4)])
-def test_retraining_goes_on_and_each_missing_file_is_told_once(world: Any, grain: str, stride: int) -> None:
+def test_retraining_goes_on_and_each_missing_file_raises_one_alert(world: Any, grain: str, stride: int) -> None:
     loop = loop_of(world, grain)
     key_at, index = loop.spec.grain.key_at, loop.spec.grain.index
     twice: Any = None
     for start in range(0, KEYS, stride):
-        if start == COMES:
+        if start == ARRIVES:
             loop.label(key_at(LATE))
         if start == TWICE + 4:
             twice = world.tables.records("outcomes")[key_at(TWICE)]
@@ -51,33 +51,33 @@ def test_retraining_goes_on_and_each_missing_file_is_told_once(world: Any, grain
             loop.label(key_at(CHANGED), good=False)
         play(loop, range(start, start + stride), missing=(NEVER, LATE))
 
-    def decided(place: int) -> int:
-        """Return the first place from there on at which a run ended, and so a decision was made."""
-        return place // stride * stride + stride - 1
+    def decided(index: int) -> int:
+        """Return the first index from there on at which a run ended, and so a decision was made."""
+        return index // stride * stride + stride - 1
 
     patience = RULES.label_patience + loop.spec.label_delay
     never, late = key_at(NEVER), key_at(LATE)
     notes = unlabelled.notes(world.tables)
     assert notes.keys() == {never, late}
-    for place, kind in ((NEVER, "given_up"), (LATE, "arrived")):
-        note = notes[key_at(place)]
-        assert (note["kind"], note["from_cutoff"]) == (kind, key_at(decided(place + patience) + 1))
+    for number, kind in ((NEVER, "given_up"), (LATE, "arrived")):
+        note = notes[key_at(number)]
+        assert (note["kind"], note["from_cutoff"]) == (kind, key_at(decided(number + patience) + 1))
         assert all(note[name] for name in ("why", "by", "at_utc"))
-    assert notes[late]["until_cutoff"] == key_at(COMES + 1), "the first that was not decided when it came"
+    assert notes[late]["until_cutoff"] == key_at(ARRIVES + 1), "the first that was not decided when it arrived"
 
     cutoffs = [index(cutoff) for cutoff in loop.trained]
     most = RULES.max_age + RULES.decide_every + RULES.label_patience + stride
     gaps = [after - before for before, after in pairwise([*cutoffs, KEYS])]
     assert max(gaps) <= most, "a missing file delays a training by no more than the patience"
     for cutoff, keys in loop.trained.items():
-        assert loop.keys_of(cutoff) == keys, "what came later changes no model that was trained"
+        assert loop.keys_of(cutoff) == keys, "later labels change no trained model"
         observed = {key for part in keys for key in part}
         assert never not in observed
-        assert (late in observed) == (index(cutoff) > COMES)
+        assert (late in observed) == (index(cutoff) > ARRIVES)
         assert len(keys[1]) == loop.spec.holdout
     labels = world.tables.records("outcomes")
     assert labels[key_at(TWICE)] == twice, "the same file again changes nothing"
-    assert world.tables.read("outcomes", [key_at(CHANGED)])["label"].to_list() == [1, 1], "another one is asked for"
+    assert world.tables.read("outcomes", [key_at(CHANGED)])["label"].to_list() == [1, 1], "another one needs a request"
 
     messages = [
         ("stale", f"stale-outcomes-{never}"),
@@ -91,12 +91,12 @@ def test_retraining_goes_on_and_each_missing_file_is_told_once(world: Any, grain
         world.cursors.clear()
         loop.settle()
         *others, (kind, alert_id) = loop.alerts()
-        assert others == messages, "a lost cursor tells nobody twice"
+        assert others == messages, "a lost cursor raises no alert twice"
         assert kind == "changed" and alert_id.startswith(f"changed-results-{key_at(CHANGED)}-")
 
 
-def test_when_labels_stop_trainings_stop_too_and_a_person_is_told(world: Any) -> None:
-    """The window stays complete by giving keys up, and the same old labels must not be learned again and again."""
+def test_when_labels_stop_trainings_stop_too_with_an_alert(world: Any) -> None:
+    """The window stays complete by giving keys up, and the same old labels must not be trained on again and again."""
     loop = loop_of(world, "daily")
     key_at, index, last = loop.spec.grain.key_at, loop.spec.grain.index, 19
     for start in range(0, KEYS, 4):
@@ -106,14 +106,14 @@ def test_when_labels_stop_trainings_stop_too_and_a_person_is_told(world: Any) ->
     assert [kind for kind, _ in loop.alerts()] == ["stale", "unlabelled", "stale_model"]
     (text,) = [alert["text"] for alert in world.alerts() if alert["kind"] == "stale_model"]
     assert "no usable labels have landed since the last training" in text
-    for path in range(last + 1, KEYS):
-        loop.label(key_at(path))
+    for number in range(last + 1, KEYS):
+        loop.label(key_at(number))
     loop.close(key_at(KEYS))
-    assert index(list(loop.trained)[-1]) == KEYS + 1, "once labels come, the next key trains"
+    assert index(list(loop.trained)[-1]) == KEYS + 1, "once labels arrive, the next key trains"
     assert [kind for kind, _ in loop.alerts()] == ["stale", "unlabelled", "stale_model"], "its keys were given up"
 
 
-def test_the_first_label_file_that_never_comes_delays_the_first_model_by_the_patience(world: Any) -> None:
+def test_a_missing_first_label_file_delays_the_first_model_by_the_patience(world: Any) -> None:
     loop = loop_of(world, "batches")
     for start in range(0, 16, 2):
         play(loop, range(start, start + 2), missing=(0,))
@@ -122,12 +122,12 @@ def test_the_first_label_file_that_never_comes_delays_the_first_model_by_the_pat
     assert loop.spec.grain.first not in loop.trained[first][0]
 
 
-def test_some_label_is_always_late_and_trainings_go_on_all_the_same(world: Any) -> None:
+def test_trainings_go_on_although_some_label_is_always_late(world: Any) -> None:
     """Every third file is missing, so at any time one is awaited that is not late by the patience."""
     loop = loop_of(world, "hourly")
-    lost = range(1, KEYS, 3)
+    missing = range(1, KEYS, 3)
     for start in range(0, KEYS, 2):
-        play(loop, range(start, start + 2), missing=lost)
+        play(loop, range(start, start + 2), missing=missing)
     cutoffs = [loop.spec.grain.index(cutoff) for cutoff in loop.trained]
     most = RULES.max_age + RULES.decide_every + RULES.label_patience + 2
     assert max(after - before for before, after in pairwise([*cutoffs, KEYS])) <= most

@@ -1,4 +1,4 @@
-"""A run whose process is gone is failed, with a reason; a living one never is."""
+"""A run whose process is gone is marked as failed, with a reason; a run with a process never is."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_killed_run_is_failed_and_a_living_one_is_left_alone(
         assert evaluate(sensor, local) == "2 runs are under way, all of them alive"
         for process in (killed, foreign):
             os.kill(process.pid, signal.SIGKILL)
-        # Not waited for yet: a zombie is gone too.
+        # Not waited for yet: a zombie counts as gone.
         time.sleep(0.2)
         messages = evaluate(sensor, local)
         assert f"advance__recorded {runs['advance__recorded'].run_id}: its process is gone" in messages
@@ -109,7 +109,7 @@ def test_a_killed_run_is_failed_and_a_living_one_is_left_alone(
             "advance__recorded": FAILURE,
             "retrain__recorded": STARTED,
             "advance__elsewhere": STARTED,
-        }, "a run of no product of ours is somebody else's"
+        }, "a run of an unknown product is not ours"
         assert evaluate(sensor, local) == "1 runs are under way, all of them alive"
         events = local.get_records_for_run(
             runs["advance__recorded"].run_id, of_type=dg.DagsterEventType.RUN_FAILURE
@@ -134,7 +134,7 @@ def test_a_run_whose_launch_was_interrupted_is_failed_after_a_while(
     assert local.get_run_by_id(run.run_id).status is FAILURE
 
 
-def test_a_lost_run_is_failed_behind_any_number_of_newer_ones(
+def test_a_lost_run_is_failed_among_any_number_of_newer_ones(
     local: dg.DagsterInstance, sensor: dg.SensorDefinition, crowd: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = dg.DagsterRun(job_name="advance__recorded", status=STARTING)
@@ -147,5 +147,5 @@ def test_a_lost_run_is_failed_behind_any_number_of_newer_ones(
     assert local.get_run_by_id(run.run_id).status is FAILURE
 
 
-def test_other_launchers_are_none_of_its_business(instance: dg.DagsterInstance, sensor: dg.SensorDefinition) -> None:
+def test_runs_of_other_launchers_are_left_alone(instance: dg.DagsterInstance, sensor: dg.SensorDefinition) -> None:
     assert "not as processes of this machine" in evaluate(sensor, instance)

@@ -1,4 +1,4 @@
-"""A pool has the places of its profile; who waits is told why; whatever ends a run lets the next one in."""
+"""A pool has the slots of its profile; waiting runs get a reason; a run's end, of any kind, starts the next one."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def pooled(run_id: str, *names: str) -> Pooled:
     return Pooled(run_id=run_id, pools=frozenset(names))
 
 
-def test_places_are_set_where_they_differ_or_were_never_set() -> None:
+def test_slots_are_set_where_they_differ_or_were_never_set() -> None:
     expected = {GPU: 2, SPOT: 4}
     assert pools.unequal({}, expected) == expected
     assert pools.unequal({GPU: 2, "another": 7}, expected) == {SPOT: 4}
@@ -46,7 +46,7 @@ def test_places_are_set_where_they_differ_or_were_never_set() -> None:
     assert pools.unequal(expected, expected) == {}
 
 
-def test_a_queued_run_waits_when_its_pool_is_full_and_hears_by_whom() -> None:
+def test_a_queued_run_waits_when_its_pool_is_full_and_learns_which_runs_hold_it() -> None:
     queued = [pooled("a", GPU), pooled("b", SPOT), pooled("c"), pooled("d", "another")]
     under_way = [pooled("x", GPU), pooled("y", GPU, SPOT), pooled("z")]
     result = pools.waits(queued, under_way, {GPU: 2, SPOT: 2})
@@ -60,7 +60,7 @@ def test_a_queued_run_waits_when_its_pool_is_full_and_hears_by_whom() -> None:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_what_launches_a_step_is_in_the_pool_of_its_profile_and_nothing_else_is_in_any(profile: str) -> None:
+def test_only_assets_that_launch_a_step_are_in_a_pool_that_of_its_profile(profile: str) -> None:
     spec = replace(recorded.SPEC, training=Training(profile=profile))
     assets = [item for item in build_defs(specs=[spec]).assets or () if isinstance(item, dg.AssetsDefinition)]
     in_pools = {item.key.path[-1]: item.op.pool for item in assets if item.is_executable and item.op.pool}
@@ -73,7 +73,7 @@ def test_what_launches_a_step_is_in_the_pool_of_its_profile_and_nothing_else_is_
 
 
 @contextmanager
-def kept_in(kind: str, settings: Settings, repository: Path) -> Iterator[dg.DagsterInstance]:
+def stored_in(kind: str, settings: Settings, repository: Path) -> Iterator[dg.DagsterInstance]:
     """Open an instance with the repository's own file: the laptop's, or the cluster's storage."""
     path = home.prepare(settings) / "dagster.yaml"
     with ExitStack() as stack:
@@ -95,7 +95,7 @@ NEEDS_POSTGRES = pytest.mark.skipif(postgres_server.binaries() is None, reason=p
 
 
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgres", marks=NEEDS_POSTGRES)])
-def test_the_sensor_sets_places_sets_them_back_and_tells_who_waits_once(
+def test_the_sensor_sets_and_restores_slots_and_logs_each_waiting_run_once(
     kind: str, settings: Settings, repository: Path
 ) -> None:
     sensor = pools.watch.build([replace(recorded.SPEC, training=Training(profile="gpu"))])
@@ -108,7 +108,7 @@ def test_the_sensor_sets_places_sets_them_back_and_tells_who_waits_once(
         cursor = result.cursor
         return result.skip_reason.skip_message or ""
 
-    with kept_in(kind, settings, repository) as instance:
+    with stored_in(kind, settings, repository) as instance:
         places = PROFILES["gpu"].at_once
         assert tick() == f"pool {GPU} now has {places} {'slot' if places == 1 else 'slots'}"
         assert tick() == "no run waits for a slot in a pool"
@@ -129,12 +129,12 @@ def test_the_sensor_sets_places_sets_them_back_and_tells_who_waits_once(
         waiting = instance.create_run_for_job(training, status=STATUS.QUEUED, remote_job_origin=ORIGIN)
         assert f"run {waiting.run_id} waits for a slot in pool {GPU}" in tick()
         assert all(run.run_id in tick() for run in holders)
-        assert len(told(instance, waiting.run_id)) == 1, "once, however many ticks"
+        assert len(waiting_messages(instance, waiting.run_id)) == 1, "once, however many ticks"
         instance.report_run_canceled(holders[0])
         assert tick() == "no run waits for a slot in a pool"
 
 
-def test_holders_and_waiting_runs_are_found_behind_any_number_of_newer_ones(
+def test_holders_and_waiting_runs_are_found_among_any_number_of_newer_ones(
     instance: dg.DagsterInstance, crowd: Any
 ) -> None:
     @dg.op(pool=GPU)
@@ -159,8 +159,8 @@ def test_holders_and_waiting_runs_are_found_behind_any_number_of_newer_ones(
     assert f"run {waiting.run_id} waits for a slot in pool {GPU}" in str(result.skip_reason)
 
 
-def told(instance: dg.DagsterInstance, run_id: str) -> list[str]:
-    """Return what a run's log says of waiting."""
+def waiting_messages(instance: dg.DagsterInstance, run_id: str) -> list[str]:
+    """Return the messages about waiting in a run's log."""
     events = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT).records
     texts = [event.event_log_entry.dagster_event.message or "" for event in events]
     return [text for text in texts if "waits for a slot in pool" in text]
@@ -173,7 +173,7 @@ FOLDERS = "POOLED_FOLDERS"
 
 
 class Platform:
-    """Runs of the double's location, by their names."""
+    """Runs of the double's location, by name."""
 
     def __init__(self, instance: dg.DagsterInstance, children: Children, folders: Path) -> None:
         self.instance, self.children, self.folders = instance, children, folders
@@ -185,7 +185,7 @@ class Platform:
         return {name: run.status for name, run in self.runs().items()}
 
     def at_work(self) -> set[str]:
-        """Return the runs whose steps have begun and not been let go."""
+        """Return the runs whose steps have started and not been released."""
         return {path.parent.name for path in self.folders.glob("*/ready")}
 
     def wait(self, look: Callable[[], Found]) -> Found:
@@ -215,12 +215,12 @@ def platform(settings: Settings, tmp_path: Path, repository: Path) -> Iterator[P
         yield Platform(instance, children, folders)
 
 
-def test_a_cancelled_run_and_a_killed_one_each_let_the_next_one_in(platform: Platform) -> None:
+def test_a_cancelled_run_and_a_killed_one_each_free_a_slot(platform: Platform) -> None:
     """Limit two, four runs: two work, two wait; one is cancelled, one is killed with SIGKILL."""
     platform.wait(lambda: len(platform.at_work()) == 2)
     first, second = sorted(platform.at_work())
     waiting = platform.wait(
-        lambda: [name for name, run in platform.runs().items() if told(platform.instance, run.run_id)]
+        lambda: [name for name, run in platform.runs().items() if waiting_messages(platform.instance, run.run_id)]
     )
     assert len(platform.at_work()) == 2
     assert {first, second}.isdisjoint(waiting)

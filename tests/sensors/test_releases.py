@@ -1,4 +1,4 @@
-"""What no run released is shown in the UI once; another contract calls a person once."""
+"""Releases without a run appear in the UI once; a changed contract raises one alert."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def record(outcome: str = RELEASED, contract: str = "c" * 64) -> Release:
 
 
 @pytest.mark.parametrize(
-    ("shown", "busy", "outcome", "is_settled", "is_reported"),
+    ("in_ui", "busy", "outcome", "is_settled", "is_reported"),
     [
         ({2}, None, RELEASED, True, False),
         (set(), "r1", RELEASED, False, False),
@@ -35,15 +35,15 @@ def record(outcome: str = RELEASED, contract: str = "c" * 64) -> Release:
         ({2}, None, ROLLED_BACK, True, False),
     ],
 )
-def test_what_no_run_made_is_reported(
-    shown: set[int], busy: str | None, outcome: str, is_settled: bool, is_reported: bool
+def test_a_release_without_a_run_is_reported(
+    in_ui: set[int], busy: str | None, outcome: str, is_settled: bool, is_reported: bool
 ) -> None:
-    result = releases.plan(2, record(outcome), record(), in_ui=shown, busy=busy)
+    result = releases.plan(2, record(outcome), record(), in_ui=in_ui, busy=busy)
     assert (result.is_settled, result.is_reported, result.needs_new_bento) == (is_settled, is_reported, False)
     assert "release 2" in result.reason
 
 
-def test_another_contract_needs_a_new_bento_and_the_first_release_does_not() -> None:
+def test_another_contract_needs_a_new_bento_but_the_first_release_does_not() -> None:
     assert releases.plan(2, record(contract="e" * 64), record(), in_ui={2}, busy=None).needs_new_bento
     assert not releases.plan(1, record(contract="e" * 64), None, in_ui={1}, busy=None).needs_new_bento
 
@@ -69,7 +69,7 @@ def test_a_rollback_appears_in_the_ui_once(world: Any, sensor: dg.SensorDefiniti
     assert world.alerts() == []
 
 
-def test_a_run_that_may_have_made_it_is_waited_for(world: Any, sensor: dg.SensorDefinition) -> None:
+def test_a_run_that_may_have_made_the_release_is_waited_for(world: Any, sensor: dg.SensorDefinition) -> None:
     (job,) = empty_jobs.of("retrain", [recorded.SPEC])
     run = dg.DagsterRun(job_name=job.name, status=dg.DagsterRunStatus.STARTED)
     world.instance.add_run(run)
@@ -79,7 +79,7 @@ def test_a_run_that_may_have_made_it_is_waited_for(world: Any, sensor: dg.Sensor
     assert "not made by a run" in world.reason(sensor)
 
 
-def test_another_contract_calls_a_person_once(world: Any, sensor: dg.SensorDefinition) -> None:
+def test_another_contract_raises_one_alert(world: Any, sensor: dg.SensorDefinition) -> None:
     world.move("2020-01-08T00:00:00+00:00")
     for contract in ("c" * 64, "e" * 64):
         world.ledgers.of(RELEASES).append(record(contract=contract))

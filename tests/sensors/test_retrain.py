@@ -1,4 +1,4 @@
-"""Decisions are executed once an episode; a failed training is tried again; faults call a person once."""
+"""Decisions are executed once per episode; a failed training is retried; each fault raises one alert."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ def sensor() -> dg.SensorDefinition:
     return retrain.watch.build([recorded.SPEC], empty_jobs.of("retrain", [recorded.SPEC]))
 
 
-def tried(*statuses: dg.DagsterRunStatus) -> list[Try]:
+def attempts(*statuses: dg.DagsterRunStatus) -> list[Try]:
     return [Try(run_id=f"r{n}", attempt=n, status=status) for n, status in enumerate(statuses, start=1)]
 
 
 @pytest.mark.parametrize(
-    ("tries", "asked", "ticks", "do", "attempt"),
+    ("tries", "requested", "ticks", "do", "attempt"),
     [
         ([], 0, 0, "launch", 1),
-        (tried(STARTED), 1, 0, "wait", 1),
-        (tried(FAILURE), 1, 0, "launch", 2),
-        (tried(CANCELED), 1, 0, "launch", 2),
-        (tried(FAILURE, FAILURE), 2, 0, "wait", 2),
-        (tried(FAILURE, FAILURE), 2, 3, "launch", 3),
-        (tried(FAILURE, FAILURE, FAILURE), 3, 9, "give_up", 3),
-        (tried(FAILURE, SUCCESS), 2, 0, "done", 2),
-        (tried(FAILURE), 2, 0, "wait", 2),
-        (tried(FAILURE), 2, episodes.VANISHED_TICKS, "launch", 3),
+        (attempts(STARTED), 1, 0, "wait", 1),
+        (attempts(FAILURE), 1, 0, "launch", 2),
+        (attempts(CANCELED), 1, 0, "launch", 2),
+        (attempts(FAILURE, FAILURE), 2, 0, "wait", 2),
+        (attempts(FAILURE, FAILURE), 2, 3, "launch", 3),
+        (attempts(FAILURE, FAILURE, FAILURE), 3, 9, "give_up", 3),
+        (attempts(FAILURE, SUCCESS), 2, 0, "done", 2),
+        (attempts(FAILURE), 2, 0, "wait", 2),
+        (attempts(FAILURE), 2, episodes.VANISHED_TICKS, "launch", 3),
         ([], 3, episodes.VANISHED_TICKS, "give_up", 3),
-        (tried(FAILURE, FAILURE), 0, 3, "launch", 3),
+        (attempts(FAILURE, FAILURE), 0, 3, "launch", 3),
     ],
 )
-def test_the_next_step_of_an_episode(tries: list[Try], asked: int, ticks: int, do: str, attempt: int) -> None:
-    step = next_step(tries, requested=asked, ticks=ticks, most=3, pauses=(0, 3))
+def test_the_next_step_of_an_episode(tries: list[Try], requested: int, ticks: int, do: str, attempt: int) -> None:
+    step = next_step(tries, requested=requested, ticks=ticks, most=3, pauses=(0, 3))
     assert (step.do, step.attempt) == (do, attempt)
     assert step.reason
 
@@ -61,7 +61,7 @@ def decision(key: str, action: str, cutoff: str | None = None, **more: Any) -> D
     return DECISIONS.read(documents.decision(key, action, cutoff=cutoff, reasons=reasons, **more), "a place")
 
 
-def test_a_plan_takes_trainings_in_order_and_leaves_out_what_is_out_of_date() -> None:
+def test_a_plan_takes_trainings_in_order_and_leaves_out_outdated_ones() -> None:
     decisions = [
         decision("2020-01-01", "retrain", "2020-01-02"),
         decision("2020-01-02", "wait", "2020-01-03"),
@@ -77,7 +77,7 @@ def test_a_plan_takes_trainings_in_order_and_leaves_out_what_is_out_of_date() ->
     assert retrain.plan(recorded.GRAIN, [], live_cutoff=None) == retrain.Plan(trainings=(), alerts=())
 
 
-def test_one_alert_an_episode() -> None:
+def test_one_alert_per_episode() -> None:
     first = retrain.alert_of(decision("2020-01-02", "alert_fault", fault=FAULT))
     later = retrain.alert_of(decision("2020-01-03", "alert_fault", fault=FAULT))
     assert first.alert_id == later.alert_id == "fault-2020-01-02-readings-volume"
@@ -88,7 +88,7 @@ def test_one_alert_an_episode() -> None:
     assert (suspect.alert_id, suspect.kind) == ("suspect-2020-01-05", "suspect")
 
 
-def test_a_backlog_of_waiting_is_passed_over_in_one_tick(world: Any, sensor: dg.SensorDefinition) -> None:
+def test_a_backlog_of_decisions_to_wait_is_passed_over_in_one_tick(world: Any, sensor: dg.SensorDefinition) -> None:
     assert "its clock has not been set" in world.reason(sensor)
     world.move("2020-01-21T00:00:00+00:00")
     assert "no decision yet" in world.reason(sensor)
@@ -97,7 +97,9 @@ def test_a_backlog_of_waiting_is_passed_over_in_one_tick(world: Any, sensor: dg.
     assert world.reason(sensor) == "recorded: 2020-01-20: wait, 2020-01-20 is no decision key."
 
 
-def test_a_training_is_launched_once_and_its_loss_calls_nobody(world: Any, sensor: dg.SensorDefinition) -> None:
+def test_a_training_is_launched_once_and_losing_to_the_champion_raises_no_alert(
+    world: Any, sensor: dg.SensorDefinition
+) -> None:
     world.move("2020-01-08T00:00:00+00:00")
     close_until(world, "2020-01-06")
     world.decide("2020-01-07", "retrain")
@@ -126,7 +128,7 @@ def test_a_training_waits_for_rows_that_are_about_to_change(world: Any, sensor: 
     assert world.request(sensor).tags["dagster/partition"] == "2020-01-05"
 
 
-def test_a_release_is_told_by_its_number(world: Any, sensor: dg.SensorDefinition) -> None:
+def test_a_release_is_named_by_its_number(world: Any, sensor: dg.SensorDefinition) -> None:
     world.move("2020-01-08T00:00:00+00:00")
     close_until(world, "2020-01-06")
     world.decide("2020-01-07", "retrain")
@@ -135,7 +137,7 @@ def test_a_release_is_told_by_its_number(world: Any, sensor: dg.SensorDefinition
     assert "2020-01-08: released as number 1" in world.reason(sensor)
 
 
-def test_a_training_that_fails_is_tried_again_then_given_up_with_an_alert(
+def test_a_failing_training_is_retried_then_given_up_with_an_alert(
     world: Any, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retrain, "PAUSES", (0,))
@@ -155,7 +157,7 @@ def test_a_training_that_fails_is_tried_again_then_given_up_with_an_alert(
     assert world.request(sensor).tags["dagster/partition"] == "2020-01-09"
 
 
-def test_faults_are_told_at_once_while_a_training_is_under_way(world: Any, sensor: dg.SensorDefinition) -> None:
+def test_faults_raise_alerts_at_once_while_a_training_is_under_way(world: Any, sensor: dg.SensorDefinition) -> None:
     world.move("2020-01-08T00:00:00+00:00")
     close_until(world, "2020-01-06")
     world.decide("2020-01-07", "retrain")

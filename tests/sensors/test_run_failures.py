@@ -1,4 +1,4 @@
-"""Each failed run is noted once; the same trouble calls a person once; what is no failure is not noted."""
+"""Each failed run is recorded once; equal failures raise one alert; other runs are not recorded."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_record_names_range_step_and_first_line() -> None:
     assert planned("", {}).record.error == "no error message"
 
 
-def test_the_same_trouble_has_the_same_alert_whatever_process_it_names() -> None:
+def test_the_same_failure_has_the_same_alert_whatever_process_it_names() -> None:
     assert planned("process 123 is gone", run_id="r2").alert_id == planned("process 99 is gone").alert_id
     assert planned("another").alert_id != planned("one").alert_id
     assert planned("one", {"dagster/partition": "2020-01-08"}).alert_id != planned("one").alert_id
@@ -55,7 +55,7 @@ def failing(name: str, problem: Exception | None, tags: Mapping[str, str] | None
     return job
 
 
-def test_failed_runs_are_noted_and_told_once(world: Any, sensor: dg.SensorDefinition) -> None:
+def test_failed_runs_are_recorded_and_raise_one_alert(world: Any, sensor: dg.SensorDefinition) -> None:
     assert "from now on" in world.reason(sensor)
     for _ in range(2):
         failing("advance__recorded", ValueError("rows are missing\nand more")).execute_in_process(
@@ -81,7 +81,7 @@ def test_failed_runs_are_noted_and_told_once(world: Any, sensor: dg.SensorDefini
     assert [alert["kind"] for alert in world.alerts()] == ["failure", "failure"]
 
 
-def test_a_tick_that_is_repeated_notes_nothing_twice(world: Any, sensor: dg.SensorDefinition) -> None:
+def test_a_repeated_tick_records_nothing_twice(world: Any, sensor: dg.SensorDefinition) -> None:
     world.reason(sensor)
     before = world.cursors["run_failures"]
     failing("advance__recorded", ValueError("no")).execute_in_process(instance=world.instance, raise_on_error=False)

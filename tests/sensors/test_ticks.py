@@ -1,4 +1,4 @@
-"""Ticks in threads: the first ones in a code server need the same libraries at the same time."""
+"""Ticks in threads: in a code server, the first ones import the same libraries at the same time."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ run_launcher:
 """
 
 
-def test_ticks_that_begin_together_load_their_libraries_whole(tmp_path: Path, repository: Path) -> None:
+def test_ticks_that_start_together_import_their_libraries_completely(tmp_path: Path, repository: Path) -> None:
     environment = {"PATH": "", "HOME": str(tmp_path), "PYTHONPATH": str(repository)}
     (home := tmp_path / "home").mkdir()
     (home / "dagster.yaml").write_text(CLUSTER)
