@@ -44,7 +44,7 @@ def opened() -> Iterator[PipesContext]:
     Raises:
         OtherCode: the run uses another protocol.
     """
-    with _context() as context:
+    with open_context() as context:
         check_protocol(context.extras)
         yield context
 
@@ -107,7 +107,8 @@ def check_libraries(extras: object) -> None:
         raise OtherCode(f"libraries of this step differ from those of the run that started it: {differing}. {_FIX}")
 
 
-def _context() -> PipesContext:
+def open_context() -> PipesContext:
+    """Connect this process to the run that started it: through files, or through S3 if its input is there."""
     params = PipesEnvVarParamsLoader()
     if params.is_dagster_pipes_process() and "bucket" in params.load_context_params():
         import boto3

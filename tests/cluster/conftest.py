@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from kubernetes import client
 
-from tests.cluster import images
+from platform_assets.settings import Settings
+from tests.cluster import accounts, images, servers, trainer
 from tests.cluster.cluster import Cluster, other, started
 from tests.cluster.namespaces import fresh_namespace
 from tests.cluster.node import Node
 from tests.cluster.pods import Pods
 from tests.cluster.requirements import ASSETS, KUBECONFIG, REGISTRY, missing
+from tests.cluster.step_runs import StepRuns
+from tests.cluster.trainer import TrainerImage
 from tests.cluster.usage import report
+from tests.doubles.postgres_server import MISSING, PostgresServer, binaries
+from tests.doubles.s3_server import S3Server
 
+BUCKET = "driftline"
+SECRET = "driftline"
 USAGE = pytest.StashKey[str]()
 
 
@@ -81,3 +89,82 @@ def shell(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
     """An image with a shell, by its digest in the cluster's registry."""
     with cluster.network():
         return cluster.registry.push("shell", images.write_shell, tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="session")
+def built(repository: Path) -> TrainerImage:
+    """The trainer image in podman's storage."""
+    if sentence := trainer.missing(os.environ):
+        pytest.skip(sentence)
+    return trainer.trainer_image(repository)
+
+
+@pytest.fixture(scope="session")
+def trained_in(cluster: Cluster, built: TrainerImage) -> TrainerImage:
+    """The trainer image, by its digest in the cluster's registry."""
+    with cluster.network():
+        return TrainerImage(cluster.registry.push_built("trainer", built.name), built.libraries)
+
+
+@pytest.fixture(scope="session")
+def steps(cluster: Cluster, built: TrainerImage, repository: Path) -> TrainerImage:
+    """The trainer image with the steps and products of tests, by its digest in the cluster's registry."""
+    image = trainer.steps_image(repository, built)
+    with cluster.network():
+        return TrainerImage(cluster.registry.push_built("steps", image.name), image.libraries)
+
+
+@pytest.fixture(scope="session")
+def s3(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An S3 server that pods reach."""
+    with servers.s3_running(cluster, tmp_path_factory.mktemp("s3"), BUCKET) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres(cluster: Cluster) -> Iterator[PostgresServer]:
+    """A PostgreSQL server that pods reach."""
+    if binaries() is None:
+        pytest.skip(MISSING)
+    with servers.postgres_running(cluster) as server:
+        yield server
+
+
+@pytest.fixture
+def root(s3: S3Server, reachable: Cluster, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A storage root on S3 for this test alone, with the environment that leads there."""
+    for name, value in s3.environment().items():
+        monkeypatch.setenv(name, value)
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def granted(reachable: Cluster, namespace: str) -> Iterator[None]:
+    """Accounts and rights of deploy/ in this test's namespace."""
+    with accounts.granted(reachable, namespace):
+        yield
+
+
+@pytest.fixture
+def runs(
+    reachable: Cluster, pods: Pods, granted: None, steps: TrainerImage, root: str, s3: S3Server, tmp_path: Path
+) -> StepRuns:
+    """Runs of steps as pods of this test's namespace, with the account of a run and the image `steps`."""
+    keys = {name: value for name, value in s3.environment().items() if "KEY" in name}
+    secret = {"metadata": {"name": SECRET}, "stringData": keys}
+    reachable.core.create_namespaced_secret(pods.namespace, secret)
+    environment = {
+        "DRIFTLINE_STATE": str(tmp_path / "state"),
+        "DRIFTLINE_ROOT": root,
+        "DRIFTLINE_LAUNCHER": "kubernetes",
+        "DRIFTLINE_NAMESPACE": pods.namespace,
+        "DRIFTLINE_TRAINER_IMAGE": steps.name,
+        "DRIFTLINE_TRAINER_LIBRARIES": steps.libraries,
+        "DRIFTLINE_STEP_SECRET": SECRET,
+        "DRIFTLINE_STEP_SERVICE_ACCOUNT": accounts.STEP,
+        **s3.environment(),
+    }
+    configuration = accounts.configuration_of(reachable, accounts.RUN, pods.namespace)
+    return StepRuns(pods, Settings.from_environment(environment), configuration, environment)

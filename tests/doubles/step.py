@@ -1,4 +1,7 @@
-"""Be a step that ends as its extras say: a double for launcher tests, run as `python -m tests.doubles.step`."""
+"""Be a step that ends as its extras say: a double for launcher tests, run as `python -m tests.doubles.step`.
+
+Its extra `folder` is where it and its test leave marks: a folder, or a URL of S3 for a step in a pod.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +9,24 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 
-from dagster_pipes import open_dagster_pipes
+from platform_assets.steps.instructions import open_context
+from tests.doubles.marks import Marks, marks_in
 
 
 def main() -> None:
-    with open_dagster_pipes() as pipes:
-        folder = Path(pipes.extras["folder"])
-        starts = folder / "starts"
-        with starts.open("a", encoding="utf-8") as file:
-            file.write(f"{os.getpid()}\n")
-        count = len(starts.read_text(encoding="utf-8").splitlines())
+    with open_context() as pipes:
+        marks = marks_in(pipes.extras["folder"])
+        count = marks.begin()
         pipes.log.info(f"epoch {count} of the double")
         sys.stdout.write("a line on stdout\n")
         sys.stdout.flush()
-        act(pipes.extras["ends"][min(count, len(pipes.extras["ends"])) - 1], folder)
+        act(pipes.extras["ends"][min(count, len(pipes.extras["ends"])) - 1], marks)
         pipes.report_custom_message({"kind": "note", "value": 0})
         pipes.report_custom_message({"kind": "result", "value": count, "root": os.environ["DRIFTLINE_ROOT"]})
 
 
-def act(end: str, folder: Path) -> None:
+def act(end: str, marks: Marks) -> None:
     if end == "code":
         raise ValueError("the double was told to fail")
     if end == "quiet":
@@ -38,11 +38,11 @@ def act(end: str, folder: Path) -> None:
         held = [b"x" * 10**8 for _ in range(100)]
         sys.stdout.write(f"{len(held)} pieces of memory were to be had\n")
     if end in ("hold", "stay"):
-        signal.signal(signal.SIGTERM, lambda *_: leave(folder))
-        (folder / "ready").touch()
+        signal.signal(signal.SIGTERM, lambda *_: leave(marks))
+        marks.touch("ready")
         patience_s = 30 if end == "hold" else 600
         for _ in range(50 * patience_s):
-            if (folder / "go").exists():
+            if marks.exists("go"):
                 return
             time.sleep(0.02)
         raise SystemExit(f"nobody let the double go within {patience_s} seconds")
@@ -55,13 +55,13 @@ def act(end: str, folder: Path) -> None:
             sys.stdout.write("x" * (piece * 10**6) + "\n")
         sys.stdout.flush()
     if end == "wait":
-        signal.signal(signal.SIGTERM, lambda *_: leave(folder))
-        (folder / "ready").touch()
+        signal.signal(signal.SIGTERM, lambda *_: leave(marks))
+        marks.touch("ready")
         time.sleep(120)
 
 
-def leave(folder: Path) -> None:
-    (folder / "saved").touch()
+def leave(marks: Marks) -> None:
+    marks.touch("saved")
     sys.exit(128 + signal.SIGTERM)
 
 

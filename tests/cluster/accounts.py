@@ -1,0 +1,71 @@
+"""The accounts of Driftline's processes in a test's namespace, with the rights that deploy/kubernetes grants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import yaml
+from kubernetes import client, utils
+
+from platform_assets.settings import REPOSITORY
+from tests.cluster.cluster import Cluster
+
+RIGHTS = REPOSITORY / "deploy/kubernetes/rights.yaml"
+NAMESPACE = "driftline"
+"""The namespace in the files of deploy/."""
+RUN, STEP = "driftline-run", "driftline-step"
+Object = dict[str, Any]
+
+
+def documents(namespace: str) -> list[Object]:
+    """Return the objects of rights.yaml for another namespace; names outside of it say which one they are for."""
+    objects = list(yaml.safe_load_all(RIGHTS.read_text(encoding="utf-8")))
+    for object_ in objects:
+        for subject in object_.get("subjects", ()):
+            subject["namespace"] = namespace
+        if object_["metadata"].get("namespace") == NAMESPACE:
+            object_["metadata"]["namespace"] = namespace
+            continue
+        object_["metadata"]["name"] = f"{object_['metadata']['name']}-{namespace}"
+        if "roleRef" in object_:
+            object_["roleRef"]["name"] = f"{object_['roleRef']['name']}-{namespace}"
+    return objects
+
+
+@contextmanager
+def granted(
+    cluster: Cluster, namespace: str, change: Callable[[list[Object]], object] = lambda objects: None
+) -> Iterator[None]:
+    """Create the accounts of a namespace that is there, and their rights; remove what is outside of it at the end.
+
+    Args:
+        change: changes the objects first.
+    """
+    objects = [object_ for object_ in documents(namespace) if object_["kind"] != "Namespace"]
+    change(objects)
+    for object_ in objects:
+        utils.create_from_dict(cluster.api, object_)
+    try:
+        yield
+    finally:
+        rights = client.RbacAuthorizationV1Api(cluster.api)
+        removers = {"ClusterRole": rights.delete_cluster_role, "ClusterRoleBinding": rights.delete_cluster_role_binding}
+        for object_ in objects:
+            name, kind, place = object_["metadata"]["name"], object_["kind"], object_["metadata"].get("namespace")
+            if kind in removers:
+                removers[kind](name)
+            elif place != namespace:
+                remove = rights.delete_namespaced_role if kind == "Role" else rights.delete_namespaced_role_binding
+                remove(name, place)
+
+
+def configuration_of(cluster: Cluster, account: str, namespace: str) -> client.Configuration:
+    """Return address and token with which a process of an account reaches the cluster from outside."""
+    token = cluster.core.create_namespaced_service_account_token(account, namespace, {"spec": {}}).status.token
+    configuration = client.Configuration()
+    admin = cluster.api.configuration
+    configuration.host, configuration.ssl_ca_cert, configuration.proxy = admin.host, admin.ssl_ca_cert, admin.proxy
+    configuration.api_key = {"authorization": f"Bearer {token}"}
+    return configuration

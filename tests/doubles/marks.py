@@ -1,0 +1,91 @@
+"""Marks that a step and its test leave for each other: in a folder they share, or on S3 where the step is a pod."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+
+class Marks(Protocol):
+    """A place of named marks."""
+
+    def begin(self) -> int:
+        """Note that a step has begun, and return how many have."""
+
+    def touch(self, name: str) -> None:
+        """Leave a mark."""
+
+    def exists(self, name: str) -> bool:
+        """Tell whether a mark is there."""
+
+
+class FolderMarks:
+    """Marks in a folder. `starts` holds the process id of each step that has begun."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def begin(self) -> int:
+        starts = self.folder / "starts"
+        with starts.open("a", encoding="utf-8") as file:
+            file.write(f"{os.getpid()}\n")
+        return len(starts.read_text(encoding="utf-8").splitlines())
+
+    def touch(self, name: str) -> None:
+        (self.folder / name).touch()
+
+    def exists(self, name: str) -> bool:
+        return (self.folder / name).exists()
+
+
+class BucketMarks:
+    """Marks below a URL of S3, for which the `AWS_*` variables lead to the server."""
+
+    def __init__(self, url: str) -> None:
+        from platform_assets.storage.objects import open_store
+
+        self._store = open_store(url)
+
+    def begin(self) -> int:
+        self.touch(f"starts/{uuid.uuid4()}")
+        return self.starts()
+
+    def starts(self) -> int:
+        """Return how many steps have begun."""
+        return sum(1 for _ in self._names("starts"))
+
+    def touch(self, name: str) -> None:
+        import obstore
+
+        obstore.put(self._store, name, b"1")  # SeaweedFS lists an empty object as a folder
+
+    def exists(self, name: str) -> bool:
+        import obstore
+
+        try:
+            obstore.head(self._store, name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def remove(self, name: str) -> None:
+        """Take a mark away if it is there."""
+        import obstore
+
+        with suppress(FileNotFoundError):
+            obstore.delete(self._store, name)
+
+    def _names(self, prefix: str) -> Iterator[str]:
+        import obstore
+
+        for batch in obstore.list(self._store, prefix):
+            yield from (item["path"] for item in batch)
+
+
+def marks_in(place: str) -> Marks:
+    """Return the marks in a folder, or below a URL of S3."""
+    return BucketMarks(place) if "://" in place else FolderMarks(place)
