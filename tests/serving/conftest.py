@@ -1,4 +1,4 @@
-"""A worker's runtime in this process, and a driver that speaks ASGI to it."""
+"""A worker's runtime in this process, with a driver that calls it over ASGI."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class App:
         self.follow()
 
     def follow(self, **changes: Any) -> Follower:
-        """Start anew, as a worker that replaces another does; return what follows the releases."""
+        """Start anew, like a replacement worker; return the new follower of releases."""
         self.follower = Follower(self.contract, str(self.folder / "store"), **{**self.chosen, **changes})
         self.runtime = Runtime(self.contract, self.follower, Predictor(self.log), Metrics(), poll_s=0.01)
         self.middleware = PredictionMiddleware(_not_found, make=lambda: self.runtime)
@@ -58,16 +58,16 @@ class App:
         return status, json.loads(answer)
 
     def predict_file(self, data: bytes, content_type: str = "image/png", **query: str) -> tuple[int, Any]:
-        """Ask by a file, with the query of `models.image_row` changed as asked."""
+        """Send a file, with the query of `models.image_row` changed as passed."""
         row = models.image_row()
-        message = {name: row[name] for name in ("entity", "service_time", "asked_at")}
-        path = "/predict?" + urlencode({**message, **query})
+        parameters = {name: row[name] for name in ("entity", "service_time", "asked_at")}
+        path = "/predict?" + urlencode({**parameters, **query})
         status, _, answer = self.call("POST", path, data, content_type=content_type)
         return status, json.loads(answer)
 
     def records(self) -> list[dict[str, Any]]:
-        places = sorted((self.folder / "log").glob("*.jsonl"))
-        return [json.loads(line) for path in places for line in path.read_bytes().splitlines()]
+        paths = sorted((self.folder / "log").glob("*.jsonl"))
+        return [json.loads(line) for path in paths for line in path.read_bytes().splitlines()]
 
     async def _call(
         self, method: str, path: str, parts: list[bytes], headers: dict[str, str]
@@ -88,8 +88,8 @@ class App:
         location, _, query = path.partition("?")
         scope = {"type": "http", "method": method, "path": location, "query_string": query.encode(), "headers": raw}
         await self.middleware(scope, receive, send)
-        got = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
-        return sent[0]["status"], got, b"".join(message["body"] for message in sent[1:])
+        received = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+        return sent[0]["status"], received, b"".join(message["body"] for message in sent[1:])
 
 
 @pytest.fixture

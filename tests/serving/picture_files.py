@@ -1,4 +1,4 @@
-"""Make picture files, good ones and every kind of bad one, each with the words of its refusal."""
+"""Picture files, valid ones and every kind of invalid one, each with the message of its refusal."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def png_of(*chunks: bytes) -> bytes:
 
 
 def jpeg_of(height: int, width: int) -> bytes:
-    """Return a JPEG file whose head claims another size."""
+    """Return a JPEG file whose header claims another size."""
     data = bytearray(file_of(form="JPEG"))
     path = data.index(b"\xff\xc0")
     data[path + 5 : path + 9] = struct.pack(">HH", height, width)
@@ -51,19 +51,19 @@ def segment(kind: int, data: bytes) -> bytes:
     return b"\xff" + bytes([kind]) + struct.pack(">H", len(data) + 2) + data
 
 
-def behind_start(*segments: bytes) -> bytes:
-    """Return the JPEG file with parts put in before its others."""
+def after_start(*segments: bytes) -> bytes:
+    """Return the JPEG file with segments inserted before its others."""
     return JPEG[:2] + b"".join(segments) + JPEG[2:]
 
 
 def text_bomb(kind: bytes, bytes_unpacked: int = 20_000_000) -> bytes:
-    """Return a chunk of zTXt, iTXt or iCCP that unpacks to very much."""
+    """Return a chunk of zTXt, iTXt or iCCP that unpacks to very many bytes."""
     begin = {b"zTXt": b"a\0\0", b"iTXt": b"a\0\1\0\0\0", b"iCCP": b"a\0\0"}[kind]
     return chunk(kind, begin + zlib.compress(b"\0" * bytes_unpacked))
 
 
 def with_chunks(*chunks: bytes) -> bytes:
-    """Return the PNG file with chunks put in behind its head."""
+    """Return the PNG file with chunks inserted after its header."""
     return PNG[:33] + b"".join(chunks) + PNG[33:]
 
 
@@ -114,19 +114,19 @@ BAD_FILES = {
         with_chunks(chunk(b"tEXt", bytes(65_536))),
         f"is a file of {len(PNG) + 12 + 65_536:,} bytes; expected at most 65,620 for 4 x 5 pixels. Save it without",
     ),
-    "far too large jpeg": (behind_start(*[segment(0xE1, bytes(33_000))] * 2), "is a file of 66,"),
+    "far too large jpeg": (after_start(*[segment(0xE1, bytes(33_000))] * 2), "is a file of 66,"),
     "very many chunks": (with_chunks(*[chunk(b"tEXt", b"a\0")] * 1_400), "has more than 128 chunks; expected"),
-    "very many parts": (behind_start(*[segment(0xFE, b"a")] * 1_400), "has more than 64 parts before its pixels"),
-    "very many tables": (behind_start(segment(0xDB, bytes(65) * 64)), "has more than 4,096 bytes of tables; expected"),
+    "very many parts": (after_start(*[segment(0xFE, b"a")] * 1_400), "has more than 64 parts before its pixels"),
+    "very many tables": (after_start(segment(0xDB, bytes(65) * 64)), "has more than 4,096 bytes of tables; expected"),
     "very many scans": (JPEG[:SCAN] + JPEG[SCAN:-2] * 65 + JPEG[-2:], "has more than 64 scans; expected at most"),
     "two heads of jpeg": (JPEG[:SCAN] + JPEG[FRAME:], "is a broken or truncated PNG or JPEG file (it has a second"),
     "headless jpeg": (JPEG[:2] + JPEG[SCAN:], "is a broken or truncated PNG or JPEG file (its pixels come before"),
     "short head of jpeg": (
-        behind_start(segment(0xC0, b"\x08")),
+        after_start(segment(0xC0, b"\x08")),
         "is a broken or truncated PNG or JPEG file (its header is",
     ),
     "unknown part of jpeg": (
-        behind_start(segment(0x01, b"")),
+        after_start(segment(0x01, b"")),
         "is a broken or truncated PNG or JPEG file (it has a part",
     ),
     "12 bits": (JPEG[: FRAME + 4] + b"\x0c" + JPEG[FRAME + 5 :], "has 12 bits per colour; expected at most 8"),

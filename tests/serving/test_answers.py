@@ -1,4 +1,4 @@
-"""Each kind answers over HTTP, keeps its columns in the log, and can be read back; an unsound answer is none."""
+"""Each kind of task answers over HTTP, has its columns in the log, and can be read back; bad answers are refused."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from platform_assets.serving import answers
 from tests.doubles import models
 
 
-class _Says:
-    """A model's place, for a graph that was sound when it was warmed and is no more."""
+class _FixedOutputs:
+    """A stand-in for a model whose graph was valid when it was warmed up and no longer is."""
 
-    def __init__(self, model: Any, said: Any) -> None:
-        self._model, self._said = model, np.array(said, np.float32)
+    def __init__(self, model: Any, outputs: Any) -> None:
+        self._model, self._outputs = model, np.array(outputs, np.float32)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
     def predict(self, *_: Any) -> Any:
-        return self._said
+        return self._outputs
 
 
 def started(make: Callable[..., Any], document: dict[str, Any]) -> Any:
@@ -38,7 +38,7 @@ def _near(number: float) -> Any:
     return pytest.approx(number, abs=1e-6)
 
 
-def test_a_choice_is_answered_with_every_class_and_the_likeliest(make: Callable[..., Any]) -> None:
+def test_a_multi_class_answer_has_every_class_and_the_likeliest(make: Callable[..., Any]) -> None:
     app = started(make, models.image_contract())
     status, answer = app.predict(models.image_row())
     expected = models.expected_classes()
@@ -61,7 +61,7 @@ def test_a_choice_is_answered_with_every_class_and_the_likeliest(make: Callable[
     assert answers.describe(answer) == answers.describe(record) == f"is {answer['predicted']} ({max(expected):.2f})"
 
 
-def test_a_number_is_answered_with_its_spread_and_interval(make: Callable[..., Any]) -> None:
+def test_a_regression_answer_has_its_spread_and_interval(make: Callable[..., Any]) -> None:
     app = started(make, models.regression_contract())
     status, rows = app.predict([models.regression_row(), models.regression_row({"temp": None})])
     assert status == 200
@@ -82,7 +82,7 @@ def test_a_number_is_answered_with_its_spread_and_interval(make: Callable[..., A
     assert [answers.describe(record) for record in app.records()] == [answers.describe(answer) for answer in rows]
 
 
-def test_a_yes_or_no_is_read_back(app: Any) -> None:
+def test_a_binary_answer_is_read_back(app: Any) -> None:
     answer = app.predict(models.row())[1]
     assert answers.numbers(app.document["task"], answer) == [answer["probability"]]
     assert answers.describe({**answer, "probability": 0.21349}) == "with probability 0.213"
@@ -90,7 +90,7 @@ def test_a_yes_or_no_is_read_back(app: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("document", "row", "said"),
+    ("document", "row", "outputs"),
     [
         (models.contract(), models.row(), [math.nan]),
         (models.contract(), models.row(), [1.1]),
@@ -105,12 +105,12 @@ def test_a_yes_or_no_is_read_back(app: Any) -> None:
         (models.regression_contract(), models.regression_row(), [[1.0, math.inf]]),
     ],
 )
-def test_what_is_no_answer_is_neither_given_nor_logged(
-    make: Callable[..., Any], document: dict[str, Any], row: dict[str, Any], said: Any
+def test_an_invalid_answer_is_neither_sent_nor_logged(
+    make: Callable[..., Any], document: dict[str, Any], row: dict[str, Any], outputs: Any
 ) -> None:
     app = started(make, document)
     live = app.follower.live
-    app.follower.live = type(live)(_Says(live.model, said), live.release, live.source)
+    app.follower.live = type(live)(_FixedOutputs(live.model, outputs), live.release, live.source)
     status, answer = app.predict(row)
     assert status == 503
     assert f" gave no valid {document['task']['kind']} answer for " in answer["error"]
@@ -119,7 +119,7 @@ def test_what_is_no_answer_is_neither_given_nor_logged(
 
 
 @pytest.mark.parametrize(
-    ("value", "spread", "words"),
+    ("value", "spread", "text"),
     [
         (61.2, 1.4, "61.2, within 58.9 to 63.5 nine times in ten"),
         (12345.6, 140.0, "12346, within 12115 to 12576 nine times in ten"),
@@ -127,13 +127,13 @@ def test_what_is_no_answer_is_neither_given_nor_logged(
         (-0.001, 1.0, "0.0, within -1.6 to 1.6 nine times in ten"),
     ],
 )
-def test_a_number_is_told_as_finely_as_its_spread(value: float, spread: float, words: str) -> None:
+def test_a_number_has_as_many_digits_as_its_spread_allows(value: float, spread: float, text: str) -> None:
     reach = answers.REACH_90 * spread
     answer = {"value": value, "spread": spread, "low": value - reach, "high": value + reach}
-    assert answers.describe(answer) == words
+    assert answers.describe(answer) == text
 
 
-def test_the_openapi_document_tells_the_kind(make: Callable[..., Any]) -> None:
+def test_the_openapi_document_describes_the_kind(make: Callable[..., Any]) -> None:
     schemas = {}
     for document in (models.contract(), models.image_contract(), models.regression_contract()):
         app = make(document)

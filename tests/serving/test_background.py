@@ -1,4 +1,4 @@
-"""What never ends keeps nothing else waiting: a graph, a store, a disk."""
+"""A graph, a store or a disk that hangs keeps nothing else waiting."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_jobs_that_hang_are_left_alone_and_bounded() -> None:
     assert deadline.run("one more", lambda: 1) == 1
 
 
-def test_a_repeated_job_that_fails_shows() -> None:
+def test_a_failing_repeated_job_is_visible() -> None:
     done: list[int] = []
 
     def job() -> None:
@@ -68,7 +68,7 @@ def releases(app: Any, **bundle: Any) -> str:
     return digest
 
 
-def test_a_graph_that_never_ends_is_named_and_left(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_that_never_ends_is_named_and_abandoned(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     first = releases(app, bias=1.0)
     assert app.follower.look()
     runs: list[str] = []
@@ -91,7 +91,7 @@ def test_a_graph_that_never_ends_is_named_and_left(app: Any, monkeypatch: pytest
     assert (app.follower.live.model.digest, app.follower.problem) == (third, None)
 
 
-def test_a_bento_and_a_kept_bundle_that_never_end_do_not_stop_the_start(make: Callable[..., Any]) -> None:
+def test_hanging_bundles_of_bento_and_local_copy_do_not_stop_the_start(make: Callable[..., Any]) -> None:
     app = make()
     endless = models.write_bundle(app.fallback, graph=models.endless(app.document))
     app.follow(fallback_digest=endless, load_s=0.5).fall_back()
@@ -103,7 +103,7 @@ def test_a_bento_and_a_kept_bundle_that_never_end_do_not_stop_the_start(make: Ca
     assert app.follower.live.model.digest == digest
 
 
-def test_a_store_that_hangs_is_named_and_no_late_answer_counts(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_store_is_named_and_its_late_answer_ignored(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     releases(app, bias=1.0)
     assert app.follower.look()
     read, end, begun = objects.read, threading.Event(), threading.Event()
@@ -140,7 +140,7 @@ def releases_without_reading(app: Any) -> str:
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_a_sync_that_hangs_keeps_no_release_waiting(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_sync_delays_no_release(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     end, is_syncing = threading.Event(), threading.Event()
 
     def hangs(descriptor: int) -> None:
@@ -168,7 +168,7 @@ def test_a_sync_that_hangs_keeps_no_release_waiting(app: Any, monkeypatch: pytes
     asyncio.run(live())
 
 
-def test_whatever_ends_beside_the_requests_makes_it_not_alive(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_background_thread_that_ends_makes_the_service_not_alive(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
 
     def faulty() -> None:
@@ -186,7 +186,7 @@ def test_whatever_ends_beside_the_requests_makes_it_not_alive(app: Any, monkeypa
     asyncio.run(live())
 
 
-def test_a_fault_of_ours_in_a_look_is_named_and_passes(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_in_a_look_is_named_and_passes(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = releases(app, bias=1.0)
     with monkeypatch.context() as patch:
         patch.setattr(follow.releases, "read", lambda *_: {}["a fault of ours"])
@@ -196,7 +196,7 @@ def test_a_fault_of_ours_in_a_look_is_named_and_passes(app: Any, monkeypatch: py
     assert (app.follower.live.model.digest, app.follower.problem) == (digest, None)
 
 
-def test_a_bundle_at_which_a_library_fails_in_its_own_way_is_refused_at_the_start_too(
+def test_a_bundle_that_makes_a_library_raise_is_refused_at_the_start_too(
     make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = make()
@@ -226,8 +226,8 @@ print(app.follower.problem, flush=True)
 """
 
 
-def test_a_process_ends_though_a_graph_in_it_does_not(tmp_path: Path) -> None:
-    """Also where ONNX Runtime does not heed that it was told to end the run."""
+def test_a_process_ends_although_a_graph_in_it_does_not(tmp_path: Path) -> None:
+    """Also if ONNX Runtime ignores the request to end the run."""
     ended = subprocess.run(
         [sys.executable, "-c", CHILD, str(tmp_path)], cwd=REPOSITORY, capture_output=True, text=True, timeout=300
     )

@@ -1,4 +1,4 @@
-"""The moments of a request lie where the log can be read: within the contract's bounds, and near a live clock."""
+"""The times of a request must be within the contract's bounds and near a live clock, so that the log can be read."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def refusal(contract: Contract, row: dict[str, Any], now: datetime | None = None
 
 @pytest.mark.parametrize("name", ["service_time", "asked_at"])
 @pytest.mark.parametrize("moment", FAR)
-def test_a_moment_out_of_bounds_is_refused_with_the_bounds(name: str, moment: str) -> None:
+def test_a_time_out_of_bounds_is_refused_with_the_bounds(name: str, moment: str) -> None:
     status, field, sentence = refusal(CONTRACT, models.row(**{name: moment}))
     begins, ends = BOUNDS[name].values()
     assert (status, field) == (422, name)
@@ -61,7 +61,7 @@ def test_a_moment_out_of_bounds_is_refused_with_the_bounds(name: str, moment: st
     assert caught.value.field == f"[1].{name}"
 
 
-def test_the_first_moment_is_in_and_the_last_is_out() -> None:
+def test_the_lower_bound_is_included_and_the_upper_is_not() -> None:
     first, last = BOUNDS["service_time"].values()
     assert CONTRACT.decode(json.dumps(models.row(service_time=first)).encode()).rows
     before = text(datetime.fromisoformat(last) - timedelta(microseconds=1))
@@ -69,7 +69,7 @@ def test_the_first_moment_is_in_and_the_last_is_out() -> None:
     assert refusal(CONTRACT, models.row(service_time=last))[1] == "service_time"
 
 
-def test_a_picture_that_comes_as_a_file_has_the_same_bounds(make: Callable[..., Any]) -> None:
+def test_a_picture_sent_as_a_file_has_the_same_bounds(make: Callable[..., Any]) -> None:
     from tests.serving.picture_files import PNG
 
     app = make(models.image_contract(**BOUNDS))
@@ -78,7 +78,7 @@ def test_a_picture_that_comes_as_a_file_has_the_same_bounds(make: Callable[..., 
     assert app.predict_file(PNG, asked_at="0001-01-01T00:00:00Z")[1]["field"] == "asked_at"
 
 
-def test_a_live_products_moments_are_near_the_servers_clock() -> None:
+def test_times_of_a_live_product_must_be_near_the_servers_clock() -> None:
     live = Contract(models.contract(**BOUNDS, clock_within_s=3600.0))
     near = {"service_time": text(NOW + timedelta(minutes=59)), "asked_at": text(NOW - timedelta(minutes=59))}
     body = json.dumps(models.row(**near)).encode()
@@ -90,7 +90,7 @@ def test_a_live_products_moments_are_near_the_servers_clock() -> None:
     assert live.decode(body).rows, "without a clock the keys' bounds alone hold"
 
 
-def test_the_server_asks_its_own_clock(make: Callable[..., Any]) -> None:
+def test_the_server_reads_its_own_clock(make: Callable[..., Any]) -> None:
     app = make(models.contract(clock_within_s=86_400.0))
     app.follower.fall_back()
     assert app.predict(models.row())[1]["field"] == "service_time", "2013 is long ago"
@@ -98,7 +98,7 @@ def test_the_server_asks_its_own_clock(make: Callable[..., Any]) -> None:
     assert app.predict(models.row(service_time=now, asked_at=now))[0] == 200
 
 
-def test_a_contract_of_format_2_is_served_within_bounds_that_stop_no_loop() -> None:
+def test_a_contract_of_format_2_is_served_within_bounds_that_stop_no_feedback_loop() -> None:
     older = {name: value for name, value in models.contract().items() if name not in (*BOUNDS, "clock_within_s")}
     contract = Contract({**older, "format": 2})
     assert contract.moments == ((EARLIEST, LATEST), (EARLIEST, LATEST))
@@ -116,7 +116,7 @@ def test_a_contract_of_format_2_is_served_within_bounds_that_stop_no_loop() -> N
         {"clock_within_s": 1e300},
     ],
 )
-def test_bounds_that_cannot_be_read_are_a_problem_of_the_contract(changes: dict[str, Any]) -> None:
+def test_unreadable_bounds_are_a_contract_problem(changes: dict[str, Any]) -> None:
     with pytest.raises(ContractProblem, match="expected an object with `from` and `before`"):
         Contract(models.contract(**changes))
 

@@ -1,4 +1,4 @@
-"""A request is what its contract allows; whatever else came is named by field, with what was expected."""
+"""A request must satisfy its contract; any other is refused with the field, the value and the expectation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def refusal(body: bytes | Any) -> tuple[int, str | None, str]:
 
 
 def text_of(features: str) -> bytes:
-    """Return a body whose feature `temp` is given as raw JSON."""
+    """Return a body whose feature `temp` is this raw JSON."""
     return json.dumps(models.row()).replace('"temp": 12.5', f'"temp": {features}').encode()
 
 
@@ -49,7 +49,7 @@ def test_null_is_a_value_where_the_contract_allows_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("features", "field", "words"),
+    ("features", "field", "message"),
     [
         ({"temp": "1.5"}, "features.temp", 'is "1.5"; expected a number from -60 to 60, or null'),
         ({"temp": True}, "features.temp", "is true; expected a number"),
@@ -70,10 +70,10 @@ def test_null_is_a_value_where_the_contract_allows_it() -> None:
         ({"extra": 1}, "features.extra", "is not in the contract"),
     ],
 )
-def test_a_wrong_value_is_named_with_what_was_expected(features: dict[str, Any], field: str, words: str) -> None:
+def test_an_invalid_value_is_named_with_the_expectation(features: dict[str, Any], field: str, message: str) -> None:
     status, result, sentence = refusal(models.row(features=features))
     assert (status, result) == (422, field)
-    assert words in sentence
+    assert message in sentence
     assert refusal([models.row(), models.row(features=features)])[1] == f"[1].{field}"
 
 
@@ -94,12 +94,12 @@ def test_no_number_that_is_not_finite_passes(number: str) -> None:
 
 
 @pytest.mark.parametrize("number", ["01", "+1", ".5", "1.", "0x10", "1_000", "'1'"])
-def test_what_only_looks_like_a_number_is_no_json(number: str) -> None:
+def test_numbers_outside_of_the_json_grammar_are_refused(number: str) -> None:
     assert "is not JSON" in refusal(text_of(number))[2]
 
 
 @pytest.mark.parametrize(
-    ("body", "words"),
+    ("body", "message"),
     [
         (b"", "the body is empty"),
         (b" \n", "the body is empty"),
@@ -121,10 +121,10 @@ def test_what_only_looks_like_a_number_is_no_json(number: str) -> None:
         ("{}".encode("utf-16"), "is not UTF-8"),
     ],
 )
-def test_a_body_that_is_no_request_gets_a_sentence(body: bytes, words: str) -> None:
+def test_a_body_that_is_not_a_request_is_refused_with_a_message(body: bytes, message: str) -> None:
     status, _, sentence = refusal(body)
     assert status == 422
-    assert words in sentence
+    assert message in sentence
 
 
 def test_too_many_rows_are_refused() -> None:
@@ -140,7 +140,7 @@ def test_times_are_utc(moment: Any) -> None:
     assert refusal(models.row(service_time=moment))[:2] == (422, "service_time")
 
 
-def test_a_key_that_stands_twice_is_refused_wherever_it_stands() -> None:
+def test_a_duplicate_key_is_refused_at_any_depth() -> None:
     plain = json.dumps(models.row())
     assert refusal(plain.replace('"wind"', '"wind": 1, "wind"').encode())[1] == "features.wind"
     assert refusal(plain.replace('"entity"', '"entity": "b", "entity"').encode())[1] == "entity"
@@ -148,14 +148,14 @@ def test_a_key_that_stands_twice_is_refused_wherever_it_stands() -> None:
     assert refusal(plain.replace('"wind"', '"extra\\udcff": 1, "wind"').encode())[1] == "features.extra\\udcff"
 
 
-def test_escapes_in_text_are_no_reason_to_refuse() -> None:
+def test_escapes_in_text_are_accepted() -> None:
     row = CONTRACT.decode(json.dumps(models.row('a "quoted" \\ ü 日本', {"carrier": "日本"})).encode()).rows[0]
     assert (row.entity, row.features.carrier) == ('a "quoted" \\ ü 日本', "日本")
     assert refusal(models.row("\ud800"))[:2] == (422, "entity")
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"format": 1}, "format=1; this service reads formats 2 and 3"),
         ({"task": "binary"}, "task is 'binary'; expected an object whose kind is one of binary, multi_class, regr"),
@@ -170,10 +170,10 @@ def test_escapes_in_text_are_no_reason_to_refuse() -> None:
         ({"fields": [models.field("sound", "audio")]}, "'sound' has dtype 'audio'; this service reads float"),
     ],
 )
-def test_a_contract_that_this_code_cannot_serve_is_refused(changes: dict[str, Any], words: str) -> None:
+def test_a_contract_that_this_code_cannot_serve_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ContractProblem) as caught:
         Contract(models.contract(**changes))
-    assert words in str(caught.value)
+    assert message in str(caught.value)
     assert str(caught.value).endswith(".")
 
 

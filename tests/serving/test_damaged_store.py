@@ -1,4 +1,4 @@
-"""Whatever the store holds: a named problem, the last good model answers, and the next good release is taken."""
+"""For any damage to the store: the problem is named, the last good model answers, the next good release is loaded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STRANGE = (None, True, 0, -1, 1.5, 10**30, "", "x", "f" * 64, "../../etc/passwd"
 
 
 class World:
-    """A store whose release 1 is live, a second release to damage, and what the service said."""
+    """A store whose release 1 is live, a second release to damage, and the log of the service."""
 
     def __init__(self, app: Any, log: pytest.LogCaptureFixture) -> None:
         self.app, self.log, self.store, self.root = app, log, app.store, app.folder / "store"
@@ -41,7 +41,7 @@ class World:
         self.log.clear()
 
     def seal(self, **changes: bytes) -> str:
-        """Return a new bundle whose named blobs hold what is given, with sound digests all the way up."""
+        """Return a new bundle whose named blobs have this content, with valid digests on every level."""
         digest = models.write_bundle(self.store, bias=2.0)
         manifest = self.store.bundle(digest).manifest
         for name, data in changes.items():
@@ -59,8 +59,8 @@ class World:
         assert len(lines) == 1 and state["problem"] in lines[0].getMessage()
         return state["problem"]
 
-    def takes_the_next(self) -> None:
-        """Release another good bundle and check that two looks are enough."""
+    def loads_the_next(self) -> None:
+        """Release another good bundle and check that it is loaded within two looks."""
         digest = models.write_bundle(self.store, bias=3.0)
         ledgers = Ledgers(str(self.root), models.PRODUCT)
         ledgers.create(naming.VERDICTS, digest, documents.verdict(digest))
@@ -107,18 +107,18 @@ MALFORMED: dict[str, Callable[[World], Any]] = {
 
 
 @pytest.mark.parametrize("damage", MALFORMED.values(), ids=MALFORMED)
-def test_a_malformed_content_is_named_and_the_next_release_is_taken(
+def test_malformed_content_is_named_and_the_next_release_is_loaded(
     world: World, damage: Callable[[World], Any]
 ) -> None:
     damage(world)
     for _ in range(3):
         assert not world.app.follower.look()
     world.names_a_problem()
-    world.takes_the_next()
+    world.loads_the_next()
 
 
 @pytest.mark.parametrize("head", [b"9" * 5_000, b"9" * 200, b"-1", b"\xff", "³".encode()])
-def test_a_head_that_is_no_number_is_no_hint(world: World, head: bytes) -> None:
+def test_a_head_that_is_not_a_number_is_ignored(world: World, head: bytes) -> None:
     (world.root / RELEASES / "HEAD").write_bytes(head)
     second = models.write_bundle(world.store, bias=2.0)
     Ledgers(str(world.root), models.PRODUCT).create(naming.VERDICTS, second, documents.verdict(second))
@@ -127,7 +127,7 @@ def test_a_head_that_is_no_number_is_no_hint(world: World, head: bytes) -> None:
     assert (world.app.follower.live.model.digest, world.app.follower.problem) == (second, None)
 
 
-def test_an_s3_that_is_away_is_one_line_of_the_log(
+def test_an_unreachable_s3_is_one_line_of_the_log(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     seconds = iter(range(100))
@@ -149,15 +149,15 @@ def test_an_s3_that_is_away_is_one_line_of_the_log(
 
 
 class Damage:
-    """Draws how a store that holds a good second release is damaged.
+    """Draws random damage to a store whose second release is good.
 
-    The process may be root, whom `chmod` stops nowhere: what cannot be read is a folder, a dangling link, a loop of
-    links or a pipe in the file's place.
+    The process may be root, whom `chmod` does not stop, so an unreadable file is replaced by a folder, a dangling link,
+    a loop of links or a pipe.
     """
 
     def __init__(self, draw: random.Random, root: Path, second: str, hanging: set[str]) -> None:
         self.draw, self.root, self.second, self.hanging = draw, root, second, hanging
-        self.store, self.words = ArtifactStore(str(root)), ""
+        self.store, self.description = ArtifactStore(str(root)), ""
         self.shared: dict[Path, bytes] = {}
         self.newest = second
 
@@ -167,8 +167,8 @@ class Damage:
         if kind == "sealed":
             self._sealed()
             return
-        path = self.draw.choice(self._places())
-        self.words = f"{kind}: {path.name}"
+        path = self.draw.choice(self._paths())
+        self.description = f"{kind}: {path.name}"
         data = path.read_bytes()
         if "sha256" in path.parts and path.name != self.second:
             self.shared[path] = data
@@ -181,15 +181,15 @@ class Damage:
         elif kind != "deleted":
             path.write_bytes(self._malformed(data, kind))
 
-    def mend_what_is_shared(self) -> None:
-        """Put back a damaged blob that the next release names, too, such as the contract: it would not be good."""
+    def restore_shared_blobs(self) -> None:
+        """Restore a damaged blob that the next release also uses, such as the contract, to keep that release good."""
         for path, data in self.shared.items():
             if path.is_dir() and not path.is_symlink():
                 path.rmdir()
             path.unlink(missing_ok=True)
             path.write_bytes(data)
 
-    def _places(self) -> list[Path]:
+    def _paths(self) -> list[Path]:
         ledgers = self.root / "ledgers" / models.PRODUCT
         blobs = [blob["sha256"] for blob in self.store.bundle(self.second).manifest["blobs"].values()]
         return [
@@ -199,20 +199,20 @@ class Damage:
             *(self.root / naming.blob_path(digest) for digest in (self.second, *blobs)),
         ]
 
-    def _unreadable(self, place: Path) -> None:
-        way = self.draw.choice(("folder", "dangling", "loop", "pipe"))
-        self.words += f" ({way})"
-        if way == "folder":
-            place.mkdir()
-        elif way == "pipe":
-            os.mkfifo(place)
+    def _unreadable(self, path: Path) -> None:
+        kind = self.draw.choice(("folder", "dangling", "loop", "pipe"))
+        self.description += f" ({kind})"
+        if kind == "folder":
+            path.mkdir()
+        elif kind == "pipe":
+            os.mkfifo(path)
         else:
-            place.symlink_to(place if way == "loop" else "nowhere")
+            path.symlink_to(path if kind == "loop" else "nowhere")
 
     def _sealed(self) -> None:
-        """Damage a document of the bundle, and seal it again: every digest is sound."""
+        """Damage a document of the bundle and seal it again, so that every digest is valid."""
         kind, name = self.draw.choice(("truncated", "nested", "swapped")), self.draw.choice(("learned", "contract", ""))
-        self.words = f"sealed: {name or 'manifest'} {kind}"
+        self.description = f"sealed: {name or 'manifest'} {kind}"
         manifest = self.store.bundle(self.second).manifest
         if name:
             entry = manifest["blobs"][f"{name}.json"]
@@ -266,7 +266,7 @@ def test_no_damaged_store_stops_the_follower(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole, digests = template
+    original, digests = template
     hanging: set[str] = set()
     read, is_released = objects.read, threading.Event()
 
@@ -279,19 +279,19 @@ def test_no_damaged_store_stops_the_follower(
     outcomes: Counter[str] = Counter()
     for number in range(STORES):
         is_released.clear()
-        restore(whole, app.folder / "store")
+        restore(original, app.folder / "store")
         damage = Damage(random.Random(f"{seed} {number}"), app.folder / "store", digests[1], hanging)
         try:
             outcomes[check_one(app, damage, digests, caplog, is_released)] += 1
         except BaseException as problem:
-            problem.add_note(f"seed {seed}, store {number}, {damage.words}")
+            problem.add_note(f"seed {seed}, store {number}, {damage.description}")
             raise
     assert outcomes["refused"] > STORES / 2, outcomes
 
 
-def restore(whole: Path, root: Path) -> None:
-    """Make a store equal to the template, by links; all but a few files of a damaged one still are."""
-    expected = {root / path.relative_to(whole): path for path in whole.rglob("*") if path.is_file()}
+def restore(original: Path, root: Path) -> None:
+    """Make a store equal to the template by links; nearly all files of a damaged store still are."""
+    expected = {root / path.relative_to(original): path for path in original.rglob("*") if path.is_file()}
     for path in root.rglob("*"):
         if path.is_symlink() or not path.is_dir():
             if path not in expected or path.is_symlink() or path.stat().st_ino != expected[path].stat().st_ino:
@@ -307,7 +307,7 @@ def restore(whole: Path, root: Path) -> None:
 def check_one(
     app: Any, damage: Damage, digests: tuple[str, str, str], caplog: Any, is_released: threading.Event
 ) -> str:
-    """Look at a damaged store; tell whether its second release was refused, is gone, or was taken all the same."""
+    """Look at a damaged store; return whether its second release was refused, is gone, or was loaded nevertheless."""
     first, _, third = digests
     root = damage.root
     newest = [root / RELEASES / name for name in ("HEAD", "00000002.json")]
@@ -329,7 +329,7 @@ def check_one(
         follower.look()
         problems.append(follower.problem)
     live, problem = follower.live.model.digest, follower.problem
-    # An empty newest record is none: the write that a lost power took back (`storage.ledgers`).
+    # An empty newest record does not count: it is a write undone by a power failure (`storage.ledgers`).
     is_gone = not newest[1].exists() or (newest[1].is_file() and not newest[1].stat().st_size)
     is_named = problem is not None or is_gone
     assert is_named if live == first else (live, problem) == (damage.newest, None), (live, problem)
@@ -353,9 +353,9 @@ def check_one(
     for deadline in (follower._reading, follower._loading):
         for thread in deadline._abandoned:
             thread.join(60)
-            assert not thread.is_alive(), damage.words
+            assert not thread.is_alive(), damage.description
         deadline.seconds = seconds
-    damage.mend_what_is_shared()
+    damage.restore_shared_blobs()
     ledgers = Ledgers(str(root), models.PRODUCT)
     ledgers.create(naming.VERDICTS, third, documents.verdict(third))
     ledgers.create_number(naming.RELEASES, 3, models.release_record(3, third))

@@ -1,4 +1,4 @@
-"""A body that is a file is answered like its row of JSON; what its query lacks is named, and damage is a 422."""
+"""A file as the body is answered like its row of JSON; missing query parameters are named, and damage is a 422."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def app(make: Callable[..., Any]) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("query", "field", "words"),
+    ("query", "field", "message"),
     [
         ("", "entity", "entity is missing in the query string; expected /predict?entity="),
         ("entity=a&service_time=2013-03-01T14:00:00Z", "asked_at", "asked_at is missing"),
@@ -54,11 +54,11 @@ def app(make: Callable[..., Any]) -> Any:
         ),
     ],
 )
-def test_a_query_that_lacks_something_is_refused(app: Any, query: str, field: str | None, words: str) -> None:
+def test_an_incomplete_query_is_refused(app: Any, query: str, field: str | None, message: str) -> None:
     status, _, raw = app.call("POST", f"/predict?{query}", PNG, content_type="image/png")
     answer = json.loads(raw)
     assert (status, answer["field"]) == (422, field)
-    assert words in answer["error"]
+    assert message in answer["error"]
 
 
 def test_a_file_is_answered_like_its_row_of_json(app: Any) -> None:
@@ -71,7 +71,7 @@ def test_a_file_is_answered_like_its_row_of_json(app: Any) -> None:
     assert large[0] == 413
 
 
-def test_a_file_under_another_content_type_is_told_how_to_come(app: Any, make: Callable[..., Any]) -> None:
+def test_a_file_under_another_content_type_is_refused_with_the_right_one(app: Any, make: Callable[..., Any]) -> None:
     kinds = ("image/gif", "image/svg+xml; a=b", "image/", "application/octet-stream", "text/plain")
     for kind in (*kinds, "application/x-www-form-urlencoded"):
         status, answer = app.predict_file(PNG, kind)
@@ -97,7 +97,7 @@ def test_a_name_in_json_is_shown_without_control_characters(app: Any) -> None:
     assert (status, answer["field"]) == (422, r"a\n\u2028b日本\ud800")
 
 
-def test_the_openapi_document_tells_how_a_picture_is_sent(make: Callable[..., Any]) -> None:
+def test_the_openapi_document_describes_how_to_send_a_picture(make: Callable[..., Any]) -> None:
     document = json.loads(make(models.image_contract()).call("GET", "/openapi.json")[2])
     post = document["paths"]["/predict"]["post"]
     assert list(post["requestBody"]["content"]) == ["application/json", "image/png", "image/jpeg"]
@@ -127,7 +127,7 @@ PHOTOS = st.one_of(
 
 
 def agree(contract: Contract, body: bytes) -> None:
-    """Hold the fast path's verdict, before it asks the diagnosis, against the diagnosis."""
+    """Compare the fast path's verdict, before it calls the diagnosis, with the diagnosis."""
     with patch.object(diagnosis, "of_row", return_value=None), patch.object(diagnosis, "steps", _finds_nothing):
         try:
             contract.decode(body)
@@ -166,7 +166,7 @@ def test_a_good_picture_needs_no_diagnosis(photo: Any, carrier: str | None) -> N
     st.sampled_from([PNG, JPEG, MOTION, file_of(GREY.convert("P")), file_of(form="JPEG", progressive=True)]),
     st.lists(st.tuples(st.integers(0, 2_000), st.binary(max_size=3)), min_size=1, max_size=4),
 )
-def test_no_damaged_file_makes_it_fail(app: Any, data: bytes, changes: list[tuple[int, bytes]]) -> None:
+def test_any_damaged_file_is_answered_or_refused(app: Any, data: bytes, changes: list[tuple[int, bytes]]) -> None:
     damaged = bytearray(data)
     for path, part in changes:
         path %= len(damaged)

@@ -1,4 +1,4 @@
-"""The newest release answers; one that cannot be served is named, and the model before it stays."""
+"""The newest release answers; one that cannot be served is named, and the previous model stays live."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_bundle_whose_contract_is_not_the_releases_is_refused(app: Any) -> Non
     assert "build a Bento for it" in app.follower.problem
 
 
-def test_a_tampered_bundle_is_refused_and_taken_when_mended(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tampered_bundle_is_refused_and_loaded_when_repaired(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     good = models.write_bundle(app.store, bias=1.0)
     release(app, good)
     app.follower.look()
@@ -88,7 +88,7 @@ def test_every_blob_is_verified_before_anything_is_loaded(tmp_path: Path, name: 
         Model.load(store, digest)
 
 
-def test_a_graph_that_is_none_or_does_not_fit_the_contract_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_graph_or_one_that_does_not_fit_the_contract_is_refused(tmp_path: Path) -> None:
     store = ArtifactStore(str(tmp_path))
     with pytest.raises(ModelProblem, match="ONNX Runtime rejects"):
         Model.load(store, models.write_bundle(store, graph=b"no graph"))
@@ -97,7 +97,7 @@ def test_a_graph_that_is_none_or_does_not_fit_the_contract_is_refused(tmp_path: 
         Model.load(store, models.write_bundle(store, graph=narrow))
 
 
-def test_a_model_that_gives_no_probability_is_refused_when_it_is_warmed(tmp_path: Path) -> None:
+def test_a_model_without_valid_probabilities_is_refused_at_warm_up(tmp_path: Path) -> None:
     store = ArtifactStore(str(tmp_path))
     model = Model.load(store, models.write_bundle(store, graph=models.logistic(models.contract(), float("nan"))))
     with pytest.raises(ModelProblem, match="expected float32"):
@@ -105,7 +105,7 @@ def test_a_model_that_gives_no_probability_is_refused_when_it_is_warmed(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("document", "graph", "words"),
+    ("document", "graph", "message"),
     [
         (models.image_contract(), models.softmax(models.image_contract(), float("nan")), "numbers between 0 and 1"),
         (
@@ -116,12 +116,12 @@ def test_a_model_that_gives_no_probability_is_refused_when_it_is_warmed(tmp_path
         (models.regression_contract(), models.normal(models.regression_contract(), float("inf")), "finite value"),
     ],
 )
-def test_an_answer_that_is_none_of_its_kind_is_refused_when_it_is_warmed(
-    tmp_path: Path, document: dict[str, Any], graph: bytes, words: str
+def test_a_model_with_invalid_answers_of_its_kind_is_refused_at_warm_up(
+    tmp_path: Path, document: dict[str, Any], graph: bytes, message: str
 ) -> None:
     store = ArtifactStore(str(tmp_path))
     model = Model.load(store, models.write_bundle(store, document=document, graph=graph))
-    with pytest.raises(ModelProblem, match=words):
+    with pytest.raises(ModelProblem, match=message):
         model.warm()
 
 
@@ -139,7 +139,7 @@ def test_a_graph_of_another_kind_or_image_is_refused(tmp_path: Path) -> None:
         Model.load(store, models.write_bundle(store, graph=renamed))
 
 
-def test_a_graph_that_looks_at_images_is_not_run_without_one(tmp_path: Path) -> None:
+def test_a_graph_with_an_image_input_is_not_run_without_an_image(tmp_path: Path) -> None:
     store = ArtifactStore(str(tmp_path))
     model = Model.load(store, models.write_bundle(store, document=models.image_contract()))
     with pytest.raises(ModelProblem, match="needs an image and got none"):
@@ -156,7 +156,7 @@ def test_without_a_store_the_fallback_answers_and_says_so(make: Callable[..., An
     assert "cannot be read" in app.follower.problem
 
 
-def test_a_pinned_bundle_follows_nothing(make: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_pinned_bundle_follows_no_releases(make: Callable[..., Any], tmp_path: Path) -> None:
     store = ArtifactStore(str(tmp_path / "store"))
     pinned, other = models.write_bundle(store, bias=1.0), models.write_bundle(store, bias=2.0)
     app = make(pinned=pinned)

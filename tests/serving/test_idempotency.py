@@ -1,4 +1,4 @@
-"""A retry with its key gets the first answer; the key of another request is refused."""
+"""A retry with its key gets the first answer; the key used for another request is refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from platform_assets.serving.records import BinaryAnswer
 from tests.doubles import models
 
 
-def test_a_repeated_key_gives_the_first_answer_and_is_logged_once(app: Any) -> None:
+def test_a_repeated_key_gets_the_first_answer_and_is_logged_once(app: Any) -> None:
     first = app.predict(models.row(idempotency_key="k"))
     assert first[0] == 200
     assert app.predict(models.row(idempotency_key="k")) == first
@@ -43,7 +43,7 @@ def test_one_key_twice_in_a_list_is_one_prediction(app: Any) -> None:
     assert len(app.records()) == 1
 
 
-def test_another_worker_gives_the_same_id(make: Callable[..., Any], tmp_path: Any) -> None:
+def test_another_worker_assigns_the_same_id(make: Callable[..., Any], tmp_path: Any) -> None:
     one, other = make(), make()
     for app in (one, other):
         app.follower.fall_back()

@@ -1,4 +1,4 @@
-"""A start without the store serves the last good release, says how old it is, and never a damaged one."""
+"""Starting without the store serves the last good release, reports its age, and never serves a damaged one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def release(app: Any, bias: float) -> str:
 
 
 def restart_without_the_store(app: Any, **changes: Any) -> dict[str, Any]:
-    """Start anew with a file where the store's folder was; return `/readyz`."""
+    """Start anew with a file in place of the store's folder; return `/readyz`."""
     store = app.folder / "store"
     if store.is_dir():
         store.rename(app.folder / "away")
@@ -63,14 +63,14 @@ def test_a_restart_without_the_store_serves_the_last_release(app: Any) -> None:
     assert app.records()[-1]["release"] == 2
 
 
-def test_a_look_that_finds_the_same_release_notes_the_time(app: Any) -> None:
+def test_a_look_that_finds_the_same_release_records_the_time(app: Any) -> None:
     path = app.folder / "kept" / module.NAME
     os.utime(path, (0, 0))
     app.follower.look()
     assert LocalCopy(app.folder / "kept").confirmed() > datetime(2020, 1, 1, tzinfo=UTC)
 
 
-def test_the_store_confirms_what_was_kept_without_another_load(app: Any) -> None:
+def test_the_store_confirms_the_local_copy_without_another_load(app: Any) -> None:
     app.follow(local_copy=LocalCopy(app.folder / "kept")).fall_back()
     model = app.follower.live.model
     assert app.follower.live.source == "kept"
@@ -87,7 +87,7 @@ def test_only_the_newest_bundle_is_kept(app: Any) -> None:
     assert result == {*blobs, newest}
 
 
-def test_another_worker_that_is_behind_keeps_nothing_older(app: Any) -> None:
+def test_a_worker_that_lags_behind_keeps_nothing_older(app: Any) -> None:
     first = app.follower.live.model.digest
     second = release(app, 2.0)
     stored = LocalCopy(app.folder / "kept")
@@ -100,19 +100,19 @@ def test_another_worker_that_is_behind_keeps_nothing_older(app: Any) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda place, blob: place.write_bytes(b""),
-        lambda place, blob: place.write_bytes(b"[" * 100_000),
-        lambda place, blob: place.write_bytes(b'{"format": 9, "highest": 1, "highest_digest": "' + b"f" * 64 + b'"}'),
-        lambda place, blob: place.write_bytes(place.read_bytes().replace(b'"release":1', b'"release":"1"')),
-        lambda place, blob: blob.write_bytes(b"x" + blob.read_bytes()),
-        lambda place, blob: blob.unlink(),
+        lambda path, blob: path.write_bytes(b""),
+        lambda path, blob: path.write_bytes(b"[" * 100_000),
+        lambda path, blob: path.write_bytes(b'{"format": 9, "highest": 1, "highest_digest": "' + b"f" * 64 + b'"}'),
+        lambda path, blob: path.write_bytes(path.read_bytes().replace(b'"release":1', b'"release":"1"')),
+        lambda path, blob: blob.write_bytes(b"x" + blob.read_bytes()),
+        lambda path, blob: blob.unlink(),
     ],
 )
-def test_what_is_kept_and_damaged_is_named_and_made_anew(app: Any, damage: Callable[[Path, Path], Any]) -> None:
+def test_a_damaged_local_copy_is_named_and_replaced(app: Any, damage: Callable[[Path, Path], Any]) -> None:
     digest = app.follower.live.model.digest
     graph = app.store.bundle(digest).manifest["blobs"]["model.onnx"]["sha256"]
-    place, blob = app.folder / "kept" / module.NAME, app.folder / f"kept/artifacts/sha256/{graph[:2]}/{graph}"
-    damage(place, blob)
+    path, blob = app.folder / "kept" / module.NAME, app.folder / f"kept/artifacts/sha256/{graph[:2]}/{graph}"
+    damage(path, blob)
     app.follow(local_copy=LocalCopy(app.folder / "kept")).fall_back()
     assert app.follower.live.source == "fallback"
     assert "the local copy of the last release cannot be served" in app.follower.problem
@@ -122,7 +122,7 @@ def test_what_is_kept_and_damaged_is_named_and_made_anew(app: Any, damage: Calla
     assert (state["digest"], state["source"]) == (digest, "kept")
 
 
-def test_a_setting_prefers_not_ready(app: Any) -> None:
+def test_a_setting_makes_the_service_not_ready_instead(app: Any) -> None:
     def with_setting() -> tuple[int, dict[str, Any]]:
         app.runtime = dataclasses.replace(app.runtime, needs_store=True)
         app.middleware.runtime = app.runtime
@@ -140,14 +140,14 @@ def test_a_setting_prefers_not_ready(app: Any) -> None:
     assert (status, state["is_ready"], state["source"], state["problem"]) == (200, True, "release", None)
 
 
-def test_what_was_kept_for_another_contract_is_not_served(app: Any) -> None:
+def test_a_local_copy_for_another_contract_is_not_served(app: Any) -> None:
     other = models.contract(title="Another title")
     app.contract = type(app.contract)(other)
     state = restart_without_the_store(app, fallback_digest=models.write_bundle(app.fallback, document=other))
     assert (state["source"], state["highest_release"]) == ("fallback", 1)
 
 
-def test_a_problem_is_over_once_the_newest_release_is_live_however_long_keeping_takes(
+def test_a_problem_ends_once_the_newest_release_is_live_however_long_copying_takes(
     app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     observed: list[tuple[int | None, str | None]] = []
@@ -166,10 +166,10 @@ def test_a_problem_is_over_once_the_newest_release_is_live_however_long_keeping_
     assert observed == [(2, None)]
 
 
-def test_a_disk_that_takes_nothing_does_not_stop_a_release(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_does_not_stop_a_release(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
 
-        def full(place: Path, data: bytes) -> None:
+        def full(path: Path, data: bytes) -> None:
             raise OSError(28, "No space left on device")
 
         patch.setattr(durable, "replace", full)

@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is JSON, never a 5xx for the caller's fault, and never a non-finite number."""
+"""For any input, the answer is JSON, never a 5xx for a caller's mistake, and never a non-finite number."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_row_is_answered_with_its_id_digest_and_probability(app: Any) -> None:
 
 def test_a_list_is_answered_in_its_order(app: Any) -> None:
     status, answers = app.predict(
-        [models.row(str(path), {"carrier": carrier}) for path, carrier in enumerate(("AA", "ZZ", "日本"))]
+        [models.row(str(number), {"carrier": carrier}) for number, carrier in enumerate(("AA", "ZZ", "日本"))]
     )
     assert status == 200
     assert [answer["entity"] for answer in answers] == ["0", "1", "2"]
@@ -78,7 +78,7 @@ def test_features_stay_out_of_the_log_when_the_contract_says_so(make: Callable[.
     assert "features" not in app.records()[0]
 
 
-def test_a_prediction_that_cannot_be_logged_is_not_given(app: Any, tmp_path: Any) -> None:
+def test_a_prediction_that_cannot_be_logged_is_not_sent(app: Any, tmp_path: Any) -> None:
     (tmp_path / "log").write_text("a file where the folder should be")
     status, answer = app.predict(models.row())
     assert status == 503
@@ -91,17 +91,17 @@ def test_a_body_that_is_too_large_is_refused_by_its_length_alone(app: Any) -> No
     assert json.loads(body)["error"] == "the body has 10000000 bytes; expected at most 100000."
 
 
-def test_a_large_body_without_a_length_is_not_read_to_its_end(app: Any) -> None:
+def test_a_large_body_without_a_length_is_not_read_completely(app: Any) -> None:
     status, _, body = app.call("POST", "/predict", [b" " * 60_000, b" " * 60_000, b" " * 60_000])
     assert status == 413
     assert "larger than 100000 bytes" in json.loads(body)["error"]
 
 
-def test_a_body_in_parts_is_put_together(app: Any) -> None:
+def test_a_body_in_parts_is_reassembled(app: Any) -> None:
     assert app.call("POST", "/predict", [GOOD[:10], b"", GOOD[10:50], GOOD[50:]])[0] == 200
 
 
-def test_a_body_that_does_not_arrive_is_given_up(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_does_not_arrive_times_out(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "BODY_S", 0.01)
     monkeypatch.setattr(bodies, "DRAIN_S", 0.01)
     sent: list[dict[str, Any]] = []
@@ -117,13 +117,15 @@ def test_a_body_that_does_not_arrive_is_given_up(app: Any, monkeypatch: pytest.M
 
 
 def test_a_caller_who_leaves_gets_no_answer_and_no_record(app: Any) -> None:
-    async def gone() -> Any:
+    async def disconnected() -> Any:
         return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
         raise AssertionError(message)
 
-    asyncio.run(app.middleware({"type": "http", "method": "POST", "path": "/predict", "headers": []}, gone, send))
+    asyncio.run(
+        app.middleware({"type": "http", "method": "POST", "path": "/predict", "headers": []}, disconnected, send)
+    )
     assert app.records() == []
 
 
@@ -132,13 +134,13 @@ def test_a_compressed_body_is_refused(app: Any) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD"])
-def test_predict_takes_posts_alone(app: Any, method: str) -> None:
+def test_predict_accepts_only_post(app: Any, method: str) -> None:
     status, headers, _ = app.call(method, "/predict", GOOD)
     assert (status, headers["allow"]) == (405, "POST")
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/openapi.json"])
-def test_pages_answer_get_alone(app: Any, path: str) -> None:
+def test_pages_accept_only_get(app: Any, path: str) -> None:
     assert app.call("GET", path)[0] == 200
     assert app.call("POST", path)[0] == 405
 
@@ -146,8 +148,8 @@ def test_pages_answer_get_alone(app: Any, path: str) -> None:
 @pytest.mark.parametrize(
     "path", ["/anything", "/livez", "/schema.json", "/static_content/index.css", "/healthz/", "//"]
 )
-def test_no_other_path_is_there(make: Callable[..., Any], path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bento answers some of them."""
+def test_other_paths_are_not_found(make: Callable[..., Any], path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bento itself answers some of them."""
     app = make()
     monkeypatch.setattr(app.middleware, "_app", None)
     status, _, body = app.call("GET", path)
@@ -202,7 +204,7 @@ def test_a_worker_starts_follows_and_stops(app: Any) -> None:
     asyncio.run(live())
 
 
-def test_it_is_not_ready_while_no_prediction_can_be_logged(app: Any) -> None:
+def test_the_service_is_not_ready_while_no_prediction_can_be_logged(app: Any) -> None:
     (app.folder / "log").write_text("a file where the folder should be")
     assert app.call("GET", "/readyz")[0] == 200
     assert app.predict(models.row())[0] == 503
@@ -252,7 +254,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("body", HOSTILE, ids=range(len(HOSTILE)))
-def test_a_hostile_body_gets_a_sentence(app: Any, body: bytes) -> None:
+def test_a_hostile_body_is_refused_with_a_message(app: Any, body: bytes) -> None:
     status, answer = app.predict(body)
     assert status == 422
     assert set(answer) == {"error", "field"}
@@ -261,7 +263,7 @@ def test_a_hostile_body_gets_a_sentence(app: Any, body: bytes) -> None:
     assert app.records() == []
 
 
-def test_text_that_is_strange_but_allowed_is_answered(app: Any) -> None:
+def test_unusual_but_valid_text_is_answered(app: Any) -> None:
     for text in ("\u0000", "a\u0000b", "💥", "\u202e", "'; DROP TABLE", "{{7*7}}", "x" * 256):
         assert app.predict(models.row(features={"carrier": text}))[0] == 200
     assert app.records()[0]["features"]["carrier"] == "\u0000"
@@ -285,7 +287,7 @@ def check(app: Any, body: bytes) -> None:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(document=JSON, features=st.dictionaries(st.sampled_from([*models.FEATURES, "other"]), JSON, max_size=4))
-def test_no_json_makes_it_fail(app: Any, document: Any, features: dict[str, Any]) -> None:
+def test_any_json_is_answered_or_refused(app: Any, document: Any, features: dict[str, Any]) -> None:
     check(app, json.dumps(document).encode())
     check(app, json.dumps([models.row(features=features), document]).encode())
     check(app, json.dumps(models.row(features=features)).encode())
@@ -293,7 +295,7 @@ def test_no_json_makes_it_fail(app: Any, document: Any, features: dict[str, Any]
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), changes=st.integers(1, 6))
-def test_no_damaged_request_makes_it_fail(app: Any, seed: int, changes: int) -> None:
+def test_any_damaged_request_is_answered_or_refused(app: Any, seed: int, changes: int) -> None:
     draw = random.Random(seed)
     body = bytearray(GOOD)
     for _ in range(changes):
@@ -317,7 +319,7 @@ CONTENT_TYPES = {
 
 
 @pytest.mark.parametrize("content_type", CONTENT_TYPES)
-def test_json_comes_as_json(app: Any, content_type: str) -> None:
+def test_json_requires_its_content_type(app: Any, content_type: str) -> None:
     status, _, body = app.call("POST", "/predict", GOOD, content_type=content_type)
     assert status == CONTENT_TYPES[content_type]
     if status == 415:
@@ -351,8 +353,8 @@ def test_every_status_is_counted_on_every_path(app: Any) -> None:
     assert statuses == {f'driftline_requests_total{{status="{code}"}} 1.0' for code in (200, 422, 405, 415, 413)}
 
 
-def test_the_time_of_a_refused_request_is_measured_to_its_last_byte(app: Any) -> None:
-    """The caller of a body that is too large takes .05 s to take the answer in; a good one is quicker."""
+def test_a_refused_request_is_timed_to_its_last_byte(app: Any) -> None:
+    """The caller of a body that is too large takes .05 s to receive the answer; a good one is quicker."""
 
     async def ask() -> None:
         async def receive() -> Any:
@@ -370,9 +372,7 @@ def test_the_time_of_a_refused_request_is_measured_to_its_last_byte(app: Any) ->
     assert "driftline_request_seconds_count 1.0" in text
 
 
-def test_a_failure_of_ours_is_counted_as_the_500_that_the_server_answers(
-    app: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_internal_error_is_counted_as_the_servers_500(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app.runtime.predictor, "steps", None)
     with pytest.raises(TypeError):
         app.predict(models.row())
@@ -380,10 +380,12 @@ def test_a_failure_of_ours_is_counted_as_the_500_that_the_server_answers(
 
 
 def test_a_caller_who_leaves_is_counted_and_not_measured(app: Any) -> None:
-    async def gone() -> Any:
+    async def disconnected() -> Any:
         return {"type": "http.disconnect"}
 
-    asyncio.run(app.middleware({"type": "http", "method": "POST", "path": "/predict", "headers": []}, gone, None))
+    asyncio.run(
+        app.middleware({"type": "http", "method": "POST", "path": "/predict", "headers": []}, disconnected, None)
+    )
     text = app.call("GET", "/metrics")[2].decode()
     assert 'driftline_http_requests_total{path="/predict",status="gone"} 1.0' in text
     assert "driftline_request_seconds_count 0.0" in text
@@ -420,7 +422,7 @@ def test_only_bundles_that_are_served_are_shown(app: Any) -> None:
     assert "driftline_model_info{" not in app.call("GET", "/metrics")[2].decode()
 
 
-def test_a_store_that_is_not_there_is_named_and_not_made(app: Any) -> None:
+def test_a_missing_store_is_named_and_not_created(app: Any) -> None:
     import shutil
 
     shutil.rmtree(app.folder / "store")

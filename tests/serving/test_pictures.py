@@ -1,4 +1,4 @@
-"""A picture is the same in every form; a bad one is a 422 with a sentence and its field, and costs nothing."""
+"""A picture is the same in every form; an invalid one is a 422 with its field and a message, and costs nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.serving.picture_files import (
     JPEG,
     PNG,
     WIDTH,
-    behind_start,
+    after_start,
     chunk,
     file_of,
     head,
@@ -86,7 +86,7 @@ TEXTS = (b"zTXt", b"iTXt", b"iCCP")
         PNG + bytes(60_000),
     ],
 )
-def test_what_a_file_holds_beside_its_pixels_is_passed_over_and_never_unpacked(app: Any, data: bytes) -> None:
+def test_metadata_in_a_file_is_skipped_and_never_unpacked(app: Any, data: bytes) -> None:
     expected = probabilities(app.predict_file(PNG))
     began = time.process_time()
     assert probabilities(app.predict_file(data)) == expected
@@ -95,19 +95,19 @@ def test_what_a_file_holds_beside_its_pixels_is_passed_over_and_never_unpacked(a
     assert time.process_time() - began < 0.05
 
 
-def test_metadata_of_a_jpeg_file_is_passed_over(app: Any) -> None:
+def test_metadata_of_a_jpeg_file_is_skipped(app: Any) -> None:
     expected = probabilities(app.predict_file(JPEG, "image/jpeg"))
     for data in (
-        behind_start(segment(0xE1, b"Exif\0\0" + bytes(30_000)), segment(0xFE, b"a comment")),
-        behind_start(*[segment(0xE2, b"ICC_PROFILE\0\1\1" + bytes(900))] * 40),
-        behind_start(*[segment(0xED, b"Photoshop 3.0\0" + b"8BIM\4\4\0\0\0\0\0\0" * 2_000)] * 2),
-        behind_start(b"\xff" * 1_000),
+        after_start(segment(0xE1, b"Exif\0\0" + bytes(30_000)), segment(0xFE, b"a comment")),
+        after_start(*[segment(0xE2, b"ICC_PROFILE\0\1\1" + bytes(900))] * 40),
+        after_start(*[segment(0xED, b"Photoshop 3.0\0" + b"8BIM\4\4\0\0\0\0\0\0" * 2_000)] * 2),
+        after_start(b"\xff" * 1_000),
         JPEG + bytes(60_000),
     ):
         assert probabilities(app.predict_file(data, "image/jpeg")) == expected
 
 
-def test_the_largest_honest_files_are_taken() -> None:
+def test_the_largest_valid_files_are_accepted() -> None:
     noise = random.Random(0).randbytes(4 * 100 * 80)
     for mode, form, options in (
         ("RGBA", "PNG", {"compress_level": 0}),
@@ -121,7 +121,7 @@ def test_the_largest_honest_files_are_taken() -> None:
         assert pictures.of_file(data, (100, 80), "photo") == grey
 
 
-def test_an_image_beside_other_fields_keeps_its_place(make: Callable[..., Any]) -> None:
+def test_an_image_among_other_fields_keeps_its_position(make: Callable[..., Any]) -> None:
     app = make(models.image_contract(models.MIXED_FIELDS, logs_features=False))
     app.follower.fall_back()
     for carrier in ("UA", None):
@@ -134,7 +134,7 @@ def test_an_image_beside_other_fields_keeps_its_place(make: Callable[..., Any]) 
     assert "has other fields too; expected JSON" in answer["error"]
 
 
-def test_a_contract_without_an_image_takes_no_files(make: Callable[..., Any]) -> None:
+def test_a_contract_without_an_image_refuses_files(make: Callable[..., Any]) -> None:
     app = make()
     app.follower.fall_back()
     status, answer = app.predict_file(PNG)
@@ -167,14 +167,14 @@ def test_a_bad_file_is_refused_with_its_field_in_every_form(app: Any, name: str)
     assert app.records() == []
 
 
-def changed(place: int, column: int, level: Any) -> list[Any]:
+def changed(row: int, column: int, level: Any) -> list[Any]:
     rows: list[list[Any]] = models.rows_of()
-    rows[place][column] = level
+    rows[row][column] = level
     return rows
 
 
 @pytest.mark.parametrize(
-    ("photo", "field", "words"),
+    ("photo", "field", "message"),
     [
         (
             5,
@@ -206,16 +206,16 @@ def changed(place: int, column: int, level: Any) -> list[Any]:
         ("", "", "is an empty file"),
     ],
 )
-def test_what_is_no_picture_in_json_is_refused(app: Any, photo: Any, field: str, words: str) -> None:
+def test_json_that_is_not_a_picture_is_refused(app: Any, photo: Any, field: str, message: str) -> None:
     status, answer = app.predict(models.image_row(photo))
     assert (status, answer["field"]) == (422, f"features.photo{field}")
-    assert answer["error"].startswith(f"features.photo{field} {words}")
+    assert answer["error"].startswith(f"features.photo{field} {message}")
     status, answer = app.predict({**models.image_row(), "features": {"photo": None}})
     assert (status, answer["field"]) == (422, "features.photo")
     assert answer["error"].startswith("features.photo is null; expected the base64 text")
 
 
-def test_escapes_and_keys_that_stand_twice_are_looked_at_properly(app: Any) -> None:
+def test_escapes_and_duplicate_keys_are_examined_correctly(app: Any) -> None:
     plain = json.dumps(models.image_row(text_of(PNG)))
     assert app.predict(plain.replace("/", "\\/").encode())[0] == 200
     twice = plain.replace('"photo":', f'"photo": {json.dumps(text_of(JPEG))}, "photo":')

@@ -1,4 +1,4 @@
-"""Whole records, one file a process, and nothing half-written on a full disk."""
+"""Complete records, one file per process, and nothing half-written on a full disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from platform_assets.serving.prediction_log import LogProblem, PredictionLog
 from platform_assets.settings import REPOSITORY
 
 
-def test_nothing_is_made_before_the_first_record(tmp_path: Path) -> None:
+def test_no_file_is_created_before_the_first_record(tmp_path: Path) -> None:
     log = PredictionLog(tmp_path / "deep" / "log")
     log.sync()
     log.close()
@@ -30,14 +30,14 @@ def test_nothing_is_made_before_the_first_record(tmp_path: Path) -> None:
     assert str(os.getpid()) in path.name
 
 
-def test_a_full_file_gives_way_to_a_new_one(tmp_path: Path) -> None:
+def test_a_full_file_is_followed_by_a_new_one(tmp_path: Path) -> None:
     log = PredictionLog(tmp_path, file_bytes_max=4)
     for record in (b"aaaa\n", b"b\n", b"c\n", b"d\n"):
         log.append(record)
     assert [path.read_bytes() for path in sorted(tmp_path.iterdir())] == [b"aaaa\n", b"b\nc\n", b"d\n"]
 
 
-def test_a_half_written_record_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_half_written_record_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = PredictionLog(tmp_path)
     log.append(b"first\n")
     write = os.write
@@ -65,48 +65,48 @@ def test_a_disk_without_room_is_a_problem_and_passes(tmp_path: Path, monkeypatch
     assert path.read_bytes() == b"kept\n"
 
 
-# Somebody else's hands ------------------------------------------------------------------------------------------------
+# Changes by others ----------------------------------------------------------------------------------------------------
 
 
 def files(folder: Path) -> list[bytes]:
     return [path.read_bytes() for path in sorted(folder.glob("*.jsonl"))]
 
 
-def remove(place: Path) -> None:
-    place.unlink()
+def remove(path: Path) -> None:
+    path.unlink()
 
 
-def rename(place: Path) -> None:
-    place.rename(place.with_suffix(".rotated"))
+def rename(path: Path) -> None:
+    path.rename(path.with_suffix(".rotated"))
 
 
-def replace(place: Path) -> None:
-    place.unlink()
-    place.write_bytes(b"another\n")
+def replace(path: Path) -> None:
+    path.unlink()
+    path.write_bytes(b"another\n")
 
 
-def truncate(place: Path) -> None:
-    os.truncate(place, 3)
+def truncate(path: Path) -> None:
+    os.truncate(path, 3)
 
 
-def remove_folder(place: Path) -> None:
-    shutil.rmtree(place.parent)
+def remove_folder(path: Path) -> None:
+    shutil.rmtree(path.parent)
 
 
 @pytest.mark.parametrize(
-    ("hand", "kept"),
+    ("change", "remaining"),
     [(remove, []), (rename, []), (replace, [b"another\n"]), (truncate, [b"fir"]), (remove_folder, [])],
 )
-def test_a_file_that_somebody_else_changed_is_left_and_another_made(
-    tmp_path: Path, hand: Callable[[Path], None], kept: list[bytes]
+def test_a_file_changed_by_others_is_left_and_a_new_one_created(
+    tmp_path: Path, change: Callable[[Path], None], remaining: list[bytes]
 ) -> None:
     log = PredictionLog(tmp_path / "log")
     log.append(b"first\n")
     (path,) = (tmp_path / "log").iterdir()
-    hand(path)
+    change(path)
     for record in (b"second\n", b"third\n"):
         log.append(record)
-    assert files(tmp_path / "log") == [*kept, b"second\nthird\n"]
+    assert files(tmp_path / "log") == [*remaining, b"second\nthird\n"]
     log.check()
     assert log.problem is None
     assert open_files(tmp_path) == 1, "the file that was left is closed"
@@ -129,16 +129,16 @@ def open_files(folder: Path) -> int:
     return sum(str(target).startswith(str(folder)) for target in original)
 
 
-# A disk that is full -------------------------------------------------------------------------------------------------
+# A full disk ----------------------------------------------------------------------------------------------------------
 
 
-def fill(place: Path) -> None:
-    with contextlib.suppress(OSError), place.open("wb", buffering=0) as file:
+def fill(path: Path) -> None:
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
         while file.write(bytes(65_536)):
             pass
 
 
-def test_a_full_disk_is_named_before_a_request_fails_and_passes_by_itself(small_disk: Path) -> None:
+def test_a_full_disk_is_named_before_a_request_fails_and_the_problem_ends_by_itself(small_disk: Path) -> None:
     log = PredictionLog(small_disk / "log")
     log.append(b"first\n")
     log.check()
@@ -182,8 +182,8 @@ log.append(b"third\\n")
 """
 
 
-def test_a_limit_that_the_disk_does_not_show_is_tried_out(tmp_path: Path) -> None:
-    """A quota, a read-only mount or a broken disk shows in no free space; here the kernel limits files to ten bytes."""
+def test_a_limit_that_the_disk_does_not_report_is_probed(tmp_path: Path) -> None:
+    """A quota, a read-only mount or a broken disk leaves free space as it is; the kernel limits files to 10 bytes."""
     command = [sys.executable, "-c", LIMITED, str(tmp_path / "log")]
     ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
@@ -233,7 +233,7 @@ print(metrics.text().decode().count("driftline_requests_total{"))
 """
 
 
-def test_a_full_disk_does_not_kill_a_worker_that_counts(small_disk: Path) -> None:
+def test_a_full_disk_does_not_kill_a_worker_updating_counters(small_disk: Path) -> None:
     """The client's files are mapped into memory, and a page without room on the disk ends the process by SIGBUS."""
     command = [sys.executable, "-c", COUNTING, str(small_disk)]
     ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)

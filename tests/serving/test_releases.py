@@ -1,4 +1,4 @@
-"""Only a release with a passing verdict, or a person's word, is followed; and never one below the highest number."""
+"""Only a release with a passing verdict or a person's override is followed, and never one below the highest number."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.doubles import documents, models
 
 
 @pytest.fixture
-def kept_app(make: Callable[..., Any], tmp_path: Path) -> Any:
-    """An app that keeps its last release on disk, with release 1 and 2 behind it."""
+def app_with_copy(make: Callable[..., Any], tmp_path: Path) -> Any:
+    """An app that keeps its last release on disk, after releases 1 and 2."""
     app = make(local_copy=LocalCopy(tmp_path / "kept"))
     for bias in (1.0, 2.0):
         models.release(root_of(app), models.write_bundle(app.store, bias=bias))
@@ -34,7 +34,7 @@ def ledgers_of(app: Any) -> Ledgers:
     return Ledgers(root_of(app), models.PRODUCT)
 
 
-def place_of(app: Any, number: int) -> Path:
+def path_of(app: Any, number: int) -> Path:
     return Path(root_of(app), naming.ledger_path(models.PRODUCT, naming.RELEASES), f"{number:08d}.json")
 
 
@@ -50,8 +50,8 @@ def judge(app: Any, digest: str, document: dict[str, Any]) -> None:
     ledgers_of(app).create(naming.VERDICTS, digest, document)
 
 
-def stays(app: Any, words: str) -> None:
-    """Check that nothing newer than release 2 is followed, before and after a restart, and why."""
+def stays(app: Any, message: str) -> None:
+    """Check that nothing newer than release 2 is followed, before and after a restart, with this message."""
     digest = app.follower.live.model.digest
     for restarts in (False, True):
         if restarts:
@@ -60,11 +60,11 @@ def stays(app: Any, words: str) -> None:
             app.follower.look()
         live = app.follower.live
         assert (live.model.digest, live.release, app.follower.highest) == (digest, 2, 2)
-        assert words in app.follower.problem
+        assert message in app.follower.problem
 
 
 @pytest.mark.parametrize(
-    ("verdict", "words"),
+    ("verdict", "message"),
     [
         (None, "has no verdict"),
         ({"passed": False}, "failed its evaluation"),
@@ -74,98 +74,102 @@ def stays(app: Any, words: str) -> None:
     ],
 )
 def test_a_digest_without_a_passing_verdict_is_not_followed(
-    kept_app: Any, verdict: dict[str, Any] | None, words: str
+    app_with_copy: Any, verdict: dict[str, Any] | None, message: str
 ) -> None:
-    third = models.write_bundle(kept_app.store, bias=3.0)
+    third = models.write_bundle(app_with_copy.store, bias=3.0)
     if verdict is not None:
-        judge(kept_app, third, documents.verdict(**{"digest": third, **verdict}))
-    record(kept_app, third)
-    stays(kept_app, words)
+        judge(app_with_copy, third, documents.verdict(**{"digest": third, **verdict}))
+    record(app_with_copy, third)
+    stays(app_with_copy, message)
 
 
 @pytest.mark.parametrize("verdict", [None, {"passed": False}])
-def test_a_person_and_a_reason_release_without_a_passing_verdict(kept_app: Any, verdict: dict[str, Any] | None) -> None:
-    third = models.write_bundle(kept_app.store, bias=3.0)
+def test_an_override_with_person_and_reason_releases_without_a_passing_verdict(
+    app_with_copy: Any, verdict: dict[str, Any] | None
+) -> None:
+    third = models.write_bundle(app_with_copy.store, bias=3.0)
     if verdict is not None:
-        judge(kept_app, third, documents.verdict(**{"digest": third, **verdict}))
-    record(kept_app, third, override={"by": "ada", "reason": "the holdout is broken"})
-    assert kept_app.follower.look()
-    assert (kept_app.follower.live.model.digest, kept_app.follower.problem) == (third, None)
+        judge(app_with_copy, third, documents.verdict(**{"digest": third, **verdict}))
+    record(app_with_copy, third, override={"by": "ada", "reason": "the holdout is broken"})
+    assert app_with_copy.follower.look()
+    assert (app_with_copy.follower.live.model.digest, app_with_copy.follower.problem) == (third, None)
 
 
 @pytest.mark.parametrize(
     "override", [{}, {"by": "ada"}, {"reason": "it is late"}, {"by": "", "reason": "x"}, {"by": "ada", "reason": ""}, 1]
 )
-def test_an_override_without_a_person_or_a_reason_is_none(kept_app: Any, override: Any) -> None:
-    record(kept_app, models.write_bundle(kept_app.store, bias=3.0), override=override)
-    stays(kept_app, "00000003.json is not a record of releases that this code reads")
+def test_an_override_without_a_person_or_a_reason_does_not_count(app_with_copy: Any, override: Any) -> None:
+    record(app_with_copy, models.write_bundle(app_with_copy.store, bias=3.0), override=override)
+    stays(app_with_copy, "00000003.json is not a record of releases that this code reads")
 
 
 @pytest.mark.parametrize("number", [3, 7])
-def test_an_old_record_under_a_new_number_is_not_followed(kept_app: Any, number: int) -> None:
-    shutil.copyfile(place_of(kept_app, 1), place_of(kept_app, number))
-    ledgers_of(kept_app).hint(naming.RELEASES, number)
-    stays(kept_app, f"release {number} states that it follows release None; expected {number - 1}")
+def test_an_old_record_under_a_new_number_is_not_followed(app_with_copy: Any, number: int) -> None:
+    shutil.copyfile(path_of(app_with_copy, 1), path_of(app_with_copy, number))
+    ledgers_of(app_with_copy).hint(naming.RELEASES, number)
+    stays(app_with_copy, f"release {number} states that it follows release None; expected {number - 1}")
 
 
-def test_when_the_newest_is_deleted_it_does_not_go_back(kept_app: Any) -> None:
-    place_of(kept_app, 2).unlink()
-    stays(kept_app, "release 2 was followed, but is no longer in the store")
+def test_the_follower_does_not_go_back_when_the_newest_release_is_deleted(app_with_copy: Any) -> None:
+    path_of(app_with_copy, 2).unlink()
+    stays(app_with_copy, "release 2 was followed, but is no longer in the store")
 
 
-def test_when_all_are_deleted_it_does_not_go_back(kept_app: Any) -> None:
-    shutil.rmtree(place_of(kept_app, 1).parent)
-    stays(kept_app, "release 2 was followed, but is no longer in the store")
+def test_the_follower_does_not_go_back_when_all_releases_are_deleted(app_with_copy: Any) -> None:
+    shutil.rmtree(path_of(app_with_copy, 1).parent)
+    stays(app_with_copy, "release 2 was followed, but is no longer in the store")
 
 
-def test_a_record_that_names_another_model_afterwards_is_not_followed(kept_app: Any) -> None:
-    third = models.write_bundle(kept_app.store, bias=3.0)
-    judge(kept_app, third, documents.verdict(third))
-    place_of(kept_app, 2).write_bytes(canonical(models.release_record(2, third)))
-    stays(kept_app, "a record is written once")
+def test_a_record_that_names_another_model_afterwards_is_not_followed(app_with_copy: Any) -> None:
+    third = models.write_bundle(app_with_copy.store, bias=3.0)
+    judge(app_with_copy, third, documents.verdict(third))
+    path_of(app_with_copy, 2).write_bytes(canonical(models.release_record(2, third)))
+    stays(app_with_copy, "a record is written once")
 
 
-def test_the_highest_number_counts_though_its_bundle_could_not_be_served(kept_app: Any) -> None:
-    third = models.write_bundle(kept_app.store, graph=b"no graph")
-    models.release(root_of(kept_app), third)
-    kept_app.follower.look()
-    assert (kept_app.follower.live.release, kept_app.follower.highest) == (2, 3)
-    place_of(kept_app, 3).unlink()
-    kept_app.follow(local_copy=LocalCopy(kept_app.folder / "kept")).fall_back()
-    kept_app.follower.look()
-    assert kept_app.follower.highest == 3
-    assert "release 3 was followed, but is no longer in the store" in kept_app.follower.problem
+def test_the_highest_number_counts_although_its_bundle_could_not_be_served(app_with_copy: Any) -> None:
+    third = models.write_bundle(app_with_copy.store, graph=b"no graph")
+    models.release(root_of(app_with_copy), third)
+    app_with_copy.follower.look()
+    assert (app_with_copy.follower.live.release, app_with_copy.follower.highest) == (2, 3)
+    path_of(app_with_copy, 3).unlink()
+    app_with_copy.follow(local_copy=LocalCopy(app_with_copy.folder / "kept")).fall_back()
+    app_with_copy.follower.look()
+    assert app_with_copy.follower.highest == 3
+    assert "release 3 was followed, but is no longer in the store" in app_with_copy.follower.problem
     for bias in (3.5, 4.0):
-        good = models.write_bundle(kept_app.store, bias=bias)
-    judge(kept_app, good, documents.verdict(good))
-    ledgers_of(kept_app).create_number(naming.RELEASES, 4, models.release_record(4, good))
-    kept_app.follower.look()
-    assert (kept_app.follower.live.model.digest, kept_app.follower.problem) == (good, None)
+        good = models.write_bundle(app_with_copy.store, bias=bias)
+    judge(app_with_copy, good, documents.verdict(good))
+    ledgers_of(app_with_copy).create_number(naming.RELEASES, 4, models.release_record(4, good))
+    app_with_copy.follower.look()
+    assert (app_with_copy.follower.live.model.digest, app_with_copy.follower.problem) == (good, None)
 
 
-def test_records_of_before_are_followed(kept_app: Any) -> None:
-    """Format 1, as main of 2026-11-25 wrote it: no `format`, no `override`; a rollback names `restores`."""
-    first = kept_app.store.bundle(ledgers_of(kept_app).at(naming.RELEASES, 1)["channels"]["live"]["digest"]).digest
+def test_records_of_format_1_are_followed(app_with_copy: Any) -> None:
+    """Format 1, as written on 2026-11-25: no `format`, no `override`; a rollback names `restores`."""
+    first = app_with_copy.store.bundle(
+        ledgers_of(app_with_copy).at(naming.RELEASES, 1)["channels"]["live"]["digest"]
+    ).digest
     messages = {**models.release_record(3, first), "outcome": "rolled_back", "restores": 1}
-    ledgers_of(kept_app).create_number(
+    ledgers_of(app_with_copy).create_number(
         naming.RELEASES, 3, {name: value for name, value in messages.items() if name not in ("format", "override")}
     )
-    assert kept_app.follower.look()
-    assert (kept_app.follower.live.model.digest, kept_app.follower.live.release) == (first, 3)
+    assert app_with_copy.follower.look()
+    assert (app_with_copy.follower.live.model.digest, app_with_copy.follower.live.release) == (first, 3)
 
 
-def test_a_verdict_that_cannot_be_read_now_is_asked_for_again(kept_app: Any) -> None:
-    third = models.write_bundle(kept_app.store, bias=3.0)
-    models.release(root_of(kept_app), third)
-    path = Path(root_of(kept_app), naming.ledger_path(models.PRODUCT, naming.VERDICTS), f"{third}.json")
+def test_an_unreadable_verdict_is_read_again_later(app_with_copy: Any) -> None:
+    third = models.write_bundle(app_with_copy.store, bias=3.0)
+    models.release(root_of(app_with_copy), third)
+    path = Path(root_of(app_with_copy), naming.ledger_path(models.PRODUCT, naming.VERDICTS), f"{third}.json")
     away = path.rename(path.with_suffix(".away"))
     path.mkdir()
-    assert not kept_app.follower.look()
-    assert "cannot be read" in kept_app.follower.problem
+    assert not app_with_copy.follower.look()
+    assert "cannot be read" in app_with_copy.follower.problem
     path.rmdir()
     away.rename(path)
-    assert kept_app.follower.look()
-    assert kept_app.follower.live.model.digest == third
+    assert app_with_copy.follower.look()
+    assert app_with_copy.follower.live.model.digest == third
 
 
 def test_a_pinned_bundle_needs_no_verdict(make: Callable[..., Any]) -> None:

@@ -34,7 +34,7 @@ WAIT_S = 60.0
 
 @dataclass
 class Load:
-    """Callers who ask one row after the other, and retry with the same key when a connection breaks."""
+    """Callers that send one row after the other, and retry with the same key when a connection breaks."""
 
     port: int
     acknowledged: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Load:
     threads: list[threading.Thread] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        self.threads = [threading.Thread(target=self._call, args=(path,)) for path in range(4)]
+        self.threads = [threading.Thread(target=self._call, args=(number,)) for number in range(4)]
         for thread in self.threads:
             thread.start()
         return self
@@ -78,7 +78,7 @@ class Load:
 
 @dataclass
 class Service:
-    """The served Bento, with what the tests release into its store."""
+    """The served Bento, and the releases that the tests add to its store."""
 
     settings: Settings
     built: build.Built
@@ -94,7 +94,7 @@ class Service:
         return models.release(self.settings.root, digest)
 
     def workers(self, is_right: Callable[[dict[str, Any]], bool], count: int = 2) -> dict[int, dict[str, Any]]:
-        """Wait until `count` workers answer /readyz rightly, on connections of their own; return their answers."""
+        """Wait until `count` workers satisfy `is_right` on /readyz, on separate connections; return their answers."""
         observed: dict[int, dict[str, Any]] = {}
         deadline = time.monotonic() + WAIT_S
         while len(observed) < count and time.monotonic() < deadline:
@@ -106,8 +106,8 @@ class Service:
         return observed
 
     def logged(self) -> list[str]:
-        places = (self.settings.prediction_log / models.PRODUCT).glob("*.jsonl")
-        lines = (line for path in places for line in path.read_bytes().splitlines(keepends=True))
+        paths = (self.settings.prediction_log / models.PRODUCT).glob("*.jsonl")
+        lines = (line for path in paths for line in path.read_bytes().splitlines(keepends=True))
         return [json.loads(line)["prediction_id"] for line in lines if line.endswith(b"\n")]
 
 
@@ -131,7 +131,7 @@ def _is_of_group(process: psutil.Process, group: int) -> bool:
         return False
 
 
-def test_a_bento_is_built_once_and_its_content_is_the_same_anywhere(service: Service, tmp_path: Path) -> None:
+def test_a_bento_is_built_once_with_the_same_content_anywhere(service: Service, tmp_path: Path) -> None:
     workshop = ArtifactStore(str(service.settings.state / "workshop"))
     fallback = json.loads((service.built.path / "src/fallback/fallback.json").read_bytes())["digest"]
     again = build.build(service.settings, workshop, models.write_bundle(workshop, bias=7.0))
@@ -156,7 +156,7 @@ def test_the_bento_runs_its_own_code(service: Service) -> None:
     assert ran.stdout.strip() == str(source / "platform_assets/serving/predict.py")
 
 
-def test_it_starts_without_the_store_and_says_so(service: Service) -> None:
+def test_the_service_starts_without_the_store_and_says_so(service: Service) -> None:
     states = service.workers(lambda state: state["is_ready"])
     for state in states.values():
         assert (state["source"], state["release"]) == ("fallback", None)
@@ -166,7 +166,7 @@ def test_it_starts_without_the_store_and_says_so(service: Service) -> None:
     assert (status, answer["probability"]) == (200, pytest.approx(models.expected(0.0), abs=1e-6))
 
 
-def test_hostile_sockets_leave_it_standing(service: Service) -> None:
+def test_the_service_survives_hostile_sockets(service: Service) -> None:
     good = json.dumps(models.row()).encode()
     status, answer = service.server.predict([models.row()] * 40_000)
     assert (status, answer["field"]) == (413, None)
@@ -193,7 +193,7 @@ def test_a_caller_who_closes_the_sending_side_gets_the_answer(service: Service) 
         with socket.create_connection((run.HOST, service.port), timeout=10) as connection:
             connection.sendall(head + body)
             connection.shutdown(socket.SHUT_WR)
-            answer = b"".join(iter(lambda held=connection: held.recv(65_536), b""))
+            answer = b"".join(iter(lambda open_connection=connection: open_connection.recv(65_536), b""))
             assert b" 200 " in answer.split(b"\r\n")[0]
             assert json.loads(answer.split(b"\r\n\r\n", 1)[1])["entity"] == "half closed"
     assert len(service.logged()) == before + 20
@@ -201,7 +201,7 @@ def test_a_caller_who_closes_the_sending_side_gets_the_answer(service: Service) 
 
 
 def test_a_caller_who_leaves_early_is_counted_and_leaves_no_traceback(service: Service) -> None:
-    body = json.dumps([models.row(str(path)) for path in range(16)]).encode()
+    body = json.dumps([models.row(str(number)) for number in range(16)]).encode()
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
     before, gone = len(service.logged()), _counted(service, "driftline_http_requests_total", 'status="gone"')
     for sent in (head, head + body[:100], head + body[:-1]):
@@ -209,10 +209,10 @@ def test_a_caller_who_leaves_early_is_counted_and_leaves_no_traceback(service: S
             connection.sendall(sent)
             connection.shutdown(socket.SHUT_WR)
             assert connection.recv(4096) == b"", "half a body has no answer"
-    for path in range(20):
+    for number in range(20):
         with socket.create_connection((run.HOST, service.port), timeout=10) as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-            connection.sendall(head + body[: -path - 1])  # and a reset
+            connection.sendall(head + body[: -number - 1])  # and a reset
     deadline = time.monotonic() + WAIT_S
     while (
         _counted(service, "driftline_http_requests_total", 'status="gone"') < gone + 3 and time.monotonic() < deadline
@@ -224,7 +224,7 @@ def test_a_caller_who_leaves_early_is_counted_and_leaves_no_traceback(service: S
     assert "Traceback" not in service.server.log.read_text()
 
 
-def test_what_is_no_http_is_counted_too(service: Service) -> None:
+def test_input_that_is_not_http_is_counted_too(service: Service) -> None:
     before = _counted(service, "driftline_http_requests_total", 'path="unread",status="400"')
     with socket.create_connection((run.HOST, service.port), timeout=10) as connection:
         connection.sendall(b"no http at all\r\n\r\n")
@@ -269,7 +269,7 @@ def test_a_killed_worker_loses_no_acknowledged_prediction(service: Service) -> N
     assert _requests(service) >= counted + len(load.acknowledged)
 
 
-def test_a_killed_worker_comes_back_where_bento_believes_to_be_in_a_container(service: Service, tmp_path: Path) -> None:
+def test_a_killed_worker_is_replaced_where_bento_assumes_a_container(service: Service, tmp_path: Path) -> None:
     original = service.settings.replace(state=tmp_path, serving_workers=1)
     messages = {"BENTOML_HOME": str(service.settings.bentoml_home), "BENTOML_CONTAINERIZED": "true"}
     with run.serving(original, service.built.tag, environment=messages) as server:
@@ -289,7 +289,7 @@ def _shown(service: Service) -> set[str]:
 
 
 def _requests(service: Service) -> float:
-    """Return how many requests all workers answered, dead ones included, as any worker tells it."""
+    """Return how many requests all workers answered, including dead ones, as reported by any worker."""
     return _counted(service, "driftline_requests_total")
 
 
@@ -298,7 +298,7 @@ def _counted(service: Service, name: str, label: str = "") -> float:
     return sum(float(line.split()[-1]) for line in lines if line.startswith(f"{name}{{") and label in line)
 
 
-def test_the_smoke_asks_exactly_one_bundle_and_leaves_no_prediction(service: Service) -> None:
+def test_the_smoke_test_queries_exactly_one_bundle_and_logs_no_prediction(service: Service) -> None:
     second = models.write_bundle(ArtifactStore(service.settings.root), bias=2.0)
     before = service.logged()
     one, several = run.smoke(service.settings, service.built.tag, second, [models.row(), [models.row(), models.row()]])
@@ -306,15 +306,15 @@ def test_the_smoke_asks_exactly_one_bundle_and_leaves_no_prediction(service: Ser
     assert service.logged() == before
 
 
-def asked_by_file(server: run.Server, data: bytes, query: dict[str, str]) -> tuple[int, Any]:
-    """Return (status, decoded answer) of a POST of a PNG file; the rest of the row stands in the query."""
+def post_file(server: run.Server, data: bytes, query: dict[str, str]) -> tuple[int, Any]:
+    """Return (status, decoded answer) of a POST of a PNG file; the rest of the row is in the query."""
     with contextlib.closing(http.client.HTTPConnection(server.url.removeprefix("http://"))) as connection:
         connection.request("POST", f"/predict?{urlencode(query)}", data, {"Content-Type": "image/png"})
         response = connection.getresponse()
         return response.status, json.loads(response.read())
 
 
-def test_a_choice_by_an_image_is_served(tmp_path: Path) -> None:
+def test_classes_of_an_image_are_served(tmp_path: Path) -> None:
     settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path), "DRIFTLINE_SERVING_WORKERS": "1"})
     store = ArtifactStore(str(tmp_path / "workshop"))
     digest = models.write_bundle(store, document=models.image_contract())
@@ -323,11 +323,11 @@ def test_a_choice_by_an_image_is_served(tmp_path: Path) -> None:
     query = {name: row[name] for name in ("entity", "service_time", "asked_at")}
     with run.serving(settings, built.tag) as server:
         request = [
-            asked_by_file(server, png, query),
+            post_file(server, png, query),
             server.predict(models.image_row(base64.b64encode(png).decode())),
             server.predict(models.image_row(models.rows_of())),
         ]
-        status, refused = asked_by_file(server, png[:-20], query)
+        status, refused = post_file(server, png[:-20], query)
         assert (status, refused["field"]) == (422, "features.photo")
     assert [status for status, _ in request] == [200] * 3
     assert {answer["digest"] for _, answer in request} == {digest}
@@ -336,7 +336,7 @@ def test_a_choice_by_an_image_is_served(tmp_path: Path) -> None:
     assert message[0] == pytest.approx(models.expected_classes(), abs=1e-6)
 
 
-def test_as_many_workers_serve_as_bento_is_told(service: Service, tmp_path: Path) -> None:
+def test_as_many_workers_serve_as_configured(service: Service, tmp_path: Path) -> None:
     original = service.settings.replace(state=tmp_path)
     home = {"BENTOML_HOME": str(service.settings.bentoml_home), "BENTOML_API_WORKERS": "3"}
     with run.serving(original, service.built.tag, environment=home) as server:
@@ -348,7 +348,7 @@ def test_as_many_workers_serve_as_bento_is_told(service: Service, tmp_path: Path
     assert "--api-workers is 0; expected at least 1" in ended.stdout + ended.stderr
 
 
-def test_workers_end_when_the_process_above_them_is_killed(service: Service, tmp_path: Path) -> None:
+def test_workers_end_when_their_parent_process_is_killed(service: Service, tmp_path: Path) -> None:
     original = service.settings.replace(state=tmp_path, serving_workers=1)
     home = {"BENTOML_HOME": str(service.settings.bentoml_home)}
     with run.serving(original, service.built.tag, environment=home) as server:

@@ -1,4 +1,4 @@
-"""A long list is done in slices: others have their turn in between, and all rows or none are answered."""
+"""A long list is processed in slices: other requests run in between, and all rows or none are answered."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ ROWS = 256
 LARGE = {"max_rows": ROWS, "max_body_bytes": 2_000_000}
 
 
-def walked(body: bytes) -> int:
-    """Count quotes by a walk over the characters."""
+def count_by_walking(body: bytes) -> int:
+    """Count quotes by walking over the characters."""
     count, is_escaped = 0, False
     for byte in body:
         count += byte == 0x22 and not is_escaped
@@ -33,8 +33,8 @@ def walked(body: bytes) -> int:
 
 
 @given(st.binary() | st.text(alphabet='\\"u0a{').map(str.encode))
-def test_quotes_are_counted_as_a_walk_counts_them(body: bytes) -> None:
-    assert quotes_of(body) == walked(body)
+def test_quotes_are_counted_as_by_a_walk(body: bytes) -> None:
+    assert quotes_of(body) == count_by_walking(body)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def app(make: Callable[..., Any]) -> Any:
 
 
 def rows(count: int = ROWS, **changes: Any) -> list[dict[str, Any]]:
-    return [models.row(f"entity {path}", **changes) for path in range(count)]
+    return [models.row(f"entity {number}", **changes) for number in range(count)]
 
 
 @pytest.mark.parametrize("text", ["é", 'a "quoted" \\ one', "\\", "\u2028", "💥", "\u0000", '\\"'])
@@ -56,8 +56,8 @@ def test_escapes_need_no_diagnosis(app: Any, text: str) -> None:
         assert app.predict(body)[0] == 200
 
 
-class Spent:
-    """Counts the rows that one slice decodes, diagnoses, scores and encodes."""
+class RowCounter:
+    """Counter of the rows that one slice decodes, diagnoses, scores and encodes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = dict.fromkeys(("decoded", "diagnosed", "scored", "made"), 0)
@@ -68,18 +68,18 @@ class Spent:
         self._wrap(monkeypatch, predict, "_build", "made", lambda *_: 1)
 
     def _wrap(
-        self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, what: str, count: Callable[..., int]
+        self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, work: str, count: Callable[..., int]
     ) -> None:
-        honest = getattr(owner, name)
+        real = getattr(owner, name)
 
         def counting(*arguments: Any, **options: Any) -> Any:
-            self.now[what] += count(*arguments)
-            return honest(*arguments, **options)
+            self.now[work] += count(*arguments)
+            return real(*arguments, **options)
 
         monkeypatch.setattr(owner, name, counting)
 
     def slices(self, steps: Any) -> tuple[int, Any]:
-        """Carry all slices out; return how many there were, and the result."""
+        """Run all slices; return their number and the result."""
         count = 0
         while True:
             self.now = dict.fromkeys(self.now, 0)
@@ -112,12 +112,12 @@ LISTS = {
 @pytest.mark.parametrize("name", LISTS)
 def test_no_slice_works_on_more_rows_than_it_may(app: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     body, expected = LISTS[name]
-    spent = Spent(monkeypatch)
+    counter = RowCounter(monkeypatch)
     steps = app.runtime.predictor.steps(app.follower.live, body, perf_counter())
-    count, (status, _, answered) = spent.slices(steps)
+    count, (status, _, answered) = counter.slices(steps)
     assert status == expected
-    assert max(spent.most.values()) <= turns.ROWS_AT_ONCE
-    assert spent.most["diagnosed"] <= 1
+    assert max(counter.most.values()) <= turns.ROWS_AT_ONCE
+    assert counter.most["diagnosed"] <= 1
     assert count >= (2 if name == "first row bad" else ROWS // turns.ROWS_AT_ONCE)
     assert len(app.records()) == answered == (ROWS if expected == 200 else 0), "all rows or none"
 
@@ -127,10 +127,10 @@ def test_pictures_take_smaller_slices(make: Callable[..., Any], monkeypatch: pyt
     app.follower.fall_back()
     photos = [text_of(PNG), text_of(JPEG), models.rows_of()]
     body = json.dumps([models.image_row(photos[n % 3], entity=str(n)) for n in range(ROWS)]).encode()
-    spent = Spent(monkeypatch)
-    count, (status, _, answered) = spent.slices(app.runtime.predictor.steps(app.follower.live, body, perf_counter()))
+    counter = RowCounter(monkeypatch)
+    count, (status, _, answered) = counter.slices(app.runtime.predictor.steps(app.follower.live, body, perf_counter()))
     assert (status, answered) == (200, ROWS)
-    assert max(spent.most.values()) <= turns.IMAGES_AT_ONCE
+    assert max(counter.most.values()) <= turns.IMAGES_AT_ONCE
     assert count >= ROWS // turns.IMAGES_AT_ONCE
 
 
@@ -157,7 +157,7 @@ LONG = {
 
 @pytest.mark.parametrize("name", LONG)
 def test_no_single_call_reads_a_row_that_is_too_long(app: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Whatever fills a body to its limit: JSON values are made of at most as much as a row may hold, per slice."""
+    """Whatever fills a body to its limit, JSON values per slice come from at most as much text as a row may have."""
     from platform_assets.serving import reading
 
     lengths = []
@@ -181,7 +181,7 @@ class Guarded:
         return self._decoder.decode(part)
 
 
-def asked(app: Any, body: bytes) -> Any:
+def request(app: Any, body: bytes) -> Any:
     """Return the coroutine of a request; its result is (status, answer)."""
 
     async def ask() -> tuple[int, Any]:
@@ -191,7 +191,7 @@ def asked(app: Any, body: bytes) -> Any:
     return ask()
 
 
-def test_others_have_their_turn_between_slices(app: Any) -> None:
+def test_other_requests_run_between_slices(app: Any) -> None:
     beats = 0
 
     async def beat() -> None:
@@ -202,7 +202,7 @@ def test_others_have_their_turn_between_slices(app: Any) -> None:
 
     async def live() -> tuple[int, Any]:
         heart = asyncio.create_task(beat())
-        answer = await asked(app, LISTS["good"][0])
+        answer = await request(app, LISTS["good"][0])
         heart.cancel()
         return answer
 
@@ -211,11 +211,11 @@ def test_others_have_their_turn_between_slices(app: Any) -> None:
     assert beats >= 3 * ROWS // turns.ROWS_AT_ONCE
 
 
-def test_a_row_does_not_wait_for_lists_that_came_before(app: Any) -> None:
+def test_a_row_does_not_wait_for_earlier_lists(app: Any) -> None:
     done: list[str] = []
 
     async def ask(name: str, body: bytes) -> None:
-        assert (await asked(app, body))[0] == 200
+        assert (await request(app, body))[0] == 200
         done.append(name)
 
     async def live() -> None:
@@ -227,7 +227,7 @@ def test_a_row_does_not_wait_for_lists_that_came_before(app: Any) -> None:
     assert done == ["row", "list 0", "list 1", "list 2"]
 
 
-def test_a_swap_in_the_middle_mixes_no_models(app: Any) -> None:
+def test_a_model_swap_in_the_middle_of_a_list_mixes_no_models(app: Any) -> None:
     other = models.write_bundle(ArtifactStore(str(app.folder / "fallback")), bias=3.0, document=app.document)
     steps = app.runtime.predictor.steps(app.follower.live, LISTS["good"][0], perf_counter())
     for _ in range(20):
@@ -242,7 +242,7 @@ def test_two_lists_with_the_same_keys_at_the_same_time_are_logged_once(app: Any)
     body = LISTS["with keys"][0]
 
     async def live() -> list[Any]:
-        return await asyncio.gather(asked(app, body), asked(app, body))
+        return await asyncio.gather(request(app, body), request(app, body))
 
     first, second = asyncio.run(live())
     assert first == second
@@ -250,7 +250,7 @@ def test_two_lists_with_the_same_keys_at_the_same_time_are_logged_once(app: Any)
 
 
 def test_the_same_keys_with_other_rows_at_the_same_time_are_refused(app: Any) -> None:
-    """The list that is answered first has the key; what the other would have said is not logged."""
+    """The list that is answered first has the key; the later list is refused and not logged."""
     one = app.runtime.predictor.steps(app.follower.live, LISTS["with keys"][0], perf_counter())
     for _ in range(20):
         next(one)

@@ -1,4 +1,4 @@
-"""An event loop's lag is seen from beside it, also while it lasts, and stays visible until somebody looked."""
+"""An event loop's lag is measured from another thread, also while it lasts, and stays visible until it was read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from platform_assets.serving.metrics import Metrics
 from platform_assets.serving.vitals import Highest, Vitals, Waiting
 
 
-def test_the_highest_of_the_window_is_kept_and_then_forgotten() -> None:
+def test_the_highest_of_the_window_is_remembered_and_then_forgotten() -> None:
     highest = Highest(window_s=10.0)
     message = [
         highest.add(now, value) for now, value in ((0, 1.0), (1, 5.0), (2, 2.0), (11, 3.0), (11.5, 0.0), (22, 0.5))
@@ -23,7 +23,7 @@ def test_the_highest_of_the_window_is_kept_and_then_forgotten() -> None:
     assert message == [1.0, 5.0, 5.0, 5.0, 3.0, 0.5]
 
 
-def test_a_loop_that_stands_still_is_seen_while_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_blocked_loop_is_detected_while_it_is_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop is blocked until the thread has noted a wait twice: no time is asserted, only that waits grow."""
     monkeypatch.setattr(vitals, "TICK_S", 0.001)
     noted: list[float] = []
@@ -62,12 +62,12 @@ def test_a_scrape_shows_a_lag_that_is_over() -> None:
     assert "driftline_in_flight_requests 3.0" in metrics.text().decode()
 
 
-def test_connections_that_nobody_accepts_are_counted() -> None:
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as server, contextlib.ExitStack() as held:
+def test_connections_not_accepted_yet_are_counted() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server, contextlib.ExitStack() as connections:
         waiting = Waiting()
         before = waiting.count()
         for _ in range(12):
-            held.enter_context(socket.create_connection(server.getsockname()))
+            connections.enter_context(socket.create_connection(server.getsockname()))
         assert waiting.count() == before + 12
         server.accept()[0].close()
         assert waiting.count() == before + 11
