@@ -1,7 +1,7 @@
-"""Give every test its own state and store.
+"""Fixtures for all tests: every test has its own state and store.
 
 No test reads or writes the checkout's `.driftline`: the whole session runs with a temporary state, and a test
-that stores something asks for `settings`, with folders of its own.
+that stores something uses `settings`, with folders of its own.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ FAST_FILES = ("tests/test_conventions.py", "tests/test_settings.py", "tests/test
 
 @functools.cache
 def _is_slow_file(path: Path) -> bool:
-    """Tell whether `make test-fast` leaves a file out."""
+    """Return whether `make test-fast` leaves a file out."""
     name = path.relative_to(REPOSITORY).as_posix()
     if name in FAST_FILES:
         return False
@@ -56,7 +56,7 @@ def _is_slow_file(path: Path) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark slow tests. Where processes share the tests, begin with the files that take minutes: none ends up alone."""
+    """Mark slow tests. With several workers, start with the files that take minutes, so that none ends up alone."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if _is_slow_file(item.path) or fixtures & SLOW_FIXTURES:
@@ -74,7 +74,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_shared_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Point everything that reads the environment at a temporary state, for the whole session."""
+    """Set the environment to a temporary state for the whole session."""
     state = tmp_path_factory.mktemp("state")
     patch = pytest.MonkeyPatch()
     for name in ("DRIFTLINE_ENV", "DRIFTLINE_ROOT", "DRIFTLINE_LAUNCHER", "DRIFTLINE_PROFILES"):
@@ -88,18 +88,18 @@ def _no_shared_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 
 @pytest.fixture(autouse=True)
-def _signals_as_they_were() -> Iterator[None]:
-    """Name the test after which this process, and so every process that it starts, no longer hears SIGTERM."""
+def _signals_unchanged() -> Iterator[None]:
+    """Report the test after which this process, and every process it starts, ignores or blocks SIGTERM."""
     yield
     state = Path("/proc/self/status").read_text(encoding="utf-8")
     masks = {name: int(value, 16) for name, value in re.findall(r"^(SigIgn|SigBlk):\s+(\w+)$", state, re.MULTILINE)}
-    deaf = [name for name, mask in masks.items() if mask >> (signal.SIGTERM - 1) & 1]
-    assert not deaf, f"SIGTERM is in {deaf} of this process"
+    masked = [name for name, mask in masks.items() if mask >> (signal.SIGTERM - 1) & 1]
+    assert not masked, f"SIGTERM is in {masked} of this process"
 
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Settings whose root and state are this test's own, in force in the environment too."""
+    """Settings with the test's own root and state, also set in the environment."""
     settings = Settings(root=str(tmp_path / "store"), state=tmp_path / "state")
     for name, value in settings.to_environment().items():
         monkeypatch.setenv(name, value)
@@ -115,7 +115,7 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """One server for all tests, with the bucket in which each has a root of its own."""
+    """One server for all tests, with one bucket in which each test has its own root."""
     with running(tmp_path_factory.mktemp("s3")) as server:
         server.make_bucket(BUCKET)
         yield server
@@ -123,13 +123,13 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 @pytest.fixture(params=["folder", "s3"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A storage root of either kind; a test that must look at files asks for the folder: see `ON_A_FOLDER`."""
+    """A storage root of either kind; a test that must look at files requires the folder: see `ON_A_FOLDER`."""
     return str(tmp_path / "store") if request.param == "folder" else request.getfixturevalue("s3_root")
 
 
 @pytest.fixture
 def s3_root(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A storage root on S3, with the environment that leads there."""
+    """A storage root on S3, with its variables set in the environment."""
     for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)
     return f"s3://{BUCKET}/{uuid.uuid4().hex}"

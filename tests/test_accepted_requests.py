@@ -1,4 +1,4 @@
-"""Nothing that a service accepts stops the loop: 10,000 requests drawn from contracts, logged, then a real advance."""
+"""No accepted request stops the feedback loop: 10,000 requests drawn from contracts, logged, then a real advance."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ TEXTS = st.text(min_size=1, max_size=12) | st.sampled_from(
 
 
 def values(item: ContractField) -> st.SearchStrategy[Any]:
-    """Return what the contract allows for a field."""
+    """Return values that the contract allows for a field."""
     low, high = item.bounds if item.dtype in ("float", "int") else (0, 0)
     strategy: st.SearchStrategy[Any] = {
         "float": lambda: st.floats(low, high),
@@ -71,7 +71,7 @@ def picture(seed: bytes, shape: tuple[int, int]) -> str:
 
 
 def moments(bounds: tuple[datetime, datetime]) -> st.SearchStrategy[str]:
-    """Return moments within bounds as text, in forms that the service may take; the bounds themselves often."""
+    """Return moments within bounds as text, in forms that the service may accept; often the bounds themselves."""
     begins, ends = (bound.replace(tzinfo=None) for bound in bounds)
     last = ends - timedelta(microseconds=1)
     drawn = st.datetimes(begins, last) | st.sampled_from([begins, last, begins + timedelta(hours=30)])
@@ -81,10 +81,10 @@ def moments(bounds: tuple[datetime, datetime]) -> st.SearchStrategy[str]:
 
 @st.composite
 def bodies(draw: st.DrawFn, contract: Contract, is_older: bool) -> list[dict[str, Any]]:
-    """Return a list of rows, each of values drawn for its field; few keys, so that the run afterwards is short."""
+    """Return a list of rows of values drawn for each field; few keys, so that the run afterwards is short."""
     wide = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, tzinfo=UTC))
-    bounds = [draw(st.sampled_from([wide, each])) if is_older else each for each in contract.moments]
-    times = [draw(st.lists(moments(each), min_size=1, max_size=4)) for each in bounds]
+    bounds = [draw(st.sampled_from([wide, bound])) if is_older else bound for bound in contract.moments]
+    times = [draw(st.lists(moments(bound), min_size=1, max_size=4)) for bound in bounds]
     pools = {item.name: draw(st.lists(values(item), min_size=1, max_size=2)) for item in contract.fields}
     names, choose = (
         draw(st.lists(TEXTS, min_size=1, max_size=4)),
@@ -102,8 +102,8 @@ def bodies(draw: st.DrawFn, contract: Contract, is_older: bool) -> list[dict[str
     ]
 
 
-def asked(spec: ProductSpec, settings: Settings, live: Live, is_older: bool) -> set[str]:
-    """Ask until the service has accepted enough; return the ids of its answers, which are all in the log."""
+def accepted_ids(spec: ProductSpec, settings: Settings, live: Live, is_older: bool) -> set[str]:
+    """Send requests until the service has accepted enough; return the ids of its answers, which are all in the log."""
     contract, predictor = live.model.contract, Predictor(PredictionLog(settings.prediction_log / spec.name))
     accepted: set[str] = set()
 
@@ -115,22 +115,22 @@ def asked(spec: ProductSpec, settings: Settings, live: Live, is_older: bool) -> 
         deadline=None,
     )
     @given(bodies(contract, is_older))
-    def ask(rows: list[dict[str, Any]]) -> None:
+    def send(rows: list[dict[str, Any]]) -> None:
         for body in (rows, *rows) if len(accepted) < ENOUGH else ():
             status, answer, _ = predictor.answer(live, json.dumps(body).encode(), perf_counter())
             assert status in (200, 422), answer
             if status == 200:
-                found = json.loads(answer)
-                accepted.update(each["prediction_id"] for each in (found if isinstance(found, list) else [found]))
+                result = json.loads(answer)
+                accepted.update(row["prediction_id"] for row in (result if isinstance(result, list) else [result]))
             if status == 200 and body is rows:
                 break
 
-    ask()
+    send()
     return accepted
 
 
 @pytest.mark.parametrize("name", PRODUCTS)
-def test_an_advance_takes_in_or_names_all_that_a_service_accepted(settings: Settings, name: str) -> None:
+def test_an_advance_takes_in_or_reports_every_accepted_request(settings: Settings, name: str) -> None:
     load, form, count = PRODUCTS[name]
     spec = load()
     keys = spec.grain.span(spec.grain.first, spec.grain.key_at(count - 1))
@@ -148,7 +148,7 @@ def test_an_advance_takes_in_or_names_all_that_a_service_accepted(settings: Sett
     list(replay.land(Product(spec, settings), keys))
     clock.move(settings, spec.name, at)
 
-    accepted = asked(spec, settings, live, is_older=form == 2)
+    accepted = accepted_ids(spec, settings, live, is_older=form == 2)
     assert len(accepted) >= (250 if form == 2 else ENOUGH)
     defs = build_defs(specs=[spec], resources={"store": StoreResource(variables=settings.to_environment())})
     with dg.DagsterInstance.ephemeral() as instance:

@@ -1,4 +1,4 @@
-"""Which way imports go, what loading the definitions costs, and who may know a product's name."""
+"""Import directions, the cost of loading the definitions, and the places that may name a product."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_training_and_serving_processes_load_no_dagster(repository: Path) -> Non
         assert run(sys.executable, "-c", code, cwd=repository).splitlines()[-1] == "[]", folder
 
 
-def test_the_three_ways_of_loading_name_one_place(repository: Path) -> None:
+def test_the_three_ways_of_loading_name_one_module(repository: Path) -> None:
     tool = pyproject(repository)
     (entry,) = yaml.safe_load((repository / "workspace.yaml").read_text(encoding="utf-8"))["load_from"]
     dagster, project = tool["dagster"], tool["dg"]["project"]
@@ -129,8 +129,8 @@ def test_dg_lists_the_keys_of_the_definitions(repository: Path) -> None:
 
 
 def test_nothing_outside_of_specs_names_a_product(repository: Path) -> None:
-    """Neither code nor comment nor docstring: an example names no product, or it is the next one to go stale."""
-    words = re.compile(rf"(?<![a-z])({'|'.join(sorted(_names_of_products()))})s?(?![a-z])", re.IGNORECASE)
+    """Neither code nor comment nor docstring: an example that names a product soon goes stale."""
+    names = re.compile(rf"(?<![a-z])({'|'.join(sorted(_names_of_products()))})s?(?![a-z])", re.IGNORECASE)
     lines_with_names = []
     for path in sorted(path for folder in (*PACKAGES, "deploy") for path in (repository / folder).rglob("*")):
         name = path.relative_to(repository)
@@ -138,18 +138,18 @@ def test_nothing_outside_of_specs_names_a_product(repository: Path) -> None:
         if is_text and not name.is_relative_to("platform_assets/specs"):
             numbered = enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
             lines_with_names += [
-                f"{name}, line {number}: {line.strip()}" for number, line in numbered if words.search(line)
+                f"{name}, line {number}: {line.strip()}" for number, line in numbered if names.search(line)
             ]
-    assert lines_with_names == [], "what is particular to a product belongs into its file in specs/"
+    assert lines_with_names == [], "product-specific text belongs in the product's file in specs/"
 
 
 def _names_of_products() -> set[str]:
-    """Return the whole names of products in the singular, as in code and as in prose; a word of one names nothing."""
+    """Return the full names of products in the singular, as in code and in prose; parts of a name do not count."""
     names = [spec.name.removesuffix("s") for spec in specs.load_all()]
     return {*names, *(name.replace("_", " ") for name in names)}
 
 
-def test_only_the_whole_name_of_a_product_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_full_name_of_a_product_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     orders = replace(recorded.SPEC, name="customer_orders", entity="order")
     monkeypatch.setattr(specs, "load_all", lambda: (orders,))
     assert _names_of_products() == {"customer_order", "customer order"}
@@ -172,9 +172,9 @@ def test_only_settings_reads_the_environment(repository: Path) -> None:
         assert not reads, f"{path}, lines {reads}: read the environment in platform_assets/settings.py"
 
 
-def test_pure_code_and_wiring_never_ask_for_the_time(repository: Path) -> None:
+def test_pure_code_and_wiring_never_read_the_time(repository: Path) -> None:
     for path, tree in modules(repository, *TIMELESS):
-        asks = [
+        clock_reads = [
             node.lineno
             for node in ast.walk(tree)
             if isinstance(node, ast.Call)
@@ -182,7 +182,7 @@ def test_pure_code_and_wiring_never_ask_for_the_time(repository: Path) -> None:
             and node.func.attr in NOW
             and ast.unparse(node.func.value) in ("datetime", "datetime.datetime", "date", "datetime.date", "time", "dt")
         ]
-        assert not asks, f"{path}, lines {asks}: only platform_assets/clock.py tells the time"
+        assert not clock_reads, f"{path}, lines {clock_reads}: only platform_assets/clock.py tells the time"
 
 
 def test_a_checkout_elsewhere_is_not_needed_to_import(repository: Path, tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_checkout_elsewhere_is_not_needed_to_import(repository: Path, tmp_path
     assert Path(os.path.realpath(output)).is_relative_to(repository), "run `make setup`: the checkout is not installed"
 
 
-def test_no_record_is_read_by_a_literal_key_but_by_its_type(repository: Path) -> None:
+def test_records_are_read_by_their_types_and_not_by_literal_keys(repository: Path) -> None:
     reads = [
         f"{path}:{node.lineno}"
         for path, tree in modules(repository)
@@ -204,7 +204,7 @@ def test_no_record_is_read_by_a_literal_key_but_by_its_type(repository: Path) ->
 
 
 def _literal_read(node: ast.AST) -> tuple[str, str | None]:
-    """Return what a node reads, and by which literal key; no key of any other node."""
+    """Return what a node reads and its literal key; no key for any other node."""
     match node:
         case ast.Subscript(value=value, slice=ast.Constant(value=str(key)), ctx=ast.Load()):
             return ast.unparse(value), key

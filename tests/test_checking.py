@@ -1,4 +1,4 @@
-"""`driftline check`: sound products pass, and each way of being wrong gives its own sentence, never a traceback."""
+"""`driftline check`: sound products pass, and each kind of mistake gets its own message, never a traceback."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ MOMENT = pl.Datetime("us", "UTC")
 
 @pytest.fixture(autouse=True)
 def _short_history(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at few keys: what the whole history is looked through for stands in tests/checking/test_reach.py."""
+    """Look at few keys: checks of the whole history are tested in tests/checking/test_reach.py."""
     for name, count in (("MOST_KEYS", 60), ("RECENT", 2), ("RECENT_HOURS", 4)):
         monkeypatch.setattr(reach, name, count)
 
@@ -55,7 +55,7 @@ def problems(spec: ProductSpec) -> dict[str, str]:
 
 
 def built_with(change: Callable[[pl.DataFrame, Tables, Window], pl.DataFrame]) -> ProductSpec:
-    """Return the product with something done to the rows of its features."""
+    """Return the product with a change applied to the rows of its features."""
 
     def features(tables: Tables, window: Window) -> pl.DataFrame:
         return change(SPEC.features(tables, window), tables, window)
@@ -64,7 +64,7 @@ def built_with(change: Callable[[pl.DataFrame, Tables, Window], pl.DataFrame]) -
 
 
 def recorded_with(change: Callable[[str, str, bytes], bytes | None]) -> ProductSpec:
-    """Return the product with something done to its files."""
+    """Return the product with a change applied to its files."""
     assert SPEC.history is not None
 
     def deliver(source: str, key: str) -> bytes | None:
@@ -78,7 +78,7 @@ def recorded_with(change: Callable[[str, str, bytes], bytes | None]) -> ProductS
 # Code ----------------------------------------------------------------------------------------------------------------
 
 
-def test_a_line_that_makes_the_whole_file_count_as_the_models_code_is_named(
+def test_a_line_that_makes_the_whole_file_part_of_the_models_code_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "widened.py"
@@ -94,13 +94,13 @@ def test_a_line_that_makes_the_whole_file_count_as_the_models_code_is_named(
 # Money ---------------------------------------------------------------------------------------------------------------
 
 
-def test_a_first_training_that_no_months_budget_holds_is_told_before_anything_runs() -> None:
+def test_a_first_training_beyond_a_months_budget_is_reported_before_anything_runs() -> None:
     poor = replace(SPEC, retraining=Retraining(monthly_budget_usd=2.0))
-    said = problems(poor)["money"]
-    assert "0.08 USD an hour x 6 h x 6 tries" in said
-    assert "exceeded by 0.88. If it takes less, state Retraining.expected_hours in" in said
-    assert FILE in said
-    assert "over_budget_reason" in said
+    message = problems(poor)["money"]
+    assert "0.08 USD an hour x 6 h x 6 tries" in message
+    assert "exceeded by 0.88. If it takes less, state Retraining.expected_hours in" in message
+    assert FILE in message
+    assert "over_budget_reason" in message
     stated = replace(poor, retraining=Retraining(monthly_budget_usd=2.0, expected_hours=0.5))
     line = next(line for line in checking.of_product(stated) if line.check == "money")
     assert (line.state, line.message[:50]) == ("ok", "the first training may cost 0.04 USD of a monthly ")
@@ -128,17 +128,19 @@ def test_a_sound_product_passes_every_check(spec: ProductSpec) -> None:
         assert {f"source {source.name}" for source in spec.sources} <= whats
 
 
-def test_a_product_without_a_recording_is_checked_as_far_as_it_goes() -> None:
+def test_a_product_without_a_recording_is_checked_as_far_as_possible() -> None:
     lines = list(checking.of_product(numbered_batches.SPEC))
     assert not any(line.is_problem for line in lines)
     assert (lines[-1].check, lines[-1].state) == ("recording", "skipped")
     assert lines[-1].message.startswith("there is no recording, and no file has landed")
 
 
-def test_rows_good_and_quarantined_are_told_with_the_most_frequent_reason() -> None:
+def test_good_and_quarantined_rows_are_counted_with_the_most_frequent_reason() -> None:
     tolerant = replace(recorded.SPEC, monitors=Monitors(max_quarantined_share=0.1))
-    said = {line.check: line.message for line in checking.of_product(tolerant)}["source readings"]
-    assert said == ("3 files, 36 rows good, 3 quarantined; most often: value is 'broken', which is not a whole number")
+    message = {line.check: line.message for line in checking.of_product(tolerant)}["source readings"]
+    assert message == (
+        "3 files, 36 rows good, 3 quarantined; most often: value is 'broken', which is not a whole number"
+    )
     assert (
         "3 of 39 rows of readings are refused; most often: value is 'broken'"
         in (problems(recorded.SPEC)["source readings"])
@@ -192,41 +194,41 @@ def _with(**columns: Any) -> Callable[[pl.DataFrame, Tables, Window], pl.DataFra
         (_with(entity=pl.lit(None, dtype=pl.String)), "'entity' is String with 6 nulls; expected text in every row"),
     ],
 )  # fmt: skip
-def test_wrong_features_are_told_as_a_sentence(change: Any, sentence: str) -> None:
-    found = problems(built_with(change))
-    assert set(found) == {"features"}
+def test_each_mistake_in_features_has_its_message(change: Any, sentence: str) -> None:
+    result = problems(built_with(change))
+    assert set(result) == {"features"}
     with pytest.raises(ValueError, match=sentence):
-        raise ValueError(found["features"])
-    assert found["features"].endswith((f"Fix it in {FILE}.", f"The file is {FILE}."))
+        raise ValueError(result["features"])
+    assert result["features"].endswith((f"Fix it in {FILE}.", f"The file is {FILE}."))
 
 
 def _of_the_hour_itself(rows: pl.DataFrame, tables: Tables, window: Window) -> pl.DataFrame:
-    own = tables["observations"].select(
+    observed = tables["observations"].select(
         "key", pl.format("{} {}", "station", "key").alias("entity"), pl.col("temperature_f").alias("own")
     )
-    joined = rows.join(own, on=["key", "entity"], how="left", maintain_order="left")
+    joined = rows.join(observed, on=["key", "entity"], how="left", maintain_order="left")
     return joined.with_columns(temperature_f=pl.col("own")).drop("own")
 
 
-def test_a_feature_that_sees_the_future_is_found_with_a_cell_that_shows_it() -> None:
-    found = problems(built_with(_of_the_hour_itself))
-    assert set(found) == {"point in time"}
-    for words in ("not yet known at 2013-01-09T01:00:00+00:00", "'temperature_f' changes in 3 of 3 rows", "to None"):
-        assert words in found["point in time"]
+def test_a_feature_from_the_future_is_detected_with_a_cell_as_proof() -> None:
+    result = problems(built_with(_of_the_hour_itself))
+    assert set(result) == {"point in time"}
+    for text in ("not yet known at 2013-01-09T01:00:00+00:00", "'temperature_f' changes in 3 of 3 rows", "to None"):
+        assert text in result["point in time"]
 
 
-def test_a_lookback_that_is_too_short_is_found() -> None:
-    found = problems(replace(SPEC, lookback=23))
-    assert set(found) == {"lookback"}
+def test_a_lookback_that_is_too_short_is_detected() -> None:
+    result = problems(replace(SPEC, lookback=23))
+    assert set(result) == {"lookback"}
     assert (
         "features() of hourly_temperature reads 24 keys back; raise lookback (it is 23) to 24. Built from"
-        in found["lookback"]
+        in result["lookback"]
     )
-    assert "'temperature_day_ago_f' changes in 3 of 3 rows" in found["lookback"]
-    assert found["lookback"].endswith(f"to None. Fix it in {FILE}.")
+    assert "'temperature_day_ago_f' changes in 3 of 3 rows" in result["lookback"]
+    assert result["lookback"].endswith(f"to None. Fix it in {FILE}.")
 
 
-def test_a_feature_that_depends_on_other_rows_is_found() -> None:
+def test_a_feature_that_depends_on_other_rows_is_detected() -> None:
     ranked = built_with(_with(pressure_hpa=pl.lit(1_000) + pl.int_range(pl.len(), dtype=pl.Int64)))
     assert "'pressure_hpa' changes in 3 of 3 rows" in problems(ranked)["lookback"]
 
@@ -293,13 +295,13 @@ def _fails_to_deliver(source: str, key: str, data: bytes) -> bytes:
         ),
     ],
 )  # fmt: skip
-def test_wrong_sources_are_told_as_a_sentence(spec: ProductSpec, sentence: str | None) -> None:
-    found = problems(spec)
+def test_each_mistake_in_a_source_has_its_message(spec: ProductSpec, sentence: str | None) -> None:
+    result = problems(spec)
     if sentence is None:
-        assert found == {}
+        assert result == {}
     else:
-        assert sentence in found["source observations"]
-        assert not {"features", "label", "model"} & set(found), "what rests on a broken source is left out"
+        assert sentence in result["source observations"]
+        assert not {"features", "label", "model"} & set(result), "checks that depend on a broken source are left out"
 
 
 def _labelled(change: Callable[[pl.DataFrame], pl.DataFrame]) -> ProductSpec:
@@ -307,12 +309,12 @@ def _labelled(change: Callable[[pl.DataFrame], pl.DataFrame]) -> ProductSpec:
 
 
 def _changed(change: Any) -> Callable[[pl.DataFrame], pl.DataFrame]:
-    """Return a change of a frame; an expression changes its column."""
+    """Return a change of a frame; an expression replaces its column."""
     return (lambda rows: rows.with_columns(change)) if isinstance(change, pl.Expr) else change
 
 
 @pytest.mark.parametrize(
-    ("change", "what", "sentence"),
+    ("change", "check", "sentence"),
     [
         (lambda rows: rows.with_columns(label=pl.lit(4.0)), "label", "takes the value 4.0 in all 573 rows of 192 keys"),
         (lambda rows: rows.with_columns(label=pl.lit(None)), "label", "takes no value at all"),
@@ -333,8 +335,8 @@ def _changed(change: Any) -> Callable[[pl.DataFrame], pl.DataFrame]:
         (pl.col("known_at") - 9 * HOUR, "entities", "all 6 labels of 2013-01-09T04 and 2013-01-09T05 are known before"),
     ],
 )  # fmt: skip
-def test_wrong_labels_are_told_as_a_sentence(change: Any, what: str, sentence: str) -> None:
-    assert sentence in problems(_labelled(_changed(change)))[what]
+def test_each_mistake_in_the_labels_has_its_message(change: Any, check: str, sentence: str) -> None:
+    assert sentence in problems(_labelled(_changed(change)))[check]
 
 
 def _one_output(learned: Any, training: Any) -> Any:
@@ -347,13 +349,13 @@ def _no_network(learned: Any, training: Any) -> Any:
     raise KeyError("widths")
 
 
-def test_a_network_of_the_wrong_shape_is_told_how_many_outputs_the_task_wants() -> None:
-    said = problems(replace(SPEC, model=_one_output))["model"]
-    assert "answers 6 rows with shape (6, 1); expected (6, 2): 2 numbers per row for a regression task" in said
-    assert "TabularNet(..., outputs=2)" in said
+def test_a_network_of_the_wrong_shape_is_reported_with_the_expected_outputs() -> None:
+    message = problems(replace(SPEC, model=_one_output))["model"]
+    assert "answers 6 rows with shape (6, 1); expected (6, 2): 2 numbers per row for a regression task" in message
+    assert "TabularNet(..., outputs=2)" in message
 
 
-def test_a_model_that_fails_is_told() -> None:
+def test_a_failing_model_is_reported() -> None:
     assert (
         "model() of hourly_temperature fails with KeyError: 'widths'"
         in problems(replace(SPEC, model=_no_network))["model"]
@@ -387,43 +389,43 @@ def _not_even(answer: Any) -> Any:
         (_network(_not_even), "the network of hourly_temperature fails with IndexError: too many indices"),
     ],
 )  # fmt: skip
-def test_a_model_that_is_no_network_or_answers_no_tensor_is_told(model: Any, sentence: str) -> None:
-    said = problems(replace(SPEC, model=model))["model"]
-    assert sentence in said
-    assert said.endswith(f"Fix it in {FILE}.")
+def test_a_model_that_is_not_a_network_or_returns_no_tensor_is_reported(model: Any, sentence: str) -> None:
+    message = problems(replace(SPEC, model=model))["model"]
+    assert sentence in message
+    assert message.endswith(f"Fix it in {FILE}.")
 
 
-def test_a_function_that_fails_is_told_with_its_line_in_the_products_file() -> None:
+def test_a_failing_function_is_reported_with_its_line_in_the_products_file() -> None:
     def features(tables: Tables, window: Window) -> pl.DataFrame:
         return SPEC.features({"observations": tables["observations"].drop("temperature_f")}, window)
 
-    said = problems(replace(SPEC, features=features))
+    messages = problems(replace(SPEC, features=features))
     line = next(
         number
         for number, text in enumerate(Path(hourly_temperature.__file__).read_text().splitlines(), 1)
         if "now = Timeline" in text
     )
-    assert said["features"].endswith(f"Fix it in {FILE}, line {line}.")
+    assert messages["features"].endswith(f"Fix it in {FILE}, line {line}.")
 
 
-def test_what_nobody_foresaw_is_a_sentence_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*given: Any) -> str:
+def test_an_unexpected_error_has_a_message_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: Any) -> str:
         raise ZeroDivisionError("division by zero")
 
     monkeypatch.setattr(checking.trial.Trial, "entities", fails)
-    said = problems(SPEC)["entities"]
-    assert "the check 'entities' of hourly_temperature ends with ZeroDivisionError: division by zero" in said
-    assert FILE in said
+    message = problems(SPEC)["entities"]
+    assert "the check 'entities' of hourly_temperature ends with ZeroDivisionError: division by zero" in message
+    assert FILE in message
 
 
-def test_a_panic_of_polars_is_told_as_well() -> None:
-    def panics(*given: Any) -> Any:
+def test_a_panic_of_polars_is_reported_too() -> None:
+    def panics(*arguments: Any) -> Any:
         raise pl.exceptions.PanicException("index out of bounds")
 
     assert "fails with PanicException: index out of bounds" in problems(replace(SPEC, label=panics))["label"]
 
 
-def test_a_window_below_min_keys_is_told() -> None:
+def test_a_window_below_min_keys_is_reported() -> None:
     with pytest.raises(ValueError, match="window is 48 and min_keys is 72, of which a window has at most 47"):
         replace(SPEC, window=48)
 
@@ -441,16 +443,16 @@ def _fails_without_rows(rows: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame({"share": [1 / rows.height] * rows.height})
 
 
-def test_statistics_are_taken_of_rows_and_of_none() -> None:
-    given = []
+def test_statistics_are_tried_with_rows_and_without() -> None:
+    heights = []
 
     def statistics(rows: pl.DataFrame) -> pl.DataFrame:
-        given.append(rows.height)
+        heights.append(rows.height)
         return _temperatures(rows)
 
-    said = {line.check: line.message for line in checking.of_product(_with_source(statistics=statistics))}
-    assert said["source observations"].endswith("; 2 statistics")
-    assert given == [78, 0]
+    messages = {line.check: line.message for line in checking.of_product(_with_source(statistics=statistics))}
+    assert messages["source observations"].endswith("; 2 statistics")
+    assert heights == [78, 0]
 
 
 @pytest.mark.parametrize(
@@ -466,7 +468,7 @@ def test_statistics_are_taken_of_rows_and_of_none() -> None:
         (lambda rows: rows.select(x=pl.col("temperature_f") * None), "'x' is null or not finite in 78 of 78"),
     ],
 )  # fmt: skip
-def test_wrong_statistics_are_told_as_a_sentence(statistics: Any, sentence: str) -> None:
+def test_each_mistake_in_statistics_has_its_message(statistics: Any, sentence: str) -> None:
     assert sentence in problems(_with_source(statistics=statistics))["source observations"]
 
 
@@ -483,17 +485,17 @@ def _disagreeing(tables: Tables) -> pl.DataFrame:
 
 
 def test_rules_between_sources_are_applied_key_by_key() -> None:
-    said = {line.check: line.message for line in checking.of_product(_ruled(_disagreeing))}
-    assert said["rules"] == "1 rule between sources; at most 0.00% of a key's rows break one"
+    messages = {line.check: line.message for line in checking.of_product(_ruled(_disagreeing))}
+    assert messages["rules"] == "1 rule between sources; at most 0.00% of a key's rows break one"
 
 
-def test_a_rule_without_a_key_to_try_it_on_is_no_problem() -> None:
+def test_a_rule_without_a_key_to_try_it_on_is_not_a_problem() -> None:
     def change(source: str, key: str, data: bytes) -> bytes:
         return data if source == "readings" or key < "2013-01-09T04" else data.partition(b"\n")[0] + b"\n"
 
     spec = replace(_ruled(_disagreeing), history=recorded_with(change).history)
-    said = {line.check: line.message for line in checking.of_product(spec)}
-    assert said["rules"] == "1 rule between sources; none could be tried"
+    messages = {line.check: line.message for line in checking.of_product(spec)}
+    assert messages["rules"] == "1 rule between sources; none could be tried"
 
 
 @pytest.mark.parametrize(
@@ -504,21 +506,21 @@ def test_a_rule_without_a_key_to_try_it_on_is_no_problem() -> None:
         (_ruled(lambda tables: tables["readings"]), "is broken in each of 2 keys, by 100.0% of the rows or more"),
     ],
 )  # fmt: skip
-def test_wrong_rules_are_told_as_a_sentence(spec: ProductSpec, sentence: str) -> None:
-    found = problems(spec)
-    assert sentence in found["rules"]
-    assert found["rules"].endswith(f"in {FILE}.")
+def test_each_mistake_in_a_rule_has_its_message(spec: ProductSpec, sentence: str) -> None:
+    result = problems(spec)
+    assert sentence in result["rules"]
+    assert result["rules"].endswith(f"in {FILE}.")
 
 
 def test_a_rule_about_a_slow_source_would_never_be_applied() -> None:
     rule = CrossRule(name="every site is known", sources=("plans", "sites"), broken=lambda tables: tables["plans"])
-    said = problems(replace(recorded.SPEC, monitors=Monitors(rules=(rule,), max_quarantined_share=0.1)))["rules"]
-    assert "the rule 'every site is known' of recorded reads 'sites', a slow source" in said
+    message = problems(replace(recorded.SPEC, monitors=Monitors(rules=(rule,), max_quarantined_share=0.1)))["rules"]
+    assert "the rule 'every site is known' of recorded reads 'sites', a slow source" in message
 
 
-def test_slices_are_told_with_their_groups() -> None:
-    said = {line.check: line.message for line in checking.of_product(replace(SPEC, slices=("station", "hour")))}
-    assert said["slices"] == "station: 3 groups, hour: 2 groups"
+def test_slices_are_listed_with_their_groups() -> None:
+    messages = {line.check: line.message for line in checking.of_product(replace(SPEC, slices=("station", "hour")))}
+    assert messages["slices"] == "station: 3 groups, hour: 2 groups"
 
 
 @pytest.mark.parametrize(
@@ -531,49 +533,49 @@ def test_slices_are_told_with_their_groups() -> None:
         (_with(entity=pl.format("{}{}", pl.lit("e" * 256), pl.int_range(pl.len()))), "'eeeeee"),
     ],
 )  # fmt: skip
-def test_rows_that_the_service_would_refuse_are_told(change: Any, sentence: str) -> None:
-    said = problems(built_with(change))["requests"]
-    assert said.startswith("the service would refuse features() of hourly_temperature for '")
-    assert sentence in said
-    assert said.endswith(f"Fix it in {FILE}.")
-    assert len(said) < 1_000
+def test_rows_that_the_service_would_refuse_are_reported(change: Any, sentence: str) -> None:
+    message = problems(built_with(change))["requests"]
+    assert message.startswith("the service would refuse features() of hourly_temperature for '")
+    assert sentence in message
+    assert message.endswith(f"Fix it in {FILE}.")
+    assert len(message) < 1_000
 
 
-def test_numbers_that_no_json_reader_agrees_about_are_told() -> None:
-    wide = replace(SPEC, fields=tuple(replace(each, low=None, high=None) for each in SPEC.fields))
+def test_numbers_that_json_readers_disagree_about_are_reported() -> None:
+    wide = replace(SPEC, fields=tuple(replace(field, low=None, high=None) for field in SPEC.fields))
     huge = replace(wide, features=built_with(_with(hour=pl.lit(2**53 + 1))).features)
-    said = problems(huge)["requests"]
-    assert "for 'EWR 2013-01-09T04' of 2013-01-09T04, with 422, because of features.hour" in said
-    assert str(2**53 + 1) in said
+    message = problems(huge)["requests"]
+    assert "for 'EWR 2013-01-09T04' of 2013-01-09T04, with 422, because of features.hour" in message
+    assert str(2**53 + 1) in message
 
 
-def test_a_request_that_is_longer_than_the_service_takes_is_told() -> None:
-    said = problems(replace(SPEC, service=Service(max_body_bytes=100)))["requests"]
-    assert "with 413: the body has" in said
-    assert "expected at most 100" in said
+def test_a_request_longer_than_the_service_accepts_is_reported() -> None:
+    message = problems(replace(SPEC, service=Service(max_body_bytes=100)))["requests"]
+    assert "with 413: the body has" in message
+    assert "expected at most 100" in message
 
 
-def _seen_later(rows: pl.DataFrame, tables: Tables, window: Window) -> pl.DataFrame:
+def _image_known_later(rows: pl.DataFrame, tables: Tables, window: Window) -> pl.DataFrame:
     first = tables["observations"]["known_at_utc"].max().hour
     return rows.with_columns(picture=pl.lit(bytes([first, 1, 2, 3])))
 
 
-def test_of_an_image_that_changes_is_told_how_much_and_not_its_bytes() -> None:
+def test_a_changed_image_is_reported_with_the_size_of_the_change_and_not_its_bytes() -> None:
     field = Field(name="picture", dtype="image", description="Seen.", shape=(2, 2))
-    spec = replace(SPEC, fields=(*SPEC.fields, field), features=built_with(_seen_later).features)
-    said = problems(spec)["point in time"]
-    assert "'picture' changes in 3 of 3 rows, for 'EWR 2013-01-09T04': 4 bytes, 1 of them differ. Fix it" in said
+    spec = replace(SPEC, fields=(*SPEC.fields, field), features=built_with(_image_known_later).features)
+    message = problems(spec)["point in time"]
+    assert "'picture' changes in 3 of 3 rows, for 'EWR 2013-01-09T04': 4 bytes, 1 of them differ. Fix it" in message
     assert checking.same._change(b"\x00" * 784, b"") == "from 784 bytes to 0 bytes"
     assert checking.same._change(b"\x00" * 784, None) == "from 784 bytes to None"
 
 
-def test_columns_that_change_their_type_with_the_data_are_told() -> None:
+def test_columns_whose_type_depends_on_the_data_are_reported() -> None:
     def features(rows: pl.DataFrame, tables: Tables, window: Window) -> pl.DataFrame:
         is_alone = len(window.keys) == 1
         return rows.with_columns(pl.col("hour").cast(pl.Int32 if is_alone else pl.Int64))
 
-    said = problems(built_with(features))["lookback"]
-    assert "other columns or types, such as {'hour': Int32}" in said
+    message = problems(built_with(features))["lookback"]
+    assert "other columns or types, such as {'hour': Int32}" in message
 
 
 # The command ---------------------------------------------------------------------------------------------------------
@@ -584,7 +586,7 @@ def _file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str)
     monkeypatch.setattr(specs, "__path__", [*specs.__path__, str(tmp_path)])
 
 
-def test_the_command_prints_a_line_a_check_and_ends_with_0(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_one_line_per_check_and_ends_with_0(capsys: pytest.CaptureFixture[str]) -> None:
     name = specs.load_all()[0].name
     assert main(["check", name]) == 0
     out = capsys.readouterr().out.splitlines()
@@ -602,7 +604,7 @@ def test_the_command_prints_a_line_a_check_and_ends_with_0(capsys: pytest.Captur
     ],
     ids=["import", "syntax", "no_spec", "name"],
 )  # fmt: skip
-def test_a_file_that_does_not_load_is_a_problem_and_no_traceback(
+def test_a_file_that_does_not_load_is_a_problem_without_a_traceback(
     text: str,
     sentence: str,
     request: pytest.FixtureRequest,
@@ -619,14 +621,16 @@ def test_a_file_that_does_not_load_is_a_problem_and_no_traceback(
     assert "Traceback" not in out
 
 
-def test_products_that_land_in_one_folder_are_told_of_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    twin = replace(recorded.SPEC, name="twin", sources=tuple(_landing_there(each) for each in recorded.SPEC.sources))
-    found = {"recorded": recorded.SPEC, "twin": twin}
-    monkeypatch.setattr(specs, "names", lambda: list(found))
-    monkeypatch.setattr(specs, "load", found.__getitem__)
-    told = dict(checking.run())
-    assert set(told) == {"recorded", "twin", "all products"}
-    (line,) = told["all products"]
+def test_products_that_land_in_one_folder_are_reported_for_all_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    twin = replace(
+        recorded.SPEC, name="twin", sources=tuple(_landing_there(source) for source in recorded.SPEC.sources)
+    )
+    products = {"recorded": recorded.SPEC, "twin": twin}
+    monkeypatch.setattr(specs, "names", lambda: list(products))
+    monkeypatch.setattr(specs, "load", products.__getitem__)
+    lines = dict(checking.run())
+    assert set(lines) == {"recorded", "twin", "all products"}
+    (line,) = lines["all products"]
     assert "two products land in one folder, landing/recorded/plans: recorded, source plans" in line.message
 
 
@@ -639,7 +643,7 @@ def test_an_unknown_product_names_the_known_ones(capsys: pytest.CaptureFixture[s
     assert "there is no product 'nobody'; known are" in capsys.readouterr().err
 
 
-def test_an_image_of_another_size_is_told() -> None:
+def test_an_image_of_another_size_is_reported() -> None:
     field = Field(name="picture", dtype="image", description="Seen.", shape=(2, 2))
 
     def features(tables: Tables, window: Window) -> pl.DataFrame:
@@ -649,7 +653,7 @@ def test_an_image_of_another_size_is_told() -> None:
     assert "field 'picture' has 6 images that are not 2 x 2 bytes" in problems(spec)["features"]
 
 
-def test_the_history_is_what_is_read_and_nothing_stored(settings: Any) -> None:
+def test_only_the_history_is_read_and_nothing_is_stored(settings: Any) -> None:
     assert isinstance(SPEC.history, History)
     list(checking.of_product(SPEC))
     assert not Path(settings.root).exists()
@@ -679,7 +683,7 @@ def test_without_the_recording_the_declarations_are_checked_and_the_rest_is_skip
     assert main(["check", "elsewhere"]) == 0
     *lines, last = (line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[1:])
     assert {state for state, _ in lines} == {"ok"}
-    assert [" ".join(words.split()) for _, words in lines[-2:]] == [
+    assert [" ".join(text.split()) for _, text in lines[-2:]] == [
         "source observations 8 columns",
         "source readings 4 columns",
     ]
@@ -690,15 +694,15 @@ def test_without_the_recording_the_declarations_are_checked_and_the_rest_is_skip
     ]
 
 
-def _missing(*given: Any) -> Any:
+def _recording_missing(*arguments: Any) -> Any:
     raise RecordingMissing("the recording is not installed.")
 
 
 def test_without_the_recording_a_wrong_schema_is_still_a_problem() -> None:
-    spec = replace(_with_source(schema=_failing_schema), history=recorded_with(_missing).history)
+    spec = replace(_with_source(schema=_failing_schema), history=recorded_with(_recording_missing).history)
     assert set(problems(spec)) == {"source observations"}
     assert [line.check for line in checking.of_product(spec) if line.state == "skipped"] == ["recording"]
 
 
-def test_nothing_but_deliver_may_need_the_recording() -> None:
-    assert "fails with RecordingMissing" in problems(replace(SPEC, features=_missing))["features"]
+def test_only_deliver_may_need_the_recording() -> None:
+    assert "fails with RecordingMissing" in problems(replace(SPEC, features=_recording_missing))["features"]

@@ -1,4 +1,4 @@
-"""What a person gets from `driftline`: output, records, exit codes."""
+"""The `driftline` command: output, records, exit codes."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def test_rollback_writes_the_next_release_and_shows_it_in_dagster(ledgers: Ledge
     assert f"release 3 of {PRODUCT}: model {OLD}" in capsys.readouterr().out
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
         event = instance.get_latest_materialization_event(dg.AssetKey(naming.asset_key(PRODUCT, "release")))
-    told = {name: value.value for name, value in event.asset_materialization.metadata.items()}
-    assert (told["release"], told["digest"], told["outcome"]) == (3, OLD, "rolled_back")
+    metadata = {name: value.value for name, value in event.asset_materialization.metadata.items()}
+    assert (metadata["release"], metadata["digest"], metadata["outcome"]) == (3, OLD, "rolled_back")
 
 
 def test_rollback_with_one_release_says_so(ledgers: Ledgers, capsys):
@@ -93,17 +93,15 @@ def test_rollback_of_an_unknown_product_names_the_known_ones(settings: Settings,
     assert PRODUCT in capsys.readouterr().err
 
 
-def test_a_rollback_that_somebody_else_overtakes_follows_theirs(
-    ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch, capsys
-):
+def test_a_rollback_overtaken_by_another_one_follows_it(ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch, capsys):
     _release(ledgers, OLD)
     _release(ledgers, NEW, previous=1)
     now, overtaken = clock.now, []
 
-    def overtaking(*given, **named):
+    def overtaking(*arguments, **named):
         if not overtaken:
             overtaken.append(_release(ledgers, "e" * 64, previous=2))
-        return now(*given, **named)
+        return now(*arguments, **named)
 
     monkeypatch.setattr(clock, "now", overtaking)
     assert main(["rollback", PRODUCT]) == 0
@@ -140,7 +138,7 @@ def test_release_without_a_reason_is_refused(ledgers: Ledgers, settings: Setting
     assert ledgers.latest(naming.RELEASES) is None
 
 
-def test_release_of_what_is_no_model_of_the_product_is_refused(ledgers: Ledgers, settings: Settings, capsys):
+def test_release_of_a_digest_without_a_model_of_the_product_is_refused(ledgers: Ledgers, settings: Settings, capsys):
     assert main(["release", PRODUCT, NEW, "--override", "x"]) == 1
     assert "cannot be released" in capsys.readouterr().err
     assert main(["release", PRODUCT, _bundle(settings, "another"), "--override", "x"]) == 1
@@ -148,7 +146,7 @@ def test_release_of_what_is_no_model_of_the_product_is_refused(ledgers: Ledgers,
     assert ledgers.latest(naming.RELEASES) is None
 
 
-def test_release_takes_the_twelve_letters_that_are_printed(ledgers: Ledgers, settings: Settings, capsys):
+def test_release_accepts_the_twelve_printed_letters(ledgers: Ledgers, settings: Settings, capsys):
     digest, tables = _bundle(settings), TableStore(settings.root, PRODUCT)
     tables.record("onnx", "2013-03-01", content_digest=digest, inputs={}, code="0")
     assert main(["release", PRODUCT, digest[:12], "--override", "x"]) == 0
@@ -169,21 +167,21 @@ def test_status_of_a_fresh_checkout_says_that_nothing_is_released(settings: Sett
     assert "none yet" in out
 
 
-def test_status_tells_model_age_and_verdict(ledgers: Ledgers, settings: Settings, capsys):
+def test_status_shows_model_age_and_verdict(ledgers: Ledgers, settings: Settings, capsys):
     _release(ledgers, NEW)
     TableStore(settings.root, PRODUCT).record("decision", "2013-03-04", content_digest="d", inputs={}, code="0")
     ledgers.create(naming.VERDICTS, NEW, VERDICT)
     assert main(["status"]) == 0
     out = capsys.readouterr().out
-    for words in (NEW[:12], "4 days old", "passed on 1,234 rows, 2013-02-14 to 2013-02-27", "auc 0.7600", "auc 0.5000"):
-        assert words in out
+    for text in (NEW[:12], "4 days old", "passed on 1,234 rows, 2013-02-14 to 2013-02-27", "auc 0.7600", "auc 0.5000"):
+        assert text in out
 
 
-def test_status_as_json_holds_the_same_values(ledgers: Ledgers, capsys):
+def test_status_as_json_has_the_same_values(ledgers: Ledgers, capsys):
     _release(ledgers, NEW)
     ledgers.create(naming.VERDICTS, NEW, VERDICT)
     assert main(["status", "--json"]) == 0
-    state = next(each for each in json.loads(capsys.readouterr().out)["products"] if each["product"] == PRODUCT)
+    state = next(item for item in json.loads(capsys.readouterr().out)["products"] if item["product"] == PRODUCT)
     assert state["now_utc"] == "2013-03-02T17:00:00+00:00"
     assert (state["release"]["number"], state["release"]["digest"], state["release"]["age_hours"]) == (1, NEW, 36.0)
     assert state["release"]["verdict"] == {name: VERDICT[name] for name in ("passed", "rows", "models")}
@@ -209,7 +207,7 @@ def test_status_shows_the_others_and_names_a_product_whose_records_are_damaged(
 
 @pytest.fixture
 def keys(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
-    """Store keys of the product that commands take by default: the first, whichever others a checkout has."""
+    """Store keys of the product that commands use by default: the first one, whatever products a checkout has."""
     monkeypatch.setattr(specs, "names", lambda: [PRODUCT])
     spec = specs.load(PRODUCT)
     keys = spec.grain.span("2013-03-01", "2013-03-04")
@@ -217,31 +215,31 @@ def keys(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]
     return keys
 
 
-def test_trace_prints_the_way_back_and_as_json_too(keys: tuple[str, ...], capsys):
+def test_trace_prints_every_step_back_also_as_json(keys: tuple[str, ...], capsys):
     prediction = watched.prediction_id(keys[0])
     assert main(["trace", prediction]) == 0
     out = capsys.readouterr().out
-    for words in (prediction, "model ", "verdict   passed", "training  2 attempts", "landing/"):
-        assert words in out
+    for text in (prediction, "model ", "verdict   passed", "training  2 attempts", "landing/"):
+        assert text in out
     assert main(["trace", PRODUCT, prediction, "--json", "--key", keys[0]]) == 0
     assert json.loads(capsys.readouterr().out)["answer"]["key"] == keys[0]
 
 
-def test_trace_of_an_unknown_id_says_where_it_looked(keys: tuple[str, ...], capsys):
+def test_trace_of_an_unknown_id_names_the_searched_keys(keys: tuple[str, ...], capsys):
     assert main(["trace", "nobody"]) == 1
     assert "the newest 4 keys with answers has the id 'nobody'" in capsys.readouterr().err
 
 
-def test_report_is_written_where_it_says(keys: tuple[str, ...], settings: Settings, tmp_path: Path, capsys):
+def test_report_is_written_to_the_printed_path(keys: tuple[str, ...], settings: Settings, tmp_path: Path, capsys):
     assert main(["report", PRODUCT, "--out", str(tmp_path / "page.html")]) == 0
     assert main(["report", PRODUCT]) == 0
-    asked, usual = (Path(line) for line in capsys.readouterr().out.splitlines())
-    assert asked == tmp_path / "page.html"
-    assert usual.is_relative_to(settings.state)
-    assert asked.read_text(encoding="utf-8") == usual.read_text(encoding="utf-8")
+    chosen, default = (Path(line) for line in capsys.readouterr().out.splitlines())
+    assert chosen == tmp_path / "page.html"
+    assert default.is_relative_to(settings.state)
+    assert chosen.read_text(encoding="utf-8") == default.read_text(encoding="utf-8")
 
 
-def test_report_that_cannot_be_written_blames_its_own_folder(
+def test_report_that_cannot_be_written_names_its_folder(
     keys: tuple[str, ...], settings: Settings, tmp_path: Path, capsys
 ):
     (tmp_path / "file").write_text("")
@@ -266,7 +264,7 @@ def test_report_without_a_product_writes_the_index_and_every_report(
     assert '<a href="all.html">All products</a>' in text
 
 
-def test_an_address_of_dagster_that_is_not_one_is_a_sentence(keys: tuple[str, ...], capsys):
+def test_an_invalid_address_of_dagster_is_an_error_message(keys: tuple[str, ...], capsys):
     assert main(["report", "--dagster", "javascript:alert(1)"]) == 1
     assert "--dagster is 'javascript:alert(1)'; expected an address such as http" in capsys.readouterr().err
 
@@ -285,7 +283,7 @@ def test_env_can_be_evaluated_by_a_shell(settings: Settings, capsys):
 # everything ----------------------------------------------------------------------------------------------------------
 
 
-def test_bad_environment_is_told_and_not_raised(monkeypatch, capsys):
+def test_a_bad_environment_is_an_error_message_without_a_traceback(monkeypatch, capsys):
     monkeypatch.setenv("DRIFTLINE_ENV", "moon")
     assert main(["status"]) == 1
     assert "DRIFTLINE_ENV is 'moon'" in capsys.readouterr().err
@@ -303,7 +301,7 @@ def test_demo_of_more_keys_than_are_recorded_starts_nothing(settings: Settings, 
 
 
 @pytest.mark.parametrize("command", ["demo", "dev"])
-def test_wrong_profiles_are_a_sentence_before_a_server_starts(settings: Settings, tmp_path: Path, command: str):
+def test_wrong_profiles_are_an_error_message_before_a_server_starts(settings: Settings, tmp_path: Path, command: str):
     (tmp_path / "profiles.toml").write_text("[cpu_small]\nprice = 1\n")
     environment = {**os.environ, **settings.to_environment(), "DRIFTLINE_PROFILES": str(tmp_path / "profiles.toml")}
     process = subprocess.run(
@@ -331,33 +329,33 @@ def test_every_command_takes_the_product_first(command: str, capsys):
     assert "--product" not in usage
 
 
-def test_status_of_one_product_is_of_that_one(settings: Settings, capsys):
+def test_status_of_one_product_shows_only_that_one(settings: Settings, capsys):
     assert main(["status", PRODUCT, "--json"]) == 0
-    assert [each["product"] for each in json.loads(capsys.readouterr().out)["products"]] == [PRODUCT]
+    assert [item["product"] for item in json.loads(capsys.readouterr().out)["products"]] == [PRODUCT]
     assert main(["status", "nobody"]) == 1
     assert "there is no product 'nobody'" in capsys.readouterr().err
 
 
-def test_the_product_may_be_given_as_it_once_was(keys: tuple[str, ...], tmp_path: Path, capsys):
+def test_the_product_may_be_passed_as_an_option_like_before(keys: tuple[str, ...], tmp_path: Path, capsys):
     assert main(["trace", watched.prediction_id(keys[0]), "--product", PRODUCT]) == 0
     assert main(["report", "--product", PRODUCT, "--out", str(tmp_path / "page.html")]) == 0
     assert main(["demo", "--product", "nobody"]) == 1
 
 
 @pytest.mark.parametrize("command", ["demo", "dev", "check", "status", "trace", "report", "release", "rollback", "env"])
-def test_every_command_explains_itself(command: str, capsys):
+def test_every_command_has_help(command: str, capsys):
     with pytest.raises(SystemExit, match="0"):
         main([command, "--help"])
     assert command in capsys.readouterr().out
 
 
-def test_alone_it_prints_its_commands(capsys):
+def test_without_arguments_the_commands_are_printed(capsys):
     assert main([]) == 0
-    shown = capsys.readouterr().out
-    assert all(f"\n    {command} " in shown for command in ("demo", "check", "status", "trace", "report", "rollback"))
+    output = capsys.readouterr().out
+    assert all(f"\n    {command} " in output for command in ("demo", "check", "status", "trace", "report", "rollback"))
 
 
-def test_it_says_its_version(capsys):
+def test_the_version_is_printed(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
     assert capsys.readouterr().out == f"driftline {version('driftline')}\n"
@@ -376,43 +374,43 @@ COMMANDS = (
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 @pytest.mark.parametrize("text", ["s3:/b", "s3://", "ftp://x/y", "s3://no such/x", "S3://Bucket"])
-def test_a_root_that_is_no_place_is_a_sentence(monkeypatch, capsys, command: list[str], text: str):
+def test_an_invalid_root_is_an_error_message(monkeypatch, capsys, command: list[str], text: str):
     monkeypatch.setenv("DRIFTLINE_ROOT", text)
     assert main(command) == 1
-    said = capsys.readouterr().err
-    assert said == f"driftline: DRIFTLINE_ROOT is {text!r}; expected a folder or a URL such as s3://bucket/path.\n"
+    message = capsys.readouterr().err
+    assert message == f"driftline: DRIFTLINE_ROOT is {text!r}; expected a folder or a URL such as s3://bucket/path.\n"
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, ["env"]], ids=lambda command: command[0])
 @pytest.mark.parametrize("name", ["DRIFTLINE_STATE", "DRIFTLINE_ROOT"])
-def test_a_file_in_a_folders_place_is_a_sentence(
+def test_a_file_in_place_of_a_folder_is_an_error_message(
     settings: Settings, monkeypatch, tmp_path: Path, capsys, command: list[str], name: str
 ):
     (tmp_path / "file").write_text("")
-    for each in ("DRIFTLINE_STATE", "DRIFTLINE_ROOT"):
-        monkeypatch.delenv(each)
+    for variable in ("DRIFTLINE_STATE", "DRIFTLINE_ROOT"):
+        monkeypatch.delenv(variable)
     monkeypatch.setenv("DRIFTLINE_STATE", str(tmp_path / "state"))
     monkeypatch.setenv(name, str(tmp_path / "file"))
     is_needed = name == "DRIFTLINE_STATE" or command != ["env"]
     assert main(command) == (1 if is_needed else 0)
-    said = capsys.readouterr().err
+    message = capsys.readouterr().err
     if is_needed:
-        assert said.startswith("driftline: ") and said.count("\n") == 1, said
-        assert str(tmp_path / "file") in said
+        assert message.startswith("driftline: ") and message.count("\n") == 1, message
+        assert str(tmp_path / "file") in message
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-def test_an_s3_that_does_not_answer_is_a_sentence(monkeypatch, settings: Settings, capsys, command: list[str]):
-    given = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_REGION": "x", "AWS_ALLOW_HTTP": "true"}
+def test_an_s3_that_does_not_answer_is_an_error_message(monkeypatch, settings: Settings, capsys, command: list[str]):
+    endpoint = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_REGION": "x", "AWS_ALLOW_HTTP": "true"}
     keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "DRIFTLINE_ROOT": "s3://bucket/path"}
-    for name, value in (given | keys).items():
+    for name, value in (endpoint | keys).items():
         monkeypatch.setenv(name, value)
     assert main(command) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("driftline: ") and said.count("\n") == 1, said
+    message = capsys.readouterr().err
+    assert message.startswith("driftline: ") and message.count("\n") == 1, message
 
 
-def test_a_mistake_of_ours_is_not_dressed_as_a_sentence(monkeypatch, settings: Settings):
+def test_an_internal_error_is_raised_and_not_reported_as_a_users_mistake(monkeypatch, settings: Settings):
     monkeypatch.setattr("platform_assets.status.of_product", lambda *_: None.nothing)  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match="nothing"):
         main(["status"])

@@ -19,13 +19,13 @@ def test_a_recordings_clock_stays_where_it_was_set(settings: Settings) -> None:
     assert clock.now(settings, "tiny", is_live=False) == MOMENT + timedelta(microseconds=1)
 
 
-def test_moments_of_any_zone_are_kept_in_utc(settings: Settings) -> None:
+def test_moments_of_any_zone_are_stored_in_utc(settings: Settings) -> None:
     clock.move(settings, "tiny", MOMENT.astimezone(timezone(timedelta(hours=-5))))
     now = clock.now(settings, "tiny", is_live=False)
     assert (now, now.tzinfo) == (MOMENT, UTC)
 
 
-def test_clocks_are_one_a_product(settings: Settings) -> None:
+def test_each_product_has_its_own_clock(settings: Settings) -> None:
     clock.move(settings, "tiny", MOMENT)
     with pytest.raises(LookupError, match="other is a recording and its clock has not been set"):
         clock.now(settings, "other", is_live=False)

@@ -1,4 +1,4 @@
-"""A product is a Dagster component: the same definitions as by the factory, once each, and scaffolded by `dg`."""
+"""A product is a Dagster component: the same definitions as from the factory, each once, and scaffolded by `dg`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PROJECT = '[tool.dg]\ndirectory_type = "project"\n\n[tool.dg.project]\nroot_modu
 
 
 def described(defs: dg.Definitions) -> dict[str, list[str]]:
-    """Return the names of all that is defined, by kind; resolving it finds what is defined twice."""
+    """Return the names of all definitions, by kind; resolving them detects duplicates."""
     repository = defs.get_repository_def()
     graph = defs.resolve_asset_graph()
     return {
@@ -48,7 +48,7 @@ def test_a_component_defines_the_same_as_the_factory(product: str) -> None:
     assert isinstance((definitions.resources or {})["store"], StoreResource)
 
 
-def test_a_product_that_does_not_exist_is_one_sentence() -> None:
+def test_an_unknown_product_is_one_error_message() -> None:
     sentence = (
         rf"^there is no product 'nowhere'; known are {', '.join(PRODUCTS)} \(files of platform_assets/specs/\)\.$"
     )
@@ -75,7 +75,7 @@ def test_all_products_of_another_project_share_sensors_and_resources(
 
 
 def dg_in(copy: Path, *args: str) -> str:
-    """Run `dg` in a copy of the project, whose packages come before the installed ones; return what it prints."""
+    """Run `dg` in a copy of the project, whose packages take precedence over the installed ones; return its output."""
     environment = {**os.environ, "PYTHONPATH": str(copy)}
     command = [str(Path(sys.executable).with_name("dg")), *args]
     done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False, timeout=120)

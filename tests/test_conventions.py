@@ -1,4 +1,4 @@
-"""The conventions that protect, as tests whose messages name every file to fix. Those of taste: `make taste`."""
+"""Conventions that protect, as tests whose messages name every file to fix. Those of taste: `make taste`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ IMPORTED_BY_TICKS = {"obstore", "deltalake", "kubernetes"}
 """Libraries that a sensor's tick may be the first in its process to need."""
 NO_CALLS = {"pickle", "cloudpickle", "joblib", "dill", "shelve", "marshal"}
 CARRIES = {
-    "platform_assets/placeholders.py": "what a product's values raise is told in its asset, or raised with the others",
+    "platform_assets/placeholders.py": "errors in a product's values are shown in its asset, or raised with the others",
     "platform_assets/serving/background.py": "what a job raises in its thread is raised again in its caller's",
 }
 """Where an exception of any kind is caught and not raised on the spot: path -> reason."""
@@ -68,14 +68,14 @@ def test_modules_and_public_names_have_docstrings() -> None:
     assert missing == [], "write a docstring"
 
 
-def test_names_of_modules_say_what_is_inside() -> None:
+def test_names_of_modules_describe_their_content() -> None:
     vague = [relative(path) for path in [*MODULES, *TESTS] if path.stem in NO_NAMES]
     assert vague == [], "name the module after what it holds"
     packages = [relative(path) for path in TESTS if path.name == "__init__.py"]
     assert packages == [], "remove them: a package below tests/ shadows the real one"
 
 
-def test_what_ticks_import_late_is_imported_whole() -> None:
+def test_late_imports_of_ticks_are_complete() -> None:
     parts = {
         f"{relative(path)}, line {node.lineno}: {ast.unparse(node)}"
         for path in MODULES
@@ -102,7 +102,7 @@ def test_nothing_is_pickled() -> None:
 
 
 def _pickles(node: ast.AST) -> bool:
-    """Tell whether a node imports a library that pickles, or calls what pickles in another one."""
+    """Return whether a node imports a library that pickles, or calls a pickling function of another one."""
     match node:
         case ast.Import():
             return bool({alias.name.split(".")[0] for alias in node.names} & NO_CALLS)
@@ -146,14 +146,14 @@ def test_every_asset_is_described() -> None:
     assert specs_of_assets
     for spec in specs_of_assets:
         name = spec.key.to_user_string()
-        for what in ("owners", "group_name", "kinds", "description", "code_version"):
-            assert getattr(spec, what), f"{name} has no {what}: see platform_assets/engine/stage.py"
+        for attribute in ("owners", "group_name", "kinds", "description", "code_version"):
+            assert getattr(spec, attribute), f"{name} has no {attribute}: see platform_assets/engine/stage.py"
         assert spec.group_name != "default", f"{name} is in the default group"
         assert len(spec.kinds) <= 3, f"{name} has kinds {sorted(spec.kinds)}; at most three, technologies only"
         assert len(spec.description or "") >= 40, f"{name}: its description is its catalog page"
 
 
-def test_every_asset_body_says_that_it_reports_and_returns_no_value() -> None:
+def test_every_asset_body_declares_that_it_reports_and_returns_no_value() -> None:
     import dagster as dg
 
     from platform_assets.definitions import defs
@@ -168,7 +168,7 @@ def test_every_asset_body_says_that_it_reports_and_returns_no_value() -> None:
         )
 
 
-def test_asset_keys_are_the_reviewed_ones() -> None:
+def test_asset_keys_are_reviewed() -> None:
     from platform_assets.definitions import defs
 
     snapshot = REPOSITORY / "tests" / "asset_keys.txt"
@@ -183,21 +183,21 @@ def test_every_command_of_the_documentation_is_executed() -> None:
     for path in DOCUMENTS:
         is_walk_through = path.name == "add_a_product.md"
         for command in _unmarked_commands(path.read_text(encoding="utf-8"), is_walk_through=is_walk_through):
-            words = EXECUTED_ELSEWHERE.get(command)
-            assert words is not None, (
+            phase = EXECUTED_ELSEWHERE.get(command)
+            assert phase is not None, (
                 f"{relative(path)} shows `{command}`, which nothing executes: write {RUN_BY_CI} above its block, "
                 "or list it in tests/test_conventions.py"
             )
-            assert words in ci, f".ci/run does not hold {words!r} any more, which {relative(path)} relies on"
+            assert phase in ci, f".ci/run does not hold {phase!r} any more, which {relative(path)} relies on"
 
 
-def test_links_of_the_documentation_lead_somewhere() -> None:
+def test_links_of_the_documentation_have_targets() -> None:
     for path in DOCUMENTS:
         for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{relative(path)} links to {target}, which is not there"
 
 
-def test_every_dependency_has_its_reason() -> None:
+def test_every_dependency_has_a_reason() -> None:
     text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for requirement in [*project["dependencies"], *chain(*project["optional-dependencies"].values())]:
@@ -219,7 +219,7 @@ def test_versions_are_pinned_and_torch_is_not() -> None:
         assert (name in names) != (name == "torch"), f"{name}: run `make lock` (torch keeps its range)"
 
 
-def test_the_trainer_image_holds_what_steps_and_products_import_and_no_dagster() -> None:
+def test_the_trainer_image_has_the_imports_of_steps_and_products_and_no_dagster() -> None:
     group = _trainer()
     steps = [f"platform_assets.steps.{path.stem}" for path in (REPOSITORY / "platform_assets/steps").glob("*.py")]
     products = [f"platform_assets.specs.{name}" for name in specs.names()]
@@ -247,15 +247,15 @@ def _trainer() -> dict[str, str]:
     return {re.split(r"[\[<>=;\s]", requirement)[0]: requirement for requirement in groups["trainer"]}
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
-    """Imports for type checking alone do not count; those of functions do."""
+def test_there_are_no_circular_imports() -> None:
+    """Imports only for type checking do not count; those inside functions do."""
     names = {path: relative(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in MODULES}
     graph = {}
     for path, name in names.items():
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         _, imported = modules.content([tree(path)], package)
         graph[name] = {module for module in imported if module in names.values() and module != name}
-    # A package that a name is taken from is no circle with that name's module, which it may re-export.
+    # A package from which a name is imported is not a circle with that name's module, which it may re-export.
     graph = {
         name: {module for module in of if not any(other.startswith(f"{module}.") for other in of)}
         for name, of in graph.items()
@@ -290,14 +290,14 @@ def _imported(node: ast.AST) -> Iterator[str]:
 
 
 def _unmarked_commands(text: str, *, is_walk_through: bool) -> Iterator[str]:
-    """Yield the commands of bash blocks that neither .ci/run nor the test of the walk-through runs as they stand."""
+    """Yield the commands of bash blocks that neither .ci/run nor the test of the walk-through runs as they are."""
     for marker, block in re.findall(r"(?:^(<!-- .*? -->)\n)?^```bash\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
         if marker != RUN_BY_CI and not (marker == RUN_BY_A_TEST and is_walk_through):
             yield from (line.split("  #")[0].strip() for line in block.splitlines() if line.strip() and line[0] != "#")
 
 
-def test_pip_knows_the_options_with_which_make_calls_it() -> None:
-    """`--help` after an option that pip does not know in that place is an error, and installs nothing otherwise."""
+def test_pip_knows_the_options_used_by_make() -> None:
+    """`--help` after an option that pip does not know there is an error; otherwise it installs nothing."""
     lines = (REPOSITORY / "Makefile").read_text(encoding="utf-8").splitlines()
     options = next(line for line in lines if line.startswith("PIP :=")).partition("-m pip ")[2].split()
     commands = [line.partition("$(PIP) ")[2].partition("|")[0].split() for line in lines if "@$(PIP) " in line]
@@ -308,8 +308,8 @@ def test_pip_knows_the_options_with_which_make_calls_it() -> None:
         assert ended.returncode == 0, ended.stderr
 
 
-def test_exceptions_of_ours_have_one_root() -> None:
-    """A private one that never leaves its module may stand alone, and one that is a request to stop."""
+def test_our_exceptions_have_one_root() -> None:
+    """Except for private ones that never leave their module, and one that is a request to stop."""
     builtin = {name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, Exception)}
     alone = [
         f"{relative(path)}: {node.name}"
@@ -324,7 +324,7 @@ def test_exceptions_of_ours_have_one_root() -> None:
 
 
 def test_records_are_read_and_written_as_structs() -> None:
-    """A ledger may be asked by its name only whether a record exists; the file of costs is not a record."""
+    """A ledger may be opened by its name only to test whether a record exists; the file of costs is not a record."""
     call = r"\.(?:read|latest|at|newest|each|append|create|create_number)\(\s*naming\.([A-Z_]+)\b(.*)"
     untyped = [
         f"{relative(path)}: {name}"

@@ -1,4 +1,4 @@
-"""The code location loads light, whole and the same everywhere; jobs select by system; the CLI runs a range."""
+"""The code location loads light, complete and the same everywhere; jobs select by system; the CLI runs a range."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_every_stage_module_builds_at_least_one_asset() -> None:
     assert {module.STAGE for module in stages.modules() if hasattr(module, "STAGE")} <= tags
 
 
-def test_keys_of_a_range_are_one_run_and_cutoffs_one_each() -> None:
+def test_keys_of_a_range_share_one_run_and_each_cutoff_has_its_own() -> None:
     graph = defs.resolve_asset_graph()
     for key in graph.materializable_asset_keys:
         node = graph.get(key)
@@ -68,7 +68,7 @@ def test_keys_of_a_range_are_one_run_and_cutoffs_one_each() -> None:
             assert is_range is group.endswith((f"_{naming.DATA}", f"_{naming.MONITORING}")), key
 
 
-def test_every_stage_needs_the_store_and_what_starts_steps_the_launcher_too() -> None:
+def test_every_stage_needs_the_store_and_stages_that_start_steps_the_launcher_too() -> None:
     needs = {
         spec.tags[naming.TAG_STAGE]: asset.op.required_resource_keys - {"io_manager"}
         for asset in build_defs(specs=[batches.SPEC]).assets or ()
@@ -94,7 +94,7 @@ def test_resources_and_products_can_be_replaced() -> None:
     assert build_defs(specs=[]).resolve_all_asset_specs() == []
 
 
-def test_every_sensor_runs_by_itself_says_what_for_and_is_one_module() -> None:
+def test_every_sensor_runs_by_default_has_a_description_and_its_own_module() -> None:
     by_name = {item.name: item for item in build_defs(specs=[batches.SPEC]).sensors or ()}
     modules = {path.stem for path in Path(sensors.__file__).parent.glob("*.py") if "@ticks.Sensor(" in path.read_text()}
     assert set(by_name) == modules

@@ -23,7 +23,7 @@ def checkpoint(root: str, name: str) -> str:
 
 @pytest.fixture
 def store(tmp_path: Path) -> TableStore:
-    """A store of three keys, one of them written twice, one empty, a release and a decision."""
+    """A store of three keys, one of them written twice and one empty, with a release and a decision."""
     store = TableStore(str(tmp_path / "store"), "tiny")
     for key, number in (("a", 1), ("b", 2), ("a", 3), ("c", None)):
         frame = pl.DataFrame({"number": [] if number is None else [number]}, schema={"number": pl.Int64})
@@ -42,7 +42,7 @@ def store(tmp_path: Path) -> TableStore:
 
 
 def damage_records(store: TableStore, stage: str = STAGE) -> None:
-    """Empty every file of records but the newest, so that nothing can be read."""
+    """Empty every file of records except the newest, so that nothing can be read."""
     folder = Path(store.root, "records", "tiny", stage)
     for file in sorted(folder.glob("*.parquet"), key=lambda file: file.stat().st_mtime_ns)[:-1]:
         file.write_bytes(b"")
@@ -54,7 +54,7 @@ def test_a_sound_store_has_no_findings(store: TableStore, capsys: pytest.Capture
     assert "tiny: 2 stages with 4 records, and 2 ledgers were read; no problems." in capsys.readouterr().out
 
 
-def test_lost_records_are_made_again_exactly_from_the_log(store: TableStore) -> None:
+def test_lost_records_are_restored_exactly_from_the_log(store: TableStore) -> None:
     before = store.records(STAGE)
     old = store.read_exact(STAGE, {"a": before["a"].content_digest})
     damage_records(store)
@@ -69,11 +69,11 @@ def test_lost_records_are_made_again_exactly_from_the_log(store: TableStore) -> 
     assert store.read_exact(STAGE, {"a": before["a"].content_digest}).equals(old)
     assert doctor.examine(store.root, "tiny").findings == ()
     assert len(list(Path(store.root, "records", "tiny").glob(f"{STAGE}.damaged-*"))) == 1
-    left = [place.rsplit("/", 1)[1] for place in upkeep.table_locations(store.root, "records/tiny")]
-    assert left == ["checkpoint", STAGE], "what was put aside is neither cleaned nor examined"
+    remaining = [place.rsplit("/", 1)[1] for place in upkeep.table_locations(store.root, "records/tiny")]
+    assert remaining == ["checkpoint", STAGE], "what was put aside is neither cleaned nor examined"
 
 
-def test_records_of_a_cleaned_log_are_made_again_from_the_rows(store: TableStore) -> None:
+def test_records_of_a_cleaned_log_are_restored_from_the_rows(store: TableStore) -> None:
     before = store.records(STAGE)
     upkeep.tidy(store.root, "tiny", dry_run=False, retention_hours=0)
     folder = Path(store.root, "records", "tiny", STAGE)
@@ -89,7 +89,7 @@ def test_records_of_a_cleaned_log_are_made_again_from_the_rows(store: TableStore
     assert store.read(STAGE, ["a", "b"])["number"].to_list() == [3, 2]
 
 
-def test_a_repair_that_cannot_make_all_again_does_not_end_well(
+def test_a_repair_that_cannot_restore_everything_exits_with_an_error(
     store: TableStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store.record("checkpoint", "b", content_digest=checkpoint(store.root, "b"), inputs={}, code="code")
@@ -132,8 +132,8 @@ def test_a_damaged_checkpoint_and_a_lost_sketch_are_named(store: TableStore, blo
     copy = {"uri": "a.csv", "sha256": artifacts.put(b"text " * 99, compressed=True)}
     store.record("raw_orders", "a", content_digest="d", inputs={}, code="code", notes=copy)
     store.record("raw_orders", "b", content_digest="d", inputs={}, code="code", notes=copy | {"sha256": "f" * 64})
-    found = {finding.what: finding.advice for finding in doctor.examine(store.root, "tiny").findings}
-    assert found == {
+    findings = {finding.what: finding.advice for finding in doctor.examine(store.root, "tiny").findings}
+    assert findings == {
         "raw_orders: the copy of the file that landed for b cannot be read.": "No step reads it; keep a.csv, of which "
         "it was the copy.",
         "checkpoint: that of a cannot be read whole.": "Materialise checkpoint for a: what is damaged is made again.",
@@ -142,7 +142,7 @@ def test_a_damaged_checkpoint_and_a_lost_sketch_are_named(store: TableStore, blo
 
 
 @pytest.mark.parametrize("stage", ["validated_orders", "quarantine_orders"])
-def test_stages_that_one_step_makes_are_named_together(store: TableStore, stage: str) -> None:
+def test_stages_made_by_one_step_are_named_together(store: TableStore, stage: str) -> None:
     frame = pl.DataFrame({"number": [1]})
     record = store.replace(stage, {"a": frame}, inputs={"a": {}}, code="code")["a"]
     Path(store.root, "tables", "tiny", stage, record.files[0]).unlink()

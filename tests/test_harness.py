@@ -1,4 +1,4 @@
-"""The harness of `make bench` and `make chaos`: what it prints, and what it writes where."""
+"""The harness of `make bench` and `make chaos`: what it prints, and the document it writes."""
 
 from __future__ import annotations
 
@@ -84,14 +84,14 @@ def test_rows_are_found_by_name_and_in_order(rows: Path) -> None:
     assert list(harness.rows_of(rows)) == ["P2", "P6a", "P11"]
 
 
-def test_falling_short_fails_only_when_strict(rows: Path, document: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missed_target_fails_only_when_strict(rows: Path, document: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert harness.main("bench", rows, ["P11"]) == 0
     assert harness.main("bench", rows, ["P11", "--strict"]) == 1
     assert harness.main("bench", rows, ["P2", "--strict"]) == 0
     assert "falls short: P11: CPU s" in capsys.readouterr().err
 
 
-def test_the_document_keeps_one_section_a_row(rows: Path, document: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_document_has_one_section_per_row(rows: Path, document: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         harness.main("bench", rows, [])
     text = document.read_text(encoding="utf-8")
@@ -103,16 +103,20 @@ def test_the_document_keeps_one_section_a_row(rows: Path, document: Path, capsys
     assert text.count("| met |") == 2
 
 
-def test_a_row_may_say_in_words_what_it_shows(rows: Path, document: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = "shown = []\n" + ROW.format(ours=1.0).replace("    return", "    shown[:] = ['The peer wins.']\n    return")
-    (rows / "p3.py").write_text(said, encoding="utf-8")
+def test_a_row_may_summarise_its_results_in_words(
+    rows: Path, document: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = "shown = []\n" + ROW.format(ours=1.0).replace(
+        "    return", "    shown[:] = ['The peer wins.']\n    return"
+    )
+    (rows / "p3.py").write_text(source, encoding="utf-8")
     harness.main("bench", rows, ["P3"])
     table, below = document.read_text(encoding="utf-8").split("\n\n- The peer wins.\n\n")
     assert table.endswith("| met |")
     assert below.startswith("`make bench ROWS=P3`")
 
 
-def test_no_rows_say_so_and_unknown_ones_are_refused(
+def test_an_empty_folder_is_reported_and_unknown_rows_are_refused(
     tmp_path: Path, rows: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert harness.main("chaos", tmp_path / "none", []) == 0

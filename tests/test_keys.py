@@ -1,4 +1,4 @@
-"""Grains: closed-form numbers, the two days a year that are no 24 hours, and properties for any key."""
+"""Grains: closed-form numbers, the two days a year that do not have 24 hours, and properties for any key."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ grains = st.sampled_from(
 
 
 @st.composite
-def placed(draw: st.DrawFn) -> tuple[Grain, int]:
+def positions(draw: st.DrawFn) -> tuple[Grain, int]:
     grain = draw(grains)
     assert grain.size is not None
     return grain, draw(st.integers(0, grain.size - 1))
@@ -61,7 +61,7 @@ def test_hourly_keys_are_hours_of_real_time() -> None:
     assert HOURS.key_of(datetime(2013, 11, 3, 1, 59, fold=1, tzinfo=NEW_YORK.zone)) == "2013-11-03T06"
 
 
-def test_batches_have_the_instant_of_the_arrival_before() -> None:
+def test_a_batch_starts_when_the_previous_one_arrived() -> None:
     arrivals = {"0001": datetime(2020, 5, 1, tzinfo=UTC), "0002": datetime(2020, 5, 4, tzinfo=UTC)}
     right_after = BATCHES.instant("0003", arrivals.__getitem__)
     assert right_after == arrivals["0002"] + timedelta(microseconds=1), "the batch before is seen whole"
@@ -120,7 +120,7 @@ def test_foreign_keys_are_refused_with_the_key_in_the_message(grain: Grain, key:
         grain.index(key)
 
 
-def test_backward_ranges_and_places_outside_are_refused() -> None:
+def test_backward_ranges_and_positions_outside_are_refused() -> None:
     with pytest.raises(KeyProblem, match="backwards"):
         BATCHES.span("0004", "0003")
     for position in (-1, 700):
@@ -147,8 +147,8 @@ def test_a_grain_validates_its_arguments() -> None:
     assert DailyGrain(start="2013-01-01").last is None
 
 
-@given(placed())
-def test_place_and_key_are_each_others_inverse(drawn: tuple[Grain, int]) -> None:
+@given(positions())
+def test_position_and_key_are_inverse_functions(drawn: tuple[Grain, int]) -> None:
     grain, position = drawn
     key = grain.key_at(position)
     assert grain.index(key) == position
@@ -157,7 +157,7 @@ def test_place_and_key_are_each_others_inverse(drawn: tuple[Grain, int]) -> None
     assert len(grain.before(key)) == position
 
 
-@given(placed(), st.integers(0, 80), st.one_of(st.none(), st.integers(1, 120)))
+@given(positions(), st.integers(0, 80), st.one_of(st.none(), st.integers(1, 120)))
 def test_a_window_is_the_tail_of_the_earlier_keys(drawn: tuple[Grain, int], delay: int, width: int | None) -> None:
     grain, position = drawn
     cutoff = grain.key_at(position)
@@ -167,7 +167,7 @@ def test_a_window_is_the_tail_of_the_earlier_keys(drawn: tuple[Grain, int], dela
     )
 
 
-@given(placed(), placed())
+@given(positions(), positions())
 def test_text_order_is_key_order(one: tuple[Grain, int], other: tuple[Grain, int]) -> None:
     grain, position = one
     assert grain.size is not None

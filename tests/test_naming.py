@@ -1,4 +1,4 @@
-"""Names: what Dagster, Delta and a file system all take."""
+"""Names that Dagster, Delta and a file system all accept."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from hypothesis import strategies as st
 from platform_assets import naming
 
 
-def test_asset_keys_say_product_and_stage() -> None:
+def test_asset_keys_name_product_and_stage() -> None:
     assert naming.asset_key("tiny", "features") == ["tiny", "features"]
     assert naming.asset_key("tiny", "raw", "weather") == ["tiny", "raw_weather"]
     assert naming.job("retrain", "tiny") == "retrain__tiny"
 
 
-def test_groups_are_the_three_systems_and_their_watch() -> None:
+def test_groups_are_the_three_systems_and_monitoring() -> None:
     groups = [naming.group("tiny", system) for system in naming.SYSTEMS]
     assert groups == ["tiny_data", "tiny_training", "tiny_serving", "tiny_monitoring"]
     with pytest.raises(ValueError, match="system is 'moon'"):
         naming.group("tiny", "moon")
 
 
-def test_places_join_on_folders_and_urls_alike() -> None:
+def test_locations_join_alike_for_folders_and_urls() -> None:
     assert naming.table_location("/data/", "tiny", "features") == "/data/tables/tiny/features"
     assert naming.records_location("s3://b/x", "tiny", "features") == "s3://b/x/records/tiny/features"
     assert naming.landing_location("s3://b", "tiny/weather", "0001", ".csv") == "s3://b/landing/tiny/weather/0001.csv"
@@ -35,7 +35,7 @@ def test_places_join_on_folders_and_urls_alike() -> None:
 @pytest.mark.parametrize(
     "name", ["", "Tiny", "1st", "two__parts", "with-dash", "with.dot", "a" * 64, "ü", "a b", "_a", "a\n"]
 )
-def test_unusable_names_are_refused_and_said_where(name: str) -> None:
+def test_unusable_names_are_refused_with_their_place(name: str) -> None:
     with pytest.raises(ValueError, match=re.escape(f"ProductSpec.name is {name!r}")):
         naming.check_name(name, "ProductSpec.name")
 

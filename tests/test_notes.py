@@ -1,4 +1,4 @@
-"""Notes of partition records are read by their types, those of older and newer code too; torn ones are named."""
+"""Notes of partition records are read by their types, also those of older and newer code; damaged ones are named."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def record(**noted: Any) -> PartitionRecord:
     return PartitionRecord(**of, sequence=1, rows=0, inputs={}, notes=noted)
 
 
-def test_what_older_code_lacks_and_newer_code_adds_is_no_error() -> None:
+def test_missing_and_additional_members_of_other_versions_are_not_errors() -> None:
     assert notes.Raw.of(record(mark="m", colour="green")) == notes.Raw(mark="m")
     assert notes.Validated.of(record(rows_in=3, rows_quarantined=1)).rows_repeated == 0
     assert notes.Notes.of(record()).cpu_s == 0
 
 
 @given(noted=st.dictionaries(st.sampled_from(NAMES), JSON))
-def test_notes_are_read_or_refused_whatever_they_hold(noted: dict[str, Any]) -> None:
+def test_any_notes_are_read_or_refused(noted: dict[str, Any]) -> None:
     for kind in KINDS:
         with suppress(UnfitRecord):
             assert isinstance(kind.of(record(**noted)), kind)
@@ -48,6 +48,6 @@ def test_the_doctor_names_torn_notes_and_looks_at_the_others(settings: Settings)
     torn, lost = {"sha256": 7}, {"sha256": "0" * 64, "uri": "landing/x.csv"}
     for key, noted in (("2020-01-02", torn), ("2020-01-03", lost)):
         tables.record("raw_readings", key, content_digest="0", inputs={}, code="0", notes=noted)
-    found = [finding.what for finding in doctor.examine(settings.root, recorded.SPEC.name).findings]
-    assert any("raw_readings 2020-01-02 has notes" in what and "`int`" in what for what in found)
-    assert any("the copy of the file that landed for 2020-01-03" in what for what in found)
+    findings = [finding.what for finding in doctor.examine(settings.root, recorded.SPEC.name).findings]
+    assert any("raw_readings 2020-01-02 has notes" in finding and "`int`" in finding for finding in findings)
+    assert any("the copy of the file that landed for 2020-01-03" in finding for finding in findings)

@@ -1,7 +1,7 @@
-"""What an earlier version of the code stored is read by today's: see `tests/doubles/stores/make.py`.
+"""Stores written by earlier versions of the code are read by today's: see `tests/doubles/stores/make.py`.
 
-Of the odd product the whole store is there, so it also goes on: a new key, on a copy. Of the shipped products there is
-all but rows.
+The odd product's store is complete, so on a copy it is also continued with a new key. The stores of shipped products
+lack only their rows.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ each_store = pytest.mark.parametrize(("older", "name"), [(name, name) for name i
 the_whole_store = pytest.mark.parametrize("older", [WHOLE], indirect=True)
 
 
-def test_there_is_a_whole_store_and_one_of_a_shipped_product() -> None:
+def test_there_is_a_complete_store_and_one_of_a_shipped_product() -> None:
     assert {WHOLE, "flight_delays"} <= set(NAMES) <= {WHOLE, *specs.names()}
 
 
@@ -111,7 +111,7 @@ def test_sketches_keep_their_bytes(older: Settings, name: str) -> None:
 
 
 @each_store
-def test_nothing_in_it_names_the_machine_that_wrote_it(older: Settings, name: str) -> None:
+def test_the_store_does_not_name_the_machine_that_wrote_it(older: Settings, name: str) -> None:
     source = next(item.name for item in spec_of(name).sources if not item.is_slow)
     files = TableStore(older.root, name).records(naming.stage("raw", source))
     assert all(record.notes["uri"].startswith("/srv/") for record in files.values())
@@ -123,7 +123,7 @@ def test_nothing_in_it_names_the_machine_that_wrote_it(older: Settings, name: st
 
 
 @the_whole_store
-def test_it_holds_what_readers_of_older_records_meet(older: Settings) -> None:
+def test_the_store_contains_every_older_form_of_records(older: Settings) -> None:
     ledgers = Ledgers(older.root, WHOLE)
     assert [record["outcome"] for _, record in ledgers.records(naming.RELEASES)] == ["released", "released"]
     verdicts = [ledgers.read(naming.VERDICTS, record.content_digest) for record in _records(older, "onnx")]
@@ -143,7 +143,7 @@ def test_the_report_reads(older: Settings) -> None:
     spec = spec_of(WHOLE)
     page = pages.of_product(Product(spec, older))
     assert spec.title in html.unescape(page)
-    assert "a sensor was changed" in page, "why a person accepted a key"
+    assert "a sensor was changed" in page, "the reason for which a person accepted a key"
 
 
 @the_whole_store
@@ -158,7 +158,7 @@ def test_an_answer_is_traced_to_its_files(older: Settings) -> None:
 
 
 @the_whole_store
-def test_rows_read_exactly_as_their_records_say(older: Settings) -> None:
+def test_rows_match_their_records_exactly(older: Settings) -> None:
     tables = TableStore(older.root, WHOLE)
     for stage in ("raw_observations", "features", "outcomes", "predictions", "performance", "drift"):
         records = tables.records(stage)
@@ -167,7 +167,7 @@ def test_rows_read_exactly_as_their_records_say(older: Settings) -> None:
 
 
 @the_whole_store
-def test_the_model_before_the_live_one_comes_back(older: Settings) -> None:
+def test_the_previous_model_can_be_rolled_back_to(older: Settings) -> None:
     ledgers = Ledgers(older.root, WHOLE)
     first = ledgers.at(naming.RELEASES, 1)
     at = clock.now(older, WHOLE, is_live=False)
@@ -179,7 +179,7 @@ def test_the_model_before_the_live_one_comes_back(older: Settings) -> None:
 
 
 @the_whole_store
-def test_it_takes_a_new_key(older: Settings) -> None:
+def test_the_store_accepts_a_new_key(older: Settings) -> None:
     case = hourly()
     key = case.spec.grain.shift(LAST, 1)
     before = {
@@ -211,13 +211,13 @@ def test_it_takes_a_new_key(older: Settings) -> None:
 
 
 @the_whole_store
-def test_nothing_is_made_again_on_an_upgrade_and_all_of_a_stage_when_its_code_changes(older: Settings) -> None:
+def test_an_upgrade_makes_nothing_again_and_changed_code_makes_all_of_a_stage(older: Settings) -> None:
     case, launcher = hourly(), InProcessLauncher(hourly().spec, older)
     data = ("raw_observations", "validated_observations", "features", "outcomes", "drift", "performance")
     stages = (*data, "checkpoint")
 
     def records() -> dict[str, list[Any]]:
-        # A repair of the key ACCEPTED was asked for and not carried out yet: it moves that key and those after it.
+        # A repair of the key ACCEPTED was requested and has not run yet: it moves that key and the later ones.
         return {stage: [item for item in _records(older, stage) if item.key < ACCEPTED] for stage in stages}
 
     before = records()

@@ -1,8 +1,8 @@
-"""One file means one file: docs/add_a_product.md, walked in a checkout of its own, as it stands on the page.
+"""One file means one file: docs/add_a_product.md, executed in a checkout of its own, exactly as printed.
 
-The third product's file is copied in, checked, trained, released, served and taken out by the page's own commands.
-Nothing is faked: Dagster's command line, training and export as steps, a Bento. Takes some minutes; every test below
-reads what one fixture did.
+The third product's file is copied in, checked, trained, released, served and removed by the page's own commands.
+Nothing is faked: Dagster's command line, training and export as steps, a Bento. Takes some minutes; all tests below
+read the results of one fixture.
 """
 
 from __future__ import annotations
@@ -74,17 +74,17 @@ json.dump(told, open(sys.argv[1], "w"))
 
 @dataclass(frozen=True)
 class Walked:
-    """What the page's commands printed and left behind.
+    """Output and results of the page's commands.
 
     Attributes:
         checkout: the copy.
-        said: by each block.
-        bare, with_it, without_it: the definitions before the file came, with it, and after it was taken out.
-        ticks: what each sensor said about a fresh store.
+        output: text printed by each block.
+        bare, with_it, without_it: the definitions before the file was added, with it, and after its removal.
+        ticks: the skip reason or requests of each sensor for a fresh store.
     """
 
     checkout: Path
-    said: Mapping[str, str]
+    output: Mapping[str, str]
     bare: Mapping[str, Any]
     with_it: Mapping[str, Any]
     without_it: Mapping[str, Any]
@@ -102,47 +102,47 @@ def blocks() -> list[str]:
 
 
 def environment_of(checkout: Path) -> dict[str, str]:
-    """Return an environment in which the copy is what Python finds first, and the state is the copy's own."""
+    """Return an environment in which Python finds the copy first, with the copy's own state."""
     ours = ("DRIFTLINE_", "DAGSTER_HOME", "BENTOML_", "PYTEST_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    others = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    return {**kept, "PYTHONPATH": str(checkout), "PORT": str(port), "COLUMNS": "160"}
+    return {**others, "PYTHONPATH": str(checkout), "PORT": str(port), "COLUMNS": "160"}
 
 
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Walked:
-    place = tmp_path_factory.mktemp("one_file")
-    checkout = copied(repository, place / "checkout")
+    folder = tmp_path_factory.mktemp("one_file")
+    checkout = copied(repository, folder / "checkout")
     (checkout / "platform_assets" / "specs" / f"{SPEC.name}.py").unlink(missing_ok=True)  # a reader may have kept it
-    (place / "snapshot.py").write_text(SNAPSHOT, encoding="utf-8")
-    (place / "ticks.py").write_text(TICKS, encoding="utf-8")
-    look = f"{sys.executable} {place}/snapshot.py {place}"
-    fresh = f"DRIFTLINE_STATE={place}/fresh DRIFTLINE_ROOT={place}/fresh/store"
-    ticks = f"{fresh} {sys.executable} {place}/ticks.py {place}/ticks.json"
+    (folder / "snapshot.py").write_text(SNAPSHOT, encoding="utf-8")
+    (folder / "ticks.py").write_text(TICKS, encoding="utf-8")
+    look = f"{sys.executable} {folder}/snapshot.py {folder}"
+    fresh = f"DRIFTLINE_STATE={folder}/fresh DRIFTLINE_ROOT={folder}/fresh/store"
+    ticks = f"{fresh} {sys.executable} {folder}/ticks.py {folder}/ticks.json"
     *before, last = (f"echo '=== {name}'\n{block}" for name, block in zip(NAMES, blocks(), strict=True))
     lines = ["set -eo pipefail", f"{look}/bare.json", *before, "echo '=== looks'", f"{look}/with_it.json", ticks, last]
-    (place / "walk.sh").write_text("\n".join([*lines, f"{look}/without_it.json", ""]), encoding="utf-8")
-    with (place / "said.txt").open("wb") as output:
+    (folder / "walk.sh").write_text("\n".join([*lines, f"{look}/without_it.json", ""]), encoding="utf-8")
+    with (folder / "said.txt").open("wb") as file:
         ended = subprocess.run(
-            ["bash", str(place / "walk.sh")],
+            ["bash", str(folder / "walk.sh")],
             cwd=checkout,
             env=environment_of(checkout),
             stdin=subprocess.DEVNULL,
-            stdout=output,
+            stdout=file,
             stderr=subprocess.STDOUT,
             timeout=PATIENCE_S,
             check=False,
         )
-    said = (place / "said.txt").read_text(encoding="utf-8", errors="replace")
-    assert ended.returncode == 0, said[-6_000:]
-    parts = re.split(r"^=== (\w+)$", said, flags=re.MULTILINE)[1:]
-    seen = {
-        name: json.loads((place / f"{name}.json").read_text(encoding="utf-8"))
+    text = (folder / "said.txt").read_text(encoding="utf-8", errors="replace")
+    assert ended.returncode == 0, text[-6_000:]
+    parts = re.split(r"^=== (\w+)$", text, flags=re.MULTILINE)[1:]
+    results = {
+        name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         for name in ("bare", "with_it", "without_it", "ticks")
     }
-    return Walked(checkout=checkout, said=dict(zip(parts[::2], parts[1::2], strict=True)), **seen)
+    return Walked(checkout=checkout, output=dict(zip(parts[::2], parts[1::2], strict=True)), **results)
 
 
 def of(product: str, names: Any) -> set[str]:
@@ -172,13 +172,13 @@ def test_the_copy_is_what_ran_and_not_the_installed_checkout(walked: Walked) -> 
 
 
 def test_the_check_passes(walked: Walked) -> None:
-    lines = walked.said["checked"].strip().splitlines()
+    lines = walked.output["checked"].strip().splitlines()
     assert lines[0] == SPEC.name
     assert len(lines) > 8
     assert all(line.startswith("  ok  ") for line in lines[1:])
 
 
-def test_it_has_every_stage_check_and_job_that_another_product_has(walked: Walked) -> None:
+def test_the_product_has_every_stage_check_and_job_of_another_product(walked: Walked) -> None:
     stages = {name: set() for name in (SPEC.name, OTHER)}
     for asset, (_, group, stage) in walked.with_it["assets"].items():
         product = asset.split("/")[0]
@@ -192,24 +192,24 @@ def test_it_has_every_stage_check_and_job_that_another_product_has(walked: Walke
     assert kinds[0] == kinds[1] != set()
 
 
-def test_every_sensor_that_watches_another_product_watches_it(walked: Walked) -> None:
+def test_every_sensor_that_watches_another_product_watches_this_one(walked: Walked) -> None:
     for sensor, jobs in walked.with_it["sensors"].items():
         assert of(SPEC.name, jobs) == of(OTHER, jobs), sensor
-    naming = {sensor for sensor, said in walked.ticks.items() if SPEC.name in said}
-    assert naming == {sensor for sensor, said in walked.ticks.items() if OTHER in said}
+    naming = {sensor for sensor, message in walked.ticks.items() if SPEC.name in message}
+    assert naming == {sensor for sensor, message in walked.ticks.items() if OTHER in message}
     assert {"landings", "retrain", "freshness"} <= naming
 
 
-def test_the_command_lines_name_it(walked: Walked) -> None:
-    assert f"{SPEC.name}/features" in walked.said["seen"]
-    assert f"{SPEC.name}: {SPEC.title}" in walked.said["seen"]
-    assert "none yet" in walked.said["seen"]
+def test_the_command_lines_name_the_product(walked: Walked) -> None:
+    assert f"{SPEC.name}/features" in walked.output["seen"]
+    assert f"{SPEC.name}: {SPEC.title}" in walked.output["seen"]
+    assert "none yet" in walked.output["seen"]
 
 
-def test_its_files_are_taken_in_and_its_features_built(walked: Walked) -> None:
+def test_files_of_the_product_are_taken_in_and_its_features_built(walked: Walked) -> None:
     tables = TableStore(walked.root, SPEC.name)
     keys = SPEC.grain.before(CUTOFF)
-    assert f"{2 * len(keys) - 1} files landed; the next key is {CUTOFF}" in walked.said["trained"]
+    assert f"{2 * len(keys) - 1} files landed; the next key is {CUTOFF}" in walked.output["trained"]
     assert {key: record.rows for key, record in tables.records("features").items()} == dict.fromkeys(keys, 3)
     assert set(tables.records("outcomes")) == set(keys[:-1])
 
@@ -223,11 +223,11 @@ def test_a_real_model_is_trained_judged_and_released(walked: Walked) -> None:
     assert verdict["passed"] is True, verdict["reasons"]
     assert losses["challenger"] < losses["baseline linear"] < losses["baseline constant"]
     assert verdict["models"]["challenger"]["r2"] < 0.95, "better than the data allow: look for a leak"
-    assert documents.live_digest(release)[:12] in walked.said["trained"]
+    assert documents.live_digest(release)[:12] in walked.output["trained"]
 
 
 def test_a_service_answers_with_a_value_and_its_spread(walked: Walked) -> None:
-    (line,) = [line for line in walked.said["served"].splitlines() if '"prediction_id"' in line]
+    (line,) = [line for line in walked.output["served"].splitlines() if '"prediction_id"' in line]
     answer = json.loads(line[line.index("{") : line.rindex("}") + 1])
     _, release = Ledgers(walked.root, SPEC.name).latest("releases")
     assert answer["digest"] == documents.live_digest(release)
@@ -238,27 +238,27 @@ def test_a_service_answers_with_a_value_and_its_spread(walked: Walked) -> None:
 # Without the file ----------------------------------------------------------------------------------------------------
 
 
-def test_without_the_file_nothing_of_it_is_left_in_the_graph(walked: Walked) -> None:
+def test_without_the_file_the_graph_has_no_trace_of_the_product(walked: Walked) -> None:
     assert not (walked.checkout / "platform_assets" / "specs" / f"{SPEC.name}.py").exists()
     assert SPEC.name not in json.dumps(
         {name: walked.without_it[name] for name in ("assets", "checks", "jobs", "sensors")}
     )
-    assert f"{SPEC.name}: {SPEC.title}" not in walked.said["removed"]
-    assert f"{OTHER}: " in walked.said["removed"]
+    assert f"{SPEC.name}: {SPEC.title}" not in walked.output["removed"]
+    assert f"{OTHER}: " in walked.output["removed"]
 
 
-def test_the_other_products_never_noticed(walked: Walked) -> None:
+def test_the_other_products_are_unchanged(walked: Walked) -> None:
     others = {name: asset for name, asset in walked.with_it["assets"].items() if SPEC.name not in name}
     assert others == walked.bare["assets"], "the same assets with the same code versions"
     assert walked.without_it == walked.bare
     assert not (Path(walked.root) / "tables" / OTHER).exists()
 
 
-def test_its_history_stays_readable(walked: Walked) -> None:
+def test_history_of_the_product_stays_readable(walked: Walked) -> None:
     _, release = Ledgers(walked.root, SPEC.name).latest("releases")
     model = Model.load(ArtifactStore(walked.root), documents.live_digest(release))
     assert model.contract.product == SPEC.name
-    assert f"1 {model.digest}" in walked.said["removed"]
+    assert f"1 {model.digest}" in walked.output["removed"]
     features = TableStore(walked.root, SPEC.name).read("features", [SPEC.grain.shift(CUTOFF, -1)])
     assert features["station"].to_list() == ["EWR", "JFK", "LGA"]
-    assert "shape: (3, " in walked.said["removed"]
+    assert "shape: (3, " in walked.output["removed"]

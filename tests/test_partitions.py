@@ -1,4 +1,4 @@
-"""Dagster's partitions are the grain's keys, and its mappings the windows that the stages read."""
+"""Dagster's partitions are the grain's keys, and its mappings are the windows that the stages read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def keys(grain: Grain) -> tuple[str, ...]:
 
 
 def upstream(grain: Grain, mapping: dg.PartitionMapping, key: str) -> tuple[str, ...]:
-    """Return the keys that Dagster says `key` depends on."""
+    """Return the keys on which `key` depends according to Dagster."""
     definition = partitions.definition(grain)
     subset = definition.subset_with_partition_keys([key])
     upstream = mapping.get_upstream_mapped_partitions_result_for_partitions(subset, definition, definition)
@@ -86,7 +86,7 @@ def test_a_recording_ends_with_its_announced_replay(
 ) -> None:
     spec = replace(batches.SPEC, name="recorded", grain=grain)
     monkeypatch.setenv("DRIFTLINE_STATE", str(settings.state))
-    assert partitions.keys_of(spec) == partitions.cutoffs_of(spec) == grain, "nobody has announced a replay"
+    assert partitions.keys_of(spec) == partitions.cutoffs_of(spec) == grain, "no replay was announced"
     clock.announce(settings, spec.name, grain.key_at(20))
     offered, cutoffs = (
         partitions.definition(partitions.keys_of(spec)),
@@ -126,6 +126,6 @@ def test_every_asset_of_a_replayed_recording_ends_with_it(settings: Settings, mo
     }
 
 
-def test_only_the_three_grains_are_known() -> None:
+def test_other_kinds_of_grain_are_refused() -> None:
     with pytest.raises(TypeError, match="grain is a Grain; expected one of the three"):
         partitions.definition(Grain())

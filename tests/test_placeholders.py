@@ -1,4 +1,4 @@
-"""One product's broken file: servers show it and go on with the others, everything else refuses to load."""
+"""A broken file of one product: servers show it and continue with the others, everything else refuses to load."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SPEC = replace(
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Path]:
-    """Write a product's file where discovery looks, and forget its module afterwards."""
+    """Write a product's file where discovery finds it, and forget its module afterwards."""
     (tmp_path / "files").mkdir()
     monkeypatch.setattr(specs, "__path__", [*specs.__path__, str(tmp_path / "files")])
 
@@ -56,7 +56,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_server_shows_a_broken_file_and_goes_on_with_the_others(
+def test_a_server_shows_a_broken_file_and_continues_with_the_others(
     name: str, write: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     others = {product.name for product in specs.load_all()}
@@ -85,7 +85,7 @@ def test_a_server_shows_a_broken_file_and_goes_on_with_the_others(
     assert str(path) in str(refused.value)
 
 
-def test_a_line_of_the_file_is_named_also_where_the_fault_lies_deeper(write: Callable[[str, str], Path]) -> None:
+def test_a_line_of_the_file_is_named_even_if_the_error_occurs_deeper(write: Callable[[str, str], Path]) -> None:
     path = write("deeper", "\nfrom platform_assets import keys\n\nGRAIN = keys.BatchGrain(count=0)\n")
     with pytest.raises(ValueError, match="cannot be loaded") as caught:
         specs.load("deeper")
@@ -100,7 +100,7 @@ def test_every_broken_file_is_named_at_once(write: Callable[[str, str], Path]) -
     assert all(str(path) in str(caught.value) for path in places)
 
 
-def test_of_two_products_in_one_folder_the_one_whose_name_it_bears_goes_on(write: Callable[[str, str], Path]) -> None:
+def test_of_two_products_in_one_folder_the_one_with_its_name_continues(write: Callable[[str, str], Path]) -> None:
     write("orders", TWIN.format("orders", None))
     write("borrows", TWIN.format("borrows", "'orders/' + each.name"))
     loaded, broken = specs.load_each()

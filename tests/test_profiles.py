@@ -1,4 +1,4 @@
-"""A profile that cannot be carried out is refused where it is written, with field, value and what is expected."""
+"""An impossible profile is refused where it is defined, with the field, the value and the expectation."""
 
 import math
 import re
@@ -72,7 +72,7 @@ SPOT = PROFILES["gpu_spot"]
         ("larger_memory_gb", math.inf, "more than memory_gb"),
     ],
 )
-def test_a_bad_field_is_named_with_its_value_and_what_is_expected(field: str, value: Any, expected: str) -> None:
+def test_a_bad_field_is_named_with_its_value_and_the_expectation(field: str, value: Any, expected: str) -> None:
     with pytest.raises(ValueError, match=f"{field} is ") as caught:
         SMALL.replace(**{field: value})
     assert f"{value!r}" in str(caught.value)
@@ -81,7 +81,7 @@ def test_a_bad_field_is_named_with_its_value_and_what_is_expected(field: str, va
 
 
 @pytest.mark.parametrize("field", sorted(set(StepProfile.model_fields) - {"name"}))
-def test_a_value_of_a_wrong_type_is_a_sentence_of_ours_for_every_field(field: str) -> None:
+def test_a_value_of_a_wrong_type_has_our_own_message_for_every_field(field: str) -> None:
     with pytest.raises(ProfileProblem, match="; expected ") as caught:
         BUILT_IN_PROFILES["gpu_spot"].replace(**{field: object()})
     assert "<object object" in str(caught.value)
@@ -121,7 +121,7 @@ def test_a_spot_profile_agrees_with_its_twin(changes: dict[str, Any], expected: 
         named(SMALL, PROFILES["gpu"], SPOT.replace(**changes))
 
 
-def test_a_name_is_given_once() -> None:
+def test_names_are_unique() -> None:
     with pytest.raises(ValueError, match="every name once"):
         named(SMALL, SMALL)
 
@@ -135,12 +135,12 @@ def test_a_name_is_given_once() -> None:
         ({"key": "k", "effect": "NoWay"}, "one of NoSchedule, PreferNoSchedule, NoExecute"),
     ],
 )
-def test_a_toleration_is_one_that_a_cluster_takes(fields: dict[str, str], expected: str) -> None:
+def test_a_toleration_must_be_valid_in_a_cluster(fields: dict[str, str], expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         Toleration(**fields)
 
 
-def test_the_profiles_have_the_names_that_specs_say() -> None:
+def test_the_profiles_have_the_names_used_in_specs() -> None:
     assert list(PROFILES) == ["cpu_small", "cpu_spot", "gpu", "gpu_spot"]
     assert profile("gpu_spot").on_demand == "gpu"
     with pytest.raises(ValueError, match="profile is 'tpu'; expected one of cpu_small, cpu_spot, gpu, gpu_spot"):
@@ -178,7 +178,7 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-def test_without_a_file_and_variables_the_built_in_profiles_stand() -> None:
+def test_without_a_file_and_variables_the_built_in_profiles_apply() -> None:
     assert configured(BUILT_IN_PROFILES) == BUILT_IN_PROFILES
 
 
@@ -263,7 +263,7 @@ def test_a_variable_overrides_the_file(tmp_path: Path) -> None:
         pytest.param("[gpu]\nname = " + "[" * 5000 + "]" * 5000, "{path} is not TOML: ", id="nested too deeply"),
     ],
 )
-def test_a_wrong_file_is_one_sentence_with_file_table_and_field(tmp_path: Path, text: str, sentence: str) -> None:
+def test_a_wrong_file_is_one_message_with_file_table_and_field(tmp_path: Path, text: str, sentence: str) -> None:
     path = write(tmp_path, text)
     with pytest.raises(ProfileProblem) as caught:
         configured(BUILT_IN_PROFILES, path)
@@ -301,7 +301,7 @@ def test_a_wrong_variable_is_named(variable: str, text: str, sentence: str) -> N
     assert str(caught.value).startswith(sentence)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ProfileProblem, match=r"DRIFTLINE_PROFILES is '.*none.toml'; expected a TOML file that exists"):
         configured(BUILT_IN_PROFILES, tmp_path / "none.toml")
 
@@ -321,7 +321,7 @@ def test_the_environment_names_the_file_and_the_variables(tmp_path: Path, reposi
     assert refused.returncode == 0, "what needs no profile does not read the file"
 
 
-def test_the_example_of_the_documentation_is_taken(tmp_path: Path, repository: Path) -> None:
+def test_the_example_of_the_documentation_is_valid(tmp_path: Path, repository: Path) -> None:
     text = (repository / "docs" / "operate.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```toml\n(\[gpu\].*?)```", text, re.DOTALL)
     profiles = configured(BUILT_IN_PROFILES, write(tmp_path, example))

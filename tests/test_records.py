@@ -1,6 +1,6 @@
-"""Records keep their bytes, and one that this code cannot read is refused by name.
+"""Records keep their bytes, and a record that this code cannot read is refused by name.
 
-`tests/doubles/records.txt` holds one of each shape as the code before the structs wrote it: its kind, then its bytes.
+`tests/doubles/records.txt` has one of each shape as written by the code before the structs: its kind, then its bytes.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ KINDS: dict[str, RecordKind[Record]] = {
 }
 
 NEXT_TO = {"sent": "deliveries", "progress": "progress", "heartbeat": "signs", "released": "signs"}
-"""Files of a ledger that are no records of it, by the end of their names."""
+"""Files of a ledger that are not records of it, by the end of their names."""
 LINES = Path(__file__).with_name("doubles").joinpath("records.txt").read_bytes().splitlines()
 WRITTEN = [(KINDS[ledger.decode()], data) for ledger, data in (line.split(b" ", 1) for line in LINES)]
 
@@ -94,7 +94,7 @@ def test_a_number_appears_from_format_2_on() -> None:
         ({"format": True}, r"Expected `int`, got `bool` - at `\$.format`"),
     ],
 )
-def test_an_unfit_record_is_refused_with_file_and_member(
+def test_an_invalid_record_is_refused_with_file_and_member(
     change: dict[str, object], message: str, tmp_path: Path
 ) -> None:
     ledgers = Ledgers(str(tmp_path), "p")

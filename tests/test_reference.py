@@ -1,4 +1,4 @@
-"""docs/reference.md says what the types of a product file say, and says it of every field."""
+"""docs/reference.md states what the types of a product file state, for every field."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def test_every_type_that_a_product_file_imports_is_on_the_page(generator: dict[s
     )
 
 
-def test_a_refusal_stands_at_the_fields_that_it_is_about(generator: dict[str, Any]) -> None:
-    """Each message on the page is one that the code really raises; four are raised here."""
+def test_a_refusal_is_listed_with_the_fields_it_concerns(generator: dict[str, Any]) -> None:
+    """Each message on the page is raised by the code; four are raised here."""
     from platform_assets.specs import base
 
     page = generator["render"]()

@@ -1,4 +1,4 @@
-"""The upstream is honest: whole files, nothing from the future, questions at their moment."""
+"""The replayed upstream is realistic: complete files, nothing from the future, requests at their time."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _files(settings: Settings) -> dict[str, bytes]:
 # Landing -------------------------------------------------------------------------------------------------------------
 
 
-def test_files_lie_where_raw_looks_for_them_and_nothing_else_does(settings: Settings):
+def test_files_are_exactly_where_raw_looks_for_them(settings: Settings):
     list(replay.land(Product(SPEC, settings), KEYS, labelled=KEYS[:2]))
     keyed = {f"recorded/{source}/{key}.csv" for source in ("plans", "readings") for key in KEYS}
     labels = {f"recorded/results/{key}.csv" for key in KEYS[:2]}
@@ -47,13 +47,13 @@ def test_files_lie_where_raw_looks_for_them_and_nothing_else_does(settings: Sett
     assert files["recorded/readings/2020-01-02.csv"] == recorded.deliver("readings", "2020-01-02")
 
 
-def test_every_delivery_is_told_and_counted(settings: Settings):
+def test_every_delivery_is_listed_and_counted(settings: Settings):
     landed = list(replay.land(Product(SPEC, settings), KEYS))
     assert len(landed) == replay.count_due(SPEC, KEYS, KEYS) == 3 * len(KEYS) + 1
     assert all(item.is_new and item.bytes for item in landed)
 
 
-def test_landing_again_leaves_equal_files_alone_and_mends_others(settings: Settings):
+def test_landing_again_leaves_equal_files_alone_and_repairs_others(settings: Settings):
     list(replay.land(Product(SPEC, settings), KEYS))
     before = _files(settings)
     (Path(settings.root) / "landing/recorded/plans/2020-01-02.csv").write_text("job_id\n", encoding="utf-8")
@@ -86,12 +86,12 @@ def test_product_without_a_recording_is_refused():
 # Requests ------------------------------------------------------------------------------------------------------------
 
 
-def test_requests_come_in_the_order_in_which_they_are_asked():
-    asked = [request["asked_at"] for request in replay.requests(SPEC, "2020-01-05")]
-    assert asked == [f"2020-01-05T{hour - 1:02d}:00:00Z" for hour in recorded.STARTS_H]
+def test_requests_are_ordered_by_their_time():
+    moments = [request["asked_at"] for request in replay.requests(SPEC, "2020-01-05")]
+    assert moments == [f"2020-01-05T{hour - 1:02d}:00:00Z" for hour in recorded.STARTS_H]
 
 
-def test_request_holds_what_was_known_and_no_row_that_was_quarantined():
+def test_request_has_only_known_values_and_no_quarantined_row():
     request = replay.requests(SPEC, "2020-01-05")[1]
     assert request["entity"] == "2020-01-05-09"
     assert request["features"] == {"site": "south", "size": 5, "value": 506}
@@ -110,7 +110,7 @@ def test_source_that_delivers_nothing_is_an_error():
 
 
 def _differing(spec: ProductSpec, key: str, known_by, moments: list[datetime]) -> int:
-    """Count requests that differ from those built with all that was not known at their moment blanked."""
+    """Count requests that differ from those built with everything not yet known at their moment blanked out."""
     tables, requests = replay.happened(spec, key), replay.requests(spec, key)
     differing = 0
     for moment in moments:
@@ -132,24 +132,24 @@ def _recorded_known_by(tables: dict[str, pl.DataFrame], moment: datetime) -> dic
 
 def _flights_known_by(tables: dict[str, pl.DataFrame], moment: datetime) -> dict[str, pl.DataFrame]:
     moved = tables["movements"]
-    for known, facts in (
+    for column, facts in (
         ("dep_known_at_utc", ["dep_at_utc", "dep_delay_min"]),
         ("arr_known_at_utc", ["arr_at_utc", "arr_delay_min", "arr_air_time_min"]),
     ):
         moved = moved.with_columns(
-            pl.when(pl.col(known) <= moment).then(pl.col(name)).alias(name) for name in [*facts, known]
+            pl.when(pl.col(column) <= moment).then(pl.col(name)).alias(name) for name in [*facts, column]
         )
-    known = {name: tables[name].filter(pl.col("known_at_utc") <= moment) for name in ("schedules", "weather")}
-    return {**tables, **known, "movements": moved}
+    column = {name: tables[name].filter(pl.col("known_at_utc") <= moment) for name in ("schedules", "weather")}
+    return {**tables, **column, "movements": moved}
 
 
-def test_one_pass_a_day_equals_a_build_at_each_moment():
+def test_one_pass_per_day_equals_a_build_at_each_moment():
     key = "2020-01-05"
     moments = [datetime(2020, 1, 5, hour - 1, tzinfo=UTC) for hour in recorded.STARTS_H]
     assert _differing(SPEC, key, _recorded_known_by, moments) == 0
 
 
-def test_leak_is_caught_by_building_at_each_moment():
+def test_leak_is_detected_by_building_at_each_moment():
     moments = [datetime(2020, 1, 5, hour - 1, tzinfo=UTC) for hour in recorded.STARTS_H]
     assert _differing(recorded.LEAKY, "2020-01-05", _recorded_known_by, moments) > 0
 
@@ -157,8 +157,8 @@ def test_leak_is_caught_by_building_at_each_moment():
 def test_flights_of_a_day_equal_builds_at_eight_of_its_moments():
     flights = specs.load("flight_delays")
     key = replay.first_cutoff(flights)
-    asked = sorted({request["asked_at"] for request in replay.requests(flights, key)})
-    moments = [datetime.fromisoformat(asked[place * (len(asked) - 1) // 7]) for place in range(8)]
+    requested_at = sorted({request["asked_at"] for request in replay.requests(flights, key)})
+    moments = [datetime.fromisoformat(requested_at[number * (len(requested_at) - 1) // 7]) for number in range(8)]
     assert _differing(flights, key, _flights_known_by, moments) == 0
 
 
@@ -186,7 +186,7 @@ def test_fault_is_drawn_by_seed_for_contiguous_keys_away_from_both_ends():
     assert len({injected.keys for injected in drawn.values()}) > 10
 
 
-def test_six_weeks_keep_ten_sound_keys_before_and_five_after():
+def test_six_weeks_have_ten_sound_keys_before_the_fault_and_five_after():
     flights = specs.load("flight_delays")
     keys = flights.grain.span(replay.first_cutoff(flights), replay.history(flights).demo_until)
     for seed in range(40):
@@ -217,7 +217,7 @@ def test_only_the_drawn_keys_of_the_broken_source_differ():
 # A key ----------------------------------------------------------------------------------------------------------------
 
 
-def test_what_was_known_before_a_key_lands_early_and_the_rest_late_with_labels_first(settings: Settings):
+def test_files_known_before_a_key_land_early_and_others_late_with_labels_first(settings: Settings):
     reader = replay.Reader(SPEC)
     assert [item.source for item in replay.land_early(Product(SPEC, settings), "2020-01-12", reader)] == ["plans"]
     late = [(item.source, item.key) for item in replay.land_late(Product(SPEC, settings), "2020-01-12", reader)]
@@ -245,17 +245,17 @@ def test_file_is_read_once_while_later_keys_look_back_on_it():
 
 
 class _Service(BaseHTTPRequestHandler):
-    """Answers `/predict` and remembers what it was asked, and when on the product's clock."""
+    """Answers `/predict` and records each request with the product's time."""
 
     settings: Settings
-    seen: list[tuple[str, str]]
+    received: list[tuple[str, str]]
     strangers = ("nobody", "2020-01-12-09")
     statuses: list[int]
 
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["content-length"])))
         now = clock.now(self.settings, SPEC.name, is_live=False)
-        self.seen.append((request["entity"], now.isoformat().replace("+00:00", "Z")))
+        self.received.append((request["entity"], now.isoformat().replace("+00:00", "Z")))
         is_known = request["entity"] not in self.strangers
         body = json.dumps(
             {"entity": request["entity"]} if is_known else {"error": "nobody", "field": "entity"}
@@ -276,36 +276,36 @@ class _Service(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def statuses() -> list[int]:
-    """What the service answers first, whatever it is asked."""
+    """Statuses of the first answers, whatever the request."""
     return []
 
 
 @pytest.fixture
 def service(settings: Settings, statuses: list[int]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    seen: list[tuple[str, str]] = []
-    handler = type("Service", (_Service,), {"settings": settings, "seen": seen, "statuses": statuses})
+    received: list[tuple[str, str]] = []
+    handler = type("Service", (_Service,), {"settings": settings, "received": received, "statuses": statuses})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}", seen
+        yield f"http://127.0.0.1:{server.server_address[1]}", received
         server.shutdown()
 
 
-def test_each_question_is_asked_at_its_moment(settings: Settings, service):
-    address, seen = service
+def test_each_request_is_sent_at_its_time(settings: Settings, service):
+    address, received = service
     questions = replay.requests(SPEC, "2020-01-05")
     answers = list(replay.ask(Product(SPEC, settings), questions, address))
-    assert seen == [(question["entity"], question["asked_at"]) for question in questions]
+    assert received == [(question["entity"], question["asked_at"]) for question in questions]
     assert [answer.body["entity"] for answer in answers] == [question["entity"] for question in questions]
     assert all(answer.status == 200 and answer.latency_s > 0 for answer in answers)
 
 
-def test_refused_question_comes_back_with_its_reason(settings: Settings, service):
+def test_refused_request_is_returned_with_its_reason(settings: Settings, service):
     question = {**replay.requests(SPEC, "2020-01-05")[0], "entity": "nobody"}
     (answer,) = replay.ask(Product(SPEC, settings), [question], service[0])
     assert (answer.status, answer.body["field"]) == (422, "entity")
 
 
-def test_question_is_asked_again_while_the_service_is_away(settings: Settings, service, statuses, monkeypatch):
+def test_request_is_repeated_while_the_service_is_away(settings: Settings, service, statuses, monkeypatch):
     monkeypatch.setattr(callers, "PAUSE_S", 0.0)
     statuses += [503, 503]
     (answer,) = replay.ask(Product(SPEC, settings), replay.requests(SPEC, "2020-01-05")[:1], service[0])
@@ -332,7 +332,7 @@ def test_clock_is_never_moved_backwards(settings: Settings, service):
 # Playing --------------------------------------------------------------------------------------------------------------
 
 
-def _nothing() -> None:
+def _no_check() -> None:
     return
 
 
@@ -364,10 +364,10 @@ def _release(settings: Settings, cutoff: str, digest: str) -> None:
 
 
 def test_key_is_played_in_order_and_its_decision_waited_for(settings: Settings, service):
-    address, seen = service
+    address, received = service
     key = "2020-01-12"
     _decide(settings, key)
-    with replay.Player(Product(SPEC, settings), address, check=_nothing) as player:
+    with replay.Player(Product(SPEC, settings), address, check=_no_check) as player:
         played = player.play(key, then="2020-01-13")
     assert played.requests is not None
     assert (played.requests.requests, played.requests.answered, played.requests.refused) == (4, 3, 1)
@@ -378,34 +378,34 @@ def test_key_is_played_in_order_and_its_decision_waited_for(settings: Settings, 
         "recorded/results/2020-01-11.csv"
     }
     assert clock.now(settings, SPEC.name, is_live=False) == datetime(2020, 1, 13, tzinfo=UTC)
-    assert seen[-1][1] == "2020-01-12T20:00:00Z"
+    assert received[-1][1] == "2020-01-12T20:00:00Z"
 
 
 def test_last_files_of_a_key_land_when_it_is_over(settings: Settings, service, monkeypatch):
-    stood: list[datetime] = []
+    clock_times: list[datetime] = []
 
     def landed(*arguments: object) -> list[replay.Landing]:
-        stood.append(clock.now(settings, SPEC.name, is_live=False))
+        clock_times.append(clock.now(settings, SPEC.name, is_live=False))
         return replay.land_late(*arguments)
 
     monkeypatch.setattr(playing, "land_late", landed)
     _decide(settings, "2020-01-12")
-    with replay.Player(Product(SPEC, settings), service[0], check=_nothing) as player:
+    with replay.Player(Product(SPEC, settings), service[0], check=_no_check) as player:
         player.play("2020-01-12")
-    assert stood == [datetime(2020, 1, 13, tzinfo=UTC)]
+    assert clock_times == [datetime(2020, 1, 13, tzinfo=UTC)]
 
 
-def test_key_that_was_asked_about_is_only_closed(settings: Settings, service):
+def test_key_with_logged_requests_is_only_closed(settings: Settings, service):
     _decide(settings, "2020-01-12")
-    with replay.Player(Product(SPEC, settings), service[0], check=_nothing) as player:
+    with replay.Player(Product(SPEC, settings), service[0], check=_no_check) as player:
         assert player.play("2020-01-12", is_sent=True).requests is None
     assert service[1] == []
 
 
-def test_answer_that_is_neither_answer_nor_refusal_ends_the_replay(settings: Settings, service, statuses):
+def test_response_that_is_neither_answer_nor_refusal_ends_the_replay(settings: Settings, service, statuses):
     statuses.append(500)
     with (
-        replay.Player(Product(SPEC, settings), service[0], check=_nothing) as player,
+        replay.Player(Product(SPEC, settings), service[0], check=_no_check) as player,
         pytest.raises(playing.ReplayProblem, match="2020-01-12-03 was answered 500"),
     ):
         player.ask("2020-01-12")
@@ -416,7 +416,7 @@ def test_retrain_is_waited_for_until_every_worker_serves_its_release(settings: S
     _judge(settings, "2020-01-13", "b" * 64, passed=True)
     _release(settings, "2020-01-01", "a" * 64)
     _release(settings, "2020-01-13", "b" * 64)
-    with replay.Player(Product(SPEC, settings), service[0], check=_nothing) as player:
+    with replay.Player(Product(SPEC, settings), service[0], check=_no_check) as player:
         outcome = player.play("2020-01-12").outcome
     assert outcome is not None
     assert (outcome.kind, outcome.release) == ("released", 2)
@@ -431,7 +431,7 @@ def test_lost_challenger_is_an_outcome_with_its_reasons(settings: Settings):
     assert (outcome.kind, outcome.release, outcome.reasons) == ("kept_champion", 1, ("Worse than the champion.",))
 
 
-def test_passed_challenger_is_open_until_it_is_released_or_live_already(settings: Settings):
+def test_passed_challenger_is_open_until_released_or_already_live(settings: Settings):
     _judge(settings, "2020-01-13", "b" * 64, passed=True)
     assert replay.outcome_of(Product(SPEC, settings), "2020-01-13") is None
     _release(settings, "2020-01-12", "b" * 64)
@@ -442,16 +442,16 @@ def test_passed_challenger_is_open_until_it_is_released_or_live_already(settings
 
 def test_waiting_ends_with_patience_or_with_the_servers(settings: Settings):
     with pytest.raises(TimeoutError, match="the decision of recorded for 2020-01-12 did not appear within 0 s"):
-        replay.wait_for_decision(Product(SPEC, settings), "2020-01-12", check=_nothing, timeout_s=0.0)
+        replay.wait_for_decision(Product(SPEC, settings), "2020-01-12", check=_no_check, timeout_s=0.0)
 
-    def gone() -> None:
+    def servers_gone() -> None:
         raise ChildProcessError("the daemon ended")
 
     with pytest.raises(ChildProcessError):
-        replay.wait_for_outcome(Product(SPEC, settings), "2020-01-13", check=gone)
+        replay.wait_for_outcome(Product(SPEC, settings), "2020-01-13", check=servers_gone)
 
 
-def test_a_batch_whose_every_row_is_broken_ends_when_its_last_row_was_known() -> None:
+def test_a_batch_of_broken_rows_only_ends_when_its_last_row_was_known() -> None:
     def deliver(source: str, key: str) -> bytes | None:
         if source == "catalogue":
             return batches.catalogue().encode()

@@ -1,4 +1,4 @@
-"""What `make setup` prints while pip works, by old and new pip's output."""
+"""Output of `make setup` while pip works, from the output of old and new versions of pip."""
 
 from __future__ import annotations
 

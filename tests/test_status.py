@@ -1,4 +1,4 @@
-"""A product's state, read from its records: what is not on record is unknown."""
+"""A product's state, read from its records: what is not recorded is unknown."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ SLICED = replace(SPEC, fields=(*SPEC.fields, ANSWER), slices=("probability",))
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory) -> State:
-    place = tmp_path_factory.mktemp("kept")
-    kept = Settings(root=str(place / "store"), state=place / "state")
-    watched.write(kept, SPEC, KEYS)
-    return status.of_product(Product(SPEC, kept))
+    folder = tmp_path_factory.mktemp("kept")
+    settings = Settings(root=str(folder / "store"), state=folder / "state")
+    watched.write(settings, SPEC, KEYS)
+    return status.of_product(Product(SPEC, settings))
 
 
 def test_age_is_counted_in_keys_up_to_the_one_after_the_newest_closed(state: State):
@@ -76,24 +76,24 @@ def test_nulled_key_is_no_longer_held_and_a_fault_is(settings: Settings, state: 
     fault = documents.fault("fault", KEYS[2], "plans")
     Ledgers(settings.root, SPEC.name).append(f"{naming.FAULTS}/{KEYS[2]}", fault)
     state = status.of_product(Product(SPEC, settings))
-    (held,) = state.held
-    assert (held.key, held.is_held, held.check) == (KEYS[2], True, "volume")
+    (episode,) = state.held
+    assert (episode.key, episode.is_held, episode.check) == (KEYS[2], True, "volume")
     assert f"{KEYS[2]} held (plans: volume)" in status.as_text(state)
-    got = TableStore(settings.root, SPEC.name).records("performance")[KEYS[2]].notes["quality"]["auc"]
-    assert state.quality.held == {KEYS[2]: got}
-    assert f"without held days, where callers got auc {got:.4f} on {KEYS[2]}" in status.as_text(state)
-    told = pages.of_product(Product(SPEC, settings))
-    assert f"without held ones: auc {got:.4f} on {KEYS[2]}" in told
+    auc = TableStore(settings.root, SPEC.name).records("performance")[KEYS[2]].notes["quality"]["auc"]
+    assert state.quality.held == {KEYS[2]: auc}
+    assert f"without held days, where callers got auc {auc:.4f} on {KEYS[2]}" in status.as_text(state)
+    page = pages.of_product(Product(SPEC, settings))
+    assert f"without held ones: auc {auc:.4f} on {KEYS[2]}" in page
 
 
-def test_last_failure_is_told(settings: Settings):
+def test_last_failure_is_shown(settings: Settings):
     failure = documents.failure(first=KEYS[0], last=KEYS[1])
     Ledgers(settings.root, SPEC.name).append(naming.FAILURES, failure)
     text = status.as_text(status.of_product(Product(SPEC, settings)))
     assert f"advance__recorded of {KEYS[0]} to {KEYS[1]}: no file" in text
 
 
-def test_keys_whose_labels_were_given_up_are_told_as_long_as_they_are_left_out(settings: Settings):
+def test_keys_with_given_up_labels_are_shown_as_long_as_they_are_left_out(settings: Settings):
     tables, ledgers = TableStore(settings.root, SPEC.name), Ledgers(settings.root, SPEC.name)
     assert "no labels" not in status.as_text(status.of_product(Product(SPEC, settings)))
     unlabelled.give_up(tables, KEYS[:2], cutoff=KEYS[2], why="late", at=datetime(2026, 1, 1, tzinfo=UTC))
@@ -107,7 +107,7 @@ def test_keys_whose_labels_were_given_up_are_told_as_long_as_they_are_left_out(s
     assert f"no labels  {KEYS[0]} left out from cutoff {KEYS[2]} on; {KEYS[1]} left out" in text
 
 
-def test_how_fast_answers_were_is_judged_over_the_newest_keys_and_told_in_the_report(settings: Settings):
+def test_latency_is_judged_over_the_newest_keys_and_shown_in_the_report(settings: Settings):
     watched.write(settings, SPEC, KEYS)
     tables, none = TableStore(settings.root, SPEC.name), status.of_product(Product(SPEC, settings))
     assert none.latency is None
@@ -115,20 +115,20 @@ def test_how_fast_answers_were_is_judged_over_the_newest_keys_and_told_in_the_re
     for key, rows, slow in ((KEYS[-1], 400, 2), (KEYS[-2], 800, 30)):
         moments = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=row) for row in range(rows)]
         took = [150_000 if row < slow else 900 for row in range(rows)]
-        told = {"answered_at_utc": moments, "latency_us": took, "digest": "a", ingest.LATE: False}
-        given = pl.DataFrame(told, schema_overrides={"answered_at_utc": ingest.MOMENT})
-        notes = Ingesting.of(SPEC).notes(given)
-        tables.replace("predictions", {key: given}, inputs={key: {}}, code="1", notes={key: notes})
-    found = status.of_product(Product(SPEC, settings)).latency
-    assert (found.requests, found.slow, found.first, found.is_slow) == (1_200, 32, KEYS[-2], True)
+        columns = {"answered_at_utc": moments, "latency_us": took, "digest": "a", ingest.LATE: False}
+        predictions = pl.DataFrame(columns, schema_overrides={"answered_at_utc": ingest.MOMENT})
+        notes = Ingesting.of(SPEC).notes(predictions)
+        tables.replace("predictions", {key: predictions}, inputs={key: {}}, code="1", notes={key: notes})
+    result = status.of_product(Product(SPEC, settings)).latency
+    assert (result.requests, result.slow, result.first, result.is_slow) == (1_200, 32, KEYS[-2], True)
     clause = f"2.67% of 1,200 requests on {KEYS[-2]} to {KEYS[-1]} took longer than 100 ms"
     assert f"  latency    {clause}" in status.as_text(status.of_product(Product(SPEC, settings)))
     assert clause in pages.of_product(Product(SPEC, settings))
     assert latency.recent_latency(Product(SPEC, settings), KEYS[0]) is None
-    json.dumps(to_builtins(found))
+    json.dumps(to_builtins(result))
 
 
-def test_nothing_on_record_is_unknown_and_never_good(settings: Settings):
+def test_a_state_without_records_is_unknown_and_never_good(settings: Settings):
     state = status.of_product(Product(SPEC, settings))
     assert {
         getattr(state, name)
@@ -145,9 +145,9 @@ def test_nothing_on_record_is_unknown_and_never_good(settings: Settings):
 
 def _config_of(command: str) -> tuple[str, dict[str, Any]]:
     """Return the job and the run config of a `dg launch` command."""
-    words = shlex.split(command)
-    assert words[:3] == ["dg", "launch", "--job"]
-    return words[3], json.loads(words[words.index("--config-json") + 1])
+    arguments = shlex.split(command)
+    assert arguments[:3] == ["dg", "launch", "--job"]
+    return arguments[3], json.loads(arguments[arguments.index("--config-json") + 1])
 
 
 def test_held_key_is_named_in_the_first_line_and_its_commands_are_valid_runs(settings: Settings):
@@ -168,11 +168,11 @@ def test_held_key_is_named_in_the_first_line_and_its_commands_are_valid_runs(set
     assert f"landing/recorded/plans/{KEYS[2]}.csv" in task.steps[0].when
 
 
-def test_key_whose_new_delivery_is_under_way_needs_nobody(settings: Settings):
+def test_key_with_a_repair_under_way_needs_no_action(settings: Settings):
     watched.write(settings, SPEC, KEYS)
     Ledgers(settings.root, SPEC.name).append(f"{naming.FAULTS}/{KEYS[2]}", documents.fault("repair", KEYS[2]))
     state = status.of_product(Product(SPEC, settings))
-    assert [held.kind for held in state.held] == ["repair"]
+    assert [episode.kind for episode in state.held] == ["repair"]
     assert state.todo == []
 
 
@@ -193,7 +193,7 @@ def test_stale_model_has_the_command_that_trains_unless_a_training_is_decided(
         assert task.steps[0].command == f"dg launch --job retrain__recorded --partition {KEYS[1]}"
 
 
-def test_missing_labels_say_where_to_deliver_them(settings: Settings):
+def test_missing_labels_are_named_with_their_delivery_location(settings: Settings):
     tables, ledgers = TableStore(settings.root, SPEC.name), Ledgers(settings.root, SPEC.name)
     spec = replace(SPEC, grain=replace(SPEC.grain, start="2019-11-01"))
     grain, newest = spec.grain, KEYS[-1]
@@ -214,18 +214,18 @@ def test_missing_labels_say_where_to_deliver_them(settings: Settings):
     assert all(f"/{task.key}.csv" in task.what for task in tasks)
 
 
-def test_keys_that_are_taken_in_without_a_job_are_those_of_the_sensor():
+def test_keys_taken_in_without_a_job_are_those_of_the_sensor():
     assert todo.TAKEN_IN_KEYS == LATE_KEYS
 
 
-def test_broken_file_is_something_to_do(settings: Settings):
+def test_broken_file_is_an_action_to_take(settings: Settings):
     broken = Broken(name="torn", file="specs/torn.py", error="torn: no SPEC.", cause=ValueError())
     state = status.of(settings, broken)
     assert [task.about for task in state.todo] == ["broken_file"]
     assert "driftline check torn" in status.as_text(state)
 
 
-def test_verdict_from_before_a_measure_was_added_is_shown_without_it(settings: Settings):
+def test_verdict_older_than_a_measure_is_shown_without_it(settings: Settings):
     digest, ledgers = "d" * 64, Ledgers(settings.root, SPEC.name)
     record = documents.verdict(digest, product=SPEC.name)
     for numbers in record["models"].values():
@@ -239,7 +239,7 @@ def test_verdict_from_before_a_measure_was_added_is_shown_without_it(settings: S
 # Quality --------------------------------------------------------------------------------------------------------------
 
 
-def test_interval_ends_where_its_measure_does():
+def test_interval_stays_within_the_range_of_its_measure():
     auc = SPEC.task.headline
     wide = Interval(low=-0.1, high=1.2, value=0.9)
     assert status._inside(wide, auc) == Interval(low=0.0, high=1.0, value=0.9)
@@ -276,14 +276,14 @@ def test_slices_are_unknown_where_the_rows_cannot_be_read(settings: Settings):
 
 
 def _count(folder: Path, counts: dict[str, int], pid: int) -> None:
-    """Leave what a worker leaves: counters in files of its server's folder."""
+    """Write the files of a worker: counters in its server's folder."""
     folder.mkdir(parents=True)
-    made = values.MultiProcessValue(lambda: pid)
+    counter = values.MultiProcessValue(lambda: pid)
     environment = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
     try:
         for code, count in counts.items():
-            made("counter", "driftline_requests", "driftline_requests_total", ("status",), (code,), "Requests.").inc(
+            counter("counter", "driftline_requests", "driftline_requests_total", ("status",), (code,), "Requests.").inc(
                 count
             )
     finally:
@@ -295,21 +295,21 @@ def _count(folder: Path, counts: dict[str, int], pid: int) -> None:
 
 def test_running_service_is_up_with_its_answers_and_refusals(tmp_path: Path):
     _count(tmp_path / str(os.getpid()), {"200": 97, "422": 2, "503": 1}, os.getpid())
-    found = availability.read(tmp_path)
-    assert found is not None
-    assert (found.is_up, found.answered, found.refused, found.failed, found.share) == (True, 97, 2, 1, 0.99)
+    result = availability.read(tmp_path)
+    assert result is not None
+    assert (result.is_up, result.answered, result.refused, result.failed, result.share) == (True, 97, 2, 1, 0.99)
 
 
-def test_service_that_ended_is_down_and_its_numbers_stand(tmp_path: Path):
+def test_service_that_ended_is_down_and_its_numbers_remain(tmp_path: Path):
     _count(tmp_path / "4194999", {"200": 5}, 4_194_999)
-    found = availability.read(tmp_path)
-    assert found is not None
-    assert (found.is_up, found.answered, found.share) == (False, 5, 1.0)
+    result = availability.read(tmp_path)
+    assert result is not None
+    assert (result.is_up, result.answered, result.share) == (False, 5, 1.0)
 
 
-def test_service_that_was_never_asked_has_no_share(tmp_path: Path):
+def test_service_without_requests_has_no_share(tmp_path: Path):
     (tmp_path / str(os.getpid())).mkdir()
-    found = availability.read(tmp_path)
-    assert found is not None
-    assert found.share is None
+    result = availability.read(tmp_path)
+    assert result is not None
+    assert result.share is None
     assert availability.read(tmp_path / "nobody") is None

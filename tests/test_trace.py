@@ -29,12 +29,12 @@ TYPES = {item.name: ingest.FIELD_TYPES[item.dtype] for item in SPEC.fields}
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A store that no test here writes to."""
-    place = tmp_path_factory.mktemp("kept")
-    own = Settings(root=str(place / "store"), state=place / "state")
-    watched.write(own, SPEC, KEYS)
-    return own
+    folder = tmp_path_factory.mktemp("kept")
+    settings = Settings(root=str(folder / "store"), state=folder / "state")
+    watched.write(settings, SPEC, KEYS)
+    return settings
 
 
 @pytest.fixture
@@ -42,24 +42,24 @@ def digest(settings: Settings) -> str:
     return watched.write(settings, SPEC, KEYS)
 
 
-def test_way_leads_from_the_answer_to_model_release_and_verdict(kept: Settings):
-    found = trace.of_prediction(Product(SPEC, kept), ID)
-    assert (found.answer["key"], found.answer["entity"]) == (KEYS[1], f"{KEYS[1]} thing 3")
-    assert (found.model.digest, found.model.cutoff) == (found.answer["digest"], KEYS[0])
-    assert (found.release.number, found.release.outcome) == (1, "released")
-    assert (found.verdict.passed, found.verdict.challenger) == (True, watched.QUALITY)
-    json.dumps(to_builtins(found))
+def test_an_answer_is_traced_to_model_release_and_verdict(stored: Settings):
+    result = trace.of_prediction(Product(SPEC, stored), ID)
+    assert (result.answer["key"], result.answer["entity"]) == (KEYS[1], f"{KEYS[1]} thing 3")
+    assert (result.model.digest, result.model.cutoff) == (result.answer["digest"], KEYS[0])
+    assert (result.release.number, result.release.outcome) == (1, "released")
+    assert (result.verdict.passed, result.verdict.challenger) == (True, watched.QUALITY)
+    json.dumps(to_builtins(result))
 
 
-def test_attempts_are_those_of_the_model_s_fingerprint(kept: Settings):
-    training = trace.of_prediction(Product(SPEC, kept), ID).training
+def test_attempts_are_those_of_the_model_s_fingerprint(stored: Settings):
+    training = trace.of_prediction(Product(SPEC, stored), ID).training
     assert training.is_exact
-    assert [(each.number, each.reason) for each in training.attempts] == [(1, "preempted"), (2, "finished")]
+    assert [(attempt.number, attempt.reason) for attempt in training.attempts] == [(1, "preempted"), (2, "finished")]
 
 
-def test_each_attempt_is_told_once_with_its_cost_and_the_bundles_export_among_them(settings: Settings, digest: str):
+def test_each_attempt_is_listed_once_with_its_cost_including_the_bundles_export(settings: Settings, digest: str):
     ledgers = Ledgers(settings.root, SPEC.name)
-    told = {
+    export = {
         "id": "e",
         "step": "export",
         "fingerprint": "other",
@@ -72,52 +72,52 @@ def test_each_attempt_is_told_once_with_its_cost_and_the_bundles_export_among_th
         "reason": "finished",
         "started_at_utc": "2026",
     }
-    for by in ("step", "launcher"):
-        ledgers.append(naming.ATTEMPTS, {**told, "by": by})
-    found = trace.of_prediction(Product(SPEC, settings), ID)
-    tries = [(each.number, each.step, each.cost_usd) for each in found.training.attempts]
+    for origin in ("step", "launcher"):
+        ledgers.append(naming.ATTEMPTS, {**export, "by": origin})
+    result = trace.of_prediction(Product(SPEC, settings), ID)
+    tries = [(attempt.number, attempt.step, attempt.cost_usd) for attempt in result.training.attempts]
     assert tries == [(1, None, 0.002), (2, None, 0.002), (5, "export", 0.005)]
-    assert "unknown CPU s on cpu_small, 0.0050 USD" in trace.as_text(found)
+    assert "unknown CPU s on cpu_small, 0.0050 USD" in trace.as_text(result)
 
 
-def test_a_launch_over_budget_is_told_with_the_persons_reason(settings: Settings, digest: str):
+def test_a_launch_over_budget_is_shown_with_the_persons_reason(settings: Settings, digest: str):
     ledgers = Ledgers(settings.root, SPEC.name)
     for fingerprint in (watched.FINGERPRINT, "0" * 64):
         ledgers.append(naming.OVERSPENDINGS, documents.overspending(KEYS[0], fingerprint, why="the fair"))
-    found = trace.of_prediction(Product(SPEC, settings), ID)
-    (over,) = found.training.over_budget
+    result = trace.of_prediction(Product(SPEC, settings), ID)
+    (over,) = result.training.over_budget
     assert (over.why, over.over_usd) == ("the fair", 1.5)
-    assert "in 2020-01 it is too much. Allowed: the fair" in trace.as_text(found)
+    assert "in 2020-01 it is too much. Allowed: the fair" in trace.as_text(result)
 
 
-def test_model_trained_over_again_shows_its_cutoff_s_attempts_and_says_so(settings: Settings, digest: str):
+def test_a_retrained_model_shows_the_attempts_of_its_cutoff_and_says_so(settings: Settings, digest: str):
     tables = TableStore(settings.root, SPEC.name)
     tables.record("onnx", KEYS[0], content_digest="e" * 64, inputs={}, code="1")
-    found = trace.of_prediction(Product(SPEC, settings), ID)
-    assert not found.training.is_exact
-    assert len(found.training.attempts) == 3
-    assert "the training of this model itself is not on record" in trace.as_text(found)
+    result = trace.of_prediction(Product(SPEC, settings), ID)
+    assert not result.training.is_exact
+    assert len(result.training.attempts) == 3
+    assert "the training of this model itself is not on record" in trace.as_text(result)
 
 
-def test_features_lead_to_table_versions_and_landed_files_with_their_sha256(kept: Settings):
-    features = trace.of_prediction(Product(SPEC, kept), ID).features
+def test_features_are_traced_to_table_versions_and_landed_files_with_their_sha256(stored: Settings):
+    features = trace.of_prediction(Product(SPEC, stored), ID).features
     assert (features.record.key, features.record.table_version) == (KEYS[1], 1)
-    found = {(each.source, each.key): each for each in features.sources}
+    sources = {(source.source, source.key): source for source in features.sources}
     reach = SPEC.grain.with_lookback((KEYS[1],), SPEC.lookback)
-    assert set(found) == {(s, key) for s in ("plans", "readings") for key in reach} | {("sites", "all")}
-    file = found["plans", KEYS[0]].file
+    assert set(sources) == {(s, key) for s in ("plans", "readings") for key in reach} | {("sites", "all")}
+    file = sources["plans", KEYS[0]].file
     assert file.sha256 == hashlib.sha256(f"plans {KEYS[0]}".encode()).hexdigest()
-    assert file.sha256 in trace.as_text(trace.of_prediction(Product(SPEC, kept), ID))
+    assert file.sha256 in trace.as_text(trace.of_prediction(Product(SPEC, stored), ID))
 
 
-def test_rows_that_the_model_learned_from_are_named_by_digest_and_version(kept: Settings):
-    trained = trace.of_prediction(Product(SPEC, kept), ID).trained_on
+def test_training_rows_are_named_by_digest_and_version(stored: Settings):
+    trained = trace.of_prediction(Product(SPEC, stored), ID).trained_on
     assert (trained.training.keys, trained.holdout.keys) == (4, 2)
     first = trained.training.first
-    tables = TableStore(kept.root, SPEC.name)
+    tables = TableStore(stored.root, SPEC.name)
     record = tables.records("features", [first])[first]
-    held = trained.keys[first].features
-    assert held == way.Rows(content_digest=record.content_digest, table_version=record.sequence)
+    rows = trained.keys[first].features
+    assert rows == way.Rows(content_digest=record.content_digest, table_version=record.sequence)
     assert trained.keys[first].files["results"].uri == f"landing/results/{first}.csv"
 
 
@@ -126,87 +126,85 @@ def test_rows_rewritten_since_have_no_table_version(settings: Settings, digest: 
     tables = TableStore(settings.root, SPEC.name)
     rows = tables.read("features", [first]).drop("key").head(0)
     tables.replace("features", {first: rows}, inputs={first: {}}, code="1")
-    held = trace.of_prediction(Product(SPEC, settings), ID).trained_on.keys[first].features
-    assert held.table_version is None
+    trained_rows = trace.of_prediction(Product(SPEC, settings), ID).trained_on.keys[first].features
+    assert trained_rows.table_version is None
 
 
-def test_keys_that_a_model_did_without_are_named(settings: Settings, digest: str):
+def test_keys_left_out_of_training_are_named(settings: Settings, digest: str):
     key, tables = SPEC.grain.shift(KEYS[0], -9), TableStore(settings.root, SPEC.name)
-    why, at = "its labels were due 7 keys ago or earlier.", datetime(2026, 1, 1, tzinfo=UTC)
-    unlabelled.give_up(tables, [key], cutoff=SPEC.grain.shift(KEYS[0], -1), why=why, at=at)
+    reason, at = "its labels were due 7 keys ago or earlier.", datetime(2026, 1, 1, tzinfo=UTC)
+    unlabelled.give_up(tables, [key], cutoff=SPEC.grain.shift(KEYS[0], -1), why=reason, at=at)
     unlabelled.give_up(tables, [SPEC.grain.shift(key, 1)], cutoff=KEYS[1], why="after this model", at=at)
-    found = trace.of_prediction(Product(SPEC, settings), ID)
-    assert found.trained_on.unlabelled == {key: why}
-    assert f"without {key}: its labels were due 7 keys ago" in trace.as_text(found)
+    result = trace.of_prediction(Product(SPEC, settings), ID)
+    assert result.trained_on.unlabelled == {key: reason}
+    assert f"without {key}: its labels were due 7 keys ago" in trace.as_text(result)
 
 
-def test_answer_of_a_faulty_day_names_the_fault_its_settlement_and_what_came_true(settings: Settings, digest: str):
+def test_answer_of_a_faulty_day_names_the_fault_its_settlement_and_the_outcome(settings: Settings, digest: str):
     tables, key = TableStore(settings.root, SPEC.name), KEYS[2]
     entity = f"{key} thing 3"
     outcomes = pl.DataFrame({"entity": [entity, "another"], "label": [1, 0], "known_at": [NOON, NOON]})
     tables.replace("outcomes", {key: outcomes}, inputs={key: {}}, code="1")
-    found = trace.of_prediction(Product(SPEC, settings), watched.prediction_id(key, 3))
-    (fault,) = found.faults
+    result = trace.of_prediction(Product(SPEC, settings), watched.prediction_id(key, 3))
+    (fault,) = result.faults
     assert (fault.key, fault.kind, fault.is_held) == (key, "null", False)
-    assert [each.kind for each in fault.records] == ["fault", "null"]
+    assert [item.kind for item in fault.records] == ["fault", "null"]
     assert fault.records[0].came == watched.CAME
-    assert found.outcome == way.Outcome(label=1, known_at=NOON.isoformat())
-    text = trace.as_text(found)
+    assert result.outcome == way.Outcome(label=1, known_at=NOON.isoformat())
+    text = trace.as_text(result)
     assert f"fault     key {key} is settled (null)\n          1: fault plans: volume, by drift" in text
     assert f"arrived {watched.CAME}; expected {watched.EXPECTED}" in text
     assert "plans is left out and the rows stay" in text
     assert "outcome   1, known at" in text
-    json.dumps(to_builtins(found))
+    json.dumps(to_builtins(result))
 
 
-def test_answer_that_looks_back_on_a_faulty_day_names_it_and_one_before_it_does_not(kept: Settings):
+def test_answer_whose_lookback_has_a_faulty_day_names_it_and_an_earlier_answer_does_not(stored: Settings):
     after, before = (
-        trace.of_prediction(Product(SPEC, kept), watched.prediction_id(KEYS[place])).faults for place in (3, 1)
+        trace.of_prediction(Product(SPEC, stored), watched.prediction_id(KEYS[number])).faults for number in (3, 1)
     )
-    assert [each.key for each in after] == ([KEYS[2]] if SPEC.lookback else [])
+    assert [fault.key for fault in after] == ([KEYS[2]] if SPEC.lookback else [])
     assert before == []
 
 
-def test_inputs_are_told_and_those_that_are_no_longer_ours(settings: Settings, digest: str):
+def test_logged_inputs_are_shown_with_those_that_differ_from_ours_now(settings: Settings, digest: str):
     tables, key = TableStore(settings.root, SPEC.name), KEYS[2]
     number = next(item.name for item in SPEC.fields if item.dtype in ("float", "int"))
-    nothing = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in TYPES.items() if name != number]
-    given = (
-        tables.read("predictions", [key])
-        .drop("key")
-        .with_columns(pl.lit(1).cast(TYPES[number]).alias(number), *nothing)
+    nulls = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in TYPES.items() if name != number]
+    predictions = (
+        tables.read("predictions", [key]).drop("key").with_columns(pl.lit(1).cast(TYPES[number]).alias(number), *nulls)
     )
-    tables.replace("predictions", {key: given}, inputs={key: {}}, code="1")
-    ours = given.select("entity", "service_time", "asked_at", *TYPES)
+    tables.replace("predictions", {key: predictions}, inputs={key: {}}, code="1")
+    ours = predictions.select("entity", "service_time", "asked_at", *TYPES)
     identifier = watched.prediction_id(key, 3)
     for value, differing in ((1, []), (2, [number])):
         changed = ours.with_columns(pl.lit(value).cast(TYPES[number]).alias(number))
         tables.replace("features", {key: changed}, inputs={key: {}}, code=str(value))
-        found = trace.of_prediction(Product(SPEC, settings), identifier)
-        assert found.inputs.logged == {**dict.fromkeys(TYPES), number: 1}
-        assert [each.field for each in found.inputs.differing] == differing
-        json.dumps(to_builtins(found))
-    assert f"{number} 1 (ours 2)" in trace.as_text(found)
+        result = trace.of_prediction(Product(SPEC, settings), identifier)
+        assert result.inputs.logged == {**dict.fromkeys(TYPES), number: 1}
+        assert [item.field for item in result.inputs.differing] == differing
+        json.dumps(to_builtins(result))
+    assert f"{number} 1 (ours 2)" in trace.as_text(result)
 
 
-def test_inputs_that_were_not_logged_and_an_outcome_that_is_not_known_are_told(kept: Settings):
-    found = trace.of_prediction(Product(SPEC, kept), ID)
-    assert (found.inputs, found.outcome, found.faults) == (None, None, [])
-    assert "inputs    not logged\noutcome   unknown\n" in trace.as_text(found)
+def test_missing_inputs_and_an_unknown_outcome_are_stated(stored: Settings):
+    result = trace.of_prediction(Product(SPEC, stored), ID)
+    assert (result.inputs, result.outcome, result.faults) == (None, None, [])
+    assert "inputs    not logged\noutcome   unknown\n" in trace.as_text(result)
 
 
-def test_older_answer_is_found_by_its_key(kept: Settings, monkeypatch: pytest.MonkeyPatch):
+def test_older_answer_is_found_by_its_key(stored: Settings, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(trace, "MOST_KEYS", 2)
     with pytest.raises(trace.UnknownPrediction, match="in the newest 2 keys with answers"):
-        trace.of_prediction(Product(SPEC, kept), ID)
-    assert trace.of_prediction(Product(SPEC, kept), ID, key=KEYS[1]).answer["prediction_id"] == ID
+        trace.of_prediction(Product(SPEC, stored), ID)
+    assert trace.of_prediction(Product(SPEC, stored), ID, key=KEYS[1]).answer["prediction_id"] == ID
 
 
-def test_unknown_id_and_unknown_key_are_told(kept: Settings):
+def test_unknown_id_and_unknown_key_are_errors(stored: Settings):
     with pytest.raises(trace.UnknownPrediction, match="'nobody'"):
-        trace.of_prediction(Product(SPEC, kept), "nobody")
+        trace.of_prediction(Product(SPEC, stored), "nobody")
     with pytest.raises(KeyProblem, match="2021-01-01"):
-        trace.of_prediction(Product(SPEC, kept), ID, key="2021-01-01")
+        trace.of_prediction(Product(SPEC, stored), ID, key="2021-01-01")
 
 
 def test_product_that_never_answered_says_so(settings: Settings):
