@@ -5,6 +5,7 @@ The client's own models are not used: they fill in None for what the API left ou
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.records.values import items
+from platform_assets.records.values import items, member, text
 from resources.launchers import responses
 from resources.launchers.objects import Manifest
 from resources.launchers.pod_status import Node, Pod, read_event, read_node, read_pod
@@ -122,14 +123,55 @@ class Api:
         document, _ = self._json(PODS, "list_namespaced_pod", self.namespace, label_selector=selector)
         return [read_pod(item) for item in items(document, "items")]
 
-    def delete(self, name: str, *, grace_s: float | None = None) -> None:
-        """Delete a pod if there is one.
+    def delete(self, name: str, *, grace_s: float | None = None, version: str = "") -> bool:
+        """Delete a pod if there is one; return False if it has another version than the given one.
 
         Args:
             grace_s: instead of the pod's own; 0 removes it from the API at once, even if its node does not answer.
+            version: the only one to delete; empty for any.
         """
-        more = {} if grace_s is None else {"grace_period_seconds": int(grace_s)}
-        self._json(DELETED, "delete_namespaced_pod", name, self.namespace, is_there=False, **more)
+        options: dict[str, object] = {} if grace_s is None else {"gracePeriodSeconds": int(grace_s)}
+        if version:
+            options["preconditions"] = {"resourceVersion": version}
+        try:
+            self._json(DELETED, "delete_namespaced_pod", name, self.namespace, is_there=False, body=options)
+        except ApiTrouble as trouble:
+            if trouble.meaning != "changed":
+                raise
+            return False
+        return True
+
+    def changes(self, name: str, version: str, *, timeout_s: int) -> Iterator[tuple[str, Pod]]:
+        """Yield each change of a pod with its kind (`ADDED`, `MODIFIED`, `DELETED`, `BOOKMARK`) as it happens.
+
+        Args:
+            version: the last one that is known; empty to begin with the pod as it is.
+            timeout_s: when the API ends the stream.
+
+        Raises:
+            ApiTrouble: the API refused, or does not have the changes since `version` any more (410).
+        """
+        from kubernetes import client
+
+        try:
+            response = self._core().list_namespaced_pod(
+                self.namespace,
+                field_selector=f"metadata.name={name}",
+                watch=True,
+                allow_watch_bookmarks=True,
+                timeout_seconds=timeout_s,
+                _preload_content=False,
+                _request_timeout=(CONNECT_S, timeout_s + READ_S),
+                **({"resource_version": version} if version else {}),
+            )
+        except client.ApiException as error:
+            raise ApiTrouble(int(error.status or 0), str(error.reason or ""), str(error.body or "")) from None
+        try:
+            for line in _lines(response):
+                kind, pod = _change(line)
+                yield kind, pod
+        finally:
+            response.close()
 
     def events(self, name: str) -> list[tuple[str, str]]:
         """Return reason and message of a pod's events; none where events may not be read."""
@@ -173,14 +215,8 @@ class Api:
             _request_timeout=(CONNECT_S, SILENCE_S),
             **more,
         )
-        rest = b""
         try:
-            for chunk in response.stream(65536, decode_content=False):
-                *whole, rest = (rest + chunk).split(b"\n")
-                yield from map(_stamped, whole)
-                rest = rest[:LONGEST_REST]
-            if rest:
-                yield _stamped(rest)
+            yield from map(_stamped, _lines(response, LONGEST_REST))
         finally:
             response.close()
 
@@ -262,6 +298,27 @@ def credentials() -> Configuration:
             f"no Kubernetes cluster is configured: {error}; run in a pod with a service account, or set KUBECONFIG",
         ) from None
     return configuration
+
+
+def _lines(response: Any, longest: int | None = None) -> Iterator[bytes]:
+    """Yield the lines of a response as they come; the rest of a line that is longer is cut."""
+    rest = b""
+    for chunk in response.stream(65536, decode_content=False):
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from whole
+        rest = rest[:longest]
+    if rest:
+        yield rest
+
+
+def _change(line: bytes) -> tuple[str, Pod]:
+    """Return the kind of a change and the pod; raise the error that the API wrote into the stream."""
+    change = json.loads(line)
+    kind, subject = text(change, "type"), member(change, "object")
+    if kind == "ERROR":
+        code = member(subject, "code")
+        raise ApiTrouble(code if isinstance(code, int) else 0, text(subject, "reason"), text(subject, "message"))
+    return kind, read_pod(subject)
 
 
 def _stamped(line: bytes) -> tuple[str, str]:

@@ -20,10 +20,11 @@ from dagster_pipes import DAGSTER_PIPES_MESSAGES_ENV_VAR, PipesParams, decode_pa
 
 from platform_assets import profiles
 from platform_assets.failures import ADMISSION, NODE_LOST
+from platform_assets.profiles import StepProfile
 from platform_assets.records.attempts import Launch, ProcessLocation
 from platform_assets.settings import Settings
 from resources.launchers import manifest, pipes, pods, records
-from resources.launchers.api import ATTEMPT, Api
+from resources.launchers.api import ATTEMPT, Answer, Api
 from resources.launchers.attempt import Attempt
 from resources.launchers.endings import Ending, Work
 from resources.launchers.image import trainer_image, trainer_libraries
@@ -32,6 +33,7 @@ from resources.launchers.pod_status import Node, Pod
 from resources.launchers.responses import ApiTrouble
 from resources.launchers.step_pod import launch_of, pod_of
 from resources.launchers.tries import TryingLauncher, Unattended
+from resources.launchers.watching import PodWatch
 
 if TYPE_CHECKING:
     from kubernetes.client import Configuration
@@ -170,33 +172,62 @@ class KubernetesLauncher(TryingLauncher):
         return None
 
     def _watch(self, name: str, attempt: Attempt) -> Ending:
+        """Follow the pod to its end; stop it if it has failed without having ended."""
         last: Pod | None = None
         node: Node | None = None
-        while True:
-            answer = self.api.pod(name)
-            pod = answer.pod
-            newest = pod or last
-            if newest and newest.node:
-                node = self.api.node(newest.node)
-                self._note_node(newest.node, node, attempt)
-            attempt.observation.asked_at = newest.created_at if newest else None
-            if newest and newest.step and newest.step.started_at:
-                attempt.observation.started_at = newest.step.started_at
-            judge = partial(pods.ending, pod, now=answer.now, profile=attempt.size, node=node, last_seen=last)
-            ending = judge()
-            if (ending is None and newest and newest.phase == "Pending") or (
-                ending is not None and ending.failure is not None
-            ):
-                # Events are many and weak evidence: they are read only where the pod itself may show too little.
-                ending = judge(events=self.api.events(name))
-            if ending is not None and ending.ended_at is None:
-                if attempt.observation.started_at or ending.failure is NODE_LOST:
-                    return records.complete(self.settings, attempt.launch, ending, given_up_at(node) or answer.now)
-                return replace(ending, ended_at=answer.now)
-            if ending is not None:
-                return ending
-            last = newest
-            time.sleep(self.poll_s)
+        stopped: Ending | None = None
+        with PodWatch(self.api, name) as watch:
+            while True:
+                answer = self.api.pod(name)
+                if (pod := answer.pod) is None:
+                    last = watch.last() or last
+                node = self._note(pod or last, node, attempt)
+                ending = self._judge(name, answer, attempt.size, node, last)
+                last = pod or last
+                if stopped and not (last and last.has_run) and not _is_lost(ending):
+                    ending = stopped  # what it looks like while it is being stopped counts only if it started meanwhile
+                if ending is not None and (pod is None or pod.is_over):
+                    return self._timed(ending, attempt, given_up_at(node) or answer.now)
+                if ending is not None and pod is not None and (stopped is None or _is_lost(ending)):
+                    if not self.api.delete(name, grace_s=0 if _is_lost(ending) else None, version=pod.version):
+                        continue  # it has changed since it was judged
+                    if _is_lost(ending):
+                        return self._timed(ending, attempt, given_up_at(node) or answer.now)
+                    stopped = ending
+                watch.wait(self.poll_s)
+
+    def _judge(
+        self, name: str, answer: Answer, profile: StepProfile, node: Node | None, last: Pod | None
+    ) -> Ending | None:
+        """Return how the try ended; None while it goes on."""
+        judge = partial(pods.ending, answer.pod, now=answer.now, profile=profile, node=node, last_seen=last)
+        ending, newest = judge(), answer.pod or last
+        if (ending is None and newest and newest.phase == "Pending") or (
+            ending is not None and ending.failure is not None
+        ):
+            # Events are many and weak evidence: they are read only where the pod itself may show too little.
+            ending = judge(events=self.api.events(name))
+        return ending
+
+    def _timed(self, ending: Ending, attempt: Attempt, until: datetime) -> Ending:
+        """Complete an ending whose time no status showed."""
+        if ending.ended_at is not None:
+            return ending
+        if attempt.observation.started_at or _is_lost(ending):
+            return records.complete(self.settings, attempt.launch, ending, until)
+        return replace(ending, ended_at=until)
+
+    def _note(self, newest: Pod | None, node: Node | None, attempt: Attempt) -> Node | None:
+        """Note what a pod shows of its attempt, and return its node."""
+        if newest is None:
+            return node
+        attempt.observation.asked_at = newest.created_at
+        if newest.step and newest.step.started_at:
+            attempt.observation.started_at = newest.step.started_at
+        if newest.node:
+            node = self.api.node(newest.node)
+            self._note_node(newest.node, node, attempt)
+        return node
 
     def _note_node(self, on: str, node: Node | None, attempt: Attempt) -> None:
         zone = node.labels.get(manifest.ZONE) if node else None
@@ -243,6 +274,10 @@ class KubernetesLauncher(TryingLauncher):
             if was_over:
                 return
             is_over.wait(self.poll_s)
+
+
+def _is_lost(ending: Ending | None) -> bool:
+    return ending is not None and ending.failure is NODE_LOST
 
 
 def _pod_name(launch: Launch) -> str:

@@ -6,11 +6,12 @@ import json
 import shutil
 import threading
 import warnings
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import dagster as dg
 from dagster_pipes import PipesDefaultMessageWriter, PipesExtras, PipesParams
@@ -21,51 +22,124 @@ from platform_assets.settings import Settings
 if TYPE_CHECKING:
     from dagster import PipesMessageHandler
 
-READ_EVERY_S = 2.0
-FILE_READ_EVERY_S = 0.1
+READ_ATTEMPTS = 8
+"""With pauses of up to 20 s in between, about a minute: a result must not be lost to an outage of that length."""
 
 
-class KeptFileReader(dg.PipesMessageReader):
-    """Reads a file from its beginning and does not empty it, unlike Dagster's reader, so another run can take over.
+class KeptReader(dg.PipesMessageReader):
+    """Reads messages from their beginning and keeps them, unlike Dagster's readers, so another run can take over.
 
-    A line counts once it is complete. Dagster's own reader (1.13) fails on a line that is being written, which loses
-    the step's result.
+    When the session closes, the step's process has ended or is given up: everything that is there is read once more,
+    without waiting for a closing message. Dagster's reader (1.13) waits 10 s for it; a killed step never writes one.
+    """
+
+    read_every_s: ClassVar[float]
+    passing: tuple[type[Exception], ...] = ()
+    """Errors after which it reads again later."""
+
+    @abstractmethod
+    def params(self) -> PipesParams:
+        """Return the parameters of the step's writer."""
+
+    @abstractmethod
+    def messages(self) -> Iterator[str]:
+        """Yield the messages that have come since the last call, each one JSON object."""
+
+    @contextmanager
+    def read_messages(self, handler: PipesMessageHandler) -> Iterator[PipesParams]:
+        """Yield the parameters of the step's writer, and forward its messages until the end, including the last.
+
+        Raises:
+            OSError or botocore's errors: the last messages could not be read.
+        """
+        is_over = threading.Event()
+        reader = threading.Thread(target=self._read, args=(handler, is_over), daemon=True)
+        reader.start()
+        try:
+            yield self.params()
+        finally:
+            is_over.set()
+            reader.join()
+            self._forward(handler)
+
+    def _read(self, handler: PipesMessageHandler, is_over: threading.Event) -> None:
+        while not is_over.wait(self.read_every_s):
+            with suppress(*self.passing):
+                self._forward(handler)
+
+    def _forward(self, handler: PipesMessageHandler) -> None:
+        for message in self.messages():
+            handler.handle_message(json.loads(message))
+
+    def no_messages_debug_text(self) -> str:
+        """Say where messages were expected."""
+        return f"Messages were expected in {self.params()}."
+
+
+class KeptFileReader(KeptReader):
+    """Reads a file. A line counts once it is complete.
+
+    Dagster's own reader (1.13) fails on a line that is being written, which loses the step's result.
 
     Args:
         path: the file; a step under way may have written to it already.
     """
 
+    read_every_s = 0.1
+
     def __init__(self, path: Path) -> None:
+        path.touch()
         self.path = path
+        self._position, self._rest = 0, ""
 
-    @contextmanager
-    def read_messages(self, handler: PipesMessageHandler) -> Iterator[PipesParams]:
-        """Yield the parameters of the step's writer, and forward its messages until the end, including the last."""
-        self.path.touch()
-        is_over = threading.Event()
-        reader = threading.Thread(target=self._read, args=(handler, is_over), daemon=True)
-        reader.start()
-        try:
-            yield {PipesDefaultMessageWriter.FILE_PATH_KEY: str(self.path)}
-        finally:
-            is_over.set()
-            reader.join()
+    def params(self) -> PipesParams:
+        return {PipesDefaultMessageWriter.FILE_PATH_KEY: str(self.path)}
 
-    def _read(self, handler: PipesMessageHandler, is_over: threading.Event) -> None:
-        rest = ""
+    def messages(self) -> Iterator[str]:
         with self.path.open(encoding="utf-8") as file:
-            while True:
-                was_over = is_over.is_set()
-                *whole, rest = (rest + file.read()).split("\n")
-                for line in whole:
-                    handler.handle_message(json.loads(line))
-                if was_over:
-                    return
-                is_over.wait(FILE_READ_EVERY_S)
+            file.seek(self._position)
+            *whole, self._rest = (self._rest + file.read()).split("\n")
+            self._position = file.tell()
+        yield from whole
 
-    def no_messages_debug_text(self) -> str:
-        """Say where messages were expected."""
-        return f"Messages were expected in {self.path}."
+
+class KeptObjectsReader(KeptReader):
+    """Reads numbered objects of several lines each from S3, as Dagster's `PipesS3MessageWriter` writes them.
+
+    Args:
+        client: of boto3.
+        params: bucket and key prefix; a step under way may have written there already.
+    """
+
+    read_every_s = 2.0
+    absent = ("NoSuchKey", "AccessDenied")
+    """Error codes of an object that does not exist; the second where the account may not list the bucket."""
+
+    def __init__(self, client: Any, params: PipesParams) -> None:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        self.passing = (BotoCoreError, ClientError)
+        self._client, self._params, self._number = client, params, 1
+
+    def params(self) -> PipesParams:
+        return self._params
+
+    def messages(self) -> Iterator[str]:
+        while (chunk := self._chunk()) is not None:
+            self._number += 1
+            yield from chunk.splitlines()
+
+    def _chunk(self) -> str | None:
+        from botocore.exceptions import ClientError
+
+        key = f"{self._params['key_prefix']}/{self._number}.json"
+        try:
+            answer = self._client.get_object(Bucket=self._params["bucket"], Key=key)
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in self.absent:
+                raise
+            return None
+        return str(answer["Body"].read().decode("utf-8"))
 
 
 @contextmanager
@@ -88,7 +162,7 @@ def session(
     """
     with ExitStack() as stack:
         folder = _folder(settings, launch.id) if is_lasting else Path(stack.enter_context(TemporaryDirectory()))
-        injector, reader = _ends(settings, folder, messages)
+        injector, reader = _ends(settings, launch.id, folder, messages)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", dg.PreviewWarning)
             opened = stack.enter_context(
@@ -118,25 +192,19 @@ def _folder(settings: Settings, lasting: str) -> Path:
 
 
 def _ends(
-    settings: Settings, folder: Path, messages: PipesParams | None
+    settings: Settings, launch: str, folder: Path, messages: PipesParams | None
 ) -> tuple[dg.PipesContextInjector, dg.PipesMessageReader]:
     if "://" not in settings.root:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "messages" if messages is None else Path(messages["path"])
         return dg.PipesFileContextInjector(str(folder / "context")), KeptFileReader(path)
     import boto3
-    from dagster_aws.pipes import PipesS3ContextInjector, PipesS3MessageReader
+    from botocore.config import Config
+    from dagster_aws.pipes import PipesS3ContextInjector
 
-    class Reader(PipesS3MessageReader):
-        """Reads from the prefix that a step under way writes to."""
-
-        @contextmanager
-        def get_params(self) -> Iterator[PipesParams]:
-            with super().get_params() as params:
-                yield {**params, **(messages or {"key_prefix": f"{prefix}{params['key_prefix']}"})}
-
-    client = boto3.client("s3")
+    client = boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": READ_ATTEMPTS}))
     bucket, _, root = settings.root.partition("://")[2].partition("/")
     prefix = f"{root.strip('/')}/pipes/".lstrip("/")
     injector = PipesS3ContextInjector(bucket=bucket, client=client, key_prefix=prefix)
-    return injector, Reader(interval=READ_EVERY_S, bucket=bucket, client=client)
+    params = messages or {"bucket": bucket, "key_prefix": f"{prefix}{launch}"}
+    return injector, KeptObjectsReader(client, params)

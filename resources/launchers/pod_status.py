@@ -63,6 +63,7 @@ class Pod:
     """A pod as the API shows it.
 
     Attributes:
+        version: of the object; each change has its own.
         node: the node it is bound to; empty if none is shown.
         environment: of the step's container, from the pod's spec.
         created_at: by the API server's clock.
@@ -72,6 +73,7 @@ class Pod:
     """
 
     name: str
+    version: str
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
     node: str
@@ -134,6 +136,7 @@ def read_pod(pod: object) -> Pod:
     node = text(pod, "spec", "nodeName")
     return Pod(
         name=text(pod, "metadata", "name"),
+        version=text(pod, "metadata", "resourceVersion"),
         labels=texts(pod, "metadata", "labels"),
         annotations=texts(pod, "metadata", "annotations"),
         node=node,

@@ -15,10 +15,11 @@ from typing import Literal
 from platform_assets.problems import Problem
 from platform_assets.records.values import member
 
-Meaning = Literal["answer", "absent", "exists", "full", "soon", "again", "unauthorized", "refused"]
+Meaning = Literal["answer", "absent", "exists", "changed", "full", "soon", "again", "unauthorized", "refused"]
 """What a response means:
 
 - `answer`: the requested object; `absent`: the API does not have it; `exists`: there is one of that name.
+- `changed`: the object is not in the version that the request is for.
 - `full`: a quota is used up; others may free it.
 - `soon`: what a new namespace or quota lacks for a second; if it persists, a refusal.
 - `again`: temporary, or says nothing about the request; retried until the patience is used up, and never final.
@@ -136,6 +137,7 @@ TABLE: tuple[tuple[str, Callable[[Response], bool], Meaning], ...] = (
         "again",
     ),
     ("409 AlreadyExists", lambda answer: answer.status == 409 and answer.reason == "AlreadyExists", "exists"),
+    ("409 for a version", lambda answer: answer.status == 409 and "recondition" in answer.message, "changed"),
     ("409 for any other reason: a quota is being counted", lambda answer: answer.status == 409, "again"),
     ("404 NotFound", lambda answer: answer.status == 404 and answer.reason == "NotFound", "absent"),
     ("404 without a reason", lambda answer: answer.status == 404 and not answer.reason, "again"),

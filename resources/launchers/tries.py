@@ -16,7 +16,7 @@ import dagster as dg
 import msgspec
 
 from platform_assets import libraries, profiles
-from platform_assets.failures import CODE, LOST, NODE_LOST, Budget
+from platform_assets.failures import CODE, LOST, Budget
 from platform_assets.problems import LedgerProblem
 from platform_assets.profiles import StepProfile
 from platform_assets.records.attempts import Launch
@@ -185,7 +185,8 @@ class TryingLauncher(StepLauncher):
                 )
                 ending = self.attempt(attempt)
             messages = session.message_handler.get_custom_messages()
-            result = result_of(messages) if ending.failure in (None, NODE_LOST) else None
+            # A loss does not undo a result that was reported before it, or within the grace period.
+            result = result_of(messages) if ending.failure is None or ending.failure.is_loss else None
         except Unattended:
             raise
         except BaseException as error:

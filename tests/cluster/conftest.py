@@ -11,8 +11,9 @@ import pytest
 from kubernetes import client
 
 from platform_assets.settings import Settings
-from tests.cluster import accounts, images, servers, trainer
+from tests.cluster import accounts, images, launching, servers, trainer
 from tests.cluster.cluster import Cluster, other, started
+from tests.cluster.launching import Launching
 from tests.cluster.namespaces import fresh_namespace
 from tests.cluster.node import Node
 from tests.cluster.pods import Pods
@@ -168,3 +169,14 @@ def runs(
     }
     configuration = accounts.configuration_of(reachable, accounts.RUN, pods.namespace)
     return StepRuns(pods, Settings.from_environment(environment), configuration, environment)
+
+
+@pytest.fixture
+def launches(runs: StepRuns, tmp_path: Path) -> Iterator[Launching]:
+    """The same runs as processes."""
+    kubeconfig = tmp_path / "kubeconfig"
+    launching.write_kubeconfig(kubeconfig, runs.configuration)
+    settings = {**runs.environment, "KUBECONFIG": str(kubeconfig), "AWS_DEFAULT_REGION": "us-east-1"}
+    processes = Launching(runs.pods.api, runs.pods.namespace, tmp_path, settings)
+    yield processes
+    processes.close()

@@ -499,7 +499,7 @@ def test_a_step_that_had_reported_its_result_has_finished_though_its_pod_is_gone
     assert result.asset_materializations_for_node("waits")[0].metadata["value"].value == 1
     (record,) = records(tmp_path)
     assert record["reason"] == "finished"
-    assert "the step had reported its result" in record["said"]
+    assert "ended with exit code 0" in record["said"], "the watch saw it"
 
 
 def test_an_attempt_that_nobody_saw_end_is_settled_by_the_next_run(cluster: Cluster, tmp_path: Path) -> None:

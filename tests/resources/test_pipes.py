@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from resources.launchers.pipes import FILE_READ_EVERY_S, KeptFileReader
+from resources.launchers.pipes import KeptFileReader
 
 
 class Heard:
@@ -30,6 +30,6 @@ def test_a_line_that_is_being_written_is_waited_for(tmp_path: Path) -> None:
         for half in (text[:20], text[20:50], text[50:]):
             file.write(half)
             file.flush()
-            threading.Event().wait(3 * FILE_READ_EVERY_S)
+            threading.Event().wait(3 * KeptFileReader.read_every_s)
     assert heard.messages == messages
     assert (tmp_path / "messages").read_text(encoding="utf-8") == text, "for whoever comes later"

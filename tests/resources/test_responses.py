@@ -35,6 +35,17 @@ RESPONSES: dict[str, tuple[tuple[int, bytes | str | None], Meaning]] = {
         status(409, "AlreadyExists", 'pods "driftline-x" already exists', kind="pods", name="driftline-x"),
         "exists",
     ),
+    "deleted in another version": (
+        status(
+            409,
+            "Conflict",
+            'Operation cannot be fulfilled on pods "driftline-x": the ResourceVersion in the precondition (1) does not '
+            "match the ResourceVersion in record (1374). The object might have been modified",
+            name="driftline-x",
+            kind="pods",
+        ),
+        "changed",
+    ),
     "the quota is being changed": (
         status(
             409,

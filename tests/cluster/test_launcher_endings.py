@@ -1,0 +1,130 @@
+"""Steps whose pods end in every way: exit codes, results and prices reach the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from kubernetes import client
+
+from tests.cluster.launching import Launching
+from tests.cluster.pods import manifest
+from tests.cluster.waiting import wait_until
+
+GPU = "nvidia.com/gpu"
+
+
+def test_a_step_leaves_its_result_lines_and_record(launches: Launching) -> None:
+    ended = launches.run("say 3 0.1; report")
+    assert not ended.error
+    (record,) = ended.records
+    assert (record["reason"], record["exit_code"]) == ("finished", 0)
+    assert [line for line in ended.lines if line.startswith("line ")] == ["line 0", "line 1", "line 2"]
+    launches.wait_until_gone()
+
+
+def delete(launches: Launching, pod: str) -> None:
+    launches.core.delete_namespaced_pod(pod, launches.namespace)
+
+
+def evict(launches: Launching, pod: str) -> None:
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}}
+    launches.core.create_namespaced_pod_eviction(pod, launches.namespace, body)
+
+
+def taint(launches: Launching, pod: str) -> None:
+    node = launches.core.read_namespaced_pod(pod, launches.namespace).spec.node_name
+    taints = {"spec": {"taints": [{"key": "maintenance", "value": launches.namespace, "effect": "NoExecute"}]}}
+    launches.core.patch_node(node, taints)
+    wait_until(lambda: is_deleted(launches, pod), 60, f"{pod} is deleted")
+    launches.core.patch_node(node, {"spec": {"taints": None}})
+
+
+def is_deleted(launches: Launching, pod: str) -> bool:
+    found = [item for item in launches.core.list_namespaced_pod(launches.namespace).items if item.metadata.name == pod]
+    return not found or found[0].metadata.deletion_timestamp is not None
+
+
+@pytest.mark.parametrize(("loss", "reason"), [(delete, "preempted"), (evict, "evicted"), (taint, "preempted")])
+def test_a_pod_that_is_taken_away_shows_its_exit_code(
+    launches: Launching, loss: Callable[[Launching, str], None], reason: str
+) -> None:
+    run = launches.start("hold; exit 3", "report")
+    run.wait_for("ready")
+    loss(launches, launches.pod())
+    ended = run.ended()
+    assert not ended.error
+    lost, finished = ended.records
+    assert (lost["reason"], lost["exit_code"]) == (reason, 3)
+    assert (finished["reason"], finished["exit_code"]) == ("finished", 0)
+
+
+@pytest.mark.parametrize("end", ["", "; exit 1"])
+@pytest.mark.parametrize("loss", [delete, evict])
+def test_a_result_that_is_reported_within_the_grace_period_is_taken(
+    launches: Launching, loss: Callable[[Launching, str], None], end: str
+) -> None:
+    # The closing message of a process that exits by itself takes 2 s to be written; then it is too late for a third.
+    run = launches.start(f"hold; report; sleep 3{end}")
+    run.wait_for("ready")
+    loss(launches, launches.pod())
+    ended = run.ended()
+    assert not ended.error
+    assert ended.reasons == ["finished"]
+    assert ended.records[0]["exit_code"] == (1 if end else 0)
+
+
+def test_a_preempted_pod_shows_its_exit_code(launches: Launching, shell: str) -> None:
+    scheduling = client.SchedulingV1Api(launches.core.api_client)
+    for name, value in (("low", 1), ("high", 1000)):
+        body = {"metadata": {"name": f"{launches.namespace}-{name}"}, "value": value}
+        scheduling.create_priority_class(body)
+    nodes = [node.metadata.name for node in launches.core.list_node().items]
+    set_gpus(launches.core, nodes[0], "1")
+    try:
+        profile = {"accelerators": 1, "priority_class": f"{launches.namespace}-low"}
+        run = launches.start("hold; exit 3", "report", profile=profile)
+        run.wait_for("ready")
+        launches.core.create_namespaced_pod(launches.namespace, with_gpu(shell, f"{launches.namespace}-high"))
+        ended = run.ended()
+    finally:
+        set_gpus(launches.core, nodes[0], None)
+        for name in ("low", "high"):
+            scheduling.delete_priority_class(f"{launches.namespace}-{name}")
+    assert (ended.records[0]["reason"], ended.records[0]["exit_code"]) == ("preempted", 3)
+    assert ended.reasons[-1] == "finished"
+
+
+def with_gpu(image: str, priority: str) -> dict[str, object]:
+    """Return a pod that needs the GPU for a moment."""
+    pod = manifest("other", image, "sleep 5", priorityClassName=priority)
+    pod["spec"]["containers"][0]["resources"]["limits"][GPU] = "1"
+    return pod
+
+
+def set_gpus(core: client.CoreV1Api, node: str, count: str | None) -> None:
+    core.patch_node_status(node, {"status": {"capacity": {GPU: count}}})
+
+
+@pytest.mark.parametrize("late_s", [0.0, 5.0])
+def test_a_pod_that_was_given_up_never_runs_unpaid(launches: Launching, late_s: float) -> None:
+    timeout_s = 6.0
+    run = launches.start("sleep 4; report", profile={"accelerators": 1, "schedule_timeout_s": timeout_s})
+    pod = launches.pod()
+    created_at = launches.core.read_namespaced_pod(pod, launches.namespace).metadata.creation_timestamp
+    node = launches.core.list_node().items[0].metadata.name
+    due = created_at + timedelta(seconds=timeout_s + late_s)
+    wait_until(lambda: datetime.now(UTC) >= due, 60, "the pod is given up")
+    set_gpus(launches.core, node, "1")
+    try:
+        ended = run.ended()
+    finally:
+        set_gpus(launches.core, node, None)
+    had_node = [
+        event for event in launches.core.list_namespaced_event(launches.namespace).items if event.reason == "Scheduled"
+    ]
+    (record,) = ended.records
+    assert bool(had_node) == (record["cost_usd"] > 0), (record, had_node)
+    if late_s:
+        assert record["reason"] == "unschedulable"

@@ -1,0 +1,84 @@
+"""Be a step in a pod that does what its input says, one thing after another; it needs dagster_pipes and boto3 alone.
+
+The input `acts` has one
+line per try, of words separated by semicolons:
+
+    say COUNT SECONDS     print numbered lines, so many seconds apart
+    burst MEGABYTES       print numbered lines of 100 bytes as fast as possible
+    sleep SECONDS
+    hold                  print "ready", and wait until SIGTERM
+    wait NAME             print "ready", and wait for an object of this name in the test's folder
+    report                report the result
+    exit CODE             end without closing the session
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+import boto3
+from dagster_pipes import PipesContext, PipesS3ContextLoader, PipesS3MessageWriter, open_dagster_pipes
+
+SIGNALS: list[int] = []
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, lambda number, _: SIGNALS.append(number))
+    client = boto3.client("s3")
+    with open_dagster_pipes(
+        context_loader=PipesS3ContextLoader(client=client),
+        message_writer=PipesS3MessageWriter(client=client, interval=1),
+    ) as pipes:
+        folder, acts = pipes.extras["folder"], pipes.extras["acts"]
+        bucket = pipes.extras["bucket"]
+        client.put_object(Bucket=bucket, Key=f"{folder}/tries/{pipes.extras['attempt']['id']}", Body=b"")
+        tries = client.list_objects_v2(Bucket=bucket, Prefix=f"{folder}/tries/")["KeyCount"]
+        is_there = _looking(client, bucket, folder)
+        for words in acts[min(tries, len(acts)) - 1].split(";"):
+            verb, *arguments = words.split()
+            act(verb, arguments, pipes, is_there)
+
+
+def _looking(client: object, bucket: str, folder: str) -> Callable[[str], bool]:
+    def is_there(name: str) -> bool:
+        return client.list_objects_v2(Bucket=bucket, Prefix=f"{folder}/{name}")["KeyCount"] > 0  # type: ignore[attr-defined]
+
+    return is_there
+
+
+def act(verb: str, arguments: list[str], pipes: PipesContext, is_there: Callable[[str], bool]) -> None:
+    if verb == "say":
+        for number in range(int(arguments[0])):
+            say(f"line {number}")
+            time.sleep(float(arguments[1]))
+    elif verb == "burst":
+        for number in range(int(arguments[0]) * 10_000):
+            sys.stdout.write(f"burst {number:010d} {'x' * 82}\n")
+        sys.stdout.flush()
+    elif verb == "sleep":
+        time.sleep(float(arguments[0]))
+    elif verb == "hold":
+        say("ready")
+        while not SIGNALS:
+            time.sleep(0.05)
+    elif verb == "wait":
+        say("ready")
+        while not is_there(arguments[0]):
+            time.sleep(0.5)
+    elif verb == "report":
+        pipes.report_custom_message({"kind": "result", "value": 1})
+    elif verb == "exit":
+        os._exit(int(arguments[0]))
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
