@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from typing import Any
 
-import dagster as dg
 import pytest
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as examples
@@ -31,7 +30,7 @@ from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
-from tests.doubles import models
+from tests.doubles import instances, models
 from tests.doubles.products import hourly_temperature
 from tests.serving.picture_files import text_of
 
@@ -151,7 +150,7 @@ def test_an_advance_takes_in_or_reports_every_accepted_request(settings: Setting
     accepted = accepted_ids(spec, settings, live, is_older=form == 2)
     assert len(accepted) >= (250 if form == 2 else ENOUGH)
     defs = build_defs(specs=[spec], resources={"store": StoreResource(variables=settings.to_environment())})
-    with dg.DagsterInstance.ephemeral() as instance:
+    with instances.forgetful() as instance:
         ran = defs.resolve_job_def(naming.job("advance", spec.name)).execute_in_process(
             instance=instance,
             tags={"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]},

@@ -25,6 +25,7 @@ from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
+from tests.doubles import instances
 from tests.doubles.launcher import InProcessLauncher
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -139,7 +140,7 @@ def materialise(spec: ProductSpec, settings: Settings, first: str, last: str, cu
     store = StoreResource(variables=settings.to_environment())
     defs = build_defs(specs=[spec], resources={"store": store, "launcher": InProcessLauncher(spec, settings)})
     tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
-    with dg.DagsterInstance.ephemeral() as instance:
+    with instances.forgetful() as instance:
         advance = defs.resolve_job_def(naming.job("advance", spec.name))
         assert advance.execute_in_process(instance=instance, tags=tags).success
         if cutoff is not None:

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import msgspec
 import pytest
 
@@ -31,7 +30,7 @@ from platform_assets.storage.artifacts import ArtifactStore, canonical
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
-from tests.doubles import documents
+from tests.doubles import documents, instances
 from tests.doubles.launcher import InProcessLauncher
 from tests.doubles.products import hourly_temperature
 from tests.doubles.stores.make import ACCEPTED, LAST
@@ -189,7 +188,7 @@ def test_the_store_accepts_a_new_key(older: Settings) -> None:
         specs=[case.spec],
         resources={"store": StoreResource(), "launcher": InProcessLauncher(case.spec, older)},
     )
-    with dg.DagsterInstance.ephemeral() as instance:
+    with instances.forgetful() as instance:
         walker = Walker(case, older, defs, instance)
         run = Run(first=key, last=key)
         walker.ask(run)
@@ -228,7 +227,7 @@ def test_an_upgrade_makes_nothing_again_and_changed_code_makes_all_of_a_stage(ol
         defs = build_defs(specs=[spec], resources={"store": StoreResource(), "launcher": launcher})
         keys = [item.key for item in _records(older, "features")]
         tags = {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]}
-        with dg.DagsterInstance.ephemeral() as instance:
+        with instances.forgetful() as instance:
             walker = Walker(replace(case, spec=spec), older, defs, instance)
             walker.job("advance").execute_in_process(instance=instance, tags=tags)
             walker.materialise(cutoff, ("checkpoint", "onnx"))

@@ -38,13 +38,14 @@ def run(variables: dict[str, str], first: str, last: str, die_before: int | None
 
     from platform_assets.definitions import build_defs
     from resources.store import StoreResource
+    from tests.doubles import instances
     from tests.doubles.numbered_batches import SPEC
 
     if die_before is not None:
         _die_before(die_before)
     defs = build_defs(specs=[SPEC], resources={"store": StoreResource(variables=variables)})
     job = defs.resolve_implicit_global_asset_job_def()
-    with dg.DagsterInstance.ephemeral() as instance:
+    with instances.forgetful() as instance:
         job.execute_in_process(
             instance=instance,
             asset_selection=[dg.AssetKey([SPEC.name, stage]) for stage in STAGES],

@@ -28,6 +28,7 @@ def _run(variables: dict[str, str], first: str, last: str, die_before: int | Non
     from platform_assets import partitions
     from platform_assets.stages import drift, features
     from resources.store import StoreResource
+    from tests.doubles import instances
     from tests.doubles.watched_batches import SPEC
 
     if die_before is not None:
@@ -35,7 +36,7 @@ def _run(variables: dict[str, str], first: str, last: str, die_before: int | Non
     with partitions.beta_allowed():
         assets = [*features.build(SPEC), *drift.build(SPEC)]
     defs = dg.Definitions(assets=assets, resources={"store": StoreResource(variables=variables)})
-    with dg.DagsterInstance.ephemeral() as instance:
+    with instances.forgetful() as instance:
         defs.resolve_implicit_global_asset_job_def().execute_in_process(
             instance=instance,
             tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last},

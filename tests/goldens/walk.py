@@ -33,7 +33,7 @@ from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from resources.launchers import StepLauncher
 from resources.store import StoreResource
-from tests.doubles import documents
+from tests.doubles import documents, instances
 from tests.doubles.launcher import InProcessLauncher
 
 LANDED_AT = datetime(2024, 1, 2, tzinfo=UTC)
@@ -96,7 +96,7 @@ def walk(given: Walk, settings: Settings, launcher: StepLauncher | None = None) 
     store = StoreResource(variables=settings.to_environment())
     resources = {"store": store, "launcher": launcher or InProcessLauncher(given.spec, settings)}
     defs = build_defs(specs=[given.spec], resources=resources)
-    with dg.DagsterInstance.ephemeral() as instance:
+    with instances.forgetful() as instance:
         walker = Walker(given, settings, defs, instance)
         walker.advance(given.before)
         walker.retrain(given.cutoffs[0])

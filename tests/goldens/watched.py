@@ -74,15 +74,15 @@ def begin() -> None:
                 ran.add(frame.f_code)
 
         atexit.register(_report, maker, ran)
-        sys.setprofile(see)
-        threading.setprofile(see)
+        sys.settrace(see)  # as it returns None, Python calls it once per call, and not per return or line
+        threading.settrace(see)
 
     specs.load, instructions.check_maker = load, check
 
 
 def _report(maker: Any, ran: set[CodeType]) -> None:
-    sys.setprofile(None)
-    threading.setprofile(None)
+    sys.settrace(None)
+    threading.settrace(None)  # type: ignore[arg-type]
     from tests.goldens.watching import REPOSITORY, STEP, missing
 
     report = Report(

@@ -75,11 +75,12 @@ class Watch:
             self._stage = stage
             if maker not in self.makers[stage]:
                 self.makers[stage].append(maker)
-            sys.setprofile(self._seen)
+            before = sys.gettrace()
+            sys.settrace(self._seen)  # as it returns None, Python calls it once per call, and not per return or line
             try:
                 return method(maker, *arguments, **named)
             finally:
-                sys.setprofile(None)
+                sys.settrace(before)
                 self._stage = None
 
         return called

@@ -13,6 +13,7 @@ from platform_assets.definitions import build_defs
 from platform_assets.settings import Settings
 from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
+from tests.doubles import instances
 from tests.doubles import numbered_batches as batches
 
 Run = Callable[..., dg.ExecuteInProcessResult]
@@ -28,8 +29,8 @@ def tables(settings: Settings) -> TableStore:
 @pytest.fixture(scope="session")
 def instance() -> Iterator[dg.DagsterInstance]:
     """One instance for all: making one costs more than most runs here, and no test reads another's events."""
-    with dg.DagsterInstance.ephemeral() as ephemeral:
-        yield ephemeral
+    with instances.forgetful() as forgetful:
+        yield forgetful
 
 
 @pytest.fixture(scope="session")
