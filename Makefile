@@ -44,16 +44,18 @@ endif
 demo: setup ## Land, train, serve, then replay weeks with a fault among them. PRODUCT=... KEYS=... SEED=... EXIT=1.
 	@$(BIN)/driftline demo $(PRODUCT) $(if $(KEYS),--keys $(KEYS)) $(if $(SEED),--seed $(SEED)) $(if $(EXIT),--exit)
 
-# Tests start hundreds of processes; where Python is told to write no bytecode, each would compile every module again.
+# Tests start hundreds of processes; where Python is told to write no bytecode, each would compile every module again,
+# and each of pytest's processes would rewrite every assertion again.
 COMPILE := $(BIN)/python -m compileall -q platform_assets resources sensors tests
+PYTEST := $(MEMORY) PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
 
 test: setup ## Run the tests, three files at a time. ARGS=... goes to pytest instead.
 	@$(COMPILE)
-	@$(MEMORY) $(BIN)/pytest $(or $(ARGS),--numprocesses=3 --dist=loadfile --no-loadscope-reorder)
+	@$(PYTEST) $(or $(ARGS),--numprocesses=3 --dist=loadfile --no-loadscope-reorder)
 
 test-fast: setup ## Run the tests that start no process, train nothing and run no Dagster graph. ARGS=... goes to pytest too.
 	@$(COMPILE)
-	@$(MEMORY) $(BIN)/pytest -m 'not slow' --numprocesses=2 --dist=loadfile $(ARGS)
+	@$(PYTEST) -m 'not slow' --numprocesses=2 --dist=loadfile $(ARGS)
 
 coverage: setup ## Run the tests and print their coverage by package. ARGS=... goes to pytest instead.
 	@rm -f $(VENV)/coverage*

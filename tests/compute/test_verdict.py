@@ -343,6 +343,7 @@ def test_other_kinds_are_judged_by_their_own_headline() -> None:
     json.dumps(result, allow_nan=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "keys", "rows"),
     [
