@@ -1,4 +1,4 @@
-"""A feature that reads farther back than `lookback` is named with its reach, whatever way it reads."""
+"""A feature that reads farther back than `lookback` is reported with its reach, however it reads."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ LAST = "2020-04-20"
 
 
 def daily(tables: Tables) -> pl.DataFrame:
-    """Return one row per day that is at hand, in order: `day`, and a `value` that no two days share."""
+    """Return one row per available day, in order: `day`, and a `value` that is unique per day."""
     days = tables["readings"].select("key").unique().sort("key")
     day = pl.col("key").str.to_date()
     return days.with_columns(day=day, value=(day.dt.epoch("d") ** 2 % 9_973).cast(pl.Float64))
 
 
-def before(days: pl.DataFrame, period: str, by: int) -> pl.DataFrame:
-    """Give each day the mean of the calendar period `by` periods before its own."""
-    own = pl.col("day").dt.truncate(period)
-    means = days.group_by(own.alias("period")).agg(extra=pl.col("value").mean())
-    return days.with_columns(period=own.dt.offset_by(f"-{by}{period[1:]}")).join(means, on="period", how="left")
+def before(days: pl.DataFrame, period: str, back: int) -> pl.DataFrame:
+    """Return for each day the mean of the calendar period `back` periods before its own."""
+    start = pl.col("day").dt.truncate(period)
+    means = days.group_by(start.alias("period")).agg(extra=pl.col("value").mean())
+    return days.with_columns(period=start.dt.offset_by(f"-{back}{period[1:]}")).join(means, on="period", how="left")
 
 
 def with_extra(lookback: int, extra: Callable[[pl.DataFrame], Any], **changes: Any) -> ProductSpec:
-    """Return the daily product with a field `extra` made of one row per day."""
+    """Return the daily product with a field `extra` computed from one row per day."""
 
     def features(tables: Tables, window: Window) -> pl.DataFrame:
-        days, made = daily(tables), extra(daily(tables))
-        days = days.with_columns(extra=made) if isinstance(made, pl.Expr) else made
+        days, computed = daily(tables), extra(daily(tables))
+        days = days.with_columns(extra=computed) if isinstance(computed, pl.Expr) else computed
         return recorded.SPEC.features(tables, window).join(
             days.select("key", pl.col("extra").cast(pl.Float64)), on="key", how="left", maintain_order="left"
         )
@@ -60,8 +60,8 @@ def with_extra(lookback: int, extra: Callable[[pl.DataFrame], Any], **changes: A
     )
 
 
-def line(spec: ProductSpec, what: str) -> checking.Line:
-    return next(each for each in checking.of_product(spec) if each.check == what)
+def line(spec: ProductSpec, check: str) -> checking.Line:
+    return next(item for item in checking.of_product(spec) if item.check == check)
 
 
 VALUE = pl.col("value")
@@ -87,28 +87,28 @@ CUMULATIVE: dict[str, Callable[[pl.DataFrame], Any]] = {
 def test_a_reach_error_is_named_with_the_reach(name: str) -> None:
     keys, extra = PLANTED[name]
     for lookback in {1, keys - 1} if keys < 14 else {keys - 1}:
-        found = line(with_extra(lookback, extra), "lookback")
-        assert found.state == "problem"
-        assert f"reads {keys} keys back; raise lookback (it is {lookback}) to {keys}. Built from" in found.message
-        assert "'extra' changes in 4 of 4 rows" in found.message
+        result = line(with_extra(lookback, extra), "lookback")
+        assert result.state == "problem"
+        assert f"reads {keys} keys back; raise lookback (it is {lookback}) to {keys}. Built from" in result.message
+        assert "'extra' changes in 4 of 4 rows" in result.message
     assert line(with_extra(keys, extra), "lookback").state == "ok"
 
 
 @pytest.mark.parametrize("name", CUMULATIVE)
-def test_what_reads_all_history_is_told_to_be_bound(name: str) -> None:
+def test_a_feature_that_reads_all_history_must_be_bounded(name: str) -> None:
     """The recording ends with the key of April 19th, 109 keys after its first one."""
     for lookback in (1, 30):
-        found = line(with_extra(lookback, CUMULATIVE[name]), "lookback")
-        assert found.state == "problem"
+        result = line(with_extra(lookback, CUMULATIVE[name]), "lookback")
+        assert result.state == "problem"
         assert (
             f"raise lookback (it is {lookback}) to 109, or bound what it reads if no lookback is enough"
-            in found.message
+            in result.message
         )
-        assert "reads 109 keys back or more" in found.message
+        assert "reads 109 keys back or more" in result.message
 
 
-def test_an_hourly_feature_that_is_all_null_when_built_alone_is_found() -> None:
-    """As it was reported: 167 keys back with a lookback of 30."""
+def test_an_hourly_feature_that_is_all_null_when_built_alone_is_detected() -> None:
+    """A reported case: 167 keys back with a lookback of 30."""
     spec = hourly_temperature.SPEC
 
     def features(tables: Tables, window: Window) -> pl.DataFrame:
@@ -118,12 +118,15 @@ def test_an_hourly_feature_that_is_all_null_when_built_alone_is_found() -> None:
         joined = built.join(then, on=["station", "service_time"], how="left", maintain_order="left")
         return joined.with_columns(temperature_day_ago_f=pl.col("then")).drop("then")
 
-    found = line(replace(spec, lookback=30, features=features), "lookback")
-    assert (found.state, "reads 167 keys back; raise lookback (it is 30) to 167." in found.message) == ("problem", True)
+    result = line(replace(spec, lookback=30, features=features), "lookback")
+    assert (result.state, "reads 167 keys back; raise lookback (it is 30) to 167." in result.message) == (
+        "problem",
+        True,
+    )
     assert line(replace(spec, lookback=167, features=features), "lookback").state == "ok"
 
 
-def test_floats_that_only_round_otherwise_are_no_other_values() -> None:
+def test_floats_that_differ_only_by_rounding_are_equal() -> None:
     one = pl.Series([0.1 + 0.2, 1.0, None, 1.0, 0.0, 1e300])
     other = pl.Series([0.3, 1.0 + 1e-6, None, None, 1e-12, 1e300])
     assert reach.changed(one, other).to_list() == [False, True, False, True, True, False]
@@ -131,22 +134,22 @@ def test_floats_that_only_round_otherwise_are_no_other_values() -> None:
 
 
 def test_without_a_longer_history_the_reach_is_skipped() -> None:
-    found = line(with_extra(109, lambda days: VALUE.shift(109)), "lookback")
-    assert found.state == "skipped"
-    assert "cannot be tried, because no available key has more before it" in found.message
+    result = line(with_extra(109, lambda days: VALUE.shift(109)), "lookback")
+    assert result.state == "skipped"
+    assert "cannot be tried, because no available key has more before it" in result.message
 
 
-def test_a_null_on_one_day_of_all_is_found() -> None:
-    """Neither of the two keys of the sample has one."""
+def test_a_null_on_a_single_day_is_detected() -> None:
+    """Neither of the two sampled keys has a null."""
     spec = with_extra(0, lambda days: pl.when(pl.col("key") != "2020-02-12").then(VALUE))
     spec = replace(spec, fields=(*spec.fields[:-1], replace(spec.fields[-1], is_nullable=False)), lookback=1)
     assert line(spec, "features").state == "ok"
-    found = line(spec, "all keys")
-    assert found.state == "problem"
-    assert "field 'extra' is null in 4 of 64 rows and not nullable, first in 2020-02-12" in found.message
+    result = line(spec, "all keys")
+    assert result.state == "problem"
+    assert "field 'extra' is null in 4 of 64 rows and not nullable, first in 2020-02-12" in result.message
 
 
-def test_a_value_out_of_range_on_the_first_day_is_found() -> None:
+def test_a_value_out_of_range_on_the_first_day_is_detected() -> None:
     spec = with_extra(1, lambda days: VALUE.shift(1).fill_null(-1.0))
     spec = replace(spec, fields=(*spec.fields[:-1], replace(spec.fields[-1], low=0)))
     assert "field 'extra' is -1.0 in one of 4 rows outside" in line(spec, "all keys").message
@@ -170,7 +173,7 @@ def test_keys_at_the_ends_of_days_and_months_are_tried() -> None:
 @given(least=st.integers(0, 500), beyond=st.integers(1, 500), more=st.integers(0, 500))
 def test_the_search_finds_the_shortest_history(least: int, beyond: int, more: int) -> None:
     answer = least + beyond
-    asked = []
-    found = reach.needed(lambda count: asked.append(count) or count >= answer, least=least, most=answer + more)
-    assert found == answer
-    assert len(asked) <= 11
+    tried = []
+    result = reach.needed(lambda count: tried.append(count) or count >= answer, least=least, most=answer + more)
+    assert result == answer
+    assert len(tried) <= 11

@@ -1,4 +1,4 @@
-"""What a demo sets out to do, remembers, and hands over to be compared."""
+"""The demo's plan, its journal, and the results that are compared between demos."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def _plan(count: int | None = None, most: int = 100, seed: int = 1) -> journal.P
     return journal.plan(SPEC, count=count, most=most, seed=seed)
 
 
-def _asked(requests: int = 3, refused: int = 1) -> Requests:
-    said = Answer(request=QUESTION, status=200, body={}, latency_s=0.001)
+def _requests(requests: int = 3, refused: int = 1) -> Requests:
+    answer = Answer(request=QUESTION, status=200, body={}, latency_s=0.001)
     return Requests(
         requests=requests,
         answered=requests - refused,
         refused=refused,
         latency_s=(0.001,) * requests,
-        first=said,
+        first=answer,
     )
 
 
@@ -65,7 +65,7 @@ def _console() -> tuple[Console, io.StringIO]:
 # The plan ------------------------------------------------------------------------------------------------------------
 
 
-def test_plan_goes_from_the_first_cutoff_as_far_as_the_recording_or_the_budget():
+def test_plan_starts_at_the_first_cutoff_and_ends_with_the_recording_or_the_budget():
     assert _plan().keys == KEYS
     assert _plan(most=3).keys == KEYS[:3]
     assert _plan(count=5, most=3).keys == KEYS[:5]
@@ -78,7 +78,7 @@ def test_recording_without_an_end_for_demos_gives_one_key():
 
 
 @pytest.mark.parametrize("count", [0, -1, 7])
-def test_more_or_fewer_keys_than_there_are_are_refused(count: int):
+def test_counts_of_keys_out_of_range_are_refused(count: int):
     with pytest.raises(ValueError, match=rf"--keys is {count}; recorded has a recording for 1 to 6 keys"):
         _plan(count=count)
 
@@ -86,95 +86,95 @@ def test_more_or_fewer_keys_than_there_are_are_refused(count: int):
 # The journal ----------------------------------------------------------------------------------------------------------
 
 
-def test_what_was_asked_is_remembered_with_its_latency(settings: Settings):
-    kept = Journal(settings, SPEC.name)
-    assert kept.asked(KEYS[0]) is None
-    kept.note(KEYS[0], _asked())
+def test_requests_are_noted_with_their_latency(settings: Settings):
+    noted = Journal(settings, SPEC.name)
+    assert noted.asked(KEYS[0]) is None
+    noted.note(KEYS[0], _requests())
     again = Journal(settings, SPEC.name)
-    found = again.asked(KEYS[0])
-    assert found is not None
-    assert (found.requests, found.answered, found.refused, found.first) == (3, 2, 1, QUESTION)
-    assert found.latency_us == [1_000, 1_000, 1_000]
+    result = again.asked(KEYS[0])
+    assert result is not None
+    assert (result.requests, result.answered, result.refused, result.first) == (3, 2, 1, QUESTION)
+    assert result.latency_us == [1_000, 1_000, 1_000]
 
 
-def test_same_plan_goes_on_and_another_is_refused(settings: Settings):
-    kept = Journal(settings, SPEC.name)
-    kept.begin(_plan())
-    kept.begin(_plan())
+def test_the_same_plan_continues_and_another_is_refused(settings: Settings):
+    noted = Journal(settings, SPEC.name)
+    noted.begin(_plan())
+    noted.begin(_plan())
     with pytest.raises(ValueError, match=r"was started with --seed 1 for keys 2020-01-11 to 2020-01-16 and cannot"):
-        kept.begin(_plan(seed=2))
+        noted.begin(_plan(seed=2))
     with pytest.raises(ValueError, match=r"start over with `rm -r .*state`, which removes all"):
-        kept.begin(_plan(count=3))
+        noted.begin(_plan(count=3))
 
 
 # The results ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def found(settings: Settings) -> results.Results:
+def collected(settings: Settings) -> results.Results:
     watched.write(settings, SPEC, KEYS)
-    kept = Journal(settings, SPEC.name)
+    noted = Journal(settings, SPEC.name)
     for key in KEYS:
-        kept.note(key, _asked())
+        noted.note(key, _requests())
     drawn = replay.Injected(kind=KIND, keys=KEYS[2:4])
-    return results.collect(Product(SPEC, settings), replace(_plan(), injected=drawn), kept)
+    return results.collect(Product(SPEC, settings), replace(_plan(), injected=drawn), noted)
 
 
-def test_results_hold_every_key_release_and_fault(found: results.Results):
-    assert [row["key"] for row in found.keys] == list(KEYS)
-    assert tuple(found.keys[0]) == found.columns
-    assert {"auc", "log_loss", "drift_percentile", "answers_percentile"} <= set(found.columns)
-    first, faulty, last = found.keys[0], found.keys[2], found.keys[-1]
+def test_results_have_every_key_release_and_fault(collected: results.Results):
+    assert [row["key"] for row in collected.keys] == list(KEYS)
+    assert tuple(collected.keys[0]) == collected.columns
+    assert {"auc", "log_loss", "drift_percentile", "answers_percentile"} <= set(collected.columns)
+    first, faulty, last = collected.keys[0], collected.keys[2], collected.keys[-1]
     assert (first["requests"], first["refused"], first["labelled"], first["decision"]) == (3, 1, watched.ROWS, "wait")
     assert (faulty["verdict"], faulty["decision"], faulty["drift_percentile"]) == ("alert_fault", "alert_fault", None)
     assert (last["labelled"], last["log_loss"]) == (0, None)
-    assert [release["number"] for release in found.releases] == [1]
-    assert [(row["key"], row["kind"]) for row in found.faults] == [(KEYS[2], "fault"), (KEYS[2], "null")]
+    assert [release["number"] for release in collected.releases] == [1]
+    assert [(row["key"], row["kind"]) for row in collected.faults] == [(KEYS[2], "fault"), (KEYS[2], "null")]
 
 
-def test_injected_fault_is_caught_only_on_keys_where_its_source_was_named(found: results.Results):
-    assert found.caught() == {KEYS[2]: "volume", KEYS[3]: None}
+def test_injected_fault_is_caught_only_on_keys_where_its_source_was_named(collected: results.Results):
+    assert collected.caught() == {KEYS[2]: "volume", KEYS[3]: None}
     console, text = _console()
-    tables.show_injected(console, found)
+    tables.show_injected(console, collected)
     assert f"{KEYS[2]}: named by volume of plans" in text.getvalue()
     assert f"{KEYS[3]}: not named; expected volume" in text.getvalue()
 
 
-def test_equal_results_have_one_sha256_and_measured_values_change_nothing(found: results.Results, settings: Settings):
-    Journal(settings, SPEC.name).note(KEYS[0], replace(_asked(), latency_s=(9.0,) * 3))
+def test_equal_results_have_the_same_sha256_whatever_was_measured(collected: results.Results, settings: Settings):
+    Journal(settings, SPEC.name).note(KEYS[0], replace(_requests(), latency_s=(9.0,) * 3))
     drawn = replay.Injected(kind=KIND, keys=KEYS[2:4])
     again = results.collect(Product(SPEC, settings), replace(_plan(), injected=drawn), Journal(settings, SPEC.name))
-    assert again.sha256 == found.sha256
-    Journal(settings, SPEC.name).note(KEYS[0], _asked(requests=4))
+    assert again.sha256 == collected.sha256
+    Journal(settings, SPEC.name).note(KEYS[0], _requests(requests=4))
     other = results.collect(Product(SPEC, settings), replace(_plan(), injected=drawn), Journal(settings, SPEC.name))
-    assert other.sha256 != found.sha256
+    assert other.sha256 != collected.sha256
 
 
-def test_sentences_are_no_part_of_the_sha256(found: results.Results):
-    worded = [{**fault, "why": "for another reason", "came": "7", "expected": "8"} for fault in found.faults]
-    assert replace(found, faults=tuple(worded)).sha256 == found.sha256
-    assert replace(found, injected=replace(found.injected, description="another")).sha256 == found.sha256
-    other = [{**fault, "check": "another"} for fault in found.faults]
-    assert replace(found, faults=tuple(other)).sha256 != found.sha256
-    assert b"for another reason" in replace(found, faults=tuple(worded)).to_json(), "what is read keeps them"
+def test_sentences_are_not_part_of_the_sha256(collected: results.Results):
+    worded = [{**fault, "why": "for another reason", "came": "7", "expected": "8"} for fault in collected.faults]
+    assert replace(collected, faults=tuple(worded)).sha256 == collected.sha256
+    assert replace(collected, injected=replace(collected.injected, description="another")).sha256 == collected.sha256
+    other = [{**fault, "check": "another"} for fault in collected.faults]
+    assert replace(collected, faults=tuple(other)).sha256 != collected.sha256
+    assert b"for another reason" in replace(collected, faults=tuple(worded)).to_json(), "the written results keep them"
 
 
-def test_results_are_written_as_json_and_their_keys_as_csv(found: results.Results, settings: Settings):
-    as_json, as_csv = found.write(settings.state / "demo")
-    assert json.loads(as_json.read_bytes())["keys"] == list(found.keys)
+def test_results_are_written_as_json_and_their_keys_as_csv(collected: results.Results, settings: Settings):
+    as_json, as_csv = collected.write(settings.state / "demo")
+    assert json.loads(as_json.read_bytes())["keys"] == list(collected.keys)
     rows = list(csv.DictReader(io.StringIO(as_csv.read_text(encoding="utf-8"))))
     assert [row["key"] for row in rows] == list(KEYS)
 
 
-def test_one_table_has_a_row_per_day_with_its_numbers_and_what_happened(found: results.Results):
+def test_one_table_has_a_row_per_day_with_its_numbers_and_what_happened(collected: results.Results):
     console, text = _console()
-    tables.show_keys(console, found, SPEC.grain.kind)
+    tables.show_keys(console, collected, SPEC.grain.kind)
     lines = [line.split() for line in text.getvalue().splitlines() if line.strip()]
     rows = {line[0]: " ".join(line) for line in lines if line[0] in KEYS}
     assert list(rows) == list(KEYS)
     assert lines[0][:2] == ["day", "answered"]
     assert "release 1 live" in rows[KEYS[0]]
-    assert f"{found.keys[0]['auc']:.4f}" in rows[KEYS[0]]
+    assert f"{collected.keys[0]['auc']:.4f}" in rows[KEYS[0]]
     assert "2 (1 refused)" in rows[KEYS[0]]
     assert "alert fault" in rows[KEYS[2]]
     assert "plans: volume; left out" in rows[KEYS[2]]
@@ -184,7 +184,7 @@ def test_one_table_has_a_row_per_day_with_its_numbers_and_what_happened(found: r
 
 
 @pytest.mark.parametrize(
-    ("decision", "outcome", "words"),
+    ("decision", "outcome", "text"),
     [
         ({"action": "wait", "reasons": ["too early."]}, None, "wait: [dim]too early."),
         ({"action": "alert_fault", "reasons": ["half is gone."]}, None, "fault[/]: half is gone."),
@@ -200,17 +200,17 @@ def test_one_table_has_a_row_per_day_with_its_numbers_and_what_happened(found: r
         ),
     ],
 )
-def test_line_of_a_key_says_what_happened(decision: dict[str, Any], outcome: Outcome | None, words: str):
-    asked = Noted(requests=1_239, answered=1_234, refused=5, latency_us=[], first=None)
+def test_line_of_a_key_states_the_outcome(decision: dict[str, Any], outcome: Outcome | None, text: str):
+    noted = Noted(requests=1_239, answered=1_234, refused=5, latency_us=[], first=None)
     near = Indexed(mean_psi=0.1, percentile=0.987, windows=9, keys=[])
     decided = DECISIONS.read(documents.decision("0008", **decision), "a place")
-    line = loop.line_of("0008", asked, Judgement(index=near), decided, outcome)
+    line = loop.line_of("0008", noted, Judgement(index=near), decided, outcome)
     assert line.startswith("0008  1,234 answered, 5 refused · drift 0.99 · ")
-    assert words in line
+    assert text in line
 
 
 class _Dagster:
-    """A webserver on which one run appears, fails, and another one succeeds."""
+    """A webserver on which one run appears and fails, and another one succeeds."""
 
     address = "http://dagster.test"
 
@@ -222,8 +222,8 @@ class _Dagster:
         self.looked += 1
         count = min(self.looked, 3)
         return [
-            Run(id=f"r{place}", job="advance__tiny", is_under_way=place > 0, tags={SENSOR: "landings"})
-            for place in reversed(range(count))
+            Run(id=f"r{number}", job="advance__tiny", is_under_way=number > 0, tags={SENSOR: "landings"})
+            for number in reversed(range(count))
         ]
 
     def steps(self, run: str) -> list[str]:
@@ -242,14 +242,14 @@ class _Dagster:
         yield SimpleNamespace(message="epoch 1 of 2", dagster_event=None)
 
 
-def _nothing() -> None:
+def _no_check() -> None:
     return
 
 
-def test_runs_of_sensors_are_shown_until_what_they_are_for_is_there(monkeypatch):
+def test_runs_of_sensors_are_shown_until_their_result_exists(monkeypatch):
     monkeypatch.setattr(show, "POLL_S", 0.0)
     dagster, (console, text) = _Dagster(), _console()
-    show.runs_until(console, dagster, "advance__tiny", lambda: dagster.looked > 3, check=_nothing, about="data")
+    show.runs_until(console, dagster, "advance__tiny", lambda: dagster.looked > 3, check=_no_check, about="data")
     assert "runs/r0" not in text.getvalue(), "it had ended before"
     assert "data, launched by landings: http://dagster.test/runs/r1" in text.getvalue()
     assert "step one: no file" in text.getvalue()
@@ -269,29 +269,29 @@ def test_interrupted_demo_cancels_the_run_it_follows():
     assert dagster.cancelled == ["r1"]
 
 
-def test_runs_that_never_come_end_the_wait(monkeypatch):
+def test_waiting_ends_if_no_run_appears(monkeypatch):
     monkeypatch.setattr(show, "PATIENCE_S", -1.0)
     with pytest.raises(TimeoutError, match="data did not end within"):
-        show.runs_until(_console()[0], _Dagster(), "advance__tiny", lambda: False, check=_nothing, about="data")
+        show.runs_until(_console()[0], _Dagster(), "advance__tiny", lambda: False, check=_no_check, about="data")
 
 
-def test_keys_that_are_closed_are_not_asked_about_again(settings: Settings):
-    ledgers, kept = Ledgers(settings.root, SPEC.name), Journal(settings, SPEC.name)
+def test_requests_of_closed_keys_are_not_sent_again(settings: Settings):
+    ledgers, noted = Ledgers(settings.root, SPEC.name), Journal(settings, SPEC.name)
     for key in KEYS[:2]:
         ledgers.create(naming.DECISIONS, key, documents.decision(key))
-    kept.note(KEYS[0], _asked())
-    asked: list[str] = []
+    noted.note(KEYS[0], _requests())
+    sent: list[str] = []
 
     class Player(replay.Player):
         def ask(self, key, *, heard=None):
-            asked.append(key)
-            return _asked()
+            sent.append(key)
+            return _requests()
 
     console, text = _console()
     advanced: list[int] = []
-    with Player(Product(SPEC, settings), "http://127.0.0.1:9", check=_nothing) as player:
-        loop.replay_keys(Product(SPEC, settings), console, player, kept, KEYS[:2], advanced=lambda: advanced.append(1))
-    assert (asked, len(advanced)) == ([KEYS[1]], 2)
+    with Player(Product(SPEC, settings), "http://127.0.0.1:9", check=_no_check) as player:
+        loop.replay_keys(Product(SPEC, settings), console, player, noted, KEYS[:2], advanced=lambda: advanced.append(1))
+    assert (sent, len(advanced)) == ([KEYS[1]], 2)
     assert text.getvalue() == "", "both were decided before"
 
 
@@ -299,12 +299,12 @@ def test_default_demo_of_the_flights_has_a_fault_after_ten_keys_and_before_the_l
     from platform_assets.demo import job
 
     flights = specs.load("flight_delays")
-    wanted = journal.plan(flights, count=None, most=job.MOST_KEYS, seed=job.SEED)
-    assert wanted.injected is not None
-    assert set(wanted.injected.keys) <= set(wanted.keys[10:-5])
+    plan = journal.plan(flights, count=None, most=job.MOST_KEYS, seed=job.SEED)
+    assert plan.injected is not None
+    assert set(plan.injected.keys) <= set(plan.keys[10:-5])
 
 
-def test_a_demo_ends_when_the_platform_has_given_something_up(settings: Settings):
+def test_a_demo_ends_when_the_platform_has_given_up(settings: Settings):
     check = loop.unless_given_up(Product(SPEC, settings), lambda: None)
     alerts, at = AlertsResource(), datetime(2020, 1, 1, tzinfo=UTC)
     alerts.record(SPEC.name, "stale-1", kind="stale", text="It is stale.", at=at)

@@ -31,20 +31,20 @@ with Children(os.environ, Path(sys.argv[1]), grace_s=0.5) as children:
 """
 
 
-def _wait_until(is_true, what: str) -> None:
+def _wait_until(is_true, condition: str) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not is_true():
-        assert time.monotonic() < deadline, f"still not so after {PATIENCE_S} s: {what}"
+        assert time.monotonic() < deadline, f"still not so after {PATIENCE_S} s: {condition}"
         time.sleep(0.02)
 
 
 def _living(marker: str) -> list[psutil.Process]:
-    found = []
+    processes = []
     for process in psutil.process_iter(["environ", "status"]):
         environment = process.info["environ"] or {}
         if environment.get("DRIFTLINE_TEST_TREE") == marker and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append(process)
-    return found
+            processes.append(process)
+    return processes
 
 
 def _sleepers(marker: str) -> int:
@@ -52,7 +52,7 @@ def _sleepers(marker: str) -> int:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_everything_ends_with_the_holder(tmp_path: Path, number: signal.Signals):
+def test_all_processes_end_with_their_holder(tmp_path: Path, number: signal.Signals):
     marker = f"{os.getpid()}-{number}"
     command = [sys.executable, "-c", HOLDER, str(tmp_path), TREE]
     environment = {**os.environ, "DRIFTLINE_TEST_TREE": marker}
@@ -64,7 +64,7 @@ def test_everything_ends_with_the_holder(tmp_path: Path, number: signal.Signals)
     _wait_until(lambda: not _living(marker), "nothing of the tree is left")
 
 
-def test_leaving_the_context_ends_everything(tmp_path: Path):
+def test_leaving_the_context_ends_all_processes(tmp_path: Path):
     marker = f"{os.getpid()}-context"
     with Children({**os.environ, "DRIFTLINE_TEST_TREE": marker}, tmp_path) as children:
         children.start("tree", ["sh", "-c", "sleep 1000 & wait"])
@@ -101,7 +101,7 @@ except KeyError:
     assert str(raised.value).count("\n") == 16
 
 
-def test_taken_port_is_passed_over():
+def test_port_in_use_is_skipped():
     with socket.socket() as listener:
         listener.bind((processes.HOST, 0))
         listener.listen()
@@ -109,7 +109,7 @@ def test_taken_port_is_passed_over():
         assert processes.free_port(taken) > taken
 
 
-def test_port_promised_to_another_is_passed_over():
+def test_port_reserved_for_another_is_skipped():
     port = processes.free_port(20_000)
     assert processes.free_port(port, taken=[port]) > port
 
@@ -129,6 +129,6 @@ def test_waiting_ends_with_the_last_answer():
 
 def test_memory_of_the_tree_counts_children():
     with subprocess.Popen(["sleep", "1000"]) as child:
-        own = psutil.Process().memory_info().rss
-        assert processes.tree_memory_bytes() > own / 2 + psutil.Process(child.pid).memory_info().rss
+        own_bytes = psutil.Process().memory_info().rss
+        assert processes.tree_memory_bytes() > own_bytes / 2 + psutil.Process(child.pid).memory_info().rss
         child.kill()

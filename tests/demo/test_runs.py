@@ -1,4 +1,4 @@
-"""Runs are followed in a real Dagster's storage, and what the webserver answers is told plainly."""
+"""Runs are followed in the storage of a real Dagster, and the webserver's errors become plain messages."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,7 +49,7 @@ def _location(content: dict[str, Any] | None) -> dict[str, Any]:
     return {"workspaceOrError": {"locationEntries": [{"locationOrLoadError": content}]}}
 
 
-def _nothing() -> None:
+def _no_check() -> None:
     return
 
 
@@ -67,31 +67,31 @@ def test_query_is_valid_for_the_installed_webserver():
 def test_definitions_are_waited_for(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(runs, "POLL_S", 0.0)
     loaded = {"repositories": [{"name": "__repository__"}]}
-    _answering({"workspaceOrError": {}}, _location(None), _location(loaded)).wait_for_location(_nothing, timeout_s=60)
+    _answering({"workspaceOrError": {}}, _location(None), _location(loaded)).wait_for_location(_no_check, timeout_s=60)
 
 
-def test_definitions_that_do_not_load_are_told_with_their_error():
+def test_definitions_that_do_not_load_are_reported_with_their_error():
     dagster = _answering(_location({"message": "no module"}))
     with pytest.raises(DagsterProblem, match="the definitions do not load: no module"):
-        dagster.wait_for_location(_nothing, timeout_s=60)
+        dagster.wait_for_location(_no_check, timeout_s=60)
 
 
 @pytest.mark.parametrize(
-    ("handle", "words"),
+    ("handle", "message"),
     [
         (lambda request: httpx.Response(200, json={"errors": [{"message": "no such field"}]}), "no such field"),
         (lambda request: httpx.Response(502, text="bad gateway"), "answered 502: bad gateway"),
     ],
 )
-def test_answer_that_is_no_result_is_an_error(handle: Callable[[httpx.Request], httpx.Response], words: str):
+def test_response_without_a_result_is_an_error(handle: Callable[[httpx.Request], httpx.Response], message: str):
     dagster = Dagster("http://dagster.test", Path("unused"), httpx.MockTransport(handle))
-    with pytest.raises(DagsterProblem, match=words):
-        dagster.wait_for_location(_nothing, timeout_s=60)
+    with pytest.raises(DagsterProblem, match=message):
+        dagster.wait_for_location(_no_check, timeout_s=60)
 
 
-def test_webserver_that_is_not_there_is_an_error():
+def test_missing_webserver_is_an_error():
     with pytest.raises(DagsterProblem, match="does not answer: ConnectError"):
-        Dagster("http://127.0.0.1:9", Path("unused")).wait_for_location(_nothing, timeout_s=60)
+        Dagster("http://127.0.0.1:9", Path("unused")).wait_for_location(_no_check, timeout_s=60)
 
 
 def test_events_are_followed_over_pages_until_success(
@@ -99,7 +99,7 @@ def test_events_are_followed_over_pages_until_success(
 ):
     monkeypatch.setattr(runs, "PAGE", 2)
     run = _run_of(features, instance, partition_key="0001")
-    entries = list(dagster.follow(run, _nothing))
+    entries = list(dagster.follow(run, _no_check))
     events = [entry.dagster_event for entry in entries if entry.dagster_event]
     assert [event.partition for event in events if event.is_step_materialization] == ["0001"]
     assert events[-1].event_type == dg.DagsterEventType.RUN_SUCCESS
@@ -108,7 +108,7 @@ def test_events_are_followed_over_pages_until_success(
     assert dagster.steps("unknown") == []
 
 
-def test_runs_are_listed_newest_first_with_who_launched_them(dagster: Dagster, instance: dg.DagsterInstance):
+def test_runs_are_listed_newest_first_with_their_launcher(dagster: Dagster, instance: dg.DagsterInstance):
     first = _run_of(features, instance, partition_key="0001", tags={runs.SENSOR: "landings"})
     job = dg.Definitions(assets=[broken], jobs=[dg.define_asset_job("advance__tiny")]).resolve_job_def("advance__tiny")
     last = instance.create_run_for_job(job)
@@ -120,19 +120,19 @@ def test_runs_are_listed_newest_first_with_who_launched_them(dagster: Dagster, i
     dagster.cancel(last.run_id)
     assert not dagster.runs(job="advance__tiny")[0].is_under_way
     with pytest.raises(RunFailed, match=rf"(?s).*http://dagster\.test/runs/{last.run_id}"):
-        list(dagster.follow(last.run_id, _nothing))
+        list(dagster.follow(last.run_id, _no_check))
 
 
 def test_failed_run_names_step_reason_and_address(dagster: Dagster, instance: dg.DagsterInstance):
     run = _run_of(broken, instance)
     expected = rf"(?s)step tiny__broken: FileNotFoundError: no file.*http://dagster\.test/runs/{run}"
     with pytest.raises(RunFailed, match=expected):
-        list(dagster.follow(run, _nothing))
+        list(dagster.follow(run, _no_check))
 
 
 def test_following_ends_when_a_server_is_gone(dagster: Dagster):
-    def gone() -> None:
+    def server_gone() -> None:
         raise ChildProcessError("the daemon ended")
 
     with pytest.raises(ChildProcessError):
-        list(dagster.follow("r1", gone))
+        list(dagster.follow("r1", server_gone))

@@ -1,4 +1,4 @@
-"""One demo or UI per state: the next is refused with a sentence, and a killed one leaves neither lock nor processes."""
+"""One demo or UI per state: a second one is refused with a message, and a killed one leaves no lock or processes."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ with state_lock.held(settings, "driftline demo --keys 4") as lock:
 STUBBORN = "trap '' TERM; echo up; sleep 1001; sleep 1002"
 
 
-def wait_until(is_true: Callable[[], object], what: str) -> None:
+def wait_until(is_true: Callable[[], object], condition: str) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not is_true():
-        assert time.monotonic() < deadline, f"still not so after {PATIENCE_S} s: {what}"
+        assert time.monotonic() < deadline, f"still not so after {PATIENCE_S} s: {condition}"
         time.sleep(0.05)
 
 
 def living(marker: str) -> list[str]:
-    found = []
+    commands = []
     for process in psutil.process_iter(["environ", "status", "cmdline"]):
         environment = process.info["environ"] or {}
         if environment.get("DRIFTLINE_TEST_TREE") == marker and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append(" ".join(process.info["cmdline"] or ()))
-    return found
+            commands.append(" ".join(process.info["cmdline"] or ()))
+    return commands
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def holding(settings: Settings, marker: str, does: str = STUBBORN) -> Iterator[s
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as holder:
         try:
             assert holder.stdout is not None and holder.stdout.readline() == "ready\n"
-            wait_until(lambda: any("sleep 1001" in each for each in living(marker)), "the tree runs")
+            wait_until(lambda: any("sleep 1001" in command_line for command_line in living(marker)), "the tree runs")
             yield holder
         finally:
             holder.kill()
@@ -66,7 +66,7 @@ def holding(settings: Settings, marker: str, does: str = STUBBORN) -> Iterator[s
 
 
 @pytest.mark.parametrize("command", [["demo", "--exit"], ["demo", "--keys", "2", "--seed", "7"], ["dev"]])
-def test_a_second_one_is_refused_and_touches_nothing(
+def test_a_second_holder_is_refused_and_changes_nothing(
     settings: Settings, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
     with dg.DagsterInstance.from_config(str(home.prepare(settings))) as instance:
@@ -75,43 +75,43 @@ def test_a_second_one_is_refused_and_touches_nothing(
         with holding(settings, f"{os.getpid()}-second-{len(command)}") as holder:
             before = sorted(settings.state.rglob("*"))
             assert main(command) == 1
-            said = capsys.readouterr().err
-            assert f"{settings.state} is in use by `driftline demo --keys 4` (process {holder.pid}, since " in said
-            assert "DRIFTLINE_STATE" in said
+            message = capsys.readouterr().err
+            assert f"{settings.state} is in use by `driftline demo --keys 4` (process {holder.pid}, since " in message
+            assert "DRIFTLINE_STATE" in message
             assert sorted(settings.state.rglob("*")) == before
             assert holder.poll() is None
-        kept = instance.get_run_by_id(run.run_id)
-        assert kept is not None and kept.status is dg.DagsterRunStatus.STARTED
+        stored = instance.get_run_by_id(run.run_id)
+        assert stored is not None and stored.status is dg.DagsterRunStatus.STARTED
 
 
-def test_a_killed_holder_leaves_the_lock_to_its_processes_and_then_to_whoever_is_next(settings: Settings) -> None:
+def test_a_killed_holders_lock_stays_with_its_processes_and_is_then_free(settings: Settings) -> None:
     marker = f"{os.getpid()}-killed"
     with holding(settings, marker) as holder:
         holder.kill()
         holder.wait()
         with state_lock.held(settings, "the next"):
-            assert [each for each in living(marker) if "sleep" in each] == [], "two daemons would work on one state"
+            assert [command_line for command_line in living(marker) if "sleep" in command_line] == [], (
+                "two daemons would work on one state"
+            )
             with pytest.raises(state_lock.StateInUse, match=f"`the next` .process {os.getpid()}, "):
                 state_lock.held(settings, "a third").__enter__()
 
 
-def test_a_lock_is_free_again_after_its_context_and_one_of_another_state_is_none_of_ours(
-    settings: Settings, tmp_path: Path
-) -> None:
+def test_a_lock_is_free_after_its_context_and_independent_of_other_states(settings: Settings, tmp_path: Path) -> None:
     other = settings.replace(state=tmp_path / "other")
     for _ in range(2):
         with state_lock.held(settings, "one"), state_lock.held(other, "another"):
             pass
 
 
-@pytest.mark.parametrize("left", ["", "no JSON", "[]", '{"pid": "x"}', '{"pid": 4194399, "made_at_s": 1.0}'])
-def test_whatever_lies_in_the_file_the_kernel_says_whether_it_is_locked(settings: Settings, left: str) -> None:
-    (settings.state / state_lock.NAME).write_text(left, encoding="utf-8")
+@pytest.mark.parametrize("content", ["", "no JSON", "[]", '{"pid": "x"}', '{"pid": 4194399, "made_at_s": 1.0}'])
+def test_the_kernel_decides_on_the_lock_whatever_the_files_content(settings: Settings, content: str) -> None:
+    (settings.state / state_lock.NAME).write_text(content, encoding="utf-8")
     with state_lock.held(settings, "one"):
         pass
 
 
-def test_processes_of_a_killed_holder_that_do_not_end_are_told(
+def test_processes_that_outlive_a_killed_holder_are_reported(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(state_lock, "PATIENCE_S", 0.0)

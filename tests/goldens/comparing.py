@@ -20,27 +20,27 @@ _DIGEST = re.compile(r"\b[0-9a-f]{32}(?:[0-9a-f]{32})?\b")
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
-def place_of(product: str) -> Path:
+def path_of(product: str) -> Path:
     return FOLDER / f"{product}.json"
 
 
-def differences(golden: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+def differences(golden: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """Return each difference between two documents, with its path and both values.
 
     Everything is compared exactly if the golden was recorded on the same kind of machine. Otherwise, within `learned`,
-    names, words, integers and missing values are compared, without digests, and answers within a tolerance of those
+    names, text, integers and missing values are compared, without digests, and answers within a tolerance of those
     that the golden holds from one kind of machine (`answers_elsewhere` has the others). For numbers
     computed from answers no tolerance holds everywhere, because bins, ranks and p-values jump: they must be finite.
     """
-    is_exact = golden["machine"] == found["machine"]
-    data = _moved("data", golden["data"], found["data"], is_exact=True)
+    is_exact = golden["machine"] == current["machine"]
+    data = _changed("data", golden["data"], current["data"], is_exact=True)
     candidates = [golden["learned"]] if is_exact else [golden["learned"], *_with_answers_of_other_machines(golden)]
-    learned = [list(_moved("learned", candidate, found["learned"], is_exact=is_exact)) for candidate in candidates]
+    learned = [list(_changed("learned", candidate, current["learned"], is_exact=is_exact)) for candidate in candidates]
     return [*data, *min(learned, key=len)]
 
 
 def with_answers_recorded_before(document: dict[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Add to a golden the answers that the golden before it had from other kinds of machines.
+    """Add to a golden the answers from other kinds of machines that the previous golden had.
 
     Training lets rounding grow: the answers of a convolutional network differ by .05 between two kinds of CPU.
     """
@@ -61,30 +61,30 @@ def _with_answers_of_other_machines(golden: Mapping[str, Any]) -> Iterator[dict[
         yield learned | {"service": learned["service"] | {"answers": item["answers"]}}
 
 
-def _moved(path: str, golden: Any, found: Any, *, is_exact: bool) -> Iterator[str]:
-    if isinstance(golden, Mapping) and isinstance(found, Mapping):
+def _changed(path: str, golden: Any, current: Any, *, is_exact: bool) -> Iterator[str]:
+    if isinstance(golden, Mapping) and isinstance(current, Mapping):
         if not is_exact:
-            golden, found = _without_digests(golden), _without_digests(found)
-        for name in sorted({*golden, *found}):
-            if name not in golden or name not in found:
-                yield f"{path}.{name}: " + ("is new" if name in found else "is gone")
+            golden, current = _without_digests(golden), _without_digests(current)
+        for name in sorted({*golden, *current}):
+            if name not in golden or name not in current:
+                yield f"{path}.{name}: " + ("is new" if name in current else "is gone")
             else:
-                yield from _moved(f"{path}.{name}", golden[name], found[name], is_exact=is_exact)
-    elif isinstance(golden, list) and isinstance(found, list) and len(golden) == len(found):
-        for index, pair in enumerate(zip(golden, found, strict=True)):
-            yield from _moved(f"{path}[{index}]", *pair, is_exact=is_exact)
-    elif golden != found and (is_exact or not _is_close(path, golden, found)):
-        yield f"{path}: {golden!r} -> {found!r}"
+                yield from _changed(f"{path}.{name}", golden[name], current[name], is_exact=is_exact)
+    elif isinstance(golden, list) and isinstance(current, list) and len(golden) == len(current):
+        for index, pair in enumerate(zip(golden, current, strict=True)):
+            yield from _changed(f"{path}[{index}]", *pair, is_exact=is_exact)
+    elif golden != current and (is_exact or not _is_close(path, golden, current)):
+        yield f"{path}: {golden!r} -> {current!r}"
 
 
-def _is_close(path: str, golden: Any, found: Any) -> bool:
-    if isinstance(golden, str) and isinstance(found, str):
-        return _without_numbers(golden) == _without_numbers(found)
-    if isinstance(golden, float) and isinstance(found, float):
+def _is_close(path: str, golden: Any, current: Any) -> bool:
+    if isinstance(golden, str) and isinstance(current, str):
+        return _without_numbers(golden) == _without_numbers(current)
+    if isinstance(golden, float) and isinstance(current, float):
         if ".service.answers." in path:
-            return math.isclose(golden, found, rel_tol=ANSWER_TOLERANCE, abs_tol=ANSWER_TOLERANCE)
-        return math.isfinite(found)
-    return type(golden) is type(found) is int and _COUNTED.search(path) is not None
+            return math.isclose(golden, current, rel_tol=ANSWER_TOLERANCE, abs_tol=ANSWER_TOLERANCE)
+        return math.isfinite(current)
+    return type(golden) is type(current) is int and _COUNTED.search(path) is not None
 
 
 def _without_digests(mapping: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Collect what a walk stored as one document: digests, and the numbers and sentences that are judged.
+"""Collect the content stored by a walk in one document: digests, and the numbers and sentences of judgements.
 
 Content is what code, data and seed determine. Clock times, durations, memory, paths and the bytes of landed files are
 not content. `data` is equal everywhere; `learned` follows from trained weights, whose bytes differ between kinds of
@@ -46,16 +46,16 @@ def machine() -> dict[str, Any]:
     }
 
 
-def gathered(given: Walk, settings: Settings, heard: Mapping[str, Heard]) -> dict[str, Any]:
+def gathered(scenario: Walk, settings: Settings, heard: Mapping[str, Heard]) -> dict[str, Any]:
     """Return the document of a walk."""
-    spec, tables = given.spec, TableStore(settings.root, given.spec.name)
+    spec, tables = scenario.spec, TableStore(settings.root, scenario.spec.name)
     ledgers, artifacts = Ledgers(settings.root, spec.name), ArtifactStore(settings.root)
     of_sources = [
         naming.stage(stage, item.name) for item in spec.sources for stage in ("raw", "validated", "quarantine")
     ]
-    keys = spec.grain.span(given.before.first, given.after[-1].last)
+    keys = spec.grain.span(scenario.before.first, scenario.after[-1].last)
     bundles = {cutoff: artifacts.bundle(record.content_digest) for cutoff, record in tables.records("onnx").items()}
-    contract = Contract.from_bytes(bundles[given.cutoffs[0]].read("contract.json"))
+    contract = Contract.from_bytes(bundles[scenario.cutoffs[0]].read("contract.json"))
     return {
         "machine": machine(),
         "data": {stage: _stage(tables, stage) for stage in (*of_sources, "features", "outcomes")},
@@ -71,7 +71,7 @@ def gathered(given: Walk, settings: Settings, heard: Mapping[str, Heard]) -> dic
             "evaluation": {cutoff: ledgers.read(naming.VERDICTS, item.digest) for cutoff, item in bundles.items()},
             "release": {f"{number}": record for number, record in ledgers.records(naming.RELEASES)},
             "service": {
-                "contract": sha256(bundles[given.cutoffs[0]].read("contract.json")),
+                "contract": sha256(bundles[scenario.cutoffs[0]].read("contract.json")),
                 "openapi": sha256(canonical(openapi.openapi(contract))),
                 "answers": {key: _heard(answer) for key, answer in heard.items()},
             },
@@ -94,8 +94,8 @@ def _record(record: PartitionRecord) -> dict[str, Any]:
     return {"digest": record.content_digest, "rows": record.rows} | ({"notes": notes} if notes else {})
 
 
-def _heard(said: Heard) -> dict[str, Any]:
-    return {"answered": len(said.answers), "refused": said.refusals, "first": said.answers[:ANSWERS_SHOWN]}
+def _heard(heard: Heard) -> dict[str, Any]:
+    return {"answered": len(heard.answers), "refused": heard.refusals, "first": heard.answers[:ANSWERS_SHOWN]}
 
 
 def _content(value: Any) -> Any:

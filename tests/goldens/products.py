@@ -1,4 +1,4 @@
-"""Shrink the shipped products and an odd one so that they can be walked in seconds: fewer rows, keys and epochs."""
+"""Shrink the shipped products and an odd one so that they are walked in seconds: fewer rows, keys and epochs."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def garment_photos() -> Walk:
 
 
 def first_photos(module: Any, data: bytes) -> bytes:
-    """Return a batch with its first photos alone."""
+    """Return a batch with only its first photos."""
     from platform_assets.compute import images
 
     photos = module.read_photos(data).head(PHOTOS)

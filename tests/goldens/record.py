@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from tests.goldens import stages
-from tests.goldens.comparing import as_text, place_of, with_answers_recorded_before
+from tests.goldens.comparing import as_text, path_of, with_answers_recorded_before
 from tests.goldens.content import gathered
 from tests.goldens.products import WALKS
 from tests.goldens.walk import settings_in, walk
@@ -31,13 +31,13 @@ def main(products: list[str]) -> None:
         with tempfile.TemporaryDirectory() as root:
             settings = settings_in(Path(root))
             os.environ |= settings.to_environment()
-            given = WALKS[product]()
-            document = gathered(given, settings, walk(given, settings))
-        path = place_of(product)
+            scenario = WALKS[product]()
+            document = gathered(scenario, settings, walk(scenario, settings))
+        path = path_of(product)
         before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
         document = with_answers_recorded_before(json.loads(json.dumps(document)), before)
         path.write_text(as_text(document) + "\n", encoding="utf-8")
-        print(place_of(product))
+        print(path_of(product))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The code digest of each stage of a product, on record: a commit's diff shows which stages it moves."""
+"""The recorded code digest of each stage of a product: a commit's diff shows which stages it changes."""
 
 from __future__ import annotations
 

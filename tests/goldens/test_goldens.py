@@ -1,4 +1,4 @@
-"""Every stage of the shipped products and of an odd one stores the same as when the golden was recorded."""
+"""Every stage of the shipped products and of an odd one stores the same content as when the golden was recorded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from platform_assets.specs import garment_photos
 from resources.launchers.local import SubprocessLauncher
 from tests.doubles.products import hourly_temperature
 from tests.goldens import stages, watched
-from tests.goldens.comparing import ANSWER_TOLERANCE, as_text, differences, place_of, with_answers_recorded_before
+from tests.goldens.comparing import ANSWER_TOLERANCE, as_text, differences, path_of, with_answers_recorded_before
 from tests.goldens.content import gathered
 from tests.goldens.products import WALKS
 from tests.goldens.walk import walk
@@ -29,18 +29,18 @@ PRODUCTS = [pytest.param(name, marks=[NO_PHOTOS] if name == "garment_photos" els
 
 
 def golden_of(product: str) -> dict[str, Any]:
-    return json.loads(place_of(product).read_text(encoding="utf-8"))
+    return json.loads(path_of(product).read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_every_stage_stores_the_same_as_its_golden(
     settings: Settings, product: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = WALKS[product]()
+    scenario = WALKS[product]()
     in_processes = product == "hourly_temperature"  # one product's steps run as a launcher starts them
     reports = watched.arranged(monkeypatch, product, tmp_path / "reports")
     with watching() as watch:
-        heard = walk(given, settings, SubprocessLauncher(settings) if in_processes else None)
+        heard = walk(scenario, settings, SubprocessLauncher(settings) if in_processes else None)
     steps = {report.step: report for report in reports()}
     assert all(report.maker == watched.MAKERS[step] and report.ran > 100 for step, report in steps.items())
     assert set(steps) == (set(watched.MAKERS) if in_processes else set()), "a step was not watched"
@@ -48,33 +48,37 @@ def test_every_stage_stores_the_same_as_its_golden(
     assert {*watch.makers, *in_steps} == set(MAKERS), "a stage was not watched"
     outside = watch.missing() | {step: report.missing for step, report in steps.items() if report.missing}
     assert outside == {}, "this ran in a maker or in a step's process and lies outside of its digest"
-    result = json.loads(json.dumps(gathered(given, settings, heard)))
-    moved = differences(golden_of(product), result)
+    result = json.loads(json.dumps(gathered(scenario, settings, heard)))
+    changes = differences(golden_of(product), result)
     recorded = stages.recorded()[product]
-    stand = [stage for stage, digest in stages.now()[product].items() if recorded.get(stage) == digest]
-    too_narrow = sorted(stage for stage in stand if any(f".{stage}." in line for line in moved))
-    assert not too_narrow, f"what these stages store moved, and their digests stand: {too_narrow}, {moved[:MOST_SHOWN]}"
-    meant = f"If that is meant, record it again (python -m tests.goldens.record {product}) and say why in the commit."
-    assert not moved, "\n".join(
-        [f"{len(moved)} places of {place_of(product).name} moved. {meant}", *moved[:MOST_SHOWN]]
+    unchanged = [stage for stage, digest in stages.now()[product].items() if recorded.get(stage) == digest]
+    too_narrow = sorted(stage for stage in unchanged if any(f".{stage}." in line for line in changes))
+    assert not too_narrow, (
+        f"the content of these stages changed and their digests did not: {too_narrow}, {changes[:MOST_SHOWN]}"
+    )
+    advice = (
+        f"If intended, record it again (python -m tests.goldens.record {product}) and give the reason in the commit."
+    )
+    assert not changes, "\n".join(
+        [f"{len(changes)} values of {path_of(product).name} changed. {advice}", *changes[:MOST_SHOWN]]
     )
 
 
 def test_stage_digests_equal_the_recorded_ones() -> None:
     now, recorded = stages.now(), stages.recorded()
-    moved = [
+    changed = [
         f"{product}.{stage}"
         for product in now
         for stage, digest in now[product].items()
         if recorded[product].get(stage) != digest
     ]
-    assert not moved, (
-        f"these stages would be made anew: {', '.join(moved)}. If that is meant, record their digests again (python -m "
+    assert not changed, (
+        f"these stages would be made again: {', '.join(changed)}. If that is intended, record their digests (python -m "
         "tests.goldens.record digests) and name the stages in the commit."
     )
 
 
-def test_a_watch_sees_what_a_digest_does_not_cover(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_watch_detects_code_that_a_digest_does_not_cover(monkeypatch: pytest.MonkeyPatch) -> None:
     def priced(frame: pl.DataFrame, keys: Any, made_by: str) -> dict[str, pl.DataFrame]:
         profiles.profile("cpu_small")
         return {}
@@ -110,10 +114,10 @@ def test_a_golden_is_readable_json() -> None:
     golden = golden_of("hourly_temperature")
     text = as_text(golden)
     assert json.loads(text) == golden
-    assert place_of("hourly_temperature").read_text(encoding="utf-8") == f"{text}\n"
+    assert path_of("hourly_temperature").read_text(encoding="utf-8") == f"{text}\n"
 
 
-def moved(change: Any, *, elsewhere: bool) -> list[str]:
+def changed_paths(change: Any, *, elsewhere: bool) -> list[str]:
     golden = golden_of("hourly_temperature")
     result = copy.deepcopy(golden)
     change(result)
@@ -124,10 +128,10 @@ def moved(change: Any, *, elsewhere: bool) -> list[str]:
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_a_digest_of_data_is_compared_on_every_machine(elsewhere: bool) -> None:
-    def change(found: dict[str, Any]) -> None:
-        next(iter(found["data"]["features"].values()))["digest"] = "0" * 64
+    def change(document: dict[str, Any]) -> None:
+        next(iter(document["data"]["features"].values()))["digest"] = "0" * 64
 
-    (line,) = moved(change, elsewhere=elsewhere)
+    (line,) = changed_paths(change, elsewhere=elsewhere)
     assert line.startswith("data.features.2013-01-01T06.digest: ")
 
 
@@ -135,14 +139,14 @@ def test_a_digest_of_data_is_compared_on_every_machine(elsewhere: bool) -> None:
 def test_an_answer_is_compared_exactly_here_and_within_its_tolerance_elsewhere(
     off: float, elsewhere: bool, count: int
 ) -> None:
-    def change(found: dict[str, Any]) -> None:
-        answer = found["learned"]["service"]["answers"]["2013-01-02T18"]["first"][0]
+    def change(document: dict[str, Any]) -> None:
+        answer = document["learned"]["service"]["answers"]["2013-01-02T18"]["first"][0]
         answer["value"] *= 1 + off * ANSWER_TOLERANCE
 
-    assert len(moved(change, elsewhere=elsewhere)) == count
+    assert len(changed_paths(change, elsewhere=elsewhere)) == count
 
 
-def test_answers_of_a_machine_recorded_before_are_as_good_as_the_newest() -> None:
+def test_answers_recorded_earlier_on_another_machine_are_accepted_too() -> None:
     before = golden_of("hourly_temperature")
     before.pop("answers_elsewhere", None)
     here = copy.deepcopy(before) | {"machine": {"torch_cpu_capability": "another"}}
@@ -158,54 +162,56 @@ def test_answers_of_a_machine_recorded_before_are_as_good_as_the_newest() -> Non
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_numbers_computed_from_answers_are_compared_only_on_the_same_machine(elsewhere: bool) -> None:
-    def change(found: dict[str, Any]) -> None:
-        verdict = found["learned"]["evaluation"]["2013-01-02T18"]
+    def change(document: dict[str, Any]) -> None:
+        verdict = document["learned"]["evaluation"]["2013-01-02T18"]
         verdict["models"]["challenger"]["log_loss"] += 0.5
         verdict["decided"]["challenger"]["bins"][0]["rows"] += 1
-        models = found["learned"]["predictions"]["2013-01-02T18"]["notes"]["models"]
+        models = document["learned"]["predictions"]["2013-01-02T18"]["notes"]["models"]
         models["0" * 64] = models.pop(next(iter(models)))
 
-    assert len(moved(change, elsewhere=elsewhere)) == (0 if elsewhere else 4)
+    assert len(changed_paths(change, elsewhere=elsewhere)) == (0 if elsewhere else 4)
 
 
 @pytest.mark.parametrize(("value", "count"), [(None, 1), (float("inf"), 1), (3, 1), (0.5, 0)])
 def test_a_number_on_another_machine_must_be_finite(value: Any, count: int) -> None:
-    def change(found: dict[str, Any]) -> None:
-        found["learned"]["evaluation"]["2013-01-02T18"]["models"]["challenger"]["log_loss"] = value
+    def change(document: dict[str, Any]) -> None:
+        document["learned"]["evaluation"]["2013-01-02T18"]["models"]["challenger"]["log_loss"] = value
 
-    assert len(moved(change, elsewhere=True)) == count
+    assert len(changed_paths(change, elsewhere=True)) == count
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_a_count_of_rows_is_compared_on_every_machine(elsewhere: bool) -> None:
-    def change(found: dict[str, Any]) -> None:
-        found["learned"]["predictions"]["2013-01-02T18"]["notes"]["models"]["0" * 64] = 1
-        found["learned"]["performance"]["2013-01-02T18"]["rows"] += 1
+    def change(document: dict[str, Any]) -> None:
+        document["learned"]["predictions"]["2013-01-02T18"]["notes"]["models"]["0" * 64] = 1
+        document["learned"]["performance"]["2013-01-02T18"]["rows"] += 1
 
-    assert len(moved(change, elsewhere=elsewhere)) == (2 if not elsewhere else 3)
+    assert len(changed_paths(change, elsewhere=elsewhere)) == (2 if not elsewhere else 3)
 
 
 def test_a_sentence_on_another_machine_may_differ_only_in_numbers() -> None:
     def say(text: str) -> Any:
-        return lambda found: found["learned"]["evaluation"]["2013-01-02T18"].update(reasons=[text] * 2)
+        return lambda document: document["learned"]["evaluation"]["2013-01-02T18"].update(reasons=[text] * 2)
 
     reasons = golden_of("hourly_temperature")["learned"]["evaluation"]["2013-01-02T18"]["reasons"]
-    golden, found = ({"machine": at, "data": {}, "learned": {"said": text}} for at, text in ((1, reasons[0]), (2, "")))
-    found["learned"]["said"] = reasons[0].replace("0.", "1.")
-    assert differences(golden, found) == []
-    found["learned"]["said"] = reasons[0].replace("Beats", "Equals")
-    assert len(differences(golden, found)) == 1
+    golden, document = (
+        {"machine": at, "data": {}, "learned": {"said": text}} for at, text in ((1, reasons[0]), (2, ""))
+    )
+    document["learned"]["said"] = reasons[0].replace("0.", "1.")
+    assert differences(golden, document) == []
+    document["learned"]["said"] = reasons[0].replace("Beats", "Equals")
+    assert len(differences(golden, document)) == 1
 
 
 def test_added_and_removed_entries_are_listed() -> None:
-    def change(found: dict[str, Any]) -> None:
-        found["learned"]["drift"]["2013-01-01T00"] = found["learned"]["drift"].pop("2013-01-01T06")
+    def change(document: dict[str, Any]) -> None:
+        document["learned"]["drift"]["2013-01-01T00"] = document["learned"]["drift"].pop("2013-01-01T06")
 
-    assert moved(change, elsewhere=True) == [
+    assert changed_paths(change, elsewhere=True) == [
         "learned.drift.2013-01-01T00: is new",
         "learned.drift.2013-01-01T06: is gone",
     ]
 
 
 def test_every_golden_has_its_walk() -> None:
-    assert {path.stem for path in Path(place_of("any")).parent.glob("*.json")} == {*WALKS, "digests"}
+    assert {path.stem for path in Path(path_of("any")).parent.glob("*.json")} == {*WALKS, "digests"}

@@ -87,36 +87,36 @@ class Log:
         self.lines += [json.loads(line) for line in bytes(lines).splitlines()]
 
 
-def walk(given: Walk, settings: Settings, launcher: StepLauncher | None = None) -> dict[str, Heard]:
+def walk(scenario: Walk, settings: Settings, launcher: StepLauncher | None = None) -> dict[str, Heard]:
     """Walk all stages on the settings' empty store; return the service's answers by key.
 
     Args:
         launcher: of training, export and, only if given, a backtest; by default they run in this process.
     """
     store = StoreResource(variables=settings.to_environment())
-    resources = {"store": store, "launcher": launcher or InProcessLauncher(given.spec, settings)}
-    defs = build_defs(specs=[given.spec], resources=resources)
+    resources = {"store": store, "launcher": launcher or InProcessLauncher(scenario.spec, settings)}
+    defs = build_defs(specs=[scenario.spec], resources=resources)
     with instances.forgetful() as instance:
-        walker = Walker(given, settings, defs, instance)
-        walker.advance(given.before)
-        walker.retrain(given.cutoffs[0])
-        for run in given.after:
+        walker = Walker(scenario, settings, defs, instance)
+        walker.advance(scenario.before)
+        walker.retrain(scenario.cutoffs[0])
+        for run in scenario.after:
             walker.ask(run)
             walker.advance(run)
-        walker.retrain(given.cutoffs[1])
+        walker.retrain(scenario.cutoffs[1])
         if launcher is not None:
-            walker.backtest(given.cutoffs[0])
+            walker.backtest(scenario.cutoffs[0])
     return walker.heard
 
 
 class Walker:
-    def __init__(self, given: Walk, settings: Settings, defs: dg.Definitions, instance: dg.DagsterInstance) -> None:
-        self.spec, self.first, self.settings = given.spec, given.before.first, settings
+    def __init__(self, scenario: Walk, settings: Settings, defs: dg.Definitions, instance: dg.DagsterInstance) -> None:
+        self.spec, self.first, self.settings = scenario.spec, scenario.before.first, settings
         self.defs, self.instance = defs, instance
         self.heard: dict[str, Heard] = {}
 
     def advance(self, run: Run) -> None:
-        """Materialise a run's keys, and those before them whose labels come with them."""
+        """Materialise a run's keys, and the earlier keys whose labels arrive with them."""
         self.land(run)
         grain = self.spec.grain
         first = grain.key_at(max(grain.index(self.first), grain.index(run.first) - self.spec.label_delay))
@@ -132,7 +132,7 @@ class Walker:
         replay.move_on(Product(spec, self.settings), replay.end_of(spec, run.last, Reader(spec)))
 
     def retrain(self, cutoff: str) -> None:
-        """Train, judge and release. The proof that a Bento serves is a test of its own; here it is taken as given."""
+        """Train, judge and release. A test of its own proves that a Bento serves; here that is assumed."""
         tables = TableStore(self.settings.root, self.spec.name)
         self.materialise(cutoff, TRAINED)
         bundle = tables.records("onnx", [cutoff])[cutoff].content_digest
@@ -201,8 +201,8 @@ def answered(live: Live, questions: Sequence[Mapping[str, Any]]) -> tuple[Heard,
     return Heard(answers=answers, refusals=refused), log.lines
 
 
-def settings_in(place: Path) -> Settings:
+def settings_in(folder: Path) -> Settings:
     """Return settings with root and state in a folder, and create Dagster's home."""
-    settings = Settings(root=str(place / "store"), state=place / "state")
+    settings = Settings(root=str(folder / "store"), state=folder / "state")
     settings.dagster_home.mkdir(parents=True)
     return settings

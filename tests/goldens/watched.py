@@ -1,7 +1,7 @@
-"""Watch a step process, and report which of its work its maker's digest does not cover.
+"""Watch a step process, and report which of the code it ran is not covered by its maker's digest.
 
-The process runs as a launcher starts it; only its product comes from a walk, which no file of the project holds. The
-watch begins when it has read the product, which a digest holds by value, and has compared digests with its run's.
+The process runs as a launcher starts it; only its product comes from a walk and is in no file of the project. The
+watch begins after it has read the product, which a digest holds by value, and compared digests with its run's.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Report:
 
     Attributes:
         step: the module that it was started with.
-        maker: whose digest it compared with that of its run.
-        ran: how many functions and modules of the project.
-        missing: which of them lie outside of the digest and of what moves bytes to and fro.
+        maker: the maker whose digest it compared with that of its run.
+        ran: the number of functions and modules of the project.
+        missing: those outside of the digest and of the code that transfers bytes.
     """
 
     step: str
@@ -43,7 +43,7 @@ class Report:
 
 
 def arranged(monkeypatch: pytest.MonkeyPatch, product: str, reports: Path) -> Callable[[], list[Report]]:
-    """Have every step process started from here watched; return a function that reads their reports."""
+    """Watch every step process started from here; return a function that reads their reports."""
     reports.mkdir()
     path = os.pathsep.join(str(folder) for folder in (HERE / "hook", HERE.parents[1]))
     for name, value in {"PYTHONPATH": path, PRODUCT: product, REPORTS: str(reports)}.items():

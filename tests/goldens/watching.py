@@ -1,7 +1,7 @@
-"""Watch what runs inside makers, and report what lies outside their digests.
+"""Watch the code that runs inside makers, and report the code outside of their digests.
 
-Every call below a method of `platform_assets.makers` is seen, imports included. What runs must belong to the modules
-that the maker's digest covers or, in the product's file, to a definition that it reaches.
+Every call below a method of `platform_assets.makers` is observed, imports included. The code that runs must belong to
+the modules that the maker's digest covers or, in the product's file, to a definition that it reaches.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ ENGINE = (
 """What makers call through the handles that they are given; `digests.ENGINE` stands for it."""
 STEP = (
     *ENGINE,
-    "platform_assets/steps/",  # the number of the protocol of steps stands for it
+    "platform_assets/steps/",  # covered by the number of the steps' protocol
     "platform_assets/libraries.py",  # compares versions with those of the run
-    "platform_assets/profiles.py",  # says what a second costs; device and precision are handed over as values
+    "platform_assets/profiles.py",  # prices per second; device and precision are passed as values
     "platform_assets/step_profile.py",
-    "platform_assets/specs/base.py",  # hands the product's members to its maker, whose digest holds their values
+    "platform_assets/specs/base.py",  # passes the product's members to its maker, whose digest holds their values
     "tests/goldens/watched.py",
 )
 """The same for what a step process does."""
@@ -66,7 +66,7 @@ class Watch:
         self._stage: str | None = None
 
     def wrapped(self, stage: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a method of a maker that is watched while it runs, unless a maker around it is."""
+        """Return a method of a maker that is watched while it runs, unless a maker that called it is."""
 
         @functools.wraps(method)
         def called(maker: Any, *arguments: Any, **named: Any) -> Any:
@@ -76,7 +76,7 @@ class Watch:
             if maker not in self.makers[stage]:
                 self.makers[stage].append(maker)
             before = sys.gettrace()
-            sys.settrace(self._seen)  # as it returns None, Python calls it once per call, and not per return or line
+            sys.settrace(self._observe)  # as it returns None, Python calls it once per call, and not per return or line
             try:
                 return method(maker, *arguments, **named)
             finally:
@@ -86,11 +86,11 @@ class Watch:
         return called
 
     def missing(self) -> dict[str, list[str]]:
-        """Return by stage what ran and lies outside of the digest."""
+        """Return by stage the code that ran outside of the digest."""
         result = {stage: missing(self.makers[stage], ran) for stage, ran in self.ran.items()}
         return {stage: codes for stage, codes in result.items() if codes}
 
-    def _seen(self, frame: FrameType, event: str, _: Any) -> None:
+    def _observe(self, frame: FrameType, event: str, _: Any) -> None:
         if event == "call" and self._stage is not None:
             self.ran[self._stage].add(frame.f_code)
 
@@ -147,7 +147,7 @@ def covered(maker: Any) -> tuple[set[Path], list[tuple[Path, int, int]]]:
 
 
 def missing(makers: list[Any], ran: set[CodeType], engine: tuple[str, ...] = ENGINE) -> list[str]:
-    """Return what ran and lies outside of the digests of these makers of one stage, as `file:line name`."""
+    """Return the code that ran outside of the digests of these makers of one stage, as `file:line name`."""
     of_makers = [covered(maker) for maker in makers]
     result = []
     for code in ran:
@@ -161,5 +161,5 @@ def missing(makers: list[Any], ran: set[CodeType], engine: tuple[str, ...] = ENG
     return sorted(result)
 
 
-def _holds(files: set[Path], parts: list[tuple[Path, int, int]], place: Path, line: int) -> bool:
-    return place in files or any(place == file and first <= line <= last for file, first, last in parts)
+def _holds(files: set[Path], parts: list[tuple[Path, int, int]], path: Path, line: int) -> bool:
+    return path in files or any(path == file and first <= line <= last for file, first, last in parts)

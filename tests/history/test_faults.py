@@ -1,4 +1,4 @@
-"""What each kind of fault record means for a key."""
+"""The meaning of each kind of fault record for a key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was gathered of the ledgers is read once; it may be lost or of another version without changing a number."""
+"""Ledgers are folded once into a cache; without it, or with one of another version, every number is the same."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def add(ledgers: Ledgers, *names: str, by: str = "step", ledger: str = naming.AT
         ledgers.append(ledger, {**ATTEMPT, "id": name, "by": by, "host": "not kept"})
 
 
-def keep(ledgers: Ledgers) -> None:
+def write_cache(ledgers: Ledgers) -> None:
     history = histories.of(ledgers)
     document = {money.FORMAT: money.cache_format(), money.RECORDS: history.updated_cache(history.cached())}
     ledgers.overwrite(naming.COST, money.CACHE_NAME, document)
@@ -39,7 +39,7 @@ def test_attempts_are_the_same_with_and_without_the_cache(ledgers: Ledgers, sett
     assert names(ledgers) == []
     add(ledgers, "a", "b")
     assert names(ledgers) == ["b", "a"]
-    keep(ledgers)
+    write_cache(ledgers)
     assert names(ledgers) == ["b", "a"]
     add(ledgers, "c")
     add(ledgers, "a", by="launcher")

@@ -1,4 +1,4 @@
-"""A page reads result, findings, plumbing; numbers have the digits that a person reads."""
+"""An asset page shows the result, the findings, then the plumbing, with numbers rounded for readers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from platform_assets.show import values
 
 def test_the_result_comes_first_and_plumbing_last() -> None:
     metadata = {"content_digest": "d", "run_keys": 3, "auc": 0.71, "is_memoised": True, "why": "late"}
-    shown = values.readable("AUC 0.71", metadata)
-    assert list(shown) == ["result", "auc", "why", "is_memoised", "content_digest", "run_keys"]
-    assert shown["result"] == "AUC 0.71"
+    output = values.readable("AUC 0.71", metadata)
+    assert list(output) == ["result", "auc", "why", "is_memoised", "content_digest", "run_keys"]
+    assert output["result"] == "AUC 0.71"
 
 
 @pytest.mark.parametrize(
@@ -39,17 +39,19 @@ def test_floats_have_four_digits_and_nothing_else_changes(value: object, expecte
 
 
 def test_a_long_result_is_cut_at_a_word_and_digests_at_twelve_letters() -> None:
-    shown = values.readable("word " * 100, {"content_digest": "a" * 64, "bundle_sha256": "b" * 64})
-    assert len(str(shown["result"])) <= values.MAX_RESULT
-    assert str(shown["result"]).endswith("word …")
-    assert (shown["content_digest"], shown["bundle_sha256"]) == ("a" * 12, "b" * 64), "a release is asked for by digest"
+    output = values.readable("word " * 100, {"content_digest": "a" * 64, "bundle_sha256": "b" * 64})
+    assert len(str(output["result"])) <= values.MAX_RESULT
+    assert str(output["result"]).endswith("word …")
+    assert (output["content_digest"], output["bundle_sha256"]) == ("a" * 12, "b" * 64), (
+        "a release is requested by digest"
+    )
 
 
-def test_what_is_not_finite_stays() -> None:
+def test_numbers_that_are_not_finite_stay() -> None:
     assert math.isnan(values.rounded(math.nan))
     assert values.rounded(math.inf) == math.inf
 
 
-def test_dagsters_own_values_pass_unchanged() -> None:
+def test_values_of_dagsters_types_are_unchanged() -> None:
     request = dg.MetadataValue.json({"distance": 0.123456789})
     assert values.rounded(request) is request

@@ -1,4 +1,4 @@
-"""Charts as SVG: the page's colours, no ids that repeat, the same text for the same records."""
+"""Charts as SVG: the page's colours, unique ids, the same text for the same records."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _draw(figure) -> None:
 
 
 @pytest.mark.parametrize("render", [vector.wide, vector.narrow])
-def test_chart_takes_the_colours_of_the_page_and_has_no_other(render):
+def test_chart_uses_only_the_colours_of_the_page(render):
     text = render(_draw).decode()
     assert not re.search(r"#[0-9a-fA-F]{6}\b", text.replace("#ffffff", "")), "a colour that dark mode cannot change"
     for variable in ("--ink", "--muted", "--rule", "--grid", "--chart-2"):
@@ -28,7 +28,7 @@ def test_chart_takes_the_colours_of_the_page_and_has_no_other(render):
 
 
 @pytest.mark.parametrize("render", [vector.wide, vector.narrow])
-def test_chart_is_one_element_without_a_title_a_style_for_the_page_or_group_ids(render):
+def test_chart_is_one_element_without_title_page_style_or_group_ids(render):
     text = render(_draw).decode()
     assert ET.fromstring(text).tag == "svg"
     assert "<style" not in text
@@ -44,7 +44,7 @@ def test_narrow_chart_has_fewer_keys_along_the_bottom():
 
 
 @pytest.mark.parametrize("render", [plots.png, vector.wide, vector.narrow])
-def test_names_from_data_are_text_and_neither_formulas_nor_markup(render: plots.Render) -> None:
+def test_names_from_data_are_neither_formulas_nor_markup(render: plots.Render) -> None:
     names = ["$x^{$", "</text><script>alert(1)</script>"]
     chart = task_plots.confusion([[3, 1], [1, 4]], names, render=render)
     if render is not plots.png:

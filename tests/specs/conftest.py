@@ -18,7 +18,7 @@ ARRIVED = datetime(2014, 1, 2, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Year:
-    """Every key of the product: good rows by source, quarantined rows, rows landed by source, and features."""
+    """Every key of the product: good rows by source, quarantined rows, landed rows by source, and features."""
 
     spec: ProductSpec
     tables: dict[str, pl.DataFrame]

@@ -1,4 +1,4 @@
-"""Mistakes in a product's file: each gives one sentence that says what to change, and where."""
+"""Mistakes in a product's file: each gives one message with the place and the change to make."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def image(name: str) -> Field:
 
 @pytest.fixture
 def file_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], str]:
-    """Write a product's file where discovery looks, and return its path."""
+    """Write a product's file where discovery finds it, and return its path."""
     monkeypatch.setattr(specs, "__path__", [*specs.__path__, str(tmp_path)])
 
     def write(name: str, text: str) -> str:
@@ -71,14 +71,16 @@ def test_a_file_without_a_spec_is_an_error_with_the_fix(file_of: Callable[[str, 
 
 
 def test_two_products_in_one_folder_are_an_error_with_both_sources() -> None:
-    other = replace(batches.SPEC, sources=(replace(batches.SPEC.sources[0], landing="recorded/plans"), *_rest()))
+    other = replace(
+        batches.SPEC, sources=(replace(batches.SPEC.sources[0], landing="recorded/plans"), *_other_sources())
+    )
     with pytest.raises(ValueError, match="two products land in one folder, landing/recorded/plans") as caught:
         specs.check_together((SPEC, other))
     for phrase in ("recorded, source plans", "numbered_batches, source readings", "another `landing`", "file"):
         assert phrase in str(caught.value)
 
 
-def _rest() -> tuple[Source, ...]:
+def _other_sources() -> tuple[Source, ...]:
     return batches.SPEC.sources[1:]
 
 
@@ -90,7 +92,7 @@ def test_products_without_a_shared_folder_load_together() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "parts"),
     [
         ({"min_keys": 10}, ("lands 10 keys", "2020-01-10", "9 have labels", "min_keys is 10", "demo_last")),
         (
@@ -111,16 +113,16 @@ def test_products_without_a_shared_folder_load_together() -> None:
         ({"name": "a" * 64}, ("at most 63 characters",)),
         ({"name": "ümlaut"}, ("ProductSpec.name is 'ümlaut'",)),
         (
-            {"sources": tuple(replace(item, landing="one_folder") for item in SPEC.sources)},
+            {"sources": tuple(replace(part, landing="one_folder") for part in SPEC.sources)},
             ("land in one folder, landing/one_folder", "plans and readings", "its own `landing`"),
         ),
     ],
 )  # fmt: skip
-def test_a_wrong_spec_says_what_came_and_what_to_change(changes: dict[str, Any], words: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError) as caught:  # noqa: PT011 - each case has words of its own
+def test_a_wrong_spec_is_refused_with_the_value_and_the_remedy(changes: dict[str, Any], parts: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - each case has its own message
         replace(SPEC, **changes)
-    for item in words:
-        assert item in str(caught.value)
+    for part in parts:
+        assert part in str(caught.value)
 
 
 @pytest.mark.parametrize("owner", ["team:weather", "weather@example.org"])
@@ -135,7 +137,7 @@ MORE = (SPEC.grain, batches.SPEC.grain, HOURLY.grain, SPEC.history, RULE, MultiC
 
 
 @pytest.mark.parametrize("part", [*PARTS, *MORE], ids=lambda part: type(part).__name__)
-def test_a_value_of_another_kind_is_one_sentence_that_names_it(part: Any) -> None:
+def test_a_value_of_another_kind_is_one_message_that_names_it(part: Any) -> None:
     refused = {(item.name, index): "" for item in fields(part) for index in range(len(WRONG))}
     for name, index in list(refused):
         try:
@@ -162,7 +164,7 @@ def test_a_value_of_another_kind_is_one_sentence_that_names_it(part: Any) -> Non
         ({"grain": "daily"}, "recorded: grain is 'daily'; expected DailyGrain or HourlyGrain or BatchGrain."),
     ],
 )
-def test_the_sentence_says_what_came_and_what_was_expected(changes: dict[str, Any], sentence: str) -> None:
+def test_the_message_has_the_value_and_the_expectation(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the beginning of the sentence is compared
         replace(SPEC, **changes)
     assert str(caught.value).startswith(sentence)
@@ -197,7 +199,7 @@ def test_parts_of_another_kind_are_refused(build: Callable[[], Any], sentence: s
 
 
 @pytest.mark.parametrize("name", ["label", "known_at", "entity", "key", "asked_at"])
-def test_a_field_may_not_take_a_name_that_means_something_else(name: str) -> None:
+def test_a_field_may_not_have_a_reserved_name(name: str) -> None:
     with pytest.raises(ValueError, match=f"a field is called '{name}'") as caught:
         Field(name=name, dtype="float", description="Some.")
     assert "a feature may not read the label" in str(caught.value)
@@ -214,7 +216,7 @@ def test_a_feature_that_reads_the_label_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "parts"),
     [
         ({"known_at": "arrived_utc"}, ("known_at='arrived_utc'", "it has read_at_utc, value", "fix known_at")),
         ({"partition_by": "at_utc"}, ("partition_by='at_utc'", "no such column", "fix partition_by")),
@@ -223,17 +225,17 @@ def test_a_feature_that_reads_the_label_is_refused() -> None:
     ],
 )  # fmt: skip
 def test_a_schema_without_a_column_that_the_source_names_is_refused(
-    changes: dict[str, Any], words: tuple[str, ...]
+    changes: dict[str, Any], parts: tuple[str, ...]
 ) -> None:
     with pytest.raises(ValueError, match="source 'readings' has") as caught:
         replace(READINGS, **changes).columns()
-    for item in words:
-        assert item in str(caught.value)
+    for part in parts:
+        assert part in str(caught.value)
     assert "the product's file" in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"name": "Readings"}, "Source.name is 'Readings'"),
         ({"name": "7days"}, "Source.name is '7days'"),
@@ -242,14 +244,14 @@ def test_a_schema_without_a_column_that_the_source_names_is_refused(
         ({"known_at": None}, "has no known_at; every row must state when it was known"),
     ],
 )
-def test_a_wrong_source_says_what_was_expected(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError) as caught:  # noqa: PT011 - each case has words of its own
+def test_a_wrong_source_is_refused_with_the_expectation(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - each case has its own message
         replace(READINGS, **changes)
-    assert words in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"name": "Front"}, "Field.name is 'Front'"),
         ({"shape": None}, "has dtype='image' and shape=None; an image has a shape"),
@@ -260,14 +262,14 @@ def test_a_wrong_source_says_what_was_expected(changes: dict[str, Any], words: s
         ({"low": 0.0}, "takes no range"),
     ],
 )
-def test_a_wrong_image_says_what_was_expected(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError) as caught:  # noqa: PT011 - each case has words of its own
+def test_a_wrong_image_is_refused_with_the_expectation(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - each case has its own message
         replace(image("front"), **changes)
-    assert words in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("build", "words"),
+    ("build", "message"),
     [
         (lambda: Binary(threshold=1.0), "Binary.threshold is 1.0; expected a probability between 0 and 1"),
         (lambda: MultiClass(classes=("one",)), "holds 1 names, 1 of them distinct; expected 2 to"),
@@ -276,10 +278,10 @@ def test_a_wrong_image_says_what_was_expected(changes: dict[str, Any], words: st
         (lambda: MultiClass(classes=("", "bag")), "''; expected lower-case letters"),
     ],
 )
-def test_a_wrong_task_says_what_was_expected(build: Callable[[], Any], words: str) -> None:
-    with pytest.raises(ValueError) as caught:  # noqa: PT011 - each case has words of its own
+def test_a_wrong_task_is_refused_with_the_expectation(build: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - each case has its own message
         build()
-    assert words in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("task", [Binary(), Regression(unit="deg F"), MultiClass(classes=("bag", "boot"))])
@@ -314,13 +316,13 @@ def test_a_batch_product_with_partition_by_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("checks", "unique", "says"),
+    ("checks", "unique", "message"),
     [([pa.Check.ne(b"x")], None, "holds bytes and has checks"), ([], ["id"], r"is in a schema with unique=\['id'\]")],
 )
-def test_what_pandera_cannot_check_with_bytes_is_refused(checks: list[Any], unique: Any, says: str) -> None:
+def test_checks_that_pandera_cannot_do_on_bytes_are_refused(checks: list[Any], unique: Any, message: str) -> None:
     def schema() -> pa.DataFrameSchema:
         columns = {"id": pa.Column(pl.String), "at": pa.Column(pl.String), "pixels": pa.Column(pl.Binary, checks)}
         return pa.DataFrameSchema(columns, unique=unique)
 
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         Source(name="photos", description="", schema=schema, known_at="at").columns()

@@ -1,4 +1,4 @@
-"""The vocabulary of a product file: what it refuses, and the arithmetic of training and holdout keys."""
+"""The vocabulary of a product file: what it refuses, and which keys are training and holdout keys."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ def test_too_few_labelled_keys_are_refused_with_the_numbers() -> None:
 
 @given(st.integers(10, 40), st.integers(0, 3), st.integers(2, 5), st.one_of(st.none(), st.integers(10, 30)))
 def test_training_and_holdout_are_disjoint_contiguous_and_older_than_the_cutoff(
-    place: int, delay: int, holdout: int, window: int | None
+    index: int, delay: int, holdout: int, window: int | None
 ) -> None:
     monitors = Monitors(drift_window=1)
     spec = replace(TINY, label_delay=delay, holdout=holdout, window=window, min_keys=holdout + 1, monitors=monitors)
-    cutoff = spec.grain.key_at(place - 1)
+    cutoff = spec.grain.key_at(index - 1)
     training, holdout_keys = spec.split(cutoff)
     assert len(holdout_keys) == holdout
     assert spec.grain.span(training[0], holdout_keys[-1]) == training + holdout_keys
@@ -108,7 +108,7 @@ def test_a_live_product_may_have_no_end() -> None:
         ({"is_slow": True, "partition_by": "at_utc"}, "is slow"),
     ],
 )
-def test_a_wrong_source_says_why(changes: dict[str, Any], message: str) -> None:
+def test_a_wrong_source_is_refused_with_the_reason(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(MEASURES, **changes)
 
@@ -121,7 +121,7 @@ def test_a_wrong_source_says_why(changes: dict[str, Any], message: str) -> None:
         ({"name": "Size"}, "Field.name"),
     ],
 )
-def test_a_wrong_field_says_why(changes: dict[str, Any], message: str) -> None:
+def test_a_wrong_field_is_refused_with_the_reason(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(TINY.fields[0], **changes)
 
@@ -158,7 +158,7 @@ def test_a_window_is_contiguous() -> None:
             Window(grain=TINY.grain, keys=keys)
 
 
-def test_discovery_finds_every_product_and_lists_them_when_asked_for_another() -> None:
+def test_discovery_finds_every_product_and_lists_them_for_an_unknown_one() -> None:
     result = specs.load_all()
     assert [spec.name for spec in result] == sorted(spec.name for spec in result)
     assert all(specs.load(spec.name) is spec for spec in result)
@@ -207,7 +207,7 @@ def test_defaults_of_days_and_batches_are_unchanged(grain: Any) -> None:
     assert (spec.monitors, spec.retraining) == (Monitors(), Retraining())
 
 
-def test_defaults_of_hours_span_the_time_of_those_of_days() -> None:
+def test_defaults_of_hours_span_the_same_time_as_those_of_days() -> None:
     spec = replace(TINY, grain=HOURS, monitors=Monitors(), retraining=Retraining())
     for rules, numbers in ((spec.monitors, ALL_DAYS), (spec.retraining, ALL_DAYS_OF_TRAINING)):
         for name, days in numbers.items():
@@ -229,7 +229,7 @@ def test_a_number_that_a_product_states_is_kept(grain: Any, name: str, number: i
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         (
             {"monitors": Monitors(season=168, record_keys=56)},
@@ -242,10 +242,10 @@ def test_a_number_that_a_product_states_is_kept(grain: Any, name: str, number: i
         ({"window": 11}, "trained on 7 of its keys (label_delay=1, holdout=3), and drift is ranked among more"),
     ],
 )
-def test_numbers_that_contradict_each_other_are_refused(changes: dict[str, Any], words: str) -> None:
+def test_numbers_that_contradict_each_other_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match="tiny: ") as caught:
         replace(TINY, **changes)
-    assert words in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_comparisons_can_be_switched_off() -> None:

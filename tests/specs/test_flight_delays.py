@@ -42,7 +42,7 @@ def test_loading_the_product_imports_neither_torch_nor_pandera():
 # Deliveries ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_whole_year_is_delivered_once(year: Year):
+def test_the_whole_year_is_delivered_exactly_once(year: Year):
     assert year.landed["schedules"] == year.landed["movements"] == year.landed["outcomes"] == 336_776
     assert year.landed["weather"] == 26_115
     assert year.landed["reference"] == 3_322 + 1_458 + 16
@@ -174,14 +174,14 @@ def test_a_planted_fault_is_quarantined_with_its_reason(source: str, column: str
         ("airline", "name", "every airline has name"),
     ],
 )
-def test_reference_rows_are_judged_by_their_kind(kind: str, column: str, reason: str):
+def test_reference_rows_are_validated_by_their_kind(kind: str, column: str, reason: str):
     raw = landed_csv("reference", "all").filter(pl.col("kind") == kind).head(3).with_columns(pl.lit(None).alias(column))
     assert judged("reference", "all", raw.cast({column: pl.String})).quarantined["reason"].unique().to_list() == [
         f"rule broken: {reason}"
     ]
 
 
-def test_a_day_landed_under_another_key_is_quarantined_whole():
+def test_a_day_landed_under_another_key_is_quarantined_completely():
     result = judged("movements", "2013-03-02", landed_csv("movements", "2013-03-01"))
     assert result.good.height == 0
     assert result.quarantined["reason"].unique().to_list() == ["belongs to key 2013-03-01 and landed with 2013-03-02"]
@@ -201,15 +201,15 @@ def test_features_have_exactly_the_fields_in_order_and_dtype(year: Year):
 def test_every_value_of_the_year_is_in_its_declared_range_and_nullability(year: Year):
     for item in SPEC.fields:
         values = year.built[item.name]
-        assert item.is_nullable == (values.null_count() > 0), f"{item.name}: mend is_nullable in the product's file"
+        assert item.is_nullable == (values.null_count() > 0), f"{item.name}: fix is_nullable in the product's file"
         assert values.null_count() < values.len() * 0.99, f"{item.name} says almost nothing"
         if item.low is not None:
-            assert item.low <= values.min() <= values.max() <= item.high, f"{item.name}: mend its range"
+            assert item.low <= values.min() <= values.max() <= item.high, f"{item.name}: fix its range"
         if item.dtype == "float":
             assert values.is_finite().all(), f"{item.name} is not finite somewhere"
 
 
-def test_fields_are_described_in_their_own_words():
+def test_each_field_has_its_own_description():
     descriptions = [item.description for item in SPEC.fields]
     assert len(set(descriptions)) == len(descriptions)
     assert [text for text in descriptions if not 10 <= len(text) <= 130] == []
@@ -249,7 +249,7 @@ def test_labels_are_late_arrivals_and_null_without_one(year: Year):
 
 
 def test_no_single_field_predicts_the_outcome(year: Year):
-    """A leak shows as a single field that ranks late flights far too well: the whole model reaches .795 in June."""
+    """A leak shows up as a single field that ranks late flights far too well: the full model reaches .795 in June."""
     june = year.built.filter(pl.col("key").str.starts_with("2013-06")).join(
         SPEC.label(year.tables["outcomes"]).select("entity", "label"), on="entity"
     )
@@ -261,7 +261,7 @@ def test_no_single_field_predicts_the_outcome(year: Year):
         assert 0.22 < area < 0.78, f"{name} alone has AUC {area:.3f}: a leak?"
 
 
-def test_a_missing_tail_number_shows_in_no_field(year: Year):
+def test_no_field_reveals_a_missing_tail_number(year: Year):
     """Null tail numbers occur only on cancelled flights, so nothing may be null for them alone."""
     unassigned = year.tables["schedules"].filter(pl.col("tail_number").is_null())["flight_id"]
     is_unassigned = year.built["entity"].is_in(unassigned.implode())

@@ -1,4 +1,4 @@
-"""A sound year of the reference product raises no fault, and each injected fault is found on its first day."""
+"""A sound year of the reference product raises no fault, and each injected fault is detected on its first day."""
 
 from __future__ import annotations
 
@@ -56,16 +56,16 @@ def sketched(year: Year, tables: dict[str, dict[str, pl.DataFrame]]) -> dict[str
     }
 
 
-def judged(sketched: dict[str, Sketched], place: int, came: Sketched) -> tuple[faults.Check, ...]:
+def judged(sketched: dict[str, Sketched], index: int, delivered: Sketched) -> tuple[faults.Check, ...]:
     """Return the failing checks of a key against the sound ones before it."""
     monitors = SPEC.monitors
     record = [
-        faults.Past(phase=at % monitors.season, sources=sketched[KEYS[at]][0])
-        for at in range(max(0, place - monitors.record_keys), place)
+        faults.Past(phase=earlier % monitors.season, sources=sketched[KEYS[earlier]][0])
+        for earlier in range(max(0, index - monitors.record_keys), index)
     ]
     before = [past.sources for past in record]
     return faults.failing(
-        faults.check(*came, phase=place % monitors.season, record=record, before=before, monitors=monitors)
+        faults.check(*delivered, phase=index % monitors.season, record=record, before=before, monitors=monitors)
     )
 
 
@@ -134,7 +134,7 @@ def test_a_broken_delivery_leaves_other_sources_unchanged() -> None:
 
 
 def test_at_most_two_percent_of_weeks_drift_when_the_days_are_permuted(year: Year) -> None:
-    """The null hypothesis: days keep their rows but their order is random; Q2 of the targets."""
+    """The null hypothesis: days keep their rows but are in random order; Q2 of the targets."""
     parts = {str(key): part for (key,), part in year.built.partition_by("key", as_dict=True).items()}
     alarms = weeks = 0
     for seed in range(2):

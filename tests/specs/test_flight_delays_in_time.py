@@ -1,4 +1,4 @@
-"""Point in time: facts known later do not change earlier rows, verified by a checker that catches planted leaks."""
+"""Point in time: facts known later do not change earlier rows, verified by a checker that detects planted leaks."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ DAYS = (
 )  # fmt: skip
 
 
-def seen(year: Year, keys: tuple[str, ...]) -> dict[str, pl.DataFrame]:
-    """Return the tables `features` gets for these keys: with the lookback, without labels."""
+def inputs_of(year: Year, keys: tuple[str, ...]) -> dict[str, pl.DataFrame]:
+    """Return the tables that `features` receives for these keys: with the lookback, without labels."""
     reach = SPEC.grain.with_lookback(keys, SPEC.lookback)
     return {
         source.name: table if source.is_slow else table.filter(pl.col("key").is_in(reach))
@@ -57,42 +57,42 @@ def differing_cells(one: pl.DataFrame, other: pl.DataFrame) -> int:
     return sum((one[name].ne_missing(other[name])).sum() for name in one.columns)
 
 
-def cells_that_saw_the_future(
+def cells_from_the_future(
     features: Features, tables: Mapping[str, pl.DataFrame], keys: tuple[str, ...], moment: datetime
 ) -> int:
-    """Blank every fact known after a moment, rebuild, and count the cells that change in rows asked up to then."""
+    """Blank every fact known after a moment, rebuild, and count the changed cells in rows requested up to then."""
     window = Window(grain=SPEC.grain, keys=keys)
-    stood = {name: known_by(table, moment) for name, table in tables.items()}
+    earlier = {name: known_by(table, moment) for name, table in tables.items()}
     until = pl.col("asked_at") <= moment
-    return differing_cells(features(tables, window).filter(until), features(stood, window).filter(until))
+    return differing_cells(features(tables, window).filter(until), features(earlier, window).filter(until))
 
 
 @pytest.mark.parametrize("moment", MOMENTS, ids=str)
-def test_blanking_the_future_changes_no_row_asked_before(year: Year, moment: datetime):
+def test_blanking_the_future_changes_no_earlier_row(year: Year, moment: datetime):
     keys = around(moment)
-    tables = seen(year, keys)
+    tables = inputs_of(year, keys)
     assert not known_by(tables["movements"], moment).equals(tables["movements"])
-    assert cells_that_saw_the_future(SPEC.features, tables, keys, moment) == 0
+    assert cells_from_the_future(SPEC.features, tables, keys, moment) == 0
 
 
-def test_blanking_the_future_changes_no_row_of_a_whole_half_year(year: Year):
+def test_blanking_the_future_changes_no_row_of_half_a_year(year: Year):
     moment = datetime(2013, 7, 1, 16, 0, tzinfo=UTC)
     keys = SPEC.grain.span("2013-01-01", "2013-07-01")
-    stood = {name: known_by(year.tables[name], moment) for name in seen(year, keys)}
-    rebuilt = SPEC.features(stood, Window(grain=SPEC.grain, keys=keys)).filter(pl.col("asked_at") <= moment)
+    earlier = {name: known_by(year.tables[name], moment) for name in inputs_of(year, keys)}
+    rebuilt = SPEC.features(earlier, Window(grain=SPEC.grain, keys=keys)).filter(pl.col("asked_at") <= moment)
     assert rebuilt.height > 165_000
     assert differing_cells(year.built.filter(pl.col("asked_at") <= moment), rebuilt) == 0
 
 
 @pytest.mark.parametrize("key", DAYS)
 def test_a_day_built_alone_equals_the_day_built_with_the_year(year: Year, key: str):
-    alone = SPEC.features(seen(year, (key,)), Window(grain=SPEC.grain, keys=(key,)))
+    alone = SPEC.features(inputs_of(year, (key,)), Window(grain=SPEC.grain, keys=(key,)))
     assert differing_cells(year.built.filter(pl.col("key") == key), alone) == 0
 
 
 def test_the_order_of_rows_in_the_sources_does_not_matter(year: Year):
     key = "2013-06-13"
-    shuffled = {name: table.sample(fraction=1, shuffle=True, seed=4) for name, table in seen(year, (key,)).items()}
+    shuffled = {name: table.sample(fraction=1, shuffle=True, seed=4) for name, table in inputs_of(year, (key,)).items()}
     assert (
         differing_cells(
             year.built.filter(pl.col("key") == key), SPEC.features(shuffled, Window(grain=SPEC.grain, keys=(key,)))
@@ -101,7 +101,7 @@ def test_the_order_of_rows_in_the_sources_does_not_matter(year: Year):
     )
 
 
-# Leaks that the checker must find ------------------------------------------------------------------------------------
+# Leaks that the checker must detect ----------------------------------------------------------------------------------
 
 
 def own_departure(tables: Mapping[str, pl.DataFrame], window: Window) -> pl.DataFrame:
@@ -128,17 +128,17 @@ def arrival_once_departed(tables: Mapping[str, pl.DataFrame], window: Window) ->
 
 
 @pytest.mark.parametrize("leaky", [own_departure, by_schedule_time, arrival_once_departed])
-def test_a_planted_leak_is_caught_by_the_same_checker(year: Year, leaky: Features):
+def test_a_planted_leak_is_detected_by_the_same_checker(year: Year, leaky: Features):
     moment = MOMENTS[4]
     keys = around(moment)
-    assert cells_that_saw_the_future(leaky, seen(year, keys), keys, moment) > 0
+    assert cells_from_the_future(leaky, inputs_of(year, keys), keys, moment) > 0
 
 
-@pytest.mark.parametrize("place", [0, 150, 400, 650, -1])
-def test_a_flight_does_not_see_its_own_movement(year: Year, place: int):
+@pytest.mark.parametrize("number", [0, 150, 400, 650, -1])
+def test_a_flight_does_not_see_its_own_movement(year: Year, number: int):
     key = "2013-05-24"
-    row = year.built.filter(pl.col("key") == key)[place]
-    tables = seen(year, (key,))
+    row = year.built.filter(pl.col("key") == key)[number]
+    tables = inputs_of(year, (key,))
     is_own = pl.col("flight_id") == row["entity"].item()
     tables["movements"] = tables["movements"].with_columns(
         pl.when(is_own).then(999).otherwise(name).alias(name) for name in ("dep_delay_min", "arr_delay_min")

@@ -72,7 +72,9 @@ def test_loading_the_product_imports_neither_torch_nor_pandera_nor_pillow() -> N
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_without_the_dataset_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_the_dataset_the_error_names_the_package_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(garment_photos, "DATASET", tmp_path)
     garment_photos._recording.cache_clear()
     with pytest.raises(RecordingMissing, match="apt-get install dataset-fashion-mnist"):
@@ -87,7 +89,7 @@ def test_every_fault_names_an_existing_source_and_check() -> None:
     assert {(kind.source, kind.check in ORDER) for kind in SPEC.history.faults} == {("photos", True)}
 
 
-def test_the_network_reads_a_photo_and_answers_each_kind() -> None:
+def test_the_network_reads_a_photo_and_gives_a_probability_per_kind() -> None:
     import torch
 
     from platform_assets.compute.learn import learn
@@ -121,7 +123,7 @@ PNG = images.to_png(photo().tobytes(), (HEIGHT, WIDTH))
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         (b"no zip", "6 bytes are not a complete zip archive"),
         (batch(photo())[:-40], "not a complete zip archive"),
@@ -143,12 +145,12 @@ PNG = images.to_png(photo().tobytes(), (HEIGHT, WIDTH))
         ),
     ],
 )
-def test_a_broken_file_is_refused_with_a_sentence(data: bytes, told: str) -> None:
-    with pytest.raises(UnreadableFile, match=told):
+def test_a_broken_file_is_refused_with_a_message(data: bytes, message: str) -> None:
+    with pytest.raises(UnreadableFile, match=message):
         landed_rows("photos", data)
 
 
-def test_a_manifest_of_no_photos_is_a_batch_of_none() -> None:
+def test_an_empty_manifest_is_an_empty_batch() -> None:
     assert judged("photos", zipped({"manifest.csv": manifest()})).good.height == 0
 
 
@@ -226,7 +228,7 @@ def tables_of(*keys: str) -> dict[str, pl.DataFrame]:
 
 
 @needs_the_dataset
-def test_all_batches_together_are_the_dataset_in_its_order(raw: tuple[np.ndarray, np.ndarray]) -> None:
+def test_all_batches_together_are_the_dataset_in_order(raw: tuple[np.ndarray, np.ndarray]) -> None:
     assert SPEC.history is not None
     labels = pl.concat(pl.read_csv(SPEC.history.deliver("labels", key) or b"") for key in KEYS)
     assert labels["photo_id"].to_list() == [f"p{index:05d}" for index in range(70_000)]
@@ -236,7 +238,7 @@ def test_all_batches_together_are_the_dataset_in_its_order(raw: tuple[np.ndarray
 
 
 @needs_the_dataset
-def test_a_delivery_is_the_same_bytes_again() -> None:
+def test_a_delivery_is_reproducible() -> None:
     first = {source.name: garment_photos.deliver(source.name, "0007") for source in SPEC.sources}
     garment_photos._recording.cache_clear()
     assert first == {source.name: garment_photos.deliver(source.name, "0007") for source in SPEC.sources}
@@ -244,7 +246,7 @@ def test_a_delivery_is_the_same_bytes_again() -> None:
 
 
 @needs_the_dataset
-def test_moments_are_whole_seconds_in_order_and_labels_come_by_the_end_of_their_batch() -> None:
+def test_times_are_whole_seconds_in_order_and_labels_known_by_the_end_of_their_batch() -> None:
     tables = tables_of("0001", "0002", "0120", "0121", "0140")
     moments = tables["photos"]["known_at_utc"]
     assert (moments.diff().drop_nulls() > timedelta(0)).all()

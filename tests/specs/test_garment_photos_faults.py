@@ -1,4 +1,4 @@
-"""No honest batch of photos raises a fault, and each injected fault is found in the first broken batch."""
+"""No unmodified batch of photos raises a fault, and each injected fault is detected in its first broken batch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def came(deliver: Deliver, keys: tuple[str, ...]) -> dict[str, Sketched]:
+def sketched(deliver: Deliver, keys: tuple[str, ...]) -> dict[str, Sketched]:
     """Land, validate and sketch the deliveries of some keys."""
     tables: dict[str, dict[str, pl.DataFrame]] = {key: {} for key in keys}
     sketches: dict[str, dict[str, SourceSketch]] = {key: {} for key in keys}
@@ -58,19 +58,19 @@ def sound() -> dict[str, Sketched]:
     assert SPEC.history is not None
     result = {}
     for start in range(0, len(KEYS), 20):  # a few at a time: 140 batches of pixels would be held at once
-        result |= came(SPEC.history.deliver, KEYS[start : start + 20])
+        result |= sketched(SPEC.history.deliver, KEYS[start : start + 20])
     return result
 
 
-def judged(sound: dict[str, Sketched], place: int, came: Sketched) -> tuple[faults.Check, ...]:
+def judged(sound: dict[str, Sketched], index: int, delivered: Sketched) -> tuple[faults.Check, ...]:
     """Return the checks of a batch against the sound ones before it."""
     monitors = SPEC.monitors
     record = [
-        faults.Past(phase=at % monitors.season, sources=sound[KEYS[at]][0])
-        for at in range(max(0, place - monitors.record_keys), place)
+        faults.Past(phase=earlier % monitors.season, sources=sound[KEYS[earlier]][0])
+        for earlier in range(max(0, index - monitors.record_keys), index)
     ]
     before = [past.sources for past in record]
-    return faults.check(*came, phase=place % monitors.season, record=record, before=before, monitors=monitors)
+    return faults.check(*delivered, phase=index % monitors.season, record=record, before=before, monitors=monitors)
 
 
 def shift(checks: tuple[faults.Check, ...]) -> float:
@@ -79,14 +79,14 @@ def shift(checks: tuple[faults.Check, ...]) -> float:
     return float(text.came.partition(" is ")[2].partition(", ")[2].partition(" standard")[0])
 
 
-def test_no_honest_batch_is_faulty_and_no_photo_of_it_is_refused(sound: dict[str, Sketched]) -> None:
+def test_no_unmodified_batch_is_faulty_or_has_a_refused_photo(sound: dict[str, Sketched]) -> None:
     result = {key: faults.failing(judged(sound, index, sound[key])) for index, key in enumerate(KEYS)}
     assert {key: checks for key, checks in result.items() if checks} == {}
     assert {text.good for sources, _ in sound.values() for text in sources.values()} == {500}
     assert all(sources["photos"].statistics.keys() == images.STATISTICS.keys() for sources, _ in sound.values())
 
 
-def test_honest_batches_lie_far_below_the_limit(sound: dict[str, Sketched]) -> None:
+def test_unmodified_batches_are_far_below_the_limit(sound: dict[str, Sketched]) -> None:
     judges = range(SPEC.monitors.min_record_keys, len(KEYS))
     assert (
         max(shift(judged(sound, index, sound[KEYS[index]])) for index in judges) < SPEC.monitors.max_statistic_shift / 2
@@ -99,7 +99,7 @@ def test_a_broken_delivery_is_named_in_its_first_batch(kind: FaultKind, sound: d
     honest = SPEC.history.deliver
     first = SPEC.monitors.min_record_keys
     indexes = sorted(random.Random(kind.name).sample(range(first, len(KEYS)), BATCHES))
-    broken = came(lambda source, key: kind.deliver(honest, source, key), tuple(KEYS[index] for index in indexes))
+    broken = sketched(lambda source, key: kind.deliver(honest, source, key), tuple(KEYS[index] for index in indexes))
     for index in indexes:
         checks = judged(sound, index, broken[KEYS[index]])
         text = faults.failing(checks)
@@ -112,7 +112,7 @@ def test_a_broken_delivery_is_named_in_its_first_batch(kind: FaultKind, sound: d
 def test_a_batch_delivered_again_is_an_overlap(sound: dict[str, Sketched]) -> None:
     assert SPEC.history is not None
     honest = SPEC.history.deliver
-    stale = came(lambda source, key: honest(source, SPEC.grain.shift(key, -1)), ("0050",))
+    stale = sketched(lambda source, key: honest(source, SPEC.grain.shift(key, -1)), ("0050",))
     text = faults.failing(judged(sound, 49, stale["0050"]))
     assert [(item.source, item.check) for item in text] == [("photos", "overlap")]
 

@@ -1,4 +1,4 @@
-"""An oversized or damaged zip of photos is refused with a sentence, at no cost before that."""
+"""An oversized or damaged zip of photos is refused with a message before it costs anything."""
 
 from __future__ import annotations
 
@@ -62,22 +62,22 @@ def test_a_manifest_is_judged_before_a_photo_is_unpacked() -> None:
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 @pytest.mark.filterwarnings("default")  # a damaged extra field may make zipfile warn
-def test_a_zip_with_any_byte_changed_is_read_or_refused_in_words(method: int) -> None:
+def test_a_zip_with_any_byte_changed_is_read_or_refused_with_a_message(method: int) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
         archive.writestr("manifest.csv", manifest(LINE))
         archive.writestr("a.png", images.to_png(bytes(range(16)), (4, 4)))
-    whole = buffer.getvalue()
+    packed = buffer.getvalue()
     text: list[str] = []
-    for index in range(len(whole)):
+    for index in range(len(packed)):
         for change in (0x01, 0x55, 0xFF):
-            changed = bytearray(whole)
+            changed = bytearray(packed)
             changed[index] ^= change
             try:
                 garment_photos.read_photos(bytes(changed))
             except UnreadableFile as problem:
                 text.append(str(problem))
-    assert len(text) > len(whole)
+    assert len(text) > len(packed)
     endings = ("Deliver it again.", "Fix the delivery.", "Deliver the batch again.")
     assert [sentence for sentence in text if not sentence.endswith(endings)] == []
 
@@ -94,7 +94,7 @@ def test_a_zip_with_any_byte_changed_is_read_or_refused_in_words(method: int) ->
     ],
     ids=lambda problem: type(problem).__name__,
 )
-def test_every_error_of_a_broken_zip_is_a_sentence(monkeypatch: pytest.MonkeyPatch, problem: Exception) -> None:
+def test_every_error_of_a_broken_zip_has_a_message(monkeypatch: pytest.MonkeyPatch, problem: Exception) -> None:
     def fails(*_: Any) -> bytes:
         raise problem
 

@@ -41,7 +41,7 @@ def delivered(source: str, keys: tuple[str, ...]) -> pl.DataFrame:
 
 
 def built(keys: tuple[str, ...], moment: datetime | None = None) -> pl.DataFrame:
-    """Build the features of some keys, as the tables stood at a moment."""
+    """Build the features of some keys from the tables as of a moment."""
     observed = delivered("observations", GRAIN.with_lookback(keys, SPEC.lookback))
     table = observed if moment is None else known_by(observed, moment)
     return SPEC.features({"observations": table}, Window(grain=GRAIN, keys=keys))
@@ -108,16 +108,16 @@ def test_at_the_start_of_history_everything_is_null() -> None:
 
 
 @pytest.mark.parametrize("hours", [1, 7, 20, 33, 40])
-def test_blanking_the_future_changes_no_row_asked_before(hours: int) -> None:
+def test_blanking_the_future_changes_no_earlier_row(hours: int) -> None:
     moment = GRAIN.instant(KEYS[0]) + hours * HOUR
     until = pl.col("asked_at") <= moment
-    stood, now = built(KEYS, moment), built(KEYS)
+    earlier, now = built(KEYS, moment), built(KEYS)
     assert now.filter(until).height > 0
-    assert stood.filter(until).equals(now.filter(until))
-    assert not stood.equals(now), "what is asked later sees more"
+    assert earlier.filter(until).equals(now.filter(until))
+    assert not earlier.equals(now), "what is asked later sees more"
 
 
-def test_a_key_alone_is_the_same_key_among_others() -> None:
+def test_a_key_built_alone_equals_the_key_built_with_others() -> None:
     for key in KEYS[::7]:
         assert built((key,)).equals(built(KEYS).filter(pl.col("key") == key))
 
@@ -135,7 +135,7 @@ def test_labels_are_the_recorded_temperatures_of_their_key() -> None:
         assert label == measured(station, GRAIN.instant(key))
 
 
-def test_every_label_is_of_an_entity_that_was_asked_about_and_was_known_after_the_ask() -> None:
+def test_every_label_belongs_to_a_requested_entity_and_is_known_after_the_request() -> None:
     labels = SPEC.label(delivered("readings", KEYS))
     both = labels.join(built(KEYS), on=["key", "entity"])
     assert both.height == labels.height

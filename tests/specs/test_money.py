@@ -1,4 +1,4 @@
-"""The expected cost of the next training: as measured, as stated, or the most its tries may cost."""
+"""The expected cost of the next training: as measured, as stated, or the maximum of its attempts."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ def spec(profile: str = "cpu_small", hours: float | None = None) -> ProductSpec:
 
 
 @pytest.mark.parametrize(
-    ("profile", "usd", "why"),
+    ("profile", "usd", "reason"),
     [
         ("cpu_small", 2.88, "no training on cpu_small has finished yet: 0.08 USD an hour x 6 h x 6 tries"),
         ("gpu", 89.64, "2.49 USD an hour x 6 h x 6 tries"),
         ("gpu_spot", 113.4, "0.99 USD an hour x 6 h x 4 tries and 2.49 USD an hour x 6 h x 6 tries"),
     ],
 )
-def test_the_first_training_on_a_profile_may_cost_price_times_deadline_times_tries(
-    profile: str, usd: float, why: str
+def test_the_first_training_on_a_profile_may_cost_price_times_deadline_times_attempts(
+    profile: str, usd: float, reason: str
 ) -> None:
     result = money.following(spec(profile))
     assert result.usd == pytest.approx(usd)
-    assert why in result.reason
+    assert reason in result.reason
     assert "state Retraining.expected_hours" in result.advice
     assert f"platform_assets/specs/{batches.SPEC.name}.py" in result.advice
 
 
-def test_stated_hours_stand_in_for_the_tries() -> None:
+def test_stated_hours_replace_the_maximum_of_attempts() -> None:
     result = money.following(spec("gpu", 0.5))
     assert result.usd == pytest.approx(1.245)
     assert result.reason == "Retraining.expected_hours is 0.5, at 2.49 USD an hour"
@@ -62,7 +62,7 @@ def test_after_a_change_of_profile_the_next_training_counts_as_the_first(profile
     assert f"no training on {profile} has finished yet" in result.reason
 
 
-def test_a_deadline_that_was_changed_changes_what_a_first_training_may_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_deadline_changes_the_maximum_of_a_first_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(profiles.PROFILES, "gpu", profiles.PROFILES["gpu"].replace(deadline_s=1800.0))
     assert money.following(spec("gpu")).usd == pytest.approx(2.49 * 0.5 * 6)
 
@@ -73,12 +73,12 @@ def test_hours_are_a_positive_number(hours: Any) -> None:
         Retraining(expected_hours=hours)
 
 
-def test_hours_that_no_tries_can_last_are_refused() -> None:
+def test_hours_beyond_all_attempts_are_refused() -> None:
     with pytest.raises(ValueError, match=r"expected_hours is 37.0.* on cpu_small is over after 36 h at the latest"):
         money.check_hours(spec("cpu_small", 37.0))
 
 
-def test_the_first_training_of_every_product_that_is_shipped_fits_its_budget() -> None:
+def test_the_first_training_of_every_shipped_product_fits_its_budget() -> None:
     for item in (load("flight_delays"), load("garment_photos")):  # a product of one's own need not have a budget
         assert item.retraining.monthly_budget_usd is not None
         assert item.retraining.expected_hours is not None

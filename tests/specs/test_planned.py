@@ -48,7 +48,7 @@ def test_a_run_takes_at_least_one_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "words"),
+    ("spec", "text"),
     [
         (
             replace(hourly_temperature.SPEC, grain=HourlyGrain(start="2013-01-01T00", end="2014-12-31T00")),
@@ -62,5 +62,5 @@ def test_a_run_takes_at_least_one_key() -> None:
     ],
     ids=["hours", "days", "batches"],
 )
-def test_history_is_estimated_in_minutes(spec: ProductSpec, words: str) -> None:
-    assert planned.history(spec).startswith(words)
+def test_history_is_estimated_in_minutes(spec: ProductSpec, text: str) -> None:
+    assert planned.history(spec).startswith(text)

@@ -1,4 +1,4 @@
-"""Give the step tests the tiny product of `tests/doubles` and a store with its rows."""
+"""Fixtures for the step tests: the tiny product of `tests/doubles`, and a store with its rows."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ def tiny() -> Iterator[ModuleType]:
 
 @pytest.fixture
 def extras(tiny: ModuleType, settings: Settings) -> dict[str, Any]:
-    """What a training of the tiny product is told; its rows lie in this test's store."""
+    """The extras of a training of the tiny product, whose rows are in this test's store."""
     result: dict[str, Any] = tiny.store(settings)
     return result

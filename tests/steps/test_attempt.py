@@ -1,4 +1,4 @@
-"""Every attempt leaves one record, also one that vanished, and two never work on one training."""
+"""Every attempt leaves one record, even if it vanished, and two attempts never work on the same training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def attempt(settings: Settings, ttl_s: float = 60.0) -> Attempt:
     return Attempt(settings, ledgers, fingerprint="f", cutoff="0009", profile_name="cpu_small", ttl_s=ttl_s)
 
 
-def go_on() -> bool:
+def continue_work() -> bool:
     return True
 
 
@@ -27,9 +27,9 @@ def records(settings: Settings) -> list[dict[str, Any]]:
     return [record for _, record in Ledgers(settings.root, "tiny").records("attempts")]
 
 
-def test_a_finished_attempt_says_so_with_its_cost(settings: Settings) -> None:
+def test_a_finished_attempt_is_recorded_with_its_cost(settings: Settings) -> None:
     with attempt(settings) as work:
-        assert work.acquire(wait=go_on)
+        assert work.acquire(wait=continue_work)
         work.note(steps_done=12)
     (record,) = records(settings)
     assert (record["reason"], record["steps_done"], record["fence"], record["profile"]) == (
@@ -44,12 +44,12 @@ def test_a_finished_attempt_says_so_with_its_cost(settings: Settings) -> None:
 
 def fail(work: Attempt, error: BaseException) -> None:
     with work:
-        work.acquire(wait=go_on)
+        work.acquire(wait=continue_work)
         raise error
 
 
 @pytest.mark.parametrize(("error", "reason"), [(process.Preempted(), "preempted"), (ValueError("no rows"), "code")])
-def test_an_attempt_that_ends_by_an_error_names_it_and_frees_the_lease(
+def test_an_attempt_that_ends_with_an_error_names_it_and_frees_the_lease(
     settings: Settings, error: BaseException, reason: str
 ) -> None:
     with pytest.raises(type(error)):
@@ -59,9 +59,9 @@ def test_an_attempt_that_ends_by_an_error_names_it_and_frees_the_lease(
         assert work.acquire(wait=lambda: pytest.fail("the lease was not released"))
 
 
-def test_whoever_comes_while_another_lives_waits_and_may_give_up(settings: Settings) -> None:
+def test_an_attempt_waits_for_a_living_one_and_may_give_up(settings: Settings) -> None:
     with attempt(settings) as first:
-        first.acquire(wait=go_on)
+        first.acquire(wait=continue_work)
         with attempt(settings) as second:
             assert not second.acquire(wait=lambda: False)
     assert len(records(settings)) == 1
@@ -69,11 +69,11 @@ def test_whoever_comes_while_another_lives_waits_and_may_give_up(settings: Setti
 
 def test_the_record_of_a_vanished_attempt_is_written_by_the_next_one(settings: Settings) -> None:
     vanished = attempt(settings, ttl_s=0.0)
-    vanished.acquire(wait=go_on)
+    vanished.acquire(wait=continue_work)
     vanished.note(steps_done=40)
     vanished.beat(is_due=True)
     with attempt(settings) as work:
-        work.acquire(wait=go_on)
+        work.acquire(wait=continue_work)
         work.note(steps_done=70)
     result = [(record["reason"], record["steps_done"], record["fence"]) for record in records(settings)]
     assert result == [("vanished", 40, 1), ("finished", 70, 2)]
@@ -81,9 +81,9 @@ def test_the_record_of_a_vanished_attempt_is_written_by_the_next_one(settings: S
 
 def test_an_attempt_that_wakes_up_late_is_stopped(settings: Settings) -> None:
     late = attempt(settings, ttl_s=0.0)
-    late.acquire(wait=go_on)
+    late.acquire(wait=continue_work)
     with attempt(settings) as work:
-        work.acquire(wait=go_on)
+        work.acquire(wait=continue_work)
         with pytest.raises(LeaseLost):
             late.beat(is_due=True)
 
@@ -94,7 +94,7 @@ def test_an_attempt_that_never_held_the_lease_leaves_no_record(settings: Setting
     assert records(settings) == []
 
 
-def test_what_the_launcher_says_of_an_attempt_is_in_its_record_and_progress(settings: Settings) -> None:
+def test_the_launchers_facts_about_an_attempt_are_in_its_record_and_progress(settings: Settings) -> None:
     messages = Launch(
         id="a1",
         product="tiny",
@@ -113,7 +113,7 @@ def test_what_the_launcher_says_of_an_attempt_is_in_its_record_and_progress(sett
     )
     ledgers = Ledgers(settings.root, "tiny")
     with Attempt(settings, ledgers, fingerprint="f", cutoff="0009", profile_name="gpu_spot", launch=messages) as work:
-        work.acquire(wait=go_on)
+        work.acquire(wait=continue_work)
         work.note(steps_done=9, steps_saved=5)
     (record,) = records(settings)
     assert (record["id"], record["run_id"], record["profile"], record["by"]) == ("a1", "r1", "gpu", "step")

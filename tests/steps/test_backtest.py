@@ -1,4 +1,4 @@
-"""A backtest's fit has the bytes of the training step's; its scores are those of the network, made once."""
+"""A backtest's fit has the same bytes as the training step's; its scores are the network's, made once."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ SCORED = ("0009", "0010")
 
 
 @pytest.fixture
-def told(tiny: ModuleType, settings: Settings) -> dict[str, Any]:
-    """What a fit of the tiny product is told: train before batch 9, score it and the next."""
+def extras(tiny: ModuleType, settings: Settings) -> dict[str, Any]:
+    """The extras of a fit of the tiny product: train before batch 9, score it and the next."""
     extras = tiny.store(settings, [*tiny.KEYS, *SCORED])
     for stage in ("features", "outcomes"):
         extras[f"scored_{stage}"] = {key: extras[stage][key] for key in SCORED}
@@ -35,17 +35,17 @@ def told(tiny: ModuleType, settings: Settings) -> dict[str, Any]:
     return extras
 
 
-def run(tiny: ModuleType, settings: Settings, told: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    job = BacktestJob.from_extras({**told, **changes})
+def run(tiny: ModuleType, settings: Settings, extras: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    job = BacktestJob.from_extras({**extras, **changes})
     return backtest.Backtesting(tiny.SPEC, job, settings, log=lambda line: None).run()
 
 
-def test_the_fit_is_the_training_steps_and_the_scores_are_its_networks(
-    tiny: ModuleType, settings: Settings, told: dict[str, Any]
+def test_the_fit_equals_the_training_steps_and_the_scores_its_networks(
+    tiny: ModuleType, settings: Settings, extras: dict[str, Any]
 ) -> None:
-    result = run(tiny, settings, told)
+    result = run(tiny, settings, extras)
     store = ArtifactStore(settings.root)
-    trained = train.Training(tiny.SPEC, train.Job.from_extras(told), settings, log=lambda line: None).run()
+    trained = train.Training(tiny.SPEC, train.Job.from_extras(extras), settings, log=lambda line: None).run()
     fit, checkpoint = store.get_json(result["fit"]), store.get_json(trained["checkpoint"])
     for name in ("weights", "learned", "training_keys", "holdout_keys", "history", "cutoff"):
         assert fit[name] == checkpoint[name], name
@@ -63,8 +63,8 @@ def test_the_fit_is_the_training_steps_and_the_scores_are_its_networks(
             tiny.SPEC.task,
             tables,
             keys=[key],
-            features=told["scored_features"],
-            outcomes=told["scored_outcomes"],
+            features=extras["scored_features"],
+            outcomes=extras["scored_outcomes"],
             known_before=None,
         ).labelled()
         assert request.labels.tolist() == labels.tolist()
@@ -76,22 +76,22 @@ def test_the_fit_is_the_training_steps_and_the_scores_are_its_networks(
 
 
 def test_a_fit_is_made_once_and_scored_once_for_each_set_of_rows(
-    tiny: ModuleType, settings: Settings, told: dict[str, Any]
+    tiny: ModuleType, settings: Settings, extras: dict[str, Any]
 ) -> None:
-    first = run(tiny, settings, told)
-    again = run(tiny, settings, told)
+    first = run(tiny, settings, extras)
+    again = run(tiny, settings, extras)
     assert [first["is_fit_reused"], first["is_score_reused"]] == [False, False]
     assert [again["is_fit_reused"], again["is_score_reused"]] == [True, True]
     assert {name: again[name] for name in ("fit", "scores", "cpu_s")} == {
         name: first[name] for name in ("fit", "scores", "cpu_s")
     }
-    fewer = {name: {"0009": told[name]["0009"]} for name in ("scored_features", "scored_outcomes")}
-    narrow = run(tiny, settings, told, **fewer)
+    fewer = {name: {"0009": extras[name]["0009"]} for name in ("scored_features", "scored_outcomes")}
+    narrow = run(tiny, settings, extras, **fewer)
     assert [narrow["is_fit_reused"], narrow["is_score_reused"]] == [True, False]
     assert narrow["fit"] == first["fit"]
     store = ArtifactStore(settings.root)
-    whole, part = scores.read(store, first["scores"]), scores.read(store, narrow["scores"])
-    np.testing.assert_array_equal(whole["0009"][0], part["0009"][0])
+    all_rows, part = scores.read(store, first["scores"]), scores.read(store, narrow["scores"])
+    np.testing.assert_array_equal(all_rows["0009"][0], part["0009"][0])
     ledgers = Ledgers(settings.root, tiny.SPEC.name)
     assert len(list(ledgers.records(naming.BACKTEST_ATTEMPTS))) == 1
     assert list(ledgers.records(naming.ATTEMPTS)) == [], "a backtest is charged to no month's budget"
@@ -99,13 +99,13 @@ def test_a_fit_is_made_once_and_scored_once_for_each_set_of_rows(
 
 @pytest.mark.parametrize("blob", ["weights", "learned", "answers", "labels"])
 def test_a_damaged_fit_or_score_is_made_again(
-    tiny: ModuleType, settings: Settings, told: dict[str, Any], blob: str
+    tiny: ModuleType, settings: Settings, extras: dict[str, Any], blob: str
 ) -> None:
-    first = run(tiny, settings, told)
+    first = run(tiny, settings, extras)
     store = ArtifactStore(settings.root)
     named = store.get_json(first["fit"]) | store.get_json(first["scores"])
     Path(settings.root, naming.blob_path(named[blob])).write_bytes(b"")
-    again = run(tiny, settings, told)
+    again = run(tiny, settings, extras)
     is_fit = blob in ("weights", "learned")
     assert (again["is_fit_reused"], again["is_score_reused"]) == (not is_fit, is_fit)
     assert (again["fit"], again["scores"]) == (first["fit"], first["scores"])
@@ -113,17 +113,17 @@ def test_a_damaged_fit_or_score_is_made_again(
     assert store.get(named[blob])
 
 
-def test_a_fit_that_was_stopped_goes_on_and_counts_all_its_seconds(
-    tiny: ModuleType, settings: Settings, told: dict[str, Any]
+def test_a_stopped_fit_continues_and_counts_all_its_seconds(
+    tiny: ModuleType, settings: Settings, extras: dict[str, Any]
 ) -> None:
-    stop, job = process.StopRequest(), BacktestJob.from_extras(told)
+    stop, job = process.StopRequest(), BacktestJob.from_extras(extras)
 
     def log(line: str) -> None:
         stop.is_set = line.startswith("epoch 2") or stop.is_set
 
     with pytest.raises(process.Preempted):
         backtest.Backtesting(tiny.SPEC, job, settings, log=log, stop=stop).run()
-    result = run(tiny, settings, told)
+    result = run(tiny, settings, extras)
     first, second = [record for _, record in Ledgers(settings.root, "tiny").records(naming.BACKTEST_ATTEMPTS)]
     assert (first["reason"], second["reason"]) == ("preempted", "finished")
     assert second["resumed_from_step"] == first["steps_done"] > 0
@@ -131,6 +131,6 @@ def test_a_fit_that_was_stopped_goes_on_and_counts_all_its_seconds(
     assert result["cpu_s"] == pytest.approx(spent_s, abs=0.2)
 
 
-def test_extras_without_keys_to_score_are_named(told: dict[str, Any]) -> None:
+def test_extras_without_keys_to_score_are_named(extras: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="without scored_features, scored_outcomes"):
-        BacktestJob.from_extras({**told, "scored_features": {}, "scored_outcomes": {}})
+        BacktestJob.from_extras({**extras, "scored_features": {}, "scored_outcomes": {}})

@@ -1,4 +1,4 @@
-"""The newest whole save beside the store wins, whatever a kill left behind; on S3 and on a folder in its place."""
+"""The newest complete save next to the store wins, whatever a kill left behind; on S3 and on a folder in its place."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def names(root: str) -> list[str]:
     return sorted(item["path"].rsplit("/", 1)[-1] for item in open_store(root).list("saves").collect())
 
 
-def newest(kept: BucketSaves) -> int | None:
-    result = kept.newest()
+def newest(saves: BucketSaves) -> int | None:
+    result = saves.newest()
     return None if result is None else result.facts["done"]
 
 
-def test_a_save_comes_back_exactly_and_only_the_newest_are_kept(root: str) -> None:
+def test_a_save_is_restored_exactly_and_only_the_newest_are_kept(root: str) -> None:
     stored = BucketSaves(root, "f")
     assert stored.newest() is None
     for done in (5, 10, 15):
@@ -43,7 +43,7 @@ def test_a_save_comes_back_exactly_and_only_the_newest_are_kept(root: str) -> No
     assert BucketSaves(root, "other").newest() is None
 
 
-def test_a_save_that_was_cut_short_or_lost_gives_way_to_the_one_before(root: str) -> None:
+def test_a_truncated_or_lost_save_falls_back_to_the_previous_one(root: str) -> None:
     stored, store = BucketSaves(root, "f"), open_store(root)
     for done in (5, 10):
         stored.save(state(done), fence=1)
@@ -72,7 +72,7 @@ def test_a_kill_between_tensors_and_index_costs_one_save(root: str, monkeypatch:
     assert newest(BucketSaves(root, "f")) == 5
 
 
-def test_two_holders_of_the_lease_never_write_over_each_others_tensors(root: str) -> None:
+def test_two_holders_of_the_lease_never_overwrite_each_others_tensors(root: str) -> None:
     first, second = BucketSaves(root, "f"), BucketSaves(root, "f")
     first.save(state(5), fence=1)
     second.save(state(5), fence=2)
@@ -88,7 +88,7 @@ def test_nothing_is_left_once_the_result_is_stored(root: str) -> None:
     stored.forget()
 
 
-def test_a_store_on_s3_has_its_saves_beside_it_and_a_folder_in_scratch(settings: Settings) -> None:
+def test_a_store_on_s3_has_its_saves_next_to_it_and_a_folder_in_scratch(settings: Settings) -> None:
     assert isinstance(saves(settings.replace(root="s3://bucket/store"), "f"), BucketSaves)
     assert isinstance(saves(settings, "f"), Saves)
 
@@ -96,7 +96,7 @@ def test_a_store_on_s3_has_its_saves_beside_it_and_a_folder_in_scratch(settings:
 @pytest.mark.parametrize(
     "index", [b"", b"[{", b'{"name": 1}', b'[{"name": "a", "sha256": "b", "fence": 1, "facts": {}}]']
 )
-def test_an_index_that_is_torn_or_of_other_code_is_begun_anew(root: str, index: bytes) -> None:
+def test_a_damaged_index_or_one_of_other_code_is_started_anew(root: str, index: bytes) -> None:
     stored, store = BucketSaves(root, "f"), open_store(root)
     stored.save(state(5), fence=1)
     store.put("saves/f/newest.json", index)

@@ -1,4 +1,4 @@
-"""A checkpoint becomes one sealed bundle, with the same digest from any checkout, or none at all."""
+"""A checkpoint becomes one sealed bundle, with the same digest in any checkout, or no bundle at all."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def sealed(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Sealed
     return Sealed(settings, checkpoint, export.run(tiny.SPEC, checkpoint, settings, log=lambda line: None))
 
 
-def read(tiny: ModuleType, sealed: Sealed, which: str) -> rows.Rows:
+def read(tiny: ModuleType, sealed: Sealed, part: str) -> rows.Rows:
     manifest = ArtifactStore(sealed.settings.root).bundle(sealed.result["bundle"]).manifest
     tables = TableStore(sealed.settings.root, "tiny")
     return rows.read(
-        tiny.SPEC.fields, tiny.SPEC.task, tables, keys=manifest[which], **manifest["data"], known_before=None
+        tiny.SPEC.fields, tiny.SPEC.task, tables, keys=manifest[part], **manifest["data"], known_before=None
     )
 
 
-def test_the_bundle_holds_what_the_design_says_and_nothing_of_this_run(tiny: ModuleType, sealed: Sealed) -> None:
+def test_the_bundle_has_the_designed_content_and_nothing_of_this_run(tiny: ModuleType, sealed: Sealed) -> None:
     bundle = ArtifactStore(sealed.settings.root).bundle(sealed.result["bundle"])
     assert set(bundle.names) == {
         "model.onnx",
@@ -106,9 +106,7 @@ def test_parity_covers_every_holdout_row(tiny: ModuleType, sealed: Sealed) -> No
     assert parity["max_abs_difference"] <= 1e-5
 
 
-def test_the_sealed_sketch_is_of_every_training_row_and_of_what_the_graph_says_of_them(
-    tiny: ModuleType, sealed: Sealed
-) -> None:
+def test_the_sealed_sketch_covers_every_training_row_and_the_graphs_answers(tiny: ModuleType, sealed: Sealed) -> None:
     bundle = ArtifactStore(sealed.settings.root).bundle(sealed.result["bundle"])
     reference = read(tiny, sealed, "training_keys")
     learned = graphs.Learned.from_json(json.loads(bundle.read("learned.json")))
@@ -123,12 +121,12 @@ def test_the_sealed_sketch_is_of_every_training_row_and_of_what_the_graph_says_o
 def test_the_sealed_reference_has_each_training_key_and_adds_up_to_the_sketch(tiny: ModuleType, sealed: Sealed) -> None:
     bundle = ArtifactStore(sealed.settings.root).bundle(sealed.result["bundle"])
     reference = drift.Reference.from_json(json.loads(bundle.read("reference.json")))
-    whole = json.loads(bundle.read("sketch.json"))
+    sketch = json.loads(bundle.read("sketch.json"))
     assert reference.keys == tiny.TRAINING_KEYS
-    for name, messages in whole["numeric"].items():
+    for name, messages in sketch["numeric"].items():
         assert reference.fields[name].sum(axis=0).tolist() == [*messages["counts"], messages["nulls"]]
         assert reference.fields[name].sum(axis=1).tolist() == [tiny.ROWS_A_KEY] * 6
-    for name, messages in whole["categorical"].items():
+    for name, messages in sketch["categorical"].items():
         assert reference.fields[name].sum(axis=0).tolist() == [
             *messages["counts"].values(),
             messages["other"],

@@ -1,4 +1,4 @@
-"""A step refuses to work for a run of other code, protocol or libraries, and says what to do."""
+"""A step refuses to work for a run of other code, another protocol or other libraries, with the remedy."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ MAKER = Learning.of(SPEC)
 
 
 def extras(**modules: str) -> dict[str, Any]:
-    """Return what a run tells a step, with some modules otherwise."""
+    """Return the extras that a run passes to a step, with some modules changed."""
     values: Any = instructions.to_extras(ExportJob(product=SPEC.name, checkpoint=""), MAKER)
     if modules:
         values["maker"] = {"digest": "1.0", "modules": {**values["maker"]["modules"], **modules}}
     return values
 
 
-def test_the_code_of_this_place_is_taken() -> None:
+def test_the_code_of_this_checkout_is_accepted() -> None:
     values = extras()
     assert {"platform_assets.makers.checkpoint", "platform_assets.compute.train"} <= set(values["maker"]["modules"])
     assert not any("launchers" in name or "plots" in name for name in values["maker"]["modules"])
@@ -41,7 +41,7 @@ def test_other_code_is_refused_by_name() -> None:
     assert "build the image again (`make image`)" in str(caught.value)
 
 
-def test_another_product_is_refused_when_its_modules_are_the_same() -> None:
+def test_another_product_is_refused_although_its_modules_are_the_same() -> None:
     other = Learning.of(replace(SPEC, training=replace(SPEC.training, seed=SPEC.training.seed + 1)))
     with pytest.raises(instructions.OtherCode, match="different or missing here: the product's file"):
         instructions.check_maker(extras(), other)

@@ -1,4 +1,4 @@
-"""A step dies with its parent, hears requests to stop, and knows its own use."""
+"""A step ends with its parent, handles requests to stop, and measures its own use."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_step_ends_when_the_process_that_started_it_is_killed(repository: Path
             os.close(pidfd)
 
 
-def test_a_signal_only_raises_a_flag_and_the_check_ends_the_process_with_its_own_code() -> None:
+def test_a_signal_only_sets_a_flag_and_the_check_ends_the_process_with_a_special_code() -> None:
     stored = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         stop = process.StopRequest().listen()

@@ -1,4 +1,4 @@
-"""A step reads exactly the rows that its digests name, with the labels that were known in time."""
+"""A step reads exactly the rows named by its digests, with the labels that were known in time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read(tiny: ModuleType, settings: Settings, extras: dict[str, Any], **changes
     return rows.read(tiny.SPEC.fields, tiny.SPEC.task, TableStore(settings.root, "tiny"), **{**arguments, **changes})
 
 
-def test_rows_come_in_the_order_of_their_keys_with_matrices_beside_them(
+def test_rows_are_in_the_order_of_their_keys_with_their_matrices(
     tiny: ModuleType, settings: Settings, extras: dict[str, Any]
 ) -> None:
     result = read(tiny, settings, extras)
@@ -37,7 +37,7 @@ def test_rows_come_in_the_order_of_their_keys_with_matrices_beside_them(
     assert result.frame["label"].null_count() == 6
 
 
-def test_only_labelled_rows_teach(tiny: ModuleType, settings: Settings, extras: dict[str, Any]) -> None:
+def test_only_labelled_rows_are_trained_on(tiny: ModuleType, settings: Settings, extras: dict[str, Any]) -> None:
     result = read(tiny, settings, extras).labelled()
     assert len(result.labels) == len(result.inputs) == len(result.inputs.categorical) == 6 * (tiny.ROWS_A_KEY - 1)
     assert set(result.labels.tolist()) == {0.0, 1.0}

@@ -1,4 +1,4 @@
-"""The newest whole save wins, whatever a kill or a bad disk left behind."""
+"""The newest complete save wins, whatever a kill or a bad disk left behind."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def done(saves: Saves) -> int | None:
     return None if result is None else result.facts["done"]
 
 
-def test_a_save_comes_back_exactly(tmp_path: Path) -> None:
+def test_a_save_is_restored_exactly(tmp_path: Path) -> None:
     result = saved(tmp_path, 5).newest()
     assert result is not None
     assert json.dumps(result.facts, sort_keys=True) == json.dumps(state(5).facts, sort_keys=True)
@@ -41,7 +41,7 @@ def test_a_save_comes_back_exactly(tmp_path: Path) -> None:
     assert result.tensors["rng.default"].dtype == torch.uint8
 
 
-def test_there_is_nothing_before_the_first_save_and_after_forgetting(tmp_path: Path) -> None:
+def test_there_is_no_save_before_the_first_one_and_after_forgetting(tmp_path: Path) -> None:
     assert done(Saves(tmp_path, "f")) is None
     saves = saved(tmp_path, 5)
     saves.forget()
@@ -55,7 +55,7 @@ def test_the_newest_wins_and_only_the_last_two_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["flip a bit", "cut the tensors", "cut the facts", "lose the tensors"])
-def test_a_damaged_save_gives_way_to_the_one_before(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_save_falls_back_to_the_previous_one(tmp_path: Path, damage: str) -> None:
     saves = saved(tmp_path, 3, 7)
     tensors, facts = (saves.folder / f"step-000000007.{suffix}" for suffix in ("safetensors", "json"))
     data = bytearray(tensors.read_bytes())
@@ -71,11 +71,11 @@ def test_a_damaged_save_gives_way_to_the_one_before(tmp_path: Path, damage: str)
     assert done(saves) == 3
 
 
-def test_tensors_without_facts_are_not_there_yet(tmp_path: Path) -> None:
+def test_tensors_without_facts_are_not_a_save_yet(tmp_path: Path) -> None:
     saves = saved(tmp_path, 3, 7)
     (saves.folder / "step-000000007.json").unlink()
     assert done(saves) == 3
 
 
-def test_no_temporary_file_stays(tmp_path: Path) -> None:
+def test_no_temporary_file_is_left(tmp_path: Path) -> None:
     assert not [path for path in saved(tmp_path, 1, 2, 3).folder.iterdir() if path.name.startswith(".")]

@@ -1,4 +1,4 @@
-"""A training step ends with the same bytes however it was interrupted, and says clearly what it cannot do."""
+"""A training step ends with the same bytes however it was interrupted, and states clearly why it cannot run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def reasons(settings: Settings) -> list[str]:
     return [record["reason"] for _, record in Ledgers(settings.root, "tiny").records("attempts")]
 
 
-def test_killed_at_five_moments_and_stopped_once_it_ends_with_the_bytes_of_one_left_alone(
+def test_a_training_killed_five_times_and_stopped_once_ends_byte_identical(
     tiny: ModuleType, settings: Settings, extras: dict[str, Any], repository: Path, tmp_path: Path
 ) -> None:
     import tiny_step
@@ -108,7 +108,7 @@ def test_a_damaged_checkpoint_is_trained_again_to_the_same_bytes(
     assert run(tiny, settings, extras)["is_reused"] is True
 
 
-def test_a_damaged_checkpoint_that_cannot_be_made_again_is_named(
+def test_a_damaged_checkpoint_that_cannot_be_trained_again_is_named(
     tiny: ModuleType, settings: Settings, extras: dict[str, Any]
 ) -> None:
     first = run(tiny, settings, extras)
@@ -134,7 +134,7 @@ def test_a_request_to_stop_before_the_first_step_loses_nothing(
     assert run(tiny, settings, extras)["is_reused"] is False
 
 
-def test_a_label_with_one_value_is_refused_and_the_attempt_says_why(
+def test_a_label_with_one_value_is_refused_and_the_attempt_has_the_reason(
     tiny: ModuleType, settings: Settings, extras: dict[str, Any]
 ) -> None:
     keys = extras["training_keys"]
@@ -171,7 +171,7 @@ def test_a_step_with_accelerators_is_refused_where_there_are_none_before_any_row
     assert ledgers.read(naming.CHECKPOINTS, extras["fingerprint"]) is None
 
 
-def test_a_training_in_mixed_precision_says_so_and_is_another_model(
+def test_a_training_in_mixed_precision_is_marked_and_gives_another_model(
     tiny: ModuleType, settings: Settings, extras: dict[str, Any]
 ) -> None:
     exact = run(tiny, settings, extras)
@@ -183,7 +183,7 @@ def test_a_training_in_mixed_precision_says_so_and_is_another_model(
     assert first["learned"] == second["learned"]
 
 
-def test_extras_that_lack_something_are_named() -> None:
+def test_missing_extras_are_named() -> None:
     with pytest.raises(ValueError, match="without cutoff, fingerprint, device"):
         train.Job.from_extras(
             {"product": "tiny", "training_keys": [], "holdout_keys": [], "features": {}, "outcomes": {}}

@@ -1,4 +1,4 @@
-"""Use is sampled while a step works: bounded, absent where it cannot be had, and outside of every digest."""
+"""Use is sampled while a step works: bounded, missing where it cannot be measured, and part of no digest."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ SAMPLES = st.lists(st.tuples(st.floats(0.01, 9), st.floats(0, 64), st.floats(1, 
 
 
 @given(SAMPLES)
-def test_thinning_keeps_mean_end_and_peak(found: list[tuple[float, float, float]]) -> None:
+def test_thinning_keeps_mean_end_and_peak(drawn: list[tuple[float, float, float]]) -> None:
     at_s, samples = 0.0, list[dict[str, float]]()
-    for passed, cores, memory in found:
+    for passed, cores, memory in drawn:
         at_s += passed
         samples.append({"at_s": at_s, "cpu_cores": cores, "memory_mb": memory})
     half = thinned(samples)
@@ -86,12 +86,12 @@ def test_thinning_keeps_mean_end_and_peak(found: list[tuple[float, float, float]
     assert means[0] == pytest.approx(means[1], abs=2e-3)
 
 
-def test_no_sample_has_no_numbers() -> None:
+def test_without_samples_there_are_no_numbers() -> None:
     assert as_columns([]) == {}
     assert summary({}) == {}
 
 
-def test_what_a_training_used_is_in_its_result_and_in_no_bundle(
+def test_the_use_of_a_training_is_in_its_result_and_in_no_bundle(
     tiny: ModuleType, settings: Settings, extras: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(fingerprint: str, nvml: Nvml | None = None) -> dict[str, Any]:
