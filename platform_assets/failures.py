@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +34,15 @@ class Failure:
     Attributes:
         name: in records and metadata.
         sentence: what happened to the step, for people.
+        shown: what a cluster shows of it, for the table in docs/operate.md.
         is_loss: the step did nothing wrong and may resume; all losses share the budget `LOST`.
         is_spot_loss: caused by a spot node; the attempt would have continued on another one.
         is_unpaid: it ends before a process starts.
         budget: for a class that is not a loss.
         needs_memory: the next attempt gets more memory.
+        needs_storage: the next attempt gets more ephemeral storage.
         needs_on_demand: the next attempt at a spot step runs on demand immediately.
+        other_node: the next attempts keep away from its node: `preferred` if there is another, or `required`.
         signal: that ends the step's process in this way.
         pod_reasons: `status.reason` of a failed pod.
         waiting: reasons of a container that waits and never starts; the earlier of two rows counts.
@@ -46,16 +50,21 @@ class Failure:
         events: reasons of events of a pod or its node.
         stuck_events: reasons of events of a pod that has a node and does not start in time.
         taints: of a node that is about to be removed, or their prefixes.
+        node_conditions: types of a node's conditions, or parts of them; `=False` for one that is good while it is True.
+        words: regular expressions for messages of a pod, a container, a node or an event.
     """
 
     name: str
     sentence: str
+    shown: str
     is_loss: bool = False
     is_spot_loss: bool = False
     is_unpaid: bool = False
     budget: Budget = Budget()
     needs_memory: bool = False
+    needs_storage: bool = False
     needs_on_demand: bool = False
+    other_node: Literal["", "preferred", "required"] = ""
     signal: signal.Signals | None = None
     pod_reasons: tuple[str, ...] = ()
     waiting: tuple[str, ...] = ()
@@ -63,19 +72,22 @@ class Failure:
     events: tuple[str, ...] = ()
     stuck_events: tuple[str, ...] = ()
     taints: tuple[str, ...] = ()
+    node_conditions: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
 
 PREEMPTED = Failure(
     name="preempted",
     sentence="it was told to stop",
+    shown="the node is taken away, by its cloud, an autoscaler or a drain, or a pod of higher priority needed the room",
     is_loss=True,
     is_spot_loss=True,
     signal=signal.SIGTERM,
     pod_reasons=("Preempting", "Preempted", "Terminated", "NodeShutdown", "Shutdown"),
     disruptions=("PreemptionByScheduler", "PreemptionByKubeScheduler"),
     events=(
-        *("Preempted", "Preempting", "NodeShutdown", "SpotInterruption", "PreemptScheduled"),
-        "TaintManagerEviction",
+        *("Preempted", "Preempting", "NodeShutdown", "Shutdown", "SpotInterruption", "TaintManagerEviction"),
+        *("VMEventScheduled", "PreemptScheduled", "RedeployScheduled", "RebootScheduled", "TerminateScheduled"),
     ),
     taints=(
         "cloud.google.com/impending-node-termination",
@@ -85,37 +97,93 @@ PREEMPTED = Failure(
         "node.cloudprovider.kubernetes.io/shutdown",
         "node.kubernetes.io/out-of-service",
     ),
+    node_conditions=("Shutdown", "VMEventScheduled", "PreemptScheduled", "PreemptionScheduled"),
 )
 NODE_LOST = Failure(
     name="node_lost",
     sentence="its node was lost",
+    shown="the node is gone or its kubelet is silent",
     is_loss=True,
     is_spot_loss=True,
     pod_reasons=("NodeLost",),
     disruptions=("DeletionByPodGC", "DeletionByGCPControllerManager"),
-    events=("NodeNotReady", "DeletingNode", "RemovingNode"),
+    events=("NodeNotReady", "DeletingNode", "RemovingNode", "Rebooted"),
 )
 EVICTED = Failure(
     name="evicted",
     sentence="it was evicted",
+    shown="the node ran short of memory or disk, or refused the pod for that",
     is_loss=True,
     is_spot_loss=True,
     pod_reasons=("Evicted",),
     disruptions=("TerminationByKubelet",),
     events=("Evicted",),
 )
-KILLED = Failure(name="killed", sentence="it was killed", is_loss=True, signal=signal.SIGKILL)
+HARDWARE = Failure(
+    name="hardware",
+    sentence="a device of its node failed",
+    shown="an uncorrectable ECC error, a fatal Xid, a lost GPU, or NVML that does not answer",
+    is_loss=True,
+    other_node="required",
+    # EKS' node monitoring agent: https://docs.aws.amazon.com/eks/latest/userguide/node-health.html
+    node_conditions=("AcceleratedHardwareReady=False",),
+    words=(
+        r"uncorrectable (\w+ ){0,2}(ECC|error|memory)|ECC_UNCORRECTABLE|double.bit (ECC )?error",
+        r"fallen off the bus|GPU[ _]IS[ _]LOST|unable to determine the device handle",
+        r"\bnvml (error|init)|\bnvml\.(Init|Device)\b|\bnvml: |initiali[sz]e NVML",
+        r"NVML_ERROR_(UNKNOWN|DRIVER_NOT_LOADED)",
+        # Whose remedy is a reset or another GPU: https://docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html
+        r"\bXid\b(\s*\([^)]*\))?:?\s*(46|48|62|64|74|79|95|109|110|119|120|136|140|143|155|156|158)\b",
+    ),
+)
+KILLED = Failure(
+    name="killed",
+    sentence="it was killed",
+    shown="SIGKILL, and nothing says why",
+    is_loss=True,
+    signal=signal.SIGKILL,
+)
 OUT_OF_MEMORY = Failure(
     name="out_of_memory",
     sentence="it ran out of memory",
+    shown="the container was killed because of its memory",
     budget=Budget(tries=1),
     needs_memory=True,
     events=("OOMKilling", "SystemOOM"),
 )
-UNSCHEDULABLE = Failure(name="unschedulable", sentence="no node had room for it", is_unpaid=True, needs_on_demand=True)
+OUT_OF_DISK = Failure(
+    name="out_of_disk",
+    sentence="it used more ephemeral storage than it may",
+    shown="evicted for the pod's own limit of ephemeral storage or of a volume",
+    budget=Budget(tries=1),
+    needs_storage=True,
+    # A node under pressure names the pod's request instead of a limit.
+    words=(r"exceed(s|ed)\b.*\blimit\b",),
+)
+OUT_OF_SHM = Failure(
+    name="out_of_shm",
+    sentence="its /dev/shm was full: the profile's shm_gb is too small",
+    shown="SIGBUS, or no space left on `/dev/shm`, whose size is the profile's `shm_gb`",
+    signal=signal.SIGBUS,
+    words=(
+        r"(insufficient|out of) shared memory|killed by signal: Bus error",
+        r"No space left on device\b.*/dev/shm|(/dev/shm|</torch_).*No space left on device|/dev/shm/nccl",
+    ),
+)
+UNSCHEDULABLE = Failure(
+    name="unschedulable",
+    sentence="no node had room for it",
+    shown="no node within the profile's `schedule_timeout_s`",
+    is_unpaid=True,
+    needs_on_demand=True,
+)
 IMAGE = Failure(
     name="image",
     sentence="its image could not be pulled",
+    shown=(
+        "the registry refuses us (401, 403) or does not know the image (404), twice; or it is busy or silent (429, "
+        "5xx) for 3 minutes"
+    ),
     is_unpaid=True,
     budget=Budget(tries=1, pause_s=15.0),
     waiting=(
@@ -126,6 +194,7 @@ IMAGE = Failure(
 INIT = Failure(
     name="init",
     sentence="it could not be prepared",
+    shown="a container or a volume cannot be made, or an init container or native sidecar fails at its start",
     is_unpaid=True,
     budget=Budget(tries=1, pause_s=5.0),
     # The image exists and the process never started: a missing secret, a root user, a command not in the image.
@@ -133,13 +202,30 @@ INIT = Failure(
         *("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreCreateHookError"),
         *("PreStartHookError", "PostStartHookError", "StartError", "ContainerCannotRun"),
     ),
-    stuck_events=("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"),
+    stuck_events=("FailedMount", "FailedAttachVolume"),
+)
+NOT_STARTED = Failure(
+    name="not_started",
+    sentence="it had a node and did not start in time",
+    shown="network, devices or silence: the pod has a node and no process within the profile's `start_timeout_s`",
+    is_unpaid=True,
+    budget=Budget(tries=1),
+    other_node="preferred",
 )
 ADMISSION = Failure(
-    name="admission", sentence="it was not admitted", is_unpaid=True, budget=Budget(tries=2, pause_s=10.0)
+    name="admission",
+    sentence="it was not admitted",
+    shown="a quota, a policy or a kubelet refuses; or nobody lifted the pod's gate within `queue_timeout_s`",
+    is_unpaid=True,
+    budget=Budget(tries=2, pause_s=10.0),
 )
-DEADLINE = Failure(name="deadline", sentence="it exceeded its deadline", pod_reasons=("DeadlineExceeded",))
-CODE = Failure(name="code", sentence="by its own error")
+DEADLINE = Failure(
+    name="deadline",
+    sentence="it exceeded its deadline",
+    shown="the profile's `deadline_s` is over",
+    pod_reasons=("DeadlineExceeded",),
+)
+CODE = Failure(name="code", sentence="by its own error", shown="the step's own error")
 
 FAILURES = tuple(row for row in globals().values() if isinstance(row, Failure))
 BY_POD_REASON, BY_DISRUPTION, BY_EVENT = (

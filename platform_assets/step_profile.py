@@ -12,8 +12,21 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from platform_assets.configuration import Configuration, ConfigurationProblem, Unfit, expect, one_of, unexpected
 
-GRACE_MIN_S = 30.0
-"""A step needs this long to write its last checkpoint after SIGTERM."""
+CLOUD_NOTICES = {"gke": 15.0, "aws": 120.0, "azure": 30.0}
+"""Seconds that a pod has before its spot node is taken away, whatever its own grace period. Sources:
+
+- GKE: https://docs.cloud.google.com/kubernetes-engine/docs/concepts/spot-vms (15 of 30 s are for pods; a node pool may
+  extend the 30 s to 120 s from 1.35.0-gke.1171000);
+- AWS: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html;
+- Azure: https://learn.microsoft.com/azure/virtual-machines/linux/scheduled-events (`Preempt`).
+"""
+LONGEST_GKE_NOTICE_S = 120.0
+GRACE_MIN_S = min(CLOUD_NOTICES.values())
+"""A step needs this long to write its last checkpoint after SIGTERM; no cloud gives less."""
+PULL_PATIENCE_S = 180.0
+"""A registry may be busy or silent for so long, so a start takes longer."""
+RESERVED = ("driftline/", "driftline-", "app.kubernetes.io/name", "app.kubernetes.io/managed-by")
+"""Labels and annotations that launchers set."""
 MOST_AT_ONCE = 1000
 """Dagster takes no more slots in a pool."""
 
@@ -50,6 +63,14 @@ def _pairs(value: object) -> object:
 
 def _are_labels(pairs: tuple[tuple[str, str], ...]) -> bool:
     return all(_QUALIFIED.fullmatch(label) and _VALUE.fullmatch(value) for label, value in pairs)
+
+
+def _are_own_labels(pairs: tuple[tuple[str, str], ...]) -> bool:
+    return _are_labels(pairs) and not any(label.startswith(RESERVED) for label, _ in pairs)
+
+
+def _are_annotations(pairs: tuple[tuple[str, str], ...]) -> bool:
+    return all(_QUALIFIED.fullmatch(name) and not name.startswith(RESERVED) for name, _ in pairs)
 
 
 def _tolerations(value: object) -> object:
@@ -104,6 +125,21 @@ class StepProfile(Configuration):
         description="processors that the step may use; also its thread count unless the product's file sets fewer"
     )
     memory_gb: Gigabytes = Field(description="memory that the step may use, in 10^9 bytes; `shm_gb` is part of it")
+    cpu_limit: Annotated[
+        int | float | None,
+        expect("a number of processors of at least cores, or None", lambda count: count is None or _is_positive(count)),
+    ] = Field(
+        default=None,
+        description="processors that the step is throttled to; None for no limit. A namespace whose quota names "
+        "`limits.cpu` admits no pod without one",
+    )
+    storage_gb: Annotated[
+        int | float | None,
+        expect("a positive number of 10^9 bytes, or None", lambda size: size is None or _is_positive(size)),
+    ] = Field(
+        default=None,
+        description="ephemeral storage in 10^9 bytes, requested and limited: logs, `/tmp`, scratch; None for neither",
+    )
     accelerators: Annotated[
         int,
         expect("0 or 1, because a step computes on one device, and the others would be paid for", (0, 1).__contains__),
@@ -138,6 +174,19 @@ class StepProfile(Configuration):
     schedule_timeout_s: Seconds = Field(
         default=600.0, description="seconds from a pod's creation until a step without a node counts as unschedulable"
     )
+    start_timeout_s: Annotated[
+        float,
+        expect(
+            f"more than {PULL_PATIENCE_S:.0f} seconds, which a registry may take",
+            lambda value: PULL_PATIENCE_S < value < math.inf,
+        ),
+    ] = Field(
+        default=900.0,
+        description="seconds from a pod's node until its process must run: image, devices, network, volumes",
+    )
+    queue_timeout_s: Seconds = Field(
+        default=86_400.0, description="seconds that a queue may hold a pod back by a scheduling gate"
+    )
     deadline_s: Seconds = Field(default=21_600.0, description="seconds that one try may run")
     grace_s: Annotated[
         float,
@@ -145,6 +194,35 @@ class StepProfile(Configuration):
             f"at least {GRACE_MIN_S:.0f} seconds, for a final checkpoint", lambda value: GRACE_MIN_S <= value < math.inf
         ),
     ] = Field(default=120.0, description="seconds between SIGTERM and SIGKILL; longer than a final checkpoint takes")
+    cloud: Annotated[Literal["gke", "aws", "azure"] | None, expect("one of gke, aws, azure, or None")] = Field(
+        default=None,
+        description="whose spot nodes these are; tells how long before the end a step has notice: "
+        + ", ".join(f"{name} {seconds:g} s" for name, seconds in CLOUD_NOTICES.items()),
+    )
+    notice_s: Annotated[
+        float | None,
+        expect("a positive number of seconds, or None", lambda value: value is None or _is_positive(value)),
+    ] = Field(
+        default=None,
+        description="seconds of notice on a spot node; None for the cloud's. A GKE node pool may extend them to 120 s "
+        "from 1.35",
+    )
+    labels: Annotated[
+        tuple[tuple[str, str], ...],
+        expect("pairs of a label and its value, none of them driftline's own", _are_own_labels),
+        BeforeValidator(_pairs),
+    ] = Field(default=(), description="further labels of the pod, such as a queue's name")
+    annotations: Annotated[
+        tuple[tuple[str, str], ...],
+        expect("pairs of an annotation's name and a text, none of them driftline's own", _are_annotations),
+        BeforeValidator(_pairs),
+    ] = Field(default=(), description="further annotations of the pod, such as `karpenter.sh/do-not-disrupt`")
+    runtime_class: Annotated[
+        str | None,
+        expect(
+            "the name of a RuntimeClass, or None", lambda text: text is None or _SUBDOMAIN.fullmatch(text) is not None
+        ),
+    ] = Field(default=None, description="RuntimeClass of the cluster; None for its default")
     node_selector: Annotated[
         tuple[tuple[str, str], ...],
         expect("pairs of a node's label and its value", _are_labels),
@@ -185,10 +263,22 @@ class StepProfile(Configuration):
         default=None, description="memory of the one try after out of memory, in 10^9 bytes; None for twice `memory_gb`"
     )
 
+    larger_storage_gb: Annotated[int | float | None, expect("a number of 10^9 bytes, or None")] = Field(
+        default=None,
+        description="ephemeral storage of the one try after the limit was exceeded, in 10^9 bytes; None for twice the "
+        "limit",
+    )
+
     @property
     def device(self) -> str:
         """Where a training of this size runs, in torch's terms; never anywhere else."""
         return "cuda" if self.accelerators else "cpu"
+
+    @property
+    def save_s(self) -> float:
+        """Seconds that a step has to save its work when it is stopped: its grace, or less on a spot node."""
+        notice_s = self.notice_s or (CLOUD_NOTICES[self.cloud] if self.cloud else math.inf)
+        return min(self.grace_s, notice_s) if self.is_spot else self.grace_s
 
     def check_fits(self, memory_gb: float) -> None:
         """Raise `ValueError` for memory of a try, in 10^9 bytes, that cannot hold `/dev/shm`."""
@@ -207,9 +297,18 @@ class StepProfile(Configuration):
         if self.larger_memory_gb is not None:
             is_larger = self.memory_gb < self.larger_memory_gb < math.inf
             self._expect(is_larger, "larger_memory_gb", f"more than memory_gb, {self.memory_gb!r}, or None")
+        if self.larger_storage_gb is not None:
+            is_larger = (self.storage_gb or 0) < self.larger_storage_gb < math.inf
+            self._expect(is_larger, "larger_storage_gb", f"more than storage_gb, {self.storage_gb!r}, or None")
+        is_enough = self.cpu_limit is None or self.cpu_limit >= self.cores
+        self._expect(is_enough, "cpu_limit", f"at least cores, {self.cores!r}, or None")
+        if self.cloud == "gke" and self.notice_s is not None:
+            is_possible = self.notice_s <= LONGEST_GKE_NOTICE_S
+            self._expect(is_possible, "notice_s", f"at most {LONGEST_GKE_NOTICE_S:g} seconds on GKE, or None")
         self._expect(self.grace_s < self.deadline_s, "grace_s", f"less than deadline_s, {self.deadline_s!r}")
-        labels = {label for label, _ in self.node_selector}
-        self._expect(len(labels) == len(self.node_selector), "node_selector", "every label once")
+        for field in ("node_selector", "labels", "annotations"):
+            pairs = getattr(self, field)
+            self._expect(len(dict(pairs)) == len(pairs), field, "every name once")
         if self.is_spot:
             self._expect(self.on_demand is not None, "on_demand", "the name of a spot profile's on-demand twin")
             self._expect(self.on_demand_usd_per_hour is not None, "on_demand_usd_per_hour", "the price of that twin")

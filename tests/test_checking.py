@@ -97,8 +97,8 @@ def test_a_line_that_makes_the_whole_file_part_of_the_models_code_is_named(
 def test_a_first_training_beyond_a_months_budget_is_reported_before_anything_runs() -> None:
     poor = replace(SPEC, retraining=Retraining(monthly_budget_usd=2.0))
     message = problems(poor)["money"]
-    assert "0.08 USD an hour x 6 h x 6 tries" in message
-    assert "exceeded by 0.88. If it takes less, state Retraining.expected_hours in" in message
+    assert "0.08 USD an hour x 6 h x 7 tries" in message
+    assert "exceeded by 1.36. If it takes less, state Retraining.expected_hours in" in message
     assert FILE in message
     assert "over_budget_reason" in message
     stated = replace(poor, retraining=Retraining(monthly_budget_usd=2.0, expected_hours=0.5))

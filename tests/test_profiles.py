@@ -53,11 +53,25 @@ SPOT = PROFILES["gpu_spot"]
         ("schedule_timeout_s", 0, "positive number of seconds"),
         ("deadline_s", -1, "positive number of seconds"),
         ("deadline_s", math.inf, "positive number of seconds"),
-        ("grace_s", 29.9, "at least 30 seconds"),
+        ("grace_s", 14.9, "at least 15 seconds"),
+        ("start_timeout_s", 180, "more than 180 seconds"),
+        ("queue_timeout_s", 0, "positive number of seconds"),
+        ("cpu_limit", 1, "at least cores, 2"),
+        ("cpu_limit", 0, "a number of processors"),
+        ("storage_gb", -1, "a positive number of 10^9 bytes"),
+        ("larger_storage_gb", 0, "more than storage_gb"),
+        ("cloud", "oracle", "one of gke, aws, azure"),
+        ("notice_s", 0, "a positive number of seconds"),
+        ("runtime_class", "Not A Class", "the name of a RuntimeClass"),
+        ("labels", (("kueue.x-k8s.io/queue-name", "a queue"),), "pairs of a label and its value"),
+        ("labels", (("driftline/attempt", "x"),), "none of them driftline's own"),
+        ("labels", (("team", "a"), ("team", "b")), "every name once"),
+        ("annotations", (("driftline-attempt", "x"),), "none of them driftline's own"),
+        ("annotations", (("a name", "x"),), "pairs of an annotation's name and a text"),
         ("grace_s", 30_000, "less than deadline_s"),
         ("node_selector", (("a label", "x"),), "pairs of a node's label and its value"),
         ("node_selector", (("zone", "a/b"),), "pairs of a node's label and its value"),
-        ("node_selector", (("zone", "a"), ("zone", "b")), "every label once"),
+        ("node_selector", (("zone", "a"), ("zone", "b")), "every name once"),
         ("priority_class", "High Priority", "the name of a PriorityClass"),
         ("data_zone", "", "a zone's name"),
         ("data_zone", "europe west", "a zone's name"),
@@ -327,3 +341,33 @@ def test_the_example_of_the_documentation_is_valid(tmp_path: Path, repository: P
     profiles = configured(BUILT_IN_PROFILES, write(tmp_path, example))
     assert profiles["gpu_spot"].data_zone == "europe-west4-b"
     assert profiles["cpu_large"].memory_gb == 64
+
+
+# -- notices --
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, 120),
+        ({"cloud": "gke"}, 15),
+        ({"cloud": "gke", "notice_s": 120}, 120),
+        ({"cloud": "gke", "grace_s": 15}, 15),
+        ({"cloud": "azure"}, 30),
+        ({"cloud": "aws", "grace_s": 600}, 120),
+        ({"notice_s": 45}, 45),
+    ],
+)
+def test_a_step_on_a_spot_node_has_no_longer_to_save_than_its_cloud_gives(
+    changes: dict[str, Any], expected: float
+) -> None:
+    assert SPOT.replace(**changes).save_s == expected
+
+
+def test_a_notice_says_nothing_of_nodes_on_demand() -> None:
+    assert SMALL.replace(cloud="gke").save_s == SMALL.grace_s
+
+
+def test_gke_gives_no_more_than_two_minutes() -> None:
+    with pytest.raises(ProfileProblem, match=r"notice_s is 150\.0; expected at most 120 seconds on GKE"):
+        SPOT.replace(cloud="gke", notice_s=150)

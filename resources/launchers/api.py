@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from platform_assets.records.values import items, member, text
 from resources.launchers import responses
 from resources.launchers.objects import Manifest
-from resources.launchers.pod_status import Node, Pod, read_event, read_node, read_pod
+from resources.launchers.pod_status import Event, Node, Pod, read_event, read_node, read_pod
 from resources.launchers.responses import ApiTrouble, Meaning, Response
 
 if TYPE_CHECKING:
@@ -173,8 +173,8 @@ class Api:
         finally:
             response.close()
 
-    def events(self, name: str) -> list[tuple[str, str]]:
-        """Return reason and message of a pod's events; none where events may not be read."""
+    def events(self, name: str) -> list[Event]:
+        """Return a pod's events; none where events may not be read."""
         selector = f"involvedObject.kind=Pod,involvedObject.name={name}"
         try:
             document, _ = self._json(EVENTS, "list_namespaced_event", self.namespace, field_selector=selector)

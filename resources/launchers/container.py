@@ -32,7 +32,7 @@ from resources.launchers import container_command, foreground, manifest, pipes, 
 from resources.launchers.attempt import Attempt
 from resources.launchers.container_command import Engine
 from resources.launchers.endings import Ending, of_exit
-from resources.launchers.evidence import NEVER_AN_IMAGE
+from resources.launchers.evidence import is_refusal
 from resources.launchers.image import environment, trainer_image
 from resources.launchers.pod_status import instant, one_line
 from resources.launchers.tries import TryingLauncher
@@ -157,7 +157,7 @@ class ContainerLauncher(TryingLauncher):
                 return None
             error = one_line(pulled.stderr)
             evidence = f"{self.engine} cannot pull {self.image}: {error}"
-            is_final = bool(NEVER_AN_IMAGE.search(error))
+            is_final = is_refusal(error)
         return Ending(failure=IMAGE, evidence=evidence, ended_at=datetime.now(UTC), is_final=is_final)
 
     def _sweep(self, labels: Mapping[str, str]) -> None:

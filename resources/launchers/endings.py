@@ -14,6 +14,8 @@ from platform_assets.failures import LOST, Budget, Failure
 from platform_assets.profiles import StepProfile, profile
 
 LONGEST_PAUSE_S = 60.0
+DEFAULT_STORAGE_GB = 10.0
+"""Taken for a limit that neither the profile nor the cluster's words name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,8 @@ class Ending:
         asked_at: when the host was asked for it, by the host's clock; None if the host's clock is ours.
         started_at, ended_at: of the step's process, by the host's clock; None if it never ran, or nobody saw it.
         is_final: another try is useless, whatever the class's budget: a forbidden namespace, an invalid manifest.
+        node: where it ran; empty if nobody saw it.
+        limit_gb: the limit that it exceeded, in 10^9 bytes, if the host named it.
     """
 
     failure: Failure | None
@@ -53,27 +57,35 @@ class Ending:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     is_final: bool = False
+    node: str = ""
+    limit_gb: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Try:
-    """How to try: the profile, and the memory, which may differ from the profile's.
+    """How to try: the profile, and what may differ from it.
 
     Attributes:
         memory_gb: in 10^9 bytes.
+        storage_gb: ephemeral storage in 10^9 bytes; None for no limit of ours.
+        forbidden_nodes: nodes with a broken device.
+        avoided_nodes: nodes where an earlier try did not start; taken only where there is no other.
         pause_s: how long to wait before.
         reason: for the run's log; empty for a first try.
     """
 
     profile: StepProfile
     memory_gb: float
+    storage_gb: float | None = None
+    forbidden_nodes: tuple[str, ...] = ()
+    avoided_nodes: tuple[str, ...] = ()
     pause_s: float = 0.0
     reason: str = ""
 
 
 def first_try(size: StepProfile) -> Try:
     """Return the first try."""
-    return Try(profile=size, memory_gb=size.memory_gb)
+    return Try(profile=size, memory_gb=size.memory_gb, storage_gb=size.storage_gb)
 
 
 def of_exit(exit_code: int, subject: str, *, killed: str) -> tuple[Failure | None, str]:
@@ -107,6 +119,7 @@ def next_try(
     failure = ending.failure
     if failure is None or ending.is_final:
         return None
+    last = _elsewhere(last, ending, failure)
     on_demand = _on_demand(last)
     if failure.is_loss:
         count = sum(
@@ -120,10 +133,31 @@ def next_try(
         return replace(last, profile=on_demand, pause_s=0.0, reason="no spot node was available: on demand")
     count = sum(other.failure is failure for _, other in past)
     repeat = _again(last, failure.budget, count, "for this reason", longest_pause_s)
-    if repeat is None or not failure.needs_memory:
-        return repeat
-    larger_gb = last.profile.larger_memory_gb or 2 * last.memory_gb
-    return replace(repeat, memory_gb=larger_gb, reason=f"with {larger_gb:g} GB of memory instead of {last.memory_gb:g}")
+    return None if repeat is None else _larger(repeat, ending, failure)
+
+
+def _elsewhere(last: Try, ending: Ending, failure: Failure) -> Try:
+    """Return the try kept away from the node of its ending, if the class asks for another one."""
+    if not ending.node or not failure.other_node:
+        return last
+    if failure.other_node == "required":
+        return replace(last, forbidden_nodes=tuple(sorted({*last.forbidden_nodes, ending.node})))
+    return replace(last, avoided_nodes=tuple(sorted({*last.avoided_nodes, ending.node})))
+
+
+def _larger(repeat: Try, ending: Ending, failure: Failure) -> Try:
+    """Return the try with more of what was short."""
+    size = repeat.profile
+    if failure.needs_memory:
+        memory_gb = size.larger_memory_gb or 2 * repeat.memory_gb
+        reason = f"with {memory_gb:g} GB of memory instead of {repeat.memory_gb:g}"
+        return replace(repeat, memory_gb=memory_gb, reason=reason)
+    if failure.needs_storage:
+        limit_gb = repeat.storage_gb or ending.limit_gb or DEFAULT_STORAGE_GB
+        storage_gb = size.larger_storage_gb or 2 * limit_gb
+        reason = f"with {storage_gb:g} GB of ephemeral storage instead of {limit_gb:g}"
+        return replace(repeat, storage_gb=storage_gb, reason=reason)
+    return repeat
 
 
 def _again(last: Try, budget: Budget, before: int, cause: str, longest_pause_s: float) -> Try | None:

@@ -1,4 +1,4 @@
-"""Map Kubernetes reasons, taints and events to failure classes, and quote the evidence.
+"""Map Kubernetes reasons, taints, conditions, events and words to failure classes, and quote the evidence.
 
 This covers evidence whose name alone does not decide (`platform_assets/failures.py`). `pods.py` decides which evidence
 wins.
@@ -9,13 +9,51 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 
-from platform_assets.failures import BY_DISRUPTION, BY_EVENT, EVICTED, FAILURES, IMAGE, NODE_LOST, PREEMPTED, Failure
-from resources.launchers.pod_status import Condition, Container, Node, Pod, one_line
+from platform_assets.failures import (
+    BY_DISRUPTION,
+    BY_EVENT,
+    EVICTED,
+    FAILURES,
+    NODE_LOST,
+    OUT_OF_DISK,
+    PREEMPTED,
+    Failure,
+)
+from resources.launchers.pod_status import Condition, Container, Event, Node, Pod, one_line
 
-NEVER_AN_IMAGE = re.compile(r"manifest unknown|not found|does not exist", re.IGNORECASE)
+NEVER_PULLED = ("InvalidImageName", "ErrImageNeverPull")
+"""Reasons of an image that no kubelet asks a registry for."""
+REFUSED = re.compile(
+    r"\b(401|403|404)\b|unauthorized|forbidden|denied|not found|does not exist|manifest unknown|no match.* manifest",
+    re.IGNORECASE,
+)
+"""What a registry says about an image or about us, which another try does not change."""
+UNANSWERED = re.compile(
+    r"\b(429|5\d\d) [A-Z]|(status|code)\D{0,20}\b(429|5\d\d)\b|toomanyrequests|time(d )?out|deadline exceeded|EOF"
+    r"|connection (refused|reset)|no such host|server misbehaving|unreachable|temporar(y|ily)|unavailable",
+    re.IGNORECASE,
+)
+"""What a registry that is busy, broken or away gives. The rest of such a message may name what was asked for."""
 PASSES = re.compile(r"pull QPS exceeded|failed to sync .* cache", re.IGNORECASE)
 """A kubelet's own limits, which pass by themselves within seconds."""
+FAILED_PULL = "Failed to pull image"
+LIMIT = re.compile(r'limit\b.*?"?\b(\d+(?:\.\d+)?)([KMGT]i|[kMGT]|)\b')
+UNITS_GB = {
+    "": 1e-9,
+    "k": 1e-6,
+    "M": 1e-3,
+    "G": 1.0,
+    "T": 1e3,
+    **{unit: 1024.0**power / 1e9 for power, unit in enumerate(("Ki", "Mi", "Gi", "Ti"), start=1)},
+}
+NEAR_S = 300.0
+"""How long before the end of a container an event of its node may explain it."""
+EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(: .*)?")
+ERROR = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt)(: .*)?")
+CAUSE_LINES = 10
+"""How far from the end of a log an error without a traceback counts as its cause."""
 
 
 def classify_disruption(target: Condition, *, is_spot: bool, is_node_there: bool) -> Failure:
@@ -35,17 +73,51 @@ def classify_disruption(target: Condition, *, is_spot: bool, is_node_there: bool
     return BY_DISRUPTION.get(target.reason, PREEMPTED)
 
 
-def classify_event(events: Sequence[tuple[str, str]]) -> tuple[Failure, str] | None:
+def classify_event(events: Sequence[Event], ended_at: datetime | None = None) -> tuple[Failure, str] | None:
     """Return the class of the first event that has one, and the event quoted.
 
-    The event `Killing` is weak evidence: somebody deleted the pod, or its node is being emptied. It counts last.
+    Args:
+        events: about the pod and its node.
+        ended_at: when the container ended; events that came long before it explain nothing.
     """
-    for reason, message in events:
-        failure = BY_EVENT.get(reason)
-        if failure and not message.startswith("Cancelling"):  # the taint manager's reason when it cancels an eviction
-            return failure, quote(f"event {reason}", message)
-    stopped = next((message for reason, message in events if reason == "Killing"), None)
+    for event in events:
+        if ended_at and event.last_at and event.last_at < ended_at - timedelta(seconds=NEAR_S):
+            continue
+        if event.message.startswith("Cancelling"):  # the taint manager's reason when it cancels an eviction
+            continue
+        failure = BY_EVENT.get(event.reason)
+        if failure is EVICTED and has_words(OUT_OF_DISK, event.message):
+            failure = OUT_OF_DISK
+        failure = failure or classify_words(event.message, among=WORDS_ANYWHERE)
+        if failure is not None:
+            return failure, quote(f"event {event.reason}", event.message)
+    return None
+
+
+def classify_stop(events: Sequence[Event]) -> tuple[Failure, str] | None:
+    """Return the event `Killing` as weak evidence: somebody deleted the pod, or its node is being emptied."""
+    stopped = next((event.message for event in events if event.reason == "Killing"), None)
     return None if stopped is None else (PREEMPTED, quote("event Killing", stopped))
+
+
+WORDS_ANYWHERE = tuple(failure for failure in FAILURES if failure.words and failure.other_node)
+"""Classes whose words mean the same wherever they stand; others count only in a certain place."""
+
+
+def has_words(failure: Failure, message: str) -> bool:
+    """Return whether a message has a class's words."""
+    return any(re.search(words, message, re.IGNORECASE | re.DOTALL) for words in failure.words)
+
+
+def classify_words(message: str, *, among: Sequence[Failure] = FAILURES) -> Failure | None:
+    """Return the first class that has words in a message."""
+    return next((failure for failure in among if has_words(failure, message)), None)
+
+
+def limit_gb(message: str) -> float | None:
+    """Return the limit that a message says was exceeded, in 10^9 bytes; None if it names none."""
+    found = LIMIT.search(message)
+    return float(found[1]) * UNITS_GB[found[2]] if found else None
 
 
 def find_waiting(pod: Pod, reasons: Collection[str]) -> Container | None:
@@ -55,11 +127,20 @@ def find_waiting(pod: Pod, reasons: Collection[str]) -> Container | None:
     return next((item for item in waiting if not PASSES.search(item.message)), None)
 
 
-def is_no_image(pod: Pod) -> bool:
-    """Return whether the pod waits for an image that does not exist, so that another try is useless."""
-    waiting = find_waiting(pod, IMAGE.waiting) or Container()
-    never = waiting.reason in ("InvalidImageName", "ErrImageNeverPull")
-    return never or NEVER_AN_IMAGE.search(waiting.message) is not None
+def failed_pulls(events: Sequence[Event]) -> list[Event]:
+    """Return the events of failed pulls; a kubelet counts them up while their words stay the same."""
+    return [event for event in events if event.reason == "Failed" and event.message.startswith(FAILED_PULL)]
+
+
+def is_refused(waiting: Container, events: Sequence[Event]) -> bool:
+    """Return whether an image is refused or unknown, so that waiting is useless."""
+    messages = [waiting.message, *(event.message for event in failed_pulls(events))]
+    return waiting.reason in NEVER_PULLED or any(is_refusal(message) for message in messages)
+
+
+def is_refusal(message: str) -> bool:
+    """Return whether a message about a pull is a registry's refusal, and not its silence."""
+    return REFUSED.search(message) is not None and not UNANSWERED.search(message)
 
 
 def node_loss(node: Node | None) -> str | None:
@@ -71,18 +152,34 @@ def node_loss(node: Node | None) -> str | None:
     return f"node {quote_condition(node.ready)}" if node.ready.status == "Unknown" else None
 
 
-def node_departure(node: Node | None) -> tuple[Failure, str] | None:
-    """Return the class of a step whose node is about to be taken away, and the evidence."""
+def classify_node(node: Node | None) -> tuple[Failure, str] | None:
+    """Return the class of a step whose node is about to be taken away or has a broken device, and the evidence."""
     if node is None:
         return None
     for taint in node.taints:
         for failure in FAILURES:
             if taint.startswith(failure.taints):
                 return failure, f"node taint {taint}"
-    shutdowns = [
-        condition for condition in node.conditions if "Shutdown" in condition.kind and condition.status == "True"
-    ]
-    return (PREEMPTED, f"node {quote_condition(shutdowns[0])}") if shutdowns else None
+    for condition in node.conditions:
+        for failure in FAILURES:
+            if any(_shows(condition, sign) for sign in failure.node_conditions):
+                return failure, f"node {quote_condition(condition)}"
+    return None
+
+
+def _shows(condition: Condition, sign: str) -> bool:
+    kind, _, status = sign.partition("=")
+    return kind in condition.kind and condition.status == (status or "True")
+
+
+def is_marked_unreachable(pod: Pod) -> bool:
+    """Return whether the cluster marked a pod because its node is silent; seen without the right to read nodes.
+
+    A kubelet sets `Ready` and `ContainersReady` together. The node controller sets `Ready` alone, without a reason.
+    """
+    ready = pod.condition("Ready")
+    is_marked = ready.status == "False" and not ready.reason
+    return is_marked and pod.condition("ContainersReady").status == "True"
 
 
 def quote_pod(pod: Pod) -> str:
@@ -105,15 +202,35 @@ def quote_container(container: Container) -> str:
     ]
     if container.exit_code is not None:
         text += f" with exit code {container.exit_code}"
-    lines = [line for line in container.message.splitlines() if line.strip()]
-    message = lines[-1] if lines and container.state == "terminated" else container.message  # the end of its own log
+    message = cause(container.message) if container.state == "terminated" else container.message
     return quote(f"{text}, reason {container.reason}" if container.reason else text, message)
 
 
-def quote_waiting(container: Container, events: Sequence[tuple[str, str]]) -> str:
-    """Quote what a container waits for; if its state has no message, add the event's."""
-    failed = [message for reason, message in events if reason == "Failed"]
-    return quote(quote_container(container), "" if container.message or not failed else failed[-1])
+def cause(log: str) -> str:
+    """Return the end of a container's own log that says why it ended.
+
+    That is the exception of the last traceback, or an error near the end, with all the lines that follow; otherwise the
+    last line, with those before it that it closes: an error that prints a document ends with a brace.
+    """
+    lines = [line for line in log.splitlines() if line.strip()]
+    last_frame = max((at for at, line in enumerate(lines) if line.startswith("  File ")), default=None)
+    if last_frame is not None:
+        begins = [at for at in range(last_frame, len(lines)) if EXCEPTION.fullmatch(lines[at])][:1]
+    else:
+        begins = [at for at in range(max(0, len(lines) - CAUSE_LINES), len(lines)) if ERROR.fullmatch(lines[at])][-1:]
+    if begins:
+        return "\n".join(lines[begins[0] :])
+    first = len(lines) - 1
+    while first > 0 and lines[first][0] in " \t}])":
+        first -= 1
+    return "\n".join(lines[max(first, 0) :])
+
+
+def quote_waiting(container: Container, events: Sequence[Event]) -> str:
+    """Quote what a container waits for; if its state has no message, or only says that it waits, add the event's."""
+    failed = [event.message for event in events if event.reason == "Failed" and "Error: ErrImage" not in event.message]
+    is_told = container.message and not container.message.startswith("Back-off")
+    return quote(quote_container(container), "" if is_told or not failed else failed[-1])
 
 
 def with_container(pod: Pod, text: str) -> str:

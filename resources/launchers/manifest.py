@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from platform_assets.profiles import StepProfile
-from resources.launchers.endings import Work
-from resources.launchers.objects import Container, Manifest, Metadata, Spec, Toleration, Wish
+from resources.launchers.endings import Try, Work
+from resources.launchers.objects import Affinity, Container, Manifest, Metadata, NodeField, Spec, Toleration, Wish
 
 CONTAINER = "step"
 USER = 10_001
@@ -63,8 +63,7 @@ def pod(
     environment: Mapping[str, str],
     secret: str | None,
     service_account: str | None,
-    profile: StepProfile,
-    memory_gb: float,
+    plan: Try,
     work: Work,
     attempt: str,
     run_id: str,
@@ -79,8 +78,7 @@ def pod(
         environment: the step's variables, including Dagster Pipes'; no secrets.
         secret: name of a Secret whose keys become variables too (credentials of the store); None: workload identity.
         service_account: the step's identity in the cloud; None: the namespace's default.
-        profile: its size, node selection and limits.
-        memory_gb: in 10^9 bytes; the profile's, or its `larger_memory_gb` after out of memory.
+        plan: its size, node selection and limits; memory and storage may differ from the profile's.
         attempt: the id of the try's record.
         run_id: of the Dagster run that started it.
         annotations: more of them; they may not begin with `driftline/`.
@@ -90,7 +88,8 @@ def pod(
     """
     if not _DNS_LABEL.fullmatch(name):
         raise ValueError(f"the pod's name is {name!r}; expected a DNS label: lower-case letters, digits, dashes.")
-    profile.check_fits(memory_gb)
+    profile = plan.profile
+    profile.check_fits(plan.memory_gb)
     reserved = sorted(key for key in annotations if key.startswith("driftline/"))
     if reserved:
         raise ValueError(f"annotations contain {', '.join(reserved)}; the prefix driftline/ is reserved for launchers.")
@@ -111,21 +110,21 @@ def pod(
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "tolerations": list(_tolerations(profile)),
-        "containers": [_container(image, module, environment, secret, profile, memory_gb)],
+        "containers": [_container(image, module, environment, secret, plan)],
         "volumes": [
             {"name": "tmp", "emptyDir": {}},
             {"name": "scratch", "emptyDir": {}},
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _bytes(profile.shm_gb)}},
         ],
     }
-    _set_place(spec, profile)
+    _set_place(spec, plan)
     if service_account:
         spec["serviceAccountName"] = service_account
     metadata: Metadata = {
         "name": name,
         "namespace": namespace,
-        "labels": short,
-        "annotations": {**annotations, **whole, "driftline/ledger": work.ledger},
+        "labels": {**dict(profile.labels), **short},
+        "annotations": {**dict(profile.annotations), **annotations, **whole, "driftline/ledger": work.ledger},
     }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
@@ -146,12 +145,14 @@ def _facts(work: Work, attempt: str, run_id: str, profile: StepProfile) -> dict[
     }
 
 
-def _container(
-    image: str, module: str, environment: Mapping[str, str], secret: str | None, profile: StepProfile, memory_gb: float
-) -> Container:
-    fixed = {"memory": _bytes(memory_gb)}
+def _container(image: str, module: str, environment: Mapping[str, str], secret: str | None, plan: Try) -> Container:
+    profile = plan.profile
+    fixed = {"memory": _bytes(plan.memory_gb)}
+    if plan.storage_gb is not None:
+        fixed["ephemeral-storage"] = _bytes(plan.storage_gb)
     if profile.accelerators:
         fixed[profile.accelerator_resource] = str(profile.accelerators)
+    throttled = {} if profile.cpu_limit is None else {"cpu": f"{profile.cpu_limit:g}"}
     variables = {"HOME": SCRATCH, **environment}
     container: Container = {
         "name": CONTAINER,
@@ -159,7 +160,7 @@ def _container(
         "imagePullPolicy": "IfNotPresent",
         "command": ["python", "-m", module],
         "env": [{"name": key, "value": value} for key, value in sorted(variables.items())],
-        "resources": {"requests": {"cpu": str(profile.cores), **fixed}, "limits": fixed},
+        "resources": {"requests": {"cpu": str(profile.cores), **fixed}, "limits": {**fixed, **throttled}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -180,18 +181,34 @@ def _container(
     return container
 
 
-def _set_place(spec: Spec, profile: StepProfile) -> None:
+def _set_place(spec: Spec, plan: Try) -> None:
     """Set where the pod may run. The data's zone is only preferred, because waiting costs more than the traffic."""
+    profile = plan.profile
     if profile.node_selector:
         spec["nodeSelector"] = dict(profile.node_selector)
     if profile.priority_class:
         spec["priorityClassName"] = profile.priority_class
+    if profile.runtime_class:
+        spec["runtimeClassName"] = profile.runtime_class
+    wishes: list[Wish] = []
     if profile.data_zone:
-        wish: Wish = {
-            "weight": 100,
-            "preference": {"matchExpressions": [{"key": ZONE, "operator": "In", "values": [profile.data_zone]}]},
-        }
-        spec["affinity"] = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [wish]}}
+        zone: NodeField = {"key": ZONE, "operator": "In", "values": [profile.data_zone]}
+        wishes.append({"weight": 100, "preference": {"matchExpressions": [zone]}})
+    if plan.avoided_nodes:
+        wishes.append({"weight": 100, "preference": {"matchFields": _other_nodes(plan.avoided_nodes)}})
+    affinity: Affinity = {}
+    if wishes:
+        affinity["preferredDuringSchedulingIgnoredDuringExecution"] = wishes
+    if plan.forbidden_nodes:
+        terms = [{"matchFields": _other_nodes(plan.forbidden_nodes)}]
+        affinity["requiredDuringSchedulingIgnoredDuringExecution"] = {"nodeSelectorTerms": terms}
+    if affinity:
+        spec["affinity"] = {"nodeAffinity": affinity}
+
+
+def _other_nodes(names: Sequence[str]) -> list[NodeField]:
+    """Return requirements for any node but these; the API takes one name per requirement."""
+    return [{"key": "metadata.name", "operator": "NotIn", "values": [name]} for name in names]
 
 
 def _tolerations(profile: StepProfile) -> Iterator[Toleration]:

@@ -38,11 +38,26 @@ class Toleration(TypedDict, total=False):
     tolerationSeconds: int
 
 
+class NodeField(TypedDict):
+    """A requirement for a node's label or field."""
+
+    key: str
+    operator: str
+    values: list[str]
+
+
 class Wish(TypedDict):
-    """Which nodes are preferred, by `key`, `operator` and `values` of their labels."""
+    """Which nodes are preferred, by their labels or fields."""
 
     weight: int
-    preference: dict[str, list[dict[str, str | list[str]]]]
+    preference: dict[str, list[NodeField]]
+
+
+class Affinity(TypedDict, total=False):
+    """Which nodes are preferred and which are required."""
+
+    preferredDuringSchedulingIgnoredDuringExecution: list[Wish]
+    requiredDuringSchedulingIgnoredDuringExecution: dict[str, list[dict[str, list[NodeField]]]]
 
 
 class Volume(TypedDict):
@@ -81,7 +96,8 @@ class Spec(TypedDict):
     volumes: list[Volume]
     nodeSelector: NotRequired[dict[str, str]]
     priorityClassName: NotRequired[str]
-    affinity: NotRequired[dict[str, dict[str, list[Wish]]]]
+    runtimeClassName: NotRequired[str]
+    affinity: NotRequired[dict[str, Affinity]]
     serviceAccountName: NotRequired[str]
 
 

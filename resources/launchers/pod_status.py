@@ -11,6 +11,7 @@ from platform_assets.records.values import items, member, text, texts
 from resources.launchers.manifest import CONTAINER
 
 MAX_CHARACTERS = 400
+_LEFT_OUT = " ... "
 _TERMINAL = ("Succeeded", "Failed")
 _UNKNOWN = "ContainerStatusUnknown"
 """When a kubelet cannot find a container any more, it reports a made-up end: exit code 137, no times."""
@@ -39,6 +40,7 @@ class Container:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     is_sidecar: bool = False
+    restarts: int = 0
 
     @property
     def is_unknown(self) -> bool:
@@ -67,6 +69,7 @@ class Pod:
         node: the node it is bound to; empty if none is shown.
         environment: of the step's container, from the pod's spec.
         created_at: by the API server's clock.
+        accepted_at: when a kubelet saw it, by the kubelet's clock.
         ends_by: end of its grace period, by the API server's clock; None if it was not deleted.
         grace_s: the grace period, if the pod shows one.
         step: the step's container; None if not shown.
@@ -83,6 +86,7 @@ class Pod:
     message: str
     has_node: bool
     created_at: datetime | None
+    accepted_at: datetime | None
     ends_by: datetime | None
     grace_s: float | None
     conditions: tuple[Condition, ...]
@@ -124,6 +128,17 @@ class Node:
     taints: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """An event about a pod or its node, by the clock of the component that reported it."""
+
+    reason: str = ""
+    message: str = ""
+    count: int = 1
+    first_at: datetime | None = None
+    last_at: datetime | None = None
+
+
 def read_pod(pod: object) -> Pod:
     """Return a pod from the API's JSON."""
     status, phase = member(pod, "status"), text(pod, "status", "phase")
@@ -146,6 +161,7 @@ def read_pod(pod: object) -> Pod:
         message=text(status, "message"),
         has_node=bool(node or member(status, "startTime") or containers or scheduled or phase == "Running"),
         created_at=instant(member(pod, "metadata", "creationTimestamp")),
+        accepted_at=instant(member(status, "startTime")),
         ends_by=instant(member(pod, "metadata", "deletionTimestamp")),
         grace_s=grace_s if isinstance(grace_s, int | float) else None,
         conditions=conditions,
@@ -169,9 +185,17 @@ def read_node(node: object) -> Node:
     )
 
 
-def read_event(event: object) -> tuple[str, str]:
-    """Return the reason and message of an event."""
-    return text(event, "reason"), text(event, "message")
+def read_event(event: object) -> Event:
+    """Return an event from the API's JSON, of either of its two generations."""
+    count = member(event, "series", "count") or member(event, "count")
+    moments = (member(event, "series", "lastObservedTime"), member(event, "lastTimestamp"), member(event, "eventTime"))
+    return Event(
+        reason=text(event, "reason"),
+        message=text(event, "message"),
+        count=count if type(count) is int and count > 0 else 1,
+        first_at=instant(member(event, "firstTimestamp")) or instant(member(event, "eventTime")),
+        last_at=next((at for at in map(instant, moments) if at), None),
+    )
 
 
 def instant(value: object) -> datetime | None:
@@ -187,9 +211,15 @@ def instant(value: object) -> datetime | None:
 
 
 def one_line(message: str) -> str:
-    """Return a message as part of a sentence: no line breaks, no full stop, at most 400 characters."""
+    """Return a message as part of a sentence: no line breaks, no full stop, at most 400 characters.
+
+    The middle of a longer one is left out: a pod's own words come first, and the cause often last.
+    """
     line = " ".join(message.split()).rstrip(". ")
-    return line if len(line) <= MAX_CHARACTERS else f"{line[: MAX_CHARACTERS - 4].rstrip()} ..."
+    if len(line) <= MAX_CHARACTERS:
+        return line
+    rest = MAX_CHARACTERS - len(_LEFT_OUT)
+    return f"{line[: rest // 2].rstrip()}{_LEFT_OUT}{line[-(rest - rest // 2) :].lstrip()}"
 
 
 def _step(containers: list[Container]) -> Container | None:
@@ -205,7 +235,8 @@ def _is_sidecar(container: object) -> bool:
 
 
 def _container(status: object, phase: str, *, is_sidecar: bool = False) -> Container:
-    state, name = member(status, "state"), text(status, "name")
+    state, name, restarts = member(status, "state"), text(status, "name"), member(status, "restartCount")
+    restarts = restarts if type(restarts) is int else 0
     is_last = phase in _TERMINAL or text(state, "waiting", "reason") == "CrashLoopBackOff"
     ended = member(state, "terminated") or (member(status, "lastState", "terminated") if is_last else None)
     if isinstance(ended, Mapping):
@@ -219,6 +250,7 @@ def _container(status: object, phase: str, *, is_sidecar: bool = False) -> Conta
             started_at=instant(ended.get("startedAt")),
             ended_at=instant(ended.get("finishedAt")),
             is_sidecar=is_sidecar,
+            restarts=restarts,
         )
     if isinstance(running := member(state, "running"), Mapping):
         return Container(

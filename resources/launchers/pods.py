@@ -6,11 +6,13 @@ Once a pod is over, evidence wins in this order:
 2. `OOMKilled`: a step that used up its memory stays the cause even if it was disrupted too;
 3. `status.reason`, the kubelet's own verdict; then the condition `DisruptionTarget`, which some evictions carry alone;
 4. a deletion that was requested before it ended;
-5. an init container, or a container that never started; then signals and exit codes; then events.
+5. an init container, or a container that never started; then signals and exit codes, read together with the step's
+   last words, with events and with the node's conditions; then events.
 
-A pod with a running container is over only when its node is lost, or when its grace period passed and nobody confirmed
-its end. Only times of the same clock are compared: container times with container times, and creation and deletion with
-`now`, which the caller takes from the API server's answer.
+A pod that waits is over when what it waits for cannot come, or did not come in time: an image, a container, a node, the
+end of a queue. A pod with a running container is over only when its node is lost, or when its grace period passed and
+nobody confirmed its end. Only times of the same clock are compared: container times with container times, and creation
+and deletion with `now`, which the caller takes from the API server's answer.
 """
 
 from __future__ import annotations
@@ -24,11 +26,18 @@ from platform_assets.failures import FAILURES, Failure
 from platform_assets.profiles import StepProfile
 from resources.launchers.endings import Ending
 from resources.launchers.evidence import (
+    NEVER_PULLED,
     classify_disruption,
     classify_event,
+    classify_node,
+    classify_stop,
+    classify_words,
+    failed_pulls,
     find_waiting,
-    is_no_image,
-    node_departure,
+    has_words,
+    is_marked_unreachable,
+    is_refused,
+    limit_gb,
     node_loss,
     quote,
     quote_condition,
@@ -37,12 +46,23 @@ from resources.launchers.evidence import (
     quote_waiting,
     with_container,
 )
-from resources.launchers.pod_status import Container, Node, Pod, one_line, read_pod
+from resources.launchers.manifest import UNREACHABLE_S
+from resources.launchers.pod_status import Container, Event, Node, Pod, one_line, read_pod
 
 CONFIRM_S = 60.0
 """A live kubelet confirms an end within seconds of the grace period; after this the node counts as lost."""
 CLOCKS_S = 5.0
 """How far a node's clock may be behind the API server's before an end looks earlier than the request for it."""
+SILENCE_S = UNREACHABLE_S / 2
+"""How long a node may be silent before its pod counts as lost: a partition that heals sooner costs nothing."""
+PULL_TRIES = 2
+PULL_TRIES_S = 30.0
+"""By when a kubelet has tried a pull twice, after 0 and 24 s, where its events cannot be read."""
+PULL_PATIENCE_S = 180.0
+"""How long a registry may be busy or silent. After an outage of 30 s a kubelet's next try comes after 67 to 78 s."""
+GATED = "SchedulingGated"
+SIDECAR_RESTARTS = 2
+"""A native sidecar may fail twice before the step begins: what it needs may be there a moment later."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +73,21 @@ class Case:
     is_gone: bool
     before: Pod | None
     node: Node | None
-    events: Sequence[tuple[str, str]]
+    events: Sequence[Event]
     now: datetime
     profile: StepProfile
+
+    @property
+    def bound_at(self) -> datetime | None:
+        """When the pod got its node, as far as the cluster says; None if it has none."""
+        pod, scheduled = self.pod, self.pod.condition("PodScheduled")
+        if not pod.has_node:
+            return None
+        return (scheduled.since if scheduled.status == "True" else None) or pod.accepted_at or pod.created_at
+
+    def is_past(self, since: datetime | None, seconds: float) -> bool:
+        """Return whether so many seconds have passed since a moment that is known."""
+        return since is not None and self.now >= since + timedelta(seconds=seconds)
 
 
 Finding = tuple[Failure | None, str]
@@ -67,7 +99,7 @@ def ending(
     *,
     now: datetime,
     profile: StepProfile,
-    events: Sequence[tuple[str, str]] = (),
+    events: Sequence[Event] = (),
     node: Node | None = None,
     last_seen: Pod | None = None,
 ) -> Ending | None:
@@ -77,7 +109,7 @@ def ending(
         pod: None if the API answers 404.
         now: by the API server's clock.
         profile: of the try.
-        events: reason and message, about pod and node; they count only where the pod itself shows nothing.
+        events: about the pod and its node; they count only where the pod itself shows too little.
         node: of the pod; None if it was not read.
         last_seen: the newest answer before this one; the evidence if `pod` is None.
     """
@@ -101,11 +133,20 @@ def _ending(case: Case, failure: Failure | None, text: str) -> Ending:
         failure=failure,
         evidence=one_line(f"{text}; the pod is gone" if case.is_gone and "gone" not in text else text),
         exit_code=code if step.reason not in failures.INIT.waiting else None,
+        node=case.pod.node or (case.before.node if case.before else ""),
+        limit_gb=limit_gb(case.pod.message) if failure is failures.OUT_OF_DISK else None,
         asked_at=case.pod.created_at or (case.before.created_at if case.before else None),
         started_at=started_at,
         ended_at=ended_at,
-        is_final=failure is failures.IMAGE and is_no_image(case.pod),
+        is_final=_is_final(case, failure),
     )
+
+
+def _is_final(case: Case, failure: Failure | None) -> bool:
+    """Return whether another try is useless: the image is refused or unknown, or nobody lifts the pod's gate."""
+    if failure is failures.IMAGE:
+        return is_refused(find_waiting(case.pod, failures.IMAGE.waiting) or Container(), case.events)
+    return failure is failures.ADMISSION and case.pod.condition("PodScheduled").reason == GATED
 
 
 # -- rules for a pod that is over --
@@ -133,14 +174,17 @@ def _by_reason(case: Case) -> Finding | None:
     if pod.phase != "Failed" or not pod.reason:
         return None
     if failure := failures.BY_POD_REASON.get(pod.reason):
-        return failure, quote_pod(case.pod)
+        is_own = failure is failures.EVICTED and has_words(failures.OUT_OF_DISK, pod.message)
+        is_disrupted = pod.condition("DisruptionTarget").status == "True"
+        return failures.OUT_OF_DISK if is_own and not is_disrupted else failure, quote_pod(pod)
     # Any other reason is a kubelet's refusal to admit the pod: OutOfcpu, UnexpectedAdmissionError, NodeAffinity ...
     code = pod.step.exit_code if pod.step and pod.step.state == "terminated" else None
     if code is not None and failures.of_signal(code) is None:
         return None  # it had already ended by itself
     had_run = pod.has_run or (case.before is not None and case.before.has_run)
     # A node that came back refuses what it had been running.
-    return failures.NODE_LOST if had_run else failures.ADMISSION, quote_pod(case.pod)
+    refusal = failures.HARDWARE if has_words(failures.HARDWARE, pod.message) else failures.ADMISSION
+    return failures.NODE_LOST if had_run else refusal, quote_pod(pod)
 
 
 def _disrupted(case: Case) -> Finding | None:
@@ -165,9 +209,15 @@ def _asked_to_stop(case: Case) -> Finding | None:
 
 
 def _init_failed(case: Case) -> Finding | None:
-    if case.pod.step and case.pod.step.state == "terminated" and case.pod.step.reason not in failures.INIT.waiting:
+    """Explain a step that never began by its init containers; a native sidecar is started again by its kubelet."""
+    pod = case.pod
+    if pod.step and pod.step.state == "terminated" and pod.step.reason not in failures.INIT.waiting:
         return None
-    failed = [container for container in case.pod.init if container.failed and not container.is_sidecar]
+    failed = [
+        container
+        for container in pod.init
+        if container.failed and (pod.is_over or not container.is_sidecar or container.restarts >= SIDECAR_RESTARTS)
+    ]
     return (failures.INIT, f"init {quote_container(failed[0])}") if failed else None
 
 
@@ -177,30 +227,37 @@ def _by_exit(case: Case) -> Finding | None:
         return None
     text = quote_container(step)
     if step.reason in failures.INIT.waiting:
-        return failures.INIT, text
+        return failures.HARDWARE if has_words(failures.HARDWARE, step.message) else failures.INIT, text
     if step.is_unknown:
         return failures.NODE_LOST, text
+    if (told := classify_words(step.message, among=(failures.HARDWARE, failures.OUT_OF_SHM))) is not None:
+        return told, text
     failure = failures.CODE if step.exit_code is None else failures.of_signal(step.exit_code) or failures.CODE
-    return _killed(case, text) if failure is failures.KILLED else (failure, text)
+    if explanation := _explain_exit(case, failure, step):
+        return explanation[0], f"{text}; {explanation[1]}"
+    return failure, f"{text}; nothing else shows what killed it" if failure is failures.KILLED else text
 
 
-def _killed(case: Case, text: str) -> Finding:
-    """Explain a SIGKILL without other evidence.
+def _explain_exit(case: Case, failure: Failure, step: Container) -> tuple[Failure, str] | None:
+    """Explain an exit code by what happened to the node: a step that is stopped may end with any code.
 
-    Some runtimes report out of memory as `Error`, so that is the first guess: asking once for more memory is bounded,
-    while a code error would fail the run. A node that is being taken away is a better explanation.
+    Memory that the node ran short of explains a SIGKILL, and never a step that ended by itself.
     """
-    if event := classify_event(case.events):
-        return event[0], f"{text}; {event[1]}"
-    if away := node_departure(case.node):
-        return away[0], f"{text}; {away[1]}"
-    if sign := node_loss(case.node):
-        return failures.NODE_LOST, f"{text}; {sign}"
-    return failures.OUT_OF_MEMORY, f"{text}; nothing else shows what killed it"
+    if failure not in (failures.KILLED, failures.CODE):
+        return None
+    is_killed = failure is failures.KILLED
+    loss = node_loss(case.node)
+    explanations = (
+        classify_event(case.events, step.ended_at),
+        classify_node(case.node),
+        (failures.NODE_LOST, loss) if loss else None,
+        classify_stop(case.events) if is_killed else None,
+    )
+    return next((item for item in explanations if item and (is_killed or item[0].is_loss)), None)
 
 
 def _unexplained(case: Case) -> Finding | None:
-    if event := classify_event(case.events):
+    if event := classify_event(case.events) or classify_stop(case.events):
         return event
     step = case.pod.step
     if step and step.finished:
@@ -215,12 +272,26 @@ def _node_lost(case: Case) -> Finding | None:
     pod = case.pod
     if pod.phase == "Unknown" or pod.reason == "NodeLost":
         return failures.NODE_LOST, quote_pod(case.pod)
-    if pod.has_node and (sign := node_loss(case.node)):
+    if pod.has_node and (sign := _silence(case)):
         return failures.NODE_LOST, f"{sign}; the pod was last {pod.phase or 'seen'}"
-    is_late = pod.ends_by is not None and case.now >= pod.ends_by + timedelta(seconds=CONFIRM_S)
-    if pod.ends_by and is_late and pod.has_node and not case.is_gone:
+    if pod.ends_by and pod.has_node and not case.is_gone and case.is_past(pod.ends_by, CONFIRM_S):
         until = f"{pod.ends_by:%Y-%m-%dT%H:%M:%SZ}"
         return failures.NODE_LOST, f"the pod was to end by {until}, and no kubelet confirmed it"
+    return None
+
+
+def _silence(case: Case) -> str | None:
+    """Return the evidence that the pod's node is silent for too long, by the node itself or by the pod's conditions."""
+    pod, node = case.pod, case.node
+    if (sign := node_loss(node)) and node:
+        since = node.ready.since
+        return sign if node.is_gone or since is None or case.is_past(since, SILENCE_S) else None
+    if node is None and is_marked_unreachable(pod):
+        ready, target = pod.condition("Ready"), pod.condition("DisruptionTarget")
+        if target.status == "True" and target.reason == "DeletionByTaintManager":
+            return quote_condition(target)
+        if ready.since is None or case.is_past(ready.since, SILENCE_S):
+            return f"{quote_condition(ready)} while ContainersReady is True, as for a silent node"
     return None
 
 
@@ -229,30 +300,55 @@ def _not_begun(case: Case) -> Finding | None:
         return None
     for failure in FAILURES:
         if waiting := find_waiting(case.pod, failure.waiting):
-            return failure, quote_waiting(waiting, case.events)
+            if failure is failures.IMAGE and not _is_pull_over(case, waiting):
+                return None
+            is_broken = failure is not failures.IMAGE and has_words(failures.HARDWARE, waiting.message)
+            return failures.HARDWARE if is_broken else failure, quote_waiting(waiting, case.events)
     return _init_failed(case)
 
 
-def _not_mounted(case: Case) -> Finding | None:
-    scheduled = case.pod.condition("PodScheduled")
-    if case.pod.phase != "Pending" or scheduled.status != "True" or scheduled.since is None:
+def _is_pull_over(case: Case, waiting: Container) -> bool:
+    """Return whether waiting for an image is useless or has lasted long enough; its kubelet tries on and on."""
+    pulls = failed_pulls(case.events)
+    if waiting.reason in NEVER_PULLED or case.is_past(case.bound_at, case.profile.start_timeout_s):
+        return True
+    if is_refused(waiting, case.events):
+        tries = sum(event.count for event in pulls)
+        return tries >= PULL_TRIES or (not pulls and case.is_past(case.bound_at, PULL_TRIES_S))
+    first = min((event.first_at for event in pulls if event.first_at), default=None)
+    return case.is_past(first, PULL_PATIENCE_S)
+
+
+def _not_started(case: Case) -> Finding | None:
+    timeout_s = case.profile.start_timeout_s
+    if case.pod.has_run or not case.is_past(case.bound_at, timeout_s):
         return None
-    stuck = [(failure, event) for event in case.events for failure in FAILURES if event[0] in failure.stuck_events]
-    if stuck and case.now >= scheduled.since + timedelta(seconds=case.profile.schedule_timeout_s):
-        failure, (reason, message) = stuck[-1]
-        return failure, quote(f"event {reason}", message)
-    return None
+    stuck = [(failure, event) for event in case.events for failure in FAILURES if event.reason in failure.stuck_events]
+    if stuck:
+        failure, event = stuck[-1]
+        return failure, quote(f"event {event.reason}", event.message)
+    failed = [event for event in case.events if event.reason.startswith("Failed") or "NotReady" in event.reason]
+    sign = quote(f"event {failed[-1].reason}", failed[-1].message) if failed else "and nothing shows why"
+    is_broken = bool(failed) and has_words(failures.HARDWARE, failed[-1].message)
+    return (
+        failures.HARDWARE if is_broken else failures.NOT_STARTED,
+        f"the pod has a node and did not start within {timeout_s:g} s: {sign}",
+    )
 
 
 def _unschedulable(case: Case) -> Finding | None:
     pod, scheduled = case.pod, case.pod.condition("PodScheduled")
-    if pod.has_node or pod.phase not in ("Pending", "") or scheduled.reason == "SchedulingGated":
-        return None  # a gated pod waits for admission by a queue, not for a node
-    created_at = pod.created_at or (case.before.created_at if case.before else None) or scheduled.since
-    timeout_s = case.profile.schedule_timeout_s
-    if created_at is None or case.now < created_at + timedelta(seconds=timeout_s):
+    if pod.has_node or pod.phase not in ("Pending", ""):
         return None
-    tried = [message for reason, message in case.events if reason == "FailedScheduling"]
+    created_at = pod.created_at or (case.before.created_at if case.before else None) or scheduled.since
+    if scheduled.reason == GATED:  # it waits for admission by a queue, not for a node
+        timeout_s = case.profile.queue_timeout_s
+        is_late = case.is_past(created_at, timeout_s)
+        return (failures.ADMISSION, f"{quote_condition(scheduled)}; for {timeout_s:g} s") if is_late else None
+    timeout_s = case.profile.schedule_timeout_s
+    if not case.is_past(created_at, timeout_s):
+        return None
+    tried = [event.message for event in case.events if event.reason == "FailedScheduling"]
     text = quote_condition(scheduled) if scheduled.kind else "no scheduler has looked at the pod"
     text = quote(text, "" if scheduled.message or not tried else tried[-1])
     return failures.UNSCHEDULABLE, f"no node after {timeout_s:g} s: {text}"
@@ -262,12 +358,12 @@ def _unschedulable(case: Case) -> Finding | None:
 
 
 def _gone(case: Case) -> Finding | None:
-    if finding := _disrupted(case) or classify_event(case.events):
+    if finding := _disrupted(case) or classify_event(case.events) or classify_stop(case.events):
         return finding
     if sign := node_loss(case.node):
         return failures.NODE_LOST, sign
-    if away := node_departure(case.node):
-        return away
+    if departure := classify_node(case.node):
+        return departure
     if case.before is None:
         return failures.NODE_LOST, "the pod is gone and was never seen"
     if case.pod.ends_by:
@@ -287,4 +383,4 @@ _OVER: tuple[Rule, ...] = (
     _by_exit,
     _unexplained,
 )
-_LIVE: tuple[Rule, ...] = (_node_lost, _not_begun, _not_mounted, _unschedulable)
+_LIVE: tuple[Rule, ...] = (_node_lost, _not_begun, _not_started, _unschedulable)

@@ -107,3 +107,9 @@ def test_no_thread_is_used_twice() -> None:
     of_corpus = [fixture["address"] for half in HALVES for fixture in fixtures(half).values()]
     assert len(set(of_corpus)) == len(of_corpus)
     assert all(known.count(address) == 1 for address in of_corpus)
+
+
+@pytest.mark.parametrize("name", fixtures("learn"))
+def test_the_rules_tell_every_status_that_they_were_written_with(name: str) -> None:
+    fixture = fixtures("learn")[name]
+    assert answer(fixture) == fixture["failure"], fixture["what"]

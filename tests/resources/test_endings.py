@@ -62,6 +62,41 @@ def test_a_profile_may_say_how_much_more() -> None:
     assert plan.reason == "with 6 GB of memory instead of 4"
 
 
+def test_a_broken_device_is_never_met_again_and_a_node_where_nothing_starts_only_if_need_be() -> None:
+    past = [(first_try(PROFILES["gpu_spot"]), Ending(failure=table.NOT_STARTED, evidence="it hung", node="slow"))]
+    for node in ("broken-1", "broken-2"):
+        plan = next_try(past)
+        assert plan is not None
+        past.append((plan, Ending(failure=table.HARDWARE, evidence="Xid 79", node=node)))
+    plan = next_try(past)
+    assert plan is not None
+    assert (plan.forbidden_nodes, plan.avoided_nodes) == (("broken-1", "broken-2"), ("slow",))
+    past.append((plan, Ending(failure=table.PREEMPTED, evidence="it was taken away", node="well")))
+    plan = next_try(past)
+    assert plan is not None
+    assert (plan.forbidden_nodes, plan.avoided_nodes) == (("broken-1", "broken-2"), ("slow",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "limit_gb", "expected"),
+    [
+        ({"storage_gb": 5}, 5.1, 10),
+        ({"storage_gb": 5, "larger_storage_gb": 8}, 5.1, 8),
+        ({}, 2.5, 5),
+        ({}, None, 20),
+    ],
+)
+def test_storage_that_ran_out_is_doubled_once(changes: dict[str, float], limit_gb: float, expected: float) -> None:
+    size = PROFILES["cpu_small"].replace(**changes)
+    ending = Ending(failure=table.OUT_OF_DISK, evidence="Evicted", limit_gb=limit_gb)
+    past = [(first_try(size), ending)]
+    plan = next_try(past)
+    assert plan is not None
+    assert plan.storage_gb == expected
+    assert "of ephemeral storage instead of" in plan.reason
+    assert next_try([*past, (plan, ending)]) is None
+
+
 def test_no_spot_node_means_on_demand_at_once() -> None:
     assert tries("gpu_spot", "unschedulable", "unschedulable") == [("gpu", 32), None]
 
@@ -74,10 +109,14 @@ def test_each_class_has_its_budget(failure: Failure) -> None:
 
 
 def test_the_table_says_what_each_class_may_cost() -> None:
-    assert [failure.name for failure in FAILURES if failure.is_loss] == ["preempted", "node_lost", "evicted", "killed"]
+    losses = ["preempted", "node_lost", "evicted", "hardware", "killed"]
+    assert [failure.name for failure in FAILURES if failure.is_loss] == losses
     assert {failure.name: (failure.budget.tries, failure.budget.pause_s) for failure in FAILURES} == {
-        **dict.fromkeys(["preempted", "node_lost", "evicted", "killed"], (0, 0)),
+        **dict.fromkeys(losses, (0, 0)),
         "out_of_memory": (1, 0),
+        "out_of_disk": (1, 0),
+        "out_of_shm": (0, 0),
+        "not_started": (1, 0),
         "unschedulable": (0, 0),
         "image": (1, 15),
         "init": (1, 5),
@@ -87,7 +126,9 @@ def test_the_table_says_what_each_class_may_cost() -> None:
     }
 
 
-@pytest.mark.parametrize("kind", ["name", "signal", "pod_reasons", "waiting", "disruptions", "events", "taints"])
+@pytest.mark.parametrize(
+    "kind", ["name", "signal", "pod_reasons", "waiting", "disruptions", "events", "taints", "node_conditions", "words"]
+)
 def test_evidence_stands_for_one_class(kind: str) -> None:
     result = [getattr(failure, kind) for failure in FAILURES]
     item = [name for names in result for name in (names if isinstance(names, tuple) else [names]) if name is not None]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from platform_assets import naming
 from platform_assets.profiles import PROFILES, StepProfile, Toleration
 from resources.launchers import manifest
-from resources.launchers.endings import Work
+from resources.launchers.endings import Work, first_try
 
 WORK = Work(product="flights", step="train", cutoff="2013-07-01", fingerprint="ab" * 32, ledger=naming.ATTEMPTS)
 Json = dict[str, Any]
@@ -37,7 +37,10 @@ def pod(**changes: Any) -> Json:
         "run_id": "7e4a6dfa-6f5e-4f3f-8d53-f37b3f0a4d0e",
         "annotations": {},
     }
-    return manifest.pod(**{**arguments, **changes})
+    arguments |= changes
+    plan = first_try(arguments.pop("profile"))
+    plan = replace(plan, memory_gb=arguments.pop("memory_gb"), **arguments.pop("plan", {}))
+    return manifest.pod(plan=plan, **arguments)
 
 
 def leaves(value: Any) -> Iterator[Any]:
@@ -67,6 +70,11 @@ PROFILE_SENTINELS: dict[str, tuple[Any, Any]] = {
     "priority_class": ("sentinel-priority", "sentinel-priority"),
     "data_zone": ("sentinel-zone", "sentinel-zone"),
     "shm_gb": (3.21, "3210M"),
+    "cpu_limit": (37.5, "37.5"),
+    "storage_gb": (4.56, "4560M"),
+    "labels": ((("kueue.x-k8s.io/queue-name", "sentinel-queue"),), "sentinel-queue"),
+    "annotations": ((("karpenter.sh/do-not-disrupt", "sentinel-true"),), "sentinel-true"),
+    "runtime_class": ("sentinel-runtime", "sentinel-runtime"),
 }
 """Field -> a value of it, and what the manifest holds of it."""
 
@@ -76,7 +84,12 @@ NOT_IN_A_MANIFEST = {
     "usd_per_hour": "prices go into the attempt's record; a cluster knows nothing of them",
     "on_demand_usd_per_hour": "likewise",
     "priced_on": "likewise",
+    "larger_storage_gb": "the launcher passes it in the try's storage_gb",
     "schedule_timeout_s": "the launcher counts it: Kubernetes lets a pod wait for ever",
+    "start_timeout_s": "likewise",
+    "queue_timeout_s": "likewise",
+    "cloud": "tells how long a save may take; a pod's grace cannot lengthen that",
+    "notice_s": "likewise",
     "on_demand": "the launcher chooses that profile for the last try",
     "precision": "the step's request says it, and the fingerprint covers that",
     "at_once": "Dagster's queue keeps to it, before there is any pod",
@@ -125,6 +138,30 @@ def test_a_field_of_the_work_is_found_in_the_manifest(field: str) -> None:
 )
 def test_an_argument_is_found_in_the_manifest(argument: str, value: Any, expected: str) -> None:
     assert expected in list(leaves(pod(**{argument: value})))
+
+
+def test_a_node_with_a_broken_device_is_forbidden_and_one_where_nothing_started_avoided() -> None:
+    plan = {"forbidden_nodes": ("n1", "n2"), "avoided_nodes": ("n3",)}
+    size = PROFILES["gpu"].replace(data_zone="europe-west4-b")
+    result = pod(profile=size, plan=plan)
+    affinity = result["spec"]["affinity"]["nodeAffinity"]
+    (term,) = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert [(item["operator"], item["values"]) for item in term["matchFields"]] == [
+        ("NotIn", ["n1"]),
+        ("NotIn", ["n2"]),
+    ]
+    assert {item["key"] for item in term["matchFields"]} == {"metadata.name"}
+    zone, other = affinity["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert zone["preference"]["matchExpressions"][0]["values"] == ["europe-west4-b"]
+    assert other["preference"]["matchFields"][0]["values"] == ["n3"]
+    assert kubernetes_validate.validate(result, VERSIONS[-1], strict=True) == VERSIONS[-1]
+
+
+def test_labels_and_annotations_of_a_profile_do_not_replace_the_launchers() -> None:
+    size = PROFILES["gpu"].replace(labels=(("team", "x"),), annotations=(("note", "any text: ok"),))
+    metadata = pod(profile=size)["metadata"]
+    assert {**pod(profile=PROFILES["gpu"])["metadata"]["labels"], "team": "x"} == metadata["labels"]
+    assert metadata["annotations"]["note"] == "any text: ok"
 
 
 def test_requests_equal_limits_except_that_processors_have_no_limit() -> None:
@@ -222,7 +259,9 @@ VERSIONS = ("1.29", "1.31", "1.33", "1.35", "1.37")
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", PROFILES)
 def test_the_manifest_is_strictly_valid(name: str, version: str) -> None:
-    profile = PROFILES[name].replace(data_zone="europe-west4-b", priority_class="training")
+    profile = PROFILES[name].replace(
+        data_zone="europe-west4-b", priority_class="training", runtime_class="gvisor", storage_gb=5, cpu_limit=9.5
+    )
     for secret in (None, "store"):
         result = pod(profile=profile, memory_gb=profile.memory_gb, secret=secret, service_account=secret)
         assert kubernetes_validate.validate(result, version, strict=True) == version

@@ -21,6 +21,7 @@ from platform_assets.profiles import PROFILES
 from resources.launchers import pods
 from resources.launchers.endings import Ending
 from resources.launchers.pod_status import read_event, read_node, read_pod
+from tests.resources.test_corpus import fixtures
 
 STATUSES = Path(__file__).resolve().parents[1] / "doubles" / "pod_statuses"
 FIXTURES = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(STATUSES.glob("*.json"))}
@@ -75,18 +76,21 @@ def ending(
 
 
 def ending_of(fixture: Json, pod: Json | None = None) -> Ending | None:
-    """Ask a minute after the newest time in the fixture; where a pod waits for a node, after its timeout."""
+    """Ask a minute after the newest time in the fixture; where the pod waits, again after each timeout of a profile."""
     pod = pod or pod_of(fixture)
     profile = PROFILES[fixture.get("profile", "gpu_spot")]
-    waits_s = profile.schedule_timeout_s if fixture["failure"] == "unschedulable" else 61
-    return ending(
-        None if fixture.get("gone") else pod,
-        now=max(times([fixture, pod]), default=START) + timedelta(seconds=waits_s),
-        profile=profile,
-        events=fixture.get("events", ()),
-        node=fixture.get("node"),
-        last_seen=pod if fixture.get("gone") else None,
-    )
+    for waits_s in (61, profile.schedule_timeout_s, profile.start_timeout_s):
+        result = ending(
+            None if fixture.get("gone") else pod,
+            now=max(times([fixture, pod]), default=START) + timedelta(seconds=waits_s),
+            profile=profile,
+            events=fixture.get("events", ()),
+            node=fixture.get("node"),
+            last_seen=pod if fixture.get("gone") else None,
+        )
+        if result is not None:
+            return result
+    return None
 
 
 @pytest.mark.parametrize("name", FIXTURES)
@@ -122,7 +126,8 @@ def test_a_fixture_says_where_it_comes_from(name: str) -> None:
 
 def test_every_class_has_a_public_status() -> None:
     public = Counter(fixture["failure"] for fixture in FIXTURES.values() if not fixture["constructed"])
-    assert set(public) == {None, *CLASSES} - {"killed"}, "killed is what a laptop tells of SIGKILL, no pod does"
+    public |= Counter(fixture["failure"] for fixture in fixtures("learn").values())
+    assert set(public) == {None, *CLASSES}
 
 
 # -- what goes on --
@@ -215,9 +220,14 @@ def test_a_pod_without_a_node_is_unschedulable_exactly_when_its_timeout_is_over(
     assert ending(pending(), now=over, profile=SPOT) is not None  # no scheduler ever looked at it
 
 
-def test_a_gated_pod_waits_for_its_queue() -> None:
+def test_a_gated_pod_waits_for_its_queue_and_not_for_ever() -> None:
     pod = pending(status={"conditions": [condition("PodScheduled", "False", "SchedulingGated")]})
-    assert ending(pod, now=START + timedelta(days=3), profile=SPOT) is None
+    over = START + timedelta(seconds=SPOT.queue_timeout_s)
+    assert ending(pod, now=over - timedelta(seconds=1), profile=SPOT) is None
+    result = ending(pod, now=over, profile=SPOT)
+    assert result is not None
+    assert (name_of(result), result.is_final) == ("admission", True)
+    assert "SchedulingGated" in result.evidence
 
 
 def test_a_pod_whose_creation_is_not_shown_is_no_reason_to_give_it_up() -> None:
@@ -231,7 +241,7 @@ def test_a_pod_whose_creation_is_not_shown_is_no_reason_to_give_it_up() -> None:
 
 
 def failure(pod: Json | None, **more: Any) -> str | None:
-    result = ending(pod, now=START + timedelta(minutes=5), **{"profile": SPOT, **more})
+    result = ending(pod, **{"now": START + timedelta(minutes=5), "profile": SPOT, **more})
     assert result is not None
     return name_of(result)
 
@@ -239,13 +249,20 @@ def failure(pod: Json | None, **more: Any) -> str | None:
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        ({}, "out_of_memory"),
-        ({"profile": ON_DEMAND}, "out_of_memory"),
+        ({}, "killed"),
+        ({"profile": ON_DEMAND}, "killed"),
         ({"events": [{"reason": "OOMKilling", "message": "Memory cgroup out of memory"}]}, "out_of_memory"),
         ({"events": [{"reason": "SpotInterruption", "message": "Spot ITN received"}]}, "preempted"),
-        ({"events": [{"reason": "TaintManagerEviction", "message": "Cancelling deletion of Pod"}]}, "out_of_memory"),
+        ({"events": [{"reason": "TaintManagerEviction", "message": "Cancelling deletion of Pod"}]}, "killed"),
+        ({"events": [{"reason": "Killing", "message": "Stopping container step"}]}, "preempted"),
+        (
+            {"events": [{"reason": "NvidiaXID", "message": "NVRM: Xid (PCI:0000:a1:00): 79, GPU has fallen off"}]},
+            "hardware",
+        ),
         ({"node": {"spec": {"taints": [{"key": "aws-node-termination-handler/spot-itn"}]}}}, "preempted"),
         ({"node": {"status": {"conditions": [condition("GracefulNodeShutdownInProgress", "True")]}}}, "preempted"),
+        ({"node": {"status": {"conditions": [condition("AcceleratedHardwareReady", "False")]}}}, "hardware"),
+        ({"node": {"status": {"conditions": [condition("AcceleratedHardwareReady", "True")]}}}, "killed"),
         ({"node": SILENT}, "node_lost"),
         ({"node": {}}, "node_lost"),
     ],
@@ -341,7 +358,7 @@ def test_a_sidecar_among_the_init_containers_may_fail() -> None:
         (running(status={"conditions": [DISRUPTED]}), {"profile": ON_DEMAND}, "evicted"),
         (running(status={"containerStatuses": terminated(137, "OOMKilled")}), {"node": {}}, "out_of_memory"),
         (running(status={"containerStatuses": terminated(0, "Completed")}), {"node": {}}, None),
-        (pending(status={"containerStatuses": waits("ErrImagePull")}), {}, "image"),
+        (pending(status={"containerStatuses": waits("InvalidImageName")}), {}, "image"),
         (pending(), {}, "preempted"),
     ],
 )
@@ -395,21 +412,231 @@ def test_clocks_of_node_and_run_worker_are_not_compared() -> None:
     assert result.ended_at - result.started_at == timedelta(minutes=1)
 
 
+# -- what a pod waits for --
+
+
+def pulls(message: str, *, tries: int, first: str = "2026-11-24T10:00:03Z") -> list[Json]:
+    text = f'Failed to pull image "trainer:9": {message}'
+    return [{"reason": "Failed", "message": text, "count": tries, "firstTimestamp": first}]
+
+
+def bound(reason: str, message: str = "") -> Json:
+    scheduled = condition("PodScheduled", "True")
+    return pending(status={"conditions": [scheduled], "containerStatuses": waits(reason, message)})
+
+
+UNKNOWN_TAG = 'failed to resolve reference "trainer:9": trainer:9: not found'
+UNAVAILABLE = "unexpected status from HEAD request to https://r.io/v2/trainer/manifests/9: 503 Service Unavailable"
+
+
 @pytest.mark.parametrize(
-    ("reason", "message", "is_final"),
+    ("reason", "message"),
     [
-        ("InvalidImageName", "", True),
-        ("ErrImageNeverPull", "", True),
-        ("ErrImagePull", 'failed to resolve reference "trainer:9": trainer:9: not found', True),
-        ("ImagePullBackOff", "manifest unknown: manifest unknown", True),
-        ("ErrImagePull", "dial tcp: lookup registry: i/o timeout", False),
-        ("ImagePullBackOff", 'Back-off pulling image "trainer:9"', False),
+        ("ErrImagePull", UNKNOWN_TAG),
+        ("ImagePullBackOff", "manifest unknown: manifest unknown"),
+        ("ErrImagePull", "failed to authorize: failed to fetch oauth token: unexpected status: 401 Unauthorized"),
+        ("ErrImagePull", "unexpected status from HEAD request to https://r.io/v2/trainer/manifests/9: 403 Forbidden"),
+        ("ErrImagePull", "trainer@sha256:00: not found"),
     ],
 )
-def test_an_image_that_does_not_exist_is_not_asked_for_again(reason: str, message: str, is_final: bool) -> None:
-    result = ending(pending(status={"containerStatuses": waits(reason, message)}), now=START, profile=SPOT)
+def test_an_image_that_is_refused_or_unknown_ends_after_two_tries_of_the_kubelet(reason: str, message: str) -> None:
+    pod, soon = bound(reason, message), START + timedelta(seconds=5)
+    assert ending(pod, now=soon, profile=SPOT, events=pulls(message, tries=1)) is None
+    result = ending(pod, now=soon, profile=SPOT, events=pulls(message, tries=2))
     assert result is not None
-    assert (name_of(result), result.is_final) == ("image", is_final)
+    assert (name_of(result), result.is_final) == ("image", True)
+    assert message in result.evidence
+    # Where events may not be read, by the time of the second try.
+    assert ending(pod, now=soon, profile=SPOT) is None
+    assert ending(pod, now=START + timedelta(seconds=31), profile=SPOT) is not None
+
+
+@pytest.mark.parametrize("reason", ["InvalidImageName", "ErrImageNeverPull"])
+def test_an_image_that_no_registry_is_asked_for_ends_at_once(reason: str) -> None:
+    result = ending(bound(reason), now=START, profile=SPOT)
+    assert result is not None
+    assert (name_of(result), result.is_final) == ("image", True)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        UNAVAILABLE,
+        f"{UNAVAILABLE.removesuffix('503 Service Unavailable')}429 Too Many Requests",
+        'Get "https://r.io/v2/": dial tcp: lookup r.io: no such host',
+        'failed to authorize: failed to fetch anonymous token: Get "https://r.io/": dial tcp 10.0.0.1:443: i/o timeout',
+        "failed to extract layer: no space left on device",
+    ],
+)
+def test_a_registry_that_is_busy_or_silent_is_waited_for(message: str) -> None:
+    pod, first = bound("ImagePullBackOff", message), START + timedelta(minutes=8)
+    events = pulls(message, tries=3, first=f"{first:%Y-%m-%dT%H:%M:%SZ}")
+    assert ending(pod, now=first + timedelta(seconds=179), profile=SPOT, events=events) is None
+    result = ending(pod, now=first + timedelta(seconds=180), profile=SPOT, events=events)
+    assert result is not None
+    assert (name_of(result), result.is_final) == ("image", False)
+
+
+def test_a_back_off_without_its_cause_is_explained_by_the_event() -> None:
+    pod = bound("ImagePullBackOff", 'Back-off pulling image "trainer:9"')
+    result = ending(pod, now=START + timedelta(seconds=40), profile=SPOT, events=pulls(UNKNOWN_TAG, tries=2))
+    assert result is not None
+    assert result.is_final
+    assert "trainer:9: not found" in result.evidence
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([], "not_started"),
+        (
+            [{"reason": "FailedCreatePodSandBox", "message": "failed to assign an IP address to container"}],
+            "not_started",
+        ),
+        (
+            [{"reason": "FailedPrepareDynamicResources", "message": "driver gpu.nvidia.com is not registered"}],
+            "not_started",
+        ),
+        ([{"reason": "FailedPrepareDynamicResources", "message": "nvml: GPU is lost"}], "hardware"),
+        ([{"reason": "FailedMount", "message": 'configmap "ca" not found'}], "init"),
+    ],
+)
+def test_a_pod_with_a_node_starts_in_time_or_ends_whatever_the_reason(events: list[Json], expected: str) -> None:
+    pod, over = bound("ContainerCreating"), START + timedelta(seconds=1 + SPOT.start_timeout_s)
+    assert ending(pod, now=over - timedelta(seconds=1), profile=SPOT, events=events) is None
+    result = ending(pod, now=over, profile=SPOT, events=events)
+    assert result is not None
+    assert name_of(result) == expected
+    assert not events or events[0]["message"] in result.evidence
+    silent = pending(status={"conditions": [condition("PodScheduled", "True")]})
+    assert failure(silent, now=over) == "not_started"
+
+
+def test_a_native_sidecar_that_keeps_dying_before_the_step_begins_is_init() -> None:
+    def looping(restarts: int) -> Json:
+        waiting = {"reason": "CrashLoopBackOff", "message": "back-off restarting failed container=proxy"}
+        ended = {"exitCode": 1, "reason": "Error"}
+        proxy = {"name": "proxy", "state": {"waiting": waiting}, "lastState": {"terminated": ended}}
+        status = {
+            "initContainerStatuses": [{**proxy, "restartCount": restarts}],
+            "containerStatuses": waits("PodInitializing"),
+        }
+        return pending(spec={"initContainers": [{"name": "proxy", "restartPolicy": "Always"}]}, status=status)
+
+    assert ending(looping(1), now=START, profile=SPOT) is None
+    assert failure(looping(2)) == "init"
+    begun = merged(
+        running(spec=looping(9)["spec"]),
+        {"status": {"initContainerStatuses": looping(9)["status"]["initContainerStatuses"]}},
+    )
+    assert ending(begun, now=START, profile=SPOT) is None
+
+
+# -- a silent node --
+
+
+def test_a_silent_node_has_a_part_of_the_toleration_to_come_back() -> None:
+    since = START + timedelta(seconds=1)  # of the conditions below
+    over = since + timedelta(seconds=30)
+    marked = running(status={"conditions": [condition("Ready", "False"), condition("ContainersReady", "True")]})
+    for pod, node in ((running(), SILENT), (marked, None)):
+        assert ending(pod, now=over - timedelta(seconds=1), profile=SPOT, node=node) is None
+        result = ending(pod, now=over, profile=SPOT, node=node)
+        assert result is not None
+        assert name_of(result) == "node_lost"
+    assert ending(running(), now=since, profile=SPOT, node={}) is not None
+
+
+def test_a_pod_that_the_taint_manager_deletes_from_a_silent_node_is_lost_at_once() -> None:
+    by_taint = condition("DisruptionTarget", "True", "DeletionByTaintManager")
+    marks = [condition("Ready", "False"), condition("ContainersReady", "True")]
+    deleted = {**DELETED, "deletionTimestamp": "2026-11-24T10:02:02Z"}
+    lost = running(metadata=deleted, status={"conditions": [by_taint, *marks]})
+    assert failure(lost, now=START + timedelta(seconds=2)) == "node_lost"
+    live = running(metadata=deleted, status={"conditions": [by_taint]})
+    assert ending(live, now=START + timedelta(seconds=2), profile=SPOT) is None
+
+
+def test_readiness_of_the_pods_own_is_no_silent_node() -> None:
+    gates = condition("Ready", "False", "ReadinessGatesNotReady")
+    pod = running(status={"conditions": [gates, condition("ContainersReady", "True")]})
+    assert ending(pod, now=START + timedelta(days=1), profile=SPOT) is None
+
+
+# -- whose limit --
+
+
+@pytest.mark.parametrize(
+    ("message", "conditions", "expected"),
+    [
+        ('Container step exceeded its local ephemeral storage limit "2Gi". ', [], "out_of_disk"),
+        ('Usage of EmptyDir volume "scratch" exceeds the limit "10Gi". ', [], "out_of_disk"),
+        ("Pod was rejected: The node had condition: [MemoryPressure]. ", [], "evicted"),
+        (
+            "The node was low on resource: ephemeral-storage. Threshold quantity: 1Gi, available: 7Ki. ",
+            [condition("DisruptionTarget", "True", "TerminationByKubelet")],
+            "evicted",
+        ),
+        (
+            'Container step exceeded its local ephemeral storage limit "2Gi". ',
+            [condition("DisruptionTarget", "True", "TerminationByKubelet")],
+            "evicted",
+        ),
+    ],
+)
+def test_an_eviction_is_the_pods_doing_only_for_its_own_limit(
+    message: str, conditions: list[Json], expected: str
+) -> None:
+    status = {"phase": "Failed", "reason": "Evicted", "message": message, "conditions": conditions}
+    assert failure(running(status={**status, "containerStatuses": terminated(137, "Error")})) == expected
+
+
+def test_the_limit_that_was_exceeded_is_read() -> None:
+    message = "Pod ephemeral local storage usage exceeds the total limit of containers 2Gi. "
+    status = {"phase": "Failed", "reason": "Evicted", "message": message, "containerStatuses": None}
+    result = ending(running(status=status), now=START, profile=SPOT)
+    assert result is not None
+    assert (name_of(result), result.limit_gb, result.node) == ("out_of_disk", 2 * 1024**3 / 1e9, "n1")
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "message", "expected"),
+    [
+        (135, "", "out_of_shm"),
+        (1, "RuntimeError: DataLoader worker (pid 7) is killed by signal: Bus error.", "out_of_shm"),
+        (1, "OSError: [Errno 28] No space left on device: '/dev/shm/psm_1'", "out_of_shm"),
+        (1, "OSError: [Errno 28] No space left on device: '/tmp/x'", "code"),
+        (1, "torch.AcceleratorError: CUDA error: uncorrectable ECC error encountered", "hardware"),
+        (1, "pynvml.NVMLError_LibraryNotFound: NVML Shared Library Not Found", "code"),
+        (1, "NVRM: Xid (PCI:0000:a1:00): 79, pid=7, GPU has fallen off the bus.", "hardware"),
+        (1, "NVRM: Xid (PCI:0000:a1:00): 13, pid=7, Graphics Exception", "code"),
+        (1, "torch.OutOfMemoryError: CUDA out of memory.", "code"),
+    ],
+)
+def test_a_steps_last_words_tell_hardware_and_shared_memory_from_its_code(
+    exit_code: int, message: str, expected: str
+) -> None:
+    ended = terminated(exit_code, "Error", message=message)
+    assert failure(running(status={"phase": "Failed", "containerStatuses": ended})) == expected
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"node": {"status": {"conditions": [condition("VMEventScheduled", "True")]}}}, "preempted"),
+        ({"events": [{"reason": "PreemptScheduled", "message": "Preempt Scheduled: now"}]}, "preempted"),
+        ({"events": [{"reason": "Shutdown", "message": "Shutdown manager detected shutdown event"}]}, "preempted"),
+        ({"events": [{"reason": "PreemptScheduled", "message": "", "lastTimestamp": "2026-11-24T09:00:00Z"}]}, "code"),
+        ({"events": [{"reason": "SystemOOM", "message": "victim process: other"}]}, "code"),
+        ({"events": [{"reason": "Killing", "message": "Stopping container step"}]}, "code"),
+    ],
+)
+def test_an_exit_code_is_read_with_what_happened_to_its_node(more: Json, expected: str) -> None:
+    ended = terminated(1, "Error", finishedAt="2026-11-24T10:04:00Z")
+    assert failure(running(status={"phase": "Failed", "containerStatuses": ended}), **more) == expected
+
+
+# -- words --
 
 
 def test_the_last_line_of_the_steps_own_log_is_quoted() -> None:
@@ -425,12 +652,36 @@ def test_an_event_explains_a_wait_that_has_no_message() -> None:
         assert FIXTURES[name]["events"][0]["message"].rstrip(".") in result.evidence
 
 
-def test_a_long_message_is_cut() -> None:
-    ended = terminated(1, "Error", message="words of one line " * 5_000)
+def test_a_long_message_keeps_both_ends() -> None:
+    ended = terminated(1, "Error", message=f"{'words of one line ' * 5_000} and the cause")
     result = ending(running(status={"containerStatuses": ended}), now=START, profile=SPOT)
     assert result is not None
     assert len(result.evidence) <= 400
     assert "exit code 1" in result.evidence
+    assert result.evidence.endswith('and the cause"')
+
+
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [
+        (
+            'Traceback (most recent call last):\n  File "f.py", line 1, in f\nValueError: cannot read {\n  "a": 1\n}\n',
+            'ValueError: cannot read { "a": 1 }',
+        ),
+        ('started\nerror: {\n  "code": 5\n}\n', 'error: { "code": 5 }'),
+        (
+            "RuntimeError: CUDA error\nFor debugging see the docs.\n",
+            "RuntimeError: CUDA error For debugging see the docs",
+        ),
+        ("one\ntwo\n\n", "two"),
+        ("}", "}"),
+    ],
+)
+def test_an_error_of_several_lines_shows_its_cause(log: str, cause: str) -> None:
+    ended = terminated(1, "Error", message=log)
+    result = ending(running(status={"containerStatuses": ended}), now=START, profile=SPOT)
+    assert result is not None
+    assert result.evidence.endswith(f'reason Error: "{cause}"')
 
 
 # -- whatever is missing --
