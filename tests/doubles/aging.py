@@ -1,4 +1,4 @@
-"""A past in which a fit loses `COST` nats a row and key of age: every number of a backtest is then a closed form."""
+"""A past in which a fit loses `COST` nats per row and key of age: every number of a backtest is then a closed form."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def aging(cost: float = COST, *, worst: int = 0, rows: int = 2) -> Past:
     """Return a past in which a fit loses its age on a key (1 on its cutoff) less `worst`, times `cost`."""
     labels = np.arange(rows) % 2 == 1
 
-    def said(age: int) -> np.ndarray:
+    def answers_at(age: int) -> np.ndarray:
         right = math.exp(-cost * (age - worst))
         return np.where(labels, right, 1 - right)
 
@@ -26,6 +26,6 @@ def aging(cost: float = COST, *, worst: int = 0, rows: int = 2) -> Past:
         keys=tuple(f"{number:04d}" for number in range(1, KEYS + 1)),
         labels=tuple(labels for _ in range(KEYS)),
         starts=STARTS,
-        answers=tuple(tuple(said(path - start + 1) for path in range(start, KEYS)) for start in STARTS),
+        answers=tuple(tuple(answers_at(path - start + 1) for path in range(start, KEYS)) for start in STARTS),
         cpu_s=tuple(10.0 * (fit + 1) for fit in range(len(STARTS))),
     )

@@ -30,7 +30,7 @@ Features = dict[str, Any]
 
 
 def rows_of(key: str) -> pl.DataFrame:
-    """Return the features of a key and, beside them, what is answered and what comes true."""
+    """Return the features of a key together with the answers and outcomes."""
     stream = np.random.default_rng(int(key.replace("-", "")))
     midnight = datetime.fromisoformat(key).replace(tzinfo=UTC)
     chance = stream.uniform(0.05, 0.95, ROWS)
@@ -66,7 +66,7 @@ def label(tables: TableStore, *keys: str, first: int = ROWS) -> None:
 
 
 def record(row: Mapping[str, Any], features: Features | None, **changes: Any) -> dict[str, Any]:
-    """Return a line of the prediction log about a row of `rows_of`, answered as soon as it was asked."""
+    """Return a line of the prediction log about a row of `rows_of`, answered as soon as it was requested."""
     return {
         "prediction_id": f"{row['entity']}-a",
         "digest": OLD,
@@ -105,12 +105,12 @@ def answer(
             record(
                 row,
                 change({name: row[name] for name in FIELDS}),
-                prediction_id=f"{row['entity']}-{digest(path)[:1]}",
-                digest=digest(path),
+                prediction_id=f"{row['entity']}-{digest(number)[:1]}",
+                digest=digest(number),
                 asked_at=(row["asked_at"] + shift).isoformat(),
             )
             for key in keys
-            for path, row in enumerate(rows_of(key).iter_rows(named=True))
+            for number, row in enumerate(rows_of(key).iter_rows(named=True))
         ],
     )
 

@@ -1,7 +1,7 @@
-"""Draw windows of answers whose truth is known: honest models under shocks that keys share, and broken ones.
+"""Draw windows of answers with known truth: honest models under shocks shared by a key's rows, and broken ones.
 
-All draws of a world are made at once, a key of each counted in order, so that a thousand windows cost seconds. A shock
-of a key moves the log odds of its event, or a regression's labels in spreads; neighbouring keys' shocks are AR(1).
+All draws of a world are made at once, in the order of keys, so that a thousand windows cost seconds. A key's shock
+moves the log odds of its event, or a regression's labels in spreads; neighbouring keys' shocks are AR(1).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class World:
 
     Attributes:
         shock: standard deviation of a key's shock.
-        keys, rows: of a window, and of a key on average (from .7 to 1.3 times as many).
+        keys, rows: keys per window, and rows per key on average (from .7 to 1.3 times as many).
         neighbours: correlation of neighbouring keys' shocks.
         centre, spread: of the answers' log odds.
-        level, slope: what is wrong with the answers: the truth's log odds lie higher, and differ so much more.
-        is_gone: whether the truth has nothing to do with the answers, as their signal were gone.
+        level, slope: the error of the answers: the truth's log odds are higher by `level` and vary more by `slope`.
+        is_gone: whether the truth does not depend on the answers, as if their signal were gone.
     """
 
     shock: float = 0.3
@@ -60,7 +60,7 @@ def shocks(random: np.random.Generator, world: World, windows: int) -> np.ndarra
 
 
 def binary(random: np.random.Generator, world: World, windows: int) -> Drawn:
-    """Draw answers of a yes-or-no question."""
+    """Draw answers of a binary task."""
     codes, shock = _rows(random, world, windows)
     odds = random.normal(world.centre, world.spread, codes.size)
     shape = random.normal(world.centre, world.spread, codes.size) if world.is_gone else odds
@@ -116,20 +116,20 @@ def _part(kind: str, world: World, windows: int, seed: list[int]) -> list[dict[s
     ]
 
 
-def alarms(found: list[dict[str, Tested]]) -> dict[str, float]:
-    """Return the share of windows in which a test is beyond chance at 1 %, whatever its margin; `any` of the family."""
+def alarms(windows: list[dict[str, Tested]]) -> dict[str, float]:
+    """Return the share of windows in which a test is significant at 1 %, whatever its margin; `any` of the family."""
     by_test = {
-        name: [item[name].p_adjusted is not None and item[name].p_adjusted <= 1 - RULES.confidence for item in found]
-        for name in found[0]
+        name: [item[name].p_adjusted is not None and item[name].p_adjusted <= 1 - RULES.confidence for item in windows]
+        for name in windows[0]
     }
     return {name: float(np.mean(item)) for name, item in by_test.items()} | {
         "any": float(np.mean(np.any(list(by_test.values()), axis=0)))
     }
 
 
-def power(found: list[dict[str, Tested]]) -> float:
-    """Return the share of windows in which a test fails: beyond chance and by its margin."""
-    return float(np.mean([bool(failing(item, RULES)) for item in found]))
+def power(windows: list[dict[str, Tested]]) -> float:
+    """Return the share of windows in which a test fails: significant and beyond its margin."""
+    return float(np.mean([bool(failing(item, RULES)) for item in windows]))
 
 
 def _rows(random: np.random.Generator, world: World, windows: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Attempts as the frame that money is added up from."""
+"""Attempts as the frame from which money is added up."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from platform_assets.history.attempts import frame
 from platform_assets.records.attempts import Attempt
 
 
-def newest_first(*found: Attempt) -> pl.DataFrame:
-    """Return attempts by `history.attempts.SCHEMA`, none told of twice; the last has number 1."""
-    return frame((len(found) - path, replace(item, id=None)) for path, item in enumerate(found))
+def newest_first(*attempts: Attempt) -> pl.DataFrame:
+    """Return attempts by `history.attempts.SCHEMA`, without duplicates; the last has number 1."""
+    return frame((len(attempts) - index, replace(item, id=None)) for index, item in enumerate(attempts))
 
 
-def oldest_first(*found: Attempt) -> pl.DataFrame:
+def oldest_first(*attempts: Attempt) -> pl.DataFrame:
     """Return attempts by `history.attempts.SCHEMA`; the first has number 1."""
-    return newest_first(*reversed(found))
+    return newest_first(*reversed(attempts))

@@ -1,4 +1,4 @@
-"""A code location with the numbered batches alone, for Dagster's command line."""
+"""A code location with only the numbered batches, for Dagster's command line."""
 
 from platform_assets.definitions import build_defs
 from tests.doubles.numbered_batches import SPEC

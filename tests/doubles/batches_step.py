@@ -1,4 +1,4 @@
-"""Run a step's own `main` for the numbered batches, which no file of `platform_assets/specs` holds.
+"""Run a step's own `main` for the numbered batches, which are not in `platform_assets/specs`.
 
 `python -m tests.doubles.batches_step platform_assets.steps.train`
 """

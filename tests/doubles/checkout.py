@@ -1,4 +1,4 @@
-"""Copy the sources into a checkout of its own, where a test may put a product's file and run commands."""
+"""Copy the sources into a separate checkout, where a test may add a product's file and run commands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def copied(repository: Path, place: Path) -> Path:
-    """Copy the sources, committed or not, and lend the copy the installed packages."""
+    """Copy the sources, committed or not, and link the installed packages into the copy."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=repository,

@@ -1,7 +1,6 @@
-"""What surrounds a run on the cluster environment in a test: checkout, Dagster's home, daemon, and a laptop beside it.
+"""The surroundings of a run on the cluster environment: checkout, Dagster's home, daemon, and training on a laptop.
 
-Belongs here: starting and ending such things, and looking for what is left of them. Does not belong here: the
-cluster's double (`cluster/`), servers, or what a test asserts.
+Starts and ends them, and finds what is left of them; the cluster's double is in `cluster/`.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from tests.doubles.checkout import copied
 from tests.doubles.cluster.cluster import Cluster
 
 PATIENCE_S = 600.0
-"""How long the slowest machine may need for a part of a retrain; what is over by then is no matter of speed."""
+"""Time limit for one part of a retrain on the slowest machine; beyond it, speed is not the reason."""
 END_S = 120.0
 SAID_CHARACTERS = 12_000
 
@@ -57,7 +56,7 @@ def checkout(repository: Path, place: Path, product: ModuleType) -> Path:
 
 
 def home(repository: Path, place: Path) -> None:
-    """Make Dagster's home with the cluster's own file, but for how Kubernetes is found: by a file, not from inside."""
+    """Make Dagster's home with the cluster's own file, except that Kubernetes is found by a file, not from inside."""
     config = yaml.safe_load((repository / "deploy/dagster/cluster/dagster.yaml").read_text(encoding="utf-8"))
     config["run_launcher"]["config"]["load_incluster_config"] = False
     place.mkdir()
@@ -83,8 +82,8 @@ class Daemon:
         return self.process.poll() is None
 
     def last_words(self) -> str:
-        """End the daemon and its code servers, and return the end of what they wrote: where each thread stood."""
-        # By its PYTHONFAULTHANDLER each of them answers SIGABRT with its stacks, whatever it hangs on.
+        """End the daemon and its code servers, and return the end of their logs, with the stack of each thread."""
+        # With PYTHONFAULTHANDLER each of them prints its stacks on SIGABRT, whatever it hangs on.
         _end(self.process, signal.SIGABRT)
         return _end_of(self.log)
 
@@ -104,7 +103,7 @@ def daemon(checkout: Path, log: Path) -> Iterator[Daemon]:
 
 def _end(started: psutil.Popen, number: int) -> None:
     """Signal a process and its children, wait for them, and kill those that do not end."""
-    # A daemon's code server is in a session of its own and would live on until it misses the daemon's heartbeats.
+    # A daemon's code server has a session of its own and would live until it misses the daemon's heartbeats.
     ours = [started, *(started.children(recursive=True) if started.poll() is None else ())]
     for process in ours:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -120,19 +119,19 @@ def _end_of(log: Path) -> str:
 
 
 def training_on_a_laptop(checkout: Path, place: Path, *words: str) -> AbstractContextManager[None]:
-    """Train on the files in a folder meanwhile, by steps that are processes; `words`: product, first, last, cutoff."""
+    """Train on the files in a folder meanwhile, with steps as processes; `words`: product, first, last, cutoff."""
     return training(checkout, place / "laptop", {}, *words)
 
 
 @contextmanager
-def training(checkout: Path, state: Path, told: Mapping[str, str], *words: str) -> Iterator[None]:
-    """Train meanwhile in a process with a state of its own, as an environment says; `words` as above."""
+def training(checkout: Path, state: Path, variables: Mapping[str, str], *words: str) -> Iterator[None]:
+    """Train meanwhile in a process with a state and an environment of its own; `words` as above."""
     ours = ("DRIFTLINE_", "AWS_", "DAGSTER_", "KUBECONFIG")
     stored = {name: value for name, value in _environment(checkout).items() if not name.startswith(ours)}
     command = [sys.executable, "-c", ON_A_LAPTOP, *words]
     log = state.with_suffix(".log")
     with log.open("wb") as message:
-        environment = {**stored, "DRIFTLINE_STATE": str(state), "PYTHONFAULTHANDLER": "1", **told}
+        environment = {**stored, "DRIFTLINE_STATE": str(state), "PYTHONFAULTHANDLER": "1", **variables}
         laptop = psutil.Popen(command, cwd=checkout, env=environment, stdout=message, stderr=message)
     try:
         yield
@@ -149,7 +148,7 @@ def _environment(checkout: Path) -> dict[str, str]:
 
 
 def under_way(cluster: Cluster) -> list[str]:
-    """Return pods of steps, and other pods that are not through."""
+    """Return pods of steps, and other pods that have not ended."""
     through = ("Succeeded", "Failed")
     of_steps = {pod["metadata"]["name"] for pod in cluster.pods("driftline/step")}
     return [

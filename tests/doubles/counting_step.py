@@ -1,4 +1,4 @@
-"""Be a step of numbered small steps that saves, resumes and ends on SIGTERM: `python -m tests.doubles.counting_step`.
+"""A step of numbered small steps that saves, resumes and ends on SIGTERM: `python -m tests.doubles.counting_step`.
 
 It holds a real `Attempt`: lease, progress and record are those of a training. Its state is a number in a file.
 """
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def count(attempt: Attempt, stop: process.StopRequest, *, folder: str, steps: int, step_s: float, every: int) -> None:
-    """Do what is left of the steps, and save after every so many; a file `fail` in the folder is an own error."""
+    """Do the remaining steps, saving every so many; a file `fail` in the folder raises an error of the step."""
     path = Path(folder)
     saved, failing = path / "saved", path / "fail"
     done = int(saved.read_text(encoding="utf-8")) if saved.exists() else 0

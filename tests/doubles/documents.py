@@ -1,4 +1,4 @@
-"""Records as they lie in a store, for tests that need one and care for few of its members."""
+"""Records as they are stored, for tests that need one and care about few of its members."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def live_digest(release: dict[str, Any]) -> str:
 
 
 def verdict(digest: str = "d" * 64, passed: bool = True, **members: Any) -> dict[str, Any]:
-    """Return a verdict of format 3 on a product of the kind yes or no; `rows` are added to those that it has."""
+    """Return a verdict of format 3 on a product with a binary task; `rows` are added to its own."""
     quality = {"auc": 0.7, "log_loss": 0.4, "brier": 0.1, "ece": 0.02}
     rows = {"labelled": 10, "without_label": 0, "keys": 2, "first_key": "0001", "last_key": "0002"}
     return {
@@ -85,7 +85,7 @@ def verdict(digest: str = "d" * 64, passed: bool = True, **members: Any) -> dict
 
 
 def decision(key: str = "2020-01-01", action: str = "wait", **members: Any) -> dict[str, Any]:
-    """Return a decision as older code wrote it; `numbers` are added to those that each has."""
+    """Return a decision as older code wrote it; `numbers` are added to its own."""
     numbers = {
         "is_decision_key": True,
         "decide_every": 7,
@@ -128,7 +128,7 @@ def overspending(cutoff: str, fingerprint: str, **members: Any) -> dict[str, Any
 
 
 def measured(**members: Any) -> Measured:
-    """Return the numbers of a key that nobody asked about."""
+    """Return the numbers of a key without requests."""
     nothing = dict.fromkeys(("decided", "digest", "excess_log_loss", "expected_log_loss", "quality"))
     return MEASURED.read({**nothing, "labelled": 0, "labels": {}, "models": [], "rows": 0, **members}, "")
 

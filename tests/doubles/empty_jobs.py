@@ -1,4 +1,4 @@
-"""Jobs with the names of a product's own that do nothing: what a sensor launches is not what its tests are about."""
+"""Jobs named like a product's own that do nothing, for tests of sensors that only need the launch."""
 
 from __future__ import annotations
 

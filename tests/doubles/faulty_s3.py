@@ -1,6 +1,6 @@
-"""Stand between a client and an S3 server and break chosen requests, before or after the server has done them.
+"""A proxy between a client and an S3 server that breaks chosen requests, before or after the server executed them.
 
-Requests go on unchanged, the host's name included, so that signatures hold.
+Requests are passed on unchanged, including the host's name, so that signatures remain valid.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ CODES = {409: "ConditionalRequestConflict", 500: "InternalError", 503: "SlowDown
 
 @dataclass
 class Fault:
-    """What happens to the next requests of a kind.
+    """The fault of the next requests of a kind.
 
     Attributes:
         method: `PUT`, `GET`, ...
-        path: what the path ends with, or holds.
-        answer: the status to answer with; 0 closes the connection without an answer; None passes the server's on.
-        is_done: whether the server gets the request, and does it, before the answer is broken.
-        delay_s: how long the answer waits.
-        times: how many requests are broken; the next ones are not.
+        path: a suffix or part of the path.
+        answer: the status to answer with; 0 closes the connection without an answer; None passes on the server's.
+        is_done: whether the server receives and executes the request before the answer is broken.
+        delay_s: delay of the answer.
+        times: number of requests that are broken; the next ones are not.
     """
 
     method: str
@@ -42,41 +42,41 @@ class Fault:
 
 @dataclass
 class Faults:
-    """The faults to come, and what was asked.
+    """The pending faults, and the requests so far.
 
     Attributes:
         endpoint: the proxy's address.
-        asked: method and path of every request, in order.
-        met: the faults that requests met.
+        requests: method and path of every request, in order.
+        met: the faults that have occurred.
     """
 
     endpoint: str = ""
-    asked: list[tuple[str, str]] = field(default_factory=list)
+    requests: list[tuple[str, str]] = field(default_factory=list)
     met: list[Fault] = field(default_factory=list)
     _coming: list[Fault] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def clear(self) -> None:
-        """Forget what was asked, and the faults to come."""
+        """Forget the requests, and the pending faults."""
         with self._lock:
-            self.asked.clear()
+            self.requests.clear()
             self.met.clear()
             self._coming.clear()
 
-    def add(self, method: str, path: str, **what: object) -> None:
+    def add(self, method: str, path: str, **members: object) -> None:
         """Break the next requests of a kind; see `Fault`."""
         with self._lock:
-            self._coming.append(Fault(method, path, **what))
+            self._coming.append(Fault(method, path, **members))
 
     def count(self, method: str, path: str) -> int:
-        """Return how many requests of a kind there were."""
+        """Return the number of requests of a kind."""
         with self._lock:
-            return sum(request[0] == method and path in request[1] for request in self.asked)
+            return sum(entry[0] == method and path in entry[1] for entry in self.requests)
 
     def meet(self, method: str, path: str) -> Fault | None:
-        """Note a request and return the fault that it meets."""
+        """Record a request and return its fault, if any."""
         with self._lock:
-            self.asked.append((method, path))
+            self.requests.append((method, path))
             for fault in self._coming:
                 if fault.times and fault.method == method and fault.path in path:
                     fault.times -= 1
@@ -87,7 +87,7 @@ class Faults:
 
 @contextmanager
 def in_front_of(server: str) -> Iterator[Faults]:
-    """Run the proxy in front of a server's address; what it yields says where it is and takes faults."""
+    """Run the proxy in front of a server's address; yield the object with its address that takes faults."""
     faults = Faults()
     handler = type("Handler", (_Handler,), {"faults": faults, "upstream": urlsplit(server).netloc})
     proxy = _Proxy(("127.0.0.1", 0), handler)
@@ -103,7 +103,7 @@ def in_front_of(server: str) -> Iterator[Faults]:
 
 
 class _Proxy(ThreadingHTTPServer):
-    # With the default of 5, a client's many connections wait a second each to be asked for again.
+    # With the default of 5, each of a client's many connections waits a second to be accepted.
     request_queue_size = 128
 
 
@@ -113,12 +113,12 @@ class _Handler(BaseHTTPRequestHandler):
     faults: ClassVar[Faults]
     upstream: ClassVar[str]
 
-    def _pass(self) -> None:
+    def _forward(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = self.faults.meet(self.command, self.path)
-        # One request a connection: the server's threads end with the test.
+        # One request per connection: the server's threads end with the test.
         self.close_connection = True
-        answer = self._ask(body) if fault is None or fault.is_done or fault.answer is None else None
+        answer = self._fetch(body) if fault is None or fault.is_done or fault.answer is None else None
         if fault is not None:
             time.sleep(fault.delay_s)
             if fault.answer == 0:
@@ -130,9 +130,9 @@ class _Handler(BaseHTTPRequestHandler):
         assert answer is not None
         self._answer(*answer)
 
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _forward
 
-    def _ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+    def _fetch(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         connection = http.client.HTTPConnection(self.upstream, timeout=60)
         try:
             connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
@@ -159,7 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
             if self.command != "HEAD":
                 self.wfile.write(body)
         except (BrokenPipeError, ConnectionResetError):
-            return  # the client waited no longer
+            return  # the client no longer waits
 
     def log_message(self, *_: object) -> None:
-        """Say nothing; `Faults.asked` tells."""
+        """Print nothing: `Faults.requests` has them."""

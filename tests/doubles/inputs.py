@@ -1,4 +1,4 @@
-"""Make the inputs of a model from matrices, without a product: fields `n0`, `n1` ... and `c0`, `c1` ..."""
+"""Model inputs made from matrices, without a product: fields `n0`, `n1` ... and `c0`, `c1` ..."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ def inputs_of(
 
 
 def fields(inputs: Inputs) -> list[Field]:
-    output = [Field(name=f"n{path}", dtype="float", description="") for path in range(inputs.numeric.shape[1])]
-    output += [Field(name=f"c{path}", dtype="category", description="") for path in range(inputs.categorical.shape[1])]
+    output = [Field(name=f"n{number}", dtype="float", description="") for number in range(inputs.numeric.shape[1])]
+    output += [
+        Field(name=f"c{number}", dtype="category", description="") for number in range(inputs.categorical.shape[1])
+    ]
     if inputs.image is not None:
         height, width = inputs.image.shape[1:]
         output.append(Field(name="photo", dtype="image", description="", shape=(height, width)))

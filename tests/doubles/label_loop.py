@@ -1,7 +1,7 @@
-"""Close a product's keys by the real sensors, with real label files, label stages and decisions.
+"""Close a product's keys with the real sensors, with real label files, label stages and decisions.
 
-What a test about labels does not look at is put on record without work: features, predictions, performance, a sound
-judgement, and a training that succeeds. The keys of each training are found as `checkpoint` finds them.
+Everything that a test of labels does not examine is recorded directly: features, predictions, performance, a sound
+judgement, and a training that succeeds. The keys of each training are determined as `checkpoint` does.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class Loop:
     """One product's loop.
 
     Attributes:
-        world: of the sensor tests.
+        world: the world of the sensor tests.
         trained: by cutoff, training and holdout keys.
-        runs: the ranges that were advanced.
+        runs: the ranges advanced so far.
     """
 
     world: Any
@@ -93,7 +93,7 @@ class Loop:
         self.world.land(LABEL, key, "\n".join(["job_id,starts_utc,is_good,known_at_utc", *rows, ""]))
 
     def close(self, *keys: str) -> None:
-        """Let keys' features land, their time pass, and the sensors do what follows, until they ask for no run."""
+        """Land the keys' features, let their time pass, and run the sensors until they request no run."""
         grain = self.spec.grain
         over = grain.instant_after(keys[-1])
         moment = datetime(2020, 1, 1, tzinfo=UTC) + timedelta(hours=grain.index(keys[-1])) if over is None else over
@@ -105,7 +105,7 @@ class Loop:
                 self.world.tick(self.sensors[-1])
 
     def settle(self) -> None:
-        """Tick every sensor until none asks for a run, twice."""
+        """Tick every sensor until none requests a run, twice."""
         quiet = 0
         while quiet < 2:
             request = [run for sensor in self.sensors for run in self.world.tick(sensor).run_requests or ()]
@@ -122,11 +122,11 @@ class Loop:
         return result
 
     def alerts(self) -> list[tuple[str, str]]:
-        """Return kind and id of the alerts, in their order."""
+        """Return kind and id of the alerts, in order."""
         return [(alert["kind"], alert["id"]) for alert in self.world.alerts()]
 
-    def _advance(self, asked: dg.RunRequest) -> None:
-        first, last = (asked.tags[f"dagster/asset_partition_range_{end}"] for end in ("start", "end"))
+    def _advance(self, request: dg.RunRequest) -> None:
+        first, last = (request.tags[f"dagster/asset_partition_range_{end}"] for end in ("start", "end"))
         self.runs.append((first, last))
         keys, tables = self.spec.grain.span(first, last), self.world.tables
         of_labels = naming.stage("validated", LABEL)
@@ -145,10 +145,10 @@ class Loop:
                     notes = sound if stage == "drift" else {"window": None, "quality": None}
                     tables.record(stage, key, content_digest="0", inputs=inputs, code="0", notes=notes)
         is_decided = is_taken and self._run(keys, "decision")
-        self.world.run(asked, dg.DagsterRunStatus.SUCCESS if is_decided else dg.DagsterRunStatus.FAILURE)
+        self.world.run(request, dg.DagsterRunStatus.SUCCESS if is_decided else dg.DagsterRunStatus.FAILURE)
 
     def _run(self, keys: tuple[str, ...], *stages: str) -> bool:
-        """Call the assets' own functions without a run around them; tell whether all went well."""
+        """Call the assets' own functions without a run around them; return whether all succeeded."""
         context = SimpleNamespace(
             partition_keys=keys,
             run=SimpleNamespace(tags={}),
@@ -165,8 +165,8 @@ class Loop:
                 return False
         return True
 
-    def _train(self, asked: dg.RunRequest) -> None:
-        cutoff, spec = asked.tags["dagster/partition"], self.spec
+    def _train(self, request: dg.RunRequest) -> None:
+        cutoff, spec = request.tags["dagster/partition"], self.spec
         tables, ledgers = self.world.tables, self.world.ledgers
         self.trained[cutoff] = self.keys_of(cutoff)
         require(tables, "outcomes", [key for part in self.trained[cutoff] for key in part])
@@ -184,9 +184,9 @@ class Loop:
             previous=None if latest is None else latest[0],
         )
         ledgers.append(naming.RELEASES, record.document())
-        self.world.run(asked, dg.DagsterRunStatus.SUCCESS)
+        self.world.run(request, dg.DagsterRunStatus.SUCCESS)
 
     def keys_of(self, cutoff: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return training and holdout keys of a cutoff, as `checkpoint` finds them."""
+        """Return training and holdout keys of a cutoff, as `checkpoint` does."""
         out = requests.left_out(Product(self.spec, self.world.settings), cutoff)
         return self.spec.split(cutoff, out)

@@ -1,4 +1,4 @@
-"""Run a step's own function in this process: a double of the launcher, for products that only a test knows."""
+"""A launcher that runs a step's own function in this process, for products that exist only in tests."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from resources.launchers.tries import StepRequest
 
 
 class InProcessLauncher(StepLauncher):
-    """Knows one spec, which no file of `platform_assets/specs` holds; counts what it ran."""
+    """Launcher for one spec that is not in `platform_assets/specs`; lists the steps that it ran."""
 
     def __init__(self, spec: ProductSpec, settings: Settings) -> None:
         self.spec = spec
         self.settings = settings
         self.ran: list[str] = []
 
-    def run_step(self, asked: StepRequest) -> Any:
-        context, module, extras = asked.context, asked.module, asked.extras
+    def run_step(self, request: StepRequest) -> Any:
+        context, module, extras = request.context, request.module, request.extras
         self.ran.append(module.rsplit(".", 1)[-1])
         if module == "platform_assets.steps.train":
             job = train.Job.from_extras(extras)

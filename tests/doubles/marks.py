@@ -1,4 +1,4 @@
-"""Marks that a step and its test leave for each other: in a folder they share, or on S3 where the step is a pod."""
+"""Marks that a step and its test leave for each other: in a shared folder, or on S3 if the step is a pod."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Protocol
 
 
 class Marks(Protocol):
-    """A place of named marks."""
+    """A location of named marks."""
 
     def begin(self) -> int:
-        """Note that a step has begun, and return how many have."""
+        """Record the start of a step, and return how many have started."""
 
     def touch(self, name: str) -> None:
         """Leave a mark."""
 
     def exists(self, name: str) -> bool:
-        """Tell whether a mark is there."""
+        """Return whether a mark exists."""
 
 
 class FolderMarks:
-    """Marks in a folder. `starts` holds the process id of each step that has begun."""
+    """Marks in a folder. `starts` has the process id of each started step."""
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
@@ -43,7 +43,7 @@ class FolderMarks:
 
 
 class BucketMarks:
-    """Marks below a URL of S3, for which the `AWS_*` variables lead to the server."""
+    """Marks below a URL of S3, whose server the `AWS_*` variables name."""
 
     def __init__(self, url: str) -> None:
         from platform_assets.storage.objects import open_store
@@ -55,7 +55,7 @@ class BucketMarks:
         return self.starts()
 
     def starts(self) -> int:
-        """Return how many steps have begun."""
+        """Return the number of started steps."""
         return sum(1 for _ in self._names("starts"))
 
     def touch(self, name: str) -> None:
@@ -73,7 +73,7 @@ class BucketMarks:
         return True
 
     def remove(self, name: str) -> None:
-        """Take a mark away if it is there."""
+        """Remove a mark if it exists."""
         import obstore
 
         with suppress(FileNotFoundError):

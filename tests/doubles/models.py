@@ -1,4 +1,4 @@
-"""Make small real bundles, one a kind of task, as ONNX, without training anything.
+"""Small real bundles, one per kind of task, as ONNX, made without training.
 
 A logistic model over a handful of fields, a softmax over the pixels of an image, and a mean with a spread.
 """
@@ -86,12 +86,12 @@ def contract(fields: tuple[dict[str, Any], ...] = FIELDS, **changes: Any) -> dic
 
 
 def image_contract(fields: tuple[dict[str, Any], ...] = IMAGE_FIELDS, **changes: Any) -> dict[str, Any]:
-    """Return the contract of a choice among `CLASSES` by an image of `SHAPE`."""
+    """Return the contract of a classification of an image of `SHAPE` among `CLASSES`."""
     return contract(fields, **{"task": {"kind": "multi_class", "classes": list(CLASSES)}, "entity": "item", **changes})
 
 
 def regression_contract(**changes: Any) -> dict[str, Any]:
-    """Return the contract of a number in deg F."""
+    """Return the contract of a regression in deg F."""
     return contract(REGRESSION_FIELDS, **{"task": {"kind": "regression", "unit": "deg F"}, **changes})
 
 
@@ -113,7 +113,7 @@ def regression_row(features: dict[str, Any] | None = None, **changes: Any) -> di
 
 
 def row(entity: str = "2013-03-01_UA_1_EWR", features: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
-    """Return a request that the contract of `FIELDS` allows, changed as asked."""
+    """Return a request that the contract of `FIELDS` allows, with these changes."""
     return {
         "entity": entity,
         "service_time": "2013-03-01T14:00:00Z",
@@ -161,7 +161,7 @@ def release(root: str, digest: str, **changes: Any) -> int:
 
 
 def release_record(number: int, digest: str, **changes: Any) -> dict[str, Any]:
-    """Return the release record of a bundle with the contract of `FIELDS`, changed as asked."""
+    """Return the release record of a bundle with the contract of `FIELDS`, with these changes."""
     record = next_release(
         product=PRODUCT,
         digest=digest,
@@ -176,10 +176,10 @@ def release_record(number: int, digest: str, **changes: Any) -> dict[str, Any]:
 
 
 def expected(bias: float, features: dict[str, Any] = FEATURES) -> float:
-    """Return what `logistic` answers for a row of the contract of `FIELDS`."""
+    """Return the answer of `logistic` to a row of the contract of `FIELDS`."""
     numbers = [float(features[item["name"]] or 0) for item in FIELDS if item["dtype"] != "category"]
     texts = [features[item["name"]] for item in FIELDS if item["dtype"] == "category"]
-    code = {text: path / 10 for path, text in enumerate((*CARRIERS, *ORIGINS))}
+    code = {text: index / 10 for index, text in enumerate((*CARRIERS, *ORIGINS))}
     z = bias + sum(numbers) / len(numbers) / 1000 + sum(code.get(text, -0.5) for text in texts)
     return 1 / (1 + math.exp(-z))
 
@@ -204,7 +204,7 @@ def logistic(document: dict[str, Any], bias: float) -> bytes:
             ["codes"],
             domain="ai.onnx.ml",
             keys_strings=[*CARRIERS, *ORIGINS],
-            values_floats=[path / 10 for path in range(len(CARRIERS) + len(ORIGINS))],
+            values_floats=[index / 10 for index in range(len(CARRIERS) + len(ORIGINS))],
             default_float=-0.5,
         ),
         helper.make_node("ReduceSum", ["codes", "axis"], ["coded"], keepdims=1),
@@ -220,7 +220,7 @@ def logistic(document: dict[str, Any], bias: float) -> bytes:
 
 
 def endless(document: dict[str, Any]) -> bytes:
-    """Return the graph of `logistic` followed by a loop that turns 2**62 times over the same number."""
+    """Return the graph of `logistic` followed by a loop of 2**62 iterations over the same number."""
     model = onnx.load_from_string(logistic(document, 0.0))
     body = helper.make_graph(
         [helper.make_node("Identity", ["goes_on"], ["still"]), helper.make_node("Mul", ["before", "one"], ["after"])],
@@ -244,14 +244,14 @@ def endless(document: dict[str, Any]) -> bytes:
 
 
 def expected_classes(pixels: bytes = PIXELS, bias: float = 0.0) -> list[float]:
-    """Return what `softmax` answers for an image."""
+    """Return the answer of `softmax` to an image."""
     z = np.frombuffer(pixels, np.uint8) / 255 @ _layer(len(pixels), len(CLASSES)) + _biases(bias, len(CLASSES))
     powers = np.exp(z - z.max())
     return [float(power) for power in powers / powers.sum()]
 
 
 def softmax(document: dict[str, Any], bias: float) -> bytes:
-    """Return a graph that looks at the image alone: a softmax over pixels / 255 @ weights, the first class biased."""
+    """Return a graph that uses only the image: a softmax over pixels / 255 @ weights, the first class biased."""
     (height, width), classes = document["fields"][0]["shape"] or SHAPE, len(document["task"]["classes"])
     constants = {
         "scale": np.array(1 / 255, np.float32),
@@ -272,12 +272,12 @@ def softmax(document: dict[str, Any], bias: float) -> bytes:
 
 
 def expected_normal(temp: float | None = 12.5, bias: float = 0.0) -> tuple[float, float]:
-    """Return the value and spread that `normal` answers."""
+    """Return the value and spread answered by `normal`."""
     return (60.0 if temp is None else 60 + temp / 10) + bias, 2.0
 
 
 def normal(document: dict[str, Any], bias: float, spread: float = 2.0) -> bytes:
-    """Return the graph: 60 + a tenth of the first number + bias, and a spread that is always the same."""
+    """Return the graph: 60 + a tenth of the first number + bias, with a constant spread."""
     numeric = sum(item["dtype"] not in ("category", "image") for item in document["fields"])
     weights = np.zeros((numeric, 2), np.float32)
     weights[0, 0] = 0.1

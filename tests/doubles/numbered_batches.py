@@ -58,7 +58,7 @@ def verdicts_schema() -> pa.DataFrameSchema:
 
 
 def features(tables: Tables, window: Window) -> pl.DataFrame:
-    """Give each sensor its reading, its mean over the batches at hand up to two back, its colour and weight."""
+    """Return for each sensor its reading, its mean over up to three batches, its colour and weight."""
     readings = tables["readings"].with_columns(place=pl.col("key").cast(pl.Int64))
     mean = (
         readings.join(readings, on="sensor", suffix="_then")
@@ -141,7 +141,7 @@ SPEC = ProductSpec(
 
 
 def moment(key: str) -> datetime:
-    """Return when a batch is measured."""
+    """Return the time at which a batch is measured."""
     return datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=int(key))
 
 
@@ -161,12 +161,12 @@ def verdicts(key: str) -> str:
 
 
 def catalogue() -> str:
-    """Return the slow table: all sensors but the last."""
+    """Return the slow table: all sensors except the last."""
     return "\n".join(["sensor,weight", *(f"s{sensor},{100 + sensor}" for sensor in range(SENSORS - 1)), ""])
 
 
 def land(root: str | Path, source: str, key: str, text: str) -> Path:
-    """Deliver one file as an upstream does: written beside, then renamed."""
+    """Deliver one file as an upstream does: written next to its place, then renamed."""
     path = Path(naming.landing_location(str(root), f"{SPEC.name}/{source}", key, ".csv"))
     path.parent.mkdir(parents=True, exist_ok=True)
     waiting = path.with_suffix(".waiting")
@@ -175,7 +175,7 @@ def land(root: str | Path, source: str, key: str, text: str) -> Path:
 
 
 def land_all(root: str | Path, first: str, last: str, *, labels_until: str | None = None) -> None:
-    """Deliver the catalogue, readings from `first` to `last`, and verdicts as far as they are known."""
+    """Deliver the catalogue, readings from `first` to `last`, and the verdicts known by then."""
     land(root, "catalogue", naming.UNPARTITIONED, catalogue())
     for key in GRAIN.span(first, last):
         land(root, "readings", key, readings(key))

@@ -1,4 +1,4 @@
-"""Answer as NVIDIA's management library does: a double of `pynvml`, for machines without a GPU."""
+"""A double of `pynvml`, NVIDIA's management library, for machines without a GPU."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 
 class NVMLError(Exception):
-    """What the library raises for everything."""
+    """The only exception of the library."""
 
 
 class Nvml:
-    """A driver with some GPUs, or none; `is_lost` makes it answer no more."""
+    """A driver with some GPUs, or none; with `is_lost` it stops answering."""
 
     NVMLError = NVMLError
 

@@ -1,6 +1,6 @@
-"""Run the pods of the cluster's double in their image, by podman, and let them do what the pod says, no more.
+"""Run the pods of the cluster's double in their image with podman, with nothing but what the pod specifies.
 
-To the double this is what a container runtime is to a kubelet: `Cluster(runs=PodmanContainer)`. Volumes are empty ones.
+To the double this is what a container runtime is to a kubelet: `Cluster(runs=PodmanContainer)`. Volumes are empty.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from tests.doubles.cluster.processes import Container
 
 
 class PodmanContainer(Container):
-    """A container of a pod; it has this machine's network, for the servers of a test listen on it."""
+    """A container of a pod, in this machine's network, because the servers of a test listen there."""
 
     @property
     def _id(self) -> str:
@@ -36,7 +36,7 @@ class PodmanContainer(Container):
         return [*text, self.spec["image"], *self.spec["command"]]
 
     def signal(self, number: int) -> None:
-        """Send a signal: podman hands SIGTERM on; SIGKILL would end it alone."""
+        """Send a signal: podman forwards SIGTERM; SIGKILL would end only podman."""
         if number == signal.SIGKILL:
             subprocess.run(["podman", "rm", "--force", "--ignore", self._id], capture_output=True, check=True)
         with contextlib.suppress(ProcessLookupError):

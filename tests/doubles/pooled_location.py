@@ -1,6 +1,6 @@
-"""A code location for Dagster's daemon: runs that each hold a place in a pool of two while a real step is at work.
+"""A code location for Dagster's daemon: each run holds a slot in a pool of two while its real step works.
 
-A sensor asks for all of them at once. The pool is that of a profile that exists in this location alone.
+A sensor requests all runs at once. The pool belongs to a profile that exists only in this location.
 """
 
 import os

@@ -1,10 +1,11 @@
-"""Run a real PostgreSQL server as a process of its own: Debian's, which no Python package brings.
+"""A real PostgreSQL server in a process of its own: Debian's, which no Python package provides.
 
-It listens on a free port, keeps everything in a folder that is gone after it, knows one user, and is
-ended at the end. PostgreSQL refuses to run as root; there it runs as `nobody`.
+It listens on a free port, keeps everything in a temporary folder, has one user, and is stopped at the end.
+PostgreSQL refuses to run as root; there it runs as `nobody`.
 
-Dagster connects anew for every query, hundreds of times to create one run, and a password that was stretched 4,096
-times takes most of that. So this one is stretched once: the same authentication, for a secret that is none.
+Dagster opens a new connection for every query, hundreds of them to create one run, and a password that was hashed
+4,096 times takes most of that time. So this one is hashed once: the same authentication, for a password that is not
+secret.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ START_ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class PostgresServer:
-    """A server that answers, and no other: it alone knows the password."""
+    """A server that answers, and no other: only it has the password."""
 
     address: str
     port: int
     password: str
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that deploy/dagster/cluster/dagster.yaml asks for."""
+        """Return the variables required by deploy/dagster/cluster/dagster.yaml."""
         return {
             "DAGSTER_PG_HOST": self.address,
             "DAGSTER_PG_PORT": str(self.port),
@@ -65,10 +66,10 @@ def binaries() -> Path | None:
 
 @contextmanager
 def running(address: str = LOOPBACK, before: Sequence[str] = ()) -> Iterator[PostgresServer]:
-    """Start the server, yield it when it answers, and end it.
+    """Start the server, yield it when it answers, and stop it.
 
     Args:
-        before: words before its command, of a program that becomes the server.
+        before: words in front of its command, of a program that becomes the server.
 
     Raises:
         LookupError: PostgreSQL is not installed.
@@ -76,9 +77,9 @@ def running(address: str = LOOPBACK, before: Sequence[str] = ()) -> Iterator[Pos
     folder = binaries()
     if folder is None:
         raise LookupError(MISSING)
-    # Below the system's own folder for such: pytest's folders are closed to other users.
+    # Below the system's own folder for this: pytest's folders are closed to other users.
     path = Path(tempfile.mkdtemp(prefix="postgres-double-"))
-    who = _somebody(path)
+    user = _server_user(path)
     password = secrets.token_hex()
     try:
         (path / "password").write_text(_verifier(password), encoding="utf-8")
@@ -93,20 +94,20 @@ def running(address: str = LOOPBACK, before: Sequence[str] = ()) -> Iterator[Pos
             "--locale=C.UTF-8",
         ]
         subprocess.run(
-            [folder / "initdb", *output], cwd=path, check=True, capture_output=True, timeout=PATIENCE_S, **who
+            [folder / "initdb", *output], cwd=path, check=True, capture_output=True, timeout=PATIENCE_S, **user
         )
         if address != LOOPBACK:
             with (path / "data/pg_hba.conf").open("a", encoding="ascii") as rules:
-                rules.write("host all all 0.0.0.0/0 scram-sha-256\n")  # of itself it lets this machine alone in
+                rules.write("host all all 0.0.0.0/0 scram-sha-256\n")  # by default it accepts only this machine
         for _ in range(START_ATTEMPTS):
             server = PostgresServer(address, _free_port(address), password)
-            process = _start([*before, str(folder / "postgres")], path, server, who)
+            process = _start([*before, str(folder / "postgres")], path, server, user)
             try:
                 if _answers(process, server):
                     yield server
                     return
             finally:
-                process.send_signal(signal.SIGQUIT)  # at once, whoever is connected
+                process.send_signal(signal.SIGQUIT)  # immediately, even with open connections
                 process.wait(PATIENCE_S)
         message = (path / "server.log").read_text(encoding="utf-8", errors="replace")
         raise RuntimeError(f"PostgreSQL did not start in {START_ATTEMPTS} attempts; its log ends: {message[-2000:]}")
@@ -114,21 +115,21 @@ def running(address: str = LOOPBACK, before: Sequence[str] = ()) -> Iterator[Pos
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _start(command: list[str], place: Path, server: PostgresServer, who: dict[str, Any]) -> subprocess.Popen[bytes]:
+def _start(command: list[str], folder: Path, server: PostgresServer, user: dict[str, Any]) -> subprocess.Popen[bytes]:
     options = {"listen_addresses": server.address, "unix_socket_directories": "", "fsync": "off", "port": server.port}
     argv = [*command, "-D", "data", *(f"--{name}={value}" for name, value in options.items())]
-    with (place / "server.log").open("ab") as log:
-        return subprocess.Popen(argv, cwd=place, stdout=log, stderr=log, **who)
+    with (folder / "server.log").open("ab") as log:
+        return subprocess.Popen(argv, cwd=folder, stdout=log, stderr=log, **user)
 
 
 def _free_port(address: str) -> int:
     """Return a port that was free a moment ago."""
-    with socket.create_server((address, 0)) as held:
-        return int(held.getsockname()[1])
+    with socket.create_server((address, 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 def _verifier(password: str) -> str:
-    """Return what the server keeps of a password (RFC 5803); it takes one that is given in this form as it is."""
+    """Return the stored form of a password (RFC 5803); the server accepts a password passed in this form."""
     salt = secrets.token_bytes(16)
     stretched = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, 1)
     stored = hashlib.sha256(hmac.digest(stretched, b"Client Key", "sha256")).digest()
@@ -136,17 +137,17 @@ def _verifier(password: str) -> str:
     return "SCRAM-SHA-256$1:{}${}:{}".format(*(b64encode(key).decode() for key in keys))
 
 
-def _somebody(place: Path) -> dict[str, Any]:
-    """Give a folder to whom the server may run as, and return how a process is started as him."""
+def _server_user(place: Path) -> dict[str, Any]:
+    """Give a folder to the user the server may run as, and return the arguments that start a process as that user."""
     if os.geteuid() != 0:
         return {}
-    nobody = pwd.getpwnam("nobody")
-    os.chown(place, nobody.pw_uid, nobody.pw_gid)
-    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    user = pwd.getpwnam("nobody")
+    os.chown(place, user.pw_uid, user.pw_gid)
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
 
 def _answers(process: subprocess.Popen[bytes], server: PostgresServer) -> bool:
-    """Tell whether the server came up; where another one was faster to take its port, it ends."""
+    """Return whether the server came up; if another one took its port first, it ends."""
     import psycopg2
 
     address = {"host": server.address, "port": server.port, "dbname": DATABASE, "connect_timeout": 5}

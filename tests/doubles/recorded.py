@@ -1,7 +1,7 @@
 """A tiny product that is a recording: deliveries planned the day before, readings while they are under way.
 
-A row asks, one hour before its start, for the last reading that is known by then. One reading of every day is no
-number, so it is quarantined. `LEAKY` is the same product with a feature that also reads what comes later.
+A row is requested one hour before its start and has the last reading known by then. One reading of every day is not a
+number, so it is quarantined. `LEAKY` is the same product with a feature that also reads later values.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A code location with the tiny recording alone, for Dagster's daemon."""
+"""A code location with only the tiny recording, for Dagster's daemon."""
 
 from platform_assets.definitions import build_defs
 from tests.doubles.recorded import SPEC

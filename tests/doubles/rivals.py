@@ -1,4 +1,4 @@
-"""Draw holdouts on which two models of known worth stand against each other, rows of a key sharing its shock."""
+"""Draw holdouts on which two models of known quality are compared, with a shock shared by each key's rows."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ GATES = {"max_drop": 0.010, "confidence": 0.95}
 
 @dataclass(frozen=True, kw_only=True)
 class Contest:
-    """A challenger and a champion that see the truth through noise of their own.
+    """A challenger and a champion that see the truth through independent noise.
 
     Attributes:
-        kind: of task.
-        keys, rows: of the holdout, and of each key.
-        noise: of the champion, in log odds (or spreads of labels).
-        extra: what the challenger's noise has more.
-        shift: what the challenger's answers have more.
+        kind: kind of task.
+        keys, rows: keys of the holdout, and rows per key.
+        noise: the champion's noise, in log odds (or spreads of labels).
+        extra: additional noise of the challenger.
+        shift: shift of the challenger's answers.
     """
 
     kind: str = "binary"
@@ -34,7 +34,7 @@ class Contest:
 
 
 def judged(contest: Contest, seed: int) -> tuple[bool, verdict.Comparison]:
-    """Return whether one drawn challenger passes beside the champion, and the comparison."""
+    """Return whether one drawn challenger passes against the champion, and the comparison."""
     random = np.random.default_rng([seed, 13])
     key = np.repeat([f"{number:03d}" for number in range(contest.keys)], contest.rows)
     shock = np.repeat(random.normal(0, 0.5, contest.keys), contest.rows)

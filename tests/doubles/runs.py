@@ -17,7 +17,7 @@ WRITES = (
     "a blob",
     *(f"{what} of {stage}" for stage in ("raw", "quarantine", "validated", "features") for what in ("rows", "records")),
 )
-"""What a run over one key writes, in order."""
+"""Writes of a run over one key, in order."""
 
 _server: ForkServerContext = multiprocessing.get_context("forkserver")
 
@@ -33,7 +33,7 @@ def start(
 
 
 def run(variables: dict[str, str], first: str, last: str, die_before: int | None) -> None:
-    """Materialise `STAGES`; exit code 0 when all went well."""
+    """Materialise `STAGES`; exit with code 0 on success."""
     import dagster as dg
 
     from platform_assets.definitions import build_defs
@@ -57,14 +57,14 @@ def _die_before(number: int) -> None:
     from platform_assets.storage import delta
     from platform_assets.storage.artifacts import ArtifactStore
 
-    done = 0
+    writes = 0
 
     def counted(write: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*args: Any, **options: Any) -> Any:
-            nonlocal done
-            if done == number:
+            nonlocal writes
+            if writes == number:
                 os.kill(os.getpid(), signal.SIGKILL)
-            done += 1
+            writes += 1
             return write(*args, **options)
 
         return wrapped
@@ -74,7 +74,7 @@ def _die_before(number: int) -> None:
 
 
 def exit_codes(processes: Sequence[ForkServerProcess]) -> list[int | None]:
-    """Wait for the processes and return how they ended."""
+    """Wait for the processes and return their exit codes."""
     for process in processes:
         process.join(120)
     return [process.exitcode for process in processes]

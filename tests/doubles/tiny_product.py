@@ -1,4 +1,4 @@
-"""A product small enough to train in a second, with numbered batches as keys and rows of every kind of field."""
+"""A product small enough to train in a second, with numbered batches as keys and rows with every kind of field."""
 
 from __future__ import annotations
 

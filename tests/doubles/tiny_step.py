@@ -1,7 +1,7 @@
 """Train or export the tiny product in a process of its own, and die at a chosen moment.
 
-`python tests/doubles/tiny_step.py train EXTRAS.json MOMENT...` trains once a moment, each time in a new process, forked
-after the imports because those take longest; it prints the exit codes and the last one's result as JSON.
+`python tests/doubles/tiny_step.py train EXTRAS.json MOMENT...` trains once per moment, each time in a new process,
+forked after the imports because those take longest; it prints the exit codes and the last result as JSON.
 `... export CHECKPOINT PACKAGE` prints its result. A moment is `-` for none, `stop:N` for SIGTERM at step N, or a name
 of `MOMENTS` for SIGKILL.
 """
@@ -24,7 +24,7 @@ def die(number: int = signal.SIGKILL) -> None:
 
 
 def before(owner: Any, name: str, act: Callable[..., bool], number: int = signal.SIGKILL) -> None:
-    """Have a function die first when `act` says so of its arguments."""
+    """Make a process die before a call of a function whose arguments `act` accepts."""
     original = getattr(owner, name)
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A store as a few replayed keys leave it, for any daily product: written directly, so that it takes a second.
+"""A store after a few replayed keys, for any daily product: written directly, so that it takes a second.
 
 The first key is the cutoff of the only release; the third has a fault, which was nulled later; the last has no labels.
 """
@@ -22,19 +22,19 @@ from platform_assets.storage.tables import TableStore
 from tests.doubles import documents
 
 ROWS = 40
-CAME, EXPECTED = '0 <rows> & "nothing"', "about 1,000 rows"
+ARRIVED, EXPECTED = '0 <rows> & "nothing"', "about 1,000 rows"
 QUALITY = {"auc": 0.76, "log_loss": 0.46, "brier": 0.15, "ece": 0.02}
 FINGERPRINT = "f" * 64
 
 
 def write(settings: Settings, spec: ProductSpec, keys: tuple[str, ...]) -> str:
-    """Write everything about at least four keys, and return the model's digest."""
+    """Write everything for at least four keys, and return the model's digest."""
     assert len(keys) >= 4
     grain = spec.grain
     tables, ledgers = TableStore(settings.root, spec.name), Ledgers(settings.root, spec.name)
-    seen = grain.with_lookback(keys, max(spec.lookback, 6))
-    _land(spec, tables, ArtifactStore(settings.root), seen)
-    digest = _train(settings, spec, tables, ledgers, cutoff=keys[0], trained=seen[: -len(keys)])
+    with_lookback = grain.with_lookback(keys, max(spec.lookback, 6))
+    _land(spec, tables, ArtifactStore(settings.root), with_lookback)
+    digest = _train(settings, spec, tables, ledgers, cutoff=keys[0], trained=with_lookback[: -len(keys)])
     _answer(spec, tables, keys, digest)
     _judge(spec, tables, ledgers, keys, digest)
     clock.move(settings, spec.name, grain.instant(keys[-1]) + timedelta(days=1))
@@ -47,8 +47,8 @@ def prediction_id(key: str, row: int = 0) -> str:
 
 def _land(spec: ProductSpec, tables: TableStore, artifacts: ArtifactStore, keys: tuple[str, ...]) -> None:
     for source in spec.sources:
-        own = (naming.UNPARTITIONED,) if source.is_slow else keys
-        raw = {key: pl.DataFrame({"row": [f"{source.name} {key}"] * 3}) for key in own}
+        source_keys = (naming.UNPARTITIONED,) if source.is_slow else keys
+        raw = {key: pl.DataFrame({"row": [f"{source.name} {key}"] * 3}) for key in source_keys}
         notes = {
             key: {
                 "uri": f"landing/{source.name}/{key}.csv",
@@ -56,11 +56,11 @@ def _land(spec: ProductSpec, tables: TableStore, artifacts: ArtifactStore, keys:
                 "bytes": 9,
                 "arrived_at_utc": "2026-01-01T00:00:00+00:00",
             }
-            for key in own
+            for key in source_keys
         }
         _put(tables, naming.stage("raw", source.name), raw, notes)
         _put(tables, naming.stage("validated", source.name), {key: frame.head(2) for key, frame in raw.items()})
-        reasons = {key: pl.DataFrame({"reason": [f"is no <{source.name}>"]}) for key in own}
+        reasons = {key: pl.DataFrame({"reason": [f"is no <{source.name}>"]}) for key in source_keys}
         _put(tables, naming.stage("quarantine", source.name), reasons)
     for stage in ("features", "outcomes"):
         _put(tables, stage, {key: pl.DataFrame({"row": [f"{stage} {key}"]}) for key in keys}, cpu_s=0.5)
@@ -136,12 +136,12 @@ def _train(
 
 def _answer(spec: ProductSpec, tables: TableStore, keys: tuple[str, ...], digest: str) -> None:
     stream = np.random.default_rng(0)
-    said, joined = {}, {}
+    predictions, joined = {}, {}
     for key in keys:
         probability = stream.uniform(0.05, 0.95, ROWS)
         label = (stream.random(ROWS) < probability).astype(np.int8)
         moment = spec.grain.instant(key)
-        said[key] = pl.DataFrame(
+        predictions[key] = pl.DataFrame(
             {
                 "prediction_id": [prediction_id(key, row) for row in range(ROWS)],
                 "digest": digest,
@@ -156,25 +156,25 @@ def _answer(spec: ProductSpec, tables: TableStore, keys: tuple[str, ...], digest
             schema_overrides={"release": pl.Int64, "latency_us": pl.Int64},
         )
         labels = pl.Series("label", [None] * ROWS if key == keys[-1] else label.tolist(), dtype=pl.Int8)
-        joined[key] = said[key].select("prediction_id", "entity", "digest", "probability").with_columns(labels)
-    _put(tables, "predictions", said)
+        joined[key] = predictions[key].select("prediction_id", "entity", "digest", "probability").with_columns(labels)
+    _put(tables, "predictions", predictions)
     notes = {}
-    for place, key in enumerate(keys):
-        window = {each: joined[each] for each in keys[: min(place + 1, len(keys) - 1)]}
-        found = performance.window(window, digest, spec.task, confidence=0.95)
-        assert found is not None
-        notes[key] = replace(performance.measure(joined[key], spec.task), window=found).document()
+    for index, key in enumerate(keys):
+        window = {earlier: joined[earlier] for earlier in keys[: min(index + 1, len(keys) - 1)]}
+        window_result = performance.window(window, digest, spec.task, confidence=0.95)
+        assert window_result is not None
+        notes[key] = replace(performance.measure(joined[key], spec.task), window=window_result).document()
     _put(tables, "performance", joined, notes)
 
 
 def _judge(spec: ProductSpec, tables: TableStore, ledgers: Ledgers, keys: tuple[str, ...], digest: str) -> None:
     source = spec.feature_sources[0].name
     faulty = keys[2]
-    primary = {"source": source, "check": "volume", "column": None, "came": CAME, "expected": EXPECTED}
-    nothing = pl.DataFrame({"check": ["volume"]})
-    for place, key in enumerate(keys):
+    primary = {"source": source, "check": "volume", "column": None, "came": ARRIVED, "expected": EXPECTED}
+    checks = pl.DataFrame({"check": ["volume"]})
+    for number, key in enumerate(keys):
         is_faulty = key == faulty
-        index = None if is_faulty else {"mean_psi": 0.01, "percentile": 0.1 * place, "windows": 9, "keys": [key]}
+        index = None if is_faulty else {"mean_psi": 0.01, "percentile": 0.1 * number, "windows": 9, "keys": [key]}
         drift: dict[str, Any] = {
             "verdict": "alert_fault" if is_faulty else "fine",
             "is_faulty": is_faulty,
@@ -182,7 +182,7 @@ def _judge(spec: ProductSpec, tables: TableStore, ledgers: Ledgers, keys: tuple[
             "index": index,
             "reference": digest,
         }
-        _put(tables, "drift", {key: nothing}, {key: drift})
+        _put(tables, "drift", {key: checks}, {key: drift})
         at = (spec.grain.instant(key) + timedelta(days=1)).isoformat()
         reasons = [f"{source} of {key} is faulty (volume)."] if is_faulty else ["no reason to train."]
         decision = documents.decision(
@@ -199,10 +199,10 @@ def _judge(spec: ProductSpec, tables: TableStore, ledgers: Ledgers, keys: tuple[
             signed = {"product": spec.name, "by": "drift", "at_utc": at}
             fault = documents.fault("fault", key, **primary, **signed, why="volume")
             ledgers.append(f"{naming.FAULTS}/{key}", fault)
-    why = f"nobody reacted within 3 keys: {source} is left out and the rows stay."
+    reason = f"nobody reacted within 3 keys: {source} is left out and the rows stay."
     at = (spec.grain.instant(keys[-1]) + timedelta(days=1)).isoformat()
     signed = {"product": spec.name, "by": "drift", "at_utc": at}
-    ledgers.append(f"{naming.FAULTS}/{faulty}", documents.fault("null", faulty, source, why=why, **signed))
+    ledgers.append(f"{naming.FAULTS}/{faulty}", documents.fault("null", faulty, source, why=reason, **signed))
 
 
 def _put(
@@ -213,5 +213,5 @@ def _put(
     *,
     cpu_s: float = 0.25,
 ) -> None:
-    told = {key: {**(notes or {}).get(key, {}), "cpu_s": cpu_s} for key in frames}
-    tables.replace(stage, frames, inputs={key: {} for key in frames}, code="0", notes=told)
+    all_notes = {key: {**(notes or {}).get(key, {}), "cpu_s": cpu_s} for key in frames}
+    tables.replace(stage, frames, inputs={key: {} for key in frames}, code="0", notes=all_notes)

@@ -128,12 +128,12 @@ SPEC = ProductSpec(
 
 
 def moment(key: str) -> datetime:
-    """Return when a batch is measured."""
+    """Return the time at which a batch is measured."""
     return datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=int(key))
 
 
 def frame(source: str, key: str) -> pl.DataFrame:
-    """Return the rows of a source as an honest upstream delivers them: independent draws, key by key."""
+    """Return the rows of a source as a sound upstream delivers them: independent draws per key."""
     stream = np.random.default_rng([int(key), len(source)])
     at = moment(key)
     if source == "air":
@@ -143,17 +143,17 @@ def frame(source: str, key: str) -> pl.DataFrame:
                 "known_at": [at + timedelta(hours=hour) for hour in range(HOURS)],
             }
         )
-    sensors = {"sensor": [f"s{path}" for path in range(SENSORS)]}
+    sensors = {"sensor": [f"s{index}" for index in range(SENSORS)]}
     if source == "verdicts":
         broken = stream.random(SENSORS) < 0.4
         return pl.DataFrame({**sensors, "is_broken": broken, "known_at": [at + timedelta(days=2)] * SENSORS})
-    colours = [("red", "green", "blue")[path % 3] for path in range(SENSORS)]
+    colours = [("red", "green", "blue")[index % 3] for index in range(SENSORS)]
     values = {"reading": stream.normal(size=SENSORS).round(3), "colour": colours}
     return pl.DataFrame({**sensors, **values, "known_at": [at] * SENSORS})
 
 
 def land(root: str | Path, source: str, key: str, rows: pl.DataFrame | None = None) -> None:
-    """Deliver one file: written beside, then renamed."""
+    """Deliver one file: written next to its place, then renamed."""
     path = Path(naming.landing_location(str(root), f"{SPEC.name}/{source}", key, ".csv"))
     path.parent.mkdir(parents=True, exist_ok=True)
     waiting = path.with_suffix(".waiting")
@@ -162,7 +162,7 @@ def land(root: str | Path, source: str, key: str, rows: pl.DataFrame | None = No
 
 
 def land_all(root: str | Path, first: str, last: str) -> None:
-    """Deliver readings and air of a range, and the verdicts that are known by then."""
+    """Deliver readings and air of a range, and the verdicts known by then."""
     keys = GRAIN.span(first, last)
     for key in keys:
         land(root, "readings", key)
@@ -172,5 +172,5 @@ def land_all(root: str | Path, first: str, last: str) -> None:
 
 
 def frozen_air(key: str) -> pl.DataFrame:
-    """Return the air of a batch with its first values all along."""
+    """Return the air of a batch with its first values in every row."""
     return frame("air", key).with_columns(pl.col(NUMBERS).first())

@@ -14,7 +14,7 @@ _server = multiprocessing.get_context("forkserver")
 
 
 def judge(variables: dict[str, str], first: str, last: str, *, die_before: int | None = None) -> int | None:
-    """Materialise features and drift of a range; return the exit code, -9 when it died before that write (from 0)."""
+    """Materialise features and drift of a range; return the exit code, -9 if it died before that write (from 0)."""
     _server.set_forkserver_preload(list(LOADED))
     process = _server.Process(target=_run, args=(variables, first, last, die_before))
     process.start()
@@ -49,14 +49,14 @@ def _die_before(number: int) -> None:
     from platform_assets.storage.artifacts import ArtifactStore
     from platform_assets.storage.ledgers import Ledgers
 
-    done = 0
+    writes = 0
 
     def counted(write: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*args: Any, **options: Any) -> Any:
-            nonlocal done
-            if done == number:
+            nonlocal writes
+            if writes == number:
                 os.kill(os.getpid(), signal.SIGKILL)
-            done += 1
+            writes += 1
             return write(*args, **options)
 
         return wrapped

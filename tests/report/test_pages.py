@@ -100,7 +100,7 @@ def test_titles_are_unique(page: _Reader):
 
 def test_fault_shows_delivery_expectation_time_and_action(page: _Reader):
     for text in (
-        watched.CAME,
+        watched.ARRIVED,
         watched.EXPECTED,
         f"when {KEYS[2]} was closed",
         "An alert was raised",

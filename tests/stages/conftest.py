@@ -1,4 +1,4 @@
-"""Give the stage tests a store, landed batches, and a way to run a range of keys as Dagster does."""
+"""Fixtures for the stage tests: a store, landed batches, and a function that runs a range of keys as Dagster does."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def tables(settings: Settings) -> TableStore:
 
 @pytest.fixture(scope="session")
 def instance() -> Iterator[dg.DagsterInstance]:
-    """One instance for all: making one costs more than most runs here, and no test reads another's events."""
+    """One instance for all tests: creating one costs more than most runs here, and no test reads another's events."""
     with instances.forgetful() as forgetful:
         yield forgetful
 
 
 @pytest.fixture(scope="session")
 def run_on(instance: dg.DagsterInstance) -> Run:
-    """Run job `advance__numbered_batches` for a range of keys on the store that the variables name."""
+    """Run job `advance__numbered_batches` for a range of keys on the store named by the variables."""
     job = build_defs(specs=[batches.SPEC]).resolve_job_def("advance__numbered_batches")
 
     def execute(

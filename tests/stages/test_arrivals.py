@@ -1,4 +1,4 @@
-"""`raw` takes a file in when it is whole, by what its source promises, also when a person materialises it."""
+"""`raw` takes a file in when it is complete by its source's rule, also when a person materialises it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def put(root: str, data: bytes, companion: str = "") -> None:
 
 @pytest.fixture
 def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Return for how long was slept, without sleeping."""
+    """Return the durations of sleeps, without sleeping."""
     pauses: list[float] = []
     monkeypatch.setattr(arrivals.time, "sleep", pauses.append)
     return pauses
@@ -50,11 +50,11 @@ def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def take(settings: Settings, instance: dg.DagsterInstance) -> Take:
-    """Return what materialises the readings of the key, from a source that arrives in some way."""
+    """Return a function that materialises the readings of the key, from a source with these arrival settings."""
     clock.move(settings, "recorded", datetime(2020, 1, 1, 20, tzinfo=UTC))
 
-    def execute(*, tags: dict[str, str] | None = None, **how: Any) -> Any:
-        source = replace(recorded.SPEC.source("readings"), **how)
+    def execute(*, tags: dict[str, str] | None = None, **changes: Any) -> Any:
+        source = replace(recorded.SPEC.source("readings"), **changes)
         others = [item for item in recorded.SPEC.sources if item.name != "readings"]
         spec = replace(recorded.SPEC, sources=(source, *others))
         asset = next(item for item in raw.build(spec) if item.key.path[-1] == "raw_readings")
@@ -179,7 +179,7 @@ def test_an_incomplete_file_at_its_deadline_is_a_gap_with_its_reason(
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return which landed files are read."""
+    """Return the list of landed files that are read."""
     pauses: list[str] = []
     real = LandedFiles.fetch
 
@@ -192,7 +192,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def rewrite_unseen(settings: Settings, data: bytes) -> None:
-    """Give the landed file other bytes and leave its inode, size and time as they were."""
+    """Replace the landed file's bytes, leaving its inode, size and time as they were."""
     path = Path(naming.landing_location(settings.root, "recorded/readings", KEY, ".csv"))
     before = path.stat()
     with path.open("r+b") as file:
@@ -233,7 +233,7 @@ def test_changed_bytes_with_an_unchanged_mark_are_found_and_reported(
     other = LINES.replace(b",102,", b",999,")
     rewrite_unseen(settings, other)
     assert take().success
-    assert tables.records("raw_readings")[KEY] == before, "nobody has looked at its bytes"
+    assert tables.records("raw_readings")[KEY] == before, "its bytes were not examined"
     monkeypatch.setattr(arrivals, "SAMPLED", sampled)
     assert take(tags=tags).success
     assert tables.records("raw_readings")[KEY].inputs == {"file": sha256(other)}

@@ -1,4 +1,4 @@
-"""The backtest asset trains each cutoff once, replays every policy over them, and shows what each is worth."""
+"""The backtest asset trains each cutoff once, replays every policy over them, and shows the value of each."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_every_cutoff_is_trained_once_and_every_policy_is_shown(
     assert fitted == CUTOFFS, "fewer keys are scored again, by the same fits"
 
 
-def test_a_fit_sees_nothing_at_or_after_its_cutoff(run: Backtest, settings: Settings) -> None:
+def test_a_fit_uses_nothing_at_or_after_its_cutoff(run: Backtest, settings: Settings) -> None:
     run(first_cutoff="0021", last_key="0024")
     requests = backtest_fits.requests(Product(SPEC, settings), "0021", "0024")
     assert list(requests) == ["0021", "0023"]

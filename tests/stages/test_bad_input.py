@@ -1,4 +1,4 @@
-"""Bad files, killed runs and runs that meet: a clear error, nothing lost, the next run recovers."""
+"""Bad files, killed runs and concurrent runs: a clear error, nothing lost, and the next run recovers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Run = Callable[..., dg.ExecuteInProcessResult]
 
 
 def failure(result: dg.ExecuteInProcessResult, step: str) -> str:
-    """Return what a failed step says."""
+    """Return the message of a failed step."""
     data = result.failure_data_for_node(f"numbered_batches__{step}")
     assert data is not None
     assert data.user_failure_data is not None
@@ -28,7 +28,7 @@ def failure(result: dg.ExecuteInProcessResult, step: str) -> str:
 
 
 def content(tables: TableStore) -> dict[str, dict[str, str]]:
-    """Return the digests of all that is recorded, each verified by reading it."""
+    """Return the digests of everything recorded, each verified by reading it."""
     failures = {}
     for stage in runs.STAGES:
         records = tables.records(stage)
@@ -91,7 +91,7 @@ def test_an_unseen_category_is_accepted(settings: Settings, tables: TableStore, 
 
 @pytest.fixture
 def landed(settings: Settings, run: Run) -> Settings:
-    """A store with two batches done and a third landed."""
+    """A store with two processed batches and a third landed one."""
     batches.land_all(settings.root, "0001", "0003")
     run("0001", "0002")
     return settings
@@ -104,24 +104,24 @@ def undisturbed(landed: Settings, folder: Path, run_on: Run) -> dict[str, dict[s
 
 
 def copied(landed: Settings, folder: Path) -> dict[str, str]:
-    """Copy the store (times of arrival too) and return the variables that name the copy."""
+    """Copy the store, including times of arrival, and return the variables that name the copy."""
     shutil.copytree(landed.root, folder / "store")
     return {"DRIFTLINE_ROOT": str(folder / "store"), "DRIFTLINE_STATE": str(folder / "state")}
 
 
 def test_the_next_run_repairs_a_run_killed_at_any_write(landed: Settings, tmp_path: Path, run_on: Run) -> None:
-    whole = undisturbed(landed, tmp_path / "undisturbed", run_on)
-    before = {stage: {key: digests[key] for key in ("0001", "0002")} for stage, digests in whole.items()}
+    expected = undisturbed(landed, tmp_path / "undisturbed", run_on)
+    before = {stage: {key: digests[key] for key in ("0001", "0002")} for stage, digests in expected.items()}
     for number, write in enumerate(runs.WRITES):
         variables = copied(landed, tmp_path / str(number))
         tables = TableStore(variables["DRIFTLINE_ROOT"], batches.SPEC.name)
         assert runs.exit_codes([runs.start(variables, "0003", die_before=number)]) == [-signal.SIGKILL], write
         after_kill = content(tables)
         for stage, digests in after_kill.items():
-            assert digests in (before[stage], whole[stage]), f"{stage} after a kill before {write}"
+            assert digests in (before[stage], expected[stage]), f"{stage} after a kill before {write}"
         assert after_kill["features"] == before["features"]
         run_on(variables, "0003")
-        assert content(tables) == whole, f"after a kill before {write}"
+        assert content(tables) == expected, f"after a kill before {write}"
 
 
 def test_the_kills_cover_every_write(landed: Settings, tmp_path: Path) -> None:
@@ -130,9 +130,9 @@ def test_the_kills_cover_every_write(landed: Settings, tmp_path: Path) -> None:
 
 
 def test_two_concurrent_runs_write_a_day_once(landed: Settings, tmp_path: Path, run_on: Run) -> None:
-    whole = undisturbed(landed, tmp_path / "undisturbed", run_on)
+    expected = undisturbed(landed, tmp_path / "undisturbed", run_on)
     variables = copied(landed, tmp_path / "met")
     tables = TableStore(variables["DRIFTLINE_ROOT"], batches.SPEC.name)
     assert runs.exit_codes([runs.start(variables, "0003") for _ in range(2)]) == [0, 0]
-    assert content(tables) == whole
+    assert content(tables) == expected
     assert tables.read("features", ["0003"]).height == batches.SENSORS

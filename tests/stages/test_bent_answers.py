@@ -1,4 +1,4 @@
-"""What callers repeat, send late or send with other features bends no measured quality and no decision."""
+"""Repeated, late or altered requests of callers change no measured quality and no decision."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def advance(settings: Settings, instance: dg.DagsterInstance) -> Advance:
 
 
 def advancing(settings: Settings, instance: dg.DagsterInstance, spec: ProductSpec = SPEC) -> Advance:
-    """Return what materialises `predictions` and `performance` for a range of keys."""
+    """Return a function that materialises `predictions` and `performance` for a range of keys."""
     defs = build_defs(specs=[spec], resources={"store": StoreResource(variables=settings.to_environment())})
     job = defs.resolve_job_def(naming.job("advance", spec.name))
 
@@ -63,7 +63,7 @@ def advancing(settings: Settings, instance: dg.DagsterInstance, spec: ProductSpe
 
 
 def close(settings: Settings, *keys: str) -> None:
-    """Put decisions on record: from now on the keys are closed."""
+    """Record decisions, which closes the keys."""
     for key in keys:
         Ledgers(settings.root, SPEC.name).create(
             naming.DECISIONS, key, documents.decision(key, at_utc=CLOSED_AT.isoformat())
@@ -88,7 +88,7 @@ def flood(
 
 
 def measured(tables: TableStore) -> dict[str, Any]:
-    """Return what was measured of each key: the digest of its rows and its numbers, without CPU time."""
+    """Return the measurements of each key: the digest of its rows and its numbers, without CPU time."""
     return {
         key: (record.content_digest, {name: value for name, value in record.notes.items() if name != "cpu_s"})
         for key, record in tables.records("performance").items()
@@ -107,7 +107,7 @@ def quality(tables: TableStore) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("is_labelled_first", [True, False], ids=["labels before the flood", "labels after it"])
-def test_a_thousand_questions_about_last_week_change_no_record(
+def test_a_thousand_requests_about_last_week_change_no_record(
     settings: Settings, tables: TableStore, advance: Advance, is_labelled_first: bool
 ) -> None:
     build(tables, *FEW)
@@ -132,7 +132,7 @@ def test_a_thousand_questions_about_last_week_change_no_record(
 def test_a_line_that_is_read_again_after_its_key_was_closed_stays_in_time(
     settings: Settings, tables: TableStore, advance: Advance
 ) -> None:
-    """A run dies after it wrote the rows, and before it noted how far it had read."""
+    """A run dies after it wrote the rows and before it recorded how far it had read."""
     build(tables, FEW[0])
     answer(settings, FEW[0])
     advance(FEW[0])
@@ -180,7 +180,7 @@ def test_for_a_live_product_the_time_of_the_answer_decides(settings: Settings, i
     [lambda ours: ours, lambda ours: {**ours, "size": 99}, lambda ours: None, lambda ours: dict.fromkeys(ours)],
     ids=["our features", "other features", "no features", "nulls"],
 )
-def test_repeating_questions_before_a_key_is_closed_changes_no_quality(
+def test_repeating_requests_before_a_key_is_closed_changes_no_quality(
     settings: Settings, tables: TableStore, advance: Advance, features: Callable[[dict[str, Any]], Any]
 ) -> None:
     build(tables, *FEW)
@@ -261,7 +261,7 @@ def bundle_of(settings: Settings, bias: float = 0.4) -> str:
 
 
 def own_answers(key: str, bias: float = 0.4) -> np.ndarray:
-    """Return what the bundle answers to our own features, in closed form."""
+    """Return the bundle's answers to our own features, in closed form."""
     rows = rows_of(key)
     mean = (rows["size"] + rows["value"].fill_null(0)).to_numpy() / 2
     return 1 / (1 + np.exp(-(bias + mean / 1_000 - 0.5)))
@@ -304,7 +304,7 @@ def test_below_the_limit_answers_to_our_own_features_decide(
     assert performance_facts.excess == pytest.approx(metrics.log_loss(truth, probabilities) - entropy, abs=1e-6)
     rows = tables.read("performance", [FEW[0]])
     assert rows["entity"].to_list() == rows_of(FEW[0])["entity"].to_list()
-    assert rows["prediction_id"].null_count() == ROWS, "nobody was given these answers"
+    assert rows["prediction_id"].null_count() == ROWS, "no caller received these answers"
     assert notes(tables, FEW[0])["skew"]["own_answers"] == [digest]
 
 

@@ -1,4 +1,4 @@
-"""A launch over the month's budget is stopped before it happens; a person's reason lets it pass, and is recorded."""
+"""A launch over the month's budget is stopped in advance; a person's reason permits it, and is recorded."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def launcher(settings: Settings) -> InProcessLauncher:
 
 @pytest.fixture
 def checkpoint(settings: Settings, instance: dg.DagsterInstance, launcher: InProcessLauncher) -> Execute:
-    """Land and advance what a training reads; then run the checkpoint alone and return its metadata."""
+    """Land and advance the inputs of a training; then run the checkpoint alone and return its metadata."""
     clock.move(settings, SPEC.name, NOW)
     batches.land_all(settings.root, "0001", "0030")
     store = StoreResource(variables=settings.to_environment())

@@ -1,4 +1,4 @@
-"""The asset `cost` adds up what is on record, reads each record once, and stands at the end of every retrain."""
+"""The asset `cost` adds up all records, reads each record once, and comes at the end of every retrain."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SPEC = replace(
     training=replace(batches.SPEC.training, profile="gpu_spot"),
     retraining=Retraining(monthly_budget_usd=10.0),
 )
-Told = Callable[[], dict[str, Any]]
+Materialise = Callable[[], dict[str, Any]]
 ATTEMPT = {
     "by": "launcher",
     "step": "train",
@@ -52,7 +52,7 @@ def ledgers(settings: Settings) -> Ledgers:
 
 
 @pytest.fixture
-def materialise(settings: Settings, instance: dg.DagsterInstance) -> Told:
+def materialise(settings: Settings, instance: dg.DagsterInstance) -> Materialise:
     """Run job `cost__product` and return the asset's metadata."""
     defs = build_defs(specs=[SPEC], resources={"store": StoreResource(variables=settings.to_environment())})
 
@@ -70,7 +70,7 @@ def release(ledgers: Ledgers, cutoff: str) -> None:
 
 
 def spend(ledgers: Ledgers) -> None:
-    """A preempted and a finished try, each told by step and launcher, a release, a failure, a backtest."""
+    """Add a preempted and a finished attempt, each reported by step and launcher, a release, a failure, a backtest."""
     for number, changes in enumerate(({"reason": "preempted"}, {})):
         record = {**ATTEMPT, "id": f"a{number}", **changes}
         ledgers.append(naming.ATTEMPTS, {**record, "by": "step"})
@@ -82,7 +82,7 @@ def spend(ledgers: Ledgers) -> None:
     ledgers.append(naming.BACKTEST_ATTEMPTS, old)
 
 
-def test_costs_are_shown_in_total_per_model_and_per_attempt(materialise: Told, ledgers: Ledgers) -> None:
+def test_costs_are_shown_in_total_per_model_and_per_attempt(materialise: Materialise, ledgers: Ledgers) -> None:
     spend(ledgers)
     metadata = materialise()
     assert metadata["attempts"] == 4, "each once, a backtest among them"
@@ -103,7 +103,7 @@ def test_costs_are_shown_in_total_per_model_and_per_attempt(materialise: Told, l
 
 
 def test_later_runs_read_only_new_records(
-    materialise: Told, settings: Settings, ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch
+    materialise: Materialise, settings: Settings, ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spend(ledgers)
     assert materialise()["attempts"] == 4
@@ -127,7 +127,7 @@ def test_later_runs_read_only_new_records(
     assert later["total_usd"] == 3.55, "the launcher's word on a9, read long ago, stands"
 
 
-def test_a_damaged_or_older_cache_is_ignored(materialise: Told, settings: Settings, ledgers: Ledgers) -> None:
+def test_a_damaged_or_older_cache_is_ignored(materialise: Materialise, settings: Settings, ledgers: Ledgers) -> None:
     spend(ledgers)
     metadata = materialise()
     path = Path(settings.root) / naming.ledger_path(SPEC.name, naming.COST) / f"{money.CACHE_NAME}.json"
@@ -136,12 +136,12 @@ def test_a_damaged_or_older_cache_is_ignored(materialise: Told, settings: Settin
         assert materialise() == metadata
 
 
-def test_without_attempts_there_are_no_numbers(materialise: Told) -> None:
+def test_without_attempts_there_are_no_numbers(materialise: Materialise) -> None:
     metadata = materialise()
     assert metadata == {"attempts": 0, "result": "Nothing has been tried yet, so nothing was spent."}
 
 
-def test_old_records_without_new_fields_count(materialise: Told, ledgers: Ledgers) -> None:
+def test_old_records_without_new_fields_count(materialise: Materialise, ledgers: Ledgers) -> None:
     old = {"cutoff": "0010", "wall_s": 3600.0, "usd_per_hour": 0.08, "started_at_utc": "2024-01-02", "fingerprint": "f"}
     ledgers.append(naming.ATTEMPTS, {**old, "reason": "vanished", "steps_done": 9, "resumed_from_step": 0})
     ledgers.append(naming.ATTEMPTS, {**old, "reason": "finished"})

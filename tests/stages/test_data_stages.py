@@ -1,4 +1,4 @@
-"""Landed batches become features and outcomes; what is done is not done again, and what changed is."""
+"""Landed batches become features and outcomes; finished work is not repeated, and changed inputs are processed."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ LABEL_STAGES = ("raw_verdicts", "validated_verdicts", "quarantine_verdicts", "ou
 def metadata_of(result: dg.ExecuteInProcessResult, stage: str, key: str | None) -> dict[str, object]:
     """Return the metadata of one key's materialisation."""
     for event in result.get_asset_materialization_events():
-        found = event.step_materialization_data.materialization
-        if found.asset_key.path[-1] == stage and found.partition == key:
-            return {name: entry.value for name, entry in found.metadata.items()}
+        materialisation = event.step_materialization_data.materialization
+        if materialisation.asset_key.path[-1] == stage and materialisation.partition == key:
+            return {name: entry.value for name, entry in materialisation.metadata.items()}
     raise AssertionError(f"{stage} of {key} was not materialised")
 
 
 def memoised(result: dg.ExecuteInProcessResult, stage: str) -> set[str | None]:
     events = (event.step_materialization_data.materialization for event in result.get_asset_materialization_events())
     return {
-        found.partition
-        for found in events
-        if found.asset_key.path[-1] == stage and (mark := found.metadata.get("is_memoised")) and mark.value
+        materialisation.partition
+        for materialisation in events
+        if materialisation.asset_key.path[-1] == stage
+        and (mark := materialisation.metadata.get("is_memoised"))
+        and mark.value
     }
 
 
@@ -229,7 +231,7 @@ def test_a_key_alone_equals_the_same_key_of_a_range(settings: Settings, tables: 
 
 
 def files(settings: Settings) -> dict[Path, tuple[int, int]]:
-    """Return every stored file with its size and time of writing, landed files left out."""
+    """Return every stored file except landed ones, with its size and time of writing."""
     root = Path(settings.root)
     files = (path for path in root.rglob("*") if path.is_file() and path.relative_to(root).parts[0] != "landing")
     return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in files}

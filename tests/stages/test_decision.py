@@ -1,4 +1,4 @@
-"""Each key is decided once, from records: the newest decides, a fault calls a person, labels are awaited."""
+"""Each key is decided once, from records: the newest decides, a fault raises an alert, labels are awaited."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_training_is_charged_to_its_cutoffs_month_or_for_batches_to_the_wall_c
     assert Retraining().monthly_budget_usd is None
 
 
-def test_a_first_training_over_budget_waits_for_a_person(
+def test_a_first_training_over_budget_needs_a_persons_reason(
     settings: Settings, run: Run, ledgers: Ledgers, tables: TableStore
 ) -> None:
     batches.land_all(settings.root, "0001", "0012")

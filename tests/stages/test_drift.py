@@ -1,4 +1,4 @@
-"""A key is judged once: held when it is broken, and repaired, accepted, nulled or dropped on the record."""
+"""A key is judged once; a broken one is held, and repaired, accepted, nulled or dropped with a record."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Run = Callable[..., dg.ExecuteInProcessResult]
 SPEC = watched.SPEC
 BROKEN = "0006"
 OF_FEATURES = 2
-"""The first writes of a run are the features' rows and records; what is tried are those of the judgement."""
+"""The first writes of a run are the features' rows and records; the kills are tried at those of the judgement."""
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def requests(ledgers: Ledgers) -> list[tuple[str, str]]:
 
 
 def advance(settings: Settings, run: Run, first: str, last: str) -> None:
-    """Land and run key by key, labels as they come, as the landings sensor does."""
+    """Land and run key by key, labels when they arrive, as the landings sensor does."""
     for key in watched.GRAIN.span(first, last):
         watched.land(settings.root, "readings", key)
         watched.land(settings.root, "air", key)
@@ -103,7 +103,7 @@ def advance(settings: Settings, run: Run, first: str, last: str) -> None:
 
 
 def freeze(settings: Settings, run: Run) -> None:
-    """Land ten sound keys but one whose air stands still, and run up to that one."""
+    """Land ten sound keys except one whose air is frozen, and run up to that one."""
     watched.land_all(settings.root, "0001", BROKEN)
     watched.land(settings.root, "air", BROKEN, watched.frozen_air(BROKEN))
     run("0001", BROKEN)
@@ -218,7 +218,7 @@ def test_contiguous_keys_with_one_fault_are_one_episode(
 def test_later_keys_are_not_compared_with_a_held_key(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
 ) -> None:
-    """Were the frozen key in the record, its single values would make any freeze look usual."""
+    """If the frozen key were in the record, its single values would make any freeze look usual."""
     freeze(settings, run)
     watched.land_all(settings.root, "0007", "0008")
     watched.land(settings.root, "air", "0008", watched.frozen_air("0008"))
@@ -266,7 +266,7 @@ def test_an_accepted_key_stays_accepted_when_labels_arrive(
 
 
 def usable_keys(settings: Settings, tables: TableStore) -> int:
-    """Return how many labelled keys a model trained after 0009 could use."""
+    """Return the number of labelled keys that a model trained after 0009 could use."""
     judged = tables.records("drift", ["0009"])["0009"]
     now = datetime(2024, 1, 3, tzinfo=UTC)
     return (
@@ -376,7 +376,7 @@ def test_killed_before_any_write_and_run_again_there_is_one_fault_one_null_and_o
 
 
 def release(settings: Settings, tables: TableStore, ledgers: Ledgers, keys: tuple[str, ...]) -> index.Reference:
-    """Seal a bundle that has what drift reads, learned from these keys, and make it live."""
+    """Seal a bundle with the inputs of drift, learned from these keys, and make it live."""
     rows = tables.read("features", keys)
     learned = learn(inputs_of(rows, SPEC.fields), SPEC.fields)
     reference = index.reference_of({key: histograms(rows.filter(pl.col("key") == key), learned) for key in keys})

@@ -1,4 +1,4 @@
-"""The mix of answers is that of the answers that count: neither a flood nor other features moves it."""
+"""The mix of answers consists of the answers that count: neither a flood nor other features change it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def answers_of(key: str) -> np.ndarray:
 
 
 def release(settings: Settings, tables: TableStore) -> tuple[str, index.Reference]:
-    """Seal a bundle with what drift reads, answers too, and make it live."""
+    """Seal a bundle with the inputs of drift, including answers, and make it live."""
     rows = tables.read("features", TRAINED)
     learned = learn(inputs_of(rows, SPEC.fields), SPEC.fields)
     reference = index.reference_of(
@@ -101,7 +101,7 @@ def answered(tables: TableStore, key: str, digest: str, *further: pl.DataFrame, 
 
 
 def flood(features: pl.DataFrame, times: int, **changes: Any) -> pl.DataFrame:
-    """Return the first answer again and again, always sure, changed as asked."""
+    """Return the first answer many times, always sure, with these changes."""
     return pl.concat([features.head(1)] * times).with_columns(
         pl.concat_str(pl.lit("flood-"), pl.int_range(pl.len())).alias("prediction_id"),
         pl.lit(0.999).alias("probability"),
@@ -110,7 +110,7 @@ def flood(features: pl.DataFrame, times: int, **changes: Any) -> pl.DataFrame:
     )
 
 
-def test_a_flood_does_not_move_the_mix_of_answers(settings: Settings, tables: TableStore, run: Run) -> None:
+def test_a_flood_does_not_change_the_mix_of_answers(settings: Settings, tables: TableStore, run: Run) -> None:
     watched.land_all(settings.root, TRAINED[0], "0014")
     run(TRAINED[0], TRAINED[-1])
     digest, reference = release(settings, tables)
@@ -118,7 +118,7 @@ def test_a_flood_does_not_move_the_mix_of_answers(settings: Settings, tables: Ta
     assert mix is not None
     run("0013", "0014")
     assert tables.records("drift")["0014"].notes["mix"] is None, "nothing was answered"
-    late, bent = {ingest.LATE: True}, {"reading": 77.0, "entity": "s1"}
+    late, altered = {ingest.LATE: True}, {"reading": 77.0, "entity": "s1"}
     for key in ("0013", "0014"):
         features = answered(tables, key, digest)
         answered(
@@ -140,7 +140,7 @@ def test_a_flood_does_not_move_the_mix_of_answers(settings: Settings, tables: Ta
         == msgspec.convert(expected, Indexed, from_attributes=True).document()
     )
     features = answered(tables, "0014", digest)
-    answered(tables, "0014", digest, flood(features, 500, **bent))
+    answered(tables, "0014", digest, flood(features, 500, **altered))
     again = watched.frame("verdicts", "0014").with_columns(~pl.col("is_broken"))
     watched.land(settings.root, "verdicts", "0014", again)
     run("0014")

@@ -1,4 +1,4 @@
-"""Rows of features that no request could be are put aside and counted; a key that loses too many is held."""
+"""Feature rows that no request could have are put aside and counted; a key that loses too many is held."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SENSORS = [f"s{sensor}" for sensor in range(batches.SENSORS)]
 
 
 def declaring(name: str, **changes: Any) -> ProductSpec:
-    """Return the product with one of its fields declared otherwise."""
+    """Return the product with a changed declaration of one field."""
     fields = tuple(replace(item, **changes) if item.name == name else item for item in batches.SPEC.fields)
     return replace(batches.SPEC, fields=fields)
 
@@ -70,7 +70,7 @@ def test_range_limits_and_nulls_of_a_nullable_field_are_stored_without_a_note(
     assert all(declared.PUT_ASIDE not in record.notes for record in tables.records("features").values())
 
 
-def test_a_key_that_loses_too_many_rows_is_held_by_name_and_the_loop_goes_on(
+def test_a_key_that_loses_too_many_rows_is_held_by_name_and_the_loop_continues(
     settings: Settings, instance: dg.DagsterInstance
 ) -> None:
     spec = replace(declaring("weight", is_nullable=False), monitors=Monitors(max_quarantined_share=0.1))

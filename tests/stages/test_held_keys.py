@@ -47,7 +47,7 @@ def run(settings: Settings, instance: dg.DagsterInstance) -> Run:
 
 @pytest.fixture
 def broken(settings: Settings, run: Run) -> dg.ExecuteInProcessResult:
-    """Run six keys of which the last one's air stands still."""
+    """Run six keys, the last of which has frozen air."""
     watched.land_all(settings.root, "0001", "0010")
     watched.land(settings.root, "air", BROKEN, watched.frozen_air(BROKEN))
     return run("0001", BROKEN)
@@ -78,7 +78,7 @@ def test_a_dead_feed_is_an_error_on_its_own_assets_and_on_features(broken: dg.Ex
         assert f"| {BROKEN} | held |" in str(results[name].metadata["faults"].value)
 
 
-def test_the_pages_of_the_keys_data_begin_with_its_fault(broken: dg.ExecuteInProcessResult) -> None:
+def test_asset_pages_of_the_keys_data_begin_with_its_fault(broken: dg.ExecuteInProcessResult) -> None:
     observed = [event.asset_observation_data.asset_observation for event in broken.get_asset_observation_events()]
     assert {item.asset_key.path[-1] for item in observed} == OF_AIR
     assert {item.partition for item in observed} == {BROKEN}
@@ -93,7 +93,7 @@ def test_the_pages_of_the_keys_data_begin_with_its_fault(broken: dg.ExecuteInPro
     assert judged.metadata["result"].value == observed[0].metadata["result"].value
 
 
-def test_an_accepted_key_is_held_no_longer(settings: Settings, run: Run, broken: dg.ExecuteInProcessResult) -> None:
+def test_an_accepted_key_is_no_longer_held(settings: Settings, run: Run, broken: dg.ExecuteInProcessResult) -> None:
     del broken
     (verify,) = verification.build(SPEC)
     resources = {"store": StoreResource(variables=settings.to_environment())}

@@ -77,7 +77,7 @@ def test_a_person_drops_a_key_permanently(act: Run, ledgers: Ledgers, tables: Ta
     assert hold.record.by.startswith("run ")
 
 
-def test_a_key_whose_labels_never_come_can_be_dropped(act: Run, ledgers: Ledgers, tables: TableStore) -> None:
+def test_a_key_whose_labels_never_arrive_can_be_dropped(act: Run, ledgers: Ledgers, tables: TableStore) -> None:
     assert act("accept", key="0007", why="its labels are lost", outcome="drop").success
     assert histories.of(ledgers).excluded(["0006", "0007"]).keys() == {"0007"}
 

@@ -1,4 +1,4 @@
-"""The nightly job cleans a product's tables, and with `dry_run` only says so."""
+"""The nightly job cleans a product's tables; with `dry_run` it only reports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.doubles import numbered_batches as batches
 NAME = batches.SPEC.name
 
 
-def test_the_job_deletes_what_its_dry_run_counted(
+def test_the_job_deletes_the_files_counted_by_its_dry_run(
     settings: Settings, run: Callable[..., Any], instance: dg.DagsterInstance
 ) -> None:
     batches.land_all(settings.root, "0001", "0003")
@@ -25,7 +25,7 @@ def test_the_job_deletes_what_its_dry_run_counted(
     store = StoreResource(variables=settings.to_environment())
     defs = build_defs(specs=[batches.SPEC], resources={"store": store})
 
-    def tidied(**config: Any) -> dict[str, Any]:
+    def clean(**config: Any) -> dict[str, Any]:
         result = defs.resolve_job_def(f"maintain__{NAME}").execute_in_process(
             instance=instance, run_config={"ops": {f"tidy__{NAME}": {"config": config}}}
         )
@@ -33,12 +33,12 @@ def test_the_job_deletes_what_its_dry_run_counted(
         return {name: entry.value for name, entry in event.step_output_data.metadata.items()}
 
     before = sum(path.is_file() for path in Path(settings.root).rglob("*"))
-    counts = tidied(dry_run=True, retention_hours=0)
-    assert tidied()["log_files"] == 0
+    counts = clean(dry_run=True, retention_hours=0)
+    assert clean()["log_files"] == 0
     assert counts["log_files"] > 20
     assert sum(path.is_file() for path in Path(settings.root).rglob("*")) == before
-    gone = tidied(retention_hours=0)
-    assert gone == {**counts, "is_dry_run": False}
+    deleted = clean(retention_hours=0)
+    assert deleted == {**counts, "is_dry_run": False}
     assert run("0001", "0003").success
 
 

@@ -1,4 +1,4 @@
-"""A cutoff becomes a checkpoint, a bundle, a verdict, a proved service and a release; for batches as for days."""
+"""A cutoff becomes a checkpoint, a bundle, a verdict, a proved service and a release, for batches as for days."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def plant_verdict(settings: Settings, digest: str, *, passed: bool) -> None:
     Ledgers(settings.root, SPEC.name).create(naming.VERDICTS, digest, record)
 
 
-def ask_for(digest: str) -> dict[str, Any]:
+def release_config(digest: str) -> dict[str, Any]:
     return {"ops": {f"{SPEC.name}__release": {"config": {"digest": digest, "why": "I say so", "by": "a person"}}}}
 
 
@@ -114,9 +114,9 @@ def test_batches_go_from_a_cutoff_to_a_release(
         assert len(str(materialization.metadata["result"].value)) > 20, materialization.asset_key
     assert [documents.live_digest(record) for record in released(settings)] == [bundle.digest]
     assert metadata_of(result, "release")["outcome"] == "released"
-    spent = metadata_of(result, "cost")
-    assert spent["newest_model_usd"] == pytest.approx(spent["total_usd"]), "made after the release, so nothing is open"
-    assert "| 1 | 0030 | 1 |" in spent["accepted_models"]
+    costs = metadata_of(result, "cost")
+    assert costs["newest_model_usd"] == pytest.approx(costs["total_usd"]), "made after the release, so nothing is open"
+    assert "| 1 | 0030 | 1 |" in costs["accepted_models"]
     assert "mean_cpu_cores" in metadata_of(result, "checkpoint")
     assert "data:image/png" in metadata_of(result, "checkpoint")["use"]
 
@@ -147,7 +147,7 @@ def test_batches_go_from_a_cutoff_to_a_release(
 
 
 class _Sealed:
-    """A challenger's bundle as far as the check of its holdout reads it."""
+    """The part of a challenger's bundle that the check of its holdout reads."""
 
     def __init__(self, holdout_keys: list[str]) -> None:
         self.manifest = {"holdout_keys": holdout_keys, "cutoff": "0025"}
@@ -198,7 +198,7 @@ def test_a_cutoff_with_too_little_history_is_refused(advanced: TableStore, execu
 
 def test_a_digest_without_a_verdict_is_not_released(settings: Settings, store: StoreResource, execute: Execute) -> None:
     with pytest.raises(dg.Failure, match="has no verdict"):
-        execute("release", run_config=ask_for("0" * 64))
+        execute("release", run_config=release_config("0" * 64))
     assert released(settings) == []
 
 
@@ -207,7 +207,7 @@ def test_a_digest_with_a_failed_verdict_is_not_released(
 ) -> None:
     plant_verdict(settings, "1" * 64, passed=False)
     with pytest.raises(dg.Failure, match="failed its evaluation and is not released: It was planted"):
-        execute("release", run_config=ask_for("1" * 64))
+        execute("release", run_config=release_config("1" * 64))
     assert released(settings) == []
 
 
@@ -216,7 +216,7 @@ def test_a_digest_without_its_bundle_is_not_released(
 ) -> None:
     plant_verdict(settings, "2" * 64, passed=True)
     with pytest.raises(dg.Failure, match="cannot be released"):
-        execute("release", run_config=ask_for("2" * 64))
+        execute("release", run_config=release_config("2" * 64))
     assert released(settings) == []
 
 
@@ -225,7 +225,7 @@ def test_a_person_releases_a_digest_that_passed(settings: Settings, store: Store
         {"contract.json": json.dumps({}).encode()}, {"cutoff": CUTOFF, "contract_sha256": "c" * 64}
     )
     plant_verdict(settings, digest, passed=True)
-    assert metadata_of(execute("release", run_config=ask_for(digest)), "release")["release"] == 1
+    assert metadata_of(execute("release", run_config=release_config(digest)), "release")["release"] == 1
     record = released(settings)[0]
     assert (record["by"], record["why"], record["cutoff"], documents.live_digest(record)) == (
         "a person",
@@ -256,7 +256,7 @@ def test_a_challenger_that_fails_keeps_the_champion(
 @pytest.mark.parametrize(
     "contract", [{"format": 2, "task": {"kind": "regression", "unit": "m"}}, {"format": 1, "task": "binary"}]
 )
-def test_a_live_model_for_another_kind_of_question_is_not_compared(
+def test_a_live_model_of_another_kind_of_task_is_not_compared(
     settings: Settings, store: StoreResource, contract: dict[str, Any]
 ) -> None:
     artifacts, ledgers = ArtifactStore(settings.root), Ledgers(settings.root, SPEC.name)
@@ -269,4 +269,6 @@ def test_a_live_model_for_another_kind_of_question_is_not_compared(
         rival, notes = evaluation._champion(Product(SPEC, store.settings), "another")
         assert (rival, len(notes)) == ((digest, 0) if document is not contract else (None, 1))
     assert f"The live model {digest} answers another kind of question" in notes[0]
-    assert evaluation._champion(Product(SPEC, store.settings), digest) == (None, []), "a model is no rival of itself"
+    assert evaluation._champion(Product(SPEC, store.settings), digest) == (None, []), (
+        "a model is not compared with itself"
+    )

@@ -1,4 +1,4 @@
-"""Bundles are asked about our own features as a service would be asked, for each kind of task."""
+"""Bundles answer our own features as a service would, for each kind of task."""
 
 from __future__ import annotations
 

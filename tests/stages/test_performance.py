@@ -1,4 +1,4 @@
-"""Answers meet their outcomes, on time or late; windows and skew are what the rows say, and nothing is made up."""
+"""Answers are joined with outcomes, on time or late; windows and skew follow from the rows, and nothing is invented."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ def test_a_repaired_key_counts_only_when_its_answers_were_sound(
     assert notes(tables, KEYS[0])["skew"]["share"] == (1.0 if is_in else None)
 
 
-# Served features beside our own --------------------------------------------------------------------------------------
+# Served features next to our own -------------------------------------------------------------------------------------
 
 
 def test_equal_features_pass(settings: Settings, tables: TableStore, advance: Advance) -> None:
@@ -317,7 +317,7 @@ def test_a_key_whose_sources_changed_after_serving_is_not_compared_with_a_reason
 
 
 def fault(settings: Settings, tables: TableStore, key: str, kind: str, source: str = "readings") -> None:
-    """Record what a fault of a key came to, as the drift stage would."""
+    """Record the outcome of a key's fault, as the drift stage would."""
     Ledgers(settings.root, SPEC.name).append(f"{naming.FAULTS}/{key}", documents.fault(kind, key, source))
     tables.record("drift", key, content_digest="0", inputs={}, code="0", notes={"was_faulty": True})
 

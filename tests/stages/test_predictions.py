@@ -1,4 +1,4 @@
-"""What services logged becomes predictions once each, whoever dies, repeats, rotates or writes at the same time."""
+"""Logged answers become predictions exactly once, despite kills, repetitions, rotation and concurrent writers."""
 
 from __future__ import annotations
 
@@ -173,13 +173,13 @@ def test_a_repeated_id_is_one_row_and_keeps_the_first_answer(tables: TableStore,
 def test_a_torn_last_line_is_ingested_when_it_is_complete(
     settings: Settings, tables: TableStore, log: Path, ingest: Ingest
 ):
-    path, whole = log / "1-1.jsonl", line(1) + line(2)
-    path.write_bytes(whole[:-20])
+    path, complete = log / "1-1.jsonl", line(1) + line(2)
+    path.write_bytes(complete[:-20])
     result = ingest("2020-01-05")
     assert ids(tables) == ["p0-0001"]
     assert offsets(settings) == {"1-1.jsonl": len(line(1))}
     assert metadata_of(result, "2020-01-05")["run_lines_left_out"] == 0
-    path.write_bytes(whole)
+    path.write_bytes(complete)
     ingest("2020-01-05")
     assert ids(tables) == ["p0-0001", "p0-0002"]
 
@@ -287,7 +287,7 @@ WRITES = ("rows", "records", "offsets", "rows of a key without predictions", "th
 
 
 def take_in(variables: Mapping[str, str], keys: Sequence[str], die_before: int | None, pause_s: float = 0.0) -> None:
-    """Take the log in, as the asset does, and die before a chosen write; `pause_s` after reading what is known."""
+    """Take the log in, as the asset does, and die before a chosen write; `pause_s` after reading existing records."""
     settings = Settings.from_environment(variables)
     tables = TableStore(settings.root, SPEC.name)
     maker = Ingesting.of(SPEC)
@@ -310,14 +310,14 @@ def take_in(variables: Mapping[str, str], keys: Sequence[str], die_before: int |
 def _die_before(number: int) -> None:
     from platform_assets.storage import delta
 
-    done = 0
+    writes = 0
 
     def counted(write: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*arguments: Any, **options: Any) -> Any:
-            nonlocal done
-            if done == number:
+            nonlocal writes
+            if writes == number:
                 os.kill(os.getpid(), signal.SIGKILL)
-            done += 1
+            writes += 1
             return write(*arguments, **options)
 
         return wrapped

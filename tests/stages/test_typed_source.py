@@ -1,4 +1,4 @@
-"""A source of typed files keeps every key: what its types cannot hold is quarantined row by row."""
+"""A source of typed files keeps every key: only rows with values outside their types are quarantined."""
 
 from __future__ import annotations
 

