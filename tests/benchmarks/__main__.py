@@ -1,4 +1,4 @@
-"""Measure what the platform costs and how good its models are: `make bench ROWS=...`."""
+"""Measure the cost of the platform and the quality of its models: `make bench ROWS=...`."""
 
 from __future__ import annotations
 

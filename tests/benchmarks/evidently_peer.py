@@ -1,7 +1,7 @@
 """Compute Evidently's PSI of every column, in its own virtual environment: `python evidently_peer.py FOLDER`.
 
 Reads `reference.parquet` and `current.parquet`; writes `evidently.json`: the PSI of each column, and the CPU seconds
-of one report once the libraries are warm. Knows nothing of the project.
+of one report once the libraries are warm. Independent of the project.
 """
 
 from __future__ import annotations

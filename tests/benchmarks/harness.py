@@ -1,8 +1,8 @@
-"""Run rows, print a JSON line a measure, keep docs/benchmarks.md.
+"""Run rows, print one JSON line per measure, update docs/benchmarks.md.
 
-A row is a module beside the `__main__.py` that calls `main`: `p11.py` is row P11. It has a docstring whose first
-line is its title, and `run() -> list[Measure]`. A row whose contestants disagree raises `Disagreement`. One that has
-to say in words what its numbers show has `shown: list[str]` too, filled by `run`; they stand below the table.
+A row is a module next to the `__main__.py` that calls `main`: `p11.py` is row P11. It has a docstring whose first
+line is its title, and `run() -> list[Measure]`. A row whose contestants disagree raises `Disagreement`. A row that
+explains its numbers in sentences also has `shown: list[str]`, filled by `run`; they are printed below the table.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Disagreement(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """One number of ours beside what it is compared with.
+    """One number of ours and the numbers it is compared with.
 
     Attributes:
-        measure: what is measured, with its unit.
-        ours: the number, or None when there is none.
+        measure: the measured quantity, with its unit.
+        ours: the number, or None if there is none.
         peers: the same number of each peer, from the same run.
-        limit: what nothing can beat, in the same unit; None where there is none.
-        target: `<= 60 ms` bounds `ours`; `<= 1.2x limit` bounds the ratio to the limit; None when only shown.
+        limit: the best possible value, in the same unit; None if there is none.
+        target: `<= 60 ms` bounds `ours`; `<= 1.2x limit` bounds the ratio to the limit; None if only shown.
     """
 
     measure: str
@@ -79,21 +79,21 @@ class Measure:
         return {"row": row, **values}
 
 
-def main(what: str, folder: Path, arguments: Sequence[str] | None = None) -> int:
-    """Run the rows of a folder; return 1 when one fails, or with --strict falls short.
+def main(command: str, folder: Path, arguments: Sequence[str] | None = None) -> int:
+    """Run the rows of a folder; return 1 if one fails, or with --strict misses a target.
 
     Args:
-        what: `bench` or `chaos`: the target of make that a reader repeats.
-        folder: where the rows' modules lie.
-        arguments: of the command line; the process's own by default.
+        command: `bench` or `chaos`: the make target that repeats the measurement.
+        folder: folder of the rows' modules.
+        arguments: arguments of the command line; by default the process's own.
     """
-    parser = argparse.ArgumentParser(prog=f"make {what}")
+    parser = argparse.ArgumentParser(prog=f"make {command}")
     parser.add_argument("rows", nargs="?", default="", help="names separated by commas; all without it")
     parser.add_argument("--strict", action="store_true", help="fail when a row falls short")
     options = parser.parse_args(arguments)
     existing = rows_of(folder)
     if not existing:
-        print(f"{what}: there are no rows yet.")
+        print(f"{command}: there are no rows yet.")
         return 0
     expected = [name.strip() for name in options.rows.split(",") if name.strip()] or list(existing)
     if unknown := [name for name in expected if name not in existing]:
@@ -106,7 +106,7 @@ def main(what: str, folder: Path, arguments: Sequence[str] | None = None) -> int
             print(json.dumps(line, ensure_ascii=False), flush=True)
         short += [f"{name}: {line['measure']}" for line in lines if line["is_met"] is False]
         write(
-            what,
+            command,
             name,
             (module.__doc__ or name).strip().splitlines()[0].rstrip("."),
             lines,
@@ -124,10 +124,10 @@ def rows_of(folder: Path) -> dict[str, Path]:
     return {path.stem[0].upper() + path.stem[1:]: path for path in files}
 
 
-def write(what: str, row: str, title: str, lines: Sequence[Mapping[str, Any]], shown: Sequence[str] = ()) -> None:
-    """Replace the row's section of docs/benchmarks.md, or add it at the end; `shown` says what it shows."""
+def write(command: str, row: str, title: str, lines: Sequence[Mapping[str, Any]], shown: Sequence[str] = ()) -> None:
+    """Replace the row's section of docs/benchmarks.md, or append it; `shown` has the sentences below its table."""
     begin, end = f"<!-- {row} -->", f"<!-- end of {row} -->"
-    section = f"{begin}\n{_section(what, row, title, lines, shown)}\n{end}"
+    section = f"{begin}\n{_section(command, row, title, lines, shown)}\n{end}"
     text = DOCUMENT.read_text(encoding="utf-8")
     pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
     text = pattern.sub(lambda _: section, text) if pattern.search(text) else f"{text.rstrip()}\n\n{section}\n"
@@ -144,7 +144,7 @@ def machine() -> str:
     return f"{model[1] if model else platform.machine()}, {cores} cores, {memory:.0f} GB, {platform.system()}"
 
 
-def _section(what: str, row: str, title: str, lines: Sequence[Mapping[str, Any]], said: Sequence[str]) -> str:
+def _section(command: str, row: str, title: str, lines: Sequence[Mapping[str, Any]], sentences: Sequence[str]) -> str:
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in VERSIONS)
     output = [
         f"## {row}: {title}",
@@ -157,9 +157,9 @@ def _section(what: str, row: str, title: str, lines: Sequence[Mapping[str, Any]]
         verdict = {True: "met", False: "**falls short**", None: ""}[line["is_met"]]
         cells = [line["measure"], line["ours"], peers, line["limit"], line["ratio_to_limit"], line["target"], verdict]
         output.append("| " + " | ".join("—" if cell is None else str(cell) for cell in cells) + " |")
-    output += ["", *(f"- {sentence}" for sentence in said)] if said else []
-    when = f"{datetime.now(UTC):%Y-%m-%d}"
-    output += ["", f"`make {what} ROWS={row}`, {when}, Python {platform.python_version()}, {versions}; {machine()}."]
+    output += ["", *(f"- {sentence}" for sentence in sentences)] if sentences else []
+    date = f"{datetime.now(UTC):%Y-%m-%d}"
+    output += ["", f"`make {command} ROWS={row}`, {date}, Python {platform.python_version()}, {versions}; {machine()}."]
     return "\n".join(output)
 
 

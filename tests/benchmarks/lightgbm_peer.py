@@ -2,7 +2,7 @@
 
 Reads `x.npy` (float32 [N, F], categories as codes in the last columns), `y.npy`, `fold.npy` (the month of each row)
 and `folds.json`; writes `lightgbm.npy` (the probability of each tested row, NaN elsewhere) and `lightgbm.json`
-(CPU seconds a fold). Knows nothing of the project.
+(CPU seconds per fold). Independent of the project.
 """
 
 from __future__ import annotations

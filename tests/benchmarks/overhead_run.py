@@ -1,7 +1,7 @@
 """One contestant of row P11 in a process of its own: `... {ours|empty|stock|limit} PRODUCT FIRST LAST`.
 
-Prints one JSON object: the CPU seconds of the run with everything it started, how many assets took part, and the
-versions and content digests that stand in the records afterwards: equal for all contestants when none wrote.
+Prints one JSON object: the CPU seconds of the run with everything it started, the number of assets, and the versions
+and content digests in the records afterwards: equal for all contestants if none wrote.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def stock(product: str) -> dg.JobDefinition:
 
 
 def empty(product: str) -> dg.JobDefinition:
-    """Return the same keys and dependencies with bodies that do nothing, in process: what Dagster itself costs."""
+    """Return the same keys and dependencies with bodies that do nothing, in process: the cost of Dagster itself."""
     defs = build_defs()
     expected = set(_data_keys(product))
     partitions = {key: item.partitions_def for item in defs.assets or [] for key in getattr(item, "keys", ())}
@@ -57,7 +57,7 @@ def empty(product: str) -> dg.JobDefinition:
 
 
 def main(contestant: str, product: str, first: str, last: str) -> None:
-    """Run one contestant and print what it took."""
+    """Run one contestant and print its cost."""
     tables = TableStore(Settings.from_environment().root, product)
     stages = [key.path[-1] for key in _data_keys(product)]
     slow = {
@@ -69,7 +69,7 @@ def main(contestant: str, product: str, first: str, last: str) -> None:
     if contestant == "limit":
         began = _cpu_s()
         digests = _digests(tables, stages, slow, last)
-        spent = _cpu_s() - began
+        used = _cpu_s() - began
     else:
         make = {"ours": ours, "empty": empty, "stock": stock}[contestant]
         job = dg.build_reconstructable_job(
@@ -82,9 +82,9 @@ def main(contestant: str, product: str, first: str, last: str) -> None:
             with dg.execute_job(job, instance=instance, tags=tags, run_config=QUIET) as result:
                 if not result.success:
                     raise SystemExit(f"the run of {contestant} failed")
-            spent = _cpu_s() - began
+            used = _cpu_s() - began
         digests = _digests(tables, stages, slow, last)
-    print(json.dumps({"cpu_s": spent, "assets": len(stages), "digests": digests}))
+    print(json.dumps({"cpu_s": used, "assets": len(stages), "digests": digests}))
 
 
 def _data_keys(product: str) -> list[dg.AssetKey]:

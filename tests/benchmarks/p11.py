@@ -1,9 +1,9 @@
 """Overhead: an asset of a daily run, and loading the definitions.
 
 The run is the first recorded product's own `advance` job over a key with nothing to do: every asset reads its
-partition records, finds itself done, and reports. What is left is what the platform costs. The peers are the same
-graph with empty bodies, which is what Dagster itself costs, and under Dagster's stock multiprocess executor; the
-limit is the reading of the records, called directly.
+partition records, sees that it is up to date, and reports. The rest is the cost of the platform. The peers are the
+same graph with empty bodies, the cost of Dagster itself, and under Dagster's stock multiprocess executor; the limit is
+the reading of the records, called directly.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _loading() -> Measure:
 
 
 def _cpu_s_of(command: list[str]) -> float:
-    """Return the CPU seconds of a command and everything that it started and waited for."""
+    """Return the CPU seconds of a command and of everything that it started and waited for."""
     before = os.times()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     after = os.times()

@@ -1,9 +1,9 @@
 """The service's event loop: the most CPU between two turns, whatever a caller sends.
 
-Both shipped products, with their real graph (untrained weights cost the same), answered in this process through the
-ASGI call, as a worker does: a heartbeat notes the CPU between two of its turns. Of each body the best of five rounds is
-taken (noise of a shared machine only adds), and of all bodies the worst. CPU of what the kernel does for sockets and of
-uvicorn's parser is not in it; those work on 64 kB at a time.
+Both shipped products, with their real graph (untrained weights cost the same), answer in this process through the
+ASGI call, like a worker: a heartbeat records the CPU between two of its turns. Per body the best of five rounds counts
+(noise of a shared machine only adds), and of all bodies the worst. CPU of the kernel for sockets and of uvicorn's
+parser is not included; both work on 64 kB at a time.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ def _product(spec: ProductSpec, key: str, folder: Path) -> Any:
 
 
 def bodies(spec: ProductSpec, rows: list[dict[str, Any]]) -> dict[str, bytes]:
-    """Return what honest and hostile callers send, up to the longest body that is read."""
+    """Return bodies of well-behaved and hostile callers, up to the longest body that is read."""
     most = spec.service.max_body_bytes
-    whole = json.dumps(rows, separators=(",", ":")).encode()
+    full = json.dumps(rows, separators=(",", ":")).encode()
     plain = [{**row, "idempotency_key": None} for row in rows]
     first = next(item for item in spec.fields if item.dtype != "category").name
 
@@ -88,7 +88,7 @@ def bodies(spec: ProductSpec, rows: list[dict[str, Any]]) -> dict[str, bytes]:
 
     result = {
         "256 rows": json.dumps(plain).encode(),
-        "256 rows with keys": whole,
+        "256 rows with keys": full,
         "the same key in all rows": json.dumps([{**row, "idempotency_key": "k"} for row in rows]).encode(),
         "the same row 256 times": json.dumps([rows[0]] * len(rows)).encode(),
         "escapes": json.dumps([{**row, "entity": "é💥" * 20 + "\\"} for row in plain]).encode(),
@@ -98,8 +98,8 @@ def bodies(spec: ProductSpec, rows: list[dict[str, Any]]) -> dict[str, bytes]:
         "a row too many": json.dumps([*plain, plain[0]]).encode(),
         "garbage at its end": json.dumps(plain).encode() + b"]",
         "cut off": json.dumps(plain).encode()[:-1],
-        "blanks to the limit": whole[:-1] + b" " * (most - len(whole)) + b"]",
-        "not UTF-8 at its end": whole[:-2] + b"\xff}]",
+        "blanks to the limit": full[:-1] + b" " * (most - len(full)) + b"]",
+        "not UTF-8 at its end": full[:-2] + b"\xff}]",
         "zeros": filled(b"[", b"0,", b"0]"),
         "empty objects": filled(b"[", b"{},", b"{}]"),
         "a row of lists": filled(b"[[", b"[],", b"[]]]"),
@@ -116,7 +116,7 @@ def bodies(spec: ProductSpec, rows: list[dict[str, Any]]) -> dict[str, bytes]:
         "digits": filled(b'[{"features":{"%s":' % first.encode(), b"9", b"}}]"),
         "random bytes": random.Random(0).randbytes(most),
         "blanks": b" " * most,
-        "keys twice in all rows": whole.replace(b'"entity"', b'"entity":"","entity"'),
+        "keys twice in all rows": full.replace(b'"entity"', b'"entity":"","entity"'),
     }
     if spec.image is not None:
         result |= _pictures(spec, plain)
@@ -126,7 +126,7 @@ def bodies(spec: ProductSpec, rows: list[dict[str, Any]]) -> dict[str, bytes]:
 
 
 def _slow(rows: list[dict[str, Any]], spec: ProductSpec) -> bytes:
-    """Return rows whose numbers are the slowest to read that their fields allow."""
+    """Return rows with numbers that are the slowest to read within their fields' bounds."""
     floats = {item.name for item in spec.fields if item.dtype == "float"}
     text = json.dumps(
         [{**row, "features": {k: "@" if k in floats else v for k, v in row["features"].items()}} for row in rows]
@@ -135,7 +135,7 @@ def _slow(rows: list[dict[str, Any]], spec: ProductSpec) -> bytes:
 
 
 def _pictures(spec: ProductSpec, rows: list[dict[str, Any]]) -> dict[str, bytes]:
-    """Return rows whose pictures cost the most: arrays, files in many scans, texts that are no files."""
+    """Return rows whose pictures cost the most: arrays, files of many scans, texts that are not files."""
     import io
 
     from PIL import Image
@@ -211,7 +211,7 @@ def _worst_ms(app: PredictionMiddleware, body: bytes) -> tuple[float, int]:
         await asyncio.sleep(0)
         scope = {"type": "http", "method": "POST", "path": "/predict", "headers": []}
         await app(scope, receive, send)
-        await asyncio.sleep(0)  # the heartbeat notes what the end cost
+        await asyncio.sleep(0)  # the heartbeat records the cost of the end
         heart.cancel()
 
     asyncio.run(live())

@@ -1,8 +1,8 @@
 """Point-in-time features of a year, and of a day: CPU seconds against pandas and against reading the columns.
 
-Ours builds all fields of the reference product. pandas builds six of them, the ones a notebook would, over the same
+Ours builds all fields of the reference product. pandas builds six of them, those of a typical notebook, over the same
 quarter; ours builds the same six over the same quarter, and every cell must agree. The limit reads the columns that
-features need from Parquet. Every contestant runs in a process of its own, and costs are of its whole tree after its
+features need from Parquet. Every contestant runs in a process of its own, and costs include its whole tree after its
 imports and its input are in memory; medians of five interleaved rounds.
 """
 
@@ -55,7 +55,7 @@ def run() -> list[Measure]:
 
 
 def _land(folder: Path) -> None:
-    """Write the validated year, a Parquet file a source."""
+    """Write the validated year, one Parquet file per source."""
     spec = load(PRODUCT)
     keys = spec.grain.span(spec.grain.first, spec.grain.last or "")
     assert spec.history is not None
@@ -133,7 +133,7 @@ def _scan_day(folder: Path) -> Callable[[], pl.DataFrame]:
 
 
 def _quarter(folder: Path) -> pl.DataFrame:
-    """Return the flights of the quarter and of the lookback before it, with what happened."""
+    """Return the flights of the quarter and of the lookback before it, with their facts."""
     spec = load(PRODUCT)
     reach = spec.grain.with_lookback(spec.grain.span(*QUARTER), spec.lookback)
     tables = _tables(folder)
@@ -173,26 +173,31 @@ def _pandas(folder: Path) -> Callable[[], pl.DataFrame]:
 
     flights = _quarter(folder).to_pandas().rename(columns={"flight_id": ENTITY})
 
-    def running(facts: pd.DataFrame, by: str, at: str, value: str) -> pd.DataFrame:
-        out = facts[[by, at, value]].dropna().sort_values(at, kind="stable")
-        out["total"] = out.groupby(by)[value].cumsum()
-        out["count"] = out.groupby(by).cumcount() + 1
+    def running(facts: pd.DataFrame, group: str, at: str, value: str) -> pd.DataFrame:
+        out = facts[[group, at, value]].dropna().sort_values(at, kind="stable")
+        out["total"] = out.groupby(group)[value].cumsum()
+        out["count"] = out.groupby(group).cumcount() + 1
         return out
 
-    def standing(asked: pd.DataFrame, sums: pd.DataFrame, by: str, at: str, back: timedelta) -> pd.DataFrame:
-        left = asked[[ENTITY, by]].assign(moment=asked["asked_at"] - back).dropna().sort_values("moment", kind="stable")
-        result = pd.merge_asof(left, sums.drop(columns=sums.columns[2]), left_on="moment", right_on=at, by=by)
-        return result.set_index(ENTITY)[["total", "count"]].reindex(asked[ENTITY]).fillna(0)
+    def standing(rows: pd.DataFrame, sums: pd.DataFrame, group: str, at: str, back: timedelta) -> pd.DataFrame:
+        left = (
+            rows[[ENTITY, group]].assign(moment=rows["asked_at"] - back).dropna().sort_values("moment", kind="stable")
+        )
+        result = pd.merge_asof(left, sums.drop(columns=sums.columns[2]), left_on="moment", right_on=at, by=group)
+        return result.set_index(ENTITY)[["total", "count"]].reindex(rows[ENTITY]).fillna(0)
 
-    def behind(asked: pd.DataFrame, by: str, at: str, value: str, within: timedelta) -> pd.DataFrame:
-        sums = running(flights, by, at, value)
-        return standing(asked, sums, by, at, timedelta(0)) - standing(asked, sums, by, at, within)
+    def within_window(rows: pd.DataFrame, group: str, at: str, value: str, within: timedelta) -> pd.DataFrame:
+        sums = running(flights, group, at, value)
+        return standing(rows, sums, group, at, timedelta(0)) - standing(rows, sums, group, at, within)
 
     def build() -> pl.DataFrame:
         request = flights[flights["key"].between(*QUARTER)]
-        three, one = (behind(request, "origin", "dep_known_at_utc", "dep_delay_min", hours * HOUR) for hours in (3, 1))
+        three, one = (
+            within_window(request, "origin", "dep_known_at_utc", "dep_delay_min", hours * HOUR) for hours in (3, 1)
+        )
         arrived, week = (
-            behind(request, "dest", "arr_known_at_utc", "arr_delay_min", back) for back in (3 * HOUR, timedelta(days=5))
+            within_window(request, "dest", "arr_known_at_utc", "arr_delay_min", back)
+            for back in (3 * HOUR, timedelta(days=5))
         )
         facts = flights[["tail_number", "dep_known_at_utc", "dep_delay_min"]].dropna()
         facts = facts.sort_values("dep_known_at_utc", kind="stable")
@@ -239,7 +244,7 @@ CONTESTANTS: dict[str, Callable[[Path], Callable[[], pl.DataFrame]]] = {
 
 
 def _measure(name: str, folder: Path) -> None:
-    """Prepare one contestant, run it, write its answer and print what it cost."""
+    """Prepare one contestant, run it, write its result and print its cost."""
     build = CONTESTANTS[name](folder)
     before = os.times()
     answer = build()

@@ -42,15 +42,19 @@ CONTINUOUS = [f"c{place}" for place in range(COLUMNS - COLUMNS // 2)]
 
 
 def run() -> list[Measure]:
-    """Measure ours, the pass and the peer in turns."""
+    """Measure ours, the pass and the peer in turn."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write(folder)
-        rounds = [{"evidently": _evidently(folder), **{who: _ours(who, folder) for who in OURS}} for _ in range(ROUNDS)]
-    for one in rounds:
-        _agree(one["drift"]["psi"], one["evidently"]["psi"])
+        rounds = [
+            {"evidently": _evidently(folder), **{contestant: _ours(contestant, folder) for contestant in OURS}}
+            for _ in range(ROUNDS)
+        ]
+    for entry in rounds:
+        _agree(entry["drift"]["psi"], entry["evidently"]["psi"])
     cpu_ms = {
-        who: 1e3 * statistics.median(one[who]["cpu_s"] for one in rounds) for who in ("drift", "pass", "evidently")
+        contestant: 1e3 * statistics.median(entry[contestant]["cpu_s"] for entry in rounds)
+        for contestant in ("drift", "pass", "evidently")
     }
     return [
         Measure(
@@ -67,23 +71,25 @@ def run() -> list[Measure]:
         ),
         Measure(
             measure="largest difference in PSI from Evidently, columns of eight values",
-            ours=max(abs(one["drift"]["psi"][c] - one["evidently"]["psi"][c]) for one in rounds for c in DISCRETE),
+            ours=max(
+                abs(entry["drift"]["psi"][c] - entry["evidently"]["psi"][c]) for entry in rounds for c in DISCRETE
+            ),
             target="<= 0.001",
         ),
     ]
 
 
 def _write(folder: Path) -> None:
-    """Write reference and current rows: every fifth column has moved."""
+    """Write reference and current rows: every fifth column has drifted."""
     stream = np.random.default_rng(8)
-    for which, moved in (("reference", 0.0), ("current", 1.0)):
+    for file, moved in (("reference", 0.0), ("current", 1.0)):
         columns: dict[str, Any] = {}
-        for path, name in enumerate(DISCRETE):
-            shares = np.exp(-0.08 * (1 if path % 5 else 1 - 2 * moved) * np.arange(LEVELS))
+        for index, name in enumerate(DISCRETE):
+            shares = np.exp(-0.08 * (1 if index % 5 else 1 - 2 * moved) * np.arange(LEVELS))
             columns[name] = stream.choice(LEVELS, ROWS, p=shares / shares.sum()).astype(np.float64)
-        for path, name in enumerate(CONTINUOUS):
-            columns[name] = stream.normal(0 if path % 5 else moved, 1, ROWS)
-        pl.DataFrame(columns).write_parquet(folder / f"{which}.parquet")
+        for index, name in enumerate(CONTINUOUS):
+            columns[name] = stream.normal(0 if index % 5 else moved, 1, ROWS)
+        pl.DataFrame(columns).write_parquet(folder / f"{file}.parquet")
 
 
 def _agree(ours: dict[str, float], theirs: dict[str, float]) -> None:
@@ -96,7 +102,7 @@ def _agree(ours: dict[str, float], theirs: dict[str, float]) -> None:
 
 
 def _evidently(folder: Path) -> dict[str, Any]:
-    """Run the peer in its own virtual environment, made on first use."""
+    """Run the peer in its own virtual environment, created on first use."""
     path = Settings.from_environment().state / "bench-envs" / "evidently"
     python = path / "bin" / "python"
     if not (path / "ready").exists():
@@ -110,9 +116,9 @@ def _evidently(folder: Path) -> dict[str, Any]:
     return result
 
 
-def _ours(who: str, folder: Path) -> dict[str, Any]:
+def _ours(contestant: str, folder: Path) -> dict[str, Any]:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "POLARS_MAX_THREADS": "2", "OMP_NUM_THREADS": "2"}
-    command = [sys.executable, __file__, who, folder]
+    command = [sys.executable, __file__, contestant, folder]
     ended = subprocess.run(command, env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, Any] = json.loads(ended.stdout)
     return result
@@ -138,9 +144,9 @@ def _pass(folder: Path) -> Callable[[pl.DataFrame], dict[str, float]]:
 OURS: dict[str, Callable[[Path], Callable[[pl.DataFrame], dict[str, float]]]] = {"drift": _drift, "pass": _pass}
 
 
-def _measure(who: str, folder: Path) -> None:
+def _measure(contestant: str, folder: Path) -> None:
     """Prepare, warm up on a few rows, and print the answer with its CPU seconds."""
-    compute, frame = OURS[who](folder), pl.read_parquet(folder / "current.parquet")
+    compute, frame = OURS[contestant](folder), pl.read_parquet(folder / "current.parquet")
     compute(frame.head(1_000))
     begin_s = time.process_time()
     answer = compute(frame)

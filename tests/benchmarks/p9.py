@@ -1,8 +1,8 @@
 """Storage: what 400 keys of 36 rows leave behind, taken in one by one, before and after the nightly cleaning.
 
-Every key is a run of `advance` of its own, which is the most files that a key can make. `stored` is all below the root
-but the landing. The cleaning is the job `maintain__hourly_temperature`; here it removes at once what it would remove
-after a week, which stands beside it. Bytes are those of the files, not of the disk's blocks, which are shown too.
+Every key is a run of `advance` of its own, which makes the most files per key. `stored` is everything below the root
+except the landing. The cleaning is the job `maintain__hourly_temperature`; here it removes at once what it would
+remove after a week, listed separately. Bytes are those of the files; the disk's blocks are listed too.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ shown: list[str] = []
 
 @dataclass(frozen=True)
 class Size:
-    """What lies below a folder."""
+    """The content of a folder in files and bytes."""
 
     files: int
     bytes: int
@@ -128,16 +128,16 @@ def run() -> list[Measure]:
 
 
 def _advance(settings: Settings, keys: Any) -> list[float]:
-    """Run the job for each key; return the seconds of each."""
+    """Run the job for each key; return the seconds per run."""
     defs = build_defs(specs=[SPEC], resources={"store": StoreResource(variables=settings.to_environment())})
     job, seconds = defs.resolve_job_def(naming.job("advance", SPEC.name)), []
     with dg.DagsterInstance.ephemeral() as instance:
-        for path, key in enumerate(keys):
+        for number, key in enumerate(keys):
             began = time.perf_counter()
             job.execute_in_process(instance=instance, partition_key=key, run_config=QUIET)
             seconds.append(time.perf_counter() - began)
-            if path % 40 == 39:
-                print(f"  {path + 1} keys, {seconds[-1]:.2f} s for the last", flush=True)
+            if number % 40 == 39:
+                print(f"  {number + 1} keys, {seconds[-1]:.2f} s for the last", flush=True)
     return seconds
 
 

@@ -1,9 +1,9 @@
 """Model quality: ten monthly folds of the flights, paired with LightGBM on the same matrices.
 
-Train on every month up to M, test M+1, ten times. Standard errors are clustered by day. Whatever was chosen about
-our network looked only at the folds tested March to June; July to December stands apart. One exception is stated:
-which of 112 candidate features were kept was judged by LightGBM on June and by importances of a fold that tests
-November, so July to December is untouched by the choice of the network, not by that of the features.
+Train on every month up to M, test M+1, ten times. Standard errors are clustered by day. All choices for our network
+used only the folds that test March to June; July to December is separate. One exception: which of 112 candidate
+features were kept was judged by LightGBM on June and by importances of a fold that tests November, so July to
+December is independent of the choice of the network, but not of the choice of the features.
 """
 
 from __future__ import annotations
@@ -55,27 +55,27 @@ class Year:
 
     @property
     def inputs(self) -> Inputs:
-        """What a model takes."""
+        """Return the inputs of a model."""
         return Inputs(numeric=self.numeric, categorical=self.categorical)
 
     def part(self, chosen: np.ndarray) -> Year:
-        """Return only some rows."""
+        """Return only these rows."""
         return Year(**{name: values[chosen] for name, values in vars(self).items()})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contest:
-    """What every contestant said about each tested row, and the CPU seconds of its fits, by month."""
+    """The answers of every contestant for each tested row, and the CPU seconds of its fits, by month."""
 
     year: Year
-    said: Mapping[str, np.ndarray]
+    answers: Mapping[str, np.ndarray]
     cpu_s: Mapping[str, Mapping[int, float]]
 
-    def mean(self, who: str, statistic: str, months: Sequence[int] = TESTED) -> float:
+    def mean(self, contestant: str, statistic: str, months: Sequence[int] = TESTED) -> float:
         """Return the mean over folds of one of the task's measures."""
         folds = [self.year.months == month for month in months]
         return statistics.fmean(
-            Binary().quality(self.year.labels[rows], self.said[who][rows])[statistic] or 0.0 for rows in folds
+            Binary().quality(self.year.labels[rows], self.answers[contestant][rows])[statistic] or 0.0 for rows in folds
         )
 
     def difference(self, statistic: str, other: str, months: Sequence[int] = TESTED) -> tuple[float, float]:
@@ -85,9 +85,9 @@ class Contest:
         result = []
         for month in months:
             rows = self.year.months == month
-            message = (self.said[OURS][rows], self.said[other][rows])
+            pair = (self.answers[OURS][rows], self.answers[other][rows])
             result.append(
-                task.difference(measure, self.year.labels[rows], *message, self.year.keys[rows], confidence=0.95)
+                task.difference(measure, self.year.labels[rows], *pair, self.year.keys[rows], confidence=0.95)
             )
         return statistics.fmean(item.value for item in result), sum(
             item.standard_error**2 for item in result
@@ -95,21 +95,25 @@ class Contest:
 
 
 def run() -> list[Measure]:
-    """Fit four contestants on ten folds and return what the row shows."""
+    """Fit four contestants on ten folds and return the measures."""
     spec = specs.load(PRODUCT)
     year = load_year(spec)
     contest = hold(spec, year)
     measures = []
     for name, months in (("March-June", CHOSEN_ON), ("July-December", LEFT_ALONE), ("ten folds", TESTED)):
         for statistic in ("auc", "log_loss", "brier", "ece"):
-            peers = {who: contest.mean(who, statistic, months) for who in (PEER, LOGISTIC, CONSTANT)}
+            peers = {
+                contestant: contest.mean(contestant, statistic, months) for contestant in (PEER, LOGISTIC, CONSTANT)
+            }
             target = "<= 0.03" if (name, statistic) == ("ten folds", "ece") else None
             ours = contest.mean(OURS, statistic, months)
             measures.append(Measure(measure=f"{statistic}, {name}", ours=ours, peers=peers, target=target))
     above, above_error = contest.difference("auc", LOGISTIC)
     auc, auc_error = contest.difference("auc", PEER)
     loss, loss_error = contest.difference("log_loss", PEER)
-    used_s = {who: statistics.median(contest.cpu_s[who].values()) for who in (OURS, PEER, LOGISTIC)}
+    used_s = {
+        contestant: statistics.median(contest.cpu_s[contestant].values()) for contestant in (OURS, PEER, LOGISTIC)
+    }
     return [
         *measures,
         Measure(measure="AUC above logistic regression", ours=above, target=">= 0.007"),
@@ -146,24 +150,24 @@ def load_year(spec: ProductSpec) -> Year:
 
 def hold(spec: ProductSpec, year: Year) -> Contest:
     """Fit every contestant on every fold, one after the other."""
-    message = {who: np.full(len(year.labels), np.nan) for who in (OURS, LOGISTIC, CONSTANT)}
+    answers = {contestant: np.full(len(year.labels), np.nan) for contestant in (OURS, LOGISTIC, CONSTANT)}
     cpu_s: dict[str, dict[int, float]] = {OURS: {}, LOGISTIC: {}}
     for month in TESTED:
         rows, tested = year.part(year.months < month), year.months == month
-        request = year.part(tested).inputs
-        message[OURS][tested], cpu_s[OURS][month] = fit(spec, rows, request)
+        inputs = year.part(tested).inputs
+        answers[OURS][tested], cpu_s[OURS][month] = fit(spec, rows, inputs)
         begin_s = time.process_time()
         learned = _learned(spec, rows)
         models = baselines.fit(learned, rows.inputs, rows.labels, spec.task)["models"]
         cpu_s[LOGISTIC][month] = time.process_time() - begin_s
-        for who in (LOGISTIC, CONSTANT):
-            message[who][tested] = baselines.score(models[BASELINES[who]], learned, request, spec.task)
+        for contestant in (LOGISTIC, CONSTANT):
+            answers[contestant][tested] = baselines.score(models[BASELINES[contestant]], learned, inputs, spec.task)
         print(f"month {month}: {len(rows.labels)} rows, {cpu_s[OURS][month]:.1f} CPU s", file=sys.stderr, flush=True)
-    message[PEER], cpu_s[PEER] = _lightgbm(year, spec.training.threads)
-    return Contest(year=year, said=message, cpu_s=cpu_s)
+    answers[PEER], cpu_s[PEER] = _lightgbm(year, spec.training.threads)
+    return Contest(year=year, answers=answers, cpu_s=cpu_s)
 
 
-def fit(spec: ProductSpec, rows: Year, asked: Inputs) -> tuple[np.ndarray, float]:
+def fit(spec: ProductSpec, rows: Year, tested: Inputs) -> tuple[np.ndarray, float]:
     """Train the product's own network as the training step does; return its answers and the fit's CPU seconds."""
     begin_s = time.process_time()
     determinism.fix(spec.training.threads)
@@ -174,7 +178,7 @@ def fit(spec: ProductSpec, rows: Year, asked: Inputs) -> tuple[np.ndarray, float
     while not loop.is_finished:
         loop.step()
     used_s = time.process_time() - begin_s
-    values = outputs(loop.model, tensors(asked, codes(learned, asked.categorical)))
+    values = outputs(loop.model, tensors(tested, codes(learned, tested.categorical)))
     return spec.task.graph_answer(values, learned.target).numpy(), used_s
 
 
@@ -207,7 +211,7 @@ def _validated(spec: ProductSpec, source: Source, keys: Sequence[str]) -> pl.Dat
 
 
 def _lightgbm(year: Year, threads: int) -> tuple[np.ndarray, dict[int, float]]:
-    """Fit the peer in its own virtual environment, made on first use."""
+    """Fit the peer in its own virtual environment, created on first use."""
     path = Settings.from_environment().state / "bench-envs" / "lightgbm"
     python = path / "bin" / "python"
     if not (path / "ready").exists():

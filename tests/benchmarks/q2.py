@@ -1,10 +1,10 @@
 """Retraining: the share of weekly's gain that policies buy, March to December, beside even calendars of equal count.
 
-The whole recording is landed, and taken through the data stages and the job of the backtest, as the platform does it.
-One model a week is trained on every day before its cutoff but the holdout, 44 in all; the first one, of March 1st,
-answers until a policy trains again and is nobody's cost. Shares are of log loss gained over never, and of CPU seconds
-of fits (reading rows, learning, training), both relative to training every week. Everything is memoised below the
-state folder, so a second run trains nothing.
+The whole recording is landed and taken through the data stages and the job of the backtest, as on the platform. One
+model per week is trained on every day before its cutoff except the holdout, 44 in all; the first one, of March 1st,
+answers until a policy trains again, and its cost is not counted. Shares are of log loss gained over never, and of CPU
+seconds of fits (reading rows, learning, training), both relative to training every week. Everything is memoised below
+the state folder, so a second run trains nothing.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ shown: list[str] = []
 
 @dataclass(frozen=True, kw_only=True)
 class Replayed:
-    """The fits of the recording and what every policy would have done with them."""
+    """The fits of the recording and the plan of every policy."""
 
     spec: ProductSpec
     store: StoreResource
-    asked: Mapping[str, BacktestJob]
-    made: Mapping[str, scores.FitScores]
+    requests: Mapping[str, BacktestJob]
+    fits: Mapping[str, scores.FitScores]
     past: Past
     index_of: backtest_policies.Drift
     plans: Mapping[str, Plan]
 
 
 def run() -> list[Measure]:
-    """Land, advance, backtest; return what the row shows."""
+    """Land, advance, backtest; return the measures."""
     result = replay_recording()
     outcomes = {name: backtest_outcomes.outcome(result.past, name, plan) for name, plan in result.plans.items()}
     original = outcomes[backtest_policies.OWN]
@@ -70,7 +70,7 @@ def run() -> list[Measure]:
         Measure(
             measure="own policy: share of weekly's gain in log loss",
             ours=original.gain_share,
-            peers=_beside(original),
+            peers=_peers(original),
             target=">= 0.85",
         ),
         Measure(measure="own policy: share of weekly's CPU seconds", ours=original.cost_share, target="<= 0.20"),
@@ -90,7 +90,7 @@ def run() -> list[Measure]:
 
 
 def replay_recording() -> Replayed:
-    """Take the recording through the platform in a store of this row; return what the backtest left there."""
+    """Take the recording through the platform in a store of this row; return the results of the backtest."""
     spec = specs.load(PRODUCT)
     path = Settings.from_environment().state / "bench-q2"
     settings = Settings.from_environment({"DRIFTLINE_STATE": str(path)})
@@ -117,7 +117,7 @@ def replay_recording() -> Replayed:
 
 
 def _read(spec: ProductSpec, store: StoreResource) -> Replayed:
-    """Read what the job left, by the same addresses."""
+    """Read the job's results, from the same addresses."""
     ledgers = scores.ledgers_of(store.settings.root, spec.name)
     requests = backtest_fits.requests(Product(spec, store.settings), FIRST, LAST)
     output = {}
@@ -133,37 +133,37 @@ def _read(spec: ProductSpec, store: StoreResource) -> Replayed:
     )
     index_of = backtest_fits.drift_reader(Product(spec, store.settings), requests, output)
     plans = backtest_policies.plans(past, spec, index_of)
-    return Replayed(spec=spec, store=store, asked=requests, made=output, past=past, index_of=index_of, plans=plans)
+    return Replayed(spec=spec, store=store, requests=requests, fits=output, past=past, index_of=index_of, plans=plans)
 
 
-def _beside(found: Outcome) -> dict[str, float]:
-    """Return the shares of gain of plans with as many retrainings."""
+def _peers(outcome: Outcome) -> dict[str, float]:
+    """Return the shares of gain of other plans with as many retrainings."""
     peers = {
-        "even calendar": found.even_gain_share,
-        "random dates, mean of 20": found.random_gain_share,
-        "least": found.random_low,
-        "greatest": found.random_high,
-        "hindsight": found.best_gain_share,
+        "even calendar": outcome.even_gain_share,
+        "random dates, mean of 20": outcome.random_gain_share,
+        "least": outcome.random_low,
+        "greatest": outcome.random_high,
+        "hindsight": outcome.best_gain_share,
     }
     return {name: value for name, value in peers.items() if value is not None}
 
 
 def _affordable(past: Past) -> Outcome:
-    """Return the even calendar with the most retrainings within the target's budget: what needs no policy at all."""
+    """Return the even calendar with the most retrainings within the target's budget, which needs no policy."""
     budget_s = BUDGET * past.cost_s(tuple(range(past.fits)))
     plans = [backtest.even(past, count) for count in range(past.fits)]
     plan = max((item for item in plans if past.cost_s(item) <= budget_s), key=len)
     return backtest_outcomes.outcome(past, "even calendar", plan)
 
 
-def _rows_trained(found: Replayed, own: Outcome) -> Measure:
-    """Return the cost in rows: what CPU seconds would say on a machine that nobody else uses."""
-    artifacts = found.store.artifacts
-    fits = [artifacts.get_json(item.fit) for item in found.made.values()]
+def _rows_trained(replayed: Replayed, policy: Outcome) -> Measure:
+    """Return the cost in rows: the share of CPU seconds on an otherwise idle machine."""
+    artifacts = replayed.store.artifacts
+    fits = [artifacts.get_json(item.fit) for item in replayed.fits.values()]
     rows = [float(artifacts.get_json(item["learned"])["rows"]) for item in fits]
     return Measure(
         measure="own policy: share of weekly's rows trained on",
-        ours=sum(rows[fit] for fit in own.plan[1:]) / sum(rows[1:]),
+        ours=sum(rows[fit] for fit in policy.plan[1:]) / sum(rows[1:]),
     )
 
 
@@ -173,7 +173,7 @@ def _by_policy(outcomes: Mapping[str, Outcome]) -> list[Measure]:
         label = f"{name}, {result.retrainings} retrainings"
         if name not in (NEVER, WEEKLY, backtest_policies.OWN):
             measures += [
-                Measure(measure=f"{label}: share of gain", ours=result.gain_share, peers=_beside(result)),
+                Measure(measure=f"{label}: share of gain", ours=result.gain_share, peers=_peers(result)),
                 Measure(
                     measure=f"{label}: share of CPU seconds",
                     ours=result.cost_share,
@@ -181,9 +181,9 @@ def _by_policy(outcomes: Mapping[str, Outcome]) -> list[Measure]:
                 ),
             ]
     original = outcomes[backtest_policies.OWN]
-    rest = {name: result for name, result in outcomes.items() if result is not original}
+    others = {name: result for name, result in outcomes.items() if result is not original}
     for statistic in ("log_loss", "headline", "retrainings"):
-        peers = {name: float(getattr(result, statistic)) for name, result in rest.items()}
+        peers = {name: float(getattr(result, statistic)) for name, result in others.items()}
         measures.append(
             Measure(measure=f"own policy: {statistic}, ten months", ours=getattr(original, statistic), peers=peers)
         )
@@ -206,20 +206,20 @@ def by_period(past: Past, plan: Plan, period_of: Callable[[str], str]) -> dict[s
     """Return the mean log loss of a plan by period, in order of the keys; a period without rows is left out."""
     sums: dict[str, list[float]] = {}
     for fit, first, end in past.turns(plan):
-        for path in range(first, end):
-            result = sums.setdefault(period_of(past.keys[path]), [0.0, 0.0])
-            result[0] += float(past.losses[fit, path])
-            result[1] += float(past.rows[path])
+        for index in range(first, end):
+            result = sums.setdefault(period_of(past.keys[index]), [0.0, 0.0])
+            result[0] += float(past.losses[fit, index])
+            result[1] += float(past.rows[index])
     return {period: total / rows for period, (total, rows) in sums.items() if rows}
 
 
-def _by_month(found: Replayed) -> list[Measure]:
-    past, original = found.past, found.plans[backtest_policies.OWN]
+def _by_month(replayed: Replayed) -> list[Measure]:
+    past, original = replayed.past, replayed.plans[backtest_policies.OWN]
     plans = {
         "own": original,
-        NEVER: found.plans[NEVER],
-        MONTHLY: found.plans[MONTHLY],
-        WEEKLY: found.plans[WEEKLY],
+        NEVER: replayed.plans[NEVER],
+        MONTHLY: replayed.plans[MONTHLY],
+        WEEKLY: replayed.plans[WEEKLY],
         "even calendar": backtest.even(past, len(original) - 1),
     }
     months = {name: by_period(past, plan, lambda key: key[:7]) for name, plan in plans.items()}
@@ -233,12 +233,12 @@ def _by_month(found: Replayed) -> list[Measure]:
     ]
 
 
-def _clearest_miss(found: Replayed) -> tuple[str, Measure]:
-    """Return the window in which the first model, kept all year, most clearly missed what its answers promise."""
-    rules, delay = found.spec.retraining, found.spec.label_delay
+def _clearest_miss(replayed: Replayed) -> tuple[str, Measure]:
+    """Return the window in which the first model, kept all year, most clearly contradicted its own expectations."""
+    rules, delay = replayed.spec.retraining, replayed.spec.label_delay
     windows = {
-        cutoff: backtest_policies.performance_at(found.past, 0, fit, rules, label_delay=delay)
-        for fit, cutoff in enumerate(found.asked)
+        cutoff: backtest_policies.performance_at(replayed.past, 0, fit, rules, label_delay=delay)
+        for fit, cutoff in enumerate(replayed.requests)
         if fit
     }
     tests = [
@@ -256,12 +256,12 @@ def _clearest_miss(found: Replayed) -> tuple[str, Measure]:
     )
 
 
-def _alarms(found: Replayed) -> list[Measure]:
-    """Return the share of weeks in which the drift index alarms: on permuted days, and on the days as they came."""
-    decisions = range(1, found.past.fits)
-    weekly = [found.index_of(fit - 1, fit).is_drift for fit in decisions]
-    never = [found.index_of(0, fit).is_drift for fit in decisions]
-    permuted = _permuted_alarms(found)
+def _alarms(replayed: Replayed) -> list[Measure]:
+    """Return the share of weeks in which the drift index alarms: on permuted days, and on the days in order."""
+    decisions = range(1, replayed.past.fits)
+    weekly = [replayed.index_of(fit - 1, fit).is_drift for fit in decisions]
+    never = [replayed.index_of(0, fit).is_drift for fit in decisions]
+    permuted = _permuted_alarms(replayed)
     return [
         Measure(
             measure=f"drift index: share of weeks with an alarm on {STREAMS} permuted streams",
@@ -277,19 +277,19 @@ def _alarms(found: Replayed) -> list[Measure]:
     ]
 
 
-def _permuted_alarms(found: Replayed) -> dict[str, float]:
-    """Return the alarm shares when days are shuffled whole: no week then differs from any other but by chance.
+def _permuted_alarms(replayed: Replayed) -> dict[str, float]:
+    """Return the alarm shares when whole days are shuffled: then no week differs from any other except by chance.
 
-    As in the backtest, a decision compares its last seven days with the training days of the model before, of which
+    As in the backtest, a decision compares its last seven days with the training days of the previous model, of which
     there are more every week; or always with those of the first model.
     """
-    monitors, counts = found.spec.monitors, _histograms(found)
-    keys, cutoffs = list(counts), list(found.asked)
-    existing = [len(found.asked[cutoff].training_keys) for cutoff in cutoffs]
+    monitors, counts = replayed.spec.monitors, _histograms(replayed)
+    keys, cutoffs = list(counts), list(replayed.requests)
+    existing = [len(replayed.requests[cutoff].training_keys) for cutoff in cutoffs]
     stream = np.random.default_rng(0)
     alarms: dict[str, list[bool]] = {"weekly": [], "first": []}
     for number in range(STREAMS):
-        order = [keys[path] for path in stream.permutation(len(keys))]
+        order = [keys[index] for index in stream.permutation(len(keys))]
         for fit, cutoff in enumerate(cutoffs[1:], start=1):
             end = keys.index(cutoff)
             window = {key: counts[key] for key in order[end - monitors.drift_window : end]}
@@ -301,22 +301,22 @@ def _permuted_alarms(found: Replayed) -> dict[str, float]:
     return {name: float(np.mean(item)) for name, item in alarms.items()}
 
 
-def _histograms(found: Replayed) -> dict[str, drift.Counts]:
-    """Return each day's histograms on the bins of the last fit, which has seen nearly all days."""
-    keys: Sequence[str] = found.spec.grain.span(found.spec.grain.first, LAST)
-    messages = found.store.artifacts.get_json(list(found.made.values())[-1].fit)
-    learned = Learned.from_json(found.store.artifacts.get_json(messages["learned"]))
-    columns = [item.name for item in found.spec.fields]
-    frame = found.store.tables(found.spec.name).read("features", keys, columns=columns)
+def _histograms(replayed: Replayed) -> dict[str, drift.Counts]:
+    """Return each day's histograms on the bins of the last fit, which was trained on nearly all days."""
+    keys: Sequence[str] = replayed.spec.grain.span(replayed.spec.grain.first, LAST)
+    fit = replayed.store.artifacts.get_json(list(replayed.fits.values())[-1].fit)
+    learned = Learned.from_json(replayed.store.artifacts.get_json(fit["learned"]))
+    columns = [item.name for item in replayed.spec.fields]
+    frame = replayed.store.tables(replayed.spec.name).read("features", keys, columns=columns)
     parts = frame.partition_by("key", as_dict=True)
     return {key: sketch.histograms(parts[(key,)], learned) for key in keys}
 
 
-def _dates(found: Replayed) -> list[str]:
-    """Return in words when the policies trained that look at anything but the calendar."""
-    cutoffs = list(found.asked)
-    messages = []
+def _dates(replayed: Replayed) -> list[str]:
+    """Return sentences with the trainings of the policies that use more than the calendar."""
+    cutoffs = list(replayed.requests)
+    sentences = []
     for name in ("performance", "drift", backtest_policies.OWN):
-        dates = ", ".join(cutoffs[fit] for fit in found.plans[name][1:]) or "never"
-        messages.append(f"{name} trained at: {dates}.")
-    return messages
+        dates = ", ".join(cutoffs[fit] for fit in replayed.plans[name][1:]) or "never"
+        sentences.append(f"{name} trained at: {dates}.")
+    return sentences

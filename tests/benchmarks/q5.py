@@ -1,9 +1,9 @@
 """Statistics of the loop: false alarms and power of the test of promises, false refusals and power of the gate.
 
 Every world is drawn with a known truth: honest models under shocks that neighbouring keys share (AR(1) .7), broken
-ones, and pairs of models of known worth. Seeds differ from those of the test suite, and from those that were looked at
-while correlations, shares and margins were chosen. A row's alarm is nominally 1 %, a refusal 5 %. Power counts failing
-tests: beyond chance and by their margin. About five CPU minutes.
+ones, and pairs of models of known quality. Seeds differ from those of the test suite, and from those used while
+correlations, shares and margins were chosen. A row's alarm is nominally 1 %, a refusal 5 %. Power counts failing
+tests: significant and beyond their margin. About five CPU minutes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WINDOWS, FEW = 1_000, 100
 FIRST_SEED = 20261125
 SHOCKS = (0.3, 0.6)
 ROWS = {"binary": (850, 150, 35), "multi_class": (150, 35), "regression": (150, 35)}
-"""Of a key: the flights have 850, the hours of the odd test product a few dozen."""
+"""Rows per key: the flights have 850, the hours of the odd test product a few dozen."""
 BROKEN = {
     "signal gone and log odds -1": {"is_gone": True, "level": -1.0},
     "signal gone": {"is_gone": True},
@@ -36,7 +36,7 @@ shown: list[str] = []
 
 
 def run() -> list[Measure]:
-    """Draw, test and judge; return what the row shows."""
+    """Draw, test and judge; return the measures."""
     shown.clear()
     return [*_false_alarms(), *_power(), *_refusals(), _power_of_gate()]
 
@@ -119,7 +119,7 @@ def _refusals() -> list[Measure]:
 
 
 def _power_of_gate() -> Measure:
-    """Return how often a challenger is refused whose AUC is truly `LOST_AUC` lower, on 14 keys of 850 rows."""
+    """Return how often a challenger with a true AUC lower by `LOST_AUC` is refused, on 14 keys of 850 rows."""
     extra = _extra_noise()
     contest = Contest(rows=850, extra=extra)
     result = [rivals.judged(contest, FIRST_SEED + draw) for draw in range(FEW)]

@@ -2,8 +2,8 @@
 
 Three hundred mutants of the modules that the makers of the odd product import, and of its own file: constants,
 operators, defaults, statements at the top. Each is one change in a copy of the code; every maker then works on inputs
-that a walk has stored, and digests and bytes of all stages are held against those of the code as it is. A mutant that
-cannot be imported, or defines a product that is refused, is replaced. A stage that fails has other bytes.
+stored by a walk, and digests and bytes of all stages are compared with those of the unchanged code. A mutant that
+cannot be imported, or defines an invalid product, is replaced. A stage that fails has other bytes.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ OF_PRODUCT = 0.4
 """The share of mutants that are of the product's own file, where names are followed."""
 MUTANTS, SEED = 300, 20261126
 GRAPH = "onnx graph"
-"""Exporting takes seconds, so it is done for mutants of what the exported graph alone depends on."""
+"""Exporting takes seconds, so it is done only for mutants of modules on which the exported graph depends."""
 EXPORTING = ("platform_assets.compute.export", "platform_assets.makers.onnx", PRODUCT)
 shown: list[str] = []
 
 Stages = Mapping[str, str]
 SHA256_LETTERS = 64
 INPUTS = " inputs"
-"""Follows what was made of a key: the inputs of its record, by which the engine sees that it is to be made again."""
+"""Suffix for the inputs of a key's record, by which the engine sees that the key must be made again."""
 
 
 def run() -> list[Measure]:
-    """Change the code three hundred times and count what a digest did not see."""
+    """Change the code three hundred times and count the changes that a digest missed."""
     counts, hidden, wide = Counter[str](), [], Counter[str]()
     with tempfile.TemporaryDirectory(prefix="d1-") as folder:
         tree, path = Path(folder, "tree"), Path(folder, "walk")
@@ -91,17 +91,17 @@ def run() -> list[Measure]:
 def _judge(
     mutant: Mutant,
     before: tuple[Stages, Stages],
-    found: tuple[Stages, Stages],
+    after: tuple[Stages, Stages],
     counts: Counter[str],
     hidden: list[str],
     wide: Counter[str],
 ) -> None:
-    output = {item: _made(found[1], item, otherwise=was) for item, was in before[1].items()}
+    output = {item: _result_of(after[1], item, otherwise=was) for item, was in before[1].items()}
     moved = {item for item, was in before[1].items() if output[item] != was}
     counts["moved"] += bool(moved)
-    differing = {stage for stage, digest in before[0].items() if found[0].get(stage) != digest}
+    differing = {stage for stage, digest in before[0].items() if after[0].get(stage) != digest}
     counts["both"] += len({_stage(item) for item in moved} & differing)
-    measured = {_stage(item) for item in found[1]} & {_stage(item) for item in before[1]}
+    measured = {_stage(item) for item in after[1]} & {_stage(item) for item in before[1]}
     wide.update(differing & measured - {_stage(item) for item in moved})
     for item in sorted(moved):
         if _stage(item) in differing or item.endswith(INPUTS) or f"{item}{INPUTS}" in moved:
@@ -109,17 +109,17 @@ def _judge(
         if len(output[item]) != SHA256_LETTERS:
             counts["stopped"] += 1
             continue
-        hidden.append(f"{item}: {mutant.module} line {mutant.line}, {mutant.what}")
+        hidden.append(f"{item}: {mutant.module} line {mutant.line}, {mutant.change}")
         print(f"hidden: {hidden[-1]}", flush=True)
 
 
-def _made(found: Stages, item: str, *, otherwise: str) -> str:
-    """Return what was made of an item: that of its stage where the stage as a whole was stopped."""
-    return found.get(item, otherwise if item == GRAPH else found.get(_stage(item), otherwise))
+def _result_of(stages: Stages, item: str, *, otherwise: str) -> str:
+    """Return the result of an item; of its whole stage if the stage failed."""
+    return stages.get(item, otherwise if item == GRAPH else stages.get(_stage(item), otherwise))
 
 
 def _stage(item: str) -> str:
-    """Return the stage of what was made: of `onnx graph`, or of one key."""
+    """Return the stage of an item: of `onnx graph`, or of one key."""
     return item.partition(" ")[0]
 
 
@@ -137,7 +137,7 @@ def _measured(tree: Path, mutant: Mutant, ask: Any) -> tuple[Stages, Stages] | N
 
 
 def _chosen() -> Iterator[Mutant]:
-    """Yield mutants without end in sight: of the product or of a module, of each kind alike, by a fixed seed."""
+    """Yield mutants endlessly: of the product or of a module, of each kind equally, by a fixed seed."""
     random = Random(SEED)
     names = sorted(_modules() - {PRODUCT})
     ready: dict[tuple[str, str], Iterator[Mutant]] = {}
@@ -154,7 +154,7 @@ def _chosen() -> Iterator[Mutant]:
 
 
 def _modules() -> set[str]:
-    """Return what the makers of the product import, and what its functions do."""
+    """Return the modules imported by the makers and the functions of the product."""
     from platform_assets import digests
 
     names = set[str]()
@@ -169,7 +169,7 @@ def _modules() -> set[str]:
 
 @contextmanager
 def _served(command: list[str]) -> Iterator[Any]:
-    """Start the process that forks; yield what asks it, and gives None for code that cannot be measured."""
+    """Start the process that forks; yield a function that queries it, with None for code that cannot be measured."""
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
@@ -181,7 +181,7 @@ def _served(command: list[str]) -> Iterator[Any]:
             lines = [json.loads(line) for line in iter(process.stdout.readline, "END\n")]
             if not lines or "broken" in lines[0]:
                 return None
-            # A child that hangs, or dies, has made nothing at all.
+            # A child that hangs or dies has made nothing.
             output = lines[1] if len(lines) == 2 and "broken" not in lines[1] else dict.fromkeys(lines[0], "nothing")
             return lines[0], output
 

@@ -1,7 +1,7 @@
-"""What each maker of the odd product makes of inputs that a walk has stored: code digests, and digests of bytes.
+"""The results of each maker of the odd product for inputs stored by a walk: code digests, and digests of bytes.
 
-`python d1_bytes.py prepare PLACE` walks; `python d1_bytes.py serve PLACE` forks a process per line of its input, with
-libraries loaded and nothing of ours, which prints two JSON lines: digests by stage, then bytes by stage.
+`python d1_bytes.py prepare PLACE` walks; `python d1_bytes.py serve PLACE` forks one process per line of its input, with
+libraries loaded and none of our modules, which prints two JSON lines: digests by stage, then bytes by stage.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FEW = 6
 
 
 def prepare(place: Path) -> None:
-    """Walk the product and keep its store below `place`."""
+    """Walk the product and store the walk below `place`."""
     from tests.goldens.products import hourly
     from tests.goldens.walk import settings_in, walk
 
@@ -34,7 +34,7 @@ def prepare(place: Path) -> None:
 
 
 def serve(place: Path) -> None:
-    """Answer each line of the input: which stages to leave out."""
+    """Answer each line of the input: the stages to leave out."""
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
@@ -71,7 +71,7 @@ def _answer(place: Path, without: set[str]) -> None:
 
 
 def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
-    """Return by stage what makes its bytes."""
+    """Return by stage the function that makes its bytes."""
     from platform_assets.handle import Product
     from platform_assets.settings import Settings
     from platform_assets.storage.artifacts import ArtifactStore
@@ -167,26 +167,26 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
     def evaluation() -> Any:
         return output["evaluation"].judge(artifacts, tables, bundle.digest, None)
 
-    whole = {f"raw_{item.name}": raw(item.name) for item in spec.sources}
-    whole |= {f"validated_{item.name}": validated(item.name) for item in spec.sources}
-    whole |= {"features": features, "outcomes": outcomes, "predictions": predictions}
-    whole |= {"checkpoint": checkpoint, "onnx": onnx, "onnx graph": graph, "evaluation": evaluation}
-    # Drift is the last one: it writes down the faults that it finds, which performance reads.
-    return {stage: _whole(make) for stage, make in whole.items()} | {"performance": performance, "drift": drift}
+    stages = {f"raw_{item.name}": raw(item.name) for item in spec.sources}
+    stages |= {f"validated_{item.name}": validated(item.name) for item in spec.sources}
+    stages |= {"features": features, "outcomes": outcomes, "predictions": predictions}
+    stages |= {"checkpoint": checkpoint, "onnx": onnx, "onnx graph": graph, "evaluation": evaluation}
+    # Drift is the last one: it records the faults that it finds, which performance reads.
+    return {stage: _whole_stage(make) for stage, make in stages.items()} | {"performance": performance, "drift": drift}
 
 
-def _whole(make: Callable[[], Any]) -> Callable[[], dict[str, Any]]:
+def _whole_stage(make: Callable[[], Any]) -> Callable[[], dict[str, Any]]:
     return lambda: {"": make()}
 
 
-def _by_key(inputs: Mapping[str, Any], made: Any) -> dict[str, Any]:
-    """Return by key what was made, and beside it the inputs of its record: where they move, it is made again."""
-    parts = {f" {key}": (made.frames.get(key), made.notes.get(key)) for key in inputs}
+def _by_key(inputs: Mapping[str, Any], result: Any) -> dict[str, Any]:
+    """Return the results by key, and the inputs of each key's record: if they change, the key is made again."""
+    parts = {f" {key}": (result.frames.get(key), result.notes.get(key)) for key in inputs}
     return {**parts, **{f" {key} inputs": value for key, value in inputs.items()}}
 
 
 def _digest(value: Any) -> str:
-    """Return a digest of whatever a maker gives."""
+    """Return a digest of any result of a maker."""
     import hashlib
 
     return hashlib.sha256(json.dumps(_plain(value), sort_keys=True).encode()).hexdigest()

@@ -34,12 +34,12 @@ ADDED = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """A changed module: `what` was done, on which line, and its whole text."""
+    """A changed module: the change, its line, and the whole text."""
 
     module: str
     kind: str
     line: int
-    what: str
+    change: str
     text: str
 
 
@@ -60,9 +60,9 @@ Change = tuple[int, str, Callable[[ast.Module], None]]
 def _constants(tree: ast.Module) -> Iterator[Change]:
     skipped = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     skipped |= {id(value) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for value in node.values}
-    for path, node in enumerate(ast.walk(tree)):
+    for index, node in enumerate(ast.walk(tree)):
         if isinstance(node, ast.Constant) and id(node) not in skipped and _other(node.value) is not None:
-            yield node.lineno, f"{node.value!r} -> {_other(node.value)!r}", _replacing(path, _other(node.value))
+            yield node.lineno, f"{node.value!r} -> {_other(node.value)!r}", _replacing(index, _other(node.value))
 
 
 def _defaults(tree: ast.Module) -> Iterator[Change]:
@@ -72,29 +72,29 @@ def _defaults(tree: ast.Module) -> Iterator[Change]:
         if isinstance(node, ast.arguments)
         for default in (*node.defaults, *node.kw_defaults)
     }
-    for path, node in enumerate(ast.walk(tree)):
+    for index, node in enumerate(ast.walk(tree)):
         if isinstance(node, ast.Constant) and id(node) in of_functions and _other(node.value) is not None:
             other = _other(node.value)
-            yield node.lineno, f"default {node.value!r} -> {other!r}", _replacing(path, other)
+            yield node.lineno, f"default {node.value!r} -> {other!r}", _replacing(index, other)
 
 
 def _operators(tree: ast.Module) -> Iterator[Change]:
-    for path, node in enumerate(ast.walk(tree)):
+    for index, node in enumerate(ast.walk(tree)):
         if isinstance(node, ast.BinOp | ast.BoolOp | ast.AugAssign) and type(node.op) in OPERATORS:
             new = OPERATORS[type(node.op)]
-            yield node.lineno, f"{type(node.op).__name__} -> {new.__name__}", _operating(path, new, first=False)
+            yield node.lineno, f"{type(node.op).__name__} -> {new.__name__}", _operating(index, new, first=False)
         elif isinstance(node, ast.Compare) and type(node.ops[0]) in OPERATORS:
             new = OPERATORS[type(node.ops[0])]
-            yield node.lineno, f"{type(node.ops[0]).__name__} -> {new.__name__}", _operating(path, new, first=True)
+            yield node.lineno, f"{type(node.ops[0]).__name__} -> {new.__name__}", _operating(index, new, first=True)
 
 
 def _statements(tree: ast.Module) -> Iterator[Change]:
-    for path, node in enumerate(tree.body):
+    for index, node in enumerate(tree.body):
         if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
             continue
         for text in ADDED.get(type(node.value), ()):
             added = text.format(node.targets[0].id)
-            yield node.lineno, added.replace("\n   ", ""), _adding(path + 1, added)
+            yield node.lineno, added.replace("\n   ", ""), _adding(index + 1, added)
 
 
 KINDS = {"constant": _constants, "default": _defaults, "operator": _operators, "statement": _statements}

@@ -1,6 +1,6 @@
-"""A code location for a replay of one week: the first product, impatient, so that a week holds a fault's whole life.
+"""A code location for a replay of one week: the first product with short limits, so that a week covers a whole fault.
 
-It decides every fourth key, trains again after three, and gives up waiting for a person after two.
+It decides every fourth key, trains again after three, and gives a held key up after two.
 """
 
 from __future__ import annotations

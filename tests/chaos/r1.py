@@ -1,10 +1,10 @@
 """Power loss and SIGKILL at sixty points of writing: what was acknowledged is there, and the work goes on.
 
 A process writes tables, records, bundles and ledgers below a preloaded shim that logs each call to the file system.
-For the losses of power the log is cut at sixty places and three disks are made of each: of what was not brought to the
-disk everything is gone, or the names stay without bytes, or half of the bytes stays. For the kills the process is
-really killed, by SIGKILL, before the call of that number. The shim stands in for a disk; one that acknowledges what it
-has not written is beyond it.
+For power losses the log is cut at sixty places, and each cut gives three disks: of the data not synced to the disk,
+everything is gone, or the names remain without bytes, or half of the bytes remain. For kills the process is really
+killed, by SIGKILL, before the call of that number. The shim stands in for a disk; a disk that acknowledges unwritten
+data is not covered.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from platform_assets.storage import durable
 from tests.benchmarks.harness import Measure
 from tests.chaos import r1_work
-from tests.chaos.r1_cases import tried, work
+from tests.chaos.r1_cases import run_case, work
 from tests.chaos.r1_disk import LOSSES, calls_of, disk_at
 
 CUTS, SEED, BACK_TO_WORK_S = 60, 20261126, 30.0
@@ -34,11 +34,11 @@ shown: list[str] = []
 
 
 def run() -> list[Measure]:
-    """Cut the power and kill the process, and count what held."""
+    """Cut the power and kill the process, and count the survived cases."""
     shown.clear()
     broken: dict[str, list[str]] = {name: [] for name in (*LOSSES, "killed")}
     seconds: list[float] = []
-    # The shim logs what reaches a disk wherever the files lie; in memory the rest is quicker.
+    # The shim logs what reaches a disk wherever the files are; in memory everything else is quicker.
     has_room = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM_BYTES
     memory = MEMORY if has_room else None
     with tempfile.TemporaryDirectory(prefix="driftline-r1-", dir=memory) as name, tempfile.TemporaryDirectory() as disk:
@@ -47,14 +47,14 @@ def run() -> list[Measure]:
         root, log = folder / "store", folder / "log"
         work(shim, root, log)
         calls = list(calls_of(log))
-        whole = disk_at(root, calls)
-        assert whole.now() == _tree(root), "the shim missed a call"
-        places = sorted(random.Random(SEED).sample(range(1, len(calls)), CUTS))
+        replayed = disk_at(root, calls)
+        assert replayed.now() == _tree(root), "the shim missed a call"
+        positions = sorted(random.Random(SEED).sample(range(1, len(calls)), CUTS))
         kinds = Counter(call.kind for call in calls)
-        cuts = [(loss, path, str(root), str(log), str(folder)) for path in places for loss in LOSSES]
-        kills = [("killed", path, str(shim), "", str(folder)) for path in places]
+        cuts = [(loss, position, str(root), str(log), str(folder)) for position in positions for loss in LOSSES]
+        kills = [("killed", position, str(shim), "", str(folder)) for position in positions]
         with ProcessPoolExecutor(WORKERS, mp_context=multiprocessing.get_context("spawn")) as pool:
-            for done, (kind, problem, took_s) in enumerate(pool.map(tried, [*cuts, *kills]), 1):
+            for done, (kind, problem, took_s) in enumerate(pool.map(run_case, [*cuts, *kills]), 1):
                 seconds.append(took_s)
                 if problem:
                     broken[kind].append(problem)
@@ -86,7 +86,7 @@ def _built(folder: Path) -> Path:
 
 
 def _cost(folder: Path) -> list[Measure]:
-    """Return what bringing things to the disk adds to a step of each kind, interleaved with and without."""
+    """Return the cost of syncing to the disk per kind of step, interleaved with and without."""
     taken: dict[tuple[str, bool], list[float]] = {}
     for turn in range(3):
         for is_synced in (True, False):

@@ -1,4 +1,4 @@
-"""One case of row R1: a disk after a loss of power, or a process that is really killed; what is lost, what goes on."""
+"""One case of row R1: a disk after a power loss, or a process that is really killed; the losses, and the recovery."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def work(shim: Path, root: Path, log: Path, kill_at: int | None = None) -> int:
     return ended.returncode
 
 
-def tried(case: tuple[str, int, str, str, str]) -> tuple[str, str | None, float]:
-    """Try one case in a process of the pool; return its kind, what was lost, and how long going on took."""
+def run_case(case: tuple[str, int, str, str, str]) -> tuple[str, str | None, float]:
+    """Run one case in a process of the pool; return its kind, the loss if any, and the seconds of the recovery."""
     kind, location, values, log, folder = case
     if kind == "killed":
         problem, took_s = _killed(Path(values), Path(folder), location)
@@ -62,7 +62,7 @@ def _killed(shim: Path, folder: Path, place: int) -> tuple[str | None, float]:
 
 
 def _judged(place: Path, done: list[str]) -> tuple[str | None, float]:
-    """Return what was lost or does not work any more after these acknowledged steps, and how long it took to go on."""
+    """Return what was lost or no longer works after these acknowledged steps, and the seconds of the recovery."""
     root = str(place)
     place.mkdir(exist_ok=True)
     began = time.perf_counter()
@@ -72,31 +72,33 @@ def _judged(place: Path, done: list[str]) -> tuple[str | None, float]:
             for _, step in r1_work.steps(root)[len(done) :]:
                 step()
             problem = _lost(root, [name for name, _ in r1_work.steps(root)])
-    except Exception as error:  # noqa: BLE001 - whatever it is, the store did not survive
+    except Exception as error:  # noqa: BLE001 - whatever the error, the store did not survive
         problem = f"{type(error).__name__}: {error}"
     return problem, time.perf_counter() - began
 
 
 def _lost(root: str, done: list[str]) -> str | None:
-    """Return the first acknowledged thing that is not there, or is not what it was."""
+    """Return the first acknowledged item that is missing or changed."""
     tables, ledgers, artifacts = (kind(root, r1_work.PRODUCT) for kind in (TableStore, Ledgers, _Blobs))
     count = len(done)
     under_way = r1_work.steps(root)[count : count + 1]
     for stage in r1_work.STAGES:
         numbers = [number for number in range(r1_work.ROUNDS) if f"table {stage} {number}" in done]
-        begun = [number for number in range(r1_work.ROUNDS) if (f"table {stage} {number}") in [n for n, _ in under_way]]
-        held: dict[str, list[int]] = {}
+        started = [
+            number for number in range(r1_work.ROUNDS) if (f"table {stage} {number}") in [n for n, _ in under_way]
+        ]
+        candidates: dict[str, list[int]] = {}
         for number in numbers:
-            held[r1_work.key_of(number)] = [number]
-        for number in begun:
-            held.setdefault(r1_work.key_of(number), []).append(number)
+            candidates[r1_work.key_of(number)] = [number]
+        for number in started:
+            candidates.setdefault(r1_work.key_of(number), []).append(number)
         records = tables.records(stage)
-        for key, may_hold in held.items():
+        for key, numbers_of_key in candidates.items():
             if key not in records:
-                if set(may_hold) <= set(begun):
+                if set(numbers_of_key) <= set(started):
                     continue
                 return f"{stage} {key} has no record"
-            expected = {content_digest(r1_work.rows(number)) for number in may_hold}
+            expected = {content_digest(r1_work.rows(number)) for number in numbers_of_key}
             if content_digest(tables.read(stage, [key]).drop("key")) not in expected:
                 return f"{stage} {key} holds what was not written last"
     for name in done:
@@ -113,7 +115,7 @@ def _lost(root: str, done: list[str]) -> str | None:
 
 
 class _Blobs:
-    """The bundles that the work wrote."""
+    """The bundles written by the work."""
 
     def __init__(self, root: str, product: str) -> None:
         self._store = ArtifactStore(root)

@@ -1,7 +1,7 @@
-"""What a disk holds when the power goes: replays a log of `r1_shim.c` and drops what was not brought to the disk.
+"""The content of a disk after a power failure: replays a log of `r1_shim.c` and drops what was not synced to the disk.
 
-A file's bytes are safe once it was fsynced, a name once its folder was. Of the rest anything may survive; three
-disks are shown: one that lost all of it, one that kept every name but no bytes, one that kept names and half the bytes.
+A file's bytes are safe after its fsync, a name after its folder's. Of everything else anything may survive; three disks
+are shown: one that lost all of it, one that kept every name but no bytes, one that kept names and half the bytes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Call:
 
 @dataclass
 class File:
-    """What was written, and what is safe."""
+    """The written bytes of a file, and the safe ones."""
 
     data: bytearray = field(default_factory=bytearray)
     safe: bytes = b""
@@ -46,7 +46,7 @@ class Disk:
         self._by_inode: dict[int, File] = {}
 
     def apply(self, call: Call) -> None:
-        """Take in one call."""
+        """Apply one call."""
         more = call.more.decode() if call.kind in "lr" else ""
         match call.kind:
             case "c":
@@ -78,11 +78,11 @@ class Disk:
                 raise AssertionError(call)
 
     def now(self) -> dict[str, bytes]:
-        """Return what processes see: bytes by path below the root."""
+        """Return the view of processes: bytes by path below the root."""
         return {self._below(path): bytes(file.data) for path, file in self._files.items()}
 
     def after(self, loss: str) -> dict[str, bytes]:
-        """Return what is there after a loss of power."""
+        """Return the content after a power loss."""
         if loss == "all":
             safe = {path: file.safe for path, file in self._safe_files.items() if self._leads_to(path)}
         elif loss == "bytes":

@@ -1,4 +1,4 @@
-"""Write to a store step by step, and note each step that was acknowledged: `python -m tests.chaos.r1_work ROOT`."""
+"""Write to a store step by step, and record each acknowledged step: `python -m tests.chaos.r1_work ROOT`."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ DONE = "done"
 
 
 def rows(number: int) -> pl.DataFrame:
-    """Return the rows of one round: 40, told from those of any other."""
+    """Return the rows of one round: 40, different from those of any other."""
     return pl.DataFrame({"round": [number] * 40, "place": range(40), "text": [f"row {number}"] * 40})
 
 
 def key_of(number: int) -> str:
-    """Return the key that a round writes: every third writes an earlier one again."""
+    """Return the key that a round writes: every third round rewrites an earlier one."""
     return f"{number // 3 if number % 3 == 2 else number:04d}"
 
 
 def steps(root: str) -> list[tuple[str, Callable[[], object]]]:
-    """Return the work by name, in order; any step may be done again."""
+    """Return the work by name, in order; any step may be repeated."""
     tables, ledgers, artifacts = TableStore(root, PRODUCT), Ledgers(root, PRODUCT), ArtifactStore(root)
     todo: list[tuple[str, Callable[[], object]]] = []
     for number in range(ROUNDS):

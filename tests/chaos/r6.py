@@ -1,8 +1,8 @@
 """The loop under twenty kills.
 
-One week is replayed twice from the same start, with a dead feed in it and a training: once left alone, once with
-twenty SIGKILLs at daemon, webserver, code server, run, trainer, service and its workers, which a supervisor starts
-again. What the platform concluded must be equal, nothing may be lost, doubled or left hanging.
+One week is replayed twice from the same start, with a dead feed and a training in it: once undisturbed, once with
+twenty SIGKILLs at daemon, webserver, code server, run, trainer, service and its workers, which a supervisor restarts.
+The platform's results must be equal, and nothing may be lost, duplicated or left hanging.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ UNDER_WAY = [
     dg.DagsterRunStatus.CANCELING,
 ]
 MEASURED = ("measured", "by")
-"""What may differ between two replays: costs, and the name of a run."""
+"""Members that may differ between two replays: costs, and the name of a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Week:
-    """What a replay left behind."""
+    """The results of a replay."""
 
     decisions: Mapping[str, Any]
     verdicts: Mapping[str, Any]
@@ -143,7 +143,7 @@ def _play(player: Player, keys: Sequence[str], killer: Killer | None = None) -> 
 
 
 def _settle(settings: Settings) -> int:
-    """Wait until no run is under way; return how many still are when patience ends."""
+    """Wait until no run is under way; return how many still are when the time limit is reached."""
     deadline = time.monotonic() + SETTLE_S
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
         while True:

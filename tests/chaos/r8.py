@@ -1,9 +1,9 @@
 """Overload: whenever callers wait, a gauge says so.
 
-A service whose model takes some milliseconds per row is asked more than it can answer, at a fixed rate whatever it
-answers (open loop), by single rows, by lists, and by both. Second by second the median wait of the callers is held
-against what the workers publish at the end of that second. Seconds in which the asking process itself came late are
-left out and counted. The limits of the gauges are those of `serving.metrics`, and were there before the run.
+A service whose model takes some milliseconds per row gets more requests than it can answer, at a fixed rate whatever
+it answers (open loop), by single rows, by lists, and by both. Second by second the median wait of the callers is
+compared with the gauges that the workers publish at the end of that second. Seconds in which the sending process itself
+was late are left out and counted. The limits of the gauges are those of `serving.metrics`, set before the run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ shown: list[str] = []
 
 
 def run() -> list[Measure]:
-    """Overload a service in three ways and return what was missed."""
+    """Overload a service in three ways and return the missed seconds."""
     measures = []
     with tempfile.TemporaryDirectory() as folder, _service(Path(folder)) as (port, published):
         single, several = json.dumps(models.row()).encode(), json.dumps([models.row()] * ROWS).encode()
@@ -74,23 +74,23 @@ def _slow_graph() -> bytes:
     nodes = [helper.make_node("MatMul", ["weighted", "ones"], ["wide0"])]
     nodes += [helper.make_node("MatMul", [f"wide{n}", "square"], [f"wide{n + 1}"]) for n in range(DEPTH)]
     nodes += [helper.make_node("MatMul", [f"wide{DEPTH}", "nothing"], ["narrow"])]
-    path = next(path for path, node in enumerate(graph.node) if node.op_type == "Sum")
-    graph.node[path].input.append("narrow")
+    index = next(index for index, node in enumerate(graph.node) if node.op_type == "Sum")
+    graph.node[index].input.append("narrow")
     stored = list(graph.node)
     del graph.node[:]
-    graph.node.extend([*stored[:path], *nodes, *stored[path:]])
+    graph.node.extend([*stored[:index], *nodes, *stored[index:]])
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 
 
 class _Published:
-    """Reads the gauges from the files of the service's workers: what any of them would answer to a scrape now."""
+    """Reads the gauges from the files of the service's workers: the answer of any of them to a scrape now."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def read(self) -> tuple[float, float]:
-        """Return the highest lag and the most requests in flight of any worker."""
+        """Return the highest lag and the highest number of requests in flight of any worker."""
         from prometheus_client import CollectorRegistry
         from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -115,7 +115,7 @@ def _service(folder: Path) -> Iterator[tuple[int, _Published]]:
 
 
 async def _ask(port: int, body: bytes) -> float:
-    """Ask once on a connection of its own; return the seconds until the answer, `GIVE_UP_S` when there is none."""
+    """Send one request on a new connection; return the seconds until the answer, `GIVE_UP_S` if there is none."""
     head = (
         b"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
         b"Content-Length: %d\r\n\r\n" % len(body)
@@ -137,13 +137,13 @@ async def _ask(port: int, body: bytes) -> float:
 async def _capacity(port: int, bodies: list[bytes]) -> float:
     """Return how many requests per second the service answers to four callers who wait for each answer."""
     while await _ask(port, bodies[0]) > TOO_LONG_S:
-        await asyncio.sleep(1.0)  # what the phase before left waiting is answered first
+        await asyncio.sleep(1.0)  # requests left waiting by the previous phase are answered first
     done, ends_s = 0, time.monotonic() + WARM_S
 
-    async def call(place: int) -> None:
+    async def call(number: int) -> None:
         nonlocal done
         while time.monotonic() < ends_s:
-            await _ask(port, bodies[place % len(bodies)])
+            await _ask(port, bodies[number % len(bodies)])
             done += 1
 
     await asyncio.gather(*(call(place) for place in range(4)))
@@ -151,7 +151,7 @@ async def _capacity(port: int, bodies: list[bytes]) -> float:
 
 
 async def _phase(port: int, bodies: list[bytes], published: _Published) -> list[tuple[float, float, float, bool]]:
-    """Ask at a fixed rate; return the median wait, lag, requests in flight of each second, and whether we were late."""
+    """Send at a fixed rate; return the median wait, lag, requests in flight per second, and whether we were late."""
     rate = OVERLOAD * await _capacity(port, bodies)
     print(f"{rate:.0f} requests per second", flush=True)
     await asyncio.sleep(QUIET_S)

@@ -1,7 +1,4 @@
-"""Keep a platform's processes up as an init system would, and kill them on purpose.
-
-Belongs here: starting, starting again, and finding what can be killed. Does not belong here: what must hold after it.
-"""
+"""Keep a platform's processes up like an init system, and kill them on purpose."""
 
 from __future__ import annotations
 
@@ -36,12 +33,12 @@ STEP, WORKER, SPAWNED = "platform_assets.steps", "_bentoml_impl.worker", "multip
 
 @dataclass
 class Supervisor:
-    """Runs Dagster's three processes and the service; a context that ends them all.
+    """Runs Dagster's three processes and the service; a context that ends all of them.
 
     Attributes:
-        settings: whose state they share.
+        settings: the settings whose state they share.
         module: the code location.
-        tag: of the Bento that is served; None for no service yet.
+        tag: tag of the served Bento; None before there is a service.
     """
 
     settings: Settings
@@ -59,7 +56,7 @@ class Supervisor:
 
     @property
     def address(self) -> str:
-        """Of the service."""
+        """Address of the service."""
         return f"http://{HOST}:{self.service_port}"
 
     def __enter__(self) -> Self:
@@ -78,12 +75,12 @@ class Supervisor:
         self._thread.join()
 
     def check(self) -> None:
-        """Raise when the supervisor itself has ended."""
+        """Raise if the supervisor itself has ended."""
         if not self._thread.is_alive() and not self._is_over.is_set():
             raise RuntimeError("the supervisor ended; see its traceback above.")
 
     def victims(self) -> dict[str, list[psutil.Process]]:
-        """Return what could be killed now, by kind."""
+        """Return the processes that could be killed now, by kind."""
         result: dict[str, list[psutil.Process]] = {}
         for name, child in list(self._running.items()):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -96,7 +93,7 @@ class Supervisor:
         return result
 
     def _watch(self) -> None:
-        """Start everything and start again what ended: the thread that a leash is held by lives as long as it."""
+        """Start everything, and restart whatever ended, in the thread that the leash of the processes depends on."""
         try:
             for name in self._commands():
                 self._start(name)
@@ -135,9 +132,9 @@ class Supervisor:
 class Killer:
     """Kills with SIGKILL at seeded moments until it has killed `count` times; a context.
 
-    A training is rare and precious: the first one is always chosen, later ones by a coin, and the last kills are kept
-    back until one has come. A quick machine is through before a slow clock has struck often enough, so who plays waits
-    in between (`keep_pace`).
+    A training is rare: the first one is always chosen, later ones by a coin, and the last kills are reserved until one
+    has started. A fast machine may be done before a slow clock has struck often enough, so the player waits in between
+    (`keep_pace`).
     """
 
     supervisor: Supervisor
@@ -145,7 +142,7 @@ class Killer:
     seed: int
     pause_s: tuple[float, float] = (3.0, 13.0)
     killed: list[str] = field(default_factory=list)
-    told: Callable[[str], None] = print
+    log: Callable[[str], None] = print
 
     def __post_init__(self) -> None:
         self._is_over = threading.Event()
@@ -160,7 +157,7 @@ class Killer:
         self._thread.join()
 
     def keep_pace(self, share: float) -> None:
-        """Wait until a share of the kills has been inflicted, of those that are not kept back for a training."""
+        """Wait until a share of the kills has happened, not counting those reserved for a training."""
         until_s = time.monotonic() + PACE_S
         while time.monotonic() < until_s and len(self.killed) < int(share * self._free):
             self.supervisor.check()
@@ -172,7 +169,7 @@ class Killer:
 
     @property
     def is_done(self) -> bool:
-        """Whether it has killed as often as it should."""
+        """Whether all kills have happened."""
         return len(self.killed) >= self.count
 
     def _kill(self) -> None:
@@ -187,10 +184,10 @@ class Killer:
             with contextlib.suppress(psutil.NoSuchProcess):
                 victim.kill()
                 self.killed.append(kind)
-                self.told(f"  {time.monotonic() - began_s:6.1f} s: killed {kind} (process {victim.pid})")
+                self.log(f"  {time.monotonic() - began_s:6.1f} s: killed {kind} (process {victim.pid})")
 
     def _choice(self, stream: random.Random, alive: Mapping[str, list[psutil.Process]]) -> str | None:
-        """Return the kind least killed so far among those alive, ties by lot; a trainer by a coin."""
+        """Return the kind killed least so far among those alive, ties at random; a trainer by a coin."""
         if "trainer" in alive and ("trainer" not in self.killed or stream.random() < 0.5):
             return "trainer"
         if len(self.killed) >= self._free:

@@ -1,11 +1,11 @@
-"""A service in a container: its workers are killed, and it answers again.
+"""A service in a container whose workers are killed answers again.
 
-What is real: podman, its container, the Bento, the workers and how they are killed. The container has this machine's
-virtual environment and Python mounted in it, over the trainer image's Debian, so that no image of services is needed
-yet. Needs podman and `DRIFTLINE_TRAINER_IMAGE`, as `test_container.py` does.
+Real: podman, its container, the Bento, the workers and their kills. The container mounts this machine's virtual
+environment and Python over the trainer image's Debian, so no image of services is needed yet. Needs podman and
+`DRIFTLINE_TRAINER_IMAGE`, like `test_container.py`.
 
-Here time is judged: with two workers, the default, the service answers again within 5 s after each of 20 kills. How
-soon an only worker is back is a matter of how busy the machine is, for a start costs 2.6 CPU seconds: that is printed.
+Here time is asserted: with two workers, the default, the service answers again within 5 s after each of 20 kills. The
+recovery of a single worker depends on the machine's load, since a start costs 2.6 CPU seconds: it is only printed.
 """
 
 import contextlib
@@ -45,9 +45,9 @@ class Container:
     """A service in a container.
 
     Attributes:
-        name: of the container.
-        port: on this machine, whose network it shares.
-        digest: of the released model.
+        name: name of the container.
+        port: port on this machine, whose network it shares.
+        digest: digest of the released model.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Container:
         return []
 
     def answers(self) -> bool:
-        """Ask once, on a connection of its own."""
+        """Send one request on a new connection."""
         connection = http.client.HTTPConnection(run.HOST, self.port, timeout=PATIENCE_S)
         with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
             connection.request("POST", "/predict", BODY, {"Content-Type": "application/json"})
@@ -73,7 +73,7 @@ class Container:
         return False
 
     def all_ready(self, count: int) -> bool:
-        """Tell whether so many workers answer `/readyz` by now."""
+        """Return whether so many workers answer `/readyz` now."""
         observed = set()
         for _ in range(8 * count):
             with contextlib.suppress(OSError, ValueError):
@@ -83,8 +83,8 @@ class Container:
         return len(observed) == count
 
 
-def podman(*words: str) -> str:
-    ended = subprocess.run(["podman", *words], capture_output=True, text=True, check=False)
+def podman(*arguments: str) -> str:
+    ended = subprocess.run(["podman", *arguments], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout.strip()
 
@@ -137,14 +137,14 @@ def serve(tmp_path: Path) -> Iterator[Callable[[int], Container]]:
         podman("rm", "--force", "--ignore", "--time=5", name)
 
 
-def report(words: str, seconds: list[float]) -> None:
-    messages = ", ".join(f"{second:.2f}" for second in seconds)
-    print(f"\n{words}: median {statistics.median(seconds):.2f} s, at most {max(seconds):.2f} s ({messages})")
+def report(title: str, seconds: list[float]) -> None:
+    values = ", ".join(f"{second:.2f}" for second in seconds)
+    print(f"\n{title}: median {statistics.median(seconds):.2f} s, at most {max(seconds):.2f} s ({values})")
 
 
 def killed(container: Container, workers: int, victims: Callable[[], list[psutil.Process]]) -> dict[str, Any]:
-    """Kill 20 times; return how long it took to answer again, and to be whole again."""
-    answered, whole = [], []
+    """Kill 20 times; return the seconds until it answered again, and until it was complete again."""
+    answered, complete = [], []
     for _ in range(KILLS):
         chosen = victims()
         assert chosen
@@ -154,8 +154,8 @@ def killed(container: Container, workers: int, victims: Callable[[], list[psutil
         seconds_until(container.answers)
         answered.append(time.monotonic() - began)
         seconds_until(lambda: len(container.workers()) == workers and container.all_ready(workers))
-        whole.append(time.monotonic() - began)
-    return {"answered": answered, "whole": whole}
+        complete.append(time.monotonic() - began)
+    return {"answered": answered, "whole": complete}
 
 
 def test_one_of_two_workers_is_killed_twenty_times(serve: Callable[[int], Container]) -> None:
