@@ -25,14 +25,14 @@ hypothesis_settings.load_profile("driftline")
 
 BUCKET = "driftline"
 END_TO_END = ("test_end_to_end.py", "test_one_file.py")
-"""Files that play a whole demo and a whole product; minutes each. `.ci/run` has a phase for them."""
+"""Files that run a whole demo and a whole product; minutes each. `.ci/run` has a phase for them."""
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 STARTS = re.compile(
     r"\b(subprocess|multiprocessing|execute_in_process|materialize\(|DagsterInstance|build_defs|Children\()"
 )
-"""What a file of tests holds that starts processes or runs a Dagster graph."""
+"""Pattern in test files that start processes or run a Dagster graph."""
 SLOW_FIXTURES = {"s3_server", "instance", "world", "run", "walker", "service", "trained", "played"}
 SLOW_FILES = (
     *("tests/steps/", "tests/goldens/", "tests/demo/", "tests/stages/", "tests/sensors/", "tests/checking/"),

@@ -36,14 +36,14 @@ from tests.serving.picture_files import text_of
 
 ROWS = 256
 LISTS, ENOUGH = 24, 3_400
-"""Per product: lists at most, and requests; three contracts of format 3 make 10,200."""
+"""Per product: most lists, and requests; three contracts of format 3 give 10,200."""
 PRODUCTS = {
     "daily": (lambda: specs.load("flight_delays"), 3, 1),
     "batches": (lambda: specs.load("garment_photos"), 3, 1),
     "hourly": (lambda: hourly_temperature.SPEC, 3, 26),
     "hourly, format 2": (lambda: hourly_temperature.SPEC, 2, 26),
 }
-"""The product, its contract's format, and how many keys are advanced over."""
+"""The product, its contract's format, and the number of keys to advance."""
 TEXTS = st.text(min_size=1, max_size=12) | st.sampled_from(
     ["\u0000", "x" * TEXT_MAX, "💥", "'; --", "\u202e", "NaN", " "]
 )

@@ -182,7 +182,7 @@ def test_pure_code_and_wiring_never_read_the_time(repository: Path) -> None:
             and node.func.attr in NOW
             and ast.unparse(node.func.value) in ("datetime", "datetime.datetime", "date", "datetime.date", "time", "dt")
         ]
-        assert not clock_reads, f"{path}, lines {clock_reads}: only platform_assets/clock.py tells the time"
+        assert not clock_reads, f"{path}, lines {clock_reads}: only platform_assets/clock.py reads the time"
 
 
 def test_a_checkout_elsewhere_is_not_needed_to_import(repository: Path, tmp_path: Path) -> None:

@@ -26,13 +26,13 @@ TESTS = sorted((REPOSITORY / "tests").rglob("*.py"))
 DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md"))]
 NO_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 IMPORTED_BY_TICKS = {"obstore", "deltalake", "kubernetes"}
-"""Libraries that a sensor's tick may be the first in its process to need."""
+"""Libraries that a sensor's tick may be the first in its process to import."""
 NO_CALLS = {"pickle", "cloudpickle", "joblib", "dill", "shelve", "marshal"}
 CARRIES = {
     "platform_assets/placeholders.py": "errors in a product's values are shown in its asset, or raised with the others",
     "platform_assets/serving/background.py": "what a job raises in its thread is raised again in its caller's",
 }
-"""Where an exception of any kind is caught and not raised on the spot: path -> reason."""
+"""Files that catch any exception without raising at once: path -> reason."""
 RUN_BY_CI = "<!-- run by .ci/run -->"
 RUN_BY_A_TEST = "<!-- run by tests/test_one_file.py -->"
 EXECUTED_ELSEWHERE = {
@@ -45,7 +45,7 @@ EXECUTED_ELSEWHERE = {
     "make typecheck": "make typecheck",
     "make validate": "make validate",
 }
-"""Commands of the documentation that .ci/run executes in other words: command -> words in .ci/run."""
+"""Commands of the documentation that .ci/run executes in another form: command -> text in .ci/run."""
 
 
 def relative(path: Path) -> str:
@@ -70,7 +70,7 @@ def test_modules_and_public_names_have_docstrings() -> None:
 
 def test_names_of_modules_describe_their_content() -> None:
     vague = [relative(path) for path in [*MODULES, *TESTS] if path.stem in NO_NAMES]
-    assert vague == [], "name the module after what it holds"
+    assert vague == [], "name the module after its content"
     packages = [relative(path) for path in TESTS if path.name == "__init__.py"]
     assert packages == [], "remove them: a package below tests/ shadows the real one"
 
@@ -125,7 +125,7 @@ def test_no_exception_is_swallowed() -> None:
         and (node.type is None or ast.unparse(node.type) in ("Exception", "BaseException"))
         and not any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
     ]
-    assert swallowed == [], "catch what you expect, by name"
+    assert swallowed == [], "catch the expected exceptions by name"
 
 
 def test_skipped_tests_are_listed_in_contributing() -> None:
@@ -174,7 +174,7 @@ def test_asset_keys_are_reviewed() -> None:
     snapshot = REPOSITORY / "tests" / "asset_keys.txt"
     keys = sorted(spec.key.to_user_string() for spec in defs.resolve_all_asset_specs())
     assert keys == snapshot.read_text(encoding="utf-8").split(), (
-        "assets appeared or vanished; if you meant that, fix tests/asset_keys.txt"
+        "assets were added or removed; if intended, update tests/asset_keys.txt"
     )
 
 
@@ -188,13 +188,13 @@ def test_every_command_of_the_documentation_is_executed() -> None:
                 f"{relative(path)} shows `{command}`, which nothing executes: write {RUN_BY_CI} above its block, "
                 "or list it in tests/test_conventions.py"
             )
-            assert phase in ci, f".ci/run does not hold {phase!r} any more, which {relative(path)} relies on"
+            assert phase in ci, f".ci/run does not contain {phase!r} any more, on which {relative(path)} relies on"
 
 
 def test_links_of_the_documentation_have_targets() -> None:
     for path in DOCUMENTS:
         for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", path.read_text(encoding="utf-8")):
-            assert (path.parent / target).exists(), f"{relative(path)} links to {target}, which is not there"
+            assert (path.parent / target).exists(), f"{relative(path)} links to {target}, which does not exist"
 
 
 def test_every_dependency_has_a_reason() -> None:
@@ -229,7 +229,7 @@ def test_the_trainer_image_has_the_imports_of_steps_and_products_and_no_dagster(
     imported |= {(node.module or "").split(".")[0] for node in nodes if isinstance(node, ast.ImportFrom)}
     packages = {name.split(".")[0]: distributions for name, distributions in metadata.packages_distributions().items()}
     needed = {packages[name][0] for name in imported - sys.stdlib_module_names - {"platform_assets"}}
-    assert needed <= set(group), "mend [dependency-groups] trainer in pyproject.toml"
+    assert needed <= set(group), "fix [dependency-groups] trainer in pyproject.toml"
     assert not [name for name in group if name.startswith("dagster") and name != "dagster-pipes"]
 
 

@@ -100,7 +100,7 @@ def test_every_sensor_runs_by_default_has_a_description_and_its_own_module() -> 
     assert set(by_name) == modules
     for name, sensor in by_name.items():
         assert sensor.default_status is dg.DefaultSensorStatus.RUNNING, name
-        assert len(sensor.description or "") >= 40, f"{name}: say what it does in sensors/{name}.py"
+        assert len(sensor.description or "") >= 40, f"{name}: describe it in sensors/{name}.py"
         assert (sensor.minimum_interval_seconds or 30) <= 10, name
     assert [job.name for job in by_name["landings"].jobs] == ["advance__numbered_batches"]
     assert [job.name for job in by_name["retrain"].jobs] == ["retrain__numbered_batches"]

@@ -70,7 +70,7 @@ def test_lost_records_are_restored_exactly_from_the_log(store: TableStore) -> No
     assert doctor.examine(store.root, "tiny").findings == ()
     assert len(list(Path(store.root, "records", "tiny").glob(f"{STAGE}.damaged-*"))) == 1
     remaining = [place.rsplit("/", 1)[1] for place in upkeep.table_locations(store.root, "records/tiny")]
-    assert remaining == ["checkpoint", STAGE], "what was put aside is neither cleaned nor examined"
+    assert remaining == ["checkpoint", STAGE], "damaged files put aside are neither cleaned nor examined"
 
 
 def test_records_of_a_cleaned_log_are_restored_from_the_rows(store: TableStore) -> None:
@@ -112,7 +112,7 @@ def test_damaged_rows_ledgers_and_bundles_are_named(store: TableStore, capsys: p
     text = capsys.readouterr().out
     assert "features: the rows of b are not those that its record names. Materialise features for b" in text
     assert "00000001.json is empty though later records follow" in text
-    assert text.count("Put the file back from a backup") == 3, "each says so once"
+    assert text.count("Put the file back from a backup") == 3, "each finding has it once"
     assert "a.json is not a JSON object" in text
     assert "0047.json is not a JSON object" in text, "the key of a numbered batch"
     (root / "ledgers" / "tiny" / "releases" / "00000002.json").unlink()

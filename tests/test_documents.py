@@ -37,7 +37,7 @@ MARKED = re.compile(
 )
 MOST_LINES = 30
 MOST_WORDS_OF_ARCHITECTURE = 3_300
-"""Fifteen minutes at 220 words a minute."""
+"""Fifteen minutes at 220 words per minute."""
 MOST_WORDS_OF_GLOSSARY = 25
 WEATHER = ("weather", "rain")
 NEW_YORK = "America/New_York"

@@ -139,7 +139,7 @@ def _read_until(text: str, screen: int, demo: subprocess.Popen[bytes]) -> str:
     """Return the terminal's output, without its control codes, up to some text."""
     output, deadline = b"", time.monotonic() + PATIENCE_S
     while text.encode() not in output:
-        assert time.monotonic() < deadline, f"the demo never said {text!r}:\n{_plain(output)[-3000:]}"
+        assert time.monotonic() < deadline, f"the demo never printed {text!r}:\n{_plain(output)[-3000:]}"
         try:
             output += os.read(screen, 1 << 16)
         except BlockingIOError:
@@ -230,7 +230,7 @@ def test_answers_are_joined_with_their_outcomes_once_known(played: Played):
     assert [measured[key]["labelled"] > 0 for key in PLAN.keys] == [key in LABELLED for key in PLAN.keys]
     first = measured[CUTOFF]
     assert 0.5 < first["quality"]["auc"] < 0.83
-    assert first["skew"]["share"] == 1.0, "what was served is what the platform would have served"
+    assert first["skew"]["share"] == 1.0, "the served features equal those of the platform"
 
 
 def test_fault_is_named_on_each_of_its_keys_and_on_no_sound_key(played: Played):
@@ -366,7 +366,7 @@ def test_no_process_is_left_behind(played: Played):
     assert played.left_over == []
 
 
-# A webserver on what they left behind -----------------------------------------------------------------------------
+# A webserver on their results -------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

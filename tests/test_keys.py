@@ -64,10 +64,12 @@ def test_hourly_keys_are_hours_of_real_time() -> None:
 def test_a_batch_starts_when_the_previous_one_arrived() -> None:
     arrivals = {"0001": datetime(2020, 5, 1, tzinfo=UTC), "0002": datetime(2020, 5, 4, tzinfo=UTC)}
     right_after = BATCHES.instant("0003", arrivals.__getitem__)
-    assert right_after == arrivals["0002"] + timedelta(microseconds=1), "the batch before is seen whole"
+    assert right_after == arrivals["0002"] + timedelta(microseconds=1), "the previous batch is seen completely"
     assert BATCHES.instant("0001") < arrivals["0001"]
     some = {**arrivals, "0003": None}
-    assert BATCHES.instant("0004", some.__getitem__) == right_after, "a batch without a row arrived with the one before"
+    assert BATCHES.instant("0004", some.__getitem__) == right_after, (
+        "a batch without a row arrived with the previous one"
+    )
     assert BATCHES.instant("0002", lambda key: None) == BATCHES.instant("0001")
     with pytest.raises(KeyProblem, match="arrival_of"):
         BATCHES.instant("0003")

@@ -241,9 +241,9 @@ def test_an_upgrade_makes_nothing_again_and_changed_code_makes_all_of_a_stage(ol
     again(replace(case.spec, features=_features))
     after = records()
     moved = {stage: [old != new for old, new in zip(before[stage], after[stage], strict=True)] for stage in stages}
-    assert all(moved["features"]), "adopted records are made anew when the code that adopted them changes"
+    assert all(moved["features"]), "adopted records are made again when the code that adopted them changes"
     assert not any(moved["raw_observations"] + moved["outcomes"] + moved["checkpoint"])
-    assert launcher.ran == [], "the features came out the same, and so the checkpoint is the same"
+    assert launcher.ran == [], "the features are the same, and so is the checkpoint"
 
 
 def _features(tables: Any, window: Any) -> Any:

@@ -35,7 +35,7 @@ MARKER = "<!-- run by tests/test_one_file.py -->"
 CUTOFF = "2013-01-09T07"
 OTHER = specs.load_all()[0].name
 NAMES = ("copied", "checked", "seen", "trained", "served", "removed")
-"""What each block of the page does, in its order."""
+"""The purpose of each block of the page, in order."""
 
 SNAPSHOT = """
 import json, sys

@@ -332,7 +332,7 @@ def test_the_environment_names_the_file_and_the_variables(tmp_path: Path, reposi
     refused = subprocess.run(
         [sys.executable, "-m", "platform_assets.cli", "--version"], cwd=repository, env=environment, check=False
     )
-    assert refused.returncode == 0, "what needs no profile does not read the file"
+    assert refused.returncode == 0, "a command without profiles does not read the file"
 
 
 def test_the_example_of_the_documentation_is_valid(tmp_path: Path, repository: Path) -> None:

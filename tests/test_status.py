@@ -39,7 +39,7 @@ SPEC = recorded.SPEC
 KEYS = SPEC.grain.span("2020-01-11", "2020-01-16")
 ANSWER = replace(SPEC.fields[0], name="probability")
 SLICED = replace(SPEC, fields=(*SPEC.fields, ANSWER), slices=("probability",))
-"""Sliced by a column that the stored rows have."""
+"""The product, sliced by a column of the stored rows."""
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +244,7 @@ def test_interval_stays_within_the_range_of_its_measure():
     wide = Interval(low=-0.1, high=1.2, value=0.9)
     assert status._inside(wide, auc) == Interval(low=0.0, high=1.0, value=0.9)
     loss = next(measure for measure in SPEC.task.measures if measure.name == "log_loss")
-    assert status._inside(wide, loss) == Interval(low=0.0, high=1.2, value=0.9), "log loss has no upper end"
+    assert status._inside(wide, loss) == Interval(low=0.0, high=1.2, value=0.9), "log loss has no upper bound"
     alone = Interval(low=None, high=None, value=0.9)
     assert status._inside(alone, auc) == alone
 

@@ -207,6 +207,6 @@ def test_unknown_id_and_unknown_key_are_errors(stored: Settings):
         trace.of_prediction(Product(SPEC, stored), ID, key="2021-01-01")
 
 
-def test_product_that_never_answered_says_so(settings: Settings):
+def test_a_product_without_answers_says_so(settings: Settings):
     with pytest.raises(trace.UnknownPrediction, match="the newest 0 keys with answers"):
         trace.of_prediction(Product(SPEC, settings), ID)

@@ -38,7 +38,7 @@ PRODUCTS = {"flight_delays": "2013-01-08", "garment_photos": "0001"}
 ROUNDS = 5
 LIMIT_MS = 20
 SLOW = b"1.2345678901234567890123456e-290"
-"""What msgspec is slowest to read: a number with more digits than a double, and an exponent."""
+"""The slowest input for msgspec: a number with more digits than a double, and an exponent."""
 shown: list[str] = []
 
 

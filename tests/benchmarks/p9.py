@@ -30,7 +30,7 @@ from tests.doubles.products import hourly_temperature
 
 KEYS, FIRST = 400, "2013-01-01T06"
 COPIES = 12
-"""How many stations stand for each of the recording's three, so that a key lands about 6 kB."""
+"""Number of stations made from each of the recording's three, so that a key lands about 6 kB."""
 BLOCK = 4096
 QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 SHARE = 5.0

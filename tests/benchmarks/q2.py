@@ -41,7 +41,7 @@ BUDGET = 0.20
 WEEKLY, NEVER, MONTHLY = "every 7 keys", "never", "every 28 keys"
 
 shown: list[str] = []
-"""What the numbers show, in words; filled by `run`."""
+"""Sentences about the numbers, filled by `run`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,7 @@ def _read(spec: ProductSpec, store: StoreResource) -> Replayed:
     for cutoff, request in requests.items():
         scored = {"features": request.scored_features, "outcomes": request.scored_outcomes}
         result = scores.find(store.artifacts, ledgers, request.fingerprint, **scored)
-        assert result is not None, f"the backtest left no fit of {cutoff}"
+        assert result is not None, f"the backtest has no fit of {cutoff}"
         output[cutoff] = result
     past = backtest.from_scores(
         spec.task,

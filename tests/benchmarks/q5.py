@@ -32,7 +32,7 @@ LOST_AUC = 0.006
 UNDETECTED = 0.5
 
 shown: list[str] = []
-"""What stays undetectable, in words; filled by `run`."""
+"""Sentences about undetectable changes, filled by `run`."""
 
 
 def run() -> list[Measure]:

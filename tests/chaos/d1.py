@@ -31,7 +31,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = ("platform_assets", "resources", "sensors", "tests")
 PRODUCT = "tests.doubles.products.hourly_temperature"
 OF_PRODUCT = 0.4
-"""The share of mutants that are of the product's own file, where names are followed."""
+"""Share of mutants of the product's own file, in which digests follow names."""
 MUTANTS, SEED = 300, 20261126
 GRAPH = "onnx graph"
 """Exporting takes seconds, so it is done only for mutants of modules on which the exported graph depends."""
@@ -57,9 +57,9 @@ def run() -> list[Measure]:
         )
         with _served([*command, "serve", str(path)]) as ask:
             before = ask(set())
-            assert before is not None, "the code as it is cannot be measured"
+            assert before is not None, "the unchanged code cannot be measured"
             failing = {stage: output for stage, output in before[1].items() if len(output) != SHA256_LETTERS}
-            assert not failing, f"the code as it is does not make these: {failing}"
+            assert not failing, f"the unchanged code does not make these: {failing}"
             for mutant in _chosen():
                 if counts["mutants"] == MUTANTS:
                     break

@@ -29,7 +29,7 @@ ADDED = {
     ast.Dict: ("{0}.popitem()", "{0} |= {{}}", "if True:\n    {0} = dict(list({0}.items())[1:])"),
     ast.Call: ("{0} = {0}", "try:\n    {0} = {0}\nexcept ValueError:\n    pass"),
 }
-"""What may follow the first binding of a name at the top of a file, by the kind of its value."""
+"""Statements inserted after the first binding of a name at the top of a file, by the kind of its value."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 LOSSES = ("all", "bytes", "half")
-"""What a disk loses of what was not brought to it: names and bytes, bytes alone, or half of each file's bytes."""
+"""Losses of data not synced to the disk: names and bytes, only bytes, or half of each file's bytes."""
 
 
 @dataclass(frozen=True)

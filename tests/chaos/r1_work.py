@@ -17,9 +17,9 @@ from platform_assets.storage.tables import TableStore
 PRODUCT = "tiny"
 STAGES = ("raw", "features")
 ROUNDS, FOLD_AT = 11, 5
-"""So many that the records of a stage are folded and checkpoints of the log are written."""
+"""Enough that the records of a stage are folded and checkpoints of the log are written."""
 DONE = "done"
-"""The file below the root with a line per acknowledged step."""
+"""File below the root with one line per acknowledged step."""
 
 
 def rows(number: int) -> pl.DataFrame:

@@ -32,7 +32,7 @@ from tests.chaos.supervisor import KINDS, Killer, Supervisor
 
 KEYS, KILLS, SEED = 7, 20, 20130301
 FAULT, FAULTY = "dead_delay_feed", 1
-"""The kind of the week's fault, and which of its keys has it."""
+"""Kind of the week's fault, and the key that has it."""
 SETTLE_S = 180.0
 MODULE = "tests.chaos.location"
 UNDER_WAY = [

@@ -31,7 +31,7 @@ from tests.benchmarks.harness import Measure
 from tests.doubles import models
 
 WIDTH, DEPTH = 1_000, 8
-"""Of the matrices that the model multiplies for nothing: some milliseconds."""
+"""Size of the matrices that the model multiplies only to take some milliseconds."""
 PHASE_S, QUIET_S, GIVE_UP_S, TOO_LONG_S = 12, 20, 4.0, 0.5
 WARM_S, OVERLOAD = 3.0, 2.0
 OWN_LAG_S = 0.1

@@ -26,7 +26,7 @@ START_S = 180.0
 LOOK_S = 0.3
 PACE_S = 180.0
 KINDS = ("daemon", "webserver", "code", "run", "trainer", "service", "worker")
-"""What is killed. `code` is the server of the definitions: the runs that it started die with it."""
+"""Kinds of processes that are killed. `code` is the server of the definitions: the runs that it started die with it."""
 KEPT_BACK = 6
 STEP, WORKER, SPAWNED = "platform_assets.steps", "_bentoml_impl.worker", "multiprocessing.spawn"
 

@@ -77,7 +77,7 @@ class Container:
         observed = set()
         for _ in range(8 * count):
             with contextlib.suppress(OSError, ValueError):
-                _, body = run.Server(f"http://{run.HOST}:{self.port}", None, Path()).get("/readyz")  # type: ignore[arg-type]  # only asked
+                _, body = run.Server(f"http://{run.HOST}:{self.port}", None, Path()).get("/readyz")  # type: ignore[arg-type]  # only sends requests
                 state = json.loads(body)
                 observed |= {state["worker"]} if state["is_ready"] and state["source"] == "release" else set()
         return len(observed) == count
@@ -92,7 +92,7 @@ def podman(*arguments: str) -> str:
 def seconds_until(condition: Callable[[], object]) -> float:
     began = time.monotonic()
     while not condition():
-        assert time.monotonic() - began < PATIENCE_S, "waited in vain"
+        assert time.monotonic() - began < PATIENCE_S, "the condition was not met in time"
         time.sleep(0.02)
     return time.monotonic() - began
 

@@ -104,7 +104,7 @@ def test_without_logged_inputs_further_answers_do_not_change_which_rows_count(dr
 
 
 @given(st.lists(EXTRA, max_size=30))
-def test_an_entity_counts_only_if_asked_with_our_features(drawn: list[dict[str, Any]]):
+def test_an_entity_counts_only_if_requested_with_our_features(drawn: list[dict[str, Any]]):
     rows = counted_rows(frame(*extras(drawn)))
     assert rows.select(skew.WHO).is_unique().all()
     if any(row["speed"] is not None or row["maker"] is not None for row in extras(drawn) if not row[ingest.LATE]):
@@ -113,7 +113,7 @@ def test_an_entity_counts_only_if_asked_with_our_features(drawn: list[dict[str, 
 
 
 @given(st.lists(EXTRA, min_size=1, max_size=10), st.integers(2, 50))
-def test_the_share_does_not_depend_on_how_often_a_question_is_asked(drawn: list[dict[str, Any]], times: int):
+def test_the_share_does_not_depend_on_how_often_a_request_is_repeated(drawn: list[dict[str, Any]], times: int):
     honest = [answer(entity) for entity in ENTITIES]
     once = skew.compare(frame(*honest, *extras(drawn)), ours(), FIELDS)
     again = [{**row, "prediction_id": f"{row['prediction_id']}-{n}"} for row in extras(drawn) for n in range(times)]

@@ -20,7 +20,7 @@ def test_shares_of_gain_and_cost_are_closed_forms() -> None:
     assert result.log_loss == pytest.approx(COST * 2.5)
     assert result.gain_share == pytest.approx((6.5 - 2.5) / (6.5 - 1.5))
     assert (result.cpu_s, result.cost_share) == (80, pytest.approx(80 / 200))
-    assert result.headline == 1.0, "up to an age of 6 a positive is given over a half, a negative under"
+    assert result.headline == 1.0, "up to an age of 6 a positive gets more than a half, a negative less"
     assert (result.minus_even, result.even_gain_share) == (0, result.gain_share), "it is the even calendar"
     assert result.best_gain_share == pytest.approx(0.8)
     assert result.random_low is not None
@@ -33,7 +33,7 @@ def test_never_costs_nothing_and_always_gains_everything() -> None:
     never, always = outcomes.outcome(past, "never", (0,)), outcomes.outcome(past, "always", EVERY_DECISION)
     assert (never.gain_share, never.cost_share, never.cpu_s) == (0.0, 0.0, 0.0)
     assert (always.gain_share, always.cost_share) == (1.0, 1.0)
-    assert (always.random_low, always.random_high) == (1.0, 1.0), "there is but one set of all dates"
+    assert (always.random_low, always.random_high) == (1.0, 1.0), "there is only one set of all dates"
 
 
 def test_a_bad_choice_of_dates_is_measured_against_the_even_ones() -> None:

@@ -68,11 +68,11 @@ def test_only_trainings_on_the_same_profile_predict_the_next_cost() -> None:
     assert next_usd([small], "cpu_small") == 1.0
     assert next_usd([small], "gpu") is None
     large = replace(small, profile="gpu", usd_per_hour=10.0, fingerprint="g")
-    assert next_usd([large, small], "cpu_small") == 1.0, "the newest of its size, not the newest"
+    assert next_usd([large, small], "cpu_small") == 1.0, "the newest of its size, not the newest of all"
     lost = replace(large, profile="gpu_spot", usd_per_hour=4.0, reason="preempted")
-    assert next_usd([large, lost], "gpu_spot") == 7.0, "it ended on demand, and began on spot nodes"
+    assert next_usd([large, lost], "gpu_spot") == 7.0, "it started on spot nodes and ended on demand"
     assert next_usd([large], "gpu_spot") is None
-    assert next_usd([OLD], "gpu") == 1.0, "a record that names no size is of the only one there was"
+    assert next_usd([OLD], "gpu") == 1.0, "a record without a size has the only size that existed"
 
 
 def remaining_usd(fingerprint: str, *attempts: Attempt) -> float:
@@ -115,7 +115,7 @@ def test_the_launchers_record_wins_over_the_steps_and_the_newest_among_equals() 
     assert unique_attempts([(1, step), (2, replace(step, reason="finished"))]) == [
         (2, replace(step, reason="finished"))
     ]
-    assert [number for number, _ in unique_attempts([(1, OLD), (2, OLD), (3, step)])] == [3, 2, 1], "old ones all count"
+    assert [number for number, _ in unique_attempts([(1, OLD), (2, OLD), (3, step)])] == [3, 2, 1], "all old ones count"
 
 
 def test_any_end_wins_over_the_announcement() -> None:
@@ -154,7 +154,7 @@ def test_deduplication_is_idempotent_and_order_free(records: list[tuple[Any, Any
         ({"steps_lost": 99}, 1.0),
     ],
 )
-def test_lost_work_is_what_this_attempt_did_and_did_not_save(changes: dict[str, Any], share: float) -> None:
+def test_lost_work_is_the_work_of_this_attempt_that_was_not_saved(changes: dict[str, Any], share: float) -> None:
     assert of(replace(SPOT, **changes), "lost_share") == share
 
 
@@ -218,7 +218,7 @@ def test_spot_savings_are_reduced_by_interruptions() -> None:
 
 def test_steps_and_waits_are_counted_where_they_are_known() -> None:
     steps = [SPOT, OLD, replace(SPOT, steps_lost=None), replace(SPOT, steps_lost=None, steps_saved=None)]
-    assert [of(item, "unsaved_steps") for item in steps] == [10, 0, 10, None], "done less saved"
+    assert [of(item, "unsaved_steps") for item in steps] == [10, 0, 10, None], "done minus saved"
     assert [of(item, "waited_s") for item in (SPOT, OLD)] == [30.0, None]
 
 

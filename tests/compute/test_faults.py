@@ -1,4 +1,4 @@
-"""Each hard check by hand: what fails it, what does not, and which check comes first."""
+"""Each hard check by hand: what makes it fail, what does not, and the order of checks."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_vanished_and_unknown_categories_fail() -> None:
     rare = rows(9).with_columns(
         pl.when(pl.int_range(pl.len()) < 2).then(pl.lit("moon")).otherwise("place").alias("place")
     )
-    assert failing_checks(of(rare)) == [], "two rows of a hundred are no recoding"
+    assert failing_checks(of(rare)) == [], "two rows of a hundred are not a recoding"
 
 
 def test_categories_missing_because_of_quarantine_are_reported_as_quarantine() -> None:
@@ -249,7 +249,7 @@ def test_the_order_of_rows_does_not_change_a_sketch(order: list[int]) -> None:
     assert first == second
 
 
-# Statistics of what is neither number nor text ------------------------------------------------------------------------
+# Statistics of columns that are neither numbers nor text --------------------------------------------------------------
 
 
 def measured(seed: int, sharpness: float = 10.0, spread: float = 2.0, **more: Any) -> SourceSketch:

@@ -77,7 +77,7 @@ def test_the_same_seed_gives_the_same_weights_and_the_same_augmentation() -> Non
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_training_learns_to_tell_dark_from_light(precision: str) -> None:
+def test_training_learns_to_distinguish_dark_from_light(precision: str) -> None:
     image = torch.from_numpy(IMAGES // 4).clone()
     image[::2] += 150
     inputs = (*tensors()[:2], image)

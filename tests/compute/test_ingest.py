@@ -71,7 +71,7 @@ def test_a_record_keeps_its_types_and_values():
     }
 
 
-def test_of_two_answers_under_one_id_the_one_before_closing_is_kept_in_any_order():
+def test_of_two_answers_with_one_id_the_one_before_closing_is_kept_in_any_order():
     late = rows(record(1)).with_columns(pl.lit(True).alias(ingest.LATE))
     in_time = rows(record(1, repeat=1)).with_columns(pl.lit(False).alias(ingest.LATE))
     for first, second in ((late, in_time), (in_time, late)):
@@ -102,7 +102,7 @@ def test_a_line_that_is_not_a_prediction_is_listed_with_its_offset(line):
     assert result.locations == (("7-1.jsonl", 100), ("7-1.jsonl", 100 + len(record(0)) + len(line)))
 
 
-def test_only_whole_lines_are_read():
+def test_only_complete_lines_are_read():
     assert ingest.whole_lines(b"") == ingest.whole_lines(b"abc") == 0
     assert ingest.whole_lines(b"a\nbc") == 2
     assert rows(record(0) + record(1)[:-1])["prediction_id"].to_list() == ["p0"]

@@ -91,7 +91,7 @@ def test_calibration_counts_every_row_in_any_order(scored, bins):
     assert [row["low"] for row in turned] == [row["low"] for row in table]
 
 
-def test_calibration_bias_of_a_perfect_model_is_as_the_docstring_says():
+def test_calibration_bias_of_a_perfect_model_agrees_with_the_docstring():
     random = np.random.default_rng(0)
     result = []
     for _ in range(20):

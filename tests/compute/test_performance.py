@@ -1,4 +1,4 @@
-"""Answers joined with outcomes: which rows count, the numbers of a window, and what stays undefined."""
+"""Answers joined with outcomes: which rows count, the numbers of a window, and undefined numbers."""
 
 from __future__ import annotations
 

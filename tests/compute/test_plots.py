@@ -1,4 +1,4 @@
-"""Charts: sizes, reproducibility, and what cannot be drawn. Only a person can tell whether they look good."""
+"""Charts: sizes, reproducibility, and input that cannot be drawn. Only a person can judge whether they look good."""
 
 from __future__ import annotations
 

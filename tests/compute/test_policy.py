@@ -45,7 +45,7 @@ FACTS = Facts(
     min_keys=45,
     health=Health(verdict="fine"),
 )
-"""A decision key (70 is 10 sevens) on which the last training is 28 keys old: the calendar asks for a training."""
+"""A decision key (70 is 10 sevens) on which the last training is 28 keys old: the calendar requires a training."""
 
 YOUNG = replace(FACTS, live_cutoff=57, last_trained=57)
 LOSS = documents.tested(
@@ -155,7 +155,7 @@ def test_a_training_that_waits_for_labels_is_decided_at_the_next_key() -> None:
     assert (decision.is_free, decision.numbers.awaits_labels) == (False, True)
     assert decision.reasons[1] == "the last training is 28 keys old; the limit is 28."
     calm = decide(replace(YOUNG, unlabelled=("B",)), POLICY, NOW)
-    assert (calm.is_free, calm.numbers.awaits_labels) == (True, False), "nothing asks for a training"
+    assert (calm.is_free, calm.numbers.awaits_labels) == (True, False), "nothing requires a training"
     assert calm.numbers.unlabelled == ("B",)
     nothing_new = decide(replace(FACTS, unlabelled=("B",), fresh_keys=0), POLICY, NOW)
     assert (nothing_new.is_free, nothing_new.numbers.awaits_labels) == (False, False)
@@ -187,7 +187,7 @@ def test_cooldown_outlasts_even_a_bad_performance() -> None:
     fresh = replace(FACTS, live_cutoff=65, last_trained=65, performance=_performance())
     assert decide(fresh, POLICY, NOW).reasons == ("the last training is 6 keys old; cooldown is 7.",)
     older = replace(FACTS, live_cutoff=20, last_trained=65)
-    assert decide(older, POLICY, NOW).action == WAIT, "a lost challenger starts the cooldown too"
+    assert decide(older, POLICY, NOW).action == WAIT, "a challenger that lost starts the cooldown too"
 
 
 def test_a_fault_comes_before_everything() -> None:

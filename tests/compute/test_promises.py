@@ -142,7 +142,7 @@ def test_the_calm_fortnight_is_found() -> None:
     assert Binary().quality(label, answer)["auc"] == pytest.approx(0.643, abs=0.03)
     result = performance.assess_answers(label, answer, np.repeat([f"k{key:02d}" for key in range(14)], 850), Binary())
     assert result.excess < -0.02
-    assert result.p_value > 0.5, "log loss alone sees nothing"
+    assert result.p_value > 0.5, "log loss alone detects nothing"
     assert {"ranking", "calibration_slope"} <= set(failing(result.tests, Retraining()))
     observed = judge(result, Retraining())
     assert observed.document()["failing"] == list(observed.failing)

@@ -68,7 +68,7 @@ def test_an_entity_or_a_moment_that_we_do_not_have_is_not_equal():
     assert skew.classify(rows, OURS, FIELDS).rows() == [(True, False, False), (True, True, True), (False, True, False)]
 
 
-def test_an_entity_counts_once_however_often_it_is_asked_about():
+def test_an_entity_counts_once_however_often_it_is_requested():
     honest = frame(("a", 1.5, True, "x"), ("c", 0.1, False, "y"))
     often = pl.concat([honest, *[frame(("a", 9.0, True, "x"))] * 1_000])
     result = skew.compare(often, OURS, FIELDS)
@@ -95,7 +95,7 @@ def test_the_fields_that_differ_most_come_first_and_keys_add_up():
     assert both.fields[0].share == pytest.approx(2 / 3)
 
 
-def test_two_rows_of_ours_for_one_moment_are_an_error():
+def test_two_of_our_rows_for_one_moment_are_an_error():
     with pytest.raises(ValueError, match="hold one entity and moment twice"):
         skew.compare(OURS, pl.concat([OURS, OURS]), FIELDS)
     with pytest.raises(ValueError, match="the served rows lack maker"):
@@ -107,7 +107,7 @@ def test_two_rows_of_ours_for_one_moment_are_an_error():
 
 @dataclass(frozen=True)
 class Day:
-    """One key of the reference product: what had happened, and the platform's own features."""
+    """One key of the reference product: its past facts, and the platform's own features."""
 
     spec: specs.ProductSpec
     tables: dict[str, pl.DataFrame]
@@ -117,7 +117,7 @@ class Day:
         return self.spec.features({**self.tables, **tables}, Window(grain=self.spec.grain, keys=(KEY,)))
 
     def served(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Return rows as they come out of the prediction log into which a service wrote them."""
+        """Return rows as read from the prediction log into which a service wrote them."""
         lines = [
             json.dumps(
                 {

@@ -99,7 +99,7 @@ def test_without_epochs_the_weights_that_did_best_on_the_newest_rows_are_kept() 
             remaining[len(loop.history)] = {name: value.clone() for name, value in loop.model.state_dict().items()}
     judged = [row["judged_loss"] for row in loop.history]
     best = judged.index(min(judged)) + 1
-    assert best < 4, "the rate of learning is so large that a later epoch does worse"
+    assert best < 4, "the learning rate is so large that a later epoch is worse"
     assert all(torch.equal(value, remaining[best][name]) for name, value in loop.model.state_dict().items())
     numeric, labels = loop._inputs[0][-5:], loop.labels[-5:]
     ours = TASK.loss(outputs(loop.model, (numeric,)), labels, None).item()
@@ -284,7 +284,7 @@ def test_training_on_a_gpu_is_deterministic_too(monkeypatch: pytest.MonkeyPatch)
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == determinism.CUBLAS
     assert not torch.backends.cudnn.benchmark
     assert not torch.backends.cudnn.allow_tf32
-    assert torch.get_deterministic_debug_mode() == 2, "an operation that does not repeat itself is an error"
+    assert torch.get_deterministic_debug_mode() == 2, "a non-deterministic operation is an error"
 
 
 def test_a_saved_state_does_not_follow_the_training() -> None:

@@ -360,7 +360,7 @@ def test_an_equal_challenger_is_seldom_refused(kind: str, keys: int, rows: int) 
 def test_a_worse_challenger_is_refused() -> None:
     assert rivals.refused(rivals.Contest(rows=400, extra=0.5), draws=20, seed=5) >= 0.9
     # With mean p(1 - p) = .16 a shift s costs .08 s^2, and the keys' shocks of sd .5 move that by .08 s / sqrt(14):
-    # t = 3.7 s, so only a shift of 1 stands out against 2.5. Row Q5 prints the power at smaller ones.
+    # t = 3.7 s, so only a shift of 1 exceeds 2.5. Row Q5 prints the power at smaller ones.
     assert rivals.refused(rivals.Contest(rows=850, noise=0.1, shift=1.0), draws=20, seed=6) >= 0.8
     assert rivals.refused(rivals.Contest(kind="multi_class", rows=400, shift=1.0), draws=20, seed=7) >= 0.9
     assert rivals.refused(rivals.Contest(kind="regression", rows=400, extra=0.4), draws=20, seed=8) >= 0.9

@@ -250,7 +250,7 @@ def test_runs_of_sensors_are_shown_until_their_result_exists(monkeypatch):
     monkeypatch.setattr(show, "POLL_S", 0.0)
     dagster, (console, text) = _Dagster(), _console()
     show.runs_until(console, dagster, "advance__tiny", lambda: dagster.looked > 3, check=_no_check, about="data")
-    assert "runs/r0" not in text.getvalue(), "it had ended before"
+    assert "runs/r0" not in text.getvalue(), "it ended before"
     assert "data, launched by landings: http://dagster.test/runs/r1" in text.getvalue()
     assert "step one: no file" in text.getvalue()
     assert "advance__tiny: 2 steps" in text.getvalue()

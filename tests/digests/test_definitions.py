@@ -181,14 +181,14 @@ def test_a_nested_function_counts_with_its_captured_values(tmp_path: Path, monke
         return digests._describe(write_module(tmp_path, monkeypatch, MAKING.replace(old, new)), "model", set())
 
     before = digest()
-    assert digest("return 1", "return 2") == before, "what it does not reach"
+    assert digest("return 1", "return 2") == before, "code that it does not reach"
     assert digest('"words"', '"others"') == before
-    assert digest("FACTOR = 2", "FACTOR = 3") != before, "what it names"
+    assert digest("FACTOR = 2", "FACTOR = 3") != before, "a value that it names"
     assert digest("rows * FACTOR\n", "rows + FACTOR\n") != before, "its code"
-    assert digest('rule(True, "a")', 'rule(True, "b")') != before, "a default of its own"
+    assert digest('rule(True, "a")', 'rule(True, "b")') != before, "its own default"
     assert digest('rule(True, "a")', 'rule(False, "a")') != before, "which of two functions it is"
     closing = [digest('rule(True, "a")', f'rule(False, "{column}")') for column in ("", "b")]
-    assert closing[0] != closing[1], "what it closes over"
+    assert closing[0] != closing[1], "captured values"
 
 
 def test_the_whole_file_counts_for_a_nested_function_with_incomparable_values(

@@ -46,7 +46,7 @@ class World:
 
 
 Drawn = tuple[Task, np.ndarray, np.ndarray, np.ndarray]
-"""Task, labels, answers, and each row's key, counted through all windows."""
+"""Task, labels, answers, and each row's key, numbered through all windows."""
 
 
 def shocks(random: np.random.Generator, world: World, windows: int) -> np.ndarray:

@@ -118,17 +118,17 @@ def _end_of(log: Path) -> str:
     return log.read_text(encoding="utf-8", errors="replace")[-SAID_CHARACTERS:]
 
 
-def training_on_a_laptop(checkout: Path, place: Path, *words: str) -> AbstractContextManager[None]:
-    """Train on the files in a folder meanwhile, with steps as processes; `words`: product, first, last, cutoff."""
-    return training(checkout, place / "laptop", {}, *words)
+def training_on_a_laptop(checkout: Path, place: Path, *arguments: str) -> AbstractContextManager[None]:
+    """Train on the files in a folder meanwhile, with steps as processes; `arguments`: product, first, last, cutoff."""
+    return training(checkout, place / "laptop", {}, *arguments)
 
 
 @contextmanager
-def training(checkout: Path, state: Path, variables: Mapping[str, str], *words: str) -> Iterator[None]:
-    """Train meanwhile in a process with a state and an environment of its own; `words` as above."""
+def training(checkout: Path, state: Path, variables: Mapping[str, str], *arguments: str) -> Iterator[None]:
+    """Train meanwhile in a process with a state and an environment of its own; `arguments` as above."""
     ours = ("DRIFTLINE_", "AWS_", "DAGSTER_", "KUBECONFIG")
     stored = {name: value for name, value in _environment(checkout).items() if not name.startswith(ours)}
-    command = [sys.executable, "-c", ON_A_LAPTOP, *words]
+    command = [sys.executable, "-c", ON_A_LAPTOP, *arguments]
     log = state.with_suffix(".log")
     with log.open("wb") as message:
         environment = {**stored, "DRIFTLINE_STATE": str(state), "PYTHONFAULTHANDLER": "1", **variables}

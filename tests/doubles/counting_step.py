@@ -18,7 +18,7 @@ from platform_assets.steps.attempt import Attempt
 from platform_assets.storage.ledgers import Ledgers
 
 LIVES_S = 3.0
-"""How long its lease outlives it."""
+"""How long its lease remains after its end."""
 
 
 def main() -> None:

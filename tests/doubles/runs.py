@@ -15,7 +15,7 @@ from typing import Any
 STAGES = ("raw_readings", "validated_readings", "quarantine_readings", "features")
 WRITES = (
     "a blob",
-    *(f"{what} of {stage}" for stage in ("raw", "quarantine", "validated", "features") for what in ("rows", "records")),
+    *(f"{part} of {stage}" for stage in ("raw", "quarantine", "validated", "features") for part in ("rows", "records")),
 )
 """Writes of a run over one key, in order."""
 

@@ -1,4 +1,4 @@
-"""A tiny product to break: readings name the entities, air may be left out, verdicts come two batches later."""
+"""A tiny product to break: readings name the entities, air may be left out, verdicts arrive two batches later."""
 
 from __future__ import annotations
 

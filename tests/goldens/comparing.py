@@ -12,8 +12,8 @@ from typing import Any
 FOLDER = Path(__file__).parent
 WIDTH = 120
 ANSWER_TOLERANCE = 1e-2
-"""How far an answer may be off on another kind of CPU, relative above 1: a model whose probabilities move by less than
-a hundredth is the same model to whoever asks it, however the rounding of a training grew."""
+"""Tolerance of an answer on another kind of CPU, relative above 1: models whose probabilities differ by less than a
+hundredth are the same to their callers, however much rounding grew during the training."""
 _COUNTED = re.compile(r"\.(decided|offsets)\.")
 """Integers that count answers, or the bytes of their text."""
 _DIGEST = re.compile(r"\b[0-9a-f]{32}(?:[0-9a-f]{32})?\b")

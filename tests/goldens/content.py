@@ -34,7 +34,7 @@ ANSWERS_SHOWN = 3
 
 
 def machine() -> dict[str, Any]:
-    """Return what the bytes of a trained model depend on in addition to code, data and seed."""
+    """Return the facts on which a trained model's bytes depend, besides code, data and seed."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     simd = np.show_config(mode="dicts")["SIMD Extensions"]  # type: ignore[index]  # typed as Optional

@@ -16,7 +16,7 @@ from tests.goldens.walk import Run, Walk
 Deliver = Callable[[str, str], bytes | None]
 ONE_FLIGHT_IN = 5
 PHOTOS = 130
-"""Of more than 128 nobody takes the names for categories."""
+"""With more than 128, names do not count as categories."""
 
 
 def flight_delays() -> Walk:
@@ -151,4 +151,4 @@ def small(
 
 
 WALKS = {"flight_delays": flight_delays, "garment_photos": garment_photos, "hourly_temperature": hourly}
-"""Product -> its walk; made when asked for, because each reads its recording."""
+"""Product -> its walk, made on demand because each reads its recording."""

@@ -47,7 +47,7 @@ def test_every_stage_stores_the_same_as_its_golden(
     in_steps = {stage for stage, maker in MAKERS.items() if in_processes and maker in watched.MAKERS.values()}
     assert {*watch.makers, *in_steps} == set(MAKERS), "a stage was not watched"
     outside = watch.missing() | {step: report.missing for step, report in steps.items() if report.missing}
-    assert outside == {}, "this ran in a maker or in a step's process and lies outside of its digest"
+    assert outside == {}, "this code ran in a maker or in a step's process and is outside of its digest"
     result = json.loads(json.dumps(gathered(scenario, settings, heard)))
     changes = differences(golden_of(product), result)
     recorded = stages.recorded()[product]
@@ -155,7 +155,7 @@ def test_answers_recorded_earlier_on_another_machine_are_accepted_too() -> None:
     third = copy.deepcopy(before) | {"machine": {"torch_cpu_capability": "a third"}}
     assert differences(golden, third) == []
     assert len(differences(here, third)) == 1
-    assert len(differences(golden, third | {"machine": here["machine"]})) >= 1, "exactly where it was recorded"
+    assert len(differences(golden, third | {"machine": here["machine"]})) >= 1, "compared exactly where it was recorded"
     again = with_answers_recorded_before(copy.deepcopy(before), golden)
     assert [item["machine"] for item in again["answers_elsewhere"]] == [here["machine"]]
 

@@ -22,7 +22,7 @@ import pytest
 PRODUCT, REPORTS = "GOLDENS_PRODUCT", "GOLDENS_REPORTS"
 HERE = Path(__file__).parent
 MAKERS = {"train": "Learning", "export": "Exporting", "backtest": "Learning"}
-"""Whose digest a step compares, by its module."""
+"""The maker whose digest a step compares, by the step's module."""
 
 
 @dataclass(frozen=True, kw_only=True)

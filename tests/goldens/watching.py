@@ -31,7 +31,7 @@ ENGINE = (
     "platform_assets/clock.py",
     "platform_assets/handle.py",
 )
-"""What makers call through the handles that they are given; `digests.ENGINE` stands for it."""
+"""Code that makers call through the handles passed to them; `digests.ENGINE` covers it."""
 STEP = (
     *ENGINE,
     "platform_assets/steps/",  # covered by the number of the steps' protocol
@@ -41,7 +41,7 @@ STEP = (
     "platform_assets/specs/base.py",  # passes the product's members to its maker, whose digest holds their values
     "tests/goldens/watched.py",
 )
-"""The same for what a step process does."""
+"""The same for the code of a step process."""
 MAKERS = {
     "raw": "Landing",
     "validated": "Validation",

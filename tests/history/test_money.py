@@ -43,7 +43,7 @@ def test_attempts_are_the_same_with_and_without_the_cache(ledgers: Ledgers, sett
     assert names(ledgers) == ["b", "a"]
     add(ledgers, "c")
     add(ledgers, "a", by="launcher")
-    assert names(ledgers) == ["a", "c", "b"], "the launcher's word on a came later and stands"
+    assert names(ledgers) == ["a", "c", "b"], "the launcher's later record of a counts"
     path = Path(settings.root) / naming.ledger_path("tiny", naming.COST) / f"{money.CACHE_NAME}.json"
     path.write_text("{ torn", encoding="utf-8")
     assert names(ledgers) == ["a", "c", "b"]

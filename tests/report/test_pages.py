@@ -118,7 +118,7 @@ def test_page_makes_no_requests_and_runs_no_scripts(page: _Reader):
 
 def test_charts_take_the_colours_of_the_page(page: _Reader):
     assert page.tags.count("figure") == 3
-    assert page.tags.count("svg") == 6, "one for a desk and one for a phone"
+    assert page.tags.count("svg") == 6, "one for a desktop and one for a phone"
     drawn = "".join(re.findall(r"<svg.*?</svg>", page.text, re.DOTALL))
     assert set(re.findall(r"#[0-9a-fA-F]{6}\b", drawn)) <= {"#ffffff"}
     assert "prefers-color-scheme: dark" in page.text
@@ -173,7 +173,7 @@ def test_cost_of_accepted_models_and_allowed_overspending_are_shown(settings: Se
     ledgers.append(naming.OVERSPENDINGS, over)
     text = _read(pages.of_product(Product(SPEC, settings))).full_text
     assert "open, since the newest–0.2000" in text
-    assert f"release 1{KEYS[0]}0.006023" in text, "two trainings, three tries"
+    assert f"release 1{KEYS[0]}0.006023" in text, "two trainings, three attempts"
     assert "4 attempts cost 0.2060 USD at list prices, 0.4000 less than on demand." in text
     assert f"For cutoff {KEYS[3]}, in 2020-01 it is too much. Allowed: the fair <opens>" in text
 

@@ -1,4 +1,4 @@
-"""A key is closed only with complete files; each source says how completeness is known."""
+"""A key is closed only with complete files, by the completeness rule of each source."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_growing_file_is_waited_for_until_two_looks_agree(world: Any, wall: Ca
     assert "unchanged for 29 s of 30 s" in world.reason(sensor)
     world.land("readings", KEY, "anything\nand one line more\n")
     wall(2)
-    assert "unchanged for 0 s of 30 s" in world.reason(sensor), "it has grown, so it is waited for anew"
+    assert "unchanged for 0 s of 30 s" in world.reason(sensor), "it has grown, so the wait starts again"
     wall(30)
     request = world.request(sensor)
     assert request.tags["dagster/asset_partition_range_end"] == KEY
@@ -103,7 +103,7 @@ def test_the_files_of_a_backlog_settle_together(world: Any, wall: Callable[[floa
     keys = recorded.GRAIN.span("2020-01-01", "2020-01-20")
     world.move("2020-01-20T20:00:00+00:00")
     world.land_key(*keys)
-    assert "readings of 2020-01-01 has not settled" in world.reason(sensor), "though its deadline is over"
+    assert "readings of 2020-01-01 has not settled" in world.reason(sensor), "although its deadline is over"
     wall(31)
     request = world.request(sensor)
     assert request.tags["dagster/asset_partition_range_start"] == keys[0]
@@ -174,7 +174,7 @@ def test_a_manifest_is_compared_with_the_delivered_file(world: Any, manifest: st
     if manifest is not None:
         path.write_text(manifest)
     assert f"readings of {KEY} {reason}" in world.reason(sensor)
-    assert f"readings of {KEY} {reason}" in world.reason(sensor), "as the tick before remembers"
+    assert f"readings of {KEY} {reason}" in world.reason(sensor), "remembered from the previous tick"
     path.write_text(manifest_of(TEXT, 2))
     assert world.request(sensor).tags["dagster/asset_partition_range_end"] == KEY
 

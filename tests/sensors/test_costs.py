@@ -51,7 +51,7 @@ def test_attempts_of_a_failed_run_are_reported_after_its_end(world: Any, sensor:
     world.instance.delete_run(retrain.run_id)
     request = world.request(sensor)
     assert (request.job_name, request.run_key) == ("cost__recorded", "cost-recorded-1-0")
-    assert "all attempts are reported" in world.reason(sensor), "asked for once, even before it was made"
+    assert "all attempts are reported" in world.reason(sensor), "requested once, even before the run exists"
     world.ledgers.append(naming.BACKTEST_ATTEMPTS, ATTEMPT)
     assert world.request(sensor).run_key == "cost-recorded-1-1"
 

@@ -117,10 +117,10 @@ def test_a_cursor_of_earlier_code_is_read_and_written_back_unchanged(name: str, 
     states = {"gone": {"anything": 1}, "recorded": state} if name != "orphaned_pods" else {"recorded": state}
     values, cursor = passed_on(sensor, json.dumps(states))
     empty, _ = passed_on(sensor, "")
-    assert values != empty, "it says something"
+    assert values != empty, "it is not empty"
     again = json.loads(cursor or "")
     assert {**again, "recorded": _without_new_members(again["recorded"], state)} == states, (
-        "earlier code reads what is written now"
+        "earlier code reads the cursor written now"
     )
 
 

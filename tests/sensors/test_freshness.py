@@ -108,7 +108,7 @@ def test_gaps_are_found_in_one_read_and_not_searched_again_while_there_are_none(
     unlabelled.give_up(
         world.tables, ["2020-01-08"], cutoff="2020-01-09", why="late", at=datetime(2020, 1, 9, tzinfo=UTC)
     )
-    assert look("2020-01-08").missing == ("2020-01-06", "2020-01-08"), "without its newest key it is stale all the same"
+    assert look("2020-01-08").missing == ("2020-01-06", "2020-01-08"), "without its newest key it is stale, too"
     monkeypatch.setattr(StoreResource, "tables", None)
     assert look("2020-01-04", whole="2020-01-05").whole == "2020-01-05", "nothing was read"
 

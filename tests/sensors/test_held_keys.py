@@ -37,7 +37,7 @@ def test_an_episode_of_several_keys_is_verified_once(world: Any, sensor: dg.Sens
     assert (first.job_name, first.run_key) == (VERIFY, f"{VERIFY}:2020-01-02:readings:volume")
     world.decide("2020-01-03", "alert_fault", fault=FAULT)
     again = world.request(sensor)
-    assert again.run_key == first.run_key, "the daemon launches a run key once"
+    assert again.run_key == first.run_key, "the daemon launches each run key once"
     assert world.reason(sensor) == "recorded: no new decision"
 
 

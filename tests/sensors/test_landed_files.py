@@ -87,7 +87,7 @@ def test_a_tick_costs_one_listing_per_source_folder_while_a_month_of_labels_is_a
     result = tick(specs, instance)
     assert str(result.skip_reason).count("plans of 2020-06-01 has not landed") == count
     request = Counter("LIST" if "list-type" in path else method for method, path in proxy.requests)
-    assert request["LIST"] == 2 * count, "plans and results; readings are not looked for before plans have landed"
+    assert request["LIST"] == 2 * count, "plans and results; readings are looked for only after plans have landed"
     # The slow source, two looks for the newest closed key, three for requests. It was 46 when each key was requested.
     assert request.total() == 8 * count, request
 
@@ -107,7 +107,7 @@ def test_a_backlog_costs_one_listing_per_page_whatever_else_lies_in_the_folder(
     mark = marks(spec, s3_root)
     proxy.clear()
     ready, waits, _ = closable.find(spec, "2020-02-29", NOW, mark, lambda *_: None)
-    assert ready == (*keys, *GRAIN.span("2020-03-26", "2020-05-30")), "what is overdue is closed without its file"
+    assert ready == (*keys, *GRAIN.span("2020-03-26", "2020-05-30")), "overdue keys are closed without their file"
     assert waits.startswith("plans of 2020-05-31 has not landed")
     request = Counter("LIST" if "list-type" in path else method for method, path in proxy.requests)
     # 25 files and 4 others of plans, 25 files of readings, 10 per page; the last page of each is short.
@@ -123,7 +123,7 @@ def test_marks_do_not_depend_on_how_files_are_found_and_change_with_the_file(roo
     result = [mark(label, key) for key in keys]
     assert [value is not None for value in result] == [False, True, False, True, False]
     backwards = marks(spec, root)
-    assert [backwards(label, key) for key in reversed(keys)] == result[::-1], "in whatever order they are asked for"
+    assert [backwards(label, key) for key in reversed(keys)] == result[::-1], "in any order of requests"
     head = obstore.head(open_store(root), "landing/recorded/results/2020-01-02.csv")
     assert result[1] == head["e_tag"]
     land(root, spec, "results", "2020-01-02", b"another, and longer")

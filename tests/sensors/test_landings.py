@@ -104,7 +104,7 @@ def test_a_range_that_goes_back_too_far_is_cut_and_settles_only_the_requests_it_
     swapped = replace(result, requests=((4, advance_request("2020-01-20")), (5, advance_request("2020-01-02"))))
     second = plan(GRAIN, swapped, 10)
     assert isinstance(second, landings.Plan)
-    assert (second.takes, second.rest) == (5, "2020-01-12"), "the rest is asked for anew, and covers request 4"
+    assert (second.takes, second.rest) == (5, "2020-01-12"), "the rest is requested again, and covers request 4"
 
 
 def test_the_same_files_are_the_same_episode_and_others_another() -> None:
@@ -318,7 +318,7 @@ def test_a_request_to_advance_keys_again_is_answered_by_one_run(world: Any, sens
     assert settled is not None
     assert (settled[1]["request"], settled[1]["outcome"]) == (2, "advanced")
     world.cursors.clear()
-    assert "has not landed" in world.reason(sensor), "what was answered is on record, whatever becomes of the cursor"
+    assert "has not landed" in world.reason(sensor), "answered requests are recorded, even if the cursor is lost"
 
 
 def test_a_range_of_many_keys_becomes_runs_that_cover_it_in_order_even_without_a_cursor(
@@ -339,7 +339,7 @@ def test_a_range_of_many_keys_becomes_runs_that_cover_it_in_order_even_without_a
             break
         (request,) = result.run_requests
         spans.append(span(request))
-        assert world.requests_open(), "trainings wait for what follows"
+        assert world.requests_open(), "trainings wait for the following runs"
         if len(spans) == 1:
             world.run(request, FAILURE)
             again = world.request(sensor)
@@ -369,7 +369,7 @@ def test_runs_that_follow_a_given_up_one_are_given_up_too(
     world.land_key("2020-01-01", "2020-01-02")
     request = world.request(sensor)
     assert span(request) == ("2020-01-01", "2020-01-01")
-    assert len(world.requests_open()) == 1, "trainings wait for what follows"
+    assert len(world.requests_open()) == 1, "trainings wait for the following runs"
     world.run(request, FAILURE)
     assert "no attempt is left (limit 1)" in world.reason(sensor)
     assert world.requests_open() == ()

@@ -90,7 +90,7 @@ def stored_in(kind: str, settings: Settings, repository: Path) -> Iterator[dg.Da
 
 REPOSITORY_OF_IT = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("driftline"), "__repository__")
 ORIGIN = RemoteJobOrigin(REPOSITORY_OF_IT, "training")
-"""Dagster takes no run into its queue without knowing where its code is."""
+"""Dagster queues no run without knowing the location of its code."""
 NEEDS_POSTGRES = pytest.mark.skipif(postgres_server.binaries() is None, reason=postgres_server.MISSING)
 
 
@@ -129,7 +129,7 @@ def test_the_sensor_sets_and_restores_slots_and_logs_each_waiting_run_once(
         waiting = instance.create_run_for_job(training, status=STATUS.QUEUED, remote_job_origin=ORIGIN)
         assert f"run {waiting.run_id} waits for a slot in pool {GPU}" in tick()
         assert all(run.run_id in tick() for run in holders)
-        assert len(waiting_messages(instance, waiting.run_id)) == 1, "once, however many ticks"
+        assert len(waiting_messages(instance, waiting.run_id)) == 1, "once for any number of ticks"
         instance.report_run_canceled(holders[0])
         assert tick() == "no run waits for a slot in a pool"
 
@@ -229,7 +229,7 @@ def test_a_cancelled_run_and_a_killed_one_each_free_a_slot(platform: Platform) -
     platform.instance.run_coordinator.cancel_run(platform.runs()[first].run_id)
     platform.wait(lambda: len(platform.at_work()) == 3)
     assert platform.statuses()[first] is STATUS.CANCELED
-    assert (platform.folders / first / "saved").exists(), "its step was told to stop and saved its work"
+    assert (platform.folders / first / "saved").exists(), "its step received the request to stop and saved its work"
     assert list(platform.statuses().values()).count(STATUS.QUEUED) == 1
 
     step = psutil.Process(int((platform.folders / second / "starts").read_text(encoding="utf-8")))

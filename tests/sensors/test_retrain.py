@@ -106,7 +106,7 @@ def test_a_training_is_launched_once_and_losing_to_the_champion_raises_no_alert(
     request = world.request(sensor)
     assert (request.job_name, request.tags["dagster/partition"]) == ("retrain__recorded", "2020-01-08")
     assert request.run_key == "retrain__recorded:2020-01-08:1", "another product may have this cutoff too"
-    assert request.run_config == {}, "to exceed a budget is a person's right; the sensor never gives a reason"
+    assert request.run_config == {}, "only a person may exceed a budget; the sensor never passes a reason"
     run_id = world.run(request, STARTED)
     assert f"started (run {run_id})" in world.reason(sensor)
     world.instance.delete_run(run_id)
@@ -114,7 +114,7 @@ def test_a_training_is_launched_once_and_losing_to_the_champion_raises_no_alert(
     world.tables.record("onnx", "2020-01-08", content_digest="d" * 64, inputs={}, code="0")
     world.ledgers.create(naming.VERDICTS, "d" * 64, documents.verdict("d" * 64, False, reasons=["it is worse."]))
     assert "kept_champion: it is worse." in world.reason(sensor)
-    assert "kept_champion" in world.reason(sensor), "the last outcome goes on being told"
+    assert "kept_champion" in world.reason(sensor), "the last outcome is still reported"
     assert world.alerts() == []
 
 

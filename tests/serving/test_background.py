@@ -80,11 +80,11 @@ def test_a_graph_that_never_ends_is_named_and_abandoned(app: Any, monkeypatch: p
         assert not app.follower.look()
     assert "release 2 is refused: loading and warming" in app.follower.problem
     assert "did not end within 1 s; it is abandoned" in app.follower.problem
-    assert runs == [endless], "it is not begun again"
+    assert runs == [endless], "it is not started again"
     assert app.predict(models.row())[1]["digest"] == first
     for thread in app.follower._loading._abandoned:
         thread.join(60)
-        assert not thread.is_alive(), "ONNX Runtime was told to end it"
+        assert not thread.is_alive(), "ONNX Runtime received the request to end it"
     app.follower._loading.seconds = 60
     third = releases(app, bias=3.0)
     assert app.follower.look()
@@ -123,7 +123,7 @@ def test_a_hanging_store_is_named_and_its_late_answer_ignored(app: Any, monkeypa
         end.set()
         for thread in app.follower._reading._abandoned:
             thread.join(60)
-    assert app.follower.live.release == 1, "what was left behind changes nothing"
+    assert app.follower.live.release == 1, "the abandoned job changes nothing"
     app.follower._reading.seconds = 60
     assert app.follower.look()
     assert (app.follower.live.model.digest, app.follower.problem) == (second, None)

@@ -44,7 +44,7 @@ def refusal(contract: Contract, row: dict[str, Any], now: datetime | None = None
         contract.decode(body, now)
     result = finish(diagnosis.steps(contract, body, contract.between(now)))
     assert result is not None
-    assert result.sentence == caught.value.sentence, "the diagnosis alone says the same"
+    assert result.sentence == caught.value.sentence, "the diagnosis alone gives the same message"
     return caught.value.status, caught.value.field, caught.value.sentence
 
 
@@ -87,7 +87,7 @@ def test_times_of_a_live_product_must_be_near_the_servers_clock() -> None:
         status, field, sentence = refusal(live, models.row(**near) | {name: text(NOW - timedelta(minutes=61))}, NOW)
         assert (status, field) == (422, name)
         assert "expected a UTC time from 2013-06-01T11:00:00Z, before 2013-06-01T13:00:00Z." in sentence
-    assert live.decode(body).rows, "without a clock the keys' bounds alone hold"
+    assert live.decode(body).rows, "without a clock only the keys' bounds apply"
 
 
 def test_the_server_reads_its_own_clock(make: Callable[..., Any]) -> None:

@@ -25,9 +25,9 @@ from tests.doubles import documents, models
 DEEP = b"[" * 100_000 + b"]" * 100_000
 RELEASES = f"ledgers/{models.PRODUCT}/{naming.RELEASES}"
 SEEDS, STORES = 20, 100
-"""How many seeds, and how many damaged stores each draws."""
+"""Number of seeds, and of damaged stores per seed."""
 STRANGE = (None, True, 0, -1, 1.5, 10**30, "", "x", "f" * 64, "../../etc/passwd", [], [1], {}, {"a": {}}, [[]], "\x00")
-"""What a value is swapped for."""
+"""Replacements for a value."""
 
 
 class World:
@@ -49,7 +49,7 @@ class World:
         return self.store.put_json(manifest)
 
     def names_a_problem(self) -> str:
-        """Check what must hold while the newest release cannot be served; return the problem."""
+        """Check the guarantees while the newest release cannot be served; return the problem."""
         state = json.loads(self.app.call("GET", "/readyz")[2])
         assert (state["digest"], state["is_ready"]) == (self.first, True)
         assert isinstance(state["problem"], str) and 20 < len(state["problem"]) < 1000

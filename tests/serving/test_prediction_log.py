@@ -109,7 +109,7 @@ def test_a_file_changed_by_others_is_left_and_a_new_one_created(
     assert files(tmp_path / "log") == [*remaining, b"second\nthird\n"]
     log.check()
     assert log.problem is None
-    assert open_files(tmp_path) == 1, "the file that was left is closed"
+    assert open_files(tmp_path) == 1, "the abandoned file is closed"
     log.close()
     assert open_files(tmp_path) == 0
 

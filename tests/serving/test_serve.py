@@ -161,7 +161,7 @@ def test_the_service_starts_without_the_store_and_says_so(service: Service) -> N
     for state in states.values():
         assert (state["source"], state["release"]) == ("fallback", None)
         assert "the folder does not exist; check DRIFTLINE_ROOT" in state["problem"]
-    assert not Path(service.settings.root).exists(), "a service makes no store"
+    assert not Path(service.settings.root).exists(), "a service creates no store"
     status, answer = service.server.predict(models.row())
     assert (status, answer["probability"]) == (200, pytest.approx(models.expected(0.0), abs=1e-6))
 

@@ -202,7 +202,7 @@ def test_every_value_of_the_year_is_in_its_declared_range_and_nullability(year: 
     for item in SPEC.fields:
         values = year.built[item.name]
         assert item.is_nullable == (values.null_count() > 0), f"{item.name}: fix is_nullable in the product's file"
-        assert values.null_count() < values.len() * 0.99, f"{item.name} says almost nothing"
+        assert values.null_count() < values.len() * 0.99, f"{item.name} is nearly always null"
         if item.low is not None:
             assert item.low <= values.min() <= values.max() <= item.high, f"{item.name}: fix its range"
         if item.dtype == "float":

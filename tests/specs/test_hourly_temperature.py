@@ -114,7 +114,7 @@ def test_blanking_the_future_changes_no_earlier_row(hours: int) -> None:
     earlier, now = built(KEYS, moment), built(KEYS)
     assert now.filter(until).height > 0
     assert earlier.filter(until).equals(now.filter(until))
-    assert not earlier.equals(now), "what is asked later sees more"
+    assert not earlier.equals(now), "a later request has more facts"
 
 
 def test_a_key_built_alone_equals_the_key_built_with_others() -> None:

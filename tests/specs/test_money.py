@@ -51,7 +51,7 @@ def test_the_measured_cost_counts_with_the_stated_hours_as_its_floor() -> None:
     assert money.following(spec(), attempts.newest_first(MEASURED)) == money.Expected(usd=1.0)
     assert money.following(spec("cpu_small", 1.0), attempts.newest_first(MEASURED)).usd == 1.0
     larger = money.following(spec("cpu_small", 20.0), attempts.newest_first(MEASURED))
-    assert larger.usd == pytest.approx(1.6), "a person knows that the next takes longer"
+    assert larger.usd == pytest.approx(1.6), "the stated hours show that the next takes longer"
     assert "expected_hours is 20" in larger.reason
 
 

@@ -18,7 +18,7 @@ from tests.doubles import numbered_batches as batches
 
 Run = Callable[..., dg.ExecuteInProcessResult]
 NOW = datetime(2024, 1, 3, tzinfo=UTC)
-"""Where the clock of the numbered batches stands: after all of them."""
+"""Time of the numbered batches' clock: after all of them."""
 
 
 @pytest.fixture

@@ -174,7 +174,7 @@ def test_an_incomplete_file_at_its_deadline_is_a_gap_with_its_reason(
     assert record.notes["why"].startswith("has the sha256 ")
     put(settings.root, LINES)
     assert take(arrives="manifest").success
-    assert tables.records("raw_readings")[KEY].rows == 13, "what comes whole after all is taken"
+    assert tables.records("raw_readings")[KEY].rows == 13, "a file completed later is taken in"
 
 
 @pytest.fixture
@@ -213,7 +213,7 @@ def test_a_file_that_was_taken_in_is_not_read_again(
     assert event.metadata["is_memoised"].value is True
     put(settings.root, LINES)
     assert take().success
-    assert len(reads) == 2, "another file is read, whatever it holds"
+    assert len(reads) == 2, "another file is read, whatever its content"
 
 
 @pytest.mark.parametrize(("tags", "sampled"), [({naming.TAG_REQUESTED: f"2020-01-09 {KEY}"}, 2**256), (None, 1)])

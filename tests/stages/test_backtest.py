@@ -127,9 +127,9 @@ def test_only_training_inputs_change_a_fingerprint(run: Backtest, settings: Sett
     assert fingerprint(replace(SPEC, model=another_model)) != before
     name = SPEC.training.profile
     with patch.dict(PROFILES, {name: PROFILES[name].replace(accelerators=1)}):
-        assert fingerprint(SPEC) != before, "another device, other sums"
+        assert fingerprint(SPEC) != before, "another device gives other sums"
     with patch.dict(PROFILES, {name: PROFILES[name].replace(precision="bfloat16")}):
-        assert fingerprint(SPEC) != before, "another precision, other sums"
+        assert fingerprint(SPEC) != before, "another precision gives other sums"
     fewer = replace(SPEC, fields=SPEC.fields[:-1])
     assert fingerprint(fewer) != before
 

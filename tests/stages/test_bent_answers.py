@@ -120,7 +120,7 @@ def test_a_thousand_requests_about_last_week_change_no_record(
         honest = measured(tables)
     answered.log(settings, [line for key in FEW[:2] for line in flood(key)])
     advance(FEW[0], FEW[-1])
-    assert tables.records("predictions")[FEW[0]].rows == ROWS + 1_000, "what came late is kept"
+    assert tables.records("predictions")[FEW[0]].rows == ROWS + 1_000, "late answers are stored"
     assert tables.records("predictions")[FEW[0]].notes["late"] == 1_000
     truth, probabilities = rows_of(FEW[0])["label"], rows_of(FEW[0])["probability"]
     assert notes(tables, FEW[0])["quality"]["log_loss"] == pytest.approx(metrics.log_loss(truth, probabilities))
@@ -333,7 +333,7 @@ def test_a_bundle_that_cannot_answer_our_features_is_named_and_stops_nothing(
     skew = notes(tables, FEW[0])["skew"]
     assert (skew["is_skewed"], skew["own_answers"]) == (True, [])
     assert answered.OLD in skew["not_scored"][0]
-    assert notes(tables, FEW[0])["quality"] is None, "answers to other features measure nothing"
+    assert notes(tables, FEW[0])["quality"] is None, "answers to other features are not measured"
 
 
 def test_invented_entities_and_moments_count_once_in_the_share_and_never_in_quality(

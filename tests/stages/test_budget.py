@@ -106,7 +106,7 @@ def test_a_launch_over_budget_is_stopped_with_the_amount_unless_a_person_gives_a
     assert record["fingerprint"] == trained["fingerprint"]
 
     again = checkpoint()
-    assert again["is_memoised"], "what stands costs nothing and is never stopped"
+    assert again["is_memoised"], "an existing checkpoint costs nothing and is never stopped"
     assert again["over_budget_reason"] == "the fair opens on Monday"
     assert launcher.ran == ["train"]
 

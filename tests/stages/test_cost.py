@@ -85,7 +85,7 @@ def spend(ledgers: Ledgers) -> None:
 def test_costs_are_shown_in_total_per_model_and_per_attempt(materialise: Materialise, ledgers: Ledgers) -> None:
     spend(ledgers)
     metadata = materialise()
-    assert metadata["attempts"] == 4, "each once, a backtest among them"
+    assert metadata["attempts"] == 4, "each once, including a backtest"
     assert (metadata["total_usd"], metadata["on_demand_usd"]) == (2.55, 7.55)
     assert (metadata["newest_model_usd"], metadata["mean_model_usd"], metadata["open_usd"]) == (2.0, 2.0, 0.5)
     assert (metadata["lost_usd"], metadata["failed_usd"], metadata["backtests_usd"]) == (0.25, 0.5, 0.05)
@@ -124,7 +124,7 @@ def test_later_runs_read_only_new_records(
     ledgers.append(naming.ATTEMPTS, {**ATTEMPT, "id": "a10"})
     later = materialise()
     assert (later["attempts"], read) == (5, [6, 7])
-    assert later["total_usd"] == 3.55, "the launcher's word on a9, read long ago, stands"
+    assert later["total_usd"] == 3.55, "the launcher's record of a9, read long ago, still counts"
 
 
 def test_a_damaged_or_older_cache_is_ignored(materialise: Materialise, settings: Settings, ledgers: Ledgers) -> None:

@@ -290,7 +290,7 @@ def test_after_waiting_the_source_is_nulled_and_features_are_built_without_it(
     assert BROKEN in histories.of(ledgers).excluded([BROKEN])
     before = usable_keys(settings, tables)
     run(BROKEN, "0007")
-    assert usable_keys(settings, tables) == before, "the training waits for it, so when it is built changes nothing"
+    assert usable_keys(settings, tables) == before, "the training waits for it, so its build time does not matter"
     rows = tables.read("features", [BROKEN])
     assert rows.height == watched.SENSORS and rows["temperature"].null_count() == watched.SENSORS
     run(BROKEN, "0009")
@@ -409,7 +409,7 @@ def test_with_a_live_model_keys_are_ranked_among_its_training_windows(
     rows = tables.read("drift", ["0016"]).filter(pl.col("check") == "psi")
     assert rows["column"].to_list()[0] == "reading" and set(rows["column"]) == set(reference.fields)
     assert rows["psi"].mean() == pytest.approx(drifted["index"]["mean_psi"])
-    assert judged(tables, "0012").notes["index"] is None, "a judgement stands until its own data change"
+    assert judged(tables, "0012").notes["index"] is None, "a judgement remains until its own data change"
 
 
 def test_late_labels_keep_the_model_that_a_key_was_judged_against(

@@ -161,4 +161,4 @@ def test_a_key_served_with_other_features_is_left_out_of_the_mix(
     notes = {key: record.notes for key, record in tables.records("drift").items()}
     assert notes["0014"]["mix"] is None
     assert notes["0015"]["mix"]["keys"] == ["0013", "0015"]
-    assert notes["0014"]["index"] is not None, "our own features are judged all the same"
+    assert notes["0014"]["index"] is not None, "our own features are judged nevertheless"

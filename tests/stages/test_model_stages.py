@@ -135,7 +135,7 @@ def test_batches_go_from_a_cutoff_to_a_release(
     Path(settings.root, naming.blob_path(weights)).write_bytes(b"x")
     assets = [dg.AssetKey(naming.asset_key(SPEC.name, stage)) for stage in ("checkpoint", "onnx")]
     execute("retrain", CUTOFF, asset_selection=assets)
-    assert launcher.ran[3:] == ["train"], "what training makes again puts the bundle right too"
+    assert launcher.ran[3:] == ["train"], "retraining the checkpoint also repairs the bundle"
     assert bundle.is_whole
 
     with pytest.raises(dg.Failure, match="was trained on 3 keys of this holdout"):

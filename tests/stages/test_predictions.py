@@ -114,7 +114,7 @@ def test_a_prediction_becomes_a_row_of_its_key(settings: Settings, tables: Table
     result = ingest("2020-01-05", "2020-01-06")
     rows = tables.read(STAGE, ["2020-01-05"])
     assert rows.columns == ["key", *predictions.ABOUT_A_ROW, "probability", "site", "size", "value"]
-    assert rows["prediction_id"].to_list() == ["p0-0003", "p0-0005", "p0-0030"], "in the order of asking"
+    assert rows["prediction_id"].to_list() == ["p0-0003", "p0-0005", "p0-0030"], "in the order of requests"
     assert rows["value"].to_list() == [3, None, None]
     assert rows["site"].to_list() == ["north", "north", None], "inputs that were not logged are null"
     assert rows["asked_at"][0] == MIDNIGHT + timedelta(hours=2)
@@ -345,7 +345,7 @@ def test_a_run_killed_at_any_write_neither_loses_nor_duplicates_rows(
     (log / "1-1.jsonl").write_bytes(line(1) + line(1, day=1) + line(2) + line(3, day=1))
     process = start(settings, ["2020-01-05", "2020-01-07"], die_before=number)
     process.join(120)
-    assert process.exitcode == (0 if number == len(WRITES) else -signal.SIGKILL), "there is no other write"
+    assert process.exitcode == (0 if number == len(WRITES) else -signal.SIGKILL), "there are no further writes"
     before = ["p0-0001", "p1-0001"]
     after = ["p0-0001", "p0-0002", "p1-0001", "p1-0003"]
     assert ids(tables, "2020-01-05", "2020-01-06") == (before if number < 2 else after)

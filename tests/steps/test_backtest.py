@@ -94,7 +94,7 @@ def test_a_fit_is_made_once_and_scored_once_for_each_set_of_rows(
     np.testing.assert_array_equal(all_rows["0009"][0], part["0009"][0])
     ledgers = Ledgers(settings.root, tiny.SPEC.name)
     assert len(list(ledgers.records(naming.BACKTEST_ATTEMPTS))) == 1
-    assert list(ledgers.records(naming.ATTEMPTS)) == [], "a backtest is charged to no month's budget"
+    assert list(ledgers.records(naming.ATTEMPTS)) == [], "a backtest is not charged to any month's budget"
 
 
 @pytest.mark.parametrize("blob", ["weights", "learned", "answers", "labels"])

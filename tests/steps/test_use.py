@@ -105,4 +105,4 @@ def test_the_use_of_a_training_is_in_its_result_and_in_no_bundle(
     assert "gpu_percent" in with_gpu["use"]
     assert plain["checkpoint"] == with_gpu["checkpoint"], "the same bytes whatever was measured"
     assert "use" not in ArtifactStore(settings.root).get_json(plain["checkpoint"])
-    assert "use" not in run("a" * 64), "a training that is reused used nothing"
+    assert "use" not in run("a" * 64), "a reused training has no use"

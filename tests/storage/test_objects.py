@@ -41,7 +41,7 @@ READS: list[Callable[[str], object]] = [
     lambda root: TableStore(root, "tiny").read("features", ["1"]),
     lambda root: TableStore(root, "tiny").record("checkpoint", "0001", content_digest="x", inputs={}, code="code"),
 ]
-"""Every way to a root: each must say what is wrong in a sentence."""
+"""Every way to access a root: each must report an error in one sentence."""
 
 
 @pytest.mark.parametrize("fault", LOST)

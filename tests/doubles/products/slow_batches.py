@@ -112,7 +112,7 @@ SPEC = ProductSpec(
     min_keys=BATCHES,
     is_live=True,
 )
-"""Its first decision is to train as soon as all of its batches are there."""
+"""Its first decision is to train, as soon as all of its batches have landed."""
 
 
 def files() -> dict[str, str]:

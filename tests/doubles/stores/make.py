@@ -1,4 +1,4 @@
-"""Make the stores that `older.py` unpacks. No test runs this: the stores are kept as the code of their time wrote them.
+"""Make the stores that `older.py` unpacks. No test runs this: the stores stay as the code of their time wrote them.
 
 Written at commit 2f03d06, under `unshare --uts` with the host's name set to `laptop`, and with LOGNAME=alice:
 
