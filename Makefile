@@ -89,8 +89,9 @@ typecheck: setup ## Check the types of the three packages.
 count: ## Print how much code there is: lines by package, functions, untyped mappings.
 	@$(PYTHON) .ci/count.py
 
-reference: setup ## Write docs/reference.md from the types of a product file.
+reference: setup ## Write docs/reference.md and docs/steps.md from the code: product files, failure classes, profiles.
 	@$(BIN)/python .ci/reference.py
+	@$(BIN)/python .ci/steps.py
 
 taste: ## Print where the code departs from conventions of taste: lengths, the README's tree, names that are not nouns.
 	@$(PYTHON) .ci/taste.py

@@ -122,7 +122,7 @@ class StepProfile(Configuration):
         description="the name in a product's file, such as `gpu_spot`"
     )
     cores: Annotated[int, expect("at least 1", lambda count: count >= 1)] = Field(
-        description="processors that the step may use; also its thread count unless the product's file sets fewer"
+        description="processors that the step is guaranteed; its thread pools follow `cpu_limit`, or this without one"
     )
     memory_gb: Gigabytes = Field(description="memory that the step may use, in 10^9 bytes; `shm_gb` is part of it")
     cpu_limit: Annotated[
@@ -273,6 +273,11 @@ class StepProfile(Configuration):
     def device(self) -> str:
         """Where a training of this size runs, in torch's terms; never anywhere else."""
         return "cuda" if self.accelerators else "cpu"
+
+    @property
+    def threads(self) -> int:
+        """Threads of a step's pools: as many as it has processors, however many its node has."""
+        return max(1, int(self.cpu_limit or self.cores))
 
     @property
     def save_s(self) -> float:

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from platform_assets.failures import FAILURES
+from platform_assets.step_profile import StepProfile
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -19,6 +22,14 @@ def generator() -> dict[str, Any]:
 def test_the_reference_is_up_to_date(generator: dict[str, Any]) -> None:
     page = (REPOSITORY / "docs" / "reference.md").read_text(encoding="utf-8")
     assert page == generator["render"](), "docs/reference.md is out of date: run `make reference`"
+
+
+def test_the_reference_of_steps_is_up_to_date() -> None:
+    page = (REPOSITORY / "docs" / "steps.md").read_text(encoding="utf-8")
+    generated = runpy.run_path(str(REPOSITORY / ".ci" / "steps.py"))["render"]()
+    assert page == generated, "docs/steps.md is out of date: run `make reference`"
+    assert all(f"| `{failure.name}` |" in page for failure in FAILURES)
+    assert all(f"| `{field}` |" in page for field in StepProfile.model_fields)
 
 
 def test_every_field_is_described_and_every_number_has_a_unit(generator: dict[str, Any]) -> None:

@@ -26,6 +26,7 @@ class Launch(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
     Attributes:
         id: of its record.
         requested_at_utc: by the launcher's clock.
+        save_limit_s: how long a save may take when the step is stopped.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Launch(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
     on_demand_usd_per_hour: Number
     priced_on: str
     requested_at_utc: str
+    save_limit_s: Number | None = None
 
     @staticmethod
     def read(document: object) -> Launch:
@@ -67,6 +69,8 @@ class Attempt(Record, frozen=True, kw_only=True):
         reason: how it ended: `finished`, `under_way`, `vanished`, or a class of failure.
         said: the evidence, in one sentence.
         cpu_s_before: for a backtest, the CPU seconds its process had used before this fit.
+        save_s: how long its longest save took.
+        save_limit_s: how long one may take when the step is stopped, by its profile.
     """
 
     id: str | None = None
@@ -101,6 +105,8 @@ class Attempt(Record, frozen=True, kw_only=True):
     steps_done: int | None = None
     steps_saved: int | None = None
     steps_lost: int | None = None
+    save_s: Number | None = None
+    save_limit_s: Number | None = None
     cpu_s: Number | None = None
     cpu_s_before: Number | None = None
     peak_memory_mb: Number | None = None

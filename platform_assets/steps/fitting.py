@@ -155,8 +155,7 @@ class Fitting(ABC, Generic[J]):
         saved_at_s = time.perf_counter()
         while not loop.is_finished:
             if self.stop.is_set:
-                save_store.save(loop.state(), fence=attempt.fence)
-                attempt.note(steps_saved=loop.done)
+                self._save(loop, save_store, attempt)
                 self.log(f"stopping on request: step {loop.done} of {loop.steps} is saved.")
                 raise process.Preempted
             epochs = len(loop.history)
@@ -165,10 +164,20 @@ class Fitting(ABC, Generic[J]):
             if len(loop.history) > epochs:
                 self.log(f"epoch {epochs + 1} of {loop.epochs}: train loss {loop.history[-1]['train_loss']:.5f}")
             if loop.done == loop.steps or time.perf_counter() - saved_at_s >= due_s:
-                save_store.save(loop.state(), fence=attempt.fence)
-                attempt.note(steps_saved=loop.done)
+                self._save(loop, save_store, attempt)
                 saved_at_s = time.perf_counter()
             attempt.beat()
+
+    def _save(self, loop: Loop, save_store: SaveStore, attempt: Attempt) -> None:
+        """Save the current step, and say how long it took: at the first save, and when one takes too long."""
+        began_s = time.perf_counter()
+        save_store.save(loop.state(), fence=attempt.fence)
+        took_s, longest_s, limit_s = time.perf_counter() - began_s, attempt.facts.save_s, attempt.facts.save_limit_s
+        attempt.note(steps_saved=loop.done, save_s=round(max(took_s, longest_s or 0.0), 3))
+        is_too_long = limit_s is not None and took_s > limit_s
+        if longest_s is None or (is_too_long and longest_s <= (limit_s or 0.0)):
+            leaves = "" if limit_s is None else f"; {limit_s:g} s are left for one when the step is stopped"
+            self.log(f"a save took {took_s:.2f} s{leaves}{': too few' if is_too_long else ''}.")
 
 
 def main(fitting: Callable[..., Fitting[J]], job: type[J]) -> None:

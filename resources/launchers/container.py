@@ -136,7 +136,9 @@ class ContainerLauncher(TryingLauncher):
             profile=attempt.size,
             memory_gb=attempt.plan.memory_gb,
             labels=labels,
-            environment=environment(settings, attempt.session.get_bootstrap_env_vars(), manifest.SCRATCH),
+            environment=environment(
+                settings, attempt.session.get_bootstrap_env_vars(), manifest.SCRATCH, attempt.size.threads
+            ),
             secrets=settings.store_secrets,
             folders=folders,
             caller=(os.getuid(), os.getgid()),

@@ -52,12 +52,14 @@ def trainer_libraries(settings: Settings) -> dict[str, str]:
     return versions
 
 
-def environment(settings: Settings, pipes: Mapping[str, str], state: str) -> dict[str, str]:
+def environment(settings: Settings, pipes: Mapping[str, str], state: str, threads: int) -> dict[str, str]:
     """Return the environment of a step in the image, without secrets.
 
     Args:
         pipes: Dagster Pipes' variables, which name the step's input and messages.
         state: the folder inside the image for everything but data.
+        threads: of polars' and OpenMP's pools, which would otherwise count the node's processors. torch takes the
+            number that the product's file states.
     """
     return {
         **settings.replace(serving_digest=None).to_environment(),
@@ -65,5 +67,7 @@ def environment(settings: Settings, pipes: Mapping[str, str], state: str) -> dic
         "DRIFTLINE_STATE": state,
         "DAGSTER_HOME": state,
         "BENTOML_HOME": state,
+        "OMP_NUM_THREADS": str(threads),
+        "POLARS_MAX_THREADS": str(threads),
         **pipes,
     }

@@ -34,6 +34,8 @@ FINISHED, UNDER_WAY = "finished", "under_way"
 LOOKED_BACK = 4
 """How many of a lease's newest holders are searched for an attempt: the next one may hold the lease already. Also how
 many of a work's newest announcements are read: a launch settles those before it, so one is open, or two if two did."""
+MEASURED = 20
+"""How many of the newest attempts say how long a save takes."""
 UNKNOWN = {"host": "", "pid": 0, "resumed_from_step": 0, "steps_done": 0, "steps_saved": 0, "fence": 0}
 """For an attempt that nobody saw at work."""
 
@@ -72,6 +74,7 @@ def begin(work: Work | None, plan: Try, *, run_id: str, launcher: str) -> Launch
         on_demand_usd_per_hour=on_demand,
         priced_on=size.priced_on,
         requested_at_utc=datetime.now(UTC).isoformat(),
+        save_limit_s=size.save_s,
     )
 
 
@@ -138,6 +141,13 @@ def open_attempts(settings: Settings, work: Work) -> list[Attempt]:
     ledgers = Ledgers(settings.root, work.product)
     newest = [_last_record(ledgers, work, record) for _, record in ledgers.of(_announced(work)).newest(LOOKED_BACK)]
     return [record for record in reversed(newest) if record is not None and record.reason == UNDER_WAY]
+
+
+def longest_save_s(settings: Settings, work: Work) -> float | None:
+    """Return the longest save of the newest attempts at the step, of any cutoff; None if none was measured."""
+    newest = Ledgers(settings.root, work.product).of(_kind(work)).newest(MEASURED)
+    measured = [record.save_s for _, record in newest if record.step == work.step and record.save_s is not None]
+    return max(measured, default=None)
 
 
 def _announced(work: Work) -> RecordKind[Announced]:

@@ -31,7 +31,7 @@ def pod_of(settings: Settings, name: str, module: str, plan: Try, launch: Launch
         namespace=settings.namespace,
         image=trainer_image(settings),
         module=module,
-        environment=environment(settings, pipes, manifest.SCRATCH),
+        environment=environment(settings, pipes, manifest.SCRATCH, plan.profile.threads),
         secret=settings.step_secret,
         service_account=settings.step_service_account,
         plan=plan,

@@ -25,6 +25,7 @@ from platform_assets.settings import Settings
 from resources.launchers import pipes, records
 from resources.launchers.attempt import Attempt, Observation
 from resources.launchers.endings import LONGEST_PAUSE_S, Ending, Try, Work, first_try, next_try
+from resources.launchers.notices import report_save_time
 
 RESULT = "result"
 
@@ -154,6 +155,8 @@ class TryingLauncher(StepLauncher):
             request = replace(request, plan=plan)
         while True:
             time.sleep(request.plan.pause_s)
+            if work is not None and launch is None:
+                report_save_time(context.log, self.settings, work, request.plan.profile)
             observation = Observation()
             if launch is None:
                 launch = records.begin(work, request.plan, run_id=context.run.run_id, launcher=self.name)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from platform_assets import naming
 from platform_assets.profiles import PROFILES, StepProfile, Toleration
-from resources.launchers import manifest
+from platform_assets.settings import Settings
+from resources.launchers import manifest, records, step_pod
 from resources.launchers.endings import Work, first_try
 
 WORK = Work(product="flights", step="train", cutoff="2013-07-01", fingerprint="ab" * 32, ledger=naming.ATTEMPTS)
@@ -162,6 +163,16 @@ def test_labels_and_annotations_of_a_profile_do_not_replace_the_launchers() -> N
     metadata = pod(profile=size)["metadata"]
     assert {**pod(profile=PROFILES["gpu"])["metadata"]["labels"], "team": "x"} == metadata["labels"]
     assert metadata["annotations"]["note"] == "any text: ok"
+
+
+@pytest.mark.parametrize(("cpu_limit", "threads"), [(None, "8"), (9.5, "9")])
+def test_thread_pools_follow_the_processors_of_the_profile(cpu_limit: float | None, threads: str) -> None:
+    settings = Settings.from_environment({"DRIFTLINE_TRAINER_IMAGE": "trainer@sha256:" + "0" * 64})
+    plan = first_try(PROFILES["gpu"].replace(cpu_limit=cpu_limit))
+    launch = records.begin(WORK, plan, run_id="r", launcher="kubernetes")
+    (container,) = step_pod.pod_of(settings, "p", "m", plan, launch, {})["spec"]["containers"]
+    variables = {item["name"]: item["value"] for item in container["env"]}
+    assert (variables["POLARS_MAX_THREADS"], variables["OMP_NUM_THREADS"]) == (threads, threads)
 
 
 def test_requests_equal_limits_except_that_processors_have_no_limit() -> None:

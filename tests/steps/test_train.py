@@ -12,16 +12,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 
 from platform_assets import naming
 from platform_assets.compute.train import TrainingProblem
+from platform_assets.profiles import PROFILES
 from platform_assets.settings import Settings
 from platform_assets.steps import process, train
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
+from resources.launchers import records
+from resources.launchers.endings import first_try
 
 STOPPED_AT = 40
 
@@ -118,6 +122,20 @@ def test_a_damaged_checkpoint_that_cannot_be_trained_again_is_named(
     path.write_text(json.dumps({"manifest": other}), encoding="utf-8")
     with pytest.raises(ArtifactProblem, match="blobs of its checkpoint are damaged, and training again"):
         run(tiny, settings, extras)
+
+
+def test_the_first_save_is_timed_and_one_that_takes_too_long_is_reported(
+    tiny: ModuleType, settings: Settings, extras: dict[str, Any]
+) -> None:
+    plan = first_try(PROFILES["gpu_spot"])
+    launch = msgspec.structs.replace(records.begin(None, plan, run_id="r", launcher="kubernetes"), save_limit_s=1e-9)
+    lines = run(tiny, settings, extras, attempt=launch.document())["lines"]
+    saves = [line for line in lines if line.startswith("a save took ")]
+    assert len(saves) == 1, lines
+    assert saves[0].endswith("s; 1e-09 s are left for one when the step is stopped: too few.")
+    (record,) = (record for _, record in Ledgers(settings.root, "tiny").records("attempts"))
+    assert record["save_s"] >= 0
+    assert record["save_limit_s"] == 1e-9
 
 
 def test_a_request_to_stop_before_the_first_step_loses_nothing(

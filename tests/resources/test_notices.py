@@ -1,0 +1,87 @@
+"""A training whose saves take longer than a notice leaves is told so before it starts."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from platform_assets import failures
+from platform_assets.profiles import PROFILES
+from platform_assets.records.attempts import Attempt, ProcessLocation
+from platform_assets.settings import Settings
+from platform_assets.storage.ledgers import Ledgers
+from resources.launchers import records
+from resources.launchers.endings import Ending, Work, first_try
+from resources.launchers.notices import report_save_time
+
+WORK = Work(product="tiny", step="train", cutoff="0009", fingerprint="f" * 64)
+GKE = PROFILES["gpu_spot"].replace(cloud="gke")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path), "DRIFTLINE_ROOT": str(tmp_path / "store")})
+
+
+def measure(settings: Settings, save_s: float, step: str = "train") -> None:
+    """Record an attempt, of another cutoff, whose longest save took this long."""
+    work = Work(product="tiny", step=step, cutoff="0001", fingerprint="e" * 64)
+    launch = records.begin(work, first_try(GKE), run_id="r", launcher="kubernetes")
+    progress = Attempt(id=launch.id, reason="", usd_per_hour=1.0, wall_s=1.0, save_s=save_s)
+    ending = Ending(failure=failures.PREEMPTED, evidence="the node was taken away")
+    record = records.record_of(launch, ending, ProcessLocation(), None, progress, None)
+    assert (record.save_s, record.save_limit_s) == (save_s, 15)
+    Ledgers(settings.root, "tiny").of(records.ATTEMPTS).append(record)
+
+
+class Lines(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[tuple[str, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append((record.levelname, record.getMessage()))
+
+
+def report(settings: Settings, size: Any, work: Work = WORK) -> list[tuple[str, str]]:
+    logger, lines = logging.getLogger("notices"), Lines()
+    logger.setLevel(logging.INFO)
+    logger.handlers = [lines]
+    report_save_time(logger, settings, work, size)  # type: ignore[arg-type]  # Dagster's logger is one of logging's
+    return lines.lines
+
+
+def test_where_nothing_is_measured_a_spot_step_is_told_what_it_has(settings: Settings) -> None:
+    ((level, line),) = report(settings, GKE)
+    assert level == "INFO"
+    assert "no save of step train has been measured yet; profile gpu_spot leaves 15 s" in line
+    assert report(settings, PROFILES["gpu"]) == []
+
+
+def test_a_save_that_takes_longer_than_the_notice_is_warned_of_before_the_start(settings: Settings) -> None:
+    measure(settings, 41.26)
+    measure(settings, 3.0)
+    ((level, line),) = report(settings, GKE)
+    assert level == "WARNING"
+    assert "has taken 41.3 s, and profile gpu_spot leaves 15 s" in line
+    assert "raise the grace_s" not in line
+    assert report(settings, GKE.replace(notice_s=60)) == []
+    ((_, line),) = report(settings, PROFILES["gpu"].replace(grace_s=30))
+    assert "leaves 30 s" in line
+    assert "raise the grace_s of the profile" in line
+
+
+def test_only_attempts_at_the_same_step_count_and_an_export_makes_no_saves(settings: Settings) -> None:
+    measure(settings, 41.0, step="export")
+    assert report(settings, GKE)[0][0] == "INFO"
+    assert report(settings, GKE, Work(product="tiny", step="export", cutoff="0009", fingerprint="f" * 64)) == []
+
+
+def test_a_record_without_a_save_is_written_as_before() -> None:
+    record = Attempt(id="a", reason="finished", usd_per_hour=1.0, wall_s=1.0)
+    assert {"save_s", "save_limit_s"}.isdisjoint(record.document())
+    assert replace(record, save_s=2.5).document()["save_s"] == 2.5
