@@ -20,11 +20,11 @@ from evidently.metrics import ValueDrift
 def report(current: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float]:
     """Return the PSI of each column as a report gives it."""
     definition = DataDefinition(numerical_columns=list(reference.columns))
-    output = Report([ValueDrift(column=name, method="psi") for name in reference.columns]).run(
+    result = Report([ValueDrift(column=name, method="psi") for name in reference.columns]).run(
         Dataset.from_pandas(current, data_definition=definition),
         Dataset.from_pandas(reference, data_definition=definition),
     )
-    values = [metric["value"] for metric in output.dict()["metrics"]]
+    values = [metric["value"] for metric in result.dict()["metrics"]]
     return dict(zip(reference.columns, map(float, values), strict=True))
 
 

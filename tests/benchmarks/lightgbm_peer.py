@@ -33,19 +33,19 @@ SETTINGS = {
 def main(folder: Path) -> None:
     """Fit each fold on the months before it and predict it."""
     x, y, fold = (np.load(folder / f"{name}.npy") for name in ("x", "y", "fold"))
-    messages = json.loads((folder / "folds.json").read_text(encoding="utf-8"))
-    categories = list(range(x.shape[1] - messages["categories"], x.shape[1]))
-    message = np.full(len(y), np.nan)
-    spent_s = {}
-    for tested in messages["tested"]:
+    options = json.loads((folder / "folds.json").read_text(encoding="utf-8"))
+    categories = list(range(x.shape[1] - options["categories"], x.shape[1]))
+    probabilities = np.full(len(y), np.nan)
+    used_s = {}
+    for tested in options["tested"]:
         begin_s = time.process_time()
         rows = fold < tested
         data = lightgbm.Dataset(x[rows], y[rows], categorical_feature=categories)
-        booster = lightgbm.train({**SETTINGS, "num_threads": messages["threads"]}, data, ROUNDS)
-        spent_s[tested] = time.process_time() - begin_s
-        message[fold == tested] = booster.predict(x[fold == tested])
-    np.save(folder / "lightgbm.npy", message)
-    (folder / "lightgbm.json").write_text(json.dumps(spent_s), encoding="utf-8")
+        booster = lightgbm.train({**SETTINGS, "num_threads": options["threads"]}, data, ROUNDS)
+        used_s[tested] = time.process_time() - begin_s
+        probabilities[fold == tested] = booster.predict(x[fold == tested])
+    np.save(folder / "lightgbm.npy", probabilities)
+    (folder / "lightgbm.json").write_text(json.dumps(used_s), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -63,9 +63,9 @@ def _product(spec: ProductSpec, key: str, folder: Path) -> Any:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    request = replay.requests(spec, key)[:256]
-    rows = [request[path % len(request)] for path in range(spec.service.max_rows)]
-    rows = [{**row, "idempotency_key": f"{path}"} for path, row in enumerate(rows)]
+    requests = replay.requests(spec, key)[:256]
+    rows = [requests[number % len(requests)] for number in range(spec.service.max_rows)]
+    rows = [{**row, "idempotency_key": f"{number}"} for number, row in enumerate(rows)]
     for name, body in bodies(spec, rows).items():
         if len(body) > spec.service.max_body_bytes:
             continue

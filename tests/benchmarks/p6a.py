@@ -146,15 +146,15 @@ def _polars(folder: Path) -> Callable[[], pl.DataFrame]:
     flights = _quarter(folder)
 
     def build() -> pl.DataFrame:
-        request = flights.filter(IN_QUARTER)
+        quarter = flights.filter(IN_QUARTER)
         left, down = (flights.filter(pl.col(name).is_not_null()) for name in ("dep_delay_min", "arr_delay_min"))
-        departed = Timeline(request, left, by=("origin",), fact_at="dep_known_at_utc")
-        landed_ = Timeline(request, down, by=("dest",), fact_at="arr_known_at_utc")
-        tail = Timeline(request, left, by=("tail_number",), fact_at="dep_known_at_utc")
+        departed = Timeline(quarter, left, by=("origin",), fact_at="dep_known_at_utc")
+        landed_ = Timeline(quarter, down, by=("dest",), fact_at="arr_known_at_utc")
+        tail = Timeline(quarter, left, by=("tail_number",), fact_at="dep_known_at_utc")
         late = open_spans(
-            request, flights, by=("origin",), start="sched_dep_utc", end="dep_known_at_utc", longest=6 * HOUR
+            quarter, flights, by=("origin",), start="sched_dep_utc", end="dep_known_at_utc", longest=6 * HOUR
         )
-        return request.select(
+        return quarter.select(
             pl.col("flight_id").alias(ENTITY),
             origin_dep_delay_3h_min=departed.mean("dep_delay_min", 3 * HOUR),
             origin_departed_1h=departed.count(HOUR),
@@ -191,17 +191,17 @@ def _pandas(folder: Path) -> Callable[[], pl.DataFrame]:
         return standing(rows, sums, group, at, timedelta(0)) - standing(rows, sums, group, at, within)
 
     def build() -> pl.DataFrame:
-        request = flights[flights["key"].between(*QUARTER)]
+        quarter = flights[flights["key"].between(*QUARTER)]
         three, one = (
-            within_window(request, "origin", "dep_known_at_utc", "dep_delay_min", hours * HOUR) for hours in (3, 1)
+            within_window(quarter, "origin", "dep_known_at_utc", "dep_delay_min", hours * HOUR) for hours in (3, 1)
         )
         arrived, week = (
-            within_window(request, "dest", "arr_known_at_utc", "arr_delay_min", back)
+            within_window(quarter, "dest", "arr_known_at_utc", "arr_delay_min", back)
             for back in (3 * HOUR, timedelta(days=5))
         )
         facts = flights[["tail_number", "dep_known_at_utc", "dep_delay_min"]].dropna()
         facts = facts.sort_values("dep_known_at_utc", kind="stable")
-        left = request[[ENTITY, "tail_number", "asked_at"]].dropna().sort_values("asked_at", kind="stable")
+        left = quarter[[ENTITY, "tail_number", "asked_at"]].dropna().sort_values("asked_at", kind="stable")
         last = pd.merge_asof(
             left,
             facts,
@@ -215,7 +215,7 @@ def _pandas(folder: Path) -> Callable[[], pl.DataFrame]:
         spans["end"] = spans["end"].fillna(spans["limit"])
         spans = spans[spans["end"] > spans["sched_dep_utc"]]
         begun, ended = (
-            standing(request, running(spans, "origin", at, "one"), "origin", at, timedelta(0))
+            standing(quarter, running(spans, "origin", at, "one"), "origin", at, timedelta(0))
             for at in ("sched_dep_utc", "end")
         )
         out = pd.DataFrame(
@@ -224,7 +224,7 @@ def _pandas(folder: Path) -> Callable[[], pl.DataFrame]:
                 "origin_departed_1h": one["count"],
                 "dest_arr_delay_3h_min": arrived["total"] / arrived["count"],
                 "dest_arr_delay_5d_min": week["total"] / week["count"],
-                "tail_dep_delay_min": last.set_index(ENTITY)["dep_delay_min"].reindex(request[ENTITY]),
+                "tail_dep_delay_min": last.set_index(ENTITY)["dep_delay_min"].reindex(quarter[ENTITY]),
                 "origin_overdue": begun["count"] - ended["count"],
             }
         )

@@ -81,7 +81,7 @@ class Contest:
     def difference(self, statistic: str, other: str, months: Sequence[int] = TESTED) -> tuple[float, float]:
         """Return the mean over folds of ours minus the other's, and its standard error clustered by day."""
         task = Binary()
-        (measure,) = (entry for entry in task.measures if entry.name == statistic)
+        (measure,) = (item for item in task.measures if item.name == statistic)
         result = []
         for month in months:
             rows = self.year.months == month
@@ -218,14 +218,14 @@ def _lightgbm(year: Year, threads: int) -> tuple[np.ndarray, dict[int, float]]:
         venv.create(path, with_pip=True, clear=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", LIGHTGBM], check=True)
         (path / "ready").touch()
-    text = [np.unique(column, return_inverse=True)[1] for column in year.categorical.T.astype(str)]
+    categories = [np.unique(column, return_inverse=True)[1] for column in year.categorical.T.astype(str)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        np.save(folder / "x.npy", np.column_stack([year.numeric, *text]).astype(np.float32))
+        np.save(folder / "x.npy", np.column_stack([year.numeric, *categories]).astype(np.float32))
         np.save(folder / "y.npy", year.labels)
         np.save(folder / "fold.npy", year.months)
-        messages = {"categories": len(text), "tested": TESTED, "threads": threads}
-        (folder / "folds.json").write_text(json.dumps(messages), encoding="utf-8")
+        options = {"categories": len(categories), "tested": TESTED, "threads": threads}
+        (folder / "folds.json").write_text(json.dumps(options), encoding="utf-8")
         subprocess.run([python, Path(__file__).with_name("lightgbm_peer.py"), folder], check=True)
         used_s = {int(month): value for month, value in json.loads((folder / "lightgbm.json").read_text()).items()}
         return np.load(folder / "lightgbm.npy"), used_s

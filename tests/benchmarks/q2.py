@@ -61,20 +61,20 @@ def run() -> list[Measure]:
     """Land, advance, backtest; return the measures."""
     result = replay_recording()
     outcomes = {name: backtest_outcomes.outcome(result.past, name, plan) for name, plan in result.plans.items()}
-    original = outcomes[backtest_policies.OWN]
-    others = [value for value in outcomes.values() if value is not original]
+    policy = outcomes[backtest_policies.OWN]
+    others = [value for value in outcomes.values() if value is not policy]
     affordable = _affordable(result.past)
     clearest, missed = _clearest_miss(result)
-    shown[:] = [*backtest_outcomes.sentences(original, others), *_dates(result), clearest]
+    shown[:] = [*backtest_outcomes.sentences(policy, others), *_dates(result), clearest]
     return [
         Measure(
             measure="own policy: share of weekly's gain in log loss",
-            ours=original.gain_share,
-            peers=_peers(original),
+            ours=policy.gain_share,
+            peers=_peers(policy),
             target=">= 0.85",
         ),
-        Measure(measure="own policy: share of weekly's CPU seconds", ours=original.cost_share, target="<= 0.20"),
-        _rows_trained(result, original),
+        Measure(measure="own policy: share of weekly's CPU seconds", ours=policy.cost_share, target="<= 0.20"),
+        _rows_trained(result, policy),
         Measure(
             measure=f"even calendar of {affordable.retrainings}, the most within {BUDGET:.2f} of weekly's cost: gain",
             ours=affordable.gain_share,
@@ -120,20 +120,20 @@ def _read(spec: ProductSpec, store: StoreResource) -> Replayed:
     """Read the job's results, from the same addresses."""
     ledgers = scores.ledgers_of(store.settings.root, spec.name)
     requests = backtest_fits.requests(Product(spec, store.settings), FIRST, LAST)
-    output = {}
+    fits = {}
     for cutoff, request in requests.items():
         scored = {"features": request.scored_features, "outcomes": request.scored_outcomes}
         result = scores.find(store.artifacts, ledgers, request.fingerprint, **scored)
         assert result is not None, f"the backtest has no fit of {cutoff}"
-        output[cutoff] = result
+        fits[cutoff] = result
     past = backtest.from_scores(
         spec.task,
-        {cutoff: scores.read(store.artifacts, result.scores) for cutoff, result in output.items()},
-        {cutoff: result.cpu_s for cutoff, result in output.items()},
+        {cutoff: scores.read(store.artifacts, result.scores) for cutoff, result in fits.items()},
+        {cutoff: result.cpu_s for cutoff, result in fits.items()},
     )
-    index_of = backtest_fits.drift_reader(Product(spec, store.settings), requests, output)
+    index_of = backtest_fits.drift_reader(Product(spec, store.settings), requests, fits)
     plans = backtest_policies.plans(past, spec, index_of)
-    return Replayed(spec=spec, store=store, requests=requests, fits=output, past=past, index_of=index_of, plans=plans)
+    return Replayed(spec=spec, store=store, requests=requests, fits=fits, past=past, index_of=index_of, plans=plans)
 
 
 def _peers(outcome: Outcome) -> dict[str, float]:
@@ -180,12 +180,12 @@ def _by_policy(outcomes: Mapping[str, Outcome]) -> list[Measure]:
                     peers={"even calendar": result.even_cost_share},
                 ),
             ]
-    original = outcomes[backtest_policies.OWN]
-    others = {name: result for name, result in outcomes.items() if result is not original}
+    policy = outcomes[backtest_policies.OWN]
+    others = {name: result for name, result in outcomes.items() if result is not policy}
     for statistic in ("log_loss", "headline", "retrainings"):
         peers = {name: float(getattr(result, statistic)) for name, result in others.items()}
         measures.append(
-            Measure(measure=f"own policy: {statistic}, ten months", ours=getattr(original, statistic), peers=peers)
+            Measure(measure=f"own policy: {statistic}, ten months", ours=getattr(policy, statistic), peers=peers)
         )
     return measures
 
@@ -214,13 +214,13 @@ def by_period(past: Past, plan: Plan, period_of: Callable[[str], str]) -> dict[s
 
 
 def _by_month(replayed: Replayed) -> list[Measure]:
-    past, original = replayed.past, replayed.plans[backtest_policies.OWN]
+    past, policy_plan = replayed.past, replayed.plans[backtest_policies.OWN]
     plans = {
-        "own": original,
+        "own": policy_plan,
         NEVER: replayed.plans[NEVER],
         MONTHLY: replayed.plans[MONTHLY],
         WEEKLY: replayed.plans[WEEKLY],
-        "even calendar": backtest.even(past, len(original) - 1),
+        "even calendar": backtest.even(past, len(policy_plan) - 1),
     }
     months = {name: by_period(past, plan, lambda key: key[:7]) for name, plan in plans.items()}
     return [
@@ -243,8 +243,8 @@ def _clearest_miss(replayed: Replayed) -> tuple[str, Measure]:
     }
     tests = [
         (test.p_adjusted, cutoff, name, test.effect, test.p_value)
-        for cutoff, observed in windows.items()
-        for name, test in (observed.tests if observed is not None else {}).items()
+        for cutoff, window in windows.items()
+        for name, test in (window.tests if window is not None else {}).items()
         if test.p_adjusted is not None
     ]
     p_adjusted, cutoff, name, effect, p_value = min(tests)
@@ -285,7 +285,7 @@ def _permuted_alarms(replayed: Replayed) -> dict[str, float]:
     """
     monitors, counts = replayed.spec.monitors, _histograms(replayed)
     keys, cutoffs = list(counts), list(replayed.requests)
-    existing = [len(replayed.requests[cutoff].training_keys) for cutoff in cutoffs]
+    training_sizes = [len(replayed.requests[cutoff].training_keys) for cutoff in cutoffs]
     stream = np.random.default_rng(0)
     alarms: dict[str, list[bool]] = {"weekly": [], "first": []}
     for number in range(STREAMS):
@@ -293,7 +293,7 @@ def _permuted_alarms(replayed: Replayed) -> dict[str, float]:
         for fit, cutoff in enumerate(cutoffs[1:], start=1):
             end = keys.index(cutoff)
             window = {key: counts[key] for key in order[end - monitors.drift_window : end]}
-            for name, size in (("weekly", existing[fit - 1]), ("first", existing[0])):
+            for name, size in (("weekly", training_sizes[fit - 1]), ("first", training_sizes[0])):
                 reference = drift.reference_of({key: counts[key] for key in order[:size]})
                 index = drift.index(window, reference, limit=monitors.drift_limit, margin=monitors.margin)
                 alarms[name].append(index.is_drift)

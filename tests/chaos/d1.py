@@ -127,13 +127,13 @@ def _measured(tree: Path, mutant: Mutant, ask: Any) -> tuple[Stages, Stages] | N
     path = modules.path_of(mutant.module)
     assert path is not None
     changed = tree / path.relative_to(REPOSITORY)
-    stored = changed.read_bytes()
+    original = changed.read_bytes()
     changed.write_text(mutant.text, encoding="utf-8")
     try:
         answer: tuple[Stages, Stages] | None = ask(set() if mutant.module in EXPORTING else {GRAPH})
         return answer
     finally:
-        changed.write_bytes(stored)
+        changed.write_bytes(original)
 
 
 def _chosen() -> Iterator[Mutant]:

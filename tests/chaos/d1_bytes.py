@@ -59,15 +59,15 @@ def _answer(place: Path, without: set[str]) -> None:
     with tempfile.TemporaryDirectory(dir=place) as folder, Path(os.devnull).open("w") as silent:
         shutil.copytree(place / "store", Path(folder, "store"))
         shutil.copytree(place / "state", Path(folder, "state"))
-        output = dict[str, str]()
+        digests = dict[str, str]()
         for stage, make in _stages(spec, Path(folder)).items():
             if stage not in without:
                 try:
                     with contextlib.redirect_stderr(silent):
-                        output |= {f"{stage}{of}": _digest(value) for of, value in make().items()}
+                        digests |= {f"{stage}{of}": _digest(value) for of, value in make().items()}
                 except Exception as problem:  # noqa: BLE001  # a maker that fails has other bytes
-                    output[stage] = f"{type(problem).__name__}: {problem}"
-        print(json.dumps(output), flush=True)
+                    digests[stage] = f"{type(problem).__name__}: {problem}"
+        print(json.dumps(digests), flush=True)
 
 
 def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
@@ -80,7 +80,7 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
 
     settings = Settings(root=str(folder / "store"), state=folder / "state")
     tables = TableStore(settings.root, spec.name)
-    artifacts, output = ArtifactStore(settings.root), makers(spec)
+    artifacts, makers_by_stage = ArtifactStore(settings.root), makers(spec)
     keys = tuple(sorted(tables.records("features"), key=spec.grain.index))
     newest, cutoffs = keys[-FEW:], sorted(tables.records("onnx"))
     bundle = artifacts.bundle(tables.records("onnx")[cutoffs[-1]].content_digest)
@@ -97,8 +97,8 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
             source = spec.source(name)
             files = sorted(Path(settings.root, "landing", spec.landing_of(source)).glob(f"*{source.suffix}"))[-FEW:]
             at = datetime(2024, 1, 2, tzinfo=UTC)
-            frames = {file.stem: output[f"raw_{name}"].rows(file.read_bytes(), at) for file in files}
-            return output[f"raw_{name}"].align(frames, {})
+            frames = {file.stem: makers_by_stage[f"raw_{name}"].rows(file.read_bytes(), at) for file in files}
+            return makers_by_stage[f"raw_{name}"].align(frames, {})
 
         return make
 
@@ -106,28 +106,30 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
         def make() -> Any:
             rows = stored(f"raw_{name}", newest)
             parts = rows.partition_by("key", as_dict=True)
-            return output[f"validated_{name}"].make({str(key): part for (key,), part in parts.items()})
+            return makers_by_stage[f"validated_{name}"].make({str(key): part for (key,), part in parts.items()})
 
         return make
 
     def features() -> Any:
-        observed = spec.grain.with_lookback(newest, spec.lookback)
-        rows = {source.name: stored(f"validated_{source.name}", observed) for source in spec.feature_sources}
-        return output["features"].make(newest, rows, {})
+        reach = spec.grain.with_lookback(newest, spec.lookback)
+        rows = {source.name: stored(f"validated_{source.name}", reach) for source in spec.feature_sources}
+        return makers_by_stage["features"].make(newest, rows, {})
 
     def outcomes() -> Any:
         keys_of_labels = tuple(tables.records("outcomes", newest))
-        return output["outcomes"].make(keys_of_labels, stored(f"validated_{spec.label_source.name}", keys_of_labels))
+        return makers_by_stage["outcomes"].make(
+            keys_of_labels, stored(f"validated_{spec.label_source.name}", keys_of_labels)
+        )
 
     def predictions() -> Any:
-        maker, files = output["predictions"], sorted((settings.prediction_log / spec.name).glob("*.jsonl"))
+        maker, files = makers_by_stage["predictions"], sorted((settings.prediction_log / spec.name).glob("*.jsonl"))
         parsed = [maker.parse(file.read_bytes(), file.name, 0) for file in files]
         rows, strangers = maker.assign_keys(parsed, {})
         rows = maker.merge(None, maker.mark_late(rows, {}))
         return rows, strangers, {**maker.notes(rows), "measured": None}
 
     def drift() -> Any:
-        maker = output["drift"]
+        maker = makers_by_stage["drift"]
         judge = maker.judge(Product(spec, settings), newest)
         inputs = {key: judge.inputs(key) for key in newest}
         return _by_key(inputs, maker.make(judge, newest))
@@ -135,7 +137,7 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
     def performance() -> Any:
         from platform_assets.makers.performance import KeyRecords
 
-        maker = output["performance"]
+        maker = makers_by_stage["performance"]
         existing = KeyRecords.read(maker, tables, Product(spec, settings).history, newest, keys)
         inputs = {key: existing.inputs(key) for key in newest}
         stale = tuple(key for key in newest if inputs[key] is not None)
@@ -147,7 +149,7 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
         return Learned.from_json(json.loads(bundle.read("learned.json")))
 
     def checkpoint() -> Any:
-        maker = output["checkpoint"]
+        maker = makers_by_stage["checkpoint"]
         maker.prepare("cpu", "float32")
         data = manifest["data"]
         rows = maker.rows(tables, manifest["training_keys"], data["features"], data["outcomes"], None).labelled()
@@ -157,15 +159,15 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
         return result.to_json(), maker.weights(loop), loop.history, maker.baselines(result, rows)
 
     def onnx() -> Any:
-        maker, data = output["onnx"], manifest["data"]
+        maker, data = makers_by_stage["onnx"], manifest["data"]
         rows = maker.learning.rows(tables, manifest["training_keys"], data["features"], data["outcomes"], None)
         return maker.documents(bundle.read("model.onnx"), learned(), rows, manifest["training_keys"])
 
     def graph() -> Any:
-        return output["onnx"].graph(learned(), bundle.read("weights.safetensors"))[1]
+        return makers_by_stage["onnx"].graph(learned(), bundle.read("weights.safetensors"))[1]
 
     def evaluation() -> Any:
-        return output["evaluation"].judge(artifacts, tables, bundle.digest, None)
+        return makers_by_stage["evaluation"].judge(artifacts, tables, bundle.digest, None)
 
     stages = {f"raw_{item.name}": raw(item.name) for item in spec.sources}
     stages |= {f"validated_{item.name}": validated(item.name) for item in spec.sources}

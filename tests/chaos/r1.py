@@ -64,11 +64,11 @@ def run() -> list[Measure]:
     for problem in (problem for result in broken.values() for problem in result):
         shown.append(problem)
         print(f"  {problem}", flush=True)
-    subject = {"all": "names and bytes lost", "bytes": "bytes lost, names kept", "half": "half of the bytes lost"}
+    titles = {"all": "names and bytes lost", "bytes": "bytes lost, names kept", "half": "half of the bytes lost"}
     return [
         Measure(measure="calls logged", ours=len(calls), peers={"of them fsync": kinds["s"] + kinds["d"]}),
         *(
-            Measure(measure=f"power cuts survived: {subject[loss]}", ours=CUTS - len(broken[loss]), target=f">= {CUTS}")
+            Measure(measure=f"power cuts survived: {titles[loss]}", ours=CUTS - len(broken[loss]), target=f">= {CUTS}")
             for loss in LOSSES
         ),
         Measure(measure="SIGKILLs survived", ours=CUTS - len(broken["killed"]), target=f">= {CUTS}"),
@@ -91,8 +91,8 @@ def _cost(folder: Path) -> list[Measure]:
     for turn in range(3):
         for is_synced in (True, False):
             root = str(folder / f"cost-{turn}-{is_synced}")
-            stored = os.fsync
-            os.fsync = stored if is_synced else lambda _: None  # type: ignore[assignment]
+            fsync = os.fsync
+            os.fsync = fsync if is_synced else lambda _: None  # type: ignore[assignment]
             durable._flushed.clear()
             try:
                 for name, step in r1_work.steps(root):
@@ -100,7 +100,7 @@ def _cost(folder: Path) -> list[Measure]:
                     step()
                     taken.setdefault((name.split(" ")[0], is_synced), []).append(time.perf_counter() - began)
             finally:
-                os.fsync = stored
+                os.fsync = fsync
     return [
         Measure(
             measure=f"ms of a {kind} step, with fsync",

@@ -76,9 +76,9 @@ def _slow_graph() -> bytes:
     nodes += [helper.make_node("MatMul", [f"wide{DEPTH}", "nothing"], ["narrow"])]
     index = next(index for index, node in enumerate(graph.node) if node.op_type == "Sum")
     graph.node[index].input.append("narrow")
-    stored = list(graph.node)
+    original = list(graph.node)
     del graph.node[:]
-    graph.node.extend([*stored[:index], *nodes, *stored[index:]])
+    graph.node.extend([*original[:index], *nodes, *original[index:]])
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 

@@ -74,13 +74,13 @@ class Container:
 
     def all_ready(self, count: int) -> bool:
         """Return whether so many workers answer `/readyz` now."""
-        observed = set()
+        ready = set()
         for _ in range(8 * count):
             with contextlib.suppress(OSError, ValueError):
                 _, body = run.Server(f"http://{run.HOST}:{self.port}", None, Path()).get("/readyz")  # type: ignore[arg-type]  # only sends requests
                 state = json.loads(body)
-                observed |= {state["worker"]} if state["is_ready"] and state["source"] == "release" else set()
-        return len(observed) == count
+                ready |= {state["worker"]} if state["is_ready"] and state["source"] == "release" else set()
+        return len(ready) == count
 
 
 def podman(*arguments: str) -> str:
@@ -114,14 +114,14 @@ def serve(tmp_path: Path) -> Iterator[Callable[[int], Container]]:
         digest = models.write_bundle(store, bias=1.0)
         models.release(settings.root, digest)
         name, port = f"driftline-serving-{os.getpid()}-{workers}", run.free_port()
-        messages = {**settings.to_environment(), "BENTOML_CONTAINERIZED": "true", "HOME": str(tmp_path)}
+        environment = {**settings.to_environment(), "BENTOML_CONTAINERIZED": "true", "HOME": str(tmp_path)}
         names.append(name)
         podman(
             *("run", "--detach", "--restart=always", "--network=host", "--pull=never", f"--name={name}"),
             "--user=0:0",  # the image's own user may not read this machine's Python where that lies in a home folder
             *(f"--volume={path}:{path}:ro" for path in (REPOSITORY, sys.base_prefix)),
             f"--volume={tmp_path}:{tmp_path}",
-            *(f"--env={key}={value}" for key, value in messages.items()),
+            *(f"--env={key}={value}" for key, value in environment.items()),
             *(IMAGE, *run.command(built.tag, port)),
         )
         container = Container(name, port, digest)

@@ -67,8 +67,8 @@ def test_an_export_belongs_to_its_training_by_digest_or_by_order() -> None:
 
 def test_two_models_of_one_cutoff_each_have_their_own_training() -> None:
     attempts = oldest_first(attempt("01"), attempt("01", fingerprint="mended"))
-    output = accepted_models(attempts, [release(1, "01", "one"), release(2, "01", "other")])
-    assert [item["usd"] for item in output] == [1.0, 1.0, 0.0]
+    models = accepted_models(attempts, [release(1, "01", "one"), release(2, "01", "other")])
+    assert [item["usd"] for item in models] == [1.0, 1.0, 0.0]
 
 
 def test_a_model_that_is_released_again_is_accepted_once() -> None:
@@ -83,8 +83,8 @@ def test_a_model_that_is_released_again_is_accepted_once() -> None:
 
 
 def test_a_model_without_recorded_attempts_costs_nothing() -> None:
-    output = accepted_models(oldest_first(attempt("02")), [release(1, "01"), release(2, "02")])
-    assert [(item["release"], item["usd"]) for item in output] == [(1, 0.0), (2, 1.0), (None, 0.0)]
+    models = accepted_models(oldest_first(attempt("02")), [release(1, "01"), release(2, "02")])
+    assert [(item["release"], item["usd"]) for item in models] == [(1, 0.0), (2, 1.0), (None, 0.0)]
     assert parts(accepted_models(newest_first(), [])[0]) == (0.0, 0.0, 0.0, 0.0)
 
 
@@ -104,11 +104,11 @@ def test_accepted_and_open_spend_add_up_to_the_total(
 ) -> None:
     result = newest_first(*attempts)
     releases = [release(number, *item) for number, item in enumerate(history, start=1)]
-    output, purchases = accepted_models(result, releases), accepted.bought(result, releases)
-    assert sum(item["usd"] for item in output) == pytest.approx(costs.total_usd(result))
-    assert sum(sum(parts(item)) for item in output) == pytest.approx(costs.total_usd(result))
+    models, purchases = accepted_models(result, releases), accepted.bought(result, releases)
+    assert sum(item["usd"] for item in models) == pytest.approx(costs.total_usd(result))
+    assert sum(sum(parts(item)) for item in models) == pytest.approx(costs.total_usd(result))
     assert purchases["number"].to_list() == sorted(result["number"]), "each is in exactly one, the oldest first"
-    assert output[-1]["release"] is None
+    assert models[-1]["release"] is None
     for item in purchases.iter_rows(named=True):
         assert sum(parts(item)) == pytest.approx(item["usd"])
         assert min(parts(item)) >= 0

@@ -55,18 +55,18 @@ def test_calendars_train_at_their_age() -> None:
 
 def test_excess_is_the_closed_form_of_the_champions_own_labelled_keys() -> None:
     result = past([0.2] * 8 + [0.5, 0.55] * 4)
-    observed = policies.performance_at(result, 0, 7, RULES, label_delay=1)
-    assert observed is not None
+    performance = policies.performance_at(result, 0, 7, RULES, label_delay=1)
+    assert performance is not None
     entropy = -(SAYS * math.log(SAYS) + (1 - SAYS) * math.log(1 - SAYS))
     rates = [0.55, 0.5, 0.55, 0.5]
     losses = [-(rate * math.log(SAYS) + (1 - rate) * math.log(1 - SAYS)) for rate in rates]
-    assert observed.keys == 4, "four keys, the last of them labelled one key before the decision"
-    assert observed.log_loss == pytest.approx(np.mean(losses))
-    assert observed.expected == pytest.approx(entropy)
-    assert observed.excess == pytest.approx(np.mean(losses) - entropy)
-    assert observed.p_value is not None
-    assert observed.p_value < 0.01
-    assert "calibration_level" in observed.failing
+    assert performance.keys == 4, "four keys, the last of them labelled one key before the decision"
+    assert performance.log_loss == pytest.approx(np.mean(losses))
+    assert performance.expected == pytest.approx(entropy)
+    assert performance.excess == pytest.approx(np.mean(losses) - entropy)
+    assert performance.p_value is not None
+    assert performance.p_value < 0.01
+    assert "calibration_level" in performance.failing
     young = policies.performance_at(result, 6, 7, RULES, label_delay=1)
     assert young is None, "the champion has answered one labelled key: no test"
 

@@ -40,14 +40,16 @@ BEFORE = [past.sources for past in PAST]
 
 
 def failing_checks(sketch: SourceSketch, **options: Any) -> list[tuple[str, str, str | None]]:
-    text = {"phase": 0, "record": PAST, "before": BEFORE, "monitors": MONITORS, **options}
-    return [(item.source, item.check, item.column) for item in faults.failing(faults.check({"s": sketch}, {}, **text))]
+    arguments = {"phase": 0, "record": PAST, "before": BEFORE, "monitors": MONITORS, **options}
+    return [
+        (item.source, item.check, item.column) for item in faults.failing(faults.check({"s": sketch}, {}, **arguments))
+    ]
 
 
 def test_a_sound_key_passes_and_lists_every_check() -> None:
-    text = faults.check({"s": of(rows(9))}, {}, phase=0, record=PAST, before=[], monitors=MONITORS)
-    assert not faults.failing(text)
-    assert {item.check for item in text} == set(faults.ORDER) - {
+    checks = faults.check({"s": of(rows(9))}, {}, phase=0, record=PAST, before=[], monitors=MONITORS)
+    assert not faults.failing(checks)
+    assert {item.check for item in checks} == set(faults.ORDER) - {
         "missing_delivery",
         "cross_rule",
         "overlap",
@@ -155,9 +157,9 @@ def test_categories_missing_because_of_quarantine_are_reported_as_quarantine() -
         ("s", "quarantined_share", None),
         ("s", "vanished_categories", "place"),
     ]
-    text = faults.check({"s": of(far, quarantined=refused)}, {}, phase=0, record=PAST, before=[], monitors=MONITORS)
-    assert "33 of 100 rows in quarantine (33.0%)" in text[0].came
-    assert "is_in_quarantine" not in text[1].to_record().document()
+    checks = faults.check({"s": of(far, quarantined=refused)}, {}, phase=0, record=PAST, before=[], monitors=MONITORS)
+    assert "33 of 100 rows in quarantine (33.0%)" in checks[0].came
+    assert "is_in_quarantine" not in checks[1].to_record().document()
 
 
 @pytest.mark.parametrize(("quarantined", "primary"), [(5, "vanished"), (24, "vanished"), (25, "quarantined")])
@@ -227,8 +229,8 @@ def test_a_broken_rule_counts_only_when_its_sources_have_rows() -> None:
     for height, fails in ((101, []), (102, [("a", "cross_rule")])):
         counted = sketch.of_rules(monitors.rules, {"a": a, "b": b.head(height)})
         assert counted == {"each b is in a": RuleCount(rows=height, broken=height - 100)}
-        text = faults.check({"a": of(a)}, counted, phase=0, record=[], before=[], monitors=monitors)
-        assert [(item.source, item.check) for item in faults.failing(text)] == fails
+        checks = faults.check({"a": of(a)}, counted, phase=0, record=[], before=[], monitors=monitors)
+        assert [(item.source, item.check) for item in faults.failing(checks)] == fails
     assert sketch.of_rules(monitors.rules, {"a": a}) == sketch.of_rules(monitors.rules, {"a": a.clear(), "b": b}) == {}
 
 
@@ -243,8 +245,8 @@ def test_the_order_of_rows_does_not_change_a_sketch(order: list[int]) -> None:
     one, two = of(rows(3)), of(rows(3)[list(order)])
     assert one.content == two.content
     first, second = one.document(), two.document()
-    for text in (first, second):
-        for column in text["columns"].values():
+    for document in (first, second):
+        for column in document["columns"].values():
             column["mean"] = pytest.approx(column["mean"]) if column.get("mean") else None
     assert first == second
 
@@ -267,13 +269,13 @@ MEASURED = [faults.Past(phase=number % 2, sources={"s": measured(number)}) for n
 def test_a_statistic_shifted_by_half_a_row_spread_fails(mean: float, fails: bool) -> None:
     delivered = measured(9, mean)
     assert failing_checks(delivered, record=MEASURED, before=[]) == [("s", "shifted_statistics", "sharpness")] * fails
-    (text,) = [
+    (check,) = [
         item
         for item in faults.check({"s": delivered}, {}, phase=0, record=MEASURED, before=[], monitors=MONITORS)
         if item.check == "shifted_statistics"
     ]
-    assert f"the mean sharpness of 100 rows is {mean:.4g}, {abs(mean - 10) / 2:.2f} standard deviations" in text.came
-    assert text.expected == "10 (median of 6 keys), plus or minus 0.5 standard deviations of 2"
+    assert f"the mean sharpness of 100 rows is {mean:.4g}, {abs(mean - 10) / 2:.2f} standard deviations" in check.came
+    assert check.expected == "10 (median of 6 keys), plus or minus 0.5 standard deviations of 2"
 
 
 def test_the_product_sets_the_limit_of_a_shift() -> None:
@@ -285,9 +287,11 @@ def test_the_product_sets_the_limit_of_a_shift() -> None:
 def test_the_farthest_statistic_is_named_and_the_others_are_counted() -> None:
     delivered = measured(9, 13.0)
     delivered.statistics["other"] = replace(delivered.statistics["other"], mean=40.0)
-    (text,) = faults.failing(faults.check({"s": delivered}, {}, phase=0, record=MEASURED, before=[], monitors=MONITORS))
-    assert text.column == "other"
-    assert "; 1 other statistic moved too far" in text.came
+    (check,) = faults.failing(
+        faults.check({"s": delivered}, {}, phase=0, record=MEASURED, before=[], monitors=MONITORS)
+    )
+    assert check.column == "other"
+    assert "; 1 other statistic moved too far" in check.came
 
 
 def test_a_mean_that_is_not_a_number_is_a_shift() -> None:

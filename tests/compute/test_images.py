@@ -57,31 +57,31 @@ def test_a_vertical_edge_is_a_step_across() -> None:
 
 def test_mirroring_moves_the_centre_and_nothing_else() -> None:
     for image in drawn():
-        text = of(image)
-        assert of(image[:, ::-1]) == pytest.approx({**text, "centre_across": -text["centre_across"]}, abs=1e-5)
-        assert of(image[::-1]) == pytest.approx({**text, "centre_down": -text["centre_down"]}, abs=1e-5)
+        values = of(image)
+        assert of(image[:, ::-1]) == pytest.approx({**values, "centre_across": -values["centre_across"]}, abs=1e-5)
+        assert of(image[::-1]) == pytest.approx({**values, "centre_down": -values["centre_down"]}, abs=1e-5)
 
 
 def test_a_quarter_turn_swaps_across_and_down() -> None:
     for image in drawn():
-        text = of(image)
+        values = of(image)
         turned = {
-            **text,
-            "steps_across": text["steps_down"],
-            "steps_down": text["steps_across"],
-            "mirror_balance": -text["mirror_balance"],
-            "centre_across": text["centre_down"],
-            "centre_down": -text["centre_across"],
+            **values,
+            "steps_across": values["steps_down"],
+            "steps_down": values["steps_across"],
+            "mirror_balance": -values["mirror_balance"],
+            "centre_across": values["centre_down"],
+            "centre_down": -values["centre_across"],
         }
         assert of(np.rot90(image)) == pytest.approx(turned, abs=1e-5)
 
 
 def test_a_negative_is_as_sharp_as_its_photo() -> None:
     for image in drawn():
-        text, negative = of(image), of(255 - image)
-        assert negative["brightness"] == pytest.approx(255 - text["brightness"], abs=1e-4)
+        positive, negative = of(image), of(255 - image)
+        assert negative["brightness"] == pytest.approx(255 - positive["brightness"], abs=1e-4)
         for name in ("contrast", "sharpness", "steps_across", "steps_down", "mirror_balance"):
-            assert negative[name] == pytest.approx(text[name], abs=1e-4)
+            assert negative[name] == pytest.approx(positive[name], abs=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (2, 3)])
@@ -189,9 +189,9 @@ def test_other_kinds_of_image_are_refused() -> None:
 
 
 def test_a_column_is_stacked_in_order() -> None:
-    output = drawn()
-    column = pl.Series("photo", [image.tobytes() for image in output])
-    assert np.array_equal(images.stacked(column, SHAPE), output)
+    rows = drawn()
+    column = pl.Series("photo", [image.tobytes() for image in rows])
+    assert np.array_equal(images.stacked(column, SHAPE), rows)
     assert images.stacked(column.clear(), SHAPE).shape == (0, *SHAPE)
 
 

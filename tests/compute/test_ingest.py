@@ -27,7 +27,7 @@ NOON = datetime(2020, 1, 5, 12, tzinfo=UTC)
 
 
 def record(number: int, *, repeat: int = 0, **changes: Any) -> bytes:
-    text = {
+    members = {
         "prediction_id": f"p{number}",
         "digest": "d",
         "release": None,
@@ -40,7 +40,7 @@ def record(number: int, *, repeat: int = 0, **changes: Any) -> bytes:
         "latency_us": 500 + repeat,
         "features": {"speed": 0.1 + number, "seats": None, "is_new": True, "maker": "x"},
     }
-    return json.dumps({**text, **changes}).encode() + b"\n"
+    return json.dumps({**members, **changes}).encode() + b"\n"
 
 
 def rows(data: bytes) -> pl.DataFrame:

@@ -52,15 +52,15 @@ def test_one_key_with_labels_is_enough_and_none_is_an_error():
 
 def test_the_time_line_takes_keys_without_an_index_and_any_action():
     drift = {key: None if number < 7 else number / 30 for number, key in enumerate(KEYS)}
-    text = {
+    marks = {
         "limit": 0.99,
         "decisions": {KEYS[8]: "wait", KEYS[9]: "retrain", KEYS[10]: "alert_fault", KEYS[11]: "one yet to come"},
         "faults": {KEYS[10]: "weather: frozen", KEYS[11]: "weather: frozen"},
         "releases": {KEYS[0]: "1", KEYS[9]: "2"},
     }
-    drawn = monitoring_plots.drift_timeline(drift, **text)
+    drawn = monitoring_plots.drift_timeline(drift, **marks)
     assert size(drawn) == (plots.WIDTH_PX, plots.HEIGHT_PX)
-    assert drawn == monitoring_plots.drift_timeline(drift, **text)
+    assert drawn == monitoring_plots.drift_timeline(drift, **marks)
     assert drawn != monitoring_plots.drift_timeline(drift)
 
 

@@ -22,11 +22,11 @@ COLUMNS = {"prediction_id": pl.String, "entity": pl.String, "asked_at": pl.Int64
 
 def answers(*rows: tuple[str, str, float], site: str | None = "north") -> pl.DataFrame:
     """Return predictions of (entity, digest, probability), requested one after the other."""
-    text = [
+    records = [
         (f"p{index}", entity, index, digest, probability, site)
         for index, (entity, digest, probability) in enumerate(rows)
     ]
-    return pl.DataFrame(text, schema={**COLUMNS, "probability": pl.Float64, "site": pl.String}, orient="row")
+    return pl.DataFrame(records, schema={**COLUMNS, "probability": pl.Float64, "site": pl.String}, orient="row")
 
 
 def outcomes(**labels: int | None) -> pl.DataFrame:

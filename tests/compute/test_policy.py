@@ -110,8 +110,8 @@ def test_a_failing_test_counts_if_significant_and_large_enough(change: dict, act
 
 def test_any_failing_test_of_the_family_is_a_reason_with_its_numbers() -> None:
     better = changed(LOSS, effect=-0.036, p_adjusted=1.0)
-    observed = judge(changed(SEEN, excess=-0.036, tests={"ranking": RANKING, "log_loss": better}), POLICY)
-    decision = decide(replace(YOUNG, performance=observed), POLICY, NOW)
+    performance = judge(changed(SEEN, excess=-0.036, tests={"ranking": RANKING, "log_loss": better}), POLICY)
+    decision = decide(replace(YOUNG, performance=performance), POLICY, NOW)
     assert decision.action == RETRAIN
     assert decision.reasons == (
         (

@@ -131,7 +131,7 @@ def test_fewer_keys_do_not_raise_the_false_alarm_rate(keys: int) -> None:
         assert answering.alarms(answering.tested(kind, world, windows=WINDOWS, seed=keys))["any"] <= 0.02
 
 
-def test_the_calm_fortnight_is_found() -> None:
+def test_a_calm_but_miscalibrated_fortnight_is_detected() -> None:
     """As recorded: answers of .13 on average at a rate of .08, AUC .643, excess log loss far below zero."""
     random = np.random.default_rng(8)
     odds = random.normal(-2.22, 1.0, 14 * 850)
@@ -144,8 +144,8 @@ def test_the_calm_fortnight_is_found() -> None:
     assert result.excess < -0.02
     assert result.p_value > 0.5, "log loss alone detects nothing"
     assert {"ranking", "calibration_slope"} <= set(failing(result.tests, Retraining()))
-    observed = judge(result, Retraining())
-    assert observed.document()["failing"] == list(observed.failing)
+    judged = judge(result, Retraining())
+    assert judged.document()["failing"] == list(judged.failing)
     assert "ranking: AUC within keys minus what the answers imply is -0." in describe(result.tests, Retraining())
 
 

@@ -30,8 +30,8 @@ NOON = datetime.fromisoformat("2020-01-05T12:00:00+00:00")
 def frame(*rows: tuple[Any, ...]) -> pl.DataFrame:
     names = ("entity", "speed", "is_new", "maker")
     types = {"entity": pl.String, "speed": pl.Float64, "is_new": pl.Boolean, "maker": pl.String}
-    output = pl.DataFrame(rows, schema={name: types[name] for name in names}, orient="row")
-    return output.with_columns(pl.lit(NOON, dtype=pl.Datetime("us", "UTC")).alias("asked_at"))
+    result = pl.DataFrame(rows, schema={name: types[name] for name in names}, orient="row")
+    return result.with_columns(pl.lit(NOON, dtype=pl.Datetime("us", "UTC")).alias("asked_at"))
 
 
 OURS = frame(("a", 1.5, True, "x"), ("b", None, None, None), ("c", 0.1, False, "y"))
@@ -203,7 +203,7 @@ def test_images_are_compared_by_their_grey_levels() -> None:
     rows = pl.DataFrame({"entity": ["a", "b"], "asked_at": [NOON, NOON], "photo": [b"\x00\x01", b"\x02\x03"]})
     result = skew.compare(rows.with_columns(photo=pl.Series([b"\x00\x01", b"\x02\xff"])), rows, fields)
     assert (result.rows, result.rows_equal) == (2, 1)
-    (text,) = result.fields
-    assert (text.field, text.entity) == ("photo", "b")
-    assert text.served.startswith("2 bytes, sha256 ")
-    assert text.served != text.ours
+    (field,) = result.fields
+    assert (field.field, field.entity) == ("photo", "b")
+    assert field.served.startswith("2 bytes, sha256 ")
+    assert field.served != field.ours

@@ -91,8 +91,10 @@ class _Spread(Binary):
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        spread, text = (Measure(name=name, title=name, of=lambda labels, answers: None) for name in ("spread", "told"))
-        return (*super().measures, spread, replace(text, undefined="All answers are equal."))
+        spread, constant = (
+            Measure(name=name, title=name, of=lambda labels, answers: None) for name in ("spread", "told")
+        )
+        return (*super().measures, spread, replace(constant, undefined="All answers are equal."))
 
 
 def test_a_note_mentions_the_labels_only_if_all_are_equal():

@@ -61,8 +61,8 @@ def build(tables: TableStore, *keys: str) -> None:
 
 def label(tables: TableStore, *keys: str, first: int = ROWS) -> None:
     for key in keys:
-        existing = pl.lit(datetime(2020, 2, 1, tzinfo=UTC), dtype=pl.Datetime("us", "UTC")).alias("known_at")
-        store(tables, "outcomes", key, rows_of(key).select("entity", "label", existing).head(first))
+        known_at = pl.lit(datetime(2020, 2, 1, tzinfo=UTC), dtype=pl.Datetime("us", "UTC")).alias("known_at")
+        store(tables, "outcomes", key, rows_of(key).select("entity", "label", known_at).head(first))
 
 
 def record(row: Mapping[str, Any], features: Features | None, **changes: Any) -> dict[str, Any]:

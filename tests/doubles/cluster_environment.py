@@ -93,8 +93,8 @@ def daemon(checkout: Path, log: Path) -> Iterator[Daemon]:
     """Run Dagster's daemon with its code server, and end both."""
     command = [str(Path(sys.executable).with_name("dagster-daemon")), "run", "--workspace", "workspace.yaml"]
     environment = {**_environment(checkout), "PYTHONFAULTHANDLER": "1"}
-    with log.open("wb") as message:
-        started = psutil.Popen(command, cwd=checkout, env=environment, stdout=message, stderr=message)
+    with log.open("wb") as output:
+        started = psutil.Popen(command, cwd=checkout, env=environment, stdout=output, stderr=output)
     try:
         yield Daemon(started, log)
     finally:
@@ -127,12 +127,12 @@ def training_on_a_laptop(checkout: Path, place: Path, *arguments: str) -> Abstra
 def training(checkout: Path, state: Path, variables: Mapping[str, str], *arguments: str) -> Iterator[None]:
     """Train meanwhile in a process with a state and an environment of its own; `arguments` as above."""
     ours = ("DRIFTLINE_", "AWS_", "DAGSTER_", "KUBECONFIG")
-    stored = {name: value for name, value in _environment(checkout).items() if not name.startswith(ours)}
+    others = {name: value for name, value in _environment(checkout).items() if not name.startswith(ours)}
     command = [sys.executable, "-c", ON_A_LAPTOP, *arguments]
     log = state.with_suffix(".log")
-    with log.open("wb") as message:
-        environment = {**stored, "DRIFTLINE_STATE": str(state), "PYTHONFAULTHANDLER": "1", **variables}
-        laptop = psutil.Popen(command, cwd=checkout, env=environment, stdout=message, stderr=message)
+    with log.open("wb") as output:
+        environment = {**others, "DRIFTLINE_STATE": str(state), "PYTHONFAULTHANDLER": "1", **variables}
+        laptop = psutil.Popen(command, cwd=checkout, env=environment, stdout=output, stderr=output)
     try:
         yield
         with contextlib.suppress(psutil.TimeoutExpired):

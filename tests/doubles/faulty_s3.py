@@ -142,8 +142,8 @@ class _Handler(BaseHTTPRequestHandler):
             answer = connection.getresponse()
             data = answer.read()
             length = [("Content-Length", answer.headers.get("Content-Length") or "0")] if self.command == "HEAD" else []
-            stored = [(name, value) for name, value in answer.getheaders() if name.lower() not in HOP]
-            return answer.status, [*stored, *length], data
+            passed_on = [(name, value) for name, value in answer.getheaders() if name.lower() not in HOP]
+            return answer.status, [*passed_on, *length], data
         finally:
             connection.close()
 

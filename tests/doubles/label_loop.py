@@ -88,8 +88,8 @@ class Loop:
         """Deliver the labels of a key."""
         grain = self.spec.grain
         at = datetime(2020, 1, 1, tzinfo=UTC) if isinstance(grain, BatchGrain) else grain.instant(key)
-        starts, existing = (recorded.instant_text(at + timedelta(minutes=minutes)) for minutes in (1, 40))
-        rows = [f"{key}-{row},{starts},{str(good).lower()},{existing}" for row in range(2)]
+        starts, known_at = (recorded.instant_text(at + timedelta(minutes=minutes)) for minutes in (1, 40))
+        rows = [f"{key}-{row},{starts},{str(good).lower()},{known_at}" for row in range(2)]
         self.world.land(LABEL, key, "\n".join(["job_id,starts_utc,is_good,known_at_utc", *rows, ""]))
 
     def close(self, *keys: str) -> None:
@@ -108,9 +108,9 @@ class Loop:
         """Tick every sensor until none requests a run, twice."""
         quiet = 0
         while quiet < 2:
-            request = [run for sensor in self.sensors for run in self.world.tick(sensor).run_requests or ()]
-            quiet = 0 if request else quiet + 1
-            for run in request:
+            requests = [run for sensor in self.sensors for run in self.world.tick(sensor).run_requests or ()]
+            quiet = 0 if requests else quiet + 1
+            for run in requests:
                 if run.job_name == naming.job("advance", self.spec.name):
                     self._advance(run)
                 else:
@@ -132,7 +132,7 @@ class Loop:
         of_labels = naming.stage("validated", LABEL)
         is_taken = self._run(keys, naming.stage("raw", LABEL), of_labels, "outcomes")
         labelled, rows = tables.records("outcomes", keys), tables.records(of_labels, keys)
-        existing = {stage: tables.records(stage, keys) for stage in ("drift", "performance")}
+        records = {stage: tables.records(stage, keys) for stage in ("drift", "performance")}
         for stage in (*(f"validated_{name}" for name in ("plans", "readings")), "features", "predictions"):
             for key in set(keys) - set(tables.records(stage, keys)):
                 tables.record(stage, key, content_digest=f"{stage} {key}", inputs={}, code="0")
@@ -141,7 +141,7 @@ class Loop:
             values = {"performance": {"outcomes": labelled[key].content_digest} if key in labelled else {}}
             values["drift"] = {of_labels: rows[key].content_digest} if key in rows else {}
             for stage, inputs in values.items():
-                if key not in existing[stage] or existing[stage][key].inputs != inputs:
+                if key not in records[stage] or records[stage][key].inputs != inputs:
                     notes = sound if stage == "drift" else {"window": None, "quality": None}
                     tables.record(stage, key, content_digest="0", inputs=inputs, code="0", notes=notes)
         is_decided = is_taken and self._run(keys, "decision")
@@ -159,8 +159,8 @@ class Loop:
         for stage in stages:
             compute: Any = self.assets[stage].op.compute_fn
             try:
-                output = compute.decorated_fn(context)
-                _ = list(output) if isinstance(output, Iterator) else output
+                result = compute.decorated_fn(context)
+                _ = list(result) if isinstance(result, Iterator) else result
             except dg.Failure:
                 return False
         return True

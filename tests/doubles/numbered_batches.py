@@ -155,8 +155,8 @@ def readings(key: str) -> str:
 
 def verdicts(key: str) -> str:
     """Return the file of a batch's verdicts: every second sensor broke."""
-    existing = _text(moment(key) + timedelta(hours=2))
-    lines = [f"s{sensor},{'true' if sensor % 2 else 'false'},{existing}" for sensor in range(SENSORS)]
+    known_at = _text(moment(key) + timedelta(hours=2))
+    lines = [f"s{sensor},{'true' if sensor % 2 else 'false'},{known_at}" for sensor in range(SENSORS)]
     return "\n".join(["sensor,is_broken,known_at_utc", *lines, ""])
 
 
@@ -179,8 +179,8 @@ def land_all(root: str | Path, first: str, last: str, *, labels_until: str | Non
     land(root, "catalogue", naming.UNPARTITIONED, catalogue())
     for key in GRAIN.span(first, last):
         land(root, "readings", key, readings(key))
-    existing = GRAIN.span(first, last)[: -SPEC.label_delay] if labels_until is None else GRAIN.span(first, labels_until)
-    for key in existing:
+    labelled = GRAIN.span(first, last)[: -SPEC.label_delay] if labels_until is None else GRAIN.span(first, labels_until)
+    for key in labelled:
         land(root, "verdicts", key, verdicts(key))
 
 

@@ -23,17 +23,17 @@ class PodmanContainer(Container):
 
     def command(self, environment: Mapping[str, str]) -> list[str]:
         """Return podman's command: values are inherited, so that no list of processes shows them."""
-        original, memory = self.spec["securityContext"], parse_quantity(self.spec["resources"]["limits"]["memory"])
-        text = ["podman", "run", "--rm", f"--name={self._id}", f"--hostname={self.pod['metadata']['name']}"]
-        text += ["--network=host", "--pull=never", "--log-driver=none", f"--memory={int(memory)}b"]
-        text += [f"--user={original['runAsUser']}:{self.pod['spec']['securityContext']['runAsGroup']}"]
-        text += [f"--cap-drop={item}" for item in original["capabilities"]["drop"]]
-        text += ["--read-only", "--read-only-tmpfs=false"] if original["readOnlyRootFilesystem"] else []
-        text += [] if original["allowPrivilegeEscalation"] else ["--security-opt=no-new-privileges"]
-        text += [f"--tmpfs={item['mountPath']}:rw,mode=1777" for item in self.spec["volumeMounts"]]
+        security, memory = self.spec["securityContext"], parse_quantity(self.spec["resources"]["limits"]["memory"])
+        command = ["podman", "run", "--rm", f"--name={self._id}", f"--hostname={self.pod['metadata']['name']}"]
+        command += ["--network=host", "--pull=never", "--log-driver=none", f"--memory={int(memory)}b"]
+        command += [f"--user={security['runAsUser']}:{self.pod['spec']['securityContext']['runAsGroup']}"]
+        command += [f"--cap-drop={item}" for item in security["capabilities"]["drop"]]
+        command += ["--read-only", "--read-only-tmpfs=false"] if security["readOnlyRootFilesystem"] else []
+        command += [] if security["allowPrivilegeEscalation"] else ["--security-opt=no-new-privileges"]
+        command += [f"--tmpfs={item['mountPath']}:rw,mode=1777" for item in self.spec["volumeMounts"]]
         # The image has a search path of its own.
-        text += [f"--env={name}" for name in environment if name != "PATH"]
-        return [*text, self.spec["image"], *self.spec["command"]]
+        command += [f"--env={name}" for name in environment if name != "PATH"]
+        return [*command, self.spec["image"], *self.spec["command"]]
 
     def signal(self, number: int) -> None:
         """Send a signal: podman forwards SIGTERM; SIGKILL would end only podman."""

@@ -83,7 +83,7 @@ def running(address: str = LOOPBACK, before: Sequence[str] = ()) -> Iterator[Pos
     password = secrets.token_hex()
     try:
         (path / "password").write_text(_verifier(password), encoding="utf-8")
-        output = [
+        options = [
             "-D",
             "data",
             "-U",
@@ -94,7 +94,7 @@ def running(address: str = LOOPBACK, before: Sequence[str] = ()) -> Iterator[Pos
             "--locale=C.UTF-8",
         ]
         subprocess.run(
-            [folder / "initdb", *output], cwd=path, check=True, capture_output=True, timeout=PATIENCE_S, **user
+            [folder / "initdb", *options], cwd=path, check=True, capture_output=True, timeout=PATIENCE_S, **user
         )
         if address != LOOPBACK:
             with (path / "data/pg_hba.conf").open("a", encoding="ascii") as rules:

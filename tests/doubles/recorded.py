@@ -33,16 +33,16 @@ def deliver(source: str, key: str) -> bytes | None:
     day = midnight.day
     starts = [(f"{key}-{hour:02d}", midnight + timedelta(hours=hour)) for hour in STARTS_H]
     if source == "plans":
-        existing = instant_text(midnight - 12 * HOUR)
+        known_at = instant_text(midnight - 12 * HOUR)
         rows = [
-            f"{name},{('north', 'south')[path % 2]},{instant_text(at)},{existing}"
+            f"{name},{('north', 'south')[path % 2]},{instant_text(at)},{known_at}"
             for path, (name, at) in enumerate(starts)
         ]
         return _csv("job_id,site,starts_utc,known_at_utc", rows)
     if source == "results":
-        existing = instant_text(midnight + 47 * HOUR)
+        known_at = instant_text(midnight + 47 * HOUR)
         return _csv(
-            "job_id,starts_utc,is_good,known_at_utc", [f"{n},{instant_text(at)},true,{existing}" for n, at in starts]
+            "job_id,starts_utc,is_good,known_at_utc", [f"{n},{instant_text(at)},true,{known_at}" for n, at in starts]
         )
     moments = [midnight + timedelta(hours=hour) for hour in READINGS_H]
     rows = [f"{instant_text(at)},{day * 100 + at.hour},{instant_text(at + HOUR / 2)}" for at in moments]

@@ -59,23 +59,23 @@ def _drawn(
     if contest.kind == "binary":
         truth = random.normal(-1.3, 1.15, rows)
         label = random.random(rows) < _chance(truth + shock)
-        observed = [_chance(truth + shift + random.normal(0, noise, rows)) for noise, shift in seen_by]
-        return Binary(threshold=0.3), label, (observed[0], observed[1])
+        answers = [_chance(truth + shift + random.normal(0, noise, rows)) for noise, shift in seen_by]
+        return Binary(threshold=0.3), label, (answers[0], answers[1])
     if contest.kind == "multi_class":
         task, outputs = MultiClass(classes=("a", "b", "c")), random.normal(0, 1.5, (rows, 3))
         label = (outputs + shock[:, None] * [1, 0, 0] + random.gumbel(size=outputs.shape)).argmax(axis=1)
-        observed = [
+        answers = [
             task.answer((outputs + random.normal(0, noise, outputs.shape)) * (1 + shift), None)
             for noise, shift in seen_by
         ]
-        return task, label, (observed[0], observed[1])
+        return task, label, (answers[0], answers[1])
     value = random.normal(20, 5, rows)
     label = value + 2 * (shock + random.normal(size=rows))
-    observed = [
+    answers = [
         np.stack([value + shift + random.normal(0, 2 * noise, rows), np.full(rows, 2.2)], axis=1)
         for noise, shift in seen_by
     ]
-    return Regression(), label, (observed[0], observed[1])
+    return Regression(), label, (answers[0], answers[1])
 
 
 def _chance(odds: np.ndarray) -> np.ndarray:

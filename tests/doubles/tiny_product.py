@@ -103,8 +103,8 @@ def outcome_rows(key: str) -> pl.DataFrame:
     is_red = (rows["colour"] == "red").fill_null(False).to_numpy()
     chance = 1 / (1 + np.exp(-2 * rows["plain"].to_numpy() - 2 * is_red + 1))
     labels = pl.Series("label", (stream.random(ROWS_A_KEY) < chance).astype(np.int8))
-    existing = pl.lit(KNOWN_AT, dtype=pl.Datetime("us", "UTC")).alias("known_at")
-    return rows.select("key", "entity").with_columns(labels, existing).head(ROWS_A_KEY - 1)
+    known_at = pl.lit(KNOWN_AT, dtype=pl.Datetime("us", "UTC")).alias("known_at")
+    return rows.select("key", "entity").with_columns(labels, known_at).head(ROWS_A_KEY - 1)
 
 
 def store(settings: Settings, keys: Sequence[str] = KEYS) -> dict[str, Any]:

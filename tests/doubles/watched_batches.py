@@ -27,8 +27,8 @@ def _schema(**columns: Any) -> Any:
     def schema() -> pa.DataFrameSchema:
         import pandera.polars as pa
 
-        output = {name: pa.Column(dtype, nullable=name in NUMBERS) for name, dtype in columns.items()}
-        return pa.DataFrameSchema({**output, "known_at": pa.Column(MOMENT)}, strict=True)
+        checked_columns = {name: pa.Column(dtype, nullable=name in NUMBERS) for name, dtype in columns.items()}
+        return pa.DataFrameSchema({**checked_columns, "known_at": pa.Column(MOMENT)}, strict=True)
 
     return schema
 

@@ -140,22 +140,22 @@ def test_the_address_appears_nowhere(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    messages = []
+    outputs = []
     for number, address in enumerate(
         (receiver.address, f"http://127.0.0.1:9/{SECRET}", f"http://127.0.0.1:bad/{SECRET}")
     ):
         monkeypatch.setenv("DRIFTLINE_ALERT_WEBHOOK", address)
         settings = Settings.from_environment()
         assert settings.alert_webhook.get_secret_value() == address
-        messages += [repr(settings), str(settings), settings.model_dump_json(), str(settings.to_environment())]
+        outputs += [repr(settings), str(settings), settings.model_dump_json(), str(settings.to_environment())]
         assert settings.child_environment()["DRIFTLINE_ALERT_WEBHOOK"] == address
         raise_alert(f"alert-{number}")
-        messages.append(world.reason(sensor))
+        outputs.append(world.reason(sensor))
     monkeypatch.setenv("DRIFTLINE_ALERT_WEBHOOK", f"ftp://{SECRET}")
     with pytest.raises(SettingsProblem, match="DRIFTLINE_ALERT_WEBHOOK is not an http or https address") as problem:
         Settings.from_environment()
-    messages += [str(problem.value), caplog.text, str(world.alerts())]
-    assert [text for text in messages if SECRET in text] == []
+    outputs += [str(problem.value), caplog.text, str(world.alerts())]
+    assert [text for text in outputs if SECRET in text] == []
 
 
 def test_ids_name_the_episode_and_are_valid_ledger_keys() -> None:

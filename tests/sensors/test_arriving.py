@@ -58,8 +58,8 @@ def test_a_growing_file_is_waited_for_until_two_looks_agree(world: Any, wall: Ca
     sensor = sensor_of(arriving(arrives="settled", settle=timedelta(seconds=30)))
     world.move(BEFORE)
     world.land_key(KEY)
-    messages = world.reason(sensor)
-    assert f"readings of {KEY} has not settled: unchanged for 0 s of 30 s" in messages
+    reason = world.reason(sensor)
+    assert f"readings of {KEY} has not settled: unchanged for 0 s of 30 s" in reason
     wall(29)
     assert "unchanged for 29 s of 30 s" in world.reason(sensor)
     world.land("readings", KEY, "anything\nand one line more\n")

@@ -67,13 +67,13 @@ def test_staleness_raises_one_alert_after_a_few_idle_ticks_and_one_when_fixed() 
 
 def test_a_gap_in_the_middle_is_stale_and_fixed_only_when_none_is_left() -> None:
     behind: Any = {}
-    texts = []
+    notices = []
     courses = [("2020-01-02",)] * (IDLE_TICKS + 1) + [("2020-01-02", "2020-01-04")] * 2 + [("2020-01-04",), ()]
     for gap in courses:
         result = planned("2020-01-05", behind, gap=gap)
         behind = result.behind
-        texts += [(notice.alert_id, notice.text) for notice in result.notices]
-    assert texts == [
+        notices += [(notice.alert_id, notice.text) for notice in result.notices]
+    assert notices == [
         (
             "stale-features-2020-01-02",
             "features is stale: 2020-01-02 is overdue, and the newest key is 2020-01-05.",
@@ -83,9 +83,9 @@ def test_a_gap_in_the_middle_is_stale_and_fixed_only_when_none_is_left() -> None
 
 
 def test_a_given_up_gap_is_not_reported_as_fixed() -> None:
-    messages = freshness.Behind(since="2020-01-02", idle=9, ticks=9, is_alerted=True)
+    behind = freshness.Behind(since="2020-01-02", idle=9, ticks=9, is_alerted=True)
     result = Gaps(newest="2020-01-05", given_up=("2020-01-02",))
-    ended = plan(GRAIN, {"outcomes": "2020-01-05"}, {"outcomes": result}, {"outcomes": messages}, is_busy=False)
+    ended = plan(GRAIN, {"outcomes": "2020-01-05"}, {"outcomes": result}, {"outcomes": behind}, is_busy=False)
     assert (ended.behind, ended.notices) == ({}, ())
 
 

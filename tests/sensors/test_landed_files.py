@@ -86,10 +86,10 @@ def test_a_tick_costs_one_listing_per_source_folder_while_a_month_of_labels_is_a
     proxy.clear()
     result = tick(specs, instance)
     assert str(result.skip_reason).count("plans of 2020-06-01 has not landed") == count
-    request = Counter("LIST" if "list-type" in path else method for method, path in proxy.requests)
-    assert request["LIST"] == 2 * count, "plans and results; readings are looked for only after plans have landed"
+    requests = Counter("LIST" if "list-type" in path else method for method, path in proxy.requests)
+    assert requests["LIST"] == 2 * count, "plans and results; readings are looked for only after plans have landed"
     # The slow source, two looks for the newest closed key, three for requests. It was 46 when each key was requested.
-    assert request.total() == 8 * count, request
+    assert requests.total() == 8 * count, requests
 
 
 def test_a_backlog_costs_one_listing_per_page_whatever_else_lies_in_the_folder(
@@ -109,9 +109,9 @@ def test_a_backlog_costs_one_listing_per_page_whatever_else_lies_in_the_folder(
     ready, waits, _ = closable.find(spec, "2020-02-29", NOW, mark, lambda *_: None)
     assert ready == (*keys, *GRAIN.span("2020-03-26", "2020-05-30")), "overdue keys are closed without their file"
     assert waits.startswith("plans of 2020-05-31 has not landed")
-    request = Counter("LIST" if "list-type" in path else method for method, path in proxy.requests)
+    requests = Counter("LIST" if "list-type" in path else method for method, path in proxy.requests)
     # 25 files and 4 others of plans, 25 files of readings, 10 per page; the last page of each is short.
-    assert request == {"HEAD": 1, "LIST": 3 + 3}
+    assert requests == {"HEAD": 1, "LIST": 3 + 3}
 
 
 def test_marks_do_not_depend_on_how_files_are_found_and_change_with_the_file(root: str) -> None:

@@ -71,27 +71,27 @@ def test_retraining_goes_on_and_each_missing_file_raises_one_alert(world: Any, g
     assert max(gaps) <= most, "a missing file delays a training by no more than the patience"
     for cutoff, keys in loop.trained.items():
         assert loop.keys_of(cutoff) == keys, "later labels change no trained model"
-        observed = {key for part in keys for key in part}
-        assert never not in observed
-        assert (late in observed) == (index(cutoff) > ARRIVES)
+        trained_keys = {key for part in keys for key in part}
+        assert never not in trained_keys
+        assert (late in trained_keys) == (index(cutoff) > ARRIVES)
         assert len(keys[1]) == loop.spec.holdout
     labels = world.tables.records("outcomes")
     assert labels[key_at(TWICE)] == twice, "the same file again changes nothing"
     assert world.tables.read("outcomes", [key_at(CHANGED)])["label"].to_list() == [1, 1], "another one needs a request"
 
-    messages = [
+    expected = [
         ("stale", f"stale-outcomes-{never}"),
         ("unlabelled", f"unlabelled-{key_at(decided(NEVER + patience))}"),
         ("stale", f"stale-outcomes-{late}"),
         ("unlabelled", f"unlabelled-{key_at(decided(LATE + patience))}"),
     ]
-    assert [alert for alert in loop.alerts() if alert[0] != "changed"] == messages
+    assert [alert for alert in loop.alerts() if alert[0] != "changed"] == expected
     for _ in range(2):
         # Without a cursor the files of closed keys are looked at in the first tick.
         world.cursors.clear()
         loop.settle()
         *others, (kind, alert_id) = loop.alerts()
-        assert others == messages, "a lost cursor raises no alert twice"
+        assert others == expected, "a lost cursor raises no alert twice"
         assert kind == "changed" and alert_id.startswith(f"changed-results-{key_at(CHANGED)}-")
 
 
@@ -149,9 +149,9 @@ def test_an_empty_label_file_is_left_alone_and_its_key_given_up(world: Any, monk
         if start == 8:
             world.land(label_loop.LABEL, "2020-01-08", "")
         play(loop, range(start, start + 2), missing=(7,))
-    messages = loop.alerts()
-    assert [kind for kind, _ in messages] == ["stale", "stale", "gave_up", "mended", "unlabelled"]
-    assert {alert for kind, alert in messages if kind in ("stale", "mended")} == {
+    alerts = loop.alerts()
+    assert [kind for kind, _ in alerts] == ["stale", "stale", "gave_up", "mended", "unlabelled"]
+    assert {alert for kind, alert in alerts if kind in ("stale", "mended")} == {
         "stale-outcomes-2020-01-08",
         "stale-decision-2020-01-09",  # no key is closed while the run with the empty file is tried again
         "stale-decision-2020-01-09-mended",

@@ -102,8 +102,8 @@ def test_a_killed_run_is_failed_and_a_living_one_is_left_alone(
             os.kill(process.pid, signal.SIGKILL)
         # Not waited for yet: a zombie counts as gone.
         time.sleep(0.2)
-        messages = evaluate(sensor, local)
-        assert f"advance__recorded {runs['advance__recorded'].run_id}: its process is gone" in messages
+        reason = evaluate(sensor, local)
+        assert f"advance__recorded {runs['advance__recorded'].run_id}: its process is gone" in reason
         statuses = {job: local.get_run_by_id(run.run_id).status for job, run in runs.items()}
         assert statuses == {
             "advance__recorded": FAILURE,

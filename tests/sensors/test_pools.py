@@ -83,8 +83,8 @@ def stored_in(kind: str, settings: Settings, repository: Path) -> Iterator[dg.Da
             for name, value in server.environment().items():
                 patch.setenv(name, value)
             cluster = yaml.safe_load((repository / "deploy/dagster/cluster/dagster.yaml").read_text(encoding="utf-8"))
-            stored = {name: cluster[name] for name in ("storage", "concurrency", "run_coordinator", "run_monitoring")}
-            path.write_text(yaml.safe_dump({**stored, "telemetry": {"enabled": False}}), encoding="utf-8")
+            sections = {name: cluster[name] for name in ("storage", "concurrency", "run_coordinator", "run_monitoring")}
+            path.write_text(yaml.safe_dump({**sections, "telemetry": {"enabled": False}}), encoding="utf-8")
         yield stack.enter_context(dg.DagsterInstance.from_config(str(path.parent)))
 
 
@@ -112,8 +112,8 @@ def test_the_sensor_sets_and_restores_slots_and_logs_each_waiting_run_once(
         places = PROFILES["gpu"].at_once
         assert tick() == f"pool {GPU} now has {places} {'slot' if places == 1 else 'slots'}"
         assert tick() == "no run waits for a slot in a pool"
-        (stored,) = instance.event_log_storage.get_pool_limits()
-        assert (stored.name, stored.limit, stored.from_default) == (GPU, places, False)
+        (limit,) = instance.event_log_storage.get_pool_limits()
+        assert (limit.name, limit.limit, limit.from_default) == (GPU, places, False)
         instance.event_log_storage.set_concurrency_slots(GPU, places + 5)
         assert tick() == f"pool {GPU} now has {places} {'slot' if places == 1 else 'slots'}"
         assert instance.get_concurrency_config().pool_config.pool_granularity.value == "run"

@@ -56,8 +56,8 @@ def shown_releases(instance: dg.DagsterInstance) -> list[Any]:
 def test_a_rollback_appears_in_the_ui_once(world: Any, sensor: dg.SensorDefinition) -> None:
     assert "no release yet" in world.reason(sensor)
     world.ledgers.of(RELEASES).append(record())
-    output = dg.AssetMaterialization(KEY, metadata={"release": 1})
-    world.instance.report_runless_asset_event(output)
+    materialisation = dg.AssetMaterialization(KEY, metadata={"release": 1})
+    world.instance.report_runless_asset_event(materialisation)
     assert "release 1 is live" in world.reason(sensor)
     world.ledgers.of(RELEASES).append(record(ROLLED_BACK))
     assert "release 2 was not made by a run (somebody): event added" in world.reason(sensor)

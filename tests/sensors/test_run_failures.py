@@ -66,11 +66,11 @@ def test_failed_runs_are_recorded_and_raise_one_alert(world: Any, sensor: dg.Sen
     )
     failing("advance__recorded", None).execute_in_process(instance=world.instance)
     failing("elsewhere", ValueError("not ours")).execute_in_process(instance=world.instance, raise_on_error=False)
-    messages = world.reason(sensor)
+    reason = world.reason(sensor)
     assert (
-        messages.count("(alert raised)") == 2
-        and messages.count("(alert raised before)") == 1
-        and "belongs to no product" in messages
+        reason.count("(alert raised)") == 2
+        and reason.count("(alert raised before)") == 1
+        and "belongs to no product" in reason
     )
     assert "no run has failed since" in world.reason(sensor)
     noted = [item for _, item in world.ledgers.records(naming.FAILURES)]

@@ -53,10 +53,10 @@ def test_a_multi_class_answer_has_every_class_and_the_likeliest(make: Callable[.
         "probabilities": dict(zip(models.CLASSES, map(_near, expected), strict=True)),
     }
     assert list(answer["probabilities"]) == list(models.CLASSES)
-    message = answers.numbers(app.document["task"], answer)
-    assert message == pytest.approx(expected, abs=1e-6)
+    numbers = answers.numbers(app.document["task"], answer)
+    assert numbers == pytest.approx(expected, abs=1e-6)
     (record,) = app.records()
-    assert (record["predicted"], record["probabilities"]) == (answer["predicted"], message)
+    assert (record["predicted"], record["probabilities"]) == (answer["predicted"], numbers)
     assert "probability" not in record
     assert answers.describe(answer) == answers.describe(record) == f"is {answer['predicted']} ({max(expected):.2f})"
 

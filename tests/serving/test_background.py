@@ -50,8 +50,8 @@ def test_a_failing_repeated_job_is_visible() -> None:
         if len(done) == 3:
             raise KeyError("a fault of ours")
 
-    messages: list[Any] = []
-    hook, threading.excepthook = threading.excepthook, messages.append
+    errors: list[Any] = []
+    hook, threading.excepthook = threading.excepthook, errors.append
     try:
         repeated = Repeated("job", job, 0.0)
         assert not repeated.has_ended
@@ -59,7 +59,7 @@ def test_a_failing_repeated_job_is_visible() -> None:
         repeated._thread.join(60)
     finally:
         threading.excepthook = hook
-    assert (repeated.has_ended, len(done), messages[0].exc_type) == (True, 3, KeyError)
+    assert (repeated.has_ended, len(done), errors[0].exc_type) == (True, 3, KeyError)
 
 
 def releases(app: Any, **bundle: Any) -> str:

@@ -140,8 +140,8 @@ def test_the_bounds_follow_from_the_spec() -> None:
 
 
 def test_the_openapi_document_states_the_bounds() -> None:
-    message = openapi(Contract(models.contract(**BOUNDS, clock_within_s=86_400.0)))
-    sentence = message["components"]["schemas"]["Row"]["properties"]["asked_at"]["description"]
+    document = openapi(Contract(models.contract(**BOUNDS, clock_within_s=86_400.0)))
+    sentence = document["components"]["schemas"]["Row"]["properties"]["asked_at"]["description"]
     assert sentence.endswith(
         "From 2012-12-30T05:00:00Z, before 2014-01-03T05:00:00Z, at most 1 days from the server's clock."
     )

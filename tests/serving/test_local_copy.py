@@ -52,8 +52,8 @@ def test_a_restart_without_the_store_serves_the_last_release(app: Any) -> None:
     hour_ago = datetime.now(UTC) - timedelta(hours=1)
     os.utime(app.folder / "kept" / module.NAME, (hour_ago.timestamp(),) * 2)
     state = restart_without_the_store(app)
-    output = {name: state[name] for name in ("status", "is_ready", "digest", "release", "source", "highest_release")}
-    assert output == {
+    members = {name: state[name] for name in ("status", "is_ready", "digest", "release", "source", "highest_release")}
+    assert members == {
         "status": 200, "is_ready": True, "digest": second, "release": 2, "source": "kept", "highest_release": 2
     }  # fmt: skip
     assert datetime.fromisoformat(state["kept_at_utc"]) == pytest.approx(hour_ago, abs=timedelta(seconds=1))
@@ -90,10 +90,10 @@ def test_only_the_newest_bundle_is_kept(app: Any) -> None:
 def test_a_worker_that_lags_behind_keeps_nothing_older(app: Any) -> None:
     first = app.follower.live.model.digest
     second = release(app, 2.0)
-    stored = LocalCopy(app.folder / "kept")
-    stored.copy(app.store, Release(1, first, ""))
-    stored.note(Release(1, first, ""))
-    note = stored.read()
+    local_copy = LocalCopy(app.folder / "kept")
+    local_copy.copy(app.store, Release(1, first, ""))
+    local_copy.note(Release(1, first, ""))
+    note = local_copy.read()
     assert (note.release, note.digest, note.highest) == (2, second, 2)
 
 
@@ -150,11 +150,11 @@ def test_a_local_copy_for_another_contract_is_not_served(app: Any) -> None:
 def test_a_problem_ends_once_the_newest_release_is_live_however_long_copying_takes(
     app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    observed: list[tuple[int | None, str | None]] = []
+    states: list[tuple[int | None, str | None]] = []
 
     def keep(*_: Any) -> None:
         state = json.loads(app.call("GET", "/readyz")[2])
-        observed.append((state["release"], state["problem"]))
+        states.append((state["release"], state["problem"]))
 
     store = app.folder / "store"
     store.rename(app.folder / "away")
@@ -163,7 +163,7 @@ def test_a_problem_ends_once_the_newest_release_is_live_however_long_copying_tak
     (app.folder / "away").rename(store)
     monkeypatch.setattr(LocalCopy, "copy", keep)
     release(app, 2.0)
-    assert observed == [(2, None)]
+    assert states == [(2, None)]
 
 
 def test_a_full_disk_does_not_stop_a_release(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,8 +125,8 @@ def test_no_request_syncs_or_closes_a_full_file(tmp_path: Path, monkeypatch: pyt
 
 
 def open_files(folder: Path) -> int:
-    original = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
-    return sum(str(target).startswith(str(folder)) for target in original)
+    targets = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    return sum(str(target).startswith(str(folder)) for target in targets)
 
 
 # A full disk ----------------------------------------------------------------------------------------------------------

@@ -150,9 +150,9 @@ def test_records_of_format_1_are_followed(app_with_copy: Any) -> None:
     first = app_with_copy.store.bundle(
         ledgers_of(app_with_copy).at(naming.RELEASES, 1)["channels"]["live"]["digest"]
     ).digest
-    messages = {**models.release_record(3, first), "outcome": "rolled_back", "restores": 1}
+    document = {**models.release_record(3, first), "outcome": "rolled_back", "restores": 1}
     ledgers_of(app_with_copy).create_number(
-        naming.RELEASES, 3, {name: value for name, value in messages.items() if name not in ("format", "override")}
+        naming.RELEASES, 3, {name: value for name, value in document.items() if name not in ("format", "override")}
     )
     assert app_with_copy.follower.look()
     assert (app_with_copy.follower.live.model.digest, app_with_copy.follower.live.release) == (first, 3)

@@ -95,15 +95,15 @@ class Service:
 
     def workers(self, is_right: Callable[[dict[str, Any]], bool], count: int = 2) -> dict[int, dict[str, Any]]:
         """Wait until `count` workers satisfy `is_right` on /readyz, on separate connections; return their answers."""
-        observed: dict[int, dict[str, Any]] = {}
+        states: dict[int, dict[str, Any]] = {}
         deadline = time.monotonic() + WAIT_S
-        while len(observed) < count and time.monotonic() < deadline:
+        while len(states) < count and time.monotonic() < deadline:
             state = json.loads(self.server.get("/readyz")[1])
             if is_right(state):
-                observed[state["worker"]] = state
+                states[state["worker"]] = state
             time.sleep(0.02)
-        assert len(observed) == count, (observed, self.server.log.read_text()[-2000:])
-        return observed
+        assert len(states) == count, (states, self.server.log.read_text()[-2000:])
+        return states
 
     def logged(self) -> list[str]:
         paths = (self.settings.prediction_log / models.PRODUCT).glob("*.jsonl")
@@ -270,9 +270,9 @@ def test_a_killed_worker_loses_no_acknowledged_prediction(service: Service) -> N
 
 
 def test_a_killed_worker_is_replaced_where_bento_assumes_a_container(service: Service, tmp_path: Path) -> None:
-    original = service.settings.replace(state=tmp_path, serving_workers=1)
-    messages = {"BENTOML_HOME": str(service.settings.bentoml_home), "BENTOML_CONTAINERIZED": "true"}
-    with run.serving(original, service.built.tag, environment=messages) as server:
+    settings = service.settings.replace(state=tmp_path, serving_workers=1)
+    environment = {"BENTOML_HOME": str(service.settings.bentoml_home), "BENTOML_CONTAINERIZED": "true"}
+    with run.serving(settings, service.built.tag, environment=environment) as server:
         for _ in range(2):
             (worker,) = psutil.Process(server.process.pid).children(recursive=True)
             worker.kill()
@@ -322,36 +322,36 @@ def test_classes_of_an_image_are_served(tmp_path: Path) -> None:
     png, row = images.to_png(models.PIXELS, models.SHAPE), models.image_row()
     query = {name: row[name] for name in ("entity", "service_time", "asked_at")}
     with run.serving(settings, built.tag) as server:
-        request = [
+        responses = [
             post_file(server, png, query),
             server.predict(models.image_row(base64.b64encode(png).decode())),
             server.predict(models.image_row(models.rows_of())),
         ]
         status, refused = post_file(server, png[:-20], query)
         assert (status, refused["field"]) == (422, "features.photo")
-    assert [status for status, _ in request] == [200] * 3
-    assert {answer["digest"] for _, answer in request} == {digest}
-    message = [answers.numbers(models.image_contract()["task"], answer) for _, answer in request]
-    assert message == [message[0]] * 3
-    assert message[0] == pytest.approx(models.expected_classes(), abs=1e-6)
+    assert [status for status, _ in responses] == [200] * 3
+    assert {answer["digest"] for _, answer in responses} == {digest}
+    numbers = [answers.numbers(models.image_contract()["task"], answer) for _, answer in responses]
+    assert numbers == [numbers[0]] * 3
+    assert numbers[0] == pytest.approx(models.expected_classes(), abs=1e-6)
 
 
 def test_as_many_workers_serve_as_configured(service: Service, tmp_path: Path) -> None:
-    original = service.settings.replace(state=tmp_path)
+    settings = service.settings.replace(state=tmp_path)
     home = {"BENTOML_HOME": str(service.settings.bentoml_home), "BENTOML_API_WORKERS": "3"}
-    with run.serving(original, service.built.tag, environment=home) as server:
+    with run.serving(settings, service.built.tag, environment=home) as server:
         assert len(psutil.Process(server.process.pid).children(recursive=True)) == 3
     command = [*run.command(service.built.tag, run.free_port()), "--api-workers", "0"]
-    environment = original.child_environment({"BENTOML_HOME": str(service.settings.bentoml_home)})
+    environment = settings.child_environment({"BENTOML_HOME": str(service.settings.bentoml_home)})
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WAIT_S, check=False)
     assert ended.returncode != 0
     assert "--api-workers is 0; expected at least 1" in ended.stdout + ended.stderr
 
 
 def test_workers_end_when_their_parent_process_is_killed(service: Service, tmp_path: Path) -> None:
-    original = service.settings.replace(state=tmp_path, serving_workers=1)
+    settings = service.settings.replace(state=tmp_path, serving_workers=1)
     home = {"BENTOML_HOME": str(service.settings.bentoml_home)}
-    with run.serving(original, service.built.tag, environment=home) as server:
+    with run.serving(settings, service.built.tag, environment=home) as server:
         (worker,) = psutil.Process(server.process.pid).children(recursive=True)
         server.process.kill()
         worker.wait(WAIT_S)

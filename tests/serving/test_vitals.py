@@ -17,10 +17,10 @@ from platform_assets.serving.vitals import Highest, Vitals, Waiting
 
 def test_the_highest_of_the_window_is_remembered_and_then_forgotten() -> None:
     highest = Highest(window_s=10.0)
-    message = [
+    values = [
         highest.add(now, value) for now, value in ((0, 1.0), (1, 5.0), (2, 2.0), (11, 3.0), (11.5, 0.0), (22, 0.5))
     ]
-    assert message == [1.0, 5.0, 5.0, 5.0, 3.0, 0.5]
+    assert values == [1.0, 5.0, 5.0, 5.0, 3.0, 0.5]
 
 
 def test_a_blocked_loop_is_detected_while_it_is_blocked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,5 +53,5 @@ def test_numbers_that_are_not_finite_stay() -> None:
 
 
 def test_values_of_dagsters_types_are_unchanged() -> None:
-    request = dg.MetadataValue.json({"distance": 0.123456789})
-    assert values.rounded(request) is request
+    value = dg.MetadataValue.json({"distance": 0.123456789})
+    assert values.rounded(value) is value

@@ -97,9 +97,9 @@ def test_an_outcome_is_known_one_key_later_and_after_its_flight(year: Year):
     labels, movements = year.tables["outcomes"], year.tables["movements"]
     keys = validate.key_column("known_at_utc", SPEC.grain.key_of)(labels)
     delay = [
-        SPEC.grain.index(existing) - SPEC.grain.index(key)
-        for existing, key in set(zip(keys, labels["key"], strict=True))
-        if SPEC.grain.contains(existing)
+        SPEC.grain.index(known_key) - SPEC.grain.index(key)
+        for known_key, key in set(zip(keys, labels["key"], strict=True))
+        if SPEC.grain.contains(known_key)
     ]
     assert set(delay) == {SPEC.label_delay}
     both = labels.join(movements.select("flight_id", "arr_known_at_utc"), on="flight_id")

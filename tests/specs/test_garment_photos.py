@@ -270,8 +270,8 @@ def test_features_and_labels_are_those_of_the_raw_files(key: str, raw: tuple[np.
     labels = SPEC.label(tables["labels"])
     assert labels.columns == ["key", "entity", "label", "known_at"]
     assert labels.schema["label"] == SPEC.task.label_type()
-    text: dict[str, Any] = dict(labels.select("entity", "label").iter_rows())
-    assert [garment_photos.CLASSES.index(text[name]) for name in built["entity"]] == raw[1][
+    expected: dict[str, Any] = dict(labels.select("entity", "label").iter_rows())
+    assert [garment_photos.CLASSES.index(expected[name]) for name in built["entity"]] == raw[1][
         start : start + 500
     ].tolist()
 

@@ -75,14 +75,14 @@ def judged(sound: dict[str, Sketched], index: int, delivered: Sketched) -> tuple
 
 def shift(checks: tuple[faults.Check, ...]) -> float:
     """Return the largest shift of a photo statistic, as the check reports it."""
-    (text,) = [item for item in checks if item.check == "shifted_statistics"]
-    return float(text.came.partition(" is ")[2].partition(", ")[2].partition(" standard")[0])
+    (check,) = [item for item in checks if item.check == "shifted_statistics"]
+    return float(check.came.partition(" is ")[2].partition(", ")[2].partition(" standard")[0])
 
 
 def test_no_unmodified_batch_is_faulty_or_has_a_refused_photo(sound: dict[str, Sketched]) -> None:
     result = {key: faults.failing(judged(sound, index, sound[key])) for index, key in enumerate(KEYS)}
     assert {key: checks for key, checks in result.items() if checks} == {}
-    assert {text.good for sources, _ in sound.values() for text in sources.values()} == {500}
+    assert {source.good for sources, _ in sound.values() for source in sources.values()} == {500}
     assert all(sources["photos"].statistics.keys() == images.STATISTICS.keys() for sources, _ in sound.values())
 
 
@@ -102,9 +102,9 @@ def test_a_broken_delivery_is_named_in_its_first_batch(kind: FaultKind, sound: d
     broken = sketched(lambda source, key: kind.deliver(honest, source, key), tuple(KEYS[index] for index in indexes))
     for index in indexes:
         checks = judged(sound, index, broken[KEYS[index]])
-        text = faults.failing(checks)
-        assert (text[0].source, text[0].check) == (kind.source, kind.check), text[0]
-        assert {item.source for item in text} == {"photos"}
+        failing = faults.failing(checks)
+        assert (failing[0].source, failing[0].check) == (kind.source, kind.check), failing[0]
+        assert {item.source for item in failing} == {"photos"}
         if kind.check == "shifted_statistics":
             assert shift(checks) > 2 * SPEC.monitors.max_statistic_shift
 
@@ -113,8 +113,8 @@ def test_a_batch_delivered_again_is_an_overlap(sound: dict[str, Sketched]) -> No
     assert SPEC.history is not None
     honest = SPEC.history.deliver
     stale = sketched(lambda source, key: honest(source, SPEC.grain.shift(key, -1)), ("0050",))
-    text = faults.failing(judged(sound, 49, stale["0050"]))
-    assert [(item.source, item.check) for item in text] == [("photos", "overlap")]
+    failing = faults.failing(judged(sound, 49, stale["0050"]))
+    assert [(item.source, item.check) for item in failing] == [("photos", "overlap")]
 
 
 def test_labels_pass_through_a_broken_delivery_and_the_same_fault_gives_the_same_bytes() -> None:

@@ -68,7 +68,7 @@ def test_a_zip_with_any_byte_changed_is_read_or_refused_with_a_message(method: i
         archive.writestr("manifest.csv", manifest(LINE))
         archive.writestr("a.png", images.to_png(bytes(range(16)), (4, 4)))
     packed = buffer.getvalue()
-    text: list[str] = []
+    messages: list[str] = []
     for index in range(len(packed)):
         for change in (0x01, 0x55, 0xFF):
             changed = bytearray(packed)
@@ -76,10 +76,10 @@ def test_a_zip_with_any_byte_changed_is_read_or_refused_with_a_message(method: i
             try:
                 garment_photos.read_photos(bytes(changed))
             except UnreadableFile as problem:
-                text.append(str(problem))
-    assert len(text) > len(packed)
+                messages.append(str(problem))
+    assert len(messages) > len(packed)
     endings = ("Deliver it again.", "Fix the delivery.", "Deliver the batch again.")
-    assert [sentence for sentence in text if not sentence.endswith(endings)] == []
+    assert [sentence for sentence in messages if not sentence.endswith(endings)] == []
 
 
 @pytest.mark.parametrize(

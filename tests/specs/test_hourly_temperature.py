@@ -42,8 +42,8 @@ def delivered(source: str, keys: tuple[str, ...]) -> pl.DataFrame:
 
 def built(keys: tuple[str, ...], moment: datetime | None = None) -> pl.DataFrame:
     """Build the features of some keys from the tables as of a moment."""
-    observed = delivered("observations", GRAIN.with_lookback(keys, SPEC.lookback))
-    table = observed if moment is None else known_by(observed, moment)
+    observations = delivered("observations", GRAIN.with_lookback(keys, SPEC.lookback))
+    table = observations if moment is None else known_by(observations, moment)
     return SPEC.features({"observations": table}, Window(grain=GRAIN, keys=keys))
 
 
@@ -53,11 +53,11 @@ def built(keys: tuple[str, ...], moment: datetime | None = None) -> pl.DataFrame
 def test_every_recorded_row_of_the_two_weeks_is_delivered_once() -> None:
     assert SPEC.history is not None
     keys = GRAIN.span(GRAIN.first, GRAIN.last or "")
-    text = raw().filter(pl.col("time_hour").is_between(pl.lit(f"{keys[0]}:00:00Z"), pl.lit(f"{keys[-1]}:00:00Z")))
-    assert text.height > 900
+    rows = raw().filter(pl.col("time_hour").is_between(pl.lit(f"{keys[0]}:00:00Z"), pl.lit(f"{keys[-1]}:00:00Z")))
+    assert rows.height > 900
     for source in SPEC.sources:
         files = [SPEC.history.deliver(source.name, key) or b"" for key in keys]
-        assert sum(file.count(b"\n") - 1 for file in files) == text.height
+        assert sum(file.count(b"\n") - 1 for file in files) == rows.height
         assert delivered(source.name, KEYS).height == 3 * len(KEYS)
 
 

@@ -79,10 +79,12 @@ def test_a_dead_feed_is_an_error_on_its_own_assets_and_on_features(broken: dg.Ex
 
 
 def test_asset_pages_of_the_keys_data_begin_with_its_fault(broken: dg.ExecuteInProcessResult) -> None:
-    observed = [event.asset_observation_data.asset_observation for event in broken.get_asset_observation_events()]
-    assert {item.asset_key.path[-1] for item in observed} == OF_AIR
-    assert {item.partition for item in observed} == {BROKEN}
-    assert all(str(item.metadata["result"].value).startswith("held: air fails frozen_columns: ") for item in observed)
+    observations = [event.asset_observation_data.asset_observation for event in broken.get_asset_observation_events()]
+    assert {item.asset_key.path[-1] for item in observations} == OF_AIR
+    assert {item.partition for item in observations} == {BROKEN}
+    assert all(
+        str(item.metadata["result"].value).startswith("held: air fails frozen_columns: ") for item in observations
+    )
     (judged,) = [
         materialization
         for event in broken.get_asset_materialization_events()
@@ -90,7 +92,7 @@ def test_asset_pages_of_the_keys_data_begin_with_its_fault(broken: dg.ExecuteInP
         if (materialization.asset_key.path[-1], materialization.partition) == ("drift", BROKEN)
     ]
     assert next(iter(judged.metadata)) == "result"
-    assert judged.metadata["result"].value == observed[0].metadata["result"].value
+    assert judged.metadata["result"].value == observations[0].metadata["result"].value
 
 
 def test_an_accepted_key_is_no_longer_held(settings: Settings, run: Run, broken: dg.ExecuteInProcessResult) -> None:

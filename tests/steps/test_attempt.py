@@ -95,7 +95,7 @@ def test_an_attempt_that_never_held_the_lease_leaves_no_record(settings: Setting
 
 
 def test_the_launchers_facts_about_an_attempt_are_in_its_record_and_progress(settings: Settings) -> None:
-    messages = Launch(
+    launch = Launch(
         id="a1",
         product="tiny",
         step="train",
@@ -112,7 +112,7 @@ def test_the_launchers_facts_about_an_attempt_are_in_its_record_and_progress(set
         requested_at_utc="2026-11-01T12:00:00+00:00",
     )
     ledgers = Ledgers(settings.root, "tiny")
-    with Attempt(settings, ledgers, fingerprint="f", cutoff="0009", profile_name="gpu_spot", launch=messages) as work:
+    with Attempt(settings, ledgers, fingerprint="f", cutoff="0009", profile_name="gpu_spot", launch=launch) as work:
         work.acquire(wait=continue_work)
         work.note(steps_done=9, steps_saved=5)
     (record,) = records(settings)

@@ -57,8 +57,8 @@ def test_the_fit_equals_the_training_steps_and_the_scores_its_networks(
     network = tiny.SPEC.model(learned, tiny.SPEC.training)
     network.load_state_dict(load(store.get(fit["weights"])))
     tables = TableStore(settings.root, tiny.SPEC.name)
-    for key, (message, labels) in read.items():
-        request = rows.read(
+    for key, (answers, labels) in read.items():
+        labelled = rows.read(
             tiny.SPEC.fields,
             tiny.SPEC.task,
             tables,
@@ -67,12 +67,12 @@ def test_the_fit_equals_the_training_steps_and_the_scores_its_networks(
             outcomes=extras["scored_outcomes"],
             known_before=None,
         ).labelled()
-        assert request.labels.tolist() == labels.tolist()
-        assert len(message) == tiny.ROWS_A_KEY - 1, "the last row of a key never gets a label"
+        assert labelled.labels.tolist() == labels.tolist()
+        assert len(answers) == tiny.ROWS_A_KEY - 1, "the last row of a key never gets a label"
         with torch.no_grad():
-            inputs = tensors(request.inputs, codes(learned, request.inputs.categorical))
+            inputs = tensors(labelled.inputs, codes(learned, labelled.inputs.categorical))
             expected = torch.sigmoid(network.eval()(*inputs)).squeeze(1).numpy()
-        np.testing.assert_allclose(message, expected, atol=1e-6)
+        np.testing.assert_allclose(answers, expected, atol=1e-6)
 
 
 def test_a_fit_is_made_once_and_scored_once_for_each_set_of_rows(

@@ -30,10 +30,10 @@ def newest(saves: BucketSaves) -> int | None:
 
 
 def test_a_save_is_restored_exactly_and_only_the_newest_are_kept(root: str) -> None:
-    stored = BucketSaves(root, "f")
-    assert stored.newest() is None
+    saves = BucketSaves(root, "f")
+    assert saves.newest() is None
     for done in (5, 10, 15):
-        stored.save(state(done), fence=1)
+        saves.save(state(done), fence=1)
     result = BucketSaves(root, "f").newest()
     assert result is not None
     assert json.dumps(result.facts, sort_keys=True) == json.dumps(state(15).facts, sort_keys=True)
@@ -44,20 +44,20 @@ def test_a_save_is_restored_exactly_and_only_the_newest_are_kept(root: str) -> N
 
 
 def test_a_truncated_or_lost_save_falls_back_to_the_previous_one(root: str) -> None:
-    stored, store = BucketSaves(root, "f"), open_store(root)
+    saves, store = BucketSaves(root, "f"), open_store(root)
     for done in (5, 10):
-        stored.save(state(done), fence=1)
+        saves.save(state(done), fence=1)
     store.put("saves/f/step-000000010-1.safetensors", b"torn")
-    assert newest(stored) == 5
+    assert newest(saves) == 5
     store.delete("saves/f/step-000000010-1.safetensors")
-    assert newest(stored) == 5
+    assert newest(saves) == 5
     store.delete("saves/f/step-000000005-1.safetensors")
-    assert newest(stored) is None
+    assert newest(saves) is None
 
 
 def test_a_kill_between_tensors_and_index_costs_one_save(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    stored = BucketSaves(root, "f")
-    stored.save(state(5), fence=1)
+    saves = BucketSaves(root, "f")
+    saves.save(state(5), fence=1)
     put = BucketSaves._put
 
     def killed(self: BucketSaves, name: str, data: bytes) -> None:
@@ -68,7 +68,7 @@ def test_a_kill_between_tensors_and_index_costs_one_save(root: str, monkeypatch:
     with monkeypatch.context() as patched:
         patched.setattr(BucketSaves, "_put", killed)
         with pytest.raises(KeyboardInterrupt):
-            stored.save(state(10), fence=1)
+            saves.save(state(10), fence=1)
     assert newest(BucketSaves(root, "f")) == 5
 
 
@@ -81,11 +81,11 @@ def test_two_holders_of_the_lease_never_overwrite_each_others_tensors(root: str)
 
 
 def test_nothing_is_left_once_the_result_is_stored(root: str) -> None:
-    stored = BucketSaves(root, "f")
-    stored.save(state(5), fence=1)
-    stored.forget()
+    saves = BucketSaves(root, "f")
+    saves.save(state(5), fence=1)
+    saves.forget()
     assert names(root) == []
-    stored.forget()
+    saves.forget()
 
 
 def test_a_store_on_s3_has_its_saves_next_to_it_and_a_folder_in_scratch(settings: Settings) -> None:
@@ -97,9 +97,9 @@ def test_a_store_on_s3_has_its_saves_next_to_it_and_a_folder_in_scratch(settings
     "index", [b"", b"[{", b'{"name": 1}', b'[{"name": "a", "sha256": "b", "fence": 1, "facts": {}}]']
 )
 def test_a_damaged_index_or_one_of_other_code_is_started_anew(root: str, index: bytes) -> None:
-    stored, store = BucketSaves(root, "f"), open_store(root)
-    stored.save(state(5), fence=1)
+    saves, store = BucketSaves(root, "f"), open_store(root)
+    saves.save(state(5), fence=1)
     store.put("saves/f/newest.json", index)
-    assert stored.newest() is None
-    stored.save(state(10), fence=1)
-    assert newest(stored) == 10
+    assert saves.newest() is None
+    saves.save(state(10), fence=1)
+    assert newest(saves) == 10

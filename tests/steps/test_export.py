@@ -110,10 +110,10 @@ def test_the_sealed_sketch_covers_every_training_row_and_the_graphs_answers(tiny
     bundle = ArtifactStore(sealed.settings.root).bundle(sealed.result["bundle"])
     reference = read(tiny, sealed, "training_keys")
     learned = graphs.Learned.from_json(json.loads(bundle.read("learned.json")))
-    message = graphs.answers(bundle.read("model.onnx"), reference.inputs, batch=4096)
+    answers = graphs.answers(bundle.read("model.onnx"), reference.inputs, batch=4096)
     assert (
         json.loads(bundle.read("sketch.json"))
-        == sketch(reference.frame, learned, tiny.SPEC.task, answer=message).document()
+        == sketch(reference.frame, learned, tiny.SPEC.task, answer=answers).document()
     )
     assert json.loads(bundle.read("sketch.json"))["rows"] == 6 * tiny.ROWS_A_KEY
 
@@ -123,22 +123,22 @@ def test_the_sealed_reference_has_each_training_key_and_adds_up_to_the_sketch(ti
     reference = drift.Reference.from_json(json.loads(bundle.read("reference.json")))
     sketch = json.loads(bundle.read("sketch.json"))
     assert reference.keys == tiny.TRAINING_KEYS
-    for name, messages in sketch["numeric"].items():
-        assert reference.fields[name].sum(axis=0).tolist() == [*messages["counts"], messages["nulls"]]
+    for name, column in sketch["numeric"].items():
+        assert reference.fields[name].sum(axis=0).tolist() == [*column["counts"], column["nulls"]]
         assert reference.fields[name].sum(axis=1).tolist() == [tiny.ROWS_A_KEY] * 6
-    for name, messages in sketch["categorical"].items():
+    for name, column in sketch["categorical"].items():
         assert reference.fields[name].sum(axis=0).tolist() == [
-            *messages["counts"].values(),
-            messages["other"],
-            messages["nulls"],
+            *column["counts"].values(),
+            column["other"],
+            column["nulls"],
         ]
 
 
 def test_the_sealed_network_can_be_rebuilt_and_is_better_than_a_coin(tiny: ModuleType, sealed: Sealed) -> None:
     bundle = ArtifactStore(sealed.settings.root).bundle(sealed.result["bundle"])
     holdout = read(tiny, sealed, "holdout_keys").labelled()
-    message = graphs.answers(bundle.read("model.onnx"), holdout.inputs, batch=256)
-    is_right = (message > np.median(message)) == (holdout.labels == 1)
+    answers = graphs.answers(bundle.read("model.onnx"), holdout.inputs, batch=256)
+    is_right = (answers > np.median(answers)) == (holdout.labels == 1)
     assert is_right.mean() > 0.6
 
 

@@ -45,7 +45,7 @@ def test_a_step_ends_when_the_process_that_started_it_is_killed(repository: Path
 
 
 def test_a_signal_only_sets_a_flag_and_the_check_ends_the_process_with_a_special_code() -> None:
-    stored = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         stop = process.StopRequest().listen()
         stop.check()
@@ -53,7 +53,7 @@ def test_a_signal_only_sets_a_flag_and_the_check_ends_the_process_with_a_special
         with pytest.raises(process.Preempted) as caught:
             stop.check()
     finally:
-        for number, handler in stored.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
     assert caught.value.code == process.EXIT_PREEMPTED == 143
 

@@ -89,8 +89,8 @@ def test_many_small_commits_leave_only_a_few_files(root: str) -> None:
 
 
 def test_memoisation_requires_the_same_inputs_and_code() -> None:
-    existing = record("0001", 1)
-    assert existing.matches({"raw": "1"}, "code")
-    assert not existing.matches({"raw": "2"}, "code")
-    assert not existing.matches({"raw": "1", "weather": "2"}, "code")
-    assert not existing.matches({"raw": "1"}, "other")
+    first = record("0001", 1)
+    assert first.matches({"raw": "1"}, "code")
+    assert not first.matches({"raw": "2"}, "code")
+    assert not first.matches({"raw": "1", "weather": "2"}, "code")
+    assert not first.matches({"raw": "1"}, "other")

@@ -20,6 +20,6 @@ def unpacked(name: str, place: Path) -> Settings:
     """Return settings whose root and state are a copy of a store, in a folder of the caller's own."""
     with tarfile.open(FOLDER / f"{name}.tar.xz") as archive:
         archive.extractall(place, filter="data")
-    original = Settings(root=str(place / "store"), state=place / "state")
-    original.dagster_home.mkdir(parents=True, exist_ok=True)
-    return original
+    settings = Settings(root=str(place / "store"), state=place / "state")
+    settings.dagster_home.mkdir(parents=True, exist_ok=True)
+    return settings
