@@ -1,0 +1,160 @@
+"""What a real API shows of a pod is told by class, and accepts the pod of a profile that states everything."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from kubernetes import client
+
+from platform_assets.profiles import PROFILES, StepProfile
+from resources.launchers import manifest as pod_manifest
+from resources.launchers import pods as rules
+from resources.launchers.endings import Ending, Try, Work, first_try
+from resources.launchers.pod_status import read_event, read_pod
+from tests.cluster.pods import Manifest, Pods, manifest
+from tests.cluster.waiting import wait_until
+
+SIZE = PROFILES["cpu_small"]
+WORK = Work(product="tiny", step="train", cutoff="0009", fingerprint="f" * 64)
+PATIENCE_S = 120.0
+
+
+def step(image: str, script: str, **spec: Any) -> Manifest:
+    """Return a pod whose container is the step's."""
+    pod = manifest("step", image, script, **spec)
+    pod["spec"]["containers"][0] |= {
+        "name": pod_manifest.CONTAINER,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+    return pod
+
+
+def seen(pods: Pods, profile: StepProfile = SIZE) -> Ending | None:
+    """Ask the rules about what the API shows now."""
+    to_json = pods.api.api_client.sanitize_for_serialization
+    events = pods.api.list_namespaced_event(pods.namespace, field_selector="involvedObject.name=step").items
+    return rules.ending(
+        read_pod(to_json(pods.read("step"))),
+        now=datetime.now(UTC),
+        profile=profile,
+        events=[read_event(to_json(event)) for event in events],
+    )
+
+
+def end_of(pods: Pods) -> Ending:
+    endings: list[Ending] = []
+
+    def has_ended() -> bool:
+        ending = seen(pods)
+        endings.extend([ending] if ending else [])
+        return bool(endings)
+
+    wait_until(has_ended, PATIENCE_S, "the pod ended")
+    return endings[0]
+
+
+def name_of(ending: Ending) -> str:
+    return ending.failure.name if ending.failure else "finished"
+
+
+def test_a_pod_over_its_own_storage_is_told_its_limit(pods: Pods, shell: str) -> None:
+    pod = step(shell, "dd if=/dev/zero of=/tmp/full bs=1M count=64; sleep 300", memory="256Mi")
+    resources = pod["spec"]["containers"][0]["resources"]
+    for kind in resources.values():
+        kind["ephemeral-storage"] = "10M"
+    pods.create(pod)
+    ending = end_of(pods)
+    assert (name_of(ending), ending.limit_gb) == ("out_of_disk", 0.01), ending.evidence
+    assert ending.node
+
+
+def test_a_full_shared_memory_names_the_profiles_field(pods: Pods, shell: str) -> None:
+    pod = step(shell, "dd if=/dev/zero of=/dev/shm/full bs=1M count=8")
+    pod["spec"]["volumes"] = [{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1M"}}]
+    pod["spec"]["containers"][0]["volumeMounts"] = [{"name": "shm", "mountPath": "/dev/shm"}]
+    pods.create(pod)
+    ending = end_of(pods)
+    assert name_of(ending) == "out_of_shm", ending.evidence
+    assert ending.failure is not None
+    assert "shm_gb" in ending.failure.sentence
+
+
+def test_a_kill_from_outside_is_not_called_out_of_memory(pods: Pods, shell: str) -> None:
+    pods.create(step(shell, "sh -c 'kill -9 $$$$'; exit $?"))  # the API turns $$ into $
+    ending = end_of(pods)
+    assert (name_of(ending), ending.exit_code) == ("killed", 137), ending.evidence
+
+
+def test_an_unknown_digest_ends_after_two_tries_of_the_kubelet(pods: Pods, shell: str) -> None:
+    pods.create(step(f"{shell.partition('@')[0]}@sha256:{'0' * 64}", "exit 0"))
+    pods.wait_for_reason("step", "ErrImagePull")
+    assert seen(pods) is None
+    ending = end_of(pods)
+    assert (name_of(ending), ending.is_final) == ("image", True)
+    assert "not found" in ending.evidence
+
+
+def test_a_native_sidecar_that_dies_at_its_start_is_init(pods: Pods, shell: str) -> None:
+    pod = step(shell, "sleep 300")
+    probe = {"exec": {"command": ["false"]}, "failureThreshold": 1, "periodSeconds": 1}
+    sidecar = {**pod["spec"]["containers"][0], "name": "proxy", "args": ["exit 3"], "startupProbe": probe}
+    pod["spec"]["initContainers"] = [{**sidecar, "restartPolicy": "Always"}]
+    pods.create(pod)
+    ending = end_of(pods)
+    assert name_of(ending) == "init", ending.evidence
+    assert "exit code 3" in ending.evidence
+
+
+def pod_of(plan: Try, namespace: str) -> Any:
+    return pod_manifest.pod(
+        name="step",
+        namespace=namespace,
+        image=f"trainer@sha256:{'0' * 64}",
+        module="none",
+        environment={},
+        secret=None,
+        service_account=None,
+        plan=plan,
+        work=WORK,
+        attempt="a1",
+        run_id="r1",
+        annotations={},
+    )
+
+
+def test_a_forbidden_node_is_never_taken(pods: Pods, shell: str) -> None:
+    nodes = sorted(node.metadata.name for node in pods.api.list_node().items)
+    for count in range(1, len(nodes) + 1):
+        plan = replace(first_try(SIZE), forbidden_nodes=tuple(nodes[:count]))
+        name = pods.create(manifest(f"step-{count}", shell, "exit 0", affinity=pod_of(plan, "n")["spec"]["affinity"]))
+        if count < len(nodes):
+            pods.wait_for_end(name)
+            assert pods.read(name).spec.node_name in nodes[count:]
+        else:
+            assert pods.wait_for_condition(name, "PodScheduled", "False").reason == "Unschedulable"
+
+
+def test_the_pod_of_a_profile_that_states_everything_is_accepted(pods: Pods, core: client.CoreV1Api) -> None:
+    size = SIZE.replace(
+        labels=(("kueue.x-k8s.io/queue-name", "trainings"),),
+        annotations=(("karpenter.sh/do-not-disrupt", "true"),),
+        storage_gb=2.5,
+        cpu_limit=2.5,
+        data_zone="zone-a",
+        cloud="gke",
+    )
+    plan = replace(first_try(size), forbidden_nodes=("a", "b"), avoided_nodes=("c", "d"))
+    accepted = core.create_namespaced_pod(pods.namespace, pod_of(plan, pods.namespace), dry_run="All")
+    assert accepted.metadata.labels["kueue.x-k8s.io/queue-name"] == "trainings"
+    assert accepted.spec.containers[0].resources.limits["ephemeral-storage"] == "2500M"
+    assert accepted.spec.containers[0].resources.limits["cpu"] == "2500m"
+
+
+def test_a_gated_pod_is_admitted_late_and_not_for_ever(pods: Pods, shell: str) -> None:
+    pods.create(step(shell, "exit 0", schedulingGates=[{"name": "tests/queue"}]))
+    assert seen(pods) is None
+    ending = seen(pods, SIZE.replace(queue_timeout_s=0.001))
+    assert ending is not None
+    assert (name_of(ending), ending.is_final) == ("admission", True)
