@@ -193,7 +193,7 @@ def test_a_recipe_of_days_is_checked_and_materialised(
     assert all(record.rows == 0 for record in tables.records("quarantine_weather").values())
 
 
-def test_the_recipe_of_hours_takes_an_empty_hour_in(write: Callable[[str], ProductSpec], settings: Settings) -> None:
+def test_the_recipe_of_hours_accepts_an_empty_hour(write: Callable[[str], ProductSpec], settings: Settings) -> None:
     spec = write("rain_hourly")
     land(settings, spec, "2013-01-16T08", period="hour")
     empty = landed(settings, spec, "weather", "2013-01-15T12", ".csv")

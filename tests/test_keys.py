@@ -186,6 +186,6 @@ def test_a_day_begins_at_its_instant_and_not_a_microsecond_earlier(zone: str, po
 
 
 @given(st.integers(0, HOURS.size - 1 if HOURS.size else 0), st.integers(0, 3599))
-def test_an_hour_holds_its_seconds(position: int, second: int) -> None:
+def test_an_hour_contains_its_seconds(position: int, second: int) -> None:
     key = HOURS.key_at(position)
     assert HOURS.key_of(HOURS.instant(key) + timedelta(seconds=second)) == key

@@ -60,7 +60,7 @@ def test_there_is_a_complete_store_and_one_of_a_shipped_product() -> None:
 
 
 @each_store
-def test_every_partition_record_reads(older: Settings, name: str) -> None:
+def test_every_partition_record_can_be_read(older: Settings, name: str) -> None:
     tables, folder = TableStore(older.root, name), Path(older.root, "records", name)
     stages = {path.name for path in folder.iterdir()}
     assert stages >= {"features", "outcomes", "checkpoint", "onnx", "evaluation", "predictions", "performance", "drift"}
@@ -79,7 +79,7 @@ def test_the_live_model_loads_and_answers(older: Settings, name: str) -> None:
 
 
 @each_store
-def test_status_reads(older: Settings, name: str) -> None:
+def test_status_can_be_read(older: Settings, name: str) -> None:
     spec = spec_of(name)
     result = status.of_product(Product(spec, older))
     _, release = Ledgers(older.root, name).latest(naming.RELEASES)
@@ -88,7 +88,7 @@ def test_status_reads(older: Settings, name: str) -> None:
 
 
 @each_store
-def test_a_verdict_of_every_release_reads(older: Settings, name: str) -> None:
+def test_a_verdict_of_every_release_can_be_read(older: Settings, name: str) -> None:
     ledgers = Ledgers(older.root, name)
     for _, release in ledgers.records(naming.RELEASES):
         verdict = ledgers.read(naming.VERDICTS, documents.live_digest(release))
@@ -138,7 +138,7 @@ def test_the_store_contains_every_older_form_of_records(older: Settings) -> None
 
 
 @the_whole_store
-def test_the_report_reads(older: Settings) -> None:
+def test_the_report_can_be_written(older: Settings) -> None:
     spec = spec_of(WHOLE)
     page = pages.of_product(Product(spec, older))
     assert spec.title in html.unescape(page)

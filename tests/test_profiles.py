@@ -358,16 +358,14 @@ def test_the_example_of_the_documentation_is_valid(tmp_path: Path, repository: P
         ({"notice_s": 45}, 45),
     ],
 )
-def test_a_step_on_a_spot_node_has_no_longer_to_save_than_its_cloud_gives(
-    changes: dict[str, Any], expected: float
-) -> None:
+def test_a_step_on_a_spot_node_must_save_within_its_clouds_notice(changes: dict[str, Any], expected: float) -> None:
     assert SPOT.replace(**changes).save_s == expected
 
 
-def test_a_notice_says_nothing_of_nodes_on_demand() -> None:
+def test_a_notice_does_not_apply_to_nodes_on_demand() -> None:
     assert SMALL.replace(cloud="gke").save_s == SMALL.grace_s
 
 
-def test_gke_gives_no_more_than_two_minutes() -> None:
+def test_a_notice_of_gke_is_at_most_two_minutes() -> None:
     with pytest.raises(ProfileProblem, match=r"notice_s is 150\.0; expected at most 120 seconds on GKE"):
         SPOT.replace(cloud="gke", notice_s=150)

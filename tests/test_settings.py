@@ -10,7 +10,7 @@ import pytest
 from platform_assets.settings import PROFILE_VARIABLE, REPOSITORY, Settings, SettingsProblem, variable
 
 
-def test_an_empty_environment_gives_the_laptop() -> None:
+def test_an_empty_environment_means_a_laptop() -> None:
     settings = Settings.from_environment({})
     assert (settings.environment, settings.launcher) == ("local", "subprocess")
     assert settings.state == REPOSITORY / ".driftline"

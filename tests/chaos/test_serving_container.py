@@ -172,7 +172,7 @@ def test_the_only_worker_is_killed_twenty_times(serve: Callable[[int], Container
     report("the only worker killed, an answer again", result["answered"])
 
 
-def test_the_process_above_the_workers_is_killed(serve: Callable[[int], Container]) -> None:
+def test_the_parent_process_of_the_workers_is_killed(serve: Callable[[int], Container]) -> None:
     container = serve(2)
     seconds = []
     for _ in range(3):

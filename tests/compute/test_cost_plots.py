@@ -49,16 +49,16 @@ def is_small_and_same(draw: Any) -> None:
 
 
 @pytest.mark.parametrize(("months", "models"), [(MONTHS, MODELS), (LITTLE, MODELS[-1:])])
-def test_money(months: pl.DataFrame, models: pl.DataFrame) -> None:
+def test_costs_by_month_and_model_are_drawn(months: pl.DataFrame, models: pl.DataFrame) -> None:
     is_small_and_same(lambda: cost_plots.money(months, models, budget_usd=5.0))
 
 
-def test_spot_and_waiting() -> None:
+def test_spot_savings_and_waits_are_drawn() -> None:
     is_small_and_same(lambda: cost_plots.spot(PAID))
     is_small_and_same(lambda: cost_plots.waiting(WAITS))
 
 
-def test_use_with_and_without_a_gpu() -> None:
+def test_use_is_drawn_with_and_without_a_gpu() -> None:
     columns = {"at_s": [1.0, 2.0, 3.0], "cpu_cores": [1.0, 1.9, 1.8], "memory_mb": [400.0, 700.0, 720.0]}
     is_small_and_same(lambda: use_plots.use_chart(columns))
     gpu = {"gpu_percent": [None, 80.0, 91.0], "gpu_memory_mb": [None, 2000.0, 2400.0]}
@@ -76,6 +76,6 @@ def test_use_with_and_without_a_gpu() -> None:
         lambda: use_plots.use_chart({}),
     ],
 )
-def test_nothing_is_not_drawn(draw: Any) -> None:
+def test_empty_data_is_not_drawn(draw: Any) -> None:
     with pytest.raises(ValueError, match=r"needs (at least one|some of each)"):
         draw()

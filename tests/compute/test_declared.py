@@ -69,7 +69,7 @@ def test_good_rows_and_rows_set_aside_are_all_rows(drawn: list[tuple[dict[str, A
     assert notes == {} or notes[declared.PUT_ASIDE] == reasons.len() == sum(notes[declared.BY_REASON].values())
 
 
-def test_a_column_of_nulls_alone_and_one_of_text_raise_nothing() -> None:
+def test_columns_of_only_nulls_or_of_text_raise_no_error() -> None:
     rows = rows_of({}).with_columns(pl.lit(None).alias("speed"), pl.lit("x").alias("count"))
     assert declared.split(rows, FIELDS)[1].to_list() == ["speed is null and not nullable"]
 

@@ -54,7 +54,7 @@ def test_each_window_is_measured_against_the_keys_outside_of_it() -> None:
         drift.window_psi(ref, 4)
 
 
-def test_the_index_is_the_mean_over_fields_against_all_keys_but_its_own() -> None:
+def test_the_index_is_the_mean_over_fields_against_all_keys_except_its_own() -> None:
     of = [{"x": [index, 9 - index], "y": [5, index]} for index in (1, 2, 3, 4, 5)]
     ref = drift.reference_of({f"{index}": counts for index, counts in enumerate(of)})
     window = {"4": of[4], "5": {"x": [9, 0], "y": [0, 9]}}
@@ -102,7 +102,7 @@ def stream(generator: np.random.Generator, keys: int, fields: int = 12) -> list[
 
 
 @pytest.mark.parametrize("trained", [45, 120])
-def test_at_most_two_percent_of_weeks_alarm_where_keys_come_in_any_order(trained: int) -> None:
+def test_at_most_two_percent_of_weeks_alarm_with_keys_in_any_order(trained: int) -> None:
     generator = np.random.default_rng(trained)
     counted = [alarms(stream(generator, 365), trained) for _ in range(3)]
     assert sum(result for result, _ in counted) <= 0.02 * sum(weeks for _, weeks in counted)

@@ -120,7 +120,7 @@ def test_a_plan_that_repeats_every_season_is_not_stale() -> None:
 
 
 @given(period=st.integers(2, 9), season=st.integers(1, 7), keys=st.integers(3, 30))
-def test_honest_repetition_never_fails_whatever_the_period(period: int, season: int, keys: int) -> None:
+def test_a_periodic_plan_never_fails_whatever_the_period(period: int, season: int, keys: int) -> None:
     """Each key of a periodic plan is judged against those before it; the first repeat may be a surprise."""
     monitors = Monitors(record_keys=30, min_record_keys=3, season=season, max_volume_log_ratio=9)
     record = [faults.Past(phase=number % season, sources={"s": of_period(period, number)}) for number in range(keys)]

@@ -99,7 +99,7 @@ def test_rows_are_augmented_only_in_training() -> None:
     assert torch.equal(model(*tensors()), model(*tensors()))
 
 
-def test_a_mirrored_row_is_mirrored_whole() -> None:
+def test_a_mirrored_row_is_mirrored_completely() -> None:
     torch.manual_seed(5)
     image = tensors()[2]
     varied = net(flip=True)._varied(image)

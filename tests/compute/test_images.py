@@ -26,7 +26,7 @@ def drawn(rows: int = 5) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (rows, *SHAPE), dtype=np.uint8)
 
 
-def test_all_statistics_of_a_constant_image_but_brightness_are_zero() -> None:
+def test_all_statistics_of_a_constant_image_except_brightness_are_zero() -> None:
     plain = np.full(SHAPE, 90, dtype=np.uint8)
     assert of(plain) == {**dict.fromkeys(images.STATISTICS, 0.0), "brightness": 90.0}
 
@@ -92,7 +92,7 @@ def test_every_statistic_of_the_smallest_images_is_finite(shape: tuple[int, int]
     assert all(np.isfinite(values).all() for values in result.values())
 
 
-def test_no_images_have_no_statistics() -> None:
+def test_empty_input_has_no_statistics() -> None:
     result = images.statistics(np.empty((0, *SHAPE), dtype=np.uint8))
     assert {name: values.shape for name, values in result.items()} == dict.fromkeys(images.STATISTICS, (0,))
 

@@ -37,7 +37,7 @@ def size(png: bytes) -> tuple[int, int]:
     return Image.open(io.BytesIO(png)).size
 
 
-def test_quality_by_key_is_drawn_alike_twice():
+def test_the_chart_of_quality_by_key_is_reproducible():
     drawn = monitoring_plots.quality_by_key(TRAIL, TASK, releases={KEYS[3]: "second"})
     assert size(drawn) == (plots.WIDTH_PX, plots.HEIGHT_PX)
     assert drawn == monitoring_plots.quality_by_key(TRAIL, TASK, releases={KEYS[3]: "second"})
@@ -64,7 +64,7 @@ def test_the_time_line_takes_keys_without_an_index_and_any_action():
     assert drawn != monitoring_plots.drift_timeline(drift)
 
 
-def test_a_time_line_without_keys_or_with_strangers_is_an_error():
+def test_a_time_line_without_keys_or_with_foreign_keys_is_an_error():
     with pytest.raises(ValueError, match="there are no keys"):
         monitoring_plots.drift_timeline({})
     with pytest.raises(ValueError, match=r"keys \['2014-01-01'\] are not on the line"):

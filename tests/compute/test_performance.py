@@ -64,7 +64,7 @@ def test_slices_that_were_not_logged_come_from_our_features():
 
 
 @pytest.mark.parametrize(("digests", "main"), [("aab", "a"), ("abb", "b"), ("ab", "b"), ("baab", "b"), ("a", "a")])
-def test_the_main_bundle_gave_most_answers_or_of_equals_the_last(digests: str, main: str):
+def test_the_main_bundle_has_the_most_answers_or_among_equals_the_last(digests: str, main: str):
     rows = joined([1] * len(digests), [0.5] * len(digests), digests)
     assert answers_of.main_digest(rows) == main
     assert set(answers_of.main_rows(rows)["digest"]) == {main}

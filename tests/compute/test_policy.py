@@ -123,7 +123,7 @@ def test_any_failing_test_of_the_family_is_a_reason_with_its_numbers() -> None:
     assert decision.numbers.performance.tests["log_loss"].effect == -0.036
 
 
-def test_drift_alone_is_a_reason_only_where_the_product_says_so() -> None:
+def test_drift_alone_is_a_reason_only_if_the_product_allows_it() -> None:
     drifting = replace(YOUNG, health=Health(verdict="drift", index=0.3, percentile=1.0))
     assert decide(drifting, POLICY, NOW).action == WAIT
     decision = decide(drifting, replace(POLICY, is_drift_enough=True), NOW)

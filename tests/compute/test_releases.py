@@ -61,7 +61,7 @@ def test_naive_moment_is_refused():
         releases.rollback(_Ledger("a", "b").newest_first(), author="test", at=NOON.replace(tzinfo=None))
 
 
-def test_rollback_restores_model_contract_and_cutoff_of_the_release_before():
+def test_rollback_restores_model_contract_and_cutoff_of_the_previous_release():
     ledger = _Ledger("old", "new")
     record = releases.rollback(ledger.newest_first(), author="ada", at=NOON + timedelta(hours=1))
     assert record.document() == {

@@ -193,7 +193,7 @@ def test_each_mistake_of_a_caller_is_an_error_that_names_its_field(day: Day, nam
     assert entry.served != entry.ours
 
 
-def test_questions_in_local_time_match_none_of_our_moments(day: Day):
+def test_requests_in_local_time_match_none_of_our_moments(day: Day):
     result = day.compare(changed(day, pl.col("asked_at") - timedelta(hours=5)))
     assert (result.share, result.rows_unknown) == (0.0, day.ours.height)
 

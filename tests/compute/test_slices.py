@@ -20,7 +20,7 @@ def _rows_of(values: pl.Series) -> dict[str, int]:
     return {name: int((groups.codes == code).sum()) for code, name in enumerate(groups.names)}
 
 
-def test_text_goes_by_value_most_frequent_first():
+def test_text_is_grouped_by_value_most_frequent_first():
     result = _rows_of(pl.Series("origin", ["LGA", "EWR", "EWR", None, "JFK"]))
     assert list(result.items()) == [("EWR", 2), ("JFK", 1), ("LGA", 1), ("(null)", 1)]
 
@@ -33,7 +33,7 @@ def test_the_rarest_texts_share_the_last_group():
     assert list(result.items())[-1] == ("9 rarer values", sum(range(1, 10)))
 
 
-def test_booleans_and_few_numbers_go_by_value():
+def test_booleans_and_few_numbers_are_grouped_by_value():
     assert list(_rows_of(pl.Series("is_late", [True, False, None])).items()) == [
         ("false", 1),
         ("true", 1),
@@ -42,7 +42,7 @@ def test_booleans_and_few_numbers_go_by_value():
     assert list(_rows_of(pl.Series("hour", [9, 7, 7, 21])).items()) == [("7", 2), ("9", 1), ("21", 1)]
 
 
-def test_many_numbers_go_by_quarters():
+def test_many_numbers_are_grouped_by_quarters():
     result = _rows_of(pl.Series("distance_mi", [*range(1, 101), None, float("nan")], dtype=pl.Float64, strict=False))
     assert result == {"up to 25": 25, "25 to 50": 25, "50 to 75": 25, "over 75": 25, "(null)": 2}
 
@@ -52,7 +52,7 @@ def test_a_column_of_nulls_is_one_group():
     assert _rows_of(pl.Series("wind_mph", [None, None], dtype=pl.Float64)) == {"(null)": 2}
 
 
-def test_a_dtype_that_no_field_has_is_an_error():
+def test_an_unknown_dtype_is_an_error():
     with pytest.raises(ValueError, match="slice 'day' has dtype Date"):
         slices.group(pl.Series("day", [date(2013, 1, 1)]))
 

@@ -163,7 +163,7 @@ def test_each_member_learns_by_its_own_loss() -> None:
     assert loop.step() == pytest.approx(sum(softplus) / 2)
 
 
-def test_a_state_does_not_change_when_training_goes_on() -> None:
+def test_a_state_does_not_change_when_training_continues() -> None:
     loop = start()
     loop.step()
     state = loop.state()
@@ -226,7 +226,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_gpu")
-def test_a_training_for_a_gpu_is_refused_where_there_is_none_and_never_runs_on_the_cpu() -> None:
+def test_a_training_for_a_gpu_is_refused_without_one_and_never_runs_on_the_cpu() -> None:
     with pytest.raises(TrainingProblem, match=r"has accelerators, and torch .* finds no CUDA device here; expected"):
         Loop(Small(), (torch.zeros(2, 2),), torch.tensor([0, 1]), TRAINING, TASK, device="cuda")
     with pytest.raises(TrainingProblem, match="device is 'tpu'; expected cpu or cuda"):

@@ -251,7 +251,7 @@ def test_the_record_is_plain_json_and_independent_of_row_order(holdout, champion
     assert json.dumps(turned, sort_keys=True, allow_nan=False) == text
 
 
-def test_the_record_holds_every_part(holdout, champion):
+def test_the_record_has_every_part(holdout, champion):
     record = _judge(holdout, holdout.model(0.3, seed=1), champion)
     assert record["gates"] == {"headline": "auc", **GATES}
     assert record["rows"]["labelled"] == record["rows"]["keys"] * 850 == holdout.rows.height

@@ -54,7 +54,7 @@ def test_the_range_is_that_of_the_keys_that_can_be_closed() -> None:
     assert next_run.reason == "2020-01-05 to 2020-01-06 can be closed"
 
 
-def test_late_labels_stretch_the_range_back_and_alone_end_it_at_the_newest_closed_key() -> None:
+def test_late_labels_extend_the_range_back_and_alone_end_it_at_the_newest_closed_key() -> None:
     late = {"2020-01-03": "a", "2020-01-02": "b"}
     next_run = planned(newest="2020-01-04", ready=("2020-01-05",), late=late)
     assert (next_run.first, next_run.last) == ("2020-01-02", "2020-01-05")
@@ -63,7 +63,7 @@ def test_late_labels_stretch_the_range_back_and_alone_end_it_at_the_newest_close
     assert alone.reason == "labels of 2020-01-02, 2020-01-03 arrived late"
 
 
-def test_requests_stretch_the_range_back_unless_their_key_is_not_closed() -> None:
+def test_requests_extend_the_range_back_if_their_key_is_closed() -> None:
     next_run = planned(newest="2020-01-04", requests=((7, advance_request("2020-01-03")),))
     assert (next_run.first, next_run.last) == ("2020-01-03", "2020-01-04")
     assert "request 7" in next_run.reason
@@ -193,7 +193,7 @@ def test_a_run_of_the_product_is_found_among_any_number_of_newer_ones(
     assert f"{verb}__recorded is started" in world.reason(sensor)
 
 
-def test_a_success_is_found_before_any_number_of_newer_attempts(world: Any) -> None:
+def test_a_success_is_found_among_any_number_of_newer_attempts(world: Any) -> None:
     tags = episodes.tags("the same files", 1)
     world.instance.add_run(dg.DagsterRun(job_name="advance__recorded", tags=tags, status=SUCCESS))
     for _ in range(60):
@@ -258,7 +258,7 @@ def test_pauses_grow(world: Any, sensor: dg.SensorDefinition, monkeypatch: pytes
     assert world.request(sensor).tags[naming.TAG_ATTEMPT] == "3"
 
 
-def test_labels_that_land_late_are_taken_in_once_and_to_the_end(
+def test_labels_that_land_late_are_taken_in_once_and_completely(
     world: Any, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(landings, "PAUSES", (0,))

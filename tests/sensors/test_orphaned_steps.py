@@ -87,7 +87,7 @@ def evaluate(sensor: dg.SensorDefinition, instance: dg.DagsterInstance) -> str:
     return result.skip_reason.skip_message or ""
 
 
-def test_a_killed_run_is_failed_and_a_living_one_is_left_alone(
+def test_a_killed_run_is_marked_as_failed_and_a_running_one_left_alone(
     settings: Settings, repository: Path, local: dg.DagsterInstance, sensor: dg.SensorDefinition
 ) -> None:
     killed = start(settings, repository, "advance__recorded")
@@ -121,7 +121,7 @@ def test_a_killed_run_is_failed_and_a_living_one_is_left_alone(
             process.wait()
 
 
-def test_a_run_whose_launch_was_interrupted_is_failed_after_a_while(
+def test_a_run_whose_launch_was_interrupted_is_marked_as_failed_after_a_while(
     local: dg.DagsterInstance, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = dg.DagsterRun(job_name="advance__recorded")
@@ -134,7 +134,7 @@ def test_a_run_whose_launch_was_interrupted_is_failed_after_a_while(
     assert local.get_run_by_id(run.run_id).status is FAILURE
 
 
-def test_a_lost_run_is_failed_among_any_number_of_newer_ones(
+def test_a_lost_run_is_marked_as_failed_among_any_number_of_newer_ones(
     local: dg.DagsterInstance, sensor: dg.SensorDefinition, crowd: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = dg.DagsterRun(job_name="advance__recorded", status=STARTING)

@@ -60,7 +60,7 @@ def test_a_queued_run_waits_when_its_pool_is_full_and_learns_which_runs_hold_it(
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_only_assets_that_launch_a_step_are_in_a_pool_that_of_its_profile(profile: str) -> None:
+def test_only_assets_that_launch_a_step_are_in_a_pool_the_one_of_its_profile(profile: str) -> None:
     spec = replace(recorded.SPEC, training=Training(profile=profile))
     assets = [item for item in build_defs(specs=[spec]).assets or () if isinstance(item, dg.AssetsDefinition)]
     in_pools = {item.key.path[-1]: item.op.pool for item in assets if item.is_executable and item.op.pool}

@@ -54,7 +54,7 @@ def test_another_contract_is_reported_and_not_loaded(app: Any) -> None:
     assert "driftline_release_has_problem 1.0" in app.call("GET", "/metrics")[2].decode()
 
 
-def test_a_bundle_whose_contract_is_not_the_releases_is_refused(app: Any) -> None:
+def test_a_bundle_with_another_contract_than_its_release_is_refused(app: Any) -> None:
     release(app, models.write_bundle(app.store, document=models.contract(task=models.binary(0.9))))
     assert not app.follower.look()
     assert "build a Bento for it" in app.follower.problem

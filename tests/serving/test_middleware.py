@@ -52,7 +52,7 @@ def test_nulls_are_values(app: Any) -> None:
     )
 
 
-def test_an_unknown_category_is_refused_only_where_the_contract_says_so(app: Any) -> None:
+def test_an_unknown_category_is_refused_only_if_the_contract_says_so(app: Any) -> None:
     assert app.predict(models.row(features={"carrier": "never seen"}))[0] == 200
     status, answer = app.predict([models.row(), models.row(features={"origin": "XXX"})])
     assert (status, answer["field"]) == (422, "[1].features.origin")
@@ -116,7 +116,7 @@ def test_a_body_that_does_not_arrive_times_out(app: Any, monkeypatch: pytest.Mon
     assert sent[0]["status"] == 408
 
 
-def test_a_caller_who_leaves_gets_no_answer_and_no_record(app: Any) -> None:
+def test_a_caller_that_disconnects_gets_no_answer_and_no_record(app: Any) -> None:
     async def disconnected() -> Any:
         return {"type": "http.disconnect"}
 
@@ -379,7 +379,7 @@ def test_an_internal_error_is_counted_as_the_servers_500(app: Any, monkeypatch: 
     assert 'driftline_requests_total{status="500"} 1.0' in app.call("GET", "/metrics")[2].decode()
 
 
-def test_a_caller_who_leaves_is_counted_and_not_measured(app: Any) -> None:
+def test_a_caller_that_disconnects_is_counted_and_not_timed(app: Any) -> None:
     async def disconnected() -> Any:
         return {"type": "http.disconnect"}
 

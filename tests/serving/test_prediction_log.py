@@ -50,7 +50,7 @@ def test_a_half_written_record_is_removed(tmp_path: Path, monkeypatch: pytest.Mo
     assert path.read_bytes() == b"first\nthird\n"
 
 
-def test_a_disk_without_room_is_a_problem_and_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_a_problem_until_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = PredictionLog(tmp_path)
     with monkeypatch.context() as patch:
 
@@ -194,7 +194,9 @@ def test_a_limit_that_the_disk_does_not_report_is_probed(tmp_path: Path) -> None
     assert files(tmp_path / "log") == [b"first\nthird\n"]
 
 
-def test_a_disk_that_cannot_be_synced_is_named_and_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_cannot_be_synced_is_a_problem_until_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = PredictionLog(tmp_path)
     log.append(b"first\n")
     with monkeypatch.context() as patch:

@@ -185,7 +185,7 @@ def test_the_service_survives_hostile_sockets(service: Service) -> None:
     assert service.server.predict(models.row())[0] == 200
 
 
-def test_a_caller_who_closes_the_sending_side_gets_the_answer(service: Service) -> None:
+def test_a_caller_that_closes_the_sending_side_gets_the_answer(service: Service) -> None:
     body = json.dumps(models.row("half closed")).encode()
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
     before = len(service.logged())
@@ -200,7 +200,7 @@ def test_a_caller_who_closes_the_sending_side_gets_the_answer(service: Service) 
     assert "Traceback" not in service.server.log.read_text()
 
 
-def test_a_caller_who_leaves_early_is_counted_and_leaves_no_traceback(service: Service) -> None:
+def test_a_caller_that_disconnects_early_is_counted_without_a_traceback(service: Service) -> None:
     body = json.dumps([models.row(str(number)) for number in range(16)]).encode()
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
     before, gone = len(service.logged()), _counted(service, "driftline_http_requests_total", 'status="gone"')

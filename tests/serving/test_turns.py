@@ -110,7 +110,7 @@ LISTS = {
 
 
 @pytest.mark.parametrize("name", LISTS)
-def test_no_slice_works_on_more_rows_than_it_may(app: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_no_slice_processes_more_rows_than_allowed(app: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     body, expected = LISTS[name]
     counter = RowCounter(monkeypatch)
     steps = app.runtime.predictor.steps(app.follower.live, body, perf_counter())

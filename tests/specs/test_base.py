@@ -215,7 +215,7 @@ def test_defaults_of_hours_span_the_same_time_as_those_of_days() -> None:
 
 
 @given(st.sampled_from([DAYS, HOURS]), st.sampled_from([*ALL_DAYS, *ALL_DAYS_OF_TRAINING]), st.integers(15, 21))
-def test_a_number_that_a_product_states_is_kept(grain: Any, name: str, number: int) -> None:
+def test_a_number_set_by_a_product_is_kept(grain: Any, name: str, number: int) -> None:
     of_monitors = name in ALL_DAYS
     stated = {"is_comparing": False, name: number} if of_monitors else {"cooldown": 0, "max_age": 700, name: number}
     spec = replace(

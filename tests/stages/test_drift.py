@@ -341,7 +341,7 @@ def test_a_broken_rule_blames_its_first_source(settings: Settings, tables: Table
 # Killed and run again ------------------------------------------------------------------------------------------------
 
 
-def test_killed_before_any_write_and_run_again_there_is_one_fault_one_null_and_one_request(
+def test_a_run_killed_before_any_write_and_repeated_leaves_one_fault_one_null_and_one_request(
     settings: Settings, run: Run, run_on: Run, tmp_path: Path
 ) -> None:
     """The last run of this history finds one fault (0008) and nulls the source of another (0006)."""

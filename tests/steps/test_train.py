@@ -175,7 +175,7 @@ def test_a_learning_rate_that_explodes_is_named(tiny: ModuleType, settings: Sett
         train.Training(spec, train.Job.from_extras(extras), settings, log=lambda line: None).run()
 
 
-def test_a_step_with_accelerators_is_refused_where_there_are_none_before_any_row_is_read(
+def test_a_step_with_accelerators_is_refused_without_them_before_any_row_is_read(
     tiny: ModuleType, settings: Settings, extras: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)

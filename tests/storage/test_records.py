@@ -26,7 +26,7 @@ def record(key: str, sequence: int, digest: str = "") -> PartitionRecord:
     )
 
 
-def test_a_record_comes_back_as_it_was_written(root: str) -> None:
+def test_a_record_is_read_back_as_it_was_written(root: str) -> None:
     records = Records(root, "tiny", "features")
     assert records.newest() == {}
     records.append([record("0002", 7), record("0001", 7)])

@@ -87,7 +87,7 @@ def test_labels_of_one_value_have_no_difference() -> None:
         TASK.difference(TASK.headline, [1.0, 1.0, 2.0], SAID[:3], SAID[:3], ["a", "a", "b"], confidence=0.95)
 
 
-def test_estimates_have_intervals_except_if_one_key_makes_all_the_difference() -> None:
+def test_estimates_have_intervals_unless_everything_depends_on_one_key() -> None:
     result = TASK.estimates(LABEL, SAID, KEY, confidence=0.9)
     assert result["mae"].value == 0.75
     assert result["mae"].standard_error == pytest.approx(0.25)
@@ -150,7 +150,7 @@ def test_equal_labels_explain_nothing_whatever_their_bits(value: float) -> None:
     assert TASK.quality([value] * 3, [[value, 1.0]] * 3)["r2"] is None
 
 
-def test_labels_that_a_float32_cannot_tell_apart_are_refused() -> None:
+def test_labels_that_a_float32_cannot_distinguish_are_refused() -> None:
     with pytest.raises(ValueError, match=r"cannot tell its values apart\. Subtract a constant"):
         TASK.check_labels(np.array([1e8, 1e8 + 1]))
     TASK.check_labels(np.array([100.0, 101.0]))
