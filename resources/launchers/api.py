@@ -35,6 +35,8 @@ UNAUTHORIZED_TRIES = 3
 FIRST_PAUSE_S = 0.5
 ASKED_AGAIN: tuple[Meaning, ...] = ("again", "soon", "unauthorized")
 POD, PODS, EVENTS, NODE, DELETED = ("Pod",), ("PodList",), ("EventList",), ("Node",), ("Pod", "Status")
+NODES_NAMESPACE = "default"
+"""Where the events of nodes are, which have no namespace themselves."""
 ATTEMPT = "driftline/attempt"
 """The label that holds the id of a pod's attempt."""
 
@@ -173,11 +175,15 @@ class Api:
         finally:
             response.close()
 
-    def events(self, name: str) -> list[Event]:
-        """Return a pod's events; none where events may not be read."""
-        selector = f"involvedObject.kind=Pod,involvedObject.name={name}"
+    def events(self, name: str, node: str = "") -> list[Event]:
+        """Return the events of a pod and of its node, without those that may not be read."""
+        of_node = self._events(NODES_NAMESPACE, "Node", node) if node else []
+        return [*self._events(self.namespace, "Pod", name), *of_node]
+
+    def _events(self, namespace: str, kind: str, name: str) -> list[Event]:
+        selector = f"involvedObject.kind={kind},involvedObject.name={name}"
         try:
-            document, _ = self._json(EVENTS, "list_namespaced_event", self.namespace, field_selector=selector)
+            document, _ = self._json(EVENTS, "list_namespaced_event", namespace, field_selector=selector)
         except ApiTrouble as trouble:
             if trouble.status != 403:
                 raise

@@ -206,7 +206,7 @@ class KubernetesLauncher(TryingLauncher):
             ending is not None and ending.failure is not None
         ):
             # Events are many and weak evidence: they are read only where the pod itself may show too little.
-            ending = judge(events=self.api.events(name))
+            ending = judge(events=self.api.events(name, newest.node if newest else ""))
         return ending
 
     def _timed(self, ending: Ending, attempt: Attempt, until: datetime) -> Ending:

@@ -114,6 +114,9 @@ def ending(
         last_seen: the newest answer before this one; the evidence if `pod` is None.
     """
     current = pod or last_seen or read_pod(None)
+    created_at = current.created_at
+    # A node has events that are older than the pod.
+    events = [event for event in events if not (created_at and event.last_at and event.last_at < created_at)]
     case = Case(pod=current, is_gone=pod is None, before=last_seen, node=node, events=events, now=now, profile=profile)
     rules = _OVER if current.is_over else _LIVE
     for rule in (*rules, _gone) if case.is_gone else rules:

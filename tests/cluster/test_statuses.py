@@ -11,8 +11,9 @@ from kubernetes import client
 from platform_assets.profiles import PROFILES, StepProfile
 from resources.launchers import manifest as pod_manifest
 from resources.launchers import pods as rules
+from resources.launchers.api import Api
 from resources.launchers.endings import Ending, Try, Work, first_try
-from resources.launchers.pod_status import read_event, read_pod
+from resources.launchers.pod_status import read_pod
 from tests.cluster.pods import Manifest, Pods, manifest
 from tests.cluster.waiting import wait_until
 
@@ -33,14 +34,10 @@ def step(image: str, script: str, **spec: Any) -> Manifest:
 
 def seen(pods: Pods, profile: StepProfile = SIZE) -> Ending | None:
     """Ask the rules about what the API shows now."""
-    to_json = pods.api.api_client.sanitize_for_serialization
-    events = pods.api.list_namespaced_event(pods.namespace, field_selector="involvedObject.name=step").items
-    return rules.ending(
-        read_pod(to_json(pods.read("step"))),
-        now=datetime.now(UTC),
-        profile=profile,
-        events=[read_event(to_json(event)) for event in events],
-    )
+    client = pods.api.api_client
+    pod = read_pod(client.sanitize_for_serialization(pods.read("step")))
+    events = Api(pods.namespace, client.configuration).events("step", pod.node)
+    return rules.ending(pod, now=datetime.now(UTC), profile=profile, events=events)
 
 
 def end_of(pods: Pods) -> Ending:
@@ -85,6 +82,26 @@ def test_a_kill_from_outside_is_not_called_out_of_memory(pods: Pods, shell: str)
     pods.create(step(shell, "sh -c 'kill -9 $$$$'; exit $?"))  # the API turns $$ into $
     ending = end_of(pods)
     assert (name_of(ending), ending.exit_code) == ("killed", 137), ending.evidence
+
+
+def test_a_kill_is_explained_by_an_event_of_the_node(pods: Pods, shell: str) -> None:
+    pods.create(step(shell, "sleep 5; sh -c 'kill -9 $$$$'; exit $?"))
+    node, now = pods.wait_until_running("step").spec.node_name, f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    event = {
+        "metadata": {"generateName": "played-"},
+        "involvedObject": {"kind": "Node", "name": node},
+        "reason": "PreemptScheduled",
+        "message": "Preempt Scheduled: now",
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+    }
+    name = pods.api.create_namespaced_event("default", event).metadata.name
+    try:
+        ending = end_of(pods)
+    finally:
+        pods.api.delete_namespaced_event(name, "default")
+    assert (name_of(ending), ending.exit_code) == ("preempted", 137), ending.evidence
+    assert "event PreemptScheduled" in ending.evidence
 
 
 def test_an_unknown_digest_ends_after_two_tries_of_the_kubelet(pods: Pods, shell: str) -> None:

@@ -636,6 +636,16 @@ def test_an_exit_code_is_read_with_what_happened_to_its_node(more: Json, expecte
     assert failure(running(status={"phase": "Failed", "containerStatuses": ended}), **more) == expected
 
 
+def test_an_event_from_before_the_pod_explains_nothing() -> None:
+    def event(at: str) -> list[Json]:
+        return [{"reason": "NodeNotReady", "message": "Node is not ready", "lastTimestamp": at}]
+
+    killed = running(status={"containerStatuses": terminated(137, "Error")})
+    assert failure(killed, events=event("2026-11-24T09:59:59Z")) == "killed"
+    assert failure(killed, events=event("2026-11-24T10:00:59Z")) == "node_lost"
+    assert failure(None, last_seen=running(), events=event("2026-11-24T09:59:59Z"), node={}) == "node_lost"
+
+
 # -- words --
 
 
