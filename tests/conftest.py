@@ -26,6 +26,8 @@ hypothesis_settings.load_profile("driftline")
 BUCKET = "driftline"
 END_TO_END = ("test_end_to_end.py", "test_one_file.py")
 """Files that run a whole demo and a whole product; minutes each. `.ci/run` has a phase for them."""
+LONG = (*END_TO_END, "test_goldens.py", "test_missing_labels.py", "test_checking.py")
+"""Files that workers start with, so that none of them is alone at the end; each takes more than a minute."""
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -62,7 +64,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark slow tests. With several workers, start with the files that take minutes, so that none ends up alone."""
+    """Mark slow tests; with several workers, start with the files that take longest."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         is_on_s3 = getattr(getattr(item, "callspec", None), "params", {}).get("root") == "s3"
@@ -71,7 +73,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.name in END_TO_END:
             item.add_marker(pytest.mark.end_to_end)
     if "PYTEST_XDIST_WORKER" in os.environ:
-        items.sort(key=lambda item: item.path.name not in END_TO_END)
+        items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 # A shell that starts something in the background lets it ignore SIGINT, and Dagster gives SIGTERM what SIGINT has.

@@ -91,11 +91,14 @@ def walk(scenario: Walk, settings: Settings, launcher: StepLauncher | None = Non
     """Walk all stages on the settings' empty store; return the service's answers by key.
 
     Args:
-        launcher: of training, export and, only if given, a backtest; by default they run in this process.
+        launcher: of the first training and export and, only if given, a backtest; the others run in this process.
     """
     store = StoreResource(variables=settings.to_environment())
-    resources = {"store": store, "launcher": launcher or InProcessLauncher(scenario.spec, settings)}
-    defs = build_defs(specs=[scenario.spec], resources=resources)
+    in_process = InProcessLauncher(scenario.spec, settings)
+    here, defs = (
+        build_defs(specs=[scenario.spec], resources={"store": store, "launcher": each})
+        for each in (in_process, launcher or in_process)
+    )
     with instances.forgetful() as instance:
         walker = Walker(scenario, settings, defs, instance)
         walker.advance(scenario.before)
@@ -103,8 +106,10 @@ def walk(scenario: Walk, settings: Settings, launcher: StepLauncher | None = Non
         for run in scenario.after:
             walker.ask(run)
             walker.advance(run)
+        walker.defs = here
         walker.retrain(scenario.cutoffs[1])
         if launcher is not None:
+            walker.defs = defs
             walker.backtest(scenario.cutoffs[0])
     return walker.heard
 

@@ -22,6 +22,12 @@ from resources.store import StoreResource
 from sensors import changes
 from tests.doubles import documents, recorded
 
+RESOURCES = {
+    "store": dg.ResourceDefinition.hardcoded_resource(StoreResource()),
+    "alerts": dg.ResourceDefinition.hardcoded_resource(AlertsResource()),
+}
+"""Without their configuration's schema, which would take three quarters of a tick that finds nothing to do."""
+
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
@@ -51,7 +57,7 @@ class World:
         context = dg.build_sensor_context(
             instance=self.instance,
             cursor=self.cursors.get(sensor.name),
-            resources={"store": StoreResource(), "alerts": AlertsResource()},
+            resources=RESOURCES,
         )
         result = sensor(context)
         assert isinstance(result, dg.SensorResult)
