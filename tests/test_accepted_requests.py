@@ -163,9 +163,9 @@ def test_an_advance_takes_in_or_reports_every_accepted_request(settings: Setting
         "decision",
     }
     tables = TableStore(settings.root, spec.name)
-    taken = tables.read("predictions", list(tables.records("predictions")), columns=["prediction_id"])
+    rows = tables.read("predictions", list(tables.records("predictions")), columns=["prediction_id"])
     record = ledgers.latest(naming.INGESTED)[1]
-    assert set(taken["prediction_id"]) <= accepted
-    assert taken.height + record["left_out"] == len(accepted)
+    assert set(rows["prediction_id"]) <= accepted
+    assert rows.height + record["left_out"] == len(accepted)
     if form == 3:
         assert record["left_out"] == 0, record["left_out_named"]

@@ -329,7 +329,7 @@ def test_records_are_read_and_written_as_structs() -> None:
     untyped = [
         f"{relative(path)}: {name}"
         for path in MODULES
-        for name, rest in re.findall(call, path.read_text(encoding="utf-8"))
-        if name != "COST" and not re.search(r"\) is (?:not )?None", rest)
+        for name, following in re.findall(call, path.read_text(encoding="utf-8"))
+        if name != "COST" and not re.search(r"\) is (?:not )?None", following)
     ]
     assert untyped == [], "these are dicts; use ledgers.of(KIND)"

@@ -69,7 +69,7 @@ def test_lost_records_are_restored_exactly_from_the_log(store: TableStore) -> No
     assert store.read_exact(STAGE, {"a": before["a"].content_digest}).equals(old)
     assert doctor.examine(store.root, "tiny").findings == ()
     assert len(list(Path(store.root, "records", "tiny").glob(f"{STAGE}.damaged-*"))) == 1
-    remaining = [place.rsplit("/", 1)[1] for place in upkeep.table_locations(store.root, "records/tiny")]
+    remaining = [location.rsplit("/", 1)[1] for location in upkeep.table_locations(store.root, "records/tiny")]
     assert remaining == ["checkpoint", STAGE], "damaged files put aside are neither cleaned nor examined"
 
 

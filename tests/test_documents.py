@@ -119,14 +119,14 @@ def land_photos(settings: Settings, spec: ProductSpec, batches: int) -> None:
     for batch in range(1, batches + 1):
         key = f"{batch:04d}"
         numbers = pl.DataFrame({"number": range(20)})
-        taken = start + pl.duration(hours=batch, seconds=pl.col("number"))
+        taken_at = start + pl.duration(hours=batch, seconds=pl.col("number"))
         names = pl.format("p{}_{}", pl.lit(key), "number")
         light = [150 if number % 2 else 20 for number in range(20)]
         pixels = [bytes(light[n] + (7 * n + 3 * pixel + batch) % 40 for pixel in range(64)) for n in range(20)]
-        photos = numbers.select(id=names, taken_at=taken).with_columns(pixels=pl.Series(pixels))
+        photos = numbers.select(id=names, taken_at=taken_at).with_columns(pixels=pl.Series(pixels))
         photos.select("id", "pixels", "taken_at").write_parquet(landed(settings, spec, "photos", key, ".parquet"))
         observed = pl.Series(["day" if level > 100 else "night" for level in light])
-        labels = numbers.select(id=names, light=observed, sorted_at=taken + pl.duration(minutes=5))
+        labels = numbers.select(id=names, light=observed, sorted_at=taken_at + pl.duration(minutes=5))
         labels.write_csv(landed(settings, spec, "labels", key, ".csv"), datetime_format="%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -89,17 +89,17 @@ class Played:
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Played:
-    place = tmp_path_factory.mktemp("demo")
-    played = Played(Settings(root=str(place / "store"), state=place))
+    folder = tmp_path_factory.mktemp("demo")
+    played = Played(Settings(root=str(folder / "store"), state=folder))
     environment = played.settings.child_environment({"TERM": "xterm-256color", "COLUMNS": "160", "LINES": "50"})
     _play_on_a_terminal(played, environment, repository)
-    played.left_over = _processes_of(place)
+    played.left_over = _processes_of(folder)
     played.sequences = _sequences(played.tables)
     second = subprocess.run(
         COMMAND, env=environment, cwd=repository, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     played.second, played.second_status = second.stdout + second.stderr, second.returncode
-    played.left_over += _processes_of(place)
+    played.left_over += _processes_of(folder)
     with dg.DagsterInstance.from_config(str(played.settings.dagster_home)) as instance:
         played.runs = list(instance.get_runs())
     return played
@@ -420,11 +420,11 @@ def test_a_failed_digest_is_refused_by_the_ui_and_by_the_command_line(
     with pytest.raises(RunFailed, match=refusal):
         list(client.follow(_launch(client, job, runConfigData=config), children.check))
 
-    place = played.settings.state / "release.json"
-    place.write_text(json.dumps(config), encoding="utf-8")
+    file = played.settings.state / "release.json"
+    file.write_text(json.dumps(config), encoding="utf-8")
     command = [str(Path(sys.executable).with_name("dagster")), "job", "execute", "-m", "platform_assets.definitions"]
     ran = subprocess.run(
-        [*command, "-j", job, "-c", str(place)],
+        [*command, "-j", job, "-c", str(file)],
         cwd=repository,
         env=played.settings.child_environment(),
         capture_output=True,

@@ -20,10 +20,10 @@ def run():
 
 @pytest.fixture
 def document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    place = tmp_path / "benchmarks.md"
-    place.write_text("# Benchmarks\n\nIntroduction.\n", encoding="utf-8")
-    monkeypatch.setattr(harness, "DOCUMENT", place)
-    return place
+    path = tmp_path / "benchmarks.md"
+    path.write_text("# Benchmarks\n\nIntroduction.\n", encoding="utf-8")
+    monkeypatch.setattr(harness, "DOCUMENT", path)
+    return path
 
 
 @pytest.fixture

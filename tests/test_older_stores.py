@@ -194,7 +194,7 @@ def test_the_store_accepts_a_new_key(older: Settings) -> None:
         walker.ask(run)
         walker.advance(run)
     tables, ledgers = TableStore(older.root, WHOLE), Ledgers(older.root, WHOLE)
-    assert tables.records("features", [key])[key].rows == len(walker.heard[key].answers) == 3
+    assert tables.records("features", [key])[key].rows == len(walker.served[key].answers) == 3
     measured = tables.records("performance", [key])[key].notes
     assert set(measured["window"]["key_names"]) & {item for stage, item in before if stage == "drift"}
     assert measured["rows"] == 3

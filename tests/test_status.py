@@ -114,8 +114,8 @@ def test_latency_is_judged_over_the_newest_keys_and_shown_in_the_report(settings
     assert "latency    unknown: no answer of the newest keys was counted" in status.as_text(none)
     for key, rows, slow in ((KEYS[-1], 400, 2), (KEYS[-2], 800, 30)):
         moments = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=row) for row in range(rows)]
-        took = [150_000 if row < slow else 900 for row in range(rows)]
-        columns = {"answered_at_utc": moments, "latency_us": took, "digest": "a", ingest.LATE: False}
+        latencies_us = [150_000 if row < slow else 900 for row in range(rows)]
+        columns = {"answered_at_utc": moments, "latency_us": latencies_us, "digest": "a", ingest.LATE: False}
         predictions = pl.DataFrame(columns, schema_overrides={"answered_at_utc": ingest.MOMENT})
         notes = Ingesting.of(SPEC).notes(predictions)
         tables.replace("predictions", {key: predictions}, inputs={key: {}}, code="1", notes={key: notes})

@@ -85,8 +85,8 @@ def test_a_launch_over_budget_is_shown_with_the_persons_reason(settings: Setting
     for fingerprint in (watched.FINGERPRINT, "0" * 64):
         ledgers.append(naming.OVERSPENDINGS, documents.overspending(KEYS[0], fingerprint, why="the fair"))
     result = trace.of_prediction(Product(SPEC, settings), ID)
-    (over,) = result.training.over_budget
-    assert (over.why, over.over_usd) == ("the fair", 1.5)
+    (overspending,) = result.training.over_budget
+    assert (overspending.why, overspending.over_usd) == ("the fair", 1.5)
     assert "in 2020-01 it is too much. Allowed: the fair" in trace.as_text(result)
 
 

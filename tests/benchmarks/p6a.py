@@ -147,10 +147,12 @@ def _polars(folder: Path) -> Callable[[], pl.DataFrame]:
 
     def build() -> pl.DataFrame:
         quarter = flights.filter(IN_QUARTER)
-        left, down = (flights.filter(pl.col(name).is_not_null()) for name in ("dep_delay_min", "arr_delay_min"))
-        departed = Timeline(quarter, left, by=("origin",), fact_at="dep_known_at_utc")
-        landed_ = Timeline(quarter, down, by=("dest",), fact_at="arr_known_at_utc")
-        tail = Timeline(quarter, left, by=("tail_number",), fact_at="dep_known_at_utc")
+        departed_flights, arrived_flights = (
+            flights.filter(pl.col(name).is_not_null()) for name in ("dep_delay_min", "arr_delay_min")
+        )
+        departed = Timeline(quarter, departed_flights, by=("origin",), fact_at="dep_known_at_utc")
+        landed_ = Timeline(quarter, arrived_flights, by=("dest",), fact_at="arr_known_at_utc")
+        tail = Timeline(quarter, departed_flights, by=("tail_number",), fact_at="dep_known_at_utc")
         late = open_spans(
             quarter, flights, by=("origin",), start="sched_dep_utc", end="dep_known_at_utc", longest=6 * HOUR
         )
@@ -180,10 +182,10 @@ def _pandas(folder: Path) -> Callable[[], pl.DataFrame]:
         return out
 
     def standing(rows: pd.DataFrame, sums: pd.DataFrame, group: str, at: str, back: timedelta) -> pd.DataFrame:
-        left = (
+        requested = (
             rows[[ENTITY, group]].assign(moment=rows["asked_at"] - back).dropna().sort_values("moment", kind="stable")
         )
-        result = pd.merge_asof(left, sums.drop(columns=sums.columns[2]), left_on="moment", right_on=at, by=group)
+        result = pd.merge_asof(requested, sums.drop(columns=sums.columns[2]), left_on="moment", right_on=at, by=group)
         return result.set_index(ENTITY)[["total", "count"]].reindex(rows[ENTITY]).fillna(0)
 
     def within_window(rows: pd.DataFrame, group: str, at: str, value: str, within: timedelta) -> pd.DataFrame:
@@ -201,9 +203,9 @@ def _pandas(folder: Path) -> Callable[[], pl.DataFrame]:
         )
         facts = flights[["tail_number", "dep_known_at_utc", "dep_delay_min"]].dropna()
         facts = facts.sort_values("dep_known_at_utc", kind="stable")
-        left = quarter[[ENTITY, "tail_number", "asked_at"]].dropna().sort_values("asked_at", kind="stable")
+        requested = quarter[[ENTITY, "tail_number", "asked_at"]].dropna().sort_values("asked_at", kind="stable")
         last = pd.merge_asof(
-            left,
+            requested,
             facts,
             left_on="asked_at",
             right_on="dep_known_at_utc",
@@ -214,7 +216,7 @@ def _pandas(folder: Path) -> Callable[[], pl.DataFrame]:
         spans["end"] = spans["dep_known_at_utc"].fillna(spans["limit"]).where(lambda end: end < spans["limit"])
         spans["end"] = spans["end"].fillna(spans["limit"])
         spans = spans[spans["end"] > spans["sched_dep_utc"]]
-        begun, ended = (
+        started, ended = (
             standing(quarter, running(spans, "origin", at, "one"), "origin", at, timedelta(0))
             for at in ("sched_dep_utc", "end")
         )
@@ -225,7 +227,7 @@ def _pandas(folder: Path) -> Callable[[], pl.DataFrame]:
                 "dest_arr_delay_3h_min": arrived["total"] / arrived["count"],
                 "dest_arr_delay_5d_min": week["total"] / week["count"],
                 "tail_dep_delay_min": last.set_index(ENTITY)["dep_delay_min"].reindex(quarter[ENTITY]),
-                "origin_overdue": begun["count"] - ended["count"],
+                "origin_overdue": started["count"] - ended["count"],
             }
         )
         return pl.DataFrame({ENTITY: out.index.to_list(), **{name: out[name].to_numpy() for name in out}})

@@ -95,9 +95,9 @@ def _power() -> list[Measure]:
                 )
                 missed = [f"{shock:g}" for shock, power in result.items() if power < UNDETECTED]
                 if missed:
-                    under = " and ".join(missed)
+                    cases = " and ".join(missed)
                     shown.append(
-                        f"Mostly undetected: {kind}, 14 keys of {rows} rows, {subject}, under shocks of {under}."
+                        f"Mostly undetected: {kind}, 14 keys of {rows} rows, {subject}, under shocks of {cases}."
                     )
     return measures
 

@@ -23,24 +23,24 @@ LONGEST_S = 90
 FEW = 6
 
 
-def prepare(place: Path) -> None:
-    """Walk the product and store the walk below `place`."""
+def prepare(walk_folder: Path) -> None:
+    """Walk the product and store the walk below a folder."""
     from tests.goldens.products import hourly
     from tests.goldens.walk import settings_in, walk
 
-    settings = settings_in(place)
+    settings = settings_in(walk_folder)
     os.environ |= settings.to_environment()
     walk(hourly(), settings)
 
 
-def serve(place: Path) -> None:
+def serve(walk_folder: Path) -> None:
     """Answer each line of the input: the stages to leave out."""
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
             signal.alarm(LONGEST_S)
             try:
-                _answer(place, set(json.loads(line)))
+                _answer(walk_folder, set(json.loads(line)))
             except BaseException:  # noqa: BLE001  # whatever a mutant raises is the answer
                 print(json.dumps({"broken": traceback.format_exc(limit=-1)}), flush=True)
             finally:
@@ -49,16 +49,16 @@ def serve(place: Path) -> None:
         print("END", flush=True)
 
 
-def _answer(place: Path, without: set[str]) -> None:
+def _answer(walk_folder: Path, without: set[str]) -> None:
     sys.path.insert(0, str(TREE))
     from tests.goldens.products import hourly
     from tests.goldens.stages import digests_of
 
     spec = hourly().spec
     print(json.dumps(digests_of(spec)), flush=True)
-    with tempfile.TemporaryDirectory(dir=place) as folder, Path(os.devnull).open("w") as silent:
-        shutil.copytree(place / "store", Path(folder, "store"))
-        shutil.copytree(place / "state", Path(folder, "state"))
+    with tempfile.TemporaryDirectory(dir=walk_folder) as folder, Path(os.devnull).open("w") as silent:
+        shutil.copytree(walk_folder / "store", Path(folder, "store"))
+        shutil.copytree(walk_folder / "state", Path(folder, "state"))
         digests = dict[str, str]()
         for stage, make in _stages(spec, Path(folder)).items():
             if stage not in without:

@@ -108,18 +108,18 @@ def _other(value: object) -> object:
     return f"{value}_" if isinstance(value, str) and value else None
 
 
-def _replacing(place: int, value: object) -> Callable[[ast.Module], None]:
+def _replacing(index: int, value: object) -> Callable[[ast.Module], None]:
     def change(tree: ast.Module) -> None:
-        node = list(ast.walk(tree))[place]
+        node = list(ast.walk(tree))[index]
         assert isinstance(node, ast.Constant)
         node.value = value  # type: ignore[assignment]
 
     return change
 
 
-def _operating(place: int, new: type, *, first: bool) -> Callable[[ast.Module], None]:
+def _operating(index: int, new: type, *, first: bool) -> Callable[[ast.Module], None]:
     def change(tree: ast.Module) -> None:
-        node = list(ast.walk(tree))[place]
+        node = list(ast.walk(tree))[index]
         if first:
             node.ops[0] = new()  # type: ignore[attr-defined]
         else:
@@ -128,8 +128,8 @@ def _operating(place: int, new: type, *, first: bool) -> Callable[[ast.Module], 
     return change
 
 
-def _adding(place: int, text: str) -> Callable[[ast.Module], None]:
+def _adding(index: int, text: str) -> Callable[[ast.Module], None]:
     def change(tree: ast.Module) -> None:
-        tree.body[place:place] = ast.parse(text).body
+        tree.body[index:index] = ast.parse(text).body
 
     return change

@@ -87,7 +87,7 @@ def _built(folder: Path) -> Path:
 
 def _cost(folder: Path) -> list[Measure]:
     """Return the cost of syncing to the disk per kind of step, interleaved with and without."""
-    taken: dict[tuple[str, bool], list[float]] = {}
+    seconds: dict[tuple[str, bool], list[float]] = {}
     for turn in range(3):
         for is_synced in (True, False):
             root = str(folder / f"cost-{turn}-{is_synced}")
@@ -98,14 +98,14 @@ def _cost(folder: Path) -> list[Measure]:
                 for name, step in r1_work.steps(root):
                     began = time.perf_counter()
                     step()
-                    taken.setdefault((name.split(" ")[0], is_synced), []).append(time.perf_counter() - began)
+                    seconds.setdefault((name.split(" ")[0], is_synced), []).append(time.perf_counter() - began)
             finally:
                 os.fsync = fsync
     return [
         Measure(
             measure=f"ms of a {kind} step, with fsync",
-            ours=1000 * statistics.median(taken[kind, True]),
-            peers={"without": 1000 * statistics.median(taken[kind, False])},
+            ours=1000 * statistics.median(seconds[kind, True]),
+            peers={"without": 1000 * statistics.median(seconds[kind, False])},
         )
         for kind in ("table", "bundle", "keyed", "numbered")
     ]

@@ -51,20 +51,20 @@ def run_case(case: tuple[str, int, str, str, str]) -> tuple[str, str | None, flo
     return kind, f"{kind} lost at call {location}: {problem}" if problem else None, took_s
 
 
-def _killed(shim: Path, folder: Path, place: int) -> tuple[str | None, float]:
-    root, log = folder / f"killed-{place}", folder / f"log-{place}"
-    code = work(shim, root, log, kill_at=place)
+def _killed(shim: Path, folder: Path, position: int) -> tuple[str | None, float]:
+    root, log = folder / f"killed-{position}", folder / f"log-{position}"
+    code = work(shim, root, log, kill_at=position)
     if code != -9:
-        return f"the process ended by itself with {code} before call {place}", 0.0
+        return f"the process ended by itself with {code} before call {position}", 0.0
     done = (root / r1_work.DONE).read_text(encoding="utf-8").splitlines() if (root / r1_work.DONE).exists() else []
     problem, took_s = _judged(root, done)
-    return (f"killed at call {place}: {problem}" if problem else None), took_s
+    return (f"killed at call {position}: {problem}" if problem else None), took_s
 
 
-def _judged(place: Path, done: list[str]) -> tuple[str | None, float]:
+def _judged(folder: Path, done: list[str]) -> tuple[str | None, float]:
     """Return what was lost or no longer works after these acknowledged steps, and the seconds of the recovery."""
-    root = str(place)
-    place.mkdir(exist_ok=True)
+    root = str(folder)
+    folder.mkdir(exist_ok=True)
     began = time.perf_counter()
     try:
         problem = _lost(root, done)

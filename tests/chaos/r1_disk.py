@@ -133,10 +133,10 @@ def disk_at(root: Path, calls: Sequence[Call]) -> Disk:
     return disk
 
 
-def lay_out(files: dict[str, bytes], place: Path) -> None:
+def lay_out(files: dict[str, bytes], folder: Path) -> None:
     """Write files below a folder."""
     for path, data in files.items():
-        file = place / path
+        file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
 

@@ -64,9 +64,9 @@ def run() -> list[Measure]:
     keys = SPEC.grain.span(CUTOFF, SPEC.grain.shift(CUTOFF, KEYS - 1))
     with tempfile.TemporaryDirectory(prefix="driftline-chaos-") as folder:
         path = Path(folder)
-        begun = _settings(path / "begun")
-        tag = _begin(begun)
-        calm, stormy = (_copy(begun, path / name) for name in ("calm", "stormy"))
+        start = _settings(path / "begun")
+        tag = _begin(start)
+        calm, stormy = (_copy(start, path / name) for name in ("calm", "stormy"))
         print("a week left alone", flush=True)
         alone, _ = _replay(calm, tag, keys, killer_of=None)
         print(f"the same week with {KILLS} kills, seed {SEED}", flush=True)
@@ -110,8 +110,8 @@ def _begin(settings: Settings) -> str:
     return str(TableStore(settings.root, SPEC.name).records("service", [CUTOFF])[CUTOFF].notes["tag"])
 
 
-def _copy(begun: Settings, state: Path) -> Settings:
-    shutil.copytree(begun.state, state)
+def _copy(start: Settings, state: Path) -> Settings:
+    shutil.copytree(start.state, state)
     return _settings(state)
 
 
@@ -147,9 +147,9 @@ def _settle(settings: Settings) -> int:
     deadline = time.monotonic() + SETTLE_S
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
         while True:
-            left = instance.get_runs_count(dg.RunsFilter(statuses=UNDER_WAY))
-            if not left or time.monotonic() > deadline:
-                return int(left)
+            unfinished = instance.get_runs_count(dg.RunsFilter(statuses=UNDER_WAY))
+            if not unfinished or time.monotonic() > deadline:
+                return int(unfinished)
             time.sleep(1.0)
 
 

@@ -116,12 +116,12 @@ class Supervisor:
         path = self.settings.dagster_home / "workspace.yaml"
         server = {"host": HOST, "port": self.code_port, "location_name": "driftline"}
         path.write_text(json.dumps({"load_from": [{"grpc_server": server}]}), encoding="utf-8")
-        where = ["--workspace", str(path)]
+        workspace = ["--workspace", str(path)]
         code = ["--module-name", self.module, "--host", HOST, "--port", str(self.code_port)]
         result = {
             "code": ["-m", "dagster", "api", "grpc", *code, "--location-name", "driftline"],
-            "webserver": ["-m", "dagster_webserver", "--host", HOST, "--port", str(self.ui_port), *where],
-            "daemon": [str(Path(sys.executable).with_name("dagster-daemon")), "run", *where],
+            "webserver": ["-m", "dagster_webserver", "--host", HOST, "--port", str(self.ui_port), *workspace],
+            "daemon": [str(Path(sys.executable).with_name("dagster-daemon")), "run", *workspace],
         }
         if self.tag is not None:
             result["service"] = list(serving.command(self.tag, self.service_port))

@@ -87,19 +87,21 @@ def extras(drawn: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @given(st.lists(EXTRA, max_size=30), st.booleans())
 def test_further_answers_do_not_change_which_rows_count(drawn: list[dict[str, Any]], is_compared: bool):
-    honest = frame(*(answer(entity) for entity in ENTITIES))
+    original = frame(*(answer(entity) for entity in ENTITIES))
     changed_answers = frame(*(answer(entity) for entity in ENTITIES), *extras(drawn))
-    assert counted_rows(changed_answers, is_compared=is_compared).equals(counted_rows(honest, is_compared=is_compared))
-    assert counted_rows(honest).height == len(ENTITIES)
+    assert counted_rows(changed_answers, is_compared=is_compared).equals(
+        counted_rows(original, is_compared=is_compared)
+    )
+    assert counted_rows(original).height == len(ENTITIES)
 
 
 @given(st.lists(EXTRA, max_size=30))
 def test_without_logged_inputs_further_answers_do_not_change_which_rows_count(drawn: list[dict[str, Any]]):
-    nothing = {"speed": None, "maker": None}
-    honest = [answer(entity, **nothing) for entity in ENTITIES]
-    further = [{**row, **nothing} for row in extras(drawn)]
-    assert counted_rows(frame(*honest, *further)).equals(counted_rows(frame(*honest)))
-    without_ours = answers.select(answers.in_time(frame(*honest, *further), TASK), None, FIELDS)
+    no_inputs = {"speed": None, "maker": None}
+    original = [answer(entity, **no_inputs) for entity in ENTITIES]
+    further = [{**row, **no_inputs} for row in extras(drawn)]
+    assert counted_rows(frame(*original, *further)).equals(counted_rows(frame(*original)))
+    without_ours = answers.select(answers.in_time(frame(*original, *further), TASK), None, FIELDS)
     assert without_ours["entity"].is_unique().all()
 
 
@@ -114,10 +116,10 @@ def test_an_entity_counts_only_if_requested_with_our_features(drawn: list[dict[s
 
 @given(st.lists(EXTRA, min_size=1, max_size=10), st.integers(2, 50))
 def test_the_share_does_not_depend_on_how_often_a_request_is_repeated(drawn: list[dict[str, Any]], times: int):
-    honest = [answer(entity) for entity in ENTITIES]
-    once = skew.compare(frame(*honest, *extras(drawn)), ours(), FIELDS)
+    original = [answer(entity) for entity in ENTITIES]
+    once = skew.compare(frame(*original, *extras(drawn)), ours(), FIELDS)
     again = [{**row, "prediction_id": f"{row['prediction_id']}-{n}"} for row in extras(drawn) for n in range(times)]
-    often = skew.compare(frame(*honest, *again), ours(), FIELDS)
+    often = skew.compare(frame(*original, *again), ours(), FIELDS)
     counts = ("rows", "rows_equal", "rows_unknown", "share")
     assert often.members(counts) == once.members(counts)
     assert [(item.field, item.rows) for item in often.fields] == [(item.field, item.rows) for item in once.fields]

@@ -72,8 +72,8 @@ def test_excess_is_the_closed_form_of_the_champions_own_labelled_keys() -> None:
 
 
 def test_the_performance_policy_trains_only_when_answers_are_contradicted() -> None:
-    honest = past(alternating(0.15, 0.25))
-    assert walk(honest, policies.performance(honest, RULES, label_delay=1)) == (0,)
+    calibrated = past(alternating(0.15, 0.25))
+    assert walk(calibrated, policies.performance(calibrated, RULES, label_delay=1)) == (0,)
     broken = past(alternating(0.15, 0.25)[:8] + alternating(0.5, 0.55)[:8])
     result = walk(broken, policies.performance(broken, RULES, label_delay=1))
     assert result[1] == 7, "after the change at the ninth key, once the whole window shows it"

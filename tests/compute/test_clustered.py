@@ -68,8 +68,8 @@ def test_intervals_stay_within_the_range_of_their_measure(task, rows):
 def test_auc_equals_the_difference_to_a_constant_model(rows):
     label, probability, key = _arrays(rows)
     result = TASK.estimates(label, probability, key, confidence=0.95)["auc"]
-    nothing = np.full(label.size, 0.3)
-    against = TASK.difference(TASK.headline, label, probability, nothing, key, confidence=0.95)
+    constant = np.full(label.size, 0.3)
+    against = TASK.difference(TASK.headline, label, probability, constant, key, confidence=0.95)
     assert result.value == pytest.approx(against.value + 0.5, abs=1e-12)
     assert result.standard_error == pytest.approx(against.standard_error, abs=1e-12)
 

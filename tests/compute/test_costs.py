@@ -69,8 +69,8 @@ def test_only_trainings_on_the_same_profile_predict_the_next_cost() -> None:
     assert next_usd([small], "gpu") is None
     large = replace(small, profile="gpu", usd_per_hour=10.0, fingerprint="g")
     assert next_usd([large, small], "cpu_small") == 1.0, "the newest of its size, not the newest of all"
-    lost = replace(large, profile="gpu_spot", usd_per_hour=4.0, reason="preempted")
-    assert next_usd([large, lost], "gpu_spot") == 7.0, "it started on spot nodes and ended on demand"
+    preempted = replace(large, profile="gpu_spot", usd_per_hour=4.0, reason="preempted")
+    assert next_usd([large, preempted], "gpu_spot") == 7.0, "it started on spot nodes and ended on demand"
     assert next_usd([large], "gpu_spot") is None
     assert next_usd([OLD], "gpu") == 1.0, "a record without a size has the only size that existed"
 

@@ -93,8 +93,8 @@ def again(seed: int) -> SourceSketch:
 def test_a_stale_file_is_named_with_the_key_it_repeats(keys_back: int) -> None:
     checks = faults.check({"s": again(6 - keys_back)}, {}, phase=0, record=PAST, before=BEFORE, monitors=MONITORS)
     (failed,) = faults.failing(checks)
-    where = "the previous key" if keys_back == 1 else f"the key {keys_back} keys back"
-    assert (failed.check, failed.came) == ("overlap", f"100% of the rows' content was already in {where}")
+    which_key = "the previous key" if keys_back == 1 else f"the key {keys_back} keys back"
+    assert (failed.check, failed.came) == ("overlap", f"100% of the rows' content was already in {which_key}")
     assert failed.expected == "at most 50%"
 
 
@@ -242,9 +242,9 @@ def test_another_draw_from_the_same_distribution_never_fails(seed: int) -> None:
 @given(st.permutations(range(ROWS)))
 def test_the_order_of_rows_does_not_change_a_sketch(order: list[int]) -> None:
     """Except for the last digit of a mean: floats add up in the order of rows."""
-    one, two = of(rows(3)), of(rows(3)[list(order)])
-    assert one.content == two.content
-    first, second = one.document(), two.document()
+    sketch_one, sketch_two = of(rows(3)), of(rows(3)[list(order)])
+    assert sketch_one.content == sketch_two.content
+    first, second = sketch_one.document(), sketch_two.document()
     for document in (first, second):
         for column in document["columns"].values():
             column["mean"] = pytest.approx(column["mean"]) if column.get("mean") else None

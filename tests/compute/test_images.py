@@ -195,8 +195,8 @@ def test_a_column_is_stacked_in_order() -> None:
     assert images.stacked(column.clear(), SHAPE).shape == (0, *SHAPE)
 
 
-@pytest.mark.parametrize("wrong", [b"short", None])
-def test_an_image_of_another_size_is_refused(wrong: bytes | None) -> None:
-    column = pl.Series("photo", [drawn()[0].tobytes(), wrong], dtype=pl.Binary)
+@pytest.mark.parametrize("image", [b"short", None])
+def test_an_image_of_another_size_is_refused(image: bytes | None) -> None:
+    column = pl.Series("photo", [drawn()[0].tobytes(), image], dtype=pl.Binary)
     with pytest.raises(ValueError, match=r"1 of 2 images of 'photo' do not have 24 bytes \(4 x 6 pixels\)"):
         images.stacked(column, SHAPE)

@@ -173,12 +173,12 @@ def test_a_value_that_no_column_can_hold_is_listed_and_the_rest_is_read(changes)
 
 def test_an_unexpected_error_is_isolated_to_its_line(monkeypatch: pytest.MonkeyPatch):
     """For a cause nobody anticipated, all other lines are still read."""
-    honest = ingest._frame
+    real = ingest._frame
 
     def refusing(records, fields, task):
         if any(record.entity == "e3" for record in records):
             raise OverflowError("strange")
-        return honest(records, fields, task)
+        return real(records, fields, task)
 
     monkeypatch.setattr(ingest, "_frame", refusing)
     result = ingest.parse(b"".join(record(number) for number in range(14)), FIELDS, Binary(), file="f", offset=0)

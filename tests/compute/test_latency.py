@@ -20,9 +20,9 @@ NOON = datetime(2020, 1, 11, 12, tzinfo=UTC)
 def answers(*requests: tuple[float, float]) -> pl.DataFrame:
     """Return answers by (seconds after noon, milliseconds taken)."""
     moments = [NOON + timedelta(seconds=seconds) for seconds, _ in requests]
-    took = [round(ms * 1_000) for _, ms in requests]
+    latencies_us = [round(ms * 1_000) for _, ms in requests]
     return pl.DataFrame(
-        {"answered_at_utc": moments, "latency_us": took},
+        {"answered_at_utc": moments, "latency_us": latencies_us},
         schema={"answered_at_utc": pl.Datetime("us", "UTC"), "latency_us": pl.Int64},
     )
 

@@ -65,8 +65,8 @@ def test_any_mix_of_fields_gives_the_requested_outputs_per_row(numeric: int, cat
     network = TabularNet(learned, widths=(8,), embedding=2)
     codes = torch.ones(len(numbers), categorical, dtype=torch.int64)
     assert network(torch.from_numpy(numbers), codes).shape == (len(numbers), 1)
-    three = TabularNet(learned, outputs=3, widths=(8,), embedding=2)
-    assert three(torch.from_numpy(numbers), codes).shape == (len(numbers), 3)
+    wide = TabularNet(learned, outputs=3, widths=(8,), embedding=2)
+    assert wide(torch.from_numpy(numbers), codes).shape == (len(numbers), 3)
 
 
 def test_encoding_once_and_deciding_later_is_the_same_as_forward() -> None:

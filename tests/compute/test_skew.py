@@ -69,8 +69,8 @@ def test_an_entity_or_a_moment_that_we_do_not_have_is_not_equal():
 
 
 def test_an_entity_counts_once_however_often_it_is_requested():
-    honest = frame(("a", 1.5, True, "x"), ("c", 0.1, False, "y"))
-    often = pl.concat([honest, *[frame(("a", 9.0, True, "x"))] * 1_000])
+    rows = frame(("a", 1.5, True, "x"), ("c", 0.1, False, "y"))
+    often = pl.concat([rows, *[frame(("a", 9.0, True, "x"))] * 1_000])
     result = skew.compare(often, OURS, FIELDS)
     assert (result.rows, result.rows_equal, result.share) == (2, 1, 0.5)
     assert [(entry.field, entry.rows, entry.share) for entry in result.fields] == [("speed", 1, 0.5)]

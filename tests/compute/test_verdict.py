@@ -316,7 +316,7 @@ def test_other_kinds_are_judged_by_their_own_headline() -> None:
     key = np.repeat([f"{number:03d}" for number in range(10)], 100)
     labels = random.integers(0, 3, key.size)
     sharp, dull = (np.eye(3)[labels] * weight + (1 - weight) / 3 for weight in (0.9, 0.5))
-    wrong = np.roll(sharp, 1, axis=1)
+    shifted = np.roll(sharp, 1, axis=1)
     task = MultiClass(classes=("a", "b", "c"))
     rows = pl.DataFrame({"key": key, "label": [task.classes[index] for index in labels]})
     even = {"constant": np.full((key.size, 3), 1 / 3)}
@@ -327,7 +327,7 @@ def test_other_kinds_are_judged_by_their_own_headline() -> None:
     assert result["reasons"][0].startswith(
         "Better than the champion in log loss and ECE: accuracy 1.0000 against 1.0000"
     )
-    worse_verdict = verdict.judge(rows, wrong, even, dull, task, **GATES)
+    worse_verdict = verdict.judge(rows, shifted, even, dull, task, **GATES)
     assert not worse_verdict["passed"]
     assert "accuracy 0.0000 against 1.0000" in worse_verdict["reasons"][0]
 

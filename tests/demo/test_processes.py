@@ -105,8 +105,8 @@ def test_port_in_use_is_skipped():
     with socket.socket() as listener:
         listener.bind((processes.HOST, 0))
         listener.listen()
-        taken = listener.getsockname()[1]
-        assert processes.free_port(taken) > taken
+        port = listener.getsockname()[1]
+        assert processes.free_port(port) > port
 
 
 def test_port_reserved_for_another_is_skipped():

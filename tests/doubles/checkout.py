@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 
-def copied(repository: Path, place: Path) -> Path:
+def copied(repository: Path, folder: Path) -> Path:
     """Copy the sources, committed or not, and link the installed packages into the copy."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -19,7 +19,7 @@ def copied(repository: Path, place: Path) -> Path:
     )
     for name in filter(None, listed.stdout.split("\0")):
         if (repository / name).is_file():
-            (place / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(repository / name, place / name)
-    (place / ".venv").symlink_to(sys.prefix)
-    return place
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(repository / name, folder / name)
+    (folder / ".venv").symlink_to(sys.prefix)
+    return folder

@@ -55,12 +55,12 @@ def checkout(repository: Path, place: Path, product: ModuleType) -> Path:
     return place
 
 
-def home(repository: Path, place: Path) -> None:
+def home(repository: Path, dagster_home: Path) -> None:
     """Make Dagster's home with the cluster's own file, except that Kubernetes is found by a file, not from inside."""
     config = yaml.safe_load((repository / "deploy/dagster/cluster/dagster.yaml").read_text(encoding="utf-8"))
     config["run_launcher"]["config"]["load_incluster_config"] = False
-    place.mkdir()
-    (place / "dagster.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    dagster_home.mkdir()
+    (dagster_home / "dagster.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
 
 
 def land(root: str, files: Mapping[str, str]) -> None:
@@ -108,19 +108,19 @@ def _end(started: psutil.Popen, number: int) -> None:
     for process in ours:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(number)
-    _, left = psutil.wait_procs(ours, END_S)
-    for process in left:
+    _, alive = psutil.wait_procs(ours, END_S)
+    for process in alive:
         process.kill()
-    psutil.wait_procs(left, END_S)
+    psutil.wait_procs(alive, END_S)
 
 
 def _end_of(log: Path) -> str:
     return log.read_text(encoding="utf-8", errors="replace")[-SAID_CHARACTERS:]
 
 
-def training_on_a_laptop(checkout: Path, place: Path, *arguments: str) -> AbstractContextManager[None]:
+def training_on_a_laptop(checkout: Path, parent: Path, *arguments: str) -> AbstractContextManager[None]:
     """Train on the files in a folder meanwhile, with steps as processes; `arguments`: product, first, last, cutoff."""
-    return training(checkout, place / "laptop", {}, *arguments)
+    return training(checkout, parent / "laptop", {}, *arguments)
 
 
 @contextmanager

@@ -19,8 +19,8 @@ def decision_request(key: str, **members: Any) -> dict[str, Any]:
 
 
 def failure(**members: Any) -> dict[str, Any]:
-    where = {"first": None, "last": None, "step": None, "attempt": None, "sensor": None}
-    return {"job": "advance__recorded", "run_id": "r1", "error": "no file", "at_utc": AT, **where, **members}
+    location = {"first": None, "last": None, "step": None, "attempt": None, "sensor": None}
+    return {"job": "advance__recorded", "run_id": "r1", "error": "no file", "at_utc": AT, **location, **members}
 
 
 def fault(kind: str, key: str, source: str = "readings", **members: Any) -> dict[str, Any]:
@@ -129,8 +129,8 @@ def overspending(cutoff: str, fingerprint: str, **members: Any) -> dict[str, Any
 
 def measured(**members: Any) -> Measured:
     """Return the numbers of a key without requests."""
-    nothing = dict.fromkeys(("decided", "digest", "excess_log_loss", "expected_log_loss", "quality"))
-    return MEASURED.read({**nothing, "labelled": 0, "labels": {}, "models": [], "rows": 0, **members}, "")
+    unset = dict.fromkeys(("decided", "digest", "excess_log_loss", "expected_log_loss", "quality"))
+    return MEASURED.read({**unset, "labelled": 0, "labels": {}, "models": [], "rows": 0, **members}, "")
 
 
 def tested(**members: Any) -> Tested:

@@ -86,6 +86,6 @@ class BucketMarks:
             yield from (item["path"] for item in batch)
 
 
-def marks_in(place: str) -> Marks:
+def marks_in(location: str) -> Marks:
     """Return the marks in a folder, or below a URL of S3."""
-    return BucketMarks(place) if "://" in place else FolderMarks(place)
+    return BucketMarks(location) if "://" in location else FolderMarks(location)

@@ -35,8 +35,8 @@ class Nvml:
     def nvmlDeviceGetCount(self) -> int:  # noqa: N802  # the library's name
         return self.gpus
 
-    def nvmlDeviceGetHandleByIndex(self, place: int) -> int:  # noqa: N802  # the library's name
-        return place
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802  # the library's name
+        return index
 
     def nvmlDeviceGetUtilizationRates(self, handle: int) -> SimpleNamespace:  # noqa: N802  # the library's name
         self._answer()

@@ -137,12 +137,12 @@ def _verifier(password: str) -> str:
     return "SCRAM-SHA-256$1:{}${}:{}".format(*(b64encode(key).decode() for key in keys))
 
 
-def _server_user(place: Path) -> dict[str, Any]:
+def _server_user(folder: Path) -> dict[str, Any]:
     """Give a folder to the user the server may run as, and return the arguments that start a process as that user."""
     if os.geteuid() != 0:
         return {}
     user = pwd.getpwnam("nobody")
-    os.chown(place, user.pw_uid, user.pw_gid)
+    os.chown(folder, user.pw_uid, user.pw_gid)
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
 

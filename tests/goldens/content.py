@@ -22,7 +22,7 @@ from platform_assets.settings import Settings
 from platform_assets.storage.artifacts import ArtifactStore, canonical, sha256
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import PartitionRecord, TableStore
-from tests.goldens.walk import Heard, Walk
+from tests.goldens.walk import ServedKey, Walk
 
 NOT_CONTENT = {
     *("uri", "arrived_at_utc", "sha256", "bytes", "mark"),
@@ -46,7 +46,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def gathered(scenario: Walk, settings: Settings, heard: Mapping[str, Heard]) -> dict[str, Any]:
+def gathered(scenario: Walk, settings: Settings, served: Mapping[str, ServedKey]) -> dict[str, Any]:
     """Return the document of a walk."""
     spec, tables = scenario.spec, TableStore(settings.root, scenario.spec.name)
     ledgers, artifacts = Ledgers(settings.root, spec.name), ArtifactStore(settings.root)
@@ -73,7 +73,7 @@ def gathered(scenario: Walk, settings: Settings, heard: Mapping[str, Heard]) -> 
             "service": {
                 "contract": sha256(bundles[scenario.cutoffs[0]].read("contract.json")),
                 "openapi": sha256(canonical(openapi.openapi(contract))),
-                "answers": {key: _heard(answer) for key, answer in heard.items()},
+                "answers": {key: _served(answer) for key, answer in served.items()},
             },
             **{stage: _stage(tables, stage) for stage in ("predictions", "performance", "drift")},
             "decision": {key: _content(ledgers.read(naming.DECISIONS, key)) for key in keys},
@@ -94,8 +94,8 @@ def _record(record: PartitionRecord) -> dict[str, Any]:
     return {"digest": record.content_digest, "rows": record.rows} | ({"notes": notes} if notes else {})
 
 
-def _heard(heard: Heard) -> dict[str, Any]:
-    return {"answered": len(heard.answers), "refused": heard.refusals, "first": heard.answers[:ANSWERS_SHOWN]}
+def _served(key: ServedKey) -> dict[str, Any]:
+    return {"answered": len(key.answers), "refused": key.refusals, "first": key.answers[:ANSWERS_SHOWN]}
 
 
 def _content(value: Any) -> Any:

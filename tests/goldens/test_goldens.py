@@ -40,7 +40,7 @@ def test_every_stage_stores_the_same_as_its_golden(
     in_processes = product == "hourly_temperature"  # one product's steps run as a launcher starts them
     reports = watched.arranged(monkeypatch, product, tmp_path / "reports")
     with watching() as watch:
-        heard = walk(scenario, settings, SubprocessLauncher(settings) if in_processes else None)
+        served = walk(scenario, settings, SubprocessLauncher(settings) if in_processes else None)
     steps = {report.step: report for report in reports()}
     assert all(report.maker == watched.MAKERS[step] and report.ran > 100 for step, report in steps.items())
     assert set(steps) == (set(watched.MAKERS) if in_processes else set()), "a step was not watched"
@@ -48,7 +48,7 @@ def test_every_stage_stores_the_same_as_its_golden(
     assert {*watch.makers, *in_steps} == set(MAKERS), "a stage was not watched"
     outside = watch.missing() | {step: report.missing for step, report in steps.items() if report.missing}
     assert outside == {}, "this code ran in a maker or in a step's process and is outside of its digest"
-    result = json.loads(json.dumps(gathered(scenario, settings, heard)))
+    result = json.loads(json.dumps(gathered(scenario, settings, served)))
     changes = differences(golden_of(product), result)
     recorded = stages.recorded()[product]
     unchanged = [stage for stage, digest in stages.now()[product].items() if recorded.get(stage) == digest]

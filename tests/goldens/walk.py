@@ -70,7 +70,7 @@ class Walk:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Heard:
+class ServedKey:
     """A service's answers and refusals for one key."""
 
     answers: list[dict[str, Any]]
@@ -87,7 +87,7 @@ class Log:
         self.lines += [json.loads(line) for line in bytes(lines).splitlines()]
 
 
-def walk(scenario: Walk, settings: Settings, launcher: StepLauncher | None = None) -> dict[str, Heard]:
+def walk(scenario: Walk, settings: Settings, launcher: StepLauncher | None = None) -> dict[str, ServedKey]:
     """Walk all stages on the settings' empty store; return the service's answers by key.
 
     Args:
@@ -111,14 +111,14 @@ def walk(scenario: Walk, settings: Settings, launcher: StepLauncher | None = Non
         if launcher is not None:
             walker.defs = defs
             walker.backtest(scenario.cutoffs[0])
-    return walker.heard
+    return walker.served
 
 
 class Walker:
     def __init__(self, scenario: Walk, settings: Settings, defs: dg.Definitions, instance: dg.DagsterInstance) -> None:
         self.spec, self.first, self.settings = scenario.spec, scenario.before.first, settings
         self.defs, self.instance = defs, instance
-        self.heard: dict[str, Heard] = {}
+        self.served: dict[str, ServedKey] = {}
 
     def advance(self, run: Run) -> None:
         """Materialise a run's keys, and the earlier keys whose labels arrive with them."""
@@ -172,9 +172,9 @@ class Walker:
         model = Model.load(ArtifactStore(self.settings.root), documents.live_digest(release))
         reader, lines = Reader(spec), []
         for key in spec.grain.span(run.first, run.last):
-            if key not in self.heard:
+            if key not in self.served:
                 questions = replay.requests(spec, key, reader)
-                self.heard[key], logged = answered(Live(model, number, "release"), questions)
+                self.served[key], logged = answered(Live(model, number, "release"), questions)
                 lines += logged
         folder = self.settings.prediction_log / spec.name
         folder.mkdir(parents=True, exist_ok=True)
@@ -191,7 +191,7 @@ class Walker:
         return self.defs.resolve_job_def(naming.job(verb, self.spec.name))
 
 
-def answered(live: Live, questions: Sequence[Mapping[str, Any]]) -> tuple[Heard, list[dict[str, Any]]]:
+def answered(live: Live, questions: Sequence[Mapping[str, Any]]) -> tuple[ServedKey, list[dict[str, Any]]]:
     """Send each request individually; return the answers, and the log records with fixed moments."""
     log, answers, refused = Log(), [], []
     predictor = Predictor(log)  # type: ignore[arg-type]  # of the log it uses `append` alone
@@ -203,7 +203,7 @@ def answered(live: Live, questions: Sequence[Mapping[str, Any]]) -> tuple[Heard,
             refused.append(f"{status}: {json.loads(body)['error']}")
     for line in log.lines:
         line |= {"answered_at_utc": line["asked_at"], "latency_us": LATENCY_US}
-    return Heard(answers=answers, refusals=refused), log.lines
+    return ServedKey(answers=answers, refusals=refused), log.lines
 
 
 def settings_in(folder: Path) -> Settings:

@@ -52,8 +52,8 @@ def test_attempts_are_the_same_with_and_without_the_cache(ledgers: Ledgers, sett
 
 def test_a_cache_of_another_format_is_ignored(ledgers: Ledgers) -> None:
     add(ledgers, "a")
-    wrong = {naming.ATTEMPTS: [[7, {"id": "z"}]]}
-    ledgers.overwrite(naming.COST, money.CACHE_NAME, {money.FORMAT: "older", money.RECORDS: wrong})
+    records = {naming.ATTEMPTS: [[7, {"id": "z"}]]}
+    ledgers.overwrite(naming.COST, money.CACHE_NAME, {money.FORMAT: "older", money.RECORDS: records})
     assert names(ledgers) == ["a"]
 
 

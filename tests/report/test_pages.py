@@ -169,8 +169,8 @@ def test_cost_of_accepted_models_and_allowed_overspending_are_shown(settings: Se
     }
     ledgers.append(naming.ATTEMPTS, preempted)
     ledgers.append(naming.ATTEMPTS, {**preempted, "by": "step"})
-    over = documents.overspending(KEYS[3], "f", why="the fair <opens>")
-    ledgers.append(naming.OVERSPENDINGS, over)
+    overspending = documents.overspending(KEYS[3], "f", why="the fair <opens>")
+    ledgers.append(naming.OVERSPENDINGS, overspending)
     text = _read(pages.of_product(Product(SPEC, settings))).full_text
     assert "open, since the newest–0.2000" in text
     assert f"release 1{KEYS[0]}0.006023" in text, "two trainings, three attempts"

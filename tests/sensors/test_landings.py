@@ -404,7 +404,7 @@ def test_an_unreadable_store_delays_no_other_product(world: Any, tmp_path: Path)
 
 
 def test_a_patient_tick_keeps_looking_until_there_is_a_run_to_request() -> None:
-    nothing, something = dg.SensorResult(skip_reason="not yet"), dg.SensorResult(run_requests=[dg.RunRequest()])
-    looks = iter([nothing, something, nothing])
-    assert ticks.patiently(lambda: next(looks), 60.0) is something
-    assert ticks.patiently(lambda: next(looks), 0.0) is nothing
+    skipped, requested = dg.SensorResult(skip_reason="not yet"), dg.SensorResult(run_requests=[dg.RunRequest()])
+    looks = iter([skipped, requested, skipped])
+    assert ticks.patiently(lambda: next(looks), 60.0) is requested
+    assert ticks.patiently(lambda: next(looks), 0.0) is skipped

@@ -106,10 +106,10 @@ def test_hanging_bundles_of_bento_and_local_copy_do_not_stop_the_start(make: Cal
 def test_a_hanging_store_is_named_and_its_late_answer_ignored(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     releases(app, bias=1.0)
     assert app.follower.look()
-    read, end, begun = objects.read, threading.Event(), threading.Event()
+    read, end, started = objects.read, threading.Event(), threading.Event()
 
     def hangs(store: Any, path: str) -> bytes | None:
-        begun.set()
+        started.set()
         end.wait()
         return read(store, path)
 
@@ -117,7 +117,7 @@ def test_a_hanging_store_is_named_and_its_late_answer_ignored(app: Any, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(objects, "read", hangs)
         assert not app.follower.look()
-        assert begun.is_set()
+        assert started.is_set()
         assert "cannot be read: the release ledger did not end within 0.05 s" in app.follower.problem
         second = releases_without_reading(app)
         end.set()

@@ -203,7 +203,7 @@ def test_a_caller_that_closes_the_sending_side_gets_the_answer(service: Service)
 def test_a_caller_that_disconnects_early_is_counted_without_a_traceback(service: Service) -> None:
     body = json.dumps([models.row(str(number)) for number in range(16)]).encode()
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
-    before, gone = len(service.logged()), _counted(service, "driftline_http_requests_total", 'status="gone"')
+    before, disconnected = len(service.logged()), _counted(service, "driftline_http_requests_total", 'status="gone"')
     for sent in (head, head + body[:100], head + body[:-1]):
         with socket.create_connection((run.HOST, service.port), timeout=10) as connection:
             connection.sendall(sent)
@@ -215,10 +215,11 @@ def test_a_caller_that_disconnects_early_is_counted_without_a_traceback(service:
             connection.sendall(head + body[: -number - 1])  # and a reset
     deadline = time.monotonic() + WAIT_S
     while (
-        _counted(service, "driftline_http_requests_total", 'status="gone"') < gone + 3 and time.monotonic() < deadline
+        _counted(service, "driftline_http_requests_total", 'status="gone"') < disconnected + 3
+        and time.monotonic() < deadline
     ):
         time.sleep(0.05)
-    assert _counted(service, "driftline_http_requests_total", 'status="gone"') >= gone + 3
+    assert _counted(service, "driftline_http_requests_total", 'status="gone"') >= disconnected + 3
     assert len(service.logged()) == before
     assert service.server.predict(models.row())[0] == 200
     assert "Traceback" not in service.server.log.read_text()

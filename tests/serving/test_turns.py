@@ -161,8 +161,8 @@ def test_no_single_call_reads_a_row_that_is_too_long(app: Any, monkeypatch: pyte
     from platform_assets.serving import reading
 
     lengths = []
-    honest = reading._DECODER.raw_decode
-    monkeypatch.setattr(reading._DECODER, "raw_decode", lambda text: lengths.append(len(text)) or honest(text))
+    real = reading._DECODER.raw_decode
+    monkeypatch.setattr(reading._DECODER, "raw_decode", lambda text: lengths.append(len(text)) or real(text))
     contract = app.runtime.contract
     monkeypatch.setattr(contract.decoding, "row", Guarded(contract.decoding.row, contract.decoding.row_bytes_max))
     status, answer = app.predict(LONG[name])

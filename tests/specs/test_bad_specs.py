@@ -144,7 +144,7 @@ def test_a_value_of_another_kind_is_one_message_that_names_it(part: Any) -> None
             replace(part, **{name: WRONG[index]})
         except ValueError as problem:
             refused[name, index] = str(problem)
-    messages = {which: sentence for which, sentence in refused.items() if sentence}
+    messages = {key: sentence for key, sentence in refused.items() if sentence}
     assert {name for name, _ in messages} == {item.name for item in fields(part)}
     for (name, index), sentence in messages.items():
         assert "\n" not in sentence

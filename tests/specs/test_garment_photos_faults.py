@@ -96,10 +96,10 @@ def test_unmodified_batches_are_far_below_the_limit(sound: dict[str, Sketched]) 
 @pytest.mark.parametrize("kind", SPEC.history.faults if SPEC.history else (), ids=lambda kind: kind.name)
 def test_a_broken_delivery_is_named_in_its_first_batch(kind: FaultKind, sound: dict[str, Sketched]) -> None:
     assert SPEC.history is not None
-    honest = SPEC.history.deliver
+    deliver = SPEC.history.deliver
     first = SPEC.monitors.min_record_keys
     indexes = sorted(random.Random(kind.name).sample(range(first, len(KEYS)), BATCHES))
-    broken = sketched(lambda source, key: kind.deliver(honest, source, key), tuple(KEYS[index] for index in indexes))
+    broken = sketched(lambda source, key: kind.deliver(deliver, source, key), tuple(KEYS[index] for index in indexes))
     for index in indexes:
         checks = judged(sound, index, broken[KEYS[index]])
         failing = faults.failing(checks)
@@ -111,17 +111,17 @@ def test_a_broken_delivery_is_named_in_its_first_batch(kind: FaultKind, sound: d
 
 def test_a_batch_delivered_again_is_an_overlap(sound: dict[str, Sketched]) -> None:
     assert SPEC.history is not None
-    honest = SPEC.history.deliver
-    stale = sketched(lambda source, key: honest(source, SPEC.grain.shift(key, -1)), ("0050",))
+    deliver = SPEC.history.deliver
+    stale = sketched(lambda source, key: deliver(source, SPEC.grain.shift(key, -1)), ("0050",))
     failing = faults.failing(judged(sound, 49, stale["0050"]))
     assert [(item.source, item.check) for item in failing] == [("photos", "overlap")]
 
 
 def test_labels_pass_through_a_broken_delivery_and_the_same_fault_gives_the_same_bytes() -> None:
     assert SPEC.history is not None
-    honest = SPEC.history.deliver
+    deliver = SPEC.history.deliver
     for kind in SPEC.history.faults:
-        assert kind.deliver(honest, "labels", "0060") == honest("labels", "0060")
-        broken = kind.deliver(honest, "photos", "0060")
-        assert broken == kind.deliver(honest, "photos", "0060") != honest("photos", "0060")
-        assert kind.deliver(honest, "photos", "0141") is None
+        assert kind.deliver(deliver, "labels", "0060") == deliver("labels", "0060")
+        broken = kind.deliver(deliver, "photos", "0060")
+        assert broken == kind.deliver(deliver, "photos", "0060") != deliver("photos", "0060")
+        assert kind.deliver(deliver, "photos", "0141") is None

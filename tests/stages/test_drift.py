@@ -330,8 +330,8 @@ def test_broken_labels_drop_the_key(settings: Settings, tables: TableStore, ledg
 
 def test_a_broken_rule_blames_its_first_source(settings: Settings, tables: TableStore, run: Run) -> None:
     watched.land_all(settings.root, "0001", "0008")
-    strange = watched.frame("verdicts", BROKEN).with_columns(pl.col("sensor").str.replace("s", "z"))
-    watched.land(settings.root, "verdicts", BROKEN, strange)
+    foreign = watched.frame("verdicts", BROKEN).with_columns(pl.col("sensor").str.replace("s", "z"))
+    watched.land(settings.root, "verdicts", BROKEN, foreign)
     run("0001", "0008")
     primary = judged(tables, BROKEN).notes["primary"]
     assert (primary["source"], primary["check"]) == ("verdicts", "cross_rule")

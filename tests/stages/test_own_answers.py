@@ -67,5 +67,5 @@ def test_each_bundle_answers_every_row_and_those_that_cannot_are_named(settings:
     assert list(left_out) == [narrow, other, "f" * 64]
     reasons = ("takes other fields", "answers another kind of question", "cannot be loaded")
     assert all(word in reason for word, reason in zip(reasons, left_out.values(), strict=True))
-    nothing, _ = OwnAnswers(spec, store).score(features, ["f" * 64])
-    assert (nothing.height, nothing.columns) == (0, rows.columns)
+    answers, _ = OwnAnswers(spec, store).score(features, ["f" * 64])
+    assert (answers.height, answers.columns) == (0, rows.columns)

@@ -231,12 +231,12 @@ def test_a_moment_outside_the_grain_is_reported_and_the_run_continues(
 def test_a_grain_that_fails_on_one_moment_reports_its_line(
     tables: TableStore, log: Path, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
 ):
-    honest = DailyGrain.key_of
+    real = DailyGrain.key_of
 
     def failing(grain: DailyGrain, moment: datetime) -> str:
         if moment == MIDNIGHT + timedelta(hours=2):
             raise OverflowError("no such hour")
-        return honest(grain, moment)
+        return real(grain, moment)
 
     monkeypatch.setattr(DailyGrain, "key_of", failing)
     (log / "1-1.jsonl").write_bytes(line(1) + line(2) + line(3))

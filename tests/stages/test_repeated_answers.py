@@ -117,7 +117,7 @@ def test_a_thousand_requests_about_last_week_change_no_record(
     label(tables, *FEW)
     if is_labelled_first:
         advance(FEW[0], FEW[-1])
-        honest = measured(tables)
+        expected = measured(tables)
     answered.log(settings, [line for key in FEW[:2] for line in flood(key)])
     advance(FEW[0], FEW[-1])
     assert tables.records("predictions")[FEW[0]].rows == ROWS + 1_000, "late answers are stored"
@@ -126,7 +126,7 @@ def test_a_thousand_requests_about_last_week_change_no_record(
     assert notes(tables, FEW[0])["quality"]["log_loss"] == pytest.approx(metrics.log_loss(truth, probabilities))
     assert {key: record.rows for key, record in tables.records("performance").items()} == dict.fromkeys(FEW, ROWS)
     if is_labelled_first:
-        assert measured(tables) == honest
+        assert measured(tables) == expected
 
 
 def test_a_line_that_is_read_again_after_its_key_was_closed_stays_in_time(
@@ -187,13 +187,13 @@ def test_repeating_requests_before_a_key_is_closed_changes_no_quality(
     label(tables, *FEW)
     answer(settings, *FEW)
     advance(FEW[0], FEW[-1])
-    honest = quality(tables)
+    expected = quality(tables)
     answered.log(settings, list(flood(FEW[1], entities=1, features=features)))
     advance(FEW[0], FEW[-1])
     skew = notes(tables, FEW[1])["skew"]
     assert skew["rows"] == ROWS, "one entity counts once"
     assert skew["rows_equal"] >= ROWS - 1
-    assert quality(tables) == honest
+    assert quality(tables) == expected
 
 
 def test_without_logged_inputs_the_first_answer_to_each_of_our_moments_counts(
@@ -203,7 +203,7 @@ def test_without_logged_inputs_the_first_answer_to_each_of_our_moments_counts(
     label(tables, FEW[0])
     answer(settings, FEW[0], change=lambda features: None)
     advance(FEW[0])
-    honest = measured(tables)
+    expected = measured(tables)
     lines = list(flood(FEW[0], features=lambda ours: None))
     moved = [
         {**line, "prediction_id": f"moved-{number}", "asked_at": line["answered_at_utc"]}
@@ -211,7 +211,7 @@ def test_without_logged_inputs_the_first_answer_to_each_of_our_moments_counts(
     ]
     answered.log(settings, [*lines, *moved])
     advance(FEW[0])
-    assert measured(tables) == honest
+    assert measured(tables) == expected
 
 
 def test_answers_in_tables_of_older_code_count_once_and_new_ones_join_them(
@@ -221,17 +221,17 @@ def test_answers_in_tables_of_older_code_count_once_and_new_ones_join_them(
     label(tables, FEW[0])
     answer(settings, FEW[0])
     advance(FEW[0])
-    honest = quality(tables)
+    expected = quality(tables)
     rows = tables.read("predictions", [FEW[0]]).drop("key", ingest.LATE)
     tables.replace("predictions", {FEW[0]: rows}, inputs={FEW[0]: {}}, code="older", notes={FEW[0]: {"models": {}}})
     advance(FEW[0])
-    assert quality(tables) == honest
+    assert quality(tables) == expected
     close(settings, FEW[0])
     answered.log(settings, list(flood(FEW[0], 10)))
     advance(FEW[0])
     marks = tables.read("predictions", [FEW[0]])[ingest.LATE]
     assert (marks.null_count(), marks.sum()) == (ROWS, 10)
-    assert quality(tables) == honest
+    assert quality(tables) == expected
 
 
 def test_the_bundle_of_most_first_answers_stays_main_on_the_key_of_a_release(
@@ -241,11 +241,11 @@ def test_the_bundle_of_most_first_answers_stays_main_on_the_key_of_a_release(
     label(tables, FEW[0])
     answer(settings, FEW[0], digest=lambda row: answered.OLD if row < 30 else answered.NEW)
     advance(FEW[0])
-    honest = measured(tables)
+    expected = measured(tables)
     answered.log(settings, [{**line, "digest": answered.NEW} for line in flood(FEW[0], entities=30)])
     advance(FEW[0])
     assert notes(tables, FEW[0])["digest"] == answered.OLD
-    assert measured(tables) == honest
+    assert measured(tables) == expected
 
 
 # Our own features ----------------------------------------------------------------------------------------------------
@@ -353,11 +353,11 @@ def test_invented_entities_and_moments_count_once_in_the_share_and_never_in_qual
             ],
         )
     advance(FEW[0], FEW[-1])
-    honest = {key: notes(tables, key)["quality"] for key in FEW}
+    expected = {key: notes(tables, key)["quality"] for key in FEW}
     invented = [{**line, "entity": f"invented-{number % 7}"} for number, line in enumerate(flood(FEW[2]))]
     answered.log(settings, invented)
     advance(FEW[0], FEW[-1])
     skew = notes(tables, FEW[2])["skew"]
     assert (skew["rows"], skew["rows_equal"], skew["rows_unknown"], skew["is_skewed"]) == (ROWS + 7, ROWS, 7, True)
     for key in FEW:
-        assert notes(tables, key)["quality"] == pytest.approx(honest[key], abs=1e-6)
+        assert notes(tables, key)["quality"] == pytest.approx(expected[key], abs=1e-6)

@@ -179,9 +179,9 @@ def test_a_step_with_accelerators_is_refused_without_them_before_any_row_is_read
     tiny: ModuleType, settings: Settings, extras: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    nothing = {"features": dict.fromkeys(extras["features"], "0" * 64)}
+    unknown_digests = {"features": dict.fromkeys(extras["features"], "0" * 64)}
     with pytest.raises(TrainingProblem, match="finds no CUDA device here"):
-        run(tiny, settings, {**extras, **nothing}, device="cuda")
+        run(tiny, settings, {**extras, **unknown_digests}, device="cuda")
     ledgers = Ledgers(settings.root, "tiny")
     ((_, attempt),) = ledgers.records(naming.ATTEMPTS)
     assert (attempt["reason"], attempt["steps_done"]) == ("code", 0)

@@ -89,8 +89,8 @@ def test_an_added_measure_appears_everywhere(draw) -> None:
     estimates = task.estimates(label, answers, names, confidence=0.9)
     assert [*estimates] == [measure.name for measure in task.shown]
     without = [HIGHEST.of(label[names != key], answers[names != key]) for key in np.unique(names)]
-    whole = paired.jackknife(HIGHEST.of(label, answers), np.array(without), 0.9)
-    assert (estimates["highest"].value, estimates["highest"].low) == (whole.value, whole.low)
+    estimate = paired.jackknife(HIGHEST.of(label, answers), np.array(without), 0.9)
+    assert (estimates["highest"].value, estimates["highest"].low) == (estimate.value, estimate.low)
     assert estimates["none"] is None
 
     by_key = dict(zip(dict.fromkeys(names), frame.iter_slices(ROWS), strict=True))

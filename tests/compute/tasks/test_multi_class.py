@@ -55,15 +55,15 @@ def test_the_expected_loss_is_the_entropy() -> None:
 def test_two_classes_agree_with_binary(rows) -> None:
     label, percent, key = (np.array(column) for column in zip(*rows, strict=True))
     answer = percent / 100
-    two, one = MultiClass(classes=("no", "yes")), Binary()
+    multi_class, binary = MultiClass(classes=("no", "yes")), Binary()
     pairs = np.stack([1 - answer, answer], axis=1)
-    np.testing.assert_allclose(two.losses(label.astype(int), pairs), one.losses(label, answer))
-    np.testing.assert_allclose(two.entropies(pairs), one.entropies(answer))
-    assert two.quality(label.astype(int), pairs)["brier"] == pytest.approx(2 * metrics.brier(label, answer))
-    assert two.mix(pairs, None) == [int((answer <= 0.5).sum()), int((answer > 0.5).sum())]
+    np.testing.assert_allclose(multi_class.losses(label.astype(int), pairs), binary.losses(label, answer))
+    np.testing.assert_allclose(multi_class.entropies(pairs), binary.entropies(answer))
+    assert multi_class.quality(label.astype(int), pairs)["brier"] == pytest.approx(2 * metrics.brier(label, answer))
+    assert multi_class.mix(pairs, None) == [int((answer <= 0.5).sum()), int((answer > 0.5).sum())]
     if len(set(key)) > 1:
-        result = two.estimates(label.astype(int), pairs, key, confidence=0.9)
-        loss = one.estimates(label, answer, key, confidence=0.9)["log_loss"]
+        result = multi_class.estimates(label.astype(int), pairs, key, confidence=0.9)
+        loss = binary.estimates(label, answer, key, confidence=0.9)["log_loss"]
         assert result["log_loss"].value == pytest.approx(loss.value)
         assert result["log_loss"].standard_error == pytest.approx(loss.standard_error, abs=1e-12)
 
@@ -86,9 +86,12 @@ def test_labels_are_names_and_answers_come_back_from_the_log() -> None:
     assert TASK.answers_of(rows.clear()).shape == (0, 3)
     types = TASK.logged_type()
     assert msgspec.convert({"predicted": "dog", "probabilities": [0.1, 0.8, 0.1]}, types).predicted == "dog"
-    for wrong in ({"predicted": "cow", "probabilities": [0.1, 0.8, 0.1]}, {"predicted": "dog", "probabilities": [1.0]}):
+    for answer in (
+        {"predicted": "cow", "probabilities": [0.1, 0.8, 0.1]},
+        {"predicted": "dog", "probabilities": [1.0]},
+    ):
         with pytest.raises(msgspec.ValidationError):
-            msgspec.convert(wrong, types)
+            msgspec.convert(answer, types)
     assert TASK.summary(pl.Series(["fox", None, "fox"])) == {"classes": {"cat": 0, "dog": 0, "fox": 2}}
 
 

@@ -43,9 +43,9 @@ from tests.goldens.walk import Run, Walker, settings_in
 ACCEPTED, LAST = "2013-01-03T02", "2013-01-03T04"
 
 
-def walk(place: Path) -> None:
+def walk(folder: Path) -> None:
     """Walk the odd product: two releases, a repaired and an accepted fault, alerts, an open request."""
-    values, settings = hourly(), settings_in(place)
+    values, settings = hourly(), settings_in(folder)
     os.environ |= settings.to_environment()
     with dg.DagsterInstance.ephemeral() as instance:
 
@@ -98,10 +98,10 @@ def person(walker: Walker, verb: str, op: str, **config: str) -> None:
     print(verb, "done" if result.success else "refused")
 
 
-def pack(product: str, place: Path, *, has_rows: bool) -> Path:
+def pack(product: str, folder: Path, *, has_rows: bool) -> Path:
     """Pack a product's part of a store, so that the same store makes the same bytes."""
-    at = next(path for path in (place / "store", place) if (path / "ledgers").is_dir())
-    state = place / "state" if (place / "state").is_dir() else place
+    at = next(path for path in (folder / "store", folder) if (path / "ledgers").is_dir())
+    state = folder / "state" if (folder / "state").is_dir() else folder
     names = {
         **{f"store/{path.relative_to(at)}": path for path in sorted(_of_store(at, product, has_rows=has_rows))},
         f"state/clock/{product}": state / "clock" / product,

@@ -16,10 +16,10 @@ WHOLE = "hourly_temperature"
 NAMES = tuple(sorted(path.name.removesuffix(".tar.xz") for path in FOLDER.glob("*.tar.xz")))
 
 
-def unpacked(name: str, place: Path) -> Settings:
+def unpacked(name: str, folder: Path) -> Settings:
     """Return settings whose root and state are a copy of a store, in a folder of the caller's own."""
     with tarfile.open(FOLDER / f"{name}.tar.xz") as archive:
-        archive.extractall(place, filter="data")
-    settings = Settings(root=str(place / "store"), state=place / "state")
+        archive.extractall(folder, filter="data")
+    settings = Settings(root=str(folder / "store"), state=folder / "state")
     settings.dagster_home.mkdir(parents=True, exist_ok=True)
     return settings
