@@ -59,7 +59,7 @@ test-fast: setup ## Run the tests that start no process, train nothing and run n
 
 coverage: setup ## Run the tests and print their coverage by package. ARGS=... goes to pytest instead.
 	@rm -f $(VENV)/coverage*
-	@$(MEMORY) COVERAGE_FILE=$(CURDIR)/$(VENV)/coverage $(BIN)/coverage run -m pytest $(or $(ARGS),--numprocesses=3 --dist=loadfile --no-loadscope-reorder)
+	@$(MEMORY) PYTHONDONTWRITEBYTECODE= COVERAGE_FILE=$(CURDIR)/$(VENV)/coverage $(BIN)/coverage run -m pytest $(or $(ARGS),--numprocesses=3 --dist=loadfile --no-loadscope-reorder)
 	@COVERAGE_FILE=$(CURDIR)/$(VENV)/coverage $(BIN)/coverage combine --quiet
 	@COVERAGE_FILE=$(CURDIR)/$(VENV)/coverage $(BIN)/coverage json --quiet -o $(VENV)/coverage.json
 	@$(BIN)/python .ci/coverage_by_package.py $(VENV)/coverage.json

@@ -13,9 +13,11 @@ import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings as hypothesis_settings
+from xdist.scheduler import LoadFileScheduling
 
 from platform_assets.settings import Settings
 from tests.doubles.s3_server import S3Server, running
@@ -25,9 +27,10 @@ hypothesis_settings.load_profile("driftline")
 
 BUCKET = "driftline"
 END_TO_END = ("test_end_to_end.py", "test_one_file.py")
-"""Files that run a whole demo and a whole product; minutes each. `.ci/run` has a phase for them."""
+"""Files that run a whole demo and a whole product; minutes each. Several workers start with them."""
 LONG = (*END_TO_END, "test_goldens.py", "test_missing_labels.py", "test_checking.py")
 """Files that workers start with, so that none of them is alone at the end; each takes more than a minute."""
+YEAR = "tests/specs/test_flight_delays"
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -61,6 +64,18 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Import no slow file for `make test-fast`: imports would take a third of its time."""
     is_test = collection_path.suffix == ".py" and collection_path.name.startswith("test_")
     return True if config.option.markexpr == "not slow" and is_test and _is_slow_file(collection_path) else None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    """Keep files that share a year of flights (`tests/specs/conftest.py`, 15 CPU seconds) on one worker."""
+    return ByFile(config, log) if config.option.dist == "loadfile" else None
+
+
+class ByFile(LoadFileScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return YEAR if file.startswith(YEAR) else file
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
