@@ -1,23 +1,32 @@
 """Store a training's saves next to its store on S3, so that another node can resume it.
 
-A save is an object of tensors, followed by the small object `newest.json`, overwritten, which names it and the save
-before by sha256; a kill at any moment costs one save at most. Nothing is listed, nothing is pickled.
+A save is an object of tensors, followed by the small object `newest.json`, which names it and the save before by
+sha256; a kill at any moment costs one save at most. Nothing is listed, nothing is pickled. `newest.json` changes only
+if it is as it was read and knows no newer lease: a process that was cut off and comes back saves nothing any more.
 `state.py` stores saves in a folder, which is faster.
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 import obstore
+from msgspec.structs import replace
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from platform_assets.compute.train import Facts, State
 from platform_assets.storage.artifacts import canonical, sha256
+from platform_assets.storage.leases import LeaseLost
 from platform_assets.storage.objects import open_store
 
+if TYPE_CHECKING:
+    from obstore import PutMode
+
+INDEX = "newest.json"
 MAX_SAVES = 2
 
 
@@ -44,27 +53,57 @@ class BucketSaves:
         self._store = open_store(root)
         self._folder = f"saves/{fingerprint}"
 
+    def claim(self, *, fence: int) -> None:
+        """Close the saves to holders of older leases: mark all of them, or that there are none, with this one.
+
+        Raises:
+            LeaseLost: somebody holds a newer lease.
+        """
+        nothing = SaveRecord(fence=fence, sha256="", facts={"done": 0, "steps": 0, "loss_sum": 0.0, "history": []})
+        self._change(lambda records: [replace(record, fence=fence) for record in records or [nothing]], fence)
+
     def save(self, state: State, *, fence: int) -> None:
         """Write a state, then delete all but the newest saves.
 
         Args:
             state: between two steps.
             fence: the lease's number: two holders of the lease never overwrite each other's tensors.
+
+        Raises:
+            LeaseLost: somebody holds a newer lease.
         """
-        before = self._index()
         name = f"step-{state.facts['done']:09d}-{fence}.safetensors"
         data = save({name: value.contiguous() for name, value in state.tensors.items()})
         self._put(name, data)
         newest = SaveRecord(name=name, sha256=sha256(data), fence=fence, facts=state.facts)
-        records = [newest, *(record for record in before if record.name != name)]
-        self._put("newest.json", canonical(msgspec.to_builtins(records[:MAX_SAVES])))
+        records = self._change(
+            lambda before: [newest, *(record for record in before if record.name not in ("", name))], fence
+        )
         for record in records[MAX_SAVES:]:
             self._remove(record.name)
+
+    def _change(self, change: Callable[[list[SaveRecord]], list[SaveRecord]], fence: int) -> list[SaveRecord]:
+        """Change the index, whose newest records are stored; return all of them.
+
+        Raises:
+            LeaseLost: it knows a newer lease.
+        """
+        while True:
+            before, mode = self._read_index()
+            newer = max((record.fence for record in before), default=fence)
+            if newer > fence:
+                raise LeaseLost(f"saves {self._folder} belong to lease {newer}, ours is {fence}: stop writing.")
+            records = change(before)
+            try:
+                self._put(INDEX, canonical(msgspec.to_builtins(records[:MAX_SAVES])), mode)
+            except (obstore.exceptions.AlreadyExistsError, obstore.exceptions.PreconditionError):
+                continue  # changed since it was read, perhaps by a request of ours whose answer was lost
+            return records
 
     def newest(self) -> State | None:
         """Return the newest save whose bytes are intact, or None."""
         for record in self._index():
-            data = self._get(record.name)
+            data = self._get(record.name) if record.name else None
             if data is not None and sha256(data) == record.sha256:
                 with contextlib.suppress(SafetensorError):
                     return State(tensors=load(data), facts=record.facts)
@@ -73,16 +112,25 @@ class BucketSaves:
     def forget(self) -> None:
         """Delete everything, once the training's result is stored."""
         for record in self._index():
-            self._remove(record.name)
-        self._remove("newest.json")
+            if record.name:
+                self._remove(record.name)
+        self._remove(INDEX)
 
     def _index(self) -> list[SaveRecord]:
-        """Return the records in the index; none from an index that is torn, or written by other code."""
-        text = self._get("newest.json")
+        return self._read_index()[0]
+
+    def _read_index(self) -> tuple[list[SaveRecord], PutMode]:
+        """Return the records in the index, none from one that is torn or of other code; and how to replace it."""
         try:
-            return [] if text is None else msgspec.json.decode(text, type=list[SaveRecord])
+            answer = obstore.get(self._store, f"{self._folder}/{INDEX}")
+        except FileNotFoundError:
+            return [], "create"
+        is_folder = isinstance(self._store, obstore.store.LocalStore)  # which replaces no version
+        mode: PutMode = "overwrite" if is_folder else {"e_tag": answer.meta["e_tag"]}
+        try:
+            return msgspec.json.decode(bytes(answer.bytes()), type=list[SaveRecord]), mode
         except msgspec.DecodeError:
-            return []
+            return [], mode
 
     def _get(self, name: str) -> bytes | None:
         try:
@@ -90,8 +138,8 @@ class BucketSaves:
         except FileNotFoundError:
             return None
 
-    def _put(self, name: str, data: bytes) -> None:
-        obstore.put(self._store, f"{self._folder}/{name}", data, mode="overwrite")
+    def _put(self, name: str, data: bytes, mode: PutMode = "overwrite") -> None:
+        obstore.put(self._store, f"{self._folder}/{name}", data, mode=mode)
 
     def _remove(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):

@@ -148,6 +148,7 @@ class Fitting(ABC, Generic[J]):
     def _take_steps(self, loop: Loop, save_store: SaveStore, attempt: Attempt) -> None:
         """Run from the newest save to the end."""
         due_s = save_store.every_s if self.save_every_s is None else self.save_every_s
+        save_store.claim(fence=attempt.fence)
         if (state := save_store.newest()) is not None:
             loop.restore(state)
             self.log(f"resuming from step {loop.done} of {loop.steps}.")

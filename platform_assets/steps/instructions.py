@@ -23,6 +23,7 @@ from platform_assets.problems import Problem
 from platform_assets.records.values import member, text, texts
 
 WRITE_EVERY_S = 2.0
+WRITE_ATTEMPTS = 8
 NAMED = 5
 """How many modules an error names."""
 PROTOCOL = 1
@@ -112,8 +113,10 @@ def open_context() -> PipesContext:
     params = PipesEnvVarParamsLoader()
     if params.is_dagster_pipes_process() and "bucket" in params.load_context_params():
         import boto3
+        from botocore.config import Config
 
-        client = boto3.client("s3")
+        # With pauses of up to 20 s: the writer's thread ends at its first error, and the step's result is lost.
+        client = boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": WRITE_ATTEMPTS}))
         return open_dagster_pipes(
             context_loader=PipesS3ContextLoader(client=client),
             message_writer=PipesS3MessageWriter(client=client, interval=WRITE_EVERY_S),

@@ -34,6 +34,9 @@ class SaveStore(Protocol):
 
     every_s: float
 
+    def claim(self, *, fence: int) -> None:
+        """Close the saves to holders of older leases."""
+
     def save(self, state: State, *, fence: int) -> None:
         """Write a state, then delete all but the newest saves."""
 
@@ -58,6 +61,9 @@ class Saves:
 
     def __init__(self, scratch: Path, fingerprint: str) -> None:
         self.folder = scratch / "training" / fingerprint
+
+    def claim(self, *, fence: int) -> None:
+        """Do nothing: a folder is this machine's, and its processes see the lease."""
 
     def save(self, state: State, *, fence: int) -> None:
         """Write a state, then delete all but the newest saves.

@@ -39,6 +39,7 @@ class Training(Fitting[Job]):
             fitted = self.fit(attempt)
         attempt.beat(is_due=True)
         manifest = self.store.put_json(msgspec.to_builtins(self._manifest(fitted)))
+        attempt.beat(is_due=True)  # storing the blobs may have taken longer than the lease lasts
         try:
             self.ledgers.of(CHECKPOINTS).create(self.job.fingerprint, Checkpoint(manifest=manifest))
         except RecordExists:

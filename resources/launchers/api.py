@@ -6,6 +6,7 @@ The client's own models are not used: they fill in None for what the API left ou
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ UNAUTHORIZED_TRIES = 3
 FIRST_PAUSE_S = 0.5
 ASKED_AGAIN: tuple[Meaning, ...] = ("again", "soon", "unauthorized")
 POD, PODS, EVENTS, NODE, DELETED = ("Pod",), ("PodList",), ("EventList",), ("Node",), ("Pod", "Status")
+VERSION, REVIEW = ("",), ("SelfSubjectAccessReview",)
 NODES_NAMESPACE = "default"
 """Where the events of nodes are, which have no namespace themselves."""
 ATTEMPT = "driftline/attempt"
@@ -72,6 +74,7 @@ class Api:
         self.log = log
         self._configuration = configuration
         self._client: CoreV1Api | None = None
+        self._refused = set[str]()
 
     def create(self, manifest: Manifest) -> Pod:
         """Create a pod, or find the one that an earlier try of the same request created, and return it.
@@ -106,6 +109,42 @@ class Api:
             if refusal.meaning != "exists" or time.monotonic() > until_s:
                 raise refusal
             time.sleep(FIRST_PAUSE_S)  # the other pod is gone by now; the name is free again
+
+    def version(self) -> tuple[int, int] | None:
+        """Return the major and minor version of the API server; None if it does not say."""
+        try:
+            document, _ = self._json(VERSION, "get_code")
+        except ApiTrouble as trouble:
+            if trouble.meaning != "absent":
+                raise
+            return None
+        numbers = [re.match(r"\d+", text(document, name)) for name in ("major", "minor")]
+        major, minor = (int(number.group()) if number else 0 for number in numbers)
+        return (major, minor) if major else None
+
+    def may(self, verb: str, resource: str) -> bool:
+        """Return whether this account may do something in the namespace; True if the API does not say."""
+        name, _, part = resource.partition("/")
+        attributes = {"namespace": self.namespace, "verb": verb, "resource": name, "subresource": part}
+        review = {"spec": {"resourceAttributes": attributes}}
+        try:
+            document, _ = self._json(REVIEW, "create_self_subject_access_review", review)
+        except ApiTrouble as trouble:
+            if trouble.meaning not in ("absent", "refused"):
+                raise
+            return True
+        return member(document, "status", "allowed") is not False
+
+    def refusal(self, manifest: Manifest) -> str | None:
+        """Return why the API would never create a pod; None if it would, now or later, or if it cannot be asked."""
+        try:
+            self._json(POD, "create_namespaced_pod", self.namespace, manifest, dry_run="All")
+        except ApiTrouble as trouble:
+            # A webhook that has no dry run says so; what it thinks of the pod shows when the pod is created.
+            return (
+                None if trouble.meaning in ("full", "again", "exists") or "dry run" in trouble.message else str(trouble)
+            )
+        return None
 
     def _created(self, name: str) -> Pod | None:
         try:
@@ -181,26 +220,37 @@ class Api:
         return [*self._events(self.namespace, "Pod", name), *of_node]
 
     def _events(self, namespace: str, kind: str, name: str) -> list[Event]:
+        if f"events in {namespace}" in self._refused:
+            return []
         selector = f"involvedObject.kind={kind},involvedObject.name={name}"
         try:
             document, _ = self._json(EVENTS, "list_namespaced_event", namespace, field_selector=selector)
         except ApiTrouble as trouble:
             if trouble.status != 403:
                 raise
+            self._refused.add(f"events in {namespace}")
+            self.log(f"{trouble}. Events in namespace {namespace} are missing from the evidence.")
             return []
         return [read_event(event) for event in items(document, "items")]
 
     def node(self, name: str) -> Node | None:
-        """Return a node; None where nodes may not be read."""
+        """Return a node; None where nodes may not be read, which is asked once."""
+        if "nodes" in self._refused:
+            return None
         try:
             return read_node(self._json(NODE, "read_node", name, is_there=False)[0])
         except ApiTrouble as trouble:
             if trouble.status != 403:
                 raise
+            self._refused.add("nodes")
+            self.log(
+                f"{trouble}. Labels, taints and conditions of nodes are missing from the evidence; that a node is lost "
+                "shows in its pods. deploy/kubernetes/rights.yaml grants the right."
+            )
             return None
 
     def lines(
-        self, name: str, *, container: str, follow: bool, since_s: int | None = None
+        self, name: str, container: str, *, follow: bool, since: datetime | None = None
     ) -> Iterator[tuple[str, str]]:
         """Yield each line of a container's log with its node's time stamp, until the stream ends.
 
@@ -208,18 +258,22 @@ class Api:
 
         Args:
             follow: whether to wait for new lines; after some silence that ends with urllib3's `ReadTimeoutError`.
-            since_s: skip lines older than this.
+            since: skip lines older than this, in whole seconds, by the node's clock.
         """
-        more = {} if since_s is None else {"since_seconds": since_s}
-        response = self._core().read_namespaced_pod_log(
-            name,
-            self.namespace,
-            container=container,
-            follow=follow,
-            timestamps=True,
+        query = [("container", container), ("follow", str(follow).lower()), ("timestamps", "true")]
+        if since is not None:
+            query.append(("sinceTime", f"{since:%Y-%m-%dT%H:%M:%SZ}"))
+        # The client's own method knows only seconds before the kubelet's answer, which may come late.
+        response = self._core().api_client.call_api(
+            "/api/v1/namespaces/{namespace}/pods/{name}/log",
+            "GET",
+            {"namespace": self.namespace, "name": name},
+            query,
+            {"Accept": "*/*"},
+            auth_settings=["BearerToken"],
+            _return_http_data_only=True,
             _preload_content=False,
             _request_timeout=(CONNECT_S, SILENCE_S),
-            **more,
         )
         try:
             yield from map(_stamped, _lines(response, LONGEST_REST))
@@ -264,7 +318,7 @@ class Api:
         from urllib3.exceptions import HTTPError
 
         try:
-            send = getattr(self._core(), method)
+            send = self._method(method)
             response = send(*arguments, **more, _preload_content=False, _request_timeout=(CONNECT_S, READ_S))
             return responses.read(response.status, response.data, kinds), response.headers
         except client.ApiException as error:
@@ -272,6 +326,14 @@ class Api:
         except (HTTPError, OSError) as error:
             message = f"the Kubernetes API did not answer: {type(error).__name__}: {error}"
             return Response(status=0, expected=kinds, body=None, text=message), None
+
+    def _method(self, name: str) -> Callable[..., Any]:
+        from kubernetes import client
+
+        groups = {"get_code": client.VersionApi, "create_self_subject_access_review": client.AuthorizationV1Api}
+        group = groups[name](self._core().api_client) if name in groups else self._core()
+        method: Callable[..., Any] = getattr(group, name)
+        return method
 
     def _core(self) -> CoreV1Api:
         if self._client is None:

@@ -6,9 +6,8 @@ written before it is deleted. A cancelled run stops its pod, with time to save i
 
 from __future__ import annotations
 
-import threading
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -23,25 +22,27 @@ from platform_assets.failures import ADMISSION, NODE_LOST
 from platform_assets.profiles import StepProfile
 from platform_assets.records.attempts import Launch, ProcessLocation
 from platform_assets.settings import Settings
-from resources.launchers import manifest, pipes, pods, records
+from resources.launchers import manifest, pipes, pods, readiness, records
 from resources.launchers.api import ATTEMPT, Answer, Api
 from resources.launchers.attempt import Attempt
-from resources.launchers.endings import Ending, Work
+from resources.launchers.endings import Ending, Try, Work
+from resources.launchers.evidence import is_marked_unreachable
 from resources.launchers.image import trainer_image, trainer_libraries
 from resources.launchers.objects import Manifest
 from resources.launchers.pod_status import Node, Pod
 from resources.launchers.responses import ApiTrouble
+from resources.launchers.step_log import StepLog
 from resources.launchers.step_pod import launch_of, pod_of
-from resources.launchers.tries import TryingLauncher, Unattended
+from resources.launchers.tries import StepRequest, TryingLauncher, Unattended
 from resources.launchers.watching import PodWatch
 
 if TYPE_CHECKING:
     from kubernetes.client import Configuration
 
 POLL_S = 2.0
+QUOTA_POLL_S = 5.0
 FOUND_BY = ("driftline/fingerprint", "driftline/step")
 OURS = {"app.kubernetes.io/managed-by": "driftline"}
-LOG_DRAIN_S = 10.0
 
 
 class KubernetesLauncher(TryingLauncher):
@@ -106,6 +107,23 @@ class KubernetesLauncher(TryingLauncher):
             return msgspec.structs.replace(launch, run_id=context.run.run_id)
         return None
 
+    def check(self, request: StepRequest) -> None:
+        """Ask the cluster whether it can run the step, in this size and in the one on demand that may follow.
+
+        Raises:
+            NotReady: it cannot.
+        """
+        self.api.log = request.context.log.warning
+        sizes = [request.plan.profile]
+        if sizes[0].on_demand:
+            sizes.append(profiles.profile(sizes[0].on_demand))
+        manifests = {size.name: self._draft(request, replace(request.plan, profile=size)) for size in sizes}
+        readiness.check(self.api, manifests)
+
+    def _draft(self, request: StepRequest, plan: Try) -> Manifest:
+        launch = records.begin(request.work, plan, run_id=request.context.run.run_id, launcher=self.name)
+        return pod_of(self.settings, _pod_name(launch), request.module, plan, launch, {})
+
     def announce(self, work: Work, launch: Launch) -> None:
         """Record that a pod is about to be created: this process may be killed before the pod ends."""
         records.announce(self.settings, work, launch)
@@ -126,27 +144,21 @@ class KubernetesLauncher(TryingLauncher):
         variables = attempt.session.get_bootstrap_env_vars()
         new = None if pod else pod_of(self.settings, name, attempt.module, attempt.plan, attempt.launch, variables)
         attempt.observation.location = ProcessLocation(host=name)
-        is_over = threading.Event()
-        reader = threading.Thread(target=self._follow, args=(name, is_over, attempt), daemon=True)
-        try:
-            if new is not None and (ending := self._create(name, new, attempt)) is not None:
-                return ending
-            reader.start()
-            return self._watch(name, attempt)
-        except ApiTrouble as trouble:
-            raise Unattended(
-                f"{trouble} Pod {name} in namespace {self.api.namespace} may be at work and is left alone: run this "
-                "asset again to go on watching it; otherwise the sensor orphaned_pods stops it.",
-                allow_retries=False,
-            ) from trouble
-        except BaseException:  # including Dagster's interruption: whatever it was, nobody watches the pod any more
-            self._stop(name, attempt)
-            raise
-        finally:
-            is_over.set()
-            if reader.ident is not None:
-                reader.join(timeout=LOG_DRAIN_S)
-            attempt.observation.is_over = True
+        with ExitStack() as stack:
+            try:
+                if new is not None and (ending := self._create(name, new, attempt)) is not None:
+                    return ending
+                stack.enter_context(StepLog(self.api, name, attempt))
+                return self._watch(name, attempt)
+            except ApiTrouble as trouble:
+                raise Unattended(
+                    f"{trouble} Pod {name} in namespace {self.api.namespace} may be at work and is left alone: run "
+                    "this asset again to go on watching it; otherwise the sensor orphaned_pods stops it.",
+                    allow_retries=False,
+                ) from trouble
+            except BaseException:  # including Dagster's interruption: whatever it was, nobody watches the pod any more
+                self._stop(name, attempt)
+                raise
 
     def clear(self, context: dg.AssetExecutionContext, launch: Launch, ending: Ending) -> None:
         """Delete the pod of a recorded attempt; at once when its node does not answer."""
@@ -161,13 +173,27 @@ class KubernetesLauncher(TryingLauncher):
         pipes.forget(self.settings, launch.id)
 
     def _create(self, name: str, new: Manifest, attempt: Attempt) -> Ending | None:
-        """Create the pod; return an ending when it was rejected, and raise when the result is unknown."""
-        try:
-            self.api.create(new)
-        except ApiTrouble as trouble:
-            if trouble.may_be_done:
-                raise
-            return classify_rejection(trouble)
+        """Create the pod; return an ending when it was rejected, and raise when the result is unknown.
+
+        A full quota is waited for as long as a full cluster is.
+        """
+        timeout_s = attempt.size.schedule_timeout_s
+        until_s = time.monotonic() + timeout_s
+        is_waiting = False
+        while True:
+            try:
+                self.api.create(new)
+                break
+            except ApiTrouble as trouble:
+                left_s = until_s - time.monotonic()
+                if trouble.may_be_done:
+                    raise
+                if trouble.meaning != "full" or left_s <= 0:
+                    return classify_rejection(trouble, timeout_s)
+                if not is_waiting:
+                    attempt.context.log.warning(f"{trouble}; waiting {timeout_s:g} s for the quota at most.")
+                is_waiting = True
+                time.sleep(min(QUOTA_POLL_S, left_s))
         attempt.context.log.info(f"{attempt.module} runs as pod {name} in {self.api.namespace} ({attempt.size.name}).")
         return None
 
@@ -184,15 +210,15 @@ class KubernetesLauncher(TryingLauncher):
                 node = self._note(pod or last, node, attempt)
                 ending = self._judge(name, answer, attempt.size, node, last)
                 last = pod or last
-                if stopped and not (last and last.has_run) and not _is_lost(ending):
+                if stopped and attempt.observation.started_at is None and not _is_lost(ending):
                     ending = stopped  # what it looks like while it is being stopped counts only if it started meanwhile
                 if ending is not None and (pod is None or pod.is_over):
-                    return self._timed(ending, attempt, given_up_at(node) or answer.now)
+                    return self._timed(ending, attempt, given_up_at(last, node) or answer.now)
                 if ending is not None and pod is not None and (stopped is None or _is_lost(ending)):
                     if not self.api.delete(name, grace_s=0 if _is_lost(ending) else None, version=pod.version):
                         continue  # it has changed since it was judged
                     if _is_lost(ending):
-                        return self._timed(ending, attempt, given_up_at(node) or answer.now)
+                        return self._timed(ending, attempt, given_up_at(last, node) or answer.now)
                     stopped = ending
                 watch.wait(self.poll_s)
 
@@ -254,27 +280,6 @@ class KubernetesLauncher(TryingLauncher):
         except ApiTrouble as trouble:
             attempt.context.log.error(f"pod {name} could not be stopped: {trouble} The sensor orphaned_pods stops it.")
 
-    def _follow(self, name: str, is_over: threading.Event, attempt: Attempt) -> None:
-        """Forward the step's lines until it is over; resume a stream that was cut where it ended."""
-        from kubernetes import client
-        from urllib3.exceptions import HTTPError
-
-        newest, heard_s = "", time.monotonic()
-        while True:
-            was_over = is_over.is_set()
-            since_s = int(time.monotonic() - heard_s) + 2 if newest else None
-            try:
-                lines = self.api.lines(name, container=manifest.CONTAINER, follow=not was_over, since_s=since_s)
-                for stamp, line in lines:
-                    if stamp > newest:
-                        newest, heard_s = stamp, time.monotonic()
-                        attempt.observation.add_line(line, attempt.context.log)
-            except (client.ApiException, ApiTrouble, HTTPError, OSError):
-                pass  # Not started yet, gone, or cut: the pod's status shows what happened.
-            if was_over:
-                return
-            is_over.wait(self.poll_s)
-
 
 def _is_lost(ending: Ending | None) -> bool:
     return ending is not None and ending.failure is NODE_LOST
@@ -285,18 +290,25 @@ def _pod_name(launch: Launch) -> str:
     return manifest.pod_name(records.work_of(launch), launch.id)
 
 
-def classify_rejection(trouble: ApiTrouble) -> Ending:
-    """Classify a rejected pod creation. Final, except for quota errors, which may clear."""
+def classify_rejection(trouble: ApiTrouble, timeout_s: float) -> Ending:
+    """Classify a rejected pod creation. Final, except for trouble of the API that may pass.
+
+    Args:
+        timeout_s: how long a full quota was waited for.
+    """
+    waited = f" for {timeout_s:g} s" if trouble.meaning == "full" else ""
     return Ending(
         failure=ADMISSION,
-        evidence=f"the Kubernetes API did not create the pod: {trouble}",
+        evidence=f"the Kubernetes API did not create the pod{waited}: {trouble}",
         ended_at=datetime.now(UTC),
-        is_final=trouble.meaning not in ("full", "again"),
+        is_final=trouble.meaning != "again",
     )
 
 
-def given_up_at(node: Node | None) -> datetime | None:
-    """Return since when the cluster has had no contact to a node; None where it has, or never knew it."""
+def given_up_at(pod: Pod | None, node: Node | None) -> datetime | None:
+    """Return since when the cluster has had no contact to a pod's node; None where it has, or never knew it."""
+    if node is None and pod is not None and is_marked_unreachable(pod):
+        return pod.condition("Ready").since
     return node.ready.since if node and node.ready.status == "Unknown" else None
 
 

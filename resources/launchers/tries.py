@@ -141,6 +141,9 @@ class TryingLauncher(StepLauncher):
         """Return an attempt at this work that outlived the run that started it; it is taken over."""
         return None
 
+    def check(self, request: StepRequest) -> None:
+        """Raise if no try at a step can be made here; called before the first of them is on record."""
+
     def announce(self, work: Work, launch: Launch) -> None:
         """Record an attempt before it starts, if it may end unobserved."""
 
@@ -153,6 +156,8 @@ class TryingLauncher(StepLauncher):
         if launch is not None:
             plan = Try(profile=profiles.profile(launch.profile), memory_gb=launch.memory_gb)
             request = replace(request, plan=plan)
+        else:
+            self.check(request)
         while True:
             time.sleep(request.plan.pause_s)
             if work is not None and launch is None:

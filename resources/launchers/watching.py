@@ -24,14 +24,17 @@ LAST_S = 2.0
 class PodWatch:
     """The newest status of a pod, as a context: a thread watches it, through streams that break and expire.
 
+    Args:
+        version: of the pod, after which it begins; empty for the pod as it is.
+
     Attributes:
         newest: None before the first status.
     """
 
-    def __init__(self, api: Api, name: str) -> None:
+    def __init__(self, api: Api, name: str, version: str = "") -> None:
         self._api = api
         self._name = name
-        self._version = ""
+        self._version = version
         self._changed = threading.Event()
         self._ended = threading.Event()
         self._gone = threading.Event()

@@ -89,20 +89,27 @@ class Launching:
     runs: list[Run] = field(default_factory=list)
 
     def start(
-        self, *acts: str, profile: dict[str, Any] | None = None, patience_s: float = 120.0, **settings: str
+        self,
+        *acts: str,
+        module: str = STEP,
+        profile: dict[str, Any] | None = None,
+        patience_s: float = 120.0,
+        **settings: str,
     ) -> Run:
         """Start a run whose step does `acts`, one line per try; see `tests/doubles/acting_step.py`.
 
         Args:
+            module: another step, which knows no acts and finds its test's marks.
             settings: more variables of the run.
         """
         path = self.folder / f"run-{len(self.runs)}"
         bucket, folder = self._place()
-        extras = {"acts": acts, "bucket": bucket, "folder": folder}
+        place = {"folder": folder, "bucket": bucket} if module == STEP else {"folder": f"s3://{bucket}/{folder}"}
+        extras = {"acts": acts, **place}
         request = Request(
             work=WORK,
             profile=PROFILE | (profile or {}),
-            module=STEP,
+            module=module,
             extras=extras,
             patience_s=patience_s,
             result=str(path.with_suffix(".result")),

@@ -7,6 +7,7 @@ The machine has its own network, processes, /run, /var/lib and /var/log. What li
 from __future__ import annotations
 
 import json
+import os
 import signal
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,6 +132,13 @@ class Node:
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         """Kill one of the node's own processes, and leave its containers alone."""
         self.service(name).kill(number)
+
+    def send(self, name: str, number: int) -> None:
+        """Send a signal to one of the node's own processes."""
+        service = self.service(name)
+        os.kill(service.pid(), number)
+        if number == signal.SIGCONT:
+            os.kill(service.process.pid, number)  # nsenter stops with its child, and does not go on with it
 
     def _start(self, name: str, *argv: str) -> Service:
         return self.running.start(name, *argv, log=self.disk / f"{name}.log")

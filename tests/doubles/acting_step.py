@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 
 import boto3
+from botocore.config import Config
 from dagster_pipes import PipesContext, PipesS3ContextLoader, PipesS3MessageWriter, open_dagster_pipes
 
 SIGNALS: list[int] = []
@@ -28,7 +29,7 @@ SIGNALS: list[int] = []
 
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda number, _: SIGNALS.append(number))
-    client = boto3.client("s3")
+    client = boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": 8}))
     with open_dagster_pipes(
         context_loader=PipesS3ContextLoader(client=client),
         message_writer=PipesS3MessageWriter(client=client, interval=1),

@@ -198,6 +198,22 @@ def test_what_runs_or_may_still_run_goes_on(pod: Json) -> None:
     assert ending(pod, now=START + timedelta(seconds=599), profile=SPOT, node=NOT_READY) is None
 
 
+CUT_OFF = [condition("Ready", "False"), condition("ContainersReady", "True")]
+GATED = [condition("Ready", "False", "ReadinessGatesNotReady"), condition("ContainersReady", "True")]
+
+
+@pytest.mark.parametrize(
+    ("pod", "node"),
+    [(running(), SILENT), (running(status={"conditions": CUT_OFF}), None)],
+)
+def test_a_node_without_contact_is_lost_after_half_of_the_time_until_its_pods_are_evicted(pod: Json, node: Any) -> None:
+    half = START + timedelta(seconds=1 + 30)
+    assert ending(pod, now=half - timedelta(seconds=1), profile=SPOT, node=node) is None
+    lost = ending(pod, now=half, profile=SPOT, node=node)
+    assert name_of(lost) == "node_lost"
+    assert ending(running(status={"conditions": GATED}), now=START + timedelta(days=1), profile=SPOT) is None
+
+
 def test_a_deleted_pod_has_its_grace_to_save_a_checkpoint() -> None:
     pod = running(metadata=DELETED)
     until = START + timedelta(hours=1, seconds=60)
@@ -741,6 +757,8 @@ def test_a_pod_that_is_shown_running_is_never_called_ended(data: st.DataObject, 
     conditions = pod["status"].get("conditions") or []
     pod["status"]["conditions"] = [item for item in conditions if item["type"] != "Ready"]
     pod["metadata"].pop("deletionTimestamp", None)
+    conditions = pod["status"].get("conditions") or []  # a pod that is not ready while its containers are is cut off
+    pod["status"]["conditions"] = [item for item in conditions if item["type"] != "Ready"]
     spared = (("status", "phase"), ("status", "containerStatuses", 0, "state", "running"))
     spared = (*spared, ("status", "containerStatuses", 0, "name"))
     assert ending(damaged(pod, data.draw, spared), now=START + timedelta(days=900), profile=SPOT) is None

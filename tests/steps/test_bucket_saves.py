@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from platform_assets.compute.train import State
 from platform_assets.settings import Settings
 from platform_assets.steps.bucket_saves import MAX_SAVES, BucketSaves
 from platform_assets.steps.state import Saves, saves
+from platform_assets.storage.leases import LeaseLost
 from platform_assets.storage.objects import open_store
 
 
@@ -60,10 +62,10 @@ def test_a_kill_between_tensors_and_index_costs_one_save(root: str, monkeypatch:
     saves.save(state(5), fence=1)
     put = BucketSaves._put
 
-    def killed(self: BucketSaves, name: str, data: bytes) -> None:
+    def killed(self: BucketSaves, name: str, data: bytes, *mode: Any) -> None:
         if name == "newest.json":
             raise KeyboardInterrupt
-        put(self, name, data)
+        put(self, name, data, *mode)
 
     with monkeypatch.context() as patched:
         patched.setattr(BucketSaves, "_put", killed)
@@ -78,6 +80,42 @@ def test_two_holders_of_the_lease_never_overwrite_each_others_tensors(root: str)
     second.save(state(5), fence=2)
     assert {"step-000000005-1.safetensors", "step-000000005-2.safetensors"} <= set(names(root))
     assert newest(first) == 5
+
+
+@pytest.mark.parametrize("saved", [(), (5,), (5, 10)])
+def test_a_holder_of_an_older_lease_saves_nothing_once_the_saves_are_claimed(root: str, saved: tuple[int, ...]) -> None:
+    first, second = BucketSaves(root, "f"), BucketSaves(root, "f")
+    first.claim(fence=1)
+    for done in saved:
+        first.save(state(done), fence=1)
+    second.claim(fence=2)
+    with pytest.raises(LeaseLost, match="saves saves/f belong to lease 2, ours is 1"):
+        first.save(state(15), fence=1)
+    with pytest.raises(LeaseLost):
+        first.claim(fence=1)
+    assert newest(second) == (saved[-1] if saved else None)
+    second.save(state(20), fence=2)
+    assert newest(BucketSaves(root, "f")) == 20
+    second.forget()
+
+
+def test_a_save_that_was_under_way_when_the_saves_were_claimed_is_refused(
+    s3_root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = BucketSaves(s3_root, "f"), BucketSaves(s3_root, "f")
+    first.save(state(5), fence=1)
+    put = BucketSaves._put
+
+    def cut_off(self: BucketSaves, name: str, data: bytes, *mode: Any) -> None:
+        if self is first and name == "newest.json" and newest(second) == 5:
+            second.claim(fence=2)
+            second.save(state(7), fence=2)
+        put(self, name, data, *mode)
+
+    monkeypatch.setattr(BucketSaves, "_put", cut_off)
+    with pytest.raises(LeaseLost):
+        first.save(state(10), fence=1)
+    assert newest(second) == 7
 
 
 def test_nothing_is_left_once_the_result_is_stored(root: str) -> None:

@@ -1,0 +1,61 @@
+"""Check before anything is on record or paid for that a cluster can run a step.
+
+It answers, is new enough, grants the rights that watching a pod needs, and takes the step's pod and the one on demand
+that may follow it: a pod that is created but cannot be watched costs money until its deadline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import dagster as dg
+
+from resources.launchers.api import Api
+from resources.launchers.objects import Manifest
+from resources.launchers.responses import ApiTrouble
+
+OLDEST = (1, 32)
+"""The oldest Kubernetes whose statuses the classes of failure were checked against."""
+RIGHTS = {"pods": ("create", "delete", "get", "list", "watch"), "pods/log": ("get",)}
+GRANT = "deploy/kubernetes/rights.yaml grants them"
+
+
+class NotReady(dg.Failure):
+    """The cluster cannot run the step; nothing was started."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(description=f"{sentence} Nothing was started.", allow_retries=False)
+
+
+def check(api: Api, pods: Mapping[str, Manifest]) -> None:
+    """Ask a cluster whether it can run a step.
+
+    Args:
+        pods: that the step may need, by the name of their profile.
+
+    Raises:
+        NotReady: one sentence about what came and what to do.
+    """
+    try:
+        sentence = next(_obstacles(api, pods), None)
+    except ApiTrouble as trouble:
+        sentence = f"{trouble}: check DRIFTLINE_NAMESPACE and the cluster that KUBECONFIG names, and run this again."
+    if sentence:
+        raise NotReady(sentence)
+
+
+def _obstacles(api: Api, pods: Mapping[str, Manifest]) -> Iterator[str]:
+    version = api.version()
+    if version is None:
+        return  # no API server that could be asked about rights either
+    if version < OLDEST:
+        oldest, answer = (".".join(map(str, numbers)) for numbers in (OLDEST, version))
+        yield f"The cluster runs Kubernetes {answer}; expected {oldest} or newer: update it, or name another cluster."
+    missing = [
+        f"{verb} {resource}" for resource, verbs in RIGHTS.items() for verb in verbs if not api.may(verb, resource)
+    ]
+    if missing:
+        yield f"The account of this run may not {', '.join(missing)} in namespace {api.namespace}; {GRANT}."
+    for profile, pod in pods.items():
+        if refusal := api.refusal(pod):
+            yield f"The cluster refuses a pod of profile {profile}: {refusal}. Change one or the other."

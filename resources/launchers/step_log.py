@@ -1,0 +1,142 @@
+"""Forward the lines of a step's pod to the run's log; resume a stream that was cut, and say what could not be read.
+
+A node serves what it still has of a container's log: it rotates files, and a burst may rotate all of it away. A result
+never depends on a line.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Self
+
+from resources.launchers.api import Api
+from resources.launchers.attempt import MOST_LINES, Attempt
+from resources.launchers.manifest import CONTAINER
+from resources.launchers.pod_status import instant, one_line
+from resources.launchers.responses import ApiTrouble
+
+PAUSE_S = 1.0
+DRAIN_S, LONGEST_DRAIN_S = 10.0, 60.0
+"""How long the next line is waited for once the step is over, and all of them."""
+OVERLAP = timedelta(seconds=1)
+"""A resumed stream begins this long before the newest line: two streams of a process may swap lines by microseconds."""
+
+
+class StepLog:
+    """The log of a step under way, as a context: a thread forwards its lines.
+
+    Args:
+        name: of the pod.
+    """
+
+    def __init__(self, api: Api, name: str, attempt: Attempt) -> None:
+        self._api, self._name, self._attempt = api, name, attempt
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._forward, daemon=True)
+        self._newest: datetime | None = None
+        self._stamps = Counter[str]()
+        self._told_after: datetime | None = None
+        self._is_whole = False
+        self._trouble = "it could not be read yet"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._is_over.set()
+        observation, log = self._attempt.observation, self._attempt.context.log
+        until_s, before = time.monotonic() + LONGEST_DRAIN_S, -1
+        while self._thread.is_alive() and observation.lines > before and time.monotonic() < until_s:
+            before = observation.lines
+            self._thread.join(DRAIN_S)
+        if observation.started_at and (self._thread.is_alive() or not self._is_whole):
+            since = f"after {_time(self._newest)}" if self._newest else "of the step"
+            log.warning(f"lines {since} are missing from this log: {self._trouble}.")
+        elif observation.started_at and not observation.lines:
+            log.info("the log of the step was empty: it wrote nothing, or its node has rotated all of it away.")
+        if observation.lines > MOST_LINES:
+            log.info(f"{observation.lines} lines of the step were read.")
+        observation.is_over = True
+
+    def _forward(self) -> None:
+        while True:
+            self._read(follow=True)
+            if self._is_over.wait(PAUSE_S):
+                break
+        until_s = time.monotonic() + DRAIN_S
+        while not self._read(follow=False) and time.monotonic() < until_s:
+            time.sleep(PAUSE_S)
+
+    def _read(self, *, follow: bool) -> bool:
+        """Read a stream to its end; return whether it ended by itself, or there is no log any more."""
+        from kubernetes import client
+        from urllib3.exceptions import HTTPError
+
+        try:
+            self._add(self._api.lines(self._name, CONTAINER, follow=follow, since=self._since()))
+        except (client.ApiException, ApiTrouble) as trouble:
+            # Not started yet, or gone: the pod's status shows what happened.
+            self._trouble = f"the API answered {trouble.status} {one_line(trouble.reason or '')}".strip()
+            self._is_whole = self._is_whole and trouble.status == 404  # gone after a stream that ended by itself
+            return bool(trouble.status == 404)
+        except (HTTPError, OSError, ValueError) as trouble:
+            self._is_whole = False
+            self._trouble = one_line(f"{type(trouble).__name__}: {trouble}")
+            return False
+        self._is_whole = True
+        return True
+
+    def _since(self) -> datetime | None:
+        return self._newest and self._newest.replace(microsecond=0) - OVERLAP
+
+    def _add(self, lines: Iterator[tuple[str, str]]) -> None:
+        """Add the lines that have not been read before."""
+        since, past = self._since(), Counter(self._stamps)
+        is_resumed = since is None
+        for stamp, line in lines:
+            moment = instant(stamp)
+            if moment is None:
+                raise ValueError(f"a line without a time: {stamp} {line}"[:200])
+            # Virtual kubelets send everything from the start.
+            is_old = past[stamp] > 0 or (since is not None and moment < since)
+            if not is_resumed and not is_old:
+                self._tell_gap(f"until {_time(moment)} ")
+            is_resumed = True
+            if is_old:
+                past[stamp] -= 1
+                continue
+            self._note(stamp, moment)
+            self._attempt.observation.add_line(line, self._attempt.context.log)
+        if not is_resumed:
+            self._tell_gap("")
+
+    def _tell_gap(self, until: str) -> None:
+        """Say that a resumed stream did not begin with the newest line: its node does not have that any more."""
+        if self._newest and self._told_after != self._newest:
+            self._told_after = self._newest
+            self._attempt.context.log.warning(
+                f"lines after {_time(self._newest)} {until}are missing from this log: the step's node had rotated "
+                "them away."
+            )
+
+    def _note(self, stamp: str, moment: datetime) -> None:
+        """Remember the stamps of the lines that a resumed stream would begin with."""
+        if self._newest is None or moment > self._newest:
+            is_new_second = self._newest is None or moment.replace(microsecond=0) > self._newest.replace(microsecond=0)
+            self._newest = moment
+            if is_new_second and (since := self._since()):
+                kept = {stamp: count for stamp, count in self._stamps.items() if (instant(stamp) or since) >= since}
+                self._stamps = Counter(kept)
+        self._stamps[stamp] += 1
+
+
+def _time(moment: datetime) -> str:
+    return moment.time().isoformat(timespec="milliseconds")

@@ -1,0 +1,56 @@
+"""An attempt that was cut off and replaced writes nothing that counts once its cable is plugged in again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import obstore
+
+from platform_assets.records.attempts import ATTEMPTS
+from platform_assets.steps.bucket_saves import INDEX, SaveRecord
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.objects import open_store
+from tests.cluster.cluster import Cluster
+from tests.cluster.launching import PATIENCE_S, WORK, Launching
+from tests.cluster.node import Node
+from tests.cluster.step_runs import StepRuns
+from tests.cluster.test_launcher_nodes import cut_off, node_of
+from tests.cluster.waiting import wait_until
+
+STEP = "tests.doubles.leased_step"
+PROFILE = {"memory_gb": 0.8}
+
+
+def fences(root: str) -> list[int]:
+    """Return the leases under which the saves in the index were made, the newest first."""
+    index = obstore.get(open_store(root), f"saves/{WORK.fingerprint}/{INDEX}").bytes()
+    return [record.fence for record in msgspec.json.decode(bytes(index), type=list[SaveRecord])]
+
+
+def own_records(root: str) -> list[dict[str, Any]]:
+    """Return what the steps themselves recorded of their ends."""
+    records = [record.document() for _, record in Ledgers(root, WORK.product).of(ATTEMPTS).records()]
+    return [record for record in records if record["by"] == "step" and record["reason"] != "vanished"]
+
+
+def test_an_attempt_that_comes_back_from_a_partition_writes_nothing(
+    cluster: Cluster, machines: list[Node], launches: Launching, runs: StepRuns
+) -> None:
+    root = runs.settings.root
+    run = launches.start(module=STEP, profile=PROFILE)
+    run.wait_for("lease 1")
+    wait_until(lambda: fences(root) == [1, 1], PATIENCE_S, "the first attempt has saved twice")
+    with cut_off(cluster, node_of(launches, machines)):
+        run.wait_for("lease 2")
+        wait_until(lambda: fences(root) == [2, 2], PATIENCE_S, "the second attempt has saved twice")
+    wait_until(lambda: bool(own_records(root)), PATIENCE_S, "the first attempt has ended")
+    (first,) = own_records(root)
+    assert first["fence"] == 1
+    assert "LeaseLost" in first["said"]
+    assert fences(root) == [2, 2]
+    runs.marks.touch("go")
+    ended = run.ended()
+    assert not ended.error
+    assert ended.reasons == ["node_lost", "finished"]
+    assert [record["fence"] for record in own_records(root)] == [1, 2]

@@ -1,0 +1,130 @@
+"""What keeps a cluster from running a step is told in one sentence, before anything is created."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kubernetes import client
+
+from tests.cluster.accounts import RUN
+from tests.cluster.launching import Launching, write_kubeconfig
+from tests.cluster.waiting import wait_until
+
+
+def nothing_was_started(launches: Launching) -> bool:
+    return not launches.core.list_namespaced_pod(launches.namespace).items
+
+
+def set_role(launches: Launching, rules: list[dict[str, object]]) -> None:
+    api = client.RbacAuthorizationV1Api(launches.core.api_client)
+    api.patch_namespaced_role(RUN, launches.namespace, {"rules": rules})
+
+
+def test_all_rights_that_are_missing_are_named_at_once(launches: Launching) -> None:
+    set_role(launches, [{"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "list"]}])
+    ended = launches.run("report")
+    missing = "delete pods, get pods, watch pods, get pods/log"
+    expected = f"The account of this run may not {missing} in namespace {launches.namespace}; deploy/kubernetes"
+    assert expected in ended.error
+    assert (ended.records, nothing_was_started(launches)) == ([], True)
+
+
+def test_a_kubeconfig_that_nobody_answers_is_told(launches: Launching) -> None:
+    configuration = client.Configuration(host="https://10.244.255.1:1")
+    configuration.ssl_ca_cert = launches.core.api_client.configuration.ssl_ca_cert
+    configuration.api_key = {"authorization": "Bearer nothing"}
+    write_kubeconfig(launches.folder / "nowhere", configuration)
+    ended = launches.run("report", patience_s=3.0, KUBECONFIG=str(launches.folder / "nowhere"))
+    assert "the Kubernetes API did not answer" in ended.error
+    assert "10.244.255.1" in ended.error
+    assert "run this asset again" in ended.error
+    assert ended.records == []
+
+
+def test_a_kubeconfig_that_is_not_there_is_told(launches: Launching) -> None:
+    ended = launches.run("report", KUBECONFIG="/nowhere/kubeconfig")
+    assert "no Kubernetes cluster is configured" in ended.error
+    assert "set KUBECONFIG" in ended.error
+    assert ended.records == []
+
+
+def test_a_profile_that_the_cluster_refuses_is_told_before_a_try(launches: Launching) -> None:
+    limit = {"type": "Container", "max": {"memory": "100M"}}
+    launches.core.create_namespaced_limit_range(
+        launches.namespace, {"metadata": {"name": "small"}, "spec": {"limits": [limit]}}
+    )
+    ended = launches.run("report")
+    assert "The cluster refuses a pod of profile cpu_small: 403 Forbidden" in ended.error
+    assert "maximum memory usage per Container is 100M" in ended.error
+    assert (ended.records, nothing_was_started(launches)) == ([], True)
+
+
+def test_an_image_that_nobody_has_is_told_unpaid(launches: Launching) -> None:
+    name = launches.settings["DRIFTLINE_TRAINER_IMAGE"].partition("@")[0]
+    ended = launches.run("report", DRIFTLINE_TRAINER_IMAGE=f"{name}@sha256:{'0' * 64}")
+    assert "its image could not be pulled" in ended.error
+    assert "not found" in ended.error
+    assert {(record["reason"], record["cost_usd"]) for record in ended.records} == {("image", 0.0)}
+    launches.wait_until_gone()
+
+
+QUOTA = {"metadata": {"name": "full"}, "spec": {"hard": {"pods": "0"}}}
+
+
+def test_a_full_quota_is_waited_for_as_long_as_a_full_cluster(launches: Launching) -> None:
+    launches.core.create_namespaced_resource_quota(launches.namespace, QUOTA)
+    wait_until(
+        lambda: bool(launches.core.read_namespaced_resource_quota("full", launches.namespace).status.hard),
+        60,
+        "the quota counts",
+    )
+    run = launches.start("report", profile={"schedule_timeout_s": 90.0})
+    run.wait_for("waiting 90 s for the quota at most")
+    time.sleep(60)  # longer than it was once waited for
+    launches.core.delete_namespaced_resource_quota("full", launches.namespace)
+    ended = run.ended()
+    assert not ended.error
+    assert ended.reasons == ["finished"]
+
+
+def test_a_quota_that_stays_full_ends_the_step_once(launches: Launching) -> None:
+    launches.core.create_namespaced_resource_quota(launches.namespace, QUOTA)
+    ended = launches.run("report", profile={"schedule_timeout_s": 10.0})
+    assert "the Kubernetes API did not create the pod for 10 s: 403 Forbidden" in ended.error
+    assert "exceeded quota: full" in ended.error
+    assert [(record["reason"], record["cost_usd"]) for record in ended.records] == [("admission", 0.0)]
+
+
+@contextmanager
+def patched_in_a_loop(launches: Launching) -> Iterator[None]:
+    """Change a quota all the time: creations that it counts meet conflicts."""
+    quota = {"metadata": {"name": "busy"}, "spec": {"hard": {"pods": "10"}}}
+    launches.core.create_namespaced_resource_quota(launches.namespace, quota)
+    is_over = threading.Event()
+
+    def patch() -> None:
+        number = 10
+        while not is_over.is_set():
+            number += 1
+            change = {"spec": {"hard": {"pods": str(number)}}}
+            launches.core.patch_namespaced_resource_quota("busy", launches.namespace, change)
+
+    threads = [threading.Thread(target=patch, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    yield
+    is_over.set()
+    for thread in threads:
+        thread.join()
+
+
+def test_a_quota_that_is_being_changed_costs_time_alone(launches: Launching) -> None:
+    with patched_in_a_loop(launches):
+        run = launches.start("report")
+        run.wait_for("runs as pod")
+    ended = run.ended()
+    assert not ended.error
+    assert ended.reasons == ["finished"]

@@ -1,0 +1,56 @@
+"""Be a training in a pod: hold the lease, save every half second, and end when the mark `go` is there.
+
+What it wrote under which lease shows in the store: the index of saves, and its own record among the attempts.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+
+import torch
+
+from platform_assets.compute.train import State
+from platform_assets.records.attempts import Launch
+from platform_assets.settings import Settings
+from platform_assets.steps.attempt import Attempt
+from platform_assets.steps.bucket_saves import BucketSaves
+from platform_assets.steps.instructions import open_context
+from platform_assets.storage.ledgers import Ledgers
+from tests.doubles.marks import BucketMarks
+
+TTL_S = 5.0
+
+
+def main() -> None:
+    with open_context() as pipes:
+        # The cluster stops a pod that was replaced; this one goes on writing as long as it may.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        launch = Launch.read(pipes.extras["attempt"])
+        settings = Settings.from_environment()
+        work = {"fingerprint": str(launch.fingerprint), "cutoff": str(launch.cutoff)}
+        ledgers, marks = Ledgers(settings.root, str(launch.product)), BucketMarks(pipes.extras["folder"])
+        attempt = Attempt(settings, ledgers, **work, profile_name="cpu_small", ttl_s=TTL_S, launch=launch)
+        with attempt:
+            attempt.acquire(wait=lambda: True)
+            saves = BucketSaves(settings.root, work["fingerprint"])
+            saves.claim(fence=attempt.fence)
+            sys.stdout.write(f"lease {attempt.fence}\n")
+            sys.stdout.flush()
+            done = 0
+            while not marks.exists("go"):
+                done += 1
+                saves.save(state(done), fence=attempt.fence)
+                attempt.beat()
+                time.sleep(0.5)
+        pipes.report_custom_message({"kind": "result", "value": attempt.fence})
+
+
+def state(done: int) -> State:
+    facts = {"done": done, "steps": 10_000, "loss_sum": 0.0, "history": []}
+    return State(tensors={"weights": torch.full((3,), float(done))}, facts=facts)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main()
