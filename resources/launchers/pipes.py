@@ -14,7 +14,13 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import dagster as dg
-from dagster_pipes import PipesDefaultMessageWriter, PipesExtras, PipesParams
+from dagster_pipes import (
+    PipesContextData,
+    PipesDefaultContextLoader,
+    PipesDefaultMessageWriter,
+    PipesExtras,
+    PipesParams,
+)
 
 from platform_assets.records.attempts import Launch
 from platform_assets.settings import Settings
@@ -24,6 +30,16 @@ if TYPE_CHECKING:
 
 READ_ATTEMPTS = 8
 """With pauses of up to 20 s in between, about a minute: a result must not be lost to an outage of that length."""
+
+
+class KeptFileInjector(dg.PipesFileContextInjector):
+    """Writes a step's input to a file and keeps it: a pod that is left alone may not have read it yet."""
+
+    @contextmanager
+    def inject_context(self, context_data: PipesContextData) -> Iterator[PipesParams]:
+        """Write the input, and yield the parameters of the step's loader."""
+        Path(self._path).write_text(json.dumps(context_data), encoding="utf-8")
+        yield {PipesDefaultContextLoader.FILE_PATH_KEY: self._path}
 
 
 class KeptReader(dg.PipesMessageReader):
@@ -197,7 +213,7 @@ def _ends(
     if "://" not in settings.root:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "messages" if messages is None else Path(messages["path"])
-        return dg.PipesFileContextInjector(str(folder / "context")), KeptFileReader(path)
+        return KeptFileInjector(str(folder / "context")), KeptFileReader(path)
     import boto3
     from botocore.config import Config
     from dagster_aws.pipes import PipesS3ContextInjector
