@@ -104,7 +104,8 @@ class Response:
     @property
     def may_be_done(self) -> bool:
         """Whether the request may have been carried out although this does not answer it."""
-        return self.meaning == "again" and not (self.is_own and self.status in (409, 429))
+        is_refused = self.status in (409, 429) or "failed calling webhook" in self.message
+        return self.meaning == "again" and not (self.is_own and is_refused)
 
 
 def read(status: int, text: bytes | str | None, expected: tuple[str, ...]) -> Response:

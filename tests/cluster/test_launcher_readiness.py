@@ -128,3 +128,26 @@ def test_a_quota_that_is_being_changed_costs_time_alone(launches: Launching) -> 
     ended = run.ended()
     assert not ended.error
     assert ended.reasons == ["finished"]
+
+
+def test_a_dead_webhook_is_asked_again(launches: Launching) -> None:
+    api = client.AdmissionregistrationV1Api(launches.core.api_client)
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+    webhook = {
+        "name": "pods.example.com",
+        "clientConfig": {"url": "https://10.244.255.1:1/"},
+        "rules": [rule],
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+        "timeoutSeconds": 2,
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": launches.namespace}},
+    }
+    api.create_validating_webhook_configuration({"metadata": {"name": launches.namespace}, "webhooks": [webhook]})
+    try:
+        run = launches.start("report")
+        run.wait_for("failed calling webhook")
+    finally:
+        api.delete_validating_webhook_configuration(launches.namespace)
+    ended = run.ended()
+    assert not ended.error
+    assert ended.reasons == ["finished"]

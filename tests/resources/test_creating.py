@@ -38,6 +38,12 @@ QUOTA = refusal(403, "Forbidden", 'pods "driftline-x" is forbidden: exceeded quo
 TOO_NEW = refusal(403, "Forbidden", 'error looking up service account team/default: serviceaccount "default" not found')
 GONE = refusal(404, "NotFound", 'pods "driftline-x" not found')
 TIMEOUT = refusal(504, "Timeout", "Timeout: request did not complete within the allotted timeout")
+DEAD_WEBHOOK = refusal(
+    500,
+    "InternalError",
+    'Internal error occurred: failed calling webhook "pods.example.com": failed to call webhook: Post '
+    '"https://10.244.255.1:1/?timeout=2s": dial tcp 10.244.255.1:1: connect: connection refused',
+)
 Ask = Callable[..., Api]
 
 
@@ -158,7 +164,14 @@ def test_a_pod_that_is_gone_when_it_is_looked_for_is_created(script: Build) -> N
 
 @pytest.mark.parametrize(
     ("trouble", "may_be_done"),
-    [(TIMEOUT, True), ((503, HTML), True), ((0, b""), True), ((200, HTML), True), (CONFLICT, False)],
+    [
+        (TIMEOUT, True),
+        ((503, HTML), True),
+        ((0, b""), True),
+        ((200, HTML), True),
+        (CONFLICT, False),
+        (DEAD_WEBHOOK, False),
+    ],
 )
 def test_trouble_beyond_patience_says_whether_a_pod_may_be_there(
     script: Build, trouble: Answer, may_be_done: bool

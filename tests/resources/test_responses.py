@@ -143,6 +143,7 @@ def test_what_may_have_been_carried_out_is_what_nobody_answered() -> None:
         "the quota is being changed",
         "409 without a reason",
         "409 whose reason is a number",
+        "a webhook that is dead",
         "too many requests",
     }
 
