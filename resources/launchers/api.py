@@ -155,7 +155,7 @@ class Api:
 
     def pod(self, name: str) -> Answer:
         """Return a pod."""
-        document, now = self._json(POD, "read_namespaced_pod", name, self.namespace, is_there=False)
+        document, now = self._json(POD, "read_namespaced_pod", name, self.namespace, is_there=False, is_allowed=True)
         return Answer(pod=None if document is None else read_pod(document), now=now)
 
     def pods(self, labels: Mapping[str, str]) -> list[Pod]:
@@ -281,17 +281,28 @@ class Api:
             response.close()
 
     def _json(
-        self, kinds: tuple[str, ...], method: str, *arguments: object, is_there: bool = True, **more: object
+        self,
+        kinds: tuple[str, ...],
+        method: str,
+        *arguments: object,
+        is_there: bool = True,
+        is_allowed: bool = False,
+        **more: object,
     ) -> tuple[object, datetime]:
         """Repeat a request until the API answers with an object of these kinds, or None if it may be absent and is.
 
         The time is that of the API's clock.
+
+        Args:
+            is_allowed: the account has the right: an API server that has just started denies it for a moment.
         """
         began_s, tries, refused, may_be_done = time.monotonic(), 0, 0, False
         while True:
             tries += 1
             response, headers = self._once(kinds, method, *arguments, **more)
             meaning = response.meaning
+            if is_allowed and meaning == "refused" and response.status == 403:
+                meaning = "soon"
             if meaning == "answer" or (meaning == "absent" and not is_there):
                 return response.body if meaning == "answer" else None, _date(headers)
             may_be_done = may_be_done or response.may_be_done

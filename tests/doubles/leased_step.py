@@ -8,10 +8,13 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from contextlib import suppress
 
+import obstore
 import torch
 
 from platform_assets.compute.train import State
+from platform_assets.problems import LedgerProblem
 from platform_assets.records.attempts import Launch
 from platform_assets.settings import Settings
 from platform_assets.steps.attempt import Attempt
@@ -39,12 +42,20 @@ def main() -> None:
             sys.stdout.write(f"lease {attempt.fence}\n")
             sys.stdout.flush()
             done = 0
-            while not marks.exists("go"):
+            while not is_let_go(marks):
                 done += 1
-                saves.save(state(done), fence=attempt.fence)
-                attempt.beat()
+                with suppress(obstore.exceptions.BaseError, LedgerProblem):  # cut off: it tries again
+                    saves.save(state(done), fence=attempt.fence)
+                    attempt.beat()
                 time.sleep(0.5)
         pipes.report_custom_message({"kind": "result", "value": attempt.fence})
+
+
+def is_let_go(marks: BucketMarks) -> bool:
+    try:
+        return marks.exists("go")
+    except obstore.exceptions.BaseError:
+        return False
 
 
 def state(done: int) -> State:
