@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -11,6 +12,8 @@ from kubernetes import client, utils
 
 from platform_assets.settings import REPOSITORY
 from tests.cluster.cluster import Cluster
+from tests.cluster.rights import CLUSTER, Right
+from tests.cluster.rights import granted as granted_rights
 
 RIGHTS = REPOSITORY / "deploy/kubernetes/rights.yaml"
 NAMESPACE = "driftline"
@@ -61,6 +64,25 @@ def granted(
                 remove(name, place)
 
 
+def revoke(cluster: Cluster, namespace: str, right: Right) -> None:
+    """Take one right from an account of a namespace."""
+    rights, kept = client.RbacAuthorizationV1Api(cluster.api), granted_rights() - {right}
+    for role in documents(namespace):
+        place = role["metadata"].get("namespace", CLUSTER)
+        if role["kind"] not in ("Role", "ClusterRole") or right.place != (NAMESPACE if place == namespace else place):
+            continue
+        rules = [
+            {"apiGroups": [""], "resources": [item.resource], "verbs": [item.verb]}
+            for item in sorted(kept)
+            if item.place == right.place
+        ]
+        name = role["metadata"]["name"]
+        if role["kind"] == "Role":
+            rights.replace_namespaced_role(name, place, role | {"rules": rules})
+        else:
+            rights.replace_cluster_role(name, role | {"rules": rules})
+
+
 def configuration_of(cluster: Cluster, account: str, namespace: str) -> client.Configuration:
     """Return address and token with which a process of an account reaches the cluster from outside."""
     token = cluster.core.create_namespaced_service_account_token(account, namespace, {"spec": {}}).status.token
@@ -69,3 +91,18 @@ def configuration_of(cluster: Cluster, account: str, namespace: str) -> client.C
     configuration.host, configuration.ssl_ca_cert, configuration.proxy = admin.host, admin.ssl_ca_cert, admin.proxy
     configuration.api_key = {"authorization": f"Bearer {token}"}
     return configuration
+
+
+def write_kubeconfig(path: Path, configuration: client.Configuration) -> None:
+    """Write an account's address and token for processes that read `KUBECONFIG`."""
+    _, token = configuration.api_key["authorization"].split(" ")
+    cluster = {"server": configuration.host, "certificate-authority": configuration.ssl_ca_cert}
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "kube", "cluster": cluster}],
+        "users": [{"name": "user", "user": {"token": token}}],
+        "contexts": [{"name": "kube", "context": {"cluster": "kube", "user": "user"}}],
+        "current-context": "kube",
+    }
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")

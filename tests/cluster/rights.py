@@ -1,0 +1,122 @@
+"""The rights that deploy/ grants, why, and which of them the API server's audit log shows in use."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from platform_assets.settings import REPOSITORY
+
+DOCUMENT = REPOSITORY / "docs/rights.md"
+FILE = REPOSITORY / "deploy/kubernetes/rights.yaml"
+NAMESPACE, DEFAULT, CLUSTER = "driftline", "default", "(cluster)"
+FREE = ("", "selfsubjectaccessreviews", "selfsubjectrulesreviews")
+"""What Kubernetes grants to everybody: its version, which is no resource, and asking for one's own rights."""
+_ACCOUNT = re.compile(r"system:serviceaccount:(?P<namespace>[^:]+):(?P<account>driftline-[^:]+)")
+
+
+@dataclass(frozen=True, order=True)
+class Right:
+    """One kind of request.
+
+    Attributes:
+        resource: with its subresource, as `pods/log`.
+        place: the namespace in the files of deploy/, or `(cluster)`.
+    """
+
+    account: str
+    place: str
+    resource: str
+    verb: str
+
+
+RUN = "driftline-run"
+REASONS = {
+    Right(RUN, NAMESPACE, "pods", "create"): "starts an attempt at a step",
+    Right(RUN, NAMESPACE, "pods", "get"): "polls the attempt's pod; finds it again after an answer that was lost",
+    Right(RUN, NAMESPACE, "pods", "list"): "finds the pod of a run that was replaced, and pods whose run is over",
+    Right(RUN, NAMESPACE, "pods", "watch"): "sees the last status of a deleted pod, which is there for a second",
+    Right(RUN, NAMESPACE, "pods", "delete"): "removes a recorded pod; stops that of a cancelled run, or an orphan",
+    Right(RUN, NAMESPACE, "pods/log", "get"): "shows the step's lines in the run",
+    Right(RUN, NAMESPACE, "events", "list"): "why a pod does not start, was evicted, or is gone",
+    Right(RUN, DEFAULT, "events", "list"): "why a node left: events of nodes are in this namespace",
+    Right(RUN, CLUSTER, "nodes", "get"): "whether the node is lost or being taken away, and its zone",
+}
+"""Why each right is granted."""
+
+
+OPTIONAL = {right for right in REASONS if right.resource in ("events", "nodes")}
+"""Rights without which steps run, and the run says which evidence is missing."""
+
+
+def granted() -> set[Right]:
+    """Return the rights in deploy/kubernetes/rights.yaml."""
+    objects = list(yaml.safe_load_all(FILE.read_text(encoding="utf-8")))
+    roles = {(item["kind"], item["metadata"]["name"]): item for item in objects if item["kind"].endswith("Role")}
+    return {
+        Right(subject["name"], binding["metadata"].get("namespace", CLUSTER), resource, verb)
+        for binding in objects
+        if binding["kind"].endswith("Binding")
+        for subject in binding["subjects"]
+        for rule in roles[binding["roleRef"]["kind"], binding["roleRef"]["name"]]["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def used(log: Path, namespaces: Iterable[str] | None = None) -> Iterator[tuple[Right, str]]:
+    """Yield each allowed request of Driftline's accounts in an audit log, with the namespace of its account.
+
+    Args:
+        namespaces: of the accounts; None for all.
+    """
+    chosen = None if namespaces is None else set(namespaces)
+    for line in log.read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        account = _ACCOUNT.fullmatch(entry["user"]["username"])
+        is_allowed = entry.get("annotations", {}).get("authorization.k8s.io/decision") == "allow"
+        if account and is_allowed and (chosen is None or account["namespace"] in chosen):
+            right = _right(account["account"], account["namespace"], entry)
+            if right.resource not in FREE:
+                yield right, account["namespace"]
+
+
+def _right(account: str, namespace: str, entry: Mapping[str, Any]) -> Right:
+    subject = entry.get("objectRef", {})
+    resource = "/".join(subject[name] for name in ("resource", "subresource") if subject.get(name))
+    place = subject.get("namespace", CLUSTER)
+    return Right(account, NAMESPACE if place == namespace else place, resource, entry["verb"])
+
+
+def document(situations: Mapping[Right, str]) -> str:
+    """Return docs/rights.md.
+
+    Args:
+        situations: the test in which each right was used.
+    """
+    rows = [
+        f"| `{right.account}` | `{right.verb} {right.resource}` | {right.place} | {REASONS[right]} | "
+        f"{situations.get(right, 'not seen')} |"
+        for right in sorted(REASONS)
+    ]
+    return "\n".join(
+        [
+            "# Rights on Kubernetes",
+            "",
+            "What `deploy/kubernetes/rights.yaml` grants, why, and the test of `tests/cluster` in which the API",
+            "server's audit log shows the request, made by a process of ours under its own account and allowed.",
+            "Written by `make cluster-test RECORD_RIGHTS=1`. The account `driftline-step` has no rights and its pods",
+            "no token. Kubernetes tells everybody its version and, by `create selfsubjectaccessreviews`, their rights.",
+            "",
+            "| account | request | namespace | reason | seen in |",
+            "|---|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )

@@ -1,0 +1,55 @@
+"""The rights of a run are those it uses, and no other account of ours asks Kubernetes for anything."""
+
+from __future__ import annotations
+
+import pytest
+from kubernetes import client
+
+from resources.launchers.readiness import NotReady
+from tests.cluster import accounts
+from tests.cluster.cluster import Cluster
+from tests.cluster.requirements import KUBECONFIG
+from tests.cluster.rights import OPTIONAL, REASONS, Right, granted, used
+from tests.cluster.step_runs import StepRuns
+
+
+def test_a_run_uses_every_right_that_it_has_and_a_step_none(runs: StepRuns, reachable: Cluster) -> None:
+    if reachable.control is None:
+        pytest.skip(f"the audit log of the cluster in {KUBECONFIG} is not ours to read")
+    runs.when_ready(lambda name: runs.pods.api.delete_namespaced_pod(name, runs.pods.namespace))
+    runs.run("stay", "well")
+    assert runs.reasons() == ["preempted", "finished"]
+    log = reachable.control.folder / "audit.log"
+    assert {right for right, _ in used(log, [runs.pods.namespace])} == granted()
+
+
+@pytest.mark.parametrize("right", sorted(REASONS), ids=lambda right: f"{right.verb} {right.resource} in {right.place}")
+def test_without_a_right_the_run_names_it_and_creates_no_pod_that_it_could_not_watch(
+    right: Right, runs: StepRuns, reachable: Cluster
+) -> None:
+    accounts.revoke(reachable, runs.pods.namespace, right)
+    if right in OPTIONAL:
+        # A failure is when nodes and events are asked for.
+        runs.when_ready(lambda name: runs.pods.api.delete_namespaced_pod(name, runs.pods.namespace))
+        lines = runs.run("stay", "well").lines
+        assert runs.reasons() == ["preempted", "finished"]
+        assert [line for line in lines if right.resource in line.lower() and "missing from the evidence" in line], lines
+        return
+    with pytest.raises(NotReady, match=f"may not {right.verb} {right.resource} in namespace"):
+        runs.run("well")
+    assert runs.records() == []
+    assert runs.pods.api.list_namespaced_pod(runs.pods.namespace).items == []
+
+
+def test_a_step_has_no_token_and_its_account_may_do_nothing(runs: StepRuns, reachable: Cluster) -> None:
+    seen = []
+    runs.when_ready(lambda name: (seen.append(runs.pods.read(name)), runs.marks.touch("go")))
+    runs.run("stay")
+    (pod,) = seen
+    assert pod.spec.service_account_name == accounts.STEP
+    mounted = [mount.mount_path for mount in pod.spec.containers[0].volume_mounts]
+    assert mounted == ["/tmp", "/scratch", "/dev/shm"]
+    configuration = accounts.configuration_of(reachable, accounts.STEP, runs.pods.namespace)
+    with pytest.raises(client.ApiException, match="cannot list resource") as refusal:
+        client.CoreV1Api(client.ApiClient(configuration)).list_namespaced_pod(runs.pods.namespace)
+    assert refusal.value.status == 403

@@ -1,0 +1,37 @@
+"""What deploy/ grants on Kubernetes: each right has a reason and a test that used it, and nothing is granted widely."""
+
+from __future__ import annotations
+
+import yaml
+
+from tests.cluster.rights import DOCUMENT, FILE, REASONS, granted
+
+
+def test_each_granted_right_has_a_reason_and_each_reason_a_right() -> None:
+    assert granted() == set(REASONS)
+
+
+def test_the_page_lists_each_right_with_the_test_that_used_it() -> None:
+    rows = [line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    listed = {tuple(cell.strip() for cell in row.strip("|").split("|")) for row in rows}
+    assert {(account, request, place, reason) for account, request, place, reason, _ in listed} == {
+        (f"`{right.account}`", f"`{right.verb} {right.resource}`", right.place, reason)
+        for right, reason in REASONS.items()
+    }
+    assert not [row for row in listed if not row[4].startswith("`tests/cluster/")]
+
+
+def test_no_wildcard_no_secrets_and_no_exec() -> None:
+    rights = granted()
+    assert not [right for right in rights if "*" in (right.verb, right.resource)]
+    assert not {right.resource for right in rights} & {"secrets", "pods/exec", "pods/attach", "pods/portforward"}
+
+
+def test_the_account_of_steps_has_no_rights_and_no_token() -> None:
+    assert {right.account for right in granted()} == {"driftline-run"}
+    accounts = {
+        item["metadata"]["name"]: item
+        for item in yaml.safe_load_all(FILE.read_text(encoding="utf-8"))
+        if item["kind"] == "ServiceAccount"
+    }
+    assert accounts["driftline-step"]["automountServiceAccountToken"] is False
