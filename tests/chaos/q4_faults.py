@@ -1,50 +1,43 @@
-"""Choose at random what goes wrong next on the double of a cluster, and do it: the killer of row Q4.
-
-Belongs here: which faults there are, and what each one hits. Does not belong here: launchers (`q4_lanes`), or what the
-ledger must say afterwards (`q4`).
-"""
+"""Choose at random what goes wrong next on the cluster, and do it: the killer of row Q4."""
 
 from __future__ import annotations
 
-import os
 import random
 import signal
+import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-from tests.chaos.q4_lanes import IN_ORDERS, Lane, Lanes
-from tests.doubles.cluster.cluster import Cluster
-from tests.doubles.cluster.controllers import Node
-from tests.doubles.cluster.statuses import ENDED
+from kubernetes import client
 
-SPOT = {"driftline/spot": "true"}
+from tests.chaos.q4_lanes import IN_ORDERS, Lane, Lanes
+from tests.cluster.containers import Container, Recorder
+from tests.cluster.node import Node
+from tests.cluster.opened import Opened
+from tests.cluster.step_runs import StepRuns
+from tests.cluster.ways import container_of, evict, use_up_memory
+
+LABEL = "driftline/attempt"
 FAULTS = {
-    "spot node shut down": 12,
-    "preempted by the scheduler": 8,
-    "drained": 7,
-    "evicted": 8,
-    "evicted, no reason": 8,
-    "out of memory": 7,
-    "SIGKILL": 8,
-    "vanished": 8,
-    "node lost": 5,
-    "refused by the kubelet": 5,
-    "over quota": 4,
-    "own error": 6,
+    "deleted": 15,
+    "evicted by the API": 14,
+    "SIGTERM": 10,
+    "SIGKILL": 10,
+    "out of memory": 9,
+    "deleted without grace": 10,
+    "node without power": 3,
+    "own error": 8,
     "image": 3,
     "unschedulable": 3,
-    "run cancelled": 4,
-    "launcher killed": 5,
-    "launcher killed, pod evicted": 3,
-    "launcher killed, pod drained": 3,
-    "launcher killed, pod vanished": 3,
+    "run cancelled": 5,
+    "launcher killed": 6,
+    "launcher killed, pod deleted": 4,
+    "launcher killed, pod gone": 4,
 }
 """How often each; in all more than 100."""
-UNSEEN = ("launcher killed, pod drained", "launcher killed, pod vanished")
+UNSEEN = ("launcher killed, pod deleted", "launcher killed, pod gone")
 """Nobody asks the API between such an end and the pod's removal."""
-Pod = Mapping[str, Any]
 
 
 class Killer:
@@ -52,18 +45,20 @@ class Killer:
 
     Attributes:
         inflicted: how often each one hit.
-        unseen: attempts whose end may have been shown to nobody.
+        causes: of the attempts that were hit.
+        containers: of nodes that lost power since.
     """
 
-    def __init__(self, cluster: Cluster, lanes: Lanes, folder: Path, seed: int) -> None:
-        self._cluster, self._lanes, self._folder = cluster, lanes, folder
+    def __init__(self, place: Opened, runs: StepRuns, lanes: Lanes, seed: int) -> None:
+        self._place, self._runs, self._lanes = place, runs, lanes
         self._random = random.Random(seed)
         self._left = [name for name, count in FAULTS.items() for _ in range(count)]
         self._random.shuffle(self._left)
-        self._nodes = 0
+        self._nodes = {node.name: node for node in place.cluster.nodes}
+        self._recorders = {name: Recorder(node, LABEL) for name, node in self._nodes.items()}
         self.inflicted: Counter[str] = Counter()
-        self.unseen: set[str] = set()
-        self._ended: set[str] = set()
+        self.causes: dict[str, str] = {}
+        self.containers: list[Container] = []
 
     @property
     def is_done(self) -> bool:
@@ -71,89 +66,86 @@ class Killer:
         return not self._left
 
     def strike(self) -> None:
-        """Inflict the next fault on a pod that runs, if there is one for it; one that hits nothing stays to be done."""
+        """Inflict the next fault, if there is a step that it can hit."""
         fault = self._left[-1]
-        if fault in IN_ORDERS or fault in ("refused by the kubelet", "over quota"):
-            self._plan(fault)
+        if fault in IN_ORDERS:
+            self._lanes.faults.append(fault)
             has_hit = True
         else:
-            running = self._cluster.pods("", "status.phase=Running")
-            # What is ending already has its cause in the journal; a second one would hide behind it.
-            running = [pod for pod in running if _attempt(pod) not in self._ended]
-            if "drained" in fault:
-                running = [pod for pod in running if pod["metadata"]["labels"]["driftline/spot"] == "true"]
-            lanes = {lane.launch.fingerprint[:40]: lane for lane in self._lanes.lanes if lane.is_watching}
-            running = [pod for pod in running if pod["metadata"]["labels"]["driftline/fingerprint"] in lanes]
-            if not running:
-                return
-            pod = self._random.choice(running)
-            has_hit = self._hit(fault, pod, lanes[pod["metadata"]["labels"]["driftline/fingerprint"]])
-            if fault in UNSEEN:
-                self.unseen.add(_attempt(pod))
-            if fault != "launcher killed":
-                self._ended.add(_attempt(pod))
+            has_hit = self._hit_one(fault)
         if has_hit:
             self._left.pop()
             self.inflicted[fault] += 1
         else:
             self._random.shuffle(self._left)
 
-    def _plan(self, fault: str) -> None:
-        """Let the next pod or order fail."""
-        if fault == "refused by the kubelet":
-            self._cluster.refuse_admission()
-        elif fault == "over quota":
-            self._cluster.refuse_creation()
-        else:
-            self._lanes.faults.append(fault)
+    def close(self) -> list[Container]:
+        """Return all containers that there were."""
+        return [*self.containers, *(item for recorder in self._recorders.values() for item in recorder.close())]
 
-    def _hit(self, fault: str, pod: Pod, lane: Lane) -> bool:
-        cluster, name = self._cluster, str(pod["metadata"]["name"])
-        if fault.startswith("launcher killed"):
-            lane.kill()
-        acts: dict[str, Callable[[], bool]] = {
-            "spot node shut down": lambda: cluster.preempt(name),
-            "preempted by the scheduler": lambda: cluster.preempt(name, by="scheduler"),
-            "drained": lambda: cluster.preempt(name, by="drain"),
-            "evicted": lambda: cluster.evict(name),
-            "evicted, no reason": lambda: cluster.evict(name, with_reason=False),
-            "out of memory": lambda: cluster.out_of_memory(name),
-            "SIGKILL": lambda: cluster.kill(name),
-            "vanished": lambda: cluster.vanish(name),
-            "node lost": lambda: self._lose(pod),
-            "own error": lambda: _touch(lane.folder / "fail"),
-            "run cancelled": lambda: lane.signal(signal.SIGINT),
-            "launcher killed": lambda: True,
-            "launcher killed, pod evicted": lambda: cluster.evict(name),
-            "launcher killed, pod drained": lambda: cluster.preempt(name, by="drain"),
-            "launcher killed, pod vanished": lambda: cluster.vanish(name),
-        }
-        return acts[fault]()
-
-    def _lose(self, pod: Pod) -> bool:
-        """Lose the pod's node, and let another come."""
-        there = self._cluster.pods("", f"spec.nodeName={pod['spec']['nodeName']}")
-        self._ended |= {_attempt(item) for item in there}
-        self.unseen |= {_attempt(item) for item in there if item["status"]["phase"] in ENDED}
-        self._cluster.lose_node(pod["spec"]["nodeName"])
-        self._nodes += 1
-        is_spot = pod["metadata"]["labels"]["driftline/spot"] == "true"
-        later = node(f"later-{self._nodes}", is_spot=is_spot)
-        self._cluster.store.add("nodes", later.shown(self._cluster.store.stamp()))
+    def _hit_one(self, fault: str) -> bool:
+        lanes = {lane.launch.fingerprint[:40]: lane for lane in self._lanes.lanes if lane.is_watching}
+        pods = self._runs.pods.api.list_namespaced_pod(self._runs.pods.namespace).items
+        running = [
+            pod
+            for pod in pods
+            if _is_at_work(pod)
+            and pod.metadata.labels[LABEL] not in self.causes
+            and pod.metadata.labels["driftline/fingerprint"] in lanes
+        ]
+        if not running:
+            return False
+        pod = self._random.choice(running)
+        try:
+            self._hit(fault, pod, lanes[pod.metadata.labels["driftline/fingerprint"]])
+        except (client.ApiException, StopIteration, RuntimeError, ValueError):
+            return False  # it ended just now
+        if fault != "launcher killed":
+            self.causes.setdefault(pod.metadata.labels[LABEL], fault)
         return True
 
+    def _hit(self, fault: str, pod: Any, lane: Lane) -> None:
+        if fault.startswith("launcher killed"):
+            lane.kill()
+        acts: dict[str, Callable[[], object]] = {
+            "deleted": lambda: self._delete(pod),
+            "evicted by the API": lambda: evict(self._runs.pods.api, pod.metadata.name, pod.metadata.namespace),
+            "SIGTERM": lambda: self._node(pod).kill_container(container_of(pod), signal.SIGTERM),
+            "SIGKILL": lambda: self._node(pod).kill_container(container_of(pod), signal.SIGKILL),
+            "out of memory": lambda: use_up_memory(self._node(pod), pod),
+            "deleted without grace": lambda: self._delete(pod, grace_period_seconds=0),
+            "node without power": lambda: self._cut_power(pod),
+            "own error": lambda: lane.marks.touch("fail"),
+            "run cancelled": lambda: lane.signal(signal.SIGINT),
+            "launcher killed": lambda: None,
+            "launcher killed, pod deleted": lambda: self._delete(pod),
+            "launcher killed, pod gone": lambda: self._delete(pod, grace_period_seconds=0),
+        }
+        acts[fault]()
 
-def node(name: str, *, is_spot: bool) -> Node:
-    """Return a node for two pods; steps on demand land on spot nodes only where those are not tainted."""
-    taints = ({"key": "driftline/spot", "value": "true", "effect": "NoSchedule"},) if is_spot else ()
-    return Node(name=name, cpu=2.0, is_spot=is_spot, labels=SPOT if is_spot else {}, taints=taints)
+    def _node(self, pod: Any) -> Node:
+        return self._nodes[pod.spec.node_name]
+
+    def _delete(self, pod: Any, **more: Any) -> None:
+        self._runs.pods.api.delete_namespaced_pod(pod.metadata.name, pod.metadata.namespace, **more)
+
+    def _cut_power(self, pod: Any) -> None:
+        """Switch the pod's node off, and on again once its pods are given up."""
+        node = self._node(pod)
+        node.power_off()
+        lost = self._recorders.pop(node.name).close()
+        self.containers += lost
+        for container in lost:
+            if container.code is None:
+                self.causes.setdefault(container.labels[LABEL], "node without power")
+        threading.Timer(90.0, self._switch_on, args=(node,)).start()
+
+    def _switch_on(self, node: Node) -> None:
+        with self._place.cluster.network():
+            node.power_on()
+        self._recorders[node.name] = Recorder(node, LABEL)
 
 
-def _attempt(pod: Pod) -> str:
-    return str(pod["metadata"]["labels"]["driftline/attempt"])
-
-
-def _touch(path: Path) -> bool:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
-    os.close(descriptor)
-    return True
+def _is_at_work(pod: Any) -> bool:
+    states = [status.state for status in pod.status.container_statuses or []]
+    return pod.metadata.deletion_timestamp is None and any(state.running for state in states)

@@ -11,7 +11,8 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from tests.chaos.q4_launch import FAILED, Launch, start
-from tests.doubles.cluster.cluster import Cluster
+from tests.cluster.step_runs import StepRuns
+from tests.doubles.marks import BucketMarks
 
 STEPS, STEP_S, EVERY = 112, 0.25, 4
 """A work takes 28 s when nothing happens to it, and loses a second of work at most."""
@@ -32,9 +33,9 @@ class Lane:
     is_watching: bool = True
 
     @property
-    def folder(self) -> Path:
+    def marks(self) -> BucketMarks:
         """Of the step's own state."""
-        return Path(self.launch.count["folder"])
+        return BucketMarks(self.launch.count["folder"])
 
     def kill(self) -> None:
         """Kill the launcher, and see it dead."""
@@ -59,13 +60,17 @@ class Lanes:
         exits: how launchers ended, by exit code.
     """
 
-    cluster: Cluster
+    runs: StepRuns
     folder: Path
     count: int
     faults: deque[str] = field(default_factory=deque)
     exits: Counter[int] = field(default_factory=Counter)
     lanes: list[Lane] = field(default_factory=list)
     works: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    environment: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.environment = self.runs.process_environment()
 
     def turn(self, *, is_last: bool) -> bool:
         """Launch what is to be launched; return whether anything is at work.
@@ -96,16 +101,14 @@ class Lanes:
         return sum(count for code, count in self.exits.items() if code > 0 and code not in (FAILED, CANCELLED))
 
     def _launch(self, work: int, fault: str | None) -> Launch:
-        path = self.folder / f"work-{work}"
-        path.mkdir()
+        place = f"{self.runs.settings.root}/works/{work}"
         return Launch(
             folder=self.folder,
-            address=self.cluster.address,
-            token=next(iter(self.cluster.tokens)),
+            environment=self.environment,
             work=work,
             profile="cpu_spot" if work % 3 else "cpu_small",
             fault=fault,
-            count={"folder": str(path), "steps": STEPS, "step_s": STEP_S, "every": EVERY},
+            count={"folder": place, "steps": STEPS, "step_s": STEP_S, "every": EVERY},
         )
 
 

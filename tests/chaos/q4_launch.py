@@ -23,12 +23,12 @@ from resources.launchers.kubernetes import KubernetesLauncher
 
 PRODUCT = "counted"
 STEP = "tests.doubles.counting_step"
-IMAGE, NO_IMAGE = "trainer@sha256:" + "0" * 64, "absent@sha256:" + "0" * 64
 POLL_S = 0.5
 SIZES = {
-    name: PROFILES[name].replace(cores=1, memory_gb=2, schedule_timeout_s=20.0) for name in ("cpu_small", "cpu_spot")
+    name: PROFILES[name].replace(cores=1, memory_gb=0.5, shm_gb=0.05, schedule_timeout_s=60.0)
+    for name in ("cpu_small", "cpu_spot")
 }
-"""The real prices; small, so that two fit on a node of the double."""
+"""The real prices; small, so that two fit on a node of two processors."""
 FAILED = 3
 """The exit code of a launcher whose step ended without a result, as any run may."""
 
@@ -40,16 +40,15 @@ class Launch:
     """What a launcher is to do.
 
     Attributes:
-        folder: of the row; the store is in it.
-        address, token: of the cluster.
+        folder: of the row, for logs.
+        environment: settings, the way to S3, and the kubeconfig of a run's account.
         work: its number, and with it its fingerprint.
         fault: `image` or `unschedulable`: what is wrong with its order; None: nothing.
         count: what the step is told.
     """
 
     folder: Path
-    address: str
-    token: str
+    environment: dict[str, str]
     work: int
     profile: str
     fault: str | None
@@ -69,18 +68,6 @@ def start(told: Launch) -> ForkServerProcess:
     return process
 
 
-def settings_of(folder: Path, image: str = IMAGE) -> Settings:
-    """Return the settings of every launcher of the row."""
-    return Settings.from_environment(
-        {
-            "DRIFTLINE_STATE": str(folder / "state"),
-            "DRIFTLINE_ROOT": str(folder / "store"),
-            "DRIFTLINE_NAMESPACE": "default",
-            "DRIFTLINE_TRAINER_IMAGE": image,
-        }
-    )
-
-
 def run(told: Launch) -> None:
     """Materialise an asset that runs the step; what it says goes into a file."""
     log = os.open(told.folder / f"launcher-{told.work}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -96,7 +83,7 @@ def run(told: Launch) -> None:
 
 
 def _materialize(told: Launch) -> None:
-    from kubernetes.client import Configuration
+    from kubernetes import client, config
 
     size = SIZES[told.profile]
     if told.fault == "unschedulable":
@@ -108,9 +95,13 @@ def _materialize(told: Launch) -> None:
         launcher.run(context=context, module=STEP, extras={"count": told.count}, profile=size, work=work)
         return dg.MaterializeResult()
 
-    configuration = Configuration(host=told.address)
-    configuration.api_key = {"BearerToken": f"Bearer {told.token}"}
-    settings = settings_of(told.folder, NO_IMAGE if told.fault == "image" else IMAGE)
+    os.environ.update(told.environment)
+    settings = Settings.from_environment()
+    if told.fault == "image":
+        name = (settings.trainer_image or "").partition("@")[0]
+        settings = settings.replace(trainer_image=f"{name}@sha256:{0:064}", trainer_libraries=None)
+    configuration = client.Configuration()
+    config.load_kube_config(told.environment["KUBECONFIG"], client_configuration=configuration)
     launcher = KubernetesLauncher(settings, configuration=configuration, poll_s=POLL_S)
     with dg.DagsterInstance.ephemeral() as instance:
         dg.materialize([counted], resources={"launcher": launcher}, instance=instance)

@@ -1,142 +1,115 @@
-"""Run the double of a step once, by our launcher or by `PipesK8sClient`, and count what it asked.
+"""Run the double of a step once as a pod, by our launcher or by `PipesK8sClient`, and time the decision."""
 
-The asset's context is annotated, which Dagster compares as an object: annotations are not postponed here.
-"""
+from __future__ import annotations
 
 import contextlib
 import threading
 import time
-import uuid
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
-import dagster as dg
+from kubernetes import client
 
 from platform_assets.profiles import StepProfile
 from platform_assets.settings import Settings
-from resources.launchers import StepFailure, StepLauncher, Work
-from resources.launchers.api import Answer, Api
-from resources.launchers.endings import Ending
+from resources.launchers import StepFailure
+from resources.launchers.clients import ClientLauncher, as_pod
+from resources.launchers.endings import Ending, Work
 from resources.launchers.kubernetes import KubernetesLauncher
-from resources.launchers.pod_status import Pod
-from tests.doubles.cluster.cluster import Cluster
+from tests.cluster.step_runs import StepRuns, run_step
 
-STEP = "tests.doubles.step"
+LOOK_S = 0.1
+WAITING = ("ErrImagePull", "ImagePullBackOff")
 WORK = Work(product="tiny", step="train", cutoff="0009", fingerprint="f" * 64)
-POLL_S, PIPES_POLL_S = 0.1, 0.5
-MOST_ANSWERS = 300
-"""After so many a class counts as undecided: half a minute."""
-
-
-class CountedApi(Api):
-    """Remembers every answer about a pod, with its time by the cluster's clock."""
-
-    def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self.answers: list[Answer] = []
-
-    def pod(self, name: str) -> Answer:
-        answer = super().pod(name)
-        self.answers.append(answer)
-        if len(self.answers) > MOST_ANSWERS:
-            raise StopTrying(f"no decision after {MOST_ANSWERS} answers")
-        return answer
-
-
-class CountedLauncher(KubernetesLauncher):
-    """Our launcher, without pauses between tries.
-
-    Args:
-        is_one_try: whether to stop after the first.
-    """
-
-    longest_pause_s = 0.0
-
-    def __init__(self, settings: Settings, cluster: Cluster, *, is_one_try: bool = False) -> None:
-        super().__init__(settings, configuration=cluster.client_configuration(), poll_s=POLL_S)
-        self.api = self.counted = CountedApi(settings.namespace, cluster.client_configuration())
-        self.is_one_try = is_one_try
-
-    def attempt(self, *args: Any) -> Ending:
-        if self.is_one_try and self.counted.answers:
-            raise StopTrying
-        return super().attempt(*args)
-
-    def polls(self, *, is_gone: bool, not_before_s: float) -> int:
-        """Return how many answers showed the evidence of the first try, the one that was decided on included.
-
-        Args:
-            is_gone: the evidence is that the pod answers 404.
-            not_before_s: what is shown earlier after the pod's creation is no evidence yet.
-        """
-        answers = self.counted.answers
-        for number, answer in enumerate(answers):
-            created_at = answer.pod.created_at if answer.pod else None
-            is_early = created_at is not None and (answer.now - created_at).total_seconds() < not_before_s
-            is_new = number == 0 or answer.pod != answers[0].pod
-            is_evidence = is_new and not _is_fresh(answer.pod)
-            if is_gone:
-                is_evidence = answer.pod is None or number == len(answers) - 1
-            elif not_before_s:
-                is_evidence = not is_early
-            if is_evidence:
-                return len(answers) - number
-        return len(answers)
 
 
 class StopTrying(Exception):
-    """One try is enough, or waiting is."""
+    """One try is enough."""
 
 
-def launch(launcher: KubernetesLauncher, folder: Path, size: StepProfile) -> None:
-    """Run the step by our launcher, whatever comes of it."""
+class OneTry(KubernetesLauncher):
+    """Our launcher, which gives up after its first try."""
 
-    @dg.asset
-    def waits(context: dg.AssetExecutionContext, launcher: dg.ResourceParam[StepLauncher]) -> dg.MaterializeResult:
-        extras = {"folder": str(folder), "ends": ["hold"]}
-        launcher.run(context=context, module=STEP, extras=extras, profile=size, work=WORK)
-        return dg.MaterializeResult()
+    tries = 0
 
-    with (
-        dg.DagsterInstance.ephemeral() as instance,
-        contextlib.suppress(StepFailure, StopTrying),
-    ):
-        dg.materialize([waits], resources={"launcher": launcher}, instance=instance)
+    def attempt(self, *args: Any) -> Ending:
+        self.tries += 1
+        if self.tries > 1:
+            raise StopTrying
+        return super().attempt(*args)
 
 
-def launch_with_pipes(cluster: Cluster, folder: Path, cap_s: float) -> float | None:
-    """Run the step by `PipesK8sClient`; return when it ended, by the monotonic clock, or None when it went on."""
+class Evidence:
+    """Notes when the API first shows that the pod of a namespace has failed or cannot start.
+
+    Attributes:
+        at_s, created_s: when it did, and when there was a pod, by the monotonic clock.
+    """
+
+    def __init__(self, runs: StepRuns) -> None:
+        self.runs, self.at_s, self.created_s = runs, float("inf"), float("inf")
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def note(self) -> None:
+        """Note that the evidence is there now: a fault that a pod does not show at once."""
+        self.at_s = min(self.at_s, time.monotonic())
+
+    def _look(self) -> None:
+        while not self._is_over.wait(LOOK_S):
+            with contextlib.suppress(client.ApiException):
+                pods = self.runs.pods.api.list_namespaced_pod(self.runs.pods.namespace).items
+                if pods:
+                    self.created_s = min(self.created_s, time.monotonic())
+                if any(map(_is_evidence, pods)) or (not pods and self.created_s < float("inf")):
+                    self.note()
+
+
+def _is_evidence(pod: Any) -> bool:
+    status = pod.status
+    states = [item.state for item in status.container_statuses or [] if item.state]
+    return bool(
+        status.phase == "Failed"
+        or pod.metadata.deletion_timestamp
+        or any(state.terminated for state in states)
+        or any(state.waiting and state.waiting.reason in WAITING for state in states)
+    )
+
+
+def launch(runs: StepRuns, launcher: KubernetesLauncher, end: str, size: StepProfile) -> None:
+    """Run one try of the step by our launcher, whatever comes of it."""
+    with contextlib.suppress(StepFailure, StopTrying):
+        runs.run(end, launcher=launcher, profile=size, work=WORK)
+
+
+def launch_with_pipes(runs: StepRuns, settings: Settings, end: str, size: StepProfile) -> Callable[[float], float]:
+    """Start the step by `PipesK8sClient`; return a function that waits and returns when it ended.
+
+    It returns infinity when the client still waits after so many seconds.
+    """
     from dagster_k8s import PipesK8sClient
 
-    @dg.asset
-    def waits(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        client = PipesK8sClient(
-            kubeconfig_file=str(cluster.kubeconfig(folder / f"{uuid.uuid4().hex}.json")), poll_interval=PIPES_POLL_S
-        )
-        client.run(
-            context=context,
-            image="trainer",
-            command=["python", "-m", STEP],
-            extras={"folder": str(folder), "ends": ["hold"]},
-            namespace="default",
-        )
-        return dg.MaterializeResult()
-
+    pipes = ClientLauncher(PipesK8sClient(kubeconfig_file=runs.process_environment()["KUBECONFIG"]), as_pod(settings))
     ended: list[float] = []
 
     def work() -> None:
-        with dg.DagsterInstance.ephemeral() as instance:
-            dg.materialize([waits], instance=instance, raise_on_error=False)
-            ended.append(time.monotonic())
+        with contextlib.suppress(Exception):  # how it fails is not measured
+            run_step(pipes, f"{runs.settings.root}/marks", [end], size, WORK)
+        ended.append(time.monotonic())
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join(cap_s + 10)
-    return ended[0] if ended else None
 
+    def wait(cap_s: float) -> float:
+        thread.join(cap_s)
+        return ended[0] if ended else float("inf")
 
-def _is_fresh(pod: Pod | None) -> bool:
-    """Tell whether a pod is as the double makes them, before anything has happened to it."""
-    if pod is None or pod.phase not in ("Pending", "Running"):
-        return False
-    return pod.step is None or pod.step.state == "running" or pod.step.reason == "ContainerCreating"
+    return wait

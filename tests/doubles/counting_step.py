@@ -1,29 +1,30 @@
 """A step of numbered small steps that saves, resumes and ends on SIGTERM: `python -m tests.doubles.counting_step`.
 
-It holds a real `Attempt`: lease, progress and record are those of a training. Its state is a number in a file.
+It holds a real `Attempt`: lease, progress and record are those of a training. Its state is a number on S3.
 """
 
 from __future__ import annotations
 
-import os
 import time
-from pathlib import Path
 
-from dagster_pipes import open_dagster_pipes
+import obstore
 
 from platform_assets.records.attempts import Launch
 from platform_assets.settings import Settings
 from platform_assets.steps import process
 from platform_assets.steps.attempt import Attempt
+from platform_assets.steps.instructions import open_context
 from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.objects import open_store
+from tests.doubles.marks import BucketMarks
 
-LIVES_S = 3.0
+LEASE_S = 3.0
 """How long its lease remains after its end."""
 
 
 def main() -> None:
     stop = process.StopRequest().listen()
-    with open_dagster_pipes() as pipes:
+    with open_context() as pipes:
         launch = Launch.read(pipes.extras["attempt"])
         assert launch.product is not None and launch.fingerprint is not None and launch.cutoff is not None
         settings = Settings.from_environment()
@@ -33,7 +34,7 @@ def main() -> None:
             fingerprint=launch.fingerprint,
             cutoff=launch.cutoff,
             profile_name=launch.profile,
-            ttl_s=LIVES_S,
+            ttl_s=LEASE_S,
             launch=launch,
         )
         with attempt:
@@ -44,22 +45,19 @@ def main() -> None:
 
 
 def count(attempt: Attempt, stop: process.StopRequest, *, folder: str, steps: int, step_s: float, every: int) -> None:
-    """Do the remaining steps, saving every so many; a file `fail` in the folder raises an error of the step."""
-    path = Path(folder)
-    saved, failing = path / "saved", path / "fail"
-    done = int(saved.read_text(encoding="utf-8")) if saved.exists() else 0
+    """Do what is left of the steps, and save after every so many; a mark `fail` in the folder is an own error."""
+    store, marks = open_store(folder), BucketMarks(folder)
+    done = int(bytes(obstore.get(store, "saved").bytes())) if marks.exists("saved") else 0
     attempt.note(resumed_from_step=done, steps_done=done, steps_saved=done)
     while done < steps:
         time.sleep(step_s)
         done += 1
         attempt.note(steps_done=done)
-        if failing.exists():
-            failing.unlink()
+        if done % every == 0 and marks.exists("fail"):
+            marks.remove("fail")
             raise ValueError("the double was told to fail")
         if stop.is_set or done % every == 0 or done == steps:
-            waiting = path / f"saved.{os.getpid()}"
-            waiting.write_text(str(done), encoding="utf-8")
-            waiting.replace(saved)
+            obstore.put(store, "saved", str(done).encode())
             attempt.note(steps_saved=done)
         attempt.beat()
         stop.check()
