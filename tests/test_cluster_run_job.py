@@ -9,6 +9,16 @@ import kubernetes_validate
 import pytest
 import yaml
 
+KUBECONFIG = """\
+apiVersion: v1
+kind: Config
+clusters: [{name: nowhere, cluster: {server: "http://127.0.0.1:1"}}]
+users: [{name: nobody, user: {}}]
+contexts: [{name: nowhere, context: {cluster: nowhere, user: nobody}}]
+current-context: nowhere
+"""
+"""The launcher reads one; nothing is asked of the cluster that it names."""
+
 
 @pytest.fixture
 def job(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -18,29 +28,27 @@ def job(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> di
     from dagster_k8s.job import construct_dagster_k8s_job
     from kubernetes.client import ApiClient
 
-    from tests.doubles.cluster.cluster import Cluster
-
-    with Cluster() as cluster:
-        monkeypatch.setenv("DRIFTLINE_NAMESPACE", "driftline")
-        monkeypatch.setenv("DRIFTLINE_IMAGE", "driftline:1")
-        monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-        shipped = yaml.safe_load((repository / "deploy/dagster/cluster/dagster.yaml").read_text(encoding="utf-8"))
-        given = shipped["run_launcher"]["config"] | {"load_incluster_config": False}
-        given |= {"kubeconfig_file": str(cluster.kubeconfig(tmp_path / "kubeconfig"))}
-        config = process_config(resolve_to_config_type(K8sRunLauncher.config_type()), given)
-        assert config.success, config.errors
-        launcher = K8sRunLauncher.from_config_value(None, config.value)
-        context = K8sContainerContext.create_from_config({}).merge(_of(launcher))
-        made = construct_dagster_k8s_job(
-            job_config=context.get_k8s_job_config(job_image=None, run_launcher=launcher),
-            args=["dagster", "api", "execute_run"],
-            job_name="dagster-run-1",
-            pod_name="dagster-run-1",
-            component="run_worker",
-            user_defined_k8s_config=context.run_k8s_config,
-        )
-        found: dict[str, Any] = ApiClient().sanitize_for_serialization(made)
-        return {"apiVersion": "batch/v1", "kind": "Job", **found}
+    monkeypatch.setenv("DRIFTLINE_NAMESPACE", "driftline")
+    monkeypatch.setenv("DRIFTLINE_IMAGE", "driftline:1")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    (tmp_path / "kubeconfig").write_text(KUBECONFIG, encoding="utf-8")
+    shipped = yaml.safe_load((repository / "deploy/dagster/cluster/dagster.yaml").read_text(encoding="utf-8"))
+    given = shipped["run_launcher"]["config"] | {"load_incluster_config": False}
+    given |= {"kubeconfig_file": str(tmp_path / "kubeconfig")}
+    config = process_config(resolve_to_config_type(K8sRunLauncher.config_type()), given)
+    assert config.success, config.errors
+    launcher = K8sRunLauncher.from_config_value(None, config.value)
+    context = K8sContainerContext.create_from_config({}).merge(_of(launcher))
+    made = construct_dagster_k8s_job(
+        job_config=context.get_k8s_job_config(job_image=None, run_launcher=launcher),
+        args=["dagster", "api", "execute_run"],
+        job_name="dagster-run-1",
+        pod_name="dagster-run-1",
+        component="run_worker",
+        user_defined_k8s_config=context.run_k8s_config,
+    )
+    found: dict[str, Any] = ApiClient().sanitize_for_serialization(made)
+    return {"apiVersion": "batch/v1", "kind": "Job", **found}
 
 
 def _of(launcher: Any) -> Any:

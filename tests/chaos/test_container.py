@@ -1,7 +1,6 @@
-"""The trainer image, and steps in it: by the container launcher, and as pods of a cluster's double.
+"""The trainer image, and steps in it by the container launcher; as pods they run in `tests/cluster`.
 
-What is real: the image (`make image`), podman, the kernel that enforces memory, the S3 server, the steps. What is a
-double: Kubernetes, whose pods are podman's containers here. Each test needs `DRIFTLINE_TRAINER_IMAGE` and podman.
+Each test needs `DRIFTLINE_TRAINER_IMAGE` and podman.
 """
 
 import json
@@ -27,9 +26,6 @@ from platform_assets.storage.tables import TableStore
 from resources.launchers import ContainerLauncher, StepFailure, StepLauncher, Work
 from tests.doubles import cluster_environment as environment
 from tests.doubles import s3_server
-from tests.doubles.cluster.cluster import Cluster
-from tests.doubles.cluster.controllers import Node
-from tests.doubles.podman_pods import PodmanContainer
 from tests.doubles.products import slow_batches
 from tests.doubles.products.slow_batches import SPEC
 
@@ -43,8 +39,7 @@ WORK = Work(product="tiny", step="train", cutoff="0009", fingerprint="f" * 64)
 SMALL = PROFILES["cpu_small"].replace(cores=1, memory_gb=0.3, larger_memory_gb=0.4, shm_gb=0.05, grace_s=30.0)
 KEYS = SPEC.grain.span(SPEC.grain.first, SPEC.grain.key_at(slow_batches.BATCHES - 1))
 CUTOFF = SPEC.grain.shift(KEYS[-1], 1)
-BUCKET, NAMESPACE = "driftline", "driftline"
-SPOT = Node(name="spot-1", labels={"driftline/spot": "true"}, is_spot=True)
+BUCKET = "driftline"
 IMPORTS = """
 import importlib, importlib.util, os, pkgutil
 from platform_assets import specs, steps
@@ -125,11 +120,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, image: str) -> Iterator[di
         (path / "s3").mkdir()
         s3 = stack.enter_context(s3_server.running(path / "s3"))
         s3.make_bucket(BUCKET)
-        nodes = {"nodes": [SPOT], "namespaces": [NAMESPACE], "images": {image}, "runs": PodmanContainer}
-        cluster = stack.enter_context(Cluster(**nodes, secrets={"driftline": s3.environment()}))
         in_a_container = {"DRIFTLINE_LAUNCHER": "container", "DRIFTLINE_TRAINER_IMAGE": image}
-        in_a_pod = {**in_a_container, "DRIFTLINE_LAUNCHER": "kubernetes", "DRIFTLINE_NAMESPACE": NAMESPACE}
-        in_a_pod |= {"KUBECONFIG": str(cluster.kubeconfig(path / "kubeconfig")), "DRIFTLINE_STEP_SECRET": "driftline"}
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         for name, value in s3.environment().items():
             patch.setenv(name, value)
@@ -137,7 +128,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory, image: str) -> Iterator[di
             ("process", {}, False),
             ("container", in_a_container, False),
             ("container on S3", in_a_container, True),
-            ("pod", in_a_pod, True),
         ):
             state = path / where.replace(" ", "_")
             root = f"s3://{BUCKET}/{state.name}" if on_s3 else str(state / "store")
@@ -149,20 +139,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory, image: str) -> Iterator[di
             result[where] = tuple(record.content_digest for record in stages)
             ledger = Ledgers(root, SPEC.name).of(ATTEMPTS).records()
             result[f"{where}: launchers"] = [entry.launcher for _, entry in unique_attempts(ledger)]
-        assert environment.under_way(cluster) == []
-        result["journal"] = [(entry["labels"]["driftline/step"], entry["cause"]) for entry in cluster.journal.entries()]
         yield result
 
 
-@pytest.mark.parametrize("where", ["container", "container on S3", "pod"])
+@pytest.mark.parametrize("where", ["container", "container on S3"])
 def test_a_training_gives_the_same_bytes_wherever_it_runs(trained: dict[str, Any], where: str) -> None:
     assert trained[where] == trained["process"]
-    assert set(trained[f"{where}: launchers"]) == {"kubernetes" if where == "pod" else "container"}
+    assert set(trained[f"{where}: launchers"]) == {"container"}
     assert len(trained[f"{where}: launchers"]) == 2
-
-
-def test_the_pods_were_real_containers_that_ended_by_themselves(trained: dict[str, Any]) -> None:
-    assert trained["journal"] == [("train", "natural"), ("export", "natural")]
 
 
 # One try, however it ends ---------------------------------------------------------------------------------------------

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from kubernetes import client
 
-from platform_assets.settings import Settings
-from tests.cluster import accounts, images, launching, servers, trainer
+from tests.cluster import accounts, images, launching, opened, rights, servers, trainer
 from tests.cluster.cluster import Cluster, other, started
 from tests.cluster.launching import Launching
 from tests.cluster.namespaces import fresh_namespace
 from tests.cluster.node import Node
 from tests.cluster.pods import Pods
 from tests.cluster.requirements import ASSETS, KUBECONFIG, REGISTRY, missing
+from tests.cluster.rights import Right
 from tests.cluster.step_runs import StepRuns
 from tests.cluster.trainer import TrainerImage
 from tests.cluster.usage import report
 from tests.doubles.postgres_server import MISSING, PostgresServer, binaries
 from tests.doubles.s3_server import S3Server
 
-BUCKET = "driftline"
-SECRET = "driftline"
+RECORD_RIGHTS = "RECORD_RIGHTS"
+ZONE, SPOT = "topology.kubernetes.io/zone", "driftline/spot"
 USAGE = pytest.StashKey[str]()
+TESTS = pytest.StashKey[dict[str, str]]()
+RIGHTS = pytest.StashKey[dict[Right, str]]()
+"""The test of each namespace, and a test for each right that was used."""
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +44,15 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     with started(Path(os.environ[ASSETS])) as own:
         yield own
         request.config.stash[USAGE] = report(own)
+        request.config.stash[RIGHTS] = _situations(own, request.config.stash.get(TESTS, {}))
+
+
+def _situations(own: Cluster, tests: dict[str, str]) -> dict[Right, str]:
+    """Return, for each right that was used, the first test by name that used it."""
+    assert own.control is not None
+    log = own.control.folder / "audit.log"
+    found = sorted((right, tests.get(namespace, "")) for right, namespace in rights.used(log))
+    return {right: f"`{test}`" for right, test in reversed(found) if test}
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -49,6 +60,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if USAGE in config.stash:
         terminalreporter.section("cluster")
         terminalreporter.write_line(config.stash[USAGE])
+        unused = sorted(rights.granted() - config.stash[RIGHTS].keys())
+        terminalreporter.write_line(f"rights granted and not used: {unused or 'none'}")
+        if os.environ.get(RECORD_RIGHTS):
+            rights.DOCUMENT.write_text(rights.document(config.stash[RIGHTS]), encoding="utf-8")
 
 
 @pytest.fixture
@@ -67,15 +82,27 @@ def machines(reachable: Cluster) -> list[Node]:
 
 
 @pytest.fixture
+def labelled(reachable: Cluster) -> Iterator[None]:
+    """Nodes in zone-a, all of them for spot steps too."""
+    names = [node.metadata.name for node in reachable.core.list_node().items]
+    for name in names:
+        reachable.core.patch_node(name, {"metadata": {"labels": {ZONE: "zone-a", SPOT: "true"}}})
+    yield
+    for name in names:
+        reachable.core.patch_node(name, {"metadata": {"labels": {ZONE: None, SPOT: None}}})
+
+
+@pytest.fixture
 def core(reachable: Cluster) -> client.CoreV1Api:
     """Kubernetes' core API, as an administrator."""
     return reachable.core
 
 
 @pytest.fixture
-def namespace(core: client.CoreV1Api) -> Iterator[str]:
+def namespace(core: client.CoreV1Api, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace for this test alone, with Pod Security "restricted"."""
     with fresh_namespace(core) as name:
+        request.config.stash.setdefault(TESTS, {})[name] = request.node.nodeid.partition("[")[0]
         yield name
 
 
@@ -108,17 +135,15 @@ def trained_in(cluster: Cluster, built: TrainerImage) -> TrainerImage:
 
 
 @pytest.fixture(scope="session")
-def steps(cluster: Cluster, built: TrainerImage, repository: Path) -> TrainerImage:
+def steps(cluster: Cluster, built: TrainerImage) -> TrainerImage:
     """The trainer image with the steps and products of tests, by its digest in the cluster's registry."""
-    image = trainer.steps_image(repository, built)
-    with cluster.network():
-        return TrainerImage(cluster.registry.push_built("steps", image.name), image.libraries)
+    return opened.pushed_steps(cluster, built)
 
 
 @pytest.fixture(scope="session")
 def s3(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """An S3 server that pods reach."""
-    with servers.s3_running(cluster, tmp_path_factory.mktemp("s3"), BUCKET) as server:
+    with servers.s3_running(cluster, tmp_path_factory.mktemp("s3"), opened.BUCKET) as server:
         yield server
 
 
@@ -132,13 +157,12 @@ def postgres(cluster: Cluster) -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-def root(s3: S3Server, reachable: Cluster, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A storage root on S3 for this test alone, with the environment that leads there."""
+def stored(s3: S3Server, reachable: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment that leads to the S3 server."""
+    for name in os.environ.keys() - opened.store_environment(s3).keys():
+        monkeypatch.delenv(name)
     for name, value in s3.environment().items():
         monkeypatch.setenv(name, value)
-    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)
-    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
 
 
 @pytest.fixture
@@ -150,25 +174,10 @@ def granted(reachable: Cluster, namespace: str) -> Iterator[None]:
 
 @pytest.fixture
 def runs(
-    reachable: Cluster, pods: Pods, granted: None, steps: TrainerImage, root: str, s3: S3Server, tmp_path: Path
+    reachable: Cluster, pods: Pods, granted: None, steps: TrainerImage, stored: None, s3: S3Server, tmp_path: Path
 ) -> StepRuns:
     """Runs of steps as pods of this test's namespace, with the account of a run and the image `steps`."""
-    keys = {name: value for name, value in s3.environment().items() if "KEY" in name}
-    secret = {"metadata": {"name": SECRET}, "stringData": keys}
-    reachable.core.create_namespaced_secret(pods.namespace, secret)
-    environment = {
-        "DRIFTLINE_STATE": str(tmp_path / "state"),
-        "DRIFTLINE_ROOT": root,
-        "DRIFTLINE_LAUNCHER": "kubernetes",
-        "DRIFTLINE_NAMESPACE": pods.namespace,
-        "DRIFTLINE_TRAINER_IMAGE": steps.name,
-        "DRIFTLINE_TRAINER_LIBRARIES": steps.libraries,
-        "DRIFTLINE_STEP_SECRET": SECRET,
-        "DRIFTLINE_STEP_SERVICE_ACCOUNT": accounts.STEP,
-        **s3.environment(),
-    }
-    configuration = accounts.configuration_of(reachable, accounts.RUN, pods.namespace)
-    return StepRuns(pods, Settings.from_environment(environment), configuration, environment)
+    return opened.step_runs(pods, reachable, steps, s3, tmp_path / "state")
 
 
 @pytest.fixture

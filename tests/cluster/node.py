@@ -7,7 +7,6 @@ The machine has its own network, processes, /run, /var/lib and /var/log. What li
 from __future__ import annotations
 
 import json
-import os
 import signal
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,10 +134,22 @@ class Node:
 
     def send(self, name: str, number: int) -> None:
         """Send a signal to one of the node's own processes."""
-        service = self.service(name)
-        os.kill(service.pid(), number)
-        if number == signal.SIGCONT:
-            os.kill(service.process.pid, number)  # nsenter stops with its child, and does not go on with it
+        self.service(name).send(number)
+
+    def kill_container(self, container: str, number: int = signal.SIGKILL) -> None:
+        """Send a signal to a container's first process, as somebody with root on the node does."""
+        self.running.run("kill", f"-{number}", str(self.task(container)))
+
+    def task(self, container: str) -> int:
+        """Return the process id of a container, as the node counts."""
+        lines = self.running.run("ctr", "--namespace=k8s.io", "tasks", "list").splitlines()[1:]
+        return next(int(pid) for name, pid, _ in map(str.split, lines) if name == container)
+
+    def limit_memory(self, container: str, more: int) -> None:
+        """Lower a running container's memory limit to so many bytes more than it uses: the kernel enforces it."""
+        roots = cleanup.cgroups(self.cluster)
+        ((used, limit),) = {files for root in roots for path in root.rglob(container) if (files := _memory_files(path))}
+        limit.write_text(str(int(used.read_text(encoding="ascii")) + more), encoding="ascii")
 
     def _start(self, name: str, *argv: str) -> Service:
         return self.running.start(name, *argv, log=self.disk / f"{name}.log")
@@ -257,6 +268,14 @@ class Node:
             "hostnameOverride": self.name,
             "conntrack": conntrack,
         }
+
+
+def _memory_files(group: Path) -> tuple[Path, Path] | None:
+    """Return the files of a control group with its memory and its limit, of version 1 or 2; None without them."""
+    for used, limit in (("memory.usage_in_bytes", "memory.limit_in_bytes"), ("memory.current", "memory.max")):
+        if (group / limit).exists():
+            return group / used, group / limit
+    return None
 
 
 def conditions_of(object_: Any) -> dict[str, str]:

@@ -46,6 +46,12 @@ class Service:
         wait_until(lambda: bool(nsenter.children()), STARTED_S, f"{self.name} has started", self.tail)
         return int(nsenter.children()[0].pid)
 
+    def send(self, number: int) -> None:
+        """Send a signal."""
+        os.kill(self.pid(), number)
+        if number == signal.SIGCONT:
+            os.kill(self.process.pid, number)  # nsenter stops with its child, and does not go on with it
+
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send a signal and wait for the end."""
         if self.is_running():

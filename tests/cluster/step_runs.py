@@ -2,9 +2,11 @@
 
 # Annotations are not postponed: Dagster compares that of `context` as an object.
 
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -16,6 +18,7 @@ from platform_assets.settings import Settings
 from platform_assets.storage.ledgers import Ledgers
 from resources.launchers import StepLauncher, Work
 from resources.launchers.kubernetes import KubernetesLauncher
+from tests.cluster.accounts import write_kubeconfig
 from tests.cluster.pods import Pods
 from tests.cluster.waiting import wait_until
 from tests.doubles.marks import BucketMarks
@@ -46,6 +49,28 @@ class Outcome:
 
     result: Mapping[str, Any]
     lines: Sequence[str]
+
+
+def run_step(
+    launcher: KubernetesLauncher,
+    folder: str,
+    ends: Sequence[str],
+    profile: StepProfile = SMALL,
+    work: Work | None = WORK,
+) -> Outcome:
+    """Run the double of a step to its end; its tries end as `ends` say, and the last of them for ever."""
+
+    @dg.asset
+    def waits(context: dg.AssetExecutionContext, launcher: dg.ResourceParam[StepLauncher]) -> dg.MaterializeResult:
+        extras = {"folder": folder, "ends": list(ends)}
+        result = launcher.run(context=context, module=STEP, extras=extras, profile=profile, work=work)
+        return dg.MaterializeResult(metadata=result)
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        done = dg.materialize([waits], resources={"launcher": launcher}, instance=instance)
+        lines = [event.message for event in instance.all_logs(done.run_id)]
+    (made,) = done.asset_materializations_for_node("waits")
+    return Outcome({name: value.value for name, value in made.metadata.items()}, lines)
 
 
 @dataclass
@@ -82,24 +107,12 @@ class StepRuns:
     def run(
         self, *ends: str, profile: StepProfile = SMALL, launcher: KubernetesLauncher | None = None, work: Work = WORK
     ) -> Outcome:
-        """Run the double of a step to its end; its tries end as `ends` say, and the last of them for ever.
+        """Run the double of a step to its end, as `run_step` does.
 
         Raises:
             StepFailure, Unattended: as the launcher says.
         """
-        extras = {"folder": f"{self.settings.root}/marks", "ends": list(ends)}
-
-        @dg.asset
-        def waits(context: dg.AssetExecutionContext, launcher: dg.ResourceParam[StepLauncher]) -> dg.MaterializeResult:
-            result = launcher.run(context=context, module=STEP, extras=extras, profile=profile, work=work)
-            return dg.MaterializeResult(metadata=result)
-
-        with dg.DagsterInstance.ephemeral() as instance:
-            resources = {"launcher": launcher or self.launcher()}
-            done = dg.materialize([waits], resources=resources, instance=instance)
-            lines = [event.message for event in instance.all_logs(done.run_id)]
-        (made,) = done.asset_materializations_for_node("waits")
-        return Outcome({name: value.value for name, value in made.metadata.items()}, lines)
+        return run_step(launcher or self.launcher(), f"{self.settings.root}/marks", ends, profile, work)
 
     def when_ready(self, act: Callable[[str], object], *, count: int = 1) -> threading.Thread:
         """Do something with the name of the step's pod once the step waits, `count` times."""
@@ -113,6 +126,19 @@ class StepRuns:
         thread = threading.Thread(target=wait, daemon=True)
         thread.start()
         return thread
+
+    def process_environment(self) -> dict[str, str]:
+        """Return the environment of a process that runs launchers of its own, with the account of a run."""
+        folder = Path(self.environment["DRIFTLINE_STATE"])
+        folder.mkdir(parents=True, exist_ok=True)
+        write_kubeconfig(folder / "kubeconfig", self.configuration)
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("DRIFTLINE_")}
+        return {**inherited, **self.environment, "KUBECONFIG": str(folder / "kubeconfig")}
+
+    def wait_until_empty(self) -> None:
+        """Wait until the namespace has no pod."""
+        api, namespace = self.pods.api, self.pods.namespace
+        wait_until(lambda: not api.list_namespaced_pod(namespace).items, STARTED_S, "there is no pod left")
 
     def only_pod(self) -> str:
         """Return the name of the one pod that has not ended."""

@@ -1,7 +1,4 @@
-"""The surroundings of a run on the cluster environment: checkout, Dagster's home, daemon, and training on a laptop.
-
-Starts and ends them, and finds what is left of them; the cluster's double is in `cluster/`.
-"""
+"""The surroundings of a run on the cluster environment: checkout, Dagster's home, daemon, and training on a laptop."""
 
 from __future__ import annotations
 
@@ -22,7 +19,6 @@ import yaml
 from platform_assets import specs
 from platform_assets.storage.objects import open_store
 from tests.doubles.checkout import copied
-from tests.doubles.cluster.cluster import Cluster
 
 PATIENCE_S = 600.0
 """Time limit for one part of a retrain on the slowest machine; beyond it, speed is not the reason."""
@@ -56,9 +52,9 @@ def checkout(repository: Path, place: Path, product: ModuleType) -> Path:
 
 
 def home(repository: Path, dagster_home: Path) -> None:
-    """Make Dagster's home with the cluster's own file, except that Kubernetes is found by a file, not from inside."""
+    """Make Dagster's home with the cluster's own file, whose runs are processes of this machine."""
     config = yaml.safe_load((repository / "deploy/dagster/cluster/dagster.yaml").read_text(encoding="utf-8"))
-    config["run_launcher"]["config"]["load_incluster_config"] = False
+    del config["run_launcher"]
     dagster_home.mkdir()
     (dagster_home / "dagster.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
 
@@ -145,17 +141,6 @@ def training(checkout: Path, state: Path, variables: Mapping[str, str], *argumen
 
 def _environment(checkout: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(checkout)}
-
-
-def under_way(cluster: Cluster) -> list[str]:
-    """Return pods of steps, and other pods that have not ended."""
-    through = ("Succeeded", "Failed")
-    of_steps = {pod["metadata"]["name"] for pod in cluster.pods("driftline/step")}
-    return [
-        name
-        for pod in cluster.pods()
-        if (name := pod["metadata"]["name"]) in of_steps or pod["status"]["phase"] not in through
-    ]
 
 
 def processes_of(checkout: Path) -> list[str]:

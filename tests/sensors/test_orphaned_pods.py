@@ -1,4 +1,7 @@
-"""A pod whose run is over is ended after a while and recorded; foreign pods and those of living runs never are."""
+"""A pod whose run is over is ended after a while and recorded; foreign pods and those of living runs never are.
+
+The API's answers are recorded ones; `tests/cluster/test_orphans.py` ends real pods.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from msgspec.structs import replace
 
 from platform_assets import naming
 from platform_assets.profiles import profile
-from platform_assets.settings import REPOSITORY, Settings
+from platform_assets.settings import Settings
 from platform_assets.storage.ledgers import Ledgers
 from resources.launchers import Work, manifest, records
 from resources.launchers.endings import first_try
@@ -23,8 +26,7 @@ from resources.store import StoreResource
 from sensors import orphaned_pods
 from sensors.orphaned_pods import ADOPTED_WITHIN_S, plan
 from tests.doubles import recorded
-from tests.doubles.cluster.api import Access
-from tests.doubles.cluster.cluster import Cluster
+from tests.doubles.played_api import LOST, Play, PlayedApi, Trouble, ended, running, shown, stamp
 
 PRODUCT = recorded.SPEC.name
 STARTED, FAILURE, SUCCESS = dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS
@@ -33,7 +35,6 @@ ASSETS = {
     "asset_selection": frozenset([dg.AssetKey(naming.asset_key(PRODUCT, "checkpoint"))]),
 }
 TAGGED = {"job_name": "by_hand", "tags": {naming.TAG_PRODUCT: PRODUCT}}
-WORKS = 'import signal, sys, time; signal.signal(15, lambda *_: sys.exit(143)); print("ready", flush=True); {}'
 
 
 @pytest.mark.parametrize(
@@ -63,20 +64,20 @@ def sensor() -> dg.SensorDefinition:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PlayedApi]:
     monkeypatch.setenv("DRIFTLINE_ROOT", str(tmp_path / "store"))
     monkeypatch.setenv("DRIFTLINE_LAUNCHER", "kubernetes")
     monkeypatch.setenv("DRIFTLINE_NAMESPACE", "default")
     monkeypatch.setenv("DRIFTLINE_TRAINER_IMAGE", f"trainer@sha256:{0:064}")
-    with Cluster(namespaces=("default", "elsewhere"), cwd=REPOSITORY, start_s=0.0) as cluster:
+    with PlayedApi(Play([running()])) as api:
+        (tmp_path / "kubeconfig").write_text(api.kubeconfig(), encoding="utf-8")
         # The client reads KUBECONFIG when it is imported, and that happened in an earlier test.
-        existing = str(cluster.kubeconfig(tmp_path / "kubeconfig"))
-        monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", existing)
-        yield cluster
+        monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
+        yield api
 
 
-def add_pod(cluster: Cluster, run_id: str, *, product: str = PRODUCT, does: str = "time.sleep(60)") -> str:
-    """Add the pod of an attempt, as the launcher does, whose container runs a line of Python."""
+def add_pod(api: PlayedApi, run_id: str, *, product: str = PRODUCT) -> str:
+    """Add the pod of an attempt, as the launcher does, and let it begin."""
     work = Work(product=product, step="train", cutoff="0009", fingerprint="f" * 64)
     size = profile("cpu_small")
     facts = replace(records.begin(work, first_try(size), run_id=run_id, launcher="kubernetes"), id="a1")
@@ -94,11 +95,8 @@ def add_pod(cluster: Cluster, run_id: str, *, product: str = PRODUCT, does: str 
         run_id=run_id,
         annotations={FACTS: json.dumps(facts.document())},
     )
-    pod["spec"]["containers"][0]["command"] = ["python", "-c", WORKS.format(does)]
-    cluster.api.create_pod("default", pod)
-    name = str(pod["metadata"]["name"])
-    uid = cluster.pod(name)["metadata"]["uid"]
-    cluster.wait(lambda: (log := cluster.kubelet.logs.get((uid, "step"))) and b"ready" in log.path.read_bytes())
+    name = str(api.create({**pod})["metadata"]["name"])
+    api.look(name)
     return name
 
 
@@ -134,73 +132,69 @@ def attempts(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_a_pod_of_a_run_that_is_long_over_is_ended_and_recorded_once(
-    cluster: Cluster, tmp_path: Path, instance: dg.DagsterInstance, sensor: dg.SensorDefinition
+    api: PlayedApi, tmp_path: Path, instance: dg.DagsterInstance, sensor: dg.SensorDefinition
 ) -> None:
-    name = add_pod(cluster, add_run(instance, over_for_s=ADOPTED_WITHIN_S + 60))
+    name = add_pod(api, add_run(instance, over_for_s=ADOPTED_WITHIN_S + 60))
     assert evaluate(sensor, instance) == f"pod {name}: its run is over (FAILURE), ended"
-    cluster.wait(lambda: not cluster.pods())
+    assert not api.pods
     (record,) = attempts(tmp_path)
     assert (record["reason"], record["by"], record["id"], record["host"]) == ("cancelled", "launcher", "a1", name)
     assert "its run is over" in record["said"]
-    assert cluster.journal.entries()[-1]["exit_code"] == 143, "it had its time to save"
     assert evaluate(sensor, instance) == "there are no pods of steps"
 
 
 def test_a_pod_that_is_being_ended_is_not_recorded_again(
-    cluster: Cluster, tmp_path: Path, instance: dg.DagsterInstance, sensor: dg.SensorDefinition
+    api: PlayedApi, tmp_path: Path, instance: dg.DagsterInstance, sensor: dg.SensorDefinition
 ) -> None:
-    stubborn = "signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(60)"
-    name = add_pod(cluster, "unknown", does=stubborn)
-    time.sleep(0.2)
-    assert evaluate(sensor, instance) == f"pod {name}: its run does not exist, ended"
+    name = add_pod(api, "unknown")
+    api.pods[name]["metadata"] |= {"deletionTimestamp": stamp(api.now()), "deletionGracePeriodSeconds": 60}
     assert evaluate(sensor, instance) == f"pod {name}: is already being deleted"
-    assert [record["reason"] for record in attempts(tmp_path)] == ["cancelled"]
+    assert attempts(tmp_path) == []
 
 
 @pytest.mark.parametrize("over_for_s", [None, 1.0])
 def test_a_pod_of_a_run_that_is_under_way_or_just_over_is_left(
-    cluster: Cluster,
+    api: PlayedApi,
     tmp_path: Path,
     instance: dg.DagsterInstance,
     sensor: dg.SensorDefinition,
     over_for_s: float | None,
 ) -> None:
-    name = add_pod(cluster, add_run(instance, over_for_s=over_for_s))
+    name = add_pod(api, add_run(instance, over_for_s=over_for_s))
     messages = evaluate(sensor, instance)
     assert messages.startswith(f"pod {name}: its run is ") and "ended" not in messages
-    assert cluster.pod(name)["status"]["phase"] == "Running"
+    assert api.pods[name]["status"]["phase"] == "Running"
     assert attempts(tmp_path) == []
 
 
 @pytest.mark.parametrize("asked", [{"job_name": f"retrain__{PRODUCT}"}, ASSETS, TAGGED], ids=["job", "assets", "tag"])
 def test_a_pod_is_left_to_the_run_that_took_it_over_behind_any_number_of_newer_ones(
-    cluster: Cluster,
+    api: PlayedApi,
     tmp_path: Path,
     instance: dg.DagsterInstance,
     sensor: dg.SensorDefinition,
     crowd: Any,
     asked: dict[str, Any],
 ) -> None:
-    name = add_pod(cluster, add_run(instance, over_for_s=ADOPTED_WITHIN_S + 60))
+    name = add_pod(api, add_run(instance, over_for_s=ADOPTED_WITHIN_S + 60))
     other = dg.DagsterRun(**asked, status=STARTED)
     instance.add_run(other)
     crowd(instance, 51)
     crowd(instance, 51, job=f"advance__{PRODUCT}")
     assert evaluate(sensor, instance) == f"pod {name}: run {other.run_id} is under way and may have taken it over"
-    assert cluster.pod(name)["status"]["phase"] == "Running"
+    assert api.pods[name]["status"]["phase"] == "Running"
     assert attempts(tmp_path) == []
 
 
 def test_a_pod_that_ended_unwatched_is_recorded_with_its_class(
-    cluster: Cluster, tmp_path: Path, instance: dg.DagsterInstance, sensor: dg.SensorDefinition
+    api: PlayedApi, tmp_path: Path, instance: dg.DagsterInstance, sensor: dg.SensorDefinition
 ) -> None:
-    name = add_pod(cluster, add_run(instance, over_for_s=ADOPTED_WITHIN_S + 60))
-    cluster.out_of_memory(name)
-    cluster.wait_for_phase(name, "Failed")
+    name = add_pod(api, add_run(instance, over_for_s=ADOPTED_WITHIN_S + 60))
+    api.pods[name]["status"] = shown(ended(137, "OOMKilled"), api)
     assert "ended" in evaluate(sensor, instance)
     (record,) = attempts(tmp_path)
     assert (record["reason"], record["exit_code"]) == ("out_of_memory", 137)
-    assert not cluster.pods()
+    assert not api.pods
 
 
 def announce(tmp_path: Path, run_id: str, attempt: str) -> None:
@@ -213,14 +207,14 @@ def announce(tmp_path: Path, run_id: str, attempt: str) -> None:
 
 
 def test_an_attempt_whose_pod_is_gone_is_settled_once_and_only_when_no_run_may_do_it(
-    cluster: Cluster, tmp_path: Path, instance: dg.DagsterInstance, sensor: dg.SensorDefinition
+    api: PlayedApi, tmp_path: Path, instance: dg.DagsterInstance, sensor: dg.SensorDefinition
 ) -> None:
     long_over, just_over = (add_run(instance, over_for_s=ADOPTED_WITHIN_S + seconds) for seconds in (60, -60))
     announce(tmp_path, long_over, "a1")
     announce(tmp_path, long_over, "b2")
     announce(tmp_path, just_over, "c3")
     context = dg.build_sensor_context(instance=instance, resources={"store": StoreResource()})
-    add_pod(cluster, just_over)
+    add_pod(api, just_over)
     result = sensor(context)
     assert "attempt b2 has no pod: its run is over (FAILURE), settled" in str(result.skip_reason)
     assert str(result.skip_reason).count("settled") == 1, "a1 has a pod, and the next run may settle c3"
@@ -231,24 +225,21 @@ def test_an_attempt_whose_pod_is_gone_is_settled_once_and_only_when_no_run_may_d
 
 
 def test_foreign_pods_are_left_alone(
-    cluster: Cluster, tmp_path: Path, instance: dg.DagsterInstance, sensor: dg.SensorDefinition
+    api: PlayedApi, tmp_path: Path, instance: dg.DagsterInstance, sensor: dg.SensorDefinition
 ) -> None:
-    add_pod(cluster, "unknown", product="another")
+    add_pod(api, "unknown", product="another")
     spec = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i", "command": ["sleep", "60"]}]}
-    cluster.api.create_pod("default", {"metadata": {"name": "foreign"}, "spec": spec})
+    api.create({"metadata": {"name": "foreign"}, "spec": spec})
     assert evaluate(sensor, instance) == "there are no pods of steps"
-    assert len(cluster.pods()) == 2
+    assert len(api.pods) == 2
     assert attempts(tmp_path) == []
 
 
 def test_an_api_that_is_down_or_forbids_is_a_sentence(
-    cluster: Cluster, instance: dg.DagsterInstance, sensor: dg.SensorDefinition
+    api: PlayedApi, instance: dg.DagsterInstance, sensor: dg.SensorDefinition
 ) -> None:
-    cluster.silence(30, refuses=True)
+    api.troubles = [Trouble("list", LOST), Trouble("list", 403, "Forbidden", "pods is forbidden")]
     assert "could not look at the pods: the Kubernetes API did not answer" in evaluate(sensor, instance)
-    cluster.silence(0)
-    token = next(iter(cluster.tokens))
-    cluster.tokens[token] = Access(namespaces=("elsewhere",))
     assert "could not look at the pods: 403 Forbidden" in evaluate(sensor, instance)
 
 

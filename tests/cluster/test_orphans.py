@@ -1,0 +1,56 @@
+"""The sensor orphaned_pods ends pods whose run is over, with time to save, and records each of them once."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+from msgspec.structs import replace
+
+from platform_assets.naming import ATTEMPTS
+from platform_assets.storage.ledgers import Ledgers
+from resources.launchers import Work, manifest, records
+from resources.launchers.endings import first_try
+from resources.launchers.step_pod import pod_of
+from resources.store import StoreResource
+from sensors import orphaned_pods
+from tests.cluster.step_runs import SMALL, StepRuns
+from tests.cluster.waiting import wait_until
+from tests.doubles import recorded
+
+WORK = Work(product=recorded.SPEC.name, step="train", cutoff="0009", fingerprint="f" * 64)
+SAVES = "touch /tmp/ready; trap 'sleep 2; exit 143' TERM; while :; do sleep .1; done"
+
+
+@pytest.fixture
+def orphan(runs: StepRuns, shell: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The running pod of an attempt whose run nobody knows."""
+    for name, value in runs.process_environment().items():
+        if name.startswith("DRIFTLINE_"):
+            monkeypatch.setenv(name, value)
+    # The client reads KUBECONFIG when it is imported, and that happened in an earlier test.
+    kubeconfig = runs.process_environment()["KUBECONFIG"]
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", kubeconfig)
+    facts = replace(records.begin(WORK, first_try(SMALL), run_id="unknown", launcher="kubernetes"), id="a1")
+    pod = pod_of(runs.settings, manifest.pod_name(WORK, "a1"), "none", first_try(SMALL), facts, {})
+    container = pod["spec"]["containers"][0]
+    container["image"], container["command"] = shell, ["sh", "-c", SAVES]
+    name = runs.pods.create(pod)
+    runs.pods.wait_until_running(name)
+    return name
+
+
+def evaluate() -> str:
+    sensor = orphaned_pods.watch.build([recorded.SPEC])
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = sensor(dg.build_sensor_context(instance=instance, resources={"store": StoreResource()}))
+    assert isinstance(result, dg.SensorResult) and result.skip_reason is not None
+    return result.skip_reason.skip_message or ""
+
+
+def test_an_orphan_has_time_to_save_and_is_recorded_once(runs: StepRuns, orphan: str) -> None:
+    assert evaluate() == f"pod {orphan}: its run does not exist, ended"
+    assert evaluate() == f"pod {orphan}: is already being deleted"
+    assert [end.exit_code for end in runs.pods.ends_until_deleted(orphan)] == [143]
+    (record,) = (record for _, record in Ledgers(runs.settings.root, WORK.product).records(ATTEMPTS))
+    assert (record["reason"], record["by"], record["id"], record["host"]) == ("cancelled", "launcher", "a1", orphan)
+    wait_until(lambda: evaluate() == "there are no pods of steps", 60, "the pod is gone")
