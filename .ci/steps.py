@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from platform_assets.failures import FAILURES, LOST, Failure
 from platform_assets.step_profile import StepProfile
@@ -67,7 +66,7 @@ def _next(failure: Failure) -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    if field.default is PydanticUndefined:
+    if field.is_required():
         return "required"
     if isinstance(field.default, float):
         return f"`{field.default:g}`"
