@@ -1,4 +1,4 @@
-"""End the pods of a training in ten ways, each once the training has come further than what it went on from."""
+"""End the pods of a training in nine ways, each once the training has come further than what it went on from."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from tests.doubles.products import slow_batches
 from tests.doubles.products.slow_batches import SPEC
 
 PATIENCE_S = 300.0
-HUNGRY = {"evictionHard": {"memory.available": "1000Gi"}, "evictionPressureTransitionPeriod": "0s"}
 TAINT = "driftline/test"
 
 
@@ -104,18 +103,6 @@ class Killer:
         node.power_on()
         self.cluster.wait_for_node(node.name)
 
-    def put_under_pressure(self, pod: Any) -> None:
-        node = self.machines[pod.spec.node_name]
-        self._restart_kubelet(node, HUNGRY)
-        self.runs.pods.wait_until_gone(pod.metadata.name)
-        self._restart_kubelet(node, {"evictionPressureTransitionPeriod": "0s"})
-        self.cluster.wait_for_node(node.name)
-
-    def _restart_kubelet(self, node: Node, settings: dict[str, Any]) -> None:
-        node.settings = settings
-        node.kill("kubelet")
-        node.start_kubelet()
-
 
 WAYS: dict[str, Callable[[Killer, Any], None]] = {
     "deleted": lambda killer, pod: killer.delete(pod),
@@ -129,7 +116,6 @@ WAYS: dict[str, Callable[[Killer, Any], None]] = {
     "SIGKILL": lambda killer, pod: killer.signal(pod, signal.SIGKILL),
     "deleted without grace": lambda killer, pod: killer.delete(pod, grace_period_seconds=0),
     "power cut": lambda killer, pod: killer.cut_power(pod),
-    "node under pressure": lambda killer, pod: killer.put_under_pressure(pod),
 }
 """Ways in which a pod is ended."""
 
