@@ -297,12 +297,15 @@ class Api:
             is_allowed: the account has the right: an API server that has just started denies it for a moment.
         """
         began_s, tries, refused, may_be_done = time.monotonic(), 0, 0, False
+        is_soon = False
         while True:
             tries += 1
             response, headers = self._once(kinds, method, *arguments, **more)
             meaning = response.meaning
             if is_allowed and meaning == "refused" and response.status == 403:
                 meaning = "soon"
+            if meaning == "soon" and not is_soon:  # what went before, such as an outage, is not of this patience
+                began_s, tries, is_soon = time.monotonic(), 1, True
             if meaning == "answer" or (meaning == "absent" and not is_there):
                 return response.body if meaning == "answer" else None, _date(headers)
             may_be_done = may_be_done or response.may_be_done

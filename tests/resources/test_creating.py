@@ -199,6 +199,16 @@ def test_what_a_new_namespace_lacks_is_waited_for_half_a_minute(script: Build) -
     assert 15 < api.time.monotonic() <= api.SOON_S
 
 
+def test_an_api_server_that_denies_a_read_after_an_outage_is_waited_for(script: Build) -> None:
+    denied = refusal(403, "Forbidden", 'pods "driftline-x" is forbidden: User "run" cannot get resource "pods"')
+    request, _ = script([GONE], [*[(502, HTML)] * 6, *[denied] * 4, (200, MINE)])
+    pod = request.pod("driftline-x").pod
+    assert pod is not None and pod.name == "driftline-x"
+    request, _ = script([GONE], [denied])
+    with pytest.raises(ApiTrouble, match="cannot get resource"):
+        request.pod("driftline-x")
+
+
 @pytest.mark.parametrize(
     "body", [(200, HTML), (200, b'{"kind": "PodList", "items": ['), (404, HTML), (200, {"status": "ok"})]
 )
