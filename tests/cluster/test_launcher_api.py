@@ -23,6 +23,8 @@ from tests.cluster.spaces import HOST
 from tests.cluster.step_runs import StepRuns
 from tests.cluster.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 AWAY_S = 15.0
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import obstore
+import pytest
 
 from platform_assets.records.attempts import ATTEMPTS
 from platform_assets.steps.bucket_saves import INDEX, SaveRecord
@@ -17,6 +18,8 @@ from tests.cluster.node import Node
 from tests.cluster.step_runs import StepRuns
 from tests.cluster.test_launcher_nodes import cut_off, node_of
 from tests.cluster.waiting import wait_until
+
+pytestmark = pytest.mark.long
 
 STEP = "tests.doubles.leased_step"
 PROFILE = {"memory_gb": 0.8}

@@ -36,6 +36,8 @@ from tests.doubles.products import slow_batches
 from tests.doubles.products.slow_batches import SPEC
 from tests.doubles.s3_server import S3Server
 
+pytestmark = pytest.mark.long
+
 LOGS = "driftline-logs"
 KEYS = SPEC.grain.span(SPEC.grain.first, SPEC.grain.key_at(slow_batches.BATCHES - 1))
 CUTOFF = SPEC.grain.shift(KEYS[-1], 1)

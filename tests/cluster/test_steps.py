@@ -49,6 +49,7 @@ def test_the_log_of_a_loud_step_is_cut_short_in_the_run(runs: StepRuns) -> None:
     assert f"wrote more than {MOST_LINES} lines" in message
 
 
+@pytest.mark.long
 def test_a_step_that_writes_100_mb_has_its_result_and_leaves_a_run_that_can_be_read(runs: StepRuns) -> None:
     outcome = runs.run("flood", profile=SMALL.replace(memory_gb=1))
     assert outcome.result["value"] == 1
@@ -93,6 +94,7 @@ def test_a_pod_that_is_evicted_by_the_api_is_replaced(runs: StepRuns) -> None:
     assert "EvictionByEvictionAPI" in first["said"]
 
 
+@pytest.mark.long
 def test_a_pod_whose_node_loses_power_is_replaced_elsewhere(
     runs: StepRuns, machines: list[Node], reachable: Cluster
 ) -> None:
@@ -267,6 +269,7 @@ def test_an_attempt_that_nobody_saw_end_is_settled_by_the_next_run(runs: StepRun
     assert "nobody watched it" in runs.records()[0]["said"]
 
 
+@pytest.mark.long
 def test_an_api_that_says_nothing_for_a_minute_is_waited_for(
     runs: StepRuns, reachable: Cluster, machines: list[Node]
 ) -> None:

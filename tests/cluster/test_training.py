@@ -22,6 +22,8 @@ from tests.doubles import cluster_environment as environment
 from tests.doubles.products import slow_batches
 from tests.doubles.products.slow_batches import SPEC
 
+pytestmark = pytest.mark.long
+
 KEYS = SPEC.grain.span(SPEC.grain.first, SPEC.grain.key_at(slow_batches.BATCHES - 1))
 CUTOFF = SPEC.grain.shift(KEYS[-1], 1)
 WORDS = (SPEC.name, KEYS[0], KEYS[-1], CUTOFF)
