@@ -84,9 +84,12 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The trainer image with two more files: a product and a step that only tests know."""
     path, name = tmp_path_factory.mktemp("image"), f"localhost/driftline-test-{os.getpid()}"
     shutil.copy(Path(str(slow_batches.__file__)), path / f"{SPEC.name}.py")
-    shutil.copy(REPOSITORY / "tests/doubles/step.py", path)
+    for file in ("step.py", "marks.py"):
+        shutil.copy(REPOSITORY / "tests/doubles" / file, path)
     lines = [f"FROM {TRAINER_IMAGE}", f"COPY {SPEC.name}.py /app/platform_assets/specs/"]
-    (path / "Dockerfile").write_text("\n".join([*lines, "COPY step.py /app/tests/doubles/", ""]), encoding="utf-8")
+    (path / "Dockerfile").write_text(
+        "\n".join([*lines, "COPY step.py marks.py /app/tests/doubles/", ""]), encoding="utf-8"
+    )
     podman("build", "--quiet", "--pull=never", f"--tag={name}", str(path))
     yield by_digest(name)
     podman("rmi", "--force", name)
