@@ -15,6 +15,8 @@ from tests.cluster.launching import Launching
 from tests.cluster.node import Node
 from tests.cluster.test_launcher_nodes import cut_off, node_of
 
+pytestmark = pytest.mark.long
+
 AWAY_S = 11.0
 LINES, BURST = 60, 750_000
 

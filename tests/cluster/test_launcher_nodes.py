@@ -18,6 +18,8 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.launching import Launching
 from tests.cluster.node import Node
 
+pytestmark = pytest.mark.long
+
 CUT_S = 25.0
 
 
