@@ -233,8 +233,8 @@ def _by_exit(case: Case) -> Finding | None:
         return failures.HARDWARE if has_words(failures.HARDWARE, step.message) else failures.INIT, text
     if step.is_unknown:
         return failures.NODE_LOST, text
-    if (told := classify_words(step.message, among=(failures.HARDWARE, failures.OUT_OF_SHM))) is not None:
-        return told, text
+    if (failure := classify_words(step.message, among=(failures.HARDWARE, failures.OUT_OF_SHM))) is not None:
+        return failure, text
     failure = failures.CODE if step.exit_code is None else failures.of_signal(step.exit_code) or failures.CODE
     if explanation := _explain_exit(case, failure, step):
         return explanation[0], f"{text}; {explanation[1]}"
