@@ -40,7 +40,7 @@ class StepLog:
         self._thread = threading.Thread(target=self._forward, daemon=True)
         self._newest: datetime | None = None
         self._stamps = Counter[str]()
-        self._told_after: datetime | None = None
+        self._reported_after: datetime | None = None
         self._is_whole = False
         self._trouble = "it could not be read yet"
 
@@ -108,7 +108,7 @@ class StepLog:
             # Virtual kubelets send everything from the start.
             is_old = past[stamp] > 0 or (since is not None and moment < since)
             if not is_resumed and not is_old:
-                self._tell_gap(f"until {_time(moment)} ")
+                self._report_gap(f"until {_time(moment)} ")
             is_resumed = True
             if is_old:
                 past[stamp] -= 1
@@ -116,12 +116,12 @@ class StepLog:
             self._note(stamp, moment)
             self._attempt.observation.add_line(line, self._attempt.context.log)
         if not is_resumed:
-            self._tell_gap("")
+            self._report_gap("")
 
-    def _tell_gap(self, until: str) -> None:
-        """Say that a resumed stream did not begin with the newest line: its node does not have that any more."""
-        if self._newest and self._told_after != self._newest:
-            self._told_after = self._newest
+    def _report_gap(self, until: str) -> None:
+        """Report that a resumed stream did not begin with the newest line: its node does not have that any more."""
+        if self._newest and self._reported_after != self._newest:
+            self._reported_after = self._newest
             self._attempt.context.log.warning(
                 f"lines after {_time(self._newest)} {until}are missing from this log: the step's node had rotated "
                 "them away."
