@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from platform_assets import failures, naming
 from platform_assets.failures import LOST, Budget, Failure
@@ -103,23 +103,6 @@ def of_exit(exit_code: int, subject: str, *, killed: str) -> tuple[Failure | Non
         return failures.CODE, "its process ended by itself"
     evidence = f"{subject} got {failure.signal.name}"
     return failure, f"{evidence}, {killed}" if failure is failures.KILLED else evidence
-
-
-def first_cause(endings: Sequence[Ending]) -> Ending:
-    """Return the ending of several processes of one step that explains the others.
-
-    Kubernetes gives ends in whole seconds. Within a second the class decides: what a process did itself, or a broken
-    device, comes before a lost node, and all before being stopped, which the others are.
-    """
-
-    def order(ending: Ending) -> tuple[datetime, int, datetime]:
-        ended_at = ending.ended_at or datetime.max.replace(tzinfo=UTC)
-        failure = ending.failure
-        is_stopped = failure in (None, failures.PREEMPTED, failures.KILLED)
-        is_own = failure is failures.HARDWARE or not (failure is None or failure.is_loss)
-        return ended_at.replace(microsecond=0), 2 if is_stopped else 0 if is_own else 1, ended_at
-
-    return min(endings, key=order)
 
 
 def next_try(

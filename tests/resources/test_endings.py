@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +10,7 @@ from platform_assets import failures as table
 from platform_assets.failures import FAILURES, LOST, Budget, Failure
 from platform_assets.profiles import PROFILES, StepProfile
 from platform_assets.retries import paid_tries
-from resources.launchers.endings import Ending, Try, first_cause, first_try, next_try
+from resources.launchers.endings import Ending, Try, first_try, next_try
 
 BY_NAME = {failure.name: failure for failure in FAILURES}
 
@@ -97,28 +95,6 @@ def test_storage_that_ran_out_is_doubled_once(changes: dict[str, float], limit_g
     assert plan.storage_gb == expected
     assert "of ephemeral storage instead of" in plan.reason
     assert next_try([*past, (plan, ending)]) is None
-
-
-@pytest.mark.parametrize(
-    ("ends", "expected"),
-    [
-        ([(10.0, table.PREEMPTED), (10.9, table.CODE)], table.CODE),
-        ([(10.0, table.KILLED), (10.4, table.NODE_LOST), (10.8, table.HARDWARE)], table.HARDWARE),
-        ([(10.7, table.OUT_OF_MEMORY), (10.2, table.CODE)], table.CODE),
-        ([(10.0, table.PREEMPTED), (11.0, table.CODE)], table.PREEMPTED),
-        ([(10.0, None), (10.5, table.EVICTED)], table.EVICTED),
-        ([(None, table.CODE), (10.5, table.EVICTED)], table.EVICTED),
-    ],
-)
-def test_of_several_ends_in_one_second_the_class_decides_before_the_time(
-    ends: list[tuple[float | None, Failure | None]], expected: Failure
-) -> None:
-    endings = [
-        Ending(failure=failure, evidence="it ended", ended_at=None if at is None else datetime.fromtimestamp(at, UTC))
-        for at, failure in ends
-    ]
-    assert first_cause(endings).failure is expected
-    assert first_cause(endings[::-1]).failure is expected
 
 
 def test_no_spot_node_means_on_demand_at_once() -> None:
