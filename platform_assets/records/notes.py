@@ -121,9 +121,13 @@ class Drift(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
 
 
 class Service(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """A Bento's tag, and its smoke test: number of rows, largest difference from the bundle, one request."""
+    """A Bento, and its smoke test: number of rows, largest difference from the bundle, one request.
+
+    `stored` is the digest under which the store has the Bento's files; older code stored none.
+    """
 
     tag: str
     asked_rows: int
     max_apart: Number
     request: dict[str, str | dict[str, Value] | None]
+    stored: str | None = None

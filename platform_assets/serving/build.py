@@ -1,8 +1,9 @@
-"""Build the Bento of a contract, once.
+"""Build the Bento of a contract, once, and put it into the store.
 
 A Bento is memoised by its version, a digest of the serving code, the packages it runs with and the contract: a new
 model with the same contract needs no new Bento. The build runs in a subprocess, because a second `bentoml.build()` in
-one process packages the first one's files.
+one process packages the first one's files. In the store a Bento is a bundle of its files, which `fetch` lays down
+elsewhere.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import fcntl
 import hashlib
 import importlib.metadata
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +25,7 @@ from pathlib import Path
 
 from platform_assets.digests import modules
 from platform_assets.problems import Problem
+from platform_assets.serving import fetch
 from platform_assets.settings import REPOSITORY, Settings
 from platform_assets.storage.artifacts import ArtifactStore, Bundle
 
@@ -30,6 +34,9 @@ SERVICE = f"{MODULE}:PredictionService"
 PACKAGES = ("bentoml", "msgspec", "numpy", "obstore", "onnxruntime", "pillow", "prometheus-client", "psutil")
 _NO_CONTENT = ("bento.yaml", "README.md")
 _WRITTEN_LATER = (".driftline", "__pycache__")
+_BUILT_AT = re.compile(rb"^creation_time: .*$", re.MULTILINE)
+_ALWAYS = b"creation_time: '1970-01-01T00:00:00+00:00'"
+"""In place of the build's time in a stored Bento, so that two builds of the same content have the same digest."""
 
 
 class BuildProblem(Problem):
@@ -88,6 +95,21 @@ def build(settings: Settings, store: ArtifactStore, digest: str) -> Built:
     return Built(tag, path, content, was_built=True)
 
 
+def stored(store: ArtifactStore, built: Built) -> str:
+    """Put a Bento's files into the store; return the digest of their manifest, by which `fetch` finds them.
+
+    Raises:
+        ArtifactProblem: a file cannot be written to the store.
+        BuildProblem: `bento.yaml` is not as expected.
+    """
+    files = {name: path.read_bytes() for name, path in _files(built.path) if name != "README.md"}
+    files["bento.yaml"], count = _BUILT_AT.subn(_ALWAYS, files["bento.yaml"])
+    if count != 1:
+        raise BuildProblem(f"{built.path}/bento.yaml states {count} creation times; expected one.")
+    runnable = [name for name in files if os.access(built.path / name, os.X_OK)]
+    return store.write_bundle(files, {"kind": fetch.KIND, "tag": built.tag, fetch.EXECUTABLE: runnable})
+
+
 def version_of(contract: str) -> str:
     """Return the version of a contract's Bento as this checkout and its installed packages would build it."""
     total = hashlib.sha256(f"{contract} {_pinned()}".encode())
@@ -132,12 +154,18 @@ def content_digest(path: Path) -> str:
     The two files that contain the build time are left out, and so is what a service running from the folder writes.
     """
     total = hashlib.sha256()
+    for name, file in _files(path):
+        if name not in _NO_CONTENT:
+            total.update(f"{name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def _files(path: Path) -> Iterator[tuple[str, Path]]:
+    """Yield name and path of a Bento's files, in order, without what a service that ran from the folder wrote."""
     for file in sorted(path.rglob("*")):
         name = file.relative_to(path)
-        is_content = str(name) not in _NO_CONTENT and not any(part in _WRITTEN_LATER for part in name.parts)
-        if is_content and file.is_file():
-            total.update(f"{name.as_posix()}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
-    return total.hexdigest()
+        if file.is_file() and not any(part in _WRITTEN_LATER for part in name.parts):
+            yield name.as_posix(), file
 
 
 def _check(settings: Settings, tag: str, path: Path, bundle: Bundle) -> None:

@@ -32,6 +32,7 @@ def service(built: Built, notes: object, *, is_memoised: bool) -> values.Metadat
     return {
         "bento_tag": built.tag,
         "bento_content_digest": built.content_digest,
+        "bento_in_store": noted.stored,
         "was_built": built.was_built,
         "is_memoised": is_memoised,
         "smoke_rows": noted.asked_rows,

@@ -1,8 +1,9 @@
 """Build the Bento and prove that it serves this bundle: it is started, sent real rows, and compared answer by answer.
 
-A Bento is built once per serving code and contract; a new model with the same contract needs none. The smoke test
-starts `bentoml serve` on exactly this bundle and sends holdout rows: every answer must equal what the bundle gives
-here. Without it there is no release.
+A Bento is built once per serving code and contract; a new model with the same contract needs none. Its files go into
+the store, from where each machine that serves fetches them by their digest. The smoke test starts `bentoml serve` on
+exactly this bundle and sends holdout rows: every answer must equal what the bundle gives here. Without it there is no
+release.
 """
 
 from __future__ import annotations
@@ -64,11 +65,10 @@ class _Run(CutoffRun[None]):
     def make(self, inputs: Inputs) -> Recorded:
         rows, difference, request = self._smoke(self._built.tag, inputs["bundle"])
         self.context.log.info(f"{rows} rows answered as the bundle does, at most {difference:.1e} apart.")
+        stored = bento.stored(self.product.artifacts, self._built)
         cpu_s = round(process.cpu_s() - self._started_s, 3)
-        return Recorded(
-            inputs["bento"],
-            {"asked_rows": rows, "max_apart": difference, "request": request, "tag": self._built.tag, "cpu_s": cpu_s},
-        )
+        smoke = {"asked_rows": rows, "max_apart": difference, "request": request}
+        return Recorded(inputs["bento"], {**smoke, "tag": self._built.tag, "stored": stored, "cpu_s": cpu_s})
 
     def summary(self, content: Recorded) -> str:
         return shown_serving.answers_alike(content.notes)

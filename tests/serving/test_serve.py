@@ -23,7 +23,7 @@ import psutil
 import pytest
 
 from platform_assets.compute import images
-from platform_assets.serving import answers, build, run
+from platform_assets.serving import answers, build, fetch, run
 from platform_assets.settings import Settings
 from platform_assets.storage.artifacts import ArtifactStore
 from tests.doubles import models
@@ -154,6 +154,19 @@ def test_the_bento_runs_its_own_code(service: Service) -> None:
         [sys.executable, "-c", code], cwd=source, env=environment, capture_output=True, text=True, check=True
     )
     assert ran.stdout.strip() == str(source / "platform_assets/serving/predict.py")
+
+
+def test_a_bento_that_was_fetched_from_the_store_serves(service: Service, tmp_path: Path) -> None:
+    store, fetched = ArtifactStore(service.settings.root), tmp_path / "fetched"
+    fetch.fetch(store, build.stored(store, service.built), fetched)
+    assert build.content_digest(fetched) == service.built.content_digest
+    settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path), "DRIFTLINE_SERVING_WORKERS": "1"})
+    with run.serving(settings, str(fetched)) as server:
+        status, answer = server.predict(models.row())
+    assert (status, answer["digest"]) == (
+        200,
+        json.loads((fetched / "src/fallback/fallback.json").read_bytes())["digest"],
+    )
 
 
 def test_the_service_starts_without_the_store_and_says_so(service: Service) -> None:

@@ -1,0 +1,93 @@
+"""Fetch a Bento from the store by its digest into a folder: `python -m platform_assets.serving.fetch DIGEST FOLDER`.
+
+A Bento in the store is a bundle whose blobs are the Bento's files. Each file is verified before it is written, and the
+files appear in the folder after the last of them was. The init container of a service's pod runs this; then
+`bentoml serve FOLDER` serves, or `podman build --file FOLDER/env/docker/Dockerfile FOLDER` makes an image of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from platform_assets.configuration import ConfigurationProblem
+from platform_assets.problems import Problem
+from platform_assets.settings import Settings
+from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore, Bundle
+
+KIND = "bento"
+EXECUTABLE = "executable"
+"""Member of the manifest: the files that may be executed."""
+
+
+class FetchProblem(Problem):
+    """A digest that is not that of a Bento, or a folder that cannot be filled."""
+
+
+def fetch(store: ArtifactStore, digest: str, folder: Path) -> int:
+    """Lay a Bento's files into a folder; return their number.
+
+    A container that is killed meanwhile is started again, so whatever the folder holds is replaced.
+
+    Args:
+        store: with the Bento.
+        digest: of the Bento's manifest.
+        folder: created if missing; emptied otherwise.
+
+    Raises:
+        ArtifactProblem: a file is missing in the store, or its bytes do not match their digest.
+        FetchProblem: the digest names something else, or a file's path leads out of the folder.
+    """
+    bento = _opened(store, digest)
+    folder.mkdir(parents=True, exist_ok=True)
+    for remains in folder.iterdir():
+        shutil.rmtree(remains) if remains.is_dir() else remains.unlink()
+    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as temporary:
+        for name in bento.names:
+            path = Path(temporary, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(bento.read(name))
+            path.chmod(0o755 if name in bento.manifest[EXECUTABLE] else 0o644)
+        for path in sorted(Path(temporary).iterdir()):
+            path.rename(folder / path.name)
+    return len(bento.names)
+
+
+def _opened(store: ArtifactStore, digest: str) -> Bundle:
+    """Return the manifest of a Bento whose files all lie within one folder."""
+    bento = store.bundle(digest)
+    if bento.manifest.get("kind") != KIND:
+        raise FetchProblem(
+            f"{digest} is not a Bento but a bundle of kind {bento.manifest.get('kind')!r}; expected the digest that "
+            "`driftline manifests` prints."
+        )
+    for name in bento.names:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or str(path) != name:
+            raise FetchProblem(f"Bento {digest} names a file {name!r}; expected a path within the Bento's folder.")
+    return bento
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fetch one Bento; return the exit code."""
+    parser = argparse.ArgumentParser(prog="fetch", description="Fetch a Bento from the store by its digest.")
+    parser.add_argument("digest", metavar="DIGEST", help="of the Bento, as `driftline manifests` prints it")
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="where its files go; replaced")
+    options = parser.parse_args(arguments)
+    try:
+        root = Settings.from_environment(os.environ).root
+        count = fetch(ArtifactStore(root), options.digest, options.folder)
+    except (ArtifactProblem, ConfigurationProblem, FetchProblem, OSError) as problem:
+        print(f"fetch: {problem}", file=sys.stderr)
+        return 1
+    print(f"Bento {options.digest}: {count} files in {options.folder}, each verified.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

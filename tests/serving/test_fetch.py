@@ -1,0 +1,119 @@
+"""A Bento travels through the store: its files come out of a fetch as they went in, or it names what is wrong."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from platform_assets import naming
+from platform_assets.serving import build, fetch
+from platform_assets.serving.build import BuildProblem, Built
+from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
+
+BENTO_YAML = "service: a\ncreation_time: '2026-11-27T08:44:14.204548+00:00'\nspec: 2\n"
+FILES = {
+    "bento.yaml": BENTO_YAML,
+    "README.md": "built just now",
+    "src/a/b.py": "b = 1\n",
+    "env/docker/run.sh": "#!/bin/sh\n",
+}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(str(tmp_path / "store"))
+
+
+def bento(folder: Path, **changes: str) -> Built:
+    for name, text in {**FILES, **changes}.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    (folder / "env/docker/run.sh").chmod(0o755)
+    return Built("tiny:1", folder, "0" * 64, was_built=True)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): path.read_text() for path in files}
+
+
+def test_files_come_out_as_they_went_in(store: ArtifactStore, tmp_path: Path) -> None:
+    digest = build.stored(store, bento(tmp_path / "built"))
+    assert fetch.fetch(store, digest, tmp_path / "fetched") == 3
+    expected = {name: text for name, text in FILES.items() if name != "README.md"}
+    expected["bento.yaml"] = BENTO_YAML.replace("2026-11-27T08:44:14.204548", "1970-01-01T00:00:00")
+    assert contents(tmp_path / "fetched") == expected
+    assert os.access(tmp_path / "fetched/env/docker/run.sh", os.X_OK)
+    assert not os.access(tmp_path / "fetched/src/a/b.py", os.X_OK)
+
+
+def test_two_builds_of_one_content_have_one_digest(store: ArtifactStore, tmp_path: Path) -> None:
+    later = BENTO_YAML.replace("08:44", "09:55")
+    first = build.stored(store, bento(tmp_path / "first"))
+    assert build.stored(store, bento(tmp_path / "second", **{"bento.yaml": later, "README.md": "later"})) == first
+    assert build.stored(store, bento(tmp_path / "third", **{"src/a/b.py": "b = 2\n"})) != first
+
+
+def test_a_bento_without_a_creation_time_is_refused(store: ArtifactStore, tmp_path: Path) -> None:
+    with pytest.raises(BuildProblem, match=r"bento\.yaml states 0 creation times; expected one"):
+        build.stored(store, bento(tmp_path / "built", **{"bento.yaml": "spec: 2\n"}))
+
+
+def test_a_folder_is_emptied_before_it_is_filled(store: ArtifactStore, tmp_path: Path) -> None:
+    digest, folder = build.stored(store, bento(tmp_path / "built")), tmp_path / "fetched"
+    (folder / ".fetching-killed/src").mkdir(parents=True)
+    (folder / "leftover.py").write_text("")
+    fetch.fetch(store, digest, folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["bento.yaml", "env", "src"]
+
+
+def test_a_changed_file_is_refused_and_none_appears(store: ArtifactStore, tmp_path: Path) -> None:
+    digest, folder = build.stored(store, bento(tmp_path / "built")), tmp_path / "fetched"
+    blob = store.bundle(digest).manifest["blobs"]["src/a/b.py"]["sha256"]
+    (Path(store.root) / naming.blob_path(blob)).write_text("b = 3\n")
+    with pytest.raises(ArtifactProblem, match=f"blob {blob} was changed"):
+        fetch.fetch(store, digest, folder)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/outside", "a/../../outside", "a//b"])
+def test_a_path_that_leads_out_of_the_folder_is_refused(store: ArtifactStore, tmp_path: Path, name: str) -> None:
+    digest = store.write_bundle({name: b"x"}, {"kind": fetch.KIND, fetch.EXECUTABLE: []})
+    with pytest.raises(fetch.FetchProblem, match="expected a path within the Bento's folder"):
+        fetch.fetch(store, digest, tmp_path / "fetched")
+    assert not (tmp_path / "fetched").exists()
+
+
+@pytest.mark.parametrize(
+    ("digest", "message"),
+    [
+        ("0" * 64, "is missing"),
+        ("latest", "is not a blob's name; expected a sha256"),
+        (None, "is not a Bento but a bundle of kind None; expected the digest that `driftline manifests` prints"),
+    ],
+)
+def test_the_command_names_what_it_cannot_fetch(
+    store: ArtifactStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    digest: Any,
+    message: str,
+) -> None:
+    monkeypatch.setenv("DRIFTLINE_ROOT", store.root)
+    other = store.write_bundle({"model.onnx": b"x"}, {"product": "tiny"})
+    assert fetch.main([digest or other, str(tmp_path / "fetched")]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_the_command_prints_what_it_fetched(
+    store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DRIFTLINE_ROOT", store.root)
+    digest = build.stored(store, bento(tmp_path / "built"))
+    assert fetch.main([digest, str(tmp_path / "fetched")]) == 0
+    assert capsys.readouterr().out == f"Bento {digest}: 3 files in {tmp_path}/fetched, each verified.\n"
