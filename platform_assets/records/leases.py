@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from platform_assets import naming
-from platform_assets.records.base import Number, Record, RecordKind
+from platform_assets.records.base import Document, Number, Part, Record, RecordKind
+
+WITH_RESULT = 2
+"""The format of a lease that has a result."""
+
+
+class Result(Part, frozen=True, kw_only=True):
+    """The result of the leased work: a record, and the ledger in which the fingerprint is its key."""
+
+    ledger: str
+    record: Document
 
 
 class Lease(Record, frozen=True, kw_only=True):
-    """A lease: its holder, how long it outlives its last heartbeat, and its start in seconds since the epoch."""
+    """A lease: its holder, how long it outlives its last heartbeat, and its start in seconds since the epoch.
+
+    Attributes:
+        result: of an earlier holder. Whoever holds the lease records it in its ledger, unless it is there.
+    """
 
     holder: str
     ttl_s: Number
     acquired_at_s: Number
+    result: Result | None = None
 
 
 class Sign(Record, frozen=True, kw_only=True):
@@ -20,5 +35,5 @@ class Sign(Record, frozen=True, kw_only=True):
     at_s: Number
 
 
-LEASES = RecordKind(naming.LEASES, Lease)
+LEASES = RecordKind(naming.LEASES, Lease, newest=WITH_RESULT)
 SIGNS = RecordKind(naming.LEASES, Sign)

@@ -20,12 +20,12 @@ from platform_assets import clock
 from platform_assets.failures import CODE, PREEMPTED
 from platform_assets.profiles import profile
 from platform_assets.records import attempts
-from platform_assets.records.base import RecordKind
-from platform_assets.records.leases import SIGNS
+from platform_assets.records.base import R, RecordKind
+from platform_assets.records.leases import SIGNS, Result
 from platform_assets.settings import Settings
 from platform_assets.steps import process
 from platform_assets.storage.leases import Lease, LeaseHeld
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.ledgers import Ledgers, RecordExists
 
 TTL_S = 15.0
 BEAT_S = 3.0
@@ -107,6 +107,8 @@ class Attempt:
             else:
                 self._started_s = time.perf_counter()
                 self.note(started_at_utc=self._now())
+                if self._lease.left:
+                    self._record(self._lease.left)
                 self._record_vanished()
                 self.beat(is_due=True)
                 return True
@@ -122,6 +124,26 @@ class Attempt:
             self._lease.heartbeat()
             self._progress.overwrite(f"{self.fence}.progress", self._measured())
             self._beat_at_s = now_s
+
+    def conclude(self, kind: RecordKind[R], record: R) -> bool:
+        """Record the result of the work under its fingerprint, and return False if there is one already.
+
+        A process that is suspended at any point of this and wakes up late cannot add a result: the next holder of the
+        lease either takes the number that this needs, or finds the result there and records it itself.
+
+        Raises:
+            LeaseLost: another process has taken the lease.
+        """
+        result = Result(ledger=kind.ledger, record=record.document())
+        self._lease.conclude(result)
+        return self._record(result)
+
+    def _record(self, result: Result) -> bool:
+        try:
+            self._ledgers.create(result.ledger, self._lease.fingerprint, result.record)
+        except RecordExists:
+            return False
+        return True
 
     def __enter__(self) -> Self:
         return self
@@ -153,12 +175,13 @@ class Attempt:
         )
 
     def _record_vanished(self) -> None:
-        before = self.fence - 1
-        if before == 0 or self._signs.read(f"{before}.released") is not None:
-            return
-        progress = self._progress.read(f"{before}.progress")
-        if progress is not None:
-            self._ledgers.of(self._records).append(progress.with_reason("vanished"))
+        # An attempt that recorded its result took a second number, without progress.
+        for before in range(self.fence - 1, max(0, self.fence - 3), -1):
+            if self._signs.read(f"{before}.released") is not None:
+                return
+            if (progress := self._progress.read(f"{before}.progress")) is not None:
+                self._ledgers.of(self._records).append(progress.with_reason("vanished"))
+                return
 
     def _now(self) -> str:
         return clock.now(self._settings, self._ledgers.product, is_live=True).isoformat()

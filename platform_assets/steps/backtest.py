@@ -64,10 +64,7 @@ class Backtesting(fitting.Fitting[BacktestJob]):
         mine = [record for _, record in before if record.fingerprint == job.fingerprint]
         lost_s = sum((record.cpu_s or 0.0) - (record.cpu_s_before or 0.0) for record in mine)
         cpu_s = round(process.cpu_s() - (attempt.facts.cpu_s_before or 0.0) + lost_s, 3)
-        try:
-            record = FitRecord(manifest=store.put_json(manifest), cpu_s=cpu_s)
-            self.ledgers.of(FITS).create(job.fingerprint, record)
-        except RecordExists:
+        if not attempt.conclude(FITS, FitRecord(manifest=store.put_json(manifest), cpu_s=cpu_s)):
             self.log("this fit is already on record and is used; blobs that were damaged are restored.")
 
     def report(self, attempt: Attempt, used: Columns | None, *, is_reused: bool) -> Scored:

@@ -89,9 +89,10 @@ class Fitting(ABC, Generic[J]):
             ArtifactProblem: blobs on record are damaged and cannot be made again here.
         """
         with self.attempt() as attempt:
-            is_new = self._goes_on() and attempt.acquire(wait=self._goes_on) and self._goes_on()
+            is_holder = self._goes_on() and attempt.acquire(wait=self._goes_on)
+            is_new = is_holder and self._goes_on()
             used = self.make(attempt) if is_new else None
-            if is_new:
+            if is_holder:
                 saves(self.settings, self.job.fingerprint).forget()
         return msgspec.to_builtins(self.report(attempt, used, is_reused=not is_new))
 

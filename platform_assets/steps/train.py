@@ -20,7 +20,6 @@ from platform_assets.steps.fitting import Fit, Fitting
 from platform_assets.steps.jobs import Job, Trained
 from platform_assets.steps.use import Columns, Use
 from platform_assets.storage.artifacts import ArtifactProblem
-from platform_assets.storage.ledgers import RecordExists
 
 FORMAT = 1
 
@@ -39,10 +38,7 @@ class Training(Fitting[Job]):
             fitted = self.fit(attempt)
         attempt.beat(is_due=True)
         manifest = self.store.put_json(msgspec.to_builtins(self._manifest(fitted)))
-        attempt.beat(is_due=True)  # storing the blobs may have taken longer than the lease lasts
-        try:
-            self.ledgers.of(CHECKPOINTS).create(self.job.fingerprint, Checkpoint(manifest=manifest))
-        except RecordExists:
+        if not attempt.conclude(CHECKPOINTS, Checkpoint(manifest=manifest)):
             self.log("this checkpoint is already on record and is used; blobs that were damaged are restored.")
         if not self.is_made():
             raise ArtifactProblem(

@@ -1,13 +1,16 @@
 """Lease a fingerprint to one worker at a time, with a fencing number against workers that wake up late.
 
-Whoever writes under a lease stores its number with the data and refuses a lower one. Ages compare the wall clocks of
-two hosts: choose a time to live well above their difference. Standard library only.
+Whoever writes under a lease stores its number with the data and refuses a lower one. The result of the work is recorded
+with the next number, which is only free while nobody else has taken the lease. Ages compare the wall clocks of two
+hosts: choose a time to live well above their difference.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+
+from msgspec.structs import replace
 
 from platform_assets.problems import Problem
 from platform_assets.records import leases as records
@@ -24,7 +27,12 @@ class LeaseLost(Problem):
 
 
 class Lease:
-    """The lease of one fingerprint: `leases/{fingerprint}`, numbered; the number is the fencing token."""
+    """The lease of one fingerprint: `leases/{fingerprint}`, numbered; the number is the fencing token.
+
+    Attributes:
+        number: the newest that this holder took; None while it does not hold the lease.
+        left: the result of an earlier holder, which may have ended before it had recorded it elsewhere too.
+    """
 
     def __init__(self, ledgers: Ledgers, fingerprint: str, clock: Callable[[], float] = time.time) -> None:
         """Name the lease without acquiring it.
@@ -37,6 +45,8 @@ class Lease:
         self._clock = clock
         self.fingerprint = fingerprint
         self.number: int | None = None
+        self.left: records.Result | None = None
+        self._taken: records.Lease | None = None
 
     def acquire(self, ttl_s: float, holder: str = "") -> int:
         """Take the lease and return its fencing number, higher than any before.
@@ -49,18 +59,39 @@ class Lease:
             LeaseHeld: names the holder and the age of its heartbeat.
         """
         latest = self._records.latest()
-        if latest is not None:
-            self._refuse_if_alive(*latest)
+        left = self._left_by(*latest) if latest else None
         number = latest[0] + 1 if latest else 1
-        record = records.Lease(holder=holder, ttl_s=ttl_s, acquired_at_s=self._clock())
+        record = records.Lease(
+            holder=holder,
+            ttl_s=ttl_s,
+            acquired_at_s=self._clock(),
+            result=left,
+            format=records.WITH_RESULT if left else 1,
+        )
         try:
             self._records.create_number(number, record)
         except RecordExists:
             raise LeaseHeld(
                 f"lease {self.fingerprint} was taken by somebody else just now (number {number})."
             ) from None
-        self.number = number
+        self._taken, self.number, self.left = record, number, left
         return number
+
+    def conclude(self, result: records.Result) -> None:
+        """Record the result of the work with the next number, and hold the lease under that number.
+
+        Raises:
+            LeaseLost: that number was given to another holder, or this lease was not acquired or was released.
+        """
+        if self.number is None or self._taken is None:
+            raise LeaseLost(f"lease {self.fingerprint} is not held: record nothing.")
+        number = self.number + 1
+        record = replace(self._taken, acquired_at_s=self._clock(), result=result, format=records.WITH_RESULT)
+        try:
+            self._records.create_number(number, record)
+        except RecordExists:
+            raise LeaseLost(f"lease {self.fingerprint} was taken by somebody else (number {number}).") from None
+        self.number = number
 
     def heartbeat(self) -> None:
         """Record a sign of life.
@@ -83,9 +114,10 @@ class Lease:
             raise LeaseLost(f"lease {self.fingerprint} is at number {newest}, ours is {self.number}: stop writing.")
         return self.number
 
-    def _refuse_if_alive(self, number: int, record: records.Lease) -> None:
+    def _left_by(self, number: int, record: records.Lease) -> records.Result | None:
+        """Return the result that a holder left; raise if it is alive."""
         if self._signs.read(f"{number}.released") is not None:
-            return
+            return None
         beat = self._signs.read(f"{number}.heartbeat")
         age_s = self._clock() - (beat.at_s if beat else record.acquired_at_s)
         if age_s < record.ttl_s:
@@ -93,3 +125,4 @@ class Lease:
                 f"lease {self.fingerprint} is held by {record.holder or 'somebody'} (number {number}, last heard of "
                 f"{age_s:.0f} s ago); it lapses {record.ttl_s:.0f} s after its last heartbeat."
             )
+        return record.result

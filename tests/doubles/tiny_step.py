@@ -16,7 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-MOMENTS = ("step 8", "between the two files of a save", "the last step", "the baselines", "the record")
+MOMENTS = (
+    "step 8",
+    "between the two files of a save",
+    "the last step",
+    "the baselines",
+    "the result",
+    "the record of the result",
+)
 
 
 def die(number: int = signal.SIGKILL) -> None:
@@ -51,7 +58,9 @@ def arrange(moment: str) -> None:
         before(Loop, "step", lambda loop: loop.done == loop.steps - 1)
     elif moment == "the baselines":
         before(baselines, "fit", lambda *args: True)
-    elif moment == "the record":
+    elif moment == "the result":
+        before(Ledgers, "create_number", lambda ledgers, ledger, number, record: "result" in record)
+    elif moment == "the record of the result":
         before(Ledgers, "create", lambda ledgers, ledger, key, record: ledger == "checkpoints")
 
 

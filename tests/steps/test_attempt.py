@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from platform_assets import naming
 from platform_assets.records.attempts import Launch
+from platform_assets.records.models import CHECKPOINTS, Checkpoint
 from platform_assets.settings import Settings
 from platform_assets.steps import process
 from platform_assets.steps.attempt import Attempt
@@ -86,6 +89,29 @@ def test_an_attempt_that_wakes_up_late_is_stopped(settings: Settings) -> None:
         work.acquire(wait=continue_work)
         with pytest.raises(LeaseLost):
             late.beat(is_due=True)
+
+
+def test_a_result_that_comes_late_is_refused_and_one_that_was_left_is_recorded(settings: Settings) -> None:
+    checkpoints = Ledgers(settings.root, "tiny").of(CHECKPOINTS)
+    late, vanished = attempt(settings, ttl_s=0.0), attempt(settings, ttl_s=0.0)
+    late.acquire(wait=continue_work)
+    vanished.acquire(wait=continue_work)
+    with pytest.raises(LeaseLost):
+        late.conclude(CHECKPOINTS, Checkpoint(manifest="late"))
+    assert checkpoints.read("f") is None
+    assert vanished.conclude(CHECKPOINTS, Checkpoint(manifest="first"))
+    Path(settings.root, naming.ledger_path("tiny", naming.CHECKPOINTS), "f.json").unlink()  # as if suspended before
+    with attempt(settings) as work:
+        work.acquire(wait=continue_work)
+        assert checkpoints.read("f") == Checkpoint(manifest="first")
+        assert not work.conclude(CHECKPOINTS, Checkpoint(manifest="second"))
+    assert [(record["reason"], record["fence"]) for record in records(settings)] == [
+        ("vanished", 1),
+        ("vanished", 2),
+        ("finished", 4),
+    ]
+    with attempt(settings) as work:
+        assert work.acquire(wait=lambda: pytest.fail("the lease was not released"))
 
 
 def test_an_attempt_that_never_held_the_lease_leaves_no_record(settings: Settings) -> None:

@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import polars as pl
@@ -19,6 +20,7 @@ import pytest
 from platform_assets import naming
 from platform_assets.compute.train import TrainingProblem
 from platform_assets.profiles import PROFILES
+from platform_assets.records.attempts import ATTEMPTS
 from platform_assets.settings import Settings
 from platform_assets.steps import process, train
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
@@ -40,7 +42,7 @@ def reasons(settings: Settings) -> list[str]:
     return [record["reason"] for _, record in Ledgers(settings.root, "tiny").records("attempts")]
 
 
-def test_a_training_killed_five_times_and_stopped_once_ends_byte_identical(
+def test_a_training_killed_six_times_and_stopped_once_ends_byte_identical(
     tiny: ModuleType, settings: Settings, extras: dict[str, Any], repository: Path, tmp_path: Path
 ) -> None:
     import tiny_step
@@ -55,15 +57,17 @@ def test_a_training_killed_five_times_and_stopped_once_ends_byte_identical(
     assert ended.returncode == 0, ended.stderr
     interrupted = json.loads(ended.stdout.splitlines()[-1])
     killed = -signal.SIGKILL
-    assert interrupted["exit_codes"] == [killed, killed, process.EXIT_PREEMPTED, killed, killed, killed, 0]
-    assert interrupted["saved"] == [8, 24, STOPPED_AT, 69, 70, 70, None]
-    vanished = ["vanished"] * 5
+    assert interrupted["exit_codes"] == [killed, killed, process.EXIT_PREEMPTED, killed, killed, killed, killed, 0]
+    assert interrupted["saved"] == [8, 24, STOPPED_AT, 69, 70, 70, 70, None]
+    vanished = ["vanished"] * 6
     assert reasons(settings) == [*vanished[:2], "preempted", *vanished[2:], "finished"]
 
     alone = Settings(root=str(tmp_path / "alone"), state=tmp_path / "alone_state")
     left_alone = run(tiny, alone, tiny.store(alone))
     assert interrupted["checkpoint"] == left_alone["checkpoint"]
-    assert (interrupted["resumed_from_step"], left_alone["resumed_from_step"]) == (70, 0)
+    *_, (_, last_fit), (_, last) = Ledgers(settings.root, "tiny").of(ATTEMPTS).records()
+    assert (last_fit.resumed_from_step, last.resumed_from_step) == (70, 0)
+    assert (interrupted["is_reused"], left_alone["is_reused"]) == (True, False)
     one, other = (ArtifactStore(location.root).get_json(left_alone["checkpoint"]) for location in (settings, alone))
     assert ArtifactStore(settings.root).get(one["weights"]) == ArtifactStore(alone.root).get(other["weights"])
 
@@ -94,6 +98,37 @@ def test_a_finished_fingerprint_is_reused_and_another_one_trains(
     other = run(tiny, settings, extras, fingerprint="e" * 64)
     assert (other["is_reused"], other["checkpoint"]) == (False, first["checkpoint"])
     assert reasons(settings) == ["finished", "finished"]
+
+
+class Overtaken(train.Training):
+    """A training that is suspended just before it records its checkpoint, until another process holds the lease."""
+
+    seen: ClassVar[list[object]]
+    """What that process read of the checkpoint, then."""
+
+    @cached_property
+    def ledgers(self) -> Ledgers:
+        def overtake() -> None:
+            other = train.Training(self.spec, self.job, self.settings, log=lambda _: None)
+            with other.attempt() as attempt:
+                assert attempt.acquire(wait=lambda: pytest.fail("the lease had not lapsed"))
+                self.seen.append(other.ledgers.read(naming.CHECKPOINTS, self.job.fingerprint))
+
+        class Suspended(Ledgers):
+            def create(self, ledger: str, key: str, record: object) -> None:
+                if ledger == naming.CHECKPOINTS:
+                    overtake()
+                super().create(ledger, key, record)
+
+        return Suspended(self.settings.root, self.spec.name)
+
+
+def test_a_training_that_is_overtaken_records_nothing_that_the_next_holder_of_its_lease_does_not_see(
+    tiny: ModuleType, settings: Settings, extras: dict[str, Any]
+) -> None:
+    Overtaken.seen = []
+    Overtaken(tiny.SPEC, train.Job.from_extras(extras), settings, log=lambda _: None, ttl_s=0.0).run()
+    assert Overtaken.seen == [Ledgers(settings.root, "tiny").read(naming.CHECKPOINTS, extras["fingerprint"])]
 
 
 @pytest.mark.parametrize("blob", naming.CHECKPOINT_BLOBS)

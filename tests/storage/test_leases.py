@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from platform_assets.records.leases import Result
 from platform_assets.storage.leases import Lease, LeaseHeld, LeaseLost
 from platform_assets.storage.ledgers import Ledgers
 
@@ -65,3 +66,36 @@ def test_one_of_many_concurrent_workers_gets_the_lease(ledgers: Ledgers) -> None
     with ThreadPoolExecutor(4) as pool:
         numbers = list(pool.map(attempt, range(16)))
     assert [number for number in numbers if number is not None] == [1]
+
+
+RESULT = Result(ledger="checkpoints", record={"manifest": "m"})
+
+
+def test_the_result_of_a_lease_that_went_to_somebody_else_is_refused(ledgers: Ledgers) -> None:
+    late, other = Lease(ledgers, "abc"), Lease(ledgers, "abc")
+    late.acquire(0)
+    other.acquire(60)
+    with pytest.raises(LeaseLost, match=r"taken by somebody else \(number 2\)"):
+        late.conclude(RESULT)
+    other.conclude(RESULT)
+    other.heartbeat()
+    other.release()
+    for lease in (late, other):
+        with pytest.raises(LeaseLost):
+            lease.conclude(RESULT)
+
+
+def test_a_result_is_left_to_the_next_holders_until_one_releases_the_lease(ledgers: Ledgers) -> None:
+    clock = Clock()
+    leases = [Lease(ledgers, "abc", clock) for _ in range(4)]
+    leases[0].acquire(60)
+    leases[0].conclude(RESULT)
+    with pytest.raises(LeaseHeld):
+        leases[1].acquire(60)
+    for lease in leases[1:3]:
+        clock.at_s += 60
+        lease.acquire(60)
+        assert lease.left == RESULT
+    leases[2].release()
+    assert leases[3].acquire(60) == 5
+    assert leases[3].left is None
