@@ -121,6 +121,7 @@ ANSWERED = "answered"
 FAILURES = "failures"
 INTERVENTIONS = "interventions"
 INGESTED = "ingested"
+CLAIMS = "claims"
 ALERT_QUEUE = "alert_queue"
 LEASES = "leases"
 

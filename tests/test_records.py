@@ -17,6 +17,7 @@ from platform_assets.problems import LedgerProblem, NewerRecord, UnfitRecord
 from platform_assets.records.alerts import ALERT_QUEUE, ALERTS, DELIVERIES, FAILURES
 from platform_assets.records.attempts import ANNOUNCED, ATTEMPTS, BACKTEST_ATTEMPTS, OVERSPENDINGS, PROGRESS
 from platform_assets.records.base import Record, RecordKind
+from platform_assets.records.claims import CLAIMS
 from platform_assets.records.decisions import DECISIONS
 from platform_assets.records.faults import FAULTS
 from platform_assets.records.ingested import INGESTED
@@ -38,6 +39,7 @@ KINDS: dict[str, RecordKind[Record]] = {
     "attempts": ATTEMPTS,
     "backtest_attempts": BACKTEST_ATTEMPTS,
     "checkpoints": CHECKPOINTS,
+    "claims": CLAIMS,
     "decisions": DECISIONS,
     "deliveries": DELIVERIES,
     "failures": FAILURES,

@@ -43,6 +43,8 @@ LATE = "is_after_closing"
 """Whether the answer was given after its key was closed. Null until the stage has marked it, and in older tables."""
 
 ORDER = ("asked_at", "entity", "prediction_id")
+DECISIVE = (*ORDER, LATE, "answered_at_utc", "digest", "latency_us")
+"""The columns that decide which of several answers under one id counts, and where it stands."""
 FIELD_TYPES: dict[str, pl.DataType] = {
     "float": pl.Float64(),
     "int": pl.Int64(),
@@ -147,7 +149,15 @@ def merge(stored: pl.DataFrame, fresh: pl.DataFrame) -> pl.DataFrame:
     it is in, so merging in any order and any number of times gives the same rows. An answer from before the closing of
     its key takes precedence over a later one.
     """
-    rows = pl.concat([stored, fresh.select(stored.columns)])
+    return first_given(pl.concat([stored, fresh.select(stored.columns)]))
+
+
+def first_given(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the answer that counts per prediction id, in the order of asking; see `merge`.
+
+    Args:
+        rows: answers with at least the columns `DECISIVE`.
+    """
     is_late = pl.col(LATE).fill_null(value=False)
     first = rows.sort("prediction_id", is_late, "answered_at_utc", "digest", "latency_us", maintain_order=True)
     return first.unique("prediction_id", keep="first", maintain_order=True).sort(ORDER)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from platform_assets.history.base import Reader
+from platform_assets.records.claims import CLAIMS, Claim
 from platform_assets.records.decisions import DECISIONS, Decision
 from platform_assets.records.ingested import INGESTED, Ingested
 
@@ -16,6 +17,18 @@ class Decisions(Reader):
     def ingested(self) -> tuple[int, Ingested] | None:
         """Return how far the prediction log was ingested, with the record's number, or None. Three small reads."""
         return self._ledgers.of(INGESTED).latest()
+
+    def ingested_at(self, number: int) -> Ingested | None:
+        """Return the record of an ingestion, or None. One read."""
+        return self._ledgers.of(INGESTED).at(number)
+
+    def claim(self) -> tuple[int, Claim] | None:
+        """Return the newest claim of segments with its number, or None. Three small reads."""
+        return self._ledgers.of(CLAIMS).latest()
+
+    def claim_at(self, number: int) -> Claim | None:
+        """Return a claim, or None. One read."""
+        return self._ledgers.of(CLAIMS).at(number)
 
     def decision(self, key: str) -> Decision | None:
         """Return the decision on a key, or None. One read."""

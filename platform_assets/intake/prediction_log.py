@@ -7,31 +7,28 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 import polars as pl
 
-from platform_assets import naming
 from platform_assets.compute import ingest
 from platform_assets.handle import Product
+from platform_assets.intake.claiming import Claiming
+from platform_assets.intake.folding import STAGE
+from platform_assets.intake.parsing import MOST_NAMED, classify
 from platform_assets.makers.predictions import Ingesting
 from platform_assets.makers.reading import read
 from platform_assets.records import ingested
+from platform_assets.records.claims import Skipped
 from platform_assets.records.ingested import INGESTED
 from platform_assets.storage.tables import PartitionRecord, TableStore, content_digest
 
-STAGE = "predictions"
 SUFFIX = ".jsonl"
 BATCH_BYTES = 64 * 1024 * 1024
 """How much of the log is held in memory and committed together."""
-MOST_NAMED = 20
-"""How many skipped lines one record or one table names; all are counted."""
-
-
 Records = dict[str, PartitionRecord]
 
 
@@ -40,14 +37,22 @@ class Ingested:
     """What one run ingested.
 
     Attributes:
-        rows: predictions that no key had before.
+        rows: predictions that no key had before; of segments, lines with a prediction.
         records: the new record of each rewritten key.
         left_out: skipped lines, and logged inputs that do not fit the product's fields.
+        left_out_lines: their number; more than are in `left_out` for segments.
+        memoised: the run's keys that were up to date.
+        skipped: segments that cannot be used.
+        waiting: segments that only newer code reads.
     """
 
     rows: int = 0
     records: Records = field(default_factory=dict)
+    memoised: frozenset[str] = frozenset()
     left_out: list[ingest.LeftOut] = field(default_factory=list)
+    left_out_lines: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
 
     @property
     def named(self) -> list[ingest.LeftOut]:
@@ -83,9 +88,7 @@ def ingest_log(product: Product, folder: Path, code: str) -> Ingested:
     offsets = {} if newest is None else dict(newest.offsets)
     for batch in _batches(folder, offsets):
         parsed = [maker.parse(data, name, start) for name, start, data in batch]
-        frame, strangers = maker.assign_keys(parsed, {} if maker.is_timed else _arrivals(product))
-        frame = maker.mark_late(frame, history.closed_at(frame["key"].unique()))
-        left_out = [line for part in parsed for line in part.left_out] + strangers
+        frame, left_out = classify(product, maker, parsed)
         frames = _merged(maker, tables, frame)
         rows = sum(new for _, new in frames.values())
         records = replace(maker, tables, code, {key: merged for key, (merged, _) in frames.items()})
@@ -104,7 +107,38 @@ def ingest_log(product: Product, folder: Path, code: str) -> Ingested:
         done.rows += rows
         done.records |= records
         done.left_out += left_out
+        done.left_out_lines += len(left_out)
     return done
+
+
+def ingest_local(product: Product, code: str, keys: Sequence[str]) -> tuple[Ingested, Records]:
+    """Ingest the local folder; return what was done, and the records of the keys."""
+    maker, tables = Ingesting.of(product.spec), product.tables
+    with exclusive(product.settings.prediction_log / product.name) as folder:
+        done = ingest_log(product, folder, code)
+        existing = tables.records(STAGE, keys)
+        missing = {key: maker.empty() for key in keys if key not in existing}
+        done.memoised = frozenset(existing) - frozenset(done.records)
+        return done, existing | replace(maker, tables, code, missing)
+
+
+def ingest_segments(product: Product, code: str, keys: Sequence[str]) -> tuple[Ingested, Records]:
+    """Ingest the segments in the store; return what was done, and the records of the keys."""
+    claiming = Claiming(product, code)
+    before = product.tables.records(STAGE, keys)
+    claiming.take_in()
+    records = claiming.fold(keys)
+    done = Ingested(
+        records={key: record for key, record in claiming.folded.items() if record != before.get(key)},
+        memoised=frozenset(key for key, record in records.items() if record == before.get(key)),
+        waiting=claiming.finished[-1].waiting if claiming.finished else [],
+    )
+    for ingestion in claiming.finished:
+        done.rows += ingestion.rows
+        done.left_out += ingestion.left_out_named
+        done.left_out_lines += ingestion.left_out
+        done.skipped += ingestion.skipped
+    return done, records
 
 
 def _batches(folder: Path, offsets: Mapping[str, int]) -> Iterator[list[tuple[str, int, bytes]]]:
@@ -139,24 +173,6 @@ def _new_lines(path: Path, offset: int) -> tuple[int, bytes]:
                 file.seek(0)
         data = file.read()
     return offset, data[: ingest.whole_lines(data)]
-
-
-def _arrivals(product: Product) -> dict[str, datetime]:
-    """Return when the last row of each batch was known, over the sources that the model reads."""
-    latest: dict[str, datetime] = {}
-    for stage, known_at in (
-        (naming.stage("validated", source.name), source.known_at) for source in product.spec.feature_sources
-    ):
-        keys = [] if known_at is None else list(product.tables.records(stage))
-        if known_at is not None and keys:
-            rows = (
-                product.tables.read(stage, keys, columns=[known_at])
-                .drop_nulls()
-                .group_by("key")
-                .agg(pl.col(known_at).max())
-            )
-            latest |= {key: max(moment, latest.get(key, moment)) for key, moment in rows.iter_rows()}
-    return latest
 
 
 def _merged(maker: Ingesting, tables: TableStore, fresh: pl.DataFrame) -> dict[str, tuple[pl.DataFrame, int]]:

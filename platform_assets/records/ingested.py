@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from msgspec import field
+
 from platform_assets import naming
 from platform_assets.records.base import Part, Record, RecordKind
+from platform_assets.records.claims import Skipped
 
 
 class LeftOut(Part, frozen=True, kw_only=True):
@@ -24,9 +27,13 @@ class Ingested(Record, frozen=True, kw_only=True):
     """One batch of ingested lines.
 
     Attributes:
-        offsets: ingested bytes, by file of the log.
-        rows: number of new rows, in `keys`.
+        offsets: ingested bytes, by file of the log; for segments, only of the files in this batch.
+        rows: number of new rows, in `keys`; for segments, of rows before repeated answers are dropped.
         left_out: number of invalid lines or parts; the first of them are in `left_out_named`.
+        claim: number of the claim whose segments these are; 0 for lines of local files.
+        segments: number of segments taken in.
+        skipped: segments that cannot be used.
+        waiting: segments that only newer code reads; they are tried again.
     """
 
     offsets: dict[str, int]
@@ -34,6 +41,10 @@ class Ingested(Record, frozen=True, kw_only=True):
     keys: list[str]
     left_out: int
     left_out_named: list[LeftOut]
+    claim: int = 0
+    segments: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
 
 
 INGESTED = RecordKind(naming.INGESTED, Ingested)

@@ -107,10 +107,15 @@ class Counted(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
 
 
 class Predictions(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """Counts of a key's answers, and of those given after the key was closed."""
+    """Counts of a key's answers, and of those given after the key was closed.
+
+    Attributes:
+        folded: up to this claim, the answers of segments are in the rows; 0 for answers of local files.
+    """
 
     late: int = 0
     measured: Counted | None = None
+    folded: int = 0
 
 
 class Drift(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):

@@ -21,6 +21,7 @@ from platform_assets.compute import ingest
 from platform_assets.engine.ranges import Advance, KeyedRun, Report
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.intake import prediction_log
+from platform_assets.intake.parsing import MOST_NAMED
 from platform_assets.makers.predictions import Ingesting
 from platform_assets.show import data, values
 from platform_assets.specs.base import ProductSpec
@@ -61,29 +62,34 @@ class _Run(KeyedRun[Ingesting]):
     def work(self) -> Iterator[dg.MaterializeResult]:
         """Ingest the whole log, whatever its keys, and give each of the run's keys a record."""
         started = time.perf_counter()
-        keys, maker, tables = self.keys, self.maker, self.tables
-        with prediction_log.exclusive(self.product.settings.prediction_log / self.spec.name) as folder:
-            done = prediction_log.ingest_log(self.product, folder, self.code)
-            existing = tables.records(STAGE, keys)
-            missing = {key: maker.empty() for key in keys if key not in existing}
-            empty = prediction_log.replace(maker, tables, self.code, missing)
+        keys, is_cluster = self.keys, self.product.settings.environment == "cluster"
+        ingest_answers = prediction_log.ingest_segments if is_cluster else prediction_log.ingest_local
+        done, records = ingest_answers(self.product, self.code, keys)
         elsewhere = sorted(set(done.records) - set(keys))
         self.context.log.info(
             f"{STAGE}: {done.rows:,} new for {len(done.records)} keys"
             + (f", outside this run: {', '.join(elsewhere)}" if elsewhere else "")
             + "".join(f"\n{line.file} at byte {line.offset}: {line.reason}" for line in done.named)
+            + "".join(f"\nskipped: {item.reason}" for item in done.skipped[:MOST_NAMED])
+            + "".join(f"\nleft for newer code: {path}" for path in done.waiting[:MOST_NAMED])
         )
         metadata: values.Metadata = {
             "run_new_predictions": done.rows,
-            "run_lines_left_out": len(done.left_out),
+            "run_lines_left_out": done.left_out_lines,
             "run_keys_elsewhere": elsewhere,
         }
         if done.named:
             metadata["left_out"] = values.table([line.document() for line in done.named])
+        if done.skipped:
+            metadata["segments_skipped"] = values.table([item.document() for item in done.skipped[:MOST_NAMED]])
+        if done.waiting:
+            metadata["segments_for_newer_code"] = values.table(
+                [{"segment": path} for path in done.waiting[:MOST_NAMED]]
+            )
         advance = Advance(
             keys=keys,
-            records={STAGE: existing | empty},
-            memoised=frozenset(existing) - frozenset(done.records),
+            records={STAGE: records},
+            memoised=done.memoised,
             wall_s=time.perf_counter() - started,
         )
         yield self.result(advance, self.stage.tables[-1], Report(run=metadata))

@@ -7,7 +7,7 @@ columns, or the version of polars. `tests/storage/test_content.py` has frozen di
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypedDict
 
 import polars as pl
@@ -111,8 +111,27 @@ def content_digest(frame: pl.DataFrame) -> str:
     Raises:
         TableProblem: a column has a type that a table cannot store.
     """
+    return digest_of_groups(frame.height, [frame])
+
+
+def digest_of_groups(rows: int, groups: Iterable[pl.DataFrame]) -> str:
+    """Return the `content_digest` of a frame from groups of its columns, so that not all must be in memory.
+
+    Args:
+        rows: the frame's height.
+        groups: all columns, each in one group, so that all names of a group sort before those of the next.
+    """
     digest = hashlib.sha256(DIGEST_FORMAT)
-    digest.update(frame.height.to_bytes(8, "little"))
+    digest.update(rows.to_bytes(8, "little"))
+    for group in groups:
+        for part in _parts_of_group(group):
+            digest.update(len(part).to_bytes(8, "little"))
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _parts_of_group(frame: pl.DataFrame) -> Iterator[bytes]:
+    """Yield per column, in the order of names: name, type, null mask and values."""
     kinds = columns_of(frame)
     columns = {column.name: column for column in frame.get_columns()}
     holed = {name for name, column in columns.items() if column.null_count()}
@@ -124,10 +143,9 @@ def content_digest(frame: pl.DataFrame) -> str:
     }
     nulls = {column.name: column for column in frame.select(pl.col(name).is_null() for name in holed).get_columns()}
     for name in sorted(kinds):
-        for part in (name.encode(), kinds[name].encode(), *_parts(columns[name], kinds[name], nulls.get(name))):
-            digest.update(len(part).to_bytes(8, "little"))
-            digest.update(part)
-    return digest.hexdigest()
+        yield name.encode()
+        yield kinds[name].encode()
+        yield from _parts(columns[name], kinds[name], nulls.get(name))
 
 
 def _filled(name: str, kind: str) -> pl.Expr:

@@ -1,0 +1,150 @@
+"""List and read the segments that services have sent to the store, from a cursor on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from platform_assets.history.reader import History
+from platform_assets.records.claims import Claim, Skipped
+from platform_assets.storage import segments
+from platform_assets.storage.segments import Name, NewerSegment, SegmentProblem, SwollenSegment
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+OVERLAP_MS = round(segments.LATEST_S * 1000)
+"""A listing begins this long before the newest claimed name: segments appear up to so long after their names' time."""
+HEAD_BYTES = 8192
+"""Enough of a segment to learn its format."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """A segment in a listing.
+
+    Attributes:
+        path: below the storage root.
+        name: what the path tells; None if it is not a segment's.
+        modified_ms: when it was created, by the store's clock, in milliseconds since 1970.
+        size (bytes): of the object.
+    """
+
+    path: str
+    name: Name | None
+    modified_ms: int
+    size: int
+
+    @property
+    def has_body(self) -> bool:
+        """Whether it contains answers; unknown, so True, without a segment's name."""
+        return self.name is None or self.name.stream != segments.NO_STREAM
+
+    @property
+    def time_ms(self) -> int:
+        """The time of its name, at most the store's, so that a wrong clock does not move the cursor too far."""
+        return self.modified_ms if self.name is None else min(self.name.shipped_ms, self.modified_ms)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Body:
+    """The answers of one segment: whole lines of a stream, and where they start in it."""
+
+    stream: str
+    first: int
+    data: bytes
+
+
+def listing(store: ObjectStore, product: str, after_ms: int | None) -> list[Listed]:
+    """Return a product's segments whose names' times are at or after a moment, sorted; all of them for None.
+
+    Costs one request per 1,000 segments, and one at least, however many older ones there are.
+    """
+    import obstore
+
+    offset = None if after_ms is None else segments.start_after(product, max(0, after_ms))
+    batches = obstore.list(store, f"{segments.folder(product)}/", offset=offset, chunk_size=1000)
+    found = [
+        Listed(
+            path=item["path"],
+            name=_name(item["path"]),
+            modified_ms=round(item["last_modified"].timestamp() * 1000),
+            size=item["size"],
+        )
+        for batch in batches
+        for item in batch
+    ]
+    return sorted(found, key=lambda item: item.path)
+
+
+def listed(path: str) -> Listed:
+    """Return a segment whose path a record names, as if it had been listed without time and size."""
+    return Listed(path=path, name=_name(path), modified_ms=0, size=0)
+
+
+def unclaimed(store: ObjectStore, product: str, history: History) -> list[Listed]:
+    """Return the segments that no claim names, and those that were waiting for newer code, in the order of names."""
+    number, newest = history.claim() or (0, None)
+    if newest is None:
+        return listing(store, product, None)
+    after_ms = newest.cursor_ms - OVERLAP_MS
+    claimed = {*newest.ahead, *newest.waiting}
+    claim: Claim | None = newest
+    while claim is not None and claim.cursor_ms >= after_ms:
+        claimed |= {*claim.segments, *(item.segment for item in claim.skipped)}
+        number -= 1
+        claim = history.claim_at(number) if number else None
+    return [item for item in listing(store, product, after_ms) if item.path not in claimed]
+
+
+def read(store: ObjectStore, product: str, path: str, size: int | None = None) -> Body:
+    """Read a segment.
+
+    Args:
+        size: of the object, if known; one that is too large is not read.
+
+    Raises:
+        SegmentProblem: it cannot be used; `NewerSegment` if newer code can.
+        obstore.exceptions.BaseError, OSError: the store cannot be read.
+    """
+    import obstore
+
+    if size is not None and size > segments.OBJECT_BYTES_MAX:
+        raise SwollenSegment(f"{path} has {size} bytes; a segment has at most {segments.OBJECT_BYTES_MAX}.")
+    try:
+        data = bytes(obstore.get(store, path).bytes())
+    except FileNotFoundError:
+        raise SegmentProblem(f"{path} is gone; something other than Driftline deleted it.") from None
+    segment = segments.decode(path, data, product)
+    return Body(stream=segment.header.stream, first=segment.header.first, data=segment.body)
+
+
+def is_newer(store: ObjectStore, product: str, path: str) -> bool:
+    """Tell whether a segment still has a format that this code does not read. Reads only its beginning."""
+    import obstore
+
+    try:
+        segments.decode(path, bytes(obstore.get_range(store, path, start=0, length=HEAD_BYTES)), product)
+    except NewerSegment:
+        return True
+    except (SegmentProblem, FileNotFoundError):
+        return False
+    return False
+
+
+def ahead(product: str, cursor_ms: int, paths: Iterable[str]) -> list[str]:
+    """Return the paths that sort after a cursor, and would be listed again when it has moved on."""
+    return sorted(path for path in paths if path > segments.start_after(product, cursor_ms + 1))
+
+
+def skipped(problems: Mapping[str, str]) -> list[Skipped]:
+    """Return the records of segments that cannot be used, from reasons by path."""
+    return [Skipped(segment=path, reason=reason) for path, reason in sorted(problems.items())]
+
+
+def _name(path: str) -> Name | None:
+    try:
+        return Name.parse(path)
+    except SegmentProblem:
+        return None
