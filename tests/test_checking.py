@@ -39,8 +39,11 @@ needs_the_dataset = pytest.mark.skipif(
 )
 HISTORY = hourly_temperature.SPEC.history
 assert HISTORY is not None
-# A delivery filters a year of rows; a hundred tests check the same keys.
-SPEC = replace(hourly_temperature.SPEC, history=replace(HISTORY, deliver=cache(HISTORY.deliver)))
+# A delivery filters a year of rows, and a hundred tests read the same keys: the fewest that a training may learn from.
+SPEC = replace(
+    hourly_temperature.SPEC,
+    history=replace(HISTORY, deliver=cache(HISTORY.deliver), demo_first="2013-01-06T05", demo_last="2013-01-09T06"),
+)
 FILE = "platform_assets/specs/hourly_temperature.py"
 HOUR = timedelta(hours=1)
 MOMENT = pl.Datetime("us", "UTC")
@@ -55,6 +58,18 @@ def _short_history(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def problems(spec: ProductSpec) -> dict[str, str]:
     return {line.check: line.message for line in checking.of_product(spec) if line.is_problem}
+
+
+def line_of(spec: ProductSpec, check: str) -> checking.Line:
+    """Return a check's line, without running the checks after it."""
+    return next(line for line in checking.of_product(spec) if line.check == check)
+
+
+def problem(spec: ProductSpec, check: str) -> str:
+    """Return the message of a check's problem, without running the checks after it."""
+    line = line_of(spec, check)
+    assert line.is_problem, line
+    return line.message
 
 
 def built_with(change: Callable[[pl.DataFrame, Tables, Window], pl.DataFrame]) -> ProductSpec:
@@ -88,9 +103,9 @@ def test_a_line_that_makes_the_whole_file_part_of_the_models_code_is_named(
     path.write_text("WIDTHS = [8]\nWIDTHS += [9]\n\n\ndef model(learned, training):\n    return WIDTHS\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(sys.modules, "widened", (module := importlib.import_module("widened")))
-    lines = {line.check: line for line in checking.of_product(replace(SPEC, model=module.model))}
-    assert lines["code"].state == "ok"
-    assert lines["code"].message.startswith("line 2, `WIDTHS += [9]`, may change what the product's functions use")
+    line = line_of(replace(SPEC, model=module.model), "code")
+    assert line.state == "ok"
+    assert line.message.startswith("line 2, `WIDTHS += [9]`, may change what the product's functions use")
     assert "code" not in {line.check for line in checking.of_product(SPEC)}
 
 
@@ -99,13 +114,13 @@ def test_a_line_that_makes_the_whole_file_part_of_the_models_code_is_named(
 
 def test_a_first_training_beyond_a_months_budget_is_reported_before_anything_runs() -> None:
     poor = replace(SPEC, retraining=Retraining(monthly_budget_usd=2.0))
-    message = problems(poor)["money"]
+    message = problem(poor, "money")
     assert "0.08 USD an hour x 6 h x 7 tries" in message
     assert "exceeded by 1.36. If it takes less, state Retraining.expected_hours in" in message
     assert FILE in message
     assert "over_budget_reason" in message
     stated = replace(poor, retraining=Retraining(monthly_budget_usd=2.0, expected_hours=0.5))
-    line = next(line for line in checking.of_product(stated) if line.check == "money")
+    line = line_of(stated, "money")
     assert (line.state, line.message[:50]) == ("ok", "the first training may cost 0.04 USD of a monthly ")
 
 
@@ -144,9 +159,8 @@ def test_good_and_quarantined_rows_are_counted_with_the_most_frequent_reason() -
     assert message == (
         "3 files, 36 rows good, 3 quarantined; most often: value is 'broken', which is not a whole number"
     )
-    assert (
-        "3 of 39 rows of readings are refused; most often: value is 'broken'"
-        in (problems(recorded.SPEC)["source readings"])
+    assert "3 of 39 rows of readings are refused; most often: value is 'broken'" in problem(
+        recorded.SPEC, "source readings"
     )
 
 
@@ -233,7 +247,7 @@ def test_a_lookback_that_is_too_short_is_detected() -> None:
 
 def test_a_feature_that_depends_on_other_rows_is_detected() -> None:
     ranked = built_with(_with(pressure_hpa=pl.lit(1_000) + pl.int_range(pl.len(), dtype=pl.Int64)))
-    assert "'pressure_hpa' changes in 3 of 3 rows" in problems(ranked)["lookback"]
+    assert "'pressure_hpa' changes in 3 of 3 rows" in problem(ranked, "lookback")
 
 
 # Sources, labels, model ---------------------------------------------------------------------------------------------
@@ -319,9 +333,9 @@ def _changed(change: Any) -> Callable[[pl.DataFrame], pl.DataFrame]:
 @pytest.mark.parametrize(
     ("change", "check", "sentence"),
     [
-        (lambda rows: rows.with_columns(label=pl.lit(4.0)), "label", "takes the value 4.0 in all 573 rows of 192 keys"),
+        (lambda rows: rows.with_columns(label=pl.lit(4.0)), "label", "takes the value 4.0 in all 218 rows of 73 keys"),
         (lambda rows: rows.with_columns(label=pl.lit(None)), "label", "takes no value at all"),
-        (lambda rows: rows.head(1), "label", "takes the value 39.02 in all 1 rows"),
+        (lambda rows: rows.head(1), "label", "takes the value 33.98 in all 1 rows of 73 keys"),
         (lambda rows: rows.head(90), "label", "31 keys of hourly_temperature have a label; min_keys is 72"),
         (lambda rows: rows.rename({"label": "answer"}), "label", "returns ['key', 'entity', 'answer', 'known_at']"),
         (lambda rows: rows.select("moon"), "label", "label() of hourly_temperature fails with ColumnNotFoundError"),
@@ -329,17 +343,17 @@ def _changed(change: Any) -> Callable[[pl.DataFrame], pl.DataFrame]:
         (lambda rows: rows.lazy(), "label", "returns LazyFrame; expected a polars DataFrame (`.collect()` makes one)"),
         (pl.col("known_at").cast(pl.String), "label", "'known_at' is String; expected moments in UTC, microseconds"),
         (pl.col("known_at").dt.cast_time_unit("ns"), "label", "'ns', time_zone='UTC'); expected moments in UTC"),
-        (pl.lit(None, dtype=MOMENT).alias("known_at"), "label", "with 573 nulls; expected moments in UTC, microsec"),
+        (pl.lit(None, dtype=MOMENT).alias("known_at"), "label", "with 218 nulls; expected moments in UTC, microsec"),
         (pl.col("label").cast(pl.Float32), "label", "'label' is Float32; a regression task takes Float64"),
         (pl.col("label").cast(pl.String), "label", "'label' is String; a regression task takes Float64"),
-        (lambda rows: pl.concat([rows, rows]), "label", "1,146 rows share key and entity with another row"),
-        (lambda rows: rows.with_columns(label=1 / (pl.col("label") - 23)), "label", "not finite"),
+        (lambda rows: pl.concat([rows, rows]), "label", "436 rows share key and entity with another row"),
+        (lambda rows: rows.with_columns(label=1 / (pl.col("label") - pl.col("label").first())), "label", "not finite"),
         (lambda rows: rows.with_columns(entity=pl.col("entity") + "!"), "entities", "none of the 6 labelled entities"),
         (pl.col("known_at") - 9 * HOUR, "entities", "all 6 labels of 2013-01-09T04 and 2013-01-09T05 are known before"),
     ],
 )  # fmt: skip
 def test_each_mistake_in_the_labels_has_its_message(change: Any, check: str, sentence: str) -> None:
-    assert sentence in problems(_labelled(_changed(change)))[check]
+    assert sentence in problem(_labelled(_changed(change)), check)
 
 
 def _one_output(learned: Any, training: Any) -> Any:
@@ -353,15 +367,14 @@ def _no_network(learned: Any, training: Any) -> Any:
 
 
 def test_a_network_of_the_wrong_shape_is_reported_with_the_expected_outputs() -> None:
-    message = problems(replace(SPEC, model=_one_output))["model"]
+    message = problem(replace(SPEC, model=_one_output), "model")
     assert "answers 6 rows with shape (6, 1); expected (6, 2): 2 numbers per row for a regression task" in message
     assert "TabularNet(..., outputs=2)" in message
 
 
 def test_a_failing_model_is_reported() -> None:
-    assert (
-        "model() of hourly_temperature fails with KeyError: 'widths'"
-        in problems(replace(SPEC, model=_no_network))["model"]
+    assert "model() of hourly_temperature fails with KeyError: 'widths'" in problem(
+        replace(SPEC, model=_no_network), "model"
     )
 
 
@@ -393,7 +406,7 @@ def _not_even(answer: Any) -> Any:
     ],
 )  # fmt: skip
 def test_a_model_that_is_not_a_network_or_returns_no_tensor_is_reported(model: Any, sentence: str) -> None:
-    message = problems(replace(SPEC, model=model))["model"]
+    message = problem(replace(SPEC, model=model), "model")
     assert sentence in message
     assert message.endswith(f"Fix it in {FILE}.")
 
@@ -416,7 +429,7 @@ def test_an_unexpected_error_has_a_message_too(monkeypatch: pytest.MonkeyPatch) 
         raise ZeroDivisionError("division by zero")
 
     monkeypatch.setattr(checking.trial.Trial, "entities", fails)
-    message = problems(SPEC)["entities"]
+    message = problem(SPEC, "entities")
     assert "the check 'entities' of hourly_temperature ends with ZeroDivisionError: division by zero" in message
     assert FILE in message
 
@@ -425,7 +438,7 @@ def test_a_panic_of_polars_is_reported_too() -> None:
     def panics(*arguments: Any) -> Any:
         raise pl.exceptions.PanicException("index out of bounds")
 
-    assert "fails with PanicException: index out of bounds" in problems(replace(SPEC, label=panics))["label"]
+    assert "fails with PanicException: index out of bounds" in problem(replace(SPEC, label=panics), "label")
 
 
 def test_a_window_below_min_keys_is_reported() -> None:
@@ -472,7 +485,7 @@ def test_statistics_are_tried_with_rows_and_without() -> None:
     ],
 )  # fmt: skip
 def test_each_mistake_in_statistics_has_its_message(statistics: Any, sentence: str) -> None:
-    assert sentence in problems(_with_source(statistics=statistics))["source observations"]
+    assert sentence in problem(_with_source(statistics=statistics), "source observations")
 
 
 def _ruled(broken: Any, sources: tuple[str, ...] = ("observations", "readings")) -> ProductSpec:
@@ -488,8 +501,10 @@ def _disagreeing(tables: Tables) -> pl.DataFrame:
 
 
 def test_rules_between_sources_are_applied_key_by_key() -> None:
-    messages = {line.check: line.message for line in checking.of_product(_ruled(_disagreeing))}
-    assert messages["rules"] == "1 rule between sources; at most 0.00% of a key's rows break one"
+    assert (
+        line_of(_ruled(_disagreeing), "rules").message
+        == "1 rule between sources; at most 0.00% of a key's rows break one"
+    )
 
 
 def test_a_rule_without_a_key_to_try_it_on_is_not_a_problem() -> None:
@@ -497,8 +512,7 @@ def test_a_rule_without_a_key_to_try_it_on_is_not_a_problem() -> None:
         return data if source == "readings" or key < "2013-01-09T04" else data.partition(b"\n")[0] + b"\n"
 
     spec = replace(_ruled(_disagreeing), history=recorded_with(change).history)
-    messages = {line.check: line.message for line in checking.of_product(spec)}
-    assert messages["rules"] == "1 rule between sources; none could be tried"
+    assert line_of(spec, "rules").message == "1 rule between sources; none could be tried"
 
 
 @pytest.mark.parametrize(
@@ -517,13 +531,13 @@ def test_each_mistake_in_a_rule_has_its_message(spec: ProductSpec, sentence: str
 
 def test_a_rule_about_a_slow_source_would_never_be_applied() -> None:
     rule = CrossRule(name="every site is known", sources=("plans", "sites"), broken=lambda tables: tables["plans"])
-    message = problems(replace(recorded.SPEC, monitors=Monitors(rules=(rule,), max_quarantined_share=0.1)))["rules"]
+    message = problem(replace(recorded.SPEC, monitors=Monitors(rules=(rule,), max_quarantined_share=0.1)), "rules")
     assert "the rule 'every site is known' of recorded reads 'sites', a slow source" in message
 
 
 def test_slices_are_listed_with_their_groups() -> None:
-    messages = {line.check: line.message for line in checking.of_product(replace(SPEC, slices=("station", "hour")))}
-    assert messages["slices"] == "station: 3 groups, hour: 2 groups"
+    line = line_of(replace(SPEC, slices=("station", "hour")), "slices")
+    assert line.message == "station: 3 groups, hour: 2 groups"
 
 
 @pytest.mark.parametrize(
@@ -537,7 +551,7 @@ def test_slices_are_listed_with_their_groups() -> None:
     ],
 )  # fmt: skip
 def test_rows_that_the_service_would_refuse_are_reported(change: Any, sentence: str) -> None:
-    message = problems(built_with(change))["requests"]
+    message = problem(built_with(change), "requests")
     assert message.startswith("the service would refuse features() of hourly_temperature for '")
     assert sentence in message
     assert message.endswith(f"Fix it in {FILE}.")
@@ -547,13 +561,13 @@ def test_rows_that_the_service_would_refuse_are_reported(change: Any, sentence: 
 def test_numbers_that_json_readers_disagree_about_are_reported() -> None:
     wide = replace(SPEC, fields=tuple(replace(field, low=None, high=None) for field in SPEC.fields))
     huge = replace(wide, features=built_with(_with(hour=pl.lit(2**53 + 1))).features)
-    message = problems(huge)["requests"]
+    message = problem(huge, "requests")
     assert "for 'EWR 2013-01-09T04' of 2013-01-09T04, with 422, because of features.hour" in message
     assert str(2**53 + 1) in message
 
 
 def test_a_request_longer_than_the_service_accepts_is_reported() -> None:
-    message = problems(replace(SPEC, service=Service(max_body_bytes=100)))["requests"]
+    message = problem(replace(SPEC, service=Service(max_body_bytes=100)), "requests")
     assert "with 413: the body has" in message
     assert "expected at most 100" in message
 
@@ -566,7 +580,7 @@ def _image_known_later(rows: pl.DataFrame, tables: Tables, window: Window) -> pl
 def test_a_changed_image_is_reported_with_the_size_of_the_change_and_not_its_bytes() -> None:
     field = Field(name="picture", dtype="image", description="Seen.", shape=(2, 2))
     spec = replace(SPEC, fields=(*SPEC.fields, field), features=built_with(_image_known_later).features)
-    message = problems(spec)["point in time"]
+    message = problem(spec, "point in time")
     assert "'picture' changes in 3 of 3 rows, for 'EWR 2013-01-09T04': 4 bytes, 1 of them differ. Fix it" in message
     assert checking.same._change(b"\x00" * 784, b"") == "from 784 bytes to 0 bytes"
     assert checking.same._change(b"\x00" * 784, None) == "from 784 bytes to None"
@@ -577,7 +591,7 @@ def test_columns_whose_type_depends_on_the_data_are_reported() -> None:
         is_alone = len(window.keys) == 1
         return rows.with_columns(pl.col("hour").cast(pl.Int32 if is_alone else pl.Int64))
 
-    message = problems(built_with(features))["lookback"]
+    message = problem(built_with(features), "lookback")
     assert "other columns or types, such as {'hour': Int32}" in message
 
 
@@ -589,8 +603,11 @@ def _file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str)
     monkeypatch.setattr(specs, "__path__", [*specs.__path__, str(tmp_path)])
 
 
-def test_the_command_prints_one_line_per_check_and_ends_with_0(capsys: pytest.CaptureFixture[str]) -> None:
-    name = specs.load_all()[0].name
+def test_the_command_prints_one_line_per_check_and_ends_with_0(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = hourly_temperature.SPEC.name
+    _file(tmp_path, monkeypatch, name, "from tests.doubles.products.hourly_temperature import SPEC\n")
     assert main(["check", name]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0] == name
@@ -653,7 +670,7 @@ def test_an_image_of_another_size_is_reported() -> None:
         return SPEC.features(tables, window).with_columns(picture=pl.lit(b"\x00\x01\x02"))
 
     spec = replace(SPEC, fields=(*SPEC.fields, field), features=features)
-    assert "field 'picture' has 6 images that are not 2 x 2 bytes" in problems(spec)["features"]
+    assert "field 'picture' has 6 images that are not 2 x 2 bytes" in problem(spec, "features")
 
 
 def test_only_the_history_is_read_and_nothing_is_stored(settings: Any) -> None:
@@ -708,4 +725,4 @@ def test_without_the_recording_a_wrong_schema_is_still_a_problem() -> None:
 
 
 def test_only_deliver_may_need_the_recording() -> None:
-    assert "fails with RecordingMissing" in problems(replace(SPEC, features=_recording_missing))["features"]
+    assert "fails with RecordingMissing" in problem(replace(SPEC, features=_recording_missing), "features")
