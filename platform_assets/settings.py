@@ -61,6 +61,10 @@ def _secret_address(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
+def _is_none_or_positive(count: int | None) -> bool:
+    return count is None or count >= 1
+
+
 def is_address(text: str | None) -> bool:
     """Tell whether a text is an address that a page may link to, or is not set."""
     return text is None or text.startswith(("http://", "https://"))
@@ -99,6 +103,31 @@ class Settings(Configuration):
     )
     serving_digest: str | None = Field(
         default=None, description="the one bundle that a service serves, following no release; None to follow releases"
+    )
+    serving_ships: Annotated[bool, BeforeValidator(_flag)] = Field(
+        default=False,
+        description="whether a service sends its prediction log to the store; `true` by default in a cluster",
+    )
+    serving_ship_s: Annotated[float, number_from(0.05)] = Field(
+        default=10.0,
+        description="seconds after which an answer is sent to the store at the latest: what a node that dies may lose",
+    )
+    serving_ship_bytes: Annotated[
+        int, expect(f"a whole number from 1 to {2**24}", lambda count: 1 <= count <= 2**24)
+    ] = Field(default=4 * 1024 * 1024, description="bytes of answers, not compressed, that are sent without waiting")
+    serving_heartbeat_s: Annotated[float, number_from(0.05)] = Field(
+        default=60.0, description="seconds between two signs of life of a service process that has nothing to send"
+    )
+    serving_clock_limit_s: Annotated[float, number_from(1)] = Field(
+        default=30.0, description="seconds by which a service's clock may differ from the store's before that is named"
+    )
+    serving_room_bytes: Annotated[int | None, expect("a whole number of at least 1", _is_none_or_positive)] = Field(
+        default=None,
+        description="what the volume with the prediction log may hold, its emptyDir's sizeLimit; None: the size of its "
+        "file system",
+    )
+    serving_room_share: Annotated[float, expect("a number above 0 and up to 1", lambda share: 0 < share <= 1)] = Field(
+        default=0.8, description="share of that room from which on a service that ships its log is not ready"
     )
     sensor_patience_s: Annotated[float, number_from(0)] = Field(
         default=0.0,
@@ -193,6 +222,7 @@ class Settings(Configuration):
         values.setdefault("state", str(state_folder(environ)))
         if is_cluster:
             values.setdefault("launcher", "kubernetes")
+            values.setdefault("serving_ships", "true")
         else:
             values.setdefault("root", str(Path(values["state"]).absolute() / "store"))
         if "root" not in values:

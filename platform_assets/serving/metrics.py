@@ -11,6 +11,7 @@ import contextlib
 import os
 import shutil
 import time
+from collections import Counter as Counted
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from platform_assets.serving.vitals import WINDOW_S, Highest
 
 if TYPE_CHECKING:
     from platform_assets.serving.follow import Follower
+    from platform_assets.serving.shipping import Figures
 
 LATENCY_BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 PREDICT = "/predict"
@@ -81,6 +83,23 @@ class Metrics:
         self._unlogged = self._gauge(
             "driftline_log_has_problem", "1 while a worker's prediction log cannot be written."
         )
+        self._unshipped_s = self._gauge(
+            "driftline_log_unshipped_seconds", "Age of the oldest answer of a worker that is not in the store."
+        )
+        self._unshipped = self._gauge("driftline_log_unshipped_bytes", "A worker's answers that are not in the store.")
+        self._unsendable = self._gauge(
+            "driftline_shipping_has_problem", "1 while a worker cannot ship its log, or its clock is wrong."
+        )
+        self._clock = self._gauge(
+            "driftline_clock_offset_seconds", "By how much the store's clock is ahead of a worker's."
+        )
+        self._shipping_cpu = Counter(
+            "driftline_shipping_cpu_seconds", "CPU time of the workers for shipping.", registry=self._registry
+        )
+        self._store_requests = Counter(
+            "driftline_shipping_requests", "Calls of the store for shipping.", ["operation"], registry=self._registry
+        )
+        self._shipped_cpu_s, self._requested = 0.0, Counted[str]()
         self._live_model: Any = None
         self._cpu_s = 0.0
         self._process = psutil.Process()
@@ -154,6 +173,18 @@ class Metrics:
         used_s = time.process_time()
         self._cpu.inc(used_s - self._cpu_s)
         self._cpu_s = used_s
+
+    def note_shipping(self, figures: Figures, problem: str | None) -> None:
+        """Publish how shipping is doing."""
+        self._unshipped_s.set(figures.unshipped_s)
+        self._unshipped.set(figures.unshipped_bytes)
+        self._unsendable.set(1 if problem is not None else 0)
+        self._clock.set(figures.clock_offset_s or 0.0)
+        self._shipping_cpu.inc(figures.cpu_s - self._shipped_cpu_s)
+        self._shipped_cpu_s = figures.cpu_s
+        for operation, count in figures.requests.items():
+            self._labelled(self._store_requests, operation).inc(count - self._requested[operation])
+        self._requested = Counted(figures.requests)
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format, of all workers if there is a folder."""

@@ -19,7 +19,7 @@ from time import perf_counter
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from platform_assets.serving import bodies, files
+from platform_assets.serving import bodies, files, shipping
 from platform_assets.serving.background import Deadline, Overdue, Repeated
 from platform_assets.serving.bodies import Message, Receive, Scope, Send
 from platform_assets.serving.contract import Contract
@@ -29,6 +29,7 @@ from platform_assets.serving.openapi import openapi
 from platform_assets.serving.predict import Predictor
 from platform_assets.serving.prediction_log import LogProblem
 from platform_assets.serving.requests import Refused
+from platform_assets.serving.shipping import Shipper
 from platform_assets.serving.turns import take_turns
 from platform_assets.serving.vitals import Vitals
 
@@ -44,7 +45,12 @@ _JSON = b"application/json"
 
 @dataclass(frozen=True)
 class Runtime:
-    """A worker's parts; with `needs_store` it is not ready before the store has named the live model."""
+    """A worker's parts.
+
+    Attributes:
+        needs_store: whether it is not ready before the store has named the live model.
+        shipper: sends the log to the store; None where the platform reads the log's folder.
+    """
 
     contract: Contract
     follower: Follower
@@ -52,6 +58,7 @@ class Runtime:
     metrics: Metrics
     poll_s: float
     needs_store: bool = False
+    shipper: Shipper | None = None
 
 
 class PredictionMiddleware:
@@ -71,7 +78,10 @@ class PredictionMiddleware:
         self._app = app
         self.runtime = make()
         self._following = Repeated("follow releases", self._look, self.runtime.poll_s)
-        self._syncing = Repeated("sync the log", self.runtime.predictor.log.check, self.runtime.poll_s)
+        self._syncing = Repeated("sync the log", self._check_disk, self.runtime.poll_s)
+        self._jobs = [self._following, self._syncing]
+        if self.runtime.shipper is not None:
+            self._jobs.append(Repeated("ship the log", self.runtime.shipper.look, shipping.LOOK_S))
         self._watching: asyncio.Task[None] | None = None
         self._lists = asyncio.Lock()
         self._vitals: Vitals | None = None
@@ -125,8 +135,8 @@ class PredictionMiddleware:
     async def start(self) -> None:
         """Load and warm up a model, then follow releases in the background."""
         await asyncio.to_thread(self.runtime.follower.fall_back)
-        self._following.start()
-        self._syncing.start()
+        for job in self._jobs:
+            job.start()
         await asyncio.to_thread(self._following.was_done.wait, STARTUP_S)
         self._note()
         gc.collect()
@@ -144,10 +154,12 @@ class PredictionMiddleware:
             await asyncio.wait([self._watching])
         if self._vitals is not None:
             self._vitals.stop()
-        self._following.stop()
-        self._syncing.stop()
+        for job in self._jobs:
+            job.stop()
         with contextlib.suppress(LogProblem, Overdue):  # every answer given reached the kernel before it was sent
             await asyncio.to_thread(Deadline(CLOSE_S).run, "closing the log", self.runtime.predictor.log.close)
+        if self.runtime.shipper is not None:
+            await asyncio.to_thread(self.runtime.shipper.close)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def observed(message: Message) -> None:
@@ -169,8 +181,15 @@ class PredictionMiddleware:
         self.runtime.follower.look()
         self._note()
 
+    def _check_disk(self) -> None:
+        self.runtime.predictor.log.check()
+        if self.runtime.shipper is not None:
+            self.runtime.shipper.room.check()
+
     def _note(self) -> None:
         self.runtime.metrics.note(self.runtime.follower, self.runtime.predictor.log.problem)
+        if self.runtime.shipper is not None:
+            self.runtime.metrics.note_shipping(self.runtime.shipper.figures, self.runtime.shipper.problem)
 
     async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
@@ -203,7 +222,7 @@ class PredictionMiddleware:
 
     def _health(self) -> tuple[int, bytes, bytes]:
         """Alive, unless a bug ended a background job: then a restart is right."""
-        ended = [thread.name for thread in (self._following, self._syncing) if thread.has_ended]
+        ended = [job.name for job in self._jobs if job.has_ended]
         if self._watching is not None and self._watching.done():
             ended.append(self._watching.get_name())
         if ended:
@@ -212,13 +231,15 @@ class PredictionMiddleware:
         return 200, msgspec.json.encode({"is_alive": True}), _JSON
 
     def _readiness(self) -> tuple[int, bytes, bytes]:
-        follower, log_problem = self.runtime.follower, self.runtime.predictor.log.problem
+        follower, shipper, log_problem = self.runtime.follower, self.runtime.shipper, self.runtime.predictor.log.problem
+        room_problem, shipping_problem = (None, None) if shipper is None else (shipper.room.problem, shipper.problem)
         live, confirmed_at = follower.live, follower.confirmed_at
-        problems = [text for text in (log_problem, follower.problem) if text is not None]
+        named = (log_problem, room_problem, follower.problem, shipping_problem)
+        problems = [text for text in named if text is not None]
         is_named = live is not None and (live.source in ("release", "pinned") or not self.runtime.needs_store)
         if live is not None and not is_named:
             problems.append(f"the store has not named the live model, which is required: its source is {live.source}.")
-        is_ready = is_named and log_problem is None
+        is_ready = is_named and log_problem is None and room_problem is None
         is_kept = live is not None and live.source == "kept" and confirmed_at is not None
         state = {
             "is_ready": is_ready,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from typing import Any
 
@@ -20,6 +20,9 @@ from platform_assets.serving.records import Answer, Record
 from platform_assets.serving.requests import Refused, Row
 from platform_assets.serving.turns import Steps, finish, slice_rows
 
+MARGIN = timedelta(seconds=1)
+"""A request has its time a moment before it is known to be under way."""
+
 
 class Predictor:
     """Answers bodies with a live model."""
@@ -30,6 +33,14 @@ class Predictor:
         self._encoder = msgspec.json.Encoder()
         self._id_prefix = secrets.token_hex(10)
         self._count = itertools.count(1)
+        self._underway: dict[int, datetime] = {}
+        self._requests = itertools.count(1)
+
+    def answered_before(self) -> datetime:
+        """Return a moment before which every answer is in the log, by our clock; for another thread."""
+        # Read in this order: a request that begins between the two calls does so after `now`.
+        now = datetime.now(UTC) - MARGIN
+        return min([now, *list(self._underway.values())])
 
     def answer(
         self, live: Live | None, body: bytes | bytearray, started_s: float, query: bytes | None = None
@@ -50,10 +61,12 @@ class Predictor:
             started_s: `perf_counter()` when the body had arrived.
             query: the URL's query string if the body is an image file, None if it is JSON.
         """
+        number = next(self._requests)
         try:
             if live is None:
                 raise Refused(503, "no model is loaded yet; see /readyz.")
             contract, now = live.model.contract, datetime.now(UTC)
+            self._underway[number] = now
             if query is None:
                 request = yield from contract.decoding.steps(body, now)
             else:
@@ -61,6 +74,8 @@ class Predictor:
             answers = yield from self._answer_rows(live, request.rows, request.is_list, started_s)
         except Refused as refused:
             return refused.status, refused.body, 0
+        finally:
+            self._underway.pop(number, None)
         return 200, self._encoder.encode(answers if request.is_list else answers[0]), len(answers)
 
     def _answer_rows(self, live: Live, rows: list[Row[Any]], is_list: bool, started_s: float) -> Steps[list[Answer]]:

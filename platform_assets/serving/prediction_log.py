@@ -12,12 +12,16 @@ next record starts another.
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from platform_assets.problems import Problem
 
+SUFFIX = ".jsonl"
 FILE_BYTES_MAX = 64 * 1024 * 1024
 ROOM_BYTES = 4 * 1024 * 1024
 """Bytes that must be free for the log to be healthy; a request's records are smaller."""
@@ -27,12 +31,38 @@ class LogProblem(Problem):
     """Records could not be written; their answers must not be given."""
 
 
+class Stream:
+    """One file of the log.
+
+    Attributes:
+        path: its name is unique over machines: the time, the process id and `PredictionLog.mark`.
+        bytes: length of the records that were written whole. A full disk may leave more in the file for a moment.
+        is_ended: whether no further record is appended.
+    """
+
+    def __init__(self, path: Path, length: int = 0, *, is_ended: bool = False) -> None:
+        self.path, self.bytes, self.is_ended = path, length, is_ended
+
+    @property
+    def name(self) -> str:
+        """The file's name without its suffix."""
+        return self.path.stem
+
+    @property
+    def began_at(self) -> datetime:
+        """When the file was created, by its name."""
+        return datetime.fromtimestamp(int(self.name.partition("-")[0]) / 1e9, UTC)
+
+
 class PredictionLog:
     """The prediction log of this process: files in one folder, opened with the first record.
 
     Attributes:
         folder: of the product.
         problem: why records cannot be written, or may be lost; None if there is no problem.
+        mark: 8 random hexadecimal digits that tell this process from all others with its id.
+        streams: the files so far, oldest first; whoever ships one removes it.
+        claim: called before a file is created; may raise `OSError`.
     """
 
     def __init__(self, folder: Path, file_bytes_max: int = FILE_BYTES_MAX) -> None:
@@ -44,10 +74,12 @@ class PredictionLog:
         """
         self.folder = folder
         self.problem: str | None = None
+        self.mark = secrets.token_hex(4)
+        self.streams: list[Stream] = []
+        self.claim: Callable[[], None] = lambda: None
         self._file_bytes_max = file_bytes_max
         self._descriptor: int | None = None
-        self._path = folder
-        self._bytes = 0
+        self._stream = Stream(folder)
         self._is_dirty = False
         self._closing: deque[int] = deque()
 
@@ -67,7 +99,7 @@ class PredictionLog:
             self._truncate(descriptor)
             self.problem = f"{self.folder} took {written} of {len(records)} bytes; the disk is full."
             raise LogProblem(self.problem)
-        self._bytes += written
+        self._stream.bytes += written
         self._is_dirty = True
 
     def check(self) -> None:
@@ -119,13 +151,16 @@ class PredictionLog:
 
     def _open(self) -> int:
         """Return the file's descriptor; start a new file if there is none, it is full, or it was changed."""
-        if self._descriptor is not None and (self._bytes >= self._file_bytes_max or not self._is_ours()):
+        is_over = self._stream.bytes >= self._file_bytes_max or self._stream.is_ended
+        if self._descriptor is not None and (is_over or not self._is_ours()):
             self._end_file()
         if self._descriptor is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._path = self.folder / f"{time.time_ns()}-{os.getpid()}.jsonl"
-            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
-            self._bytes = 0
+            self.claim()
+            path = self.folder / f"{time.time_ns()}-{os.getpid()}-{self.mark}{SUFFIX}"
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
+            self._stream = Stream(path)
+            self.streams.append(self._stream)
         return self._descriptor
 
     def _is_ours(self) -> bool:
@@ -133,15 +168,16 @@ class PredictionLog:
         assert self._descriptor is not None
         opened = os.fstat(self._descriptor)
         try:
-            current = os.stat(self._path)  # noqa: PTH116  # Path.stat takes twice the time
+            current = os.stat(self._stream.path)  # noqa: PTH116  # Path.stat takes twice the time
         except OSError:
             return False
-        return (current.st_ino, current.st_dev, current.st_size) == (opened.st_ino, opened.st_dev, self._bytes)
+        expected = (opened.st_ino, opened.st_dev, self._stream.bytes)
+        return (current.st_ino, current.st_dev, current.st_size) == expected
 
     def _truncate(self, descriptor: int) -> None:
         """Remove a half-written record; if even that fails, abandon the file."""
         try:
-            os.ftruncate(descriptor, self._bytes)
+            os.ftruncate(descriptor, self._stream.bytes)
         except OSError:
             self._end_file()
 
@@ -149,7 +185,8 @@ class PredictionLog:
         """Start no further record in this file; the next sync closes it."""
         if self._descriptor is not None:
             self._closing.append(self._descriptor)
-        self._descriptor, self._bytes = None, 0
+        self._descriptor = None
+        self._stream.is_ended = True
 
     def _test_write(self) -> None:
         """Write as many bytes as must be free, and remove them again."""

@@ -137,7 +137,7 @@ def serving(
 def smoke(settings: Settings, tag: str, digest: str, bodies: Sequence[Any]) -> list[Any]:
     """Start a Bento on exactly this bundle, send it requests, and return the answers.
 
-    Its predictions are written to a temporary folder: no caller got them.
+    Its predictions are written to a temporary folder and stay there: no caller got them.
 
     Args:
         settings: of the platform.
@@ -150,7 +150,9 @@ def smoke(settings: Settings, tag: str, digest: str, bodies: Sequence[Any]) -> l
     """
     settings.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.scratch, prefix="smoke-") as state:
-        smoke_settings = settings.replace(state=Path(state), serving_digest=digest, serving_workers=1)
+        smoke_settings = settings.replace(
+            state=Path(state), serving_digest=digest, serving_workers=1, serving_ships=False
+        )
         with serving(smoke_settings, tag, environment={"BENTOML_HOME": str(settings.bentoml_home)}) as server:
             answers = []
             for body in bodies:

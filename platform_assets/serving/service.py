@@ -13,13 +13,16 @@ from pathlib import Path
 import bentoml
 
 from platform_assets import settings as settings_module
-from platform_assets.serving import protocol, respawn
+from platform_assets.serving import protocol, respawn, shipping
 from platform_assets.serving.contract import Contract
 from platform_assets.serving.follow import Follower
 from platform_assets.serving.local_copy import LocalCopy
 from platform_assets.serving.middleware import PredictionMiddleware, Runtime
 from platform_assets.serving.predict import Predictor
 from platform_assets.serving.prediction_log import PredictionLog
+from platform_assets.serving.room import Room
+from platform_assets.serving.sender import Sender
+from platform_assets.serving.shipping import Shipper, Terms
 from platform_assets.settings import Settings
 from platform_assets.storage.artifacts import ArtifactStore
 
@@ -48,14 +51,34 @@ def make_runtime(settings: Settings | None = None, fallback: Path = FALLBACK) ->
         load_s=settings.serving_load_s,
     )
     metrics = Metrics(server_folder(settings.serving_metrics / contract.product))
+    folder = settings.prediction_log / contract.product
+    predictor = Predictor(PredictionLog(folder, *([shipping.FILE_BYTES_MAX] if settings.serving_ships else [])))
     protocol.Protocol.on_bad_request = staticmethod(metrics.count_unread)
     return Runtime(
         contract=contract,
         follower=follower,
-        predictor=Predictor(PredictionLog(settings.prediction_log / contract.product)),
+        predictor=predictor,
         metrics=metrics,
         poll_s=settings.serving_poll_s,
         needs_store=settings.serving_needs_store,
+        shipper=make_shipper(settings, contract.product, predictor, follower) if settings.serving_ships else None,
+    )
+
+
+def make_shipper(settings: Settings, product: str, predictor: Predictor, follower: Follower) -> Shipper:
+    """Return what ships a worker's log."""
+    return Shipper(
+        predictor.log,
+        Sender(settings.root, product, settings.serving_load_s),
+        Room(settings.state, settings.serving_room_bytes, settings.serving_room_share),
+        Terms(
+            every_s=settings.serving_ship_s,
+            bytes_max=settings.serving_ship_bytes,
+            heartbeat_s=settings.serving_heartbeat_s,
+            clock_limit_s=settings.serving_clock_limit_s,
+        ),
+        answered_before=predictor.answered_before,
+        release=lambda: None if follower.live is None else follower.live.release,
     )
 
 

@@ -14,6 +14,7 @@ import re
 import time
 import uuid
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,15 +37,18 @@ _RETRY_TIMES = re.compile(r" in [\d.]+\w*s, after \d+ retries, max_retries: \d+,
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 
 
-def open_store(root: str) -> ObjectStore:
+def open_store(root: str, patience: timedelta | None = None) -> ObjectStore:
     """Return the object store of a root: a folder (created if missing) or a URL such as `s3://bucket/path`.
 
     The S3 client reads its keys, region and endpoint from the `AWS_*` variables.
+
+    Args:
+        patience: for how long the client retries a request; None: its default, three minutes.
     """
     import obstore
 
     if not is_folder(root):
-        return obstore.store.from_url(root)
+        return obstore.store.from_url(root, retry_config=None if patience is None else {"retry_timeout": patience})
     return obstore.store.LocalStore(Path(root.removeprefix("file://")).absolute(), mkdir=True)
 
 
@@ -145,6 +149,16 @@ def size(store: ObjectStore, path: str) -> int | None:
         return -1
     try:
         return int(obstore.head(store, path)["size"])
+    except FileNotFoundError:
+        return None
+
+
+def modified(store: ObjectStore, path: str) -> datetime | None:
+    """Return when an object was written by the store's clock, None when it does not exist."""
+    import obstore
+
+    try:
+        return obstore.head(store, path)["last_modified"]
     except FileNotFoundError:
         return None
 

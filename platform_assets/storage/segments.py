@@ -14,7 +14,7 @@ import re
 import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -30,7 +30,10 @@ OBJECT_BYTES_MAX = BODY_BYTES_MAX + 1024 * 1024
 LATEST_S = 600.0
 """No segment is created later than this after the time in its name."""
 
-HELLO, ANSWERS, HEARTBEAT, GOODBYE = "hello", "answers", "heartbeat", "goodbye"
+HELLO: Final = "hello"
+ANSWERS: Final = "answers"
+HEARTBEAT: Final = "heartbeat"
+GOODBYE: Final = "goodbye"
 Kind = Literal["hello", "answers", "heartbeat", "goodbye"]
 
 _HEADER_BYTES_MAX = 4096
@@ -97,7 +100,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         release: number of the release served now; None if no release chose the model.
         kind: `hello` is a process's first segment, `heartbeat` says that there was nothing to send, and after
             `goodbye`, which may have a body, the process sends nothing.
-        is_last_of_stream: whether the stream ends with this body.
+        is_last_of_stream: the stream ends with this body; false where that was not known yet.
     """
 
     format: Annotated[int, msgspec.Meta(ge=1)] = FORMAT

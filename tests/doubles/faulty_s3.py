@@ -11,12 +11,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
+from email.utils import format_datetime, parsedate_to_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 from urllib.parse import urlsplit
 
 HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
-CODES = {409: "ConditionalRequestConflict", 500: "InternalError", 503: "SlowDown"}
+CODES = {409: "ConditionalRequestConflict", 500: "InternalError", 501: "NotImplemented", 503: "SlowDown"}
 
 
 @dataclass
@@ -30,6 +32,7 @@ class Fault:
         is_done: whether the server receives and executes the request before the answer is broken.
         delay_s: delay of the answer.
         times: number of requests that are broken; the next ones are not.
+        repeats: how often the server receives the request again before it is answered.
     """
 
     method: str
@@ -38,6 +41,7 @@ class Fault:
     is_done: bool = False
     delay_s: float = 0.0
     times: int = 1
+    repeats: int = 0
 
 
 @dataclass
@@ -48,11 +52,15 @@ class Faults:
         endpoint: the proxy's address.
         requests: method and path of every request, in order.
         met: the faults that have occurred.
+        is_away: whether every connection is closed without an answer.
+        clock_shift_s: seconds by which the server's clock seems to be ahead.
     """
 
     endpoint: str = ""
     requests: list[tuple[str, str]] = field(default_factory=list)
     met: list[Fault] = field(default_factory=list)
+    is_away: bool = False
+    clock_shift_s: float = 0.0
     _coming: list[Fault] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -62,6 +70,7 @@ class Faults:
             self.requests.clear()
             self.met.clear()
             self._coming.clear()
+            self.is_away, self.clock_shift_s = False, 0.0
 
     def add(self, method: str, path: str, **members: object) -> None:
         """Break the next requests of a kind; see `Fault`."""
@@ -120,10 +129,15 @@ class _Handler(BaseHTTPRequestHandler):
     def _forward(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = self.faults.meet(self.command, self.path)
+        if self.faults.is_away:
+            self.close_connection = True
+            return
         # One request per connection: the server's threads end with the test.
         self.close_connection = True
         answer = self._fetch(body) if fault is None or fault.is_done or fault.answer is None else None
         if fault is not None:
+            for _ in range(fault.repeats):
+                answer = self._fetch(body)
             time.sleep(fault.delay_s)
             if fault.answer == 0:
                 return
@@ -146,10 +160,18 @@ class _Handler(BaseHTTPRequestHandler):
             answer = connection.getresponse()
             data = answer.read()
             length = [("Content-Length", answer.headers.get("Content-Length") or "0")] if self.command == "HEAD" else []
-            passed_on = [(name, value) for name, value in answer.getheaders() if name.lower() not in HOP]
+            passed_on = [
+                (name, self._shifted(value) if name.lower() == "last-modified" else value)
+                for name, value in answer.getheaders()
+                if name.lower() not in HOP
+            ]
             return answer.status, [*passed_on, *length], data
         finally:
             connection.close()
+
+    def _shifted(self, moment: str) -> str:
+        shift = timedelta(seconds=self.faults.clock_shift_s)
+        return format_datetime(parsedate_to_datetime(moment) + shift, usegmt=True)
 
     def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         try:

@@ -25,6 +25,8 @@ import obstore
 from obstore.store import S3Store
 
 ACCESS_KEY, SECRET = "driftline-tests", "not-a-secret-of-anybody"
+READER = "driftline-reader"
+"""A key that may only read."""
 PORTS = ("master.port", "volume.port", "filer.port", "s3.port")
 LOOPBACK = "127.0.0.1"
 PATIENCE_S = 60.0
@@ -41,14 +43,15 @@ class S3Server:
 
     endpoint: str
 
-    def environment(self, endpoint: str | None = None) -> dict[str, str]:
+    def environment(self, endpoint: str | None = None, access_key: str = ACCESS_KEY) -> dict[str, str]:
         """Return the variables through which obstore, deltalake and polars find the server and its key.
 
         Args:
             endpoint: another address of it, such as a proxy's.
+            access_key: or `READER`.
         """
         return {
-            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_ACCESS_KEY_ID": access_key,
             "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_REGION": "us-east-1",
             "AWS_ENDPOINT_URL": endpoint or self.endpoint,
@@ -101,7 +104,12 @@ def _start(folder: Path, address: str, before: Sequence[str]) -> tuple[subproces
         "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET}],
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }
-    (folder / "identities.json").write_text(json.dumps({"identities": [identity]}), encoding="utf-8")
+    reader = {
+        "name": "reader",
+        "credentials": [{"accessKey": READER, "secretKey": SECRET}],
+        "actions": ["Read", "List"],
+    }
+    (folder / "identities.json").write_text(json.dumps({"identities": [identity, reader]}), encoding="utf-8")
     options = {
         "dir": folder,
         "ip": address,

@@ -1,0 +1,139 @@
+"""Keep Dagster's runs, events and ticks in SQLite, with one engine per database and process.
+
+Dagster's own SQLite storage makes an engine for every query. SQLAlchemy caches compiled statements per engine, so each
+statement was compiled again, which took half of an event's time. It also compares each database with its migrations
+whenever an instance is made, and every sensor tick makes one. The databases are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
+from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
+from dagster._core.storage.schedules.sqlite.sqlite_schedule_storage import SqliteScheduleStorage
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS, create_db_conn_string
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+if TYPE_CHECKING:
+    from dagster._serdes import ConfigurableClassData
+    from sqlalchemy.engine import Connection, Engine
+
+MOST_ENGINES = 64
+"""A daemon reads the databases of many runs, each with an engine of its own."""
+_prepared: dict[str, int] = {}
+"""Inodes by address of the databases that this process has compared with Dagster's migrations."""
+
+
+class LocalStorage(DagsterSqliteStorage):
+    """All of Dagster's storage on one machine, in the folders of Dagster's own."""
+
+    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+        self.base_dir = base_dir
+        history = Path(base_dir) / "history"
+        self._run_storage = Runs.from_local(str(history))
+        self._event_log_storage = Events(str(history / "runs"))
+        self._schedule_storage = Ticks.from_local(str(Path(base_dir) / "schedules"))
+        self._inst_data = inst_data
+        super(DagsterSqliteStorage, self).__init__()
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> LocalStorage:
+        """Return the storage in the configured `base_dir`."""
+        return cls.from_local(inst_data=inst_data, **config_value)
+
+
+class Runs(SqliteRunStorage):
+    """The database of runs."""
+
+    @classmethod
+    def from_local(cls, base_dir: str, inst_data: ConfigurableClassData | None = None) -> Runs:
+        """Return the database in a folder; create or check it unless this process has done so."""
+        location = create_db_conn_string(base_dir, "runs")
+        if _is_prepared(location):
+            return cls(location, inst_data)
+        storage = super().from_local(base_dir, inst_data)
+        _note_prepared(location)
+        return storage
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """Open a connection for one transaction."""
+        with _engine(self._conn_string).begin() as connection:
+            yield connection
+
+
+class Ticks(SqliteScheduleStorage):
+    """The database of sensor ticks."""
+
+    @classmethod
+    def from_local(cls, base_dir: str, inst_data: ConfigurableClassData | None = None) -> Ticks:
+        """Return the database in a folder; create or check it unless this process has done so."""
+        location = create_db_conn_string(base_dir, "schedules")
+        if _is_prepared(location):
+            return cls(location, inst_data)
+        super().from_local(base_dir, inst_data)
+        _note_prepared(location)
+        return cls(location, inst_data)
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """Open a connection for one transaction."""
+        with _engine(self._conn_string).begin() as connection:
+            yield connection
+
+
+class Events(SqliteEventLogStorage):
+    """One database of events per run, and one of asset events across runs."""
+
+    def run_connection(self, run_id: str | None = None) -> Any:
+        """Open a connection to a run's database for one transaction."""
+        return self._open(str(run_id))
+
+    def index_connection(self) -> Any:
+        """Open a connection to the database of asset events for one transaction."""
+        return self._open(INDEX_SHARD_NAME)
+
+    def has_table(self, table_name: str) -> bool:
+        """Return whether the database of asset events has a table."""
+        engine = _engine(self.conn_string_for_shard(INDEX_SHARD_NAME))
+        with engine.connect() as connection:
+            return bool(engine.dialect.has_table(connection, table_name))
+
+    @contextmanager
+    def _open(self, shard: str) -> Iterator[Connection]:
+        location = self.conn_string_for_shard(shard)
+        with self._db_lock:
+            if not _is_prepared(location):
+                self._initdb(_engine(location))
+                _note_prepared(location)
+            with _engine(location).begin() as connection:
+                yield connection
+
+
+@lru_cache(maxsize=MOST_ENGINES)
+def _engine(location: str) -> Engine:
+    """Return the engine of a database; it keeps no connection open."""
+    return create_engine(location, poolclass=NullPool, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS})
+
+
+def _is_prepared(location: str) -> bool:
+    """Return whether this process has checked the database, and it is still the same file."""
+    return location in _prepared and _prepared[location] == _inode(location)
+
+
+def _note_prepared(location: str) -> None:
+    inode = _inode(location)
+    if inode is not None:
+        _prepared[location] = inode
+
+
+def _inode(location: str) -> int | None:
+    path = Path(location.removeprefix("sqlite:///"))
+    return path.stat().st_ino if path.exists() else None

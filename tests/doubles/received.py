@@ -1,0 +1,45 @@
+"""What a store has received of a product's prediction log, read segment by segment."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+
+import obstore
+
+from platform_assets.storage import objects, segments
+from platform_assets.storage.segments import Segment
+
+
+def read(root: str, product: str) -> list[Segment]:
+    """Return all segments of a product by name, each verified."""
+    store = objects.open_store(root)
+    listed = obstore.list(store, segments.folder(product)).collect()
+    paths = sorted(item["path"] for item in listed)
+    return [segments.decode(path, bytes(obstore.get(store, path).bytes()), product) for path in paths]
+
+
+def kinds(root: str, product: str) -> list[str]:
+    return [segment.header.kind for segment in read(root, product)]
+
+
+def lines(root: str, product: str) -> list[bytes]:
+    """Return the lines of all segments by stream and offset; fails if a stream has a gap."""
+    by_stream: dict[str, dict[int, bytes]] = defaultdict(dict)
+    for segment in read(root, product):
+        if segment.body:
+            by_stream[segment.header.stream][segment.header.first] = segment.body
+    received = []
+    for stream, parts in sorted(by_stream.items()):
+        end = 0
+        for first, body in sorted(parts.items()):
+            assert first == end, (stream, first, end)
+            received += body.splitlines(keepends=True)
+            end += len(body)
+    return received
+
+
+def ids(root: str, product: str) -> list[str]:
+    """Return the prediction ids of all segments, as often as they came."""
+    bodies = [segment.body for segment in read(root, product)]
+    return [json.loads(line)["prediction_id"] for body in bodies for line in body.splitlines()]

@@ -1,0 +1,555 @@
+"""The log of a process reaches the store: by size, by time, at the end, and after the process was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from platform_assets.serving import outbox, sender, shipping, turns
+from platform_assets.serving.prediction_log import PredictionLog
+from platform_assets.serving.room import Room
+from platform_assets.serving.sender import Sender
+from platform_assets.serving.shipping import Shipper, Terms
+from platform_assets.settings import REPOSITORY
+from platform_assets.storage import objects
+from tests.doubles import models, received
+
+PRODUCT = "tiny"
+LONG_S = 3600.0
+
+
+class Process:
+    """A process's log and shipper; `start` makes another one in the same folder."""
+
+    def __init__(self, folder: Path, root: Path) -> None:
+        self.folder, self.root = folder, str(root)
+        root.mkdir(exist_ok=True)
+        self.now = datetime(2026, 11, 27, tzinfo=UTC)
+        self.start()
+
+    def start(self, file_bytes_max: int = 1000, every_s: float = 0.0, **changes: Any) -> Shipper:
+        terms = {"every_s": every_s, "bytes_max": 40, "heartbeat_s": LONG_S, "clock_limit_s": 30.0, **changes}
+        self.log = PredictionLog(self.folder, file_bytes_max)
+        self.shipper = Shipper(
+            self.log,
+            Sender(self.root, PRODUCT, 60.0),
+            Room(self.folder, 10_000_000, 0.8),
+            Terms(**terms),
+            answered_before=lambda: self.now,
+            release=lambda: 7,
+        )
+        return self.shipper
+
+    def die(self) -> None:
+        """Leave everything as a killed process does: only its locks are gone."""
+        os.close(self.shipper._own._lock)
+
+    def segments(self) -> list[Any]:
+        return received.read(self.root, PRODUCT)
+
+    def kinds(self) -> list[str]:
+        return received.kinds(self.root, PRODUCT)
+
+    def lines(self) -> list[bytes]:
+        return received.lines(self.root, PRODUCT)
+
+    def files(self, suffix: str = "") -> list[str]:
+        return sorted(path.name for path in self.folder.glob(f"*{suffix}"))
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Process:
+    return Process(tmp_path / "log" / PRODUCT, tmp_path / "store")
+
+
+def line(number: int) -> bytes:
+    return json.dumps({"prediction_id": f"{number:06d}"}).encode() + b"\n"
+
+
+def test_a_process_says_hello_before_anything_else(process: Process) -> None:
+    process.log.append(line(0))
+    process.shipper.look()
+    hello, answers = process.segments()
+    assert (hello.header.kind, hello.header.stream, hello.body) == ("hello", "none", b"")
+    assert (answers.header.kind, answers.body, answers.header.release) == ("answers", line(0), 7)
+    assert answers.header.process == hello.header.process == process.shipper._own.process
+    assert answers.header.stream == process.log.streams[0].name
+    assert process.shipper.problem is None
+
+
+def test_answers_wait_until_they_are_due_by_time_or_size(process: Process) -> None:
+    shipper = process.start(every_s=LONG_S)
+    shipper.look()
+    process.log.append(line(0))
+    shipper.look()
+    assert process.kinds() == ["hello"]
+    assert shipper.figures.unshipped_bytes == len(line(0))
+    process.log.append(line(1))
+    shipper.look()
+    assert process.kinds() == ["hello", "answers", "answers"], "56 bytes are due by size, in parts of at most 40"
+    assert process.lines() == [line(0), line(1)]
+    assert (shipper.figures.unshipped_bytes, shipper.figures.unshipped_s) == (0, 0.0)
+
+
+def test_an_answer_that_has_waited_is_due(process: Process) -> None:
+    shipper = process.start(every_s=0.2)
+    shipper.look()
+    process.log.append(line(0))
+    shipper.look()
+    assert process.kinds() == ["hello"]
+    time.sleep(0.3)
+    assert shipper.figures.unshipped_s >= 0.3
+    shipper.look()
+    assert process.lines() == [line(0)]
+
+
+def test_a_line_longer_than_a_segment_is_sent_whole(process: Process) -> None:
+    long = line(0)[:-1] + b" " * 100 + b"\n"
+    for record in (line(1), long, line(2)):
+        process.log.append(record)
+    process.shipper.look()
+    assert [segment.body for segment in process.segments()[1:]] == [line(1), long, line(2)]
+
+
+def test_bytes_that_the_log_has_not_acknowledged_are_not_sent(process: Process) -> None:
+    """A full disk leaves a half-written request in the file for a moment; then it is cut off."""
+    process.log.append(line(0))
+    path = process.log.streams[0].path
+    path.write_bytes(path.read_bytes() + line(1) + b"half")
+    process.shipper.look()
+    assert process.lines() == [line(0)]
+
+
+def test_only_the_segment_that_reaches_the_end_covers_the_present(process: Process) -> None:
+    start = process.now
+    for number in range(3):
+        process.log.append(line(number))
+    process.now += timedelta(seconds=5)
+    process.shipper.look()
+    assert [segment.header.covers_until_utc for segment in process.segments()] == [start, start, start, process.now]
+
+
+def test_an_idle_process_sends_heartbeats_that_cover_the_present(process: Process) -> None:
+    shipper = process.start(heartbeat_s=0.1)
+    shipper.look()
+    shipper.look()
+    assert process.kinds() == ["hello"]
+    process.now += timedelta(seconds=60)
+    time.sleep(0.15)
+    shipper.look()
+    shipper.look()
+    *_, heartbeat = process.segments()
+    assert process.kinds() == ["hello", "heartbeat"]
+    assert (heartbeat.header.covers_until_utc, heartbeat.header.rows) == (process.now, 0)
+
+
+def test_a_heartbeat_that_is_due_brings_answers_that_are_not(process: Process) -> None:
+    shipper = process.start(every_s=LONG_S, heartbeat_s=0.1)
+    shipper.look()
+    process.log.append(line(0))
+    time.sleep(0.15)
+    shipper.look()
+    assert process.kinds() == ["hello", "answers"]
+
+
+def test_the_last_segment_is_a_goodbye_with_the_rest(process: Process) -> None:
+    shipper = process.start(every_s=LONG_S)
+    shipper.look()
+    process.log.append(line(0))
+    process.log.close()
+    process.now += timedelta(seconds=60)
+    shipper.close()
+    goodbye = process.segments()[-1]
+    assert (goodbye.header.kind, goodbye.body, goodbye.header.is_last_of_stream) == ("goodbye", line(0), True)
+    assert goodbye.header.covers_until_utc == process.now
+    assert process.files() == []
+    shipper.look()
+    assert process.kinds() == ["hello", "goodbye"], "nothing follows a goodbye"
+
+
+def test_a_goodbye_without_answers_and_one_before_the_first_look(process: Process) -> None:
+    process.log.close()
+    process.shipper.close()
+    assert process.kinds() == ["hello", "goodbye"]
+    assert process.files() == []
+
+
+def test_full_files_are_removed_when_all_of_them_is_in_the_store(process: Process) -> None:
+    process.start(file_bytes_max=60)
+    for number in range(10):
+        process.log.append(line(number))
+    assert len(process.files(".jsonl")) == 4
+    process.shipper.look()
+    assert process.files(".jsonl") == [process.log.streams[-1].path.name]
+    assert process.lines() == [line(number) for number in range(10)]
+    ended = [segment.header.stream for segment in process.segments() if segment.header.is_last_of_stream]
+    assert len(ended) == 3
+
+
+# A process that was killed --------------------------------------------------------------------------------------------
+
+
+def test_what_a_killed_process_left_is_shipped_with_its_goodbye(process: Process) -> None:
+    process.start(file_bytes_max=60)
+    process.shipper.look()
+    for number in range(5):
+        process.log.append(line(number))
+    path = process.log.streams[-1].path
+    path.write_bytes(path.read_bytes() + b'{"prediction_id":"not ans')
+    killed = process.shipper._own.process
+    process.die()
+    process.start().look()
+    assert process.lines() == [line(number) for number in range(5)]
+    assert [segment.header.kind for segment in process.segments() if segment.header.process == killed] == [
+        "hello",
+        *["answers"] * 5,
+        "goodbye",
+    ]
+    assert process.files() == [f"{process.shipper._own.process}.process"]
+
+
+def test_the_rest_of_a_living_process_is_left_alone(process: Process) -> None:
+    process.start(every_s=LONG_S)
+    process.shipper.look()
+    process.log.append(line(0))
+    living = process.shipper
+    process.start().look()
+    assert process.kinds() == ["hello", "hello"]
+    living.close()
+    assert process.kinds() == ["hello", "hello", "goodbye"]
+
+
+def test_streams_of_an_earlier_version_are_shipped(process: Process) -> None:
+    process.folder.mkdir(parents=True)
+    (process.folder / "1795773500000000000-17.jsonl").write_bytes(line(0) + line(1))
+    process.shipper.look()
+    assert process.lines() == [line(0), line(1)]
+    assert {segment.header.process.split("-", 1)[1] for segment in process.segments() if segment.body} == {
+        "17-00000000"
+    }
+    assert process.files(".jsonl") == []
+
+
+def test_a_process_that_waited_for_the_store_is_aged_by_its_file(process: Process) -> None:
+    process.folder.mkdir(parents=True)
+    began = time.time_ns() - 90 * 10**9
+    (process.folder / f"{began}-17.jsonl").write_bytes(line(0))
+    process.shipper._sender._root = str(process.folder / "missing")
+    process.shipper.look()
+    process.shipper._adopted += outbox.left_behind(process.folder)
+    assert 90 <= process.shipper.figures.unshipped_s < 3600
+
+
+@pytest.mark.parametrize("is_sent", [True, False])
+def test_a_segment_under_way_is_sent_again_under_its_name(
+    process: Process, monkeypatch: pytest.MonkeyPatch, is_sent: bool
+) -> None:
+    """Killed between the note and the store's answer: the store has the segment or not."""
+    process.shipper.look()
+    process.log.append(line(0))
+    names: list[str] = []
+
+    def killed(self: Sender, name: Any, data: bytes) -> None:
+        names.append(name.path)
+        if is_sent:
+            objects.create(objects.open_store(process.root), name.path, data)
+        raise sender.StoreAway("killed here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Sender, "send", killed)
+        process.shipper.look()
+    process.log.append(line(1))
+    process.die()
+    process.start().look()
+    assert process.lines() == [line(0), line(1)]
+    assert names[0] in [segment.name.path for segment in process.segments()]
+
+
+def test_a_name_that_got_too_old_is_not_used_any_more(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    process.shipper.look()
+    process.log.append(line(0))
+    names: list[Any] = []
+
+    def away(self: Sender, name: Any, data: bytes) -> None:
+        names.append(name)
+        raise sender.StoreAway("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Sender, "send", away)
+        process.shipper.look()
+        process.shipper.look()
+    assert names[0] == names[1]
+    monkeypatch.setattr(sender, "REPEAT_S", -1.0)
+    process.shipper.look()
+    (answers,) = process.segments()[1:]
+    assert answers.name.shipped_ms > names[0].shipped_ms
+    assert process.lines() == [line(0)]
+
+
+# Problems ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_store_that_is_away_is_named_and_everything_arrives_later(process: Process, tmp_path: Path) -> None:
+    (tmp_path / "store").rename(tmp_path / "elsewhere")
+    start = process.now
+    for number in range(3):
+        process.log.append(line(number))
+        process.now += timedelta(seconds=1)
+        process.shipper.look()
+    assert f"answers are not shipped: {tmp_path / 'store'} cannot be used: the folder does not exist" in str(
+        process.shipper.problem
+    )
+    assert process.shipper.figures.unshipped_bytes == 3 * len(line(0))
+    assert not (tmp_path / "store").exists(), "a service creates no store"
+    (tmp_path / "elsewhere").rename(tmp_path / "store")
+    process.shipper.look()
+    assert process.shipper.problem is None
+    assert process.lines() == [line(number) for number in range(3)]
+    assert process.segments()[0].header.covers_until_utc == start
+
+
+def test_two_processes_with_one_name_are_named_and_both_arrive(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their random marks, times and process ids are equal, as in a copied virtual machine."""
+    monkeypatch.setattr(sender, "time", lambda: 1_795_773_600.0)
+    monkeypatch.setattr(Sender, "measure", lambda self, path=None: setattr(self, "offset_s", 0.0))
+    process.log.append(line(0))
+    process.shipper.look()
+    first, stream = process.shipper, process.log.streams[0]
+    other = Process(process.folder.parent / "other", Path(process.root))
+    other.log.mark = process.log.mark
+    other.shipper._own.process = first._own.process
+    other.log.append(line(1))
+    other.log.streams[0].path = other.log.streams[0].path.rename(other.folder / stream.path.name)
+    other.shipper.look()
+    assert "exists with other content: another process has our name" in str(other.shipper.problem)
+    assert "They are shipped again under another name." in str(other.shipper.problem)
+    other.shipper.look()
+    assert other.shipper.problem is None
+    other.log.append(line(2))
+    other.shipper.look()
+    assert sorted(process.lines()) == [line(0), line(1), line(2)]
+    assert len({segment.header.process for segment in process.segments()}) == 2
+    assert len({segment.header.stream for segment in process.segments() if segment.body}) == 2
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def overwrite(path: Path) -> None:
+    path.write_bytes(b"x" * path.stat().st_size)
+
+
+@pytest.mark.parametrize("damage", [remove, overwrite])
+def test_a_file_damaged_before_it_was_shipped_is_named(process: Process, damage: Callable[[Path], None]) -> None:
+    process.log.append(line(0))
+    damage(process.log.streams[0].path)
+    process.shipper.look()
+    assert "was removed or changed before bytes 0 to 28 of it were shipped; they are lost" in str(
+        process.shipper.problem
+    )
+    process.log.append(line(1))
+    process.shipper.look()
+    assert process.shipper.problem is None
+    assert process.lines() == [line(1)]
+
+
+def test_a_folder_that_cannot_be_written_is_named(process: Process) -> None:
+    process.folder.parent.mkdir(parents=True)
+    process.folder.write_bytes(b"a file")
+    process.shipper.look()
+    assert f"answers are not shipped: {process.folder} cannot be used: File exists" in str(process.shipper.problem)
+
+
+def test_a_full_disk_does_not_stop_shipping(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise nothing would ever make room again."""
+    process.start(file_bytes_max=20)
+    process.shipper.look()
+    for number in range(3):
+        process.log.append(line(number))
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(outbox.durable, "replace", full)
+    process.shipper.look()
+    assert process.shipper.problem is None
+    assert process.lines() == [line(number) for number in range(3)]
+    assert len(process.files(".jsonl")) == 1
+
+
+def test_a_goodbye_that_takes_too_long_is_left_to_the_next_process(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process.start(every_s=LONG_S).look()
+    process.log.append(line(0))
+    process.log.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(shipping, "GOODBYE_S", 0.1)
+        patch.setattr(Sender, "send", lambda *_: time.sleep(0.5))
+        process.shipper.close()
+        assert "the next process of this folder ships them" in str(process.shipper.problem)
+        with process.shipper._working:
+            pass
+    assert process.kinds() == ["hello"]
+
+
+# In a service ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_under_way_is_not_covered(app: Any) -> None:
+    predictor, body = app.runtime.predictor, json.dumps([models.row(str(number)) for number in range(40)]).encode()
+    before = datetime.now(UTC)
+    steps = predictor.steps(app.follower.live, body, 0.0)
+    next(steps)
+    time.sleep(1.2)
+    assert before <= predictor.answered_before() <= before + timedelta(seconds=1)
+    turns.finish(steps)
+    assert predictor.answered_before() > before
+    next(predictor.steps(app.follower.live, body, 0.0))
+    assert predictor._underway == {}, "a caller that left is forgotten"
+
+
+def test_a_replica_without_room_is_not_ready_until_answers_are_shipped(tmp_path: Path) -> None:
+    room = Room(tmp_path, 1_000_000, 0.8)
+    room.check()
+    assert room.problem is None
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "log").write_bytes(os.urandom(810_000))
+    room.check()
+    assert f"{tmp_path} holds 811008 of at most 1000000 bytes; from 80% on this replica takes no requests" in str(
+        room.problem
+    )
+    (tmp_path / "deep" / "log").unlink()
+    room.check()
+    assert room.problem is None
+
+
+def test_without_a_limit_the_room_is_that_of_the_file_system(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(os.urandom(100_000))
+    room = Room(tmp_path, None, 1e-12)
+    room.check()
+    disk = os.statvfs(tmp_path)
+    assert f"of at most {disk.f_blocks * disk.f_frsize} bytes" in str(room.problem)
+
+
+WORKER = """
+import sys, time
+from pathlib import Path
+from tests.serving.test_shipping import Process, line
+
+process = Process(Path(sys.argv[1]), Path(sys.argv[2]))
+process.shipper.look()
+for number in range(int(sys.argv[3]), int(sys.argv[3]) + 1000):
+    process.log.append(line(number))
+    print(number, flush=True)
+    process.shipper.look()
+"""
+
+
+def test_nothing_acknowledged_is_lost_when_processes_are_killed_one_after_the_other(tmp_path: Path) -> None:
+    """Each process ships what the one before it left; the last one is not killed."""
+    acknowledged: list[bytes] = []
+    folder, root = tmp_path / "log" / PRODUCT, tmp_path / "store"
+    for start in (0, 1000, 2000):
+        command = [sys.executable, "-c", WORKER, str(folder), str(root), str(start)]
+        child = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        printed = [child.stdout.readline() for _ in range(start // 100 + 7)]
+        child.send_signal(signal.SIGKILL)
+        printed += child.communicate()[0].splitlines(keepends=True)
+        acknowledged += [line(int(number)) for number in printed if number.endswith(b"\n")]
+    last = Process(folder, root)
+    last.shipper.look()
+    last.log.close()
+    last.shipper.close()
+    assert set(last.lines()) >= set(acknowledged)
+    assert len(last.lines()) - len(acknowledged) <= 3, "at most the line that each one had written and not printed"
+    assert last.files() == []
+    assert last.kinds().count("goodbye") == last.kinds().count("hello") == 4
+
+
+STEPS = """
+import os, sys
+from pathlib import Path
+from platform_assets.serving import outbox, sender
+from tests.serving.test_shipping import Process, line
+
+base, left = Path(sys.argv[1]), 0
+
+
+def counted(function):
+    def step(*arguments, **more):
+        for is_done in (False, True):
+            global left
+            left -= 1
+            if left == 0:
+                os._exit(9)
+            result = None if is_done else function(*arguments, **more)
+            if not is_done:
+                kept = result
+        return kept
+    return step
+
+
+def work(folder, killed_at, numbers):
+    global left
+    pid = os.fork()
+    if pid:
+        return os.waitpid(pid, 0)[1]
+    left = killed_at
+    process = Process(folder / "log" / "tiny", folder / "store")
+    process.start(file_bytes_max=60)
+    acknowledged = os.open(folder / "acknowledged", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    process.shipper.look()
+    for number in numbers:
+        process.log.append(line(number))
+        os.write(acknowledged, line(number))
+        if number % 3 == 0:
+            process.shipper.look()
+    process.log.close()
+    process.shipper.close()
+    os._exit(0)
+
+
+for owner, name in ((sender.objects, "create"), (sender.objects, "replace"), (outbox.durable, "replace"),
+                    (outbox.os, "link"), (outbox.Path, "unlink"), (outbox.Path, "rename"), (outbox.os, "close")):
+    setattr(owner, name, counted(getattr(owner, name)))
+for killed_at in range(1, 1000):
+    folder = base / f"{killed_at:04d}"
+    folder.mkdir()
+    status = work(folder, killed_at, range(8))
+    again = work(folder, killed_at + 3, range(100, 104))
+    assert work(folder, 0, [200]) == 0
+    if status == 0:
+        break
+print(killed_at)
+"""
+
+
+def test_a_process_may_be_killed_at_any_step_and_its_successor_too(tmp_path: Path) -> None:
+    """Before and after every step that changes the folder or the store; callers have what `acknowledged` has."""
+    command = [sys.executable, "-c", STEPS, str(tmp_path)]
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    print(f"{ended.stdout.strip()} steps")
+    assert int(ended.stdout) > 60
+    for folder in sorted(tmp_path.iterdir()):
+        acknowledged = (folder / "acknowledged").read_bytes().splitlines(keepends=True)
+        bodies = [segment.body for segment in received.read(str(folder / "store"), PRODUCT)]
+        arrived = {line for body in bodies for line in body.splitlines(keepends=True)}
+        assert arrived == set(acknowledged), folder
+        left = {path.suffix for path in (folder / "log" / PRODUCT).iterdir()}
+        assert not left & {".jsonl", ".process", ".shipped", ".shipping"}, folder
