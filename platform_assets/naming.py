@@ -107,6 +107,8 @@ CHECKPOINT_BLOBS = ("weights", "learned", "baselines", "config")
 BACKTESTS = "backtests"
 DECISIONS = "decisions"
 ALERTS = "alerts"
+ATTENDANCE = "attendance"
+KEY_ENDS = "key_ends"
 
 # Numbered ledgers: the newest record counts. `FAULTS`, `LEASES` and `ANNOUNCED` have one ledger per key, fingerprint or
 # unit of work: `faults/2013-03-01`.

@@ -71,7 +71,7 @@ class AlertsResource(dg.ConfigurableResource[None]):
             product: name of the product.
             alert_id: from `episode_id`; the same for the same episode.
             kind: for receivers that filter: `fault`, `stale`, `mended`, `failure`, `release`, `gave_up`, `decay`,
-                `drift`, `skew`, `unlabelled`, `stale_model`, `changed`.
+                `drift`, `skew`, `unlabelled`, `stale_model`, `changed`, `silent`.
             text: one or two sentences for a person.
             at: the product's moment.
             details: JSON values by name.

@@ -3,6 +3,7 @@
 Only the next keys are looked at. `arriving` checks whether a file is complete; `landings` launches the run.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 
 from platform_assets import naming
@@ -50,3 +51,17 @@ def find(
     if len(ready) == MOST_KEYS:
         return tuple(ready), f"more than {MOST_KEYS} keys can be closed; the rest follows", tuple(marks)
     return tuple(ready), f"the last key, {spec.grain.last}, is closed", tuple(marks)
+
+
+def until_waiting(
+    ready: tuple[str, ...], waits: str, marks: tuple[str, ...], reason_to_wait: Callable[[str], str]
+) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
+    """Return what `find` returned, up to the first key that waits for answers.
+
+    Args:
+        reason_to_wait: returns why a key waits, "" if it does not.
+    """
+    for place, key in enumerate(ready):
+        if reason := reason_to_wait(key):
+            return ready[:place], reason, marks[:place]
+    return ready, waits, marks

@@ -5,22 +5,26 @@ that the last closed keys still lack, and at the next request; on S3 that costs 
 (`landed_files`). It launches at most one run per product, and none while another run advances that product.
 The range goes from the oldest key with a changed input to the newest that can be closed, as far as one run may go
 (`specs.planned`); the rest is requested on record. Work that is already done costs the run nothing.
+On a cluster a key also waits until the services have sent its answers (`intake.heard`); a live model of which nothing
+was heard in a closed key raises an alert.
 A run that fails or vanishes is retried after growing pauses. When it is given up, an alert is raised, and the same
 files are ignored until one of them changes.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import dagster as dg
 import msgspec
 from msgspec.structs import replace
 
+from platform_assets.intake.heard import reason_to_wait
 from platform_assets.keys import Grain
 from platform_assets.specs import planned
 from platform_assets.storage.artifacts import canonical, sha256
 from resources.alerts import episode_id
-from sensors import arriving, changes, closable, closed_keys, episodes, landed_files, ticks
+from sensors import arriving, changes, closable, closed_keys, episodes, landed_files, silence, ticks
 
 VERB = "advance"
 MOST_ATTEMPTS = 8
@@ -42,6 +46,7 @@ class State(ticks.State, frozen=True, kw_only=True):
         requested, ticks: see `episodes.next_step`.
         takes: see `Plan`.
         is_alerted: whether the alert that the run is given up was raised.
+        heard: see `silence.follow`.
     """
 
     closed: str | None = None
@@ -54,6 +59,7 @@ class State(ticks.State, frozen=True, kw_only=True):
     ticks: int = 0
     takes: int = 0
     is_alerted: bool = msgspec.field(default=False, name="is_told")
+    heard: silence.State = silence.State()
 
     def of_episode(self, episode: str = "") -> "State":
         """Return the state with another episode, not yet tried; by default none."""
@@ -197,6 +203,8 @@ def watch(tick: ticks.ProductTick, state: State) -> ticks.Result[State]:
         changes.answer(tick.product, state.takes, "advanced", tick.now)
         state = replace(state, consumed=state.takes, takes=0)
     findings, state = _find(tick, state)
+    if tick.store.settings.environment == "cluster":
+        state = replace(state, heard=silence.follow(tick, state.heard, findings.newest))
     work = plan(tick.spec.grain, findings, planned.keys_per_run(tick.spec))
     if isinstance(work, str):
         return ticks.Result(state=state.of_episode(), reason=work)
@@ -255,6 +263,8 @@ def _find(tick: ticks.ProductTick, state: State) -> tuple[Findings, State]:
     newest = closed_keys.newest(tick.history, spec.grain, state.closed)
     watch = arriving.Watch(tick.product, mark, state.looks)
     ready, waits, marks = closable.find(spec, newest, tick.now, mark, watch.check)
+    if tick.store.settings.environment == "cluster":
+        ready, waits, marks = closable.until_waiting(ready, waits, marks, partial(reason_to_wait, tick.product))
     watch.look_ahead((ready or (newest,))[-1], closable.MOST_KEYS)
     late, labelled = changes.late_labels(tick.product, newest, state.labelled, mark, watch.check)
     given_up = {key: value for key, value in state.given_up.items() if late.get(key) == value}

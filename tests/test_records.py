@@ -16,6 +16,7 @@ from platform_assets.history.faults import judgement
 from platform_assets.problems import LedgerProblem, NewerRecord, UnfitRecord
 from platform_assets.records.alerts import ALERT_QUEUE, ALERTS, DELIVERIES, FAILURES
 from platform_assets.records.attempts import ANNOUNCED, ATTEMPTS, BACKTEST_ATTEMPTS, OVERSPENDINGS, PROGRESS
+from platform_assets.records.attendance import ATTENDANCE, KEY_ENDS
 from platform_assets.records.base import Record, RecordKind
 from platform_assets.records.claims import CLAIMS
 from platform_assets.records.decisions import DECISIONS
@@ -37,6 +38,7 @@ KINDS: dict[str, RecordKind[Record]] = {
     "announced": ANNOUNCED,
     "answered": ANSWERED,
     "attempts": ATTEMPTS,
+    "attendance": ATTENDANCE,
     "backtest_attempts": BACKTEST_ATTEMPTS,
     "checkpoints": CHECKPOINTS,
     "claims": CLAIMS,
@@ -47,6 +49,7 @@ KINDS: dict[str, RecordKind[Record]] = {
     "fits": FITS,
     "ingested": INGESTED,
     "interventions": INTERVENTIONS,
+    "key_ends": KEY_ENDS,
     "leases": LEASES,
     "overspendings": OVERSPENDINGS,
     "progress": PROGRESS,

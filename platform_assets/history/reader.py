@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from platform_assets.history.alerts import Alerts
+from platform_assets.history.attendance import Attended
 from platform_assets.history.decisions import Decisions
 from platform_assets.history.faults import Faults
 from platform_assets.history.money import Money
@@ -10,5 +11,5 @@ from platform_assets.history.releases import Releases
 from platform_assets.history.requests import Requests
 
 
-class History(Releases, Decisions, Faults, Requests, Alerts, Money):
+class History(Releases, Decisions, Faults, Requests, Alerts, Attended, Money):
     """Everything on record about a product; each method states its cost in requests."""

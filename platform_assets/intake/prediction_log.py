@@ -16,12 +16,14 @@ import polars as pl
 
 from platform_assets.compute import ingest
 from platform_assets.handle import Product
+from platform_assets.intake import heard
 from platform_assets.intake.claiming import Claiming
 from platform_assets.intake.folding import STAGE
 from platform_assets.intake.parsing import MOST_NAMED, classify
 from platform_assets.makers.predictions import Ingesting
 from platform_assets.makers.reading import read
 from platform_assets.records import ingested
+from platform_assets.records.attendance import Attendance
 from platform_assets.records.claims import Skipped
 from platform_assets.records.ingested import INGESTED
 from platform_assets.storage.tables import PartitionRecord, TableStore, content_digest
@@ -44,6 +46,7 @@ class Ingested:
         memoised: the run's keys that were up to date.
         skipped: segments that cannot be used.
         waiting: segments that only newer code reads.
+        attendance: by key, who was heard of the service's processes.
     """
 
     rows: int = 0
@@ -53,6 +56,7 @@ class Ingested:
     left_out_lines: int = 0
     skipped: list[Skipped] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
+    attendance: dict[str, Attendance] = field(default_factory=dict)
 
     @property
     def named(self) -> list[ingest.LeftOut]:
@@ -126,12 +130,14 @@ def ingest_segments(product: Product, code: str, keys: Sequence[str]) -> tuple[I
     """Ingest the segments in the store; return what was done, and the records of the keys."""
     claiming = Claiming(product, code)
     before = product.tables.records(STAGE, keys)
+    attended = heard.attend(product, keys)
     claiming.take_in()
     records = claiming.fold(keys)
     done = Ingested(
         records={key: record for key, record in claiming.folded.items() if record != before.get(key)},
         memoised=frozenset(key for key, record in records.items() if record == before.get(key)),
         waiting=claiming.finished[-1].waiting if claiming.finished else [],
+        attendance=heard.record(product, attended, {key: record.rows for key, record in records.items()}),
     )
     for ingestion in claiming.finished:
         done.rows += ingestion.rows

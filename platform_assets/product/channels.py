@@ -38,6 +38,10 @@ class Channel:
         """Return the mark of a key's delivery without reading it, or None without a delivery."""
         raise NotImplementedError
 
+    def arrived_at(self, key: str) -> datetime | None:
+        """Return when a key's delivery arrived, by the clock of the storage; None if that is unknown."""
+        return None
+
     def fetch(self, key: str, companion: str = "") -> Landed:
         """Return a key's delivery, with bytes as `Source.read` takes them.
 

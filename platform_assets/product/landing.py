@@ -12,6 +12,8 @@ from platform_assets.product.channels import Channel, Landed
 from platform_assets.storage import objects
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from obstore.store import ObjectStore
 
 PAGE = 1_000
@@ -45,6 +47,15 @@ class LandedFiles(Channel):
 
         try:
             return objects.mark_of(obstore.head(self._store, self._path(key, companion)))
+        except FileNotFoundError:
+            return None
+
+    def arrived_at(self, key: str) -> datetime | None:
+        """Return when a key's file was written. Costs one request."""
+        import obstore
+
+        try:
+            return obstore.head(self._store, self._path(key))["last_modified"]
         except FileNotFoundError:
             return None
 

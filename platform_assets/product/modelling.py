@@ -99,6 +99,8 @@ class Service:
             one key more, at least one day. Numbered batches span no such time.
         clock_within: for a live product, how far both moments of a request may be from the server's clock; None takes
             `lookback`, `label_delay` and one key more, at least a week; for numbered batches one year.
+        answers_patience: on a cluster, how long after its end a key waits for answers that service processes have not
+            sent to the store; then it is measured without them, and its record names these processes.
     """
 
     latency_ms: float = 100.0
@@ -107,6 +109,7 @@ class Service:
     logs_features: bool = True
     asked_within: timedelta | None = None
     clock_within: timedelta | None = None
+    answers_patience: timedelta = timedelta(minutes=15)
 
     def __post_init__(self) -> None:
         kinds.check(self, "Service.")
@@ -116,3 +119,5 @@ class Service:
             value = getattr(self, name)
             if value is not None and value <= timedelta(0):
                 raise ValueError(f"Service.{name} is {value}; expected more than nothing, such as timedelta(days=7).")
+        if self.answers_patience < timedelta(0):
+            raise ValueError(f"Service.answers_patience is {self.answers_patience}; expected nothing or more.")

@@ -92,7 +92,11 @@ class _Run(KeyedRun[Ingesting]):
             memoised=done.memoised,
             wall_s=time.perf_counter() - started,
         )
-        yield self.result(advance, self.stage.tables[-1], Report(run=metadata))
+        notes = {
+            key: {**records[key].notes, "attendance": attendance.document()}
+            for key, attendance in done.attendance.items()
+        }
+        yield self.result(advance, self.stage.tables[-1], Report(run=metadata, notes=notes))
 
     def summary(self, table: str, record: PartitionRecord | None) -> str:
         return "no answers" if record is None else data.predictions(record)

@@ -35,6 +35,7 @@ from platform_assets.status.state import (
     Decided,
     Drift,
     Failed,
+    Heard,
     Held,
     Judged,
     Live,
@@ -51,6 +52,7 @@ __all__ = ["as_text", "held_words", "newest_window", "of", "of_broken", "of_prod
 
 OF_A_RELEASE = ("cutoff", "outcome", "why", "by", "at_utc")
 OF_A_DECISION = ("key", "action", "cutoff", "reasons", "at_utc")
+OF_AN_ATTENDANCE = ("case", "processes", "unheard", "wrong_clocks")
 OF_A_HOLD = ("source", "check", "why", "at_utc")
 OF_A_SERVICE = ("is_up", "answered", "refused", "failed", "share")
 
@@ -92,6 +94,7 @@ def of_product(product: Product) -> State:
         grain=spec.grain.kind,
         slices=[] if window is None else slices.of(product, window),
         todo=todo.of(product, holds, decision),
+        heard=None if closed is None else _heard(history, closed),
     )
 
 
@@ -217,6 +220,11 @@ def _unlabelled(product: Product) -> list[Unlabelled]:
     """Return the keys whose labels were given up, including those that arrived later, in key order."""
     notes = unlabelled.notes(product.tables)
     return [Unlabelled(key=key, **notes[key]) for key in sorted(notes, key=product.spec.grain.index)]
+
+
+def _heard(history: History, key: str) -> Heard | None:
+    attendance = history.attendance(key)
+    return None if attendance is None else Heard(key=key, **attendance.members(OF_AN_ATTENDANCE))
 
 
 def _failure(history: History) -> Failed | None:

@@ -183,8 +183,18 @@ class Todo(Part, frozen=True, kw_only=True):
     steps: list[Step]
 
 
-class State(Part, frozen=True, kw_only=True):
-    """A product; `grain` is `daily`, `hourly` or `batch`."""
+class Heard(Part, frozen=True, kw_only=True):
+    """Who was heard of the service's processes in the newest closed key; see `records.attendance`."""
+
+    key: str
+    case: str
+    processes: int
+    unheard: list[str]
+    wrong_clocks: dict[str, float]
+
+
+class State(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """A product; `grain` is `daily`, `hourly` or `batch`, and `heard` is there on a cluster alone."""
 
     product: str
     title: str
@@ -204,6 +214,7 @@ class State(Part, frozen=True, kw_only=True):
     grain: str
     slices: list[Slice] | None
     todo: list[Todo]
+    heard: Heard | None = None
 
 
 class BrokenFile(Part, frozen=True, kw_only=True):

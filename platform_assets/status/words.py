@@ -15,6 +15,7 @@ from platform_assets.status.state import (
     Decided,
     Drift,
     Failed,
+    Heard,
     Held,
     Live,
     Quality,
@@ -45,7 +46,7 @@ def plural(noun: str) -> str:
     """Return the plural of a noun."""
     if noun.endswith("y") and noun != "day" and noun != "key":
         return f"{noun[:-1]}ies"
-    return f"{noun}es" if noun.endswith("ch") else f"{noun}s"
+    return f"{noun}es" if noun.endswith(("ch", "ss")) else f"{noun}s"
 
 
 def as_text(state: State | BrokenState) -> str:
@@ -75,8 +76,29 @@ def as_text(state: State | BrokenState) -> str:
         lines.append(f"  no labels  {_unlabelled_words(state.unlabelled)}")
     lines.append(f"  failure    {_failure_words(state.failure)}")
     lines.append(f"  service    {_availability_words(state.availability)}")
+    if state.heard is not None:
+        lines.append(f"  heard      {_heard_words(state.heard)}")
     lines.append(f"  latency    {latency.describe(state.latency)}")
     return "\n".join([*lines, *_todo_lines(state.product, state.todo)])
+
+
+def _heard_words(heard: Heard) -> str:
+    """Return who was heard in the newest key, and whose clock is wrong."""
+    processes = counted(heard.processes, "process")
+    cases = {
+        "answers": f"answers of {processes} in {heard.key}",
+        "no_answers": f"heartbeats and no answers of {processes} in {heard.key}",
+        "silent": f"nobody in {heard.key}, though a model is live",
+        "unreleased": f"nobody in {heard.key}, before the first release",
+    }
+    words = cases[heard.case]
+    if heard.unheard:
+        words += f"; not everything of {', '.join(heard.unheard)}"
+    clocks = (
+        f"{process} is {abs(offset):.0f} s {'behind' if offset > 0 else 'ahead'}"
+        for process, offset in heard.wrong_clocks.items()
+    )
+    return words + "".join(f"; the clock of {clock}" for clock in clocks)
 
 
 def held_keys(state: State) -> list[str]:

@@ -255,6 +255,23 @@ def decode(path: str, data: bytes, product: str) -> Segment:
     return Segment(name, header, body)
 
 
+def read_header(path: str, head: bytes, product: str) -> Header:
+    """Return a segment's header from the first bytes of it; what follows is not verified.
+
+    Args:
+        head: at least 4,096 bytes, or the whole object.
+
+    Raises:
+        SegmentProblem: see the kinds of it.
+    """
+    name = Name.parse(path)
+    if name.product != product:
+        raise ForeignSegment(f"{path} is a segment of {name.product}; expected one of {product}.")
+    header = _header(path, _header_line(path, head))
+    _check_name(path, name, header)
+    return header
+
+
 def _header_line(path: str, data: bytes) -> bytes:
     length = data.find(b"\n", 0, _HEADER_BYTES_MAX)
     if length >= 0:

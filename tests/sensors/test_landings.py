@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from platform_assets.records.requests import AdvanceRequest
 from platform_assets.specs import planned as planned_events
 from sensors import closable, episodes, landed_files, landings, ticks
 from sensors.landings import Findings, plan
-from tests.doubles import documents, empty_jobs, recorded
+from tests.doubles import documents, empty_jobs, recorded, shipped
 from tests.doubles import numbered_batches as batches
 
 GRAIN = recorded.GRAIN
@@ -408,3 +408,42 @@ def test_a_patient_tick_keeps_looking_until_there_is_a_run_to_request() -> None:
     looks = iter([skipped, requested, skipped])
     assert ticks.patiently(lambda: next(looks), 60.0) is requested
     assert ticks.patiently(lambda: next(looks), 0.0) is skipped
+
+
+# On a cluster --------------------------------------------------------------------------------------------------------
+
+
+def test_on_a_cluster_a_key_waits_for_the_answers_of_its_processes(
+    world: Any, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRIFTLINE_ENV", "cluster")
+    world.move("2020-01-01T12:00:00+00:00")
+    world.land_key("2020-01-01", "2020-01-02")
+    world.ledgers.append(naming.RELEASES, documents.release())
+    assert world.reason(sensor).startswith("recorded: its caller has not announced the end of 2020-01-01")
+    world.ledgers.create(naming.KEY_ENDS, "2020-01-01", {"at_utc": datetime.now(UTC).isoformat()})
+    assert "2020-01-01 waits until" in world.reason(sensor)
+    assert "for answers of any process of the service" in world.reason(sensor)
+    at = datetime.now(UTC)
+    shipped.ship(world.settings.root, at - timedelta(minutes=1), b"")
+    shipped.ship(world.settings.root, at, b"")
+    assert span(world.request(sensor)) == ("2020-01-01", "2020-01-01"), "the next key is not announced yet"
+
+
+def test_a_silent_service_raises_one_alert_until_it_is_heard_again(
+    world: Any, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRIFTLINE_ENV", "cluster")
+    world.move("2020-01-01T12:00:00+00:00")
+    cases = ["answers", "silent", "silent", "no_answers", "silent"]
+    for day, case in enumerate(cases, start=1):
+        key = f"2020-01-{day:02d}"
+        world.ledgers.create(naming.ATTENDANCE, key, {"case": case, "ended_at_utc": "", "processes": 0})
+        world.decide(key)
+        world.reason(sensor)
+    alerts = world.alerts()
+    assert [(alert["kind"], alert["details"]["key"]) for alert in alerts] == [
+        ("silent", "2020-01-02"),
+        ("silent", "2020-01-05"),
+    ]
+    assert "no process of its service was heard in 2020-01-02" in alerts[0]["text"]

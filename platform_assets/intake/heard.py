@@ -1,0 +1,228 @@
+"""Find out which service processes a key waits for: the barrier before a key is measured on a cluster.
+
+A key is complete when every process that was alive in it has sent everything beyond its end or said goodbye, or when
+the product's patience (`Service.answers_patience`) is over. Who was alive is read from segments.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from msgspec.structs import replace as replace_members
+
+from platform_assets import clock
+from platform_assets.compute import heard
+from platform_assets.compute.heard import SILENCE, Process, Span
+from platform_assets.handle import Product
+from platform_assets.intake import segments as listing
+from platform_assets.intake.segments import HEAD_BYTES, OVERLAP_MS, Listed
+from platform_assets.problems import RecordExists
+from platform_assets.records.attendance import ATTENDANCE, KEY_ENDS, Attendance, KeyEnd
+from platform_assets.storage import segments
+from platform_assets.storage.objects import open_store
+from platform_assets.storage.segments import GOODBYE, SegmentProblem
+
+CLOCK_LIMIT_S = 30.0
+"""A process whose clock differs by more from the store's is named."""
+FIRST_KEY = timedelta(hours=1)
+"""The assumed length of a key whose beginning nobody recorded."""
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+class Listener:
+    """Lists a product's segments again and again, and keeps what they say about each process.
+
+    Reads one page per look when nothing is new, and the header of the newest segment of each process once.
+    """
+
+    def __init__(self, root: str, product: str) -> None:
+        """Prepare without reading anything."""
+        self._store, self._product = open_store(root), product
+        self._lock = threading.Lock()
+        self._since_ms = 0
+        self._until_ms = -1
+        self._newest: dict[str, str] = {}
+        self._processes: dict[str, Process] = {}
+
+    def processes(self, since: datetime) -> list[Process]:
+        """Return the processes that sent a segment since a moment."""
+        since_ms = round(since.timestamp() * 1000)
+        with self._lock:
+            if self._until_ms < 0 or since_ms < self._since_ms:
+                self._since_ms, self._until_ms, self._newest, self._processes = since_ms, since_ms, {}, {}
+            for item in listing.listing(self._store, self._product, max(since_ms, self._until_ms - OVERLAP_MS)):
+                self._note(item)
+            self._read_headers()
+            return [process for process in self._processes.values() if process.last >= since]
+
+    def _note(self, item: Listed) -> None:
+        self._until_ms = max(self._until_ms, item.time_ms)
+        if item.name is None:
+            return
+        name, at = item.name.process, datetime.fromtimestamp(item.time_ms / 1000, UTC)
+        known = self._processes.get(name)
+        if known is None:
+            known = Process(name=name, first=at, last=at, covers_until=_NEVER, has_left=False, clock_offset_s=None)
+        self._processes[name] = replace(known, first=min(known.first, at), last=max(known.last, at))
+        if at >= known.last:
+            self._newest[name] = item.path
+
+    def _read_headers(self) -> None:
+        """Read the newest segment of each process. One that cannot be read says nothing; the next one will."""
+        import obstore
+
+        for name, path in self._newest.items():
+            try:
+                head = bytes(obstore.get_range(self._store, path, start=0, length=HEAD_BYTES))
+                header = segments.read_header(path, head, self._product)
+            except (SegmentProblem, FileNotFoundError):
+                continue
+            offset = timedelta(seconds=header.clock_offset_s or 0)
+            known = self._processes[name]
+            self._processes[name] = replace(
+                known,
+                covers_until=max(known.covers_until, header.covers_until_utc + offset),
+                has_left=known.has_left or header.kind == GOODBYE,
+                clock_offset_s=header.clock_offset_s,
+            )
+        self._newest = {}
+
+
+_listeners: dict[tuple[str, str], Listener] = {}
+_opening = threading.Lock()
+
+
+def listener(product: Product) -> Listener:
+    """Return this process's listener for a product, for ticks that look again and again."""
+    root, name = product.settings.root, product.name
+    with _opening:
+        return _listeners.setdefault((root, name), Listener(root, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """What a key still waits for.
+
+    Attributes:
+        attendance: what would be recorded if it were measured now.
+        reason: a clause; empty if nothing is waited for.
+    """
+
+    attendance: Attendance
+    reason: str
+
+
+def look(product: Product, key: str, listener: Listener) -> Waiting | str:
+    """Return what a key waits for, or why its end is unknown."""
+    span = span_of(product, key)
+    if isinstance(span, str):
+        return span
+    now = clock.now(product.settings, product.name, is_live=True)
+    processes = [each for each in listener.processes(span.start - SILENCE) if each.is_alive_in(span)]
+    missing = heard.unheard(processes, span)
+    is_silent = not processes and _is_released(product, span)
+    attendance = Attendance(
+        case="no_answers" if processes else "silent" if is_silent else "unreleased",
+        ended_at_utc=span.end.isoformat(),
+        processes=len(processes),
+        unheard=missing,
+        wrong_clocks=heard.wrong_clocks(processes, CLOCK_LIMIT_S),
+    )
+    until = span.end + product.spec.service.answers_patience
+    awaited = ", ".join(missing) if missing else "any process of the service" if is_silent else ""
+    if now < span.end:
+        return Waiting(attendance=attendance, reason=f"{key} ends at {span.end.isoformat()}")
+    if awaited and now < until:
+        return Waiting(attendance=attendance, reason=f"{key} waits until {until.isoformat()} for answers of {awaited}")
+    return Waiting(attendance=attendance, reason="")
+
+
+def reason_to_wait(product: Product, key: str) -> str:
+    """Return why a key cannot be measured yet, for a tick; empty if it can. Costs nothing once the patience is over."""
+    span = span_of(product, key)
+    if isinstance(span, str):
+        # Before the first release nobody asks, and a channel of a product's own may not know when a batch arrived.
+        return span if not product.spec.is_live and product.history.release(1) is not None else ""
+    now = clock.now(product.settings, product.name, is_live=True)
+    if now >= span.end + product.spec.service.answers_patience:
+        return ""
+    waiting = look(product, key, listener(product))
+    return waiting if isinstance(waiting, str) else waiting.reason
+
+
+def attend(product: Product, keys: Iterable[str]) -> dict[str, Attendance]:
+    """Return who was heard in the keys that wait for nothing and have no record yet.
+
+    Call it before the answers are ingested: what a process has sent by then is ingested.
+    """
+    listener = Listener(product.settings.root, product.name)
+    unrecorded = [key for key in keys if product.history.attendance(key) is None]
+    looks = {key: look(product, key, listener) for key in unrecorded}
+    return {key: seen.attendance for key, seen in looks.items() if isinstance(seen, Waiting) and not seen.reason}
+
+
+def record(product: Product, attended: Mapping[str, Attendance], answers: Mapping[str, int]) -> dict[str, Attendance]:
+    """Record who was heard, and return the records of all keys.
+
+    Args:
+        attended: from `attend`, before the answers were ingested.
+        answers: by key, their number.
+    """
+    for key, attendance in attended.items():
+        answered = replace_members(attendance, case="answers") if answers[key] else attendance
+        with contextlib.suppress(RecordExists):
+            product.ledgers.of(ATTENDANCE).create(key, answered)
+    return {key: known for key in answers if (known := product.history.attendance(key)) is not None}
+
+
+def announce_end(product: Product, key: str) -> None:
+    """Record that a recording's caller has asked everything about a key."""
+    now = clock.now(product.settings, product.name, is_live=True)
+    with contextlib.suppress(RecordExists):
+        product.ledgers.of(KEY_ENDS).create(key, KeyEnd(at_utc=now.isoformat()))
+
+
+def span_of(product: Product, key: str) -> Span | str:
+    """Return the time in which a key is answered, by the store's clock, or why its end is unknown.
+
+    That of a recording ends when its caller says so, that of a batch when it has arrived.
+    """
+    grain = product.spec.grain
+    if not product.spec.is_live:
+        return _span(product, key, _announced, f"its caller has not announced the end of {key}")
+    end = grain.instant_after(key)
+    if end is not None:
+        return Span(start=grain.instant(key), end=end)
+    return _span(product, key, _arrived, f"batch {key} has not arrived")
+
+
+def _span(product: Product, key: str, end_of: Callable[[Product, str], datetime | None], unknown: str) -> Span | str:
+    grain = product.spec.grain
+    end = end_of(product, key)
+    if end is None:
+        return unknown
+    before = end_of(product, grain.shift(key, -1)) if grain.index(key) else None
+    return Span(start=end - FIRST_KEY if before is None else before, end=end)
+
+
+def _announced(product: Product, key: str) -> datetime | None:
+    known = product.history.key_end(key)
+    return None if known is None else datetime.fromisoformat(known.at_utc)
+
+
+def _arrived(product: Product, key: str) -> datetime | None:
+    sources = (source for source in product.spec.feature_sources if not source.is_slow)
+    moments = [product.channels[source.name].arrived_at(key) for source in sources]
+    return max((moment for moment in moments if moment is not None), default=None)
+
+
+def _is_released(product: Product, span: Span) -> bool:
+    """Tell whether a model was live during all of a key; a recording's releases have its own clock."""
+    first = product.history.release(1)
+    if first is None:
+        return False
+    return not product.spec.is_live or datetime.fromisoformat(first.at_utc) <= span.start

@@ -1,0 +1,48 @@
+"""Raise an alert when nothing was heard of a service in newly closed keys though a model was live."""
+
+from msgspec.structs import replace
+
+from resources.alerts import episode_id
+from sensors import ticks
+
+MOST_READ = 31
+"""Of how many newly closed keys a tick reads who was heard."""
+
+
+class State(ticks.State, frozen=True, kw_only=True):
+    """What was read.
+
+    Attributes:
+        read: the last closed key that was looked at.
+        since: the first of the last closed keys in which nobody was heard; empty if somebody was.
+    """
+
+    read: str | None = None
+    since: str = ""
+
+
+def follow(tick: ticks.ProductTick, state: State, newest: str | None) -> State:
+    """Read who was heard in the keys that were closed since the last tick; raise one alert per silence."""
+    grain = tick.spec.grain
+    if newest is None or newest == state.read:
+        return state
+    end = grain.index(newest)
+    first = end if state.read is None else max(grain.index(state.read) + 1, end - MOST_READ + 1)
+    for key in (grain.key_at(index) for index in range(first, end + 1)):
+        attendance = tick.history.attendance(key)
+        if attendance is None:
+            continue
+        if attendance.case != "silent":
+            state = replace(state, since="")
+        elif not state.since:
+            state = replace(state, since=key)
+            tick.raise_alert(episode_id("silent", key), kind="silent", text=_text(tick.spec.name, key), key=key)
+    return replace(state, read=newest)
+
+
+def _text(product: str, key: str) -> str:
+    return (
+        f"A model of {product} is live, and no process of its service was heard in {key}: neither answers nor "
+        "heartbeats. The key is measured without answers. Look whether the service runs, and whether it may write to "
+        "the store."
+    )
