@@ -17,7 +17,7 @@ TORCH := $(shell sed -n 's/^ *"\(torch[<>=].*\)",$$/\1/p' pyproject.toml)
 # Tests make thousands of small SQLite and Delta commits: in memory, where it has 4 GB of room and runs programs, not in /tmp.
 MEMORY := $(shell [ -w /dev/shm ] && ! grep -q ' /dev/shm .*noexec' /proc/mounts && [ "$$(df --output=avail /dev/shm | tail -1)" -ge 4000000 ] && echo TMPDIR=/dev/shm)
 
-.PHONY: help setup demo test test-fast coverage cluster cluster-test dev lint format typecheck count taste reference validate image bench chaos lock clean
+.PHONY: help setup demo test test-fast coverage cluster cluster-test dev lint format typecheck count taste reference validate images bench chaos lock clean
 
 help: ## Print this list.
 	@echo "usage: make TARGET [VARIABLE=...]"; echo
@@ -99,8 +99,8 @@ taste: ## Print where the code departs from conventions of taste: lengths, the R
 validate: setup ## Validate what deploy/ holds.
 	@deploy/validate.sh
 
-image: ## Build the trainer image with podman and print its name by digest and its libraries. BASE=... or BASE=debian; TORCH_INDEX=...
-	@BASE="$(if $(filter debian,$(BASE)),$$(deploy/images/base.sh),$(BASE))" TORCH_INDEX='$(TORCH_INDEX)' deploy/images/build.sh
+images: ## Build the images with podman and print each by digest, with its size. IMAGES=trainer; BASE=NAME@sha256:...; TORCH_INDEX=...
+	@BASE='$(BASE)' TORCH_INDEX='$(TORCH_INDEX)' deploy/images/build.sh $(IMAGES)
 
 bench: setup ## Measure. ROWS=P11,Q1 names rows; all without it. Updates docs/benchmarks.md.
 	@$(BIN)/python -m tests.benchmarks $(ROWS) $(if $(STRICT),--strict)
@@ -108,9 +108,10 @@ bench: setup ## Measure. ROWS=P11,Q1 names rows; all without it. Updates docs/be
 chaos: setup ## Break things on purpose. ROWS=R1 names rows; all without it. Updates docs/benchmarks.md.
 	@$(BIN)/python -m tests.chaos $(ROWS) $(if $(STRICT),--strict)
 
-lock: ## Write constraints.txt anew from what .venv holds.
+lock: ## Write constraints.txt anew from what .venv holds, and the images' locks from constraints.txt.
 	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable --disable-pip-version-check | grep -v '^torch=='; } > constraints.txt.new
 	@mv constraints.txt.new constraints.txt; touch $(READY)
+	@PYTHONPATH=. $(BIN)/python deploy/images/lock.py
 
 clean: ## Remove .venv and caches, never data (.driftline).
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -56,18 +56,21 @@ if config["telemetry"]["enabled"] or config["nux"]["enabled"] or not config["run
 print(f"cluster/dagster.yaml: {', '.join(kind for _, kind, _ in parts)} accept their settings")
 
 # A builder checks the rest; these are the properties that pods and containers rely on.
-dockerfile = Path("deploy/images/trainer.Dockerfile")
+dockerfile = Path("deploy/images/Dockerfile")
 lines = [line.strip() for line in dockerfile.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()]
 instructions = {}
 for name in ("FROM", "USER", "RUN"):
     instructions[name] = [line.split(maxsplit=1)[1] for line in lines if line.startswith(f"{name} ")]
-if instructions["FROM"] != ["${BASE}"]:
-    raise SystemExit(f"{dockerfile}: builds from {instructions['FROM']}; expected ${{BASE}} only, so that each build names its base.")
-if instructions["USER"] != [f"{USER}:{USER}"]:
-    raise SystemExit(f"{dockerfile}: ends as user {instructions['USER']}; expected {USER}:{USER}, as in resources/launchers/manifest.py.")
-if not any("--constraint" in line and "--no-cache-dir" in line for line in instructions["RUN"]):
-    raise SystemExit(f"{dockerfile}: installs without `--constraint` or with a cache; every version is in constraints.txt.")
+stages = [line.split() for line in instructions["FROM"]]
+names = {"${BASE}", *(stage[2] for stage in stages)}
+if not all(stage[0] in names for stage in stages):
+    raise SystemExit(f"{dockerfile}: builds from {[stage[0] for stage in stages]}; expected ${{BASE}} only, so that each build names its base.")
+if instructions["USER"] != [f"{USER}:{USER}"] * 3:
+    raise SystemExit(f"{dockerfile}: ends as users {instructions['USER']}; expected three times {USER}:{USER}, as in resources/launchers/manifest.py.")
+for lock in ("platform", "service", "trainer"):
+    if not any(f"--require-hashes --requirement /build/{lock}.lock" in line for line in instructions["RUN"]):
+        raise SystemExit(f"{dockerfile}: installs without `--require-hashes` from {lock}.lock.")
 if not any(SCRATCH in line.split() and "mkdir" in line for line in instructions["RUN"]):
     raise SystemExit(f"{dockerfile}: does not create {SCRATCH}, where a step may write.")
-print(f"trainer.Dockerfile: user {USER}, {SCRATCH}, pinned versions")
+print(f"images: user {USER}, {SCRATCH}, packages by hash")
 PYTHON

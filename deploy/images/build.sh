@@ -1,14 +1,24 @@
 #!/usr/bin/env bash
-# Build the trainer image with podman. Prints its name by digest, for DRIFTLINE_TRAINER_IMAGE; on stderr its libraries,
-# for DRIFTLINE_TRAINER_LIBRARIES.
-# Usage: BASE=... TORCH_INDEX=... NAME=... deploy/images/build.sh; all three are optional.
+# Build the images with podman. Prints the name of each by digest; on stderr their sizes, and the trainer's libraries for
+# DRIFTLINE_TRAINER_LIBRARIES.
+# Usage: BASE=... TORCH_INDEX=... NAME=... deploy/images/build.sh [platform] [service] [trainer]; all is optional.
+#   BASE  an image by digest; default: this machine's Debian (base.sh)
+#   NAME  what an image's name begins with, before -platform and so on; default: localhost/driftline
 #
 # This machine's pip configuration (mirrors, certificates, local wheels, constraints) also applies in the build, through
-# mounted files that never become part of the image.
+# mounted files that never become part of an image.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-name="${NAME:-localhost/driftline-trainer}"
+images=("$@")
+[ $# -gt 0 ] || images=(platform service trainer)
+name="${NAME:-localhost/driftline}"
+base="${BASE:-$(deploy/images/base.sh)}"
+case "$base" in
+localhost/*) base="$(podman image inspect "$base" --format "${base%%:*}@{{.Digest}}")" ;;
+*@sha256:*) ;;
+*) echo "BASE=$base: name it by digest, because a tag may be another image tomorrow" >&2 && exit 1 ;;
+esac
 folder="$(mktemp -d)"
 trap 'rm -rf "$folder"' EXIT
 
@@ -34,16 +44,42 @@ Path(sys.argv[1]).write_text("".join(["[global]\n", *lines]), encoding="utf-8")
 places = {Path(word.removeprefix("file://")) for value in options.values() for word in value.split()}
 print(*sorted(f"{place}:{place}:ro" for place in places if place.is_absolute() and place.exists()), sep="\n")
 PYTHON
-
 mounts=(--volume "$folder/pip.conf:/etc/pip.conf:ro")
 while read -r mount; do mounts+=(--volume "$mount"); done < <(grep . "$folder/mounts")
 
-podman build --quiet --pull=missing --network=host --format=oci "${mounts[@]}" \
-    ${BASE:+--build-arg "BASE=$BASE"} ${TORCH_INDEX:+--build-arg "TORCH_INDEX=$TORCH_INDEX"} \
-    --file deploy/images/trainer.Dockerfile --tag "$name:latest" . >/dev/null
-# A fingerprint contains these versions: launchers read them from the image's label.
-libraries="$(podman run --rm --network=none "$name:latest" python -m platform_assets.libraries)"
-echo "FROM $name:latest" | podman build --quiet --pull=never --format=oci --label "driftline.libraries=$libraries" \
-    --tag "$name:latest" --file - >/dev/null
-echo "DRIFTLINE_TRAINER_LIBRARIES='$libraries' for Kubernetes, where no label is read" >&2
-podman image inspect "$name:latest" --format "$name@{{.Digest}}"
+# The same content has the same digest: every file and every layer has one constant time.
+epoch=315532800
+build() {
+    podman build --quiet --format=oci --timestamp="$epoch" "$@" >/dev/null
+}
+
+commit="$(git rev-parse HEAD 2>/dev/null || echo unknown)"
+[ -z "$(git status --porcelain -- . ':!docs' ':!tests' 2>/dev/null)" ] || commit+=-changed
+protocol="$(sed -n 's/^PROTOCOL = //p' platform_assets/steps/instructions.py)"
+
+# Adds to an image's description what only a run of it can tell.
+label() {
+    local image="$1" run=(podman run --rm --interactive --network=none "$name-$1:latest")
+    {
+        echo "FROM $name-$image:latest"
+        echo "LABEL org.opencontainers.image.revision=\"$commit\" driftline.protocol=\"$protocol\""
+        echo "LABEL driftline.versions=\"$("${run[@]}" python - <deploy/images/versions.py)\""
+        if [ "$image" = trainer ]; then
+            # A fingerprint contains these versions: launchers read them from the image's label.
+            libraries="$("${run[@]}" python -m platform_assets.libraries)"
+            echo "LABEL driftline.libraries=\"$libraries\" driftline.torch.sha256=\"$("${run[@]}" cat /opt/venv/share/torch.sha256)\""
+            echo "DRIFTLINE_TRAINER_LIBRARIES='$libraries' for Kubernetes, where no label is read" >&2
+        fi
+    } >"$folder/labels"
+    build --pull=never --tag "$name-$image:latest" --file "$folder/labels" "$folder"
+}
+
+for image in "${images[@]}"; do
+    build --pull=missing --network=host "${mounts[@]}" --build-arg "BASE=$base" \
+        --build-arg "TORCH_INDEX=${TORCH_INDEX:-}" --file deploy/images/Dockerfile --target "$image" \
+        --tag "$name-$image:latest" .
+    label "$image"
+    podman image inspect "$name-$image:latest" --format "$name-$image@{{.Digest}}"
+    podman image inspect "$name-$image:latest" --format '{{.Size}}' |
+        awk -v image="$image" '{ printf "%s: %.0f MB\n", image, $1 / 1e6 }' >&2
+done

@@ -21,12 +21,12 @@ def trainer_image(settings: Settings) -> str:
     if not image:
         raise SettingsProblem(
             f"DRIFTLINE_TRAINER_IMAGE is not set; with DRIFTLINE_LAUNCHER={settings.launcher}, steps need an image: "
-            "name@sha256:digest. `make image` builds one and prints it."
+            "name@sha256:digest. `make images` builds one and prints it."
         )
     if not _BY_DIGEST.fullmatch(image):
         raise SettingsProblem(
             f"DRIFTLINE_TRAINER_IMAGE is {image!r}; expected name@sha256: and 64 hexadecimal digits, because a tag may "
-            "point to another image tomorrow, and the same training would give another result. `make image` prints "
+            "point to another image tomorrow, and the same training would give another result. `make images` prints "
             "this form, and so does `podman push --digestfile`."
         )
     return image
@@ -47,7 +47,7 @@ def trainer_libraries(settings: Settings) -> dict[str, str]:
     if not versions or not versions.keys() <= set(libraries.NAMES):
         raise SettingsProblem(
             f"DRIFTLINE_TRAINER_LIBRARIES is {text!r}; expected NAME=VERSION, separated by spaces, for each of "
-            f"{', '.join(libraries.NAMES)} that the trainer image contains. `make image` prints it."
+            f"{', '.join(libraries.NAMES)} that the trainer image contains. `make images` prints it."
         )
     return versions
 

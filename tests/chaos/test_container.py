@@ -32,7 +32,7 @@ from tests.doubles.products.slow_batches import SPEC
 TRAINER_IMAGE = os.environ.get("DRIFTLINE_TRAINER_IMAGE", "")
 pytestmark = pytest.mark.skipif(
     not TRAINER_IMAGE or shutil.which("podman") is None,
-    reason="needs podman, and DRIFTLINE_TRAINER_IMAGE as `make image` prints it",
+    reason="needs podman, and DRIFTLINE_TRAINER_IMAGE as `make images` prints it",
 )
 STEP = "tests.doubles.step"
 WORK = Work(product="tiny", step="train", cutoff="0009", fingerprint="f" * 64)
@@ -259,7 +259,7 @@ def test_a_container_that_cannot_begin_has_its_class(tmp_path: Path) -> None:
 
 def test_a_step_of_other_code_is_refused(image: str, tmp_path: Path) -> None:
     messages = {"code": {"platform_assets.compute.train": "0" * 64}}
-    with pytest.raises(StepFailure, match=r"build the image again \(`make image`\)") as caught:
+    with pytest.raises(StepFailure, match=r"build the image again \(`make images`\)") as caught:
         run(tmp_path, image, module="platform_assets.steps.train", more=messages, profile=PROFILES["cpu_small"])
     assert caught.value.kind == "code"
 

@@ -33,7 +33,7 @@ from tests.doubles import models
 IMAGE = os.environ.get("DRIFTLINE_TRAINER_IMAGE", "")
 pytestmark = pytest.mark.skipif(
     not IMAGE or shutil.which("podman") is None,
-    reason="needs podman, and DRIFTLINE_TRAINER_IMAGE as `make image` prints it",
+    reason="needs podman, and DRIFTLINE_TRAINER_IMAGE as `make images` prints it",
 )
 KILLS, AGAIN_S, PATIENCE_S = 20, 5.0, 120.0
 WORKER = "_bentoml_impl.worker.service"

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 IMAGE = "DRIFTLINE_TRAINER_IMAGE"
-"""Names an image that is built already, as `make image` prints it."""
+"""Names an image that is built already, as `make images` prints it."""
 LIBRARIES = '{{index .Labels "driftline.libraries"}}'
-INPUTS = ("pyproject.toml", "constraints.txt", "deploy/images", "platform_assets")
+INPUTS = ("pyproject.toml", "deploy/images", "platform_assets")
 STEPS = """\
 FROM {trainer}
 COPY tests/doubles/*.py /app/tests/doubles/
@@ -54,13 +54,12 @@ def trainer_image(repository: Path) -> TrainerImage:
     """Return the trainer image of a checkout, built on this machine's Debian unless the environment names one."""
     if given := os.environ.get(IMAGE):
         return TrainerImage(given, _podman("image", "inspect", "--format", LIBRARIES, given))
-    name = f"localhost/driftline-trainer-{_digest(repository, INPUTS)}"
+    name = f"localhost/driftline-{_digest(repository, INPUTS)}"
 
     def build() -> None:
-        base = _run([str(repository / "deploy/images/base.sh")], repository)
-        _run([str(repository / "deploy/images/build.sh")], repository, BASE=base, NAME=name)
+        _run([str(repository / "deploy/images/build.sh"), "trainer"], repository, NAME=name)
 
-    return _built(name, build)
+    return _built(f"{name}-trainer", build)
 
 
 def steps_image(repository: Path, trainer: TrainerImage) -> TrainerImage:
