@@ -44,7 +44,9 @@ def write(lock: str, lines: list[str]) -> None:
 def _of_torch() -> list[str]:
     """Return what torch needs, without what only its CUDA builds bring: constraints.txt has no pin for that."""
     pins = {
-        _name(line) for line in (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines() if "==" in line
+        _name(line)
+        for line in (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if "==" in line
     }
     needed = [line for line in importlib.metadata.requires("torch") or [] if "extra ==" not in line]
     return [_name(line) for line in needed if _name(line) in pins]

@@ -7,6 +7,7 @@ NAMES = ("bentoml", "dagster", "deltalake", "msgspec", "numpy", "obstore", "onnx
 
 
 def installed(name: str) -> str:
+    """Return a package's name and version, or nothing if it is not installed."""
     try:
         return f"{name}={version(name)}"
     except PackageNotFoundError:
