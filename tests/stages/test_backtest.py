@@ -18,6 +18,7 @@ from platform_assets.settings import Settings
 from platform_assets.specs.base import Monitors, Retraining, Training
 from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
 from platform_assets.training import fits as backtest_fits
 from resources.store import StoreResource
 from tests.doubles import numbered_batches as batches
@@ -42,18 +43,16 @@ def launcher(settings: Settings) -> InProcessLauncher:
 
 
 @pytest.fixture
-def run(instance: dg.DagsterInstance, settings: Settings, launcher: InProcessLauncher) -> Backtest:
+def run(
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    launcher: InProcessLauncher,
+    advance_to: Callable[..., TableStore],
+) -> Backtest:
     """Land and advance 26 batches, then run the job; return the metadata of the asset."""
+    advance_to("0026", inputs_only=True)
     store = StoreResource(variables=settings.to_environment())
-    batches.land_all(settings.root, "0001", "0026")
     defs = build_defs(specs=[SPEC], resources={"store": store, "launcher": launcher})
-    prefixes = ("raw_", "validated_", "quarantine_", "features", "outcomes")
-    keys = [key for key in defs.resolve_asset_graph().get_all_asset_keys() if key.path[-1].startswith(prefixes)]
-    defs.resolve_job_def(naming.job("advance", SPEC.name)).execute_in_process(
-        instance=instance,
-        asset_selection=keys,
-        tags={"dagster/asset_partition_range_start": "0001", "dagster/asset_partition_range_end": "0026"},
-    )
 
     def backtest(**config: str) -> dict[str, Any]:
         result = defs.resolve_job_def(naming.job("backtest", SPEC.name)).execute_in_process(

@@ -19,6 +19,7 @@ from platform_assets.records.attempts import Attempt
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Retraining, Training
 from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
 from tests.doubles import attempts
 from tests.doubles import numbered_batches as batches
@@ -55,17 +56,17 @@ def launcher(settings: Settings) -> InProcessLauncher:
 
 
 @pytest.fixture
-def checkpoint(settings: Settings, instance: dg.DagsterInstance, launcher: InProcessLauncher) -> Execute:
+def checkpoint(
+    settings: Settings,
+    instance: dg.DagsterInstance,
+    launcher: InProcessLauncher,
+    advance_to: Callable[..., TableStore],
+) -> Execute:
     """Land and advance the inputs of a training; then run the checkpoint alone and return its metadata."""
     clock.move(settings, SPEC.name, NOW)
-    batches.land_all(settings.root, "0001", "0030")
+    advance_to("0030", inputs_only=True)
     store = StoreResource(variables=settings.to_environment())
     defs = build_defs(specs=[SPEC], resources={"store": store, "launcher": launcher})
-    prefixes = ("raw_", "validated_", "quarantine_", "features", "outcomes")
-    keys = [key for key in defs.resolve_asset_graph().get_all_asset_keys() if key.path[-1].startswith(prefixes)]
-    tags = {"dagster/asset_partition_range_start": "0001", "dagster/asset_partition_range_end": "0030"}
-    advance = defs.resolve_job_def(naming.job("advance", SPEC.name))
-    advance.execute_in_process(instance=instance, asset_selection=keys, tags=tags)
 
     def run(reason: str | None = None) -> dict[str, Any]:
         config = {"ops": {f"{SPEC.name}__checkpoint": {"config": {"over_budget_reason": reason}}}}

@@ -70,10 +70,8 @@ def execute(instance: dg.DagsterInstance, store: StoreResource, launcher: InProc
 
 
 @pytest.fixture
-def advanced(settings: Settings, execute: Execute) -> TableStore:
-    batches.land_all(settings.root, "0001", "0036")
-    execute("advance", "0001", "0036")
-    return TableStore(settings.root, SPEC.name)
+def advanced(advance_to: Callable[..., TableStore]) -> TableStore:
+    return advance_to("0036")
 
 
 def released(settings: Settings) -> list[dict[str, Any]]:
