@@ -10,6 +10,7 @@ which a training set does not have. numpy is imported only when bins are counted
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -142,9 +143,11 @@ def overlap(current: sketches.Content, before: sketches.Content) -> float | None
     Exact below `MOST_HASHES` distinct rows. Otherwise estimated from the rows whose hash is at most the largest hash
     that both samples reach, because up to there both are complete.
     """
-    ceilings = [side.hashes[-1] for side in (current, before) if side.distinct > len(side.hashes)]
+    ceiling = min((side.hashes[-1] for side in (current, before) if side.distinct > len(side.hashes)), default=None)
     current_hashes, earlier_hashes = (
-        {value for value in side.hashes if not ceilings or value <= min(ceilings)} for side in (current, before)
+        # The hashes are sorted. A judgement compares each key with hundreds, so a comparison per hash would be dear.
+        set(side.hashes if ceiling is None else side.hashes[: bisect_right(side.hashes, ceiling)])
+        for side in (current, before)
     )
     return len(current_hashes & earlier_hashes) / len(current_hashes) if current_hashes and before.distinct else None
 
