@@ -146,10 +146,11 @@ KILLED = Failure(
 OUT_OF_MEMORY = Failure(
     name="out_of_memory",
     sentence="it ran out of memory",
-    shown="the container was killed because of its memory",
+    shown="the container, or a child of the step, was killed because of its memory",
     budget=Budget(tries=1),
     needs_memory=True,
     events=("OOMKilling", "SystemOOM"),
+    words=(r"The kernel killed for memory, in this container: \d+ processes",),
 )
 OUT_OF_DISK = Failure(
     name="out_of_disk",

@@ -21,6 +21,7 @@ from platform_assets import digests, libraries
 from platform_assets.digests import modules
 from platform_assets.problems import Problem
 from platform_assets.records.values import member, text, texts
+from platform_assets.steps import process
 
 WRITE_EVERY_S = 2.0
 WRITE_ATTEMPTS = 8
@@ -29,7 +30,7 @@ NAMED = 5
 PROTOCOL = 1
 """Raise it when the input of steps, or what they send back, changes."""
 _FIX = (
-    "In a container or a pod, build the image again (`make images`) and set DRIFTLINE_TRAINER_IMAGE to what it prints; "
+    "In a container or a pod, build the image again (`make image`) and set DRIFTLINE_TRAINER_IMAGE to what it prints; "
     "on a laptop, reload the code location and launch again."
 )
 
@@ -42,12 +43,20 @@ class OtherCode(Problem, RuntimeError):
 def opened() -> Iterator[PipesContext]:
     """Yield the step's context; its messages are sent at the end.
 
+    An error gets a note if the kernel killed a child of this process for memory, which may be its cause.
+
     Raises:
         OtherCode: the run uses another protocol.
     """
     with open_context() as context:
         check_protocol(context.extras)
-        yield context
+        before = process.oom_kills()
+        try:
+            yield context
+        except Exception as error:
+            if count := process.oom_kills() - before:
+                error.add_note(f"The kernel killed for memory, in this container: {count} processes.")
+            raise
 
 
 def to_extras(job: msgspec.Struct, maker: object, versions: Mapping[str, str] | None = None) -> object:

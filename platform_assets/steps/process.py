@@ -60,6 +60,19 @@ def cpu_s() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
+def oom_kills(groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return how many processes of this container the kernel has killed for memory; 0 where nothing counts them.
+
+    Args:
+        groups: where its control group is mounted, of version 2 or 1.
+    """
+    for name in ("memory.events", "memory/memory.oom_control"):
+        if (groups / name).exists():
+            lines = (groups / name).read_text(encoding="ascii").splitlines()
+            return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+    return 0
+
+
 def peak_memory_mb() -> float:
     """Return the largest resident memory of this process in 10^6 bytes.
 

@@ -61,6 +61,8 @@ PULL_TRIES_S = 30.0
 PULL_PATIENCE_S = 180.0
 """How long a registry may be busy or silent. After an outage of 30 s a kubelet's next try comes after 67 to 78 s."""
 GATED = "SchedulingGated"
+OWN_WORDS = (failures.HARDWARE, failures.OUT_OF_SHM, failures.OUT_OF_MEMORY)
+"""Classes that a step's own last words may show."""
 SIDECAR_RESTARTS = 2
 """A native sidecar may fail twice before the step begins: what it needs may be there a moment later."""
 
@@ -233,7 +235,7 @@ def _by_exit(case: Case) -> Finding | None:
         return failures.HARDWARE if has_words(failures.HARDWARE, step.message) else failures.INIT, text
     if step.is_unknown:
         return failures.NODE_LOST, text
-    if (failure := classify_words(step.message, among=(failures.HARDWARE, failures.OUT_OF_SHM))) is not None:
+    if (failure := classify_words(step.message, among=OWN_WORDS)) is not None:
         return failure, text
     failure = failures.CODE if step.exit_code is None else failures.of_signal(step.exit_code) or failures.CODE
     if explanation := _explain_exit(case, failure, step):

@@ -627,6 +627,7 @@ def test_the_limit_that_was_exceeded_is_read() -> None:
         (1, "NVRM: Xid (PCI:0000:a1:00): 79, pid=7, GPU has fallen off the bus.", "hardware"),
         (1, "NVRM: Xid (PCI:0000:a1:00): 13, pid=7, Graphics Exception", "code"),
         (1, "torch.OutOfMemoryError: CUDA out of memory.", "code"),
+        (1, "OSError: a child\nThe kernel killed for memory, in this container: 1 processes.", "out_of_memory"),
     ],
 )
 def test_a_steps_last_words_tell_hardware_and_shared_memory_from_its_code(

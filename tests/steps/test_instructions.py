@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import traceback
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from platform_assets import libraries
 from platform_assets.makers.checkpoint import Learning
-from platform_assets.steps import instructions
+from platform_assets.steps import instructions, process
 from platform_assets.steps.jobs import ExportJob
 from tests.doubles.recorded import SPEC
 
@@ -33,12 +36,26 @@ def test_the_code_of_this_checkout_is_accepted() -> None:
     instructions.check_maker(values, MAKER)
 
 
+def test_an_error_after_a_kill_for_memory_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = iter([2, 3, 3, 3])
+    monkeypatch.setattr(process, "oom_kills", lambda: next(counts))
+    context = SimpleNamespace(extras={"protocol": instructions.PROTOCOL})
+    monkeypatch.setattr(instructions, "open_context", lambda: nullcontext(context))
+    errors = []
+    for _ in range(2):
+        with pytest.raises(OSError, match="a child died") as error, instructions.opened():
+            raise OSError("a child died")
+        errors.append("".join(traceback.format_exception(error.value)))
+    last = "The kernel killed for memory, in this container: 1 processes.\n"
+    assert [text.endswith(last) for text in errors] == [True, False]
+
+
 def test_other_code_is_refused_by_name() -> None:
     other = {"platform_assets.compute.train": "0" * 64, "platform_assets.compute.gone": "1" * 64}
     with pytest.raises(instructions.OtherCode) as caught:
         instructions.check_maker(extras(**other), MAKER)
     assert "platform_assets.compute.gone, platform_assets.compute.train." in str(caught.value)
-    assert "build the image again (`make images`)" in str(caught.value)
+    assert "build the image again (`make image`)" in str(caught.value)
 
 
 def test_another_product_is_refused_although_its_modules_are_the_same() -> None:

@@ -63,3 +63,12 @@ def test_use_is_positive_and_grows() -> None:
     sum(value * value for value in range(200_000))
     assert process.cpu_s() >= first > 0
     assert process.peak_memory_mb() > 5
+
+
+def test_kills_for_memory_are_counted_by_the_control_group(tmp_path: Path) -> None:
+    assert process.oom_kills(tmp_path) == 0
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory" / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n")
+    assert process.oom_kills(tmp_path) == 3
+    (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 9\noom 2\noom_kill 1\noom_group_kill 0\n")
+    assert process.oom_kills(tmp_path) == 1
