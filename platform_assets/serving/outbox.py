@@ -86,11 +86,15 @@ class Outbox:
         pending = stream.bytes - self.shipped(stream)
         if pending:
             self._since_s.setdefault(stream.name, monotonic())
+        else:
+            self._since_s.pop(stream.name, None)
         return pending
 
     def waited_s(self, stream: Stream) -> float:
         """Return for how long a stream has had bytes that are not in the store, 0 if it has none."""
-        return monotonic() - self._since_s[stream.name] if self.pending(stream) else 0.0
+        now_s = monotonic()
+        # Another thread may settle the stream between the two.
+        return now_s - min(now_s, self._since_s.get(stream.name, now_s)) if self.pending(stream) else 0.0
 
     def read(self, stream: Stream, end: int, most: int) -> bytes:
         """Return the next whole lines up to `end`, at most `most` bytes unless the first line is longer.

@@ -38,12 +38,11 @@ class Room:
         except OSError as problem:
             self.problem = f"the room of {self._folder} cannot be measured: {problem.strerror}."
             return
-        self.problem = None
-        if used >= self._share * limit:
-            self.problem = (
-                f"{self._folder} holds {used} of at most {limit} bytes; from {self._share:.0%} on this replica takes "
-                "no requests, because its pod would be evicted with every answer that is not in the store."
-            )
+        full = (
+            f"{self._folder} holds {used} of at most {limit} bytes; from {self._share:.0%} on this replica takes no "
+            "requests, because its pod would be evicted with every answer that is not in the store."
+        )
+        self.problem = full if used >= self._share * limit else None
 
 
 def _used_bytes(folder: Path) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import http.client
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -33,6 +33,7 @@ class Fault:
         delay_s: delay of the answer.
         times: number of requests that are broken; the next ones are not.
         repeats: how often the server receives the request again before it is answered.
+        then: called before the answer.
     """
 
     method: str
@@ -42,6 +43,7 @@ class Fault:
     delay_s: float = 0.0
     times: int = 1
     repeats: int = 0
+    then: Callable[[], object] | None = None
 
 
 @dataclass
@@ -139,6 +141,8 @@ class _Handler(BaseHTTPRequestHandler):
             for _ in range(fault.repeats):
                 answer = self._fetch(body)
             time.sleep(fault.delay_s)
+            if fault.then is not None:
+                fault.then()
             if fault.answer == 0:
                 return
             if fault.answer is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import pytest
 
 from platform_assets.serving import outbox, sender, shipping, turns
+from platform_assets.serving.middleware import PredictionMiddleware
 from platform_assets.serving.prediction_log import PredictionLog
 from platform_assets.serving.room import Room
 from platform_assets.serving.sender import Sender
@@ -70,6 +73,10 @@ class Process:
 @pytest.fixture
 def process(tmp_path: Path) -> Process:
     return Process(tmp_path / "log" / PRODUCT, tmp_path / "store")
+
+
+async def _not_found(*_: object) -> None:
+    raise AssertionError("every path of these tests is the service's own")
 
 
 def line(number: int) -> bytes:
@@ -435,6 +442,57 @@ def test_a_replica_without_room_is_not_ready_until_answers_are_shipped(tmp_path:
     (tmp_path / "deep" / "log").unlink()
     room.check()
     assert room.problem is None
+
+
+def test_a_service_that_ships_says_so_in_its_pages(app: Any, tmp_path: Path) -> None:
+    process = Process(tmp_path / "shipped" / PRODUCT, tmp_path / "elsewhere")
+    process.shipper.room = room = Room(tmp_path / "shipped", 1_000_000, 0.8)
+    app.runtime = replace(app.runtime, shipper=process.shipper)
+    app.middleware = PredictionMiddleware(_not_found, make=lambda: app.runtime)
+    process.log.append(line(0))
+
+    def ready() -> tuple[int, str | None]:
+        status, _, body = app.call("GET", "/readyz")
+        return status, json.loads(body)["problem"]
+
+    assert ready()[0] == 200
+    text = app.call("GET", "/metrics")[2].decode()
+    assert "driftline_log_unshipped_bytes 28.0" in text
+    assert "driftline_shipping_has_problem 0.0" in text
+    filler = tmp_path / "shipped" / "filler"
+    filler.write_bytes(os.urandom(900_000))
+    app.middleware._check_disk()
+    status, problem = ready()
+    assert (status, problem) == (503, room.problem)
+    filler.unlink()
+    app.middleware._check_disk()
+    process.shipper._state("answers are not shipped: the store is away.")
+    assert ready() == (200, "answers are not shipped: the store is away."), "callers get answers all the same"
+    assert "driftline_shipping_has_problem 1.0" in app.call("GET", "/metrics")[2].decode()
+    process.shipper.look()
+    assert ready()[0] == 200
+    text = app.call("GET", "/metrics")[2].decode()
+    assert "driftline_log_unshipped_bytes 0.0" in text
+    assert 'driftline_shipping_requests_total{operation="put"} 3.0' in text
+
+
+def test_a_worker_ships_and_says_goodbye(app: Any, tmp_path: Path) -> None:
+    process = Process(tmp_path / "shipped" / PRODUCT, tmp_path / "elsewhere")
+    process.start(every_s=LONG_S)
+    app.log = process.log
+    app.follow().fall_back()
+    app.runtime = replace(app.runtime, shipper=process.shipper)
+    app.middleware = PredictionMiddleware(_not_found, make=lambda: app.runtime)
+
+    async def live() -> None:
+        await app.middleware.start()
+        status, _, _ = await app._call("POST", "/predict", [json.dumps(models.row()).encode()], {})
+        assert status == 200
+        await app.middleware.stop()
+
+    asyncio.run(live())
+    assert process.kinds() == ["hello", "goodbye"]
+    assert [json.loads(record)["entity"] for record in process.lines()] == [models.row()["entity"]]
 
 
 def test_without_a_limit_the_room_is_that_of_the_file_system(tmp_path: Path) -> None:

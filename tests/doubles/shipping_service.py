@@ -1,0 +1,44 @@
+"""A service that ships its log to a real S3 server behind a proxy, and what its metrics say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from platform_assets.serving import build
+from platform_assets.serving import run as serving
+from platform_assets.settings import Settings
+from platform_assets.storage.artifacts import ArtifactStore
+from tests.doubles import models
+from tests.doubles.s3_server import S3Server
+
+
+def built(base: Path, document: dict[str, object] | None = None) -> str:
+    """Build a Bento of a tiny product below `base`, and return its tag."""
+    settings = Settings.from_environment({"DRIFTLINE_STATE": str(base)})
+    store = ArtifactStore(str(base / "workshop"))
+    return build.build(settings, store, models.write_bundle(store, document=document)).tag
+
+
+@contextmanager
+def serve(
+    base: Path, tag: str, name: str, server: S3Server, endpoint: str, **variables: object
+) -> Iterator[tuple[Settings, serving.Server]]:
+    """Serve a Bento with a state folder of its own and a bucket as its store.
+
+    Args:
+        variables: of the settings, without `DRIFTLINE_`, in lower case.
+    """
+    chosen = {"root": f"s3://{name}", "state": base / name, "serving_ships": "true", **variables}
+    settings = Settings.from_environment({f"DRIFTLINE_{key.upper()}": str(value) for key, value in chosen.items()})
+    environment = {**server.environment(endpoint), "BENTOML_HOME": str(base / "bentoml")}
+    with serving.serving(settings, tag, environment=environment) as running:
+        yield settings, running
+
+
+def figure(text: str, name: str, label: str = "") -> list[float]:
+    """Return the values of a metric, one per worker or label."""
+    found = re.findall(rf"^{name}(?:{{([^}}]*)}})? (\S+)$", text, re.MULTILINE)
+    return [float(value) for labels, value in found if label in labels]
