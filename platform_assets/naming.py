@@ -127,5 +127,6 @@ CLAIMS = "claims"
 ALERT_QUEUE = "alert_queue"
 LEASES = "leases"
 
-# Not a ledger: a mutable file next to them that can be recomputed.
+# Not ledgers: mutable files next to them that can be recomputed.
 COST = "cost"
+PRUNED = "pruned"

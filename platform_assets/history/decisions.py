@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from platform_assets.history.base import Reader
-from platform_assets.records.claims import CLAIMS, Claim
+from platform_assets.records.claims import CLAIMS, PRUNED, Claim
 from platform_assets.records.decisions import DECISIONS, Decision
 from platform_assets.records.ingested import INGESTED, Ingested
 
@@ -29,6 +29,11 @@ class Decisions(Reader):
     def claim_at(self, number: int) -> Claim | None:
         """Return a claim, or None. One read."""
         return self._ledgers.of(CLAIMS).at(number)
+
+    def pruned(self) -> int:
+        """Return up to which claim segments were deleted, 0 for none. One read."""
+        hint = self._ledgers.of(PRUNED).read(PRUNED.ledger)
+        return 0 if hint is None else hint.claim
 
     def decision(self, key: str) -> Decision | None:
         """Return the decision on a key, or None. One read."""

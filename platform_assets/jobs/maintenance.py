@@ -1,7 +1,7 @@
 """Delete what a product's tables no longer need: `maintain__product`, daily.
 
-Old commits and checkpoints of the tables' logs, folded records, and files of killed writers. Rows, blobs and ledgers
-stay. With `dry_run` the run only counts.
+Old commits and checkpoints of the tables' logs, folded records, files of killed writers, and segments of the
+prediction log that were taken in. Rows, blobs and ledgers stay. With `dry_run` the run only counts.
 """
 # No postponed annotations here: Dagster compares the annotation of `context` as an object.
 
@@ -9,7 +9,9 @@ from typing import Any
 
 import dagster as dg
 
-from platform_assets import naming
+from platform_assets import clock, naming
+from platform_assets.handle import Product
+from platform_assets.intake import pruning
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage import upkeep
 from resources.store import StoreResource
@@ -24,10 +26,12 @@ class MaintainConfig(dg.Config):
     Attributes:
         dry_run: only count.
         retention_hours: minimum age of a file; less than a day only while nothing else runs.
+        segment_days: minimum age of a segment of the prediction log that was taken in; at least 1.
     """
 
     dry_run: bool = False
     retention_hours: int = upkeep.RETENTION_HOURS
+    segment_days: int = pruning.RETENTION_DAYS
 
 
 def build(spec: ProductSpec) -> list[Any]:
@@ -37,6 +41,12 @@ def build(spec: ProductSpec) -> list[Any]:
     def tidy(context: dg.OpExecutionContext, store: StoreResource, config: MaintainConfig) -> None:
         removed = upkeep.tidy(
             store.settings.root, spec.name, dry_run=config.dry_run, retention_hours=config.retention_hours
+        )
+        removed["segments"] = pruning.prune(
+            Product(spec, store.settings),
+            now=clock.now(store.settings, spec.name, is_live=True),
+            dry_run=config.dry_run,
+            retention_days=config.segment_days,
         )
         verb = "would be deleted" if config.dry_run else "were deleted"
         for kind, count in removed.items():

@@ -44,4 +44,11 @@ class Claim(Record, frozen=True, kw_only=True):
     folded: int = 0
 
 
+class Pruned(Record, frozen=True, kw_only=True):
+    """Up to which claim segments were deleted; a mutable file, and only a hint."""
+
+    claim: int
+
+
 CLAIMS = RecordKind(naming.CLAIMS, Claim)
+PRUNED = RecordKind(naming.PRUNED, Pruned)

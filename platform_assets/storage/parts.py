@@ -14,6 +14,8 @@ from platform_assets import naming
 from platform_assets.storage import delta
 
 KEY, PART = "key", "part"
+SUFFIX = "_parts"
+"""Ends the name of the table, after that of the stage."""
 
 
 class Parts:
@@ -21,7 +23,7 @@ class Parts:
 
     def __init__(self, root: str, product: str, stage: str) -> None:
         """Name the table without opening it."""
-        self.location = naming.table_location(root, product, f"{stage}_parts")
+        self.location = naming.table_location(root, product, f"{stage}{SUFFIX}")
 
     def replace(self, part: int, frames: Mapping[str, pl.DataFrame]) -> None:
         """Replace a part of each key in one commit. The same frames may be written again, by several processes at once.
@@ -71,3 +73,15 @@ class Parts:
             .sort("part", "path")
         )
         return [naming.join(self.location, path) for path in chosen["path"]]
+
+    def remove(self, until: int) -> None:
+        """Remove the parts up to one from the table; their files go with `upkeep.tidy`."""
+        table = delta.open_table(self.location)
+        if table is None:
+            return
+
+        def attempt() -> None:
+            table.update_incremental()
+            table.delete(f"{PART} <= {until}")
+
+        delta.retry(self.location, attempt)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from platform_assets import naming
-from platform_assets.storage import delta, objects, torn
+from platform_assets.storage import delta, objects, parts, torn
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -49,8 +49,10 @@ def tidy(root: str, product: str, *, dry_run: bool, retention_hours: int = RETEN
         TableProblem: a table cannot be opened or cleaned; those before it are clean.
     """
     before = datetime.now(UTC) - timedelta(hours=retention_hours)
-    removed = {"log": Removed(), "folded records": Removed(), "unfinished files": Removed()}
+    removed = {kind: Removed() for kind in ("log", "folded records", "folded parts", "unfinished files")}
     for location in table_locations(root, naming.table_location("", product, "")):
+        if location.endswith(parts.SUFFIX):
+            removed["folded parts"] += _folded(location, retention_hours, dry_run=dry_run)
         removed["log"] += _log(location, before, dry_run=dry_run)
     for location in table_locations(root, naming.records_location("", product, "")):
         removed["folded records"] += _folded(location, retention_hours, dry_run=dry_run)
@@ -91,7 +93,7 @@ def _log(location: str, before: datetime, *, dry_run: bool) -> Removed:
 
 
 def _folded(location: str, retention_hours: int, *, dry_run: bool) -> Removed:
-    """Delete files whose records were folded into another one."""
+    """Delete files whose records or parts were folded into others."""
     table = delta.open_table(location)
     if table is None:
         return Removed()

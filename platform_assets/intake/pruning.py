@@ -1,0 +1,59 @@
+"""Delete segments that were taken in long ago, by the claims that name them, and the parts made of them.
+
+Nothing is listed: what no claim names as taken, or a claim names as unusable, stays for a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from platform_assets.handle import Product
+from platform_assets.intake.folding import STAGE, finished
+from platform_assets.records.claims import PRUNED, Claim, Pruned
+from platform_assets.storage import objects
+from platform_assets.storage.parts import Parts
+from platform_assets.storage.upkeep import Removed
+
+RETENTION_DAYS = 30
+LEAST_DAYS = 1
+"""The segments of the last day tell which processes were alive in a key."""
+
+
+def prune(product: Product, *, now: datetime, dry_run: bool, retention_days: int = RETENTION_DAYS) -> Removed:
+    """Delete the segments of finished claims that are older than the retention; return their number and size.
+
+    Args:
+        now: by the store's clock.
+        dry_run: only count.
+        retention_days: minimum age of a segment, at least `LEAST_DAYS`.
+
+    Raises:
+        obstore.exceptions.BaseError, OSError: the store failed; what was deleted by then is gone.
+    """
+    if retention_days < LEAST_DAYS:
+        raise ValueError(f"retention_days is {retention_days}; expected at least {LEAST_DAYS}.")
+    before = now - timedelta(days=retention_days)
+    store, removed = objects.open_store(product.settings.root), Removed()
+    newest = product.history.claim()
+    until = 0 if newest is None else min(finished(product.history), newest[1].folded)
+    last = first = product.history.pruned()
+    for number, claim in _old(product, first, until, before):
+        for path in claim.segments:
+            size = objects.size(store, path)
+            if size is not None and (dry_run or objects.remove(store, path)):
+                removed += Removed(1, size)
+        last = number
+    if last > first and not dry_run:
+        Parts(product.settings.root, product.name, STAGE).remove(last)
+        product.ledgers.of(PRUNED).overwrite(PRUNED.ledger, Pruned(claim=last))
+    return removed
+
+
+def _old(product: Product, after: int, until: int, before: datetime) -> Iterator[tuple[int, Claim]]:
+    """Yield the claims after one whose segments are all older than a moment."""
+    for number in range(after + 1, until + 1):
+        claim = product.history.claim_at(number)
+        if claim is None or claim.cursor_ms >= before.timestamp() * 1000:
+            return
+        yield number, claim

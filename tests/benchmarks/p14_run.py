@@ -1,0 +1,49 @@
+"""Materialise `predictions` of one key like a run pod does: `python -m tests.benchmarks.p14_run CGROUP`.
+
+The last line of its output is the peak of its resident memory in bytes, and its CPU seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from platform_assets import naming
+from platform_assets.intake.folding import STAGE
+from platform_assets.specs.base import Field
+from tests.doubles import recorded
+
+KEY = "2020-01-05"
+FIELDS = tuple(f"field_{number:02d}" for number in range(89))
+SPEC = replace(
+    recorded.SPEC,
+    fields=tuple(Field(name=name, dtype="float", description="a number", is_nullable=True) for name in FIELDS),
+)
+
+
+def main() -> None:
+    """Join the memory cgroup, if there is one, and run."""
+    if sys.argv[1]:
+        Path(sys.argv[1], "cgroup.procs").write_text(str(os.getpid()))
+    import dagster as dg
+
+    from platform_assets.definitions import build_defs
+    from resources.store import StoreResource
+
+    defs = build_defs(specs=[SPEC], resources={"store": StoreResource()})
+    job = defs.resolve_job_def(naming.job("advance", SPEC.name))
+    with dg.DagsterInstance.ephemeral() as instance:
+        job.execute_in_process(
+            instance=instance,
+            asset_selection=[dg.AssetKey([SPEC.name, STAGE])],
+            tags={"dagster/asset_partition_range_start": KEY, "dagster/asset_partition_range_end": KEY},
+        )
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    print(usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime)
+
+
+if __name__ == "__main__":
+    main()
