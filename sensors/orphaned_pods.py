@@ -5,7 +5,8 @@ alone for a while after its run is over, then asked to stop with time to save it
 When somebody is already deleting the pod, they or the step itself record the attempt.
 
 A pod may also disappear unobserved: its launcher was killed, and no run was launched for the same work again. Such an
-attempt was announced; it is settled here by the step's last message, otherwise it would never cost anything.
+attempt was announced; it is settled here by what is left of it, its pod's events and its own last record, otherwise it
+would never cost anything.
 
 Only pods that `KubernetesLauncher` started are looked at. Dagster itself takes care of the pods of runs.
 """
@@ -18,7 +19,7 @@ import dagster as dg
 
 from platform_assets.profiles import profile
 from platform_assets.records.attempts import Launch, ProcessLocation
-from resources.launchers import pods, records
+from resources.launchers import pods, records, unseen
 from resources.launchers.api import Api
 from resources.launchers.endings import Ending
 from resources.launchers.kubernetes import ATTEMPT, OURS, KubernetesLauncher
@@ -77,14 +78,15 @@ def watch(tick: ticks.Tick, states: dict[str, open_attempts.State]) -> ticks.Res
     try:
         all_pods = api.pods(OURS)
         lines = [line for pod in all_pods for line in _end_orphan(tick, api, pod)]
+        with_pod = {pod.labels.get(ATTEMPT, "") for pod in all_pods}
+        updated = dict(states)
+        for name in sorted(tick.products):
+            state = open_attempts.update(tick.store.history(name), states.get(name, open_attempts.State()))
+            updated[name] = state
+            lines += [line for launch in state.without_pod(with_pod) for line in _settle(tick, api, launch)]
     except ApiTrouble as trouble:
         return ticks.Result(state=states, reason=f"could not look at the pods: {trouble}")
-    with_pod = {pod.labels.get(ATTEMPT, "") for pod in all_pods}
-    states = dict(states)
-    for name in sorted(tick.products):
-        states[name] = open_attempts.update(tick.store.history(name), states.get(name, open_attempts.State()))
-        lines += [line for launch in states[name].without_pod(with_pod) for line in _settle(tick, launch)]
-    return ticks.Result(state=states, reason="; ".join(lines) or "there are no pods of steps")
+    return ticks.Result(state=updated, reason="; ".join(lines) or "there are no pods of steps")
 
 
 def _end_orphan(tick: ticks.Tick, api: Api, pod: Pod) -> list[str]:
@@ -101,14 +103,14 @@ def _end_orphan(tick: ticks.Tick, api: Api, pod: Pod) -> list[str]:
     return [f"pod {name}: {decision.reason}{', ended' if decision.do == 'end' else ''}"]
 
 
-def _settle(tick: ticks.Tick, launch: Launch) -> list[str]:
+def _settle(tick: ticks.Tick, api: Api, launch: Launch) -> list[str]:
     """Record the end of an attempt that has no pod any more, unless a run may still do that."""
     if launch.launcher != KubernetesLauncher.name or launch.product is None:
         return []
     decision = _decide(tick.instance, launch, tick.store.now(launch.product, is_live=True))
     if decision.do == "leave":
         return []
-    records.settle(tick.store.settings, records.work_of(launch), launch)
+    unseen.settle(tick.store.settings, api, launch)
     return [f"attempt {launch.id} has no pod: {decision.reason}, settled"]
 
 

@@ -21,6 +21,7 @@ from platform_assets.failures import (
     PREEMPTED,
     Failure,
 )
+from resources.launchers.manifest import CONTAINER
 from resources.launchers.pod_status import Condition, Container, Event, Node, Pod, one_line
 
 NEVER_PULLED = ("InvalidImageName", "ErrImageNeverPull")
@@ -73,11 +74,14 @@ def classify_disruption(target: Condition, *, is_spot: bool, is_node_there: bool
     return BY_DISRUPTION.get(target.reason, PREEMPTED)
 
 
-def classify_event(events: Sequence[Event], ended_at: datetime | None = None) -> tuple[Failure, str] | None:
+def classify_event(
+    events: Sequence[Event], started_at: datetime | None = None, ended_at: datetime | None = None
+) -> tuple[Failure, str] | None:
     """Return the class of the first event that has one, and the event quoted.
 
     Args:
         events: about the pod and its node.
+        started_at: when the container started; a node that was lost before that was back by then.
         ended_at: when the container ended; events that came long before it explain nothing.
     """
     for event in events:
@@ -89,9 +93,17 @@ def classify_event(events: Sequence[Event], ended_at: datetime | None = None) ->
         if failure is EVICTED and has_words(OUT_OF_DISK, event.message):
             failure = OUT_OF_DISK
         failure = failure or classify_words(event.message, among=WORDS_ANYWHERE)
+        if failure is NODE_LOST and started_at and event.last_at and event.last_at < started_at:
+            continue
         if failure is not None:
             return failure, quote(f"event {event.reason}", event.message)
     return None
+
+
+def started_at(events: Sequence[Event]) -> datetime | None:
+    """Return when the step's container started, as its kubelet's events say; None if they do not."""
+    started = (event.first_at for event in events if event.reason == "Started" and event.container == CONTAINER)
+    return next(started, None)
 
 
 def classify_stop(events: Sequence[Event]) -> tuple[Failure, str] | None:

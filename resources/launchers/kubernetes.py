@@ -22,17 +22,16 @@ from platform_assets.failures import ADMISSION, NODE_LOST
 from platform_assets.profiles import StepProfile
 from platform_assets.records.attempts import Launch, ProcessLocation
 from platform_assets.settings import Settings
-from resources.launchers import manifest, pipes, pods, readiness, records
+from resources.launchers import manifest, pipes, pods, readiness, records, unseen
 from resources.launchers.api import ATTEMPT, Answer, Api
 from resources.launchers.attempt import Attempt
 from resources.launchers.endings import Ending, Try, Work
-from resources.launchers.evidence import is_marked_unreachable
 from resources.launchers.image import trainer_image, trainer_libraries
 from resources.launchers.objects import Manifest
 from resources.launchers.pod_status import Node, Pod
 from resources.launchers.responses import ApiTrouble
 from resources.launchers.step_log import StepLog
-from resources.launchers.step_pod import launch_of, pod_of
+from resources.launchers.step_pod import launch_of, name_of, pod_of
 from resources.launchers.tries import StepRequest, TryingLauncher, Unattended
 from resources.launchers.watching import PodWatch
 
@@ -84,6 +83,10 @@ class KubernetesLauncher(TryingLauncher):
         labels = manifest.labels(work=work, attempt="", run_id="", profile=profiles.profile("cpu_small"))
         try:
             existing = self.api.pods({name: labels[name] for name in FOUND_BY})
+            existing_ids = {pod.labels.get(ATTEMPT) for pod in existing}
+            for attempt in records.open_attempts(self.settings, work):
+                if attempt.id not in existing_ids:
+                    unseen.settle(self.settings, self.api, attempt.launch())
         except ApiTrouble as trouble:
             if trouble.meaning == "again":
                 raise Unattended(
@@ -94,10 +97,6 @@ class KubernetesLauncher(TryingLauncher):
             # Without permission to list pods, creating one will be refused too, and that has a failure class.
             context.log.warning(f"could not look for a pod that is already at this step: {trouble}")
             return None
-        existing_ids = {pod.labels.get(ATTEMPT) for pod in existing}
-        for attempt in records.open_attempts(self.settings, work):
-            if attempt.id not in existing_ids:
-                records.settle(self.settings, work, attempt.launch())
         for pod in existing:
             launch = launch_of(pod)
             if launch is None or launch.fingerprint != work.fingerprint:
@@ -122,7 +121,7 @@ class KubernetesLauncher(TryingLauncher):
 
     def _draft(self, request: StepRequest, plan: Try) -> Manifest:
         launch = records.begin(request.work, plan, run_id=request.context.run.run_id, launcher=self.name)
-        return pod_of(self.settings, _pod_name(launch), request.module, plan, launch, {})
+        return pod_of(self.settings, name_of(launch), request.module, plan, launch, {})
 
     def announce(self, work: Work, launch: Launch) -> None:
         """Record that a pod is about to be created: this process may be killed before the pod ends."""
@@ -140,7 +139,7 @@ class KubernetesLauncher(TryingLauncher):
         """Create the pod unless it is there, watch it to its end; on an exception, stop it, with time to save."""
         self.api.log = attempt.context.log.warning
         pod = self._adopted.pop(attempt.id, None)
-        name = pod.name if pod else _pod_name(attempt.launch)
+        name = pod.name if pod else name_of(attempt.launch)
         variables = attempt.session.get_bootstrap_env_vars()
         new = None if pod else pod_of(self.settings, name, attempt.module, attempt.plan, attempt.launch, variables)
         attempt.observation.location = ProcessLocation(host=name)
@@ -149,7 +148,7 @@ class KubernetesLauncher(TryingLauncher):
                 if new is not None and (ending := self._create(name, new, attempt)) is not None:
                     return ending
                 stack.enter_context(StepLog(self.api, name, attempt))
-                return self._watch(name, attempt)
+                return self._watch(name, attempt, pod)
             except ApiTrouble as trouble:
                 raise Unattended(
                     f"{trouble} Pod {name} in namespace {self.api.namespace} may be at work and is left alone: run "
@@ -165,10 +164,10 @@ class KubernetesLauncher(TryingLauncher):
         if ending.failure is ADMISSION and ending.exit_code is None and ending.is_final:
             return
         try:
-            self.api.delete(_pod_name(launch), grace_s=0 if ending.failure is NODE_LOST else None)
+            self.api.delete(name_of(launch), grace_s=0 if ending.failure is NODE_LOST else None)
         except ApiTrouble as trouble:
             context.log.warning(
-                f"pod {_pod_name(launch)} could not be deleted: {trouble} The sensor orphaned_pods will delete it."
+                f"pod {name_of(launch)} could not be deleted: {trouble} The sensor orphaned_pods will delete it."
             )
         pipes.forget(self.settings, launch.id)
 
@@ -197,9 +196,12 @@ class KubernetesLauncher(TryingLauncher):
         attempt.context.log.info(f"{attempt.module} runs as pod {name} in {self.api.namespace} ({attempt.size.name}).")
         return None
 
-    def _watch(self, name: str, attempt: Attempt) -> Ending:
-        """Follow the pod to its end; stop it if it has failed without having ended."""
-        last: Pod | None = None
+    def _watch(self, name: str, attempt: Attempt, last: Pod | None) -> Ending:
+        """Follow the pod to its end; stop it if it has failed without having ended.
+
+        Args:
+            last: the pod as it was last seen.
+        """
         node: Node | None = None
         stopped: Ending | None = None
         with PodWatch(self.api, name) as watch:
@@ -213,12 +215,12 @@ class KubernetesLauncher(TryingLauncher):
                 if stopped and attempt.observation.started_at is None and not _is_lost(ending):
                     ending = stopped  # what it looks like while it is being stopped counts only if it started meanwhile
                 if ending is not None and (pod is None or pod.is_over):
-                    return self._timed(ending, attempt, given_up_at(last, node) or answer.now)
+                    return unseen.complete(self.settings, attempt.launch, ending, answer, last, node)
                 if ending is not None and pod is not None and (stopped is None or _is_lost(ending)):
                     if not self.api.delete(name, grace_s=0 if _is_lost(ending) else None, version=pod.version):
                         continue  # it has changed since it was judged
                     if _is_lost(ending):
-                        return self._timed(ending, attempt, given_up_at(last, node) or answer.now)
+                        return unseen.complete(self.settings, attempt.launch, ending, answer, last, node)
                     stopped = ending
                 watch.wait(self.poll_s)
 
@@ -234,14 +236,6 @@ class KubernetesLauncher(TryingLauncher):
             # Events are many and weak evidence: they are read only where the pod itself may show too little.
             ending = judge(events=self.api.events(name, newest.node if newest else ""))
         return ending
-
-    def _timed(self, ending: Ending, attempt: Attempt, until: datetime) -> Ending:
-        """Complete an ending whose time no status showed."""
-        if ending.ended_at is not None:
-            return ending
-        if attempt.observation.started_at or _is_lost(ending):
-            return records.complete(self.settings, attempt.launch, ending, until)
-        return replace(ending, ended_at=until)
 
     def _note(self, newest: Pod | None, node: Node | None, attempt: Attempt) -> Node | None:
         """Note what a pod shows of its attempt, and return its node."""
@@ -285,11 +279,6 @@ def _is_lost(ending: Ending | None) -> bool:
     return ending is not None and ending.failure is NODE_LOST
 
 
-def _pod_name(launch: Launch) -> str:
-    """Return the name of an attempt's pod: a repeated request gets the same name."""
-    return manifest.pod_name(records.work_of(launch), launch.id)
-
-
 def classify_rejection(trouble: ApiTrouble, timeout_s: float) -> Ending:
     """Classify a rejected pod creation. Final, except for trouble of the API that may pass.
 
@@ -303,13 +292,6 @@ def classify_rejection(trouble: ApiTrouble, timeout_s: float) -> Ending:
         ended_at=datetime.now(UTC),
         is_final=trouble.meaning != "again",
     )
-
-
-def given_up_at(pod: Pod | None, node: Node | None) -> datetime | None:
-    """Return since when the cluster has had no contact to a pod's node; None where it has, or never knew it."""
-    if node is None and pod is not None and is_marked_unreachable(pod):
-        return pod.condition("Ready").since
-    return node.ready.since if node and node.ready.status == "Unknown" else None
 
 
 def _messages(pod: Pod) -> PipesParams:

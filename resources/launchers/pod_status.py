@@ -19,13 +19,20 @@ _UNKNOWN = "ContainerStatusUnknown"
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """A condition of a pod or a node; `status` is `True`, `False`, `Unknown` or empty."""
+    """A condition of a pod or a node.
+
+    Attributes:
+        status: `True`, `False`, `Unknown` or empty.
+        since: when the status changed.
+        posted_at: when a kubelet last posted it; of nodes alone.
+    """
 
     kind: str = ""
     status: str = ""
     reason: str = ""
     message: str = ""
     since: datetime | None = None
+    posted_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,9 +137,14 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """An event about a pod or its node, by the clock of the component that reported it."""
+    """An event about a pod or its node, by the clock of the component that reported it.
+
+    Attributes:
+        container: of the pod, if the event is about one.
+    """
 
     reason: str = ""
+    container: str = ""
     message: str = ""
     count: int = 1
     first_at: datetime | None = None
@@ -191,6 +203,7 @@ def read_event(event: object) -> Event:
     moments = (member(event, "series", "lastObservedTime"), member(event, "lastTimestamp"), member(event, "eventTime"))
     return Event(
         reason=text(event, "reason"),
+        container=text(event, "involvedObject", "fieldPath").removeprefix("spec.containers{").removesuffix("}"),
         message=text(event, "message"),
         count=count if type(count) is int and count > 0 else 1,
         first_at=instant(member(event, "firstTimestamp")) or instant(member(event, "eventTime")),
@@ -273,4 +286,5 @@ def _conditions(document: object) -> Iterator[Condition]:
             reason=text(item, "reason"),
             message=text(item, "message"),
             since=instant(member(item, "lastTransitionTime")),
+            posted_at=instant(member(item, "lastHeartbeatTime")),
         )

@@ -44,6 +44,7 @@ from resources.launchers.evidence import (
     quote_container,
     quote_pod,
     quote_waiting,
+    started_at,
     with_container,
 )
 from resources.launchers.manifest import UNREACHABLE_S
@@ -87,6 +88,12 @@ class Case:
             return None
         return (scheduled.since if scheduled.status == "True" else None) or pod.accepted_at or pod.created_at
 
+    @property
+    def started_at(self) -> datetime | None:
+        """When the step's container started, as its pod shows it or last showed it, or as its events say."""
+        shown = (pod.step.started_at for pod in (self.pod, self.before) if pod and pod.step and pod.step.started_at)
+        return next(shown, None) or started_at(self.events)
+
     def is_past(self, since: datetime | None, seconds: float) -> bool:
         """Return whether so many seconds have passed since a moment that is known."""
         return since is not None and self.now >= since + timedelta(seconds=seconds)
@@ -129,10 +136,9 @@ def ending(
 
 def _ending(case: Case, failure: Failure | None, text: str) -> Ending:
     step = case.pod.step or Container()
-    earlier = (case.before and case.before.step) or Container()
-    started_at, ended_at = step.started_at or earlier.started_at, step.ended_at
-    if started_at and ended_at and ended_at < started_at:
-        started_at = ended_at = None  # its node's clock was set back in between
+    began_at, ended_at = case.started_at, step.ended_at
+    if began_at and ended_at and ended_at < began_at:
+        began_at = ended_at = None  # its node's clock was set back in between
     code = 0 if failure is None and step.exit_code is None else step.exit_code
     return Ending(
         failure=failure,
@@ -141,7 +147,7 @@ def _ending(case: Case, failure: Failure | None, text: str) -> Ending:
         node=case.pod.node or (case.before.node if case.before else ""),
         limit_gb=limit_gb(case.pod.message) if failure is failures.OUT_OF_DISK else None,
         asked_at=case.pod.created_at or (case.before.created_at if case.before else None),
-        started_at=started_at,
+        started_at=began_at,
         ended_at=ended_at,
         is_final=_is_final(case, failure),
     )
@@ -253,7 +259,7 @@ def _explain_exit(case: Case, failure: Failure, step: Container) -> tuple[Failur
     is_killed = failure is failures.KILLED
     loss = node_loss(case.node)
     explanations = (
-        classify_event(case.events, step.ended_at),
+        classify_event(case.events, step.started_at, step.ended_at),
         classify_node(case.node),
         (failures.NODE_LOST, loss) if loss else None,
         classify_stop(case.events) if is_killed else None,
@@ -262,7 +268,7 @@ def _explain_exit(case: Case, failure: Failure, step: Container) -> tuple[Failur
 
 
 def _unexplained(case: Case) -> Finding | None:
-    if event := classify_event(case.events) or classify_stop(case.events):
+    if event := classify_event(case.events, case.started_at) or classify_stop(case.events):
         return event
     step = case.pod.step
     if step and step.finished:
@@ -363,7 +369,7 @@ def _unschedulable(case: Case) -> Finding | None:
 
 
 def _gone(case: Case) -> Finding | None:
-    if finding := _disrupted(case) or classify_event(case.events) or classify_stop(case.events):
+    if finding := _disrupted(case) or classify_event(case.events, case.started_at) or classify_stop(case.events):
         return finding
     if sign := node_loss(case.node):
         return failures.NODE_LOST, sign

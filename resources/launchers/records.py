@@ -8,6 +8,7 @@ far it got, and cannot write when it was killed. Both write a record under the s
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -169,25 +170,35 @@ def _last_record(ledgers: Ledgers, work: Work, announced: Announced) -> Attempt 
     return last
 
 
-def settle(settings: Settings, work: Work, launch: Launch) -> None:
-    """Record the end of an attempt whose pod is gone and was not watched, from the step's last progress record."""
+def settle(settings: Settings, launch: Launch, ending: Ending, signs: Sequence[datetime]) -> None:
+    """Record the end of an attempt whose pod is gone and was not watched.
+
+    Args:
+        ending: as far as its pod's events show it.
+        signs: of life, by the cluster's clock.
+    """
+    work = work_of(launch)
     progress = _progress(Ledgers(settings.root, work.product), work, launch.id)
-    ended_at = datetime.fromisoformat((progress and progress.ended_at_utc) or launch.requested_at_utc)
-    ending = Ending(failure=NODE_LOST, evidence="its pod is gone, and nobody watched it", ended_at=ended_at)
+    ending = replace(ending, evidence=f"nobody watched it: {ending.evidence}")
     if progress and progress.reason == FINISHED:
         ending = replace(ending, failure=None, evidence=f"{ending.evidence}; the step itself recorded that it finished")
-    write(settings, work, launch, complete(settings, launch, ending, ended_at), ProcessLocation(), None)
+    requested_at = datetime.fromisoformat(launch.requested_at_utc)
+    write(settings, work, launch, complete(settings, launch, ending, requested_at, signs), ProcessLocation(), None)
 
 
-def complete(settings: Settings, launch: Launch, ending: Ending, until: datetime) -> Ending:
+def complete(
+    settings: Settings, launch: Launch, ending: Ending, until: datetime, signs: Sequence[datetime] | None = None
+) -> Ending:
     """Complete the ending of a process whose end no status showed.
 
     A step that was asked to stop, or failed by its own error, has time to record that, and its record is taken: a pod
     that ends within its grace is often gone before the next poll. Of any other process only this is known: it is over
-    now. A process that is not known to have stopped is paid for until then.
+    now. A process that is not known to have stopped is paid for until then; one that nobody can ask, until its last
+    sign of life, which may be its own last record.
 
     Args:
-        until: when its node was given up, or when this was decided, by the cluster's clock.
+        until: when this was decided, or its node fell silent, by the cluster's clock.
+        signs: of life of a process that nobody can ask, other than its own records; None for one that runs elsewhere.
     """
     work = work_of(launch)
     progress = _progress(Ledgers(settings.root, work.product), work, launch.id)
@@ -203,6 +214,9 @@ def complete(settings: Settings, launch: Launch, ending: Ending, until: datetime
                 ending, failure=CODE, evidence=f"{ending.evidence}; the step itself recorded: {progress.said}"
             )
         return ending
+    if signs is not None:
+        own = [datetime.fromisoformat(progress.ended_at_utc)] if progress and progress.ended_at_utc else []
+        until = max([*signs, *own], default=until)
     return replace(ending, ended_at=until)
 
 

@@ -17,6 +17,11 @@ FACTS = "driftline-attempt"
 """The annotation with the attempt's facts, for a run that takes the pod over."""
 
 
+def name_of(launch: Launch) -> str:
+    """Return the name of an attempt's pod: a repeated request gets the same name."""
+    return manifest.pod_name(records.work_of(launch), launch.id)
+
+
 def pod_of(settings: Settings, name: str, module: str, plan: Try, launch: Launch, pipes: Mapping[str, str]) -> Manifest:
     """Return the manifest of an attempt's pod.
 

@@ -6,7 +6,8 @@ every container that containerd started must be one attempt of the ledger, for t
 of them must cost the same. No code under test reads containerd; the launcher reads the pod's status.
 
 The API gives a container's start and end in whole seconds, cut off, so the time of one try is wrong by less than a
-second either way and by 0.4 s in the mean square, whoever reads it. An end that no status shows is decided later.
+second either way and by 0.4 s in the mean square, whoever reads it. An end that no status shows is estimated from what
+is left: events, the node's last post, the step's own last record.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ CLASSES = {
     "launcher killed, pod gone": "preempted",
 }
 """The reason that an attempt must have, by what was done to it."""
+UNSTARTED = ("image", "unschedulable", "node_lost")
+"""Reasons of an attempt without a container; the last of one whose node lost power before it started."""
 EARLIER = (
     "Until 2026-11-27 this row ran on a double of a cluster, against the double's own journal: 110 faults of 19 kinds, "
     "196 tries, none lost or doubled, no reason differed, error of the cost 0.196 %."
@@ -56,7 +59,7 @@ class Truth:
 
     Attributes:
         expected: the reason.
-        is_done: whether the process ended with 0: a fault that came in its last moment was too late.
+        is_done: whether the process ended with 0: a fault came before it listened, or in its last moment.
         wall_s: of its process.
     """
 
@@ -139,7 +142,7 @@ def _compared(truth: Mapping[str, Truth], records: list[Attempt], killer: Killer
     # Whoever takes a lease from a step that is gone says of it that it vanished: no word of its own.
     text = {item.id: item.reason for item in records if item.by == "step" and item.reason != "vanished"}
     lost = [item for item in truth if item not in by_id]
-    unpaid = [item for item in attempts if item.id not in truth and item.reason in ("image", "unschedulable")]
+    unpaid = [item for item in attempts if item.id not in truth and item.reason in UNSTARTED and not item.cost_usd]
     doubled = len(attempts) - sum(item in by_id for item in truth) - len(unpaid)
     differ = [
         f"{item.cause} ({attempt.by}) is {attempt.reason} after {item.wall_s:.1f} s: {(attempt.said or '')[:200]}"
@@ -159,12 +162,13 @@ def _compared(truth: Mapping[str, Truth], records: list[Attempt], killer: Killer
     )
     shown[:] = [
         f"Largest differences of one try, ledger minus containerd: {_gaps(gaps[:3])}; {_gaps(gaps[-3:])}.",
+        f"Ledger minus containerd by what was done: {_summed(gaps)}.",
         f"Inflicted: {_counted(killer.inflicted)}.",
         f"Tries by what was done to them: {_counted(causes)}; {len(records)} records tell of them.",
         f"They ran for {true_s:.0f} s and cost {right_usd:.5f} USD; the ledger: {ours_s:.0f} s, {ours_usd:.5f} USD.",
-        f"{len(unpaid)} attempts without a container are on record, for image and unschedulable, and cost nothing.",
+        f"Attempts without a container cost nothing: {_counted(Counter(item.reason for item in unpaid))}.",
         "A step that had reported its result before its pod was lost counts as right when called finished.",
-        f"So do {late} that ended with 0 all the same: their fault came in their last moment.",
+        f"So do {late} that ended with 0 all the same: SIGTERM came before they listened, or in their last moment.",
         "Where nobody looked, what the step itself said is right too, and node lost if it said nothing.",
         EARLIER,
         *(f"The reason differs: {item}." for item in differ),
@@ -196,6 +200,13 @@ def _is_right(truth: Truth, attempt: Attempt, word: str | None) -> bool:
 
 def _gaps(gaps: Iterable[tuple[float, str, str]]) -> str:
     return ", ".join(f"{seconds:.1f} s ({cause}, {reason})" for seconds, cause, reason in gaps)
+
+
+def _summed(gaps: Iterable[tuple[float, str, str]]) -> str:
+    sums: dict[str, list[float]] = {}
+    for seconds, cause, _ in gaps:
+        sums.setdefault(cause, []).append(seconds)
+    return ", ".join(f"{cause} {sum(item):+.1f} s in {len(item)}" for cause, item in sorted(sums.items()))
 
 
 def _counted(counts: Mapping[str, int]) -> str:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -262,11 +263,16 @@ def test_a_replaced_run_goes_on_watching_the_pod(runs: StepRuns, killed: str) ->
 
 def test_an_attempt_that_nobody_saw_end_is_settled_by_the_next_run(runs: StepRuns, killed: str) -> None:
     assert runs.reasons() == ["under_way"]
+    began_at = runs.pods.api.read_namespaced_pod(killed, runs.pods.namespace).status.container_statuses[0].state.running
+    time.sleep(3)
     runs.pods.api.delete_namespaced_pod(killed, runs.pods.namespace, grace_period_seconds=0)
     runs.pods.wait_until_gone(killed)
     runs.run("well")
-    assert runs.reasons() == ["node_lost", "finished"]
-    assert "nobody watched it" in runs.records()[0]["said"]
+    assert runs.reasons() == ["preempted", "finished"]
+    gone = runs.records()[0]
+    assert gone["said"].startswith("nobody watched it: event Killing")
+    assert abs(datetime.fromisoformat(gone["started_at_utc"]) - began_at.started_at) <= timedelta(seconds=1)
+    assert gone["wall_s"] >= 3, "what ran is paid for, by the events of its pod"
 
 
 @pytest.mark.long

@@ -5,9 +5,11 @@ What a cluster does to a step is in `tests/cluster`.
 
 # Annotations are not postponed: Dagster compares that of `context` as an object.
 
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import dagster as dg
 import pytest
@@ -15,13 +17,13 @@ from kubernetes.client import Configuration
 
 from platform_assets import libraries
 from platform_assets.profiles import StepProfile
-from platform_assets.records.attempts import ATTEMPTS, unique_attempts
+from platform_assets.records.attempts import ATTEMPTS, Launch, unique_attempts
 from platform_assets.settings import Settings, SettingsProblem
 from platform_assets.storage.ledgers import Ledgers
 from resources.launchers import StepFailure, StepLauncher, Work
 from resources.launchers.attempt import Attempt
-from resources.launchers.kubernetes import KubernetesLauncher, _pod_name
-from resources.launchers.step_pod import pod_of
+from resources.launchers.kubernetes import KubernetesLauncher
+from resources.launchers.step_pod import name_of, pod_of
 from resources.launchers.tries import Unattended
 from tests.doubles.played_api import LOST, Play, PlayedApi, Trouble, ended, running, well
 
@@ -115,6 +117,33 @@ def test_an_expired_token_leaves_the_pod_to_whoever_comes_next(tmp_path: Path) -
         assert len(api.created) == 1
 
 
+class LateForThePod(KubernetesLauncher):
+    """Finds a pod at work, which is gone at its first look at it."""
+
+    played: ClassVar[PlayedApi]
+
+    def under_way(self, context: dg.AssetExecutionContext, work: Work) -> Launch | None:
+        found = super().under_way(context, work)
+        self.played.pods.clear()
+        return found
+
+
+def test_what_was_seen_of_a_pod_that_is_taken_over_is_paid_for_when_it_is_gone(tmp_path: Path) -> None:
+    with PlayedApi(Play([running()]), well()) as api:
+        LateForThePod.played = api
+        api.troubles = [Trouble("get", 401, reason="Unauthorized", count=3)]
+        with pytest.raises(Unattended):
+            run(api, tmp_path)
+        started = api.look(api.created[0])["status"]["containerStatuses"][0]["state"]["running"]["startedAt"]
+        time.sleep(1.5)
+        run(api, tmp_path, launcher=LateForThePod)
+    lost, finished = records(tmp_path)
+    assert [lost["reason"], finished["reason"]] == ["node_lost", "finished"]
+    assert datetime.fromisoformat(lost["started_at_utc"]) == datetime.fromisoformat(started)
+    assert lost["wall_s"] >= 1.0
+    assert lost["cost_usd"] > 0
+
+
 def conflict(count: int) -> Trouble:
     message = 'Operation cannot be fulfilled on resourcequotas "team"'
     return Trouble("create", 409, "Conflict", message, {"kind": "resourcequotas"}, count)
@@ -156,7 +185,7 @@ def test_a_pod_of_that_name_that_is_not_ours_is_named_and_left_alone(api: Played
     class Squatted(KubernetesLauncher):
         def attempt(self, this: Attempt) -> Any:
             messages = this.session.get_bootstrap_env_vars()
-            other = pod_of(self.settings, _pod_name(this.launch), this.module, this.plan, this.launch, messages)
+            other = pod_of(self.settings, name_of(this.launch), this.module, this.plan, this.launch, messages)
             other["metadata"]["labels"]["driftline/attempt"] = "b2"
             api.create(dict(other))
             return super().attempt(this)

@@ -361,6 +361,23 @@ def test_a_sidecar_among_the_init_containers_may_fail() -> None:
 # -- a pod that is gone --
 
 
+def test_the_events_of_a_pod_that_nobody_watched_show_when_it_began_and_why_it_ended() -> None:
+    def event(reason: str, container: str, second: int) -> Json:
+        at, field = f"2026-11-24T10:00:{second:02}Z", {"fieldPath": f"spec.containers{{{container}}}"}
+        return {"reason": reason, "message": "x", "involvedObject": field, "firstTimestamp": at, "lastTimestamp": at}
+
+    began = [event("Started", "mesh", 3), event("Started", "step", 7)]
+    gone = ending(None, now=START + timedelta(hours=1), profile=SPOT, events=began)
+    assert gone is not None
+    assert (name_of(gone), gone.started_at, gone.ended_at) == ("node_lost", START + timedelta(seconds=7), None)
+    stopped = ending(None, now=START, profile=SPOT, events=[*began, event("Killing", "step", 20)])
+    assert stopped is not None
+    assert (name_of(stopped), stopped.started_at) == ("preempted", START + timedelta(seconds=7))
+    shown = ending(None, now=START, profile=SPOT, events=began, last_seen=running())
+    assert shown is not None
+    assert shown.started_at == START + timedelta(seconds=5), "a status says it first"
+
+
 @pytest.mark.parametrize(
     ("last_seen", "more", "expected"),
     [
@@ -654,12 +671,18 @@ def test_an_exit_code_is_read_with_what_happened_to_its_node(more: Json, expecte
 
 
 def test_an_event_from_before_the_pod_explains_nothing() -> None:
-    def event(at: str) -> list[Json]:
-        return [{"reason": "NodeNotReady", "message": "Node is not ready", "lastTimestamp": at}]
+    def event(at: str, reason: str = "NodeNotReady") -> list[Json]:
+        return [{"reason": reason, "message": "Node is not ready", "lastTimestamp": at}]
 
     killed = running(status={"containerStatuses": terminated(137, "Error")})
     assert failure(killed, events=event("2026-11-24T09:59:59Z")) == "killed"
     assert failure(killed, events=event("2026-11-24T10:00:59Z")) == "node_lost"
+    started = "2026-11-24T10:00:05Z"
+    killed = running(status={"containerStatuses": terminated(137, "Error", startedAt=started)})
+    for failed in (killed, running(status={"containerStatuses": terminated(1, "Error", startedAt=started)})):
+        assert failure(failed, events=event("2026-11-24T10:00:04Z")) != "node_lost", "its node was there when it began"
+        assert failure(failed, events=event("2026-11-24T10:00:05Z")) == "node_lost"
+    assert failure(killed, events=event("2026-11-24T10:00:04Z", "SpotInterruption")) == "preempted"
     assert failure(None, last_seen=running(), events=event("2026-11-24T09:59:59Z"), node={}) == "node_lost"
 
 

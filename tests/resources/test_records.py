@@ -197,6 +197,34 @@ def test_the_word_of_a_step_that_finished_settles_it(tmp_path: Path) -> None:
     ended = (AT + timedelta(hours=1)).isoformat()
     message = seen(reason="finished", started_at_utc=AT.isoformat(), ended_at_utc=ended)
     ledgers.overwrite(f"{naming.LEASES}/{WORK.fingerprint}", f"{fence}.progress", message.document())
-    records.settle(settings, WORK, begun())
+    gone = Ending(failure=failures.NODE_LOST, evidence="the pod is gone", started_at=AT - timedelta(seconds=9))
+    records.settle(settings, begun(), gone, [AT])
     (record,) = (item for _, item in ledgers.records(naming.ATTEMPTS))
-    assert (record["reason"], record["wall_s"]) == ("finished", 3600)
+    assert (record["reason"], record["wall_s"]) == ("finished", 3609)
+    assert record["said"].startswith("nobody watched it: the pod is gone; the step itself recorded")
+
+
+@pytest.mark.parametrize(
+    ("signs", "beat_s", "expected_s"),
+    [
+        (None, 30, 90),
+        ([], None, 90),
+        ([], 30, 30),
+        ([AT + timedelta(seconds=40)], None, 40),
+        ([AT + timedelta(seconds=40)], 30, 40),
+        ([AT + timedelta(seconds=40)], 50, 50),
+        ([AT + timedelta(seconds=40)], 100, 100),
+    ],
+)
+def test_a_process_that_nobody_can_ask_is_paid_until_its_last_sign_of_life(
+    signs: list[datetime] | None, beat_s: int | None, expected_s: int, tmp_path: Path
+) -> None:
+    settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path), "DRIFTLINE_ROOT": str(tmp_path / "store")})
+    if beat_s is not None:
+        ledgers = Ledgers(settings.root, WORK.product)
+        fence = leases.Lease(ledgers, WORK.fingerprint).acquire(60.0, "here")
+        message = seen(started_at_utc=AT.isoformat(), ended_at_utc=(AT + timedelta(seconds=beat_s)).isoformat())
+        ledgers.overwrite(f"{naming.LEASES}/{WORK.fingerprint}", f"{fence}.progress", message.document())
+    lost = Ending(failure=failures.NODE_LOST, evidence="silent", started_at=AT)
+    result = records.complete(settings, begun(), lost, AT + timedelta(seconds=90), signs)
+    assert result.ended_at == AT + timedelta(seconds=expected_s)

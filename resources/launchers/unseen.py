@@ -1,0 +1,88 @@
+"""Find out when a process ended, and was no longer paid for, whose end no status shows: its pod or its node is gone.
+
+What is left is what its cluster and the step itself recorded: events of the pod, the node's last post, the step's
+progress.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from platform_assets import profiles
+from platform_assets.records.attempts import Launch
+from platform_assets.settings import Settings
+from resources.launchers import pods, records
+from resources.launchers.api import Answer, Api
+from resources.launchers.endings import Ending
+from resources.launchers.evidence import is_marked_unreachable
+from resources.launchers.pod_status import Node, Pod
+from resources.launchers.step_pod import name_of
+
+CUT_SHORT = timedelta(seconds=2)
+"""A kubelet gives the process of a pod that was deleted without grace this long."""
+FRESH = timedelta(seconds=60)
+"""A node that posts its status less often says nothing about when it ended. By default a kubelet posts every 5 minutes
+while nothing changes."""
+KILLING = "Killing"
+
+
+@dataclass(frozen=True)
+class Silence:
+    """A node that does not answer.
+
+    Attributes:
+        since: when the cluster noticed it, which is its grace period after the last sign of life.
+        signs: of life, if they show when it ended.
+    """
+
+    since: datetime
+    signs: tuple[datetime, ...] = ()
+
+
+def complete(
+    settings: Settings, launch: Launch, ending: Ending, answer: Answer, last: Pod | None, node: Node | None
+) -> Ending:
+    """Complete an ending whose time no status showed.
+
+    Args:
+        answer: by which it was judged.
+        last: the pod as it was last seen.
+        node: of the pod, if it was read.
+    """
+    if ending.ended_at is not None:
+        return ending
+    if silence := silence_of(last, node):
+        return records.complete(settings, launch, ending, silence.since, silence.signs)
+    is_cut_short = answer.pod is None and not (last and last.grace_s)
+    return records.complete(settings, launch, ending, answer.now + CUT_SHORT if is_cut_short else answer.now)
+
+
+def silence_of(pod: Pod | None, node: Node | None) -> Silence | None:
+    """Return since when the cluster has had no contact to a pod's node; None where it has, or never knew it."""
+    if node is None and pod is not None and is_marked_unreachable(pod):
+        ready = pod.condition("Ready")
+    elif node is not None and node.ready.status == "Unknown":
+        ready = node.ready
+    else:
+        return None
+    if ready.since is None:
+        return None
+    is_fresh = ready.posted_at is not None and ready.since - ready.posted_at <= FRESH
+    return Silence(ready.since, (ready.posted_at,) if is_fresh and ready.posted_at else ())
+
+
+def settle(settings: Settings, api: Api, launch: Launch) -> None:
+    """Record the end of an attempt whose pod is gone and was not watched.
+
+    Raises:
+        ApiTrouble: the pod's events cannot be read.
+    """
+    events = api.events(name_of(launch))
+    # Without a status the profile decides nothing, and that of the attempt may not exist any more.
+    profile = profiles.profile("cpu_small")
+    ending = pods.ending(None, now=datetime.now(UTC), profile=profile, events=events)
+    assert ending is not None, "a pod that is gone has ended"
+    seen = [event.last_at for event in events if event.last_at]
+    stopped = [event.last_at + CUT_SHORT for event in events if event.reason == KILLING and event.last_at]
+    records.settle(settings, launch, ending, [*seen, *stopped])
