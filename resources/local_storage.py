@@ -29,6 +29,8 @@ MOST_ENGINES = 64
 """A daemon reads the databases of many runs, each with an engine of its own."""
 _prepared: dict[str, int] = {}
 """Inodes by address of the databases that this process has compared with Dagster's migrations."""
+_present: set[tuple[str, str]] = set()
+"""Addresses of databases, each with a table or column that it has. Dagster's migrations remove none of these."""
 
 
 class LocalStorage(DagsterSqliteStorage):
@@ -101,10 +103,21 @@ class Events(SqliteEventLogStorage):
         return self._open(INDEX_SHARD_NAME)
 
     def has_table(self, table_name: str) -> bool:
-        """Return whether the database of asset events has a table."""
-        engine = _engine(self.conn_string_for_shard(INDEX_SHARD_NAME))
-        with engine.connect() as connection:
-            return bool(engine.dialect.has_table(connection, table_name))
+        """Return whether the database of asset events has a table; Dagster asks at every event."""
+        engine = _engine(location := self.conn_string_for_shard(INDEX_SHARD_NAME))
+        if (location, table_name) not in _present:
+            with engine.connect() as connection:
+                if not engine.dialect.has_table(connection, table_name):
+                    return False
+            _present.add((location, table_name))
+        return True
+
+    def _has_asset_key_col_on_connection(self, conn: Connection, column_name: str) -> bool:
+        """Return whether the table of assets has a column; Dagster asks at every event."""
+        column = (self.conn_string_for_shard(INDEX_SHARD_NAME), f"asset_keys.{column_name}")
+        if column not in _present and super()._has_asset_key_col_on_connection(conn, column_name):
+            _present.add(column)
+        return column in _present
 
     @contextmanager
     def _open(self, shard: str) -> Iterator[Connection]:
