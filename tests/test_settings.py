@@ -39,6 +39,20 @@ def test_a_cluster_starts_pods_and_names_its_root() -> None:
         Settings.from_environment({"DRIFTLINE_ENV": "cluster"})
 
 
+def test_services_of_a_cluster_ship_their_log_unless_told_otherwise() -> None:
+    cluster = {"DRIFTLINE_ENV": "cluster", "DRIFTLINE_ROOT": "s3://models/driftline"}
+    ships = [
+        Settings.from_environment(environ).serving_ships
+        for environ in (
+            {},
+            cluster,
+            {**cluster, "DRIFTLINE_SERVING_SHIPS": "false"},
+            {"DRIFTLINE_SERVING_SHIPS": "true"},
+        )
+    ]
+    assert ships == [False, True, False, True]
+
+
 def test_every_field_has_a_description() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
 
@@ -61,6 +75,9 @@ def test_settings_are_frozen_and_a_copy_is_validated(tmp_path: Path) -> None:
         ("DRIFTLINE_SERVING_LOAD_S", "inf", "a number of at least 0.05"),
         ("DRIFTLINE_SENSOR_PATIENCE_S", "nan", "a number of at least 0"),
         ("DRIFTLINE_SERVING_NEEDS_STORE", "yes", "one of true, false"),
+        ("DRIFTLINE_SERVING_SHIP_BYTES", "16777217", "a whole number from 1 to 16777216"),
+        ("DRIFTLINE_SERVING_ROOM_BYTES", "0", "a whole number of at least 1"),
+        ("DRIFTLINE_SERVING_ROOM_SHARE", "1.5", "a number above 0 and up to 1"),
         ("DRIFTLINE_BROKEN_PRODUCTS", "hide", "one of refuse, show"),
         ("DRIFTLINE_DAGSTER_URL", "javascript:alert(1)", "an http or https address"),
     ],

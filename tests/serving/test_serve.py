@@ -25,6 +25,7 @@ import pytest
 from platform_assets.compute import images
 from platform_assets.serving import answers, build, fetch, run
 from platform_assets.settings import Settings
+from platform_assets.storage import segments
 from platform_assets.storage.artifacts import ArtifactStore
 from tests.doubles import models
 
@@ -314,10 +315,11 @@ def _counted(service: Service, name: str, label: str = "") -> float:
 
 def test_the_smoke_test_queries_exactly_one_bundle_and_logs_no_prediction(service: Service) -> None:
     second = models.write_bundle(ArtifactStore(service.settings.root), bias=2.0)
-    before = service.logged()
-    one, several = run.smoke(service.settings, service.built.tag, second, [models.row(), [models.row(), models.row()]])
+    before, settings = service.logged(), service.settings.replace(serving_ships=True)
+    one, several = run.smoke(settings, service.built.tag, second, [models.row(), [models.row(), models.row()]])
     assert one["probability"] == several[1]["probability"] == pytest.approx(models.expected(2.0), abs=1e-6)
     assert service.logged() == before
+    assert not Path(settings.root, segments.PREFIX).exists(), "no caller got these answers"
 
 
 def post_file(server: run.Server, data: bytes, query: dict[str, str]) -> tuple[int, Any]:
