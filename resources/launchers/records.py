@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from platform_assets import naming
-from platform_assets.failures import CODE, NODE_LOST, PREEMPTED
+from platform_assets.failures import CODE, KILLED, NODE_LOST, OUT_OF_MEMORY, PREEMPTED
 from platform_assets.records.attempts import (
     ANNOUNCED,
     ATTEMPTS,
@@ -35,6 +35,7 @@ FINISHED, UNDER_WAY = "finished", "under_way"
 LOOKED_BACK = 4
 """How many of a lease's newest holders are searched for an attempt: the next one may hold the lease already. Also how
 many of a work's newest announcements are read: a launch settles those before it, so one is open, or two if two did."""
+NEARLY_ALL = 0.95
 MEASURED = 20
 """How many of the newest attempts say how long a save takes."""
 UNKNOWN = {"host": "", "pid": 0, "resumed_from_step": 0, "steps_done": 0, "steps_saved": 0, "fence": 0}
@@ -218,6 +219,22 @@ def complete(
         own = [datetime.fromisoformat(progress.ended_at_utc)] if progress and progress.ended_at_utc else []
         until = max([*signs, *own], default=until)
     return replace(ending, ended_at=until)
+
+
+def explain_kill(settings: Settings, launch: Launch, ending: Ending) -> Ending:
+    """Explain a SIGKILL that the cluster does not by the step's own last record, if it had used nearly all its memory.
+
+    A runtime reports why a container was killed apart from its end, and may be too late.
+    """
+    if ending.failure is not KILLED:
+        return ending
+    work, limit_mb = work_of(launch), launch.memory_gb * 1000
+    progress = _progress(Ledgers(settings.root, work.product), work, launch.id)
+    peak_mb = (progress and progress.peak_memory_mb) or 0.0
+    if peak_mb < NEARLY_ALL * limit_mb:
+        return ending
+    evidence = f"{ending.evidence}; by its own last record it had used {peak_mb:.0f} MB of {limit_mb:.0f} MB of memory"
+    return replace(ending, failure=OUT_OF_MEMORY, evidence=evidence)
 
 
 def record_of(

@@ -43,13 +43,14 @@ class Silence:
 def complete(
     settings: Settings, launch: Launch, ending: Ending, answer: Answer, last: Pod | None, node: Node | None
 ) -> Ending:
-    """Complete an ending whose time no status showed.
+    """Complete an ending whose time, or whose cause, no status showed.
 
     Args:
         answer: by which it was judged.
         last: the pod as it was last seen.
         node: of the pod, if it was read.
     """
+    ending = records.explain_kill(settings, launch, ending)
     if ending.ended_at is not None:
         return ending
     if silence := silence_of(last, node):

@@ -165,6 +165,29 @@ def test_an_end_that_nobody_saw_is_told_by_the_step_or_is_now(tmp_path: Path) ->
     assert records.complete(settings, begun(), evicted, until).failure is failures.EVICTED, "what the API showed stands"
 
 
+@pytest.mark.parametrize(
+    ("failure", "peak_mb", "expected"),
+    [
+        (failures.KILLED, 31_000.0, failures.OUT_OF_MEMORY),
+        (failures.KILLED, 30_000.0, failures.KILLED),
+        (failures.KILLED, None, failures.KILLED),
+        (failures.PREEMPTED, 31_000.0, failures.PREEMPTED),
+    ],
+)
+def test_a_kill_that_nothing_explains_is_out_of_memory_if_the_step_had_used_nearly_all_of_it(
+    failure: failures.Failure, peak_mb: float | None, expected: failures.Failure, tmp_path: Path
+) -> None:
+    settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path), "DRIFTLINE_ROOT": str(tmp_path / "store")})
+    ledgers = Ledgers(settings.root, WORK.product)
+    fence = leases.Lease(ledgers, WORK.fingerprint).acquire(60.0, "here")
+    progress = seen(peak_memory_mb=peak_mb)
+    ledgers.overwrite(f"{naming.LEASES}/{WORK.fingerprint}", f"{fence}.progress", progress.document())
+    assert begun().memory_gb == 32
+    result = records.explain_kill(settings, begun(), Ending(failure=failure, evidence="exit code 137"))
+    assert result.failure is expected
+    assert ("31000 MB of 32000 MB" in result.evidence) == (expected is failures.OUT_OF_MEMORY)
+
+
 def test_an_attempt_is_found_abandoned_however_much_was_told_of_others_since(tmp_path: Path) -> None:
     settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path), "DRIFTLINE_ROOT": str(tmp_path / "store")})
     ledgers = Ledgers(settings.root, WORK.product)
