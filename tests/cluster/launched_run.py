@@ -13,6 +13,7 @@ import msgspec
 
 from platform_assets.profiles import StepProfile
 from platform_assets.records.attempts import ATTEMPTS, unique_attempts
+from platform_assets.records.values import member
 from platform_assets.settings import Settings
 from platform_assets.storage.ledgers import Ledgers
 from resources.launchers import StepLauncher, Work
@@ -36,12 +37,14 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         lines: of the run's log.
         took_s: from the request to the end.
+        value: of the step's result; None without one.
         error: of the asset that waited; empty if it went well.
         records: of the attempts in the ledger, oldest first.
     """
 
     lines: list[str]
     took_s: float
+    value: int | None
     error: str
     records: list[dict[str, Any]]
 
@@ -59,9 +62,13 @@ def main() -> None:
     @dg.asset
     def waits(context: dg.AssetExecutionContext, launcher: dg.ResourceParam[StepLauncher]) -> dg.MaterializeResult:
         profile = StepProfile(**request.profile)
-        launcher.run(context=context, module=request.module, extras=request.extras, profile=profile, work=request.work)
+        result = launcher.run(
+            context=context, module=request.module, extras=request.extras, profile=profile, work=request.work
+        )
+        results.append(member(result, "value"))
         return dg.MaterializeResult()
 
+    results: list[Any] = []
     began_s = time.monotonic()
     with dg.DagsterInstance.ephemeral() as instance:
         run = dg.materialize([waits], resources={"launcher": launcher}, instance=instance, raise_on_error=False)
@@ -73,7 +80,8 @@ def main() -> None:
     )
     ledger = Ledgers(settings.root, request.work.product).of(ATTEMPTS)
     records = [record.document() for _, record in reversed(unique_attempts(ledger.records()))]
-    result = Result(lines=lines, took_s=took_s, error=error, records=records)
+    value = results[0] if results else None
+    result = Result(lines=lines, took_s=took_s, value=value, error=error, records=records)
     result_path = Path(request.result)
     new = result_path.with_suffix(".new")
     new.write_bytes(msgspec.json.encode(result))

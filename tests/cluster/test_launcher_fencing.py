@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
@@ -9,20 +10,22 @@ import obstore
 import pytest
 
 from platform_assets.records.attempts import ATTEMPTS
+from platform_assets.records.models import CHECKPOINTS, Checkpoint
 from platform_assets.steps.bucket_saves import INDEX, SaveRecord
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.objects import open_store
+from resources.launchers import RESULT
 from tests.cluster.cluster import Cluster
-from tests.cluster.launching import PATIENCE_S, WORK, Launching
+from tests.cluster.launching import PATIENCE_S, Launching
 from tests.cluster.node import Node
-from tests.cluster.step_runs import StepRuns
+from tests.cluster.step_runs import WORK, StepRuns
 from tests.cluster.test_launcher_nodes import cut_off, node_of
 from tests.cluster.waiting import wait_until
 
 pytestmark = pytest.mark.long
 
 STEP = "tests.doubles.leased_step"
-PROFILE = {"memory_gb": 0.8}
+PROFILE = {"memory_gb": 0.8, "grace_s": 120.0}
 
 
 def fences(root: str) -> list[int]:
@@ -35,6 +38,24 @@ def own_records(root: str) -> list[dict[str, Any]]:
     """Return what the steps themselves recorded of their ends."""
     records = [record.document() for _, record in Ledgers(root, WORK.product).of(ATTEMPTS).records()]
     return [record for record in records if record["by"] == "step" and record["reason"] != "vanished"]
+
+
+def checkpoint(root: str) -> Checkpoint | None:
+    """Return the result on record."""
+    return Ledgers(root, WORK.product).of(CHECKPOINTS).read(WORK.fingerprint)
+
+
+def reported(root: str, attempt: str) -> list[int]:
+    """Return the results that an attempt has reported, whether anybody reads them or not."""
+    store = open_store(root)
+    names = [item["path"] for batch in obstore.list(store, f"pipes/{attempt}") for item in batch]
+    lines = [line for name in names for line in bytes(obstore.get(store, name).bytes()).splitlines()]
+    payloads = [message["params"]["payload"] for message in map(json.loads, lines) if _is_custom(message)]
+    return [payload["value"] for payload in payloads if payload["kind"] == RESULT]
+
+
+def _is_custom(message: dict[str, Any]) -> bool:
+    return message["method"] == "report_custom_message"
 
 
 def test_an_attempt_that_comes_back_from_a_partition_writes_nothing(
@@ -51,9 +72,14 @@ def test_an_attempt_that_comes_back_from_a_partition_writes_nothing(
     (first,) = own_records(root)
     assert first["fence"] == 1
     assert "LeaseLost" in first["said"]
+    assert "was taken by somebody else (number 2)" in first["said"], "it tried to record a result"
+    assert checkpoint(root) is None
     assert fences(root) == [2, 2]
+    wait_until(lambda: 1 in reported(root, first["id"]), PATIENCE_S, "the first attempt has reported a result")
     runs.marks.touch("go")
     ended = run.ended()
     assert not ended.error
     assert ended.reasons == ["node_lost", "finished"]
     assert [record["fence"] for record in own_records(root)] == [1, 2]
+    assert ended.value == 2
+    assert checkpoint(root) == Checkpoint(manifest="of lease 2")

@@ -1,6 +1,7 @@
-"""Be a training in a pod: hold the lease, save every half second, and end when the mark `go` is there.
+"""Be a training in a pod: hold the lease, save every half second, and report a result when the mark `go` is there.
 
-What it wrote under which lease shows in the store: the index of saves, and its own record among the attempts.
+Once it has lost its lease it tries to record and to report a result nevertheless. What it wrote under which lease shows
+in the store: the index of saves, the checkpoint, its messages, and its own record among the attempts.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from platform_assets.compute.train import State
 from platform_assets.problems import LedgerProblem
 from platform_assets.records.attempts import Launch
+from platform_assets.records.models import CHECKPOINTS, Checkpoint
 from platform_assets.settings import Settings
 from platform_assets.steps.attempt import Attempt
 from platform_assets.steps.bucket_saves import BucketSaves
@@ -41,14 +43,21 @@ def main() -> None:
             saves.claim(fence=attempt.fence)
             sys.stdout.write(f"lease {attempt.fence}\n")
             sys.stdout.flush()
-            done = 0
-            while not is_let_go(marks):
-                done += 1
-                with suppress(obstore.exceptions.BaseError, LedgerProblem):  # cut off: it tries again
-                    saves.save(state(done), fence=attempt.fence)
-                    attempt.beat()
-                time.sleep(0.5)
-        pipes.report_custom_message({"kind": "result", "value": attempt.fence})
+            try:
+                save_until_let_go(attempt, saves, marks)
+            finally:
+                pipes.report_custom_message({"kind": "result", "value": attempt.fence})
+                attempt.conclude(CHECKPOINTS, Checkpoint(manifest=f"of lease {attempt.fence}"))
+
+
+def save_until_let_go(attempt: Attempt, saves: BucketSaves, marks: BucketMarks) -> None:
+    done = 0
+    while not is_let_go(marks):
+        done += 1
+        with suppress(obstore.exceptions.BaseError, LedgerProblem):  # cut off: it tries again
+            saves.save(state(done), fence=attempt.fence)
+            attempt.beat()
+        time.sleep(0.5)
 
 
 def is_let_go(marks: BucketMarks) -> bool:
