@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from kubernetes import client
 
-from tests.cluster import accounts, images, launching, opened, rights, servers, trainer
+from tests.cluster import accounts, images, opened, rights, servers, trainer
 from tests.cluster.cluster import Cluster, other, started
 from tests.cluster.launching import Launching
 from tests.cluster.namespaces import fresh_namespace
@@ -183,9 +183,6 @@ def runs(
 @pytest.fixture
 def launches(runs: StepRuns, tmp_path: Path) -> Iterator[Launching]:
     """The same runs as processes."""
-    kubeconfig = tmp_path / "kubeconfig"
-    launching.write_kubeconfig(kubeconfig, runs.configuration)
-    settings = {**runs.environment, "KUBECONFIG": str(kubeconfig), "AWS_DEFAULT_REGION": "us-east-1"}
-    processes = Launching(runs.pods.api, runs.pods.namespace, tmp_path, settings)
+    processes = Launching(runs, tmp_path)
     yield processes
     processes.close()

@@ -1,4 +1,4 @@
-"""End the pods of a training in nine ways, each once the training has come further than what it went on from."""
+"""End the pods of a training in ten ways, each once the training has come further than what it went on from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.cluster.opened import SECRET
 from tests.cluster.pods import manifest
 from tests.cluster.step_runs import StepRuns
 from tests.cluster.waiting import wait_until
-from tests.cluster.ways import container_of, evict, use_up_memory
+from tests.cluster.ways import container_of, evict, short_of_memory, use_up_memory
 from tests.doubles.products import slow_batches
 from tests.doubles.products.slow_batches import SPEC
 
@@ -96,6 +96,13 @@ class Killer:
     def signal(self, pod: Any, number: int) -> None:
         self.machines[pod.spec.node_name].kill_container(container_of(pod), number)
 
+    def press(self, pod: Any) -> None:
+        """Have the pod's node run short of memory."""
+        node = self.machines[pod.spec.node_name]
+        with short_of_memory(node):
+            self.runs.pods.wait_until_gone(pod.metadata.name)
+        self.cluster.wait_for_node(node.name)
+
     def cut_power(self, pod: Any) -> None:
         node = self.machines[pod.spec.node_name]
         node.power_off()
@@ -115,6 +122,7 @@ WAYS: dict[str, Callable[[Killer, Any], None]] = {
     "SIGTERM": lambda killer, pod: killer.signal(pod, signal.SIGTERM),
     "SIGKILL": lambda killer, pod: killer.signal(pod, signal.SIGKILL),
     "deleted without grace": lambda killer, pod: killer.delete(pod, grace_period_seconds=0),
+    "node pressure": lambda killer, pod: killer.press(pod),
     "power cut": lambda killer, pod: killer.cut_power(pod),
 }
 """Ways in which a pod is ended."""

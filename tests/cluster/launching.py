@@ -1,30 +1,25 @@
-"""Runs that launch steps as pods, as processes that a test may kill; `step_runs.py` runs them in the test itself."""
+"""Runs of `step_runs.py` as processes of their own, which a test may kill."""
 
 from __future__ import annotations
 
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import boto3
 import msgspec
-import yaml
-from botocore.config import Config
 from kubernetes import client
 
 from platform_assets.settings import REPOSITORY
-from resources.launchers import Work
-from tests.cluster import spaces
 from tests.cluster.launched_run import Request, Result
+from tests.cluster.step_runs import WORK, StepRuns
 from tests.cluster.waiting import wait_until
 
 PATIENCE_S = 240.0
 STEP = "tests.doubles.acting_step"
-WORK = Work(product="tiny", step="train", cutoff="0009", fingerprint="f" * 64)
 PROFILE = {
     "name": "cpu_small",
     "cores": 1,
@@ -75,23 +70,30 @@ class Run:
 
 @dataclass
 class Launching:
-    """Runs of one namespace.
+    """Runs of one namespace, as processes.
 
     Attributes:
-        core: with the rights of an administrator.
-        settings: variables of the runs.
+        steps: the namespace, its accounts and its storage root.
     """
 
-    core: client.CoreV1Api
-    namespace: str
+    steps: StepRuns
     folder: Path
-    settings: dict[str, str]
     runs: list[Run] = field(default_factory=list)
+
+    @property
+    def core(self) -> client.CoreV1Api:
+        """The core API, with the rights of an administrator."""
+        return self.steps.pods.api
+
+    @property
+    def namespace(self) -> str:
+        return self.steps.pods.namespace
 
     def start(
         self,
         *acts: str,
         module: str = STEP,
+        extras: dict[str, Any] | None = None,
         profile: dict[str, Any] | None = None,
         patience_s: float = 120.0,
         **settings: str,
@@ -99,18 +101,16 @@ class Launching:
         """Start a run whose step does `acts`, one line per try; see `tests/doubles/acting_step.py`.
 
         Args:
-            module: another step, which knows no acts and finds its test's marks.
+            module: another step, which knows no acts.
+            extras: more of its input.
             settings: more variables of the run.
         """
         path = self.folder / f"run-{len(self.runs)}"
-        bucket, folder = self._place()
-        place = {"folder": folder, "bucket": bucket} if module == STEP else {"folder": f"s3://{bucket}/{folder}"}
-        extras = {"acts": acts, **place}
         request = Request(
             work=WORK,
             profile=PROFILE | (profile or {}),
             module=module,
-            extras=extras,
+            extras={"acts": acts, "folder": self.steps.marks.url, **(extras or {})},
             patience_s=patience_s,
             result=str(path.with_suffix(".result")),
         )
@@ -119,7 +119,7 @@ class Launching:
             process = subprocess.Popen(
                 [sys.executable, "-m", "tests.cluster.launched_run", str(path)],
                 cwd=REPOSITORY,
-                env=self.environment(settings),
+                env=self.steps.process_environment() | settings,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -131,23 +131,9 @@ class Launching:
         """Run a step to its end."""
         return self.start(*acts, **more).ended()
 
-    def environment(self, more: Mapping[str, str]) -> dict[str, str]:
-        """Return the environment of a run."""
-        inherited = {name: value for name, value in spaces.environment().items() if not name.startswith("DRIFTLINE_")}
-        return {**inherited, **self.settings, **more}
-
     def put(self, name: str) -> None:
         """Create the object for which a step waits."""
-        bucket, folder = self._place()
-        keys = {f"{name.lower()}": self.settings[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
-        address, config = self.settings["AWS_ENDPOINT_URL"], Config(proxies={})
-        s3 = boto3.client("s3", endpoint_url=address, region_name="us-east-1", config=config, **keys)
-        s3.put_object(Bucket=bucket, Key=f"{folder}/{name}", Body=b"")
-
-    def _place(self) -> tuple[str, str]:
-        """Return the bucket and the folder in it that steps and tests write to."""
-        bucket, _, folder = self.settings["DRIFTLINE_ROOT"].removeprefix("s3://").partition("/")
-        return bucket, f"{folder}/marks"
+        self.steps.marks.touch(name)
 
     def pod(self, *, is_there: Callable[[Any], bool] = lambda _: True) -> str:
         """Return the name of the step's newest pod, once there is one that fulfils a condition."""
@@ -161,30 +147,8 @@ class Launching:
         wait_until(is_found, PATIENCE_S, f"{self.namespace} has a pod", lambda: self.runs[-1].tail())
         return str(max(found, key=lambda item: item.metadata.creation_timestamp).metadata.name)
 
-    def wait_until_gone(self) -> None:
-        """Wait until no pod is left."""
-        wait_until(
-            lambda: not self.core.list_namespaced_pod(self.namespace).items,
-            PATIENCE_S,
-            f"{self.namespace} has no pods",
-        )
-
     def close(self) -> None:
         """Kill the runs that are still there."""
         for run in self.runs:
             if run.process.poll() is None:
                 run.kill()
-
-
-def write_kubeconfig(path: Path, configuration: client.Configuration) -> None:
-    """Write address and token of an account as a kubeconfig."""
-    server = {"server": configuration.host, "certificate-authority": configuration.ssl_ca_cert}
-    token = configuration.api_key["authorization"].removeprefix("Bearer ")
-    context = {"cluster": "tests", "user": "run"}
-    config = {
-        "clusters": [{"name": "tests", "cluster": server}],
-        "users": [{"name": "run", "user": {"token": token}}],
-        "contexts": [{"name": "tests", "context": context}],
-        "current-context": "tests",
-    }
-    path.write_text(yaml.safe_dump(config), encoding="utf-8")

@@ -137,7 +137,7 @@ def test_a_registry_that_is_away_for_half_a_minute_costs_time_alone(
     cluster: Cluster, machines: list[Node], launches: Launching, status: int
 ) -> None:
     with before_the_registry(cluster, status) as proxy:
-        image = launches.settings["DRIFTLINE_TRAINER_IMAGE"].replace(cluster.registry.address, proxy.address)
+        image = launches.steps.environment["DRIFTLINE_TRAINER_IMAGE"].replace(cluster.registry.address, proxy.address)
         run = launches.start("report", DRIFTLINE_TRAINER_IMAGE=image)
         run.wait_for("runs as pod")
         time.sleep(30)

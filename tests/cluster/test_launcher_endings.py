@@ -9,8 +9,10 @@ import pytest
 from kubernetes import client
 
 from tests.cluster.launching import Launching
+from tests.cluster.node import Node
 from tests.cluster.pods import manifest
 from tests.cluster.waiting import wait_until
+from tests.cluster.ways import short_of_memory
 
 GPU = "nvidia.com/gpu"
 
@@ -21,7 +23,7 @@ def test_a_step_leaves_its_result_lines_and_record(launches: Launching) -> None:
     (record,) = ended.records
     assert (record["reason"], record["exit_code"]) == ("finished", 0)
     assert [line for line in ended.lines if line.startswith("line ")] == ["line 0", "line 1", "line 2"]
-    launches.wait_until_gone()
+    launches.steps.wait_until_empty()
 
 
 def delete(launches: Launching, pod: str) -> None:
@@ -58,6 +60,21 @@ def test_a_pod_that_is_taken_away_shows_its_exit_code(
     lost, finished = ended.records
     assert (lost["reason"], lost["exit_code"]) == (reason, 3)
     assert (finished["reason"], finished["exit_code"]) == ("finished", 0)
+
+
+def test_a_pod_that_is_evicted_because_its_node_is_short_of_memory_is_tried_again(
+    launches: Launching, machines: list[Node]
+) -> None:
+    run = launches.start("hold; exit 3", "report")
+    run.wait_for("ready")
+    name = launches.core.read_namespaced_pod(launches.pod(), launches.namespace).spec.node_name
+    with short_of_memory(next(node for node in machines if node.name == name)):
+        run.wait_for("it was evicted")
+    ended = run.ended()
+    assert not ended.error
+    assert ended.reasons == ["evicted", "finished"]
+    assert ended.records[0]["exit_code"] == 3, "its kubelet gave it time to save"
+    assert "The node was low on resource: memory" in ended.records[0]["said"]
 
 
 @pytest.mark.parametrize("end", ["", "; exit 1"])

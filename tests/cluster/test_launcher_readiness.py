@@ -7,10 +7,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from kubernetes import client
 
-from tests.cluster.accounts import RUN
-from tests.cluster.launching import Launching, write_kubeconfig
+from resources.launchers import StepFailure
+from resources.launchers.attempt import Attempt
+from resources.launchers.endings import Ending
+from resources.launchers.kubernetes import KubernetesLauncher
+from resources.launchers.objects import Manifest
+from tests.cluster.accounts import RUN, STEP, write_kubeconfig
+from tests.cluster.launching import Launching
+from tests.cluster.pods import manifest
+from tests.cluster.step_runs import StepRuns
 from tests.cluster.waiting import wait_until
 
 
@@ -62,13 +70,73 @@ def test_a_profile_that_the_cluster_refuses_is_told_before_a_try(launches: Launc
     assert (ended.records, nothing_was_started(launches)) == ([], True)
 
 
+def test_an_admission_policy_is_told_in_its_own_words_before_a_try(launches: Launching, shell: str) -> None:
+    api = client.AdmissionregistrationV1Api(launches.core.api_client)
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+    needs_limit = "object.spec.containers.all(c, has(c.resources.limits) && 'cpu' in c.resources.limits)"
+    name, here = launches.namespace, {"matchLabels": {"kubernetes.io/metadata.name": launches.namespace}}
+    policy = {
+        "matchConstraints": {"resourceRules": [rule]},
+        "validations": [{"expression": needs_limit, "message": "every container needs a limit of CPU"}],
+    }
+    binding = {"policyName": name, "validationActions": ["Deny"], "matchResources": {"namespaceSelector": here}}
+    api.create_validating_admission_policy({"metadata": {"name": name}, "spec": policy})
+    try:
+        api.create_validating_admission_policy_binding({"metadata": {"name": name}, "spec": binding})
+        wait_until(lambda: is_refused(launches, shell), 60, "the policy counts")
+        ended = launches.run("report")
+    finally:
+        api.delete_validating_admission_policy_binding(name)
+        api.delete_validating_admission_policy(name)
+    assert "The cluster refuses a pod of profile cpu_small: 422" in ended.error
+    assert "every container needs a limit of CPU" in ended.error
+    assert (ended.records, nothing_was_started(launches)) == ([], True)
+
+
+def is_refused(launches: Launching, image: str) -> bool:
+    """Return whether a pod without a limit of CPU is refused."""
+    pod = manifest("probe", image, "exit 0")
+    pod["spec"]["containers"][0]["resources"] = {}
+    try:
+        launches.core.create_namespaced_pod(launches.namespace, pod, dry_run="All")
+    except client.ApiException:
+        return True
+    return False
+
+
+class Privileged(KubernetesLauncher):
+    """Asks for the processes of the node once it comes to it."""
+
+    def _create(self, name: str, new: Manifest, attempt: Attempt) -> Ending | None:
+        new["spec"]["hostPID"] = True
+        return super()._create(name, new, attempt)
+
+
+def test_a_refusal_by_pod_security_ends_the_step_at_once_unpaid(runs: StepRuns) -> None:
+    with pytest.raises(StepFailure, match=r"it was not admitted.*403 Forbidden.*violates PodSecurity") as failure:
+        runs.run("well", launcher=runs.launcher(Privileged))
+    assert failure.value.kind == "admission"
+    assert [(record["reason"], record["cost_usd"]) for record in runs.records()] == [("admission", 0.0)]
+    runs.wait_until_empty()
+
+
+def test_a_service_account_that_is_late_is_waited_for(launches: Launching) -> None:
+    launches.core.delete_namespaced_service_account(STEP, launches.namespace)
+    run = launches.start("report")
+    run.wait_for("error looking up service account")
+    launches.core.create_namespaced_service_account(launches.namespace, {"metadata": {"name": STEP}})
+    ended = run.ended()
+    assert not ended.error
+    assert ended.reasons == ["finished"]
+
+
 def test_an_image_that_nobody_has_is_told_unpaid(launches: Launching) -> None:
-    name = launches.settings["DRIFTLINE_TRAINER_IMAGE"].partition("@")[0]
+    name = launches.steps.environment["DRIFTLINE_TRAINER_IMAGE"].partition("@")[0]
     ended = launches.run("report", DRIFTLINE_TRAINER_IMAGE=f"{name}@sha256:{'0' * 64}")
     assert "its image could not be pulled" in ended.error
     assert "not found" in ended.error
     assert {(record["reason"], record["cost_usd"]) for record in ended.records} == {("image", 0.0)}
-    launches.wait_until_gone()
+    launches.steps.wait_until_empty()
 
 
 QUOTA = {"metadata": {"name": "full"}, "spec": {"hard": {"pods": "0"}}}

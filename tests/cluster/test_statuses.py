@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from kubernetes import client
 
 from platform_assets.profiles import PROFILES, StepProfile
@@ -82,6 +83,14 @@ def test_a_kill_from_outside_is_not_called_out_of_memory(pods: Pods, shell: str)
     pods.create(step(shell, "sh -c 'kill -9 $$$$'; exit $?"))  # the API turns $$ into $
     ending = end_of(pods)
     assert (name_of(ending), ending.exit_code) == ("killed", 137), ending.evidence
+
+
+@pytest.mark.parametrize("code", [137, 1, 7])
+def test_a_child_that_the_kernel_kills_for_memory_is_out_of_memory(code: int, pods: Pods, shell: str) -> None:
+    end = "$?" if code == 137 else str(code)
+    pods.create(step(shell, f"sh -c 'tail /dev/zero'; exit {end}", memory="64Mi"))
+    ending = end_of(pods)
+    assert (name_of(ending), ending.exit_code) == ("out_of_memory", code), ending.evidence
 
 
 def test_a_kill_is_explained_by_an_event_of_the_node(pods: Pods, shell: str) -> None:

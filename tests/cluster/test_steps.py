@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import threading
 import time
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -18,7 +15,6 @@ from platform_assets import specs
 from platform_assets.failures import LOST
 from platform_assets.makers.checkpoint import Learning
 from platform_assets.profiles import PROFILES, StepProfile, Toleration
-from platform_assets.settings import REPOSITORY
 from platform_assets.steps import instructions
 from platform_assets.steps.jobs import Job
 from resources.launchers import StepFailure, StepLauncher
@@ -26,9 +22,10 @@ from resources.launchers.attempt import LONGEST_LINE, MOST_LINES
 from resources.launchers.kubernetes import KubernetesLauncher
 from resources.launchers.readiness import NotReady
 from tests.cluster.cluster import Cluster
+from tests.cluster.launching import Launching
 from tests.cluster.node import Node
 from tests.cluster.pods import Pods
-from tests.cluster.step_runs import SMALL, StepRuns
+from tests.cluster.step_runs import SMALL, STEP, StepRuns
 from tests.cluster.waiting import wait_until
 from tests.cluster.ways import evict
 
@@ -232,23 +229,11 @@ def test_a_cancelled_run_ends_its_pod_after_it_has_saved(runs: StepRuns) -> None
 
 
 @pytest.fixture
-def killed(runs: StepRuns, tmp_path: Path) -> str:
+def killed(runs: StepRuns, launches: Launching) -> str:
     """The pod of a run that was killed while its step waits."""
-    log = tmp_path / "driver.log"
-    with log.open("wb") as message:
-        driver = subprocess.Popen(
-            [sys.executable, "-m", "tests.cluster.driver", "stay"],
-            cwd=REPOSITORY,
-            env=runs.process_environment(),
-            stdout=message,
-            stderr=message,
-        )
-    wait_until(
-        lambda: runs.marks.exists("ready") or driver.poll() is not None, STARTED_S, "the step waits", log.read_text
-    )
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
-    assert runs.marks.exists("ready"), log.read_text()
+    run = launches.start(module=STEP, extras={"ends": ["stay"]})
+    wait_until(lambda: runs.marks.exists("ready"), STARTED_S, "the step waits", run.tail)
+    run.kill()
     return runs.only_pod()
 
 

@@ -1,4 +1,4 @@
-"""A training that is killed in nine ways goes on from what it saved, and ends with the bytes of one left alone."""
+"""A training that is killed in ten ways goes on from what it saved, and ends with the bytes of one left alone."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ SECOND = {
     "SIGTERM": "preempted",
     "SIGKILL": "killed",
     "deleted without grace": "preempted",
+    "node pressure": "evicted",
     "power cut": "node_lost",
 }
 """Two trainings, and the class that the ledger must show for each way, in this order."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from kubernetes import client
@@ -10,6 +11,14 @@ from kubernetes import client
 from tests.cluster.node import Node
 
 MB = 1_000_000
+PRESSURE = {
+    "evictionSoft": {"memory.available": "99%"},
+    "evictionSoftGracePeriod": {"memory.available": "1s"},
+    "evictionMaxPodGracePeriod": 30,
+    "evictionPressureTransitionPeriod": "1s",
+}
+"""More memory than is ever free. A hard threshold is not for pods at all: a kubelet that starts with one above what is
+free refuses what it had been running (OutOfmemory)."""
 
 
 def container_of(pod: Any) -> str:
@@ -30,3 +39,21 @@ def use_up_memory(node: Node, pod: Any) -> None:
     fill = ["dd", "if=/dev/zero", "of=/dev/shm/full", "bs=1M", "count=16"]
     with suppress(RuntimeError):  # it dies with the container
         node.running.run("ctr", "--namespace=k8s.io", "tasks", "exec", "--exec-id=fill", container, *fill)
+
+
+@contextmanager
+def short_of_memory(node: Node) -> Iterator[None]:
+    """Have a node's kubelet evict pods for the node's memory as long as the context lasts."""
+    node.settings.update(PRESSURE)
+    _restart_kubelet(node)
+    try:
+        yield
+    finally:
+        for name in PRESSURE:
+            del node.settings[name]
+        _restart_kubelet(node)
+
+
+def _restart_kubelet(node: Node) -> None:
+    node.kill("kubelet")
+    node.start_kubelet()

@@ -34,8 +34,8 @@ def main() -> None:
         context_loader=PipesS3ContextLoader(client=client),
         message_writer=PipesS3MessageWriter(client=client, interval=1),
     ) as pipes:
-        folder, acts = pipes.extras["folder"], pipes.extras["acts"]
-        bucket = pipes.extras["bucket"]
+        bucket, _, folder = pipes.extras["folder"].removeprefix("s3://").partition("/")
+        acts = pipes.extras["acts"]
         client.put_object(Bucket=bucket, Key=f"{folder}/tries/{pipes.extras['attempt']['id']}", Body=b"")
         tries = client.list_objects_v2(Bucket=bucket, Prefix=f"{folder}/tries/")["KeyCount"]
         is_there = _looking(client, bucket, folder)

@@ -48,6 +48,7 @@ class BucketMarks:
     def __init__(self, url: str) -> None:
         from platform_assets.storage.objects import open_store
 
+        self.url = url
         self._store = open_store(url)
 
     def begin(self) -> int:
