@@ -101,7 +101,7 @@ class Claiming:
         return number, newest
 
     def _take_new(self, number: int, newest: Claim | None, folded: int) -> bool:
-        """Claim and finish what is new; return False when another process has claimed something meanwhile."""
+        """Claim and finish what is new; return whether nothing was, neither for this process nor for another."""
         waiting = [] if newest is None else newest.waiting
         still_waiting = [path for path in waiting if segments.is_newer(self._store, self._product.name, path)]
         ready = [segments.listed(path) for path in waiting if path not in still_waiting]
@@ -115,7 +115,7 @@ class Claiming:
                 return False
             self._finish(number, claim, batch.bodies)
             newest, still_waiting = claim, claim.waiting
-        return True
+        return not listing
 
     def _batches(self, listing: Iterable[Listed]) -> Iterator[_Batch]:
         batch = _Batch()

@@ -54,8 +54,9 @@ class Listener:
         with self._lock:
             if self._until_ms < 0 or since_ms < self._since_ms:
                 self._since_ms, self._until_ms, self._newest, self._processes = since_ms, since_ms, {}, {}
-            for item in listing.listing(self._store, self._product, max(since_ms, self._until_ms - OVERLAP_MS)):
-                self._note(item)
+            for page in listing.pages(self._store, self._product, max(since_ms, self._until_ms - OVERLAP_MS)):
+                for item in page:
+                    self._note(item)
             self._read_headers()
             return [process for process in self._processes.values() if process.last >= since]
 

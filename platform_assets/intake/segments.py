@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 OVERLAP_MS = round(segments.LATEST_S * 1000)
 """A listing begins this long before the newest claimed name: segments appear up to so long after their names' time."""
+MOST_LISTED = 10_000
+"""How many segments are held in memory at once."""
 HEAD_BYTES = 8192
 """Enough of a segment to learn its format."""
 
@@ -56,26 +58,25 @@ class Body:
     data: bytes
 
 
-def listing(store: ObjectStore, product: str, after_ms: int | None) -> list[Listed]:
-    """Return a product's segments whose names' times are at or after a moment, sorted; all of them for None.
+def pages(store: ObjectStore, product: str, after_ms: int | None) -> Iterator[list[Listed]]:
+    """Yield a product's segments whose names' times are at or after a moment, all of them for None.
 
-    Costs one request per 1,000 segments, and one at least, however many older ones there are.
+    Costs one request per 1,000 segments, and one at least, however many older ones there are. A bucket lists them in
+    the order of names, a folder in none.
     """
     import obstore
 
     offset = None if after_ms is None else segments.start_after(product, max(0, after_ms))
-    batches = obstore.list(store, f"{segments.folder(product)}/", offset=offset, chunk_size=1000)
-    found = [
-        Listed(
-            path=item["path"],
-            name=_name(item["path"]),
-            modified_ms=round(item["last_modified"].timestamp() * 1000),
-            size=item["size"],
-        )
-        for batch in batches
-        for item in batch
-    ]
-    return sorted(found, key=lambda item: item.path)
+    for batch in obstore.list(store, f"{segments.folder(product)}/", offset=offset, chunk_size=1000):
+        yield [
+            Listed(
+                path=item["path"],
+                name=_name(item["path"]),
+                modified_ms=round(item["last_modified"].timestamp() * 1000),
+                size=item["size"],
+            )
+            for item in batch
+        ]
 
 
 def listed(path: str) -> Listed:
@@ -84,10 +85,23 @@ def listed(path: str) -> Listed:
 
 
 def unclaimed(store: ObjectStore, product: str, history: History) -> list[Listed]:
-    """Return the segments that no claim names, and those that were waiting for newer code, in the order of names."""
+    """Return the segments that no claim names, in the order of names; of many, the first `MOST_LISTED` and a few."""
+    from obstore.store import LocalStore
+
+    claimed, after_ms = _claimed(history)
+    found = list[Listed]()
+    for page in pages(store, product, after_ms):
+        found += [item for item in page if item.path not in claimed]
+        if len(found) >= MOST_LISTED and not isinstance(store, LocalStore):
+            break
+    return sorted(found, key=lambda item: item.path)
+
+
+def _claimed(history: History) -> tuple[set[str], int | None]:
+    """Return where to list from, None for everything, and the paths from there on that claims name."""
     number, newest = history.claim() or (0, None)
     if newest is None:
-        return listing(store, product, None)
+        return set(), None
     after_ms = newest.cursor_ms - OVERLAP_MS
     claimed = {*newest.ahead, *newest.waiting}
     claim: Claim | None = newest
@@ -95,7 +109,7 @@ def unclaimed(store: ObjectStore, product: str, history: History) -> list[Listed
         claimed |= {*claim.segments, *(item.segment for item in claim.skipped)}
         number -= 1
         claim = history.claim_at(number) if number else None
-    return [item for item in listing(store, product, after_ms) if item.path not in claimed]
+    return claimed, after_ms
 
 
 def read(store: ObjectStore, product: str, path: str, size: int | None = None) -> Body:

@@ -18,6 +18,7 @@ from platform_assets import naming
 from platform_assets.compute import ingest
 from platform_assets.handle import Product
 from platform_assets.intake import claiming, prediction_log
+from platform_assets.intake import segments as listing
 from platform_assets.intake.folding import STAGE
 from platform_assets.makers.predictions import Ingesting
 from platform_assets.settings import Settings
@@ -246,3 +247,15 @@ def test_many_answers_in_small_claims_equal_one_claim(
     assert Ledgers(product.settings.root, SPEC.name).newest_number(naming.CLAIMS) > 20
     assert len(ids(product)) == 3_000
     assert product.tables.damaged(STAGE, {KEYS[0]: record}) == set()
+
+
+def test_more_segments_than_are_held_at_once_are_all_taken(
+    product: Product, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = listing.pages
+    monkeypatch.setattr(listing, "MOST_LISTED", 1)
+    monkeypatch.setattr(listing, "pages", lambda *arguments: ([item] for page in pages(*arguments) for item in page))
+    for place in range(3):
+        ship(product.settings.root, now + place * SECOND, lines([place + 1]), first=place * 1000)
+    take_in(product)
+    assert ids(product) == named(1, 2, 3)
