@@ -26,8 +26,6 @@ from platform_assets.storage import segments
 from platform_assets.storage.objects import open_store
 from platform_assets.storage.segments import GOODBYE, SegmentProblem
 
-CLOCK_LIMIT_S = 30.0
-"""A process whose clock differs by more from the store's is named."""
 FIRST_KEY = timedelta(hours=1)
 """The assumed length of a key whose beginning nobody recorded."""
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -131,7 +129,7 @@ def look(product: Product, key: str, listener: Listener) -> Waiting | str:
         ended_at_utc=span.end.isoformat(),
         processes=len(processes),
         unheard=missing,
-        wrong_clocks=heard.wrong_clocks(processes, CLOCK_LIMIT_S),
+        wrong_clocks=heard.wrong_clocks(processes, product.settings.serving_clock_limit_s),
     )
     until = span.end + product.spec.service.answers_patience
     awaited = ", ".join(missing) if missing else "any process of the service" if is_silent else ""

@@ -86,13 +86,13 @@ def listed(path: str) -> Listed:
 
 def unclaimed(store: ObjectStore, product: str, history: History) -> list[Listed]:
     """Return the segments that no claim names, in the order of names; of many, the first `MOST_LISTED` and a few."""
-    from obstore.store import LocalStore
+    import obstore
 
     claimed, after_ms = _claimed(history)
     found = list[Listed]()
     for page in pages(store, product, after_ms):
         found += [item for item in page if item.path not in claimed]
-        if len(found) >= MOST_LISTED and not isinstance(store, LocalStore):
+        if len(found) >= MOST_LISTED and not isinstance(store, obstore.store.LocalStore):
             break
     return sorted(found, key=lambda item: item.path)
 

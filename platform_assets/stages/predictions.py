@@ -1,8 +1,12 @@
 """Ingest what the services logged: every prediction once, under the key at which its entity is served.
 
-The log is read from the offset in the last ledger record. A key's rows are replaced by old and new ones, each
-prediction id once; only then is the new offset recorded. If a run is killed in between, the next one reads again and
-counts nothing twice. One process at a time ingests a product's log.
+On a laptop the log is read from the offset in the last ledger record. A key's rows are replaced by old and new ones,
+each prediction id once; only then is the new offset recorded. If a run is killed in between, the next one reads again
+and counts nothing twice. One process at a time ingests a product's log.
+
+On a cluster the log comes in segments through the store. A run claims the new ones on record, writes their answers as
+a part of each key, and folds the parts into the key's rows, each prediction id once. A run that finds an unfinished
+claim finishes it first. A segment that cannot be used is named and kept; one that only newer code reads is taken later.
 
 An unfinished line waits; an invalid line is reported and skipped. Predictions for keys outside the run are ingested
 too. A key without predictions has an empty record. An answer given after its key was closed is kept and marked, and

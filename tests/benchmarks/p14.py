@@ -20,11 +20,13 @@ from platform_assets.intake.folding import STAGE
 from platform_assets.settings import Settings
 from tests.benchmarks.harness import Disagreement, Measure
 from tests.benchmarks.p14_run import FIELDS, KEY, SPEC
+from tests.doubles import s3_server
 from tests.doubles.shipped import ship
 
 ANSWERS = int(os.environ.get("P14_ANSWERS", "1_000_000"))
 LIMIT_BYTES = 1_000_000_000
 SEGMENT_BYTES = 4_000_000
+BUCKET = "answers"
 CGROUP = Path("/sys/fs/cgroup/memory")
 REPOSITORY = Path(__file__).parents[2]
 MIDNIGHT = datetime(2020, 1, 5, tzinfo=UTC)
@@ -34,20 +36,21 @@ shown: list[str] = []
 def run() -> list[Measure]:
     """Ingest the answers twice, in segments of two sizes."""
     digests, peaks = set(), []
-    for size in (SEGMENT_BYTES, SEGMENT_BYTES // 2):
-        with tempfile.TemporaryDirectory() as folder:
-            product = Product(
-                SPEC, Settings(environment="cluster", root=f"{folder}/store", state=Path(folder, "state"))
-            )
-            count = fill(product.settings.root, size)
-            peak, cpu_s = ingest(product.settings)
-            record = product.tables.records(STAGE, [KEY])[KEY]
-        if record.rows != ANSWERS:
-            raise Disagreement(f"{record.rows:,} answers of {ANSWERS:,} arrived")
-        digests.add(record.content_digest)
-        peaks.append(peak)
-        shown.append(f"{ANSWERS:,} answers in {count} segments: peak {peak / 1e6:.0f} MB, {cpu_s:.0f} s of CPU")
-        print(shown[-1], flush=True)
+    with tempfile.TemporaryDirectory() as folder, s3_server.running(Path(folder)) as server:
+        os.environ.update(server.environment())
+        server.make_bucket(BUCKET)
+        for size in (SEGMENT_BYTES, SEGMENT_BYTES // 2):
+            settings = Settings(environment="cluster", root=f"s3://{BUCKET}/{size}", state=Path(folder, f"state{size}"))
+            count = fill(settings.root, size)
+            print(f"{count} segments are in the store", flush=True)
+            peak, cpu_s = ingest(settings)
+            record = Product(SPEC, settings).tables.records(STAGE, [KEY])[KEY]
+            if record.rows != ANSWERS:
+                raise Disagreement(f"{record.rows:,} answers of {ANSWERS:,} arrived")
+            digests.add(record.content_digest)
+            peaks.append(peak)
+            shown.append(f"{ANSWERS:,} answers in {count} segments: peak {peak / 1e6:.0f} MB, {cpu_s:.0f} s of CPU")
+            print(shown[-1], flush=True)
     if len(digests) > 1:
         raise Disagreement(f"the content differs: {digests}")
     return [Measure(measure="MB, peak of the process", ours=max(peaks) / 1e6, target=f"<= {LIMIT_BYTES / 1e6:.0f} MB")]
