@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
-from platform_assets.compute.sketch import overlap
+from platform_assets.compute.sketch import Sample, overlap
 
 if TYPE_CHECKING:
     from platform_assets.product.monitoring import Monitors
@@ -56,7 +56,9 @@ def repeat(
         accepted: phase and content of the accepted keys, oldest first.
         monitors: the product's thresholds and season.
     """
-    shares = {back: share for back, content in before.items() if (share := shared(current, content)) is not None}
+    judged = _sample(current)
+    shares = {back: share for back, item in before.items() if (share := _shared(judged, _sample(item))) is not None}
+    samples = [(phase, _sample(content)) for phase, content in accepted]
     usual_by_phase: dict[int, float | None] = {}
     repeats = {}
     for back, share in shares.items():
@@ -64,7 +66,7 @@ def repeat(
         if share > monitors.max_overlap:
             phase = -1 if back == 1 else back % monitors.season
             if phase not in usual_by_phase:
-                usual_by_phase[phase] = _usual(back, accepted, monitors.season)
+                usual_by_phase[phase] = _usual(back, samples, monitors.season)
             usual_share = usual_by_phase[phase]
             limit = None if usual_share is None else max(monitors.max_overlap, monitors.margin * usual_share)
         if limit is not None:
@@ -79,12 +81,16 @@ def repeat(
     return max(stale, key=lambda candidate: (candidate.share, -candidate.keys_back), default=nearest)
 
 
-def shared(current: Content | None, before: Content | None) -> float | None:
+def _sample(content: Content | None) -> Sample | None:
+    return None if content is None else Sample(content)
+
+
+def _shared(current: Sample | None, before: Sample | None) -> float | None:
     """Return the share of one key's distinct rows that the other key also has, from 0 to 1; None if unknown."""
     return overlap(current, before) if current and before else None
 
 
-def _usual(back: int, accepted: Sequence[tuple[int, Content | None]], season: int) -> float | None:
+def _usual(back: int, accepted: Sequence[tuple[int, Sample | None]], season: int) -> float | None:
     """Return the largest share between accepted keys equally many phases apart; None if there are none.
 
     Costs one comparison per pair. The previous key is compared with adjacent pairs.
@@ -99,4 +105,4 @@ def _usual(back: int, accepted: Sequence[tuple[int, Content | None]], season: in
         ]
         if not pairs:
             return None
-    return max((shared(late, early) or 0.0 for early, late in pairs), default=0.0)
+    return max((_shared(late, early) or 0.0 for early, late in pairs), default=0.0)

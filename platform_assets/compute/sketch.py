@@ -12,7 +12,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
+from math import inf
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -137,19 +140,36 @@ def sketch(frame: pl.DataFrame, learned: Learned, task: Task, *, answer: np.ndar
     )
 
 
-def overlap(current: sketches.Content, before: sketches.Content) -> float | None:
+@dataclass(frozen=True)
+class Sample:
+    """A sample of a key's distinct rows, prepared once for comparisons with hundreds of keys."""
+
+    content: sketches.Content
+
+    @cached_property
+    def hashes(self) -> frozenset[int]:
+        """The hashes of its rows."""
+        return frozenset(self.content.hashes)
+
+    @property
+    def largest(self) -> float:
+        """The hash up to which the sample is complete."""
+        content = self.content
+        return content.hashes[-1] if content.distinct > len(content.hashes) else inf
+
+    def rows(self, largest: float) -> int:
+        """Return how many rows have a hash of at most `largest`. The hashes are sorted."""
+        return bisect_right(self.content.hashes, largest)
+
+
+def overlap(current: Sample, before: Sample) -> float | None:
     """Return the share of one key's distinct rows that the other key also has; None when either has none.
 
     Exact below `MOST_HASHES` distinct rows. Otherwise estimated from the rows whose hash is at most the largest hash
-    that both samples reach, because up to there both are complete.
+    that both samples reach, because up to there both are complete. Rows of both samples are among those.
     """
-    ceiling = min((side.hashes[-1] for side in (current, before) if side.distinct > len(side.hashes)), default=None)
-    current_hashes, earlier_hashes = (
-        # The hashes are sorted. A judgement compares each key with hundreds, so a comparison per hash would be dear.
-        set(side.hashes if ceiling is None else side.hashes[: bisect_right(side.hashes, ceiling)])
-        for side in (current, before)
-    )
-    return len(current_hashes & earlier_hashes) / len(current_hashes) if current_hashes and before.distinct else None
+    rows = current.rows(min(current.largest, before.largest))
+    return len(current.hashes & before.hashes) / rows if rows and before.content.distinct else None
 
 
 def _columns(frame: pl.DataFrame, names: Sequence[str], ids: Collection[str]) -> dict[str, sketches.Column]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from platform_assets.compute.learn import learn
 from platform_assets.compute.matrix import Inputs
-from platform_assets.compute.sketch import MOST_CATEGORIES, histograms, of_source, overlap, sketch
+from platform_assets.compute.sketch import MOST_CATEGORIES, Sample, histograms, of_source, overlap, sketch
 from platform_assets.compute.tasks import Binary
 from platform_assets.records.sketches import Content, SourceSketch
 from platform_assets.specs.base import Field
@@ -140,11 +140,15 @@ def test_hashes_are_the_same_in_every_process_and_version() -> None:
     assert source("a", "b").content == Content(distinct=2, hashes=[73912390445837, 177162312044785])
 
 
+def overlap_of(current: Content, before: Content) -> float | None:
+    return overlap(Sample(current), Sample(before))
+
+
 def test_overlap_is_exact_for_few_rows() -> None:
-    assert overlap(content("a", "b", "c", "d"), content("c", "d", "e")) == 0.5
-    assert overlap(content("a"), content("b")) == 0.0
+    assert overlap_of(content("a", "b", "c", "d"), content("c", "d", "e")) == 0.5
+    assert overlap_of(content("a"), content("b")) == 0.0
     empty = Content(distinct=0, hashes=[])
-    assert overlap(empty, content("a")) is overlap(content("a"), empty) is None
+    assert overlap_of(empty, content("a")) is overlap_of(content("a"), empty) is None
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.3, 0.7, 1.0])
@@ -153,7 +157,21 @@ def test_overlap_is_estimated_for_many(shared: float) -> None:
     one = content(*(f"{index}" for index in range(rows)))
     two = content(*(f"{index + round(rows * (1 - shared))}" for index in range(rows)))
     assert len(one.hashes) < rows
-    assert overlap(one, two) == pytest.approx(shared, abs=0.1)
+    assert overlap_of(one, two) == pytest.approx(shared, abs=0.1)
+
+
+SAMPLES = st.sets(st.integers(0, 60), max_size=30).map(sorted)
+
+
+@given(current=SAMPLES, before=SAMPLES, most=st.integers(1, 30))
+def test_overlap_counts_the_rows_up_to_which_both_samples_are_complete(
+    current: list[int], before: list[int], most: int
+) -> None:
+    contents = [Content(distinct=len(hashes), hashes=hashes[:most]) for hashes in (current, before)]
+    largest = min([kept.hashes[-1] for kept in contents if kept.distinct > most], default=60)
+    ours, theirs = ({value for value in kept.hashes if value <= largest} for kept in contents)
+    expected = len(ours & theirs) / len(ours) if ours and before else None
+    assert overlap_of(*contents) == expected
 
 
 @given(st.lists(ROW, min_size=1, max_size=30), st.integers(0, 30))
