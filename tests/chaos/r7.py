@@ -85,6 +85,7 @@ class Proxy(Faults):
         self.folder, self.choice, self.guard = folder, random.Random(SEED), threading.Lock()
         self.point: Point | None = None
         self.killed: list[str] = []
+        self.killed_at: list[int] = []
         self.disturbed = self.writes = self.ingestion_at = 0
         self.ingestion: subprocess.Popen[str] | None = None
 
@@ -128,7 +129,8 @@ class Proxy(Faults):
             return None
         victim, self.ingestion = self.ingestion, None
         victim.kill()
-        self.killed.append(f"ingestion, at writing request {self.writes}, {path.split('/')[-2]}")
+        self.killed.append("ingestion")
+        self.killed_at.append(self.writes)
         return Fault(method, path, answer=0, is_done=bool(self.writes % 2))
 
 
@@ -203,7 +205,7 @@ class World:
         self.proxy.point = Point(kind, is_done, pids[0] if kind == GOODBYE else 0)
         if kind in (HELLO, LEFT):
             os.kill(pids[0], signal.SIGKILL)
-            self.proxy.killed.append("a worker, at any moment")
+            self.proxy.killed.append("worker, at any moment")
         elif kind == HEARTBEAT:
             callers.is_paused.set()
 
@@ -239,9 +241,12 @@ def run() -> list[Measure]:
             prediction_log.ingest_segments(world.product, "code", KEYS)
             stored = list(world.product.tables.read(STAGE, KEYS)["prediction_id"])
     kills = len(proxy.killed)
-    shown.extend(f"{count} times: {name}" for name, count in sorted(Counter(proxy.killed).items()))
+    shown.append("killed: " + "; ".join(f"{count} {name}" for name, count in sorted(Counter(proxy.killed).items())))
+    shown.append(
+        f"ingestions were killed at writing requests {', '.join(map(str, sorted(proxy.killed_at)))} of the two"
+    )
     shown.append(f"{proxy.disturbed} other requests were broken, delayed or repeated; {len(arrived)} lines arrived.")
-    ingestions = sum(name.startswith("ingestion") for name in proxy.killed)
+    ingestions = sum(name == "ingestion" for name in proxy.killed)
     return [
         Measure(
             measure="processes killed at a point of shipping or at any moment", ours=kills - ingestions, target=">= 15"
@@ -273,7 +278,7 @@ def _play(world: World) -> set[str]:
         with Callers(port, pause_s=0.1, **times) as callers:
             for number in range(len(POINTS)):
                 world.round(server, callers, number)
-            while sum(name.startswith("ingestion") for name in world.proxy.killed) < len(POINTS):
+            while sum(name == "ingestion" for name in world.proxy.killed) < len(POINTS):
                 world.ingest(1)
         world.settle(server)
     while list(world.folder.glob("*.jsonl")):  # a goodbye that the proxy broke

@@ -101,7 +101,7 @@ def run() -> list[Measure]:
                 watch.thread.join()
             arrived = received.ids(settings.root, models.PRODUCT)
     assert watch.unready_s is not None, "the volume is too large for this rate"
-    shown.append(f"not ready: {watch.problem}")
+    shown.append(f"not ready: {watch.problem.replace(str(settings.state), 'STATE')}")
     shown.append(
         f"not ready {watch.unready_s - began_s:.0f} s after the store went away; {back_s - began_s:.0f} s away"
     )
