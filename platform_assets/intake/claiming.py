@@ -146,9 +146,9 @@ class Claiming:
             skipped=segments.skipped(batch.problems),
             cursor_ms=cursor_ms,
             at_utc=self._now().isoformat(),
-            newest_batch=self._newest_batch(),
+            newest_batch=self._newest_batch() if batch.bodies else None,
             waiting=sorted({*waiting, *batch.waiting}),
-            ahead=segments.ahead(self._product.name, cursor_ms, [*paths, *([] if newest is None else newest.ahead)]),
+            ahead=segments.ahead(self._product.name, cursor_ms, paths, [] if newest is None else newest.ahead),
             folded=folded,
         )
 

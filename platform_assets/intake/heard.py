@@ -56,7 +56,8 @@ class Listener:
                 for item in page:
                     self._note(item)
             self._read_headers()
-            return [process for process in self._processes.values() if process.last >= since]
+            self._processes = {name: each for name, each in self._processes.items() if each.last >= since}
+            return list(self._processes.values())
 
     def _note(self, item: Listed) -> None:
         self._until_ms = max(self._until_ms, item.time_ms)

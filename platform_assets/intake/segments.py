@@ -147,9 +147,17 @@ def is_newer(store: ObjectStore, product: str, path: str) -> bool:
     return False
 
 
-def ahead(product: str, cursor_ms: int, paths: Iterable[str]) -> list[str]:
-    """Return the paths that sort after a cursor, and would be listed again when it has moved on."""
-    return sorted(path for path in paths if path > segments.start_after(product, cursor_ms + 1))
+def ahead(product: str, cursor_ms: int, paths: Iterable[str], carried: Iterable[str]) -> list[str]:
+    """Return the paths that will be listed again although the claim that names them may be out of reach by then.
+
+    Args:
+        cursor_ms: of the claim.
+        paths: that it names; those after the cursor are of this kind.
+        carried: what the claim before returned; kept until listings begin after them.
+    """
+    named = {path for path in paths if path > segments.start_after(product, cursor_ms + 1)}
+    first = segments.start_after(product, max(0, cursor_ms - OVERLAP_MS))
+    return sorted(named | {path for path in carried if path > first})
 
 
 def skipped(problems: Mapping[str, str]) -> list[Skipped]:

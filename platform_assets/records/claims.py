@@ -30,7 +30,7 @@ class Claim(Record, frozen=True, kw_only=True):
         at_utc: the product's moment; answers are late by the decisions made until then.
         newest_batch: the newest batch that had arrived, for numbered batches.
         waiting: segments in a format that only newer code reads, of this and earlier claims. Each ingestion tries them.
-        ahead: claimed or skipped names that sort after the cursor, and would be listed again.
+        ahead: names of this and earlier claims that sorted after the cursor, until listings begin after them.
         folded: up to this claim, all parts were folded into their keys' rows.
     """
 

@@ -259,3 +259,13 @@ def test_more_segments_than_are_held_at_once_are_all_taken(
         ship(product.settings.root, now + place * SECOND, lines([place + 1]), first=place * 1000)
     take_in(product)
     assert ids(product) == named(1, 2, 3)
+
+
+def test_a_name_ahead_of_the_cursor_is_known_until_listings_begin_after_it() -> None:
+    minute_ms = 60_000
+    early, late = (encoded(MIDNIGHT + timedelta(minutes=at), lines([1]))[0] for at in (0, 5))
+    cursor_ms = round(MIDNIGHT.timestamp() * 1000)
+    known = listing.ahead(SPEC.name, cursor_ms, [early, late], [])
+    assert known == [late]
+    assert listing.ahead(SPEC.name, cursor_ms + 15 * minute_ms - 1, [], known) == [late], "it is still listed"
+    assert listing.ahead(SPEC.name, cursor_ms + 15 * minute_ms + 1, [], known) == []
