@@ -17,8 +17,7 @@ PRESSURE = {
     "evictionMaxPodGracePeriod": 30,
     "evictionPressureTransitionPeriod": "1s",
 }
-"""More memory than is ever free. A hard threshold is not for pods at all: a kubelet that starts with one above what is
-free refuses what it had been running (OutOfmemory)."""
+"""More memory than is ever free. Soft: a kubelet subtracts a hard threshold from what its node offers to pods."""
 
 
 def container_of(pod: Any) -> str:
