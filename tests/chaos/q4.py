@@ -48,7 +48,10 @@ UNSTARTED = ("image", "unschedulable", "node_lost")
 """Reasons of an attempt without a container; the last of one whose node lost power before it started."""
 EARLIER = (
     "Until 2026-11-27 this row ran on a double of a cluster, against the double's own journal: 110 faults of 19 kinds, "
-    "196 tries, none lost or doubled, no reason differed, error of the cost 0.196 %."
+    "196 tries, none lost or doubled, no reason differed, error of the cost 0.196 %. Its first whole run on a cluster: "
+    "104 faults of 14 kinds, 97 containers, none lost, 3 made up (pods of a lost node that never started), 2 reasons "
+    "differed, error 4.19 %: ends that no status shows were taken for the moment of the decision, and starts that no "
+    "launcher saw for those of leases."
 )
 shown: list[str] = []
 
@@ -148,7 +151,7 @@ def _compared(truth: Mapping[str, Truth], records: list[Attempt], killer: Killer
         f"{item.cause} ({attempt.by}) is {attempt.reason} after {item.wall_s:.1f} s: {(attempt.said or '')[:200]}"
         for name, item in truth.items()
         if (attempt := by_id.get(name))
-        and not _is_right(item, attempt, text.get(name, "node_lost") if item.cause in UNSEEN else None)
+        and not _is_right(item, attempt, text.get(name, "node_lost" if item.cause in UNSEEN else None))
     ]
     right_usd, ours_usd = sum(item.usd for item in truth.values()), costs.total_usd(frame(enumerate(records)))
     true_s, ours_s = sum(item.wall_s for item in truth.values()), sum(float(item.wall_s or 0.0) for item in attempts)

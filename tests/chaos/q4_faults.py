@@ -136,8 +136,8 @@ class Killer:
         lost = self._recorders.pop(node.name).close()
         self.containers += lost
         for container in lost:
-            if container.code is None:
-                self.causes.setdefault(container.labels[LABEL], "node without power")
+            if container.code is None:  # what was done to it before had not ended it
+                self.causes[container.labels[LABEL]] = "node without power"
         threading.Timer(90.0, self._switch_on, args=(node,)).start()
 
     def _switch_on(self, node: Node) -> None:
