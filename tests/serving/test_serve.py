@@ -27,7 +27,7 @@ from platform_assets.serving import answers, build, fetch, run
 from platform_assets.settings import Settings
 from platform_assets.storage import segments
 from platform_assets.storage.artifacts import ArtifactStore
-from tests.doubles import models
+from tests.doubles import models, received
 
 PAUSE_S = 0.01
 WAIT_S = 60.0
@@ -362,6 +362,36 @@ def test_as_many_workers_serve_as_configured(service: Service, tmp_path: Path) -
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WAIT_S, check=False)
     assert ended.returncode != 0
     assert "--api-workers is 0; expected at least 1" in ended.stdout + ended.stderr
+
+
+def test_a_restarted_container_ships_what_the_killed_one_left(service: Service, tmp_path: Path) -> None:
+    settings = service.settings.replace(
+        state=tmp_path, root=str(tmp_path / "store"), serving_ships=True, serving_ship_s=600.0, serving_heartbeat_s=0.5
+    )
+    Path(settings.root).mkdir()
+    home = {"BENTOML_HOME": str(service.settings.bentoml_home)}
+
+    def wait_for(kind: str, count: int) -> None:
+        deadline = time.monotonic() + WAIT_S
+        while received.kinds(settings.root, models.PRODUCT).count(kind) < count:
+            assert time.monotonic() < deadline, received.kinds(settings.root, models.PRODUCT)
+            time.sleep(0.1)
+
+    given = []
+    with run.serving(settings.replace(serving_heartbeat_s=600.0), service.built.tag, environment=home) as server:
+        given += [server.predict(models.row(str(number)))[1]["prediction_id"] for number in range(20)]
+        wait_for("hello", 2)
+        os.killpg(server.process.pid, signal.SIGKILL)
+    assert received.ids(settings.root, models.PRODUCT) == []
+    with run.serving(settings, service.built.tag, environment=home) as server:
+        given.append(server.predict(models.row())[1]["prediction_id"])
+        wait_for("goodbye", 2)
+        wait_for("hello", 4)
+        server.process.terminate()
+        assert server.process.wait(WAIT_S) == 0
+    assert sorted(received.ids(settings.root, models.PRODUCT)) == sorted(given)
+    assert received.kinds(settings.root, models.PRODUCT).count("goodbye") == 4
+    assert list((settings.prediction_log / models.PRODUCT).iterdir()) == []
 
 
 def test_workers_end_when_their_parent_process_is_killed(service: Service, tmp_path: Path) -> None:
