@@ -17,7 +17,7 @@ TORCH := $(shell sed -n 's/^ *"\(torch[<>=].*\)",$$/\1/p' pyproject.toml)
 # Tests make thousands of small SQLite and Delta commits: in memory, where it has 4 GB of room and runs programs, not in /tmp.
 MEMORY := $(shell [ -w /dev/shm ] && ! grep -q ' /dev/shm .*noexec' /proc/mounts && [ "$$(df --output=avail /dev/shm | tail -1)" -ge 4000000 ] && echo TMPDIR=/dev/shm)
 
-.PHONY: help setup demo test test-fast coverage cluster cluster-test dev lint format typecheck count taste reference validate images bench chaos lock clean
+.PHONY: help setup demo test test-fast coverage cluster cluster-test dev lint format typecheck count taste reference validate images images-twice bench chaos lock clean
 
 help: ## Print this list.
 	@echo "usage: make TARGET [VARIABLE=...]"; echo
@@ -101,6 +101,9 @@ validate: setup ## Validate what deploy/ holds.
 
 images: ## Build the images with podman and print each by digest, with its size. IMAGES=trainer; BASE=NAME@sha256:...; TORCH_INDEX=...
 	@BASE='$(BASE)' TORCH_INDEX='$(TORCH_INDEX)' deploy/images/build.sh $(IMAGES)
+
+images-twice: ## Build the images twice without cache; print whether they are equal, or which files differ. IMAGES=service.
+	@$(PYTHON) deploy/images/twice.py $(IMAGES)
 
 bench: setup ## Measure. ROWS=P11,Q1 names rows; all without it. Updates docs/benchmarks.md.
 	@$(BIN)/python -m tests.benchmarks $(ROWS) $(if $(STRICT),--strict)

@@ -4,6 +4,7 @@
 # Usage: BASE=... TORCH_INDEX=... NAME=... deploy/images/build.sh [platform] [service] [trainer]; all is optional.
 #   BASE  an image by digest; default: this machine's Debian (base.sh)
 #   NAME  what an image's name begins with, before -platform and so on; default: localhost/driftline
+#   NO_CACHE  if set, no layer of an earlier build is used
 #
 # This machine's pip configuration (mirrors, certificates, local wheels, constraints) also applies in the build, through
 # mounted files that never become part of an image.
@@ -75,7 +76,7 @@ label() {
 }
 
 for image in "${images[@]}"; do
-    build --pull=missing --network=host "${mounts[@]}" --build-arg "BASE=$base" \
+    build --pull=missing --network=host ${NO_CACHE:+--no-cache} "${mounts[@]}" --build-arg "BASE=$base" \
         --build-arg "TORCH_INDEX=${TORCH_INDEX:-}" --file deploy/images/Dockerfile --target "$image" \
         --tag "$name-$image:latest" .
     label "$image"
