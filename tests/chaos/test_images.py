@@ -140,27 +140,28 @@ def test_the_sbom_lists_every_package(image: str) -> None:
 # What must not be in an image -----------------------------------------------------------------------------------------
 
 
-def test_no_secret_and_no_checkout_get_into_an_image(tmp_path: Path) -> None:
+@pytest.mark.parametrize("image", ["platform", "service"])
+def test_no_secret_and_no_checkout_get_into_an_image(tmp_path: Path, image: str) -> None:
     """Plant canaries where secrets lie on a builder's machine, build, and look into every layer."""
     checkout = tmp_path / "checkout"
     copied(REPOSITORY, checkout)
     for path in (".env", ".git/config", "tests/canary.py", "profiles.toml", ".netrc", "platform_assets/.env"):
         (checkout / path).parent.mkdir(exist_ok=True)
         (checkout / path).write_text(CANARY, encoding="utf-8")
-    # A changed lock makes pip run in this build, with a configuration that holds a canary.
+    # A changed lock makes pip run in the build of one image, with a configuration that holds a canary.
     lock = checkout / "deploy/images/service.lock"
     lock.write_text(f"# {CANARY}\n{lock.read_text(encoding='utf-8')}", encoding="utf-8")
     name = f"localhost/driftline-canary-{os.getpid()}"
     variables = {"NAME": name, "PIP_TRUSTED_HOST": f"{CANARY}.invalid", "AWS_SECRET_ACCESS_KEY": CANARY}
-    argv = [str(checkout / "deploy/images/build.sh"), "service"]
+    argv = [str(checkout / "deploy/images/build.sh"), image]
     ended = subprocess.run(argv, env={**os.environ, **variables}, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     try:
         archive = tmp_path / "image.tar"
-        podman("image", "save", "--format=docker-archive", f"--output={archive}", f"{name}-service:latest")
+        podman("image", "save", "--format=docker-archive", f"--output={archive}", f"{name}-{image}:latest")
         assert CANARY.encode() not in archive.read_bytes()
     finally:
-        podman("rmi", "--force", f"{name}-service:latest")
+        podman("rmi", "--force", f"{name}-{image}:latest")
 
 
 # What an image does ---------------------------------------------------------------------------------------------------
