@@ -108,8 +108,8 @@ def _pickles(node: ast.AST) -> bool:
             return bool({alias.name.split(".")[0] for alias in node.names} & NO_CALLS)
         case ast.ImportFrom():
             return (node.module or "").split(".")[0] in NO_CALLS
-        case ast.Attribute():
-            return ast.unparse(node) in ("torch.save", "torch.load")
+        case ast.Attribute(value=ast.Name(id="torch"), attr=name):
+            return name in ("save", "load")
         case ast.keyword(arg="allow_pickle", value=value):
             return not (isinstance(value, ast.Constant) and value.value is False)
     return False

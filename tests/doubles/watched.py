@@ -5,7 +5,11 @@ The first key is the cutoff of the only release; the third has a fault, which wa
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -27,8 +31,37 @@ QUALITY = {"auc": 0.76, "log_loss": 0.46, "brier": 0.15, "ece": 0.02}
 FINGERPRINT = "f" * 64
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What was written for a product's keys in this process; its folder goes with it."""
+
+    spec: ProductSpec
+    keys: tuple[str, ...]
+    folder: TemporaryDirectory[str]
+    settings: Settings
+    digest: str
+
+
+_kept: list[Kept] = []
+
+
 def write(settings: Settings, spec: ProductSpec, keys: tuple[str, ...]) -> str:
-    """Write everything for at least four keys, and return the model's digest."""
+    """Write everything for at least four keys, and return the model's digest.
+
+    A process writes it once and copies it from then on: nothing of it names its folder.
+    """
+    kept = next((item for item in _kept if item.spec is spec and item.keys == keys), None)
+    if kept is None:
+        folder = TemporaryDirectory()
+        own = Settings(root=f"{folder.name}/store", state=Path(folder.name, "state"))
+        kept = Kept(spec, keys, folder, own, _write(own, spec, keys))
+        _kept.append(kept)
+    shutil.copytree(kept.settings.root, settings.root, dirs_exist_ok=True)
+    shutil.copytree(kept.settings.state, settings.state, dirs_exist_ok=True)
+    return kept.digest
+
+
+def _write(settings: Settings, spec: ProductSpec, keys: tuple[str, ...]) -> str:
     assert len(keys) >= 4
     grain = spec.grain
     tables, ledgers = TableStore(settings.root, spec.name), Ledgers(settings.root, spec.name)
