@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from platform_assets.compute import ingest
+from platform_assets.compute import ingest, streams
+from platform_assets.compute.streams import Ranges
 from platform_assets.handle import Product
 from platform_assets.intake import segments
 from platform_assets.intake.folding import STAGE, Folder, finished
@@ -21,7 +22,7 @@ from platform_assets.intake.parsing import MOST_NAMED, arrivals, classify
 from platform_assets.intake.segments import Body, Listed
 from platform_assets.makers.predictions import Ingesting
 from platform_assets.problems import RecordExists
-from platform_assets.records.claims import CLAIMS, Claim
+from platform_assets.records.claims import CLAIMS, Claim, Remark
 from platform_assets.records.ingested import INGESTED, Ingested
 from platform_assets.storage.objects import open_store
 from platform_assets.storage.parts import Parts
@@ -140,6 +141,7 @@ class Claiming:
     def _claim_of(self, batch: _Batch, newest: Claim | None, waiting: list[str], folded: int) -> Claim:
         cursor_ms = max([item.time_ms for item in batch.listed] + [0 if newest is None else newest.cursor_ms])
         paths = [item.path for item in batch.listed]
+        remarks, taken = self._follow(batch, {} if newest is None else newest.streams)
         unusable = {*batch.problems, *batch.waiting}
         return Claim(
             segments=[path for path in paths if path not in unusable],
@@ -149,8 +151,20 @@ class Claiming:
             newest_batch=self._newest_batch() if batch.bodies else None,
             waiting=sorted({*waiting, *batch.waiting}),
             ahead=segments.ahead(self._product.name, cursor_ms, paths, [] if newest is None else newest.ahead),
+            remarks=remarks,
+            streams=taken,
             folded=folded,
         )
+
+    def _follow(self, batch: _Batch, taken: dict[str, Ranges]) -> tuple[list[Remark], dict[str, Ranges]]:
+        """Return what is unusual about the order of a batch's segments, and the bytes taken with it."""
+        remarks = []
+        for path, body in batch.bodies.items():
+            end = body.first + len(body.data)
+            if text := streams.remark(taken.get(body.stream, []), body.first, end):
+                remarks.append(Remark(segment=path, remark=text))
+            taken = streams.extended(taken, body.stream, body.first, end)
+        return remarks, taken
 
     def _finish(self, number: int, claim: Claim, bodies: Mapping[str, Body]) -> None:
         """Write the part of a claim, and record it unless another process has."""
@@ -177,6 +191,7 @@ class Claiming:
             segments=len(claim.segments),
             skipped=segments.skipped(problems),
             waiting=claim.waiting,
+            remarks=claim.remarks,
         )
         self._record(number, record)
         self.finished.append(record)

@@ -24,7 +24,7 @@ from platform_assets.makers.predictions import Ingesting
 from platform_assets.makers.reading import read
 from platform_assets.records import ingested
 from platform_assets.records.attendance import Attendance
-from platform_assets.records.claims import Skipped
+from platform_assets.records.claims import Remark, Skipped
 from platform_assets.records.ingested import INGESTED
 from platform_assets.storage.tables import PartitionRecord, TableStore, content_digest
 
@@ -46,6 +46,7 @@ class Ingested:
         memoised: the run's keys that were up to date.
         skipped: segments that cannot be used.
         waiting: segments that only newer code reads.
+        remarks: about segments that repeat bytes, or came out of order.
         attendance: by key, who was heard of the service's processes.
     """
 
@@ -56,6 +57,7 @@ class Ingested:
     left_out_lines: int = 0
     skipped: list[Skipped] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
     attendance: dict[str, Attendance] = field(default_factory=dict)
 
     @property
@@ -144,6 +146,7 @@ def ingest_segments(product: Product, code: str, keys: Sequence[str]) -> tuple[I
         done.left_out += ingestion.left_out_named
         done.left_out_lines += ingestion.left_out
         done.skipped += ingestion.skipped
+        done.remarks += ingestion.remarks
     return done, records
 
 

@@ -20,6 +20,13 @@ class Skipped(Part, frozen=True, kw_only=True):
     reason: str
 
 
+class Remark(Part, frozen=True, kw_only=True):
+    """Something unusual about a segment that was taken in; see `compute.streams`."""
+
+    segment: str
+    remark: str
+
+
 class Claim(Record, frozen=True, kw_only=True):
     """The segments of one ingestion, written before their rows, so that a killed ingestion is finished by the next one.
 
@@ -31,6 +38,8 @@ class Claim(Record, frozen=True, kw_only=True):
         newest_batch: the newest batch that had arrived, for numbered batches.
         waiting: segments in a format that only newer code reads, of this and earlier claims. Each ingestion tries them.
         ahead: names of this and earlier claims that sorted after the cursor, until listings begin after them.
+        remarks: about segments that repeat bytes, or came out of order.
+        streams: the bytes that this and earlier claims took of each of the newest streams.
         folded: up to this claim, all parts were folded into their keys' rows.
     """
 
@@ -41,6 +50,8 @@ class Claim(Record, frozen=True, kw_only=True):
     newest_batch: str | None = None
     waiting: list[str] = field(default_factory=list)
     ahead: list[str] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
+    streams: dict[str, list[list[int]]] = field(default_factory=dict)
     folded: int = 0
 
 

@@ -6,7 +6,7 @@ from msgspec import field
 
 from platform_assets import naming
 from platform_assets.records.base import Part, Record, RecordKind
-from platform_assets.records.claims import Skipped
+from platform_assets.records.claims import Remark, Skipped
 
 
 class LeftOut(Part, frozen=True, kw_only=True):
@@ -34,6 +34,7 @@ class Ingested(Record, frozen=True, kw_only=True):
         segments: number of segments taken in.
         skipped: segments that cannot be used.
         waiting: segments that only newer code reads; they are tried again.
+        remarks: about segments that repeat bytes, or came out of order.
     """
 
     offsets: dict[str, int]
@@ -45,6 +46,7 @@ class Ingested(Record, frozen=True, kw_only=True):
     segments: int = 0
     skipped: list[Skipped] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
 
 
 INGESTED = RecordKind(naming.INGESTED, Ingested)

@@ -86,6 +86,8 @@ class _Run(KeyedRun[Ingesting]):
             metadata["left_out"] = values.table([line.document() for line in done.named])
         if done.skipped:
             metadata["segments_skipped"] = values.table([item.document() for item in done.skipped[:MOST_NAMED]])
+        if done.remarks:
+            metadata["segments_remarked"] = values.table([item.document() for item in done.remarks[:MOST_NAMED]])
         if done.waiting:
             metadata["segments_for_newer_code"] = values.table(
                 [{"segment": path} for path in done.waiting[:MOST_NAMED]]

@@ -130,16 +130,25 @@ def test_a_doubled_and_an_overlapping_segment_add_no_row(product: Product, now: 
     take_in(product)
     ship(product.settings.root, now + SECOND, lines([1, 2]))
     ship(product.settings.root, now + 2 * SECOND, lines([2, 3]), first=len(line(1)))
-    take_in(product)
+    remarks = [item.remark for item in take_in(product).remarks]
     assert ids(product) == named(1, 2, 3)
+    length = len(lines([1]))
+    assert remarks == [
+        f"repeats all of its {2 * length:,} bytes; each answer counts once",
+        f"repeats {length:,} of its {2 * length:,} bytes; each answer counts once",
+    ]
 
 
 def test_reordered_segments_give_the_same_rows(product: Product, now: datetime) -> None:
     ship(product.settings.root, now, lines([2]), first=len(line(1)))
     take_in(product)
-    ship(product.settings.root, now + SECOND, lines([1]))
-    take_in(product)
+    path = ship(product.settings.root, now + SECOND, lines([1]))
+    [remark] = take_in(product).remarks
     assert ids(product) == named(1, 2)
+    assert remark.segment == path
+    assert remark.remark.startswith("comes after later bytes of its stream")
+    [_, (_, claim)] = Ledgers(product.settings.root, SPEC.name).records(naming.CLAIMS)
+    assert claim["remarks"] == [remark.document()]
 
 
 def of_a_newer_format(path: str, data: bytes) -> bytes:
