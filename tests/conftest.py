@@ -28,7 +28,7 @@ hypothesis_settings.load_profile("driftline")
 BUCKET = "driftline"
 END_TO_END = ("test_end_to_end.py", "test_one_file.py")
 """Files that run a whole demo and a whole product; minutes each. Several workers start with them."""
-LONG = (*END_TO_END, "test_goldens.py", "test_missing_labels.py", "test_checking.py")
+LONG = (*END_TO_END, "test_goldens.py", "test_flight_delays_faults.py", "test_drift.py", "test_missing_labels.py")
 """Files that workers start with, so that none of them is alone at the end; each takes more than a minute."""
 YEAR = "tests/specs/test_flight_delays"
 REPOSITORY = Path(__file__).resolve().parents[1]
