@@ -40,7 +40,6 @@ ROWS_PER_BATCH = 8_192
 COLUMNS_PER_GROUP = 8
 """The columns that are held for the digest: 64 MB with a million rows."""
 NOTED = ("digest", ingest.LATE, "answered_at_utc", "latency_us")
-_FILE = "_file"
 
 
 @dataclass(frozen=True)
@@ -78,13 +77,10 @@ class Answers:
 
         if not self.files:
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-        rows = pl.concat(
-            scan.select(*ingest.DECISIVE, pl.lit(number, dtype=pl.UInt32).alias(_FILE))
-            for number, scan in enumerate(self._scans)
-        ).collect()
-        heights = np.bincount(rows[_FILE].to_numpy(), minlength=len(self.files))
+        parts = self._read(ingest.DECISIVE)
+        heights = [part.height for part in parts]
         starts = np.concatenate([[0], np.cumsum(heights)[:-1]]).astype(np.int64)
-        return _order(rows.drop(_FILE)).astype(np.int64), starts
+        return _order(pl.concat(parts)).astype(np.int64), starts
 
     @property
     def _chosen(self) -> Positions:
@@ -94,7 +90,11 @@ class Answers:
         """Return some columns of all rows that count."""
         if not self.files:
             return self.maker.empty().select(names)
-        return pl.concat(scan.select(names) for scan in self._scans).collect()[self._chosen]
+        return pl.concat(self._read(names))[self._chosen]
+
+    def _read(self, names: Sequence[str]) -> list[pl.DataFrame]:
+        """Return some columns of each file; one file at a time, because a reader of a bucket holds more of a file."""
+        return [scan.select(names).collect() for scan in self._scans]
 
     def _batches(self) -> Iterator[pl.DataFrame]:
         """Yield the rows that count, some at a time."""
