@@ -36,7 +36,7 @@ with tempfile.TemporaryDirectory() as home:
         print(f"dagster.yaml: loads, {type(instance.run_launcher).__name__}, {type(instance.run_coordinator).__name__}")
 
 # Without a cluster and a database: the file as Dagster reads it, and each part's settings against its class.
-folder = Path("deploy/dagster/cluster")
+folder = Path("deploy/kubernetes/base")
 for name in re.findall(r"env: (\w+)", (folder / "dagster.yaml").read_text(encoding="utf-8")):
     os.environ[name] = "1"
 config, _ = dagster_instance_config(str(folder))

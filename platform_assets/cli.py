@@ -126,6 +126,13 @@ def _parser() -> argparse.ArgumentParser:
     rollback.add_argument("--why", help="the reason; it is recorded")
     rollback.set_defaults(run=_rollback)
 
+    manifests = commands.add_parser(
+        "manifests", help="print what must run on Kubernetes for a product's newest release"
+    )
+    _takes_product(manifests)
+    manifests.add_argument("--replicas", type=int, metavar="N", help="pods of the service (default: 2)")
+    manifests.set_defaults(run=_manifests)
+
     env = commands.add_parser("env", help='print shell exports of the settings: eval "$(driftline env)"')
     env.set_defaults(run=_env)
     return parser
@@ -256,6 +263,17 @@ def _rollback(settings: Settings, options: argparse.Namespace) -> int:
     from platform_assets.handle import Product
 
     print(releasing.roll_back(Product(specs.load(options.product), settings), options.why))
+    return 0
+
+
+def _manifests(settings: Settings, options: argparse.Namespace) -> int:
+    from platform_assets import manifests, specs
+    from platform_assets.handle import Product
+
+    replicas = manifests.REPLICAS if options.replicas is None else options.replicas
+    if replicas < 1:
+        raise ValueError(f"--replicas is {replicas}; expected at least 1.")
+    print(manifests.manifests(Product(specs.load(options.product), settings), replicas), end="")
     return 0
 
 

@@ -147,6 +147,9 @@ class Settings(Configuration):
     trainer_libraries: str | None = Field(
         default=None, description="versions on that image's label, where no label can be read: `numpy=... torch=...`"
     )
+    service_image: str | None = Field(
+        default=None, description="image of services that run as pods, with its digest: `name@sha256:...`"
+    )
     step_secret: str | None = Field(
         default=None, description="Kubernetes secret whose entries become the environment of steps, such as keys of S3"
     )

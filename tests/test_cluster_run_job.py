@@ -29,10 +29,9 @@ def job(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> di
     from kubernetes.client import ApiClient
 
     monkeypatch.setenv("DRIFTLINE_NAMESPACE", "driftline")
-    monkeypatch.setenv("DRIFTLINE_IMAGE", "driftline:1")
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     (tmp_path / "kubeconfig").write_text(KUBECONFIG, encoding="utf-8")
-    shipped = yaml.safe_load((repository / "deploy/dagster/cluster/dagster.yaml").read_text(encoding="utf-8"))
+    shipped = yaml.safe_load((repository / "deploy/kubernetes/base/dagster.yaml").read_text(encoding="utf-8"))
     given = shipped["run_launcher"]["config"] | {"load_incluster_config": False}
     given |= {"kubeconfig_file": str(tmp_path / "kubeconfig")}
     config = process_config(resolve_to_config_type(K8sRunLauncher.config_type()), given)
@@ -40,7 +39,7 @@ def job(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> di
     launcher = K8sRunLauncher.from_config_value(None, config.value)
     context = K8sContainerContext.create_from_config({}).merge(_of(launcher))
     made = construct_dagster_k8s_job(
-        job_config=context.get_k8s_job_config(job_image=None, run_launcher=launcher),
+        job_config=context.get_k8s_job_config(job_image="driftline:1", run_launcher=launcher),
         args=["dagster", "api", "execute_run"],
         job_name="dagster-run-1",
         pod_name="dagster-run-1",
@@ -69,6 +68,14 @@ def test_it_keeps_the_pod_security_rules_and_gets_its_secrets_by_name(job: dict[
     (run,) = spec["containers"]
     assert spec["securityContext"]["runAsNonRoot"] is True
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert run["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-    assert run["envFrom"] == [{"configMapRef": {"name": "driftline"}}, {"secretRef": {"name": "driftline"}}]
+    assert run["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert run["envFrom"] == [
+        {"configMapRef": {"name": "driftline"}},
+        {"secretRef": {"name": "driftline-postgres"}},
+        {"secretRef": {"name": "driftline-store"}},
+    ]
     assert not [each for each in run["env"] if "PASSWORD" in each["name"] or "KEY" in each["name"]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import yaml
 
-from tests.cluster.rights import DOCUMENT, FILE, REASONS, granted
+from tests.cluster.rights import CODE, DAEMON, DOCUMENT, FILE, REASONS, RUN, WEBSERVER, granted
 
 
 def test_each_granted_right_has_a_reason_and_each_reason_a_right() -> None:
@@ -27,11 +27,12 @@ def test_no_wildcard_no_secrets_and_no_exec() -> None:
     assert not {right.resource for right in rights} & {"secrets", "pods/exec", "pods/attach", "pods/portforward"}
 
 
-def test_the_account_of_steps_has_no_rights_and_no_token() -> None:
-    assert {right.account for right in granted()} == {"driftline-run"}
+def test_the_accounts_of_steps_and_services_have_no_rights_and_no_token() -> None:
+    assert {right.account for right in granted()} == {RUN, DAEMON, WEBSERVER, CODE}
     accounts = {
         item["metadata"]["name"]: item
         for item in yaml.safe_load_all(FILE.read_text(encoding="utf-8"))
         if item["kind"] == "ServiceAccount"
     }
-    assert accounts["driftline-step"]["automountServiceAccountToken"] is False
+    for account in ("driftline-step", "driftline-service"):
+        assert accounts[account]["automountServiceAccountToken"] is False

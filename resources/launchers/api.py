@@ -245,7 +245,7 @@ class Api:
             self._refused.add("nodes")
             self.log(
                 f"{trouble}. Labels, taints and conditions of nodes are missing from the evidence; that a node is lost "
-                "shows in its pods. deploy/kubernetes/rights.yaml grants the right."
+                "shows in its pods. deploy/kubernetes/base/rights.yaml grants the right."
             )
             return None
 

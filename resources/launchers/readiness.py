@@ -17,7 +17,7 @@ from resources.launchers.responses import ApiTrouble
 OLDEST = (1, 32)
 """The oldest Kubernetes whose statuses the classes of failure were checked against."""
 RIGHTS = {"pods": ("create", "delete", "get", "list", "watch"), "pods/log": ("get",)}
-GRANT = "deploy/kubernetes/rights.yaml grants them"
+GRANT = "deploy/kubernetes/base/rights.yaml grants them"
 
 
 class NotReady(dg.Failure):

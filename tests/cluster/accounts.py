@@ -15,7 +15,7 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.rights import CLUSTER, Right
 from tests.cluster.rights import granted as granted_rights
 
-RIGHTS = REPOSITORY / "deploy/kubernetes/rights.yaml"
+RIGHTS = REPOSITORY / "deploy/kubernetes/base/rights.yaml"
 NAMESPACE = "driftline"
 """The namespace in the files of deploy/."""
 RUN, STEP = "driftline-run", "driftline-step"
@@ -66,13 +66,18 @@ def granted(
 
 def revoke(cluster: Cluster, namespace: str, right: Right) -> None:
     """Take one right from an account of a namespace."""
-    rights, kept = client.RbacAuthorizationV1Api(cluster.api), granted_rights() - {right}
-    for role in documents(namespace):
+    rights = client.RbacAuthorizationV1Api(cluster.api)
+    kept = {item for item in granted_rights() if item.account == right.account} - {right}
+    objects = documents(namespace)
+    roles = {item["roleRef"]["name"] for item in objects if _is_of(item, right.account)}
+    for role in objects:
         place = role["metadata"].get("namespace", CLUSTER)
-        if role["kind"] not in ("Role", "ClusterRole") or right.place != (NAMESPACE if place == namespace else place):
+        if role["metadata"]["name"] not in roles or role["kind"] not in ("Role", "ClusterRole"):
+            continue
+        if right.place != (NAMESPACE if place == namespace else place):
             continue
         rules = [
-            {"apiGroups": [""], "resources": [item.resource], "verbs": [item.verb]}
+            {"apiGroups": [item.group], "resources": [item.resource], "verbs": [item.verb]}
             for item in sorted(kept)
             if item.place == right.place
         ]
@@ -81,6 +86,10 @@ def revoke(cluster: Cluster, namespace: str, right: Right) -> None:
             rights.replace_namespaced_role(name, place, role | {"rules": rules})
         else:
             rights.replace_cluster_role(name, role | {"rules": rules})
+
+
+def _is_of(binding: Object, account: str) -> bool:
+    return any(subject["name"] == account for subject in binding.get("subjects", ()))
 
 
 def configuration_of(cluster: Cluster, account: str, namespace: str) -> client.Configuration:

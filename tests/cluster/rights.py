@@ -14,7 +14,7 @@ import yaml
 from platform_assets.settings import REPOSITORY
 
 DOCUMENT = REPOSITORY / "docs/rights.md"
-FILE = REPOSITORY / "deploy/kubernetes/rights.yaml"
+FILE = REPOSITORY / "deploy/kubernetes/base/rights.yaml"
 NAMESPACE, DEFAULT, CLUSTER = "driftline", "default", "(cluster)"
 FREE = ("", "selfsubjectaccessreviews", "selfsubjectrulesreviews")
 """What Kubernetes grants to everybody: its version, which is no resource, and asking for one's own rights."""
@@ -35,9 +35,27 @@ class Right:
     resource: str
     verb: str
 
+    @property
+    def group(self) -> str:
+        """The API group of the resource."""
+        return "batch" if self.resource.startswith("jobs") else ""
 
-RUN = "driftline-run"
+
+RUN, DAEMON, WEBSERVER, CODE = "driftline-run", "driftline-daemon", "driftline-webserver", "driftline-code"
 REASONS = {
+    Right(DAEMON, NAMESPACE, "jobs", "create"): "starts a run",
+    Right(DAEMON, NAMESPACE, "jobs", "delete"): "ends a run that a sensor or the run monitor cancelled",
+    Right(DAEMON, NAMESPACE, "jobs", "list"): "why a run's job has no pod, for the run's page",
+    Right(DAEMON, NAMESPACE, "jobs/status", "get"): "whether a run is still at work, every 15 s",
+    Right(DAEMON, NAMESPACE, "pods", "delete"): "ends the pod of a run with its job",
+    Right(DAEMON, NAMESPACE, "pods", "list"): "finds the pods of a run's job",
+    Right(DAEMON, NAMESPACE, "pods/log", "get"): "shows the last lines of a run that died",
+    Right(DAEMON, NAMESPACE, "events", "list"): "why a run's pod died or did not start",
+    Right(WEBSERVER, NAMESPACE, "jobs", "delete"): "ends a run that a person terminates",
+    Right(WEBSERVER, NAMESPACE, "pods", "delete"): "ends the pod of a run with its job",
+    Right(WEBSERVER, NAMESPACE, "pods", "list"): "finds the pods of a run's job",
+    Right(CODE, NAMESPACE, "pods", "list"): "finds pods of steps whose run is over",
+    Right(CODE, NAMESPACE, "pods", "delete"): "stops them",
     Right(RUN, NAMESPACE, "pods", "create"): "starts an attempt at a step",
     Right(RUN, NAMESPACE, "pods", "get"): "polls the attempt's pod; finds it again after an answer that was lost",
     Right(RUN, NAMESPACE, "pods", "list"): "finds the pod of a run that was replaced, and pods whose run is over",
@@ -56,7 +74,7 @@ OPTIONAL = {right for right in REASONS if right.resource in ("events", "nodes")}
 
 
 def granted() -> set[Right]:
-    """Return the rights in deploy/kubernetes/rights.yaml."""
+    """Return the rights in deploy/kubernetes/base/rights.yaml."""
     objects = list(yaml.safe_load_all(FILE.read_text(encoding="utf-8")))
     roles = {(item["kind"], item["metadata"]["name"]): item for item in objects if item["kind"].endswith("Role")}
     return {
@@ -109,7 +127,7 @@ def document(situations: Mapping[Right, str]) -> str:
         [
             "# Rights on Kubernetes",
             "",
-            "What `deploy/kubernetes/rights.yaml` grants, why, and the test of `tests/cluster` in which the API",
+            "What `deploy/kubernetes/base/rights.yaml` grants, why, and the test of `tests/cluster` in which the API",
             "server's audit log shows the request, made by a process of ours under its own account and allowed.",
             "Written by `make cluster-test RECORD_RIGHTS=1`. The account `driftline-step` has no rights and its pods",
             "no token. Kubernetes tells everybody its version and, by `create selfsubjectaccessreviews`, their rights.",

@@ -1,6 +1,6 @@
 """A whole retrain on the cluster environment: files land on S3, and Dagster's daemon does the rest.
 
-S3 server, PostgreSQL, daemon with every sensor, `deploy/dagster/cluster/dagster.yaml` but for its run launcher, nodes,
+S3 server, PostgreSQL, daemon with every sensor, `deploy/kubernetes/base/dagster.yaml` but for its run launcher, nodes,
 pods of steps and the Bento are real. Daemon and runs are processes outside of the nodes: the image for their pods comes
 with the manifests of the platform. While the training is at work its pod is deleted twice and killed for memory once.
 """

@@ -53,7 +53,7 @@ def checkout(repository: Path, place: Path, product: ModuleType) -> Path:
 
 def home(repository: Path, dagster_home: Path) -> None:
     """Make Dagster's home with the cluster's own file, whose runs are processes of this machine."""
-    config = yaml.safe_load((repository / "deploy/dagster/cluster/dagster.yaml").read_text(encoding="utf-8"))
+    config = yaml.safe_load((repository / "deploy/kubernetes/base/dagster.yaml").read_text(encoding="utf-8"))
     del config["run_launcher"]
     dagster_home.mkdir()
     (dagster_home / "dagster.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")

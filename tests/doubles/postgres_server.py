@@ -44,7 +44,7 @@ class PostgresServer:
     password: str
 
     def environment(self) -> dict[str, str]:
-        """Return the variables required by deploy/dagster/cluster/dagster.yaml."""
+        """Return the variables required by deploy/kubernetes/base/dagster.yaml."""
         return {
             "DAGSTER_PG_HOST": self.address,
             "DAGSTER_PG_PORT": str(self.port),

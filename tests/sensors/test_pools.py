@@ -82,7 +82,7 @@ def stored_in(kind: str, settings: Settings, repository: Path) -> Iterator[dg.Da
             patch = stack.enter_context(pytest.MonkeyPatch.context())
             for name, value in server.environment().items():
                 patch.setenv(name, value)
-            cluster = yaml.safe_load((repository / "deploy/dagster/cluster/dagster.yaml").read_text(encoding="utf-8"))
+            cluster = yaml.safe_load((repository / "deploy/kubernetes/base/dagster.yaml").read_text(encoding="utf-8"))
             sections = {name: cluster[name] for name in ("storage", "concurrency", "run_coordinator", "run_monitoring")}
             path.write_text(yaml.safe_dump({**sections, "telemetry": {"enabled": False}}), encoding="utf-8")
         yield stack.enter_context(dg.DagsterInstance.from_config(str(path.parent)))
