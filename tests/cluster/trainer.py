@@ -54,32 +54,34 @@ def trainer_image(repository: Path) -> TrainerImage:
     """Return the trainer image of a checkout, built on this machine's Debian unless the environment names one."""
     if given := os.environ.get(IMAGE):
         return TrainerImage(given, _podman("image", "inspect", "--format", LIBRARIES, given))
-    name = f"localhost/driftline-{_digest(repository, INPUTS)}"
+    name = f"localhost/driftline-{digest(repository, INPUTS)}"
 
     def build() -> None:
-        _run([str(repository / "deploy/images/build.sh"), "trainer"], repository, NAME=name)
+        run([str(repository / "deploy/images/build.sh"), "trainer"], repository, NAME=name)
 
     return _built(f"{name}-trainer", build)
 
 
 def steps_image(repository: Path, trainer: TrainerImage) -> TrainerImage:
     """Return the trainer image with the steps and products of tests."""
-    content = hashlib.sha256(f"{trainer.name} {_digest(repository, ('tests/doubles',))}".encode()).hexdigest()[:16]
+    content = hashlib.sha256(f"{trainer.name} {digest(repository, ('tests/doubles',))}".encode()).hexdigest()[:16]
     name = f"localhost/driftline-steps-{content}"
 
-    def build() -> None:
-        file = STEPS.format(trainer=trainer.name)
-        # Its own list of what to leave out: the trainer's admits nothing of tests.
-        with tempfile.NamedTemporaryFile("w", suffix=".dockerignore") as ignored:
-            ignored.write("**/__pycache__\n")
-            ignored.flush()
-            argv = ["podman", "build", "--quiet", "--pull=never", "--format=oci", f"--ignorefile={ignored.name}"]
-            _run([*argv, f"--tag={name}:latest", "--file=-", "."], repository, given=file)
-
-    return _built(name, build)
+    return _built(name, lambda: layer(repository, name, STEPS.format(trainer=trainer.name)))
 
 
-def _built(name: str, build: Callable[[], None]) -> TrainerImage:
+def layer(repository: Path, name: str, file: str) -> str:
+    """Build an image by the text of its Dockerfile, with the checkout as its context; return its name by digest."""
+    # Its own list of what to leave out: the images' admits nothing of tests.
+    with tempfile.NamedTemporaryFile("w", suffix=".dockerignore") as ignored:
+        ignored.write("**/__pycache__\n")
+        ignored.flush()
+        argv = ["podman", "build", "--quiet", "--pull=never", "--format=oci", f"--ignorefile={ignored.name}"]
+        run([*argv, f"--tag={name}:latest", "--file=-", "."], repository, given=file)
+    return _podman("image", "inspect", "--format", f"{name}@{{{{.Digest}}}}", f"{name}:latest")
+
+
+def _built(name: str, build: Callable[[], object]) -> TrainerImage:
     """Return an image by its digest; one session builds it, and others wait meanwhile."""
     with _locked(name.rpartition("/")[2]):
         # build.sh labels the image last: without the label its build was interrupted.
@@ -102,7 +104,7 @@ def _locked(name: str) -> Iterator[None]:
         yield
 
 
-def _digest(repository: Path, places: tuple[str, ...]) -> str:
+def digest(repository: Path, places: tuple[str, ...]) -> str:
     """Return a short digest of files' paths and content; of folders, of all sources in them."""
     total = hashlib.sha256()
     for place in places:
@@ -117,10 +119,10 @@ def _digest(repository: Path, places: tuple[str, ...]) -> str:
 
 
 def _podman(*argv: str) -> str:
-    return _run(["podman", *argv], Path.cwd())
+    return run(["podman", *argv], Path.cwd())
 
 
-def _run(argv: list[str], folder: Path, given: str | None = None, **variables: str) -> str:
+def run(argv: list[str], folder: Path, given: str | None = None, **variables: str) -> str:
     """Run a command and return what it prints.
 
     podman reads deploy/images/containers.conf unless the environment names another file.

@@ -1,0 +1,38 @@
+"""The same loop on one machine: jobs as processes of a checkout, the Bento under `bentoml serve`, files in a folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from platform_assets.settings import Settings
+
+OURS = ("DRIFTLINE_", "AWS_", "DAGSTER_", "KUBECONFIG")
+
+
+@dataclass(frozen=True)
+class Laptop:
+    """A checkout whose only product is a test's, and a state folder.
+
+    Attributes:
+        checkout: in which jobs run.
+    """
+
+    checkout: Path
+    state: Path
+    product: str
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.from_environment({"DRIFTLINE_STATE": str(self.state)})
+
+    def job(self, verb: str, *keys: str) -> None:
+        """Run a job to its end."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+        command = [sys.executable, "-m", "tests.doubles.laptop", verb, self.product, *keys]
+        environment = {**inherited, "PYTHONPATH": str(self.checkout), "DRIFTLINE_STATE": str(self.state)}
+        ended = subprocess.run(command, cwd=self.checkout, env=environment, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr[-8000:]
