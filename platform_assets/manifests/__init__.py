@@ -12,6 +12,8 @@ from platform_assets.records.notes import Service
 from platform_assets.settings import STORE_VARIABLES
 
 REPLICAS, WORKERS = 2, 2
+ROOM_BYTES = 2 * 1024**3
+"""For the log until it is shipped, and the copy of the last model."""
 _TEMPLATE = Path(__file__).with_name("service.yaml.jinja")
 _BY_DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
 
@@ -51,6 +53,7 @@ def manifests(product: Product, replicas: int = REPLICAS) -> str:
         image=image,
         replicas=replicas,
         workers=WORKERS,
+        room_bytes=ROOM_BYTES,
         needs_store="true" if product.settings.serving_needs_store else "false",
         store_variables=STORE_VARIABLES,
     )
