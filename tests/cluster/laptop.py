@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +20,13 @@ class Laptop:
 
     Attributes:
         checkout: in which jobs run.
+        variables: more of their environment.
     """
 
     checkout: Path
     state: Path
     product: str
+    variables: Mapping[str, str]
 
     @property
     def settings(self) -> Settings:
@@ -33,6 +36,7 @@ class Laptop:
         """Run a job to its end."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         command = [sys.executable, "-m", "tests.doubles.laptop", verb, self.product, *keys]
-        environment = {**inherited, "PYTHONPATH": str(self.checkout), "DRIFTLINE_STATE": str(self.state)}
+        places = {"PYTHONPATH": str(self.checkout), "DRIFTLINE_STATE": str(self.state)}
+        environment = {**inherited, **self.variables, **places}
         ended = subprocess.run(command, cwd=self.checkout, env=environment, capture_output=True, text=True, check=False)
         assert ended.returncode == 0, ended.stderr[-8000:]

@@ -46,6 +46,8 @@ pytestmark = pytest.mark.long
 LOGS, BUCKET = "driftline-logs", "driftline"
 REPLICAS = 3
 KEY_S, TRAINING_S, FOLLOWED_S = 240.0, 420.0, 60.0
+SMALL = {f"DRIFTLINE_PROFILE__{name}__CORES": "1" for name in ("CPU_SMALL", "CPU_SPOT")}
+"""A training leaves room for everything else on nodes of two cores."""
 CHANGED = range(LEARNED, LEARNED + 4)
 KEPT_NOTHING = {"emptyDir", "configMap", "secret", "projected", "downwardAPI"}
 """Kinds of volumes that hold nothing which another pod can see."""
@@ -76,8 +78,7 @@ def platform(
             variables[name] = text
     folder = tmp_path / "overlay"
     folder.mkdir()
-    small = {"DRIFTLINE_PROFILE__CPU_SMALL__CORES": "1", "DRIFTLINE_PROFILE__CPU_SMALL__MEMORY_GB": "2"}
-    with deployed(reachable, images, variables | small, secrets, folder) as at_work:
+    with deployed(reachable, images, variables | SMALL, secrets, folder) as at_work:
         yield at_work
     s3.remove_bucket(LOGS)
 
@@ -85,7 +86,7 @@ def platform(
 @pytest.fixture
 def laptop(repository: Path, tmp_path: Path) -> Laptop:
     checkout = cluster_environment.checkout(repository, tmp_path / "checkout", live_parts)
-    return Laptop(checkout, tmp_path / "laptop", SPEC.name)
+    return Laptop(checkout, tmp_path / "laptop", SPEC.name, SMALL)
 
 
 @dataclass
