@@ -31,7 +31,10 @@ from platform_assets.storage.artifacts import ArtifactStore, Bundle
 
 MODULE = "platform_assets.serving.service"
 SERVICE = f"{MODULE}:PredictionService"
-PACKAGES = ("bentoml", "msgspec", "numpy", "obstore", "onnxruntime", "pillow", "prometheus-client", "psutil")
+PACKAGES = (
+    *("bentoml", "httptools", "msgspec", "numpy", "obstore", "onnxruntime", "pillow", "prometheus-client", "psutil"),
+    "uvloop",
+)
 _NO_CONTENT = ("bento.yaml", "README.md")
 _WRITTEN_LATER = (".driftline", "__pycache__")
 _BUILT_AT = re.compile(rb"^creation_time: .*$", re.MULTILINE)

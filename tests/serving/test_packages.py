@@ -1,0 +1,47 @@
+"""A Bento names every package that its service imports: elsewhere nothing else is installed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+
+from packaging.requirements import Requirement
+
+from platform_assets.serving.build import MODULE, PACKAGES
+
+IMPORTED = f"""\
+import importlib.metadata, json, sys
+before = set(sys.modules)
+import {MODULE}
+names = {{name.partition(".")[0] for name in set(sys.modules) - before}}
+owners = importlib.metadata.packages_distributions()
+print(json.dumps(sorted({{owners[name][0] for name in names if name in owners}})))
+"""
+
+
+def test_every_package_that_the_service_imports_comes_with_the_packages_of_a_bento() -> None:
+    ended = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True, check=True)
+    imported = {_name(name) for name in json.loads(ended.stdout.splitlines()[-1])} - {"driftline"}
+    assert {"bentoml", "httptools", "uvicorn"} <= imported
+    assert imported - _with_dependencies(PACKAGES) == set()
+
+
+def _with_dependencies(packages: Iterable[str]) -> set[str]:
+    """Return packages and all that they require on this machine, without extras."""
+    result: set[str] = set()
+    left = list(packages)
+    while left:
+        name = _name(left.pop())
+        if name not in result:
+            result.add(name)
+            needed = [Requirement(line) for line in importlib.metadata.requires(name) or []]
+            left += [each.name for each in needed if each.marker is None or each.marker.evaluate({"extra": ""})]
+    return result
+
+
+def _name(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
