@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +31,7 @@ from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from tests.cluster import names, platform_images
 from tests.cluster.cluster import Cluster
+from tests.cluster.conftest import TESTS
 from tests.cluster.laptop import Laptop
 from tests.cluster.platform import NAMESPACE, Images, Platform, deployed, volumes
 from tests.cluster.trainer import TrainerImage
@@ -60,15 +61,38 @@ def images(cluster: Cluster, built: TrainerImage, repository: Path) -> Images:
     return platform_images.pushed(cluster, repository, built, live_parts)
 
 
-@pytest.fixture
-def platform(
-    reachable: Cluster, images: Images, stored: None, s3: S3Server, postgres: PostgresServer, tmp_path: Path
+@pytest.fixture(scope="module")
+def at_work(
+    cluster: Cluster, images: Images, s3: S3Server, postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Platform]:
     """The platform at work, with an empty store."""
-    names.serve_names(reachable, tmp_path)
-    s3.make_bucket(LOGS)
+    folder = tmp_path_factory.mktemp("platform")
+    with cluster.network():
+        names.serve_names(cluster, folder)
+        s3.make_bucket(LOGS)
+        with _deployed(cluster, images, s3, postgres, folder) as platform:
+            yield platform
+        s3.remove_bucket(LOGS)
+
+
+@pytest.fixture
+def platform(at_work: Platform, reachable: Cluster, stored: None, namespaced: None) -> Platform:
+    """The platform, with this test where it can be reached, and in an environment that leads to its store."""
+    return at_work
+
+
+@pytest.fixture
+def namespaced(request: pytest.FixtureRequest) -> None:
+    """Note this test as the one of the platform's namespace, for the table of rights."""
+    request.config.stash.setdefault(TESTS, {})[NAMESPACE] = request.node.nodeid
+
+
+@contextmanager
+def _deployed(
+    cluster: Cluster, images: Images, s3: S3Server, postgres: PostgresServer, folder: Path
+) -> Iterator[Platform]:
     secrets: dict[str, dict[str, str]] = {"driftline-postgres": {}, "driftline-store": {}}
-    variables = {"DRIFTLINE_ROOT": f"s3://{BUCKET}/{tmp_path.name}", "DRIFTLINE_LOGS_BUCKET": LOGS}
+    variables = {"DRIFTLINE_ROOT": f"s3://{BUCKET}/{folder.name}", "DRIFTLINE_LOGS_BUCKET": LOGS}
     for name, text in {**postgres.environment(), **s3.environment()}.items():
         if name in ("DAGSTER_PG_USER", "DAGSTER_PG_PASSWORD"):
             secrets["driftline-postgres"][name] = text
@@ -76,11 +100,10 @@ def platform(
             secrets["driftline-store"][name] = text
         else:
             variables[name] = text
-    folder = tmp_path / "overlay"
-    folder.mkdir()
-    with deployed(reachable, images, variables | SMALL, secrets, folder) as at_work:
-        yield at_work
-    s3.remove_bucket(LOGS)
+    overlay = folder / "overlay"
+    overlay.mkdir()
+    with deployed(cluster, images, variables | SMALL, secrets, overlay) as platform:
+        yield platform
 
 
 @pytest.fixture
@@ -296,3 +319,59 @@ def _check_pods(platform: Platform, watcher: Watcher) -> None:
 
 def _in(platform: Platform, pod: str, code: str) -> str:
     return platform.kubectl("exec", pod, "--", "python", "-c", code)
+
+
+LAUNCH = """
+mutation ($params: ExecutionParams!) { launchRun(executionParams: $params) {
+  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }
+"""
+TERMINATE = "mutation ($run: String!) { terminateRun(runId: $run, terminatePolicy: SAFE_TERMINATE) { __typename } }"
+STATUS = "query ($run: ID!) { runOrError(runId: $run) { ... on Run { status } } }"
+ENDED_S = 180.0
+
+
+def test_runs_end_by_a_person_by_their_time_limit_and_by_a_kill(platform: Platform) -> None:
+    webserver = platform.address("driftline-webserver")
+    terminated = _launched(platform, webserver)
+    assert _graphql(webserver, TERMINATE, run=terminated)["terminateRun"]["__typename"] == "TerminateRunSuccess"
+    waiting(platform, lambda: _status(webserver, terminated) == "CANCELED", ENDED_S, "the run is cancelled")
+    waiting(platform, lambda: not platform.pods(f"dagster/run-id={terminated}"), ENDED_S, "its pod is gone")
+    late = _launched(platform, webserver, ("dagster/max_runtime", "1"))
+    waiting(platform, lambda: _status(webserver, late) == "FAILURE", ENDED_S, "the run was ended for its time limit")
+    killed = _launched(platform, webserver)
+    platform.kubectl("delete", "pod", f"--selector=dagster/run-id={killed}", "--grace-period=0", "--force")
+    waiting(platform, lambda: _status(webserver, killed) == "FAILURE", ENDED_S, "the run has failed")
+
+
+def _launched(platform: Platform, webserver: str, *more: tuple[str, str]) -> str:
+    """Start a run by the UI's own request, and return its id once its pod is at work."""
+    selector = {
+        "repositoryLocationName": "driftline",
+        "repositoryName": "__repository__",
+        "jobName": naming.job("advance", SPEC.name),
+    }
+    ends = [(f"dagster/asset_partition_range_{end}", SPEC.grain.first) for end in ("start", "end")]
+    tags = [{"key": name, "value": value} for name, value in (*ends, *more)]
+    result = _graphql(webserver, LAUNCH, params={"selector": selector, "executionMetadata": {"tags": tags}})
+    assert result["launchRun"]["__typename"] == "LaunchRunSuccess", result
+    run = str(result["launchRun"]["run"]["runId"])
+
+    def is_at_work() -> bool:
+        return any(pod.status.phase == "Running" for pod in platform.pods(f"dagster/run-id={run}"))
+
+    waiting(platform, is_at_work, ENDED_S, f"the pod of run {run} is at work")
+    return run
+
+
+def _status(webserver: str, run: str) -> str:
+    return str(_graphql(webserver, STATUS, run=run)["runOrError"]["status"])
+
+
+def _graphql(webserver: str, query: str, **variables: Any) -> dict[str, Any]:
+    place = urlsplit(webserver)
+    body = json.dumps({"query": query, "variables": variables})
+    with closing(http.client.HTTPConnection(str(place.hostname), place.port, timeout=60)) as connection:
+        connection.request("POST", "/graphql", body, {"Content-Type": "application/json"})
+        answer = json.loads(connection.getresponse().read())
+    assert "errors" not in answer, answer["errors"]
+    return dict(answer["data"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import dagster as dg
 import pytest
 from msgspec.structs import replace
@@ -13,6 +15,8 @@ from resources.launchers.endings import first_try
 from resources.launchers.step_pod import pod_of
 from resources.store import StoreResource
 from sensors import orphaned_pods
+from tests.cluster import accounts
+from tests.cluster.cluster import Cluster
 from tests.cluster.step_runs import SMALL, StepRuns
 from tests.cluster.waiting import wait_until
 from tests.doubles import recorded
@@ -22,14 +26,15 @@ SAVES = "touch /tmp/ready; trap 'sleep 2; exit 143' TERM; while :; do sleep .1; 
 
 
 @pytest.fixture
-def orphan(runs: StepRuns, shell: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The running pod of an attempt whose run nobody knows."""
+def orphan(runs: StepRuns, reachable: Cluster, shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The running pod of an attempt whose run nobody knows; sensors have the code server's account."""
     for name, value in runs.process_environment().items():
         if name.startswith("DRIFTLINE_"):
             monkeypatch.setenv(name, value)
     # The client reads KUBECONFIG when it is imported, and that happened in an earlier test.
-    kubeconfig = runs.process_environment()["KUBECONFIG"]
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", kubeconfig)
+    kubeconfig = tmp_path / "code"
+    accounts.write_kubeconfig(kubeconfig, accounts.configuration_of(reachable, accounts.CODE, runs.pods.namespace))
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))
     facts = replace(records.begin(WORK, first_try(SMALL), run_id="unknown", launcher="kubernetes"), id="a1")
     pod = pod_of(runs.settings, manifest.pod_name(WORK, "a1"), "none", first_try(SMALL), facts, {})
     container = pod["spec"]["containers"][0]
