@@ -112,12 +112,23 @@ def _right(account: str, namespace: str, entry: Mapping[str, Any]) -> Right:
     return Right(account, NAMESPACE if place == namespace else place, resource, entry["verb"])
 
 
+def recorded() -> dict[Right, str]:
+    """Return the test that docs/rights.md names for each right."""
+    rows = [line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    result = {}
+    for account, request, place, _, situation in (row.strip("| ").split(" | ") for row in rows):
+        verb, _, resource = request.strip("`").partition(" ")
+        result[Right(account.strip("`"), place, resource, verb)] = situation
+    return result
+
+
 def document(situations: Mapping[Right, str]) -> str:
     """Return docs/rights.md.
 
     Args:
-        situations: the test in which each right was used.
+        situations: the test in which each right was used; a right that is not among them keeps its test.
     """
+    situations = {**recorded(), **situations}
     rows = [
         f"| `{right.account}` | `{right.verb} {right.resource}` | {right.place} | {REASONS[right]} | "
         f"{situations.get(right, 'not seen')} |"
