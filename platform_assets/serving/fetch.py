@@ -8,7 +8,6 @@ files appear in the folder after the last of them was. The init container of a s
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 import tempfile
@@ -80,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="where its files go; replaced")
     options = parser.parse_args(arguments)
     try:
-        root = Settings.from_environment(os.environ).root
+        root = Settings.from_environment().root
         count = fetch(ArtifactStore(root), options.digest, options.folder)
     except (ArtifactProblem, ConfigurationProblem, FetchProblem, OSError) as problem:
         print(f"fetch: {problem}", file=sys.stderr)

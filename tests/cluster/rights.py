@@ -56,6 +56,7 @@ REASONS = {
     Right(WEBSERVER, NAMESPACE, "pods", "list"): "finds the pods of a run's job",
     Right(CODE, NAMESPACE, "pods", "list"): "finds pods of steps whose run is over",
     Right(CODE, NAMESPACE, "pods", "delete"): "stops them",
+    Right(CODE, NAMESPACE, "events", "list"): "when an attempt began and ended whose pod is gone",
     Right(RUN, NAMESPACE, "pods", "create"): "starts an attempt at a step",
     Right(RUN, NAMESPACE, "pods", "get"): "polls the attempt's pod; finds it again after an answer that was lost",
     Right(RUN, NAMESPACE, "pods", "list"): "finds the pod of a run that was replaced, and pods whose run is over",

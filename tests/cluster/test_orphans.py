@@ -26,8 +26,8 @@ SAVES = "touch /tmp/ready; trap 'sleep 2; exit 143' TERM; while :; do sleep .1; 
 
 
 @pytest.fixture
-def orphan(runs: StepRuns, reachable: Cluster, shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The running pod of an attempt whose run nobody knows; sensors have the code server's account."""
+def sensing(runs: StepRuns, reachable: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment in which sensors find the store, with the account of the code server."""
     for name, value in runs.process_environment().items():
         if name.startswith("DRIFTLINE_"):
             monkeypatch.setenv(name, value)
@@ -35,6 +35,11 @@ def orphan(runs: StepRuns, reachable: Cluster, shell: str, tmp_path: Path, monke
     kubeconfig = tmp_path / "code"
     accounts.write_kubeconfig(kubeconfig, accounts.configuration_of(reachable, accounts.CODE, runs.pods.namespace))
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))
+
+
+@pytest.fixture
+def orphan(runs: StepRuns, sensing: None, shell: str) -> str:
+    """The running pod of an attempt whose run nobody knows."""
     facts = replace(records.begin(WORK, first_try(SMALL), run_id="unknown", launcher="kubernetes"), id="a1")
     pod = pod_of(runs.settings, manifest.pod_name(WORK, "a1"), "none", first_try(SMALL), facts, {})
     container = pod["spec"]["containers"][0]
@@ -59,3 +64,12 @@ def test_an_orphan_has_time_to_save_and_is_recorded_once(runs: StepRuns, orphan:
     (record,) = (record for _, record in Ledgers(runs.settings.root, WORK.product).records(ATTEMPTS))
     assert (record["reason"], record["by"], record["id"], record["host"]) == ("cancelled", "launcher", "a1", orphan)
     wait_until(lambda: evaluate() == "there are no pods of steps", 60, "the pod is gone")
+
+
+def test_an_attempt_whose_pod_nobody_saw_is_settled(runs: StepRuns, sensing: None) -> None:
+    facts = records.begin(WORK, first_try(SMALL), run_id="unknown", launcher="kubernetes")
+    records.announce(runs.settings, WORK, facts)
+    assert evaluate() == f"attempt {facts.id} has no pod: its run does not exist, settled"
+    (record,) = (record for _, record in Ledgers(runs.settings.root, WORK.product).records(ATTEMPTS))
+    assert (record["id"], record["by"]) == (facts.id, "launcher")
+    assert evaluate() == "there are no pods of steps"
