@@ -325,7 +325,10 @@ LAUNCH = """
 mutation ($params: ExecutionParams!) { launchRun(executionParams: $params) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }
 """
-TERMINATE = "mutation ($run: String!) { terminateRun(runId: $run, terminatePolicy: SAFE_TERMINATE) { __typename } }"
+TERMINATE = """
+mutation ($run: String!) { terminateRun(runId: $run, terminatePolicy: SAFE_TERMINATE) {
+  __typename ... on TerminateRunFailure { message } ... on PythonError { message } } }
+"""
 STATUS = "query ($run: ID!) { runOrError(runId: $run) { ... on Run { status } } }"
 ENDED_S = 180.0
 
@@ -333,7 +336,8 @@ ENDED_S = 180.0
 def test_runs_end_by_a_person_by_their_time_limit_and_by_a_kill(platform: Platform) -> None:
     webserver = platform.address("driftline-webserver")
     terminated = _launched(platform, webserver)
-    assert _graphql(webserver, TERMINATE, run=terminated)["terminateRun"]["__typename"] == "TerminateRunSuccess"
+    ended = _graphql(webserver, TERMINATE, run=terminated)["terminateRun"]
+    assert ended["__typename"] == "TerminateRunSuccess", (ended, platform.described())
     waiting(platform, lambda: _status(webserver, terminated) == "CANCELED", ENDED_S, "the run is cancelled")
     waiting(platform, lambda: not platform.pods(f"dagster/run-id={terminated}"), ENDED_S, "its pod is gone")
     late = _launched(platform, webserver, ("dagster/max_runtime", "1"))
@@ -352,9 +356,16 @@ def _launched(platform: Platform, webserver: str, *more: tuple[str, str]) -> str
     }
     ends = [(f"dagster/asset_partition_range_{end}", SPEC.grain.first) for end in ("start", "end")]
     tags = [{"key": name, "value": value} for name, value in (*ends, *more)]
-    result = _graphql(webserver, LAUNCH, params={"selector": selector, "executionMetadata": {"tags": tags}})
-    assert result["launchRun"]["__typename"] == "LaunchRunSuccess", result
-    run = str(result["launchRun"]["run"]["runId"])
+    results: list[dict[str, Any]] = []
+
+    def is_launched() -> bool:
+        """Ask; a webserver that has just started may not have loaded the code server's jobs yet."""
+        params = {"selector": selector, "executionMetadata": {"tags": tags}}
+        results.append(_graphql(webserver, LAUNCH, params=params)["launchRun"])
+        return bool(results[-1]["__typename"] == "LaunchRunSuccess")
+
+    wait_until(is_launched, ENDED_S, "the run is launched", lambda: str(results[-1]))
+    run = str(results[-1]["run"]["runId"])
 
     def is_at_work() -> bool:
         return any(pod.status.phase == "Running" for pod in platform.pods(f"dagster/run-id={run}"))
