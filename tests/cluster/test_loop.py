@@ -348,7 +348,7 @@ def test_runs_end_by_a_person_by_their_time_limit_and_by_a_kill(platform: Platfo
 
 
 def _launched(platform: Platform, webserver: str, *more: tuple[str, str]) -> str:
-    """Start a run by the UI's own request, and return its id once its pod is at work."""
+    """Start a run by the UI's own request, and return its id once it is at work."""
     selector = {
         "repositoryLocationName": "driftline",
         "repositoryName": "__repository__",
@@ -367,10 +367,8 @@ def _launched(platform: Platform, webserver: str, *more: tuple[str, str]) -> str
     wait_until(is_launched, ENDED_S, "the run is launched", lambda: str(results[-1]))
     run = str(results[-1]["run"]["runId"])
 
-    def is_at_work() -> bool:
-        return any(pod.status.phase == "Running" for pod in platform.pods(f"dagster/run-id={run}"))
-
-    waiting(platform, is_at_work, ENDED_S, f"the pod of run {run} is at work")
+    # Dagster ends a run that has started, or that is still queued, and none between the two.
+    waiting(platform, lambda: _status(webserver, run) == "STARTED", ENDED_S, f"run {run} has started")
     return run
 
 
