@@ -334,28 +334,31 @@ ENDED_S = 180.0
 
 
 def test_runs_end_by_a_person_by_their_time_limit_and_by_a_kill(platform: Platform) -> None:
-    webserver = platform.address("driftline-webserver")
-    terminated = _launched(platform, webserver)
+    webserver, key = platform.address("driftline-webserver"), SPEC.grain.key_at
+    if newest_release(platform.settings)[0] == 0:
+        for index, at in enumerate(live_parts.first_moments(datetime.now(UTC))):
+            _land((platform.settings,), live_parts.files(index, at))
+        waiting(platform, lambda: newest_release(platform.settings)[0] == 1, TRAINING_S, "release 1")
+    terminated = _training(platform, webserver, key(LEARNED + 1))
     ended = _graphql(webserver, TERMINATE, run=terminated)["terminateRun"]
     assert ended["__typename"] == "TerminateRunSuccess", (ended, platform.described())
     waiting(platform, lambda: _status(webserver, terminated) == "CANCELED", ENDED_S, "the run is cancelled")
     waiting(platform, lambda: not platform.pods(f"dagster/run-id={terminated}"), ENDED_S, "its pod is gone")
-    late = _launched(platform, webserver, ("dagster/max_runtime", "1"))
+    late = _training(platform, webserver, key(LEARNED + 2), ("dagster/max_runtime", "1"))
     waiting(platform, lambda: _status(webserver, late) == "FAILURE", ENDED_S, "the run was ended for its time limit")
-    killed = _launched(platform, webserver)
+    killed = _training(platform, webserver, key(LEARNED + 3))
     platform.kubectl("delete", "pod", f"--selector=dagster/run-id={killed}", "--grace-period=0", "--force")
     waiting(platform, lambda: _status(webserver, killed) == "FAILURE", ENDED_S, "the run has failed")
 
 
-def _launched(platform: Platform, webserver: str, *more: tuple[str, str]) -> str:
-    """Start a run by the UI's own request, and return its id once it is at work."""
+def _training(platform: Platform, webserver: str, cutoff: str, *more: tuple[str, str]) -> str:
+    """Start a run of a training by the UI's own request, and return its id once it is at work."""
     selector = {
         "repositoryLocationName": "driftline",
         "repositoryName": "__repository__",
-        "jobName": naming.job("advance", SPEC.name),
+        "jobName": naming.job("retrain", SPEC.name),
     }
-    ends = [(f"dagster/asset_partition_range_{end}", SPEC.grain.first) for end in ("start", "end")]
-    tags = [{"key": name, "value": value} for name, value in (*ends, *more)]
+    tags = [{"key": name, "value": value} for name, value in (("dagster/partition", cutoff), *more)]
     results: list[dict[str, Any]] = []
 
     def is_launched() -> bool:
@@ -366,7 +369,6 @@ def _launched(platform: Platform, webserver: str, *more: tuple[str, str]) -> str
 
     wait_until(is_launched, ENDED_S, "the run is launched", lambda: str(results[-1]))
     run = str(results[-1]["run"]["runId"])
-
     # Dagster ends a run that has started, or that is still queued, and none between the two.
     waiting(platform, lambda: _status(webserver, run) == "STARTED", ENDED_S, f"run {run} has started")
     return run

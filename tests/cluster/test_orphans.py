@@ -70,6 +70,6 @@ def test_an_attempt_whose_pod_nobody_saw_is_settled(runs: StepRuns, sensing: Non
     facts = records.begin(WORK, first_try(SMALL), run_id="unknown", launcher="kubernetes")
     records.announce(runs.settings, WORK, facts)
     assert evaluate() == f"attempt {facts.id} has no pod: its run does not exist, settled"
-    (record,) = (record for _, record in Ledgers(runs.settings.root, WORK.product).records(ATTEMPTS))
+    (record,) = runs.records(WORK)
     assert (record["id"], record["by"]) == (facts.id, "launcher")
     assert evaluate() == "there are no pods of steps"
