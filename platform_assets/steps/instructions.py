@@ -30,8 +30,8 @@ NAMED = 5
 PROTOCOL = 1
 """Raise it when the input of steps, or what they send back, changes."""
 _FIX = (
-    "In a container or a pod, build the image again (`make image`) and set DRIFTLINE_TRAINER_IMAGE to what it prints; "
-    "on a laptop, reload the code location and launch again."
+    "In a container or a pod, build the image again (`make images`) and set DRIFTLINE_TRAINER_IMAGE to what it "
+    "prints; on a laptop, reload the code location and launch again."
 )
 
 

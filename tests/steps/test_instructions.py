@@ -55,7 +55,7 @@ def test_other_code_is_refused_by_name() -> None:
     with pytest.raises(instructions.OtherCode) as caught:
         instructions.check_maker(extras(**other), MAKER)
     assert "platform_assets.compute.gone, platform_assets.compute.train." in str(caught.value)
-    assert "build the image again (`make image`)" in str(caught.value)
+    assert "build the image again (`make images`)" in str(caught.value)
 
 
 def test_another_product_is_refused_although_its_modules_are_the_same() -> None:
