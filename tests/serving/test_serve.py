@@ -158,7 +158,7 @@ def test_the_bento_runs_its_own_code(service: Service) -> None:
 
 
 def test_a_bento_that_was_fetched_from_the_store_serves(service: Service, tmp_path: Path) -> None:
-    store, fetched = ArtifactStore(service.settings.root), tmp_path / "fetched"
+    store, fetched = ArtifactStore(str(tmp_path / "other")), tmp_path / "fetched"
     fetch.fetch(store, build.stored(store, service.built), fetched)
     assert build.content_digest(fetched) == service.built.content_digest
     settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path), "DRIFTLINE_SERVING_WORKERS": "1"})

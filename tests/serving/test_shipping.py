@@ -478,7 +478,7 @@ def test_a_service_that_ships_says_so_in_its_pages(app: Any, tmp_path: Path) -> 
 
 def test_a_worker_ships_and_says_goodbye(app: Any, tmp_path: Path) -> None:
     process = Process(tmp_path / "shipped" / PRODUCT, tmp_path / "elsewhere")
-    process.start(every_s=LONG_S)
+    process.start(every_s=LONG_S, bytes_max=100_000)  # nothing is due while it lives
     app.log = process.log
     app.follow().fall_back()
     app.runtime = replace(app.runtime, shipper=process.shipper)
