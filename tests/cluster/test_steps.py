@@ -248,6 +248,7 @@ def test_a_replaced_run_goes_on_watching_the_pod(runs: StepRuns, killed: str) ->
 
 def test_an_attempt_that_nobody_saw_end_is_settled_by_the_next_run(runs: StepRuns, killed: str) -> None:
     assert runs.reasons() == ["under_way"]
+    runs.pods.wait_until_running(killed)
     began_at = runs.pods.api.read_namespaced_pod(killed, runs.pods.namespace).status.container_statuses[0].state.running
     time.sleep(3)
     runs.pods.api.delete_namespaced_pod(killed, runs.pods.namespace, grace_period_seconds=0)
