@@ -117,7 +117,7 @@ class Outbox:
         )
 
     def note(self, stream: Stream, note: Note) -> None:
-        """Remember the segment under way, on disk; a full disk is no reason not to ship."""
+        """Remember the segment under way, on disk; a full disk does not stop shipping."""
         self._notes[stream.name] = note
         with contextlib.suppress(OSError):
             durable.replace(stream.path.with_suffix(SHIPPING), msgspec.json.encode(note))

@@ -2,8 +2,8 @@
 
 A Bento is built once per serving code and contract; a new model with the same contract needs none. Its files go into
 the store, from where each machine that serves fetches them by their digest. The smoke test starts `bentoml serve` on
-exactly this bundle and sends holdout rows: every answer must equal what the bundle gives here. Without it there is no
-release.
+exactly this bundle and sends holdout rows: every answer must equal what the bundle gives here. A model that
+fails it is not released.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class Platform:
     """The platform's pods.
 
     Attributes:
-        settings: of a process beside the cluster that shares the store.
+        settings: for a process outside of the cluster that uses the same store.
     """
 
     cluster: Cluster

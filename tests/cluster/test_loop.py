@@ -1,7 +1,7 @@
 """The loop closes between pods that share nothing but the store, and decides as it does on a laptop.
 
 Run for real: webserver, daemon and code server as pods of the platform image, runs as Jobs, steps as pods, three
-replicas of the service on two nodes behind a Service, PostgreSQL and the S3 server beside the cluster. Batches of parts
+replicas of the service on two nodes behind a Service, PostgreSQL and the S3 server outside of it. Batches of parts
 land; from the ninth on they are wider and break by another rule. The same files and questions go to a laptop.
 """
 
