@@ -18,6 +18,7 @@ from platform_assets.configuration import ConfigurationProblem
 from platform_assets.problems import Problem
 from platform_assets.settings import Settings
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore, Bundle
+from platform_assets.storage.objects import is_there
 
 KIND = "bento"
 EXECUTABLE = "executable"
@@ -25,7 +26,7 @@ EXECUTABLE = "executable"
 
 
 class FetchProblem(Problem):
-    """A digest that is not that of a Bento, or a folder that cannot be filled."""
+    """A digest that is not that of a Bento, a folder that cannot be filled, or a store that is not there."""
 
 
 def fetch(store: ArtifactStore, digest: str, folder: Path) -> int:
@@ -80,6 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         root = Settings.from_environment().root
+        if not is_there(root):
+            raise FetchProblem(f"there is no store at {root}; check DRIFTLINE_ROOT.")
         count = fetch(ArtifactStore(root), options.digest, options.folder)
     except (ArtifactProblem, ConfigurationProblem, FetchProblem, OSError) as problem:
         print(f"fetch: {problem}", file=sys.stderr)

@@ -117,3 +117,12 @@ def test_the_command_prints_what_it_fetched(
     digest = build.stored(store, bento(tmp_path / "built"))
     assert fetch.main([digest, str(tmp_path / "fetched")]) == 0
     assert capsys.readouterr().out == f"Bento {digest}: 3 files in {tmp_path}/fetched, each verified.\n"
+
+
+def test_a_store_that_is_not_there_is_named_and_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DRIFTLINE_ROOT", str(tmp_path / "absent"))
+    assert fetch.main(["0" * 64, str(tmp_path / "fetched")]) == 1
+    assert f"there is no store at {tmp_path}/absent; check DRIFTLINE_ROOT" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
