@@ -5,6 +5,7 @@ Every setting has a default that works on a laptop. With `DRIFTLINE_ENV=cluster`
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -63,6 +64,24 @@ def _secret_address(value: SecretStr | None) -> SecretStr | None:
 
 def _is_none_or_positive(count: int | None) -> bool:
     return count is None or count >= 1
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return None if path is None else path.absolute()
+
+
+def _is_header(name: str | None) -> bool:
+    return name is None or re.fullmatch(r"[A-Za-z0-9-]+", name) is not None
+
+
+def _networks(text: str | None) -> str | None:
+    """Refuse a text that is not a list of networks."""
+    for part in [] if text is None else text.split(","):
+        try:
+            ipaddress.ip_network(part)
+        except ValueError as problem:
+            raise Unfit(f"is {text!r}; expected addresses and networks with commas between them: {problem}") from None
+    return text
 
 
 def is_address(text: str | None) -> bool:
@@ -128,6 +147,16 @@ class Settings(Configuration):
     )
     serving_room_share: Annotated[float, expect("a number above 0 and up to 1", lambda share: 0 < share <= 1)] = Field(
         default=0.8, description="share of that room from which on a service that ships its log is not ready"
+    )
+    serving_callers: Annotated[Path | None, AfterValidator(_absolute)] = Field(
+        default=None,
+        description="file of callers, TOML: names, the sha256 of their API keys, limits; None: everybody may ask",
+    )
+    serving_caller_header: Annotated[str | None, expect("a header's name", _is_header)] = Field(
+        default=None, description="header in which a trusted proxy names the caller, such as X-Forwarded-User"
+    )
+    serving_proxies: Annotated[str | None, AfterValidator(_networks)] = Field(
+        default=None, description="addresses and networks of trusted proxies, with commas: `10.0.0.7,10.1.0.0/16`"
     )
     sensor_patience_s: Annotated[float, number_from(0)] = Field(
         default=0.0,

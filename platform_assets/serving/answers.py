@@ -13,11 +13,13 @@ from typing import Annotated, Any, ClassVar, TypedDict
 import msgspec
 
 from platform_assets.serving.records import (
+    UNKNOWN,
     Answer,
     BinaryAnswer,
     BinaryRecord,
     MultiClassAnswer,
     MultiClassRecord,
+    Origin,
     Record,
     RegressionAnswer,
     RegressionRecord,
@@ -85,13 +87,14 @@ class Kind(msgspec.Struct, frozen=True):
         """Return whether one row of the graph's output, as Python numbers, is a valid answer."""
         raise NotImplementedError
 
-    def build(self, head: Head, output: Any, features: Any) -> tuple[Answer, Record]:
+    def build(self, head: Head, output: Any, features: Any, origin: Origin = UNKNOWN) -> tuple[Answer, Record]:
         """Return a row's answer and log record; one call builds both, because this runs for every row.
 
         Args:
             head: the fields that all records start with.
             output: the row of the graph's output, valid.
             features: of the decoded row; None to leave them out.
+            origin: of the request.
         """
         raise NotImplementedError
 
@@ -117,9 +120,9 @@ class Binary(Kind, frozen=True):
     def is_sound(self, output: Any) -> bool:
         return 0.0 <= output <= 1.0
 
-    def build(self, head: Head, output: Any, features: Any) -> tuple[Answer, Record]:
+    def build(self, head: Head, output: Any, features: Any, origin: Origin = UNKNOWN) -> tuple[Answer, Record]:
         answer = BinaryAnswer(head[0], head[1], head[3], output, output >= self.threshold)
-        return answer, BinaryRecord(*head, output, features)
+        return answer, BinaryRecord(*head, output, features, *origin)
 
     def schema(self) -> dict[str, Schema]:
         description = "Whether the probability reaches the operating threshold."
@@ -153,12 +156,12 @@ class MultiClass(Kind, frozen=True):
         # The comparisons are false for NaN.
         return abs(sum(output) - 1.0) <= SUM_TOLERANCE and min(output) >= 0.0 and max(output) <= 1.0
 
-    def build(self, head: Head, output: Any, features: Any) -> tuple[Answer, Record]:
+    def build(self, head: Head, output: Any, features: Any, origin: Origin = UNKNOWN) -> tuple[Answer, Record]:
         highest = max(output)
         predicted = self.classes[output.index(highest)]
         probabilities = dict(zip(self.classes, output, strict=True))
         answer = MultiClassAnswer(head[0], head[1], head[3], predicted, highest, probabilities)
-        return answer, MultiClassRecord(*head, predicted, output, features)
+        return answer, MultiClassRecord(*head, predicted, output, features, *origin)
 
     def schema(self) -> dict[str, Schema]:
         return {
@@ -192,11 +195,11 @@ class Regression(Kind, frozen=True):
         value, spread = output
         return math.isfinite(value) and 0.0 < spread < math.inf
 
-    def build(self, head: Head, output: Any, features: Any) -> tuple[Answer, Record]:
+    def build(self, head: Head, output: Any, features: Any, origin: Origin = UNKNOWN) -> tuple[Answer, Record]:
         value, spread = output
         reach = REACH_90 * spread
         answer = RegressionAnswer(head[0], head[1], head[3], value, spread, value - reach, value + reach)
-        return answer, RegressionRecord(*head, value, spread, features)
+        return answer, RegressionRecord(*head, value, spread, features, *origin)
 
     def schema(self) -> dict[str, Schema]:
         unit = f" ({self.unit})" if self.unit else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import NotRequired, TypedDict
 
 from platform_assets.serving.requests import Refused
@@ -17,6 +17,7 @@ class Scope(TypedDict):
     path: str
     headers: Iterable[tuple[bytes, bytes]]
     query_string: NotRequired[bytes]
+    client: NotRequired[tuple[str, int] | None]
 
 
 class Message(TypedDict):
@@ -38,13 +39,24 @@ DRAIN_S, DRAIN_BYTES_MAX = 1.0, 64_000_000
 """For how long, and up to how many bytes, a refused body is discarded, so that its sender gets to read the answer."""
 
 
-async def read(scope: Scope, receive: Receive, bytes_max: int) -> bytes | bytearray | None:
-    """Return a request's body, None if the caller left; raise `Refused` without reading a body that is too large."""
-    for name, value in scope["headers"]:
-        if name == b"content-length" and (not value.isdigit() or int(value) > bytes_max):
-            raise Refused(413, f"the body has {value.decode('latin-1')[:20]} bytes; expected at most {bytes_max}.")
-        if name == b"content-encoding" and value != b"identity":
-            raise Refused(415, "the body is compressed; expected it uncompressed, without a Content-Encoding.")
+def is_short(fields: Mapping[bytes, bytes], bytes_max: int) -> bool:
+    """Tell whether a request's headers promise a body of at most so many bytes."""
+    length = fields.get(b"content-length", b"")
+    return length.isdigit() and int(length) <= bytes_max
+
+
+async def read(fields: Mapping[bytes, bytes], receive: Receive, bytes_max: int) -> bytes | bytearray | None:
+    """Return a request's body, None if the caller left; raise `Refused` without reading a body that is too large.
+
+    Args:
+        fields: the request's headers.
+        bytes_max: limit of the body.
+    """
+    if b"content-length" in fields and not is_short(fields, bytes_max):
+        length = fields[b"content-length"].decode("latin-1")[:20]
+        raise Refused(413, f"the body has {length} bytes; expected at most {bytes_max}.")
+    if fields.get(b"content-encoding", b"identity") != b"identity":
+        raise Refused(415, "the body is compressed; expected it uncompressed, without a Content-Encoding.")
     body: bytes | bytearray = b""
     try:
         async with asyncio.timeout(BODY_S):

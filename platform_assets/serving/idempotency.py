@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 SIZE = 10_000
 
 
-def keyed_id(row: Row[Any]) -> str:
-    """Return the prediction id of a row with an idempotency key: a digest of everything that the caller sent."""
-    return hashlib.blake2b(msgspec.json.encode(row), digest_size=16).hexdigest()
+def keyed_id(row: Row[Any], caller: str | None = None) -> str:
+    """Return the prediction id of a row with an idempotency key: a digest of the caller and of everything it sent."""
+    sent = msgspec.json.encode(row)
+    return hashlib.blake2b(sent if caller is None else sent + caller.encode(), digest_size=16).hexdigest()
 
 
 class Answers:
@@ -36,23 +37,23 @@ class Answers:
 
     def __init__(self, size: int = SIZE) -> None:
         self._size = size
-        self._answers: OrderedDict[str, Answer] = OrderedDict()
+        self._answers: OrderedDict[tuple[str | None, str], Answer] = OrderedDict()
 
-    def find(self, key: str, prediction_id: str, field: str) -> Answer | None:
-        """Return the first answer of a key, or None.
+    def find(self, key: str, prediction_id: str, field: str, caller: str | None = None) -> Answer | None:
+        """Return the first answer of a caller's key, or None. Callers do not see each other's keys.
 
         Raises:
             Refused: the key was used before with another request; `field` is its path.
         """
-        answer = self._answers.get(key)
+        answer = self._answers.get((caller, key))
         if answer is not None and answer.prediction_id != prediction_id:
             raise Refused(
                 422, f"{field} was used before with another request; expected a new key for each request.", field
             )
         return answer
 
-    def add(self, key: str, answer: Answer) -> None:
-        """Store the answer of a key."""
-        self._answers[key] = answer
+    def add(self, key: str, answer: Answer, caller: str | None = None) -> None:
+        """Store the answer of a caller's key."""
+        self._answers[caller, key] = answer
         if len(self._answers) > self._size:
             self._answers.popitem(last=False)

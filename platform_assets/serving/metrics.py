@@ -24,6 +24,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from platform_assets.serving.vitals import WINDOW_S, Highest
 
 if TYPE_CHECKING:
+    from platform_assets.serving.callers import Caller
     from platform_assets.serving.follow import Follower
     from platform_assets.serving.shipping import Figures
 
@@ -58,6 +59,15 @@ class Metrics:
             "From the head of a request to /predict to the last byte of its answer, including refused requests.",
             registry=self._registry,
             buckets=LATENCY_BUCKETS_S,
+        )
+        self._by_caller = Counter(
+            "driftline_caller_requests",
+            "Requests to /predict by caller and HTTP status, where callers are known.",
+            ["caller", "status"],
+            registry=self._registry,
+        )
+        self._rows_by_caller = Counter(
+            "driftline_caller_predictions", "Rows answered by caller.", ["caller"], registry=self._registry
         )
         self._rows = Counter("driftline_predictions", "Rows answered.", registry=self._registry)
         self._cpu = Counter("driftline_cpu_seconds", "CPU time of the workers.", registry=self._registry)
@@ -133,6 +143,17 @@ class Metrics:
         """Count answered rows."""
         if rows:
             self._rows.inc(rows)
+
+    def count_caller(self, caller: Caller | None, status: int, rows: int) -> None:
+        """Count a request and its answered rows by caller; nothing where callers are not known.
+
+        No label comes from a request: a caller that the file does not list is `other`.
+        """
+        if caller is None:
+            return
+        self._labelled(self._by_caller, caller.label, str(status)).inc()
+        if rows:
+            self._labelled(self._rows_by_caller, caller.label).inc(rows)
 
     def count_unread(self) -> None:
         """Count a request that was not HTTP: the server itself answers it with 400."""

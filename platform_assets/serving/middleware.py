@@ -10,8 +10,8 @@ import contextlib
 import gc
 import os
 import signal
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from time import perf_counter
@@ -22,18 +22,21 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from platform_assets.serving import bodies, files, shipping
 from platform_assets.serving.background import Deadline, Overdue, Repeated
 from platform_assets.serving.bodies import Message, Receive, Scope, Send
+from platform_assets.serving.callers import Callers, TurnedAway
 from platform_assets.serving.contract import Contract
 from platform_assets.serving.follow import Follower
 from platform_assets.serving.metrics import Metrics
 from platform_assets.serving.openapi import openapi
 from platform_assets.serving.predict import Predictor
 from platform_assets.serving.prediction_log import LogProblem
+from platform_assets.serving.request_ids import RequestIds
 from platform_assets.serving.requests import Refused
 from platform_assets.serving.shipping import Shipper
 from platform_assets.serving.turns import take_turns
 from platform_assets.serving.vitals import Vitals
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Header = tuple[bytes, bytes]
 
 STARTUP_S = 5.0
 """How long a start waits for the store before it serves the local copy or the fallback."""
@@ -50,6 +53,7 @@ class Runtime:
     Attributes:
         needs_store: whether it is not ready before the store has named the live model.
         shipper: sends the log to the store; None where the platform reads the log's folder.
+        callers: who may ask, and how much.
     """
 
     contract: Contract
@@ -59,6 +63,7 @@ class Runtime:
     poll_s: float
     needs_store: bool = False
     shipper: Shipper | None = None
+    callers: Callers = field(default_factory=Callers)
 
 
 class PredictionMiddleware:
@@ -84,6 +89,7 @@ class PredictionMiddleware:
             self._jobs.append(Repeated("ship the log", self.runtime.shipper.look, shipping.LOOK_S))
         self._watching: asyncio.Task[None] | None = None
         self._lists = asyncio.Lock()
+        self._ids = RequestIds()
         self._vitals: Vitals | None = None
         self._pages: dict[str, Callable[[], tuple[int, bytes, bytes]]] = {
             "/healthz": self._health,
@@ -183,6 +189,7 @@ class PredictionMiddleware:
 
     def _check_disk(self) -> None:
         self.runtime.predictor.log.check()
+        self.runtime.callers.check()
         if self.runtime.shipper is not None:
             self.runtime.shipper.room.check()
 
@@ -192,25 +199,49 @@ class PredictionMiddleware:
             self.runtime.metrics.note_shipping(self.runtime.shipper.figures, self.runtime.shipper.problem)
 
     async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
+        runtime, fields = self.runtime, dict(scope["headers"])
+        request_id, traceparent = self._ids.of(fields)
+        ids = (b"x-request-id", request_id), (b"traceparent", traceparent)
         if scope["method"] != "POST":
             refused = Refused(405, f"the method is {scope['method']}; expected POST.")
-            await _refuse(send, refused, (b"allow", b"POST"))
+            await _refuse(send, refused, (b"allow", b"POST"), *ids)
             return
+        caller = None
         try:
+            caller = runtime.callers.admit(fields, (scope.get("client") or (None,))[0])
             is_file = files.is_file(scope["headers"])
-            body = await bodies.read(scope, receive, self.runtime.contract.max_body_bytes)
+            body = await bodies.read(fields, receive, runtime.contract.max_body_bytes)
         except Refused as refused:
-            await _respond(send, refused.status, refused.body, (b"connection", b"close"), is_last=False)
-            await bodies.drain(receive)
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            over = refused.caller if isinstance(refused, TurnedAway) else caller
+            runtime.metrics.count_caller(over, refused.status, 0)
+            await self._turn_away(fields, receive, send, refused, ids)
             return
         if body is None:
             return
         query = scope.get("query_string", b"") if is_file else None
-        steps = self.runtime.predictor.steps(self.runtime.follower.live, body, perf_counter(), query)
+        origin = None if caller is None else caller.name, request_id.decode(), traceparent.decode()
+        steps = runtime.predictor.steps(runtime.follower.live, body, perf_counter(), query, origin)
         status, answer, rows = await take_turns(steps, self._lists)
-        self.runtime.metrics.count_rows(rows)
-        await _respond(send, status, answer)
+        runtime.metrics.count_rows(rows)
+        if caller is not None:
+            caller.used(rows)
+            runtime.metrics.count_caller(caller, status, rows)
+        await _respond(send, status, answer, *ids)
+
+    async def _turn_away(
+        self, fields: Mapping[bytes, bytes], receive: Receive, send: Send, refused: Refused, ids: Iterable[Header]
+    ) -> None:
+        """Refuse a request whose body was not read, and discard the body.
+
+        The connection stays usable after one that its caller may repeat, unless the body is too long to wait for.
+        """
+        is_kept = isinstance(refused, TurnedAway) and bodies.is_short(fields, self.runtime.contract.max_body_bytes)
+        headers = [*ids] if is_kept else [*ids, (b"connection", b"close")]
+        if isinstance(refused, TurnedAway):
+            headers.append(refused.header)
+        await _respond(send, refused.status, refused.body, *headers, is_last=False)
+        await bodies.drain(receive)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _page(self, scope: Scope, page: Callable[[], tuple[int, bytes, bytes]], send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
@@ -234,7 +265,7 @@ class PredictionMiddleware:
         follower, shipper, log_problem = self.runtime.follower, self.runtime.shipper, self.runtime.predictor.log.problem
         room_problem, shipping_problem = (None, None) if shipper is None else (shipper.room.problem, shipper.problem)
         live, confirmed_at = follower.live, follower.confirmed_at
-        named = (log_problem, room_problem, follower.problem, shipping_problem)
+        named = (log_problem, room_problem, follower.problem, shipping_problem, self.runtime.callers.problem)
         problems = [text for text in named if text is not None]
         is_named = live is not None and (live.source in ("release", "pinned") or not self.runtime.needs_store)
         if live is not None and not is_named:
@@ -268,7 +299,7 @@ class PredictionMiddleware:
         return msgspec.json.encode(openapi(self.runtime.contract))
 
 
-async def _refuse(send: Send, refused: Refused, *headers: tuple[bytes, bytes]) -> None:
+async def _refuse(send: Send, refused: Refused, *headers: Header) -> None:
     await _respond(send, refused.status, refused.body, *headers)
 
 
@@ -276,7 +307,7 @@ async def _respond(
     send: Send,
     status: int,
     body: bytes,
-    *headers: tuple[bytes, bytes],
+    *headers: Header,
     content_type: bytes = _JSON,
     is_last: bool = True,
 ) -> None:

@@ -16,7 +16,7 @@ from platform_assets.serving.follow import Live
 from platform_assets.serving.idempotency import Answers, keyed_id
 from platform_assets.serving.model import Model, ModelProblem
 from platform_assets.serving.prediction_log import LogProblem, PredictionLog
-from platform_assets.serving.records import Answer, Record
+from platform_assets.serving.records import UNKNOWN, Answer, Origin, Record
 from platform_assets.serving.requests import Refused, Row
 from platform_assets.serving.turns import Steps, finish, slice_rows
 
@@ -49,7 +49,12 @@ class Predictor:
         return finish(self.steps(live, body, started_s, query))
 
     def steps(
-        self, live: Live | None, body: bytes | bytearray, started_s: float, query: bytes | None = None
+        self,
+        live: Live | None,
+        body: bytes | bytearray,
+        started_s: float,
+        query: bytes | None = None,
+        origin: Origin = UNKNOWN,
     ) -> Steps[tuple[int, bytes, int]]:
         """Return (status, JSON bytes, rows answered) for a body; the records are in the log before this returns.
 
@@ -60,6 +65,7 @@ class Predictor:
             body: as received.
             started_s: `perf_counter()` when the body had arrived.
             query: the URL's query string if the body is an image file, None if it is JSON.
+            origin: of the request, for its records.
         """
         number = next(self._requests)
         try:
@@ -71,14 +77,17 @@ class Predictor:
                 request = yield from contract.decoding.steps(body, now)
             else:
                 request = files.decode(contract, body, query, now)
-            answers = yield from self._answer_rows(live, request.rows, request.is_list, started_s)
+            answers = yield from self._answer_rows(live, request.rows, request.is_list, started_s, origin)
         except Refused as refused:
             return refused.status, refused.body, 0
         finally:
             self._underway.pop(number, None)
         return 200, self._encoder.encode(answers if request.is_list else answers[0]), len(answers)
 
-    def _answer_rows(self, live: Live, rows: list[Row[Any]], is_list: bool, started_s: float) -> Steps[list[Answer]]:
+    def _answer_rows(
+        self, live: Live, rows: list[Row[Any]], is_list: bool, started_s: float, origin: Origin
+    ) -> Steps[list[Answer]]:
+        caller = origin[0]
         results: dict[int, Answer] = {}
         firsts: dict[str, int] = {}
         fresh: list[int] = []
@@ -88,8 +97,8 @@ class Predictor:
             if index and index % at_once == 0:
                 yield
             key = row.key
-            ids.append(keyed_id(row) if key else f"{self._id_prefix}{next(self._count):012x}")
-            first = self._first_answer(rows, ids, index, is_list)
+            ids.append(keyed_id(row, caller) if key else f"{self._id_prefix}{next(self._count):012x}")
+            first = self._first_answer(rows, ids, index, is_list, caller)
             if first is not None:
                 results[index] = first
             elif key is None or firsts.setdefault(key, index) == index:
@@ -97,11 +106,11 @@ class Predictor:
             elif ids[firsts[key]] != ids[index]:
                 path = _path(index, is_list, "idempotency_key")
                 raise Refused(422, f"{path} appears in this list with another request; expected a new key.", path)
-        answers, lines = yield from self._score(live, rows, ids, fresh, is_list, started_s)
+        answers, lines = yield from self._score(live, rows, ids, fresh, is_list, started_s, origin)
         # From here on nothing yields: a key is looked up again, logged and stored in one turn of the loop.
         logged = bytearray()
         for index, answer, line in zip(fresh, answers, lines, strict=True):
-            first = self._first_answer(rows, ids, index, is_list)
+            first = self._first_answer(rows, ids, index, is_list, caller)
             results[index] = answer if first is None else first
             if first is None:
                 logged += line
@@ -112,18 +121,29 @@ class Predictor:
                 raise Refused(503, f"the prediction could not be logged, so it is not returned: {problem}") from problem
         for index in fresh:
             if key := rows[index].key:
-                self._answers.add(key, results[index])
+                self._answers.add(key, results[index], caller)
         return [
             results[index] if index in results else results[firsts[rows[index].key or ""]] for index in range(len(rows))
         ]
 
-    def _first_answer(self, rows: list[Row[Any]], ids: list[str], index: int, is_list: bool) -> Answer | None:
+    def _first_answer(
+        self, rows: list[Row[Any]], ids: list[str], index: int, is_list: bool, caller: str | None
+    ) -> Answer | None:
         """Return the first answer of a row's key, or None; raise `Refused` if the key was used for another request."""
         key = rows[index].key
-        return self._answers.find(key, ids[index], _path(index, is_list, "idempotency_key")) if key else None
+        if not key:
+            return None
+        return self._answers.find(key, ids[index], _path(index, is_list, "idempotency_key"), caller)
 
     def _score(
-        self, live: Live, rows: list[Row[Any]], ids: list[str], fresh: list[int], is_list: bool, started_s: float
+        self,
+        live: Live,
+        rows: list[Row[Any]],
+        ids: list[str],
+        fresh: list[int],
+        is_list: bool,
+        started_s: float,
+        origin: Origin,
     ) -> Steps[tuple[list[Answer], list[bytes]]]:
         """Score the rows at the indices `fresh`; return the answer and the log line of each.
 
@@ -142,14 +162,14 @@ class Predictor:
         for count, (index, output) in enumerate(zip(fresh, outputs, strict=True)):
             if count and count % at_once == 0:
                 yield
-            answer, record = _build(live, rows[index], ids[index], now, latency_us, output)
+            answer, record = _build(live, rows[index], ids[index], now, latency_us, output, origin)
             answers.append(answer)
             lines.append(self._encoder.encode(record) + b"\n")
         return answers, lines
 
 
 def _build(
-    live: Live, row: Row[Any], prediction_id: str, now: datetime, latency_us: int, output: Any
+    live: Live, row: Row[Any], prediction_id: str, now: datetime, latency_us: int, output: Any, origin: Origin
 ) -> tuple[Answer, Record]:
     """Return a row's answer and record; raise `Refused` (503) for an invalid output."""
     contract, digest = live.model.contract, live.model.digest
@@ -158,7 +178,7 @@ def _build(
             503, f"model {digest} gave no valid {contract.task.kind} answer for {row.entity!r}; nothing was answered."
         )
     head = (prediction_id, digest, live.release, row.entity, row.service_time, row.asked_at, row.key, now, latency_us)
-    return contract.task.build(head, output, row.features if contract.logs_features else None)
+    return contract.task.build(head, output, row.features if contract.logs_features else None, origin)
 
 
 def _run_graph(model: Model, rows: list[Row[Any]], fresh: list[int], start: int, is_list: bool) -> list[Any]:

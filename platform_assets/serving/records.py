@@ -7,6 +7,10 @@ from typing import Any
 
 import msgspec
 
+Origin = tuple[str | None, str | None, str | None]
+"""Whose request it was: the caller, `X-Request-ID` and `traceparent`; the last fields of each record."""
+UNKNOWN: Origin = (None, None, None)
+
 
 class Answer(msgspec.Struct, gc=False, frozen=True):
     """The answer to a row, common to all kinds."""
@@ -19,7 +23,8 @@ class Answer(msgspec.Struct, gc=False, frozen=True):
 class Record(msgspec.Struct, gc=False, omit_defaults=True):
     """The log record of a prediction; `features` only if the contract allows it, times in UTC.
 
-    `latency_us` runs from the body's arrival to the record's writing.
+    `latency_us` runs from the body's arrival to the record's writing. `caller` is named where callers are known, and a
+    record of an older service has neither it nor ids of its request.
     """
 
     prediction_id: str
@@ -45,6 +50,9 @@ class BinaryRecord(Record, gc=False, omit_defaults=True):
 
     probability: float
     features: Any = None
+    caller: str | None = None
+    request_id: str | None = None
+    traceparent: str | None = None
 
 
 class MultiClassAnswer(Answer, gc=False, frozen=True):
@@ -61,6 +69,9 @@ class MultiClassRecord(Record, gc=False, omit_defaults=True):
     predicted: str
     probabilities: list[float]
     features: Any = None
+    caller: str | None = None
+    request_id: str | None = None
+    traceparent: str | None = None
 
 
 class RegressionAnswer(Answer, gc=False, frozen=True):
@@ -78,3 +89,6 @@ class RegressionRecord(Record, gc=False, omit_defaults=True):
     value: float
     spread: float
     features: Any = None
+    caller: str | None = None
+    request_id: str | None = None
+    traceparent: str | None = None

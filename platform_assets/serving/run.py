@@ -151,7 +151,13 @@ def smoke(settings: Settings, tag: str, digest: str, bodies: Sequence[Any]) -> l
     settings.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.scratch, prefix="smoke-") as state:
         smoke_settings = settings.replace(
-            state=Path(state), serving_digest=digest, serving_workers=1, serving_ships=False
+            state=Path(state),
+            serving_digest=digest,
+            serving_workers=1,
+            serving_ships=False,
+            serving_callers=None,
+            serving_caller_header=None,
+            serving_proxies=None,
         )
         with serving(smoke_settings, tag, environment={"BENTOML_HOME": str(settings.bentoml_home)}) as server:
             answers = []

@@ -14,6 +14,7 @@ import bentoml
 
 from platform_assets import settings as settings_module
 from platform_assets.serving import protocol, respawn, shipping
+from platform_assets.serving.callers import Callers
 from platform_assets.serving.contract import Contract
 from platform_assets.serving.follow import Follower
 from platform_assets.serving.local_copy import LocalCopy
@@ -53,6 +54,7 @@ def make_runtime(settings: Settings | None = None, fallback: Path = FALLBACK) ->
     metrics = Metrics(server_folder(settings.serving_metrics / contract.product))
     folder = settings.prediction_log / contract.product
     predictor = Predictor(PredictionLog(folder, *([shipping.FILE_BYTES_MAX] if settings.serving_ships else [])))
+    proxies = [] if settings.serving_proxies is None else settings.serving_proxies.split(",")
     protocol.Protocol.on_bad_request = staticmethod(metrics.count_unread)
     return Runtime(
         contract=contract,
@@ -61,6 +63,7 @@ def make_runtime(settings: Settings | None = None, fallback: Path = FALLBACK) ->
         metrics=metrics,
         poll_s=settings.serving_poll_s,
         needs_store=settings.serving_needs_store,
+        callers=Callers(settings.serving_callers, settings.serving_caller_header, proxies),
         shipper=make_shipper(settings, contract.product, predictor, follower) if settings.serving_ships else None,
     )
 

@@ -71,6 +71,14 @@ def test_a_record_keeps_its_types_and_values():
     }
 
 
+def test_a_record_that_names_its_caller_and_request_gives_the_same_row():
+    """The log says who asked; the table of answers does not."""
+    named = record(3, caller="app", request_id="r1", traceparent=f"00-{'a' * 32}-{'b' * 16}-01")
+    parsed = ingest.parse(named, FIELDS, Binary(), file="f", offset=0)
+    assert_frame_equal(parsed.rows, rows(record(3)))
+    assert parsed.left_out == ()
+
+
 def test_of_two_answers_with_one_id_the_one_before_closing_is_kept_in_any_order():
     late = rows(record(1)).with_columns(pl.lit(True).alias(ingest.LATE))
     in_time = rows(record(1, repeat=1)).with_columns(pl.lit(False).alias(ingest.LATE))

@@ -6,12 +6,14 @@ import asyncio
 import json
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 
+from platform_assets.serving.callers import Callers
 from platform_assets.serving.contract import Contract
 from platform_assets.serving.follow import Follower
 from platform_assets.serving.metrics import Metrics
@@ -43,6 +45,11 @@ class App:
         self.runtime = Runtime(self.contract, self.follower, Predictor(self.log), Metrics(), poll_s=0.01)
         self.middleware = PredictionMiddleware(_not_found, make=lambda: self.runtime)
         return self.follower
+
+    def known_callers(self, callers: Callers) -> None:
+        """Answer these callers only."""
+        self.runtime = replace(self.runtime, callers=callers)
+        self.middleware.runtime = self.runtime
 
     def call(
         self, method: str, path: str, body: bytes | Iterable[bytes] = b"", **headers: str
