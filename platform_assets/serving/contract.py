@@ -16,9 +16,18 @@ import msgspec
 
 from platform_assets.keys import EARLIEST, LATEST
 from platform_assets.problems import Problem
-from platform_assets.serving import answers
+from platform_assets.serving import answers, pictures
 from platform_assets.serving.decoding import Decoding
-from platform_assets.serving.requests import INTEGER_MAX, MOMENT, MOMENTS, TEXT, TEXT_MAX, Between, Request
+from platform_assets.serving.requests import (
+    INTEGER_MAX,
+    MOMENT,
+    MOMENTS,
+    TEXT,
+    TEXT_EXPECTATION,
+    TEXT_MAX,
+    Between,
+    Request,
+)
 from platform_assets.serving.turns import finish
 from platform_assets.storage import artifacts
 
@@ -26,6 +35,7 @@ FORMAT, OLDER_FORMAT = 3, 2
 DTYPES = ("float", "int", "bool", "category", "image")
 FLOAT_MAX = 3.4028234663852886e38
 """The largest float32: a larger finite number would reach the model as infinity."""
+_STEP: dict[type, float | None] = {int: None, float: 1}
 
 
 class ContractProblem(Problem):
@@ -76,18 +86,53 @@ class ContractField(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def type(self) -> Any:
         """The type by which msgspec decodes a value; an image becomes `bytes` afterwards."""
-        if self.dtype == "image":
-            level = Annotated[int, msgspec.Meta(ge=0, le=255)]
-            height, width = (msgspec.Meta(min_length=side, max_length=side) for side in self.sized)
-            return str | Annotated[list[Annotated[list[level], width]], height]
+        return self._type(int)
+
+    @property
+    def lenient_type(self) -> Any:
+        """The same, with whole numbers also as 180.0 or 1.8e2, which JSON Schema counts among integers."""
+        return self._type(float)
+
+    def _type(self, whole: Any) -> Any:
         low, high = self.bounds if self.dtype in ("float", "int") else (0, 0)
         kind: Any = {
             "float": Annotated[float, msgspec.Meta(ge=low, le=high)],
-            "int": Annotated[int, msgspec.Meta(ge=low, le=high)],
+            "int": Annotated[whole, msgspec.Meta(ge=low, le=high, multiple_of=_STEP[whole])],
             "bool": bool,
             "category": TEXT,
+            "image": self.dtype == "image" and _image_type(self.sized, whole),
         }[self.dtype]
-        return kind | None if self.is_nullable else kind
+        kind = kind | None if self.is_nullable else kind
+        return Annotated[kind, msgspec.Meta(description=f"{self.description} ({self.expectation})")]
+
+    @property
+    def expectation(self) -> str:
+        """What the field accepts: `a whole number from 0 to 59, or null`."""
+        if self.dtype == "category":
+            text = TEXT_EXPECTATION
+        elif self.dtype == "image":
+            text = pictures.expectation(self.sized)
+        elif self.dtype == "bool":
+            text = "true or false"
+        else:
+            text = "a whole number" if self.dtype == "int" else "a number"
+            low, high = self.bounds
+            if self.low is not None and self.high is not None:
+                text += f" from {low:.15g} to {high:.15g}"
+            elif self.low is not None:
+                text += f" of at least {low:.15g}"
+            elif self.high is not None:
+                text += f" of at most {high:.15g}"
+            else:
+                text += f" within ±{INTEGER_MAX}" if self.dtype == "int" else " that a float32 can hold"
+        return text + (", or null" if self.is_nullable else "")
+
+
+def _image_type(shape: tuple[int, int], whole: Any) -> Any:
+    level = Annotated[whole, msgspec.Meta(ge=0, le=255, multiple_of=_STEP[whole])]
+    height, width = (msgspec.Meta(min_length=side, max_length=side) for side in shape)
+    text = Annotated[str, msgspec.Meta(extra_json_schema=pictures.TEXT_SCHEMA)]
+    return text | Annotated[list[Annotated[list[level], width]], height]
 
 
 class _Between(msgspec.Struct, frozen=True):
@@ -169,13 +214,18 @@ class Contract:
     @cached_property
     def features_type(self) -> Any:
         """The struct of a row's features: the numeric fields first, then the categorical ones, then the image."""
+        return self._struct({item.name: item.type for item in self.fields})
+
+    @cached_property
+    def lenient_type(self) -> Any:
+        """The same struct with `ContractField.lenient_type`."""
+        return self._struct({item.name: item.lenient_type for item in self.fields})
+
+    def _struct(self, types: dict[str, Any]) -> Any:
         images = () if self.image is None else (self.image,)
-        return msgspec.defstruct(
-            "Features",
-            [(item.name, item.type) for item in (*self.numeric, *self.categorical, *images)],
-            forbid_unknown_fields=True,
-            gc=False,
-        )
+        names = [item.name for item in (*self.numeric, *self.categorical, *images)]
+        members = [(name, types[name]) for name in names]
+        return msgspec.defstruct("Features", members, forbid_unknown_fields=True, gc=False)
 
     def between(self, now: datetime | None) -> Between:
         """Return the bounds of `service_time` and `asked_at`, each from the first moment to before the second.

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 NUMBER_BYTES, CHARACTER_BYTES, SPARE_BYTES = 64, 12, 16_384
 """In JSON: a number with its name and punctuation; one code point as two escapes; blanks and the rest of a row."""
+MARKS = 16
+"""Commas and brackets of a row apart from its features and texts."""
+BAD_ROWS_MAX, BAD_BYTES_MAX = 8, 32_768
+"""After so many bad rows of a list no more rows are read: the slow pass takes at most 5 ms of CPU."""
 _NONE = msgspec.Raw(b"")
 _BEGIN = re.compile(rb"[ \t\r\n]*")
 _FAILURES = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -32,16 +36,21 @@ class Decoding:
 
     Attributes:
         row_bytes_max: the longest row, in bytes of JSON: what its fields can need, and some blanks.
+        by_field: a decoder per field, by name, which takes 180.0 for a whole number.
+        marks_max: the most commas and opening brackets of a row, those within its texts included.
     """
 
     def __init__(self, contract: Contract, text_max: int) -> None:
         self._contract = contract
         self.row = msgspec.json.Decoder(Row[contract.features_type])  # type: ignore[name-defined]  # made at run time
+        self._lenient_row = msgspec.json.Decoder(Row[contract.lenient_type])  # type: ignore[name-defined]  # the same
         # A list type would decode the whole list before it counts; this type stops at the first row too many.
         slots = [(f"r{index}", msgspec.Raw, _NONE) for index in range(contract.max_rows)]
         self._list = msgspec.json.Decoder(msgspec.defstruct("Rows", slots, array_like=True, forbid_unknown_fields=True))
+        self.by_field = {item.name: msgspec.json.Decoder(item.lenient_type) for item in contract.fields}
         texts = 2 + len(contract.categorical)
         image = contract.image
+        self.marks_max = MARKS + len(contract.fields) + texts * text_max
         self._quotes = 2 * (len(contract.fields) + 4 + 3)
         self._quotes_max = self._quotes + 2 * (2 + len(contract.categorical) + (image is not None))
         self._first, self._end = len(contract.numeric), len(contract.numeric) + len(contract.categorical)
@@ -51,6 +60,7 @@ class Decoding:
         if image is not None:
             as_file, (height, width) = plain_files.bytes_max(image.sized), image.sized
             self.row_bytes_max += max(-(-as_file // 3) * 4, height * (8 * width + 2))
+            self.marks_max += height * (width + 2)
 
     def steps(self, body: bytes | bytearray, now: datetime | None) -> Steps[Request]:
         """Decode a body in slices; see `Contract.decode`."""
@@ -58,18 +68,27 @@ class Decoding:
         begin = _BEGIN.match(body)
         is_list = begin is not None and body[begin.end() : begin.end() + 1] == b"["
         if not is_list:
-            return Request([self._decoded(bytes(body), "", between)], is_list=False)
+            return Request([self.row_of(bytes(body), "", between)], is_list=False)
         raws = yield from self._split(body, between)
         if len(raws) > self._at_once or len(body) > BYTES_AT_ONCE:
             yield
-        rows, since, spent = [], 0, 0
+        rows, bad, bad_bytes, since, spent = [], [], 0, 0, 0
         for index, raw in enumerate(raws):
             if since == self._at_once or spent > BYTES_AT_ONCE:
                 yield
                 since = spent = 0
             part = bytes(raw)
-            rows.append(self._decoded(part, f"[{index}]", between))
+            try:
+                rows.append(self.row_of(part, f"[{index}]", between))
+            except Refused as refused:
+                bad.append(refused)
+                bad_bytes += len(part)
+                if len(bad) == BAD_ROWS_MAX or bad_bytes > BAD_BYTES_MAX:
+                    break
             since, spent = since + 1, spent + len(part)
+        if bad:
+            bad[0].problems = bad if len(bad) > 1 else []
+            raise bad[0]
         return Request(rows, is_list=True)
 
     def _split(self, body: bytes | bytearray, between: Between) -> Steps[list[msgspec.Raw]]:
@@ -78,17 +97,23 @@ class Decoding:
 
         try:
             decoded = self._list.decode(body)
-        except _FAILURES:
+        except _FAILURES as failure:
             yield
-            problem = yield from diagnosis.steps(self._contract, bytes(body), between)
-            raise problem or Refused(422, f"the body does not follow the contract: {problem}.") from problem
+            yield from diagnosis.check_list(self._contract, bytes(body), between, failure)
+            raise Refused(422, f"the body does not follow the contract: {failure}.") from failure
         rows = [raw for raw in msgspec.structs.astuple(decoded) if raw is not _NONE]
         if not rows:
             raise diagnosis.empty_list(self._contract)
         return rows
 
-    def _decoded(self, part: bytes, path: str, between: Between) -> Row[Any]:
-        """Return one row with its image as grey levels; raise `Refused` naming its first field to fix."""
+    def row_of(self, part: bytes, path: str, between: Between) -> Row[Any]:
+        """Return one row with its image as grey levels; raise `Refused` naming its first field to fix.
+
+        Args:
+            part: the row's JSON.
+            path: its place in a list (`[3]`); empty for a body that is one row.
+            between: the bounds of moments.
+        """
         from platform_assets.serving import diagnosis
 
         row: Row[Any] | None = None
@@ -98,11 +123,9 @@ class Decoding:
             try:
                 row = self.row.decode(part)
             except _FAILURES as failure:
-                reason = str(failure)
+                row, reason = self._lenient(part), str(failure)
         if row is None or not self._is_plain(row, quotes, between):
-            problem = diagnosis.of_row(self._contract, part, path, between)
-            if problem is not None:
-                raise problem
+            diagnosis.check_row(self._contract, part, path, between)
             if row is None:
                 raise Refused(422, f"{path or 'the body'} does not follow the contract: {reason}.")
         if self._contract.image is not None:
@@ -111,6 +134,20 @@ class Decoding:
             name, shape = self._contract.image.name, self._contract.image.sized
             field = f"{path}.features.{name}" if path else f"features.{name}"
             setattr(row.features, name, pictures.grey_levels(getattr(row.features, name), shape, field))
+        return row
+
+    def _lenient(self, part: bytes) -> Row[Any] | None:
+        """Return a row in which whole numbers are written as 180.0 or 1.8e2; None for a row that is not accepted."""
+        try:
+            row: Row[Any] = self._lenient_row.decode(part)
+        except _FAILURES:
+            return None
+        for item in self._contract.fields:
+            value = getattr(row.features, item.name)
+            if item.dtype == "int" and value is not None:
+                setattr(row.features, item.name, int(value))
+            elif item.dtype == "image" and not isinstance(value, str):
+                setattr(row.features, item.name, [[int(level) for level in line] for line in value])
         return row
 
     def _is_plain(self, row: Row[Any], quotes: int, between: Between) -> bool:

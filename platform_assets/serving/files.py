@@ -13,7 +13,6 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from platform_assets.serving import diagnosis, pictures
-from platform_assets.serving.reading import JsonObject
 from platform_assets.serving.requests import MOMENT, Refused, Request, Row
 
 if TYPE_CHECKING:
@@ -62,8 +61,7 @@ def decode(contract: Contract, body: bytes | bytearray, query: bytes, now: datet
     if image is None or not contract.takes_files:
         raise diagnosis.unexpected_file(contract)
     values = _values(query)
-    if problem := diagnosis.head_problem(JsonObject(values), "", contract.between(now)):
-        raise problem
+    diagnosis.check_head(values, "", contract.between(now))
     grey = pictures.of_file(body, image.sized, f"features.{image.name}")
     row = Row(
         entity=values["entity"],

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from typing import Any, NotRequired, TypedDict
 
+import msgspec
+
 from platform_assets.serving import files, pictures
 from platform_assets.serving.answers import Schema
-from platform_assets.serving.contract import Contract, ContractField
-from platform_assets.serving.diagnosis import expectation, within
-from platform_assets.serving.requests import MOMENTS, TEXT_MAX
+from platform_assets.serving.contract import Contract
+from platform_assets.serving.diagnosis import within
+from platform_assets.serving.requests import MOMENTS, Refusal, Row
 
-_TEXT: Schema = {"type": "string", "minLength": 1, "maxLength": TEXT_MAX}
-_UTC = "UTC, such as 2013-03-01T05:00:00Z."
 _JSON = "application/json"
-_JSON_TYPES = {"float": "number", "int": "integer", "bool": "boolean", "category": "string"}
+_REFERENCE = "#/components/schemas/{name}"
+_UTC = (
+    r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]+)?"
+    r"([Zz]|[+-]00:?00)$"
+)
+"""What msgspec reads as a moment in UTC. More than `date-time` allows: a blank for the T, and no colon in an offset."""
 
 
 Parameter = TypedDict("Parameter", {"name": str, "in": str, "required": bool, "description": str, "schema": Schema})
@@ -34,7 +39,8 @@ class Response(TypedDict):
 
 def openapi(contract: Contract) -> dict[str, Any]:
     """Return the OpenAPI document of a contract; it depends on nothing else."""
-    refusal: Media = {"schema": {"$ref": "#/components/schemas/Refusal"}}
+    row, components = _row(contract)
+    refusal: Media = {"schema": {"$ref": _REFERENCE.format(name="Refusal")}}
     answered: Response = {
         "description": "The answers, in the order of the rows; each one is in the prediction log.",
         "content": {_JSON: _one_or_list("Answer", contract.max_rows)},
@@ -51,7 +57,7 @@ def openapi(contract: Contract) -> dict[str, Any]:
         responses[status] = {"description": text, "content": {_JSON: refusal}}
     predict = {
         "summary": f"Answer one {contract.entity} or a list of up to {contract.max_rows}.",
-        **({"parameters": _parameters(contract)} if contract.takes_files else {}),
+        **({"parameters": _parameters(row)} if contract.takes_files else {}),
         "requestBody": {
             "required": True,
             "content": {_JSON: _one_or_list("Row", contract.max_rows), **_files(contract)},
@@ -71,7 +77,7 @@ def openapi(contract: Contract) -> dict[str, Any]:
             "/readyz": {"get": {"summary": "Which model answers, and why?", "responses": ready}},
             "/metrics": {"get": {"summary": "Prometheus metrics.", "responses": {"200": {"description": "Text."}}}},
         },
-        "components": {"schemas": {"Row": _row(contract), "Answer": _answer(contract), "Refusal": _REFUSAL}},
+        "components": {"schemas": {"Row": row, **components, "Answer": _answer(contract)}},
     }
 
 
@@ -79,28 +85,27 @@ def _closed(properties: dict[str, Schema]) -> Schema:
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
-_PATH: Schema = {"type": ["string", "null"], "description": "Dotted path."}
-_REFUSAL = _closed({"error": {"type": "string"}, "field": _PATH})
+def _row(contract: Contract) -> tuple[Schema, dict[str, Schema]]:
+    """Return the schemas of a row and of what else has a name, derived from the types that decode and encode it."""
+    types = Row[contract.features_type], Refusal  # type: ignore[name-defined]  # made at run time
+    ((reference, _), components) = msgspec.json.schema_components(types, ref_template=_REFERENCE)
+    row = components.pop(reference["$ref"].removeprefix(_REFERENCE.format(name="")))
+    row["title"] = "Row"
+    del row["description"]
+    properties = row["properties"]
+    properties["entity"]["description"] = f"The id of the {contract.entity}."
+    properties["idempotency_key"]["description"] = "A retry with the same key gets the first answer."
+    about = f"When the {contract.entity} takes place.", "The features use data up to this moment."
+    for name, text in zip(MOMENTS, about, strict=True):
+        properties[name] = {"type": "string", "pattern": _UTC, "description": f"{text} {_bounds(contract, name)}"}
+    return row, components
 
 
-def _row(contract: Contract) -> Schema:
-    keys = "A retry with the same key gets the first answer."
-    properties: dict[str, Schema] = {
-        "entity": {**_TEXT, "description": f"The id of the {contract.entity}."},
-        "service_time": _moment(contract, "service_time", f"When the {contract.entity} takes place."),
-        "asked_at": _moment(contract, "asked_at", "The features use data up to this moment."),
-        "features": _closed({item.name: _value(item) for item in contract.fields}),
-        "idempotency_key": {**_TEXT, "type": ["string", "null"], "description": keys},
-    }
-    return {**_closed(properties), "required": ["entity", "service_time", "asked_at", "features"]}
-
-
-def _moment(contract: Contract, name: str, about: str) -> Schema:
+def _bounds(contract: Contract, name: str) -> str:
     text = within(contract.moments[MOMENTS.index(name)])
     if contract.clock_within is not None:
         text += f", at most {contract.clock_within.total_seconds() / 86_400:g} days from the server's clock"
-    bounds = f"{text[0].upper()}{text[1:]}."
-    return {"type": "string", "format": "date-time", "description": f"{about} {_UTC} {bounds}"}
+    return f"UTC, such as 2013-03-01T05:00:00Z. {text[0].upper()}{text[1:]}."
 
 
 def _files(contract: Contract) -> dict[str, Media]:
@@ -109,9 +114,9 @@ def _files(contract: Contract) -> dict[str, Media]:
     return {name: {"schema": {"type": "string", "format": "binary"}} for name in pictures.CONTENT_TYPES}
 
 
-def _parameters(contract: Contract) -> list[Parameter]:
+def _parameters(row: Schema) -> list[Parameter]:
     """Return the query's parameters, for bodies that are files. OpenAPI cannot make them depend on the body."""
-    properties = _row(contract)["properties"]
+    properties = {**row["properties"], "idempotency_key": row["properties"]["entity"]}
     rule = "Only with a body that is an image file, and {} there; as in a row of JSON."
     return [
         {
@@ -119,40 +124,10 @@ def _parameters(contract: Contract) -> list[Parameter]:
             "in": "query",
             "required": False,
             "description": rule.format("required" if name in files.REQUIRED else "optional"),
-            "schema": {**properties[name], "type": "string"},
+            "schema": properties[name],
         }
         for name in (*files.REQUIRED, *files.OPTIONAL)
     ]
-
-
-def _image(item: ContractField) -> Schema:
-    height, width = item.sized
-    level: Schema = {"type": "integer", "minimum": 0, "maximum": 255}
-    line: Schema = {"type": "array", "items": level, "minItems": width, "maxItems": width}
-    return {
-        "description": f"{item.description} ({expectation(item)})",
-        "oneOf": [
-            {"type": "string", "contentEncoding": "base64", "minLength": 1},
-            {"type": "array", "items": line, "minItems": height, "maxItems": height},
-        ],
-    }
-
-
-def _value(item: ContractField) -> Schema:
-    if item.dtype == "image":
-        return _image(item)
-    kind = _JSON_TYPES[item.dtype]
-    schema: Schema = {
-        "type": [kind, "null"] if item.is_nullable else kind,
-        "description": f"{item.description} ({expectation(item)})",
-    }
-    if item.dtype == "category":
-        schema |= {"minLength": 1, "maxLength": TEXT_MAX}
-    if item.low is not None:
-        schema["minimum"] = item.low
-    if item.high is not None:
-        schema["maximum"] = item.high
-    return schema
 
 
 def _answer(contract: Contract) -> Schema:

@@ -19,6 +19,8 @@ from platform_assets.serving.requests import Refused
 FORMATS = ("PNG", "JPEG")
 CONTENT_TYPES = ("image/png", "image/jpeg")
 """For a body that is a file."""
+TEXT_SCHEMA = {"contentEncoding": "base64", "pattern": "^(iVBORw0KGgo|/9j/)[A-Za-z0-9+/]*={0,2}$"}
+"""In JSON schema: base64 text that begins like a PNG or a JPEG file."""
 _SHOWN_MAX = 80
 
 

@@ -1,7 +1,6 @@
-"""Read JSON of any content, value by value, for `diagnosis`.
+"""Read JSON that the fast path refused with Python's own reader, for `diagnosis`.
 
-Values are Python's own, with duplicate keys and numbers of any length remembered, and a sentence for text that is not
-JSON.
+It knows NaN, and says where a text stops being JSON. Numbers stay as they were sent, as `msgspec.Raw`.
 """
 
 from __future__ import annotations
@@ -10,21 +9,14 @@ import json
 import re
 from typing import Any
 
+import msgspec
+
 from platform_assets.serving.requests import Refused
 
-_DIGITS_MAX = 4000
 _BLANKS = re.compile(r"[ \t\r\n]*")
-_TOKEN = 16
+_CUT = 16
 """No word or mark of JSON is longer: an error this close to a cut may be caused by the cut."""
-_DEEPEST = 100
-"""Levels of lists and objects in one value; a request needs four. Python's own limit differs between its versions."""
-_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
-
-
-class JsonObject(dict[str, Any]):
-    """A JSON object that remembers a duplicate key."""
-
-    duplicate: str | None = None
+_DECODER = json.JSONDecoder(parse_int=msgspec.Raw, parse_float=msgspec.Raw, parse_constant=msgspec.Raw)
 
 
 class Reading:
@@ -41,30 +33,30 @@ class Reading:
         return self._text.startswith(char, self.at)
 
     def value(self, path: str) -> Any:
-        """Return the value that follows, or the refusal of what is not a value."""
+        """Return the value that follows; raise `Refused` if there is none."""
         self.skip_to("")
         piece = self._text[self.at : self.at + self._max]
         is_cut = self.at + self._max < len(self._text)
-        if _is_deep(piece):
-            return Refused(422, "the body is nested too deeply; expected a JSON object, or a list of them.")
         try:
             value, end = _DECODER.raw_decode(piece)
+        except RecursionError:
+            raise Refused(422, "the body is nested too deeply; expected a JSON object, or a list of them.") from None
         except json.JSONDecodeError as problem:
-            if is_cut and (problem.pos > len(piece) - _TOKEN or problem.msg.startswith("Unterminated")):
-                return Refused(
-                    422,
-                    f"{path or 'the body'} is longer than {self._max} characters; expected a shorter row: its fields "
-                    "need no more.",
-                    path or None,
-                )
-            return self.broken(problem.msg, self.at + problem.pos)
+            if is_cut and (problem.pos > len(piece) - _CUT or problem.msg.startswith("Unterminated")):
+                raise too_long(path, self._max) from problem
+            raise self.broken(problem.msg, self.at + problem.pos) from problem
         self.at += end
         return value
 
-    def rest(self) -> Refused | None:
-        """Return the refusal of anything after the end, or None."""
+    def since(self, begins: int) -> bytes:
+        """Return what was read from a place on."""
+        return self._text[begins : self.at].encode("utf-8")
+
+    def end(self) -> None:
+        """Raise `Refused` unless only blanks follow."""
         self.skip_to("")
-        return None if self.at == len(self._text) else self.broken("Extra data", self.at)
+        if self.at < len(self._text):
+            raise self.broken("Extra data", self.at)
 
     def broken(self, reason: str, at: int) -> Refused:
         """Return the refusal of a text that is not JSON at an offset."""
@@ -72,26 +64,10 @@ class Reading:
         return Refused(422, f"the body is not JSON: {reason} at line {line}, column {column}.")
 
 
-def _is_deep(text: str) -> bool:
-    """Return whether the value at the start of a text has too many levels."""
-    depth = 0
-    for mark in _STRING_OR_BRACKET.finditer(text):
-        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(mark[0], 0)
-        if not 0 < depth <= _DEEPEST:
-            return depth > _DEEPEST
-    return False
-
-
-def _object(pairs: list[tuple[str, Any]]) -> JsonObject:
-    result = JsonObject(pairs)
-    if len(result) < len(pairs):
-        names: set[str] = set()
-        result.duplicate = next(name for name, _ in pairs if name in names or names.add(name))  # type: ignore[func-returns-value]  # None is falsy
-    return result
-
-
-def _whole(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _DIGITS_MAX else float(digits)
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_whole)
+def too_long(path: str, longest: int) -> Refused:
+    """Return the refusal of a row that is longer than its fields can need."""
+    return Refused(
+        422,
+        f"{path or 'the body'} is longer than {longest} bytes; expected a shorter row: its fields need no more.",
+        path or None,
+    )

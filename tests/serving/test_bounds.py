@@ -12,11 +12,9 @@ import pytest
 from platform_assets.keys import EARLIEST, LATEST, DailyGrain
 from platform_assets.product.contract import contract_of
 from platform_assets.product.modelling import Service
-from platform_assets.serving import diagnosis
 from platform_assets.serving.contract import Contract, ContractProblem
 from platform_assets.serving.openapi import openapi
 from platform_assets.serving.requests import Refused
-from platform_assets.serving.turns import finish
 from tests.doubles import models, recorded
 
 BOUNDS = {
@@ -42,9 +40,6 @@ def refusal(contract: Contract, row: dict[str, Any], now: datetime | None = None
     body = json.dumps(row).encode()
     with pytest.raises(Refused) as caught:
         contract.decode(body, now)
-    result = finish(diagnosis.steps(contract, body, contract.between(now)))
-    assert result is not None
-    assert result.sentence == caught.value.sentence, "the diagnosis alone gives the same message"
     return caught.value.status, caught.value.field, caught.value.sentence
 
 
@@ -54,7 +49,8 @@ def test_a_time_out_of_bounds_is_refused_with_the_bounds(name: str, moment: str)
     status, field, sentence = refusal(CONTRACT, models.row(**{name: moment}))
     begins, ends = BOUNDS[name].values()
     assert (status, field) == (422, name)
-    assert sentence == f'{name} is "{moment}"; expected a UTC time from {begins}, before {ends}.'
+    expected = f"a UTC time such as 2013-03-01T05:00:00Z, from {begins}, before {ends}"
+    assert sentence == f'{name} is "{moment}"; expected {expected}.'
     body = json.dumps([models.row(), models.row(**{name: moment})]).encode()
     with pytest.raises(Refused) as caught:
         CONTRACT.decode(body)
@@ -86,7 +82,7 @@ def test_times_of_a_live_product_must_be_near_the_servers_clock() -> None:
     for name in near:
         status, field, sentence = refusal(live, models.row(**near) | {name: text(NOW - timedelta(minutes=61))}, NOW)
         assert (status, field) == (422, name)
-        assert "expected a UTC time from 2013-06-01T11:00:00Z, before 2013-06-01T13:00:00Z." in sentence
+        assert "Z, from 2013-06-01T11:00:00Z, before 2013-06-01T13:00:00Z." in sentence
     assert live.decode(body).rows, "without a clock only the keys' bounds apply"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
@@ -11,11 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from platform_assets.serving import diagnosis
+from platform_assets.serving import diagnosis, pictures
 from platform_assets.serving.contract import Contract
-from platform_assets.serving.requests import Refused
-from platform_assets.serving.turns import finish
 from tests.doubles import models
+from tests.doubles.validators import agree
 from tests.serving.picture_files import BAD_FILES, GREY, HEIGHT, JPEG, MOTION, PNG, WIDTH, file_of, text_of
 
 IMAGES = Contract(models.image_contract())
@@ -103,9 +103,11 @@ def test_the_openapi_document_describes_how_to_send_a_picture(make: Callable[...
     post = document["paths"]["/predict"]["post"]
     assert list(post["requestBody"]["content"]) == ["application/json", "image/png", "image/jpeg"]
     assert [item["name"] for item in post["parameters"]] == ["entity", "service_time", "asked_at", "idempotency_key"]
-    photo = document["components"]["schemas"]["Row"]["properties"]["features"]["properties"]["photo"]
-    assert photo["oneOf"][0] == {"type": "string", "contentEncoding": "base64", "minLength": 1}
-    assert (photo["oneOf"][1]["minItems"], photo["oneOf"][1]["items"]["maxItems"]) == models.SHAPE
+    photo = document["components"]["schemas"]["Features"]["properties"]["photo"]
+    text, lists = photo["anyOf"]
+    assert text == {"type": "string", **pictures.TEXT_SCHEMA}
+    assert all(re.search(text["pattern"], text_of(data)) for data in (PNG, JPEG))
+    assert (lists["minItems"], lists["items"]["maxItems"]) == models.SHAPE
     mixed = json.loads(make(models.image_contract(models.MIXED_FIELDS)).call("GET", "/openapi.json")[2])
     assert list(mixed["paths"]["/predict"]["post"]["requestBody"]["content"]) == ["application/json"]
     assert "parameters" not in mixed["paths"]["/predict"]["post"]
@@ -127,27 +129,12 @@ PHOTOS = st.one_of(
 )
 
 
-def agree(contract: Contract, body: bytes) -> None:
-    """Compare the fast path's verdict, before it calls the diagnosis, with the diagnosis."""
-    with patch.object(diagnosis, "of_row", return_value=None), patch.object(diagnosis, "steps", _finds_nothing):
-        try:
-            contract.decode(body)
-            is_good = True
-        except Refused:
-            is_good = False
-    assert (finish(diagnosis.steps(contract, body, contract.between(None))) is None) == is_good
-
-
-def _finds_nothing(*_: Any) -> Any:
-    yield from ()
-
-
 @settings(max_examples=200, deadline=None)
 @given(PHOTOS, PHOTOS, st.booleans())
 def test_the_fast_path_and_the_diagnosis_agree_about_pictures(one: Any, other: Any, is_escaped: bool) -> None:
     rows = [{**models.image_row(), "features": {"photo": photo}} for photo in (one, other)]
-    for body in (rows[0], rows):
-        agree(IMAGES, json.dumps(body, ensure_ascii=is_escaped).encode("utf-8", "surrogatepass"))
+    for row in rows:
+        agree(IMAGES, json.dumps(row, ensure_ascii=is_escaped).encode("utf-8", "surrogatepass"))
     features = {"weight": 1.5, "photo": one, "carrier": other if isinstance(other, str) else None}
     mixed = json.dumps({**models.image_row(), "features": features}, ensure_ascii=is_escaped)
     agree(MIXED, mixed.encode("utf-8", "surrogatepass"))
@@ -158,7 +145,7 @@ def test_the_fast_path_and_the_diagnosis_agree_about_pictures(one: Any, other: A
 def test_a_good_picture_needs_no_diagnosis(photo: Any, carrier: str | None) -> None:
     features = {"carrier": carrier, "photo": photo, "weight": 2.5}
     body = json.dumps({**models.image_row(), "features": features}, ensure_ascii=False).encode()
-    with patch.object(diagnosis, "of_row", side_effect=AssertionError):
+    with patch.object(diagnosis, "check_row", side_effect=AssertionError):
         assert isinstance(MIXED.decode(body).rows[0].features.photo, bytes)
 
 

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from platform_assets.serving import bodies
+from platform_assets.serving.contract import FLOAT_MAX
 from tests.doubles import models
 
 GOOD = json.dumps(models.row()).encode()
@@ -183,14 +184,14 @@ def test_metrics_count_requests_by_status(app: Any) -> None:
 
 def test_the_openapi_document_is_a_function_of_the_contract(app: Any) -> None:
     document = json.loads(app.call("GET", "/openapi.json")[2])
-    row = document["components"]["schemas"]["Row"]
-    assert list(row["properties"]["features"]["properties"]) == list(models.FEATURES)
-    assert row["properties"]["features"]["properties"]["temp"] == {
-        "type": ["number", "null"],
+    schemas = document["components"]["schemas"]
+    row, features = schemas["Row"], schemas["Features"]["properties"]
+    assert sorted(features) == sorted(models.FEATURES)
+    assert features["temp"] == {
         "description": "The temp. (a number from -60 to 60, or null)",
-        "minimum": -60.0,
-        "maximum": 60.0,
+        "anyOf": [{"type": "number", "minimum": -60.0, "maximum": 60.0}, {"type": "null"}],
     }
+    assert (features["pressure"]["minimum"], features["pressure"]["maximum"]) == (-FLOAT_MAX, FLOAT_MAX)
     assert row["required"] == ["entity", "service_time", "asked_at", "features"]
 
 

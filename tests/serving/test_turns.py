@@ -52,7 +52,7 @@ def rows(count: int = ROWS, **changes: Any) -> list[dict[str, Any]]:
 def test_escapes_need_no_diagnosis(app: Any, text: str) -> None:
     body = json.dumps([models.row(text, {"carrier": text}, idempotency_key=f"{text}{n}") for n in range(20)]).encode()
     assert b"\\" in body
-    with patch.object(diagnosis, "of_row", side_effect=AssertionError), patch.object(diagnosis, "steps", None):
+    with patch.object(diagnosis, "check_row", side_effect=AssertionError):
         assert app.predict(body)[0] == 200
 
 
@@ -62,8 +62,8 @@ class RowCounter:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = dict.fromkeys(("decoded", "diagnosed", "scored", "made"), 0)
         self.most = dict(self.now)
-        self._wrap(monkeypatch, decoding.Decoding, "_decoded", "decoded", lambda *_: 1)
-        self._wrap(monkeypatch, diagnosis, "_row", "diagnosed", lambda *_: 1)
+        self._wrap(monkeypatch, decoding.Decoding, "row_of", "decoded", lambda *_: 1)
+        self._wrap(monkeypatch, diagnosis, "check_row", "diagnosed", lambda *_: 1)
         self._wrap(monkeypatch, predict, "_run_graph", "scored", lambda model, rows, *_: len(rows))
         self._wrap(monkeypatch, predict, "_build", "made", lambda *_: 1)
 
@@ -98,6 +98,7 @@ LISTS = {
     "with keys": (json.dumps([{**row, "idempotency_key": row["entity"]} for row in rows()]).encode(), 200),
     "escaped": (json.dumps([models.row("é" * 200) for _ in range(ROWS)]).encode(), 200),
     "last row bad": (json.dumps([*rows(ROWS - 1), BAD]).encode(), 422),
+    "all rows bad": (json.dumps([BAD] * ROWS).encode(), 422),
     "first row bad": (json.dumps([BAD, *rows(ROWS - 1)]).encode(), 422),
     "last row has a key twice": (json.dumps(rows()).encode()[:-2] + b', "entity": "again"}]', 422),
     "garbage at its end": (json.dumps(rows()).encode() + b"x", 422),
@@ -107,6 +108,8 @@ LISTS = {
     "one key for all": (json.dumps(rows(idempotency_key="k")).encode(), 422),
     "unknown category in the last row": (json.dumps([*rows(255), models.row("x", {"origin": "?"})]).encode(), 422),
 }
+QUICK = ("all rows bad", "too many rows")
+"""Lists that are refused without reading them to their end."""
 
 
 @pytest.mark.parametrize("name", LISTS)
@@ -117,8 +120,8 @@ def test_no_slice_processes_more_rows_than_allowed(app: Any, monkeypatch: pytest
     count, (status, _, answered) = counter.slices(steps)
     assert status == expected
     assert max(counter.most.values()) <= turns.ROWS_AT_ONCE
-    assert counter.most["diagnosed"] <= 1
-    assert count >= (2 if name == "first row bad" else ROWS // turns.ROWS_AT_ONCE)
+    assert counter.most["diagnosed"] <= decoding.BAD_ROWS_MAX
+    assert count >= (2 if name in QUICK else ROWS // turns.ROWS_AT_ONCE)
     assert len(app.records()) == answered == (ROWS if expected == 200 else 0), "all rows or none"
 
 
