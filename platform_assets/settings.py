@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -114,6 +115,10 @@ class Settings(Configuration):
     )
     serving_load_s: Annotated[float, number_from(0.05)] = Field(
         default=30.0, description="seconds that a look at the store, or loading and warming a model, may take"
+    )
+    serving_candidate_bytes: Annotated[int, expect("a whole number of at least 1", lambda count: count >= 1)] = Field(
+        default=512 * 1024 * 1024,
+        description="bytes of memory that loading and warming a model may take; its files may have a quarter of them",
     )
     serving_needs_store: Annotated[bool, BeforeValidator(_flag)] = Field(
         default=False,
@@ -335,6 +340,19 @@ def shows_broken_products(environ: Mapping[str, str] | None = None) -> bool:
 def forget_container() -> None:
     """Remove the variable by which Bento's image marks itself as a container; see `serving.respawn`."""
     os.environ.pop("BENTOML_CONTAINERIZED", None)
+
+
+def bare_environment() -> dict[str, str]:
+    """Return the environment of a child process that runs foreign content: our imports, and no secret."""
+    names = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
+    paths = os.pathsep.join([str(REPOSITORY), *(path for path in sys.path if path)])
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+    return {
+        **{name: os.environ[name] for name in names if name in os.environ},
+        **threads,
+        "PYTHONPATH": paths,
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
 
 
 def _as_text(value: str | bool | float | Path | None) -> str:

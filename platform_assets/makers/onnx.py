@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from platform_assets.makers.rows import Rows
     from platform_assets.product.contract import ContractDocument
     from platform_assets.records.base import Document
+    from platform_assets.serving.golden import Golden
     from platform_assets.specs.base import ProductSpec
 
 SCORED_AT_ONCE = 4096
@@ -63,6 +64,15 @@ class Exporting:
         from platform_assets.compute.export import prove_parity
 
         return prove_parity(network, learned, self.learning.task, graph, holdout.inputs)
+
+    def golden(self, graph: bytes, learned: Learned, holdout: Rows) -> Golden:
+        """Return some rows of the holdout with the graph's answers, which a service asks before it serves the graph."""
+        from platform_assets.compute.export import answers
+        from platform_assets.serving import golden
+
+        rows = holdout.inputs[golden.chosen(len(holdout.inputs))]
+        unit = 1.0 if learned.target is None else float(learned.target["std"])
+        return golden.of(rows, answers(graph, rows, batch=len(rows)), unit)
 
     def documents(self, graph: bytes, learned: Learned, rows: Rows, keys: list[str]) -> Documents:
         """Return the contract and the statistics of the training rows.

@@ -54,7 +54,8 @@ class OwnAnswers:
 
     def _load(self, digest: str) -> Model | str:
         """Load a bundle's model, or return the reason it cannot answer."""
-        from platform_assets.serving.model import Model, ModelProblem
+        from platform_assets.serving.model import Model
+        from platform_assets.serving.sealed import ModelProblem
 
         try:
             contract = json.loads(self._artifacts.bundle(digest).read("contract.json"))

@@ -47,8 +47,10 @@ class Deadline:
         def work() -> None:
             try:
                 future.set_result(job())
-            except BaseException as problem:  # noqa: BLE001  # raised in the caller's thread
+            except Exception as problem:  # noqa: BLE001  # raised in the caller's thread
                 future.set_exception(problem)
+            except BaseException as problem:  # noqa: BLE001  # a panic of a library in Rust is not an Exception
+                future.set_exception(RuntimeError(f"{type(problem).__name__}: {problem}"))
 
         thread = threading.Thread(target=work, name=name, daemon=True)
         thread.start()

@@ -2,7 +2,7 @@
 
 A look at the store happens in a thread; the swap is one assignment, so a request sees the old model or the new one.
 Any problem of a look is stated in `problem`, and the live model stays. `releases` decides whether a record may be
-followed.
+followed, `candidate` whether its bundle can be loaded.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from typing import Literal
 from platform_assets import naming
 from platform_assets.serving import releases
 from platform_assets.serving.background import Deadline, Overdue
+from platform_assets.serving.candidate import Trial
 from platform_assets.serving.contract import Contract
 from platform_assets.serving.local_copy import LocalCopy, LocalCopyProblem
-from platform_assets.serving.model import Model, ModelProblem
+from platform_assets.serving.model import Model, problem_of
 from platform_assets.serving.releases import Refusal, Release
+from platform_assets.serving.sealed import ModelProblem, Sealed
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
 from platform_assets.storage.ledgers import LedgerProblem, Ledgers
 from platform_assets.storage.objects import is_there
@@ -30,6 +32,8 @@ REFUSED_AGAIN_S = 30.0
 OVERDUE_AGAIN_S = 600.0
 """The same for a release that did not load and warm up in time, which costs a processor on every try."""
 LOAD_S = 30.0
+RECORD_BYTES_MAX = 8 * 2**20
+"""The largest record that is read: a verdict has some ten thousand bytes."""
 Source = Literal["release", "pinned", "kept", "fallback"]
 log = logging.getLogger("bentoml.driftline")
 """A child of Bento's logger, because a server prints that one."""
@@ -71,6 +75,7 @@ class Follower:
         pinned: str | None,
         local_copy: LocalCopy | None = None,
         load_s: float = LOAD_S,
+        trial: Trial | None = None,
     ) -> None:
         """Prepare; nothing is read yet.
 
@@ -82,6 +87,8 @@ class Follower:
             pinned: a bundle in the store to serve permanently, whatever its verdict; None to follow releases.
             local_copy: this machine's copy of the last release; None for no copy.
             load_s: time limit for a look at the store, and for loading and warming a bundle.
+            trial: what tries a bundle of the store before this process loads it; by default a process of its own. The
+                Bento's own bundle is not tried: it answered before the Bento was stored.
         """
         self.live: Live | None = None
         self.latest: int | None = None
@@ -96,6 +103,8 @@ class Follower:
         self._store: ArtifactStore | None = None
         self._ledgers: Ledgers | None = None
         self._reading, self._loading = Deadline(load_s), Deadline(load_s)
+        self._trial = Trial(load_s) if trial is None else trial
+        self._sealed: Sealed | None = None
         self._refused: tuple[str, float, str] | None = None
 
     @property
@@ -124,7 +133,7 @@ class Follower:
                 self.problem = f"the local copy of the last release cannot be served: {problem}"
         if self.live is None and self._fallback is not None:
             try:
-                self.live = self._loaded(self._fallback, self._fallback_digest, None, "fallback")
+                self.live = self._load(self._read(self._fallback, self._fallback_digest), None, "fallback")
             except (ArtifactProblem, ModelProblem, Overdue) as problem:
                 self.problem = f"the fallback cannot be served: {problem}"
 
@@ -193,7 +202,7 @@ class Follower:
         self._take(release.digest, release.number, "release")
 
     def _newest(self) -> tuple[int, Release | Refusal]:
-        ledgers = self._ledgers = self._ledgers or Ledgers(self._root, self._contract.product)
+        ledgers = self._ledgers = self._ledgers or Ledgers(self._root, self._contract.product, RECORD_BYTES_MAX)
         number = ledgers.newest_number(naming.RELEASES, self.highest)
         if number == 0:
             return 0, Refusal(f"{self._contract.product} has no release in the store at {self._root}.")
@@ -213,7 +222,7 @@ class Follower:
         if self._refused is not None and self._refused[0] == digest and time.monotonic() < self._refused[1]:
             raise Refusal(self._refused[2])
         try:
-            self.live = self._loaded(self._opened(), digest, release, source)
+            self.live = self._tried(self._opened(), digest, release, source)
         except (ArtifactProblem, ModelProblem, Overdue) as problem:
             message = f"{source} {digest if release is None else release} is refused: {problem}"
             again_s = OVERDUE_AGAIN_S if isinstance(problem, Overdue) else REFUSED_AGAIN_S
@@ -226,24 +235,34 @@ class Follower:
         self._store = self._store or ArtifactStore(self._root)
         return self._store
 
-    def _loaded(self, store: ArtifactStore, digest: str, release: int | None, source: Source) -> Live:
+    def _read(self, store: ArtifactStore, digest: str) -> Sealed:
+        return self._reading.run(
+            f"reading {digest}",
+            lambda: Sealed.read(store, digest, self._contract.sha256, self._trial.blob_bytes_max),
+        )
+
+    def _tried(self, store: ArtifactStore, digest: str, release: int | None, source: Source) -> Live:
+        """Read a bundle once, try it in another process, and load the same bytes here."""
+        sealed = self._read(store, digest)
+        self._trial(sealed)
+        live = self._load(sealed, release, source)
+        self._sealed = sealed
+        return live
+
+    def _load(self, sealed: Sealed, release: int | None, source: Source) -> Live:
         loading: list[Model] = []
 
         def load() -> Model:
             try:
-                model = Model.load(store, digest, contract_sha256=self._contract.sha256)
+                model = Model.of(sealed)
                 loading.append(model)
                 model.warm()
-            except (ArtifactProblem, ModelProblem):
-                raise
-            except Exception as problem:  # a graph is a program: the libraries may raise anything
-                raise ModelProblem(
-                    f"bundle {digest} failed with {type(problem).__name__}: {problem!s:.300}"
-                ) from problem
+            except Exception as problem:
+                raise problem_of(sealed.digest, problem) from problem
             return model
 
         try:
-            model = self._loading.run(f"loading and warming {digest}", load)
+            model = self._loading.run(f"loading and warming {sealed.digest}", load)
         except Overdue:
             for late in loading:
                 late.give_up()
@@ -261,7 +280,7 @@ class Follower:
         )
         if note.digest is None:
             return None
-        live = self._loaded(local_copy.store, note.digest, note.release, "kept")
+        live = self._tried(local_copy.store, note.digest, note.release, "kept")
         self._copied_release = note.release
         return live
 
@@ -277,11 +296,16 @@ class Follower:
         local_copy, store = self._local_copy, self._opened()
         if local_copy is None:
             return
+        sealed, self._sealed = self._sealed, None
         if self._copied_release == release.number:
             local_copy.confirm()
             return
+
+        def copy() -> None:
+            local_copy.copy(store, release, sealed or Sealed.read(store, release.digest))
+
         try:
-            self._reading.run(f"keeping release {release.number}", lambda: local_copy.copy(store, release))
+            self._reading.run(f"keeping release {release.number}", copy)
         except (LocalCopyProblem, ArtifactProblem, Overdue) as problem:
             raise LocalCopyProblem(
                 f"release {release.number} is served, but not copied to local disk for a start without the store: "

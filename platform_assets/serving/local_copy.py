@@ -19,6 +19,7 @@ from platform_assets import naming
 from platform_assets.problems import Problem
 from platform_assets.records.releases import Digest
 from platform_assets.serving.releases import Release
+from platform_assets.serving.sealed import MANIFEST_BYTES_MAX, Sealed
 from platform_assets.storage import durable
 from platform_assets.storage.artifacts import ArtifactStore, sha256
 
@@ -99,22 +100,28 @@ class LocalCopy:
                 copied = (None, None) if note is None else (note.release, note.digest)
                 self._write(release.number, release.digest, *copied)
 
-    def copy(self, source: ArtifactStore, release: Release) -> None:
-        """Copy a bundle that answers, and remove the blobs of others.
+    def copy(self, source: ArtifactStore, release: Release, sealed: Sealed) -> None:
+        """Copy what serving uses of a bundle that answers, and remove the blobs of others.
+
+        Args:
+            source: the store, for the bundle's manifest.
+            release: of the bundle.
+            sealed: the bundle's verified blobs.
 
         Raises:
             LocalCopyProblem: it cannot be written.
             ArtifactProblem: the store does not return the bundle any more.
         """
-        bundle = source.bundle(release.digest)
-        blobs = {blob["sha256"] for blob in bundle.manifest["blobs"].values()} | {bundle.digest}
+        blobs = {release.digest: source.get(release.digest, bytes_max=MANIFEST_BYTES_MAX)}
+        named = source.bundle(release.digest, MANIFEST_BYTES_MAX).manifest["blobs"]
+        blobs |= {named[name]["sha256"]: data for name, data in sealed.blobs.items()}
         with self._locked():
             note = self._valid_note()
             if note is not None and (note.release or 0) > release.number:
                 return
-            for digest in sorted(blobs):
+            for digest, data in sorted(blobs.items()):
                 if not self._has(digest):
-                    durable.replace(self.folder / naming.blob_path(digest), source.get(digest))
+                    durable.replace(self.folder / naming.blob_path(digest), data)
             highest = (release.number, release.digest)
             if note is not None and note.highest > release.number:
                 highest = (note.highest, note.highest_digest)

@@ -1,6 +1,6 @@
 """Load a bundle and score rows with it; evaluation scores with the same code.
 
-A bundle is verified before anything in it is parsed.
+What is used of a bundle is verified before anything in it is parsed (`sealed`).
 Shapes: N rows, F numeric fields, C categories, an image H pixels high and W wide, K classes.
 """
 
@@ -12,23 +12,20 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from platform_assets.problems import Problem
+from platform_assets.serving import golden as golden_rows
 from platform_assets.serving import pictures
 from platform_assets.serving.contract import Contract, ContractProblem
-from platform_assets.storage.artifacts import ArtifactStore, Bundle, sha256
+from platform_assets.serving.golden import Golden
+from platform_assets.serving.sealed import CONTRACT, GRAPH, LEARNED, ModelProblem, Sealed
+from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
 
 if TYPE_CHECKING:
     import onnxruntime
 
 ANSWER = "answer"
 """A graph's only output."""
-GRAPH, CONTRACT, LEARNED = "model.onnx", "contract.json", "learned.json"
 PROVIDER = "CPUExecutionProvider"
 _WARM_ROWS = (1, 1, 7)
-
-
-class ModelProblem(Problem):
-    """A bundle is intact but cannot be served; the message names its digest."""
 
 
 class Vocabulary(msgspec.Struct, frozen=True):
@@ -54,7 +51,12 @@ class Model:
     """
 
     def __init__(
-        self, digest: str, contract: Contract, session: onnxruntime.InferenceSession, learned: Learned
+        self,
+        digest: str,
+        contract: Contract,
+        session: onnxruntime.InferenceSession,
+        learned: Learned,
+        golden: Golden | None = None,
     ) -> None:
         import onnxruntime
 
@@ -69,6 +71,7 @@ class Model:
             )
         self.vocabularies = {column: vocabularies[name] for column, name in refusing.items()}
         self._session = session
+        self._golden = golden
         self._failures = _failures()
         self._run = session.run
         self._warming = onnxruntime.RunOptions()
@@ -80,7 +83,7 @@ class Model:
 
     @staticmethod
     def load(store: ArtifactStore, digest: str, threads: int = 1, contract_sha256: str | None = None) -> Model:
-        """Verify every blob of a bundle, then load its graph.
+        """Verify what serving uses of a bundle, then load its graph.
 
         Args:
             store: the store with the bundle.
@@ -92,19 +95,16 @@ class Model:
             ArtifactProblem: a blob is missing or changed; nothing in the bundle was parsed.
             ModelProblem: the bundle is intact, but this code cannot serve its graph or its contract.
         """
-        bundle = store.bundle(digest)
-        sealed = bundle.manifest.get("contract_sha256")
-        if contract_sha256 is not None and sealed != contract_sha256:
-            raise ModelProblem(
-                f"bundle {digest} has contract {sealed!r:.100}, this Bento {contract_sha256}; build a Bento for it."
-            )
-        blobs = {name: bundle.read(name) for name in bundle.names}
-        for name in (GRAPH, CONTRACT, LEARNED):
-            if name not in blobs:
-                raise ModelProblem(
-                    f"bundle {digest} has no blob {name!r}; it has {list(bundle.names)}. Export it again."
-                )
-        _check_contract(bundle, blobs[CONTRACT])
+        return Model.of(Sealed.read(store, digest, contract_sha256), threads)
+
+    @staticmethod
+    def of(sealed: Sealed, threads: int = 1) -> Model:
+        """Load the graph of verified blobs.
+
+        Raises:
+            ModelProblem: this code cannot serve its graph or its contract.
+        """
+        digest, blobs = sealed.digest, sealed.blobs
         try:
             contract = Contract.from_bytes(blobs[CONTRACT])
         except ContractProblem as problem:
@@ -113,7 +113,8 @@ class Model:
             learned = msgspec.json.decode(blobs[LEARNED], type=Learned)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
             raise ModelProblem(f"bundle {digest}: {LEARNED} cannot be read: {problem}. Export it again.") from None
-        return Model(digest, contract, _session(digest, blobs[GRAPH], threads), learned)
+        golden = _golden(digest, blobs.get(golden_rows.NAME))
+        return Model(digest, contract, _session(digest, blobs[GRAPH], threads), learned, golden)
 
     def predict(
         self,
@@ -151,10 +152,11 @@ class Model:
         return answer
 
     def warm(self) -> None:
-        """Score a few plain rows, so that no caller pays for first-time work.
+        """Score a few plain rows, so that no caller pays for first-time work, and the golden rows.
 
         Raises:
-            ModelProblem: the graph does not give a valid answer of the contract's kind for each row.
+            ModelProblem: the graph does not give a valid answer of the contract's kind for each row, or answers golden
+                rows in another way than where it was exported.
         """
         task, shape = self.contract.task, None if self.contract.image is None else self.contract.image.sized
         if shape is not None:
@@ -176,6 +178,23 @@ class Model:
                     f"bundle {self.digest} answers {rows} plain rows with {_describe(out)}; "
                     f"expected float32{list(task.shape(rows))}, {task.expected}."
                 )
+
+        self._ask_golden_rows()
+
+    def _ask_golden_rows(self) -> None:
+        """Refuse answers that differ from the sealed ones; a bundle without golden rows is older than them."""
+        golden = self._golden
+        if golden is None:
+            return
+        try:
+            difference, row = golden.difference(self.predict(*golden.inputs, self._warming))
+        except (ValueError, IndexError, ModelProblem) as problem:
+            raise ModelProblem(f"bundle {self.digest}: {golden_rows.NAME} does not fit its graph: {problem}") from None
+        if difference > golden.tolerance:
+            raise ModelProblem(
+                f"bundle {self.digest} answers golden row {row} with a difference of {difference:.3g} from "
+                f"{golden.answers[row]!r:.200}, its sealed answer; expected at most {golden.tolerance:g}."
+            )
 
     def give_up(self) -> None:
         """End `warm` in another thread, at the next node of the graph, for a model that is no longer needed."""
@@ -239,13 +258,19 @@ def _failures() -> tuple[type[Exception], ...]:
     )
 
 
-def _check_contract(bundle: Bundle, document: bytes) -> None:
-    """Refuse, before it is parsed, a contract that differs from the one named in the manifest."""
-    sealed, actual = bundle.manifest.get("contract_sha256"), sha256(document)
-    if actual != sealed:
-        raise ModelProblem(
-            f"bundle {bundle.digest} names contract {sealed!r:.100}, but its {CONTRACT} has {actual}. Export it again."
-        )
+def _golden(digest: str, data: bytes | None) -> Golden | None:
+    """Return the golden rows of a bundle that has some."""
+    try:
+        return None if data is None else Golden.from_bytes(data)
+    except (ValueError, RecursionError) as problem:
+        raise ModelProblem(f"bundle {digest}: {golden_rows.NAME} cannot be read: {problem}. Export it again.") from None
+
+
+def problem_of(digest: str, problem: Exception) -> Exception:
+    """Return what loading and warming a bundle raised, as a problem; a graph may make libraries raise anything."""
+    if isinstance(problem, ArtifactProblem | ModelProblem):
+        return problem
+    return ModelProblem(f"bundle {digest} failed with {type(problem).__name__}: {problem!s:.300}")
 
 
 def _describe(out: Any) -> str:

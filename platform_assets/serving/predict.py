@@ -14,10 +14,11 @@ import numpy as np
 from platform_assets.serving import files
 from platform_assets.serving.follow import Live
 from platform_assets.serving.idempotency import Answers, keyed_id
-from platform_assets.serving.model import Model, ModelProblem
+from platform_assets.serving.model import Model
 from platform_assets.serving.prediction_log import LogProblem, PredictionLog
 from platform_assets.serving.records import UNKNOWN, Answer, Origin, Record
 from platform_assets.serving.requests import Refused, Row
+from platform_assets.serving.sealed import ModelProblem
 from platform_assets.serving.turns import Steps, finish, slice_rows
 
 MARGIN = timedelta(seconds=1)

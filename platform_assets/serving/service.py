@@ -15,6 +15,7 @@ import bentoml
 from platform_assets import settings as settings_module
 from platform_assets.serving import protocol, respawn, shipping
 from platform_assets.serving.callers import Callers
+from platform_assets.serving.candidate import Trial
 from platform_assets.serving.contract import Contract
 from platform_assets.serving.follow import Follower
 from platform_assets.serving.local_copy import LocalCopy
@@ -42,14 +43,16 @@ def make_runtime(settings: Settings | None = None, fallback: Path = FALLBACK) ->
 
     settings = Settings.from_environment() if settings is None else settings
     contract = Contract.from_bytes((fallback / "contract.json").read_bytes())
+    kept = settings.serving_kept / contract.product
     follower = Follower(
         contract,
         settings.root,
         fallback=ArtifactStore(str(fallback)),
         fallback_digest=json.loads((fallback / "fallback.json").read_bytes())["digest"],
         pinned=settings.serving_digest,
-        local_copy=LocalCopy(settings.serving_kept / contract.product),
+        local_copy=LocalCopy(kept),
         load_s=settings.serving_load_s,
+        trial=Trial(settings.serving_load_s, settings.serving_candidate_bytes, kept / "candidate.lock"),
     )
     metrics = Metrics(server_folder(settings.serving_metrics / contract.product))
     folder = settings.prediction_log / contract.product

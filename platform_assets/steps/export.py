@@ -17,6 +17,7 @@ from platform_assets import specs
 from platform_assets.compute.learn import Learned
 from platform_assets.makers.onnx import Exporting
 from platform_assets.records.models import CheckpointManifest
+from platform_assets.serving import golden
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec, Training
 from platform_assets.steps import instructions, process
@@ -69,6 +70,7 @@ def run(spec: ProductSpec, checkpoint: str, settings: Settings, *, log: Callable
             "learned.json": store.get(manifest.learned),
             "baselines.json": store.get(manifest.baselines),
             "config.json": store.get(manifest.config),
+            golden.NAME: canonical(msgspec.to_builtins(maker.golden(graph, learned, holdout))),
             **documents,
         },
         {

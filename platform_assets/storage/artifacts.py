@@ -96,11 +96,12 @@ class ArtifactStore:
             ) from error
         return digest
 
-    def get(self, sha256_hex: str, *, compressed: bool = False) -> bytes:
+    def get(self, sha256_hex: str, *, compressed: bool = False, bytes_max: int | None = None) -> bytes:
         """Return a blob's bytes, verified.
 
         Args:
             compressed: how it was stored; a wrong value costs one more request.
+            bytes_max: an object that holds more is refused and not read; None for any size.
 
         Raises:
             ArtifactProblem: it is missing or unreadable, or its bytes do not match its name.
@@ -111,7 +112,7 @@ class ArtifactStore:
             )
         plain = naming.blob_path(sha256_hex)
         for path in sorted((plain, plain + PACKED), reverse=compressed):
-            data = self._read(sha256_hex, path)
+            data = self._read(sha256_hex, path, bytes_max)
             if data is not None:
                 break
         else:
@@ -124,20 +125,20 @@ class ArtifactStore:
             )
         return data
 
-    def _read(self, sha256_hex: str, path: str) -> bytes | None:
+    def _read(self, sha256_hex: str, path: str, bytes_max: int | None) -> bytes | None:
         import obstore
 
         try:
-            return self._unpacked(path)
+            return self._unpacked(path, bytes_max)
         except (obstore.exceptions.BaseError, OSError) as error:
             raise ArtifactProblem(f"blob {sha256_hex} cannot be read: {reason(self.root, error)}.") from error
 
-    def _unpacked(self, path: str) -> bytes | None:
+    def _unpacked(self, path: str, bytes_max: int | None = None) -> bytes | None:
         """Return an object's bytes, decompressed if the path ends in `.gz`; other data is returned unchanged."""
-        data = objects.read(self._store, path)
+        data = objects.read(self._store, path, bytes_max)
         if data is not None and path.endswith(PACKED):
             with contextlib.suppress(gzip.BadGzipFile, EOFError, zlib.error):
-                return gzip.decompress(data)
+                return gzip.decompress(data) if bytes_max is None else _decompressed(path, data, bytes_max)
         return data
 
     def is_whole(self, digest: str, names: Iterable[str] = (), *, compressed: bool = False) -> bool:
@@ -182,14 +183,17 @@ class ArtifactStore:
         named = {name: {"sha256": self.put(data), "bytes": len(data)} for name, data in blobs.items()}
         return self.put_json({"format": BUNDLE_FORMAT, **facts, "blobs": named})
 
-    def bundle(self, digest: str) -> Bundle:
+    def bundle(self, digest: str, bytes_max: int | None = None) -> Bundle:
         """Return a bundle by its digest. Reads and verifies only the manifest.
+
+        Args:
+            bytes_max: a larger manifest is refused and not read; None for any size.
 
         Raises:
             ArtifactProblem: it is missing, changed, or not a bundle manifest of a known format.
         """
         try:
-            manifest = self.get_json(digest)
+            manifest = parse(self.get(digest, bytes_max=bytes_max))
         except ValueError:
             raise ArtifactProblem(f"blob {digest} is not a bundle: it is not JSON.") from None
         if not isinstance(manifest, dict) or manifest.get("format") != BUNDLE_FORMAT or "blobs" not in manifest:
@@ -229,8 +233,11 @@ class Bundle:
         """The blobs' names, sorted."""
         return tuple(sorted(self.manifest["blobs"]))
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, bytes_max: int | None = None) -> bytes:
         """Return one of the bundle's blobs, verified.
+
+        Args:
+            bytes_max: as in `ArtifactStore.get`.
 
         Raises:
             ArtifactProblem: the bundle does not name this blob, or the blob is missing or changed.
@@ -239,4 +246,13 @@ class Bundle:
             digest = self.manifest["blobs"][name]["sha256"]
         except KeyError:
             raise ArtifactProblem(f"bundle {self.digest} has no blob {name!r}; it has {list(self.names)}.") from None
-        return self.store.get(digest)
+        return self.store.get(digest, bytes_max=bytes_max)
+
+
+def _decompressed(path: str, data: bytes, bytes_max: int) -> bytes:
+    """Decompress as far as a limit; raise `OSError` beyond it."""
+    unpacking = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    content = unpacking.decompress(data, bytes_max + 1)
+    if len(content) > bytes_max:
+        raise OSError(f"{path} holds more than {bytes_max} bytes")
+    return content

@@ -34,10 +34,15 @@ class Ledgers:
     `00000001.json` and so on, next to `HEAD`.
     """
 
-    def __init__(self, root: str, product: str) -> None:
-        """Open the ledgers below a storage root (a folder or an `s3://` URL)."""
+    def __init__(self, root: str, product: str, bytes_max: int | None = None) -> None:
+        """Open the ledgers below a storage root (a folder or an `s3://` URL).
+
+        Args:
+            bytes_max: a larger record is refused and not read; None for any size.
+        """
         self.root = root
         self.product = product
+        self._bytes_max = bytes_max
         self._store = open_store(root)
 
     def of(self, kind: RecordKind[R]) -> Ledger[R]:
@@ -199,7 +204,7 @@ class Ledgers:
         import obstore
 
         try:
-            return objects.read(self._store, path)
+            return objects.read(self._store, path, self._bytes_max)
         except (obstore.exceptions.BaseError, OSError) as error:
             raise self._unreadable(path, error) from error
 

@@ -118,18 +118,25 @@ def remove(store: ObjectStore, path: str) -> bool:
     return True
 
 
-def read(store: ObjectStore, path: str) -> bytes | None:
+def read(store: ObjectStore, path: str, bytes_max: int | None = None) -> bytes | None:
     """Return an object's bytes, or None when it does not exist in an existing bucket.
 
+    Args:
+        bytes_max: a larger object is refused and not read; None for any size.
+
     Raises:
-        obstore.exceptions.BaseError, OSError: it is unreadable, or a pipe in a folder, which may never end.
+        obstore.exceptions.BaseError, OSError: it is unreadable or too large, or a pipe in a folder, which may never
+            end.
     """
     import obstore
 
     if is_not_a_file(store, path):
         raise OSError(f"{path} is not a file")
     try:
-        return bytes(obstore.get(store, path).bytes())
+        result = obstore.get(store, path)
+        if bytes_max is not None and result.range[1] > bytes_max:
+            raise OSError(f"{path} has {result.range[1]} bytes; expected at most {bytes_max}")
+        return bytes(result.bytes())
     except FileNotFoundError as error:
         if _NO_BUCKET in str(error):
             raise
@@ -151,6 +158,8 @@ def size(store: ObjectStore, path: str) -> int | None:
         return int(obstore.head(store, path)["size"])
     except FileNotFoundError:
         return None
+    except ValueError as error:  # the file's time is after the year 9999
+        raise OSError(f"the time of {path} cannot be read: {error}") from error
 
 
 def modified(store: ObjectStore, path: str) -> datetime | None:

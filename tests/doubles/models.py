@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 import onnx
+from msgspec import to_builtins
 from onnx import TensorProto, helper, numpy_helper
 
 from platform_assets import naming
+from platform_assets.compute.matrix import Inputs
 from platform_assets.compute.releases import next_release
+from platform_assets.serving import golden as golden_rows
 from platform_assets.storage.artifacts import ArtifactStore, canonical, sha256
 from platform_assets.storage.ledgers import Ledgers, RecordExists
 from tests.doubles import documents
@@ -124,7 +127,12 @@ def row(entity: str = "2013-03-01_UA_1_EWR", features: dict[str, Any] | None = N
 
 
 def write_bundle(
-    store: ArtifactStore, *, bias: float = 0.0, document: dict[str, Any] | None = None, graph: bytes | None = None
+    store: ArtifactStore,
+    *,
+    bias: float = 0.0,
+    document: dict[str, Any] | None = None,
+    graph: bytes | None = None,
+    golden: bytes | None = None,
 ) -> str:
     """Store a bundle whose model is the graph of its contract's kind: `logistic`, `softmax` or `normal`."""
     document = contract() if document is None else document
@@ -138,6 +146,7 @@ def write_bundle(
         "contract.json": canonical(document),
         "sketch.json": canonical({}),
         "config.json": canonical({"bias": bias}),
+        **({} if golden is None else {"golden.json": golden}),
     }
     facts = {
         "product": document["product"],
@@ -240,6 +249,97 @@ def endless(document: dict[str, Any]) -> bytes:
     model.graph.node[-1].output[0] = "once"
     model.graph.node.append(helper.make_node("Loop", ["turns", "go", "once"], ["answer"], body=body))
     onnx.checker.check_model(model)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def takes_4_gb(document: dict[str, Any]) -> bytes:
+    """Return the graph of `logistic` times the largest of 2**30 ones."""
+    constants = {"size": np.array([2**30], np.int64)}
+    one = helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0])
+    nodes = [
+        helper.make_node("ConstantOfShape", ["size"], ["ones"], value=one),
+        helper.make_node("ReduceMax", ["ones"], ["largest"], keepdims=0),
+        helper.make_node("Mul", ["once", "largest"], ["answer"]),
+    ]
+    return _continued(document, nodes, constants)
+
+
+def divides_by_minus_one(document: dict[str, Any]) -> bytes:
+    """Return a graph that ends a process by SIGFPE while it is loaded: a constant that no int64 holds is folded."""
+    constants = {"least": np.array(-(2**63), np.int64), "minus": np.array(-1, np.int64)}
+    nodes = [
+        helper.make_node("Div", ["least", "minus"], ["divided"]),
+        helper.make_node("Cast", ["divided"], ["number"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["once", "number"], ["answer"]),
+    ]
+    return _continued(document, nodes, constants)
+
+
+def deep_tree(document: dict[str, Any], depth: int = 200_000) -> bytes:
+    """Return a graph that ends a process by SIGSEGV while it is loaded: ONNX Runtime descends a tree by recursion."""
+    count = 2 * depth + 1
+    branches = [place % 2 == 0 and place < 2 * depth for place in range(count)]
+    tree = helper.make_node(
+        "TreeEnsembleRegressor",
+        ["numeric"],
+        ["scores"],
+        domain="ai.onnx.ml",
+        nodes_treeids=[0] * count,
+        nodes_nodeids=list(range(count)),
+        nodes_featureids=[0] * count,
+        nodes_values=[0.5] * count,
+        nodes_modes=["BRANCH_LEQ" if is_branch else "LEAF" for is_branch in branches],
+        nodes_truenodeids=[place + 1 if is_branch else 0 for place, is_branch in enumerate(branches)],
+        nodes_falsenodeids=[place + 2 if is_branch else 0 for place, is_branch in enumerate(branches)],
+        target_treeids=[0],
+        target_nodeids=[1],
+        target_ids=[0],
+        target_weights=[1.0],
+        n_targets=1,
+    )
+    nodes = [
+        helper.make_node("Squeeze", ["scores", "axis"], ["score"]),
+        helper.make_node("Add", ["once", "score"], ["answer"]),
+    ]
+    return _continued(document, [tree, *nodes], {})
+
+
+def endless_to_load(document: dict[str, Any]) -> bytes:
+    """Return a graph that ONNX Runtime does not finish loading: the shape of an equation with fifty ellipses."""
+    nodes = [
+        helper.make_node("Einsum", ["numeric"], ["summed"], equation="..." * 50 + "->"),
+        helper.make_node("Add", ["once", "summed"], ["answer"]),
+    ]
+    return _continued(document, nodes, {}, is_checked=False)
+
+
+def golden(document: dict[str, Any], bias: float) -> bytes:
+    """Return golden rows of `logistic`, `softmax` or `normal`: two plain ones, with the answers of this graph."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(graph_of(document, bias), providers=["CPUExecutionProvider"])
+    kinds = [item["dtype"] for item in document["fields"]]
+    numeric = np.array([[1.0] * sum(kind not in ("category", "image") for kind in kinds)] * 2, np.float32)
+    numeric[1:] = np.nan
+    categorical = np.full((2, kinds.count("category")), "AA", object)
+    image = np.array([list(PIXELS)] * 2, np.uint8).reshape(2, *SHAPE) if "image" in kinds else None
+    feed = {"numeric": numeric, "categorical": categorical, "image": image}
+    names = {item.name for item in session.get_inputs()}
+    answers = session.run(["answer"], {name: feed[name] for name in names})[0]
+    rows = golden_rows.of(Inputs(numeric=numeric, categorical=categorical, image=image), answers, 1.0)
+    return canonical(to_builtins(rows))
+
+
+def _continued(
+    document: dict[str, Any], nodes: list[Any], constants: dict[str, np.ndarray], *, is_checked: bool = True
+) -> bytes:
+    """Return the graph of `logistic`, whose answer is called `once`, with further nodes up to `answer`."""
+    model = onnx.load_from_string(logistic(document, 0.0))
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    model.graph.node[-1].output[0] = "once"
+    model.graph.node.extend(nodes)
+    if is_checked:
+        onnx.checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))
 
 

@@ -14,14 +14,23 @@ from urllib.parse import urlencode
 import pytest
 
 from platform_assets.serving.callers import Callers
+from platform_assets.serving.candidate import Trial
 from platform_assets.serving.contract import Contract
 from platform_assets.serving.follow import Follower
 from platform_assets.serving.metrics import Metrics
 from platform_assets.serving.middleware import PredictionMiddleware, Runtime
 from platform_assets.serving.predict import Predictor
 from platform_assets.serving.prediction_log import PredictionLog
+from platform_assets.serving.sealed import Sealed
 from platform_assets.storage.artifacts import ArtifactStore
 from tests.doubles import models
+
+
+class Untried(Trial):
+    """Tries nothing, because a process per bundle costs half a second; `test_candidate.py` has the tests of trials."""
+
+    def __call__(self, sealed: Sealed) -> None:
+        """Accept the bundle; loading and warming it in this process still has its deadline."""
 
 
 class App:
@@ -34,7 +43,13 @@ class App:
         self.fallback = ArtifactStore(str(folder / "fallback"))
         digest = models.write_bundle(self.fallback, bias=0.0, document=self.document)
         self.contract = Contract(self.document)
-        self.chosen = {"fallback": self.fallback, "fallback_digest": digest, "pinned": None, **follower}
+        self.chosen = {
+            "fallback": self.fallback,
+            "fallback_digest": digest,
+            "pinned": None,
+            "trial": Untried(60),
+            **follower,
+        }
         self.fallback_digest = self.chosen["fallback_digest"]
         self.log = PredictionLog(folder / "log")
         self.follow()

@@ -108,10 +108,10 @@ def test_a_hanging_store_is_named_and_its_late_answer_ignored(app: Any, monkeypa
     assert app.follower.look()
     read, end, started = objects.read, threading.Event(), threading.Event()
 
-    def hangs(store: Any, path: str) -> bytes | None:
+    def hangs(store: Any, path: str, bytes_max: int | None = None) -> bytes | None:
         started.set()
         end.wait()
-        return read(store, path)
+        return read(store, path, bytes_max)
 
     app.follower._reading.seconds = 0.05
     with monkeypatch.context() as patch:

@@ -270,10 +270,10 @@ def test_no_damaged_store_stops_the_follower(
     hanging: set[str] = set()
     read, is_released = objects.read, threading.Event()
 
-    def slow(store: Any, path: str) -> bytes | None:
+    def slow(store: Any, path: str, bytes_max: int | None = None) -> bytes | None:
         if path in hanging:
             is_released.wait()
-        return read(store, path)
+        return read(store, path, bytes_max)
 
     monkeypatch.setattr(objects, "read", slow)
     outcomes: Counter[str] = Counter()

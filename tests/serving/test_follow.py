@@ -13,7 +13,8 @@ import pytest
 from platform_assets import naming
 from platform_assets.serving import follow
 from platform_assets.serving.contract import Contract
-from platform_assets.serving.model import Model, ModelProblem
+from platform_assets.serving.model import Model
+from platform_assets.serving.sealed import ModelProblem
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
 from tests.doubles import models
@@ -78,14 +79,25 @@ def test_a_tampered_bundle_is_refused_and_loaded_when_repaired(app: Any, monkeyp
     assert (app.follower.live.model.digest, app.follower.problem) == (bad, None)
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "contract.json", "learned.json", "sketch.json"])
-def test_every_blob_is_verified_before_anything_is_loaded(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["model.onnx", "contract.json", "learned.json", "golden.json"])
+def test_every_used_blob_is_verified_before_anything_is_loaded(tmp_path: Path, name: str) -> None:
     store = ArtifactStore(str(tmp_path))
-    digest = models.write_bundle(store)
+    digest = models.write_bundle(store, golden=models.golden(models.contract(), 0.0))
     path = tmp_path / naming.blob_path(store.bundle(digest).manifest["blobs"][name]["sha256"])
-    path.write_bytes(path.read_bytes() + b"x")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
     with pytest.raises(ArtifactProblem, match="was changed"):
         Model.load(store, digest)
+
+
+def test_only_what_is_used_of_a_bundle_is_read(tmp_path: Path) -> None:
+    store = ArtifactStore(str(tmp_path))
+    digest = models.write_bundle(store)
+    blobs = store.bundle(digest).manifest["blobs"]
+    for name in set(blobs) - {"model.onnx", "contract.json", "learned.json"}:
+        (tmp_path / naming.blob_path(blobs[name]["sha256"])).unlink(missing_ok=True)
+    Model.load(store, digest).warm()
 
 
 def test_an_invalid_graph_or_one_that_does_not_fit_the_contract_is_refused(tmp_path: Path) -> None:

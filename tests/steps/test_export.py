@@ -21,6 +21,8 @@ from platform_assets.compute.matrix import Inputs
 from platform_assets.compute.sketch import sketch
 from platform_assets.makers import rows
 from platform_assets.product.contract import contract_of
+from platform_assets.serving.golden import Golden
+from platform_assets.serving.model import Model
 from platform_assets.settings import Settings
 from platform_assets.steps import export, train
 from platform_assets.storage.artifacts import ArtifactStore, canonical, sha256
@@ -62,6 +64,7 @@ def test_the_bundle_has_the_designed_content_and_nothing_of_this_run(tiny: Modul
         "sketch.json",
         "reference.json",
         "config.json",
+        "golden.json",
     }
     contract = canonical(contract_of(tiny.SPEC))
     assert bundle.read("contract.json") == contract
@@ -104,6 +107,21 @@ def test_parity_covers_every_holdout_row(tiny: ModuleType, sealed: Sealed) -> No
     assert parity["rows"] == len(read(tiny, sealed, "holdout_keys").inputs) == 2 * tiny.ROWS_A_KEY
     assert list(parity["batches"]) == [1, 7, 256]
     assert parity["max_abs_difference"] <= 1e-5
+
+
+def test_the_golden_rows_are_spread_over_the_holdout_and_answered_by_the_graph(
+    tiny: ModuleType, sealed: Sealed
+) -> None:
+    store = ArtifactStore(sealed.settings.root)
+    golden = Golden.from_bytes(store.bundle(sealed.result["bundle"]).read("golden.json"))
+    holdout = read(tiny, sealed, "holdout_keys").inputs
+    assert len(golden.answers) == 16
+    numeric, categorical, image = golden.inputs
+    for place, row in ((0, 0), (-1, -1)):
+        assert np.array_equal(numeric[place], holdout.numeric[row], equal_nan=True)
+        assert categorical[place].tolist() == holdout.categorical[row].tolist()
+    assert image is None
+    Model.load(store, sealed.result["bundle"]).warm()
 
 
 def test_the_sealed_sketch_covers_every_training_row_and_the_graphs_answers(tiny: ModuleType, sealed: Sealed) -> None:

@@ -1,0 +1,201 @@
+"""Try a bundle in a process of its own, which can be killed: `python -m platform_assets.serving.candidate`.
+
+A graph is a program: loading it may crash, take any memory, or never end. Only a bundle that was loaded and warmed
+there, and gave the expected answers to its golden rows, is loaded by a worker. The process has a deadline, a limit of
+memory, a lower priority than the worker, and none of its secrets; it writes no file and dies with the worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import math
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from platform_assets import settings
+from platform_assets.serving.background import Overdue
+from platform_assets.serving.sealed import ModelProblem, Sealed
+
+MODULE = "platform_assets.serving.candidate"
+BYTES_MAX = 512 * 2**20
+SHARE_OF_BLOBS = 4
+"""Blobs may have a quarter of the memory: they are held as received, as parsed and as loaded."""
+_NICENESS = 10
+_PR_SET_PDEATHSIG = 1
+_MESSAGE_MAX = 600
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """One line that the process prints: what it begins, or how it ended.
+
+    Attributes:
+        begins: loading, warming.
+        problem: why the bundle cannot be served.
+        good: the digest of the bundle, when it can be.
+    """
+
+    begins: str | None = None
+    problem: str | None = None
+    good: str | None = None
+
+
+class Trial:
+    """Tries bundles, one at a time per machine."""
+
+    def __init__(self, seconds: float, bytes_max: int = BYTES_MAX, lock: Path | None = None) -> None:
+        """Prepare.
+
+        Args:
+            seconds: after which the process is killed.
+            bytes_max: memory that loading and warming may take.
+            lock: a file that the workers of a machine share, so that they do not take the memory several times.
+        """
+        self.seconds = seconds
+        self.bytes_max = bytes_max
+        self._lock = lock
+
+    @property
+    def blob_bytes_max(self) -> int:
+        """The largest accepted sum of a bundle's blobs for serving."""
+        return self.bytes_max // SHARE_OF_BLOBS
+
+    def __call__(self, sealed: Sealed) -> None:
+        """Return if the bundle can be served. Costs about half a CPU second.
+
+        Raises:
+            ModelProblem: it cannot be loaded, or answers wrongly, or the process took too much memory or crashed.
+            Overdue: it was killed at the deadline.
+        """
+        with _locked(self._lock, self.seconds):
+            process = self._start(sealed.digest)
+            try:
+                printed, errors = process.communicate(msgspec.msgpack.encode(sealed), timeout=self.seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                printed, errors = process.communicate()
+                _, stage = _last(printed)
+                raise Overdue(
+                    f"bundle {sealed.digest} was still {stage} after {self.seconds:g} s; its process was killed."
+                ) from None
+            finally:
+                process.kill()
+                process.wait()
+        self._judge(sealed.digest, process.returncode, printed, errors)
+
+    def _start(self, digest: str) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-m", MODULE, str(os.getpid()), str(self.bytes_max), str(self.seconds)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=settings.bare_environment(),
+                start_new_session=True,
+            )
+        except OSError as problem:
+            raise ModelProblem(f"bundle {digest}: no process to try it could be started: {problem}.") from problem
+
+    def _judge(self, digest: str, status: int, printed: bytes, errors: bytes) -> None:
+        last, stage = _last(printed)
+        if status == 0 and last.good == digest:
+            return
+        if last.problem is not None:
+            raise ModelProblem(last.problem)
+        how = f"ended with status {status}" if status >= 0 else f"was ended by {signal.Signals(-status).name}"
+        line = (errors.decode(errors="replace").strip().splitlines() or ["nothing on its error output"])[-1]
+        raise ModelProblem(
+            f"bundle {digest}: the process that tried it {how} while {stage} ({line:.200}); "
+            f"it had {self.bytes_max} bytes of memory."
+        )
+
+
+def _last(printed: bytes) -> tuple[Report, str]:
+    """Return the last report, and the last stage that was begun."""
+    last, stage = Report(), "starting"
+    for line in printed.splitlines():
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+            last = msgspec.json.decode(line, type=Report)
+            stage = last.begins or stage
+    return last, stage
+
+
+@contextlib.contextmanager
+def _locked(path: Path | None, seconds: float) -> Iterator[None]:
+    """Hold a lock file; after `seconds`, or where it cannot be written, go on without it."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _wait_for(stack.enter_context(path.open("ab")).fileno(), seconds)
+        yield
+
+
+def _wait_for(descriptor: int, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.05)
+        else:
+            return
+
+
+def main(parent: int, bytes_max: int, seconds: float) -> None:
+    """Try the bundle on standard input, and report on standard output."""
+    _be_harmless(parent, seconds)
+    from platform_assets.serving.model import Model, problem_of
+
+    _limit_memory(bytes_max)
+    sealed = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Sealed)
+    try:
+        _report(Report(begins="loading"))
+        model = Model.of(sealed)
+        _report(Report(begins="warming"))
+        model.warm()
+    except Exception as problem:
+        _report(Report(problem=str(problem_of(sealed.digest, problem))[:_MESSAGE_MAX]))
+        raise SystemExit(1) from problem
+    _report(Report(good=sealed.digest))
+
+
+def _be_harmless(parent: int, seconds: float) -> None:
+    """Die with the parent, give way to it, be the first to go when memory is short, and write no files."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    if os.getppid() != parent:
+        raise SystemExit("the worker that asked for this ended")
+    os.nice(_NICENESS)
+    cpu_s = math.ceil(seconds) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+def _limit_memory(bytes_max: int) -> None:
+    """Limit what may be mapped in addition to interpreter and libraries."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) if sys.platform == "linux" else 0
+    limit = pages * resource.getpagesize() + bytes_max
+    with contextlib.suppress(ValueError, OSError):  # macOS has no such limit
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _report(report: Report) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))
