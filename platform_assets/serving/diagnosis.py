@@ -117,15 +117,16 @@ def unexpected_file(contract: Contract) -> Refused:
 
 
 def check_head(row: Mapping[str, Any], path: str, between: Between) -> None:
-    """Raise the first problem of a row apart from its features; all its names are there."""
+    """Raise the first problem of what there is of a row apart from its features."""
     for name in ("entity", _OPTIONAL):
-        if name == "entity" or row.get(name) is not None:
+        if name in row and (name == "entity" or row[name] is not None):
             _check_fit(row[name], _TEXT, _at(path, name), TEXT_EXPECTATION)
     for name, bounds in zip(MOMENTS, between, strict=True):
-        spot, expected = _at(path, name), f"a UTC time such as 2013-03-01T05:00:00Z, {within(bounds)}"
-        moment = _check_fit(row[name], _MOMENT, spot, expected)
-        if moment.tzinfo is not UTC or not bounds[0] <= moment < bounds[1]:
-            raise Refused(422, f"{spot} is {_quoted(row[name])}; expected {expected}.", spot)
+        if name in row:
+            spot, expected = _at(path, name), f"a UTC time such as 2013-03-01T05:00:00Z, {within(bounds)}"
+            moment = _check_fit(row[name], _MOMENT, spot, expected)
+            if moment.tzinfo is not UTC or not bounds[0] <= moment < bounds[1]:
+                raise Refused(422, f"{spot} is {_quoted(row[name])}; expected {expected}.", spot)
 
 
 def within(bounds: tuple[datetime, datetime]) -> str:

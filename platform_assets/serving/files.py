@@ -73,8 +73,17 @@ def decode(contract: Contract, body: bytes | bytearray, query: bytes, now: datet
     return Request([row], is_list=False)
 
 
-def _values(query: bytes) -> dict[str, str]:
-    """Return the query's values by name: all the expected ones and no others."""
+def check_query(contract: Contract, query: bytes) -> None:
+    """Raise for a query next to a body of JSON with a parameter that the OpenAPI document does not allow.
+
+    Others are ignored, and so are all where no body may be a file.
+    """
+    if query and contract.takes_files:
+        known = {name: value for name, value in _pairs(query) if name in (*REQUIRED, *OPTIONAL)}
+        diagnosis.check_head(known, "", contract.moments)
+
+
+def _pairs(query: bytes) -> list[tuple[str, str]]:
     if not query.isascii():
         raw = next(byte for byte in query if byte > 0x7F)
         raise Refused(
@@ -83,15 +92,19 @@ def _values(query: bytes) -> dict[str, str]:
             "UTF-8: %C3%A9 for é.",
         )
     try:
-        pairs = parse_qsl(
+        return parse_qsl(
             query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_PARTS_MAX, separator="&"
         )
     except ValueError as problem:
         raise Refused(
             422, f"the query string cannot be read ({_reason(problem)}); expected {diagnosis.EXAMPLE}."
         ) from problem
+
+
+def _values(query: bytes) -> dict[str, str]:
+    """Return the query's values by name: all the expected ones and no others."""
     values: dict[str, str] = {}
-    for name, value in pairs:
+    for name, value in _pairs(query):
         label = diagnosis.printable(name)
         if name not in (*REQUIRED, *OPTIONAL):
             raise Refused(422, f"{label} is not a parameter of the query string; remove it.", label)

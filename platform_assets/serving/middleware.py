@@ -209,7 +209,9 @@ class PredictionMiddleware:
         caller = None
         try:
             caller = runtime.callers.admit(fields, (scope.get("client") or (None,))[0])
-            is_file = files.is_file(scope["headers"])
+            is_file, query = files.is_file(scope["headers"]), scope.get("query_string", b"")
+            if not is_file:
+                files.check_query(runtime.contract, query)
             body = await bodies.read(fields, receive, runtime.contract.max_body_bytes)
         except Refused as refused:
             over = refused.caller if isinstance(refused, TurnedAway) else caller
@@ -218,9 +220,8 @@ class PredictionMiddleware:
             return
         if body is None:
             return
-        query = scope.get("query_string", b"") if is_file else None
         origin = None if caller is None else caller.name, request_id.decode(), traceparent.decode()
-        steps = runtime.predictor.steps(runtime.follower.live, body, perf_counter(), query, origin)
+        steps = runtime.predictor.steps(runtime.follower.live, body, perf_counter(), query if is_file else None, origin)
         status, answer, rows = await take_turns(steps, self._lists)
         runtime.metrics.count_rows(rows)
         if caller is not None:

@@ -14,11 +14,13 @@ from platform_assets.serving.requests import MOMENTS, Refusal, Row
 
 _JSON = "application/json"
 _REFERENCE = "#/components/schemas/{name}"
-_UTC = (
-    r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]+)?"
+_AFTER_YEAR = (
+    r"-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]+)?"
     r"([Zz]|[+-]00:?00)$"
 )
 """What msgspec reads as a moment in UTC. More than `date-time` allows: a blank for the T, and no colon in an offset."""
+_YEARS_MAX = 30
+"""How many years a pattern lists; for more it lists the centuries."""
 
 
 Parameter = TypedDict("Parameter", {"name": str, "in": str, "required": bool, "description": str, "schema": Schema})
@@ -97,8 +99,17 @@ def _row(contract: Contract) -> tuple[Schema, dict[str, Schema]]:
     properties["idempotency_key"]["description"] = "A retry with the same key gets the first answer."
     about = f"When the {contract.entity} takes place.", "The features use data up to this moment."
     for name, text in zip(MOMENTS, about, strict=True):
-        properties[name] = {"type": "string", "pattern": _UTC, "description": f"{text} {_bounds(contract, name)}"}
+        begins, ends = contract.moments[MOMENTS.index(name)]
+        pattern = f"^{_years(begins.year, ends.year)}{_AFTER_YEAR}"
+        properties[name] = {"type": "string", "pattern": pattern, "description": f"{text} {_bounds(contract, name)}"}
     return row, components
+
+
+def _years(first: int, last: int) -> str:
+    """Return a pattern that these years match, and at most the others of their centuries."""
+    if last - first < _YEARS_MAX:
+        return f"({'|'.join(f'{year:04}' for year in range(first, last + 1))})"
+    return f"({'|'.join(f'{century:02}' for century in range(first // 100, last // 100 + 1))})[0-9]{{2}}"
 
 
 def _bounds(contract: Contract, name: str) -> str:

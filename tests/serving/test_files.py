@@ -61,6 +61,14 @@ def test_an_incomplete_query_is_refused(app: Any, query: str, field: str | None,
     assert message in answer["error"]
 
 
+def test_a_query_next_to_json_is_checked_too(app: Any) -> None:
+    body = json.dumps(models.image_row()).encode()
+    assert app.call("POST", "/predict?entity=a&color=red", body)[0] == 200
+    for query, field in (("entity=", "entity"), ("service_time=noon", "service_time"), ("entity=%ff", None)):
+        status, _, answer = app.call("POST", f"/predict?{query}", body)
+        assert (status, json.loads(answer)["field"]) == (422, field)
+
+
 def test_a_file_is_answered_like_its_row_of_json(app: Any) -> None:
     status, answer = app.predict_file(PNG, entity="日本 & co")
     assert (status, answer["entity"]) == (200, "日本 & co")
