@@ -57,3 +57,8 @@ class Answers:
         self._answers[caller, key] = answer
         if len(self._answers) > self._size:
             self._answers.popitem(last=False)
+
+    def forget(self, key: str | None, caller: str | None = None) -> None:
+        """Drop the answer of a caller's key."""
+        if key is not None:
+            self._answers.pop((caller, key), None)

@@ -222,7 +222,7 @@ class PredictionMiddleware:
             return
         origin = None if caller is None else caller.name, request_id.decode(), traceparent.decode()
         steps = runtime.predictor.steps(runtime.follower.live, body, perf_counter(), query if is_file else None, origin)
-        status, answer, rows = await take_turns(steps, self._lists)
+        status, answer, rows = await take_turns(steps, self._lists, runtime.predictor.tick)
         runtime.metrics.count_rows(rows)
         if caller is not None:
             caller.used(rows)

@@ -1,16 +1,22 @@
-"""Work in turns: long work gives the event loop back between slices.
+"""Work in turns: long work gives the event loop back between slices, short work of one turn is finished together.
 
-Work in slices is a generator: it yields where another request may run, and returns its result.
+Work in slices is a generator: it yields where another request may run, and returns its result. It yields None for a
+pause, or what can be finished together with that of other requests.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
-from typing import Any, TypeVar
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from platform_assets.serving.work import Work
 
 Result = TypeVar("Result")
 Steps = Generator[None, None, Result]
+Joining = Generator["Work | None", None, Result]
+"""Steps that also yield what they need finished before they go on."""
 
 ROWS_AT_ONCE, IMAGES_AT_ONCE = 16, 4
 """Rows per slice. The costliest rows that a contract allows then take 8 ms of CPU: `make bench ROWS=P12`."""
@@ -18,33 +24,98 @@ BYTES_AT_ONCE = 32_768
 """JSON bytes per slice. The slowest to decode, numbers of 20 digits with an exponent, cost 0.2 us per byte."""
 
 
-def finish(steps: Steps[Result]) -> Result:
-    """Run all slices without a pause."""
+class Tick:
+    """Finish together what the requests of one turn of the event loop bring, at most one slice of rows at a time."""
+
+    def __init__(self, together: Callable[[Sequence[Work]], None]) -> None:
+        """Prepare.
+
+        Args:
+            together: finishes works; a work's own problem is noted in it, and does not concern the others.
+        """
+        self._together = together
+        self._waiting: list[tuple[Work, asyncio.Future[None]]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def join(self, work: Work) -> None:
+        """Return when the work is finished, at the end of this turn."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop, self._waiting = loop, []
+        if not self._waiting:
+            # Requests whose bodies arrived in this turn have their tasks in the queue already, before this call.
+            loop.call_soon(self._run, loop)
+        finished: asyncio.Future[None] = loop.create_future()
+        self._waiting.append((work, finished))
+        await finished
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        taken = self._next()
+        if self._waiting:
+            loop.call_soon(self._run, loop)
+        problem: BaseException | None = None
+        try:
+            self._together([work for work, finished in taken if not finished.done()])
+        except Exception as bug:  # noqa: BLE001  # each request raises it in its own task
+            problem = bug
+        for _, finished in taken:
+            if finished.done():
+                continue  # its caller left
+            if problem is None:
+                finished.set_result(None)
+            else:
+                finished.set_exception(problem)
+
+    def _next(self) -> list[tuple[Work, asyncio.Future[None]]]:
+        """Take works from the queue: one, and more while their rows fit into one slice."""
+        rows, count = 0, 0
+        for work, _ in self._waiting:
+            rows += len(work.fresh)
+            if count and rows > work.at_once:
+                break
+            count += 1
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        return taken
+
+
+def finish(steps: Joining[Result], together: Callable[[Sequence[Work]], None] | None = None) -> Result:
+    """Run all slices without a pause.
+
+    Args:
+        together: finishes what the steps yield; None if they yield nothing but pauses.
+    """
     while True:
         try:
-            next(steps)
+            work = next(steps)
         except StopIteration as end:
             result: Result = end.value
             return result
+        if work is not None:
+            assert together is not None
+            together([work])
 
 
-async def take_turns(steps: Steps[Result], others: asyncio.Lock) -> Result:
+async def take_turns(steps: Joining[Result], others: asyncio.Lock, tick: Tick) -> Result:
     """Run slices, and give the loop back between two of them.
 
     Args:
-        steps: the work; work that fits into one slice never waits.
+        steps: the work; work that fits into one slice never waits for longer work.
         others: held from the second slice on, so that each turn of the loop runs at most one slice of one list.
+        tick: finishes what the steps yield.
     """
     try:
-        next(steps)
+        work = next(steps)
+        if work is not None:
+            await tick.join(work)
+            work = next(steps)
     except StopIteration as end:
         result: Result = end.value
         return result
     async with others:
         while True:
-            await asyncio.sleep(0)
+            await (asyncio.sleep(0) if work is None else tick.join(work))
             try:
-                next(steps)
+                work = next(steps)
             except StopIteration as end:
                 last: Result = end.value
                 return last

@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.serving import decoding, diagnosis, predict, turns
+from platform_assets.serving import decoding, diagnosis, turns, work
 from platform_assets.serving.decoding import quotes_of
+from platform_assets.serving.follow import Live
+from platform_assets.serving.model import Model
 from platform_assets.storage.artifacts import ArtifactStore
 from tests.doubles import models
 from tests.serving.picture_files import JPEG, PNG, text_of
@@ -64,16 +66,16 @@ class RowCounter:
         self.most = dict(self.now)
         self._wrap(monkeypatch, decoding.Decoding, "row_of", "decoded", lambda *_: 1)
         self._wrap(monkeypatch, diagnosis, "check_row", "diagnosed", lambda *_: 1)
-        self._wrap(monkeypatch, predict, "_run_graph", "scored", lambda model, rows, *_: len(rows))
-        self._wrap(monkeypatch, predict, "_build", "made", lambda *_: 1)
+        self._wrap(monkeypatch, work, "run_graph", "scored", lambda model, values: len(values))
+        self._wrap(monkeypatch, work, "build_row", "made", lambda *_: 1)
 
     def _wrap(
-        self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, work: str, count: Callable[..., int]
+        self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, subject: str, count: Callable[..., int]
     ) -> None:
         real = getattr(owner, name)
 
         def counting(*arguments: Any, **options: Any) -> Any:
-            self.now[work] += count(*arguments)
+            self.now[subject] += count(*arguments)
             return real(*arguments, **options)
 
         monkeypatch.setattr(owner, name, counting)
@@ -139,6 +141,7 @@ def test_pictures_take_smaller_slices(make: Callable[..., Any], monkeypatch: pyt
 
 def test_one_row_is_one_slice(app: Any) -> None:
     steps = app.runtime.predictor.steps(app.follower.live, json.dumps(models.row()).encode(), perf_counter())
+    app.runtime.predictor.finish([next(steps)])
     with pytest.raises(StopIteration) as end:
         next(steps)
     assert end.value.value[0] == 200
@@ -235,7 +238,7 @@ def test_a_model_swap_in_the_middle_of_a_list_mixes_no_models(app: Any) -> None:
     steps = app.runtime.predictor.steps(app.follower.live, LISTS["good"][0], perf_counter())
     for _ in range(20):
         next(steps)
-    app.follower.live = app.follower._loaded(app.fallback, other, None, "fallback")
+    app.follower.live = Live(Model.load(app.fallback, other), None, "fallback")
     _, body, _ = turns.finish(steps)
     assert {answer["digest"] for answer in json.loads(body)} == {app.fallback_digest}
     assert {record["digest"] for record in app.records()} == {app.fallback_digest}
