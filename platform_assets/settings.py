@@ -33,6 +33,7 @@ BROKEN_PRODUCTS = ("refuse", "show")
 PROFILE_VARIABLE = "DRIFTLINE_PROFILE__"
 """Begins the name of a variable for one field of one profile: `DRIFTLINE_PROFILE__GPU_SPOT__DATA_ZONE`."""
 
+_PROBES = "DRIFTLINE_PROBES_SOCKET"
 _URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?|file:///.*")
 """A bucket of S3 by its rules for names, or a folder."""
 
@@ -69,6 +70,10 @@ def _is_none_or_positive(count: int | None) -> bool:
 
 def _absolute(path: Path | None) -> Path | None:
     return None if path is None else path.absolute()
+
+
+def _is_port(port: int | None) -> bool:
+    return port is None or 1 <= port <= 65_535
 
 
 def _is_header(name: str | None) -> bool:
@@ -152,6 +157,16 @@ class Settings(Configuration):
     )
     serving_room_share: Annotated[float, expect("a number above 0 and up to 1", lambda share: 0 < share <= 1)] = Field(
         default=0.8, description="share of that room from which on a service that ships its log is not ready"
+    )
+    serving_probes_port: Annotated[int | None, expect("a port from 1 to 65535", _is_port)] = Field(
+        default=None, description="port of a service's probes and metrics; None: the one after the service's own"
+    )
+    serving_in_flight: Annotated[int, expect("a whole number of at least 1", lambda count: count >= 1)] = Field(
+        default=256, description="requests under way in one service process, beyond which more get 503"
+    )
+    serving_drain_s: Annotated[float, number_from(0)] = Field(
+        default=0.0,
+        description="for how long a service that was asked to end is not ready and still answers; 5 in a cluster",
     )
     serving_callers: Annotated[Path | None, AfterValidator(_absolute)] = Field(
         default=None,
@@ -237,6 +252,10 @@ class Settings(Configuration):
         """A folder for unfinished training checkpoints and other files that may be lost."""
         return self.state / "scratch"
 
+    def probes_port(self, port: int) -> int:
+        """Return the port of the probes of a service that listens on `port`."""
+        return port + 1 if self.serving_probes_port is None else self.serving_probes_port
+
     @classmethod
     def sentence(cls, field: str, text: str, _values: dict[str, Any]) -> str:
         """Return the message for a field, by the variable that sets it."""
@@ -260,6 +279,7 @@ class Settings(Configuration):
         if is_cluster:
             values.setdefault("launcher", "kubernetes")
             values.setdefault("serving_ships", "true")
+            values.setdefault("serving_drain_s", "5")
         else:
             values.setdefault("root", str(Path(values["state"]).absolute() / "store"))
         if "root" not in values:
@@ -353,6 +373,17 @@ def bare_environment() -> dict[str, str]:
         "PYTHONPATH": paths,
         "PYTHONDONTWRITEBYTECODE": "1",
     }
+
+
+def probes_variable(descriptor: int) -> dict[str, str]:
+    """Return the variable by which the workers of a service find the socket of their probes."""
+    return {_PROBES: str(descriptor)}
+
+
+def probes_descriptor() -> int | None:
+    """Return the descriptor of the socket that a worker inherited for probes; None without one. Asked once."""
+    text = os.environ.pop(_PROBES, None)
+    return None if text is None else int(text)
 
 
 def _as_text(value: str | bool | float | Path | None) -> str:

@@ -51,6 +51,15 @@ def test_they_are_valid_restricted_and_by_digest(tmp_path: Path) -> None:
     for container in (fetch, serve):
         assert container["securityContext"]["readOnlyRootFilesystem"] is True
         assert container["envFrom"] == [{"secretRef": {"name": "driftline-store", "optional": True}}]
+    ports = {port["name"]: port["containerPort"] for port in serve["ports"]}
+    assert ports == {"http": 3000, "probes": 3001}
+    assert {serve[f"{kind}Probe"]["httpGet"]["port"] for kind in ("startup", "readiness", "liveness")} == {"probes"}
+    template = deployment["spec"]["template"]["metadata"]
+    assert template["annotations"]["prometheus.io/port"] == "3001"
+    environment = {item["name"]: item.get("value") for item in serve["env"]}
+    assert environment["DRIFTLINE_SERVING_PROBES_PORT"] == "3001"
+    assert float(environment["DRIFTLINE_SERVING_DRAIN_S"]) < spec["terminationGracePeriodSeconds"]
+    assert service["spec"]["ports"] == [{"name": "http", "port": 80, "targetPort": "http"}]
     assert service["spec"]["selector"].items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
 
 

@@ -123,18 +123,29 @@ class Children:
                 child.leash.wait()
 
 
-def free_port(first: int, taken: Sequence[int] = ()) -> int:
-    """Return the first free port from `first` on, at this machine's own address."""
+def free_port(first: int, taken: Sequence[int] = (), count: int = 1) -> int:
+    """Return the first free port from `first` on, at this machine's own address.
+
+    Args:
+        first: where to begin.
+        taken: ports that will be taken.
+        count: how many ports in a row must be free.
+    """
     for port in range(first, first + 200):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-        if port not in taken:
+        ports = range(port, port + count)
+        if all(_is_free(each) for each in ports) and not set(ports) & set(taken):
             return port
     raise OSError(f"no port between {first} and {first + 199} is free on {HOST}.")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
 
 
 def wait_for(url: str, *, check: Callable[[], None], timeout_s: float) -> None:

@@ -30,7 +30,7 @@ def dagster(settings: Settings, console: Console, children: Children) -> Iterato
     them itself, the daemon again every minute.
     """
     started_s = perf_counter()
-    port, code_port = free_port(UI_PORT, taken=[SERVICE_PORT]), free_port(CODE_PORT)
+    port, code_port = free_port(UI_PORT, taken=[SERVICE_PORT, SERVICE_PORT + 1]), free_port(CODE_PORT)
     module, location = _location()
     workspace = settings.dagster_home / "workspace.yaml"
     server = {"host": HOST, "port": code_port, "location_name": location}
@@ -55,7 +55,7 @@ def dagster(settings: Settings, console: Console, children: Children) -> Iterato
 
 def service(console: Console, children: Children, tag: str) -> str:
     """Start serving a Bento on the live release and return its address once it is ready."""
-    port = free_port(SERVICE_PORT)
+    port = free_port(SERVICE_PORT, count=2)  # the next one is that of its probes
     address = f"http://{HOST}:{port}"
     with show.waiting(console, "starting the service"):
         started = children.start("service", serving.command(tag, port))

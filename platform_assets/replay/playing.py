@@ -17,6 +17,7 @@ from platform_assets.records.decisions import Decision
 from platform_assets.replay.callers import Answer, Reader, ask, requests
 from platform_assets.replay.deliveries import end_of, land_early, land_late, move_on
 from platform_assets.replay.waiting import Outcome, wait_for_decision, wait_for_outcome, wait_for_service
+from platform_assets.serving.run import probes_of
 
 ANSWERED, REFUSED = 200, 422
 OnProgress = Callable[[str, int, int], None]
@@ -153,7 +154,7 @@ class Player:
             self._report(f"{key}: training for cutoff {decision.cutoff}", 0, 1)
             outcome = wait_for_outcome(product, decision.cutoff, check=self._check)
             if outcome.release is not None:
-                wait_for_service(self._address, outcome.release, check=self._check)
+                wait_for_service(probes_of(self._product.settings, self._address), outcome.release, check=self._check)
         return decision, outcome
 
     def play(self, key: str, then: str | None = None, *, is_sent: bool = False) -> Played:

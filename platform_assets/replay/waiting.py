@@ -89,6 +89,9 @@ def wait_for_outcome(
 def wait_for_service(address: str, release: int, *, check: Callable[[], None], timeout_s: float = SWAP_S) -> None:
     """Wait until every worker of the service reports that it serves this release.
 
+    Args:
+        address: of its probes.
+
     Raises:
         TimeoutError: some worker still serves another one.
     """

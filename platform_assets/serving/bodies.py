@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import NotRequired, TypedDict
 
+from platform_assets.serving.gate import Gate
 from platform_assets.serving.requests import Refused
 
 
@@ -45,12 +46,13 @@ def is_short(fields: Mapping[bytes, bytes], bytes_max: int) -> bool:
     return length.isdigit() and int(length) <= bytes_max
 
 
-async def read(fields: Mapping[bytes, bytes], receive: Receive, bytes_max: int) -> bytes | bytearray | None:
+async def read(fields: Mapping[bytes, bytes], receive: Receive, bytes_max: int, gate: Gate) -> bytes | bytearray | None:
     """Return a request's body, None if the caller left; raise `Refused` without reading a body that is too large.
 
     Args:
         fields: the request's headers.
         bytes_max: limit of the body.
+        gate: does not count the request while its body arrives.
     """
     if b"content-length" in fields and not is_short(fields, bytes_max):
         length = fields[b"content-length"].decode("latin-1")[:20]
@@ -58,6 +60,7 @@ async def read(fields: Mapping[bytes, bytes], receive: Receive, bytes_max: int) 
     if fields.get(b"content-encoding", b"identity") != b"identity":
         raise Refused(415, "the body is compressed; expected it uncompressed, without a Content-Encoding.")
     body: bytes | bytearray = b""
+    gate.unread += 1
     try:
         async with asyncio.timeout(BODY_S):
             while True:
@@ -72,6 +75,8 @@ async def read(fields: Mapping[bytes, bytes], receive: Receive, bytes_max: int) 
                     return body
     except TimeoutError:
         raise Refused(408, f"the body did not arrive within {BODY_S:g} s.") from None
+    finally:
+        gate.unread -= 1
 
 
 async def drain(receive: Receive) -> None:

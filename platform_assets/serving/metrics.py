@@ -13,12 +13,14 @@ import shutil
 import time
 from collections import Counter as Counted
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.metrics_core import Metric
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from platform_assets.serving.vitals import WINDOW_S, Highest
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
 
 LATENCY_BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 PREDICT = "/predict"
-PATHS = frozenset([PREDICT, "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs.json", "/"])
+PATHS = frozenset([PREDICT, "/readyz", "/openapi.json", "/docs.json", "/"])
+READY, TURN = "driftline_ready", "driftline_event_loop_turn_timestamp_seconds"
 MODEL_INFO = "driftline_model_info"
 OTHER, UNREAD, GONE = "other", "unread", "gone"
 """Stand-ins: for a path that is not ours, for a request that could not be read, for the status when a caller left."""
@@ -87,6 +90,8 @@ class Metrics:
             "driftline_in_flight_requests",
             f"Most concurrent requests to /predict in the last {WINDOW_S:g} s, plus connections not accepted yet.",
         )
+        self._turn = self._gauge(TURN, "When the loop of a worker had its last turn.")
+        self._ready: Gauge | None = None
         self._highest_lag, self._highest_in_flight = Highest(), Highest()
         self._now_in_flight = self._peak = 0
         self._by_label: dict[tuple[str, ...], Counter] = {}
@@ -159,14 +164,38 @@ class Metrics:
         """Count a request that was not HTTP: the server itself answers it with 400."""
         self._labelled(self._all, UNREAD, "400").inc()
 
-    def note_lag(self, lag_s: float, waiting: int) -> None:
+    def count_refused(self, path: str) -> None:
+        """Count a request that was refused before it began, because too many were under way."""
+        self._labelled(self._all, path if path in PATHS else OTHER, "503").inc()
+        if path == PREDICT:
+            self._labelled(self._requests, "503").inc()
+
+    def note_ready(self, *, is_ready: bool) -> None:
+        """Publish whether this worker is ready. Before the first call it has not started, and does not count."""
+        if self._ready is None:
+            self._ready = self._gauge(READY, "1 while a worker is ready.")
+            self._turn.set(time.time())
+        self._ready.set(1 if is_ready else 0)
+
+    def workers(self) -> dict[int, Worker]:
+        """Return what the workers that have started published last, by process."""
+        if self._folder is None:
+            return {}
+        files = {int(path.stem.rsplit("_", 1)[1]): path for path in self._folder.glob("gauge_live*.db")}
+        states = {pid: _state(path) for pid, path in files.items() if _is_sibling(pid)}
+        return {pid: state for pid, state in states.items() if state is not None}
+
+    def note_lag(self, lag_s: float, waiting: int, had_turn: bool = True) -> None:
         """Publish how long the loop has made others wait, and how many requests were in flight meanwhile.
 
         Args:
             lag_s: the wait.
             waiting: connections not accepted yet: each brings a request.
+            had_turn: whether the wait is over.
         """
         now_s = time.monotonic()
+        if had_turn:
+            self._turn.set(time.time())
         peak, self._peak = self._peak, self._now_in_flight
         self._lag.set(self._highest_lag.add(now_s, lag_s))
         self._in_flight.set(self._highest_in_flight.add(now_s, peak + waiting))
@@ -223,6 +252,36 @@ class Metrics:
         return Gauge(name, text, labels, registry=self._registry, multiprocess_mode="liveall")
 
 
+@dataclass(frozen=True)
+class Worker:
+    """What a worker published: whether it is ready, and when its loop had its last turn."""
+
+    is_ready: bool
+    turn_at_s: float
+
+
+def _state(path: Path) -> Worker | None:
+    """Return what a worker's file says; None while it has not started, or if the file is gone."""
+    try:
+        values = {_metric_of(key): value for key, value, *_ in MmapedDict.read_all_values_from_file(str(path))}
+    except OSError:
+        return None
+    return Worker(values[READY] == 1, values[TURN]) if READY in values and TURN in values else None
+
+
+def _metric_of(key: str) -> str:
+    """Return the metric's name in a key of the files: `["name", "name", {}, "help"]`."""
+    return key[2 : key.index('"', 2)]
+
+
+def _is_sibling(pid: int) -> bool:
+    """Tell whether a process is a worker of this server: another one may have got a dead worker's id."""
+    try:
+        return psutil.Process(pid).ppid() == os.getppid()
+    except psutil.NoSuchProcess:
+        return False
+
+
 class _LiveModels(CollectorRegistry):
     """A registry without the bundles that are no longer served; a metrics file never drops any."""
 
@@ -255,6 +314,7 @@ def server_folder(base: Path) -> Path:
             shutil.rmtree(other, ignore_errors=True)
     folder = base / str(os.getppid())
     folder.mkdir(exist_ok=True)
+    mark_process_dead(os.getpid(), str(folder))  # gauges of an earlier process with our id, in a restarted container
     assert values.ValueClass is not values.MutexValue, "prometheus_client was imported without PROMETHEUS_MULTIPROC_DIR"
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
     return folder

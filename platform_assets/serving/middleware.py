@@ -10,30 +10,26 @@ import contextlib
 import gc
 import os
 import signal
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cached_property
 from time import perf_counter
 
 import msgspec
-from prometheus_client import CONTENT_TYPE_LATEST
 
 from platform_assets.serving import bodies, files, shipping
 from platform_assets.serving.background import Deadline, Overdue, Repeated
 from platform_assets.serving.bodies import Message, Receive, Scope, Send
-from platform_assets.serving.callers import Callers, TurnedAway
-from platform_assets.serving.contract import Contract
-from platform_assets.serving.follow import Follower
-from platform_assets.serving.metrics import Metrics
+from platform_assets.serving.callers import TurnedAway
+from platform_assets.serving.health import Health
 from platform_assets.serving.openapi import openapi
-from platform_assets.serving.predict import Predictor
 from platform_assets.serving.prediction_log import LogProblem
+from platform_assets.serving.probes import READINESS, Page, Pages, Probes
 from platform_assets.serving.request_ids import RequestIds
 from platform_assets.serving.requests import Refused
-from platform_assets.serving.shipping import Shipper
+from platform_assets.serving.runtime import Runtime
 from platform_assets.serving.turns import take_turns
-from platform_assets.serving.vitals import Vitals
+from platform_assets.serving.vitals import Vitals, Waiting
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Header = tuple[bytes, bytes]
@@ -46,31 +42,12 @@ PREDICT = "/predict"
 _JSON = b"application/json"
 
 
-@dataclass(frozen=True)
-class Runtime:
-    """A worker's parts.
-
-    Attributes:
-        needs_store: whether it is not ready before the store has named the live model.
-        shipper: sends the log to the store; None where the platform reads the log's folder.
-        callers: who may ask, and how much.
-    """
-
-    contract: Contract
-    follower: Follower
-    predictor: Predictor
-    metrics: Metrics
-    poll_s: float
-    needs_store: bool = False
-    shipper: Shipper | None = None
-    callers: Callers = field(default_factory=Callers)
-
-
 class PredictionMiddleware:
-    """The service's paths: `/predict`, `/healthz`, `/readyz`, `/metrics`, `/openapi.json`; any other is 404.
+    """The service's public paths: `/predict`, `/readyz`, `/openapi.json`; any other is 404.
 
-    `/` and `/docs.json` return the OpenAPI document too. None of Bento's own pages is reachable: they do not describe
-    `/predict`, and load a third party's tracker.
+    `/` and `/docs.json` return the OpenAPI document too. `/readyz` says yes or no, because Bento's own client waits for
+    it; the rest of the probes, and metrics, are on a port of their own (`probes`). None of Bento's own pages is
+    reachable: they do not describe `/predict`, and load a third party's tracker.
     """
 
     def __init__(self, app: Application, make: Callable[[], Runtime]) -> None:
@@ -91,13 +68,15 @@ class PredictionMiddleware:
         self._lists = asyncio.Lock()
         self._ids = RequestIds()
         self._vitals: Vitals | None = None
-        self._pages: dict[str, Callable[[], tuple[int, bytes, bytes]]] = {
-            "/healthz": self._health,
-            "/readyz": self._readiness,
-            "/metrics": self._metrics,
-            "/openapi.json": lambda: (200, self._openapi, _JSON),
-            "/docs.json": lambda: (200, self._openapi, _JSON),
-            "/": lambda: (200, self._openapi, _JSON),
+        self._health = Health(self.runtime, self._ended)
+        self.probe_pages = self._health.pages
+        probes = self.runtime.probes
+        self._probes = None if probes is None else Probes(probes, self.probe_pages)
+        self._pages: Pages = {
+            READINESS: self._health.is_ready,
+            "/openapi.json": lambda: Page(200, self._openapi, _JSON),
+            "/docs.json": lambda: Page(200, self._openapi, _JSON),
+            "/": lambda: Page(200, self._openapi, _JSON),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -144,14 +123,19 @@ class PredictionMiddleware:
         for job in self._jobs:
             job.start()
         await asyncio.to_thread(self._following.was_done.wait, STARTUP_S)
-        self._note()
+        self._health.note()
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
         loop = asyncio.get_running_loop()
         self._watching = loop.create_task(self._watch(os.getppid()), name="watch the parent")
-        self._vitals = Vitals(loop, self.runtime.metrics.note_lag)
+        probes, gate = self.runtime.probes, self.runtime.gate
+        self._vitals = Vitals(loop, self.runtime.metrics.note_lag, Waiting(probes))
         self._vitals.start()
+        gate.waiting, gate.note_refused = self._vitals.waiting.count, self.runtime.metrics.count_refused
+        self._drain_on_signal(loop)
+        if self._probes is not None:
+            self._probes.start()
 
     async def stop(self) -> None:
         """Stop following and close the log, which already contains every answer given."""
@@ -159,6 +143,7 @@ class PredictionMiddleware:
             self._watching.cancel()
             await asyncio.wait([self._watching])
         if self._vitals is not None:
+            self.runtime.gate.waiting = lambda: 0
             self._vitals.stop()
         for job in self._jobs:
             job.stop()
@@ -166,6 +151,23 @@ class PredictionMiddleware:
             await asyncio.to_thread(Deadline(CLOSE_S).run, "closing the log", self.runtime.predictor.log.close)
         if self.runtime.shipper is not None:
             await asyncio.to_thread(self.runtime.shipper.close)
+        if self._probes is not None:
+            await asyncio.to_thread(self._probes.stop)
+
+    def _drain_on_signal(self, loop: asyncio.AbstractEventLoop) -> None:
+        """On SIGTERM be not ready first, go on answering for a while, and then let the server end as it would."""
+        if self.runtime.drain_s == 0 or threading.current_thread() is not threading.main_thread():
+            return
+        end = signal.getsignal(signal.SIGTERM)
+        assert callable(end), end  # the server's own
+
+        def drain() -> None:
+            if not self.runtime.gate.is_draining:  # a process group may get the signal twice
+                self.runtime.gate.is_draining = True
+                self._health.note()
+                loop.call_later(self.runtime.drain_s, end, signal.SIGTERM, None)
+
+        signal.signal(signal.SIGTERM, lambda _number, _frame: loop.call_soon_threadsafe(drain))
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def observed(message: Message) -> None:
@@ -185,18 +187,13 @@ class PredictionMiddleware:
 
     def _look(self) -> None:
         self.runtime.follower.look()
-        self._note()
+        self._health.note()
 
     def _check_disk(self) -> None:
         self.runtime.predictor.log.check()
         self.runtime.callers.check()
         if self.runtime.shipper is not None:
             self.runtime.shipper.room.check()
-
-    def _note(self) -> None:
-        self.runtime.metrics.note(self.runtime.follower, self.runtime.predictor.log.problem)
-        if self.runtime.shipper is not None:
-            self.runtime.metrics.note_shipping(self.runtime.shipper.figures, self.runtime.shipper.problem)
 
     async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
         runtime, fields = self.runtime, dict(scope["headers"])
@@ -212,7 +209,7 @@ class PredictionMiddleware:
             is_file, query = files.is_file(scope["headers"]), scope.get("query_string", b"")
             if not is_file:
                 files.check_query(runtime.contract, query)
-            body = await bodies.read(fields, receive, runtime.contract.max_body_bytes)
+            body = await bodies.read(fields, receive, runtime.contract.max_body_bytes, runtime.gate)
         except Refused as refused:
             over = refused.caller if isinstance(refused, TurnedAway) else caller
             runtime.metrics.count_caller(over, refused.status, 0)
@@ -244,7 +241,7 @@ class PredictionMiddleware:
         await bodies.drain(receive)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _page(self, scope: Scope, page: Callable[[], tuple[int, bytes, bytes]], send: Send) -> None:
+    async def _page(self, scope: Scope, page: Callable[[], Page], send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
             refused = Refused(405, f"the method is {scope['method']}; expected GET.")
             await _refuse(send, refused, (b"allow", b"GET, HEAD"))
@@ -252,48 +249,12 @@ class PredictionMiddleware:
         status, body, content_type = page()
         await _respond(send, status, body, content_type=content_type)
 
-    def _health(self) -> tuple[int, bytes, bytes]:
-        """Alive, unless a bug ended a background job: then a restart is right."""
+    def _ended(self) -> list[str]:
+        """Return the names of background jobs that ended by a bug."""
         ended = [job.name for job in self._jobs if job.has_ended]
         if self._watching is not None and self._watching.done():
             ended.append(self._watching.get_name())
-        if ended:
-            problem = f"ended by a bug: {', '.join(ended)}; see the log, and restart the worker."
-            return 503, msgspec.json.encode({"is_alive": False, "problem": problem}), _JSON
-        return 200, msgspec.json.encode({"is_alive": True}), _JSON
-
-    def _readiness(self) -> tuple[int, bytes, bytes]:
-        follower, shipper, log_problem = self.runtime.follower, self.runtime.shipper, self.runtime.predictor.log.problem
-        room_problem, shipping_problem = (None, None) if shipper is None else (shipper.room.problem, shipper.problem)
-        live, confirmed_at = follower.live, follower.confirmed_at
-        named = (log_problem, room_problem, follower.problem, shipping_problem, self.runtime.callers.problem)
-        problems = [text for text in named if text is not None]
-        is_named = live is not None and (live.source in ("release", "pinned") or not self.runtime.needs_store)
-        if live is not None and not is_named:
-            problems.append(f"the store has not named the live model, which is required: its source is {live.source}.")
-        is_ready = is_named and log_problem is None and room_problem is None
-        is_kept = live is not None and live.source == "kept" and confirmed_at is not None
-        state = {
-            "is_ready": is_ready,
-            "product": self.runtime.contract.product,
-            "digest": None if live is None else live.model.digest,
-            "release": None if live is None else live.release,
-            "source": None if live is None else live.source,
-            "contract_sha256": self.runtime.contract.sha256,
-            "latest_release": follower.latest,
-            "highest_release": follower.highest,
-            "kept_at_utc": confirmed_at if is_kept else None,
-            "kept_age_s": round((datetime.now(UTC) - confirmed_at).total_seconds(), 1)
-            if is_kept and confirmed_at
-            else None,
-            "problem": " ".join(problems) or None,
-            "worker": os.getpid(),
-        }
-        return (200 if is_ready else 503), msgspec.json.encode(state), _JSON
-
-    def _metrics(self) -> tuple[int, bytes, bytes]:
-        self._note()
-        return 200, self.runtime.metrics.text(), CONTENT_TYPE_LATEST.encode()
+        return ended
 
     @cached_property
     def _openapi(self) -> bytes:

@@ -48,11 +48,14 @@ def openapi(contract: Contract) -> dict[str, Any]:
         "content": {_JSON: _one_or_list("Answer", contract.max_rows)},
     }
     refused = {
+        "401": "The API key is missing or not known.",
         "408": "The body did not arrive in time.",
         "413": f"The body is larger than {contract.max_body_bytes} bytes.",
         "415": "The body is compressed, or an image file that is not accepted, or has another content type.",
         "422": "The body does not follow the contract; `field` says where.",
-        "503": "No model is loaded, or the prediction cannot be logged; nothing was answered.",
+        "429": "The caller has reached its limit; Retry-After says when to ask again.",
+        "503": "No model is loaded, the prediction cannot be logged, or too many requests are under way; nothing was "
+        "answered.",
     }
     responses = {"200": answered}
     for status, text in refused.items():
@@ -68,16 +71,14 @@ def openapi(contract: Contract) -> dict[str, Any]:
     }
     ready: dict[str, Response] = {
         "200": {"description": "A model is loaded and warm."},
-        "503": {"description": "Not yet; `problem` says why."},
+        "503": {"description": "Not yet, or not any more."},
     }
     return {
         "openapi": "3.1.0",
         "info": {"title": contract.title, "version": contract.sha256[:12], "x-contract-sha256": contract.sha256},
         "paths": {
             "/predict": {"post": predict},
-            "/healthz": {"get": {"summary": "Is the process alive?", "responses": {"200": {"description": "Yes."}}}},
-            "/readyz": {"get": {"summary": "Which model answers, and why?", "responses": ready}},
-            "/metrics": {"get": {"summary": "Prometheus metrics.", "responses": {"200": {"description": "Text."}}}},
+            "/readyz": {"get": {"summary": "Does a model answer?", "responses": ready}},
         },
         "components": {"schemas": {"Row": row, **components, "Answer": _answer(contract)}},
     }

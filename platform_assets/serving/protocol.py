@@ -1,15 +1,40 @@
-"""Speak HTTP as uvicorn does, with two changes that no ASGI application can make.
+"""Speak HTTP as uvicorn does, with four changes that no ASGI application can make.
 
-A caller who closes the sending side may still read the answer, and requests that are not HTTP are counted.
+A caller who closes the sending side may still read the answer, requests that are not HTTP are counted, a request beyond
+the limit is refused before it becomes a task, and a worker that is about to end closes connections with its answers.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import ClassVar
 
+import msgspec
 import uvicorn.config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from platform_assets.serving.gate import RETRY_AFTER_S, Gate
+
+LINGER_S = 1.0
+"""How long a refused caller who asked to close the connection may still send: closing at once would reset it."""
+_BUSY = msgspec.json.encode(
+    {"error": f"too many requests are under way; ask again in {RETRY_AFTER_S} s.", "field": None}
+)
+_HEAD = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: %d\r\nretry-after: %d\r\n"
+)
+_REFUSAL = _HEAD % (len(_BUSY), RETRY_AFTER_S)
+
+
+class _Refused:
+    """Stands for a request that is answered: uvicorn ignores the rest of its body."""
+
+    response_complete, more_body, disconnected = True, False, False
+
+    def __init__(self) -> None:
+        self.message_event = asyncio.Event()
+        self.keep_alive = True
 
 
 class Protocol(HttpToolsProtocol):
@@ -17,9 +42,35 @@ class Protocol(HttpToolsProtocol):
 
     Attributes:
         on_bad_request: called for each 400 answer to a request that is not HTTP: no application sees those.
+        gate: decides which requests begin.
     """
 
     on_bad_request: ClassVar[Callable[[], None]] = staticmethod(lambda: None)
+    gate: ClassVar[Gate] = Gate()
+
+    def on_headers_complete(self) -> None:
+        """Begin a request, or refuse it where the gate is full; one that follows an unanswered one always begins."""
+        gate: Gate = self.gate
+        cycle: RequestResponseCycle | None = self.cycle
+        is_free = cycle is None or cycle.response_complete
+        if is_free and gate.is_full(len(self.tasks), is_new=cycle is None) and self.parser.get_method() == b"POST":
+            self._refuse()
+            return
+        super().on_headers_complete()
+        if gate.is_draining:
+            self.cycle.keep_alive = False
+
+    def _refuse(self) -> None:
+        """Answer with 503 and do nothing else."""
+        self.cycle = _Refused()  # type: ignore[assignment]
+        self.gate.note_refused(self.url.partition(b"?")[0].decode("latin-1"))
+        if self.parser.should_keep_alive() and not self.gate.is_draining:
+            self.transport.write(_REFUSAL + b"\r\n" + _BUSY)
+            self.on_response_complete()
+        else:
+            self.transport.write(_REFUSAL + b"connection: close\r\n\r\n" + _BUSY)
+            self.transport.write_eof()
+            self.loop.call_later(LINGER_S, self.transport.close)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio reads a bool, uvicorn returns None
         """Keep the connection open for the answer to a complete request; otherwise the transport would close."""

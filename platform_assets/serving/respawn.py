@@ -1,4 +1,4 @@
-"""Have a killed worker replaced within a second or two, in a container too.
+"""Change how `bentoml serve` starts and replaces workers: replaced soon, and with a port of their own for probes.
 
 Bento's parent process checks for dead workers every 10 s, and replaces none if its image sets `BENTOML_CONTAINERIZED`:
 such a service would go on with fewer workers, while all pages of the others report that everything is fine.
@@ -6,12 +6,19 @@ such a service would go on with fewer workers, while all pages of the others rep
 
 from __future__ import annotations
 
-import functools
+from typing import TYPE_CHECKING, Any
 
 from platform_assets import settings
+from platform_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from bentoml._internal.utils.circus import Arbiter
 
 CHECK_S = 1.0
 """Seconds between two checks for dead workers by the parent."""
+BACKLOG = 64
+"""Probes that may wait to be accepted."""
+_PUBLIC, _PROBES = "_bento_api_server", "driftline_probes"
 
 
 def install() -> None:
@@ -19,4 +26,24 @@ def install() -> None:
     from bentoml._internal.utils import circus
 
     settings.forget_container()
-    circus.create_standalone_arbiter = functools.partial(circus.create_standalone_arbiter, check_delay=CHECK_S)
+    original = circus.create_standalone_arbiter
+    if getattr(original, "__module__", None) == __name__:
+        return
+
+    def create_standalone_arbiter(watchers: Any, *, sockets: Any, **options: Any) -> Arbiter:
+        _bind_probes(watchers, sockets)
+        return original(watchers, sockets=sockets, check_delay=CHECK_S, **options)
+
+    circus.create_standalone_arbiter = create_standalone_arbiter  # type: ignore[assignment]  # Bento names `sockets`
+
+
+def _bind_probes(watchers: Any, sockets: Any) -> None:
+    """Add the probes' socket to those that the workers inherit. The parent binds it, so a taken port ends the start."""
+    from circus.sockets import CircusSocket  # type: ignore[import-untyped]  # has no types
+
+    public = next(item for item in sockets if item.name == _PUBLIC)
+    port = Settings.from_environment().probes_port(public.port)
+    probes = CircusSocket(name=_PROBES, host=public.host, port=port, family=public.family, backlog=BACKLOG)
+    sockets.append(probes)
+    for watcher in watchers:
+        watcher.env.update(settings.probes_variable(probes.fileno()))

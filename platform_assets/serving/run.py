@@ -41,17 +41,23 @@ class Server:
 
     Attributes:
         url: without a path.
+        probes: the address of its probes and metrics, without a path.
         process: `bentoml serve`, the parent of the workers, leader of its own process group.
         log: the file of its output.
     """
 
     url: str
+    probes: str
     process: subprocess.Popen[bytes]
     log: Path
 
     def get(self, path: str) -> tuple[int, bytes]:
-        """Return (status, body) of a GET."""
+        """Return (status, body) of a GET at the public port."""
         return _ask(urllib.request.Request(self.url + path))
+
+    def probe(self, path: str) -> tuple[int, bytes]:
+        """Return (status, body) of a GET at the port of the probes."""
+        return _ask(urllib.request.Request(self.probes + path))
 
     def predict(self, body: Any) -> tuple[int, Any]:
         """Return (status, decoded answer) of a POST to `/predict`."""
@@ -65,7 +71,7 @@ class Server:
         deadline, last_answer = time.monotonic() + timeout_s, "no answer"
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                status, body = self.get("/readyz")
+                status, body = self.probe("/readyz")
             except OSError as problem:
                 last_answer = str(problem)
             else:
@@ -116,7 +122,7 @@ def start(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    return Server(f"http://{HOST}:{port}", process, log)
+    return Server(f"http://{HOST}:{port}", f"http://{HOST}:{settings.probes_port(port)}", process, log)
 
 
 @contextlib.contextmanager
@@ -155,6 +161,8 @@ def smoke(settings: Settings, tag: str, digest: str, bodies: Sequence[Any]) -> l
             serving_digest=digest,
             serving_workers=1,
             serving_ships=False,
+            serving_drain_s=0.0,
+            serving_probes_port=None,
             serving_callers=None,
             serving_caller_header=None,
             serving_proxies=None,
@@ -171,11 +179,20 @@ def smoke(settings: Settings, tag: str, digest: str, bodies: Sequence[Any]) -> l
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """Return a port that nobody listens on, nor on the next one, where a service's probes are by default."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind((HOST, 0))
+            port: int = first.getsockname()[1]
+            with contextlib.suppress(OSError, OverflowError):
+                second.bind((HOST, port + 1))
+                return port
+
+
+def probes_of(settings: Settings, address: str) -> str:
+    """Return the address of the probes of a service at `address`."""
+    scheme, host, port = address.rsplit(":", 2)
+    return f"{scheme}:{host}:{settings.probes_port(int(port))}"
 
 
 def _ask(request: urllib.request.Request) -> tuple[int, bytes]:

@@ -13,16 +13,18 @@ from pathlib import Path
 import bentoml
 
 from platform_assets import settings as settings_module
-from platform_assets.serving import protocol, respawn, shipping
+from platform_assets.serving import probes, protocol, respawn, shipping
 from platform_assets.serving.callers import Callers
 from platform_assets.serving.candidate import Trial
 from platform_assets.serving.contract import Contract
 from platform_assets.serving.follow import Follower
+from platform_assets.serving.gate import Gate
 from platform_assets.serving.local_copy import LocalCopy
-from platform_assets.serving.middleware import PredictionMiddleware, Runtime
+from platform_assets.serving.middleware import PredictionMiddleware
 from platform_assets.serving.predict import Predictor
 from platform_assets.serving.prediction_log import PredictionLog
 from platform_assets.serving.room import Room
+from platform_assets.serving.runtime import Runtime
 from platform_assets.serving.sender import Sender
 from platform_assets.serving.shipping import Shipper, Terms
 from platform_assets.settings import Settings
@@ -59,6 +61,7 @@ def make_runtime(settings: Settings | None = None, fallback: Path = FALLBACK) ->
     predictor = Predictor(PredictionLog(folder, *([shipping.FILE_BYTES_MAX] if settings.serving_ships else [])))
     proxies = [] if settings.serving_proxies is None else settings.serving_proxies.split(",")
     protocol.Protocol.on_bad_request = staticmethod(metrics.count_unread)
+    gate = protocol.Protocol.gate = Gate(settings.serving_in_flight)
     return Runtime(
         contract=contract,
         follower=follower,
@@ -67,6 +70,9 @@ def make_runtime(settings: Settings | None = None, fallback: Path = FALLBACK) ->
         poll_s=settings.serving_poll_s,
         needs_store=settings.serving_needs_store,
         callers=Callers(settings.serving_callers, settings.serving_caller_header, proxies),
+        gate=gate,
+        drain_s=settings.serving_drain_s,
+        probes=probes.inherited(),
         shipper=make_shipper(settings, contract.product, predictor, follower) if settings.serving_ships else None,
     )
 

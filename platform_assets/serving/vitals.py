@@ -49,13 +49,17 @@ class Waiting:
     The loop accepts one connection per turn, however many wait: neither its lag nor any call shows the others.
     """
 
-    def __init__(self) -> None:
-        """Find this process's listening sockets."""
+    def __init__(self, besides: socket.socket | None = None) -> None:
+        """Find this process's listening sockets, except one that is not for callers."""
+        ours = None if besides is None else os.fstat(besides.fileno()).st_ino
         copies = (_listening(descriptor) for descriptor in _descriptors())
         # Two descriptors may belong to one socket: our copy may get the number of one that was closed meanwhile.
         by_inode: dict[int, socket.socket] = {}
         for copy in copies:
-            if copy is not None and by_inode.setdefault(os.fstat(copy.fileno()).st_ino, copy) is not copy:
+            if copy is None:
+                continue
+            inode = os.fstat(copy.fileno()).st_ino
+            if inode == ours or by_inode.setdefault(inode, copy) is not copy:
                 copy.close()
         self._sockets = list(by_inode.values())
 
@@ -98,15 +102,19 @@ def _listening(descriptor: int) -> socket.socket | None:
 class Vitals:
     """The thread that requests turns of one loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, note: Callable[[float, int], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, note: Callable[[float, int, bool], None], waiting: Waiting | None = None
+    ) -> None:
         """Prepare.
 
         Args:
             loop: of the worker.
-            note: called from the thread, every `TICK_S`, with the seconds that the loop has made us wait, and the
-                number of connections that wait to be accepted.
+            note: called from the thread, every `TICK_S`, with the seconds that the loop has made us wait, the number of
+                connections that wait to be accepted, and whether the loop has had its turn.
+            waiting: counts those connections; closed when the thread ends.
         """
         self._loop, self._note = loop, note
+        self.waiting = Waiting() if waiting is None else waiting
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="vitals", daemon=True)
 
@@ -120,7 +128,7 @@ class Vitals:
         self._thread.join()
 
     def _run(self) -> None:
-        waiting = Waiting()
+        waiting = self.waiting
         while not self._is_over.is_set():
             has_turn, asked_s = threading.Event(), monotonic()
             try:
@@ -128,7 +136,7 @@ class Vitals:
             except RuntimeError:
                 break  # the loop is closed
             while not has_turn.wait(TICK_S) and not self._is_over.is_set():
-                self._note(monotonic() - asked_s, waiting.count())
-            self._note(monotonic() - asked_s, waiting.count())
+                self._note(monotonic() - asked_s, waiting.count(), False)
+            self._note(monotonic() - asked_s, waiting.count(), has_turn.is_set())
             self._is_over.wait(TICK_S)
         waiting.close()

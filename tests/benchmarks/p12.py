@@ -25,9 +25,10 @@ from platform_assets.product.contract import contract_of
 from platform_assets.serving.contract import Contract
 from platform_assets.serving.follow import Follower
 from platform_assets.serving.metrics import Metrics
-from platform_assets.serving.middleware import PredictionMiddleware, Runtime
+from platform_assets.serving.middleware import PredictionMiddleware
 from platform_assets.serving.predict import Predictor
 from platform_assets.serving.prediction_log import PredictionLog
+from platform_assets.serving.runtime import Runtime
 from platform_assets.specs.base import ProductSpec, Window
 from platform_assets.storage.artifacts import ArtifactStore
 from tests.benchmarks.harness import Measure

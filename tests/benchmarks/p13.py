@@ -90,6 +90,6 @@ def _round(server: serving.Server, faults: Faults, seconds: float, bucket: str, 
 
 def _figures(server: serving.Server) -> dict[str, float]:
     time.sleep(3.0)  # every worker publishes its CPU every two seconds
-    text = server.get("/metrics")[1].decode()
+    text = server.probe("/metrics")[1].decode()
     names = {"cpu_s": "cpu_seconds", "ship_s": "shipping_cpu_seconds", "rows": "predictions"}
     return {name: sum(figure(text, f"driftline_{metric}_total")) for name, metric in names.items()}

@@ -55,13 +55,13 @@ class Watch:
 
     def unshipped(self) -> tuple[float, float]:
         """Return the bytes that wait, and for how long the oldest of them has."""
-        text = self.server.get("/metrics")[1].decode()
+        text = self.server.probe("/metrics")[1].decode()
         waiting = shipping_service.figure(text, "driftline_log_unshipped_bytes")
         return sum(waiting), max(shipping_service.figure(text, "driftline_log_unshipped_seconds"))
 
     def _run(self) -> None:
         while not self.is_over.wait(0.5):
-            status, body = self.server.get("/readyz")
+            status, body = self.server.probe("/readyz")
             self.is_ready = status == 200
             if status == 200:
                 self.callers.is_paused.clear()

@@ -52,7 +52,7 @@ class Supervisor:
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="supervisor")
         self.ui_port, self.code_port = free_port(3400), free_port(4400)
-        self.service_port = free_port(3500)
+        self.service_port = free_port(3500, count=2)
 
     @property
     def address(self) -> str:

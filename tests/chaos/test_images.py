@@ -224,11 +224,11 @@ def test_the_service_image_fetches_and_serves_a_bento(tmp_path: Path) -> None:
     digest = build.stored(store, build.build(settings, store, model))
     port = run.free_port()
     with served(tmp_path / "state", digest, port):
-        server = run.Server(f"http://{run.HOST}:{port}", None, Path())  # type: ignore[arg-type]  # only sends requests
+        server = run.Server(f"http://{run.HOST}:{port}", f"http://{run.HOST}:{port + 1}", None, Path())  # type: ignore[arg-type]  # only sends requests
         ready: dict[str, Any] = {}
         deadline = time.monotonic() + PATIENCE_S
         while not ready.get("is_ready") and time.monotonic() < deadline:
             time.sleep(0.5)
             with suppress(OSError, ValueError):
-                ready = json.loads(server.get("/readyz")[1])
+                ready = json.loads(server.probe("/readyz")[1])
         assert ready["digest"] == model

@@ -77,7 +77,8 @@ class Container:
         ready = set()
         for _ in range(8 * count):
             with contextlib.suppress(OSError, ValueError):
-                _, body = run.Server(f"http://{run.HOST}:{self.port}", None, Path()).get("/readyz")  # type: ignore[arg-type]  # only sends requests
+                probes = f"http://{run.HOST}:{self.port + 1}"
+                _, body = run.Server("", probes, None, Path()).probe("/readyz")  # type: ignore[arg-type]  # only sends requests
                 state = json.loads(body)
                 ready |= {state["worker"]} if state["is_ready"] and state["source"] == "release" else set()
         return len(ready) == count

@@ -186,7 +186,7 @@ def follow(platform: Platform, number: int) -> None:
 
     def releases() -> list[Any]:
         pods = platform.pods(f"driftline/product={SPEC.name}")
-        states = [get(f"http://{pod.status.pod_ip}:3000/readyz") for pod in pods]
+        states = [get(f"http://{pod.status.pod_ip}:3001/readyz") for pod in pods]
         return [state.get("release") for state in states]
 
     waiting(platform, lambda: releases() == [number] * REPLICAS, FOLLOWED_S, f"all replicas serve release {number}")

@@ -13,14 +13,14 @@ from urllib.parse import urlencode
 
 import pytest
 
-from platform_assets.serving.callers import Callers
 from platform_assets.serving.candidate import Trial
 from platform_assets.serving.contract import Contract
 from platform_assets.serving.follow import Follower
 from platform_assets.serving.metrics import Metrics
-from platform_assets.serving.middleware import PredictionMiddleware, Runtime
+from platform_assets.serving.middleware import PredictionMiddleware
 from platform_assets.serving.predict import Predictor
 from platform_assets.serving.prediction_log import PredictionLog
+from platform_assets.serving.runtime import Runtime
 from platform_assets.serving.sealed import Sealed
 from platform_assets.storage.artifacts import ArtifactStore
 from tests.doubles import models
@@ -61,10 +61,10 @@ class App:
         self.middleware = PredictionMiddleware(_not_found, make=lambda: self.runtime)
         return self.follower
 
-    def known_callers(self, callers: Callers) -> None:
-        """Answer these callers only."""
-        self.runtime = replace(self.runtime, callers=callers)
-        self.middleware.runtime = self.runtime
+    def change(self, **changes: Any) -> None:
+        """Change parts of the runtime."""
+        self.runtime = replace(self.runtime, **changes)
+        self.middleware = PredictionMiddleware(_not_found, make=lambda: self.runtime)
 
     def call(
         self, method: str, path: str, body: bytes | Iterable[bytes] = b"", **headers: str
@@ -72,6 +72,11 @@ class App:
         """Return (status, headers, body); a body in parts arrives as such, without a Content-Length."""
         parts = [body] if isinstance(body, bytes) else list(body)
         return asyncio.run(self._call(method, path, parts, headers))
+
+    def probe(self, path: str) -> tuple[int, bytes]:
+        """Return (status, body) of a GET at the port of the probes."""
+        page = self.middleware.probe_pages[path]()
+        return page.status, page.body
 
     def predict(self, body: Any) -> tuple[int, Any]:
         status, _, answer = self.call(

@@ -160,7 +160,7 @@ def test_a_hanging_sync_delays_no_release(app: Any, monkeypatch: pytest.MonkeyPa
         assert app.follower.live.model.digest == digest
         status, _, _ = await app._call("POST", "/predict", [json.dumps(models.row()).encode()], {})
         assert status == 200
-        assert app.middleware._health()[0] == 200
+        assert app.probe("/healthz")[0] == 200
         end.set()
         await app.middleware.stop()
 
@@ -178,7 +178,7 @@ def test_a_background_thread_that_ends_makes_the_service_not_alive(app: Any, mon
         app.middleware._syncing._job = faulty
         await app.middleware.start()
         app.middleware._syncing._thread.join(60)
-        status, body, _ = app.middleware._health()
+        status, body = app.probe("/healthz")
         assert (status, json.loads(body)["is_alive"]) == (503, False)
         assert "sync the log" in json.loads(body)["problem"]
         await app.middleware.stop()

@@ -183,7 +183,7 @@ def test_a_changed_file_counts_and_a_broken_one_does_not(tmp_path: Path) -> None
 def closed(app: Any, tmp_path: Path) -> Any:
     """An app that answers the caller `app`, 3 rows and then none for a while."""
     more = f'[slow]\nsha256 = ["{sha256("slow")}"]\nrows_per_second = 0.001\nburst_rows = 3\n'
-    app.known_callers(Callers(write(tmp_path, more)))
+    app.change(callers=Callers(write(tmp_path, more)))
     return app
 
 
@@ -199,7 +199,7 @@ def test_the_log_and_the_metrics_name_the_caller(closed: Any) -> None:
     assert ask(closed, "guess", models.row("3"))[:2][0] == 401
     assert ask(closed, "", models.row("4"))[1]["www-authenticate"] == "Bearer"
     assert [record["caller"] for record in closed.records()] == ["app", "app"]
-    text = closed.call("GET", "/metrics")[2].decode()
+    text = closed.probe("/metrics")[1].decode()
     assert 'driftline_caller_requests_total{caller="app",status="200"} 1.0' in text
     assert 'driftline_caller_predictions_total{caller="app"} 2.0' in text
     assert 'driftline_requests_total{status="401"} 2.0' in text
@@ -213,7 +213,7 @@ def test_a_list_counts_by_its_rows(closed: Any) -> None:
     assert 1_900 < int(headers["retry-after"]) <= 3_000
     assert "connection" not in headers
     assert ask(closed, KEY, models.row())[0] == 200
-    text = closed.call("GET", "/metrics")[2].decode()
+    text = closed.probe("/metrics")[1].decode()
     assert 'driftline_caller_requests_total{caller="slow",status="429"} 1.0' in text
 
 

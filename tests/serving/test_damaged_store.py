@@ -50,10 +50,10 @@ class World:
 
     def names_a_problem(self) -> str:
         """Check the guarantees while the newest release cannot be served; return the problem."""
-        state = json.loads(self.app.call("GET", "/readyz")[2])
+        state = json.loads(self.app.probe("/readyz")[1])
         assert (state["digest"], state["is_ready"]) == (self.first, True)
         assert isinstance(state["problem"], str) and 20 < len(state["problem"]) < 1000
-        assert "driftline_release_has_problem 1.0" in self.app.call("GET", "/metrics")[2].decode()
+        assert "driftline_release_has_problem 1.0" in self.app.probe("/metrics")[1].decode()
         assert self.app.predict(models.row())[1]["digest"] == self.first
         lines = [record for record in self.log.records if record.name.endswith("driftline")]
         assert len(lines) == 1 and state["problem"] in lines[0].getMessage()
@@ -335,10 +335,10 @@ def check_one(
     assert is_named if live == first else (live, problem) == (damage.newest, None), (live, problem)
     answer = app.predict(models.row(features={"origin": None}))[1]  # a damaged vocabulary may refuse any other
     assert answer["digest"] == live
-    state = json.loads(app.call("GET", "/readyz")[2])
+    state = json.loads(app.probe("/readyz")[1])
     assert (state["digest"], state["is_ready"], state["problem"]) == (live, True, problem)
     gauge = f"driftline_release_has_problem {float(problem is not None)}"
-    assert gauge in app.call("GET", "/metrics")[2].decode()
+    assert gauge in app.probe("/metrics")[1].decode()
     lines = [record.getMessage() for record in caplog.records if record.name.endswith("driftline")]
     assert len(lines) == sum(one != other for one, other in itertools.pairwise(problems)), lines
     if problem is not None:

@@ -48,11 +48,11 @@ def test_another_contract_is_reported_and_not_loaded(app: Any) -> None:
     document = models.contract(task=models.binary(0.9))
     release(app, models.write_bundle(app.store, bias=1.0, document=document), document)
     assert not app.follower.look()
-    status, _, body = app.call("GET", "/readyz")
+    status, body = app.probe("/readyz")
     state = json.loads(body)
     assert (status, state["digest"], state["latest_release"]) == (200, app.fallback_digest, 1)
     assert "roll out the Bento that was built for the release" in state["problem"]
-    assert "driftline_release_has_problem 1.0" in app.call("GET", "/metrics")[2].decode()
+    assert "driftline_release_has_problem 1.0" in app.probe("/metrics")[1].decode()
 
 
 def test_a_bundle_with_another_contract_than_its_release_is_refused(app: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Callable
@@ -44,7 +43,7 @@ def restart_without_the_store(app: Any, **changes: Any) -> dict[str, Any]:
         store.write_text("not a folder")
     app.follow(local_copy=LocalCopy(app.folder / "kept"), **changes).fall_back()
     app.follower.look()
-    status, _, body = app.call("GET", "/readyz")
+    status, body = app.probe("/readyz")
     return {**json.loads(body), "status": status}
 
 
@@ -77,7 +76,7 @@ def test_the_store_confirms_the_local_copy_without_another_load(app: Any) -> Non
     assert app.follower.live.source == "kept"
     assert app.follower.look()
     assert (app.follower.live.source, app.follower.live.model, app.follower.problem) == ("release", model, None)
-    assert json.loads(app.call("GET", "/readyz")[2])["kept_age_s"] is None
+    assert json.loads(app.probe("/readyz")[1])["kept_age_s"] is None
 
 
 def test_only_the_newest_bundle_is_kept(app: Any) -> None:
@@ -129,9 +128,8 @@ def test_a_damaged_local_copy_is_named_and_replaced(app: Any, damage: Callable[[
 
 def test_a_setting_makes_the_service_not_ready_instead(app: Any) -> None:
     def with_setting() -> tuple[int, dict[str, Any]]:
-        app.runtime = dataclasses.replace(app.runtime, needs_store=True)
-        app.middleware.runtime = app.runtime
-        status, _, body = app.call("GET", "/readyz")
+        app.change(needs_store=True)
+        status, body = app.probe("/readyz")
         return status, json.loads(body)
 
     restart_without_the_store(app)
@@ -158,7 +156,7 @@ def test_a_problem_ends_once_the_newest_release_is_live_however_long_copying_tak
     states: list[tuple[int | None, str | None]] = []
 
     def keep(*_: Any) -> None:
-        state = json.loads(app.call("GET", "/readyz")[2])
+        state = json.loads(app.probe("/readyz")[1])
         states.append((state["release"], state["problem"]))
 
     store = app.folder / "store"

@@ -140,14 +140,15 @@ def test_predict_accepts_only_post(app: Any, method: str) -> None:
     assert (status, headers["allow"]) == (405, "POST")
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/readyz", "/openapi.json"])
 def test_pages_accept_only_get(app: Any, path: str) -> None:
     assert app.call("GET", path)[0] == 200
     assert app.call("POST", path)[0] == 405
 
 
 @pytest.mark.parametrize(
-    "path", ["/anything", "/livez", "/schema.json", "/static_content/index.css", "/healthz/", "//"]
+    "path",
+    ["/anything", "/livez", "/healthz", "/metrics", "/schema.json", "/static_content/index.css", "/healthz/", "//"],
 )
 def test_other_paths_are_not_found(make: Callable[..., Any], path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bento itself answers some of them."""
@@ -156,25 +157,31 @@ def test_other_paths_are_not_found(make: Callable[..., Any], path: str, monkeypa
     status, _, body = app.call("GET", path)
     assert status == 404
     assert json.loads(body)["error"] == (
-        "there is nothing at this path; the paths are /predict, /, /docs.json, /healthz, /metrics, /openapi.json, "
-        "/readyz."
+        "there is nothing at this path; the paths are /predict, /, /docs.json, /openapi.json, /readyz."
     )
 
 
 def test_nothing_is_ready_before_a_model_is_loaded(make: Callable[..., Any]) -> None:
     app = make()
-    assert app.call("GET", "/readyz")[0] == 503
-    assert app.call("GET", "/healthz")[0] == 200
+    assert app.probe("/readyz")[0] == 503
+    assert app.probe("/healthz")[0] == 200
     assert app.predict(models.row()) == (503, {"error": "no model is loaded yet; see /readyz.", "field": None})
     app.follower.fall_back()
-    status, _, body = app.call("GET", "/readyz")
+    status, body = app.probe("/readyz")
     assert (status, json.loads(body)["source"]) == (200, "fallback")
+
+
+def test_the_public_port_says_only_whether_the_service_is_ready(make: Callable[..., Any]) -> None:
+    app = make()
+    assert app.call("GET", "/readyz")[0::2] == (503, b'{"is_ready":false}')
+    app.follower.fall_back()
+    assert app.call("GET", "/readyz")[0::2] == (200, b'{"is_ready":true}')
 
 
 def test_metrics_count_requests_by_status(app: Any) -> None:
     app.predict([models.row(), models.row()])
     app.predict(b"[]")
-    text = app.call("GET", "/metrics")[2].decode()
+    text = app.probe("/metrics")[1].decode()
     assert 'driftline_requests_total{status="200"} 1.0' in text
     assert 'driftline_requests_total{status="422"} 1.0' in text
     assert "driftline_predictions_total 2.0" in text
@@ -199,7 +206,7 @@ def test_a_worker_starts_follows_and_stops(app: Any) -> None:
     async def live() -> None:
         await app.middleware.start()
         assert app.follower.problem == f"tiny has no release in the store at {app.folder / 'store'}."
-        assert app.middleware._health()[0] == 200
+        assert app.probe("/healthz")[0] == 200
         await app.middleware.stop()
 
     asyncio.run(live())
@@ -207,19 +214,19 @@ def test_a_worker_starts_follows_and_stops(app: Any) -> None:
 
 def test_the_service_is_not_ready_while_no_prediction_can_be_logged(app: Any) -> None:
     (app.folder / "log").write_text("a file where the folder should be")
-    assert app.call("GET", "/readyz")[0] == 200
+    assert app.probe("/readyz")[0] == 200
     assert app.predict(models.row())[0] == 503
     for _ in range(2):
-        status, _, body = app.call("GET", "/readyz")
+        status, body = app.probe("/readyz")
         state = json.loads(body)
         assert (status, state["is_ready"], state["digest"]) == (503, False, app.fallback_digest)
         assert "cannot be written" in state["problem"]
-        assert "driftline_log_has_problem 1.0" in app.call("GET", "/metrics")[2].decode()
+        assert "driftline_log_has_problem 1.0" in app.probe("/metrics")[1].decode()
         app.log.check()
     (app.folder / "log").unlink()
     app.log.check()
-    assert app.call("GET", "/readyz")[0] == 200
-    assert "driftline_log_has_problem 0.0" in app.call("GET", "/metrics")[2].decode()
+    assert app.probe("/readyz")[0] == 200
+    assert "driftline_log_has_problem 0.0" in app.probe("/metrics")[1].decode()
     assert app.predict(models.row())[0] == 200
 
 
@@ -334,11 +341,10 @@ def test_every_status_is_counted_on_every_path(app: Any) -> None:
     app.call("GET", "/predict")
     app.call("POST", "/predict", GOOD, content_type="text/plain")
     app.call("POST", "/predict", b"", content_length="10000000")
-    app.call("GET", "/healthz")
     app.call("POST", "/readyz")
     for stranger in range(3):
         app.call("GET", f"/wp-login-{stranger}.php")
-    lines = app.call("GET", "/metrics")[2].decode().splitlines()
+    lines = app.probe("/metrics")[1].decode().splitlines()
     counted = {line.split("{")[1] for line in lines if line.startswith("driftline_http_requests_total{")}
     assert counted == {
         'path="/predict",status="200"} 1.0',
@@ -346,7 +352,6 @@ def test_every_status_is_counted_on_every_path(app: Any) -> None:
         'path="/predict",status="405"} 1.0',
         'path="/predict",status="415"} 1.0',
         'path="/predict",status="413"} 1.0',
-        'path="/healthz",status="200"} 1.0',
         'path="/readyz",status="405"} 1.0',
         'path="other",status="404"} 3.0',
     }
@@ -368,7 +373,7 @@ def test_a_refused_request_is_timed_to_its_last_byte(app: Any) -> None:
         await app.middleware({"type": "http", "method": "POST", "path": "/predict", "headers": headers}, receive, send)
 
     asyncio.run(ask())
-    text = app.call("GET", "/metrics")[2].decode()
+    text = app.probe("/metrics")[1].decode()
     assert 'driftline_request_seconds_bucket{le="0.02"} 0.0' in text
     assert "driftline_request_seconds_count 1.0" in text
 
@@ -377,7 +382,7 @@ def test_an_internal_error_is_counted_as_the_servers_500(app: Any, monkeypatch: 
     monkeypatch.setattr(app.runtime.predictor, "steps", None)
     with pytest.raises(TypeError):
         app.predict(models.row())
-    assert 'driftline_requests_total{status="500"} 1.0' in app.call("GET", "/metrics")[2].decode()
+    assert 'driftline_requests_total{status="500"} 1.0' in app.probe("/metrics")[1].decode()
 
 
 def test_a_caller_that_disconnects_is_counted_and_not_timed(app: Any) -> None:
@@ -387,7 +392,7 @@ def test_a_caller_that_disconnects_is_counted_and_not_timed(app: Any) -> None:
     asyncio.run(
         app.middleware({"type": "http", "method": "POST", "path": "/predict", "headers": []}, disconnected, None)
     )
-    text = app.call("GET", "/metrics")[2].decode()
+    text = app.probe("/metrics")[1].decode()
     assert 'driftline_http_requests_total{path="/predict",status="gone"} 1.0' in text
     assert "driftline_request_seconds_count 0.0" in text
     assert "driftline_in_flight_requests" in text
@@ -409,18 +414,18 @@ def test_requests_in_flight_are_counted_until_their_last_byte(app: Any) -> None:
 
     asyncio.run(live())
     app.runtime.metrics.note_lag(0.0, 0)
-    assert "driftline_in_flight_requests 12.0" in app.call("GET", "/metrics")[2].decode(), "a peak between two looks"
+    assert "driftline_in_flight_requests 12.0" in app.probe("/metrics")[1].decode(), "a peak between two looks"
 
 
 def test_only_bundles_that_are_served_are_shown(app: Any) -> None:
-    assert app.fallback_digest in app.call("GET", "/metrics")[2].decode()
+    assert app.fallback_digest in app.probe("/metrics")[1].decode()
     other = models.write_bundle(app.fallback, bias=3.0, document=app.document)
-    app.follower.live = app.follower._loaded(app.fallback, other, None, "fallback")
-    text = app.call("GET", "/metrics")[2].decode()
+    app.follower.live = app.follower._tried(app.fallback, other, None, "fallback")
+    text = app.probe("/metrics")[1].decode()
     assert f'driftline_model_info{{digest="{other}",source="fallback"}} 1.0' in text
     assert app.fallback_digest not in text
     app.follower.live = None
-    assert "driftline_model_info{" not in app.call("GET", "/metrics")[2].decode()
+    assert "driftline_model_info{" not in app.probe("/metrics")[1].decode()
 
 
 def test_a_missing_store_is_named_and_not_created(app: Any) -> None:

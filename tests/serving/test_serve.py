@@ -99,7 +99,7 @@ class Service:
         states: dict[int, dict[str, Any]] = {}
         deadline = time.monotonic() + WAIT_S
         while len(states) < count and time.monotonic() < deadline:
-            state = json.loads(self.server.get("/readyz")[1])
+            state = json.loads(self.server.probe("/readyz")[1])
             if is_right(state):
                 states[state["worker"]] = state
             time.sleep(0.02)
@@ -245,7 +245,7 @@ def test_input_that_is_not_http_is_counted_too(service: Service) -> None:
         connection.sendall(b"no http at all\r\n\r\n")
         assert b" 400 " in connection.recv(4096).split(b"\r\n")[0]
     assert _counted(service, "driftline_http_requests_total", 'path="unread",status="400"') == before + 1
-    assert "driftline_event_loop_lag_seconds" in service.server.get("/metrics")[1].decode()
+    assert "driftline_event_loop_lag_seconds" in service.server.probe("/metrics")[1].decode()
 
 
 def test_two_releases_and_a_rollback_fail_no_request(service: Service) -> None:
@@ -289,7 +289,7 @@ def test_a_killed_worker_is_replaced_where_bento_assumes_a_container(service: Se
     environment = {"BENTOML_HOME": str(service.settings.bentoml_home), "BENTOML_CONTAINERIZED": "true"}
     with run.serving(settings, service.built.tag, environment=environment) as server:
         for _ in range(2):
-            (worker,) = psutil.Process(server.process.pid).children(recursive=True)
+            (worker,) = psutil.Process(server.process.pid).children()
             worker.kill()
             worker.wait(WAIT_S)
             server.wait_ready()
@@ -299,7 +299,7 @@ def test_a_killed_worker_is_replaced_where_bento_assumes_a_container(service: Se
 
 
 def _shown(service: Service) -> set[str]:
-    lines = service.server.get("/metrics")[1].decode().splitlines()
+    lines = service.server.probe("/metrics")[1].decode().splitlines()
     return {line.split('digest="')[1][:64] for line in lines if line.startswith("driftline_model_info{")}
 
 
@@ -309,7 +309,7 @@ def _requests(service: Service) -> float:
 
 
 def _counted(service: Service, name: str, label: str = "") -> float:
-    lines = service.server.get("/metrics")[1].decode().splitlines()
+    lines = service.server.probe("/metrics")[1].decode().splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith(f"{name}{{") and label in line)
 
 
@@ -356,7 +356,7 @@ def test_as_many_workers_serve_as_configured(service: Service, tmp_path: Path) -
     settings = service.settings.replace(state=tmp_path)
     home = {"BENTOML_HOME": str(service.settings.bentoml_home), "BENTOML_API_WORKERS": "3"}
     with run.serving(settings, service.built.tag, environment=home) as server:
-        assert len(psutil.Process(server.process.pid).children(recursive=True)) == 3
+        assert len(psutil.Process(server.process.pid).children()) == 3
     command = [*run.command(service.built.tag, run.free_port()), "--api-workers", "0"]
     environment = settings.child_environment({"BENTOML_HOME": str(service.settings.bentoml_home)})
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WAIT_S, check=False)
@@ -398,7 +398,7 @@ def test_workers_end_when_their_parent_process_is_killed(service: Service, tmp_p
     settings = service.settings.replace(state=tmp_path, serving_workers=1)
     home = {"BENTOML_HOME": str(service.settings.bentoml_home)}
     with run.serving(settings, service.built.tag, environment=home) as server:
-        (worker,) = psutil.Process(server.process.pid).children(recursive=True)
+        (worker,) = psutil.Process(server.process.pid).children()
         server.process.kill()
         worker.wait(WAIT_S)
 

@@ -452,11 +452,11 @@ def test_a_service_that_ships_says_so_in_its_pages(app: Any, tmp_path: Path) -> 
     process.log.append(line(0))
 
     def ready() -> tuple[int, str | None]:
-        status, _, body = app.call("GET", "/readyz")
+        status, body = app.probe("/readyz")
         return status, json.loads(body)["problem"]
 
     assert ready()[0] == 200
-    text = app.call("GET", "/metrics")[2].decode()
+    text = app.probe("/metrics")[1].decode()
     assert "driftline_log_unshipped_bytes 28.0" in text
     assert "driftline_shipping_has_problem 0.0" in text
     filler = tmp_path / "shipped" / "filler"
@@ -468,10 +468,10 @@ def test_a_service_that_ships_says_so_in_its_pages(app: Any, tmp_path: Path) -> 
     app.middleware._check_disk()
     process.shipper._state("answers are not shipped: the store is away.")
     assert ready() == (200, "answers are not shipped: the store is away."), "callers get answers all the same"
-    assert "driftline_shipping_has_problem 1.0" in app.call("GET", "/metrics")[2].decode()
+    assert "driftline_shipping_has_problem 1.0" in app.probe("/metrics")[1].decode()
     process.shipper.look()
     assert ready()[0] == 200
-    text = app.call("GET", "/metrics")[2].decode()
+    text = app.probe("/metrics")[1].decode()
     assert "driftline_log_unshipped_bytes 0.0" in text
     assert 'driftline_shipping_requests_total{operation="put"} 3.0' in text
 

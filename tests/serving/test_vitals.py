@@ -29,7 +29,7 @@ def test_a_blocked_loop_is_detected_while_it_is_blocked(monkeypatch: pytest.Monk
     noted: list[float] = []
     is_seen = threading.Event()
 
-    def note(lag_s: float, waiting: int) -> None:
+    def note(lag_s: float, waiting: int, _had_turn: bool) -> None:
         noted.append(lag_s)
         if len(noted) >= 3 and noted[-1] > noted[-2] > noted[-3]:
             is_seen.set()
@@ -47,7 +47,7 @@ def test_a_blocked_loop_is_detected_while_it_is_blocked(monkeypatch: pytest.Monk
 def test_the_thread_ends_with_its_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vitals, "TICK_S", 0.001)
     loop = asyncio.new_event_loop()
-    watch = Vitals(loop, lambda lag_s, waiting: None)
+    watch = Vitals(loop, lambda _lag_s, _waiting, _had_turn: None)
     loop.close()
     watch.start()
     watch._thread.join(30)

@@ -1,0 +1,114 @@
+"""Say whether a service is alive and ready: what `/healthz`, `/readyz` and `/metrics` answer, for all of its workers.
+
+The workers share the probes' port, so each must speak for all: it reads what the others published in their metrics.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from platform_assets.serving.probes import HEALTH, METRICS, READINESS, Page, Pages
+from platform_assets.serving.runtime import Runtime
+
+HUNG_S = 10.0
+"""A worker whose event loop has had no turn for so long is not alive. No slice of work takes a hundredth of it."""
+_JSON = b"application/json"
+
+
+class Health:
+    """The answers of one worker."""
+
+    def __init__(self, runtime: Runtime, ended: Callable[[], list[str]]) -> None:
+        """Prepare.
+
+        Args:
+            runtime: of the worker.
+            ended: returns the names of background jobs that ended by a bug.
+        """
+        self._runtime, self._ended = runtime, ended
+        self._noting = threading.Lock()
+
+    @property
+    def pages(self) -> Pages:
+        """The pages of the probes' port."""
+        return {HEALTH: self.alive, READINESS: self.ready, METRICS: self.metrics}
+
+    def note(self) -> None:
+        """Publish the state of this worker."""
+        runtime = self._runtime
+        with self._noting:
+            runtime.metrics.note(runtime.follower, runtime.predictor.log.problem)
+            runtime.metrics.note_ready(is_ready=self._own()[0])
+            if runtime.shipper is not None:
+                runtime.metrics.note_shipping(runtime.shipper.figures, runtime.shipper.problem)
+
+    def alive(self) -> Page:
+        """Alive, unless a bug ended a background job or an event loop hangs: then a restart is right."""
+        ended, now_s = self._ended(), time.time()
+        hung = [pid for pid, state in self._runtime.metrics.workers().items() if now_s - state.turn_at_s > HUNG_S]
+        problems = [f"ended by a bug: {', '.join(ended)}; see the log, and restart the worker."] if ended else []
+        problems += [f"worker {pid} has not turned its event loop for more than {HUNG_S:g} s." for pid in hung]
+        if problems:
+            return _page(503, {"is_alive": False, "problem": " ".join(problems)})
+        return _page(200, {"is_alive": True})
+
+    def ready(self) -> Page:
+        """Ready, if this worker and all others that have started are: each gets its share of the requests."""
+        is_ready, problems = self._own()
+        others = [pid for pid, state in self._runtime.metrics.workers().items() if not state.is_ready]
+        problems += [f"worker {pid} is not ready." for pid in others if pid != os.getpid()]
+        is_ready = is_ready and not set(others) - {os.getpid()}
+        follower = self._runtime.follower
+        live, confirmed_at = follower.live, follower.confirmed_at
+        kept_at = confirmed_at if live is not None and live.source == "kept" else None
+        state = {
+            "is_ready": is_ready,
+            "product": self._runtime.contract.product,
+            "digest": None if live is None else live.model.digest,
+            "release": None if live is None else live.release,
+            "source": None if live is None else live.source,
+            "contract_sha256": self._runtime.contract.sha256,
+            "latest_release": follower.latest,
+            "highest_release": follower.highest,
+            "kept_at_utc": kept_at,
+            "kept_age_s": None if kept_at is None else round((datetime.now(UTC) - kept_at).total_seconds(), 1),
+            "problem": " ".join(problems) or None,
+            "worker": os.getpid(),
+        }
+        return _page(200 if is_ready else 503, state)
+
+    def is_ready(self) -> Page:
+        """Ready or not, and nothing else: what the public port says, because anybody may read it."""
+        status = self.ready().status
+        return _page(status, {"is_ready": status == 200})
+
+    def metrics(self) -> Page:
+        """The metrics of all workers."""
+        self.note()
+        return Page(200, self._runtime.metrics.text(), CONTENT_TYPE_LATEST.encode())
+
+    def _own(self) -> tuple[bool, list[str]]:
+        """Return whether this worker is ready, and what is wrong with it or may be soon."""
+        runtime = self._runtime
+        shipper, live, log_problem = runtime.shipper, runtime.follower.live, runtime.predictor.log.problem
+        room_problem, shipping_problem = (None, None) if shipper is None else (shipper.room.problem, shipper.problem)
+        named = (log_problem, room_problem, runtime.follower.problem, shipping_problem, runtime.callers.problem)
+        problems = [text for text in named if text is not None]
+        is_named = live is not None and (live.source in ("release", "pinned") or not runtime.needs_store)
+        if live is not None and not is_named:
+            problems.append(f"the store has not named the live model, which is required: its source is {live.source}.")
+        if runtime.gate.is_draining:
+            problems.append("the service was asked to end, and answers only those who have not noticed yet.")
+        is_ready = is_named and log_problem is None and room_problem is None and not runtime.gate.is_draining
+        return is_ready, problems
+
+
+def _page(status: int, document: object) -> Page:
+    return Page(status, msgspec.json.encode(document), _JSON)

@@ -1,0 +1,119 @@
+"""Serve `/healthz`, `/readyz` and `/metrics` on a port of their own, from a thread.
+
+An overloaded event loop delays no probe, and the port of the callers need not be open to whoever watches. The parent of
+the workers binds the port (`respawn`) and each worker inherits the socket, so any of them answers for all.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple
+
+from platform_assets import settings
+
+HEALTH, READINESS, METRICS = "/healthz", "/readyz", "/metrics"
+READ_S = 5.0
+"""How long a request may take to arrive."""
+AT_ONCE = 16
+"""Connections at the same time; further ones are closed."""
+LOOK_S = 0.1
+"""How soon the thread notices that it is to end."""
+
+
+class Page(NamedTuple):
+    """An answer to GET."""
+
+    status: int
+    body: bytes
+    content_type: bytes
+
+
+Pages = Mapping[str, Callable[[], Page]]
+
+
+def inherited() -> socket.socket | None:
+    """Return the listening socket that the parent bound, or None if it bound none."""
+    descriptor = settings.probes_descriptor()
+    return None if descriptor is None else socket.socket(fileno=descriptor)
+
+
+class Probes:
+    """The thread that answers on the port."""
+
+    def __init__(self, listening: socket.socket, pages: Pages) -> None:
+        """Prepare.
+
+        Args:
+            listening: non-blocking, because another worker may take a connection first.
+            pages: called from threads.
+        """
+        self._server = _Server(listening, pages)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(LOOK_S,), name="probes", daemon=True)
+
+    def start(self) -> None:
+        """Start answering."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop, and close this worker's copy of the socket."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, listening: socket.socket, pages: Pages) -> None:
+        super().__init__(listening.getsockname()[:2], _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket, self.pages = listening, pages
+        self._places = threading.BoundedSemaphore(AT_ONCE)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Ignore a caller who left."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = READ_S
+    server: _Server
+    sys_version = ""
+    server_version = "driftline"
+
+    def do_GET(self) -> None:  # the base class calls this name
+        self._answer(is_head=False)
+
+    def do_HEAD(self) -> None:
+        self._answer(is_head=True)
+
+    def _answer(self, *, is_head: bool) -> None:
+        page = self.server.pages.get(self.path.partition("?")[0])
+        if page is None:
+            status, body, content_type = 404, f"the paths are {', '.join(self.server.pages)}.\n".encode(), b"text/plain"
+        else:
+            status, body, content_type = page()
+        self.send_response(status)
+        self.send_header("content-type", content_type.decode())
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        if not is_head:
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Write no access log."""

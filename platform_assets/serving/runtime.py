@@ -1,0 +1,40 @@
+"""The parts of a worker."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field
+
+from platform_assets.serving.callers import Callers
+from platform_assets.serving.contract import Contract
+from platform_assets.serving.follow import Follower
+from platform_assets.serving.gate import Gate
+from platform_assets.serving.metrics import Metrics
+from platform_assets.serving.predict import Predictor
+from platform_assets.serving.shipping import Shipper
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A worker's parts.
+
+    Attributes:
+        needs_store: whether it is not ready before the store has named the live model.
+        shipper: sends the log to the store; None where the platform reads the log's folder.
+        callers: who may ask, and how much.
+        gate: which requests begin.
+        drain_s: for how long it is not ready and still answers before it ends.
+        probes: the listening socket of its probes; None without one.
+    """
+
+    contract: Contract
+    follower: Follower
+    predictor: Predictor
+    metrics: Metrics
+    poll_s: float
+    needs_store: bool = False
+    shipper: Shipper | None = None
+    callers: Callers = field(default_factory=Callers)
+    gate: Gate = field(default_factory=Gate)
+    drain_s: float = 0.0
+    probes: socket.socket | None = None
