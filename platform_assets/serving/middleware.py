@@ -139,6 +139,7 @@ class PredictionMiddleware:
 
     async def stop(self) -> None:
         """Stop following and close the log, which already contains every answer given."""
+        self.runtime.gate.is_draining = True
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait([self._watching])
