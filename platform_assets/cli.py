@@ -126,6 +126,10 @@ def _parser() -> argparse.ArgumentParser:
     rollback.add_argument("--why", help="the reason; it is recorded")
     rollback.set_defaults(run=_rollback)
 
+    keys = commands.add_parser("keys", help="make the key that signs releases and verdicts, and print its public key")
+    keys.add_argument("file", metavar="FILE", type=Path, help="the private key; an existing one is kept")
+    keys.set_defaults(run=_keys)
+
     manifests = commands.add_parser(
         "manifests", help="print what must run on Kubernetes for a product's newest release"
     )
@@ -263,6 +267,16 @@ def _rollback(settings: Settings, options: argparse.Namespace) -> int:
     from platform_assets.handle import Product
 
     print(releasing.roll_back(Product(specs.load(options.product), settings), options.why))
+    return 0
+
+
+def _keys(_settings: Settings, options: argparse.Namespace) -> int:
+    from platform_assets import signing
+
+    path = options.file.absolute()
+    public = signing.make_key(path)
+    print(f"private key: {path}; releases and verdicts are signed where DRIFTLINE_SIGNING_KEY_FILE names it")
+    print(f"public key:  {public}; services with DRIFTLINE_SERVING_KEYS={public} follow nothing else")
     return 0
 
 

@@ -6,10 +6,11 @@ import contextlib
 import getpass
 from collections.abc import Callable, Iterator
 
+from platform_assets import signing
 from platform_assets.compute import releases
 from platform_assets.handle import Product
 from platform_assets.problems import RecordExists
-from platform_assets.records.releases import RELEASES, Override, Release
+from platform_assets.records.releases import Override, Release
 from platform_assets.storage.artifacts import ArtifactProblem
 
 SHA256_LETTERS = 64
@@ -83,12 +84,9 @@ def _whole(product: Product, digest: str) -> str:
 
 def _write(product: Product, record_of: Callable[[Iterator[tuple[int, Release]]], Release]) -> str:
     """Write the next release record; compute it again when somebody else releases in between."""
-    history, ledgers = product.history, product.ledgers
     while True:
-        record = record_of(history.releases_newest_first())
-        number = (record.previous or 0) + 1
         with contextlib.suppress(RecordExists):
-            ledgers.of(RELEASES).create_number(number, record)
+            number, record = signing.write_release(product, record_of(product.history.releases_newest_first()))
             break
     _show(product, number, record)
     return f"release {number} of {product.name}: model {record.digest}, cutoff {record.cutoff}; {record.why}."

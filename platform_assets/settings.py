@@ -34,6 +34,7 @@ PROFILE_VARIABLE = "DRIFTLINE_PROFILE__"
 """Begins the name of a variable for one field of one profile: `DRIFTLINE_PROFILE__GPU_SPOT__DATA_ZONE`."""
 
 _PROBES = "DRIFTLINE_PROBES_SOCKET"
+_PUBLIC_KEY = re.compile(r"[0-9A-Za-z+/]{43}=")
 _URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?|file:///.*")
 """A bucket of S3 by its rules for names, or a folder."""
 
@@ -62,6 +63,15 @@ def _secret_address(value: SecretStr | None) -> SecretStr | None:
     if value is not None and not value.get_secret_value().startswith(("http://", "https://")):
         raise Unfit("is not an http or https address (its value is a secret and not shown)")
     return value
+
+
+def _public_keys(value: object) -> object:
+    """Return public keys from a text with commas; a tuple is checked alike."""
+    keys = value.split(",") if isinstance(value, str) else value
+    keys = tuple(key.strip() for key in keys) if isinstance(keys, list | tuple) else ()
+    if wrong := [key for key in keys if not _PUBLIC_KEY.fullmatch(key)]:
+        raise Unfit(unexpected(wrong[0], "a public key as `driftline keys` prints it, 44 characters of base64"))
+    return keys
 
 
 def _is_none_or_positive(count: int | None) -> bool:
@@ -129,6 +139,17 @@ class Settings(Configuration):
         default=False,
         description="whether a service is ready only after the store has named its model; otherwise it starts from "
         "what its machine has of the last release, or from the model that came with the Bento",
+    )
+    serving_keys: Annotated[tuple[str, ...], BeforeValidator(_public_keys)] = Field(
+        default=(),
+        description="public keys, separated by commas, one of which must have signed what a service follows; none: "
+        "signatures are not checked",
+    )
+    signing_key: SecretStr | None = Field(
+        default=None, description="private key that signs releases and verdicts, in PEM; None: they are not signed"
+    )
+    signing_key_file: Annotated[Path | None, AfterValidator(_absolute)] = Field(
+        default=None, description="file with that key, which `driftline keys` makes, or a Secret mounted as a file"
     )
     serving_digest: str | None = Field(
         default=None, description="the one bundle that a service serves, following no release; None to follow releases"
@@ -304,13 +325,14 @@ class Settings(Configuration):
 
     def child_environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the whole environment of a child process: this process's own, these settings, and `more`."""
-        secrets = {"DRIFTLINE_ALERT_WEBHOOK": self.alert_webhook.get_secret_value()} if self.alert_webhook else {}
+        hidden = {name: getattr(self, name) for name in ("alert_webhook", "signing_key")}
+        secrets = {variable(name): value.get_secret_value() for name, value in hidden.items() if value}
         profiles = {"DRIFTLINE_PROFILES": str(self.profiles)} if self.profiles else {}
         return {**os.environ, **self.to_environment(), **secrets, **profiles, **(more or {})}
 
 
 _OF_THE_STORE = ("store_environment", "store_secrets")
-_NOT_EXPORTED = ("environment", "alert_webhook", "profiles", *_OF_THE_STORE)
+_NOT_EXPORTED = ("environment", "alert_webhook", "signing_key", "profiles", *_OF_THE_STORE)
 """Settings whose variables have other names, hold secrets, or name a file of this machine."""
 
 
@@ -386,6 +408,8 @@ def probes_descriptor() -> int | None:
     return None if text is None else int(text)
 
 
-def _as_text(value: str | bool | float | Path | None) -> str:
+def _as_text(value: str | bool | float | Path | tuple[str, ...] | None) -> str:
     """Return a setting as its variable's text."""
+    if isinstance(value, tuple):
+        return ",".join(value)
     return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from platform_assets.history.base import Reader
 from platform_assets.records.releases import RELEASES, Release
 from platform_assets.records.verdicts import VERDICTS, Verdict
+from platform_assets.storage.artifacts import sha256
 
 
 class Releases(Reader):
@@ -38,6 +39,15 @@ class Releases(Reader):
     def newest_release(self) -> int:
         """Return the number of the newest release, 0 for none. Two small reads."""
         return self._ledgers.of(RELEASES).newest_number()
+
+    def release_sha256(self, number: int) -> str | None:
+        """Return the hash of a release's bytes, or None. One read."""
+        data = self._ledgers.stored(RELEASES.ledger, f"{number:08d}")
+        return sha256(data) if data else None
+
+    def stored_verdict(self, digest: str) -> tuple[bytes, Verdict] | None:
+        """Return the verdict on a bundle with its bytes, or None. One read."""
+        return self._ledgers.of(VERDICTS).stored(digest)
 
     def verdict(self, digest: str) -> Verdict | None:
         """Return the verdict on a bundle, or None. One read."""

@@ -55,6 +55,7 @@ def manifests(product: Product, replicas: int = REPLICAS) -> str:
         workers=WORKERS,
         room_bytes=ROOM_BYTES,
         needs_store="true" if product.settings.serving_needs_store else "false",
+        serving_keys=",".join(product.settings.serving_keys),
         store_variables=STORE_VARIABLES,
     )
 

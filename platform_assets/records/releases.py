@@ -8,12 +8,13 @@ import msgspec
 
 from platform_assets import naming
 from platform_assets.records.base import Part, Record, RecordKind
+from platform_assets.records.signatures import Signature
 
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 Words = Annotated[str, msgspec.Meta(min_length=1)]
 
-FORMAT = 2
-"""Format 1 had no `override`; it is read as a record without one."""
+FORMAT = 3
+"""Format 1 had no `override`; 2 had neither hashes nor a signature."""
 
 
 class Channel(Part, frozen=True, kw_only=True):
@@ -53,7 +54,8 @@ class Release(Outcome, frozen=True, kw_only=True):
     """A release or a rollback.
 
     `contract_sha256` is that of the request contract sealed in the bundle. `previous` is the number of the release
-    before this one; `restores` that of the release whose model a rollback restores.
+    before this one; `restores` that of the release whose model a rollback restores. `previous_sha256` is the hash of
+    the bytes of the release before, `verdict_sha256` that of the model's verdict; None where there is none.
     """
 
     product: str
@@ -64,6 +66,9 @@ class Release(Outcome, frozen=True, kw_only=True):
     previous: int | None
     restores: int | None
     override: Override | msgspec.UnsetType | None = msgspec.UNSET
+    previous_sha256: Digest | msgspec.UnsetType | None = msgspec.UNSET
+    verdict_sha256: Digest | msgspec.UnsetType | None = msgspec.UNSET
+    signed: Signature | msgspec.UnsetType = msgspec.UNSET
 
 
 RELEASES = RecordKind(naming.RELEASES, Release, newest=FORMAT)

@@ -32,8 +32,8 @@ from platform_assets.storage.artifacts import ArtifactStore, Bundle
 MODULE = "platform_assets.serving.service"
 SERVICE = f"{MODULE}:PredictionService"
 PACKAGES = (
-    *("bentoml", "httptools", "msgspec", "numpy", "obstore", "onnxruntime", "pillow", "prometheus-client", "psutil"),
-    "uvloop",
+    *("bentoml", "cryptography", "httptools", "msgspec", "numpy", "obstore", "onnxruntime", "pillow"),
+    *("prometheus-client", "psutil", "uvloop"),
 )
 _NO_CONTENT = ("bento.yaml", "README.md")
 _WRITTEN_LATER = (".driftline", "__pycache__")

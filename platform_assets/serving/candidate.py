@@ -2,7 +2,8 @@
 
 A graph is a program: loading it may crash, take any memory, or never end. Only a bundle that was loaded and warmed
 there, and gave the expected answers to its golden rows, is loaded by a worker. The process has a deadline, a limit of
-memory, a lower priority than the worker, and none of its secrets; it writes no file and dies with the worker.
+memory, a lower priority than the worker, and none of its secrets; it writes no file and dies with the worker. Its
+deadline counts CPU, so that a good model is not refused on a busy machine, and the clock `PATIENCE` times as long.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ MODULE = "platform_assets.serving.candidate"
 BYTES_MAX = 512 * 2**20
 SHARE_OF_BLOBS = 4
 """Blobs may have a quarter of the memory: they are held as received, as parsed and as loaded."""
+PATIENCE = 3
 _NICENESS = 10
 _PR_SET_PDEATHSIG = 1
 _MESSAGE_MAX = 600
@@ -56,7 +58,7 @@ class Trial:
         """Prepare.
 
         Args:
-            seconds: after which the process is killed.
+            seconds: of CPU after which the process is killed.
             bytes_max: memory that loading and warming may take.
             lock: a file that the workers of a machine share, so that they do not take the memory several times.
         """
@@ -76,16 +78,17 @@ class Trial:
             ModelProblem: it cannot be loaded, or answers wrongly, or the process took too much memory or crashed.
             Overdue: it was killed at the deadline.
         """
-        with _locked(self._lock, self.seconds):
+        with _locked(self._lock, PATIENCE * self.seconds):
             process = self._start(sealed.digest)
             try:
-                printed, errors = process.communicate(msgspec.msgpack.encode(sealed), timeout=self.seconds)
+                printed, errors = process.communicate(msgspec.msgpack.encode(sealed), timeout=PATIENCE * self.seconds)
             except subprocess.TimeoutExpired:
                 process.kill()
                 printed, errors = process.communicate()
                 _, stage = _last(printed)
                 raise Overdue(
-                    f"bundle {sealed.digest} was still {stage} after {self.seconds:g} s; its process was killed."
+                    f"bundle {sealed.digest} was still {stage} after {PATIENCE * self.seconds:g} s, {self.seconds:g} s "
+                    "of CPU or less; its process was killed."
                 ) from None
             finally:
                 process.kill()
@@ -111,6 +114,8 @@ class Trial:
             return
         if last.problem is not None:
             raise ModelProblem(last.problem)
+        if -status == signal.SIGXCPU:
+            raise Overdue(f"bundle {digest} was still {stage} after {self.seconds:g} s of CPU; its process was killed.")
         how = f"ended with status {status}" if status >= 0 else f"was ended by {signal.Signals(-status).name}"
         line = (errors.decode(errors="replace").strip().splitlines() or ["nothing on its error output"])[-1]
         raise ModelProblem(
@@ -178,8 +183,8 @@ def _be_harmless(parent: int, seconds: float) -> None:
     if os.getppid() != parent:
         raise SystemExit("the worker that asked for this ended")
     os.nice(_NICENESS)
-    cpu_s = math.ceil(seconds) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
+    cpu_s = math.ceil(seconds)
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -21,7 +22,7 @@ from platform_assets.serving.candidate import Trial
 from platform_assets.serving.contract import Contract
 from platform_assets.serving.local_copy import LocalCopy, LocalCopyProblem
 from platform_assets.serving.model import Model, problem_of
-from platform_assets.serving.releases import Refusal, Release
+from platform_assets.serving.releases import Followed, Refusal, Release
 from platform_assets.serving.sealed import ModelProblem, Sealed
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
 from platform_assets.storage.ledgers import LedgerProblem, Ledgers
@@ -76,6 +77,7 @@ class Follower:
         local_copy: LocalCopy | None = None,
         load_s: float = LOAD_S,
         trial: Trial | None = None,
+        pinned_keys: Sequence[str] = (),
     ) -> None:
         """Prepare; nothing is read yet.
 
@@ -89,12 +91,15 @@ class Follower:
             load_s: time limit for a look at the store, and for loading and warming a bundle.
             trial: what tries a bundle of the store before this process loads it; by default a process of its own. The
                 Bento's own bundle is not tried: it answered before the Bento was stored.
+            pinned_keys: public keys, one of which must have signed a release and its verdict; none: any is followed.
         """
         self.live: Live | None = None
         self.latest: int | None = None
         self.highest = 0
         self.confirmed_at: datetime | None = None
         self._highest_digest: str | None = None
+        self._highest_sha256: str | None = None
+        self._pinned_keys = pinned_keys
         self._problem: str | None = None
         self._contract, self._root = contract, root
         self._fallback, self._fallback_digest, self._pinned = fallback, fallback_digest, pinned
@@ -185,7 +190,12 @@ class Follower:
                 f"release {release.number} named {self._highest_digest} when it was followed, but now names "
                 f"{release.digest}; a record is written once. The model stays; release again under a higher number."
             )
-        self.highest, self._highest_digest = release.number, release.digest
+        if release.number == self.highest and release.sha256 != (self._highest_sha256 or release.sha256):
+            raise Refusal(
+                f"release {release.number} was changed after it was followed; a record is written once. The model "
+                "stays."
+            )
+        self.highest, self._highest_digest, self._highest_sha256 = release.number, release.digest, release.sha256
         try:
             self._serve(release)
         except Refusal:
@@ -207,7 +217,8 @@ class Follower:
         if number == 0:
             return 0, Refusal(f"{self._contract.product} has no release in the store at {self._root}.")
         try:
-            return number, releases.read(ledgers, number)
+            followed = Followed(self.highest, self._highest_sha256)
+            return number, releases.read(ledgers, number, followed, self._pinned_keys)
         except Refusal as refusal:
             return number, refusal
 
@@ -273,11 +284,12 @@ class Follower:
         note = self._reading.run(f"reading {local_copy.folder}", local_copy.read)
         if note is None:
             return None
-        self.highest, self._highest_digest, self.confirmed_at = (
+        self.highest, self._highest_digest, self._highest_sha256 = (
             note.highest,
             note.highest_digest,
-            local_copy.confirmed(),
+            note.highest_sha256,
         )
+        self.confirmed_at = local_copy.confirmed()
         if note.digest is None:
             return None
         live = self._tried(local_copy.store, note.digest, note.release, "kept")

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -37,6 +38,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         highest, highest_digest: the newest release that was ever followed, and its bundle.
         release, digest: the newest release whose bundle is copied, None before the first.
+        highest_sha256: the hash of the record of `highest`; None in a note of older code.
     """
 
     format: int
@@ -44,6 +46,19 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     highest_digest: Digest
     release: int | None = None
     digest: Digest | None = None
+    highest_sha256: Digest | None = None
+
+
+class Highest(NamedTuple):
+    """The newest release that was ever followed: number, bundle, and the hash of its record."""
+
+    number: int
+    digest: str
+    sha256: str | None
+
+
+def _highest(release: Release) -> Highest:
+    return Highest(release.number, release.digest, release.sha256 or None)
 
 
 class LocalCopy:
@@ -98,7 +113,7 @@ class LocalCopy:
             note = self._valid_note()
             if note is None or note.highest < release.number:
                 copied = (None, None) if note is None else (note.release, note.digest)
-                self._write(release.number, release.digest, *copied)
+                self._write(_highest(release), *copied)
 
     def copy(self, source: ArtifactStore, release: Release, sealed: Sealed) -> None:
         """Copy what serving uses of a bundle that answers, and remove the blobs of others.
@@ -122,10 +137,10 @@ class LocalCopy:
             for digest, data in sorted(blobs.items()):
                 if not self._has(digest):
                     durable.replace(self.folder / naming.blob_path(digest), data)
-            highest = (release.number, release.digest)
+            highest = _highest(release)
             if note is not None and note.highest > release.number:
-                highest = (note.highest, note.highest_digest)
-            self._write(*highest, release.number, release.digest)
+                highest = Highest(note.highest, note.highest_digest, note.highest_sha256)
+            self._write(highest, release.number, release.digest)
             for path in (self.folder / naming.blob_path("0" * 64)).parents[1].glob("*/*"):
                 if path.name not in blobs:
                     path.unlink()
@@ -143,8 +158,15 @@ class LocalCopy:
         except FileNotFoundError:
             return False
 
-    def _write(self, highest: int, highest_digest: str, release: int | None, digest: str | None) -> None:
-        note = Note(format=FORMAT, highest=highest, highest_digest=highest_digest, release=release, digest=digest)
+    def _write(self, highest: Highest, release: int | None, digest: str | None) -> None:
+        note = Note(
+            format=FORMAT,
+            highest=highest.number,
+            highest_digest=highest.digest,
+            highest_sha256=highest.sha256,
+            release=release,
+            digest=digest,
+        )
         durable.replace(self.folder / NAME, msgspec.json.encode(note))
 
     @contextlib.contextmanager

@@ -1,16 +1,21 @@
 """Read a release record and decide whether a service may follow it.
 
-A record is followed if it is the one written under its number (it names the number before), and if its digest has a
-passing verdict, or the record names who released it without one, and why.
+A record is followed if it is the one written under its number (it names the number before, and the hash of the record
+before), and if its digest has a passing verdict, or the record names who released it without one, and why. Where
+public keys are pinned, both must be signed by one of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from platform_assets import naming
 from platform_assets.problems import NewerRecord, Problem, UnfitRecord
 from platform_assets.records import releases, verdicts
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage import signatures
+from platform_assets.storage.artifacts import sha256
+from platform_assets.storage.ledgers import DamagedRecord, Ledgers
 
 
 class Refusal(Problem):
@@ -19,54 +24,110 @@ class Refusal(Problem):
 
 @dataclass(frozen=True)
 class Release:
-    """A release that may be followed."""
+    """A release that may be followed; `sha256` is the hash of its record's bytes."""
 
     number: int
     digest: str
     contract_sha256: str
+    sha256: str = ""
 
 
-def read(ledgers: Ledgers, number: int) -> Release:
+@dataclass(frozen=True)
+class Followed:
+    """The newest release that a service could follow: number, and the hash of its record where it is known."""
+
+    number: int = 0
+    sha256: str | None = None
+
+
+def read(ledgers: Ledgers, number: int, followed: Followed, pinned: Sequence[str] = ()) -> Release:
     """Return the release of a number.
 
+    Args:
+        ledgers: of the product.
+        number: the newest one.
+        followed: the newest one before it, up to which the hashes are checked.
+        pinned: the public keys that count; without any, signatures are not checked.
+
     Raises:
-        Refusal: it is gone, malformed, a copy of another one, or names a digest without a passing verdict.
+        Refusal: it is gone, malformed, a copy of another one, not signed, no successor of what was followed, or names
+            a digest without a passing verdict.
         LedgerProblem: the store cannot be read.
     """
-    try:
-        record = ledgers.of(releases.RELEASES).at(number)
-    except (NewerRecord, UnfitRecord) as problem:
-        raise Refusal(f"release {number} cannot be followed: {problem}") from None
-    if record is None:
-        raise Refusal(
-            f"release {number} was followed, but is no longer in the store; the model stays. Restore the record, or "
-            "release again under a higher number."
-        )
+    data, record = _stored(ledgers, number)
+    if pinned:
+        try:
+            signatures.check(naming.RELEASES, data, record.signed, pinned)
+        except signatures.SignatureProblem as problem:
+            raise Refusal(f"release {number} {problem}; the model stays.") from None
     if (record.previous or 0) != number - 1:
         raise Refusal(
             f"release {number} states that it follows release {record.previous}; expected {number - 1}: it is a copy "
             "of another record."
         )
+    if record.product != ledgers.product:
+        raise Refusal(f"release {number} is one of product {record.product!r:.100}; expected {ledgers.product!r}.")
+    _check_chain(ledgers, number, record, followed)
     if not record.override:
-        _check_verdict(ledgers, number, record.digest)
-    return Release(number, record.digest, record.contract_sha256)
+        _check_verdict(ledgers, number, record, pinned)
+    return Release(number, record.digest, record.contract_sha256, sha256(data))
 
 
-def _check_verdict(ledgers: Ledgers, number: int, digest: str) -> None:
+def _stored(ledgers: Ledgers, number: int) -> tuple[bytes, releases.Release]:
     try:
-        verdict = ledgers.of(verdicts.VERDICTS).read(digest)
-    except (NewerRecord, UnfitRecord) as problem:
-        reason = f"has a verdict that cannot be read: {problem}"
-    else:
-        if verdict is None:
-            reason = "has no verdict"
-        elif verdict.digest != digest:
-            reason = f"has the verdict on {verdict.digest}"
-        elif not verdict.passed:
-            reason = "failed its evaluation"
+        stored = ledgers.of(releases.RELEASES).stored(f"{number:08d}")
+    except (DamagedRecord, NewerRecord, UnfitRecord) as problem:
+        raise Refusal(f"release {number} cannot be followed: {problem}") from None
+    if stored is None:
+        raise Refusal(
+            f"release {number} was followed, but is no longer in the store; the model stays. Restore the record, or "
+            "release again under a higher number."
+        )
+    return stored
+
+
+def _check_chain(ledgers: Ledgers, number: int, record: releases.Release, followed: Followed) -> None:
+    """Follow the hashes from a release back to the one that was followed; older records hold none."""
+    while number - 1 >= followed.number and number > 1 and isinstance(record.previous_sha256, str):
+        expected = record.previous_sha256
+        if number - 1 == followed.number and followed.sha256 is not None:
+            actual = followed.sha256
+        elif followed.number == 0:
+            return  # nothing was followed here: the newest record speaks for itself
         else:
-            return
-    raise Refusal(
-        f"release {number} is not followed: {digest} {reason}. Expected a passing verdict, or a person's reason in the "
-        "record (`driftline release --override`)."
-    )
+            data, record = _stored(ledgers, number - 1)
+            actual = sha256(data)
+        if actual != expected:
+            raise Refusal(
+                f"release {number} states that the record before it has sha256 {expected}; release {number - 1} has "
+                f"{actual}: one of them was changed or replaced. The model stays; put the record back from a backup."
+            )
+        number -= 1
+
+
+def _check_verdict(ledgers: Ledgers, number: int, record: releases.Release, pinned: Sequence[str]) -> None:
+    digest, reason = record.digest, None
+    try:
+        stored = ledgers.of(verdicts.VERDICTS).stored(digest)
+        reason = "has no verdict" if stored is None else _doubt(*stored, record, pinned)
+    except (DamagedRecord, NewerRecord, UnfitRecord) as problem:
+        reason = f"has a verdict that cannot be read: {problem}"
+    if reason is not None:
+        raise Refusal(
+            f"release {number} is not followed: {digest} {reason}. Expected a passing verdict, or a person's reason in "
+            "the record (`driftline release --override`)."
+        )
+
+
+def _doubt(data: bytes, verdict: verdicts.Verdict, record: releases.Release, pinned: Sequence[str]) -> str | None:
+    """Return why a verdict allows no release, or None if it does."""
+    if verdict.digest != record.digest:
+        return f"has the verdict on {verdict.digest}"
+    if isinstance(record.verdict_sha256, str) and sha256(data) != record.verdict_sha256:
+        return f"has another verdict than the release names, {record.verdict_sha256}"
+    if pinned:
+        try:
+            signatures.check(naming.VERDICTS, data, verdict.signed, pinned)
+        except signatures.SignatureProblem as problem:
+            return f"has a verdict that {problem}"
+    return None if verdict.passed else "failed its evaluation"

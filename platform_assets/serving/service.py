@@ -17,7 +17,7 @@ from platform_assets.serving import probes, protocol, respawn, shipping
 from platform_assets.serving.callers import Callers
 from platform_assets.serving.candidate import Trial
 from platform_assets.serving.contract import Contract
-from platform_assets.serving.follow import Follower
+from platform_assets.serving.follow import Follower, log
 from platform_assets.serving.gate import Gate
 from platform_assets.serving.local_copy import LocalCopy
 from platform_assets.serving.middleware import PredictionMiddleware
@@ -45,6 +45,8 @@ def make_runtime(settings: Settings | None = None, fallback: Path = FALLBACK) ->
 
     settings = Settings.from_environment() if settings is None else settings
     contract = Contract.from_bytes((fallback / "contract.json").read_bytes())
+    if not settings.serving_keys:
+        log.info("%s: signatures of releases are not checked, as DRIFTLINE_SERVING_KEYS is not set.", contract.product)
     kept = settings.serving_kept / contract.product
     follower = Follower(
         contract,
@@ -55,6 +57,7 @@ def make_runtime(settings: Settings | None = None, fallback: Path = FALLBACK) ->
         local_copy=LocalCopy(kept),
         load_s=settings.serving_load_s,
         trial=Trial(settings.serving_load_s, settings.serving_candidate_bytes, kept / "candidate.lock"),
+        pinned_keys=settings.serving_keys,
     )
     metrics = Metrics(server_folder(settings.serving_metrics / contract.product))
     folder = settings.prediction_log / contract.product

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from platform_assets import naming
+from platform_assets import naming, signing
 from platform_assets.compute.tasks.base import TaskDocument
 from platform_assets.engine.cutoffs import CutoffRun, Inputs, Recorded
 from platform_assets.engine.stage import Stage, dep
@@ -86,8 +86,9 @@ class _Run(CutoffRun[Evaluating]):
             self.context.log.info(f"{digest} was judged before; its verdict is final.")
             return verdict
         try:
+            signing.private_key(self.product.settings)  # refuse a wrong key before a judgement of minutes
             verdict = judge(self.product, digest)
-            self.product.ledgers.of(VERDICTS).create(digest, verdict)
+            signing.write_verdict(self.product, digest, verdict)
         except RecordExists:
             verdict = self.product.history.verdict(digest)
             assert verdict is not None  # records are never removed

@@ -13,12 +13,12 @@ from typing import Any
 
 import dagster as dg
 
-from platform_assets import naming
+from platform_assets import naming, signing
 from platform_assets.compute import releases
 from platform_assets.engine.stage import Run, Stage, dep
 from platform_assets.facts import verdicts
 from platform_assets.problems import RecordExists
-from platform_assets.records.releases import RELEASES, Release
+from platform_assets.records.releases import Release
 from platform_assets.records.verdicts import Verdict
 from platform_assets.show import serving as shown_serving
 from platform_assets.specs.base import ProductSpec
@@ -79,7 +79,7 @@ class _Run(Run[None]):
 
     def _publish(self, verdict: Verdict, *, why: str, by: str) -> dg.MaterializeResult:
         """Write the next release record; a concurrent release is noticed, never overwritten."""
-        spec, ledgers = self.spec, self.product.ledgers
+        spec = self.spec
         bundle = self.product.artifacts.bundle(verdict.digest)
         contract = bundle.manifest["contract_sha256"]
         while True:
@@ -96,9 +96,8 @@ class _Run(Run[None]):
                 at=self.product.now,
                 previous=latest[0] if latest else None,
             )
-            number = latest[0] + 1 if latest else 1
             with suppress(RecordExists):
-                ledgers.of(RELEASES).create_number(number, record)
+                number, record = signing.write_release(self.product, record)
                 needs_bento = latest is not None and latest[1].contract_sha256 != contract
                 return self._result(number, record, outcome=record.outcome, needs_new_bento=needs_bento)
 

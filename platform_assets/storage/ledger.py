@@ -43,6 +43,14 @@ class Ledger(LedgerWriter[R]):
         document = self._ledgers.read(self._kind.ledger, key)
         return None if document is None else self._kind.read(document, self._ledgers.location(self._kind.ledger, key))
 
+    def stored(self, name: str) -> tuple[bytes, R] | None:
+        """Return a record with its bytes, or None; `name` is its key, or its number in eight digits."""
+        data = self._ledgers.stored(self._kind.ledger, name)
+        document = self._ledgers.parsed(self._kind.ledger, name, data)
+        if data is None or document is None:
+            return None
+        return data, self._kind.read(document, self._ledgers.location(self._kind.ledger, name))
+
     def latest(self) -> tuple[int, R] | None:
         """Return the newest numbered record and its number, or None."""
         return next(iter(self.newest(1)), None)

@@ -27,6 +27,10 @@ HINT_DIGITS = 18
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 
 
+class DamagedRecord(LedgerProblem):
+    """A record that is not a JSON object."""
+
+
 class Ledgers:
     """The ledgers of one product. A record is a JSON object as `canonical` writes it; `of` reads and writes structs.
 
@@ -66,6 +70,10 @@ class Ledgers:
         """Return the record of a key, or None."""
         path = self._path(ledger, f"{key}.json")
         return self._parsed(path, self._bytes(path))
+
+    def stored(self, ledger: str, name: str) -> bytes | None:
+        """Return the bytes of a record, or None; `name` is its key, or its number in eight digits."""
+        return self._bytes(self._path(ledger, f"{name}.json"))
 
     def append(self, ledger: str, record: object) -> int:
         """Write the next numbered record and return its number, from 1. Concurrent writers get different numbers."""
@@ -211,6 +219,10 @@ class Ledgers:
     def _unreadable(self, path: str, error: BaseException) -> LedgerProblem:
         return LedgerProblem(f"{naming.join(self.root, path)} cannot be read: {reason(self.root, error)}.")
 
+    def parsed(self, ledger: str, name: str, data: bytes | None) -> object:
+        """Return a record's JSON values from its bytes; None for none, and for those of an undone write."""
+        return self._parsed(self._path(ledger, f"{name}.json"), data)
+
     def _parsed(self, path: str, data: bytes | None) -> object:
         if not data:
             return None
@@ -219,7 +231,7 @@ class Ledgers:
         except ValueError:
             record = None
         if not isinstance(record, dict):
-            raise LedgerProblem(
+            raise DamagedRecord(
                 f"{naming.join(self.root, path)} is not a JSON object ({len(data)} bytes); it was changed."
             )
         return record

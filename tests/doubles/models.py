@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import to_builtins
 from onnx import TensorProto, helper, numpy_helper
 
@@ -19,6 +20,7 @@ from platform_assets import naming
 from platform_assets.compute.matrix import Inputs
 from platform_assets.compute.releases import next_release
 from platform_assets.serving import golden as golden_rows
+from platform_assets.storage import signatures
 from platform_assets.storage.artifacts import ArtifactStore, canonical, sha256
 from platform_assets.storage.ledgers import Ledgers, RecordExists
 from tests.doubles import documents
@@ -169,6 +171,31 @@ def release(root: str, digest: str, **changes: Any) -> int:
     return number
 
 
+def signed_release(root: str, digest: str, key: Ed25519PrivateKey, **changes: Any) -> int:
+    """Record a signed passing verdict on a bundle and its signed release; return the release's number."""
+    ledgers = Ledgers(root, PRODUCT)
+    with contextlib.suppress(RecordExists):
+        verdict = documents.verdict(digest, format=4, product=PRODUCT)
+        ledgers.create(naming.VERDICTS, digest, signed(naming.VERDICTS, verdict, key))
+    number = ledgers.newest_number(naming.RELEASES) + 1
+    record = chained(ledgers, release_record(number, digest), **changes)
+    ledgers.create_number(naming.RELEASES, number, signed(naming.RELEASES, record, key))
+    return number
+
+
+def chained(ledgers: Ledgers, record: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Return a release record with the hashes of the record before it and of its verdict, and these changes."""
+    before = ledgers.stored(naming.RELEASES, f"{record['previous'] or 0:08d}")
+    verdict = ledgers.stored(naming.VERDICTS, record["channels"]["live"]["digest"])
+    hashes = {"previous_sha256": before, "verdict_sha256": verdict}
+    return {**record, **{name: None if data is None else sha256(data) for name, data in hashes.items()}, **changes}
+
+
+def signed(ledger: str, record: dict[str, Any], key: Ed25519PrivateKey) -> dict[str, Any]:
+    """Return a record with its signature."""
+    return {**record, "signed": to_builtins(signatures.sign(ledger, record, key))}
+
+
 def release_record(number: int, digest: str, **changes: Any) -> dict[str, Any]:
     """Return the release record of a bundle with the contract of `FIELDS`, with these changes."""
     record = next_release(
@@ -275,7 +302,7 @@ def divides_by_minus_one(document: dict[str, Any]) -> bytes:
     return _continued(document, nodes, constants)
 
 
-def deep_tree(document: dict[str, Any], depth: int = 200_000) -> bytes:
+def deep_tree(document: dict[str, Any], depth: int = 40_000) -> bytes:
     """Return a graph that ends a process by SIGSEGV while it is loaded: ONNX Runtime descends a tree by recursion."""
     count = 2 * depth + 1
     branches = [place % 2 == 0 and place < 2 * depth for place in range(count)]

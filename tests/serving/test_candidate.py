@@ -61,7 +61,9 @@ def test_a_bundle_that_does_not_end_is_killed(
     tmp_path: Path, graph: Callable[[dict[str, Any]], bytes], stage: str
 ) -> None:
     bundle = sealed(tmp_path, graph(models.contract()))
-    with pytest.raises(Overdue, match=f"bundle {bundle.digest} was still {stage} after 4 s; its process was killed"):
+    with pytest.raises(
+        Overdue, match=f"bundle {bundle.digest} was still {stage} after 4 s of CPU; its process was killed"
+    ):
         Trial(ENDLESS_S)(bundle)
     assert psutil.Process().children() == []
 
@@ -132,7 +134,7 @@ def test_a_follower_names_what_its_trial_names_and_goes_on(app: Any, tmp_path: P
     models.release(root, first)
     assert app.follower.look()
     for graph, message in (
-        (models.endless, "was still warming after 4 s"),
+        (models.endless, "was still warming after 4 s of CPU"),
         (models.deep_tree, "was ended by SIGSEGV while loading"),
     ):
         number = models.release(root, models.write_bundle(app.store, graph=graph(app.document)))

@@ -1,0 +1,82 @@
+"""Sign releases and verdicts, and check signatures against pinned public keys.
+
+What is signed are the record's bytes as they are stored, without the member `signed`, after the kind of record: a
+verdict is no release. Checking needs no parsing and no second encoding. Imports `cryptography` late, because most
+processes neither sign nor check.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from platform_assets.problems import Problem
+from platform_assets.records.base import Document
+from platform_assets.records.signatures import Signature
+from platform_assets.storage.artifacts import canonical
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+MEMBER = "signed"
+
+
+class SignatureProblem(Problem):
+    """A record that is not signed by a pinned key; the message continues a sentence about the record."""
+
+
+def public_key(key: Ed25519PrivateKey) -> str:
+    """Return the public key of a private one, as services pin it."""
+    return base64.b64encode(key.public_key().public_bytes_raw()).decode("ascii")
+
+
+def sign(ledger: str, document: Document, key: Ed25519PrivateKey) -> Signature:
+    """Return the signature of a record.
+
+    Args:
+        ledger: its name.
+        document: the record as JSON values, without a signature.
+    """
+    value = key.sign(_message(ledger, canonical(document)))
+    return Signature(key=public_key(key), value=base64.b64encode(value).decode("ascii"))
+
+
+def check(ledger: str, stored: bytes, signature: Signature | msgspec.UnsetType, pinned: Sequence[str]) -> None:
+    """Check a record's signature.
+
+    Args:
+        ledger: its name.
+        stored: the bytes of the record.
+        signature: the one in these bytes.
+        pinned: the public keys that count.
+
+    Raises:
+        SignatureProblem: there is none, it is by another key, or the bytes are not those that were signed.
+    """
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    if not isinstance(signature, Signature):
+        raise SignatureProblem(f"is not signed; expected a signature by {_one_of(pinned)}")
+    if signature.key not in pinned:
+        raise SignatureProblem(f"is signed by {signature.key}; expected {_one_of(pinned)}")
+    member = f',"{MEMBER}":'.encode() + canonical(signature.document())
+    before, _, after = stored.partition(member)
+    try:
+        key = Ed25519PublicKey.from_public_bytes(base64.b64decode(signature.key))
+        key.verify(base64.b64decode(signature.value), _message(ledger, before + after))
+    except (InvalidSignature, ValueError):
+        raise SignatureProblem(
+            f"has a signature by {signature.key} that does not fit its content: it was changed or forged"
+        ) from None
+
+
+def _message(ledger: str, data: bytes) -> bytes:
+    return f"driftline {ledger}\n".encode() + data
+
+
+def _one_of(pinned: Sequence[str]) -> str:
+    return f"one of the {len(pinned)} pinned keys (DRIFTLINE_SERVING_KEYS)"
