@@ -27,7 +27,7 @@ from platform_assets.serving import answers, build, fetch, run
 from platform_assets.settings import Settings
 from platform_assets.storage import segments
 from platform_assets.storage.artifacts import ArtifactStore
-from tests.doubles import models, received
+from tests.doubles import haproxy, models, received
 
 PAUSE_S = 0.01
 WAIT_S = 60.0
@@ -106,8 +106,8 @@ class Service:
         assert len(states) == count, (states, self.server.log.read_text()[-2000:])
         return states
 
-    def logged(self) -> list[str]:
-        paths = (self.settings.prediction_log / models.PRODUCT).glob("*.jsonl")
+    def logged(self, settings: Settings | None = None) -> list[str]:
+        paths = ((settings or self.settings).prediction_log / models.PRODUCT).glob("*.jsonl")
         lines = (line for path in paths for line in path.read_bytes().splitlines(keepends=True))
         return [json.loads(line)["prediction_id"] for line in lines if line.endswith(b"\n")]
 
@@ -282,6 +282,57 @@ def test_a_killed_worker_loses_no_acknowledged_prediction(service: Service) -> N
     after = service.workers(lambda state: state["worker"] not in (*before,), count=1)
     assert {state["release"] for state in after.values()} == {state["release"] for state in before.values()}
     assert _requests(service) >= counted + len(load.acknowledged)
+
+
+def test_a_service_that_was_asked_to_end_is_not_ready_first_and_answers_everybody(
+    service: Service, tmp_path: Path
+) -> None:
+    settings = service.settings.replace(state=tmp_path, serving_drain_s=2.0)
+    home = {"BENTOML_HOME": str(service.settings.bentoml_home)}
+    with run.serving(settings, service.built.tag, environment=home) as server:
+        with Load(int(server.url.rsplit(":", 1)[1])) as load:
+            time.sleep(0.5)
+            server.process.terminate()
+            while server.probe("/readyz")[0] == 200:
+                time.sleep(0.01)
+            assert server.get("/readyz") == (503, b'{"is_ready":false}')
+            noticed = len(load.acknowledged)
+            time.sleep(0.5)  # until then whoever balances the load still sends requests
+        assert server.process.wait(WAIT_S) == 0
+    assert (load.failed, load.broken) == ([], 0)
+    assert len(load.acknowledged) > noticed > 0
+    assert load.acknowledged.keys() <= set(service.logged(settings))
+
+
+def test_behind_the_shipped_proxy_a_replica_ends_without_a_failed_request(service: Service, tmp_path: Path) -> None:
+    settings = service.settings.replace(state=tmp_path, serving_drain_s=3.0, serving_workers=1)
+    home = {"BENTOML_HOME": str(service.settings.bentoml_home)}
+    with run.serving(settings, service.built.tag, environment=home) as other:
+        ports = [int(server.url.rsplit(":", 1)[1]) for server in (service.server, other)]
+        places, more = [(port, port + 1) for port in ports], {"DRIFTLINE_REQUESTS_PER_S": "100000"}
+        with haproxy.running(places, tmp_path / "haproxy.log", more) as (port, _), Load(port) as load:
+            time.sleep(2.0)
+            other.process.terminate()
+            assert other.process.wait(WAIT_S) == 0
+            ended = len(load.acknowledged)
+            time.sleep(1.0)
+    assert (load.failed, load.broken) == ([], 0)
+    assert len(load.acknowledged) > ended > 0
+    there, here = set(service.logged(settings)), set(service.logged())
+    assert there & load.acknowledged.keys()
+    assert load.acknowledged.keys() <= there | here
+
+
+def test_a_taken_port_of_probes_ends_the_start(service: Service, tmp_path: Path) -> None:
+    settings = service.settings.replace(state=tmp_path)
+    environment = settings.child_environment({"BENTOML_HOME": str(service.settings.bentoml_home)})
+    port = run.free_port()
+    with socket.create_server((run.HOST, port + 1)):
+        ended = subprocess.run(
+            run.command(service.built.tag, port), env=environment, capture_output=True, text=True, timeout=WAIT_S
+        )
+    assert ended.returncode != 0
+    assert f"Could not bind {run.HOST}:{port + 1}" in ended.stdout + ended.stderr
 
 
 def test_a_killed_worker_is_replaced_where_bento_assumes_a_container(service: Service, tmp_path: Path) -> None:
