@@ -79,6 +79,16 @@ async def read(fields: Mapping[bytes, bytes], receive: Receive, bytes_max: int, 
         gate.unread -= 1
 
 
+def replayed(body: bytes | bytearray, receive: Receive) -> Receive:
+    """Return a `receive` that gives a body that was read, and then what follows."""
+    first: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+    async def replaying() -> Message:
+        return first.pop() if first else await receive()
+
+    return replaying
+
+
 async def drain(receive: Receive) -> None:
     """Discard the rest of a refused body, for a moment: closing at once would reset the connection."""
     dropped = 0

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from platform_assets.serving.shipping import Figures
 
 LATENCY_BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-PREDICT = "/predict"
-PATHS = frozenset([PREDICT, "/readyz", "/openapi.json", "/docs.json", "/"])
+PREDICT = frozenset(["/predict", "/api/predict"])
+PATHS = PREDICT | {"/readyz", "/openapi.json", "/docs.json", "/schema.json", "/"}
 READY, TURN = "driftline_ready", "driftline_event_loop_turn_timestamp_seconds"
 MODEL_INFO = "driftline_model_info"
 OTHER, UNREAD, GONE = "other", "unread", "gone"
@@ -123,7 +123,7 @@ class Metrics:
 
     def begin(self, path: str) -> None:
         """Count a request that has started."""
-        if path == PREDICT:
+        if path in PREDICT:
             self._now_in_flight += 1
             self._peak = max(self._peak, self._now_in_flight)
 
@@ -137,7 +137,7 @@ class Metrics:
         """
         label = GONE if status is None else str(status)
         self._labelled(self._all, path if path in PATHS else OTHER, label).inc()
-        if path != PREDICT:
+        if path not in PREDICT:
             return
         self._now_in_flight -= 1
         if status is not None:
@@ -167,7 +167,7 @@ class Metrics:
     def count_refused(self, path: str) -> None:
         """Count a request that was refused before it began, because too many were under way."""
         self._labelled(self._all, path if path in PATHS else OTHER, "503").inc()
-        if path == PREDICT:
+        if path in PREDICT:
             self._labelled(self._requests, "503").inc()
 
     def note_ready(self, *, is_ready: bool) -> None:

@@ -12,7 +12,8 @@ import os
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from functools import cached_property
+from contextvars import ContextVar
+from functools import cached_property, partial
 from time import perf_counter
 
 import msgspec
@@ -20,9 +21,10 @@ import msgspec
 from platform_assets.serving import bodies, files, shipping
 from platform_assets.serving.background import Deadline, Overdue, Repeated
 from platform_assets.serving.bodies import Message, Receive, Scope, Send
-from platform_assets.serving.callers import TurnedAway
+from platform_assets.serving.callers import Caller, TurnedAway
 from platform_assets.serving.health import Health
 from platform_assets.serving.openapi import openapi
+from platform_assets.serving.predict import Origin
 from platform_assets.serving.prediction_log import LogProblem
 from platform_assets.serving.probes import READINESS, Page, Pages, Probes
 from platform_assets.serving.request_ids import RequestIds
@@ -38,7 +40,10 @@ STARTUP_S = 5.0
 """How long a start waits for the store before it serves the local copy or the fallback."""
 CLOSE_S = 5.0
 """How long a shutdown waits for the disk of the prediction log."""
-PREDICT = "/predict"
+PREDICT, API, SCHEMA = "/predict", "/api/predict", "/schema.json"
+"""The fast path; the same as an API of Bento's, and what Bento's client reads before it calls that."""
+ANSWER: ContextVar[Callable[[bytes], Awaitable[tuple[int, bytes]]]] = ContextVar("answer")
+"""What answers the body of a request to `API`, for the service's method: returns status and JSON."""
 _JSON = b"application/json"
 
 
@@ -46,8 +51,9 @@ class PredictionMiddleware:
     """The service's public paths: `/predict`, `/readyz`, `/openapi.json`; any other is 404.
 
     `/` and `/docs.json` return the OpenAPI document too. `/readyz` says yes or no, because Bento's own client waits for
-    it; the rest of the probes, and metrics, are on a port of their own (`probes`). None of Bento's own pages is
-    reachable: they do not describe `/predict`, and load a third party's tracker.
+    it; the rest of the probes, and metrics, are on a port of their own (`probes`). Bento itself answers `/schema.json`,
+    and `/api/predict` within the limits and counts of `/predict`. None of its pages is reachable: they load a third
+    party's tracker.
     """
 
     def __init__(self, app: Application, make: Callable[[], Runtime]) -> None:
@@ -101,10 +107,12 @@ class PredictionMiddleware:
 
         metrics.begin(path)
         try:
-            if path == PREDICT:
+            if path in (PREDICT, API):
                 await self._predict(scope, receive, observed)
             elif path in self._pages:
                 await self._page(scope, self._pages[path], observed)
+            elif path == SCHEMA:
+                await self._app(scope, receive, observed)
             else:
                 await _refuse(observed, Refused(404, f"there is nothing at this path; the paths are {self._paths}."))
         except BaseException:
@@ -115,7 +123,7 @@ class PredictionMiddleware:
 
     @cached_property
     def _paths(self) -> str:
-        return ", ".join((PREDICT, *sorted(self._pages)))
+        return ", ".join((PREDICT, API, *sorted((*self._pages, SCHEMA))))
 
     async def start(self) -> None:
         """Load and warm up a model, then follow releases in the background."""
@@ -219,13 +227,25 @@ class PredictionMiddleware:
         if body is None:
             return
         origin = None if caller is None else caller.name, request_id.decode(), traceparent.decode()
-        steps = runtime.predictor.steps(runtime.follower.live, body, perf_counter(), query if is_file else None, origin)
+        answering = partial(self._answer, caller, query if is_file else None, origin)
+        if scope["path"] == API:
+            ANSWER.set(answering)
+            await self._app(scope, bodies.replayed(body, receive), _with_headers(send, ids))
+        else:
+            await _respond(send, *await answering(body), *ids)
+
+    async def _answer(
+        self, caller: Caller | None, query: bytes | None, origin: Origin, body: bytes | bytearray
+    ) -> tuple[int, bytes]:
+        """Answer a body that was admitted, and count its rows."""
+        runtime = self.runtime
+        steps = runtime.predictor.steps(runtime.follower.live, body, perf_counter(), query, origin)
         status, answer, rows = await take_turns(steps, self._lists, runtime.predictor.tick)
         runtime.metrics.count_rows(rows)
         if caller is not None:
             caller.used(rows)
             runtime.metrics.count_caller(caller, status, rows)
-        await _respond(send, status, answer, *ids)
+        return status, answer
 
     async def _turn_away(
         self, fields: Mapping[bytes, bytes], receive: Receive, send: Send, refused: Refused, ids: Iterable[Header]
@@ -260,6 +280,15 @@ class PredictionMiddleware:
     @cached_property
     def _openapi(self) -> bytes:
         return msgspec.json.encode(openapi(self.runtime.contract))
+
+
+def _with_headers(send: Send, headers: Iterable[Header]) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *headers]
+        await send(message)
+
+    return sending
 
 
 async def _refuse(send: Send, refused: Refused, *headers: Header) -> None:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import bentoml
+from starlette.requests import Request
+from starlette.responses import Response
 
 from platform_assets import settings as settings_module
 from platform_assets.serving import probes, protocol, respawn, shipping
@@ -20,7 +23,7 @@ from platform_assets.serving.contract import Contract
 from platform_assets.serving.follow import Follower, log
 from platform_assets.serving.gate import Gate
 from platform_assets.serving.local_copy import LocalCopy
-from platform_assets.serving.middleware import PredictionMiddleware
+from platform_assets.serving.middleware import ANSWER, API, PredictionMiddleware
 from platform_assets.serving.predict import Predictor
 from platform_assets.serving.prediction_log import PredictionLog
 from platform_assets.serving.room import Room
@@ -114,6 +117,38 @@ def workers(settings: Settings) -> int:
     return int(count)
 
 
+class Rows(bentoml.IODescriptor):
+    """A body as it came: the contract's decoder reads it, Pydantic does not."""
+
+    __root_input__ = True
+    body: bytes
+
+    @classmethod
+    async def from_http_request(cls, request: Request, serde: object) -> Rows:
+        """Return a request's body.
+
+        Args:
+            request: of Starlette.
+            serde: Bento's reader of the content type, not used.
+        """
+        del serde
+        return cls(body=await request.body())
+
+    @classmethod
+    def model_json_schema(cls, *_: object, **__: object) -> dict[str, Any]:
+        """Tell Bento's client that the argument is the body."""
+        return {"title": "Rows", "description": "`Row` of /openapi.json, or a list of them.", "root_input": True}
+
+
+class Answers(bentoml.IODescriptor):
+    """JSON that is written already."""
+
+    @classmethod
+    def model_json_schema(cls, *_: object, **__: object) -> dict[str, Any]:
+        """Tell Bento's client where answers are described."""
+        return {"title": "Answers", "description": "`Answer` of /openapi.json, or a list of them."}
+
+
 respawn.install()
 
 
@@ -127,6 +162,12 @@ respawn.install()
 )
 class PredictionService:
     """Answers predictions by the product's contract; see /openapi.json."""
+
+    @bentoml.api(route=API, input_spec=Rows, output_spec=Answers)
+    async def predict(self, rows: Rows, /) -> Response:
+        """Answer one row or a list of rows, as `/predict` does."""
+        status, body = await ANSWER.get()(rows.body)
+        return Response(body, status, media_type="application/json")
 
 
 protocol.install()

@@ -148,7 +148,7 @@ def test_pages_accept_only_get(app: Any, path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/anything", "/livez", "/healthz", "/metrics", "/schema.json", "/static_content/index.css", "/healthz/", "//"],
+    ["/anything", "/livez", "/healthz", "/metrics", "/static_content/index.css", "/healthz/", "//"],
 )
 def test_other_paths_are_not_found(make: Callable[..., Any], path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bento itself answers some of them."""
@@ -157,7 +157,8 @@ def test_other_paths_are_not_found(make: Callable[..., Any], path: str, monkeypa
     status, _, body = app.call("GET", path)
     assert status == 404
     assert json.loads(body)["error"] == (
-        "there is nothing at this path; the paths are /predict, /, /docs.json, /openapi.json, /readyz."
+        "there is nothing at this path; the paths are /predict, /api/predict, /, /docs.json, /openapi.json, /readyz, "
+        "/schema.json."
     )
 
 

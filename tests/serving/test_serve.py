@@ -29,6 +29,19 @@ from platform_assets.storage import segments
 from platform_assets.storage.artifacts import ArtifactStore
 from tests.doubles import haproxy, models, received
 
+CLIENT = """
+import json, sys
+import bentoml
+
+answers = []
+with bentoml.SyncHTTPClient(sys.argv[1]) as client:
+    for body in json.loads(sys.argv[2]):
+        try:
+            answers.append(client.predict(body))
+        except bentoml.exceptions.BentoMLException as refused:
+            answers.append(f"{type(refused).__name__}: {refused}")
+print(json.dumps(answers))
+"""
 PAUSE_S = 0.01
 WAIT_S = 60.0
 
@@ -178,6 +191,21 @@ def test_the_service_starts_without_the_store_and_says_so(service: Service) -> N
     assert not Path(service.settings.root).exists(), "a service creates no store"
     status, answer = service.server.predict(models.row())
     assert (status, answer["probability"]) == (200, pytest.approx(models.expected(0.0), abs=1e-6))
+
+
+def test_bentos_own_client_gets_answers(service: Service) -> None:
+    bodies = [models.row(), [models.row("a"), models.row("b")], models.row(features={"wind": -1})]
+    ran = subprocess.run(
+        [sys.executable, "-c", CLIENT, service.server.url, json.dumps(bodies)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    one, several, refused = json.loads(ran.stdout)
+    assert one["probability"] == pytest.approx(models.expected(0.0), abs=1e-6)
+    assert {answer["prediction_id"] for answer in (one, *several)} <= set(service.logged())
+    assert refused.startswith("UnprocessableEntity")
+    assert "features.wind is -1; expected a number of at least 0" in refused
 
 
 def test_the_service_survives_hostile_sockets(service: Service) -> None:
