@@ -22,7 +22,9 @@ from platform_assets.history.reader import History
 from platform_assets.records.adopted import ADOPTED
 from platform_assets.records.sketches import KeySketch, TrainingSketch
 from platform_assets.report import pages
+from platform_assets.serving import releases
 from platform_assets.serving.model import Model
+from platform_assets.serving.releases import Followed
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.adoption import is_legacy_digest
@@ -252,3 +254,15 @@ def _features(tables: Any, window: Any) -> Any:
 
 def _records(older: Settings, stage: str) -> list[Any]:
     return list(TableStore(older.root, WHOLE).records(stage).values())
+
+
+# Signatures, which these stores do not have ---------------------------------------------------------------------------
+
+
+@each_store
+def test_a_service_follows_unsigned_records_unless_it_pins_keys(older: Settings, name: str) -> None:
+    ledgers = Ledgers(older.root, name)
+    number = ledgers.newest_number(naming.RELEASES)
+    assert releases.read(ledgers, number, Followed()).number == number
+    with pytest.raises(releases.Refusal, match=f"release {number} is not signed"):
+        releases.read(ledgers, number, Followed(), (f"{'A' * 43}=",))

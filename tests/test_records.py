@@ -1,6 +1,7 @@
 """Records keep their bytes, and a record that this code cannot read is refused by name.
 
-`tests/doubles/records.txt` has one of each shape as written by the code before the structs: its kind, then its bytes.
+`tests/doubles/records.txt` has one of each shape as written by the code before the structs, and of later formats as
+first written: its kind, then its bytes.
 """
 
 from __future__ import annotations

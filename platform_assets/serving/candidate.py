@@ -37,6 +37,10 @@ _PR_SET_PDEATHSIG = 1
 _MESSAGE_MAX = 600
 
 
+class TrialProblem(ModelProblem):
+    """A trial that did not take place, or that the kernel ended for others' sake: it is worth another."""
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """One line that the process prints: what it begins, or how it ended.
 
@@ -65,6 +69,7 @@ class Trial:
         self.seconds = seconds
         self.bytes_max = bytes_max
         self._lock = lock
+        self._good: set[str] = set()
 
     @property
     def blob_bytes_max(self) -> int:
@@ -72,12 +77,14 @@ class Trial:
         return self.bytes_max // SHARE_OF_BLOBS
 
     def __call__(self, sealed: Sealed) -> None:
-        """Return if the bundle can be served. Costs about half a CPU second.
+        """Return if the bundle can be served. Costs about half a CPU second; nothing for a bundle that passed before.
 
         Raises:
             ModelProblem: it cannot be loaded, or answers wrongly, or the process took too much memory or crashed.
             Overdue: it was killed at the deadline.
         """
+        if sealed.digest in self._good:
+            return
         with _locked(self._lock, PATIENCE * self.seconds):
             process = self._start(sealed.digest)
             try:
@@ -106,11 +113,12 @@ class Trial:
                 start_new_session=True,
             )
         except OSError as problem:
-            raise ModelProblem(f"bundle {digest}: no process to try it could be started: {problem}.") from problem
+            raise TrialProblem(f"bundle {digest}: no process to try it could be started: {problem}.") from problem
 
     def _judge(self, digest: str, status: int, printed: bytes, errors: bytes) -> None:
         last, stage = _last(printed)
         if status == 0 and last.good == digest:
+            self._good.add(digest)
             return
         if last.problem is not None:
             raise ModelProblem(last.problem)
@@ -118,7 +126,8 @@ class Trial:
             raise Overdue(f"bundle {digest} was still {stage} after {self.seconds:g} s of CPU; its process was killed.")
         how = f"ended with status {status}" if status >= 0 else f"was ended by {signal.Signals(-status).name}"
         line = (errors.decode(errors="replace").strip().splitlines() or ["nothing on its error output"])[-1]
-        raise ModelProblem(
+        kind = TrialProblem if status == -signal.SIGKILL else ModelProblem
+        raise kind(
             f"bundle {digest}: the process that tried it {how} while {stage} ({line:.200}); "
             f"it had {self.bytes_max} bytes of memory."
         )

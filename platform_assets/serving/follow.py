@@ -18,7 +18,7 @@ from typing import Literal
 from platform_assets import naming
 from platform_assets.serving import releases
 from platform_assets.serving.background import Deadline, Overdue
-from platform_assets.serving.candidate import Trial
+from platform_assets.serving.candidate import Trial, TrialProblem
 from platform_assets.serving.contract import Contract
 from platform_assets.serving.local_copy import LocalCopy, LocalCopyProblem
 from platform_assets.serving.model import Model, problem_of
@@ -30,8 +30,8 @@ from platform_assets.storage.objects import is_there
 
 REFUSED_AGAIN_S = 30.0
 """Seconds before a refused release is tried again: its bundle may have been repaired."""
-OVERDUE_AGAIN_S = 600.0
-"""The same for a release that did not load and warm up in time, which costs a processor on every try."""
+UNFIT_AGAIN_S = 600.0
+"""The same for a bundle whose bytes are right but cannot be served: every try costs a process, or a processor."""
 LOAD_S = 30.0
 RECORD_BYTES_MAX = 8 * 2**20
 """The largest record that is read: a verdict has some ten thousand bytes."""
@@ -236,7 +236,8 @@ class Follower:
             self.live = self._tried(self._opened(), digest, release, source)
         except (ArtifactProblem, ModelProblem, Overdue) as problem:
             message = f"{source} {digest if release is None else release} is refused: {problem}"
-            again_s = OVERDUE_AGAIN_S if isinstance(problem, Overdue) else REFUSED_AGAIN_S
+            may_pass = isinstance(problem, ArtifactProblem | TrialProblem)
+            again_s = REFUSED_AGAIN_S if may_pass else UNFIT_AGAIN_S
             self._refused = (digest, time.monotonic() + again_s, message)
             raise Refusal(message) from problem
         # Making the local copy may take seconds: until then nobody should read about a problem that is over.
