@@ -31,7 +31,7 @@ MODULE = "platform_assets.serving.candidate"
 BYTES_MAX = 512 * 2**20
 SHARE_OF_BLOBS = 4
 """Blobs may have a quarter of the memory: they are held as received, as parsed and as loaded."""
-PATIENCE = 3
+PATIENCE = 6
 _NICENESS = 10
 _PR_SET_PDEATHSIG = 1
 _MESSAGE_MAX = 600
