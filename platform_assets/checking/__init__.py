@@ -134,7 +134,8 @@ def _money(spec: ProductSpec) -> str:
 
 def _code(spec: ProductSpec) -> Iterator[Line]:
     """Yield a line when a statement of the product's file makes all of it count as the code of its functions."""
-    functions: list[Any] = [spec.model, spec.features, spec.label, *(rule.broken for rule in spec.monitors.rules)]
+    functions: list[Any] = [*spec.learner.functions, spec.features, spec.label]
+    functions += [rule.broken for rule in spec.monitors.rules]
     for source in spec.sources:
         functions += filter(None, (source.schema, source.read, source.statistics))
     lines = (digests.widening_line(function) for function in functions if isinstance(function, FunctionType))

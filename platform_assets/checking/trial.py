@@ -11,7 +11,7 @@ from datetime import datetime
 import polars as pl
 
 from platform_assets import naming
-from platform_assets.checking import files, monitored, reach, requests, rows, same
+from platform_assets.checking import files, fitted, monitored, reach, requests, rows, same
 from platform_assets.checking.deliveries import Deliveries
 from platform_assets.checking.messages import (
     Problem,
@@ -26,6 +26,7 @@ from platform_assets.checking.messages import (
 )
 from platform_assets.compute import declared
 from platform_assets.compute.features import KNOWN_AT, known_by
+from platform_assets.learners.network import Network
 from platform_assets.specs.base import ProductSpec, Source, Window
 
 LABELLED = ["key", "entity", "label", "known_at"]
@@ -194,7 +195,7 @@ class Trial:
         return f"{share:.1%} of the labelled ones have features; {later:,} labels are known only after `asked_at`"
 
     def model(self) -> str:
-        """Build the network from the sample's rows and check its answers."""
+        """Build the network from the sample's rows and check its answers; fit any other model on them."""
         import torch
 
         from platform_assets.compute import learn, matrix
@@ -205,7 +206,9 @@ class Trial:
         target = task.target_of(task.labels_of(self.labelled["label"].drop_nulls()))
         inputs = matrix.inputs_of(self.built, spec.fields)
         learned = learn.learn(inputs, spec.fields, target=target)
-        network: object = call(spec, "model()", spec.model, learned, spec.training)
+        if not isinstance(spec.learner, Network):
+            return fitted.check_learner(spec, self.built, self.labelled)
+        network: object = call(spec, "model()", spec.learner.model, learned, spec.training)
         if not isinstance(network, torch.nn.Module):
             raise wrong_type(spec, "model()", network, "a torch.nn.Module, such as compute.nets.TabularNet")
         call(spec, "the network", network.eval)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from platform_assets.compute.learn import Learned, codes
+from platform_assets.compute.learn import Learned
 from platform_assets.compute.matrix import Inputs
 from platform_assets.problems import Problem
 
@@ -35,12 +35,12 @@ _TRACED_ROWS = 3
 
 
 class ParityFailure(Problem, ValueError):
-    """The ONNX graph and the network disagree, so nothing may be published."""
+    """The ONNX graph and the model disagree, so nothing may be published."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """The largest difference between graph and network, over all rows and batch sizes.
+    """The largest difference between graph and model, over all rows and batch sizes.
 
     Numbers in the label's unit are divided by its standard deviation, and by their own size where that is larger,
     because a float32 has seven digits.
@@ -59,27 +59,36 @@ def to_onnx(network: nn.Module, learned: Learned, task: Task) -> bytes:
         learned: holds the vocabularies, the image's shape and the labels' scale.
         task: turns outputs into answers.
     """
+    return finished(_core(network, learned, task), learned)
+
+
+def finished(core: onnx.ModelProto, learned: Learned) -> bytes:
+    """Return the checked ONNX file of a core graph, which reads codes, with the look-up of codes before it."""
+    _strip(core)
+    _put_look_up_before(core, learned)
+    return checked(core)
+
+
+def checked(model: onnx.ModelProto) -> bytes:
+    """Return a checked graph as a file; equal graphs give equal bytes."""
     import onnx
 
-    model = _core(network, learned, task)
-    _strip(model)
-    _put_look_up_before(model, learned)
     onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString(deterministic=True)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
 
 
-def prove_parity(network: nn.Module, learned: Learned, task: Task, graph: bytes, inputs: Inputs) -> Parity:
-    """Compare network and graph on every row, in batches of 1, 7 and 256.
+def prove_parity(expected: np.ndarray, learned: Learned, graph: bytes, inputs: Inputs) -> Parity:
+    """Compare a model's own answers with its graph's on every row, in batches of 1, 7 and 256.
+
+    Args:
+        expected: the model's own answers float32 [N] or [N, P].
 
     Raises:
         ParityFailure: no rows, a number that is not finite, or a difference above `TOLERANCE`.
     """
-    from platform_assets.compute.train import outputs, tensors
-
     if len(inputs) == 0:
         raise ParityFailure("there are no rows to prove parity on; expected the holdout's. Look at the features table.")
-    network_inputs = tensors(inputs, codes(learned, inputs.categorical))
-    expected = task.graph_answer(outputs(network, network_inputs), learned.target).numpy()
     unit = 1.0 if learned.target is None else learned.target["std"]
     size = np.maximum(unit, np.abs(expected.astype(np.float64)))
     worst = 0.0
@@ -91,8 +100,8 @@ def prove_parity(network: nn.Module, learned: Learned, task: Task, graph: bytes,
             apart = np.where(np.isfinite(difference), difference, np.inf).reshape(len(difference), -1)
             row = int(np.argmax(apart.max(axis=1)))
             raise ParityFailure(
-                f"batch {batch}, row {row}: the graph returns {graph_answers[row]!r}, the network {expected[row]!r}; "
-                f"expected a difference of at most {TOLERANCE}. Fix the module that model() returns, or its export."
+                f"batch {batch}, row {row}: the graph returns {graph_answers[row]!r}, the model {expected[row]!r}; "
+                f"expected a difference of at most {TOLERANCE}. Fix the product's model, or its export."
             )
     return Parity(rows=len(inputs), max_abs_difference=worst)
 
@@ -207,4 +216,5 @@ def _put_look_up_before(model: onnx.ModelProto, learned: Learned) -> None:
     )
     for position, node in enumerate(nodes):
         graph.node.insert(position, node)
-    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", OPSET_ML))
+    if not any(item.domain == "ai.onnx.ml" for item in model.opset_import):
+        model.opset_import.append(helper.make_opsetid("ai.onnx.ml", OPSET_ML))

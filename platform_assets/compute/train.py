@@ -70,6 +70,8 @@ class Loop:
             ones here) choose the epoch whose weights are kept.
         device: where everything is computed, `cpu` or `cuda`; rows are drawn on the CPU in any case.
         precision: `float32`, or `bfloat16`, which rounds what `model` multiplies but not weights, moments and loss.
+        judged: how many of the newest rows choose the epoch whose weights are kept; None leaves it to `training`.
+        patience: end after this many epochs that did not improve the loss of these rows; None never.
 
     Raises:
         TrainingProblem: no rows, labels nothing can be learned from, or a device that is missing or lacks the
@@ -86,6 +88,8 @@ class Loop:
         target: Mapping[str, float] | None = None,
         device: str = "cpu",
         precision: str = "float32",
+        judged: int | None = None,
+        patience: int | None = None,
     ) -> None:
         check_labels(labels.numpy(), task)
         check_device(device, precision)
@@ -102,7 +106,8 @@ class Loop:
             model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
         )
         self._order = torch.Generator().manual_seed(training.seed)
-        self._judged = training.judged_of(len(labels))
+        self._judged = training.judged_of(len(labels)) if judged is None else judged
+        self._patience = patience
         self._learned = len(labels) - self._judged
         self.batches = math.ceil(self._learned / training.batch_size)
         self.epochs = training.epochs_of(self._learned)
@@ -114,8 +119,8 @@ class Loop:
 
     @property
     def is_finished(self) -> bool:
-        """Whether every step has been taken."""
-        return self.done == self.steps
+        """Whether every step has been taken, or no epoch has been better for too long."""
+        return self.done == self.steps or self._is_out_of_patience()
 
     def step(self) -> float:
         """Take one step and return the mean loss of its rows before it.
@@ -208,6 +213,12 @@ class Loop:
         if self._judged:
             self._judge()
         self._begin_epoch()
+
+    def _is_out_of_patience(self) -> bool:
+        if self._patience is None or self.done % self.batches:
+            return False
+        losses = [row["judged_loss"] for row in self.history]
+        return len(losses) > self._patience and min(losses[: -self._patience]) <= min(losses[-self._patience :])
 
     def _judge(self) -> None:
         """Keep the weights if they beat all earlier ones on the newest rows; after the last epoch, load the best."""

@@ -1,19 +1,20 @@
-"""Train a model on labelled rows (preprocessing, network, baselines), and load a trained one."""
+"""Train a model on labelled rows: preprocessing, the product's learner, baselines."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import nn
+    import numpy as np
+    from numpy.typing import NDArray
 
     from platform_assets.compute.baselines import Baselines
     from platform_assets.compute.learn import Learned
     from platform_assets.compute.tasks import Task
-    from platform_assets.compute.train import Loop
+    from platform_assets.learners.base import Blobs, Context, Learner, Progress
     from platform_assets.makers.rows import Rows
     from platform_assets.product.fields import Field
     from platform_assets.product.modelling import Training
@@ -27,7 +28,7 @@ class Learning:
 
     fields: tuple[Field, ...]
     task: Task
-    model: Callable[[Learned, Training], nn.Module]
+    learner: Learner
     training: Training
 
     @staticmethod
@@ -35,7 +36,7 @@ class Learning:
         """Return the maker for a product."""
         # The profile decides where training runs, not its bytes; device and precision are passed to `prepare`.
         training = replace(spec.training, profile=type(spec.training).profile)
-        return Learning(fields=spec.bare_fields, task=spec.task, model=spec.model, training=training)
+        return Learning(fields=spec.bare_fields, task=spec.task, learner=spec.learner, training=training)
 
     def prepare(self, device: str, precision: str) -> None:
         """Make this process deterministic on a device. Call it before anything is placed there.
@@ -63,35 +64,54 @@ class Learning:
         digests = {"features": features, "outcomes": outcomes}
         return rows.read(self.fields, self.task, tables, keys=keys, known_before=known_before, **digests)
 
-    def start(self, rows: Rows, device: str, precision: str) -> tuple[Learned, Loop]:
-        """Fit the preprocessing and return it with a training loop that has not started.
+    def learn(self, rows: Rows) -> Learned:
+        """Learn the preprocessing from labelled rows.
+
+        Raises:
+            TrainingProblem: nothing can be learned from these labels.
+        """
+        from platform_assets.compute.learn import learn
+        from platform_assets.compute.train import check_labels
+
+        labels = rows.labels
+        check_labels(labels, self.task)
+        return learn(rows.inputs, self.fields, target=self.task.target_of(labels))
+
+    def fit(
+        self, learned: Learned, rows: Rows, keys: Sequence[str], progress: Progress, device: str, precision: str
+    ) -> dict[str, bytes]:
+        """Fit the model on labelled rows; return its files.
 
         Args:
-            rows: labelled rows only.
+            keys: of the training, in order; the last ones may judge the fit.
 
         Raises:
             TrainingProblem: nothing can be learned from these rows or this configuration.
         """
-        import torch
+        from platform_assets.compute.train import TrainingProblem
 
-        from platform_assets.compute import determinism
-        from platform_assets.compute.learn import codes, learn
-        from platform_assets.compute.train import Loop, check_labels, tensors
+        count = self.learner.validation_keys
+        if count >= len(keys):
+            raise TrainingProblem(
+                f"{type(self.learner).__name__}.validation_keys is {count}, and the training has {len(keys)} keys; "
+                "expected at least one to learn from. Lower it in the product's file, or choose a later cutoff."
+            )
+        judging = keys[len(keys) - count :]
+        context = self.context(
+            learned,
+            device=device,
+            precision=precision,
+            judged=int(rows.frame["key"].cast(str).is_in(judging).sum()),
+            progress=progress,
+        )
+        return self.learner.fit(rows.inputs, rows.labels, context)
 
-        labels = rows.labels
-        check_labels(labels, self.task)
-        learned = learn(rows.inputs, self.fields, target=self.task.target_of(labels))
-        determinism.seed(self.training.seed)
-        network = self.model(learned, self.training)
-        inputs = tensors(rows.inputs, codes(learned, rows.inputs.categorical))
-        arguments = (network, inputs, torch.from_numpy(labels), self.training, self.task, learned.target)
-        return learned, Loop(*arguments, device, precision)
+    def context(self, learned: Learned, **more: Any) -> Context:
+        """Return what the learner is told besides rows."""
+        from platform_assets.learners.base import Alone, Context
 
-    def weights(self, loop: Loop) -> bytes:
-        """Serialise a training's weights as safetensors."""
-        from safetensors.torch import save
-
-        return save({name: value.cpu().contiguous() for name, value in loop.model.state_dict().items()})
+        members = {"progress": Alone(), **more}
+        return Context(task=self.task, training=self.training, learned=learned, **members)
 
     def baselines(self, learned: Learned, rows: Rows) -> Baselines:
         """Fit the baselines on the training rows."""
@@ -99,18 +119,6 @@ class Learning:
 
         return baselines.fit(learned, rows.inputs, rows.labels, self.task)
 
-    def load(self, learned: Learned, weights: bytes) -> nn.Module:
-        """Load a trained network in eval mode. `weights` are safetensors."""
-        from safetensors.torch import load
-
-        network = self.model(learned, self.training)
-        network.load_state_dict(load(weights))
-        return network.eval()
-
-    def answers(self, network: nn.Module, learned: Learned, rows: Rows) -> Any:
-        """Return the network's answers as float32, [N] or [N, P]: what the exported graph would return."""
-        from platform_assets.compute.learn import codes
-        from platform_assets.compute.train import outputs, tensors
-
-        raw_outputs = outputs(network, tensors(rows.inputs, codes(learned, rows.inputs.categorical)))
-        return self.task.graph_answer(raw_outputs, learned.target).numpy().astype("<f4")
+    def answers(self, blobs: Blobs, learned: Learned, rows: Rows) -> NDArray[np.float32]:
+        """Return the model's own answers, [N] or [N, P]."""
+        return self.learner.answers(blobs, rows.inputs, self.context(learned))

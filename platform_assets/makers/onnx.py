@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from platform_assets.makers.checkpoint import Learning
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from platform_assets.compute.drift import ReferenceDocument
     from platform_assets.compute.export import Parity
     from platform_assets.compute.learn import Learned
+    from platform_assets.learners.base import Blobs
     from platform_assets.makers.rows import Rows
     from platform_assets.product.contract import ContractDocument
     from platform_assets.records.base import Document
@@ -46,24 +45,26 @@ class Exporting:
 
         return Exporting(learning=Learning.of(spec), contract=contract_of(spec))
 
-    def graph(self, learned: Learned, weights: bytes) -> tuple[nn.Module, bytes]:
-        """Return the network with these weights, and its ONNX file from raw columns to answers."""
+    def graph(self, learned: Learned, blobs: Blobs) -> bytes:
+        """Return the ONNX file of a fitted model, from raw columns to answers."""
         from platform_assets.compute import determinism
-        from platform_assets.compute.export import to_onnx
+        from platform_assets.learners.base import Alone
+        from platform_assets.learners.graphs import Graphs
 
-        determinism.fix(self.learning.training.threads)
-        network = self.learning.load(learned, weights)
-        return network, to_onnx(network, learned, self.learning.task)
+        training = self.learning.training
+        determinism.fix(training.threads)
+        graphs = Graphs(task=self.learning.task, training=training, learned=learned, progress=Alone())
+        return self.learning.learner.to_onnx(blobs, graphs)
 
-    def parity(self, network: nn.Module, learned: Learned, graph: bytes, holdout: Rows) -> Parity:
-        """Measure how far graph and network differ on the holdout.
+    def parity(self, blobs: Blobs, learned: Learned, graph: bytes, holdout: Rows) -> Parity:
+        """Measure how far graph and model differ on the holdout.
 
         Raises:
             ParityFailure: they differ too much.
         """
         from platform_assets.compute.export import prove_parity
 
-        return prove_parity(network, learned, self.learning.task, graph, holdout.inputs)
+        return prove_parity(self.learning.answers(blobs, learned, holdout), learned, graph, holdout.inputs)
 
     def golden(self, graph: bytes, learned: Learned, holdout: Rows) -> Golden:
         """Return some rows of the holdout with the graph's answers, which a service asks before it serves the graph."""

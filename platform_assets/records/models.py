@@ -44,13 +44,14 @@ class Data(msgspec.Struct, frozen=True, kw_only=True):
 class CheckpointManifest(msgspec.Struct, frozen=True, kw_only=True):
     """A checkpoint's inputs, and the sha256 of its blobs: weights, learned preprocessing, baselines, configuration.
 
-    `history` has losses per epoch. Older code computed only on the CPU and did not write `computed`.
+    `weights` names a torch module's one file, or each file of another learner's model. `history` has losses per epoch.
+    Older code computed only on the CPU and did not write `computed`.
     """
 
     format: int = 1
     product: str
     cutoff: str
-    weights: str
+    weights: str | dict[str, str]
     learned: str
     baselines: str
     config: str

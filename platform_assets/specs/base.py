@@ -16,6 +16,8 @@ from platform_assets import kinds, naming
 from platform_assets.compute.tasks import Binary, MultiClass, Regression, Task
 from platform_assets.compute.windows import FeatureTables, Tables, Window
 from platform_assets.keys import Grain, KeyProblem
+from platform_assets.learners.base import Learner
+from platform_assets.learners.network import Network
 from platform_assets.product import landing
 from platform_assets.product.channels import Channel
 from platform_assets.product.fields import MOST_FIELDS, Field
@@ -36,6 +38,7 @@ __all__ = [
     "Field",
     "Gates",
     "History",
+    "Learner",
     "Monitors",
     "MultiClass",
     "ProductSpec",
@@ -52,7 +55,7 @@ __all__ = [
 
 _CLASSES: dict[str, type] = {
     part.__name__: part
-    for part in (Field, Gates, Grain, History, Monitors, Retraining, Service, Source, Task, Training)
+    for part in (Field, Gates, Grain, History, Learner, Monitors, Retraining, Service, Source, Task, Training)
 }
 _OWNER = re.compile(r"team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+")
 
@@ -77,7 +80,8 @@ class ProductSpec:
             none) and `known_at`.
         label_delay (keys): how many keys later labels are known.
         task: the kind of answer: `Binary`, `MultiClass` or `Regression`.
-        model: `(learned preprocessing, training) -> torch module`; see `compute.nets`.
+        model: `(learned preprocessing, training) -> torch module`, see `compute.nets`; or a learner, see
+            `platform_assets.learners`.
         training: profile, seed and hyperparameters of a training.
         window (keys): how many keys before a cutoff a model sees; None for all.
         holdout (keys): how many of the last labelled keys are never trained on; at least 2, because an interval needs
@@ -105,7 +109,7 @@ class ProductSpec:
     label: Callable[[pl.DataFrame], pl.DataFrame]
     label_delay: int
     task: Task = field(default_factory=Binary)
-    model: Callable[[Any, Training], Any]
+    model: Callable[[Any, Training], Any] | Learner
     training: Training = field(default_factory=Training)
     window: int | None = None
     holdout: int
@@ -225,6 +229,11 @@ class ProductSpec:
     def bare_fields(self) -> tuple[Field, ...]:
         """The fields without their descriptions, which affect no row and no weight."""
         return tuple(item.bare for item in self.fields)
+
+    @property
+    def learner(self) -> Learner:
+        """What fits the model; a function is the network of a torch training."""
+        return self.model if isinstance(self.model, Learner) else Network(model=self.model)
 
     @property
     def image(self) -> Field | None:

@@ -59,7 +59,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         spec=spec,
         name=STAGE,
         system=naming.TRAINING,
-        kinds=("torch", "safetensors"),
+        kinds=spec.learner.kinds,
         doc=__doc__,
         maker=Learning.of(spec),
         run=_Run,

@@ -34,7 +34,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         spec=spec,
         name=STAGE,
         system=naming.TRAINING,
-        kinds=("onnx", "torch"),
+        kinds=tuple(dict.fromkeys(("onnx", *spec.learner.kinds[:1]))),
         doc=__doc__,
         maker=Exporting.of(spec),
         run=_Run,

@@ -18,6 +18,7 @@ from platform_assets.records.models import Fit as FitRecord
 from platform_assets.steps import fitting, process, scores
 from platform_assets.steps.attempt import Attempt
 from platform_assets.steps.jobs import BacktestJob
+from platform_assets.steps.models import read_model, stored_model
 from platform_assets.steps.use import Columns
 from platform_assets.storage.artifacts import ArtifactProblem
 from platform_assets.storage.ledgers import RecordExists
@@ -53,7 +54,7 @@ class Backtesting(fitting.Fitting[BacktestJob]):
             "format": scores.FORMAT,
             "product": job.product,
             "cutoff": job.cutoff,
-            "weights": store.put(fitted.weights),
+            "weights": stored_model(store, fitted.blobs),
             "learned": store.put_json(fitted.learned.to_json()),
             "training_keys": job.training_keys,
             "holdout_keys": job.holdout_keys,
@@ -93,11 +94,11 @@ class Backtesting(fitting.Fitting[BacktestJob]):
         document, maker = store.get_json(fitted), Learning.of(self.spec)
         learned = Learned.from_json(store.get_json(document["learned"]))
         maker.prepare("cpu", "float32")
-        network = maker.load(learned, store.get(document["weights"]))
+        blobs = read_model(store, document["weights"])
         keys = list(job.scored_features)
         tables = TableStore(self.settings.root, self.spec.name)
         labelled = maker.rows(tables, keys, job.scored_features, job.scored_outcomes, None).labelled()
-        answers = maker.answers(network, learned, labelled)
+        answers = maker.answers(blobs, learned, labelled)
         counted = dict(labelled.frame.group_by("key").len().iter_rows())
         manifest = {
             "format": scores.FORMAT,

@@ -22,6 +22,7 @@ from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec, Training
 from platform_assets.steps import instructions, process
 from platform_assets.steps.jobs import Exported, ExportJob, Parity
+from platform_assets.steps.models import read_model
 from platform_assets.storage.artifacts import ArtifactStore, canonical, sha256
 from platform_assets.storage.tables import TableStore
 
@@ -47,16 +48,16 @@ def run(spec: ProductSpec, checkpoint: str, settings: Settings, *, log: Callable
         raise ValueError(f"checkpoint {checkpoint} belongs to product {manifest.product!r}; expected {spec.name!r}.")
     config = store.get_json(manifest.config)
     learned = Learned.from_json(store.get_json(manifest.learned))
-    weights = store.get(manifest.weights)
+    blobs = read_model(store, manifest.weights)
     maker = Exporting.of(spec)
     maker = replace(
         maker,
         learning=replace(maker.learning, training=Training(**{**config["training"], "profile": Training.profile})),
     )
-    network, graph = maker.graph(learned, weights)
+    graph = maker.graph(learned, blobs)
     log(f"exported {len(graph)} bytes.")
     holdout = _rows(maker, tables, manifest, manifest.holdout_keys)
-    parity = maker.parity(network, learned, graph, holdout)
+    parity = maker.parity(blobs, learned, graph, holdout)
     log(f"parity on {parity.rows} holdout rows: difference at most {parity.max_abs_difference:.1e}.")
     reference = _rows(maker, tables, manifest, manifest.training_keys)
     documents = {
@@ -66,7 +67,7 @@ def run(spec: ProductSpec, checkpoint: str, settings: Settings, *, log: Callable
     digest = store.write_bundle(
         {
             "model.onnx": graph,
-            "weights.safetensors": weights,
+            **blobs,
             "learned.json": store.get(manifest.learned),
             "baselines.json": store.get(manifest.baselines),
             "config.json": store.get(manifest.config),

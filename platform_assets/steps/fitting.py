@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
@@ -17,7 +16,7 @@ import msgspec
 
 from platform_assets import specs
 from platform_assets.compute.learn import Learned
-from platform_assets.compute.train import Loop
+from platform_assets.learners.base import History
 from platform_assets.makers.checkpoint import Learning
 from platform_assets.makers.rows import Rows
 from platform_assets.records import attempts
@@ -27,7 +26,8 @@ from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import instructions, process
 from platform_assets.steps.attempt import TTL_S, Attempt
 from platform_assets.steps.jobs import Job
-from platform_assets.steps.state import SaveStore, saves
+from platform_assets.steps.progress import StepProgress, Watched
+from platform_assets.steps.state import saves
 from platform_assets.steps.use import Columns
 from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
@@ -38,12 +38,12 @@ J = TypeVar("J", bound=Job)
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """What was learned: the labelled rows, their preprocessing, the weights as safetensors, and losses per epoch."""
+    """What was learned: the labelled rows, their preprocessing, the model's files, and losses per epoch."""
 
     rows: Rows
     learned: Learned
-    weights: bytes
-    history: list[dict[str, int | float]]
+    blobs: dict[str, bytes]
+    history: History
 
 
 @dataclass(frozen=True)
@@ -141,45 +141,12 @@ class Fitting(ABC, Generic[J]):
         maker.prepare(job.device, job.precision)
         tables = TableStore(self.settings.root, self.spec.name)
         rows = maker.rows(tables, job.training_keys, job.features, job.outcomes, self.known_before).labelled()
-        learned, loop = maker.start(rows, job.device, job.precision)
+        learned = maker.learn(rows)
         self.log(f"{self.spec.name} {job.cutoff}: {len(rows.inputs)} labelled rows of {len(job.training_keys)} keys.")
-        self._take_steps(loop, saves(self.settings, job.fingerprint), attempt)
-        return Fit(rows=rows, learned=learned, weights=maker.weights(loop), history=loop.history)
-
-    def _take_steps(self, loop: Loop, save_store: SaveStore, attempt: Attempt) -> None:
-        """Run from the newest save to the end."""
-        due_s = save_store.every_s if self.save_every_s is None else self.save_every_s
-        save_store.claim(fence=attempt.fence)
-        if (state := save_store.newest()) is not None:
-            loop.restore(state)
-            self.log(f"resuming from step {loop.done} of {loop.steps}.")
-        attempt.note(resumed_from_step=loop.done, steps_done=loop.done, steps_saved=loop.done)
-        saved_at_s = time.perf_counter()
-        while not loop.is_finished:
-            if self.stop.is_set:
-                self._save(loop, save_store, attempt)
-                self.log(f"stopping on request: step {loop.done} of {loop.steps} is saved.")
-                raise process.Preempted
-            epochs = len(loop.history)
-            loop.step()
-            attempt.note(steps_done=loop.done)
-            if len(loop.history) > epochs:
-                self.log(f"epoch {epochs + 1} of {loop.epochs}: train loss {loop.history[-1]['train_loss']:.5f}")
-            if loop.done == loop.steps or time.perf_counter() - saved_at_s >= due_s:
-                self._save(loop, save_store, attempt)
-                saved_at_s = time.perf_counter()
-            attempt.beat()
-
-    def _save(self, loop: Loop, save_store: SaveStore, attempt: Attempt) -> None:
-        """Save the current step, and say how long it took: at the first save, and when one takes too long."""
-        began_s = time.perf_counter()
-        save_store.save(loop.state(), fence=attempt.fence)
-        took_s, longest_s, limit_s = time.perf_counter() - began_s, attempt.facts.save_s, attempt.facts.save_limit_s
-        attempt.note(steps_saved=loop.done, save_s=round(max(took_s, longest_s or 0.0), 3))
-        is_too_long = limit_s is not None and took_s > limit_s
-        if longest_s is None or (is_too_long and longest_s <= (limit_s or 0.0)):
-            leaves = "" if limit_s is None else f"; {limit_s:g} s are left for one when the step is stopped"
-            self.log(f"a save took {took_s:.2f} s{leaves}{': too few' if is_too_long else ''}.")
+        watched = Watched(job, self.settings, self.log, self.stop, self.save_every_s)
+        progress = StepProgress(watched, attempt)
+        blobs = maker.fit(learned, rows, job.training_keys, progress, job.device, job.precision)
+        return Fit(rows=rows, learned=learned, blobs=blobs, history=progress.history)
 
 
 def main(fitting: Callable[..., Fitting[J]], job: type[J]) -> None:

@@ -18,6 +18,7 @@ from platform_assets.steps import fitting, process
 from platform_assets.steps.attempt import Attempt
 from platform_assets.steps.fitting import Fit, Fitting
 from platform_assets.steps.jobs import Job, Trained
+from platform_assets.steps.models import stored_model
 from platform_assets.steps.use import Columns, Use
 from platform_assets.storage.artifacts import ArtifactProblem
 
@@ -55,7 +56,7 @@ class Training(Fitting[Job]):
         return CheckpointManifest(
             product=job.product,
             cutoff=job.cutoff,
-            weights=store.put(fitted.weights),
+            weights=stored_model(store, fitted.blobs),
             learned=store.put_json(fitted.learned.to_json()),
             baselines=store.put_json(dict(baselines)),
             config=store.put_json({"format": FORMAT, "training": asdict(self.spec.training)}),

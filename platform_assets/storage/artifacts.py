@@ -145,14 +145,16 @@ class ArtifactStore:
         """Tell whether a blob and the blobs it names can be read. Costs reading them all.
 
         Args:
-            names: members of the blob's JSON object that hold other blobs' sha256.
+            names: members of the blob's JSON object that hold another blob's sha256, or an object of several.
             compressed: whether the blob was stored compressed.
         """
         try:
             data = self.get(digest, compressed=compressed)
             manifest = parse(data) if names else {}
             for name in names:
-                self.get(manifest[name])
+                member = manifest[name]
+                for blob in member.values() if isinstance(member, dict) else (member,):
+                    self.get(blob)
         except (ArtifactProblem, ValueError, KeyError, TypeError):
             return False
         return True

@@ -149,14 +149,15 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
         return Learned.from_json(json.loads(bundle.read("learned.json")))
 
     def checkpoint() -> Any:
+        from platform_assets.learners.base import Alone
+
         maker = makers_by_stage["checkpoint"]
         maker.prepare("cpu", "float32")
         data = manifest["data"]
         rows = maker.rows(tables, manifest["training_keys"], data["features"], data["outcomes"], None).labelled()
-        result, loop = maker.start(rows, "cpu", "float32")
-        while not loop.is_finished:
-            loop.step()
-        return result.to_json(), maker.weights(loop), loop.history, maker.baselines(result, rows)
+        result, progress = maker.learn(rows), Alone()
+        blobs = maker.fit(result, rows, manifest["training_keys"], progress, "cpu", "float32")
+        return result.to_json(), blobs, progress.history, maker.baselines(result, rows)
 
     def onnx() -> Any:
         maker, data = makers_by_stage["onnx"], manifest["data"]
@@ -164,7 +165,9 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
         return maker.documents(bundle.read("model.onnx"), learned(), rows, manifest["training_keys"])
 
     def graph() -> Any:
-        return makers_by_stage["onnx"].graph(learned(), bundle.read("weights.safetensors"))[1]
+        from platform_assets.learners.network import WEIGHTS
+
+        return makers_by_stage["onnx"].graph(learned(), {WEIGHTS: bundle.read(WEIGHTS)})
 
     def evaluation() -> Any:
         return makers_by_stage["evaluation"].judge(artifacts, tables, bundle.digest, None)

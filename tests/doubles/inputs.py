@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from platform_assets.compute.learn import Learned, learn
+from platform_assets.compute.learn import Learned, codes, learn
 from platform_assets.compute.matrix import Inputs
 from platform_assets.specs.base import Field
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from platform_assets.compute.tasks import Task
 
 
 def inputs_of(
@@ -33,3 +40,11 @@ def fields(inputs: Inputs) -> list[Field]:
 
 def learned(inputs: Inputs, **options: object) -> Learned:
     return learn(inputs, fields(inputs), **options)
+
+
+def own_answers(network: nn.Module, learned: Learned, task: Task, inputs: Inputs) -> np.ndarray:
+    """Return a network's answers, as `learners.network.Network` does."""
+    from platform_assets.compute.train import outputs, tensors
+
+    raw_outputs = outputs(network, tensors(inputs, codes(learned, inputs.categorical)))
+    return np.asarray(task.graph_answer(raw_outputs, learned.target).numpy())

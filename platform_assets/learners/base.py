@@ -1,0 +1,162 @@
+"""Define what a learner is: how a product's model is fitted on labelled rows, and how it becomes an ONNX graph.
+
+The platform brings rows, learned preprocessing, leases, saves and stop requests; a learner knows none of them. Light to
+import, because product files import it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from platform_assets.compute.learn import Learned
+    from platform_assets.compute.matrix import Inputs
+    from platform_assets.compute.tasks import Task
+    from platform_assets.learners.graphs import Graphs
+    from platform_assets.product.modelling import Training
+
+Blobs = Mapping[str, bytes]
+"""A fitted model: bytes by file name. They are stored as they are, and nothing in them is unpickled."""
+History = list[dict[str, "int | float"]]
+
+
+class Resumable(Protocol):
+    """A fit that stops and goes on between any two steps (`compute.train.Loop`)."""
+
+    done: int
+    steps: int
+    epochs: int
+    history: History
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether no step is left."""
+
+    def step(self) -> float:
+        """Take a step."""
+
+    def state(self) -> Any:
+        """Return everything between two steps, as a `compute.train.State`."""
+
+    def restore(self, state: Any) -> None:
+        """Go on from a state."""
+
+
+class Progress(Protocol):
+    """Where a fit says how far it is. Each call may end the process, because it was asked to stop or lost its lease."""
+
+    def note(self, done: int, steps: int, **measures: float) -> None:
+        """Say how far the fit is; measures make a point of the training curve, such as `train_loss`.
+
+        `judged_loss` is the name of the loss on the validation rows.
+        """
+
+    def busy(self) -> AbstractContextManager[None]:
+        """Keep the lease while a library works that says nothing."""
+
+    def take_steps(self, loop: Resumable) -> None:
+        """Run a loop to its end, from its newest save, and save it on the way."""
+
+
+class Alone:
+    """Progress of a fit that nobody watches: in `driftline check`, benchmarks, and parts of a blend."""
+
+    def __init__(self) -> None:
+        self.history: History = []
+
+    def note(self, done: int, steps: int, **measures: float) -> None:
+        """Keep the measures."""
+        if measures:
+            self.history.append({"epoch": done, **measures})
+
+    def busy(self) -> AbstractContextManager[None]:
+        """Do nothing."""
+        return contextlib.nullcontext()
+
+    def take_steps(self, loop: Resumable) -> None:
+        """Run a loop to its end."""
+        while not loop.is_finished:
+            loop.step()
+        self.history.extend(loop.history)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What a learner is told besides its rows.
+
+    Attributes:
+        task: the kind of answer, with its losses and scale.
+        training: seed, threads and settings.
+        learned: preprocessing learned from the training rows: means, bins, vocabularies.
+        device, precision: of the profile; a learner that cannot use them ignores them.
+        judged: how many of the last rows are for validation: those of the learner's `validation_keys`.
+        progress: to be told how far the fit is.
+    """
+
+    task: Task
+    training: Training
+    learned: Learned
+    device: str = "cpu"
+    precision: str = "float32"
+    judged: int = 0
+    progress: Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learner(ABC):
+    """Fits models of one kind. A subclass is a frozen dataclass whose fields are its configuration.
+
+    Attributes:
+        resumes: whether a killed fit goes on from its newest save to the same bytes; otherwise it starts again, and the
+            attempts' records say what that cost.
+        kinds: names of the libraries, as Dagster's UI shows them.
+        validation_keys (keys): how many of the last training keys are not learned from but judge the fit. The holdout
+            is never among them.
+    """
+
+    resumes: ClassVar[bool] = False
+    kinds: ClassVar[tuple[str, ...]] = ()
+    validation_keys: int = 0
+
+    def __post_init__(self) -> None:
+        if self.validation_keys < 0:
+            raise ValueError(
+                f"{type(self).__name__}.validation_keys is {self.validation_keys}; expected 0 or more keys."
+            )
+
+    @abstractmethod
+    def fit(self, rows: Inputs, labels: NDArray[Any], context: Context) -> dict[str, bytes]:
+        """Fit a model.
+
+        Args:
+            rows: N labelled rows, in the order of their keys; the last `context.judged` are for validation.
+            labels: [N], in the task's encoding.
+
+        Returns:
+            The model's files. Equal arguments give equal bytes.
+
+        Raises:
+            TrainingProblem: nothing can be learned from these rows.
+        """
+
+    @abstractmethod
+    def to_onnx(self, blobs: Blobs, graphs: Graphs) -> bytes:
+        """Return a fitted model's ONNX file, from raw columns to answers; `graphs` makes it from parts."""
+
+    @abstractmethod
+    def answers(self, blobs: Blobs, rows: Inputs, context: Context) -> NDArray[np.float32]:
+        """Return the model's own answers float32 [N] or [N, P], which its graph's must equal."""
+
+    @property
+    def functions(self) -> list[Callable[..., Any]]:
+        """The product's functions among its fields."""
+        values = (getattr(self, item.name) for item in fields(self))
+        return [value for value in values if callable(value)]

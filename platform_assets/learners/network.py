@@ -1,0 +1,94 @@
+"""Train a torch module: the learner of every product whose `model` is a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from platform_assets.learners.base import Blobs, Context, Learner
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from platform_assets.compute.learn import Learned
+    from platform_assets.compute.matrix import Inputs
+    from platform_assets.learners.graphs import Graphs
+    from platform_assets.product.modelling import Training
+
+WEIGHTS = "weights.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network(Learner):
+    """A torch module, trained by `compute.train.Loop`.
+
+    Attributes:
+        model: `(learned preprocessing, training) -> torch module`; see `compute.nets`.
+        validation_keys (keys): with some, the epoch that is best on them becomes the model, and they draw a second
+            curve; with 0, `Training.epochs` decides whether some rows choose the epoch.
+        patience (epochs): end the training when this many epochs have not improved the validation loss; None never.
+    """
+
+    model: Callable[[Learned, Training], nn.Module]
+    patience: int | None = None
+
+    resumes: ClassVar[bool] = True
+    kinds: ClassVar[tuple[str, ...]] = ("torch", "safetensors")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.patience is not None and (self.patience < 1 or not self.validation_keys):
+            raise ValueError(
+                f"Network has patience={self.patience} and validation_keys={self.validation_keys}; expected a patience "
+                "of at least 1, with keys that judge the epochs."
+            )
+
+    def fit(self, rows: Inputs, labels: NDArray[Any], context: Context) -> dict[str, bytes]:
+        """Fit the module, resuming from the newest save; see `Learner.fit`."""
+        import torch
+        from safetensors.torch import save
+
+        from platform_assets.compute import determinism
+        from platform_assets.compute.learn import codes
+        from platform_assets.compute.train import Loop, tensors
+
+        determinism.seed(context.training.seed)
+        network = self.model(context.learned, context.training)
+        loop = Loop(
+            network,
+            tensors(rows, codes(context.learned, rows.categorical)),
+            torch.from_numpy(labels),
+            context.training,
+            context.task,
+            context.learned.target,
+            context.device,
+            context.precision,
+            judged=context.judged or None,
+            patience=self.patience,
+        )
+        context.progress.take_steps(loop)
+        return {WEIGHTS: save({name: value.cpu().contiguous() for name, value in loop.model.state_dict().items()})}
+
+    def to_onnx(self, blobs: Blobs, graphs: Graphs) -> bytes:
+        """Export the module; see `Learner.to_onnx`."""
+        return graphs.of_network(self.load(blobs, graphs))
+
+    def answers(self, blobs: Blobs, rows: Inputs, context: Context) -> NDArray[np.float32]:
+        """Return the module's answers; see `Learner.answers`."""
+        from platform_assets.compute.learn import codes
+        from platform_assets.compute.train import outputs, tensors
+
+        raw_outputs = outputs(self.load(blobs, context), tensors(rows, codes(context.learned, rows.categorical)))
+        answers: NDArray[np.float32] = context.task.graph_answer(raw_outputs, context.learned.target).numpy()
+        return answers.astype("<f4")
+
+    def load(self, blobs: Blobs, context: Context) -> nn.Module:
+        """Return the trained module in eval mode."""
+        from safetensors.torch import load
+
+        network = self.model(context.learned, context.training)
+        network.load_state_dict(load(blobs[WEIGHTS]))
+        return network.eval()

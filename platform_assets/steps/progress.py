@@ -1,0 +1,127 @@
+"""Watch a fit of any learner: its lease, its saves, requests to stop, and one line per point of its curve."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from platform_assets.learners.base import History, Resumable
+from platform_assets.settings import Settings
+from platform_assets.steps import process
+from platform_assets.steps.attempt import BEAT_S, Attempt
+from platform_assets.steps.jobs import Job
+from platform_assets.steps.state import SaveStore, saves
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a fit's progress needs of its step; see the members of `steps.fitting.Fitting`."""
+
+    job: Job
+    settings: Settings
+    log: Callable[[str], None]
+    stop: process.StopRequest
+    save_every_s: float | None
+
+
+class StepProgress:
+    """Progress of a step's fit; see `learners.base.Progress`.
+
+    Attributes:
+        history: the training curve, a point per epoch or as often as the learner says.
+    """
+
+    def __init__(self, step: Watched, attempt: Attempt) -> None:
+        self.history: History = []
+        self._step, self._attempt = step, attempt
+        attempt.note(resumed_from_step=0)
+
+    def note(self, done: int, steps: int, **measures: float) -> None:
+        """Renew the lease, and keep measures as a point of the curve.
+
+        Raises:
+            Preempted: the step was asked to stop; nothing is saved.
+            LeaseLost: another process has taken the lease.
+        """
+        if measures:
+            self.history.append({"epoch": done, **measures})
+            named = ", ".join(f"{name.replace('_', ' ')} {value:.5f}" for name, value in measures.items())
+            self._step.log(f"{done} of {steps}: {named}")
+        self._attempt.note(steps_done=done)
+        self._step.stop.check()
+        self._attempt.beat()
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Renew the lease from a thread, while this one works in a library that says nothing.
+
+        Raises:
+            Preempted: the step was asked to stop meanwhile.
+            LeaseLost: another process has taken the lease meanwhile.
+        """
+        is_over, problems = threading.Event(), list[Exception]()
+
+        def renew() -> None:
+            while not is_over.wait(BEAT_S):
+                try:
+                    self._attempt.beat()
+                except Exception as problem:  # noqa: BLE001  # raised in the fit's own thread
+                    problems.append(problem)
+                    return
+
+        thread = threading.Thread(target=renew, name="renew the lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
+        if problems:
+            raise problems[0]
+        self._step.stop.check()
+
+    def take_steps(self, loop: Resumable) -> None:
+        """Run a loop from its newest save to its end.
+
+        Raises:
+            Preempted: the step was asked to stop; the current step is saved.
+            LeaseLost: another process has taken the lease.
+        """
+        step, attempt = self._step, self._attempt
+        save_store = saves(step.settings, step.job.fingerprint)
+        due_s = save_store.every_s if step.save_every_s is None else step.save_every_s
+        save_store.claim(fence=attempt.fence)
+        if (state := save_store.newest()) is not None:
+            loop.restore(state)
+            step.log(f"resuming from step {loop.done} of {loop.steps}.")
+        attempt.note(resumed_from_step=loop.done, steps_done=loop.done, steps_saved=loop.done)
+        saved_at_s = time.perf_counter()
+        while not loop.is_finished:
+            if step.stop.is_set:
+                self._save(loop, save_store)
+                step.log(f"stopping on request: step {loop.done} of {loop.steps} is saved.")
+                raise process.Preempted
+            epochs = len(loop.history)
+            loop.step()
+            attempt.note(steps_done=loop.done)
+            if len(loop.history) > epochs:
+                step.log(f"epoch {epochs + 1} of {loop.epochs}: train loss {loop.history[-1]['train_loss']:.5f}")
+            if loop.done == loop.steps or time.perf_counter() - saved_at_s >= due_s:
+                self._save(loop, save_store)
+                saved_at_s = time.perf_counter()
+            attempt.beat()
+        self.history = loop.history
+
+    def _save(self, loop: Resumable, save_store: SaveStore) -> None:
+        """Save the current step, and say how long it took: at the first save, and when one takes too long."""
+        attempt, began_s = self._attempt, time.perf_counter()
+        save_store.save(loop.state(), fence=attempt.fence)
+        took_s, longest_s, limit_s = time.perf_counter() - began_s, attempt.facts.save_s, attempt.facts.save_limit_s
+        attempt.note(steps_saved=loop.done, save_s=round(max(took_s, longest_s or 0.0), 3))
+        is_too_long = limit_s is not None and took_s > limit_s
+        if longest_s is None or (is_too_long and longest_s <= (limit_s or 0.0)):
+            leaves = "" if limit_s is None else f"; {limit_s:g} s are left for one when the step is stopped"
+            self._step.log(f"a save took {took_s:.2f} s{leaves}{': too few' if is_too_long else ''}.")
