@@ -18,6 +18,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from platform_assets import keys, kinds
+from platform_assets.learners.blend import Blend
+from platform_assets.learners.boosted import LightGbm
+from platform_assets.learners.estimator import Estimator
+from platform_assets.learners.finished import FinishedOnnx
+from platform_assets.learners.network import Network
 from platform_assets.product import channels, monitoring
 from platform_assets.specs import base
 
@@ -29,6 +34,7 @@ TYPES: tuple[tuple[str, Sequence[type]], ...] = (
     ("Sources", (base.Source,)),
     ("Fields", (base.Field,)),
     ("Task", (base.Binary, base.MultiClass, base.Regression)),
+    ("Learners", (Network, LightGbm, Estimator, FinishedOnnx, Blend)),
     ("Training and gates", (base.Training, base.Gates)),
     ("Faults, drift and retraining", (base.Monitors, base.CrossRule, base.Retraining)),
     ("Service", (base.Service,)),
@@ -38,7 +44,7 @@ TYPES: tuple[tuple[str, Sequence[type]], ...] = (
 CHECKING = ("platform_assets/checking", "platform_assets/specs/money.py", "platform_assets/specs/planned.py")
 DECLARED = ("platform_assets/compute/declared.py", "platform_assets/compute/tasks")
 """Modules whose functions the checks call with what a product's functions returned."""
-BASES = {"Grain": "Grain", "Task": "Task"}
+BASES = {"Grain": "Grain", "Learner": "Learners", "Task": "Task"}
 """Base class -> the section with the classes that a product file writes instead of it."""
 CLASSES = {
     name: value for name, value in vars(base).items() if isinstance(value, type) and name not in (*BASES, "Channel")
@@ -48,7 +54,8 @@ HEADER = """# Reference of a product file
 
 Written by `make reference` from the types themselves; a test fails when the page is out of date. A product is one file
 in `platform_assets/specs/` with one `SPEC = ProductSpec(...)`; everything below is imported from
-`platform_assets.specs.base`, grains from `platform_assets.keys`. How to write one step by step:
+`platform_assets.specs.base`, grains from `platform_assets.keys`, learners from the modules of
+`platform_assets.learners`. How to write one step by step:
 [add a product](add_a_product.md); worked examples: [cookbook](cookbook.md); words: [glossary](glossary.md).
 
 A value of the wrong type is refused when the file is imported, in one sentence that names the field. "Refused" lists

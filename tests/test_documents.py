@@ -193,6 +193,36 @@ def test_a_recipe_of_days_is_checked_and_materialised(
     assert all(record.rows == 0 for record in tables.records("quarantine_weather").values())
 
 
+@pytest.mark.parametrize(
+    ("name", "learner"),
+    [
+        ("rain_trees", "LightGbm"),
+        ("rain_estimator", "Estimator"),
+        ("rain_blend", "Blend"),
+        ("rain_own_loop", "OwnLoop"),
+    ],
+)
+def test_a_recipe_of_a_learner_is_fitted_and_exported(
+    name: str, learner: str, write: Callable[[str], ProductSpec], settings: Settings
+) -> None:
+    spec = write(name)
+    land(settings, spec, "2013-02-20")
+    (line,) = (line for line in checking.of_product(spec, settings) if line.check == "model")
+    assert line.state == "ok", line
+    assert line.message.startswith(f"{learner} fits ")
+
+
+def test_the_recipe_of_a_finished_file_names_the_file_that_is_not_there(
+    write: Callable[[str], ProductSpec], settings: Settings, tmp_path: Path
+) -> None:
+    spec = write("rain_given")
+    land(settings, spec, "2013-02-20")
+    elsewhere = replace(spec, model=replace(spec.learner, place=str(tmp_path)))  # the bucket is the recipe's
+    (line,) = (line for line in checking.of_product(elsewhere, settings) if line.check == "model")
+    assert line.is_problem
+    assert "rain.onnx is not in" in line.message
+
+
 def test_the_recipe_of_hours_accepts_an_empty_hour(write: Callable[[str], ProductSpec], settings: Settings) -> None:
     spec = write("rain_hourly")
     land(settings, spec, "2013-01-16T08", period="hour")
@@ -225,7 +255,9 @@ def test_the_recipe_of_images_is_checked_and_materialised(
 
 def test_every_recipe_is_tested() -> None:
     assert list(COOKBOOK) == [
-        *("rain_parquet", "rain_one_file", "rain_hourly", "rain_by_day", "rain_live", "rain_replayed", "day_or_night")
+        *("rain_parquet", "rain_one_file", "rain_hourly", "rain_by_day", "rain_live"),
+        *("rain_trees", "rain_estimator", "rain_blend", "rain_given", "rain_own_loop"),
+        *("rain_replayed", "day_or_night"),
     ]
     blocks = (REPOSITORY / "docs/cookbook.md").read_text(encoding="utf-8").count("```python")
     assert blocks == len(COOKBOOK)

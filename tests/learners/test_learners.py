@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -32,7 +33,7 @@ from platform_assets.steps import export, process, train
 from platform_assets.storage.artifacts import ArtifactStore, sha256
 from platform_assets.storage.ledgers import Ledgers
 from tests.doubles import tiny_product as tiny
-from tests.doubles.own_loop import OwnLoop
+from tests.test_documents import COOKBOOK
 
 BOOSTED = LightGbm(rounds=30, settings={"num_leaves": 7, "min_data_in_leaf": 10}, validation_keys=2, patience=10)
 
@@ -82,6 +83,20 @@ def trained(spec: ProductSpec, settings: Settings) -> dict[str, Any]:
     return dict(result)
 
 
+def own_loop(folder: Path) -> Learner:
+    """Return the learner that the cookbook prints."""
+    head, _, text = COOKBOOK["rain_own_loop"].partition("def network")
+    path = folder / "own_loop.py"
+    path.write_text(f"{head}def network{text.partition('SPEC =')[0]}", encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("own_loop", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["own_loop"] = module
+    spec.loader.exec_module(module)
+    learner: Learner = module.OwnLoop()
+    return learner
+
+
 def learner_of(name: str, folder: Path) -> Learner:
     return {
         "network": Network(model=tiny.model, validation_keys=1, patience=2),
@@ -89,7 +104,7 @@ def learner_of(name: str, folder: Path) -> Learner:
         "estimator": Estimator(make=linear, validation_keys=1),
         "finished": given(folder / "given"),
         "blend": Blend(learners=(Network(model=tiny.model), BOOSTED), weights=(0.25, 0.75), validation_keys=1),
-        "own": OwnLoop(),
+        "own": own_loop(folder),
     }[name]
 
 
