@@ -9,7 +9,6 @@ that definitions load without them.
 from __future__ import annotations
 
 import ast
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from datetime import timedelta
@@ -84,12 +83,7 @@ def _expected(kind: str, classes: Mapping[str, type]) -> str:
 
 
 def _leaves(kind: type) -> list[str]:
-    """Return the class names a person would write: the concrete subclasses, or the class itself.
-
-    An abstract class stands for itself: anybody may derive from it.
-    """
-    if inspect.isabstract(kind):
-        return [kind.__name__]
+    """Return the class names a person would write: the concrete subclasses, or the class itself."""
     subclasses: list[type] = kind.__subclasses__()
     names_below = [
         _leaves(subclass) if subclass.__name__.startswith("_") else [subclass.__name__] for subclass in subclasses

@@ -55,7 +55,7 @@ __all__ = [
 
 _CLASSES: dict[str, type] = {
     part.__name__: part
-    for part in (Field, Gates, Grain, History, Learner, Monitors, Retraining, Service, Source, Task, Training)
+    for part in (Field, Gates, Grain, History, Monitors, Retraining, Service, Source, Task, Training)
 }
 _OWNER = re.compile(r"team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+")
 
@@ -125,6 +125,11 @@ class ProductSpec:
     def __post_init__(self) -> None:
         naming.check_name(self.name, "ProductSpec.name")
         kinds.check(self, f"{self.name}: ", **_CLASSES)
+        if not callable(self.model) and not isinstance(self.model, Learner):
+            raise ValueError(
+                f"{self.name}: model is {self.model!r:.80}; expected a function, or a learner such as "
+                "platform_assets.learners.boosted.LightGbm."
+            )
         for name in ("monitors", "retraining"):
             object.__setattr__(self, name, of_grain(getattr(self, name), self.grain.kind))
         self._check_distinct("sources", [source.name for source in self.sources])

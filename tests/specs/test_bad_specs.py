@@ -158,7 +158,7 @@ def test_a_value_of_another_kind_is_one_message_that_names_it(part: Any) -> None
         ({"slices": "rider"}, "recorded: slices is 'rider'; expected a tuple of text each, such as ('rider',)."),
         ({"sources": READINGS}, "recorded: sources is Source("),
         ({"lookback": "2"}, "recorded: lookback is '2'; expected a whole number."),
-        ({"model": None}, "recorded: model is None; expected a function or Learner."),
+        ({"model": None}, "recorded: model is None; expected a function, or a learner such as platform_assets."),
         ({"window": 2.5}, "recorded: window is 2.5; expected a whole number or None."),
         ({"is_live": 1}, "recorded: is_live is 1; expected True or False."),
         ({"grain": "daily"}, "recorded: grain is 'daily'; expected DailyGrain or HourlyGrain or BatchGrain."),
