@@ -104,6 +104,14 @@ def _parser() -> argparse.ArgumentParser:
     trace.add_argument("--json", action="store_true", help="print one JSON object")
     trace.set_defaults(run=_trace)
 
+    predict = commands.add_parser("predict", help="ask the live model about a file: no server, nothing is logged")
+    _takes_product(predict, "the first")
+    predict.add_argument("file", metavar="FILE", type=Path, help=".json, .parquet, .csv, or a picture: .png, .jpg")
+    predict.add_argument("--entity", help="of a picture (default: its file's name)")
+    predict.add_argument("--service-time", metavar="UTC", help="of a picture (default: now)")
+    predict.add_argument("--asked-at", metavar="UTC", help="of a picture (default: now)")
+    predict.set_defaults(run=_predict)
+
     report = commands.add_parser("report", help="write HTML: what to do, faults, quality, decisions, cost")
     _takes_product(report, "all, and an index over them")
     report.add_argument("--out", metavar="FILE", type=Path, help="output file (default: in .driftline/reports)")
@@ -228,6 +236,16 @@ def _trace(settings: Settings, options: argparse.Namespace) -> int:
     product = Product(_product(options.product), settings)
     result = trace.of_prediction(product, options.prediction_id, key=options.key)
     print(json.dumps(to_builtins(result), indent=2) if options.json else trace.as_text(result))
+    return 0
+
+
+def _predict(settings: Settings, options: argparse.Namespace) -> int:
+    from platform_assets import asking
+    from platform_assets.handle import Product
+
+    about = asking.About(options.entity, options.service_time, options.asked_at)
+    for answer in asking.answers(Product(_product(options.product), settings), options.file, about):
+        print(json.dumps(answer))
     return 0
 
 

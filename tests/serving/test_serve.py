@@ -28,6 +28,7 @@ from platform_assets.settings import Settings
 from platform_assets.storage import segments
 from platform_assets.storage.artifacts import ArtifactStore
 from tests.doubles import haproxy, models, received
+from tests.doubles.client import client_type
 
 CLIENT = """
 import json, sys
@@ -361,6 +362,13 @@ def test_a_taken_port_of_probes_ends_the_start(service: Service, tmp_path: Path)
         )
     assert ended.returncode != 0
     assert f"Could not bind {run.HOST}:{port + 1}" in ended.stdout + ended.stderr
+
+
+def test_the_client_of_the_documentation_gets_one_answer_per_request(service: Service) -> None:
+    client, row = client_type()(service.server.url), models.row("documented", idempotency_key="documented")
+    first, second = client.predict(row), client.predict(row)
+    assert first == second
+    assert set(service.logged()) >= {first["prediction_id"], client.predict(models.row())["prediction_id"]}
 
 
 def test_a_killed_worker_is_replaced_where_bento_assumes_a_container(service: Service, tmp_path: Path) -> None:
