@@ -111,6 +111,21 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--service-time", metavar="UTC", help="of a picture (default: now)")
     predict.add_argument("--asked-at", metavar="UTC", help="of a picture (default: now)")
     predict.set_defaults(run=_predict)
+    train = commands.add_parser("train", help="train once, live in this terminal; nothing is released")
+    _takes_product(train)
+    train.add_argument("--cutoff", required=True, metavar="KEY", help="learn from the labelled keys before it")
+    train.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting: epochs=20, learner.rounds=9"
+    )
+    train.set_defaults(run=_train)
+
+    runs = commands.add_parser("runs", help="list trainings with parameters, curves, quality and cost; compare some")
+    _takes_product(runs)
+    runs.add_argument("--sort", metavar="COLUMN", default="at_utc", help="best first (default: newest first)")
+    runs.add_argument("--compare", nargs="+", type=int, default=[], metavar="RUN", help="show what differs")
+    runs.add_argument("--page", type=Path, metavar="FILE", help="write an HTML page with the curves")
+    runs.add_argument("--json", action="store_true", help="print the records as one JSON object")
+    runs.set_defaults(run=_runs)
 
     report = commands.add_parser("report", help="write HTML: what to do, faults, quality, decisions, cost")
     _takes_product(report, "all, and an index over them")
@@ -246,6 +261,49 @@ def _predict(settings: Settings, options: argparse.Namespace) -> int:
     about = asking.About(options.entity, options.service_time, options.asked_at)
     for answer in asking.answers(Product(_product(options.product), settings), options.file, about):
         print(json.dumps(answer))
+    return 0
+
+
+def _train(settings: Settings, options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from platform_assets import specs
+    from platform_assets.experiments import runs, train
+    from platform_assets.handle import Product
+    from platform_assets.steps.process import EXIT_PREEMPTED, Preempted
+
+    _check_profiles()
+    product, console = Product(specs.load(options.product), settings), Console()
+    try:
+        record = train.run(product, options.cutoff, options.set, console)
+    except Preempted:
+        console.print("Stopped; the same command goes on from the newest save, if the learner resumes.")
+        return EXIT_PREEMPTED
+    listed = [run for run in runs.of(product) if run.training.fingerprint == record.fingerprint]
+    console.print(runs.as_table(product.name, listed, product.spec.task))
+    return 0
+
+
+def _runs(settings: Settings, options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from platform_assets import specs
+    from platform_assets.experiments import page, runs
+    from platform_assets.handle import Product
+
+    product, console = Product(specs.load(options.product), settings), Console()
+    task = product.spec.task
+    listed = runs.sorted_by(runs.of(product), options.sort, task)
+    compared = runs.chosen(listed, options.compare) if options.compare else []
+    if options.json:
+        print(json.dumps({"runs": [{"run": run.number, "usd": run.usd, **run.training.document()} for run in listed]}))
+    elif not listed:
+        print(f"{product.name} has no training on record; `driftline train {product.name} --cutoff KEY` makes one.")
+    else:
+        console.print(runs.as_comparison(compared) if compared else runs.as_table(product.name, listed, task))
+    if options.page is not None:
+        options.page.write_text(page.html(product, listed, compared), encoding="utf-8")
+        print(options.page.absolute())
     return 0
 
 

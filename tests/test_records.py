@@ -27,6 +27,7 @@ from platform_assets.records.leases import LEASES, SIGNS
 from platform_assets.records.models import CHECKPOINTS, FITS, SCORES
 from platform_assets.records.releases import RELEASES
 from platform_assets.records.requests import ANSWERED, INTERVENTIONS, REQUESTS
+from platform_assets.records.trainings import TRAININGS
 from platform_assets.records.verdicts import VERDICTS
 from platform_assets.storage.artifacts import canonical, parse
 from platform_assets.storage.ledgers import Ledgers
@@ -58,6 +59,7 @@ KINDS: dict[str, RecordKind[Record]] = {
     "requests": REQUESTS,
     "scores": SCORES,
     "signs": SIGNS,
+    "trainings": TRAININGS,
     "verdicts": VERDICTS,
 }
 

@@ -9,7 +9,8 @@ from platform_assets.history.faults import Faults
 from platform_assets.history.money import Money
 from platform_assets.history.releases import Releases
 from platform_assets.history.requests import Requests
+from platform_assets.history.trainings import Trainings
 
 
-class History(Releases, Decisions, Faults, Requests, Alerts, Attended, Money):
+class History(Releases, Decisions, Faults, Requests, Alerts, Attended, Money, Trainings):
     """Everything on record about a product; each method states its cost in requests."""

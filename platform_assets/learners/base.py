@@ -7,6 +7,7 @@ import, because product files import it.
 from __future__ import annotations
 
 import contextlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -66,6 +67,23 @@ class Progress(Protocol):
         """Run a loop to its end, from its newest save, and save it on the way."""
 
 
+def finite(measures: Mapping[str, float], done: int, steps: int) -> dict[str, float]:
+    """Return measures that are numbers.
+
+    Raises:
+        TrainingProblem: one is NaN or infinite.
+    """
+    from platform_assets.compute.train import TrainingProblem
+
+    for name, value in measures.items():
+        if not math.isfinite(value):
+            raise TrainingProblem(
+                f"{name} is {value} at step {done} of {steps}; expected a finite number. Lower the learning rate, or "
+                "look for extreme values in the product's fields."
+            )
+    return dict(measures)
+
+
 class Alone:
     """Progress of a fit that nobody watches: in `driftline check`, benchmarks, and parts of a blend."""
 
@@ -75,7 +93,7 @@ class Alone:
     def note(self, done: int, steps: int, **measures: float) -> None:
         """Keep the measures."""
         if measures:
-            self.history.append({"epoch": done, **measures})
+            self.history.append({"epoch": done, **finite(measures, done, steps)})
 
     def busy(self) -> AbstractContextManager[None]:
         """Do nothing."""
@@ -108,6 +126,12 @@ class Context:
     precision: str = "float32"
     judged: int = 0
     progress: Progress
+
+    def note_answers(self, labels: NDArray[Any], answers: NDArray[Any], steps: int = 1) -> None:
+        """Make the losses of a finished fit, on rows [N] that were learned from and on the others, its curve."""
+        losses, cut = self.task.losses(labels, answers), len(labels) - self.judged
+        judged = {"judged_loss": float(losses[cut:].mean())} if self.judged else {}
+        self.progress.note(steps, steps, train_loss=float(losses[:cut].mean()), **judged)
 
 
 @dataclass(frozen=True, kw_only=True)

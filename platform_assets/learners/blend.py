@@ -84,9 +84,7 @@ class Blend(Learner):
             own = replace(learner, validation_keys=self.validation_keys)
             fitted = own.fit(rows, labels, replace(context, progress=part))
             blobs |= {f"{number}.{name}": data for name, data in fitted.items()}
-        losses, cut = context.task.losses(labels, self.answers(blobs, rows, context)), len(rows) - context.judged
-        judged = {"judged_loss": float(losses[cut:].mean())} if context.judged else {}
-        context.progress.note(count, count, train_loss=float(losses[:cut].mean()), **judged)
+        context.note_answers(labels, self.answers(blobs, rows, context), count)
         return blobs
 
     def to_onnx(self, blobs: Blobs, graphs: Graphs) -> bytes:

@@ -48,9 +48,7 @@ class Estimator(Learner):
             answers = estimators.answers(fitted, columns, context.task)
             spread = estimators.spread(labels[cut:], answers[cut:]) if context.task.kind == "regression" else None
             core = estimators.core(fitted, columns, context.learned, context.task, spread)
-        losses = context.task.losses(labels, estimators.with_spread(answers, spread))
-        judged = {"judged_loss": float(losses[cut:].mean())} if context.judged else {}
-        context.progress.note(1, 1, train_loss=float(losses[:cut].mean()), **judged)
+        context.note_answers(labels, estimators.with_spread(answers, spread))
         return {CORE: core}
 
     def to_onnx(self, blobs: Blobs, graphs: Graphs) -> bytes:

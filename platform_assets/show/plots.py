@@ -83,6 +83,34 @@ def loss_curve(history: Sequence[Mapping[str, float]]) -> bytes:
     return png(draw)
 
 
+def training_curves(curves: Mapping[str, Sequence[Mapping[str, float]]], *, render: Render | None = None) -> bytes:
+    """Draw the losses of several trainings: dashed on the rows learned from, solid on the validation rows.
+
+    Args:
+        curves: by training, one mapping per epoch or round with `epoch`, `train_loss` and perhaps `judged_loss`.
+        render: turns the drawing into a file; `png` by default.
+    """
+
+    def draw(figure: Figure) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        axes = figure.subplots()
+        for position, (name, points) in enumerate(curves.items()):
+            for loss, style in (("train_loss", "--"), ("judged_loss", "-")):
+                drawn = [(point["epoch"], point[loss]) for point in points if loss in point]
+                if drawn:
+                    label = f"{name}, {'learned from' if loss == 'train_loss' else 'validation'}"
+                    axes.plot(*zip(*drawn, strict=True), style, color=colour(position), label=label)
+        title(figure, "Loss by epoch or round")
+        axes.set(xlabel="epoch or round", ylabel="log loss (nats)")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.grid(axis="y")
+        axes.margins(x=0.04, y=0.12)
+        legend(figure)
+
+    return (render or png)(draw)
+
+
 def calibration_plot(
     tables: Mapping[str, Sequence[Bin]],
     task: Task,

@@ -125,6 +125,11 @@ class Attempt:
             self._progress.overwrite(f"{self.fence}.progress", self._measured())
             self._beat_at_s = now_s
 
+    @property
+    def wall_s(self) -> float:
+        """How long it has held the lease."""
+        return time.perf_counter() - self._started_s
+
     def conclude(self, kind: RecordKind[R], record: R) -> bool:
         """Record the result of the work under its fingerprint, and return False if there is one already.
 
@@ -169,7 +174,7 @@ class Attempt:
             self.facts,
             fence=self.fence,
             ended_at_utc=self._now(),
-            wall_s=round(time.perf_counter() - self._started_s, 3),
+            wall_s=round(self.wall_s, 3),
             cpu_s=round(process.cpu_s(), 3),
             peak_memory_mb=round(process.peak_memory_mb(), 1),
         )

@@ -36,6 +36,10 @@ from platform_assets.storage.tables import TableStore
 J = TypeVar("J", bound=Job)
 
 
+def _unseen(done: int, steps: int) -> None:
+    """Show no progress."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fit:
     """What was learned: the labelled rows, their preprocessing, the model's files, and losses per epoch."""
@@ -55,6 +59,7 @@ class Fitting(ABC, Generic[J]):
         stop: checked between steps; a request saves the current step and raises `Preempted`.
         ttl_s: of the lease.
         save_every_s: how much work a kill may cost; None for the save store's own value.
+        shown: takes done and all steps, after each, for a progress bar.
         attempts_ledger: the ledger of its attempts.
     """
 
@@ -66,6 +71,7 @@ class Fitting(ABC, Generic[J]):
     stop: process.StopRequest = field(default_factory=process.StopRequest)
     ttl_s: float = TTL_S
     save_every_s: float | None = None
+    shown: Callable[[int, int], None] = _unseen
     attempts_ledger: ClassVar[RecordKind[attempts.Attempt]] = attempts.ATTEMPTS
 
     @abstractmethod
@@ -143,7 +149,7 @@ class Fitting(ABC, Generic[J]):
         rows = maker.rows(tables, job.training_keys, job.features, job.outcomes, self.known_before).labelled()
         learned = maker.learn(rows)
         self.log(f"{self.spec.name} {job.cutoff}: {len(rows.inputs)} labelled rows of {len(job.training_keys)} keys.")
-        watched = Watched(job, self.settings, self.log, self.stop, self.save_every_s)
+        watched = Watched(job, self.settings, self.log, self.stop, self.save_every_s, self.shown)
         progress = StepProgress(watched, attempt)
         blobs = maker.fit(learned, rows, job.training_keys, progress, job.device, job.precision)
         return Fit(rows=rows, learned=learned, blobs=blobs, history=progress.history)

@@ -8,6 +8,7 @@ import msgspec
 
 from platform_assets.records.attempts import Launch
 from platform_assets.records.base import Number
+from platform_assets.records.trainings import LOOP
 from platform_assets.records.values import member
 from platform_assets.steps.use import Columns
 
@@ -39,10 +40,12 @@ class Job(Request, frozen=True, kw_only=True):
     Attributes:
         fingerprint: equal fingerprints mean equal results: resume or reuse.
         attempt: the launcher's facts of this try.
+        purpose: of the record of this training; see `records.trainings`.
     """
 
     fingerprint: str
     attempt: Launch | None = None
+    purpose: str = LOOP
 
     @classmethod
     def from_extras(cls, extras: object) -> Self:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from platform_assets.learners.base import History, Resumable
+from platform_assets.learners.base import History, Resumable, finite
 from platform_assets.settings import Settings
 from platform_assets.steps import process
 from platform_assets.steps.attempt import BEAT_S, Attempt
@@ -25,6 +25,7 @@ class Watched:
     log: Callable[[str], None]
     stop: process.StopRequest
     save_every_s: float | None
+    shown: Callable[[int, int], None]
 
 
 class StepProgress:
@@ -45,12 +46,14 @@ class StepProgress:
         Raises:
             Preempted: the step was asked to stop; nothing is saved.
             LeaseLost: another process has taken the lease.
+            TrainingProblem: a measure is not a finite number.
         """
         if measures:
-            self.history.append({"epoch": done, **measures})
+            self.history.append({"epoch": done, **finite(measures, done, steps)})
             named = ", ".join(f"{name.replace('_', ' ')} {value:.5f}" for name, value in measures.items())
             self._step.log(f"{done} of {steps}: {named}")
         self._attempt.note(steps_done=done)
+        self._step.shown(done, steps)
         self._step.stop.check()
         self._attempt.beat()
 
@@ -107,6 +110,7 @@ class StepProgress:
             epochs = len(loop.history)
             loop.step()
             attempt.note(steps_done=loop.done)
+            step.shown(loop.done, loop.steps)
             if len(loop.history) > epochs:
                 step.log(f"epoch {epochs + 1} of {loop.epochs}: train loss {loop.history[-1]['train_loss']:.5f}")
             if loop.done == loop.steps or time.perf_counter() - saved_at_s >= due_s:

@@ -11,16 +11,20 @@ from dataclasses import asdict
 
 import msgspec
 
-from platform_assets import naming
+from platform_assets import clock, digests, naming
 from platform_assets.makers.checkpoint import Learning
+from platform_assets.records import trainings
+from platform_assets.records.base import Number
 from platform_assets.records.models import CHECKPOINTS, Checkpoint, CheckpointManifest, Computed, Data
-from platform_assets.steps import fitting, process
+from platform_assets.records.trainings import TRAININGS
+from platform_assets.steps import fitting, parameters, process
 from platform_assets.steps.attempt import Attempt
 from platform_assets.steps.fitting import Fit, Fitting
 from platform_assets.steps.jobs import Job, Trained
 from platform_assets.steps.models import stored_model
 from platform_assets.steps.use import Columns, Use
-from platform_assets.storage.artifacts import ArtifactProblem
+from platform_assets.storage.artifacts import ArtifactProblem, canonical, sha256
+from platform_assets.storage.tables import TableStore
 
 FORMAT = 1
 
@@ -46,7 +50,37 @@ class Training(Fitting[Job]):
                 f"{self.spec.name} {self.job.cutoff}: blobs of its checkpoint are damaged, and training again on this "
                 "machine gave other bytes; restore them from a backup, or train with another seed."
             )
+        self.ledgers.of(TRAININGS).append(self._record(fitted, manifest, attempt))
         return use.columns()
+
+    def _record(self, fitted: Fit, manifest: str, attempt: Attempt) -> trainings.Training:
+        """Return the record of the training, with the model's quality on the holdout."""
+        job, maker = self.job, Learning.of(self.spec)
+        tables = TableStore(self.settings.root, self.spec.name)
+        holdout = maker.rows(tables, job.holdout_keys, job.features, job.outcomes, self.known_before).labelled()
+        quality: dict[str, Number | None] = {}
+        if len(holdout.inputs):
+            quality.update(self.spec.task.quality(holdout.labels, maker.answers(fitted.blobs, fitted.learned, holdout)))
+        return trainings.Training(
+            fingerprint=job.fingerprint,
+            cutoff=job.cutoff,
+            purpose=job.purpose,
+            at_utc=clock.now(self.settings, self.spec.name, is_live=True).isoformat(),
+            profile=self.spec.training.profile,
+            learner=type(maker.learner).__name__,
+            parameters=parameters.of(maker),
+            code=digests.code_digest(maker),
+            data=sha256(canonical({"features": job.features, "outcomes": job.outcomes})),
+            checkpoint=manifest,
+            training_keys=len(job.training_keys),
+            holdout_keys=len(job.holdout_keys),
+            rows=len(fitted.rows.inputs),
+            curve=fitted.history,
+            quality=quality,
+            cpu_s=round(process.cpu_s(), 3),
+            wall_s=round(attempt.wall_s, 3),
+            peak_memory_mb=round(process.peak_memory_mb(), 1),
+        )
 
     def _manifest(self, fitted: Fit) -> CheckpointManifest:
         """Store what was learned, and return the manifest that names it."""

@@ -129,12 +129,12 @@ def test_a_learner_gives_the_same_bundle_in_two_stores_and_its_graph_answers_ali
     assert answers.shape == (3,)
 
 
-@pytest.mark.parametrize("name", ["boosted", "estimator", "blend", "own"])
+@pytest.mark.parametrize("name", ["boosted", "estimator", "blend", "finished", "own"])
 def test_a_curve_is_on_record(name: str, tmp_path: Path, settings: Settings) -> None:
     history = trained(spec_of(learner_of(name, tmp_path)), settings)["history"]
     assert history
     assert all(np.isfinite(point["train_loss"]) for point in history)
-    assert ("judged_loss" in history[-1]) == (name != "own")
+    assert ("judged_loss" in history[-1]) == (name not in ("finished", "own"))
 
 
 def test_validation_keys_are_not_learned_from_and_patience_ends_a_training(settings: Settings) -> None:

@@ -1,0 +1,20 @@
+"""Read the trainings of a product."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from platform_assets.history.base import Reader
+from platform_assets.records.trainings import TRAININGS, Training
+
+
+class Trainings(Reader):
+    """Finished trainings by number, counted from 1: those of the loop, of `driftline train` and of tunings."""
+
+    def trainings_newest_first(self) -> Iterator[tuple[int, Training]]:
+        """Yield trainings, the newest first, reading each only when it is needed. Two small reads, and one each."""
+        ledger = self._ledgers.of(TRAININGS)
+        for number in range(ledger.newest_number(), 0, -1):
+            record = ledger.at(number)
+            if record is not None:
+                yield number, record

@@ -1,0 +1,112 @@
+"""Trainings outside of the loop leave a record each and touch nothing else; they are listed, sorted and compared."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import polars as pl
+import pytest
+from rich.console import Console
+
+from platform_assets import naming
+from platform_assets.experiments import page, runs, train
+from platform_assets.experiments.changes import changed
+from platform_assets.handle import Product
+from platform_assets.learners.blend import Blend
+from platform_assets.learners.boosted import LightGbm
+from platform_assets.learners.network import Network
+from platform_assets.settings import Settings
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+from tests.doubles import tiny_product as tiny
+
+CHANGES = (["epochs=3"], ["epochs=4", "settings.widths=[8, 8]"], ["epochs=3"])
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Product:
+    folder = tmp_path_factory.mktemp("experiments")
+    settings = Settings(root=str(folder / "store"), state=folder / "state")
+    tiny.store(settings)
+    known = {key: pl.DataFrame({"key": [key], "known_at": [tiny.KNOWN_AT]}) for key in tiny.KEYS}
+    for stage in ("validated_facts", "validated_outcomes"):
+        TableStore(settings.root, "tiny").replace(stage, known, inputs={key: {} for key in known}, code="0")
+    product, console = Product(tiny.SPEC, settings), Console(file=io.StringIO())
+    for changes in CHANGES:
+        train.run(product, tiny.CUTOFF, changes, console)
+    return product
+
+
+def test_each_training_is_recorded_once_and_nothing_is_released(product: Product) -> None:
+    listed = runs.of(product)
+    assert [(run.number, run.attempts) for run in listed] == [(2, 1), (1, 1)]
+    newest = listed[0].training
+    assert (newest.purpose, newest.learner, newest.cutoff) == ("experiment", "Network", tiny.CUTOFF)
+    assert newest.parameters["training.epochs"] == 4
+    assert newest.parameters["training.settings.widths"] == "(8, 8)"
+    assert newest.parameters["learner.model"] == "model"
+    assert [point["epoch"] for point in newest.curve] == [1, 2, 3, 4]
+    assert 0.5 < (newest.quality["auc"] or 0.0) <= 1.0
+    assert (newest.training_keys, newest.holdout_keys, newest.rows) == (6, 2, 6 * 149)
+    ledgers = Ledgers(product.settings.root, tiny.SPEC.name)
+    assert ledgers.newest_number(naming.RELEASES) == 0
+    assert product.tables.records("checkpoint") == {}
+
+
+def test_trainings_are_sorted_compared_and_shown(product: Product) -> None:
+    listed, task = runs.of(product), product.spec.task
+    by_auc = runs.sorted_by(listed, "auc", task)
+    assert [run.value("auc") for run in by_auc] == sorted((run.value("auc") for run in listed), reverse=True)
+    assert [run.number for run in runs.sorted_by(listed, "log_loss", task)] == [
+        run.number for run in sorted(listed, key=lambda run: run.training.quality["log_loss"] or 0.0)
+    ]
+    compared = runs.chosen(listed, [1, 2])
+    assert runs.differences(compared) == {
+        "training.epochs": [3, 4],
+        "training.settings.widths": ["(16, 16)", "(8, 8)"],
+        "code": [run.training.code.rpartition(".")[2][:12] for run in compared],
+    }
+    text = page.html(product, listed, compared)
+    assert "What differs" in text
+    assert text.count("<svg") == 2
+    out = io.StringIO()
+    Console(file=out, width=200).print(runs.as_table("tiny", listed, task), runs.as_comparison(compared))
+    assert "training.epochs" in out.getvalue()
+
+
+def test_wrong_choices_are_named(product: Product) -> None:
+    listed = runs.of(product)
+    with pytest.raises(ValueError, match="--sort is 'speed'; expected one of auc"):
+        runs.sorted_by(listed, "speed", product.spec.task)
+    with pytest.raises(ValueError, match="there is no training 9; the newest are 2, 1"):
+        runs.chosen(listed, [1, 9])
+    with pytest.raises(ValueError, match="names 1 trainings; expected 2 to 4"):
+        runs.chosen(listed, [1])
+
+
+def test_settings_reach_training_learner_and_parts_of_a_blend() -> None:
+    blend = Blend(learners=(Network(model=tiny.model), LightGbm(rounds=9)), weights=(0.5, 0.5))
+    spec = changed(
+        replace(tiny.SPEC, model=blend),
+        ["seed=7", "training.batch_size=8", "learner.learners.1.settings.num_leaves=5", "learner.weights=[0.25, 0.75]"],
+    )
+    assert (spec.training.seed, spec.training.batch_size) == (7, 8)
+    assert spec.learner.learners[1].settings == {"num_leaves": 5}  # type: ignore[attr-defined]
+    assert spec.learner.weights == (0.25, 0.75)  # type: ignore[attr-defined]
+    assert spec.learner.learners[0] == blend.learners[0]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("epochs", "expected name=value"),
+        ("epoch=3", "Training has no 'epoch'; expected one of profile, seed"),
+        ("learner.rounds=3", "Network has no 'rounds'"),
+        ("epochs=-1", "Training.epochs is -1; expected more than 0"),
+        ("epochs.more=1", "nothing below 'more'"),
+    ],
+)
+def test_a_wrong_setting_is_named(setting: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        changed(tiny.SPEC, [setting])
