@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("driftline.signing")
 UNSIGNED = (
-    "Releases of %s are not signed: whoever can write to the store can release a model. `driftline keys` makes a key; "
+    "Releases of {} are not signed: whoever can write to the store can release a model. `driftline keys` makes a key; "
     "docs/operate.md says where to put it."
 )
 
@@ -52,8 +53,13 @@ def write_verdict(product: Product, digest: str, verdict: Verdict) -> None:
     product.ledgers.of(VERDICTS).create(digest, verdict)
 
 
-def write_release(product: Product, record: Release) -> tuple[int, Release]:
+def write_release(product: Product, record: Release, warn: Callable[[str], None] = log.warning) -> tuple[int, Release]:
     """Write the next release; return its number, and the record as written.
+
+    Args:
+        product: whose release.
+        record: without hashes and signature.
+        warn: is told when a release is not signed although the one before was, or there was none.
 
     Raises:
         RecordExists: somebody else released in between.
@@ -71,7 +77,7 @@ def write_release(product: Product, record: Release) -> tuple[int, Release]:
         record = _with_trusted_verdict(product, record, verdict, signatures.public_key(key))
         record = replace(record, signed=signatures.sign(naming.RELEASES, record.document(), key))
     elif previous is None or _is_signed(product, previous):
-        log.warning(UNSIGNED, product.name)
+        warn(UNSIGNED.format(product.name))
     number = (previous or 0) + 1
     product.ledgers.of(RELEASES).create_number(number, record)
     return number, record

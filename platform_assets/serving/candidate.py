@@ -32,7 +32,7 @@ BYTES_MAX = 512 * 2**20
 SHARE_OF_BLOBS = 4
 """Blobs may have a quarter of the memory: they are held as received, as parsed and as loaded."""
 PATIENCE = 6
-_NICENESS = 10
+_NICENESS = 5
 _PR_SET_PDEATHSIG = 1
 _MESSAGE_MAX = 600
 

@@ -90,7 +90,7 @@ class Follower:
             local_copy: this machine's copy of the last release; None for no copy.
             load_s: time limit for a look at the store, and for loading and warming a bundle.
             trial: what tries a bundle of the store before this process loads it; by default a process of its own. The
-                Bento's own bundle is not tried: it answered before the Bento was stored.
+                Bento's own bundle and a pinned one are not tried: nothing else could be served.
             pinned_keys: public keys, one of which must have signed a release and its verdict; none: any is followed.
         """
         self.live: Live | None = None
@@ -256,7 +256,8 @@ class Follower:
     def _tried(self, store: ArtifactStore, digest: str, release: int | None, source: Source) -> Live:
         """Read a bundle once, try it in another process, and load the same bytes here."""
         sealed = self._read(store, digest)
-        self._trial(sealed)
+        if source != "pinned":
+            self._trial(sealed)
         live = self._load(sealed, release, source)
         self._sealed = sealed
         return live

@@ -97,7 +97,7 @@ class _Run(Run[None]):
                 previous=latest[0] if latest else None,
             )
             with suppress(RecordExists):
-                number, record = signing.write_release(self.product, record)
+                number, record = signing.write_release(self.product, record, self.context.log.warning)
                 needs_bento = latest is not None and latest[1].contract_sha256 != contract
                 return self._result(number, record, outcome=record.outcome, needs_new_bento=needs_bento)
 

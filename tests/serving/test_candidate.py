@@ -41,6 +41,16 @@ def test_a_good_bundle_is_accepted(tmp_path: Path) -> None:
     Trial(SECONDS)(sealed(tmp_path, document=photos, golden=models.golden(photos, 0.0)))
 
 
+def test_the_bentos_own_bundle_and_a_pinned_one_are_not_tried(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them nothing could be served, and each start would pay for the process."""
+    monkeypatch.setattr(subprocess, "Popen", None)
+    app.follow(trial=Trial(SECONDS)).fall_back()
+    assert app.follower.live.source == "fallback"
+    pinned = models.write_bundle(app.store, bias=1.0)
+    assert app.follow(trial=Trial(SECONDS), pinned=pinned).look()
+    assert app.follower.live.model.digest == pinned
+
+
 def test_a_bundle_that_passed_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rollback waits for no process."""
     trial, bundle = Trial(SECONDS), sealed(tmp_path)

@@ -14,11 +14,12 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from platform_assets import clock, naming
+from platform_assets import clock, naming, signing
 from platform_assets.compute.releases import next_release
 from platform_assets.definitions import build_defs
 from platform_assets.handle import Product
 from platform_assets.makers import rows
+from platform_assets.serving import releases
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Training
 from platform_assets.stages import evaluation
@@ -41,9 +42,17 @@ Execute = Callable[..., dg.ExecuteInProcessResult]
 
 
 @pytest.fixture
-def store(settings: Settings) -> StoreResource:
+def public_key(tmp_path: Path) -> str:
+    """The public half of the key with which the store of this test signs."""
+    return signing.make_key(tmp_path / "signing.pem")
+
+
+@pytest.fixture
+def store(settings: Settings, tmp_path: Path, request: pytest.FixtureRequest) -> StoreResource:
     clock.move(settings, SPEC.name, datetime(2024, 1, 3, tzinfo=UTC))
-    return StoreResource(variables=settings.to_environment())
+    signs = "public_key" in request.fixturenames
+    key = {"DRIFTLINE_SIGNING_KEY_FILE": str(tmp_path / "signing.pem")} if signs else {}
+    return StoreResource(variables={**settings.to_environment(), **key})
 
 
 @pytest.fixture
@@ -96,7 +105,11 @@ def metadata_of(result: dg.ExecuteInProcessResult, stage: str) -> dict[str, Any]
 
 
 def test_batches_go_from_a_cutoff_to_a_release(
-    settings: Settings, advanced: TableStore, execute: Execute, launcher: InProcessLauncher
+    settings: Settings,
+    advanced: TableStore,
+    execute: Execute,
+    launcher: InProcessLauncher,
+    public_key: str,
 ) -> None:
     result = execute("retrain", CUTOFF)
     bundle = ArtifactStore(settings.root).bundle(metadata_of(result, "onnx")["bundle_sha256"])
@@ -111,6 +124,8 @@ def test_batches_go_from_a_cutoff_to_a_release(
         assert next(iter(materialization.metadata)) == "result", materialization.asset_key
         assert len(str(materialization.metadata["result"].value)) > 20, materialization.asset_key
     assert [documents.live_digest(record) for record in released(settings)] == [bundle.digest]
+    followed = releases.read(Ledgers(settings.root, SPEC.name), 1, releases.Followed(), (public_key,))
+    assert followed.digest == bundle.digest, "evaluation and release signed what a service with the key follows"
     assert metadata_of(result, "release")["outcome"] == "released"
     costs = metadata_of(result, "cost")
     assert costs["newest_model_usd"] == pytest.approx(costs["total_usd"]), "made after the release, so nothing is open"
@@ -192,6 +207,17 @@ def test_a_window_with_a_missing_key_is_named(settings: Settings, execute: Execu
 def test_a_cutoff_with_too_little_history_is_refused(advanced: TableStore, execute: Execute) -> None:
     with pytest.raises(ValueError, match="min_keys is 8"):
         execute("retrain", "0005", asset_selection=[_key("checkpoint")])
+
+
+def test_a_digest_whose_verdict_nobody_signed_is_not_released(
+    settings: Settings, public_key: str, execute: Execute
+) -> None:
+    facts = {"cutoff": CUTOFF, "contract_sha256": "c" * 64}
+    digest = ArtifactStore(settings.root).write_bundle({"contract.json": b"{}"}, facts)
+    plant_verdict(settings, digest, passed=True)
+    with pytest.raises(signing.KeyProblem, match="its verdict is not signed"):
+        execute("release", run_config=release_config(digest))
+    assert released(settings) == []
 
 
 def test_a_digest_without_a_verdict_is_not_released(settings: Settings, store: StoreResource, execute: Execute) -> None:
