@@ -1,0 +1,209 @@
+"""Tampered bundles and records: refused by name, the last good model answers.
+
+A service with pinned keys follows release 2; then whoever can write to its store attacks release 3, one attack at a
+time on a fresh store. After each the newest release must be refused by a sentence that names it, release 2 must answer,
+nothing may have been executed, and once the attack is undone the service must follow the next good release. Attacks by
+the holder of the key (malformed content, pickles and harmful graphs, all signed and sealed) are among them. The peer
+follows the newest record and loads its graph, as a service without verification does. Costs are medians of rounds, on
+the bundle of a shipped product.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from platform_assets import naming
+from platform_assets.records.releases import RELEASES
+from platform_assets.records.verdicts import VERDICTS
+from platform_assets.serving.releases import Followed, read
+from platform_assets.serving.sealed import Sealed
+from platform_assets.storage import objects, signatures
+from platform_assets.storage.artifacts import ArtifactStore, sha256
+from platform_assets.storage.ledgers import Ledgers
+from tests.benchmarks.harness import Measure
+from tests.chaos import r4_worker
+from tests.chaos.r4_attacks import ATTACKS, KEY, Attacked, Template
+from tests.doubles import documents, models
+from tests.doubles.stores.older import unpacked
+
+ROUNDS, REPEATS = 7, 20
+SHIPPED = "flight_delays"
+shown: list[str] = []
+
+
+def run() -> list[Measure]:
+    """Attack, then measure costs and what harmful graphs do to a worker."""
+    shown.clear()
+    return [*_attacks(), *_costs(), *r4_worker.measures(shown)]
+
+
+def _attacks() -> list[Measure]:
+    outcomes: dict[str, Counter[str]] = {}
+    rng = random.Random(17)
+    with tempfile.TemporaryDirectory() as folder:
+        template = Template(Path(folder))
+        for kind, attacks in ATTACKS.items():
+            counted = outcomes[kind] = Counter()
+            for attack, times in attacks.items():
+                for _ in range(times):
+                    counted.update(_one(template, attack, rng))
+            shown.append(
+                f"{kind}: {counted['attacks']} attacks, {counted['refused']} refused by name, "
+                f"{counted['answered']} times the last good model answered, {counted['naive']} of "
+                f"{counted['asked naively']} refused without verification"
+            )
+            print(shown[-1], flush=True)
+    total: Counter[str] = sum(outcomes.values(), Counter())
+    naive = 100 * total["naive"] / total["asked naively"]
+    count = total["attacks"]
+    return [
+        Measure(
+            measure=f"% of {count} attacks refused by name",
+            ours=100 * total["refused"] / count,
+            peers={"no verification": naive},
+            limit=100,
+            target=">= 100 %",
+        ),
+        Measure(
+            measure=f"% of {count}: the last good model answers",
+            ours=100 * total["answered"] / count,
+            target=">= 100 %",
+        ),
+        Measure(
+            measure=f"% of {count}: undone, the next good release is followed",
+            ours=100 * total["followed"] / count,
+            target=">= 100 %",
+        ),
+        Measure(measure="executions of what was stored", ours=total["executed"], target="<= 0"),
+    ]
+
+
+def _share(measure: str, held: int, count: int) -> Measure:
+    return Measure(measure=measure, ours=100 * held / count, limit=100, target=">= 100 %")
+
+
+def _one(template: Template, attack: Callable[[Attacked, random.Random], None], rng: random.Random) -> Counter[str]:
+    """Attack once; return what held."""
+    world = template.world()
+    attack(world, rng)
+    for _ in range(2):
+        world.app.follower.look()
+    problem, live = world.app.follower.problem or "", world.app.follower.live
+    is_named = any(name in problem for name in ("release 3", "00000003.json", template.third))
+    is_refused = is_named and live.release == 2 and "failed with" not in problem
+    status, answer = world.app.predict(models.row())
+    result = Counter(attacks=1, refused=is_refused, answered=status == 200 and answer["digest"] == template.second)
+    result["executed"] = template.marker.exists()
+    if not is_refused:
+        shown.append(f"NOT REFUSED BY NAME: {attack.__name__}: live {live.release}, {problem!r:.300}")
+        print(shown[-1], flush=True)
+    if not world.is_unsafe_to_load:
+        result["asked naively"] = 1
+        result["naive"] = not world.loads_without_verification()
+    expected = world.undo()
+    for _ in range(2):
+        world.app.follower.look()
+    result["followed"] = (world.app.follower.live.release, world.app.follower.problem) == (expected, None)
+    if not result["followed"]:
+        shown.append(f"NOT FOLLOWED AFTERWARDS: {attack.__name__}: {world.app.follower.problem!r:.300}")
+        print(shown[-1], flush=True)
+    return result
+
+
+def _costs() -> list[Measure]:
+    """Compare what is verified of a shipped product's release with the sha256 of the bytes used."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        settings = unpacked(SHIPPED, Path(folder))
+        ledgers, store = Ledgers(settings.root, SHIPPED), ArtifactStore(settings.root)
+        number, record = ledgers.latest(naming.RELEASES) or (0, {})
+        digest, pinned = documents.live_digest(record), (signatures.public_key(KEY),)
+        verdict = models.signed(naming.VERDICTS, {**ledgers.read(naming.VERDICTS, digest), "format": 4}, KEY)
+        (Path(settings.root) / naming.ledger_path(SHIPPED, naming.VERDICTS) / f"{digest}.json").unlink()
+        ledgers.create(naming.VERDICTS, digest, verdict)
+        signed = models.signed(
+            naming.RELEASES, models.chained(ledgers, {**record, "format": 3, "previous": number}, override=None), KEY
+        )
+        number = ledgers.append(naming.RELEASES, signed)
+        used = _used(ledgers, store, number, digest, pinned)
+        data = [content for _, content in used]
+        records = {path.rpartition("/")[2]: content for path, content in used if path.startswith("ledgers/")}
+        release_bytes, verdict_bytes = records[f"{number:08d}.json"], records[f"{digest}.json"]
+        release, judged = ledgers.of(RELEASES).at(number), ledgers.of(VERDICTS).read(digest)
+        assert release is not None
+        assert judged is not None
+
+        def verify() -> None:
+            for content in data:
+                sha256(content)
+            signatures.check(naming.RELEASES, release_bytes, release.signed, pinned)
+            signatures.check(naming.VERDICTS, verdict_bytes, judged.signed, pinned)
+
+        def hash_alone() -> None:
+            for content in data:
+                sha256(content)
+
+        def whole() -> None:
+            read(ledgers, number, Followed(), pinned)
+            Sealed.read(store, digest)
+
+        def read_and_hash() -> None:
+            for path, _ in used:
+                sha256(objects.read(store._store, path) or b"")
+
+        verification, hashes, everything, plain = (_cpu_us(job) for job in (verify, hash_alone, whole, read_and_hash))
+    total = sum(map(len, data))
+    shown.append(f"the release of {SHIPPED} uses {total} bytes in {len(data)} objects; its bundle has others, unread")
+    return [
+        Measure(
+            measure="verification of a release, CPU-us, against sha256 of the bytes used",
+            ours=verification,
+            limit=hashes,
+            target="<= 1.5x limit",
+        ),
+        Measure(measure="the same with reading and decoding, against reading and sha256", ours=everything, limit=plain),
+        Measure(measure="blobs read that serving does not use", ours=_unused(used), target="<= 0"),
+    ]
+
+
+def _unused(used: list[tuple[str, bytes]]) -> int:
+    """Count the blobs that were read, beyond manifest, graph, contract, vocabulary and golden rows."""
+    return max(0, sum(path.startswith("artifacts/") for path, _ in used) - 5)
+
+
+def _used(
+    ledgers: Ledgers, store: ArtifactStore, number: int, digest: str, pinned: tuple[str, ...]
+) -> list[tuple[str, bytes]]:
+    """Return path and content of each object that following a release reads."""
+    used: list[tuple[str, bytes]] = []
+    original = objects.read
+
+    def recording(opened: Any, path: str, bytes_max: int | None = None) -> bytes | None:
+        content = original(opened, path, bytes_max)
+        if content is not None:
+            used.append((path, content))
+        return content
+
+    objects.read = recording
+    try:
+        read(ledgers, number, Followed(), pinned)
+        Sealed.read(store, digest)
+    finally:
+        objects.read = original
+    return used
+
+
+def _cpu_us(job: Callable[[], None]) -> float:
+    rounds = []
+    for _ in range(ROUNDS):
+        started = time.process_time()
+        for _ in range(REPEATS):
+            job()
+        rounds.append((time.process_time() - started) / REPEATS * 1e6)
+    return statistics.median(rounds)
