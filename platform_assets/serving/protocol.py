@@ -1,20 +1,23 @@
-"""Speak HTTP as uvicorn does, with four changes that no ASGI application can make.
+"""Speak HTTP as uvicorn does, with five changes that no ASGI application can make.
 
 A caller who closes the sending side may still read the answer, requests that are not HTTP are counted, a request beyond
-the limit is refused before it becomes a task, and a worker that is about to end closes connections with its answers.
+the limit is refused before it becomes a task, a worker that is about to end closes connections with its answers, and
+`/predict` reaches its application without the layers around it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar
 
 import msgspec
 import uvicorn.config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from platform_assets.serving.gate import RETRY_AFTER_S, Gate
+
+Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 LINGER_S = 1.0
 """How long a refused caller who asked to close the connection may still send: closing at once would reset it."""
@@ -43,10 +46,21 @@ class Protocol(HttpToolsProtocol):
     Attributes:
         on_bad_request: called for each 400 answer to a request that is not HTTP: no application sees those.
         gate: decides which requests begin.
+        direct: by path, the applications that get their requests without the layers of uvicorn and Bento around them,
+            whose headers, spans and timeout would cost more than a prediction.
     """
 
     on_bad_request: ClassVar[Callable[[], None]] = staticmethod(lambda: None)
     gate: ClassVar[Gate] = Gate()
+    direct: ClassVar[dict[str, Application]] = {}
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._whole = self.app
+        self.app = self._dispatch
+
+    async def _dispatch(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.direct.get(scope["path"], self._whole)(scope, receive, send)
 
     def on_headers_complete(self) -> None:
         """Begin a request, or refuse it where the gate is full; one that follows an unanswered one always begins."""

@@ -8,6 +8,7 @@ and the blobs of one bundle. Bento's tracing, access log and metrics are switche
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from platform_assets.serving.contract import Contract
 from platform_assets.serving.follow import Follower, log
 from platform_assets.serving.gate import Gate
 from platform_assets.serving.local_copy import LocalCopy
-from platform_assets.serving.middleware import ANSWER, API, PredictionMiddleware
+from platform_assets.serving.middleware import ANSWER, API, PREDICT, Application, PredictionMiddleware
 from platform_assets.serving.predict import Predictor
 from platform_assets.serving.prediction_log import PredictionLog
 from platform_assets.serving.room import Room
@@ -149,6 +150,14 @@ class Answers(bentoml.IODescriptor):
         return {"title": "Answers", "description": "`Answer` of /openapi.json, or a list of them."}
 
 
+class Direct(PredictionMiddleware):
+    """The middleware of a worker, which gets the requests to `/predict` without Bento's layers around it."""
+
+    def __init__(self, app: Application, make: Callable[[], Runtime]) -> None:
+        super().__init__(app, make)
+        protocol.Protocol.direct = {PREDICT: self}
+
+
 respawn.install()
 
 
@@ -171,4 +180,4 @@ class PredictionService:
 
 
 protocol.install()
-PredictionService.add_asgi_middleware(PredictionMiddleware, make=make_runtime)  # type: ignore[attr-defined]  # a bentoml.Service
+PredictionService.add_asgi_middleware(Direct, make=make_runtime)  # type: ignore[attr-defined]  # a bentoml.Service
