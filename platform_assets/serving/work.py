@@ -96,7 +96,7 @@ class Work:
                 yield
             answer, record = build_row(self, place, output, stamp)
             self.answers.append(answer)
-            self.lines.append(_ENCODER.encode_lines((record,)))
+            self.lines.append(line_of(record))
 
     def _check_vocabularies(self, places: Sequence[int], values: list[tuple[Any, ...]]) -> None:
         contract = self.live.model.contract
@@ -130,6 +130,11 @@ def build_row(work: Work, place: int, output: Any, stamp: tuple[datetime, int]) 
     moments = (row.service_time, row.asked_at)
     head = (work.ids[place], digest, work.live.release, row.entity, *moments, row.key, *stamp)
     return contract.task.build(head, output, row.features if contract.logs_features else None, work.origin)
+
+
+def line_of(record: Record) -> bytes:
+    """Return a record as a line of the log."""
+    return _ENCODER.encode_lines((record,))
 
 
 def score_together(works: Sequence[Work]) -> None:

@@ -1,0 +1,84 @@
+"""Serving: CPU per request of the flights' product, validated, logged and counted.
+
+Contestants validate by the same contract and give the same answers, which is checked first; ours logs and counts too.
+CPU is that of the server's whole process tree, without the client; medians of interleaved rounds, A B A B. The limit is
+ASGI under uvicorn that decodes, calls ONNX Runtime once per request, and answers. Two equal keys of one object are
+refused by ours and the bare ones only: pydantic does not see them.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.benchmarks import serving_contest as contest
+from tests.benchmarks.harness import Measure
+from tests.benchmarks.serving_contest import Running
+
+ROUNDS = 5
+LIMIT, DEFAULT, LOGGED = "bare ASGI", "default Bento", "FastAPI with log"
+PEERS = (LIMIT, "bare ASGI per tick", "FastAPI", LOGGED)
+BENTOS = {DEFAULT: "Default", "Bento, async": "Coroutine"}
+CASES = {(1, 1): 200, (16, 1): 640, (1, 256): 6, (16, 256): 16}
+"""Requests per round by connections and rows."""
+TARGETS = {1: "<= 1.5x limit", 16: "<= 1.0x limit"}
+CHEAPER_THAN_BENTO = 8
+shown: list[str] = []
+
+
+def run() -> list[Measure]:
+    """Measure all contestants in every case."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        prepared = contest.prepare(Path(folder))
+        running = [stack.enter_context(contest.ours(prepared))]
+        running += [stack.enter_context(contest.peer(prepared, name)) for name in PEERS]
+        running += [stack.enter_context(contest.default_bento(prepared, *item)) for item in BENTOS.items()]
+        contest.agree(prepared, running)
+        cases = {case: _case(prepared, running, *case, count) for case, count in CASES.items()}
+    return [measure for case, us in cases.items() for measure in _measures(*case, us)]
+
+
+def _case(
+    prepared: contest.Contest, running: Sequence[Running], connections: int, rows: int, count: int
+) -> dict[str, float]:
+    """Return each contestant's CPU-us per request."""
+    bodies = prepared.one_row() if rows == 1 else prepared.lists()
+    requests = {server.name: server.requests(bodies, lists=rows > 1) for server in running}
+    for server in running:
+        contest.closed_loop(server.port, requests[server.name], connections, max(connections, count // 10))
+    rounds: dict[str, list[float]] = {server.name: [] for server in running}
+    for number in range(ROUNDS):
+        for server in running if number % 2 else reversed(running):
+            before_s = server.cpu_s()
+            contest.closed_loop(server.port, requests[server.name], connections, count)
+            rounds[server.name].append((server.cpu_s() - before_s) / count * 1e6)
+    return {name: statistics.median(values) for name, values in rounds.items()}
+
+
+def _measures(connections: int, rows: int, us: dict[str, float]) -> list[Measure]:
+    peers = {name: value for name, value in us.items() if name not in (contest.OURS, LIMIT)}
+    case = f"{connections} connection{'s' * (connections > 1)}, {rows} row{'s' * (rows > 1)}"
+    ours = us[contest.OURS]
+    measures = [
+        Measure(
+            measure=f"{case}: CPU-us per request",
+            ours=ours,
+            peers=peers,
+            limit=us[LIMIT],
+            target=TARGETS[connections] if rows == 1 else None,
+        ),
+        Measure(measure=f"{case}: share of the CPU of FastAPI without a log", ours=ours / us["FastAPI"], target="<= 1"),
+    ]
+    if (connections, rows) == (16, 1):
+        measures.append(
+            Measure(
+                measure=f"{case}: times cheaper than a default Bento",
+                ours=us[DEFAULT] / ours,
+                target=f">= {CHEAPER_THAN_BENTO}",
+            )
+        )
+    shown.append(f"{case}: {us[DEFAULT] / ours:.1f} times cheaper than a default Bento")
+    return measures
