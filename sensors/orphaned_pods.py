@@ -74,7 +74,8 @@ def watch(tick: ticks.Tick, states: dict[str, open_attempts.State]) -> ticks.Res
     settings = tick.store.settings
     if settings.launcher != "kubernetes":
         return ticks.Result(state=states, reason=f"steps run on the launcher {settings.launcher}, not as pods")
-    api = Api(settings.namespace, patience_s=0.0)
+    remarks: list[str] = []
+    api = Api(settings.namespace, patience_s=0.0, log=remarks.append)
     try:
         all_pods = api.pods(OURS)
         lines = [line for pod in all_pods for line in _end_orphan(tick, api, pod)]
@@ -86,7 +87,7 @@ def watch(tick: ticks.Tick, states: dict[str, open_attempts.State]) -> ticks.Res
             lines += [line for launch in state.without_pod(with_pod) for line in _settle(tick, api, launch)]
     except ApiTrouble as trouble:
         return ticks.Result(state=states, reason=f"could not look at the pods: {trouble}")
-    return ticks.Result(state=updated, reason="; ".join(lines) or "there are no pods of steps")
+    return ticks.Result(state=updated, reason="; ".join([*lines, *remarks]) or "there are no pods of steps")
 
 
 def _end_orphan(tick: ticks.Tick, api: Api, pod: Pod) -> list[str]:

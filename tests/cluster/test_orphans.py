@@ -17,6 +17,7 @@ from resources.store import StoreResource
 from sensors import orphaned_pods
 from tests.cluster import accounts
 from tests.cluster.cluster import Cluster
+from tests.cluster.rights import CODE, NAMESPACE, Right
 from tests.cluster.step_runs import SMALL, StepRuns
 from tests.cluster.waiting import wait_until
 from tests.doubles import recorded
@@ -73,3 +74,28 @@ def test_an_attempt_whose_pod_nobody_saw_is_settled(runs: StepRuns, sensing: Non
     (record,) = runs.records(WORK)
     assert (record["id"], record["by"]) == (facts.id, "launcher")
     assert evaluate() == "there are no pods of steps"
+
+
+@pytest.mark.parametrize("verb", ["list", "delete"])
+def test_without_a_right_to_pods_the_sensor_names_it(
+    verb: str, orphan: str, runs: StepRuns, reachable: Cluster
+) -> None:
+    accounts.revoke(reachable, runs.pods.namespace, Right(CODE, NAMESPACE, "pods", verb))
+    text = evaluate()
+    assert text.startswith("could not look at the pods: ")
+    assert f'cannot {verb} resource "pods"' in text
+    assert runs.pods.read(orphan).metadata.deletion_timestamp is None
+
+
+def test_without_the_right_to_events_the_sensor_settles_and_names_the_missing_evidence(
+    runs: StepRuns, sensing: None, reachable: Cluster
+) -> None:
+    accounts.revoke(reachable, runs.pods.namespace, Right(CODE, NAMESPACE, "events", "list"))
+    facts = records.begin(WORK, first_try(SMALL), run_id="unknown", launcher="kubernetes")
+    records.announce(runs.settings, WORK, facts)
+    text = evaluate()
+    assert text.startswith(f"attempt {facts.id} has no pod: its run does not exist, settled; ")
+    assert 'cannot list resource "events"' in text
+    assert text.endswith(f"Events in namespace {runs.pods.namespace} are missing from the evidence.")
+    (record,) = runs.records(WORK)
+    assert (record["id"], record["by"]) == (facts.id, "launcher")
