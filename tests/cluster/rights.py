@@ -70,21 +70,6 @@ REASONS = {
 """Why each right is granted."""
 
 
-UNSEEN = {
-    Right(DAEMON, NAMESPACE, resource, verb)
-    for resource, verb in (
-        ("events", "list"),
-        ("jobs", "delete"),
-        ("jobs", "list"),
-        ("pods", "delete"),
-        ("pods", "list"),
-        ("pods/log", "get"),
-    )
-}
-"""Rights that Dagster's launcher of runs uses when the daemon ends a run or explains one that died without a word; no
-test has brought it there yet."""
-
-
 OPTIONAL = {right for right in REASONS if right.resource in ("events", "nodes")}
 """Rights without which steps run, and the run says which evidence is missing."""
 

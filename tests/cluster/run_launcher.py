@@ -1,0 +1,71 @@
+"""Dagster's launcher of runs as deploy/kubernetes/base configures it, in this process, with an account of deploy/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+import yaml
+from dagster._core.launcher import LaunchRunContext
+from dagster._core.storage.dagster_run import DagsterRun
+from dagster._serdes.config_class import ConfigurableClassData
+from dagster_k8s import K8sRunLauncher
+from kubernetes import client
+
+from platform_assets.settings import REPOSITORY
+from tests.cluster import accounts
+from tests.cluster.cluster import Cluster
+
+FILE = REPOSITORY / "deploy/kubernetes/base/dagster.yaml"
+
+
+@dg.op
+def waits() -> None:
+    """Never runs here: the image of the run's pod has no Dagster."""
+
+
+@dg.job
+def waiting() -> None:
+    waits()
+
+
+def launcher_of(
+    cluster: Cluster, namespace: str, account: str, image: str, folder: Path, instance: dg.DagsterInstance
+) -> K8sRunLauncher:
+    """Return the launcher of runs with an account's rights.
+
+    Args:
+        image: of the pods of runs.
+        folder: for the account's kubeconfig.
+    """
+    kubeconfig = folder / f"{account}.kubeconfig"
+    accounts.write_kubeconfig(kubeconfig, accounts.configuration_of(cluster, account, namespace))
+    config = yaml.safe_load(FILE.read_text(encoding="utf-8"))["run_launcher"]["config"]
+    config |= {
+        "load_incluster_config": False,
+        "kubeconfig_file": str(kubeconfig),
+        "job_namespace": namespace,
+        "job_image": image,
+        "dagster_home": "/dagster",
+    }
+    data = ConfigurableClassData("dagster_k8s", "K8sRunLauncher", yaml.safe_dump(config))
+    launcher = data.rehydrate(as_type=K8sRunLauncher)
+    launcher.register_instance(instance)
+    return launcher
+
+
+def prepare(core: client.CoreV1Api, namespace: str) -> None:
+    """Create what a run's pod mounts and reads."""
+    for name in ("driftline", "dagster-instance"):
+        data = {"dagster.yaml": ""} if name == "dagster-instance" else {}
+        core.create_namespaced_config_map(namespace, {"metadata": {"name": name}, "data": data})
+    for name in ("driftline-postgres", "driftline-store"):
+        core.create_namespaced_secret(namespace, {"metadata": {"name": name}})
+
+
+def launch(launcher: K8sRunLauncher, instance: dg.DagsterInstance) -> DagsterRun:
+    """Launch a run as a Job."""
+    origin = dg.reconstructable(waiting).get_python_origin()
+    run = instance.create_run_for_job(waiting, job_code_origin=origin, status=dg.DagsterRunStatus.STARTING)
+    launcher.launch_run(LaunchRunContext(dagster_run=run, workspace=None))
+    return run
