@@ -28,21 +28,9 @@ from platform_assets.settings import Settings
 from platform_assets.storage import segments
 from platform_assets.storage.artifacts import ArtifactStore
 from tests.doubles import haproxy, models, received
+from tests.doubles.bento_client import CLIENT
 from tests.doubles.client import client_type
 
-CLIENT = """
-import json, sys
-import bentoml
-
-answers = []
-with bentoml.SyncHTTPClient(sys.argv[1]) as client:
-    for body in json.loads(sys.argv[2]):
-        try:
-            answers.append(client.predict(body))
-        except bentoml.exceptions.BentoMLException as refused:
-            answers.append(f"{type(refused).__name__}: {refused}")
-print(json.dumps(answers))
-"""
 PAUSE_S = 0.01
 WAIT_S = 60.0
 

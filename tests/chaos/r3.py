@@ -1,0 +1,331 @@
+"""Hostile input: what a caller may send to a served Bento, and what is accepted of it reaches the predictions.
+
+Both shipped products with their real graphs (untrained) under `bentoml serve`, one worker: a corpus of bodies, dates,
+texts, pictures, queries and HTTP of our own, requests that Schemathesis draws from /openapi.json, and damaged copies of
+good requests. Files to create, addresses to call and pickles are planted in them. Every accepted answer must arrive in
+the table of predictions.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import math
+import os
+import re
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from platform_assets import replay, specs
+from platform_assets.compute import determinism, export
+from platform_assets.compute.learn import learn
+from platform_assets.compute.matrix import inputs_of
+from platform_assets.handle import Product
+from platform_assets.intake.prediction_log import ingest_log
+from platform_assets.product.contract import contract_of
+from platform_assets.serving import build
+from platform_assets.serving import run as serving
+from platform_assets.serving.contract import Contract
+from platform_assets.settings import REPOSITORY, Settings
+from platform_assets.specs.base import ProductSpec, Window
+from platform_assets.storage.artifacts import ArtifactStore, canonical
+from tests.benchmarks.harness import Measure
+from tests.chaos import r3_bodies, r3_http
+from tests.chaos.r3_bodies import Attack
+from tests.doubles import models
+from tests.doubles.drawn_requests import Document, Request, draw
+
+PRODUCTS = {"flight_delays": ("2013-01-08", 20), "garment_photos": ("0001", 50)}
+"""A key of each product, whose first row is the good request, and how many requests Schemathesis draws of each kind."""
+BODIES, WARM, GROWTH_MB, SEED = 5_000, 500, 20, 20261127
+PEER, PEER_BODIES, READY_S = "default Bento, 1,000 of the bodies per product", 1_000, 120.0
+PATHS = ("/predict", "/api/predict")
+STATUS = re.compile(rb"(?:^|[\n}\]])HTTP/1\.[01] (\d{3}) ")
+IDS = re.compile(rb'"prediction_id":"([0-9a-f]+)"')
+shown: list[str] = []
+
+
+@dataclass
+class Seen:
+    """What a service did.
+
+    Attributes:
+        accepted: ids of the answers.
+        statuses: by path and status; None for a connection that was closed without an answer.
+        bad: what must not happen, by kind, with the request's name.
+    """
+
+    accepted: set[str] = field(default_factory=set)
+    statuses: Counter[int | None] = field(default_factory=Counter)
+    bad: dict[str, list[str]] = field(default_factory=dict)
+
+    def note(self, kind: str, name: str) -> None:
+        self.bad.setdefault(kind, []).append(name)
+
+    def answer(self, name: str, status: int, body: bytes) -> Any:
+        """Record an answer; return its JSON."""
+        self.statuses[status] += 1
+        if status >= 500:
+            self.note("5xx", f"{name}: {status} {body[:200]!r}")
+        try:
+            answer = json.loads(body, parse_constant=lambda constant: self.note("not finite", f"{name}: {constant}"))
+        except ValueError:
+            self.note("not JSON", f"{name}: {status} {body[:100]!r}")
+            return {}
+        if status == 200:
+            rows = answer if isinstance(answer, list) else [answer]
+            self.accepted |= {row["prediction_id"] for row in rows if isinstance(row, dict)}
+            if not all(math.isfinite(number) for row in rows for number in _numbers(row)):
+                self.note("not finite", name)
+        return answer
+
+
+def run() -> list[Measure]:
+    """Attack a service of each product."""
+    shown.clear()
+    total, bad, bad_of_peer, growth = 0, Counter[str](), Counter[str](), {}
+    ingested: dict[str, int] = {}
+    for name, (key, drawn) in PRODUCTS.items():
+        with tempfile.TemporaryDirectory(prefix="driftline-r3-") as folder:
+            spec, graph = specs.load(name), _graph(specs.load(name), key)
+            seen, growth[name], ingested[name] = _attacked(
+                spec, graph, replay.requests(spec, key)[0], drawn, Path(folder)
+            )
+            peer = _peer(spec, graph, replay.requests(spec, key)[0], Path(folder))
+            bad_of_peer.update({kind: len(names) for kind, names in peer.bad.items()})
+        total += sum(seen.statuses.values())
+        statuses = ", ".join(f"{status}: {count}" for status, count in sorted(seen.statuses.items(), key=str))
+        shown.append(f"{name}: answers by status {statuses}; {len(seen.accepted)} accepted, {ingested[name]} ingested.")
+        print(shown[-1], flush=True)
+        for kind, names in seen.bad.items():
+            bad[kind] += len(names)
+            for text in names[:10]:
+                print(f"  {kind}: {text}", flush=True)
+    titles = {
+        "5xx": "answers with 5xx",
+        "executions": "files created or addresses called",
+        "not finite": "numbers that are not finite",
+        "not JSON": "answers that are not JSON",
+        "contradictions": "contradictions between /openapi.json and the service",
+        "not ingested": "accepted answers that are not among the predictions",
+        "tracebacks": "tracebacks in the service's log",
+    }
+    return [
+        Measure(measure="requests", ours=total, target=f">= {2 * BODIES}"),
+        *(
+            Measure(
+                measure=title,
+                ours=bad[kind],
+                peers={PEER: bad_of_peer[kind]} if kind in ("5xx", "not finite") else {},
+                target="<= 0",
+            )
+            for kind, title in titles.items()
+        ),
+        *(
+            Measure(measure=f"{name}: MB that resident memory grew", ours=value, target=f"<= {GROWTH_MB} MB")
+            for name, value in growth.items()
+        ),
+    ]
+
+
+def _attacked(
+    spec: ProductSpec, graph: bytes, row: dict[str, Any], drawn: int, folder: Path
+) -> tuple[Seen, float, int]:
+    settings = Settings.from_environment({"DRIFTLINE_STATE": str(folder), "DRIFTLINE_SERVING_WORKERS": "1"})
+    store, seen, contract = ArtifactStore(str(folder / "workshop")), Seen(), Contract(contract_of(spec))
+    digest = models.write_bundle(store, document=contract_of(spec), graph=graph)
+    built = build.build(settings, store, digest)
+    row, canary = {**row, "idempotency_key": None}, folder / "canary"
+    with serving.serving(settings, built.tag) as server, _listening() as (address, calls):
+        port = int(server.url.rsplit(":", 1)[1])
+        (worker,) = psutil.Process(server.process.pid).children(recursive=True)
+        _send(port, seen, [Attack("good", json.dumps(row).encode()) for _ in range(WARM)])
+        before = worker.memory_info().rss
+        attacks = [_planted(item, canary, address) for item in r3_bodies.bodies(contract, row, BODIES, SEED)]
+        _send(port, seen, attacks)
+        _draw(port, seen, contract, drawn)
+        _connect(port, seen, row, str(canary))
+        _send(port, seen, [Attack("good", json.dumps(row).encode()) for _ in range(10)])
+        growth = (worker.memory_info().rss - before) / 1e6
+        log = server.log.read_text(encoding="utf-8", errors="replace")
+    for _ in range(log.count("Traceback")):
+        seen.note("tracebacks", log[log.index("Traceback") :][:1_500])
+    for name in (*(["the canary's file"] if canary.exists() else []), *calls):
+        seen.note("executions", name)
+    return seen, growth, _ingested(spec, settings, seen)
+
+
+def _peer(spec: ProductSpec, graph: bytes, row: dict[str, Any], folder: Path) -> Seen:
+    """Send the first bodies to a default Bento with the same graph; its API takes lists of rows."""
+    (folder / "model.onnx").write_bytes(graph)
+    (folder / "contract.json").write_bytes(canonical(contract_of(spec)))
+    contract, port, seen = Contract(contract_of(spec)), serving.free_port(), Seen()
+    if contract.image is not None:  # its type is lists of grey levels
+        height, width = contract.image.sized
+        row = {**row, "features": {contract.image.name: [[0] * width] * height}}
+    command = serving.command("tests.chaos.r3_peer:Peer", port)
+    environment = {
+        **os.environ,
+        "R3_PEER": str(folder),
+        "BENTOML_HOME": str(folder / "peer"),
+        "BENTOML_DO_NOT_TRACK": "true",
+    }
+    with (
+        (folder / "peer.log").open("wb") as log,
+        subprocess.Popen(
+            command, cwd=REPOSITORY, env=environment, stdout=log, stderr=log, start_new_session=True
+        ) as process,
+    ):
+        try:
+            good = Attack("good", json.dumps([row]).encode())
+            deadline = time.monotonic() + READY_S
+            while seen.statuses[200] == 0 and time.monotonic() < deadline:
+                seen = Seen()
+                _send(port, seen, [good], PATHS[:1])
+                time.sleep(1.0)
+            assert seen.statuses[200], (folder / "peer.log").read_text(encoding="utf-8")[-2_000:]
+            attacks = [
+                item for item in r3_bodies.bodies(contract, row, BODIES, SEED) if item.content_type == r3_bodies.JSON
+            ]
+            lists = [item.body if item.body.lstrip()[:1] == b"[" else b"[" + item.body + b"]" for item in attacks]
+            _send(port, seen, [Attack("peer", body) for body in lists[:PEER_BODIES]], PATHS[:1])
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+    return seen
+
+
+def _graph(spec: ProductSpec, key: str) -> bytes:
+    """Return the graph of a product's model with untrained weights."""
+    frame = spec.features(replay.happened(spec, key), Window(grain=spec.grain, keys=(key,)))
+    values = inputs_of(frame, spec.fields)
+    determinism.fix(1)
+    learned = learn(values, spec.fields)
+    return export.to_onnx(spec.model(learned, spec.training).eval(), learned, spec.task)
+
+
+def _planted(attack: Attack, canary: Path, address: str) -> Attack:
+    body = attack.body.replace(b"CANARY", str(canary).encode()).replace(b"LISTENER", address.encode())
+    return Attack(attack.name, body, attack.content_type, attack.query)
+
+
+def _send(port: int, seen: Seen, attacks: list[Attack], paths: Sequence[str] = PATHS) -> None:
+    """Send bodies one after the other to the first path, each tenth to the others too."""
+    connection = http.client.HTTPConnection(serving.HOST, port, timeout=r3_http.PATIENCE_S)
+    for number, attack in enumerate(attacks):
+        for path in paths if number % 10 == 0 else paths[:1]:
+            _ask(connection, seen, attack, path)
+    connection.close()
+
+
+def _ask(connection: http.client.HTTPConnection, seen: Seen, attack: Attack, path: str) -> tuple[int, Any]:
+    url = f"{path}?{attack.query}" if attack.query else path
+    for is_first in (True, False):
+        try:
+            connection.request("POST", url, attack.body, {"Content-Type": attack.content_type})
+            with connection.getresponse() as response:
+                return response.status, seen.answer(attack.name, response.status, response.read())
+        except (OSError, http.client.HTTPException) as problem:
+            connection.close()
+            if not is_first:  # the first time the connection may have been idle for too long
+                seen.note("5xx", f"{attack.name}: no answer, {problem!r}")
+    return 0, {}
+
+
+def _draw(port: int, seen: Seen, contract: Contract, count: int) -> None:
+    """Send requests that Schemathesis draws, and compare each answer with the document."""
+    document = Document(contract)
+    connection = http.client.HTTPConnection(serving.HOST, port, timeout=r3_http.PATIENCE_S)
+    for allowed in (True, False):
+        for request in draw(contract, count, allowed=allowed, start=SEED):
+            attack = Attack("drawn", request.body, request.content_type, request.query)
+            status, answer = _ask(connection, seen, attack, PATHS[0])
+            _compare(seen, document, request, status, answer)
+    connection.close()
+
+
+def _compare(seen: Seen, document: Document, request: Request, status: int, answer: Any) -> None:
+    is_allowed = document.allows(request)
+    if status == 200 and not is_allowed:
+        seen.note("contradictions", f"forbidden and accepted: {request}")
+    if status == 422 and is_allowed and not document.explains(answer):
+        seen.note("contradictions", f"allowed and refused: {answer} {request}")
+
+
+def _connect(port: int, seen: Seen, row: dict[str, Any], canary: str) -> None:
+    """Send bytes that are hardly HTTP, and senders that are slow."""
+    for path in PATHS:
+        for name, data in r3_http.connections(row, canary, path):
+            _record(seen, name, r3_http.sent(serving.HOST, port, data))
+    whole = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+    with ThreadPoolExecutor(8) as pool:
+        waits = [pool.submit(r3_http.slow, serving.HOST, port, whole[: len(whole) - cut], 0.1, 55) for cut in range(8)]
+        for wait in waits:
+            _record(seen, "slow", wait.result())
+
+
+def _record(seen: Seen, name: str, answer: bytes) -> None:
+    statuses = [int(status) for status in STATUS.findall(answer)]
+    seen.statuses.update(statuses or [None])
+    seen.accepted |= {item.decode() for item in IDS.findall(answer)}
+    for status in statuses:
+        if status >= 500:
+            seen.note("5xx", f"{name}: {answer[:300]!r}")
+
+
+def _ingested(spec: ProductSpec, settings: Settings, seen: Seen) -> int:
+    """Read the log as the platform does; note accepted answers that are not among the predictions."""
+    product = Product(spec, settings)
+    done = ingest_log(product, settings.prediction_log / spec.name, "r3")
+    records = list(product.tables.records("predictions"))
+    rows = product.tables.read("predictions", records, columns=["prediction_id"])
+    arrived = set(rows["prediction_id"])
+    for missing in sorted(seen.accepted - arrived):
+        seen.note("not ingested", missing)
+    for item in done.left_out:
+        seen.note("not ingested", f"left out: {item.reason}")
+    return len(arrived & seen.accepted)
+
+
+@contextmanager
+def _listening() -> Iterator[tuple[str, list[str]]]:
+    """Listen for a service that calls an address from a request; yield the address, and the calls."""
+    calls: list[str] = []
+    with socket.create_server((serving.HOST, 0)) as listener:
+
+        def wait() -> None:
+            while True:
+                try:
+                    connection, caller = listener.accept()
+                except OSError:
+                    return
+                calls.append(f"a call from {caller}")
+                connection.close()
+
+        thread = threading.Thread(target=wait, daemon=True)
+        thread.start()
+        yield f"{serving.HOST}:{listener.getsockname()[1]}", calls
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _numbers(item)
+    elif isinstance(value, int | float):
+        yield float(value)

@@ -1,0 +1,70 @@
+"""A default Bento for row R3: a product's graph behind `@bentoml.api`, with Pydantic types as its documentation shows.
+
+`R3_PEER` names a folder with `contract.json` and `model.onnx`. It does less than ours: it logs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Optional
+
+import bentoml
+import numpy as np
+import onnxruntime
+from pydantic import BaseModel, Field, create_model
+
+FOLDER = Path(os.environ["R3_PEER"])
+FIELDS = json.loads((FOLDER / "contract.json").read_bytes())["fields"]
+TYPES: dict[str, Any] = {"float": float, "int": int, "bool": bool, "category": str, "image": list[list[int]]}
+
+
+def declared(item: dict[str, Any]) -> Any:
+    kind = TYPES[item["dtype"]]
+    return (Optional[kind] if item["is_nullable"] else kind, Field(ge=item["low"], le=item["high"]))  # noqa: UP045
+
+
+Features = create_model("Features", **{item["name"]: declared(item) for item in FIELDS})
+
+
+class Row(BaseModel):
+    """A row of a request."""
+
+    entity: str
+    service_time: datetime
+    asked_at: datetime
+    features: Features  # type: ignore[valid-type]  # made at run time
+    idempotency_key: Optional[str] = None  # noqa: UP045
+
+
+@bentoml.service(name="peer", workers=1)
+class Peer:
+    """Answers with the graph's output."""
+
+    def __init__(self) -> None:
+        self._session = onnxruntime.InferenceSession(FOLDER / "model.onnx")
+
+    @bentoml.api(route="/predict")
+    def predict(self, rows: list[Row], /) -> list[Any]:
+        """Answer each row with the numbers of the graph."""
+        columns = {
+            kind: [item["name"] for item in FIELDS if _input(item) == kind]
+            for kind in ("numeric", "categorical", "image")
+        }
+        values = {
+            kind: [[getattr(row.features, name) for name in names] for row in rows] for kind, names in columns.items()
+        }
+        feeds = {
+            "numeric": np.array(values["numeric"], dtype=np.float32).reshape(len(rows), -1),
+            "categorical": np.array([[text or "" for text in texts] for texts in values["categorical"]], dtype=object),
+            "image": np.array([images[0] for images in values["image"] if images], dtype=np.uint8),
+        }
+        wanted = {item.name for item in self._session.get_inputs()}
+        answer = self._session.run(None, {name: feed for name, feed in feeds.items() if name in wanted})[0]
+        return list(answer.tolist())
+
+
+def _input(item: dict[str, Any]) -> str:
+    return {"category": "categorical", "image": "image"}.get(item["dtype"], "numeric")
