@@ -248,10 +248,13 @@ class Follower:
         return self._store
 
     def _read(self, store: ArtifactStore, digest: str) -> Sealed:
-        return self._reading.run(
-            f"reading {digest}",
-            lambda: Sealed.read(store, digest, self._contract.sha256, self._trial.blob_bytes_max),
-        )
+        def read() -> Sealed:
+            return Sealed.read(store, digest, self._contract.sha256, self._trial.blob_bytes_max)
+
+        try:
+            return self._reading.run(f"reading {digest}", read)
+        except Overdue as problem:  # the store's fault, not the bundle's
+            raise ArtifactProblem(f"bundle {digest} cannot be read: {problem}") from problem
 
     def _tried(self, store: ArtifactStore, digest: str, release: int | None, source: Source) -> Live:
         """Read a bundle once, try it in another process, and load the same bytes here."""
@@ -259,7 +262,7 @@ class Follower:
         if source != "pinned":
             self._trial(sealed)
         live = self._load(sealed, release, source)
-        self._sealed = sealed
+        self._sealed = sealed if self._local_copy is not None else None
         return live
 
     def _load(self, sealed: Sealed, release: int | None, source: Source) -> Live:

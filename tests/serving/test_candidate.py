@@ -51,6 +51,23 @@ def test_the_bentos_own_bundle_and_a_pinned_one_are_not_tried(app: Any, monkeypa
     assert app.follower.live.model.digest == pinned
 
 
+def test_a_store_that_hangs_while_a_bundle_is_read_is_asked_again_soon(
+    app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overdue(*_: Any) -> None:
+        raise Overdue("reading did not end within 30 s; it is abandoned.")
+
+    first = models.write_bundle(app.store, bias=1.0)
+    models.release(str(app.folder / "store"), first)
+    with monkeypatch.context() as patch:
+        patch.setattr(Sealed, "read", overdue)
+        assert not app.follower.look()
+    assert f"release 1 is refused: bundle {first} cannot be read: reading did not end" in app.follower.problem
+    now = time.monotonic()
+    monkeypatch.setattr(follow.time, "monotonic", lambda: now + follow.REFUSED_AGAIN_S + 1)
+    assert app.follower.look()
+
+
 def test_a_bundle_that_passed_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rollback waits for no process."""
     trial, bundle = Trial(SECONDS), sealed(tmp_path)
