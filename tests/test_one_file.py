@@ -34,7 +34,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "add_a_product.md"
 MARKER = "<!-- run by tests/test_one_file.py -->"
 CUTOFF = "2013-01-09T07"
 OTHER = specs.load_all()[0].name
-NAMES = ("copied", "checked", "seen", "trained", "served", "removed")
+NAMES = ("copied", "checked", "seen", "trained", "compared", "served", "removed")
 """The purpose of each block of the page, in order."""
 
 SNAPSHOT = """

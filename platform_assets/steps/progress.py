@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from platform_assets.learners.base import History, Resumable, finite
+from platform_assets.problems import LedgerProblem
 from platform_assets.settings import Settings
 from platform_assets.steps import process
 from platform_assets.steps.attempt import BEAT_S, Attempt
 from platform_assets.steps.jobs import Job
 from platform_assets.steps.state import SaveStore, saves
+from platform_assets.storage.leases import LeaseLost
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class StepProgress:
             while not is_over.wait(BEAT_S):
                 try:
                     self._attempt.beat()
-                except Exception as problem:  # noqa: BLE001  # raised in the fit's own thread
+                except (LeaseLost, LedgerProblem) as problem:  # raised in the fit's own thread
                     problems.append(problem)
                     return
 
