@@ -1,9 +1,10 @@
 """Overload: whenever callers wait, a gauge says so.
 
-A service whose model takes some milliseconds per row gets more requests than it can answer, at a fixed rate whatever
-it answers (open loop), by single rows, by lists, and by both. Second by second the median wait of the callers is
-compared with the gauges that the workers publish at the end of that second. Seconds in which the sending process itself
-was late are left out and counted. The limits of the gauges are those of `serving.metrics`, set before the run.
+A service whose model takes some milliseconds per row, and which refuses none, gets more requests than it can answer, at
+a fixed rate whatever it answers (open loop), by single rows, by lists, and by both. Second by second the median wait of
+the callers is compared with the gauges that the workers publish at the end of that second. Seconds in which the sending
+process itself was late were left out and counted. The limits of the gauges are those of `serving.metrics`, set before
+the run. Then three times the possible load, with and without a limit and the shipped proxy (`r8_goodput`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from platform_assets.serving.metrics import IN_FLIGHT_ALERT, LAG_ALERT_S
 from platform_assets.settings import Settings
 from platform_assets.storage.artifacts import ArtifactStore
 from tests.benchmarks.harness import Measure
+from tests.chaos import r8_goodput
 from tests.doubles import models
 
 WIDTH, DEPTH = 1_000, 8
@@ -42,7 +44,9 @@ shown: list[str] = []
 def run() -> list[Measure]:
     """Overload a service in three ways and return the missed seconds."""
     measures = []
-    with tempfile.TemporaryDirectory() as folder, _service(Path(folder)) as (port, published):
+    with tempfile.TemporaryDirectory() as folder, _service(Path(folder)) as (settings, tag, server):
+        port = int(server.url.rsplit(":", 1)[1])
+        published = _Published(settings.serving_metrics / models.PRODUCT)
         single, several = json.dumps(models.row()).encode(), json.dumps([models.row()] * ROWS).encode()
         for name, bodies in (("single rows", [single]), ("lists", [several]), ("both", [single, several])):
             seconds = asyncio.run(_phase(port, bodies, published))
@@ -61,6 +65,8 @@ def run() -> list[Measure]:
                 Measure(measure=f"{name}: seconds left out", ours=len(seconds) - len(counted)),
             ]
             time.sleep(QUIET_S)
+        home = {"BENTOML_HOME": str(settings.bentoml_home)}
+        measures += r8_goodput.measures(settings, tag, home, single, server, shown)
     return measures
 
 
@@ -105,13 +111,14 @@ class _Published:
 
 
 @contextlib.contextmanager
-def _service(folder: Path) -> Iterator[tuple[int, _Published]]:
-    settings = Settings.from_environment({"DRIFTLINE_STATE": str(folder), "DRIFTLINE_SERVING_WORKERS": "1"})
+def _service(folder: Path) -> Iterator[tuple[Settings, str, serving.Server]]:
+    variables = {"DRIFTLINE_STATE": str(folder), "DRIFTLINE_SERVING_WORKERS": "1"}
+    settings = Settings.from_environment(variables).replace(serving_in_flight=r8_goodput.UNLIMITED)
     store = ArtifactStore(str(folder / "workshop"))
     digest = models.write_bundle(store, document=models.contract(max_rows=256), graph=_slow_graph())
     built = build.build(settings, store, digest)
     with serving.serving(settings, built.tag) as server:
-        yield int(server.url.rsplit(":", 1)[1]), _Published(settings.serving_metrics / models.PRODUCT)
+        yield settings, built.tag, server
 
 
 async def _ask(port: int, body: bytes) -> float:
