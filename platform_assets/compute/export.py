@@ -124,12 +124,14 @@ def answers(graph: bytes, inputs: Inputs, *, batch: int, threads: int = 1) -> np
 def _core(network: nn.Module, learned: Learned, task: Task) -> onnx.ModelProto:
     import torch
 
+    from platform_assets.compute.lean import lean
+
     class Answering(torch.nn.Module):
         """A network that answers as its task does."""
 
         def __init__(self) -> None:
             super().__init__()
-            self.network = network
+            self.network = lean(network)
 
         def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
             return task.graph_answer(self.network(*inputs), learned.target)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -130,3 +132,53 @@ def test_other_kinds_of_task_answer_with_more_numbers(task, target, shape) -> No
     else:
         assert (answer[:, 1] > 0).all()
         assert abs(answer[:, 0].mean() - 1_000) < 500
+
+
+COLUMNS = 8
+RANDOM_ROWS = 10_000
+
+
+def columns(stream: np.random.Generator, rows: int) -> np.ndarray:
+    """Return columns of very different kinds: constant, binary, tied, narrow, wide, tiny."""
+    normal = stream.normal(size=(rows, COLUMNS))
+    normal[:, 0] = 3.0
+    normal[:, 1] = normal[:, 1] > 0
+    normal[:, 2] = np.round(normal[:, 2])
+    normal[:, 3] = 1013.25 + normal[:, 3] * 1e-4
+    normal[:, 4] *= 1e30
+    normal[:, 5] *= 1e-30
+    normal[:, 6] = np.exp(8 * normal[:, 6])
+    return normal.astype(np.float32)
+
+
+def random_rows(stream: np.random.Generator, rows: int) -> np.ndarray:
+    """Return rows like those of training, and among them NaN, denormals, zeros and the largest numbers."""
+    numbers = columns(stream, rows)
+    odd = np.array([np.nan, 1e-45, -1e-45, 1.2e-38, 0.0, -0.0, 3.4e38, -3.4e38, 1e20], dtype=np.float32)
+    is_odd = stream.random(numbers.shape) < 0.2
+    numbers[is_odd] = odd[stream.integers(0, len(odd), int(is_odd.sum()))]
+    return numbers
+
+
+@pytest.mark.parametrize(
+    ("members", "widths", "task"),
+    [(4, (16, 16), TASK), (1, (8,), TASK), (3, (8,), MultiClass(classes=("a", "b", "c")))],
+)
+def test_the_graph_answers_as_the_network_on_random_rows(members: int, widths: tuple[int, ...], task: Any) -> None:
+    determinism.fix(1)
+    determinism.seed(1)
+    stream = np.random.default_rng(1)
+    texts = np.array(["", "a", "bc", "never seen"], dtype=object)
+    training = doubles.inputs_of(columns(stream, 500), texts[stream.integers(0, 3, (500, 2))])
+    training.numeric[stream.random(training.numeric.shape) < 0.1] = np.nan
+    learned = doubles.learned(training)
+    network = TabularNet(learned, outputs=task.outputs, widths=widths, members=members).eval()
+    graph = export.to_onnx(network, learned, task)
+    rows = doubles.inputs_of(random_rows(stream, RANDOM_ROWS), texts[stream.integers(0, 4, (RANDOM_ROWS, 2))])
+    parity = export.prove_parity(network, learned, task, graph, rows)
+    assert parity.rows == RANDOM_ROWS
+    assert parity.max_abs_difference <= 1e-6
+    few = rows[:1_000]
+    alone = export.answers(graph, few, batch=1)
+    for batch in (2, 3, 12, 16):
+        np.testing.assert_array_equal(export.answers(graph, few, batch=batch), alone, "the same bits in every batch")
