@@ -83,7 +83,8 @@ class Protocol(HttpToolsProtocol):
             self.on_response_complete()
         else:
             self.transport.write(_REFUSAL + b"connection: close\r\n\r\n" + _BUSY)
-            self.transport.write_eof()
+            if self.transport.can_write_eof():  # not with TLS
+                self.transport.write_eof()
             self.loop.call_later(LINGER_S, self.transport.close)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio reads a bool, uvicorn returns None
