@@ -53,6 +53,14 @@ def test_services_of_a_cluster_ship_their_log_unless_told_otherwise() -> None:
     assert ships == [False, True, False, True]
 
 
+def test_services_of_a_cluster_answer_for_a_while_after_they_were_asked_to_end() -> None:
+    cluster = {"DRIFTLINE_ENV": "cluster", "DRIFTLINE_ROOT": "s3://models/driftline"}
+    settings = [Settings.from_environment(environ) for environ in ({}, cluster)]
+    assert [each.serving_drain_s for each in settings] == [0.0, 5.0]
+    assert [each.probes_port(3000) for each in settings] == [3001, 3001]
+    assert settings[0].replace(serving_probes_port=9000).probes_port(3000) == 9000
+
+
 def test_every_field_has_a_description() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
 
@@ -78,6 +86,15 @@ def test_settings_are_frozen_and_a_copy_is_validated(tmp_path: Path) -> None:
         ("DRIFTLINE_SERVING_SHIP_BYTES", "16777217", "a whole number from 1 to 16777216"),
         ("DRIFTLINE_SERVING_ROOM_BYTES", "0", "a whole number of at least 1"),
         ("DRIFTLINE_SERVING_ROOM_SHARE", "1.5", "a number above 0 and up to 1"),
+        ("DRIFTLINE_SERVING_PROBES_PORT", "70000", "a port from 1 to 65535"),
+        ("DRIFTLINE_SERVING_IN_FLIGHT", "0", "a whole number of at least 1"),
+        ("DRIFTLINE_SERVING_DRAIN_S", "-1", "a number of at least 0"),
+        ("DRIFTLINE_SERVING_CALLER_HEADER", "X User", "a header's name"),
+        (
+            "DRIFTLINE_SERVING_PROXIES",
+            "10.0.0.7/8",
+            "addresses and networks with commas between them: 10.0.0.7/8 has host bits set",
+        ),
         ("DRIFTLINE_BROKEN_PRODUCTS", "hide", "one of refuse, show"),
         ("DRIFTLINE_DAGSTER_URL", "javascript:alert(1)", "an http or https address"),
     ],
