@@ -1,187 +1,270 @@
-"""The loop under twenty kills.
+"""The loop on a cluster under twenty kills.
 
-One week is replayed twice from the same start, with a dead feed and a training in it: once undisturbed, once with
-twenty SIGKILLs at daemon, webserver, code server, run, trainer, service and its workers, which a supervisor restarts.
-The platform's results must be equal, and nothing may be lost, duplicated or left hanging.
+A live product's loop runs between pods that share nothing but the store: batches land, are learned, served and asked
+about; from the ninth on other parts break, and a new model is trained. Meanwhile pods of each kind, nodes, the API
+server, PostgreSQL and the S3 server are killed. Callers keep the ids of their answers. A calm run on a laptop gets the
+same files and questions, less those whose answers went with a killed volume: everything else must be equal.
 """
 
 from __future__ import annotations
 
-import shutil
+import http.client
+import json
+import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+from urllib.parse import urlsplit
 
-import dagster as dg
+import obstore
 
-from platform_assets import naming, replay
+from platform_assets import manifests
 from platform_assets.handle import Product
-from platform_assets.records.attempts import ATTEMPTS, unique_attempts
-from platform_assets.replay.faults import Injected, inject
-from platform_assets.replay.playing import Player
-from platform_assets.replay.waiting import wait_for_decision, wait_for_outcome
-from platform_assets.settings import Settings
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.problems import Problem
+from platform_assets.records.notes import Service
+from platform_assets.serving import run as serving
+from platform_assets.settings import REPOSITORY
 from platform_assets.storage.tables import TableStore
 from tests.benchmarks.harness import Measure
-from tests.chaos.location import CUTOFF, SPEC
-from tests.chaos.supervisor import KINDS, Killer, Supervisor
+from tests.chaos.r6_storm import KILLS, TROUBLE, Record, Storm
+from tests.cluster import loop, names, opened, platform_images, servers, trainer
+from tests.cluster.callers import Callers
+from tests.cluster.cluster import started
+from tests.cluster.laptop import Laptop
+from tests.cluster.loop import BUCKET, CHANGED, LOGS, OWN, REPLICAS, SMALL
+from tests.cluster.platform import Platform
+from tests.cluster.requirements import ASSETS, missing
+from tests.doubles import cluster_environment
+from tests.doubles.products import live_parts
+from tests.doubles.products.live_parts import LEARNED, SPEC
+from tests.doubles.received import Arrived
 
-KEYS, KILLS, SEED = 7, 20, 20130301
-FAULT, FAULTY = "dead_delay_feed", 1
-"""Kind of the week's fault, and the key that has it."""
-SETTLE_S = 180.0
-MODULE = "tests.chaos.location"
-UNDER_WAY = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
-MEASURED = ("measured", "by")
-"""Members that may differ between two replays: costs, and the name of a run."""
+SHIP_S, LOOK_S = 10.0, 1.0
+"""The setting of services: an answer waits at most so long for its segment, and a look."""
+QUIET_S, PATIENCE_S = 20.0, 900.0
+UNDER_WAY = "[QUEUED, NOT_STARTED, STARTING, STARTED, CANCELING]"
+RUNS = "{ runsOrError(filter: {statuses: %s}) { ... on Runs { results { runId jobName status } } } }"
+EARLIER = (
+    "Until 2026-11-27 this row killed processes of one machine. Row R10 kills workers and ingestions at chosen points."
+)
+shown: list[str] = []
 
 
-@dataclass(frozen=True, kw_only=True)
-class Week:
-    """The results of a replay."""
+@dataclass
+class World:
+    """The cluster's loop and the laptop's, and the storm.
 
-    decisions: Mapping[str, Any]
-    verdicts: Mapping[str, Any]
-    releases: Sequence[Any]
-    faults: Mapping[str, Sequence[Any]]
-    answered: Mapping[str, Sequence[str]]
-    attempts: int
-    hanging: int
+    Attributes:
+        lost: ids that callers got and the store never did.
+    """
+
+    platform: Platform
+    laptop: Laptop
+    storm: Storm
+    lost: set[str] = field(default_factory=set)
+
+    def wait(self, condition: Callable[[], object], text: str) -> None:
+        """Wait, and let the storm look meanwhile."""
+        until_s = time.monotonic() + PATIENCE_S
+        while True:
+            self.storm.look()
+            if not self.storm.is_down and self._is(condition):
+                return
+            if time.monotonic() > until_s:
+                raise TimeoutError(f"waited {PATIENCE_S:g} s in vain until {text}\n{self.platform.described()}")
+            time.sleep(0.3)
+
+    def _is(self, condition: Callable[[], object]) -> bool:
+        try:
+            return bool(condition())
+        except (*TROUBLE, Problem, obstore.exceptions.BaseError) as problem:  # something comes back
+            self.storm.problems.append(f"a look: {type(problem).__name__} {str(problem)[:200]}")
+            return False
+
+    def learn(self) -> None:
+        """Land the first batches; wait for the first release, and serve it."""
+        for index, at in enumerate(live_parts.first_moments(datetime.now(UTC))):
+            loop.land((self.laptop.settings, self.platform.settings), live_parts.files(index, at))
+        key = SPEC.grain.key_at
+        with self._on_laptop(("advance", key(0), key(LEARNED - 1)), ("retrain", key(LEARNED))):
+            self.wait(lambda: loop.newest_release(self.platform.settings)[0] == 1, "release 1")
+        self.platform.apply(manifests.manifests(Product(SPEC, self.platform.settings), REPLICAS), "service")
+        self.platform.wait_for(manifests.name_of(SPEC.name))
+        self.wait(lambda: loop.served(self.platform) == [1] * REPLICAS, "all replicas serve release 1")
+
+    def ask(self, callers: Callers, server: serving.Server, index: int) -> None:
+        """Ask about a batch; find out which answers are lost; ask the laptop the others."""
+        rows = live_parts.rows(index, is_changed=True)
+        before = set(callers.acknowledged)
+        with callers.asking([live_parts.question(row, datetime.now(UTC)) for row in rows]) as is_done:
+            self.wait(lambda: is_done.is_set() and not self.storm.has_to_hit_shipping, "answers")
+        self._settle(callers)
+        for identity in callers.acknowledged.keys() - before - self.lost:
+            status, answer = server.predict(callers.asked[identity])
+            assert status == 200 and answer["prediction_id"] == identity, (status, answer)
+
+    def _settle(self, callers: Callers) -> None:
+        """Wait until all replicas are there and nothing more arrives; what has not is lost."""
+        arrived = Arrived(self.platform.settings.root, SPEC.name)
+        seen = [(set[str](), time.monotonic())]
+
+        def is_quiet() -> bool:
+            left = callers.acknowledged.keys() - arrived.look()
+            pods = self.platform.pods(OWN)
+            is_whole = len(pods) == REPLICAS == len(self.storm.running(OWN))
+            if not is_whole or left != seen[0][0]:
+                seen[0] = (set(left), time.monotonic())
+            return time.monotonic() - seen[0][1] > QUIET_S
+
+        self.wait(is_quiet, "nothing more arrives")
+        self.lost = seen[0][0]
+
+    def close(self, index: int) -> None:
+        """Land a batch, and wait for its decision."""
+        key, files = SPEC.grain.key_at(index), live_parts.files(index, datetime.now(UTC), is_changed=True)
+        loop.land((self.laptop.settings, self.platform.settings), files)
+        with self._on_laptop(("advance", key, key)):
+            self.wait(lambda: loop.decision(self.platform.settings, key), f"there is a decision for {key}")
+
+    def learn_again(self) -> None:
+        """Wait for the second release, and until all replicas serve it."""
+        with self._on_laptop(("retrain", SPEC.grain.key_at(CHANGED[-1] + 1))):
+            self.wait(lambda: loop.newest_release(self.platform.settings)[0] == 2, "release 2")
+        self.wait(lambda: loop.served(self.platform) == [2] * REPLICAS, "all replicas serve release 2")
+
+    @contextmanager
+    def _on_laptop(self, *jobs: tuple[str, ...]) -> Iterator[None]:
+        """Run jobs on the laptop meanwhile, one after another."""
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            results = [pool.submit(self.laptop.job, *job) for job in jobs]
+            yield
+            for result in results:
+                result.result()
+
+    def under_way(self) -> list[Any]:
+        """Return the runs that have not ended."""
+        place = urlsplit(self.platform.address("driftline-webserver"))
+        with closing(http.client.HTTPConnection(str(place.hostname), place.port, timeout=60)) as connection:
+            body = json.dumps({"query": RUNS % UNDER_WAY})
+            connection.request("POST", "/graphql", body, {"Content-Type": "application/json"})
+            return list(json.loads(connection.getresponse().read())["data"]["runsOrError"]["results"])
 
 
 def run() -> list[Measure]:
-    """Replay the week twice and compare."""
-    keys = SPEC.grain.span(CUTOFF, SPEC.grain.shift(CUTOFF, KEYS - 1))
-    with tempfile.TemporaryDirectory(prefix="driftline-chaos-") as folder:
-        path = Path(folder)
-        start = _settings(path / "begun")
-        tag = _begin(start)
-        calm, stormy = (_copy(start, path / name) for name in ("calm", "stormy"))
-        print("a week left alone", flush=True)
-        alone, _ = _replay(calm, tag, keys, killer_of=None)
-        print(f"the same week with {KILLS} kills, seed {SEED}", flush=True)
-        killed, storm = _replay(
-            stormy, tag, keys, killer_of=lambda supervisor: Killer(supervisor, count=KILLS, seed=SEED)
+    """Play the loop in the storm, and compare."""
+    with _opened() as world:
+        callers, hanging = _play(world)
+        mine, calm = (loop.content(settings) for settings in (world.platform.settings, world.laptop.settings))
+        shared = loop.shared(world.platform)
+        return _measures(
+            world, callers, {kind: _differ(kind, mine[kind], calm[kind]) for kind in calm}, hanging, shared
         )
-    assert storm is not None
-    differ = {
-        name: _differences(getattr(alone, name), getattr(killed, name))
-        for name in ("decisions", "verdicts", "releases", "faults")
-    }
-    lost = sum(len(set(alone.answered[key]) - set(killed.answered[key])) for key in keys)
-    doubled = sum(len(killed.answered[key]) - len(set(killed.answered[key])) for key in keys)
-    kinds = {kind: float(storm.killed.count(kind)) for kind in KINDS}
+
+
+@contextmanager
+def _opened() -> Iterator[World]:
+    if sentence := missing(os.environ) or trainer.missing(os.environ):
+        raise RuntimeError(sentence)
+    built = trainer.trainer_image(REPOSITORY)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="driftline-", ignore_cleanup_errors=True)))
+        cluster = stack.enter_context(started(Path(os.environ[ASSETS])))
+        print(f"{cluster.kubeconfig} after {cluster.started_s:.0f} s", flush=True)
+        (folder / "s3").mkdir()
+        s3 = stack.enter_context(servers.s3_running(cluster, folder / "s3", BUCKET))
+        postgres = stack.enter_context(servers.postgres_running(cluster))
+        images = platform_images.pushed(cluster, REPOSITORY, built, live_parts)
+        stack.enter_context(cluster.network())
+        stack.enter_context(patch.dict(os.environ, opened.store_environment(s3), clear=True))
+        names.serve_names(cluster, folder)
+        s3.make_bucket(LOGS)
+        place = folder / "platform"
+        place.mkdir()
+        platform = stack.enter_context(loop.at_work(cluster, images, s3, postgres, place))
+        checkout = cluster_environment.checkout(REPOSITORY, folder / "checkout", live_parts)
+        laptop = Laptop(checkout, folder / "laptop", SPEC.name, SMALL)
+        yield World(platform, laptop, Storm(platform, s3, postgres))
+
+
+def _play(world: World) -> tuple[Callers, list[Any]]:
+    """Return the callers, and the runs that are still under way when nothing is left to do."""
+    key, storm = SPEC.grain.key_at, world.storm
+    world.learn()
+    tag = Service.of(TableStore(world.laptop.settings.root, SPEC.name).records("service")[key(LEARNED)]).tag
+    callers = Callers(world.platform.address(manifests.name_of(SPEC.name)))
+    with serving.serving(world.laptop.settings, tag) as server:
+        for storm.phase, index in enumerate(CHANGED, start=1):
+            print(f"batch {key(index)}", flush=True)
+            world.ask(callers, server, index)
+            world.close(index)
+    storm.phase += 1
+    world.learn_again()
+    hanging: list[Any] = []
+
+    def is_over() -> bool:
+        hanging[:] = world.under_way()
+        return not hanging
+
+    try:
+        world.wait(is_over, "no run is under way")
+    except TimeoutError:
+        print(f"under way at the end: {hanging}", flush=True)
+    return callers, hanging
+
+
+def _differ(kind: str, mine: Any, calm: Any) -> int:
+    """Return how many records differ, and print each pair."""
+    different = [name for name in {*mine, *calm} if mine.get(name) != calm.get(name)]
+    for name in different[:20]:
+        print(f"  {kind} {name} differs:\n    {mine.get(name)}\n    {calm.get(name)}", flush=True)
+    return len(different)
+
+
+def _measures(
+    world: World, callers: Callers, differ: dict[str, int], hanging: list[Any], shared: list[str]
+) -> list[Measure]:
+    storm = world.storm
+    kinds = Counter(record.kill.victim for record in storm.log)
+    held = frozenset[str]().union(*(record.hit.lost for record in storm.log))
+    ages = [_age_s(storm.log, identity, callers.acknowledged[identity]) for identity in sorted(world.lost & held)]
+    broken = {status: count for status, count in callers.statuses.items() if status != 200}
+    requests = f"{callers.statuses[200]} requests were answered, and others ended with {broken}: callers ask again."
+    shown[:] = [
+        *(f"Kill {number}, after {record}." for number, record in enumerate(storm.log, start=1)),
+        f"Repeated, because the first hit nothing: {'; '.join(storm.missed) or 'none'}.",
+        f"Not killed: {', '.join(kill.victim for kill in storm.pending) or 'none'}.",
+        requests,
+        f"Lost with a volume: {', '.join(sorted(world.lost)) or 'none'}.",
+        *(f"Seen of another pod: {problem}." for problem in shared),
+        EARLIER,
+    ]
+    travelling = Counter(record.kill.moment for record in storm.log if record.kill.moment)
     return [
-        Measure(measure="processes killed", ours=len(storm.killed), peers=kinds, target=f">= {KILLS}"),
-        Measure(measure="of them trainers", ours=kinds["trainer"], target=">= 1"),
-        Measure(measure="keys without a decision", ours=len(set(keys) - set(killed.decisions)), target="<= 0"),
-        *(Measure(measure=f"{name} that differ", ours=count, target="<= 0") for name, count in differ.items()),
-        Measure(measure="answered entities lost", ours=lost, target="<= 0"),
-        Measure(measure="answered entities doubled", ours=doubled, target="<= 0"),
-        Measure(measure="runs left under way", ours=killed.hanging, target="<= 0"),
-        Measure(measure="attempts gained over the calm week", ours=killed.attempts - alone.attempts, target=">= 0"),
+        Measure(measure="kills", ours=len(storm.log), peers=dict(kinds), target=f">= {len(KILLS)}"),
+        Measure(measure="in shipping or ingestion", ours=travelling.total(), peers=dict(travelling), target=">= 6"),
+        *(Measure(measure=f"{kind} that differ", ours=count, target="<= 0") for kind, count in differ.items()),
+        Measure(measure="answers that callers got", ours=len(callers.acknowledged)),
+        Measure(measure="of them lost with a killed volume", ours=len(world.lost & held)),
+        Measure(measure="lost otherwise", ours=len(world.lost - held), target="<= 0"),
+        Measure(
+            measure="age of the oldest lost answer at its kill, s",
+            ours=max(ages, default=0.0),
+            limit=SHIP_S,
+            target=f"<= {SHIP_S + LOOK_S:g}",
+        ),
+        Measure(measure="runs left under way", ours=len(hanging), target="<= 0"),
+        Measure(measure="volumes or files that another pod sees", ours=len(shared), target="<= 0"),
     ]
 
 
-def _settings(state: Path) -> Settings:
-    return Settings(root=str(state / "store"), state=state)
-
-
-def _begin(settings: Settings) -> str:
-    """Bring a platform to its first release and return the tag of its Bento."""
-    history = replay.history(SPEC)
-    first = SPEC.grain.span(history.demo_first, history.demo_last)
-    list(replay.land(Product(SPEC, settings), first, labelled=replay.labels_known(SPEC, CUTOFF)))
-    replay.move_on(Product(SPEC, settings), SPEC.grain.instant(CUTOFF))
-    with Supervisor(settings, MODULE) as supervisor:
-        wait_for_decision(Product(SPEC, settings), history.demo_last, check=supervisor.check)
-        wait_for_outcome(Product(SPEC, settings), CUTOFF, check=supervisor.check)
-        _settle(settings)
-    return str(TableStore(settings.root, SPEC.name).records("service", [CUTOFF])[CUTOFF].notes["tag"])
-
-
-def _copy(start: Settings, state: Path) -> Settings:
-    shutil.copytree(start.state, state)
-    return _settings(state)
-
-
-def _replay(
-    settings: Settings, tag: str, keys: Sequence[str], *, killer_of: Callable[[Supervisor], Killer] | None
-) -> tuple[Week, Killer | None]:
-    kind = next(kind for kind in replay.history(SPEC).faults if kind.name == FAULT)
-    spec = inject(SPEC, Injected(kind=kind, keys=(keys[FAULTY],)))
-    killer = None
-    with Supervisor(settings, MODULE, tag) as supervisor:
-        with Player(Product(spec, settings), supervisor.address, check=supervisor.check) as player:
-            if killer_of is None:
-                _play(player, keys)
-            else:
-                with killer_of(supervisor) as killer:
-                    _play(player, keys, killer)
-        hanging = _settle(settings)
-        print(f"  started again: {dict(supervisor.restarts)}", flush=True)
-    return _read(settings, keys, hanging), killer
-
-
-def _play(player: Player, keys: Sequence[str], killer: Killer | None = None) -> None:
-    for number, key in enumerate(keys, 1):
-        began_s = time.monotonic()
-        played = player.play(key)
-        print(f"  {key}: {played.decision.action} after {time.monotonic() - began_s:.0f} s", flush=True)
-        if killer is not None:
-            killer.keep_pace(number / len(keys))
-
-
-def _settle(settings: Settings) -> int:
-    """Wait until no run is under way; return how many still are when the time limit is reached."""
-    deadline = time.monotonic() + SETTLE_S
-    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
-        while True:
-            unfinished = instance.get_runs_count(dg.RunsFilter(statuses=UNDER_WAY))
-            if not unfinished or time.monotonic() > deadline:
-                return int(unfinished)
-            time.sleep(1.0)
-
-
-def _read(settings: Settings, keys: Sequence[str], hanging: int) -> Week:
-    ledgers, tables = Ledgers(settings.root, SPEC.name), TableStore(settings.root, SPEC.name)
-    judged = tables.records("evaluation")
-    answered = tables.records("predictions", keys)
-    return Week(
-        decisions={key: _lasting(result) for key in keys if (result := ledgers.read(naming.DECISIONS, key))},
-        verdicts={key: ledgers.read(naming.VERDICTS, record.content_digest) for key, record in judged.items()},
-        releases=[_lasting(record) for _, record in ledgers.records(naming.RELEASES)],
-        faults={key: [_lasting(item) for _, item in ledgers.records(f"{naming.FAULTS}/{key}")] for key in keys},
-        answered={
-            key: tables.read("predictions", [key])["entity"].to_list() if key in answered else [] for key in keys
-        },
-        attempts=len(unique_attempts(ledgers.of(ATTEMPTS).records())),
-        hanging=hanging,
-    )
-
-
-def _lasting(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in record.items() if name not in MEASURED}
-
-
-def _differences(one: Any, other: Any) -> int:
-    """Return how many records differ, and print each pair."""
-    pairs = (
-        [(key, one.get(key), other.get(key)) for key in sorted({*one, *other})]
-        if isinstance(one, Mapping)
-        else [(path, *pair) for path, pair in enumerate(zip(one, other, strict=False))]
-    )
-    different = [(name, left, right) for name, left, right in pairs if left != right]
-    for name, left, right in different:
-        print(f"  {name} differs:\n    {left}\n    {right}", flush=True)
-    return len(different) + (0 if isinstance(one, Mapping) else abs(len(one) - len(other)))
+def _age_s(log: Sequence[Record], identity: str, got_at: datetime) -> float:
+    """Return how long before its kill a lost answer was got."""
+    return min((record.hit.at - got_at).total_seconds() for record in log if identity in record.hit.lost)

@@ -119,8 +119,11 @@ class ControlPlane:
         policy = self.folder / "audit-policy.json"
         # Which rights accounts of pods use is read from this log; requests of the control plane would fill it.
         rule = {"level": "Metadata", "userGroups": ["system:serviceaccounts"], "omitStages": ["RequestReceived"]}
+        # Created pods as a whole: `created_pods` reads them, also those that are gone soon.
+        pods = {"level": "RequestResponse", "verbs": ["create"], "resources": [{"group": "", "resources": ["pods"]}]}
         policy.write_text(
-            json.dumps({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [rule]}), encoding="ascii"
+            json.dumps({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [rule | pods, rule]}),
+            encoding="ascii",
         )
         at = self.folder
         return [

@@ -28,6 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.doubles.program import Program
+
 MISSING = "there is no PostgreSQL server; on Debian: apt-get install postgresql (.ci/run does)"
 USER, DATABASE = "driftline", "postgres"
 LOOPBACK = "127.0.0.1"
@@ -37,11 +39,16 @@ START_ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class PostgresServer:
-    """A server that answers, and no other: only it has the password."""
+    """A server that answers, and no other: only it has the password.
+
+    Attributes:
+        program: its process.
+    """
 
     address: str
     port: int
     password: str
+    program: Program
 
     def environment(self) -> dict[str, str]:
         """Return the variables required by deploy/kubernetes/base/dagster.yaml."""
@@ -52,6 +59,12 @@ class PostgresServer:
             "DAGSTER_PG_USER": USER,
             "DAGSTER_PG_PASSWORD": self.password,
         }
+
+    def start_again(self) -> None:
+        """Start it on its files after it was killed, and wait until it answers."""
+        self.program.start()
+        if not _answers(self):
+            raise RuntimeError(f"PostgreSQL did not start again; its log ends: {self.program.log()}")
 
 
 def binaries() -> Path | None:
@@ -100,26 +113,26 @@ def running(address: str = LOOPBACK, before: Sequence[str] = ()) -> Iterator[Pos
             with (path / "data/pg_hba.conf").open("a", encoding="ascii") as rules:
                 rules.write("host all all 0.0.0.0/0 scram-sha-256\n")  # by default it accepts only this machine
         for _ in range(START_ATTEMPTS):
-            server = PostgresServer(address, _free_port(address), password)
-            process = _start([*before, str(folder / "postgres")], path, server, user)
+            server = _start([*before, str(folder / "postgres")], path, address, password, user)
             try:
-                if _answers(process, server):
+                if _answers(server):
                     yield server
                     return
             finally:
-                process.send_signal(signal.SIGQUIT)  # immediately, even with open connections
-                process.wait(PATIENCE_S)
-        message = (path / "server.log").read_text(encoding="utf-8", errors="replace")
-        raise RuntimeError(f"PostgreSQL did not start in {START_ATTEMPTS} attempts; its log ends: {message[-2000:]}")
+                server.program.process.send_signal(signal.SIGQUIT)  # immediately, even with open connections
+                server.program.process.wait(PATIENCE_S)
+        raise RuntimeError(
+            f"PostgreSQL did not start in {START_ATTEMPTS} attempts; its log ends: {server.program.log()}"
+        )
     finally:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _start(command: list[str], folder: Path, server: PostgresServer, user: dict[str, Any]) -> subprocess.Popen[bytes]:
-    options = {"listen_addresses": server.address, "unix_socket_directories": "", "fsync": "off", "port": server.port}
+def _start(command: list[str], folder: Path, address: str, password: str, user: dict[str, Any]) -> PostgresServer:
+    port = _free_port(address)
+    options = {"listen_addresses": address, "unix_socket_directories": "", "fsync": "off", "port": port}
     argv = [*command, "-D", "data", *(f"--{name}={value}" for name, value in options.items())]
-    with (folder / "server.log").open("ab") as log:
-        return subprocess.Popen(argv, cwd=folder, stdout=log, stderr=log, **user)
+    return PostgresServer(address, port, password, Program(argv, folder, user))
 
 
 def _free_port(address: str) -> int:
@@ -146,13 +159,13 @@ def _server_user(folder: Path) -> dict[str, Any]:
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
 
-def _answers(process: subprocess.Popen[bytes], server: PostgresServer) -> bool:
+def _answers(server: PostgresServer) -> bool:
     """Return whether the server came up; if another one took its port first, it ends."""
     import psycopg2
 
     address = {"host": server.address, "port": server.port, "dbname": DATABASE, "connect_timeout": 5}
     until = time.monotonic() + PATIENCE_S
-    while process.poll() is None and time.monotonic() < until:
+    while server.program.process.poll() is None and time.monotonic() < until:
         try:
             psycopg2.connect(**address, user=USER, password=server.password).close()
         except psycopg2.OperationalError:

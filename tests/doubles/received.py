@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from dataclasses import dataclass, field
 
 import obstore
 
@@ -43,3 +44,27 @@ def ids(root: str, product: str) -> list[str]:
     """Return the prediction ids of all segments, as often as they came."""
     bodies = [segment.body for segment in read(root, product)]
     return [json.loads(line)["prediction_id"] for body in bodies for line in body.splitlines()]
+
+
+@dataclass
+class Arrived:
+    """The prediction ids of all segments, read again and again.
+
+    Attributes:
+        ids: as of the last look.
+    """
+
+    root: str
+    product: str
+    ids: set[str] = field(default_factory=set)
+    _paths: set[str] = field(default_factory=set)
+
+    def look(self) -> set[str]:
+        """Read the segments that are new."""
+        store = objects.open_store(self.root)
+        paths = {item["path"] for item in obstore.list(store, segments.folder(self.product)).collect()}
+        for path in paths - self._paths:
+            body = segments.decode(path, bytes(obstore.get(store, path).bytes()), self.product).body
+            self.ids |= {json.loads(line)["prediction_id"] for line in body.splitlines()}
+        self._paths |= paths
+        return self.ids

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -23,6 +22,8 @@ from pathlib import Path
 
 import obstore
 from obstore.store import S3Store
+
+from tests.doubles.program import Program
 
 ACCESS_KEY, SECRET = "driftline-tests", "not-a-secret-of-anybody"
 READER = "driftline-reader"
@@ -39,9 +40,11 @@ class S3Server:
 
     Attributes:
         endpoint: its address, `http://ADDRESS:PORT`.
+        program: its process.
     """
 
     endpoint: str
+    program: Program
 
     def environment(self, endpoint: str | None = None, access_key: str = ACCESS_KEY) -> dict[str, str]:
         """Return the variables through which obstore, deltalake and polars find the server and its key.
@@ -57,6 +60,12 @@ class S3Server:
             "AWS_ENDPOINT_URL": endpoint or self.endpoint,
             "AWS_ALLOW_HTTP": "true",
         }
+
+    def start_again(self) -> None:
+        """Start it on its files after it was killed, and wait until it answers."""
+        self.program.start()
+        if not _answers(self):
+            raise RuntimeError(f"the S3 server did not start again; its log ends: {self.program.log()}")
 
     def make_bucket(self, name: str) -> None:
         self._bucket("PUT", name)
@@ -83,20 +92,21 @@ def running(folder: Path, address: str = LOOPBACK, before: Sequence[str] = ()) -
     for attempt in range(START_ATTEMPTS):
         path = folder / str(attempt)
         path.mkdir()
-        process, endpoint = _start(path, address, before)
+        server = _start(path, address, before)
         try:
-            if _answers(process, endpoint):
-                yield S3Server(endpoint)
+            if _answers(server):
+                yield server
                 return
         finally:
-            process.kill()
-            process.wait()
-    log = (path / "server.log").read_text(encoding="utf-8", errors="replace")
-    raise RuntimeError(f"the S3 server did not start in {START_ATTEMPTS} attempts; its log ends: {log[-2000:]}")
+            server.program.process.kill()
+            server.program.process.wait()
+    raise RuntimeError(
+        f"the S3 server did not start in {START_ATTEMPTS} attempts; its log ends: {server.program.log()}"
+    )
 
 
-def _start(folder: Path, address: str, before: Sequence[str]) -> tuple[subprocess.Popen[bytes], str]:
-    """Start the process on ports that were free a moment ago, and return it with its future address."""
+def _start(folder: Path, address: str, before: Sequence[str]) -> S3Server:
+    """Start the process on ports that were free a moment ago."""
     ports = _free_ports(address, 2 * len(PORTS))
     chosen = dict(zip([*PORTS, *(f"{name}.grpc" for name in PORTS)], ports, strict=True))
     identity = {
@@ -136,11 +146,8 @@ def _start(folder: Path, address: str, before: Sequence[str]) -> tuple[subproces
         "server",
         *(f"-{name}={value}" for name, value in options.items()),
     ]
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env={"HOME": str(folder), "PATH": os.defpath}, stdout=log, stderr=subprocess.STDOUT
-        )
-    return process, f"http://{address}:{chosen['s3.port']}"
+    program = Program(command, folder, {"env": {"HOME": str(folder), "PATH": os.defpath}})
+    return S3Server(f"http://{address}:{chosen['s3.port']}", program)
 
 
 def binary() -> Path:
@@ -157,12 +164,12 @@ def _free_ports(address: str, count: int) -> list[int]:
     return ports
 
 
-def _answers(process: subprocess.Popen[bytes], endpoint: str) -> bool:
+def _answers(server: S3Server) -> bool:
     """Return whether the server came up: once it works, it refuses an unknown key."""
     until = time.monotonic() + PATIENCE_S
-    while time.monotonic() < until and process.poll() is None:
+    while time.monotonic() < until and server.program.process.poll() is None:
         try:
-            urllib.request.urlopen(endpoint, timeout=PATIENCE_S).close()
+            urllib.request.urlopen(server.endpoint, timeout=PATIENCE_S).close()
         except urllib.error.HTTPError as refused:
             refused.close()
             return True

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from platform_assets.keys import BatchGrain
-from platform_assets.specs.base import Field, ProductSpec, Retraining, Source, Tables, Training, Window
+from platform_assets.specs.base import Field, ProductSpec, Retraining, Service, Source, Tables, Training, Window
 
 if TYPE_CHECKING:
     import pandera.polars as pa
@@ -97,7 +97,7 @@ SPEC = ProductSpec(
     model=model,
     training=Training(
         profile="cpu_small",
-        epochs=60,
+        epochs=150,
         batch_size=128,
         learning_rate=1e-2,
         settings={"widths": (32,), "dropout": 0.0},
@@ -105,6 +105,8 @@ SPEC = ProductSpec(
     holdout=2,
     min_keys=LEARNED,
     retraining=Retraining(decide_every=1, cooldown=4, performance_window=3),
+    # A replica that was killed with its volume says no goodbye.
+    service=Service(answers_patience=timedelta(seconds=45)),
     is_live=True,
 )
 
