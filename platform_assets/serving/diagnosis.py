@@ -67,7 +67,11 @@ def check_row(contract: Contract, part: bytes, path: str, between: Between) -> N
     names = [item.name for item in contract.fields]
     _check_names(features, features_path, names)
     for item in contract.fields:
-        _check_fit(features[item.name], decoding.by_field[item.name], _at(features_path, item.name), item.expectation)
+        value = features[item.name]
+        try:
+            decoding.by_field[item.name].decode(msgspec.json.encode(value))
+        except FAILURES as problem:
+            raise _unfit(value, problem, _at(features_path, item.name), item.expectation) from problem
     _check_once(text, path, names)
 
 
@@ -185,7 +189,8 @@ def _check_names(value: Any, path: str, expected: Sequence[str]) -> None:
 def _check_once(text: str, path: str, features: Sequence[str]) -> None:
     """Raise for a name that appears twice: JSON readers keep the last one. All values are fit."""
     found = islice(_TEXTS.finditer(text), _TEXTS_MAX)
-    counts = Counter(json.loads(f'"{item[1]}"') for item in found if item[2] is not None)
+    names = (item[1] for item in found if item[2] is not None)
+    counts = Counter(json.loads(f'"{name}"') if "\\" in name else name for name in names)
     for name, count in counts.items():
         is_head, is_feature = name in Row.__struct_fields__, name in features
         if count > is_head + is_feature > 0:
@@ -198,11 +203,16 @@ def _check_fit(value: Any, decoder: msgspec.json.Decoder[Any], path: str, expect
     try:
         return decoder.decode(msgspec.json.encode(value))
     except FAILURES as problem:
-        if found := _WITHIN.search(str(problem)):
-            path += found[1]
-            for index in re.findall(r"\d+", found[1]):
-                value = value[int(index)]
-        raise Refused(422, f"{path} is {_quoted(value)}; expected {expected}.", path) from problem
+        raise _unfit(value, problem, path, expected) from problem
+
+
+def _unfit(value: Any, problem: Exception, path: str, expected: str) -> Refused:
+    """Return the refusal of a value, or of the one within a list that msgspec names."""
+    if found := _WITHIN.search(str(problem)):
+        path += found[1]
+        for index in re.findall(r"\d+", found[1]):
+            value = value[int(index)]
+    return Refused(422, f"{path} is {_quoted(value)}; expected {expected}.", path)
 
 
 def _at(path: str, name: str) -> str:

@@ -94,6 +94,10 @@ def bodies(spec: ProductSpec, rows: list[dict[str, Any]]) -> dict[str, bytes]:
         "the same row 256 times": json.dumps([rows[0]] * len(rows)).encode(),
         "escapes": json.dumps([{**row, "entity": "é💥" * 20 + "\\"} for row in plain]).encode(),
         "last row bad": last(features={**plain[-1]["features"], first: "bad"}),
+        "all rows bad": json.dumps([{**row, "service_time": "noon"} for row in plain]).encode(),
+        "long bad rows": json.dumps(
+            [{**row, "entity": "\\" * 2_000, "asked_at": "noon"} for row in plain[:32]]
+        ).encode(),
         "last row out of bounds": last(service_time="0001-01-01T00:00:00Z"),
         "middle row bad": json.dumps([*plain[:128], {}, *plain[128:-1]]).encode(),
         "a row too many": json.dumps([*plain, plain[0]]).encode(),
