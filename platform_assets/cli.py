@@ -280,7 +280,7 @@ def _train(settings: Settings, options: argparse.Namespace) -> int:
         console.print("Stopped; the same command goes on from the newest save, if the learner resumes.")
         return EXIT_PREEMPTED
     listed = [run for run in runs.of(product) if run.training.fingerprint == record.fingerprint]
-    console.print(runs.as_table(product.name, listed, product.spec.task))
+    Console(width=LOG_COLUMNS).print(runs.as_table(product.name, listed, product.spec.task))
     return 0
 
 
@@ -291,7 +291,8 @@ def _runs(settings: Settings, options: argparse.Namespace) -> int:
     from platform_assets.experiments import page, runs
     from platform_assets.handle import Product
 
-    product, console = Product(specs.load(options.product), settings), Console()
+    console = Console(width=LOG_COLUMNS)  # a narrower terminal wraps lines; a narrower table cuts numbers
+    product = Product(specs.load(options.product), settings)
     task = product.spec.task
     listed = runs.sorted_by(runs.of(product), options.sort, task)
     compared = runs.chosen(listed, options.compare) if options.compare else []

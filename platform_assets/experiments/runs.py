@@ -22,6 +22,9 @@ MOST = 200
 MOST_COMPARED = 4
 """As many as there are colours that a colour-blind reader tells apart."""
 
+HEADINGS = {"judged_loss": "valid", "cpu_s": "CPU s", "usd": "USD"}
+"""What a column is called on a terminal, if not by its name."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -75,8 +78,8 @@ def of(product: Product) -> list[Run]:
 
 
 def columns(task: Task) -> tuple[str, ...]:
-    """Return the columns of the list: the task's compared measures, the last losses, cost."""
-    return (*(measure.name for measure in task.compared), "train_loss", "judged_loss", "cpu_s", "usd")
+    """Return the columns of the list: the task's compared measures, the loss on validation rows, cost."""
+    return (*(measure.name for measure in task.compared), "judged_loss", "cpu_s", "usd")
 
 
 def sorted_by(runs: Sequence[Run], name: str, task: Task) -> list[Run]:
@@ -85,7 +88,7 @@ def sorted_by(runs: Sequence[Run], name: str, task: Task) -> list[Run]:
     Raises:
         ValueError: there is no such column.
     """
-    names = (*columns(task), "cutoff", "at_utc", "rows")
+    names = (*columns(task), "train_loss", "cutoff", "at_utc", "rows")
     if name not in names:
         raise ValueError(f"--sort is {name!r}; expected one of {', '.join(names)}.")
     with_value = [run for run in runs if run.value(name) is not None]
@@ -129,9 +132,13 @@ def differences(runs: Sequence[Run]) -> dict[str, list[object]]:
 
 def as_table(product: str, runs: Sequence[Run], task: Task) -> TerminalTable:
     """Return a terminal's table of trainings."""
+    from rich import box
     from rich.table import Table as TerminalTable
 
-    table = TerminalTable("run", "cutoff", "for", "learner", *columns(task), title=f"Trainings of {product}")
+    names = [HEADINGS.get(name, name) for name in columns(task)]
+    table = TerminalTable(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, title=f"Trainings of {product}")
+    for name in ("run", "cutoff", "for", "learner", *names):
+        table.add_column(name, no_wrap=True, justify="right" if name in names else "left")
     for run in runs:
         record = run.training
         shown = [number(run.value(name)) for name in columns(task)]
@@ -156,4 +163,4 @@ def number(value: Number | str | None) -> str:
     """Return a value as it is shown."""
     if value is None:
         return "–"
-    return value if isinstance(value, str) else f"{value:.5g}"
+    return value if isinstance(value, str) else f"{value:.4g}"
