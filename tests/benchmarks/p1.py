@@ -8,21 +8,29 @@ refused by ours and the bare ones only: pydantic does not see them.
 
 from __future__ import annotations
 
+import random
 import statistics
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
+
+from platform_assets.serving.model import Model
+from platform_assets.serving.turns import ROWS_AT_ONCE
+from platform_assets.serving.work import run_graph
 from tests.benchmarks import serving_contest as contest
 from tests.benchmarks.harness import Measure
 from tests.benchmarks.serving_contest import Running
+from tests.benchmarks.serving_peers import load
 
+GROUPINGS = 1_000
 ROUNDS = 5
 LIMIT, DEFAULT, LOGGED = "bare ASGI", "default Bento", "FastAPI with log"
 PEERS = (LIMIT, "bare ASGI per tick", "FastAPI", LOGGED)
 BENTOS = {DEFAULT: "Default", "Bento, async": "Coroutine"}
-CASES = {(1, 1): 200, (16, 1): 640, (1, 256): 6, (16, 256): 16}
+CASES = {(1, 1): 120, (16, 1): 480, (1, 256): 4, (16, 256): 16}
 """Requests per round by connections and rows."""
 TARGETS = {1: "<= 1.5x limit", 16: "<= 1.0x limit"}
 CHEAPER_THAN_BENTO = 8
@@ -37,8 +45,27 @@ def run() -> list[Measure]:
         running += [stack.enter_context(contest.peer(prepared, name)) for name in PEERS]
         running += [stack.enter_context(contest.default_bento(prepared, *item)) for item in BENTOS.items()]
         contest.agree(prepared, running)
+        moved = _moved(load(Path(folder)), prepared)
         cases = {case: _case(prepared, running, *case, count) for case, count in CASES.items()}
-    return [measure for case, us in cases.items() for measure in _measures(*case, us)]
+    bits = Measure(
+        measure=f"answers whose bits depend on what shares their run, {GROUPINGS} random groupings",
+        ours=moved,
+        target="<= 0",
+    )
+    return [*(measure for case, us in cases.items() for measure in _measures(*case, us)), bits]
+
+
+def _moved(model: Model, prepared: contest.Contest) -> int:
+    """Return how many answers of random groups of rows differ in any bit from the answer of the row alone."""
+    rows = [model.contract.decode(body).rows[0] for body in prepared.one_row()]
+    values = [msgspec.structs.astuple(row.features) for row in rows]
+    alone = [run_graph(model, [row])[0] for row in values]
+    drawn, moved = random.Random(0), 0
+    for _ in range(GROUPINGS):
+        places = drawn.sample(range(len(rows)), drawn.randint(2, ROWS_AT_ONCE))
+        outputs = run_graph(model, [values[place] for place in places])
+        moved += sum(output != alone[place] for output, place in zip(outputs, places, strict=True))
+    return moved
 
 
 def _case(

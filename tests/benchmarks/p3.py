@@ -1,0 +1,223 @@
+"""The prediction log: its share of the CPU, what SIGKILL loses or doubles under load, and how late it is shipped.
+
+The share is that of the log's stages in a worker that answers rows of the flights' product over 16 connections
+(`serving_timed`): each record as JSON, and the write. Its cost per record is compared with `bentoml.monitor` and with a
+JSON line per record, written at once; the limit is one write of the same bytes per record. Then two workers ship their
+log to a real S3 server while callers keep the ids of their answers and repeat what was not answered, and one worker
+after the other is killed. Every answer a caller has must be in the store, under one id per key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import statistics
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+from platform_assets.serving import run as serving
+from platform_assets.serving.prediction_log import PredictionLog
+from platform_assets.serving.records import BinaryRecord
+from platform_assets.serving.work import line_of
+from tests.benchmarks import serving_contest as contest
+from tests.benchmarks import serving_timed
+from tests.benchmarks.harness import Disagreement, Measure
+from tests.doubles import models, received, s3_server, shipping_service
+from tests.doubles.asking import Callers
+from tests.doubles.shipping_service import figure
+
+ROUNDS, RECORDS, TICK = 7, 320, 16
+KILLS, BETWEEN_KILLS_S, WORKERS = 12, 3.0, 2
+SHIP_S, LOOK_S = 5.0, 1.0
+BUCKET = "driftline-log"
+LOG_STAGES = ("log", "records as JSON")
+shown: list[str] = []
+
+
+def run() -> list[Measure]:
+    """Measure the share, the cost per record, and what kills do."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        prepared = contest.prepare(folder)
+        with contest.timed(prepared) as running:
+            us = serving_timed.measured(prepared, running, 16)
+        share = sum(us[stage] for stage in LOG_STAGES) / us[serving_timed.TOTAL]
+        costs = _costs(folder, prepared)
+    with tempfile.TemporaryDirectory() as name:
+        kills = _kills(Path(name))
+    limit = costs.pop("append of the bytes")
+    return [
+        Measure(measure="share of the worker's CPU at 16 connections", ours=share, target="<= 0.05"),
+        Measure(measure="CPU-us per record of 86 fields", ours=costs.pop(contest.OURS), peers=costs, limit=limit),
+        Measure(measure=f"answers lost after {KILLS} SIGKILLs under load", ours=kills["lost"], target="<= 0"),
+        Measure(measure="keys with two ids, or ids with two answers", ours=kills["doubled"], target="<= 0"),
+        Measure(
+            measure="greatest age of an answer that was not shipped, s",
+            ours=kills["age_s"],
+            limit=SHIP_S + LOOK_S,
+            target="<= 1.0x limit",
+        ),
+    ]
+
+
+def _costs(folder: Path, prepared: contest.Contest) -> dict[str, float]:
+    """Return the CPU-us per record of each way to log the same records, medians of interleaved rounds."""
+    records = _records(folder, prepared)
+    ways = {
+        contest.OURS: _ours(folder / "ours"),
+        "bentoml.monitor": _monitor(),
+        "synchronous JSON lines": _json_lines(folder / "lines.jsonl"),
+        "append of the bytes": _append(folder / "bytes.jsonl", [line_of(record) for record in records]),
+    }
+    rounds: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(ROUNDS + 1):
+        for name, log in sorted(ways.items(), reverse=bool(number % 2)):
+            begin_s = time.process_time()
+            log(records)
+            rounds[name].append((time.process_time() - begin_s) / len(records) * 1e6)
+    written = sum(path.stat().st_size for path in (folder / "ours").glob("*.jsonl"))
+    if written != (folder / "bytes.jsonl").stat().st_size:
+        raise Disagreement(f"our log has {written} bytes, the append {(folder / 'bytes.jsonl').stat().st_size}.")
+    return {name: statistics.median(values[1:]) for name, values in rounds.items()}
+
+
+def _records(folder: Path, prepared: contest.Contest) -> list[BinaryRecord]:
+    """Return the records of some answers, as a worker builds them."""
+    digest = (folder / "digest").read_text(encoding="utf-8")
+    contract = contest.contract_of_contest(folder)
+    rows = [contract.decode(body).rows[0] for body in prepared.one_row()[:RECORDS]]
+    return [
+        BinaryRecord(
+            f"{number:032x}",
+            digest,
+            1,
+            row.entity,
+            row.service_time,
+            row.asked_at,
+            None,
+            datetime.now(UTC),
+            900,
+            0.25,
+            row.features,
+        )
+        for number, row in enumerate(rows)
+    ]
+
+
+def _ours(folder: Path) -> Callable[[Sequence[BinaryRecord]], None]:
+    log = PredictionLog(folder)
+
+    def write(records: Sequence[BinaryRecord]) -> None:
+        for start in range(0, len(records), TICK):
+            log.append(b"".join([line_of(record) for record in records[start : start + TICK]]))
+
+    return write
+
+
+def _monitor() -> Callable[[Sequence[BinaryRecord]], None]:
+    import bentoml
+    import msgspec
+
+    def write(records: Sequence[BinaryRecord]) -> None:
+        for record in records:
+            values = msgspec.to_builtins(record)
+            with bentoml.monitor("answers") as monitor:
+                for name, value in values.pop("features").items():
+                    kind = "categorical" if isinstance(value, str) else "numerical"
+                    monitor.log(value, name=name, role="feature", data_type=kind)
+                monitor.log(values["probability"], name="probability", role="prediction", data_type="numerical")
+                monitor.log(values["prediction_id"], name="prediction_id", role="feature", data_type="categorical")
+
+    return write
+
+
+def _json_lines(path: Path) -> Callable[[Sequence[BinaryRecord]], None]:
+    import msgspec
+
+    def write(records: Sequence[BinaryRecord]) -> None:
+        with path.open("a", encoding="utf-8") as file:
+            for record in records:
+                file.write(json.dumps(msgspec.to_builtins(record)) + "\n")
+                file.flush()
+
+    return write
+
+
+def _append(path: Path, lines: Sequence[bytes]) -> Callable[[Sequence[BinaryRecord]], None]:
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def write(_: Sequence[BinaryRecord]) -> None:
+        for line in lines:
+            os.write(descriptor, line)
+
+    return write
+
+
+def _kills(base: Path) -> dict[str, float]:
+    """Kill workers under load; return what was lost or doubled, and how late answers were shipped."""
+    tag = shipping_service.built(base)
+    (base / "s3").mkdir()
+    ages: list[float] = []
+    with s3_server.running(base / "s3") as server:
+        server.make_bucket(BUCKET)
+        options = {"serving_workers": WORKERS, "serving_ship_s": SHIP_S}
+        with shipping_service.serve(base, tag, BUCKET, server, server.endpoint, **options) as (settings, running):
+            with Callers(int(running.url.rsplit(":", 1)[1]), callers=8, rows=2, pause_s=0.005) as callers:
+                for number in range(KILLS):
+                    _watch(running, ages, BETWEEN_KILLS_S)
+                    os.kill(random.Random(number).choice(_workers(running)), signal.SIGKILL)
+                _watch(running, ages, 2 * SHIP_S)
+            _watch(running, ages, SHIP_S + 2 * LOOK_S)
+        with _environment(server.environment()):
+            bodies = [segment.body for segment in received.read(settings.root, models.PRODUCT)]
+    lines = [json.loads(line) for body in bodies for line in body.splitlines()]
+    ids = Counter(line["prediction_id"] for line in lines)
+    one_each: dict[str, set[str]] = defaultdict(set)
+    for line in lines:
+        one_each[f"key {line['idempotency_key']}"].add(line["prediction_id"])
+        one_each[f"id {line['prediction_id']}"].add(str(line["probability"]))
+    shown.append(
+        f"{len(callers.acknowledged)} answers; callers repeated {callers.repeated} lists, and "
+        f"{sum(count - 1 for count in ids.values())} records came twice under one id, which readers count once"
+    )
+    return {
+        "lost": len(callers.acknowledged - ids.keys()),
+        "doubled": sum(len(values) > 1 for values in one_each.values()),
+        "age_s": max(ages),
+    }
+
+
+def _watch(running: serving.Server, ages: list[float], seconds: float) -> None:
+    """Note the age of the oldest answer that was not shipped, as each worker says it, for some seconds."""
+    end_s = time.monotonic() + seconds
+    while time.monotonic() < end_s:
+        with contextlib.suppress(OSError):  # the worker that was asked has just been killed
+            ages += figure(running.get("/metrics")[1].decode(), "driftline_log_unshipped_seconds")
+        time.sleep(0.2)
+
+
+def _workers(running: serving.Server) -> list[int]:
+    """Return the processes that answer."""
+    children = psutil.Process(running.process.pid).children(recursive=True)
+    return [child.pid for child in children if "_bentoml_impl.worker.service" in child.cmdline()]
+
+
+@contextlib.contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set variables of this process, for the client of the store."""
+    before = dict(os.environ)
+    os.environ |= variables
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ |= before
