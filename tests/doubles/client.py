@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from platform_assets.settings import REPOSITORY
 
 
-def client_type() -> Any:
-    """Return its class."""
+@contextlib.contextmanager
+def client_of(address: str, **options: Any) -> Iterator[Any]:
+    """Give a client of a service."""
     blocks = re.findall(r"^```python\n(.*?)^```$", (REPOSITORY / "docs/operate.md").read_text(), re.S | re.M)
     (code,) = (block for block in blocks if "class Client" in block)
     names: dict[str, Any] = {}
     exec(compile(code, "docs/operate.md", "exec"), names)
-    return names["Client"]
+    client = names["Client"](address, **options)
+    with client._http:
+        yield client

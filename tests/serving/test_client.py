@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.doubles import models
-from tests.doubles.client import client_type
+from tests.doubles.client import client_of
 
 GOOD = (200, {}, {"prediction_id": "p1", "probability": 0.5})
 
@@ -65,8 +65,9 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return waits
 
 
-def client(service: Service, **more: Any) -> Any:
-    return client_type()(f"http://127.0.0.1:{service.server_port}", **more)
+def predict(service: Service, *rows: dict[str, Any], **options: Any) -> list[dict[str, Any]]:
+    with client_of(f"http://127.0.0.1:{service.server_port}", **options) as client:
+        return [client.predict(row) for row in rows]
 
 
 @pytest.mark.parametrize("first", [None, (503, {}, {}), (429, {"Retry-After": "1"}, {}), (502, {}, {})])
@@ -74,7 +75,8 @@ def test_a_request_without_an_answer_is_sent_once_more_with_its_key(
     service: Service, waits: list[float], first: Any
 ) -> None:
     service.answers = [first, GOOD]
-    assert client(service, key="k").predict(models.row())["prediction_id"] == "p1"
+    (answer,) = predict(service, models.row(), key="k")
+    assert answer["prediction_id"] == "p1"
     one, other = service.asked
     assert one == other
     assert one["idempotency_key"]
@@ -86,9 +88,7 @@ def test_a_request_without_an_answer_is_sent_once_more_with_its_key(
 
 def test_each_request_has_a_key_of_its_own_or_the_callers(service: Service) -> None:
     service.answers = [GOOD] * 3
-    asking = client(service)
-    for row in (models.row(), models.row(), models.row(idempotency_key="mine")):
-        asking.predict(row)
+    predict(service, models.row(), models.row(), models.row(idempotency_key="mine"))
     keys = [row["idempotency_key"] for row in service.asked]
     assert len(set(keys)) == 3
     assert keys[2] == "mine"
@@ -98,10 +98,10 @@ def test_each_request_has_a_key_of_its_own_or_the_callers(service: Service) -> N
 def test_the_second_failure_is_the_last(service: Service, waits: list[float]) -> None:
     service.answers = [None, None]
     with pytest.raises(ConnectionError, match=r"no answer from http://127\.0\.0\.1"):
-        client(service).predict(models.row())
+        predict(service, models.row())
     service.answers = [(503, {}, {}), (503, {}, {"error": "busy"})]
     with pytest.raises(ValueError, match=r"503: .*busy"):
-        client(service).predict(models.row())
+        predict(service, models.row())
     assert (len(service.asked), len(waits)) == (4, 2)
 
 
@@ -112,5 +112,5 @@ def test_the_second_failure_is_the_last(service: Service, waits: list[float]) ->
 def test_what_a_retry_cannot_change_soon_is_not_retried(service: Service, waits: list[float], answer: Any) -> None:
     service.answers = [answer]
     with pytest.raises(ValueError, match=f"{answer[0]}: "):
-        client(service).predict(models.row())
+        predict(service, models.row())
     assert (len(service.asked), waits) == (1, [])
