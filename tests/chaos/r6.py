@@ -163,10 +163,8 @@ def run() -> list[Measure]:
     with _opened() as world:
         callers, hanging = _play(world)
         mine, calm = (loop.content(settings) for settings in (world.platform.settings, world.laptop.settings))
-        shared = loop.shared(world.platform)
-        return _measures(
-            world, callers, {kind: _differ(kind, mine[kind], calm[kind]) for kind in calm}, hanging, shared
-        )
+        differ = {kind: _differ(kind, mine[kind], calm[kind]) for kind in calm}
+        return _measures(world, callers, differ, hanging, loop.shared(world.platform))
 
 
 @contextmanager

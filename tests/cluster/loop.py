@@ -87,9 +87,14 @@ def newest_release(settings: Settings) -> tuple[int, dict[str, Any]]:
     return Ledgers(settings.root, SPEC.name).latest(naming.RELEASES) or (0, {})
 
 
+def replicas(platform: Platform) -> list[Any]:
+    """Return the service's pods, without those that are asked to end: they answer no probe any more."""
+    return [pod for pod in platform.pods(OWN) if pod.metadata.deletion_timestamp is None]
+
+
 def served(platform: Platform) -> list[Any]:
     """Return the number of the release that each replica serves, None of one that serves none."""
-    return [get(f"http://{pod.status.pod_ip}:3001/readyz").get("release") for pod in platform.pods(OWN)]
+    return [get(f"http://{pod.status.pod_ip}:3001/readyz").get("release") for pod in replicas(platform)]
 
 
 def content(settings: Settings) -> dict[str, Mapping[str, Any]]:
