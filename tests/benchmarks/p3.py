@@ -51,7 +51,8 @@ def run() -> list[Measure]:
         with contest.timed(prepared) as running:
             us = serving_timed.measured(prepared, running, 16)
         share = sum(us[stage] for stage in LOG_STAGES) / us[serving_timed.TOTAL]
-        costs = _costs(folder, prepared)
+        with contextlib.chdir(folder):  # `bentoml.monitor` writes into the current folder
+            costs = _costs(folder, prepared)
     with tempfile.TemporaryDirectory() as name:
         kills = _kills(Path(name))
     limit = costs.pop("append of the bytes")
@@ -201,7 +202,7 @@ def _watch(running: serving.Server, ages: list[float], seconds: float) -> None:
     end_s = time.monotonic() + seconds
     while time.monotonic() < end_s:
         with contextlib.suppress(OSError):  # the worker that was asked has just been killed
-            ages += figure(running.get("/metrics")[1].decode(), "driftline_log_unshipped_seconds")
+            ages += figure(running.probe("/metrics")[1].decode(), "driftline_log_unshipped_seconds")
         time.sleep(0.2)
 
 
