@@ -13,7 +13,6 @@ import json
 import math
 import os
 import re
-import signal
 import socket
 import subprocess
 import tempfile
@@ -203,7 +202,9 @@ def _peer(spec: ProductSpec, graph: bytes, row: dict[str, Any], folder: Path) ->
             lists = [item.body if item.body.lstrip()[:1] == b"[" else b"[" + item.body + b"]" for item in attacks]
             _send(port, seen, [Attack("peer", body) for body in lists[:PEER_BODIES]], PATHS[:1])
         finally:
-            os.killpg(process.pid, signal.SIGKILL)
+            workers = psutil.Process(process.pid).children(recursive=True)
+            for item in (process, *workers):  # it replaces workers, so it goes first
+                item.kill()
     return seen
 
 
