@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from platform_assets.serving import plain_files
-from platform_assets.serving.requests import Refused, Request, Row
+from platform_assets.serving.requests import Reason, Refused, Request, Row
 from platform_assets.serving.turns import BYTES_AT_ONCE, Steps, slice_rows
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ class Decoding:
         raws = yield from self._split(body, between)
         if len(raws) > self._at_once or len(body) > BYTES_AT_ONCE:
             yield
-        rows, bad, bad_bytes, since, spent = [], [], 0, 0, 0
+        rows, bad_bytes, since, spent = [], 0, 0, 0
+        bad: list[Reason] = []
         for index, raw in enumerate(raws):
             if since == self._at_once or spent > BYTES_AT_ONCE:
                 yield
@@ -81,14 +82,14 @@ class Decoding:
             try:
                 rows.append(self.row_of(part, f"[{index}]", between))
             except Refused as refused:
-                bad.append(refused)
+                # Not the exception: its traceback holds this frame, and with it the body, in a cycle.
+                bad.append(Reason(refused.sentence, refused.field))
                 bad_bytes += len(part)
                 if len(bad) == BAD_ROWS_MAX or bad_bytes > BAD_BYTES_MAX:
                     break
             since, spent = since + 1, spent + len(part)
         if bad:
-            bad[0].problems = bad if len(bad) > 1 else []
-            raise bad[0]
+            raise Refused(422, bad[0].error, bad[0].field, bad if len(bad) > 1 else None)
         return Request(rows, is_list=True)
 
     def _split(self, body: bytes | bytearray, between: Between) -> Steps[list[msgspec.Raw]]:

@@ -45,16 +45,17 @@ class Refused(Problem):
         problems: of the bad rows of a list, this one first; empty unless there are several.
     """
 
-    def __init__(self, status: int, sentence: str, field: str | None = None) -> None:
+    def __init__(
+        self, status: int, sentence: str, field: str | None = None, problems: list[Reason] | None = None
+    ) -> None:
         super().__init__(sentence)
         self.status, self.sentence, self.field = status, sentence, field
-        self.problems: list[Refused] = []
+        self.problems = problems or []
 
     @property
     def body(self) -> bytes:
         """The answer's body, as JSON."""
-        reasons = [Reason(item.sentence, item.field) for item in self.problems]
-        return msgspec.json.encode(Refusal(self.sentence, self.field, reasons or msgspec.UNSET))
+        return msgspec.json.encode(Refusal(self.sentence, self.field, self.problems or msgspec.UNSET))
 
 
 class Row(msgspec.Struct, Generic[Features], forbid_unknown_fields=True, gc=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from typing import Any
 
@@ -239,3 +240,28 @@ def test_marks_within_texts_do_not_count_as_values(entity: str, carrier: str, is
         )
     status, field, _ = refusal(body.encode())
     assert (status, field) == (422, "service_time" if is_duplicate else "asked_at")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [json.dumps([models.row(features={"wind": -1})] * 16).encode(), b"[" + b"{}," * 40 + b"{}]", b"[{} {}]", b"{"],
+    ids=["bad rows", "too many rows", "not a list", "not JSON"],
+)
+def test_a_refusal_leaves_nothing_to_the_garbage_collector(body: bytes) -> None:
+    """What a cycle holds, a body of megabytes among it, stays until the collector runs, which is seldom in a worker."""
+
+    def refuse() -> None:
+        try:
+            CONTRACT.decode(body)
+        except Refused:
+            return
+        raise AssertionError("it was accepted")
+
+    refuse()
+    gc.collect()
+    gc.disable()
+    try:
+        refuse()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
