@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -23,6 +24,7 @@ from platform_assets.settings import Settings
 
 HOST = "127.0.0.1"
 READY_S, STOP_S, ANSWER_S = 60.0, 15.0, 30.0
+_PORTS = (20_000, 32_000)
 _DIE_WITH_PARENT = (
     "import ctypes, os, sys\n"
     "if sys.platform == 'linux': ctypes.CDLL(None).prctl(1, 15)\n"
@@ -179,14 +181,16 @@ def smoke(settings: Settings, tag: str, digest: str, bodies: Sequence[Any]) -> l
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on, nor on the next one, where a service's probes are by default."""
+    """Return a port that nobody listens on, nor on the next one, where a service's probes are by default.
+
+    Below those that the system gives to outgoing connections: a start takes seconds, and one might take it meanwhile.
+    """
     while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind((HOST, 0))
-            port: int = first.getsockname()[1]
-            with contextlib.suppress(OSError, OverflowError):
-                second.bind((HOST, port + 1))
-                return port
+        port = random.randrange(*_PORTS)
+        with socket.socket() as first, socket.socket() as second, contextlib.suppress(OSError):
+            first.bind((HOST, port))
+            second.bind((HOST, port + 1))
+            return port
 
 
 def probes_of(settings: Settings, address: str) -> str:
