@@ -156,6 +156,21 @@ def test_a_rollback_to_a_model_from_before_signatures_names_its_author(product: 
     assert follow(product, 3, key[1]) == A
 
 
+def test_what_a_shell_releases_and_rolls_back_is_signed(
+    product: Product, key: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRIFTLINE_SIGNING_KEY_FILE", str(key[0]))
+    signed = with_key(product, key[0])
+    facts = {"product": PRODUCT, "cutoff": "2013-03-01", "contract_sha256": "c" * 64}
+    first, second = (product.artifacts.write_bundle({"x": data}, facts) for data in (b"1", b"2"))
+    judge(signed, first)
+    release(signed, first)
+    assert main(["release", PRODUCT, second, "--override", "the holdout is broken"]) == 0
+    assert follow(product, 2, key[1]) == second
+    assert main(["rollback", PRODUCT]) == 0
+    assert follow(product, 3, key[1]) == first
+
+
 @pytest.mark.parametrize("content", [b"", b"no key", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])
 def test_a_wrong_key_is_named_without_its_content(product: Product, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "wrong.pem"
