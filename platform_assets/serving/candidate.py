@@ -178,7 +178,8 @@ def main(parent: int, bytes_max: int, seconds: float) -> None:
         _report(Report(begins="warming"))
         model.warm()
     except Exception as problem:
-        _report(Report(problem=str(problem_of(sealed.digest, problem))[:_MESSAGE_MAX]))
+        sentence = " ".join(str(problem_of(sealed.digest, problem)).split())
+        _report(Report(problem=sentence[:_MESSAGE_MAX]))
         raise SystemExit(1) from problem
     _report(Report(good=sealed.digest))
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from platform_assets import naming
 from platform_assets.problems import NewerRecord, Problem, UnfitRecord
 from platform_assets.records import releases, verdicts
+from platform_assets.records.signatures import Signature
 from platform_assets.storage import signatures
 from platform_assets.storage.artifacts import sha256
 from platform_assets.storage.ledgers import DamagedRecord, Ledgers
@@ -119,13 +120,22 @@ def _check_verdict(ledgers: Ledgers, number: int, record: releases.Release, pinn
         )
 
 
+def _is_vouched(verdict: verdicts.Verdict, record: releases.Release) -> bool:
+    """Tell whether the key that signed a release, which names the hash of these bytes, is the verdict's too.
+
+    Then its other signature proves nothing more, and costs as much as the release's.
+    """
+    keys = [signed.key for signed in (verdict.signed, record.signed) if isinstance(signed, Signature)]
+    return isinstance(record.verdict_sha256, str) and len(keys) == 2 and keys[0] == keys[1]
+
+
 def _doubt(data: bytes, verdict: verdicts.Verdict, record: releases.Release, pinned: Sequence[str]) -> str | None:
     """Return why a verdict allows no release, or None if it does."""
     if verdict.digest != record.digest:
         return f"has the verdict on {verdict.digest}"
     if isinstance(record.verdict_sha256, str) and sha256(data) != record.verdict_sha256:
         return f"has another verdict than the release names, {record.verdict_sha256}"
-    if pinned:
+    if pinned and not _is_vouched(verdict, record):
         try:
             signatures.check(naming.VERDICTS, data, verdict.signed, pinned)
         except signatures.SignatureProblem as problem:
