@@ -49,7 +49,8 @@ class Callers:
     def _ask(self, questions: Sequence[Question], is_done: threading.Event, is_over: threading.Event) -> None:
         for question in questions:
             self._until_answered(question, is_over)
-            is_over.wait(PACE_S)
+            if is_over.wait(PACE_S):
+                return
         is_done.set()
         while not is_over.is_set():
             for question in questions[-10:]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import threading
 import time
 from collections import Counter
@@ -29,6 +30,7 @@ from platform_assets.serving import run as serving
 from platform_assets.settings import Settings
 from platform_assets.storage.tables import TableStore
 from tests.cluster import created_pods, loop, names, platform_images
+from tests.cluster.callers import Callers as KeepingCallers
 from tests.cluster.cluster import Cluster
 from tests.cluster.conftest import TESTS
 from tests.cluster.laptop import Laptop
@@ -36,10 +38,11 @@ from tests.cluster.loop import CHANGED, LOGS, OWN, REPLICAS, SMALL, TRAINING_S, 
 from tests.cluster.platform import NAMESPACE, Images, Platform
 from tests.cluster.trainer import TrainerImage
 from tests.cluster.waiting import wait_until
-from tests.doubles import cluster_environment
+from tests.doubles import cluster_environment, documents
 from tests.doubles.postgres_server import PostgresServer
 from tests.doubles.products import live_parts
 from tests.doubles.products.live_parts import LEARNED, SPEC
+from tests.doubles.received import Arrived
 from tests.doubles.s3_server import S3Server
 
 pytestmark = pytest.mark.long
@@ -267,3 +270,73 @@ def _graphql(webserver: str, query: str, **variables: Any) -> dict[str, Any]:
         answer = json.loads(connection.getresponse().read())
     assert "errors" not in answer, answer["errors"]
     return dict(answer["data"])
+
+
+def test_another_contract_is_a_rolling_update_and_until_then_the_last_good_model_answers(
+    platform: Platform, repository: Path, tmp_path: Path
+) -> None:
+    address, (before, released) = _serving(platform, REPLICAS), loop.newest_release(platform.settings)
+    operator = Laptop(
+        _with_another_contract(repository, tmp_path), tmp_path / "operator", SPEC.name, SMALL | _store(platform)
+    )
+    operator.job("retrain", released["cutoff"])
+    number, record = loop.newest_release(platform.settings)
+    assert (number, record["cutoff"]) == (before + 1, released["cutoff"])
+    assert record["contract_sha256"] != released["contract_sha256"]
+    arrived, callers = Arrived(platform.settings.root, SPEC.name), KeepingCallers(address)
+
+    def next_digests() -> set[str]:
+        """Return the models of the next answers."""
+        seen = len(callers.digests)
+        waiting(platform, lambda: len(callers.digests) >= seen + 20, FOLLOWED_S, "callers get answers")
+        return set(callers.digests[seen:])
+
+    rows = [row for index in range(100, 105) for row in live_parts.rows(index)]
+    with callers.asking([live_parts.question(row, datetime.now(UTC)) for row in rows]):
+        waiting(platform, lambda: _states(platform, "latest_release") == [number] * REPLICAS, FOLLOWED_S, "all know it")
+        for state in _states(platform):
+            assert (state["release"], state["is_ready"]) == (before, True)
+            assert f"release {number} has contract {record['contract_sha256']}" in state["problem"]
+            assert "roll out the Bento that was built for the release" in state["problem"]
+        assert next_digests() == {documents.live_digest(released)}
+        platform.apply(manifests.manifests(Product(SPEC, platform.settings), REPLICAS), "service")
+        platform.wait_for(manifests.name_of(SPEC.name))
+        follow(platform, number)
+        waiting(platform, lambda: len(platform.pods(OWN)) == REPLICAS, FOLLOWED_S, "the old replicas are gone")
+        assert next_digests() == {documents.live_digest(record)}
+    waiting(platform, lambda: set(callers.acknowledged) <= arrived.look(), FOLLOWED_S, "every answer is in the store")
+    print(f"rolled while {len(callers.acknowledged)} answers were given; statuses {dict(callers.statuses)}")
+    assert callers.failed_twice == 0
+
+
+def _serving(platform: Platform, replicas: int) -> str:
+    """Have replicas serve the newest release, the first one if there is none; return the Service's address."""
+    if loop.newest_release(platform.settings)[0] == 0:
+        for index, at in enumerate(live_parts.first_moments(datetime.now(UTC))):
+            loop.land((platform.settings,), live_parts.files(index, at))
+        waiting(platform, lambda: loop.newest_release(platform.settings)[0] == 1, TRAINING_S, "release 1")
+    platform.apply(manifests.manifests(Product(SPEC, platform.settings), replicas), "service")
+    platform.wait_for(manifests.name_of(SPEC.name))
+    follow(platform, loop.newest_release(platform.settings)[0])
+    return platform.address(manifests.name_of(SPEC.name))
+
+
+def _with_another_contract(repository: Path, place: Path) -> Path:
+    """Return a checkout whose product describes a field in other words, so that requests stay as they are."""
+    checkout = cluster_environment.checkout(repository, place / "checkout", live_parts)
+    file = checkout / f"platform_assets/specs/{SPEC.name}.py"
+    text = file.read_text(encoding="utf-8")
+    assert text.count('"Measured."') == 2
+    file.write_text(text.replace('"Measured."', '"Measured, in millimetres."', 1), encoding="utf-8")
+    return checkout
+
+
+def _store(platform: Platform) -> dict[str, str]:
+    """Return the variables with which a process next to the cluster uses its store."""
+    return {"DRIFTLINE_ROOT": platform.settings.root, **{n: v for n, v in os.environ.items() if n.startswith("AWS_")}}
+
+
+def _states(platform: Platform, name: str | None = None) -> list[Any]:
+    """Return what each replica says of itself, or one member of it."""
+    states = [loop.get(f"http://{pod.status.pod_ip}:3001/readyz") for pod in loop.replicas(platform)]
+    return states if name is None else [state[name] for state in states]
