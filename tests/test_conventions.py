@@ -31,6 +31,7 @@ NO_CALLS = {"pickle", "cloudpickle", "joblib", "dill", "shelve", "marshal"}
 CARRIES = {
     "platform_assets/placeholders.py": "errors in a product's values are shown in its asset, or raised with the others",
     "platform_assets/serving/background.py": "what a job raises in its thread is raised again in its caller's",
+    "platform_assets/serving/turns.py": "what fails for the requests of one turn is raised again by each of them",
 }
 """Files that catch any exception without raising at once: path -> reason."""
 RUN_BY_CI = "<!-- run by .ci/run -->"
