@@ -58,6 +58,7 @@ class Protocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._whole = self.app
         self.app = self._dispatch
+        self.gate.tasks = self.tasks
 
     async def _dispatch(self, scope: Any, receive: Any, send: Any) -> None:
         await self.direct.get(scope["path"], self._whole)(scope, receive, send)

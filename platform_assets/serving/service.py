@@ -69,6 +69,7 @@ def make_runtime(settings: Settings | None = None, fallback: Path = FALLBACK) ->
     proxies = [] if settings.serving_proxies is None else settings.serving_proxies.split(",")
     protocol.Protocol.on_bad_request = staticmethod(metrics.count_unread)
     gate = protocol.Protocol.gate = Gate(settings.serving_in_flight)
+    predictor.tick.is_alone = gate.has_one
     return Runtime(
         contract=contract,
         follower=follower,

@@ -32,13 +32,20 @@ class Tick:
 
         Args:
             together: finishes works; a work's own problem is noted in it, and does not concern the others.
+
+        Attributes:
+            is_alone: whether no other request is under way, so that there is nothing to wait for; asked per request.
         """
         self._together = together
+        self.is_alone: Callable[[], bool] = lambda: False
         self._waiting: list[tuple[Work, asyncio.Future[None]]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def join(self, work: Work) -> None:
-        """Return when the work is finished, at the end of this turn."""
+        """Return when the work is finished, at the end of this turn, or at once for a request that is alone."""
+        if not self._waiting and self.is_alone():
+            self._together([work])
+            return
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._loop, self._waiting = loop, []

@@ -59,6 +59,17 @@ def test_requests_of_a_turn_share_one_run_and_one_write(app: Any, monkeypatch: p
     assert len({record["prediction_id"] for record in app.records()}) == 10
 
 
+def test_a_request_that_is_alone_waits_for_no_turn(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = ask(app, models.row("1"), models.row("2"))
+    runs = Counter(monkeypatch, Model, "predict", len)
+    app.runtime.predictor.tick.is_alone = lambda: True
+    scheduled: list[Any] = []
+    monkeypatch.setattr(app.runtime.predictor.tick, "_run", scheduled.append)
+    alone = ask(app, models.row("1"), models.row("2"))
+    assert (runs.sizes, scheduled) == ([1, 1], [])
+    assert [answer["probability"] for _, answer in alone] == [answer["probability"] for _, answer in together]
+
+
 def test_no_run_has_more_rows_than_a_slice(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = Counter(monkeypatch, Model, "predict", len)
     sizes = [1, 9, 7, 15, 2, 16, *[1] * 20]
