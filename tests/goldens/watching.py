@@ -30,11 +30,11 @@ ENGINE = (
     "platform_assets/settings.py",
     "platform_assets/clock.py",
     "platform_assets/handle.py",
+    "platform_assets/steps/",  # the progress of a fit: lease, saves, requests to stop; makers cannot import it
 )
 """Code that makers call through the handles passed to them; `digests.ENGINE` covers it."""
 STEP = (
-    *ENGINE,
-    "platform_assets/steps/",  # covered by the number of the steps' protocol
+    *ENGINE,  # of which the steps' own code is covered by the number of their protocol
     "platform_assets/libraries.py",  # compares versions with those of the run
     "platform_assets/profiles.py",  # prices per second; device and precision are passed as values
     "platform_assets/step_profile.py",
