@@ -65,7 +65,7 @@ def test_rollback_restores_model_contract_and_cutoff_of_the_previous_release():
     ledger = _Ledger("old", "new")
     record = releases.rollback(ledger.newest_first(), author="ada", at=NOON + timedelta(hours=1))
     assert record.document() == {
-        "format": 2,
+        "format": 3,
         "product": "flights",
         "channels": {"live": {"digest": "old", "share": 1.0}},
         "contract_sha256": "contract of old",

@@ -189,14 +189,15 @@ class Damage:
             path.unlink(missing_ok=True)
             path.write_bytes(data)
 
-    def _paths(self) -> list[Path]:
+    def _paths(self) -> list[Path]:  # damage to a blob that a service does not use is not noticed
         ledgers = self.root / "ledgers" / models.PRODUCT
-        blobs = [blob["sha256"] for blob in self.store.bundle(self.second).manifest["blobs"].values()]
+        blobs = self.store.bundle(self.second).manifest["blobs"]
         return [
             ledgers / "releases/HEAD",
             ledgers / "releases/00000002.json",
             ledgers / f"verdicts/{self.second}.json",
-            *(self.root / naming.blob_path(digest) for digest in (self.second, *blobs)),
+            self.root / naming.blob_path(self.second),
+            *(self.root / naming.blob_path(blob["sha256"]) for name, blob in blobs.items() if name in sealed.USED),
         ]
 
     def _unreadable(self, path: Path) -> None:

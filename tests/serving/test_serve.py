@@ -272,8 +272,10 @@ def test_two_releases_and_a_rollback_fail_no_request(service: Service) -> None:
     with Load(service.port) as load:
         for digest in (service.first, service.second, service.first):
             number = service.release(digest)
-            states = service.workers(lambda state, number=number: state["release"] == number)
-            assert {(state["digest"], state["problem"]) for state in states.values()} == {(digest, None)}
+            states = service.workers(
+                lambda state, number=number: (state["release"], state["problem"]) == (number, None)
+            )
+            assert {state["digest"] for state in states.values()} == {digest}
             time.sleep(0.3)
             assert service.server.predict(models.row())[1]["digest"] == digest
             assert _shown(service) == {digest}
@@ -526,4 +528,4 @@ def test_a_server_that_ends_is_reported_with_its_log(tmp_path: Path) -> None:
     with subprocess.Popen(["true"]) as process:
         process.wait()
         with pytest.raises(run.ServerProblem, match="why it ended"):
-            run.Server("http://127.0.0.1:1", process, log).wait_ready()
+            run.Server("http://127.0.0.1:1", "http://127.0.0.1:2", process, log).wait_ready()
