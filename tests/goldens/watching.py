@@ -31,10 +31,12 @@ ENGINE = (
     "platform_assets/clock.py",
     "platform_assets/handle.py",
     "platform_assets/steps/",  # the progress of a fit: lease, saves, requests to stop; makers cannot import it
+    "tests/doubles/instances.py",  # takes the lines that a step in this process logs
 )
 """Code that makers call through the handles passed to them; `digests.ENGINE` covers it."""
 STEP = (
     *ENGINE,  # of which the steps' own code is covered by the number of their protocol
+    "platform_assets/digests/",  # the record of a training names the digest of its code
     "platform_assets/libraries.py",  # compares versions with those of the run
     "platform_assets/profiles.py",  # prices per second; device and precision are passed as values
     "platform_assets/step_profile.py",

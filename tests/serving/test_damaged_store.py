@@ -17,6 +17,7 @@ import obstore
 import pytest
 
 from platform_assets import naming
+from platform_assets.serving import sealed
 from platform_assets.storage import objects
 from platform_assets.storage.artifacts import ArtifactStore, canonical
 from platform_assets.storage.ledgers import Ledgers
