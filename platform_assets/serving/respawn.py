@@ -39,11 +39,9 @@ def install() -> None:
 
 def _bind_probes(watchers: Any, sockets: Any) -> None:
     """Add the probes' socket to those that the workers inherit. The parent binds it, so a taken port ends the start."""
-    from circus.sockets import CircusSocket  # type: ignore[import-untyped]  # has no types
-
     public = next(item for item in sockets if item.name == _PUBLIC)
     port = Settings.from_environment().probes_port(public.port)
-    probes = CircusSocket(name=_PROBES, host=public.host, port=port, family=public.family, backlog=BACKLOG)
+    probes = type(public)(name=_PROBES, host=public.host, port=port, family=public.family, backlog=BACKLOG)
     sockets.append(probes)
     for watcher in watchers:
         watcher.env.update(settings.probes_variable(probes.fileno()))
