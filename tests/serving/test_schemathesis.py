@@ -20,6 +20,8 @@ CONTRACTS = {
     "picture and numbers": models.image_contract(models.MIXED_FIELDS),
     "regression": models.regression_contract(),
 }
+KNOWN = {"picture": [Request(json.dumps(models.image_row()).encode(), "application/json")]}
+"""Requests besides the drawn ones: drawn files have one pixel and are refused, and now and then all draws are files."""
 
 
 def answer(app: Any, request: Request) -> tuple[int, Any]:
@@ -34,7 +36,8 @@ def test_the_document_and_the_service_agree(make: Callable[..., Any], name: str,
     app = make(CONTRACTS[name])
     app.follower.fall_back()
     document, counts = Document(app.contract), Counter[tuple[bool, int]]()
-    for request in draw(app.contract, COUNT, allowed=allowed):
+    sound = KNOWN.get(name, []) if allowed else []
+    for request in [*sound, *draw(app.contract, COUNT, allowed=allowed)]:
         status, result = answer(app, request)
         is_allowed = document.allows(request)
         counts[is_allowed, status] += 1
@@ -44,4 +47,4 @@ def test_the_document_and_the_service_agree(make: Callable[..., Any], name: str,
             assert status in (413, 415, 422), (status, request)
             assert not is_allowed or document.explains(result), (result, request)
     print(name, counts)
-    assert counts[allowed, 200 if allowed else 422] > 0, "drawn files have one pixel, so most of those are refused"
+    assert counts[allowed, 200 if allowed else 422] > 0
