@@ -57,7 +57,7 @@ def answers(product: Product, file: Path, about: About | None = None) -> Iterato
         about: the rest of a picture's row.
 
     Raises:
-        ValueError: there is no release, or the file cannot be read or does not follow the contract.
+        ValueError: nothing is released, or the file cannot be read or does not follow the contract.
         ArtifactProblem: the model is damaged.
     """
     live = _live(product)

@@ -86,7 +86,7 @@ def sorted_by(runs: Sequence[Run], name: str, task: Task) -> list[Run]:
     """Return trainings by a column, the best first; those without a value last.
 
     Raises:
-        ValueError: there is no such column.
+        ValueError: the column is unknown.
     """
     names = (*columns(task), "train_loss", "cutoff", "at_utc", "rows")
     if name not in names:

@@ -108,7 +108,7 @@ class Alone:
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What a learner is told besides its rows.
+    """The inputs of a learner besides its rows.
 
     Attributes:
         task: the kind of answer, with its losses and scale.
@@ -116,7 +116,7 @@ class Context:
         learned: preprocessing learned from the training rows: means, bins, vocabularies.
         device, precision: of the profile; a learner that cannot use them ignores them.
         judged: how many of the last rows are for validation: those of the learner's `validation_keys`.
-        progress: to be told how far the fit is.
+        progress: receives how far the fit is.
     """
 
     task: Task

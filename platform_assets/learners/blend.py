@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class _Part(Alone):
-    """Progress of one learner of a blend: told to the whole, without saves of its own."""
+    """Progress of one learner of a blend: passed on to the blend, without saves of its own."""
 
     def __init__(self, whole: Progress, number: int, count: int) -> None:
         super().__init__()

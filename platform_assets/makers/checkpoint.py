@@ -107,7 +107,7 @@ class Learning:
         return self.learner.fit(rows.inputs, rows.labels, context)
 
     def context(self, learned: Learned, **more: Any) -> Context:
-        """Return what the learner is told besides rows."""
+        """Return the inputs of the learner besides rows."""
         from platform_assets.learners.base import Alone, Context
 
         members = {"progress": Alone(), **more}
