@@ -63,6 +63,7 @@ class PredictionLog:
         mark: 8 random hexadecimal digits that tell this process from all others with its id.
         streams: the files so far, oldest first; whoever ships one removes it.
         claim: called before a file is created; may raise `OSError`.
+        reserve: called with the number of bytes before they are written; may raise `LogProblem`.
     """
 
     def __init__(self, folder: Path, file_bytes_max: int = FILE_BYTES_MAX) -> None:
@@ -77,6 +78,7 @@ class PredictionLog:
         self.mark = secrets.token_hex(4)
         self.streams: list[Stream] = []
         self.claim: Callable[[], None] = lambda: None
+        self.reserve: Callable[[int], None] = lambda _: None
         self._file_bytes_max = file_bytes_max
         self._descriptor: int | None = None
         self._stream = Stream(folder)
@@ -89,6 +91,7 @@ class PredictionLog:
         Raises:
             LogProblem: not every byte was written, for example on a full disk; no part of a record is left behind.
         """
+        self.reserve(len(records))
         try:
             descriptor = self._open()
             written = os.write(descriptor, records)

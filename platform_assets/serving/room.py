@@ -1,7 +1,7 @@
 """Watch the room of the volume that holds the prediction log.
 
 A full `emptyDir` gets its pod evicted, with every answer that was not shipped. So a replica stops taking requests
-before that.
+before that, and refuses those that reach it all the same: callers with open connections do not look at readiness.
 """
 
 from __future__ import annotations
@@ -11,6 +11,11 @@ import os
 import shutil
 from pathlib import Path
 
+from platform_assets.serving.prediction_log import LogProblem
+
+LOOK_SHARE = 0.01
+"""Share of the limit after which the processes of a volume, together, have measured again."""
+
 
 class Room:
     """The room of a volume.
@@ -19,16 +24,19 @@ class Room:
         problem: why no requests should be taken; None while there is room.
     """
 
-    def __init__(self, folder: Path, limit_bytes: int | None, share: float) -> None:
+    def __init__(self, folder: Path, limit_bytes: int | None, share: float, processes: int = 1) -> None:
         """Prepare.
 
         Args:
             folder: everything in it counts.
             limit_bytes: what the volume may hold (an `emptyDir`'s sizeLimit); None: the size of its file system.
-            share: of the limit, from which on there is a problem.
+            share: of the limit, from which on there is a problem; halfway from there to the limit, `reserve` refuses.
+            processes: how many write to the volume, each with a room of its own.
         """
         self.problem: str | None = None
         self._folder, self._limit_bytes, self._share = folder, limit_bytes, share
+        self._look_share = LOOK_SHARE / processes
+        self._used = self._limit = self._unseen = 0
 
     def check(self) -> None:
         """Measure; `problem` has the result. One call of the kernel per file."""
@@ -42,13 +50,33 @@ class Room:
             f"{self._folder} holds {used} of at most {limit} bytes; from {self._share:.0%} on this replica takes no "
             "requests, because its pod would be evicted with every answer that is not in the store."
         )
+        self._used, self._limit = used, limit
         self.problem = full if used >= self._share * limit else None
+
+    def reserve(self, count: int) -> None:
+        """Count bytes that are about to be written; measures first if many were since the last time.
+
+        Raises:
+            LogProblem: with them the volume would hold too much; they must not be written.
+        """
+        if self._unseen + count > self._look_share * self._limit:
+            self.check()
+            self._unseen = 0
+        refused_share = (1 + self._share) / 2
+        if self._limit and self._used + self._unseen + count > refused_share * self._limit:
+            raise LogProblem(
+                f"{self._folder} holds about {self._used + self._unseen} of at most {self._limit} bytes; beyond "
+                f"{refused_share:.0%} this replica writes nothing, because its pod would be evicted with every answer "
+                "that is not in the store."
+            )
+        self._unseen += count
 
 
 def _used_bytes(folder: Path) -> int:
+    """Return the bytes on the disk, of files and folders, as an eviction counts them."""
     total = 0
-    for path, _, files in os.walk(folder):
-        for name in files:
+    for path, folders, files in os.walk(folder):
+        for name in (*folders, *files):
             with contextlib.suppress(FileNotFoundError):  # removed meanwhile
                 total += 512 * Path(path, name).lstat().st_blocks
     return total

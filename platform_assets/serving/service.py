@@ -90,7 +90,7 @@ def make_shipper(settings: Settings, product: str, predictor: Predictor, followe
     return Shipper(
         predictor.log,
         Sender(settings.root, product, settings.serving_load_s),
-        Room(settings.state, settings.serving_room_bytes, settings.serving_room_share),
+        Room(settings.state, settings.serving_room_bytes, settings.serving_room_share, workers(settings)),
         Terms(
             every_s=settings.serving_ship_s,
             bytes_max=settings.serving_ship_bytes,

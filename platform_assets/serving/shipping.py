@@ -96,6 +96,7 @@ class Shipper:
         self._answered_before, self._release = answered_before, release
         self._covered = answered_before()
         self._own = outbox.of(prediction_log)
+        prediction_log.reserve = room.reserve
         self._adopted: list[Outbox] = []
         self._has_greeted = self._has_ended = False
         self._sent_s = self._measured_s = self._adopted_s = float("-inf")

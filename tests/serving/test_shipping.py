@@ -19,7 +19,7 @@ import pytest
 
 from platform_assets.serving import outbox, sender, shipping, turns
 from platform_assets.serving.middleware import PredictionMiddleware
-from platform_assets.serving.prediction_log import PredictionLog
+from platform_assets.serving.prediction_log import LogProblem, PredictionLog
 from platform_assets.serving.room import Room
 from platform_assets.serving.sender import Sender
 from platform_assets.serving.shipping import Shipper, Terms
@@ -435,13 +435,73 @@ def test_a_replica_without_room_is_not_ready_until_answers_are_shipped(tmp_path:
     assert room.problem is None
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "log").write_bytes(os.urandom(810_000))
+    used = 811008 + 512 * (tmp_path / "deep").stat().st_blocks
     room.check()
-    assert f"{tmp_path} holds 811008 of at most 1000000 bytes; from 80% on this replica takes no requests" in str(
+    assert f"{tmp_path} holds {used} of at most 1000000 bytes; from 80% on this replica takes no requests" in str(
         room.problem
     )
     (tmp_path / "deep" / "log").unlink()
     room.check()
     assert room.problem is None
+
+
+def test_a_process_that_writes_fast_is_not_ready_and_then_refuses_before_the_volume_is_full(tmp_path: Path) -> None:
+    """Nobody looks meanwhile: between two looks a fast caller may fill any volume."""
+    limit, records = 2_000_000, os.urandom(1999) + b"\n"
+    rooms = [Room(tmp_path, limit, 0.8, 3) for _ in range(3)]
+    logs = [PredictionLog(tmp_path) for _ in rooms]
+    for log, room in zip(logs, rooms, strict=True):
+        log.reserve = room.reserve
+    written, unready_at = 0, list[int]()
+
+    def fill() -> None:
+        nonlocal written
+        for number in range(2 * limit // len(records)):
+            logs[number % 3].append(records)
+            written += len(records)
+            if rooms[number % 3].problem is not None:
+                unready_at.append(written)
+
+    with pytest.raises(LogProblem, match=r"holds about \d+ of at most 2000000 bytes; beyond 90% this replica writes"):
+        fill()
+    assert 0.77 * limit < unready_at[0] < 0.82 * limit
+    assert 0.87 * limit < written < 0.92 * limit
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) == written, "nothing of a refused request is left"
+    assert all(log.problem is None for log in logs), "a log that is unwell tests its disk with bytes of its own"
+    rooms[0].check()
+    with pytest.raises(LogProblem, match="beyond 90%"):
+        logs[0].append(bytes(limit))
+    logs[1].streams[0].path.unlink()
+    rooms[0].check()
+    logs[0].append(records)
+    assert rooms[0].problem is None
+
+
+def test_callers_on_open_connections_get_503_by_name_from_a_replica_without_room(app: Any, tmp_path: Path) -> None:
+    process = Process(tmp_path / "shipped" / PRODUCT, tmp_path / "elsewhere")
+    app.log = process.log
+    app.follow().fall_back()
+    room = Room(tmp_path / "shipped", 300_000, 0.8)
+    process.log.reserve, process.shipper.room = room.reserve, room
+    app.runtime = replace(app.runtime, shipper=process.shipper)
+    app.middleware = PredictionMiddleware(_not_found, make=lambda: app.runtime)
+    answered, unready_at = 0, None
+    while answered < 2000:
+        status, body = app.predict([models.row() for _ in range(10)])
+        if status != 200:
+            break
+        answered += 10
+        if unready_at is None and app.probe("/readyz")[0] == 503:
+            unready_at = room._used / 300_000
+    assert unready_at is not None and 0.8 <= unready_at < 0.82
+    assert status == 503
+    assert "could not be logged, so it is not returned" in str(body)
+    assert "beyond 90% this replica writes nothing" in str(body)
+    process.shipper.look()
+    assert len(process.lines()) == answered
+    app.middleware._check_disk()
+    assert app.predict(models.row())[0] == 200
+    assert app.probe("/readyz")[0] == 200
 
 
 def test_a_service_that_ships_says_so_in_its_pages(app: Any, tmp_path: Path) -> None:
