@@ -36,15 +36,21 @@ TYPES: tuple[tuple[str, Sequence[type]], ...] = (
     ("Task", (base.Binary, base.MultiClass, base.Regression)),
     ("Learners", (Network, LightGbm, Estimator, FinishedOnnx, Blend)),
     ("Training and gates", (base.Training, base.Gates)),
+    ("Search for settings", (base.Range, base.Choice)),
     ("Faults, drift and retraining", (base.Monitors, base.CrossRule, base.Retraining)),
     ("Service", (base.Service,)),
     ("Recording", (base.History, base.FaultKind)),
     ("What the functions of a product get", (base.Window,)),
 )
-CHECKING = ("platform_assets/checking", "platform_assets/specs/money.py", "platform_assets/specs/planned.py")
+CHECKING = (
+    "platform_assets/checking",
+    "platform_assets/product/changes.py",
+    "platform_assets/specs/money.py",
+    "platform_assets/specs/planned.py",
+)
 DECLARED = ("platform_assets/compute/declared.py", "platform_assets/compute/tasks")
 """Modules whose functions the checks call with what a product's functions returned."""
-BASES = {"Grain": "Grain", "Learner": "Learners", "Task": "Task"}
+BASES = {"Grain": "Grain", "Learner": "Learners", "Setting": "Search for settings", "Task": "Task"}
 """Base class -> the section with the classes that a product file writes instead of it."""
 CLASSES = {
     name: value for name, value in vars(base).items() if isinstance(value, type) and name not in (*BASES, "Channel")

@@ -119,6 +119,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.set_defaults(run=_train)
 
+    tune = commands.add_parser("tune", help="search for better settings on training keys; nothing is changed")
+    _takes_product(tune)
+    tune.add_argument("--cutoff", required=True, metavar="KEY", help="search on the labelled keys before its holdout")
+    tune.add_argument("--trials", type=int, default=50, metavar="N", help="of the whole search (default: 50)")
+    tune.add_argument("--seed", type=int, default=0, metavar="S", help="another one is another search (default: 0)")
+    tune.add_argument("--diff", type=Path, metavar="FILE", help="write the proposed change, for `git apply`")
+    tune.set_defaults(run=_tune)
+
     runs = commands.add_parser("runs", help="list trainings with parameters, curves, quality and cost; compare some")
     _takes_product(runs)
     runs.add_argument("--sort", metavar="COLUMN", default="at_utc", help="best first (default: newest first)")
@@ -282,6 +290,31 @@ def _train(settings: Settings, options: argparse.Namespace) -> int:
     listed = [run for run in runs.of(product) if run.training.fingerprint == record.fingerprint]
     Console(width=LOG_COLUMNS).print(runs.as_table(product.name, listed, product.spec.task))
     return 0
+
+
+def _tune(settings: Settings, options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from platform_assets import specs
+    from platform_assets.experiments import tune
+    from platform_assets.handle import Product
+    from platform_assets.steps.process import EXIT_PREEMPTED, Preempted
+
+    if options.trials < 1:
+        raise ValueError(f"--trials is {options.trials}; expected at least 1.")
+    _check_profiles()
+    product, console = Product(specs.load(options.product), settings), Console()
+    try:
+        search = tune.run(product, options.cutoff, options.trials, console, seed=options.seed)
+    except Preempted:
+        console.print("Stopped; the same command goes on with this search.")
+        return EXIT_PREEMPTED
+    result = tune.reported(search)
+    print(result.text)
+    if options.diff is not None and result.diff:
+        options.diff.write_text(result.diff, encoding="utf-8")
+        print(options.diff.absolute())
+    return 0 if result.has_winner else 1
 
 
 def _runs(settings: Settings, options: argparse.Namespace) -> int:

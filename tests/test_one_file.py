@@ -34,7 +34,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "add_a_product.md"
 MARKER = "<!-- run by tests/test_one_file.py -->"
 CUTOFF = "2013-01-09T07"
 OTHER = specs.load_all()[0].name
-NAMES = ("copied", "checked", "seen", "trained", "compared", "served", "removed")
+NAMES = ("copied", "checked", "seen", "trained", "compared", "tuned", "served", "removed")
 """The purpose of each block of the page, in order."""
 
 SNAPSHOT = """
@@ -224,6 +224,13 @@ def test_a_real_model_is_trained_judged_and_released(walked: Walked) -> None:
     assert losses["challenger"] < losses["baseline linear"] < losses["baseline constant"]
     assert verdict["models"]["challenger"]["r2"] < 0.95, "better than the data allow: look for a leak"
     assert documents.live_digest(release)[:12] in walked.output["trained"]
+
+
+def test_a_search_ends_with_its_best_settings(walked: Walked) -> None:
+    assert re.findall(r"^trial (\d): loss", walked.output["tuned"], re.MULTILINE) == ["1", "2", "3", "4"]
+    assert "4 trials, 0 ended early, 0 failed; " in walked.output["tuned"]
+    (tuning,) = (record for _, record in Ledgers(walked.root, SPEC.name).records("tunings"))
+    assert tuning["judged_keys"][-1] < SPEC.split(CUTOFF)[1][0], "no key of the holdout"
 
 
 def test_a_service_answers_with_a_value_and_its_spread(walked: Walked) -> None:

@@ -15,6 +15,7 @@ from platform_assets.checking import deliveries
 from platform_assets.checking.files import schema_of
 from platform_assets.checking.messages import LABELS, Line, Problem, counted, line_of
 from platform_assets.checking.trial import Trial
+from platform_assets.product import changes
 from platform_assets.settings import Settings
 from platform_assets.specs import money, planned
 from platform_assets.specs.base import ProductSpec, RecordingMissing, Source
@@ -56,6 +57,8 @@ def of_product(spec: ProductSpec, settings: Settings | None = None) -> Iterator[
     yield Line(check="spec", message=f"{spec.grain.describe()}; {count}, a {spec.task.kind} task")
     yield line_of(spec, "money", _money, spec)
     yield line_of(spec, "history", planned.history, spec)
+    if spec.search:
+        yield line_of(spec, "search", changes.check_search, spec)
     yield from _code(spec)
     try:
         available = deliveries.locate(spec, Settings.from_environment() if settings is None else settings)

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from platform_assets import digests, libraries
-from platform_assets.experiments.changes import changed
 from platform_assets.handle import Product
 from platform_assets.makers.checkpoint import Learning
+from platform_assets.product.changes import changed
 from platform_assets.records.trainings import EXPERIMENT, Training
 from platform_assets.steps import process, train
 from platform_assets.steps.jobs import Job

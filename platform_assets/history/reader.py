@@ -10,7 +10,8 @@ from platform_assets.history.money import Money
 from platform_assets.history.releases import Releases
 from platform_assets.history.requests import Requests
 from platform_assets.history.trainings import Trainings
+from platform_assets.history.tunings import Tunings
 
 
-class History(Releases, Decisions, Faults, Requests, Alerts, Attended, Money, Trainings):
+class History(Releases, Decisions, Faults, Requests, Alerts, Attended, Money, Trainings, Tunings):
     """Everything on record about a product; each method states its cost in requests."""

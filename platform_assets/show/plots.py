@@ -32,6 +32,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 MARKERS = ("o", "s", "^", "D")
 """Okabe and Ito's palette, told apart by colour-blind readers; markers differ too, for print."""
 
+LOSSES = {"train_loss": "learned from", "judged_loss": "validation"}
+"""Points of a training curve, and whose rows they are about."""
+
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -52,14 +55,14 @@ STYLE = {
 
 
 def loss_curve(history: Sequence[Mapping[str, float]]) -> bytes:
-    """Draw each column of a training history that ends in `_loss`, by epoch.
+    """Draw each column of a training history that ends in `_loss`, by epoch or round.
 
     Args:
-        history: one mapping per epoch with `epoch` and one or more losses in nats, such as `train_loss`.
+        history: one mapping per epoch with `epoch` and one or more losses, such as `train_loss` and `judged_loss`.
     """
     if not history:
         raise ValueError("the history is empty; a loss curve needs at least one epoch.")
-    names = [name for name in history[0] if name.endswith("_loss")]
+    names = losses_of(history)
     if not names:
         raise ValueError(f"the history has columns {list(history[0])}; expected at least one that ends in `_loss`.")
 
@@ -70,10 +73,10 @@ def loss_curve(history: Sequence[Mapping[str, float]]) -> bytes:
         for position, name in enumerate(names):
             points = [(row["epoch"], row[name]) for row in history if row.get(name) is not None]
             epochs, values = [epoch for epoch, _ in points], [value for _, value in points]
-            label = name.removesuffix("_loss").replace("_", " ")
+            label = LOSSES.get(name) or name.removesuffix("_loss").replace("_", " ")
             axes.plot(epochs, values, color=colour(position), marker=marker(position), label=label)
-        title(figure, "Loss by epoch")
-        axes.set(xlabel="epoch", ylabel="log loss (nats)")
+        title(figure, "Loss by epoch or round")
+        axes.set(xlabel="epoch or round", ylabel="loss")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(axis="y")
         axes.margins(x=0.04, y=0.12)
@@ -81,6 +84,11 @@ def loss_curve(history: Sequence[Mapping[str, float]]) -> bytes:
             legend(figure)
 
     return png(draw)
+
+
+def losses_of(history: Sequence[Mapping[str, float]]) -> list[str]:
+    """Return the columns of a training history that are losses, in order."""
+    return list(dict.fromkeys(name for row in history for name in row if name.endswith("_loss")))
 
 
 def training_curves(curves: Mapping[str, Sequence[Mapping[str, float]]], *, render: Render | None = None) -> bytes:
@@ -96,13 +104,13 @@ def training_curves(curves: Mapping[str, Sequence[Mapping[str, float]]], *, rend
 
         axes = figure.subplots()
         for position, (name, points) in enumerate(curves.items()):
-            for loss, style in (("train_loss", "--"), ("judged_loss", "-")):
+            for loss, style in zip(LOSSES, ("--", "-"), strict=True):
                 drawn = [(point["epoch"], point[loss]) for point in points if loss in point]
                 if drawn:
-                    label = f"{name}, {'learned from' if loss == 'train_loss' else 'validation'}"
+                    label = f"{name}, {LOSSES[loss]}"
                     axes.plot(*zip(*drawn, strict=True), style, color=colour(position), label=label)
         title(figure, "Loss by epoch or round")
-        axes.set(xlabel="epoch or round", ylabel="log loss (nats)")
+        axes.set(xlabel="epoch or round", ylabel="loss")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(axis="y")
         axes.margins(x=0.04, y=0.12)

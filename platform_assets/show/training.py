@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from platform_assets.records.attempts import Overspending
@@ -33,15 +35,18 @@ def exported(notes: object) -> str:
     )
 
 
-def checkpoint(notes: object, digest: str, *, is_memoised: bool) -> values.Metadata:
-    """Return the metadata of a checkpoint; `notes` are those of its record."""
+def checkpoint(notes: object, digest: str, parameters: Mapping[str, object], *, is_memoised: bool) -> values.Metadata:
+    """Return the metadata of a checkpoint; `notes` are those of its record, parameters those of `steps.parameters`."""
     done = msgspec.convert(notes, _Trained)
     history, used, over = done.history, done.use or {}, done.over_budget
     return {
         "checkpoint_sha256": digest,
         "is_memoised": is_memoised,
-        "loss_curve": values.image(plots.loss_curve(history), "Training loss by epoch"),
-        "epochs": values.table(history),
+        **(
+            {"loss_curve": values.image(plots.loss_curve(history), "Loss by epoch")} if plots.losses_of(history) else {}
+        ),
+        "parameters": values.table([{"parameter": name, "value": value} for name, value in parameters.items()]),
+        **({"epochs": values.table(history)} if history else {}),
         "baselines": values.table(
             [{"baseline": name, "train_log_loss": loss} for name, loss in done.baselines.items()]
         ),

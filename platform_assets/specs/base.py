@@ -25,12 +25,14 @@ from platform_assets.product.modelling import Gates, Service, Training
 from platform_assets.product.monitoring import CrossRule, Monitors, Retraining, check_possible, check_rules, of_grain
 from platform_assets.product.recording import Deliver, FaultKind, History, RecordingMissing
 from platform_assets.product.sources import Arrives, Source
+from platform_assets.product.tuning import Choice, Range, Setting
 
 if TYPE_CHECKING:
     import polars as pl
 
 __all__ = [
     "Binary",
+    "Choice",
     "CrossRule",
     "Deliver",
     "FaultKind",
@@ -42,10 +44,12 @@ __all__ = [
     "Monitors",
     "MultiClass",
     "ProductSpec",
+    "Range",
     "RecordingMissing",
     "Regression",
     "Retraining",
     "Service",
+    "Setting",
     "Source",
     "Tables",
     "Task",
@@ -55,7 +59,7 @@ __all__ = [
 
 _CLASSES: dict[str, type] = {
     part.__name__: part
-    for part in (Field, Gates, Grain, History, Monitors, Retraining, Service, Source, Task, Training)
+    for part in (Field, Gates, Grain, History, Monitors, Retraining, Service, Setting, Source, Task, Training)
 }
 _OWNER = re.compile(r"team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+")
 
@@ -83,6 +87,7 @@ class ProductSpec:
         model: `(learned preprocessing, training) -> torch module`, see `compute.nets`; or a learner, see
             `platform_assets.learners`.
         training: profile, seed and hyperparameters of a training.
+        search: what `driftline tune` varies, a `Range` or a `Choice` each; nothing else reads it.
         window (keys): how many keys before a cutoff a model sees; None for all.
         holdout (keys): how many of the last labelled keys are never trained on; at least 2, because an interval needs
             two.
@@ -111,6 +116,7 @@ class ProductSpec:
     task: Task = field(default_factory=Binary)
     model: Callable[[Any, Training], Any] | Learner
     training: Training = field(default_factory=Training)
+    search: tuple[Setting, ...] = ()
     window: int | None = None
     holdout: int
     min_keys: int
@@ -134,6 +140,8 @@ class ProductSpec:
             object.__setattr__(self, name, of_grain(getattr(self, name), self.grain.kind))
         self._check_distinct("sources", [source.name for source in self.sources])
         self._check_distinct("fields", [item.name for item in self.fields])
+        if self.search:
+            self._check_distinct("search", [item.name for item in self.search])
         if [source.is_label for source in self.sources].count(True) != 1:
             raise ValueError(f"{self.name}: sources must hold exactly one with is_label=True.")
         if unknown := set(self.slices) - {item.name for item in self.fields}:

@@ -27,7 +27,7 @@ from platform_assets.show import training as shown_training
 from platform_assets.show.values import Metadata
 from platform_assets.specs import money
 from platform_assets.specs.base import ProductSpec
-from platform_assets.steps import instructions
+from platform_assets.steps import instructions, parameters
 from platform_assets.steps.jobs import Job, Trained
 from platform_assets.storage.tables import PartitionRecord
 from platform_assets.training import requests
@@ -126,4 +126,5 @@ class _Run(CutoffRun[Learning]):
         return shown_training.trained(content.notes)
 
     def describe(self, content: Recorded) -> Metadata:
-        return shown_training.checkpoint(content.notes, content.digest, is_memoised=content.is_memoised)
+        shown = {"learner": type(self.maker.learner).__name__, **parameters.of(self.maker)}
+        return shown_training.checkpoint(content.notes, content.digest, shown, is_memoised=content.is_memoised)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -82,6 +82,9 @@ class Fitting(ABC, Generic[J]):
     def make(self, attempt: Attempt) -> Columns | None:
         """Fit, and record the result while the lease is held. Return what was used, if that counts."""
 
+    def judge(self, point: Mapping[str, float], steps: int) -> None:
+        """Look at a new point of the curve; the number of points to expect is at most `steps`. It may end the fit."""
+
     @abstractmethod
     def report(self, attempt: Attempt, used: Columns | None, *, is_reused: bool) -> msgspec.Struct:
         """Return the step's result."""
@@ -149,7 +152,7 @@ class Fitting(ABC, Generic[J]):
         rows = maker.rows(tables, job.training_keys, job.features, job.outcomes, self.known_before).labelled()
         learned = maker.learn(rows)
         self.log(f"{self.spec.name} {job.cutoff}: {len(rows.inputs)} labelled rows of {len(job.training_keys)} keys.")
-        watched = Watched(job, self.settings, self.log, self.stop, self.save_every_s, self.shown)
+        watched = Watched(job, self.settings, self.log, self.stop, self.save_every_s, self.shown, self.judge)
         progress = StepProgress(watched, attempt)
         blobs = maker.fit(learned, rows, job.training_keys, progress, job.device, job.precision)
         return Fit(rows=rows, learned=learned, blobs=blobs, history=progress.history)

@@ -6,7 +6,7 @@ Shared by trainings and a backtest's fits; steps are launched by `stages.checkpo
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 
@@ -43,8 +43,12 @@ def training_request(product: Product, cutoff: str, out: Collection[str] = ()) -
         ValueError: fewer labelled keys than the spec's `min_keys`.
         MissingPartitions: a key of the window has no features or outcomes.
     """
-    training_keys, holdout_keys = product.spec.split(cutoff, out)
-    keys = training_keys + holdout_keys
+    return request_of(product, cutoff, *product.spec.split(cutoff, out))
+
+
+def request_of(product: Product, cutoff: str, training_keys: Sequence[str], holdout_keys: Sequence[str]) -> Request:
+    """Compose the request of a step that learns from some keys and is judged on others; see `training_request`."""
+    keys = (*training_keys, *holdout_keys)
     features, outcomes = (_digests(product.tables, stage, keys) for stage in ("features", "outcomes"))
     size = profile(product.spec.training.profile)
     return Request(

@@ -11,11 +11,11 @@ from rich.console import Console
 
 from platform_assets import naming
 from platform_assets.experiments import page, runs, train
-from platform_assets.experiments.changes import changed
 from platform_assets.handle import Product
 from platform_assets.learners.blend import Blend
 from platform_assets.learners.boosted import LightGbm
 from platform_assets.learners.network import Network
+from platform_assets.product.changes import changed
 from platform_assets.settings import Settings
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore

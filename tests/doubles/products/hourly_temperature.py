@@ -22,6 +22,7 @@ from platform_assets.specs.base import (
     History,
     Monitors,
     ProductSpec,
+    Range,
     RecordingMissing,
     Regression,
     Retraining,
@@ -151,9 +152,6 @@ def _entity(moment: str) -> pl.Expr:
     return pl.format("{} {}", "station", pl.col(moment).dt.strftime("%Y-%m-%dT%H")).alias("entity")
 
 
-# The recording ------------------------------------------------------------------------------------------------------
-
-
 def deliver(source: str, key: str) -> bytes | None:
     """Return an hour's file; an hour without observations has only a header."""
     measured, delay = ([*MEASURED], REPORTING) if source == "observations" else (["temperature_f"], CHECKING)
@@ -189,6 +187,7 @@ SPEC = ProductSpec(
     task=TASK,
     model=model,
     training=Training(epochs=10, batch_size=64, learning_rate=3e-3, settings={"widths": (64,), "members": 4}),
+    search=(Range(name="learning_rate", low=1e-4, high=3e-2, is_log=True), Range(name="epochs", low=4, high=30)),
     holdout=24,
     min_keys=72,
     slices=("station",),
