@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from platform_assets.makers.checkpoint import Learning
+from platform_assets.problems import Problem
 from platform_assets.product.changes import LEARNER, located, with_values
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import parameters
@@ -47,7 +48,7 @@ class Proposal:
         return "\n".join([head, *(f"  --set {setting}" for setting in self.settings)])
 
 
-class Unclear(Exception):
+class Unclear(Problem):
     """The file does not state a value where it can be replaced."""
 
 

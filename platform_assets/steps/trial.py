@@ -9,7 +9,7 @@ from platform_assets import clock
 from platform_assets.compute.train import TrainingProblem
 from platform_assets.learners.base import History
 from platform_assets.makers.checkpoint import Learning
-from platform_assets.problems import RecordExists
+from platform_assets.problems import Problem, RecordExists
 from platform_assets.records import tunings
 from platform_assets.records.base import Document, Number
 from platform_assets.records.tunings import TRIALS, Trial
@@ -21,7 +21,7 @@ from platform_assets.storage.ledger import Ledger
 from platform_assets.storage.tables import TableStore
 
 
-class Pruned(Exception):
+class Pruned(Problem):
     """The curve of a trial is worse than those of most others."""
 
 
