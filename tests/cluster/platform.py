@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,12 +83,14 @@ def deployed(
     variables: Mapping[str, str],
     secrets: Mapping[str, Mapping[str, str]],
     folder: Path,
+    parts: Sequence[str] = PARTS,
 ) -> Iterator[Platform]:
     """Apply the base with this cluster's addresses, images and secrets; remove everything at the end.
 
     Args:
         variables: for the config map `driftline`.
         secrets: entries by the secret's name.
+        parts: what of the platform runs; the others get no pods.
     """
     chosen = {
         "DRIFTLINE_TRAINER_IMAGE": images.trainer,
@@ -96,7 +98,7 @@ def deployed(
         "DRIFTLINE_SERVICE_IMAGE": images.service,
         **variables,
     }
-    _write_overlay(folder, images.platform, chosen, secrets)
+    _write_overlay(folder, images.platform, chosen, secrets, parts)
     environment = {**chosen, **{name: text for entries in secrets.values() for name, text in entries.items()}}
     settings = Settings.from_environment(
         {"DRIFTLINE_STATE": str(folder / "state"), **environment, "DRIFTLINE_ENV": "cluster"}
@@ -104,7 +106,7 @@ def deployed(
     platform = Platform(cluster, settings, folder)
     try:
         cluster.kubectl("apply", "--kustomize", str(folder))
-        for part in PARTS:
+        for part in parts:
             platform.wait_for(f"driftline-{part}")
         yield platform
     finally:
@@ -112,7 +114,11 @@ def deployed(
 
 
 def _write_overlay(
-    folder: Path, image: str, variables: Mapping[str, str], secrets: Mapping[str, Mapping[str, str]]
+    folder: Path,
+    image: str,
+    variables: Mapping[str, str],
+    secrets: Mapping[str, Mapping[str, str]],
+    parts: Sequence[str],
 ) -> None:
     """Write a kustomization on top of the base."""
     name, digest = image.split("@")
@@ -121,6 +127,7 @@ def _write_overlay(
         "kind": "Kustomization",
         "resources": [os.path.relpath(BASE, folder)],
         "images": [{"name": "driftline-platform", "newName": name, "digest": digest}],
+        "replicas": [{"name": f"driftline-{part}", "count": int(part in parts)} for part in PARTS],
         "configMapGenerator": [
             {
                 "name": "driftline",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -36,11 +35,9 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.conftest import TESTS
 from tests.cluster.laptop import Laptop
 from tests.cluster.loop import CHANGED, LOGS, OWN, REPLICAS, SMALL, TRAINING_S, Question, ask
-from tests.cluster.node import Node, conditions_of
 from tests.cluster.platform import NAMESPACE, Images, Platform
 from tests.cluster.trainer import TrainerImage
 from tests.cluster.waiting import wait_until
-from tests.cluster.ways import container_of
 from tests.doubles import cluster_environment, documents
 from tests.doubles.postgres_server import PostgresServer
 from tests.doubles.products import live_parts
@@ -51,10 +48,6 @@ from tests.doubles.s3_server import S3Server
 pytestmark = pytest.mark.long
 
 KEY_S, FOLLOWED_S = 240.0, 60.0
-ROOM_BYTES = 16 * 1024**2
-"""Of the volume of a replica that gets full."""
-EVICTED_S = 45.0
-"""The kubelets of the tests evict a pod with a volume over its limit within some 10 s."""
 
 
 @pytest.fixture(scope="session")
@@ -314,75 +307,6 @@ def test_another_contract_is_a_rolling_update_and_until_then_the_last_good_model
     waiting(platform, lambda: set(callers.acknowledged) <= arrived.look(), FOLLOWED_S, "every answer is in the store")
     print(f"rolled while {len(callers.acknowledged)} answers were given; statuses {dict(callers.statuses)}")
     assert callers.failed_twice == 0
-
-
-def test_a_replica_without_room_refuses_and_loses_nothing_when_it_is_killed(
-    platform: Platform, s3: S3Server, machines: list[Node]
-) -> None:
-    """The store is away and a caller with an open connection goes on, so that the volume would be full in seconds."""
-    _serving(platform, REPLICAS)
-    text = manifests.manifests(Product(SPEC, platform.settings), 1)
-    platform.apply(text.replace(f'"{manifests.ROOM_BYTES}"', f'"{ROOM_BYTES}"'), "service")
-    platform.wait_for(manifests.name_of(SPEC.name))
-    waiting(platform, lambda: len(platform.pods(OWN)) == 1, FOLLOWED_S, "one replica is left")
-    (pod,) = loop.replicas(platform)
-    s3.program.kill()
-    try:
-        acknowledged, problem = _asked_until_refused(pod)
-        node = next(node for node in machines if node.name == pod.spec.node_name)
-        volume = node.disk / "lib/kubelet/pods" / pod.metadata.uid / "volumes/kubernetes.io~empty-dir/state"
-        held = int(subprocess.check_output(["du", "-s", "-B1", str(volume)], text=True).split()[0])
-        print(f"refused after {len(acknowledged)} answers at {held / ROOM_BYTES:.1%} of the volume: {problem}")
-        assert 0.8 * ROOM_BYTES < held < 0.95 * ROOM_BYTES
-        waiting(platform, lambda: not _is_ready(platform), FOLLOWED_S, "Kubernetes sends it no requests")
-        time.sleep(EVICTED_S)
-        assert [item.status.phase for item in platform.pods(OWN)] == ["Running"]
-        node.kill_container(container_of(pod))
-        waiting(platform, lambda: _restarts(platform) == [1], FOLLOWED_S, "its container has started again")
-        time.sleep(EVICTED_S)
-    finally:
-        s3.start_again()
-    waiting(platform, lambda: _is_ready(platform), KEY_S, "it takes requests again")
-    arrived = Arrived(platform.settings.root, SPEC.name)
-    waiting(platform, lambda: acknowledged <= arrived.look(), KEY_S, "every answer is in the store")
-    (after,) = platform.pods(OWN)
-    assert after.metadata.uid == pod.metadata.uid, "it was not evicted"
-
-
-def _asked_until_refused(pod: Any) -> tuple[set[str], str]:
-    """Ask a replica until it refuses by name; return the ids of its answers and what it said.
-
-    Its readiness is asked for after each request: it is not ready before it refuses.
-    """
-    address, probes = (f"http://{pod.status.pod_ip}:{port}" for port in (3000, 3001))
-    acknowledged, was_ready = set[str](), True
-    for first in range(200_000, 400_000, 250):
-        parts = [live_parts.question(_part(first + number), datetime.now(UTC)) for number in range(250)]
-        status, answer = ask(address, parts)
-        if status != 200:
-            assert status == 503 and "this replica writes nothing" in answer["error"], answer
-            assert not was_ready
-            return acknowledged, str(answer["error"])
-        acknowledged |= {row["prediction_id"] for row in answer}
-        state = loop.get(f"{probes}/readyz")
-        if was_ready and not state["is_ready"]:
-            print(f"not ready after {len(acknowledged)} answers: {state['problem']}")
-            assert "this replica takes no requests, because its pod would be evicted" in state["problem"]
-        was_ready = state["is_ready"]
-    raise AssertionError("its volume was never full")
-
-
-def _part(number: int) -> dict[str, Any]:
-    return {"part": f"p{number}", "width": 0.5, "weight": 0.5}
-
-
-def _is_ready(platform: Platform) -> bool:
-    (pod,) = loop.replicas(platform)
-    return conditions_of(pod)["Ready"] == "True"
-
-
-def _restarts(platform: Platform) -> list[int]:
-    return [status.restart_count for pod in loop.replicas(platform) for status in pod.status.container_statuses]
 
 
 def _serving(platform: Platform, replicas: int) -> str:
