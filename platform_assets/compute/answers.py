@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from platform_assets.compute import ingest, skew
+from platform_assets.compute.rows import Rows, about
 
 if TYPE_CHECKING:
     from platform_assets.compute.tasks import Task
@@ -31,15 +32,15 @@ def columns(task: Task) -> dict[str, pl.DataType]:
     return {**about, **task.answer_types(), "label": task.label_type()}
 
 
-def in_time(predictions: pl.DataFrame, task: Task) -> pl.DataFrame:
+def in_time(predictions: Rows, task: Task) -> Rows:
     """Select the answers of the task's kind that were given before their key was closed."""
-    rows = predictions.drop_nulls(list(task.answer_types()))
-    return rows.filter(~pl.col(ingest.LATE).fill_null(value=False))
+    names = list(task.answer_types())
+    decisive = predictions.select([*names, ingest.LATE])
+    is_late = pl.col(ingest.LATE).fill_null(value=False)
+    return predictions.filter(decisive.select(pl.all_horizontal(pl.col(names).is_not_null()) & ~is_late).to_series())
 
 
-def select(
-    served: pl.DataFrame, ours: pl.DataFrame | None, fields: Sequence[Field], *, is_compared: bool = True
-) -> pl.DataFrame:
+def select(served: Rows, ours: Rows | None, fields: Sequence[Field], *, is_compared: bool = True) -> pl.DataFrame:
     """Select the answers of a key that count, in their order: at most one per entity and moment of ours.
 
     It is the first whose features equal ours. Where features cannot be compared (no inputs were logged on the whole
@@ -51,7 +52,7 @@ def select(
         ours: the platform's features of the key; None if there are none.
         is_compared: whether ours are the features that were available at serving time.
     """
-    rows = served.with_row_index(_POSITION)
+    rows = about(served).with_row_index(_POSITION)
     if ours is not None:
         classes = skew.classify(served, ours, fields)
         is_checked = is_compared and classes["is_logged"].any()
@@ -63,7 +64,7 @@ def select(
 def join(
     predictions: pl.DataFrame,
     outcomes: pl.DataFrame | None,
-    ours: pl.DataFrame | None,
+    ours: Rows | None,
     sliced: Sequence[str],
     task: Task,
 ) -> pl.DataFrame:
@@ -92,7 +93,7 @@ def join(
             raise ValueError(f"entity {twice!r} has two outcomes in one key; expected one. Fix the product's `label`.")
         rows = rows.join(labels, on="entity", how="left", maintain_order="left")
     if ours is not None and sliced:
-        our_slices = ours.select("entity", "asked_at", *(pl.col(name).alias(f"{name}_ours") for name in sliced))
+        our_slices = ours.select(["entity", "asked_at", *sliced]).rename({name: f"{name}_ours" for name in sliced})
         rows = rows.join(our_slices, on=["entity", "asked_at"], how="left", maintain_order="left").with_columns(
             pl.coalesce(pl.col(name), pl.col(f"{name}_ours").cast(rows.schema[name])).alias(name) for name in sliced
         )

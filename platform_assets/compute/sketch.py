@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from platform_assets.compute.learn import Learned
+    from platform_assets.compute.rows import Rows
     from platform_assets.compute.tasks import Task
     from platform_assets.product.monitoring import CrossRule
 
@@ -87,7 +88,7 @@ def of_rules(rules: Sequence[CrossRule], tables: Mapping[str, pl.DataFrame]) -> 
     }
 
 
-def histograms(frame: pl.DataFrame, learned: Learned) -> sketches.Histograms:
+def histograms(frame: Rows, learned: Learned) -> sketches.Histograms:
     """Count the rows per learned bin and field.
 
     A numeric field has one count per bin and a last one for nulls. A category has one per vocabulary value in order,
@@ -242,7 +243,7 @@ def _content(frame: pl.DataFrame, names: Sequence[str]) -> sketches.Content | No
     return sketches.Content(distinct=len(hashes), hashes=hashes[:MOST_HASHES])
 
 
-def _of_image(frame: pl.DataFrame, learned: Learned) -> sketches.Histograms:
+def _of_image(frame: Rows, learned: Learned) -> sketches.Histograms:
     if learned.image is None:
         return {}
     from platform_assets.compute import images

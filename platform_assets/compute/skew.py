@@ -9,12 +9,14 @@ difference shows here first: a unit, a time zone, an observation that is an hour
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import polars as pl
 from msgspec.structs import replace
 
+from platform_assets.compute.rows import Rows, groups
 from platform_assets.records.decisions import Skew
 from platform_assets.records.performance import Compared, Differing, Value
 
@@ -25,11 +27,42 @@ WHO = ("entity", "asked_at")
 MOST_FIELDS = 20
 """How many fields are listed; those with the most differing rows first."""
 _OURS = "_ours"
-_IS_KNOWN, _IS_LOGGED = "_is_known", "_is_logged"
-"""Cannot be field names: those begin with a letter."""
+_PLACE = "_place"
+"""Cannot be a field's name: those begin with a letter."""
 
 
-def classify(served: pl.DataFrame, ours: pl.DataFrame, fields: Sequence[Field]) -> pl.DataFrame:
+@dataclass(frozen=True)
+class _Joined:
+    """Served rows next to ours, one entry per served row.
+
+    Attributes:
+        who: entity and moment.
+        places: of the row of ours for the same entity and moment; null if there is none.
+        is_logged: whether some input was logged.
+        differs: per field, whether it differs.
+    """
+
+    who: pl.DataFrame
+    places: pl.Series
+    is_logged: pl.Series
+    differs: pl.DataFrame
+
+    @property
+    def is_known(self) -> pl.Series:
+        """Whether entity and moment are among ours."""
+        return self.places.is_not_null()
+
+    @property
+    def is_equal(self) -> pl.Series:
+        """Whether the features are equal too."""
+        return self.is_known & ~self.differs.select(pl.any_horizontal(pl.all())).to_series()
+
+    def entities(self, mask: pl.Series) -> int:
+        """Count the entities of some rows."""
+        return self.who["entity"].filter(mask).n_unique()
+
+
+def classify(served: Rows, ours: Rows, fields: Sequence[Field]) -> pl.DataFrame:
     """Return three booleans per served row, in order.
 
     Args:
@@ -43,12 +76,12 @@ def classify(served: pl.DataFrame, ours: pl.DataFrame, fields: Sequence[Field]) 
     Raises:
         ValueError: ours has two rows for one entity and moment, or either side lacks a field.
     """
-    rows, differs = _joined(served, ours, fields)
-    is_equal = rows[_IS_KNOWN] & rows[_IS_LOGGED] & ~differs.select(pl.any_horizontal(pl.all())).to_series()
-    return pl.DataFrame({"is_logged": rows[_IS_LOGGED], "is_known": rows[_IS_KNOWN], "is_equal": is_equal})
+    rows = _joined(served, ours, fields)
+    is_equal = rows.is_equal & rows.is_logged
+    return pl.DataFrame({"is_logged": rows.is_logged, "is_known": rows.is_known, "is_equal": is_equal})
 
 
-def compare(served: pl.DataFrame, ours: pl.DataFrame, fields: Sequence[Field]) -> Compared:
+def compare(served: Rows, ours: Rows, fields: Sequence[Field]) -> Compared:
     """Compare served rows with our own, counting each entity once, however often it was asked about.
 
     Equal means equal to the model: numbers and booleans as float32, categories as text, images by their grey levels,
@@ -62,18 +95,15 @@ def compare(served: pl.DataFrame, ours: pl.DataFrame, fields: Sequence[Field]) -
     Raises:
         ValueError: as `classify`.
     """
-    rows, differs = _joined(served, ours, fields)
-    rows, differs = rows.filter(_IS_LOGGED), differs.filter(rows[_IS_LOGGED])
-    is_known = rows[_IS_KNOWN]
-    is_equal = is_known & ~differs.select(pl.any_horizontal(pl.all())).to_series()
-    entities = rows["entity"].n_unique()
-    equal = entities - rows.filter(~is_equal)["entity"].n_unique()
+    rows = _joined(served, ours, fields)
+    entities = rows.entities(rows.is_logged)
+    equal = entities - rows.entities(rows.is_logged & ~rows.is_equal)
     return Compared(
         rows=entities,
         rows_equal=equal,
-        rows_unknown=rows.filter(~is_known)["entity"].n_unique(),
+        rows_unknown=rows.entities(rows.is_logged & ~rows.is_known),
         share=equal / entities if entities else None,
-        fields=_by_field(rows.filter(is_known), differs.filter(is_known)),
+        fields=_by_field(rows, served, ours),
     )
 
 
@@ -106,26 +136,28 @@ def total(comparisons: Iterable[Compared]) -> Compared:
     )
 
 
-def _joined(served: pl.DataFrame, ours: pl.DataFrame, fields: Sequence[Field]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return served rows joined with ours, and one boolean column per field that says whether it differs."""
+def _joined(served: Rows, ours: Rows, fields: Sequence[Field]) -> _Joined:
+    """Join served rows with ours, some fields at a time, so that a large key need not be held."""
     names = [item.name for item in fields]
-    for side, frame in (("served rows", served), ("our rows", ours)):
-        if missing := [name for name in (*WHO, *names) if name not in frame.columns]:
+    for side, rows in (("served rows", served), ("our rows", ours)):
+        if missing := [name for name in (*WHO, *names) if name not in rows.columns]:
             raise ValueError(f"the {side} lack {', '.join(missing)}; pass `entity`, `asked_at` and every field.")
-    if ours.select(pl.struct(WHO).is_duplicated().any()).item():
+    who, our_who = served.select(list(WHO)), ours.select(list(WHO))
+    if our_who.select(pl.struct(WHO).is_duplicated().any()).item():
         raise ValueError("our rows hold one entity and moment twice; fix `features` in the product's file.")
-    our_rows = ours.select(
-        *WHO, pl.lit(True).alias(_IS_KNOWN), *(pl.col(name).alias(f"{name}{_OURS}") for name in names)
-    )
-    rows = (
-        served.select(*WHO, *names, (~pl.all_horizontal(pl.col(names).is_null())).alias(_IS_LOGGED))
-        .join(our_rows, on=list(WHO), how="left", maintain_order="left")
-        .with_columns(pl.col(_IS_KNOWN).fill_null(value=False))
-    )
-    differs = rows.select(
-        _as_seen(item, item.name).ne_missing(_as_seen(item, f"{item.name}{_OURS}")).alias(item.name) for item in fields
-    )
-    return rows, differs
+    places = who.join(our_who.with_row_index(_PLACE), on=list(WHO), how="left", maintain_order="left")[_PLACE]
+    is_logged, differs = pl.repeat(False, who.height, eager=True), list[pl.Series]()
+    for group in groups(names, max(served.height, ours.height)):
+        mine = served.select(group)
+        is_logged |= mine.select(~pl.all_horizontal(pl.all().is_null())).to_series()
+        theirs = ours.select(group).select(pl.all().gather(places).name.suffix(_OURS))
+        both = mine.hstack(theirs)
+        differs += both.select(
+            _as_seen(item, item.name).ne_missing(_as_seen(item, f"{item.name}{_OURS}")).alias(item.name)
+            for item in fields
+            if item.name in group
+        ).get_columns()
+    return _Joined(who=who, places=places, is_logged=is_logged, differs=pl.DataFrame(differs))
 
 
 def _as_seen(item: Field, name: str) -> pl.Expr:
@@ -138,27 +170,28 @@ def _as_seen(item: Field, name: str) -> pl.Expr:
     return pl.col(name).cast(pl.Float32).fill_nan(None)
 
 
-def _by_field(rows: pl.DataFrame, differs: pl.DataFrame) -> list[Differing]:
-    counts = {name: rows.filter(differs[name])["entity"].n_unique() for name in differs.columns}
+def _by_field(rows: _Joined, served: Rows, ours: Rows) -> list[Differing]:
+    is_compared = rows.is_logged & rows.is_known
+    counts = {column.name: rows.entities(column & is_compared) for column in rows.differs.get_columns()}
     ranked = sorted((name for name in counts if counts[name]), key=lambda name: (-counts[name], name))
-    entities = rows["entity"].n_unique()
-    return [
-        _differing(rows.filter(differs[name]), name, rows=counts[name], share=counts[name] / entities)
-        for name in ranked[:MOST_FIELDS]
-    ]
-
-
-def _differing(rows_of_field: pl.DataFrame, name: str, *, rows: int, share: float) -> Differing:
-    row = rows_of_field.row(0, named=True)
-    return Differing(
-        field=name,
-        rows=rows,
-        share=share,
-        entity=row["entity"],
-        asked_at=row["asked_at"].isoformat(),
-        served=_plain(row[name]),
-        ours=_plain(row[f"{name}{_OURS}"]),
-    )
+    entities = rows.entities(is_compared)
+    result = []
+    for name in ranked[:MOST_FIELDS]:
+        place = (rows.differs[name] & is_compared).arg_max()
+        assert place is not None
+        entity, asked_at = rows.who.row(place)
+        result.append(
+            Differing(
+                field=name,
+                rows=counts[name],
+                share=counts[name] / entities,
+                entity=entity,
+                asked_at=asked_at.isoformat(),
+                served=_plain(served.get_column(name)[place]),
+                ours=_plain(ours.get_column(name)[rows.places[place]]),
+            )
+        )
+    return result
 
 
 def _plain(value: bytes | Value) -> Value:

@@ -5,13 +5,14 @@ The selection itself is `compute.answers`, the comparison of features is `comput
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
 from msgspec.structs import replace
 
 from platform_assets.compute import answers, ingest, skew
+from platform_assets.compute.rows import Rows, about
 from platform_assets.makers import reading
 
 if TYPE_CHECKING:
@@ -22,23 +23,31 @@ if TYPE_CHECKING:
 
 
 def read(
-    tables: TableStore, answered: PartitionRecord, built: PartitionRecord | None, fields: Sequence[Field], task: Task
-) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+    tables: TableStore,
+    answered: PartitionRecord,
+    built: PartitionRecord | None,
+    fields: Sequence[Field],
+    task: Task,
+    slices: Sequence[str] = (),
+) -> tuple[Rows, Rows | None]:
     """Read a key's on-time answers, and the platform's own features of that key.
 
     Args:
         answered: the key's record of stage `predictions`.
         built: its record of stage `features`; None if they have not been built yet.
+        slices: fields that are needed of the answers that count.
     """
-    rows = _rows(tables, answered, ingest.schema(fields, task))
+    kept = (*ingest.schema((), task), *slices)
+    rows = reading.rows(tables, answered, ingest.schema(fields, task), kept)
     types = {name: ingest.ABOUT[name] for name in skew.WHO}
     types |= {item.name: ingest.FIELD_TYPES[item.dtype] for item in fields}
-    return answers.in_time(rows, task), None if built is None else _rows(tables, built, types)
+    ours = None if built is None else reading.rows(tables, built, types, skew.WHO)
+    return answers.in_time(rows, task), ours
 
 
 def choose(
-    served: pl.DataFrame,
-    ours: pl.DataFrame | None,
+    served: Rows,
+    ours: Rows | None,
     fields: Sequence[Field],
     *,
     limit: float,
@@ -54,13 +63,9 @@ def choose(
     Returns:
         The rows (`answers.select`), and the comparison.
     """
-    has_answers = not served.is_empty()
-    rows = answers.select(served, ours, fields, is_compared=not_compared is None) if has_answers else served
+    has_answers = served.height > 0
+    rows = answers.select(served, ours, fields, is_compared=not_compared is None) if has_answers else about(served)
     is_compared = not_compared is None and ours is not None and has_answers
     comparison = skew.compare(served, ours, fields) if is_compared and ours is not None else skew.total([])
     judgement = skew.judge(comparison, limit)
     return rows, replace(comparison, limit=limit, is_skewed=judgement.is_skewed, not_compared=not_compared)
-
-
-def _rows(tables: TableStore, record: PartitionRecord, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
-    return reading.read(tables, record.stage, {record.key: record}, columns)[record.key]

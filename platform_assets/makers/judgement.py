@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from platform_assets import naming
 from platform_assets.compute import declared, drift, faults, put_aside, sketch
+from platform_assets.compute.rows import Rows
 from platform_assets.history.holds import REQUEST_INPUT
 from platform_assets.makers import counted, reading, reference
 from platform_assets.makers.fault_records import FaultRecords
@@ -20,6 +21,7 @@ from platform_assets.makers.reference import Model
 from platform_assets.records import notes
 from platform_assets.records.sketches import Answered, KeySketch, SourceSketch
 from platform_assets.storage.artifacts import ArtifactProblem
+from platform_assets.storage.content import type_of
 
 if TYPE_CHECKING:
     from platform_assets.handle import Product
@@ -70,11 +72,7 @@ class Judge:
     def judge(self, keys: tuple[str, ...]) -> dict[str, tuple[Judgement, judgements.Judgement]]:
         """Judge keys, record their faults, and return each judgement with its notes."""
         rows = self._rows(keys)
-        features = by_key(
-            self._tables.read_exact(FEATURES, {key: self._features[key].content_digest for key in keys}),
-            keys,
-            FEATURES,
-        )
+        features = self._features_of(keys)
         results = {}
         for key in keys:
             model = self._model_of(key)
@@ -232,9 +230,18 @@ class Judge:
         stored = self._sketch_of(key)
         if stored is not None and stored.bins == model.bins:
             return stored.histograms
-        if key not in self._tables.records(FEATURES, [key]):
-            return None
-        return sketch.histograms(self._tables.read(FEATURES, [key]), model.learned)
+        record = self._tables.records(FEATURES, [key]).get(key)
+        return None if record is None else sketch.histograms(self._feature_rows(record), model.learned)
+
+    def _features_of(self, keys: tuple[str, ...]) -> dict[str, Rows]:
+        """Return the features of keys: of all that can be held by one read."""
+        large = {key: self._features[key] for key in keys if reading.is_large(self._features[key])}
+        digests = {key: self._features[key].content_digest for key in keys if key not in large}
+        held = by_key(self._tables.read_exact(FEATURES, digests), keys, FEATURES) if digests else {}
+        return {**held, **{key: self._feature_rows(record) for key, record in large.items()}}
+
+    def _feature_rows(self, record: PartitionRecord) -> Rows:
+        return reading.rows(self._tables, record, {name: type_of(kind) for name, kind in record.columns.items()})
 
     def _answered_rows(self, key: str) -> int:
         """Count the answers given before the key was closed; later ones do not lead to a new count."""

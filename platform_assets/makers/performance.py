@@ -10,6 +10,7 @@ import polars as pl
 from msgspec.structs import replace
 
 from platform_assets.compute import answers, ingest
+from platform_assets.compute.rows import Rows, about
 from platform_assets.history.performance import measured
 from platform_assets.makers import counted
 from platform_assets.makers.own_answers import OwnAnswers
@@ -127,17 +128,17 @@ class Measuring:
 
     def _measured_rows(
         self, tables: TableStore, key_records: KeyRecords, key: str, scorer: OwnAnswers
-    ) -> tuple[pl.DataFrame, pl.DataFrame | None, Compared]:
+    ) -> tuple[pl.DataFrame, Rows | None, Compared]:
         """Return the answers a key is measured by, our features, and the comparison of served features with ours."""
         answered, built = key_records.records["predictions"][key], key_records.records["features"].get(key)
-        served, ours = counted.read(tables, answered, built, self.fields, self.task)
+        served, ours = counted.read(tables, answered, built, self.fields, self.task, self.slices)
         reason = key_records.not_compared(key)
         rows, comparison = counted.choose(served, ours, self.fields, limit=self.min_equal_share, not_compared=reason)
         if ours is None or not comparison.is_skewed:
             return rows, ours, comparison
         at_our_moments = answers.select(served, ours, self.fields, is_compared=False)
-        digests = answers.digests(at_our_moments) or answers.digests(served)
-        scored, left_out = scorer.score(ours, digests)
+        digests = answers.digests(at_our_moments) or answers.digests(about(served))
+        scored, left_out = scorer.score(ours.select(ours.columns), digests)
         usable = [digest for digest in digests if digest not in left_out]
         comparison = replace(comparison, own_answers=usable, not_scored=list(left_out.values()))
         return (scored if scored.height else rows), ours, comparison

@@ -2,16 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from platform_assets.compute import ingest
+from platform_assets.compute.rows import Rows
 from platform_assets.storage.problems import MissingPartitions
 
 if TYPE_CHECKING:
     from platform_assets.storage.tables import PartitionRecord, TableStore
+
+MOST_CELLS = 16_000_000
+"""Rows times columns of a key that is held as a whole: 128 MB of numbers."""
+
+
+@dataclass(frozen=True)
+class Wide:
+    """The rows of a large record, whose columns are read when they are asked for; see `compute.rows.Columns`.
+
+    Attributes:
+        types: of all columns.
+        kept: the columns that `about` returns.
+        mask: which rows count; None: all.
+    """
+
+    tables: TableStore
+    record: PartitionRecord
+    types: Mapping[str, pl.DataType]
+    kept: Sequence[str] = ()
+    mask: pl.Series | None = None
+
+    @property
+    def height(self) -> int:
+        """Number of rows that count."""
+        return self.record.rows if self.mask is None else int(self.mask.sum())
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of all columns."""
+        return list(self.types)
+
+    def select(self, names: Sequence[str]) -> pl.DataFrame:
+        """Read some columns."""
+        stored = [name for name in names if name in self.record.columns] or list(self.record.columns)[:1]
+        rows = ingest.align(self.tables.read_record(self.record, stored), {name: self.types[name] for name in names})
+        return rows if self.mask is None else rows.filter(self.mask)
+
+    def get_column(self, name: str) -> pl.Series:
+        """Read one column."""
+        return self.select([name]).to_series()
+
+    def filter(self, mask: pl.Series) -> Wide:
+        """Return some of the rows; of all rows only."""
+        assert self.mask is None
+        return replace(self, mask=mask)
+
+    def about(self) -> pl.DataFrame:
+        """Read the columns that describe answers."""
+        return self.select(self.kept)
+
+
+def is_large(record: PartitionRecord) -> bool:
+    """Return whether a record's rows are too many to hold all their columns."""
+    return record.rows * len(record.columns) > MOST_CELLS
+
+
+def rows(
+    tables: TableStore, record: PartitionRecord, columns: Mapping[str, pl.DataType], kept: Sequence[str] = ()
+) -> Rows:
+    """Return a record's rows with exactly these columns, verified; of a large one what reads them."""
+    if not is_large(record):
+        return read(tables, record.stage, {record.key: record}, columns)[record.key]
+    tables.verify(record)
+    return Wide(tables, record, columns, kept)
 
 
 def require(tables: TableStore, stage: str, keys: Iterable[str]) -> dict[str, PartitionRecord]:

@@ -19,6 +19,7 @@ from platform_assets.storage.records import PartitionRecord
 KEY, ROW = "key", "_row"
 _FILE = "_file"
 _ABSENT = "nothing"
+_COLUMNS_AT_ONCE = 8
 
 
 def read_recorded(
@@ -46,12 +47,29 @@ def read_recorded(
     for record in records:
         rows = frame.slice(start, heights.get(record.key, 0)).drop(KEY)
         if rows.height != record.rows or (columns is None and content.content_digest(rows) != record.content_digest):
-            raise DigestMismatch(
-                f"{title}, key {record.key}: the {rows.height} rows read are not the {record.rows} recorded as "
-                f"{record.content_digest}; its files were changed. Materialise the key again."
-            )
+            raise _mismatch(title, record, rows.height)
         start += rows.height
     return frame
+
+
+def verify_recorded(title: str, location: str, record: PartitionRecord) -> None:
+    """Compare a record's digest with its files, of which some columns are held at a time.
+
+    Raises:
+        DigestMismatch, TableProblem: as `read_recorded`.
+    """
+    names = sorted(record.columns)
+    groups = (names[at : at + _COLUMNS_AT_ONCE] for at in range(0, len(names), _COLUMNS_AT_ONCE))
+    frames = (read_recorded(title, location, [record], group).drop(KEY) for group in groups)
+    if content.digest_of_groups(record.rows, frames) != record.content_digest:
+        raise _mismatch(title, record, record.rows)
+
+
+def _mismatch(title: str, record: PartitionRecord, rows: int) -> DigestMismatch:
+    return DigestMismatch(
+        f"{title}, key {record.key}: the {rows} rows read are not the {record.rows} recorded as "
+        f"{record.content_digest}; its files were changed. Materialise the key again."
+    )
 
 
 def difference(one: Mapping[str, str], other: Mapping[str, str]) -> str:

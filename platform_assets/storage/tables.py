@@ -24,7 +24,7 @@ from platform_assets import naming
 from platform_assets.storage import content, delta
 from platform_assets.storage.content import content_digest
 from platform_assets.storage.problems import DigestMismatch, MissingPartitions, TableProblem, plural
-from platform_assets.storage.reading import KEY, ROW, difference, read_recorded
+from platform_assets.storage.reading import KEY, ROW, difference, read_recorded, verify_recorded
 from platform_assets.storage.records import RECORDS, PartitionRecord, Records, records_text
 
 if TYPE_CHECKING:
@@ -184,6 +184,20 @@ class TableStore:
             never = set(digests) - set(records)
             raise TableProblem(f"{self.product}/{stage}: no record of the requested content of {plural(never)}.")
         return self._load(stage, records, None)
+
+    def read_record(self, record: PartitionRecord, columns: Sequence[str]) -> pl.DataFrame:
+        """Return some columns of a record's rows, whose digest is not verified; see `read`."""
+        return self._load(record.stage, {record.key: record}, columns)
+
+    def verify(self, record: PartitionRecord) -> None:
+        """Compare a record's files with its digest, some columns at a time.
+
+        Raises:
+            DigestMismatch: the content does not match the record.
+            TableProblem: files are missing.
+        """
+        location = naming.table_location(self.root, self.product, record.stage)
+        verify_recorded(f"{self.product}/{record.stage}", location, record)
 
     def damaged(self, stage: str, records: Mapping[str, PartitionRecord]) -> set[str]:
         """Return the keys whose files do not match their records. Costs reading them all."""

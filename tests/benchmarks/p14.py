@@ -43,7 +43,7 @@ def run() -> list[Measure]:
             settings = Settings(environment="cluster", root=f"s3://{BUCKET}/{size}", state=Path(folder, f"state{size}"))
             count = fill(settings.root, size)
             print(f"{count} segments are in the store", flush=True)
-            peak, cpu_s = ingest(settings)
+            peak, cpu_s = limited(settings)
             record = Product(SPEC, settings).tables.records(STAGE, [KEY])[KEY]
             if record.rows != ANSWERS:
                 raise Disagreement(f"{record.rows:,} answers of {ANSWERS:,} arrived")
@@ -88,8 +88,8 @@ def fill(root: str, size: int) -> int:
     return count
 
 
-def ingest(settings: Settings) -> tuple[int, float]:
-    """Run the stage in a process of its own under the limit; return its peak in bytes, and its CPU seconds."""
+def limited(settings: Settings, stage: str = STAGE) -> tuple[int, float]:
+    """Run a stage in a process of its own under the limit; return its peak in bytes, and its CPU seconds."""
     group = CGROUP / f"driftline-p14-{os.getpid()}"
     is_limited = os.geteuid() == 0 and (CGROUP / "memory.limit_in_bytes").exists()
     if is_limited:
@@ -99,7 +99,7 @@ def ingest(settings: Settings) -> tuple[int, float]:
         shown.append("no memory cgroup can be made here, so nothing limits the process")
     try:
         child = subprocess.run(
-            [sys.executable, "-m", "tests.benchmarks.p14_run", str(group) if is_limited else ""],
+            [sys.executable, "-m", "tests.benchmarks.p14_run", str(group) if is_limited else "", stage],
             cwd=REPOSITORY,
             env={**os.environ, **settings.to_environment()},
             stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Materialise `predictions` of one key like a run pod does: `python -m tests.benchmarks.p14_run CGROUP`.
+"""Materialise a stage of one key like a run pod does: `python -m tests.benchmarks.p14_run CGROUP STAGE`.
 
 The last line of its output is the peak of its resident memory in bytes, and its CPU seconds.
 """
@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from platform_assets import naming
-from platform_assets.intake.folding import STAGE
 from platform_assets.specs.base import Field
 from tests.doubles import recorded
 
@@ -20,6 +19,7 @@ KEY = "2020-01-05"
 FIELDS = tuple(f"field_{number:02d}" for number in range(int(os.environ.get("P14_FIELDS", "89"))))
 SPEC = replace(
     recorded.SPEC,
+    monitors=replace(recorded.SPEC.monitors, drift_window=1),
     fields=tuple(Field(name=name, dtype="float", description="a number", is_nullable=True) for name in FIELDS),
 )
 
@@ -38,7 +38,7 @@ def main() -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         job.execute_in_process(
             instance=instance,
-            asset_selection=[dg.AssetKey([SPEC.name, STAGE])],
+            asset_selection=[dg.AssetKey([SPEC.name, sys.argv[2]])],
             tags={"dagster/asset_partition_range_start": KEY, "dagster/asset_partition_range_end": KEY},
         )
     usage = resource.getrusage(resource.RUSAGE_SELF)

@@ -57,7 +57,7 @@ def counted_rows(rows: pl.DataFrame, **options: Any) -> pl.DataFrame:
 
 
 FEATURES = st.fixed_dictionaries(
-    {}, optional={"speed": st.none() | st.floats(0, 9), "maker": st.sampled_from(["x", "q", "", None])}
+    {}, optional={"speed": st.none() | st.floats(0, 9, width=32), "maker": st.sampled_from(["x", "q", "", None])}
 )
 EXTRA = st.fixed_dictionaries(
     {

@@ -14,10 +14,14 @@ import pytest
 from platform_assets import naming, partitions
 from platform_assets.compute import drift as index
 from platform_assets.compute import ingest
+from platform_assets.compute import rows as compute_rows
 from platform_assets.compute.learn import learn
 from platform_assets.compute.matrix import inputs_of
 from platform_assets.compute.releases import next_release
 from platform_assets.compute.sketch import histograms
+from platform_assets.handle import Product
+from platform_assets.makers import reading
+from platform_assets.makers.drift import Judging
 from platform_assets.records.judgements import Indexed
 from platform_assets.settings import Settings
 from platform_assets.stages import drift, features, outcomes, raw, validated
@@ -162,3 +166,27 @@ def test_a_key_served_with_other_features_is_left_out_of_the_mix(
     assert notes["0014"]["mix"] is None
     assert notes["0015"]["mix"]["keys"] == ["0013", "0015"]
     assert notes["0014"]["index"] is not None, "our own features are judged nevertheless"
+
+
+def test_a_key_too_large_to_hold_is_judged_as_any_other(
+    settings: Settings, tables: TableStore, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched.land_all(settings.root, TRAINED[0], "0014")
+    run(TRAINED[0], TRAINED[-1])
+    digest, _ = release(settings, tables)
+    run("0013", "0014")
+    for key in ("0013", "0014"):
+        features = answered(tables, key, digest)
+        answered(tables, key, digest, flood(features, 50))
+    maker, product = Judging.of(SPEC), Product(SPEC, settings)
+
+    def judged() -> tuple[object, ...]:
+        output = maker.make(maker.judge(product, ("0013", "0014")), ("0013", "0014"))
+        notes = output.notes["0014"]
+        assert notes["mix"] is not None and notes["index"] is not None
+        return notes["mix"], notes["index"], notes["sketch"], output.frames["0014"].rows()
+
+    held = judged()
+    monkeypatch.setattr(reading, "MOST_CELLS", 0)
+    monkeypatch.setattr(compute_rows, "CELLS_AT_ONCE", ROWS)
+    assert judged() == held

@@ -14,8 +14,12 @@ import pytest
 
 from platform_assets import naming
 from platform_assets.compute import answers, metrics
+from platform_assets.compute import rows as compute_rows
 from platform_assets.definitions import build_defs
-from platform_assets.makers.performance import Measuring
+from platform_assets.handle import Product
+from platform_assets.makers import reading
+from platform_assets.makers.parts import StageOutput
+from platform_assets.makers.performance import KeyRecords, Measuring
 from platform_assets.settings import Settings
 from platform_assets.show import values
 from platform_assets.stages import performance
@@ -96,6 +100,33 @@ def test_answers_wait_for_their_labels_and_are_measured_when_they_arrive(
     assert len(numeric) <= 20, numeric
     for picture in ("quality_by_key", "calibration", "slice_chart"):
         assert "data:image/png;base64," in metadata[picture]
+
+
+def test_a_key_too_large_to_hold_is_measured_as_any_other(
+    settings: Settings, tables: TableStore, advance: Advance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    equal, skewed, blind = keys = KEYS[:3]
+    build(tables, *keys)
+    label(tables, *keys)
+    answer(settings, equal, digest=lambda row: OLD if row % 3 else NEW)
+    answer(settings, equal, digest=lambda row: "c" * 64, change=lambda features: {**features, "value": 77})
+    answer(settings, skewed, change=lambda features: {**features, "size": features["size"] + 1, "site": "east"})
+    answer(settings, blind, change=lambda features: None)
+    advance(equal, blind)
+    maker, product = Measuring.of(SPEC), Product(SPEC, settings)
+
+    def make() -> StageOutput:
+        records = KeyRecords.read(maker, tables, product.history, keys, keys)
+        return maker.make(tables, records, keys, maker.own_answers(product.artifacts))[0]
+
+    held = make()
+    monkeypatch.setattr(reading, "MOST_CELLS", 0)
+    monkeypatch.setattr(compute_rows, "CELLS_AT_ONCE", ROWS)
+    read = make()
+    assert read.notes == held.notes
+    assert [held.notes[key]["skew"]["is_skewed"] for key in keys] == [True, True, False]
+    for key in keys:
+        assert read.frames[key].equals(held.frames[key])
 
 
 def test_late_labels_rewrite_their_key_and_the_windows_that_include_it(

@@ -193,6 +193,10 @@ def test_changed_files_are_refused(store: TableStore) -> None:
     with pytest.raises(DigestMismatch, match="features, key 0002: the 3 rows read are not the 3 recorded"):
         store.read("features", ["0001", "0002"])
     assert store.read("features", ["0001"]).height == 3
+    records = store.records("features")
+    store.verify(records["0001"])
+    with pytest.raises(DigestMismatch, match="features, key 0002: the 3 rows read are not the 3 recorded"):
+        store.verify(records["0002"])
     open_store(store.root).put(file.removeprefix(store.root).lstrip("/"), b"PAR1")
     with pytest.raises(TableProblem, match="tiny/features cannot be read"):
         store.read("features", ["0001", "0002"])
