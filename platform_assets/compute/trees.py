@@ -3,6 +3,9 @@
 LightGBM compares doubles; a graph in float32 would round thresholds, and rows between both values would fall into
 another leaf. So the graph computes in doubles too: every float32 row reaches the same leaf, and only the last bit of
 the sum differs. (onnxmltools rounds, and sends a null of a column without nulls in training the wrong way.)
+
+A split by a set of categories becomes a column of its own, 0 in the set and 1 outside, looked up by code. ONNX Runtime
+would compare with one member after the other: 220 instead of 125 µs for a row of the flights' 700 trees.
 """
 
 from __future__ import annotations
@@ -25,8 +28,8 @@ if TYPE_CHECKING:
     from platform_assets.compute.tasks import Task
 
 OPSET, OPSET_ML, IR_VERSION = 20, 5, 10
-_AT_MOST, _MEMBER = 0, 6
-"""Modes of a node of ONNX's TreeEnsemble: `x <= split`, and `x in a set`."""
+_AT_MOST = 0
+"""Mode of a node of ONNX's TreeEnsemble: `x <= split`."""
 _SUM = 1
 ZERO = np.float32(1e-35)
 """LightGBM reads a number as small as this as 0."""
@@ -59,19 +62,27 @@ class Forest(msgspec.Struct, frozen=True, kw_only=True):
     tree_info: list[Tree]
 
 
+Sets = dict[tuple[int, str], int]
+"""The sets of categories that split, by column and members as LightGBM writes them: each one's place in order."""
+
+
 @dataclass
 class _Nodes:
-    """The attributes of TreeEnsemble, filled node by node."""
+    """The attributes of TreeEnsemble, filled node by node.
 
+    Attributes:
+        sets: each is a column, from number `first_set` on.
+    """
+
+    sets: Sets
+    first_set: int
     splits: list[float] = field(default_factory=list)
     features: list[int] = field(default_factory=list)
-    modes: list[int] = field(default_factory=list)
     true_ids: list[int] = field(default_factory=list)
     false_ids: list[int] = field(default_factory=list)
     true_leafs: list[int] = field(default_factory=list)
     false_leafs: list[int] = field(default_factory=list)
     null_is_true: list[int] = field(default_factory=list)
-    members: list[float] = field(default_factory=list)
     roots: list[int] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
@@ -84,18 +95,17 @@ class _Nodes:
 
     def _node(self, node: Node, target: int, share: float) -> int:
         number = len(self.splits)
-        is_set = node.decision_type == "=="
-        split = 0.0 if isinstance(node.threshold, str) else node.threshold
+        if isinstance(node.threshold, str):
+            split, feature = 0.5, self.first_set + self.sets[node.split_feature, node.threshold]
+        else:
+            split, feature = node.threshold, node.split_feature
         # Without a null in training LightGBM reads one as 0.
-        is_null_left = node.default_left if node.missing_type == "NaN" else not is_set and split >= 0.0
+        is_null_left = node.default_left if node.missing_type == "NaN" else split >= 0.0
         self.splits.append(split)
-        self.features.append(node.split_feature)
-        self.modes.append(_MEMBER if is_set else _AT_MOST)
+        self.features.append(feature)
         self.null_is_true.append(int(is_null_left))
         for numbers in (self.true_ids, self.false_ids, self.true_leafs, self.false_leafs):
             numbers.append(0)
-        if is_set:
-            self.members += [*map(float, str(node.threshold).split("||")), float("nan")]
         sides = (
             (node.left_child, self.true_ids, self.true_leafs),
             (node.right_child, self.false_ids, self.false_leafs),
@@ -145,24 +155,28 @@ def core(forest: Forest, learned: Learned, task: Task, spread: float | None) -> 
     """
     from onnx import TensorProto, helper, numpy_helper
 
-    outputs = forest.num_tree_per_iteration
-    joined = [name for name, columns in (("numeric", learned.numeric), ("places", learned.categorical)) if columns]
+    node, outputs, sets = helper.make_node, forest.num_tree_per_iteration, _sets(forest)
+    # A tree without splits still names column 0, so there is one even without numbers.
+    first, width = ("numeric", len(learned.numeric)) if learned.numeric else ("codes", len(learned.categorical))
+    looked_up, tables, outside = _columns_of(sets, learned)
     nodes = [
-        helper.make_node("Cast", ["codes"], ["places"], to=TensorProto.FLOAT),
-        helper.make_node("Concat", joined, ["columns"], axis=1),
-        helper.make_node("Abs", ["columns"], ["sizes"]),
-        helper.make_node("LessOrEqual", ["sizes", "smallest"], ["is_zero"]),
-        helper.make_node("Where", ["is_zero", "zero_float", "columns"], ["read"]),
-        helper.make_node("Cast", ["read"], ["exact"], to=TensorProto.DOUBLE),
-        helper.make_node("TreeEnsemble", ["exact"], ["sums"], domain="ai.onnx.ml", **_attributes(forest)),
+        node("Cast", [first], ["columns"], to=TensorProto.FLOAT),
+        node("Abs", ["columns"], ["sizes"]),
+        node("LessOrEqual", ["sizes", "smallest"], ["is_zero"]),
+        node("Where", ["is_zero", "zero_float", "columns"], ["read"]),
+        node("Cast", ["read"], ["exact"], to=TensorProto.DOUBLE),
+        *looked_up,
+        node("Concat", ["exact", *outside], ["joined"], axis=1),
+        node("TreeEnsemble", ["joined"], ["sums"], domain="ai.onnx.ml", **_attributes(forest, _Nodes(sets, width))),
     ]
     more, constants, shape = _answer(task, outputs, spread)
     constants += [
+        *tables,
         numpy_helper.from_array(np.array(ZERO), "smallest"),
         numpy_helper.from_array(np.array(0.0, np.float32), "zero_float"),
     ]
     graph = helper.make_graph(
-        [*(nodes if learned.categorical else nodes[1:]), *more],
+        [*nodes, *more],
         "trees",
         [
             helper.make_tensor_value_info("numeric", TensorProto.FLOAT, ["N", len(learned.numeric)]),
@@ -175,10 +189,47 @@ def core(forest: Forest, learned: Learned, task: Task, spread: float | None) -> 
     return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
 
 
-def _attributes(forest: Forest) -> dict[str, Any]:
+def _sets(forest: Forest) -> Sets:
+    """Return the sets of categories that split anywhere, by column."""
+    sets, nodes = set[tuple[int, str]](), [tree.tree_structure for tree in forest.tree_info]
+    while nodes:
+        node = nodes.pop()
+        nodes += [child for child in (node.left_child, node.right_child) if child is not None]
+        if isinstance(node.threshold, str):
+            sets.add((node.split_feature, node.threshold))
+    return {key: place for place, key in enumerate(sorted(sets))}
+
+
+def _columns_of(sets: Sets, learned: Learned) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto], list[str]]:
+    """Return the nodes that look up whether each code is outside each set, their tables, and the name of the result."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    node, nodes, constants, parts = helper.make_node, [], [], []
+    for number, column in enumerate(learned.categorical):
+        own = [members for feature, members in sets if feature == len(learned.numeric) + number]
+        if own:
+            table = np.ones((len(column.vocabulary) + 1, len(own)), np.uint8)
+            for place, members in enumerate(own):
+                table[[int(code) for code in members.split("||")], place] = 0
+            constants += [
+                numpy_helper.from_array(table, f"table{number}"),
+                numpy_helper.from_array(np.array(number, np.int64), f"column{number}"),
+            ]
+            nodes += [
+                node("Gather", ["codes", f"column{number}"], [f"code{number}"], axis=1),
+                node("Gather", [f"table{number}", f"code{number}"], [f"outside{number}"], axis=0),
+            ]
+            parts.append(f"outside{number}")
+    if not parts:
+        return [], [], []
+    joining = [node("Concat", parts, ["bits"], axis=1), node("Cast", ["bits"], ["outside"], to=TensorProto.DOUBLE)]
+    return [*nodes, *joining], constants, ["outside"]
+
+
+def _attributes(forest: Forest, nodes: _Nodes) -> dict[str, Any]:
     from onnx import numpy_helper
 
-    nodes, outputs = _Nodes(), forest.num_tree_per_iteration
+    outputs = forest.num_tree_per_iteration
     share = outputs / len(forest.tree_info) if forest.average_output else 1.0
     for number, tree in enumerate(forest.tree_info):
         nodes.add_tree(tree.tree_structure, number % outputs, share)
@@ -193,7 +244,7 @@ def _attributes(forest: Forest) -> dict[str, Any]:
         "tree_roots": nodes.roots,
         "nodes_featureids": nodes.features,
         "nodes_splits": tensor(nodes.splits, np.float64),
-        "nodes_modes": tensor(nodes.modes, np.uint8),
+        "nodes_modes": tensor([_AT_MOST] * len(nodes.splits), np.uint8),
         "nodes_truenodeids": nodes.true_ids,
         "nodes_falsenodeids": nodes.false_ids,
         "nodes_trueleafs": nodes.true_leafs,
@@ -201,7 +252,6 @@ def _attributes(forest: Forest) -> dict[str, Any]:
         "nodes_missing_value_tracks_true": nodes.null_is_true,
         "leaf_targetids": nodes.targets,
         "leaf_weights": tensor(nodes.weights, np.float64),
-        **({"membership_values": tensor(nodes.members, np.float64)} if nodes.members else {}),
     }
 
 

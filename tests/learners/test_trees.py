@@ -23,6 +23,7 @@ FIELDS = (
     Field(name="count", dtype="int", description="A whole number."),
     Field(name="word", dtype="category", description="A category.", is_nullable=True),
 )
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 ROWS = 600
 WORDS = [f"w{number:02d}" for number in range(12)]
 
@@ -63,7 +64,8 @@ def hostile(booster: Any, inputs: Inputs) -> Inputs:
         while nodes:
             node = nodes.pop()
             nodes += [child for child in (node.left_child, node.right_child) if child is not None]
-            if node.left_child is not None and not isinstance(node.threshold, str) and node.split_feature < 2:
+            # Only nulls go right of LightGBM's largest threshold, 1.8e308.
+            if node.split_feature < 2 and not isinstance(node.threshold, str) and abs(node.threshold) < FLOAT32_MAX:
                 thresholds.append((node.split_feature, np.float32(node.threshold)))
     for row, (feature, threshold) in zip(range(0, 3 * len(thresholds), 3), thresholds, strict=False):
         beside = (np.nextafter(threshold, np.float32(-np.inf)), threshold, np.nextafter(threshold, np.float32(np.inf)))
