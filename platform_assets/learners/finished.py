@@ -72,10 +72,14 @@ class FinishedOnnx(Learner):
         from platform_assets.storage.artifacts import sha256
 
         try:
-            data = objects.read(objects.open_store(self.place), self.file)
+            # A folder that is not there stays so: opening it as a store would make it.
+            is_there = objects.is_there(self.place)
+            data = objects.read(objects.open_store(self.place), self.file) if is_there else None
         except (obstore.exceptions.BaseError, OSError) as problem:
             reason = objects.reason(self.place, problem)
-            raise TrainingProblem(f"{self.file} cannot be read from {self.place}: {reason}.") from None
+            raise TrainingProblem(
+                f"{self.file} cannot be read from {self.place}, the place of the product's FinishedOnnx: {reason}."
+            ) from None
         if data is None:
             raise TrainingProblem(
                 f"{self.file} is not in {self.place}; expected an ONNX file. Fix the product's FinishedOnnx."

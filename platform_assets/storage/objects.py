@@ -213,7 +213,7 @@ def reason(root: str, error: BaseException) -> str:
         if any(address in text for address in _CREDENTIAL_ADDRESSES):
             return f"no key for {bucket} was found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or attach a role"
         if _NO_BUCKET in text:
-            return f"the bucket {bucket} does not exist; create it, or fix DRIFTLINE_ROOT or AWS_ENDPOINT_URL"
+            return f"the bucket {bucket} does not exist; create it, or fix its name or AWS_ENDPOINT_URL"
         if any(status in text for status in _REFUSED):
             return (
                 f"{bucket} refuses our key{f' ({code[1]})' if code else ''}; check AWS_ACCESS_KEY_ID, "

@@ -28,6 +28,8 @@ from tests.doubles.program import Program
 ACCESS_KEY, SECRET = "driftline-tests", "not-a-secret-of-anybody"
 READER = "driftline-reader"
 """A key that may only read."""
+STRANGER = "driftline-stranger"
+"""A key whose rights are for another bucket."""
 PORTS = ("master.port", "volume.port", "filer.port", "s3.port")
 LOOPBACK = "127.0.0.1"
 PATIENCE_S = 60.0
@@ -51,7 +53,7 @@ class S3Server:
 
         Args:
             endpoint: another address of it, such as a proxy's.
-            access_key: or `READER`.
+            access_key: or `READER`, or `STRANGER`.
         """
         return {
             "AWS_ACCESS_KEY_ID": access_key,
@@ -119,7 +121,13 @@ def _start(folder: Path, address: str, before: Sequence[str]) -> S3Server:
         "credentials": [{"accessKey": READER, "secretKey": SECRET}],
         "actions": ["Read", "List"],
     }
-    (folder / "identities.json").write_text(json.dumps({"identities": [identity, reader]}), encoding="utf-8")
+    stranger = {
+        "name": "stranger",
+        "credentials": [{"accessKey": STRANGER, "secretKey": SECRET}],
+        "actions": ["Read:elsewhere", "List:elsewhere"],
+    }
+    identities = {"identities": [identity, reader, stranger]}
+    (folder / "identities.json").write_text(json.dumps(identities), encoding="utf-8")
     options = {
         "dir": folder,
         "ip": address,

@@ -164,7 +164,7 @@ def test_a_missing_bucket_is_reported(s3_server: S3Server, s3_root: str, read: C
     with pytest.raises((ArtifactProblem, LedgerProblem, TableProblem)) as problem:
         read(root)
     message = str(problem.value)
-    assert f"the bucket s3://{bucket} does not exist; create it, or fix DRIFTLINE_ROOT or AWS_ENDPOINT_URL" in message
+    assert f"the bucket s3://{bucket} does not exist; create it, or fix its name or AWS_ENDPOINT_URL" in message
     check_sentence(message)
 
 
