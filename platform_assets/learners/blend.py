@@ -18,32 +18,48 @@ if TYPE_CHECKING:
 
 
 class _Part(Alone):
-    """Progress of one learner of a blend: passed on to the blend, without saves of its own."""
+    """Progress of one learner of a blend, passed on to the blend.
 
-    def __init__(self, whole: Progress, number: int, count: int) -> None:
+    Args:
+        before: steps of the learners before it, which are counted too.
+        is_saved: whether its steps are saved: saves have no names, so only one learner of a blend has some.
+
+    Attributes:
+        steps: how many it has taken.
+    """
+
+    def __init__(self, whole: Progress, before: int, *, is_saved: bool) -> None:
         super().__init__()
-        self._whole, self._number, self._count = whole, number, count
+        self._whole, self._before, self._is_saved = whole, before, is_saved
+        self.steps = 0
 
     def note(self, done: int, steps: int, **measures: float) -> None:
         """Say how far the blend is."""
         super().note(done, steps, **measures)
-        self._whole.note(self._number * steps + done, self._count * steps)
+        self.steps = done
+        self._whole.note(self._before + done, self._before + steps)
 
     def busy(self) -> AbstractContextManager[None]:
         """Keep the lease while a library works."""
         return self._whole.busy()
 
     def take_steps(self, loop: Resumable) -> None:
-        """Run a loop to its end, and say each step."""
+        """Run a loop to its end, from the newest save if it has saves; otherwise say each step."""
+        if self._is_saved:
+            self._whole.take_steps(loop)
         while not loop.is_finished:
             loop.step()
             self.note(loop.done, loop.steps)
+        self.steps = loop.done
         self.history.extend(loop.history)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Blend(Learner):
-    """The weighted mean of several learners' answers, as one graph. A killed fit starts again.
+    """The weighted mean of several learners' answers, as one graph.
+
+    The first learner that resumes is fitted first: after a kill it goes on from its newest save, to the same bytes, and
+    the others start again.
 
     Attributes:
         learners: at least two; their own `validation_keys` do not count, the blend's do.
@@ -71,20 +87,28 @@ class Blend(Learner):
         return self.weights or (1.0 / len(self.learners),) * len(self.learners)
 
     @property
+    def _saved(self) -> int | None:
+        """The place of the learner that is saved on the way."""
+        return next((number for number, learner in enumerate(self.learners) if learner.resumes), None)
+
+    @property
     def functions(self) -> list[Callable[..., Any]]:
         """The product's functions among its learners' fields."""
         return [function for learner in self.learners for function in learner.functions]
 
     def fit(self, rows: Inputs, labels: NDArray[Any], context: Context) -> dict[str, bytes]:
         """Fit each learner on the same rows; see `Learner.fit`."""
+        saved = self._saved
         blobs: dict[str, bytes] = {}
-        count = len(self.learners)
-        for number, learner in enumerate(self.learners):
-            part = _Part(context.progress, number, count)
-            own = replace(learner, validation_keys=self.validation_keys)
+        steps = epochs = 0
+        for number in sorted(range(len(self.learners)), key=lambda number: number != saved):
+            part = _Part(context.progress, steps, is_saved=number == saved)
+            own = replace(self.learners[number], validation_keys=self.validation_keys)
             fitted = own.fit(rows, labels, replace(context, progress=part))
             blobs |= {f"{number}.{name}": data for name, data in fitted.items()}
-        context.note_answers(labels, self.answers(blobs, rows, context), count)
+            steps += part.steps
+            epochs += len(part.history) if number == saved else 0
+        context.note_answers(labels, self.answers(blobs, rows, context), epochs + 1)  # the curve's last point
         return blobs
 
     def to_onnx(self, blobs: Blobs, graphs: Graphs) -> bytes:

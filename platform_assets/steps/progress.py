@@ -56,7 +56,8 @@ class StepProgress:
             named = ", ".join(f"{name.replace('_', ' ')} {value:.5f}" for name, value in measures.items())
             self._step.log(f"{done} of {steps}: {named}")
             self._step.judge(self.history[-1], steps)
-        self._attempt.note(steps_done=done)
+        # The last point of a blend's curve has a number of its own, below that of its steps.
+        self._attempt.note(steps_done=max(done, self._attempt.facts.steps_done or 0))
         self._step.shown(done, steps)
         self._step.stop.check()
         self._attempt.beat()

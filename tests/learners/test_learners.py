@@ -216,6 +216,49 @@ def test_a_learner_that_does_not_resume_starts_again_and_the_record_says_what_th
     assert trained(spec, alone)["checkpoint"] == result["checkpoint"]
 
 
+BLEND = Blend(learners=(LightGbm(rounds=30), Network(model=tiny.model)))
+KILLED_BLEND = """
+import json, os, signal, sys
+from platform_assets.settings import Settings
+from platform_assets.steps import train
+from tests.learners.test_learners import BLEND, spec_of
+
+where, of_network = sys.argv[2], []
+def kill(done, steps):
+    of_network.append(steps)
+    if done == (7 if where == "network" else of_network[0] + 15):
+        os.kill(os.getpid(), signal.SIGKILL)
+job = train.Job.from_extras(json.loads(sys.argv[1]))
+settings = Settings.from_environment()
+train.Training(spec_of(BLEND), job, settings, log=print, ttl_s=1.0, save_every_s=0.0, shown=kill).run()
+"""
+
+
+@pytest.mark.parametrize("where", ["network", "trees"])
+def test_a_killed_blend_resumes_its_network_fits_its_trees_again_and_ends_with_the_same_bytes(
+    where: str, settings: Settings, tmp_path: Path, repository: Path
+) -> None:
+    extras = tiny.store(settings)
+    environment = {**os.environ, **settings.to_environment(), "PYTHONPATH": str(repository)}
+    command = [sys.executable, "-c", KILLED_BLEND, json.dumps(extras), where]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=repository)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    job = train.Job.from_extras(extras)
+    result: Any = train.Training(spec_of(BLEND), job, settings, log=lambda _: None, ttl_s=1.0).run()
+    ledger = Ledgers(settings.root, "tiny").of(ATTEMPTS)
+    vanished, finished = (record for _, record in ledger.records())
+    assert (vanished.reason, finished.reason) == ("vanished", "finished")
+    alone = Settings(root=str(tmp_path / "alone"), state=tmp_path / "alone_state")
+    whole: Any = train.Training(spec_of(BLEND), train.Job.from_extras(tiny.store(alone)), alone, log=print).run()
+    assert whole["checkpoint"] == result["checkpoint"]
+    assert [point["epoch"] for point in result["history"]] == [1, 2, 3, 4, 5, 6]
+    ((_, uninterrupted),) = Ledgers(alone.root, "tiny").of(ATTEMPTS).records()
+    of_network = uninterrupted.steps_done - 30
+    assert finished.resumed_from_step == (6 if where == "network" else of_network)
+    assert vanished.steps_saved <= finished.resumed_from_step, "its last sign of life may be older than its last save"
+    assert finished.steps_done == uninterrupted.steps_done
+
+
 def test_a_request_to_stop_ends_a_fit_of_trees_between_two_rounds(settings: Settings) -> None:
     stop = process.StopRequest()
 
@@ -250,6 +293,8 @@ def test_a_finished_file_that_cannot_be_served_is_named(tmp_path: Path, settings
             trained(spec_of(learner), settings)
 
     refused(replace(sound, file="other.onnx"), r"other.onnx is not in .*; expected an ONNX file")
+    refused(replace(sound, place=str(tmp_path / "typo")), "by_hand.onnx is not in .*typo; expected an ONNX file")
+    assert not (tmp_path / "typo").exists()
     refused(replace(sound, sha256="0" * 64), "expected 0{64}")
     refused(given(tmp_path / "named", inputs=("rows",)), "inputs rows .*; expected some of numeric, categorical, image")
     refused(given(tmp_path / "answered", output="chance"), "the outputs chance")
