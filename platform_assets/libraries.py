@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 
 NAMES = (
     "lightgbm",
     "numpy",
     "onnx",
-    "onnxmltools",
     "onnxruntime",
     "onnxscript",
     "polars",
     "safetensors",
     "scikit-learn",
+    "skl2onnx",
     "torch",
 )
 """A fingerprint holds the version of each one installed where the step runs. Other packages, such as linters, change no
@@ -25,10 +27,10 @@ LABEL = "driftline.libraries"
 """Image label with the output of `platform_assets.libraries` run in it."""
 
 
-def installed() -> dict[str, str]:
-    """Return the installed versions by name."""
+def installed(more: Iterable[str] = ()) -> dict[str, str]:
+    """Return the installed versions by name: of `NAMES`, and of the packages that an image of one's own adds."""
     versions = {}
-    for name in NAMES:
+    for name in {*NAMES, *more}:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
@@ -48,4 +50,4 @@ def from_text(text: str) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    print(as_text(installed()))
+    print(as_text(installed(sys.argv[1:])))

@@ -26,8 +26,8 @@ def named(*profiles: StepProfile, fix: str = BUILT_IN) -> dict[str, StepProfile]
         fix: a sentence without its full stop: where profiles are changed.
 
     Raises:
-        ProfileProblem: a name twice, or a spot profile whose on-demand twin is unknown, of another size or precision,
-            or priced otherwise.
+        ProfileProblem: a name twice, or a spot profile whose on-demand twin is unknown, of another size, precision or
+            image, or priced otherwise.
     """
     by_name = {profile.name: profile for profile in profiles}
     if len(by_name) < len(profiles):
@@ -54,6 +54,9 @@ def _disagreement(spot: StepProfile, by_name: Mapping[str, StepProfile]) -> tupl
     )
     if size != same:
         return "on_demand", f"a profile of the same size, {same}, not {size}"
+    for field in ("image", "libraries"):  # both are in the fingerprint, so the last try needs the same ones
+        if getattr(spot, field) != getattr(twin, field):
+            return field, f"that of its twin {twin.name}, {getattr(twin, field)!r}"
     if spot.on_demand_usd_per_hour != twin.usd_per_hour:
         return "on_demand_usd_per_hour", f"{twin.name}'s {twin.usd_per_hour!r}"
     return "on_demand", ""

@@ -34,6 +34,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _QUALIFIED = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+IMAGE_BY_DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
 BUILT_IN = "Profiles are in platform_assets/profiles.py"
 
 
@@ -250,6 +251,22 @@ class StepProfile(Configuration):
         description="the zone of the data. A node there is preferred; a launch into another zone is recorded with a "
         "warning",
     )
+    image: Annotated[
+        str | None,
+        expect(
+            "name@sha256: and 64 hexadecimal digits, because a tag may be another image tomorrow, or None",
+            lambda text: text is None or IMAGE_BY_DIGEST.fullmatch(text) is not None,
+        ),
+    ] = Field(
+        default=None,
+        description="image of steps in containers and pods, by digest; None for `DRIFTLINE_TRAINER_IMAGE`. A step that "
+        "is a process of this machine has none",
+    )
+    libraries: Annotated[str | None, expect("NAME=VERSION pairs, or None")] = Field(
+        default=None,
+        description="versions in `image`, which a training's fingerprint covers: what `python -m "
+        "platform_assets.libraries PACKAGE...` prints in it; None: its digest stands for them",
+    )
     shm_gb: Annotated[int | float, expect("a positive number of 10^9 bytes below memory_gb", _is_positive)] = Field(
         default=1.0, description="size of `/dev/shm` in 10^9 bytes, through which data loaders pass batches"
     )
@@ -310,6 +327,7 @@ class StepProfile(Configuration):
         if self.cloud == "gke" and self.notice_s is not None:
             is_possible = self.notice_s <= LONGEST_GKE_NOTICE_S
             self._expect(is_possible, "notice_s", f"at most {LONGEST_GKE_NOTICE_S:g} seconds on GKE, or None")
+        self._expect(self.libraries is None or self.image is not None, "libraries", "None, because image is None")
         self._expect(self.grace_s < self.deadline_s, "grace_s", f"less than deadline_s, {self.deadline_s!r}")
         for field in ("node_selector", "labels", "annotations"):
             pairs = getattr(self, field)

@@ -75,6 +75,8 @@ SPOT = PROFILES["gpu_spot"]
         ("priority_class", "High Priority", "the name of a PriorityClass"),
         ("data_zone", "", "a zone's name"),
         ("data_zone", "europe west", "a zone's name"),
+        ("image", "trainer:1", "name@sha256: and 64 hexadecimal digits"),
+        ("libraries", "torch=2.13", "None, because image is None"),
         ("shm_gb", 4, "below memory_gb"),
         ("shm_gb", 0, "below memory_gb"),
         ("memory_gb", "4", "positive"),
@@ -127,6 +129,7 @@ def test_a_spot_profile_names_its_twin_on_demand_and_the_price(field: str, value
         ({"on_demand": "gpu_spot"}, "expected one of the profiles on demand"),
         ({"on_demand": "cpu_small"}, "a profile of the same size"),
         ({"cores": 4}, "a profile of the same size"),
+        ({"image": "own@sha256:" + "1" * 64}, "expected that of its twin gpu, None"),
         ({"on_demand_usd_per_hour": 3.0}, "on_demand_usd_per_hour is 3.0; expected gpu's 2.49"),
     ],
 )

@@ -18,6 +18,7 @@ from platform_assets.engine.stage import Run, Stage, dep
 from platform_assets.facts import unlabelled
 from platform_assets.handle import Product
 from platform_assets.makers.checkpoint import Learning
+from platform_assets.profiles import profile
 from platform_assets.show import backtest as shown_backtest
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.artifacts import canonical, sha256
@@ -71,10 +72,11 @@ class _Run(Run[Learning]):
         from platform_assets.steps import scores
 
         product, spec = self.product, self.spec
+        size = profile(spec.training.profile)
         first, last = span(product, self.config)
         keys = spec.grain.span(spec.grain.first, last)
         excluded = {*product.history.excluded(keys), *unlabelled.missing(product.tables, keys)}
-        requests = backtest_fits.requests(product, first, last, excluded, self.launcher.libraries())
+        requests = backtest_fits.requests(product, first, last, excluded, self.launcher.libraries(size))
         fits = backtest_fits.fits(self.context, product, self.launcher, requests)
         past = replay.from_scores(
             spec.task,

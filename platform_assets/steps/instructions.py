@@ -110,7 +110,8 @@ def check_libraries(extras: object) -> None:
     Raises:
         OtherCode: it names the libraries that differ.
     """
-    here, expected = libraries.installed(), texts(extras, "libraries")
+    expected = texts(extras, "libraries")
+    here = libraries.installed(expected)
     if libraries.IMAGE not in expected and expected != here:
         names = sorted(name for name in {*expected, *here} if expected.get(name) != here.get(name))
         differing = ", ".join(f"{name} {here.get(name)} (expected {expected.get(name)})" for name in names)

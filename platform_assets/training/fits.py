@@ -76,6 +76,7 @@ def fits(
     from platform_assets.steps import scores
 
     ledgers, results = scores.ledgers_of(product.settings.root, product.name), {}
+    size = profile(product.spec.training.profile)
     for number, (cutoff, job) in enumerate(jobs.items(), start=1):
         scored = {"features": job.scored_features, "outcomes": job.scored_outcomes}
         scored_fit = scores.find(product.artifacts, ledgers, job.fingerprint, **scored)
@@ -83,8 +84,8 @@ def fits(
             launcher.run(
                 context=context,
                 module=STEP,
-                extras=instructions.to_extras(job, Learning.of(product.spec), launcher.libraries()),
-                profile=profile(product.spec.training.profile),
+                extras=instructions.to_extras(job, Learning.of(product.spec), launcher.libraries(size)),
+                profile=size,
                 work=Work(
                     product=product.name,
                     step="backtest",

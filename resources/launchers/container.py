@@ -33,7 +33,7 @@ from resources.launchers.attempt import Attempt
 from resources.launchers.container_command import Engine
 from resources.launchers.endings import Ending, of_exit
 from resources.launchers.evidence import is_refusal
-from resources.launchers.image import environment, trainer_image
+from resources.launchers.image import environment, step_image, step_libraries, trainer_image
 from resources.launchers.pod_status import instant, one_line
 from resources.launchers.tries import TryingLauncher
 
@@ -72,14 +72,20 @@ class ContainerLauncher(TryingLauncher):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self.image = trainer_image(settings)
+        trainer_image(settings)  # raises now, before anything is on record
         self.engine = engine()
 
-    def libraries(self) -> dict[str, str]:
-        """Return the library versions on the image's label; for an image without one, the image's name."""
-        result = self._ask("image", "inspect", "--format={{json .Labels}}", self.image)
+    def libraries(self, size: StepProfile) -> dict[str, str]:
+        """Return the library versions on the trainer image's label; without one, the image's name.
+
+        The label of a profile's own image is that of the trainer image it was built from, so it is not read.
+        """
+        if size.image is not None:
+            return step_libraries(self.settings, size)
+        image = trainer_image(self.settings)
+        result = self._ask("image", "inspect", "--format={{json .Labels}}", image)
         labels = json.loads(result.stdout) if result.returncode == 0 and result.stdout.startswith("{") else {}
-        return libraries.from_text(labels.get(libraries.LABEL, "")) or {libraries.IMAGE: self.image}
+        return libraries.from_text(labels.get(libraries.LABEL, "")) or {libraries.IMAGE: image}
 
     @contextmanager
     def sessions(self, context: dg.AssetExecutionContext, extras: object, launch: Launch) -> Iterator[dg.PipesSession]:
@@ -131,7 +137,7 @@ class ContainerLauncher(TryingLauncher):
         return container_command.run(
             engine=self.engine,
             name=name,
-            image=self.image,
+            image=step_image(settings, attempt.size),
             module=attempt.module,
             profile=attempt.size,
             memory_gb=attempt.plan.memory_gb,
@@ -147,18 +153,19 @@ class ContainerLauncher(TryingLauncher):
 
     def _pull(self, size: StepProfile) -> Ending | None:
         """Pull the image unless it is there; return why it cannot be had."""
-        if self._ask("image", "inspect", self.image).returncode == 0:
+        image = step_image(self.settings, size)
+        if self._ask("image", "inspect", image).returncode == 0:
             return None
         try:
-            pulled = self._ask("pull", "--quiet", self.image, timeout_s=size.schedule_timeout_s)
+            pulled = self._ask("pull", "--quiet", image, timeout_s=size.schedule_timeout_s)
         except subprocess.TimeoutExpired:
-            evidence = f"{self.engine} had not pulled {self.image} after {size.schedule_timeout_s:g} s"
+            evidence = f"{self.engine} had not pulled {image} after {size.schedule_timeout_s:g} s"
             is_final = False
         else:
             if pulled.returncode == 0:
                 return None
             error = one_line(pulled.stderr)
-            evidence = f"{self.engine} cannot pull {self.image}: {error}"
+            evidence = f"{self.engine} cannot pull {image}: {error}"
             is_final = is_refusal(error)
         return Ending(failure=IMAGE, evidence=evidence, ended_at=datetime.now(UTC), is_final=is_final)
 

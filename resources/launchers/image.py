@@ -1,14 +1,21 @@
-"""Check the trainer image of the settings, and build the environment of a step in it."""
+"""Check the image of a step, the settings' or its profile's own, and build the environment of a step in it."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from platform_assets import libraries
 from platform_assets.settings import Settings, SettingsProblem
+from platform_assets.step_profile import IMAGE_BY_DIGEST, StepProfile
 
-_BY_DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
+
+def step_image(settings: Settings, size: StepProfile) -> str:
+    """Return the image of a step of this size by digest: the profile's own, or the trainer image.
+
+    Raises:
+        SettingsProblem: as `trainer_image`.
+    """
+    return size.image or trainer_image(settings)
 
 
 def trainer_image(settings: Settings) -> str:
@@ -23,7 +30,7 @@ def trainer_image(settings: Settings) -> str:
             f"DRIFTLINE_TRAINER_IMAGE is not set; with DRIFTLINE_LAUNCHER={settings.launcher}, steps need an image: "
             "name@sha256:digest. `make images` builds one and prints it."
         )
-    if not _BY_DIGEST.fullmatch(image):
+    if not IMAGE_BY_DIGEST.fullmatch(image):
         raise SettingsProblem(
             f"DRIFTLINE_TRAINER_IMAGE is {image!r}; expected name@sha256: and 64 hexadecimal digits, because a tag may "
             "point to another image tomorrow, and the same training would give another result. `make images` prints "
@@ -32,10 +39,29 @@ def trainer_image(settings: Settings) -> str:
     return image
 
 
-def trainer_libraries(settings: Settings) -> dict[str, str]:
-    """Return the library versions in the trainer image, as the settings state them; otherwise the image's name.
+def step_libraries(settings: Settings, size: StepProfile) -> dict[str, str]:
+    """Return the library versions in a step's image, as profile or settings state them; otherwise the image's name.
 
     A step compares them with what is installed where it runs, and refuses to work if they differ.
+
+    Raises:
+        SettingsProblem: the profile's `libraries` or DRIFTLINE_TRAINER_LIBRARIES do not parse.
+    """
+    if size.image is None:
+        return trainer_libraries(settings)
+    if size.libraries is None:
+        return {libraries.IMAGE: size.image}
+    versions = libraries.from_text(size.libraries)
+    if not versions or libraries.IMAGE in versions:
+        raise SettingsProblem(
+            f"StepProfile({size.name!r}).libraries is {size.libraries!r}; expected NAME=VERSION, separated by spaces: "
+            "what `python -m platform_assets.libraries PACKAGE...` prints in its image."
+        )
+    return versions
+
+
+def trainer_libraries(settings: Settings) -> dict[str, str]:
+    """Return the library versions in the trainer image, as the settings state them; otherwise the image's name.
 
     Raises:
         SettingsProblem: DRIFTLINE_TRAINER_LIBRARIES does not parse.

@@ -26,7 +26,7 @@ from resources.launchers import manifest, pipes, pods, readiness, records, unsee
 from resources.launchers.api import ATTEMPT, Answer, Api
 from resources.launchers.attempt import Attempt
 from resources.launchers.endings import Ending, Try, Work
-from resources.launchers.image import trainer_image, trainer_libraries
+from resources.launchers.image import step_libraries, trainer_image, trainer_libraries
 from resources.launchers.objects import Manifest
 from resources.launchers.pod_status import Node, Pod
 from resources.launchers.responses import ApiTrouble
@@ -69,9 +69,9 @@ class KubernetesLauncher(TryingLauncher):
         self.api = Api(settings.namespace, configuration, patience_s=patience_s)
         self._adopted: dict[str, Pod] = {}
 
-    def libraries(self) -> dict[str, str]:
-        """Return the image's library versions from the settings: its label cannot be read from here."""
-        return trainer_libraries(self.settings)
+    def libraries(self, size: StepProfile) -> dict[str, str]:
+        """Return the image's library versions from settings or profile: its label cannot be read from here."""
+        return step_libraries(self.settings, size)
 
     def under_way(self, context: dg.AssetExecutionContext, work: Work) -> Launch | None:
         """Return an attempt whose pod is there already, and take it over.

@@ -12,7 +12,7 @@ from platform_assets.settings import Settings
 from resources.launchers import foreground
 from resources.launchers.attempt import Attempt
 from resources.launchers.endings import Ending, of_exit
-from resources.launchers.tries import TryingLauncher
+from resources.launchers.tries import StepRequest, TryingLauncher
 
 
 class SubprocessLauncher(TryingLauncher):
@@ -29,6 +29,15 @@ class SubprocessLauncher(TryingLauncher):
         super().__init__(settings)
         self.lost = Budget(tries=retries)
         self.grace_s = grace_s
+
+    def check(self, request: StepRequest) -> None:
+        """Say that a profile's own image is not used here."""
+        size = request.plan.profile
+        if size.image is not None:
+            request.context.log.warning(
+                f"profile {size.name} has an image of its own, {size.image}, which a process of this machine cannot "
+                "use: the step runs with the packages installed here. Set DRIFTLINE_LAUNCHER to container to use it."
+            )
 
     def attempt(self, attempt: Attempt) -> Ending:
         """Run the child to its end; on an exception, stop it."""

@@ -9,7 +9,7 @@ from platform_assets.records.attempts import Launch
 from platform_assets.settings import Settings
 from resources.launchers import manifest, records
 from resources.launchers.endings import Try
-from resources.launchers.image import environment, trainer_image
+from resources.launchers.image import environment, step_image
 from resources.launchers.objects import Manifest
 from resources.launchers.pod_status import Pod
 
@@ -34,7 +34,7 @@ def pod_of(settings: Settings, name: str, module: str, plan: Try, launch: Launch
     return manifest.pod(
         name=name,
         namespace=settings.namespace,
-        image=trainer_image(settings),
+        image=step_image(settings, plan.profile),
         module=module,
         environment=environment(settings, pipes, manifest.SCRATCH, plan.profile.threads),
         secret=settings.step_secret,

@@ -106,8 +106,9 @@ class StepLauncher(dg.PipesClient):
     def run_step(self, request: StepRequest) -> object:
         """Run a step as `run` describes."""
 
-    def libraries(self) -> dict[str, str]:
-        """Return the versions of the libraries that determine a step's bytes, where a step would run."""
+    def libraries(self, size: StepProfile) -> dict[str, str]:
+        """Return the versions of the libraries that determine a step's bytes, where a step of this size would run."""
+        del size
         return libraries.installed()
 
 

@@ -5,11 +5,13 @@ Each test needs `DRIFTLINE_TRAINER_IMAGE` and podman.
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -35,6 +37,7 @@ pytestmark = pytest.mark.skipif(
     reason="needs podman, and DRIFTLINE_TRAINER_IMAGE as `make images` prints it",
 )
 STEP = "tests.doubles.step"
+MODULE = "platform_assets.libraries"
 WORK = Work(product="tiny", step="train", cutoff="0009", fingerprint="f" * 64)
 SMALL = PROFILES["cpu_small"].replace(cores=1, memory_gb=0.3, larger_memory_gb=0.4, shm_gb=0.05, grace_s=30.0)
 KEYS = SPEC.grain.span(SPEC.grain.first, SPEC.grain.key_at(slow_batches.BATCHES - 1))
@@ -90,6 +93,31 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (path / "Dockerfile").write_text(
         "\n".join([*lines, "COPY step.py marks.py /app/tests/doubles/", ""]), encoding="utf-8"
     )
+    podman("build", "--quiet", "--pull=never", f"--tag={name}", str(path))
+    yield by_digest(name)
+    podman("rmi", "--force", name)
+
+
+@pytest.fixture(scope="module")
+def own_image(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A profile's own image: one more package, installed as the cookbook says, but from a wheel of the test."""
+    path, name = tmp_path_factory.mktemp("own"), f"localhost/driftline-own-{os.getpid()}"
+    text = (REPOSITORY / "docs/cookbook.md").read_text(encoding="utf-8")
+    (recipe,) = re.findall(r"^```dockerfile\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    for printed, tried in (
+        ("localhost/driftline-trainer@sha256:DIGEST", image),
+        ("USER root\n", "USER root\nCOPY more-1.0-py3-none-any.whl /tmp/\n"),
+        ("xgboost==3.1.2", "--no-index /tmp/more-1.0-py3-none-any.whl"),
+    ):
+        assert recipe.count(printed) == 1
+        recipe = recipe.replace(printed, tried)
+    about = "more-1.0.dist-info"
+    with zipfile.ZipFile(path / "more-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("more.py", "")
+        wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: more\nVersion: 1.0\n")
+        wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{about}/RECORD", "")
+    (path / "Dockerfile").write_text(recipe, encoding="utf-8")
     podman("build", "--quiet", "--pull=never", f"--tag={name}", str(path))
     yield by_digest(name)
     podman("rmi", "--force", name)
@@ -211,6 +239,20 @@ def test_a_result_comes_back_and_the_record_says_where_it_was_made(image: str, t
     assert (tmp_path / "store/starts").owner() == tmp_path.owner(), "what a step writes belongs to whoever started it"
     assert not list((tmp_path / "store/pipes").iterdir())
     assert left() == []
+
+
+def test_a_profiles_own_image_has_a_package_more_and_its_versions_are_what_the_profile_states(
+    image: str, own_image: str, tmp_path: Path
+) -> None:
+    own = SMALL.replace(image=own_image)
+    assert run(tmp_path, image, "import more", profile=own)["value"] == 1
+    with pytest.raises(StepFailure, match="No module named 'more'"):
+        run(tmp_path, image, "import more")
+    versions = podman("run", "--rm", "--pull=never", *AS_A_POD, own_image, "python", "-m", MODULE, "more")
+    stated = launcher_of(tmp_path, image).libraries(own.replace(libraries=versions))
+    assert stated["more"] == "1.0"
+    assert "torch" in stated
+    assert podman("image", "inspect", "--format={{.Config.User}}", own_image) == "10001:10001"
 
 
 def test_memory_is_enforced_and_more_is_asked_for_once(image: str, tmp_path: Path) -> None:

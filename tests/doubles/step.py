@@ -5,6 +5,7 @@ Its extra `folder` is where it and its test leave marks: a folder, or a URL of S
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -27,6 +28,8 @@ def main() -> None:
 
 
 def act(end: str, marks: Marks) -> None:
+    if end.startswith("import "):
+        importlib.import_module(end.removeprefix("import "))
     if end == "code":
         raise ValueError("the double was told to fail")
     if end == "quiet":

@@ -21,7 +21,9 @@ from platform_assets.records.attempts import ATTEMPTS, Launch, unique_attempts
 from platform_assets.settings import Settings, SettingsProblem
 from platform_assets.storage.ledgers import Ledgers
 from resources.launchers import StepFailure, StepLauncher, Work
+from resources.launchers import records as records_of_attempts
 from resources.launchers.attempt import Attempt
+from resources.launchers.endings import first_try
 from resources.launchers.kubernetes import KubernetesLauncher
 from resources.launchers.step_pod import name_of, pod_of
 from resources.launchers.tries import Unattended
@@ -265,8 +267,26 @@ class InterruptedLater(KubernetesLauncher):
 def test_the_fingerprint_names_the_versions_that_the_setting_says_or_else_the_image(tmp_path: Path) -> None:
     here = libraries.as_text(libraries.installed())
     named = KubernetesLauncher(settings(tmp_path, DRIFTLINE_TRAINER_LIBRARIES=here), configuration=NOWHERE)
-    assert named.libraries() == libraries.installed()
-    assert KubernetesLauncher(settings(tmp_path), configuration=NOWHERE).libraries() == {libraries.IMAGE: IMAGE}
+    assert named.libraries(SMALL) == libraries.installed()
+    assert KubernetesLauncher(settings(tmp_path), configuration=NOWHERE).libraries(SMALL) == {libraries.IMAGE: IMAGE}
+
+
+def test_a_profile_with_an_image_runs_in_it_and_the_fingerprint_names_it_or_its_versions(tmp_path: Path) -> None:
+    own = SMALL.replace(image="own@sha256:" + "1" * 64)
+    launcher = KubernetesLauncher(settings(tmp_path, DRIFTLINE_TRAINER_LIBRARIES="torch=2.13"), configuration=NOWHERE)
+    assert launcher.libraries(own) == {libraries.IMAGE: own.image}
+    stated = own.replace(libraries="torch=2.13 xgboost=3.1")
+    assert launcher.libraries(stated) == {"torch": "2.13", "xgboost": "3.1"}
+    with pytest.raises(
+        SettingsProblem, match=r"StepProfile\('cpu_small'\).libraries is 'torch'; expected NAME=VERSION"
+    ):
+        launcher.libraries(own.replace(libraries="torch"))
+    images = []
+    for size in (SMALL, stated):
+        launch = records_of_attempts.begin(WORK, first_try(size), run_id="r", launcher="kubernetes")
+        pod = pod_of(settings(tmp_path), name_of(launch), "step", first_try(size), launch, {})
+        images.append([container["image"] for container in pod["spec"]["containers"]])
+    assert images == [[IMAGE], [own.image]]
 
 
 @pytest.mark.parametrize("told", ["torch", "torch=2.13 numpy", "image=trainer@sha256:1", "torch=2.13 ruff=1.0"])

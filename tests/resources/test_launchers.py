@@ -10,6 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from platform_assets.profiles import PROFILES, StepProfile
 from platform_assets.settings import REPOSITORY, Settings, SettingsProblem
 from resources.launchers import StepFailure, StepLauncher, SubprocessLauncher, launcher
 
@@ -22,11 +23,14 @@ def settings(folder: Path, **changes: str) -> Settings:
     )
 
 
-def run(folder: Path, *ends: str, retries: int = 2, raise_on_error: bool = True) -> dg.ExecuteInProcessResult:
+def run(
+    folder: Path, *ends: str, retries: int = 2, raise_on_error: bool = True, profile: StepProfile | None = None
+) -> dg.ExecuteInProcessResult:
     @dg.asset
     def waits(context: dg.AssetExecutionContext, launcher: dg.ResourceParam[StepLauncher]) -> dg.MaterializeResult:
         extras = {"folder": str(folder), "ends": list(ends)}
-        return dg.MaterializeResult(metadata=launcher.run(context=context, module=STEP, extras=extras))
+        result = launcher.run(context=context, module=STEP, extras=extras, profile=profile)
+        return dg.MaterializeResult(metadata=result)
 
     child = SubprocessLauncher(settings(folder), retries=retries)
     with dg.DagsterInstance.ephemeral() as instance:
@@ -54,6 +58,13 @@ def test_the_result_is_the_custom_message_of_that_kind(tmp_path: Path) -> None:
     assert metadata["root"].value == str(tmp_path / "store")
     assert "epoch 1 of the double" in "\n".join(result.lines)
     assert "a line on stdout" in "\n".join(result.lines)
+
+
+def test_a_process_says_that_it_cannot_use_a_profiles_image(tmp_path: Path) -> None:
+    size = PROFILES["cpu_small"].replace(image="own@sha256:" + "1" * 64)
+    lines = "\n".join(run(tmp_path, "well", profile=size).lines)
+    assert "profile cpu_small has an image of its own, own@sha256:1" in lines
+    assert "the step runs with the packages installed here" in lines
 
 
 @pytest.mark.parametrize("end", ["killed", "preempted"])

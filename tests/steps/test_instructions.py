@@ -79,6 +79,9 @@ def test_other_libraries_are_refused_by_name() -> None:
     here = libraries.installed()
     instructions.check_libraries({"libraries": here})
     instructions.check_libraries({"libraries": {libraries.IMAGE: "trainer@sha256:1"}})
+    instructions.check_libraries({"libraries": here | {"pytest": pytest.__version__}})  # an image's further package
+    with pytest.raises(instructions.OtherCode, match=r"xgboost None \(expected 3.1\)"):
+        instructions.check_libraries({"libraries": here | {"xgboost": "3.1"}})
     with pytest.raises(instructions.OtherCode, match=rf"torch {re.escape(here['torch'])} \(expected 1\.0\)"):
         instructions.check_libraries({"libraries": {**here, "torch": "1.0"}})
 
