@@ -11,7 +11,10 @@ from platform_assets.serving.requests import Refused
 
 
 class Scope(TypedDict):
-    """The parts of an ASGI connection scope that are read here; a lifespan has the type only."""
+    """The parts of an ASGI connection scope that are read here; a lifespan has the type only.
+
+    `is_whole` is `protocol`'s: whether the body has arrived already.
+    """
 
     type: str
     method: str
@@ -19,6 +22,7 @@ class Scope(TypedDict):
     headers: Iterable[tuple[bytes, bytes]]
     query_string: NotRequired[bytes]
     client: NotRequired[tuple[str, int] | None]
+    is_whole: NotRequired[bool]
 
 
 class Message(TypedDict):
@@ -46,37 +50,46 @@ def is_short(fields: Mapping[bytes, bytes], bytes_max: int) -> bool:
     return length.isdigit() and int(length) <= bytes_max
 
 
-async def read(fields: Mapping[bytes, bytes], receive: Receive, bytes_max: int, gate: Gate) -> bytes | bytearray | None:
+async def read(
+    fields: Mapping[bytes, bytes], receive: Receive, bytes_max: int, gate: Gate, *, is_whole: bool = False
+) -> bytes | bytearray | None:
     """Return a request's body, None if the caller left; raise `Refused` without reading a body that is too large.
 
     Args:
         fields: the request's headers.
         bytes_max: limit of the body.
         gate: does not count the request while its body arrives.
+        is_whole: whether it has arrived, which saves a timer.
     """
     if b"content-length" in fields and not is_short(fields, bytes_max):
         length = fields[b"content-length"].decode("latin-1")[:20]
         raise Refused(413, f"the body has {length} bytes; expected at most {bytes_max}.")
     if fields.get(b"content-encoding", b"identity") != b"identity":
         raise Refused(415, "the body is compressed; expected it uncompressed, without a Content-Encoding.")
-    body: bytes | bytearray = b""
+    if is_whole:
+        return await _read(receive, bytes_max)
     gate.unread += 1
     try:
         async with asyncio.timeout(BODY_S):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    return None
-                part = message.get("body", b"")
-                body = part if not body else _joined(body, part)
-                if len(body) > bytes_max:
-                    raise Refused(413, f"the body is larger than {bytes_max} bytes; send fewer rows at once.")
-                if not message.get("more_body", False):
-                    return body
+            return await _read(receive, bytes_max)
     except TimeoutError:
         raise Refused(408, f"the body did not arrive within {BODY_S:g} s.") from None
     finally:
         gate.unread -= 1
+
+
+async def _read(receive: Receive, bytes_max: int) -> bytes | bytearray | None:
+    body: bytes | bytearray = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        part = message.get("body", b"")
+        body = part if not body else _joined(body, part)
+        if len(body) > bytes_max:
+            raise Refused(413, f"the body is larger than {bytes_max} bytes; send fewer rows at once.")
+        if not message.get("more_body", False):
+            return body
 
 
 def replayed(body: bytes | bytearray, receive: Receive) -> Receive:

@@ -5,7 +5,7 @@ Content types `image/png` and `image/jpeg`, for contracts whose only field is an
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
@@ -20,22 +20,25 @@ if TYPE_CHECKING:
 
 REQUIRED, OPTIONAL = ("entity", "service_time", "asked_at"), ("idempotency_key",)
 _PARTS_MAX = 16
+_JSON = b"application/json"
 _CONTENT_TYPES = (*(name.encode() for name in pictures.CONTENT_TYPES), b"image/jpg")
 """The last one is not registered, but often sent."""
 
 
-def is_file(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Return whether an ASGI request's headers announce an image file; without a content type the body is JSON.
+def is_file(fields: Mapping[bytes, bytes]) -> bool:
+    """Return whether a request's headers announce an image file; without a content type the body is JSON.
 
     Raises:
         Refused: (415) it is neither an image file of a supported format nor JSON in UTF-8.
     """
-    value = next((value for name, value in headers if name == b"content-type"), b"")
+    value = fields.get(b"content-type", b"")
+    if value == _JSON:
+        return False
     kind, *parameters = (part.strip().lower() for part in value.split(b";"))
     if kind in _CONTENT_TYPES:
         return True
     is_text_known = all(part.replace(b'"', b"") in (b"", b"charset=utf-8") for part in parameters)
-    if kind in (b"", b"application/json") and is_text_known:
+    if kind in (b"", _JSON) and is_text_known:
         return False
     raise Refused(
         415,

@@ -23,6 +23,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from platform_assets.serving.tally import Distribution, Tally
 from platform_assets.serving.vitals import WINDOW_S, Highest
 
 if TYPE_CHECKING:
@@ -57,12 +58,13 @@ class Metrics:
         self._requests = Counter(
             "driftline_requests", "Requests to /predict by HTTP status.", ["status"], registry=self._registry
         )
-        self._latency = Histogram(
+        latency = Histogram(
             "driftline_request_seconds",
             "From the head of a request to /predict to the last byte of its answer, including refused requests.",
             registry=self._registry,
             buckets=LATENCY_BUCKETS_S,
         )
+        self._latency = Distribution(latency)
         self._by_caller = Counter(
             "driftline_caller_requests",
             "Requests to /predict by caller and HTTP status, where callers are known.",
@@ -72,7 +74,7 @@ class Metrics:
         self._rows_by_caller = Counter(
             "driftline_caller_predictions", "Rows answered by caller.", ["caller"], registry=self._registry
         )
-        self._rows = Counter("driftline_predictions", "Rows answered.", registry=self._registry)
+        self._rows = Tally.of(Counter("driftline_predictions", "Rows answered.", registry=self._registry))
         self._cpu = Counter("driftline_cpu_seconds", "CPU time of the workers.", registry=self._registry)
         self._resident = self._gauge("driftline_resident_bytes", "Resident memory of a worker.")
         self._model = self._gauge(MODEL_INFO, "1 for the bundle a worker serves.", ["digest", "source"])
@@ -94,7 +96,7 @@ class Metrics:
         self._ready: Gauge | None = None
         self._highest_lag, self._highest_in_flight = Highest(), Highest()
         self._now_in_flight = self._peak = 0
-        self._by_label: dict[tuple[str, ...], Counter] = {}
+        self._by_label: dict[tuple[str, ...], Tally] = {}
         self._unlogged = self._gauge(
             "driftline_log_has_problem", "1 while a worker's prediction log cannot be written."
         )
@@ -136,18 +138,18 @@ class Metrics:
             seconds: from its head to the last byte of its answer.
         """
         label = GONE if status is None else str(status)
-        self._labelled(self._all, path if path in PATHS else OTHER, label).inc()
+        self._labelled(self._all, path if path in PATHS else OTHER, label).add()
         if path not in PREDICT:
             return
         self._now_in_flight -= 1
         if status is not None:
-            self._labelled(self._requests, label).inc()
+            self._labelled(self._requests, label).add()
             self._latency.observe(seconds)
 
     def count_rows(self, rows: int) -> None:
         """Count answered rows."""
         if rows:
-            self._rows.inc(rows)
+            self._rows.add(rows)
 
     def count_caller(self, caller: Caller | None, status: int, rows: int) -> None:
         """Count a request and its answered rows by caller; nothing where callers are not known.
@@ -156,19 +158,19 @@ class Metrics:
         """
         if caller is None:
             return
-        self._labelled(self._by_caller, caller.label, str(status)).inc()
+        self._labelled(self._by_caller, caller.label, str(status)).add()
         if rows:
-            self._labelled(self._rows_by_caller, caller.label).inc(rows)
+            self._labelled(self._rows_by_caller, caller.label).add(rows)
 
     def count_unread(self) -> None:
         """Count a request that was not HTTP: the server itself answers it with 400."""
-        self._labelled(self._all, UNREAD, "400").inc()
+        self._labelled(self._all, UNREAD, "400").add()
 
     def count_refused(self, path: str) -> None:
         """Count a request that was refused before it began, because too many were under way."""
-        self._labelled(self._all, path if path in PATHS else OTHER, "503").inc()
+        self._labelled(self._all, path if path in PATHS else OTHER, "503").add()
         if path in PREDICT:
-            self._labelled(self._requests, "503").inc()
+            self._labelled(self._requests, "503").add()
 
     def note_ready(self, *, is_ready: bool) -> None:
         """Publish whether this worker is ready. Before the first call it has not started, and does not count."""
@@ -200,12 +202,12 @@ class Metrics:
         self._lag.set(self._highest_lag.add(now_s, lag_s))
         self._in_flight.set(self._highest_in_flight.add(now_s, peak + waiting))
 
-    def _labelled(self, counter: Counter, *labels: str) -> Counter:
+    def _labelled(self, counter: Counter, *labels: str) -> Tally:
         key = (counter._name, *labels)
-        child = self._by_label.get(key)
-        if child is None:
-            child = self._by_label[key] = counter.labels(*labels)
-        return child
+        tally = self._by_label.get(key)
+        if tally is None:
+            tally = self._by_label[key] = Tally.of(counter.labels(*labels))
+        return tally
 
     def note(self, follower: Follower, log_problem: str | None = None) -> None:
         """Publish what the follower serves, whether predictions are logged, and this worker's use of the machine."""
@@ -233,7 +235,7 @@ class Metrics:
         self._shipping_cpu.inc(figures.cpu_s - self._shipped_cpu_s)
         self._shipped_cpu_s = figures.cpu_s
         for operation, count in figures.requests.items():
-            self._labelled(self._store_requests, operation).inc(count - self._requested[operation])
+            self._store_requests.labels(operation).inc(count - self._requested[operation])
         self._requested = Counted(figures.requests)
 
     def text(self) -> bytes:

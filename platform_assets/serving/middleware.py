@@ -215,10 +215,11 @@ class PredictionMiddleware:
         caller = None
         try:
             caller = runtime.callers.admit(fields, (scope.get("client") or (None,))[0])
-            is_file, query = files.is_file(scope["headers"]), scope.get("query_string", b"")
+            is_file, query = files.is_file(fields), scope.get("query_string", b"")
             if not is_file:
                 files.check_query(runtime.contract, query)
-            body = await bodies.read(fields, receive, runtime.contract.max_body_bytes, runtime.gate)
+            is_whole = scope.get("is_whole", False)
+            body = await bodies.read(fields, receive, runtime.contract.max_body_bytes, runtime.gate, is_whole=is_whole)
         except Refused as refused:
             over = refused.caller if isinstance(refused, TurnedAway) else caller
             runtime.metrics.count_caller(over, refused.status, 0)

@@ -1,13 +1,14 @@
-"""Speak HTTP as uvicorn does, with five changes that no ASGI application can make.
+"""Speak HTTP as uvicorn does, with six changes that no ASGI application can make.
 
 A caller who closes the sending side may still read the answer, requests that are not HTTP are counted, a request beyond
-the limit is refused before it becomes a task, a worker that is about to end closes connections with its answers, and
-`/predict` reaches its application without the layers around it.
+the limit is refused before it becomes a task, and a worker that is about to end closes connections with its answers.
+`/predict` reaches its application without the layers around it, and its answers are sent by one system call.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
@@ -40,6 +41,33 @@ class _Refused:
         self.keep_alive = True
 
 
+class _Joined:
+    """A transport that sends the head of an answer together with what follows it.
+
+    For an application that always has more to send, or closes: nothing else sends the head.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head: bytes | None = None
+        self._is_begun = False
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; the first ones with the next."""
+        if not self._is_begun:
+            self._head, self._is_begun = data, True
+            return
+        head, self._head = self._head, None
+        self._transport.write(data if head is None else head + data)
+
+    def close(self) -> None:
+        """Send what was kept, and close."""
+        if self._head is not None:
+            self._transport.write(self._head)
+        self._transport.close()
+
+
 class Protocol(HttpToolsProtocol):
     """uvicorn's protocol, changed.
 
@@ -47,7 +75,8 @@ class Protocol(HttpToolsProtocol):
         on_bad_request: called for each 400 answer to a request that is not HTTP: no application sees those.
         gate: decides which requests begin.
         direct: by path, the applications that get their requests without the layers of uvicorn and Bento around them,
-            whose headers, spans and timeout would cost more than a prediction.
+            whose headers, spans and timeout would cost more than a prediction. Their scope says whether the body has
+            arrived (`is_whole`).
     """
 
     on_bad_request: ClassVar[Callable[[], None]] = staticmethod(lambda: None)
@@ -56,12 +85,22 @@ class Protocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        # uvicorn asks for handlers only, and Bento's make it format a line per request that nobody writes.
+        self.access_log = self.access_log and self.access_logger.isEnabledFor(logging.INFO)
         self._whole = self.app
         self.app = self._dispatch
         self.gate.tasks = self.tasks
 
     async def _dispatch(self, scope: Any, receive: Any, send: Any) -> None:
-        await self.direct.get(scope["path"], self._whole)(scope, receive, send)
+        application = self.direct.get(scope["path"])
+        if application is None:
+            await self._whole(scope, receive, send)
+            return
+        cycle: RequestResponseCycle = send.__self__
+        if scope["method"] != "HEAD" and not cycle.waiting_for_100_continue:
+            cycle.transport = _Joined(self.transport)  # type: ignore[assignment]  # all that a cycle uses of it
+        scope["is_whole"] = not cycle.more_body
+        await application(scope, receive, send)
 
     def on_headers_complete(self) -> None:
         """Begin a request, or refuse it where the gate is full; one that follows an unanswered one always begins."""

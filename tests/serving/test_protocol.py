@@ -1,8 +1,10 @@
-"""Requests to a direct path reach their application without the layers around it; all others go through them."""
+"""A direct path's application is called without the layers around it, and its answer is one write."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,30 +13,154 @@ from uvicorn.server import ServerState
 
 from platform_assets.serving.protocol import Protocol
 
+Application = Callable[[Any, Any, Any], Awaitable[None]]
+HEAD = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
+BODY = {"type": "http.response.body", "body": b"ok", "more_body": False}
 
-def called(path: str) -> list[str]:
-    """Return which applications a protocol calls for a request to a path."""
-    calls: list[str] = []
+
+class Transport(asyncio.Transport):
+    """Keeps what is written, one item per write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+        self.is_closed = False
+
+    def write(self, data: Any) -> None:
+        assert not self.is_closed
+        self.written.append(bytes(data))
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def resume_reading(self) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+
+async def answered(scope: Any, receive: Any, send: Any) -> None:
+    while (await receive())["more_body"]:
+        pass
+    await send(HEAD)
+    await send(BODY)
+
+
+def sent(direct: Application, *parts: bytes) -> tuple[Transport, list[Any]]:
+    """Send parts of a request, and return what was written, and the scopes of the application around."""
+    around: list[Any] = []
 
     async def whole(scope: Any, receive: Any, send: Any) -> None:
-        calls.append("whole")
+        around.append(scope)
+        await answered(scope, receive, send)
 
-    async def direct(scope: Any, receive: Any, send: Any) -> None:
-        calls.append("direct")
-
-    async def live() -> None:
+    async def live() -> Transport:
         Protocol.direct = {"/predict": direct}
         config = Config(whole, proxy_headers=False, interface="asgi3", log_config=None)
-        protocol = Protocol(config, ServerState(), {}, asyncio.get_running_loop())
-        await protocol.app({"type": "http", "path": path}, None, None)  # type: ignore[arg-type]
+        config.load()
+        protocol, transport = Protocol(config, ServerState(), {}, asyncio.get_running_loop()), Transport()
+        protocol.connection_made(transport)
+        for part in parts:
+            protocol.data_received(part)
+            await asyncio.sleep(0.01)
+        while protocol.tasks:
+            await asyncio.sleep(0)
+        protocol.connection_lost(None)
+        return transport
 
-    asyncio.run(live())
-    return calls
+    return asyncio.run(live()), around
+
+
+@pytest.fixture(autouse=True)
+def unchanged() -> Iterator[None]:
+    before = Protocol.direct
+    yield
+    Protocol.direct = before
+
+
+def request(path: str = "/predict", method: str = "POST", length: int = 2) -> bytes:
+    return f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode()
 
 
 @pytest.mark.parametrize(
-    ("path", "application"), [("/predict", "direct"), ("/readyz", "whole"), ("/predict/", "whole")]
+    ("path", "calls"), [("/predict", 0), ("/readyz", 1), ("/predict/", 1)], ids=["direct", "other", "longer"]
 )
-def test_only_direct_paths_skip_the_layers(monkeypatch: pytest.MonkeyPatch, path: str, application: str) -> None:
-    monkeypatch.setattr(Protocol, "direct", {})
-    assert called(path) == [application]
+def test_only_direct_paths_skip_the_layers(path: str, calls: int) -> None:
+    transport, around = sent(answered, request(path) + b"{}")
+    assert len(around) == calls
+    assert b"".join(transport.written).endswith(b"\r\n\r\nok")
+    assert len(transport.written) == 1 + calls, "a direct answer is one write"
+
+
+def test_each_request_of_a_connection_gets_its_answer() -> None:
+    transport, _ = sent(answered, (request() + b"{}") * 3)
+    assert [data.endswith(b"\r\n\r\nok") for data in transport.written] == [True] * 3
+
+
+def test_an_application_is_told_whether_the_body_has_arrived() -> None:
+    told: list[bool] = []
+
+    async def telling(scope: Any, receive: Any, send: Any) -> None:
+        told.append(scope["is_whole"])
+        await answered(scope, receive, send)
+
+    sent(telling, request() + b"{}")
+    sent(telling, request(), b"{", b"}")
+    sent(telling, request() + b"{", b"}")
+    assert told == [True, False, False]
+
+
+def test_what_was_not_followed_by_a_body_is_sent_when_the_connection_closes() -> None:
+    async def failing(scope: Any, receive: Any, send: Any) -> None:
+        await send(HEAD)
+        raise RuntimeError("planted")
+
+    transport, _ = sent(failing, request() + b"{}")
+    assert transport.is_closed
+    assert b"".join(transport.written).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_an_application_that_fails_is_answered_with_500() -> None:
+    async def failing(scope: Any, receive: Any, send: Any) -> None:
+        raise RuntimeError("planted")
+
+    transport, _ = sent(failing, request() + b"{}")
+    assert b"".join(transport.written).startswith(b"HTTP/1.1 500 ")
+    assert b"".join(transport.written).endswith(b"Internal Server Error")
+
+
+def test_parts_of_an_answer_are_sent_as_they_come() -> None:
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await send(HEAD)
+        await send({**BODY, "body": b"o", "more_body": True})
+        await send({**BODY, "body": b"k"})
+
+    transport, _ = sent(slow, request() + b"{}")
+    assert [data[-1:] for data in transport.written] == [b"o", b"k"]
+
+
+def test_a_caller_who_waits_to_send_the_body_is_told_to_go_on() -> None:
+    head = request().replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")
+    transport, _ = sent(answered, head, b"{}")
+    assert transport.written[0] == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert b"".join(transport.written[1:]).endswith(b"\r\n\r\nok")
+
+
+def test_the_head_of_an_answer_to_head_is_sent() -> None:
+    async def head_only(scope: Any, receive: Any, send: Any) -> None:
+        await send(HEAD)
+        await send({**BODY, "body": b""})
+
+    transport, _ = sent(head_only, request(method="HEAD", length=0))
+    assert b"".join(transport.written).endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("level", [logging.INFO, logging.WARNING])
+def test_a_line_per_request_is_written_only_where_somebody_reads_it(
+    caplog: pytest.LogCaptureFixture, level: int
+) -> None:
+    caplog.set_level(level, "uvicorn.access")
+    sent(answered, request() + b"{}")
+    assert len([record for record in caplog.records if record.name == "uvicorn.access"]) == (level == logging.INFO)
