@@ -13,10 +13,13 @@ import statistics
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from datetime import date, timedelta
 from pathlib import Path
 
 import msgspec
 
+from platform_assets.compute import export
+from platform_assets.compute.matrix import inputs_of
 from platform_assets.serving.model import Model
 from platform_assets.serving.turns import ROWS_AT_ONCE
 from platform_assets.serving.work import run_graph
@@ -24,8 +27,9 @@ from tests.benchmarks import serving_contest as contest
 from tests.benchmarks.harness import Measure
 from tests.benchmarks.serving_contest import Running
 from tests.benchmarks.serving_peers import load
+from tests.doubles.inputs import own_answers
 
-GROUPINGS = 1_000
+GROUPINGS, DAYS = 1_000, 31
 ROUNDS = 5
 LIMIT, DEFAULT, LOGGED = "bare ASGI", "default Bento", "FastAPI with log"
 PEERS = (LIMIT, "bare ASGI per tick", "FastAPI", LOGGED)
@@ -52,7 +56,22 @@ def run() -> list[Measure]:
         ours=moved,
         target="<= 0",
     )
-    return [*(measure for case, us in cases.items() for measure in _measures(*case, us)), bits]
+    return [*(measure for case, us in cases.items() for measure in _measures(*case, us)), bits, _parity()]
+
+
+def _parity() -> Measure:
+    """Compare the graph with the network it was exported from, on all rows of a month."""
+    spec, learned, network = contest.untrained()
+    first = date(2013, 1, 1)
+    keys = [(first + timedelta(days=day)).isoformat() for day in range(DAYS)]
+    inputs = inputs_of(contest.features_of(spec, keys), spec.fields)
+    graph = export.to_onnx(network, learned, spec.task)
+    parity = export.prove_parity(own_answers(network, learned, spec.task, inputs), learned, graph, inputs)
+    return Measure(
+        measure=f"largest difference of the graph from its network, {parity.rows:,} rows of January",
+        ours=parity.max_abs_difference,
+        target="<= 0.000001",
+    )
 
 
 def _moved(model: Model, prepared: contest.Contest) -> int:

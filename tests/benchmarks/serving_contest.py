@@ -22,10 +22,11 @@ from typing import Any
 
 import polars as pl
 import psutil
+from torch import nn
 
 from platform_assets import replay, specs
 from platform_assets.compute import determinism, export
-from platform_assets.compute.learn import learn
+from platform_assets.compute.learn import Learned, learn
 from platform_assets.compute.matrix import inputs_of
 from platform_assets.product.contract import contract_of
 from platform_assets.serving import build
@@ -37,7 +38,7 @@ from platform_assets.serving.middleware import PredictionMiddleware, Runtime
 from platform_assets.serving.predict import Predictor
 from platform_assets.serving.prediction_log import PredictionLog
 from platform_assets.settings import Settings
-from platform_assets.specs.base import Window
+from platform_assets.specs.base import ProductSpec, Window
 from platform_assets.storage.artifacts import ArtifactStore
 from tests.benchmarks.harness import Disagreement
 from tests.doubles import models
@@ -106,18 +107,27 @@ class Running:
 
 def prepare(folder: Path) -> Contest:
     """Export the network and build our Bento."""
-    spec = specs.load(PRODUCT)
-    frames = [spec.features(replay.happened(spec, key), Window(grain=spec.grain, keys=(key,))) for key in KEYS]
-    values = inputs_of(pl.concat(frames), spec.fields)
-    determinism.fix(1)
-    learned = learn(values, spec.fields)
-    graph = export.to_onnx(spec.model(learned, spec.training).eval(), learned, spec.task)
+    spec, learned, network = untrained()
+    graph = export.to_onnx(network, learned, spec.task)
     settings = settings_of(folder)
     store = ArtifactStore(settings.root)
     digest = models.write_bundle(store, document=contract_of(spec), graph=graph)
     (folder / "digest").write_text(digest, encoding="utf-8")
     rows = [_without_key(row) for key in KEYS for row in replay.requests(spec, key)]
     return Contest(folder, build.build(settings, store, digest).tag, rows)
+
+
+def untrained() -> tuple[ProductSpec, Learned, nn.Module]:
+    """Return the product, what two days teach it, and its network; the same weights each time."""
+    spec = specs.load(PRODUCT)
+    learned = learn(inputs_of(features_of(spec, KEYS), spec.fields), spec.fields)
+    determinism.fix(1)
+    return spec, learned, spec.model(learned, spec.training).eval()
+
+
+def features_of(spec: ProductSpec, keys: Sequence[str]) -> pl.DataFrame:
+    """Return the features of what happened at some keys."""
+    return pl.concat(spec.features(replay.happened(spec, key), Window(grain=spec.grain, keys=(key,))) for key in keys)
 
 
 def _without_key(row: Mapping[str, Any]) -> dict[str, Any]:
