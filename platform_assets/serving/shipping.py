@@ -99,7 +99,7 @@ class Shipper:
         prediction_log.reserve = room.reserve
         self._adopted: list[Outbox] = []
         self._has_greeted = self._has_ended = False
-        self._sent_s = self._measured_s = self._adopted_s = float("-inf")
+        self._sent_s = self._measured_s = float("-inf")
         self._problem: str | None = None
         self._cpu_s = 0.0
         self._working = threading.Lock()
@@ -154,9 +154,7 @@ class Shipper:
         self._own.claim()
         self._greet()
         self._send_own()
-        if monotonic() - self._adopted_s >= self._terms.heartbeat_s:
-            self._adopted += outbox.left_behind(self._log.folder)
-            self._adopted_s = monotonic()
+        self._adopted += outbox.left_behind(self._log.folder)
         for box in list(self._adopted):
             self._finish(box)
 

@@ -225,6 +225,19 @@ def test_what_a_killed_process_left_is_shipped_with_its_goodbye(process: Process
     assert process.files() == [f"{process.shipper._own.process}.process"]
 
 
+def test_a_process_next_to_a_killed_one_ships_what_it_left_at_its_next_look(process: Process) -> None:
+    """The bound on the age of an answer holds for it too, however long its successor takes to start."""
+    process.start(every_s=LONG_S)
+    process.shipper.look()
+    process.log.append(line(0))
+    killed, sibling = process.shipper, process.start()
+    sibling.look()
+    assert process.lines() == []
+    os.close(killed._own._lock)
+    sibling.look()
+    assert process.lines() == [line(0)]
+
+
 def test_the_rest_of_a_living_process_is_left_alone(process: Process) -> None:
     process.start(every_s=LONG_S)
     process.shipper.look()
