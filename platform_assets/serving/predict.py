@@ -20,7 +20,7 @@ from platform_assets.serving.prediction_log import LogProblem, PredictionLog
 from platform_assets.serving.records import UNKNOWN, Answer, Origin
 from platform_assets.serving.requests import Refused
 from platform_assets.serving.turns import Joining, Steps, Tick, finish
-from platform_assets.serving.work import Work, score_together
+from platform_assets.serving.work import Work, lines_of, score_together
 
 MARGIN = timedelta(seconds=1)
 """A request has its time a moment before it is known to be under way."""
@@ -150,7 +150,7 @@ class Predictor:
         if not new:
             return
         try:
-            self.log.append(b"".join([work.lines[place] for work, place in new]))
+            self.log.append(lines_of([work.records[place] for work, place in new]))
         except LogProblem as problem:
             for work, place in new:
                 self._answers.forget(work.rows[work.fresh[place]].key, work.caller)

@@ -35,7 +35,7 @@ class Work:
         ids: prediction ids, one per row.
         fresh: places of the rows to score; every other row repeats a key.
         outputs: of the graph, per row of `fresh` so far.
-        answers, lines: per row of `fresh` so far; a line is a record of the log.
+        answers, records: per row of `fresh` so far; a record is for the log.
         results: the answers by place, of repeated keys too.
         refused: why nothing is answered.
     """
@@ -50,7 +50,7 @@ class Work:
     fresh: list[int] = field(default_factory=list)
     outputs: list[Any] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
-    lines: list[bytes] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
     results: dict[int, Answer] = field(default_factory=dict)
     refused: Refused | None = None
 
@@ -85,7 +85,7 @@ class Work:
             self.outputs += run_graph(self.live.model, self.values(self.fresh[start : start + self.at_once]))
 
     def build(self) -> Steps[None]:
-        """Build answers and log lines from the outputs, slice by slice.
+        """Build answers and records from the outputs, slice by slice.
 
         Raises:
             Refused: (503) an output is not valid.
@@ -96,7 +96,7 @@ class Work:
                 yield
             answer, record = build_row(self, place, output, stamp)
             self.answers.append(answer)
-            self.lines.append(line_of(record))
+            self.records.append(record)
 
     def _check_vocabularies(self, places: Sequence[int], values: list[tuple[Any, ...]]) -> None:
         contract = self.live.model.contract
@@ -132,9 +132,9 @@ def build_row(work: Work, place: int, output: Any, stamp: tuple[datetime, int]) 
     return contract.task.build(head, output, row.features if contract.logs_features else None, work.origin)
 
 
-def line_of(record: Record) -> bytes:
-    """Return a record as a line of the log."""
-    return _ENCODER.encode_lines((record,))
+def lines_of(records: Sequence[Record]) -> bytes:
+    """Return records as lines of the log."""
+    return _ENCODER.encode_lines(records)
 
 
 def score_together(works: Sequence[Work]) -> None:

@@ -27,7 +27,7 @@ import psutil
 from platform_assets.serving import run as serving
 from platform_assets.serving.prediction_log import PredictionLog
 from platform_assets.serving.records import BinaryRecord
-from platform_assets.serving.work import line_of
+from platform_assets.serving.work import lines_of
 from tests.benchmarks import serving_contest as contest
 from tests.benchmarks import serving_timed
 from tests.benchmarks.harness import Disagreement, Measure
@@ -77,7 +77,7 @@ def _costs(folder: Path, prepared: contest.Contest) -> dict[str, float]:
         contest.OURS: _ours(folder / "ours"),
         "bentoml.monitor": _monitor(),
         "synchronous JSON lines": _json_lines(folder / "lines.jsonl"),
-        "append of the bytes": _append(folder / "bytes.jsonl", [line_of(record) for record in records]),
+        "append of the bytes": _append(folder / "bytes.jsonl", [lines_of([record]) for record in records]),
     }
     rounds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(ROUNDS + 1):
@@ -119,7 +119,7 @@ def _ours(folder: Path) -> Callable[[Sequence[BinaryRecord]], None]:
 
     def write(records: Sequence[BinaryRecord]) -> None:
         for start in range(0, len(records), TICK):
-            log.append(b"".join([line_of(record) for record in records[start : start + TICK]]))
+            log.append(lines_of(records[start : start + TICK]))
 
     return write
 
