@@ -27,7 +27,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "arrays for it": ("work:run_graph", "predict:_run_graph"),
     "answers and records": ("work:build_row", "predict:_build"),
     "log": ("prediction_log:PredictionLog.append",),
-    "records as JSON": ("work:line_of", "work:lines_of"),
+    "records as JSON": ("work:line_of", "predict:lines_of"),
     "metrics": ("metrics:Metrics.begin", "metrics:Metrics.end", "metrics:Metrics.count_rows"),
     "callers and ids": ("callers:Callers.admit", "request_ids:RequestIds.of"),
 }
