@@ -105,6 +105,16 @@ def is_address(text: str | None) -> bool:
     return text is None or text.startswith(("http://", "https://"))
 
 
+TRACKING = "MLFLOW_TRACKING_URI"
+MLFLOW_VARIABLES = (
+    TRACKING,
+    "MLFLOW_EXPERIMENT_NAME",
+    "MLFLOW_TRACKING_TOKEN",
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+)
+
+
 class Settings(Configuration):
     """What differs between a laptop and a cluster. The variable of a field is `DRIFTLINE_` and its name in capitals."""
 
@@ -350,6 +360,13 @@ def profiles_file(environ: Mapping[str, str] | None = None) -> Path | None:
         return Path(environ["DRIFTLINE_PROFILES"]).absolute()
     path = REPOSITORY / "profiles.toml"
     return path if path.exists() else None
+
+
+def mlflow_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return MLflow's own variables by name, so that trainings are exported; none without an address."""
+    environ = os.environ if environ is None else environ
+    variables = {name: environ[name] for name in MLFLOW_VARIABLES if environ.get(name)}
+    return variables if TRACKING in variables else {}
 
 
 def profile_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:

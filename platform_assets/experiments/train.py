@@ -15,7 +15,7 @@ from platform_assets.product.changes import changed
 from platform_assets.records.trainings import EXPERIMENT, Training
 from platform_assets.steps import process, train
 from platform_assets.steps.jobs import Job
-from platform_assets.training import requests
+from platform_assets.training import mlflow, requests
 
 
 def run(
@@ -58,4 +58,5 @@ def run(
             f"{spec.name} {cutoff} was trained by older code, which recorded no training; expected a record. Change "
             "something with --set, or choose another cutoff."
         )
+    mlflow.export(product, fingerprint, lambda line: console.print(line, markup=False, highlight=False))
     return record

@@ -30,7 +30,7 @@ from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import instructions, parameters
 from platform_assets.steps.jobs import Job, Trained
 from platform_assets.storage.tables import PartitionRecord
-from platform_assets.training import requests
+from platform_assets.training import mlflow, requests
 from resources.launchers import Work
 
 STAGE = "checkpoint"
@@ -118,6 +118,7 @@ class _Run(CutoffRun[Learning]):
             profile=profile(spec.training.profile),
             work=Work(product=spec.name, step="train", cutoff=self.cutoff, fingerprint=job.fingerprint),
         )
+        mlflow.export(self.product, job.fingerprint, log.warning)
         done = msgspec.convert(result, Trained)
         notes = msgspec.to_builtins(done) | ({} if over is None else {"over_budget": over.document()})
         return Recorded(done.checkpoint, notes)

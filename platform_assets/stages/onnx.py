@@ -22,6 +22,7 @@ from platform_assets.steps import instructions
 from platform_assets.steps.jobs import Exported, ExportJob
 from platform_assets.storage.artifacts import ArtifactProblem, canonical, sha256
 from platform_assets.storage.tables import PartitionRecord
+from platform_assets.training import mlflow
 from resources.launchers import Work
 
 STAGE = "onnx"
@@ -65,6 +66,7 @@ class _Run(CutoffRun[Exporting]):
             work=Work(product=product, step="export", cutoff=self.cutoff, fingerprint=fingerprint),
         )
         done = msgspec.convert(result, Exported)
+        mlflow.attach(self.product, inputs["checkpoint"], done.bundle, self.context.log.warning)
         return Recorded(done.bundle, msgspec.to_builtins(done))
 
     def summary(self, content: Recorded) -> str:

@@ -1,0 +1,252 @@
+"""Export trainings to MLflow where `MLFLOW_TRACKING_URI` names a server. It is never required: whatever it does, a
+training goes on, and one warning names the server.
+
+Six calls of MLflow's REST API: its client would bring eight more packages, Databricks' SDK among them, and its retries
+take minutes. Runs of Dagster export, not steps, so a training pod needs no way to the server.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import polars as pl
+
+from platform_assets import settings
+from platform_assets.handle import Product
+from platform_assets.problems import Problem
+from platform_assets.records.trainings import Training
+
+if TYPE_CHECKING:
+    import httpx
+
+DEADLINE_S = 20.0
+"""For one export, however slowly the server answers."""
+REQUEST_S = 5.0
+PARAMETERS_AT_ONCE, METRICS_AT_ONCE = 100, 800
+"""MLflow takes at most 100 parameters, and 1,000 values in all, per call."""
+LETTERS = 500
+"""Longest value of a parameter that every version of MLflow takes."""
+API = "/api/2.0/mlflow"
+PROXIED = "mlflow-artifacts:"
+"""Scheme of runs whose files the server itself stores."""
+FINGERPRINT, CHECKPOINT = "driftline.fingerprint", "driftline.checkpoint"
+"""Tags by which a run is found again."""
+
+_warned = set[str]()
+Warn = Callable[[str], object]
+
+
+class Refused(Problem):
+    """MLflow's answer is not the expected one."""
+
+
+class Experiment(msgspec.Struct):
+    """An experiment, as the server names it."""
+
+    experiment_id: str
+
+
+class RunInfo(msgspec.Struct):
+    """Where a run is."""
+
+    run_id: str
+    status: str
+    artifact_uri: str = ""
+
+
+class Run(msgspec.Struct):
+    """A run of MLflow's: one training."""
+
+    info: RunInfo
+
+
+class _Answer(msgspec.Struct):
+    experiment: Experiment | None = None
+    experiment_id: str = ""
+    run: Run | None = None
+    runs: list[Run] = []
+    message: str = ""
+
+
+def export(product: Product, fingerprint: str, warn: Warn) -> None:
+    """Export the training with a fingerprint, once; an export that was cut off is made anew."""
+    variables = settings.mlflow_variables()
+    if not variables:
+        return
+    newest = product.history.trainings_newest_first()
+    record = next((record for _, record in newest if record.fingerprint == fingerprint), None)
+    if record is None:  # trained by code that left no record
+        return
+    attempts = product.history.attempts().filter(pl.col("fingerprint") == fingerprint)
+    usd = attempts["usd"].sum() if attempts["usd"].count() else None
+    _bounded(variables, lambda server: _export(server, product.name, record, usd), warn)
+
+
+def attach(product: Product, checkpoint: str, bundle: str, warn: Warn) -> None:
+    """Add the ONNX graph of a bundle to the run of its training."""
+    variables = settings.mlflow_variables()
+    if variables:
+        graph = product.artifacts.bundle(bundle).read("model.onnx")
+        _bounded(variables, lambda server: _attach(server, product.name, checkpoint, graph), warn)
+
+
+def _bounded(variables: Mapping[str, str], work: Callable[[Server], None], warn: Warn) -> None:
+    """Work in a thread that is left behind after `DEADLINE_S`; say once per process and server what went wrong."""
+    import httpx
+
+    address = variables[settings.TRACKING]
+    problems = [f"it has not answered within {DEADLINE_S:g} s"]
+
+    def attempt() -> None:
+        try:
+            work(Server(variables))
+            problems.clear()
+        except (httpx.HTTPError, httpx.InvalidURL, msgspec.MsgspecError, Refused) as problem:
+            problems[:] = [str(problem) or type(problem).__name__]
+
+    if address.startswith(("http://", "https://")):
+        thread = threading.Thread(target=attempt, name="export to MLflow", daemon=True)
+        thread.start()
+        thread.join(DEADLINE_S)
+    else:
+        problems = ["expected an address with http:// or https://"]
+    name, reasons = _bare(address), list(problems)  # the thread may end yet
+    if reasons and name not in _warned:
+        _warned.add(name)
+        warn(f"{settings.TRACKING} is {name}, and the training is not exported there: {reasons[0]}. It is on record.")
+
+
+def _bare(address: str) -> str:
+    """Return an address without user and password."""
+    scheme, sign, rest = address.partition("://")
+    return f"{scheme}{sign}{rest.rpartition('@')[2]}"
+
+
+class Server:
+    """MLflow's REST API.
+
+    Args:
+        variables: `MLFLOW_...` of the environment.
+    """
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        import httpx
+
+        token, user = variables.get("MLFLOW_TRACKING_TOKEN"), variables.get("MLFLOW_TRACKING_USERNAME")
+        self.experiment = variables.get("MLFLOW_EXPERIMENT_NAME")
+        self._client = httpx.Client(
+            base_url=variables[settings.TRACKING].rstrip("/"),
+            timeout=REQUEST_S,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            auth=(user, variables.get("MLFLOW_TRACKING_PASSWORD", "")) if user else None,
+        )
+
+    def post(self, path: str, **body: object) -> _Answer:
+        """Call a method of the API; raise `Refused` with the server's reason."""
+        return self._read(self._client.post(f"{API}/{path}", content=msgspec.json.encode(body)), path)
+
+    def experiment_id(self, product: str) -> str:
+        """Return the product's experiment, made on first use."""
+        name = self.experiment or f"driftline/{product}"
+        response = self._client.get(f"{API}/experiments/get-by-name", params={"experiment_name": name})
+        if response.status_code == HTTPStatus.NOT_FOUND:
+            return self.post("experiments/create", name=name).experiment_id
+        answer = self._read(response, "experiments/get-by-name")
+        if answer.experiment is None:
+            raise Refused(f"it has no experiment {name!r} in its answer")
+        return answer.experiment.experiment_id
+
+    def run(self, experiment: str, tag: str, value: str) -> RunInfo | None:
+        """Return the newest run with a tag, or None."""
+        found = self.post("runs/search", experiment_ids=[experiment], filter=f"tags.`{tag}` = '{value}'", max_results=1)
+        return found.runs[0].info if found.runs else None
+
+    def put(self, run: RunInfo, name: str, data: bytes) -> None:
+        """Store a file of a run through the server."""
+        if not run.artifact_uri.startswith(PROXIED):
+            raise Refused(f"it stores files of runs in {run.artifact_uri}, not itself, so the graph is not added")
+        path = run.artifact_uri.removeprefix(PROXIED).lstrip("/")
+        response = self._client.put(f"/api/2.0/mlflow-artifacts/artifacts/{path}/{name}", content=data)
+        self._read(response, "mlflow-artifacts")
+
+    def _read(self, response: httpx.Response, path: str) -> _Answer:
+        if response.is_success:
+            return msgspec.json.decode(response.content or b"{}", type=_Answer)
+        try:
+            message = msgspec.json.decode(response.content, type=_Answer).message
+        except msgspec.MsgspecError:
+            message = ""
+        raise Refused(f"{path} got {response.status_code} {message[:200]}".rstrip())
+
+
+def _export(server: Server, product: str, record: Training, usd: float | None) -> None:
+    experiment = server.experiment_id(product)
+    before = server.run(experiment, FINGERPRINT, record.fingerprint)
+    if before is not None and before.status == "FINISHED":
+        return
+    if before is not None:
+        server.post("runs/delete", run_id=before.run_id)
+    end_ms = round(datetime.fromisoformat(record.at_utc).timestamp() * 1000)
+    tags = {
+        "driftline.product": product,
+        "driftline.purpose": record.purpose,
+        "driftline.code": record.code,
+        "driftline.data": record.data,
+        CHECKPOINT: record.checkpoint,
+        FINGERPRINT: record.fingerprint,
+    }
+    created = server.post(
+        "runs/create",
+        experiment_id=experiment,
+        run_name=f"{product} {record.cutoff} {record.purpose}",
+        start_time=end_ms - round(record.wall_s * 1000),
+        tags=_pairs(tags),
+    ).run
+    if created is None:
+        raise Refused("it has no run in its answer to runs/create")
+    run_id = created.info.run_id
+    for parameters in _chunks(_pairs(_parameters(record)), PARAMETERS_AT_ONCE):
+        server.post("runs/log-batch", run_id=run_id, params=parameters)
+    for metrics in _chunks(_metrics(record, usd, end_ms), METRICS_AT_ONCE):
+        server.post("runs/log-batch", run_id=run_id, metrics=metrics)
+    server.post("runs/update", run_id=run_id, status="FINISHED", end_time=end_ms)
+
+
+def _attach(server: Server, product: str, checkpoint: str, graph: bytes) -> None:
+    run = server.run(server.experiment_id(product), CHECKPOINT, checkpoint)
+    if run is None:
+        raise Refused(f"it has no run of checkpoint {checkpoint[:12]}, so the ONNX graph is not added")
+    server.put(run, "model.onnx", graph)
+
+
+def _parameters(record: Training) -> dict[str, object]:
+    numbers = {name: getattr(record, name) for name in ("training_keys", "holdout_keys", "rows")}
+    return {
+        "learner": record.learner,
+        "cutoff": record.cutoff,
+        "profile": record.profile,
+        **record.parameters,
+        **numbers,
+    }
+
+
+def _metrics(record: Training, usd: float | None, at_ms: int) -> list[dict[str, Any]]:
+    points = [
+        (name, value, int(point["epoch"])) for point in record.curve for name, value in point.items() if name != "epoch"
+    ]
+    spent = {"cpu_s": record.cpu_s, "wall_s": record.wall_s, "peak_memory_mb": record.peak_memory_mb, "usd": usd}
+    points += [(name, value, 0) for name, value in {**record.quality, **spent}.items() if value is not None]
+    return [{"key": name, "value": value, "timestamp": at_ms, "step": step} for name, value, step in points]
+
+
+def _pairs(values: Mapping[str, object]) -> list[dict[str, str]]:
+    return [{"key": name, "value": str(value)[:LETTERS]} for name, value in values.items()]
+
+
+def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
