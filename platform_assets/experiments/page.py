@@ -15,7 +15,7 @@ from platform_assets.status import words
 def html(product: Product, runs: Sequence[Run], compared: Sequence[Run]) -> str:
     """Return the page as one HTML document."""
     spent, cutoffs = sum(run.usd or 0.0 for run in runs), len({run.training.cutoff for run in runs})
-    listed = Section(title="All trainings", blocks=[_table(runs, columns(product.spec.task))])
+    listed = Section(title="All trainings", blocks=[_table(runs, columns(product.spec.task, runs))])
     return render.html(
         Page(
             heading=f"Trainings of {product.name}",

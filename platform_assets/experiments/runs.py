@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from platform_assets.compute.rare import AVERAGE_PRECISION
 from platform_assets.handle import Product
 from platform_assets.records.base import Number
 from platform_assets.records.trainings import Training
@@ -22,7 +23,7 @@ MOST = 200
 MOST_COMPARED = 4
 """As many as there are colours that a colour-blind reader tells apart."""
 
-HEADINGS = {"judged_loss": "valid", "cpu_s": "CPU s", "usd": "USD"}
+HEADINGS = {AVERAGE_PRECISION: "avg prec", "judged_loss": "valid", "cpu_s": "CPU s", "usd": "USD"}
 """What a column is called on a terminal, if not by its name."""
 
 
@@ -77,9 +78,13 @@ def of(product: Product) -> list[Run]:
     ]
 
 
-def columns(task: Task) -> tuple[str, ...]:
-    """Return the columns of the list: the task's compared measures, the loss on validation rows, cost."""
-    return (*(measure.name for measure in task.compared), "judged_loss", "cpu_s", "usd")
+def columns(task: Task, runs: Sequence[Run]) -> tuple[str, ...]:
+    """Return the columns of the list: the task's compared measures, the loss on validation rows, cost.
+
+    Average precision heads them if a training was judged on a rare class.
+    """
+    first = [AVERAGE_PRECISION] if any(AVERAGE_PRECISION in run.training.quality for run in runs) else []
+    return (*first, *(measure.name for measure in task.compared), "judged_loss", "cpu_s", "usd")
 
 
 def sorted_by(runs: Sequence[Run], name: str, task: Task) -> list[Run]:
@@ -88,11 +93,11 @@ def sorted_by(runs: Sequence[Run], name: str, task: Task) -> list[Run]:
     Raises:
         ValueError: the column is unknown.
     """
-    names = (*columns(task), "train_loss", "cutoff", "at_utc", "rows")
+    names = (*columns(task, runs), "train_loss", "cutoff", "at_utc", "rows")
     if name not in names:
         raise ValueError(f"--sort is {name!r}; expected one of {', '.join(names)}.")
     with_value = [run for run in runs if run.value(name) is not None]
-    is_descending = name in ("cutoff", "at_utc", "rows", task.headline.name)
+    is_descending = name in ("cutoff", "at_utc", "rows", AVERAGE_PRECISION, task.headline.name)
     ordered = sorted(with_value, key=lambda run: (str(type(run.value(name))), run.value(name)), reverse=is_descending)
     return [*ordered, *(run for run in runs if run.value(name) is None)]
 
@@ -135,13 +140,14 @@ def as_table(product: str, runs: Sequence[Run], task: Task) -> TerminalTable:
     from rich import box
     from rich.table import Table as TerminalTable
 
-    names = [HEADINGS.get(name, name) for name in columns(task)]
+    listed = columns(task, runs)
+    names = [HEADINGS.get(name, name) for name in listed]
     table = TerminalTable(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, title=f"Trainings of {product}")
     for name in ("run", "cutoff", "for", "learner", *names):
         table.add_column(name, no_wrap=True, justify="right" if name in names else "left")
     for run in runs:
         record = run.training
-        shown = [number(run.value(name)) for name in columns(task)]
+        shown = [number(run.value(name)) for name in listed]
         table.add_row(str(run.number), record.cutoff, record.purpose, record.learner, *shown)
     return table
 

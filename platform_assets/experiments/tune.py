@@ -186,8 +186,9 @@ def _tried(
         tried, job, search.product.settings, log=lambda _: None, stop=stop, shown=shown, is_hopeless=hopeless
     )
     fit.run()
-    record = search.product.history.trials(search.record.study)[number - 1]
-    return record[1]
+    record = search.product.history.trial(search.record.study, number)
+    assert record is not None
+    return record
 
 
 def _refused(search: Search, number: int, values: dict[str, Any], why: str) -> Trial:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from platform_assets.history.base import Reader
 from platform_assets.records.trainings import TRAININGS, Training
+
+MOST_READ = 100
 
 
 class Trainings(Reader):
@@ -18,3 +21,8 @@ class Trainings(Reader):
             record = ledger.at(number)
             if record is not None:
                 yield number, record
+
+    def training_of(self, checkpoint: str) -> Training | None:
+        """Return the newest training that made a checkpoint, among the newest `MOST_READ`; None if there is none."""
+        newest = islice(self.trainings_newest_first(), MOST_READ)
+        return next((record for _, record in newest if record.checkpoint == checkpoint), None)

@@ -18,6 +18,10 @@ class Tunings(Reader):
                 return record
         return None
 
+    def trial(self, study: str, number: int) -> Trial | None:
+        """Return an ended trial of a search. One small read."""
+        return self._ledgers.of(TRIALS.of(study)).at(number)
+
     def trials(self, study: str) -> list[tuple[int, Trial]]:
         """Return the ended trials of a search with their numbers, from 1. One small read each."""
         return list(self._ledgers.of(TRIALS.of(study)).records())

@@ -21,7 +21,8 @@ class Training(Record, frozen=True, kw_only=True):
         checkpoint: digest of its manifest.
         rows: learned from and validated on.
         curve: losses by epoch or round.
-        quality: the task's measures on the holdout; empty without labels there.
+        quality: the task's measures on the holdout, after average precision and base rate where a class is rare
+            (`compute.rare`); empty without labels there.
         cpu_s: of the process that finished it; attempts before it are in the ledger of attempts.
     """
 

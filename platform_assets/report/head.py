@@ -6,6 +6,7 @@ from platform_assets.compute import declared, releases
 from platform_assets.report.blocks import Bar, Block, Mark, Section, Table, Tile, moment, paragraph
 from platform_assets.report.facts import Facts
 from platform_assets.status import words
+from platform_assets.status.state import Rare
 
 MOST_REASONS = 12
 
@@ -55,6 +56,7 @@ def tiles(facts: Facts) -> list[Tile]:
             value="–" if recent is None else f"{recent.value:.3f}",
             more=window,
         ),
+        *_of_a_rare_class(standing.rare),
         Tile(
             name="Answers",
             value=f"{answered:,}",
@@ -66,6 +68,13 @@ def tiles(facts: Facts) -> list[Tile]:
             more=f"on {faulty}" if faults else "every delivery was sound" if facts.keys else "nothing was judged yet",
         ),
     ]
+
+
+def _of_a_rare_class(rare: Rare | None) -> list[Tile]:
+    if rare is None:
+        return []
+    more = f"of the live model's holdout; {rare.base_rate:.3f} without skill"
+    return [Tile(name="Average precision", value=f"{rare.average_precision:.3f}", more=more)]
 
 
 def quarantine(facts: Facts) -> Section:

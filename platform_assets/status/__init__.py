@@ -12,6 +12,7 @@ from datetime import datetime
 from msgspec.structs import asdict, replace
 
 from platform_assets.compute import performance_policy
+from platform_assets.compute.rare import AVERAGE_PRECISION, BASE_RATE
 from platform_assets.compute.tasks import Measure
 from platform_assets.facts import latency, unlabelled
 from platform_assets.handle import Product
@@ -41,6 +42,7 @@ from platform_assets.status.state import (
     Live,
     PutAside,
     Quality,
+    Rare,
     Released,
     State,
     Unlabelled,
@@ -95,6 +97,7 @@ def of_product(product: Product) -> State:
         slices=[] if window is None else slices.of(product, window),
         todo=todo.of(product, holds, decision),
         heard=None if closed is None else _heard(history, closed),
+        rare=_rare(product),
     )
 
 
@@ -135,6 +138,18 @@ def _release(product: Product, closed: str | None, now: datetime | None) -> Live
         age_hours=None if hours is None else round(hours, 2),
         verdict=None if verdict is None else _verdict(product.spec, verdict),
     )
+
+
+def _rare(product: Product) -> Rare | None:
+    """Return how the live model does on a rare class, from the record of its training."""
+    latest = product.history.live() if product.spec.task.kind == "binary" else None
+    record = None if latest is None else product.tables.records("onnx", [latest[1].cutoff]).get(latest[1].cutoff)
+    if latest is None or record is None or record.content_digest != latest[1].digest:
+        return None
+    training = product.history.training_of(str(record.inputs.get("checkpoint")))
+    measured = {} if training is None else training.quality
+    precision, rate = measured.get(AVERAGE_PRECISION), measured.get(BASE_RATE)
+    return None if precision is None or rate is None else Rare(average_precision=precision, base_rate=rate)
 
 
 def _verdict(spec: ProductSpec, verdict: Verdict) -> Judged:

@@ -183,6 +183,13 @@ class Todo(Part, frozen=True, kw_only=True):
     steps: list[Step]
 
 
+class Rare(Part, frozen=True, kw_only=True):
+    """How the live model does on the rare class of its holdout."""
+
+    average_precision: Number
+    base_rate: Number
+
+
 class Heard(Part, frozen=True, kw_only=True):
     """Who was heard of the service's processes in the newest closed key; see `records.attendance`."""
 
@@ -194,7 +201,7 @@ class Heard(Part, frozen=True, kw_only=True):
 
 
 class State(Part, frozen=True, kw_only=True, omit_defaults=True):
-    """A product; `grain` is `daily`, `hourly` or `batch`, and `heard` is there on a cluster alone."""
+    """A product; `grain` is `daily`, `hourly` or `batch`. `heard` is there on a cluster, `rare` for a rare class."""
 
     product: str
     title: str
@@ -215,6 +222,7 @@ class State(Part, frozen=True, kw_only=True, omit_defaults=True):
     slices: list[Slice] | None
     todo: list[Todo]
     heard: Heard | None = None
+    rare: Rare | None = None
 
 
 class BrokenFile(Part, frozen=True, kw_only=True):

@@ -64,6 +64,11 @@ def as_text(state: State | BrokenState) -> str:
         *_release_lines(state),
         f"  quality    {_quality_words(state.quality, state.grain)}",
     ]
+    if (rare := state.rare) is not None:
+        lines.append(
+            f"  rare       average precision {rare.average_precision:.4f} on its holdout, {rare.base_rate:.4f} without "
+            f"skill: that share is positive"
+        )
     if weakest := weakest_slices(state):
         lines.append(f"  weakest    {'; '.join(_slice_words(one, state) for one in weakest)}")
     lines.append(f"  drift      {_drift_words(state.drift)}")

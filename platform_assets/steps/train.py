@@ -12,6 +12,7 @@ from dataclasses import asdict
 import msgspec
 
 from platform_assets import clock, digests, naming
+from platform_assets.compute import rare
 from platform_assets.makers.checkpoint import Learning
 from platform_assets.records import trainings
 from platform_assets.records.base import Number
@@ -60,7 +61,8 @@ class Training(Fitting[Job]):
         holdout = maker.rows(tables, job.holdout_keys, job.features, job.outcomes, self.known_before).labelled()
         quality: dict[str, Number | None] = {}
         if len(holdout.inputs):
-            quality.update(self.spec.task.quality(holdout.labels, maker.answers(fitted.blobs, fitted.learned, holdout)))
+            labels, answers = holdout.labels, maker.answers(fitted.blobs, fitted.learned, holdout)
+            quality |= {**rare.quality(labels, answers, self.spec.task), **self.spec.task.quality(labels, answers)}
         return trainings.Training(
             fingerprint=job.fingerprint,
             cutoff=job.cutoff,

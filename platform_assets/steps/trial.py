@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 
 from platform_assets import clock
+from platform_assets.compute import rare
 from platform_assets.compute.train import TrainingProblem
 from platform_assets.learners.base import History
 from platform_assets.makers.checkpoint import Learning
@@ -97,7 +98,9 @@ class TrialFit(Fitting[TrialJob]):
                 f"{self.spec.name}, have no labelled row; choose another cutoff."
             )
         answers, labels = maker.answers(fitted.blobs, fitted.learned, rows), rows.labels
-        return dict(self.spec.task.quality(labels, answers)), float(self.spec.task.losses(labels, answers).mean())
+        task = self.spec.task
+        quality = {**rare.quality(labels, answers, task), **task.quality(labels, answers)}
+        return dict(quality), float(task.losses(labels, answers).mean())
 
     def _record(
         self,

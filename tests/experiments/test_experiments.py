@@ -5,20 +5,24 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 
+import msgspec
 import polars as pl
 import pytest
 from rich.console import Console
 
-from platform_assets import naming
+from platform_assets import naming, status
 from platform_assets.experiments import page, runs, train
 from platform_assets.handle import Product
 from platform_assets.learners.blend import Blend
 from platform_assets.learners.boosted import LightGbm
 from platform_assets.learners.network import Network
 from platform_assets.product.changes import changed
+from platform_assets.records.trainings import TRAININGS
 from platform_assets.settings import Settings
+from platform_assets.status.state import Rare
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
+from tests.doubles import documents
 from tests.doubles import tiny_product as tiny
 
 CHANGES = (["epochs=3"], ["epochs=4", "settings.widths=[8, 8]"], ["epochs=3"])
@@ -83,6 +87,28 @@ def test_wrong_choices_are_named(product: Product) -> None:
         runs.chosen(listed, [1, 9])
     with pytest.raises(ValueError, match="names 1 trainings; expected 2 to 4"):
         runs.chosen(listed, [1])
+
+
+def test_average_precision_heads_lists_and_the_status_of_a_rare_class(product: Product) -> None:
+    listed, task = runs.of(product), product.spec.task
+    assert runs.columns(task, listed)[0] == "auc"
+    quality = {"average_precision": 0.31, "base_rate": 0.04, **listed[0].training.quality}
+    record = msgspec.structs.replace(listed[0].training, quality=quality, fingerprint="r" * 64, checkpoint="c" * 64)
+    rare = [replace(listed[0], training=record), listed[1]]
+    assert runs.columns(task, rare)[:2] == ("average_precision", "auc")
+    assert runs.sorted_by(rare, "average_precision", task) == rare
+    assert status.of_product(product).rare is None
+    ledgers = Ledgers(product.settings.root, "tiny")
+    ledgers.append("releases", documents.release(cutoff=tiny.CUTOFF, digest="b" * 64, product="tiny"))
+    product.tables.record(
+        "onnx", tiny.CUTOFF, content_digest="b" * 64, inputs={"checkpoint": "c" * 64}, code="0", notes={}
+    )
+    assert status.of_product(product).rare is None
+    ledgers.of(TRAININGS).append(record)
+    state = status.of_product(product)
+    assert state.rare == Rare(average_precision=0.31, base_rate=0.04)
+    line = "  rare       average precision 0.3100 on its holdout, 0.0400 without skill: that share is positive"
+    assert line in status.as_text(state).splitlines()
 
 
 def test_settings_reach_training_learner_and_parts_of_a_blend() -> None:
