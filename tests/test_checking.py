@@ -411,6 +411,28 @@ def test_a_model_that_is_not_a_network_or_returns_no_tensor_is_reported(model: A
     assert message.endswith(f"Fix it in {FILE}.")
 
 
+def test_a_field_that_gives_the_label_away_is_reported() -> None:
+    chance = (pl.col("entity").hash() % 1000) / 10 - 20
+
+    def leaking(tables: Tables, window: Window) -> pl.DataFrame:
+        return SPEC.features(tables, window).with_columns(temperature_day_ago_f=32 + 0.9 * chance)
+
+    spec = replace(_labelled(lambda rows: rows.with_columns(label=chance)), features=leaking)
+    message = problem(spec, "leaks")
+    assert message.startswith("the field temperature_day_ago_f of hourly_temperature alone determines the label of all")
+    assert message.endswith(f"Fix it in {FILE}.")
+    assert line_of(SPEC, "leaks").message.startswith("no field alone determines the label of ")
+
+
+def test_a_field_that_is_always_null_is_reported() -> None:
+    def silent(tables: Tables, window: Window) -> pl.DataFrame:
+        return SPEC.features(tables, window).with_columns(pressure_hpa=pl.lit(None, pl.Float64))
+
+    message = problem(replace(SPEC, features=silent), "all keys")
+    assert "pressure_hpa is null in all" in message
+    assert message.endswith(f"Fix it in {FILE}.")
+
+
 def test_a_failing_function_is_reported_with_its_line_in_the_products_file() -> None:
     def features(tables: Tables, window: Window) -> pl.DataFrame:
         return SPEC.features({"observations": tables["observations"].drop("temperature_f")}, window)

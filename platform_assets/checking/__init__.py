@@ -112,6 +112,7 @@ def _of_rows(spec: ProductSpec, trial: Trial, absent: Sequence[Source]) -> Itera
         yield _skipped("model", [source.name for source in absent])
     elif built.state == labelled.state == "ok":
         yield line_of(spec, "entities", trial.entities)
+        yield line_of(spec, "leaks", trial.leaks)
         yield line_of(spec, "model", trial.model)
 
 

@@ -24,7 +24,7 @@ from platform_assets.checking.messages import (
     fix_in,
     wrong_type,
 )
-from platform_assets.compute import declared
+from platform_assets.compute import declared, matrix, suspects
 from platform_assets.compute.features import KNOWN_AT, known_by
 from platform_assets.learners.network import Network
 from platform_assets.specs.base import ProductSpec, Source, Window
@@ -48,6 +48,7 @@ class Trial:
         self.tables: dict[str, pl.DataFrame] = {}
         self.longer: dict[str, pl.DataFrame] | None = None
         self.built, self.labelled = pl.DataFrame(), pl.DataFrame()
+        self.all_built = list[pl.DataFrame]()
 
     def keys(self) -> str:
         """Count the keys that a first training may learn from."""
@@ -99,8 +100,37 @@ class Trial:
             keys = keys[max(0, min(self.spec.lookback, len(keys) - SAMPLE)) :]
         for start in range(0, len(keys), AT_ONCE):
             window = Window(grain=self.spec.grain, keys=keys[start : start + AT_ONCE])
-            rows += self._checked(window, self._all_tables()).height
+            built = self._checked(window, self._all_tables())
+            rows += built.height
+            self.all_built.append(built.drop(item.name for item in self.spec.fields if item.dtype == "image"))
+        if empty := [
+            item.name
+            for item in self.spec.fields
+            if item.dtype != "image" and all(built[item.name].null_count() == built.height for built in self.all_built)
+        ]:
+            raise Problem(
+                f"features() of {self.spec.name}: {empty[0]} is null in all {counted(rows, 'row')} of "
+                f"{counted(len(keys), 'key')}, so nothing can be learned from it. Fix it, or remove the field. "
+                f"{self._fix}"
+            )
         return f"{counted(rows, 'row')} of {counted(len(keys), 'key')}, {keys[0]} to {keys[-1]}, as the fields declare"
+
+    def leaks(self) -> str:
+        """Look for a field that alone determines the label: it was not known before it."""
+        spec = self.spec
+        labels = self.labelled.drop_nulls("label").select("key", "entity", "label")
+        parts = [built.join(labels, on=["key", "entity"], how="inner") for built in self.all_built]
+        if not any(part.height for part in parts):
+            raise Skipped("cannot be tried: no built row has a label")
+        rows = pl.concat(parts)
+        fields = tuple(item for item in spec.fields if item.dtype != "image")
+        inputs = matrix.inputs_of(rows, fields)
+        if found := suspects.giving_away(inputs, spec.task.labels_of(rows["label"]), fields, spec.task):
+            raise Problem(
+                f"the field {found[0]} of {spec.name} alone determines the label of all "
+                f"{counted(rows.height, 'row')}; expected only what is known before the label. {self._fix}"
+            )
+        return f"no field alone determines the label of {counted(rows.height, 'row')}"
 
     def alone(self) -> str:
         """Build keys alone from `lookback` keys: a longer history or other rows of the window may not change them."""
@@ -198,7 +228,7 @@ class Trial:
         """Build the network from the sample's rows and check its answers; fit any other model on them."""
         import torch
 
-        from platform_assets.compute import learn, matrix
+        from platform_assets.compute import learn
 
         spec, task = self.spec, self.spec.task
         if self.labelled["label"].drop_nulls().n_unique() < 2:

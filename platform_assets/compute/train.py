@@ -33,6 +33,10 @@ class TrainingProblem(Problem, ValueError):
     """Nothing can be learned from these rows or this configuration."""
 
 
+class NotFinite(TrainingProblem):
+    """A loss is NaN or infinite."""
+
+
 class Facts(TypedDict):
     """Progress of a training; `best_loss` is that of the validation rows, present once an epoch is complete."""
 
@@ -142,7 +146,7 @@ class Loop:
         value = loss.item()
         self.done += 1
         if not math.isfinite(value):
-            raise TrainingProblem(
+            raise NotFinite(
                 f"the loss is {value} at step {self.done} of {self.steps}; expected a finite number. "
                 "Lower Training.learning_rate, or look for extreme values in the product's fields."
             )

@@ -71,13 +71,13 @@ def finite(measures: Mapping[str, float], done: int, steps: int) -> dict[str, fl
     """Return measures that are numbers.
 
     Raises:
-        TrainingProblem: one is NaN or infinite.
+        NotFinite: one is NaN or infinite.
     """
-    from platform_assets.compute.train import TrainingProblem
+    from platform_assets.compute.train import NotFinite
 
     for name, value in measures.items():
         if not math.isfinite(value):
-            raise TrainingProblem(
+            raise NotFinite(
                 f"{name} is {value} at step {done} of {steps}; expected a finite number. Lower the learning rate, or "
                 "look for extreme values in the product's fields."
             )

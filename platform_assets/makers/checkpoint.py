@@ -68,13 +68,19 @@ class Learning:
         """Learn the preprocessing from labelled rows.
 
         Raises:
-            TrainingProblem: nothing can be learned from these labels.
+            TrainingProblem: nothing can be learned from these labels, or a field gives them away.
         """
         from platform_assets.compute.learn import learn
-        from platform_assets.compute.train import check_labels
+        from platform_assets.compute.suspects import giving_away
+        from platform_assets.compute.train import TrainingProblem, check_labels
 
         labels = rows.labels
         check_labels(labels, self.task)
+        if leaks := giving_away(rows.inputs, labels, self.fields, self.task):
+            raise TrainingProblem(
+                f"the field {leaks[0]} alone determines the label of all {len(labels):,} training rows; expected only "
+                "what is known before the label. Fix features() or remove the field, in the product's file."
+            )
         return learn(rows.inputs, self.fields, target=self.task.target_of(labels))
 
     def fit(
@@ -88,7 +94,8 @@ class Learning:
         Raises:
             TrainingProblem: nothing can be learned from these rows or this configuration.
         """
-        from platform_assets.compute.train import TrainingProblem
+        from platform_assets.compute.suspects import farthest
+        from platform_assets.compute.train import NotFinite, TrainingProblem
 
         count = self.learner.validation_keys
         if count >= len(keys):
@@ -104,7 +111,10 @@ class Learning:
             judged=int(rows.frame["key"].cast(str).is_in(judging).sum()),
             progress=progress,
         )
-        return self.learner.fit(rows.inputs, rows.labels, context)
+        try:
+            return self.learner.fit(rows.inputs, rows.labels, context)
+        except NotFinite as problem:
+            raise TrainingProblem(f"{problem} {farthest(rows.inputs, self.fields)}.") from None
 
     def context(self, learned: Learned, **more: Any) -> Context:
         """Return the inputs of the learner besides rows."""

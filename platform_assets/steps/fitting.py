@@ -15,6 +15,7 @@ from typing import ClassVar, Generic, TypeVar
 import msgspec
 
 from platform_assets import specs
+from platform_assets.compute import suspects
 from platform_assets.compute.learn import Learned
 from platform_assets.learners.base import History
 from platform_assets.makers.checkpoint import Learning
@@ -152,6 +153,8 @@ class Fitting(ABC, Generic[J]):
         rows = maker.rows(tables, job.training_keys, job.features, job.outcomes, self.known_before).labelled()
         learned = maker.learn(rows)
         self.log(f"{self.spec.name} {job.cutoff}: {len(rows.inputs)} labelled rows of {len(job.training_keys)} keys.")
+        for name in suspects.empty(rows.inputs, maker.fields):
+            self.log(f"{name} is null in all of them, so nothing is learned from it; look at features().")
         watched = Watched(job, self.settings, self.log, self.stop, self.save_every_s, self.shown, self.judge)
         progress = StepProgress(watched, attempt)
         blobs = maker.fit(learned, rows, job.training_keys, progress, job.device, job.precision)
