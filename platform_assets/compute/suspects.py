@@ -55,7 +55,7 @@ def giving_away(inputs: Inputs, labels: NDArray[Any], fields: Sequence[Field], t
 
 def empty(inputs: Inputs, fields: Sequence[Field]) -> list[str]:
     """Return the fields that are null in every row."""
-    is_null = [*np.isnan(inputs.numeric).all(axis=0), *(inputs.categorical == "").all(axis=0)]
+    is_null = np.append(np.isnan(inputs.numeric).all(axis=0), np.asarray(inputs.categorical == "").all(axis=0))
     names = (*numeric_columns(fields), *categorical_columns(fields))
     return [name for name, is_empty in zip(names, is_null, strict=True) if is_empty]
 

@@ -83,7 +83,7 @@ def export(product: Product, fingerprint: str, warn: Warn) -> None:
     if record is None:  # trained by code that left no record
         return
     attempts = product.history.attempts().filter(pl.col("fingerprint") == fingerprint)
-    usd = attempts["usd"].sum() if attempts["usd"].count() else None
+    usd = float(attempts["usd"].sum()) if attempts["usd"].count() else None
     _bounded(variables, lambda server: _export(server, product.name, record, usd), warn)
 
 
