@@ -1,0 +1,99 @@
+"""What a training cannot use is one sentence, the attempt has it, and no checkpoint is on record."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import polars as pl
+import pytest
+
+from platform_assets.compute.train import TrainingProblem
+from platform_assets.learners.blend import Blend
+from platform_assets.learners.boosted import LightGbm
+from platform_assets.learners.finished import FinishedOnnx
+from platform_assets.records.attempts import ATTEMPTS
+from platform_assets.settings import Settings
+from platform_assets.specs.base import ProductSpec
+from platform_assets.steps import train
+from platform_assets.storage.artifacts import sha256
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+from tests.doubles import tiny_product as tiny
+from tests.learners.test_learners import given, spec_of
+
+TREES = LightGbm(rounds=3)
+
+
+def refused(spec: ProductSpec, settings: Settings, message: str, **changes: Any) -> None:
+    """Train, and expect a problem that the attempt repeats, and no checkpoint."""
+    extras = tiny.store(settings)
+    for stage, change in changes.items():
+        make = {"features": tiny.feature_rows, "outcomes": tiny.outcome_rows}[stage]
+        frames = {key: change(make(key), key) for key in tiny.KEYS}
+        records = TableStore(settings.root, "tiny").replace(stage, frames, inputs={key: {} for key in frames}, code="1")
+        extras[stage] = {key: record.content_digest for key, record in records.items()}
+    job = train.Job.from_extras(extras)
+    with pytest.raises((TrainingProblem, ValueError), match=message) as raised:
+        train.Training(spec, job, settings, log=lambda _: None).run()
+    assert "\n" not in str(raised.value)
+    ledgers = Ledgers(settings.root, "tiny")
+    assert [record.reason for _, record in ledgers.of(ATTEMPTS).records()] == ["code"]
+    assert ledgers.read("checkpoints", job.fingerprint) is None
+    assert ledgers.newest_number("trainings") == 0
+
+
+def test_a_label_leaked_into_the_features(settings: Settings) -> None:
+    def flag_is_the_label(rows: pl.DataFrame, key: str) -> pl.DataFrame:
+        flag = tiny.feature_rows(key)["flag"].cast(pl.Int8).head(rows.height)
+        return rows.with_columns(flag.alias("label"))
+
+    message = "the field flag alone determines the label of all 894 training rows; expected only what is known before"
+    refused(spec_of(TREES), settings, message, outcomes=flag_is_the_label)
+
+
+def test_a_loss_that_is_not_finite_names_step_and_columns(settings: Settings) -> None:
+    spec = replace(tiny.SPEC, training=replace(tiny.SPEC.training, learning_rate=1e30))
+    refused(spec, settings, r"the loss is \S+ at step \d+ of 70; .* \w+ reaches .* standard deviations from its mean")
+
+
+def test_a_column_without_any_value_is_said_and_left_to_the_others(settings: Settings) -> None:
+    extras = tiny.store(settings)
+    frames = {key: tiny.feature_rows(key).with_columns(holey=pl.lit(None, pl.Float64)) for key in tiny.KEYS}
+    records = TableStore(settings.root, "tiny").replace(
+        "features", frames, inputs={key: {} for key in frames}, code="1"
+    )
+    extras["features"] = {key: record.content_digest for key, record in records.items()}
+    for learner in (TREES, tiny.SPEC.learner):
+        lines: list[str] = []
+        job = train.Job.from_extras({**extras, "fingerprint": sha256(repr(learner).encode())})
+        train.Training(spec_of(learner), job, settings, log=lines.append).run()
+        assert "holey is null in all of them, so nothing is learned from it; look at features()." in lines
+
+
+def test_a_blend_of_different_tasks(tmp_path: Path, settings: Settings) -> None:
+    def part(name: str, change: Any) -> FinishedOnnx:
+        learner = given(tmp_path / name)
+        model = onnx.load(str(tmp_path / name / "by_hand.onnx"))
+        change(model.graph)
+        data = model.SerializeToString()
+        (tmp_path / name / "by_hand.onnx").write_bytes(data)
+        return replace(learner, sha256=sha256(data))
+
+    def classes(graph: onnx.GraphProto) -> None:
+        del graph.node[0]
+        graph.node[0].op_type, graph.node[0].input[0] = "Softmax", "numeric"
+        del graph.output[0].type.tensor_type.shape.dim[:]
+
+    def log_odds(graph: onnx.GraphProto) -> None:
+        graph.node[1].op_type = "Identity"
+
+    blend = Blend(learners=(TREES, part("classes", classes)))
+    refused(
+        spec_of(blend), settings, r"answers 256 rows with float32\[256, 4\].*expected float32\[256\] .* binary task"
+    )
+    blend = Blend(learners=(TREES, part("log_odds", log_odds)))
+    with pytest.raises(ValueError, match=r"of 894 probabilities lie outside \[0, 1\]"):
+        train.Training(spec_of(blend), train.Job.from_extras(tiny.store(settings)), settings, log=print).run()

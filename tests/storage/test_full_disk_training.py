@@ -1,0 +1,46 @@
+"""A training whose disk is full ends with one sentence, leaves nothing half-written, and goes on when there is room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from platform_assets import cli
+from platform_assets.problems import Problem
+from platform_assets.settings import Settings
+from platform_assets.steps import train
+from platform_assets.storage.ledgers import Ledgers
+from tests.doubles import tiny_product as tiny
+
+Leave = Callable[[int], AbstractContextManager[None]]
+
+
+@pytest.mark.parametrize("full", ["state", "store"])
+def test_a_full_disk_while_saving(small_disk: tuple[str, Leave], tmp_path: Path, full: str) -> None:
+    small, leave = Path(small_disk[0]).parent, small_disk[1]
+    folders = {"state": tmp_path / "state", "store": tmp_path / "store"} | {full: small / full}
+    settings = Settings(root=str(folders["store"]), state=folders["state"])
+    job = train.Job.from_extras(tiny.store(settings))
+
+    def run() -> str:
+        step = train.Training(tiny.SPEC, job, settings, log=lambda _: None, save_every_s=0.0)
+        result = step.run()
+        assert isinstance(result, dict)
+        return str(result["checkpoint"])
+
+    folders["state"].mkdir(parents=True, exist_ok=True)
+    with leave(0), pytest.raises((OSError, Problem)) as raised:
+        run()
+    sentence = cli._sentence(raised.value)
+    assert sentence is not None, raised.value
+    assert "No space left" in sentence or "disk is full" in sentence
+    assert Ledgers(settings.root, "tiny").read("checkpoints", job.fingerprint) is None
+    untouched = Settings(root=str(tmp_path / "other"), state=tmp_path / "other_state")
+    expected = train.Training(
+        tiny.SPEC, train.Job.from_extras(tiny.store(untouched)), untouched, log=lambda _: None
+    ).run()
+    assert isinstance(expected, dict)
+    assert run() == expected["checkpoint"]
