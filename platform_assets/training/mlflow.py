@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -104,7 +105,8 @@ def _bounded(variables: Mapping[str, str], work: Callable[[Server], None], warn:
 
     def attempt() -> None:
         try:
-            work(Server(variables))
+            with closing(Server(variables)) as server:
+                work(server)
             problems.clear()
         except (httpx.HTTPError, httpx.InvalidURL, msgspec.MsgspecError, Refused) as problem:
             problems[:] = [str(problem) or type(problem).__name__]
@@ -145,6 +147,10 @@ class Server:
             headers={"Authorization": f"Bearer {token}"} if token else {},
             auth=(user, variables.get("MLFLOW_TRACKING_PASSWORD", "")) if user else None,
         )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
 
     def post(self, path: str, **body: object) -> _Answer:
         """Call a method of the API; raise `Refused` with the server's reason."""
