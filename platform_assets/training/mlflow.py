@@ -154,7 +154,7 @@ class Server:
 
     def post(self, path: str, **body: object) -> _Answer:
         """Call a method of the API; raise `Refused` with the server's reason."""
-        return self._read(self._client.post(f"{API}/{path}", content=msgspec.json.encode(body)), path)
+        return self._read(self._client.post(f"{API}/{path}", json=body), path)
 
     def experiment_id(self, product: str) -> str:
         """Return the product's experiment, made on first use."""

@@ -99,7 +99,7 @@ def test_a_training_and_its_graph_are_in_mlflow_once(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     (record, printed), _again = trained(product), trained(product)
     assert "MLFLOW" not in printed
-    bundle = ArtifactStore(product.settings.root).put_bundle({"product": "tiny"}, {"model.onnx": b"a graph"})
+    bundle = ArtifactStore(product.settings.root).write_bundle({"model.onnx": b"a graph"}, {"product": "tiny"})
     warnings: list[str] = []
     mlflow.attach(product, record.checkpoint, bundle, warnings.append)
     assert warnings == []
