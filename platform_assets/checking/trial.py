@@ -103,11 +103,12 @@ class Trial:
             built = self._checked(window, self._all_tables())
             rows += built.height
             self.all_built.append(built.drop(item.name for item in self.spec.fields if item.dtype == "image"))
-        if empty := [
+        empty = [
             item.name
             for item in self.spec.fields
             if item.dtype != "image" and all(built[item.name].null_count() == built.height for built in self.all_built)
-        ]:
+        ]
+        if empty and not self._is_short():  # the first keys have nothing to look back to
             raise Problem(
                 f"features() of {self.spec.name}: {empty[0]} is null in all {counted(rows, 'row')} of "
                 f"{counted(len(keys), 'key')}, so nothing can be learned from it. Fix it, or remove the field. "
