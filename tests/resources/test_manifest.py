@@ -95,6 +95,8 @@ NOT_IN_A_MANIFEST = {
     "precision": "the step's request says it, and the fingerprint covers that",
     "at_once": "Dagster's queue keeps to it, before there is any pod",
     "nodes": "one pod is one node; no profile has another number",
+    "image": "the launcher passes it as the argument image, where there is one",
+    "libraries": "the fingerprint covers them; the image itself holds them",
 }
 
 
