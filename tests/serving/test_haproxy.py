@@ -147,12 +147,22 @@ def test_a_request_is_repeated_at_another_replica(replicas: list[Replica], tmp_p
         assert {ask(port)[0] for _ in range(20)} == {200}
 
 
-def test_ids_and_keys_pass_and_a_forged_identity_does_not(replicas: list[Replica], tmp_path: Path) -> None:
-    with proxy(replicas[:1], tmp_path) as port:
-        ask(port, Authorization="Bearer k", X_Request_ID="r1", X_Forwarded_User="root")
+@pytest.mark.parametrize(
+    ("variables", "header"),
+    [
+        ({}, "X_Forwarded_User"),
+        ({"DRIFTLINE_SERVING_CALLER_HEADER": ""}, "X_Forwarded_User"),  # as `driftline env` exports it
+        ({"DRIFTLINE_SERVING_CALLER_HEADER": "X-Who"}, "X_Who"),
+    ],
+)
+def test_ids_and_keys_pass_and_a_forged_identity_does_not(
+    replicas: list[Replica], tmp_path: Path, variables: dict[str, str], header: str
+) -> None:
+    with proxy(replicas[:1], tmp_path, **variables) as port:
+        ask(port, Authorization="Bearer k", X_Request_ID="r1", **{header: "root"})
     ((headers, body),) = replicas[0].asked
     assert (headers["authorization"], headers["x-request-id"], body) == ("Bearer k", "r1", BODY)
-    assert "x-forwarded-user" not in headers
+    assert header.replace("_", "-").lower() not in headers
 
 
 def test_a_slow_head_or_body_reaches_no_replica(replicas: list[Replica], tmp_path: Path) -> None:
