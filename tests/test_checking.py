@@ -229,7 +229,8 @@ def _of_the_hour_itself(rows: pl.DataFrame, tables: Tables, window: Window) -> p
 
 def test_a_feature_from_the_future_is_detected_with_a_cell_as_proof() -> None:
     result = problems(built_with(_of_the_hour_itself))
-    assert set(result) == {"point in time"}
+    assert set(result) == {"point in time", "leaks"}, "the temperature of the hour itself is the label"
+    assert "temperature_f" in result["leaks"]
     for text in ("not yet known at 2013-01-09T01:00:00+00:00", "'temperature_f' changes in 3 of 3 rows", "to None"):
         assert text in result["point in time"]
 

@@ -17,7 +17,7 @@ class Setting:
     """Base class of what is varied.
 
     Attributes:
-        name: as in `driftline train --set`: a field of `Training`, such as `epochs` or `settings.dropout`, or of the
+        name: as in `driftline train --set`: a field of `Training`, such as `epochs` or `learning_rate`, or of the
             learner: `learner.rounds`, `learner.settings.num_leaves`.
     """
 
@@ -46,8 +46,8 @@ class Range(Setting):
     """Numbers from `low` to `high`, both included; whole ones if both ends are whole.
 
     Attributes:
-        low: the lowest.
-        high: the highest.
+        low (that of the setting): the lowest.
+        high (that of the setting): the highest.
         is_log: whether equal ratios, not equal differences, count the same: for learning rates and penalties.
     """
 

@@ -49,7 +49,6 @@ __all__ = [
     "Regression",
     "Retraining",
     "Service",
-    "Setting",
     "Source",
     "Tables",
     "Task",
