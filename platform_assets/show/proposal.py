@@ -2,7 +2,7 @@
 
 A value is replaced where the file states it: as a literal argument of `Training(...)` or of the learner, or in a
 dictionary there; a name is followed to its one assignment. The changed file is then executed, and must configure the
-product exactly so; otherwise there is no diff, and the reason is given.
+product with these values. If it does not, the proposal has no diff and gives the reason.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Proposal:
 
     Attributes:
         diff: unified; empty when nothing changes or there is none.
-        why: there is no diff; empty otherwise.
+        why: reason that no diff could be made; empty if one was, or if nothing changes.
         settings: `--set` arguments that do the same for one training.
     """
 

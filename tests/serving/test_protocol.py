@@ -100,16 +100,16 @@ def test_each_request_of_a_connection_gets_its_answer() -> None:
 
 
 def test_an_application_is_told_whether_the_body_has_arrived() -> None:
-    told: list[bool] = []
+    received: list[bool] = []
 
     async def telling(scope: Any, receive: Any, send: Any) -> None:
-        told.append(scope["is_whole"])
+        received.append(scope["is_whole"])
         await answered(scope, receive, send)
 
     sent(telling, request() + b"{}")
     sent(telling, request(), b"{", b"}")
     sent(telling, request() + b"{", b"}")
-    assert told == [True, False, False]
+    assert received == [True, False, False]
 
 
 def test_what_was_not_followed_by_a_body_is_sent_when_the_connection_closes() -> None:
