@@ -14,6 +14,8 @@ from kubernetes import client
 
 from platform_assets.settings import REPOSITORY, Settings
 from tests.cluster.cluster import Cluster
+from tests.cluster.servers import ADDRESS
+from tests.cluster.spaces import CABLES
 
 BASE = REPOSITORY / "deploy/kubernetes/base"
 NAMESPACE = "driftline"
@@ -96,6 +98,7 @@ def deployed(
         "DRIFTLINE_TRAINER_IMAGE": images.trainer,
         "DRIFTLINE_TRAINER_LIBRARIES": images.libraries,
         "DRIFTLINE_SERVICE_IMAGE": images.service,
+        "DRIFTLINE_SERVICE_NETWORKS": os.environ.get(ADDRESS, CABLES),
         **variables,
     }
     _write_overlay(folder, images.platform, chosen, secrets, parts)
