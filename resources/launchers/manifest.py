@@ -63,6 +63,7 @@ def pod(
     environment: Mapping[str, str],
     secret: str | None,
     service_account: str | None,
+    priority_class: str | None,
     plan: Try,
     work: Work,
     attempt: str,
@@ -78,6 +79,7 @@ def pod(
         environment: the step's variables, including Dagster Pipes'; no secrets.
         secret: name of a Secret whose keys become variables too (credentials of the store); None: workload identity.
         service_account: the step's identity in the cloud; None: the namespace's default.
+        priority_class: where the profile names none; None: the cluster's default.
         plan: its size, node selection and limits; memory and storage may differ from the profile's.
         attempt: the id of the try's record.
         run_id: of the Dagster run that started it.
@@ -120,6 +122,8 @@ def pod(
     _set_place(spec, plan)
     if service_account:
         spec["serviceAccountName"] = service_account
+    if priority := profile.priority_class or priority_class:
+        spec["priorityClassName"] = priority
     metadata: Metadata = {
         "name": name,
         "namespace": namespace,
@@ -133,6 +137,7 @@ def _facts(work: Work, attempt: str, run_id: str, profile: StepProfile) -> dict[
     """Return the facts that the pod's labels and annotations contain, unabridged."""
     return {
         "app.kubernetes.io/name": "driftline-step",
+        "app.kubernetes.io/component": "step",
         "app.kubernetes.io/managed-by": "driftline",
         "driftline/product": work.product,
         "driftline/step": work.step,
@@ -186,8 +191,6 @@ def _set_place(spec: Spec, plan: Try) -> None:
     profile = plan.profile
     if profile.node_selector:
         spec["nodeSelector"] = dict(profile.node_selector)
-    if profile.priority_class:
-        spec["priorityClassName"] = profile.priority_class
     if profile.runtime_class:
         spec["runtimeClassName"] = profile.runtime_class
     wishes: list[Wish] = []

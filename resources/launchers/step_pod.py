@@ -39,6 +39,7 @@ def pod_of(settings: Settings, name: str, module: str, plan: Try, launch: Launch
         environment=environment(settings, pipes, manifest.SCRATCH, plan.profile.threads),
         secret=settings.step_secret,
         service_account=settings.step_service_account,
+        priority_class=settings.spot_priority_class if plan.profile.is_spot else settings.step_priority_class,
         plan=plan,
         work=records.work_of(launch),
         attempt=launch.id,

@@ -143,6 +143,7 @@ def pod_of(plan: Try, namespace: str) -> Any:
         environment={},
         secret=None,
         service_account=None,
+        priority_class=None,
         plan=plan,
         work=WORK,
         attempt="a1",

@@ -31,6 +31,7 @@ def pod(**changes: Any) -> Json:
         "environment": {"DAGSTER_PIPES_CONTEXT": "x"},
         "secret": "store",
         "service_account": "trainer",
+        "priority_class": None,
         "profile": PROFILES["gpu_spot"],
         "memory_gb": 32,
         "work": WORK,
@@ -158,6 +159,23 @@ def test_a_node_with_a_broken_device_is_forbidden_and_one_where_nothing_started_
     assert zone["preference"]["matchExpressions"][0]["values"] == ["europe-west4-b"]
     assert other["preference"]["matchFields"][0]["values"] == ["n3"]
     assert kubernetes_validate.validate(result, VERSIONS[-1], strict=True) == VERSIONS[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "expected"),
+    [("cpu_small", None, "step"), ("cpu_spot", None, "spot"), ("cpu_spot", "training", "training")],
+)
+def test_a_profile_without_a_priority_class_gets_the_installations(name: str, own: str | None, expected: str) -> None:
+    settings = Settings.from_environment(
+        {
+            "DRIFTLINE_TRAINER_IMAGE": "trainer@sha256:" + "0" * 64,
+            "DRIFTLINE_STEP_PRIORITY_CLASS": "step",
+            "DRIFTLINE_SPOT_PRIORITY_CLASS": "spot",
+        }
+    )
+    plan = first_try(PROFILES[name].replace(priority_class=own))
+    launch = records.begin(WORK, plan, run_id="r", launcher="kubernetes")
+    assert step_pod.pod_of(settings, "p", "m", plan, launch, {})["spec"]["priorityClassName"] == expected
 
 
 def test_labels_and_annotations_of_a_profile_do_not_replace_the_launchers() -> None:

@@ -89,6 +89,7 @@ def add_pod(api: PlayedApi, run_id: str, *, product: str = PRODUCT) -> str:
         environment={},
         secret=None,
         service_account=None,
+        priority_class=None,
         plan=first_try(size),
         work=work,
         attempt="a1",
