@@ -9,9 +9,11 @@ import importlib
 import os
 import re
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
+import kubernetes_validate
 import yaml
 from dagster import DagsterInstance
 from dagster._config import process_config, resolve_to_config_type
@@ -25,6 +27,16 @@ for file in files:
         if not all(isinstance(document, dict) for document in yaml.safe_load_all(text)):
             raise SystemExit(f"{file} contains a document that is not a mapping.")
 print(f"yaml: {len(files)} files parse")
+
+kustomize = os.environ.get("KUBEBUILDER_ASSETS", "") and shutil.which("kubectl", path=os.environ["KUBEBUILDER_ASSETS"])
+kustomize = kustomize or shutil.which("kubectl")
+texts = {str(file): file.read_text(encoding="utf-8") for file in sorted(Path("deploy/kubernetes/examples").glob("*.yaml"))}
+for overlay in sorted(Path("deploy/kubernetes/overlays").iterdir()) if kustomize else []:
+    texts[str(overlay)] = subprocess.run([kustomize, "kustomize", str(overlay)], stdout=subprocess.PIPE, text=True, check=True).stdout
+for place, text in texts.items():
+    for manifest in yaml.safe_load_all(text):
+        kubernetes_validate.validate(manifest, "1.35", strict=True)
+print(f"kubernetes: {', '.join(texts)} are valid" + ("" if kustomize else "; the overlays were left out: there is no kubectl"))
 
 with tempfile.TemporaryDirectory() as home:
     shutil.copy("deploy/dagster/dagster.yaml", home)

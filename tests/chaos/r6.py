@@ -35,7 +35,7 @@ from platform_assets.settings import REPOSITORY
 from platform_assets.storage.tables import TableStore
 from tests.benchmarks.harness import Measure
 from tests.chaos.r6_storm import KILLS, TROUBLE, Record, Storm
-from tests.cluster import loop, names, opened, platform_images, servers, trainer
+from tests.cluster import loop, names, opened, platform_images, proxy, servers, trainer
 from tests.cluster.callers import Callers
 from tests.cluster.cluster import started
 from tests.cluster.laptop import Laptop
@@ -151,7 +151,7 @@ class World:
 
     def under_way(self) -> list[Any]:
         """Return the runs that have not ended."""
-        place = urlsplit(self.platform.address("driftline-webserver"))
+        place = urlsplit(self.platform.address(proxy.NAME))
         with closing(http.client.HTTPConnection(str(place.hostname), place.port, timeout=60)) as connection:
             body = json.dumps({"query": RUNS % UNDER_WAY})
             connection.request("POST", "/graphql", body, {"Content-Type": "application/json"})

@@ -26,7 +26,7 @@ from kubernetes import client
 from platform_assets import naming
 from platform_assets.storage.ledgers import Ledgers
 from resources.launchers.step_pod import FACTS
-from tests.cluster import cleanup
+from tests.cluster import cleanup, proxy
 from tests.cluster.loop import OWN
 from tests.cluster.node import Node
 from tests.cluster.platform import NAMESPACE, Platform
@@ -274,7 +274,7 @@ def _webserver(storm: Storm) -> Hit | None:
     pods = storm.running("app.kubernetes.io/component=webserver")
     if not pods:
         return None
-    pids, place = storm.processes(pods), urlsplit(storm.platform.address("driftline-webserver"))
+    pids, place = storm.processes(pods), urlsplit(storm.platform.address(proxy.NAME))
     query = {"query": "{ runsOrError(limit: 50) { ... on Runs { results { runId status stats { __typename } } } } }"}
     connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=30)
     connection.request("POST", "/graphql", json.dumps(query), {"Content-Type": "application/json"})

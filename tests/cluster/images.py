@@ -18,6 +18,7 @@ USER = "65532:65532"
 """A number, not root: Pod Security "restricted" refuses an image whose user it cannot tell from root."""
 SHELL = ("bash", "cat", "date", "dd", "head", "hostname", "openssl", "sh", "sleep", "tail", "timeout", "touch")
 EPOCH_S = 0
+EMPTY: Mapping[str, Path] = {}
 
 
 def write_archive(path: Path, entrypoint: Sequence[str], files: Mapping[str, Path]) -> None:
@@ -46,15 +47,20 @@ def write_pause(path: Path) -> None:
     write_archive(path, ["/catatonit", "-P"], {"catatonit": program("catatonit")})
 
 
-def write_shell(path: Path) -> None:
-    """Write an image with a shell and a few commands, and the libraries that they load on this machine."""
+def write_shell(path: Path, more: Mapping[str, Path] = EMPTY) -> None:
+    """Write an image with a shell and a few commands, and the libraries that they load on this machine.
+
+    Args:
+        more: scripts by their names in the search path.
+    """
     programs = {name: program(name) for name in SHELL}
     libraries = {
         library.lstrip("/"): Path(library)
         for file in programs.values()
         for library in re.findall(r"(/\S+) \(0x", _run("ldd", str(file)))
     }
-    write_archive(path, ["/bin/sh", "-c"], {f"bin/{name}": path for name, path in programs.items()} | libraries)
+    files = {f"bin/{name}": file for name, file in {**programs, **more}.items()}
+    write_archive(path, ["/bin/sh", "-c"], files | libraries)
 
 
 def program(name: str) -> Path:

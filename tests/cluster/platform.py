@@ -1,25 +1,32 @@
-"""The platform on a cluster: deploy/kubernetes/base with an overlay as a team would write it, and a service."""
+"""The platform on a cluster: the overlay `local` of deploy/kubernetes with values as a team would write them."""
 
 from __future__ import annotations
 
-import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 from kubernetes import client
 
-from platform_assets.settings import REPOSITORY, Settings
+from platform_assets.settings import Settings
+from tests.cluster import proxy
 from tests.cluster.cluster import Cluster
-from tests.cluster.servers import ADDRESS
-from tests.cluster.spaces import CABLES
+from tests.cluster.spaces import HOST
+from tests.doubles.kustomize import FOLDER
 
-BASE = REPOSITORY / "deploy/kubernetes/base"
 NAMESPACE = "driftline"
 PARTS = ("code", "daemon", "webserver")
+ALL_PARTS = (*PARTS, "webserver-read-only")
+NOBODY = "192.0.2.1"
+NOT_APPLIED = {
+    "disableNameSuffixHash": True,
+    "annotations": {"config.kubernetes.io/local-config": "true"},
+}
 STARTED = "--timeout=300s"
 PART_OF = "app.kubernetes.io/part-of=driftline"
 
@@ -45,6 +52,10 @@ class Platform:
     cluster: Cluster
     settings: Settings
     folder: Path
+
+    def apply_all(self) -> str:
+        """Apply the overlay, and return what kubectl prints."""
+        return self.cluster.kubectl("apply", "--kustomize", str(self.folder))
 
     def apply(self, text: str, name: str) -> None:
         """Apply manifests."""
@@ -87,28 +98,25 @@ def deployed(
     folder: Path,
     parts: Sequence[str] = PARTS,
 ) -> Iterator[Platform]:
-    """Apply the base with this cluster's addresses, images and secrets; remove everything at the end.
+    """Apply the overlay `local` with this cluster's values and secrets; remove everything at the end.
 
     Args:
         variables: for the config map `driftline`.
         secrets: entries by the secret's name.
+        folder: an empty one, for the overlay.
         parts: what of the platform runs; the others get no pods.
     """
-    chosen = {
-        "DRIFTLINE_TRAINER_IMAGE": images.trainer,
-        "DRIFTLINE_TRAINER_LIBRARIES": images.libraries,
-        "DRIFTLINE_SERVICE_IMAGE": images.service,
-        "DRIFTLINE_SERVICE_NETWORKS": os.environ.get(ADDRESS, CABLES),
-        **variables,
-    }
-    _write_overlay(folder, images.platform, chosen, secrets, parts)
-    environment = {**chosen, **{name: text for entries in secrets.values() for name, text in entries.items()}}
+    outside = {"DRIFTLINE_TRAINER_LIBRARIES": images.libraries, "DRIFTLINE_SERVICE_NETWORKS": f"{HOST}/32", **variables}
+    write_overlay(folder, cluster, images, outside)
+    _write_top(folder, images, secrets, parts)
+    environment = {**outside, **{name: text for entries in secrets.values() for name, text in entries.items()}}
+    environment |= {"DRIFTLINE_TRAINER_IMAGE": images.trainer, "DRIFTLINE_SERVICE_IMAGE": images.service}
     settings = Settings.from_environment(
         {"DRIFTLINE_STATE": str(folder / "state"), **environment, "DRIFTLINE_ENV": "cluster"}
     )
     platform = Platform(cluster, settings, folder)
     try:
-        cluster.kubectl("apply", "--kustomize", str(folder))
+        platform.apply_all()
         for part in parts:
             platform.wait_for(f"driftline-{part}")
         yield platform
@@ -116,57 +124,59 @@ def deployed(
         cluster.kubectl("delete", "--kustomize", str(folder), "--ignore-not-found", "--timeout=120s")
 
 
-def _write_overlay(
-    folder: Path,
-    image: str,
-    variables: Mapping[str, str],
-    secrets: Mapping[str, Mapping[str, str]],
-    parts: Sequence[str],
-) -> None:
-    """Write a kustomization on top of the base."""
-    name, digest = image.split("@")
-    overlay = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "resources": [os.path.relpath(BASE, folder)],
-        "images": [{"name": "driftline-platform", "newName": name, "digest": digest}],
-        "replicas": [{"name": f"driftline-{part}", "count": int(part in parts)} for part in PARTS],
+def write_overlay(folder: Path, cluster: Cluster, images: Images, variables: Mapping[str, str]) -> Path:
+    """Copy deploy/kubernetes, fill in the values of its overlay `local`, and return the overlay's folder."""
+    shutil.copytree(FOLDER, folder / "kubernetes")
+    overlay = folder / "kubernetes/overlays/local"
+    values = {
+        "apiVersion": "kustomize.config.k8s.io/v1alpha1",
+        "kind": "Component",
+        "images": [
+            dict(zip(("name", "newName", "digest"), (f"driftline-{name}", *image.split("@")), strict=True))
+            for name, image in (("platform", images.platform), ("trainer", images.trainer), ("service", images.service))
+        ],
         "configMapGenerator": [
-            {
-                "name": "driftline",
-                "namespace": NAMESPACE,
-                "behavior": "merge",
-                "literals": [f"{name}={text}" for name, text in variables.items()],
-            }
-        ],
-        "secretGenerator": [
-            {
-                "name": secret,
-                "namespace": NAMESPACE,
-                "literals": [f"{name}={text}" for name, text in entries.items()],
-            }
-            for secret, entries in secrets.items()
-        ],
-        "generatorOptions": {"disableNameSuffixHash": True},
-        "replacements": [
-            {
-                "source": {
-                    "kind": "Deployment",
-                    "name": "driftline-code",
-                    "fieldPath": "spec.template.spec.containers.[name=code].image",
-                },
-                "targets": [
-                    {
-                        "select": {"kind": "Deployment", "name": "driftline-code"},
-                        "fieldPaths": [
-                            "spec.template.spec.containers.[name=code].env.[name=DAGSTER_CURRENT_IMAGE].value"
-                        ],
-                    }
-                ],
-            }
+            _literals("addresses", _addresses(cluster, variables)) | {"options": NOT_APPLIED},
+            _literals("driftline", variables) | {"behavior": "merge"},
         ],
     }
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay, sort_keys=False), encoding="utf-8")
+    (overlay / "values/kustomization.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    return overlay
+
+
+def _addresses(cluster: Cluster, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return where pods may connect to outside of the cluster; nowhere for a server that is not named."""
+    (kubernetes,) = (
+        client.DiscoveryV1Api(cluster.api)
+        .list_namespaced_endpoint_slice("default", label_selector="kubernetes.io/service-name=kubernetes")
+        .items
+    )
+    store = urlsplit(variables.get("AWS_ENDPOINT_URL", f"http://{NOBODY}:443"))
+    return {
+        "kubernetes": f"{kubernetes.endpoints[0].addresses[0]}/32",
+        "kubernetes-port": str(kubernetes.ports[0].port),
+        "postgres": f"{variables.get('DAGSTER_PG_HOST', NOBODY)}/32",
+        "store": f"{store.hostname}/32",
+        "store-port": str(store.port),
+    }
+
+
+def _literals(name: str, entries: Mapping[str, str]) -> dict[str, Any]:
+    return {"name": name, "namespace": NAMESPACE, "literals": [f"{key}={text}" for key, text in entries.items()]}
+
+
+def _write_top(folder: Path, images: Images, secrets: Mapping[str, Mapping[str, str]], parts: Sequence[str]) -> None:
+    """Write what stands on top of the overlay: secrets, how many pods, and the proxy through which tests ask the UI."""
+    (folder / "proxy.yaml").write_text(yaml.safe_dump_all(proxy.objects(NAMESPACE, images.platform)), encoding="utf-8")
+    top = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": ["kubernetes/overlays/local", *(["proxy.yaml"] if "webserver" in parts else [])],
+        "replicas": [{"name": f"driftline-{part}", "count": int(part in parts)} for part in ALL_PARTS],
+        "secretGenerator": [_literals(secret, entries) for secret, entries in secrets.items()],
+        "generatorOptions": {"disableNameSuffixHash": True},
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(top, sort_keys=False), encoding="utf-8")
 
 
 def volumes(pod: Any) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import dagster as dg
@@ -55,7 +56,11 @@ def launcher_of(
 
 
 def prepare(core: client.CoreV1Api, namespace: str) -> None:
-    """Create what a run's pod mounts and reads."""
+    """Create what a run's pod names. Its priority class is the cluster's, which may have it."""
+    with suppress(client.ApiException):
+        client.SchedulingV1Api(core.api_client).create_priority_class(
+            {"metadata": {"name": "driftline-run"}, "value": -1}
+        )
     for name in ("driftline", "dagster-instance"):
         data = {"dagster.yaml": ""} if name == "dagster-instance" else {}
         core.create_namespaced_config_map(namespace, {"metadata": {"name": name}, "data": data})

@@ -29,7 +29,7 @@ from platform_assets.records.notes import Service
 from platform_assets.serving import run as serving
 from platform_assets.settings import Settings
 from platform_assets.storage.tables import TableStore
-from tests.cluster import created_pods, loop, names, platform_images
+from tests.cluster import created_pods, loop, names, platform_images, proxy
 from tests.cluster.callers import Callers as KeepingCallers
 from tests.cluster.cluster import Cluster
 from tests.cluster.conftest import TESTS
@@ -218,7 +218,7 @@ ENDED_S = 180.0
 
 
 def test_runs_end_by_a_person_by_their_time_limit_and_by_a_kill(platform: Platform) -> None:
-    webserver, key = platform.address("driftline-webserver"), SPEC.grain.key_at
+    webserver, key = platform.address(proxy.NAME), SPEC.grain.key_at
     if loop.newest_release(platform.settings)[0] == 0:
         for index, at in enumerate(live_parts.first_moments(datetime.now(UTC))):
             loop.land((platform.settings,), live_parts.files(index, at))
@@ -235,13 +235,31 @@ def test_runs_end_by_a_person_by_their_time_limit_and_by_a_kill(platform: Platfo
     waiting(platform, lambda: _status(webserver, killed) == "FAILURE", ENDED_S, "the run has failed")
 
 
+def test_the_migration_may_run_again(platform: Platform) -> None:
+    for number in (1, 2):
+        job = f"migration-{number}"
+        platform.kubectl("create", "job", job, "--from=cronjob/driftline-migration")
+        platform.kubectl("wait", "--for=condition=Complete", f"--timeout={ENDED_S:g}s", f"job/{job}")
+        assert "Storage schema state after migration" in platform.kubectl("logs", f"job/{job}")
+
+
+def test_the_read_only_webserver_shows_runs_and_starts_none(platform: Platform) -> None:
+    name = "driftline-webserver-read-only"
+    platform.kubectl("scale", "deployment", name, "--replicas=1")
+    platform.wait_for(name)
+    (port,) = (port for port, webserver in proxy.WEBSERVERS.items() if webserver == name)
+    address = f"http://{urlsplit(platform.address(proxy.NAME)).hostname}:{port}"
+    shown = _graphql(address, "{ runsOrError(limit: 1) { __typename } }")
+    assert shown["runsOrError"]["__typename"] == "Runs"
+    tags = [{"key": "dagster/partition", "value": SPEC.grain.key_at(LEARNED)}]
+    params = {"selector": _selector(), "executionMetadata": {"tags": tags}}
+    assert _graphql(address, LAUNCH, params=params)["launchRun"]["__typename"] == "UnauthorizedError"
+    platform.kubectl("scale", "deployment", name, "--replicas=0")
+
+
 def _training(platform: Platform, webserver: str, cutoff: str, *more: tuple[str, str]) -> str:
     """Start a run of a training by the UI's own request, and return its id once it is at work."""
-    selector = {
-        "repositoryLocationName": "driftline",
-        "repositoryName": "__repository__",
-        "jobName": naming.job("retrain", SPEC.name),
-    }
+    selector = _selector()
     tags = [{"key": name, "value": value} for name, value in (("dagster/partition", cutoff), *more)]
     results: list[dict[str, Any]] = []
 
@@ -256,6 +274,15 @@ def _training(platform: Platform, webserver: str, cutoff: str, *more: tuple[str,
     # Dagster ends a run that has started, or that is still queued, and none between the two.
     waiting(platform, lambda: _status(webserver, run) == "STARTED", ENDED_S, f"run {run} has started")
     return run
+
+
+def _selector() -> dict[str, str]:
+    """Return the job that trains, as the UI names it."""
+    return {
+        "repositoryLocationName": "driftline",
+        "repositoryName": "__repository__",
+        "jobName": naming.job("retrain", SPEC.name),
+    }
 
 
 def _status(webserver: str, run: str) -> str:

@@ -1,0 +1,271 @@
+"""Who reaches whom under the overlay's network policies: exactly the listed connections, each by its own rule.
+
+Pods with a shell carry the labels of the platform's components. Each opens a connection to every other one, to DNS and
+the API server by the addresses of their Services, and to three servers of this machine, two of which stand for
+PostgreSQL and the store.
+"""
+
+from __future__ import annotations
+
+import copy
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster import guards, names
+from tests.cluster.cluster import Cluster
+from tests.cluster.connections import (
+    ANY,
+    COMPONENT,
+    COMPONENTS,
+    CONTROLLER,
+    DNS,
+    KUBERNETES,
+    PORTS,
+    POSTGRES,
+    REASONS,
+    STORE,
+    Connection,
+    components,
+    labels_of,
+    rules,
+)
+from tests.cluster.namespaces import fresh_namespace
+from tests.cluster.node import POLICIES
+from tests.cluster.platform import Images, write_overlay
+from tests.cluster.pods import Manifest, Pods, manifest
+from tests.cluster.spaces import HOST
+from tests.cluster.waiting import wait_until
+
+STRANGER, OUTSIDER, ELSEWHERE = "stranger", "outsider", "another server"
+"""A pod of the namespace without a label, one of another namespace, and a server that nobody needs."""
+LISTENING = 4180
+"""Where components listen in this test that listen nowhere else."""
+ENFORCED_S = 60.0
+NO_DIGEST = f"registry.example/image@sha256:{'0' * 64}"
+QUERY = (
+    r"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00"
+    r"\x08kube-dns\x0bkube-system\x03svc\x07cluster\x05local\x00\x00\x01\x00\x01"
+)
+"""A question to DNS without the byte of a line feed, at which bash would send a packet of its own."""
+Policies = list[dict[str, Any]]
+
+
+@dataclass
+class Net:
+    """Pods, and addresses that they try.
+
+    Attributes:
+        places: namespace of each pod, by its name.
+        targets: shell commands that succeed where a connection is answered, by the target's name.
+    """
+
+    cluster: Cluster
+    namespace: str
+    folder: Path
+    policies: Policies
+    places: Mapping[str, str]
+    targets: Mapping[str, str]
+
+    def enforce(self, changed: Policies) -> None:
+        """Put these policies in force."""
+        path = self.folder / "policies.yaml"
+        path.write_text(yaml.safe_dump_all(changed), encoding="utf-8")
+        self.cluster.kubectl("apply", "--filename", str(path))
+
+    def reached(self, sources: list[str]) -> set[Connection]:
+        """Return the connections that can be opened now."""
+        with ThreadPoolExecutor(6) as pool:
+            return set[Connection]().union(*pool.map(self._reached_by, sources))
+
+    def _reached_by(self, source: str) -> set[Connection]:
+        tries = [f'(timeout 2 bash -c "{act}" 2>/dev/null && echo "{name}") &' for name, act in self.targets.items()]
+        script = "\n".join([*tries, "wait"])
+        argv = ("exec", f"--namespace={self.places[source]}", source, "--", "bash", "-c", script)
+        return {Connection(source, target) for target in self.cluster.kubectl(*argv).splitlines() if target != source}
+
+    def wait_for(self, expected: set[Connection], sources: list[str]) -> None:
+        """Wait until exactly these connections can be opened."""
+        seen: list[set[Connection]] = []
+
+        def is_so() -> bool:
+            seen.append(self.reached(sources))
+            return seen[-1] == expected
+
+        wait_until(
+            is_so,
+            ENFORCED_S,
+            "the policies are in force",
+            lambda: f"too many: {sorted(seen[-1] - expected)}\ntoo few: {sorted(expected - seen[-1])}",
+        )
+
+
+@contextmanager
+def _listening() -> Iterator[int]:
+    """Accept connections on a port of this machine."""
+    with socket.create_server((HOST, 0)) as server:
+
+        def accept() -> None:
+            while True:
+                try:
+                    server.accept()[0].close()
+                except OSError:
+                    return
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield int(server.getsockname()[1])
+        server.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture(scope="module")
+def net(cluster: Cluster, shell: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
+    """All components as pods, without policies."""
+    if cluster.control is None or not (cluster.control.assets / POLICIES).exists():
+        pytest.skip(f"the cluster's network policies are enforced by its programs, which lack {POLICIES}")
+    folder = tmp_path_factory.mktemp("connections")
+    with ExitStack() as stack:
+        stack.enter_context(cluster.network())
+        names.serve_names(cluster, folder)
+        here, there = (stack.enter_context(fresh_namespace(cluster.core)) for _ in range(2))
+        cluster.core.patch_namespace(there, {"metadata": {"labels": {"driftline/ingress": "true"}}})
+        outside = stack.enter_context(fresh_namespace(cluster.core))
+        places = dict.fromkeys((*COMPONENTS, STRANGER), here) | {"controller": there, OUTSIDER: outside}
+        servers = {name: stack.enter_context(_listening()) for name in (POSTGRES, STORE, ELSEWHERE)}
+        addresses = _run(cluster, shell, places)
+        targets = {name: _open(addresses[name], PORTS.get(name, LISTENING)) for name in (*COMPONENTS, STRANGER)}
+        targets |= {name: _open(HOST, port) for name, port in servers.items()}
+        targets |= {KUBERNETES: _open(*_service(cluster, "default", "kubernetes")), DNS: _ask(cluster)}
+        yield Net(cluster, here, folder, _policies(cluster, folder, servers, here), places, targets)
+
+
+def _policies(cluster: Cluster, folder: Path, servers: Mapping[str, int], namespace: str) -> Policies:
+    """Return the policies of the overlay `local` with this cluster's addresses."""
+    variables = {
+        "DAGSTER_PG_HOST": HOST,
+        "DAGSTER_PG_PORT": str(servers[POSTGRES]),
+        "AWS_ENDPOINT_URL": f"http://{HOST}:{servers[STORE]}",
+    }
+    overlay = write_overlay(folder, cluster, Images(NO_DIGEST, NO_DIGEST, NO_DIGEST, ""), variables)
+    return guards.objects(namespace, "NetworkPolicy", overlay=overlay)
+
+
+def _run(cluster: Cluster, image: str, places: Mapping[str, str]) -> dict[str, str]:
+    """Run a pod per name, and return their addresses."""
+    for name, namespace in places.items():
+        Pods(cluster.core, namespace).create(_pod(name, image))
+    return {
+        name: Pods(cluster.core, namespace).wait_until_ready(name).status.pod_ip for name, namespace in places.items()
+    }
+
+
+def _pod(name: str, image: str) -> Manifest:
+    port = PORTS.get(name, LISTENING)
+    pod = manifest(name, image, f"exec openssl s_server -accept {port} -nocert -quiet")
+    pod["metadata"]["labels"] = labels_of(name) if name in COMPONENTS else {}
+    container = pod["spec"]["containers"][0]
+    container["resources"] = {"requests": {"cpu": "10m", "memory": "32Mi"}}
+    container["readinessProbe"] = {"tcpSocket": {"port": port}, "periodSeconds": 1}
+    return pod
+
+
+def _open(address: str, port: int) -> str:
+    return f"exec 3<>/dev/tcp/{address}/{port}"
+
+
+def _service(cluster: Cluster, namespace: str, name: str) -> tuple[str, int]:
+    spec = cluster.core.read_namespaced_service(name, namespace).spec
+    return spec.cluster_ip, spec.ports[0].port
+
+
+def _ask(cluster: Cluster) -> str:
+    """Return a command that asks DNS by UDP for a Service's address, and connects to it by TCP."""
+    address, port = _service(cluster, "kube-system", "kube-dns")
+    ask = rf"exec 3<>/dev/udp/{address}/{port}; printf '{QUERY}' >&3; head -c 1 <&3 >/dev/null"
+    return f"{ask} && {_open(address, port)}"
+
+
+def _expected(net: Net) -> set[Connection]:
+    """Return what is allowed: everybody in the namespace may ask DNS, and without policies all of other namespaces."""
+    inside = [*COMPONENTS, STRANGER]
+    listed = {connection for connection in REASONS if connection.source in COMPONENTS}
+    free = {Connection(name, target) for name in ("controller", OUTSIDER) for target in _outside(net)}
+    return listed | {Connection(name, DNS) for name in inside} | free | {Connection("controller", "proxy")}
+
+
+def _outside(net: Net) -> list[str]:
+    """Return the targets that are not pods of the namespace."""
+    return [name for name in net.targets if name not in (*COMPONENTS, STRANGER)]
+
+
+def test_exactly_the_listed_connections_can_be_opened(net: Net) -> None:
+    everyone = list(net.places)
+    with net.cluster.network():
+        net.wait_for({Connection(a, b) for a in everyone for b in net.targets if a != b}, everyone)
+        net.enforce(net.policies)
+        net.wait_for(_expected(net), everyone)
+
+
+def test_without_its_rule_a_connection_fails_and_the_others_do_not(net: Net) -> None:
+    """Take a component out of each rule: of the policies of ingress a round later, or a connection would lose both."""
+    expected, inside = _expected(net), [*COMPONENTS, STRANGER, "controller"]
+    by_rule, taken = rules(net.policies), set[tuple[str, str]]()
+    with net.cluster.network():
+        for number in range(1 + max(len(_parts(item)) for item in net.policies)):
+            changed, lost = copy.deepcopy(net.policies), set[Connection]()
+            for policy in changed:
+                name, parts = policy["metadata"]["name"], _parts(policy)
+                index = number if "egress" in policy["spec"] else number - 1
+                if 0 <= index < len(parts):
+                    _take_out(policy["spec"], parts[index])
+                    taken.add((name, parts[index]))
+                    lost |= {item for item in by_rule[name] if item.source == parts[index]}
+            net.enforce(changed)
+            net.wait_for({item for item in expected if item.source in inside} - _in_this_test(lost), inside)
+        net.enforce(net.policies)
+        net.wait_for(expected, list(net.places))
+    assert taken == {(name, item.source) for name, allowed in by_rule.items() for item in allowed}
+
+
+def _parts(policy: Mapping[str, Any]) -> list[str]:
+    """Return the components of a policy, of which one after the other is taken out."""
+    spec = policy["spec"]
+    if "egress" not in spec and "ingress" not in spec:
+        return []
+    return [CONTROLLER] if "namespaceSelector" in _peer(spec) else components(_selector(spec))
+
+
+def _peer(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return whom a policy of ingress lets in; for egress its own pods, as if they were a peer."""
+    if "egress" in spec:
+        return {"podSelector": spec["podSelector"]}
+    ((peer,),) = (rule["from"] for rule in spec["ingress"])
+    return dict(peer)
+
+
+def _selector(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the selector of the pods that open connections."""
+    return dict(_peer(spec)["podSelector"])
+
+
+def _take_out(spec: dict[str, Any], component: str) -> None:
+    """Let a policy no longer be for a component."""
+    rest = [name for name in ([] if component == CONTROLLER else components(_selector(spec))) if name != component]
+    selector = {"matchExpressions": [{"key": COMPONENT, "operator": "In", "values": rest or ["nobody"]}]}
+    if "egress" in spec:
+        spec["podSelector"] = selector
+    else:
+        spec["ingress"][0]["from"] = [{"podSelector": selector}]
+
+
+def _in_this_test(lost: set[Connection]) -> set[Connection]:
+    """Return the connections between pods of this test."""
+    names = {ANY: [*COMPONENTS, STRANGER], CONTROLLER: ["controller"]}
+    return {Connection(name, item.target) for item in lost for name in names.get(item.source, [item.source])}

@@ -1,0 +1,116 @@
+"""The overlays of deploy/kubernetes: valid, by digest, restricted, with quotas that fit Dagster's queue."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from platform_assets.profiles import BUILT_IN_PROFILES
+from tests.doubles import kustomize
+
+pytestmark = pytest.mark.skipif(kustomize.kubectl() is None, reason=kustomize.MISSING)
+OVERLAYS = sorted(path.name for path in (kustomize.FOLDER / "overlays").iterdir())
+BY_DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
+OURS = re.compile(r"\S*driftline-(?:platform|trainer|service)[:@]\S*")
+"""An image of ours with a tag or a digest, wherever it stands."""
+
+
+@pytest.fixture(scope="module", params=OVERLAYS)
+def objects(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    return kustomize.rendered(kustomize.FOLDER / "overlays" / request.param)
+
+
+def _named(objects: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
+    (found,) = (item for item in objects if (item["kind"], item["metadata"]["name"]) == (kind, name))
+    return found
+
+
+def test_each_object_is_strictly_valid(objects: list[dict[str, Any]]) -> None:
+    for item in objects:
+        assert kubernetes_validate.validate(item, "1.35", strict=True) == "1.35", item["metadata"]
+
+
+def test_each_image_has_its_digest_and_there_is_no_tag_anywhere(objects: list[dict[str, Any]]) -> None:
+    containers = [
+        container
+        for spec in kustomize.pod_specs(objects)
+        for container in [*spec["containers"], *spec.get("initContainers", ())]
+    ]
+    assert len(containers) >= 5
+    assert [item["image"] for item in containers if not BY_DIGEST.fullmatch(item["image"])] == []
+    named = [image for text in kustomize.strings(objects) for image in OURS.findall(text)]
+    assert [image for image in named if not BY_DIGEST.fullmatch(image)] == []
+    config = _named(objects, "ConfigMap", "driftline")["data"]
+    for name in ("DRIFTLINE_TRAINER_IMAGE", "DRIFTLINE_SERVICE_IMAGE"):
+        assert BY_DIGEST.fullmatch(config[name])
+    (code,) = kustomize.pod_specs(_named(objects, "Deployment", "driftline-code"))
+    (container,) = code["containers"]
+    assert {"name": "DAGSTER_CURRENT_IMAGE", "value": container["image"]} in container["env"]
+
+
+def test_nobodys_address_is_replaced_by_the_overlays(objects: list[dict[str, Any]]) -> None:
+    assert not [text for text in kustomize.strings(objects) if text.startswith("192.0.2.")]
+
+
+def test_no_secret_has_an_entry(objects: list[dict[str, Any]]) -> None:
+    secrets = [item for item in objects if item["kind"] == "Secret"]
+    assert not [item for item in secrets if item.get("data") or item.get("stringData")]
+
+
+def test_pods_are_restricted_and_have_a_class_and_an_account_each(objects: list[dict[str, Any]]) -> None:
+    specs = list(kustomize.pod_specs(objects))
+    accounts = [spec["serviceAccountName"] for spec in specs]
+    assert len(set(accounts)) == len(accounts)
+    classes = {item["metadata"]["name"]: item["value"] for item in objects if item["kind"] == "PriorityClass"}
+    assert {spec["priorityClassName"] for spec in specs} == {"driftline-platform"}
+    names = ("driftline-platform", "driftline-run", "driftline-step", "driftline-step-spot")
+    assert sorted(classes, key=lambda name: -classes[name]) == list(names)
+    assert min(classes.values()) >= -10, "a cluster autoscaler adds no nodes for pods below -10"
+    for spec in specs:
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in spec["containers"]:
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_quotas_hold_what_dagster_starts_at_once(objects: list[dict[str, Any]]) -> None:
+    """A run waits in Dagster's queue, where it may wait as long as it takes, and not for the quota."""
+    instance = yaml.safe_load(_named(objects, "ConfigMap", "dagster-instance")["data"]["dagster.yaml"])
+    runs, steps = (
+        int(_named(objects, "ResourceQuota", f"driftline-{kind}")["spec"]["hard"]["pods"]) for kind in ("runs", "steps")
+    )
+    assert runs > instance["concurrency"]["runs"]["max_concurrent_runs"]
+    assert steps > sum(profile.at_once for profile in BUILT_IN_PROFILES.values())
+    run = instance["run_launcher"]["config"]["run_k8s_config"]
+    assert run["pod_spec_config"]["priority_class_name"] == "driftline-run"
+    config = _named(objects, "ConfigMap", "driftline")["data"]
+    assert config["DRIFTLINE_STEP_PRIORITY_CLASS"] == "driftline-step"
+    assert config["DRIFTLINE_SPOT_PRIORITY_CLASS"] == "driftline-step-spot"
+
+
+def test_the_read_only_webserver_differs_by_its_flag_and_its_account(objects: list[dict[str, Any]]) -> None:
+    (full,), (read_only,) = (
+        kustomize.pod_specs(_named(objects, "Deployment", f"driftline-webserver{suffix}"))
+        for suffix in ("", "-read-only")
+    )
+    (before,), (after,) = full.pop("containers"), read_only.pop("containers")
+    assert after.pop("command") == [*before.pop("command"), "--read-only"]
+    assert after == before
+    assert full.pop("serviceAccountName") == "driftline-webserver"
+    assert read_only.pop("serviceAccountName") == "driftline-webserver-read-only"
+    assert full == read_only
+    bound = [subject["name"] for item in objects for subject in item.get("subjects", ())]
+    assert "driftline-webserver-read-only" not in bound
+    selector = _named(objects, "Service", "driftline-webserver-read-only")["spec"]["selector"]
+    assert selector["app.kubernetes.io/component"] == "webserver-read-only"
+
+
+def test_the_examples_are_strictly_valid() -> None:
+    for path in sorted((kustomize.FOLDER / "examples").glob("*.yaml")):
+        for item in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+            assert kubernetes_validate.validate(item, "1.35", strict=True) == "1.35", path
