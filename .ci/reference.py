@@ -39,6 +39,7 @@ TYPES: tuple[tuple[str, Sequence[type]], ...] = (
     ("Search for settings", (base.Range, base.Choice)),
     ("Faults, drift and retraining", (base.Monitors, base.CrossRule, base.Retraining)),
     ("Service", (base.Service,)),
+    ("Pods", (base.Pods,)),
     ("Recording", (base.History, base.FaultKind)),
     ("What the functions of a product get", (base.Window,)),
 )

@@ -165,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
         "manifests", help="print what must run on Kubernetes for a product's newest release"
     )
     _takes_product(manifests)
-    manifests.add_argument("--replicas", type=int, metavar="N", help="pods of the service (default: 2)")
+    manifests.add_argument("--replicas", type=int, metavar="N", help="a fixed number of pods, no autoscaler")
     manifests.set_defaults(run=_manifests)
 
     env = commands.add_parser("env", help='print shell exports of the settings: eval "$(driftline env)"')
@@ -394,10 +394,9 @@ def _manifests(settings: Settings, options: argparse.Namespace) -> int:
     from platform_assets import manifests, specs
     from platform_assets.handle import Product
 
-    replicas = manifests.REPLICAS if options.replicas is None else options.replicas
-    if replicas < 1:
-        raise ValueError(f"--replicas is {replicas}; expected at least 1.")
-    print(manifests.manifests(Product(specs.load(options.product), settings), replicas), end="")
+    if options.replicas is not None and options.replicas < 1:
+        raise ValueError(f"--replicas is {options.replicas}; expected at least 1.")
+    print(manifests.manifests(Product(specs.load(options.product), settings), options.replicas), end="")
     return 0
 
 

@@ -192,6 +192,11 @@ class Settings(Configuration):
     serving_probes_port: Annotated[int | None, expect("a port from 1 to 65535", _is_port)] = Field(
         default=None, description="port of a service's probes and metrics; None: the one after the service's own"
     )
+    serving_name: str | None = Field(
+        default=None,
+        description="name of a service's server in what it sends to the store, its pod's with the namespace; None: the "
+        "host's name",
+    )
     serving_in_flight: Annotated[int, expect("a whole number of at least 1", lambda count: count >= 1)] = Field(
         default=256, description="requests under way in one service process, beyond which more get 503"
     )
@@ -229,6 +234,16 @@ class Settings(Configuration):
     )
     service_image: str | None = Field(
         default=None, description="image of services that run as pods, with its digest: `name@sha256:...`"
+    )
+    service_networks: Annotated[str | None, AfterValidator(_networks)] = Field(
+        default=None,
+        description="networks outside of Kubernetes, with commas, that may call services that run as pods and read "
+        "their metrics: of a load balancer, or of a Prometheus elsewhere; None: only pods with the labels",
+    )
+    store_networks: Annotated[str | None, AfterValidator(_networks)] = Field(
+        default=None,
+        description="networks of the store, with commas, that services that run as pods may reach; None: the address "
+        "in AWS_ENDPOINT_URL, or any address at its port if it is a name",
     )
     step_secret: str | None = Field(
         default=None, description="Kubernetes secret whose entries become the environment of steps, such as keys of S3"

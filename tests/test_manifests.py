@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from platform_assets import manifests as module
 from platform_assets import naming
 from platform_assets.handle import Product
 from platform_assets.manifests import manifests, name_of
-from platform_assets.settings import Settings
+from platform_assets.serving import middleware, shipping
+from platform_assets.settings import REPOSITORY, Settings
+from platform_assets.specs.base import Pods, ProductSpec
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from tests.doubles import models
@@ -21,46 +25,187 @@ from tests.doubles.products.slow_batches import SPEC
 IMAGE = f"registry.example/driftline-service@sha256:{'a' * 64}"
 BENTO, CUTOFF = "b" * 64, SPEC.grain.key_at(8)
 NOTES: dict[str, Any] = {"tag": "slow_batches:1", "asked_rows": 64, "max_apart": 0.0, "request": {}, "cpu_s": 1.0}
+NAME = "driftline-slow-batches"
+ANSWER_S = 10.0
+"""`serving.service.TIMEOUT_S`, whose module only a server imports."""
 
 
-def product(folder: Path, **settings: str) -> Product:
+def product(folder: Path, spec: ProductSpec = SPEC, **settings: str) -> Product:
     variables = {"DRIFTLINE_STATE": str(folder), "DRIFTLINE_SERVICE_IMAGE": IMAGE, **settings}
-    return Product(SPEC, Settings.from_environment(variables))
+    return Product(spec, Settings.from_environment(variables))
 
 
-def release(product: Product, **notes: Any) -> None:
-    record = models.release_record(1, "c" * 64, product=SPEC.name, cutoff=CUTOFF)
-    Ledgers(product.settings.root, SPEC.name).create_number(naming.RELEASES, 1, record)
-    tables = TableStore(product.settings.root, SPEC.name)
+def release(product: Product, graph: bytes = b"x", **notes: Any) -> None:
+    digest = product.artifacts.write_bundle({"model.onnx": graph, "weights": bytes(9)}, {"product": product.name})
+    record = models.release_record(1, digest, product=product.name, cutoff=CUTOFF)
+    Ledgers(product.settings.root, product.name).create_number(naming.RELEASES, 1, record)
+    tables = TableStore(product.settings.root, product.name)
     tables.record("service", CUTOFF, content_digest="0", inputs={}, code="0", notes=NOTES | notes)
 
 
-def test_they_are_valid_restricted_and_by_digest(tmp_path: Path) -> None:
-    made = product(tmp_path)
+def documents(folder: Path, replicas: int | None = None, spec: ProductSpec = SPEC, **settings: str) -> dict[str, Any]:
+    """Return the manifests of a product with one release, by kind."""
+    made = product(folder, spec, **settings)
     release(made, stored=BENTO)
-    deployment, service = yaml.safe_load_all(manifests(made, replicas=3))
-    for document in (deployment, service):
+    return {document["kind"]: document for document in yaml.safe_load_all(manifests(made, replicas))}
+
+
+def with_pods(**changes: Any) -> ProductSpec:
+    return replace(SPEC, pods=replace(SPEC.pods, **changes))
+
+
+def test_they_are_valid_restricted_and_by_digest(tmp_path: Path) -> None:
+    made = documents(tmp_path)
+    kinds = "Deployment", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler", "NetworkPolicy"
+    assert tuple(made) == kinds
+    for document in made.values():
         assert kubernetes_validate.validate(document, "1.34", strict=True) == "1.34"
-        assert document["metadata"]["name"] == name_of(SPEC.name) == "driftline-slow-batches"
+        assert document["metadata"]["name"] == name_of(SPEC.name) == NAME
+    deployment, service = made["Deployment"], made["Service"]
     spec = deployment["spec"]["template"]["spec"]
     (fetch,), (serve,) = spec["initContainers"], spec["containers"]
     assert fetch["command"] == ["python", "-m", "platform_assets.serving.fetch", BENTO, "/bento"]
     assert {fetch["image"], serve["image"]} == {IMAGE}
-    assert deployment["spec"]["replicas"] == 3
     assert (spec["serviceAccountName"], spec["automountServiceAccountToken"]) == ("driftline-service", False)
     for container in (fetch, serve):
         assert container["securityContext"]["readOnlyRootFilesystem"] is True
         assert container["envFrom"] == [{"secretRef": {"name": "driftline-store", "optional": True}}]
     ports = {port["name"]: port["containerPort"] for port in serve["ports"]}
     assert ports == {"http": 3000, "probes": 3001}
-    assert {serve[f"{kind}Probe"]["httpGet"]["port"] for kind in ("startup", "readiness", "liveness")} == {"probes"}
     template = deployment["spec"]["template"]["metadata"]
     assert template["annotations"]["prometheus.io/port"] == "3001"
     environment = {item["name"]: item.get("value") for item in serve["env"]}
     assert environment["DRIFTLINE_SERVING_PROBES_PORT"] == "3001"
-    assert float(environment["DRIFTLINE_SERVING_DRAIN_S"]) < spec["terminationGracePeriodSeconds"]
     assert service["spec"]["ports"] == [{"name": "http", "port": 80, "targetPort": "http"}]
-    assert service["spec"]["selector"].items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
+    labels = template["labels"].items()
+    assert service["spec"]["selector"].items() <= labels
+    for kind in ("PodDisruptionBudget", "NetworkPolicy"):
+        of_kind = made[kind]["spec"]
+        assert of_kind.get("selector", of_kind.get("podSelector"))["matchLabels"].items() <= labels
+
+
+def test_a_full_log_makes_a_replica_not_ready_and_never_restarts_it(tmp_path: Path) -> None:
+    """`/readyz` answers 503 while the log is full: no probe that restarts may ask it, that of the start included."""
+    (serve,) = documents(tmp_path)["Deployment"]["spec"]["template"]["spec"]["containers"]
+    paths = {kind: serve[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "readiness", "liveness")}
+    assert paths == {"startup": "/healthz", "readiness": "/readyz", "liveness": "/healthz"}
+    assert {serve[f"{kind}Probe"]["httpGet"]["port"] for kind in paths} == {"probes"}
+
+
+def test_there_is_time_to_drain_and_to_ship_the_log_before_a_replica_is_killed(tmp_path: Path) -> None:
+    spec = documents(tmp_path)["Deployment"]["spec"]["template"]["spec"]
+    (serve,) = spec["containers"]
+    before_s = serve["lifecycle"]["preStop"]["sleep"]["seconds"]
+    drain_s = next(float(item["value"]) for item in serve["env"] if item["name"] == "DRIFTLINE_SERVING_DRAIN_S")
+    assert before_s > 0 and drain_s > 0
+    flush_s = ANSWER_S + middleware.CLOSE_S + shipping.GOODBYE_S
+    assert spec["terminationGracePeriodSeconds"] > before_s + drain_s + flush_s
+
+
+def test_an_autoscaler_has_the_number_of_pods_for_itself(tmp_path: Path) -> None:
+    made = documents(tmp_path, spec=with_pods(replicas=3, replicas_max=9, cores=1.5, memory_gb=2.5))
+    assert "replicas" not in made["Deployment"]["spec"]
+    scaled = made["HorizontalPodAutoscaler"]["spec"]
+    assert scaled["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": NAME}
+    assert (scaled["minReplicas"], scaled["maxReplicas"]) == (3, 9)
+    (serve,) = made["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert serve["resources"] == {"requests": {"cpu": "1500m", "memory": "2560Mi"}, "limits": {"memory": "2560Mi"}}
+
+
+@pytest.mark.parametrize(("replicas", "spec"), [(4, SPEC), (None, with_pods(replicas=4, replicas_max=4))])
+def test_a_fixed_number_of_pods_has_no_autoscaler(tmp_path: Path, replicas: int | None, spec: ProductSpec) -> None:
+    made = documents(tmp_path, replicas, spec)
+    assert made["Deployment"]["spec"]["replicas"] == 4
+    assert "HorizontalPodAutoscaler" not in made
+
+
+def test_a_roll_out_takes_nothing_away_and_a_drain_takes_one_at_a_time(tmp_path: Path) -> None:
+    made = documents(tmp_path)
+    assert made["Deployment"]["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    budget = made["PodDisruptionBudget"]["spec"]
+    assert (budget["maxUnavailable"], budget["unhealthyPodEvictionPolicy"]) == (1, "AlwaysAllow")
+    spec = made["Deployment"]["spec"]["template"]["spec"]
+    spread = {part["topologyKey"]: part["whenUnsatisfiable"] for part in spec["topologySpreadConstraints"]}
+    assert spread == {"kubernetes.io/hostname": "ScheduleAnyway", "topology.kubernetes.io/zone": "ScheduleAnyway"}
+    left = {part["key"]: part["tolerationSeconds"] for part in spec["tolerations"]}
+    assert left == {"node.kubernetes.io/not-ready": 10, "node.kubernetes.io/unreachable": 10}
+
+
+@pytest.mark.parametrize(
+    ("variables", "networks", "port"),
+    [
+        ({}, None, 443),
+        ({"AWS_ENDPOINT_URL": "http://10.1.2.3:8333"}, ["10.1.2.3/32"], 8333),
+        ({"AWS_ENDPOINT_URL": "https://s3.example:9000"}, None, 9000),
+        ({"AWS_ENDPOINT_URL": "http://s3.example"}, None, 80),
+        ({"DRIFTLINE_STORE_NETWORKS": "10.1.0.0/16,10.2.3.4"}, ["10.1.0.0/16", "10.2.3.4/32"], 443),
+    ],
+)
+def test_pods_reach_names_and_the_store_and_nothing_else(
+    tmp_path: Path, variables: dict[str, str], networks: list[str] | None, port: int
+) -> None:
+    policy = documents(tmp_path, **variables)["NetworkPolicy"]["spec"]
+    names, store = policy["egress"]
+    assert [item["port"] for item in names["ports"]] == [53, 53]
+    assert store["ports"] == [{"port": port, "protocol": "TCP"}]
+    assert [peer["ipBlock"]["cidr"] for peer in store.get("to", [])] == (networks or [])
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+
+
+def test_callers_reach_one_port_and_scrapers_the_other(tmp_path: Path) -> None:
+    policy = documents(tmp_path, DRIFTLINE_SERVICE_NETWORKS="10.7.0.0/16")["NetworkPolicy"]["spec"]
+    calls, scrapes = policy["ingress"]
+    assert (calls["ports"][0]["port"], scrapes["ports"][0]["port"]) == (3000, 3001)
+    assert calls["from"][0] == {"podSelector": {"matchLabels": {"driftline/caller": "true"}}}
+    assert {"ipBlock": {"cidr": "10.7.0.0/16"}} in calls["from"] and {"ipBlock": {"cidr": "10.7.0.0/16"}} in scrapes[
+        "from"
+    ]
+
+
+def test_two_products_share_no_name_and_no_selector(tmp_path: Path) -> None:
+    first, second = documents(tmp_path / "a"), documents(tmp_path / "b", spec=replace(SPEC, name="slow_batch"))
+    for kind in first:
+        assert first[kind]["metadata"]["name"] != second[kind]["metadata"]["name"]
+    labels = second["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert not first["Service"]["spec"]["selector"].items() <= labels.items()
+
+
+def test_the_names_that_products_may_not_have_are_those_of_the_platform() -> None:
+    files = (REPOSITORY / "deploy/kubernetes").rglob("*.yaml")
+    read = [document for file in files for document in yaml.safe_load_all(file.read_text(encoding="utf-8"))]
+    names = {one["metadata"]["name"] for one in read if one.get("kind") in ("Deployment", "Service")}
+    assert "driftline-code" in names
+    assert {name.removeprefix("driftline-") for name in names} <= set(module.PLATFORM)
+
+
+@pytest.mark.parametrize("name", ["webserver", "a" * 54])
+def test_a_name_that_is_taken_or_too_long_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(
+        ValueError, match=rf"the service of {name} would be called driftline-{name}; expected at most 63"
+    ):
+        manifests(product(tmp_path, replace(SPEC, name=name)))
+
+
+def test_a_limit_below_what_the_model_needs_is_refused(tmp_path: Path) -> None:
+    made = product(tmp_path, with_pods(memory_gb=0.5))
+    release(made, bytes(8 * 1024**2), stored=BENTO)
+    with pytest.raises(ValueError, match=r"Pods.memory_gb of slow_batches is 0.5; expected at least 0.59, as 2 work"):
+        manifests(made)
+    assert "memory: 1Gi" in manifests(Product(SPEC, made.settings))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"replicas": 0}, "Pods has replicas=0 and replicas_max=6; expected at least 1"),
+        ({"replicas": 7}, "Pods has replicas=7 and replicas_max=6"),
+        ({"cores": 0.0}, "Pods.cores is 0.0; expected a number above 0"),
+        ({"memory_gb": float("inf")}, "Pods.memory_gb is inf; expected a number above 0"),
+    ],
+)
+def test_a_size_that_makes_no_sense_is_refused(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        replace(Pods(), **changes)
 
 
 def test_without_a_release_there_is_nothing_to_serve(tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ class Process:
         covers_until: every answer that it gave before this moment is in the store.
         has_left: whether it said goodbye.
         clock_offset_s (s): by how much the store's clock is ahead of its own; None if it is unknown.
+        kind: of its newest segment, such as `hello`.
+        release: number of the release that it served then; None if no release chose its model.
     """
 
     name: str
@@ -35,6 +37,8 @@ class Process:
     covers_until: datetime
     has_left: bool
     clock_offset_s: float | None
+    kind: str = ""
+    release: int | None = None
 
     def is_alive_in(self, span: Span) -> bool:
         """Tell whether it may have answered in a key."""

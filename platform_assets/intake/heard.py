@@ -88,6 +88,8 @@ class Listener:
                 covers_until=max(known.covers_until, header.covers_until_utc + offset),
                 has_left=known.has_left or header.kind == GOODBYE,
                 clock_offset_s=header.clock_offset_s,
+                kind=header.kind,
+                release=header.release,
             )
         self._newest = {}
 

@@ -2,66 +2,112 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import jinja2
 
 from platform_assets.handle import Product
 from platform_assets.records.notes import Service
-from platform_assets.settings import STORE_VARIABLES
+from platform_assets.records.releases import Release
+from platform_assets.serving.candidate import SHARE_OF_BLOBS
+from platform_assets.serving.sealed import USED
+from platform_assets.settings import STORE_VARIABLES, Settings
 
-REPLICAS, WORKERS = 2, 2
+WORKERS = 2
 ROOM_BYTES = 2 * 1024**3
 """For the log until it is shipped, and the copy of the last model."""
+DRAIN_S = 5
+PROCESS_BYTES = 128 * 1024**2
+"""Of the parent, of each worker and of the process that tries a new model, next to the model itself."""
+PLATFORM = ("code", "daemon", "webserver", "webserver-read-only")
+"""Names that the platform's own Deployments have after `driftline-`."""
+NAME_LENGTH = 63
 _TEMPLATE = Path(__file__).with_name("service.yaml.jinja")
 _BY_DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
+_MEBIBYTE, _GIGABYTE = 1024**2, 1024**3
+
+
+class Store(NamedTuple):
+    """Where the store is reached: the networks, none for any address, and the port."""
+
+    networks: list[str]
+    port: int
 
 
 def name_of(product: str) -> str:
-    """Return the name of a product's Deployment and Service, a DNS label."""
-    return f"driftline-{product.replace('_', '-')}"
+    """Return the name of everything of a product's service, a DNS label.
+
+    Raises:
+        ValueError: Kubernetes refuses it, or the platform has it.
+    """
+    name = f"driftline-{product.replace('_', '-')}"
+    if name.removeprefix("driftline-") in PLATFORM or len(name) > NAME_LENGTH:
+        raise ValueError(
+            f"the service of {product} would be called {name}; expected at most {NAME_LENGTH} characters, and a name "
+            f"that none of the platform's own Deployments has ({', '.join(PLATFORM)}): rename the product."
+        )
+    return name
 
 
-def manifests(product: Product, replicas: int = REPLICAS) -> str:
-    """Return the YAML of a product's Deployment and Service.
+def manifests(product: Product, replicas: int | None = None) -> str:
+    """Return the YAML of everything that a product's service is on Kubernetes.
 
     The image is generic, and an init container fetches the Bento of the newest release by its digest.
 
     Args:
-        replicas: number of pods.
+        replicas: number of pods, instead of an autoscaler between the limits of the product's file.
 
     Raises:
-        ValueError: the product has no release, its Bento is not in the store, or no image is set by digest.
+        ValueError: the product has no release, its Bento is not in the store, its model needs more memory than its
+            file grants, its name is taken, or no image is set by digest.
     """
-    image = product.settings.service_image
-    if image is None or not _BY_DIGEST.fullmatch(image):
-        raise ValueError(
-            f"DRIFTLINE_SERVICE_IMAGE is {image!r}; expected the image of services by its digest, name@sha256:..., as "
-            "`make images` prints it."
-        )
-    number, service = _released(product)
+    spec, settings = product.spec.pods, product.settings
+    name, image = name_of(product.name), _image(settings)
+    number, release, service = _released(product)
+    _check_memory(product, number, release)
+    if replicas is None and spec.replicas == spec.replicas_max:
+        replicas = spec.replicas
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
+    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         product=product.name,
-        name=name_of(product.name),
-        namespace=product.settings.namespace,
+        name=name,
+        namespace=settings.namespace,
         release=number,
         tag=service.tag,
         bento=service.stored,
         image=image,
         replicas=replicas,
+        replicas_min=spec.replicas,
+        replicas_max=spec.replicas_max,
+        cpu=_cores(spec.cores),
+        memory=_memory(spec.memory_gb),
         workers=WORKERS,
+        drain_s=DRAIN_S,
         room_bytes=ROOM_BYTES,
-        needs_store="true" if product.settings.serving_needs_store else "false",
-        serving_keys=",".join(product.settings.serving_keys),
+        needs_store="true" if settings.serving_needs_store else "false",
+        serving_keys=",".join(settings.serving_keys),
         store_variables=STORE_VARIABLES,
+        callers=_parts(settings.service_networks),
+        store=_store(settings),
     )
 
 
-def _released(product: Product) -> tuple[int, Service]:
-    """Return the number of the newest release, and its Bento."""
+def _image(settings: Settings) -> str:
+    image = settings.service_image
+    if image is None or not _BY_DIGEST.fullmatch(image):
+        raise ValueError(
+            f"DRIFTLINE_SERVICE_IMAGE is {image!r}; expected the image of services by its digest, name@sha256:..., as "
+            "`make images` prints it."
+        )
+    return image
+
+
+def _released(product: Product) -> tuple[int, Release, Service]:
+    """Return the newest release with its number, and its Bento."""
     newest = product.history.live()
     if newest is None:
         raise ValueError(f"{product.name} has no release in {product.settings.root}: there is nothing to serve yet.")
@@ -73,4 +119,47 @@ def _released(product: Product) -> tuple[int, Service]:
             f"the Bento of release {number} of {product.name} (cutoff {release.cutoff}) is not in the store: its model "
             "was released by code that stored none, or before its service was tested. Train and release a model again."
         )
-    return number, service
+    return number, release, service
+
+
+def _check_memory(product: Product, number: int, release: Release) -> None:
+    """Refuse a limit in which the model would not load, or in which no newer model of its size could be tried."""
+    blobs = product.artifacts.bundle(release.digest).manifest["blobs"]
+    model_bytes = sum(blobs[name]["bytes"] for name in USED if name in blobs)
+    processes = WORKERS + 1  # the third tries the next model
+    needed = (processes + 1) * PROCESS_BYTES + processes * SHARE_OF_BLOBS * model_bytes
+    if (memory_gb := product.spec.pods.memory_gb) * _GIGABYTE < needed:
+        raise ValueError(
+            f"Pods.memory_gb of {product.name} is {memory_gb:g}; expected at least {needed / _GIGABYTE:.2f}, as "
+            f"{WORKERS} workers and the trial of the next model load the model of release {number}, which has "
+            f"{model_bytes / _MEBIBYTE:.1f} MB."
+        )
+
+
+def _cores(cores: float) -> str:
+    """Return cores as Kubernetes writes them back: an apply that changes nothing is `unchanged`."""
+    thousandths = max(1, round(cores * 1000))
+    return f"{thousandths}m" if thousandths % 1000 else f'"{thousandths // 1000}"'
+
+
+def _memory(gigabytes: float) -> str:
+    """Return memory as Kubernetes writes it back."""
+    mebibytes = round(gigabytes * 1024)
+    return f"{mebibytes}Mi" if mebibytes % 1024 else f"{mebibytes // 1024}Gi"
+
+
+def _store(settings: Settings) -> Store:
+    """Return where pods reach the store: what the settings say, or what its address tells."""
+    address = urlsplit(dict(settings.store_environment).get("AWS_ENDPOINT_URL", "https://s3.amazonaws.com"))
+    port = address.port or (80 if address.scheme == "http" else 443)
+    networks = _parts(settings.store_networks)
+    if not networks:
+        try:
+            networks = [str(ipaddress.ip_network(address.hostname or ""))]
+        except ValueError:  # a name, whose addresses change
+            networks = []
+    return Store(networks, port)
+
+
+def _parts(networks: str | None) -> list[str]:
+    return [str(ipaddress.ip_network(part)) for part in networks.split(",")] if networks else []

@@ -12,14 +12,18 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path, PurePosixPath
 
+from platform_assets import naming
 from platform_assets.configuration import ConfigurationProblem
 from platform_assets.problems import Problem
 from platform_assets.settings import Settings
+from platform_assets.storage import objects
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore, Bundle
-from platform_assets.storage.objects import is_there
 
+PATIENCE = timedelta(seconds=20)
+"""For how long a request is repeated: Kubernetes starts the init container again, and shows why it ended."""
 KIND = "bento"
 EXECUTABLE = "executable"
 """Member of the manifest: the files that may be executed."""
@@ -73,19 +77,44 @@ def _opened(store: ArtifactStore, digest: str) -> Bundle:
     return bento
 
 
+def _reach(root: str, digest: str) -> None:
+    """Raise `FetchProblem` if the store cannot be read, after `PATIENCE`, not after the minutes of other clients."""
+    import obstore
+
+    try:
+        objects.read(objects.open_store(root, PATIENCE), naming.blob_path(digest))
+    except (obstore.exceptions.BaseError, OSError) as problem:
+        raise FetchProblem(f"Bento {digest} cannot be read: {objects.reason(root, problem)}.") from problem
+
+
+def _place(settings: Settings) -> str:
+    """Return where a pod's store and its keys are set; empty elsewhere."""
+    if settings.environment != "cluster":
+        return ""
+    address = dict(settings.store_environment).get("AWS_ENDPOINT_URL")
+    keys = "its keys in" if settings.store_secrets else "and no key of it is set: without a role, add the keys to"
+    return (
+        f" The store is {settings.root}{f' at {address}' if address else ''}, as the config map `driftline` says "
+        f"(DRIFTLINE_ROOT, AWS_ENDPOINT_URL), {keys} the secret `driftline-store`."
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fetch one Bento; return the exit code."""
     parser = argparse.ArgumentParser(prog="fetch", description="Fetch a Bento from the store by its digest.")
     parser.add_argument("digest", metavar="DIGEST", help="of the Bento, as `driftline manifests` prints it")
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="where its files go; replaced")
     options = parser.parse_args(arguments)
+    place = ""
     try:
-        root = Settings.from_environment().root
-        if not is_there(root):
-            raise FetchProblem(f"there is no store at {root}; check DRIFTLINE_ROOT.")
-        count = fetch(ArtifactStore(root), options.digest, options.folder)
+        settings = Settings.from_environment()
+        place = _place(settings)
+        if not objects.is_there(settings.root):
+            raise FetchProblem(f"there is no store at {settings.root}; check DRIFTLINE_ROOT.")
+        _reach(settings.root, options.digest)
+        count = fetch(ArtifactStore(settings.root), options.digest, options.folder)
     except (ArtifactProblem, ConfigurationProblem, FetchProblem, OSError) as problem:
-        print(f"fetch: {problem}", file=sys.stderr)
+        print(f"fetch: {problem}{place}", file=sys.stderr)
         return 1
     print(f"Bento {options.digest}: {count} files in {options.folder}, each verified.")
     return 0

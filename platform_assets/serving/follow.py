@@ -26,7 +26,7 @@ from platform_assets.serving.releases import Followed, Refusal, Release
 from platform_assets.serving.sealed import ModelProblem, Sealed
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
 from platform_assets.storage.ledgers import LedgerProblem, Ledgers
-from platform_assets.storage.objects import is_there
+from platform_assets.storage.objects import is_there, reason
 
 REFUSED_AGAIN_S = 30.0
 """Seconds before a refused release is tried again: its bundle may have been repaired."""
@@ -167,9 +167,10 @@ class Follower:
             self._look()
         except (Refusal, LocalCopyProblem) as problem:
             raise Refusal(str(problem)) from problem
-        except (obstore.exceptions.BaseError, OSError, LedgerProblem, Overdue) as problem:
-            message = f"the store at {self._root} cannot be read: {(str(problem).splitlines() or [''])[0]}"
-            raise Refusal(message) from problem
+        except (obstore.exceptions.BaseError, OSError) as problem:
+            raise Refusal(f"the store at {self._root} cannot be read: {reason(self._root, problem)}.") from problem
+        except (LedgerProblem, Overdue) as problem:
+            raise Refusal(f"the store at {self._root} cannot be read: {problem}") from problem
         except Exception as problem:
             first = (str(problem).splitlines() or [""])[0][:300]
             message = f"looking at the store at {self._root} failed with {type(problem).__name__}: {first}"
@@ -207,7 +208,8 @@ class Follower:
         if release.contract_sha256 != self._contract.sha256:
             raise Refusal(
                 f"release {release.number} has contract {release.contract_sha256}, this Bento has "
-                f"{self._contract.sha256}: roll out the Bento that was built for the release."
+                f"{self._contract.sha256}: roll out the Bento that was built for the release, on Kubernetes "
+                f"with `driftline manifests {self._contract.product}`."
             )
         self._take(release.digest, release.number, "release")
 
@@ -215,7 +217,10 @@ class Follower:
         ledgers = self._ledgers = self._ledgers or Ledgers(self._root, self._contract.product, RECORD_BYTES_MAX)
         number = ledgers.newest_number(naming.RELEASES, self.highest)
         if number == 0:
-            return 0, Refusal(f"{self._contract.product} has no release in the store at {self._root}.")
+            return 0, Refusal(
+                f"{self._contract.product} has no release in the store at {self._root}; release a model, or check "
+                "DRIFTLINE_ROOT."
+            )
         try:
             followed = Followed(self.highest, self._highest_sha256)
             return number, releases.read(ledgers, number, followed, self._pinned_keys)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import time
 from collections import deque
 from collections.abc import Callable
@@ -59,6 +60,7 @@ class PredictionLog:
 
     Attributes:
         folder: of the product.
+        server: name of the machine or pod that this process belongs to.
         problem: why records cannot be written, or may be lost; None if there is no problem.
         mark: 8 random hexadecimal digits that tell this process from all others with its id.
         streams: the files so far, oldest first; whoever ships one removes it.
@@ -66,14 +68,16 @@ class PredictionLog:
         reserve: called with the number of bytes before they are written; may raise `LogProblem`.
     """
 
-    def __init__(self, folder: Path, file_bytes_max: int = FILE_BYTES_MAX) -> None:
+    def __init__(self, folder: Path, file_bytes_max: int = FILE_BYTES_MAX, server: str | None = None) -> None:
         """Prepare the log; nothing is created yet.
 
         Args:
             folder: of the product; created if absent.
             file_bytes_max: from this size on, the next record starts a new file.
+            server: None for the host's name.
         """
         self.folder = folder
+        self.server = server or socket.gethostname()
         self.problem: str | None = None
         self.mark = secrets.token_hex(4)
         self.streams: list[Stream] = []
@@ -82,7 +86,7 @@ class PredictionLog:
         self._file_bytes_max = file_bytes_max
         self._descriptor: int | None = None
         self._stream = Stream(folder)
-        self._is_dirty = False
+        self._is_dirty = self._was_tested = False
         self._closing: deque[int] = deque()
 
     def append(self, records: bytes | bytearray) -> None:
@@ -117,8 +121,9 @@ class PredictionLog:
             if free < ROOM_BYTES:
                 self.problem = f"{self.folder} cannot be written: less than {ROOM_BYTES} bytes are free on its disk."
                 return
-            if before is not None:
+            if before is not None or not self._was_tested:
                 self._test_write()
+                self._was_tested = True
         except LogProblem as problem:
             self.problem = str(problem)
         except OSError as problem:

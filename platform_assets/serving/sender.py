@@ -97,6 +97,16 @@ class Sender:
             # S3 cuts off fractions of a second.
             self.offset_s = round(modified.timestamp() + 0.5 - (began_s + time()) / 2, 1)
 
+    def processes(self, since_s: float) -> set[str]:
+        """Return the names of the processes that have sent a segment since a moment; raises like `send`.
+
+        Args:
+            since_s: seconds since 1970, by our clock.
+        """
+        after = segments.start_after(self._product, int((since_s + (self.offset_s or 0.0)) * 1000))
+        paths = self._run("list", lambda store: _paths(store, f"{segments.folder(self._product)}/", after))
+        return {process for path in paths if (process := segments.process_of(path)) is not None}
+
     def _compare(self, name: Name, data: bytes) -> None:
         existing = self._run("get", lambda store: objects.read(store, name.path))
         ours = segments.decode(name.path, data, self._product)
@@ -134,3 +144,9 @@ class Sender:
         if self._store is None:
             self._store = objects.open_store(self._root, patience=PATIENCE)
         return self._store
+
+
+def _paths(store: ObjectStore, folder: str, after: str) -> list[str]:
+    import obstore
+
+    return [item["path"] for page in obstore.list(store, folder, offset=after) for item in page]

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from platform_assets import settings as settings_module
-from platform_assets.serving import probes, protocol, respawn, shipping
+from platform_assets.serving import prediction_log, probes, protocol, respawn, shipping
 from platform_assets.serving.callers import Callers
 from platform_assets.serving.candidate import Trial
 from platform_assets.serving.contract import Contract
@@ -65,7 +65,8 @@ def make_runtime(settings: Settings | None = None, fallback: Path = FALLBACK) ->
     )
     metrics = Metrics(server_folder(settings.serving_metrics / contract.product))
     folder = settings.prediction_log / contract.product
-    predictor = Predictor(PredictionLog(folder, *([shipping.FILE_BYTES_MAX] if settings.serving_ships else [])))
+    file_bytes_max = shipping.FILE_BYTES_MAX if settings.serving_ships else prediction_log.FILE_BYTES_MAX
+    predictor = Predictor(PredictionLog(folder, file_bytes_max, settings.serving_name))
     proxies = [] if settings.serving_proxies is None else settings.serving_proxies.split(",")
     protocol.Protocol.on_bad_request = staticmethod(metrics.count_unread)
     gate = protocol.Protocol.gate = Gate(settings.serving_in_flight)

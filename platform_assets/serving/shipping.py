@@ -6,13 +6,13 @@ on local disk, and while the store is away the log grows there. See `storage/seg
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from time import monotonic, thread_time
+from time import monotonic, thread_time, time
 
 from platform_assets.serving import outbox
 from platform_assets.serving.background import Deadline, Overdue
@@ -23,6 +23,8 @@ from platform_assets.serving.sender import NameTaken, Sender, StoreAway
 from platform_assets.storage import segments
 from platform_assets.storage.segments import ANSWERS, GOODBYE, HEARTBEAT, HELLO, NO_STREAM, Kind, Name
 
+SILENCE_S = 180.0
+"""A process that sent nothing for so long counts as gone: three heartbeats, as in `compute.heard`."""
 LOOK_S = 1.0
 """Seconds between two looks at what is due."""
 GOODBYE_S = 8.0
@@ -101,13 +103,15 @@ class Shipper:
         self._has_greeted = self._has_ended = False
         self._sent_s = self._measured_s = float("-inf")
         self._problem: str | None = None
+        self._deployments_problem: str | None = None
         self._cpu_s = 0.0
         self._working = threading.Lock()
 
     @property
     def problem(self) -> str | None:
-        """Why answers do not reach the store, or what is wrong with our clock; each change is one line in the log."""
-        return " ".join(text for text in (self._problem, self._clock_problem) if text) or None
+        """Why answers do not reach the store, what is wrong with our clock, or who else serves the product."""
+        texts = self._problem, self._clock_problem, self._deployments_problem
+        return " ".join(text for text in texts if text) or None
 
     @property
     def figures(self) -> Figures:
@@ -163,6 +167,7 @@ class Shipper:
         if self._sender.offset_s is None:
             self._sender.measure()
             self._measured_s = monotonic()
+            self._look_for_others()
         if not self._has_greeted:
             self._send_empty(self._own, HELLO, self._covered)
             self._has_greeted = True
@@ -268,6 +273,14 @@ class Shipper:
             if self._sent_s - self._measured_s >= self._terms.heartbeat_s:
                 self._sender.measure(name.path)
                 self._measured_s = monotonic()
+                self._look_for_others()
+
+    def _look_for_others(self) -> None:
+        """Find out whether another Deployment serves the product; a store that does not list keeps it unknown."""
+        with contextlib.suppress(StoreAway):
+            processes = self._sender.processes(time() - SILENCE_S) | {self._own.process}
+            deployments = {name for process in processes if (name := segments.deployment_of(process)) is not None}
+            self._deployments_problem = deployments_problem(self._log.folder.name, deployments)
 
     @property
     def _clock_problem(self) -> str | None:
@@ -285,7 +298,7 @@ class Shipper:
             self._problem = problem
             log.warning("%s: %s", self._log.folder.name, problem or "answers are shipped; no problem left.")
 
-    @contextmanager
+    @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
         """Count the CPU of this thread."""
         began_s = thread_time()
@@ -293,3 +306,13 @@ class Shipper:
             yield
         finally:
             self._cpu_s += thread_time() - began_s
+
+
+def deployments_problem(product: str, deployments: Collection[str]) -> str | None:
+    """Return a sentence if there are several Deployments of a product, which Kubernetes scales and updates apart."""
+    if len(deployments) < 2:
+        return None
+    return (
+        f"{product} is served by {len(deployments)} Deployments, {', '.join(sorted(deployments))}: another contract "
+        "would be rolled out to one of them; delete the others, or give each a store of its own."
+    )

@@ -23,6 +23,7 @@ from platform_assets.product.channels import Channel
 from platform_assets.product.fields import MOST_FIELDS, Field
 from platform_assets.product.modelling import Gates, Service, Training
 from platform_assets.product.monitoring import CrossRule, Monitors, Retraining, check_possible, check_rules, of_grain
+from platform_assets.product.pods import Pods
 from platform_assets.product.recording import Deliver, FaultKind, History, RecordingMissing
 from platform_assets.product.sources import Arrives, Source
 from platform_assets.product.tuning import Choice, Range, Setting
@@ -43,6 +44,7 @@ __all__ = [
     "Learner",
     "Monitors",
     "MultiClass",
+    "Pods",
     "ProductSpec",
     "Range",
     "RecordingMissing",
@@ -58,7 +60,7 @@ __all__ = [
 
 _CLASSES: dict[str, type] = {
     part.__name__: part
-    for part in (Field, Gates, Grain, History, Monitors, Retraining, Service, Setting, Source, Task, Training)
+    for part in (Field, Gates, Grain, History, Monitors, Pods, Retraining, Service, Setting, Source, Task, Training)
 }
 _OWNER = re.compile(r"team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+")
 
@@ -93,6 +95,7 @@ class ProductSpec:
         min_keys (keys): the fewest labelled keys, holdout included, with which a training is allowed.
         gates: what a challenger must show before it may be released.
         service: how the product answers requests.
+        pods: what the service gets on Kubernetes.
         slices: names of fields by which quality is broken down.
         monitors: what counts as a fault, and what as drift.
         retraining: when the model is trained again.
@@ -121,6 +124,7 @@ class ProductSpec:
     min_keys: int
     gates: Gates = field(default_factory=Gates)
     service: Service = field(default_factory=Service)
+    pods: Pods = field(default_factory=Pods)
     slices: tuple[str, ...] = ()
     monitors: Monitors = field(default_factory=Monitors)
     retraining: Retraining = field(default_factory=Retraining)

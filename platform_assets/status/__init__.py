@@ -28,7 +28,7 @@ from platform_assets.serving import availability
 from platform_assets.settings import Settings
 from platform_assets.specs import Broken
 from platform_assets.specs.base import ProductSpec
-from platform_assets.status import slices, todo
+from platform_assets.status import pods, serving, slices, todo
 from platform_assets.status.state import (
     Availability,
     BrokenFile,
@@ -40,11 +40,13 @@ from platform_assets.status.state import (
     Held,
     Judged,
     Live,
+    Pods,
     PutAside,
     Quality,
     Rare,
     Released,
     State,
+    Todo,
     Unlabelled,
 )
 from platform_assets.status.words import as_text, held_words
@@ -77,6 +79,7 @@ def of_product(product: Product) -> State:
     closed = None if newest is None else newest.key
     decision = None if closed is None else history.decision(closed)
     held, window = _held(holds), newest_window(product)
+    running, served = _service(product)
     return State(
         product=spec.name,
         title=spec.title,
@@ -95,9 +98,10 @@ def of_product(product: Product) -> State:
         latency=None if closed is None else latency.recent_latency(product, closed),
         grain=spec.grain.kind,
         slices=[] if window is None else slices.of(product, window),
-        todo=todo.of(product, holds, decision),
+        todo=[*todo.of(product, holds, decision), *served],
         heard=None if closed is None else _heard(history, closed),
         rare=_rare(product),
+        pods=running,
     )
 
 
@@ -245,6 +249,21 @@ def _heard(history: History, key: str) -> Heard | None:
 def _failure(history: History) -> Failed | None:
     latest = history.failure()
     return None if latest is None else Failed(number=latest[0], **latest[1].document())
+
+
+def _service(product: Product) -> tuple[Pods | None, list[Todo]]:
+    """Return how many pods serve, and what is wrong with them; None and nothing on a laptop."""
+    if product.settings.launcher != "kubernetes" or product.history.live() is None:
+        return None, serving.of(product)
+    try:
+        seen = pods.read(product)
+    except pods.Unknown as problem:
+        return Pods(unknown=str(problem)), serving.of(product)
+    todo = pods.judge(product, seen)
+    return pods.counted(seen), [
+        *todo,
+        *(one for one in serving.of(product) if one.what not in {of.what for of in todo}),
+    ]
 
 
 def _availability(product: Product) -> Availability | None:

@@ -171,7 +171,7 @@ class Todo(Part, frozen=True, kw_only=True):
     """Something that a person should do now.
 
     Attributes:
-        about: `held`, `stale_model`, `missing_label` or `broken_file`.
+        about: `held`, `stale_model`, `missing_label`, `broken_file` or `service`.
         key: which key it concerns; None where it is the whole product.
         what: what is wrong and what happens next, in sentences.
         steps: alternatives; usually one of them is run.
@@ -200,8 +200,19 @@ class Heard(Part, frozen=True, kw_only=True):
     wrong_clocks: dict[str, float]
 
 
+class Pods(Part, frozen=True, kw_only=True):
+    """The service's pods by Kubernetes; `unknown` says why nothing is known of them."""
+
+    ready: int = 0
+    expected: int = 0
+    deployments: int = 0
+    unknown: str | None = None
+
+
 class State(Part, frozen=True, kw_only=True, omit_defaults=True):
-    """A product; `grain` is `daily`, `hourly` or `batch`. `heard` is there on a cluster, `rare` for a rare class."""
+    """A product; `grain` is `daily`, `hourly` or `batch`. `heard` and `pods` are there on a cluster, `rare` for a rare
+    class.
+    """
 
     product: str
     title: str
@@ -223,6 +234,7 @@ class State(Part, frozen=True, kw_only=True, omit_defaults=True):
     todo: list[Todo]
     heard: Heard | None = None
     rare: Rare | None = None
+    pods: Pods | None = None
 
 
 class BrokenFile(Part, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from platform_assets.status.state import (
     Heard,
     Held,
     Live,
+    Pods,
     Quality,
     Slice,
     State,
@@ -83,6 +84,8 @@ def as_text(state: State | BrokenState) -> str:
     lines.append(f"  service    {_availability_words(state.availability)}")
     if state.heard is not None:
         lines.append(f"  heard      {_heard_words(state.heard)}")
+    if state.pods is not None:
+        lines.append(f"  pods       {_pods_words(state.pods)}")
     lines.append(f"  latency    {latency.describe(state.latency)}")
     return "\n".join([*lines, *_todo_lines(state.product, state.todo)])
 
@@ -104,6 +107,12 @@ def _heard_words(heard: Heard) -> str:
         for process, offset in heard.wrong_clocks.items()
     )
     return words + "".join(f"; the clock of {clock}" for clock in clocks)
+
+
+def _pods_words(pods: Pods) -> str:
+    if pods.unknown is not None:
+        return f"unknown: {pods.unknown}"
+    return f"{pods.ready} of {counted(pods.expected, 'pod')} ready in {counted(pods.deployments, 'Deployment')}"
 
 
 def held_keys(state: State) -> list[str]:

@@ -41,6 +41,8 @@ _DIGEST_BYTES = 32
 _LEVEL = 1
 """Level 6 takes four times the CPU for a sixth less: 2,000 records of 89 fields, 52 and 229 ms."""
 _PROCESS = re.compile(r".+-\d+-[0-9a-f]{8}")
+_POD = re.compile(r"(?P<deployment>.+)-[a-z0-9]{1,10}-[a-z0-9]{5}[.](?P<namespace>[a-z0-9-]+)")
+"""A server's name in a pod of a Deployment, as `driftline manifests` has it: POD.NAMESPACE."""
 _STREAM = re.compile(r"\d{19}-\d+(?:-[0-9a-f]{8})?")
 _NAME = re.compile(
     rf"{PREFIX}/(?P<product>[^/]+)/(?P<day>\d{{8}})/"
@@ -186,6 +188,23 @@ def start_after(product: str, shipped_ms: int) -> str:
 def is_process(text: str) -> bool:
     """Tell whether a text is a process's name."""
     return _PROCESS.fullmatch(text) is not None and "/" not in text
+
+
+def process_of(path: str) -> str | None:
+    """Return the process that a segment's path names; None for another object."""
+    match = _NAME.fullmatch(path)
+    return None if match is None else match["process"]
+
+
+def server_of(process: str) -> str:
+    """Return the name of the machine or pod of a process."""
+    return process.rsplit("-", 2)[0]
+
+
+def deployment_of(process: str) -> str | None:
+    """Return the Deployment of a process as NAMESPACE/NAME, or None if its server is not named after its pod."""
+    pod = _POD.fullmatch(server_of(process))
+    return None if pod is None else f"{pod['namespace']}/{pod['deployment']}"
 
 
 def is_stream(text: str) -> bool:

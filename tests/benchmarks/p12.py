@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from platform_assets import replay, specs
-from platform_assets.compute import determinism, export
 from platform_assets.compute.learn import learn
 from platform_assets.compute.matrix import inputs_of
 from platform_assets.product.contract import contract_of
@@ -32,7 +31,7 @@ from platform_assets.serving.runtime import Runtime
 from platform_assets.specs.base import ProductSpec, Window
 from platform_assets.storage.artifacts import ArtifactStore
 from tests.benchmarks.harness import Measure
-from tests.doubles import models
+from tests.doubles import models, untrained
 from tests.serving.picture_files import text_of
 
 PRODUCTS = {"flight_delays": "2013-01-08", "garment_photos": "0001"}
@@ -174,12 +173,10 @@ def _pictures(spec: ProductSpec, rows: list[dict[str, Any]]) -> dict[str, bytes]
 
 
 def _app(spec: ProductSpec, key: str, folder: Path) -> PredictionMiddleware:
-    """Return the middleware in front of the product's network as a graph."""
+    """Return the middleware in front of a graph of the size of the product's model."""
     frame = spec.features(replay.happened(spec, key), Window(grain=spec.grain, keys=(key,)))
     values = inputs_of(frame, spec.fields)
-    determinism.fix(1)
-    learned = learn(values, spec.fields)
-    graph = export.to_onnx(spec.model(learned, spec.training).eval(), learned, spec.task)
+    graph = untrained.graph(spec, values, learn(values, spec.fields))
     store = ArtifactStore(str(folder))
     digest = models.write_bundle(store, document=contract_of(spec), graph=graph)
     contract = Contract(contract_of(spec))

@@ -29,7 +29,6 @@ from typing import Any
 import psutil
 
 from platform_assets import replay, specs
-from platform_assets.compute import determinism, export
 from platform_assets.compute.learn import learn
 from platform_assets.compute.matrix import inputs_of
 from platform_assets.handle import Product
@@ -44,7 +43,7 @@ from platform_assets.storage.artifacts import ArtifactStore, canonical
 from tests.benchmarks.harness import Measure
 from tests.chaos import r3_bodies, r3_http
 from tests.chaos.r3_bodies import Attack
-from tests.doubles import models
+from tests.doubles import models, untrained
 from tests.doubles.drawn_requests import Document, Request, draw
 
 PRODUCTS = {"flight_delays": ("2013-01-08", 20), "garment_photos": ("0001", 50)}
@@ -209,12 +208,10 @@ def _peer(spec: ProductSpec, graph: bytes, row: dict[str, Any], folder: Path) ->
 
 
 def _graph(spec: ProductSpec, key: str) -> bytes:
-    """Return the graph of a product's model with untrained weights."""
+    """Return a graph of the size of a product's model."""
     frame = spec.features(replay.happened(spec, key), Window(grain=spec.grain, keys=(key,)))
     values = inputs_of(frame, spec.fields)
-    determinism.fix(1)
-    learned = learn(values, spec.fields)
-    return export.to_onnx(spec.model(learned, spec.training).eval(), learned, spec.task)
+    return untrained.graph(spec, values, learn(values, spec.fields))
 
 
 def _planted(attack: Attack, canary: Path, address: str) -> Attack:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ from kubernetes import client
 from platform_assets.settings import Settings
 from tests.cluster import proxy
 from tests.cluster.cluster import Cluster
-from tests.cluster.spaces import HOST
+from tests.cluster.servers import ADDRESS
+from tests.cluster.spaces import CABLES
 from tests.doubles.kustomize import FOLDER
 
 NAMESPACE = "driftline"
@@ -106,7 +108,11 @@ def deployed(
         folder: an empty one, for the overlay.
         parts: what of the platform runs; the others get no pods.
     """
-    outside = {"DRIFTLINE_TRAINER_LIBRARIES": images.libraries, "DRIFTLINE_SERVICE_NETWORKS": f"{HOST}/32", **variables}
+    outside = {
+        "DRIFTLINE_TRAINER_LIBRARIES": images.libraries,
+        "DRIFTLINE_SERVICE_NETWORKS": os.environ.get(ADDRESS, CABLES),
+        **variables,
+    }
     write_overlay(folder, cluster, images, outside)
     _write_top(folder, images, secrets, parts)
     environment = {**outside, **{name: text for entries in secrets.values() for name, text in entries.items()}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.cluster.pods import SECURITY
-from tests.cluster.spaces import HOST
+from tests.cluster.spaces import CABLES
 
 NAME = "driftline-proxy"
 WEBSERVERS = {3000: "driftline-webserver", 3001: "driftline-webserver-read-only"}
@@ -73,7 +73,7 @@ def objects(namespace: str, image: str) -> list[dict[str, Any]]:
     policy = {
         "podSelector": {"matchLabels": LABELS},
         "policyTypes": ["Ingress"],
-        "ingress": [{"from": [{"ipBlock": {"cidr": f"{HOST}/32"}}]}],
+        "ingress": [{"from": [{"ipBlock": {"cidr": CABLES}}]}],
     }
     return [
         {

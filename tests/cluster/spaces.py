@@ -22,6 +22,8 @@ from tests.cluster.waiting import wait_until
 STARTED_S = 30.0
 HOST = "10.244.255.1"
 """Address of the control plane, and of whatever else a test runs next to it, for nodes and pods."""
+CABLES = "172.30.0.0/16"
+"""Addresses of the nodes, and of the control plane at its ends of the cables: as which pods see callers outside."""
 CLONE_NEWNET = 0x40000000
 UNSHARE = ("unshare", "--pid", "--mount", "--net", "--fork", "--kill-child", "--mount-proc", "--", "sh", "-euc")
 # Mounts of the space do not reach the machine; below the space they propagate, which the kubelet expects of /.

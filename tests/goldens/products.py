@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from platform_assets import specs
+from platform_assets.specs import flight_delays as module
 from platform_assets.specs.base import FaultKind, ProductSpec
 from tests.doubles.products import hourly_temperature
 from tests.goldens.walk import Run, Walk
@@ -21,7 +22,7 @@ PHOTOS = 130
 
 def flight_delays() -> Walk:
     """Return 12 days of one flight in five, and six more with a dead feed on the third."""
-    product = specs.load("flight_delays")
+    product = module.SPEC
 
     def some_flights(deliver: Deliver) -> Deliver:
         def delivered(source: str, key: str) -> bytes | None:
@@ -36,6 +37,7 @@ def flight_delays() -> Walk:
     spec = small(
         product,
         deliver=some_flights,
+        model=module.model,  # the network of the product's blend
         training=replace(
             product.training,
             epochs=4,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +127,61 @@ def test_a_store_that_is_not_there_is_named_and_not_made(
     assert fetch.main(["0" * 64, str(tmp_path / "fetched")]) == 1
     assert f"there is no store at {tmp_path}/absent; check DRIFTLINE_ROOT" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+# In a pod -------------------------------------------------------------------------------------------------------------
+
+ABSENT = "s3://driftline-absent/store"
+
+
+@pytest.fixture
+def in_a_pod(s3_root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The environment of an init container, and the root of its store."""
+    monkeypatch.setenv("DRIFTLINE_ENV", "cluster")
+    monkeypatch.setenv("DRIFTLINE_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("DRIFTLINE_ROOT", s3_root)
+    return s3_root
+
+
+def failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    assert fetch.main(["0" * 64, str(tmp_path / "fetched")]) == 1
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1, "one line, which Kubernetes shows as the container's last words"
+    return message
+
+
+def test_a_wrong_bucket_is_named_with_where_it_is_set(
+    in_a_pod: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DRIFTLINE_ROOT", ABSENT)
+    message = failed(tmp_path, capsys)
+    assert "the bucket s3://driftline-absent does not exist; create it, or fix its name or AWS_ENDPOINT_URL" in message
+    assert f"The store is {ABSENT} at http://127.0.0.1:" in message
+    assert "as the config map `driftline` says (DRIFTLINE_ROOT, AWS_ENDPOINT_URL)" in message
+
+
+def test_the_bucket_of_another_store_is_named(
+    in_a_pod: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = failed(tmp_path, capsys)
+    assert f"blob {'0' * 64} is missing: {in_a_pod}/" in message
+    assert f"The store is {in_a_pod} at http://127.0.0.1:" in message
+
+
+def test_keys_that_are_refused_are_named_with_their_secret(
+    in_a_pod: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    message = failed(tmp_path, capsys)
+    assert "refuses our key (" in message and "its keys in the secret `driftline-store`." in message
+
+
+def test_a_missing_secret_is_named(
+    in_a_pod: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(fetch, "PATIENCE", timedelta(seconds=1))
+    message = failed(tmp_path, capsys)
+    assert "no key for s3://" in message
+    assert "no key of it is set: without a role, add the keys to the secret `driftline-store`." in message

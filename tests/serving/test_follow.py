@@ -184,3 +184,23 @@ def test_a_record_written_by_other_code_is_reported(app: Any) -> None:
     Ledgers(str(app.folder / "store"), models.PRODUCT).append(naming.RELEASES, {"outcome": "released"})
     assert not app.follower.look()
     assert "00000001.json is not a record of releases that this code reads" in app.follower.problem
+
+
+@pytest.mark.parametrize(
+    ("root", "variables", "sentence"),
+    [
+        ("s3://driftline-absent/store", {}, "the bucket s3://driftline-absent does not exist; create it"),
+        ("", {"AWS_SECRET_ACCESS_KEY": "wrong"}, "s3://driftline refuses our key; check AWS_ACCESS_KEY_ID"),
+    ],
+)
+def test_a_store_that_is_not_ours_is_named_in_readiness(
+    app: Any, s3_root: str, monkeypatch: pytest.MonkeyPatch, root: str, variables: dict[str, str], sentence: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    follower = follow.Follower(
+        app.contract, root or s3_root, fallback=None, fallback_digest="", pinned=None, load_s=5.0
+    )
+    follower.look()
+    assert follower.problem is not None
+    assert sentence in follower.problem and (root or s3_root) in follower.problem

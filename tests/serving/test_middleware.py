@@ -206,7 +206,7 @@ def test_the_openapi_document_is_a_function_of_the_contract(app: Any) -> None:
 def test_a_worker_starts_follows_and_stops(app: Any) -> None:
     async def live() -> None:
         await app.middleware.start()
-        assert app.follower.problem == f"tiny has no release in the store at {app.folder / 'store'}."
+        assert app.follower.problem.startswith(f"tiny has no release in the store at {app.folder / 'store'}; ")
         assert app.probe("/healthz")[0] == 200
         await app.middleware.stop()
 

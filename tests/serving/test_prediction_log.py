@@ -158,6 +158,13 @@ def test_a_full_disk_is_named_before_a_request_fails_and_the_problem_ends_by_its
     assert [path.name for path in (small_disk / "log").iterdir() if path.suffix != ".jsonl"] == []
 
 
+def test_a_folder_that_cannot_be_written_is_a_problem_before_the_first_record(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    log = PredictionLog(tmp_path / "file" / "log")
+    log.check()
+    assert log.problem == f"{log.folder} cannot be written: Not a directory."
+
+
 LIMITED = """
 import resource, signal, sys
 from pathlib import Path

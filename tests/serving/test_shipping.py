@@ -40,9 +40,11 @@ class Process:
         self.now = datetime(2026, 11, 27, tzinfo=UTC)
         self.start()
 
-    def start(self, file_bytes_max: int = 1000, every_s: float = 0.0, **changes: Any) -> Shipper:
+    def start(
+        self, file_bytes_max: int = 1000, every_s: float = 0.0, server: str | None = None, **changes: Any
+    ) -> Shipper:
         terms = {"every_s": every_s, "bytes_max": 40, "heartbeat_s": LONG_S, "clock_limit_s": 30.0, **changes}
-        self.log = PredictionLog(self.folder, file_bytes_max)
+        self.log = PredictionLog(self.folder, file_bytes_max, server)
         self.shipper = Shipper(
             self.log,
             Sender(self.root, PRODUCT, 60.0),
@@ -687,3 +689,24 @@ def test_a_process_may_be_killed_at_any_step_and_its_successor_too(tmp_path: Pat
         assert arrived == set(acknowledged), folder
         left = {path.suffix for path in (folder / "log" / PRODUCT).iterdir()}
         assert not left & {".jsonl", ".process", ".shipped", ".shipping"}, folder
+
+
+def test_another_deployment_of_the_product_is_noticed(process: Process) -> None:
+    """Also before it has a heartbeat to send; a server that is not named after a pod is none."""
+    shippers = {}
+    for server in ("driftline-tiny-5d9c-abcde.one", "driftline-tiny-5d9c-fghij.one", "host", "tiny-77b6-klmno.two"):
+        shippers[server] = process.start(server=server)
+        shippers[server].look()
+    first, _, outside, last = shippers.values()
+    expected = "tiny is served by 2 Deployments, one/driftline-tiny, two/tiny: another contract would be rolled out to"
+    assert last.problem is not None and last.problem.startswith(expected)
+    assert (first.problem, outside.problem) == (None, None)
+
+
+def test_the_first_deployment_notices_the_second_with_its_next_heartbeat(process: Process) -> None:
+    first = process.start(server="driftline-tiny-5d9c-abcde.one", heartbeat_s=0.1)
+    first.look()
+    process.start(server="tiny-77b6-klmno.two").look()
+    time.sleep(0.15)
+    first.look()
+    assert first.problem is not None and "is served by 2 Deployments" in first.problem

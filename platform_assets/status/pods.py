@@ -1,0 +1,200 @@
+"""Say why Kubernetes does not run a product's service: what its Deployments, pods and quotas report.
+
+`read` sends three requests, and `judge` is pure. Where there is no cluster or no right to look, that is said instead.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from platform_assets.records.values import items, member, text
+from platform_assets.serving.shipping import deployments_problem
+from platform_assets.status.state import Pods, Step, Todo
+from platform_assets.status.steps import apply, kubectl, service_todo
+
+if TYPE_CHECKING:
+    from platform_assets.handle import Product
+
+TIMEOUT_S = (3.0, 5.0)
+_NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+_NO_CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+
+
+class Unknown(Exception):
+    """Kubernetes did not say."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What Kubernetes reported, as JSON; `quotas` is None where they may not be listed."""
+
+    deployments: list[object]
+    pods: list[object]
+    quotas: list[object] | None
+
+
+def read(product: Product) -> Seen:
+    """Ask Kubernetes, with the account of this pod or of the kubeconfig.
+
+    Raises:
+        Unknown: there is no cluster, it does not answer, or it refuses.
+    """
+    from kubernetes import client, config
+
+    configuration = client.Configuration()
+    try:
+        try:
+            config.load_incluster_config(client_configuration=configuration)
+        except config.ConfigException:
+            config.load_kube_config(client_configuration=configuration)
+    except (config.ConfigException, OSError) as error:
+        raise Unknown(f"no Kubernetes cluster is configured: {error}") from None
+    configuration.retries = False
+    namespace = product.settings.namespace
+    selector = f"app.kubernetes.io/component=service,driftline/product={product.name}"
+    with client.ApiClient(configuration) as api:
+        deployments = _items(api, f"/apis/apps/v1/namespaces/{namespace}/deployments", selector)
+        pods = _items(api, f"/api/v1/namespaces/{namespace}/pods", selector)
+        try:
+            quotas = _items(api, f"/api/v1/namespaces/{namespace}/resourcequotas", "")
+        except Unknown:
+            return Seen(deployments, pods, None)
+    return Seen(deployments, pods, quotas)
+
+
+def _items(api: object, path: str, selector: str) -> list[object]:
+    from kubernetes import client
+    from urllib3.exceptions import HTTPError
+
+    query = [("labelSelector", selector)] if selector else []
+    try:
+        response = api.call_api(  # type: ignore[attr-defined]  # the client has no types
+            path,
+            "GET",
+            {},
+            query,
+            {"Accept": "application/json"},
+            auth_settings=["BearerToken"],
+            _return_http_data_only=True,
+            _preload_content=False,
+            _request_timeout=TIMEOUT_S,
+        )
+        return items(json.loads(response.data), "items")
+    except client.ApiException as error:
+        reason = "this account may not list them" if error.status in (401, 403) else error.reason
+        raise Unknown(f"Kubernetes answered {error.status} for {path}: {reason}") from None
+    except (HTTPError, OSError, ValueError) as error:
+        raise Unknown(f"the Kubernetes API did not answer: {type(error).__name__}") from None
+
+
+def counted(seen: Seen) -> Pods:
+    """Return how many pods are ready, and how many there should be."""
+    expected = sum(_number(deployment, "spec", "replicas") for deployment in seen.deployments)
+    ready = sum(_number(deployment, "status", "readyReplicas") for deployment in seen.deployments)
+    return Pods(ready=ready, expected=expected, deployments=len(seen.deployments))
+
+
+def judge(product: Product, seen: Seen) -> list[Todo]:
+    """Return what a person should do, one sentence each; what several pods report is said once."""
+    namespace = product.settings.namespace
+    names = [f"{namespace}/{text(deployment, 'metadata', 'name')}" for deployment in seen.deployments]
+    todo = []
+    if not names:
+        what = f"Namespace {namespace} has no Deployment that serves {product.name}."
+        todo.append(service_todo(what, apply(product)))
+    if (problem := deployments_problem(product.name, names)) is not None:
+        steps = [
+            Step(when=f"if {name} should not be there", command=kubectl(product, "delete", "deployment", name))
+            for name in (name.partition("/")[2] for name in sorted(names))
+        ]
+        todo.append(service_todo(problem, *steps))
+    if seen.quotas == []:
+        what = (
+            f"Namespace {namespace} has no ResourceQuota, so runs and steps may take all that its services need to "
+            "start again: apply one, such as those of deploy/kubernetes."
+        )
+        todo.append(service_todo(what, Step(when="to see its limits", command=kubectl(product, "get", "quota"))))
+    return [*todo, *_refused(product, seen.deployments), *_pods(product, seen.pods)]
+
+
+def _refused(product: Product, deployments: Iterable[object]) -> Iterator[Todo]:
+    """Yield why pods are not even created: a quota, a policy, an account that is not there."""
+    for deployment in deployments:
+        failure = _condition(deployment, "ReplicaFailure")
+        if text(failure, "status") == "True":
+            name = text(deployment, "metadata", "name")
+            what = f"Kubernetes refuses to create pods of {name}: {_line(text(failure, 'message'))}"
+            yield service_todo(what, Step(when="to see all of it", command=kubectl(product, "describe", "rs")))
+
+
+def _pods(product: Product, pods: Iterable[object]) -> list[Todo]:
+    todo = dict[str, Todo]()
+    for pod in pods:
+        if member(pod, "metadata", "deletionTimestamp") is None and (problem := _problem(product, pod)) is not None:
+            name = text(pod, "metadata", "name")
+            step = Step(when="to see all of it", command=kubectl(product, "describe", "pod", name))
+            if problem.endswith("/readyz says why."):
+                path = f"/api/v1/namespaces/{product.settings.namespace}/pods/{name}:3001/proxy/readyz"
+                step = Step(when="to see why", command=f"kubectl get --raw {path}")
+            todo.setdefault(problem, service_todo(problem, step))
+    return list(todo.values())
+
+
+def _problem(product: Product, pod: object) -> str | None:
+    """Return why a pod does not serve, without its own name in the sentence; None if it does, or is still starting."""
+    who, namespace = f"Pods of {product.name}", product.settings.namespace
+    scheduled = _condition(pod, "PodScheduled")
+    if text(scheduled, "reason") == "Unschedulable":
+        return (
+            f"{who} find no node: {_line(text(scheduled, 'message'))} Add nodes, or lower Pods.cores or "
+            "Pods.memory_gb in the product's file."
+        )
+    for status in [*items(pod, "status", "initContainerStatuses"), *items(pod, "status", "containerStatuses")]:
+        waiting = member(status, "state", "waiting")
+        reason, message = text(waiting, "reason"), _line(text(waiting, "message"))
+        if reason in _NO_IMAGE:
+            return (
+                f"{who} cannot get the image {text(status, 'image')} ({message.rstrip('.')}): push it, or set "
+                "DRIFTLINE_SERVICE_IMAGE to one that is in the registry and apply the manifest again."
+            )
+        if reason in _NO_CONTAINER:
+            return f"{who} cannot start: {message.rstrip('.')}; create it in namespace {namespace}."
+        if (ended := _ended(status)) is not None:
+            return f"{who} fail in container {text(status, 'name')}: {ended}"
+        if member(status, "started") is True and member(status, "ready") is False and text(status, "name") == "service":
+            return f"{who} run and are not ready; /readyz says why."
+    return None
+
+
+def _ended(status: object) -> str | None:
+    """Return the last words of a container that failed and is not running again."""
+    if member(status, "state", "running") is not None:
+        return None
+    for state in ("state", "lastState"):
+        terminated = member(status, state, "terminated")
+        if terminated is not None and _number(terminated, "exitCode"):
+            reason = text(terminated, "reason")
+            if reason == "OOMKilled":
+                return "it needed more memory than its limit: raise Pods.memory_gb and apply the manifest again."
+            last = _line(text(terminated, "message").strip().rpartition("\n")[2])
+            return last or f"{reason}, exit code {_number(terminated, 'exitCode')}."
+    return None
+
+
+def _condition(document: object, kind: str) -> object:
+    conditions = items(document, "status", "conditions")
+    return next((condition for condition in conditions if text(condition, "type") == kind), None)
+
+
+def _line(message: str) -> str:
+    """Return a message as one line that ends with a full stop."""
+    line = " ".join(message.split())
+    return line if not line or line.endswith(".") else f"{line}."
+
+
+def _number(document: object, *path: str) -> int:
+    value = member(document, *path)
+    return value if isinstance(value, int) else 0

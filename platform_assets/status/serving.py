@@ -1,0 +1,116 @@
+"""Say what is wrong with a product's service on a cluster, from what its processes send to the store."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from platform_assets.compute import heard as hearing
+from platform_assets.compute.heard import SILENCE, Process
+from platform_assets.intake.heard import Listener
+from platform_assets.serving.shipping import deployments_problem
+from platform_assets.status.state import Step, Todo
+from platform_assets.status.steps import apply, kubectl, service_todo
+from platform_assets.storage.segments import HELLO, deployment_of, server_of
+
+if TYPE_CHECKING:
+    from platform_assets.handle import Product
+
+SERVERS_SHOWN = 4
+
+
+def of(product: Product) -> list[Todo]:
+    """Return what a person should do about the product's service; costs a listing and the newest segment of each.
+
+    A process counts as long as it may be alive: until it says goodbye, or for three heartbeats.
+    """
+    newest = product.history.live()
+    if newest is None or not product.settings.serving_ships:
+        return []
+    now = datetime.now(UTC)
+    listened = Listener(product.settings.root, product.name).processes(now - SILENCE)
+    alive = [process for process in listened if not process.has_left]
+    if not alive:
+        return [_nobody(product, newest[0])]
+    return [*_contracts(product, newest[0], alive), *_deployments(product, alive), *_clocks(product, alive)]
+
+
+def _nobody(product: Product, release: int) -> Todo:
+    what = (
+        f"Release {release} is live, and no process of its service sent anything to the store in the last "
+        f"{SILENCE / timedelta(seconds=1):g} s: either nothing serves it, or what does cannot reach the store."
+    )
+    pods = kubectl(product, "describe", "pods", f"--selector=driftline/product={product.name}")
+    return service_todo(what, apply(product), Step(when="to see why its pods are not ready", command=pods))
+
+
+def _contracts(product: Product, newest: int, alive: Iterable[Process]) -> list[Todo]:
+    """Return who serves another contract than that of the newest release, or follows no release at all."""
+    contracts = {newest: _contract(product, newest)}
+    behind, unled = list[Process](), list[Process]()
+    for process in alive:
+        if process.kind == HELLO:  # it had not looked for releases yet
+            continue
+        if process.release is None:
+            unled.append(process)
+        elif contracts.setdefault(process.release, _contract(product, process.release)) != contracts[newest]:
+            behind.append(process)
+    todo = []
+    if behind:
+        what = (
+            f"Release {newest} has another contract than release {max(one.release or 0 for one in behind)}, which "
+            f"{_servers(behind)} still serve{_s(behind)}: roll out the Bento that was built for it."
+        )
+        todo.append(service_todo(what, apply(product)))
+    if unled:
+        what = f"{_servers(unled)} follow{_s(unled)} no release and answer{_s(unled)} with the model of its Bento."
+        pod = server_of(unled[0].name).partition(".")[0]
+        path = f"/api/v1/namespaces/{product.settings.namespace}/pods/{pod}:3001/proxy/readyz"
+        todo.append(service_todo(what, Step(when="to see why", command=shlex.join(["kubectl", "get", "--raw", path]))))
+    return todo
+
+
+def _contract(product: Product, number: int) -> str | None:
+    release = product.history.release(number)
+    return None if release is None else release.contract_sha256
+
+
+def _deployments(product: Product, alive: Iterable[Process]) -> list[Todo]:
+    deployments = {name for process in alive if (name := deployment_of(process.name)) is not None}
+    problem = deployments_problem(product.name, deployments)
+    if problem is None:
+        return []
+    steps = []
+    for deployment in sorted(deployments):
+        namespace, name = deployment.split("/")
+        command = shlex.join(["kubectl", f"--namespace={namespace}", "delete", "deployment", name])
+        steps.append(Step(when=f"if {deployment} should not be there", command=command))
+    return [service_todo(problem, *steps)]
+
+
+def _clocks(product: Product, alive: Iterable[Process]) -> list[Todo]:
+    wrong = hearing.wrong_clocks(alive, product.settings.serving_clock_limit_s)
+    by_server = {server_of(process): offset for process, offset in wrong.items()}
+    todo = []
+    for server, offset in by_server.items():
+        side = "behind" if offset > 0 else "ahead of"
+        what = (
+            f"The clock of {server} is {abs(offset):.0f} s {side} the store's, and times of its answers are wrong by "
+            "that: repair the time service of its node."
+        )
+        command = kubectl(product, "get", "pod", server.partition(".")[0], "--output=wide")
+        todo.append(service_todo(what, Step(when="to see its node", command=command)))
+    return todo
+
+
+def _servers(processes: Iterable[Process]) -> str:
+    servers = sorted({server_of(process.name) for process in processes})
+    more = len(servers) - SERVERS_SHOWN
+    return ", ".join(servers[:SERVERS_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _s(processes: Iterable[Process]) -> str:
+    """Return the ending of a verb whose subject is their servers."""
+    return "s" if len({server_of(process.name) for process in processes}) == 1 else ""

@@ -1,0 +1,248 @@
+"""Two products' services next to each other: answered, rolled, drained, closed to strangers, and bad input by name.
+
+Only services run in the cluster. Their models are small graphs that nobody trained.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes import client
+
+from platform_assets import manifests, naming, status
+from platform_assets.handle import Product
+from platform_assets.serving import build
+from platform_assets.settings import Settings
+from platform_assets.storage.artifacts import canonical, sha256
+from platform_assets.storage.ledgers import Ledgers
+from tests.cluster import loop, platform_images
+from tests.cluster.callers import Callers
+from tests.cluster.cluster import Cluster
+from tests.cluster.conftest import TESTS
+from tests.cluster.loop import BUCKET, Question
+from tests.cluster.node import POLICIES
+from tests.cluster.platform import NAMESPACE, Images, Platform, deployed
+from tests.cluster.pods import Pods, manifest
+from tests.cluster.waiting import wait_until
+from tests.doubles import documents, models
+from tests.doubles.products.live_parts import SPEC
+from tests.doubles.s3_server import S3Server
+
+pytestmark = pytest.mark.long
+
+PATIENCE_S = 240.0
+ROLLED, STEADY = "tiny", "tiny_too"
+BIAS = {ROLLED: 0.25, STEADY: -0.5}
+ABSENT = f"127.0.0.1:5000/service@sha256:{'0' * 64}"
+
+
+@dataclass(frozen=True)
+class Running:
+    """A product whose service runs.
+
+    Attributes:
+        text: its manifests.
+        digest: of its model.
+    """
+
+    platform: Platform
+    product: Product
+    text: str
+    digest: str
+
+    @property
+    def name(self) -> str:
+        return manifests.name_of(self.product.name)
+
+    @property
+    def address(self) -> str:
+        return self.platform.address(self.name)
+
+    def pods(self) -> list[Any]:
+        """Return its pods, without those that are asked to end."""
+        selector = f"driftline/product={self.product.name}"
+        return [pod for pod in self.platform.pods(selector) if pod.metadata.deletion_timestamp is None]
+
+    def said(self) -> list[str]:
+        """Return what `driftline status` says should be done."""
+        return [todo.what for todo in status.of_product(self.product).todo]
+
+
+@pytest.fixture(scope="module")
+def platform(
+    cluster: Cluster, repository: Path, s3: S3Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Platform]:
+    """The base without any of the platform's own pods, and a store; the image of services is the only one."""
+    folder = tmp_path_factory.mktemp("services")
+    (folder / "overlay").mkdir()
+    places = {**s3.environment(), "DRIFTLINE_ROOT": f"s3://{BUCKET}/{folder.name}"}
+    secret = {name: text for name, text in places.items() if "KEY" in name}
+    variables = {name: text for name, text in places.items() if name not in secret}
+    secrets = {"driftline-postgres": {}, "driftline-store": secret}
+    with cluster.network():
+        image = cluster.registry.push_built("service", platform_images.built(repository, "service"))
+        images = Images(platform=image, trainer=image, service=image, libraries="")
+        with deployed(cluster, images, variables, secrets, folder / "overlay", parts=()) as platform:
+            yield platform
+
+
+@pytest.fixture
+def running(
+    platform: Platform, reachable: Cluster, stored: None, monkeypatch: pytest.MonkeyPatch, request: Any, tmp_path: Path
+) -> dict[str, Running]:
+    """Both products, each with a release and its service in the cluster."""
+    request.config.stash.setdefault(TESTS, {})[NAMESPACE] = request.node.nodeid
+    monkeypatch.setenv("KUBECONFIG", str(reachable.kubeconfig))
+    services = {}
+    for name in BIAS:
+        product = Product(replace(SPEC, name=name), platform.settings)
+        if product.history.live() is None:
+            release(product, tmp_path)
+        live = product.history.live()
+        assert live is not None
+        services[name] = Running(platform, product, manifests.manifests(product), live[1].digest)
+        platform.apply(services[name].text, name)
+    for service in services.values():
+        waiting(platform, lambda service=service: ready(service) == 2, f"two pods of {service.name} are ready")
+    return services
+
+
+def release(product: Product, folder: Path) -> None:
+    """Release a small model, with its verdict and its Bento."""
+    document = models.contract(product=product.name)
+    digest = models.write_bundle(product.artifacts, bias=BIAS[product.name], document=document)
+    here = Settings(root=product.settings.root, state=folder / "state")
+    stored = build.stored(product.artifacts, build.build(here, product.artifacts, digest))
+    ledgers, cutoff = Ledgers(product.settings.root, product.name), SPEC.grain.key_at(8)
+    ledgers.create(naming.VERDICTS, digest, documents.verdict(digest))
+    contract = sha256(canonical(document))
+    record = models.release_record(1, digest, product=product.name, cutoff=cutoff, contract_sha256=contract)
+    ledgers.create_number(naming.RELEASES, 1, record)
+    notes = {"tag": f"{product.name}:1", "asked_rows": 1, "max_apart": 0.0, "request": {}, "cpu_s": 1.0}
+    product.tables.record("service", cutoff, content_digest="0", inputs={}, code="0", notes=notes | {"stored": stored})
+
+
+def waiting(platform: Platform, condition: Callable[[], object], text: str) -> None:
+    def described() -> str:
+        return platform.kubectl("get", "pods,hpa", "--output=wide") + platform.kubectl("describe", "pods")[-6000:]
+
+    wait_until(lambda: bool(condition()), PATIENCE_S, text, described)
+
+
+def ready(service: Running) -> int:
+    """Return how many of its pods serve its model, by their own word."""
+    pods = [pod for pod in service.pods() if pod.status.pod_ip and pod.status.container_statuses]
+    pods = [pod for pod in pods if pod.status.container_statuses[0].ready]
+    return sum(page(pod)["digest"] == service.digest for pod in pods)
+
+
+def page(pod: Any) -> dict[str, Any]:
+    return loop.get(f"http://{pod.status.pod_ip}:3001/readyz")
+
+
+def question(entity: str) -> Question:
+    return models.row(entity, idempotency_key=entity)
+
+
+def test_two_products_are_served_and_one_is_rolled_and_drained_without_a_lost_answer(
+    running: dict[str, Running], machines: object
+) -> None:
+    platform = running[ROLLED].platform
+    for name, service in running.items():
+        again = platform.cluster.kubectl("apply", "--filename", str(platform.folder / f"{name}.yaml"))
+        assert re.findall(r"(?m) (\w+)$", again) == ["unchanged"] * 5, again
+        status_, answer = loop.ask(service.address, question(f"{name}-1"))
+        assert (status_, answer["digest"]) == (200, service.digest)
+        assert answer["probability"] == pytest.approx(models.expected(BIAS[name]), abs=1e-6)
+        assert service.said() == []
+    rolled, steady = running[ROLLED], running[STEADY]
+    both = {name: Callers(service.address) for name, service in running.items()}
+    before = {pod.metadata.name for pod in rolled.pods()}
+    with both[ROLLED].asking([question("a")]), both[STEADY].asking([question("b")]):
+        platform.kubectl("rollout", "restart", f"deployment/{rolled.name}")
+        platform.wait_for(rolled.name)
+        waiting(platform, lambda: ready(rolled) == 2 and len(rolled.pods()) == 2, "the new replicas serve alone")
+        assert not before & {pod.metadata.name for pod in rolled.pods()}
+        node = rolled.pods()[0].spec.node_name
+        drain = ("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=180s")
+        platform.cluster.kubectl(*drain, "--pod-selector=app.kubernetes.io/component=service")
+        waiting(platform, lambda: ready(rolled) == ready(steady) == 2, "all run on the other node")
+        assert {pod.spec.node_name for pod in [*rolled.pods(), *steady.pods()]}.isdisjoint({node})
+        platform.cluster.kubectl("uncordon", node)
+    for name, callers in both.items():
+        print(f"{name}: {dict(callers.statuses)}, failed twice {callers.failed_twice}")
+        assert callers.statuses[200] > 20
+        assert callers.failed_twice == 0
+
+
+def test_callers_reach_a_service_and_strangers_do_not(
+    running: dict[str, Running], pods: Pods, core: client.CoreV1Api, shell: str
+) -> None:
+    control = running[ROLLED].platform.cluster.control
+    if control and not (control.assets / POLICIES).exists():
+        pytest.skip(f"nothing enforces NetworkPolicies: the cluster's programs lack {POLICIES}")
+    core.patch_namespace(pods.namespace, {"metadata": {"labels": {"driftline/callers": "true"}}})
+    address = running[ROLLED].pods()[0].status.pod_ip
+    for name, label, port in (
+        ("caller", "driftline/caller", 3000),
+        ("scraper", "driftline/caller", 3001),
+        ("stranger", "driftline/stranger", 3000),
+    ):
+        script = f"for i in 1 2 3; do timeout 2 bash -c '</dev/tcp/{address}/{port}' && exit 0; done; exit 9"
+        pod = manifest(name, shell, script)
+        pod["metadata"]["labels"][label] = "true"
+        pods.create(pod)
+    assert pods.wait_for_end("caller").exit_code == 0
+    assert pods.wait_for_end("scraper").exit_code == 9, "callers do not reach the port of metrics"
+    assert pods.wait_for_end("stranger").exit_code == 9
+
+
+def test_bad_input_is_named_in_status_and_in_readiness(running: dict[str, Running], tmp_path: Path) -> None:
+    """Each is a Deployment of its own of one product, next to the sound one; so all of them are also one too many."""
+    service = running[STEADY]
+    platform, product, name = service.platform, service.product, service.name
+    root = "valueFrom: {configMapKeyRef: {name: driftline, key: DRIFTLINE_ROOT}}"
+    deployment = manifests.manifests(product, 1).partition("\n---\n")[0]
+    wrong = {
+        f"{name}-bucket": deployment.replace(root, "value: s3://driftline-absent/store"),
+        f"{name}-secret": deployment.replace("name: driftline-store", "name: absent"),
+        f"{name}-image": deployment.replace(platform.settings.service_image or "", ABSENT),
+        f"{name}-again": deployment,
+    }
+    expected = [
+        "Pods of tiny_too fail in container fetch: fetch: .*the bucket s3://driftline-absent does not exist.* says",
+        "Pods of tiny_too fail in container fetch: fetch: .*no key for s3://driftline .*add the keys to the secret",
+        f"Pods of tiny_too cannot get the image {ABSENT} .*set DRIFTLINE_SERVICE_IMAGE to one that is in the registry",
+        rf"tiny_too is served by 5 Deployments, driftline/{name}, driftline/{name}-again, ",
+    ]
+    try:
+        for other, text in wrong.items():
+            platform.apply(text.replace(f"  name: {name}\n", f"  name: {other}\n", 1), other)
+        missing = set(expected)
+
+        def is_said() -> bool:
+            sentences = service.said()
+            missing.difference_update({one for one in missing if any(re.match(one, text) for text in sentences)})
+            return not missing
+
+        waiting(platform, is_said, "driftline status names each")
+        platform.wait_for(f"{name}-again")
+        sentence = f"tiny_too is served by 2 Deployments, driftline/{name}, driftline/{name}-again: "
+        waiting(platform, lambda: all(sentence in str(page(pod)["problem"]) for pod in two(service)), "/readyz says it")
+        print("\n".join(service.said()))
+    finally:
+        for other in wrong:
+            platform.kubectl("delete", "deployment", other, "--ignore-not-found", "--wait=false")
+
+
+def two(service: Running) -> list[Any]:
+    """Return the pods that run, which are those of the two sound Deployments."""
+    pods = [pod for pod in service.pods() if pod.status.container_statuses]
+    running = [pod for pod in pods if pod.status.container_statuses[0].ready]
+    assert len(running) >= 2
+    return running
