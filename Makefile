@@ -89,9 +89,10 @@ typecheck: setup ## Check the types of the three packages.
 count: ## Print how much code there is: lines by package, functions, untyped mappings.
 	@$(PYTHON) .ci/count.py
 
-reference: setup ## Write docs/reference.md and docs/steps.md from the code: product files, failure classes, profiles.
+reference: setup ## Write docs/reference.md, steps.md and store_rights.md from the code: product files, steps, accounts.
 	@$(BIN)/python .ci/reference.py
 	@$(BIN)/python .ci/steps.py
+	@$(BIN)/python .ci/store_rights.py
 
 taste: ## Print where the code departs from conventions of taste: lengths, the README's tree, names that are not nouns.
 	@$(PYTHON) .ci/taste.py

@@ -54,7 +54,7 @@ for name in re.findall(r"env: (\w+)", (folder / "dagster.yaml").read_text(encodi
 config, _ = dagster_instance_config(str(folder))
 parts = [
     ("dagster_postgres", "DagsterPostgresStorage", config["storage"]["postgres"]),
-    *((config[name]["module"], config[name]["class"], config[name]["config"]) for name in ("run_launcher", "compute_logs")),
+    *((config[name]["module"], config[name]["class"], config[name]["config"]) for name in ("run_launcher", "run_coordinator", "compute_logs")),
 ]
 for module, kind, values in parts:
     checked = process_config(resolve_to_config_type(getattr(importlib.import_module(module), kind).config_type()), values)

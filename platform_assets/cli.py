@@ -168,6 +168,15 @@ def _parser() -> argparse.ArgumentParser:
     manifests.add_argument("--replicas", type=int, metavar="N", help="a fixed number of pods, no autoscaler")
     manifests.set_defaults(run=_manifests)
 
+    policy = commands.add_parser(
+        "policy", help="print the policy of the store's bucket: who may write and delete where"
+    )
+    policy.add_argument(
+        "--principal", metavar="ARN", help="of an account, with {account} for its name (default: a role)"
+    )
+    policy.add_argument("--create-only", action="store_true", help="deny writing over a record; for AWS only")
+    policy.set_defaults(run=_policy)
+
     env = commands.add_parser("env", help='print shell exports of the settings: eval "$(driftline env)"')
     env.set_defaults(run=_env)
     return parser
@@ -397,6 +406,15 @@ def _manifests(settings: Settings, options: argparse.Namespace) -> int:
     if options.replicas is not None and options.replicas < 1:
         raise ValueError(f"--replicas is {options.replicas}; expected at least 1.")
     print(manifests.manifests(Product(specs.load(options.product), settings), options.replicas), end="")
+    return 0
+
+
+def _policy(settings: Settings, options: argparse.Namespace) -> int:
+    from platform_assets import bucket_policy, specs
+
+    principal = options.principal or bucket_policy.PRINCIPAL
+    products = [product.name for product in specs.load_each()[0]]
+    print(bucket_policy.text(settings.root, products, principal, is_create_only=options.create_only))
     return 0
 
 

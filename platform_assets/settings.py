@@ -246,11 +246,14 @@ class Settings(Configuration):
         "in AWS_ENDPOINT_URL, or any address at its port if it is a name",
     )
     step_secret: str | None = Field(
-        default=None, description="Kubernetes secret whose entries become the environment of steps, such as keys of S3"
+        default=None,
+        description="Kubernetes secret whose entries become the environment of steps, such as keys of S3; `{product}` "
+        "in it stands for the product's name with dashes",
     )
     step_service_account: str | None = Field(
         default=None,
-        description="service account of the pods of steps, for a cloud's workload identity; its token is not mounted",
+        description="service account of the pods of steps, for a cloud's workload identity; its token is not mounted; "
+        "`{product}` in it stands for the product's name with dashes",
     )
     step_priority_class: str | None = Field(
         default=None, description="PriorityClass of the pods of steps whose profile names none"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import kubernetes_validate
 import pytest
 import yaml
+
+from platform_assets import accounts
+from resources.run_coordinator import RUN_CONFIG, RunCoordinator
 
 KUBECONFIG = """\
 apiVersion: v1
@@ -21,12 +26,9 @@ current-context: nowhere
 
 
 @pytest.fixture
-def job(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def launcher(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     from dagster._config import process_config, resolve_to_config_type
     from dagster_k8s import K8sRunLauncher
-    from dagster_k8s.container_context import K8sContainerContext
-    from dagster_k8s.job import construct_dagster_k8s_job
-    from kubernetes.client import ApiClient
 
     monkeypatch.setenv("DRIFTLINE_NAMESPACE", "driftline")
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
@@ -36,8 +38,20 @@ def job(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> di
     given |= {"kubeconfig_file": str(tmp_path / "kubeconfig")}
     config = process_config(resolve_to_config_type(K8sRunLauncher.config_type()), given)
     assert config.success, config.errors
-    launcher = K8sRunLauncher.from_config_value(None, config.value)
-    context = K8sContainerContext.create_from_config({}).merge(_of(launcher))
+    return K8sRunLauncher.from_config_value(None, config.value)
+
+
+@pytest.fixture
+def job(launcher: Any) -> dict[str, Any]:
+    return job_of(launcher, dg.DagsterRun(job_name="some"))
+
+
+def job_of(launcher: Any, run: dg.DagsterRun) -> dict[str, Any]:
+    """Return the Job that the launcher makes for a run with its tags."""
+    from dagster_k8s.job import construct_dagster_k8s_job
+    from kubernetes.client import ApiClient
+
+    context = launcher.get_container_context_for_run(run)
     made = construct_dagster_k8s_job(
         job_config=context.get_k8s_job_config(job_image="driftline:1", run_launcher=launcher),
         args=["dagster", "api", "execute_run"],
@@ -48,13 +62,6 @@ def job(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> di
     )
     found: dict[str, Any] = ApiClient().sanitize_for_serialization(made)
     return {"apiVersion": "batch/v1", "kind": "Job", **found}
-
-
-def _of(launcher: Any) -> Any:
-    import dagster as dg
-    from dagster_k8s.container_context import K8sContainerContext
-
-    return K8sContainerContext.create_for_run(dg.DagsterRun(job_name="some"), launcher, include_run_tags=False)
 
 
 def test_it_is_valid_and_not_tried_again_by_kubernetes(job: dict[str, Any]) -> None:
@@ -79,3 +86,46 @@ def test_it_keeps_the_pod_security_rules_and_gets_its_secrets_by_name(job: dict[
         {"secretRef": {"name": "driftline-store"}},
     ]
     assert not [each for each in run["env"] if "PASSWORD" in each["name"] or "KEY" in each["name"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "account"),
+    [("advance__a", "advance"), ("retrain__a", "retrain"), ("release__a", "release"), ("accept__a", "intervention")],
+)
+def test_each_kind_of_run_has_the_account_and_keys_of_its_own(
+    launcher: Any, job: dict[str, Any], name: str, account: str
+) -> None:
+    coordinator = RunCoordinator(identity_header="X-Forwarded-User", has_accounts=True)
+    made = job_of(launcher, dg.DagsterRun(job_name=name, tags=coordinator.pod_tags(dg.DagsterRun(job_name=name))))
+    assert kubernetes_validate.validate(made, "1.34", strict=True) == "1.34"
+    spec, others = made["spec"]["template"]["spec"], job["spec"]["template"]["spec"]
+    assert spec["serviceAccountName"] == f"driftline-{account}"
+    own = [f"driftline-store-{account}", *(["driftline-signing"] if account in ("retrain", "release") else [])]
+    # Of a variable in two sources the last counts: the account's own key.
+    assert spec["containers"][0]["envFrom"] == [
+        *others["containers"][0]["envFrom"],
+        *({"secretRef": {"name": secret, "optional": True}} for secret in own),
+    ]
+
+
+def test_a_run_that_says_nothing_has_the_account_with_the_fewest_rights(job: dict[str, Any]) -> None:
+    assert job["spec"]["template"]["spec"]["serviceAccountName"] == accounts.ADVANCE.service_account()
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        ({"container_config": {"image": "evil"}}, "container_config.image"),
+        ({"container_config": {"command": ["sh"]}}, "container_config.command"),
+        ({"container_config": {"env": [{"name": "DRIFTLINE_ENV", "value": "local"}]}}, "container_config.env"),
+        ({"container_config": {"security_context": {}}}, "container_config.security_context"),
+        ({"pod_spec_config": {"host_network": True}}, "pod_spec_config.host_network"),
+        ({"pod_template_spec_metadata": {"labels": {}}}, "pod_template_spec_metadata.labels"),
+    ],
+)
+def test_the_launcher_itself_refuses_what_only_its_own_settings_may_say(
+    launcher: Any, config: dict[str, Any], field: str
+) -> None:
+    run = dg.DagsterRun(job_name="advance__a", tags={RUN_CONFIG: json.dumps(config)})
+    with pytest.raises(Exception, match=f"violated the allowed list: {field}"):
+        launcher.get_container_context_for_run(run)

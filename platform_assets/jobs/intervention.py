@@ -1,7 +1,8 @@
 """Settle a held key: `accept__product` releases it, `repair__product` takes in its new delivery.
 
-Both write one record with author and reason to the key's fault ledger. Accepting (or dropping) changes nothing else.
-For a repaired key and every key that looks back on it, new runs are requested, and the key is judged again.
+Both write one record with the person who asked and a reason to the key's fault ledger. Accepting (or dropping) changes
+nothing else. For a repaired key and every key that looks back on it, new runs are requested, and the key is judged
+again.
 """
 
 # No postponed annotations here: Dagster compares the annotation of `context` as an object.
@@ -16,6 +17,7 @@ from platform_assets.records.faults import FAULTS, Accepted, Dropped, FaultRecor
 from platform_assets.records.requests import INTERVENTIONS, REQUESTS, AdvanceRequest, Intervention
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.artifacts import sha256
+from resources.run_coordinator import person_of
 from resources.store import StoreResource
 
 
@@ -25,13 +27,11 @@ class AcceptConfig(dg.Config):
     Attributes:
         key: a partition key.
         why: for readers of the ledger.
-        by: author; the run when empty.
         outcome: `accept` makes the key usable as it is; `drop` excludes it from training permanently.
     """
 
     key: str
     why: str
-    by: str = ""
     outcome: Literal["accept", "drop"] = "accept"
 
 
@@ -40,7 +40,6 @@ class RepairConfig(dg.Config):
 
     key: str
     why: str
-    by: str = ""
 
 
 def build(spec: ProductSpec) -> list[Any]:
@@ -48,14 +47,14 @@ def build(spec: ProductSpec) -> list[Any]:
 
     @dg.op(name=naming.job("accept_key", spec.name), description=f"Release or drop a held key of {spec.title}.")
     def accept(context: dg.OpExecutionContext, store: StoreResource, config: AcceptConfig) -> None:
-        number = settle(
-            Product(spec, store.settings), config.key, config.outcome, why=config.why, by=config.by or _run(context)
-        )
+        by = person_of(context, store.settings, context.job_name)
+        number = settle(Product(spec, store.settings), config.key, config.outcome, why=config.why, by=by)
         context.log.info(f"{config.key}: {config.outcome}, record {number} of its faults.")
 
     @dg.op(name=naming.job("repair_key", spec.name), description=f"Take a key's new delivery of {spec.title}.")
     def repair(context: dg.OpExecutionContext, store: StoreResource, config: RepairConfig) -> None:
-        number = ask_again(Product(spec, store.settings), config.key, why=config.why, by=config.by or _run(context))
+        by = person_of(context, store.settings, context.job_name)
+        number = ask_again(Product(spec, store.settings), config.key, why=config.why, by=by)
         context.log.info(f"{config.key}: its new delivery is requested, request {number}.")
 
     @dg.job(
@@ -151,7 +150,3 @@ def _record(record_type: type[FaultRecord], product: Product, key: str, *, why: 
 def _check_key(spec: ProductSpec, key: str) -> None:
     if not spec.grain.contains(key):
         raise dg.Failure(f"{key!r} is not a key of {spec.name}; expected {spec.grain.describe()}.")
-
-
-def _run(context: dg.OpExecutionContext) -> str:
-    return f"run {context.run.run_id}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from platform_assets import naming
 from platform_assets.records.base import Document, Number, Record, RecordKind
 
 LOOP, EXPERIMENT = "loop", "experiment"
@@ -46,4 +47,4 @@ class Training(Record, frozen=True, kw_only=True):
     peak_memory_mb: Number
 
 
-TRAININGS = RecordKind("trainings", Training)
+TRAININGS = RecordKind(naming.TRAININGS, Training)

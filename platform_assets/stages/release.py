@@ -22,6 +22,7 @@ from platform_assets.records.releases import Release
 from platform_assets.records.verdicts import Verdict
 from platform_assets.show import serving as shown_serving
 from platform_assets.specs.base import ProductSpec
+from resources.run_coordinator import person_of, requester_of
 
 STAGE = "release"
 NEWEST_SHOWN = 12
@@ -32,7 +33,6 @@ class ReleaseConfig(dg.Config):
 
     digest: str = ""
     why: str = ""
-    by: str = ""
 
 
 def build(spec: ProductSpec) -> list[Any]:
@@ -61,8 +61,9 @@ class _Run(Run[None]):
     def work(self) -> Iterable[dg.MaterializeResult]:
         """Release the requested digest, or what the cutoff's verdict allows."""
         context, config, product = self.context, self.config, self.spec.name
-        by = config.by or context.run.tags.get("dagster/sensor_name") or f"run {context.run.run_id}"
+        settings = self.product.settings
         if config.digest:
+            by = person_of(context, settings, f"a release of {product} by digest")
             verdict = verdicts.releasable_verdict(self.product.artifacts, self.product.history, config.digest)
             return [self._publish(verdict, why=config.why or "requested by digest", by=by)]
         if not context.has_partition_key:
@@ -75,6 +76,7 @@ class _Run(Run[None]):
         if not verdict.passed:
             context.log.warning(f"the champion is kept: {' '.join(verdict.reasons)}")
             return [self._keep_champion(verdict)]
+        by = requester_of(context, settings).name
         return [self._publish(verdict, why=f"passed its evaluation for cutoff {cutoff}", by=by)]
 
     def _publish(self, verdict: Verdict, *, why: str, by: str) -> dg.MaterializeResult:

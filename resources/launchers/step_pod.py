@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from platform_assets import accounts
 from platform_assets.records.attempts import Launch
 from platform_assets.settings import Settings
 from resources.launchers import manifest, records
@@ -31,17 +32,18 @@ def pod_of(settings: Settings, name: str, module: str, plan: Try, launch: Launch
     Raises:
         SettingsProblem: no image is set, or it is a tag.
     """
+    work = records.work_of(launch)
     return manifest.pod(
         name=name,
         namespace=settings.namespace,
         image=step_image(settings, plan.profile),
         module=module,
         environment=environment(settings, pipes, manifest.SCRATCH, plan.profile.threads),
-        secret=settings.step_secret,
-        service_account=settings.step_service_account,
+        secret=accounts.of_product(settings.step_secret, work.product),
+        service_account=accounts.of_product(settings.step_service_account, work.product),
         priority_class=settings.spot_priority_class if plan.profile.is_spot else settings.step_priority_class,
         plan=plan,
-        work=records.work_of(launch),
+        work=work,
         attempt=launch.id,
         run_id=launch.run_id,
         annotations={FACTS: json.dumps(launch.document(), sort_keys=True)},

@@ -18,7 +18,7 @@ from tests.cluster.rights import granted as granted_rights
 RIGHTS = REPOSITORY / "deploy/kubernetes/base/rights.yaml"
 NAMESPACE = "driftline"
 """The namespace in the files of deploy/."""
-RUN, STEP, CODE = "driftline-run", "driftline-step", "driftline-code"
+RUN, STEP, CODE = "driftline-retrain", "driftline-step", "driftline-code"
 Object = dict[str, Any]
 
 

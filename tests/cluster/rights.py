@@ -41,7 +41,7 @@ class Right:
         return "batch" if self.resource.startswith("jobs") else ""
 
 
-RUN, DAEMON, WEBSERVER, CODE = "driftline-run", "driftline-daemon", "driftline-webserver", "driftline-code"
+RUN, DAEMON, WEBSERVER, CODE = "driftline-retrain", "driftline-daemon", "driftline-webserver", "driftline-code"
 REASONS = {
     Right(DAEMON, NAMESPACE, "jobs", "create"): "starts a run",
     Right(DAEMON, NAMESPACE, "jobs", "delete"): "ends a run that a sensor or the run monitor cancelled",
@@ -141,8 +141,10 @@ def document(situations: Mapping[Right, str]) -> str:
             "",
             "What `deploy/kubernetes/base/rights.yaml` grants, why, and the test of `tests/cluster` in which the API",
             "server's audit log shows the request, made by a process of ours under its own account and allowed.",
-            "Written by `make cluster-test RECORD_RIGHTS=1`. The account `driftline-step` has no rights and its pods",
-            "no token. Kubernetes tells everybody its version and, by `create selfsubjectaccessreviews`, their rights.",
+            "Written by `make cluster-test RECORD_RIGHTS=1`. Runs that train nothing, steps and services have none",
+            "here, and pods of the latter two no token. What each may write in the store: [another",
+            "table](store_rights.md). Kubernetes tells everybody its version and, by `create",
+            "selfsubjectaccessreviews`, their rights.",
             "",
             "| account | request | namespace | reason | seen in |",
             "|---|---|---|---|---|",

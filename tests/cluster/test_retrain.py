@@ -100,6 +100,7 @@ def variables(
         **postgres.environment(),
         "KUBECONFIG": runs.process_environment()["KUBECONFIG"],
         "DRIFTLINE_ENV": "cluster",
+        "DRIFTLINE_IDENTITY_HEADER": "X-Forwarded-User",
         "DRIFTLINE_LOGS_BUCKET": LOGS,
         "DAGSTER_HOME": str(tmp_path / "home"),
         "BENTOML_DO_NOT_TRACK": "true",

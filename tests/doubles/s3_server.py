@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import obstore
 from obstore.store import S3Store
@@ -72,6 +73,17 @@ class S3Server:
     def make_bucket(self, name: str) -> None:
         self._bucket("PUT", name)
 
+    def put_policy(self, bucket: str, policy: str) -> None:
+        """Put a bucket's policy in force."""
+        self.client().put_bucket_policy(Bucket=bucket, Policy=policy)
+
+    def client(self, access_key: str = ACCESS_KEY) -> Any:
+        """Return boto3's client with a key."""
+        import boto3
+
+        keys = {"aws_access_key_id": access_key, "aws_secret_access_key": SECRET}
+        return boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1", **keys)
+
     def remove_bucket(self, name: str) -> None:
         """Remove a bucket and its content."""
         self._bucket("DELETE", name)
@@ -85,16 +97,19 @@ class S3Server:
 
 
 @contextmanager
-def running(folder: Path, address: str = LOOPBACK, before: Sequence[str] = ()) -> Iterator[S3Server]:
+def running(
+    folder: Path, address: str = LOOPBACK, before: Sequence[str] = (), users: Sequence[str] = ()
+) -> Iterator[S3Server]:
     """Start the server below an empty folder, yield it when it answers, and kill it at the end.
 
     Args:
         before: words in front of its command, of a program that becomes the server.
+        users: more names, each its own access key, who may do what a bucket's policy says and nothing else.
     """
     for attempt in range(START_ATTEMPTS):
         path = folder / str(attempt)
         path.mkdir()
-        server = _start(path, address, before)
+        server = _start(path, address, before, users)
         try:
             if _answers(server):
                 yield server
@@ -107,7 +122,7 @@ def running(folder: Path, address: str = LOOPBACK, before: Sequence[str] = ()) -
     )
 
 
-def _start(folder: Path, address: str, before: Sequence[str]) -> S3Server:
+def _start(folder: Path, address: str, before: Sequence[str], users: Sequence[str]) -> S3Server:
     """Start the process on ports that were free a moment ago."""
     ports = _free_ports(address, 2 * len(PORTS))
     chosen = dict(zip([*PORTS, *(f"{name}.grpc" for name in PORTS)], ports, strict=True))
@@ -126,7 +141,10 @@ def _start(folder: Path, address: str, before: Sequence[str]) -> S3Server:
         "credentials": [{"accessKey": STRANGER, "secretKey": SECRET}],
         "actions": ["Read:elsewhere", "List:elsewhere"],
     }
-    identities = {"identities": [identity, reader, stranger]}
+    others = [
+        {"name": name, "credentials": [{"accessKey": name, "secretKey": SECRET}], "actions": []} for name in users
+    ]
+    identities = {"identities": [identity, reader, stranger, *others]}
     (folder / "identities.json").write_text(json.dumps(identities), encoding="utf-8")
     options = {
         "dir": folder,

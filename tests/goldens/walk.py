@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pytest
 
 from platform_assets import clock, naming, replay
 from platform_assets.compute.releases import next_release
@@ -142,7 +143,9 @@ class Walker:
         self.materialise(cutoff, TRAINED)
         bundle = tables.records("onnx", [cutoff])[cutoff].content_digest
         tables.record("service", cutoff, content_digest="0", inputs={"bundle": bundle}, code="0")
-        self.materialise(cutoff, ("release",), by="a golden")
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("LOGNAME", "a golden")  # the author of a release, from the system's user
+            self.materialise(cutoff, ("release",))
         ledgers = Ledgers(self.settings.root, self.spec.name)
         if ledgers.latest(naming.RELEASES) is None:
             # Without a live model the rest of the walk would be empty, so a model that the gates refuse goes live too.
@@ -158,12 +161,9 @@ class Walker:
         ops = {f"{self.spec.name}__backtest": {"config": {"first_cutoff": cutoff}}}
         self.job("backtest").execute_in_process(instance=self.instance, run_config={"ops": ops})
 
-    def materialise(self, cutoff: str, stages: Sequence[str], **config: str) -> None:
+    def materialise(self, cutoff: str, stages: Sequence[str]) -> None:
         chosen = [dg.AssetKey(naming.asset_key(self.spec.name, stage)) for stage in stages]
-        ops = {f"{self.spec.name}__{stage}": {"config": config} for stage in stages} if config else {}
-        self.job("retrain").execute_in_process(
-            instance=self.instance, partition_key=cutoff, asset_selection=chosen, run_config={"ops": ops}
-        )
+        self.job("retrain").execute_in_process(instance=self.instance, partition_key=cutoff, asset_selection=chosen)
 
     def ask(self, run: Run) -> None:
         """Let the live model answer the requests of a run's keys, once each, into the log that `predictions` reads."""

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets import naming
+from platform_assets import accounts, naming
 from platform_assets.profiles import PROFILES, StepProfile, Toleration
 from platform_assets.settings import Settings
 from resources.launchers import manifest, records, step_pod
@@ -193,6 +193,22 @@ def test_thread_pools_follow_the_processors_of_the_profile(cpu_limit: float | No
     (container,) = step_pod.pod_of(settings, "p", "m", plan, launch, {})["spec"]["containers"]
     variables = {item["name"]: item["value"] for item in container["env"]}
     assert (variables["POLARS_MAX_THREADS"], variables["OMP_NUM_THREADS"]) == (threads, threads)
+
+
+def test_account_and_secret_of_a_step_may_be_its_products_own() -> None:
+    settings = Settings.from_environment(
+        {
+            "DRIFTLINE_TRAINER_IMAGE": "trainer@sha256:" + "0" * 64,
+            "DRIFTLINE_STEP_SERVICE_ACCOUNT": "driftline-step-{product}",
+            "DRIFTLINE_STEP_SECRET": "driftline-store-step-{product}",
+        }
+    )
+    plan = first_try(PROFILES["cpu_small"])
+    launch = records.begin(replace(WORK, product="flight_delays"), plan, run_id="r", launcher="kubernetes")
+    spec = step_pod.pod_of(settings, "p", "m", plan, launch, {})["spec"]
+    assert spec["serviceAccountName"] == accounts.STEP.service_account("flight_delays")
+    [source] = spec["containers"][0]["envFrom"]
+    assert source["secretRef"]["name"] == accounts.STEP.store_secret("flight_delays")
 
 
 def test_requests_equal_limits_except_that_processors_have_no_limit() -> None:

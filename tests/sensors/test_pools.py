@@ -80,7 +80,7 @@ def stored_in(kind: str, settings: Settings, repository: Path) -> Iterator[dg.Da
         if kind == "postgres":
             server = stack.enter_context(postgres_server.running())
             patch = stack.enter_context(pytest.MonkeyPatch.context())
-            for name, value in server.environment().items():
+            for name, value in (server.environment() | {"DRIFTLINE_IDENTITY_HEADER": "X-Forwarded-User"}).items():
                 patch.setenv(name, value)
             cluster = yaml.safe_load((repository / "deploy/kubernetes/base/dagster.yaml").read_text(encoding="utf-8"))
             sections = {name: cluster[name] for name in ("storage", "concurrency", "run_coordinator", "run_monitoring")}

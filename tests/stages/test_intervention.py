@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -62,10 +63,10 @@ def problem(result: dg.ExecuteInProcessResult) -> str:
 def test_a_person_accepts_a_held_key(act: Run, ledgers: Ledgers, tables: TableStore) -> None:
     plant(ledgers, tables, "fault")
     assert histories.of(ledgers).excluded([KEY, "0006"]).keys() == {KEY}
-    assert act("accept", key=KEY, why="the holiday was real", by="Ada").success
+    assert act("accept", key=KEY, why="the holiday was real").success
     hold = histories.of(ledgers).hold(KEY)
     assert hold is not None
-    assert (hold.kind, hold.record.by, hold.record.why) == ("accept", "Ada", "the holiday was real")
+    assert (hold.kind, hold.record.by, hold.record.why) == ("accept", getpass.getuser(), "the holiday was real")
     assert histories.of(ledgers).excluded([KEY]) == {}
 
 
@@ -74,7 +75,31 @@ def test_a_person_drops_a_key_permanently(act: Run, ledgers: Ledgers, tables: Ta
     assert act("accept", key=KEY, why="beyond repair", outcome="drop").success
     [hold] = histories.of(ledgers).excluded([KEY]).values()
     assert (hold.kind, hold.is_held) == ("drop", False)
-    assert hold.record.by.startswith("run ")
+
+
+def test_free_text_for_the_author_is_refused(act: Run, ledgers: Ledgers, tables: TableStore) -> None:
+    plant(ledgers, tables, "fault")
+    with pytest.raises(dg.DagsterInvalidConfigError, match='unexpected config entry "by"'):
+        act("accept", key=KEY, why="I am somebody else", by="Ada")
+    assert ledgers.newest_number(naming.INTERVENTIONS) == 0
+
+
+@pytest.mark.parametrize("verb", ["accept", "repair"])
+def test_in_a_cluster_a_run_that_nobody_submitted_is_nobodys(
+    verb: str, settings: Settings, ledgers: Ledgers, tables: TableStore, instance: dg.DagsterInstance
+) -> None:
+    plant(ledgers, tables, "fault")
+    variables = {**settings.to_environment(), "DRIFTLINE_ENV": "cluster"}
+    defs = build_defs(specs=[batches.SPEC], resources={"store": StoreResource(variables=variables)})
+    result = defs.resolve_job_def(naming.job(verb, NAME)).execute_in_process(
+        instance=instance,
+        run_config={"ops": {f"{verb}_key__{NAME}": {"config": {"key": KEY, "why": "from a shell of a pod"}}}},
+        tags={naming.TAG_BY: "ada", naming.TAG_BY_KIND: "person"},
+        raise_on_error=False,
+    )
+    assert f"{verb}__{NAME} needs a person, and this run was requested by nobody" in problem(result)
+    assert ledgers.newest_number(naming.INTERVENTIONS) == 0
+    assert ledgers.newest_number(naming.REQUESTS) == 0
 
 
 def test_a_key_whose_labels_never_arrive_can_be_dropped(act: Run, ledgers: Ledgers, tables: TableStore) -> None:
@@ -103,7 +128,7 @@ def test_a_repair_needs_a_new_delivery_and_requests_all_keys_that_look_back(
     assert "no file of 0005 differs" in problem(refused)
     assert ledgers.newest_number(naming.REQUESTS) == 0
     batches.land(settings.root, "readings", KEY, batches.readings(KEY).replace(".0,", ".5,"))
-    assert act("repair", key=KEY, why="delivered again", by="Ada").success
+    assert act("repair", key=KEY, why="delivered again").success
     latest = ledgers.latest(naming.REQUESTS)
     assert latest is not None
     assert (latest[1]["kind"], latest[1]["first"], latest[1]["last"]) == ("advance", "0005", "0006")

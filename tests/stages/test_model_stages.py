@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -93,7 +94,7 @@ def plant_verdict(settings: Settings, digest: str, *, passed: bool) -> None:
 
 
 def release_config(digest: str) -> dict[str, Any]:
-    return {"ops": {f"{SPEC.name}__release": {"config": {"digest": digest, "why": "I say so", "by": "a person"}}}}
+    return {"ops": {f"{SPEC.name}__release": {"config": {"digest": digest, "why": "I say so"}}}}
 
 
 def metadata_of(result: dg.ExecuteInProcessResult, stage: str) -> dict[str, Any]:
@@ -252,7 +253,7 @@ def test_a_person_releases_a_digest_that_passed(settings: Settings, store: Store
     assert metadata_of(execute("release", run_config=release_config(digest)), "release")["release"] == 1
     record = released(settings)[0]
     assert (record["by"], record["why"], record["cutoff"], documents.live_digest(record)) == (
-        "a person",
+        getpass.getuser(),
         "I say so",
         CUTOFF,
         digest,

@@ -1,0 +1,366 @@
+"""Who asks for a run, and with which tags: on a real webserver and daemon, with the cluster's own coordinator.
+
+Everything is asked through GraphQL, as the UI and anybody with access to it does.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import dagster as dg
+import httpx
+import pytest
+import yaml
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+
+from platform_assets import accounts, clock, naming, signing
+from platform_assets.demo import home
+from platform_assets.demo.processes import HOST, Children, free_port, wait_for
+from platform_assets.demo.runs import Dagster
+from platform_assets.settings import Settings
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
+from resources.requesters import NOBODY, Requester, of_daemon
+from resources.run_coordinator import RUN_CONFIG, RunCoordinator, RunRefused
+from tests.doubles import documents
+from tests.doubles.numbered_batches import SPEC
+from tests.doubles.s3_server import SECRET, S3Server
+
+HEADER = "X-Forwarded-User"
+ADA = {HEADER: "ada@example.org"}
+PATIENCE_S = 180.0
+NOW = datetime(2024, 1, 3, tzinfo=UTC)
+HELD, VERIFY = "0005", naming.job("verify", SPEC.name)
+LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {
+  __typename ... on LaunchRunSuccess { run { runId } } ... on Error { message } } }"""
+AGAIN = """mutation($params: ReexecutionParams!) { launchRunReexecution(reexecutionParams: $params) {
+  __typename ... on LaunchRunSuccess { run { runId } } ... on Error { message } } }"""
+BACKFILL = """mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
+  __typename ... on LaunchBackfillSuccess { backfillId } ... on Error { message } } }"""
+ANSWERS = ("LaunchRunSuccess", "LaunchBackfillSuccess", "PythonError")
+FAILURE, SUCCESS = dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A webserver behind a proxy, which is this test, with a daemon and a store on S3."""
+
+    address: str
+    instance: dg.DagsterInstance
+    settings: Settings
+    children: Children
+    planted: Mapping[str, str]
+
+    def graphql(self, query: str, params: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
+        body = {"query": query, "variables": {"params": params}}
+        answer = httpx.post(f"{self.address}/graphql", json=body, headers=dict(headers), timeout=60).json()
+        assert "data" in answer, answer
+        [result] = answer["data"].values()
+        assert isinstance(result, dict) and result["__typename"] in ANSWERS, result
+        return result
+
+    def launch(
+        self,
+        job: str,
+        headers: Mapping[str, str],
+        tags: Mapping[str, str] | None = None,
+        ops: Mapping[str, Any] | None = None,
+        **config: Any,
+    ) -> dict[str, Any]:
+        """Launch a job as the UI does."""
+        selector = {"repositoryLocationName": "asked", "repositoryName": "__repository__", "jobName": job}
+        metadata = {"tags": [{"key": name, "value": text} for name, text in (tags or {}).items()]}
+        run_config = json.dumps({"ops": ops or {}, **config})
+        params = {"selector": selector, "runConfigData": run_config, "executionMetadata": metadata}
+        return self.graphql(LAUNCH, params, headers)
+
+    def ended(self, run_id: str) -> dg.DagsterRun:
+        def look() -> dg.DagsterRun | None:
+            run = self.instance.get_run_by_id(run_id)
+            return run if run is not None and run.is_finished else None
+
+        return self.wait(look)
+
+    def newest(self, job: str) -> dg.DagsterRun:
+        [run] = self.instance.get_runs(dg.RunsFilter(job_name=job), limit=1)
+        return run
+
+    def wait(self, look: Callable[[], Any]) -> Any:
+        until_s = time.monotonic() + PATIENCE_S
+        while not (result := look()):
+            self.children.check()
+            assert time.monotonic() < until_s, [(run.job_name, run.status) for run in self.instance.get_runs()]
+            time.sleep(0.2)
+        return result
+
+    @property
+    def ledgers(self) -> Ledgers:
+        return Ledgers(self.settings.root, SPEC.name)
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory, repository: Path, s3_server: S3Server) -> Iterator[Platform]:
+    folder = tmp_path_factory.mktemp("platform")
+    settings = Settings(root="s3://driftline/asked", state=folder / "state")
+    signing.make_key(folder / "key.pem")
+    planted = {
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "DAGSTER_PG_PASSWORD": "planted-password-of-postgres",
+        "DRIFTLINE_ALERT_WEBHOOK": "http://127.0.0.1:9/planted-webhook",
+        "DRIFTLINE_SIGNING_KEY": (folder / "key.pem").read_text(encoding="utf-8"),
+    }
+    variables = {**settings.child_environment(), **s3_server.environment(), **planted}
+    variables |= {"DRIFTLINE_IDENTITY_HEADER": HEADER, "PYTHONPATH": str(repository)}
+    with pytest.MonkeyPatch.context() as environment:
+        for name, text in s3_server.environment().items():
+            environment.setenv(name, text)
+        environment.setenv("DRIFTLINE_IDENTITY_HEADER", HEADER)
+        dagster_home = proxied_home(settings, repository)
+        clock.move(settings, SPEC.name, NOW)
+        with (
+            dg.DagsterInstance.from_config(str(dagster_home)) as instance,
+            Children(variables, folder / "logs") as children,
+        ):
+            yield Platform(started(children, dagster_home), instance, settings, children, planted)
+
+
+def proxied_home(settings: Settings, repository: Path) -> Path:
+    """Make a Dagster home of this machine with the cluster's coordinator."""
+    path = home.prepare(settings) / "dagster.yaml"
+    ours = yaml.safe_load(path.read_text(encoding="utf-8"))
+    cluster = yaml.safe_load((repository / "deploy/kubernetes/base/dagster.yaml").read_text(encoding="utf-8"))
+    path.write_text(yaml.safe_dump({**ours, "run_coordinator": cluster["run_coordinator"]}), encoding="utf-8")
+    return path.parent
+
+
+def started(children: Children, dagster_home: Path) -> str:
+    """Start webserver and daemon; return the webserver's address once it has loaded the jobs."""
+    module = {"module_name": "tests.doubles.asked_location", "location_name": "asked"}
+    workspace = dagster_home / "workspace.yaml"
+    workspace.write_text(json.dumps({"load_from": [{"python_module": module}]}), encoding="utf-8")
+    port = free_port(3400)
+    server = ["dagster_webserver", "--host", HOST, "--port", str(port), "--workspace", str(workspace)]
+    webserver = children.start("webserver", ["-m", *server])
+    children.start("daemon", ["-m", "dagster._daemon", "run", "--workspace", str(workspace)])
+    wait_for(f"http://{HOST}:{port}/server_info", check=webserver.check, timeout_s=PATIENCE_S)
+    with closing(Dagster(f"http://{HOST}:{port}", dagster_home)) as client:
+        client.wait_for_location(children.check, PATIENCE_S)
+        return client.address
+
+
+def hold(platform: Platform, key: str) -> None:
+    """Plant a fault, and a judgement that leads to it, as stage `drift` does."""
+    platform.ledgers.append(f"faults/{key}", documents.fault("fault", key))
+    tables = TableStore(platform.settings.root, SPEC.name)
+    tables.record("drift", key, content_digest="0", inputs={}, code="0", notes={"is_faulty": True})
+
+
+def settling(op: str, key: str, why: str) -> dict[str, Any]:
+    return {naming.job(op, SPEC.name): {"config": {"key": key, "why": why}}}
+
+
+def test_a_person_whom_the_proxy_names_settles_a_key_in_their_name(platform: Platform) -> None:
+    hold(platform, HELD)
+    answer = platform.launch(naming.job("accept", SPEC.name), ADA, ops=settling("accept_key", HELD, "it is right"))
+    run = platform.ended(answer["run"]["runId"])
+    latest = platform.ledgers.latest(f"faults/{HELD}")
+    assert latest is not None
+    assert (run.status, latest[1]["kind"], latest[1]["by"]) == (SUCCESS, "accept", "ada@example.org")
+    config = json.loads(run.tags[RUN_CONFIG])
+    assert (run.tags[naming.TAG_BY], run.tags[naming.TAG_BY_KIND]) == ("ada@example.org", "person")
+    assert config["pod_spec_config"] == {"service_account_name": "driftline-intervention"}
+
+
+@pytest.mark.parametrize("verb", accounts.OF_A_PERSON)
+@pytest.mark.parametrize("headers", [{}, {HEADER: ""}, {"X-User": "ada"}], ids=["none", "blank", "another"])
+def test_without_the_header_it_is_nobody_and_what_needs_a_person_is_refused(
+    platform: Platform, verb: str, headers: dict[str, str]
+) -> None:
+    hold(platform, "0004")
+    ops = {name: settling(f"{name}_key", "0004", "me") for name in ("accept", "repair")}
+    claims = {naming.TAG_BY: "ada", naming.TAG_BY_KIND: "person", "dagster/sensor_name": "retrain"}
+    answer = platform.launch(naming.job(verb, SPEC.name), headers, claims, ops.get(verb))
+    run = platform.newest(naming.job(verb, SPEC.name))
+    assert answer["__typename"] == "PythonError"
+    assert f"{verb}__{SPEC.name} needs a person, and this run was requested by nobody" in answer["message"]
+    assert_never_started(platform, run)
+    latest = platform.ledgers.latest("faults/0004")
+    assert latest is not None and latest[1]["kind"] == "fault"
+
+
+def assert_never_started(platform: Platform, run: dg.DagsterRun) -> None:
+    """Check that a run failed before it was queued, with the reason in its log."""
+    record = platform.instance.get_run_record_by_id(run.run_id)
+    assert record is not None and record.dagster_run.status is FAILURE and record.start_time is None
+    kinds = {dg.DagsterEventType.RUN_ENQUEUED, dg.DagsterEventType.RUN_STARTING, dg.DagsterEventType.RUN_START}
+    assert not platform.instance.all_logs(run.run_id, of_type=kinds)
+    assert any("RunRefused" in log.message for log in platform.instance.all_logs(run.run_id))
+
+
+def pod_tag(**config: Any) -> dict[str, str]:
+    return {RUN_CONFIG: json.dumps(config)}
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        pod_tag(container_config={"image": "evil@sha256:" + "0" * 64}),
+        pod_tag(pod_spec_config={"service_account_name": "driftline-release"}),
+        pod_tag(container_config={"env_from": [{"secret_ref": {"name": "driftline-signing"}}]}),
+        pod_tag(container_config={"command": ["sh", "-c", "id"]}),
+        pod_tag(container_config={"env": [{"name": "DRIFTLINE_ENV", "value": "local"}]}),
+        pod_tag(job_metadata={"namespace": "kube-system"}),
+        {"dagster-k8s/resource_requirements": '{"limits": {"cpu": "64"}}'},
+        {"dagster/image": "evil:latest"},
+    ],
+    ids=["image", "account", "secret", "command", "env", "namespace", "resources", "image tag"],
+)
+def test_a_run_tagged_by_hand_with_another_pod_is_refused_by_name(platform: Platform, tags: dict[str, str]) -> None:
+    answer = platform.launch(VERIFY, ADA, tags)
+    assert answer["__typename"] == "PythonError"
+    assert f"has the tag {next(iter(tags))}, and image, account, secrets and command" in answer["message"]
+    assert_never_started(platform, platform.newest(VERIFY))
+
+
+def test_a_run_that_configures_the_store_and_so_the_image_of_its_steps_is_refused_by_name(platform: Platform) -> None:
+    variables = {"DRIFTLINE_ROOT": "s3://elsewhere", "DRIFTLINE_STEP_SECRET": "driftline-signing"}
+    answer = platform.launch(VERIFY, ADA, resources={"store": {"config": {"variables": variables}}})
+    assert "configures the resource store, and resources are the deployment's" in answer["message"]
+    assert_never_started(platform, platform.newest(VERIFY))
+    scaffolded = platform.launch(VERIFY, ADA, resources={"store": {"config": {"variables": None}}})
+    assert scaffolded["__typename"] == "LaunchRunSuccess"
+
+
+def test_a_tag_that_names_the_requester_is_overwritten(platform: Platform) -> None:
+    claims = {naming.TAG_BY: "root", naming.TAG_BY_KIND: "sensor"}
+    run = platform.ended(platform.launch(VERIFY, ADA, claims)["run"]["runId"])
+    assert (run.tags[naming.TAG_BY], run.tags[naming.TAG_BY_KIND]) == ("ada@example.org", "person")
+    run = platform.ended(platform.launch(VERIFY, {}, claims)["run"]["runId"])
+    assert (run.tags[naming.TAG_BY], run.tags[naming.TAG_BY_KIND]) == ("nobody", "nobody")
+
+
+def test_a_run_that_is_repeated_is_of_the_person_who_repeats_it(platform: Platform) -> None:
+    parent = platform.ended(platform.launch(VERIFY, ADA)["run"]["runId"])
+    params = {"parentRunId": parent.run_id, "strategy": "ALL_STEPS", "useParentRunTags": True}
+    run = platform.ended(platform.graphql(AGAIN, params, {HEADER: "bob"})["run"]["runId"])
+    assert (run.parent_run_id, run.tags[naming.TAG_BY]) == (parent.run_id, "bob")
+    assert run.tags[RUN_CONFIG] == parent.tags[RUN_CONFIG]
+    foreign = [{"key": RUN_CONFIG, "value": '{"container_config": {"image": "evil"}}'}]
+    assert "has the tag dagster-k8s/config" in platform.graphql(AGAIN, params | {"extraTags": foreign}, ADA)["message"]
+
+
+def test_a_run_of_a_sensor_is_its_sensors_whatever_its_request_claims(platform: Platform) -> None:
+    of_it = dg.RunsFilter(job_name=VERIFY, tags={"dagster/sensor_name": "asks"})
+    [run] = platform.wait(lambda: platform.instance.get_runs(of_it))
+    run = platform.ended(run.run_id)
+    assert (run.tags[naming.TAG_BY], run.tags[naming.TAG_BY_KIND]) == ("asks", "sensor")
+
+
+def test_a_backfill_is_nobodys_in_particular_whatever_its_tags_claim(platform: Platform) -> None:
+    claims = {naming.TAG_BY: "ada", naming.TAG_BY_KIND: "person", "dagster/sensor_name": "retrain"}
+    backfill = _backfill(platform, claims)
+    run = platform.ended(platform.wait(lambda: _runs_of(platform, backfill))[0].run_id)
+    assert (run.tags[naming.TAG_BY], run.tags[naming.TAG_BY_KIND]) == (f"backfill {backfill}", "backfill")
+    assert json.loads(run.tags[RUN_CONFIG])["pod_spec_config"] == {"service_account_name": "driftline-advance"}
+
+
+def test_a_backfill_with_another_image_starts_no_run(platform: Platform) -> None:
+    backfill = _backfill(platform, {RUN_CONFIG: '{"container_config": {"image": "evil"}}'})
+    assert_never_started(platform, platform.wait(lambda: _failed(platform, backfill)))
+    assert all(run.status is FAILURE for run in _runs_of(platform, backfill))
+
+
+def _backfill(platform: Platform, tags: Mapping[str, str]) -> str:
+    path = {"path": naming.asset_key(SPEC.name, "raw", SPEC.sources[0].name)}
+    tagged = [{"key": name, "value": text} for name, text in tags.items()]
+    params = {"assetSelection": [path], "partitionNames": ["0001"], "tags": tagged}
+    answer = platform.graphql(BACKFILL, params, ADA)
+    return str(answer["backfillId"])
+
+
+def _runs_of(platform: Platform, backfill: str) -> list[dg.DagsterRun]:
+    return list(platform.instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": backfill})))
+
+
+def _failed(platform: Platform, backfill: str) -> dg.DagsterRun | None:
+    return next((run for run in _runs_of(platform, backfill) if run.status is FAILURE), None)
+
+
+def test_no_planted_secret_is_in_logs_metadata_or_run_config(platform: Platform) -> None:
+    """Dagster's databases (run config, tags, events, metadata), the output of runs, logs, and the store's records."""
+    hold(platform, "0003")
+    run = platform.ended(platform.launch(VERIFY, {HEADER: "searched-for"})["run"]["runId"])
+    assert run.status is FAILURE, "a key is held, and the failure is on record with its traceback"
+    files = [path for place in (platform.settings.state, platform.children.logs) for path in place.rglob("*")]
+    content = b"".join(_bytes(path) for path in files if path.is_file())
+    content += b"".join(json.dumps(record).encode() for _, record in platform.ledgers.records("faults/0003"))
+    values = {name: text.strip().splitlines()[-2:][0] for name, text in platform.planted.items()}
+    assert b"searched-for" in content and run.run_id.encode() in content
+    assert [name for name, text in values.items() if text.encode() in content] == []
+
+
+def _bytes(path: Path) -> bytes:
+    with suppress(FileNotFoundError):  # SQLite removes its journal
+        return path.read_bytes()
+    return b""
+
+
+# -- a laptop --
+
+ORIGIN = RemoteJobOrigin(RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("asked"), "__repository__"), VERIFY)
+WEB, NO_REQUEST = SimpleNamespace(source=SimpleNamespace(headers=ADA)), SimpleNamespace(source=None)
+
+
+@dg.op
+def waits() -> None:
+    """Never runs: nothing dequeues it."""
+
+
+@dg.job
+def waiting() -> None:
+    waits()
+
+
+def submitted(instance: dg.DagsterInstance, workspace: Any, tags: Mapping[str, str]) -> dg.DagsterRun:
+    code = dg.reconstructable(waiting).get_python_origin()
+    run = instance.create_run_for_job(waiting, tags=dict(tags), remote_job_origin=ORIGIN, job_code_origin=code)
+    return instance.submit_run(run.run_id, workspace)
+
+
+@pytest.mark.parametrize(
+    ("workspace", "tags", "requester"),
+    [
+        (WEB, {naming.TAG_BY: "root", "dagster/sensor_name": "retrain"}, Requester(getpass.getuser(), "person")),
+        (NO_REQUEST, {}, Requester(getpass.getuser(), "person")),
+        (NO_REQUEST, {"dagster/sensor_name": "retrain", naming.TAG_BY: "root"}, Requester("retrain", "sensor")),
+        (NO_REQUEST, {"dagster/schedule_name": "maintain"}, Requester("maintain", "schedule")),
+        (NO_REQUEST, {"dagster/backfill": "x", "dagster/sensor_name": "y"}, Requester("backfill x", "backfill")),
+    ],
+    ids=["ui", "command line", "sensor", "schedule", "backfill"],
+)
+def test_on_a_laptop_a_person_is_the_systems_user(
+    settings: Settings, workspace: Any, tags: dict[str, str], requester: Requester
+) -> None:
+    with dg.DagsterInstance.from_config(str(home.prepare(settings))) as instance:
+        run = submitted(instance, workspace, tags)
+        assert run.status is dg.DagsterRunStatus.QUEUED
+        assert (run.tags[naming.TAG_BY], run.tags[naming.TAG_BY_KIND]) == (requester.name, requester.kind)
+        assert RUN_CONFIG not in run.tags, "there are no accounts here"
+        with pytest.raises(RunRefused, match="has the tag dagster-k8s/config"):
+            submitted(instance, workspace, {RUN_CONFIG: "{}"})
+
+
+def test_a_coordinator_without_a_headers_name_is_refused_instead_of_trusting_everybody() -> None:
+    with pytest.raises(RunRefused, match="identity_header is ''"):
+        RunCoordinator(identity_header="", has_accounts=True)
+    assert of_daemon({naming.TAG_BY: "ada"}) is None
+    assert NOBODY.kind != "person"

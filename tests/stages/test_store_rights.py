@@ -1,0 +1,121 @@
+"""The loop on a real S3 server with the bucket's policy: each run and step has enough rights with its own account."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from platform_assets import accounts, bucket_policy, clock, naming
+from platform_assets.definitions import build_defs
+from platform_assets.history.reader import History
+from platform_assets.settings import Settings
+from platform_assets.specs.base import Training
+from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.storage.ledgers import Ledgers
+from resources.launchers.tries import StepRequest
+from resources.store import StoreResource
+from tests.doubles import documents, instances, s3_server
+from tests.doubles import numbered_batches as batches
+from tests.doubles.launcher import InProcessLauncher
+from tests.doubles.s3_server import S3Server
+from tests.stages.conftest import NOW
+
+BUCKET = "driftline-loop"
+ROOT = f"s3://{BUCKET}/store"
+CUTOFF = "0030"
+SPEC = replace(
+    batches.SPEC,
+    training=Training(threads=1, epochs=60, batch_size=16, learning_rate=0.01, settings=batches.SPEC.training.settings),
+    holdout=3,
+    min_keys=8,
+)
+Acting = Callable[[str], AbstractContextManager[None]]
+
+
+class AsStep(InProcessLauncher):
+    """Runs steps in this process, each with the account of its product's steps."""
+
+    def __init__(self, settings: Settings, acting: Acting) -> None:
+        super().__init__(SPEC, settings)
+        self.acting = acting
+
+    def run_step(self, request: StepRequest) -> Any:
+        with self.acting(accounts.STEP.service_account(SPEC.name)):
+            return super().run_step(request)
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A product whose runs take turns, each with its own key of the store."""
+
+    settings: Settings
+    instance: dg.DagsterInstance
+    acting: Acting
+    launcher: AsStep
+
+    def run(self, job: str, **options: Any) -> dg.ExecuteInProcessResult:
+        """Run a job in this process, with the account that the coordinator would give it."""
+        name = naming.job(job, SPEC.name)
+        with self.acting(accounts.of_run(name, ()).service_account()):
+            resources = {"store": StoreResource(variables=self.settings.to_environment()), "launcher": self.launcher}
+            defs = build_defs(specs=[SPEC], resources=resources)
+            return defs.resolve_job_def(name).execute_in_process(instance=self.instance, **options)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    users = [account.service_account(SPEC.name) for account in accounts.ACCOUNTS]
+    with s3_server.running(tmp_path_factory.mktemp("s3"), users=users) as running:
+        running.make_bucket(BUCKET)
+        principal = "arn:aws:iam::000000000000:user/{account}"
+        running.put_policy(BUCKET, bucket_policy.text(ROOT, [SPEC.name, "another"], principal))
+        yield running
+
+
+@pytest.fixture
+def loop(server: S3Server, tmp_path: Path) -> Iterator[Loop]:
+    settings = Settings(root=ROOT, state=tmp_path / "state")
+    with pytest.MonkeyPatch.context() as environment, instances.forgetful() as instance:
+
+        @contextmanager
+        def acting(user: str) -> Iterator[None]:
+            with pytest.MonkeyPatch.context() as inner:
+                for name, text in server.environment(access_key=user).items():
+                    inner.setenv(name, text)
+                yield
+
+        for name, text in {**settings.to_environment(), **server.environment()}.items():
+            environment.setenv(name, text)
+        clock.move(settings, SPEC.name, NOW)
+        yield Loop(settings, instance, acting, AsStep(settings, acting))
+
+
+def test_every_kind_of_run_works_with_the_rights_of_its_account(loop: Loop) -> None:
+    batches.land_all(ROOT, "0001", "0036")
+    ledgers = Ledgers(ROOT, SPEC.name)
+    keys = {"dagster/asset_partition_range_start": "0001", "dagster/asset_partition_range_end": "0036"}
+    assert loop.run("advance", tags=keys).success
+    assert loop.run("retrain", partition_key=CUTOFF).success
+    assert {"train", "export"} <= set(loop.launcher.ran)
+    assert History(ROOT, SPEC.name).live() is not None, "a retrain ends with its release"
+
+    released = ledgers.newest_number(naming.RELEASES)
+    digest = ArtifactStore(ROOT).write_bundle(
+        {"contract.json": json.dumps({}).encode()}, {"cutoff": CUTOFF, "contract_sha256": "c" * 64}
+    )
+    ledgers.create(naming.VERDICTS, digest, documents.verdict(digest, True, cutoff=CUTOFF))
+    config = {f"{SPEC.name}__release": {"config": {"digest": digest, "why": "a person's choice"}}}
+    assert loop.run("release", run_config={"ops": config}).success
+    assert ledgers.newest_number(naming.RELEASES) == released + 1
+
+    ledgers.append("faults/0035", documents.fault("fault", "0035"))
+    config = {f"accept_key__{SPEC.name}": {"config": {"key": "0035", "why": "it is right"}}}
+    assert loop.run("accept", run_config={"ops": config}).success
+    assert loop.run("maintain", run_config={"ops": {f"tidy__{SPEC.name}": {"config": {"retention_hours": 24}}}}).success
