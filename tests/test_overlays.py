@@ -110,6 +110,17 @@ def test_the_read_only_webserver_differs_by_its_flag_and_its_account(objects: li
     assert selector["app.kubernetes.io/component"] == "webserver-read-only"
 
 
+def test_in_production_each_account_that_needs_the_store_gets_a_token_for_a_role_of_its_own() -> None:
+    objects = kustomize.rendered(kustomize.FOLDER / "overlays/production")
+    accounts = {item["metadata"]["name"]: item["metadata"] for item in objects if item["kind"] == "ServiceAccount"}
+    without = {"driftline-daemon", "driftline-migration"}
+    assert without < set(accounts)
+    for name in accounts.keys() - without:
+        annotations = accounts[name]["annotations"]
+        assert annotations["eks.amazonaws.com/audience"] == "sts.amazonaws.com"
+        assert annotations["eks.amazonaws.com/role-arn"].endswith(f":role/{name}")
+
+
 def test_the_examples_are_strictly_valid() -> None:
     for path in sorted((kustomize.FOLDER / "examples").glob("*.yaml")):
         for item in yaml.safe_load_all(path.read_text(encoding="utf-8")):
