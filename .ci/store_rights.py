@@ -16,7 +16,9 @@ on a real S3 server and tries each write that is forbidden, and each that is not
 
 All accounts may read the store. Nobody may delete from `ledgers/`, not even the bucket's owner while the policy is
 there. `PRODUCT` is any product for accounts of runs and sensors, and one product for steps and services, which have an
-account per product: a step of one product cannot write to another's tables, records or ledgers.
+account per product if `{product}` is in `DRIFTLINE_STEP_SERVICE_ACCOUNT` or `DRIFTLINE_STEP_SECRET`
+([how](operate.md#who-asks-for-a-run-and-with-which-rights)): then a step of one product cannot write to another's
+tables, records or ledgers.
 
 {table}
 

@@ -10,8 +10,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from platform_assets import naming
+from platform_assets.naming import PRODUCT
 
-PRODUCT = "{product}"
 TABLES = (f"tables/{PRODUCT}/", f"records/{PRODUCT}/")
 ARTIFACTS, SAVES, PIPES = "artifacts/", "saves/", "pipes/"
 SEGMENTS = f"prediction_log/{PRODUCT}/"
@@ -28,7 +28,7 @@ class Account:
         is_for: what has it, for the table of rights.
         creates: places in which it may write.
         deletes: places from which it may delete.
-        is_per_product: each product has one of its own.
+        is_per_product: each product may have one of its own.
         signs: has the key that signs verdicts and releases.
     """
 
@@ -40,12 +40,19 @@ class Account:
     signs: bool = False
 
     def service_account(self, product: str = "") -> str:
-        """Return the Kubernetes service account, which is also the role at the cloud's store."""
-        return "-".join(["driftline", self.name, *([_label(product)] if self.is_per_product else [])])
+        """Return the Kubernetes service account, which is also the role at the cloud's store.
+
+        Args:
+            product: for accounts that each product may have of its own; empty: one for all products.
+        """
+        return self._named("driftline", product)
 
     def store_secret(self, product: str = "") -> str:
         """Return the Kubernetes secret with the account's key of the store."""
-        return "-".join(["driftline-store", self.name, *([_label(product)] if self.is_per_product else [])])
+        return self._named("driftline-store", product)
+
+    def _named(self, begin: str, product: str) -> str:
+        return "-".join([begin, self.name, *([_label(product)] if self.is_per_product and product else [])])
 
 
 def ledger(*names: str) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from platform_assets import naming
-from platform_assets.accounts import ACCOUNTS, LEDGERS, PRODUCT, Account
+from platform_assets.accounts import ACCOUNTS, LEDGERS, Account
+from platform_assets.naming import PRODUCT
 
 PRINCIPAL = "arn:aws:iam::ACCOUNT:role/{account}"
 """Who has an account of ours at the cloud; `{account}` is the name of its Kubernetes service account."""
@@ -56,7 +57,7 @@ def text(root: str, products: Sequence[str], principal: str, *, is_create_only: 
 
     Args:
         root: `s3://bucket/path`.
-        products: names.
+        products: names of those whose steps and services have accounts of their own; none: they share two.
         principal: see `PRINCIPAL`.
         is_create_only: also deny writing a ledger's record over another one. Only AWS can tell; elsewhere such a
             condition may refuse every record.
@@ -85,7 +86,8 @@ def text(root: str, products: Sequence[str], principal: str, *, is_create_only: 
 
 def _shared(bucket: str, below: str, products: Sequence[str], principal: str) -> Iterable[Statement]:
     """Yield what holds for everybody: all read, nobody deletes from a ledger."""
-    everybody = sorted({name for _, name in _accounts(products, principal)})
+    names = {account.service_account(product) for account, product in _accounts(products)}
+    everybody = sorted(principal.replace("{account}", name) for name in names)
     yield Statement("List", everybody, ["ListBucket"], [bucket])
     yield Statement("Read", everybody, ["GetObject"], [f"{below}*"])
     yield Statement(
@@ -95,18 +97,17 @@ def _shared(bucket: str, below: str, products: Sequence[str], principal: str) ->
 
 def _writing(below: str, products: Sequence[str], principal: str) -> Iterable[Statement]:
     """Yield what each account may write, and from where it may delete."""
-    for account in ACCOUNTS:
-        for product in products if account.is_per_product else ("*",):
-            name = account.service_account(product)
-            title = "".join(part.capitalize() for part in name.removeprefix("driftline-").split("-"))
-            rights = (
-                ("Write", ["PutObject", "AbortMultipartUpload"], account.creates),
-                ("Delete", ["DeleteObject"], account.deletes),
-            )
-            for verb, actions, places in rights:
-                if places:
-                    paths = [f"{below}{place.replace(PRODUCT, product)}*" for place in places]
-                    yield Statement(f"{verb}{title}", [principal.replace("{account}", name)], actions, paths)
+    for account, product in _accounts(products):
+        name = account.service_account(product)
+        title = "".join(part.capitalize() for part in name.removeprefix("driftline-").split("-"))
+        rights = (
+            ("Write", ["PutObject", "AbortMultipartUpload"], account.creates),
+            ("Delete", ["DeleteObject"], account.deletes),
+        )
+        for verb, actions, places in rights:
+            if places:
+                paths = [f"{below}{place.replace(PRODUCT, product or '*')}*" for place in places]
+                yield Statement(f"{verb}{title}", [principal.replace("{account}", name)], actions, paths)
 
 
 def _create_only(below: str) -> Statement:
@@ -117,10 +118,11 @@ def _create_only(below: str) -> Statement:
     return Statement("CreateOnly", [EVERYBODY], ["PutObject"], paths, effect="Deny", condition=_IS_NO_CREATE)
 
 
-def _accounts(products: Sequence[str], principal: str) -> Iterable[tuple[Account, str]]:
+def _accounts(products: Sequence[str]) -> Iterable[tuple[Account, str]]:
+    """Yield each account, with its product if it is one product's."""
     for account in ACCOUNTS:
-        for product in products if account.is_per_product else ("",):
-            yield account, principal.replace("{account}", account.service_account(product))
+        for product in (products or ("",)) if account.is_per_product else ("",):
+            yield account, product
 
 
 def table() -> str:

@@ -413,7 +413,7 @@ def _policy(settings: Settings, options: argparse.Namespace) -> int:
     from platform_assets import bucket_policy, specs
 
     principal = options.principal or bucket_policy.PRINCIPAL
-    products = [product.name for product in specs.load_each()[0]]
+    products = [product.name for product in specs.load_each()[0]] if settings.has_product_accounts else []
     print(bucket_policy.text(settings.root, products, principal, is_create_only=options.create_only))
     return 0
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from platform_assets import naming
 from platform_assets.configuration import (
     Configuration,
     ConfigurationProblem,
@@ -274,6 +275,11 @@ class Settings(Configuration):
     profiles: Path | None = Field(
         default=None, description="file that changes profiles or adds some; by default profiles.toml in the checkout"
     )
+
+    @property
+    def has_product_accounts(self) -> bool:
+        """Tell whether steps and services of each product have an account and a key of the store of their own."""
+        return naming.PRODUCT in (self.step_service_account or "") + (self.step_secret or "")
 
     @property
     def dagster_home(self) -> Path:

@@ -10,8 +10,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from platform_assets import bucket_policy, naming
-from platform_assets.accounts import ACCOUNTS, LEDGERS, PRODUCT, Account
+from platform_assets.accounts import ACCOUNTS, LEDGERS, Account
 from platform_assets.cli import main
+from platform_assets.naming import PRODUCT
 from platform_assets.problems import LedgerProblem
 from platform_assets.storage.ledgers import Ledgers
 from tests.doubles import s3_server
@@ -147,6 +148,7 @@ def test_the_command_prints_it_for_the_shipped_products(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DRIFTLINE_ROOT", ROOT)
+    monkeypatch.setenv("DRIFTLINE_STEP_SERVICE_ACCOUNT", "driftline-step-{product}")
     assert main(["policy", "--create-only"]) == 0
     statements = {item["Sid"]: item for item in json.loads(capsys.readouterr().out)["Statement"]}
     step = statements["WriteStepFlightDelays"]
@@ -155,6 +157,18 @@ def test_the_command_prints_it_for_the_shipped_products(
     assert all(sid.isalnum() for sid in statements)
     assert statements["CreateOnly"]["Condition"]["Null"] == {"s3:if-none-match": "true"}
     assert not any("/leases/" in path for path in statements["CreateOnly"]["Resource"])
+
+
+def test_without_accounts_per_product_it_names_none_because_aws_refuses_roles_that_are_not_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DRIFTLINE_ROOT", ROOT)
+    monkeypatch.setenv("DRIFTLINE_STEP_SERVICE_ACCOUNT", "driftline-step")
+    assert main(["policy"]) == 0
+    statements = {item["Sid"]: item for item in json.loads(capsys.readouterr().out)["Statement"]}
+    assert statements["WriteStep"]["Principal"] == {"AWS": ["arn:aws:iam::ACCOUNT:role/driftline-step"]}
+    assert f"arn:aws:s3:::{BUCKET}/{PATH}/ledgers/*/leases/*" in statements["WriteStep"]["Resource"]
+    assert statements["WriteService"]["Resource"] == [f"arn:aws:s3:::{BUCKET}/{PATH}/prediction_log/*/*"]
 
 
 @pytest.mark.parametrize(

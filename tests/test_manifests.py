@@ -84,6 +84,17 @@ def test_they_are_valid_restricted_and_by_digest(tmp_path: Path) -> None:
         assert of_kind.get("selector", of_kind.get("podSelector"))["matchLabels"].items() <= labels
 
 
+def test_with_accounts_per_product_a_service_has_its_own_account_and_key(tmp_path: Path) -> None:
+    made = documents(tmp_path, DRIFTLINE_STEP_SERVICE_ACCOUNT="driftline-step-{product}")
+    spec = made["Deployment"]["spec"]["template"]["spec"]
+    assert spec["serviceAccountName"] == "driftline-service-slow-batches"
+    for container in (*spec["initContainers"], *spec["containers"]):
+        secrets = [source["secretRef"] for source in container["envFrom"]]
+        # Of a variable in both the last counts.
+        assert [secret["name"] for secret in secrets] == ["driftline-store", "driftline-store-service-slow-batches"]
+        assert all(secret["optional"] for secret in secrets)
+
+
 def test_a_full_log_makes_a_replica_not_ready_and_never_restarts_it(tmp_path: Path) -> None:
     """`/readyz` answers 503 while the log is full: no probe that restarts may ask it, that of the start included."""
     (serve,) = documents(tmp_path)["Deployment"]["spec"]["template"]["spec"]["containers"]

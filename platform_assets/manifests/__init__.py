@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import jinja2
 
+from platform_assets.accounts import SERVICE
 from platform_assets.handle import Product
 from platform_assets.records.notes import Service
 from platform_assets.records.releases import Release
@@ -80,6 +81,8 @@ def manifests(product: Product, replicas: int | None = None) -> str:
         tag=service.tag,
         bento=service.stored,
         image=image,
+        account=SERVICE.service_account(product.name if settings.has_product_accounts else ""),
+        own_secret=SERVICE.store_secret(product.name) if settings.has_product_accounts else "",
         replicas=replicas,
         replicas_min=spec.replicas,
         replicas_max=spec.replicas_max,
