@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,13 @@ from platform_assets.settings import REPOSITORY, Settings
 from platform_assets.specs.base import Pods, ProductSpec
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
-from tests.doubles import models
+from tests.doubles import kustomize, models
 from tests.doubles.products.slow_batches import SPEC
 
 IMAGE = f"registry.example/driftline-service@sha256:{'a' * 64}"
 BENTO, CUTOFF = "b" * 64, SPEC.grain.key_at(8)
 NOTES: dict[str, Any] = {"tag": "slow_batches:1", "asked_rows": 64, "max_apart": 0.0, "request": {}, "cpu_s": 1.0}
+KINDS = {"Deployment", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler", "NetworkPolicy"}
 NAME = "driftline-slow-batches"
 ANSWER_S = 10.0
 """`serving.service.TIMEOUT_S`, whose module only a server imports."""
@@ -56,8 +58,7 @@ def with_pods(**changes: Any) -> ProductSpec:
 
 def test_they_are_valid_restricted_and_by_digest(tmp_path: Path) -> None:
     made = documents(tmp_path)
-    kinds = "Deployment", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler", "NetworkPolicy"
-    assert tuple(made) == kinds
+    assert set(made) == KINDS
     for document in made.values():
         assert kubernetes_validate.validate(document, "1.34", strict=True) == "1.34"
         assert document["metadata"]["name"] == name_of(SPEC.name) == NAME
@@ -237,3 +238,19 @@ def test_an_image_without_its_digest_is_refused(tmp_path: Path, image: str) -> N
         ValueError, match=r"DRIFTLINE_SERVICE_IMAGE is .*; expected the image of services by its digest"
     ):
         manifests(product(tmp_path, DRIFTLINE_SERVICE_IMAGE=image))
+
+
+@pytest.mark.skipif(kustomize.kubectl() is None, reason=kustomize.MISSING)
+def test_they_are_a_resource_of_kustomize_and_limit_cpu_only_with_the_component(tmp_path: Path) -> None:
+    made = product(tmp_path / "state")
+    release(made, stored=BENTO)
+    (tmp_path / "product.yaml").write_text(manifests(made), encoding="utf-8")
+    component = os.path.relpath(kustomize.FOLDER / "components/service-cpu-limits", tmp_path)
+    limits = []
+    for kustomization in ({"resources": ["product.yaml"]}, {"resources": ["product.yaml"], "components": [component]}):
+        (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
+        rendered = kustomize.rendered(tmp_path)
+        (spec,) = kustomize.pod_specs(rendered)
+        assert {document["kind"] for document in rendered} == KINDS
+        limits.append(spec["containers"][0]["resources"]["limits"])
+    assert limits == [{"memory": "1Gi"}, {"memory": "1Gi", "cpu": "1"}]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -18,12 +19,14 @@ from pathlib import Path, PurePosixPath
 from platform_assets import naming
 from platform_assets.configuration import ConfigurationProblem
 from platform_assets.problems import Problem
+from platform_assets.serving.background import Deadline, Overdue
 from platform_assets.settings import Settings
 from platform_assets.storage import objects
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore, Bundle
 
 PATIENCE = timedelta(seconds=20)
 """For how long a request is repeated: Kubernetes starts the init container again, and shows why it ended."""
+FETCH_S = 300.0
 KIND = "bento"
 EXECUTABLE = "executable"
 """Member of the manifest: the files that may be executed."""
@@ -87,6 +90,11 @@ def _reach(root: str, digest: str) -> None:
         raise FetchProblem(f"Bento {digest} cannot be read: {objects.reason(root, problem)}.") from problem
 
 
+def _fetch(root: str, digest: str, folder: Path) -> int:
+    _reach(root, digest)
+    return fetch(ArtifactStore(root), digest, folder)
+
+
 def _place(settings: Settings) -> str:
     """Return where a pod's store and its keys are set; empty elsewhere."""
     if settings.environment != "cluster":
@@ -111,9 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = _place(settings)
         if not objects.is_there(settings.root):
             raise FetchProblem(f"there is no store at {settings.root}; check DRIFTLINE_ROOT.")
-        _reach(settings.root, options.digest)
-        count = fetch(ArtifactStore(settings.root), options.digest, options.folder)
-    except (ArtifactProblem, ConfigurationProblem, FetchProblem, OSError) as problem:
+        count = Deadline(FETCH_S).run("the fetch", lambda: _fetch(settings.root, options.digest, options.folder))
+    except (ArtifactProblem, ConfigurationProblem, FetchProblem, OSError, Overdue) as problem:
         print(f"fetch: {problem}{place}", file=sys.stderr)
         return 1
     print(f"Bento {options.digest}: {count} files in {options.folder}, each verified.")
@@ -121,4 +128,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # The first process of a container gets no signal without a handler: its pod would end only after its grace.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     sys.exit(main())

@@ -156,8 +156,9 @@ def _problem(product: Product, pod: object) -> str | None:
         waiting = member(status, "state", "waiting")
         reason, message = text(waiting, "reason"), _line(text(waiting, "message"))
         if reason in _NO_IMAGE:
+            cause = message.rstrip(".").rpartition(": ")[2]  # what goes before repeats the image
             return (
-                f"{who} cannot get the image {text(status, 'image')} ({message.rstrip('.')}): push it, or set "
+                f"{who} cannot get the image {text(status, 'image')} ({cause}): push it, or set "
                 "DRIFTLINE_SERVICE_IMAGE to one that is in the registry and apply the manifest again."
             )
         if reason in _NO_CONTAINER:

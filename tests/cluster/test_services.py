@@ -97,7 +97,8 @@ def running(
 ) -> dict[str, Running]:
     """Both products, each with a release and its service in the cluster."""
     request.config.stash.setdefault(TESTS, {})[NAMESPACE] = request.node.nodeid
-    monkeypatch.setenv("KUBECONFIG", str(reachable.kubeconfig))
+    # Where `driftline status` looks for a cluster; the client has read KUBECONFIG when it was imported.
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(reachable.kubeconfig))
     services = {}
     for name in BIAS:
         product = Product(replace(SPEC, name=name), platform.settings)
@@ -127,9 +128,12 @@ def release(product: Product, folder: Path) -> None:
     product.tables.record("service", cutoff, content_digest="0", inputs={}, code="0", notes=notes | {"stored": stored})
 
 
-def waiting(platform: Platform, condition: Callable[[], object], text: str) -> None:
+def waiting(
+    platform: Platform, condition: Callable[[], object], text: str, more: Callable[[], str] = lambda: ""
+) -> None:
     def described() -> str:
-        return platform.kubectl("get", "pods,hpa", "--output=wide") + platform.kubectl("describe", "pods")[-6000:]
+        states = platform.kubectl("get", "pods,hpa", "--output=wide")
+        return f"{states}\n{platform.kubectl('describe', 'pods')[-6000:]}\n{more()}"
 
     wait_until(lambda: bool(condition()), PATIENCE_S, text, described)
 
@@ -154,8 +158,7 @@ def test_two_products_are_served_and_one_is_rolled_and_drained_without_a_lost_an
 ) -> None:
     platform = running[ROLLED].platform
     for name, service in running.items():
-        again = platform.cluster.kubectl("apply", "--filename", str(platform.folder / f"{name}.yaml"))
-        assert re.findall(r"(?m) (\w+)$", again) == ["unchanged"] * 5, again
+        assert applied_again(service) == ["configured", *["unchanged"] * 4]
         status_, answer = loop.ask(service.address, question(f"{name}-1"))
         assert (status_, answer["digest"]) == (200, service.digest)
         assert answer["probability"] == pytest.approx(models.expected(BIAS[name]), abs=1e-6)
@@ -178,6 +181,21 @@ def test_two_products_are_served_and_one_is_rolled_and_drained_without_a_lost_an
         print(f"{name}: {dict(callers.statuses)}, failed twice {callers.failed_twice}")
         assert callers.statuses[200] > 20
         assert callers.failed_twice == 0
+
+
+def applied_again(service: Running) -> list[str]:
+    """Return what an apply of the same manifests prints, sorted, and check that it changes nothing.
+
+    kubectl's word for a PodDisruptionBudget is always `configured`: its API marks the selector as replaced by a patch.
+    """
+    kinds = "deployments,services,poddisruptionbudgets,horizontalpodautoscalers,networkpolicies"
+    specs = ("get", kinds, f"--selector=driftline/product={service.product.name}", "--output=jsonpath={.items[*].spec}")
+    before = service.platform.kubectl(*specs)
+    path = service.platform.folder / f"{service.product.name}.yaml"
+    printed = service.platform.cluster.kubectl("apply", "--filename", str(path))
+    assert service.platform.kubectl(*specs) == before
+    assert "poddisruptionbudget.policy/" in printed and printed.count("configured") == 1, printed
+    return sorted(re.findall(r"(?m) (\w+)$", printed))
 
 
 def test_callers_reach_a_service_and_strangers_do_not(
@@ -230,7 +248,9 @@ def test_bad_input_is_named_in_status_and_in_readiness(running: dict[str, Runnin
             missing.difference_update({one for one in missing if any(re.match(one, text) for text in sentences)})
             return not missing
 
-        waiting(platform, is_said, "driftline status names each")
+        waiting(
+            platform, is_said, "driftline status names each", lambda: "\n".join([*missing, "SAID", *service.said()])
+        )
         platform.wait_for(f"{name}-again")
         sentence = f"tiny_too is served by 2 Deployments, driftline/{name}, driftline/{name}-again: "
         waiting(platform, lambda: all(sentence in str(page(pod)["problem"]) for pod in two(service)), "/readyz says it")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,7 @@ import pytest
 from platform_assets import naming
 from platform_assets.serving import build, fetch
 from platform_assets.serving.build import BuildProblem, Built
+from platform_assets.settings import REPOSITORY
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
 
 BENTO_YAML = "service: a\ncreation_time: '2026-11-27T08:44:14.204548+00:00'\nspec: 2\n"
@@ -185,3 +190,22 @@ def test_a_missing_secret_is_named(
     message = failed(tmp_path, capsys)
     assert "no key for s3://" in message
     assert "no key of it is set: without a role, add the keys to the secret `driftline-store`." in message
+
+
+def test_it_ends_when_its_pod_is_deleted_while_the_store_hangs(tmp_path: Path) -> None:
+    """It handles SIGTERM, which the first process of a container would not get otherwise."""
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        variables = {
+            "DRIFTLINE_ROOT": "s3://bucket/store",
+            "DRIFTLINE_STATE": str(tmp_path),
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{hanging.getsockname()[1]}",
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_ACCESS_KEY_ID": "a",
+            "AWS_SECRET_ACCESS_KEY": "b",
+        }
+        command = [sys.executable, "-m", "platform_assets.serving.fetch", "0" * 64, str(tmp_path / "fetched")]
+        with subprocess.Popen(command, cwd=REPOSITORY, env={"PATH": os.environ["PATH"], **variables}) as process:
+            connection, _ = hanging.accept()
+            process.terminate()
+            assert process.wait(30) == 128 + signal.SIGTERM
+            connection.close()

@@ -62,7 +62,7 @@ def test_pods_that_serve_or_are_about_to_need_nothing(product: Product) -> None:
 def test_an_image_that_is_not_there_is_named_once(product: Product) -> None:
     waiting = {"waiting": {"reason": "ImagePullBackOff", "message": f'Back-off pulling image "{DIGEST}": not found'}}
     (sentence,) = said(product, pod("a", **fetch(state=waiting)), pod("b", **fetch(state=waiting)))
-    assert sentence.startswith(f"Pods of recorded cannot get the image {DIGEST} (Back-off pulling image")
+    assert sentence.startswith(f"Pods of recorded cannot get the image {DIGEST} (not found): push it, or set")
     assert sentence.endswith(
         "or set DRIFTLINE_SERVICE_IMAGE to one that is in the registry and apply the manifest again."
     )
