@@ -23,6 +23,7 @@ import yaml
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from platform_assets import accounts, clock, naming, signing
+from platform_assets.definitions import build_defs
 from platform_assets.demo import home
 from platform_assets.demo.processes import HOST, Children, free_port, wait_for
 from platform_assets.demo.runs import Dagster
@@ -312,6 +313,13 @@ def _bytes(path: Path) -> bytes:
     with suppress(FileNotFoundError):  # SQLite removes its journal
         return path.read_bytes()
     return b""
+
+
+def test_every_asset_whose_steps_are_pods_runs_with_the_account_that_may_create_them() -> None:
+    assets = [item for item in build_defs(specs=[SPEC]).assets or () if isinstance(item, dg.AssetsDefinition)]
+    launching = {item.key.path[-1] for item in assets if "launcher" in item.required_resource_keys}
+    assert {"checkpoint", "onnx", "backtest"} <= launching
+    assert {accounts.of_run("__ASSET_JOB", {stage}) for stage in launching} == {accounts.RETRAIN}
 
 
 # -- a laptop --
