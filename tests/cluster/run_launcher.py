@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -68,9 +69,10 @@ def prepare(core: client.CoreV1Api, namespace: str) -> None:
         core.create_namespaced_secret(namespace, {"metadata": {"name": name}})
 
 
-def launch(launcher: K8sRunLauncher, instance: dg.DagsterInstance) -> DagsterRun:
+def launch(launcher: K8sRunLauncher, instance: dg.DagsterInstance, tags: Mapping[str, str] | None = None) -> DagsterRun:
     """Launch a run as a Job."""
     origin = dg.reconstructable(waiting).get_python_origin()
-    run = instance.create_run_for_job(waiting, job_code_origin=origin, status=dg.DagsterRunStatus.STARTING)
+    starting = dg.DagsterRunStatus.STARTING
+    run = instance.create_run_for_job(waiting, job_code_origin=origin, status=starting, tags=dict(tags or {}))
     launcher.launch_run(LaunchRunContext(dagster_run=run, workspace=None))
     return run

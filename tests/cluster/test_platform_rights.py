@@ -6,9 +6,10 @@ Dagster: its image has a shell alone.
 
 from __future__ import annotations
 
+import json
 import logging
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from dagster_k8s import K8sRunLauncher
 from dagster_k8s.client import DagsterK8sUnrecoverableAPIError
 from kubernetes import client
 
+from resources.run_coordinator import RUN_CONFIG, RunCoordinator
 from tests.cluster import accounts, run_launcher
 from tests.cluster.cluster import Cluster
 from tests.cluster.requirements import KUBECONFIG
@@ -48,8 +50,8 @@ class Runs:
         assert self.run is not None
         return self.run
 
-    def launch(self) -> None:
-        self.run = run_launcher.launch(self.launcher, self.instance)
+    def launch(self, tags: Mapping[str, str] | None = None) -> None:
+        self.run = run_launcher.launch(self.launcher, self.instance, tags)
 
     def check(self) -> str:
         return str(self.launcher.check_run_worker_health(self.last))
@@ -129,6 +131,23 @@ def test_the_webserver_uses_every_right_to_end_a_run(daemon: Runs, launching: Ca
     assert "Run was terminated successfully." in webserver.end()
     assert daemon.pods() == [] or all(pod.metadata.deletion_timestamp for pod in daemon.pods())
     assert _used(webserver) >= {right for right in granted() if right.account == WEBSERVER}
+
+
+def test_the_pod_of_a_run_has_the_account_of_its_kind_and_a_foreign_image_makes_no_job(
+    launching: Callable[[str], Runs],
+) -> None:
+    runs = launching(DAEMON)
+    coordinator = RunCoordinator(identity_header="X-Forwarded-User", has_accounts=True)
+    for job, account in (("advance__a", "advance"), ("retrain__a", "retrain"), ("release__a", "release")):
+        runs.launch(coordinator.pod_tags(dg.DagsterRun(job_name=job)))
+        runs.wait_for_end()
+        assert [pod.spec.service_account_name for pod in runs.pods()] == [f"driftline-{account}"]
+    batch = client.BatchV1Api(runs.cluster.api)
+    before = len(batch.list_namespaced_job(runs.namespace).items)
+    image = json.dumps({"container_config": {"image": "evil@sha256:" + "0" * 64}})
+    with pytest.raises(Exception, match=r"violated the allowed list: container_config\.image"):
+        runs.launch({RUN_CONFIG: image})
+    assert len(batch.list_namespaced_job(runs.namespace).items) == before == 3
 
 
 @pytest.mark.parametrize(
