@@ -68,7 +68,7 @@ ADVANCE = Account(
     (
         *TABLES,
         ARTIFACTS,
-        *ledger(naming.DECISIONS, naming.FAULTS, naming.REQUESTS, naming.ATTENDANCE, naming.KEY_ENDS),
+        *ledger(naming.DECISIONS, naming.FAULTS, naming.REQUESTS, naming.ATTENDANCE),
         *ledger(naming.CLAIMS, naming.INGESTED, naming.COST, ADOPTED),
     ),
     deletes=TABLES,
