@@ -18,6 +18,7 @@ from typing import Any
 
 import dagster as dg
 import httpx
+import obstore
 import pytest
 import yaml
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
@@ -29,6 +30,7 @@ from platform_assets.demo.processes import HOST, Children, free_port, wait_for
 from platform_assets.demo.runs import Dagster
 from platform_assets.settings import Settings
 from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.objects import open_store
 from platform_assets.storage.tables import TableStore
 from resources.requesters import NOBODY, Requester, of_daemon
 from resources.run_coordinator import RUN_CONFIG, RunCoordinator, RunRefused
@@ -297,15 +299,17 @@ def _failed(platform: Platform, backfill: str) -> dg.DagsterRun | None:
 
 
 def test_no_planted_secret_is_in_logs_metadata_or_run_config(platform: Platform) -> None:
-    """Dagster's databases (run config, tags, events, metadata), the output of runs, logs, and the store's records."""
+    """Dagster's databases (run config, tags, events, metadata), the output of runs, logs, and the store."""
     hold(platform, "0003")
     run = platform.ended(platform.launch(VERIFY, {HEADER: "searched-for"})["run"]["runId"])
     assert run.status is FAILURE, "a key is held, and the failure is on record with its traceback"
     files = [path for place in (platform.settings.state, platform.children.logs) for path in place.rglob("*")]
     content = b"".join(_bytes(path) for path in files if path.is_file())
-    content += b"".join(json.dumps(record).encode() for _, record in platform.ledgers.records("faults/0003"))
+    store = open_store(platform.settings.root)
+    paths = [item["path"] for batch in obstore.list(store) for item in batch]
+    content += b"".join(bytes(obstore.get(store, path).bytes()) for path in paths)
     values = {name: text.strip().splitlines()[-2:][0] for name, text in platform.planted.items()}
-    assert b"searched-for" in content and run.run_id.encode() in content
+    assert b"searched-for" in content and run.run_id.encode() in content and b"0003" in content and paths
     assert [name for name, text in values.items() if text.encode() in content] == []
 
 
