@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from platform_assets.problems import Problem
 from platform_assets.records.values import items, member, text
 from platform_assets.serving.shipping import deployments_problem
 from platform_assets.status.state import Pods, Step, Todo
@@ -23,7 +24,7 @@ _NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNe
 _NO_CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
 
-class Unknown(Exception):
+class Unknown(Problem):
     """Kubernetes did not say."""
 
 
