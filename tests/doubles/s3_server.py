@@ -27,6 +27,8 @@ from obstore.store import S3Store
 from tests.doubles.program import Program
 
 ACCESS_KEY, SECRET = "driftline-tests", "not-a-secret-of-anybody"
+NEXT_KEY = "driftline-tests-next"
+"""A second key with the same rights, for who rotates keys."""
 READER = "driftline-reader"
 """A key that may only read."""
 STRANGER = "driftline-stranger"
@@ -128,7 +130,7 @@ def _start(folder: Path, address: str, before: Sequence[str], users: Sequence[st
     chosen = dict(zip([*PORTS, *(f"{name}.grpc" for name in PORTS)], ports, strict=True))
     identity = {
         "name": "tests",
-        "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET}],
+        "credentials": [{"accessKey": key, "secretKey": SECRET} for key in (ACCESS_KEY, NEXT_KEY)],
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }
     reader = {

@@ -1,0 +1,181 @@
+"""The commands of docs/deploy.md, all of them, in their order and in one shell, on a real cluster.
+
+The values of the page's first block are replaced, nothing else. While secrets are rotated, contracts change and images
+are rolled out, callers outside of the cluster ask the first product's service all the while.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import names
+from tests.cluster.callers import Callers
+from tests.cluster.cluster import Cluster
+from tests.cluster.loop import BUCKET, LOGS
+from tests.cluster.spaces import HOST, environment
+from tests.cluster.trainer import TrainerImage
+from tests.cluster.waiting import wait_until
+from tests.doubles.checkout import copied
+from tests.doubles.postgres_server import PostgresServer
+from tests.doubles.received import Arrived
+from tests.doubles.s3_server import NEXT_KEY, SECRET, S3Server
+
+pytestmark = pytest.mark.long
+
+VALUES = "values: replaced by the test"
+OURS = "run by tests/cluster/test_deploy_page.py"
+BLOCK = re.compile(r"^## (?P<heading>[^\n]+)$|^<!-- (?P<mark>[^\n]+) -->\n```bash\n(?P<text>.*?)^```$", re.M | re.S)
+HEADING = "=== "
+ASKED_FROM, ASKED_UNTIL = "A second product", "The end"
+SHIPPED_S = 60.0
+
+
+def blocks(page: str) -> Iterator[tuple[str, str]]:
+    """Return the headings of a page, marked, and the text of its blocks that the test runs or replaces."""
+    for part in BLOCK.finditer(page):
+        if part["heading"]:
+            yield "heading", part["heading"]
+        elif part["mark"] in (VALUES, OURS):
+            yield part["mark"], part["text"]
+
+
+def script(page: str, values: str) -> str:
+    """Return the page as a script that prints each heading before its commands."""
+    lines = ["set -eo pipefail"]
+    for kind, text in blocks(page):
+        lines.append({"heading": f"echo '{HEADING}{text}'", VALUES: values}.get(kind, text))
+    return "\n".join(lines)
+
+
+def test_every_command_of_the_page_is_run_or_replaced(repository: Path) -> None:
+    page = (repository / "docs/deploy.md").read_text(encoding="utf-8")
+    assert page.count("```bash") == sum(kind != "heading" for kind, _ in blocks(page))
+    assert sum(kind == VALUES for kind, _ in blocks(page)) == 1
+    replaced = set(re.findall(r"([A-Z_]+)=", next(text for kind, text in blocks(page) if kind == VALUES)))
+    assert replaced == set(re.findall(r"([A-Z_]+)=", _values("r", "e", "h", "p")))
+
+
+def _values(registry: str, endpoint: str, host: str, port: str) -> str:
+    """Return this cluster's values for the page's first block."""
+    return f"""
+export REGISTRY={registry} OVERLAY=local STORE=s3://{BUCKET}/page LOGS={LOGS}
+export AWS_REGION=us-east-1 AWS_ENDPOINT_URL={endpoint} AWS_ALLOW_HTTP=true
+export AWS_ACCESS_KEY_ID=driftline-tests AWS_SECRET_ACCESS_KEY={SECRET}
+export NEXT_ACCESS_KEY_ID={NEXT_KEY} NEXT_SECRET_ACCESS_KEY={SECRET}
+export DAGSTER_PG_HOST={host} DAGSTER_PG_PORT={port} DAGSTER_PG_USER=$TEST_PG_USER DAGSTER_PG_PASSWORD=$TEST_PG_PASSWORD
+export API_SERVER={host}/32 API_SERVER_PORT=$TEST_API_PORT
+export POSTGRES_NETWORK={host}/32 STORE_NETWORK={host}/32 STORE_PORT={endpoint.rpartition(":")[2]}
+export DRIFTLINE_SERVICE_NETWORKS={host}/32
+"""
+
+
+@pytest.fixture
+def shell(cluster: Cluster, repository: Path, postgres: PostgresServer, tmp_path: Path) -> dict[str, str]:
+    """The environment of a person's shell: kubectl, the cluster's kubeconfig, a registry without TLS."""
+    if cluster.control is None:
+        pytest.skip("the page's addresses are those of a cluster that was started here")
+    if not shutil.which("aws"):
+        pytest.skip("the aws command is missing: apt-get install awscli")
+    registries = tmp_path / "registries.conf"
+    registries.write_text(f'[[registry]]\nlocation = "{cluster.registry.address}"\ninsecure = true\n', encoding="ascii")
+    database = postgres.environment()
+    return {
+        **environment(),
+        "PATH": f"{cluster.control.assets}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "KUBECONFIG": str(cluster.kubeconfig),
+        "NAME": "localhost/driftline-page",
+        "CONTAINERS_CONF": str(repository / "deploy/images/containers.conf"),
+        "CONTAINERS_REGISTRIES_CONF": str(registries),
+        "PODMAN_IGNORE_CGROUPSV1_WARNING": "true",
+        "PYTHONPATH": str(tmp_path / "checkout"),  # the packages of .venv point to this checkout
+        "TEST_PG_USER": database["DAGSTER_PG_USER"],
+        "TEST_PG_PASSWORD": database["DAGSTER_PG_PASSWORD"],
+        "TEST_API_PORT": str(cluster.api.configuration.host.rpartition(":")[2]),
+    }
+
+
+def test_the_page_leads_from_an_empty_cluster_through_a_deployments_life(
+    cluster: Cluster,
+    built: TrainerImage,
+    shell: dict[str, str],
+    s3: S3Server,
+    postgres: PostgresServer,
+    repository: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in s3.environment().items():
+        monkeypatch.setenv(name, value)
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    copied(repository, folder)
+    # Layers of packages need a network, and are kept; the shell below has only the cluster's.
+    subprocess.run(["make", "images"], cwd=repository, check=True, env={**os.environ, "NAME": shell["NAME"]})
+    values = _values(f"{cluster.registry.address}/page", s3.endpoint, HOST, postgres.environment()["DAGSTER_PG_PORT"])
+    text = script((repository / "docs/deploy.md").read_text(encoding="utf-8"), values)
+    callers = Callers("")
+    with cluster.network(), ExitStack() as stack:
+        names.serve_names(cluster, tmp_path)
+        s3.make_bucket(LOGS)
+        process = subprocess.Popen(
+            ["bash", "-c", text], cwd=folder, env=shell, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        stack.callback(process.kill)
+        seconds = _follow(process, cluster, callers, stack)
+        s3.remove_bucket(LOGS)
+        assert process.returncode == 0, f"the page stopped under {list(seconds)[-1]!r}"
+        assert seconds[ASKED_UNTIL] <= 120
+        assert _left(cluster) == []
+        arrived = Arrived(f"s3://{BUCKET}/page", "parts")
+        wait_until(lambda: set(callers.acknowledged) <= arrived.look(), SHIPPED_S, "every answer is in the store")
+    print(f"seconds: {seconds}; {len(callers.acknowledged)} answers, statuses {dict(callers.statuses)}")
+    assert len(callers.acknowledged) > 100
+    assert callers.failed_twice == 0
+
+
+def _follow(process: subprocess.Popen[str], cluster: Cluster, callers: Callers, stack: ExitStack) -> dict[str, float]:
+    """Print what the script prints; ask the service meanwhile; return the seconds under each heading."""
+    seconds: dict[str, float] = {}
+    heading, since = "", time.monotonic()
+    assert process.stdout is not None
+    for line in process.stdout:
+        print(line, end="", file=sys.stderr)
+        if not line.startswith(HEADING):
+            continue
+        now = time.monotonic()
+        seconds[heading], since, heading = round(now - since, 1), now, line.removeprefix(HEADING).strip()
+        if heading == ASKED_FROM:
+            spec = cluster.core.read_namespaced_service("driftline-parts", "driftline").spec
+            callers.address = f"http://{spec.cluster_ip}:{spec.ports[0].port}"
+            asking = stack.enter_context(ExitStack())
+            asking.enter_context(callers.asking([_question(number) for number in range(2_000, 4_000)]))
+        elif heading == ASKED_UNTIL:
+            asking.close()
+    process.wait()
+    seconds[heading] = round(time.monotonic() - since, 1)
+    return seconds
+
+
+def _question(number: int) -> dict[str, object]:
+    now = datetime.now(UTC).isoformat()
+    features = {"width": number % 7 / 7, "weight": -(number % 5) / 5}
+    part = f"q{number}"
+    return {"entity": part, "service_time": now, "asked_at": now, "features": features, "idempotency_key": part}
+
+
+def _left(cluster: Cluster) -> list[str]:
+    """Return what of ours is left in the cluster."""
+    kinds = "namespaces,clusterroles,clusterrolebindings,priorityclasses,validatingadmissionpolicies,persistentvolumes"
+    return [name for name in cluster.kubectl("get", kinds, "--output=name").splitlines() if "driftline" in name]
