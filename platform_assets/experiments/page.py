@@ -57,7 +57,7 @@ def _comparison(compared: Sequence[Run]) -> list[Section]:
     return [
         Section(title="Curves", blocks=charts),
         Section(title="What differs", blocks=[differing]),
-        Section(title="What came of it", blocks=[results]),
+        Section(title="Results", blocks=[results]),
     ]
 
 
