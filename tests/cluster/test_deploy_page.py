@@ -135,7 +135,7 @@ def test_the_page_leads_from_an_empty_cluster_through_a_deployments_life(
         stack.callback(process.kill)
         seconds = _follow(process, cluster, callers, stack)
         s3.remove_bucket(LOGS)
-        assert process.returncode == 0, f"the page stopped under {list(seconds)[-1]!r}"
+        assert process.returncode == 0, f"the page stopped under {list(seconds)[-1]!r}\n{_described(cluster)}"
         assert seconds[ASKED_UNTIL] <= 120
         assert _left(cluster) == []
         arrived = Arrived(f"s3://{BUCKET}/page", "parts")
@@ -173,6 +173,16 @@ def _question(number: int) -> dict[str, object]:
     features = {"width": number % 7 / 7, "weight": -(number % 5) / 5}
     part = f"q{number}"
     return {"entity": part, "service_time": now, "asked_at": now, "features": features, "idempotency_key": part}
+
+
+def _described(cluster: Cluster) -> str:
+    """Return how all pods are, what happened, and the last lines of the platform's own."""
+    mine = ("--namespace=driftline",)
+    states = [cluster.kubectl("get", "pods", *mine, "--output=wide")]
+    states.append(cluster.kubectl("get", "events", *mine, "--sort-by=.lastTimestamp")[-6000:])
+    for part in ("code", "daemon"):
+        states.append(cluster.kubectl("logs", *mine, f"deployment/driftline-{part}", "--tail=30"))
+    return "\n".join(states)
 
 
 def _left(cluster: Cluster) -> list[str]:
