@@ -73,7 +73,8 @@ export REGISTRY={registry} OVERLAY=local STORE=s3://{BUCKET}/page LOGS={LOGS}
 export AWS_REGION=us-east-1 AWS_ENDPOINT_URL={endpoint} AWS_ALLOW_HTTP=true
 export AWS_ACCESS_KEY_ID=driftline-tests AWS_SECRET_ACCESS_KEY={SECRET}
 export NEXT_ACCESS_KEY_ID={NEXT_KEY} NEXT_SECRET_ACCESS_KEY={SECRET}
-export DAGSTER_PG_HOST={host} DAGSTER_PG_PORT={port} DAGSTER_PG_USER=$TEST_PG_USER DAGSTER_PG_PASSWORD=$TEST_PG_PASSWORD
+export DAGSTER_PG_HOST={host} DAGSTER_PG_PORT={port} DAGSTER_PG_DB=$TEST_PG_DB
+export DAGSTER_PG_USER=$TEST_PG_USER DAGSTER_PG_PASSWORD=$TEST_PG_PASSWORD
 export API_SERVER={host}/32 API_SERVER_PORT=$TEST_API_PORT
 export POSTGRES_NETWORK={host}/32 STORE_NETWORK={host}/32 STORE_PORT={endpoint.rpartition(":")[2]}
 export DRIFTLINE_SERVICE_NETWORKS={host}/32
@@ -100,6 +101,7 @@ def shell(cluster: Cluster, repository: Path, postgres: PostgresServer, tmp_path
         "CONTAINERS_REGISTRIES_CONF": str(registries),
         "PODMAN_IGNORE_CGROUPSV1_WARNING": "true",
         "PYTHONPATH": str(tmp_path / "checkout"),  # the packages of .venv point to this checkout
+        "TEST_PG_DB": database["DAGSTER_PG_DB"],
         "TEST_PG_USER": database["DAGSTER_PG_USER"],
         "TEST_PG_PASSWORD": database["DAGSTER_PG_PASSWORD"],
         "TEST_API_PORT": str(cluster.api.configuration.host.rpartition(":")[2]),
