@@ -394,8 +394,12 @@ def _keys(_settings: Settings, options: argparse.Namespace) -> int:
 
     path = options.file.absolute()
     public = signing.make_key(path)
-    print(f"private key: {path}; releases and verdicts are signed where DRIFTLINE_SIGNING_KEY_FILE names it")
-    print(f"public key:  {public}; services with DRIFTLINE_SERVING_KEYS={public} follow nothing else")
+    print(
+        f"private key: {path}; releases and verdicts are signed where DRIFTLINE_SIGNING_KEY_FILE names it",
+        file=sys.stderr,
+    )
+    print("public key, for DRIFTLINE_SERVING_KEYS: services with it follow nothing else", file=sys.stderr)
+    print(public)
     return 0
 
 

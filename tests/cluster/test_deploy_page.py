@@ -54,7 +54,7 @@ def script(page: str, values: str) -> str:
     """Return the page as a script that prints each heading before its commands."""
     lines = ["set -eo pipefail"]
     for kind, text in blocks(page):
-        lines.append({"heading": f"echo '{HEADING}{text}'", VALUES: values}.get(kind, text))
+        lines.append({"heading": f"echo; echo '{HEADING}{text}'", VALUES: values}.get(kind, text))
     return "\n".join(lines)
 
 
@@ -182,9 +182,8 @@ def _described(cluster: Cluster) -> str:
     mine = ("--namespace=driftline",)
     states = [cluster.kubectl("get", "pods", *mine, "--output=wide")]
     states.append(cluster.kubectl("get", "events", *mine, "--sort-by=.lastTimestamp")[-6000:])
-    for part in ("code", "daemon"):
-        states.append(cluster.kubectl("logs", *mine, f"deployment/driftline-{part}", "--tail=30"))
-    return "\n".join(states)
+    logs = [cluster.kubectl("logs", *mine, f"deployment/driftline-{part}", "--tail=30") for part in ("code", "daemon")]
+    return "\n".join([*states, *logs])
 
 
 def _left(cluster: Cluster) -> list[str]:
