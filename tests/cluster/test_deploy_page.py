@@ -52,7 +52,7 @@ def blocks(page: str) -> Iterator[tuple[str, str]]:
 
 def script(page: str, values: str) -> str:
     """Return the page as a script that prints each heading before its commands."""
-    lines = ["set -eo pipefail"]
+    lines = ["set -eo pipefail; trap 'kill $(jobs -p) 2>/dev/null' EXIT"]  # forwarded ports hold the output open
     for kind, text in blocks(page):
         lines.append({"heading": f"echo; echo '{HEADING}{text}'", VALUES: values}.get(kind, text))
     return "\n".join(lines)
