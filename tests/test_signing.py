@@ -190,7 +190,7 @@ def test_the_command_makes_a_key_once(tmp_path: Path, capsys: pytest.CaptureFixt
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert main(["keys", str(path)]) == 0
     assert (capsys.readouterr().out, path.read_bytes()) == (first, data)
-    public = first.split("DRIFTLINE_SERVING_KEYS=")[1].split()[0]
+    public = first.strip()
     assert Settings.from_environment({"DRIFTLINE_SERVING_KEYS": f" {public} , {public}"}).serving_keys == (public,) * 2
     with pytest.raises(SettingsProblem, match="DRIFTLINE_SERVING_KEYS is 'x'; expected a public key"):
         Settings.from_environment({"DRIFTLINE_SERVING_KEYS": f"{public},x"})
