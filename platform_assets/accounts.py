@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from platform_assets import naming
-from platform_assets.naming import PRODUCT
+from platform_assets.settings import PRODUCT
 
 TABLES = (f"tables/{PRODUCT}/", f"records/{PRODUCT}/")
 ARTIFACTS, SAVES, PIPES = "artifacts/", "saves/", "pipes/"

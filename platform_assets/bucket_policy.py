@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from platform_assets import naming
 from platform_assets.accounts import ACCOUNTS, LEDGERS, Account
-from platform_assets.naming import PRODUCT
+from platform_assets.settings import PRODUCT
 
 PRINCIPAL = "arn:aws:iam::ACCOUNT:role/{account}"
 """Who has an account of ours at the cloud; `{account}` is the name of its Kubernetes service account."""

@@ -11,9 +11,6 @@ OWNER_DEFAULT = "team:driftline"
 UNPARTITIONED = "all"
 """The key of an unpartitioned table's record (a slow source, the releases)."""
 
-PRODUCT = "{product}"
-"""Stands for a product's name, with dashes, in settings that name accounts and secrets."""
-
 TAG_STAGE = "driftline/stage"
 TAG_PRODUCT = "driftline/product"
 TAG_EPISODE = "driftline/episode"

@@ -15,7 +15,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from platform_assets import naming
 from platform_assets.configuration import (
     Configuration,
     ConfigurationProblem,
@@ -31,6 +30,8 @@ STORE_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_
 """Of the S3 client; its keys are secrets, which a pod has from a Secret or from its cloud."""
 STORE_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 BROKEN_PRODUCTS = ("refuse", "show")
+PRODUCT = "{product}"
+"""Stands for a product's name, with dashes, in settings that name accounts and secrets."""
 PROFILE_VARIABLE = "DRIFTLINE_PROFILE__"
 """Begins the name of a variable for one field of one profile: `DRIFTLINE_PROFILE__GPU_SPOT__DATA_ZONE`."""
 
@@ -279,7 +280,7 @@ class Settings(Configuration):
     @property
     def has_product_accounts(self) -> bool:
         """Tell whether steps and services of each product have an account and a key of the store of their own."""
-        return naming.PRODUCT in (self.step_service_account or "") + (self.step_secret or "")
+        return PRODUCT in (self.step_service_account or "") + (self.step_secret or "")
 
     @property
     def dagster_home(self) -> Path:

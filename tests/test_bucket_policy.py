@@ -12,8 +12,8 @@ from botocore.exceptions import ClientError
 from platform_assets import bucket_policy, naming
 from platform_assets.accounts import ACCOUNTS, LEDGERS, Account
 from platform_assets.cli import main
-from platform_assets.naming import PRODUCT
 from platform_assets.problems import LedgerProblem
+from platform_assets.settings import PRODUCT
 from platform_assets.storage.ledgers import Ledgers
 from tests.doubles import s3_server
 from tests.doubles.s3_server import S3Server

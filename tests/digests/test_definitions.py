@@ -143,7 +143,8 @@ def test_the_line_because_of_which_the_whole_file_counts_is_named(
 
 @pytest.mark.parametrize("spec", specs.load_all(), ids=lambda spec: str(spec.name))
 def test_our_products_files_can_be_digested_by_function(spec: ProductSpec) -> None:
-    assert definitions.widening_line(spec.model) is None
+    assert spec.learner.functions
+    assert [definitions.widening_line(function) for function in spec.learner.functions] == [None]
 
 
 def test_the_whole_file_counts_for_a_function_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
