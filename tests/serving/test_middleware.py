@@ -436,6 +436,6 @@ def test_a_missing_store_is_named_and_not_created(app: Any) -> None:
     assert not app.follower.look()
     assert app.follower.problem == (
         f"the store at {app.folder / 'store'} cannot be read: the folder does not exist; "
-        "check DRIFTLINE_ROOT, or create it"
+        "check DRIFTLINE_ROOT, or create it."
     )
     assert not (app.folder / "store").exists()
