@@ -1,6 +1,6 @@
 """Say why Kubernetes does not run a product's service: what its Deployments, pods and quotas report.
 
-`read` sends three requests, and `judge` is pure. Where there is no cluster or no right to look, that is said instead.
+`read` sends three requests, and `judge` is pure. Without a cluster, or the right to look, the status says so.
 """
 
 from __future__ import annotations
@@ -41,18 +41,16 @@ def read(product: Product) -> Seen:
     """Ask Kubernetes, with the account of this pod or of the kubeconfig.
 
     Raises:
-        Unknown: there is no cluster, it does not answer, or it refuses.
+        Unknown: no cluster is configured, it does not answer, or it refuses.
     """
-    from kubernetes import client, config
+    from kubernetes import client
 
-    configuration = client.Configuration()
+    from resources.launchers.api import ApiTrouble, credentials
+
     try:
-        try:
-            config.load_incluster_config(client_configuration=configuration)
-        except config.ConfigException:
-            config.load_kube_config(client_configuration=configuration)
-    except (config.ConfigException, OSError) as error:
-        raise Unknown(f"no Kubernetes cluster is configured: {error}") from None
+        configuration = credentials()
+    except ApiTrouble as trouble:
+        raise Unknown(str(trouble)) from None
     configuration.retries = False
     namespace = product.settings.namespace
     selector = f"app.kubernetes.io/component=service,driftline/product={product.name}"
