@@ -99,7 +99,7 @@ class RunCoordinator(QueuedRunCoordinator):
             return {}
         account = accounts.of_run(run.job_name, _stages(run))
         secrets = [account.store_secret(), *([SIGNING_SECRET] if account.signs else [])]
-        # Optional: with workload identity there is no key, and unsigned releases need none.
+        # Optional: workload identity replaces the key, and unsigned releases need no secret.
         sources = [{"secret_ref": {"name": name, "optional": True}} for name in secrets]
         config = {
             "container_config": {"env_from": sources},

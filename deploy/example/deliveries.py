@@ -33,6 +33,10 @@ def main():
     parser.add_argument("--first", type=int, default=0, help="number of the first batch (default: 0)")
     parser.add_argument("--count", type=int, default=1, help="how many batches (default: 1)")
     options = parser.parse_args()
+    if options.first < 0 or options.count < 1:
+        parser.error(f"--first is {options.first} and --count {options.count}; expected at least 0 and 1")
+    if options.product not in specs.names():
+        parser.error(f"there is no file platform_assets/specs/{options.product}.py; copy deploy/example/parts.py there")
     grain, now = specs.load(options.product).grain, datetime.now(UTC)
     end = options.first + options.count
     for batch in range(options.first, end):

@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = Settings.from_environment()
         place = _place(settings)
         if not objects.is_there(settings.root):
-            raise FetchProblem(f"there is no store at {settings.root}; check DRIFTLINE_ROOT.")
+            raise FetchProblem(f"no store exists at {settings.root}; check DRIFTLINE_ROOT.")
         count = Deadline(FETCH_S).run("the fetch", lambda: _fetch(settings.root, options.digest, options.folder))
     except (ArtifactProblem, ConfigurationProblem, FetchProblem, OSError, Overdue) as problem:
         print(f"fetch: {problem}{place}", file=sys.stderr)

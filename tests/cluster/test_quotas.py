@@ -87,7 +87,7 @@ STARTED_S = 240.0
 
 @dataclass
 class Jobs:
-    """Runs as Dagster's launcher of runs has Kubernetes start them; each goes on until it is told to end."""
+    """Runs as Dagster's launcher of runs has Kubernetes start them; each goes on until the test ends it."""
 
     core: client.CoreV1Api
     cluster: Cluster

@@ -14,7 +14,7 @@ import yaml
 from platform_assets.settings import REPOSITORY
 
 FOLDER = REPOSITORY / "deploy/kubernetes"
-MISSING = "there is no kubectl, neither in the folder KUBEBUILDER_ASSETS nor in the search path"
+MISSING = "kubectl is missing: neither KUBEBUILDER_ASSETS nor the search path has it"
 
 
 def kubectl() -> str | None:

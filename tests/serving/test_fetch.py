@@ -130,7 +130,7 @@ def test_a_store_that_is_not_there_is_named_and_not_made(
 ) -> None:
     monkeypatch.setenv("DRIFTLINE_ROOT", str(tmp_path / "absent"))
     assert fetch.main(["0" * 64, str(tmp_path / "fetched")]) == 1
-    assert f"there is no store at {tmp_path}/absent; check DRIFTLINE_ROOT" in capsys.readouterr().err
+    assert f"no store exists at {tmp_path}/absent; check DRIFTLINE_ROOT" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
