@@ -36,11 +36,11 @@ def host(name: str) -> Iterator[Space]:
 def test_a_cut_cable_loses_packets_until_it_is_plugged_again(host: Space) -> None:
     node, cable = host.open_inner("true"), Cable(host, 1)
     cable.lay(node)
-    assert _reaches(node)
+    _wait_until_reached(node)
     cable.cut()
     assert not _reaches(node)
     cable.plug()
-    assert _reaches(node)
+    _wait_until_reached(node)
 
 
 def test_a_power_cut_ends_the_processes_of_a_node_and_its_network(host: Space, name: str) -> None:
@@ -53,7 +53,7 @@ def test_a_power_cut_ends_the_processes_of_a_node_and_its_network(host: Space, n
     assert "node1" not in host.run("ip", "link")
     again = host.open_inner("true")
     cable.lay(again)
-    assert _reaches(again)
+    _wait_until_reached(again)
 
 
 def test_what_a_node_mounts_is_seen_in_no_other_place(host: Space, name: str) -> None:
@@ -85,6 +85,11 @@ def test_the_next_start_removes_what_a_killed_keeper_left(name: str) -> None:
         assert name in cleanup.sweep()
         assert not group.exists()
         assert not cleanup.folder_of(name).exists()
+
+
+def _wait_until_reached(node: Space) -> None:
+    """Wait until the node reaches the control plane: the kernel looks at links that came up once per second only."""
+    wait_until(lambda: _reaches(node), PATIENCE_S, "the node reaches the control plane")
 
 
 def _reaches(node: Space) -> bool:
