@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 
+from platform_assets.serving import servers
+
 REQUESTS = "driftline_requests_total"
 
 
@@ -48,10 +50,11 @@ def read(folder: Path) -> Availability | None:
     from prometheus_client import CollectorRegistry
     from prometheus_client.multiprocess import MultiProcessCollector
 
-    servers = [path for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
-    if not servers:
+    folders = {path: servers.pid_of(path.name) for path in folder.iterdir()} if folder.is_dir() else {}
+    pids = {path: pid for path, pid in folders.items() if pid is not None}
+    if not pids:
         return None
-    newest = max(servers, key=lambda path: (psutil.pid_exists(int(path.name)), path.stat().st_mtime))
+    newest = max(pids, key=lambda path: (servers.is_running(path.name), path.stat().st_mtime))
     registry = CollectorRegistry()
     MultiProcessCollector(registry, str(newest))
     counted: Counter[str] = Counter()
@@ -60,7 +63,7 @@ def read(folder: Path) -> Availability | None:
             if sample.name == REQUESTS:
                 counted[sample.labels["status"][:1]] += int(sample.value)
     try:
-        started_s = psutil.Process(int(newest.name)).create_time()
+        started_s = psutil.Process(pids[newest]).create_time()
         is_up = True
     except psutil.NoSuchProcess:
         files = [path.stat().st_mtime for path in newest.iterdir()]

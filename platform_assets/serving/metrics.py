@@ -23,6 +23,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from platform_assets.serving import servers
 from platform_assets.serving.tally import Distribution, Tally
 from platform_assets.serving.vitals import WINDOW_S, Highest
 
@@ -312,11 +313,11 @@ def server_folder(base: Path) -> Path:
     """
     base.mkdir(parents=True, exist_ok=True)
     for other in base.iterdir():
-        if other.name.isdigit() and not psutil.pid_exists(int(other.name)):
+        if not servers.is_running(other.name):
             shutil.rmtree(other, ignore_errors=True)
-    folder = base / str(os.getppid())
+    folder = base / servers.name_of(os.getppid())
     folder.mkdir(exist_ok=True)
-    mark_process_dead(os.getpid(), str(folder))  # gauges of an earlier process with our id, in a restarted container
+    mark_process_dead(os.getpid(), str(folder))  # gauges of an earlier worker with our id
     assert values.ValueClass is not values.MutexValue, "prometheus_client was imported without PROMETHEUS_MULTIPROC_DIR"
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
     return folder

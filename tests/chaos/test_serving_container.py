@@ -72,6 +72,13 @@ class Container:
                 return response.status == 200 and json.loads(response.read())["digest"] == self.digest
         return False
 
+    def stays_alive(self) -> None:
+        """Check that Kubernetes would not restart it: process ids come again, and name nobody who has died."""
+        for _ in range(20):
+            _, body = run.Server("", f"http://{run.HOST}:{self.port + 1}", None, Path()).probe("/healthz")  # type: ignore[arg-type]  # only sends requests
+            assert json.loads(body) == {"is_alive": True}
+            time.sleep(0.1)
+
     def all_ready(self, count: int) -> bool:
         """Return whether so many workers answer `/readyz` now."""
         ready = set()
@@ -182,5 +189,6 @@ def test_the_parent_process_of_the_workers_is_killed(serve: Callable[[int], Cont
         seconds_until(lambda before=before: not before.is_running())
         seconds.append(seconds_until(container.answers))
         seconds_until(lambda: container.all_ready(2))
+        container.stays_alive()
     report("the container's first process killed, an answer again", seconds)
     assert int(podman("inspect", "--format={{.RestartCount}}", container.name)) == 3

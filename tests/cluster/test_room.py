@@ -96,7 +96,10 @@ def test_a_replica_without_room_refuses_and_loses_nothing_when_it_is_killed(
         assert [item.status.phase for item in platform.pods(OWN)] == ["Running"]
         node.kill_container(container_of(pod))
         waiting(lambda: _restarts(platform) == [1], "its container has started again")
+        waiting(lambda: _started(platform) == [True], "it counts as started: a full log is no reason to restart it")
+        assert not _is_ready(platform)
         time.sleep(EVICTED_S)
+        assert _restarts(platform) == [1]
     finally:
         s3.start_again()
     waiting(lambda: _is_ready(platform), "it takes requests again")
@@ -140,6 +143,11 @@ def _is_ready(platform: Platform) -> bool:
 
 def _restarts(platform: Platform) -> list[int]:
     return [status.restart_count for pod in loop.replicas(platform) for status in pod.status.container_statuses]
+
+
+def _started(platform: Platform) -> list[bool]:
+    """Return whether the startup probe of each container has passed; if it never does, the kubelet restarts it."""
+    return [status.started for pod in loop.replicas(platform) for status in pod.status.container_statuses]
 
 
 def _waiting(platform: Platform, condition: Callable[[], object], text: str) -> None:
