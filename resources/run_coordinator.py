@@ -77,7 +77,7 @@ class RunCoordinator(QueuedRunCoordinator):
         run = context.dagster_run
         if run.status == dg.DagsterRunStatus.NOT_STARTED:
             requester = self.requester(context)
-            stamped = {**self.pod_tags(run), **requester.tags}
+            stamped = {**self.pod_tags(run), **_product_of(run), **requester.tags}
             for problem in (*self._foreign(run, stamped), *self._configured(run), *_unasked(run, requester)):
                 raise RunRefused(problem)
             self._instance.add_run_tags(run.run_id, stamped)
@@ -170,5 +170,14 @@ def _unasked(run: dg.DagsterRun, requester: Requester) -> Iterator[str]:
 
 def _stages(run: dg.DagsterRun) -> set[str]:
     """Return the stages of the assets and checks that were picked; none if the job decides."""
-    picked = [*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())]
-    return {key.path[-1] for key in picked}
+    return {key.path[-1] for key in _picked(run)}
+
+
+def _product_of(run: dg.DagsterRun) -> dict[str, str]:
+    """Return the tag by which the queue counts runs of a product, if assets were picked: our jobs have it themselves."""
+    products = {key.path[0] for key in _picked(run)}
+    return {naming.TAG_PRODUCT: min(products)} if products else {}
+
+
+def _picked(run: dg.DagsterRun) -> list[dg.AssetKey]:
+    return [*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())]

@@ -270,10 +270,12 @@ def test_a_run_of_a_sensor_is_its_sensors_whatever_its_request_claims(platform: 
 
 def test_a_backfill_is_nobodys_in_particular_whatever_its_tags_claim(platform: Platform) -> None:
     claims = {naming.TAG_BY: "ada", naming.TAG_BY_KIND: "person", "dagster/sensor_name": "retrain"}
+    claims |= {naming.TAG_PRODUCT: "another"}
     backfill = _backfill(platform, claims)
     run = platform.ended(platform.wait(lambda: _runs_of(platform, backfill))[0].run_id)
     assert (run.tags[naming.TAG_BY], run.tags[naming.TAG_BY_KIND]) == (f"backfill {backfill}", "backfill")
     assert json.loads(run.tags[RUN_CONFIG])["pod_spec_config"] == {"service_account_name": "driftline-advance"}
+    assert run.tags[naming.TAG_PRODUCT] == SPEC.name, "the queue counts a product's runs by it"
 
 
 def test_a_backfill_with_another_image_starts_no_run(platform: Platform) -> None:
