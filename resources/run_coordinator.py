@@ -174,7 +174,7 @@ def _stages(run: dg.DagsterRun) -> set[str]:
 
 
 def _product_of(run: dg.DagsterRun) -> dict[str, str]:
-    """Return the tag by which the queue counts runs of a product, if assets were picked: our jobs have it themselves."""
+    """Return the tag by which the queue counts runs of a product, if assets were picked: our jobs have it already."""
     products = {key.path[0] for key in _picked(run)}
     return {naming.TAG_PRODUCT: min(products)} if products else {}
 
