@@ -54,3 +54,10 @@ def _try(data: bytes, rows: Inputs, task: Task) -> None:
             f"{np.isfinite(answers).mean():.0%} of it finite; expected float32{[len(rows), *width]} of finite numbers "
             f"for a {task.kind} task."
         )
+    outside = (answers < 0) | (answers > 1)
+    if task.kind != "regression" and outside.any():
+        raise TrainingProblem(
+            f"{outside.sum()} of the graph's {answers.size} answers lie outside [0, 1], the first is "
+            f"{answers[outside][0]:g}; expected probabilities for a {task.kind} task. If they are log-odds, end the "
+            f"graph with {'Sigmoid' if task.kind == 'binary' else 'Softmax'}."
+        )

@@ -45,9 +45,13 @@ class FinishedOnnx(Learner):
     def fit(self, rows: Inputs, labels: NDArray[Any], context: Context) -> dict[str, bytes]:
         """Read the file, verify its digest, and try it on these rows; see `Learner.fit`."""
         from platform_assets.compute import given
+        from platform_assets.compute.train import TrainingProblem
 
         data = self._read()
-        given.check(data, rows, context.task)
+        try:
+            given.check(data, rows, context.task)
+        except TrainingProblem as problem:
+            raise TrainingProblem(f"{self.file} in {self.place}: {problem}") from None
         blobs = {GIVEN: data}
         context.note_answers(labels, self.answers(blobs, rows, context))
         return blobs

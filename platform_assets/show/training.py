@@ -23,14 +23,14 @@ def trained(notes: object) -> str:
     losses = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in last.items() if name.endswith("_loss")]
     best = min(done.baselines.items(), key=lambda item: item[1], default=None)
     against = f"; best baseline ({best[0]}) {best[1]:.4f}" if best else ""
-    return f"trained {len(done.history)} epochs in {done.cpu_s:.0f} CPU s: {', '.join(losses) or 'no loss'}{against}"
+    return f"trained in {done.cpu_s:.0f} CPU s: {', '.join(losses) or 'no loss'}{against}"
 
 
 def exported(notes: object) -> str:
     """Return an export in one sentence: how far graph and network are apart."""
     parity = msgspec.convert(notes, Exported).parity
     return (
-        f"exported: the ONNX graph answers {parity.rows:,} holdout rows as the network does, "
+        f"exported: the ONNX graph answers {parity.rows:,} holdout rows as the model does, "
         f"at most {parity.max_abs_difference:.1e} apart"
     )
 
@@ -43,7 +43,9 @@ def checkpoint(notes: object, digest: str, parameters: Mapping[str, object], *, 
         "checkpoint_sha256": digest,
         "is_memoised": is_memoised,
         **(
-            {"loss_curve": values.image(plots.loss_curve(history), "Loss by epoch")} if plots.losses_of(history) else {}
+            {"loss_curve": values.image(plots.loss_curve(history), "Loss by epoch or round")}
+            if plots.losses_of(history)
+            else {}
         ),
         "parameters": values.table([{"parameter": name, "value": value} for name, value in parameters.items()]),
         **({"epochs": values.table(history)} if history else {}),
