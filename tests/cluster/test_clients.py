@@ -67,6 +67,7 @@ def train(settings: Settings, launcher: StepLauncher, folder: Path) -> str:
     return store.tables(SPEC.name).records("onnx", [CUTOFF])[CUTOFF].content_digest
 
 
+@pytest.mark.long
 def test_a_product_is_trained_and_exported_by_pipes_k8s_client_to_the_same_bundle(
     runs: StepRuns, client: dg.PipesClient, tmp_path: Path
 ) -> None:
