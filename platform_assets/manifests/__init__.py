@@ -68,7 +68,7 @@ def manifests(product: Product, replicas: int | None = None) -> str:
     """
     spec, settings = product.spec.pods, product.settings
     name, image = name_of(product.name), _image(settings)
-    number, release, service = _released(product)
+    number, release, service = released(product)
     _check_memory(product, number, release)
     if replicas is None and spec.replicas == spec.replicas_max:
         replicas = spec.replicas
@@ -87,6 +87,7 @@ def manifests(product: Product, replicas: int | None = None) -> str:
         replicas_min=spec.replicas,
         replicas_max=spec.replicas_max,
         cpu=_cores(spec.cores),
+        cpu_target=max(1, round(100 * spec.cpu_target)),
         memory=_memory(spec.memory_gb),
         workers=WORKERS,
         drain_s=DRAIN_S,
@@ -109,8 +110,12 @@ def _image(settings: Settings) -> str:
     return image
 
 
-def _released(product: Product) -> tuple[int, Release, Service]:
-    """Return the newest release with its number, and its Bento."""
+def released(product: Product) -> tuple[int, Release, Service]:
+    """Return the newest release with its number, and its Bento.
+
+    Raises:
+        ValueError: nothing is released, or its Bento is not in the store.
+    """
     newest = product.history.live()
     if newest is None:
         raise ValueError(f"{product.name} has no release in {product.settings.root}: there is nothing to serve yet.")
@@ -127,16 +132,25 @@ def _released(product: Product) -> tuple[int, Release, Service]:
 
 def _check_memory(product: Product, number: int, release: Release) -> None:
     """Refuse a limit in which the model would not load, or in which no newer model of its size could be tried."""
-    blobs = product.artifacts.bundle(release.digest).manifest["blobs"]
-    model_bytes = sum(blobs[name]["bytes"] for name in USED if name in blobs)
-    processes = WORKERS + 1  # the third tries the next model
-    needed = (processes + 1) * PROCESS_BYTES + processes * SHARE_OF_BLOBS * model_bytes
+    model_bytes = _model_bytes(product, release)
+    needed = needed_bytes(product, release)
     if (memory_gb := product.spec.pods.memory_gb) * _GIGABYTE < needed:
         raise ValueError(
             f"Pods.memory_gb of {product.name} is {memory_gb:g}; expected at least {needed / _GIGABYTE:.2f}, as "
             f"{WORKERS} workers and the trial of the next model load the model of release {number}, which has "
             f"{model_bytes / _MEBIBYTE:.1f} MB."
         )
+
+
+def needed_bytes(product: Product, release: Release) -> float:
+    """Return the memory of a pod in which a release's model loads, and in which a next one of its size can be tried."""
+    processes = WORKERS + 1  # the third tries the next model
+    return (processes + 1) * PROCESS_BYTES + processes * SHARE_OF_BLOBS * _model_bytes(product, release)
+
+
+def _model_bytes(product: Product, release: Release) -> int:
+    blobs = product.artifacts.bundle(release.digest).manifest["blobs"]
+    return sum(blobs[name]["bytes"] for name in USED if name in blobs)
 
 
 def _cores(cores: float) -> str:

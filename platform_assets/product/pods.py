@@ -15,14 +15,17 @@ class Pods:
     Attributes:
         replicas (pods): at least so many, so that one may end while another answers.
         replicas_max (pods): at most so many under load; the same as `replicas` for a fixed number.
-        cores (cores): reserved for each pod, which may use more. At 70 % of them on average, pods are added.
+        cores (cores): reserved for each pod, which may use more. At `cpu_target` of them on average, pods are added.
         memory_gb (GB): reserved for each pod, which may not use more.
+        cpu_target (share): of `cores`: above it on average pods are added, below it some end. The rest is for
+            the work of a pod that ends; `driftline capacity` proposes a value.
     """
 
     replicas: int = 2
     replicas_max: int = 6
     cores: float = 0.2
     memory_gb: float = 1.0
+    cpu_target: float = 0.7
 
     def __post_init__(self) -> None:
         kinds.check(self, "Pods.")
@@ -35,3 +38,5 @@ class Pods:
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise ValueError(f"Pods.{name} is {value!r}; expected a number above 0.")
+        if not 0 < self.cpu_target <= 1:
+            raise ValueError(f"Pods.cpu_target is {self.cpu_target!r}; expected a share above 0 and at most 1.")

@@ -142,6 +142,21 @@ def serving(
         server.stop()
 
 
+def unheard(settings: Settings, state: Path, digest: str, workers: int = 1) -> Settings:
+    """Return the settings of a service on exactly one bundle whose answers no caller gets: its log stays in `state`."""
+    return settings.replace(
+        state=state,
+        serving_digest=digest,
+        serving_workers=workers,
+        serving_ships=False,
+        serving_drain_s=0.0,
+        serving_probes_port=None,
+        serving_callers=None,
+        serving_caller_header=None,
+        serving_proxies=None,
+    )
+
+
 def smoke(settings: Settings, tag: str, digest: str, bodies: Sequence[Any]) -> list[Any]:
     """Start a Bento on exactly this bundle, send it requests, and return the answers.
 
@@ -158,17 +173,7 @@ def smoke(settings: Settings, tag: str, digest: str, bodies: Sequence[Any]) -> l
     """
     settings.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.scratch, prefix="smoke-") as state:
-        smoke_settings = settings.replace(
-            state=Path(state),
-            serving_digest=digest,
-            serving_workers=1,
-            serving_ships=False,
-            serving_drain_s=0.0,
-            serving_probes_port=None,
-            serving_callers=None,
-            serving_caller_header=None,
-            serving_proxies=None,
-        )
+        smoke_settings = unheard(settings, Path(state), digest)
         with serving(smoke_settings, tag, environment={"BENTOML_HOME": str(settings.bentoml_home)}) as server:
             answers = []
             for body in bodies:
