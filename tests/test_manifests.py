@@ -253,4 +253,4 @@ def test_they_are_a_resource_of_kustomize_and_limit_cpu_only_with_the_component(
         (spec,) = kustomize.pod_specs(rendered)
         assert {document["kind"] for document in rendered} == KINDS
         limits.append(spec["containers"][0]["resources"]["limits"])
-    assert limits == [{"memory": "1Gi"}, {"memory": "1Gi", "cpu": "1"}]
+    assert limits == [{"memory": "1Gi"}, {"memory": "1Gi", "cpu": "200m"}]

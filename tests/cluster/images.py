@@ -54,13 +54,14 @@ def write_shell(path: Path, more: Mapping[str, Path] = EMPTY) -> None:
         more: scripts by their names in the search path.
     """
     programs = {name: program(name) for name in SHELL}
-    libraries = {
-        library.lstrip("/"): Path(library)
-        for file in programs.values()
-        for library in re.findall(r"(/\S+) \(0x", _run("ldd", str(file)))
-    }
     files = {f"bin/{name}": file for name, file in {**programs, **more}.items()}
-    write_archive(path, ["/bin/sh", "-c"], files | libraries)
+    write_archive(path, ["/bin/sh", "-c"], files | libraries(*programs.values()))
+
+
+def libraries(*programs: Path) -> dict[str, Path]:
+    """Return the libraries that programs load on this machine, by their paths in an image."""
+    found = [re.findall(r"(/\S+) \(0x", _run("ldd", str(file))) for file in programs]
+    return {name.lstrip("/"): Path(name) for names in found for name in names}
 
 
 def program(name: str) -> Path:

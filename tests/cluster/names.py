@@ -1,4 +1,4 @@
-"""Names of Services for pods: CoreDNS, in a cluster that was started here."""
+"""What other clusters bring along, in one that was started here: names of Services for pods, and metrics of pods."""
 
 from __future__ import annotations
 
@@ -7,20 +7,29 @@ from pathlib import Path
 from tests.cluster import images
 from tests.cluster.cluster import Cluster
 
-MANIFEST = Path(__file__).with_name("coredns.yaml")
+PLACE = Path(__file__).parent
 
 
 def serve_names(cluster: Cluster, folder: Path) -> None:
     """Run CoreDNS as a Deployment, and wait until it answers. A cluster of somebody else has its own."""
+    _run(cluster, folder, "coredns", PLACE / "coredns.yaml")
+
+
+def serve_metrics(cluster: Cluster, folder: Path) -> None:
+    """Run metrics-server as a Deployment, and wait until it answers. A cluster of somebody else has its own."""
+    _run(cluster, folder, "metrics-server", PLACE / "metrics.yaml")
+
+
+def _run(cluster: Cluster, folder: Path, name: str, manifest: Path) -> None:
     if cluster.control is None:
         return
-    program = cluster.control.assets / "coredns"
+    program = cluster.control.assets / name
 
     def write(path: Path) -> None:
-        images.write_archive(path, ["/coredns"], {"coredns": program})
+        images.write_archive(path, [f"/{name}"], {name: program})
 
-    image = cluster.registry.push("coredns", write, folder)
-    path = folder / "coredns.yaml"
-    path.write_text(MANIFEST.read_text(encoding="utf-8").replace("image: IMAGE", f"image: {image}"), encoding="utf-8")
+    image = cluster.registry.push(name, write, folder)
+    path = folder / manifest.name
+    path.write_text(manifest.read_text(encoding="utf-8").replace("image: IMAGE", f"image: {image}"), encoding="utf-8")
     cluster.kubectl("apply", "--filename", str(path))
-    cluster.kubectl("rollout", "status", "--namespace=kube-system", "--timeout=120s", "deployment/coredns")
+    cluster.kubectl("rollout", "status", "--namespace=kube-system", "--timeout=120s", f"deployment/{name}")

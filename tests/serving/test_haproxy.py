@@ -118,6 +118,13 @@ def test_the_configuration_is_valid(count: int) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+def test_it_is_valid_with_one_name_for_all_replicas() -> None:
+    names = {"DRIFTLINE_REPLICAS": "replicas.driftline.svc.cluster.local:3000", "DRIFTLINE_PROBES_PORT_1": "3000"}
+    command = [haproxy.program(), "-c", "-f", str(haproxy.FILE)]
+    ended = subprocess.run(command, env={**os.environ, **names}, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_without_a_replica_it_is_refused_by_name() -> None:
     command = [haproxy.program(), "-c", "-f", str(haproxy.FILE)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)

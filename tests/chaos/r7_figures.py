@@ -1,0 +1,108 @@
+"""Figures of row R7, as the simulated month takes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tests.chaos.r7_calls import Counts
+
+
+@dataclass(frozen=True)
+class Spike:
+    """Three times the load.
+
+    Attributes:
+        wanted_s, ready_s: until the autoscaler wanted more replicas, and until as many as it wanted in the end were
+            ready; None if they never were.
+        wanted: the most replicas that it wanted.
+        needed: replicas that the load needs at the autoscaler's target, by the measured capacity of one.
+        late_s: how long the p99 was above the product's limit.
+        counts: of the requests from the beginning of the spike to its end.
+        settled: of those of its last minute.
+    """
+
+    wanted_s: float | None
+    ready_s: float | None
+    wanted: int
+    needed: int
+    late_s: float
+    counts: Counts
+    settled: Counts
+
+
+@dataclass(frozen=True)
+class Idle:
+    """After the spike.
+
+    Attributes:
+        seconds: from the end of the spike until the replicas were the minimum; None if they never were.
+        window_s: what the manifest states.
+    """
+
+    seconds: float | None
+    window_s: float
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A node without power.
+
+    Attributes:
+        share: of the replicas that were on it.
+        known_s: until its replicas had left the Service's endpoints; None if they never did.
+        until: requests until then; through the proxy those of the same time.
+        after: requests afterwards.
+    """
+
+    share: float
+    known_s: float | None
+    until: Counts
+    after: Counts
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start of a first replica, in seconds after its creation.
+
+    Attributes:
+        cpu: the limit, in cores.
+        workers: processes that answer.
+        scheduled, fetching, fetched, started, ready, answered: moments.
+        pull: what the kubelet said about the image.
+    """
+
+    cpu: str
+    workers: int
+    scheduled: float
+    fetching: float
+    fetched: float
+    started: float
+    ready: float
+    answered: float
+    pull: str
+
+
+@dataclass
+class Figures:
+    """What the row found; a phase that could not run is missing.
+
+    Attributes:
+        capacity: requests per second that one replica answers to callers who wait.
+        rounds: by the name of the change, the requests during each round.
+        imports_s: seconds of Python, by what it imports.
+        load_averages: of the machine, at the beginning of each phase.
+        failures: by the name of a phase, why it could not run.
+    """
+
+    capacity: float = 0.0
+    base: float = 0.0
+    spike: Spike | None = None
+    idle: Idle | None = None
+    rounds: dict[str, list[Counts]] = field(default_factory=dict)
+    lost: Lost | None = None
+    lost_behind_proxy: Lost | None = None
+    starts: list[Start] = field(default_factory=list)
+    imports_s: dict[str, float] = field(default_factory=dict)
+    load_averages: list[float] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,103 @@
+"""Send requests at a fixed rate, whatever is answered (open loop), each with one retry: a process of its own.
+
+Usage: python -m tests.chaos.r7_load RECORDS. Each line of standard input is a JSON object with `host`, `port` and
+`rate` in requests per second, which holds from then on; at its end the requests under way are finished. RECORDS gets
+one JSON list per request: `Call` in r7_calls.py names its items. Only the standard library is imported, so that a
+request costs little CPU.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+TIMEOUT_S = 2.0
+"""For an answer to the request, and once more for the answer to its repetition."""
+ATTEMPTS = 2
+NO_ANSWER, TOO_LATE = 0, -1
+"""Statuses of a connection that was refused or broke, and of an answer that did not come in time."""
+FEATURES = {
+    "temp": 12.5,
+    "carrier": "UA",
+    "wind": 3.25,
+    "pressure": 1013.0,
+    "seats": 180,
+    "stops": None,
+    "origin": "JFK",
+    "is_holiday": False,
+}
+"""As in tests.doubles.models, which imports what a service needs."""
+
+
+def body(number: int) -> bytes:
+    """Return a request of its own, which a repetition repeats."""
+    name = f"2013-03-01_UA_{number}"
+    moments = {"service_time": "2013-03-01T14:00:00Z", "asked_at": "2013-03-01T12:00:00Z"}
+    return json.dumps({"entity": name, **moments, "features": FEATURES, "idempotency_key": name}).encode()
+
+
+async def attempt(host: str, port: int, content: bytes) -> tuple[int, dict[str, Any]]:
+    """Ask on a new connection, so that each replica gets its share."""
+    head = (
+        f"POST /predict HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(content)}\r\n\r\n"
+    )
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(head.encode() + content)
+                answer = await reader.read()
+            finally:
+                writer.close()
+        begin, _, rest = answer.partition(b"\r\n\r\n")
+        status = int(begin.split(None, 2)[1])
+        return status, json.loads(rest) if status == 200 else {}
+    except TimeoutError:
+        return TOO_LATE, {}
+    except (OSError, IndexError, ValueError):  # refused, reset, or cut off in the middle of an answer
+        return NO_ANSWER, {}
+
+
+async def ask(place: dict[str, Any], number: int, due_s: float, records: TextIO) -> None:
+    """Ask until there is an answer, at most twice, and record it."""
+    content, begun_s, statuses = body(number), time.time(), list[int]()
+    answer: dict[str, Any] = {}
+    while len(statuses) < ATTEMPTS and 200 not in statuses:
+        status, answer = await attempt(place["host"], place["port"], content)
+        statuses.append(status)
+    took_s = time.time() - begun_s
+    record = [begun_s, begun_s - due_s, took_s, statuses, answer.get("digest"), answer.get("probability")]
+    records.write(json.dumps(record) + "\n")
+
+
+async def send(records: TextIO) -> None:
+    """Send until standard input ends."""
+    loop = asyncio.get_running_loop()
+    lines: asyncio.Queue[str] = asyncio.Queue()
+    loop.add_reader(sys.stdin.fileno(), lambda: lines.put_nowait(sys.stdin.readline()))
+    place, due_s, number, tasks = json.loads(await lines.get()), time.time(), 0, set[asyncio.Task[None]]()
+    while True:
+        while lines.empty() and (wait_s := due_s - time.time()) > 0:
+            await asyncio.sleep(min(wait_s, 0.05))
+        if not lines.empty():
+            if not (line := lines.get_nowait()):
+                break
+            place, due_s = json.loads(line), time.time()
+        task = asyncio.create_task(ask(place, number, due_s, records))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        number += 1
+        due_s += 1 / place["rate"]
+        await asyncio.sleep(0)
+    loop.remove_reader(sys.stdin.fileno())
+    await asyncio.gather(*tasks)
+
+
+if __name__ == "__main__":
+    with Path(sys.argv[1]).open("w", encoding="ascii", buffering=1) as file:
+        asyncio.run(send(file))

@@ -1,0 +1,217 @@
+"""What row R7 publishes of its figures."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from tests.benchmarks.harness import Measure
+from tests.chaos import r7_month
+from tests.chaos.r7_figures import Figures, Idle, Lost, Spike, Start
+from tests.chaos.r7_phases import IDLE_SHARE, TIMES
+
+WANTED_S, READY_S, START_S = 60, 120, 10
+DEFAULT_LEAVES_S = 50.0
+CHANGES = ("rolling update", "node drain", "another contract", "scale-down")
+WIRING = (
+    "This proves how the parts are wired, on one kernel whose two cores also run both nodes, the control plane, the "
+    "callers and other work of the machine. It says nothing about capacity."
+)
+SETTINGS = (
+    "Settings of the cluster's controllers here, and Kubernetes' defaults: autoscaler's sync 15 s (15 s), "
+    "initialization period 5 min (5 min), metrics every 15 s (15 s), a node is given up after 10 s without a sign of "
+    "life (50 s). The manifest sets for its product: scale-up over 15 s (0 s), scale-down over 300 s (5 min) and one "
+    "replica per minute, eviction from a lost node after 10 s (5 min)."
+)
+BALANCERS = (
+    "Behind a cloud's load balancer the wait before a replica ends (`preStop`, 5 s, and 5 s of draining) must cover "
+    "the time until the balancer sends it nothing new. Not run. AWS: a target is deregistered over 300 s by default "
+    "(`deregistration_delay.timeout_seconds`). Azure's Application Gateway: connection draining is off by default, "
+    "and 30 s where an Ingress switches it on. Google Cloud: the backend service's connection draining timeout is "
+    "set by you, 0 to 3,600 s, and its endpoints may take up to 60 s longer to go."
+)
+
+
+def measures(figures: Figures) -> list[Measure]:
+    """Return the table's lines."""
+    return [
+        Measure(measure="requests per second that one replica answers at 200m CPU", ours=figures.capacity),
+        Measure(measure="requests per second, ordinary load", ours=figures.base),
+        *_of_spike(figures.spike),
+        *_of_idle(figures.idle),
+        *(line for name in CHANGES for line in _of_rounds(name, figures)),
+        *_of_lost("lost node", figures.lost, None),
+        *_of_lost("lost node, through haproxy", figures.lost_behind_proxy, "<= 0"),
+        *_of_starts(figures.starts),
+    ]
+
+
+def _of_spike(spike: Spike | None) -> list[Measure]:
+    return [
+        Measure(
+            measure="spike: s until more replicas are wanted", ours=spike and spike.wanted_s, target=f"<= {WANTED_S} s"
+        ),
+        Measure(
+            measure="spike: s until as many as it needs are ready",
+            ours=spike and spike.ready_s,
+            target=f"<= {READY_S} s",
+        ),
+        Measure(
+            measure="spike: most replicas wanted, beyond what it needs",
+            ours=spike and spike.wanted - spike.needed,
+            peers={"needed": spike.needed} if spike else {},
+        ),
+        Measure(measure="spike: s with a p99 above the product's 100 ms", ours=spike and spike.late_s),
+        Measure(measure="spike: p99 of the last minute, ms", ours=spike and spike.settled.p99_ms, target="<= 100 ms"),
+        Measure(measure="spike: requests that failed although retried", ours=spike and spike.counts.failed),
+    ]
+
+
+def _of_idle(idle: Idle | None) -> list[Measure]:
+    window = f"<= {idle.window_s:.0f} s" if idle else "<= 420 s"
+    return [Measure(measure="idle: s until the minimum of replicas", ours=idle and idle.seconds, target=window)]
+
+
+def _of_rounds(name: str, figures: Figures) -> list[Measure]:
+    rounds = figures.rounds.get(name)
+    sent = {
+        "sent": sum(one.sent for one in rounds or ()),
+        "retried": sum(one.retried for one in rounds or ()),
+        "wrong": sum(one.wrong for one in rounds or ()),
+    }
+    failed = sum(one.failed for one in rounds) if rounds else None
+    name = f"{name}, {len(rounds or ())} rounds: requests that failed although retried"
+    return [Measure(measure=name, ours=failed, peers=sent, target="<= 0")]
+
+
+def _of_lost(name: str, lost: Lost | None, target: str | None) -> list[Measure]:
+    if lost is None:
+        return [Measure(measure=f"{name}: requests that failed although retried", ours=None, target=target)]
+    until = lost.until
+    return [
+        Measure(measure=f"{name}: s until its replicas were no endpoints", ours=lost.known_s),
+        Measure(
+            measure=f"{name}: requests that failed although retried, until then",
+            ours=until.failed,
+            peers={"sent": until.sent, "retried": until.retried},
+            target=target,
+        ),
+        Measure(
+            measure=f"{name}: share that failed, next to the lost share squared",
+            ours=until.failed / until.sent,
+            limit=lost.share**2 if target is None else None,
+        ),
+        Measure(measure=f"{name}: requests that failed afterwards", ours=lost.after.failed, target=target),
+    ]
+
+
+def _of_starts(starts: Sequence[Start]) -> list[Measure]:
+    lines = (
+        [] if starts else [Measure(measure="from zero: s until the first answer", ours=None, target=f"<= {START_S} s")]
+    )
+    for cpu, workers in dict.fromkeys((start.cpu, start.workers) for start in starts):
+        some = [start for start in starts if (start.cpu, start.workers) == (cpu, workers)]
+        plural = "workers" if workers > 1 else "worker"
+        lines.append(
+            Measure(
+                measure=f"from zero, CPU {cpu}, {workers} {plural}: s until the first answer, median of {len(some)}",
+                ours=statistics.median(start.answered for start in some),
+                peers=_parts(some),
+                target=f"<= {START_S} s" if (cpu, workers) == ("1", 2) else None,
+            )
+        )
+    return lines
+
+
+def _parts(starts: Sequence[Start]) -> dict[str, float]:
+    """Return where the seconds go, medians; loading and warming are one, which its readiness ends."""
+
+    def median(begin: str, end: str) -> float:
+        return statistics.median(getattr(start, end) - (getattr(start, begin) if begin else 0) for start in starts)
+
+    return {
+        "schedule": median("", "scheduled"),
+        "pod and image": median("scheduled", "fetching"),
+        "fetch": median("fetching", "fetched"),
+        "container": median("fetched", "started"),
+        "load and warm": median("started", "answered"),
+    }
+
+
+def sentences(figures: Figures) -> list[str]:
+    """Return the sentences below the table."""
+    spike, idle = figures.spike, figures.idle
+    lines = [WIRING, SETTINGS, BALANCERS]
+    if spike:
+        lines.append(f"Spike, {TIMES:g} times the ordinary load: {spike.counts}. Its last minute: {spike.settled}.")
+    if idle:
+        lines.append(f"Idle, {IDLE_SHARE:g} of the ordinary load: {idle.counts}.")
+    for name, rounds in figures.rounds.items():
+        lines += [f"{name}, round {number}: {counts}." for number, counts in enumerate(rounds, start=1)]
+    for name, lost in (("lost node", figures.lost), ("lost node, through haproxy", figures.lost_behind_proxy)):
+        if lost:
+            lines.append(f"{name}, which ran {lost.share:.0%} of the replicas: {lost.until}; afterwards: {lost.after}.")
+    lines.append(
+        "The proxy runs on the node that is not lost, which is also the callers' way into the cluster: a lost proxy is "
+        "a lost address, for the balancer in front of it to notice. Not run."
+    )
+    if figures.starts:
+        pulls = ", ".join(dict.fromkeys(start.pull for start in figures.starts))
+        lines.append(f"From zero: the image was {pulls}.")
+    if figures.imports_s:
+        lines.append(f"Seconds of Python in that replica with one core, by what it imports: {_imports(figures)}.")
+    if figures.load_averages:
+        low, high = min(figures.load_averages), max(figures.load_averages)
+        lines.append(f"The machine's load average at the beginnings of phases: {low:.0f} to {high:.0f}, on two cores.")
+    lines.append(f"The sender was at most {_latest(figures):.2f} s late with a request.")
+    lines += [f"Could not run: {name}: {why}" for name, why in figures.failures.items()]
+    return [*lines, *month(figures)]
+
+
+def _imports(figures: Figures) -> str:
+    return ", ".join(f"{name} {seconds:.1f}" for name, seconds in figures.imports_s.items())
+
+
+def _latest(figures: Figures) -> float:
+    lost = [one for item in (figures.lost, figures.lost_behind_proxy) if item for one in (item.until, item.after)]
+    counts = [one for rounds in figures.rounds.values() for one in rounds] + lost
+    counts += [figures.spike.counts] if figures.spike else []
+    counts += [figures.idle.counts] if figures.idle else []
+    return max((one.late_s for one in counts), default=0.0)
+
+
+def month(figures: Figures) -> list[str]:
+    """Return a simulated month, at the measured times and at Kubernetes' default for lost nodes."""
+    lost, proxied = figures.lost, figures.lost_behind_proxy
+    starts = [start.answered for start in figures.starts if (start.cpu, start.workers) == ("1", 2)]
+    if lost is None or lost.known_s is None or proxied is None or not starts:
+        return ["The month was not simulated: a figure that it takes could not be measured."]
+
+    def share(name: str) -> float:
+        rounds = figures.rounds.get(name, [])
+        return sum(one.failed for one in rounds) / max(1, sum(one.sent for one in rounds))
+
+    lines = []
+    for leaves_s in (lost.known_s, DEFAULT_LEAVES_S):
+        taken = r7_month.Figures(
+            leaves_s=leaves_s,
+            start_s=statistics.median(starts),
+            proxied_share=proxied.until.failed / proxied.until.sent,
+            rolling_share=share("another contract"),
+            draining_share=share("node drain"),
+        )
+        for replicas in r7_month.REPLICAS:
+            without, through = (
+                r7_month.simulate(taken, replicas, is_proxied=is_proxied) for is_proxied in (False, True)
+            )
+            lines.append(
+                f"A simulated month, {replicas} replicas, endpoints leave after {leaves_s:.0f} s: {without.mean:.3f} "
+                f"minutes below 99.9 % without the proxy, {through.mean:.3f} through it."
+            )
+    taken = r7_month.Figures()
+    lines.append(
+        f"Rates of the months, stated and not measured: {taken.losses:g} nodes lost without notice per node and month, "
+        f"{taken.zone_losses:.3f} zones, {taken.releases:g} releases of another contract, {taken.drains:g} drains per "
+        f"node; the mean of {r7_month.MONTHS} months each."
+    )
+    return lines

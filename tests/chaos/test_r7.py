@@ -1,0 +1,72 @@
+"""Row R7's counts are those of its callers' records, and its page says what could not run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.chaos.r7_calls import Call, Counts, counts, seconds_above
+from tests.chaos.r7_figures import Figures, Idle, Lost, Spike, Start
+from tests.chaos.r7_load import FEATURES, NO_ANSWER, TOO_LATE, body
+from tests.chaos.r7_page import measures, sentences
+from tests.doubles import models
+
+EXPECTED = {"a": 0.25, "b": 0.5}
+
+
+def call(at: float, *statuses: int, took_s: float = 0.01, digest: str = "a", probability: float = 0.25) -> Call:
+    return Call(at, 0.001, took_s, list(statuses), digest, probability)
+
+
+def test_requests_are_counted_by_what_became_of_them() -> None:
+    calls = [
+        call(0.0, 200),
+        call(1.0, NO_ANSWER, 200, digest="b", probability=0.5),
+        call(2.0, TOO_LATE, 503, took_s=4.0),
+        call(3.0, 200, digest="b"),
+        call(4.0, 200, digest="c"),
+    ]
+    result = counts(calls, EXPECTED)
+    assert result == Counts(sent=5, answered=4, retried=2, failed=1, wrong=2, p99_ms=4000.0, late_s=0.001)
+    with pytest.raises(ValueError, match="no request"):
+        counts([], EXPECTED)
+
+
+def test_late_windows_are_those_whose_slowest_hundredth_is_late() -> None:
+    calls = [call(at / 10, 200, took_s=0.3 if 50 <= at < 100 else 0.05) for at in range(200)]
+    assert seconds_above(calls, 100.0) == 5.0
+    assert seconds_above(calls, 400.0) == 0.0
+
+
+def test_a_request_is_what_the_model_of_the_row_takes() -> None:
+    request = json.loads(body(7))
+    assert request["features"] == FEATURES == models.FEATURES
+    assert request.keys() == models.row(idempotency_key="x").keys()
+
+
+def test_the_page_says_what_could_not_run() -> None:
+    figures = Figures(failures={"node drain": "TimeoutError: waited"})
+    assert "Could not run: node drain: TimeoutError: waited" in sentences(figures)
+    drain = next(line for line in measures(figures) if line.measure.startswith("node drain"))
+    assert drain.is_met is False
+
+
+def test_missed_targets_are_printed_as_missed() -> None:
+    good, bad = Counts(10, 10, 1, 0, 0, 20.0, 0.0), Counts(10, 8, 3, 2, 0, 4000.0, 0.0)
+    figures = Figures(
+        spike=Spike(70.0, 119.0, 4, 3, 25.0, bad, good),
+        idle=Idle(400.0, 420.0, good),
+        rounds={"rolling update": [good, bad]},
+        lost=Lost(0.5, 11.0, bad, good),
+        lost_behind_proxy=Lost(0.5, 11.0, good, good),
+        starts=[Start("1", 2, 0.1, 1.0, 2.0, 3.0, 12.0, 11.0, "on the node")],
+    )
+    met = {line.measure: line.is_met for line in measures(figures)}
+    assert met["spike: s until more replicas are wanted"] is False
+    assert met["spike: s until as many as it needs are ready"] is True
+    assert met["rolling update, 2 rounds: requests that failed although retried"] is False
+    assert met["lost node, through haproxy: requests that failed although retried, until then"] is True
+    assert met["from zero, CPU 1, 2 workers: s until the first answer, median of 1"] is False
+    share = next(line for line in measures(figures) if "squared" in line.measure and line.limit)
+    assert (share.ours, share.limit) == (0.2, 0.25)
