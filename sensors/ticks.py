@@ -90,9 +90,14 @@ class Tick:
 
 @dataclass(frozen=True, kw_only=True)
 class ProductTick(Tick):
-    """The part of a tick that looks at one product."""
+    """The part of a tick that looks at one product.
+
+    Attributes:
+        runs: those under way, of all products.
+    """
 
     spec: ProductSpec
+    runs: episodes.UnderWay
 
     @cached_property
     def product(self) -> Product:
@@ -125,8 +130,8 @@ class ProductTick(Tick):
         return naming.job(verb, self.spec.name)
 
     def under_way(self, *verbs: str) -> dg.DagsterRun | None:
-        """Return a run of one of the product's jobs that is under way or will be. Costs one query per job."""
-        return episodes.under_way(self.instance, [self.job(verb) for verb in verbs])
+        """Return a run of one of the product's jobs that is under way or will be."""
+        return self.runs.of([self.job(verb) for verb in verbs])
 
     def raise_alert(self, alert_id: str, *, kind: str, text: str, **details: object) -> None:
         """Raise an alert at the product's moment, once per id. Details are JSON values."""
@@ -154,10 +159,11 @@ class PerProduct(Generic[S]):
         documents = {name: state for name, state in states if isinstance(state, dict)}
         reasons: list[str] = []
         requests: list[dg.RunRequest] = []
+        runs = episodes.UnderWay(tick.instance)
         for spec in tick.specs:
             state = _converted(documents.get(spec.name), self.state, self.state())
             try:
-                result = look(ProductTick(context=context, specs=tick.specs, spec=spec), state)
+                result = look(ProductTick(context=context, specs=tick.specs, spec=spec, runs=runs), state)
             except _NotYet as problem:
                 result = Result(state=state, reason=str(problem))
             except problems as problem:

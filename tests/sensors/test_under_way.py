@@ -1,0 +1,73 @@
+"""Which runs are under way: read once for many products, right with any number of runs, and never long out of date."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+
+from sensors import episodes
+from sensors.episodes import ACTIVE, MOST_READ, UnderWay
+
+REPOSITORY = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("driftline"), "__repository__")
+ORIGIN = RemoteJobOrigin(REPOSITORY, "mine")
+"""Dagster queues no run without knowing the location of its code."""
+
+
+def add(instance: dg.DagsterInstance, job: str, status: dg.DagsterRunStatus) -> str:
+    run = dg.DagsterRun(job_name=job, status=status, remote_job_origin=ORIGIN)
+    instance.add_run(run)
+    return run.run_id
+
+
+class Counted:
+    """An instance whose queries are counted."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self._instance, self.queries = instance, 0
+
+    def get_runs(self, *arguments: Any, **named: Any) -> Any:
+        self.queries += 1
+        return self._instance.get_runs(*arguments, **named)
+
+
+@pytest.mark.parametrize("status", ACTIVE)
+def test_every_status_of_a_run_that_has_not_ended_counts(instance: dg.DagsterInstance, status: Any) -> None:
+    run_id = add(instance, "mine", status)
+    add(instance, "theirs", dg.DagsterRunStatus.SUCCESS)
+    found = UnderWay(instance)
+    assert [found.of([name]) and True for name in ("mine", "theirs")] == [True, None]
+    result = found.of(["theirs", "mine"])
+    assert result is not None and result.run_id == run_id
+
+
+def test_many_products_cost_one_query(instance: dg.DagsterInstance) -> None:
+    counted: Any = Counted(instance)
+    found = UnderWay(counted)
+    assert [found.of([f"advance__{number}", "retrain"]) for number in range(200)] == [None] * 200
+    assert counted.queries == 1
+
+
+@pytest.mark.parametrize("others", [MOST_READ - 1, MOST_READ, MOST_READ + 20])
+def test_an_older_run_is_found_below_any_number_of_newer_ones(
+    instance: dg.DagsterInstance, crowd: Callable[..., None], others: int
+) -> None:
+    run_id = add(instance, "mine", dg.DagsterRunStatus.QUEUED)
+    crowd(instance, others)
+    found = UnderWay(instance)
+    result = found.of(["mine"])
+    assert result is not None and result.run_id == run_id
+    assert found.of(["theirs"]) is None
+
+
+def test_what_was_read_is_believed_for_a_second(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_s = [0.0]
+    monkeypatch.setattr(episodes.time, "monotonic", lambda: at_s[0])
+    found = UnderWay(instance)
+    assert found.of(["mine"]) is None
+    add(instance, "mine", dg.DagsterRunStatus.STARTED)
+    at_s[0] = episodes.FRESH_S + 0.1
+    assert found.of(["mine"]) is not None
