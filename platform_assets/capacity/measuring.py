@@ -16,7 +16,7 @@ import msgspec
 import psutil
 
 from platform_assets import manifests
-from platform_assets.capacity.load import Callers, Sent
+from platform_assets.capacity.load import GIVE_UP_S, Callers, Sent
 from platform_assets.capacity.proposal import Measured, Step
 from platform_assets.handle import Product
 from platform_assets.problems import Problem
@@ -158,7 +158,7 @@ async def _check(callers: Callers) -> None:
 
 
 def _step(per_second: float, sent: Sequence[Sent], cpu_s: float, wall_s: float) -> Step:
-    took_ms = [one.took_s * 1e3 for one in sent if one.status == 200] or [one.took_s * 1e3 for one in sent]
+    took_ms = [1e3 * (one.took_s if one.status == 200 else GIVE_UP_S) for one in sent]
     return Step(
         per_second=per_second,
         sent=len(sent),

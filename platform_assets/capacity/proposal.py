@@ -30,7 +30,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         per_second: requests that were sent per second.
         sent: requests.
         failed: requests without an answer 200.
-        p50_ms: of the answers, from when their requests were due.
+        p50_ms: from when a request was due until its answer; one that failed counts as 5 s.
         p99_ms: likewise.
         late_ms: 99 % of the requests were sent at most so late: what the callers of this machine add themselves.
         cores: of CPU that the replica used.
@@ -75,8 +75,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
         return best
 
     def is_kept(self, step: Step) -> bool:
-        """Return whether all requests were answered, and 99 % of them within the bound."""
-        return not step.failed and step.p99_ms <= self.bound_ms
+        """Return whether 99 % of the requests were answered within the bound."""
+        return step.p99_ms <= self.bound_ms
 
 
 class Proposal(msgspec.Struct, frozen=True, kw_only=True):

@@ -38,10 +38,9 @@ def _line(step: Step) -> str:
 def _bound_words(bound_ms: float, best: Step, over: Step | None) -> str:
     if over is None:
         return f"p99 stays within the product's {bound_ms:g} ms at every step, up to {best.per_second:.0f} per second."
-    why = f"{over.failed} requests fail" if over.failed else f"p99 is {over.p99_ms:.1f} ms"
     return (
         f"p99 keeps the product's {bound_ms:g} ms up to {best.per_second:.0f} requests per second; at "
-        f"{over.per_second:.0f} {why}."
+        f"{over.per_second:.0f} it is {over.p99_ms:.1f} ms, with {over.failed} failed requests of {over.sent}."
     )
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from platform_assets import specs
-from platform_assets.capacity.load import Callers
+from platform_assets.capacity.load import Callers, Sent
+from platform_assets.capacity.measuring import _step
 from platform_assets.cli import main
 from platform_assets.product.modelling import Service
 from platform_assets.serving import build, run
@@ -178,6 +179,13 @@ def test_other_answers_and_none_are_told_apart() -> None:
     refusal = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\n\r\n{}"
     assert {one.status for one in _sent(refusal, rate=50, seconds=0.2)} == {503}
     assert {one.status for one in _sent(b"", rate=50, seconds=0.2)} == {0}
+
+
+def test_a_step_counts_what_failed_as_slow() -> None:
+    sent = [Sent(200, 0.01)] * 98 + [Sent(503, 0.001)] * 2
+    step = _step(50, sent, cpu_s=0.2, wall_s=2.0)
+    assert (step.failed, step.p50_ms, step.p99_ms) == (2, 10.0, 5_000.0)
+    assert (step.cores, step.cpu_ms) == (pytest.approx(0.1), pytest.approx(2.0))
 
 
 def test_a_server_that_is_not_there_answers_nothing(tmp_path: Path) -> None:

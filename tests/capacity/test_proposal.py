@@ -54,9 +54,9 @@ def test_without_a_peak_the_files_pods_are_kept_and_their_peak_is_said() -> None
 
 
 def test_a_load_beyond_the_first_that_failed_does_not_count() -> None:
-    lucky = measured(step(100), step(200, failed=1), step(300))
+    lucky = measured(step(100), step(200, 5_000.0, failed=3), step(300))
     assert lucky.best == lucky.steps[0]
-    assert "up to 100 requests per second; at 200 1 requests fail" in as_text(
+    assert "at 200 it is 5000.0 ms, with 3 failed requests of 100." in as_text(
         "parts", lucky, propose(lucky, Pods(), 0.0)
     )
 
@@ -75,7 +75,7 @@ def test_a_peak_that_is_none_is_refused(peak: float) -> None:
 def test_the_text_has_the_line_for_the_products_file_and_the_figures_behind_it() -> None:
     text = as_text("parts", LOADS, propose(LOADS, Pods(), 0.6 * GB, 1_000))
     assert "pods=Pods(replicas=2, replicas_max=6, cores=0.85, memory_gb=0.6, cpu_target=0.4)" in text
-    assert "p99 keeps the product's 100 ms up to 440 requests per second; at 500 p99 is 250.0 ms." in text
+    assert "p99 keeps the product's 100 ms up to 440 requests per second; at 500 it is 250.0 ms" in text
     assert "the others use 47% of their reserved CPU" in text
 
 
