@@ -426,6 +426,7 @@ def _capacity(settings: Settings, options: argparse.Namespace) -> int:
     from msgspec import to_builtins
 
     from platform_assets import capacity, manifests, specs
+    from platform_assets.facts.service_memory import needed_bytes
     from platform_assets.handle import Product
 
     for name in ("peak_per_second", "seconds"):
@@ -439,7 +440,7 @@ def _capacity(settings: Settings, options: argparse.Namespace) -> int:
     except capacity.CapacityProblem as problem:
         print(f"driftline: {problem}", file=sys.stderr)
         return 1
-    needed = manifests.needed_bytes(product, release)
+    needed = needed_bytes(product, release)
     proposal = capacity.propose(measured, product.spec.pods, needed, options.peak_per_second)
     if options.json:
         print(json.dumps({"measured": to_builtins(measured), "proposed": to_builtins(proposal)}, indent=2))

@@ -18,6 +18,7 @@ import psutil
 from platform_assets import manifests
 from platform_assets.capacity.load import GIVE_UP_S, Callers, Sent
 from platform_assets.capacity.proposal import Measured, Step
+from platform_assets.facts.service_memory import WORKERS
 from platform_assets.handle import Product
 from platform_assets.problems import Problem
 from platform_assets.records.notes import Service
@@ -69,7 +70,7 @@ def _replica(product: Product, release: Release, service: Service) -> Iterator[t
     with tempfile.TemporaryDirectory(dir=product.settings.scratch, prefix="capacity-") as name:
         folder = Path(name)
         fetch.fetch(product.artifacts, service.stored, folder / "bento")
-        settings = run.unheard(product.settings, folder, release.digest, workers=manifests.WORKERS)
+        settings = run.unheard(product.settings, folder, release.digest, workers=WORKERS)
         begun_s = time.monotonic()
         port = run.free_port()
         server = run.start(settings, str(folder / "bento"), port, log=folder / "service.log")

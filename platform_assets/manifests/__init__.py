@@ -11,19 +11,15 @@ from urllib.parse import urlsplit
 import jinja2
 
 from platform_assets.accounts import SERVICE
+from platform_assets.facts.service_memory import WORKERS, model_bytes, needed_bytes
 from platform_assets.handle import Product
 from platform_assets.records.notes import Service
 from platform_assets.records.releases import Release
-from platform_assets.serving.candidate import SHARE_OF_BLOBS
-from platform_assets.serving.sealed import USED
 from platform_assets.settings import STORE_VARIABLES, Settings
 
-WORKERS = 2
 ROOM_BYTES = 2 * 1024**3
 """For the log until it is shipped, and the copy of the last model."""
 DRAIN_S = 5
-PROCESS_BYTES = 128 * 1024**2
-"""Of the parent (measured: 75 MB), each worker (115 MB) and the process that tries a new model, without the model."""
 PLATFORM = ("code", "daemon", "webserver", "webserver-read-only")
 """Names that the platform's own Deployments have after `driftline-`."""
 NAME_LENGTH = 63
@@ -132,25 +128,13 @@ def released(product: Product) -> tuple[int, Release, Service]:
 
 def _check_memory(product: Product, number: int, release: Release) -> None:
     """Refuse a limit in which the model would not load, or in which no newer model of its size could be tried."""
-    model_bytes = _model_bytes(product, release)
     needed = needed_bytes(product, release)
     if (memory_gb := product.spec.pods.memory_gb) * _GIGABYTE < needed:
         raise ValueError(
             f"Pods.memory_gb of {product.name} is {memory_gb:g}; expected at least {needed / _GIGABYTE:.2f}, as "
             f"{WORKERS} workers and the trial of the next model load the model of release {number}, which has "
-            f"{model_bytes / _MEBIBYTE:.1f} MB."
+            f"{model_bytes(product, release) / _MEBIBYTE:.1f} MB."
         )
-
-
-def needed_bytes(product: Product, release: Release) -> float:
-    """Return the memory of a pod in which a release's model loads, and in which a next one of its size can be tried."""
-    processes = WORKERS + 1  # the third tries the next model
-    return (processes + 1) * PROCESS_BYTES + processes * SHARE_OF_BLOBS * _model_bytes(product, release)
-
-
-def _model_bytes(product: Product, release: Release) -> int:
-    blobs = product.artifacts.bundle(release.digest).manifest["blobs"]
-    return sum(blobs[name]["bytes"] for name in USED if name in blobs)
 
 
 def _cores(cores: float) -> str:

@@ -1,26 +1,35 @@
 """Say why Kubernetes does not run a product's service: what its Deployments, pods and quotas report.
 
-`read` sends three requests, and `judge` is pure. Without a cluster, or the right to look, the status says so.
+`read` sends five requests, and `judge` reads no cluster. Without a cluster, or the right to look, the status says so.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from platform_assets.problems import Problem
 from platform_assets.records.values import items, member, text
 from platform_assets.serving.shipping import deployments_problem
+from platform_assets.status import scaling
 from platform_assets.status.state import Pods, Step, Todo
-from platform_assets.status.steps import apply, kubectl, service_todo
+from platform_assets.status.steps import apply, as_line, condition, kubectl, service_todo
 
 if TYPE_CHECKING:
     from platform_assets.handle import Product
 
 TIMEOUT_S = (3.0, 5.0)
 _NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+SPREAD = "didn't match pod topology spread constraints"
+"""Of the scheduler's message."""
+RESTARTS = 2
+"""So many are no accident of a node."""
+NODE_EVENTS, LOST = "default", "involvedObject.kind=Node,reason=NodeNotReady"
+"""Where events of nodes are, and those of the controller that gives a node up, and of a kubelet that says so itself."""
+_TOO_LITTLE = "it needed more memory than its limit: raise Pods.memory_gb and apply the manifest again."
 _NO_CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
 
@@ -30,11 +39,19 @@ class Unknown(Problem):
 
 @dataclass(frozen=True)
 class Seen:
-    """What Kubernetes reported, as JSON; `quotas` is None where they may not be listed."""
+    """What Kubernetes reported, as JSON, and when; None where something may not be listed.
+
+    Attributes:
+        autoscalers: of the product's service.
+        lost: events of nodes that were not ready any more, of the last hour.
+    """
 
     deployments: list[object]
     pods: list[object]
     quotas: list[object] | None
+    autoscalers: list[object] | None = None
+    lost: list[object] | None = None
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 def read(product: Product) -> Seen:
@@ -55,26 +72,32 @@ def read(product: Product) -> Seen:
     namespace = product.settings.namespace
     selector = f"app.kubernetes.io/component=service,driftline/product={product.name}"
     with client.ApiClient(configuration) as api:
-        deployments = _items(api, f"/apis/apps/v1/namespaces/{namespace}/deployments", selector)
-        pods = _items(api, f"/api/v1/namespaces/{namespace}/pods", selector)
-        try:
-            quotas = _items(api, f"/api/v1/namespaces/{namespace}/resourcequotas", "")
-        except Unknown:
-            return Seen(deployments, pods, None)
-    return Seen(deployments, pods, quotas)
+        deployments = _items(api, f"/apis/apps/v1/namespaces/{namespace}/deployments", labelSelector=selector)
+        pods = _items(api, f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector)
+        quotas = _allowed(api, f"/api/v1/namespaces/{namespace}/resourcequotas")
+        scalers = f"/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers"
+        lost = _allowed(api, f"/api/v1/namespaces/{NODE_EVENTS}/events", fieldSelector=LOST)
+        return Seen(deployments, pods, quotas, _allowed(api, scalers, labelSelector=selector), lost)
 
 
-def _items(api: object, path: str, selector: str) -> list[object]:
+def _allowed(api: object, path: str, **query: str) -> list[object] | None:
+    """Return what is listed; None where this account may not."""
+    try:
+        return _items(api, path, **query)
+    except Unknown:
+        return None
+
+
+def _items(api: object, path: str, **query: str) -> list[object]:
     from kubernetes import client
     from urllib3.exceptions import HTTPError
 
-    query = [("labelSelector", selector)] if selector else []
     try:
         response = api.call_api(  # type: ignore[attr-defined]  # the client has no types
             path,
             "GET",
             {},
-            query,
+            list(query.items()),
             {"Accept": "application/json"},
             auth_settings=["BearerToken"],
             _return_http_data_only=True,
@@ -116,23 +139,33 @@ def judge(product: Product, seen: Seen) -> list[Todo]:
             "start again: apply one, such as those of deploy/kubernetes."
         )
         todo.append(service_todo(what, Step(when="to see its limits", command=kubectl(product, "get", "quota"))))
-    return [*todo, *_refused(product, seen.deployments), *_pods(product, seen.pods)]
+    pods = [pod for pod in seen.pods if member(pod, "metadata", "deletionTimestamp") is None]
+    return [
+        *todo,
+        *_refused(product, seen.deployments),
+        *_pods(product, pods),
+        *scaling.memory(product, seen.deployments),
+        *scaling.stuck(product, seen.deployments),
+        *scaling.autoscalers(product, seen.autoscalers or [], seen.at),
+        *scaling.one_node(product, pods),
+        *scaling.flapping(product, seen.lost or [], seen.at),
+    ]
 
 
 def _refused(product: Product, deployments: Iterable[object]) -> Iterator[Todo]:
     """Yield why pods are not even created: a quota, a policy, an account that is not there."""
     for deployment in deployments:
-        failure = _condition(deployment, "ReplicaFailure")
+        failure = condition(deployment, "ReplicaFailure")
         if text(failure, "status") == "True":
             name = text(deployment, "metadata", "name")
-            what = f"Kubernetes refuses to create pods of {name}: {_line(text(failure, 'message'))}"
+            what = f"Kubernetes refuses to create pods of {name}: {as_line(text(failure, 'message'))}"
             yield service_todo(what, Step(when="to see all of it", command=kubectl(product, "describe", "rs")))
 
 
 def _pods(product: Product, pods: Iterable[object]) -> list[Todo]:
     todo = dict[str, Todo]()
     for pod in pods:
-        if member(pod, "metadata", "deletionTimestamp") is None and (problem := _problem(product, pod)) is not None:
+        if (problem := _problem(product, pod)) is not None:
             name = text(pod, "metadata", "name")
             step = Step(when="to see all of it", command=kubectl(product, "describe", "pod", name))
             if problem.endswith("/readyz says why."):
@@ -145,15 +178,20 @@ def _pods(product: Product, pods: Iterable[object]) -> list[Todo]:
 def _problem(product: Product, pod: object) -> str | None:
     """Return why a pod does not serve, without its own name in the sentence; None if it does, or is still starting."""
     who, namespace = f"Pods of {product.name}", product.settings.namespace
-    scheduled = _condition(pod, "PodScheduled")
+    scheduled = condition(pod, "PodScheduled")
     if text(scheduled, "reason") == "Unschedulable":
+        if SPREAD in text(scheduled, "message"):
+            return (
+                f"{who} find no node that keeps them apart: {as_line(text(scheduled, 'message'))} Add nodes, or one in "
+                "each zone, or prefer the spread as `driftline manifests` does: whenUnsatisfiable: ScheduleAnyway."
+            )
         return (
-            f"{who} find no node: {_line(text(scheduled, 'message'))} Add nodes, or lower Pods.cores or "
+            f"{who} find no node: {as_line(text(scheduled, 'message'))} Add nodes, or lower Pods.cores or "
             "Pods.memory_gb in the product's file."
         )
     for status in [*items(pod, "status", "initContainerStatuses"), *items(pod, "status", "containerStatuses")]:
         waiting = member(status, "state", "waiting")
-        reason, message = text(waiting, "reason"), _line(text(waiting, "message"))
+        reason, message = text(waiting, "reason"), as_line(text(waiting, "message"))
         if reason in _NO_IMAGE:
             cause = message.rstrip(".").rpartition(": ")[2]  # what goes before repeats the image
             return (
@@ -166,7 +204,21 @@ def _problem(product: Product, pod: object) -> str | None:
             return f"{who} fail in container {text(status, 'name')}: {ended}"
         if member(status, "started") is True and member(status, "ready") is False and text(status, "name") == "service":
             return f"{who} run and are not ready; /readyz says why."
+        if (restarted := _restarted(status)) is not None:
+            return f"{who} never get ready: {restarted}"
     return None
+
+
+def _restarted(status: object) -> str | None:
+    """Return how often a container was started that is being started once more, and how it ended last."""
+    count = _number(status, "restartCount")
+    if member(status, "started") is True or member(status, "ready") is True or count < RESTARTS:
+        return None
+    last = member(status, "lastState", "terminated")
+    if text(last, "reason") == "OOMKilled":
+        return f"{_TOO_LITTLE} It was started {count + 1} times."
+    line = as_line(text(last, "message").strip().rpartition("\n")[2]) or f"exit code {_number(last, 'exitCode')}."
+    return f"container {text(status, 'name')} was started {count + 1} times, and ended last with: {line}"
 
 
 def _ended(status: object) -> str | None:
@@ -178,21 +230,10 @@ def _ended(status: object) -> str | None:
         if terminated is not None and _number(terminated, "exitCode"):
             reason = text(terminated, "reason")
             if reason == "OOMKilled":
-                return "it needed more memory than its limit: raise Pods.memory_gb and apply the manifest again."
-            last = _line(text(terminated, "message").strip().rpartition("\n")[2])
+                return _TOO_LITTLE
+            last = as_line(text(terminated, "message").strip().rpartition("\n")[2])
             return last or f"{reason}, exit code {_number(terminated, 'exitCode')}."
     return None
-
-
-def _condition(document: object, kind: str) -> object:
-    conditions = items(document, "status", "conditions")
-    return next((condition for condition in conditions if text(condition, "type") == kind), None)
-
-
-def _line(message: str) -> str:
-    """Return a message as one line that ends with a full stop."""
-    line = " ".join(message.split())
-    return line if not line or line.endswith(".") else f"{line}."
 
 
 def _number(document: object, *path: str) -> int:
