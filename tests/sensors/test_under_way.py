@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 import pytest
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
-from sensors import episodes
+from platform_assets.settings import Settings
+from resources.store import StoreResource
+from sensors import episodes, ticks
 from sensors.episodes import ACTIVE, MOST_READ, UnderWay
+from tests.doubles import recorded
 
 REPOSITORY = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("driftline"), "__repository__")
 ORIGIN = RemoteJobOrigin(REPOSITORY, "mine")
@@ -71,3 +76,20 @@ def test_what_was_read_is_believed_for_a_second(instance: dg.DagsterInstance, mo
     add(instance, "mine", dg.DagsterRunStatus.STARTED)
     at_s[0] = episodes.FRESH_S + 0.1
     assert found.of(["mine"]) is not None
+
+
+def test_a_product_whose_store_is_slow_does_not_keep_the_others_waiting(
+    settings: Settings, instance: dg.DagsterInstance
+) -> None:
+    """Each look waits for the other one, so that one after the other would never end."""
+    both = threading.Barrier(2)
+    specs = [replace(recorded.SPEC, name=name) for name in ("first", "second")]
+
+    @ticks.Sensor("meets", ticks.PerProduct(ticks.State), about="Test.", needs=("store",))
+    def meets(tick: ticks.ProductTick, state: ticks.State) -> ticks.Result[ticks.State]:
+        both.wait(60)
+        return ticks.Result(state=state, reason=f"{tick.spec.name} was looked at")
+
+    result = meets.build(specs)(dg.build_sensor_context(instance=instance, resources={"store": StoreResource()}))
+    assert isinstance(result, dg.SensorResult) and result.skip_reason is not None
+    assert result.skip_reason.skip_message == "first: first was looked at\nsecond: second was looked at"
