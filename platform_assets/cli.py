@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import signal
 import sys
@@ -176,6 +177,15 @@ def _parser() -> argparse.ArgumentParser:
     capacity.add_argument("--seconds", type=float, default=4.0, metavar="S", help="of each step of load (default: 4)")
     capacity.add_argument("--json", action="store_true", help="print one JSON object")
     capacity.set_defaults(run=_capacity)
+
+    serve = commands.add_parser("serve", help="serve several small models in one process, within a limit of memory")
+    serve.add_argument(
+        "names", nargs="+", metavar="NAME", help="a product, or PRODUCT@DIGEST for one model of it (or first letters)"
+    )
+    serve.add_argument("--memory-mb", required=True, metavar="N", help="memory of all models, in 2^20 bytes")
+    serve.add_argument("--port", default="3000", metavar="N", help="probes have the one after it (default: 3000)")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    serve.set_defaults(run=_serve)
 
     policy = commands.add_parser(
         "policy", help="print the policy of the store's bucket: who may write and delete where"
@@ -447,6 +457,21 @@ def _capacity(settings: Settings, options: argparse.Namespace) -> int:
     else:
         print(capacity.as_text(product.name, measured, proposal))
     return 0
+
+
+def _serve(settings: Settings, options: argparse.Namespace) -> int:
+    """Become the serving process, which knows no product's file."""
+    from platform_assets import specs
+    from platform_assets.handle import Product
+    from platform_assets.releasing import whole
+
+    names = []
+    for name in options.names:
+        product, _, letters = name.partition("@")
+        names.append(f"{product}@{whole(Product(specs.load(product), settings), letters)}" if letters else name)
+    places = ["--memory-mb", options.memory_mb, "--port", options.port, "--host", options.host]
+    command = [sys.executable, "-m", "platform_assets.serving.shared", *names, *places]
+    os.execve(command[0], command, settings.child_environment())
 
 
 def _policy(settings: Settings, options: argparse.Namespace) -> int:

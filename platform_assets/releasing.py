@@ -29,7 +29,7 @@ def override(product: Product, digest: str, reason: str) -> str:
     by = getpass.getuser()
     if not reason.strip():
         raise ValueError("--override is empty; expected the reason why this model is released without a verdict.")
-    digest = _whole(product, digest)
+    digest = whole(product, digest)
     try:
         manifest = product.artifacts.bundle(digest).manifest
     except ArtifactProblem as problem:
@@ -68,7 +68,7 @@ def roll_back(product: Product, why: str | None) -> str:
     return _write(product, record)
 
 
-def _whole(product: Product, digest: str) -> str:
+def whole(product: Product, digest: str) -> str:
     """Return the whole digest of the product's bundle that begins so; pages print the first twelve letters."""
     if len(digest) == SHA256_LETTERS:
         return digest

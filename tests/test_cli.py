@@ -342,7 +342,26 @@ def test_the_product_may_be_passed_as_an_option_like_before(keys: tuple[str, ...
     assert main(["demo", "--product", "nobody"]) == 1
 
 
-@pytest.mark.parametrize("command", ["demo", "dev", "check", "status", "trace", "report", "release", "rollback", "env"])
+def test_serve_becomes_the_process_that_knows_no_product_file(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    started: list[list[str]] = []
+    monkeypatch.setattr(os, "execve", lambda path, command, environment: started.append(command) or sys.exit(0))
+    with pytest.raises(SystemExit):
+        main(["serve", PRODUCT, f"{PRODUCT}@{OLD}", "--memory-mb", "64"])
+    assert started == [
+        [
+            *(sys.executable, "-m", "platform_assets.serving.shared", PRODUCT, f"{PRODUCT}@{OLD}"),
+            *("--memory-mb", "64", "--port", "3000", "--host", "127.0.0.1"),
+        ]
+    ]
+    assert main(["serve", f"{PRODUCT}@abc", "--memory-mb", "64"]) == 1
+    assert f"0 models of {PRODUCT} have a digest that begins with 'abc'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", ["demo", "dev", "check", "status", "trace", "report", "release", "rollback", "serve", "env"]
+)
 def test_every_command_has_help(command: str, capsys):
     with pytest.raises(SystemExit, match="0"):
         main([command, "--help"])

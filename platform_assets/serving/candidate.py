@@ -48,28 +48,38 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         begins: loading, warming.
         problem: why the bundle cannot be served.
         good: the digest of the bundle, when it can be.
+        allocated: bytes of memory that the loaded model takes, where that was asked.
     """
 
     begins: str | None = None
     problem: str | None = None
     good: str | None = None
+    allocated: int | None = None
 
 
 class Trial:
     """Tries bundles, one at a time per machine."""
 
-    def __init__(self, seconds: float, bytes_max: int = BYTES_MAX, lock: Path | None = None) -> None:
+    def __init__(
+        self, seconds: float, bytes_max: int = BYTES_MAX, lock: Path | None = None, *, measures: bool = False
+    ) -> None:
         """Prepare.
 
         Args:
             seconds: of CPU after which the process is killed.
             bytes_max: memory that loading and warming may take.
             lock: a file that the workers of a machine share, so that they do not take the memory several times.
+            measures: whether the process also loads each bundle once more, to measure the memory that it takes.
         """
         self.seconds = seconds
         self.bytes_max = bytes_max
         self._lock = lock
-        self._good: set[str] = set()
+        self._measures = measures
+        self._good: dict[str, int] = {}
+
+    def size(self, digest: str) -> int:
+        """Return the bytes of memory that a bundle takes which passed, as measured."""
+        return self._good[digest]
 
     @property
     def blob_bytes_max(self) -> int:
@@ -105,7 +115,7 @@ class Trial:
     def _start(self, digest: str) -> subprocess.Popen[bytes]:
         try:
             return subprocess.Popen(
-                [sys.executable, "-m", MODULE, str(os.getpid()), str(self.bytes_max), str(self.seconds)],
+                [sys.executable, "-m", MODULE, *map(str, (os.getpid(), self.bytes_max, self.seconds, self._measures))],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -118,7 +128,9 @@ class Trial:
     def _judge(self, digest: str, status: int, printed: bytes, errors: bytes) -> None:
         last, stage = _last(printed)
         if status == 0 and last.good == digest:
-            self._good.add(digest)
+            if self._measures and last.allocated is None:
+                raise ModelProblem(f"bundle {digest}: its memory cannot be measured here; that needs glibc 2.33.")
+            self._good[digest] = last.allocated or 0
             return
         if last.problem is not None:
             raise ModelProblem(last.problem)
@@ -165,7 +177,7 @@ def _wait_for(descriptor: int, seconds: float) -> None:
             return
 
 
-def main(parent: int, bytes_max: int, seconds: float) -> None:
+def main(parent: int, bytes_max: int, seconds: float, measures: bool = False) -> None:
     """Try the bundle on standard input, and report on standard output."""
     _be_harmless(parent, seconds)
     from platform_assets.serving.model import Model, problem_of
@@ -177,11 +189,25 @@ def main(parent: int, bytes_max: int, seconds: float) -> None:
         model = Model.of(sealed)
         _report(Report(begins="warming"))
         model.warm()
+        del model
+        size = _measure(sealed) if measures else None
     except Exception as problem:
         sentence = " ".join(str(problem_of(sealed.digest, problem)).split())
         _report(Report(problem=sentence[:_MESSAGE_MAX]))
         raise SystemExit(1) from problem
-    _report(Report(good=sealed.digest))
+    _report(Report(good=sealed.digest, allocated=size))
+
+
+def _measure(sealed: Sealed) -> int | None:
+    """Return the bytes that a model takes; loaded before, so that what libraries keep for all does not count."""
+    from platform_assets.serving.heap import allocated
+    from platform_assets.serving.model import Model
+
+    before = allocated()
+    model = Model.of(sealed)
+    model.warm()
+    after = allocated()
+    return None if before is None or after is None else after - before
 
 
 def _be_harmless(parent: int, seconds: float) -> None:
@@ -213,4 +239,4 @@ def _report(report: Report) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))
+    main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), sys.argv[4] == "True")

@@ -24,6 +24,7 @@ from platform_assets.serving.local_copy import LocalCopy, LocalCopyProblem
 from platform_assets.serving.model import Model, problem_of
 from platform_assets.serving.releases import Followed, Refusal, Release
 from platform_assets.serving.sealed import ModelProblem, Sealed
+from platform_assets.serving.shelf import Shelf
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
 from platform_assets.storage.ledgers import LedgerProblem, Ledgers
 from platform_assets.storage.objects import is_there, reason
@@ -78,6 +79,8 @@ class Follower:
         load_s: float = LOAD_S,
         trial: Trial | None = None,
         pinned_keys: Sequence[str] = (),
+        shelf: Shelf | None = None,
+        name: str = "",
     ) -> None:
         """Prepare; nothing is read yet.
 
@@ -90,8 +93,11 @@ class Follower:
             local_copy: this machine's copy of the last release; None for no copy.
             load_s: time limit for a look at the store, and for loading and warming a bundle.
             trial: what tries a bundle of the store before this process loads it; by default a process of its own. The
-                Bento's own bundle and a pinned one are not tried: nothing else could be served.
+                Bento's own bundle and a pinned one are not tried: nothing else could be served. With a shelf all are,
+                because it asks the trial how much memory they take.
             pinned_keys: public keys, one of which must have signed a release and its verdict; none: any is followed.
+            shelf: keeps the models of a process within its memory; None: the live model stays loaded.
+            name: under which the shelf shows the model.
         """
         self.live: Live | None = None
         self.latest: int | None = None
@@ -111,6 +117,7 @@ class Follower:
         self._trial = Trial(load_s) if trial is None else trial
         self._sealed: Sealed | None = None
         self._refused: tuple[str, float, str] | None = None
+        self._shelf, self._name = shelf, name
 
     @property
     def problem(self) -> str | None:
@@ -154,7 +161,10 @@ class Follower:
             self.problem = str(problem)
         else:
             self.problem = None
-        return self.live is not before
+        live = self.live
+        if self._shelf is not None and before is not None and live is not None and live.model is not before.model:
+            self._shelf.remove(before.model)
+        return live is not before
 
     def _look_or_refuse(self) -> None:
         """Look; any error, expected or not, becomes a sentence.
@@ -264,13 +274,32 @@ class Follower:
     def _tried(self, store: ArtifactStore, digest: str, release: int | None, source: Source) -> Live:
         """Read a bundle once, try it in another process, and load the same bytes here."""
         sealed = self._read(store, digest)
-        if source != "pinned":
+        if source != "pinned" or self._shelf is not None:
             self._trial(sealed)
         live = self._load(sealed, release, source)
         self._sealed = sealed if self._local_copy is not None else None
         return live
 
     def _load(self, sealed: Sealed, release: int | None, source: Source) -> Live:
+        shelf, digest = self._shelf, sealed.digest
+        if shelf is None:
+            return Live(self._loaded(sealed), release, source)
+        size = self._trial.size(digest)
+        shelf.check(digest, size)
+        model = shelf.add(
+            self._name, size, lambda: self._loaded(sealed), lambda: self._loaded(self._read_again(digest))
+        )
+        return Live(model, release, source)
+
+    def _read_again(self, digest: str) -> Sealed:
+        """Read a bundle that was served before, from this machine's copy if it has it."""
+        if self._local_copy is not None:
+            with contextlib.suppress(ArtifactProblem):
+                return self._read(self._local_copy.store, digest)
+        return self._read(self._opened(), digest)
+
+    def _loaded(self, sealed: Sealed) -> Model:
+        """Load and warm a bundle within the time limit."""
         loading: list[Model] = []
 
         def load() -> Model:
@@ -283,12 +312,11 @@ class Follower:
             return model
 
         try:
-            model = self._loading.run(f"loading and warming {sealed.digest}", load)
+            return self._loading.run(f"loading and warming {sealed.digest}", load)
         except Overdue:
             for late in loading:
                 late.give_up()
             raise
-        return Live(model, release, source)
 
     def _start_from(self, local_copy: LocalCopy) -> Live | None:
         note = self._reading.run(f"reading {local_copy.folder}", local_copy.read)

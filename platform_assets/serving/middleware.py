@@ -7,10 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
-import os
-import signal
-import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import ContextVar
 from functools import cached_property, partial
@@ -26,12 +22,13 @@ from platform_assets.serving.health import Health
 from platform_assets.serving.openapi import openapi
 from platform_assets.serving.predict import Origin
 from platform_assets.serving.prediction_log import LogProblem
-from platform_assets.serving.probes import READINESS, Page, Pages, Probes
+from platform_assets.serving.probes import READINESS, Page, Pages
 from platform_assets.serving.request_ids import RequestIds
 from platform_assets.serving.requests import Refused
 from platform_assets.serving.runtime import Runtime
+from platform_assets.serving.shelf import Shelf
 from platform_assets.serving.turns import take_turns
-from platform_assets.serving.vitals import Vitals, Waiting
+from platform_assets.serving.worker import Worker
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Header = tuple[bytes, bytes]
@@ -70,16 +67,13 @@ class PredictionMiddleware:
         self._jobs = [self._following, self._syncing]
         if self.runtime.shipper is not None:
             self._jobs.append(Repeated("ship the log", self.runtime.shipper.look, shipping.LOOK_S))
-        self._watching: asyncio.Task[None] | None = None
         self._lists = asyncio.Lock()
         self._ids = RequestIds()
-        self._vitals: Vitals | None = None
-        self._health = Health(self.runtime, self._ended)
-        self.probe_pages = self._health.pages
-        probes = self.runtime.probes
-        self._probes = None if probes is None else Probes(probes, self.probe_pages)
+        self.health = Health(self.runtime, self._ended)
+        self.probe_pages = self.health.pages
+        self._worker = Worker(self.runtime, self.probe_pages, self.runtime.metrics, self.health.note)
         self._pages: Pages = {
-            READINESS: self._health.is_ready,
+            READINESS: self.health.is_ready,
             "/openapi.json": lambda: Page(200, self._openapi, _JSON),
             "/docs.json": lambda: Page(200, self._openapi, _JSON),
             "/": lambda: Page(200, self._openapi, _JSON),
@@ -127,56 +121,31 @@ class PredictionMiddleware:
 
     async def start(self) -> None:
         """Load and warm up a model, then follow releases in the background."""
+        await self.load()
+        self._worker.start()
+
+    async def stop(self) -> None:
+        """Stop following and close the log, which already contains every answer given."""
+        await self._worker.end()
+        await self.close()
+        await self._worker.close()
+
+    async def load(self) -> None:
+        """Begin what belongs to the product: load and warm up a model, and start its jobs."""
         await asyncio.to_thread(self.runtime.follower.fall_back)
         for job in self._jobs:
             job.start()
         await asyncio.to_thread(self._following.was_done.wait, STARTUP_S)
-        self._health.note()
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
-        loop = asyncio.get_running_loop()
-        self._watching = loop.create_task(self._watch(os.getppid()), name="watch the parent")
-        probes, gate = self.runtime.probes, self.runtime.gate
-        self._vitals = Vitals(loop, self.runtime.metrics.note_lag, Waiting(probes))
-        self._vitals.start()
-        gate.waiting, gate.note_refused = self._vitals.waiting.count, self.runtime.metrics.count_refused
-        self._drain_on_signal(loop)
-        if self._probes is not None:
-            self._probes.start()
+        self.health.note()
 
-    async def stop(self) -> None:
-        """Stop following and close the log, which already contains every answer given."""
-        self.runtime.gate.is_draining = True
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait([self._watching])
-        if self._vitals is not None:
-            self.runtime.gate.waiting = lambda: 0
-            self._vitals.stop()
+    async def close(self) -> None:
+        """End what `load` began."""
         for job in self._jobs:
             job.stop()
         with contextlib.suppress(LogProblem, Overdue):  # every answer given reached the kernel before it was sent
             await asyncio.to_thread(Deadline(CLOSE_S).run, "closing the log", self.runtime.predictor.log.close)
         if self.runtime.shipper is not None:
             await asyncio.to_thread(self.runtime.shipper.close)
-        if self._probes is not None:
-            await asyncio.to_thread(self._probes.stop)
-
-    def _drain_on_signal(self, loop: asyncio.AbstractEventLoop) -> None:
-        """On SIGTERM be not ready first, go on answering for a while, and then let the server end as it would."""
-        if self.runtime.drain_s == 0 or threading.current_thread() is not threading.main_thread():
-            return
-        end = signal.getsignal(signal.SIGTERM)
-        assert callable(end), end  # the server's own
-
-        def drain() -> None:
-            if not self.runtime.gate.is_draining:  # a process group may get the signal twice
-                self.runtime.gate.is_draining = True
-                self._health.note()
-                loop.call_later(self.runtime.drain_s, end, signal.SIGTERM, None)
-
-        signal.signal(signal.SIGTERM, lambda _number, _frame: loop.call_soon_threadsafe(drain))
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def observed(message: Message) -> None:
@@ -188,15 +157,9 @@ class PredictionMiddleware:
 
         await self._app(scope, receive, observed)
 
-    async def _watch(self, parent: int) -> None:
-        while os.getppid() == parent:
-            await asyncio.sleep(self.runtime.poll_s)
-        os.kill(os.getpid(), signal.SIGTERM)
-        await asyncio.Event().wait()
-
     def _look(self) -> None:
         self.runtime.follower.look()
-        self._health.note()
+        self.health.note()
 
     def _check_disk(self) -> None:
         self.runtime.predictor.log.check()
@@ -239,14 +202,31 @@ class PredictionMiddleware:
         self, caller: Caller | None, query: bytes | None, origin: Origin, body: bytes | bytearray
     ) -> tuple[int, bytes]:
         """Answer a body that was admitted, and count its rows."""
-        runtime = self.runtime
-        steps = runtime.predictor.steps(runtime.follower.live, body, perf_counter(), query, origin)
-        status, answer, rows = await take_turns(steps, self._lists, runtime.predictor.tick)
+        runtime, started_s = self.runtime, perf_counter()
+        if runtime.shelf is None:
+            steps = runtime.predictor.steps(runtime.follower.live, body, started_s, query, origin)
+            status, answer, rows = await take_turns(steps, self._lists, runtime.predictor.tick)
+        else:
+            status, answer, rows = await self._score_held(runtime.shelf, query, origin, body, started_s)
         runtime.metrics.count_rows(rows)
         if caller is not None:
             caller.used(rows)
             runtime.metrics.count_caller(caller, status, rows)
         return status, answer
+
+    async def _score_held(
+        self, shelf: Shelf, query: bytes | None, origin: Origin, body: bytes | bytearray, started_s: float
+    ) -> tuple[int, bytes, int]:
+        """Score with a model that may have to be loaded again; the time of that is in the record."""
+        predictor = self.runtime.predictor
+        try:
+            place, live = await shelf.hold(self.runtime.follower)
+        except Refused as refused:
+            return refused.status, refused.body, 0
+        try:
+            return await take_turns(predictor.steps(live, body, started_s, query, origin), self._lists, predictor.tick)
+        finally:
+            shelf.leave(place)
 
     async def _turn_away(
         self, fields: Mapping[bytes, bytes], receive: Receive, send: Send, refused: Refused, ids: Iterable[Header]
@@ -273,10 +253,7 @@ class PredictionMiddleware:
 
     def _ended(self) -> list[str]:
         """Return the names of background jobs that ended by a bug."""
-        ended = [job.name for job in self._jobs if job.has_ended]
-        if self._watching is not None and self._watching.done():
-            ended.append(self._watching.get_name())
-        return ended
+        return [*(job.name for job in self._jobs if job.has_ended), *self._worker.ended()]
 
     @cached_property
     def _openapi(self) -> bytes:

@@ -11,7 +11,11 @@ from platform_assets.serving.follow import Follower
 from platform_assets.serving.gate import Gate
 from platform_assets.serving.metrics import Metrics
 from platform_assets.serving.predict import Predictor
+from platform_assets.serving.shelf import Shelf
 from platform_assets.serving.shipping import Shipper
+
+TIMEOUT_S = 10.0
+"""How long a request may take."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Runtime:
         gate: which requests begin.
         drain_s: for how long it is not ready and still answers before it ends.
         probes: the listening socket of its probes; None without one.
+        shelf: holds the models of several products; None where the process serves one, which it never drops.
     """
 
     contract: Contract
@@ -38,3 +43,4 @@ class Runtime:
     gate: Gate = field(default_factory=Gate)
     drain_s: float = 0.0
     probes: socket.socket | None = None
+    shelf: Shelf | None = None

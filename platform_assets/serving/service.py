@@ -17,25 +17,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from platform_assets import settings as settings_module
-from platform_assets.serving import prediction_log, probes, protocol, respawn, shipping
-from platform_assets.serving.callers import Callers
-from platform_assets.serving.candidate import Trial
+from platform_assets.serving import assembly, probes, protocol, respawn
 from platform_assets.serving.contract import Contract
-from platform_assets.serving.follow import Follower, log
 from platform_assets.serving.gate import Gate
-from platform_assets.serving.local_copy import LocalCopy
 from platform_assets.serving.middleware import ANSWER, API, PREDICT, Application, PredictionMiddleware
-from platform_assets.serving.predict import Predictor
-from platform_assets.serving.prediction_log import PredictionLog
-from platform_assets.serving.room import Room
-from platform_assets.serving.runtime import Runtime
-from platform_assets.serving.sender import Sender
-from platform_assets.serving.shipping import Shipper, Terms
+from platform_assets.serving.runtime import TIMEOUT_S, Runtime
 from platform_assets.settings import Settings
 from platform_assets.storage.artifacts import ArtifactStore
 
 FALLBACK = settings_module.REPOSITORY / "fallback"
-TIMEOUT_S = 10.0
 
 
 def make_runtime(settings: Settings | None = None, fallback: Path = FALLBACK) -> Runtime:
@@ -49,57 +39,19 @@ def make_runtime(settings: Settings | None = None, fallback: Path = FALLBACK) ->
 
     settings = Settings.from_environment() if settings is None else settings
     contract = Contract.from_bytes((fallback / "contract.json").read_bytes())
-    if not settings.serving_keys:
-        log.info("%s: signatures of releases are not checked, as DRIFTLINE_SERVING_KEYS is not set.", contract.product)
-    kept = settings.serving_kept / contract.product
-    follower = Follower(
+    follower = assembly.make_follower(
+        settings,
         contract,
-        settings.root,
+        assembly.make_trial(settings, contract.product),
         fallback=ArtifactStore(str(fallback)),
         fallback_digest=json.loads((fallback / "fallback.json").read_bytes())["digest"],
         pinned=settings.serving_digest,
-        local_copy=LocalCopy(kept),
-        load_s=settings.serving_load_s,
-        trial=Trial(settings.serving_load_s, settings.serving_candidate_bytes, kept / "candidate.lock"),
-        pinned_keys=settings.serving_keys,
     )
     metrics = Metrics(server_folder(settings.serving_metrics / contract.product))
-    folder = settings.prediction_log / contract.product
-    file_bytes_max = shipping.FILE_BYTES_MAX if settings.serving_ships else prediction_log.FILE_BYTES_MAX
-    predictor = Predictor(PredictionLog(folder, file_bytes_max, settings.serving_name))
-    proxies = [] if settings.serving_proxies is None else settings.serving_proxies.split(",")
     protocol.Protocol.on_bad_request = staticmethod(metrics.count_unread)
     gate = protocol.Protocol.gate = Gate(settings.serving_in_flight)
-    predictor.tick.is_alone = gate.has_one
-    return Runtime(
-        contract=contract,
-        follower=follower,
-        predictor=predictor,
-        metrics=metrics,
-        poll_s=settings.serving_poll_s,
-        needs_store=settings.serving_needs_store,
-        callers=Callers(settings.serving_callers, settings.serving_caller_header, proxies),
-        gate=gate,
-        drain_s=settings.serving_drain_s,
-        probes=probes.inherited(),
-        shipper=make_shipper(settings, contract.product, predictor, follower) if settings.serving_ships else None,
-    )
-
-
-def make_shipper(settings: Settings, product: str, predictor: Predictor, follower: Follower) -> Shipper:
-    """Return what ships a worker's log."""
-    return Shipper(
-        predictor.log,
-        Sender(settings.root, product, settings.serving_load_s),
-        Room(settings.state, settings.serving_room_bytes, settings.serving_room_share, workers(settings)),
-        Terms(
-            every_s=settings.serving_ship_s,
-            bytes_max=settings.serving_ship_bytes,
-            heartbeat_s=settings.serving_heartbeat_s,
-            clock_limit_s=settings.serving_clock_limit_s,
-        ),
-        answered_before=predictor.answered_before,
-        release=lambda: None if follower.live is None else follower.live.release,
+    return assembly.make_runtime(
+        settings, contract, follower, metrics, gate, probes=probes.inherited(), processes=workers(settings)
     )
 
 

@@ -1,0 +1,117 @@
+"""Put the parts of a serving process together, from settings and a product's contract."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+from platform_assets.serving import prediction_log, shipping
+from platform_assets.serving.callers import Callers
+from platform_assets.serving.candidate import Trial
+from platform_assets.serving.contract import Contract
+from platform_assets.serving.follow import Follower, log
+from platform_assets.serving.gate import Gate
+from platform_assets.serving.local_copy import LocalCopy
+from platform_assets.serving.predict import Predictor
+from platform_assets.serving.prediction_log import PredictionLog
+from platform_assets.serving.room import Room
+from platform_assets.serving.runtime import Runtime
+from platform_assets.serving.sender import Sender
+from platform_assets.serving.shelf import Shelf
+from platform_assets.serving.shipping import Shipper, Terms
+from platform_assets.settings import Settings
+from platform_assets.storage.artifacts import ArtifactStore
+
+if TYPE_CHECKING:
+    from platform_assets.serving.metrics import Metrics
+
+
+def make_trial(settings: Settings, product: str, *, measures: bool = False) -> Trial:
+    """Return what tries a product's bundles; with `measures` it also measures their memory."""
+    lock = settings.serving_kept / product / "candidate.lock"
+    return Trial(settings.serving_load_s, settings.serving_candidate_bytes, lock, measures=measures)
+
+
+def make_follower(
+    settings: Settings,
+    contract: Contract,
+    trial: Trial,
+    *,
+    fallback: ArtifactStore | None = None,
+    fallback_digest: str = "",
+    pinned: str | None = None,
+    shelf: Shelf | None = None,
+    name: str = "",
+) -> Follower:
+    """Return what follows a product's releases; see `Follower`."""
+    if not settings.serving_keys:
+        log.info("%s: signatures of releases are not checked, as DRIFTLINE_SERVING_KEYS is not set.", contract.product)
+    return Follower(
+        contract,
+        settings.root,
+        fallback=fallback,
+        fallback_digest=fallback_digest,
+        pinned=pinned,
+        local_copy=LocalCopy(settings.serving_kept / contract.product),
+        load_s=settings.serving_load_s,
+        trial=trial,
+        pinned_keys=settings.serving_keys,
+        shelf=shelf,
+        name=name,
+    )
+
+
+def make_runtime(
+    settings: Settings,
+    contract: Contract,
+    follower: Follower,
+    metrics: Metrics,
+    gate: Gate,
+    *,
+    probes: socket.socket | None = None,
+    processes: int = 1,
+    shelf: Shelf | None = None,
+) -> Runtime:
+    """Return what answers for a product.
+
+    Args:
+        processes: how many write to the volume of the prediction log.
+    """
+    file_bytes_max = shipping.FILE_BYTES_MAX if settings.serving_ships else prediction_log.FILE_BYTES_MAX
+    folder = settings.prediction_log / contract.product
+    predictor = Predictor(PredictionLog(folder, file_bytes_max, settings.serving_name))
+    predictor.tick.is_alone = gate.has_one
+    proxies = [] if settings.serving_proxies is None else settings.serving_proxies.split(",")
+    ships = settings.serving_ships
+    return Runtime(
+        contract=contract,
+        follower=follower,
+        predictor=predictor,
+        metrics=metrics,
+        poll_s=settings.serving_poll_s,
+        needs_store=settings.serving_needs_store,
+        callers=Callers(settings.serving_callers, settings.serving_caller_header, proxies),
+        gate=gate,
+        drain_s=settings.serving_drain_s,
+        probes=probes,
+        shipper=_make_shipper(settings, contract.product, predictor, follower, processes) if ships else None,
+        shelf=shelf,
+    )
+
+
+def _make_shipper(
+    settings: Settings, product: str, predictor: Predictor, follower: Follower, processes: int
+) -> Shipper:
+    return Shipper(
+        predictor.log,
+        Sender(settings.root, product, settings.serving_load_s),
+        Room(settings.state, settings.serving_room_bytes, settings.serving_room_share, processes),
+        Terms(
+            every_s=settings.serving_ship_s,
+            bytes_max=settings.serving_ship_bytes,
+            heartbeat_s=settings.serving_heartbeat_s,
+            clock_limit_s=settings.serving_clock_limit_s,
+        ),
+        answered_before=predictor.answered_before,
+        release=lambda: None if follower.live is None else follower.live.release,
+    )

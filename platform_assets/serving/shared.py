@@ -1,0 +1,249 @@
+"""Serve several models in one process: `python -m platform_assets.serving.shared NAME... --memory-mb N`.
+
+A name is a product, whose releases are followed, or PRODUCT@DIGEST, one model of it. Each has the paths of a service of
+its own below /NAME, with its own contract, log, limits and metrics; `shelf` keeps their models within the memory. What
+a process knows of a product is in the store: the newest release and its bundle, or this machine's copy of both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import msgspec
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
+
+from platform_assets.configuration import ConfigurationProblem
+from platform_assets.serving import assembly
+from platform_assets.serving.bodies import Message, Receive, Scope, Send
+from platform_assets.serving.gate import Gate
+from platform_assets.serving.health import HUNG_S
+from platform_assets.serving.metrics import Metrics
+from platform_assets.serving.middleware import PREDICT, PredictionMiddleware
+from platform_assets.serving.probes import HEALTH, METRICS, READINESS, Page, Pages
+from platform_assets.serving.protocol import Protocol
+from platform_assets.serving.runtime import TIMEOUT_S
+from platform_assets.serving.served import Served, SharedProblem, prepare
+from platform_assets.serving.shelf import Shelf, TooLarge
+from platform_assets.serving.worker import Worker
+from platform_assets.settings import Settings
+
+_JSON = b"application/json"
+BACKLOG = 2048
+"""Connections that may wait to be accepted: uvicorn's default."""
+
+
+class Host:
+    """The ASGI application in front of the middleware of each name."""
+
+    def __init__(
+        self, settings: Settings, served: Sequence[Served], shelf: Shelf, listening: socket.socket | None = None
+    ) -> None:
+        """Prepare; no model is loaded before the server starts.
+
+        Args:
+            listening: the socket of the probes' port.
+        """
+        self.shelf = shelf
+        self.gate = Gate(settings.serving_in_flight)
+        self.products = {one.name: self._product(settings, one, len(served)) for one in served}
+        self._direct = {f"/{name}{PREDICT}": partial(_at, PREDICT, app) for name, app in self.products.items()}
+        self._unread = Counter("driftline_unread_requests", "Requests that were not HTTP.", registry=shelf.registry)
+        self._turn_s = time.monotonic()
+        any_runtime = next(iter(self.products.values())).runtime
+        self._worker = Worker(
+            replace(any_runtime, probes=listening), self.pages, self, self._note, watches_parent=False
+        )
+
+    def _product(self, settings: Settings, one: Served, count: int) -> PredictionMiddleware:
+        follower = assembly.make_follower(
+            settings, one.contract, one.trial, pinned=one.pinned, shelf=self.shelf, name=one.name
+        )
+        runtime = assembly.make_runtime(
+            settings, one.contract, follower, Metrics(), self.gate, processes=count, shelf=self.shelf
+        )
+        return PredictionMiddleware(_nothing, make=lambda: runtime)
+
+    def install(self) -> None:
+        """Make this process's server pass requests to the models directly."""
+        Protocol.gate, Protocol.direct = self.gate, dict(self._direct)
+        Protocol.on_bad_request = staticmethod(self._unread.inc)
+
+    @property
+    def pages(self) -> Pages:
+        """The pages of the probes' port: of the process, and below /NAME of each name."""
+        own: dict[str, Callable[[], Page]] = {HEALTH: self.alive, READINESS: self.ready, METRICS: self.metrics}
+        for name, product in self.products.items():
+            own |= {f"/{name}{path}": page for path, page in product.probe_pages.items()}
+        return own
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        _, name, rest = [*scope["path"].split("/", 2), ""][:3]
+        product = self.products.get(name)
+        if product is not None:
+            await _at(f"/{rest}", product, scope, receive, send)
+        elif scope["path"] == READINESS:
+            status = self.ready().status
+            await _respond(send, status, {"is_ready": status == 200})
+        else:
+            names = ", ".join(f"/{name}/" for name in self.products)
+            await _respond(
+                send, 404, {"error": f"there is nothing at this path; expected one below {names}.", "field": None}
+            )
+
+    def alive(self) -> Page:
+        """Alive while each name is, and the event loop turns."""
+        problems = [f"{name}: {page.body.decode()}" for name, page in self._pages_of(HEALTH) if page.status != 200]
+        if time.monotonic() - self._turn_s > HUNG_S:
+            problems.append(f"the event loop has not turned for more than {HUNG_S:g} s.")
+        return _page(503 if problems else 200, {"is_alive": not problems, "problem": " ".join(problems) or None})
+
+    def ready(self) -> Page:
+        """Ready while each name is; /NAME/readyz has the rest."""
+        is_ready = {name: page.status == 200 for name, page in self._pages_of(READINESS)}
+        return _page(200 if all(is_ready.values()) else 503, {"is_ready": all(is_ready.values()), "names": is_ready})
+
+    def metrics(self) -> Page:
+        """The memory and the loads of all models; /NAME/metrics has what each answered."""
+        return Page(200, generate_latest(self.shelf.registry), CONTENT_TYPE_LATEST.encode())
+
+    def note_lag(self, lag_s: float, waiting: int, had_turn: bool = True) -> None:
+        """Publish in each name's metrics how long the loop has made others wait."""
+        if had_turn:
+            self._turn_s = time.monotonic()
+        for product in self.products.values():
+            product.runtime.metrics.note_lag(lag_s, waiting, had_turn)
+
+    def count_refused(self, path: str) -> None:
+        """Count a request that was refused before it began."""
+        _, name, rest = [*path.split("/", 2), ""][:3]
+        if name in self.products:
+            self.products[name].runtime.metrics.count_refused(f"/{rest}")
+
+    def _pages_of(self, path: str) -> list[tuple[str, Page]]:
+        return [(name, product.probe_pages[path]()) for name, product in self.products.items()]
+
+    def _note(self) -> None:
+        for product in self.products.values():
+            product.health.note()
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        self.shelf.start()
+        for product in self.products.values():
+            await product.load()
+        self._worker.start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._worker.end()
+        await asyncio.gather(*(product.close() for product in self.products.values()))
+        await self._worker.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _at(
+    path: str, app: Callable[[Scope, Receive, Send], Awaitable[None]], scope: Scope, receive: Receive, send: Send
+) -> None:
+    """Pass a request on as one for `path`."""
+    scope["path"] = path
+    await app(scope, receive, send)
+
+
+async def _nothing(_scope: Scope, _receive: Receive, send: Send) -> None:
+    """Stand for Bento's own application: here are none of its paths."""
+    await _respond(send, 404, {"error": "this path is one of a Bento's; expected /predict.", "field": None})
+
+
+async def _respond(send: Send, status: int, document: object) -> None:
+    body = msgspec.json.encode(document)
+    headers = [(b"content-type", _JSON), (b"content-length", str(len(body)).encode())]
+    start: Message = {"type": "http.response.start", "status": status, "headers": headers}
+    await send(start)
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _page(status: int, document: object) -> Page:
+    return Page(status, msgspec.json.encode(document), _JSON)
+
+
+def host(settings: Settings, names: Sequence[str], bytes_max: int, listening: socket.socket | None = None) -> Host:
+    """Return the application for some names, each model tried and measured.
+
+    Raises:
+        SharedProblem: a name twice, without a model, or with one that alone is above the limit.
+    """
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise SharedProblem(f"{', '.join(twice)} is named twice; expected every name once.")
+    shelf = Shelf(bytes_max, TIMEOUT_S, len(names))
+    served = [prepare(settings, name) for name in names]
+    for name, one in zip(names, served, strict=True):
+        try:
+            shelf.check(one.digest, one.trial.size(one.digest))
+        except TooLarge as problem:
+            raise SharedProblem(f"{name} cannot be served: {problem}") from None
+    return Host(settings, served, shelf, listening)
+
+
+def bound(address: str, port: int) -> socket.socket:
+    """Return a listening socket, not blocking.
+
+    Raises:
+        SharedProblem: the port is taken.
+    """
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((address, port))
+    except OSError as problem:
+        raise SharedProblem(f"port {port} of {address} cannot be used: {problem.strerror}.") from None
+    listening.listen(BACKLOG)
+    listening.setblocking(False)
+    return listening
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM; return the exit code."""
+    parser = argparse.ArgumentParser(prog="shared", description="Serve several models in one process.")
+    parser.add_argument("names", metavar="NAME", nargs="+", help="a product, or PRODUCT@DIGEST for one model of it")
+    parser.add_argument(
+        "--memory-mb", type=float, required=True, metavar="N", help="memory of all models, in 2^20 bytes"
+    )
+    parser.add_argument("--port", type=int, default=3000, help="of the callers (default: 3000)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        if not 0 < options.memory_mb < 2**30:
+            raise SharedProblem(f"--memory-mb is {options.memory_mb:g}; expected a number above 0.")
+        settings = Settings.from_environment()
+        callers = bound(options.host, options.port)
+        listening = bound(options.host, settings.probes_port(options.port))
+        application = host(settings, options.names, int(options.memory_mb * 2**20), listening)
+    except (ConfigurationProblem, SharedProblem) as problem:
+        print(f"serve: {problem}", file=sys.stderr)
+        return 1
+    application.install()
+    for name, product in application.products.items():
+        print(f"http://{options.host}:{options.port}/{name}{PREDICT}: {product.runtime.contract.title}", flush=True)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            application, http=Protocol, lifespan="on", access_log=False, log_config=None, proxy_headers=False
+        )
+    )
+    server.run(sockets=[callers])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
