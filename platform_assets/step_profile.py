@@ -27,6 +27,8 @@ PULL_PATIENCE_S = 180.0
 """A registry may be busy or silent for so long, so a start takes longer."""
 RESERVED = ("driftline/", "driftline-", "app.kubernetes.io/name", "app.kubernetes.io/managed-by")
 """Labels and annotations that launchers set."""
+ZONE = "topology.kubernetes.io/zone"
+"""The label of a node's zone."""
 MOST_AT_ONCE = 1000
 """Dagster takes no more slots in a pool."""
 
@@ -146,7 +148,10 @@ class StepProfile(Configuration):
         expect("0 or 1, because a step computes on one device, and the others would be paid for", (0, 1).__contains__),
     ] = Field(default=0, description="GPUs")
     accelerator_resource: Annotated[str, expect("an extended resource, such as nvidia.com/gpu", _is_resource)] = Field(
-        default="nvidia.com/gpu", description="the name under which the cluster counts them"
+        default="nvidia.com/gpu",
+        description="the name under which the cluster counts them: `nvidia.com/gpu` for whole ones, "
+        "`nvidia.com/mig-1g.10gb` for slices by MIG, `nvidia.com/gpu.shared` for shares of a time-sliced one, whose "
+        "memory nothing divides",
     )
     precision: Annotated[Literal["float32", "bfloat16"], one_of("float32", "bfloat16")] = Field(
         default="float32",
@@ -249,7 +254,18 @@ class StepProfile(Configuration):
     ] = Field(
         default=None,
         description="the zone of the data. A node there is preferred; a launch into another zone is recorded with a "
-        "warning",
+        "warning, and with the bytes that a training received there",
+    )
+    data_zone_only: Annotated[bool, expect("true or false")] = Field(
+        default=False,
+        description="whether a node in `data_zone` is required: without a free one the step waits, as for any node",
+    )
+    cross_zone_usd_per_gb: Annotated[
+        int | float | None, expect("0 or more, or None", lambda usd: usd is None or 0 <= usd < math.inf)
+    ] = Field(
+        default=None,
+        description="price of 10^9 bytes from `data_zone` to another zone, in US dollars; None: bytes are recorded "
+        "without a price",
     )
     image: Annotated[
         str | None,
@@ -292,6 +308,12 @@ class StepProfile(Configuration):
         return "cuda" if self.accelerators else "cpu"
 
     @property
+    def is_part_of_gpu(self) -> bool:
+        """Whether its accelerator is a slice or a share of a GPU, by the names of NVIDIA's device plugin."""
+        name = self.accelerator_resource.partition("/")[2]
+        return self.accelerators > 0 and (name.startswith("mig-") or name.endswith(".shared"))
+
+    @property
     def threads(self) -> int:
         """Threads of a step's pools: as many as it has processors, however many its node has."""
         return max(1, int(self.cpu_limit or self.cores))
@@ -328,6 +350,13 @@ class StepProfile(Configuration):
             is_possible = self.notice_s <= LONGEST_GKE_NOTICE_S
             self._expect(is_possible, "notice_s", f"at most {LONGEST_GKE_NOTICE_S:g} seconds on GKE, or None")
         self._expect(self.libraries is None or self.image is not None, "libraries", "None, because image is None")
+        has_zone = self.data_zone is not None
+        self._expect(has_zone or not self.data_zone_only, "data_zone_only", "false, because data_zone is None")
+        is_priced = self.cross_zone_usd_per_gb is not None
+        self._expect(has_zone or not is_priced, "cross_zone_usd_per_gb", "None, because data_zone is None")
+        chosen = dict(self.node_selector).get(ZONE, self.data_zone)
+        is_one_zone = not self.data_zone_only or chosen == self.data_zone
+        self._expect(is_one_zone, "node_selector", f"the zone {self.data_zone!r}, because data_zone_only is true")
         self._expect(self.grace_s < self.deadline_s, "grace_s", f"less than deadline_s, {self.deadline_s!r}")
         for field in ("node_selector", "labels", "annotations"):
             pairs = getattr(self, field)

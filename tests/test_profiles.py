@@ -103,6 +103,38 @@ def test_a_value_of_a_wrong_type_has_our_own_message_for_every_field(field: str)
     assert "<object object" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"data_zone_only": True}, "data_zone_only is True; expected false, because data_zone is None"),
+        ({"cross_zone_usd_per_gb": 0.0}, "cross_zone_usd_per_gb is 0.0; expected None, because data_zone is None"),
+        ({"cross_zone_usd_per_gb": -1, "data_zone": "a"}, "cross_zone_usd_per_gb is -1; expected 0 or more"),
+        (
+            {"data_zone": "a", "data_zone_only": True, "node_selector": {"topology.kubernetes.io/zone": "b"}},
+            "expected the zone 'a', because data_zone_only is true",
+        ),
+    ],
+)
+def test_fields_about_zones_agree(changes: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ProfileProblem, match=expected):
+        SMALL.replace(**changes)
+
+
+@pytest.mark.parametrize(
+    ("resource", "is_part"),
+    [
+        ("nvidia.com/gpu", False),
+        ("nvidia.com/mig-1g.10gb", True),
+        ("nvidia.com/mig-3g.40gb.me", True),
+        ("nvidia.com/gpu.shared", True),
+        ("amd.com/gpu", False),
+    ],
+)
+def test_a_part_of_a_gpu_is_known_by_its_resource(resource: str, is_part: bool) -> None:
+    assert BUILT_IN_PROFILES["gpu"].replace(accelerator_resource=resource).is_part_of_gpu == is_part
+    assert not SMALL.replace(accelerator_resource=resource).is_part_of_gpu
+
+
 def test_an_unknown_field_is_named() -> None:
     with pytest.raises(
         ValueError, match=r"StepProfile\('cpu_small'\).colour is not a field; expected one of name, cores"

@@ -27,6 +27,8 @@ class Launch(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
         id: of its record.
         requested_at_utc: by the launcher's clock.
         save_limit_s: how long a save may take when the step is stopped.
+        data_zone, cross_zone_usd_per_gb: the zone of the data, and the price of 10^9 bytes from there to another one,
+            by its profile.
     """
 
     id: str
@@ -44,6 +46,8 @@ class Launch(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
     priced_on: str
     requested_at_utc: str
     save_limit_s: Number | None = None
+    data_zone: str | None = None
+    cross_zone_usd_per_gb: Number | None = None
 
     @staticmethod
     def read(document: object) -> Launch:
@@ -71,6 +75,11 @@ class Attempt(Record, frozen=True, kw_only=True):
         cpu_s_before: for a backtest, the CPU seconds its process had used before this fit.
         save_s: how long its longest save took.
         save_limit_s: how long one may take when the step is stopped, by its profile.
+        received_bytes: what its pod received from the network while it was under way: what it read from the store, and
+            little else. Only for a training or fit whose profile has a `data_zone`.
+        cross_zone_bytes: the same where it ran in another zone than the data, 0 in the data's; absent where its zone is
+            not known.
+        cross_zone_usd: their price; `cost_usd`, the price of the node, is without it.
     """
 
     id: str | None = None
@@ -112,6 +121,11 @@ class Attempt(Record, frozen=True, kw_only=True):
     peak_memory_mb: Number | None = None
     cost_usd: Number | None = None
     on_demand_cost_usd: Number | None = None
+    data_zone: str | None = None
+    cross_zone_usd_per_gb: Number | None = None
+    received_bytes: int | None = None
+    cross_zone_bytes: int | None = None
+    cross_zone_usd: Number | None = None
 
     def document(self) -> Document:
         """Return it as JSON values, with null for what its launcher does not know."""

@@ -64,6 +64,9 @@ class Attempt:
         self._ttl_s = ttl_s
         self._beat_at_s = 0.0
         self.fence = 0
+        # Elsewhere the network is the machine's, and what others receive would count.
+        is_pod = launch is not None and launch.data_zone is not None and launch.launcher == "kubernetes"
+        self._received_before = process.received_bytes() if is_pod else None
         alone = {"id": uuid.uuid4().hex, "profile": profile_name, "usd_per_hour": profile(profile_name).usd_per_hour}
         members = {**(launch.document() if launch else alone), "fingerprint": fingerprint, "cutoff": cutoff}
         self.facts = attempts.Attempt(
@@ -170,6 +173,9 @@ class Attempt:
         self._lease.release()
 
     def _measured(self) -> attempts.Attempt:
+        received = process.received_bytes() if self._received_before is not None else None
+        if received is not None and self._received_before is not None:
+            self.note(received_bytes=received - self._received_before)
         return replace(
             self.facts,
             fence=self.fence,

@@ -73,6 +73,18 @@ def oom_kills(groups: Path = Path("/sys/fs/cgroup")) -> int:
     return 0
 
 
+def received_bytes(devices: Path = Path("/proc/self/net/dev")) -> int | None:
+    """Return what this process's network has received since it exists, in a pod the pod's own; None where unknown.
+
+    Args:
+        devices: the kernel's table, one line per device; the loopback device does not count.
+    """
+    if not devices.exists():
+        return None
+    lines = [line.split(":", 1) for line in devices.read_text(encoding="ascii").splitlines() if ":" in line]
+    return sum(int(counts.split()[0]) for name, counts in lines if name.strip() != "lo")
+
+
 def peak_memory_mb() -> float:
     """Return the largest resident memory of this process in 10^6 bytes.
 

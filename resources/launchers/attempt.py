@@ -30,6 +30,7 @@ class Observation:
         lines: number of lines it wrote.
         last_lines: the newest of them.
         is_over: whether the run has gone on; a line that arrives later has no log to go to.
+        waits_for: why it has no node, in the scheduler's words; empty once it has one.
     """
 
     location: ProcessLocation = field(default_factory=ProcessLocation)
@@ -39,6 +40,7 @@ class Observation:
     lines: int = 0
     last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
     is_over: bool = False
+    waits_for: str = ""
 
     def add_line(self, line: str, log: dg.DagsterLogManager) -> None:
         """Store a line of the step, and forward it to the run's log until the limit is reached."""

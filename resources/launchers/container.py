@@ -35,7 +35,8 @@ from resources.launchers.endings import Ending, of_exit
 from resources.launchers.evidence import is_refusal
 from resources.launchers.image import environment, step_image, step_libraries, trainer_image
 from resources.launchers.pod_status import instant, one_line
-from resources.launchers.tries import TryingLauncher
+from resources.launchers.readiness import NotReady
+from resources.launchers.tries import StepRequest, TryingLauncher
 
 PATIENCE_S = 120.0
 """How long the engine may take to answer a command that starts and loads nothing."""
@@ -86,6 +87,19 @@ class ContainerLauncher(TryingLauncher):
         result = self._ask("image", "inspect", "--format={{json .Labels}}", image)
         labels = json.loads(result.stdout) if result.returncode == 0 and result.stdout.startswith("{") else {}
         return libraries.from_text(labels.get(libraries.LABEL, "")) or {libraries.IMAGE: image}
+
+    def check(self, request: StepRequest) -> None:
+        """Refuse a part of a GPU: a container gets a whole one, at another price.
+
+        Raises:
+            NotReady: the profile has one.
+        """
+        size = request.plan.profile
+        if size.is_part_of_gpu:
+            raise NotReady(
+                f"Profile {size.name} has {size.accelerator_resource}, a part of a GPU, which only a cluster gives to "
+                "a step; expected one with nvidia.com/gpu."
+            )
 
     @contextmanager
     def sessions(self, context: dg.AssetExecutionContext, extras: object, launch: Launch) -> Iterator[dg.PipesSession]:

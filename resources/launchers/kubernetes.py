@@ -22,13 +22,14 @@ from platform_assets.failures import ADMISSION, NODE_LOST
 from platform_assets.profiles import StepProfile
 from platform_assets.records.attempts import Launch, ProcessLocation
 from platform_assets.settings import Settings
+from platform_assets.step_profile import ZONE
 from resources.launchers import manifest, pipes, pods, readiness, records, unseen
 from resources.launchers.api import ATTEMPT, Answer, Api
 from resources.launchers.attempt import Attempt
 from resources.launchers.endings import Ending, Try, Work
 from resources.launchers.image import step_libraries, trainer_image, trainer_libraries
 from resources.launchers.objects import Manifest
-from resources.launchers.pod_status import Node, Pod
+from resources.launchers.pod_status import Node, Pod, one_line
 from resources.launchers.responses import ApiTrouble
 from resources.launchers.step_log import StepLog
 from resources.launchers.step_pod import launch_of, name_of, pod_of
@@ -244,20 +245,21 @@ class KubernetesLauncher(TryingLauncher):
         attempt.observation.asked_at = newest.created_at
         if newest.step and newest.step.started_at:
             attempt.observation.started_at = newest.step.started_at
+        _note_wait(newest, attempt)
         if newest.node:
             node = self.api.node(newest.node)
             self._note_node(newest.node, node, attempt)
         return node
 
     def _note_node(self, on: str, node: Node | None, attempt: Attempt) -> None:
-        zone = node.labels.get(manifest.ZONE) if node else None
+        zone = node.labels.get(ZONE) if node else None
         location, data_zone = attempt.observation.location, attempt.size.data_zone
         is_new = location.node != on
         attempt.observation.location = msgspec.structs.replace(location, node=on, zone=zone or location.zone)
         if is_new and zone and data_zone and zone != data_zone:
             attempt.context.log.warning(
                 f"the step runs in zone {zone} but its data is in {data_zone} (profile {attempt.size.name}): all "
-                "traffic crosses zones and is charged. Give the profile a node selector for the data's zone."
+                "traffic crosses zones and is charged. To wait for a node there, set data_zone_only."
             )
 
     def _stop(self, name: str, attempt: Attempt) -> None:
@@ -273,6 +275,15 @@ class KubernetesLauncher(TryingLauncher):
                 time.sleep(self.poll_s)
         except ApiTrouble as trouble:
             attempt.context.log.error(f"pod {name} could not be stopped: {trouble} The sensor orphaned_pods stops it.")
+
+
+def _note_wait(pod: Pod, attempt: Attempt) -> None:
+    """Say in the run's log why a pod has no node, as often as the scheduler's reason changes."""
+    scheduled, observation = pod.condition("PodScheduled"), attempt.observation
+    why = "" if pod.has_node else one_line(scheduled.message)
+    if why and why != observation.waits_for:
+        attempt.context.log.info(f"the step waits for a node ({attempt.size.name}): {why}")
+    observation.waits_for = why
 
 
 def _is_lost(ending: Ending | None) -> bool:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from platform_assets.profiles import StepProfile
+from platform_assets.step_profile import ZONE
 from resources.launchers.endings import Try, Work
 from resources.launchers.objects import Affinity, Container, Manifest, Metadata, NodeField, Spec, Toleration, Wish
 
@@ -20,7 +21,6 @@ CONTAINER = "step"
 USER = 10_001
 """A number, because a kubelet cannot tell from a name whether it is root. The trainer image's folders belong to it."""
 SCRATCH = "/scratch"
-ZONE = "topology.kubernetes.io/zone"
 FINGERPRINT_IN_LABEL = 40
 UNREACHABLE_S = 60
 """Seconds until pods on an unreachable node are evicted. The default is 300 s, and an accelerator is paid meanwhile."""
@@ -187,24 +187,29 @@ def _container(image: str, module: str, environment: Mapping[str, str], secret: 
 
 
 def _set_place(spec: Spec, plan: Try) -> None:
-    """Set where the pod may run. The data's zone is only preferred, because waiting costs more than the traffic."""
+    """Set where the pod may run. The data's zone is only preferred unless the profile says more: waiting costs too."""
     profile = plan.profile
     if profile.node_selector:
         spec["nodeSelector"] = dict(profile.node_selector)
     if profile.runtime_class:
         spec["runtimeClassName"] = profile.runtime_class
     wishes: list[Wish] = []
+    required: dict[str, list[NodeField]] = {}
     if profile.data_zone:
         zone: NodeField = {"key": ZONE, "operator": "In", "values": [profile.data_zone]}
-        wishes.append({"weight": 100, "preference": {"matchExpressions": [zone]}})
+        if profile.data_zone_only:
+            required["matchExpressions"] = [zone]
+        else:
+            wishes.append({"weight": 100, "preference": {"matchExpressions": [zone]}})
     if plan.avoided_nodes:
         wishes.append({"weight": 100, "preference": {"matchFields": _other_nodes(plan.avoided_nodes)}})
     affinity: Affinity = {}
     if wishes:
         affinity["preferredDuringSchedulingIgnoredDuringExecution"] = wishes
     if plan.forbidden_nodes:
-        terms = [{"matchFields": _other_nodes(plan.forbidden_nodes)}]
-        affinity["requiredDuringSchedulingIgnoredDuringExecution"] = {"nodeSelectorTerms": terms}
+        required["matchFields"] = _other_nodes(plan.forbidden_nodes)
+    if required:
+        affinity["requiredDuringSchedulingIgnoredDuringExecution"] = {"nodeSelectorTerms": [required]}
     if affinity:
         spec["affinity"] = {"nodeAffinity": affinity}
 

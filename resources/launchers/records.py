@@ -77,6 +77,8 @@ def begin(work: Work | None, plan: Try, *, run_id: str, launcher: str) -> Launch
         priced_on=size.priced_on,
         requested_at_utc=datetime.now(UTC).isoformat(),
         save_limit_s=size.save_s,
+        data_zone=size.data_zone,
+        cross_zone_usd_per_gb=size.cross_zone_usd_per_gb,
     )
 
 
@@ -275,7 +277,20 @@ def record_of(
         "on_demand_cost_usd": wall_s / 3600 * launch.on_demand_usd_per_hour,
         "digest": result.digest if result else None,
     }
+    document |= _crossed(launch, location.zone, document.get("received_bytes"))
     return ATTEMPTS.read(document, f"attempt {launch.id}")
+
+
+def _crossed(launch: Launch, zone: str | None, received_bytes: int | None) -> dict[str, Number]:
+    """Return the bytes that a step received from the data's zone in another one, and their price, where both are known.
+
+    In the data's zone it is none.
+    """
+    if launch.data_zone is None or zone is None or received_bytes is None:
+        return {}
+    crossed = 0 if zone == launch.data_zone else received_bytes
+    price = launch.cross_zone_usd_per_gb
+    return {"cross_zone_bytes": crossed} | ({} if price is None else {"cross_zone_usd": crossed / 1e9 * price})
 
 
 def _progress(ledgers: Ledgers, work: Work, attempt: str) -> Attempt | None:

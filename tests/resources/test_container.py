@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,10 @@ from platform_assets.profiles import PROFILES
 from platform_assets.settings import Settings, SettingsProblem
 from resources.launchers import ContainerLauncher, container, container_command, foreground, launcher
 from resources.launchers.container import State, ending, read_state
+from resources.launchers.endings import first_try
 from resources.launchers.image import trainer_image
+from resources.launchers.readiness import NotReady
+from resources.launchers.tries import StepRequest
 
 IMAGE = "trainer@sha256:" + "0" * 64
 SIZE = PROFILES["cpu_small"].replace(cores=3, memory_gb=5.5, shm_gb=0.25, grace_s=77.5)
@@ -173,6 +177,21 @@ def test_docker_stands_in_where_podman_is_not_there(monkeypatch: pytest.MonkeyPa
         chosen = launcher(messages)
         assert isinstance(chosen, ContainerLauncher)
         assert chosen.engine == program
+
+
+def test_a_part_of_a_gpu_is_refused_before_anything_is_on_record(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "podman").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    chosen = launcher(Settings.from_environment({"DRIFTLINE_LAUNCHER": "container", "DRIFTLINE_TRAINER_IMAGE": IMAGE}))
+    assert isinstance(chosen, ContainerLauncher)
+    for resource, is_refused in (("nvidia.com/gpu", False), ("nvidia.com/mig-1g.10gb", True)):
+        plan = first_try(PROFILES["gpu"].replace(accelerator_resource=resource))
+        request = StepRequest(context=None, module="m", extras=None, work=None, plan=plan)  # type: ignore[arg-type]
+        refused = pytest.raises(NotReady, match=r"Profile gpu has nvidia.com/mig-1g.10gb, a part")
+        with refused if is_refused else nullcontext():
+            chosen.check(request)
 
 
 # How it ended ---------------------------------------------------------------------------------------------------------

@@ -146,6 +146,23 @@ def test_what_was_seen_of_a_pod_that_is_taken_over_is_paid_for_when_it_is_gone(t
     assert lost["cost_usd"] > 0
 
 
+def waits(message: str) -> dict[str, Any]:
+    scheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    return {"phase": "Pending", "conditions": [scheduled]}
+
+
+def test_why_a_step_waits_is_in_the_runs_log_once_per_reason(tmp_path: Path) -> None:
+    slice_is_taken = "0/2 nodes are available: 2 Insufficient nvidia.com/mig-1g.10gb."
+    full = waits("0/2 nodes are available: 2 Insufficient memory.")
+    with PlayedApi(Play([waits(slice_is_taken), waits(slice_is_taken), full, running(), ended(0)], result=1)) as api:
+        lines = run(api, tmp_path, profile=SMALL.replace(schedule_timeout_s=60))
+    assert [line for line in lines if "waits for a node" in line] == [
+        "the step waits for a node (cpu_small): 0/2 nodes are available: 2 Insufficient nvidia.com/mig-1g.10gb",
+        "the step waits for a node (cpu_small): 0/2 nodes are available: 2 Insufficient memory",
+    ]
+    assert reasons(tmp_path) == ["finished"]
+
+
 def conflict(count: int) -> Trouble:
     message = 'Operation cannot be fulfilled on resourcequotas "team"'
     return Trouble("create", 409, "Conflict", message, {"kind": "resourcequotas"}, count)

@@ -95,6 +95,8 @@ NOT_IN_A_MANIFEST = {
     "on_demand": "the launcher chooses that profile for the last try",
     "precision": "the step's request says it, and the fingerprint covers that",
     "at_once": "Dagster's queue keeps to it, before there is any pod",
+    "data_zone_only": "says whether data_zone is required; a test of its own",
+    "cross_zone_usd_per_gb": "prices go into the attempt's record",
     "nodes": "one pod is one node; no profile has another number",
     "image": "the launcher passes it as the argument image, where there is one",
     "libraries": "the fingerprint covers them; the image itself holds them",
@@ -159,6 +161,27 @@ def test_a_node_with_a_broken_device_is_forbidden_and_one_where_nothing_started_
     assert zone["preference"]["matchExpressions"][0]["values"] == ["europe-west4-b"]
     assert other["preference"]["matchFields"][0]["values"] == ["n3"]
     assert kubernetes_validate.validate(result, VERSIONS[-1], strict=True) == VERSIONS[-1]
+
+
+@pytest.mark.parametrize("resource", ["nvidia.com/gpu", "nvidia.com/mig-1g.10gb", "nvidia.com/gpu.shared"])
+def test_a_pod_asks_for_the_resource_under_which_the_cluster_counts_its_device(resource: str) -> None:
+    result = pod(profile=PROFILES["gpu"].replace(accelerator_resource=resource))
+    resources = result["spec"]["containers"][0]["resources"]
+    assert resources["requests"][resource] == resources["limits"][resource] == "1"
+    assert [name for name in resources["limits"] if name.startswith("nvidia.com/")] == [resource]
+
+
+def test_a_zone_may_be_required_next_to_forbidden_nodes() -> None:
+    size = PROFILES["gpu"].replace(data_zone="zone-a", data_zone_only=True)
+    zone = {"key": "topology.kubernetes.io/zone", "operator": "In", "values": ["zone-a"]}
+    for plan, others in ({}, set()), ({"forbidden_nodes": ("n1",)}, {"metadata.name"}):
+        affinity = pod(profile=size, plan=plan)["spec"]["affinity"]["nodeAffinity"]
+        assert list(affinity) == ["requiredDuringSchedulingIgnoredDuringExecution"]
+        # Requirements of one term hold together, those of two terms alone.
+        (term,) = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+        assert term["matchExpressions"] == [zone]
+        assert {item["key"] for item in term.get("matchFields", [])} == others
+    assert kubernetes_validate.validate(pod(profile=size), VERSIONS[-1], strict=True) == VERSIONS[-1]
 
 
 @pytest.mark.parametrize(

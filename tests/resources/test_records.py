@@ -51,6 +51,34 @@ def test_paid_is_the_time_from_start_to_end_at_the_profiles_price() -> None:
     assert result.digest is None
 
 
+@pytest.mark.parametrize(
+    ("zone", "received", "price", "expected"),
+    [
+        ("zone-b", 3_000_000_000, 0.5, (3_000_000_000, 1.5)),
+        ("zone-a", 3_000_000_000, 0.5, (0, 0.0)),
+        ("zone-b", 3_000_000_000, None, (3_000_000_000, None)),
+        ("zone-b", None, 0.5, (None, None)),
+        (None, 3_000_000_000, 0.5, (None, None)),
+    ],
+)
+def test_bytes_from_another_zone_have_their_price_next_to_the_nodes(
+    zone: str | None, received: int | None, price: float | None, expected: tuple[int | None, float | None]
+) -> None:
+    launch = replace(begun(), data_zone="zone-a", cross_zone_usd_per_gb=price)
+    ending = Ending(failure=None, evidence="", started_at=AT, ended_at=AT + timedelta(hours=1))
+    progress = seen(received_bytes=received)
+    result = records.record_of(launch, ending, ProcessLocation(zone=zone), None, progress, None)
+    assert (result.cross_zone_bytes, result.cross_zone_usd) == expected
+    assert (result.zone, result.data_zone, result.received_bytes) == (zone, "zone-a", received)
+    assert result.cost_usd == pytest.approx(0.99)
+
+
+def test_a_record_without_a_zone_of_its_data_has_the_members_it_always_had() -> None:
+    ending = Ending(failure=None, evidence="", started_at=AT, ended_at=AT)
+    document = records.record_of(begun(), ending, ProcessLocation(zone="zone-b"), None, None, None).document()
+    assert not {"data_zone", "cross_zone_usd_per_gb", "received_bytes", "cross_zone_bytes"} & {*document}
+
+
 def test_what_never_ran_costs_nothing_and_waited_all_the_time() -> None:
     ending = Ending(failure=failures.UNSCHEDULABLE, evidence="0/2 nodes", ended_at=AT + timedelta(seconds=600))
     result = records.record_of(begun(), ending, ProcessLocation(), None, None, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,23 @@ from platform_assets.storage.ledgers import Ledgers
 def attempt(settings: Settings, ttl_s: float = 60.0) -> Attempt:
     ledgers = Ledgers(settings.root, "tiny")
     return Attempt(settings, ledgers, fingerprint="f", cutoff="0009", profile_name="cpu_small", ttl_s=ttl_s)
+
+
+LAUNCH: dict[str, Any] = {
+    "id": "a1",
+    "product": "tiny",
+    "step": "train",
+    "fingerprint": "f",
+    "cutoff": "0009",
+    "run_id": "r1",
+    "profile": "cpu_small",
+    "is_spot": False,
+    "memory_gb": 4,
+    "usd_per_hour": 1,
+    "on_demand_usd_per_hour": 1,
+    "priced_on": "2026-11-01",
+    "requested_at_utc": "2026-11-01T12:00:00+00:00",
+}
 
 
 def continue_work() -> bool:
@@ -43,6 +61,21 @@ def test_a_finished_attempt_is_recorded_with_its_cost(settings: Settings) -> Non
     )
     assert record["usd_per_hour"] > 0
     assert record["started_at_utc"] <= record["ended_at_utc"]
+
+
+@pytest.mark.parametrize(("launcher", "counted"), [("kubernetes", 700), ("subprocess", None)])
+def test_what_a_pod_received_is_recorded_where_its_profile_says_where_the_data_is(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, launcher: str, counted: int | None
+) -> None:
+    counts = chain([1000], repeat(1700))
+    monkeypatch.setattr(process, "received_bytes", lambda: next(counts))
+    launch = Launch(**LAUNCH, launcher=launcher, data_zone="zone-a", cross_zone_usd_per_gb=0.25)
+    ledgers = Ledgers(settings.root, "tiny")
+    with Attempt(settings, ledgers, fingerprint="f", cutoff="0009", profile_name="cpu_small", launch=launch) as work:
+        assert work.acquire(wait=continue_work)
+    (record,) = records(settings)
+    assert record.get("received_bytes") == counted
+    assert (record["data_zone"], record["cross_zone_usd_per_gb"]) == ("zone-a", 0.25)
 
 
 def fail(work: Attempt, error: BaseException) -> None:

@@ -72,3 +72,17 @@ def test_kills_for_memory_are_counted_by_the_control_group(tmp_path: Path) -> No
     assert process.oom_kills(tmp_path) == 3
     (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 9\noom 2\noom_kill 1\noom_group_kill 0\n")
     assert process.oom_kills(tmp_path) == 1
+
+
+def test_what_a_pod_received_is_counted_without_its_loopback(tmp_path: Path) -> None:
+    table = tmp_path / "dev"
+    table.write_text(
+        "Inter-|   Receive                                                |  Transmit\n"
+        " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls\n"
+        "    lo: 5000 7 0 0 0 0 0 0 5000 7 0 0 0 0 0 0\n"
+        "  eth0:1234567 800 0 0 0 0 0 0 99 1 0 0 0 0 0 0\n"
+        "  net1: 10 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
+        encoding="ascii",
+    )
+    assert process.received_bytes(table) == 1_234_577
+    assert process.received_bytes(tmp_path / "none") is None
