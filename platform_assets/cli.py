@@ -470,7 +470,7 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
         product, _, letters = name.partition("@")
         names.append(f"{product}@{whole(Product(specs.load(product), settings), letters)}" if letters else name)
     places = ["--memory-mb", options.memory_mb, "--port", options.port, "--host", options.host]
-    command = [sys.executable, "-m", "platform_assets.serving.shared", *names, *places]
+    command = [sys.executable, "-m", "platform_assets.serving.host", *names, *places]
     os.execve(command[0], command, settings.child_environment())
 
 

@@ -351,7 +351,7 @@ def test_serve_becomes_the_process_that_knows_no_product_file(
         main(["serve", PRODUCT, f"{PRODUCT}@{OLD}", "--memory-mb", "64"])
     assert started == [
         [
-            *(sys.executable, "-m", "platform_assets.serving.shared", PRODUCT, f"{PRODUCT}@{OLD}"),
+            *(sys.executable, "-m", "platform_assets.serving.host", PRODUCT, f"{PRODUCT}@{OLD}"),
             *("--memory-mb", "64", "--port", "3000", "--host", "127.0.0.1"),
         ]
     ]

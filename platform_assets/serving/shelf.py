@@ -7,6 +7,7 @@ only after the answer. All bookkeeping happens in the event loop; graphs are loa
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 LOAD_BUCKETS_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 Result = TypeVar("Result")
+log = logging.getLogger("bentoml.driftline")
 
 
 class TooLarge(ModelProblem):
@@ -212,7 +214,8 @@ class Shelf:
                 raise
             if isinstance(problem, TimeoutError):
                 raise Refused(503, f"the model was not loaded within {self._wait_s:g} s; ask again.") from None
-            raise Refused(503, f"the model was dropped from memory and cannot be loaded again: {problem}") from problem
+            log.warning("%s cannot be loaded again: %s", place.name, problem)
+            raise Refused(503, "the model was dropped from memory and cannot be loaded again.") from problem
 
     async def _bring(self, place: Place) -> None:
         """Load a model again."""

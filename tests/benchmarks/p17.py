@@ -64,9 +64,9 @@ class Case:
 CASES = (
     Case(1, 1, 100.0, 1_000),
     Case(5, 5, 100.0, 2_500),
-    Case(20, 20, 100.0, 10_000),
-    Case(20, 18, 100.0, 10_000),
-    Case(20, 10, 20.0, 4_000),
+    Case(20, 20, 100.0, 6_000),
+    Case(20, 18, 100.0, 6_000),
+    Case(20, 10, 20.0, 3_000),
 )
 
 
@@ -155,7 +155,7 @@ def _served(prepared: Prepared, count: int, limit_mb: float) -> Iterator[serving
     log = prepared.folder / "shared.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "platform_assets.serving.shared", *names, *options],
+            [sys.executable, "-m", "platform_assets.serving.host", *names, *options],
             env=settings.child_environment(),
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -198,6 +198,11 @@ def _open_loop(
             sent += 1
             continue
         for number, _ in poll.poll(max(0.0, due_s - now_s) if sent < len(asked) else 60.0):
+            if number not in busy:  # the server has closed an idle connection
+                (idle,) = [connection for connection in free if connection.socket.fileno() == number]
+                free.remove(idle)
+                idle.socket.close()
+                continue
             connection, place = busy[number]
             answer = connection.receive()
             if answer is None:

@@ -14,6 +14,7 @@ import msgspec
 from kubernetes import client
 
 from platform_assets.settings import REPOSITORY
+from resources.launchers import Work
 from tests.cluster.launched_run import Request, Result
 from tests.cluster.step_runs import WORK, StepRuns
 from tests.cluster.waiting import wait_until
@@ -96,6 +97,7 @@ class Launching:
         extras: dict[str, Any] | None = None,
         profile: dict[str, Any] | None = None,
         patience_s: float = 120.0,
+        work: Work = WORK,
         **settings: str,
     ) -> Run:
         """Start a run whose step does `acts`, one line per try; see `tests/doubles/acting_step.py`.
@@ -103,11 +105,12 @@ class Launching:
         Args:
             module: another step, which knows no acts.
             extras: more of its input.
+            work: another one; two runs of the same work share a pod.
             settings: more variables of the run.
         """
         path = self.folder / f"run-{len(self.runs)}"
         request = Request(
-            work=WORK,
+            work=work,
             profile=PROFILE | (profile or {}),
             module=module,
             extras={"acts": acts, "folder": self.steps.marks.url, **(extras or {})},

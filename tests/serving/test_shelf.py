@@ -16,12 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from platform_assets.serving import assembly, served, shared
+from platform_assets.serving import assembly
 from platform_assets.serving.candidate import Trial
+from platform_assets.serving.entries import HostProblem
 from platform_assets.serving.heap import allocated
+from platform_assets.serving.host import Host, make_host
 from platform_assets.serving.model import Model
 from platform_assets.serving.sealed import Sealed
-from platform_assets.serving.shared import Host
+from platform_assets.serving.worker import Worker
 from platform_assets.settings import Settings
 from platform_assets.storage.artifacts import ArtifactStore
 from tests.doubles import models
@@ -54,7 +56,7 @@ def hosted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Hos
         if is_followed:
             models.release(here.root, digests[0])
             names = [models.PRODUCT]
-        return shared.host(here, names, int(megabytes * MEGABYTE))
+        return make_host(here, names, int(megabytes * MEGABYTE))
 
     return make
 
@@ -78,7 +80,7 @@ def play(host: Host, scenario: Callable[[], Any]) -> Any:
 
     async def run() -> Any:
         for product in host.products.values():
-            product._worker = shared.Worker(product.runtime, {}, host, lambda: None)
+            product._worker = Worker(product.runtime, {}, host, lambda: None)
         host.shelf.start()
         await asyncio.gather(*(product.load() for product in host.products.values()))
         try:
@@ -124,7 +126,7 @@ def test_no_model_answers_for_another_while_some_are_dropped_and_loaded(
         here = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path_factory.mktemp("shelf"))})
         store = ArtifactStore(here.root)
         names = [f"tiny@{models.write_bundle(store, bias=float(number))}" for number in range(5)]
-        host = shared.host(here, names, room * MEGABYTE)
+        host = make_host(here, names, room * MEGABYTE)
     chance = random.Random(seed)
     asked = [
         (chance.choice([*host.products]), float(chance.randrange(50)), chance.choice([1, 1, 16])) for _ in range(300)
@@ -204,7 +206,9 @@ def test_a_request_waits_for_a_load_as_long_as_a_request_may_take(hosted: Any) -
     assert (users, waiting, later[0]) == (0, 0, 200)
 
 
-def test_a_damaged_bundle_is_not_loaded_again_and_the_others_answer(hosted: Any, tmp_path: Path) -> None:
+def test_a_damaged_bundle_is_not_loaded_again_and_the_others_answer(
+    hosted: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     host = hosted(2, 1)
     first, second = host.products
     digest = host.products[first].runtime.follower._pinned
@@ -222,8 +226,8 @@ def test_a_damaged_bundle_is_not_loaded_again_and_the_others_answer(hosted: Any,
         return refused, others, await call(host, f"/{first}/predict", models.row())
 
     (status, answer), others, repaired = play(host, scenario)
-    assert status == 503
-    assert graph in answer["error"]
+    assert (status, answer["error"]) == (503, "the model was dropped from memory and cannot be loaded again.")
+    assert graph in caplog.text
     assert others[0] == repaired[0] == 200
     assert host.shelf.used == MEGABYTE
 
@@ -252,7 +256,7 @@ def test_a_new_release_is_swapped_in_within_the_same_memory(hosted: Any, tmp_pat
 
 
 def test_a_model_above_the_limit_is_refused_by_name(hosted: Any) -> None:
-    with pytest.raises(served.SharedProblem, match=r"tiny@[0-9a-f]{64} cannot be served: .* takes 1.0 MB of memory"):
+    with pytest.raises(HostProblem, match=r"tiny@[0-9a-f]{64} cannot be served: .* takes 1.0 MB of memory"):
         hosted(1, 0.5)
 
 
@@ -268,8 +272,21 @@ def test_what_cannot_be_served_is_named(tmp_path: Path, monkeypatch: pytest.Monk
         ([f"tiny@{'0' * 64}"], "cannot be served: .*0000"),
         ([f"tiny@{digest}"] * 2, "is named twice"),
     ):
-        with pytest.raises(served.SharedProblem, match=message):
-            shared.host(here, names, MEGABYTE)
+        with pytest.raises(HostProblem, match=message):
+            make_host(here, names, MEGABYTE)
+
+
+def test_a_start_goes_on_with_this_machines_copy_where_the_newest_release_cannot_be_served(
+    hosted: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = hosted(1, 1, is_followed=True)
+    digest = play(good, lambda: call(good, "/tiny/predict", models.row()))[1]["digest"]
+    here = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path)})
+    models.release(here.root, models.write_bundle(ArtifactStore(here.root), document=models.contract(format=99)))
+    again = make_host(here, ["tiny"], MEGABYTE)
+    status, answer = play(again, lambda: call(again, "/tiny/predict", models.row()))
+    assert (status, answer["digest"]) == (200, digest)
+    assert "tiny: " in caplog.text
 
 
 def test_pages_say_which_name_is_ready(hosted: Any) -> None:

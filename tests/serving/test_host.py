@@ -30,7 +30,7 @@ class Process:
         self.settings = Settings.from_environment({"DRIFTLINE_STATE": str(folder), "DRIFTLINE_SERVING_DRAIN_S": "1"})
         self.port = run.free_port()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "platform_assets.serving.shared", *arguments, "--port", str(self.port)],
+            [sys.executable, "-m", "platform_assets.serving.host", *arguments, "--port", str(self.port)],
             env=self.settings.child_environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -114,7 +114,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path, names: list[str]) -> None
         holder.stdout.readline()
         environment = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path)}).child_environment()
         ended = subprocess.run(
-            [sys.executable, "-m", "platform_assets.serving.shared", names[0], "--memory-mb", "9", "--port", str(port)],
+            [sys.executable, "-m", "platform_assets.serving.host", names[0], "--memory-mb", "9", "--port", str(port)],
             env=environment,
             capture_output=True,
             text=True,

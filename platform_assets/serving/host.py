@@ -1,4 +1,4 @@
-"""Serve several models in one process: `python -m platform_assets.serving.shared NAME... --memory-mb N`.
+"""Serve several models in one process: `python -m platform_assets.serving.host NAME... --memory-mb N`.
 
 A name is a product, whose releases are followed, or PRODUCT@DIGEST, one model of it. Each has the paths of a service of
 its own below /NAME, with its own contract, log, limits and metrics; `shelf` keeps their models within the memory. What
@@ -24,6 +24,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 from platform_assets.configuration import ConfigurationProblem
 from platform_assets.serving import assembly
 from platform_assets.serving.bodies import Message, Receive, Scope, Send
+from platform_assets.serving.entries import Entry, HostProblem, prepare
 from platform_assets.serving.gate import Gate
 from platform_assets.serving.health import HUNG_S
 from platform_assets.serving.metrics import Metrics
@@ -31,7 +32,6 @@ from platform_assets.serving.middleware import PREDICT, PredictionMiddleware
 from platform_assets.serving.probes import HEALTH, METRICS, READINESS, Page, Pages
 from platform_assets.serving.protocol import Protocol
 from platform_assets.serving.runtime import TIMEOUT_S
-from platform_assets.serving.served import Served, SharedProblem, prepare
 from platform_assets.serving.shelf import Shelf, TooLarge
 from platform_assets.serving.worker import Worker
 from platform_assets.settings import Settings
@@ -45,7 +45,7 @@ class Host:
     """The ASGI application in front of the middleware of each name."""
 
     def __init__(
-        self, settings: Settings, served: Sequence[Served], shelf: Shelf, listening: socket.socket | None = None
+        self, settings: Settings, entries: Sequence[Entry], shelf: Shelf, listening: socket.socket | None = None
     ) -> None:
         """Prepare; no model is loaded before the server starts.
 
@@ -54,7 +54,7 @@ class Host:
         """
         self.shelf = shelf
         self.gate = Gate(settings.serving_in_flight)
-        self.products = {one.name: self._product(settings, one, len(served)) for one in served}
+        self.products = {one.name: self._product(settings, one, len(entries)) for one in entries}
         self._direct = {f"/{name}{PREDICT}": partial(_at, PREDICT, app) for name, app in self.products.items()}
         self._unread = Counter("driftline_unread_requests", "Requests that were not HTTP.", registry=shelf.registry)
         self._turn_s = time.monotonic()
@@ -63,7 +63,7 @@ class Host:
             replace(any_runtime, probes=listening), self.pages, self, self._note, watches_parent=False
         )
 
-    def _product(self, settings: Settings, one: Served, count: int) -> PredictionMiddleware:
+    def _product(self, settings: Settings, one: Entry, count: int) -> PredictionMiddleware:
         follower = assembly.make_follower(
             settings, one.contract, one.trial, pinned=one.pinned, shelf=self.shelf, name=one.name
         )
@@ -177,36 +177,36 @@ def _page(status: int, document: object) -> Page:
     return Page(status, msgspec.json.encode(document), _JSON)
 
 
-def host(settings: Settings, names: Sequence[str], bytes_max: int, listening: socket.socket | None = None) -> Host:
+def make_host(settings: Settings, names: Sequence[str], bytes_max: int, listening: socket.socket | None = None) -> Host:
     """Return the application for some names, each model tried and measured.
 
     Raises:
-        SharedProblem: a name twice, without a model, or with one that alone is above the limit.
+        HostProblem: a name twice, without a model, or with one that alone is above the limit.
     """
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise SharedProblem(f"{', '.join(twice)} is named twice; expected every name once.")
+        raise HostProblem(f"{', '.join(twice)} is named twice; expected every name once.")
     shelf = Shelf(bytes_max, TIMEOUT_S, len(names))
-    served = [prepare(settings, name) for name in names]
-    for name, one in zip(names, served, strict=True):
+    entries = [prepare(settings, name) for name in names]
+    for name, one in zip(names, entries, strict=True):
         try:
             shelf.check(one.digest, one.trial.size(one.digest))
         except TooLarge as problem:
-            raise SharedProblem(f"{name} cannot be served: {problem}") from None
-    return Host(settings, served, shelf, listening)
+            raise HostProblem(f"{name} cannot be served: {problem}") from None
+    return Host(settings, entries, shelf, listening)
 
 
 def bound(address: str, port: int) -> socket.socket:
     """Return a listening socket, not blocking.
 
     Raises:
-        SharedProblem: the port is taken.
+        HostProblem: the port is taken.
     """
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((address, port))
     except OSError as problem:
-        raise SharedProblem(f"port {port} of {address} cannot be used: {problem.strerror}.") from None
+        raise HostProblem(f"port {port} of {address} cannot be used: {problem.strerror}.") from None
     listening.listen(BACKLOG)
     listening.setblocking(False)
     return listening
@@ -214,7 +214,7 @@ def bound(address: str, port: int) -> socket.socket:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM; return the exit code."""
-    parser = argparse.ArgumentParser(prog="shared", description="Serve several models in one process.")
+    parser = argparse.ArgumentParser(prog="host", description="Serve several models in one process.")
     parser.add_argument("names", metavar="NAME", nargs="+", help="a product, or PRODUCT@DIGEST for one model of it")
     parser.add_argument(
         "--memory-mb", type=float, required=True, metavar="N", help="memory of all models, in 2^20 bytes"
@@ -225,12 +225,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         if not 0 < options.memory_mb < 2**30:
-            raise SharedProblem(f"--memory-mb is {options.memory_mb:g}; expected a number above 0.")
+            raise HostProblem(f"--memory-mb is {options.memory_mb:g}; expected a number above 0.")
         settings = Settings.from_environment()
         callers = bound(options.host, options.port)
         listening = bound(options.host, settings.probes_port(options.port))
-        application = host(settings, options.names, int(options.memory_mb * 2**20), listening)
-    except (ConfigurationProblem, SharedProblem) as problem:
+        application = make_host(settings, options.names, int(options.memory_mb * 2**20), listening)
+    except (ConfigurationProblem, HostProblem) as problem:
         print(f"serve: {problem}", file=sys.stderr)
         return 1
     application.install()

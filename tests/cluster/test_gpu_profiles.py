@@ -1,0 +1,127 @@
+"""Parts of GPUs and zones, counted by the real scheduler; the devices themselves are numbers in a node's status."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from kubernetes import client
+
+from platform_assets.step_profile import ZONE
+from platform_assets.storage.artifacts import ArtifactStore
+from tests.cluster.launching import Launching, Run
+from tests.cluster.step_runs import WORK
+from tests.cluster.waiting import wait_until
+
+pytestmark = pytest.mark.long
+
+SLICE, SHARE = "nvidia.com/mig-1g.10gb", "nvidia.com/gpu.shared"
+SLICED = {"accelerators": 1, "accelerator_resource": SLICE, "usd_per_hour": 1800.0, "schedule_timeout_s": 240.0}
+READ_BYTES = 20_000_000
+PATIENCE_S = 60.0
+
+
+def names_of(core: client.CoreV1Api) -> list[str]:
+    return sorted(node.metadata.name for node in core.list_node().items)
+
+
+@contextmanager
+def with_devices(core: client.CoreV1Api, node: str, counts: dict[str, int]) -> Iterator[None]:
+    """Write extended resources into a node's capacity, and wait until its kubelet offers them."""
+    paths = {name: "/status/capacity/" + name.replace("/", "~1") for name in counts}
+
+    def patch(operations: list[dict[str, Any]]) -> None:
+        core.patch_node_status(node, operations)
+
+    patch([{"op": "add", "path": paths[name], "value": str(count)} for name, count in counts.items()])
+    wait_until(
+        lambda: (
+            {name: core.read_node(node).status.allocatable.get(name) for name in counts}
+            == {name: str(count) for name, count in counts.items()}
+        ),
+        PATIENCE_S,
+        f"{node} offers {counts}",
+        lambda: str(core.read_node(node).status.allocatable),
+    )
+    try:
+        yield
+    finally:
+        patch([{"op": "remove", "path": path} for path in paths.values()])
+
+
+@contextmanager
+def in_zones(core: client.CoreV1Api, zones: dict[str, str]) -> Iterator[None]:
+    for node, zone in zones.items():
+        core.patch_node(node, {"metadata": {"labels": {ZONE: zone}}})
+    try:
+        yield
+    finally:
+        for node in zones:
+            core.patch_node(node, {"metadata": {"labels": {ZONE: None}}})
+
+
+def test_two_steps_that_want_one_slice_run_one_after_the_other(launches: Launching) -> None:
+    node, other = names_of(launches.core)
+    other_work = replace(WORK, fingerprint="e" * 64)
+    with with_devices(launches.core, node, {SLICE: 1}), with_devices(launches.core, other, {SHARE: 4}):
+        first = launches.start("wait first; report", profile=SLICED)
+        first.wait_for("ready")
+        second = launches.start("wait second; report", profile=SLICED, work=other_work)
+        second.wait_for("the step waits for a node (cpu_small): 0/2 nodes are available: ")
+        assert f"2 Insufficient {SLICE}" in second.text()
+        # Each resource is counted by itself.
+        shared = {**SLICED, "accelerator_resource": SHARE, "usd_per_hour": 900.0}
+        third = launches.start("report", profile=shared, work=replace(WORK, fingerprint="d" * 64)).ended()
+        assert "ready" not in second.text()
+        launches.put("first")
+        second.wait_for("ready")
+        launches.put("second")
+        ended = [first.ended(), second.ended(), third]
+    assert [result.error for result in ended] == ["", "", ""]
+    (one,), (two,), (three,) = (of_work(result, letter) for result, letter in zip(ended, "fed", strict=True))
+    assert [record["node"] for record in (one, two, three)] == [node, node, other]
+    assert [record["usd_per_hour"] for record in (one, two, three)] == [1800.0, 1800.0, 900.0]
+    assert two["cost_usd"] == pytest.approx(two["wall_s"] / 2)
+    assert two["started_at_utc"] >= one["ended_at_utc"]
+
+
+def of_work(result: Any, letter: str) -> list[dict[str, Any]]:
+    return [record for record in result.records if record["fingerprint"] == letter * 64]
+
+
+def start_reading(launches: Launching, blob: str, letter: str, **profile: Any) -> Run:
+    return launches.start(
+        module="tests.doubles.reading_step",
+        extras={"blob": blob},
+        profile={"memory_gb": 0.5, "schedule_timeout_s": 240.0, **profile},
+        work=replace(WORK, fingerprint=letter * 64),
+    )
+
+
+def test_a_step_is_bound_to_the_zone_of_its_data_or_its_bytes_have_a_price(launches: Launching) -> None:
+    blob = ArtifactStore(launches.steps.settings.root).put(os.urandom(READ_BYTES))
+    near, far = names_of(launches.core)
+    price = {"cross_zone_usd_per_gb": 50.0}
+    with in_zones(launches.core, {near: "zone-a", far: "zone-b"}):
+        bound = start_reading(launches, blob, "f", data_zone="zone-a", data_zone_only=True, **price).ended()
+        elsewhere = {"data_zone": "zone-a", "node_selector": {ZONE: "zone-b"}, **price}
+        crossing = start_reading(launches, blob, "e", **elsewhere).ended()
+        waiting = start_reading(launches, blob, "d", data_zone="zone-c", data_zone_only=True)
+        waiting.wait_for("2 node(s) didn't match Pod's node affinity/selector")
+        with in_zones(launches.core, {far: "zone-c"}):
+            waited = waiting.ended()
+    assert [result.error for result in (bound, crossing, waited)] == ["", "", ""]
+    assert any("runs in zone zone-b but its data is in zone-a" in line for line in crossing.lines)
+    (there,), (across,), (late,) = (of_work(r, f) for r, f in zip((bound, crossing, waited), "fed", strict=True))
+    assert (there["node"], there["zone"], there["data_zone"]) == (near, "zone-a", "zone-a")
+    assert (there["cross_zone_bytes"], there["cross_zone_usd"]) == (0, 0)
+    assert READ_BYTES <= there["received_bytes"] <= 1.5 * READ_BYTES
+    assert (across["node"], across["zone"]) == (far, "zone-b")
+    assert READ_BYTES <= across["cross_zone_bytes"] == across["received_bytes"] <= 1.5 * READ_BYTES
+    assert across["cross_zone_usd"] == pytest.approx(across["cross_zone_bytes"] / 1e9 * 50.0)
+    assert (late["node"], late["zone"], late["cross_zone_bytes"]) == (far, "zone-c", 0)
+    assert "cross_zone_usd" not in late
