@@ -44,6 +44,7 @@ def play(world: World, figures: Figures) -> None:
     limit_ms = world.product.spec.service.latency_ms
     world.apply()
     world.wait(lambda: world.is_settled(r7_world.REPLICAS, world.contracts[0].digest), "two replicas serve")
+    figures.pulls_s = r7_zero.pulls_s(world)
     figures.capacity = phases.capacity(world)
     figures.base = world.base = phases.BASE_SHARE * figures.capacity
     print(f"one replica answers {figures.capacity:.0f} requests per second", flush=True)

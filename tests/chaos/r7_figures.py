@@ -69,7 +69,6 @@ class Start:
         cpu: the limit, in cores.
         workers: processes that answer.
         scheduled, fetching, fetched, started, ready, answered: moments.
-        pull: what the kubelet said about the image.
     """
 
     cpu: str
@@ -80,7 +79,6 @@ class Start:
     started: float
     ready: float
     answered: float
-    pull: str
 
 
 @dataclass
@@ -90,6 +88,7 @@ class Figures:
     Attributes:
         capacity: requests per second that one replica answers to callers who wait.
         rounds: by the name of the change, the requests during each round.
+        pulls_s: seconds of pulling the image, one per node that had to.
         imports_s: seconds of Python, by what it imports.
         load_averages: of the machine, at the beginning of each phase.
         failures: by the name of a phase, why it could not run.
@@ -103,6 +102,7 @@ class Figures:
     lost: Lost | None = None
     lost_behind_proxy: Lost | None = None
     starts: list[Start] = field(default_factory=list)
+    pulls_s: list[float] = field(default_factory=list)
     imports_s: dict[str, float] = field(default_factory=dict)
     load_averages: list[float] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)

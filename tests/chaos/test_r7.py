@@ -60,7 +60,7 @@ def test_missed_targets_are_printed_as_missed() -> None:
         rounds={"rolling update": [good, bad]},
         lost=Lost(0.5, 11.0, bad, good),
         lost_behind_proxy=Lost(0.5, 11.0, good, good),
-        starts=[Start("1", 2, 0.1, 1.0, 2.0, 3.0, 12.0, 11.0, "on the node")],
+        starts=[Start("1", 2, 0.1, 1.0, 2.0, 3.0, 12.0, 11.0)],
     )
     met = {line.measure: line.is_met for line in measures(figures)}
     assert met["spike: s until more replicas are wanted"] is False
