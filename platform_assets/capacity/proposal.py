@@ -75,8 +75,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
         return best
 
     def is_kept(self, step: Step) -> bool:
-        """Return whether 99 % of the requests were answered within the bound."""
-        return step.p99_ms <= self.bound_ms
+        """Return whether 99 % of the requests were answered, and within the bound."""
+        return step.p99_ms <= self.bound_ms and step.failed <= 0.01 * step.sent
 
 
 class Proposal(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,7 +30,7 @@ SLOW = Service(latency_ms=10_000)
 
 
 @pytest.fixture(scope="module")
-def released(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, str]:
+def service(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, str]:
     """Return a store with a released model and its Bento, and the Bento's digest."""
     folder = tmp_path_factory.mktemp("capacity")
     settings = Settings.from_environment({"DRIFTLINE_STATE": str(folder)})
@@ -50,9 +50,9 @@ def note(settings: Settings, **changes: Any) -> None:
 
 
 @pytest.fixture
-def asked(released: tuple[Settings, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+def asked(service: tuple[Settings, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     """The command's settings and product; the record of the service is as it was afterwards."""
-    settings, stored = released
+    settings, stored = service
     product = replace(SPEC, name=models.PRODUCT, is_live=False, service=SLOW)
     monkeypatch.setattr(specs, "load", {models.PRODUCT: product}.__getitem__)
     monkeypatch.setattr(Settings, "from_environment", lambda *_: settings)
@@ -84,8 +84,8 @@ def test_a_replica_is_loaded_in_steps_and_pods_are_proposed(
     assert not list(asked.scratch.glob("capacity-*"))
 
 
-def test_a_request_that_its_release_would_refuse_is_no_load(asked: Settings, released: Any, capsys: Any) -> None:
-    note(asked, stored=released[1], request=models.row(features={"no_such": 1}))
+def test_a_request_that_its_release_would_refuse_is_no_load(asked: Settings, service: Any, capsys: Any) -> None:
+    note(asked, stored=service[1], request=models.row(features={"no_such": 1}))
     assert main(["capacity", models.PRODUCT, "--seconds", "1"]) == 1
     assert "answered 422 to the request of its release's smoke test; expected 200" in capsys.readouterr().err
 

@@ -61,6 +61,12 @@ def test_a_load_beyond_the_first_that_failed_does_not_count() -> None:
     )
 
 
+def test_requests_that_failed_are_beyond_any_bound() -> None:
+    slow = {"bound_ms": 10_000.0}  # above the 5 s that a failed request counts as
+    assert measured(step(100, 5_000.0, failed=1), **slow).best is not None
+    assert measured(step(100, 5_000.0, failed=2), **slow).best is None
+
+
 def test_nothing_is_proposed_where_no_load_kept_the_bound() -> None:
     with pytest.raises(ValueError, match=r"did not even answer 10 requests per second within 100 ms \(p99 120\.0 ms"):
         propose(measured(step(10, 120.0)), Pods(), 0.0)
