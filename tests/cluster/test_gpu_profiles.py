@@ -20,7 +20,7 @@ from tests.cluster.waiting import wait_until
 pytestmark = pytest.mark.long
 
 SLICE, SHARE = "nvidia.com/mig-1g.10gb", "nvidia.com/gpu.shared"
-SLICED = {"accelerators": 1, "accelerator_resource": SLICE, "usd_per_hour": 1800.0, "schedule_timeout_s": 240.0}
+SLICED = {"accelerators": 1, "accelerator_resource": SLICE, "usd_per_hour": 1800.0, "schedule_timeout_s": 900.0}
 READ_BYTES = 20_000_000
 PATIENCE_S = 60.0
 
@@ -68,21 +68,24 @@ def test_two_steps_that_want_one_slice_run_one_after_the_other(launches: Launchi
     node, other = names_of(launches.core)
     other_work = replace(WORK, fingerprint="e" * 64)
     with with_devices(launches.core, node, {SLICE: 1}), with_devices(launches.core, other, {SHARE: 4}):
+        # Each resource is counted by itself.
+        shared = {**SLICED, "accelerator_resource": SHARE, "usd_per_hour": 900.0}
+        third = launches.start("wait third; report", profile=shared, work=replace(WORK, fingerprint="d" * 64))
         first = launches.start("wait first; report", profile=SLICED)
         first.wait_for("ready")
+        third.wait_for("ready")
         second = launches.start("wait second; report", profile=SLICED, work=other_work)
         second.wait_for("the step waits for a node (cpu_small): 0/2 nodes are available: ")
         assert f"2 Insufficient {SLICE}" in second.text()
-        # Each resource is counted by itself.
-        shared = {**SLICED, "accelerator_resource": SHARE, "usd_per_hour": 900.0}
-        third = launches.start("report", profile=shared, work=replace(WORK, fingerprint="d" * 64)).ended()
+        launches.put("third")
+        ended = [third.ended()]
         assert "ready" not in second.text()
         launches.put("first")
         second.wait_for("ready")
         launches.put("second")
-        ended = [first.ended(), second.ended(), third]
+        ended += [first.ended(), second.ended()]
     assert [result.error for result in ended] == ["", "", ""]
-    (one,), (two,), (three,) = (of_work(result, letter) for result, letter in zip(ended, "fed", strict=True))
+    (three,), (one,), (two,) = (of_work(result, letter) for result, letter in zip(ended, "dfe", strict=True))
     assert [record["node"] for record in (one, two, three)] == [node, node, other]
     assert [record["usd_per_hour"] for record in (one, two, three)] == [1800.0, 1800.0, 900.0]
     assert two["cost_usd"] == pytest.approx(two["wall_s"] / 2)
@@ -97,7 +100,7 @@ def start_reading(launches: Launching, blob: str, letter: str, **profile: Any) -
     return launches.start(
         module="tests.doubles.reading_step",
         extras={"blob": blob},
-        profile={"memory_gb": 0.5, "schedule_timeout_s": 240.0, **profile},
+        profile={"memory_gb": 0.5, "schedule_timeout_s": 900.0, **profile},
         work=replace(WORK, fingerprint=letter * 64),
     )
 
