@@ -9,7 +9,7 @@ from collections.abc import Callable
 import dagster as dg
 
 from platform_assets import naming, specs
-from platform_assets.settings import shows_broken_products
+from platform_assets.settings import only_product, shows_broken_products
 from platform_assets.specs import Broken
 from platform_assets.specs.base import ProductSpec
 
@@ -25,7 +25,8 @@ def build_all(
     Raises:
         ValueError: a file is broken and this process is not a server that shows it; the message names every such file.
     """
-    loaded, unloadable = specs.load_each()
+    only = only_product()
+    loaded, unloadable = specs.load_each(None if only is None else (only,))
     broken, products, built = list(unloadable), [], []
     for spec in loaded:
         try:

@@ -410,6 +410,15 @@ def state_folder(environ: Mapping[str, str] | None = None) -> Path:
     return Path(environ.get("DRIFTLINE_STATE") or REPOSITORY / ".driftline")
 
 
+ONLY_PRODUCT = "DRIFTLINE_ONLY_PRODUCT"
+"""Variable of a run's pod: the product whose definitions are built, and no other's."""
+
+
+def only_product() -> str | None:
+    """Return the only product that the code location of this process has; None: all of them."""
+    return os.environ.get(ONLY_PRODUCT) or None
+
+
 def shows_broken_products(environ: Mapping[str, str] | None = None) -> bool:
     """Tell whether the code location shows a broken product's file as a placeholder; otherwise it refuses to load.
 

@@ -77,7 +77,9 @@ class RunCoordinator(QueuedRunCoordinator):
         run = context.dagster_run
         if run.status == dg.DagsterRunStatus.NOT_STARTED:
             requester = self.requester(context)
-            stamped = {**self.pod_tags(run), **_product_of(run), **requester.tags}
+            # The queue counts a product's runs by its tag, which those of our jobs have already.
+            picked = {naming.TAG_PRODUCT: min(products_of(run))} if _picked(run) else {}
+            stamped = {**self.pod_tags(run), **picked, **requester.tags}
             for problem in (*self._foreign(run, stamped), *self._configured(run), *_unasked(run, requester)):
                 raise RunRefused(problem)
             self._instance.add_run_tags(run.run_id, stamped)
@@ -134,6 +136,12 @@ class RunCoordinator(QueuedRunCoordinator):
                 )
 
 
+def products_of(run: dg.DagsterRun) -> set[str]:
+    """Return the products of a run: those of the picked assets, or the one in its job's name, `advance__orders`."""
+    verb, _, product = run.job_name.partition("__")
+    return {key.path[0] for key in _picked(run)} or ({product} if verb else set())
+
+
 def requester_of(context: dg.OpExecutionContext | dg.AssetExecutionContext, settings: Settings) -> Requester:
     """Return who asked for this run.
 
@@ -171,12 +179,6 @@ def _unasked(run: dg.DagsterRun, requester: Requester) -> Iterator[str]:
 def _stages(run: dg.DagsterRun) -> set[str]:
     """Return the stages of the assets and checks that were picked; none if the job decides."""
     return {key.path[-1] for key in _picked(run)}
-
-
-def _product_of(run: dg.DagsterRun) -> dict[str, str]:
-    """Return the tag by which the queue counts runs of a product, if assets were picked: our jobs have it already."""
-    products = {key.path[0] for key in _picked(run)}
-    return {naming.TAG_PRODUCT: min(products)} if products else {}
 
 
 def _picked(run: dg.DagsterRun) -> list[dg.AssetKey]:

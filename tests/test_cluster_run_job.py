@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from platform_assets import accounts
+from platform_assets.settings import ONLY_PRODUCT
 from resources.run_coordinator import RUN_CONFIG, RunCoordinator
 
 KUBECONFIG = """\
@@ -28,7 +29,8 @@ current-context: nowhere
 @pytest.fixture
 def launcher(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     from dagster._config import process_config, resolve_to_config_type
-    from dagster_k8s import K8sRunLauncher
+
+    from resources.run_launcher import RunLauncher
 
     monkeypatch.setenv("DRIFTLINE_NAMESPACE", "driftline")
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
@@ -36,9 +38,9 @@ def launcher(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     shipped = yaml.safe_load((repository / "deploy/kubernetes/base/dagster.yaml").read_text(encoding="utf-8"))
     given = shipped["run_launcher"]["config"] | {"load_incluster_config": False}
     given |= {"kubeconfig_file": str(tmp_path / "kubeconfig")}
-    config = process_config(resolve_to_config_type(K8sRunLauncher.config_type()), given)
+    config = process_config(resolve_to_config_type(RunLauncher.config_type()), given)
     assert config.success, config.errors
-    return K8sRunLauncher.from_config_value(None, config.value)
+    return RunLauncher.from_config_value(None, config.value)
 
 
 @pytest.fixture
@@ -106,6 +108,32 @@ def test_each_kind_of_run_has_the_account_and_keys_of_its_own(
         *others["containers"][0]["envFrom"],
         *({"secretRef": {"name": secret, "optional": True}} for secret in own),
     ]
+
+
+def variables(made: dict[str, Any]) -> dict[str, str]:
+    return {item["name"]: item["value"] for item in made["spec"]["template"]["spec"]["containers"][0]["env"]}
+
+
+def picked(*products: str) -> frozenset[dg.AssetKey]:
+    return frozenset(dg.AssetKey([product, "features"]) for product in products)
+
+
+def test_a_run_is_told_its_product_so_that_it_builds_no_other_one(launcher: Any, job: dict[str, Any]) -> None:
+    own = job_of(launcher, dg.DagsterRun(job_name="advance__orders"))
+    assert variables(own) == {**variables(job), ONLY_PRODUCT: "orders"}
+    assert kubernetes_validate.validate(own, "1.34", strict=True) == "1.34"
+    assert (
+        own["spec"]["template"]["spec"]["containers"][0]["envFrom"]
+        == (job["spec"]["template"]["spec"]["containers"][0]["envFrom"])
+    )
+    of_assets = dg.DagsterRun(job_name="__ASSET_JOB", asset_selection=picked("orders"))
+    assert variables(job_of(launcher, of_assets))[ONLY_PRODUCT] == "orders"
+
+
+def test_a_run_of_two_products_builds_all(launcher: Any) -> None:
+    run = dg.DagsterRun(job_name="__ASSET_JOB", asset_selection=picked("orders", "returns"))
+    assert ONLY_PRODUCT not in variables(job_of(launcher, run))
+    assert ONLY_PRODUCT not in variables(job_of(launcher, dg.DagsterRun(job_name="__ASSET_JOB")))
 
 
 def test_a_run_that_says_nothing_has_the_account_with_the_fewest_rights(job: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from platform_assets import naming, specs
 from platform_assets.cli import main
 from platform_assets.definitions import build_defs
-from platform_assets.settings import Settings, shows_broken_products
+from platform_assets.settings import ONLY_PRODUCT, Settings, shows_broken_products
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from tests.doubles import watched
@@ -53,6 +53,19 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str
         return path
 
     return written
+
+
+def test_a_run_builds_its_own_product_and_meets_no_broken_file_of_another(
+    write: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("value", BROKEN["value"])
+    monkeypatch.setenv(ONLY_PRODUCT, "flight_delays")
+    definitions, everything = build_defs(), specs.load_each()[0]
+    assert len(everything) > 1
+    assert {job.name.partition("__")[2] for job in definitions.jobs or ()} == {"flight_delays"}
+    monkeypatch.setenv(ONLY_PRODUCT, "value")
+    with pytest.raises(ValueError, match=r"value\.py.*cannot be loaded"):
+        build_defs()
 
 
 @pytest.mark.parametrize("name", BROKEN)

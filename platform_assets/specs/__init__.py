@@ -64,15 +64,18 @@ def load_all() -> tuple[ProductSpec, ...]:
     return specs
 
 
-def load_each() -> tuple[tuple[ProductSpec, ...], tuple[Broken, ...]]:
+def load_each(only: Iterable[str] | None = None) -> tuple[tuple[ProductSpec, ...], tuple[Broken, ...]]:
     """Load the products that work, and list the broken files, each sorted by name.
 
     If two products land in one folder, one is kept: the product the folder is named after, otherwise the first by name.
+
+    Args:
+        only: names of the products to load; None: all.
     """
     loaded: list[ProductSpec] = []
     accepted: list[ProductSpec] = []
     broken: list[Broken] = []
-    for name in names():
+    for name in names() if only is None else only:
         try:
             loaded.append(load(name))
         except ValueError as problem:

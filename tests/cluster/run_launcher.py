@@ -42,15 +42,15 @@ def launcher_of(
     """
     kubeconfig = folder / f"{account}.kubeconfig"
     accounts.write_kubeconfig(kubeconfig, accounts.configuration_of(cluster, account, namespace))
-    config = yaml.safe_load(FILE.read_text(encoding="utf-8"))["run_launcher"]["config"]
-    config |= {
+    shipped = yaml.safe_load(FILE.read_text(encoding="utf-8"))["run_launcher"]
+    config = shipped["config"] | {
         "load_incluster_config": False,
         "kubeconfig_file": str(kubeconfig),
         "job_namespace": namespace,
         "job_image": image,
         "dagster_home": "/dagster",
     }
-    data = ConfigurableClassData("dagster_k8s", "K8sRunLauncher", yaml.safe_dump(config))
+    data = ConfigurableClassData(shipped["module"], shipped["class"], yaml.safe_dump(config))
     launcher = data.rehydrate(as_type=K8sRunLauncher)
     launcher.register_instance(instance)
     return launcher
