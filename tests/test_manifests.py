@@ -138,7 +138,9 @@ def test_a_roll_out_takes_nothing_away_and_a_drain_takes_one_at_a_time(tmp_path:
     assert (budget["maxUnavailable"], budget["unhealthyPodEvictionPolicy"]) == (1, "AlwaysAllow")
     spec = made["Deployment"]["spec"]["template"]["spec"]
     spread = {part["topologyKey"]: part["whenUnsatisfiable"] for part in spec["topologySpreadConstraints"]}
-    assert spread == {"kubernetes.io/hostname": "ScheduleAnyway", "topology.kubernetes.io/zone": "ScheduleAnyway"}
+    assert spread == {"kubernetes.io/hostname": "ScheduleAnyway"}
+    (apart,) = spec["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert apart["podAffinityTerm"]["topologyKey"] == "topology.kubernetes.io/zone"
     left = {part["key"]: part["tolerationSeconds"] for part in spec["tolerations"]}
     assert left == {"node.kubernetes.io/not-ready": 10, "node.kubernetes.io/unreachable": 10}
 

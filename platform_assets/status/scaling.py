@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 NO_METRICS_API = "could not find the requested resource"
 """Of the controller's message; other failures are normal for the first readings of new pods."""
 FIRST_READINGS = timedelta(minutes=2)
-ZONE = "topology.kubernetes.io/zone"
-"""Nodes that lack it are left out when the scheduler scores a pod's spread, over nodes too (seen on 1.35)."""
 FLAPS, RECENT = 3, timedelta(minutes=10)
 _GIGABYTE = 1024**3
 _QUANTITY = re.compile(r"([0-9.]+)([KMGTPE]i?|k|m)?")
@@ -121,8 +119,7 @@ def one_node(product: Product, pods: Iterable[object]) -> Iterator[Todo]:
         (node,) = nodes
         what = (
             f"All {len(ready)} ready pods of {product.name} are on node {node}, so its loss is an outage: see that "
-            f"another node has room for one and that each has the label {ZONE}, without which the scheduler spreads "
-            "nothing; then start them anew."
+            "another node has room for one, then start them anew."
         )
         step = kubectl(product, "rollout", "restart", "deployment", f"--selector=driftline/product={product.name}")
         yield service_todo(what, Step(when="once there is room elsewhere", command=step))

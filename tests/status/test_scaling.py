@@ -175,7 +175,7 @@ def test_a_spread_that_cannot_be_met_is_told_from_too_few_cores(product: Product
 def test_replicas_that_share_a_node_are_named(product: Product) -> None:
     (sentence,) = said(product, pods=[pod("node-1"), pod("node-1")])
     assert sentence.startswith("All 2 ready pods of recorded are on node node-1, so its loss is an outage")
-    assert "each has the label topology.kubernetes.io/zone" in sentence
+    assert "see that another node has room for one, then start them anew" in sentence
     assert said(product, pods=[pod("node-1")]) == []
     assert said(product, pods=[pod("node-1"), pod("node-1"), pod("node-2")]) == []
     assert said(product, pods=[pod("node-1"), pod("node-1", is_ready=False)]) == []
