@@ -116,7 +116,7 @@ def watch(tick: ticks.Tick, _: None) -> ticks.Result[None]:
 def _launcher(instance: dg.DagsterInstance) -> str:
     """Return the name of the class that starts runs, without loading it where it is configured.
 
-    Loading K8sRunLauncher imports submodules of kubernetes. If another tick imports the package at the same time,
+    Loading the cluster's imports submodules of kubernetes. If another tick imports the package at the same time,
     Python's import locks may deadlock.
     """
     if not instance.is_persistent:

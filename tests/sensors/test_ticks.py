@@ -19,7 +19,7 @@ root, instance, problems = sys.argv[1], dg.DagsterInstance.from_config(sys.argv[
 def runs():
     context = dg.build_sensor_context(instance, resources={"store": StoreResource()})
     skipped = orphaned_steps.watch.build([])(context).skip_reason.skip_message
-    assert "K8sRunLauncher" in skipped, skipped
+    assert "started by RunLauncher" in skipped, skipped
 
 def pods():
     try:
@@ -58,8 +58,8 @@ sys.exit("; ".join(problems) or None)
 """
 CLUSTER = """
 run_launcher:
-  module: dagster_k8s
-  class: K8sRunLauncher
+  module: resources.run_launcher
+  class: RunLauncher
   config: {service_account_name: runs, instance_config_map: dagster, dagster_home: /d, load_incluster_config: false}
 """
 
