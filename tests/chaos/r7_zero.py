@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from platform_assets import manifests
-from platform_assets.manifests import WORKERS
+from platform_assets.facts.service_memory import WORKERS
 from tests.chaos.r7_figures import Start
 from tests.chaos.r7_world import NAME, PATIENCE_S, World
 from tests.cluster import loop
