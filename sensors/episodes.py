@@ -6,7 +6,7 @@ cursor may be lost. Dagster never launches the same run key twice, so every atte
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -116,8 +116,8 @@ class UnderWay:
     A query costs 10 ms of CPU, and a look at 50 products would make 150 of them.
     """
 
-    def __init__(self, instance: dg.DagsterInstance) -> None:
-        """Prepare; nothing is read before the first question."""
+    def __init__(self, instance: Callable[[], dg.DagsterInstance]) -> None:
+        """Prepare; nothing is read, nor is the instance asked for, before the first question."""
         self._instance = instance
         self._newest: Mapping[str, dg.DagsterRun] = {}
         self._are_all, self._read_at_s = False, -math.inf
@@ -125,11 +125,11 @@ class UnderWay:
     def of(self, jobs: Sequence[str]) -> dg.DagsterRun | None:
         """Return a run of one of the jobs, or None."""
         if time.monotonic() - self._read_at_s > FRESH_S:
-            runs = self._instance.get_runs(dg.RunsFilter(statuses=list(ACTIVE)), limit=MOST_READ)
+            runs = self._instance().get_runs(dg.RunsFilter(statuses=list(ACTIVE)), limit=MOST_READ)
             self._newest = {run.job_name: run for run in runs}
             self._are_all, self._read_at_s = len(runs) < MOST_READ, time.monotonic()
         newest = next((self._newest[job] for job in jobs if job in self._newest), None)
-        return newest if newest is not None or self._are_all else under_way(self._instance, jobs)
+        return newest if newest is not None or self._are_all else under_way(self._instance(), jobs)
 
 
 def tags(episode: str, attempt: int) -> dict[str, str]:

@@ -162,7 +162,7 @@ class PerProduct(Generic[S]):
         documents = {name: state for name, state in states if isinstance(state, dict)}
         reasons: list[str] = []
         requests: list[dg.RunRequest] = []
-        runs = episodes.UnderWay(tick.instance)
+        runs = episodes.UnderWay(lambda: tick.instance)
 
         def attempt(spec: ProductSpec) -> Result[S] | str:
             state = _converted(documents.get(spec.name), self.state, self.state())

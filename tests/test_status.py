@@ -25,11 +25,11 @@ from platform_assets.jobs import intervention
 from platform_assets.makers.predictions import Ingesting
 from platform_assets.records.performance import Interval
 from platform_assets.report import pages
-from platform_assets.serving import availability
+from platform_assets.serving import availability, servers
 from platform_assets.settings import Settings
 from platform_assets.specs import Broken
 from platform_assets.status import todo, words
-from platform_assets.status.state import State
+from platform_assets.status.state import Refused, State
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from sensors.changes import LATE_KEYS
@@ -236,6 +236,24 @@ def test_verdict_older_than_a_measure_is_shown_without_it(settings: Settings):
     assert "baseline constant  auc 0.7000, log loss 0.4000, ece 0.0200" in text
 
 
+def test_a_refused_model_is_named_with_what_to_do_until_another_one_is_live(settings: Settings):
+    digest, ledgers, tables = "d" * 64, Ledgers(settings.root, SPEC.name), TableStore(settings.root, SPEC.name)
+    for stage in ("onnx", "evaluation"):
+        tables.record(stage, KEYS[-1], content_digest=digest, inputs={"bundle": digest}, code="0")
+    ledgers.create(naming.VERDICTS, digest, documents.verdict(digest, product=SPEC.name, passed=False))
+    result = status.of_product(Product(SPEC, settings))
+    assert result.refused == Refused(cutoff=KEYS[-1], digest=digest, reasons=("It was planted.",))
+    text = status.as_text(result)
+    assert f"refused    model dddddddddddd of cutoff {KEYS[-1]}: It was planted." in text
+    assert f"driftline release {SPEC.name} dddddddddddd --override REASON" in text
+
+    ledgers.append(naming.RELEASES, documents.release(digest="e" * 64, product=SPEC.name))
+    result = status.of_product(Product(SPEC, settings))
+    assert result.refused is not None and not [item for item in result.todo if item.about == "refused"]
+    ledgers.append(naming.RELEASES, documents.release(digest=digest, product=SPEC.name))
+    assert status.of_product(Product(SPEC, settings)).refused is None
+
+
 # Quality --------------------------------------------------------------------------------------------------------------
 
 
@@ -294,21 +312,21 @@ def _count(folder: Path, counts: dict[str, int], pid: int) -> None:
 
 
 def test_running_service_is_up_with_its_answers_and_refusals(tmp_path: Path):
-    _count(tmp_path / str(os.getpid()), {"200": 97, "422": 2, "503": 1}, os.getpid())
+    _count(tmp_path / servers.name_of(os.getpid()), {"200": 97, "422": 2, "503": 1}, os.getpid())
     result = availability.read(tmp_path)
     assert result is not None
     assert (result.is_up, result.answered, result.refused, result.failed, result.share) == (True, 97, 2, 1, 0.99)
 
 
 def test_service_that_ended_is_down_and_its_numbers_remain(tmp_path: Path):
-    _count(tmp_path / "4194999", {"200": 5}, 4_194_999)
+    _count(tmp_path / "4194999-1", {"200": 5}, 4_194_999)
     result = availability.read(tmp_path)
     assert result is not None
     assert (result.is_up, result.answered, result.share) == (False, 5, 1.0)
 
 
 def test_service_without_requests_has_no_share(tmp_path: Path):
-    (tmp_path / str(os.getpid())).mkdir()
+    (tmp_path / servers.name_of(os.getpid())).mkdir()
     result = availability.read(tmp_path)
     assert result is not None
     assert result.share is None

@@ -127,7 +127,7 @@ def check_head(row: Mapping[str, Any], path: str, between: Between) -> None:
             _check_fit(row[name], _TEXT, _at(path, name), TEXT_EXPECTATION)
     for name, bounds in zip(MOMENTS, between, strict=True):
         if name in row:
-            spot, expected = _at(path, name), f"a UTC time such as 2013-03-01T05:00:00Z, {within(bounds)}"
+            spot, expected = _at(path, name), f"a UTC time {within(bounds)}"
             moment = _check_fit(row[name], _MOMENT, spot, expected)
             if moment.tzinfo is not UTC or not bounds[0] <= moment < bounds[1]:
                 raise Refused(422, f"{spot} is {_quoted(row[name])}; expected {expected}.", spot)

@@ -45,7 +45,7 @@ def service(built: Built, notes: object, *, is_memoised: bool) -> values.Metadat
 def kept(verdict: Verdict, champion: str | None) -> values.Metadata:
     """Return the metadata of a run that released nothing."""
     return values.readable(
-        f"champion kept: {' '.join(verdict.reasons)}",
+        f"{'champion kept' if champion else 'not released, and no model is live yet'}: {' '.join(verdict.reasons)}",
         {
             "outcome": "kept_champion",
             "reasons": values.bullets(verdict.reasons),

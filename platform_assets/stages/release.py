@@ -74,7 +74,8 @@ class _Run(Run[None]):
         cutoff = context.partition_key
         verdict = verdicts.verdict_of_cutoff(self.tables, self.product.history, cutoff)
         if not verdict.passed:
-            context.log.warning(f"the champion is kept: {' '.join(verdict.reasons)}")
+            kept = "no model is live yet" if self.product.history.live() is None else "the champion is kept"
+            context.log.warning(f"{kept}: {' '.join(verdict.reasons)} See `driftline status {self.spec.name}`.")
             return [self._keep_champion(verdict)]
         by = requester_of(context, settings).name
         return [self._publish(verdict, why=f"passed its evaluation for cutoff {cutoff}", by=by)]

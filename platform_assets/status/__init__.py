@@ -44,6 +44,7 @@ from platform_assets.status.state import (
     PutAside,
     Quality,
     Rare,
+    Refused,
     Released,
     State,
     Todo,
@@ -80,6 +81,7 @@ def of_product(product: Product) -> State:
     decision = None if closed is None else history.decision(closed)
     held, window = _held(holds), newest_window(product)
     running, served = _service(product)
+    refused = _refused(product)
     return State(
         product=spec.name,
         title=spec.title,
@@ -98,10 +100,11 @@ def of_product(product: Product) -> State:
         latency=None if closed is None else latency.recent_latency(product, closed),
         grain=spec.grain.kind,
         slices=[] if window is None else slices.of(product, window),
-        todo=[*todo.of(product, holds, decision), *served],
+        todo=[*todo.of(product, holds, decision), *todo.of_refused(product, refused), *served],
         heard=None if closed is None else _heard(history, closed),
         rare=_rare(product),
         pods=running,
+        refused=refused,
     )
 
 
@@ -142,6 +145,17 @@ def _release(product: Product, closed: str | None, now: datetime | None) -> Live
         age_hours=None if hours is None else round(hours, 2),
         verdict=None if verdict is None else _verdict(product.spec, verdict),
     )
+
+
+def _refused(product: Product) -> Refused | None:
+    """Return the newest evaluated model if it has a verdict that refuses it and nobody released it all the same."""
+    newest = _newest(product.spec, product.tables.records("evaluation"))
+    record = None if newest is None else product.tables.records("onnx", [newest.key]).get(newest.key)
+    verdict = None if record is None else product.history.verdict(record.content_digest)
+    latest = product.history.live()
+    if newest is None or verdict is None or verdict.passed or (latest and latest[1].digest == verdict.digest):
+        return None
+    return Refused(cutoff=newest.key, digest=verdict.digest, reasons=tuple(verdict.reasons))
 
 
 def _rare(product: Product) -> Rare | None:

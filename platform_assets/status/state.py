@@ -171,7 +171,7 @@ class Todo(Part, frozen=True, kw_only=True):
     """Something that a person should do now.
 
     Attributes:
-        about: `held`, `stale_model`, `missing_label`, `broken_file` or `service`.
+        about: `held`, `stale_model`, `missing_label`, `broken_file`, `refused` or `service`.
         key: which key it concerns; None where it is the whole product.
         what: what is wrong and what happens next, in sentences.
         steps: alternatives; usually one of them is run.
@@ -200,6 +200,14 @@ class Heard(Part, frozen=True, kw_only=True):
     wrong_clocks: dict[str, float]
 
 
+class Refused(Part, frozen=True, kw_only=True):
+    """The newest evaluated model, where it was not accepted; `digest` is that of its bundle."""
+
+    cutoff: str
+    digest: str
+    reasons: tuple[str, ...]
+
+
 class Pods(Part, frozen=True, kw_only=True):
     """The service's pods by Kubernetes; `unknown` says why nothing is known of them."""
 
@@ -211,7 +219,7 @@ class Pods(Part, frozen=True, kw_only=True):
 
 class State(Part, frozen=True, kw_only=True, omit_defaults=True):
     """A product; `grain` is `daily`, `hourly` or `batch`. `heard` and `pods` are there on a cluster, `rare` for a rare
-    class.
+    class, `refused` while the newest evaluated model is not accepted.
     """
 
     product: str
@@ -235,6 +243,7 @@ class State(Part, frozen=True, kw_only=True, omit_defaults=True):
     heard: Heard | None = None
     rare: Rare | None = None
     pods: Pods | None = None
+    refused: Refused | None = None
 
 
 class BrokenFile(Part, frozen=True, kw_only=True):

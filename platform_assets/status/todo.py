@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from platform_assets import naming
 from platform_assets.compute import policy
+from platform_assets.compute.releases import SHORT_DIGEST
 from platform_assets.facts import unlabelled
 from platform_assets.history.holds import Hold
 from platform_assets.records.faults import Fault, Repair
-from platform_assets.status.state import Step, Todo
+from platform_assets.status.state import Refused, Step, Todo
 
 if TYPE_CHECKING:
     from platform_assets.handle import Product
     from platform_assets.records.decisions import Decision
 
 HELD, STALE_MODEL, MISSING_LABEL, BROKEN_FILE = "held", "stale_model", "missing_label", "broken_file"
+REFUSED = "refused"
 TAKEN_IN_KEYS = 31
 """After labels are late, a file is taken in without a job for this many keys: `sensors.changes.LATE_KEYS`."""
 
@@ -41,6 +43,20 @@ def of_broken(name: str, file: str, error: str) -> list[Todo]:
     """Return what to do about a product whose file cannot be loaded."""
     check = Step(when=f"after fixing {file}", command=shlex.join(["driftline", "check", name]))
     return [Todo(about=BROKEN_FILE, key=None, what=f"The product's file cannot be loaded: {error}", steps=[check])]
+
+
+def of_refused(product: Product, refused: Refused | None) -> list[Todo]:
+    """Return what to do about a model that was not accepted while none is live; one that is goes on."""
+    if refused is None or product.history.live() is not None:
+        return []
+    what = f"No model is live, and that of cutoff {refused.cutoff} was refused: {' '.join(refused.reasons)}"
+    override = ["driftline", "release", product.name, refused.digest[:SHORT_DIGEST], "--override", "REASON"]
+    steps = [
+        Step(when="to look for better parameters", command=shlex.join(["driftline", "tune", product.name])),
+        Step(when="to compare its trainings", command=shlex.join(["driftline", "runs", product.name])),
+        Step(when="to release it all the same, under your name", command=shlex.join(override)),
+    ]
+    return [Todo(about=REFUSED, key=refused.cutoff, what=what, steps=steps)]
 
 
 def _needs_answer(hold: Hold) -> bool:

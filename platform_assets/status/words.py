@@ -74,6 +74,11 @@ def as_text(state: State | BrokenState) -> str:
         lines.append(f"  weakest    {'; '.join(_slice_words(one, state) for one in weakest)}")
     lines.append(f"  drift      {_drift_words(state.drift)}")
     lines.append(f"  decision   {_decision_words(state.decision)}")
+    if (refused := state.refused) is not None:
+        lines.append(
+            f"  refused    model {refused.digest[:SHORT_DIGEST]} of cutoff {refused.cutoff}: "
+            + shorten(" ".join(refused.reasons), LONGEST, placeholder=" ...")
+        )
     lines.append(f"  held       {_held_words(state.held, state.grain)}")
     if (aside := state.put_aside) is not None:
         of_rows = f"{aside.rows:,} of {aside.built:,} rows of features of {counted(aside.keys, NOUNS[state.grain])}"

@@ -94,7 +94,7 @@ class Document:
     def explains(self, answer: dict[str, Any]) -> bool:
         """Return whether a refusal is one that the document's types cannot state."""
         error = answer["error"]
-        if "expected a UTC time such as" in error:
+        if "expected a UTC time from" in error:
             return not self._is_moment_within(answer["field"], error)
         return any(pattern.search(error) for pattern in _UNTYPED)
 
