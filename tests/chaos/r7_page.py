@@ -19,10 +19,10 @@ WIRING = (
     "callers and other work of the machine. It says nothing about capacity."
 )
 CHOSEN = (
-    "Chosen after a trial that failed, so not a judgement of these: the ordinary load is 60 % of what one replica answers "
-    "(at 65 %, a spike of 98 % of the minimum, 11,019 of 25,775 requests failed, most in a storm of repetitions that "
-    "went on with a third replica ready); the pods' group weighs 16 times a process of the machine; the autoscaler may "
-    "add replicas after 15 s, no longer 30 s."
+    "Chosen after a trial that failed, so not a judgement of these: the ordinary load is 60 % of what one replica "
+    "answers (at 65 %, a spike of 98 % of the minimum, 11,019 of 25,775 requests failed, most in a storm of "
+    "repetitions that went on with a third replica ready); the pods' group weighs 16 times a process of the machine; "
+    "the autoscaler may add replicas after 15 s, no longer 30 s."
 )
 SETTINGS = (
     "Settings of the cluster's controllers here, and Kubernetes' defaults: autoscaler's sync 15 s (15 s), "
