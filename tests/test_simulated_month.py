@@ -8,7 +8,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.chaos import r7_month
@@ -74,6 +74,8 @@ def test_a_drain_waits_for_a_replica_that_is_missing() -> None:
 @given(st.floats(0.0, 300.0), st.floats(0.0, 1.0))
 @settings(max_examples=60, deadline=None)
 def test_the_closed_form_of_one_event_is_the_mean_over_its_beginnings(duration_s: float, share: float) -> None:
+    # At the limit itself the last bit of a sum decides, here and there differently.
+    assume(abs(duration_s * share - 60 * r7_month.ALLOWED) > 1e-6)
     beginnings = 120
     counted = sum(
         r7_month.judge([], [Span(begin, begin + duration_s, share)], 2).minutes
