@@ -142,6 +142,7 @@ def test_an_image_that_nobody_has_is_told_unpaid(launches: Launching) -> None:
 QUOTA = {"metadata": {"name": "full"}, "spec": {"hard": {"pods": "0"}}}
 
 
+@pytest.mark.long
 def test_a_full_quota_is_waited_for_as_long_as_a_full_cluster(launches: Launching) -> None:
     launches.core.create_namespaced_resource_quota(launches.namespace, QUOTA)
     wait_until(
