@@ -45,7 +45,7 @@ def measure(product: Product, seconds: float, note: Callable[[str], None] = lamb
 
     Raises:
         CapacityProblem: the replica is not ready, or does not answer.
-        ValueError: there is no release, or its Bento is not in the store.
+        ValueError: the product has no release, or the store lacks its Bento.
     """
     _, release, service = manifests.released(product)
     with _replica(product, release, service) as (server, core, ready_s):

@@ -60,7 +60,7 @@ def prepare(settings: Settings, name: str) -> Entry:
     """Find a product's model, try it, and measure its memory.
 
     Raises:
-        HostProblem: the name is not one, or there is no model that can be served under it.
+        HostProblem: the name is malformed, or it has no model that can be served.
     """
     match = _NAME.fullmatch(name)
     if match is None:

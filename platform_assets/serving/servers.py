@@ -26,7 +26,7 @@ def name_of(pid: int) -> str:
 
 
 def pid_of(name: str) -> int | None:
-    """Return the process id in a server's name; None if it is no such name."""
+    """Return the process id in a server's name, or None for any other name."""
     result = _NAME.fullmatch(name)
     return int(result[1]) if result else None
 

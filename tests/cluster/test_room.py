@@ -96,7 +96,7 @@ def test_a_replica_without_room_refuses_and_loses_nothing_when_it_is_killed(
         assert [item.status.phase for item in platform.pods(OWN)] == ["Running"]
         node.kill_container(container_of(pod))
         waiting(lambda: _restarts(platform) == [1], "its container has started again")
-        waiting(lambda: _started(platform) == [True], "it counts as started: a full log is no reason to restart it")
+        waiting(lambda: _started(platform) == [True], "it counts as started: a full log must not restart it")
         assert not _is_ready(platform)
         time.sleep(EVICTED_S)
         assert _restarts(platform) == [1]
