@@ -199,14 +199,16 @@ def bound(address: str, port: int) -> socket.socket:
     """Return a listening socket, not blocking.
 
     Raises:
-        HostProblem: the port is taken.
+        HostProblem: the port is taken, or there can be no such port.
     """
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((address, port))
-    except OSError as problem:
-        raise HostProblem(f"port {port} of {address} cannot be used: {problem.strerror}.") from None
+    except (OSError, OverflowError) as problem:
+        listening.close()
+        reason = problem.strerror if isinstance(problem, OSError) else "ports are 0-65535"
+        raise HostProblem(f"port {port} of {address} cannot be used: {reason}.") from None
     listening.listen(BACKLOG)
     listening.setblocking(False)
     return listening
