@@ -89,14 +89,21 @@ class PredictionMiddleware:
             await self._app(scope, receive, send)
 
     async def _measured(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer an HTTP request and count it, with the time from its head to the last byte of its answer."""
+        """Answer an HTTP request and count it, with the time from its head to the last byte of its answer.
+
+        It is counted before that byte is sent: what a caller was answered is counted, also by a worker that dies then.
+        """
         started_s, path, metrics = perf_counter(), scope["path"], self.runtime.metrics
         status: int | None = None
+        is_counted = False
 
         async def observed(message: Message) -> None:
-            nonlocal status
+            nonlocal status, is_counted
             if message["type"] == "http.response.start":
                 status = message["status"]
+            elif not message.get("more_body", False):
+                is_counted = True
+                metrics.end(path, status, perf_counter() - started_s)
             await send(message)
 
         metrics.begin(path)
@@ -113,7 +120,8 @@ class PredictionMiddleware:
             status = status or 500  # what the server answers instead of us
             raise
         finally:
-            metrics.end(path, status, perf_counter() - started_s)
+            if not is_counted:
+                metrics.end(path, status, perf_counter() - started_s)
 
     @cached_property
     def _paths(self) -> str:

@@ -379,6 +379,26 @@ def test_a_refused_request_is_timed_to_its_last_byte(app: Any) -> None:
     assert "driftline_request_seconds_count 1.0" in text
 
 
+def test_an_answer_is_counted_before_its_last_byte_is_sent(app: Any) -> None:
+    """A worker that is killed as soon as its caller has the answer has counted it."""
+    counted: list[bytes] = []
+
+    async def ask() -> None:
+        async def receive() -> Any:
+            return {"type": "http.request", "body": GOOD, "more_body": False}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.body":
+                counted.append(app.probe("/metrics")[1])
+
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(GOOD)).encode())]
+        await app.middleware({"type": "http", "method": "POST", "path": "/predict", "headers": headers}, receive, send)
+
+    asyncio.run(ask())
+    assert [b'driftline_requests_total{status="200"} 1.0' in text for text in counted] == [True]
+    assert b'driftline_requests_total{status="200"} 1.0' in app.probe("/metrics")[1]
+
+
 def test_an_internal_error_is_counted_as_the_servers_500(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app.runtime.predictor, "steps", None)
     with pytest.raises(TypeError):
