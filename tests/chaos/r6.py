@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +34,7 @@ from platform_assets.serving import run as serving
 from platform_assets.settings import REPOSITORY
 from platform_assets.storage.tables import TableStore
 from tests.benchmarks.harness import Measure
+from tests.chaos import r6_recovery
 from tests.chaos.r6_storm import KILLS, TROUBLE, Record, Storm
 from tests.cluster import loop, names, opened, platform_images, proxy, servers, trainer
 from tests.cluster.callers import Callers
@@ -49,7 +50,7 @@ from tests.doubles.received import Arrived
 
 SHIP_S, LOOK_S = 10.0, 1.0
 """The setting of services: an answer waits at most so long for its segment, and a look."""
-QUIET_S, PATIENCE_S = 20.0, 900.0
+QUIET_S, PATIENCE_S, BACK_S = 20.0, 900.0, 120.0
 UNDER_WAY = "[QUEUED, NOT_STARTED, STARTING, STARTED, CANCELING]"
 RUNS = "{ runsOrError(filter: {statuses: %s}) { ... on Runs { results { runId jobName status } } } }"
 EARLIER = (
@@ -71,15 +72,15 @@ class World:
     storm: Storm
     lost: set[str] = field(default_factory=set)
 
-    def wait(self, condition: Callable[[], object], text: str) -> None:
+    def wait(self, condition: Callable[[], object], text: str, patience_s: float = PATIENCE_S) -> None:
         """Wait, and let the storm look meanwhile."""
-        until_s = time.monotonic() + PATIENCE_S
+        until_s = time.monotonic() + patience_s
         while True:
             self.storm.look()
             if not self.storm.is_down and self._is(condition):
                 return
             if time.monotonic() > until_s:
-                raise TimeoutError(f"waited {PATIENCE_S:g} s in vain until {text}\n{self.platform.described()}")
+                raise TimeoutError(f"waited {patience_s:g} s in vain until {text}\n{self.platform.described()}")
             time.sleep(0.3)
 
     def _is(self, condition: Callable[[], object]) -> bool:
@@ -161,7 +162,8 @@ class World:
 def run() -> list[Measure]:
     """Play the loop in the storm, and compare."""
     with _opened() as world:
-        callers, hanging = _play(world)
+        with world.storm.recoveries.watching():
+            callers, hanging = _play(world)
         mine, calm = (loop.content(settings) for settings in (world.platform.settings, world.laptop.settings))
         differ = {kind: _differ(kind, mine[kind], calm[kind]) for kind in calm}
         return _measures(world, callers, differ, hanging, loop.shared(world.platform))
@@ -215,6 +217,8 @@ def _play(world: World) -> tuple[Callers, list[Any]]:
         world.wait(is_over, "no run is under way")
     except TimeoutError:
         print(f"under way at the end: {hanging}", flush=True)
+    with suppress(TimeoutError):
+        world.wait(lambda: not storm.recoveries.pending, "each victim is back", BACK_S)
     return callers, hanging
 
 
@@ -236,7 +240,10 @@ def _measures(
     broken = {status: count for status, count in callers.statuses.items() if status != 200}
     requests = f"{callers.statuses[200]} requests were answered, and others ended with {broken}: callers ask again."
     shown[:] = [
-        *(f"Kill {number}, after {record}." for number, record in enumerate(storm.log, start=1)),
+        *(
+            f"Kill {back.number}, after {record}; {back}."
+            for record, back in zip(storm.log, storm.recoveries.all, strict=True)
+        ),
         f"Repeated, because the first hit nothing: {'; '.join(storm.missed) or 'none'}.",
         f"Not killed: {', '.join(kill.victim for kill in storm.pending) or 'none'}.",
         requests,
@@ -248,6 +255,7 @@ def _measures(
     return [
         Measure(measure="kills", ours=len(storm.log), peers=dict(kinds), target=f">= {len(KILLS)}"),
         Measure(measure="in shipping or ingestion", ours=travelling.total(), peers=dict(travelling), target=">= 6"),
+        *r6_recovery.measures(storm.recoveries.all),
         *(Measure(measure=f"{kind} that differ", ours=count, target="<= 0") for kind, count in differ.items()),
         Measure(measure="answers that callers got", ours=len(callers.acknowledged)),
         Measure(measure="of them lost with a killed volume", ours=len(world.lost & held)),

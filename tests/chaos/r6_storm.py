@@ -26,6 +26,8 @@ from kubernetes import client
 from platform_assets import naming
 from platform_assets.storage.ledgers import Ledgers
 from resources.launchers.step_pod import FACTS
+from tests.chaos import r6_recovery as signs
+from tests.chaos.r6_recovery import Recoveries, Sign
 from tests.cluster import cleanup, proxy
 from tests.cluster.loop import OWN
 from tests.cluster.node import Node
@@ -53,11 +55,13 @@ class Hit:
     Attributes:
         doing: what the victim was doing.
         heal, down_s: brings back what does not come back by itself, after so many seconds.
+        back: what shows that the victim is there again.
         lost: ids of answers that were on a killed volume, and that its pod did not know to be in the store.
         at: when it died.
     """
 
     doing: str
+    back: Sign
     heal: Callable[[], None] | None = None
     down_s: float = 0.0
     lost: frozenset[str] = frozenset()
@@ -103,6 +107,7 @@ class Storm:
         phase: of the loop.
         missed: kills that hit nothing.
         problems: what looks met while something was coming back.
+        recoveries: when each victim was back.
     """
 
     platform: Platform
@@ -113,6 +118,7 @@ class Storm:
     log: list[Record] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    recoveries: Recoveries = field(default_factory=Recoveries)
     began_s: float = field(default_factory=time.monotonic)
     _healing: tuple[float, Callable[[], None]] | None = None
     _calm_until_s: float = 0.0
@@ -159,6 +165,7 @@ class Storm:
             return False
         self.pending.remove(kill)
         self.log.append(Record(kill, hit, time.monotonic() - self.began_s))
+        self.recoveries.add(len(self.log), kill.victim, hit.at, hit.back)
         print(f"  kill {len(self.log)}, {self.log[-1]}", flush=True)
         self._calm_until_s = time.monotonic() + PAUSE_S
         if hit.heal is not None:
@@ -255,7 +262,7 @@ def _unshipped(folder: Path) -> Iterator[str]:
 # Aims: each kills its victim if it is at work now
 
 
-def _part(name: str) -> Callable[[Storm], Hit | None]:
+def _part(name: str, back: Callable[[Storm, list[Any], datetime], Sign]) -> Callable[[Storm], Hit | None]:
     """Aim at daemon or code server while a run is under way."""
 
     def aim(storm: Storm) -> Hit | None:
@@ -263,8 +270,9 @@ def _part(name: str) -> Callable[[Storm], Hit | None]:
         if not pods or not work:
             return None
         doing = f"at work: {work}; its last line: {storm.last_line(pods[0])}"
+        at = datetime.now(UTC)
         kill(storm.processes(pods))
-        return Hit(doing)
+        return Hit(doing, back(storm, pods, at), at=at)
 
     return aim
 
@@ -278,11 +286,13 @@ def _webserver(storm: Storm) -> Hit | None:
     query = {"query": "{ runsOrError(limit: 50) { ... on Runs { results { runId status stats { __typename } } } } }"}
     connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=30)
     connection.request("POST", "/graphql", json.dumps(query), {"Content-Type": "application/json"})
+    at = datetime.now(UTC)
     kill(pids)
     try:
         connection.getresponse().read()
     except (OSError, http.client.HTTPException) as problem:
-        return Hit(f"answering a request for all runs, which broke: {type(problem).__name__}")
+        doing = f"answering a request for all runs, which broke: {type(problem).__name__}"
+        return Hit(doing, signs.answered(storm.platform), at=at)
     finally:
         connection.close()
     raise Missed("the request was answered")
@@ -298,23 +308,34 @@ def _run(job: str) -> Callable[[Storm], Hit | None]:
         pids, line = storm.processes(pods), storm.last_line(pods[0])
         if line == "no line yet" or not _are_alive(pids):
             return None
+        at = datetime.now(UTC)
         kill(pids)
-        return Hit(f"{job}: {line}")
+        return Hit(f"{job}: {line}", signs.started_again(storm.postgres, job, at), at=at)
 
     return aim
 
 
 def _step(storm: Storm) -> Hit | None:
     """Aim at the pod of a training."""
-    pods = [pod for pod in storm.steps() if pod.metadata.labels["driftline/step"] == "train"]
+    pods = _trainings(storm)
     if not pods:
         return None
     pids = storm.processes(pods)
     steps_done = spin(lambda: _steps_done(storm, pods[0]), TRAINING_S)
     if steps_done is None or not _are_alive(pids):
         return None
+    at, hit = datetime.now(UTC), pods[0].metadata.uid
     kill(pids)
-    return Hit(f"training with the lease, {steps_done} steps at its last sign of life")
+
+    def is_seen() -> bool:
+        return any(pod.metadata.uid != hit and _steps_done(storm, pod) is not None for pod in _trainings(storm))
+
+    back = Sign("the next attempt of the training has the lease", is_seen)
+    return Hit(f"training with the lease, {steps_done} steps at its last sign of life", back, at=at)
+
+
+def _trainings(storm: Storm) -> list[Any]:
+    return [pod for pod in storm.steps() if pod.metadata.labels["driftline/step"] == "train"]
 
 
 def _steps_done(storm: Storm, pod: Any) -> int | None:
@@ -333,8 +354,9 @@ def _api_server(storm: Storm) -> Hit | None:
         return None
     work = storm.at_work()
     server = next(item for item in reversed(control.space.services) if item.name == "kube-apiserver")
+    at = datetime.now(UTC)
     server.kill()
-    return Hit(f"at work: {work}", control.start_api_server, DOWN_S)
+    return Hit(f"at work: {work}", signs.api_answers(storm.platform), control.start_api_server, DOWN_S, at=at)
 
 
 def _server(name: str, *, needs: Callable[[Storm], str | None]) -> Callable[[Storm], Hit | None]:
@@ -345,8 +367,13 @@ def _server(name: str, *, needs: Callable[[Storm], str | None]) -> Callable[[Sto
         if doing is None:
             return None
         server: Any = storm.postgres if name == "PostgreSQL" else storm.s3
+        at = datetime.now(UTC)
         server.program.kill()
-        return Hit(doing, server.start_again, DOWN_S)
+        if name == "PostgreSQL":
+            back = signs.written_to_database(storm.postgres, at)
+        else:
+            back = signs.written_to_store(storm.platform.settings.root, at)
+        return Hit(doing, back, server.start_again, DOWN_S, at=at)
 
     return aim
 
@@ -377,11 +404,13 @@ def _run_that_ingests(storm: Storm) -> Hit | None:
     claim = spin(storm.open_claim)
     if claim is None:
         return None
+    at = datetime.now(UTC)
     kill(pids)
     time.sleep(0.3)  # a request that was under way may still arrive
     if storm.open_claim() != claim:
         raise Missed(f"claim {claim} was finished")
-    return Hit(f"{ADVANCE}: the answers of claim {claim} were being stored, and were not recorded as stored")
+    doing = f"{ADVANCE}: the answers of claim {claim} were being stored, and were not recorded as stored"
+    return Hit(doing, signs.started_again(storm.postgres, ADVANCE, at), at=at)
 
 
 def _service_that_ships(storm: Storm) -> Hit | None:
@@ -393,10 +422,12 @@ def _service_that_ships(storm: Storm) -> Hit | None:
     if note is None:
         return None
     pod, pids = targets[note.parent]
+    at = datetime.now(UTC)
     kill(pids)
     if not note.exists():
         raise Missed("the segment was settled")
-    return Hit(f"a segment was under way, {len(storm.unshipped(pod))} answers were not known to be in the store")
+    doing = f"a segment was under way, {len(storm.unshipped(pod))} answers were not known to be in the store"
+    return Hit(doing, signs.ready_again(storm.platform, [pod]), at=at)
 
 
 def _service_with_its_volume(storm: Storm) -> Hit | None:
@@ -410,7 +441,8 @@ def _service_with_its_volume(storm: Storm) -> Hit | None:
     at, lost = datetime.now(UTC), storm.unshipped(pods[0])
     if not lost:
         raise Missed("everything was in the store")
-    return Hit(f"serving, {len(lost)} answers were not in the store, and its volume goes", lost=lost, at=at)
+    doing = f"serving, {len(lost)} answers were not in the store, and its volume goes"
+    return Hit(doing, signs.ready_again(storm.platform, pods[:1]), lost=lost, at=at)
 
 
 def _node(*, is_power: bool) -> Callable[[Storm], Hit | None]:
@@ -433,7 +465,8 @@ def _node(*, is_power: bool) -> Callable[[Storm], Hit | None]:
         others = ", ".join(sorted({_kind(pod) for pod in everything}))
         text = f"{node.name} with {len(mine)} replicas, {len(lost)} answers not in the store; on it: {others}"
         heal = partial(_bring_back, storm, node, is_power=is_power)
-        return Hit(text, heal, CUT_S, lost if is_power else frozenset(), at)
+        back = signs.ready_again(storm.platform, everything)
+        return Hit(text, back, heal, CUT_S, lost if is_power else frozenset(), at)
 
     return aim
 
@@ -463,13 +496,21 @@ def _bring_back(storm: Storm, node: Node, *, is_power: bool) -> None:
     storm.platform.cluster.wait_for_node(node.name)
 
 
+def _heartbeats(storm: Storm, _: list[Any], at: datetime) -> Sign:
+    return signs.heartbeats(storm.postgres, at)
+
+
+def _ready(storm: Storm, pods: list[Any], _: datetime) -> Sign:
+    return signs.ready_again(storm.platform, pods)
+
+
 def _are_alive(pids: Sequence[int]) -> bool:
     return bool(pids) and all(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
 KILLS = (
     Kill("run", 0, _run(ADVANCE)),
-    Kill("daemon", 0, _part("daemon")),
+    Kill("daemon", 0, _part("daemon", _heartbeats)),
     Kill("step", 0, _step),
     Kill("API server", 0, _api_server),
     Kill("service container", 1, _service_that_ships, SHIPPING),
@@ -477,15 +518,15 @@ KILLS = (
     Kill("webserver", 1, _webserver),
     Kill("service pod with its volume", 2, _service_with_its_volume, SHIPPING),
     Kill("PostgreSQL", 2, _server("PostgreSQL", needs=_ingesting), INGESTION),
-    Kill("code server", 2, _part("code")),
+    Kill("code server", 2, _part("code", _ready)),
     Kill("node, power", 3, _node(is_power=True), SHIPPING),
     Kill("S3 server", 3, _server("S3", needs=_ingesting), INGESTION),
-    Kill("daemon", 3, _part("daemon")),
+    Kill("daemon", 3, _part("daemon", _heartbeats)),
     Kill("node, cable", 4, _node(is_power=False), SHIPPING),
     Kill("S3 server", 4, _server("S3", needs=_shipping), SHIPPING),
     Kill("run", 4, _run(ADVANCE)),
     Kill("step", 5, _step),
     Kill("API server", 5, _api_server),
     Kill("PostgreSQL", 5, _server("PostgreSQL", needs=_working)),
-    Kill("code server", 5, _part("code")),
+    Kill("code server", 5, _part("code", _ready)),
 )
