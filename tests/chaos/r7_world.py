@@ -43,7 +43,6 @@ REPLICAS, REPLICAS_MAX, CORES = 2, 6, 0.2
 PATIENCE_S = 240.0
 WIDTH, DEPTH = 1_000, 3
 """Size and number of the matrices that the model multiplies only to take some CPU."""
-LIMITS = REPOSITORY / "deploy/kubernetes/components/service-cpu-limits"
 TROUBLE = (client.ApiException, http.client.HTTPException, urllib3.exceptions.HTTPError, OSError, KeyError)
 
 
@@ -119,17 +118,15 @@ class World:
 
     def apply(self) -> None:
         """Apply the manifests of the newest release, with the limit of CPU."""
-        self.apply_limited(manifests.manifests(self.product), self.folder / "service")
+        self.platform.apply(manifests.manifests(self.product), "service")
 
-    def apply_limited(self, text: str, folder: Path, cpu: str = "") -> None:
-        """Apply manifests with a limit of CPU, by default the component's."""
+    def apply_limited(self, text: str, folder: Path, cpu: str) -> None:
+        """Apply manifests with a limit of CPU other than the component's."""
         folder.mkdir(exist_ok=True)
         (folder / "service.yaml").write_text(text, encoding="utf-8")
-        top: dict[str, Any] = {"resources": ["service.yaml"], "components": [os.path.relpath(LIMITS, folder)]}
-        if cpu:
-            path = "/spec/template/spec/containers/0/resources/limits/cpu"
-            patch_ = f"- {{op: add, path: {path}, value: '{cpu}'}}"
-            top = {"resources": ["service.yaml"], "patches": [{"target": {"kind": "Deployment"}, "patch": patch_}]}
+        path = "/spec/template/spec/containers/0/resources/limits/cpu"
+        patch_ = f"- {{op: add, path: {path}, value: '{cpu}'}}"
+        top = {"resources": ["service.yaml"], "patches": [{"target": {"kind": "Deployment"}, "patch": patch_}]}
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(top), encoding="utf-8")
         self.platform.cluster.kubectl("apply", "--kustomize", str(folder))
 

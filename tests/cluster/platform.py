@@ -22,6 +22,7 @@ from tests.cluster.spaces import CABLES
 from tests.doubles.kustomize import FOLDER
 
 NAMESPACE = "driftline"
+LIMITS = FOLDER / "components/service-cpu-limits"
 PARTS = ("code", "daemon", "webserver")
 ALL_PARTS = (*PARTS, "webserver-read-only")
 NOBODY = "192.0.2.1"
@@ -59,11 +60,14 @@ class Platform:
         """Apply the overlay, and return what kubectl prints."""
         return self.cluster.kubectl("apply", "--kustomize", str(self.folder))
 
-    def apply(self, text: str, name: str) -> None:
-        """Apply manifests."""
-        path = self.folder / f"{name}.yaml"
-        path.write_text(text, encoding="utf-8")
-        self.cluster.kubectl("apply", "--filename", str(path))
+    def apply(self, text: str, name: str) -> str:
+        """Apply manifests, services with the limit of CPU that belongs to the overlay `local`; return the output."""
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        (folder / "objects.yaml").write_text(text, encoding="utf-8")
+        top = {"resources": ["objects.yaml"], "components": [os.path.relpath(LIMITS, folder)]}
+        (folder / "kustomization.yaml").write_text(yaml.safe_dump(top), encoding="utf-8")
+        return self.cluster.kubectl("apply", "--kustomize", str(folder))
 
     def wait_for(self, deployment: str) -> None:
         """Wait until all pods of a Deployment are those of its newest manifest, and ready."""

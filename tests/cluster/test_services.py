@@ -1,6 +1,6 @@
 """Two products' services next to each other: answered, rolled, drained, closed to strangers, and bad input by name.
 
-Only services run in the cluster. Their models are small graphs that nobody trained.
+Only services run in the cluster, limited to 200m of CPU. Their models are small graphs that nobody trained.
 """
 
 from __future__ import annotations
@@ -191,8 +191,7 @@ def applied_again(service: Running) -> list[str]:
     kinds = "deployments,services,poddisruptionbudgets,horizontalpodautoscalers,networkpolicies"
     specs = ("get", kinds, f"--selector=driftline/product={service.product.name}", "--output=jsonpath={.items[*].spec}")
     before = service.platform.kubectl(*specs)
-    path = service.platform.folder / f"{service.product.name}.yaml"
-    printed = service.platform.cluster.kubectl("apply", "--filename", str(path))
+    printed = service.platform.apply(service.text, service.product.name)
     assert service.platform.kubectl(*specs) == before
     assert "poddisruptionbudget.policy/" in printed and printed.count("configured") == 1, printed
     return sorted(re.findall(r"(?m) (\w+)$", printed))
