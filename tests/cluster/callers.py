@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -35,8 +35,12 @@ class Callers:
     failed_twice: int = 0
 
     @contextmanager
-    def asking(self, questions: Sequence[Question]) -> Iterator[threading.Event]:
-        """Ask meanwhile; the event is set when all have an answer. The last are then repeated until the end."""
+    def asking(self, questions: Iterable[Question]) -> Iterator[threading.Event]:
+        """Ask meanwhile; the event is set when all have an answer. The last are then repeated until the end.
+
+        Args:
+            questions: may be endless.
+        """
         is_done, is_over = threading.Event(), threading.Event()
         thread = threading.Thread(target=self._ask, args=(questions, is_done, is_over), daemon=True)
         thread.start()
@@ -46,14 +50,16 @@ class Callers:
             is_over.set()
             thread.join()
 
-    def _ask(self, questions: Sequence[Question], is_done: threading.Event, is_over: threading.Event) -> None:
+    def _ask(self, questions: Iterable[Question], is_done: threading.Event, is_over: threading.Event) -> None:
+        last = deque[Question](maxlen=10)
         for question in questions:
             self._until_answered(question, is_over)
+            last.append(question)
             if is_over.wait(PACE_S):
                 return
         is_done.set()
         while not is_over.is_set():
-            for question in questions[-10:]:
+            for question in last:
                 self._until_answered(question, is_over)
                 is_over.wait(PACE_S)
 

@@ -1,11 +1,13 @@
 """The commands of docs/deploy.md, all of them, in their order and in one shell, on a real cluster.
 
-The values of the page's first block are replaced, nothing else. While secrets are rotated, contracts change and images
-are rolled out, callers outside of the cluster ask the first product's service all the while.
+The values of the page's first block are replaced, nothing else; the test prints the difference. While secrets are
+rotated, contracts change and images are rolled out, callers outside of the cluster ask the first product's service all
+the while.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import shutil
@@ -14,7 +16,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -41,6 +45,14 @@ ASKED_FROM, ASKED_UNTIL = "A second product", "The end"
 SHIPPED_S = 60.0
 
 
+@dataclass(frozen=True)
+class Followed:
+    """What happened under each heading: its seconds, and how many answers callers got meanwhile."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    answers: dict[str, int] = field(default_factory=dict)
+
+
 def blocks(page: str) -> Iterator[tuple[str, str]]:
     """Return the headings of a page, marked, and the text of its blocks that the test runs or replaces."""
     for part in BLOCK.finditer(page):
@@ -58,12 +70,21 @@ def script(page: str, values: str) -> str:
     return "\n".join(lines)
 
 
+def difference(page: str, values: str) -> list[str]:
+    """Return the lines that the page has and the test does not run, and the other way round."""
+    own = next(text for kind, text in blocks(page) if kind == VALUES)
+    lines = difflib.unified_diff(script(page, own).splitlines(), script(page, values).splitlines(), n=0)
+    return [line for line in lines if not line.startswith(("---", "+++", "@@"))]
+
+
 def test_every_command_of_the_page_is_run_or_replaced(repository: Path) -> None:
     page = (repository / "docs/deploy.md").read_text(encoding="utf-8")
     assert page.count("```bash") == sum(kind != "heading" for kind, _ in blocks(page))
     assert sum(kind == VALUES for kind, _ in blocks(page)) == 1
     replaced = set(re.findall(r"([A-Z_]+)=", next(text for kind, text in blocks(page) if kind == VALUES)))
     assert replaced == set(re.findall(r"([A-Z_]+)=", _values("r", "e", "h", "p")))
+    lines = difference(page, _values("r", "e", "h", "p"))
+    assert [line for line in lines if not re.match(r"[-+](export |#|$)", line)] == []
 
 
 def _values(registry: str, endpoint: str, host: str, port: str) -> str:
@@ -126,8 +147,9 @@ def test_the_page_leads_from_an_empty_cluster_through_a_deployments_life(
     # Layers of packages need a network, and are kept; the shell below has only the cluster's.
     subprocess.run(["make", "images"], cwd=repository, check=True, env={**os.environ, "NAME": shell["NAME"]})
     values = _values(f"{cluster.registry.address}/page", s3.endpoint, HOST, postgres.environment()["DAGSTER_PG_PORT"])
-    text = script((repository / "docs/deploy.md").read_text(encoding="utf-8"), values)
-    callers = Callers("")
+    page, callers = (repository / "docs/deploy.md").read_text(encoding="utf-8"), Callers("")
+    print("not as on the page:", *difference(page, values), sep="\n")
+    text = script(page, values)
     with cluster.network(), ExitStack() as stack:
         names.serve_names(cluster, tmp_path)
         s3.make_bucket(LOGS)
@@ -135,39 +157,45 @@ def test_the_page_leads_from_an_empty_cluster_through_a_deployments_life(
             ["bash", "-c", text], cwd=folder, env=shell, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         stack.callback(process.kill)
-        seconds = _follow(process, cluster, callers, stack)
+        followed = _follow(process, cluster, callers, stack)
         s3.remove_bucket(LOGS)
-        assert process.returncode == 0, f"the page stopped under {list(seconds)[-1]!r}\n{_described(cluster)}"
-        assert seconds[ASKED_UNTIL] <= 120
+        assert process.returncode == 0, f"the page stopped under {list(followed.seconds)[-1]!r}\n{_described(cluster)}"
+        assert followed.seconds[ASKED_UNTIL] <= 120
         assert _left(cluster) == []
         arrived = Arrived(f"s3://{BUCKET}/page", "parts")
         wait_until(lambda: set(callers.acknowledged) <= arrived.look(), SHIPPED_S, "every answer is in the store")
-    print(f"seconds: {seconds}; {len(callers.acknowledged)} answers, statuses {dict(callers.statuses)}")
-    assert len(callers.acknowledged) > 100
+    print(f"seconds: {followed.seconds}; answers: {followed.answers}, statuses {dict(callers.statuses)}")
+    headings = list(followed.answers)
+    asked = headings[headings.index(ASKED_FROM) : headings.index(ASKED_UNTIL)]
+    assert {"A new key of the store, a new password", "A new signing key"} < set(asked)
+    assert [heading for heading in asked if followed.answers[heading] == 0] == []
     assert callers.failed_twice == 0
 
 
-def _follow(process: subprocess.Popen[str], cluster: Cluster, callers: Callers, stack: ExitStack) -> dict[str, float]:
-    """Print what the script prints; ask the service meanwhile; return the seconds under each heading."""
-    seconds: dict[str, float] = {}
-    heading, since = "", time.monotonic()
+def _follow(process: subprocess.Popen[str], cluster: Cluster, callers: Callers, stack: ExitStack) -> Followed:
+    """Print what the script prints, and ask the service meanwhile."""
+    followed = Followed()
+    heading, since, answers = "", time.monotonic(), 0
     assert process.stdout is not None
     for line in process.stdout:
         print(line, end="", file=sys.stderr)
         if not line.startswith(HEADING):
             continue
-        now = time.monotonic()
-        seconds[heading], since, heading = round(now - since, 1), now, line.removeprefix(HEADING).strip()
+        now, total = time.monotonic(), len(callers.acknowledged)
+        followed.seconds[heading], followed.answers[heading] = round(now - since, 1), total - answers
+        heading, since, answers = line.removeprefix(HEADING).strip(), now, total
         if heading == ASKED_FROM:
             spec = cluster.core.read_namespaced_service("driftline-parts", "driftline").spec
             callers.address = f"http://{spec.cluster_ip}:{spec.ports[0].port}"
             asking = stack.enter_context(ExitStack())
-            asking.enter_context(callers.asking([_question(number) for number in range(2_000, 4_000)]))
+            asking.enter_context(callers.asking(_question(number) for number in count(2_000)))
         elif heading == ASKED_UNTIL:
             asking.close()
+            print(cluster.kubectl("get", "all", "--namespace=driftline", "--output=wide"))
     process.wait()
-    seconds[heading] = round(time.monotonic() - since, 1)
-    return seconds
+    followed.seconds[heading] = round(time.monotonic() - since, 1)
+    followed.answers[heading] = len(callers.acknowledged) - answers
+    return followed
 
 
 def _question(number: int) -> dict[str, object]:
