@@ -290,7 +290,7 @@ class Shipper:
         side = "behind" if offset_s > 0 else "ahead of"
         return (
             f"this machine's clock is {abs(offset_s):g} s {side} the store's; expected at most "
-            f"{self._terms.clock_limit_s:g} s. Times of answers are wrong by that."
+            f"{self._terms.clock_limit_s:g} s. Times of answers are wrong by that: repair the time service of its node."
         )
 
     def _state(self, problem: str | None) -> None:

@@ -36,7 +36,7 @@ UNAUTHORIZED_TRIES = 3
 FIRST_PAUSE_S = 0.5
 ASKED_AGAIN: tuple[Meaning, ...] = ("again", "soon", "unauthorized")
 POD, PODS, EVENTS, NODE, DELETED = ("Pod",), ("PodList",), ("EventList",), ("Node",), ("Pod", "Status")
-VERSION, REVIEW = ("",), ("SelfSubjectAccessReview",)
+VERSION, REVIEW, QUOTAS = ("",), ("SelfSubjectAccessReview",), ("ResourceQuotaList",)
 NODES_NAMESPACE = "default"
 """Where the events of nodes are, which have no namespace themselves."""
 ATTEMPT = "driftline/attempt"
@@ -134,6 +134,17 @@ class Api:
                 raise
             return True
         return member(document, "status", "allowed") is not False
+
+    def has_quota(self) -> bool:
+        """Return whether the namespace has a ResourceQuota; True where they may not be listed."""
+        try:
+            document, _ = self._json(QUOTAS, "list_namespaced_resource_quota", self.namespace, limit=1)
+        except ApiTrouble as trouble:
+            if trouble.status not in (403, 404):
+                raise
+            self.log(f"{trouble}. Quotas of namespace {self.namespace} are missing from the evidence.")
+            return True
+        return bool(items(document, "items"))
 
     def refusal(self, manifest: Manifest) -> str | None:
         """Return why the API would never create a pod; None if it would, now or later, or if it cannot be asked."""

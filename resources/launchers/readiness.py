@@ -28,7 +28,7 @@ class NotReady(dg.Failure):
 
 
 def check(api: Api, pods: Mapping[str, Manifest]) -> None:
-    """Ask a cluster whether it can run a step.
+    """Ask a cluster whether it can run a step, and warn of a namespace in which nothing bounds what steps take.
 
     Args:
         pods: that the step may need, by the name of their profile.
@@ -38,6 +38,11 @@ def check(api: Api, pods: Mapping[str, Manifest]) -> None:
     """
     try:
         sentence = next(_obstacles(api, pods), None)
+        if sentence is None and not api.has_quota():
+            api.log(
+                f"Namespace {api.namespace} has no ResourceQuota, so steps may take all that its services need to start "
+                "again: apply one, such as those of deploy/kubernetes/base/quotas.yaml."
+            )
     except ApiTrouble as trouble:
         sentence = f"{trouble}: check DRIFTLINE_NAMESPACE and the cluster that KUBECONFIG names, and run this again."
     if sentence:

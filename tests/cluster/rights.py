@@ -64,13 +64,14 @@ REASONS = {
     Right(RUN, NAMESPACE, "pods", "delete"): "removes a recorded pod; stops that of a cancelled run, or an orphan",
     Right(RUN, NAMESPACE, "pods/log", "get"): "shows the step's lines in the run",
     Right(RUN, NAMESPACE, "events", "list"): "why a pod does not start, was evicted, or is gone",
+    Right(RUN, NAMESPACE, "resourcequotas", "list"): "warns of a namespace in which nothing bounds what steps take",
     Right(RUN, DEFAULT, "events", "list"): "why a node left: events of nodes are in this namespace",
     Right(RUN, CLUSTER, "nodes", "get"): "whether the node is lost or being taken away, and its zone",
 }
 """Why each right is granted."""
 
 
-OPTIONAL = {right for right in REASONS if right.resource in ("events", "nodes")}
+OPTIONAL = {right for right in REASONS if right.resource in ("events", "nodes", "resourcequotas")}
 """Rights without which steps run, and the run says which evidence is missing."""
 
 

@@ -151,6 +151,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._send(200, {"major": "1", "minor": "35"})
             if address.path.endswith("/selfsubjectaccessreviews"):
                 return self._send(201, {"kind": "SelfSubjectAccessReview", "status": {"allowed": True}})
+            if address.path.endswith("/resourcequotas"):
+                return self._send(200, {"kind": "ResourceQuotaList", "items": [{"metadata": {"name": "steps"}}]})
             if "dryRun" in query:
                 return self._send(201, {"kind": "Pod", **body})
             if "events" in address.path:

@@ -160,6 +160,7 @@ def test_a_clock_that_differs_from_the_stores_is_measured_and_named(
     if abs(shift_s) > 30:
         side = "behind" if shift_s > 0 else "ahead of"
         assert f"s {side} the store's; expected at most 30 s" in str(problem)
+        assert "repair the time service" in str(problem)
     else:
         assert problem is None
 
