@@ -266,15 +266,16 @@ def _failure(history: History) -> Failed | None:
 
 
 def _service(product: Product) -> tuple[Pods | None, list[Todo]]:
-    """Return how many pods serve, and what is wrong with them; None and nothing on a laptop."""
-    if product.settings.launcher != "kubernetes" or product.history.live() is None:
+    """Return how many pods serve, None on a laptop and before a release; and what is wrong with any of them."""
+    if product.settings.launcher != "kubernetes":
         return None, serving.of(product)
+    is_live = product.history.live() is not None
     try:
         seen = pods.read(product)
     except pods.Unknown as problem:
-        return Pods(unknown=str(problem)), serving.of(product)
+        return Pods(unknown=str(problem)) if is_live else None, serving.of(product)
     todo = pods.judge(product, seen)
-    return pods.counted(seen), [
+    return pods.counted(seen) if is_live else None, [
         *todo,
         *(one for one in serving.of(product) if one.what not in {of.what for of in todo}),
     ]

@@ -1,6 +1,6 @@
-"""Say why Kubernetes does not run a product's service: what its Deployments, pods and quotas report.
+"""Say why Kubernetes does not run a product's service, or the platform: what Deployments, pods and quotas report.
 
-`read` sends five requests, and `judge` reads no cluster. Without a cluster, or the right to look, the status says so.
+`read` sends six requests, and `judge` reads no cluster. Without a cluster, or the right to look, the status says so.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ RESTARTS = 2
 NODE_EVENTS, LOST = "default", "involvedObject.kind=Node,reason=NodeNotReady"
 """Where events of nodes are, and those of the controller that gives a node up, and of a kubelet that says so itself."""
 _TOO_LITTLE = "it needed more memory than its limit: raise Pods.memory_gb and apply the manifest again."
+COMPONENT = "app.kubernetes.io/component"
+PLATFORM = f"app.kubernetes.io/part-of=driftline,{COMPONENT} in (code,daemon,webserver,webserver-read-only)"
+_SERVICE_IMAGE = "set DRIFTLINE_SERVICE_IMAGE to one that is in the registry and apply the manifest again."
+_PLATFORM_IMAGE = "write one that is in the registry into the overlay and apply it again."
 _NO_CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
 
@@ -44,6 +48,7 @@ class Seen:
     Attributes:
         autoscalers: of the product's service.
         lost: events of nodes that were not ready any more, of the last hour.
+        platform: the platform's own pods.
     """
 
     deployments: list[object]
@@ -51,6 +56,7 @@ class Seen:
     quotas: list[object] | None
     autoscalers: list[object] | None = None
     lost: list[object] | None = None
+    platform: list[object] | None = None
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -77,7 +83,8 @@ def read(product: Product) -> Seen:
         quotas = _allowed(api, f"/api/v1/namespaces/{namespace}/resourcequotas")
         scalers = f"/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers"
         lost = _allowed(api, f"/api/v1/namespaces/{NODE_EVENTS}/events", fieldSelector=LOST)
-        return Seen(deployments, pods, quotas, _allowed(api, scalers, labelSelector=selector), lost)
+        platform = _allowed(api, f"/api/v1/namespaces/{namespace}/pods", labelSelector=PLATFORM)
+        return Seen(deployments, pods, quotas, _allowed(api, scalers, labelSelector=selector), lost, platform)
 
 
 def _allowed(api: object, path: str, **query: str) -> list[object] | None:
@@ -124,7 +131,7 @@ def judge(product: Product, seen: Seen) -> list[Todo]:
     namespace = product.settings.namespace
     names = [f"{namespace}/{text(deployment, 'metadata', 'name')}" for deployment in seen.deployments]
     todo = []
-    if not names:
+    if not names and product.history.live() is not None:
         what = f"Namespace {namespace} has no Deployment that serves {product.name}."
         todo.append(service_todo(what, apply(product)))
     if (problem := deployments_problem(product.name, names)) is not None:
@@ -144,6 +151,7 @@ def judge(product: Product, seen: Seen) -> list[Todo]:
         *todo,
         *_refused(product, seen.deployments),
         *_pods(product, pods),
+        *_platform(product, seen.platform or []),
         *scaling.memory(product, seen.deployments),
         *scaling.stuck(product, seen.deployments),
         *scaling.autoscalers(product, seen.autoscalers or [], seen.at),
@@ -190,22 +198,38 @@ def _problem(product: Product, pod: object) -> str | None:
             "Pods.memory_gb in the product's file."
         )
     for status in [*items(pod, "status", "initContainerStatuses"), *items(pod, "status", "containerStatuses")]:
-        waiting = member(status, "state", "waiting")
-        reason, message = text(waiting, "reason"), as_line(text(waiting, "message"))
-        if reason in _NO_IMAGE:
-            cause = message.rstrip(".").rpartition(": ")[2]  # what goes before repeats the image
-            return (
-                f"{who} cannot get the image {text(status, 'image')} ({cause}): push it, or set "
-                "DRIFTLINE_SERVICE_IMAGE to one that is in the registry and apply the manifest again."
-            )
-        if reason in _NO_CONTAINER:
-            return f"{who} cannot start: {message.rstrip('.')}; create it in namespace {namespace}."
-        if (ended := _ended(status)) is not None:
-            return f"{who} fail in container {text(status, 'name')}: {ended}"
+        if (problem := _stopped(status, who, namespace, _SERVICE_IMAGE)) is not None:
+            return problem
         if member(status, "started") is True and member(status, "ready") is False and text(status, "name") == "service":
             return f"{who} run and are not ready; /readyz says why."
         if (restarted := _restarted(status)) is not None:
             return f"{who} never get ready: {restarted}"
+    return None
+
+
+def _platform(product: Product, pods: Iterable[object]) -> list[Todo]:
+    """Return why the platform's own pods do not run; without them nothing is taken in, trained or released."""
+    todo = dict[str, Todo]()
+    for pod in pods:
+        who = f"Pods of driftline-{text(pod, 'metadata', 'labels', COMPONENT)}"
+        for status in items(pod, "status", "containerStatuses"):
+            if (problem := _stopped(status, who, product.settings.namespace, _PLATFORM_IMAGE)) is not None:
+                command = kubectl(product, "describe", "pod", text(pod, "metadata", "name"))
+                todo.setdefault(problem, service_todo(problem, Step(when="to see all of it", command=command)))
+    return list(todo.values())
+
+
+def _stopped(status: object, who: str, namespace: str, other_image: str) -> str | None:
+    """Return why a container does not run: no image, something missing that it names, or its own last words."""
+    waiting = member(status, "state", "waiting")
+    reason, message = text(waiting, "reason"), as_line(text(waiting, "message"))
+    if reason in _NO_IMAGE:
+        cause = message.rstrip(".").rpartition(": ")[2]  # what goes before repeats the image
+        return f"{who} cannot get the image {text(status, 'image')} ({cause}): push it, or {other_image}"
+    if reason in _NO_CONTAINER:
+        return f"{who} cannot start: {message.rstrip('.')}; create it in namespace {namespace}."
+    if (ended := _ended(status)) is not None:
+        return f"{who} fail in container {text(status, 'name')}: {ended}"
     return None
 
 

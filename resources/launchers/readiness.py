@@ -40,8 +40,8 @@ def check(api: Api, pods: Mapping[str, Manifest]) -> None:
         sentence = next(_obstacles(api, pods), None)
         if sentence is None and not api.has_quota():
             api.log(
-                f"Namespace {api.namespace} has no ResourceQuota, so steps may take all that its services need to start "
-                "again: apply one, such as those of deploy/kubernetes/base/quotas.yaml."
+                f"Namespace {api.namespace} has no ResourceQuota, so steps may take all that its services need to "
+                "start again: apply one, such as those of deploy/kubernetes/base/quotas.yaml."
             )
     except ApiTrouble as trouble:
         sentence = f"{trouble}: check DRIFTLINE_NAMESPACE and the cluster that KUBECONFIG names, and run this again."

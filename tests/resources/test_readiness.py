@@ -54,8 +54,7 @@ def test_a_namespace_without_a_quota_is_named_and_runs_the_step() -> None:
     bare, bounded = Sound(quotas=False), Sound(quotas=True)
     for cluster in (bare, bounded):
         readiness.check(cast("Api", cluster), {})
-    assert bare.lines == [
-        "Namespace team has no ResourceQuota, so steps may take all that its services need to start again: apply one, "
-        "such as those of deploy/kubernetes/base/quotas.yaml."
-    ]
+    (line,) = bare.lines
+    assert line.startswith("Namespace team has no ResourceQuota, so steps may take all that its services need to start")
+    assert line.endswith("apply one, such as those of deploy/kubernetes/base/quotas.yaml.")
     assert bounded.lines == []

@@ -84,6 +84,52 @@ def test_a_config_map_that_is_missing_is_named(product: Product) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (
+            {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "driftline-postgres" not found'}},
+            (
+                'Pods of driftline-daemon cannot start: secret "driftline-postgres" not found; create it in namespace '
+                "driftline."
+            ),
+        ),
+        (
+            {"waiting": {"reason": "ImagePullBackOff", "message": f'Back-off pulling image "{DIGEST}": not found'}},
+            (
+                f"Pods of driftline-daemon cannot get the image {DIGEST} (not found): push it, or write one that is in "
+                "the registry into the overlay and apply it again."
+            ),
+        ),
+        (
+            {"terminated": {"exitCode": 1, "reason": "Error"}},
+            "Pods of driftline-daemon fail in container daemon: Error, exit code 1.",
+        ),
+    ],
+)
+def test_the_platforms_own_pods_that_do_not_run_are_named(product: Product, state: Any, expected: str) -> None:
+    labels = {"app.kubernetes.io/component": "daemon"}
+    status = {"containerStatuses": [{"name": "daemon", "image": DIGEST, "state": state}]}
+    daemon = {"metadata": {"name": "driftline-daemon-1", "labels": labels}, "status": status}
+    assert said(product, platform=[daemon, daemon]) == [expected]
+    running = {"containerStatuses": [{"name": "daemon", "image": DIGEST, "state": {"running": {}}}]}
+    assert said(product, platform=[daemon | {"status": running}]) == []
+
+
+def test_before_the_first_release_only_the_platform_and_its_namespace_are_judged(
+    product: Product, tmp_path: Path
+) -> None:
+    empty = Product(SPEC, product.settings.replace(root=str(tmp_path / "empty")))
+    assert said(empty, deployments=[], quotas=QUOTAS) == []
+    waiting = {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "driftline-store" not found'}}
+    daemon = {
+        "metadata": {"name": "driftline-daemon-1", "labels": {"app.kubernetes.io/component": "daemon"}},
+        "status": {"containerStatuses": [{"name": "daemon", "image": DIGEST, "state": waiting}]},
+    }
+    (sentence,) = said(empty, deployments=[], platform=[daemon])
+    assert sentence.startswith('Pods of driftline-daemon cannot start: secret "driftline-store" not found')
+
+
 def test_too_little_memory_and_no_node_name_the_field(product: Product) -> None:
     killed = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
     (sentence,) = said(product, pod(**service(ready=False, state={"waiting": {}}, lastState=killed)))
