@@ -121,6 +121,18 @@ def test_in_production_each_account_that_needs_the_store_gets_a_token_for_a_role
         assert annotations["eks.amazonaws.com/role-arn"].endswith(f":role/{name}")
 
 
+def test_in_production_who_reaches_the_store_reaches_the_service_that_takes_tokens() -> None:
+    """Egress is denied by default: without this rule no token could be exchanged for keys."""
+    objects = kustomize.rendered(kustomize.FOLDER / "overlays/production")
+    store, tokens = (_named(objects, "NetworkPolicy", name)["spec"] for name in ("to-store", "to-tokens"))
+    of_store, of_tokens = (policy["podSelector"]["matchExpressions"][0] for policy in (store, tokens))
+    assert of_store["key"] == of_tokens["key"] == "app.kubernetes.io/component"
+    assert {*of_store["values"], "service"} == set(of_tokens["values"])
+    assert tokens["egress"] == [
+        {"to": [{"ipBlock": {"cidr": "10.0.2.0/24"}}], "ports": [{"port": 443, "protocol": "TCP"}]}
+    ]
+
+
 def test_the_examples_are_strictly_valid() -> None:
     for path in sorted((kustomize.FOLDER / "examples").glob("*.yaml")):
         for item in yaml.safe_load_all(path.read_text(encoding="utf-8")):

@@ -88,6 +88,8 @@ AFTER = """
   kube-proxy has replaced a Service's address.
 - **DNS** is pods with the label `k8s-app: kube-dns` in `kube-system`. A cluster with a node-local cache needs its
   address too.
+- **Tokens** instead of keys, in the overlay `production`: whoever reaches the store reaches AWS's token service too.
+  This rule was not tried: it needs the cloud.
 - **Webhooks** for alerts are opened by the overlay `production`, from the code server to port 443 of public addresses.
   This rule was not tried: the test cluster has no public addresses.
 """
