@@ -137,7 +137,11 @@ class KubernetesLauncher(TryingLauncher):
         return pipes.session(context, extras, launch, self.settings, is_lasting=True, messages=messages)
 
     def attempt(self, attempt: Attempt) -> Ending:
-        """Create the pod unless it is there, watch it to its end; on an exception, stop it, with time to save."""
+        """Create the pod unless it is there, watch it to its end; on an exception, stop it, with time to save.
+
+        Raises:
+            Unattended: it goes on, because the API does not answer or only this run has to go.
+        """
         self.api.log = attempt.context.log.warning
         pod = self._adopted.pop(attempt.id, None)
         name = pod.name if pod else name_of(attempt.launch)
@@ -156,9 +160,32 @@ class KubernetesLauncher(TryingLauncher):
                     "this asset again to go on watching it; otherwise the sensor orphaned_pods stops it.",
                     allow_retries=False,
                 ) from trouble
-            except BaseException:  # including Dagster's interruption: whatever it was, nobody watches the pod any more
-                self._stop(name, attempt)
+            except BaseException as error:  # including Dagster's interruption
+                is_drained = False
+                try:
+                    is_drained = isinstance(error, dg.DagsterExecutionInterruptedError) and self._is_drained(attempt)
+                finally:  # also where Dagster's storage does not answer
+                    if not is_drained:
+                        self._stop(name, attempt)
+                if is_drained:
+                    raise Unattended(
+                        "This run was told to end, and nobody cancelled it: its node is drained, or its pod was "
+                        f"deleted. Pod {name} goes on; the next run of this training watches it, otherwise the sensor "
+                        "orphaned_pods stops it.",
+                        allow_retries=False,
+                    ) from error
                 raise
+
+    def _is_drained(self, attempt: Attempt) -> bool:
+        """Return whether a run that is told to end has only lost its place: on a cluster, unless somebody cancelled it.
+
+        Dagster notes that a run is being cancelled before it ends its pod.
+        """
+        if self.settings.environment != "cluster":
+            return False  # Ctrl-C
+        context = attempt.context
+        run = context.instance.get_run_by_id(context.run.run_id)
+        return run is not None and run.status is dg.DagsterRunStatus.STARTED
 
     def clear(self, context: dg.AssetExecutionContext, launch: Launch, ending: Ending) -> None:
         """Delete the pod of a recorded attempt; at once when its node does not answer."""

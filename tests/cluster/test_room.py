@@ -142,13 +142,22 @@ def _is_ready(platform: Platform) -> bool:
 
 
 def _restarts(platform: Platform) -> list[int]:
-    return [status.restart_count for pod in loop.replicas(platform) for status in pod.status.container_statuses]
+    return [status.restart_count for status in _containers(platform)]
+
+
+def _containers(platform: Platform) -> list[Any]:
+    """Return the state of each container; a pod that was created a moment ago shows none."""
+    return [status for pod in loop.replicas(platform) for status in pod.status.container_statuses or ()]
 
 
 def _started(platform: Platform) -> list[bool]:
     """Return whether the startup probe of each container has passed; if it never does, the kubelet restarts it."""
-    return [status.started for pod in loop.replicas(platform) for status in pod.status.container_statuses]
+    return [status.started for status in _containers(platform)]
 
 
 def _waiting(platform: Platform, condition: Callable[[], object], text: str) -> None:
-    wait_until(lambda: bool(condition()), PATIENCE_S, text, lambda: platform.kubectl("get", "pods", "--output=wide"))
+    def described() -> str:
+        pods = platform.kubectl("get", "pods", "--output=wide")
+        return pods + platform.kubectl("get", "events", "--sort-by=.lastTimestamp")[-4000:]
+
+    wait_until(lambda: bool(condition()), PATIENCE_S, text, described)

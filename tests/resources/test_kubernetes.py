@@ -69,6 +69,7 @@ def run(
     profile: StepProfile = SMALL,
     launcher: type[KubernetesLauncher] = KubernetesLauncher,
     patience_s: float = 20.0,
+    **variables: str,
 ) -> list[str]:
     """Run a step to its end and return the run's messages."""
 
@@ -77,7 +78,9 @@ def run(
         result = launcher.run(context=context, module="played", profile=profile, work=WORK)
         return dg.MaterializeResult(metadata={"value": result["value"]})
 
-    pods = launcher(settings(folder), configuration=api.configuration(), poll_s=0.05, patience_s=patience_s)
+    pods = launcher(
+        settings(folder, **variables), configuration=api.configuration(), poll_s=0.05, patience_s=patience_s
+    )
     with dg.DagsterInstance.ephemeral() as instance:
         result = dg.materialize([waits], resources={"launcher": pods}, instance=instance)
         return [event.message for event in instance.all_logs(result.run_id)]
@@ -236,6 +239,52 @@ def test_a_run_that_is_cancelled_while_it_creates_leaves_no_pod(api: PlayedApi, 
     api.troubles = [Trouble("create", 500, is_done=True)]
     with pytest.raises(BaseException):  # noqa: B017, PT011  # Dagster wraps it in its own
         run(api, tmp_path, launcher=CancelledLater)
+    assert reasons(tmp_path) == ["cancelled"]
+    assert not api.pods
+
+
+class Drained(KubernetesLauncher):
+    """Its run is told to end at the second look at a step at work, as when its node is drained."""
+
+    looks = 0
+
+    def _note(self, newest: Any, node: Any, attempt: Attempt) -> Any:
+        self.looks += 1
+        if self.looks > 1:
+            self.cancel(attempt)
+            raise dg.DagsterExecutionInterruptedError
+        return super()._note(newest, node, attempt)
+
+    def cancel(self, attempt: Attempt) -> None:
+        """Do what Dagster does before it ends the pod of a run that somebody cancelled."""
+
+
+class Cancelled(Drained):
+    def cancel(self, attempt: Attempt) -> None:
+        run = attempt.context.instance.get_run_by_id(attempt.context.run.run_id)
+        assert run is not None
+        attempt.context.instance.report_run_canceling(run)
+
+
+def test_a_drained_run_leaves_its_pod_at_work_and_the_next_run_watches_it(tmp_path: Path) -> None:
+    with PlayedApi(Play([*[running()] * 4, ended(0)], result=1)) as api:
+        with pytest.raises(Unattended, match=r"nobody cancelled it.* Pod driftline-tiny-train-\S+ goes on; the"):
+            run(api, tmp_path, launcher=Drained, DRIFTLINE_ENV="cluster")
+        assert (reasons(tmp_path), len(api.pods)) == (["under_way"], 1)
+        lines = run(api, tmp_path, DRIFTLINE_ENV="cluster")
+        assert any("watching it from now on" in line for line in lines)
+        assert (reasons(tmp_path), len(api.created)) == (["finished"], 1)
+
+
+@pytest.mark.parametrize(("launcher", "environment"), [(Cancelled, "cluster"), (Drained, "local")])
+def test_a_cancelled_run_and_one_outside_of_the_cluster_stop_their_pod(
+    tmp_path: Path, launcher: type[KubernetesLauncher], environment: str
+) -> None:
+    with (
+        PlayedApi(Play([running()])) as api,
+        pytest.raises(BaseException),  # noqa: B017, PT011  # Dagster wraps it in its own
+    ):
+        run(api, tmp_path, launcher=launcher, DRIFTLINE_ENV=environment)
     assert reasons(tmp_path) == ["cancelled"]
     assert not api.pods
 
