@@ -85,7 +85,7 @@ class PredictionLog:
         self.reserve: Callable[[int], None] = lambda _: None
         self._file_bytes_max = file_bytes_max
         self._descriptor: int | None = None
-        self._stream = Stream(folder)
+        self._stream, self._identity = Stream(folder), (0, 0)
         self._is_dirty = self._was_tested = False
         self._closing: deque[int] = deque()
 
@@ -167,20 +167,18 @@ class PredictionLog:
             self.claim()
             path = self.folder / f"{time.time_ns()}-{os.getpid()}-{self.mark}{SUFFIX}"
             self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
-            self._stream = Stream(path)
+            opened = os.fstat(self._descriptor)
+            self._stream, self._identity = Stream(path), (opened.st_ino, opened.st_dev)
             self.streams.append(self._stream)
         return self._descriptor
 
     def _is_ours(self) -> bool:
-        """Return whether the file is where it was created and holds what was appended. Costs two microseconds."""
-        assert self._descriptor is not None
-        opened = os.fstat(self._descriptor)
+        """Return whether the file is where it was created and holds what was appended. Costs a microsecond."""
         try:
             current = os.stat(self._stream.path)  # noqa: PTH116  # Path.stat takes twice the time
         except OSError:
             return False
-        expected = (opened.st_ino, opened.st_dev, self._stream.bytes)
-        return (current.st_ino, current.st_dev, current.st_size) == expected
+        return (current.st_ino, current.st_dev, current.st_size) == (*self._identity, self._stream.bytes)
 
     def _truncate(self, descriptor: int) -> None:
         """Remove a half-written record; if even that fails, abandon the file."""
