@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.run is None:
         parser.print_help()
         return 0
-    options.product = getattr(options, "product", None) or getattr(options, "named", None)
+    if getattr(options, "product", None) is None:
+        options.product = getattr(options, "named", None)
     try:
         settings = Settings.from_environment()
         return int(options.run(settings, options))
@@ -387,8 +388,14 @@ def _report(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _doctor(settings: Settings, options: argparse.Namespace) -> int:
-    from platform_assets import doctor
+    from platform_assets import doctor, naming, specs
 
+    naming.check_name(options.product, "PRODUCT")
+    if options.product not in specs.names() and not doctor.has_stored(settings.root, options.product):
+        raise ValueError(
+            f"nothing is stored of a product {options.product!r} in {settings.root}; the products here are "
+            f"{', '.join(specs.names())}."
+        )
     return doctor.run(settings.root, options.product, is_repairing=options.repair)
 
 

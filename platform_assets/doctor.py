@@ -47,6 +47,11 @@ def run(root: str, product: str, *, is_repairing: bool) -> int:
     return 1 if is_partial or examine(root, product).findings else 0
 
 
+def has_stored(root: str, product: str) -> bool:
+    """Tell whether anything is stored of a product, whose file may be gone."""
+    return bool(_stages(root, product) or damage.ledger_files(root, product))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     """Something wrong with the store.
@@ -79,9 +84,7 @@ def examine(root: str, product: str, progress: Callable[[str], None] = lambda _:
         progress: takes the name of each part before it is read.
     """
     tables, artifacts, findings, count = TableStore(root, product), ArtifactStore(root), list[Finding](), 0
-    of_records = upkeep.table_locations(root, naming.records_location("", product, ""))
-    of_rows = upkeep.table_locations(root, naming.table_location("", product, ""))
-    stages = sorted({location.rsplit("/", 1)[1] for location in (*of_records, *of_rows)})
+    stages = _stages(root, product)
     for stage in stages:
         progress(stage)
         try:
@@ -101,6 +104,12 @@ def examine(root: str, product: str, progress: Callable[[str], None] = lambda _:
     progress("releases")
     findings += _of_releases(root, product)
     return Examined(records=count, stages=len(stages), ledgers=len(ledgers), findings=tuple(findings))
+
+
+def _stages(root: str, product: str) -> list[str]:
+    of_records = upkeep.table_locations(root, naming.records_location("", product, ""))
+    of_rows = upkeep.table_locations(root, naming.table_location("", product, ""))
+    return sorted({location.rsplit("/", 1)[1] for location in (*of_records, *of_rows)})
 
 
 @dataclass(frozen=True, kw_only=True)

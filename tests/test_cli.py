@@ -433,3 +433,15 @@ def test_an_internal_error_is_raised_and_not_reported_as_a_users_mistake(monkeyp
     monkeypatch.setattr("platform_assets.status.of_product", lambda *_: None.nothing)  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match="nothing"):
         main(["status"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["runs", ""], "there is no product ''"),
+        (["runs", PRODUCT, "--compare", "0", "1"], "there is no training 0; the newest are none"),
+    ],
+)
+def test_what_is_not_there_is_named(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 1
+    assert sentence in capsys.readouterr().err

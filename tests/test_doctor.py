@@ -154,5 +154,17 @@ def test_a_product_that_stored_nothing_has_nothing_to_examine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DRIFTLINE_STATE", str(tmp_path / "state"))
-    assert cli.main(["doctor", "nothing"]) == 0
-    assert "nothing: 0 stages with 0 records, and 0 ledgers were read; no problems." in capsys.readouterr().out
+    assert cli.main(["doctor", "flight_delays"]) == 0
+    assert "flight_delays: 0 stages with 0 records, and 0 ledgers were read; no problems." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("nothing", "nothing is stored of a product 'nothing'"), ("../x", "PRODUCT is '../x'"), ("", "PRODUCT is ''")],
+)
+def test_a_product_that_is_nowhere_is_named(
+    name: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DRIFTLINE_STATE", str(tmp_path / "state"))
+    assert cli.main(["doctor", name]) == 1
+    assert sentence in capsys.readouterr().err

@@ -99,8 +99,9 @@ def manifests(product: Product, replicas: int | None = None) -> str:
 def _image(settings: Settings) -> str:
     image = settings.service_image
     if image is None or not _BY_DIGEST.fullmatch(image):
+        state = "not set" if image is None else repr(image)
         raise ValueError(
-            f"DRIFTLINE_SERVICE_IMAGE is {image!r}; expected the image of services by its digest, name@sha256:..., as "
+            f"DRIFTLINE_SERVICE_IMAGE is {state}; expected the image of services by its digest, name@sha256:..., as "
             "`make images` prints it."
         )
     return image

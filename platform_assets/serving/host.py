@@ -216,7 +216,7 @@ def bound(address: str, port: int) -> socket.socket:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM; return the exit code."""
-    parser = argparse.ArgumentParser(prog="host", description="Serve several models in one process.")
+    parser = argparse.ArgumentParser(prog="driftline serve", description="Serve several models in one process.")
     parser.add_argument("names", metavar="NAME", nargs="+", help="a product, or PRODUCT@DIGEST for one model of it")
     parser.add_argument(
         "--memory-mb", type=float, required=True, metavar="N", help="memory of all models, in 2^20 bytes"
