@@ -211,7 +211,7 @@ def default_bento(contest: Contest, name: str, kind: str) -> Iterator[Running]:
 def _started(name: str, contest: Contest, command: Sequence[Any], port: int) -> Iterator[Running]:
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(_fastapi())]),
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(fastapi_folder())]),
         "CONTEST": str(contest.folder),
         "BENTOML_HOME": str(contest.folder / "bentoml-of-peers"),
         "BENTOML_DO_NOT_TRACK": "true",
@@ -241,7 +241,7 @@ def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     raise Disagreement(f"a contestant did not start:\n{log.read_text(encoding='utf-8', errors='replace')[-3000:]}")
 
 
-def _fastapi() -> Path:
+def fastapi_folder() -> Path:
     """Return a folder with FastAPI, installed on first use; everything that it needs is the same as ours."""
     path = Settings.from_environment().state / "bench-envs" / "fastapi"
     if not (path / "ready").exists():

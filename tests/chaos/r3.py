@@ -15,11 +15,12 @@ import os
 import re
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ from platform_assets.settings import REPOSITORY, Settings
 from platform_assets.specs.base import ProductSpec, Window
 from platform_assets.storage.artifacts import ArtifactStore, canonical
 from tests.benchmarks.harness import Measure
+from tests.benchmarks.serving_contest import fastapi_folder
 from tests.chaos import r3_bodies, r3_http
 from tests.chaos.r3_bodies import Attack
 from tests.doubles import models, untrained
@@ -49,7 +51,15 @@ from tests.doubles.drawn_requests import Document, Request, draw
 PRODUCTS = {"flight_delays": ("2013-01-08", 20), "garment_photos": ("0001", 50)}
 """A key of each product, whose first row is the good request, and how many requests Schemathesis draws of each kind."""
 BODIES, WARM, GROWTH_MB, SEED = 5_000, 500, 20, 20261127
-PEER, PEER_BODIES, READY_S = "default Bento, 1,000 of the bodies per product", 1_000, 120.0
+PEER_BODIES, READY_S = 1_000, 120.0
+PEERS: dict[str, Callable[[int], list[str]]] = {
+    "default Bento": lambda port: serving.command("tests.chaos.r3_peer:Peer", port),
+    "FastAPI": lambda port: [
+        *(sys.executable, "-m", "uvicorn", "--factory", "tests.chaos.r3_peer:fastapi"),
+        *("--host", serving.HOST, "--port", str(port), "--no-access-log"),
+    ],
+}
+"""The command of each peer. Each gets the first bodies only: as many as `PEER_BODIES` per product."""
 PATHS = ("/predict", "/api/predict")
 STATUS = re.compile(rb"(?:^|[\n}\]])HTTP/1\.[01] (\d{3}) ")
 IDS = re.compile(rb'"prediction_id":"([0-9a-f]+)"')
@@ -94,16 +104,17 @@ class Seen:
 def run() -> list[Measure]:
     """Attack a service of each product."""
     shown.clear()
-    total, bad, bad_of_peer, growth = 0, Counter[str](), Counter[str](), {}
+    total, bad, growth = 0, Counter[str](), {}
+    bad_of_peers = {peer: Counter[str]() for peer in PEERS}
     ingested: dict[str, int] = {}
     for name, (key, drawn) in PRODUCTS.items():
         with tempfile.TemporaryDirectory(prefix="driftline-r3-") as folder:
             spec, graph = specs.load(name), _graph(specs.load(name), key)
-            seen, growth[name], ingested[name] = _attacked(
-                spec, graph, replay.requests(spec, key)[0], drawn, Path(folder)
-            )
-            peer = _peer(spec, graph, replay.requests(spec, key)[0], Path(folder))
-            bad_of_peer.update({kind: len(names) for kind, names in peer.bad.items()})
+            row = replay.requests(spec, key)[0]
+            seen, growth[name], ingested[name] = _attacked(spec, graph, row, drawn, Path(folder))
+            for peer, command in PEERS.items():
+                seen_of_peer = _peer(spec, graph, row, Path(folder), command)
+                bad_of_peers[peer].update({kind: len(names) for kind, names in seen_of_peer.bad.items()})
         total += sum(seen.statuses.values())
         statuses = ", ".join(f"{status}: {count}" for status, count in sorted(seen.statuses.items(), key=str))
         shown.append(f"{name}: answers by status {statuses}; {len(seen.accepted)} accepted, {ingested[name]} ingested.")
@@ -127,7 +138,10 @@ def run() -> list[Measure]:
             Measure(
                 measure=title,
                 ours=bad[kind],
-                peers={PEER: bad_of_peer[kind]} if kind in ("5xx", "not finite") else {},
+                peers={
+                    f"{peer}, {PEER_BODIES:,} of the bodies per product": counts[kind]
+                    for peer, counts in (bad_of_peers.items() if kind in ("5xx", "not finite") else ())
+                },
                 target="<= 0",
             )
             for kind, title in titles.items()
@@ -166,25 +180,27 @@ def _attacked(
     return seen, growth, _ingested(spec, settings, seen)
 
 
-def _peer(spec: ProductSpec, graph: bytes, row: dict[str, Any], folder: Path) -> Seen:
-    """Send the first bodies to a default Bento with the same graph; its API takes lists of rows."""
+def _peer(
+    spec: ProductSpec, graph: bytes, row: dict[str, Any], folder: Path, command: Callable[[int], list[str]]
+) -> Seen:
+    """Send the first bodies to a peer with the same graph; its API takes lists of rows."""
     (folder / "model.onnx").write_bytes(graph)
     (folder / "contract.json").write_bytes(canonical(contract_of(spec)))
     contract, port, seen = Contract(contract_of(spec)), serving.free_port(), Seen()
     if contract.image is not None:  # its type is lists of grey levels
         height, width = contract.image.sized
         row = {**row, "features": {contract.image.name: [[0] * width] * height}}
-    command = serving.command("tests.chaos.r3_peer:Peer", port)
     environment = {
         **os.environ,
         "R3_PEER": str(folder),
         "BENTOML_HOME": str(folder / "peer"),
         "BENTOML_DO_NOT_TRACK": "true",
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(fastapi_folder())]),
     }
     with (
         (folder / "peer.log").open("wb") as log,
         subprocess.Popen(
-            command, cwd=REPOSITORY, env=environment, stdout=log, stderr=log, start_new_session=True
+            command(port), cwd=REPOSITORY, env=environment, stdout=log, stderr=log, start_new_session=True
         ) as process,
     ):
         try:

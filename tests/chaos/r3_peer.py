@@ -1,6 +1,6 @@
-"""A default Bento for row R3: a product's graph behind `@bentoml.api`, with Pydantic types as its documentation shows.
+"""The peers of row R3: a product's graph behind `@bentoml.api`, and behind FastAPI, as their documentations show.
 
-`R3_PEER` names a folder with `contract.json` and `model.onnx`. It does less than ours: it logs nothing.
+`R3_PEER` names a folder with `contract.json` and `model.onnx`. They do less than ours: they log nothing.
 """
 
 from __future__ import annotations
@@ -49,21 +49,38 @@ class Peer:
     @bentoml.api(route="/predict")
     def predict(self, rows: list[Row], /) -> list[Any]:
         """Answer each row with the numbers of the graph."""
-        columns = {
-            kind: [item["name"] for item in FIELDS if _input(item) == kind]
-            for kind in ("numeric", "categorical", "image")
-        }
-        values = {
-            kind: [[getattr(row.features, name) for name in names] for row in rows] for kind, names in columns.items()
-        }
-        feeds = {
-            "numeric": np.array(values["numeric"], dtype=np.float32).reshape(len(rows), -1),
-            "categorical": np.array([[text or "" for text in texts] for texts in values["categorical"]], dtype=object),
-            "image": np.array([images[0] for images in values["image"] if images], dtype=np.uint8),
-        }
-        wanted = {item.name for item in self._session.get_inputs()}
-        answer = self._session.run(None, {name: feed for name, feed in feeds.items() if name in wanted})[0]
-        return list(answer.tolist())
+        return outputs(self._session, rows)
+
+
+def fastapi() -> Any:
+    """Return FastAPI's application, for uvicorn."""
+    import fastapi as library
+
+    app, session = library.FastAPI(), onnxruntime.InferenceSession(FOLDER / "model.onnx")
+
+    def predict(rows: list[Row]) -> list[Any]:
+        return outputs(session, rows)
+
+    app.post("/predict")(predict)
+    return app
+
+
+def outputs(session: onnxruntime.InferenceSession, rows: list[Row]) -> list[Any]:
+    """Return the numbers of the graph per row."""
+    columns = {
+        kind: [item["name"] for item in FIELDS if _input(item) == kind] for kind in ("numeric", "categorical", "image")
+    }
+    values = {
+        kind: [[getattr(row.features, name) for name in names] for row in rows] for kind, names in columns.items()
+    }
+    feeds = {
+        "numeric": np.array(values["numeric"], dtype=np.float32).reshape(len(rows), -1),
+        "categorical": np.array([[text or "" for text in texts] for texts in values["categorical"]], dtype=object),
+        "image": np.array([images[0] for images in values["image"] if images], dtype=np.uint8),
+    }
+    expected = {item.name for item in session.get_inputs()}
+    answer = session.run(None, {name: feed for name, feed in feeds.items() if name in expected})[0]
+    return list(answer.tolist())
 
 
 def _input(item: dict[str, Any]) -> str:
