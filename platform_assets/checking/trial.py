@@ -126,9 +126,9 @@ class Trial:
         rows = pl.concat(parts)
         fields = tuple(item for item in spec.fields if item.dtype != "image")
         inputs = matrix.inputs_of(rows, fields)
-        if found := suspects.giving_away(inputs, spec.task.labels_of(rows["label"]), fields, spec.task):
+        if names := suspects.giving_away(inputs, spec.task.labels_of(rows["label"]), fields, spec.task):
             raise Problem(
-                f"the field {found[0]} of {spec.name} alone determines the label of all "
+                f"the field {names[0]} of {spec.name} alone determines the label of all "
                 f"{counted(rows.height, 'row')}; expected only what is known before the label. {self._fix}"
             )
         return f"no field alone determines the label of {counted(rows.height, 'row')}"
@@ -178,32 +178,32 @@ class Trial:
         if self.labelled.columns != LABELLED:
             raise Problem(f"label() of {spec.name} returns {self.labelled.columns}; expected {LABELLED}. {self._fix}")
         rows.check_entities(self.labelled, f"label() of {spec.name}", self._fix)
-        known = self.labelled.drop_nulls("label")
-        if known.schema["known_at"] != rows.MOMENT or known["known_at"].null_count():
+        labels = self.labelled.drop_nulls("label")
+        if labels.schema["known_at"] != rows.MOMENT or labels["known_at"].null_count():
             raise Problem(
-                f"label() of {spec.name}: 'known_at' is {rows.described(known['known_at'])}; expected moments in UTC, "
+                f"label() of {spec.name}: 'known_at' is {rows.described(labels['known_at'])}; expected moments in UTC, "
                 f"microseconds ({rows.MOMENT!r}), one for each label. {self._fix}"
             )
-        values, is_short = known["label"].unique(), self._is_short()
+        values, is_short = labels["label"].unique(), self._is_short()
         if len(values) < 2 and not is_short:
-            values_text = f"the value {values[0]} in all {known.height:,} rows" if len(values) else "no value at all"
+            values_text = f"the value {values[0]} in all {labels.height:,} rows" if len(values) else "no value at all"
             raise Problem(
                 f"the label of {spec.name} takes {values_text} of {len(self.labelled_keys)} keys; expected at least "
                 f"two values, or nothing can be learned. Fix label(), or record more keys, in {self.file}."
             )
-        if known.schema["label"] != task.label_type():
+        if labels.schema["label"] != task.label_type():
             raise Problem(
-                f"label() of {spec.name}: 'label' is {known.schema['label']}; a {task.kind} task takes "
+                f"label() of {spec.name}: 'label' is {labels.schema['label']}; a {task.kind} task takes "
                 f"{task.label_type()}. Cast it, or change task. {self._fix}"
             )
-        task.check_labels(task.labels_of(known["label"]))
-        if (count := known["key"].n_unique()) < spec.min_keys and not is_short:
+        task.check_labels(task.labels_of(labels["label"]))
+        if (count := labels["key"].n_unique()) < spec.min_keys and not is_short:
             raise Problem(f"{count} keys of {spec.name} have a label; min_keys is {spec.min_keys}. {self._fix}")
         summary = ", ".join(
             f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
             for name, value in task.summary(self.labelled["label"]).items()
         )
-        return f"{known.height:,} of {counted(self.labelled.height, 'row')} have one: {summary}"
+        return f"{labels.height:,} of {counted(self.labelled.height, 'row')} have one: {summary}"
 
     def entities(self) -> str:
         """Compare the labels with the rows that they belong to."""

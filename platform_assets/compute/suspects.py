@@ -45,12 +45,12 @@ def giving_away(inputs: Inputs, labels: NDArray[Any], fields: Sequence[Field], t
     evidence = math.lgamma(len(labels) + 1) - sum(math.lgamma(count + 1) for count in counts) - needed
     classes = len(counts)
     ordered = [name for name, column in numbers if _is_in_order(column, codes, classes)]
-    found = ordered if math.lgamma(classes + 1) + math.log(classes) < evidence else []
+    names = ordered if math.lgamma(classes + 1) + math.log(classes) < evidence else []
     for name, values in zip(categorical_columns(fields), inputs.categorical.T, strict=True):
         frame = pl.DataFrame({"value": pl.Series(values, dtype=pl.String), "label": codes})
         if (distinct := frame["value"].n_unique()) * math.log(classes) < evidence and frame.n_unique() == distinct:
-            found.append(name)
-    return found
+            names.append(name)
+    return names
 
 
 def empty(inputs: Inputs, fields: Sequence[Field]) -> list[str]:

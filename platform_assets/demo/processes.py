@@ -133,7 +133,7 @@ def free_port(first: int, taken: Sequence[int] = (), count: int = 1) -> int:
     """
     for port in range(first, first + 200):
         ports = range(port, port + count)
-        if all(_is_free(each) for each in ports) and not set(ports) & set(taken):
+        if all(_is_free(number) for number in ports) and not set(ports) & set(taken):
             return port
     raise OSError(f"no port between {first} and {first + 199} is free on {HOST}.")
 

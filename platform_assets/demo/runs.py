@@ -128,7 +128,7 @@ class Dagster:
         except msgspec.MsgspecError as error:
             raise DagsterProblem(f"{place} answered {response.status_code}: {response.text[:200]}") from error
         if answer.data is None or answer.errors:
-            raise DagsterProblem(f"{place} refused a query: {[each.message for each in answer.errors]}")
+            raise DagsterProblem(f"{place} refused a query: {[error.message for error in answer.errors]}")
         return answer.data.workspace_or_error
 
     def runs(self, *, job: str | None = None, limit: int = 100) -> list[Run]:
@@ -140,8 +140,8 @@ class Dagster:
         """
         from dagster import RunsFilter
 
-        found = self._instance.get_runs(RunsFilter(job_name=job), limit=limit)
-        return [Run(id=run.run_id, job=run.job_name, is_under_way=not run.is_finished, tags=run.tags) for run in found]
+        runs = self._instance.get_runs(RunsFilter(job_name=job), limit=limit)
+        return [Run(id=run.run_id, job=run.job_name, is_under_way=not run.is_finished, tags=run.tags) for run in runs]
 
     def run_address(self, run: str) -> str:
         """Return the address of a run's page."""
@@ -149,10 +149,10 @@ class Dagster:
 
     def steps(self, run: str) -> Sequence[str]:
         """Return the keys of the steps that a run plans."""
-        found = self._instance.get_run_by_id(run)
-        if found is None or found.execution_plan_snapshot_id is None:
+        current = self._instance.get_run_by_id(run)
+        if current is None or current.execution_plan_snapshot_id is None:
             return []
-        return self._instance.get_execution_plan_snapshot(found.execution_plan_snapshot_id).step_keys_to_execute
+        return self._instance.get_execution_plan_snapshot(current.execution_plan_snapshot_id).step_keys_to_execute
 
     def cancel(self, run: str) -> None:
         """Have a run stopped and marked as cancelled, so that no daemon ever tries it again; nothing if it is over."""
@@ -160,9 +160,9 @@ class Dagster:
 
         with suppress(DagsterError):  # the code server may have ended, and its runs with it
             self._instance.run_coordinator.cancel_run(run)
-        found = self._instance.get_run_by_id(run)
-        if found is not None and not found.is_finished:
-            self._instance.report_run_canceled(found)
+        current = self._instance.get_run_by_id(run)
+        if current is not None and not current.is_finished:
+            self._instance.report_run_canceled(current)
 
     def follow(self, run: str, check: Callable[[], None]) -> Iterator[EventLogEntry]:
         """Yield what stands in a run's log as it comes, until the run has succeeded.

@@ -136,8 +136,8 @@ def _follow(console: Console, dagster: Dagster, job: str, run_id: str, check: Ca
                 progress.update(steps, description=f"{job}: {_bare(event.step_key)}")
             elif event and (event.is_step_success or event.is_step_skipped):
                 progress.advance(steps)
-            elif found := _EPOCH.search(entry.message):
-                done_epochs, all_epochs = map(int, found.groups())
+            elif match := _EPOCH.search(entry.message):
+                done_epochs, all_epochs = map(int, match.groups())
                 if epochs is None:
                     epochs = progress.add_task("training: epochs", total=all_epochs)
                 progress.update(epochs, completed=done_epochs)

@@ -126,10 +126,10 @@ def opened(product: Product, cutoff: str, seed: int) -> Search:
         learned_keys=len(request.training_keys),
         judged_keys=request.holdout_keys,
     )
-    known = product.history.tuning(record.study)
-    if known is None:
+    earlier = product.history.tuning(record.study)
+    if earlier is None:
         product.ledgers.of(TUNINGS).append(record)
-    return Search(product, request, versions, known or record)
+    return Search(product, request, versions, earlier or record)
 
 
 def line(number: int, trials: Sequence[Trial]) -> str:

@@ -56,7 +56,7 @@ class Listener:
                 for item in page:
                     self._note(item)
             self._read_headers()
-            self._processes = {name: each for name, each in self._processes.items() if each.last >= since}
+            self._processes = {name: process for name, process in self._processes.items() if process.last >= since}
             return list(self._processes.values())
 
     def _note(self, item: Listed) -> None:
@@ -64,11 +64,11 @@ class Listener:
         if item.name is None:
             return
         name, at = item.name.process, datetime.fromtimestamp(item.time_ms / 1000, UTC)
-        known = self._processes.get(name)
-        if known is None:
-            known = Process(name=name, first=at, last=at, covers_until=_NEVER, has_left=False, clock_offset_s=None)
-        self._processes[name] = replace(known, first=min(known.first, at), last=max(known.last, at))
-        if at >= known.last:
+        process = self._processes.get(name)
+        if process is None:
+            process = Process(name=name, first=at, last=at, covers_until=_NEVER, has_left=False, clock_offset_s=None)
+        self._processes[name] = replace(process, first=min(process.first, at), last=max(process.last, at))
+        if at >= process.last:
             self._newest[name] = item.path
 
     def _read_headers(self) -> None:
@@ -82,11 +82,11 @@ class Listener:
             except (SegmentProblem, FileNotFoundError):
                 continue
             offset = timedelta(seconds=header.clock_offset_s or 0)
-            known = self._processes[name]
+            process = self._processes[name]
             self._processes[name] = replace(
-                known,
-                covers_until=max(known.covers_until, header.covers_until_utc + offset),
-                has_left=known.has_left or header.kind == GOODBYE,
+                process,
+                covers_until=max(process.covers_until, header.covers_until_utc + offset),
+                has_left=process.has_left or header.kind == GOODBYE,
                 clock_offset_s=header.clock_offset_s,
                 kind=header.kind,
                 release=header.release,
@@ -124,7 +124,7 @@ def look(product: Product, key: str, listener: Listener) -> Waiting | str:
     if isinstance(span, str):
         return span
     now = clock.now(product.settings, product.name, is_live=True)
-    processes = [each for each in listener.processes(span.start - SILENCE) if each.is_alive_in(span)]
+    processes = [process for process in listener.processes(span.start - SILENCE) if process.is_alive_in(span)]
     missing = heard.unheard(processes, span)
     is_silent = not processes and _is_released(product, span)
     attendance = Attendance(
@@ -178,7 +178,7 @@ def record(product: Product, attended: Mapping[str, Attendance], answers: Mappin
         answered = replace_members(attendance, case="answers") if answers[key] else attendance
         with contextlib.suppress(RecordExists):
             product.ledgers.of(ATTENDANCE).create(key, answered)
-    return {key: known for key in answers if (known := product.history.attendance(key)) is not None}
+    return {key: recorded for key in answers if (recorded := product.history.attendance(key)) is not None}
 
 
 def announce_end(product: Product, key: str) -> None:
@@ -212,8 +212,8 @@ def _span(product: Product, key: str, end_of: Callable[[Product, str], datetime 
 
 
 def _announced(product: Product, key: str) -> datetime | None:
-    known = product.history.key_end(key)
-    return None if known is None else datetime.fromisoformat(known.at_utc)
+    end = product.history.key_end(key)
+    return None if end is None else datetime.fromisoformat(end.at_utc)
 
 
 def _arrived(product: Product, key: str) -> datetime | None:

@@ -89,12 +89,12 @@ def unclaimed(store: ObjectStore, product: str, history: History) -> list[Listed
     import obstore
 
     claimed, after_ms = _claimed(history)
-    found = list[Listed]()
+    listed = list[Listed]()
     for page in pages(store, product, after_ms):
-        found += [item for item in page if item.path not in claimed]
-        if len(found) >= MOST_LISTED and not isinstance(store, obstore.store.LocalStore):
+        listed += [item for item in page if item.path not in claimed]
+        if len(listed) >= MOST_LISTED and not isinstance(store, obstore.store.LocalStore):
             break
-    return sorted(found, key=lambda item: item.path)
+    return sorted(listed, key=lambda item: item.path)
 
 
 def _claimed(history: History) -> tuple[set[str], int | None]:

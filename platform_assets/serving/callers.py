@@ -203,13 +203,13 @@ class Callers:
 
     def _read(self, file: Path) -> None:
         mark, listed, now_s = _mark(file), _tables(file), monotonic()
-        known = {name: Caller(name, name, _bucket(table, now_s)) for name, table in listed.items()}
+        callers = {name: Caller(name, name, _bucket(table, now_s)) for name, table in listed.items()}
         by_prefix: dict[bytes, list[tuple[bytes, Caller]]] = {}
         for name, table in listed.items():
             for text in table.sha256:
                 digest = bytes.fromhex(text)
-                by_prefix.setdefault(digest[:_PREFIX], []).append((digest, known[name]))
-        self._listed, self._by_prefix, self._mark = known, by_prefix, mark
+                by_prefix.setdefault(digest[:_PREFIX], []).append((digest, callers[name]))
+        self._listed, self._by_prefix, self._mark = callers, by_prefix, mark
 
     def _is_in_networks(self, address: str) -> bool:
         try:

@@ -188,8 +188,8 @@ def _check_names(value: Any, path: str, expected: Sequence[str]) -> None:
 
 def _check_once(text: str, path: str, features: Sequence[str]) -> None:
     """Raise for a name that appears twice: JSON readers keep the last one. All values are fit."""
-    found = islice(_TEXTS.finditer(text), _TEXTS_MAX)
-    names = (item[1] for item in found if item[2] is not None)
+    matches = islice(_TEXTS.finditer(text), _TEXTS_MAX)
+    names = (item[1] for item in matches if item[2] is not None)
     counts = Counter(json.loads(f'"{name}"') if "\\" in name else name for name in names)
     for name, count in counts.items():
         is_head, is_feature = name in Row.__struct_fields__, name in features
@@ -208,9 +208,9 @@ def _check_fit(value: Any, decoder: msgspec.json.Decoder[Any], path: str, expect
 
 def _unfit(value: Any, problem: Exception, path: str, expected: str) -> Refused:
     """Return the refusal of a value, or of the one within a list that msgspec names."""
-    if found := _WITHIN.search(str(problem)):
-        path += found[1]
-        for index in re.findall(r"\d+", found[1]):
+    if match := _WITHIN.search(str(problem)):
+        path += match[1]
+        for index in re.findall(r"\d+", match[1]):
             value = value[int(index)]
     return Refused(422, f"{path} is {_quoted(value)}; expected {expected}.", path)
 

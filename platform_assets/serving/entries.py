@@ -76,8 +76,8 @@ def prepare(settings: Settings, name: str) -> Entry:
     problems = []
     for find in finds:
         try:
-            if (found := find()) is not None:
-                return _tried(settings, product, pinned, *found)
+            if (model := find()) is not None:
+                return _tried(settings, product, pinned, *model)
         except _PROBLEMS as problem:
             problems.append(reason(settings.root, problem) if isinstance(problem, _UNREADABLE) else str(problem))
             log.warning("%s: %s", name, problems[-1])

@@ -82,8 +82,8 @@ def check_query(contract: Contract, query: bytes) -> None:
     Others are ignored, and so are all where no body may be a file.
     """
     if query and contract.takes_files:
-        known = {name: value for name, value in _pairs(query) if name in (*REQUIRED, *OPTIONAL)}
-        diagnosis.check_head(known, "", contract.moments)
+        parameters = {name: value for name, value in _pairs(query) if name in (*REQUIRED, *OPTIONAL)}
+        diagnosis.check_head(parameters, "", contract.moments)
 
 
 def _pairs(query: bytes) -> list[tuple[str, str]]:

@@ -299,9 +299,9 @@ def _whole_lines(path: Path) -> int:
             while end:
                 start = max(0, end - 65_536)
                 file.seek(start)
-                found = file.read(end - start).rfind(b"\n")
-                if found >= 0:
-                    return start + found + 1
+                place = file.read(end - start).rfind(b"\n")
+                if place >= 0:
+                    return start + place + 1
                 end = start
     except FileNotFoundError:
         return 0

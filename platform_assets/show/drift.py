@@ -61,7 +61,7 @@ def standing(faults: held_faults.Faults) -> str:
 def metadata(judged: Judgement) -> values.Metadata:
     """Return the metadata of a key: verdict, failing checks, drift indexes over their limits, what it rests on."""
     index, mix = judged.index or None, judged.mix or None
-    known: dict[str, str | float | None] = {
+    entries: dict[str, str | float | None] = {
         "fault": fault(judged.primary) if judged.primary else None,
         "verdict": judged.verdict or None,
         "failing_checks": judged.faults or 0,
@@ -76,7 +76,7 @@ def metadata(judged: Judgement) -> values.Metadata:
         "bins": judged.bins or None,
         "reference": judged.reference or None,
     }
-    return {name: value for name, value in known.items() if value is not None}
+    return {name: value for name, value in entries.items() if value is not None}
 
 
 def newest(judged: Mapping[str, Judgement], rows: pl.DataFrame) -> values.Metadata:

@@ -21,8 +21,8 @@ def best(trials: Sequence[Trial]) -> tuple[int, Trial] | None:
 
 def edges(spec: ProductSpec, trial: Trial) -> list[str]:
     """Return one sentence for each value of a trial that lies at an edge of what is searched."""
-    found = (setting.edge(trial.values[setting.name]) for setting in spec.search if setting.name in trial.values)
-    return [sentence for sentence in found if sentence is not None]
+    sentences = (setting.edge(trial.values[setting.name]) for setting in spec.search if setting.name in trial.values)
+    return [sentence for sentence in sentences if sentence is not None]
 
 
 def summary(trials: Sequence[Trial]) -> str:
@@ -61,7 +61,7 @@ def metadata(spec: ProductSpec, tuning: Tuning, trials: Sequence[Trial]) -> valu
         values.RESULT: summary(trials),
         "loss": trial.loss,
         "proposal": dg.MetadataValue.md(f"```diff\n{change.text()}\n```"),
-        **({"edges": values.bullets(found)} if (found := edges(spec, trial)) else {}),
+        **({"edges": values.bullets(sentences)} if (sentences := edges(spec, trial)) else {}),
         "history": values.image(tuning_plots.history(trials), "Loss by trial"),
         "slices": values.image(tuning_plots.slices(tuning, trials), "Loss by setting"),
         **shown,

@@ -169,8 +169,8 @@ class Server:
 
     def run(self, experiment: str, tag: str, value: str) -> RunInfo | None:
         """Return the newest run with a tag, or None."""
-        found = self.post("runs/search", experiment_ids=[experiment], filter=f"tags.`{tag}` = '{value}'", max_results=1)
-        return found.runs[0].info if found.runs else None
+        page = self.post("runs/search", experiment_ids=[experiment], filter=f"tags.`{tag}` = '{value}'", max_results=1)
+        return page.runs[0].info if page.runs else None
 
     def put(self, run: RunInfo, name: str, data: bytes) -> None:
         """Store a file of a run through the server."""

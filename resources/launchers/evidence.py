@@ -128,8 +128,8 @@ def classify_words(message: str, *, among: Sequence[Failure] = FAILURES) -> Fail
 
 def limit_gb(message: str) -> float | None:
     """Return the limit that a message says was exceeded, in 10^9 bytes; None if it names none."""
-    found = LIMIT.search(message)
-    return float(found[1]) * UNITS_GB[found[2]] if found else None
+    match = LIMIT.search(message)
+    return float(match[1]) * UNITS_GB[match[2]] if match else None
 
 
 def find_waiting(pod: Pod, reasons: Collection[str]) -> Container | None:
