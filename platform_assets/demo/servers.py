@@ -33,16 +33,12 @@ def dagster(settings: Settings, console: Console, children: Children) -> Iterato
     port, code_port = free_port(UI_PORT, taken=[SERVICE_PORT, SERVICE_PORT + 1]), free_port(CODE_PORT)
     module, location = _location()
     workspace = settings.dagster_home / "workspace.yaml"
-    server = {"host": HOST, "port": code_port, "location_name": location}
-    workspace.write_text(json.dumps({"load_from": [{"grpc_server": server}]}), encoding="utf-8")  # JSON is YAML too
     client = Dagster(f"http://{HOST}:{port}", settings.dagster_home)
-    code_command = ["-m", "dagster", "api", "grpc", "--module-name", module, "--host", HOST, "--port", str(code_port)]
     daemon_command = [str(Path(sys.executable).with_name("dagster-daemon")), "run", "--workspace", str(workspace)]
     webserver_command = ["-m", "dagster_webserver", "--host", HOST, "--port", str(port), "--workspace", str(workspace)]
     try:
         with show.waiting(console, "starting Dagster"):
-            code = children.start("code", [*code_command, "--location-name", location])
-            wait_for_port(code_port, check=code.check, timeout_s=START_S)
+            code_server(children, workspace, module, location, code_port)
             webserver = children.start("webserver", webserver_command)
             wait_for(f"{client.address}/server_info", check=webserver.check, timeout_s=START_S)
         show.done(console, f"Dagster's UI is at [bold]{client.address}[/]", started_s)
@@ -51,6 +47,15 @@ def dagster(settings: Settings, console: Console, children: Children) -> Iterato
         yield client
     finally:
         client.close()
+
+
+def code_server(children: Children, workspace: Path, module: str, location: str, port: int) -> None:
+    """Start a code server of a module's definitions, and write the workspace that has webserver and daemon use it."""
+    server = {"host": HOST, "port": port, "location_name": location}
+    workspace.write_text(json.dumps({"load_from": [{"grpc_server": server}]}), encoding="utf-8")  # JSON is YAML too
+    command = ["-m", "dagster", "api", "grpc", "--module-name", module, "--host", HOST, "--port", str(port)]
+    code = children.start("code", [*command, "--location-name", location])
+    wait_for_port(port, check=code.check, timeout_s=START_S)
 
 
 def service(console: Console, children: Children, tag: str) -> str:

@@ -24,10 +24,10 @@ import yaml
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from platform_assets import accounts, clock, naming, signing
-from platform_assets.definitions import build_defs
-from platform_assets.demo import home
+from platform_assets.demo import home, servers
 from platform_assets.demo.processes import HOST, Children, free_port, wait_for
 from platform_assets.demo.runs import Dagster
+from platform_assets.factory import build_defs
 from platform_assets.settings import Settings
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.objects import open_store
@@ -146,10 +146,9 @@ def proxied_home(settings: Settings, repository: Path) -> Path:
 
 
 def started(children: Children, dagster_home: Path) -> str:
-    """Start webserver and daemon; return the webserver's address once it has loaded the jobs."""
-    module = {"module_name": "tests.doubles.asked_location", "location_name": "asked"}
+    """Start code server, webserver and daemon; return the webserver's address once it has loaded the jobs."""
     workspace = dagster_home / "workspace.yaml"
-    workspace.write_text(json.dumps({"load_from": [{"python_module": module}]}), encoding="utf-8")
+    servers.code_server(children, workspace, "tests.doubles.asked_location", "asked", free_port(4400))
     port = free_port(3400)
     server = ["dagster_webserver", "--host", HOST, "--port", str(port), "--workspace", str(workspace)]
     webserver = children.start("webserver", ["-m", *server])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -19,9 +18,9 @@ import yaml
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from platform_assets import naming
-from platform_assets.definitions import build_defs
-from platform_assets.demo import home
-from platform_assets.demo.processes import Children
+from platform_assets.demo import home, servers
+from platform_assets.demo.processes import Children, free_port
+from platform_assets.factory import build_defs
 from platform_assets.profiles import PROFILES
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Training
@@ -203,15 +202,14 @@ def platform(settings: Settings, tmp_path: Path, repository: Path) -> Iterator[P
     for name in ("one", "two", "three", "four"):
         (folders / name).mkdir(parents=True)
     path = home.prepare(settings)
-    workspace = {"load_from": [{"python_module": {"module_name": "tests.doubles.pooled_location"}}]}
-    (path / "workspace.yaml").write_text(json.dumps(workspace), encoding="utf-8")
     variables = {**settings.child_environment(), FOLDERS: str(folders), "PYTHONPATH": str(repository)}
     with (
         dg.DagsterInstance.from_config(str(path)) as instance,
         Children(variables, settings.state / "logs") as children,
     ):
-        command = ["-m", "dagster._daemon", "run", "--workspace", str(path / "workspace.yaml")]
-        children.start("daemon", command)
+        workspace = path / "workspace.yaml"
+        servers.code_server(children, workspace, "tests.doubles.pooled_location", "pooled", free_port(4500))
+        children.start("daemon", ["-m", "dagster._daemon", "run", "--workspace", str(workspace)])
         yield Platform(instance, children, folders)
 
 
