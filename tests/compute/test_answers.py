@@ -85,22 +85,28 @@ def extras(drawn: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+ORIGINAL = [answer(entity) for entity in ENTITIES]
+COUNTED = {is_compared: counted_rows(frame(*ORIGINAL), is_compared=is_compared) for is_compared in (False, True)}
+NO_INPUTS = {"speed": None, "maker": None}
+WITHOUT_INPUTS = [answer(entity, **NO_INPUTS) for entity in ENTITIES]
+COUNTED_WITHOUT_INPUTS = counted_rows(frame(*WITHOUT_INPUTS))
+
+
 @given(st.lists(EXTRA, max_size=30), st.booleans())
 def test_further_answers_do_not_change_which_rows_count(drawn: list[dict[str, Any]], is_compared: bool):
-    original = frame(*(answer(entity) for entity in ENTITIES))
-    changed_answers = frame(*(answer(entity) for entity in ENTITIES), *extras(drawn))
-    assert counted_rows(changed_answers, is_compared=is_compared).equals(
-        counted_rows(original, is_compared=is_compared)
-    )
-    assert counted_rows(original).height == len(ENTITIES)
+    counted = counted_rows(frame(*ORIGINAL, *extras(drawn)), is_compared=is_compared)
+    assert counted.equals(COUNTED[is_compared])
+
+
+def test_all_rows_count_by_default():
+    assert counted_rows(frame(*ORIGINAL)).height == len(ENTITIES)
 
 
 @given(st.lists(EXTRA, max_size=30))
 def test_without_logged_inputs_further_answers_do_not_change_which_rows_count(drawn: list[dict[str, Any]]):
-    no_inputs = {"speed": None, "maker": None}
-    original = [answer(entity, **no_inputs) for entity in ENTITIES]
-    further = [{**row, **no_inputs} for row in extras(drawn)]
-    assert counted_rows(frame(*original, *further)).equals(counted_rows(frame(*original)))
+    original = WITHOUT_INPUTS
+    further = [{**row, **NO_INPUTS} for row in extras(drawn)]
+    assert counted_rows(frame(*original, *further)).equals(COUNTED_WITHOUT_INPUTS)
     without_ours = answers.select(answers.in_time(frame(*original, *further), TASK), None, FIELDS)
     assert without_ours["entity"].is_unique().all()
 
