@@ -137,8 +137,8 @@ def _hear_ctrl_c() -> None:
 
 def _read_until(text: str, screen: int, demo: subprocess.Popen[bytes]) -> str:
     """Return the terminal's output, without its control codes, up to some text."""
-    output, deadline = b"", time.monotonic() + PATIENCE_S
-    while text.encode() not in output:
+    output, deadline = bytearray(), time.monotonic() + PATIENCE_S
+    while text.encode() not in output[-(1 << 17) :]:  # the display is drawn ten times per second: megabytes in all
         assert time.monotonic() < deadline, f"the demo never printed {text!r}:\n{_plain(output)[-3000:]}"
         try:
             output += os.read(screen, 1 << 16)
@@ -148,7 +148,7 @@ def _read_until(text: str, screen: int, demo: subprocess.Popen[bytes]) -> str:
     return _plain(output)
 
 
-def _plain(output: bytes) -> str:
+def _plain(output: bytes | bytearray) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.decode(errors="replace")).replace("\r", "\n")
 
 
