@@ -79,7 +79,12 @@ class Watch:
             if maker not in self.makers[stage]:
                 self.makers[stage].append(maker)
             before = sys.gettrace()
-            sys.settrace(self._observe)  # as it returns None, Python calls it once per call, and not per return or line
+            add = self.ran[stage].add
+
+            def observe(frame: FrameType, event: str, _: Any) -> None:
+                add(frame.f_code)
+
+            sys.settrace(observe)  # as it returns None, Python calls it once per call, and not per return or line
             try:
                 return method(maker, *arguments, **named)
             finally:
@@ -92,10 +97,6 @@ class Watch:
         """Return by stage the code that ran outside of the digest."""
         result = {stage: missing(self.makers[stage], ran) for stage, ran in self.ran.items()}
         return {stage: codes for stage, codes in result.items() if codes}
-
-    def _observe(self, frame: FrameType, event: str, _: Any) -> None:
-        if event == "call" and self._stage is not None:
-            self.ran[self._stage].add(frame.f_code)
 
 
 @contextmanager
