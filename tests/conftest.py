@@ -42,12 +42,12 @@ SLOW_FIXTURES = {"s3_server", "instance", "world", "run", "walker", "service", "
 SLOW_FILES = (
     *("tests/steps/", "tests/goldens/", "tests/demo/", "tests/stages/", "tests/sensors/", "tests/checking/"),
     *("tests/report/", "tests/chaos/", "tests/cluster/", "tests/test_checking.py", "tests/test_trace.py"),
-    "tests/storage/test_table_faults.py",
+    *("tests/storage/test_table_faults.py", "tests/storage/test_full_disk_training.py", "tests/test_bucket_policy.py"),
     "tests/serving/test_shelf.py",
     *("tests/compute/test_export.py", "tests/compute/test_promises.py", "tests/serving/test_damaged_store.py"),
     *("tests/specs/test_flight_delays", "tests/specs/test_garment_photos", "tests/test_replay.py"),
 )
-"""Files that train, export, read whole recordings, or evaluate sensors on stores."""
+"""Files that train, export, read whole recordings, evaluate sensors on stores, or start a server of their own."""
 FAST_FILES = ("tests/test_conventions.py", "tests/test_settings.py", "tests/test_profiles.py")
 """Files with few processes, which take a second or two."""
 
