@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import os
 import re
 import subprocess
@@ -11,6 +10,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,18 +21,6 @@ from tests.doubles import recorded
 
 PACKAGES = ("platform_assets", "resources", "sensors")
 BIN = Path(sys.executable).parent
-HEAVY = (
-    "torch",
-    "pandera",
-    "deltalake",
-    "bentoml",
-    "kubernetes",
-    "onnx",
-    "onnxruntime",
-    "matplotlib",
-    "numpy",
-    "pandas",
-)
 TIMELESS = (
     *("platform_assets/compute", "platform_assets/stages", "platform_assets/specs", "platform_assets/engine"),
     *(
@@ -51,7 +39,12 @@ def modules(repository: Path, *folders: str) -> Iterator[tuple[str, ast.Module]]
     """Yield the path below the repository and the syntax tree of every module of our packages."""
     for folder in folders or PACKAGES:
         for path in sorted((repository / folder).rglob("*.py")):
-            yield str(path.relative_to(repository)), ast.parse(path.read_text(encoding="utf-8"))
+            yield str(path.relative_to(repository)), parsed(path)
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def pyproject(repository: Path) -> dict[str, object]:
@@ -75,23 +68,6 @@ def test_every_module_has_a_layer(repository: Path) -> None:
     assert modules_there | {"resources", "sensors"} == layers, (
         "name every module of platform_assets in pyproject.toml's layers"
     )
-
-
-def test_definitions_load_nothing_heavy(repository: Path) -> None:
-    code = f"import sys, platform_assets.definitions\nprint([name for name in {HEAVY!r} if name in sys.modules])"
-    assert run(sys.executable, "-c", code, cwd=repository).splitlines()[-1] == "[]"
-
-
-def test_definitions_load_with_an_empty_environment(repository: Path) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-W", "error::ResourceWarning", "-c", "from platform_assets.definitions import defs"],
-        cwd=repository,
-        env={},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
 
 
 def test_training_and_serving_processes_load_no_dagster(repository: Path) -> None:
@@ -118,14 +94,6 @@ def test_the_three_ways_of_loading_name_one_module(repository: Path) -> None:
         == (project["code_location_target_module"], project["code_location_name"])
         == (entry["python_module"]["module_name"], entry["python_module"]["location_name"])
     )
-
-
-def test_dg_lists_the_keys_of_the_definitions(repository: Path) -> None:
-    from platform_assets.definitions import defs
-
-    listed = json.loads(run(str(BIN / "dg"), "list", "defs", "--json", cwd=repository))
-    keys = {item["asset_key"] for item in listed["assets"]}
-    assert keys == {spec.key.to_user_string() for spec in defs.resolve_all_asset_specs()}
 
 
 def test_nothing_outside_of_specs_names_a_product(repository: Path) -> None:
