@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from platform_assets import clock, naming, replay, specs
 from platform_assets.compute.releases import next_release
-from platform_assets.definitions import build_defs
+from platform_assets.factory import build_defs
 from platform_assets.handle import Product
 from platform_assets.product.contract import contract_of
 from platform_assets.serving.contract import Contract, ContractField

@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 
 from platform_assets import checking, naming, replay, specs
-from platform_assets.definitions import build_defs
+from platform_assets.factory import build_defs
 from platform_assets.handle import Product
 from platform_assets.history.reader import History
 from platform_assets.records.faults import Fault

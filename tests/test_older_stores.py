@@ -16,7 +16,7 @@ import pytest
 
 from platform_assets import clock, naming, specs, status, trace
 from platform_assets.compute.releases import rollback
-from platform_assets.definitions import build_defs
+from platform_assets.factory import build_defs
 from platform_assets.handle import Product
 from platform_assets.history.reader import History
 from platform_assets.records.adopted import ADOPTED

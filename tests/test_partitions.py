@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets import clock, naming, partitions
-from platform_assets.definitions import build_defs
+from platform_assets.factory import build_defs
 from platform_assets.keys import BatchGrain, DailyGrain, Grain, HourlyGrain
 from platform_assets.settings import Settings
 from tests.doubles import numbered_batches as batches

@@ -12,7 +12,7 @@ import pytest
 
 from platform_assets import naming, specs
 from platform_assets.cli import main
-from platform_assets.definitions import build_defs
+from platform_assets.factory import build_defs
 from platform_assets.settings import ONLY_PRODUCT, Settings, shows_broken_products
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore

@@ -18,7 +18,7 @@ import dagster as dg
 import polars as pl
 
 from platform_assets import naming, replay
-from platform_assets.definitions import build_defs
+from platform_assets.factory import build_defs
 from platform_assets.handle import Product
 from platform_assets.keys import HourlyGrain
 from platform_assets.replay.callers import Reader

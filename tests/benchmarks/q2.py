@@ -22,7 +22,7 @@ from platform_assets.compute import backtest, backtest_outcomes, backtest_polici
 from platform_assets.compute.backtest import Past, Plan
 from platform_assets.compute.backtest_outcomes import Outcome
 from platform_assets.compute.learn import Learned
-from platform_assets.definitions import build_defs
+from platform_assets.factory import build_defs
 from platform_assets.handle import Product
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec

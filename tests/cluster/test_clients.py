@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 
 from platform_assets import clock, naming
-from platform_assets.definitions import build_defs
+from platform_assets.factory import build_defs
 from platform_assets.profiles import StepProfile
 from platform_assets.records.attempts import Launch
 from platform_assets.settings import Settings

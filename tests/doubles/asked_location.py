@@ -3,7 +3,7 @@
 import dagster as dg
 
 from platform_assets import naming
-from platform_assets.definitions import build_defs
+from platform_assets.factory import build_defs
 from tests.doubles.numbered_batches import SPEC
 
 JOB = naming.job("verify", SPEC.name)

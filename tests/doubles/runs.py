@@ -26,7 +26,7 @@ def start(
     variables: dict[str, str], first: str, last: str | None = None, *, die_before: int | None = None
 ) -> ForkServerProcess:
     """Start a run over a range of keys; it kills itself before its write number `die_before` (from 0)."""
-    _server.set_forkserver_preload([__name__, "platform_assets.definitions", "pandera.polars", "deltalake"])
+    _server.set_forkserver_preload([__name__, "platform_assets.factory", "pandera.polars", "deltalake"])
     process = _server.Process(target=run, args=(variables, first, last or first, die_before))
     process.start()
     return process
@@ -36,7 +36,7 @@ def run(variables: dict[str, str], first: str, last: str, die_before: int | None
     """Materialise `STAGES`; exit with code 0 on success."""
     import dagster as dg
 
-    from platform_assets.definitions import build_defs
+    from platform_assets.factory import build_defs
     from resources.store import StoreResource
     from tests.doubles import instances
     from tests.doubles.numbered_batches import SPEC

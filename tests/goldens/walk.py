@@ -21,7 +21,7 @@ import pytest
 
 from platform_assets import clock, naming, replay
 from platform_assets.compute.releases import next_release
-from platform_assets.definitions import build_defs
+from platform_assets.factory import build_defs
 from platform_assets.handle import Product
 from platform_assets.replay.callers import Reader
 from platform_assets.serving.follow import Live

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from platform_assets import naming
-from platform_assets.definitions import build_defs
+from platform_assets.factory import build_defs
 from platform_assets.settings import Settings
 from platform_assets.storage.problems import MissingPartitions
 from platform_assets.storage.tables import TableStore

@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from platform_assets import naming, specs
-from platform_assets.definitions import build_defs
+from platform_assets.factory import build_defs
 from platform_assets.keys import DailyGrain, HourlyGrain
 from platform_assets.specs import planned
 from platform_assets.specs.base import ProductSpec

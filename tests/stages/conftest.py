@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 
 from platform_assets import clock, naming
-from platform_assets.definitions import build_defs
+from platform_assets.factory import build_defs
 from platform_assets.settings import Settings
 from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource

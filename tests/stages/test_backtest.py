@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from platform_assets import naming
-from platform_assets.definitions import build_defs
+from platform_assets.factory import build_defs
 from platform_assets.handle import Product
 from platform_assets.profiles import PROFILES
 from platform_assets.settings import Settings

@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from platform_assets import naming
-from platform_assets.definitions import build_defs
+from platform_assets.factory import build_defs
 from platform_assets.history import money
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Retraining

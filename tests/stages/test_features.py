@@ -9,7 +9,7 @@ import dagster as dg
 
 from platform_assets import clock, naming, partitions, status
 from platform_assets.compute import declared
-from platform_assets.definitions import build_defs
+from platform_assets.factory import build_defs
 from platform_assets.handle import Product
 from platform_assets.makers.drift import Judging
 from platform_assets.makers.fault_records import FaultRecords

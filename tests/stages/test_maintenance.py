@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from platform_assets.definitions import build_defs
+from platform_assets.factory import build_defs
 from platform_assets.settings import Settings
 from resources.store import StoreResource
 from tests.doubles import numbered_batches as batches

@@ -17,7 +17,7 @@ from polars.testing import assert_frame_equal
 
 from platform_assets import clock, naming, signing
 from platform_assets.compute.releases import next_release
-from platform_assets.definitions import build_defs
+from platform_assets.factory import build_defs
 from platform_assets.handle import Product
 from platform_assets.makers import rows
 from platform_assets.serving import releases

@@ -15,7 +15,7 @@ import pytest
 from platform_assets import naming
 from platform_assets.compute import answers, metrics
 from platform_assets.compute import rows as compute_rows
-from platform_assets.definitions import build_defs
+from platform_assets.factory import build_defs
 from platform_assets.handle import Product
 from platform_assets.makers import reading
 from platform_assets.makers.parts import StageOutput

@@ -16,7 +16,7 @@ import dagster as dg
 import pytest
 
 from platform_assets import naming
-from platform_assets.definitions import build_defs
+from platform_assets.factory import build_defs
 from platform_assets.handle import Product
 from platform_assets.intake import prediction_log
 from platform_assets.keys import DailyGrain

@@ -16,7 +16,7 @@ import pytest
 from platform_assets import naming
 from platform_assets.compute import ingest, metrics, policy
 from platform_assets.compute.releases import next_release
-from platform_assets.definitions import build_defs
+from platform_assets.factory import build_defs
 from platform_assets.facts import decision_facts
 from platform_assets.handle import Product
 from platform_assets.product.contract import contract_of

@@ -14,7 +14,7 @@ import obstore
 import pytest
 
 from platform_assets import accounts, bucket_policy, clock, naming
-from platform_assets.definitions import build_defs
+from platform_assets.factory import build_defs
 from platform_assets.history.reader import History
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Training

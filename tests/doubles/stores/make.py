@@ -28,7 +28,7 @@ from typing import Any
 import dagster as dg
 
 from platform_assets import naming
-from platform_assets.definitions import build_defs
+from platform_assets.factory import build_defs
 from platform_assets.settings import REPOSITORY
 from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
