@@ -202,6 +202,11 @@ class Settings(Configuration):
     serving_in_flight: Annotated[int, expect("a whole number of at least 1", lambda count: count >= 1)] = Field(
         default=256, description="requests under way in one service process, beyond which more get 503"
     )
+    serving_wait_s: Annotated[float, number_from(0.001)] = Field(
+        default=0.5,
+        description="longest wait of a request that is worth an answer, in seconds: what would wait longer for those "
+        "before it gets 503",
+    )
     serving_drain_s: Annotated[float, number_from(0)] = Field(
         default=0.0,
         description="for how long a service that was asked to end is not ready and still answers; 5 in a cluster",

@@ -29,7 +29,7 @@ NOTES: dict[str, Any] = {"tag": "slow_batches:1", "asked_rows": 64, "max_apart":
 KINDS = {"Deployment", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler", "NetworkPolicy"}
 NAME = "driftline-slow-batches"
 ANSWER_S = 10.0
-"""`serving.service.TIMEOUT_S`, whose module only a server imports."""
+"""`serving.routes.TIMEOUT_S`, whose module only a server imports."""
 
 
 def product(folder: Path, spec: ProductSpec = SPEC, **settings: str) -> Product:

@@ -88,6 +88,7 @@ def test_settings_are_frozen_and_a_copy_is_validated(tmp_path: Path) -> None:
         ("DRIFTLINE_SERVING_ROOM_SHARE", "1.5", "a number above 0 and up to 1"),
         ("DRIFTLINE_SERVING_PROBES_PORT", "70000", "a port from 1 to 65535"),
         ("DRIFTLINE_SERVING_IN_FLIGHT", "0", "a whole number of at least 1"),
+        ("DRIFTLINE_SERVING_WAIT_S", "0", "a number of at least 0.001"),
         ("DRIFTLINE_SERVING_DRAIN_S", "-1", "a number of at least 0"),
         ("DRIFTLINE_SERVING_CALLER_HEADER", "X User", "a header's name"),
         (

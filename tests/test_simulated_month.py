@@ -12,9 +12,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.chaos import r7_month
-from tests.chaos.r7_month import Figures, Month, Outage, Span
+from tests.chaos.r7_month import Figures, Month, Outage, Span, Way
 
-QUIET = Figures(losses=0, zone_losses=0, releases=0, drains=0)
+QUIET = Figures(losses=0, zone_losses=0, releases=0, drains=0, crashes=0)
 LOSSES = replace(QUIET, losses=0.5)
 
 
@@ -93,8 +93,9 @@ def test_the_closed_form_of_one_event_is_the_mean_over_its_beginnings(duration_s
 def test_the_proxy_never_fails_more_than_its_share_or_the_service_itself(
     replicas: int, seed: int, share: float
 ) -> None:
-    figures = replace(Figures(), losses=3.0, zone_losses=1.0, proxied_share=min(share, 1 / max(1, replicas) ** 2))
-    bare, proxied = (r7_month.simulate(figures, replicas, is_proxied=way, months=3, seed=seed) for way in (False, True))
+    losses = {"losses": 3.0, "zone_losses": 1.0, "crashes": 0.0}
+    figures = replace(Figures(**losses), proxied_share=min(share, 1 / max(1, replicas) ** 2))
+    bare, proxied = (r7_month.simulate(figures, replicas, way, months=3, seed=seed) for way in (Way.BARE, Way.LOCAL))
     assert proxied.per_million <= bare.per_million * (1 + 1e-9)
     assert proxied.mean <= bare.mean
 
@@ -103,7 +104,7 @@ def test_the_proxy_never_fails_more_than_its_share_or_the_service_itself(
 def test_the_mean_of_many_months_is_that_of_the_closed_form(replicas: int) -> None:
     months = 2_000
     expected = r7_month.expected_minutes(LOSSES, replicas)
-    mean = r7_month.simulate(LOSSES, replicas, is_proxied=False, months=months).mean
+    mean = r7_month.simulate(LOSSES, replicas, Way.BARE, months).mean
     # A loss costs one or two minutes, and losses of a month are independent: its variance is below 4 per loss.
     deviation = math.sqrt(4 * replicas * LOSSES.losses / months)
     assert mean == pytest.approx(expected, abs=4 * deviation)
@@ -111,23 +112,46 @@ def test_the_mean_of_many_months_is_that_of_the_closed_form(replicas: int) -> No
 
 
 def test_the_same_seed_simulates_the_same_months() -> None:
-    one, same, other = (
-        r7_month.simulate(Figures(losses=5), 3, is_proxied=False, months=20, seed=seed) for seed in (1, 1, 2)
-    )
+    one, same, other = (r7_month.simulate(Figures(losses=5), 3, Way.BARE, months=20, seed=seed) for seed in (1, 1, 2))
     assert one == same != other
 
 
+@pytest.mark.parametrize(
+    ("way", "rates", "per_month"),
+    [
+        (Way.BARE, {"crashes": 50.0}, 0.0),
+        (Way.SERVICE, {"crashes": 50.0}, 2 * 50 * r7_month.minutes_per_event(2.0, 1 / 4)),
+        (Way.LOCAL, {"crashes": 50.0}, 2 * 50 * r7_month.minutes_per_event(2.0, 1 / 2)),
+        (Way.LOCAL, {"zone_losses": 0.0, "losses": 0.0}, 0.0),
+    ],
+)
+def test_lost_proxies_cost_what_their_way_to_them_says(way: Way, rates: dict[str, float], per_month: float) -> None:
+    months = 400
+    result = r7_month.simulate(replace(QUIET, **rates), 3, way, months)
+    assert result.mean == pytest.approx(per_month, abs=4 * math.sqrt(4 * 100 / months) if per_month else 0)
+
+
+def test_a_lost_node_takes_a_quarter_through_two_proxies_behind_a_service() -> None:
+    (drawn,) = {
+        (span.ended_s - span.begun_s, span.share)
+        for seed in range(40)
+        for span in r7_month.draw_proxies(LOSSES, Way.SERVICE, random.Random(seed))
+    }
+    assert drawn == (pytest.approx(50.0), 0.25)
+    assert r7_month.draw_proxies(LOSSES, Way.LOCAL, random.Random(1)) == []
+
+
 def test_a_quiet_month_has_no_such_minute() -> None:
-    assert set(r7_month.simulate(QUIET, 3, is_proxied=False, months=5).months) == {Month(0, 0.0)}
+    assert set(r7_month.simulate(QUIET, 3, Way.BARE, months=5).months) == {Month(0, 0.0)}
 
 
 @pytest.mark.parametrize(("replicas", "months"), [(0, 1), (2, 0)])
 def test_nothing_to_simulate_is_refused(replicas: int, months: int) -> None:
     with pytest.raises(ValueError, match="expected at least 1 each"):
-        r7_month.simulate(QUIET, replicas, is_proxied=True, months=months)
+        r7_month.simulate(QUIET, replicas, Way.LOCAL, months=months)
 
 
 def test_the_table_has_a_line_per_case_replicas_and_way() -> None:
     lines = r7_month.table({"quiet": QUIET}, months=2)
-    assert len(lines) == 2 + len(r7_month.REPLICAS) * 2
-    assert lines[2] == "| quiet | 2 | without it | 0.0000 | 0 | 0.0000 |"
+    assert len(lines) == 2 + len(r7_month.REPLICAS) * len(Way)
+    assert lines[2] == "| quiet | 2 | without a proxy | 0.0000 | 0 | 0.0000 |"

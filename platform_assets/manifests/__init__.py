@@ -20,6 +20,9 @@ from platform_assets.settings import STORE_VARIABLES, Settings
 ROOM_BYTES = 2 * 1024**3
 """For the log until it is shipped, and the copy of the last model."""
 DRAIN_S = 5
+WORTH = 5
+"""An answer is worth waiting for up to so many times the product's latency: its callers gave up long before the last
+of a long queue."""
 PLATFORM = ("code", "daemon", "webserver", "webserver-read-only")
 """Names that the platform's own Deployments have after `driftline-`."""
 NAME_LENGTH = 63
@@ -87,6 +90,7 @@ def manifests(product: Product, replicas: int | None = None) -> str:
         memory=_memory(spec.memory_gb),
         workers=WORKERS,
         drain_s=DRAIN_S,
+        wait_s=f"{WORTH * product.spec.service.latency_ms / 1000:g}",
         room_bytes=ROOM_BYTES,
         needs_store="true" if settings.serving_needs_store else "false",
         serving_keys=",".join(settings.serving_keys),

@@ -28,10 +28,10 @@ from platform_assets.serving.entries import Entry, HostProblem, prepare
 from platform_assets.serving.gate import Gate
 from platform_assets.serving.health import HUNG_S
 from platform_assets.serving.metrics import Metrics
-from platform_assets.serving.middleware import PREDICT, PredictionMiddleware
+from platform_assets.serving.middleware import PredictionMiddleware
 from platform_assets.serving.probes import HEALTH, METRICS, READINESS, Page, Pages
 from platform_assets.serving.protocol import Protocol
-from platform_assets.serving.runtime import TIMEOUT_S
+from platform_assets.serving.routes import PREDICT, TIMEOUT_S
 from platform_assets.serving.shelf import Shelf, TooLarge
 from platform_assets.serving.worker import Worker
 from platform_assets.settings import Settings

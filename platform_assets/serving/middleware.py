@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextvars import ContextVar
 from functools import cached_property, partial
 from time import perf_counter
 
@@ -25,6 +24,7 @@ from platform_assets.serving.prediction_log import LogProblem
 from platform_assets.serving.probes import READINESS, Page, Pages
 from platform_assets.serving.request_ids import RequestIds
 from platform_assets.serving.requests import Refused
+from platform_assets.serving.routes import ANSWER, API, PREDICT, SCHEMA
 from platform_assets.serving.runtime import Runtime
 from platform_assets.serving.shelf import Shelf
 from platform_assets.serving.turns import take_turns
@@ -37,10 +37,6 @@ STARTUP_S = 5.0
 """How long a start waits for the store before it serves the local copy or the fallback."""
 CLOSE_S = 5.0
 """How long a shutdown waits for the disk of the prediction log."""
-PREDICT, API, SCHEMA = "/predict", "/api/predict", "/schema.json"
-"""The fast path; the same as an API of Bento's, and what Bento's client reads before it calls that."""
-ANSWER: ContextVar[Callable[[bytes], Awaitable[tuple[int, bytes]]]] = ContextVar("answer")
-"""What answers the body of a request to `API`, for the service's method: returns status and JSON."""
 _JSON = b"application/json"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
@@ -87,6 +88,7 @@ class Protocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         # uvicorn asks for handlers only, and Bento's make it format a line per request that nobody writes.
         self.access_log = self.access_log and self.access_logger.isEnabledFor(logging.INFO)
+        self._begun: tuple[float, int] | None = None
         self._whole = self.app
         self.app = self._dispatch
         self.gate.tasks = self.tasks
@@ -99,8 +101,12 @@ class Protocol(HttpToolsProtocol):
         cycle: RequestResponseCycle = send.__self__
         if scope["method"] != "HEAD" and not cycle.waiting_for_100_continue:
             cycle.transport = _Joined(self.transport)  # type: ignore[assignment]  # all that a cycle uses of it
-        scope["is_whole"] = not cycle.more_body
+        begun, self._begun = self._begun, None
+        is_whole = scope["is_whole"] = not cycle.more_body
         await application(scope, receive, send)
+        if begun is not None and is_whole:  # others wait for their caller too
+            begun_s, under_way = begun
+            self.gate.learn(time.perf_counter() - begun_s, under_way)
 
     def on_headers_complete(self) -> None:
         """Begin a request, or refuse it where the gate is full; one that follows an unanswered one always begins."""
@@ -111,6 +117,7 @@ class Protocol(HttpToolsProtocol):
             self._refuse()
             return
         super().on_headers_complete()
+        self._begun = (time.perf_counter(), gate.count()) if is_free else None
         if gate.is_draining:
             self.cycle.keep_alive = False
 

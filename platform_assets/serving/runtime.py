@@ -14,9 +14,6 @@ from platform_assets.serving.predict import Predictor
 from platform_assets.serving.shelf import Shelf
 from platform_assets.serving.shipping import Shipper
 
-TIMEOUT_S = 10.0
-"""How long a request may take."""
-
 
 @dataclass(frozen=True)
 class Runtime:

@@ -17,7 +17,7 @@ from kubernetes import client
 
 from tests.benchmarks.harness import Measure
 from tests.chaos import r7_phases as phases
-from tests.chaos import r7_proxy, r7_world, r7_zero
+from tests.chaos import r7_proxy, r7_smallest, r7_world, r7_zero
 from tests.chaos.r7_figures import Figures, Lost
 from tests.chaos.r7_page import measures, sentences
 from tests.chaos.r7_world import World
@@ -25,8 +25,8 @@ from tests.chaos.r7_world import World
 BROKEN = (TimeoutError, RuntimeError, subprocess.CalledProcessError, client.ApiException, StopIteration, ValueError)
 """A phase that ends so could not run; the page says so, and the others run."""
 STARTS = 3
-VARIANTS = (("1", 2), ("1", 1), ("200m", 2))
-"""Limits of CPU and workers of the replicas that are started from nothing."""
+VARIANTS = (("1", 2, "shipped"), ("1", 1, "shipped"), ("200m", 2, "shipped"), ("1", 2, "smallest"))
+"""Limits of CPU, workers and images of the replicas that are started from nothing."""
 shown: list[str] = []
 
 
@@ -44,7 +44,9 @@ def play(world: World, figures: Figures) -> None:
     limit_ms = world.product.spec.service.latency_ms
     world.apply()
     world.wait(lambda: world.is_settled(r7_world.REPLICAS, world.contracts[0].digest), "two replicas serve")
-    figures.pulls_s = r7_zero.pulls_s(world)
+    image = world.product.settings.service_image or ""
+    figures.pulls_s["shipped"] = r7_zero.pulls_s(world, image)
+    figures.megabytes["shipped"] = r7_smallest.megabytes(world.built)
     figures.capacity = phases.capacity(world)
     figures.base = world.base = phases.BASE_SHARE * figures.capacity
     print(f"one replica answers {figures.capacity:.0f} requests per second", flush=True)
@@ -66,7 +68,11 @@ def play(world: World, figures: Figures) -> None:
     ):
         steps[name] = lambda name=name, change=change: figures.rounds.update({name: phases.rounds(world, change)})
     steps["lost node"] = lambda: setattr(figures, "lost", lost(world))
-    steps["lost node behind the proxy"] = lambda: setattr(figures, "lost_behind_proxy", lost_behind_proxy(world))
+    for policy in r7_proxy.POLICIES:
+        steps[f"lost node behind proxies, {policy}"] = lambda policy=policy: figures.lost_behind.update(
+            {policy: phases.lose(world, r7_proxy.run(world, policy))}
+        )
+    steps["overload"] = lambda: figures.overload.update(phases.overload(world))
     for name, step in steps.items():
         attempt(world, figures, name, step)
 
@@ -94,11 +100,12 @@ def zero(world: World, figures: Figures) -> None:
     """Start first replicas while the autoscaler's window passes."""
 
     def starts() -> None:
-        for cpu, workers in VARIANTS:
+        for cpu, workers, kind in VARIANTS:
+            image = smallest(world, figures) if kind == "smallest" else ""
             for number in range(STARTS):
-                is_last = cpu == "1" and number == STARTS - 1
+                is_last = (cpu, kind) == ("1", "shipped") and number == STARTS - 1
                 imports_s = figures.imports_s if is_last else None
-                figures.starts.append(r7_zero.measure(world, cpu, workers, imports_s))
+                figures.starts.append(r7_zero.measure(world, cpu, workers, image, imports_s))
                 print(figures.starts[-1], flush=True)
 
     try:
@@ -108,11 +115,16 @@ def zero(world: World, figures: Figures) -> None:
         print(f"from zero could not run: {problem}", flush=True)
 
 
+def smallest(world: World, figures: Figures) -> str:
+    """Build the smallest image, have it pulled by a replica that does not count, and return its name."""
+    built = r7_smallest.build(world.built, world.contracts[0].path, world.folder)
+    figures.megabytes["smallest"] = r7_smallest.megabytes(built)
+    image = world.platform.cluster.registry.push_built("smallest", built)
+    r7_zero.measure(world, "1", image=image)
+    figures.pulls_s["smallest"] = r7_zero.pulls_s(world, image)
+    return image
+
+
 def lost(world: World) -> Lost:
     """Lose the node while callers ask the Service."""
     return phases.lose(world, world.address)
-
-
-def lost_behind_proxy(world: World) -> Lost:
-    """Lose the node while callers ask the proxy on the other node."""
-    return phases.lose(world, r7_proxy.run(world, world.platform.cluster.nodes[0].name))

@@ -62,12 +62,35 @@ class Lost:
 
 
 @dataclass(frozen=True)
+class Overload:
+    """Three times what one replica answers.
+
+    Attributes:
+        seconds: for which it was sent.
+        capacity: requests per second that it answers to callers who wait.
+        counts: of the requests meanwhile.
+        after: of the ordinary load, once it was over.
+    """
+
+    seconds: float
+    capacity: float
+    counts: Counts
+    after: Counts
+
+    @property
+    def goodput(self) -> float:
+        """Requests that were answered, of those that could be."""
+        return self.counts.answered / self.seconds / self.capacity
+
+
+@dataclass(frozen=True)
 class Start:
     """One start of a first replica, in seconds after its creation.
 
     Attributes:
         cpu: the limit, in cores.
         workers: processes that answer.
+        image: "shipped" or "smallest".
         scheduled, fetching, fetched, started, ready, answered: moments.
     """
 
@@ -79,6 +102,7 @@ class Start:
     started: float
     ready: float
     answered: float
+    image: str = "shipped"
 
 
 @dataclass
@@ -88,7 +112,10 @@ class Figures:
     Attributes:
         capacity: requests per second that one replica answers to callers who wait.
         rounds: by the name of the change, the requests during each round.
-        pulls_s: seconds of pulling the image, one per node that had to.
+        lost_behind: the lost node, by the `internalTrafficPolicy` of the Service of the proxies.
+        overload: by what its worker refuses.
+        pulls_s: seconds of pulling an image, one per node that had to, by "shipped" or "smallest".
+        megabytes: of these images, unpacked.
         imports_s: seconds of Python, by what it imports.
         load_averages: of the machine, at the beginning of each phase.
         failures: by the name of a phase, why it could not run.
@@ -100,9 +127,11 @@ class Figures:
     idle: Idle | None = None
     rounds: dict[str, list[Counts]] = field(default_factory=dict)
     lost: Lost | None = None
-    lost_behind_proxy: Lost | None = None
+    lost_behind: dict[str, Lost] = field(default_factory=dict)
+    overload: dict[str, Overload] = field(default_factory=dict)
     starts: list[Start] = field(default_factory=list)
-    pulls_s: list[float] = field(default_factory=list)
+    pulls_s: dict[str, list[float]] = field(default_factory=dict)
+    megabytes: dict[str, float] = field(default_factory=dict)
     imports_s: dict[str, float] = field(default_factory=dict)
     load_averages: list[float] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)

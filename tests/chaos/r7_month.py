@@ -2,8 +2,8 @@
 
 `python -m tests.chaos.r7_month` prints the table for Kubernetes' own settings. A minute counts by the share of its
 requests that is expected to fail, at a constant rate of requests. Not in it: overload of the replicas that are left
-(`driftline capacity` proposes as many as can do without one), an unhealthy store or API server, and proxies that are
-lost with a node, which fail as a replica without a proxy does until they have left their own Service.
+(`driftline capacity` proposes as many as can do without one), an unhealthy store or API server, and callers who are
+lost with their own node.
 """
 
 from __future__ import annotations
@@ -13,12 +13,21 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import NamedTuple
 
 MINUTE_S, MONTH_S = 60.0, 30 * 86_400.0
 ALLOWED = 0.001
 """Share of a minute's requests that may fail."""
 REPLICAS, MONTHS, SEED = (2, 3, 5), 10_000, 7
+
+
+class Way(StrEnum):
+    """How callers reach the replicas."""
+
+    BARE = "without a proxy"
+    SERVICE = "through proxies behind an ordinary Service"
+    LOCAL = "through the proxy of the caller's node"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +44,10 @@ class Figures:
         losses: nodes that vanish without notice, per node and month. 0.05 is the upper end of the smallest class of
             AWS's Spot Instance Advisor; its interruptions have a notice, which is not counted on here.
         zone_losses: zones that vanish at once, per zone and month: one in ten years.
-        zones: over which the replicas are spread evenly.
+        zones: over which the replicas are spread evenly, and the proxies too.
+        proxies: each on a node of its own, or for `Way.LOCAL` on one of so many nodes with as many callers each.
+        crashes: of each proxy, per month, without its node.
+        restart_s: seconds from a proxy's crash until it answers again on its node.
         releases: rolling updates to another contract per month.
         drains: of each node per month. GKE patches nodes as often as weekly
             (docs.cloud.google.com/kubernetes-engine/upgrades).
@@ -50,6 +62,9 @@ class Figures:
     losses: float = 0.05
     zone_losses: float = 1 / 120
     zones: int = 3
+    proxies: int = 2
+    crashes: float = 1.0
+    restart_s: float = 2.0
     releases: float = 8.0
     drains: float = 4.3
 
@@ -147,13 +162,35 @@ def zone_members(replicas: int, zones: int) -> list[range]:
     return [range(zone, replicas, zones) for zone in range(min(zones, replicas))]
 
 
-def simulate(figures: Figures, replicas: int, *, is_proxied: bool, months: int = MONTHS, seed: int = SEED) -> Result:
-    """Simulate months; the same seed draws the same losses with and without the proxy."""
+def simulate(figures: Figures, replicas: int, way: Way, months: int = MONTHS, seed: int = SEED) -> Result:
+    """Simulate months; the same seed draws the same losses of replicas for each way."""
     if replicas < 1 or months < 1:
         raise ValueError(f"replicas is {replicas} and months {months}; expected at least 1 each.")
-    share = figures.proxied_share if is_proxied else None
-    drawn = random.Random(f"{seed} {replicas}")
-    return Result(tuple(sorted(judge(*draw(figures, replicas, drawn), replicas, share) for _ in range(months))))
+    share = None if way is Way.BARE else figures.proxied_share
+    drawn, drawn_proxies = random.Random(f"{seed} {replicas}"), random.Random(f"{seed} {way}")
+    results = []
+    for _ in range(months):
+        outages, spans = draw(figures, replicas, drawn)
+        results.append(judge(outages, [*spans, *draw_proxies(figures, way, drawn_proxies)], replicas, share))
+    return Result(tuple(sorted(results)))
+
+
+def draw_proxies(figures: Figures, way: Way, drawn: random.Random) -> list[Span]:
+    """Draw a month's stretches in which a proxy that is asked does not answer.
+
+    Behind an ordinary Service that is the proxy of a lost node, met twice in a row, until it has left the endpoints, and
+    one that crashed, until it is ready again. Callers who ask the proxy of their own node meet the crashes of that one.
+    """
+    if way is Way.BARE:
+        return []
+    is_shared = way is Way.SERVICE
+    crash = (1 / figures.proxies) ** 2 if is_shared else 1 / figures.proxies
+    lost = [(figures.crashes, figures.restart_s, crash)] * figures.proxies
+    if is_shared:
+        lost += [(figures.losses, figures.leaves_s, (1 / figures.proxies) ** 2)] * figures.proxies
+        for members in zone_members(figures.proxies, figures.zones):
+            lost.append((figures.zone_losses, figures.leaves_s, (len(members) / figures.proxies) ** 2))
+    return [Span(at_s, at_s + seconds, share) for rate, seconds, share in lost for at_s in _moments(rate, drawn)]
 
 
 def draw(figures: Figures, replicas: int, drawn: random.Random) -> tuple[list[Outage], list[Span]]:
@@ -248,16 +285,15 @@ def _add(failed_s: dict[int, float], begun_s: float, ended_s: float, share: floa
 
 
 def table(cases: Mapping[str, Figures], months: int = MONTHS) -> list[str]:
-    """Return Markdown: minutes of a month below 99.9 %, with and without the proxy, by replicas."""
+    """Return Markdown: minutes of a month below 99.9 %, by replicas and by the way to them."""
     lines = [
         "| figures | replicas | | minutes below 99.9 % per month | of the worst in 100 months | failed per million |",
         "|---|---|---|---|---|---|",
     ]
     for name, figures in cases.items():
         for replicas in REPLICAS:
-            for is_proxied in (False, True):
-                result = simulate(figures, replicas, is_proxied=is_proxied, months=months)
-                way = "through the proxy" if is_proxied else "without it"
+            for way in Way:
+                result = simulate(figures, replicas, way, months)
                 cells = f"{result.mean:.4f} | {result.quantile(0.99)} | {result.per_million:.4f}"
                 lines.append(f"| {name} | {replicas} | {way} | {cells} |")
     return lines

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tests.benchmarks.harness import Measure
 from tests.chaos import r7_month
-from tests.chaos.r7_figures import Figures, Idle, Lost, Spike, Start
+from tests.chaos.r7_figures import Figures, Idle, Lost, Overload, Spike, Start
 from tests.chaos.r7_load import TIMEOUT_S
-from tests.chaos.r7_phases import IDLE_SHARE, TIMES
+from tests.chaos.r7_phases import IDLE_SHARE, RECOVERED_S, TIMES
 
 WANTED_S, READY_S, START_S = 60, 120, 10
 DEFAULT_LEAVES_S = 50.0
+BEHIND = {
+    "Cluster": "lost node with one of two haproxies behind an ordinary Service",
+    "Local": "lost node with one of two haproxies, callers ask that of their own node",
+}
+"""By the `internalTrafficPolicy` of the Service of the proxies."""
+ZERO = ("1", 2, "shipped")
+"""CPU, workers and image of the start that the order is about."""
 CHANGES = ("rolling update", "node drain", "another contract", "scale-down")
 WIRING = (
     "This proves how the parts are wired, on one kernel whose two cores also run both nodes, the control plane, the "
@@ -39,6 +46,15 @@ BALANCERS = (
 )
 
 
+PROXIES = (
+    "Two haproxies, one per node, as deploy/kubernetes/examples/proxy.yaml has them; callers come in by the node that "
+    "is not lost. Behind an ordinary Service each try meets the lost proxy as often as the other one, until it is no "
+    "endpoint: as without any proxy. With `internalTrafficPolicy: Local` callers ask the proxy of their own node, and "
+    "are lost with it or not at all. Callers outside of the cluster need an address per node, and their second try at "
+    "another one, or a balancer that checks nodes: not run."
+)
+
+
 def measures(figures: Figures) -> list[Measure]:
     """Return the table's lines."""
     return [
@@ -48,7 +64,9 @@ def measures(figures: Figures) -> list[Measure]:
         *_of_idle(figures.idle),
         *(line for name in CHANGES for line in _of_rounds(name, figures)),
         *_of_lost("lost node", figures.lost, None),
-        *_of_lost("lost node, through haproxy", figures.lost_behind_proxy, "<= 0"),
+        *_of_lost(BEHIND["Cluster"], figures.lost_behind.get("Cluster"), None),
+        *_of_lost(BEHIND["Local"], figures.lost_behind.get("Local"), "<= 0"),
+        *_of_overload(figures.overload),
         *_of_starts(figures.starts),
     ]
 
@@ -112,19 +130,30 @@ def _of_lost(name: str, lost: Lost | None, target: str | None) -> list[Measure]:
     ]
 
 
+def _of_overload(overload: Mapping[str, Overload]) -> list[Measure]:
+    lines = []
+    for name, one in overload.items():
+        text = f"overload, {TIMES:g} times what one replica answers, {name}"
+        lines += [
+            Measure(measure=f"{text}: share answered of what it can answer", ours=one.goodput),
+            Measure(measure=f"{text}: requests that failed in the {RECOVERED_S:g} s after it", ours=one.after.failed),
+        ]
+    return lines
+
+
 def _of_starts(starts: Sequence[Start]) -> list[Measure]:
     lines = (
         [] if starts else [Measure(measure="from zero: s until the first answer", ours=None, target=f"<= {START_S} s")]
     )
-    for cpu, workers in dict.fromkeys((start.cpu, start.workers) for start in starts):
-        some = [start for start in starts if (start.cpu, start.workers) == (cpu, workers)]
-        plural = "workers" if workers > 1 else "worker"
+    for cpu, workers, image in dict.fromkeys((start.cpu, start.workers, start.image) for start in starts):
+        some = [start for start in starts if (start.cpu, start.workers, start.image) == (cpu, workers, image)]
+        what = f"{workers} {'workers' if workers > 1 else 'worker'}{', smallest image' * (image == 'smallest')}"
         lines.append(
             Measure(
-                measure=f"from zero, CPU {cpu}, {workers} {plural}: s until the first answer, median of {len(some)}",
+                measure=f"from zero, CPU {cpu}, {what}: s until the first answer, median of {len(some)}",
                 ours=statistics.median(start.answered for start in some),
                 peers=_parts(some),
-                target=f"<= {START_S} s" if (cpu, workers) == ("1", 2) else None,
+                target=f"<= {START_S} s" if (cpu, workers, image) == ZERO else None,
             )
         )
     return lines
@@ -155,24 +184,22 @@ def sentences(figures: Figures) -> list[str]:
         lines.append(f"Idle, {IDLE_SHARE:g} of the ordinary load: {idle.counts}.")
     for name, rounds in figures.rounds.items():
         lines += [f"{name}, round {number}: {counts}." for number, counts in enumerate(rounds, start=1)]
-    for name, lost in (("lost node", figures.lost), ("lost node, through haproxy", figures.lost_behind_proxy)):
-        if lost:
-            lines.append(f"{name}, which ran {lost.share:.0%} of the replicas: {lost.until}; afterwards: {lost.after}.")
+    for name, lost in _losses(figures).items():
+        lines.append(f"{name}; it ran {lost.share:.0%} of the replicas: {lost.until}; afterwards: {lost.after}.")
+    for name, one in figures.overload.items():
+        lines.append(f"Overload of one replica, {name}, {one.seconds:g} s: {one.counts}; afterwards: {one.after}.")
     lines.append(
         f"Requests of the last {TIMEOUT_S:g} s before the endpoints leave are saved by their repetition, which comes "
         "after that: so fewer fail than the lost share squared. By Kubernetes' default the time is 50 s."
     )
-    lines.append(
-        "The proxy runs on the node that is not lost, which is also the callers' way into the cluster: a lost proxy is "
-        "a lost address, for the balancer in front of it to notice. Not run."
-    )
+    lines.append(PROXIES)
     if figures.pulls_s:
-        lines.append(f"Replicas from zero found the image on the node. {_pulls(figures)}")
+        lines.append(f"Replicas from zero found the image on the node. Pulls, from this machine: {_pulls(figures)}.")
     if figures.imports_s:
         lines.append(
             "Seconds of one Python process in a replica with one core, by what it imports: "
-            f"{_imports(figures)}. A replica starts three that import the service, one of them to watch the others. "
-            "A smaller image shortens the pull alone; none was built."
+            f"{_imports(figures)}. A replica starts a parent and two workers, and the parent imports what answers no "
+            "longer. A smaller image shortens the pull alone."
         )
     if figures.load_averages:
         low, high = min(figures.load_averages), max(figures.load_averages)
@@ -183,16 +210,23 @@ def sentences(figures: Figures) -> list[str]:
 
 
 def _pulls(figures: Figures) -> str:
-    seconds = " and ".join(f"{seconds:.1f}" for seconds in figures.pulls_s)
-    return f"The first ones pulled it, from a registry of the same machine: {seconds} s."
+    return "; ".join(
+        f"the {image} image, {figures.megabytes[image]:.0f} MB, {' and '.join(f'{one:.1f}' for one in seconds)} s"
+        for image, seconds in figures.pulls_s.items()
+    )
 
 
 def _imports(figures: Figures) -> str:
     return ", ".join(f"{name} {seconds:.1f}" for name, seconds in figures.imports_s.items())
 
 
+def _losses(figures: Figures) -> dict[str, Lost]:
+    bare = {"lost node": figures.lost} if figures.lost else {}
+    return bare | {BEHIND[policy]: lost for policy, lost in figures.lost_behind.items()}
+
+
 def _latest(figures: Figures) -> float:
-    lost = [one for item in (figures.lost, figures.lost_behind_proxy) if item for one in (item.until, item.after)]
+    lost = [one for item in _losses(figures).values() for one in (item.until, item.after)]
     counts = [one for rounds in figures.rounds.values() for one in rounds] + lost
     counts += [figures.spike.counts] if figures.spike else []
     counts += [figures.idle.counts] if figures.idle else []
@@ -201,8 +235,8 @@ def _latest(figures: Figures) -> float:
 
 def month(figures: Figures) -> list[str]:
     """Return a simulated month, at the measured times and at Kubernetes' default for lost nodes."""
-    lost, proxied = figures.lost, figures.lost_behind_proxy
-    starts = [start.answered for start in figures.starts if (start.cpu, start.workers) == ("1", 2)]
+    lost, proxied = figures.lost, figures.lost_behind.get("Local")
+    starts = [start.answered for start in figures.starts if (start.cpu, start.workers, start.image) == ZERO]
     if lost is None or lost.known_s is None or proxied is None or not starts:
         return ["The month was not simulated: a figure that it takes could not be measured."]
 
@@ -220,12 +254,10 @@ def month(figures: Figures) -> list[str]:
             draining_share=share("node drain"),
         )
         for replicas in r7_month.REPLICAS:
-            without, through = (
-                r7_month.simulate(taken, replicas, is_proxied=is_proxied) for is_proxied in (False, True)
-            )
+            means = (f"{r7_month.simulate(taken, replicas, way).mean:.4f} {way}" for way in r7_month.Way)
             lines.append(
-                f"A simulated month, {replicas} replicas, endpoints leave after {leaves_s:.0f} s: {without.mean:.4f} "
-                f"minutes below 99.9 % without the proxy, {through.mean:.4f} through it."
+                f"A simulated month, {replicas} replicas, endpoints leave after {leaves_s:.0f} s: minutes below "
+                f"99.9 %: {', '.join(means)}."
             )
     taken, sent = r7_month.Figures(), proxied.until.sent
     lines.append(
@@ -235,6 +267,7 @@ def month(figures: Figures) -> list[str]:
     lines.append(
         f"Rates of the months, stated and not measured: {taken.losses:g} nodes lost without notice per node and month, "
         f"{taken.zone_losses:.3f} zones, {taken.releases:g} releases of another contract, {taken.drains:g} drains per "
-        f"node; the mean of {r7_month.MONTHS} months each."
+        f"node, {taken.crashes:g} crash of each of {taken.proxies} proxies, which is back after {taken.restart_s:g} s; "
+        f"the mean of {r7_month.MONTHS} months each."
     )
     return lines

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.chaos.r7_calls import Counts, seconds_above
-from tests.chaos.r7_figures import Idle, Lost, Spike
+from tests.chaos.r7_figures import Idle, Lost, Overload, Spike
 from tests.chaos.r7_world import NAME, REPLICAS, World
 from tests.cluster import loop
 from tests.doubles import models
@@ -21,6 +21,9 @@ TARGET = 0.7
 CALM_S, SPIKE_S, SETTLED_S = 30.0, 200.0, 60.0
 CALLERS, WARM_S = 4, 8.0
 LOST, LOST_S = 4, 60.0
+OVERLOAD_S, RECOVERED_S = 40.0, 20.0
+UNLEARNT = "1000"
+"""A wait, in seconds, that no request reaches: then the limit of requests in flight is the only one."""
 WINDOW_S = 300.0
 """In which the autoscaler takes nothing away; then one replica per minute."""
 SLACK_S = 60.0
@@ -130,6 +133,32 @@ def another_contract(world: World, number: int) -> None:
     world.apply()
     world.platform.wait_for(world.name)
     world.wait(lambda: world.is_settled(REPLICAS, contract.digest), "all replicas serve the other contract")
+
+
+def overload(world: World) -> dict[str, Overload]:
+    """Send three times what one replica answers, with the limit that it learns and with the fixed one alone."""
+    scale(world, 1)
+    results = {}
+    for name, value in (("limit learnt from answers", ""), ("fixed limit of 256", UNLEARNT)):
+        if value:
+            variable = f"DRIFTLINE_SERVING_WAIT_S={value}"
+            world.platform.kubectl("set", "env", f"deployment/{world.name}", "--containers=service", variable)
+            world.platform.wait_for(world.name)
+            world.wait(lambda: world.is_settled(1), "the replica with the fixed limit serves alone")
+        possible = capacity(world)
+        begin = time.time()
+        world.load.set(world.address, TIMES * possible)
+        time.sleep(OVERLOAD_S)
+        end = time.time()
+        world.load.set(world.address, BASE_SHARE * possible)
+        time.sleep(RECOVERED_S)
+        after = world.counts(end, end + RECOVERED_S)
+        results[name] = Overload(OVERLOAD_S, possible, world.counts(begin, end), after)
+        print(f"{name}: {results[name]}", flush=True)
+    world.apply()
+    world.platform.kubectl("delete", "hpa", world.name)
+    world.platform.wait_for(world.name)
+    return results
 
 
 def lose(world: World, address: str, settle: float = 0.0) -> Lost:

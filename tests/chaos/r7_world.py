@@ -71,6 +71,7 @@ class Contract:
     sha256: str
     tag: str
     bento: str
+    path: Path
 
 
 @dataclass
@@ -78,6 +79,7 @@ class World:
     """The service, and who watches it.
 
     Attributes:
+        built: the service's image where it was built.
         contracts: two of them; the service has the first one at the beginning.
         expected: the answer of each model to the row that callers ask about.
         seen: looks at the service, one per second.
@@ -86,6 +88,7 @@ class World:
 
     platform: Platform
     product: Product
+    built: str
     contracts: Sequence[Contract]
     expected: dict[str, float]
     load: Load
@@ -206,7 +209,7 @@ def opened_world() -> Iterator[World]:
         product = Product(spec, platform.settings)
         contracts, expected = _contracts(product, folder)
         load = stack.enter_context(sending(folder))
-        world = World(platform, product, contracts, expected, load, folder)
+        world = World(platform, product, image, contracts, expected, load, folder)
         world.release(contracts[0])
         stack.enter_context(_watched(world, cluster))
         yield world
@@ -231,7 +234,7 @@ def _contracts(product: Product, folder: Path) -> tuple[list[Contract], dict[str
         built = build.build(here, product.artifacts, digest)
         Ledgers(product.settings.root, NAME).create(naming.VERDICTS, digest, documents.verdict(digest))
         bento = build.stored(product.artifacts, built)
-        contracts.append(Contract(digest, sha256(canonical(document)), built.tag, bento))
+        contracts.append(Contract(digest, sha256(canonical(document)), built.tag, bento, built.path))
         expected[digest] = models.expected(bias)
     return contracts, expected
 

@@ -15,34 +15,43 @@ from tests.cluster.platform import NAMESPACE
 from tests.doubles import models
 
 LOOK_S = 0.1
-PULLED = re.compile(r"Successfully pulled image .* in ([\d.]+)s ")
+PULLED = re.compile(r'Successfully pulled image "([^"]+)" in ([\d.]+)s ')
 MOMENTS = ("scheduled", "fetching", "fetched", "started", "ready", "answered")
+OURS = "import sys; sys.path.insert(0, '/bento/src')"
+ANSWERING = "from platform_assets.serving import assembly, metrics, middleware, probes; import onnxruntime"
 SMALLER = {
     "python": "pass",
     "onnxruntime": "import onnxruntime",
     "a bare ASGI server with onnxruntime": "import httptools, msgspec, onnxruntime, uvicorn, uvloop",
     "bentoml": "import bentoml",
-    "the service": "import sys; sys.path.insert(0, '/bento/src'); import platform_assets.serving.service",
+    "the parent of workers": f"{OURS}; import platform_assets.serving.service",
+    "a worker": f"{OURS}; import platform_assets.serving.service; {ANSWERING}",
+    "a worker without bentoml": f"{OURS}; {ANSWERING}",
 }
 """What is imported, by the name in the table."""
 
 
-def measure(world: World, cpu: str, workers: int = WORKERS, imports_s: dict[str, float] | None = None) -> Start:
+def measure(
+    world: World, cpu: str, workers: int = WORKERS, image: str = "", imports_s: dict[str, float] | None = None
+) -> Start:
     """Start another Deployment of the product from nothing, and remove it.
 
     Args:
         cpu: its limit.
         workers: processes that answer.
+        image: instead of the shipped one, by its digest in the cluster's registry.
         imports_s: gets the seconds that Python needs in the replica to import things, by the name in the table.
     """
     name = f"{world.name}-zero"
     # Labels of its own: the Service, the disruption budget and the autoscaler do not count it.
     text = manifests.manifests(world.product, 1).replace(f"'{NAME}'", f"'{NAME}_zero'")
     text = text.replace(f'WORKERS, value: "{WORKERS}"', f'WORKERS, value: "{workers}"')
+    if image:
+        text = text.replace(world.product.settings.service_image or "", image)
     parts = text.replace(f"  name: {world.name}\n", f"  name: {name}\n").split("\n---\n")
     world.apply_limited(f"{parts[0]}\n---\n{parts[-1]}", world.folder / "zero", cpu)
     try:
-        start = _watch(world, cpu, workers)
+        start = _watch(world, cpu, workers, "smallest" if image else "shipped")
         if imports_s is not None:
             imports_s.update(_imports_s(world, _pods(world)[0]))
         return start
@@ -55,7 +64,7 @@ def _pods(world: World) -> list[Any]:
     return world.platform.pods(f"driftline/product={NAME}_zero")
 
 
-def _watch(world: World, cpu: str, workers: int) -> Start:
+def _watch(world: World, cpu: str, workers: int, image: str) -> Start:
     """Look at the first replica until it has answered, by this machine's clock."""
     begun_s = _first_seen(world)
     seen: dict[str, float] = {}
@@ -68,7 +77,7 @@ def _watch(world: World, cpu: str, workers: int) -> Start:
         if "started" in seen and "answered" not in seen and loop.ask(_url(pod), models.row(), 1.0)[0] == 200:
             seen["answered"] = time.monotonic() - begun_s
         time.sleep(LOOK_S)
-    return Start(cpu, workers, **{moment: seen[moment] for moment in MOMENTS})
+    return Start(cpu, workers, **{moment: seen[moment] for moment in MOMENTS}, image=image)
 
 
 def _first_seen(world: World) -> float:
@@ -98,11 +107,11 @@ def _url(pod: Any) -> str:
     return f"http://{pod.status.pod_ip}:3000"
 
 
-def pulls_s(world: World) -> list[float]:
-    """Return the seconds that kubelets say they took to pull the image, one per node."""
+def pulls_s(world: World, image: str) -> list[float]:
+    """Return the seconds that kubelets say they took to pull an image, one per node."""
     events = world.platform.cluster.core.list_namespaced_event(NAMESPACE, field_selector="reason=Pulled").items
-    found = [PULLED.search(event.message) for event in events]
-    return [float(match[1]) for match in found if match]
+    pulled = [PULLED.search(event.message) for event in events]
+    return [float(match[2]) for match in pulled if match and match[1] == image]
 
 
 def _imports_s(world: World, pod: Any) -> dict[str, float]:

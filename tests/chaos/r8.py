@@ -113,7 +113,9 @@ class _Published:
 @contextlib.contextmanager
 def _service(folder: Path) -> Iterator[tuple[Settings, str, serving.Server]]:
     variables = {"DRIFTLINE_STATE": str(folder), "DRIFTLINE_SERVING_WORKERS": "1"}
-    settings = Settings.from_environment(variables).replace(serving_in_flight=r8_goodput.UNLIMITED)
+    settings = Settings.from_environment(variables).replace(
+        serving_in_flight=r8_goodput.UNLIMITED, serving_wait_s=r8_goodput.UNLIMITED
+    )
     store = ArtifactStore(str(folder / "workshop"))
     digest = models.write_bundle(store, document=models.contract(max_rows=256), graph=_slow_graph())
     built = build.build(settings, store, digest)

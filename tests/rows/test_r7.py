@@ -7,9 +7,9 @@ import json
 import pytest
 
 from tests.chaos.r7_calls import Call, Counts, counts, seconds_above
-from tests.chaos.r7_figures import Figures, Idle, Lost, Spike, Start
+from tests.chaos.r7_figures import Figures, Idle, Lost, Overload, Spike, Start
 from tests.chaos.r7_load import FEATURES, NO_ANSWER, TOO_LATE, body
-from tests.chaos.r7_page import measures, sentences
+from tests.chaos.r7_page import BEHIND, measures, sentences
 from tests.doubles import models
 
 EXPECTED = {"a": 0.25, "b": 0.5}
@@ -59,14 +59,19 @@ def test_missed_targets_are_printed_as_missed() -> None:
         idle=Idle(400.0, 420.0, good),
         rounds={"rolling update": [good, bad]},
         lost=Lost(0.5, 11.0, bad, good),
-        lost_behind_proxy=Lost(0.5, 11.0, good, good),
+        lost_behind={"Cluster": Lost(0.5, 11.0, bad, good), "Local": Lost(0.5, 11.0, good, good)},
+        overload={"fixed": Overload(40.0, 0.5, bad, good)},
         starts=[Start("1", 2, 0.1, 1.0, 2.0, 3.0, 12.0, 11.0)],
     )
     met = {line.measure: line.is_met for line in measures(figures)}
     assert met["spike: s until more replicas are wanted"] is False
     assert met["spike: s until as many as it needs are ready"] is True
     assert met["rolling update, 2 rounds: requests that failed although retried"] is False
-    assert met["lost node, through haproxy: requests that failed although retried, until then"] is True
+    assert met[f"{BEHIND['Local']}: requests that failed although retried, until then"] is True
+    assert met[f"{BEHIND['Cluster']}: requests that failed although retried, until then"] is None
     assert met["from zero, CPU 1, 2 workers: s until the first answer, median of 1"] is False
-    share = next(line for line in measures(figures) if "squared" in line.measure and line.limit)
-    assert (share.ours, share.limit) == (0.2, 0.25)
+    share, behind = (line for line in measures(figures) if "squared" in line.measure and line.limit)
+    assert (share.ours, share.limit) == (behind.ours, behind.limit) == (0.2, 0.25)
+    goodput = next(line for line in measures(figures) if "can answer" in line.measure)
+    assert goodput.ours == 8 / 40 / 0.5
+    assert any("crash of each of 2 proxies" in line for line in sentences(figures))

@@ -36,6 +36,44 @@ def test_a_gate_counts_what_is_under_way(tasks: int, unread: int, waiting: int, 
     assert gate.is_full(tasks, is_new=is_new) is is_full
 
 
+@pytest.mark.parametrize(
+    ("service_s", "under_way", "limit"),
+    [
+        (0.0005, 1, 256),
+        (0.0005, 200, 256),
+        (0.005, 8, 100),
+        (0.018, 1, 27),
+        (0.018, 30, 27),
+        (0.2, 3, 4),
+    ],
+)
+def test_the_limit_is_what_is_answered_while_a_caller_waits(service_s: float, under_way: int, limit: int) -> None:
+    gate = Gate(256, wait_s=0.5)
+    for _ in range(300):
+        gate.learn(under_way * service_s, under_way)
+    assert gate.limit == pytest.approx(limit, abs=1)
+
+
+def test_the_limit_follows_what_answers_take() -> None:
+    gate = Gate(256, wait_s=0.5)
+    gate.learn(5.0, 1)  # one stall
+    assert gate.limit == 4
+    for _ in range(1_000):
+        gate.learn(0.002, 2)
+    assert gate.limit == 256
+    for _ in range(200):
+        gate.learn(0.5, 5)
+    assert gate.limit in (5, 6)
+    assert gate.is_full(6, is_new=False)
+
+
+def test_a_small_limit_stays_and_without_a_wait_there_is_only_that() -> None:
+    small, waiting = Gate(2, wait_s=0.5), Gate(256)
+    for gate in (small, waiting):
+        gate.learn(9.0, 1)
+    assert (small.limit, waiting.limit) == (2, 256)
+
+
 class Service:
     """An application that answers when it is told to, behind our protocol on a real socket."""
 
@@ -56,8 +94,8 @@ class Service:
 async def serving(limit: int, refused: list[str]) -> AsyncIterator[Service]:
     gate = Gate(limit)
     gate.note_refused = refused.append
-    kind = type("OneGate", (Protocol,), {"gate": gate})
     service = Service(0, gate)
+    kind = type("OneGate", (Protocol,), {"gate": gate, "direct": {"/predict": service}})
     config = uvicorn.Config(service, log_config=None)
     config.load()
     state = ServerState()
@@ -153,6 +191,31 @@ def test_a_refused_caller_who_closes_gets_the_answer_whole() -> None:
         assert await reader.read() == b""
 
     played(play)
+
+
+def test_answers_teach_the_limit_and_slow_senders_do_not() -> None:
+    async def play(service: Service, refused: list[str]) -> None:
+        learnt: list[tuple[float, int]] = []
+        service.gate.learn = lambda took_s, under_way: learnt.append((took_s, under_way))  # type: ignore[method-assign]
+        whole = [await connected(service) for _ in range(2)]
+        for count, (_, writer) in enumerate(whole, start=1):
+            writer.write(ASK)
+            await _begun(service, count)
+        slow = await connected(service)
+        slow[1].write(ASK[:-1])
+        await _begun(service, 3)
+        await asyncio.sleep(0.02)
+        slow[1].write(ASK[-1:])
+        service.may_answer.set()
+        for reader, _ in (*whole, slow):
+            assert (await answer(reader))[0] == 200
+        async with asyncio.timeout(30):
+            while len(learnt) < 2:
+                await asyncio.sleep(0.01)
+        assert sorted(under_way for _, under_way in learnt) == [1, 2]
+        assert all(took_s >= 0.02 for took_s, _ in learnt)
+
+    played(play, limit=9)
 
 
 def test_bodies_that_do_not_arrive_take_no_place() -> None:

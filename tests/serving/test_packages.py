@@ -17,6 +17,7 @@ IMPORTED = f"""\
 import importlib.metadata, json, sys
 before = set(sys.modules)
 import {MODULE}
+from platform_assets.serving import assembly, metrics, middleware, probes  # as a worker does
 names = {{name.partition(".")[0] for name in set(sys.modules) - before}}
 owners = importlib.metadata.packages_distributions()
 print(json.dumps(sorted({{owners[name][0] for name in names if name in owners}})))
@@ -28,6 +29,12 @@ def test_every_package_that_the_service_imports_comes_with_the_packages_of_a_ben
     imported = {_name(name) for name in json.loads(ended.stdout.splitlines()[-1])} - {"driftline"}
     assert {"bentoml", "httptools", "uvicorn"} <= imported
     assert imported - _with_dependencies(PACKAGES) == set()
+
+
+def test_the_parent_of_workers_imports_no_arrays() -> None:
+    code = f"import sys, {MODULE}; print(*sorted({{'numpy', 'prometheus_client', 'obstore'}} & set(sys.modules)))"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == ""
 
 
 def _with_dependencies(packages: Iterable[str]) -> set[str]:
