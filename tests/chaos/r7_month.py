@@ -46,7 +46,7 @@ class Figures:
         zone_losses: zones that vanish at once, per zone and month: one in ten years.
         zones: over which the replicas are spread evenly, and the proxies too.
         proxies: each on a node of its own, or for `Way.LOCAL` on one of so many nodes with as many callers each.
-        crashes: of each proxy, per month, without its node.
+        crashes: of each proxy, per month, without its node: one in a year.
         restart_s: seconds from a proxy's crash until it answers again on its node.
         releases: rolling updates to another contract per month.
         drains: of each node per month. GKE patches nodes as often as weekly
@@ -63,7 +63,7 @@ class Figures:
     zone_losses: float = 1 / 120
     zones: int = 3
     proxies: int = 2
-    crashes: float = 1.0
+    crashes: float = 1 / 12
     restart_s: float = 2.0
     releases: float = 8.0
     drains: float = 4.3
@@ -178,8 +178,8 @@ def simulate(figures: Figures, replicas: int, way: Way, months: int = MONTHS, se
 def draw_proxies(figures: Figures, way: Way, drawn: random.Random) -> list[Span]:
     """Draw a month's stretches in which a proxy that is asked does not answer.
 
-    Behind an ordinary Service that is the proxy of a lost node, met twice in a row, until it has left the endpoints, and
-    one that crashed, until it is ready again. Callers who ask the proxy of their own node meet the crashes of that one.
+    Behind an ordinary Service that is the proxy of a lost node, met twice in a row, until it has left the endpoints,
+    and one that crashed, until it is ready again. Who asks the proxy of its own node meets the crashes of that one.
     """
     if way is Way.BARE:
         return []

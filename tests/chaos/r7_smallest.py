@@ -28,7 +28,8 @@ for place in ("/app", "/bento/src"):
     sys.path.insert(0, place)
     for name in [name for _, name, _ in pkgutil.walk_packages([place])]:
         importlib.import_module(name)
-request = urllib.request.Request("http://127.0.0.1:3000/predict", open("/hook/body.json", "rb").read())
+body, fields = open("/hook/body.json", "rb").read(), {"Content-Type": "application/json"}
+request = urllib.request.Request("http://127.0.0.1:3000/predict", body, fields)
 for _ in range(1200):
     try:
         assert urllib.request.urlopen(request, timeout=10).status == 200

@@ -13,6 +13,7 @@ import pytest
 
 from platform_assets import manifests
 from platform_assets.handle import Product
+from tests.chaos.r7_calls import WINDOW_S, counts, sending
 from tests.cluster import platform_images
 from tests.cluster.callers import Callers
 from tests.cluster.cluster import Cluster
@@ -20,13 +21,16 @@ from tests.cluster.conftest import TESTS
 from tests.cluster.loop import BUCKET
 from tests.cluster.node import Node
 from tests.cluster.platform import NAMESPACE, Images, deployed
-from tests.cluster.test_services import ROLLED, Running, question, ready, release, waiting
+from tests.cluster.test_services import BIAS, ROLLED, Running, question, ready, release, waiting
+from tests.doubles import models
 from tests.doubles.products.live_parts import SPEC
 from tests.doubles.s3_server import S3Server
 
 pytestmark = pytest.mark.long
 
-FLAPS, FLAP_S = 3, 20.0
+FLAPS, FLAP_S, SHORT_S = 3, 20.0, 4.0
+RATE, CALLERS_END_S = 20.0, 5.0
+"""Requests per second, and until the last ones have ended: two tries of 2 s."""
 
 
 @pytest.fixture
@@ -85,7 +89,7 @@ def wait_until_said(service: Running, expected: Sequence[str]) -> None:
     print("\n".join(service.said()))
 
 
-def test_each_is_named_and_answers_go_on(service: Running, machines: list[Node], reachable: Cluster) -> None:
+def test_each_is_named_and_answers_go_on(service: Running) -> None:
     platform, name, callers = service.platform, service.name, Callers(service.address)
     questions = [question(f"scaling-{number}") for number in range(20)]
     others = wrong(service.product, name)
@@ -109,15 +113,49 @@ def test_each_is_named_and_answers_go_on(service: Running, machines: list[Node],
     print(f"next to them: {dict(callers.statuses)}, failed twice {callers.failed_twice}")
     assert callers.statuses[200] > 20
     assert callers.failed_twice == 0
-    node = machines[1]
-    with callers.asking(questions):
+
+
+def test_a_flapping_node_with_a_replica_is_named_and_answers_go_on(
+    service: Running, machines: list[Node], reachable: Cluster, tmp_path: Path
+) -> None:
+    """Callers outside come in by the other node. Kubernetes notices no loss shorter than its patience, 10 s here."""
+    node, expected = machines[1], {service.digest: models.expected(BIAS[ROLLED])}
+    assert node.name in nodes(service)
+
+    def count(name: str, begin: float) -> None:
+        time.sleep(CALLERS_END_S)
+        replicas, calls = nodes(service), load.calls(begin, time.time() - CALLERS_END_S)
+        result = counts(calls, expected)
+        print(f"{name}, {replicas.count(node.name)} of {len(replicas)} replicas there: {result}")
+        assert result.wrong == 0
+        assert result.answered > result.sent / 2
+        windows: dict[int, int] = {}
+        for call in calls:
+            windows.setdefault(int(call.at // WINDOW_S), 0)
+            windows[int(call.at // WINDOW_S)] += call.is_answered
+        assert all(windows.values()), windows
+
+    with sending(tmp_path) as load:
+        begin = time.time()
+        load.set(service.address, RATE)
+        node.cable.cut()
+        time.sleep(SHORT_S)
+        node.cable.plug()
+        reachable.wait_for_node(node.name)
+        count(f"away for {SHORT_S:g} s", begin)
+        assert not any(node.name in sentence for sentence in service.said())
         for number in range(FLAPS):
-            answered = callers.statuses[200]
+            begin = time.time()
             node.cable.cut()
             reachable.wait_for_node(node.name, is_ready=False)
             time.sleep(FLAP_S / 4)
             node.cable.plug()
             reachable.wait_for_node(node.name)
-            print(f"flap {number + 1}: {callers.statuses[200] - answered} answers, {callers.failed_twice} failed twice")
-            assert callers.statuses[200] > answered
+            count(f"flap {number + 1}", begin)
         wait_until_said(service, [rf"Node {node.name} was lost {FLAPS} times within \d min and came back"])
+
+
+def nodes(service: Running) -> list[str]:
+    """Return the nodes of the pods that are ready."""
+    pods = [pod for pod in service.pods() if pod.status.container_statuses]
+    return [pod.spec.node_name for pod in pods if pod.status.container_statuses[0].ready]

@@ -74,4 +74,4 @@ def test_missed_targets_are_printed_as_missed() -> None:
     assert (share.ours, share.limit) == (behind.ours, behind.limit) == (0.2, 0.25)
     goodput = next(line for line in measures(figures) if "can answer" in line.measure)
     assert goodput.ours == 8 / 40 / 0.5
-    assert any("crash of each of 2 proxies" in line for line in sentences(figures))
+    assert any("crashes of each of 2 proxies" in line for line in sentences(figures))
