@@ -267,7 +267,7 @@ def month(figures: Figures) -> list[str]:
     lines.append(
         f"Rates of the months, stated and not measured: {taken.losses:g} nodes lost without notice per node and month, "
         f"{taken.zone_losses:.3f} zones, {taken.releases:g} releases of another contract, {taken.drains:g} drains per "
-        f"node, {taken.crashes:.3f} crashes of each of {taken.proxies} proxies, which is back after {taken.restart_s:g} s; "
-        f"the mean of {r7_month.MONTHS} months each."
+        f"node, {taken.crashes:.3f} crashes of each of {taken.proxies} proxies, back after {taken.restart_s:g} s; the "
+        f"mean of {r7_month.MONTHS} months each."
     )
     return lines
