@@ -187,9 +187,10 @@ def test_two_products_share_no_name_and_no_selector(tmp_path: Path) -> None:
 def test_the_names_that_products_may_not_have_are_those_of_the_platform() -> None:
     files = (REPOSITORY / "deploy/kubernetes").rglob("*.yaml")
     read = [document for file in files for document in yaml.safe_load_all(file.read_text(encoding="utf-8"))]
-    names = {one["metadata"]["name"] for one in read if one.get("kind") in ("Deployment", "Service")}
-    assert "driftline-code" in names
-    assert {name.removeprefix("driftline-") for name in names} <= set(module.PLATFORM)
+    names = {one["metadata"]["name"] for one in read if one.get("kind") in ("Deployment", "DaemonSet", "Service")}
+    assert {"driftline-code", "haproxy-parts"} <= names
+    own = {name.removeprefix("driftline-") for name in names if name.startswith("driftline-")}
+    assert own <= set(module.PLATFORM)
 
 
 @pytest.mark.parametrize("name", ["webserver", "a" * 54])

@@ -145,6 +145,8 @@ def overload(world: World) -> dict[str, Overload]:
             world.platform.kubectl("set", "env", f"deployment/{world.name}", "--containers=service", variable)
             world.platform.wait_for(world.name)
             world.wait(lambda: world.is_settled(1), "the replica with the fixed limit serves alone")
+        world.load.set(world.address, 1.0)
+        time.sleep(WARM_S)
         possible = capacity(world)
         begin = time.time()
         world.load.set(world.address, TIMES * possible)

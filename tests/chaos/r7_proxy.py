@@ -14,7 +14,8 @@ from tests.cluster.spaces import CABLES
 from tests.doubles import haproxy, kustomize
 
 FILE = kustomize.FOLDER / "examples/proxy.yaml"
-PROXY, PRODUCT = "driftline-haproxy", "parts"
+PRODUCT = "parts"
+PROXY = f"haproxy-{NAME}"
 LIMITS = {"DRIFTLINE_CONNECTIONS": "100000", "DRIFTLINE_REQUESTS_PER_S": "100000"}
 """All callers of this row have one address."""
 POLICIES = ("Cluster", "Local")
@@ -37,8 +38,7 @@ def run(world: World, policy: str) -> str:
 
 def objects(image: str, policy: str) -> list[dict[str, Any]]:
     """Return the file's objects for this row's product, with their configuration, open to callers outside."""
-    text = FILE.read_text(encoding="utf-8").replace(f"driftline-{PRODUCT}-", f"driftline-{NAME}-")
-    text = text.replace(f"driftline/product: {PRODUCT}", f"driftline/product: {NAME}")
+    text = FILE.read_text(encoding="utf-8").replace(PRODUCT, NAME)
     proxy, service, replicas, network = yaml.safe_load_all(text)
     (container,) = proxy["spec"]["template"]["spec"]["containers"]
     container["image"], container["command"][0] = image, "/haproxy"
