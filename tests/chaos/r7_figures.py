@@ -69,12 +69,14 @@ class Overload:
         seconds: for which it was sent.
         capacity: requests per second that it answers to callers who wait.
         counts: of the requests meanwhile.
+        median_ms: from a request to its answer, of those that were answered.
         after: of the ordinary load, once it was over.
     """
 
     seconds: float
     capacity: float
     counts: Counts
+    median_ms: float
     after: Counts
 
     @property

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from statistics import median
 
 from tests.chaos.r7_calls import Counts, seconds_above
 from tests.chaos.r7_figures import Idle, Lost, Overload, Spike
@@ -155,7 +156,8 @@ def overload(world: World) -> dict[str, Overload]:
         world.load.set(world.address, BASE_SHARE * possible)
         time.sleep(RECOVERED_S)
         after = world.counts(end, end + RECOVERED_S)
-        results[name] = Overload(OVERLOAD_S, possible, world.counts(begin, end), after)
+        median_ms = 1000 * median(call.took_s for call in world.load.calls(begin, end) if call.is_answered)
+        results[name] = Overload(OVERLOAD_S, possible, world.counts(begin, end), median_ms, after)
         print(f"{name}: {results[name]}", flush=True)
     world.apply()
     world.platform.kubectl("delete", "hpa", world.name)
