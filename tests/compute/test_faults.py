@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -84,6 +85,7 @@ def test_a_stale_file_under_a_new_key() -> None:
     assert failing_checks(again, before=[]) == []
 
 
+@cache
 def again(seed: int) -> SourceSketch:
     """Sketch the content of an earlier key under new ids."""
     return of(rows(seed).with_columns(pl.col("id").str.replace("i", "j")))
