@@ -13,7 +13,7 @@ import sys
 import dagster as dg
 
 from platform_assets import naming, specs
-from platform_assets.factory import build_defs
+from platform_assets.definitions import build_defs
 from platform_assets.settings import Settings
 from platform_assets.storage.tables import TableStore
 

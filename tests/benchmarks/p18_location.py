@@ -3,7 +3,7 @@
 import os
 from dataclasses import replace
 
-from platform_assets.factory import build_defs
+from platform_assets.definitions import build_defs
 from tests.doubles import numbered_batches
 
 COUNT = "P18_PRODUCTS"
