@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from functools import cache
 
 import pytest
 import torch
@@ -47,7 +48,10 @@ def finish(loop: Loop) -> bytes:
     return save(dict(loop.state().tensors))
 
 
-UNINTERRUPTED = finish(start())
+@cache
+def undisturbed() -> bytes:
+    """Train once without interruption. Not at import: an optimizer imports torch's compiler (2 CPU seconds)."""
+    return finish(start())
 
 
 @settings(max_examples=20)
@@ -61,7 +65,7 @@ def test_interrupted_at_any_steps_the_final_state_has_the_same_bytes(stops: set[
         loop = start()
         torch.rand(7)
         loop.restore(state)
-    assert finish(loop) == UNINTERRUPTED
+    assert finish(loop) == undisturbed()
 
 
 def test_the_history_survives_an_interruption_inside_an_epoch() -> None:
@@ -135,7 +139,7 @@ def test_a_small_table_is_learned_by_default_where_four_epochs_are_not_enough() 
 
 
 def test_another_seed_gives_other_bytes() -> None:
-    assert finish(start(Training(threads=1, epochs=3, batch_size=16, learning_rate=0.05, seed=1))) != UNINTERRUPTED
+    assert finish(start(Training(threads=1, epochs=3, batch_size=16, learning_rate=0.05, seed=1))) != undisturbed()
 
 
 def test_a_separable_label_is_learned() -> None:
@@ -267,7 +271,7 @@ def test_mixed_precision_is_deterministic_resumable_and_learns_the_same() -> Non
     again = start(precision="bfloat16")
     again.restore(state)
     assert finish(again) == mixed
-    assert mixed != UNINTERRUPTED
+    assert mixed != undisturbed()
     exact = start()
     finish(exact)
     losses = [[row["train_loss"] for row in item.history] for item in (uninterrupted, exact)]
