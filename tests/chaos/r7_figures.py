@@ -69,6 +69,7 @@ class Overload:
         seconds: for which it was sent.
         capacity: requests per second that it answers to callers who wait.
         counts: of the requests meanwhile.
+        good: of these, requests that were answered within a second.
         median_ms: from a request to its answer, of those that were answered.
         after: of the ordinary load, once it was over.
     """
@@ -76,13 +77,14 @@ class Overload:
     seconds: float
     capacity: float
     counts: Counts
+    good: int
     median_ms: float
     after: Counts
 
     @property
     def goodput(self) -> float:
-        """Requests that were answered, of those that could be."""
-        return self.counts.answered / self.seconds / self.capacity
+        """Requests that were answered within a second, of those that could be."""
+        return self.good / self.seconds / self.capacity
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ def _of_overload(overload: Mapping[str, Overload]) -> list[Measure]:
     for name, one in overload.items():
         text = f"overload, {TIMES:g} times what one replica answers, {name}"
         lines += [
-            Measure(measure=f"{text}: share answered of what it can answer", ours=one.goodput),
+            Measure(measure=f"{text}: share answered within 1 s of what it can answer", ours=one.goodput),
             Measure(measure=f"{text}: ms until the answer, median", ours=one.median_ms),
             Measure(measure=f"{text}: requests that failed in the {RECOVERED_S:g} s after it", ours=one.after.failed),
         ]

@@ -22,7 +22,7 @@ TARGET = 0.7
 CALM_S, SPIKE_S, SETTLED_S = 30.0, 200.0, 60.0
 CALLERS, WARM_S = 4, 8.0
 LOST, LOST_S = 4, 60.0
-OVERLOAD_S, RECOVERED_S = 40.0, 20.0
+OVERLOAD_S, RECOVERED_S, DEADLINE_S = 40.0, 20.0, 1.0
 UNLEARNT = "1000"
 """A wait, in seconds, that no request reaches: then the limit of requests in flight is the only one."""
 WINDOW_S = 300.0
@@ -139,16 +139,15 @@ def another_contract(world: World, number: int) -> None:
 def overload(world: World) -> dict[str, Overload]:
     """Send three times what one replica answers, with the limit that it learns and with the fixed one alone."""
     scale(world, 1)
-    results = {}
+    world.load.set(world.address, 1.0)
+    time.sleep(WARM_S)
+    possible, results = capacity(world), dict[str, Overload]()
     for name, value in (("limit learnt from answers", ""), ("fixed limit of 256", UNLEARNT)):
         if value:
             variable = f"DRIFTLINE_SERVING_WAIT_S={value}"
             world.platform.kubectl("set", "env", f"deployment/{world.name}", "--containers=service", variable)
             world.platform.wait_for(world.name)
             world.wait(lambda: world.is_settled(1), "the replica with the fixed limit serves alone")
-        world.load.set(world.address, 1.0)
-        time.sleep(WARM_S)
-        possible = capacity(world)
         begin = time.time()
         world.load.set(world.address, TIMES * possible)
         time.sleep(OVERLOAD_S)
@@ -156,8 +155,9 @@ def overload(world: World) -> dict[str, Overload]:
         world.load.set(world.address, BASE_SHARE * possible)
         time.sleep(RECOVERED_S)
         after = world.counts(end, end + RECOVERED_S)
-        median_ms = 1000 * median(call.took_s for call in world.load.calls(begin, end) if call.is_answered)
-        results[name] = Overload(OVERLOAD_S, possible, world.counts(begin, end), median_ms, after)
+        took_s = [call.took_s for call in world.load.calls(begin, end) if call.is_answered]
+        good = sum(one <= DEADLINE_S for one in took_s)
+        results[name] = Overload(OVERLOAD_S, possible, world.counts(begin, end), good, 1000 * median(took_s), after)
         print(f"{name}: {results[name]}", flush=True)
     world.apply()
     world.platform.kubectl("delete", "hpa", world.name)

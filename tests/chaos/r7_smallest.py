@@ -20,6 +20,8 @@ def _note(event, arguments):
     if event in ("open", "import"):
         os.write(_file, f"{arguments[0 if event == 'open' else 1]}\\n".encode(errors="replace"))
 sys.addaudithook(_note)
+for _module in list(sys.modules.values()):
+    _note("open", [getattr(_module, "__file__", None)])
 """
 """Python imports `sitecustomize` first; native libraries are in the processes' maps."""
 ASK = """\
@@ -56,15 +58,16 @@ USER 10001:10001
 """
 KEEP = """\
 import json, os
-kept = set(json.load(open("/kept.json")))
+def source(path):
+    return path.replace("__pycache__/", "").split(".cpython-")[0] + ".py" if path.endswith(".pyc") else path
+kept = set(map(source, json.load(open("/kept.json"))))
 for folder in ("/opt/venv", "/opt/python", "/usr/share", "/usr/lib/x86_64-linux-gnu/perl-base", "/var"):
     for place, _, names in os.walk(folder):
         for name in names:
             path = os.path.join(place, name)
             real = os.path.realpath(path)
-            source = real.replace("__pycache__/", "").split(".cpython-")[0] + ".py" if real.endswith(".pyc") else real
             is_start = os.path.islink(path) or "/bin/" in path or name in ("pyvenv.cfg", "driftline.pth")
-            if not is_start and real not in kept and source not in kept:
+            if not is_start and source(real) not in kept:
                 os.unlink(path)
 os.unlink("/kept.json"), os.unlink("/keep.py")
 """

@@ -60,7 +60,7 @@ def test_missed_targets_are_printed_as_missed() -> None:
         rounds={"rolling update": [good, bad]},
         lost=Lost(0.5, 11.0, bad, good),
         lost_behind={"Cluster": Lost(0.5, 11.0, bad, good), "Local": Lost(0.5, 11.0, good, good)},
-        overload={"fixed": Overload(40.0, 0.5, bad, 900.0, good)},
+        overload={"fixed": Overload(40.0, 0.5, bad, 8, 900.0, good)},
         starts=[Start("1", 2, 0.1, 1.0, 2.0, 3.0, 12.0, 11.0)],
     )
     met = {line.measure: line.is_met for line in measures(figures)}
