@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import logging
@@ -291,19 +292,25 @@ def test_no_damaged_store_stops_the_follower(
     assert outcomes["refused"] > STORES / 2, outcomes
 
 
+@functools.cache
+def inodes_of(original: Path) -> dict[Path, int]:
+    """Return the inode of each file below a folder, by its path there."""
+    return {path.relative_to(original): path.stat().st_ino for path in original.rglob("*") if path.is_file()}
+
+
 def restore(original: Path, root: Path) -> None:
     """Make a store equal to the template by links; nearly all files of a damaged store still are."""
-    expected = {root / path.relative_to(original): path for path in original.rglob("*") if path.is_file()}
+    expected = {root / place: inode for place, inode in inodes_of(original).items()}
     for path in root.rglob("*"):
         if path.is_symlink() or not path.is_dir():
-            if path not in expected or path.is_symlink() or path.stat().st_ino != expected[path].stat().st_ino:
+            if expected.get(path) != path.lstat().st_ino:
                 path.unlink()
         elif path in expected:
             path.rmdir()
-    for path, source in expected.items():
+    for path in expected:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.hardlink_to(source)
+            path.hardlink_to(original / path.relative_to(root))
 
 
 def check_one(
