@@ -231,6 +231,7 @@ def _latest(figures: Figures) -> float:
     counts = [one for rounds in figures.rounds.values() for one in rounds] + lost
     counts += [figures.spike.counts] if figures.spike else []
     counts += [figures.idle.counts] if figures.idle else []
+    counts += [item for one in figures.overload.values() for item in (one.counts, one.after)]
     return max((one.late_s for one in counts), default=0.0)
 
 

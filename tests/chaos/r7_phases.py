@@ -137,7 +137,10 @@ def another_contract(world: World, number: int) -> None:
 
 
 def overload(world: World) -> dict[str, Overload]:
-    """Send three times what one replica answers, with the limit that it learns and with the fixed one alone."""
+    """Send three times what one replica answers, with the limit that it learns and with the fixed one alone.
+
+    It is the last phase: the Deployment is left with the fixed limit.
+    """
     scale(world, 1)
     world.load.set(world.address, 1.0)
     time.sleep(WARM_S)
@@ -159,9 +162,6 @@ def overload(world: World) -> dict[str, Overload]:
         good = sum(one <= DEADLINE_S for one in took_s)
         results[name] = Overload(OVERLOAD_S, possible, world.counts(begin, end), good, 1000 * median(took_s), after)
         print(f"{name}: {results[name]}", flush=True)
-    world.apply()
-    world.platform.kubectl("delete", "hpa", world.name)
-    world.platform.wait_for(world.name)
     return results
 
 
