@@ -26,6 +26,9 @@ from platform_assets.configuration import (
 )
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# ONNX Runtime 1.32 reports to its makers: the first session writes to the home folder and resolves their address.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 STORE_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ALLOW_HTTP")
 """Of the S3 client; its keys are secrets, which a pod has from a Secret or from its cloud."""
 STORE_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")

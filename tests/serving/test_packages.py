@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 
 from platform_assets.serving.build import MODULE, PACKAGES
@@ -35,6 +38,27 @@ def test_the_parent_of_workers_imports_no_arrays() -> None:
     code = f"import sys, {MODULE}; print(*sorted({{'numpy', 'prometheus_client', 'obstore'}} & set(sys.modules)))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == ""
+
+
+SESSION = """\
+import importlib, sys
+importlib.import_module(sys.argv[1])
+import onnxruntime
+from onnx import TensorProto, helper
+x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [x], [y])
+model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+"""
+
+
+@pytest.mark.parametrize("module", ["serving.service", "serving.candidate", "steps.train", "steps.export", "cli"])
+def test_a_session_of_onnx_runtime_reports_to_nobody(module: str, tmp_path: Path) -> None:
+    """Its telemetry keeps a number of this machine and a queue of events in the home folder."""
+    child = {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", SESSION, f"platform_assets.{module}"]
+    subprocess.run(command, env=child, check=True, capture_output=True)
+    assert list(tmp_path.rglob("*onnxruntime*")) == []
 
 
 def _with_dependencies(packages: Iterable[str]) -> set[str]:
