@@ -2,8 +2,9 @@
 
 A graph is a program: loading it may crash, take any memory, or never end. Only a bundle that was loaded and warmed
 there, and gave the expected answers to its golden rows, is loaded by a worker. The process has a deadline, a limit of
-memory, a lower priority than the worker, and none of its secrets; it writes no file and dies with the worker. Its
-deadline counts CPU, so that a good model is not refused on a busy machine, and the clock `PATIENCE` times as long.
+memory, a lower priority than the worker, and none of its secrets; it writes no file and dies with the worker, but not
+of the worker's SIGTERM, after which a worker may go on serving for a while. Its deadline counts CPU, so that a good
+model is not refused on a busy machine, and the clock `PATIENCE` times as long.
 """
 
 from __future__ import annotations
@@ -113,6 +114,8 @@ class Trial:
         self._judge(sealed.digest, process.returncode, printed, errors)
 
     def _start(self, digest: str) -> subprocess.Popen[bytes]:
+        # Bento's process manager sends SIGTERM to the children of a worker too. Blocked signals stay blocked in a child.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             return subprocess.Popen(
                 [sys.executable, "-m", MODULE, *map(str, (os.getpid(), self.bytes_max, self.seconds, self._measures))],
@@ -124,6 +127,8 @@ class Trial:
             )
         except OSError as problem:
             raise TrialProblem(f"bundle {digest}: no process to try it could be started: {problem}.") from problem
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _judge(self, digest: str, status: int, printed: bytes, errors: bytes) -> None:
         last, stage = _last(printed)

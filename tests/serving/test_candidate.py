@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -166,6 +167,27 @@ def test_the_process_dies_with_its_worker(tmp_path: Path) -> None:
         worker.wait()
     child.wait(30)
     assert not child.is_running()
+
+
+def test_a_server_that_ends_and_signals_its_children_ends_no_trial(tmp_path: Path) -> None:
+    """Bento's process manager sends SIGTERM to a worker and its children; a worker that drains goes on trying."""
+    problems: list[Exception] = []
+
+    def tried() -> None:
+        try:
+            Trial(SECONDS)(sealed(tmp_path))
+        except ModelProblem as problem:
+            problems.append(problem)
+
+    trying = threading.Thread(target=tried)
+    trying.start()
+    while not (children := psutil.Process().children()) and trying.is_alive():
+        time.sleep(0.001)
+    for child in children:
+        child.send_signal(signal.SIGTERM)
+    trying.join()
+    assert children
+    assert not problems
 
 
 def _child_at_work(pid: int) -> psutil.Process:
