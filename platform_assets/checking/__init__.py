@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import FunctionType
 from typing import Any
 
-from platform_assets import digests, specs
-from platform_assets.checking import deliveries
+from platform_assets import clock, digests, specs
+from platform_assets.checking import clocks, deliveries
 from platform_assets.checking.files import schema_of
 from platform_assets.checking.messages import LABELS, Line, Problem, counted, line_of
 from platform_assets.checking.trial import Trial
 from platform_assets.product import changes
+from platform_assets.profiles import profile
 from platform_assets.settings import Settings
 from platform_assets.specs import money, planned
 from platform_assets.specs.base import ProductSpec, RecordingMissing, Source
@@ -60,11 +61,15 @@ def of_product(spec: ProductSpec, settings: Settings | None = None) -> Iterator[
     if spec.search:
         yield line_of(spec, "search", changes.check_search, spec)
     yield from _code(spec)
+    settings = Settings.from_environment() if settings is None else settings
     try:
-        available = deliveries.locate(spec, Settings.from_environment() if settings is None else settings)
+        available = deliveries.locate(spec, settings)
     except RecordingMissing as missing:
         yield from _only_declared(spec, {}, str(missing))
         return
+    past = clocks.past(spec, available.keys[-1], clock.now(settings, spec.name, is_live=True))
+    if past is not None:
+        yield Line(check="clock", message=past, state="note")
     trial = Trial(spec, available)
     if not available.is_recorded:
         count, keys = counted(len(available.keys), "key"), available.keys
@@ -133,7 +138,13 @@ def _money(spec: ProductSpec) -> str:
             "`over_budget_reason` when you launch the retrain yourself."
         )
     budget = "; no monthly limit" if limit is None else f" of a monthly {limit:.2f}"
-    return f"the first training may cost {first.usd:.2f} USD{budget} ({first.reason})"
+    if not first.is_limit:
+        return f"the first training may cost {first.usd:.2f} USD{budget} ({first.reason})"
+    size = profile(spec.training.profile)
+    return (
+        f"a minute of training is {size.usd_per_hour / 60:.2g} USD at the list price of {size.name}, on record for a "
+        f"machine of your own too; the first training costs at most {first.usd:.2f} USD{budget} ({first.reason})"
+    )
 
 
 def _code(spec: ProductSpec) -> Iterator[Line]:
@@ -147,7 +158,7 @@ def _code(spec: ProductSpec) -> Iterator[Line]:
     if line is not None:
         cause = f"line {line[0]}, `{line[1]}`, may change what the product's functions use"
         effect = "so any change to the file recomputes everything, including models"
-        yield Line(check="code", message=f"{cause}, {effect}")
+        yield Line(check="code", message=f"{cause}, {effect}", state="note")
 
 
 def _together(loaded: list[ProductSpec]) -> Line:

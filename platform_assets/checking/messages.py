@@ -20,8 +20,8 @@ from platform_assets.product.recording import RecordingMissing
 from platform_assets.specs.base import FeatureTables, ProductSpec
 
 Result = TypeVar("Result")
-State = Literal["ok", "skipped", "problem"]
-LABELS: dict[State, str] = {"ok": "ok", "skipped": "skipped", "problem": "PROBLEM"}
+State = Literal["ok", "note", "skipped", "problem"]
+LABELS: dict[State, str] = {"ok": "ok", "note": "note", "skipped": "skipped", "problem": "PROBLEM"}
 """Printed at the beginning of a line."""
 DELIVER = "deliver()"
 A_FRAME = "a polars DataFrame"
@@ -44,7 +44,8 @@ class Line:
     Attributes:
         check: its name, such as `source weather`.
         message: facts, or what is wrong.
-        state: `skipped` where files that the check needs are missing, which is not a mistake in the product's file.
+        state: `skipped` where files that the check needs are missing, which is not a mistake in the product's file;
+            `note` for a consequence that is easily overlooked.
     """
 
     check: str

@@ -114,7 +114,7 @@ class Trial:
         self._judge(sealed.digest, process.returncode, printed, errors)
 
     def _start(self, digest: str) -> subprocess.Popen[bytes]:
-        # Bento's process manager sends SIGTERM to the children of a worker too. Blocked signals stay blocked in a child.
+        # Bento's process manager sends SIGTERM to the children of a worker too; what is blocked here is blocked there.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             return subprocess.Popen(

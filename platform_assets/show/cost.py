@@ -87,6 +87,7 @@ def metadata(spec: ProductSpec, records: Records) -> values.Metadata:
 def numbers(spec: ProductSpec, records: Records) -> dict[str, float | int]:
     """Return the numbers that Dagster plots; an unknown one is left out, never zero."""
     everything = records.everything.select(**costs.sums()).row(0, named=True)
+    following = money.following(spec, records.attempts)
     closed, since = records.models[:-1], records.models.row(-1, named=True)
     bought = records.bought.select(**accepted.sums()).row(0, named=True)
     usd, wait = pl.col("usd"), pl.col("waited_s")
@@ -112,7 +113,7 @@ def numbers(spec: ProductSpec, records: Records) -> dict[str, float | int]:
         "backtests_usd": costs.total_usd(records.backtests),
         "mean_waited_s": waits["mean"],
         "longest_waited_s": waits["longest"],
-        "next_usd": money.following(spec, records.attempts).usd,
+        "next_usd_at_most" if following.is_limit else "next_usd": following.usd,
         "monthly_budget_usd": spec.retraining.monthly_budget_usd,
     }
     return {name: round(value, DIGITS) for name, value in plotted.items() if value is not None}

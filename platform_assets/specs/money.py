@@ -1,7 +1,8 @@
 """Estimate what a product's next training may cost, before and after one was measured.
 
-A first training is estimated from profile, deadline and tries, or from the hours the spec states. Actual costs are
-`compute.costs`; stopping a launch is `facts.budget`.
+A first training has no estimate unless the spec states hours, only a limit, from price, deadline and tries. All prices
+are list prices of profiles, for a machine of one's own too. Actual costs are `compute.costs`; stopping a launch is
+`facts.budget`.
 """
 
 from __future__ import annotations
@@ -75,8 +76,9 @@ def _most(spec: ProductSpec) -> Expected:
     )
     return Expected(
         usd=sum(tried.usd_per_hour * tried.deadline_s / 3600 * count for tried, count in tries),
-        reason=f"no training on {size.name} has finished yet: {' and '.join(parts)}",
+        reason=f"a first one on {size.name}: {' and '.join(parts)}",
         advice=f"If it takes less, state Retraining.expected_hours in platform_assets/specs/{spec.name}.py.",
+        is_limit=True,
     )
 
 

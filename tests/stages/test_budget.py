@@ -116,7 +116,7 @@ def test_a_first_training_is_budgeted_by_the_maximum_cost_of_its_attempts(
     checkpoint: Execute, launcher: InProcessLauncher, ledgers: Ledgers
 ) -> None:
     with pytest.raises(
-        dg.Failure, match=r"the next about 3\.36 \(no training on cpu_small .*exceeded by 2\.36\."
+        dg.Failure, match=r"the next at most 3\.36 \(a first one on cpu_small: .*exceeded by 2\.36\."
     ) as problem:
         checkpoint()
     assert "state Retraining.expected_hours in platform_assets/specs/" in str(problem.value.description)

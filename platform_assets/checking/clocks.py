@@ -1,0 +1,41 @@
+"""Say when a product's keys end long before today, because Dagster's sensors then do other than expected."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from platform_assets.checking.messages import counted, file_of
+from platform_assets.keys import DailyGrain, HourlyGrain
+from platform_assets.specs.base import ProductSpec
+
+BY_HAND = 'by hand ("Land files, train" in docs/add_a_product.md)'
+
+
+def past(spec: ProductSpec, newest: str | None, now: datetime) -> str | None:
+    """Return what it means in `make dev` that a recording, or what has landed of a live product, ended before today.
+
+    Args:
+        newest: the last landed key of a live product; None if none has landed.
+        now: by the wall clock.
+
+    Returns:
+        None for batches, which have no time; and for a live product whose newest key is not older than
+        `Retraining.max_age`, so that a model of it would not be out of date at once.
+    """
+    grain = spec.grain
+    last = newest if spec.is_live else grain.last
+    if last is None or not isinstance(grain, DailyGrain | HourlyGrain):
+        return None
+    over = grain.instant_after(last)
+    ago = f"{last}, {counted((now - over).days, 'day')} before today, {now:%Y-%m-%d}"
+    if not spec.is_live:
+        how = f"play it with `driftline demo {spec.name}`, or {BY_HAND}" if spec.history else f"play it {BY_HAND}"
+        return None if now < over else f"the recording ends with {ago}, so in `make dev` nothing new lands: {how}"
+    behind = grain.index(grain.key_of(now)) - grain.index(last) - 1 if now > over else 0
+    if behind <= spec.retraining.max_age:
+        return None
+    return (
+        f"the newest landed key is {ago}, so in `make dev` the sensors close {counted(behind, 'key')} without files, "
+        f"each a fault: if it is a recording, release its model {BY_HAND}, or give it a grain with an end, "
+        f'is_live=False and a history ("A recording" in docs/cookbook.md) in {file_of(spec.name)}'
+    )
