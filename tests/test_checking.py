@@ -17,9 +17,12 @@ import pytest
 from platform_assets import checking, clock, specs
 from platform_assets.checking import reach
 from platform_assets.cli import main
+from platform_assets.compute.tasks import Binary
+from platform_assets.learners.boosted import LightGbm
 from platform_assets.specs.base import (
     CrossRule,
     Field,
+    Gates,
     History,
     Monitors,
     ProductSpec,
@@ -255,6 +258,17 @@ def _of_the_hour_itself(rows: pl.DataFrame, tables: Tables, window: Window) -> p
     return joined.with_columns(temperature_f=pl.col("own")).drop("own")
 
 
+def test_features_that_fail_for_one_key_name_it() -> None:
+    def failing(tables: Tables, window: Window) -> pl.DataFrame:
+        if "2013-01-07T03" in window.keys:
+            raise ZeroDivisionError("division by zero")
+        return SPEC.features(tables, window)
+
+    assert "features() for 2013-01-07T03 of hourly_temperature fails with ZeroDivisionError" in problem(
+        replace(SPEC, features=failing), "all keys"
+    )
+
+
 def test_a_feature_from_the_future_is_detected_with_a_cell_as_proof() -> None:
     result = problems(built_with(_of_the_hour_itself))
     assert set(result) == {"point in time", "leaks"}, "the temperature of the hour itself is the label"
@@ -383,6 +397,29 @@ def _changed(change: Any) -> Callable[[pl.DataFrame], pl.DataFrame]:
 )  # fmt: skip
 def test_each_mistake_in_the_labels_has_its_message(change: Any, check: str, sentence: str) -> None:
     assert sentence in problem(_labelled(_changed(change)), check)
+
+
+def _yes_or_no(first_no: str) -> ProductSpec:
+    """Return the product as a binary task whose labels are all 0 from a key on."""
+
+    def label(readings: pl.DataFrame) -> pl.DataFrame:
+        is_yes = (pl.col("label").hash() % 2 == 0) & (pl.col("key") < first_no)
+        return SPEC.label(readings).with_columns(label=is_yes.cast(pl.Int8))
+
+    return replace(SPEC, task=Binary(), label=label, model=LightGbm(rounds=2), gates=Gates())
+
+
+def test_a_holdout_of_one_class_is_refused() -> None:
+    assert (
+        "the label of hourly_temperature is 0 in all 72 rows of 2013-01-08T06 to 2013-01-09T05, the holdout of a first "
+        "training, so AUC is not defined there; expected both 0 and 1" in problem(_yes_or_no("2013-01-08T06"), "label")
+    )
+
+
+def test_a_class_that_the_last_keys_lack_is_taken_from_earlier_ones_for_the_learner() -> None:
+    line = line_of(_yes_or_no("2013-01-08T20"), "model")
+    assert line.state == "ok", line
+    assert line.message.startswith("LightGbm fits ")
 
 
 def _one_output(learned: Any, training: Any) -> Any:

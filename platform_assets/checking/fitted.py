@@ -1,53 +1,123 @@
-"""Fit a product's learner on a few rows, export it, and compare both: what `driftline check` does without torch."""
+"""Fit a product's learner on a few rows, export it, and compare both: a learner's mistakes, before anything runs."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, TypeVar
 
+import numpy as np
 import polars as pl
 
-from platform_assets.checking.messages import fix_in
+from platform_assets.checking.messages import Problem, call, fix_in, wrong_type
+from platform_assets.compute import export, given
 from platform_assets.compute.export import ParityFailure
-from platform_assets.compute.matrix import inputs_of
+from platform_assets.compute.matrix import Inputs, inputs_of
 from platform_assets.compute.train import TrainingProblem
 from platform_assets.learners.base import Alone
 from platform_assets.makers.checkpoint import Learning
 from platform_assets.makers.onnx import Exporting
 from platform_assets.makers.rows import Rows
-from platform_assets.problems import Problem
 from platform_assets.specs.base import ProductSpec
+
+Result = TypeVar("Result")
+EPOCHS = 2
+"""Epochs of a network: enough for a loss that is not finite, a module that cannot be exported, or other weights."""
 
 
 def check_learner(spec: ProductSpec, built: pl.DataFrame, labelled: pl.DataFrame) -> str:
-    """Fit the learner on the sample's labelled rows, export it, and prove parity on them.
+    """Fit the learner twice on labelled rows, export it, and prove parity on them.
 
     Args:
         built: rows of `features`.
         labelled: rows of `label`.
 
     Raises:
-        Problem: it cannot be fitted or exported, or model and graph differ.
+        Problem: it cannot be fitted or exported, its results are not of the type or shape that they must have, two fits
+            differ, it changes its rows, or model and graph differ.
     """
     frame = built.join(
         labelled.drop_nulls("label").select("key", "entity", "label"), on=["key", "entity"], maintain_order="left"
     )
     rows = Rows(frame=frame, inputs=inputs_of(frame, spec.fields), task=spec.task)
-    keys, began_s = list(dict.fromkeys(frame["key"])), time.process_time()
+    keys, kind, count = list(dict.fromkeys(frame["key"])), type(spec.learner).__name__, len(rows.inputs)
+
+    def step(name: str, function: Callable[..., Result], *arguments: Any) -> Result:
+        try:
+            return call(spec, f"{kind}.{name}()", _plainly, function, arguments)
+        except _Refused as problem:
+            sentence = f"{kind} of {spec.name} is refused on {count:,} rows: {problem}"
+            raise Problem(f"{sentence} {fix_in(spec)}") from None
+
     learner = replace(spec.learner, validation_keys=min(spec.learner.validation_keys, max(0, len(keys) - 1)))
-    maker = replace(Learning.of(spec), learner=learner)
+    epochs = min(EPOCHS, spec.training.epochs)
+    of_spec = Learning.of(spec)
+    maker = replace(of_spec, learner=learner, training=replace(of_spec.training, epochs=epochs))
     exporting = replace(Exporting.of(spec), learning=maker)
-    try:
-        learned = maker.learn(rows)
-        blobs = maker.fit(learned, rows, keys, Alone(), "cpu", "float32")
-        graph = exporting.graph(learned, blobs)
-        parity = exporting.parity(blobs, learned, graph, rows)
-    except (TrainingProblem, ParityFailure, ValueError) as problem:
+    learned, original, began_s = step("fit", maker.learn, rows), _copied(rows.inputs), time.process_time()
+
+    def fitted() -> dict[str, bytes]:
+        blobs: object = step("fit", maker.fit, learned, rows, keys, Alone(), "cpu", "float32")
+        if not isinstance(blobs, dict) or not all(isinstance(data, bytes) for data in blobs.values()):
+            shown = {name: type(data).__name__ for name, data in blobs.items()} if isinstance(blobs, dict) else blobs
+            raise wrong_type(spec, f"{kind}.fit()", shown, "bytes by file name, {'model.bin': b'...'}")
+        return blobs
+
+    blobs = fitted()
+    if changed := _changed(original, rows.inputs):
         raise Problem(
-            f"the learner of {spec.name} cannot be fitted on {len(rows.inputs)} rows: {problem} {fix_in(spec)}"
-        ) from None
+            f"{kind}.fit() of {spec.name} changes the rows that it gets: {changed} differ afterwards; expected none, "
+            f"because the baselines learn from them too. Copy them first. {fix_in(spec)}"
+        )
+    graph: object = step("to_onnx", exporting.graph, learned, blobs)
+    if not isinstance(graph, bytes):
+        raise wrong_type(spec, f"{kind}.to_onnx()", graph, "bytes, such as model.SerializeToString()")
+    step("to_onnx", given.check, graph, rows.inputs, spec.task)
+    own: object = step("answers", maker.answers, blobs, learned, rows)
+    expected = export.answers(graph, rows.inputs[: max(export.BATCHES)], batch=max(export.BATCHES))
+    shape = (count, *expected.shape[1:])
+    if not isinstance(own, np.ndarray) or own.shape != shape:
+        came = f"{own.dtype}{list(own.shape)}" if isinstance(own, np.ndarray) else type(own).__name__
+        raise Problem(
+            f"{kind}.answers() of {spec.name} returns {came} for {count:,} rows; expected float32{list(shape)}, as its "
+            f"graph returns. {fix_in(spec)}"
+        )
+    parity = step("answers", exporting.parity, blobs, learned, graph, rows)
     used_s = time.process_time() - began_s
+    again = fitted()
+    if differing := sorted(name for name in {*blobs, *again} if blobs.get(name) != again.get(name)):
+        raise Problem(
+            f"{kind}.fit() of {spec.name} returns another {differing[0]} when it is called again with the same rows "
+            "and seed; expected equal bytes, because a killed training starts again. Take what is random from "
+            f"context.training.seed (random_state of an estimator). {fix_in(spec)}"
+        )
     return (
-        f"{type(learner).__name__} fits {len(rows.inputs):,} rows in {used_s:.1f} CPU s; its graph has "
+        f"{kind} fits {count:,} rows in {used_s:.1f} CPU s; its graph has "
         f"{len(graph) / 1e6:.2f} MB and differs by at most {parity.max_abs_difference:.1e}"
     )
+
+
+class _Refused(Problem):
+    """What a maker says about the learner or its graph, as `call` lets it pass."""
+
+
+def _plainly(function: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
+    try:
+        return function(*arguments)
+    except (TrainingProblem, ParityFailure) as problem:
+        raise _Refused(str(problem)) from None
+
+
+def _copied(inputs: Inputs) -> Inputs:
+    image = None if inputs.image is None else inputs.image.copy()
+    return Inputs(numeric=inputs.numeric.copy(), categorical=inputs.categorical.copy(), image=image)
+
+
+def _changed(before: Inputs, after: Inputs) -> str:
+    """Return how many cells of which input differ; empty when none does."""
+    for name in ("numeric", "categorical", "image"):
+        one, other = getattr(before, name), getattr(after, name)
+        if one is not None and (count := int(((one != other) & ~((one != one) & (other != other))).sum())):
+            return f"{count:,} cells of {name}"
+    return ""

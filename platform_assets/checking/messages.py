@@ -25,12 +25,16 @@ LABELS: dict[State, str] = {"ok": "ok", "note": "note", "skipped": "skipped", "p
 """Printed at the beginning of a line."""
 DELIVER = "deliver()"
 A_FRAME = "a polars DataFrame"
-_FAILURES = (Exception, pl.exceptions.PanicException)
-"""What a product's function may raise; a panic of polars is not an `Exception`."""
+_FAILURES = (Exception, SystemExit, pl.exceptions.PanicException)
+"""What a product's function may raise; a panic of polars is not an `Exception`, nor is the end of a script."""
 
 
 class Problem(problems.Problem, ValueError):
     """Something wrong with a product's file; the message says what to fix."""
+
+
+class Note(str):
+    """The summary of a check, with something in it that is easily overlooked."""
 
 
 class Skipped(problems.Problem, ValueError):
@@ -72,7 +76,8 @@ class SampleTables(FeatureTables):
 def line_of(spec: ProductSpec, check: str, step: Callable[..., str], *arguments: Any) -> Line:
     """Run a check and return its line: facts, a problem, or why it was skipped."""
     try:
-        return Line(check=check, message=_facts_of(spec, check, step, *arguments))
+        facts = _facts_of(spec, check, step, *arguments)
+        return Line(check=check, message=facts, state="note" if isinstance(facts, Note) else "ok")
     except RecordingMissing as missing:
         return Line(check=check, message=f"cannot be read here: {missing}", state="skipped")
     except Skipped as problem:

@@ -11,9 +11,10 @@ from datetime import datetime
 import polars as pl
 
 from platform_assets import naming
-from platform_assets.checking import files, fitted, monitored, reach, requests, rows, same
+from platform_assets.checking import files, fitted, monitored, reach, requests, rows, same, telling
 from platform_assets.checking.deliveries import Deliveries
 from platform_assets.checking.messages import (
+    Note,
     Problem,
     SampleTables,
     Skipped,
@@ -126,10 +127,16 @@ class Trial:
         rows = pl.concat(parts)
         fields = tuple(item for item in spec.fields if item.dtype != "image")
         inputs = matrix.inputs_of(rows, fields)
-        if names := suspects.giving_away(inputs, spec.task.labels_of(rows["label"]), fields, spec.task):
+        values = spec.task.labels_of(rows["label"])
+        if names := suspects.giving_away(inputs, values, fields, spec.task):
             raise Problem(
                 f"the field {names[0]} of {spec.name} alone determines the label of all "
                 f"{counted(rows.height, 'row')}; expected only what is known before the label. {self._fix}"
+            )
+        if names := telling.telling(inputs, values, fields, is_number=spec.task.kind == "regression"):
+            return Note(
+                f"the field {names[0]} alone tells more than {telling.ENOUGH:.0%} of what is unknown about the label "
+                f"of {counted(rows.height, 'row')}: make sure that its value was known before the label"
             )
         return f"no field alone determines the label of {counted(rows.height, 'row')}"
 
@@ -199,6 +206,7 @@ class Trial:
         task.check_labels(task.labels_of(labels["label"]))
         if (count := labels["key"].n_unique()) < spec.min_keys and not is_short:
             raise Problem(f"{count} keys of {spec.name} have a label; min_keys is {spec.min_keys}. {self._fix}")
+        self._check_holdout(labels)
         summary = ", ".join(
             f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
             for name, value in task.summary(self.labelled["label"]).items()
@@ -238,7 +246,7 @@ class Trial:
         inputs = matrix.inputs_of(self.built, spec.fields)
         learned = learn.learn(inputs, spec.fields, target=target)
         if not isinstance(spec.learner, Network):
-            return fitted.check_learner(spec, self.built, self.labelled)
+            return fitted.check_learner(spec, self._with_all_classes(), self.labelled)
         network: object = call(spec, "model()", spec.learner.model, learned, spec.training)
         if not isinstance(network, torch.nn.Module):
             raise wrong_type(spec, "model()", network, "a torch.nn.Module, such as compute.nets.TabularNet")
@@ -257,11 +265,37 @@ class Trial:
                 f"{self.file}, for instance TabularNet(..., outputs={task.outputs})."
             )
         count = sum(weights.numel() for weights in network.parameters())
-        return f"{count:,} weights, {counted(task.outputs, 'output')} per row"
+        facts = fitted.check_learner(spec, self._with_all_classes(), self.labelled)
+        return f"{count:,} weights, {counted(task.outputs, 'output')} per row; {facts}"
+
+    def _with_all_classes(self) -> pl.DataFrame:
+        """Return the sample's rows, and before them those of the newest key with each class that they lack."""
+        labels, grain = self.labelled.drop_nulls("label"), self.spec.grain
+        if self.spec.task.kind == "regression":
+            return self.built
+        here = labels.join(self.built.select("key", "entity"), on=["key", "entity"])["label"]
+        others = labels.filter(
+            pl.col("key").is_in(self._newest_keys()), ~pl.col("label").is_in(here.unique().implode())
+        )
+        newest = others.sort(pl.col("key").map_elements(grain.index, pl.Int64)).unique("label", keep="last")
+        keys = sorted(set(newest["key"]) - set(self.window.keys), key=grain.index)
+        older = [self._checked(Window(grain=grain, keys=(key,)), self._all_tables()) for key in keys]
+        return pl.concat([*older, self.built])
 
     @property
     def _fix(self) -> str:
         return fix_in(self.spec)
+
+    def _check_holdout(self, labels: pl.DataFrame) -> None:
+        """Refuse a holdout on which a binary task has no AUC."""
+        keys = self.labelled_keys[-self.spec.holdout :]
+        held = labels.filter(pl.col("key").is_in(keys))["label"]
+        if self.spec.task.kind == "binary" and held.n_unique() == 1 and not self._is_short():
+            raise Problem(
+                f"the label of {self.spec.name} is {held[0]} in all {held.len():,} rows of {keys[0]} to {keys[-1]}, "
+                "the holdout of a first training, so AUC is not defined there; expected both 0 and 1. Raise holdout, "
+                f"or look at label(), in {self.file}."
+            )
 
     def _is_short(self) -> bool:
         """Return whether fewer labels have landed than a training needs. A recording must have enough."""
@@ -291,14 +325,17 @@ class Trial:
     def _features(
         self, window: Window, tables: Mapping[str, pl.DataFrame], lookback: int | None = None
     ) -> pl.DataFrame:
-        visible = self._visible(window, tables, self.spec.lookback if lookback is None else lookback)
-        return call_for_frame(
-            self.spec,
-            "features()",
-            self.spec.features,
-            SampleTables(self.spec.name, self.spec.label_source.name, visible),
-            window,
-        )
+        spec, keys = self.spec, window.keys
+        visible = self._visible(window, tables, spec.lookback if lookback is None else lookback)
+        sample = SampleTables(spec.name, spec.label_source.name, visible)
+        name = f"features() for {keys[0]}" if len(keys) == 1 else "features()"
+        try:
+            return call_for_frame(spec, name, spec.features, sample, window)
+        except Problem:
+            if len(keys) > SAMPLE:  # which one?
+                for key in keys:
+                    self._features(Window(grain=spec.grain, keys=(key,)), tables, lookback)
+            raise
 
     def _visible(self, window: Window, tables: Mapping[str, pl.DataFrame], lookback: int) -> dict[str, pl.DataFrame]:
         keys = self.spec.grain.with_lookback(window.keys, lookback)

@@ -30,6 +30,11 @@ def fitted(make: Callable[[], Any], columns: NDArray[np.float32], labels: NDArra
         TrainingProblem: it is not an estimator, or refuses the rows.
     """
     estimator = make()
+    if isinstance(estimator, type):
+        raise TrainingProblem(
+            f"`make` of the product's Estimator returns the class {estimator.__name__}; expected an estimator: "
+            f"{estimator.__name__}()."
+        )
     if not hasattr(estimator, "fit"):
         raise TrainingProblem(
             f"`make` of the product's Estimator returns a {type(estimator).__name__}, which has no fit; expected an "
@@ -61,7 +66,17 @@ def answers(fitted: Any, columns: NDArray[np.float32], task: Task) -> NDArray[np
         TrainingProblem: its classes are not those of the task.
     """
     if task.kind == "regression":
+        if hasattr(fitted, "classes_"):
+            raise TrainingProblem(
+                f"{type(fitted).__name__} answers with classes; a regression expects a regressor. Change `make` of the "
+                "product's Estimator."
+            )
         return np.asarray(fitted.predict(columns), dtype=np.float64).reshape(len(columns))
+    if not hasattr(fitted, "predict_proba"):
+        raise TrainingProblem(
+            f"{type(fitted).__name__} has no predict_proba; a {task.kind} task expects a classifier that answers with "
+            "probabilities. Choose another one, or put CalibratedClassifierCV around it."
+        )
     classes = list(fitted.classes_)
     expected = list(range(2 if task.kind == "binary" else task.outputs))
     if classes != expected:

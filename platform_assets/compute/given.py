@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,7 +27,11 @@ def check(data: bytes, rows: Inputs, task: Task) -> None:
         model = onnx.load_from_string(data)
     except Exception as problem:  # noqa: BLE001  # protobuf's exceptions have no public base class
         raise TrainingProblem(f"the file is not ONNX: {str(problem)[:200]}. Fix the product's FinishedOnnx.") from None
-    if outside := [item.name for item in model.graph.initializer if item.data_location == onnx.TensorProto.EXTERNAL]:
+    if not model.graph.node:
+        raise TrainingProblem(
+            f"the file of {len(data)} bytes holds no graph; expected an ONNX model. Fix the product's FinishedOnnx."
+        )
+    if outside := [item.name for item in _tensors(model) if item.data_location == onnx.TensorProto.EXTERNAL]:
         raise TrainingProblem(
             f"the graph keeps {len(outside)} tensors in other files, such as {outside[0]!r}; expected one file with "
             "everything in it. Save it again without external data."
@@ -40,19 +46,45 @@ def check(data: bytes, rows: Inputs, task: Task) -> None:
     _try(data, rows[:TRIED_ROWS], task)
 
 
-def _try(data: bytes, rows: Inputs, task: Task) -> None:
+def _tensors(message: Any) -> Iterator[Any]:
+    """Yield every tensor of a model: initializers, and attributes of nodes, in subgraphs and functions too."""
+    import onnx
+
+    for _, value in message.ListFields():
+        parts = value if hasattr(value, "__len__") and not isinstance(value, str | bytes) else [value]
+        for part in parts:
+            if isinstance(part, onnx.TensorProto):
+                yield part
+            elif hasattr(part, "ListFields"):
+                yield from _tensors(part)
+
+
+def _answers(data: bytes, rows: Inputs, batch: int) -> np.ndarray:
     try:
-        answers = export.answers(data, rows, batch=TRIED_ROWS)
+        return export.answers(data, rows, batch=batch)
     except Exception as problem:  # noqa: BLE001  # ONNX Runtime's exceptions have no public base class
+        reason = re.sub(r"/\S+:\d+ .*?\) (?=[A-Z!])", "", " ".join(str(problem).split()))
+        widths = f"numeric float32 [N, {rows.numeric.shape[1]}] and categorical [N, {rows.categorical.shape[1]}]"
         raise TrainingProblem(
-            f"ONNX Runtime cannot run the graph on {len(rows)} rows: {str(problem).splitlines()[0][:300]}"
+            f"ONNX Runtime cannot run the graph on {min(batch, len(rows))} rows of {widths}: {reason[:300]}. Expected "
+            "a graph that takes any number of such rows, in operators of ONNX Runtime. Export it again."
         ) from None
+
+
+def _try(data: bytes, rows: Inputs, task: Task) -> None:
+    answers = _answers(data, rows, TRIED_ROWS)
     width = {"binary": (), "regression": (2,)}.get(task.kind, (task.outputs,))
     if answers.dtype != np.float32 or answers.shape != (len(rows), *width) or not np.isfinite(answers).all():
         raise TrainingProblem(
             f"the graph answers {len(rows)} rows with {answers.dtype}{list(answers.shape)}, "
             f"{np.isfinite(answers).mean():.0%} of it finite; expected float32{[len(rows), *width]} of finite numbers "
             f"for a {task.kind} task."
+        )
+    _answers(data, rows[:1], 1)
+    if not np.allclose(_answers(data, rows[::-1], TRIED_ROWS)[::-1], answers, atol=export.TOLERANCE):
+        raise TrainingProblem(
+            f"the graph answers the same {len(rows)} rows differently in another order; expected an answer that "
+            "depends on its row alone. Remove what is random in it."
         )
     outside = (answers < 0) | (answers > 1)
     if task.kind != "regression" and outside.any():

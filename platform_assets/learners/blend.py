@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from platform_assets.learners.base import Alone, Blobs, Context, Learner, Progress, Resumable
+from platform_assets.problems import Problem
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,7 +105,11 @@ class Blend(Learner):
         for number in sorted(range(len(self.learners)), key=lambda number: number != saved):
             part = _Part(context.progress, steps, is_saved=number == saved)
             own = replace(self.learners[number], validation_keys=self.validation_keys)
-            fitted = own.fit(rows, labels, replace(context, progress=part))
+            try:
+                fitted = own.fit(rows, labels, replace(context, progress=part))
+            except Problem as problem:
+                place = f"learner {number + 1} of the blend's {len(self.learners)}, {type(own).__name__}"
+                raise type(problem)(f"{place}: {problem}") from None
             blobs |= {f"{number}.{name}": data for name, data in fitted.items()}
             steps += part.steps
             epochs += len(part.history) if number == saved else 0

@@ -23,10 +23,15 @@ OBJECTIVES = {
     "regression": ("regression", "l2"),
 }
 DECIDED = (
-    *("objective", "metric", "num_class", "num_threads", "seed", "deterministic", "force_row_wise", "verbosity"),
-    *("sigmoid", "zero_as_missing", "linear_tree", "boost_from_average", "num_iterations", "early_stopping_round"),
+    *("objective", "objective_type", "app", "application", "loss", "metric", "metrics", "metric_types"),
+    *("num_class", "num_classes", "num_threads", "num_thread", "nthread", "nthreads", "n_jobs"),
+    *("seed", "random_seed", "random_state", "deterministic", "force_row_wise", "verbosity", "verbose"),
+    *("sigmoid", "zero_as_missing", "linear_tree", "linear_trees", "boost_from_average"),
+    *("num_iterations", "num_iteration", "n_iter", "num_tree", "num_trees", "num_round", "num_rounds", "nrounds"),
+    *("num_boost_round", "n_estimators", "max_iter"),
+    *("early_stopping_round", "early_stopping_rounds", "early_stopping", "n_iter_no_change"),
 )
-"""Parameters that the platform, the task or a field of `LightGbm` decides."""
+"""Parameters that the platform, the task or a field of `LightGbm` decides, under all of LightGBM's names for them."""
 EVERY = 10
 """Rounds between two points of the curve."""
 
@@ -74,6 +79,7 @@ class LightGbm(Learner):
         columns = trees.matrix(rows, context.learned)
         cut = len(rows) - context.judged
         spread = self._checked(context)
+        self._check_names()
         try:
             booster = self._boost(columns, labels, cut, context)
         except lightgbm.basic.LightGBMError as problem:
@@ -159,6 +165,23 @@ class LightGbm(Learner):
                 "expected some to judge the rounds on."
             )
         return is_regression
+
+    def _check_names(self) -> None:
+        """Refuse settings that LightGBM would ignore."""
+        from difflib import get_close_matches
+
+        from lightgbm.basic import _ConfigAliases
+
+        from platform_assets.compute.train import TrainingProblem
+
+        by_name = _ConfigAliases._get_all_param_aliases()  # what `LGBM_DumpParamAliases` returns
+        names = {*by_name, *(alias for aliases in by_name.values() for alias in aliases)}
+        if unknown := sorted(set(self.settings) - names):
+            near = get_close_matches(unknown[0], by_name, n=1)
+            raise TrainingProblem(
+                f"LightGbm.settings has {', '.join(unknown)}; expected names of LightGBM's parameters"
+                f"{f', such as {near[0]}' if near else ''}. LightGBM ignores others."
+            )
 
     def _report(self, context: Context) -> Any:
         """Return the callback that draws the curve and reports progress."""

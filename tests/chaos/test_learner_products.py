@@ -109,3 +109,8 @@ def test_a_product_is_released_trained_again_and_rolled_back(name: str, checkout
     first, second, again = result["live"]
     assert first != second
     assert again == first
+    _, *shown = ended.stdout.split("\n=== ")
+    stages = ("released", "trained again by the sensors", "rolled back")
+    for stage, digest, status in zip(stages, result["live"], shown, strict=True):
+        assert status.startswith(f"{stage}\n")
+        assert digest[:12] in status

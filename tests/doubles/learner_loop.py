@@ -1,6 +1,7 @@
 """Play a product's loop with its real sensors and jobs: `python -m tests.doubles.learner_loop PRODUCT`, in a checkout.
 
-It trains and releases its first model, trains again when that one is too old, and goes back. Prints one JSON line.
+It trains and releases its first model, trains again when that one is too old, and goes back. Prints `driftline status`
+after each of the three, below a line `=== STAGE`, and at last one JSON line.
 """
 
 from __future__ import annotations
@@ -70,6 +71,10 @@ def main(product: str) -> None:
     from platform_assets.handle import Product
     from platform_assets.settings import Settings
 
+    def show(stage: str) -> None:
+        print(f"=== {stage}")
+        assert cli(["status", product]) == 0
+
     spec, now = specs.load(product), datetime.now(UTC).replace(microsecond=0)
     with dg.DagsterInstance.ephemeral() as instance:
         loop = Loop(product, instance)
@@ -78,10 +83,12 @@ def main(product: str) -> None:
             loop.land(index, now - timedelta(days=count - index))
             if index >= live_parts.LEARNED - 1:
                 loop.settle()
+            if index == live_parts.LEARNED - 1:
+                show("released")
+        show("trained again by the sensors")
         history = Product(spec, Settings.from_environment()).history
-        assert cli(["status", product]) == 0
         assert cli(["rollback", product, "--why", "a test of rollback"]) == 0
-        assert cli(["status", product]) == 0
+        show("rolled back")
         digests = [release.digest for _, release in history.releases()]
         print(json.dumps({"runs": loop.runs, "live": digests}))
 
