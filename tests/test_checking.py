@@ -147,8 +147,7 @@ def test_a_first_training_beyond_a_months_budget_is_reported_before_anything_run
     assert unlimited.state == "ok"
     assert unlimited.message == (
         "a minute of training is 0.0013 USD at the list price of cpu_small, on record for a machine of your own too; "
-        "the first training costs at most 3.36 USD; no monthly limit "
-        "(a first one on cpu_small: 0.08 USD an hour x 6 h x 7 tries)"
+        "the first training costs at most 3.36 USD; no monthly limit (0.08 USD an hour x 6 h x 7 tries)"
     )
     stated = replace(poor, retraining=Retraining(monthly_budget_usd=2.0, expected_hours=0.5))
     line = line_of(stated, "money")
@@ -260,11 +259,11 @@ def _of_the_hour_itself(rows: pl.DataFrame, tables: Tables, window: Window) -> p
 
 def test_features_that_fail_for_one_key_name_it() -> None:
     def failing(tables: Tables, window: Window) -> pl.DataFrame:
-        if "2013-01-07T03" in window.keys:
+        if "2013-01-08T03" in window.keys:
             raise ZeroDivisionError("division by zero")
         return SPEC.features(tables, window)
 
-    assert "features() for 2013-01-07T03 of hourly_temperature fails with ZeroDivisionError" in problem(
+    assert "features() for 2013-01-08T03 of hourly_temperature fails with ZeroDivisionError" in problem(
         replace(SPEC, features=failing), "all keys"
     )
 

@@ -138,12 +138,12 @@ def _money(spec: ProductSpec) -> str:
             "`over_budget_reason` when you launch the retrain yourself."
         )
     budget = "; no monthly limit" if limit is None else f" of a monthly {limit:.2f}"
-    if not first.is_limit:
+    if not isinstance(first, money.Limit):
         return f"the first training may cost {first.usd:.2f} USD{budget} ({first.reason})"
-    size = profile(spec.training.profile)
+    size, tries = profile(spec.training.profile), first.reason.rpartition(": ")[2]
     return (
         f"a minute of training is {size.usd_per_hour / 60:.2g} USD at the list price of {size.name}, on record for a "
-        f"machine of your own too; the first training costs at most {first.usd:.2f} USD{budget} ({first.reason})"
+        f"machine of your own too; the first training costs at most {first.usd:.2f} USD{budget} ({tries})"
     )
 
 

@@ -47,11 +47,10 @@ def check_learner(spec: ProductSpec, built: pl.DataFrame, labelled: pl.DataFrame
         try:
             return call(spec, f"{kind}.{name}()", _plainly, function, arguments)
         except _Refused as problem:
-            sentence = f"{kind} of {spec.name} is refused on {count:,} rows: {problem}"
-            raise Problem(f"{sentence} {fix_in(spec)}") from None
+            raise Problem(f"{kind} of {spec.name} is refused on {count:,} rows: {problem} {fix_in(spec)}") from None
 
     learner = replace(spec.learner, validation_keys=min(spec.learner.validation_keys, max(0, len(keys) - 1)))
-    epochs = min(EPOCHS, spec.training.epochs)
+    epochs = min(EPOCHS, spec.training.epochs or EPOCHS)
     of_spec = Learning.of(spec)
     maker = replace(of_spec, learner=learner, training=replace(of_spec.training, epochs=epochs))
     exporting = replace(Exporting.of(spec), learning=maker)
@@ -65,7 +64,7 @@ def check_learner(spec: ProductSpec, built: pl.DataFrame, labelled: pl.DataFrame
         return blobs
 
     blobs = fitted()
-    if changed := _changed(original, rows.inputs):
+    if changed := _overwritten(original, rows.inputs):
         raise Problem(
             f"{kind}.fit() of {spec.name} changes the rows that it gets: {changed} differ afterwards; expected none, "
             f"because the baselines learn from them too. Copy them first. {fix_in(spec)}"
@@ -78,10 +77,10 @@ def check_learner(spec: ProductSpec, built: pl.DataFrame, labelled: pl.DataFrame
     expected = export.answers(graph, rows.inputs[: max(export.BATCHES)], batch=max(export.BATCHES))
     shape = (count, *expected.shape[1:])
     if not isinstance(own, np.ndarray) or own.shape != shape:
-        came = f"{own.dtype}{list(own.shape)}" if isinstance(own, np.ndarray) else type(own).__name__
+        returned = f"{own.dtype}{list(own.shape)}" if isinstance(own, np.ndarray) else type(own).__name__
         raise Problem(
-            f"{kind}.answers() of {spec.name} returns {came} for {count:,} rows; expected float32{list(shape)}, as its "
-            f"graph returns. {fix_in(spec)}"
+            f"{kind}.answers() of {spec.name} returns {returned} for {count:,} rows; expected float32{list(shape)}, as "
+            f"its graph returns. {fix_in(spec)}"
         )
     parity = step("answers", exporting.parity, blobs, learned, graph, rows)
     used_s = time.process_time() - began_s
@@ -114,7 +113,7 @@ def _copied(inputs: Inputs) -> Inputs:
     return Inputs(numeric=inputs.numeric.copy(), categorical=inputs.categorical.copy(), image=image)
 
 
-def _changed(before: Inputs, after: Inputs) -> str:
+def _overwritten(before: Inputs, after: Inputs) -> str:
     """Return how many cells of which input differ; empty when none does."""
     for name in ("numeric", "categorical", "image"):
         one, other = getattr(before, name), getattr(after, name)

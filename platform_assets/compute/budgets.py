@@ -12,13 +12,11 @@ class Expected:
     Attributes:
         reason: where the number comes from; empty if it was measured.
         advice: a sentence on how to state it better, if possible.
-        is_limit: whether it is the most that the training can cost, not what it is likely to.
     """
 
     usd: float
     reason: str = ""
     advice: str = ""
-    is_limit: bool = False
 
 
 NOTHING = Expected(usd=0.0)
@@ -35,8 +33,7 @@ def over_budget(spent_usd: float, following: Expected, budget_usd: float | None)
     if budget_usd is None or spent_usd + following.usd <= budget_usd:
         return None
     reason = f" ({following.reason})" if following.reason else ""
-    next_one = f"the next {'at most' if following.is_limit else 'about'} {following.usd:.2f}{reason}"
     return (
-        f"the month's trainings cost {spent_usd:.2f} USD and {next_one}; the budget is {budget_usd:.2f}, "
-        f"exceeded by {spent_usd + following.usd - budget_usd:.2f}. {following.advice}"
+        f"the month's trainings cost {spent_usd:.2f} USD and the next about {following.usd:.2f}{reason}; the budget is "
+        f"{budget_usd:.2f}, exceeded by {spent_usd + following.usd - budget_usd:.2f}. {following.advice}"
     ).rstrip()

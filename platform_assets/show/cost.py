@@ -113,7 +113,7 @@ def numbers(spec: ProductSpec, records: Records) -> dict[str, float | int]:
         "backtests_usd": costs.total_usd(records.backtests),
         "mean_waited_s": waits["mean"],
         "longest_waited_s": waits["longest"],
-        "next_usd_at_most" if following.is_limit else "next_usd": following.usd,
+        "next_usd_at_most" if isinstance(following, money.Limit) else "next_usd": following.usd,
         "monthly_budget_usd": spec.retraining.monthly_budget_usd,
     }
     return {name: round(value, DIGITS) for name, value in plotted.items() if value is not None}

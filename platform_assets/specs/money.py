@@ -7,6 +7,7 @@ are list prices of profiles, for a machine of one's own too. Actual costs are `c
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     import polars as pl
 
     from platform_assets.specs.base import ProductSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit(Expected):
+    """The most that a training can cost, where nothing says what it is likely to."""
 
 
 def following(spec: ProductSpec, attempts: pl.DataFrame | None = None) -> Expected:
@@ -74,11 +80,10 @@ def _most(spec: ProductSpec) -> Expected:
     parts = (
         f"{tried.usd_per_hour:g} USD an hour x {tried.deadline_s / 3600:g} h x {count} tries" for tried, count in tries
     )
-    return Expected(
+    return Limit(
         usd=sum(tried.usd_per_hour * tried.deadline_s / 3600 * count for tried, count in tries),
-        reason=f"a first one on {size.name}: {' and '.join(parts)}",
+        reason=f"at most, as a first one on {size.name}: {' and '.join(parts)}",
         advice=f"If it takes less, state Retraining.expected_hours in platform_assets/specs/{spec.name}.py.",
-        is_limit=True,
     )
 
 

@@ -96,4 +96,6 @@ def test_a_blend_of_different_tasks(tmp_path: Path, settings: Settings) -> None:
     )
     blend = Blend(learners=(TREES, part("log_odds", log_odds)))
     elsewhere = settings.replace(root=str(tmp_path / "elsewhere"))
-    refused(spec_of(blend), elsewhere, r"^by_hand\.onnx in .*/log_odds: .* outside \[0, 1\].* end the graph with Sig")
+    refused(
+        spec_of(blend), elsewhere, r"^learner 2 of .* FinishedOnnx: by_hand\.onnx in .*/log_odds: .* outside \[0, 1\]"
+    )

@@ -26,7 +26,7 @@ def spec(profile: str = "cpu_small", hours: float | None = None) -> ProductSpec:
 @pytest.mark.parametrize(
     ("profile", "usd", "reason"),
     [
-        ("cpu_small", 3.36, "a first one on cpu_small: 0.08 USD an hour x 6 h x 7 tries"),
+        ("cpu_small", 3.36, "at most, as a first one on cpu_small: 0.08 USD an hour x 6 h x 7 tries"),
         ("gpu", 104.58, "2.49 USD an hour x 6 h x 7 tries"),
         ("gpu_spot", 128.34, "0.99 USD an hour x 6 h x 4 tries and 2.49 USD an hour x 6 h x 7 tries"),
     ],
@@ -59,7 +59,7 @@ def test_the_measured_cost_counts_with_the_stated_hours_as_its_floor() -> None:
 def test_after_a_change_of_profile_the_next_training_counts_as_the_first(profile: str) -> None:
     result = money.following(spec(profile), attempts.newest_first(MEASURED))
     assert result.usd == money.following(spec(profile)).usd
-    assert f"a first one on {profile}: " in result.reason
+    assert f"at most, as a first one on {profile}: " in result.reason
 
 
 def test_a_changed_deadline_changes_the_maximum_of_a_first_training(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,7 +116,7 @@ def test_a_first_training_is_budgeted_by_the_maximum_cost_of_its_attempts(
     checkpoint: Execute, launcher: InProcessLauncher, ledgers: Ledgers
 ) -> None:
     with pytest.raises(
-        dg.Failure, match=r"the next at most 3\.36 \(a first one on cpu_small: .*exceeded by 2\.36\."
+        dg.Failure, match=r"the next about 3\.36 \(at most, as a first one on cpu_small: .*exceeded by 2\.36\."
     ) as problem:
         checkpoint()
     assert "state Retraining.expected_hours in platform_assets/specs/" in str(problem.value.description)
@@ -134,7 +134,7 @@ def test_a_training_on_another_profile_is_a_first_one_again(settings: Settings, 
     arguments = {"cutoff": CUTOFF, "fingerprint": "a" * 64, "reason": "", "run_id": "r"}
     assert budget.check_budget(Product(SPEC, store.settings), **arguments) is None
     larger = replace(SPEC, training=replace(SPEC.training, profile="gpu"))
-    with pytest.raises(dg.Failure, match=r"no training on gpu has finished yet.* exceeded by 103\.59"):
+    with pytest.raises(dg.Failure, match=r"at most, as a first one on gpu: .* exceeded by 103\.59"):
         budget.check_budget(Product(larger, store.settings), **arguments)
     stated = replace(larger, retraining=replace(SPEC.retraining, expected_hours=0.25))
     assert budget.check_budget(Product(stated, store.settings), **arguments) is None
