@@ -15,6 +15,7 @@ from platform_assets.checking import clocks, deliveries
 from platform_assets.checking.files import schema_of
 from platform_assets.checking.messages import LABELS, Line, Problem, counted, line_of
 from platform_assets.checking.trial import Trial
+from platform_assets.digests.modules import is_ours
 from platform_assets.product import changes
 from platform_assets.profiles import profile
 from platform_assets.settings import Settings
@@ -153,7 +154,8 @@ def _code(spec: ProductSpec) -> Iterator[Line]:
     functions += [rule.broken for rule in spec.monitors.rules]
     for source in spec.sources:
         functions += filter(None, (source.schema, source.read, source.statistics))
-    lines = (digests.widening_line(function) for function in functions if isinstance(function, FunctionType))
+    own = [item for item in functions if isinstance(item, FunctionType) and is_ours(item.__module__)]
+    lines = (digests.widening_line(function) for function in own)
     line = next((line for line in lines if line is not None), None)
     if line is not None:
         cause = f"line {line[0]}, `{line[1]}`, may change what the product's functions use"

@@ -54,6 +54,7 @@ def check_learner(spec: ProductSpec, built: pl.DataFrame, labelled: pl.DataFrame
     of_spec = Learning.of(spec)
     maker = replace(of_spec, learner=learner, training=replace(of_spec.training, epochs=epochs))
     exporting = replace(Exporting.of(spec), learning=maker)
+    maker.prepare("cpu", "float32")  # or two fits of a network may differ
     learned, original, began_s = step("fit", maker.learn, rows), _copied(rows.inputs), time.process_time()
 
     def fitted() -> dict[str, bytes]:
