@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -109,7 +110,7 @@ def test_a_product_is_released_trained_again_and_rolled_back(name: str, checkout
     first, second, again = result["live"]
     assert first != second
     assert again == first
-    _, *shown = ended.stdout.split("\n=== ")
+    _, *shown = re.split(r"^=== ", ended.stdout, flags=re.MULTILINE)
     stages = ("released", "trained again by the sensors", "rolled back")
     for stage, digest, status in zip(stages, result["live"], shown, strict=True):
         assert status.startswith(f"{stage}\n")
