@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ import pytest
 
 from platform_assets import specs
 from platform_assets.serving.model import Model
+from platform_assets.serving.run import free_port
 from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
@@ -105,10 +105,7 @@ def environment_of(checkout: Path) -> dict[str, str]:
     """Return an environment in which Python finds the copy first, with the copy's own state."""
     ours = ("DRIFTLINE_", "DAGSTER_HOME", "BENTOML_", "PYTEST_")
     others = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return {**others, "PYTHONPATH": str(checkout), "PORT": str(port), "COLUMNS": "160"}
+    return {**others, "PYTHONPATH": str(checkout), "PORT": str(free_port()), "COLUMNS": "160"}
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from rich.console import Console
 from platform_assets.experiments import train
 from platform_assets.handle import Product
 from platform_assets.records.trainings import Training
+from platform_assets.serving.run import free_port
 from platform_assets.settings import MLFLOW_VARIABLES, Settings
 from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.tables import TableStore
@@ -27,13 +28,6 @@ from tests.doubles import tiny_product as tiny
 
 STARTS_S = 180.0
 PYTHON = os.environ.get("DRIFTLINE_MLFLOW_PYTHON")
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")
