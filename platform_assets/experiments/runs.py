@@ -112,8 +112,8 @@ def chosen(runs: Sequence[Run], numbers: Sequence[int]) -> list[Run]:
     if not 2 <= len(numbers) <= MOST_COMPARED:
         raise ValueError(f"--compare names {len(numbers)} trainings; expected 2 to {MOST_COMPARED}.")
     if unknown := [number for number in numbers if number not in by_number]:
-        newest = ", ".join(map(str, [*by_number][:10])) or "none: there is no training on record"
-        raise ValueError(f"there is no training {unknown[0]}; the newest are {newest}.")
+        newest = ", ".join(map(str, [*by_number][:10])) or "none: nothing was trained yet"
+        raise ValueError(f"training {unknown[0]} is not on record; the newest are {newest}.")
     return [by_number[number] for number in numbers]
 
 

@@ -169,7 +169,7 @@ class KubernetesLauncher(TryingLauncher):
                         self._stop(name, attempt)
                 if is_drained:
                     raise Unattended(
-                        "This run was told to end, and nobody cancelled it: its node is drained, or its pod was "
+                        "This run got SIGTERM, and nobody cancelled it: its node is drained, or its pod was "
                         f"deleted. Pod {name} goes on; the next run of this training watches it, otherwise the sensor "
                         "orphaned_pods stops it.",
                         allow_retries=False,
@@ -177,7 +177,7 @@ class KubernetesLauncher(TryingLauncher):
                 raise
 
     def _is_drained(self, attempt: Attempt) -> bool:
-        """Return whether a run that is told to end has only lost its place: on a cluster, unless somebody cancelled it.
+        """Return whether a run that gets SIGTERM has only lost its place: on a cluster, unless somebody cancelled it.
 
         Dagster notes that a run is being cancelled before it ends its pod.
         """

@@ -48,10 +48,10 @@ BALANCERS = (
 
 PROXIES = (
     "Two haproxies, one per node, as deploy/kubernetes/examples/proxy.yaml has them; callers come in by the node that "
-    "is not lost. Behind an ordinary Service each try meets the lost proxy as often as the other one, until it is no "
-    "endpoint: as without any proxy. With `internalTrafficPolicy: Local` callers ask the proxy of their own node, and "
-    "are lost with it or not at all. Callers outside of the cluster need an address per node, and their second try at "
-    "another one, or a balancer that checks nodes: not run."
+    "is not lost. Behind an ordinary Service each try meets the lost proxy as often as the other one, until it stops "
+    "being an endpoint: as without any proxy. With `internalTrafficPolicy: Local` callers ask the proxy of their own "
+    "node, and are lost with it or not at all. Callers outside of the cluster need an address per node, and their "
+    "second try at another one, or a balancer that checks nodes: not run."
 )
 
 

@@ -244,7 +244,7 @@ def test_a_run_that_is_cancelled_while_it_creates_leaves_no_pod(api: PlayedApi, 
 
 
 class Drained(KubernetesLauncher):
-    """Its run is told to end at the second look at a step at work, as when its node is drained."""
+    """Its run gets SIGTERM at the second look at a step at work, as when its node is drained."""
 
     looks = 0
 
