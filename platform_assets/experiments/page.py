@@ -25,7 +25,7 @@ def html(product: Product, runs: Sequence[Run], compared: Sequence[Run]) -> str:
             "training's own holdout, so only trainings of one cutoff compare exactly.",
             tiles=[
                 Tile(name="Trainings", value=str(len(runs)), more=f"of {words.counted(cutoffs, 'cutoff')}"),
-                Tile(name="Cost", value=f"{spent:.2f} USD", more="all attempts, lost ones included"),
+                Tile(name="Cost", value=f"{number(spent)} USD", more="all attempts, lost ones included"),
             ],
             sections=[*(_comparison(compared) if compared else ()), listed],
             foot="Driftline: every value on this page is read from records; nothing is fetched.",

@@ -127,11 +127,11 @@ class Context:
     judged: int = 0
     progress: Progress
 
-    def note_answers(self, labels: NDArray[Any], answers: NDArray[Any], steps: int = 1) -> None:
+    def note_answers(self, labels: NDArray[Any], answers: NDArray[Any], steps: int = 1, **measures: float) -> None:
         """Make the losses of a finished fit, on rows [N] that were learned from and on the others, its curve."""
         losses, cut = self.task.losses(labels, answers), len(labels) - self.judged
         judged = {"judged_loss": float(losses[cut:].mean())} if self.judged else {}
-        self.progress.note(steps, steps, train_loss=float(losses[:cut].mean()), **judged)
+        self.progress.note(steps, steps, train_loss=float(losses[:cut].mean()), **judged, **measures)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -113,7 +113,8 @@ class Blend(Learner):
             blobs |= {f"{number}.{name}": data for name, data in fitted.items()}
             steps += part.steps
             epochs += len(part.history) if number == saved else 0
-        context.note_answers(labels, self.answers(blobs, rows, context), epochs + 1)  # the curve's last point
+        # The curve's last point: another model than that of the points before it.
+        context.note_answers(labels, self.answers(blobs, rows, context), epochs + 1, is_blend=1.0)
         return blobs
 
     def to_onnx(self, blobs: Blobs, graphs: Graphs) -> bytes:

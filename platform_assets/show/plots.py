@@ -34,6 +34,8 @@ MARKERS = ("o", "s", "^", "D")
 
 LOSSES = {"train_loss": "learned from", "judged_loss": "validation"}
 """Points of a training curve, and whose rows they are about."""
+FILLS = {"train_loss": "none"}
+"""Stars of losses on rows that were learned from are hollow."""
 
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -71,12 +73,10 @@ def loss_curve(history: Sequence[Mapping[str, float]]) -> bytes:
 
         axes = figure.subplots()
         for position, name in enumerate(names):
-            points = [(row["epoch"], row[name]) for row in history if row.get(name) is not None]
-            epochs, values = [epoch for epoch, _ in points], [value for _, value in points]
             label = LOSSES.get(name) or name.removesuffix("_loss").replace("_", " ")
-            axes.plot(epochs, values, color=colour(position), marker=marker(position), label=label)
+            _draw_curve(axes, history, name, label, position, marker=marker(position))
         title(figure, "Loss by epoch or round")
-        axes.set(xlabel="epoch or round", ylabel="loss")
+        axes.set(xlabel=_epochs(history), ylabel="loss")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(axis="y")
         axes.margins(x=0.04, y=0.12)
@@ -84,6 +84,29 @@ def loss_curve(history: Sequence[Mapping[str, float]]) -> bytes:
             legend(figure)
 
     return png(draw)
+
+
+def _draw_curve(
+    axes: Axes,
+    history: Sequence[Mapping[str, float]],
+    name: str,
+    label: str,
+    position: int,
+    **style: Any,
+) -> None:
+    """Draw a loss by epoch or round; that of a blend, another model than that of the points before it, as a star."""
+    star = {"marker": "*", "markersize": 11, "linestyle": "none", "fillstyle": FILLS.get(name, "full"), "label": None}
+    points = [row for row in history if row.get(name) is not None]
+    fitted, blended = ([row for row in points if bool(row.get("is_blend")) == is_blend] for is_blend in (False, True))
+    for rows, drawn in ((fitted, {"label": label, **style}), (blended, star)):
+        if rows:
+            axes.plot([row["epoch"] for row in rows], [row[name] for row in rows], color=colour(position), **drawn)
+
+
+def _epochs(points: Sequence[Mapping[str, float]]) -> str:
+    """Return the name of the axis of epochs."""
+    is_blended = any(point.get("is_blend") for point in points)
+    return "epoch or round (stars: the whole blend; hollow on rows learned from)" if is_blended else "epoch or round"
 
 
 def losses_of(history: Sequence[Mapping[str, float]]) -> list[str]:
@@ -105,12 +128,9 @@ def training_curves(curves: Mapping[str, Sequence[Mapping[str, float]]], *, rend
         axes = figure.subplots()
         for position, (name, points) in enumerate(curves.items()):
             for loss, style in zip(LOSSES, ("--", "-"), strict=True):
-                drawn = [(point["epoch"], point[loss]) for point in points if loss in point]
-                if drawn:
-                    label = f"{name}, {LOSSES[loss]}"
-                    axes.plot(*zip(*drawn, strict=True), style, color=colour(position), label=label)
+                _draw_curve(axes, points, loss, f"{name}, {LOSSES[loss]}", position, linestyle=style)
         title(figure, "Loss by epoch or round")
-        axes.set(xlabel="epoch or round", ylabel="loss")
+        axes.set(xlabel=_epochs([point for points in curves.values() for point in points]), ylabel="loss")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(axis="y")
         axes.margins(x=0.04, y=0.12)

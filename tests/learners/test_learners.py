@@ -85,9 +85,9 @@ def trained(spec: ProductSpec, settings: Settings) -> dict[str, Any]:
 
 def own_loop(folder: Path) -> Learner:
     """Return the learner that the cookbook prints."""
-    head, _, text = COOKBOOK["rain_own_loop"].partition("def network")
+    head, _, text = COOKBOOK["rain_own_loop"].partition("def line")
     path = folder / "own_loop.py"
-    path.write_text(f"{head}def network{text.partition('SPEC =')[0]}", encoding="utf-8")
+    path.write_text(f"{head}def line{text.partition('SPEC =')[0]}", encoding="utf-8")
     spec = importlib.util.spec_from_file_location("own_loop", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -252,6 +252,7 @@ def test_a_killed_blend_resumes_its_network_fits_its_trees_again_and_ends_with_t
     whole: Any = train.Training(spec_of(BLEND), train.Job.from_extras(tiny.store(alone)), alone, log=print).run()
     assert whole["checkpoint"] == result["checkpoint"]
     assert [point["epoch"] for point in result["history"]] == [1, 2, 3, 4, 5, 6]
+    assert [point for point in result["history"] if point.get("is_blend")] == result["history"][-1:]
     ((_, uninterrupted),) = Ledgers(alone.root, "tiny").of(ATTEMPTS).records()
     of_network = uninterrupted.steps_done - 30
     assert finished.resumed_from_step == (6 if where == "network" else of_network)
