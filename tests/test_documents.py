@@ -254,6 +254,13 @@ def test_the_recipe_of_images_is_checked_and_materialised(
     assert len(tables.read("features", ["0001"])["photo"][0]) == 64
 
 
+def test_a_training_script_becomes_a_learner_in_forty_lines() -> None:
+    _, _, recipe = COOKBOOK["rain_own_loop"].rpartition("from dataclasses import")
+    learner, _, _ = recipe.partition("SPEC =")
+    assert "Accelerator(" in learner
+    assert sum(bool(line.strip()) for line in learner.splitlines()) <= 40
+
+
 def test_every_recipe_is_tested() -> None:
     assert list(COOKBOOK) == [
         *("rain_parquet", "rain_one_file", "rain_hourly", "rain_by_day", "rain_live"),
