@@ -52,8 +52,8 @@ def _comparison(compared: Sequence[Run]) -> list[Section]:
         [name, *(number(run.value(name)) for run in compared)]
         for name in (*compared[0].training.quality, "train_loss", "judged_loss", "cpu_s", "usd")
     ]
-    differing = Table(about="differences", columns=("", *titles), rows=rows)
-    results = Table(about="quality and cost", columns=("", *titles), rows=quality, numbers=titles)
+    differing = Table(about="differences", columns=("differs in", *titles), rows=rows, is_stacked=True)
+    results = Table(about="quality and cost", columns=("measure", *titles), rows=quality, numbers=titles)
     return [
         Section(title="Curves", blocks=charts),
         Section(title="What differs", blocks=[differing]),
