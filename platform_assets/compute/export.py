@@ -101,7 +101,9 @@ def prove_parity(expected: np.ndarray, learned: Learned, graph: bytes, inputs: I
             row = int(np.argmax(apart.max(axis=1)))
             raise ParityFailure(
                 f"batch {batch}, row {row}: the graph returns {graph_answers[row]!r}, the model {expected[row]!r}; "
-                f"expected a difference of at most {TOLERANCE}. Fix the product's model, or its export."
+                f"expected a difference of at most {TOLERANCE}. If the numbers are close, the model is so steep that "
+                "rounding shows: train it for fewer epochs, or with a lower learning_rate. Otherwise fix the product's "
+                "model, or its export."
             )
     return Parity(rows=len(inputs), max_abs_difference=worst)
 
