@@ -73,10 +73,8 @@ def of_product(spec: ProductSpec, settings: Settings | None = None) -> Iterator[
         yield Line(check="clock", message=past, state="note")
     trial = Trial(spec, available)
     if not available.is_recorded:
-        count, keys = counted(len(available.keys), "key"), available.keys
-        yield Line(
-            check="landing", message=f"no recording; checked on {count} that have landed, {keys[0]} to {keys[-1]}"
-        )
+        count, keys = counted(len(available.keys), "landed key"), available.keys
+        yield Line(check="landing", message=f"no recording; checked on {count}, {keys[0]} to {keys[-1]}")
     yield line_of(spec, "keys", trial.keys)
     lines = {source: line_of(spec, f"source {source.name}", trial.source, source) for source in spec.sources}
     unread = [line for source, line in lines.items() if line.state == "skipped" and source not in available.absent]

@@ -57,6 +57,11 @@ def read(spec: ProductSpec, available: Deliveries, source: Source, keys: Sequenc
     good = _good(splits)
     bad = pl.concat(split.quarantined for split in splits.values())
     reason = "" if bad.is_empty() else f"; most often: {bad['reason'].value_counts(sort=True)['reason'][0]}"
+    if good.is_empty() and bad.is_empty():
+        raise Problem(
+            f"the files of {source.name}, {keys[0]} to {keys[-1]}, have a header and no rows; expected some. Fix "
+            f"{_origin(spec, available)}."
+        )
     if bad.height > spec.monitors.max_quarantined_share * (good.height + bad.height) or good.is_empty():
         raise Problem(
             f"{bad.height:,} of {good.height + bad.height:,} rows of {source.name} are refused{reason}. Fix the "
@@ -125,8 +130,9 @@ def _rows(
     except landed.UnreadableFile as problem:
         if file_of(spec.name) in str(problem):
             raise
-        fix = f"Fix {available.by}, or the source, in {file_of(spec.name)}."
-        raise Problem(f"the file of {source.name}, key {key}, cannot be read: {problem} {fix}") from None
+        raise Problem(
+            f"the file of {source.name}, key {key}, from {_origin(spec, available)} cannot be read: {problem}"
+        ) from None
 
 
 def _split(

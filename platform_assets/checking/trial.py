@@ -56,7 +56,7 @@ class Trial:
         spec, count = self.spec, len(self.labelled_keys)
         usable = count if spec.window is None else min(count, spec.window - spec.label_delay)
         if usable < spec.min_keys and not self.available.is_recorded:
-            raise Skipped(f"{usable} labelled keys have landed; a training needs {spec.min_keys} (min_keys)")
+            raise Skipped(f"labels of {counted(usable, 'key')} have landed; min_keys is {spec.min_keys}")
         if usable < spec.min_keys:
             raise Problem(
                 f"the first cutoff of {spec.name} has {usable} labelled keys before it; min_keys is {spec.min_keys}. "
@@ -91,6 +91,9 @@ class Trial:
 
     def features(self) -> str:
         """Build the sample's rows and compare them with the declared fields."""
+        spec, keys = self.spec, self.window.keys
+        if spec.grain.index(keys[-1]) < spec.lookback and self._features(self.window, self.tables).is_empty():
+            raise Skipped(f"features() returns no rows for {keys[-1]}, which has fewer keys before it than lookback")
         self.built = self._checked(self.window, self.tables)
         return f"{counted(self.built.height, 'row')} of {' and '.join(self.window.keys)}, as the fields declare"
 

@@ -50,7 +50,8 @@ def rows(
     except UnreadableFile:
         raise
     except (pl.exceptions.PolarsError, ValueError) as error:
-        raise UnreadableFile(str(error).partition("\n")[0]) from error
+        reason, reader = str(error).partition("\n")[0].rstrip("."), "" if read is None else ", or the source's `read`"
+        raise UnreadableFile(f"{reason}. Fix the delivery{reader}.") from error
     if set(frame.columns) != set(columns):
         raise UnreadableFile(
             f"the file has the columns {in_short(frame.columns)}; expected {in_short(columns)}. "
@@ -68,7 +69,10 @@ def _csv(data: bytes) -> pl.DataFrame:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UnreadableFile(f"the file is not UTF-8 text: {error.reason} at byte {error.start}.") from None
+        raise UnreadableFile(
+            f"the file is not UTF-8 text: {error.reason} at byte {error.start}. Deliver it as UTF-8, uncompressed, or "
+            "give the source a `read` of its own."
+        ) from None
     header, *lines = text.splitlines()
     last = lines[-1] if lines else header
     if not text.endswith("\n"):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from platform_assets import checking, clock, naming
 from platform_assets.cli import main
 from platform_assets.keys import HourlyGrain
 from platform_assets.settings import Settings
-from platform_assets.specs.base import ProductSpec
+from platform_assets.specs.base import ProductSpec, Window
 from tests.doubles import numbered_batches as batches
 from tests.doubles.products import hourly_temperature
 
@@ -56,10 +58,7 @@ def test_a_live_product_passes_every_check_on_its_landed_files(
     assert {"keys", "features", "all keys", "lookback", "point in time", "requests", "slices", *LABEL_CHECKS} <= set(
         results
     )
-    assert (
-        message_of(LIVE, "landing")
-        == "no recording; checked on 72 keys that have landed, 2013-01-01T06 to 2013-01-04T05"
-    )
+    assert message_of(LIVE, "landing") == "no recording; checked on 72 landed keys, 2013-01-01T06 to 2013-01-04T05"
     assert message_of(LIVE, "keys") == "70 labelled have landed (30 needed), the last 24 held out"
 
 
@@ -81,10 +80,26 @@ def test_a_mistake_in_a_live_product_is_detected_in_its_landing_folder(settings:
     assert "raise lookback (it is 5) to 24" in message_of(replace(LIVE, lookback=5), "lookback")
     refusing = put(settings, LIVE, "observations", "2013-01-04T03", b"station,temp\nJFK,1\n")
     problem = message_of(LIVE, "source observations")
-    assert "the file of observations, key 2013-01-04T03, cannot be read: the file has the columns" in problem
-    assert "Fix the delivery, or the source, in" in problem
+    assert problem.startswith("the file of observations, key 2013-01-04T03, from the delivery (platform_assets/specs/")
+    assert ") cannot be read: the file has the columns" in problem
+    assert problem.count("Fix the delivery") == 1
     refusing.write_bytes(b"")
     assert states(LIVE)["source observations"] == "problem"
+
+
+def test_files_without_rows_are_named_as_such(settings: Settings) -> None:
+    assert RECORDED.history is not None
+    data = RECORDED.history.deliver("observations", "2013-01-01T06") or b""
+    put(settings, LIVE, "observations", "2013-01-01T06", data.splitlines(keepends=True)[0])
+    assert "have a header and no rows; expected some" in message_of(LIVE, "source observations")
+
+
+def test_a_first_key_whose_features_need_earlier_ones_is_not_a_mistake(settings: Settings) -> None:
+    def features(tables: Mapping[str, pl.DataFrame], window: Window) -> pl.DataFrame:
+        return LIVE.features(tables, window).clear()
+
+    land(settings, "2013-01-01T06", "2013-01-01T06", labels_until="2013-01-01T06")
+    assert states(replace(LIVE, features=features))["features"] == "skipped"
 
 
 def test_without_labels_only_checks_that_need_them_are_skipped(settings: Settings) -> None:
@@ -112,7 +127,7 @@ def test_too_few_landed_keys_are_not_a_mistake(settings: Settings) -> None:
     land(settings, "2013-01-01T06", "2013-01-01T09", labels_until="2013-01-01T07")
     results = states(LIVE)
     assert (results["keys"], results["lookback"], results["features"]) == ("skipped", "skipped", "ok")
-    assert message_of(LIVE, "keys") == "2 labelled keys have landed; a training needs 30 (min_keys)"
+    assert message_of(LIVE, "keys") == "labels of 2 keys have landed; min_keys is 30"
     assert "problem" not in results.values()
 
 
@@ -144,7 +159,7 @@ def test_incomplete_and_other_files_are_ignored(settings: Settings) -> None:
     batches.land_all(settings.root, "0001", "0010")
     for name in ("0011.waiting", "notes.csv", "0099.csv"):
         (Path(settings.root) / "landing" / "numbered_batches" / "readings" / name).write_text("x")
-    assert "checked on 10 keys that have landed, 0001 to 0010" in message_of(batches.SPEC, "landing")
+    assert "checked on 10 landed keys, 0001 to 0010" in message_of(batches.SPEC, "landing")
     assert "problem" not in states(batches.SPEC).values()
 
 
@@ -158,7 +173,7 @@ def test_landed_files_are_read_on_s3_too(s3_root: str, monkeypatch: pytest.Monke
         put |= {f"readings/{key}": batches.readings(key), f"verdicts/{key}": batches.verdicts(key)}
     for name, text in put.items():
         store.put(f"landing/numbered_batches/{name}.csv", text.encode())
-    assert "checked on 8 keys that have landed, 0001 to 0008" in message_of(batches.SPEC, "landing")
+    assert "checked on 8 landed keys, 0001 to 0008" in message_of(batches.SPEC, "landing")
     assert set(states(batches.SPEC).values()) == {"ok"}
 
 
