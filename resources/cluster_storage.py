@@ -7,7 +7,6 @@ of times, and the server starts a process: that costs more than the query. The t
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from dagster_postgres import DagsterPostgresStorage
@@ -24,8 +23,8 @@ RECYCLED_S = 300
 SILENT_MS = 20_000
 """After so long a server that confirms nothing, such as one on a lost node, counts as gone."""
 KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2, "tcp_user_timeout": SILENT_MS}
-_prepared: set[str] = set()
-"""Addresses of databases whose tables this process has looked for."""
+_engines: dict[str, Engine] = {}
+"""By the address of a database, whose tables this process has looked for."""
 
 
 class ClusterStorage(DagsterPostgresStorage):
@@ -38,11 +37,12 @@ class ClusterStorage(DagsterPostgresStorage):
         inst_data: ConfigurableClassData | None = None,
         token_provider: PgTokenProvider | None = None,
     ) -> None:
-        is_new = postgres_url not in _prepared
+        is_new = postgres_url not in _engines
         super().__init__(postgres_url, should_autocreate_tables and is_new, inst_data, token_provider)
-        _prepared.add(postgres_url)
+        if is_new:
+            _engines[postgres_url] = _engine(postgres_url, token_provider)
         for storage in (self._run_storage, self._event_log_storage, self._schedule_storage):
-            storage._engine = _engine(postgres_url, token_provider)
+            storage._engine = _engines[postgres_url]
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> ClusterStorage:
@@ -55,9 +55,8 @@ class ClusterStorage(DagsterPostgresStorage):
         )
 
 
-@lru_cache
 def _engine(url: str, token_provider: PgTokenProvider | None) -> Engine:
-    """Return this process's engine of a database; a connection whose server has gone is replaced before its use."""
+    """Make a database's engine; a connection whose server has gone is replaced before its use."""
     return create_pg_engine(
         url,
         token_provider,
