@@ -27,7 +27,7 @@ from tests.cluster import names
 from tests.cluster.callers import Callers
 from tests.cluster.cluster import Cluster
 from tests.cluster.loop import BUCKET, LOGS
-from tests.cluster.spaces import HOST, environment
+from tests.cluster.spaces import CABLES, HOST, environment
 from tests.cluster.trainer import TrainerImage
 from tests.cluster.waiting import wait_until
 from tests.doubles.checkout import copied
@@ -98,7 +98,7 @@ export DAGSTER_PG_HOST={host} DAGSTER_PG_PORT={port} DAGSTER_PG_DB=$TEST_PG_DB
 export DAGSTER_PG_USER=$TEST_PG_USER DAGSTER_PG_PASSWORD=$TEST_PG_PASSWORD
 export API_SERVER={host}/32 API_SERVER_PORT=$TEST_API_PORT
 export POSTGRES_NETWORK={host}/32 STORE_NETWORK={host}/32 STORE_PORT={endpoint.rpartition(":")[2]}
-export DRIFTLINE_SERVICE_NETWORKS={host}/32
+export DRIFTLINE_SERVICE_NETWORKS={CABLES}
 """
 
 
