@@ -153,8 +153,10 @@ def test_the_page_leads_from_an_empty_cluster_through_a_deployments_life(
     with cluster.network(), ExitStack() as stack:
         names.serve_names(cluster, tmp_path)
         s3.make_bucket(LOGS)
-        process = subprocess.Popen(
-            ["bash", "-c", text], cwd=folder, env=shell, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        process = stack.enter_context(
+            subprocess.Popen(
+                ["bash", "-c", text], cwd=folder, env=shell, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            )
         )
         stack.callback(process.kill)
         followed = _follow(process, cluster, callers, stack)
