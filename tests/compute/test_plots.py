@@ -105,10 +105,9 @@ def test_each_series_has_its_colour_in_the_image():
 
 def test_the_loss_of_a_blend_is_a_point_of_its_own():
     blend = {"epoch": 4, "train_loss": 0.2, "is_blend": 1.0}
-    apart = plots.loss_curve([*HISTORY, blend])
-    joined = plots.loss_curve([*HISTORY, {**blend, "is_blend": 0.0}])
-    assert apart != joined
-    assert plots.training_curves({"run 1": [*HISTORY, blend]}) != plots.training_curves({"run 1": HISTORY})
+    apart, joined = [*HISTORY, blend], [*HISTORY, {**blend, "is_blend": 0.0}]
+    assert plots.loss_curve(apart) != plots.loss_curve(joined)
+    assert plots.training_curves({"run 1": apart}) != plots.training_curves({"run 1": joined})
 
 
 def test_the_largest_slices_are_drawn():
