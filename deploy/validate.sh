@@ -52,15 +52,16 @@ folder = Path("deploy/kubernetes/base")
 for name in re.findall(r"env: (\w+)", (folder / "dagster.yaml").read_text(encoding="utf-8")):
     os.environ[name] = "1"
 config, _ = dagster_instance_config(str(folder))
+storage = config["storage"]["custom"]
 parts = [
-    ("dagster_postgres", "DagsterPostgresStorage", config["storage"]["postgres"]),
-    *((config[name]["module"], config[name]["class"], config[name]["config"]) for name in ("run_launcher", "run_coordinator", "compute_logs")),
+    (part["module"], part["class"], part["config"])
+    for part in (storage, *(config[name] for name in ("run_launcher", "run_coordinator", "compute_logs")))
 ]
 for module, kind, values in parts:
     checked = process_config(resolve_to_config_type(getattr(importlib.import_module(module), kind).config_type()), values)
     if not checked.success:
         raise SystemExit(f"{folder}/dagster.yaml, {kind}: {'; '.join(error.message for error in checked.errors)}")
-secrets = [config["storage"]["postgres"]["postgres_db"][name] for name in ("username", "password")]
+secrets = [storage["config"]["postgres_db"][name] for name in ("username", "password")]
 if not all(isinstance(secret, dict) and set(secret) == {"env"} for secret in secrets):
     raise SystemExit(f"{folder}/dagster.yaml: PostgreSQL's user and password must be `env:` references.")
 if config["telemetry"]["enabled"] or config["nux"]["enabled"] or not config["run_monitoring"]["enabled"]:
