@@ -183,6 +183,9 @@ class Settings(Configuration):
     serving_heartbeat_s: Annotated[float, number_from(0.05)] = Field(
         default=60.0, description="seconds between two signs of life of a service process that has nothing to send"
     )
+    serving_goodbye_s: Annotated[float, number_from(0.05)] = Field(
+        default=8.0, description="seconds for which a service that ends tries to send the rest of its prediction log"
+    )
     serving_clock_limit_s: Annotated[float, number_from(1)] = Field(
         default=30.0, description="seconds by which a service's clock may differ from the store's before that is named"
     )

@@ -15,7 +15,7 @@ from platform_assets import manifests as module
 from platform_assets import naming
 from platform_assets.handle import Product
 from platform_assets.manifests import manifests, name_of
-from platform_assets.serving import middleware, shipping
+from platform_assets.serving import middleware
 from platform_assets.settings import REPOSITORY, Settings
 from platform_assets.specs.base import Pods, ProductSpec
 from platform_assets.storage.ledgers import Ledgers
@@ -108,10 +108,10 @@ def test_there_is_time_to_drain_and_to_ship_the_log_before_a_replica_is_killed(t
     spec = documents(tmp_path)["Deployment"]["spec"]["template"]["spec"]
     (serve,) = spec["containers"]
     before_s = serve["lifecycle"]["preStop"]["sleep"]["seconds"]
-    drain_s = next(float(item["value"]) for item in serve["env"] if item["name"] == "DRIFTLINE_SERVING_DRAIN_S")
-    assert before_s > 0 and drain_s > 0
-    flush_s = ANSWER_S + middleware.CLOSE_S + shipping.GOODBYE_S
-    assert spec["terminationGracePeriodSeconds"] > before_s + drain_s + flush_s
+    values = {item["name"]: item.get("value") for item in serve["env"]}
+    drain_s, goodbye_s = (float(values[f"DRIFTLINE_SERVING_{name}_S"]) for name in ("DRAIN", "GOODBYE"))
+    assert before_s > 0 and drain_s > 0 and goodbye_s > 0
+    assert spec["terminationGracePeriodSeconds"] > before_s + drain_s + ANSWER_S + middleware.CLOSE_S + goodbye_s
 
 
 def test_an_autoscaler_has_the_number_of_pods_for_itself(tmp_path: Path) -> None:

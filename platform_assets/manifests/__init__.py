@@ -19,7 +19,7 @@ from platform_assets.settings import STORE_VARIABLES, Settings
 
 ROOM_BYTES = 2 * 1024**3
 """For the log until it is shipped, and the copy of the last model."""
-DRAIN_S = 5
+DRAIN_S, GOODBYE_S = 5, 60
 WORTH = 5
 """An answer is worth waiting for up to so many times the product's latency: its callers gave up long before the last
 of a long queue."""
@@ -90,6 +90,7 @@ def manifests(product: Product, replicas: int | None = None) -> str:
         memory=_memory(spec.memory_gb),
         workers=WORKERS,
         drain_s=DRAIN_S,
+        goodbye_s=GOODBYE_S,
         wait_s=f"{WORTH * product.spec.service.latency_ms / 1000:g}",
         room_bytes=ROOM_BYTES,
         needs_store="true" if settings.serving_needs_store else "false",

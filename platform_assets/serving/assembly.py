@@ -111,6 +111,7 @@ def _make_shipper(
             bytes_max=settings.serving_ship_bytes,
             heartbeat_s=settings.serving_heartbeat_s,
             clock_limit_s=settings.serving_clock_limit_s,
+            goodbye_s=settings.serving_goodbye_s,
         ),
         answered_before=predictor.answered_before,
         release=lambda: None if follower.live is None else follower.live.release,

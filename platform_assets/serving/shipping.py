@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from time import monotonic, thread_time, time
+from time import monotonic, sleep, thread_time, time
 
 from platform_assets.serving import outbox
 from platform_assets.serving.background import Deadline, Overdue
@@ -27,8 +27,6 @@ SILENCE_S = 180.0
 """A process that sent nothing for so long counts as gone: three heartbeats, as in `compute.heard`."""
 LOOK_S = 1.0
 """Seconds between two looks at what is due."""
-GOODBYE_S = 8.0
-"""How long a shutdown waits for the last segment. What it does not send, the next process of this folder does."""
 FILE_BYTES_MAX = 16 * 1024 * 1024
 """Size of the log's files while it is shipped: a file is removed when all of it is in the store."""
 log = logging.getLogger("bentoml.driftline")
@@ -43,12 +41,15 @@ class Terms:
         bytes_max: of a segment's body; a larger body is sent at once, in parts.
         heartbeat_s: a process that has nothing to send sends a heartbeat this often.
         clock_limit_s: a clock that differs more from the store's is a problem.
+        goodbye_s: how long a shutdown tries to send the rest. What it does not send, the next process of its folder
+            does, if the folder stays.
     """
 
     every_s: float
     bytes_max: int
     heartbeat_s: float
     clock_limit_s: float
+    goodbye_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,17 +133,25 @@ class Shipper:
                 self._attempt(self._send_due)
 
     def close(self) -> None:
-        """Send the rest and say goodbye, within `GOODBYE_S`; the log gets no further record."""
+        """Send the rest and say goodbye, within the terms' `goodbye_s`; the log gets no further record."""
         try:
-            Deadline(GOODBYE_S).run("the goodbye", self._end)
+            Deadline(self._terms.goodbye_s).run("the goodbye", self._end)
         except Overdue as problem:
             self._state(f"the last answers were not shipped; the next process of this folder ships them: {problem}")
 
     def _end(self) -> None:
-        with self._working, self._counted():
-            self._attempt(self._say_goodbye)
+        """Try again and again: a pod's volume goes with it, and a store that is away may be back before that."""
+        until_s = monotonic() + self._terms.goodbye_s
+        while True:
+            with self._working, self._counted():
+                if self._attempt(self._say_goodbye):
+                    return
+            if monotonic() + LOOK_S > until_s:
+                return
+            sleep(LOOK_S)
 
-    def _attempt(self, job: Callable[[], None]) -> None:
+    def _attempt(self, job: Callable[[], None]) -> bool:
+        """Return whether it worked; what went wrong is in `problem`."""
         try:
             job()
         except (StoreAway, LostStream) as problem:
@@ -153,11 +162,16 @@ class Shipper:
             self._state(f"answers are not shipped: {self._log.folder} cannot be used: {problem.strerror or problem}.")
         else:
             self._state(None)
+            return True
+        return False
 
     def _send_due(self) -> None:
         self._own.claim()
         self._greet()
         self._send_own()
+        self._send_left_behind()
+
+    def _send_left_behind(self) -> None:
         self._adopted += outbox.left_behind(self._log.folder)
         for box in list(self._adopted):
             self._finish(box)
@@ -208,10 +222,12 @@ class Shipper:
         self._adopted.remove(box)
 
     def _say_goodbye(self) -> None:
-        self._greet()
-        self._send_own(GOODBYE)
-        self._own.close()
-        self._has_ended = True
+        if not self._has_ended:
+            self._greet()
+            self._send_own(GOODBYE)
+            self._own.close()
+            self._has_ended = True
+        self._send_left_behind()
 
     def _send_stream(self, box: Outbox, stream: Stream, end: int, last: tuple[Kind, datetime], seen_s: float) -> Kind:
         """Send a stream up to `end`; return the kind of the last segment.

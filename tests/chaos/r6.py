@@ -247,7 +247,8 @@ def _measures(
         f"Repeated, because the first hit nothing: {'; '.join(storm.missed) or 'none'}.",
         f"Not killed: {', '.join(kill.victim for kill in storm.pending) or 'none'}.",
         requests,
-        f"Lost with a volume: {', '.join(sorted(world.lost)) or 'none'}.",
+        f"Lost with a volume: {', '.join(sorted(world.lost & held)) or 'none'}.",
+        *(_lost_otherwise(storm.log, one, callers.acknowledged[one]) for one in sorted(world.lost - held)),
         *(f"Seen of another pod: {problem}." for problem in shared),
         EARLIER,
     ]
@@ -269,6 +270,14 @@ def _measures(
         Measure(measure="runs left under way", ours=len(hanging), target="<= 0"),
         Measure(measure="volumes or files that another pod sees", ours=len(shared), target="<= 0"),
     ]
+
+
+def _lost_otherwise(log: Sequence[Record], identity: str, got_at: datetime) -> str:
+    """Return what is known of an answer that was lost and not with a volume."""
+    times = ", ".join(f"{(record.hit.at - got_at).total_seconds():+.1f} s" for record in log)
+    cut_off = [number for number, record in enumerate(log, start=1) if identity in record.hit.cut_off]
+    where = f"on a volume that kill {cut_off[0]} cut off" if cut_off else "on no volume that was cut off"
+    return f"Lost otherwise: {identity}, {where}; the kills came so long after it was got: {times}."
 
 
 def _age_s(log: Sequence[Record], identity: str, got_at: datetime) -> float:

@@ -197,9 +197,13 @@ def api_answers(platform: Platform) -> Sign:
     return Sign("it lists pods", lambda: bool(platform.cluster.core.list_namespaced_pod(NAMESPACE, limit=1).items))
 
 
-def ready_again(platform: Platform, hit: Collection[Any]) -> Sign:
-    """As many ready pods of each Deployment as it should have, not counting pods as they were when they were hit."""
-    before = {signature(pod) for pod in hit}
+def ready_again(platform: Platform, hit: Collection[Any], before: Collection[object] | None = None) -> Sign:
+    """As many ready pods of each Deployment as it should have, not counting pods as they were when they were hit.
+
+    Args:
+        before: signatures of pods that do not count; None: those of `hit`.
+    """
+    before = {signature(pod) for pod in hit} if before is None else before
     names = sorted({name for pod in hit if (name := deployment_of(pod)) is not None})
     deployments = client.AppsV1Api(platform.cluster.api)
 
@@ -208,6 +212,25 @@ def ready_again(platform: Platform, hit: Collection[Any]) -> Sign:
         return are_ready(platform.pods(), expected, before)
 
     return Sign(f"all pods of {', '.join(names)} are ready", is_seen)
+
+
+def connected_again(platform: Platform, node: str, hit: Collection[Any], at: datetime) -> Sign:
+    """A node that was given up after its cable was cut and is ready again, and then ready pods, whichever they are.
+
+    Pods that stayed on it may be exactly as they were: their kubelet never knew that they were not ready.
+    """
+    pods = ready_again(platform, hit, before=())
+
+    def is_seen() -> bool:
+        return came_back(platform.cluster.core.read_node(node), at) and pods.is_seen()
+
+    return Sign(f"{node} was given up and is ready again, and {pods.text}", is_seen)
+
+
+def came_back(node: Any, at: datetime) -> bool:
+    """Return whether a node has become ready since a moment."""
+    ready = next(one for one in node.status.conditions if one.type == "Ready")
+    return ready.status == "True" and ready.last_transition_time > at
 
 
 def are_ready(pods: Sequence[Any], expected: Mapping[str, int], before: Collection[object]) -> bool:

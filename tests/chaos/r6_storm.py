@@ -57,6 +57,7 @@ class Hit:
         heal, down_s: brings back what does not come back by itself, after so many seconds.
         back: what shows that the victim is there again.
         lost: ids of answers that were on a killed volume, and that its pod did not know to be in the store.
+        cut_off: ids of answers on volumes that were cut off, and that their pods did not know to be in the store.
         at: when it died.
     """
 
@@ -65,6 +66,7 @@ class Hit:
     heal: Callable[[], None] | None = None
     down_s: float = 0.0
     lost: frozenset[str] = frozenset()
+    cut_off: frozenset[str] = frozenset()
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -465,15 +467,19 @@ def _node(*, is_power: bool) -> Callable[[Storm], Hit | None]:
         others = ", ".join(sorted({_kind(pod) for pod in everything}))
         text = f"{node.name} with {len(mine)} replicas, {len(lost)} answers not in the store; on it: {others}"
         heal = partial(_bring_back, storm, node, is_power=is_power)
-        back = signs.ready_again(storm.platform, everything)
-        return Hit(text, back, heal, CUT_S, lost if is_power else frozenset(), at)
+        if is_power:
+            back = signs.ready_again(storm.platform, everything)
+        else:
+            back = signs.connected_again(storm.platform, node.name, everything, at)
+        return Hit(text, back, heal, CUT_S, **{"lost" if is_power else "cut_off": lost}, at=at)
 
     return aim
 
 
 def _kind(pod: Any) -> str:
     labels = pod.metadata.labels
-    return str(labels.get("app.kubernetes.io/component") or labels.get("driftline/step") or labels.get("dagster/job"))
+    kinds = ("app.kubernetes.io/component", "driftline/step", "dagster/job")
+    return next((str(labels[kind]) for kind in kinds if kind in labels), pod.metadata.name)
 
 
 def _lead_services_past(storm: Storm, node: Node) -> None:

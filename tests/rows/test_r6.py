@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from kubernetes import client
 
-from tests.chaos.r6_recovery import Recoveries, Sign, are_ready, deployment_of, measures, signature
+from tests.chaos.r6_recovery import Recoveries, Sign, are_ready, came_back, deployment_of, measures, signature
 
 AT = datetime(2026, 11, 28, 12, tzinfo=UTC)
 
@@ -112,6 +112,18 @@ def test_a_pod_that_is_as_it_was_when_it_was_hit_is_not_back() -> None:
     assert are_ready([pod(container="containerd://2")], expected, before), "its container was started again"
     assert are_ready([pod(uid="2", name="driftline-code-5d9c-fghij")], expected, before), "it was replaced"
     assert are_ready([pod(since=AT + timedelta(seconds=60))], expected, before), "its node was away, and is back"
+
+
+def test_a_node_is_back_when_it_has_become_ready_since_its_cable_was_cut() -> None:
+    """A pod that stayed on it looks as it did before: only the node shows that it was away."""
+
+    def node(status: str, since: datetime) -> client.V1Node:
+        ready = client.V1NodeCondition(type="Ready", status=status, last_transition_time=since)
+        return client.V1Node(status=client.V1NodeStatus(conditions=[ready]))
+
+    assert not came_back(node("True", AT - timedelta(days=1)), AT), "it was not given up yet"
+    assert not came_back(node("Unknown", AT + timedelta(seconds=10)), AT)
+    assert came_back(node("True", AT + timedelta(seconds=50)), AT)
 
 
 def test_replicas_that_were_not_hit_count_and_pods_that_are_asked_to_end_do_not() -> None:

@@ -21,7 +21,7 @@ from platform_assets.serving import outbox, sender, shipping, turns
 from platform_assets.serving.middleware import PredictionMiddleware
 from platform_assets.serving.prediction_log import LogProblem, PredictionLog
 from platform_assets.serving.room import Room
-from platform_assets.serving.sender import Sender
+from platform_assets.serving.sender import NameTaken, Sender, StoreAway
 from platform_assets.serving.shipping import Shipper, Terms
 from platform_assets.settings import REPOSITORY
 from platform_assets.storage import objects
@@ -43,7 +43,14 @@ class Process:
     def start(
         self, file_bytes_max: int = 1000, every_s: float = 0.0, server: str | None = None, **changes: Any
     ) -> Shipper:
-        terms = {"every_s": every_s, "bytes_max": 40, "heartbeat_s": LONG_S, "clock_limit_s": 30.0, **changes}
+        terms = {
+            "every_s": every_s,
+            "bytes_max": 40,
+            "heartbeat_s": LONG_S,
+            "clock_limit_s": 30.0,
+            "goodbye_s": 0.1,
+            **changes,
+        }
         self.log = PredictionLog(self.folder, file_bytes_max, server)
         self.shipper = Shipper(
             self.log,
@@ -75,6 +82,10 @@ class Process:
 @pytest.fixture
 def process(tmp_path: Path) -> Process:
     return Process(tmp_path / "log" / PRODUCT, tmp_path / "store")
+
+
+def _away(*_: object) -> None:
+    raise StoreAway("it is away")
 
 
 async def _not_found(*_: object) -> None:
@@ -244,9 +255,10 @@ def test_the_rest_of_a_living_process_is_left_alone(process: Process) -> None:
     process.start(every_s=LONG_S)
     process.shipper.look()
     process.log.append(line(0))
-    living = process.shipper
+    living, log = process.shipper, process.log
     process.start().look()
     assert process.kinds() == ["hello", "hello"]
+    log.close()
     living.close()
     assert process.kinds() == ["hello", "hello", "goodbye"]
 
@@ -419,13 +431,50 @@ def test_a_goodbye_that_takes_too_long_is_left_to_the_next_process(
     process.log.append(line(0))
     process.log.close()
     with monkeypatch.context() as patch:
-        patch.setattr(shipping, "GOODBYE_S", 0.1)
         patch.setattr(Sender, "send", lambda *_: time.sleep(0.5))
         process.shipper.close()
         assert "the next process of this folder ships them" in str(process.shipper.problem)
         with process.shipper._working:
             pass
     assert process.kinds() == ["hello"]
+
+
+def test_a_goodbye_is_repeated_while_the_store_is_away(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod that ends while the store is away has its volume no longer than its grace period."""
+    process.start(every_s=LONG_S, goodbye_s=LONG_S).look()
+    process.log.append(line(0))
+    process.log.close()
+    send, attempts = Sender.send, iter((StoreAway("it is away"), NameTaken("its name is taken"), None, None))
+
+    def sending(*arguments: Any) -> None:
+        if (problem := next(attempts)) is not None:
+            raise problem
+        send(*arguments)
+
+    monkeypatch.setattr(shipping, "LOOK_S", 0.001)
+    monkeypatch.setattr(Sender, "send", sending)
+    process.shipper.close()
+    assert process.shipper.problem is None
+    assert process.lines() == [line(0)]
+    assert process.files() == []
+
+
+def test_a_goodbye_takes_what_others_left_with_it(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container that was started again may end before the store was there for what the one before it left."""
+    process.start(every_s=LONG_S)
+    process.shipper.look()
+    process.log.append(line(0))
+    process.die()
+    process.start(every_s=LONG_S, goodbye_s=LONG_S)
+    with monkeypatch.context() as patch:
+        patch.setattr(Sender, "send", _away)
+        process.shipper.look()
+    process.log.append(line(1))
+    process.log.close()
+    process.shipper.close()
+    assert sorted(process.lines()) == [line(0), line(1)]
+    assert process.kinds().count("goodbye") == 2
+    assert process.files() == []
 
 
 # In a service ---------------------------------------------------------------------------------------------------------

@@ -28,7 +28,14 @@ class Process:
     """A process's log in a folder, shipped to a bucket behind the proxy."""
 
     def __init__(self, folder: Path, root: str, **changes: Any) -> None:
-        terms = {"every_s": 0.0, "bytes_max": 1000, "heartbeat_s": 3600.0, "clock_limit_s": 30.0, **changes}
+        terms = {
+            "every_s": 0.0,
+            "bytes_max": 1000,
+            "heartbeat_s": 3600.0,
+            "clock_limit_s": 30.0,
+            "goodbye_s": 8.0,
+            **changes,
+        }
         self.root = root
         self.log = PredictionLog(folder)
         self.shipper = Shipper(
