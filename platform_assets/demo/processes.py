@@ -66,6 +66,7 @@ class Children:
         logs: the folder of what they print.
         grace_s: how long each may take to end by itself, in seconds.
         keeps: file descriptors that leashes hold open until all their processes have ended.
+        claims: of ports, against other demos.
     """
 
     environment: Mapping[str, str]
@@ -73,6 +74,34 @@ class Children:
     grace_s: float = GRACE_S
     keeps: tuple[int, ...] = ()
     started: list[Child] = field(default_factory=list)
+    claims: list[socket.socket] = field(default_factory=list)
+
+    def free_port(self, first: int, taken: Sequence[int] = (), count: int = 1) -> int:
+        """Return the first free port from `first` on that no other demo has claimed; it stays ours until the end.
+
+        A server listens only some seconds after its port was chosen. See `free_port` for the arguments.
+        """
+        claimed: list[int] = []
+        while True:
+            port = free_port(first, [*taken, *claimed], count)
+            ports = range(port, port + count)
+            if self._claim(ports):
+                return port
+            claimed += ports
+
+    def _claim(self, ports: Sequence[int]) -> bool:
+        if sys.platform != "linux":
+            return True
+        claims = [socket.socket(socket.AF_UNIX) for _ in ports]
+        try:
+            for claim, port in zip(claims, ports, strict=True):
+                claim.bind(f"\0driftline-port-{port}")  # no file: it is gone with its last process
+        except OSError:
+            for claim in claims:
+                claim.close()
+            return False
+        self.claims += claims
+        return True
 
     def start(self, name: str, command: Sequence[str], *, is_shown: bool = False) -> Child:
         """Start a command; its output goes to `{logs}/{name}.log`.
@@ -121,6 +150,8 @@ class Children:
             except subprocess.TimeoutExpired:
                 child.leash.kill()
                 child.leash.wait()
+        for claim in self.claims:
+            claim.close()
 
 
 def free_port(first: int, taken: Sequence[int] = (), count: int = 1) -> int:

@@ -13,7 +13,7 @@ from time import perf_counter
 from rich.console import Console
 
 from platform_assets.demo import show
-from platform_assets.demo.processes import HOST, Children, free_port, wait_for, wait_for_port
+from platform_assets.demo.processes import HOST, Children, wait_for, wait_for_port
 from platform_assets.demo.runs import Dagster
 from platform_assets.serving import run as serving
 from platform_assets.settings import REPOSITORY, Settings
@@ -30,7 +30,8 @@ def dagster(settings: Settings, console: Console, children: Children) -> Iterato
     them itself, the daemon again every minute.
     """
     started_s = perf_counter()
-    port, code_port = free_port(UI_PORT, taken=[SERVICE_PORT, SERVICE_PORT + 1]), free_port(CODE_PORT)
+    port = children.free_port(UI_PORT, taken=[SERVICE_PORT, SERVICE_PORT + 1])
+    code_port = children.free_port(CODE_PORT)
     module, location = _location()
     workspace = settings.dagster_home / "workspace.yaml"
     client = Dagster(f"http://{HOST}:{port}", settings.dagster_home)
@@ -60,7 +61,7 @@ def code_server(children: Children, workspace: Path, module: str, location: str,
 
 def service(console: Console, children: Children, tag: str) -> str:
     """Start serving a Bento on the live release and return its address once it is ready."""
-    port = free_port(SERVICE_PORT, count=2)  # the next one is that of its probes
+    port = children.free_port(SERVICE_PORT, count=2)  # the next one is that of its probes
     address = f"http://{HOST}:{port}"
     with show.waiting(console, "starting the service"):
         started = children.start("service", serving.command(tag, port))

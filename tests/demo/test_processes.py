@@ -114,6 +114,18 @@ def test_port_reserved_for_another_is_skipped():
     assert processes.free_port(port, taken=[port]) > port
 
 
+def test_two_demos_that_start_at_once_have_ports_of_their_own(tmp_path):
+    one, two = (Children({}, tmp_path) for _ in range(2))
+    with one:
+        first = one.free_port(20_000, count=2)
+        with two:
+            others = [two.free_port(first), two.free_port(first + 1)]
+            assert not {first, first + 1} & set(others)
+            assert len(set(others)) == 2
+    with two:
+        assert two.free_port(first, count=2) == first, "the end of a demo frees its ports"
+
+
 def test_waiting_stops_when_the_server_is_gone():
     def check() -> None:
         raise ChildEnded("gone")
