@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = Settings.from_environment()
         return int(options.run(settings, options))
-    except Exception as problem:
+    except Exception as problem:  # a bug is raised again, with its traceback
         sentence = _sentence(problem)
         if sentence is None:
             raise

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from platform_assets import naming
 from platform_assets.history.reader import History
@@ -194,7 +195,7 @@ def _of_releases(root: str, product: str) -> Iterator[Finding]:
         return  # named above
     for digest in sorted(digests):
         advice = "Put the blob back from a backup, or retrain: the release of this model cannot be served."
-        yield from _problem_of(lambda digest=digest: read(digest), advice)  # type: ignore[misc]
+        yield from _problem_of(partial(read, digest), advice)
 
 
 def _problem_of(read: Callable[[], object], advice: str) -> Iterator[Finding]:

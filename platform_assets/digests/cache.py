@@ -48,7 +48,7 @@ def save() -> None:
     _NEW.clear()
     file = _file()
     temporary = file.with_name(f"{file.name}.{os.getpid()}")
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # in a folder that cannot be written, each process parses anew
         file.parent.mkdir(exist_ok=True)
         temporary.write_text(json.dumps({"made_by": _version(), "entries": _entries()}), encoding="utf-8")
         temporary.replace(file)

@@ -211,7 +211,7 @@ class Claiming:
         """Record that a claim is finished, once."""
         while finished(self._history) < claim:
             number, _ = self._history.ingested() or (0, None)
-            with contextlib.suppress(RecordExists):
+            with contextlib.suppress(RecordExists):  # another run was quicker
                 self._product.ledgers.of(INGESTED).create_number(number + 1, record)
 
     def _body(self, path: str) -> Body | None:

@@ -176,7 +176,7 @@ def record(product: Product, attended: Mapping[str, Attendance], answers: Mappin
     """
     for key, attendance in attended.items():
         answered = replace_members(attendance, case="answers") if answers[key] else attendance
-        with contextlib.suppress(RecordExists):
+        with contextlib.suppress(RecordExists):  # another run was quicker
             product.ledgers.of(ATTENDANCE).create(key, answered)
     return {key: recorded for key in answers if (recorded := product.history.attendance(key)) is not None}
 
@@ -184,7 +184,7 @@ def record(product: Product, attended: Mapping[str, Attendance], answers: Mappin
 def announce_end(product: Product, key: str) -> None:
     """Record that a recording's caller has asked everything about a key."""
     now = clock.now(product.settings, product.name, is_live=True)
-    with contextlib.suppress(RecordExists):
+    with contextlib.suppress(RecordExists):  # it was announced before
         product.ledgers.of(KEY_ENDS).create(key, KeyEnd(at_utc=now.isoformat()))
 
 

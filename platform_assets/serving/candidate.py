@@ -154,7 +154,7 @@ def _last(printed: bytes) -> tuple[Report, str]:
     """Return the last report, and the last stage that was begun."""
     last, stage = Report(), "starting"
     for line in printed.splitlines():
-        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):  # a killed process ends in mid-line
             last = msgspec.json.decode(line, type=Report)
             stage = last.begins or stage
     return last, stage
@@ -196,7 +196,7 @@ def main(parent: int, bytes_max: int, seconds: float, measures: bool = False) ->
         model.warm()
         del model
         size = _measure(sealed) if measures else None
-    except Exception as problem:
+    except Exception as problem:  # a graph may fail in any way; it is named to the worker
         sentence = " ".join(str(problem_of(sealed.digest, problem)).split())
         _report(Report(problem=sentence[:_MESSAGE_MAX]))
         raise SystemExit(1) from problem
@@ -219,7 +219,7 @@ def _be_harmless(parent: int, seconds: float) -> None:
     """Die with the parent, give way to it, be the first to go when memory is short, and write no files."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # a container may forbid it
             Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     if os.getppid() != parent:
         raise SystemExit("the worker that asked for this ended")

@@ -181,7 +181,7 @@ class Follower:
             raise Refusal(f"the store at {self._root} cannot be read: {reason(self._root, problem)}.") from problem
         except (LedgerProblem, Overdue) as problem:
             raise Refusal(f"the store at {self._root} cannot be read: {problem}") from problem
-        except Exception as problem:
+        except Exception as problem:  # also a bug: whoever follows goes on with what is live
             first = (str(problem).splitlines() or [""])[0][:300]
             message = f"looking at the store at {self._root} failed with {type(problem).__name__}: {first}"
             raise Refusal(message) from problem
@@ -294,7 +294,7 @@ class Follower:
     def _read_again(self, digest: str) -> Sealed:
         """Read a bundle that was served before, from this machine's copy if it has it."""
         if self._local_copy is not None:
-            with contextlib.suppress(ArtifactProblem):
+            with contextlib.suppress(ArtifactProblem):  # a damaged copy: the store has it too
                 return self._read(self._local_copy.store, digest)
         return self._read(self._opened(), digest)
 
@@ -307,7 +307,7 @@ class Follower:
                 model = Model.of(sealed)
                 loading.append(model)
                 model.warm()
-            except Exception as problem:
+            except Exception as problem:  # ONNX Runtime's exceptions have no public base class
                 raise problem_of(sealed.digest, problem) from problem
             return model
 
@@ -338,7 +338,7 @@ class Follower:
         """Store the number of a release that may be followed but could not be served here."""
         local_copy = self._local_copy
         if local_copy is not None:
-            with contextlib.suppress(LocalCopyProblem, Overdue):
+            with contextlib.suppress(LocalCopyProblem, Overdue):  # it is tried again after a restart
                 self._reading.run(f"noting release {release.number}", lambda: local_copy.note(release))
 
     def _store_copy(self, release: Release) -> None:

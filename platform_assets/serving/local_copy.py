@@ -93,7 +93,7 @@ class LocalCopy:
 
     def confirm(self) -> None:
         """Record that the store still names the copy as the newest."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # the copy stays good; it only looks older than it is
             os.utime(self.folder / NAME)
 
     def confirmed(self) -> datetime | None:

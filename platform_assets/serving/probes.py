@@ -115,5 +115,5 @@ class _Handler(BaseHTTPRequestHandler):
         if not is_head:
             self.wfile.write(body)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class's name
         """Write no access log."""

@@ -123,7 +123,7 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self) -> None:
         """Answer with 503 and do nothing else."""
-        self.cycle = _Refused()  # type: ignore[assignment]
+        self.cycle = _Refused()  # type: ignore[assignment]  # all that uvicorn asks a cycle for
         self.gate.note_refused(self.url.partition(b"?")[0].decode("latin-1"))
         if self.parser.should_keep_alive() and not self.gate.is_draining:
             self.transport.write(_REFUSAL + b"\r\n" + _BUSY)

@@ -228,7 +228,7 @@ def _prove(text: str, path: Path, proposed: ProductSpec) -> None:
         module = importlib.util.module_from_spec(described)
         try:
             described.loader.exec_module(module)
-        except Exception as problem:
+        except Exception as problem:  # a file may raise anything
             raise Unclear(f"the changed file cannot be loaded: {type(problem).__name__}: {problem}") from problem
     written = [item for item in vars(module).values() if isinstance(item, ProductSpec) and item.name == proposed.name]
     expected = parameters.of(Learning.of(proposed))

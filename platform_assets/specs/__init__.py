@@ -46,7 +46,7 @@ def load(product: str) -> ProductSpec:
         module = importlib.import_module(f"{__name__}.{product}")
     except KeyboardInterrupt:
         raise
-    except BaseException as problem:
+    except BaseException as problem:  # a file may also end the process
         raise ValueError(broken_by(product, problem).error) from problem
     spec = getattr(module, "SPEC", None)
     if not isinstance(spec, ProductSpec):

@@ -105,7 +105,7 @@ class BucketSaves:
         for record in self._index():
             data = self._get(record.name) if record.name else None
             if data is not None and sha256(data) == record.sha256:
-                with contextlib.suppress(SafetensorError):
+                with contextlib.suppress(SafetensorError):  # the save before it is next
                     return State(tensors=load(data), facts=record.facts)
         return None
 

@@ -137,7 +137,7 @@ class ArtifactStore:
         """Return an object's bytes, decompressed if the path ends in `.gz`; other data is returned unchanged."""
         data = objects.read(self._store, path, bytes_max)
         if data is not None and path.endswith(PACKED):
-            with contextlib.suppress(gzip.BadGzipFile, EOFError, zlib.error):
+            with contextlib.suppress(gzip.BadGzipFile, EOFError, zlib.error):  # its digest tells whether it is damaged
                 return gzip.decompress(data) if bytes_max is None else _decompressed(path, data, bytes_max)
         return data
 

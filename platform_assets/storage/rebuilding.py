@@ -65,7 +65,7 @@ def _readable(location: str, stage: str) -> Iterator[PartitionRecord]:
     for batch in obstore.list(objects.open_store(location)):
         for item in batch:
             if item["path"].endswith(".parquet") and not item["path"].startswith(torn.LOG):
-                with contextlib.suppress(pl.exceptions.PolarsError, OSError):
+                with contextlib.suppress(pl.exceptions.PolarsError, OSError):  # a torn file has nothing to give
                     file = naming.join(location, item["path"])
                     rows = pl.scan_parquet(file, glob=False, hive_partitioning=False, schema=SCHEMA).collect()
                     yield from (record_of(stage, row) for row in rows.rows())

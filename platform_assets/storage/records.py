@@ -117,7 +117,7 @@ class Records:
 
         with (
             delta.storage_errors(self._location, "could not be folded"),
-            contextlib.suppress(exceptions.CommitFailedError),
+            contextlib.suppress(exceptions.CommitFailedError),  # somebody wrote meanwhile; the next cleaning folds
         ):
             # Records differ in almost every column, so dictionaries do not pay off, however many records there are.
             table.optimize.compact(writer_properties=delta.writer(0))
