@@ -8,10 +8,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from time import monotonic
 from typing import TypeVar
 
 from platform_assets.problems import Problem
 
+SIGNAL_S = 1.0
+"""How long one wait for a job may take: a signal that comes just before a wait is handled only after it."""
 MAX_ABANDONED = 3
 """How many jobs past their deadline may still run before no further job is started."""
 Result = TypeVar("Result")
@@ -54,7 +57,9 @@ class Deadline:
 
         thread = threading.Thread(target=work, name=name, daemon=True)
         thread.start()
-        thread.join(self.seconds)
+        until_s = monotonic() + self.seconds
+        while thread.is_alive() and (left_s := until_s - monotonic()) > 0:
+            thread.join(min(left_s, SIGNAL_S))
         if not future.done():
             self._abandoned.append(thread)
             raise Overdue(f"{name} did not end within {self.seconds:g} s; it is abandoned.")

@@ -204,8 +204,7 @@ def test_it_ends_when_its_pod_is_deleted_while_the_store_hangs(tmp_path: Path) -
             "AWS_SECRET_ACCESS_KEY": "b",
         }
         command = [sys.executable, "-m", "platform_assets.serving.fetch", "0" * 64, str(tmp_path / "fetched")]
-        with subprocess.Popen(command, cwd=REPOSITORY, env={"PATH": os.environ["PATH"], **variables}) as process:
-            connection, _ = hanging.accept()
+        environment = {"PATH": os.environ["PATH"], **variables}
+        with subprocess.Popen(command, cwd=REPOSITORY, env=environment) as process, hanging.accept()[0]:
             process.terminate()
-            assert process.wait(30) == 128 + signal.SIGTERM
-            connection.close()
+            assert process.wait(20) == 128 + signal.SIGTERM
