@@ -113,6 +113,8 @@ class Protocol(HttpToolsProtocol):
         gate: Gate = self.gate
         cycle: RequestResponseCycle | None = self.cycle
         is_free = cycle is None or cycle.response_complete
+        if not gate.began.is_set():
+            gate.began.set()
         if is_free and gate.is_full(len(self.tasks), is_new=cycle is None) and self.parser.get_method() == b"POST":
             self._refuse()
             return

@@ -2,7 +2,8 @@
 
 An overloaded loop answers `/metrics` late too, and answers for other workers as well. So a thread requests turns of the
 loop, one after the other, and reports how long each takes, also while it still waits; the highest of the last seconds
-stays visible, whenever somebody looks.
+stays visible, whenever somebody looks. While nobody asks anything it requests few, because a replica without callers
+shall cost little: the first request wakes it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
+from platform_assets.serving.gate import Gate
+
 TICK_S = 0.1
 """Seconds between two requests for a turn, and between two reports of a wait that goes on."""
+IDLE_S = 1.0
+"""Seconds between two requests for a turn while nobody asks anything."""
 WINDOW_S = 15.0
 """For how long the highest value stays visible: at least the time between two scrapes."""
 _INFO_BYTES, _BACKLOG = 104, slice(24, 28)
@@ -103,17 +108,22 @@ class Vitals:
     """The thread that requests turns of one loop."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, note: Callable[[float, int, bool], None], waiting: Waiting | None = None
+        self,
+        loop: asyncio.AbstractEventLoop,
+        note: Callable[[float, int, bool], None],
+        gate: Gate,
+        waiting: Waiting | None = None,
     ) -> None:
         """Prepare.
 
         Args:
             loop: of the worker.
-            note: called from the thread, every `TICK_S`, with the seconds that the loop has made us wait, the number of
-                connections that wait to be accepted, and whether the loop has had its turn.
+            note: called from the thread after each turn, and every `TICK_S` during a long one: the seconds that it has
+                taken, the number of connections that wait to be accepted, and whether it is over.
+            gate: knows the requests of the worker.
             waiting: counts those connections; closed when the thread ends.
         """
-        self._loop, self._note = loop, note
+        self._loop, self._note, self._gate = loop, note, gate
         self.waiting = Waiting() if waiting is None else waiting
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="vitals", daemon=True)
@@ -125,6 +135,7 @@ class Vitals:
     def stop(self) -> None:
         """End the thread and wait for it."""
         self._is_over.set()
+        self._gate.began.set()
         self._thread.join()
 
     def _run(self) -> None:
@@ -138,5 +149,14 @@ class Vitals:
             while not has_turn.wait(TICK_S) and not self._is_over.is_set():
                 self._note(monotonic() - asked_s, waiting.count(), False)
             self._note(monotonic() - asked_s, waiting.count(), has_turn.is_set())
-            self._is_over.wait(TICK_S)
+            self._pause()
         waiting.close()
+
+    def _pause(self) -> None:
+        """Wait a tick, or while nobody asks anything until somebody does."""
+        began = self._gate.began
+        if began.is_set() or self._gate.tasks or self.waiting.count():
+            began.clear()
+            self._is_over.wait(TICK_S)
+        else:
+            began.wait(IDLE_S)

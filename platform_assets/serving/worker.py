@@ -60,7 +60,7 @@ class Worker:
         if self._watches_parent:
             self._watching = loop.create_task(self._watch(os.getppid()), name="watch the parent")
         gate = self._runtime.gate
-        self._vitals = Vitals(loop, self._counts.note_lag, Waiting(self._runtime.probes))
+        self._vitals = Vitals(loop, self._counts.note_lag, gate, Waiting(self._runtime.probes))
         self._vitals.start()
         gate.waiting, gate.note_refused = self._vitals.waiting.count, self._counts.count_refused
         self._drain_on_signal(loop)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from platform_assets.serving import vitals
+from platform_assets.serving.gate import Gate
 from platform_assets.serving.metrics import Metrics
 from platform_assets.serving.vitals import Highest, Vitals, Waiting
 
@@ -35,7 +36,7 @@ def test_a_blocked_loop_is_detected_while_it_is_blocked(monkeypatch: pytest.Monk
             is_seen.set()
 
     async def live() -> bool:
-        watch = Vitals(asyncio.get_running_loop(), note)
+        watch = Vitals(asyncio.get_running_loop(), note, Gate())
         watch.start()
         was_seen = is_seen.wait(30)
         watch.stop()
@@ -47,11 +48,42 @@ def test_a_blocked_loop_is_detected_while_it_is_blocked(monkeypatch: pytest.Monk
 def test_the_thread_ends_with_its_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vitals, "TICK_S", 0.001)
     loop = asyncio.new_event_loop()
-    watch = Vitals(loop, lambda _lag_s, _waiting, _had_turn: None)
+    watch = Vitals(loop, lambda _lag_s, _waiting, _had_turn: None, Gate())
     loop.close()
     watch.start()
     watch._thread.join(30)
     assert not watch._thread.is_alive()
+
+
+class Pauses(threading.Event):
+    """An event for which nobody waits, and which remembers how long they would have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds.append(timeout)
+        return True
+
+
+def test_an_idle_loop_is_asked_rarely_until_a_request_begins_and_while_one_is_under_way() -> None:
+    gate, over = Gate(), Pauses()
+    gate.began = began = Pauses()
+    watch = Vitals(asyncio.new_event_loop(), lambda _lag_s, _waiting, _had_turn: None, gate)
+    watch._is_over = over
+    watch._pause()
+    assert (began.seconds, over.seconds) == ([vitals.IDLE_S], []), "nobody asks anything"
+    began.set()
+    watch._pause()
+    gate.tasks = ["under way"]
+    watch._pause()
+    assert (began.seconds, over.seconds) == ([vitals.IDLE_S], [vitals.TICK_S, vitals.TICK_S])
+    gate.tasks = []
+    watch._pause()
+    assert began.seconds == [vitals.IDLE_S, vitals.IDLE_S], "a request counts for one tick after it ended"
+    watch._loop.close()
+    watch.waiting.close()
 
 
 def test_a_scrape_shows_a_lag_that_is_over() -> None:
