@@ -37,7 +37,8 @@ from tests.doubles.products.live_parts import SPEC
 from tests.doubles.s3_server import S3Server
 
 SHIPPING, INGESTION = "shipping", "ingestion"
-PAUSE_S, SPIN_S, LOOK_S, TRAINING_S = 6.0, 1.5, 0.001, 20.0
+PAUSE_S, SPIN_S, CLAIM_S, LOOK_S, TRAINING_S = 6.0, 1.5, 6.0, 0.001, 20.0
+"""`CLAIM_S`: how long an open claim is looked for during a run, because it is open for less than a second."""
 DOWN_S, CUT_S = 10.0, 45.0
 """How long a server is down, and a node: a replica on it is given up after 20 s."""
 VOLUME = "volumes/kubernetes.io~empty-dir/state/predictions"
@@ -381,7 +382,7 @@ def _server(name: str, *, needs: Callable[[Storm], str | None]) -> Callable[[Sto
 
 
 def _ingesting(storm: Storm) -> str | None:
-    if not storm.runs(ADVANCE) or (claim := spin(storm.open_claim)) is None:
+    if not storm.runs(ADVANCE) or (claim := spin(storm.open_claim, CLAIM_S)) is None:
         return None
     return f"the answers of claim {claim} were being stored"
 
@@ -403,7 +404,7 @@ def _run_that_ingests(storm: Storm) -> Hit | None:
     if not pods:
         return None
     pids = storm.processes(pods)
-    claim = spin(storm.open_claim)
+    claim = spin(storm.open_claim, CLAIM_S)
     if claim is None:
         return None
     at = datetime.now(UTC)
