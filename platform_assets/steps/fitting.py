@@ -56,7 +56,7 @@ class Fitting(ABC, Generic[J]):
     """A job under way; a subclass defines what is stored of the fit, and the step's result.
 
     Attributes:
-        log: takes lines for people, such as the loss now and then.
+        log: takes one line per epoch, and others.
         stop: checked between steps; a request saves the current step and raises `Preempted`.
         ttl_s: of the lease.
         save_every_s: how much work a kill may cost; None for the save store's own value.

@@ -1,4 +1,4 @@
-"""Watch a fit of any learner: its lease, its saves, requests to stop, and its curve, with a line now and then."""
+"""Watch a fit of any learner: its lease, its saves, requests to stop, and one line per point of its curve."""
 
 from __future__ import annotations
 
@@ -16,10 +16,6 @@ from platform_assets.steps.attempt import BEAT_S, Attempt
 from platform_assets.steps.jobs import Job
 from platform_assets.steps.state import SaveStore, saves
 from platform_assets.storage.leases import LeaseLost
-
-LINE_S = 1.0
-"""Points that follow one another sooner have no line of their own: Dagster stores each line as an event of the run. The
-curve in the checkpoint's record has every point."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,6 @@ class StepProgress:
     def __init__(self, step: Watched, attempt: Attempt) -> None:
         self.history: History = []
         self._step, self._attempt = step, attempt
-        self._logged_s = float("-inf")
         attempt.note(resumed_from_step=0)
 
     def note(self, done: int, steps: int, **measures: float) -> None:
@@ -59,7 +54,7 @@ class StepProgress:
         if measures:
             self.history.append({"epoch": done, **finite(measures, done, steps)})
             named = ", ".join(f"{name.replace('_', ' ')} {value:.5f}" for name, value in measures.items())
-            self._log_point(f"{done} of {steps}: {named}", is_last=done == steps)
+            self._step.log(f"{done} of {steps}: {named}")
             self._step.judge(self.history[-1], steps)
         # The last point of a blend's curve has a number of its own, below that of its steps.
         self._attempt.note(steps_done=max(done, self._attempt.facts.steps_done or 0))
@@ -124,21 +119,13 @@ class StepProgress:
             attempt.note(steps_done=loop.done)
             step.shown(loop.done, loop.steps)
             if len(loop.history) > epochs:
-                line = f"epoch {epochs + 1} of {loop.epochs}: train loss {loop.history[-1]['train_loss']:.5f}"
-                self._log_point(line, is_last=loop.is_finished)
+                step.log(f"epoch {epochs + 1} of {loop.epochs}: train loss {loop.history[-1]['train_loss']:.5f}")
                 step.judge(loop.history[-1], loop.epochs)
             if loop.done == loop.steps or time.perf_counter() - saved_at_s >= due_s:
                 self._save(loop, save_store)
                 saved_at_s = time.perf_counter()
             attempt.beat()
         self.history = loop.history
-
-    def _log_point(self, line: str, *, is_last: bool) -> None:
-        """Log a line about a point, unless there was one a moment ago."""
-        now_s = time.perf_counter()
-        if is_last or now_s - self._logged_s >= LINE_S:
-            self._logged_s = now_s
-            self._step.log(line)
 
     def _save(self, loop: Resumable, save_store: SaveStore) -> None:
         """Save the current step, and say how long it took: at the first save, and when one takes too long."""
