@@ -5,6 +5,7 @@ from pathlib import Path
 import dagster as dg
 
 from platform_assets import defs as folder
+from platform_assets import structs
 from platform_assets.factory import JOBS, LAST, build_defs
 
 __all__ = ["JOBS", "LAST", "build_defs", "defs"]
@@ -19,3 +20,4 @@ def _scaffolded() -> list[dg.Definitions]:
 
 
 defs = dg.Definitions.merge(build_defs(), *_scaffolded())
+structs.prepare("platform_assets", "resources", "sensors")
