@@ -32,5 +32,5 @@ def allocated() -> int | None:
 
 def trim() -> None:
     """Give freed memory back to the system, which glibc does not do by itself."""
-    with contextlib.suppress(AttributeError):  # there is no glibc
+    with contextlib.suppress(AttributeError):  # musl and macOS do not have it
         ctypes.CDLL(None).malloc_trim(0)
