@@ -1,8 +1,8 @@
 """Who reaches whom under the overlay's network policies: exactly the listed connections, each by its own rule.
 
 Pods with a shell carry the labels of the platform's components. Each opens a connection to every other one, to DNS and
-the API server by the addresses of their Services, and to three servers of this machine, two of which stand for
-PostgreSQL and the store.
+the API server by the addresses of their Services, and to servers of this machine, which stand for PostgreSQL, the store
+and what only the overlay `production` lets pods reach.
 """
 
 from __future__ import annotations
@@ -44,9 +44,13 @@ from tests.cluster.platform import Images, write_overlay
 from tests.cluster.pods import Manifest, Pods, manifest
 from tests.cluster.spaces import HOST
 from tests.cluster.waiting import wait_until
+from tests.doubles.kustomize import FOLDER
 
 STRANGER, OUTSIDER, ELSEWHERE = "stranger", "outsider", "another server"
 """A pod of the namespace without a label, one of another namespace, and a server that nobody needs."""
+WEBHOOK, TOKENS, PRIVATE = "a webhook", "the token service", "a private server"
+HTTPS = {WEBHOOK: "203.0.113.1", TOKENS: "192.0.2.1", PRIVATE: HOST}
+"""Addresses that listen on port 443: two are public but used by nobody, of which the overlay names the second."""
 LISTENING = 4180
 """Where components listen in this test that listen nowhere else."""
 ENFORCED_S = 60.0
@@ -81,6 +85,10 @@ class Net:
         path.write_text(yaml.safe_dump_all(changed), encoding="utf-8")
         self.cluster.kubectl("apply", "--filename", str(path))
 
+    def drop(self, policy: str) -> None:
+        """Take a policy out of force."""
+        self.cluster.kubectl("delete", "networkpolicy", policy, f"--namespace={self.namespace}")
+
     def reached(self, sources: list[str]) -> set[Connection]:
         """Return the connections that can be opened now."""
         with ThreadPoolExecutor(len(sources)) as pool:
@@ -109,9 +117,9 @@ class Net:
 
 
 @contextmanager
-def _listening() -> Iterator[int]:
+def _listening(address: str = HOST, port: int = 0) -> Iterator[int]:
     """Accept connections on a port of this machine."""
-    with socket.create_server((HOST, 0)) as server:
+    with socket.create_server((address, port)) as server:
 
         def accept() -> None:
             while True:
@@ -123,6 +131,23 @@ def _listening() -> Iterator[int]:
         threading.Thread(target=accept, daemon=True).start()
         yield int(server.getsockname()[1])
         server.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def _https(cluster: Cluster) -> Iterator[None]:
+    """Accept connections at the addresses in HTTPS, which pods reach like the internet: by way of their node."""
+    assert cluster.control is not None
+    space = cluster.control.space
+    for address in set(HTTPS.values()) - {HOST}:
+        space.run("ip", "address", "add", f"{address}/32", "dev", "host0")
+    try:
+        with ExitStack() as stack:
+            for address in HTTPS.values():
+                stack.enter_context(_listening(address, 443))
+            yield
+    finally:
+        for address in set(HTTPS.values()) - {HOST}:
+            space.run("ip", "address", "delete", f"{address}/32", "dev", "host0")
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +164,11 @@ def net(cluster: Cluster, shell: str, tmp_path_factory: pytest.TempPathFactory) 
         outside = stack.enter_context(fresh_namespace(cluster.core))
         places = dict.fromkeys((*COMPONENTS, STRANGER), here) | {"controller": there, OUTSIDER: outside}
         servers = {name: stack.enter_context(_listening()) for name in (POSTGRES, STORE, ELSEWHERE)}
+        stack.enter_context(_https(cluster))
         addresses = _run(cluster, shell, places)
         targets = {name: _open(addresses[name], PORTS.get(name, LISTENING)) for name in (*COMPONENTS, STRANGER)}
         targets |= {name: _open(HOST, port) for name, port in servers.items()}
+        targets |= {name: _open(address, 443) for name, address in HTTPS.items()}
         targets |= {KUBERNETES: _open(*_service(cluster, "default", "kubernetes")), DNS: _ask(cluster)}
         yield Net(cluster, here, folder, _policies(cluster, folder, servers, here), places, targets)
 
@@ -232,6 +259,25 @@ def test_without_its_rule_a_connection_fails_and_the_others_do_not(net: Net) -> 
             sources = sorted({item.source for item in lost})
             net.wait_for({item for item in expected if item.source in sources} - lost, sources)
     assert taken == {(name, item.source) for name, allowed in by_rule.items() for item in allowed}
+
+
+def test_production_opens_webhooks_and_tokens_by_one_rule_each(net: Net) -> None:
+    """Only the code server reaches public addresses on port 443; who reaches the store, the token service too."""
+    overlay = guards.objects(net.namespace, "NetworkPolicy", overlay=FOLDER / "overlays/production")
+    policies = {item["metadata"]["name"]: item for item in overlay}
+    webhooks = {Connection("code", WEBHOOK), Connection("code", TOKENS)}
+    tokens = {Connection(item.source, TOKENS) for item in REASONS if item.target == STORE}
+    expected, everyone = _expected(net), list(net.places)
+    with net.cluster.network():
+        net.enforce([*net.policies, policies["to-webhooks"], policies["to-tokens"]])
+        net.wait_for(expected | webhooks | tokens, everyone)
+        net.drop("to-webhooks")
+        net.wait_for(expected | tokens, everyone)
+        net.enforce([policies["to-webhooks"]])
+        net.drop("to-tokens")
+        net.wait_for(expected | webhooks, everyone)
+        net.drop("to-webhooks")
+        net.wait_for(expected, everyone)
 
 
 def _first(policy: Mapping[str, Any]) -> int:
