@@ -47,8 +47,10 @@ def play(world: World, figures: Figures) -> None:
     image = world.product.settings.service_image or ""
     figures.pulls_s["shipped"] = r7_zero.pulls_s(world, image)
     figures.megabytes["shipped"] = r7_smallest.megabytes(world.built)
+    figures.unasked_m = phases.unasked(world)
     figures.capacity = phases.capacity(world)
     figures.base = world.base = phases.BASE_SHARE * figures.capacity
+    print(f"one replica takes {figures.unasked_m:.0f}m before its first request", flush=True)
     print(f"one replica answers {figures.capacity:.0f} requests per second", flush=True)
     calm(world)
     time.sleep(2 * phases.CALM_S)  # until the metrics of the measured replica are forgotten

@@ -115,6 +115,7 @@ class Figures:
 
     Attributes:
         capacity: requests per second that one replica answers to callers who wait.
+        unasked_m: thousandths of a core that a replica takes before its first request, the mean of both.
         rounds: by the name of the change, the requests during each round.
         lost_behind: the lost node, by the `internalTrafficPolicy` of the Service of the proxies.
         overload: by what its worker refuses.
@@ -126,6 +127,7 @@ class Figures:
     """
 
     capacity: float = 0.0
+    unasked_m: float | None = None
     base: float = 0.0
     spike: Spike | None = None
     idle: Idle | None = None

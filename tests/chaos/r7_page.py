@@ -60,6 +60,7 @@ def measures(figures: Figures) -> list[Measure]:
     return [
         Measure(measure="requests per second that one replica answers at 200m CPU", ours=figures.capacity),
         Measure(measure="requests per second, ordinary load", ours=figures.base),
+        Measure(measure="thousandths of a core that a replica takes before its first request", ours=figures.unasked_m),
         *_of_spike(figures.spike),
         *_of_idle(figures.idle),
         *(line for name in CHANGES for line in _of_rounds(name, figures)),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from statistics import median
+from statistics import mean, median
+
+from kubernetes.utils.quantity import parse_quantity
 
 from tests.chaos.r7_calls import Counts, seconds_above
 from tests.chaos.r7_figures import Idle, Lost, Overload, Spike
 from tests.chaos.r7_world import NAME, REPLICAS, World
 from tests.cluster import loop
+from tests.cluster.platform import NAMESPACE
 from tests.doubles import models
 
 ROUNDS = 5
@@ -19,6 +23,8 @@ TIMES, BASE_SHARE, IDLE_SHARE = 3.0, 0.6, 0.2
 """The spike; the ordinary load as a share of what one of the replicas can answer; the load when it is idle."""
 TARGET = 0.7
 """Of the autoscaler in the manifest."""
+METRICS_S = 75.0
+"""From the start of a replica: until the metrics are of a time in which it had loaded its model."""
 CALM_S, SPIKE_S, SETTLED_S = 30.0, 200.0, 60.0
 CALLERS, WARM_S = 4, 8.0
 LOST, LOST_S = 4, 60.0
@@ -29,6 +35,14 @@ WINDOW_S = 300.0
 """In which the autoscaler takes nothing away; then one replica per minute."""
 SLACK_S = 60.0
 """Beyond the window: metrics are up to 30 s old, and a replica takes 10 s to leave."""
+
+
+def unasked(world: World) -> float:
+    """Return the thousandths of a core that the autoscaler sees a replica take which has not answered yet."""
+    time.sleep(METRICS_S)
+    path = f"/apis/metrics.k8s.io/v1beta1/namespaces/{NAMESPACE}/pods?labelSelector=driftline/product={NAME}"
+    pods = json.loads(world.platform.kubectl("get", "--raw", path))["items"]
+    return mean(1000 * float(parse_quantity(part["usage"]["cpu"])) for pod in pods for part in pod["containers"])
 
 
 def capacity(world: World) -> float:
