@@ -90,7 +90,7 @@ AFTER = """
   address too.
 - **Tokens** instead of keys, in the overlay `production`: whoever reaches the store reaches AWS's token service too.
 - **Webhooks** for alerts are opened by the overlay `production`, from the code server to port 443 of public addresses.
-  The test tries both rules with addresses that the internet does not use; neither the cloud nor a webhook was called.
+  The test tries both rules with servers of its own; neither the cloud nor a webhook was called.
 """
 
 

@@ -49,8 +49,8 @@ from tests.doubles.kustomize import FOLDER
 STRANGER, OUTSIDER, ELSEWHERE = "stranger", "outsider", "another server"
 """A pod of the namespace without a label, one of another namespace, and a server that nobody needs."""
 WEBHOOK, TOKENS, PRIVATE = "a webhook", "the token service", "a private server"
-HTTPS = {WEBHOOK: "203.0.113.1", TOKENS: "192.0.2.1", PRIVATE: HOST}
-"""Addresses that listen on port 443: two are public but used by nobody, of which the overlay names the second."""
+HTTPS = {WEBHOOK: "203.0.113.1", TOKENS: "10.0.2.1", PRIVATE: HOST}
+"""Addresses with a server on port 443: a public one of nobody, one in the network of the overlay's values, and ours."""
 LISTENING = 4180
 """Where components listen in this test that listen nowhere else."""
 ENFORCED_S = 60.0
@@ -265,7 +265,7 @@ def test_production_opens_webhooks_and_tokens_by_one_rule_each(net: Net) -> None
     """Only the code server reaches public addresses on port 443; who reaches the store, the token service too."""
     overlay = guards.objects(net.namespace, "NetworkPolicy", overlay=FOLDER / "overlays/production")
     policies = {item["metadata"]["name"]: item for item in overlay}
-    webhooks = {Connection("code", WEBHOOK), Connection("code", TOKENS)}
+    webhooks = {Connection("code", WEBHOOK)}
     tokens = {Connection(item.source, TOKENS) for item in REASONS if item.target == STORE}
     expected, everyone = _expected(net), list(net.places)
     with net.cluster.network():
