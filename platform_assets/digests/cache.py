@@ -50,7 +50,9 @@ def save() -> None:
     temporary = file.with_name(f"{file.name}.{os.getpid()}")
     with contextlib.suppress(OSError):  # in a folder that cannot be written, each process parses anew
         file.parent.mkdir(exist_ok=True)
-        temporary.write_text(json.dumps({"made_by": _version(), "entries": _entries()}), encoding="utf-8")
+        # Sorted, so that an image that is built twice has the same file twice.
+        text = json.dumps({"made_by": _version(), "entries": _entries()}, sort_keys=True)
+        temporary.write_text(text, encoding="utf-8")
         temporary.replace(file)
 
 
