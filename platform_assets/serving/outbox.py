@@ -203,7 +203,8 @@ class Outbox:
         self._notes.pop(stream.name, None)
 
     def _remove_files(self, stream: Stream, *more: Path) -> None:
-        for path in (*more, stream.path.with_suffix(SHIPPED), stream.path.with_suffix(SHIPPING)):
+        marks = (path for suffix in (SHIPPED, SHIPPING) for path in self._folder.glob(f"{stream.name}{suffix}*"))
+        for path in (*more, *marks):
             path.unlink(missing_ok=True)
 
 
@@ -220,7 +221,7 @@ def left_behind(folder: Path) -> Iterator[Outbox]:
     Removes what processes that were killed while they removed a stream left of it.
     """
     for suffix in (SHIPPED, SHIPPING):
-        for path in folder.glob(f"*{suffix}"):
+        for path in folder.glob(f"*{suffix}*"):  # with those that durable.replace was writing
             if not path.with_suffix(SUFFIX).exists():
                 path.unlink(missing_ok=True)
     by_process: dict[str, list[Stream]] = {
@@ -230,7 +231,7 @@ def left_behind(folder: Path) -> Iterator[Outbox]:
         if segments.is_stream(path.stem):
             by_process.setdefault(_process_of(path.stem, by_process), []).append(Stream(path, is_ended=True))
     for process, streams in by_process.items():
-        lock = _take_over(folder, process, is_orphan=bool(streams))
+        lock = _take_over(folder, process, streams)
         if lock is not None:
             for stream in streams:
                 stream.bytes = _whole_lines(stream.path)
@@ -267,26 +268,42 @@ def _acquire(folder: Path, process: str) -> int:
     return descriptor
 
 
-def _take_over(folder: Path, process: str, *, is_orphan: bool) -> int | None:
+def _take_over(folder: Path, process: str, streams: list[Stream]) -> int | None:
     """Lock the file of a process that has ended, and return its descriptor; None if it lives, or others have it.
 
     Args:
-        is_orphan: whether there are streams of it: those of earlier versions have no process's file.
+        streams: what was listed of it.
     """
     path = folder / f"{process}{PROCESS}"
     try:
         descriptor = os.open(path, os.O_RDWR)
     except FileNotFoundError:
-        try:
-            return _acquire(folder, process) if is_orphan else None
-        except FileExistsError:
-            return None
+        return _take_over_streams(folder, process, streams)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if path.exists():
             return descriptor
     except BlockingIOError:
         pass
+    os.close(descriptor)
+    return None
+
+
+def _take_over_streams(folder: Path, process: str, streams: list[Stream]) -> int | None:
+    """Create the file of a process that has none, and return its descriptor; None if there is nothing to take over.
+
+    Streams of earlier versions have no process's file. Others had one when they were listed: another process has taken
+    them over since, shipped them and said goodbye, unless it was killed on the way.
+    """
+    if not streams:
+        return None
+    try:
+        descriptor = _acquire(folder, process)
+    except FileExistsError:
+        return None
+    if any(stream.path.exists() for stream in streams):
+        return descriptor
+    (folder / f"{process}{PROCESS}").unlink()
     os.close(descriptor)
     return None
 
