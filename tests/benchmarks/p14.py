@@ -74,16 +74,16 @@ def lines() -> Iterator[bytes]:
         ).encode()
 
 
-def fill(root: str, size: int) -> int:
+def fill(root: str, size: int, product: str = SPEC.name) -> int:
     """Ship all answers in segments of about a size; return their number."""
     at, first, count, body = datetime.now(UTC), 0, 0, list[bytes]()
     for line in lines():
         body.append(line)
         if len(body) * len(line) >= size:
-            ship(root, at + count * timedelta(milliseconds=1), b"".join(body), first=first)
+            ship(root, at + count * timedelta(milliseconds=1), b"".join(body), first=first, product=product)
             first, count, body = first + sum(map(len, body)), count + 1, []
     if body:
-        ship(root, at + count * timedelta(milliseconds=1), b"".join(body), first=first)
+        ship(root, at + count * timedelta(milliseconds=1), b"".join(body), first=first, product=product)
         count += 1
     return count
 

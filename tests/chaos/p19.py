@@ -9,16 +9,13 @@ cluster is.
 from __future__ import annotations
 
 import os
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from statistics import median
 from typing import Any
-from unittest.mock import patch
 
 import psycopg2
 from kubernetes import client
@@ -26,11 +23,8 @@ from kubernetes import client
 from platform_assets import naming
 from platform_assets.settings import REPOSITORY
 from tests.benchmarks.harness import Measure
-from tests.cluster import loop, names, opened, platform_images, servers, trainer
-from tests.cluster.cluster import started
-from tests.cluster.loop import BUCKET, LOGS
-from tests.cluster.platform import NAMESPACE, Images, Platform
-from tests.cluster.requirements import ASSETS, missing
+from tests.cluster import loop, opened_platform, platform_images, trainer
+from tests.cluster.platform import NAMESPACE, Platform
 from tests.cluster.waiting import wait_until
 from tests.doubles.postgres_server import PostgresServer
 from tests.doubles.products import live_parts
@@ -94,7 +88,10 @@ def run() -> list[Measure]:
     shown.clear()
     products = [f"p{number:03}" for number in range(PRODUCTS)]
     measures: list[Measure] = []
-    with opened_platform() as (platform, postgres):
+    opened_platform.check()
+    image = many(platform_images.built(REPOSITORY, "platform"))
+    # No step is launched: a first batch is too little to learn from.
+    with opened_platform.opened_platform(image) as (platform, postgres):
         measures += _sizes(platform, postgres, "before the first run")
         alone = landed(platform, postgres, products[:1])
         few = landed(platform, postgres, products[1 : 1 + FEW])
@@ -111,28 +108,6 @@ def run() -> list[Measure]:
         shown.append(f"At most {_at_once(rest)} runs were at work at once; the queue allows 16.")
         shown.append(f"The machine's load average at the end: {os.getloadavg()[0]:.0f}, on {os.cpu_count()} cores.")
     return measures
-
-
-@contextmanager
-def opened_platform() -> Iterator[tuple[Platform, PostgresServer]]:
-    """Start a cluster with names, a store and PostgreSQL, and the platform with all products."""
-    if sentence := missing(os.environ):
-        raise RuntimeError(sentence)
-    image = many(platform_images.built(REPOSITORY, "platform"))
-    with tempfile.TemporaryDirectory(prefix="driftline-") as place, started(Path(os.environ[ASSETS])) as cluster:
-        folder = Path(place)
-        (folder / "s3").mkdir()
-        with ExitStack() as stack:
-            s3 = stack.enter_context(servers.s3_running(cluster, folder / "s3", BUCKET))
-            postgres = stack.enter_context(servers.postgres_running(cluster))
-            stack.enter_context(cluster.network())
-            stack.enter_context(patch.dict(os.environ, opened.store_environment(s3), clear=True))
-            pushed = cluster.registry.push_built("platform", image)
-            # No step is launched: a first batch is too little to learn from.
-            images = Images(platform=pushed, trainer=pushed, service=pushed, libraries="")
-            names.serve_names(cluster, folder)
-            s3.make_bucket(LOGS)
-            yield stack.enter_context(loop.at_work(cluster, images, s3, postgres, folder)), postgres
 
 
 def many(image: str) -> str:

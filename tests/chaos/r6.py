@@ -8,21 +8,18 @@ same files and questions, less those whose answers went with a killed volume: ev
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
-from urllib.parse import urlsplit
 
 import obstore
 
@@ -36,7 +33,7 @@ from platform_assets.storage.tables import TableStore
 from tests.benchmarks.harness import Measure
 from tests.chaos import r6_recovery
 from tests.chaos.r6_storm import KILLS, TROUBLE, Record, Storm
-from tests.cluster import loop, names, opened, platform_images, proxy, servers, trainer
+from tests.cluster import graphql, loop, names, opened, platform_images, proxy, servers, trainer
 from tests.cluster.callers import Callers
 from tests.cluster.cluster import started
 from tests.cluster.laptop import Laptop
@@ -152,11 +149,8 @@ class World:
 
     def under_way(self) -> list[Any]:
         """Return the runs that have not ended."""
-        place = urlsplit(self.platform.address(proxy.NAME))
-        with closing(http.client.HTTPConnection(str(place.hostname), place.port, timeout=60)) as connection:
-            body = json.dumps({"query": RUNS % UNDER_WAY})
-            connection.request("POST", "/graphql", body, {"Content-Type": "application/json"})
-            return list(json.loads(connection.getresponse().read())["data"]["runsOrError"]["results"])
+        answer = graphql.ask(self.platform.address(proxy.NAME), RUNS % UNDER_WAY)
+        return list(answer["runsOrError"]["results"])
 
 
 def run() -> list[Measure]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+import psutil
 
 from tests.chaos.r7_calls import Counts
 
@@ -123,6 +127,7 @@ class Figures:
         megabytes: of these images, unpacked.
         imports_s: seconds of Python, by what it imports.
         load_averages: of the machine, at the beginning of each phase.
+        stolen: by the name of a phase, the share of CPU time that the machine's host gave to others.
         failures: by the name of a phase, why it could not run.
     """
 
@@ -140,4 +145,14 @@ class Figures:
     megabytes: dict[str, float] = field(default_factory=dict)
     imports_s: dict[str, float] = field(default_factory=dict)
     load_averages: list[float] = field(default_factory=list)
+    stolen: dict[str, float] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+
+
+@contextmanager
+def stolen(shares: MutableMapping[str, float], name: str) -> Iterator[None]:
+    """Note which share of all CPU time the machine's host gives to others meanwhile."""
+    before = psutil.cpu_times()
+    yield
+    after = psutil.cpu_times()
+    shares[name] = (after.steal - before.steal) / (sum(after[:8]) - sum(before[:8]))

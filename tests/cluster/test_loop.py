@@ -7,14 +7,11 @@ land; from the ninth on they are wider and break by another rule. The same files
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +26,7 @@ from platform_assets.records.notes import Service
 from platform_assets.serving import run as serving
 from platform_assets.settings import Settings
 from platform_assets.storage.tables import TableStore
-from tests.cluster import created_pods, loop, names, platform_images, proxy
+from tests.cluster import created_pods, graphql, loop, names, platform_images, proxy
 from tests.cluster.callers import Callers as KeepingCallers
 from tests.cluster.cluster import Cluster
 from tests.cluster.conftest import TESTS
@@ -205,15 +202,11 @@ def _compare(both: tuple[Settings, Settings]) -> dict[str, int]:
     return {kind: len(content) for kind, content in mine.items()}
 
 
-LAUNCH = """
-mutation ($params: ExecutionParams!) { launchRun(executionParams: $params) {
-  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }
-"""
 TERMINATE = """
 mutation ($run: String!) { terminateRun(runId: $run, terminatePolicy: SAFE_TERMINATE) {
   __typename ... on TerminateRunFailure { message } ... on PythonError { message } } }
 """
-STATUS = "query ($run: ID!) { runOrError(runId: $run) { ... on Run { status } } }"
+RETRAIN = naming.job("retrain", SPEC.name)
 ENDED_S = 180.0
 
 
@@ -224,15 +217,16 @@ def test_runs_end_by_a_person_by_their_time_limit_and_by_a_kill(platform: Platfo
             loop.land((platform.settings,), live_parts.files(index, at))
         waiting(platform, lambda: loop.newest_release(platform.settings)[0] == 1, TRAINING_S, "release 1")
     terminated = _training(platform, webserver, key(LEARNED + 1))
-    ended = _graphql(webserver, TERMINATE, run=terminated)["terminateRun"]
+    ended = graphql.ask(webserver, TERMINATE, run=terminated)["terminateRun"]
     assert ended["__typename"] == "TerminateRunSuccess", (ended, platform.described())
-    waiting(platform, lambda: _status(webserver, terminated) == "CANCELED", ENDED_S, "the run is cancelled")
+    waiting(platform, lambda: graphql.status(webserver, terminated) == "CANCELED", ENDED_S, "the run is cancelled")
     waiting(platform, lambda: not platform.pods(f"dagster/run-id={terminated}"), ENDED_S, "its pod is gone")
     late = _training(platform, webserver, key(LEARNED + 2), ("dagster/max_runtime", "1"))
-    waiting(platform, lambda: _status(webserver, late) == "FAILURE", ENDED_S, "the run was ended for its time limit")
+    text = "the run was ended for its time limit"
+    waiting(platform, lambda: graphql.status(webserver, late) == "FAILURE", ENDED_S, text)
     killed = _training(platform, webserver, key(LEARNED + 3))
     platform.kubectl("delete", "pod", f"--selector=dagster/run-id={killed}", "--grace-period=0", "--force")
-    waiting(platform, lambda: _status(webserver, killed) == "FAILURE", ENDED_S, "the run has failed")
+    waiting(platform, lambda: graphql.status(webserver, killed) == "FAILURE", ENDED_S, "the run has failed")
 
 
 def test_the_migration_may_run_again(platform: Platform) -> None:
@@ -249,54 +243,31 @@ def test_the_read_only_webserver_shows_runs_and_starts_none(platform: Platform) 
     platform.wait_for(name)
     (port,) = (port for port, webserver in proxy.WEBSERVERS.items() if webserver == name)
     address = f"http://{urlsplit(platform.address(proxy.NAME)).hostname}:{port}"
-    shown = _graphql(address, "{ runsOrError(limit: 1) { __typename } }")
+    shown = graphql.ask(address, "{ runsOrError(limit: 1) { __typename } }")
     assert shown["runsOrError"]["__typename"] == "Runs"
     tags = [{"key": "dagster/partition", "value": SPEC.grain.key_at(LEARNED)}]
-    params = {"selector": _selector(), "executionMetadata": {"tags": tags}}
-    assert _graphql(address, LAUNCH, params=params)["launchRun"]["__typename"] == "UnauthorizedError"
+    params = {"selector": graphql.selector(RETRAIN), "executionMetadata": {"tags": tags}}
+    assert graphql.ask(address, graphql.LAUNCH, params=params)["launchRun"]["__typename"] == "UnauthorizedError"
     platform.kubectl("scale", "deployment", name, "--replicas=0")
 
 
 def _training(platform: Platform, webserver: str, cutoff: str, *more: tuple[str, str]) -> str:
     """Start a run of a training by the UI's own request, and return its id once it is at work."""
-    selector = _selector()
+    selector = graphql.selector(RETRAIN)
     tags = [{"key": name, "value": value} for name, value in (("dagster/partition", cutoff), *more)]
     results: list[dict[str, Any]] = []
 
     def is_launched() -> bool:
         """Ask; a webserver that has just started may not have loaded the code server's jobs yet."""
         params = {"selector": selector, "executionMetadata": {"tags": tags}}
-        results.append(_graphql(webserver, LAUNCH, params=params)["launchRun"])
+        results.append(graphql.ask(webserver, graphql.LAUNCH, params=params)["launchRun"])
         return bool(results[-1]["__typename"] == "LaunchRunSuccess")
 
     wait_until(is_launched, ENDED_S, "the run is launched", lambda: str(results[-1]))
     run = str(results[-1]["run"]["runId"])
     # Dagster ends a run that has started, or that is still queued, and none between the two.
-    waiting(platform, lambda: _status(webserver, run) == "STARTED", ENDED_S, f"run {run} has started")
+    waiting(platform, lambda: graphql.status(webserver, run) == "STARTED", ENDED_S, f"run {run} has started")
     return run
-
-
-def _selector() -> dict[str, str]:
-    """Return the job that trains, as the UI names it."""
-    return {
-        "repositoryLocationName": "driftline",
-        "repositoryName": "__repository__",
-        "jobName": naming.job("retrain", SPEC.name),
-    }
-
-
-def _status(webserver: str, run: str) -> str:
-    return str(_graphql(webserver, STATUS, run=run)["runOrError"]["status"])
-
-
-def _graphql(webserver: str, query: str, **variables: Any) -> dict[str, Any]:
-    place = urlsplit(webserver)
-    body = json.dumps({"query": query, "variables": variables})
-    with closing(http.client.HTTPConnection(str(place.hostname), place.port, timeout=60)) as connection:
-        connection.request("POST", "/graphql", body, {"Content-Type": "application/json"})
-        answer = json.loads(connection.getresponse().read())
-    assert "errors" not in answer, answer["errors"]
-    return dict(answer["data"])
 
 
 def test_another_contract_is_a_rolling_update_and_until_then_the_last_good_model_answers(
