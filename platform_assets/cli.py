@@ -273,7 +273,7 @@ def _status(settings: Settings, options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"products": to_builtins(states)}, indent=2))
     elif states:
-        print("\n\n".join(status.as_text(state) for state in states))
+        print("\n\n".join([f"Store: {settings.root}", *(status.as_text(state) for state in states)]))
     for sentence in damaged:
         print(sentence, file=sys.stderr)
     return 1 if damaged else 0

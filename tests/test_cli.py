@@ -163,6 +163,7 @@ def test_release_accepts_the_twelve_printed_letters(ledgers: Ledgers, settings: 
 def test_status_of_a_fresh_checkout_says_that_nothing_is_released(settings: Settings, capsys):
     assert main(["status"]) == 0
     out = capsys.readouterr().out
+    assert out.startswith(f"Store: {settings.root}\n")
     assert "never set (recording)" in out
     assert "none yet" in out
 

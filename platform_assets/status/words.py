@@ -86,7 +86,7 @@ def as_text(state: State | BrokenState) -> str:
     if state.unlabelled:
         lines.append(f"  no labels  {_unlabelled_words(state.unlabelled)}")
     lines.append(f"  failure    {_failure_words(state.failure)}")
-    lines.append(f"  service    {_availability_words(state.availability)}")
+    lines.append(f"  service    {_availability_words(state.availability, is_on_cluster=state.pods is not None)}")
     if state.heard is not None:
         lines.append(f"  heard      {_heard_words(state.heard)}")
     if state.pods is not None:
@@ -256,7 +256,9 @@ def _failure_words(failure: Failed | None) -> str:
     return f"{failure.at_utc}: {failure.job}{span}: {failure.error}"
 
 
-def _availability_words(service: Availability | None) -> str:
+def _availability_words(service: Availability | None, *, is_on_cluster: bool) -> str:
+    if service is None and is_on_cluster:
+        return "each pod counts its own requests: driftline_requests_total in its /metrics"
     if service is None:
         return "unknown: no service has left its numbers on this machine"
     share = "no request yet" if service.share is None else f"{service.share:.3%} available"

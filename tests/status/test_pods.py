@@ -171,3 +171,4 @@ def test_without_a_cluster_the_pods_are_unknown(
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "absent"))
     text = status.as_text(status.of_product(product))
     assert "  pods       unknown: no Kubernetes cluster is configured: " in text
+    assert "  service    each pod counts its own requests: driftline_requests_total in its /metrics" in text
