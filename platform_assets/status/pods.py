@@ -1,6 +1,6 @@
 """Say why Kubernetes does not run a product's service, or the platform: what Deployments, pods and quotas report.
 
-`read` sends six requests, and `judge` reads no cluster. Without a cluster, or the right to look, the status says so.
+`read` sends seven requests, and `judge` reads no cluster. Without a cluster, or the right to look, the status says so.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ RESTARTS = 2
 NODE_EVENTS, LOST = "default", "involvedObject.kind=Node,reason=NodeNotReady"
 """Where events of nodes are, and those of the controller that gives a node up, and of a kubelet that says so itself."""
 _TOO_LITTLE = "it needed more memory than its limit: raise Pods.memory_gb and apply the manifest again."
+STEP = "driftline/step"
 COMPONENT = "app.kubernetes.io/component"
 PLATFORM = f"app.kubernetes.io/part-of=driftline,{COMPONENT} in (code,daemon,webserver,webserver-read-only)"
 _SERVICE_IMAGE = "set DRIFTLINE_SERVICE_IMAGE to one that is in the registry and apply the manifest again."
@@ -49,6 +50,7 @@ class Seen:
         autoscalers: of the product's service.
         lost: events of nodes that were not ready any more, of the last hour.
         platform: the platform's own pods.
+        work: pods of the product's steps.
     """
 
     deployments: list[object]
@@ -57,6 +59,7 @@ class Seen:
     autoscalers: list[object] | None = None
     lost: list[object] | None = None
     platform: list[object] | None = None
+    work: list[object] | None = None
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -84,7 +87,10 @@ def read(product: Product) -> Seen:
         scalers = f"/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers"
         lost = _allowed(api, f"/api/v1/namespaces/{NODE_EVENTS}/events", fieldSelector=LOST)
         platform = _allowed(api, f"/api/v1/namespaces/{namespace}/pods", labelSelector=PLATFORM)
-        return Seen(deployments, pods, quotas, _allowed(api, scalers, labelSelector=selector), lost, platform)
+        autoscalers = _allowed(api, scalers, labelSelector=selector)
+        of_steps = f"{STEP},driftline/product={product.name}"
+        work = _allowed(api, f"/api/v1/namespaces/{namespace}/pods", labelSelector=of_steps)
+        return Seen(deployments, pods, quotas, autoscalers, lost, platform, work)
 
 
 def _allowed(api: object, path: str, **query: str) -> list[object] | None:
@@ -152,6 +158,7 @@ def judge(product: Product, seen: Seen) -> list[Todo]:
         *_refused(product, seen.deployments),
         *_pods(product, pods),
         *_platform(product, seen.platform or []),
+        *_waiting_steps(product, seen.work or []),
         *scaling.memory(product, seen.deployments),
         *scaling.stuck(product, seen.deployments),
         *scaling.autoscalers(product, seen.autoscalers or [], seen.at),
@@ -217,6 +224,26 @@ def _platform(product: Product, pods: Iterable[object]) -> list[Todo]:
                 command = kubectl(product, "describe", "pod", text(pod, "metadata", "name"))
                 todo.setdefault(problem, service_todo(problem, Step(when="to see all of it", command=command)))
     return list(todo.values())
+
+
+def _waiting_steps(product: Product, pods: Iterable[object]) -> list[Todo]:
+    """Return why steps have not started; the run that waits for one says so in its log only."""
+    todo = []
+    for pod in pods:
+        problem, who = None, f"Step {text(pod, 'metadata', 'labels', STEP)} of {product.name}"
+        if text(pod, "status", "phase") != "Pending":
+            continue
+        if text(scheduled := condition(pod, "PodScheduled"), "reason") == "Unschedulable":
+            problem = (
+                f"{who} waits for a node: {as_line(text(scheduled, 'message'))} Add nodes, free some of what they "
+                "have, or set cores and memory_gb of its profile lower."
+            )
+        for status in items(pod, "status", "containerStatuses"):
+            problem = problem or _stopped(status, who, product.settings.namespace, _PLATFORM_IMAGE)
+        if problem is not None:
+            command = kubectl(product, "describe", "pod", text(pod, "metadata", "name"))
+            todo.append(service_todo(problem, Step(when="to see all of it", command=command)))
+    return todo
 
 
 def _stopped(status: object, who: str, namespace: str, other_image: str) -> str | None:

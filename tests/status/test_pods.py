@@ -116,6 +116,22 @@ def test_the_platforms_own_pods_that_do_not_run_are_named(product: Product, stat
     assert said(product, platform=[daemon | {"status": running}]) == []
 
 
+def test_a_step_that_cannot_start_is_named(product: Product) -> None:
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes: cpu"}
+    step = {"metadata": {"name": "recorded-train-1", "labels": {"driftline/step": "train"}}}
+    waiting = step | {"status": {"phase": "Pending", "conditions": [condition]}}
+    (sentence,) = said(product, work=[waiting])
+    assert sentence == (
+        "Step train of recorded waits for a node: 0/2 nodes: cpu. Add nodes, free some of what they have, or set cores "
+        "and memory_gb of its profile lower."
+    )
+    states = {"waiting": {"reason": "ImagePullBackOff", "message": f'Back-off pulling image "{DIGEST}": not found'}}
+    image = {"phase": "Pending", "containerStatuses": [{"name": "step", "image": DIGEST, "state": states}]}
+    (sentence,) = said(product, work=[step | {"status": image}])
+    assert sentence.startswith(f"Step train of recorded cannot get the image {DIGEST} (not found): push it, or write")
+    assert said(product, work=[step | {"status": {"phase": "Running"}}]) == []
+
+
 def test_before_the_first_release_only_the_platform_and_its_namespace_are_judged(
     product: Product, tmp_path: Path
 ) -> None:
