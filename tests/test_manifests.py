@@ -38,11 +38,18 @@ def product(folder: Path, spec: ProductSpec = SPEC, **settings: str) -> Product:
 
 
 def release(product: Product, graph: bytes = b"x", **notes: Any) -> None:
-    digest = product.artifacts.write_bundle({"model.onnx": graph, "weights": bytes(9)}, {"product": product.name})
-    record = models.release_record(1, digest, product=product.name, cutoff=CUTOFF)
+    digest = served(product, "a" * 64, graph, **notes)
+    record = models.release_record(1, digest, product=product.name, cutoff=CUTOFF, contract_sha256="a" * 64)
     Ledgers(product.settings.root, product.name).create_number(naming.RELEASES, 1, record)
-    tables = TableStore(product.settings.root, product.name)
-    tables.record("service", CUTOFF, content_digest="0", inputs={}, code="0", notes=NOTES | notes)
+
+
+def served(product: Product, contract: str, graph: bytes = b"x", **notes: Any) -> str:
+    """Record a model of the cutoff and its Bento; return the model's digest."""
+    about = {"product": product.name, "contract_sha256": contract}
+    digest = product.artifacts.write_bundle({"model.onnx": graph, "weights": bytes(9)}, about)
+    tables, inputs = TableStore(product.settings.root, product.name), {"bundle": digest}
+    tables.record("service", CUTOFF, content_digest=contract, inputs=inputs, code="0", notes=NOTES | notes)
+    return digest
 
 
 def documents(folder: Path, replicas: int | None = None, spec: ProductSpec = SPEC, **settings: str) -> dict[str, Any]:
@@ -94,6 +101,14 @@ def test_with_accounts_per_product_a_service_has_its_own_account_and_key(tmp_pat
         # Of a variable in both the last counts.
         assert [secret["name"] for secret in secrets] == ["driftline-store", "driftline-store-service-slow-batches"]
         assert all(secret["optional"] for secret in secrets)
+
+
+def test_a_cutoff_that_was_trained_again_keeps_the_bento_of_the_released_contract(tmp_path: Path) -> None:
+    """A rollback names the model of an earlier contract, and the newest Bento of its cutoff cannot serve it."""
+    made = product(tmp_path)
+    release(made, stored=BENTO)
+    served(made, "c" * 64, stored="d" * 64)
+    assert module.released(made)[2].stored == BENTO
 
 
 def test_a_full_log_makes_a_replica_not_ready_and_never_restarts_it(tmp_path: Path) -> None:

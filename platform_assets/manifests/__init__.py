@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 from pathlib import Path
@@ -16,6 +17,7 @@ from platform_assets.handle import Product
 from platform_assets.records.notes import Service
 from platform_assets.records.releases import Release
 from platform_assets.settings import STORE_VARIABLES, Settings
+from platform_assets.storage.artifacts import ArtifactProblem
 
 ROOM_BYTES = 2 * 1024**3
 """For the log until it is shipped, and the copy of the last model."""
@@ -107,7 +109,7 @@ def _image(settings: Settings) -> str:
         state = "not set" if image is None else repr(image)
         raise ValueError(
             f"DRIFTLINE_SERVICE_IMAGE is {state}; expected the image of services by its digest, name@sha256:..., as "
-            "`make images` prints it."
+            "`make images` prints it for this machine, and deploy/kubernetes/push.sh writes it for a registry."
         )
     return image
 
@@ -122,14 +124,23 @@ def released(product: Product) -> tuple[int, Release, Service]:
     if newest is None:
         raise ValueError(f"{product.name} has no release in {product.settings.root}: there is nothing to serve yet.")
     number, release = newest
-    record = product.tables.records("service", [release.cutoff]).get(release.cutoff)
-    service = None if record is None else Service.of(record)
-    if service is None or service.stored is None:
+    if (service := _bento(product, release)) is None:
         raise ValueError(
             f"the Bento of release {number} of {product.name} (cutoff {release.cutoff}) is not in the store: its model "
             "was released by code that stored none, or before its service was tested. Train and release a model again."
         )
     return number, release, service
+
+
+def _bento(product: Product, release: Release) -> Service | None:
+    """Return the newest Bento of a release's cutoff and contract: a cutoff may be trained again with another one."""
+    for record in product.tables.versions("service", release.cutoff):
+        service, digest = Service.of(record), record.inputs.get("bundle", release.digest)
+        with contextlib.suppress(ArtifactProblem):  # an earlier model may be gone
+            is_its = product.artifacts.bundle(digest).manifest.get("contract_sha256") == release.contract_sha256
+            if is_its and service.stored is not None:
+                return service
+    return None
 
 
 def _check_memory(product: Product, number: int, release: Release) -> None:

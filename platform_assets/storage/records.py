@@ -112,6 +112,12 @@ class Records:
         requested = {key: contents.get((key, digest)) for key, digest in sorted(digests.items())}
         return {key: record_of(self._stage, row) for key, row in requested.items() if row is not None}
 
+    def versions(self, key: str) -> list[PartitionRecord]:
+        """Return the newest record of each content that a key has had, newest first."""
+        contents = record_index.find(self._location, [key]).contents
+        rows = [row for (name, _), row in contents.items() if name == key]
+        return sorted((record_of(self._stage, row) for row in rows), key=lambda record: record.sequence, reverse=True)
+
     def _fold(self, table: DeltaTable) -> None:
         from deltalake import exceptions
 

@@ -149,6 +149,10 @@ class TableStore:
         """
         return self._records(stage).newest(keys)
 
+    def versions(self, stage: str, key: str) -> list[PartitionRecord]:
+        """Return the newest record of each content that a key has had, newest first."""
+        return self._records(stage).versions(key)
+
     def types(self, stage: str) -> dict[str, pl.DataType]:
         """Return the current types of a stage's table, by column; empty without a table."""
         table = delta.open_table(naming.table_location(self.root, self.product, stage))

@@ -73,6 +73,7 @@ def test_restored_content_is_found_at_its_newest_location(root: str) -> None:
     assert records.exact({"0001": "x"})["0001"].sequence == 2
     assert records.exact({"0001": "y"})["0001"].sequence == 1
     assert records.exact({"0001": "z", "0002": "x"}) == {}
+    assert [(one.content_digest, one.sequence) for one in records.versions("0001")] == [("x", 2), ("y", 1)]
 
 
 def test_many_small_commits_leave_only_a_few_files(root: str) -> None:
