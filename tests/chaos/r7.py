@@ -18,7 +18,7 @@ from kubernetes import client
 from tests.benchmarks.harness import Measure
 from tests.chaos import r7_phases as phases
 from tests.chaos import r7_proxy, r7_smallest, r7_world, r7_zero
-from tests.chaos.r7_figures import Figures, Lost, stolen
+from tests.chaos.r7_figures import Figures, Lost, watched
 from tests.chaos.r7_page import measures, sentences
 from tests.chaos.r7_world import World
 
@@ -88,7 +88,7 @@ def attempt(world: World, figures: Figures, name: str, step: Callable[[], None])
         # From here on the number of replicas is set by hand.
         world.platform.kubectl("delete", "hpa", world.name)
     try:
-        with stolen(figures.stolen, name):
+        with watched(figures.machine, name):
             step()
     except BROKEN as problem:
         figures.failures[name] = f"{type(problem).__name__}: {str(problem).splitlines()[0][:200]}"

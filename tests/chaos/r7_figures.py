@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -92,6 +93,22 @@ class Overload:
 
 
 @dataclass(frozen=True)
+class Machine:
+    """The machine during a phase.
+
+    Attributes:
+        stolen: share of CPU time that its host gave to others.
+        work_ms: CPU time of a fixed piece of work at the beginning or the end, the longer one.
+    """
+
+    stolen: float
+    work_ms: float
+
+    def __str__(self) -> str:
+        return f"{self.stolen:.1%} stolen, {self.work_ms:.0f} ms"
+
+
+@dataclass(frozen=True)
 class Start:
     """One start of a first replica, in seconds after its creation.
 
@@ -127,7 +144,7 @@ class Figures:
         megabytes: of these images, unpacked.
         imports_s: seconds of Python, by what it imports.
         load_averages: of the machine, at the beginning of each phase.
-        stolen: by the name of a phase, the share of CPU time that the machine's host gave to others.
+        machine: by the name of a phase, how the machine was.
         failures: by the name of a phase, why it could not run.
     """
 
@@ -145,14 +162,25 @@ class Figures:
     megabytes: dict[str, float] = field(default_factory=dict)
     imports_s: dict[str, float] = field(default_factory=dict)
     load_averages: list[float] = field(default_factory=list)
-    stolen: dict[str, float] = field(default_factory=dict)
+    machine: dict[str, Machine] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
 
 @contextmanager
-def stolen(shares: MutableMapping[str, float], name: str) -> Iterator[None]:
-    """Note which share of all CPU time the machine's host gives to others meanwhile."""
-    before = psutil.cpu_times()
+def watched(machines: MutableMapping[str, Machine], name: str) -> Iterator[None]:
+    """Note how the machine was meanwhile: a replica that had enough CPU is short of it on a machine that got slower."""
+    before, work_ms = psutil.cpu_times(), _work_ms()
     yield
     after = psutil.cpu_times()
-    shares[name] = (after.steal - before.steal) / (sum(after[:8]) - sum(before[:8]))
+    stolen = (after.steal - before.steal) / (sum(after[:8]) - sum(before[:8]))
+    machines[name] = Machine(stolen, max(work_ms, _work_ms()))
+
+
+def _work_ms() -> float:
+    """Return the CPU time of a fixed piece of work, the least of three tries."""
+    times = []
+    for _ in range(3):
+        began = time.thread_time()
+        sum(number * number for number in range(300_000))
+        times.append(time.thread_time() - began)
+    return 1000 * min(times)

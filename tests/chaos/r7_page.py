@@ -206,9 +206,9 @@ def sentences(figures: Figures) -> list[str]:
     if figures.load_averages:
         low, high = min(figures.load_averages), max(figures.load_averages)
         lines.append(f"The machine's load average at the beginnings of phases: {low:.0f} to {high:.0f}, on two cores.")
-    if figures.stolen:
-        parts = ", ".join(f"{name} {share:.1%}" for name, share in figures.stolen.items())
-        lines.append(f"CPU time that the machine's host gave to others (steal), by phase: {parts}.")
+    if figures.machine:
+        parts = "; ".join(f"{name} {machine}" for name, machine in figures.machine.items())
+        lines.append(f"CPU time that the machine's host gave to others, and that of a fixed piece of work: {parts}.")
     lines.append(f"The sender was at most {_latest(figures):.2f} s late with a request.")
     lines += [f"Could not run: {name}: {why}" for name, why in figures.failures.items()]
     return [*lines, *month(figures)]

@@ -12,7 +12,7 @@ from statistics import mean, median
 from kubernetes.utils.quantity import parse_quantity
 
 from tests.chaos.r7_calls import Counts, seconds_above
-from tests.chaos.r7_figures import Idle, Lost, Overload, Spike, stolen
+from tests.chaos.r7_figures import Idle, Lost, Machine, Overload, Spike, watched
 from tests.chaos.r7_world import NAME, REPLICAS, World
 from tests.cluster import loop
 from tests.cluster.platform import NAMESPACE
@@ -103,12 +103,12 @@ def rounds(world: World, change: Callable[[World, int], None]) -> list[Counts]:
     """Change something five times under the ordinary load; return the requests of each round."""
     results = []
     for number in range(ROUNDS):
-        begin, shares = time.time(), dict[str, float]()
-        with stolen(shares, "round"):
+        begin, machine = time.time(), dict[str, Machine]()
+        with watched(machine, "round"):
             change(world, number)
         results.append(world.counts(begin, time.time()))
         took_s = time.time() - begin
-        print(f"round {number + 1}, {took_s:.0f} s, {shares['round']:.1%} stolen: {results[-1]}", flush=True)
+        print(f"round {number + 1}, {took_s:.0f} s, {machine['round']}: {results[-1]}", flush=True)
     return results
 
 
