@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -122,9 +123,15 @@ class _Blobs:
 
     def check(self, tables: TableStore, number: int) -> None:
         """Read a round's bundle by any record that its key ever had."""
-        blobs = {"model": f"model {number}".encode() * 100}
-        with tempfile.TemporaryDirectory() as other:
-            digest = ArtifactStore(other).write_bundle(blobs, {"number": number})
-        assert self._store.bundle(digest).read("model") == blobs["model"]
+        digest, model = _bundle_of(number)
+        assert self._store.bundle(digest).read("model") == model
         key = r1_work.key_of(number)
         assert key in tables.records("onnx", [key]), f"onnx {key} has no record"
+
+
+@cache
+def _bundle_of(number: int) -> tuple[str, bytes]:
+    """Return the digest and the model of a round's bundle, written elsewhere."""
+    model = f"model {number}".encode() * 100
+    with tempfile.TemporaryDirectory() as other:
+        return ArtifactStore(other).write_bundle({"model": model}, {"number": number}), model

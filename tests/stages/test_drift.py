@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def job() -> dg.JobDefinition:
     return defs.resolve_implicit_global_asset_job_def()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def run_on(job: dg.JobDefinition, instance: dg.DagsterInstance) -> Run:
     def execute(variables: dict[str, str], first: str, last: str | None = None) -> dg.ExecuteInProcessResult:
         return job.execute_in_process(
@@ -102,11 +103,33 @@ def advance(settings: Settings, run: Run, first: str, last: str) -> None:
         run(watched.GRAIN.key_at(max(index, 0)), key)
 
 
-def freeze(settings: Settings, run: Run) -> None:
-    """Land ten sound keys except one whose air is frozen, and run up to that one."""
-    watched.land_all(settings.root, "0001", BROKEN)
-    watched.land(settings.root, "air", BROKEN, watched.frozen_air(BROKEN))
-    run("0001", BROKEN)
+@pytest.fixture(scope="module")
+def stored(run_on: Run, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return the store of sound keys up to one, judged; or with that key's air frozen. Made once, for tests to copy."""
+
+    @cache
+    def store(last: str, *, is_frozen: bool = False) -> Path:
+        folder = tmp_path_factory.mktemp(f"judged_{last}")
+        settings = Settings(root=str(folder / "store"), state=folder / "state")
+        watched.land_all(settings.root, "0001", last)
+        if is_frozen:
+            watched.land(settings.root, "air", last, watched.frozen_air(last))
+        run_on(settings.to_environment(), "0001", last)
+        return Path(settings.root)
+
+    return store
+
+
+@pytest.fixture
+def judge_to(settings: Settings, stored: Callable[..., Path]) -> Callable[[str], None]:
+    """Put sound keys, landed and judged up to one, into this test's store."""
+    return lambda last: shutil.copytree(stored(last), settings.root, dirs_exist_ok=True)
+
+
+@pytest.fixture
+def frozen(settings: Settings, stored: Callable[..., Path]) -> None:
+    """Put sound keys and `BROKEN`, whose air is frozen, into this test's store, judged."""
+    shutil.copytree(stored(BROKEN, is_frozen=True), settings.root, dirs_exist_ok=True)
 
 
 def test_sound_keys_are_fine_and_have_no_index_without_a_model(
@@ -139,10 +162,10 @@ def test_a_repeated_delivery_holds_its_key_and_names_the_original(
     )
 
 
+@pytest.mark.usefixtures("frozen")
 def test_a_frozen_source_holds_its_key_and_is_named(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
 ) -> None:
-    freeze(settings, run)
     notes = judged(tables, BROKEN).notes
     assert (notes["verdict"], notes["is_faulty"], notes["faults"]) == ("alert_fault", True, 1)
     assert (notes["primary"]["source"], notes["primary"]["check"]) == ("air", "frozen_columns")
@@ -163,10 +186,10 @@ def test_the_check_fails_and_names_the_key_and_blocks_nothing(settings: Settings
     assert "0006" in str(check.metadata["faulty"].value)
 
 
+@pytest.mark.usefixtures("frozen")
 def test_a_second_run_judges_nothing_and_writes_nothing(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
 ) -> None:
-    freeze(settings, run)
     before = {key: record.sequence for key, record in tables.records("drift").items()}
     run("0001", BROKEN)
     assert {key: record.sequence for key, record in tables.records("drift").items()} == before
@@ -175,10 +198,15 @@ def test_a_second_run_judges_nothing_and_writes_nothing(
 
 @pytest.mark.parametrize("damage", [None, b"", b"no gzip"])
 def test_a_lost_sketch_is_reported_and_recomputed(
-    settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run, damage: bytes | None
+    settings: Settings,
+    tables: TableStore,
+    ledgers: Ledgers,
+    run: Run,
+    judge_to: Callable[[str], None],
+    damage: bytes | None,
 ) -> None:
-    watched.land_all(settings.root, "0001", "0006")
-    run("0001", "0005")
+    judge_to("0005")
+    watched.land_all(settings.root, "0006", "0006")
     before = judged(tables, "0004")
     path = Path(settings.root, naming.blob_path(before.notes["sketch"]) + ".gz")
     data = path.read_bytes()
@@ -192,10 +220,10 @@ def test_a_lost_sketch_is_reported_and_recomputed(
     assert not judged(tables, "0006").notes["is_faulty"]
 
 
+@pytest.mark.usefixtures("frozen")
 def test_late_labels_are_judged_when_they_land_and_add_no_second_fault(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
 ) -> None:
-    freeze(settings, run)
     first = judged(tables, BROKEN)
     watched.land(settings.root, "verdicts", BROKEN)
     run(BROKEN)
@@ -204,10 +232,10 @@ def test_late_labels_are_judged_when_they_land_and_add_no_second_fault(
     assert kinds(ledgers, BROKEN) == ["fault"]
 
 
+@pytest.mark.usefixtures("frozen")
 def test_contiguous_keys_with_one_fault_are_one_episode(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
 ) -> None:
-    freeze(settings, run)
     for source in ("readings", "air"):
         watched.land(settings.root, source, "0007")
     watched.land(settings.root, "air", "0007", watched.frozen_air("0007"))
@@ -215,11 +243,11 @@ def test_contiguous_keys_with_one_fault_are_one_episode(
     assert ledger(ledgers, "0007")[0]["episode"] == BROKEN
 
 
+@pytest.mark.usefixtures("frozen")
 def test_later_keys_are_not_compared_with_a_held_key(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
 ) -> None:
     """If the frozen key were in the record, its single values would make any freeze look usual."""
-    freeze(settings, run)
     watched.land_all(settings.root, "0007", "0008")
     watched.land(settings.root, "air", "0008", watched.frozen_air("0008"))
     run("0007", "0008")
@@ -227,10 +255,10 @@ def test_later_keys_are_not_compared_with_a_held_key(
     assert judged(tables, "0008").notes["primary"]["check"] == "frozen_columns"
 
 
+@pytest.mark.usefixtures("frozen")
 def test_a_sound_new_delivery_is_recorded_as_repaired(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
 ) -> None:
-    freeze(settings, run)
     ledgers.append(f"faults/{BROKEN}", documents.fault("repair", BROKEN))
     watched.land(settings.root, "air", BROKEN)
     run(BROKEN)
@@ -242,20 +270,20 @@ def test_a_sound_new_delivery_is_recorded_as_repaired(
     assert kinds(ledgers, BROKEN) == ["fault", "repair", "repaired"]
 
 
+@pytest.mark.usefixtures("frozen")
 def test_a_broken_new_delivery_is_a_fault_again(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
 ) -> None:
-    freeze(settings, run)
     ledgers.append(f"faults/{BROKEN}", documents.fault("repair", BROKEN))
     run(BROKEN)
     run(BROKEN)
     assert kinds(ledgers, BROKEN) == ["fault", "repair", "fault"]
 
 
+@pytest.mark.usefixtures("frozen")
 def test_an_accepted_key_stays_accepted_when_labels_arrive(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
 ) -> None:
-    freeze(settings, run)
     ledgers.append(f"faults/{BROKEN}", documents.fault("accept", BROKEN))
     watched.land(settings.root, "verdicts", BROKEN)
     run(BROKEN)
@@ -274,10 +302,10 @@ def usable_keys(settings: Settings, tables: TableStore) -> int:
     )
 
 
+@pytest.mark.usefixtures("frozen")
 def test_after_waiting_the_source_is_nulled_and_features_are_built_without_it(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
 ) -> None:
-    freeze(settings, run)
     advance(settings, run, "0007", "0007")
     assert kinds(ledgers, BROKEN) == ["fault"]
     assert tables.read("features", [BROKEN])["temperature"].null_count() == 0
@@ -341,11 +369,11 @@ def test_a_broken_rule_blames_its_first_source(settings: Settings, tables: Table
 # Killed and run again ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("frozen")
 def test_a_run_killed_before_any_write_and_repeated_leaves_one_fault_one_null_and_one_request(
     settings: Settings, run: Run, run_on: Run, tmp_path: Path
 ) -> None:
     """The last run of this history finds one fault (0008) and nulls the source of another (0006)."""
-    freeze(settings, run)
     watched.land_all(settings.root, "0007", "0008")
     watched.land(settings.root, "air", "0008", watched.frozen_air("0008"))
     data = [raw, validated]
@@ -389,10 +417,9 @@ def release(settings: Settings, tables: TableStore, ledgers: Ledgers, keys: tupl
 
 
 def test_with_a_live_model_keys_are_ranked_among_its_training_windows(
-    settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
+    settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run, judge_to: Callable[[str], None]
 ) -> None:
-    watched.land_all(settings.root, "0001", "0012")
-    run("0001", "0012")
+    judge_to("0012")
     reference = release(settings, tables, ledgers, watched.GRAIN.span("0001", "0012"))
     watched.land_all(settings.root, "0013", "0014")
     for key in ("0015", "0016"):
@@ -413,10 +440,9 @@ def test_with_a_live_model_keys_are_ranked_among_its_training_windows(
 
 
 def test_late_labels_keep_the_model_that_a_key_was_judged_against(
-    settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
+    settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run, judge_to: Callable[[str], None]
 ) -> None:
-    watched.land_all(settings.root, "0001", "0012")
-    run("0001", "0012")
+    judge_to("0012")
     release(settings, tables, ledgers, watched.GRAIN.span("0001", "0010"))
     watched.land_all(settings.root, "0013", "0014")
     run("0013", "0014")
