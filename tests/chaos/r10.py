@@ -13,8 +13,6 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -32,13 +30,13 @@ from platform_assets.intake.folding import STAGE
 from platform_assets.serving import build
 from platform_assets.serving import run as serving
 from platform_assets.serving.outbox import PROCESS
-from platform_assets.settings import REPOSITORY, Settings
+from platform_assets.settings import Settings
 from platform_assets.storage.artifacts import ArtifactStore
 from tests.benchmarks.harness import Measure
 from tests.doubles import models, received, s3_server
 from tests.doubles.asking import Callers
 from tests.doubles.faulty_s3 import Fault, Faults, in_front_of
-from tests.doubles.ingesting import KEYS
+from tests.doubles.ingesting import KEYS, Ingestion
 from tests.doubles.recorded import SPEC
 
 BUCKET, WORKERS, SEED = "driftline-travel", 3, 7
@@ -87,7 +85,7 @@ class Proxy(Faults):
         self.killed: list[str] = []
         self.killed_at: list[int] = []
         self.disturbed = self.writes = self.ingestion_at = 0
-        self.ingestion: subprocess.Popen[str] | None = None
+        self.ingestion: Ingestion | None = None
 
     def meet(self, method: str, path: str) -> Fault | None:
         with self.guard:
@@ -182,14 +180,10 @@ class World:
     def ingest(self, killed_at: int) -> None:
         """Ingest twice at once; the first is killed at a writing request of both, if there are so many."""
         children = [self._ingestion() for _ in range(2)]
-        for child in children:
-            assert child.stdout is not None and child.stdout.readline() == "ready\n"
         self.proxy.writes, self.proxy.ingestion_at, self.proxy.ingestion = 0, killed_at, children[0]
         for child in children:
-            assert child.stdin is not None
-            child.stdin.write("\n")
-            child.stdin.flush()
-        ended = [child.communicate(timeout=WAIT_S) and child.returncode for child in children]
+            child.begin()
+        ended = [child.end() for child in children]
         self.proxy.ingestion = None
         assert ended[1] == 0 and ended[0] in (0, -9), ended
 
@@ -209,23 +203,8 @@ class World:
         elif kind == HEARTBEAT:
             callers.is_paused.set()
 
-    def _ingestion(self) -> subprocess.Popen[str]:
-        command = [
-            sys.executable,
-            "-m",
-            "tests.doubles.ingesting",
-            self.settings.root,
-            str(self.settings.state),
-            "400000",
-        ]
-        return subprocess.Popen(
-            command,
-            cwd=REPOSITORY,
-            env={**os.environ, **self.environment, "POLARS_MAX_THREADS": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+    def _ingestion(self) -> Ingestion:
+        return Ingestion(self.product, 400_000, {**self.environment, "POLARS_MAX_THREADS": "1"})
 
 
 def run() -> list[Measure]:

@@ -260,7 +260,9 @@ def month(figures: Figures) -> list[str]:
             draining_share=share("node drain"),
         )
         for replicas in r7_month.REPLICAS:
-            means = (f"{r7_month.simulate(taken, replicas, way).mean:.4f} {way}" for way in r7_month.Way)
+            means = (
+                f"{r7_month.simulate(taken, replicas, way, r7_month.MONTHS).mean:.4f} {way}" for way in r7_month.Way
+            )
             lines.append(
                 f"A simulated month, {replicas} replicas, endpoints leave after {leaves_s:.0f} s: minutes below "
                 f"99.9 %: {', '.join(means)}."

@@ -1,11 +1,11 @@
-"""Ingest a tiny product's segments, as its stage does: `python -m tests.doubles.ingesting ROOT STATE BATCH_BYTES`.
-
-Prints `ready`, and waits for a line before it starts.
-"""
+"""Ingest a tiny product's segments in a process of its own, as its stage does."""
 
 from __future__ import annotations
 
-import sys
+import multiprocessing
+import os
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from platform_assets.handle import Product
@@ -14,18 +14,45 @@ from platform_assets.settings import Settings
 from tests.doubles.shipped import SPEC
 
 KEYS = ("2020-01-05", "2020-01-06")
+PATIENCE_S = 120.0
+
+_server = multiprocessing.get_context("forkserver")
 
 
-def main() -> None:
-    """Ingest once, and print the number of rows."""
-    root, state, batch_bytes = sys.argv[1:]
-    claiming.BATCH_BYTES = int(batch_bytes)
+class Ingestion:
+    """A process that is ready to ingest once."""
+
+    def __init__(self, product: Product, batch_bytes: int, variables: Mapping[str, str]) -> None:
+        """Start it, with these environment variables."""
+        _server.set_forkserver_preload([__name__])
+        ours, theirs = _server.Pipe()
+        settings = (product.settings.root, str(product.settings.state), batch_bytes)
+        self._process = _server.Process(target=_ingest, args=(theirs, settings, {**os.environ, **variables}))
+        self._process.start()
+        theirs.close()
+        self._pipe = ours
+        assert ours.poll(PATIENCE_S) and ours.recv() == "ready"
+
+    def begin(self) -> None:
+        """Let it ingest."""
+        self._pipe.send("begin")
+
+    def kill(self) -> None:
+        """Kill it, and wait until it is dead; another thread may wait for its end."""
+        self._process.kill()
+        assert self._pipe.poll(PATIENCE_S), "a killed process still holds its pipe"
+
+    def end(self) -> int | None:
+        """Wait for its end; return its exit status, -9 for a killed one."""
+        self._process.join(PATIENCE_S)
+        return self._process.exitcode
+
+
+def _ingest(pipe: Connection, settings: tuple[str, str, int], variables: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(variables)
+    root, state, claiming.BATCH_BYTES = settings
     product = Product(SPEC, Settings(environment="cluster", root=root, state=Path(state)))
-    print("ready", flush=True)
-    sys.stdin.readline()
-    done, _ = prediction_log.ingest_segments(product, "code", KEYS)
-    print(done.rows, flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    pipe.send("ready")
+    pipe.recv()
+    prediction_log.ingest_segments(product, "code", KEYS)

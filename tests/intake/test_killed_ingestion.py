@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,11 +13,10 @@ from platform_assets.intake import prediction_log
 from platform_assets.intake.folding import STAGE
 from platform_assets.settings import Settings
 from tests.doubles.faulty_s3 import Fault, Faults, in_front_of
-from tests.doubles.ingesting import KEYS
+from tests.doubles.ingesting import KEYS, Ingestion
 from tests.doubles.s3_server import S3Server
 from tests.doubles.shipped import SPEC, line, lines, ship
 
-REPOSITORY = Path(__file__).parents[2]
 POINTS = 24
 """Kills of each test, spread over the writing requests of an ingestion: more than the 15 that are asked for."""
 IDS = {key: {f"p{day}-{number:06d}" for number in range(40)} for day, key in enumerate(KEYS)}
@@ -30,7 +26,7 @@ ANSWERS = {key: sorted(ids) for key, ids in IDS.items()}
 class Killing(Faults):
     """Kills a process at its n-th writing request; the server executes the request if `is_done`."""
 
-    victim: subprocess.Popen[str] | None = None
+    victim: Ingestion | None = None
     at = 0
     is_done = False
     writes = 0
@@ -42,7 +38,6 @@ class Killing(Faults):
         if self.victim is None or self.writes != self.at:
             return None
         self.victim.kill()
-        self.victim.wait()
         return Fault(method, path, answer=0, is_done=self.is_done)
 
 
@@ -66,33 +61,9 @@ def fill(root: str) -> None:
         ship(root, now + place * timedelta(milliseconds=10), body, first=place * 10_000)
 
 
-def start(product: Product, endpoint: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [
-            *(sys.executable, "-m", "tests.doubles.ingesting"),
-            *(product.settings.root, str(product.settings.state), str(4 * 10 * len(line(1)))),
-        ],
-        cwd=REPOSITORY,
-        env={**os.environ, "AWS_ENDPOINT_URL": endpoint, "POLARS_MAX_THREADS": "1", "TOKIO_WORKER_THREADS": "1"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-def begin(*children: subprocess.Popen[str]) -> None:
-    for child in children:
-        assert child.stdout is not None and child.stdout.readline() == "ready\n"
-    for child in children:
-        assert child.stdin is not None
-        child.stdin.write("\n")
-        child.stdin.flush()
-
-
-def end(child: subprocess.Popen[str]) -> int:
-    """Wait for a child's end, close its pipes, and return its exit status."""
-    child.communicate(timeout=120)
-    return child.returncode
+def start(product: Product, endpoint: str) -> Ingestion:
+    variables = {"AWS_ENDPOINT_URL": endpoint, "POLARS_MAX_THREADS": "1", "TOKIO_WORKER_THREADS": "1"}
+    return Ingestion(product, 4 * 10 * len(line(1)), variables)
 
 
 def stored(product: Product) -> dict[str, list[str]]:
@@ -110,8 +81,8 @@ def clone(product: Product, name: str) -> Product:
 def test_a_kill_at_any_writing_request_loses_and_doubles_nothing(product: Product, killing: Killing) -> None:
     calm = clone(product, "calm")
     child = start(calm, killing.endpoint)
-    begin(child)
-    assert end(child) == 0
+    child.begin()
+    assert child.end() == 0
     assert stored(calm) == ANSWERS
     digests = {key: record.content_digest for key, record in calm.tables.records(STAGE).items()}
     writes, killed = killing.writes, 0
@@ -120,8 +91,8 @@ def test_a_kill_at_any_writing_request_loses_and_doubles_nothing(product: Produc
         child = start(one, killing.endpoint)
         killing.writes, killing.victim, killing.is_done = 0, child, point % 2 == 1
         killing.at = 1 + point * writes // POINTS
-        begin(child)
-        killed += end(child) == -9
+        child.begin()
+        killed += child.end() == -9
         killing.victim = None
         prediction_log.ingest_segments(one, "code", KEYS)
         assert stored(one) == ANSWERS, f"killed at write {killing.at} of {writes}"
@@ -135,9 +106,10 @@ def test_ingestions_at_once_take_every_answer_once(product: Product, killing: Ki
         one = clone(product, f"turn{turn}")
         children = [start(one, killing.endpoint) for _ in range(3)]
         killing.writes, killing.victim, killing.at = 0, children[0] if turn else None, 10 * turn
-        begin(*children)
+        for child in children:
+            child.begin()
         ship(one.settings.root, datetime.now(UTC), lines([41], day=0), first=990_000)
-        ended = [end(child) for child in children]
+        ended = [child.end() for child in children]
         killing.victim = None
         assert ended[1:] == [0, 0]
         prediction_log.ingest_segments(one, "code", KEYS)

@@ -16,6 +16,7 @@ from platform_assets.storage.tables import MissingPartitions, TableProblem, Tabl
 from tests.doubles import numbered_batches as batches
 
 Run = Callable[..., dg.ExecuteInProcessResult]
+Advanced = Callable[..., TableStore]
 LABEL_STAGES = ("raw_verdicts", "validated_verdicts", "quarantine_verdicts", "outcomes")
 
 
@@ -87,9 +88,8 @@ def test_a_raw_key_records_the_origin_of_its_file(settings: Settings, tables: Ta
     assert metadata["arrived_at_utc"] == raw["arrived_at_utc"][0].isoformat()
 
 
-def test_a_second_run_writes_nothing(settings: Settings, tables: TableStore, run: Run) -> None:
-    batches.land_all(settings.root, "0001", "0006")
-    run("0001", "0006")
+def test_a_second_run_writes_nothing(settings: Settings, tables: TableStore, run: Run, advance_to: Advanced) -> None:
+    advance_to("0006")
     before = files(settings)
     result = run("0001", "0006")
     assert files(settings) == before
@@ -100,10 +100,9 @@ def test_a_second_run_writes_nothing(settings: Settings, tables: TableStore, run
 
 @pytest.mark.parametrize("damage", [b"", b"PAR1", None], ids=["empty", "cut", "gone"])
 def test_a_key_with_damaged_rows_is_recomputed(
-    settings: Settings, tables: TableStore, run: Run, damage: bytes | None
+    settings: Settings, tables: TableStore, run: Run, advance_to: Advanced, damage: bytes | None
 ) -> None:
-    batches.land_all(settings.root, "0001", "0003")
-    run("0001", "0003")
+    advance_to("0003")
     before = tables.records("validated_readings")
     path = Path(settings.root, "tables", batches.SPEC.name, "validated_readings", before["0002"].files[0])
     if damage is None:
@@ -157,9 +156,10 @@ def test_an_equal_second_delivery_changes_nothing_and_another_one_replaces_the_k
     assert tables.read("features", ["0001"]).height == batches.SENSORS
 
 
-def test_a_late_label_rewrites_only_its_key(settings: Settings, tables: TableStore, run: Run) -> None:
-    batches.land_all(settings.root, "0001", "0006")
-    run("0001", "0006")
+def test_a_late_label_rewrites_only_its_key(
+    settings: Settings, tables: TableStore, run: Run, advance_to: Advanced
+) -> None:
+    advance_to("0006")
     before = {stage: sequences(tables, stage) for stage in (*LABEL_STAGES, "features")}
     batches.land(settings.root, "verdicts", "0005", batches.verdicts("0005"))
     run("0001", "0006")
@@ -169,9 +169,10 @@ def test_a_late_label_rewrites_only_its_key(settings: Settings, tables: TableSto
     assert sequences(tables, "features") == before["features"]
 
 
-def test_a_new_slow_table_rebuilds_every_key_that_is_run(settings: Settings, tables: TableStore, run: Run) -> None:
-    batches.land_all(settings.root, "0001", "0003")
-    run("0001", "0003")
+def test_a_new_slow_table_rebuilds_every_key_that_is_run(
+    settings: Settings, tables: TableStore, run: Run, advance_to: Advanced
+) -> None:
+    advance_to("0003")
     batches.land(settings.root, "catalogue", "all", batches.catalogue() + "s5,500\n")
     result = run("0002", "0003")
     assert memoised(result, "features") == set()

@@ -21,6 +21,7 @@ from tests.doubles import documents, histories
 from tests.doubles import numbered_batches as batches
 
 Run = Callable[..., dg.ExecuteInProcessResult]
+Advanced = Callable[..., TableStore]
 SPEC = batches.SPEC
 NOW = datetime(2024, 1, 3, tzinfo=UTC)
 
@@ -31,10 +32,9 @@ def ledgers(settings: Settings) -> Ledgers:
 
 
 def test_the_newest_key_of_a_range_decides_and_decisions_are_final(
-    settings: Settings, run: Run, ledgers: Ledgers, tables: TableStore
+    settings: Settings, run: Run, advance_to: Advanced, ledgers: Ledgers, tables: TableStore
 ) -> None:
-    batches.land_all(settings.root, "0001", "0012")
-    run("0001", "0012")
+    advance_to("0012")
     decisions = {key: ledgers.read(naming.DECISIONS, key) for key in batches.GRAIN.span("0001", "0012")}
     assert {record["action"] for key, record in decisions.items() if record and key != "0012"} == {"wait"}
     assert decisions["0011"]["reasons"] == ["0011 is not the newest key: a later one decides."]
@@ -91,10 +91,9 @@ def test_a_request_is_answered_by_one_decision(
 
 
 def test_a_training_is_charged_to_its_cutoffs_month_or_for_batches_to_the_wall_clocks(
-    settings: Settings, run: Run, ledgers: Ledgers, tables: TableStore
+    settings: Settings, advance_to: Advanced, ledgers: Ledgers, tables: TableStore
 ) -> None:
-    batches.land_all(settings.root, "0001", "0012")
-    run("0001", "0012")
+    advance_to("0012")
     attempt = {"cutoff": "0010", "wall_s": 3600, "usd_per_hour": 0.5, "reason": "finished"}
     for month in ("2024-01", "2023-12"):
         ledgers.append(naming.ATTEMPTS, {**attempt, "started_at_utc": f"{month}-02T00:00:00+00:00"})
@@ -105,10 +104,9 @@ def test_a_training_is_charged_to_its_cutoffs_month_or_for_batches_to_the_wall_c
 
 
 def test_a_first_training_over_budget_needs_a_persons_reason(
-    settings: Settings, run: Run, ledgers: Ledgers, tables: TableStore
+    settings: Settings, advance_to: Advanced, ledgers: Ledgers, tables: TableStore
 ) -> None:
-    batches.land_all(settings.root, "0001", "0012")
-    run("0001", "0012")
+    advance_to("0012")
     judged = tables.records("drift", ["0012"])["0012"]
     poor = replace(SPEC, retraining=replace(SPEC.retraining, monthly_budget_usd=1.0))
     facts = replace(
