@@ -17,13 +17,24 @@ from pathlib import Path
 
 BUILD = Path(__file__).with_name("build.sh")
 IMAGES = ("platform", "service", "trainer")
+TAGS = ("first", "second")
+NAME = "localhost/driftline-twice"
+"""Of both builds, because an image's history names the one that it was labelled from."""
 
 
-def built(image: str, name: str) -> str:
-    """Build an image without cache under a name; return its digest."""
-    variables = {**os.environ, "NAME": name, "NO_CACHE": "1"}
+def built(image: str, tag: str) -> str:
+    """Build an image without cache, and tag it; return its digest."""
+    variables = {**os.environ, "NAME": NAME, "NO_CACHE": "1"}
     output = subprocess.run([str(BUILD), image], env=variables, stdout=subprocess.PIPE, text=True, check=True).stdout
+    subprocess.run(["podman", "tag", f"{NAME}-{image}:latest", f"{NAME}-{image}:{tag}"], check=True)
     return output.strip().rpartition("@")[2]
+
+
+def described(name: str) -> dict[str, str]:
+    """Return what an image says of itself, by part."""
+    argv = ["podman", "image", "inspect", name]
+    (image,) = json.loads(subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    return {part: json.dumps(image.get(part), sort_keys=True) for part in ("Annotations", "Config", "History")}
 
 
 def layers(name: str, folder: Path) -> list[Path]:
@@ -51,7 +62,9 @@ def members(layer: Path) -> dict[str, str]:
 
 
 def differences(first: str, second: str) -> Iterator[str]:
-    """Yield the files that differ between two images, layer by layer."""
+    """Yield the parts of the descriptions and then the files that differ between two images, layer by layer."""
+    before, after = described(first), described(second)
+    yield from (f"  {part}: {before[part]} and {after[part]}" for part in before if before[part] != after[part])
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
         pairs = zip(layers(first, Path(one)), layers(second, Path(other)), strict=True)
         for number, (mine, theirs) in enumerate(pairs):
@@ -67,12 +80,11 @@ def main(images: list[str]) -> int:
     """Compare each image; return the exit code."""
     is_same = True
     for image in images or IMAGES:
-        names = [f"localhost/driftline-twice-{number}" for number in (1, 2)]
-        digests = [built(image, name) for name in names]
+        digests = [built(image, tag) for tag in TAGS]
         print(f"{image}: {digests[0]} and {digests[1]}", flush=True)
         if digests[0] != digests[1]:
             is_same = False
-            print(*differences(*(f"{name}-{image}:latest" for name in names)), sep="\n", flush=True)
+            print(*differences(*(f"{NAME}-{image}:{tag}" for tag in TAGS)), sep="\n", flush=True)
     return not is_same
 
 
