@@ -18,7 +18,7 @@ from kubernetes import client
 from tests.benchmarks.harness import Measure
 from tests.chaos import r7_phases as phases
 from tests.chaos import r7_proxy, r7_smallest, r7_world, r7_zero
-from tests.chaos.r7_figures import Figures, Lost, watched
+from tests.chaos.r7_figures import Figures, Lost, watched, work_ms
 from tests.chaos.r7_page import measures, sentences
 from tests.chaos.r7_world import World
 
@@ -49,10 +49,11 @@ def play(world: World, figures: Figures) -> None:
     figures.megabytes["shipped"] = r7_smallest.megabytes(world.built)
     figures.unasked_m = phases.unasked(world)
     figures.capacity = phases.capacity(world)
-    figures.base = world.base = phases.BASE_SHARE * figures.capacity
+    world.per_work = phases.BASE_SHARE * figures.capacity * work_ms()
+    figures.bases = world.bases
     print(f"one replica takes {figures.unasked_m:.0f}m before its first request", flush=True)
     print(f"one replica answers {figures.capacity:.0f} requests per second", flush=True)
-    calm(world)
+    phases.calm(world)
     time.sleep(2 * phases.CALM_S)  # until the metrics of the measured replica are forgotten
 
     def at_spike() -> None:
@@ -83,7 +84,7 @@ def attempt(world: World, figures: Figures, name: str, step: Callable[[], None])
     """Run a phase under the ordinary load, and note why it could not run."""
     print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
     figures.load_averages.append(os.getloadavg()[0])
-    calm(world)
+    phases.calm(world)
     if name == "scale-down":
         # From here on the number of replicas is set by hand.
         world.platform.kubectl("delete", "hpa", world.name)
@@ -93,10 +94,6 @@ def attempt(world: World, figures: Figures, name: str, step: Callable[[], None])
     except BROKEN as problem:
         figures.failures[name] = f"{type(problem).__name__}: {str(problem).splitlines()[0][:200]}"
         print(f"{name} could not run: {problem}", flush=True)
-
-
-def calm(world: World) -> None:
-    world.load.set(world.address, world.base)
 
 
 def zero(world: World, figures: Figures) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from platform_assets.settings import REPOSITORY
+from tests.chaos.r7_load import TOO_LATE
 
 TOLERANCE = 1e-6
+REFUSED = 503
 WINDOW_S = 5.0
 
 
@@ -51,6 +54,7 @@ class Counts:
         wrong: answers of a model that was not released, or with another number than that model's.
         p99_ms: of all requests, those that failed too.
         late_s: the most by which the sender was late.
+        refused, too_late: attempts that a replica refused (503), and those without an answer in time.
     """
 
     sent: int
@@ -60,12 +64,17 @@ class Counts:
     wrong: int
     p99_ms: float
     late_s: float
+    refused: int = 0
+    too_late: int = 0
 
     def __str__(self) -> str:
-        return (
+        text = (
             f"{self.sent} sent, {self.answered} answered, {self.retried} retried, {self.failed} failed, "
             f"{self.wrong} wrong; p99 {self.p99_ms:.0f} ms"
         )
+        if self.retried:
+            text += f"; of the attempts {self.refused} refused, {self.too_late} too late"
+        return text
 
 
 def counts(calls: Sequence[Call], expected: Mapping[str, float]) -> Counts:
@@ -77,6 +86,7 @@ def counts(calls: Sequence[Call], expected: Mapping[str, float]) -> Counts:
     if not calls:
         raise ValueError("no request was sent in this phase")
     answered = [call for call in calls if call.is_answered]
+    statuses = Counter(status for call in calls for status in call.statuses)
     return Counts(
         sent=len(calls),
         answered=len(answered),
@@ -85,6 +95,8 @@ def counts(calls: Sequence[Call], expected: Mapping[str, float]) -> Counts:
         wrong=sum(not _is_right(call, expected) for call in answered),
         p99_ms=p99_ms(calls),
         late_s=max(call.late_s for call in calls),
+        refused=statuses[REFUSED],
+        too_late=statuses[TOO_LATE],
     )
 
 

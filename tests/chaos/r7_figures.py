@@ -137,6 +137,7 @@ class Figures:
     Attributes:
         capacity: requests per second that one replica answers to callers who wait.
         unasked_m: thousandths of a core that a replica takes before its first request, the mean of both.
+        bases: requests per second of the ordinary load, at the beginnings of phases and rounds.
         rounds: by the name of the change, the requests during each round.
         lost_behind: the lost node, by the `internalTrafficPolicy` of the Service of the proxies.
         overload: by what its worker refuses.
@@ -150,7 +151,7 @@ class Figures:
 
     capacity: float = 0.0
     unasked_m: float | None = None
-    base: float = 0.0
+    bases: list[float] = field(default_factory=list)
     spike: Spike | None = None
     idle: Idle | None = None
     rounds: dict[str, list[Counts]] = field(default_factory=dict)
@@ -169,14 +170,14 @@ class Figures:
 @contextmanager
 def watched(machines: MutableMapping[str, Machine], name: str) -> Iterator[None]:
     """Note how the machine was meanwhile: a replica that had enough CPU is short of it on a machine that got slower."""
-    before, work_ms = psutil.cpu_times(), _work_ms()
+    before, before_ms = psutil.cpu_times(), work_ms()
     yield
     after = psutil.cpu_times()
     stolen = (after.steal - before.steal) / (sum(after[:8]) - sum(before[:8]))
-    machines[name] = Machine(stolen, max(work_ms, _work_ms()))
+    machines[name] = Machine(stolen, max(before_ms, work_ms()))
 
 
-def _work_ms() -> float:
+def work_ms() -> float:
     """Return the CPU time of a fixed piece of work, the least of three tries."""
     times = []
     for _ in range(3):

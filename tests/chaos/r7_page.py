@@ -59,7 +59,7 @@ def measures(figures: Figures) -> list[Measure]:
     """Return the table's lines."""
     return [
         Measure(measure="requests per second that one replica answers at 200m CPU", ours=figures.capacity),
-        Measure(measure="requests per second, ordinary load", ours=figures.base),
+        Measure(measure="requests per second, ordinary load, median", ours=_middle(figures.bases)),
         Measure(measure="thousandths of a core that a replica takes before its first request", ours=figures.unasked_m),
         *_of_spike(figures.spike),
         *_of_idle(figures.idle),
@@ -70,6 +70,10 @@ def measures(figures: Figures) -> list[Measure]:
         *_of_overload(figures.overload),
         *_of_starts(figures.starts),
     ]
+
+
+def _middle(numbers: Sequence[float]) -> float | None:
+    return statistics.median(numbers) if numbers else None
 
 
 def _of_spike(spike: Spike | None) -> list[Measure]:
@@ -206,6 +210,11 @@ def sentences(figures: Figures) -> list[str]:
     if figures.load_averages:
         low, high = min(figures.load_averages), max(figures.load_averages)
         lines.append(f"The machine's load average at the beginnings of phases: {low:.0f} to {high:.0f}, on two cores.")
+    if figures.bases:
+        lines.append(
+            "The ordinary load follows the machine's speed at the beginning of each phase and round, by a fixed "
+            f"piece of work: {min(figures.bases):.0f} to {max(figures.bases):.0f} requests per second."
+        )
     if figures.machine:
         parts = "; ".join(f"{name} {machine}" for name, machine in figures.machine.items())
         lines.append(f"CPU time that the machine's host gave to others, and that of a fixed piece of work: {parts}.")

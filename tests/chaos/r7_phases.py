@@ -12,7 +12,7 @@ from statistics import mean, median
 from kubernetes.utils.quantity import parse_quantity
 
 from tests.chaos.r7_calls import Counts, seconds_above
-from tests.chaos.r7_figures import Idle, Lost, Machine, Overload, Spike, watched
+from tests.chaos.r7_figures import Idle, Lost, Machine, Overload, Spike, watched, work_ms
 from tests.chaos.r7_world import NAME, REPLICAS, World
 from tests.cluster import loop
 from tests.cluster.platform import NAMESPACE
@@ -35,6 +35,12 @@ WINDOW_S = 300.0
 """In which the autoscaler takes nothing away; then one replica per minute."""
 SLACK_S = 60.0
 """Beyond the window: metrics are up to 30 s old, and a replica takes 10 s to leave."""
+
+
+def calm(world: World) -> None:
+    """Send the ordinary load, to replicas that are as fast as the machine is now."""
+    world.bases.append(world.per_work / work_ms())
+    world.load.set(world.address, world.base)
 
 
 def unasked(world: World) -> float:
@@ -103,12 +109,13 @@ def rounds(world: World, change: Callable[[World, int], None]) -> list[Counts]:
     """Change something five times under the ordinary load; return the requests of each round."""
     results = []
     for number in range(ROUNDS):
+        calm(world)
         begin, machine = time.time(), dict[str, Machine]()
         with watched(machine, "round"):
             change(world, number)
         results.append(world.counts(begin, time.time()))
         took_s = time.time() - begin
-        print(f"round {number + 1}, {took_s:.0f} s, {machine['round']}: {results[-1]}", flush=True)
+        print(f"round {number + 1}, {took_s:.0f} s, {world.base:.0f}/s, {machine['round']}: {results[-1]}", flush=True)
     return results
 
 

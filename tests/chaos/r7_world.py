@@ -83,7 +83,8 @@ class World:
         contracts: two of them; the service has the first one at the beginning.
         expected: the answer of each model to the row that callers ask about.
         seen: looks at the service, one per second.
-        base: requests per second of the ordinary load.
+        per_work: requests per second of the ordinary load, times the milliseconds of CPU time of a fixed piece of work.
+        bases: requests per second of the ordinary load, at the beginnings of phases and rounds.
     """
 
     platform: Platform
@@ -94,7 +95,8 @@ class World:
     load: Load
     folder: Path
     seen: list[Seen] = field(default_factory=list)
-    base: float = 0.0
+    per_work: float = 0.0
+    bases: list[float] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -103,6 +105,10 @@ class World:
     @property
     def address(self) -> str:
         return self.platform.address(self.name)
+
+    @property
+    def base(self) -> float:
+        return self.bases[-1]
 
     def release(self, contract: Contract) -> None:
         """Release a model of a contract."""

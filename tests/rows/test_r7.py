@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from tests.chaos import r7_month
+from tests.chaos import r7_month, r7_phases
 from tests.chaos.r7_calls import Call, Counts, counts, seconds_above
 from tests.chaos.r7_figures import Figures, Idle, Lost, Overload, Spike, Start
 from tests.chaos.r7_load import FEATURES, NO_ANSWER, TOO_LATE, body
@@ -29,7 +31,10 @@ def test_requests_are_counted_by_what_became_of_them() -> None:
         call(4.0, 200, digest="c"),
     ]
     result = counts(calls, EXPECTED)
-    assert result == Counts(sent=5, answered=4, retried=2, failed=1, wrong=2, p99_ms=4000.0, late_s=0.001)
+    assert result == Counts(
+        sent=5, answered=4, retried=2, failed=1, wrong=2, p99_ms=4000.0, late_s=0.001, refused=1, too_late=1
+    )
+    assert str(result).endswith("p99 4000 ms; of the attempts 1 refused, 1 too late")
     with pytest.raises(ValueError, match="no request"):
         counts([], EXPECTED)
 
@@ -44,6 +49,15 @@ def test_a_request_is_what_the_model_of_the_row_takes() -> None:
     request = json.loads(body(7))
     assert request["features"] == FEATURES == models.FEATURES
     assert request.keys() == models.row(idempotency_key="x").keys()
+
+
+def test_the_ordinary_load_is_that_of_the_machine_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = SimpleNamespace(address="http://service:3000", per_work=60.0 * 20.0, bases=[], base=0.0)
+    sent.load = SimpleNamespace(set=lambda address, rate: None)
+    monkeypatch.setattr(r7_phases, "work_ms", lambda: 30.0)  # a piece of work that took 20 ms takes 30
+    r7_phases.calm(cast(Any, sent))
+    assert sent.bases == [40.0]
+    assert any("40 to 40 requests per second" in line for line in sentences(Figures(bases=sent.bases)))
 
 
 def test_the_page_says_what_could_not_run() -> None:
