@@ -1,5 +1,8 @@
 """Send requests at a fixed rate, whatever is answered (open loop), each with one retry: a process of its own.
 
+A request is repeated as the client in docs/operate.md does it: after `Retry-After`, if that is short, and a moment that
+differs between requests.
+
 Usage: python -m tests.chaos.r7_load RECORDS. Each line of standard input is a JSON object with `host`, `port` and
 `rate` in requests per second, which holds from then on; at its end the requests under way are finished. RECORDS gets
 one JSON list per request: `Call` in r7_calls.py names its items. Only the standard library is imported, so that a
@@ -10,6 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
+import re
 import sys
 import time
 from pathlib import Path
@@ -18,6 +23,11 @@ from typing import Any, TextIO
 TIMEOUT_S = 2.0
 """For an answer to the request, and once more for the answer to its repetition."""
 ATTEMPTS = 2
+REPEATED = (429, 502, 503, 504)
+"""Statuses of answers that are asked for again, as no answer is."""
+LONGEST_S, MOMENT_S = 2.0, (0.05, 0.25)
+"""Of `Retry-After`, beyond which a request is not repeated; and what is waited in addition."""
+RETRY_AFTER = re.compile(rb"\r\nretry-after: *([0-9.]+)", re.IGNORECASE)
 NO_ANSWER, TOO_LATE = 0, -1
 """Statuses of a connection that was refused or broke, and of an answer that did not come in time."""
 FEATURES = {
@@ -40,8 +50,8 @@ def body(number: int) -> bytes:
     return json.dumps({"entity": name, **moments, "features": FEATURES, "idempotency_key": name}).encode()
 
 
-async def attempt(host: str, port: int, content: bytes) -> tuple[int, dict[str, Any]]:
-    """Ask on a new connection, so that each replica gets its share."""
+async def attempt(host: str, port: int, content: bytes) -> tuple[int, float, dict[str, Any]]:
+    """Ask on a new connection, so that each replica gets its share; return status, `Retry-After` and answer."""
     head = (
         f"POST /predict HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(content)}\r\n\r\n"
@@ -56,20 +66,25 @@ async def attempt(host: str, port: int, content: bytes) -> tuple[int, dict[str, 
                 writer.close()
         begin, _, rest = answer.partition(b"\r\n\r\n")
         status = int(begin.split(None, 2)[1])
-        return status, json.loads(rest) if status == 200 else {}
+        wait = RETRY_AFTER.search(begin)
+        return status, float(wait[1]) if wait else 0.0, json.loads(rest) if status == 200 else {}
     except TimeoutError:
-        return TOO_LATE, {}
+        return TOO_LATE, 0.0, {}
     except (OSError, IndexError, ValueError):  # refused, reset, or cut off in the middle of an answer
-        return NO_ANSWER, {}
+        return NO_ANSWER, 0.0, {}
 
 
 async def ask(place: dict[str, Any], number: int, due_s: float, records: TextIO) -> None:
     """Ask until there is an answer, at most twice, and record it."""
     content, begun_s, statuses = body(number), time.time(), list[int]()
     answer: dict[str, Any] = {}
-    while len(statuses) < ATTEMPTS and 200 not in statuses:
-        status, answer = await attempt(place["host"], place["port"], content)
+    for count in range(1, ATTEMPTS + 1):
+        status, wait_s, answer = await attempt(place["host"], place["port"], content)
         statuses.append(status)
+        is_repeated = status in (NO_ANSWER, TOO_LATE, *REPEATED) and wait_s <= LONGEST_S
+        if not is_repeated or count == ATTEMPTS:
+            break
+        await asyncio.sleep(wait_s + random.uniform(*MOMENT_S))
     took_s = time.time() - begun_s
     record = [begun_s, begun_s - due_s, took_s, statuses, answer.get("digest"), answer.get("probability")]
     records.write(json.dumps(record) + "\n")

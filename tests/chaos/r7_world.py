@@ -41,6 +41,8 @@ from tests.doubles.products.live_parts import SPEC
 NAME = "scaled"
 REPLICAS, REPLICAS_MAX, CORES = 2, 6, 0.2
 PATIENCE_S = 240.0
+LONGEST_REQUEST_S = 7.0
+"""Two attempts of 2 s, and the longest pause between them."""
 WIDTH, DEPTH = 1_000, 3
 """Size and number of the matrices that the model multiplies only to take some CPU."""
 TROUBLE = (client.ApiException, http.client.HTTPException, urllib3.exceptions.HTTPError, OSError, KeyError)
@@ -161,7 +163,7 @@ class World:
 
     def counts(self, begin: float, end: float) -> Counts:
         """Return what became of the requests between two moments, once all of them have ended."""
-        time.sleep(max(0.0, end + 5.0 - time.time()))
+        time.sleep(max(0.0, end + LONGEST_REQUEST_S - time.time()))
         return counts(self.load.calls(begin, end), self.expected)
 
     def between(self, begin: float, end: float) -> list[Seen]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
+import time
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from tests.chaos import r7_month, r7_phases
+from tests.chaos import r7_load, r7_month, r7_phases
 from tests.chaos.r7_calls import Call, Counts, counts, seconds_above
 from tests.chaos.r7_figures import Figures, Idle, Lost, Overload, Spike, Start
 from tests.chaos.r7_load import FEATURES, NO_ANSWER, TOO_LATE, body
@@ -91,3 +94,37 @@ def test_missed_targets_are_printed_as_missed(monkeypatch: pytest.MonkeyPatch) -
     goodput = next(line for line in measures(figures) if "can answer" in line.measure)
     assert goodput.ours == 8 / 40 / 0.5
     assert any("crashes of each of 2 proxies" in line for line in sentences(figures))
+
+
+@pytest.mark.parametrize(
+    ("head", "statuses", "waited"),
+    [
+        ("503 Service Unavailable\r\nRetry-After: 1", [503, 503], (1.05, 1.25)),
+        ("503 Service Unavailable\r\nretry-after: 5", [503], None),
+        ("502 Bad Gateway", [502, 502], (0.05, 0.25)),
+        ("422 Unprocessable Entity", [422], None),
+    ],
+)
+def test_callers_repeat_a_request_as_the_documented_client_does(
+    monkeypatch: pytest.MonkeyPatch, head: str, statuses: list[int], waited: tuple[float, float] | None
+) -> None:
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {head}\r\ncontent-length: 0\r\n\r\n".encode())
+        writer.close()
+
+    async def ask(records: io.StringIO) -> None:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            host, port = server.sockets[0].getsockname()
+            monkeypatch.setattr(r7_load.asyncio, "sleep", pause)
+            await r7_load.ask({"host": host, "port": port}, 1, time.time(), records)
+
+    asyncio.run(ask(records := io.StringIO()))
+    assert Call(*json.loads(records.getvalue())).statuses == statuses
+    assert len(pauses) == (waited is not None)
+    assert waited is None or waited[0] <= pauses[0] <= waited[1]
