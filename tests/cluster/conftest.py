@@ -1,10 +1,12 @@
-"""One cluster per session, one namespace of it per test."""
+"""One cluster per session (per process, where pytest has several), one namespace of it per test."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kubernetes import client
@@ -25,10 +27,10 @@ from tests.doubles.s3_server import S3Server
 
 RECORD_RIGHTS = "RECORD_RIGHTS"
 ZONE, SPOT = "topology.kubernetes.io/zone", "driftline/spot"
-USAGE = pytest.StashKey[str]()
+USAGE = pytest.StashKey[list[str]]()
 TESTS = pytest.StashKey[dict[str, str]]()
 RIGHTS = pytest.StashKey[dict[Right, str]]()
-"""The test of each namespace, and a test for each right that was used."""
+"""What each cluster cost; the test of each namespace; a test for each right that was used."""
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +45,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
         pytest.skip(sentence)
     with started(Path(os.environ[ASSETS])) as own:
         yield own
-        request.config.stash[USAGE] = report(own)
+        request.config.stash[USAGE] = [report(own)]
         request.config.stash[RIGHTS] = _situations(own, request.config.stash.get(TESTS, {}))
 
 
@@ -55,11 +57,32 @@ def _situations(own: Cluster, tests: dict[str, str]) -> dict[Right, str]:
     return {right: f"`{test}`" for right, test in reversed(found) if test}
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what the cluster of one of several processes showed to the process that prints it."""
+    stash, output = session.config.stash, getattr(session.config, "workeroutput", None)
+    if output is not None and USAGE in stash:
+        rows = [(*astuple(right), test) for right, test in stash[RIGHTS].items()]
+        output["cluster"] = {"usage": stash[USAGE], "rights": rows}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what the cluster of a process showed. The first test by name stands for a right."""
+    shown, stash = getattr(node, "workeroutput", {}).get("cluster"), node.config.stash
+    if shown is None:
+        return
+    stash.setdefault(USAGE, []).extend(shown["usage"])
+    rights_used = stash.setdefault(RIGHTS, {})
+    for *right, test in shown["rights"]:
+        rights_used[Right(*right)] = min(test, rights_used.get(Right(*right), test))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print what the cluster cost."""
+    """Print what the clusters cost."""
     if USAGE in config.stash:
         terminalreporter.section("cluster")
-        terminalreporter.write_line(config.stash[USAGE])
+        for usage in config.stash[USAGE]:
+            terminalreporter.write_line(usage)
         unused = sorted(rights.granted() - config.stash[RIGHTS].keys())
         terminalreporter.write_line(f"rights granted and not used: {unused or 'none'}")
         if os.environ.get(RECORD_RIGHTS):
