@@ -68,6 +68,16 @@ def test_a_pod_over_its_own_storage_is_told_its_limit(pods: Pods, shell: str) ->
     assert ending.node
 
 
+def test_a_pod_over_the_size_of_its_empty_folder_is_told_its_limit(pods: Pods, shell: str) -> None:
+    pod = step(shell, "dd if=/dev/zero of=/scratch/full bs=1M count=64; sleep 300", memory="256Mi")
+    pod["spec"]["volumes"] = [{"name": "scratch", "emptyDir": {"sizeLimit": "10M"}}]
+    pod["spec"]["containers"][0]["volumeMounts"] = [{"name": "scratch", "mountPath": "/scratch"}]
+    pods.create(pod)
+    ending = end_of(pods)
+    assert (name_of(ending), ending.limit_gb) == ("out_of_disk", 0.01), ending.evidence
+    assert ending.node
+
+
 def test_a_full_shared_memory_names_the_profiles_field(pods: Pods, shell: str) -> None:
     pod = step(shell, "dd if=/dev/zero of=/dev/shm/full bs=1M count=8")
     pod["spec"]["volumes"] = [{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1M"}}]
