@@ -252,7 +252,7 @@ def record_of(
     requested_at = datetime.fromisoformat(launch.requested_at_utc)
     ended_at = ending.ended_at or datetime.now(UTC)
     began_at = ending.started_at or started_at
-    wall_s = 0.0 if began_at is None else max(0.0, (ended_at - began_at).total_seconds())
+    wall_s = 0.0 if began_at is None else round(max(0.0, (ended_at - began_at).total_seconds()), 3)
     waited_s = ((began_at or ended_at) - (ending.asked_at or requested_at)).total_seconds()
     # A step without a lease, such as an export, states its usage only in its result.
     used = result.members(("cpu_s", "peak_memory_mb")) if result else {}
@@ -270,7 +270,7 @@ def record_of(
         "exit_code": ending.exit_code,
         "started_at_utc": (began_at or ended_at).isoformat(),
         "ended_at_utc": ended_at.isoformat(),
-        "wall_s": round(wall_s, 3),
+        "wall_s": wall_s,
         "waited_s": round(max(0.0, waited_s), 3),
         "steps_lost": 0 if outcome == FINISHED else max(0, lost),
         "cost_usd": wall_s / 3600 * launch.usd_per_hour,

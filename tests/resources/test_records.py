@@ -51,6 +51,13 @@ def test_paid_is_the_time_from_start_to_end_at_the_profiles_price() -> None:
     assert result.digest is None
 
 
+def test_the_cost_follows_from_the_duration_that_the_record_states() -> None:
+    ending = Ending(failure=None, evidence="", started_at=AT, ended_at=AT + timedelta(seconds=9, microseconds=480_374))
+    result = records.record_of(begun(), ending, ProcessLocation(), None, None, None)
+    assert result.wall_s == 9.48
+    assert (result.cost_usd, result.on_demand_cost_usd) == (9.48 / 3600 * 0.99, 9.48 / 3600 * 2.49)
+
+
 @pytest.mark.parametrize(
     ("zone", "received", "price", "expected"),
     [
@@ -146,7 +153,7 @@ def test_a_subprocess_leaves_a_record_of_each_try(tmp_path: Path) -> None:
             "0009",
         )
         assert item["started_at_utc"] < item["ended_at_utc"]
-        assert item["cost_usd"] == pytest.approx(item["wall_s"] / 3600 * 0.08, rel=0.01)
+        assert item["cost_usd"] == item["wall_s"] / 3600 * 0.08
 
 
 def test_an_own_error_is_on_record_too(tmp_path: Path) -> None:
