@@ -450,6 +450,12 @@ def forget_container() -> None:
     os.environ.pop("BENTOML_CONTAINERIZED", None)
 
 
+def take_environment(environment: Mapping[str, str]) -> None:
+    """Replace this process's variables, as the start of another program would."""
+    os.environ.clear()
+    os.environ.update(environment)
+
+
 def bare_environment() -> dict[str, str]:
     """Return the environment of a child process that runs foreign content: our imports, and no secret."""
     names = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL")

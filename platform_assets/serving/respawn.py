@@ -6,6 +6,7 @@ such a service would go on with fewer workers, while all pages of the others rep
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from platform_assets import settings
@@ -32,9 +33,21 @@ def install() -> None:
 
     def create_standalone_arbiter(watchers: Any, *, sockets: Any, **options: Any) -> Arbiter:
         _bind_probes(watchers, sockets)
+        if sys.platform == "linux" and not options.get("threaded") and not options.get("plugins"):
+            _fork(watchers)
         return original(watchers, sockets=sockets, check_delay=CHECK_S, **options)
 
     circus.create_standalone_arbiter = create_standalone_arbiter  # type: ignore[assignment]  # Bento names `sockets`
+
+
+def _fork(watchers: Any) -> None:
+    """Make the workers copies of this process: not where threads or a reloader of changed code run next to them."""
+    import circus.watcher
+
+    from platform_assets.serving import forked
+
+    forked.preload(watchers[-1].env)
+    circus.watcher.Process = forked.Forked
 
 
 def _bind_probes(watchers: Any, sockets: Any) -> None:

@@ -4,7 +4,7 @@ In addition to the code, a Bento contains the folder `fallback`: `contract.json`
 and the blobs of one bundle. Bento's tracing, access log and metrics are switched off: they cost more than a prediction
 (together about 700 microseconds per request) and do not see what the middleware answers.
 
-What answers is imported by workers alone: the parent, which starts and replaces them, would import it for 0.3 s of CPU.
+What answers is not imported here, because a Bento is built without it: `forked` imports it before workers start.
 """
 
 from __future__ import annotations

@@ -208,8 +208,7 @@ def _watch(running: serving.Server, ages: list[float], seconds: float) -> None:
 
 def _workers(running: serving.Server) -> list[int]:
     """Return the processes that answer."""
-    children = psutil.Process(running.process.pid).children(recursive=True)
-    return [child.pid for child in children if "_bentoml_impl.worker.service" in child.cmdline()]
+    return [child.pid for child in psutil.Process(running.process.pid).children()]
 
 
 @contextlib.contextmanager

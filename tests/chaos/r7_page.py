@@ -207,8 +207,8 @@ def sentences(figures: Figures) -> list[str]:
     if figures.imports_s:
         lines.append(
             "Seconds of one Python process in a replica with one core, by what it imports: "
-            f"{_imports(figures)}. A replica starts a parent and two workers, and the parent imports what answers no "
-            "longer. A smaller image shortens the pull alone."
+            f"{_imports(figures)}. A replica's first process imports it once, and its workers are copies of that "
+            "process. A smaller image shortens the pull alone."
         )
     if figures.load_averages:
         low, high = min(figures.load_averages), max(figures.load_averages)

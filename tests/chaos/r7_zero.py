@@ -24,9 +24,9 @@ SMALLER = {
     "onnxruntime": "import onnxruntime",
     "a bare ASGI server with onnxruntime": "import httptools, msgspec, onnxruntime, uvicorn, uvloop",
     "bentoml": "import bentoml",
-    "the parent of workers": f"{OURS}; import platform_assets.serving.service",
-    "a worker": f"{OURS}; import platform_assets.serving.service; {ANSWERING}",
-    "a worker without bentoml": f"{OURS}; {ANSWERING}",
+    "the module of the Bento": f"{OURS}; import platform_assets.serving.service",
+    "that and what answers": f"{OURS}; import platform_assets.serving.service; {ANSWERING}",
+    "what answers alone": f"{OURS}; {ANSWERING}",
 }
 """What is imported, by the name in the table."""
 
