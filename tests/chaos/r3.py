@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -51,7 +51,7 @@ from tests.doubles.drawn_requests import Document, Request, draw
 PRODUCTS = {"flight_delays": ("2013-01-08", 20), "garment_photos": ("0001", 50)}
 """A key of each product, whose first row is the good request, and how many requests Schemathesis draws of each kind."""
 BODIES, WARM, GROWTH_MB, SEED = 5_000, 500, 20, 20261127
-PEER_BODIES, READY_S = 1_000, 120.0
+PEER_BODIES, PEER_S, READY_S = 1_000, 300.0, 120.0
 PEERS: dict[str, Callable[[int], list[str]]] = {
     "default Bento": lambda port: serving.command("tests.chaos.r3_peer:Peer", port),
     "FastAPI": lambda port: [
@@ -59,7 +59,7 @@ PEERS: dict[str, Callable[[int], list[str]]] = {
         *("--host", serving.HOST, "--port", str(port), "--no-access-log"),
     ],
 }
-"""The command of each peer. Each gets the first bodies only: as many as `PEER_BODIES` per product."""
+"""The command of each peer. Each gets the first bodies only: `PEER_BODIES` per product, fewer if they take `PEER_S`."""
 PATHS = ("/predict", "/api/predict")
 STATUS = re.compile(rb"(?:^|[\n}\]])HTTP/1\.[01] (\d{3}) ")
 IDS = re.compile(rb'"prediction_id":"([0-9a-f]+)"')
@@ -106,6 +106,7 @@ def run() -> list[Measure]:
     shown.clear()
     total, bad, growth = 0, Counter[str](), {}
     bad_of_peers = {peer: Counter[str]() for peer in PEERS}
+    sent_to_peers = Counter[str]()
     ingested: dict[str, int] = {}
     for name, (key, drawn) in PRODUCTS.items():
         with tempfile.TemporaryDirectory(prefix="driftline-r3-") as folder:
@@ -113,7 +114,8 @@ def run() -> list[Measure]:
             row = replay.requests(spec, key)[0]
             seen, growth[name], ingested[name] = _attacked(spec, graph, row, drawn, Path(folder))
             for peer, command in PEERS.items():
-                seen_of_peer = _peer(spec, graph, row, Path(folder), command)
+                seen_of_peer, sent = _peer(spec, graph, row, Path(folder), command)
+                sent_to_peers[peer] += sent
                 bad_of_peers[peer].update({kind: len(names) for kind, names in seen_of_peer.bad.items()})
         total += sum(seen.statuses.values())
         statuses = ", ".join(f"{status}: {count}" for status, count in sorted(seen.statuses.items(), key=str))
@@ -139,7 +141,7 @@ def run() -> list[Measure]:
                 measure=title,
                 ours=bad[kind],
                 peers={
-                    f"{peer}, {PEER_BODIES:,} of the bodies per product": counts[kind]
+                    f"{peer}, the first {sent_to_peers[peer]:,} bodies": counts[kind]
                     for peer, counts in (bad_of_peers.items() if kind in ("5xx", "not finite") else ())
                 },
                 target="<= 0",
@@ -182,8 +184,11 @@ def _attacked(
 
 def _peer(
     spec: ProductSpec, graph: bytes, row: dict[str, Any], folder: Path, command: Callable[[int], list[str]]
-) -> Seen:
-    """Send the first bodies to a peer with the same graph; its API takes lists of rows."""
+) -> tuple[Seen, int]:
+    """Send the first bodies to a peer with the same graph, whose API takes lists of rows; return how many were sent.
+
+    A peer may need minutes for one body, and goes on with it after its caller left.
+    """
     (folder / "model.onnx").write_bytes(graph)
     (folder / "contract.json").write_bytes(canonical(contract_of(spec)))
     contract, port, seen = Contract(contract_of(spec)), serving.free_port(), Seen()
@@ -215,12 +220,14 @@ def _peer(
                 item for item in r3_bodies.bodies(contract, row, BODIES, SEED) if item.content_type == r3_bodies.JSON
             ]
             lists = [item.body if item.body.lstrip()[:1] == b"[" else b"[" + item.body + b"]" for item in attacks]
-            _send(port, seen, [Attack("peer", body) for body in lists[:PEER_BODIES]], PATHS[:1])
+            deadline = time.monotonic() + PEER_S
+            some = (Attack("peer", body) for body in lists[:PEER_BODIES] if time.monotonic() < deadline)
+            sent = _send(port, seen, some, PATHS[:1])
         finally:
             workers = psutil.Process(process.pid).children(recursive=True)
             for item in (process, *workers):  # it replaces workers, so it goes first
                 item.kill()
-    return seen
+    return seen, sent
 
 
 def _graph(spec: ProductSpec, key: str) -> bytes:
@@ -235,13 +242,15 @@ def _planted(attack: Attack, canary: Path, address: str) -> Attack:
     return Attack(attack.name, body, attack.content_type, attack.query)
 
 
-def _send(port: int, seen: Seen, attacks: list[Attack], paths: Sequence[str] = PATHS) -> None:
-    """Send bodies one after the other to the first path, each tenth to the others too."""
+def _send(port: int, seen: Seen, attacks: Iterable[Attack], paths: Sequence[str] = PATHS) -> int:
+    """Send bodies one after the other to the first path, each tenth to the others too; return how many."""
     connection = http.client.HTTPConnection(serving.HOST, port, timeout=r3_http.PATIENCE_S)
+    number = -1
     for number, attack in enumerate(attacks):
         for path in paths if number % 10 == 0 else paths[:1]:
             _ask(connection, seen, attack, path)
     connection.close()
+    return number + 1
 
 
 def _ask(connection: http.client.HTTPConnection, seen: Seen, attack: Attack, path: str) -> tuple[int, Any]:

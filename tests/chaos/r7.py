@@ -49,7 +49,8 @@ def play(world: World, figures: Figures) -> None:
     figures.megabytes["shipped"] = r7_smallest.megabytes(world.built)
     figures.unasked_m = phases.unasked(world)
     figures.capacity = phases.capacity(world)
-    world.per_work = phases.BASE_SHARE * figures.capacity * work_ms()
+    world.work_ms = work_ms()
+    world.ordinary = phases.BASE_SHARE * figures.capacity
     figures.bases = world.bases
     print(f"one replica takes {figures.unasked_m:.0f}m before its first request", flush=True)
     print(f"one replica answers {figures.capacity:.0f} requests per second", flush=True)

@@ -38,9 +38,9 @@ SLACK_S = 60.0
 
 
 def calm(world: World) -> None:
-    """Send the ordinary load, to replicas that are as fast as the machine is now."""
-    world.bases.append(world.per_work / work_ms())
-    world.load.set(world.address, world.base)
+    """Send the ordinary load, or less of it, as far as the machine is slower now than when a replica was measured."""
+    world.bases.append(world.ordinary * min(1.0, world.work_ms / work_ms()))
+    world.load.set(world.address, world.bases[-1])
 
 
 def unasked(world: World) -> float:

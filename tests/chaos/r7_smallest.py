@@ -16,6 +16,7 @@ from tests.doubles import models
 HOOK = """\
 import os, sys
 _file = os.open("/tmp/opened", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+os.set_inheritable(_file, True)  # by workers, which are copies of the first process
 def _note(event, arguments):
     if event in ("open", "import"):
         os.write(_file, f"{arguments[0 if event == 'open' else 1]}\\n".encode(errors="replace"))

@@ -85,7 +85,8 @@ class World:
         contracts: two of them; the service has the first one at the beginning.
         expected: the answer of each model to the row that callers ask about.
         seen: looks at the service, one per second.
-        per_work: requests per second of the ordinary load, times the milliseconds of CPU time of a fixed piece of work.
+        ordinary: requests per second, the share of a replica's capacity that the ordinary load is.
+        work_ms: milliseconds of CPU of a fixed piece of work when that capacity was measured.
         bases: requests per second of the ordinary load, at the beginnings of phases and rounds.
     """
 
@@ -97,7 +98,8 @@ class World:
     load: Load
     folder: Path
     seen: list[Seen] = field(default_factory=list)
-    per_work: float = 0.0
+    ordinary: float = 0.0
+    work_ms: float = 0.0
     bases: list[float] = field(default_factory=list)
 
     @property

@@ -54,13 +54,20 @@ def test_a_request_is_what_the_model_of_the_row_takes() -> None:
     assert request.keys() == models.row(idempotency_key="x").keys()
 
 
-def test_the_ordinary_load_is_that_of_the_machine_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent = SimpleNamespace(address="http://service:3000", per_work=60.0 * 20.0, bases=[], base=0.0)
-    sent.load = SimpleNamespace(set=lambda address, rate: None)
-    monkeypatch.setattr(r7_phases, "work_ms", lambda: 30.0)  # a piece of work that took 20 ms takes 30
-    r7_phases.calm(cast(Any, sent))
-    assert sent.bases == [40.0]
-    assert any("40 to 40 requests per second" in line for line in sentences(Figures(bases=sent.bases)))
+@pytest.mark.parametrize(("now_ms", "rate"), [(30.0, 40.0), (20.0, 60.0), (10.0, 60.0)])
+def test_the_ordinary_load_is_less_on_a_slower_machine_and_never_more(
+    now_ms: float, rate: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was twice what a replica answers, after a fixed piece of work had met the machine's best moment."""
+    sent: list[float] = []
+    world = SimpleNamespace(address="http://service:3000", ordinary=60.0, work_ms=20.0, bases=[])
+    world.load = SimpleNamespace(set=lambda address, rate: sent.append(rate))
+    monkeypatch.setattr(r7_phases, "work_ms", lambda: now_ms)
+    r7_phases.calm(cast(Any, world))
+    assert world.bases == sent == [rate]
+    assert any(
+        f"{rate:.0f} to {rate:.0f} requests per second" in line for line in sentences(Figures(bases=world.bases))
+    )
 
 
 def test_the_page_says_what_could_not_run() -> None:
