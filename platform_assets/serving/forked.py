@@ -81,7 +81,10 @@ def _work(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     try:
         _forget_parent(environment)
         from _bentoml_impl.worker import service
+        from bentoml._internal import context, log
 
+        context.server_context.service_type = None
+        log._component_name.cache_clear()  # with which the lines of this worker's log would begin
         assert arguments[1:3] == ["-m", WORKER], arguments
         sys.argv = [WORKER, *arguments[3:]]
         service.main.main(arguments[3:], WORKER)

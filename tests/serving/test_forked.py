@@ -38,7 +38,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[run.Server]:
     settings = Settings.from_environment({"DRIFTLINE_STATE": str(folder), "DRIFTLINE_SERVING_POLL_S": "0.1"})
     workshop = ArtifactStore(str(folder / "workshop"))
     built = build.build(settings, workshop, models.write_bundle(workshop, bias=0.0))
-    with run.serving(settings, built.tag) as running:
+    with run.serving(settings, str(built.path)) as running:  # a folder, as in a pod
         yield running
 
 
@@ -65,6 +65,11 @@ def test_a_worker_has_the_two_listening_sockets_of_its_parent_and_no_other(serve
     assert len(_sockets(parent)) > SHARED
     for worker in _workers(server):
         assert len(_sockets(worker) & _sockets(parent)) == SHARED
+
+
+def test_a_line_of_the_log_names_the_worker_that_wrote_it(server: run.Server) -> None:
+    loaded = re.findall(r"\[(\S+)\] Service loaded", server.log.read_text(encoding="utf-8"))
+    assert set(loaded) == {"cli", ":1", ":2"}
 
 
 def test_a_worker_ignores_closed_pipes_and_is_a_session_of_its_own(server: run.Server) -> None:
