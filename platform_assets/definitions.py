@@ -7,6 +7,7 @@ import dagster as dg
 from platform_assets import defs as folder
 from platform_assets import structs
 from platform_assets.factory import JOBS, LAST, build_defs
+from resources import run_processes
 
 __all__ = ["JOBS", "LAST", "build_defs", "defs"]
 
@@ -21,3 +22,4 @@ def _scaffolded() -> list[dg.Definitions]:
 
 defs = dg.Definitions.merge(build_defs(), *_scaffolded())
 structs.prepare("platform_assets", "resources", "sensors")
+run_processes.install()
