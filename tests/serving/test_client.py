@@ -70,7 +70,16 @@ def predict(service: Service, *rows: dict[str, Any], **options: Any) -> list[dic
         return [client.predict(row) for row in rows]
 
 
-@pytest.mark.parametrize("first", [None, (503, {}, {}), (429, {"Retry-After": "1"}, {}), (502, {}, {})])
+@pytest.mark.parametrize(
+    "first",
+    [
+        None,
+        (503, {}, {}),
+        (429, {"Retry-After": "1"}, {}),
+        (502, {}, {}),
+        (503, {"Retry-After": "Sun, 29 Nov 2026 12:00:00 GMT"}, {}),
+    ],
+)
 def test_a_request_without_an_answer_is_sent_once_more_with_its_key(
     service: Service, waits: list[float], first: Any
 ) -> None:
