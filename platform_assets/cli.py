@@ -79,41 +79,51 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"driftline {version('driftline')}")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(metavar="COMMAND")
+    for add_commands in (_add_looking, _add_learning, _add_operating):
+        add_commands(commands.add_parser)
+    return parser
 
-    demo = commands.add_parser("demo", help="land, train, serve, and replay weeks of data with an injected fault")
+
+def _add_looking(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the commands that play, check and look."""
+    demo = add("demo", help="land, train, serve, and replay weeks of data with an injected fault")
     _takes_product(demo, "the first that has a recording")
     demo.add_argument("--keys", type=int, metavar="N", help="replay N keys (default: all, at most 45)")
     demo.add_argument("--seed", type=int, default=1, metavar="S", help="seed of the injected fault (default: 1)")
     demo.add_argument("--exit", action="store_true", help="stop the servers at the end instead of keeping them up")
     demo.set_defaults(run=_demo)
 
-    dev = commands.add_parser("dev", help="open Dagster's UI on the demo's data, until Ctrl-C or SIGTERM")
+    dev = add("dev", help="open Dagster's UI on the demo's data, until Ctrl-C or SIGTERM")
     dev.set_defaults(run=_dev)
 
-    check = commands.add_parser("check", help="try a product's file on its recording or landed files")
+    check = add("check", help="try a product's file on its recording or landed files")
     _takes_product(check, "all")
     check.set_defaults(run=_check)
 
-    status = commands.add_parser("status", help="show what serves, how good it is, what was decided, and what to do")
+    status = add("status", help="show what serves, how good it is, what was decided, and what to do")
     _takes_product(status, "all")
     status.add_argument("--json", action="store_true", help="print one JSON object")
     status.set_defaults(run=_status)
 
-    trace = commands.add_parser("trace", help="trace an answer back to model, training, rows and landed files")
+    trace = add("trace", help="trace an answer back to model, training, rows and landed files")
     _takes_product(trace, "the first")
     trace.add_argument("prediction_id", metavar="PREDICTION_ID", help="the id in the answer")
     trace.add_argument("--key", help="the answer's key, if it is older than the newest 31")
     trace.add_argument("--json", action="store_true", help="print one JSON object")
     trace.set_defaults(run=_trace)
 
-    predict = commands.add_parser("predict", help="ask the live model about a file: no server, nothing is logged")
+    predict = add("predict", help="ask the live model about a file: no server, nothing is logged")
     _takes_product(predict, "the first")
     predict.add_argument("file", metavar="FILE", type=Path, help=".json, .parquet, .csv, or a picture: .png, .jpg")
     predict.add_argument("--entity", help="of a picture (default: its file's name)")
     predict.add_argument("--service-time", metavar="UTC", help="of a picture (default: now)")
     predict.add_argument("--asked-at", metavar="UTC", help="of a picture (default: now)")
     predict.set_defaults(run=_predict)
-    train = commands.add_parser("train", help="train once, live in this terminal; nothing is released")
+
+
+def _add_learning(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the commands that train, compare and report."""
+    train = add("train", help="train once, live in this terminal; nothing is released")
     _takes_product(train)
     train.add_argument("--cutoff", required=True, metavar="KEY", help="learn from the labelled keys before it")
     train.add_argument(
@@ -121,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.set_defaults(run=_train)
 
-    tune = commands.add_parser("tune", help="search for better settings on training keys; nothing is changed")
+    tune = add("tune", help="search for better settings on training keys; nothing is changed")
     _takes_product(tune)
     tune.add_argument("--cutoff", required=True, metavar="KEY", help="search on the labelled keys before its holdout")
     tune.add_argument("--trials", type=int, default=50, metavar="N", help="of the whole search (default: 50)")
@@ -129,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     tune.add_argument("--diff", type=Path, metavar="FILE", help="write the proposed change, for `git apply`")
     tune.set_defaults(run=_tune)
 
-    runs = commands.add_parser("runs", help="list trainings with parameters, curves, quality and cost; compare some")
+    runs = add("runs", help="list trainings with parameters, curves, quality and cost; compare some")
     _takes_product(runs)
     runs.add_argument("--sort", metavar="COLUMN", default="at_utc", help="best first (default: newest first)")
     runs.add_argument("--compare", nargs="+", type=int, default=[], metavar="RUN", help="show what differs")
@@ -137,40 +147,41 @@ def _parser() -> argparse.ArgumentParser:
     runs.add_argument("--json", action="store_true", help="print the records as one JSON object")
     runs.set_defaults(run=_runs)
 
-    report = commands.add_parser("report", help="write HTML: what to do, faults, quality, decisions, cost")
+    report = add("report", help="write HTML: what to do, faults, quality, decisions, cost")
     _takes_product(report, "all, and an index over them")
     report.add_argument("--out", metavar="FILE", type=Path, help="output file (default: in .driftline/reports)")
     report.add_argument("--dagster", metavar="URL", help="Dagster's UI, for links (default: DRIFTLINE_DAGSTER_URL)")
     report.set_defaults(run=_report)
 
-    doctor = commands.add_parser("doctor", help="read everything that a product stored, and name what is damaged")
+    doctor = add("doctor", help="read everything that a product stored, and name what is damaged")
     doctor.add_argument("product")
     doctor.add_argument("--repair", action="store_true", help="rebuild records that cannot be read")
     doctor.set_defaults(run=_doctor)
 
-    release = commands.add_parser("release", help="release a model without a passing verdict, under your name")
+
+def _add_operating(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the commands that release, serve and deploy."""
+    release = add("release", help="release a model without a passing verdict, under your name")
     _takes_product(release)
     release.add_argument("digest", metavar="DIGEST", help="digest of the model's bundle, or its first letters")
     release.add_argument("--override", required=True, metavar="REASON", help="why; it is recorded with your name")
     release.set_defaults(run=_release)
 
-    rollback = commands.add_parser("rollback", help="roll back to the previous model")
+    rollback = add("rollback", help="roll back to the previous model")
     _takes_product(rollback)
     rollback.add_argument("--why", help="the reason; it is recorded")
     rollback.set_defaults(run=_rollback)
 
-    keys = commands.add_parser("keys", help="make the key that signs releases and verdicts, and print its public key")
+    keys = add("keys", help="make the key that signs releases and verdicts, and print its public key")
     keys.add_argument("file", metavar="FILE", type=Path, help="the private key; an existing one is kept")
     keys.set_defaults(run=_keys)
 
-    manifests = commands.add_parser(
-        "manifests", help="print what must run on Kubernetes for a product's newest release"
-    )
+    manifests = add("manifests", help="print what must run on Kubernetes for a product's newest release")
     _takes_product(manifests)
     manifests.add_argument("--replicas", type=int, metavar="N", help="a fixed number of pods, no autoscaler")
     manifests.set_defaults(run=_manifests)
 
-    capacity = commands.add_parser("capacity", help="load one replica here and propose replicas, requests and target")
+    capacity = add("capacity", help="load one replica here and propose replicas, requests and target")
     _takes_product(capacity)
     capacity.add_argument(
         "--peak-per-second", type=float, metavar="N", help="requests at the highest load (default: of the file's pods)"
@@ -179,7 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     capacity.add_argument("--json", action="store_true", help="print one JSON object")
     capacity.set_defaults(run=_capacity)
 
-    serve = commands.add_parser("serve", help="serve several small models in one process, within a limit of memory")
+    serve = add("serve", help="serve several small models in one process, within a limit of memory")
     serve.add_argument(
         "names", nargs="+", metavar="NAME", help="a product, or PRODUCT@DIGEST for one model of it (or first letters)"
     )
@@ -188,18 +199,15 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     serve.set_defaults(run=_serve)
 
-    policy = commands.add_parser(
-        "policy", help="print the policy of the store's bucket: who may write and delete where"
-    )
+    policy = add("policy", help="print the policy of the store's bucket: who may write and delete where")
     policy.add_argument(
         "--principal", metavar="ARN", help="of an account, with {account} for its name (default: a role)"
     )
     policy.add_argument("--create-only", action="store_true", help="deny writing over a record; for AWS only")
     policy.set_defaults(run=_policy)
 
-    env = commands.add_parser("env", help='print shell exports of the settings: eval "$(driftline env)"')
+    env = add("env", help='print shell exports of the settings: eval "$(driftline env)"')
     env.set_defaults(run=_env)
-    return parser
 
 
 def _takes_product(command: argparse.ArgumentParser, default: str | None = None) -> None:

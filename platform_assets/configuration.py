@@ -40,6 +40,10 @@ class Configuration(BaseModel):
     # Built at the first instance: loading definitions makes none of Settings, and pays nothing for its validators.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
     problem: ClassVar[type[ConfigurationProblem]] = ConfigurationProblem
+    named_by: ClassVar[str] = ""
+    """The field that tells instances apart in messages; empty where there is one."""
+    advice: ClassVar[str] = ""
+    """Where to fix a wrong value, appended to each message."""
 
     if not TYPE_CHECKING:  # type checkers read the signature from the fields
 
@@ -48,12 +52,13 @@ class Configuration(BaseModel):
                 super().__init__(**values)
             except ValidationError as report:
                 field, text = _first(report, type(self))
-                raise self.problem(self.sentence(field, text, values), field, text) from None
+                instance = f"({values.get(self.named_by)!r})" if self.named_by else ""
+                raise self.problem(self.sentence(field, text, instance), field, text) from None
 
     @classmethod
-    def sentence(cls, field: str, text: str, _values: dict[str, Any]) -> str:
-        """Return the message for a field; `_values` are those of the whole model."""
-        return f"{cls.__name__}.{field} {text}."
+    def sentence(cls, field: str, text: str, instance: str = "") -> str:
+        """Return the message for a field; `instance` follows the model's name."""
+        return f"{cls.__name__}{instance}.{field} {text}.{cls.advice}"
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with other values, validated like a new one."""

@@ -328,7 +328,7 @@ class Settings(Configuration):
         return port + 1 if self.serving_probes_port is None else self.serving_probes_port
 
     @classmethod
-    def sentence(cls, field: str, text: str, _values: dict[str, Any]) -> str:
+    def sentence(cls, field: str, text: str, _instance: str = "") -> str:
         """Return the message for a field, by the variable that sets it."""
         return f"{variable(field)} {text}."
 

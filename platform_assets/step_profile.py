@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import date
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
@@ -97,6 +97,9 @@ class Toleration(Configuration):
     model_config = ConfigDict(strict=True)
     problem: ClassVar[type[ConfigurationProblem]] = ProfileProblem
 
+    named_by: ClassVar[str] = "key"
+    advice: ClassVar[str] = f" {BUILT_IN}."
+
     key: Annotated[str, expect("a taint's key, such as nvidia.com/gpu", _QUALIFIED.fullmatch)] = Field(
         description="key of the taint"
     )
@@ -109,17 +112,14 @@ class Toleration(Configuration):
         expect("one of NoSchedule, PreferNoSchedule, NoExecute, or None for any"),
     ] = Field(default=None, description="effect of the taint; None for any")
 
-    @classmethod
-    def sentence(cls, field: str, text: str, _values: dict[str, Any]) -> str:
-        """Return the message for a field, with the key of the toleration."""
-        return f"Toleration({_values.get('key')}).{field} {text}. {BUILT_IN}."
-
 
 class StepProfile(Configuration):
     """A named step size."""
 
     model_config = ConfigDict(strict=True)
     problem: ClassVar[type[ConfigurationProblem]] = ProfileProblem
+    named_by: ClassVar[str] = "name"
+    advice: ClassVar[str] = f" {BUILT_IN}."
 
     name: Annotated[str, expect("lower-case letters, digits and underscores, at most 63", _NAME.fullmatch)] = Field(
         description="the name in a product's file, such as `gpu_spot`"
@@ -328,11 +328,6 @@ class StepProfile(Configuration):
         """Raise `ValueError` for memory of a try, in 10^9 bytes, that cannot hold `/dev/shm`."""
         if not memory_gb > self.shm_gb:
             raise ValueError(f"memory_gb is {memory_gb!r}; expected more than the profile's shm_gb, {self.shm_gb!r}.")
-
-    @classmethod
-    def sentence(cls, field: str, text: str, _values: dict[str, Any]) -> str:
-        """Return the message for a field, with the profile's name."""
-        return f"StepProfile({_values.get('name')!r}).{field} {text}. {BUILT_IN}."
 
     @model_validator(mode="after")
     def _check_fields_together(self) -> StepProfile:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from time import perf_counter
-from typing import Any
 
 from rich.console import Console
 
@@ -22,6 +21,7 @@ from platform_assets.demo.loop import DemoProblem
 from platform_assets.demo.processes import Children, MemoryWatch, tree_cpu_s
 from platform_assets.demo.runs import Dagster
 from platform_assets.handle import Product
+from platform_assets.product.contract import RequestDocument
 from platform_assets.records import notes
 from platform_assets.replay import Player
 from platform_assets.report import pages
@@ -103,7 +103,7 @@ def _run(product: Product, console: Console, plan: Plan, lock: int, *, is_stayin
             )
 
 
-def _show_doors(console: Console, ui: str, service: str, question: Mapping[str, Any]) -> None:
+def _show_doors(console: Console, ui: str, service: str, question: RequestDocument) -> None:
     """Print the addresses of UI and service, and a request to try."""
     console.print("\nOne of the requests, to paste into a shell:\n")
     console.print(curl(service, question), soft_wrap=True, highlight=False, markup=False)
@@ -189,7 +189,7 @@ def serve(product: Product, console: Console, children: Children, cutoff: str) -
     return address
 
 
-def curl(address: str, request: Mapping[str, Any]) -> str:
+def curl(address: str, request: RequestDocument) -> str:
     """Return a request as a command for a shell."""
     body = json.dumps(request, separators=(",", ":"), ensure_ascii=False)
     return shlex.join(["curl", "-sS", f"{address}/predict", "-H", "content-type: application/json", "-d", body])

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from textwrap import shorten
 from time import perf_counter
-from typing import Any
 
 from rich.console import Console
 
@@ -18,6 +17,7 @@ from platform_assets.demo.runs import Dagster
 from platform_assets.handle import Product
 from platform_assets.history.faults import judgement
 from platform_assets.problems import Problem
+from platform_assets.product.contract import RequestDocument
 from platform_assets.records.decisions import Decision
 from platform_assets.records.judgements import Judgement
 from platform_assets.replay import Answer, Outcome, Player
@@ -54,7 +54,7 @@ def unless_given_up(product: Product, check: Callable[[], None]) -> Callable[[],
     return checked
 
 
-def first_key(console: Console, player: Player, journal: Journal, key: str, started_s: float) -> Mapping[str, Any]:
+def first_key(console: Console, player: Player, journal: Journal, key: str, started_s: float) -> RequestDocument:
     """Request answers for the first key, print how long the first one took, and return its request.
 
     Raises:

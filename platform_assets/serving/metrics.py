@@ -56,36 +56,31 @@ class Metrics:
         """
         self._folder = folder
         self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "driftline_requests", "Requests to /predict by HTTP status.", ["status"], registry=self._registry
+        self._requests = self._counter("driftline_requests", "Requests to /predict by HTTP status.", "status")
+        self._latency = Distribution(
+            Histogram(
+                "driftline_request_seconds",
+                "From the head of a request to /predict to the last byte of its answer, including refused requests.",
+                registry=self._registry,
+                buckets=LATENCY_BUCKETS_S,
+            )
         )
-        latency = Histogram(
-            "driftline_request_seconds",
-            "From the head of a request to /predict to the last byte of its answer, including refused requests.",
-            registry=self._registry,
-            buckets=LATENCY_BUCKETS_S,
-        )
-        self._latency = Distribution(latency)
-        self._by_caller = Counter(
+        self._by_caller = self._counter(
             "driftline_caller_requests",
             "Requests to /predict by caller and HTTP status, where callers are known.",
-            ["caller", "status"],
-            registry=self._registry,
+            "caller",
+            "status",
         )
-        self._rows_by_caller = Counter(
-            "driftline_caller_predictions", "Rows answered by caller.", ["caller"], registry=self._registry
-        )
-        self._rows = Tally.of(Counter("driftline_predictions", "Rows answered.", registry=self._registry))
-        self._cpu = Counter("driftline_cpu_seconds", "CPU time of the workers.", registry=self._registry)
+        self._rows_by_caller = self._counter("driftline_caller_predictions", "Rows answered by caller.", "caller")
+        self._rows = Tally.of(self._counter("driftline_predictions", "Rows answered."))
+        self._cpu = self._counter("driftline_cpu_seconds", "CPU time of the workers.")
         self._resident = self._gauge("driftline_resident_bytes", "Resident memory of a worker.")
-        self._model = self._gauge(MODEL_INFO, "1 for the bundle a worker serves.", ["digest", "source"])
+        self._model = self._gauge(MODEL_INFO, "1 for the bundle a worker serves.", "digest", "source")
         self._release = self._gauge("driftline_release", "The number of the release a worker serves, 0 for none.")
         self._behind = self._gauge(
             "driftline_release_has_problem", "1 while a worker does not serve the newest release."
         )
-        self._all = Counter(
-            "driftline_http_requests", "Requests by path and HTTP status.", ["path", "status"], registry=self._registry
-        )
+        self._all = self._counter("driftline_http_requests", "Requests by path and HTTP status.", "path", "status")
         self._lag = self._gauge(
             "driftline_event_loop_lag_seconds", f"Longest wait for a turn of the loop in the last {WINDOW_S:g} s."
         )
@@ -101,6 +96,14 @@ class Metrics:
         self._unlogged = self._gauge(
             "driftline_log_has_problem", "1 while a worker's prediction log cannot be written."
         )
+        self._add_those_of_shipping()
+        self._live_model: Any = None
+        self._cpu_s = 0.0
+        self._process = psutil.Process()
+        for path in () if folder is None else folder.glob(f"*_{os.getpid()}.db"):
+            _fill(path)
+
+    def _add_those_of_shipping(self) -> None:
         self._unshipped_s = self._gauge(
             "driftline_log_unshipped_seconds", "Age of the oldest answer of a worker that is not in the store."
         )
@@ -111,18 +114,11 @@ class Metrics:
         self._clock = self._gauge(
             "driftline_clock_offset_seconds", "By how much the store's clock is ahead of a worker's."
         )
-        self._shipping_cpu = Counter(
-            "driftline_shipping_cpu_seconds", "CPU time of the workers for shipping.", registry=self._registry
-        )
-        self._store_requests = Counter(
-            "driftline_shipping_requests", "Calls of the store for shipping.", ["operation"], registry=self._registry
+        self._shipping_cpu = self._counter("driftline_shipping_cpu_seconds", "CPU time of the workers for shipping.")
+        self._store_requests = self._counter(
+            "driftline_shipping_requests", "Calls of the store for shipping.", "operation"
         )
         self._shipped_cpu_s, self._requested = 0.0, Counted[str]()
-        self._live_model: Any = None
-        self._cpu_s = 0.0
-        self._process = psutil.Process()
-        for path in () if folder is None else folder.glob(f"*_{os.getpid()}.db"):
-            _fill(path)
 
     def begin(self, path: str) -> None:
         """Count a request that has started."""
@@ -251,7 +247,10 @@ class Metrics:
         MultiProcessCollector(registry, str(self._folder))
         return generate_latest(_LiveModels(registry))
 
-    def _gauge(self, name: str, text: str, labels: tuple[str, ...] | list[str] = ()) -> Gauge:
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self._registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(name, text, labels, registry=self._registry, multiprocess_mode="liveall")
 
 

@@ -8,7 +8,7 @@ take minutes. Runs of Dagster export, not steps, so a training pod needs no way 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
 from http import HTTPStatus
@@ -211,12 +211,12 @@ def _export(server: Server, product: str, record: Training, usd: float | None) -
         experiment_id=experiment,
         run_name=f"{product} {record.cutoff} {record.purpose}",
         start_time=end_ms - round(record.wall_s * 1000),
-        tags=_pairs(tags),
+        tags=_pairs(tags.items()),
     ).run
     if created is None:
         raise Refused("it has no run in its answer to runs/create")
     run_id = created.info.run_id
-    for parameters in _chunks(_pairs(_parameters(record)), PARAMETERS_AT_ONCE):
+    for parameters in _chunks(_parameters(record), PARAMETERS_AT_ONCE):
         server.post("runs/log-batch", run_id=run_id, params=parameters)
     for metrics in _chunks(_metrics(record, usd, end_ms), METRICS_AT_ONCE):
         server.post("runs/log-batch", run_id=run_id, metrics=metrics)
@@ -230,18 +230,13 @@ def _attach(server: Server, product: str, checkpoint: str, graph: bytes) -> None
     server.put(run, "model.onnx", graph)
 
 
-def _parameters(record: Training) -> dict[str, object]:
+def _parameters(record: Training) -> list[dict[str, str]]:
     numbers = {name: getattr(record, name) for name in ("training_keys", "holdout_keys", "rows")}
-    return {
-        "learner": record.learner,
-        "cutoff": record.cutoff,
-        "profile": record.profile,
-        **record.parameters,
-        **numbers,
-    }
+    texts = {"learner": record.learner, "cutoff": record.cutoff, "profile": record.profile}
+    return _pairs({**texts, **record.parameters, **numbers}.items())
 
 
-def _metrics(record: Training, usd: float | None, at_ms: int) -> list[dict[str, Any]]:
+def _metrics(record: Training, usd: float | None, at_ms: int) -> list[dict[str, str | float]]:
     points = [
         (name, value, int(point["epoch"])) for point in record.curve for name, value in point.items() if name != "epoch"
     ]
@@ -250,8 +245,8 @@ def _metrics(record: Training, usd: float | None, at_ms: int) -> list[dict[str, 
     return [{"key": name, "value": value, "timestamp": at_ms, "step": step} for name, value, step in points]
 
 
-def _pairs(values: Mapping[str, object]) -> list[dict[str, str]]:
-    return [{"key": name, "value": str(value)[:LETTERS]} for name, value in values.items()]
+def _pairs(values: Iterable[tuple[str, object]]) -> list[dict[str, str]]:
+    return [{"key": name, "value": str(value)[:LETTERS]} for name, value in values]
 
 
 def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

@@ -182,7 +182,7 @@ class Api:
             grace_s: instead of the pod's own; 0 removes it from the API at once, even if its node does not answer.
             version: the only one to delete; empty for any.
         """
-        options: dict[str, object] = {} if grace_s is None else {"gracePeriodSeconds": int(grace_s)}
+        options: dict[str, int | dict[str, str]] = {} if grace_s is None else {"gracePeriodSeconds": int(grace_s)}
         if version:
             options["preconditions"] = {"resourceVersion": version}
         try:
