@@ -6,6 +6,7 @@ because every lookup is by key. Their files are small, so most of a file is Parq
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 import uuid
@@ -17,7 +18,7 @@ from urllib.parse import unquote
 
 import polars as pl
 
-from platform_assets.storage import durable, objects, torn
+from platform_assets.storage import durable, handles, objects, torn
 from platform_assets.storage.objects import open_store, reason
 from platform_assets.storage.problems import TableProblem
 
@@ -75,6 +76,23 @@ def open_or_create(location: str, empty: pl.DataFrame, partition_by: list[str] |
         return table
 
     return retry(location, attempt)
+
+
+@contextmanager
+def writing(location: str, empty: pl.DataFrame, partition_by: list[str] | None = None) -> Iterator[DeltaTable]:
+    """Yield the table's newest version for one write, like `open_or_create`; the next write goes on with its handle."""
+    import obstore
+    from deltalake import exceptions
+
+    failures = (exceptions.DeltaError, obstore.exceptions.BaseError, OSError)
+    table = None
+    with contextlib.suppress(*failures):  # opening the table repairs its log, or says why it cannot be read
+        table = handles.take(location)
+    if table is None:
+        table = open_or_create(location, empty, partition_by)
+    yield table
+    with contextlib.suppress(*failures):  # the write is done; the next one will open the table
+        handles.keep(location, table, objects.stamp(open_store(location), handles.log_file(table.version())))
 
 
 def commit(
@@ -199,7 +217,7 @@ def actions(location: str, version: int) -> list[torn.Action]:
     import obstore
 
     with storage_errors(location, "cannot be read"):
-        log = obstore.get(open_store(location), f"_delta_log/{version:020d}.json").bytes()
+        log = obstore.get(open_store(location), handles.log_file(version)).bytes()
     return torn.actions_of(bytes(log))
 
 
@@ -226,8 +244,11 @@ def storage_errors(location: str, failure: str) -> Iterator[None]:
         raise TableProblem(f"{location} {failure}: {reason(location, error)}.") from error
 
 
-def retry(location: str, attempt: Callable[[], Result]) -> Result:
+def retry(location: str, attempt: Callable[[], Result], table: DeltaTable | None = None) -> Result:
     """Call `attempt` and return its result; repeat it while concurrent writers win.
+
+    Args:
+        table: which `attempt` commits to; before it is repeated, the table is brought to its newest version.
 
     Raises:
         TableProblem: after `COMMIT_ATTEMPTS`, or when storage fails (full disk, no permission, unreachable);
@@ -237,6 +258,8 @@ def retry(location: str, attempt: Callable[[], Result]) -> Result:
 
     for number in range(1, COMMIT_ATTEMPTS + 1):
         try:
+            if number > 1 and table is not None:
+                table.update_incremental()
             return attempt()
         except exceptions.CommitFailedError as error:
             if number == COMMIT_ATTEMPTS:

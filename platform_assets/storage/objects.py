@@ -10,6 +10,8 @@ the standard library, because serving imports this module.
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 import re
 import time
 import uuid
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta
     from obstore.store import LocalStore, ObjectStore
 
+Stamp = tuple[Any, ...]
+"""Identifies one version of an object: another one under the same path has another."""
+MOST_BUCKETS = 256
 CREATE_ATTEMPTS = 3
 PAUSE_S = 0.1
 WRITE = "driftline-write"
@@ -48,8 +53,21 @@ def open_store(root: str, patience: timedelta | None = None) -> ObjectStore:
     import obstore
 
     if not is_folder(root):
-        return obstore.store.from_url(root, retry_config=None if patience is None else {"retry_timeout": patience})
+        return _bucket(root, patience, access())
     return obstore.store.LocalStore(Path(root.removeprefix("file://")).absolute(), mkdir=True)
+
+
+@functools.lru_cache(maxsize=MOST_BUCKETS)
+def _bucket(url: str, patience: timedelta | None, _: tuple[tuple[str, str], ...]) -> ObjectStore:
+    """Return the one client of an address in this process: another one would connect and ask for credentials again."""
+    import obstore
+
+    return obstore.store.from_url(url, retry_config=None if patience is None else {"retry_timeout": patience})
+
+
+def access() -> tuple[tuple[str, str], ...]:
+    """Return the variables that decide where a client connects and with which credentials."""
+    return tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
 
 
 def is_there(root: str) -> bool:
@@ -170,6 +188,17 @@ def modified(store: ObjectStore, path: str) -> datetime | None:
         return obstore.head(store, path)["last_modified"]
     except FileNotFoundError:
         return None
+
+
+def stamp(store: ObjectStore, path: str) -> Stamp | None:
+    """Return the stamp of an object, None when it does not exist."""
+    import obstore
+
+    try:
+        meta = obstore.head(store, path)
+    except FileNotFoundError:
+        return None
+    return meta["e_tag"], meta["size"], meta["last_modified"]
 
 
 def mark_of(meta: ObjectMeta) -> str:

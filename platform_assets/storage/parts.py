@@ -7,6 +7,7 @@ Parts are internal: a stage's readers see its table, into which the parts of a k
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import polars as pl
 
@@ -43,23 +44,11 @@ class Parts:
             )
             for key, frame in sorted(frames.items())
         )
-        table = delta.open_or_create(self.location, rows.clear(), partition_by=[KEY, PART])
         named = ", ".join(f"'{key}'" for key in sorted(frames))
         predicate = f"{PART} = {part} AND {KEY} IN ({named})"
-
-        def attempt() -> int:
-            table.update_incremental()
-            return delta.commit(
-                self.location,
-                table,
-                rows,
-                files=len(frames),
-                mode="overwrite",
-                predicate=predicate,
-                schema_mode="merge",
-            )
-
-        delta.retry(self.location, attempt)
+        commit = partial(delta.commit, files=len(frames), mode="overwrite", predicate=predicate, schema_mode="merge")
+        with delta.writing(self.location, rows.clear(), [KEY, PART]) as table:
+            delta.retry(self.location, lambda: commit(self.location, table, rows), table)
 
     def files(self, key: str, *, after: int, until: int) -> list[str]:
         """Return the locations of the files of a key's parts with `after < part <= until`, in the order of parts."""
@@ -79,9 +68,4 @@ class Parts:
         table = delta.open_table(self.location)
         if table is None:
             return
-
-        def attempt() -> None:
-            table.update_incremental()
-            table.delete(f"{PART} <= {until}")
-
-        delta.retry(self.location, attempt)
+        delta.retry(self.location, lambda: table.delete(f"{PART} <= {until}"), table)

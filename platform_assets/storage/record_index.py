@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from platform_assets import naming
-from platform_assets.storage import delta, objects, torn
-from platform_assets.storage.objects import reason
+from platform_assets.storage import delta, handles, objects, torn
+from platform_assets.storage.objects import Stamp, reason
 from platform_assets.storage.problems import TableProblem
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class _Table:
         self._location = location
         self._version = -1
         self._store: ObjectStore | None = None
-        self._stamp: tuple[Any, ...] | None = None
+        self._stamp: Stamp | None = None
 
     def refresh(self) -> None:
         """Read what was committed since the last refresh, or everything if the table was replaced."""
@@ -120,12 +120,13 @@ class _Table:
         with delta.storage_errors(self._location, "cannot be opened"):
             self._store = objects.open_store(self._location)
             self._stamp = self._stamp_of(self._version)
+            handles.keep(self._location, table, self._stamp)
 
-    def _next(self) -> tuple[Any, ...] | None:
+    def _next(self) -> Stamp | None:
         with delta.storage_errors(self._location, "cannot be opened"):
             return None if self._stamp is None else self._stamp_of(self._version + 1)
 
-    def _take(self, stamp: tuple[Any, ...]) -> None:
+    def _take(self, stamp: Stamp) -> None:
         """Apply the next version, whose log file has this stamp."""
         actions = delta.actions(self._location, self._version + 1)
         added = {naming.join(self._location, action.add.path) for action in actions if action.add}
@@ -142,16 +143,10 @@ class _Table:
             return None
         return index.extended(_read(self._location, files, None))
 
-    def _stamp_of(self, version: int) -> tuple[Any, ...] | None:
+    def _stamp_of(self, version: int) -> Stamp | None:
         """Return a stamp that identifies a version's log file, None when there is no such version."""
-        import obstore
-
         assert self._store is not None
-        try:
-            meta = obstore.head(self._store, f"_delta_log/{version:020d}.json")
-        except FileNotFoundError:
-            return None
-        return meta["e_tag"], meta["size"], meta["last_modified"]
+        return objects.stamp(self._store, handles.log_file(version))
 
 
 _tables: OrderedDict[str, _Table] = OrderedDict()

@@ -88,16 +88,10 @@ class Records:
         frame = pl.DataFrame(rows, schema=SCHEMA)
         with delta.storage_errors(self._location, "cannot be written"):
             torn.undo_torn_commits(self._location, with_files=True)
-        table = delta.open_or_create(self._location, frame.clear())
-
-        def attempt() -> int:
-            # Two processes that create the table at once both write its metadata; a stale handle could never commit.
-            table.update_incremental()
-            return delta.commit(self._location, table, frame, mode="append")
-
-        delta.retry(self._location, attempt)
-        if len(table.file_uris()) >= FOLD_AT:
-            self._fold(table)
+        with delta.writing(self._location, frame.clear()) as table:
+            delta.retry(self._location, lambda: delta.commit(self._location, table, frame, mode="append"), table)
+            if len(table.file_uris()) >= FOLD_AT:
+                self._fold(table)
 
     def newest(self, keys: Iterable[str] | None = None) -> dict[str, PartitionRecord]:
         """Return the newest record of each key (all keys by default); a key without one is absent."""

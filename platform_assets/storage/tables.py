@@ -89,7 +89,6 @@ class TableStore:
         columns = self._shared_columns(stage, bodies)
         location = naming.table_location(self.root, self.product, stage)
         rows = _for_storage({key: body.select(list(columns)) for key, body in bodies.items()})
-        table = delta.open_or_create(location, rows.clear(), partition_by=[KEY])
         records = {
             key: PartitionRecord(
                 stage=stage,
@@ -105,9 +104,10 @@ class TableStore:
             for key, body in bodies.items()
         }
         metadata = {RECORDS: records_text(records.values())}
-        version = delta.retry(
-            location, lambda: self._commit(stage, location, rows, list(bodies), columns, table, metadata)
-        )
+        with delta.writing(location, rows.clear(), [KEY]) as table:
+            version = delta.retry(
+                location, lambda: self._commit(stage, location, rows, list(bodies), columns, table, metadata), table
+            )
         files = delta.files_by_key(location, version)
         records = {
             key: replace(record, sequence=version, files=tuple(files.get(key, ()))) for key, record in records.items()
@@ -261,7 +261,6 @@ class TableStore:
     ) -> int:
         """Replace keys in one commit and return its version; add columns, or change types where that is safe."""
         write = partial(delta.commit, location, table, rows, metadata, files=len(keys))
-        table.update_incremental()
         stored = {field["name"]: field["type"] for field in json.loads(table.schema().to_json())["fields"]}
         changed = [name for name, kind in columns.items() if stored.get(name) not in (None, content.delta_type(kind))]
         if not changed:

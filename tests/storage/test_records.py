@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from platform_assets import naming
-from platform_assets.storage import delta, upkeep
+from platform_assets.storage import delta, handles, upkeep
 from platform_assets.storage.records import FOLD_AT, PartitionRecord, Records
 
 
@@ -61,7 +61,7 @@ def test_records_are_added_when_another_process_created_the_table_too(
     assert stale is not None
     assert other is not None
     other.alter.set_table_properties({"delta.checkpointInterval": "11"})
-    monkeypatch.setattr(delta, "open_or_create", lambda *_: stale)
+    monkeypatch.setattr(handles, "take", lambda _: stale)
     records.append([record("0002", 2)])
     assert set(records.newest()) == {"0001", "0002"}
 
