@@ -347,5 +347,6 @@ def png(draw: Callable[[Figure], None]) -> bytes:
         canvas.draw()
         picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     buffer = io.BytesIO()
-    picture.quantize(PALETTE, dither=Image.Dither.NONE).save(buffer, format="PNG", optimize=True)
+    # Without `optimize`: it takes 3 % of the bytes, and a ninth of a chart's time.
+    picture.quantize(PALETTE, dither=Image.Dither.NONE).save(buffer, format="PNG")
     return buffer.getvalue()
