@@ -13,6 +13,12 @@ cd "$(dirname "$0")/../.."
 
 images=("$@")
 [ $# -gt 0 ] || images=(platform service trainer)
+for image in "${images[@]}"; do
+    case "$image" in
+    platform | service | trainer) ;;
+    *) echo "IMAGES names $image; expected some of platform, service, trainer" >&2 && exit 1 ;;
+    esac
+done
 name="${NAME:-localhost/driftline}"
 base="${BASE:-$(deploy/images/base.sh)}"
 case "$base" in

@@ -78,6 +78,9 @@ def differences(first: str, second: str) -> Iterator[str]:
 
 def main(images: list[str]) -> int:
     """Compare each image; return the exit code."""
+    if unknown := [image for image in images if image not in IMAGES]:
+        print(f"IMAGES names {', '.join(unknown)}; expected some of {', '.join(IMAGES)}", file=sys.stderr)
+        return 1
     is_same = True
     for image in images or IMAGES:
         digests = [built(image, tag) for tag in TAGS]

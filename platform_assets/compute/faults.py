@@ -325,7 +325,8 @@ def _frozen(source: str, current: SourceSketch, accepted: Sequence[SourceSketch]
         if fewest[column] > 1 and sketch.distinct <= STANDSTILL * part * fewest[column]
     }
     text = ", ".join(
-        f"{name} has {count} distinct {'value' if count == 1 else 'values'} (usually {fewest[name]} or more)"
+        (f"{name} has {count} distinct {'value' if count == 1 else 'values'}" if count else f"{name} has no value")
+        + f" (usually {fewest[name]} or more)"
         for name, count in still.items()
     )
     varied = sum(1 for count in fewest.values() if count > 1)

@@ -79,7 +79,7 @@ def as_text(state: State | BrokenState) -> str:
             f"  refused    model {refused.digest[:SHORT_DIGEST]} of cutoff {refused.cutoff}: "
             + shorten(" ".join(refused.reasons), LONGEST, placeholder=" ...")
         )
-    lines.append(f"  held       {_held_words(state.held, state.grain)}")
+    lines.append(f"  kept out   {_held_words(state.held, state.grain)}")
     if (aside := state.put_aside) is not None:
         of_rows = f"{aside.rows:,} of {aside.built:,} rows of features of {counted(aside.keys, NOUNS[state.grain])}"
         lines.append(f"  put aside  {of_rows}, most recently {aside.newest}: {next(iter(aside.why))}")

@@ -41,10 +41,12 @@ BEFORE = [past.sources for past in PAST]
 
 
 def failing_checks(sketch: SourceSketch, **options: Any) -> list[tuple[str, str, str | None]]:
+    return [(item.source, item.check, item.column) for item in failing(sketch, **options)]
+
+
+def failing(sketch: SourceSketch, **options: Any) -> list[faults.Check]:
     arguments = {"phase": 0, "record": PAST, "before": BEFORE, "monitors": MONITORS, **options}
-    return [
-        (item.source, item.check, item.column) for item in faults.failing(faults.check({"s": sketch}, {}, **arguments))
-    ]
+    return faults.failing(faults.check({"s": sketch}, {}, **arguments))
 
 
 def test_a_sound_key_passes_and_lists_every_check() -> None:
@@ -189,9 +191,12 @@ def test_an_unrelated_quarantine_keeps_its_rank() -> None:
 
 def test_frozen_columns_fail() -> None:
     assert failing_checks(of(rows(9).with_columns(pl.col("a", "b").first()))) == []
-    assert failing_checks(of(rows(9).with_columns(pl.col("a", "b", "c").first()))) == [("s", "frozen_columns", None)]
+    (check,) = failing(of(rows(9).with_columns(pl.col("a", "b", "c").first())))
+    assert (check.source, check.check, check.column) == ("s", "frozen_columns", None)
+    assert "frozen: a has 1 distinct value (usually " in check.came
     nulls = rows(9).with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in ("a", "b", "c"))
     assert failing_checks(of(nulls)) == [("s", "frozen_columns", None)]
+    assert "frozen: a has no value (usually " in failing(of(nulls))[0].came
     groups = rows(9).with_columns(pl.col("a", "b", "c").first().over("place"))
     assert failing_checks(of(groups)) == [("s", "frozen_columns", None)], "frozen group by group"
 
