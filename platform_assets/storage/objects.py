@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 Stamp = tuple[Any, ...]
 """Identifies one version of an object: another one under the same path has another."""
-MOST_BUCKETS = 256
+MOST_CLIENTS = 64
+"""A client takes .1 MB, and keeps its connections for some time. A run reaches some 40 addresses of its product."""
 CREATE_ATTEMPTS = 3
 PAUSE_S = 0.1
 WRITE = "driftline-write"
@@ -57,7 +58,7 @@ def open_store(root: str, patience: timedelta | None = None) -> ObjectStore:
     return obstore.store.LocalStore(Path(root.removeprefix("file://")).absolute(), mkdir=True)
 
 
-@functools.lru_cache(maxsize=MOST_BUCKETS)
+@functools.lru_cache(maxsize=MOST_CLIENTS)
 def _bucket(url: str, patience: timedelta | None, _: tuple[tuple[str, str], ...]) -> ObjectStore:
     """Return the one client of an address in this process: another one would connect and ask for credentials again."""
     import obstore
