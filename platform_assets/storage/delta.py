@@ -84,14 +84,15 @@ def writing(location: str, empty: pl.DataFrame, partition_by: list[str] | None =
     import obstore
     from deltalake import exceptions
 
-    failures = (exceptions.DeltaError, obstore.exceptions.BaseError, OSError)
     table = None
-    with contextlib.suppress(*failures):  # opening the table repairs its log, or says why it cannot be read
+    # A log that cannot be read on is repaired where the table is opened, or the reason is named there.
+    with storage_errors(location, "cannot be opened"), contextlib.suppress(exceptions.DeltaError):
         table = handles.take(location)
     if table is None:
         table = open_or_create(location, empty, partition_by)
     yield table
-    with contextlib.suppress(*failures):  # the write is done; the next one will open the table
+    # The write is done, whatever happens now; the next one would open the table.
+    with contextlib.suppress(exceptions.DeltaError, obstore.exceptions.BaseError, OSError):
         handles.keep(location, table, objects.stamp(open_store(location), handles.log_file(table.version())))
 
 

@@ -19,6 +19,7 @@ import pytest
 from platform_assets import naming
 from platform_assets.storage import handles, objects, record_index
 from platform_assets.storage.tables import TableProblem, TableStore
+from tests.doubles.faulty_s3 import Faults
 
 STAGE = "features"
 
@@ -168,6 +169,19 @@ def test_other_credentials_get_a_handle_and_a_client_of_their_own(
     with pytest.raises(TableProblem, match="refuses our key"):
         write(store, "0002", 2)
     monkeypatch.undo()
+
+
+def test_a_store_that_refuses_is_named_and_asked_no_further(broken_root: str, faults: Faults) -> None:
+    store = TableStore(broken_root, "tiny")
+    write(store, "0001", 1)
+    faults.clear()
+    faults.add("HEAD", "_delta_log/", answer=403, times=99)
+    with pytest.raises(TableProblem, match=r"tiny/features cannot be opened: .* refuses our key"):
+        write(store, "0002", 2)
+    assert {method for method, _ in faults.requests} == {"HEAD"}
+    faults.clear()
+    write(store, "0002", 2)
+    assert numbers(store) == {"0001": 1, "0002": 2}
 
 
 @pytest.mark.parametrize(("most_tables", "most_files", "expected"), [(2, 100, 2), (64, 3, 1), (64, 0, 0)])
