@@ -93,7 +93,7 @@ def writing(location: str, empty: pl.DataFrame, partition_by: list[str] | None =
     yield table
     # The write is done, whatever happens now; the next one would open the table.
     with contextlib.suppress(exceptions.DeltaError, obstore.exceptions.BaseError, OSError):
-        handles.keep(location, table, objects.stamp(open_store(location), handles.log_file(table.version())))
+        handles.keep(location, table, objects.mark(open_store(location), handles.log_file(table.version())))
 
 
 def commit(

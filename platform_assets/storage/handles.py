@@ -23,7 +23,7 @@ MOST_TABLES = 64
 MOST_FILES = 100_000
 """Of all kept tables together; a handle holds half a kilobyte per file."""
 
-_kept: OrderedDict[tuple[object, ...], tuple[DeltaTable, objects.Stamp, int]] = OrderedDict()
+_kept: OrderedDict[tuple[object, ...], tuple[DeltaTable, str, int]] = OrderedDict()
 _lock = threading.Lock()
 os.register_at_fork(after_in_child=_kept.clear)
 
@@ -40,24 +40,24 @@ def take(location: str) -> DeltaTable | None:
         kept = _kept.pop(_name(location), None)
     if kept is None:
         return None
-    table, stamp, _ = kept
-    if objects.stamp(objects.open_store(location), log_file(table.version())) != stamp:
+    table, mark, _ = kept
+    if objects.mark(objects.open_store(location), log_file(table.version())) != mark:
         return None
     table.update_incremental()
     return table
 
 
-def keep(location: str, table: DeltaTable, stamp: objects.Stamp | None) -> None:
+def keep(location: str, table: DeltaTable, mark: str | None) -> None:
     """Keep a handle that nobody uses any longer, and forget those that were not used for longest if there are too many.
 
     Args:
-        stamp: of the log's file of the table's version; None: it is gone, and nothing is kept.
+        mark: of the log's file of the table's version; None: it is gone, and nothing is kept.
     """
     count = table.get_add_actions().num_rows
-    if stamp is None or count > MOST_FILES:
+    if mark is None or count > MOST_FILES:
         return
     with _lock:
-        _kept[_name(location)] = (table, stamp, count)
+        _kept[_name(location)] = (table, mark, count)
         _kept.move_to_end(_name(location))
         while len(_kept) > MOST_TABLES or sum(files for _, _, files in _kept.values()) > MOST_FILES:
             _kept.popitem(last=False)

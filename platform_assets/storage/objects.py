@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta
     from obstore.store import LocalStore, ObjectStore
 
-Stamp = tuple[Any, ...]
-"""Identifies one version of an object: another one under the same path has another."""
 MOST_CLIENTS = 64
 """A client takes .1 MB, and keeps its connections for some time. A run reaches some 40 addresses of its product."""
 CREATE_ATTEMPTS = 3
@@ -191,15 +189,14 @@ def modified(store: ObjectStore, path: str) -> datetime | None:
         return None
 
 
-def stamp(store: ObjectStore, path: str) -> Stamp | None:
-    """Return the stamp of an object, None when it does not exist."""
+def mark(store: ObjectStore, path: str) -> str | None:
+    """Return an object's mark, see `mark_of`; None when it does not exist."""
     import obstore
 
     try:
-        meta = obstore.head(store, path)
+        return mark_of(obstore.head(store, path))
     except FileNotFoundError:
         return None
-    return meta["e_tag"], meta["size"], meta["last_modified"]
 
 
 def mark_of(meta: ObjectMeta) -> str:

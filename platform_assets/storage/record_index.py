@@ -19,7 +19,7 @@ import polars as pl
 
 from platform_assets import naming
 from platform_assets.storage import delta, handles, objects, torn
-from platform_assets.storage.objects import Stamp, reason
+from platform_assets.storage.objects import reason
 from platform_assets.storage.problems import TableProblem
 
 if TYPE_CHECKING:
@@ -94,19 +94,19 @@ class _Table:
         self._location = location
         self._version = -1
         self._store: ObjectStore | None = None
-        self._stamp: Stamp | None = None
+        self._mark: str | None = None
 
     def refresh(self) -> None:
         """Read what was committed since the last refresh, or everything if the table was replaced."""
         with delta.storage_errors(self._location, "cannot be opened"):
-            is_same = self._stamp is not None and self._stamp == self._stamp_of(self._version)
+            is_same = self._mark is not None and self._mark == self._mark_of(self._version)
         if not is_same:
             self._open()
-        while (stamp := self._next()) is not None:
-            self._take(stamp)
+        while (mark := self._next()) is not None:
+            self._take(mark)
 
     def _open(self) -> None:
-        self._stamp = None
+        self._mark = None
         with delta.storage_errors(self._location, "cannot be opened"):
             torn.undo_torn_commits(self._location, with_files=True)
         table = delta.open_table(self._location)
@@ -119,15 +119,15 @@ class _Table:
         self._version = table.version()
         with delta.storage_errors(self._location, "cannot be opened"):
             self._store = objects.open_store(self._location)
-            self._stamp = self._stamp_of(self._version)
-            handles.keep(self._location, table, self._stamp)
+            self._mark = self._mark_of(self._version)
+            handles.keep(self._location, table, self._mark)
 
-    def _next(self) -> Stamp | None:
+    def _next(self) -> str | None:
         with delta.storage_errors(self._location, "cannot be opened"):
-            return None if self._stamp is None else self._stamp_of(self._version + 1)
+            return None if self._mark is None else self._mark_of(self._version + 1)
 
-    def _take(self, stamp: Stamp) -> None:
-        """Apply the next version, whose log file has this stamp."""
+    def _take(self, mark: str) -> None:
+        """Apply the next version, whose log file has this mark."""
         actions = delta.actions(self._location, self._version + 1)
         added = {naming.join(self._location, action.add.path) for action in actions if action.add}
         gone = {naming.join(self._location, action.remove.path) for action in actions if action.remove}
@@ -135,7 +135,7 @@ class _Table:
         index = Index() if gone else self.index
         if index is not None:
             index = self._extended(index, files if gone else files - self.files)
-        self.files, self.index, self._version, self._stamp = files, index, self._version + 1, stamp
+        self.files, self.index, self._version, self._mark = files, index, self._version + 1, mark
 
     def _extended(self, index: Index, files: Collection[str]) -> Index | None:
         """Return the index with the records of more files; None when they are too many to cache."""
@@ -143,10 +143,10 @@ class _Table:
             return None
         return index.extended(_read(self._location, files, None))
 
-    def _stamp_of(self, version: int) -> Stamp | None:
-        """Return a stamp that identifies a version's log file, None when there is no such version."""
+    def _mark_of(self, version: int) -> str | None:
+        """Return the mark of a version's log file, None when there is no such version."""
         assert self._store is not None
-        return objects.stamp(self._store, handles.log_file(version))
+        return objects.mark(self._store, handles.log_file(version))
 
 
 _tables: OrderedDict[str, _Table] = OrderedDict()

@@ -1,4 +1,4 @@
-"""A process opens a table once for its writes, and never writes by a handle of a table that is no longer there."""
+"""A process opens a table once for its writes, and never writes with the handle of a table that was replaced."""
 
 from __future__ import annotations
 
