@@ -1,14 +1,20 @@
-"""Trainings reach a real MLflow server once, whole; a dead, slow or wrong one costs a warning and no training."""
+"""Trainings reach a real MLflow server once, whole; a dead, slow or wrong one costs a warning and no training.
+
+What a sound server does not answer is answered by a stand-in for it, `Played`.
+"""
 
 from __future__ import annotations
 
+import functools
 import io
+import json
 import os
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -159,3 +165,144 @@ def _reply(listening: socket.socket, data: bytes) -> None:
     connection.sendall(data)
     time.sleep(5)
     connection.close()
+
+
+# A stand-in ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Played:
+    """Plays the calls of MLflow's API that Driftline uses, in memory, with one experiment.
+
+    Attributes:
+        other: answers by method of the API, in place of the sound ones.
+        runs: by number, the runs that were made and not deleted.
+        calls: methods that were called, in order.
+        callers: the `Authorization` headers that came.
+    """
+
+    other: dict[str, httpx.Response] = field(default_factory=dict)
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+    callers: set[str] = field(default_factory=set)
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        method = request.url.path.removeprefix("/api/2.0/mlflow/")
+        self.calls.append(method)
+        self.callers.add(request.headers.get("Authorization", ""))
+        body = json.loads(request.content) if request.content and request.method == "POST" else {}
+        return self.other.get(method) or httpx.Response(200, json=self._sound(method, body))
+
+    def _sound(self, method: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        if method == "experiments/get-by-name":
+            return {"experiment": {"experiment_id": "7"}}
+        if method == "experiments/create":
+            return {"experiment_id": "7"}
+        if method == "runs/create":
+            number = str(len(self.calls))
+            info = {"run_id": number, "status": "RUNNING", "artifact_uri": f"mlflow-artifacts:/7/{number}/artifacts"}
+            self.runs[number] = {"info": info, "tags": body["tags"], "params": []}
+            return {"run": self.runs[number]}
+        if method == "runs/search":
+            matching = [run for run in self.runs.values() if any(tag["value"] in body["filter"] for tag in run["tags"])]
+            return {"runs": matching[-1:]}
+        if method == "runs/delete":
+            del self.runs[body["run_id"]]
+        if method == "runs/log-batch":
+            self.runs[body["run_id"]]["params"] += body.get("params", [])
+        if method == "runs/update":
+            self.runs[body["run_id"]]["info"]["status"] = body["status"]
+        return {}
+
+
+@pytest.fixture
+def played(product: Product, monkeypatch: pytest.MonkeyPatch) -> Played:
+    trained(product)  # before there is a server
+    played = Played()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example")
+    monkeypatch.setattr(httpx, "Client", functools.partial(httpx.Client, transport=httpx.MockTransport(played)))
+    return played
+
+
+def exported(product: Product) -> list[str]:
+    """Export the one training; return the warnings."""
+    ((_, record),) = product.history.trainings_newest_first()
+    warnings: list[str] = []
+    mlflow.export(product, record.fingerprint, warnings.append)
+    return warnings
+
+
+def test_an_export_that_was_cut_off_is_made_anew_and_a_whole_one_is_left_alone(
+    product: Product, played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played.other["experiments/get-by-name"] = httpx.Response(404)
+    played.other["runs/log-batch"] = httpx.Response(500, json={"message": "the disk is full"})
+    (warning,) = exported(product)
+    assert "runs/log-batch got 500 the disk is full" in warning
+    (cut_off,) = played.runs
+    assert "experiments/create" in played.calls
+
+    played.other.clear()
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "of-a-person")
+    assert exported(product) == []
+    ((number, run),) = played.runs.items()
+    assert number != cut_off
+    assert run["info"]["status"] == "FINISHED"
+    assert {"key": "training.epochs", "value": "3"} in run["params"]
+    assert played.callers == {"", "Bearer of-a-person"}
+
+    calls = len(played.calls)
+    assert exported(product) == []
+    assert played.calls[calls:] == ["experiments/get-by-name", "runs/search"]
+
+
+NO_EXPERIMENT = {"experiments/get-by-name": httpx.Response(200, json={})}
+NO_RUN = {"runs/create": httpx.Response(200, json={})}
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [(NO_EXPERIMENT, "it has no experiment 'driftline/tiny' in its answer"), (NO_RUN, "it has no run in its answer")],
+    ids=["experiment", "run"],
+)
+def test_an_answer_without_what_was_asked_for_is_named(
+    product: Product, played: Played, other: Mapping[str, httpx.Response], expected: str
+) -> None:
+    played.other.update(other)
+    (warning,) = exported(product)
+    assert expected in warning
+
+
+def _of_another(played: Played) -> None:
+    played.runs.clear()
+
+
+def _in_a_bucket(played: Played) -> None:
+    for run in played.runs.values():
+        run["info"]["artifact_uri"] = "s3://files/7"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (None, None),
+        (_of_another, "it has no run of checkpoint {}, so the ONNX graph is not added"),
+        (_in_a_bucket, "it stores files of runs in s3://files/7, not itself, so the graph is not added"),
+    ],
+)
+def test_a_graph_is_added_to_the_run_of_its_training(
+    product: Product, played: Played, change: Callable[[Played], None] | None, expected: str | None
+) -> None:
+    ((_, record),) = product.history.trainings_newest_first()
+    assert exported(product) == []
+    if change is not None:
+        change(played)
+    bundle = product.artifacts.write_bundle({"model.onnx": b"a graph"}, {"product": "tiny"})
+    warnings: list[str] = []
+    mlflow.attach(product, record.checkpoint, bundle, warnings.append)
+    if expected is None:
+        assert warnings == []
+        assert played.calls[-1].startswith("/api/2.0/mlflow-artifacts/artifacts/7/")
+    else:
+        (warning,) = warnings
+        assert expected.format(record.checkpoint[:12]) in warning
