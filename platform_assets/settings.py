@@ -33,6 +33,8 @@ STORE_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_
 """Of the S3 client; its keys are secrets, which a pod has from a Secret or from its cloud."""
 STORE_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 BROKEN_PRODUCTS = ("refuse", "show")
+EVENTS_AT_ONCE = 500
+"""Events of a run's keys that Dagster stores together, where it would store each alone."""
 PRODUCT = "{product}"
 """Stands for a product's name, with dashes, in settings that name accounts and secrets."""
 PROFILE_VARIABLE = "DRIFTLINE_PROFILE__"
@@ -371,7 +373,8 @@ class Settings(Configuration):
         fields = [field for field in Settings.model_fields if field not in _NOT_EXPORTED]
         variables = {f"DRIFTLINE_{field.upper()}": _as_text(getattr(self, field)) for field in fields}
         homes = {"DAGSTER_HOME": str(self.dagster_home), "BENTOML_HOME": str(self.bentoml_home)}
-        return {"DRIFTLINE_ENV": self.environment, **variables, **homes, "BENTOML_DO_NOT_TRACK": "true"}
+        libraries = {"DAGSTER_EVENT_BATCH_SIZE": str(EVENTS_AT_ONCE), "BENTOML_DO_NOT_TRACK": "true"}
+        return {"DRIFTLINE_ENV": self.environment, **variables, **homes, **libraries}
 
     def child_environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the whole environment of a child process: this process's own, these settings, and `more`."""

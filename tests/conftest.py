@@ -113,7 +113,7 @@ def _no_shared_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     for name in ("DRIFTLINE_ENV", "DRIFTLINE_ROOT", "DRIFTLINE_LAUNCHER", "DRIFTLINE_PROFILES"):
         patch.delenv(name, raising=False)
     patch.setenv("DRIFTLINE_STATE", str(state))
-    for name in ("DAGSTER_HOME", "BENTOML_HOME", "BENTOML_DO_NOT_TRACK"):
+    for name in ("DAGSTER_HOME", "DAGSTER_EVENT_BATCH_SIZE", "BENTOML_HOME", "BENTOML_DO_NOT_TRACK"):
         patch.setenv(name, Settings.from_environment().to_environment()[name])
     Settings.from_environment().dagster_home.mkdir(parents=True)
     yield

@@ -133,6 +133,12 @@ def test_a_child_process_gets_the_same_settings(tmp_path: Path) -> None:
     assert settings.to_environment()["BENTOML_DO_NOT_TRACK"] == "true"
 
 
+def test_machine_and_cluster_store_as_many_events_at_once(repository: Path) -> None:
+    lines = (repository / "deploy/kubernetes/base/driftline.env").read_text(encoding="utf-8").splitlines()
+    name = "DAGSTER_EVENT_BATCH_SIZE"
+    assert f"{name}={Settings.from_environment().to_environment()[name]}" in lines
+
+
 def test_a_child_process_gets_the_libraries_of_the_image() -> None:
     settings = Settings.from_environment({"DRIFTLINE_TRAINER_LIBRARIES": "numpy=2.3 torch=2.13"})
     assert Settings.from_environment(settings.to_environment()) == settings

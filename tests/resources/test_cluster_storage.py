@@ -36,6 +36,12 @@ def rows(context: dg.AssetExecutionContext) -> None:
         context.log.info(f"line {number}")
 
 
+@dg.asset(partitions_def=dg.StaticPartitionsDefinition(["a", "b", "c"]), backfill_policy=dg.BackfillPolicy.single_run())
+def keyed(context: dg.AssetExecutionContext) -> None:
+    for key in context.partition_keys:
+        context.add_asset_metadata({"key": key}, partition_key=key)
+
+
 def opened(folder: Path, section: object) -> dg.DagsterInstance:
     folder.mkdir(exist_ok=True)
     content = {"storage": section, "telemetry": {"enabled": False}}
@@ -88,6 +94,24 @@ def test_a_run_and_ticks_open_few_connections_and_record_what_dagsters_own_stora
         assert instance.get_runs_count() == 2
         everything, _ = connections(server)
     assert ours - before < 10 < 100 < everything - ours
+
+
+def test_events_of_many_keys_are_stored_at_once_and_the_same(
+    server: PostgresServer, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tags = {"dagster/asset_partition_range_start": "a", "dagster/asset_partition_range_end": "c"}
+    stored = []
+    with of_cluster(repository, tmp_path / "ours") as instance:
+        for size in ("500", "0"):
+            monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", size)
+            run = dg.materialize([keyed], instance=instance, tags=tags).run_id
+            events = [str(entry.dagster_event_type) for entry in instance.all_logs(run)]
+            of_run = dg.AssetRecordsFilter(asset_key=keyed.key, asset_partitions=["b"])
+            (newest,) = instance.fetch_materializations(of_run, limit=1).records
+            assert newest.run_id == run
+            stored.append((events, newest.asset_materialization.metadata["key"].value))
+            assert instance.get_materialized_partitions(keyed.key) == {"a", "b", "c"}
+    assert stored[0] == stored[1]
 
 
 def test_a_server_that_was_killed_and_started_again_is_used_again(

@@ -1,12 +1,15 @@
 """Dagster's storage on one machine: the same databases as Dagster's own, whoever opens them."""
 
+import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 from dagster._core.storage.event_log import SqliteEventLogStorage
+from sqlalchemy import Engine
 
 from platform_assets.demo import home
 from platform_assets.settings import Settings
@@ -100,6 +103,53 @@ def test_an_engine_is_made_once_per_database(ours: Path, monkeypatch: pytest.Mon
     with dg.DagsterInstance.from_config(str(ours)) as instance:
         assert recorded(instance)[0] == [run]
     assert sorted(made) == sorted([f"{run}.db", "index.db", "runs.db", "schedules.db"])
+
+
+def test_events_of_many_keys_are_stored_at_once_and_the_same(ours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    transactions: list[str] = []
+    begin: Callable[..., Any] = Engine.begin
+
+    def counted(self: Engine) -> Any:
+        transactions.append(str(self.url))
+        return begin(self)
+
+    monkeypatch.setattr(Engine, "begin", counted)
+    stored, opened = [], []
+    with dg.DagsterInstance.from_config(str(ours)) as instance:
+        materialize(instance)  # makes the databases
+        for size in ("500", "0"):
+            monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", size)
+            transactions.clear()
+            run = materialize(instance)
+            opened.append(len(transactions))
+            entries = [entry.dagster_event for entry in instance.all_logs(run) if entry.dagster_event]
+            newest = instance.fetch_materializations(rows.key, limit=len(KEYS)).records
+            assert {record.run_id for record in newest} == {run}
+            values = [(record.partition_key, record.asset_materialization.metadata["key"].value) for record in newest]
+            stored.append(([(event.event_type_value, event.partition) for event in entries], values))
+    assert stored[0] == stored[1]
+    assert sorted(stored[0][1]) == [(key, key) for key in KEYS]
+    assert opened[1] - opened[0] == 2 * 2 * (len(KEYS) - 1), "in two databases, what is planned and what was made"
+
+
+def test_of_a_batch_that_cannot_be_stored_nothing_is_and_its_events_are_stored_one_by_one(
+    ours: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store, calls = SqliteEventLogStorage.store_event, itertools.count()
+
+    def failing(self: Events, event: Any) -> None:
+        store(self, event)
+        is_made = event.is_dagster_event and event.dagster_event_type is dg.DagsterEventType.ASSET_MATERIALIZATION
+        if is_made and next(calls) == 1:
+            raise OSError("the disk is full")
+
+    monkeypatch.setattr(Events, "store_event", failing)
+    with dg.DagsterInstance.from_config(str(ours)) as instance:
+        materialize(instance)
+        _, events, values, _ = recorded(instance)
+    assert events.count("ASSET_MATERIALIZATION") == len(KEYS)
+    assert values == [(key, key) for key in KEYS]
+    assert "the disk is full" in capfd.readouterr().err
 
 
 def test_a_home_that_was_removed_is_created_again(ours: Path, settings: Settings) -> None:
