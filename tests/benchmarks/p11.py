@@ -4,10 +4,14 @@ The run is the first recorded product's own `advance` job over a key with nothin
 partition records, sees that it is up to date, and reports. The rest is the cost of the platform. The peers are the
 same graph with empty bodies, the cost of Dagster itself, and under Dagster's stock multiprocess executor; the limit is
 the reading of the records, called directly.
+
+The definitions are also loaded with 2, 10 and 50 products, in a checkout of their own to which copies of one product's
+file were added: the price of one more is what lies between 10 and 50.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -22,6 +26,7 @@ from platform_assets.demo import home
 from platform_assets.handle import Product
 from platform_assets.settings import Settings
 from tests.benchmarks.harness import Disagreement, Measure
+from tests.doubles.checkout import copied
 
 ROUNDS = 5
 LOAD_ROUNDS = 9
@@ -29,11 +34,20 @@ OURS, EMPTY, STOCK, LIMIT = "ours", "empty", "stock", "limit"
 EMPTIED, MULTIPROCESS = "empty bodies in process", "stock multiprocess executor"
 BARE = "import dagster, polars"
 FULL = "import platform_assets.definitions"
+RESOLVED = "from platform_assets.definitions import defs; defs.get_repository_def()"
+"""What a code server does with the definitions once it has loaded them: the graph of all assets."""
+REPOSITORY = Path(__file__).resolve().parents[2]
+COPIED = REPOSITORY / "tests" / "doubles" / "products" / "hourly_temperature.py"
+PRODUCTS = (2, 10, 50)
+PRODUCT_ROUNDS = 5
+
+shown: list[str] = []
 
 
 def run() -> list[Measure]:
-    """Measure both, each in interleaved rounds."""
-    return [*_daily_run(), _loading()]
+    """Measure all three, each in interleaved rounds."""
+    shown.clear()
+    return [*_daily_run(), _loading(), *_products()]
 
 
 def _daily_run() -> list[Measure]:
@@ -69,6 +83,12 @@ def _daily_run() -> list[Measure]:
             target="<= 60 ms",
         ),
         Measure(
+            measure="the same over the empty bodies of the same graph",
+            ours=cpu_ms[OURS],
+            limit=cpu_ms[EMPTY],
+            target="<= 1.1x limit",
+        ),
+        Measure(
             measure="CPU s of that run as a process of its own, imports included",
             ours=whole_s[OURS],
             peers={EMPTIED: whole_s[EMPTY], MULTIPROCESS: whole_s[STOCK]},
@@ -90,10 +110,52 @@ def _loading() -> Measure:
     )
 
 
-def _cpu_s_of(command: list[str]) -> float:
+def _products() -> list[Measure]:
+    """Load the definitions with several numbers of products, in interleaved rounds."""
+    with tempfile.TemporaryDirectory(prefix="p11-") as path:
+        checkouts = {count: _checkout(Path(path) / str(count), count) for count in PRODUCTS}
+        cpu_s: dict[tuple[str, int], list[float]] = {key: [] for key in itertools.product((FULL, RESOLVED), PRODUCTS)}
+        for _ in range(1 + PRODUCT_ROUNDS):
+            for (code, count), times in cpu_s.items():
+                times.append(_cpu_s_of([sys.executable, "-W", "ignore", "-c", code], checkouts[count]))
+    medians = {key: median(times[1:]) for key, times in cpu_s.items()}  # the first round compiles the modules
+    for code, text in ((FULL, "imported"), (RESOLVED, "imported and resolved to a repository")):
+        seconds = ", ".join(f"{medians[code, count]:.2f} s with {count}" for count in PRODUCTS)
+        shown.append(f"definitions {text}, CPU in a fresh process: {seconds} products")
+    few, many = PRODUCTS[1:]
+
+    def per_product_ms(code: str) -> float:
+        return 1000 * (medians[code, many] - medians[code, few]) / (many - few)
+
+    return [
+        Measure(
+            measure=f"CPU ms to load the definitions, per product from {few} to {many}",
+            ours=per_product_ms(FULL),
+            target="<= 20 ms",
+        ),
+        Measure(
+            measure="the same with Dagster's graph of all assets, which a code server makes of them",
+            ours=per_product_ms(RESOLVED),
+        ),
+    ]
+
+
+def _checkout(folder: Path, count: int) -> Path:
+    """Copy the sources, and add copies of one product until there are this many."""
+    specs_folder = copied(REPOSITORY, folder) / "platform_assets" / "specs"
+    text = COPIED.read_text(encoding="utf-8")
+    for number in range(count - len(specs.load_all())):
+        name = f"{COPIED.stem}_{number:02}"
+        (specs_folder / f"{name}.py").write_text(text.replace(f'"{COPIED.stem}"', f'"{name}"'), encoding="utf-8")
+    return folder
+
+
+def _cpu_s_of(command: list[str], checkout: Path = REPOSITORY) -> float:
     """Return the CPU seconds of a command and of everything that it started and waited for."""
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     before = os.times()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=checkout, env=environment)
     after = os.times()
     return after.children_user + after.children_system - before.children_user - before.children_system
 
