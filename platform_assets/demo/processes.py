@@ -214,12 +214,12 @@ def wait_for_port(port: int, *, check: Callable[[], None], timeout_s: float) -> 
 
 
 class MemoryWatch:
-    """Sample the resident memory of this process and all below it, once a second, in a thread.
+    """Sample the memory of this process and all below it, every two seconds, in a thread.
 
-    Pages that processes share are counted in each of them, so the peak is an upper bound.
+    Reading it takes some milliseconds per process.
     """
 
-    def __init__(self, interval_s: float = 1.0) -> None:
+    def __init__(self, interval_s: float = 2.0) -> None:
         self.peak_bytes = 0
         self._interval_s = interval_s
         self._is_over = threading.Event()
@@ -239,14 +239,20 @@ class MemoryWatch:
 
 
 def tree_memory_bytes() -> int:
-    """Return the resident bytes of this process and all below it; see `MemoryWatch`."""
+    """Return the resident bytes of this process and all below it.
+
+    Pages that several of them share count once in all (PSS): a run is a copy of another process, and PyTorch with CUDA
+    maps gigabytes of libraries into each.
+    """
     root = psutil.Process()
     total = 0
     for process in (root, *root.children(recursive=True)):
         try:
-            total += process.memory_info().rss
+            total += process.memory_full_info().pss
         except psutil.NoSuchProcess:
             continue
+        except psutil.AccessDenied:  # of another user, or without the right to look
+            total += process.memory_info().rss
     return total
 
 

@@ -139,8 +139,24 @@ def test_waiting_ends_with_the_last_answer():
         processes.wait_for("http://127.0.0.1:9", check=lambda: None, timeout_s=0.1)
 
 
-def test_memory_of_the_tree_counts_children():
-    with subprocess.Popen(["sleep", "1000"]) as child:
-        own_bytes = psutil.Process().memory_info().rss
-        assert processes.tree_memory_bytes() > own_bytes / 2 + psutil.Process(child.pid).memory_info().rss
-        child.kill()
+COPIES = """
+import os, time
+block = b"x" * 200_000_000
+for _ in range(3):
+    if not os.fork():
+        break
+print("there", flush=True)
+time.sleep(1000)
+"""
+
+
+def test_memory_of_the_tree_counts_children_and_what_they_share_once():
+    before = processes.tree_memory_bytes()
+    command = [sys.executable, "-c", COPIES]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as child:
+        assert child.stdout is not None
+        for _ in range(4):
+            assert child.stdout.readline() == b"there\n"
+        grown = processes.tree_memory_bytes() - before
+        os.killpg(child.pid, signal.SIGKILL)
+    assert 200e6 < grown < 400e6
