@@ -1,5 +1,6 @@
 """Define all products, and the components in `platform_assets/defs/`: the code location that Dagster loads."""
 
+import gc
 from pathlib import Path
 
 import dagster as dg
@@ -23,3 +24,4 @@ def _scaffolded() -> list[dg.Definitions]:
 defs = dg.Definitions.merge(build_defs(), *_scaffolded())
 structs.prepare("platform_assets", "resources", "sensors")
 run_processes.install()
+gc.freeze()  # all of it stays as long as the process; the collector looked at it again and again, last at the exit
