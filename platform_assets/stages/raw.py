@@ -57,7 +57,6 @@ class _Run(KeyedRun[Landing]):
         super().__init__(stage, context)
         self._intake = arrivals.Intake(context, self.product, self.source, self.code)
         self._intake.look(self.keys)
-        self.source.columns()  # raises a readable error if the schema lacks a column
 
     def plan(self, chunk: Keys) -> Plan:
         records = self.tables.records(self.name, chunk)
@@ -68,6 +67,7 @@ class _Run(KeyedRun[Landing]):
             self._name_hidden_change(records.get(key), file)
 
         def make(stale: Keys) -> dict[str, StageOutput]:
+            self.source.columns()  # raises a readable error if the schema lacks a column
             # Another run may have replaced a record since then, so its file must be read after all.
             missing = self._intake.files(key for key in stale if key not in files)
             return {self.name: self._compute({key: (files | missing)[key] for key in stale})}

@@ -57,11 +57,11 @@ def _stage(spec: ProductSpec, source: Source) -> Stage[Validation]:
 class _Run(KeyedRun[Validation]):
     def plan(self, chunk: Keys) -> Plan:
         source, tables = self.source, self.tables
-        source.columns()  # raises a readable error if the schema lacks a column
         raw = naming.stage("raw", source.name)
         landed = tables.records(raw, chunk) if source.is_label else require(tables, raw, chunk)
 
         def make(stale: Keys) -> dict[str, StageOutput]:
+            source.columns()  # raises a readable error if the schema lacks a column
             sound, quarantined = self.maker.make(_rows(tables, raw, {key: landed[key] for key in stale}))
             return {self.stage.full_name(QUARANTINE): quarantined, self.name: sound}
 

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from platform_assets.settings import Settings
+from platform_assets.specs.base import Source
 from platform_assets.stages import validated
 from platform_assets.storage.artifacts import ArtifactStore, sha256
 from platform_assets.storage.tables import MissingPartitions, TableProblem, TableStore
@@ -96,6 +97,16 @@ def test_a_second_run_writes_nothing(settings: Settings, tables: TableStore, run
     assert memoised(result, "features") == set(batches.GRAIN.span("0001", "0006"))
     assert memoised(result, "raw_catalogue") == {None}
     assert metadata_of(result, "features", "0003")["run_memoised_keys"] == 6
+
+
+def test_a_run_with_nothing_to_do_builds_no_schema(
+    settings: Settings, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pandera's import, pandas among it, took a third of such a run."""
+    batches.land_all(settings.root, "0001", "0003")
+    run("0001", "0003")
+    monkeypatch.setattr(Source, "columns", lambda _: pytest.fail("a schema was built"))
+    assert memoised(run("0001", "0003"), "validated_readings") == {"0001", "0002", "0003"}
 
 
 @pytest.mark.parametrize("damage", [b"", b"PAR1", None], ids=["empty", "cut", "gone"])
