@@ -145,7 +145,7 @@ block = b"x" * 200_000_000
 for _ in range(3):
     if not os.fork():
         break
-print("there", flush=True)
+os.write(1, b"there\\n")
 time.sleep(1000)
 """
 
@@ -155,8 +155,10 @@ def test_memory_of_the_tree_counts_children_and_what_they_share_once():
     command = [sys.executable, "-c", COPIES]
     with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as child:
         assert child.stdout is not None
-        for _ in range(4):
-            assert child.stdout.readline() == b"there\n"
-        grown = processes.tree_memory_bytes() - before
-        os.killpg(child.pid, signal.SIGKILL)
+        try:
+            for _ in range(4):
+                assert child.stdout.readline() == b"there\n"
+            grown = processes.tree_memory_bytes() - before
+        finally:
+            os.killpg(child.pid, signal.SIGKILL)
     assert 200e6 < grown < 400e6
