@@ -2,20 +2,28 @@
 
 Dagster's own storage opens a connection for every query, hundreds of them for one run, and lists the database's tables
 whenever an instance is made, which every sensor tick does. To open one, server and client hash the password thousands
-of times, and the server starts a process: that costs more than the query. The tables are the same.
+of times, and the server starts a process: that costs more than the query. It also stores what a run plans, an event per
+key and asset, in three transactions per event, and the run waits for them before it starts. The tables are the same.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from dagster import DagsterEventType
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster_postgres import DagsterPostgresStorage
+from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_postgres.utils import create_pg_engine, get_token_provider_from_config, pg_url_from_config
 
 if TYPE_CHECKING:
+    from dagster._core.events.log import EventLogEntry
     from dagster._serdes import ConfigurableClassData
     from dagster_postgres.auth import PgTokenProvider
-    from sqlalchemy.engine import Engine
+    from sqlalchemy.engine import Connection, Engine
 
 HELD = 4
 """Connections that a process keeps at most; threads beyond them open one for a moment, as Dagster's storage does."""
@@ -25,6 +33,7 @@ SILENT_MS = 20_000
 KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2, "tcp_user_timeout": SILENT_MS}
 _engines: dict[str, Engine] = {}
 """By the address of a database, whose tables this process has looked for."""
+PLANNED = {DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED}
 
 
 class ClusterStorage(DagsterPostgresStorage):
@@ -41,6 +50,7 @@ class ClusterStorage(DagsterPostgresStorage):
         super().__init__(postgres_url, should_autocreate_tables and is_new, inst_data, token_provider)
         if is_new:
             _engines[postgres_url] = _engine(postgres_url, token_provider)
+        self._event_log_storage = Events(postgres_url, should_autocreate_tables=False, token_provider=token_provider)
         for storage in (self._run_storage, self._event_log_storage, self._schedule_storage):
             storage._engine = _engines[postgres_url]
 
@@ -53,6 +63,55 @@ class ClusterStorage(DagsterPostgresStorage):
             should_autocreate_tables=config_value.get("should_autocreate_tables", True),
             token_provider=get_token_provider_from_config(config_value),
         )
+
+
+class Events(PostgresEventLogStorage):
+    """The tables of events."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._batch = _Batch()  # the constructor opens connections
+        super().__init__(*args, **options)
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        """Store events together; of planned ones, if one cannot be stored, none is.
+
+        Dagster then stores them one by one. It hands them over in the order of their assets, so that two batches never
+        wait for each other's rows.
+        """
+        if not {event.get_dagster_event().event_type for event in events} <= PLANNED:
+            super().store_event_batch(events)
+            return
+        with super()._connect() as connection, self._batch.begun(connection):
+            statement = self.prepare_insert_event_batch(events).returning(SqlEventLogStorageTable.c.id)
+            ids = [int(row[0]) for row in connection.execute(statement).fetchall()]
+            newest = {}
+            for event, event_id in zip(events, ids, strict=True):
+                if event.dagster_event_type is DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
+                    self.store_asset_check_event(event, event_id)
+                else:
+                    newest[event.get_dagster_event().asset_key] = event, event_id
+            for event, event_id in newest.values():
+                self._store_asset_event(connection, event, event_id)
+
+    def _connect(self) -> AbstractContextManager[Connection]:
+        connection = self._batch.connection
+        return super()._connect() if connection is None else nullcontext(connection)
+
+
+class _Batch(threading.local):
+    """The connection of the batch that this thread is storing."""
+
+    connection: Connection | None = None
+
+    @contextmanager
+    def begun(self, connection: Connection) -> Iterator[None]:
+        """Use a connection for everything that this thread stores, in one transaction."""
+        with connection.execution_options(isolation_level="READ COMMITTED").begin():
+            self.connection = connection
+            try:
+                yield
+            finally:
+                self.connection = None
 
 
 def _engine(url: str, token_provider: PgTokenProvider | None) -> Engine:

@@ -1,16 +1,20 @@
 """Dagster's storage in the cluster: the same tables as Dagster's own, over few connections, which may break."""
 
+import itertools
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import psycopg2
 import pytest
 import yaml
+from dagster._core.instance.runs.run_domain import RunDomain
+from sqlalchemy.engine import Connection
 
-from resources.cluster_storage import HELD
+from resources.cluster_storage import HELD, Events
 from tests.doubles import postgres_server
 from tests.doubles.postgres_server import PostgresServer
 
@@ -40,6 +44,17 @@ def rows(context: dg.AssetExecutionContext) -> None:
 def keyed(context: dg.AssetExecutionContext) -> None:
     for key in context.partition_keys:
         context.add_asset_metadata({"key": key}, partition_key=key)
+
+
+@dg.asset_check(asset=keyed)
+def is_sound() -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=True)
+
+
+def made_of_all_keys(instance: dg.DagsterInstance) -> str:
+    """Materialise all keys in one run and return the run's id."""
+    tags = {"dagster/asset_partition_range_start": "a", "dagster/asset_partition_range_end": "c"}
+    return dg.materialize([keyed, is_sound], instance=instance, tags=tags).run_id
 
 
 def opened(folder: Path, section: object) -> dg.DagsterInstance:
@@ -99,19 +114,79 @@ def test_a_run_and_ticks_open_few_connections_and_record_what_dagsters_own_stora
 def test_events_of_many_keys_are_stored_at_once_and_the_same(
     server: PostgresServer, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tags = {"dagster/asset_partition_range_start": "a", "dagster/asset_partition_range_end": "c"}
     stored = []
     with of_cluster(repository, tmp_path / "ours") as instance:
+        made_of_all_keys(instance)  # opens the connections
         for size in ("500", "0"):
             monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", size)
-            run = dg.materialize([keyed], instance=instance, tags=tags).run_id
-            events = [str(entry.dagster_event_type) for entry in instance.all_logs(run)]
+            run = made_of_all_keys(instance)
+            events = [(str(entry.dagster_event_type), entry.step_key) for entry in instance.all_logs(run)]
             of_run = dg.AssetRecordsFilter(asset_key=keyed.key, asset_partitions=["b"])
             (newest,) = instance.fetch_materializations(of_run, limit=1).records
             assert newest.run_id == run
-            stored.append((events, newest.asset_materialization.metadata["key"].value))
+            (record,) = instance.get_asset_records([keyed.key])
+            assert record.asset_entry.last_run_id == run
+            (check,) = instance.event_log_storage.get_asset_check_execution_history(is_sound.check_key, limit=1)
+            assert (check.run_id, check.status.value) == (run, "SUCCEEDED")
+            stored.append((sorted(events), newest.asset_materialization.metadata["key"].value))
             assert instance.get_materialized_partitions(keyed.key) == {"a", "b", "c"}
     assert stored[0] == stored[1]
+
+
+@pytest.mark.parametrize(("size", "statements"), [(500, 3), (0, 4 + 4 + 4)], ids=["at_once", "one_by_one"])
+def test_what_a_run_plans_is_stored_by_three_statements(
+    size: int,
+    statements: int,
+    server: PostgresServer,
+    repository: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", str(size))
+    executed: list[str] = []
+    log, execute = RunDomain._log_asset_planned_events, Connection._execute_context
+
+    def counted(self: RunDomain, *arguments: Any) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Connection, "_execute_context", counting)
+            log(self, *arguments)
+
+    def counting(self: Connection, dialect: Any, constructor: Any, statement: Any, *others: Any, **options: Any) -> Any:
+        executed.append(str(statement).split(maxsplit=1)[0])
+        return execute(self, dialect, constructor, statement, *others, **options)
+
+    monkeypatch.setattr(RunDomain, "_log_asset_planned_events", counted)
+    with of_cluster(repository, tmp_path / "ours") as instance:
+        made_of_all_keys(instance)
+        executed.clear()
+        made_of_all_keys(instance)
+    writes = [word for word in executed if word != "SELECT"]
+    assert len(writes) == statements, "the events; of three keys and a check; their asset, the check"
+
+
+def test_if_something_planned_cannot_be_stored_nothing_is_and_all_is_stored_one_by_one(
+    server: PostgresServer,
+    repository: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "500")
+    store, calls = Events._store_asset_event, itertools.count()
+
+    def failing(self: Events, *arguments: Any) -> None:
+        store(self, *arguments)
+        if next(calls) == 0:
+            raise OSError("the disk is full")
+
+    monkeypatch.setattr(Events, "_store_asset_event", failing)
+    with of_cluster(repository, tmp_path / "ours") as instance:
+        run = made_of_all_keys(instance)
+        events = [str(entry.dagster_event_type) for entry in instance.all_logs(run)]
+        assert instance.get_materialized_partitions(keyed.key) == {"a", "b", "c"}
+    for kind, count in (("ASSET_MATERIALIZATION_PLANNED", 3), ("ASSET_CHECK_EVALUATION_PLANNED", 1)):
+        assert events.count(f"DagsterEventType.{kind}") == count, kind
+    assert "the disk is full" in capfd.readouterr().err
 
 
 def test_a_server_that_was_killed_and_started_again_is_used_again(
