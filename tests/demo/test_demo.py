@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from time import perf_counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +21,7 @@ from platform_assets.demo.journal import Journal, Noted
 from platform_assets.demo.runs import SENSOR, Run, RunFailed
 from platform_assets.handle import Product
 from platform_assets.product.contract import RequestDocument
-from platform_assets.records.decisions import DECISIONS
+from platform_assets.records.decisions import DECISIONS, Decision
 from platform_assets.records.judgements import Indexed, Judgement
 from platform_assets.replay import Outcome
 from platform_assets.replay.callers import Answer
@@ -239,7 +241,15 @@ class _Dagster:
         check()
         if run == "r1":
             raise RunFailed("step one: no file")
-        yield SimpleNamespace(message="epoch 1 of 2", dagster_event=None)
+        for kind in ("start", "success"):
+            flags = {f"is_step_{name}": name == kind for name in ("start", "success", "skipped", "materialization")}
+            yield SimpleNamespace(message="", dagster_event=SimpleNamespace(**flags, step_key="tiny__features"))
+        for key in ("0001", "0002"):
+            made = SimpleNamespace(is_step_materialization=True, partition=key, is_step_start=False)
+            made.is_step_success = made.is_step_skipped = False
+            yield SimpleNamespace(message="", dagster_event=made)
+        for epoch in (1, 2):
+            yield SimpleNamespace(message=f"epoch {epoch} of 2", dagster_event=None)
 
 
 def _no_check() -> None:
@@ -253,7 +263,7 @@ def test_runs_of_sensors_are_shown_until_their_result_exists(monkeypatch):
     assert "runs/r0" not in text.getvalue(), "it ended before"
     assert "data, launched by landings: http://dagster.test/runs/r1" in text.getvalue()
     assert "step one: no file" in text.getvalue()
-    assert "advance__tiny: 2 steps" in text.getvalue()
+    assert "advance__tiny: 2 steps, 2 keys" in text.getvalue()
     assert dagster.cancelled == []
 
 
@@ -293,6 +303,77 @@ def test_requests_of_closed_keys_are_not_sent_again(settings: Settings):
         loop.replay_keys(Product(SPEC, settings), console, player, noted, KEYS[:2], advanced=lambda: advanced.append(1))
     assert (sent, len(advanced)) == ([KEYS[1]], 2)
     assert text.getvalue() == "", "both were decided before"
+
+
+class _Asked(replay.Player):
+    """Answers a key's requests without a service."""
+
+    def __init__(self, settings: Settings, answers: list[Answer]) -> None:
+        super().__init__(Product(SPEC, settings), "http://127.0.0.1:9", check=_no_check)
+        self.answers, self.keys = answers, list[str]()
+
+    def ask(self, key: str, *, on_answer: Callable[[Answer], None] | None = None) -> Requests:
+        self.keys.append(key)
+        for answer in self.answers:
+            if on_answer is not None:
+                on_answer(answer)
+        first = next((answer for answer in self.answers if answer.status == 200), None)
+        return replace(_requests(), first=first)
+
+    def close(self, key: str, following: str | None) -> tuple[Decision, Outcome | None]:
+        return DECISIONS.read(documents.decision(key), "a place"), None
+
+
+def _answered(status: int, value: float = 0.0) -> Answer:
+    body = {"entity": "first", "value": value, "spread": 1.0, "unit": "C"} if status == 200 else {}
+    return Answer(request=QUESTION, status=status, body=body, latency_s=0.001)
+
+
+def test_the_first_answer_is_shown_once_with_its_time_and_asked_for_once(settings: Settings):
+    noted, (console, text) = Journal(settings, SPEC.name), _console()
+    answers = [_answered(422), _answered(200, 1.0), _answered(200, 2.0)]
+    for _ in range(2):
+        with _Asked(settings, answers) as player:
+            question = loop.first_key(console, player, noted, KEYS[0], started_s=perf_counter() - 65)
+        assert question == QUESTION
+    assert player.keys == [], "the second demo goes on where the first one was"
+    assert text.getvalue().count("first answer after 65 s: first ") == 1
+    assert f"sent 3 requests for {KEYS[0]}, one by one" in text.getvalue()
+
+
+def test_a_demo_whose_requests_are_all_refused_ends_with_the_key(settings: Settings):
+    with (
+        _Asked(settings, [_answered(422)]) as player,
+        pytest.raises(loop.DemoProblem, match="no request for 2020-01-11 was answered"),
+    ):
+        loop.first_key(_console()[0], player, Journal(settings, SPEC.name), KEYS[0], started_s=perf_counter())
+
+
+def test_each_key_that_is_decided_now_has_its_line(settings: Settings):
+    noted, (console, text) = Journal(settings, SPEC.name), _console()
+    with _Asked(settings, []) as player:
+        loop.replay_keys(Product(SPEC, settings), console, player, noted, KEYS[:2], advanced=_no_check)
+    assert player.keys == list(KEYS[:2])
+    first, second = text.getvalue().splitlines()
+    assert first.startswith(f"{KEYS[0]}      2 answered, 1 refused · ")
+    assert second.startswith(f"{KEYS[1]}      2 answered, 1 refused · ")
+
+
+def test_it_is_quiet_once_no_run_was_under_way_for_a_while(monkeypatch: pytest.MonkeyPatch):
+    """Time passes by half a second per look; a run ends at the fourth."""
+    passed, looks = [0.0], list[float]()
+
+    def sleep(seconds: float) -> None:
+        passed[0] += seconds
+
+    class Runs(_Dagster):
+        def runs(self, *, job: str | None = None, limit: int = 100) -> list[Run]:
+            looks.append(passed[0])
+            return [Run(id="r1", job="advance__tiny", is_under_way=len(looks) < 4, tags={})]
+
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: passed[0], sleep=sleep))
+    loop.wait_until_quiet(_console()[0], Runs(), _no_check)
+    assert passed[0] - looks[2] == loop.QUIET_S, "since it was last seen under way"
 
 
 def test_default_demo_of_the_flights_has_a_fault_after_ten_keys_and_before_the_last_five():

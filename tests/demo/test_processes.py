@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -139,6 +141,36 @@ def test_waiting_ends_with_the_last_answer():
         processes.wait_for("http://127.0.0.1:9", check=lambda: None, timeout_s=0.1)
 
 
+def test_waiting_for_a_port_ends_when_it_listens_and_with_patience():
+    with socket.create_server((processes.HOST, 0)) as listener:
+        port = listener.getsockname()[1]
+        processes.wait_for_port(port, check=lambda: None, timeout_s=PATIENCE_S)
+    with pytest.raises(TimeoutError, match=f"nothing listens at 127.0.0.1:{port}"):
+        processes.wait_for_port(port, check=lambda: None, timeout_s=0.15)
+
+
+class _Refusing(http.server.BaseHTTPRequestHandler):
+    """Is not ready for the first two requests."""
+
+    asked = 0
+
+    def do_GET(self) -> None:
+        type(self).asked += 1
+        self.send_response(503 if self.asked < 3 else 200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+def test_waiting_goes_on_while_a_server_is_not_ready():
+    with http.server.HTTPServer((processes.HOST, 0), _Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        processes.wait_for(f"http://127.0.0.1:{server.server_port}", check=lambda: None, timeout_s=PATIENCE_S)
+        server.shutdown()
+    assert _Refusing.asked == 3
+
+
 COPIES = """
 import os, time
 block = b"x" * 200_000_000
@@ -162,3 +194,33 @@ def test_memory_of_the_tree_counts_children_and_what_they_share_once():
         finally:
             os.killpg(child.pid, signal.SIGKILL)
     assert 200e6 < grown < 400e6
+
+
+def test_memory_of_a_process_that_may_not_be_looked_at_is_what_is_resident(monkeypatch: pytest.MonkeyPatch):
+    def refused(_process: psutil.Process) -> None:
+        raise psutil.AccessDenied
+
+    monkeypatch.setattr(psutil.Process, "memory_full_info", refused)
+    assert processes.tree_memory_bytes() >= psutil.Process().memory_info().rss / 2
+
+
+def test_the_peak_of_memory_is_that_of_the_largest_look(monkeypatch: pytest.MonkeyPatch):
+    sizes = [3, 7, 5]
+    monkeypatch.setattr(processes, "tree_memory_bytes", lambda: sizes.pop(0) if sizes else 1)
+    with processes.MemoryWatch(interval_s=0.001) as watch:
+        _wait_until(lambda: not sizes, "it looked three times")
+    assert watch.peak_bytes == 7
+
+
+def test_cpu_of_the_tree_counts_children_that_run_and_those_that_ended():
+    spend = "import time\nwhile time.process_time() < 0.3: pass\n"
+    before = processes.tree_cpu_s()
+    subprocess.run([sys.executable, "-c", spend], check=True)
+    ended = processes.tree_cpu_s()
+    assert ended - before > 0.27, "the system counts ticks of 10 ms"
+    with subprocess.Popen([sys.executable, "-c", f"{spend}print(flush=True)\ntime.sleep(1000)"], stdout=-1) as child:
+        try:
+            assert child.stdout is not None and child.stdout.readline()
+            assert processes.tree_cpu_s() - ended > 0.27
+        finally:
+            child.kill()
