@@ -49,17 +49,19 @@ demo: setup ## Land, train, serve, then replay weeks with a fault among them. PR
 COMPILE := $(BIN)/python -m compileall -q platform_assets resources sensors tests
 PYTEST := $(MEMORY) PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
 
-test: setup ## Run the tests, three files at a time. ARGS=... goes to pytest instead.
+SHARED := --numprocesses=4 --dist=loadfile --no-loadscope-reorder
+
+test: setup ## Run the tests, four files at a time. ALL=1 runs the thorough ones too, as CI does. ARGS=... goes to pytest instead.
 	@$(COMPILE)
-	@$(PYTEST) $(or $(ARGS),--numprocesses=3 --dist=loadfile --no-loadscope-reorder)
+	@$(if $(ALL),TEST_ALL=1) $(PYTEST) $(or $(ARGS),$(SHARED) $(if $(ALL),,-m 'not thorough'))
 
 test-fast: setup ## Run the tests that start no process, train nothing and run no Dagster graph. ARGS=... goes to pytest too.
 	@$(COMPILE)
 	@$(PYTEST) -m 'not slow' --numprocesses=2 --dist=loadfile $(ARGS)
 
-coverage: setup ## Run the tests and print their coverage by package. ARGS=... goes to pytest instead.
+coverage: setup ## Run what `make test` runs and print its coverage by package. ARGS=... goes to pytest instead.
 	@rm -f $(VENV)/coverage*
-	@$(MEMORY) PYTHONDONTWRITEBYTECODE= COVERAGE_FILE=$(CURDIR)/$(VENV)/coverage $(BIN)/coverage run -m pytest $(or $(ARGS),--numprocesses=3 --dist=loadfile --no-loadscope-reorder)
+	@$(MEMORY) PYTHONDONTWRITEBYTECODE= COVERAGE_FILE=$(CURDIR)/$(VENV)/coverage $(BIN)/coverage run -m pytest $(or $(ARGS),$(SHARED) -m 'not thorough')
 	@COVERAGE_FILE=$(CURDIR)/$(VENV)/coverage $(BIN)/coverage combine --quiet
 	@COVERAGE_FILE=$(CURDIR)/$(VENV)/coverage $(BIN)/coverage json --quiet -o $(VENV)/coverage.json
 	@$(BIN)/python .ci/coverage_by_package.py $(VENV)/coverage.json

@@ -22,14 +22,23 @@ from xdist.scheduler import LoadFileScheduling
 
 from platform_assets.settings import Settings
 from tests.doubles.s3_server import S3Server, running
+from tests.volume import draws
 
-hypothesis_settings.register_profile("driftline", deadline=None, derandomize=bool(os.environ.get("CI")))
+hypothesis_settings.register_profile(
+    "driftline", deadline=None, max_examples=draws(100), derandomize=bool(os.environ.get("CI"))
+)
 hypothesis_settings.load_profile("driftline")
 
 BUCKET = "driftline"
 END_TO_END = ("test_end_to_end.py", "test_one_file.py")
 """Files that run a whole demo and a whole product; minutes each. Several workers start with them."""
-LONG = (*END_TO_END, "test_goldens.py", "test_flight_delays_faults.py", "test_drift.py", "test_missing_labels.py")
+PLAYED = {"played", "walked"}
+"""Their fixtures that take the minutes."""
+LONG = (
+    *END_TO_END,
+    *("test_goldens.py", "test_run_coordinator.py", "test_flight_delays_faults.py", "test_drift.py"),
+    *("test_missing_labels.py", "test_tune.py", "test_damaged_store.py", "test_serve.py", "test_table_faults.py"),
+)
 """Files that workers start with, so that none of them is alone at the end; each takes more than a minute."""
 YEAR = "tests/specs/test_flight_delays"
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -89,6 +98,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
         if item.path.name in END_TO_END:
             item.add_marker(pytest.mark.end_to_end)
+            if fixtures & PLAYED:
+                item.add_marker(pytest.mark.thorough)
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 

@@ -83,6 +83,7 @@ def dg_in(copy: Path, *args: str) -> str:
     return done.stdout
 
 
+@pytest.mark.thorough
 def test_dg_scaffolds_in_a_copy_of_the_project_and_nothing_is_defined_twice(tmp_path: Path, repository: Path) -> None:
     for package in ("platform_assets", "resources", "sensors"):
         shutil.copytree(repository / package, tmp_path / package)

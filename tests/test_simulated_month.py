@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.chaos import r7_month
 from tests.chaos.r7_month import Figures, Month, Outage, Span, Way
+from tests.volume import draws
 
 QUIET = Figures(losses=0, zone_losses=0, releases=0, drains=0, crashes=0)
 LOSSES = replace(QUIET, losses=0.5)
@@ -72,7 +73,7 @@ def test_a_drain_waits_for_a_replica_that_is_missing() -> None:
 
 
 @given(st.floats(0.0, 300.0), st.floats(0.0, 1.0))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=draws(60), deadline=None)
 def test_the_closed_form_of_one_event_is_the_mean_over_its_beginnings(duration_s: float, share: float) -> None:
     # At the limit itself the last bit of a sum decides, here and there differently.
     assume(abs(duration_s * share - 60 * r7_month.ALLOWED) > 1e-6)

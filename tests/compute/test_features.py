@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from platform_assets.compute import features
 from platform_assets.compute.features import Timeline, cycle, if_known, known_by, minute_of_day, open_spans
+from tests.volume import draws
 
 NOON = datetime(2013, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -169,7 +170,7 @@ EVENT = st.tuples(st.sampled_from(["a", "b", None]), st.integers(0, 20), st.inte
 
 
 @given(facts=st.lists(EVENT, max_size=15), rows=st.lists(EVENT, max_size=8), within=st.integers(0, 12))
-@settings(max_examples=150)
+@settings(max_examples=draws(150))
 def test_every_look_up_agrees_with_reading_all_facts(
     facts: list[tuple[str | None, int, int]], rows: list[tuple[str | None, int, int]], within: int
 ):

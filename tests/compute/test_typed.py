@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from platform_assets.compute.validate import Split, key_column, rule, split, split_keys
 from platform_assets.keys import DailyGrain
+from tests.volume import draws
 
 KEY = "2013-03-01"
 MOMENT = pl.Datetime("us", "UTC")
@@ -226,7 +227,7 @@ def is_same(delivered: Any, stored: Any) -> bool:
 
 
 @given(delivered=DELIVERED, dtype=DTYPES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=draws(150), deadline=None)
 def test_every_value_of_every_type_is_kept_exactly_or_quarantined(delivered: pl.Series, dtype: Any) -> None:
     result = judged(delivered, dtype)
     good, refused = result.good, result.quarantined

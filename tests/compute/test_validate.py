@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from platform_assets.compute.validate import Split, WrongColumns, key_column, null_together, rule, split, split_keys
 from platform_assets.keys import DailyGrain
+from tests.volume import draws
 
 SCHEMA = pa.DataFrameSchema(
     {
@@ -185,7 +186,7 @@ ROW = st.one_of(
 
 
 @given(rows=st.lists(ROW, max_size=12), is_keyed=st.booleans())
-@settings(max_examples=60)
+@settings(max_examples=draws(60))
 def test_good_and_quarantined_are_the_input_and_good_passes_again(rows: list[dict[str, str | None]], is_keyed: bool):
     raw = landed(*rows)
     key_of = key_column("seen_utc", NEW_YORK.key_of) if is_keyed else None

@@ -15,6 +15,7 @@ from platform_assets.records.verdicts import VERDICTS, contestants
 from platform_assets.report import sections
 from platform_assets.show import plots
 from tests.doubles import documents, rivals
+from tests.volume import draws
 
 TASK = Binary(threshold=0.3)
 GATES = {"max_drop": 0.010, "confidence": 0.95}
@@ -354,7 +355,7 @@ def test_other_kinds_are_judged_by_their_own_headline() -> None:
 )
 def test_an_equal_challenger_is_seldom_refused(kind: str, keys: int, rows: int) -> None:
     """The required bound over all comparisons, margins included; holdouts of this size have wide errors."""
-    assert rivals.refused(rivals.Contest(kind=kind, keys=keys, rows=rows), draws=1_000, seed=1913) <= 0.05
+    assert rivals.refused(rivals.Contest(kind=kind, keys=keys, rows=rows), draws=draws(1_000), seed=1913) <= 0.05
 
 
 def test_a_worse_challenger_is_refused() -> None:

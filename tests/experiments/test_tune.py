@@ -68,6 +68,7 @@ def test_the_first_trial_is_todays_file_and_hopeless_ones_end_early(search: tune
     assert re.findall(r"^trial (\d+): (?:loss|pruned)", printed, re.MULTILINE) == [str(n) for n in range(1, TRIALS + 1)]
 
 
+@pytest.mark.thorough
 def test_a_killed_search_goes_on_with_the_trials_of_an_uninterrupted_one(search: tune.Search, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.doubles.tuned_product", str(tmp_path / "store"), str(tmp_path / "state")]
     for point in KILLS:

@@ -25,7 +25,8 @@ from tests.goldens.watching import MAKERS, watching
 
 MOST_SHOWN = 40
 NO_PHOTOS = pytest.mark.skipif(not garment_photos.DATASET.exists(), reason="needs Debian's dataset-fashion-mnist")
-PRODUCTS = [pytest.param(name, marks=[NO_PHOTOS] if name == "garment_photos" else []) for name in WALKS]
+MARKS = {"garment_photos": [NO_PHOTOS], "hourly_temperature": [pytest.mark.thorough]}
+PRODUCTS = [pytest.param(name, marks=MARKS.get(name, [])) for name in WALKS]
 
 
 def golden_of(product: str) -> dict[str, Any]:

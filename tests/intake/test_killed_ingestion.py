@@ -16,8 +16,9 @@ from tests.doubles.faulty_s3 import Fault, Faults, in_front_of
 from tests.doubles.ingesting import KEYS, Ingestion
 from tests.doubles.s3_server import S3Server
 from tests.doubles.shipped import SPEC, line, lines, ship
+from tests.volume import draws
 
-POINTS = 24
+POINTS = draws(24)
 """Kills of each test, spread over the writing requests of an ingestion: more than the 15 that are asked for."""
 IDS = {key: {f"p{day}-{number:06d}" for number in range(40)} for day, key in enumerate(KEYS)}
 ANSWERS = {key: sorted(ids) for key, ids in IDS.items()}

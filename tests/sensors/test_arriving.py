@@ -23,6 +23,7 @@ from platform_assets.specs.base import ProductSpec
 from sensors import landings
 from sensors.arriving import Watch
 from tests.doubles import documents, empty_jobs, recorded
+from tests.volume import draws
 
 KEY = "2020-01-01"
 BEFORE, OVERDUE = "2020-01-01T20:00:00+00:00", "2020-01-03T00:00:00+00:00"
@@ -75,7 +76,7 @@ STEP = st.tuples(st.floats(-50, 50), st.booleans())
 
 
 @given(steps=st.lists(STEP, min_size=1, max_size=12))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=draws(100), deadline=None)
 def test_a_file_is_taken_only_after_it_was_unchanged_whatever_the_clock_does(steps: list[tuple[float, bool]]) -> None:
     spec, at_s, version, looks = arriving(arrives="settled"), 1e9, 0, dict[str, Any]()
     source = spec.source("readings")

@@ -36,7 +36,9 @@ def play(loop: Loop, indexes: range, *, missing: Container[int] = ()) -> None:
     loop.close(*map(key_at, indexes))
 
 
-@pytest.mark.parametrize(("grain", "stride"), [("daily", 1), ("hourly", 4), ("batches", 4)])
+@pytest.mark.parametrize(
+    ("grain", "stride"), [pytest.param("daily", 1, marks=pytest.mark.thorough), ("hourly", 4), ("batches", 4)]
+)
 def test_retraining_goes_on_and_each_missing_file_raises_one_alert(world: Any, grain: str, stride: int) -> None:
     loop = loop_of(world, grain)
     key_at, index = loop.spec.grain.key_at, loop.spec.grain.index
@@ -122,6 +124,7 @@ def test_a_missing_first_label_file_delays_the_first_model_by_the_patience(world
     assert loop.spec.grain.first not in loop.trained[first][0]
 
 
+@pytest.mark.thorough
 def test_trainings_go_on_although_some_label_is_always_late(world: Any) -> None:
     """Every third file is missing, so at any time one is awaited that is not late by the patience."""
     loop = loop_of(world, "hourly")

@@ -213,6 +213,7 @@ def platform(settings: Settings, tmp_path: Path, repository: Path) -> Iterator[P
         yield Platform(instance, children, folders)
 
 
+@pytest.mark.thorough
 def test_a_cancelled_run_and_a_killed_one_each_free_a_slot(platform: Platform) -> None:
     """Limit two, four runs: two work, two wait; one is cancelled, one is killed with SIGKILL."""
     platform.wait(lambda: len(platform.at_work()) == 2)

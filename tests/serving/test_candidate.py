@@ -111,7 +111,10 @@ def test_a_bundle_that_cannot_be_served_is_named(
         Trial(SECONDS)(bundle)
 
 
-@pytest.mark.parametrize(("graph", "stage"), [(models.endless, "warming"), (models.endless_to_load, "loading")])
+@pytest.mark.parametrize(
+    ("graph", "stage"),
+    [(models.endless, "warming"), pytest.param(models.endless_to_load, "loading", marks=pytest.mark.thorough)],
+)
 def test_a_bundle_that_does_not_end_is_killed(
     tmp_path: Path, graph: Callable[[dict[str, Any]], bytes], stage: str
 ) -> None:

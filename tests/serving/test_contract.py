@@ -15,6 +15,7 @@ from platform_assets.serving.contract import FLOAT_MAX, Contract, ContractProble
 from platform_assets.serving.requests import Refused
 from tests.doubles import models
 from tests.doubles.validators import agree
+from tests.volume import draws
 
 NESTED = "nested too deeply" if sys.version_info < (3, 12) else "entity is missing"
 """A thousand levels are too deep up to Python 3.11, and ten thousand from 3.12 on."""
@@ -196,7 +197,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=draws(300), deadline=None)
 @given(st.dictionaries(st.sampled_from([*models.FEATURES]), VALUES, max_size=3), VALUES, st.booleans())
 def test_the_fast_path_and_the_diagnosis_agree(features: dict[str, Any], key: Any, is_escaped: bool) -> None:
     row = models.row(features=features, idempotency_key=key)
@@ -232,7 +233,7 @@ def test_the_row_that_makes_a_list_unreadable_is_named(literal: str) -> None:
 MARKS = st.text(alphabet='[]{},"\\:n', max_size=40)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=draws(200), deadline=None)
 @given(MARKS, MARKS, st.booleans())
 def test_marks_within_texts_do_not_count_as_values(entity: str, carrier: str, is_duplicate: bool) -> None:
     """Every row is diagnosed: its last moment is no moment."""

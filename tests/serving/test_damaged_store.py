@@ -23,10 +23,11 @@ from platform_assets.storage import objects
 from platform_assets.storage.artifacts import ArtifactStore, canonical
 from platform_assets.storage.ledgers import Ledgers
 from tests.doubles import documents, models
+from tests.volume import draws
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
 RELEASES = f"ledgers/{models.PRODUCT}/{naming.RELEASES}"
-SEEDS, STORES = 20, 100
+SEEDS, STORES = draws(20), 100
 """Number of seeds, and of damaged stores per seed."""
 STRANGE = (None, True, 0, -1, 1.5, 10**30, "", "x", "f" * 64, "../../etc/passwd", [], [1], {}, {"a": {}}, [[]], "\x00")
 """Replacements for a value."""
@@ -147,7 +148,7 @@ def test_an_unreachable_s3_is_one_line_of_the_log(
     assert world.app.follower.problem is None
 
 
-# Two thousand damaged stores ------------------------------------------------------------------------------------------
+# Five hundred damaged stores; in CI two thousand ---------------------------------------------------------------------
 
 
 class Damage:

@@ -17,6 +17,7 @@ from platform_assets.serving.contract import Contract
 from tests.doubles import models
 from tests.doubles.validators import agree
 from tests.serving.picture_files import BAD_FILES, GREY, HEIGHT, JPEG, MOTION, PNG, WIDTH, file_of, text_of
+from tests.volume import draws
 
 IMAGES = Contract(models.image_contract())
 MIXED = Contract(models.image_contract(models.MIXED_FIELDS))
@@ -137,7 +138,7 @@ PHOTOS = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=draws(200), deadline=None)
 @given(PHOTOS, PHOTOS, st.booleans())
 def test_the_fast_path_and_the_diagnosis_agree_about_pictures(one: Any, other: Any, is_escaped: bool) -> None:
     rows = [{**models.image_row(), "features": {"photo": photo}} for photo in (one, other)]
@@ -148,7 +149,7 @@ def test_the_fast_path_and_the_diagnosis_agree_about_pictures(one: Any, other: A
     agree(MIXED, mixed.encode("utf-8", "surrogatepass"))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=draws(100), deadline=None)
 @given(st.sampled_from([models.rows_of(), text_of(PNG), text_of(JPEG)]), st.sampled_from([None, "UA", "日本"]))
 def test_a_good_picture_needs_no_diagnosis(photo: Any, carrier: str | None) -> None:
     features = {"carrier": carrier, "photo": photo, "weight": 2.5}
@@ -157,7 +158,7 @@ def test_a_good_picture_needs_no_diagnosis(photo: Any, carrier: str | None) -> N
         assert isinstance(MIXED.decode(body).rows[0].features.photo, bytes)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=draws(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from([PNG, JPEG, MOTION, file_of(GREY.convert("P")), file_of(form="JPEG", progressive=True)]),
     st.lists(st.tuples(st.integers(0, 2_000), st.binary(max_size=3)), min_size=1, max_size=4),

@@ -98,6 +98,7 @@ def test_a_worker_ends_as_a_program_does_and_never_as_its_parent(does: str, stat
     assert ended.stdout == ("said\n" if "said" in does else "")
 
 
+@pytest.mark.thorough
 def test_no_copy_is_made_where_changed_code_is_to_be_loaded_again(tmp_path: Path) -> None:
     settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path)})
     workshop = ArtifactStore(str(tmp_path / "workshop"))

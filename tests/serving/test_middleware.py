@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from platform_assets.serving import bodies
 from platform_assets.serving.contract import FLOAT_MAX
 from tests.doubles import models
+from tests.volume import draws
 
 GOOD = json.dumps(models.row()).encode()
 
@@ -294,7 +295,7 @@ def check(app: Any, body: bytes) -> None:
             assert math.isfinite(row["probability"])
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=draws(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(document=JSON, features=st.dictionaries(st.sampled_from([*models.FEATURES, "other"]), JSON, max_size=4))
 def test_any_json_is_answered_or_refused(app: Any, document: Any, features: dict[str, Any]) -> None:
     check(app, json.dumps(document).encode())
@@ -302,7 +303,7 @@ def test_any_json_is_answered_or_refused(app: Any, document: Any, features: dict
     check(app, json.dumps(models.row(features=features)).encode())
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=draws(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), changes=st.integers(1, 6))
 def test_any_damaged_request_is_answered_or_refused(app: Any, seed: int, changes: int) -> None:
     draw = random.Random(seed)

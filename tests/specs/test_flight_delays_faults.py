@@ -69,6 +69,7 @@ def judged(sketched: dict[str, Sketched], index: int, delivered: Sketched) -> tu
     )
 
 
+@pytest.mark.thorough
 def test_no_day_is_faulty_except_the_last_without_recorded_weather(
     sketched: dict[str, Sketched],
 ) -> None:
@@ -133,6 +134,7 @@ def test_a_broken_delivery_leaves_other_sources_unchanged() -> None:
         assert kind.deliver(sound, kind.source, "2014-01-01") is None
 
 
+@pytest.mark.thorough
 def test_at_most_two_percent_of_weeks_drift_when_the_days_are_permuted(year: Year) -> None:
     """The null hypothesis: days keep their rows but are in random order; Q2 of the targets."""
     parts = {str(key): part for (key,), part in year.built.partition_by("key", as_dict=True).items()}

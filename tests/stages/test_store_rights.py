@@ -106,6 +106,7 @@ def deliver(folder: Path) -> None:
         obstore.put(open_store(ROOT), str(path.relative_to(folder)), path.read_bytes())
 
 
+@pytest.mark.thorough
 def test_every_kind_of_run_works_with_the_rights_of_its_account(loop: Loop, tmp_path: Path) -> None:
     deliver(tmp_path / "upstream")
     ledgers = Ledgers(ROOT, SPEC.name)
