@@ -75,8 +75,8 @@ class Events(PostgresEventLogStorage):
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store events together; of planned ones, if one cannot be stored, none is.
 
-        Dagster then stores them one by one. It hands them over in the order of their assets, so that two batches never
-        wait for each other's rows.
+        Dagster then stores them one by one. It hands them over in the order of their assets, so that two batches cannot
+        deadlock.
         """
         if not {event.get_dagster_event().event_type for event in events} <= PLANNED:
             super().store_event_batch(events)

@@ -39,7 +39,7 @@ LONG = (
     *("test_goldens.py", "test_run_coordinator.py", "test_flight_delays_faults.py", "test_drift.py"),
     *("test_missing_labels.py", "test_tune.py", "test_damaged_store.py", "test_serve.py", "test_table_faults.py"),
 )
-"""Files that workers start with, so that none of them is alone at the end; each takes more than a minute."""
+"""Files that workers start with because they take longest, so that none of them is alone at the end."""
 YEAR = "tests/specs/test_flight_delays"
 REPOSITORY = Path(__file__).resolve().parents[1]
 
