@@ -396,7 +396,7 @@ def _launch(client: Dagster, job: str, assets: dict[str, Any] | None = None, **p
 
 def test_a_cutoff_picked_and_materialised_in_the_ui_is_trained(played: Played, webserver: tuple[Dagster, Children]):
     client, children = webserver
-    cutoff = KEYS[21]  # three weeks are enough to see epochs
+    cutoff = SPEC.grain.shift(CUTOFF, -1)
     asset = {"path": naming.asset_key(SPEC.name, "checkpoint")}
     assets = {"assetSelection": [asset], "assetCheckSelection": []}
     tags = [{"key": "dagster/partition", "value": cutoff}]
