@@ -49,7 +49,8 @@ demo: setup ## Land, train, serve, then replay weeks with a fault among them. PR
 COMPILE := $(BIN)/python -m compileall -q platform_assets resources sensors tests
 PYTEST := $(MEMORY) PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
 
-SHARED := --numprocesses=4 --dist=loadfile --no-loadscope-reorder
+# If a process of tests dies, the run ends and names the test: pytest-xdist 3.8 fails or waits forever if it starts another.
+SHARED := --numprocesses=4 --dist=loadfile --no-loadscope-reorder --max-worker-restart=0
 
 test: setup ## Run the tests, four files at a time. ALL=1 runs the thorough ones too, as CI does. ARGS=... goes to pytest instead.
 	@$(COMPILE)
