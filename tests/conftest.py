@@ -32,8 +32,8 @@ hypothesis_settings.load_profile("driftline")
 BUCKET = "driftline"
 END_TO_END = ("test_end_to_end.py", "test_one_file.py")
 """Files that run a whole demo and a whole product; minutes each. Several workers start with them."""
-PLAYED = {"played", "walked"}
-"""Their fixtures that take the minutes."""
+PLAYED = {"test_run_coordinator.py": "platform", "test_end_to_end.py": "played", "test_one_file.py": "walked"}
+"""Fixtures that take a minute or more, by file; `make test` leaves out the tests that use them."""
 LONG = (
     *END_TO_END,
     *("test_goldens.py", "test_run_coordinator.py", "test_flight_delays_faults.py", "test_drift.py"),
@@ -98,8 +98,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
         if item.path.name in END_TO_END:
             item.add_marker(pytest.mark.end_to_end)
-            if fixtures & PLAYED:
-                item.add_marker(pytest.mark.thorough)
+        if PLAYED.get(item.path.name) in fixtures:
+            item.add_marker(pytest.mark.thorough)
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
