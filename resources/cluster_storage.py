@@ -69,7 +69,7 @@ class Events(PostgresEventLogStorage):
     """The tables of events."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self._batch = _Batch()  # the constructor opens connections
+        self._batch = _Batch()  # first: whoever asks the constructor for tables lets it connect
         super().__init__(*args, **options)
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
