@@ -40,6 +40,7 @@ PHOTOS = Path("/usr/share/datasets/fashion-mnist")
 needs_the_dataset = pytest.mark.skipif(
     not PHOTOS.is_dir(), reason="dataset-fashion-mnist is not installed: apt-get install dataset-fashion-mnist"
 )
+OF_PHOTOS = (needs_the_dataset, pytest.mark.thorough)
 HISTORY = hourly_temperature.SPEC.history
 assert HISTORY is not None
 # A delivery filters a year of rows, and a hundred tests read the same keys: the fewest that a training may learn from.
@@ -160,7 +161,7 @@ def test_a_first_training_beyond_a_months_budget_is_reported_before_anything_run
 @pytest.mark.parametrize(
     "spec",
     [
-        pytest.param(spec, marks=needs_the_dataset if spec.name == "garment_photos" else (), id=spec.name)
+        pytest.param(spec, marks=OF_PHOTOS if spec.name == "garment_photos" else (), id=spec.name)
         for spec in {spec.name: spec for spec in (SPEC, *specs.load_all())}.values()
     ],
 )

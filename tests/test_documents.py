@@ -176,7 +176,13 @@ def test_the_readme_shows_a_product_in_30_lines_that_trains_a_model(
     assert {"challenger", "baseline constant", "baseline linear"} <= set(verdict.models)
 
 
-@pytest.mark.parametrize("name", ["rain_parquet", "rain_one_file", "rain_by_day", "rain_live", "rain_replayed"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("rain_parquet", "rain_one_file", "rain_by_day", "rain_live"),
+        pytest.param("rain_replayed", marks=pytest.mark.thorough),
+    ],
+)
 def test_a_recipe_of_days_is_checked_and_materialised(
     name: str, write: Callable[[str], ProductSpec], settings: Settings
 ) -> None:

@@ -234,7 +234,7 @@ train.Training(spec_of(BLEND), job, settings, log=print, ttl_s=1.0, save_every_s
 """
 
 
-@pytest.mark.parametrize("where", ["network", "trees"])
+@pytest.mark.parametrize("where", [pytest.param("network", marks=pytest.mark.thorough), "trees"])
 def test_a_killed_blend_resumes_its_network_fits_its_trees_again_and_ends_with_the_same_bytes(
     where: str, settings: Settings, tmp_path: Path, repository: Path
 ) -> None:

@@ -37,7 +37,12 @@ def play(loop: Loop, indexes: range, *, missing: Container[int] = ()) -> None:
 
 
 @pytest.mark.parametrize(
-    ("grain", "stride"), [pytest.param("daily", 1, marks=pytest.mark.thorough), ("hourly", 4), ("batches", 4)]
+    ("grain", "stride"),
+    [
+        pytest.param("daily", 1, marks=pytest.mark.thorough),
+        ("hourly", 4),
+        pytest.param("batches", 4, marks=pytest.mark.thorough),
+    ],
 )
 def test_retraining_goes_on_and_each_missing_file_raises_one_alert(world: Any, grain: str, stride: int) -> None:
     loop = loop_of(world, grain)

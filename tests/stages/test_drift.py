@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
@@ -30,12 +31,13 @@ from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
 from tests.doubles import documents, histories, watched_runs
 from tests.doubles import watched_batches as watched
+from tests.volume import some
 
 Run = Callable[..., dg.ExecuteInProcessResult]
 SPEC = watched.SPEC
 BROKEN = "0006"
-OF_FEATURES = 2
-"""The first writes of a run are the features' rows and records; the kills are tried at those of the judgement."""
+WRITES = range(2, 9)
+"""Writes of a run's judgement; the two before them are the features' rows and records."""
 
 
 @pytest.fixture
@@ -384,20 +386,17 @@ def test_a_run_killed_before_any_write_and_repeated_leaves_one_fault_one_null_an
         resources={"store": StoreResource(variables=settings.to_environment())},
         tags={"dagster/asset_partition_range_start": "0007", "dagster/asset_partition_range_end": "0008"},
     )
-    ended: list[int | None] = []
-    for number in range(OF_FEATURES, 40):
+    for number in (*some(WRITES), WRITES.stop):
         root = tmp_path / f"killed_{number}"
         shutil.copytree(settings.root, root)
         variables = {**settings.to_environment(), "DRIFTLINE_ROOT": str(root)}
-        ended.append(watched_runs.judge(variables, "0007", "0008", die_before=number))
+        ended = watched_runs.judge(variables, "0007", "0008", die_before=number)
+        assert ended == (-signal.SIGKILL if number in WRITES else 0), f"killed at {number}"
         run_on(variables, "0007", "0008")
         book = Ledgers(str(root), SPEC.name)
         assert (kinds(book, BROKEN), kinds(book, "0008")) == (["fault", "null"], ["fault"]), f"killed at {number}"
         assert requests(book) == [(BROKEN, "0007")], f"killed at {number}"
         assert TableStore(str(root), SPEC.name).records("drift", ["0008"])["0008"].notes["is_faulty"]
-        if ended[-1] == 0:
-            break
-    assert ended == [-9] * 7 + [0]
 
 
 # With a model --------------------------------------------------------------------------------------------------------
