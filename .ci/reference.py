@@ -355,8 +355,8 @@ def _accepted(field: Field[Any]) -> str:
 
 def _default(field: Field[Any]) -> str:
     if field.default_factory is not MISSING:
-        made = field.default_factory()
-        return f"`{type(made).__name__}()`" if made or not isinstance(made, dict) else "`{}`"
+        value = field.default_factory()
+        return f"`{type(value).__name__}()`" if value or not isinstance(value, dict) else "`{}`"
     value = field.default
     if value is MISSING:
         return "required"

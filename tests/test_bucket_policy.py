@@ -65,10 +65,10 @@ def is_allowed(request: Any, **arguments: Any) -> bool:
 def test_an_account_writes_where_it_must_and_nowhere_else(
     server: S3Server, account: Account, user: str, only: str
 ) -> None:
-    client, wanted = server.client(user), paths(account.creates, only)
+    client, expected = server.client(user), paths(account.creates, only)
     results = {what: is_allowed(client.put_object, Key=path, Body=b"{}") for what, path in paths(PLACES).items()}
-    assert {what for what, allowed in results.items() if allowed} == set(wanted)
-    assert len(wanted) < len(results)
+    assert {what for what, allowed in results.items() if allowed} == set(expected)
+    assert len(expected) < len(results)
 
 
 @pytest.mark.parametrize(("account", "user", "only"), EACH, ids=[user for _, user, _ in EACH])

@@ -54,7 +54,7 @@ def job_of(launcher: Any, run: dg.DagsterRun) -> dict[str, Any]:
     from kubernetes.client import ApiClient
 
     context = launcher.get_container_context_for_run(run)
-    made = construct_dagster_k8s_job(
+    job = construct_dagster_k8s_job(
         job_config=context.get_k8s_job_config(job_image="driftline:1", run_launcher=launcher),
         args=["dagster", "api", "execute_run"],
         job_name="dagster-run-1",
@@ -62,8 +62,8 @@ def job_of(launcher: Any, run: dg.DagsterRun) -> dict[str, Any]:
         component="run_worker",
         user_defined_k8s_config=context.run_k8s_config,
     )
-    found: dict[str, Any] = ApiClient().sanitize_for_serialization(made)
-    return {"apiVersion": "batch/v1", "kind": "Job", **found}
+    document: dict[str, Any] = ApiClient().sanitize_for_serialization(job)
+    return {"apiVersion": "batch/v1", "kind": "Job", **document}
 
 
 def test_it_is_valid_and_not_tried_again_by_kubernetes(job: dict[str, Any]) -> None:
@@ -87,7 +87,7 @@ def test_it_keeps_the_pod_security_rules_and_gets_its_secrets_by_name(job: dict[
         {"secretRef": {"name": "driftline-postgres"}},
         {"secretRef": {"name": "driftline-store"}},
     ]
-    assert not [each for each in run["env"] if "PASSWORD" in each["name"] or "KEY" in each["name"]]
+    assert not [variable for variable in run["env"] if "PASSWORD" in variable["name"] or "KEY" in variable["name"]]
 
 
 @pytest.mark.parametrize(
@@ -98,9 +98,9 @@ def test_each_kind_of_run_has_the_account_and_keys_of_its_own(
     launcher: Any, job: dict[str, Any], name: str, account: str
 ) -> None:
     coordinator = RunCoordinator(identity_header="X-Forwarded-User", has_accounts=True)
-    made = job_of(launcher, dg.DagsterRun(job_name=name, tags=coordinator.pod_tags(dg.DagsterRun(job_name=name))))
-    assert kubernetes_validate.validate(made, "1.34", strict=True) == "1.34"
-    spec, others = made["spec"]["template"]["spec"], job["spec"]["template"]["spec"]
+    own = job_of(launcher, dg.DagsterRun(job_name=name, tags=coordinator.pod_tags(dg.DagsterRun(job_name=name))))
+    assert kubernetes_validate.validate(own, "1.34", strict=True) == "1.34"
+    spec, others = own["spec"]["template"]["spec"], job["spec"]["template"]["spec"]
     assert spec["serviceAccountName"] == f"driftline-{account}"
     own = [f"driftline-store-{account}", *(["driftline-signing"] if account in ("retrain", "release") else [])]
     # Of a variable in two sources the last counts: the account's own key.
@@ -110,8 +110,8 @@ def test_each_kind_of_run_has_the_account_and_keys_of_its_own(
     ]
 
 
-def variables(made: dict[str, Any]) -> dict[str, str]:
-    return {item["name"]: item["value"] for item in made["spec"]["template"]["spec"]["containers"][0]["env"]}
+def variables(document: dict[str, Any]) -> dict[str, str]:
+    return {item["name"]: item["value"] for item in document["spec"]["template"]["spec"]["containers"][0]["env"]}
 
 
 def picked(*products: str) -> frozenset[dg.AssetKey]:

@@ -54,9 +54,9 @@ def served(product: Product, contract: str, graph: bytes = b"x", **notes: Any) -
 
 def documents(folder: Path, replicas: int | None = None, spec: ProductSpec = SPEC, **settings: str) -> dict[str, Any]:
     """Return the manifests of a product with one release, by kind."""
-    made = product(folder, spec, **settings)
-    release(made, stored=BENTO)
-    return {document["kind"]: document for document in yaml.safe_load_all(manifests(made, replicas))}
+    built = product(folder, spec, **settings)
+    release(built, stored=BENTO)
+    return {document["kind"]: document for document in yaml.safe_load_all(manifests(built, replicas))}
 
 
 def with_pods(**changes: Any) -> ProductSpec:
@@ -64,12 +64,12 @@ def with_pods(**changes: Any) -> ProductSpec:
 
 
 def test_they_are_valid_restricted_and_by_digest(tmp_path: Path) -> None:
-    made = documents(tmp_path)
-    assert set(made) == KINDS
-    for document in made.values():
+    built = documents(tmp_path)
+    assert set(built) == KINDS
+    for document in built.values():
         assert kubernetes_validate.validate(document, "1.34", strict=True) == "1.34"
         assert document["metadata"]["name"] == name_of(SPEC.name) == NAME
-    deployment, service = made["Deployment"], made["Service"]
+    deployment, service = built["Deployment"], built["Service"]
     spec = deployment["spec"]["template"]["spec"]
     (fetch,), (serve,) = spec["initContainers"], spec["containers"]
     assert fetch["command"] == ["python", "-m", "platform_assets.serving.fetch", BENTO, "/bento"]
@@ -88,13 +88,13 @@ def test_they_are_valid_restricted_and_by_digest(tmp_path: Path) -> None:
     labels = template["labels"].items()
     assert service["spec"]["selector"].items() <= labels
     for kind in ("PodDisruptionBudget", "NetworkPolicy"):
-        of_kind = made[kind]["spec"]
+        of_kind = built[kind]["spec"]
         assert of_kind.get("selector", of_kind.get("podSelector"))["matchLabels"].items() <= labels
 
 
 def test_with_accounts_per_product_a_service_has_its_own_account_and_key(tmp_path: Path) -> None:
-    made = documents(tmp_path, DRIFTLINE_STEP_SERVICE_ACCOUNT="driftline-step-{product}")
-    spec = made["Deployment"]["spec"]["template"]["spec"]
+    built = documents(tmp_path, DRIFTLINE_STEP_SERVICE_ACCOUNT="driftline-step-{product}")
+    spec = built["Deployment"]["spec"]["template"]["spec"]
     assert spec["serviceAccountName"] == "driftline-service-slow-batches"
     for container in (*spec["initContainers"], *spec["containers"]):
         secrets = [source["secretRef"] for source in container["envFrom"]]
@@ -105,10 +105,10 @@ def test_with_accounts_per_product_a_service_has_its_own_account_and_key(tmp_pat
 
 def test_a_cutoff_that_was_trained_again_keeps_the_bento_of_the_released_contract(tmp_path: Path) -> None:
     """A rollback names the model of an earlier contract, and the newest Bento of its cutoff cannot serve it."""
-    made = product(tmp_path)
-    release(made, stored=BENTO)
-    served(made, "c" * 64, stored="d" * 64)
-    assert module.released(made)[2].stored == BENTO
+    built = product(tmp_path)
+    release(built, stored=BENTO)
+    served(built, "c" * 64, stored="d" * 64)
+    assert module.released(built)[2].stored == BENTO
 
 
 def test_a_full_log_makes_a_replica_not_ready_and_never_restarts_it(tmp_path: Path) -> None:
@@ -130,28 +130,28 @@ def test_there_is_time_to_drain_and_to_ship_the_log_before_a_replica_is_killed(t
 
 
 def test_an_autoscaler_has_the_number_of_pods_for_itself(tmp_path: Path) -> None:
-    made = documents(tmp_path, spec=with_pods(replicas=3, replicas_max=9, cores=1.5, memory_gb=2.5))
-    assert "replicas" not in made["Deployment"]["spec"]
-    scaled = made["HorizontalPodAutoscaler"]["spec"]
+    built = documents(tmp_path, spec=with_pods(replicas=3, replicas_max=9, cores=1.5, memory_gb=2.5))
+    assert "replicas" not in built["Deployment"]["spec"]
+    scaled = built["HorizontalPodAutoscaler"]["spec"]
     assert scaled["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": NAME}
     assert (scaled["minReplicas"], scaled["maxReplicas"]) == (3, 9)
-    (serve,) = made["Deployment"]["spec"]["template"]["spec"]["containers"]
+    (serve,) = built["Deployment"]["spec"]["template"]["spec"]["containers"]
     assert serve["resources"] == {"requests": {"cpu": "1500m", "memory": "2560Mi"}, "limits": {"memory": "2560Mi"}}
 
 
 @pytest.mark.parametrize(("replicas", "spec"), [(4, SPEC), (None, with_pods(replicas=4, replicas_max=4))])
 def test_a_fixed_number_of_pods_has_no_autoscaler(tmp_path: Path, replicas: int | None, spec: ProductSpec) -> None:
-    made = documents(tmp_path, replicas, spec)
-    assert made["Deployment"]["spec"]["replicas"] == 4
-    assert "HorizontalPodAutoscaler" not in made
+    built = documents(tmp_path, replicas, spec)
+    assert built["Deployment"]["spec"]["replicas"] == 4
+    assert "HorizontalPodAutoscaler" not in built
 
 
 def test_a_roll_out_takes_nothing_away_and_a_drain_takes_one_at_a_time(tmp_path: Path) -> None:
-    made = documents(tmp_path)
-    assert made["Deployment"]["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
-    budget = made["PodDisruptionBudget"]["spec"]
+    built = documents(tmp_path)
+    assert built["Deployment"]["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    budget = built["PodDisruptionBudget"]["spec"]
     assert (budget["maxUnavailable"], budget["unhealthyPodEvictionPolicy"]) == (1, "AlwaysAllow")
-    spec = made["Deployment"]["spec"]["template"]["spec"]
+    spec = built["Deployment"]["spec"]["template"]["spec"]
     spread = {part["topologyKey"]: part["whenUnsatisfiable"] for part in spec["topologySpreadConstraints"]}
     assert spread == {"kubernetes.io/hostname": "ScheduleAnyway"}
     (apart,) = spec["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
@@ -217,11 +217,11 @@ def test_a_name_that_is_taken_or_too_long_is_refused(tmp_path: Path, name: str) 
 
 
 def test_a_limit_below_what_the_model_needs_is_refused(tmp_path: Path) -> None:
-    made = product(tmp_path, with_pods(memory_gb=0.5))
-    release(made, bytes(8 * 1024**2), stored=BENTO)
+    built = product(tmp_path, with_pods(memory_gb=0.5))
+    release(built, bytes(8 * 1024**2), stored=BENTO)
     with pytest.raises(ValueError, match=r"Pods.memory_gb of slow_batches is 0.5; expected at least 0.59, as 2 work"):
-        manifests(made)
-    assert "memory: 1Gi" in manifests(Product(SPEC, made.settings))
+        manifests(built)
+    assert "memory: 1Gi" in manifests(Product(SPEC, built.settings))
 
 
 @pytest.mark.parametrize(
@@ -244,10 +244,10 @@ def test_without_a_release_there_is_nothing_to_serve(tmp_path: Path) -> None:
 
 
 def test_a_release_of_code_that_stored_no_bento_is_named(tmp_path: Path) -> None:
-    made = product(tmp_path)
-    release(made)
+    built = product(tmp_path)
+    release(built)
     with pytest.raises(ValueError, match=rf"the Bento of release 1 of slow_batches \(cutoff {CUTOFF}\) is not in the"):
-        manifests(made)
+        manifests(built)
 
 
 @pytest.mark.parametrize("image", ["", "driftline-service:latest", "driftline-service@sha256:abc"])
@@ -260,9 +260,9 @@ def test_an_image_without_its_digest_is_refused(tmp_path: Path, image: str) -> N
 
 @pytest.mark.skipif(kustomize.kubectl() is None, reason=kustomize.MISSING)
 def test_they_are_a_resource_of_kustomize_and_limit_cpu_only_with_the_component(tmp_path: Path) -> None:
-    made = product(tmp_path / "state")
-    release(made, stored=BENTO)
-    (tmp_path / "product.yaml").write_text(manifests(made), encoding="utf-8")
+    built = product(tmp_path / "state")
+    release(built, stored=BENTO)
+    (tmp_path / "product.yaml").write_text(manifests(built), encoding="utf-8")
     component = os.path.relpath(kustomize.FOLDER / "components/service-cpu-limits", tmp_path)
     limits = []
     for kustomization in ({"resources": ["product.yaml"]}, {"resources": ["product.yaml"], "components": [component]}):

@@ -25,8 +25,8 @@ def objects(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
 
 
 def _named(objects: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
-    (found,) = (item for item in objects if (item["kind"], item["metadata"]["name"]) == (kind, name))
-    return found
+    (match,) = (item for item in objects if (item["kind"], item["metadata"]["name"]) == (kind, name))
+    return match
 
 
 def test_each_object_is_strictly_valid(objects: list[dict[str, Any]]) -> None:

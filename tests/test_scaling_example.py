@@ -29,9 +29,9 @@ def settings_() -> dict[str, Any]:
 
 @pytest.mark.skipif(kustomize.kubectl() is None, reason=kustomize.MISSING)
 def test_cpu_stays_first_and_the_others_follow(tmp_path: Path) -> None:
-    made = product(tmp_path / "state")
-    release(made, stored=BENTO)
-    (tmp_path / "product.yaml").write_text(manifests(made), encoding="utf-8")
+    built = product(tmp_path / "state")
+    release(built, stored=BENTO)
+    (tmp_path / "product.yaml").write_text(manifests(built), encoding="utf-8")
     component = os.path.relpath(EXAMPLES / "scale-on-requests", tmp_path)
     kustomization = {"resources": ["product.yaml"], "components": [component]}
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
@@ -66,9 +66,9 @@ def test_prometheus_scrapes_the_port_of_probes_and_labels_by_namespace_and_pod(
 ) -> None:
     (job,) = settings_["driftline.yaml"]["scrape_configs"]
     kept = {rule["source_labels"][0]: rule["regex"] for rule in job["relabel_configs"] if rule.get("action") == "keep"}
-    made = product(tmp_path)
-    release(made, stored=BENTO)
-    deployment = next(iter(yaml.safe_load_all(manifests(made))))
+    built = product(tmp_path)
+    release(built, stored=BENTO)
+    deployment = next(iter(yaml.safe_load_all(manifests(built))))
     template = deployment["spec"]["template"]
     ports = [port["name"] for port in template["spec"]["containers"][0]["ports"]]
     labels = {

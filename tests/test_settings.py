@@ -56,8 +56,8 @@ def test_services_of_a_cluster_ship_their_log_unless_told_otherwise() -> None:
 def test_services_of_a_cluster_answer_for_a_while_after_they_were_asked_to_end() -> None:
     cluster = {"DRIFTLINE_ENV": "cluster", "DRIFTLINE_ROOT": "s3://models/driftline"}
     settings = [Settings.from_environment(environ) for environ in ({}, cluster)]
-    assert [each.serving_drain_s for each in settings] == [0.0, 5.0]
-    assert [each.probes_port(3000) for each in settings] == [3001, 3001]
+    assert [item.serving_drain_s for item in settings] == [0.0, 5.0]
+    assert [item.probes_port(3000) for item in settings] == [3001, 3001]
     assert settings[0].replace(serving_probes_port=9000).probes_port(3000) == 9000
 
 

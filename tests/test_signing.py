@@ -101,7 +101,7 @@ def test_a_secret_in_the_environment_signs_too(product: Product, key: tuple[Path
 def test_without_a_key_the_first_release_says_so_once(
     product: Product, key: tuple[Path, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    def said() -> int:
+    def warning_count() -> int:
         count = sum("are not signed" in record.getMessage() for record in caplog.records)
         caplog.clear()
         return count
@@ -109,16 +109,16 @@ def test_without_a_key_the_first_release_says_so_once(
     caplog.set_level(logging.INFO)
     judge(product, A)
     release(product, A)
-    assert said() == 1
+    assert warning_count() == 1
     for number in (1, 2):
         release(product, A, number)
-    assert said() == 0
+    assert warning_count() == 0
     assert follow(product, 3) == A
     with pytest.raises(followed.Refusal, match="release 3 is not signed"):
         follow(product, 3, key[1])
     release(with_key(product, key[0]), A, 3, override=releases.Override(by="ada", reason="signed from now on"))
     release(product, A, 4)
-    assert said() == 1, "records were signed before, and are not any more"
+    assert warning_count() == 1, "records were signed before, and are not any more"
 
 
 def test_a_model_whose_verdict_nobody_signed_is_not_released(product: Product, key: tuple[Path, str]) -> None:

@@ -71,7 +71,7 @@ def _run(product: Product, console: Console, plan: Plan, lock: int, *, is_stayin
             address = serve(product, console, children, cutoff)
             with show.bars(console) as progress:
                 bar = show.Keys(progress, len(plan.keys))
-                with Player(Product(faulty, settings), address, check=check, on_progress=bar.told) as player:
+                with Player(Product(faulty, settings), address, check=check, on_progress=bar.show) as player:
                     first = loop.first_key(console, player, journal, plan.keys[0], started_s)
                     console.print(_how_many(plan), highlight=False)
                     loop.replay_keys(product, console, player, journal, plan.keys, advanced=bar.advance)

@@ -113,7 +113,7 @@ class Keys:
         self._keys = progress.add_task("replaying keys", total=total)
         self._within = progress.add_task("", total=None)
 
-    def told(self, what: str, done: int, total: int) -> None:
+    def show(self, what: str, done: int, total: int) -> None:
         """Show what goes on within the key; see `replay.Player`."""
         self._progress.update(self._within, description=what, completed=done, total=total if done else None)
 

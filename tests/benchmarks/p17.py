@@ -139,8 +139,8 @@ def _measured(case: Case, prepared: Prepared) -> Iterator[Measure]:
     yield Measure(measure=f"{name}: p50 of all requests, ms", ours=median(latencies) * 1e3)
     yield Measure(measure=f"{name}: answers, each compared with its own model's", ours=float(len(latencies)))
     loads, seconds = figures["count"], figures["sum"]
-    each = f", {seconds / loads * 1e3:.0f} ms each from the request to the loaded graph" if loads else ""
-    shown.append(f"{name}: limit {limit_mb:.1f} MB; {loads:.0f} loads{each}; {resident:.0f} MB resident at its end")
+    per_load = f", {seconds / loads * 1e3:.0f} ms each from the request to the loaded graph" if loads else ""
+    shown.append(f"{name}: limit {limit_mb:.1f} MB; {loads:.0f} loads{per_load}; {resident:.0f} MB resident at its end")
 
 
 def _p99(seconds: Sequence[float]) -> float:

@@ -60,48 +60,48 @@ class Launch:
         return f"{self.work:040x}{0:024x}"
 
 
-def start(told: Launch) -> ForkServerProcess:
+def start(launch: Launch) -> ForkServerProcess:
     """Start a launcher; exit code 0: its step finished, `FAILED`: it did not."""
     _server.set_forkserver_preload([__name__, "kubernetes.client", "obstore"])
-    process = _server.Process(target=run, args=(told,))
+    process = _server.Process(target=run, args=(launch,))
     process.start()
     return process
 
 
-def run(told: Launch) -> None:
+def run(launch: Launch) -> None:
     """Materialise an asset that runs the step; what it says goes into a file."""
-    log = os.open(told.folder / f"launcher-{told.work}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = os.open(launch.folder / f"launcher-{launch.work}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for descriptor in (1, 2):
         os.dup2(log, descriptor)
-    tempfile.tempdir = str(told.folder)
+    tempfile.tempdir = str(launch.folder)
     profiles.PROFILES.update(SIZES)
     KubernetesLauncher.longest_pause_s = 0.0
     try:
-        _materialize(told)
+        _materialize(launch)
     except StepFailure:
         sys.exit(FAILED)
 
 
-def _materialize(told: Launch) -> None:
+def _materialize(launch: Launch) -> None:
     from kubernetes import client, config
 
-    size = SIZES[told.profile]
-    if told.fault == "unschedulable":
+    size = SIZES[launch.profile]
+    if launch.fault == "unschedulable":
         size = size.replace(node_selector=(("driftline/none", "true"),), schedule_timeout_s=1.0)
-    work = Work(product=PRODUCT, step="train", cutoff="0009", fingerprint=told.fingerprint)
+    work = Work(product=PRODUCT, step="train", cutoff="0009", fingerprint=launch.fingerprint)
 
     @dg.asset
     def counted(context: dg.AssetExecutionContext, launcher: dg.ResourceParam[StepLauncher]) -> dg.MaterializeResult:
-        launcher.run(context=context, module=STEP, extras={"count": told.count}, profile=size, work=work)
+        launcher.run(context=context, module=STEP, extras={"count": launch.count}, profile=size, work=work)
         return dg.MaterializeResult()
 
-    os.environ.update(told.environment)
+    os.environ.update(launch.environment)
     settings = Settings.from_environment()
-    if told.fault == "image":
+    if launch.fault == "image":
         name = (settings.trainer_image or "").partition("@")[0]
         settings = settings.replace(trainer_image=f"{name}@sha256:{0:064}", trainer_libraries=None)
     configuration = client.Configuration()
-    config.load_kube_config(told.environment["KUBECONFIG"], client_configuration=configuration)
+    config.load_kube_config(launch.environment["KUBECONFIG"], client_configuration=configuration)
     launcher = KubernetesLauncher(settings, configuration=configuration, poll_s=POLL_S)
     with dg.DagsterInstance.ephemeral() as instance:
         dg.materialize([counted], resources={"launcher": launcher}, instance=instance)

@@ -209,9 +209,9 @@ class World:
 
 def run() -> list[Measure]:
     """Kill, compare, and return what is missing and what is there twice."""
-    with tempfile.TemporaryDirectory() as base, s3_server.running(_made(Path(base, "s3"))) as server:
+    with tempfile.TemporaryDirectory() as base, s3_server.running(_folder(Path(base, "s3"))) as server:
         server.make_bucket(BUCKET)
-        state = _made(Path(base, "state"))
+        state = _folder(Path(base, "state"))
         proxy = Proxy(state / "predictions" / SPEC.name)
         with in_front_of(server.endpoint, proxy), _environment(server.environment()):
             world = World(state, server, proxy)
@@ -267,7 +267,7 @@ def _play(world: World) -> set[str]:
     return callers.acknowledged
 
 
-def _made(path: Path) -> Path:
+def _folder(path: Path) -> Path:
     path.mkdir()
     return path
 
@@ -300,5 +300,5 @@ def _holder(path: Path) -> int:
         inode = path.stat().st_ino
     except FileNotFoundError:
         return 0
-    found = re.search(rf"FLOCK\s+ADVISORY\s+WRITE (\d+) \S+:{inode} ", Path("/proc/locks").read_text(encoding="utf-8"))
-    return int(found[1]) if found else 0
+    match = re.search(rf"FLOCK\s+ADVISORY\s+WRITE (\d+) \S+:{inode} ", Path("/proc/locks").read_text(encoding="utf-8"))
+    return int(match[1]) if match else 0

@@ -41,7 +41,7 @@ def measures(shown: list[str]) -> list[Measure]:
         thread = _worker(graph, "thread")
         died = "died" in thread
         peers = {} if died else {"in a thread": thread["growth_mb"]}
-        growth = max(each["growth_mb"] for each in ours)
+        growth = max(worker["growth_mb"] for worker in ours)
         result.append(
             Measure(
                 measure=f"{NAMES[graph]}: MB by which the worker's memory grows, worst of {ROUNDS}",
@@ -50,7 +50,7 @@ def measures(shown: list[str]) -> list[Measure]:
                 target=f"<= {GROWTH_MB} MB",
             )
         )
-        lag, calm = (statistics.median(each[name] for each in ours) for name in ("lag_ms", "calm_lag_ms"))
+        lag, calm = (statistics.median(worker[name] for worker in ours) for name in ("lag_ms", "calm_lag_ms"))
         result.append(
             Measure(
                 measure=f"{NAMES[graph]}: p99 of the loop's lag, ms (limit: the same worker, calm)",
@@ -60,10 +60,10 @@ def measures(shown: list[str]) -> list[Measure]:
                 target=f"<= {LAG_MS} ms",
             )
         )
-        worst = max(each["worst_ms"] for each in ours)
+        worst = max(worker["worst_ms"] for worker in ours)
         shown.append(
             f"{NAMES[graph]}: {ours[0]['problem']} Worst lag {worst:.1f} ms, calm "
-            f"{max(each['calm_worst_ms'] for each in ours):.1f} ms. In a thread of the worker: "
+            f"{max(worker['calm_worst_ms'] for worker in ours):.1f} ms. In a thread of the worker: "
             + (f"the worker died of {thread['died']}." if died else f"{thread['problem']}")
         )
         print(shown[-1], flush=True)

@@ -23,7 +23,7 @@ class Spike:
     Attributes:
         wanted_s, ready_s: until the autoscaler wanted more replicas, and until as many as it wanted in the end were
             ready; None if they never were.
-        wanted: the most replicas that it wanted.
+        desired: the most replicas that it wanted.
         needed: replicas that the load needs at the autoscaler's target, by the measured capacity of one.
         late_s: how long the p99 was above the product's limit.
         counts: of the requests from the beginning of the spike to its end.
@@ -32,7 +32,7 @@ class Spike:
 
     wanted_s: float | None
     ready_s: float | None
-    wanted: int
+    desired: int
     needed: int
     late_s: float
     counts: Counts

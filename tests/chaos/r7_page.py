@@ -94,7 +94,7 @@ def _of_spike(spike: Spike | None) -> list[Measure]:
         ),
         Measure(
             measure="spike: most replicas wanted, beyond what it needs",
-            ours=spike and spike.wanted - spike.needed,
+            ours=spike and spike.desired - spike.needed,
             peers={"needed": spike.needed} if spike else {},
         ),
         Measure(measure="spike: s with a p99 above the product's 100 ms", ours=spike and spike.late_s),

@@ -74,14 +74,14 @@ def spike(world: World, limit_ms: float) -> Spike:
     time.sleep(SPIKE_S)
     end = time.time()
     calls, looks = world.load.calls(begin, end), world.between(begin, end)
-    wanted = max(look.wanted for look in looks)
-    first = next((look.at - begin for look in looks if look.wanted > REPLICAS), None)
+    desired = max(look.desired for look in looks)
+    first = next((look.at - begin for look in looks if look.desired > REPLICAS), None)
     needed = math.ceil(TIMES * BASE_SHARE / TARGET)
     ready = next((look.at - begin for look in looks if look.ready >= needed), None)
     return Spike(
         wanted_s=first,
         ready_s=ready,
-        wanted=wanted,
+        desired=desired,
         needed=needed,
         late_s=seconds_above(calls, limit_ms),
         counts=world.counts(begin, end),
@@ -92,16 +92,16 @@ def spike(world: World, limit_ms: float) -> Spike:
 def idle(world: World, meanwhile: Callable[[], None]) -> Idle:
     """Send little, and wait until the replicas are the minimum again."""
     begin = time.time()
-    more = max(look.wanted for look in world.between(begin - 10, begin)) - REPLICAS
+    more = max(look.desired for look in world.between(begin - 10, begin)) - REPLICAS
     window_s = WINDOW_S + 60.0 * more + SLACK_S
     world.load.set(world.address, IDLE_SHARE * world.base)
     meanwhile()
     world.wait(
-        lambda: world.seen[-1].wanted == world.seen[-1].ready == REPLICAS,
+        lambda: world.seen[-1].desired == world.seen[-1].ready == REPLICAS,
         "the replicas are the minimum",
         max(0.0, begin + window_s + 60.0 - time.time()),
     )
-    at = next(look.at for look in world.between(begin, time.time()) if look.wanted == look.ready == REPLICAS)
+    at = next(look.at for look in world.between(begin, time.time()) if look.desired == look.ready == REPLICAS)
     return Idle(at - begin, window_s, world.counts(begin, time.time()))
 
 
@@ -207,12 +207,12 @@ def lose(world: World, address: str, settle: float = 0.0) -> Lost:
         time.sleep(LOST_S)
         looks = world.between(begin, time.time())
         left = next((look.at for look in looks if victim.name not in look.nodes), None)
-        known = left if left is not None else time.time()
+        routed_until = left if left is not None else time.time()
         return Lost(
             share=before.nodes.count(victim.name) / max(1, len(before.nodes)),
             known_s=left and left - begin,
-            until=world.counts(begin, known),
-            after=world.counts(known, begin + LOST_S),
+            until=world.counts(begin, routed_until),
+            after=world.counts(routed_until, begin + LOST_S),
         )
     finally:
         victim.power_on()

@@ -54,13 +54,13 @@ class Seen:
 
     Attributes:
         at: seconds since 1970.
-        wanted: replicas that the Deployment should have.
+        desired: replicas that the Deployment should have.
         ready: replicas behind the Service.
         nodes: of these.
     """
 
     at: float
-    wanted: int
+    desired: int
     ready: int
     nodes: tuple[str, ...]
 
@@ -297,5 +297,5 @@ def _look(world: World, cluster: Cluster) -> Seen:
         NAMESPACE, label_selector=f"kubernetes.io/service-name={world.name}"
     ).items
     ready = [point for one in slices for point in one.endpoints or [] if point.conditions.ready]
-    wanted = items[0].spec.replicas if items else 0
-    return Seen(time.time(), wanted, len(ready), tuple(sorted(point.node_name or "" for point in ready)))
+    desired = items[0].spec.replicas if items else 0
+    return Seen(time.time(), desired, len(ready), tuple(sorted(point.node_name or "" for point in ready)))

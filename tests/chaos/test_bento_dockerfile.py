@@ -46,10 +46,10 @@ def podman(*words: str) -> str:
 @pytest.fixture
 def base(tmp_path: Path) -> Iterator[str]:
     """Build what stands in for Python's image."""
-    made = subprocess.run([REPOSITORY / "deploy/images/base.sh"], capture_output=True, text=True, check=True)
+    result = subprocess.run([REPOSITORY / "deploy/images/base.sh"], capture_output=True, text=True, check=True)
     folder, name = tmp_path / "base", f"localhost/{NAME}-base"
     folder.mkdir()
-    (folder / "Dockerfile").write_text(BASE.format(base=made.stdout.strip()), encoding="utf-8")
+    (folder / "Dockerfile").write_text(BASE.format(base=result.stdout.strip()), encoding="utf-8")
     authorities = os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile
     shutil.copyfile(authorities or "/etc/ssl/certs/ca-certificates.crt", folder / "ca-certificates.crt")
     podman("build", "--quiet", "--pull=never", f"--tag={name}", str(folder))

@@ -84,7 +84,7 @@ def test_the_names_of_what_the_platform_decides_are_all_that_lightgbm_has() -> N
 # scikit-learn --------------------------------------------------------------------------------------------------------
 
 
-def _made(module: str, name: str, **arguments: Any) -> Estimator:
+def _estimator(module: str, name: str, **arguments: Any) -> Estimator:
     def make(context: Any) -> Any:
         from sklearn.impute import SimpleImputer
         from sklearn.pipeline import make_pipeline
@@ -102,11 +102,17 @@ def _fails(context: Any) -> Any:
 @pytest.mark.parametrize(
     ("learner", "sentence"),
     [
-        (_made("sklearn.svm", "SVC"), "returns the class SVC; expected an estimator: SVC()."),
-        (_made("sklearn.svm", "LinearSVC", C=1.0), "Pipeline has no predict_proba; a binary task expects a classifier"),
-        (_made("sklearn.linear_model", "Ridge", alpha=1.0), "Pipeline has no predict_proba; a binary task expects"),
+        (_estimator("sklearn.svm", "SVC"), "returns the class SVC; expected an estimator: SVC()."),
         (
-            _made("sklearn.ensemble", "ExtraTreesClassifier", n_estimators=3),
+            _estimator("sklearn.svm", "LinearSVC", C=1.0),
+            "Pipeline has no predict_proba; a binary task expects a classifier",
+        ),
+        (
+            _estimator("sklearn.linear_model", "Ridge", alpha=1.0),
+            "Pipeline has no predict_proba; a binary task expects",
+        ),
+        (
+            _estimator("sklearn.ensemble", "ExtraTreesClassifier", n_estimators=3),
             "Estimator.fit() of tiny returns another core.onnx when it is called again with the same rows and seed",
         ),
         (Estimator(make=_fails), "Estimator.fit() of tiny fails with ZeroDivisionError: division by zero"),

@@ -53,8 +53,8 @@ def _situations(own: Cluster, tests: dict[str, str]) -> dict[Right, str]:
     """Return, for each right that was used, the first test by name that used it."""
     assert own.control is not None
     log = own.control.folder / "audit.log"
-    found = sorted((right, tests.get(namespace, "")) for right, namespace in rights.used(log))
-    return {right: f"`{test}`" for right, test in reversed(found) if test}
+    situations = sorted((right, tests.get(namespace, "")) for right, namespace in rights.used(log))
+    return {right: f"`{test}`" for right, test in reversed(situations) if test}
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

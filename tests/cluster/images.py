@@ -60,8 +60,8 @@ def write_shell(path: Path, more: Mapping[str, Path] = EMPTY) -> None:
 
 def libraries(*programs: Path) -> dict[str, Path]:
     """Return the libraries that programs load on this machine, by their paths in an image."""
-    found = [re.findall(r"(/\S+) \(0x", _run("ldd", str(file))) for file in programs]
-    return {name.lstrip("/"): Path(name) for names in found for name in names}
+    paths = [re.findall(r"(/\S+) \(0x", _run("ldd", str(file))) for file in programs]
+    return {name.lstrip("/"): Path(name) for names in paths for name in names}
 
 
 def program(name: str) -> Path:

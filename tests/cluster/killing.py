@@ -46,14 +46,14 @@ class Killer:
 
     def end_next(self, way: str, *, is_last: bool) -> None:
         """Wait for a training that has got further, and end it."""
-        found: list[tuple[Any, Mapping[str, Any]]] = []
+        killed: list[tuple[Any, Mapping[str, Any]]] = []
 
         def is_at_work() -> bool:
-            found[:] = list(self._at_work())
-            return bool(found)
+            killed[:] = list(self._at_work())
+            return bool(killed)
 
         wait_until(is_at_work, PATIENCE_S, f"a training is at work, to be ended: {way}", self._described)
-        pod, progress = found[0]
+        pod, progress = killed[0]
         self.hit.append(progress)
         if is_last:
             set_slow(self.runs, "/nowhere")

@@ -140,15 +140,15 @@ class Launching:
 
     def pod(self, *, is_there: Callable[[Any], bool] = lambda _: True) -> str:
         """Return the name of the step's newest pod, once there is one that fulfils a condition."""
-        found: list[Any] = []
+        pods: list[Any] = []
 
         def is_found() -> bool:
             items = self.core.list_namespaced_pod(self.namespace).items
-            found[:] = [item for item in items if item.metadata.deletion_timestamp is None and is_there(item)]
-            return bool(found)
+            pods[:] = [item for item in items if item.metadata.deletion_timestamp is None and is_there(item)]
+            return bool(pods)
 
         wait_until(is_found, PATIENCE_S, f"{self.namespace} has a pod", lambda: self.runs[-1].tail())
-        return str(max(found, key=lambda item: item.metadata.creation_timestamp).metadata.name)
+        return str(max(pods, key=lambda item: item.metadata.creation_timestamp).metadata.name)
 
     def close(self) -> None:
         """Kill the runs that are still there."""

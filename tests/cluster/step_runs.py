@@ -69,8 +69,8 @@ def run_step(
     with dg.DagsterInstance.ephemeral() as instance:
         done = dg.materialize([waits], resources={"launcher": launcher}, instance=instance)
         lines = [event.message for event in instance.all_logs(done.run_id)]
-    (made,) = done.asset_materializations_for_node("waits")
-    return Outcome({name: value.value for name, value in made.metadata.items()}, lines)
+    (event,) = done.asset_materializations_for_node("waits")
+    return Outcome({name: value.value for name, value in event.metadata.items()}, lines)
 
 
 @dataclass

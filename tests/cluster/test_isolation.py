@@ -31,9 +31,9 @@ def neighbour(core: client.CoreV1Api) -> Iterator[Pods]:
 
 
 def test_pods_of_one_name_live_next_to_each_other(pods: Pods, neighbour: Pods, shell: str) -> None:
-    for each, code in ((pods, 1), (neighbour, 2)):
-        each.create(manifest("step", shell, f"exit {code}"))
-    assert [each.wait_for_end("step").exit_code for each in (pods, neighbour)] == [1, 2]
+    for space, code in ((pods, 1), (neighbour, 2)):
+        space.create(manifest("step", shell, f"exit {code}"))
+    assert [space.wait_for_end("step").exit_code for space in (pods, neighbour)] == [1, 2]
 
 
 def test_rights_in_one_namespace_are_none_in_another(
@@ -65,8 +65,8 @@ def test_a_network_policy_lets_friends_of_the_namespace_in_and_nobody_else(
         network.create_namespaced_network_policy(pods.namespace, policy)
     pods.create(_server(shell))
     address = pods.wait_until_ready("server").status.pod_ip
-    for each, name in ((pods, "friend"), (pods, "stranger"), (neighbour, "friend")):
-        each.create(
+    for space, name in ((pods, "friend"), (pods, "stranger"), (neighbour, "friend")):
+        space.create(
             manifest(
                 name,
                 shell,

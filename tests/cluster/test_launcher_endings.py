@@ -44,8 +44,8 @@ def taint(launches: Launching, pod: str) -> None:
 
 
 def is_deleted(launches: Launching, pod: str) -> bool:
-    found = [item for item in launches.core.list_namespaced_pod(launches.namespace).items if item.metadata.name == pod]
-    return not found or found[0].metadata.deletion_timestamp is not None
+    items = [item for item in launches.core.list_namespaced_pod(launches.namespace).items if item.metadata.name == pod]
+    return not items or items[0].metadata.deletion_timestamp is not None
 
 
 @pytest.mark.parametrize(("loss", "reason"), [(delete, "preempted"), (evict, "evicted"), (taint, "preempted")])

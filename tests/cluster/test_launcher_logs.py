@@ -41,10 +41,10 @@ def test_no_line_is_lost_while_a_log_cannot_be_read(
         time.sleep(AWAY_S)
     ended = run.ended()
     assert not ended.error
-    assert said(ended) == [f"line {number}" for number in range(LINES)]
+    assert messages(ended) == [f"line {number}" for number in range(LINES)]
 
 
-def said(ended: Result) -> list[str]:
+def messages(ended: Result) -> list[str]:
     return [line for line in ended.lines if line.startswith("line ")]
 
 
@@ -57,7 +57,7 @@ def test_a_kubelet_that_stands_still_at_the_end_is_told(
         launches.core.delete_namespaced_pod(launches.pod(), launches.namespace, grace_period_seconds=0)
         launches.put("go")
         ended = run.ended()
-    assert said(ended) == ["line 0", "line 1", "line 2"]
+    assert messages(ended) == ["line 0", "line 1", "line 2"]
     assert any("are missing from this log" in line for line in ended.lines)
 
 

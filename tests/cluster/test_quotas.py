@@ -37,18 +37,18 @@ def test_on_a_full_node_the_platform_starts_and_a_spot_step_makes_room(
     classes: None, pods: Pods, core: client.CoreV1Api, shell: str
 ) -> None:
     node = core.list_node().items[0].metadata.name
-    wanted = _requests()
+    requests = _requests()
     free = _free_cores(core, node)
-    others = (free - sum(wanted.values())) / 2
-    for name, cores in (("run", others), ("step", others), ("step-spot", sum(wanted.values()))):
+    others = (free - sum(requests.values())) / 2
+    for name, cores in (("run", others), ("step", others), ("step-spot", sum(requests.values()))):
         pods.create(_on(node, name, shell, cores, f"driftline-{name}"))
         pods.wait_until_running(name)
-    for name, cores in wanted.items():
+    for name, cores in requests.items():
         pods.create(_on(node, name, shell, cores, "driftline-platform"))
-    for name in wanted:
+    for name in requests:
         pods.wait_until_running(name)
     pods.wait_until_gone("step-spot")
-    assert {pods.read(name).status.phase for name in ("run", "step", *wanted)} == {"Running"}
+    assert {pods.read(name).status.phase for name in ("run", "step", *requests)} == {"Running"}
     events = core.list_namespaced_event(pods.namespace, field_selector="involvedObject.name=step-spot").items
     assert "Preempted" in {event.reason for event in events}
 

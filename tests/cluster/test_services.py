@@ -68,7 +68,7 @@ class Running:
         selector = f"driftline/product={self.product.name}"
         return [pod for pod in self.platform.pods(selector) if pod.metadata.deletion_timestamp is None]
 
-    def said(self) -> list[str]:
+    def messages(self) -> list[str]:
         """Return what `driftline status` says should be done."""
         return [todo.what for todo in status.of_product(self.product).todo]
 
@@ -163,7 +163,7 @@ def test_two_products_are_served_and_one_is_rolled_and_drained_without_a_lost_an
         assert (status_, answer["digest"]) == (200, service.digest)
         assert answer["probability"] == pytest.approx(models.expected(BIAS[name]), abs=1e-6)
         # This cluster has no metrics-server, which is named once an autoscaler has had time for its first readings.
-        assert [text for text in service.said() if not text.startswith("The autoscaler of")] == []
+        assert [text for text in service.messages() if not text.startswith("The autoscaler of")] == []
     rolled, steady = running[ROLLED], running[STEADY]
     both = {name: Callers(service.address) for name, service in running.items()}
     before = {pod.metadata.name for pod in rolled.pods()}
@@ -244,17 +244,17 @@ def test_bad_input_is_named_in_status_and_in_readiness(running: dict[str, Runnin
         missing = set(expected)
 
         def is_said() -> bool:
-            sentences = service.said()
+            sentences = service.messages()
             missing.difference_update({one for one in missing if any(re.match(one, text) for text in sentences)})
             return not missing
 
         waiting(
-            platform, is_said, "driftline status names each", lambda: "\n".join([*missing, "SAID", *service.said()])
+            platform, is_said, "driftline status names each", lambda: "\n".join([*missing, "SAID", *service.messages()])
         )
         platform.wait_for(f"{name}-again")
         sentence = f"tiny_too is served by 2 Deployments, driftline/{name}, driftline/{name}-again: "
         waiting(platform, lambda: all(sentence in str(page(pod)["problem"]) for pod in two(service)), "/readyz says it")
-        print("\n".join(service.said()))
+        print("\n".join(service.messages()))
     finally:
         for other in wrong:
             platform.kubectl("delete", "deployment", other, "--ignore-not-found", "--wait=false")

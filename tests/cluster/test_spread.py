@@ -43,8 +43,8 @@ def test_two_replicas_are_on_two_nodes_although_one_has_more_room(
         apps.create_namespaced_deployment(pods.namespace, body)
 
         def replicas() -> list[str]:
-            found = core.list_namespaced_pod(pods.namespace, label_selector="driftline/product").items
-            return sorted(pod.spec.node_name for pod in found if pod.status.phase == "Running")
+            items = core.list_namespaced_pod(pods.namespace, label_selector="driftline/product").items
+            return sorted(pod.spec.node_name for pod in items if pod.status.phase == "Running")
 
         wait_until(lambda: len(replicas()) == 2, PATIENCE_S, "two replicas run")
         assert replicas() == sorted([first.metadata.name, second.metadata.name])

@@ -81,12 +81,12 @@ def wait_until_said(service: Running, expected: Sequence[str]) -> None:
     missing = set(expected)
 
     def is_said() -> bool:
-        sentences = service.said()
+        sentences = service.messages()
         missing.difference_update({one for one in missing if any(re.match(one, text) for text in sentences)})
         return not missing
 
-    waiting(service.platform, is_said, "status names it", lambda: "\n".join([*missing, "SAID", *service.said()]))
-    print("\n".join(service.said()))
+    waiting(service.platform, is_said, "status names it", lambda: "\n".join([*missing, "SAID", *service.messages()]))
+    print("\n".join(service.messages()))
 
 
 def test_each_is_named_and_answers_go_on(service: Running) -> None:
@@ -143,7 +143,7 @@ def test_a_flapping_node_with_a_replica_is_named_and_answers_go_on(
         node.cable.plug()
         reachable.wait_for_node(node.name)
         count(f"away for {SHORT_S:g} s", begin)
-        assert not any(node.name in sentence for sentence in service.said())
+        assert not any(node.name in sentence for sentence in service.messages())
         for number in range(FLAPS):
             begin = time.time()
             node.cable.cut()

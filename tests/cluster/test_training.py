@@ -83,8 +83,8 @@ def test_a_training_ends_with_the_same_bytes_however_it_is_killed(
     killer = Killer(runs, reachable, {node.name: node for node in machines}, priority)
     set_slow(runs, "/")
     environment.land(runs.settings.root, slow_batches.files())
-    told = {name: value for name, value in runs.process_environment().items() if _is_told(name)}
-    with environment.training(checkout, tmp_path / "run", told, *WORDS):
+    variables = {name: value for name, value in runs.process_environment().items() if _is_told(name)}
+    with environment.training(checkout, tmp_path / "run", variables, *WORDS):
         killer.end_all(list(ways))
     assert _digests(runs.settings.root) == digests
     attempts = _attempts(runs.settings.root)

@@ -60,14 +60,14 @@ def test_a_field_that_alone_determines_every_label_is_found(
 def test_independent_fields_are_hardly_ever_found() -> None:
     """With few rows one threshold separates the labels of some; the evidence asked for leaves none of 2,000."""
     stream = np.random.default_rng(1)
-    separated = found = 0
+    separated = suspected = 0
     for _ in range(2_000):
         labels, number = (stream.random(6) < 0.5).astype(np.int8), stream.normal(size=6)
         if len(set(labels)) == 2:
             separated += suspects._is_in_order(number.astype(np.float32), labels, 2)
-            found += bool(suspects.giving_away(inputs(number, ["x"] * 6), labels, FIELDS, Binary()))
+            suspected += bool(suspects.giving_away(inputs(number, ["x"] * 6), labels, FIELDS, Binary()))
     assert separated > 100
-    assert found == 0
+    assert suspected == 0
 
 
 def test_empty_fields_and_far_numbers_are_named() -> None:

@@ -245,9 +245,9 @@ class _Dagster:
             flags = {f"is_step_{name}": name == kind for name in ("start", "success", "skipped", "materialization")}
             yield SimpleNamespace(message="", dagster_event=SimpleNamespace(**flags, step_key="tiny__features"))
         for key in ("0001", "0002"):
-            made = SimpleNamespace(is_step_materialization=True, partition=key, is_step_start=False)
-            made.is_step_success = made.is_step_skipped = False
-            yield SimpleNamespace(message="", dagster_event=made)
+            event = SimpleNamespace(is_step_materialization=True, partition=key, is_step_start=False)
+            event.is_step_success = event.is_step_skipped = False
+            yield SimpleNamespace(message="", dagster_event=event)
         for epoch in (1, 2):
             yield SimpleNamespace(message=f"epoch {epoch} of 2", dagster_event=None)
 

@@ -22,10 +22,10 @@ START_S = 30.0
 
 def program() -> str:
     """Return haproxy's path; skip the test where it is not installed."""
-    found = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
-    if found is None:
+    path = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
+    if path is None:
         pytest.skip("needs Debian's haproxy")
-    return found
+    return path
 
 
 def variables(replicas: Sequence[tuple[int, int]]) -> dict[str, str]:

@@ -164,8 +164,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._send(200, b"")
             if "watch" in query:
                 return self._refuse(405, "MethodNotAllowed", "nothing is watched here")
-            wanted = query.get("labelSelector", [""])[0]
-            selector = {tuple(item.split("=")) for item in wanted.split(",") if item}
+            text = query.get("labelSelector", [""])[0]
+            selector = {tuple(item.split("=")) for item in text.split(",") if item}
             return self._of_pods(verb, name, body, selector)
 
     def _of_pods(self, verb: str, name: str, body: Object, selector: set[tuple[str, ...]]) -> None:

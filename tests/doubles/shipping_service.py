@@ -40,5 +40,5 @@ def serve(
 
 def figure(text: str, name: str, label: str = "") -> list[float]:
     """Return the values of a metric, one per worker or label."""
-    found = re.findall(rf"^{name}(?:{{([^}}]*)}})? (\S+)$", text, re.MULTILINE)
-    return [float(value) for labels, value in found if label in labels]
+    samples = re.findall(rf"^{name}(?:{{([^}}]*)}})? (\S+)$", text, re.MULTILINE)
+    return [float(value) for labels, value in samples if label in labels]

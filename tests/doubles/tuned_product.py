@@ -43,9 +43,9 @@ def product(settings: Settings) -> Product:
     """Return the product; a new store gets rows of the training keys, and only records of the others."""
     if not Path(settings.root).exists():
         tiny.store(settings, BEFORE_HOLDOUT)
-        known = {key: pl.DataFrame({"key": [key], "known_at": [tiny.KNOWN_AT]}) for key in tiny.KEYS}
+        outcomes = {key: pl.DataFrame({"key": [key], "known_at": [tiny.KNOWN_AT]}) for key in tiny.KEYS}
         for stage in ("validated_facts", "validated_outcomes"):
-            TableStore(settings.root, "tiny").replace(stage, known, inputs={key: {} for key in known}, code="0")
+            TableStore(settings.root, "tiny").replace(stage, outcomes, inputs={key: {} for key in outcomes}, code="0")
     return Product(SPEC, settings)
 
 

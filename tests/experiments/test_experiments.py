@@ -33,9 +33,9 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Product:
     folder = tmp_path_factory.mktemp("experiments")
     settings = Settings(root=str(folder / "store"), state=folder / "state")
     tiny.store(settings)
-    known = {key: pl.DataFrame({"key": [key], "known_at": [tiny.KNOWN_AT]}) for key in tiny.KEYS}
+    outcomes = {key: pl.DataFrame({"key": [key], "known_at": [tiny.KNOWN_AT]}) for key in tiny.KEYS}
     for stage in ("validated_facts", "validated_outcomes"):
-        TableStore(settings.root, "tiny").replace(stage, known, inputs={key: {} for key in known}, code="0")
+        TableStore(settings.root, "tiny").replace(stage, outcomes, inputs={key: {} for key in outcomes}, code="0")
     product, console = Product(tiny.SPEC, settings), Console(file=io.StringIO())
     for changes in CHANGES:
         train.run(product, tiny.CUTOFF, changes, console)

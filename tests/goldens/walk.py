@@ -97,8 +97,8 @@ def walk(scenario: Walk, settings: Settings, launcher: StepLauncher | None = Non
     store = StoreResource(variables=settings.to_environment())
     in_process = InProcessLauncher(scenario.spec, settings)
     here, defs = (
-        build_defs(specs=[scenario.spec], resources={"store": store, "launcher": each})
-        for each in (in_process, launcher or in_process)
+        build_defs(specs=[scenario.spec], resources={"store": store, "launcher": runner})
+        for runner in (in_process, launcher or in_process)
     )
     with instances.forgetful() as instance:
         walker = Walker(scenario, settings, defs, instance)

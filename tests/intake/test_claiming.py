@@ -87,7 +87,7 @@ def test_the_rows_are_those_of_a_local_log(product: Product, now: datetime, sett
         if place % 27 == 0:
             take_in(product)
     take_in(product)
-    ours, theirs = (each.tables.records(STAGE)[KEYS[0]] for each in (product, local))
+    ours, theirs = (one.tables.records(STAGE)[KEYS[0]] for one in (product, local))
     assert ours.content_digest == theirs.content_digest
     assert ours.rows == len(set(numbers))
     assert {**ours.notes, "folded": 0} == {**theirs.notes, "folded": 0}
@@ -274,7 +274,7 @@ def test_a_name_ahead_of_the_cursor_is_known_until_listings_begin_after_it() -> 
     minute_ms = 60_000
     early, late = (encoded(MIDNIGHT + timedelta(minutes=at), lines([1]))[0] for at in (0, 5))
     cursor_ms = round(MIDNIGHT.timestamp() * 1000)
-    known = listing.ahead(SPEC.name, cursor_ms, [early, late], [])
-    assert known == [late]
-    assert listing.ahead(SPEC.name, cursor_ms + 15 * minute_ms - 1, [], known) == [late], "it is still listed"
-    assert listing.ahead(SPEC.name, cursor_ms + 15 * minute_ms + 1, [], known) == []
+    ahead = listing.ahead(SPEC.name, cursor_ms, [early, late], [])
+    assert ahead == [late]
+    assert listing.ahead(SPEC.name, cursor_ms + 15 * minute_ms - 1, [], ahead) == [late], "it is still listed"
+    assert listing.ahead(SPEC.name, cursor_ms + 15 * minute_ms + 1, [], ahead) == []

@@ -235,7 +235,7 @@ def test_what_an_end_means(exit_code: int, is_out_of_memory: bool, is_late: bool
 
 
 @pytest.mark.parametrize(
-    ("state", "exit_code", "said"),
+    ("state", "exit_code", "sentence"),
     [
         (None, 125, "Error: no such device"),
         (None, 126, "Error: permission denied"),
@@ -243,10 +243,12 @@ def test_what_an_end_means(exit_code: int, is_out_of_memory: bool, is_late: bool
         (State(), 143, ""),
     ],
 )
-def test_a_container_that_never_began_is_no_error_of_the_step(state: State | None, exit_code: int, said: str) -> None:
-    result = ending(state, exit_code, is_late=False, last_output=said, deadline_s=60)
+def test_a_container_that_never_began_is_no_error_of_the_step(
+    state: State | None, exit_code: int, sentence: str
+) -> None:
+    result = ending(state, exit_code, is_late=False, last_output=sentence, deadline_s=60)
     assert result.failure is INIT
-    expected = (state.error if state else said) or "no error message"
+    expected = (state.error if state else sentence) or "no error message"
     assert result.evidence == f"its container could not start: {expected}"
 
 

@@ -103,10 +103,10 @@ def test_a_status_names_its_thread_and_what_was_completed(half: str) -> None:
 
 
 def test_no_thread_is_used_twice() -> None:
-    known = [json.loads(path.read_text(encoding="utf-8"))["address"] for path in STATUSES.rglob("*.json")]
+    addresses = [json.loads(path.read_text(encoding="utf-8"))["address"] for path in STATUSES.rglob("*.json")]
     of_corpus = [fixture["address"] for half in HALVES for fixture in fixtures(half).values()]
     assert len(set(of_corpus)) == len(of_corpus)
-    assert all(known.count(address) == 1 for address in of_corpus)
+    assert all(addresses.count(address) == 1 for address in of_corpus)
 
 
 @pytest.mark.parametrize("name", fixtures("learn"))

@@ -174,7 +174,7 @@ def course(past: list[tuple[Try, Ending]], size: StepProfile) -> list[StepProfil
         return []
     ends = [table.NODE_LOST, *(item for item in FAILURES if item.budget.tries and not item.is_unpaid)]
     rest = [course([*past, (plan, Ending(failure=failure, evidence="it ended"))], size) for failure in ends]
-    return [plan.profile, *max(rest, key=lambda found: sum(item.usd_per_hour for item in found))]
+    return [plan.profile, *max(rest, key=lambda candidate: sum(item.usd_per_hour for item in candidate))]
 
 
 @pytest.mark.parametrize("size", PROFILES)

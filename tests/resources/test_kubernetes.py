@@ -128,9 +128,9 @@ class LateForThePod(KubernetesLauncher):
     played: ClassVar[PlayedApi]
 
     def under_way(self, context: dg.AssetExecutionContext, work: Work) -> Launch | None:
-        found = super().under_way(context, work)
+        pod = super().under_way(context, work)
         self.played.pods.clear()
-        return found
+        return pod
 
 
 def test_what_was_seen_of_a_pod_that_is_taken_over_is_paid_for_when_it_is_gone(tmp_path: Path) -> None:
@@ -355,7 +355,7 @@ def test_a_profile_with_an_image_runs_in_it_and_the_fingerprint_names_it_or_its_
     assert images == [[IMAGE], [own.image]]
 
 
-@pytest.mark.parametrize("told", ["torch", "torch=2.13 numpy", "image=trainer@sha256:1", "torch=2.13 ruff=1.0"])
-def test_a_setting_that_is_no_label_is_refused_before_anything_starts(tmp_path: Path, told: str) -> None:
-    with pytest.raises(SettingsProblem, match=rf"DRIFTLINE_TRAINER_LIBRARIES is '{told}'; expected NAME=VERSION"):
-        KubernetesLauncher(settings(tmp_path, DRIFTLINE_TRAINER_LIBRARIES=told), configuration=NOWHERE)
+@pytest.mark.parametrize("stated", ["torch", "torch=2.13 numpy", "image=trainer@sha256:1", "torch=2.13 ruff=1.0"])
+def test_a_setting_that_is_no_label_is_refused_before_anything_starts(tmp_path: Path, stated: str) -> None:
+    with pytest.raises(SettingsProblem, match=rf"DRIFTLINE_TRAINER_LIBRARIES is '{stated}'; expected NAME=VERSION"):
+        KubernetesLauncher(settings(tmp_path, DRIFTLINE_TRAINER_LIBRARIES=stated), configuration=NOWHERE)

@@ -53,8 +53,8 @@ def recorded(instance: dg.DagsterInstance) -> tuple[list[str], list[str], list[o
         str(event.dagster_event.event_type_value) for run in runs for event in instance.all_logs(run)
         if event.dagster_event
     ]  # fmt: skip
-    found = instance.fetch_materializations(rows.key, limit=10).records
-    values = sorted((str(item.partition_key), item.asset_materialization.metadata["key"].value) for item in found)
+    records = instance.fetch_materializations(rows.key, limit=10).records
+    values = sorted((str(item.partition_key), item.asset_materialization.metadata["key"].value) for item in records)
     return runs, events, values, sorted(state.name for state in instance.all_instigator_state())
 
 
@@ -90,11 +90,11 @@ def test_databases_are_read_and_continued_by_dagsters_own_storage_and_the_revers
 
 
 def test_an_engine_is_made_once_per_database(ours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[str] = []
+    names: list[str] = []
     create: Callable[..., object] = local_storage.create_engine
 
     def counted(location: str, **options: object) -> object:
-        made.append(Path(location).name)
+        names.append(Path(location).name)
         return create(location, **options)
 
     monkeypatch.setattr(local_storage, "create_engine", counted)
@@ -102,7 +102,7 @@ def test_an_engine_is_made_once_per_database(ours: Path, monkeypatch: pytest.Mon
         run = materialize(instance)
     with dg.DagsterInstance.from_config(str(ours)) as instance:
         assert recorded(instance)[0] == [run]
-    assert sorted(made) == sorted([f"{run}.db", "index.db", "runs.db", "schedules.db"])
+    assert sorted(names) == sorted([f"{run}.db", "index.db", "runs.db", "schedules.db"])
 
 
 def test_events_of_many_keys_are_stored_at_once_and_the_same(ours: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -426,26 +426,26 @@ RULES: dict[str, Callable[[Json], bool]] = {
     ),
     "Host Probes / Lifecycle Hooks": has_no_handler_with_host,
     "AppArmor": lambda spec: all(
-        (each or {}).get("type") in (None, "RuntimeDefault", "Localhost")
-        for each in everywhere(spec, "appArmorProfile")
+        (value or {}).get("type") in (None, "RuntimeDefault", "Localhost")
+        for value in everywhere(spec, "appArmorProfile")
     ),
     "SELinux": lambda spec: all(
-        (each or {}).get("type") in SE_TYPES and not (each or {}).get("user") and not (each or {}).get("role")
-        for each in everywhere(spec, "seLinuxOptions")
+        (value or {}).get("type") in SE_TYPES and not (value or {}).get("user") and not (value or {}).get("role")
+        for value in everywhere(spec, "seLinuxOptions")
     ),
     "/proc Mount Type": lambda spec: all(context.get("procMount") in (None, "Default") for context in contexts(spec)),
     "Seccomp": lambda spec: all(
-        (each or {}).get("type") in ("RuntimeDefault", "Localhost") for each in decided(spec, "seccompProfile")
+        (value or {}).get("type") in ("RuntimeDefault", "Localhost") for value in decided(spec, "seccompProfile")
     ),
     "Sysctls": lambda spec: (
-        {each["name"] for each in (spec.get("securityContext") or {}).get("sysctls") or []} <= SYSCTLS
+        {value["name"] for value in (spec.get("securityContext") or {}).get("sysctls") or []} <= SYSCTLS
     ),
     "Volume Types": lambda spec: all(set(volume) - {"name"} <= VOLUMES for volume in spec.get("volumes") or []),
     "Privilege Escalation": lambda spec: all(
         context.get("allowPrivilegeEscalation") is False for context in contexts(spec)
     ),
-    "Running as Non-root": lambda spec: all(each is True for each in decided(spec, "runAsNonRoot")),
-    "Running as Non-root user": lambda spec: all(each != 0 for each in everywhere(spec, "runAsUser")),
+    "Running as Non-root": lambda spec: all(value is True for value in decided(spec, "runAsNonRoot")),
+    "Running as Non-root user": lambda spec: all(value != 0 for value in everywhere(spec, "runAsUser")),
 }
 
 BREACHES: dict[str, tuple[str, Json]] = {

@@ -63,7 +63,7 @@ def pod_of(fixture: Json) -> Json:
 
 
 def ending(
-    pod: Any, *, events: Sequence[Any] = (), node: Json | None = None, last_seen: Any = None, **known: Any
+    pod: Any, *, events: Sequence[Any] = (), node: Json | None = None, last_seen: Any = None, **facts: Any
 ) -> Ending | None:
     """Ask with JSON as the API answers it; a node that is an empty mapping is gone."""
     return pods.ending(
@@ -71,7 +71,7 @@ def ending(
         events=[read_event(event) for event in events],
         node=None if node is None else read_node(node),
         last_seen=read_pod(last_seen) if last_seen else None,
-        **known,
+        **facts,
     )
 
 

@@ -43,16 +43,16 @@ class Counted:
 def test_every_status_of_a_run_that_has_not_ended_counts(instance: dg.DagsterInstance, status: Any) -> None:
     run_id = add(instance, "mine", status)
     add(instance, "theirs", dg.DagsterRunStatus.SUCCESS)
-    found = UnderWay(lambda: instance)
-    assert [found.of([name]) and True for name in ("mine", "theirs")] == [True, None]
-    result = found.of(["theirs", "mine"])
+    under_way = UnderWay(lambda: instance)
+    assert [under_way.of([name]) and True for name in ("mine", "theirs")] == [True, None]
+    result = under_way.of(["theirs", "mine"])
     assert result is not None and result.run_id == run_id
 
 
 def test_many_products_cost_one_query(instance: dg.DagsterInstance) -> None:
     counted: Any = Counted(instance)
-    found = UnderWay(lambda: counted)
-    assert [found.of([f"advance__{number}", "retrain"]) for number in range(200)] == [None] * 200
+    under_way = UnderWay(lambda: counted)
+    assert [under_way.of([f"advance__{number}", "retrain"]) for number in range(200)] == [None] * 200
     assert counted.queries == 1
 
 
@@ -62,20 +62,20 @@ def test_an_older_run_is_found_below_any_number_of_newer_ones(
 ) -> None:
     run_id = add(instance, "mine", dg.DagsterRunStatus.QUEUED)
     crowd(instance, others)
-    found = UnderWay(lambda: instance)
-    result = found.of(["mine"])
+    under_way = UnderWay(lambda: instance)
+    result = under_way.of(["mine"])
     assert result is not None and result.run_id == run_id
-    assert found.of(["theirs"]) is None
+    assert under_way.of(["theirs"]) is None
 
 
 def test_what_was_read_is_believed_for_a_second(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
     at_s = [0.0]
     monkeypatch.setattr(episodes.time, "monotonic", lambda: at_s[0])
-    found = UnderWay(lambda: instance)
-    assert found.of(["mine"]) is None
+    under_way = UnderWay(lambda: instance)
+    assert under_way.of(["mine"]) is None
     add(instance, "mine", dg.DagsterRunStatus.STARTED)
     at_s[0] = episodes.FRESH_S + 0.1
-    assert found.of(["mine"]) is not None
+    assert under_way.of(["mine"]) is not None
 
 
 def test_a_product_whose_store_is_slow_does_not_keep_the_others_waiting(

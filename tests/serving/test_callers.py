@@ -68,22 +68,22 @@ def test_who_is_not_known_is_turned_away(tmp_path: Path, fields: dict[bytes, byt
 
 
 def test_a_trusted_proxy_names_the_caller_and_nobody_else_does(tmp_path: Path) -> None:
-    known, header = proxied(tmp_path), {b"x-forwarded-user": b"ana"}
+    admission, header = proxied(tmp_path), {b"x-forwarded-user": b"ana"}
     for address in (PROXY, "fd00::1"):
-        caller = known.admit(header, address)
+        caller = admission.admit(header, address)
         assert caller is not None and caller.label == "ana"
     for address in (STRANGER, None, "not an address"):
         with pytest.raises(TurnedAway, match="there is no API key"):
-            known.admit(header, address)
-    caller = known.admit(header | bearer(KEY), STRANGER)
+            admission.admit(header, address)
+    caller = admission.admit(header | bearer(KEY), STRANGER)
     assert caller is not None and caller.name == "app", "a key counts wherever it comes from"
 
 
 def test_whom_the_file_does_not_list_is_other_in_metrics(tmp_path: Path) -> None:
-    known = proxied(tmp_path)
+    admission = proxied(tmp_path)
     labels = set()
     for number in range(2_000):
-        caller = known.admit({b"x-forwarded-user": b"user %d" % number}, PROXY)
+        caller = admission.admit({b"x-forwarded-user": b"user %d" % number}, PROXY)
         assert caller is not None and caller.name == f"user {number}"
         labels.add(caller.label)
     assert labels == {OTHER}
@@ -111,17 +111,17 @@ def test_a_caller_over_its_limit_is_turned_away_and_others_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(callers, "monotonic", lambda: 100.0)
-    known = proxied(tmp_path, "rows_per_second = 0.25\nburst_rows = 2\n[other]\nrows_per_second = 1\n")
+    admission = proxied(tmp_path, "rows_per_second = 0.25\nburst_rows = 2\n[other]\nrows_per_second = 1\n")
     for _ in range(2):
-        known.admit({b"x-forwarded-user": b"ana"}, PROXY)
+        admission.admit({b"x-forwarded-user": b"ana"}, PROXY)
     with pytest.raises(TurnedAway, match="ana has reached its limit; ask again in 4 s") as turned:
-        known.admit({b"x-forwarded-user": b"ana"}, PROXY)
+        admission.admit({b"x-forwarded-user": b"ana"}, PROXY)
     assert (turned.value.status, turned.value.header) == (429, (b"retry-after", b"4"))
     for _ in range(9):
-        known.admit(bearer(KEY), STRANGER)
-    known.admit({b"x-forwarded-user": b"b"}, PROXY)
+        admission.admit(bearer(KEY), STRANGER)
+    admission.admit({b"x-forwarded-user": b"b"}, PROXY)
     with pytest.raises(TurnedAway):
-        known.admit({b"x-forwarded-user": b"c"}, PROXY)  # those not listed share one limit
+        admission.admit({b"x-forwarded-user": b"c"}, PROXY)  # those not listed share one limit
 
 
 @pytest.mark.parametrize(
@@ -158,25 +158,25 @@ def test_a_missing_file_and_half_a_proxy_are_refused(tmp_path: Path) -> None:
 
 def test_a_changed_file_counts_and_a_broken_one_does_not(tmp_path: Path) -> None:
     file = write(tmp_path)
-    known = Callers(file)
+    admission = Callers(file)
     file.write_text(f'[new]\nsha256 = ["{sha256("new")}"]')
-    known.check()
-    caller = known.admit(bearer("new"), None)
-    assert caller is not None and (caller.name, known.problem) == ("new", None)
+    admission.check()
+    caller = admission.admit(bearer("new"), None)
+    assert caller is not None and (caller.name, admission.problem) == ("new", None)
     with pytest.raises(TurnedAway):
-        known.admit(bearer(KEY), None)
+        admission.admit(bearer(KEY), None)
     file.write_text("[new")
     for _ in range(2):
-        known.check()
-        assert known.problem is not None and "is not a file of callers" in known.problem
-        assert known.admit(bearer("new"), None) is not None
+        admission.check()
+        assert admission.problem is not None and "is not a file of callers" in admission.problem
+        assert admission.admit(bearer("new"), None) is not None
     file.unlink()
-    known.check()
-    assert known.problem is not None
+    admission.check()
+    assert admission.problem is not None
     write(tmp_path)
-    known.check()
-    assert known.problem is None
-    assert known.admit(bearer(KEY), None) is not None
+    admission.check()
+    assert admission.problem is None
+    assert admission.admit(bearer(KEY), None) is not None
 
 
 @pytest.fixture

@@ -84,9 +84,9 @@ def _send(handler: BaseHTTPRequestHandler, status: int) -> None:
 
 @pytest.fixture
 def replicas() -> Iterator[list[Replica]]:
-    made = [Replica(), Replica()]
-    yield made
-    for replica in made:
+    both = [Replica(), Replica()]
+    yield both
+    for replica in both:
         replica.close()
 
 

@@ -70,7 +70,11 @@ def _with_dependencies(packages: Iterable[str]) -> set[str]:
         if name not in result:
             result.add(name)
             needed = [Requirement(line) for line in importlib.metadata.requires(name) or []]
-            left += [each.name for each in needed if each.marker is None or each.marker.evaluate({"extra": ""})]
+            left += [
+                requirement.name
+                for requirement in needed
+                if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+            ]
     return result
 
 

@@ -151,14 +151,14 @@ def test_the_same_key_for_another_row_in_a_turn_is_refused(app: Any) -> None:
 
 
 def test_no_answer_of_a_turn_is_given_that_could_not_be_logged(app: Any) -> None:
-    known = ask(app, models.row("known", idempotency_key="known"))
+    repeated = ask(app, models.row("known", idempotency_key="known"))
     app.log.close()
     (app.folder / "log").rename(app.folder / "away")
     (app.folder / "log").write_text("a file where the folder should be")
     row = models.row("1", idempotency_key="k")
     answers = ask(app, row, row, models.row("2"), models.row("known", idempotency_key="known"))
     assert [status for status, _ in answers] == [503, 503, 503, 200]
-    assert answers[3] == known[0], "an answer that is in the log is repeated"
+    assert answers[3] == repeated[0], "an answer that is in the log is repeated"
     (app.folder / "log").unlink()
     (status, answer), *_ = ask(app, row)
     assert status == 200

@@ -45,7 +45,7 @@ def fetch(**members: Any) -> dict[str, Any]:
     return {"initContainerStatuses": [{"name": "fetch", "image": DIGEST, **members}]}
 
 
-def said(product: Product, *running: object, **seen: Any) -> list[str]:
+def messages(product: Product, *running: object, **seen: Any) -> list[str]:
     """Return the sentences."""
     todo = pods.judge(product, Seen(**{"deployments": [DEPLOYMENT], "pods": list(running), "quotas": QUOTAS, **seen}))
     assert all(one.about == "service" and one.steps for one in todo)
@@ -55,13 +55,13 @@ def said(product: Product, *running: object, **seen: Any) -> list[str]:
 def test_pods_that_serve_or_are_about_to_need_nothing(product: Product) -> None:
     starting = pod(**service(state={"running": {}}, started=False, ready=False))
     pulling = pod(**fetch(state={"waiting": {"reason": "PodInitializing"}}))
-    assert said(product, pod(**service(state={"running": {}})), starting, pulling) == []
+    assert messages(product, pod(**service(state={"running": {}})), starting, pulling) == []
     assert pods.counted(Seen([DEPLOYMENT], [], None)) == Pods(ready=1, expected=2, deployments=1)
 
 
 def test_an_image_that_is_not_there_is_named_once(product: Product) -> None:
     waiting = {"waiting": {"reason": "ImagePullBackOff", "message": f'Back-off pulling image "{DIGEST}": not found'}}
-    (sentence,) = said(product, pod("a", **fetch(state=waiting)), pod("b", **fetch(state=waiting)))
+    (sentence,) = messages(product, pod("a", **fetch(state=waiting)), pod("b", **fetch(state=waiting)))
     assert sentence.startswith(f"Pods of recorded cannot get the image {DIGEST} (not found): push it, or set")
     assert sentence.endswith(
         "or set DRIFTLINE_SERVICE_IMAGE to one that is in the registry and apply the manifest again."
@@ -72,13 +72,13 @@ def test_an_image_that_is_not_there_is_named_once(product: Product) -> None:
 def test_what_the_init_container_said_last_is_repeated(product: Product, is_waiting: bool) -> None:
     ended = {"terminated": {"exitCode": 1, "reason": "Error", "message": "fetch: the bucket s3://x does not exist.\n"}}
     states = {"state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}, "lastState": ended}
-    (sentence,) = said(product, pod(**fetch(**(states if is_waiting else {"state": ended}))))
+    (sentence,) = messages(product, pod(**fetch(**(states if is_waiting else {"state": ended}))))
     assert sentence == "Pods of recorded fail in container fetch: fetch: the bucket s3://x does not exist."
 
 
 def test_a_config_map_that_is_missing_is_named(product: Product) -> None:
     waiting = {"waiting": {"reason": "CreateContainerConfigError", "message": 'configmap "driftline" not found'}}
-    (sentence,) = said(product, pod(**fetch(state=waiting)))
+    (sentence,) = messages(product, pod(**fetch(state=waiting)))
     assert (
         sentence == 'Pods of recorded cannot start: configmap "driftline" not found; create it in namespace driftline.'
     )
@@ -111,47 +111,47 @@ def test_the_platforms_own_pods_that_do_not_run_are_named(product: Product, stat
     labels = {"app.kubernetes.io/component": "daemon"}
     status = {"containerStatuses": [{"name": "daemon", "image": DIGEST, "state": state}]}
     daemon = {"metadata": {"name": "driftline-daemon-1", "labels": labels}, "status": status}
-    assert said(product, platform=[daemon, daemon]) == [expected]
+    assert messages(product, platform=[daemon, daemon]) == [expected]
     running = {"containerStatuses": [{"name": "daemon", "image": DIGEST, "state": {"running": {}}}]}
-    assert said(product, platform=[daemon | {"status": running}]) == []
+    assert messages(product, platform=[daemon | {"status": running}]) == []
 
 
 def test_a_step_that_cannot_start_is_named(product: Product) -> None:
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes: cpu"}
     step = {"metadata": {"name": "recorded-train-1", "labels": {"driftline/step": "train"}}}
     waiting = step | {"status": {"phase": "Pending", "conditions": [condition]}}
-    (sentence,) = said(product, work=[waiting])
+    (sentence,) = messages(product, work=[waiting])
     assert sentence == (
         "Step train of recorded waits for a node: 0/2 nodes: cpu. Add nodes, free some of what they have, or set cores "
         "and memory_gb of its profile lower."
     )
     states = {"waiting": {"reason": "ImagePullBackOff", "message": f'Back-off pulling image "{DIGEST}": not found'}}
     image = {"phase": "Pending", "containerStatuses": [{"name": "step", "image": DIGEST, "state": states}]}
-    (sentence,) = said(product, work=[step | {"status": image}])
+    (sentence,) = messages(product, work=[step | {"status": image}])
     assert sentence.startswith(f"Step train of recorded cannot get the image {DIGEST} (not found): push it, or write")
-    assert said(product, work=[step | {"status": {"phase": "Running"}}]) == []
+    assert messages(product, work=[step | {"status": {"phase": "Running"}}]) == []
 
 
 def test_before_the_first_release_only_the_platform_and_its_namespace_are_judged(
     product: Product, tmp_path: Path
 ) -> None:
     empty = Product(SPEC, product.settings.replace(root=str(tmp_path / "empty")))
-    assert said(empty, deployments=[], quotas=QUOTAS) == []
+    assert messages(empty, deployments=[], quotas=QUOTAS) == []
     waiting = {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "driftline-store" not found'}}
     daemon = {
         "metadata": {"name": "driftline-daemon-1", "labels": {"app.kubernetes.io/component": "daemon"}},
         "status": {"containerStatuses": [{"name": "daemon", "image": DIGEST, "state": waiting}]},
     }
-    (sentence,) = said(empty, deployments=[], platform=[daemon])
+    (sentence,) = messages(empty, deployments=[], platform=[daemon])
     assert sentence.startswith('Pods of driftline-daemon cannot start: secret "driftline-store" not found')
 
 
 def test_too_little_memory_and_no_node_name_the_field(product: Product) -> None:
     killed = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
-    (sentence,) = said(product, pod(**service(ready=False, state={"waiting": {}}, lastState=killed)))
+    (sentence,) = messages(product, pod(**service(ready=False, state={"waiting": {}}, lastState=killed)))
     assert "needed more memory than its limit: raise Pods.memory_gb" in sentence
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes: cpu"}
-    (sentence,) = said(product, {"metadata": {"name": "a"}, "status": {"conditions": [condition]}})
+    (sentence,) = messages(product, {"metadata": {"name": "a"}, "status": {"conditions": [condition]}})
     assert sentence.startswith("Pods of recorded find no node: 0/2 nodes: cpu. Add nodes, or lower Pods.cores")
 
 
@@ -165,20 +165,20 @@ def test_a_pod_that_runs_and_is_not_ready_leads_to_its_page(product: Product) ->
 def test_pods_that_are_not_even_created_are_explained(product: Product) -> None:
     failure = {"type": "ReplicaFailure", "status": "True", "message": "pods is forbidden: exceeded quota"}
     refused = DEPLOYMENT | {"status": {"conditions": [failure]}}
-    (sentence,) = said(product, deployments=[refused])
+    (sentence,) = messages(product, deployments=[refused])
     assert sentence == f"Kubernetes refuses to create pods of {NAME}: pods is forbidden: exceeded quota."
 
 
 def test_no_deployment_and_two_are_named(product: Product) -> None:
-    assert said(product, deployments=[]) == ["Namespace driftline has no Deployment that serves recorded."]
-    (sentence,) = said(product, deployments=[DEPLOYMENT, {"metadata": {"name": "another"}}])
+    assert messages(product, deployments=[]) == ["Namespace driftline has no Deployment that serves recorded."]
+    (sentence,) = messages(product, deployments=[DEPLOYMENT, {"metadata": {"name": "another"}}])
     assert sentence.startswith("recorded is served by 2 Deployments, driftline/another, driftline/driftline-recorded: ")
 
 
 def test_a_namespace_without_quota_is_named_and_one_that_may_not_be_looked_at_is_not(product: Product) -> None:
-    (sentence,) = said(product, quotas=[])
+    (sentence,) = messages(product, quotas=[])
     assert sentence.startswith("Namespace driftline has no ResourceQuota, so runs and steps may take all that its")
-    assert said(product, quotas=None) == []
+    assert messages(product, quotas=None) == []
 
 
 def test_without_a_cluster_the_pods_are_unknown(

@@ -37,7 +37,7 @@ def product(tmp_path: Path) -> Product:
     return product
 
 
-def said(product: Product, **seen: Any) -> list[str]:
+def messages(product: Product, **seen: Any) -> list[str]:
     todo = pods.judge(product, Seen(**{"deployments": [deployment()], "pods": [], "quotas": None, "at": AT, **seen}))
     assert all(one.about == "service" and one.steps for one in todo)
     return [one.what for one in todo]
@@ -75,11 +75,11 @@ def lost(count: int, first_minutes: float, last_minutes: float, node: str = "nod
 
 def test_a_sound_service_needs_nothing(product: Product) -> None:
     fine = {"metadata": {"name": NAME}, "status": {"conditions": [{"type": "ScalingActive", "status": "True"}]}}
-    assert said(product, autoscalers=[fine], lost=[], pods=[pod("node-1"), pod("node-2")]) == []
+    assert messages(product, autoscalers=[fine], lost=[], pods=[pod("node-1"), pod("node-2")]) == []
 
 
 def test_an_autoscaler_without_a_metrics_api_is_named_at_once(product: Product) -> None:
-    (sentence,) = said(product, autoscalers=[scaler()])
+    (sentence,) = messages(product, autoscalers=[scaler()])
     assert sentence.startswith(
         f"The autoscaler of {NAME} has no readings and keeps 2 replicas under any load (FailedGet"
     )
@@ -87,15 +87,15 @@ def test_an_autoscaler_without_a_metrics_api_is_named_at_once(product: Product) 
 
 
 def test_readings_that_are_missing_for_minutes_are_named_and_first_ones_are_waited_for(product: Product) -> None:
-    assert said(product, autoscalers=[scaler(message=EMPTY, minutes=1)]) == []
-    (sentence,) = said(product, autoscalers=[scaler(message=EMPTY, minutes=3)])
+    assert messages(product, autoscalers=[scaler(message=EMPTY, minutes=1)]) == []
+    (sentence,) = messages(product, autoscalers=[scaler(message=EMPTY, minutes=3)])
     assert "Check what serves these metrics (metrics-server for CPU)" in sentence
-    (sentence,) = said(product, autoscalers=[scaler("FailedGetPodsMetric", "no custom metrics API", minutes=3)])
+    (sentence,) = messages(product, autoscalers=[scaler("FailedGetPodsMetric", "no custom metrics API", minutes=3)])
     assert "(FailedGetPodsMetric: no custom metrics API)" in sentence
 
 
 def test_a_scaler_that_was_switched_off_is_nobodys_fault(product: Product) -> None:
-    assert said(product, autoscalers=[scaler("ScalingDisabled", "scaling is disabled", minutes=9)]) == []
+    assert messages(product, autoscalers=[scaler("ScalingDisabled", "scaling is disabled", minutes=9)]) == []
 
 
 @pytest.mark.parametrize(("limit", "is_named"), [("256Mi", True), ("0.5G", True), ("2Gi", False), ("", False)])
@@ -104,7 +104,7 @@ def test_a_limit_below_the_models_memory_is_named(product: Product, limit: str, 
     assert live is not None
     needed = needed_bytes(product, live[1])
     assert needed == pytest.approx(4 * 128 * 1024**2 + 3 * scaling_share() * 20 * 1024**2)
-    sentences = said(product, deployments=[deployment(limit)])
+    sentences = messages(product, deployments=[deployment(limit)])
     assert len(sentences) == is_named
     if is_named:
         assert sentences[0].startswith(f"{NAME} limits a pod's memory to {limit}, and the model of release 1 needs ")
@@ -136,7 +136,7 @@ def test_quantities_are_read_as_kubernetes_writes_them(quantity: str, number: fl
 
 def test_a_roll_out_that_stands_still_says_that_the_others_answer(product: Product) -> None:
     failed = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
-    (sentence,) = said(product, deployments=[deployment(readyReplicas=2, conditions=[failed])])
+    (sentence,) = messages(product, deployments=[deployment(readyReplicas=2, conditions=[failed])])
     assert "no new replica got ready for 600 s, and 2 of 2 are. Those go on answering." in sentence
 
 
@@ -157,34 +157,34 @@ def test_a_roll_out_that_stands_still_says_that_the_others_answer(product: Produ
 def test_a_replica_that_is_started_again_and_again_is_named(product: Product, last: Any, words: str) -> None:
     status = {"name": "service", "restartCount": 2, "started": False, "ready": False, "state": {"running": {}}}
     again = pod("node-1", is_ready=False, containerStatuses=[status | {"lastState": {"terminated": last}}])
-    (sentence,) = said(product, pods=[again])
+    (sentence,) = messages(product, pods=[again])
     assert sentence.startswith("Pods of recorded never get ready: ") and words in sentence
     status["restartCount"] = 1
     once = pod("node-1", is_ready=False, containerStatuses=[status | {"lastState": {"terminated": last}}])
-    assert said(product, pods=[once]) == []
+    assert messages(product, pods=[once]) == []
 
 
 def test_a_spread_that_cannot_be_met_is_told_from_too_few_cores(product: Product) -> None:
     message = "0/2 nodes are available: 2 node(s) didn't match pod topology spread constraints."
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
-    (sentence,) = said(product, pods=[{"metadata": {"name": "a"}, "status": {"conditions": [condition]}}])
+    (sentence,) = messages(product, pods=[{"metadata": {"name": "a"}, "status": {"conditions": [condition]}}])
     assert sentence.startswith(f"Pods of recorded find no node that keeps them apart: {message} Add nodes")
     assert "whenUnsatisfiable: ScheduleAnyway" in sentence
 
 
 def test_replicas_that_share_a_node_are_named(product: Product) -> None:
-    (sentence,) = said(product, pods=[pod("node-1"), pod("node-1")])
+    (sentence,) = messages(product, pods=[pod("node-1"), pod("node-1")])
     assert sentence.startswith("All 2 ready pods of recorded are on node node-1, so its loss is an outage")
     assert "see that another node has room for one, then start them anew" in sentence
-    assert said(product, pods=[pod("node-1")]) == []
-    assert said(product, pods=[pod("node-1"), pod("node-1"), pod("node-2")]) == []
-    assert said(product, pods=[pod("node-1"), pod("node-1", is_ready=False)]) == []
+    assert messages(product, pods=[pod("node-1")]) == []
+    assert messages(product, pods=[pod("node-1"), pod("node-1"), pod("node-2")]) == []
+    assert messages(product, pods=[pod("node-1"), pod("node-1", is_ready=False)]) == []
 
 
 def test_a_node_that_comes_and_goes_is_named(product: Product) -> None:
-    (sentence,) = said(product, lost=[lost(4, 3.0, 1.0)])
+    (sentence,) = messages(product, lost=[lost(4, 3.0, 1.0)])
     assert sentence.startswith("Node node-2 was lost 4 times within 2 min and came back: replicas of recorded there")
-    (sentence,) = said(product, lost=[lost(1, 3.0, 3.0), lost(1, 2.0, 2.0), lost(1, 1.0, 1.0)])
+    (sentence,) = messages(product, lost=[lost(1, 3.0, 3.0), lost(1, 2.0, 2.0), lost(1, 1.0, 1.0)])
     assert "was lost 3 times within 2 min" in sentence
 
 
@@ -200,8 +200,8 @@ def test_a_node_that_comes_and_goes_is_named(product: Product) -> None:
     ids=["twice", "long ago", "thrice in an hour", "two nodes", "without times"],
 )
 def test_a_node_that_was_lost_now_and_then_is_not(product: Product, events: list[Any]) -> None:
-    assert said(product, lost=events) == []
+    assert messages(product, lost=events) == []
 
 
 def test_what_may_not_be_listed_is_not_judged(product: Product) -> None:
-    assert said(product, autoscalers=None, lost=None) == []
+    assert messages(product, autoscalers=None, lost=None) == []

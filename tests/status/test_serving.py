@@ -41,7 +41,7 @@ def send(product: Product, process: str = FIRST, *, ago_s: float = 5.0, **member
     ship(product.settings.root, at, b"", process=process, **{"kind": "heartbeat", "release": 2, **members})
 
 
-def said(product: Product) -> list[tuple[str, str]]:
+def messages(product: Product) -> list[tuple[str, str]]:
     """Return what to do: each sentence with its first command."""
     return [(todo.what, todo.steps[0].command) for todo in serving.of(product)]
 
@@ -49,7 +49,7 @@ def said(product: Product) -> list[tuple[str, str]]:
 def test_a_service_that_serves_the_newest_release_needs_nothing(product: Product) -> None:
     send(product)
     send(product, SECOND)
-    assert said(product) == []
+    assert messages(product) == []
 
 
 @pytest.mark.parametrize("is_gone", [True, False])
@@ -57,7 +57,7 @@ def test_a_release_that_nobody_serves_is_named(product: Product, is_gone: bool) 
     if is_gone:
         send(product, ago_s=300)
         send(product, SECOND, kind="goodbye")
-    ((sentence, command),) = said(product)
+    ((sentence, command),) = messages(product)
     assert sentence.startswith(
         "Release 2 is live, and no process of its service sent anything to the store in the last 180 s"
     )
@@ -67,7 +67,7 @@ def test_a_release_that_nobody_serves_is_named(product: Product, is_gone: bool) 
 
 def test_a_contract_that_no_deployment_serves_is_named(product: Product) -> None:
     send(product, release=1)
-    ((sentence, command),) = said(product)
+    ((sentence, command),) = messages(product)
     assert sentence == (
         "Release 2 has another contract than release 1, which driftline-recorded-5d9c-abcde.driftline still serves: "
         "roll out the Bento that was built for it."
@@ -77,9 +77,9 @@ def test_a_contract_that_no_deployment_serves_is_named(product: Product) -> None
 
 def test_a_service_that_follows_no_release_is_named_once_it_has_looked(product: Product) -> None:
     send(product, kind="hello", release=None)
-    assert said(product) == []
+    assert messages(product) == []
     send(product, ago_s=4, release=None)
-    ((sentence, command),) = said(product)
+    ((sentence, command),) = messages(product)
     assert sentence.startswith("driftline-recorded-5d9c-abcde.driftline follows no release and answers with the model")
     assert command == (
         "kubectl get --raw /api/v1/namespaces/driftline/pods/driftline-recorded-5d9c-abcde:3001/proxy/readyz"
@@ -89,7 +89,7 @@ def test_a_service_that_follows_no_release_is_named_once_it_has_looked(product: 
 def test_two_deployments_are_named_with_their_namespaces(product: Product) -> None:
     send(product)
     send(product, "driftline-recorded-5d9c-klmno.staging-7-0123abcd")
-    ((sentence, command),) = said(product)
+    ((sentence, command),) = messages(product)
     assert sentence.startswith(
         "recorded is served by 2 Deployments, driftline/driftline-recorded, staging/driftline-recorded: "
     )
@@ -100,7 +100,7 @@ def test_two_deployments_are_named_with_their_namespaces(product: Product) -> No
 def test_a_clock_a_minute_off_is_named_once_per_server(product: Product, offset_s: float, words: str) -> None:
     for process in (FIRST, FIRST.replace("-7-", "-8-")):
         send(product, process, clock_offset_s=offset_s)
-    ((sentence, command),) = said(product)
+    ((sentence, command),) = messages(product)
     assert sentence.startswith(f"The clock of driftline-recorded-5d9c-abcde.driftline is {words} the store's")
     assert command == "kubectl --namespace=driftline get pod driftline-recorded-5d9c-abcde --output=wide"
 

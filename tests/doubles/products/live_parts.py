@@ -127,10 +127,10 @@ def rows(index: int, *, is_changed: bool = False) -> list[dict[str, Any]]:
 
 def files(index: int, at: datetime, *, is_changed: bool = False) -> dict[str, str]:
     """Return the deliveries of a batch by location, all of them known at one moment."""
-    known, key = at.strftime("%Y-%m-%dT%H:%M:%SZ"), SPEC.grain.key_at(index)
+    known_at, key = at.strftime("%Y-%m-%dT%H:%M:%SZ"), SPEC.grain.key_at(index)
     batch = rows(index, is_changed=is_changed)
-    parts = [f"{row['part']},{row['width']:.6f},{row['weight']:.6f},{known}" for row in batch]
-    tests = [f"{row['part']},{str(row['is_broken']).lower()},{known}" for row in batch]
+    parts = [f"{row['part']},{row['width']:.6f},{row['weight']:.6f},{known_at}" for row in batch]
+    tests = [f"{row['part']},{str(row['is_broken']).lower()},{known_at}" for row in batch]
     return {
         f"{SPEC.name}/parts/{key}.csv": "\n".join(["part,width,weight,known_at_utc", *parts, ""]),
         f"{SPEC.name}/tests/{key}.csv": "\n".join(["part,is_broken,known_at_utc", *tests, ""]),
