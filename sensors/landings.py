@@ -5,8 +5,8 @@ that the last closed keys still lack, and at the next request; on S3 that costs 
 (`landed_files`). It launches at most one run per product, and none while another run advances that product.
 The range goes from the oldest key with a changed input to the newest that can be closed, as far as one run may go
 (`specs.planned`); the rest is requested on record. Work that is already done costs the run nothing.
-On a cluster a key also waits until the services have sent its answers (`intake.heard`); a live model of which nothing
-was heard in a closed key raises an alert.
+On a cluster a key also waits until the services have sent its answers (`intake.barrier`); a live model whose service
+sent nothing in a closed key raises an alert.
 A run that fails or vanishes is retried after growing pauses. When it is given up, an alert is raised, and the same
 files are ignored until one of them changes.
 """
@@ -19,7 +19,7 @@ import dagster as dg
 import msgspec
 from msgspec.structs import replace
 
-from platform_assets.intake.heard import reason_to_wait
+from platform_assets.intake.barrier import reason_to_wait
 from platform_assets.keys import Grain
 from platform_assets.specs import planned
 from platform_assets.storage.artifacts import canonical, sha256
@@ -245,7 +245,7 @@ def _launch(
 
 
 def _give_up(tick: ticks.ProductTick, state: State, findings: Findings, work: Plan, step: episodes.Step) -> State:
-    text = f"{tick.job(VERB)} over {work.first} to {work.last} is given up:  {step.reason}. {work.reason}."
+    text = f"{tick.job(VERB)} over {work.first} to {work.last} is given up: {step.reason}. {work.reason}."
     alert_id = episode_id("advance", work.episode)
     tick.raise_alert(alert_id, kind="gave_up", text=text, first=work.first, last=work.last, attempts=step.attempt)
     # The rest of the range is given up with the run, so that trainings do not wait for it.

@@ -160,7 +160,7 @@ def _execute(tick: ticks.ProductTick, state: State) -> ticks.Result[State]:
     if step.do == "wait":
         return ticks.Result(state=state, reason=reason)
     if step.do == "give_up":
-        text = f"the training of {spec.name} for cutoff {cutoff} is given up:  {step.reason}."
+        text = f"the training of {spec.name} for cutoff {cutoff} is given up: {step.reason}."
         alert_id = episode_id("retrain", cutoff)
         tick.raise_alert(alert_id, kind="gave_up", text=text, cutoff=cutoff, attempts=step.attempt)
     else:

@@ -1,4 +1,4 @@
-"""Raise an alert when nothing was heard of a service in newly closed keys though a model was live."""
+"""Raise an alert when a service sent nothing in newly closed keys though a model was live."""
 
 from msgspec.structs import replace
 
@@ -6,7 +6,7 @@ from resources.alerts import episode_id
 from sensors import ticks
 
 MOST_READ = 31
-"""Of how many newly closed keys a tick reads who was heard."""
+"""Of how many newly closed keys a tick reads which processes sent something."""
 
 
 class State(ticks.State, frozen=True, kw_only=True):
@@ -14,7 +14,7 @@ class State(ticks.State, frozen=True, kw_only=True):
 
     Attributes:
         read: the last closed key that was looked at.
-        since: the first of the last closed keys in which nobody was heard; empty if somebody was.
+        since: the first of the last closed keys in which no process sent anything; empty if one did.
     """
 
     read: str | None = None
@@ -22,7 +22,7 @@ class State(ticks.State, frozen=True, kw_only=True):
 
 
 def follow(tick: ticks.ProductTick, state: State, newest: str | None) -> State:
-    """Read who was heard in the keys that were closed since the last tick; raise one alert per silence."""
+    """Read which processes sent something in the keys closed since the last tick; raise one alert per silence."""
     grain = tick.spec.grain
     if newest is None or newest == state.read:
         return state
@@ -42,7 +42,7 @@ def follow(tick: ticks.ProductTick, state: State, newest: str | None) -> State:
 
 def _text(product: str, key: str) -> str:
     return (
-        f"A model of {product} is live, and no process of its service was heard in {key}: neither answers nor "
+        f"A model of {product} is live, and no process of its service sent anything in {key}: neither answers nor "
         "heartbeats. The key is measured without answers. Look whether the service runs, and whether it may write to "
         "the store."
     )

@@ -36,8 +36,7 @@ def digest(function: Callable[..., Any], *, is_whole: bool = False) -> str:
     """Return the sha256 of a function, everything it names at the top of its file, and the modules that these import.
 
     The rest of its file may change without changing the digest, unless something there may affect what the function
-    uses,
-    or the function is neither defined by name at the top nor nested in one that is: then the whole file counts
+    uses, or the function is neither defined by name at the top nor nested in one that is: then the whole file counts
     (`widening_line`).
 
     Args:

@@ -1,4 +1,4 @@
-"""Read what was heard of the service's processes per key, and when the keys of a recording ended."""
+"""Read what the service's processes sent per key, and when the keys of a recording ended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Attended(Reader):
     """Attendance and announced ends, by key."""
 
     def attendance(self, key: str) -> Attendance | None:
-        """Return who was heard in a key, or None. One read."""
+        """Return what processes sent for a key, or None. One read."""
         return self._ledgers.of(ATTENDANCE).read(key)
 
     def key_end(self, key: str) -> KeyEnd | None:

@@ -16,7 +16,7 @@ import polars as pl
 
 from platform_assets.compute import ingest
 from platform_assets.handle import Product
-from platform_assets.intake import heard
+from platform_assets.intake import barrier
 from platform_assets.intake.claiming import Claiming
 from platform_assets.intake.folding import STAGE
 from platform_assets.intake.parsing import MOST_NAMED, classify
@@ -47,7 +47,7 @@ class Ingested:
         skipped: segments that cannot be used.
         waiting: segments that only newer code reads.
         remarks: about segments that repeat bytes, or came out of order.
-        attendance: by key, who was heard of the service's processes.
+        attendance: by key, what the service's processes sent.
     """
 
     rows: int = 0
@@ -132,14 +132,14 @@ def ingest_segments(product: Product, code: str, keys: Sequence[str]) -> tuple[I
     """Ingest the segments in the store; return what was done, and the records of the keys."""
     claiming = Claiming(product, code)
     before = product.tables.records(STAGE, keys)
-    attended = heard.attend(product, keys)
+    attended = barrier.attend(product, keys)
     claiming.take_in()
     records = claiming.fold(keys)
     done = Ingested(
         records={key: record for key, record in claiming.folded.items() if record != before.get(key)},
         memoised=frozenset(key for key, record in records.items() if record == before.get(key)),
         waiting=claiming.finished[-1].waiting if claiming.finished else [],
-        attendance=heard.record(product, attended, {key: record.rows for key, record in records.items()}),
+        attendance=barrier.record(product, attended, {key: record.rows for key, record in records.items()}),
     )
     for ingestion in claiming.finished:
         done.rows += ingestion.rows

@@ -28,7 +28,7 @@ class Listed:
 
     Attributes:
         path: below the storage root.
-        name: what the path tells; None if it is not a segment's.
+        name: parsed from the path; None if it is not a segment's.
         modified_ms: when it was created, by the store's clock, in milliseconds since 1970.
         size (bytes): of the object.
     """

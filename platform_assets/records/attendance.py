@@ -11,11 +11,11 @@ from platform_assets.records.base import Record, RecordKind
 
 
 class Attendance(Record, frozen=True, kw_only=True):
-    """What was heard of the service's processes when a key was measured for the first time.
+    """What the service's processes had sent when a key was measured for the first time.
 
     Attributes:
-        case: `answers`; `no_answers` (processes sent heartbeats only); `silent` (a model was live, and no process was
-            heard); `unreleased` (no model was live, and no process was heard).
+        case: `answers`; `no_answers` (processes sent heartbeats only); `silent` (a model was live, and no process
+            sent anything); `unreleased` (no model was live, and no process sent anything).
         ended_at_utc: the key's end.
         processes: how many were alive in the key.
         unheard: those that had not sent everything when the patience was over.

@@ -10,7 +10,7 @@ from typing import Self
 
 from platform_assets.compute import policy
 from platform_assets.handle import Product
-from platform_assets.intake import heard
+from platform_assets.intake import barrier
 from platform_assets.problems import Problem
 from platform_assets.product.contract import RequestDocument
 from platform_assets.records.decisions import Decision
@@ -142,7 +142,7 @@ class Player:
         """
         product = self._product
         if product.settings.environment == "cluster":
-            heard.announce_end(product, key)
+            barrier.announce_end(product, key)
         move_on(product, end_of(product.spec, key, self._reader))
         land_late(product, key, self._reader)
         if then is not None:

@@ -24,7 +24,7 @@ from platform_assets.storage import segments
 from platform_assets.storage.segments import ANSWERS, GOODBYE, HEARTBEAT, HELLO, NO_STREAM, Kind, Name
 
 SILENCE_S = 180.0
-"""A process that sent nothing for so long counts as gone: three heartbeats, as in `compute.heard`."""
+"""A process that sent nothing for so long counts as gone: three heartbeats, as in `compute.barrier`."""
 LOOK_S = 1.0
 """Seconds between two looks at what is due."""
 FILE_BYTES_MAX = 16 * 1024 * 1024

@@ -36,7 +36,6 @@ from platform_assets.status.state import (
     Decided,
     Drift,
     Failed,
-    Heard,
     Held,
     Judged,
     Live,
@@ -44,6 +43,7 @@ from platform_assets.status.state import (
     PutAside,
     Quality,
     Rare,
+    Received,
     Refused,
     Released,
     State,
@@ -101,7 +101,7 @@ def of_product(product: Product) -> State:
         grain=spec.grain.kind,
         slices=[] if window is None else slices.of(product, window),
         todo=[*todo.of(product, holds, decision), *todo.of_refused(product, refused), *served],
-        heard=None if closed is None else _heard(history, closed),
+        heard=None if closed is None else _received(history, closed),
         rare=_rare(product),
         pods=running,
         refused=refused,
@@ -255,9 +255,9 @@ def _unlabelled(product: Product) -> list[Unlabelled]:
     return [Unlabelled(key=key, **notes[key]) for key in sorted(notes, key=product.spec.grain.index)]
 
 
-def _heard(history: History, key: str) -> Heard | None:
+def _received(history: History, key: str) -> Received | None:
     attendance = history.attendance(key)
-    return None if attendance is None else Heard(key=key, **attendance.members(OF_AN_ATTENDANCE))
+    return None if attendance is None else Received(key=key, **attendance.members(OF_AN_ATTENDANCE))
 
 
 def _failure(history: History) -> Failed | None:

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from platform_assets.compute import heard as hearing
-from platform_assets.compute.heard import SILENCE, Process
-from platform_assets.intake.heard import Listener
+from platform_assets.compute import barrier
+from platform_assets.compute.barrier import SILENCE, Process
+from platform_assets.intake.barrier import Listener
 from platform_assets.serving.shipping import deployments_problem
 from platform_assets.status.state import Step, Todo
 from platform_assets.status.steps import apply, kubectl, service_todo
@@ -91,7 +91,7 @@ def _deployments(product: Product, alive: Iterable[Process]) -> list[Todo]:
 
 
 def _clocks(product: Product, alive: Iterable[Process]) -> list[Todo]:
-    wrong = hearing.wrong_clocks(alive, product.settings.serving_clock_limit_s)
+    wrong = barrier.wrong_clocks(alive, product.settings.serving_clock_limit_s)
     by_server = {server_of(process): offset for process, offset in wrong.items()}
     todo = []
     for server, offset in by_server.items():

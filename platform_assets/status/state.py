@@ -190,8 +190,8 @@ class Rare(Part, frozen=True, kw_only=True):
     base_rate: Number
 
 
-class Heard(Part, frozen=True, kw_only=True):
-    """Who was heard of the service's processes in the newest closed key; see `records.attendance`."""
+class Received(Part, frozen=True, kw_only=True):
+    """What the service's processes sent for the newest closed key; see `records.attendance`."""
 
     key: str
     case: str
@@ -240,7 +240,7 @@ class State(Part, frozen=True, kw_only=True, omit_defaults=True):
     grain: str
     slices: list[Slice] | None
     todo: list[Todo]
-    heard: Heard | None = None
+    heard: Received | None = None
     rare: Rare | None = None
     pods: Pods | None = None
     refused: Refused | None = None

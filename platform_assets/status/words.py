@@ -15,11 +15,11 @@ from platform_assets.status.state import (
     Decided,
     Drift,
     Failed,
-    Heard,
     Held,
     Live,
     Pods,
     Quality,
+    Received,
     Slice,
     State,
     Todo,
@@ -88,28 +88,28 @@ def as_text(state: State | BrokenState) -> str:
     lines.append(f"  failure    {_failure_words(state.failure)}")
     lines.append(f"  service    {_availability_words(state.availability, is_on_cluster=state.pods is not None)}")
     if state.heard is not None:
-        lines.append(f"  heard      {_heard_words(state.heard)}")
+        lines.append(f"  received   {_received_words(state.heard)}")
     if state.pods is not None:
         lines.append(f"  pods       {_pods_words(state.pods)}")
     lines.append(f"  latency    {latency.describe(state.latency)}")
     return "\n".join([*lines, *_todo_lines(state.product, state.todo)])
 
 
-def _heard_words(heard: Heard) -> str:
-    """Return who was heard in the newest key, and whose clock is wrong."""
-    processes = counted(heard.processes, "process")
+def _received_words(received: Received) -> str:
+    """Return what the service's processes sent for the newest key, and whose clock is wrong."""
+    processes = counted(received.processes, "process")
     cases = {
-        "answers": f"answers of {processes} in {heard.key}",
-        "no_answers": f"heartbeats and no answers of {processes} in {heard.key}",
-        "silent": f"nobody in {heard.key}, though a model is live",
-        "unreleased": f"nobody in {heard.key}, before the first release",
+        "answers": f"answers of {processes} in {received.key}",
+        "no_answers": f"heartbeats and no answers of {processes} in {received.key}",
+        "silent": f"nothing in {received.key}, though a model is live",
+        "unreleased": f"nothing in {received.key}, before the first release",
     }
-    words = cases[heard.case]
-    if heard.unheard:
-        words += f"; not everything of {', '.join(heard.unheard)}"
+    words = cases[received.case]
+    if received.unheard:
+        words += f"; incomplete: {', '.join(received.unheard)}"
     clocks = (
         f"{process} is {abs(offset):.0f} s {'behind' if offset > 0 else 'ahead'}"
-        for process, offset in heard.wrong_clocks.items()
+        for process, offset in received.wrong_clocks.items()
     )
     return words + "".join(f"; the clock of {clock}" for clock in clocks)
 

@@ -1,7 +1,7 @@
 """Sign releases and verdicts, and check signatures against pinned public keys.
 
-What is signed is the kind of record (a verdict is no release) and the sha256 of its bytes as they are stored, without
-the member `signed`. Checking needs no parsing and no second encoding. Imports `cryptography` late, because most
+What is signed is the kind of record (a verdict is not a release) and the sha256 of its bytes as they are stored,
+without the member `signed`. Checking needs no parsing and no second encoding. Imports `cryptography` late, because most
 processes neither sign nor check.
 """
 

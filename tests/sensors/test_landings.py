@@ -446,4 +446,4 @@ def test_a_silent_service_raises_one_alert_until_it_is_heard_again(
         ("silent", "2020-01-02"),
         ("silent", "2020-01-05"),
     ]
-    assert "no process of its service was heard in 2020-01-02" in alerts[0]["text"]
+    assert "no process of its service sent anything in 2020-01-02" in alerts[0]["text"]

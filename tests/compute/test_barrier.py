@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from platform_assets.compute.heard import SILENCE, Process, Span, unheard, wrong_clocks
+from platform_assets.compute.barrier import SILENCE, Process, Span, incomplete, wrong_clocks
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
@@ -38,13 +38,13 @@ def test_alive_in_a_key(first: datetime, last: datetime, has_left: bool, is_aliv
     assert replace(IN_IT, first=first, last=last, has_left=has_left).is_alive_in(SPAN) is is_alive
 
 
-def test_a_process_is_heard_when_it_covers_the_end_or_has_left() -> None:
+def test_a_process_is_complete_when_it_covers_the_end_or_has_left() -> None:
     early = replace(IN_IT, covers_until=NOON + HOUR - SECOND)
-    assert IN_IT.is_heard(SPAN)
-    assert not early.is_heard(SPAN)
-    assert replace(early, has_left=True).is_heard(SPAN)
+    assert IN_IT.is_complete(SPAN)
+    assert not early.is_complete(SPAN)
+    assert replace(early, has_left=True).is_complete(SPAN)
     dead = replace(early, name="b", last=NOON - HOUR)
-    assert unheard([early, IN_IT, dead, replace(early, name="0")], SPAN) == ["0", "a"]
+    assert incomplete([early, IN_IT, dead, replace(early, name="0")], SPAN) == ["0", "a"]
 
 
 def test_clocks_are_named_above_the_limit_in_both_directions() -> None:

@@ -45,15 +45,15 @@ class Process:
         until = self.last if self.has_left else self.last + SILENCE
         return self.first < span.end and until >= span.start
 
-    def is_heard(self, span: Span) -> bool:
+    def is_complete(self, span: Span) -> bool:
         """Tell whether all of its answers in a key are in the store."""
         return self.has_left or self.covers_until >= span.end
 
 
-def unheard(processes: Iterable[Process], span: Span) -> list[str]:
+def incomplete(processes: Iterable[Process], span: Span) -> list[str]:
     """Return the names of the processes that were alive in a key and have not sent everything."""
     alive = (process for process in processes if process.is_alive_in(span))
-    return sorted(process.name for process in alive if not process.is_heard(span))
+    return sorted(process.name for process in alive if not process.is_complete(span))
 
 
 def wrong_clocks(processes: Iterable[Process], limit_s: float) -> dict[str, float]:

@@ -15,8 +15,8 @@ from datetime import UTC, datetime, timedelta
 from msgspec.structs import replace as replace_members
 
 from platform_assets import clock
-from platform_assets.compute import heard
-from platform_assets.compute.heard import SILENCE, Process, Span
+from platform_assets.compute import barrier
+from platform_assets.compute.barrier import SILENCE, Process, Span
 from platform_assets.handle import Product
 from platform_assets.intake import segments as listing
 from platform_assets.intake.segments import HEAD_BYTES, OVERLAP_MS, Listed
@@ -125,14 +125,14 @@ def look(product: Product, key: str, listener: Listener) -> Waiting | str:
         return span
     now = clock.now(product.settings, product.name, is_live=True)
     processes = [process for process in listener.processes(span.start - SILENCE) if process.is_alive_in(span)]
-    missing = heard.unheard(processes, span)
+    missing = barrier.incomplete(processes, span)
     is_silent = not processes and _is_released(product, span)
     attendance = Attendance(
         case="no_answers" if processes else "silent" if is_silent else "unreleased",
         ended_at_utc=span.end.isoformat(),
         processes=len(processes),
         unheard=missing,
-        wrong_clocks=heard.wrong_clocks(processes, product.settings.serving_clock_limit_s),
+        wrong_clocks=barrier.wrong_clocks(processes, product.settings.serving_clock_limit_s),
     )
     until = span.end + product.spec.service.answers_patience
     awaited = ", ".join(missing) if missing else "any process of the service" if is_silent else ""
@@ -157,7 +157,7 @@ def reason_to_wait(product: Product, key: str) -> str:
 
 
 def attend(product: Product, keys: Iterable[str]) -> dict[str, Attendance]:
-    """Return who was heard in the keys that wait for nothing and have no record yet.
+    """Return what processes sent for the keys that wait for nothing and have no record yet.
 
     Call it before the answers are ingested: what a process has sent by then is ingested.
     """
@@ -168,7 +168,7 @@ def attend(product: Product, keys: Iterable[str]) -> dict[str, Attendance]:
 
 
 def record(product: Product, attended: Mapping[str, Attendance], answers: Mapping[str, int]) -> dict[str, Attendance]:
-    """Record who was heard, and return the records of all keys.
+    """Record what processes sent, and return the records of all keys.
 
     Args:
         attended: from `attend`, before the answers were ingested.

@@ -9,7 +9,7 @@ import pytest
 
 from platform_assets import naming, status
 from platform_assets.handle import Product
-from platform_assets.intake import heard, prediction_log
+from platform_assets.intake import barrier, prediction_log
 from platform_assets.records.attendance import KEY_ENDS, KeyEnd
 from platform_assets.settings import Settings
 from platform_assets.storage import objects
@@ -51,7 +51,7 @@ def take_in(product: Product) -> dict[str, object]:
 
 
 def waits(product: Product) -> str:
-    return heard.reason_to_wait(product, KEY)
+    return barrier.reason_to_wait(product, KEY)
 
 
 def test_a_key_waits_until_every_process_has_sent_beyond_its_end(product: Product, ended: datetime) -> None:
@@ -62,13 +62,13 @@ def test_a_key_waits_until_every_process_has_sent_beyond_its_end(product: Produc
     ship(product.settings.root, ended + SECOND, lines([1]), process=ONE)
     ship(product.settings.root, ended + SECOND, b"", process=TWO, covers_until=ended - SECOND)
     assert waits(product).endswith(f"for answers of {TWO}")
-    assert take_in(product) == {}, "who was heard is recorded when nothing is waited for"
+    assert take_in(product) == {}, "what processes sent is recorded when nothing is waited for"
     ship(product.settings.root, ended + 2 * SECOND, b"", process=TWO, kind="goodbye", covers_until=ended - SECOND)
     assert waits(product) == ""
     assert take_in(product) == {"case": "answers", "ended_at_utc": ended.isoformat(), "processes": 2}
 
 
-def test_when_the_patience_is_over_the_record_names_who_was_not_heard(product: Product) -> None:
+def test_when_the_patience_is_over_the_record_names_who_was_not_complete(product: Product) -> None:
     ended = end_key(product, KEY, datetime.now(UTC) - PATIENCE - SECOND)
     ship(product.settings.root, ended - MINUTE, lines([1]), process=ONE)
     assert waits(product) == ""
@@ -107,8 +107,8 @@ def test_a_recording_waits_for_its_caller_once_something_is_released(product: Pr
     assert waits(product) == ""
     release(product)
     assert waits(product) == f"its caller has not announced the end of {KEY}"
-    heard.announce_end(product, KEY)
-    heard.announce_end(product, KEY)
+    barrier.announce_end(product, KEY)
+    barrier.announce_end(product, KEY)
     assert "any process of the service" in waits(product)
 
 
