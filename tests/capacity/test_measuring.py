@@ -67,7 +67,8 @@ def test_a_replica_is_loaded_in_steps_and_pods_are_proposed(
     printed = capsys.readouterr()
     result = json.loads(printed.out)
     measured, proposed = result["measured"], result["proposed"]
-    assert measured["steps"][0]["failed"] == 0  # at all that callers who wait are answered, some may be refused
+    lightest = measured["steps"][0]
+    assert lightest["failed"] < lightest["sent"] / 2  # a replica that gets no CPU for half a second refuses some
     rates = [step["per_second"] for step in measured["steps"]]
     assert rates == sorted(rates) and rates[0] == pytest.approx(rates[-1] / 10)
     for step in measured["steps"]:
