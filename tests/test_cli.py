@@ -174,7 +174,7 @@ def test_status_shows_model_age_and_verdict(ledgers: Ledgers, settings: Settings
     ledgers.create(naming.VERDICTS, NEW, VERDICT)
     assert main(["status"]) == 0
     out = capsys.readouterr().out
-    for text in (NEW[:12], "4 days old", "passed on 1,234 rows, 2013-02-14 to 2013-02-27", "auc 0.7600", "auc 0.5000"):
+    for text in (NEW[:12], "4 days old", "passed on 1,234 rows, 2013-02-14 to 2013-02-27", "AUC 0.7600", "AUC 0.5000"):
         assert text in out
 
 

@@ -61,7 +61,7 @@ def test_quality_is_that_of_the_newest_labelled_window(state: State):
     assert (quality.first, quality.last, quality.keys) == (KEYS[0], KEYS[-2], len(KEYS) - 1)
     auc = quality.quality["auc"]
     assert auc.low < auc.value < auc.high
-    assert f"auc {auc.value:.4f} ({auc.low:.4f} to {auc.high:.4f})" in status.as_text(state)
+    assert f"AUC {auc.value:.4f} ({auc.low:.4f} to {auc.high:.4f})" in status.as_text(state)
 
 
 def test_drift_and_decision_are_the_newest_with_reasons(state: State):
@@ -81,9 +81,9 @@ def test_nulled_key_is_no_longer_held_and_a_fault_is(settings: Settings, state: 
     assert f"{KEYS[2]} held (plans: volume)" in status.as_text(state)
     auc = TableStore(settings.root, SPEC.name).records("performance")[KEYS[2]].notes["quality"]["auc"]
     assert state.quality.held == {KEYS[2]: auc}
-    assert f"without held days, where callers got auc {auc:.4f} on {KEYS[2]}" in status.as_text(state)
+    assert f"without held days, where callers got AUC {auc:.4f} on {KEYS[2]}" in status.as_text(state)
     page = pages.of_product(Product(SPEC, settings))
-    assert f"without held ones: auc {auc:.4f} on {KEYS[2]}" in page
+    assert f"without held ones: AUC {auc:.4f} on {KEYS[2]}" in page
 
 
 def test_last_failure_is_shown(settings: Settings):
@@ -233,7 +233,7 @@ def test_verdict_older_than_a_measure_is_shown_without_it(settings: Settings):
     ledgers.create(naming.VERDICTS, digest, record)
     ledgers.append(naming.RELEASES, documents.release(digest=digest, product=SPEC.name))
     text = status.as_text(status.of_product(Product(SPEC, settings)))
-    assert "baseline constant  auc 0.7000, log loss 0.4000, ece 0.0200" in text
+    assert "baseline constant  AUC 0.7000, log loss 0.4000, ECE 0.0200" in text
 
 
 def test_a_refused_model_is_named_with_what_to_do_until_another_one_is_live(settings: Settings):

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from platform_assets.demo.results import Cell, Results
-from platform_assets.status.words import NOUNS
+from platform_assets.status.words import NOUNS, measure_words
 
 SETTLED = {"null": "left out", "drop": "key dropped"}
 """What a record after a fault did, in few words: the table must fit into 80 columns."""
@@ -21,9 +21,10 @@ def show_keys(console: Console, results: Results, grain: str) -> None:
         grain: the kind of the product's grain, which names the first column.
     """
     headline = results.columns[results.columns.index("labelled") + 1]
+    title = measure_words(headline)
     table = Table(box=box.SIMPLE_HEAD)
-    for heading in (NOUNS[grain], "answered", headline.replace("_", " "), "drift", "decision"):
-        justify = "right" if heading in ("answered", "drift", headline.replace("_", " ")) else "left"
+    for heading in (NOUNS[grain], "answered", title, "drift", "decision"):
+        justify = "right" if heading in ("answered", "drift", title) else "left"
         table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]  # one of the two
     table.add_column("what happened")
     for row in results.keys:

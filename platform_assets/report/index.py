@@ -81,12 +81,12 @@ def _model(state: State) -> str | None:
 
 
 def _headline(state: State) -> str | None:
-    """Return the recent headline with its interval: `auc 0.7312 (0.7104 to 0.7520)`."""
+    """Return the recent headline with its interval: `AUC 0.7312 (0.7104 to 0.7520)`."""
     quality = state.quality
     interval = None if quality is None else quality.quality.get(quality.headline)
     if quality is None or interval is None:
         return None
-    return f"{quality.headline.replace('_', ' ')} {interval.value:.4f} ({words.interval_words(interval)})"
+    return f"{words.measure_words(quality.headline)} {interval.value:.4f} ({words.interval_words(interval)})"
 
 
 def _decision(state: State) -> str | None:

@@ -7,6 +7,7 @@ from textwrap import shorten
 
 from platform_assets.compute import latency
 from platform_assets.compute.releases import SHORT_DIGEST
+from platform_assets.compute.tasks import Binary, MultiClass, Regression
 from platform_assets.records.performance import Interval
 from platform_assets.records.verdicts import contestants
 from platform_assets.status.state import (
@@ -34,6 +35,9 @@ FEWEST_ROWS = 100
 """A slice with fewer rows is not named as the weakest: its number says little."""
 NOUNS = {"daily": "day", "hourly": "hour", "batch": "batch"}
 """What a key is called, by the kind of grain."""
+_TASKS = (Binary(), MultiClass(classes=("yes", "no")), Regression())
+TITLES = {measure.name: measure.title for task in _TASKS for measure in (*task.measures, *task.decisions)}
+"""What a measure is called, by the name under which records hold it: `AUC`."""
 SHELL = 'eval "$(driftline env)"'
 """What a shell needs before a command of `dg`."""
 
@@ -125,6 +129,11 @@ def held_keys(state: State) -> list[str]:
     return [held.key for held in state.held if held.is_held]
 
 
+def measure_words(name: str) -> str:
+    """Return what a measure is called: `AUC`."""
+    return TITLES.get(name, name.replace("_", " "))
+
+
 def keys_words(keys: Sequence[str]) -> str:
     """Return the newest keys by name and the others as a number: `3 earlier and 2013-03-16, 2013-03-17`."""
     more = len(keys) - KEYS_SHOWN
@@ -132,9 +141,9 @@ def keys_words(keys: Sequence[str]) -> str:
 
 
 def held_words(quality: Quality) -> str:
-    """Return the headline on the newest keys that a quality leaves out: `auc 0.5850 on 2013-03-16`."""
+    """Return the headline on the newest keys that a quality leaves out: `AUC 0.5850 on 2013-03-16`."""
     values = list(quality.held.items())
-    name, more = quality.headline.replace("_", " "), len(values) - KEYS_SHOWN
+    name, more = measure_words(quality.headline), len(values) - KEYS_SHOWN
     shown = [f"{name} {'unknown' if value is None else f'{value:.4f}'} on {key}" for key, value in values[-KEYS_SHOWN:]]
     return ", ".join(shown) + (f", and {more} earlier" if more > 0 else "")
 
@@ -180,7 +189,7 @@ def age_words(release: Live, grain: str) -> str:
 
 
 def _numbers_words(numbers: Mapping[str, float | None]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in numbers.items() if value is not None)
+    return ", ".join(f"{measure_words(name)} {value:.4f}" for name, value in numbers.items() if value is not None)
 
 
 def _quality_words(quality: Quality | None, grain: str) -> str:
@@ -190,7 +199,7 @@ def _quality_words(quality: Quality | None, grain: str) -> str:
     for name, interval in quality.quality.items():
         if interval is not None:
             ends = "" if interval.low is None else f" ({interval_words(interval)})"
-            numbers.append(f"{name.replace('_', ' ')} {interval.value:.4f}{ends}")
+            numbers.append(f"{measure_words(name)} {interval.value:.4f}{ends}")
     span = f"{counted(quality.keys, NOUNS[grain])}, {quality.first} to {quality.last}"
     head = f"{quality.rows:,} labelled answers of {span}"
     tested = []
@@ -207,9 +216,7 @@ def _quality_words(quality: Quality | None, grain: str) -> str:
 def _slice_words(one: Slice, state: State) -> str:
     assert state.quality is not None  # a slice is measured in its window
     headline = state.quality.headline
-    return (
-        f"{one.slice} = {one.value} with {headline.replace('_', ' ')} {one.quality[headline]:.4f} ({one.rows:,} rows)"
-    )
+    return f"{one.slice} = {one.value} with {measure_words(headline)} {one.quality[headline]:.4f} ({one.rows:,} rows)"
 
 
 def _drift_words(drift: Drift | None) -> str:
