@@ -114,8 +114,12 @@ class Keys:
         self._within = progress.add_task("", total=None)
 
     def show(self, what: str, done: int, total: int) -> None:
-        """Show what goes on within the key; see `replay.Player`."""
-        self._progress.update(self._within, description=what, completed=done, total=total if done else None)
+        """Show what goes on within the key, as a moving bar while nothing of it is done; see `replay.Player`."""
+        if done:
+            self._progress.update(self._within, description=what, completed=done, total=total)
+        else:  # an update to no total would leave the last one
+            self._progress.remove_task(self._within)
+            self._within = self._progress.add_task(what, total=None)
 
     def advance(self) -> None:
         """Count one more key."""

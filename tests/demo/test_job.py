@@ -1,0 +1,126 @@
+"""What a demo prints and refuses on its way, without its servers: `tests/test_end_to_end.py` plays a whole one."""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from platform_assets import clock, replay
+from platform_assets.demo import job, journal, show, tables
+from platform_assets.demo.loop import DemoProblem
+from platform_assets.demo.processes import Children
+from platform_assets.handle import Product
+from platform_assets.product.contract import RequestDocument
+from platform_assets.settings import Settings
+from tests.doubles import recorded
+
+SPEC = replace(recorded.SPEC, history=replace(replay.history(recorded.SPEC), demo_until="2020-01-16"))
+CUTOFF = replay.first_cutoff(SPEC)
+
+
+@pytest.fixture
+def printed() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def console(printed: io.StringIO) -> Console:
+    return Console(file=printed, width=200)
+
+
+def test_files_are_landed_once_and_then_the_clock_is_set(
+    settings: Settings, console: Console, printed: io.StringIO
+) -> None:
+    product, history = Product(SPEC, settings), replay.history(SPEC)
+    job.land(product, console, CUTOFF)
+    job.land(product, console, CUTOFF)
+    first, second = printed.getvalue().splitlines()
+    count = int(first.split("landed ")[1].split()[0])
+    days = len(SPEC.grain.span(history.demo_first, history.demo_last))
+    assert count > days
+    assert f"{count} files of {days} keys" in first and "0 existed already" in first
+    assert f"{count} existed already" in second
+    end = replay.end_of(SPEC, history.demo_last, replay.Reader(SPEC))
+    assert clock.now(settings, SPEC.name, is_live=False) == end
+
+
+def test_without_a_release_the_demo_ends_with_what_to_change_and_the_command(
+    settings: Settings, console: Console, tmp_path: Path
+) -> None:
+    with Children({}, tmp_path) as children, pytest.raises(DemoProblem) as caught:
+        job.serve(Product(SPEC, settings), console, children, CUTOFF)
+    message = str(caught.value)
+    assert f"The model of cutoff {CUTOFF} was not released, and there is no earlier one." in message
+    assert f"platform_assets/specs/{SPEC.name}.py" in message
+    assert f"dg launch --job retrain__{SPEC.name} --partition {CUTOFF}" in message
+
+
+def test_a_request_is_printed_as_a_command_that_a_shell_takes_apart_again(
+    console: Console, printed: io.StringIO
+) -> None:
+    request = RequestDocument(
+        entity="l'été",
+        service_time="2020-01-11T05:00:00Z",
+        asked_at="2020-01-11T04:00:00Z",
+        idempotency_key="first",
+        features={"origin": None, "quote": '"; rm -r $HOME'},
+    )
+    command = shlex.split(job.curl("http://127.0.0.1:3001", request))
+    assert command[:3] == ["curl", "-sS", "http://127.0.0.1:3001/predict"]
+    assert json.loads(command[-1]) == request
+    job._show_doors(console, "http://ui", "http://127.0.0.1:3001", request)
+    assert job.curl("http://127.0.0.1:3001", request) in printed.getvalue()
+    assert "http://ui/asset-groups" in printed.getvalue()
+
+
+def test_a_shortened_replay_says_how_many_keys_there_are() -> None:
+    whole = journal.plan(SPEC, count=None, most=job.MOST_KEYS, seed=1)
+    assert job._how_many(whole) == f"Replaying {len(whole.keys)} keys, {whole.keys[0]} to {whole.keys[-1]}, seed 1."
+    cut = replace(whole, keys=tuple(whole.keys[:1]) * job.MOST_KEYS, of=90)
+    assert job._how_many(cut).endswith("45 of 90 fit into ten minutes on two cores (--keys 90 for all).")
+
+
+@pytest.mark.parametrize("problem", [KeyboardInterrupt(), DemoProblem("the service ended")])
+def test_servers_stay_until_ctrl_c_or_until_one_of_them_ends(
+    problem: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter((None, None, problem))
+
+    def check() -> None:
+        if (ended := next(looks)) is not None:
+            raise ended
+
+    monkeypatch.setattr(job.time, "sleep", lambda _: None)
+    children: Any = SimpleNamespace(check=check)
+    if isinstance(problem, KeyboardInterrupt):
+        job.stay(children)
+    else:
+        with pytest.raises(DemoProblem, match="the service ended"):
+            job.stay(children)
+    assert next(looks, "none") == "none"
+
+
+def test_a_demo_without_a_fault_says_so(console: Console, printed: io.StringIO) -> None:
+    results: Any = SimpleNamespace(injected=None)
+    tables.show_injected(console, results)
+    assert printed.getvalue().startswith("No fault was injected: too few keys are replayed, or the recording declares")
+
+
+def test_two_bars_show_the_keys_and_the_steps_within_a_key(console: Console) -> None:
+    with show.bars(console) as progress:
+        bars = show.Keys(progress, 3)
+        bars.show("asking the service", 2, 8)
+        bars.advance()
+        keys, within = progress.tasks
+        assert (keys.completed, keys.total) == (1, 3)
+        assert (within.description, within.completed, within.total) == ("asking the service", 2, 8)
+        bars.show("waiting for a decision", 0, 8)
+        assert progress.tasks[1].total is None
