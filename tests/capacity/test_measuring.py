@@ -85,7 +85,7 @@ def test_a_replica_is_loaded_in_steps_and_pods_are_proposed(
     assert not list(asked.scratch.glob("capacity-*"))
 
 
-def test_a_request_that_its_release_would_refuse_is_no_load(asked: Settings, service: Any, capsys: Any) -> None:
+def test_a_request_that_its_release_would_refuse_is_not_a_load(asked: Settings, service: Any, capsys: Any) -> None:
     note(asked, stored=service[1], request=models.row(features={"no_such": 1}))
     assert main(["capacity", models.PRODUCT, "--seconds", "1"]) == 1
     assert "answered 422 to the request of its release's smoke test; expected 200" in capsys.readouterr().err

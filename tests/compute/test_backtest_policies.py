@@ -97,7 +97,7 @@ def test_the_products_policy_follows_its_calendar_without_problems() -> None:
     result = past(alternating(0.15, 0.25))
 
     def unexpected_call(champion: int, fit: int) -> Any:
-        raise AssertionError("drift is no reason here, so its index is not computed")
+        raise AssertionError("drift is not a reason here, so its index is not computed")
 
     rules = replace(RULES, max_age=6)
     assert walk(result, policies.own(result, rules, unexpected_call, label_delay=1)) == (0, 3, 6)

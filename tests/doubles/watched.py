@@ -93,7 +93,7 @@ def _land(spec: ProductSpec, tables: TableStore, artifacts: ArtifactStore, keys:
         }
         _put(tables, naming.stage("raw", source.name), raw, notes)
         _put(tables, naming.stage("validated", source.name), {key: frame.head(2) for key, frame in raw.items()})
-        reasons = {key: pl.DataFrame({"reason": [f"is no <{source.name}>"]}) for key in source_keys}
+        reasons = {key: pl.DataFrame({"reason": [f"is not a <{source.name}>"]}) for key in source_keys}
         _put(tables, naming.stage("quarantine", source.name), reasons)
     for stage in ("features", "outcomes"):
         _put(tables, stage, {key: pl.DataFrame({"row": [f"{stage} {key}"]}) for key in keys}, cpu_s=0.5)

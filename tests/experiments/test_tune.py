@@ -46,7 +46,7 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> tune.Search:
     return search
 
 
-def test_trials_never_see_the_holdout_and_are_no_trainings(search: tune.Search) -> None:
+def test_trials_never_see_the_holdout_and_are_not_trainings(search: tune.Search) -> None:
     product = search.product
     assert product.tables.records("features").keys() == set(tuned.BEFORE_HOLDOUT)
     assert search.record.judged_keys == list(tuned.BEFORE_HOLDOUT[-2:])

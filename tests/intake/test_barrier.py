@@ -77,7 +77,7 @@ def test_when_the_patience_is_over_the_record_names_who_was_not_complete(product
     assert take_in(product)["unheard"] == [ONE], "the record is that of the first measurement"
 
 
-def test_heartbeats_without_answers_are_no_answers(product: Product, ended: datetime) -> None:
+def test_heartbeats_without_answers_are_not_answers(product: Product, ended: datetime) -> None:
     release(product)
     ship(product.settings.root, ended + SECOND, b"", process=ONE, kind="heartbeat")
     ship(product.settings.root, ended - SECOND, b"", process=ONE, kind="hello")

@@ -148,7 +148,7 @@ def test_numbers_come_from_records(stored: Settings, page: _Reader):
     assert f"{len(KEYS) * watched.ROWS:,}" in page.full_text
     assert gathered.cost_usd == pytest.approx(3 * 90 / 3600 * 0.08)
     assert f"{gathered.cost_usd:.4f} USD" in page.full_text
-    assert gathered.quarantine["plans", "is no <plans>"] == gathered.landed["plans"] / 3 > len(KEYS)
+    assert gathered.quarantine["plans", "is not a <plans>"] == gathered.landed["plans"] / 3 > len(KEYS)
     assert gathered.cpu_s["checkpoint"] == 12.0
 
 
@@ -192,7 +192,7 @@ def test_late_labels_are_shown_where_there_are_any(settings: Settings, page: _Re
 def test_text_from_records_is_never_markup(stored: Settings):
     text = pages.of_product(Product(SPEC, stored))
     assert "0 &lt;rows&gt; &amp; &#34;nothing&#34;" in text
-    assert "is no &lt;plans&gt;" in text
+    assert "is not a &lt;plans&gt;" in text
     assert not re.search(r"<rows>|<plans>", text)
 
 

@@ -243,7 +243,7 @@ def test_what_an_end_means(exit_code: int, is_out_of_memory: bool, is_late: bool
         (State(), 143, ""),
     ],
 )
-def test_a_container_that_never_began_is_no_error_of_the_step(
+def test_a_container_that_never_began_is_not_an_error_of_the_step(
     state: State | None, exit_code: int, sentence: str
 ) -> None:
     result = ending(state, exit_code, is_late=False, last_output=sentence, deadline_s=60)

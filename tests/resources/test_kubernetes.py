@@ -356,6 +356,6 @@ def test_a_profile_with_an_image_runs_in_it_and_the_fingerprint_names_it_or_its_
 
 
 @pytest.mark.parametrize("stated", ["torch", "torch=2.13 numpy", "image=trainer@sha256:1", "torch=2.13 ruff=1.0"])
-def test_a_setting_that_is_no_label_is_refused_before_anything_starts(tmp_path: Path, stated: str) -> None:
+def test_a_setting_that_is_not_a_label_is_refused_before_anything_starts(tmp_path: Path, stated: str) -> None:
     with pytest.raises(SettingsProblem, match=rf"DRIFTLINE_TRAINER_LIBRARIES is '{stated}'; expected NAME=VERSION"):
         KubernetesLauncher(settings(tmp_path, DRIFTLINE_TRAINER_LIBRARIES=stated), configuration=NOWHERE)

@@ -246,7 +246,7 @@ def test_a_gated_pod_waits_for_its_queue_and_not_for_ever() -> None:
     assert "SchedulingGated" in result.evidence
 
 
-def test_a_pod_whose_creation_is_not_shown_is_no_reason_to_give_it_up() -> None:
+def test_a_pod_whose_creation_is_not_shown_is_not_a_reason_to_give_it_up() -> None:
     pod = {"metadata": {}, "spec": {}, "status": {"phase": "Pending"}}
     late = START + timedelta(days=1)
     assert ending(pod, now=late, profile=SPOT) is None
@@ -590,7 +590,7 @@ def test_a_pod_that_the_taint_manager_deletes_from_a_silent_node_is_lost_at_once
     assert ending(live, now=START + timedelta(seconds=2), profile=SPOT) is None
 
 
-def test_readiness_of_the_pods_own_is_no_silent_node() -> None:
+def test_readiness_of_the_pods_own_is_not_a_silent_node() -> None:
     gates = condition("Ready", "False", "ReadinessGatesNotReady")
     pod = running(status={"conditions": [gates, condition("ContainersReady", "True")]})
     assert ending(pod, now=START + timedelta(days=1), profile=SPOT) is None

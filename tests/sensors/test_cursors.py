@@ -88,7 +88,7 @@ WRITTEN: dict[str, tuple[ticks.Sensor[Any], list[Any]]] = {
                 "said": "2020-01-03: retrain, the last training is 14 keys old.",
                 "ticks": 2,
             },
-            {"pending": [], "read": "2020-01-03", "running": {}, "said": "2020-01-03: wait, it is no decision key."},
+            {"pending": [], "read": "2020-01-03", "running": {}, "said": "2020-01-03: wait, it is not a decision key."},
         ],
     ),
 }

@@ -244,7 +244,7 @@ def test_an_api_that_is_down_or_forbids_is_a_sentence(
     assert "could not look at the pods: 403 Forbidden" in evaluate(sensor, instance)
 
 
-def test_steps_that_are_no_pods_are_none_of_its_business(
+def test_steps_that_are_not_pods_are_none_of_its_business(
     instance: dg.DagsterInstance, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DRIFTLINE_LAUNCHER", "subprocess")

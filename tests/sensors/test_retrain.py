@@ -93,8 +93,8 @@ def test_a_backlog_of_decisions_to_wait_is_passed_over_in_one_tick(world: Any, s
     world.move("2020-01-21T00:00:00+00:00")
     assert "no decision yet" in world.reason(sensor)
     for key in recorded.GRAIN.span("2020-01-01", "2020-01-20"):
-        world.decide(key, reasons=[f"{key} is no decision key."])
-    assert world.reason(sensor) == "recorded: 2020-01-20: wait, 2020-01-20 is no decision key."
+        world.decide(key, reasons=[f"{key} is not a decision key."])
+    assert world.reason(sensor) == "recorded: 2020-01-20: wait, 2020-01-20 is not a decision key."
 
 
 def test_a_training_is_launched_once_and_losing_to_the_champion_raises_no_alert(

@@ -70,7 +70,7 @@ def test_the_diff_applies_and_configures_what_was_proposed(tmp_path: Path) -> No
     assert {name: value_of(written, name) for name in values} == values
 
 
-def test_todays_settings_are_no_change(tmp_path: Path) -> None:
+def test_todays_settings_are_not_a_change(tmp_path: Path) -> None:
     change = proposal.of(load(tmp_path, FILE), {"epochs": 5})
     assert (change.diff, change.text()) == ("", "The file has these settings already:\n  --set epochs=5")
 
