@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from platform_assets import specs
+from platform_assets.capacity import load
 from platform_assets.capacity.load import Callers, Sent
 from platform_assets.capacity.measuring import _step
 from platform_assets.cli import main
@@ -26,14 +27,17 @@ from tests.doubles.products.slow_batches import SPEC
 
 REQUEST = models.row(idempotency_key="one and the same")
 SLOW = Service(latency_ms=10_000)
-"""These tests run on machines that do other things as well: they judge no time."""
+PATIENCE_S = 60.0
+"""These tests run on machines that do other things as well: they judge no time, and nobody gives up."""
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, str]:
     """Return a store with a released model and its Bento, and the Bento's digest."""
     folder = tmp_path_factory.mktemp("capacity")
-    settings = Settings.from_environment({"DRIFTLINE_STATE": str(folder)})
+    settings = Settings.from_environment(
+        {"DRIFTLINE_STATE": str(folder), "DRIFTLINE_SERVING_WAIT_S": str(PATIENCE_S)},
+    )
     store = ArtifactStore(settings.root)
     digest = models.write_bundle(store)
     models.release(settings.root, digest)
@@ -54,6 +58,7 @@ def asked(service: tuple[Settings, str], monkeypatch: pytest.MonkeyPatch) -> Ite
     """The command's settings and product; the record of the service is as it was afterwards."""
     settings, stored = service
     product = replace(SPEC, name=models.PRODUCT, is_live=False, service=SLOW)
+    monkeypatch.setattr(load, "GIVE_UP_S", PATIENCE_S)
     monkeypatch.setattr(specs, "load", {models.PRODUCT: product}.__getitem__)
     monkeypatch.setattr(Settings, "from_environment", lambda *_: settings)
     yield settings
@@ -67,8 +72,7 @@ def test_a_replica_is_loaded_in_steps_and_pods_are_proposed(
     printed = capsys.readouterr()
     result = json.loads(printed.out)
     measured, proposed = result["measured"], result["proposed"]
-    lightest = measured["steps"][0]
-    assert lightest["failed"] < lightest["sent"] / 2  # a replica that gets no CPU for half a second refuses some
+    assert measured["steps"][0]["failed"] == 0  # at all that callers who wait are answered, some may be refused
     rates = [step["per_second"] for step in measured["steps"]]
     assert rates == sorted(rates) and rates[0] == pytest.approx(rates[-1] / 10)
     for step in measured["steps"]:
