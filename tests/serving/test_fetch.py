@@ -207,4 +207,4 @@ def test_it_ends_when_its_pod_is_deleted_while_the_store_hangs(tmp_path: Path) -
         environment = {"PATH": os.environ["PATH"], **variables}
         with subprocess.Popen(command, cwd=REPOSITORY, env=environment) as process, hanging.accept()[0]:
             process.terminate()
-            assert process.wait(20) == 128 + signal.SIGTERM
+            assert process.wait(60) == 128 + signal.SIGTERM

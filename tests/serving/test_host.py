@@ -21,6 +21,7 @@ from platform_assets.storage.artifacts import ArtifactStore
 from tests.doubles import models
 
 COUNT, ROUNDS = 6, 5
+WAIT_S = 60.0
 
 
 class Process:
@@ -64,7 +65,7 @@ def ask(server: run.Server, name: str) -> dict[str, Any]:
         {"Content-Type": "application/json"},
         method="POST",
     )
-    with urllib.request.urlopen(request, timeout=30) as response:
+    with urllib.request.urlopen(request, timeout=WAIT_S) as response:
         answer: dict[str, Any] = json.loads(response.read())
         return answer
 
@@ -86,16 +87,16 @@ def test_models_share_a_process_and_its_memory_until_sigterm(serving: Process, n
     log = serving.settings.prediction_log / models.PRODUCT
     assert sum(len(path.read_bytes().splitlines()) for path in log.glob("*.jsonl")) == COUNT * ROUNDS
     serving.process.send_signal(signal.SIGTERM)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + WAIT_S
     while server.probe("/readyz")[0] == 200:
         assert time.monotonic() < deadline
     assert ask(server, names[0][:17])["digest"] == names[0].removeprefix("tiny@")  # it drains
-    serving.process.communicate(timeout=20)
+    serving.process.communicate(timeout=WAIT_S)
 
 
 def test_a_model_that_needs_more_than_the_limit_ends_the_start(tmp_path: Path, names: list[str]) -> None:
     process = Process(tmp_path, names[0], "--memory-mb", "0.5")
-    output, _ = process.process.communicate(timeout=60)
+    output, _ = process.process.communicate(timeout=WAIT_S)
     assert process.process.returncode == 1
     assert f"serve: {names[0]} cannot be served: bundle" in output
     assert "takes 1." in output
