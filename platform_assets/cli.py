@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 LOG_COLUMNS = 132
-"""Width of tables in a log, where no terminal has one."""
+"""Width of tables where the output is not a terminal."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -115,9 +115,9 @@ def _add_looking(add: Callable[..., argparse.ArgumentParser]) -> None:
     predict = add("predict", help="ask the live model about a file: no server, nothing is logged")
     _takes_product(predict, "the first")
     predict.add_argument("file", metavar="FILE", type=Path, help=".json, .parquet, .csv, or a picture: .png, .jpg")
-    predict.add_argument("--entity", help="of a picture (default: its file's name)")
-    predict.add_argument("--service-time", metavar="UTC", help="of a picture (default: now)")
-    predict.add_argument("--asked-at", metavar="UTC", help="of a picture (default: now)")
+    predict.add_argument("--entity", help="entity of a picture (default: its file's name)")
+    predict.add_argument("--service-time", metavar="UTC", help="service time of a picture (default: now)")
+    predict.add_argument("--asked-at", metavar="UTC", help="when a picture is asked about (default: now)")
     predict.set_defaults(run=_predict)
 
 
@@ -134,8 +134,10 @@ def _add_learning(add: Callable[..., argparse.ArgumentParser]) -> None:
     tune = add("tune", help="search for better settings on training keys; nothing is changed")
     _takes_product(tune)
     tune.add_argument("--cutoff", required=True, metavar="KEY", help="search on the labelled keys before its holdout")
-    tune.add_argument("--trials", type=int, default=50, metavar="N", help="of the whole search (default: 50)")
-    tune.add_argument("--seed", type=int, default=0, metavar="S", help="another one is another search (default: 0)")
+    tune.add_argument("--trials", type=int, default=50, metavar="N", help="trials of the whole search (default: 50)")
+    tune.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="another seed starts another search (default: 0)"
+    )
     tune.add_argument("--diff", type=Path, metavar="FILE", help="write the proposed change, for `git apply`")
     tune.set_defaults(run=_tune)
 
@@ -154,7 +156,7 @@ def _add_learning(add: Callable[..., argparse.ArgumentParser]) -> None:
     report.set_defaults(run=_report)
 
     doctor = add("doctor", help="read everything that a product stored, and name what is damaged")
-    doctor.add_argument("product")
+    doctor.add_argument("product", metavar="PRODUCT", help="the product")
     doctor.add_argument("--repair", action="store_true", help="rebuild records that cannot be read")
     doctor.set_defaults(run=_doctor)
 
@@ -163,7 +165,7 @@ def _add_operating(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the commands that release, serve and deploy."""
     release = add("release", help="release a model without a passing verdict, under your name")
     _takes_product(release)
-    release.add_argument("digest", metavar="DIGEST", help="digest of the model's bundle, or its first letters")
+    release.add_argument("digest", metavar="DIGEST", help="digest of the model's bundle, or its first characters")
     release.add_argument("--override", required=True, metavar="REASON", help="why; it is recorded with your name")
     release.set_defaults(run=_release)
 
@@ -186,22 +188,25 @@ def _add_operating(add: Callable[..., argparse.ArgumentParser]) -> None:
     capacity.add_argument(
         "--peak-per-second", type=float, metavar="N", help="requests at the highest load (default: of the file's pods)"
     )
-    capacity.add_argument("--seconds", type=float, default=4.0, metavar="S", help="of each step of load (default: 4)")
+    capacity.add_argument("--seconds", type=float, default=4.0, metavar="S", help="of each load level (default: 4)")
     capacity.add_argument("--json", action="store_true", help="print one JSON object")
     capacity.set_defaults(run=_capacity)
 
     serve = add("serve", help="serve several small models in one process, within a limit of memory")
     serve.add_argument(
-        "names", nargs="+", metavar="NAME", help="a product, or PRODUCT@DIGEST for one model of it (or first letters)"
+        "names",
+        nargs="+",
+        metavar="NAME",
+        help="a product, or PRODUCT@DIGEST for one model of it (or its first characters)",
     )
     serve.add_argument("--memory-mb", required=True, metavar="N", help="memory of all models, in 2^20 bytes")
-    serve.add_argument("--port", default="3000", metavar="N", help="probes have the one after it (default: 3000)")
+    serve.add_argument("--port", default="3000", metavar="N", help="port; probes use the next one (default: 3000)")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     serve.set_defaults(run=_serve)
 
     policy = add("policy", help="print the policy of the store's bucket: who may write and delete where")
     policy.add_argument(
-        "--principal", metavar="ARN", help="of an account, with {account} for its name (default: a role)"
+        "--principal", metavar="ARN", help="ARN of an account; {account} stands for its name (default: a role)"
     )
     policy.add_argument("--create-only", action="store_true", help="deny writing over a record; for AWS only")
     policy.set_defaults(run=_policy)
@@ -401,7 +406,7 @@ def _doctor(settings: Settings, options: argparse.Namespace) -> int:
     naming.check_name(options.product, "PRODUCT")
     if options.product not in specs.names() and not doctor.has_stored(settings.root, options.product):
         raise ValueError(
-            f"nothing is stored of a product {options.product!r} in {settings.root}; the products here are "
+            f"nothing is stored about a product {options.product!r} in {settings.root}; the products are "
             f"{', '.join(specs.names())}."
         )
     return doctor.run(settings.root, options.product, is_repairing=options.repair)
@@ -429,10 +434,13 @@ def _keys(_settings: Settings, options: argparse.Namespace) -> int:
     path = options.file.absolute()
     public = signing.make_key(path)
     print(
-        f"private key: {path}; releases and verdicts are signed where DRIFTLINE_SIGNING_KEY_FILE names it",
+        f"private key: {path}; set DRIFTLINE_SIGNING_KEY_FILE to this path where releases and verdicts are signed",
         file=sys.stderr,
     )
-    print("public key, for DRIFTLINE_SERVING_KEYS: services with it follow nothing else", file=sys.stderr)
+    print(
+        "public key; services with DRIFTLINE_SERVING_KEYS set to it follow only releases signed with this key",
+        file=sys.stderr,
+    )
     print(public)
     return 0
 

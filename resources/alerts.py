@@ -68,10 +68,8 @@ class AlertsResource(dg.ConfigurableResource[None]):
         """Record an alert unless it is on record, and queue it; return whether it is new.
 
         Args:
-            product: name of the product.
             alert_id: from `episode_id`; the same for the same episode.
-            kind: for receivers that filter: `fault`, `stale`, `mended`, `failure`, `release`, `gave_up`, `decay`,
-                `drift`, `skew`, `unlabelled`, `stale_model`, `changed`, `silent`.
+            kind: for receivers that filter; docs/operate.md lists the kinds.
             text: one or two sentences for a person.
             at: the product's moment.
             details: JSON values by name.
@@ -95,7 +93,6 @@ class AlertsResource(dg.ConfigurableResource[None]):
         """Deliver the alert at a place in the queue unless that was done, and record the delivery.
 
         Args:
-            product: name of the product.
             number: its place in the queue, from 1.
         """
         settings = self.settings

@@ -29,7 +29,7 @@ HELD = 4
 """Connections that a process keeps at most; threads beyond them open one for a moment, as Dagster's storage does."""
 RECYCLED_S = 300
 SILENT_MS = 20_000
-"""After so long a server that confirms nothing, such as one on a lost node, counts as gone."""
+"""A server that confirms nothing for this long, such as one on a lost node, counts as gone."""
 KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2, "tcp_user_timeout": SILENT_MS}
 _engines: dict[str, Engine] = {}
 """By the address of a database, whose tables this process has looked for."""
@@ -69,7 +69,7 @@ class Events(PostgresEventLogStorage):
     """The tables of events."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self._batch = _Batch()  # first: whoever asks the constructor for tables lets it connect
+        self._batch = _Batch()  # set first: the base constructor may connect
         super().__init__(*args, **options)
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:

@@ -52,7 +52,10 @@ def of_daemon(tags: Mapping[str, str]) -> Requester | None:
 
 def needs_person(what: str, requester: Requester) -> str:
     """Return why something is refused that only a person may ask for."""
+    by = "the requester of this run is unknown"
+    if requester.kind != "nobody":
+        by = f"this run was requested by {requester.name} ({requester.kind})"
     return (
-        f"{what} needs a person, and this run was requested by {requester.name} ({requester.kind}). Launch it in "
+        f"{what} needs a person, and {by}. Launch it in "
         "Dagster's UI through the proxy that names you, or with `driftline` or `dg` on a laptop."
     )

@@ -48,7 +48,9 @@ class RunCoordinator(QueuedRunCoordinator):
     def __init__(self, identity_header: str | None = None, has_accounts: bool = False, **queue: Any) -> None:
         super().__init__(**queue)
         if identity_header is not None and not _HEADER.fullmatch(identity_header):
-            raise RunRefused(f"identity_header is {identity_header!r}; expected a header's name, as X-Forwarded-User.")
+            raise RunRefused(
+                f"identity_header is {identity_header!r}; expected a header's name, such as X-Forwarded-User."
+            )
         self.identity_header = identity_header
         self.has_accounts = has_accounts
 
@@ -78,18 +80,22 @@ class RunCoordinator(QueuedRunCoordinator):
         if run.status == dg.DagsterRunStatus.NOT_STARTED:
             requester = self.requester(context)
             # The queue counts a product's runs by its tag, which those of our jobs have already.
-            picked = {naming.TAG_PRODUCT: min(products_of(run))} if _picked(run) else {}
-            stamped = {**self.pod_tags(run), **picked, **requester.tags}
-            for problem in (*self._foreign(run, stamped), *self._configured(run), *_unasked(run, requester)):
+            of_assets = {naming.TAG_PRODUCT: min(products_of(run))} if _picked(run) else {}
+            new_tags = {**self.pod_tags(run), **of_assets, **requester.tags}
+            for problem in (
+                *self._tag_problems(run, new_tags),
+                *self._config_problems(run),
+                *_requester_problems(run, requester),
+            ):
                 raise RunRefused(problem)
-            self._instance.add_run_tags(run.run_id, stamped)
+            self._instance.add_run_tags(run.run_id, new_tags)
         return super().submit_run(context)
 
     def requester(self, context: SubmitRunContext) -> Requester:
         """Return who asked for a run: the person of a web request, or what made the daemon submit it."""
         if getattr(context.workspace, "source", None) is None:
-            submitted = of_daemon(context.dagster_run.tags)
-            return submitted or (NOBODY if self.identity_header else system_user())
+            submitter = of_daemon(context.dagster_run.tags)
+            return submitter or (NOBODY if self.identity_header else system_user())
         if self.identity_header is None:
             return system_user()
         name = (context.get_request_header(self.identity_header) or "").strip()
@@ -109,21 +115,21 @@ class RunCoordinator(QueuedRunCoordinator):
         }
         return {RUN_CONFIG: json.dumps(config, sort_keys=True)}
 
-    def _foreign(self, run: dg.DagsterRun, stamped: Mapping[str, str]) -> Iterator[str]:
+    def _tag_problems(self, run: dg.DagsterRun, new_tags: Mapping[str, str]) -> Iterator[str]:
         """Yield why a run is refused for its tags. A repeated run has those of the run before, which ran with them."""
         reserved = {name: text for name, text in run.tags.items() if name.startswith(RESERVED)}
         if not reserved:
             return
         before = self._instance.get_run_record_by_id(run.parent_run_id) if run.parent_run_id else None
-        inherited = before.dagster_run.tags if before is not None and before.start_time is not None else {}
+        parent_tags = before.dagster_run.tags if before is not None and before.start_time is not None else {}
         for name, text in sorted(reserved.items()):
-            if text not in (stamped.get(name), inherited.get(name)):
+            if text not in (new_tags.get(name), parent_tags.get(name)):
                 yield (
                     f"run {run.run_id} of {run.job_name} has the tag {name}, and image, account, secrets and command "
                     "of a run are not chosen by tags. Remove the tag; what runs have is in dagster.yaml."
                 )
 
-    def _configured(self, run: dg.DagsterRun) -> Iterator[str]:
+    def _config_problems(self, run: dg.DagsterRun) -> Iterator[str]:
         """Yield why a run is refused for its config: the store's variables name image, account and secret of steps."""
         resources = run.run_config.get("resources") if self.has_accounts else None
         for name, entry in sorted(resources.items()) if isinstance(resources, Mapping) else ():
@@ -131,8 +137,8 @@ class RunCoordinator(QueuedRunCoordinator):
             values = config.values() if isinstance(config, Mapping) else [config]
             if any(value is not None for value in values):  # the UI's scaffold names all of them, as null
                 yield (
-                    f"run {run.run_id} of {run.job_name} configures the resource {name}, and resources are the "
-                    "deployment's. Remove it from the run's config."
+                    f"run {run.run_id} of {run.job_name} configures the resource {name}; only the deployment "
+                    "configures resources. Remove it from the run's config."
                 )
 
 
@@ -170,7 +176,7 @@ def person_of(context: dg.OpExecutionContext | dg.AssetExecutionContext, setting
     return requester.name
 
 
-def _unasked(run: dg.DagsterRun, requester: Requester) -> Iterator[str]:
+def _requester_problems(run: dg.DagsterRun, requester: Requester) -> Iterator[str]:
     """Yield why a run is refused for whoever asked for it."""
     if accounts.needs_person(run.job_name) and requester.kind != "person":
         yield needs_person(run.job_name, requester)

@@ -30,7 +30,7 @@ LIBRARIES = (
 
 
 def install() -> None:
-    """Make the code server in this process start runs so. Outside of Linux nothing changes."""
+    """Make the code server in this process start runs as copies of the fork server; nothing changes outside Linux."""
     if sys.platform == "linux":
         multiprocessing.get_context("spawn").Process = _process  # type: ignore[assignment, misc]  # a class there
 

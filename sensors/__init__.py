@@ -18,7 +18,6 @@ def build(specs: Iterable[ProductSpec], jobs: Sequence[Any]) -> list[dg.SensorDe
     """Return one sensor per concern, for all products.
 
     Args:
-        specs: the products.
         jobs: the code location's jobs; a sensor with a verb gets those of its products that have this verb.
     """
     specs = tuple(specs)

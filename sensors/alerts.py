@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from platform_assets.wording import counted
 from resources.alerts import Delivery
 from sensors import ticks
 
@@ -38,7 +39,9 @@ def plan(deliveries: Sequence[Delivery], *, done: int, failures: int) -> ticks.R
         if delivery.outcome == "unreachable":
             failures += 1
             pause = PAUSES[min(failures, len(PAUSES)) - 1]
-            messages.append(f"{delivery.alert_id} not delivered ({delivery.message}); next try after {pause} ticks")
+            messages.append(
+                f"{delivery.alert_id} not delivered ({delivery.message}); next try after {counted(pause, 'tick')}"
+            )
             return ticks.Result(state=State(done=done, failures=failures, pause=pause), reason="; ".join(messages))
         done, failures = done + 1, 0
         messages.append(f"{delivery.alert_id} {delivery.outcome} ({delivery.message})")
@@ -55,7 +58,7 @@ def plan(deliveries: Sequence[Delivery], *, done: int, failures: int) -> ticks.R
 def watch(tick: ticks.ProductTick, state: State) -> ticks.Result[State]:
     """Deliver the next alerts of a product."""
     if state.pause > 0:
-        reason = f"the receiver was unreachable; next try after {state.pause} more ticks"
+        reason = f"the receiver was unreachable; next try after {counted(state.pause, 'tick')}"
         return ticks.Result(state=replace(state, pause=state.pause - 1), reason=reason)
     deliveries: list[Delivery] = []
     while len(deliveries) < MAX_PER_TICK:

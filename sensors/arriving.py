@@ -9,6 +9,7 @@ from platform_assets import clock, naming
 from platform_assets.handle import Product
 from platform_assets.intake import arrivals
 from platform_assets.specs.base import Source
+from platform_assets.wording import counted
 from sensors import closed_keys
 from sensors.changes import Incomplete, Mark, OpenRequests
 
@@ -83,7 +84,9 @@ class Watch:
         label = self._spec.label_source.name
         reasons = {key: reason for (source, key), reason in self.unfinished.items() if source == label}
         clauses = [f"{label} of {key} {reason}" for key, reason in reasons.items()]
-        return clauses[:1] + ([f"{len(clauses) - 1} more labels are incomplete"] if len(clauses) > 1 else [])
+        return clauses[:1] + (
+            [f"labels of {counted(len(clauses) - 1, 'more key')} are incomplete"] if len(clauses) > 1 else []
+        )
 
     def _check_settled(self, source: Source, key: str, mark: str) -> Incomplete | None:
         name, settle_s = f"{source.name} {key}", source.settle.total_seconds()

@@ -56,7 +56,6 @@ def alert_changes(tick: ticks.ProductTick, closed: str | None, state: State) -> 
     """Raise an alert per changed file; return the state for the next tick, with its message.
 
     Args:
-        tick: of the product.
         closed: the newest closed key.
         state: of the previous tick.
     """
@@ -84,7 +83,6 @@ def find(product: Product, closed: str, previous: Marks) -> tuple[list[Change], 
     A file is read only when its mark differs from that of the file that was taken in, and only once per mark.
 
     Args:
-        product: the product.
         closed: the newest closed key.
         previous: the marks that the previous call returned.
     """

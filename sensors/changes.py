@@ -51,7 +51,6 @@ def late_labels(
     Tables of records are opened only when there is a label file of a key that is not in `labelled`.
 
     Args:
-        product: the product.
         newest: the newest closed key.
         labelled: keys whose labels an earlier call reported as taken in.
         mark: looks for a landed file.

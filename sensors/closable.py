@@ -21,7 +21,6 @@ def find(
     """Return the next keys that can be closed, why the key after them cannot, and the marks of their files.
 
     Args:
-        spec: the product.
         after: the newest closed key.
         now: the product's moment.
         mark: looks for a landed file.
@@ -49,12 +48,12 @@ def find(
         ready.append(key)
         marks.append(", ".join(files))
     if len(ready) == MOST_KEYS:
-        return tuple(ready), f"more than {MOST_KEYS} keys can be closed; the rest follows", tuple(marks)
+        return tuple(ready), f"at least {MOST_KEYS} keys can be closed; later runs take the rest", tuple(marks)
     return tuple(ready), f"the last key, {spec.grain.last}, is closed", tuple(marks)
 
 
 def until_waiting(
-    ready: tuple[str, ...], waits: str, marks: tuple[str, ...], reason_to_wait: Callable[[str], str]
+    ready: tuple[str, ...], wait_reason: str, marks: tuple[str, ...], reason_to_wait: Callable[[str], str]
 ) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
     """Return what `find` returned, up to the first key that waits for answers.
 
@@ -64,4 +63,4 @@ def until_waiting(
     for place, key in enumerate(ready):
         if reason := reason_to_wait(key):
             return ready[:place], reason, marks[:place]
-    return ready, waits, marks
+    return ready, wait_reason, marks

@@ -11,8 +11,6 @@ def newest(history: History, grain: Grain, hint: str | None = None) -> str | Non
     """Return the newest closed key, or None when there is none. Keys close in order, from the grain's first.
 
     Args:
-        history: of the product.
-        grain: of the product.
         hint: a key that was closed before.
     """
     return last_key(grain, history.is_decided, hint)

@@ -10,6 +10,7 @@ import dagster as dg
 
 from platform_assets import naming
 from platform_assets.history import money
+from platform_assets.wording import counted
 from sensors import ticks
 
 VERB = "cost"
@@ -36,7 +37,7 @@ def plan(newest: Mapping[str, int], reported: Mapping[str, int], *, busy: str | 
         return False, "all attempts are reported"
     if busy is not None:
         return False, f"waiting for run {busy} to end"
-    return True, f"{missing} records of attempts are not reported yet"
+    return True, f"not reported yet: {counted(missing, 'record')} of attempts"
 
 
 @ticks.Sensor(

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from platform_assets.compute import latency, policy
 from platform_assets.records.decisions import Decision, Numbers
+from platform_assets.wording import counted
 from resources.alerts import episode_id
 from sensors import ticks
 
@@ -67,7 +68,6 @@ def plan(product: str, decisions: Sequence[Decision], running: Mapping[str, Epis
     """Return the alerts that decisions call for, and the episodes that go on.
 
     Args:
-        product: name of the product.
         decisions: in key order, from the one after those that led to `running`.
         running: of the previous outcome; empty when the decisions begin with the product's first.
     """
@@ -176,11 +176,16 @@ def _unlabelled(product: str, decision: Decision) -> str:
 def _stale_model(product: str, decision: Decision) -> str:
     numbers = decision.numbers
     trained, live = numbers.training_age_keys, numbers.model_age_keys
-    ages = "no model was ever trained" if trained is None else f"the newest training is {trained} keys old"
+    ages = "no model was ever trained"
+    if trained is not None:
+        ages = f"the newest training is {counted(trained, 'key')} old"
     serving = "" if live is None or live == trained else f", the live model {live}"
+    over = (
+        f"{counted(numbers.overdue_keys or 0, 'key')} beyond max_age ({numbers.max_age_keys}) and one decision interval"
+    )
     return (
-        f"{ages}{serving}: {numbers.overdue_keys} keys beyond max_age ({numbers.max_age_keys}) plus one decision "
-        f"interval. {_then(decision)} See `driftline status`. Once the cause is fixed, the next decision trains. To "
+        f"{ages}{serving}: {over} and one decision interval. {_then(decision)} See `driftline status`. Once the "
+        "cause is fixed, the next decision trains. To "
         f"train now, launch retrain__{product} for cutoff {decision.cutoff}; beyond the budget it needs a reason."
     )
 
@@ -190,7 +195,8 @@ def _slow(product: str, decision: Decision) -> str:
     assert measured and measured.p_value is not None  # it is slow
     return (
         f"{latency.describe(measured)} (p {measured.p_value:.1g}). Look at the metrics of the services of {product}: "
-        "who answers, how busy they are, which requests are long. The objective is Service.latency_ms in its file."
+        "which processes answer, how busy they are, which requests take long. The objective is Service.latency_ms in "
+        "its file."
     )
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 import dagster as dg
 
 from platform_assets import naming
+from platform_assets.wording import counted
 
 LAUNCHED = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 """A run with one of these has left the queue and has not ended: one that is being cancelled still has its process."""
@@ -39,13 +40,13 @@ class Step:
     """What to do about an episode.
 
     Attributes:
-        do: `launch` the attempt, `wait`, or end the episode: `done` or `give_up`.
+        action: `launch` the attempt, `wait`, or end the episode: `done` or `give_up`.
         attempt: number of the attempt that is launched, or of the last one.
         reason: one clause.
         ticks: for how many ticks nothing has been under way, this one included.
     """
 
-    do: Literal["launch", "wait", "done", "give_up"]
+    action: Literal["launch", "wait", "done", "give_up"]
     attempt: int
     reason: str
     ticks: int = 0
@@ -63,28 +64,30 @@ def next_step(tries: Sequence[Try], *, requested: int, ticks: int, most: int, pa
     """
     newest = max(tries, key=lambda item: item.attempt, default=None)
     if any(item.status is dg.DagsterRunStatus.SUCCESS for item in tries):
-        return Step(do="done", attempt=max(item.attempt for item in tries), reason="succeeded")
+        return Step(action="done", attempt=max(item.attempt for item in tries), reason="succeeded")
     for item in tries:
         if item.status in ACTIVE:
             progress = f"attempt {item.attempt} is {item.status.value.lower()} (run {item.run_id})"
-            return Step(do="wait", attempt=item.attempt, reason=progress)
+            return Step(action="wait", attempt=item.attempt, reason=progress)
     last = max(requested, newest.attempt if newest else 0)
     if last == 0:
-        return Step(do="launch", attempt=1, reason="attempt 1")
+        return Step(action="launch", attempt=1, reason="attempt 1")
     if newest is None or newest.attempt < last:
         if ticks < VANISHED_TICKS:
             progress = f"attempt {last} was requested and has no run yet"
-            return Step(do="wait", attempt=last, reason=progress, ticks=ticks + 1)
+            return Step(action="wait", attempt=last, reason=progress, ticks=ticks + 1)
         progress = f"attempt {last} vanished"
     else:
         progress = f"attempt {last} ended with {newest.status.value.lower()} (run {newest.run_id})"
     if last >= most:
-        return Step(do="give_up", attempt=last, reason=f"{progress}; no attempt is left (limit {most})", ticks=ticks)
+        return Step(
+            action="give_up", attempt=last, reason=f"{progress}; no attempt is left (limit {most})", ticks=ticks
+        )
     pause = pauses[min(last, len(pauses)) - 1] if pauses else 0
     if ticks < pause:
-        reason = f"{progress}; next attempt in {pause - ticks} ticks"
-        return Step(do="wait", attempt=last, reason=reason, ticks=ticks + 1)
-    return Step(do="launch", attempt=last + 1, reason=f"{progress}; attempt {last + 1} of {most}")
+        reason = f"{progress}; next attempt in {counted(pause - ticks, 'tick')}"
+        return Step(action="wait", attempt=last, reason=reason, ticks=ticks + 1)
+    return Step(action="launch", attempt=last + 1, reason=f"{progress}; attempt {last + 1} of {most}")
 
 
 def tries_of(instance: dg.DagsterInstance, job: str, episode: str) -> list[Try]:

@@ -21,6 +21,7 @@ from platform_assets.keys import Grain, KeyProblem
 from platform_assets.product.monitoring import Retraining
 from platform_assets.records.requests import REQUESTS, DecisionRequest
 from platform_assets.specs.base import ProductSpec
+from platform_assets.wording import counted
 from resources.alerts import episode_id
 from sensors import changed_files, closed_keys, ticks
 from sensors.gaps import DECISION, OUTCOMES, Gaps, find
@@ -105,7 +106,6 @@ def plan(
     """Return which stages are behind, and the alerts to raise.
 
     Args:
-        grain: of the product.
         expected: by stage, the newest key that must be there.
         stages: by stage, what is there and what is missing.
         behind: of the previous tick.
@@ -155,7 +155,6 @@ def expected_keys(
     Batches have no deadline. Their labels are expected once the batch after the one they were due with is closed.
 
     Args:
-        spec: the product.
         now: the product's moment.
         hints: what the previous call returned.
         closed: the newest closed key.
@@ -192,8 +191,8 @@ def stale_model(grain: Grain, policy: Retraining, *, newest: str | None, live_cu
     if age <= limit:
         return None
     return (
-        f"the live model is {age} keys old; max_age is {policy.max_age} and a decision is due every "
-        f"{policy.decide_every}."
+        f"the live model is {counted(age, 'key')} old; max_age is {policy.max_age} and a decision is due every "
+        f"{counted(policy.decide_every, 'key')}."
     )
 
 

@@ -38,8 +38,6 @@ def find(
     """Return what a stage lacks up to the expected key; reads nothing while the stage is known to be complete.
 
     Args:
-        product: the product.
-        stage: name of the stage.
         expected: the newest key that must be there.
         closed: the newest closed key: keys close in order, so no decision before it is missing.
         whole: the key up to which nothing was missing before.

@@ -23,6 +23,7 @@ from platform_assets.intake.barrier import reason_to_wait
 from platform_assets.keys import Grain
 from platform_assets.specs import planned
 from platform_assets.storage.artifacts import canonical, sha256
+from platform_assets.wording import span
 from resources.alerts import episode_id
 from sensors import arriving, changes, closable, closed_keys, episodes, landed_files, silence, ticks
 
@@ -73,7 +74,7 @@ class Findings:
     Attributes:
         newest: the newest closed key; None when there is none.
         ready: the keys after it that can be closed, in order.
-        waits: why the key after those cannot be closed.
+        wait_reason: why the key after those cannot be closed.
         late: by key, the mark of labels that landed after their key was closed.
         requests: open requests to advance keys again.
         marks: of the files of each ready key, in order.
@@ -82,7 +83,7 @@ class Findings:
 
     newest: str | None
     ready: tuple[str, ...] = ()
-    waits: str = ""
+    wait_reason: str = ""
     late: Mapping[str, str] = field(default_factory=dict)
     requests: changes.OpenRequests = ()
     marks: tuple[str, ...] = ()
@@ -99,7 +100,7 @@ class Plan:
         reason: one clause.
         late: by key, marks of the labels that the run takes in.
         takes: the number up to which requests are settled when the run has succeeded, 0 for none.
-        follow: how many keys are left for the next runs.
+        keys_left: how many keys are left for the next runs.
         rest: the first of those, unless a request for it is open already.
     """
 
@@ -109,7 +110,7 @@ class Plan:
     reason: str
     late: Mapping[str, str] = field(default_factory=dict)
     takes: int = 0
-    follow: int = 0
+    keys_left: int = 0
     rest: str | None = None
 
 
@@ -117,23 +118,21 @@ def plan(grain: Grain, findings: Findings, most: int = closable.MOST_KEYS) -> Pl
     """Return the run that is needed, or why none is.
 
     Args:
-        grain: of the product.
-        findings: of the tick.
         most: how many keys one run takes at most.
     """
     last = findings.ready[-1] if findings.ready else findings.newest
     if last is None:
-        return findings.waits
+        return findings.wait_reason
     end = grain.index(last)
     firsts = {number: record.first for number, record in findings.requests if grain.contains(record.first)}
     requested = {number: key for number, key in firsts.items() if grain.index(key) <= end}
     late = {key: mark for key, mark in findings.late.items() if grain.index(key) <= end}
     changed = [*findings.ready[:1], *late, *requested.values()]
     if not changed:
-        return findings.waits
+        return findings.wait_reason
     first = min(changed, key=grain.index)
     stop = min(end, grain.index(first) + most - 1)
-    last, follow = grain.key_at(stop), end - stop
+    last, keys_left = grain.key_at(stop), end - stop
     ready = tuple(key for key in findings.ready if grain.index(key) <= stop)
     late = {key: mark for key, mark in late.items() if grain.index(key) <= stop}
     # Requests beyond this run stay open, or the request for the rest replaces them.
@@ -146,7 +145,7 @@ def plan(grain: Grain, findings: Findings, most: int = closable.MOST_KEYS) -> Pl
         default=0,
     )
     requested = {number: key for number, key in requested.items() if grain.index(key) <= stop}
-    rest = grain.key_at(stop + 1) if follow else None
+    rest = grain.key_at(stop + 1) if keys_left else None
     is_open = any(number > takes and record.first == rest for number, record in findings.requests)
     of_late = (f"{key} {mark}" for key, mark in sorted(late.items()))
     new = [first, last, *findings.marks[: len(ready)], *of_late, *map(str, requested)]
@@ -154,10 +153,10 @@ def plan(grain: Grain, findings: Findings, most: int = closable.MOST_KEYS) -> Pl
         first=first,
         last=last,
         episode=sha256(canonical(new))[:12],
-        reason=_reason(grain, findings, ready, late, requested, follow),
+        reason=_reason(grain, findings, ready, late, requested, keys_left),
         late=late,
         takes=takes,
-        follow=follow,
+        keys_left=keys_left,
         rest=None if is_open else rest,
     )
 
@@ -168,7 +167,7 @@ def _reason(
     ready: Sequence[str],
     late: Collection[str],
     requested: Mapping[int, str],
-    follow: int,
+    keys_left: int,
 ) -> str:
     """Return what is new in a run, and how many keys it leaves to the next ones."""
     parts = []
@@ -176,10 +175,10 @@ def _reason(
         parts.append(f"{ready[0] if len(ready) == 1 else f'{ready[0]} to {ready[-1]}'} can be closed")
     if late:
         parts.append(f"labels of {', '.join(sorted(late, key=grain.index))} arrived late")
-    parts += [f"request {number} wants {key} again" for number, key in requested.items()]
-    if follow:
+    parts += [f"request {number} asks to advance from {key} again" for number, key in requested.items()]
+    if keys_left:
         least = "at least " if len(findings.ready) >= closable.MOST_KEYS else ""
-        parts.append(f"{least}{follow} {'key follows' if follow == 1 else 'keys follow'}")
+        parts.append(f"{least}{keys_left} {'key follows' if keys_left == 1 else 'keys follow'}")
     return "; ".join(parts)
 
 
@@ -214,9 +213,9 @@ def watch(tick: ticks.ProductTick, state: State) -> ticks.Result[State]:
     tries = episodes.without_success(episodes.tries_of(tick.instance, job, work.episode))
     step = episodes.next_step(tries, requested=state.requested, ticks=state.ticks, most=MOST_ATTEMPTS, pauses=PAUSES)
     state = replace(state, ticks=step.ticks)
-    if step.do == "launch":
+    if step.action == "launch":
         return _launch(tick, state, findings, work, step)
-    if step.do == "give_up" and not state.is_alerted:
+    if step.action == "give_up" and not state.is_alerted:
         state = _give_up(tick, state, findings, work, step)
     return ticks.Result(state=state, reason=f"{work.reason}; {step.reason}")
 
@@ -239,13 +238,17 @@ def _launch(
             **arriving.tags(keys, findings.settled, findings.requests),
         },
     )
-    message = f"{work.first} to {work.last}: {work.reason} ({step.reason})"
+    message = f"{span((work.first, work.last))}: {work.reason} ({step.reason})"
     state = replace(state, requested=step.attempt, takes=work.takes)
     return ticks.Result(state=state, reason=message, requests=(run,))
 
 
 def _give_up(tick: ticks.ProductTick, state: State, findings: Findings, work: Plan, step: episodes.Step) -> State:
-    text = f"{tick.job(VERB)} over {work.first} to {work.last} is given up: {step.reason}. {work.reason}."
+    job, keys = tick.job(VERB), span((work.first, work.last))
+    text = (
+        f"{job} over {keys} was given up: {step.reason}. {work.reason}. Fix what that run shows; then launch {job} "
+        f"over {keys}, or change a file of these keys."
+    )
     alert_id = episode_id("advance", work.episode)
     tick.raise_alert(alert_id, kind="gave_up", text=text, first=work.first, last=work.last, attempts=step.attempt)
     # The rest of the range is given up with the run, so that trainings do not wait for it.
@@ -262,9 +265,11 @@ def _find(tick: ticks.ProductTick, state: State) -> tuple[Findings, State]:
     mark = landed_files.marks(tick.product)
     newest = closed_keys.newest(tick.history, spec.grain, state.closed)
     watch = arriving.Watch(tick.product, mark, state.looks)
-    ready, waits, marks = closable.find(spec, newest, tick.now, mark, watch.check)
+    ready, wait_reason, marks = closable.find(spec, newest, tick.now, mark, watch.check)
     if tick.store.settings.environment == "cluster":
-        ready, waits, marks = closable.until_waiting(ready, waits, marks, partial(reason_to_wait, tick.product))
+        ready, wait_reason, marks = closable.until_waiting(
+            ready, wait_reason, marks, partial(reason_to_wait, tick.product)
+        )
     watch.look_ahead((ready or (newest,))[-1], closable.MOST_KEYS)
     late, labelled = changes.late_labels(tick.product, newest, state.labelled, mark, watch.check)
     given_up = {key: value for key, value in state.given_up.items() if late.get(key) == value}
@@ -272,7 +277,7 @@ def _find(tick: ticks.ProductTick, state: State) -> tuple[Findings, State]:
     findings = Findings(
         newest=newest,
         ready=ready,
-        waits="; ".join([waits, *watch.labels()]),
+        wait_reason="; ".join([wait_reason, *watch.labels()]),
         late={key: value for key, value in late.items() if key not in given_up},
         requests=requests,
         marks=marks,

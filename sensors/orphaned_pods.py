@@ -38,7 +38,7 @@ ADOPTED_WITHIN_S = 300.0
 class Plan:
     """What to do about a pod, leave it or end it, and why."""
 
-    do: Literal["leave", "end"]
+    action: Literal["leave", "end"]
     reason: str
 
 
@@ -51,14 +51,14 @@ def plan(status: dg.DagsterRunStatus | None, *, over_for_s: float | None, other:
         other: a run of the product that is under way and may have taken the pod over.
     """
     if other is not None:
-        return Plan(do="leave", reason=f"run {other} is under way and may have taken it over")
+        return Plan(action="leave", reason=f"run {other} is under way and may have taken it over")
     if status is None:
-        return Plan(do="end", reason="its run does not exist")
+        return Plan(action="end", reason="its run does not exist")
     if status not in _OVER:
-        return Plan(do="leave", reason="its run is under way")
+        return Plan(action="leave", reason="its run is under way")
     if over_for_s is not None and over_for_s < ADOPTED_WITHIN_S:
-        return Plan(do="leave", reason=f"its run is over ({status.value}); the next run may take it over")
-    return Plan(do="end", reason=f"its run is over ({status.value})")
+        return Plan(action="leave", reason=f"its run is over ({status.value}); the next run may take it over")
+    return Plan(action="end", reason=f"its run is over ({status.value})")
 
 
 _OVER = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
@@ -99,9 +99,9 @@ def _end_orphan(tick: ticks.Tick, api: Api, pod: Pod) -> list[str]:
     if pod.ends_by is not None:
         return [f"pod {name}: is already being deleted"]
     decision = _decide(tick.instance, launch, now)
-    if decision.do == "end":
+    if decision.action == "end":
         _end(tick.store, api, pod, launch, decision.reason, now)
-    return [f"pod {name}: {decision.reason}{', ended' if decision.do == 'end' else ''}"]
+    return [f"pod {name}: {decision.reason}{', ended' if decision.action == 'end' else ''}"]
 
 
 def _settle(tick: ticks.Tick, api: Api, launch: Launch) -> list[str]:
@@ -109,7 +109,7 @@ def _settle(tick: ticks.Tick, api: Api, launch: Launch) -> list[str]:
     if launch.launcher != KubernetesLauncher.name or launch.product is None:
         return []
     decision = _decide(tick.instance, launch, tick.store.now(launch.product, is_live=True))
-    if decision.do == "leave":
+    if decision.action == "leave":
         return []
     unseen.settle(tick.store.settings, api, launch)
     return [f"attempt {launch.id} has no pod: {decision.reason}, settled"]
@@ -122,7 +122,7 @@ def _decide(instance: dg.DagsterInstance, launch: Launch, now: datetime) -> Plan
     status = None if record is None else record.dagster_run.status
     alone = plan(status, over_for_s=over_for_s, other=None)
     # All runs under way are read only when they matter: 50 ms per 1,000 runs on SQLite.
-    return alone if alone.do == "leave" else plan(status, over_for_s=over_for_s, other=_other(instance, launch))
+    return alone if alone.action == "leave" else plan(status, over_for_s=over_for_s, other=_other(instance, launch))
 
 
 def _other(instance: dg.DagsterInstance, launch: Launch) -> str | None:

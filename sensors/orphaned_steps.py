@@ -19,6 +19,7 @@ from typing import Literal
 import dagster as dg
 import psutil
 
+from platform_assets.wording import counted
 from sensors import episodes, ticks
 from sensors.ownership import product_of
 
@@ -59,7 +60,7 @@ class Process:
 class Plan:
     """What to do about a run: leave it alone, or end it (`fail` or `cancel`); and why."""
 
-    do: Literal["leave", "fail", "cancel"]
+    action: Literal["leave", "fail", "cancel"]
     reason: str
 
 
@@ -69,23 +70,22 @@ def plan(
     """Decide what to do about a run.
 
     Args:
-        status: of the run.
         workers: the processes that its log names, each with the process that has that number now.
         starting_s: for how long it has been STARTING; None when unknown.
     """
     if any(process is not None and is_same(worker, process) for worker, process in workers):
-        return Plan(do="leave", reason="its process is alive")
+        return Plan(action="leave", reason="its process is alive")
     if not workers:
         if status is dg.DagsterRunStatus.STARTING and (starting_s is None or starting_s <= START_S):
-            return Plan(do="leave", reason="it is starting")
+            return Plan(action="leave", reason="it is starting")
         if status is dg.DagsterRunStatus.STARTED:
-            return Plan(do="leave", reason="its log names no process, so it counts as alive")
+            return Plan(action="leave", reason="its log names no process, so it counts as alive")
         reason = f"its log named no process within {START_S:.0f} seconds: the launch was interrupted"
     else:
         reason = "its process is gone: it was killed, or the machine was restarted"
     if status is dg.DagsterRunStatus.CANCELING:
-        return Plan(do="cancel", reason=reason)
-    return Plan(do="fail", reason=reason)
+        return Plan(action="cancel", reason=reason)
+    return Plan(action="fail", reason=reason)
 
 
 def is_same(worker: Worker, process: Process) -> bool:
@@ -107,9 +107,9 @@ def watch(tick: ticks.Tick, _: None) -> ticks.Result[None]:
     for run in runs:
         # Processes live by the wall clock, whatever clock the product has.
         decision = _end_orphan(instance, run, now_s=tick.store.now(run.job_name, is_live=True).timestamp())
-        if decision.do != "leave":
+        if decision.action != "leave":
             lines.append(f"{run.job_name} {run.run_id}: {decision.reason}")
-    alive = f"{len(runs)} runs are under way, all of them alive" if runs else "no run is under way"
+    alive = f"under way and alive: {counted(len(runs), 'run')}" if runs else "no run is under way"
     return ticks.Result(state=None, reason="; ".join(lines) or alive)
 
 
@@ -128,13 +128,13 @@ def _launcher(instance: dg.DagsterInstance) -> str:
 def _end_orphan(instance: dg.DagsterInstance, run: dg.DagsterRun, *, now_s: float) -> Plan:
     workers = [(worker, _process(worker.pid)) for worker in _workers(instance, run.run_id)]
     decision = plan(run.status, workers, starting_s=_starting_s(instance, run, now_s))
-    if decision.do == "leave":
+    if decision.action == "leave":
         return decision
     # The run may have ended between reading its status and looking at its process.
     again = instance.get_run_by_id(run.run_id)
     if again is None or again.status is not run.status:
-        return Plan(do="leave", reason="its status changed meanwhile")
-    if decision.do == "fail":
+        return Plan(action="leave", reason="its status changed meanwhile")
+    if decision.action == "fail":
         instance.report_run_failed(again, f"This run was failed: {decision.reason}.")
     else:
         instance.report_run_canceled(again, f"This run was cancelled: {decision.reason}.")

@@ -32,7 +32,7 @@ def unequal(current: Mapping[str, int], expected: Mapping[str, int]) -> dict[str
     return {pool: size for pool, size in expected.items() if current.get(pool) != size}
 
 
-def waits(queued: Sequence[Pooled], under_way: Sequence[Pooled], sizes: Mapping[str, int]) -> dict[str, str]:
+def wait_reasons(queued: Sequence[Pooled], under_way: Sequence[Pooled], sizes: Mapping[str, int]) -> dict[str, str]:
     """Return, by run, the reason of each queued run whose pool is full."""
     reasons = {}
     for run in queued:
@@ -64,7 +64,7 @@ def watch(tick: ticks.Tick, notified: list[str]) -> ticks.Result[list[str]]:
     queued = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]))
     # As Dagster's queue counts: a run that is being cancelled holds its slot until its step has ended.
     under_way = instance.get_runs(dg.RunsFilter(statuses=list(episodes.LAUNCHED)))
-    waiting = waits([_pooled(run) for run in queued], [_pooled(run) for run in under_way], expected)
+    waiting = wait_reasons([_pooled(run) for run in queued], [_pooled(run) for run in under_way], expected)
     for run in queued:
         if run.run_id in waiting and run.run_id not in notified:
             instance.report_engine_event(f"This run {waiting[run.run_id]}", run)

@@ -56,8 +56,6 @@ def plan(number: int, record: Release, before: Release | None, *, in_ui: Iterabl
     """Return what follows from a release.
 
     Args:
-        number: of the release.
-        record: of the release.
         before: the previous release; None for the first.
         in_ui: numbers of releases that have an event in the UI.
         busy: the id of a run under way that may have made it and not sent its event yet.

@@ -73,7 +73,6 @@ def plan(grain: Grain, decisions: Sequence[Decision], *, live_cutoff: str | None
     A training whose cutoff is not after the live model's is out of date: a sensor that lost its cursor reads it again.
 
     Args:
-        grain: of the product.
         decisions: in key order.
         live_cutoff: of the live release; None when there is none.
     """
@@ -147,9 +146,9 @@ def _execute(tick: ticks.ProductTick, state: State) -> ticks.Result[State]:
     step = episodes.next_step(tries, requested=state.requested, ticks=state.ticks, most=most, pauses=PAUSES)
     state = replace(state, ticks=step.ticks)
     reason = f"{cutoff}: {step.reason}"
-    if step.do == "launch" and step.attempt == 1 and "evaluation" in _model_records(tick.product, cutoff):
-        step = episodes.Step(do="done", attempt=0, reason="was trained and evaluated before")
-    if step.do == "launch":
+    if step.action == "launch" and step.attempt == 1 and "evaluation" in _model_records(tick.product, cutoff):
+        step = episodes.Step(action="done", attempt=0, reason="was trained and evaluated before")
+    if step.action == "launch":
         run = dg.RunRequest(
             # Unique across products: the daemon compares run keys per sensor, whatever the job.
             run_key=f"{job}:{cutoff}:{step.attempt}",
@@ -157,10 +156,13 @@ def _execute(tick: ticks.ProductTick, state: State) -> ticks.Result[State]:
             tags={"dagster/partition": cutoff, **episodes.tags(episode, step.attempt)},
         )
         return ticks.Result(state=replace(state, requested=step.attempt), reason=reason, requests=(run,))
-    if step.do == "wait":
+    if step.action == "wait":
         return ticks.Result(state=state, reason=reason)
-    if step.do == "give_up":
-        text = f"the training of {spec.name} for cutoff {cutoff} is given up: {step.reason}."
+    if step.action == "give_up":
+        text = (
+            f"the training of {spec.name} for cutoff {cutoff} was given up: {step.reason}. Fix what that run shows; "
+            f"then launch {job} for {cutoff}: it is not tried again by itself."
+        )
         alert_id = episode_id("retrain", cutoff)
         tick.raise_alert(alert_id, kind="gave_up", text=text, cutoff=cutoff, attempts=step.attempt)
     else:
@@ -187,7 +189,7 @@ def describe_result(product: Product, cutoff: str) -> str:
     verdict = history.verdict(sealed.content_digest) if sealed else None
     if verdict is None:
         return "trained; no verdict is on record"
-    return "was already live" if verdict.passed else f"kept_champion: {' '.join(verdict.reasons)}"
+    return "was already live" if verdict.passed else f"champion kept: {' '.join(verdict.reasons)}"
 
 
 def _model_records(product: Product, cutoff: str) -> dict[str, PartitionRecord]:

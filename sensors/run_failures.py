@@ -50,7 +50,6 @@ def plan(job: str, run_id: str, tags: Mapping[str, str], *, step: str | None, er
     """Return what to record of a failed run.
 
     Args:
-        job, run_id, tags: of the run.
         step: the first step that failed; None when the run failed as a whole.
         error: its message; the first line counts.
         at: when it failed.

@@ -43,6 +43,6 @@ def follow(tick: ticks.ProductTick, state: State, newest: str | None) -> State:
 def _text(product: str, key: str) -> str:
     return (
         f"A model of {product} is live, and no process of its service sent anything in {key}: neither answers nor "
-        "heartbeats. The key is measured without answers. Look whether the service runs, and whether it may write to "
-        "the store."
+        "heartbeats. The key is measured without answers. Check that the service runs and may write to the "
+        "store."
     )

@@ -242,7 +242,6 @@ class Sensor(Generic[L]):
         """Return Dagster's sensor.
 
         Args:
-            specs: the products.
             jobs: the code location's jobs.
         """
         look, products = self.look, tuple(specs)

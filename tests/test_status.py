@@ -83,7 +83,7 @@ def test_nulled_key_is_no_longer_held_and_a_fault_is(settings: Settings, state: 
     assert state.quality.held == {KEYS[2]: auc}
     assert f"without held days, where callers got AUC {auc:.4f} on {KEYS[2]}" in status.as_text(state)
     page = pages.of_product(Product(SPEC, settings))
-    assert f"without held ones: AUC {auc:.4f} on {KEYS[2]}" in page
+    assert f"held days left out: AUC {auc:.4f} on {KEYS[2]}" in page
 
 
 def test_last_failure_is_shown(settings: Settings):
@@ -189,7 +189,10 @@ def test_stale_model_has_the_command_that_trains_unless_a_training_is_decided(
     tasks = status.of_product(Product(SPEC, settings)).todo
     assert [task.about for task in tasks] == ["stale_model"] * count
     for task in tasks:
-        assert "38 keys old, 3 beyond max_age (28) and one more decision. Not trained because: No labels." in task.what
+        assert (
+            "38 keys old, 3 keys beyond max_age (28) and one decision interval. Not trained because: No labels."
+            in task.what
+        )
         assert task.steps[0].command == f"dg launch --job retrain__recorded --partition {KEYS[1]}"
 
 

@@ -27,7 +27,7 @@ from platform_assets.serving import fetch, run
 from platform_assets.serving.requests import MOMENTS
 
 SHARES = (0.1, 0.25, 0.5, 0.7, 0.85, 1.0)
-"""Of what the replica answers per second to callers who wait, each a step."""
+"""Load levels, as shares of what the replica answers per second to callers who wait."""
 WARM_S = 1.0
 
 

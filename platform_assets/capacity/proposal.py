@@ -16,7 +16,7 @@ from platform_assets.product.pods import Pods
 TOLERANCE = 1.1
 """Kubernetes' autoscaler leaves the number as it is while the use is within 10 % of the target."""
 GROWTH = 3
-"""The peak runs on so many times the replicas that are always there: the others are given back."""
+"""At the peak up to this many times the replicas run that are always there; the others are given back."""
 CORES_STEP, MEMORY_STEP_GB, FEWEST_CORES, MOST_CORES = 0.05, 0.05, 0.1, 1.0
 """One core was measured, so no pod of more is proposed."""
 MEMORY_ROOM = 1.25

@@ -40,7 +40,7 @@ def _bound_words(bound_ms: float, best: Step, over: Step | None) -> str:
         return f"p99 stays within the product's {bound_ms:g} ms at every step, up to {best.per_second:.0f} per second."
     return (
         f"p99 keeps the product's {bound_ms:g} ms up to {best.per_second:.0f} requests per second; at "
-        f"{over.per_second:.0f} it is {over.p99_ms:.1f} ms, with {over.failed} failed requests of {over.sent}."
+        f"{over.per_second:.0f} it is {over.p99_ms:.1f} ms, and {over.failed} of {over.sent} requests failed."
     )
 
 
@@ -52,9 +52,9 @@ def _pods(proposal: Proposal) -> str:
 def _reasons(best: Step, proposal: Proposal) -> list[str]:
     others, peak = f"{proposal.replicas - 1} of {proposal.replicas} replicas", proposal.peak_per_second
     return [
-        f"cpu_target: at {best.cores:.0%} of a core p99 kept the bound; {others} can take over; 10 % are tolerated.",
-        f"replicas_max: so many answer {peak:.0f} requests per second of {best.cpu_ms:.2f} CPU-ms at the target.",
+        f"cpu_target: at {best.cores:.0%} of a core p99 kept the bound; {others} can take over (tolerance 10%).",
+        f"replicas_max: this many answer {peak:.0f} requests per second of {best.cpu_ms:.2f} CPU-ms at the target.",
         f"After one of them is lost the others use {proposal.used_after_loss:.0%} of their reserved CPU.",
-        "memory_gb: what two workers and the trial of the next model need, or a quarter more than was measured.",
-        "Measured on this machine with one request again and again: measure where the pods will run before a promise.",
+        "memory_gb: what two workers and the trial of the next model need, at least a quarter more than was measured.",
+        "Measured on this machine with one repeated request: measure where pods will run before you promise a rate.",
     ]

@@ -13,7 +13,7 @@ from typing import Any
 from platform_assets import clock, digests, specs
 from platform_assets.checking import clocks, deliveries
 from platform_assets.checking.files import schema_of
-from platform_assets.checking.messages import LABELS, Line, Problem, counted, line_of
+from platform_assets.checking.messages import LABELS, Line, Problem, line_of
 from platform_assets.checking.trial import Trial
 from platform_assets.digests.modules import is_ours
 from platform_assets.product import changes
@@ -21,6 +21,7 @@ from platform_assets.profiles import profile
 from platform_assets.settings import Settings
 from platform_assets.specs import money, planned
 from platform_assets.specs.base import ProductSpec, RecordingMissing, Source
+from platform_assets.wording import counted
 
 __all__ = ["Line", "Problem", "as_text", "of_product", "run"]
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from platform_assets.checking.messages import counted, file_of
+from platform_assets.checking.messages import file_of
 from platform_assets.keys import DailyGrain, HourlyGrain
 from platform_assets.specs.base import ProductSpec
+from platform_assets.wording import counted
 
 BY_HAND = 'by hand ("Land files, train" in docs/add_a_product.md)'
 

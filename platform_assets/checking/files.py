@@ -15,13 +15,13 @@ from platform_assets.checking.messages import (
     Problem,
     call,
     call_for_frame,
-    counted,
     file_of,
     fix_in,
     wrong_type,
 )
 from platform_assets.compute import landed, validate
 from platform_assets.specs.base import ProductSpec, Source
+from platform_assets.wording import counted
 
 if TYPE_CHECKING:
     import pandera.polars as pa

@@ -146,11 +146,6 @@ def fix_in(spec: ProductSpec) -> str:
     return f"Fix it in {file_of(spec.name)}."
 
 
-def counted(count: int, noun: str) -> str:
-    """Return a number with its noun: `1 field`, `1,000 rows`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def _facts_of(spec: ProductSpec, check: str, step: Callable[..., str], *arguments: Any) -> str:
     """Run a check; an exception that no message was written for becomes one that names the check and the file."""
     try:

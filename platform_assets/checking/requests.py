@@ -7,11 +7,12 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from platform_assets.checking.messages import Problem, call, counted, file_of, fix_in
+from platform_assets.checking.messages import Problem, call, file_of, fix_in
 from platform_assets.product.contract import Cell, contract_of, request_of
 from platform_assets.serving.contract import Contract, ContractProblem
 from platform_assets.serving.requests import Refused
 from platform_assets.specs.base import ProductSpec
+from platform_assets.wording import counted
 
 MOST, MOST_IMAGES = 2_000, 200
 """How many rows are sent: about 0.1 ms each, some milliseconds with an image."""

@@ -20,7 +20,6 @@ from platform_assets.checking.messages import (
     Skipped,
     call,
     call_for_frame,
-    counted,
     file_of,
     fix_in,
     wrong_type,
@@ -29,6 +28,7 @@ from platform_assets.compute import declared, matrix, suspects
 from platform_assets.compute.features import KNOWN_AT, known_by
 from platform_assets.learners.network import Network
 from platform_assets.specs.base import ProductSpec, Source, Window
+from platform_assets.wording import counted
 
 LABELLED = ["key", "entity", "label", "known_at"]
 SAMPLE = 2

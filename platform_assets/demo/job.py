@@ -25,6 +25,7 @@ from platform_assets.product.contract import RequestDocument
 from platform_assets.records import notes
 from platform_assets.replay import Player
 from platform_assets.report import pages
+from platform_assets.wording import counted, span
 
 MOST_KEYS = 45
 """How many keys fit into the demo's ten minutes on two cores; a fixed number, so that two demos agree."""
@@ -77,18 +78,18 @@ def _run(product: Product, console: Console, plan: Plan, lock: int, *, is_stayin
                     loop.replay_keys(product, console, player, journal, plan.keys, advanced=bar.advance)
             loop.wait_until_quiet(console, dagster, check)
             tree_s = tree_cpu_s()
-        equal = results.collect(product, plan, journal)
+        demo_results = results.collect(product, plan, journal)
         console.print()
-        tables.show_keys(console, equal, spec.grain.kind)
-        tables.show_injected(console, equal)
+        tables.show_keys(console, demo_results, spec.grain.kind)
+        tables.show_injected(console, demo_results)
         took_s, peak_gb = perf_counter() - started_s, memory.peak_bytes / 1e9
         console.print(
             f"The demo took {took_s:.0f} s, {tree_s:.0f} CPU seconds; "
             f"peak memory of all processes together {peak_gb:.2f} GB."
         )
-        as_json, as_csv = equal.write(journal.folder)
+        as_json, as_csv = demo_results.write(journal.folder)
         console.print(
-            f"Equal in every demo: {equal.sha256}  {as_json} (keys: {as_csv})", highlight=False, soft_wrap=True
+            f"Equal in every demo: {demo_results.sha256}  {as_json} (keys: {as_csv})", highlight=False, soft_wrap=True
         )
         report = pages.write(settings, spec, pages.folder(settings) / pages.file_name(spec), dagster=dagster.address)
         console.print(f"The report     {report}", highlight=False, soft_wrap=True)
@@ -129,8 +130,8 @@ def land(product: Product, console: Console, cutoff: str) -> None:
     files = [item for item in landed if item.bytes is not None]
     size_mb = sum(item.bytes or 0 for item in files) / 1e6
     existing = len(files) - sum(item.is_new for item in files)
-    counts = f"landed {len(files)} files of {len(keys)} keys, {size_mb:.0f} MB, {existing} existed already"
-    show.done(console, counts, started_s)
+    counts = f"landed {counted(len(files), 'file')} of {counted(len(keys), 'key')}, {size_mb:.0f} MB"
+    show.done(console, f"{counts}, {existing} existed already", started_s)
 
 
 def materialise(product: Product, console: Console, dagster: Dagster, check: Callable[[], None], cutoff: str) -> None:
@@ -154,7 +155,10 @@ def materialise(product: Product, console: Console, dagster: Dagster, check: Cal
     console.print(f"  decided for {last}: {decision.action}. {' '.join(decision.reasons)}", highlight=False)
     decided = decision.cutoff
     if decision.action != policy.RETRAIN or decided is None:
-        raise DemoProblem(f"Expected the decision to train a first model for cutoff {cutoff}; it was not made.")
+        raise DemoProblem(
+            f"The decision for {last} is {decision.action}: {' '.join(decision.reasons)} Expected one to train a first "
+            f"model for cutoff {cutoff}. See sources and retraining in platform_assets/specs/{product.name}.py."
+        )
     show.runs_until(
         console,
         dagster,
@@ -182,8 +186,8 @@ def serve(product: Product, console: Console, children: Children, cutoff: str) -
             f"{naming.job('retrain', product.name)} --partition {cutoff}`, and start the demo again."
         )
     number, record = latest
-    built = product.tables.records("service", [record.cutoff])[record.cutoff]
-    address = servers.service(console, children, notes.Service.of(built).tag)
+    record_of_service = product.tables.records("service", [record.cutoff])[record.cutoff]
+    address = servers.service(console, children, notes.Service.of(record_of_service).tag)
     model = record.digest[: releases.SHORT_DIGEST]
     show.done(console, f"service at {address} on release {number}, model {model}", started_s)
     return address
@@ -206,7 +210,8 @@ def stay(children: Children) -> None:
 
 
 def _how_many(plan: Plan) -> str:
-    count = f"Replaying {len(plan.keys)} keys, {plan.keys[0]} to {plan.keys[-1]}, seed {plan.seed}"
-    if len(plan.keys) == MOST_KEYS < plan.of:
-        return f"{count}. {MOST_KEYS} of {plan.of} fit into ten minutes on two cores (--keys {plan.of} for all)."
+    count = f"Replaying {counted(len(plan.keys), 'key')}, {span(plan.keys)}, seed {plan.seed}"
+    if len(plan.keys) == MOST_KEYS < plan.available:
+        more = f"{MOST_KEYS} of {plan.available} fit into ten minutes on two cores (--keys {plan.available} for all)"
+        return f"{count}. {more}."
     return f"{count}."

@@ -21,7 +21,7 @@ from platform_assets.specs.base import ProductSpec
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-class Begun(msgspec.Struct, frozen=True, kw_only=True):
+class StoredPlan(msgspec.Struct, frozen=True, kw_only=True):
     """A demo's plan as stored; `fault` is its kind and then its keys."""
 
     first: str
@@ -30,7 +30,7 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True):
     fault: list[str] | None
 
 
-class Noted(msgspec.Struct, frozen=True, kw_only=True):
+class RequestResults(msgspec.Struct, frozen=True, kw_only=True):
     """The results of a key's requests; `first` is the first one that was answered."""
 
     requests: int
@@ -46,13 +46,13 @@ class Plan:
 
     Attributes:
         keys: in order; the first is the cutoff of the first training.
-        of: how many keys the recording has for demos.
+        available: how many keys the recording has for demos.
         seed: of the injected fault.
         injected: the fault; None when too few keys are replayed for one.
     """
 
     keys: tuple[str, ...]
-    of: int
+    available: int
     seed: int
     injected: Injected | None
 
@@ -75,7 +75,7 @@ def plan(spec: ProductSpec, *, count: int | None, most: int, seed: int) -> Plan:
             f"history.demo_until in platform_assets/specs/{spec.name}.py."
         )
     chosen = keys[: min(most, len(keys)) if count is None else count]
-    return Plan(keys=chosen, of=len(keys), seed=seed, injected=replay.draw(spec, chosen, seed))
+    return Plan(keys=chosen, available=len(keys), seed=seed, injected=replay.draw(spec, chosen, seed))
 
 
 class Journal:
@@ -91,13 +91,13 @@ class Journal:
         Raises:
             ValueError: the demo was started with other keys or another seed.
         """
-        begun = Begun(
+        begun = StoredPlan(
             first=plan.keys[0],
             last=plan.keys[-1],
             seed=plan.seed,
             fault=None if plan.injected is None else [plan.injected.kind.name, *plan.injected.keys],
         )
-        stored = self._read("plan", Begun)
+        stored = self._read("plan", StoredPlan)
         if stored is not None and stored != begun:
             raise ValueError(
                 f"{self.folder} was started with --seed {stored.seed} for keys {stored.first} to {stored.last} "
@@ -107,13 +107,13 @@ class Journal:
             )
         self._write("plan", begun)
 
-    def asked(self, key: str) -> Noted | None:
+    def results_of(self, key: str) -> RequestResults | None:
         """Return the results of a key's requests, or None when not all of them were sent."""
-        return self._read(f"asked-{key}", Noted)
+        return self._read(f"asked-{key}", RequestResults)
 
     def note(self, key: str, asked: Requests) -> None:
         """Store the results of a key's requests."""
-        noted = Noted(
+        noted = RequestResults(
             requests=asked.requests,
             answered=asked.answered,
             refused=asked.refused,

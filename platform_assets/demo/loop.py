@@ -12,7 +12,7 @@ from rich.console import Console
 from platform_assets import replay
 from platform_assets.compute import policy
 from platform_assets.demo import show
-from platform_assets.demo.journal import Journal, Noted
+from platform_assets.demo.journal import Journal, RequestResults
 from platform_assets.demo.runs import Dagster
 from platform_assets.handle import Product
 from platform_assets.history.faults import judgement
@@ -23,9 +23,10 @@ from platform_assets.records.judgements import Judgement
 from platform_assets.replay import Answer, Outcome, Player
 from platform_assets.serving import answers
 from platform_assets.storage.tables import TableStore
+from platform_assets.wording import counted
 
 LONGEST = 140
-"""Letters of a reason that a key's line shows."""
+"""Characters of a reason that a key's line shows."""
 ALERTS_READ = 3
 QUIET_S = 6.0
 """Seconds without a run in progress after which everything requested counts as done: Dagster's daemon evaluates its
@@ -60,7 +61,7 @@ def first_key(console: Console, player: Player, journal: Journal, key: str, star
     Raises:
         DemoProblem: the key has no entities, or no request was answered.
     """
-    entry = journal.asked(key)
+    entry = journal.results_of(key)
     if entry is None:
         start_s = perf_counter()
         first: list[Answer] = []
@@ -75,9 +76,11 @@ def first_key(console: Console, player: Player, journal: Journal, key: str, star
         requests = player.ask(key, on_answer=print_first)
         journal.note(key, requests)
         show.done(console, f"sent {requests.requests} requests for {key}, one by one", start_s)
-        entry = journal.asked(key)
+        entry = journal.results_of(key)
     if entry is None or entry.first is None:
-        raise DemoProblem(f"no request for {key} was answered.")
+        sent = counted(entry.requests if entry else 0, "request")
+        logs = journal.folder.parents[1] / "logs"
+        raise DemoProblem(f"none of {sent} for {key} was answered; {logs / 'service.log'} says why.")
     return entry.first
 
 
@@ -99,21 +102,21 @@ def replay_keys(
     for index, key in enumerate(keys):
         following = keys[index + 1] if index + 1 < len(keys) else None
         start_s = perf_counter()
-        if journal.asked(key) is None:
+        if journal.results_of(key) is None:
             journal.note(key, player.ask(key))
         is_decided = replay.decision_of(product, key) is not None
         decision, outcome = player.close(
-            key, None if following is None or journal.asked(following) is not None else following
+            key, None if following is None or journal.results_of(following) is not None else following
         )
         advanced()
         if not is_decided:
-            line = line_of(key, journal.asked(key), _judged(tables, key), decision, outcome)
+            line = line_of(key, journal.results_of(key), _judged(tables, key), decision, outcome)
             console.print(f"{line} [dim]({perf_counter() - start_s:.1f} s)[/]", highlight=False, soft_wrap=True)
 
 
 def line_of(
     key: str,
-    asked: Noted | None,
+    asked: RequestResults | None,
     judged: Judgement,
     decision: Decision,
     outcome: Outcome | None,

@@ -32,7 +32,7 @@ SENTENCES = ("why", "came", "expected", "description")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Delivered:
+class InjectedFault:
     """The injected fault, which the platform is not told about."""
 
     kind: str
@@ -86,7 +86,7 @@ class Results:
     keys: tuple[dict[str, Cell], ...]
     releases: tuple[Released, ...]
     faults: tuple[Faulted, ...]
-    injected: Delivered | None
+    injected: InjectedFault | None
 
     def to_json(self) -> bytes:
         """Return the results as canonical JSON."""
@@ -102,7 +102,7 @@ class Results:
         whole = {"keys": self.keys, "releases": self.releases, "faults": self.faults, "injected": injected}
         return canonical(select(whole))
 
-    def caught(self) -> dict[str, str | None]:
+    def checks_by_key(self) -> dict[str, str | None]:
         """Return the check that named the faulty source, by key with the injected fault; None where no check did."""
         if self.injected is None:
             return {}
@@ -133,7 +133,7 @@ def collect(product: Product, plan: Plan, journal: Journal) -> Results:
     measures = [measure.name for measure in product.spec.task.measures[:2]]
     rows: list[dict[str, Cell]] = []
     for key in plan.keys:
-        asked = journal.asked(key)
+        asked = journal.results_of(key)
         numbers = measured(records[key]) if key in records else None
         quality = (numbers.quality if numbers else None) or {}
         drift = judgement(judged[key]) if key in judged else Judgement()
@@ -167,7 +167,7 @@ def collect(product: Product, plan: Plan, journal: Journal) -> Results:
         ),
         injected=None
         if injected is None
-        else Delivered(
+        else InjectedFault(
             kind=injected.kind.name,
             description=injected.kind.description,
             source=injected.kind.source,

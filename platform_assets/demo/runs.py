@@ -115,7 +115,8 @@ class Dagster:
                 if location and location.repositories:
                     return
             time.sleep(POLL_S)
-        raise DagsterProblem(f"{self.address} did not load the definitions within {timeout_s:.0f} s.")
+        log = self._home.parent / "logs" / "code.log"
+        raise DagsterProblem(f"{self.address} did not load the definitions within {timeout_s:.0f} s; {log} says why.")
 
     def _workspace(self) -> _Workspace:
         place = f"{self.address}/graphql"
@@ -127,8 +128,9 @@ class Dagster:
             answer = msgspec.json.decode(response.content, type=_Answer)
         except msgspec.MsgspecError as error:
             raise DagsterProblem(f"{place} answered {response.status_code}: {response.text[:200]}") from error
-        if answer.data is None or answer.errors:
-            raise DagsterProblem(f"{place} refused a query: {[error.message for error in answer.errors]}")
+        reasons = [error.message or "no reason" for error in answer.errors]
+        if answer.data is None or reasons:
+            raise DagsterProblem(f"{place} refused a query: {'; '.join(reasons) or 'no data'}")
         return answer.data.workspace_or_error
 
     def runs(self, *, job: str | None = None, limit: int = 100) -> list[Run]:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from platform_assets.demo.runs import POLL_S, SENSOR, Dagster, DagsterProblem, Run, RunFailed
+from platform_assets.wording import counted
 
 T = TypeVar("T")
 
@@ -65,7 +66,6 @@ def runs_until(
 
     Args:
         console: where to show it.
-        dagster: the webserver.
         job: whose runs.
         is_over: whether the result exists.
         check: raises when waiting is pointless.
@@ -102,7 +102,7 @@ def _show(console: Console, dagster: Dagster, run: Run, check: Callable[[], None
             dagster.cancel(run.id)
         raise
     count = len(dagster.steps(run.id))
-    done(console, f"{run.job}: {count} steps" + (f", {keys} keys" if keys > 1 else ""), started_s)
+    done(console, f"{run.job}: {counted(count, 'step')}" + (f", {keys} keys" if keys > 1 else ""), started_s)
 
 
 class Keys:

@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 from platform_assets.demo.results import Cell, Results
-from platform_assets.status.words import NOUNS, measure_words
+from platform_assets.status.words import measure_words
+from platform_assets.wording import NOUNS
 
 SETTLED = {"null": "left out", "drop": "key dropped"}
 """What a record after a fault did, in few words: the table must fit into 80 columns."""
@@ -17,7 +18,6 @@ def show_keys(console: Console, results: Results, grain: str) -> None:
     """Print one row per key: answers, headline, drift, decision, releases and faults. The results' CSV has all numbers.
 
     Args:
-        results: of the demo.
         grain: the kind of the product's grain, which names the first column.
     """
     headline = results.columns[results.columns.index("labelled") + 1]
@@ -47,7 +47,7 @@ def show_injected(console: Console, results: Results) -> None:
         f"{injected.source} of {', '.join(injected.keys)}.",
         highlight=False,
     )
-    for key, check in results.caught().items():
+    for key, check in results.checks_by_key().items():
         if check is None:
             console.print(f"  {key}: [bold red]not named[/]; expected {injected.check}", highlight=False)
         else:

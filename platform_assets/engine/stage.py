@@ -41,7 +41,6 @@ class Stage(Generic[M]):
     """One stage of a product: its asset, its maker and its run.
 
     Attributes:
-        spec: the product.
         name: the bare stage, `raw`.
         source: for stages with one asset per source.
         system: `naming.DATA`, `TRAINING`, `SERVING` or `MONITORING`.

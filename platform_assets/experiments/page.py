@@ -9,7 +9,7 @@ from platform_assets.handle import Product
 from platform_assets.report import render
 from platform_assets.report.blocks import Block, Code, Inline, Page, Section, Table, Tile, figure
 from platform_assets.show import plots
-from platform_assets.status import words
+from platform_assets.wording import counted
 
 
 def html(product: Product, runs: Sequence[Run], compared: Sequence[Run]) -> str:
@@ -24,7 +24,7 @@ def html(product: Product, runs: Sequence[Run], compared: Sequence[Run]) -> str:
             covered=f"The newest {len(runs)} trainings, those that were never released included. Measures are of each "
             "training's own holdout, so only trainings of one cutoff compare exactly.",
             tiles=[
-                Tile(name="Trainings", value=str(len(runs)), more=f"of {words.counted(cutoffs, 'cutoff')}"),
+                Tile(name="Trainings", value=str(len(runs)), more=f"of {counted(cutoffs, 'cutoff')}"),
                 Tile(name="Cost", value=f"{number(spent)} USD", more="all attempts, lost ones included"),
             ],
             sections=[*(_comparison(compared) if compared else ()), listed],

@@ -47,7 +47,6 @@ class Answers:
     """The answers in some files, each answer once and in the order of asking.
 
     Attributes:
-        maker: of the product.
         files: locations; they may repeat answers.
     """
 

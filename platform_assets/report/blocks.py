@@ -195,11 +195,6 @@ def figure(draw: Callable[[plots.Render], bytes], about: str) -> Figure:
     return Figure(about=about, wide=draw(vector.wide).decode(), narrow=draw(vector.narrow).decode())
 
 
-def span(keys: Sequence[str]) -> str:
-    """Return contiguous keys by their ends."""
-    return keys[0] if len(keys) == 1 else f"{keys[0]} to {keys[-1]}"
-
-
 def moment(utc: str | None) -> str:
     """Return an ISO moment for a reader: `2013-03-17 04:00 UTC`."""
-    return "at an unknown time" if utc is None else f"{utc[:16].replace('T', ' ')} UTC"
+    return "an unknown time" if utc is None else f"{utc[:16].replace('T', ' ')} UTC"

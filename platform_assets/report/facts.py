@@ -26,8 +26,8 @@ from platform_assets.report.links import Links
 from platform_assets.specs.base import ProductSpec
 from platform_assets.status import slices
 from platform_assets.status.state import State
-from platform_assets.status.words import NOUNS, plural
 from platform_assets.storage.tables import PartitionRecord, TableStore
+from platform_assets.wording import NOUNS, plural
 
 if TYPE_CHECKING:
     import polars as pl
@@ -52,12 +52,12 @@ class Episode:
     Attributes:
         keys: the keys on which the same check of the same source failed, in order.
         fault: the first key's record.
-        then: the records that followed, of all keys, as (key, record), oldest first.
+        later: the records that followed, of all keys, as (key, record), oldest first.
     """
 
     keys: tuple[str, ...]
     fault: Fault
-    then: tuple[tuple[str, FaultRecord], ...]
+    later: tuple[tuple[str, FaultRecord], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +65,7 @@ class Facts:
     """What a report shows.
 
     Attributes:
-        spec: the product.
-        standing: from `status.of_product`.
+        state: from `status.of_product`.
         links: to Dagster's UI.
         keys: the keys that it covers, in order: from the first with answers on, including those nobody asked about.
         measured: by key.
@@ -86,7 +85,7 @@ class Facts:
     """
 
     spec: ProductSpec
-    standing: State
+    state: State
     links: Links
     keys: tuple[str, ...]
     measured: Mapping[str, Measured]
@@ -150,7 +149,7 @@ def gather(product: Product, *, dagster: str | None = None) -> Facts:
     quarantine = _quarantined(product)
     return Facts(
         spec=spec,
-        standing=status.of_product(product),
+        state=status.of_product(product),
         links=Links(spec.name, dagster),
         keys=keys,
         measured={key: measured(performance[key]) for key in keys},
@@ -199,7 +198,7 @@ def _episodes(history: History, faulty: Sequence[str]) -> tuple[Episode, ...]:
             elif name is not None:
                 episodes[name][1].append((key, record))
     return tuple(
-        Episode(keys=tuple(keys), fault=firsts[name], then=tuple(then)) for name, (keys, then) in episodes.items()
+        Episode(keys=tuple(keys), fault=firsts[name], later=tuple(later)) for name, (keys, later) in episodes.items()
     )
 
 

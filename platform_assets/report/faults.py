@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from platform_assets.records.faults import Repair
-from platform_assets.report.blocks import Inline, Section, Strong, Terms, moment, paragraph, span
+from platform_assets.report.blocks import Inline, Section, Strong, Terms, moment, paragraph
 from platform_assets.report.facts import Episode, Facts
+from platform_assets.wording import span
 
 LONG = 240
-"""What arrived is set in bold up to so many letters."""
+"""What arrived is set in bold up to this many characters."""
 DONE = {
     "null": "The source was left out and the rows kept",
     "drop": "Left out permanently",
@@ -33,10 +34,11 @@ def _fault(facts: Facts, episode: Episode) -> Section:
     done = []
     if decision is not None and decision.action == "alert_fault":
         done.append(
-            f"An alert was raised, {moment(decision.at_utc)}, and the {facts.noun} kept out of training and reference."
+            f"An alert was raised at {moment(decision.at_utc)}, and the {facts.noun} was kept out of training and "
+            "reference."
         )
     done += _settled(episode)
-    settled = {key for key, record in episode.then if record.kind in DONE and not isinstance(record, Repair)}
+    settled = {key for key, record in episode.later if record.kind in DONE and not isinstance(record, Repair)}
     if len(settled) < len(episode.keys):
         done.append("Held until someone repairs or accepts it.")
     terms: dict[str, list[Inline]] = {
@@ -53,10 +55,10 @@ def _fault(facts: Facts, episode: Episode) -> Section:
 def _settled(episode: Episode) -> list[str]:
     """Return what was done to the keys, once for those to which the same was done."""
     same: dict[tuple[str, str, str], list[tuple[str, str | None]]] = {}
-    for key, record in episode.then:
+    for key, record in episode.later:
         if record.kind in DONE:
             same.setdefault((record.kind, record.by, record.why), []).append((key, record.at_utc))
     return [
-        f"{span([key for key, _ in settled])}, from {moment(settled[0][1])} on: {DONE[kind]} (by {by}): {why}"
+        f"{span([key for key, _ in settled])}, at {moment(settled[0][1])}: {DONE[kind]} (by {by}): {why}"
         for (kind, by, why), settled in same.items()
     ]

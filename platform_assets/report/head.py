@@ -7,48 +7,49 @@ from platform_assets.report.blocks import Bar, Block, Mark, Section, Table, Tile
 from platform_assets.report.facts import Facts
 from platform_assets.status import words
 from platform_assets.status.state import Rare
+from platform_assets.wording import counted, plural, span
 
 MOST_REASONS = 12
 
 
 def news(facts: Facts) -> Mark | None:
     """Return the sentence at the top: the held keys by name, or what else there is to do; None before any decision."""
-    standing = facts.standing
-    held = words.held_keys(standing)
-    others = len([one for one in standing.todo if one.about != "held"])
+    state = facts.state
+    held = words.held_keys(state)
+    others = len([one for one in state.todo if one.about != "held"])
     if held:
-        more = f", and {words.counted(others, 'other thing')} to do" if others else ""
+        more = f", and {counted(others, 'other thing')} to do" if others else ""
         return Mark(f"Held: {words.keys_words(held)}{more}", "red")
     if others:
-        return Mark(f"{words.counted(others, 'thing')} to do", "red")
-    return None if standing.newest_closed_key is None else Mark(f"No {facts.noun} is held", "green")
+        return Mark(f"{counted(others, 'thing')} to do", "red")
+    return None if state.newest_closed_key is None else Mark(f"No {facts.noun} is held", "green")
 
 
 def covered(facts: Facts) -> str:
     """Return what the numbers cover, and when the page was written."""
-    now = facts.standing.now_utc
+    now = facts.state.now_utc
     keys = f"No {facts.noun} has been answered yet"
     if facts.keys:
-        keys = f"{words.counted(facts.answered, facts.noun)} with answers, {facts.keys[0]} to {facts.keys[-1]}"
+        keys = f"{counted(facts.answered, facts.noun)} with answers, {span(facts.keys)}"
     clock = "wall clock" if facts.spec.is_live else "the recording's clock"
-    return f"{keys}. Written at {moment(now) if now else 'an unknown time'} ({clock})."
+    return f"{keys}. Written at {moment(now)} ({clock})."
 
 
 def tiles(facts: Facts) -> list[Tile]:
     """Return the numbers at the top."""
-    standing, headline = facts.standing, facts.spec.task.headline
-    release, quality = standing.release, standing.quality
+    state, headline = facts.state, facts.spec.task.headline
+    release, quality = state.release, state.quality
     answered = sum(numbers.rows for numbers in facts.measured.values())
     recent = quality.quality.get(headline.name) if quality else None
     model, window = ("–", "nothing is released"), "no labels yet"
     if quality is not None:
-        window = f"{words.interval_words(recent)}, newest {words.counted(quality.keys, facts.noun)} with labels"
-        window += f", without held ones: {words.held_words(quality)}" if quality.held else ""
+        window = f"{words.interval_words(recent)}, newest {counted(quality.keys, facts.noun)} with labels"
+        window += f"; held {plural(facts.noun)} left out: {words.held_words(quality)}" if quality.held else ""
     if release is not None:
-        age = words.age_words(release, standing.grain)
+        age = words.age_words(release, state.grain)
         model = (f"release {release.number}", f"{age}; model {release.digest[: releases.SHORT_DIGEST]}")
     faults = len(facts.episodes)
-    faulty = words.counted(sum(len(episode.keys) for episode in facts.episodes), facts.noun)
+    faulty = counted(sum(len(episode.keys) for episode in facts.episodes), facts.noun)
     return [
         Tile(name="Live model", value=model[0], more=model[1]),
         Tile(
@@ -56,11 +57,11 @@ def tiles(facts: Facts) -> list[Tile]:
             value="–" if recent is None else f"{recent.value:.3f}",
             more=window,
         ),
-        *_of_a_rare_class(standing.rare),
+        *_of_a_rare_class(state.rare),
         Tile(
             name="Answers",
             value=f"{answered:,}",
-            more=f"over {words.counted(facts.answered, facts.noun)}",
+            more=f"over {counted(facts.answered, facts.noun)}",
         ),
         Tile(
             name="Faulty deliveries caught",
@@ -95,7 +96,7 @@ def quarantine(facts: Facts) -> Section:
         Table(about="rows put aside", columns=columns, rows=rows, numbers=numbers, is_stacked=True),
         paragraph(
             f"Of {landed:,} landed rows, including those before the first answer."
-            + (f" {words.counted(rest, 'more reason')} are rarer." if rest > 0 else ""),
+            + (f" Rarer reasons that are not shown: {rest}." if rest > 0 else ""),
             kind="muted small",
         ),
     ]

@@ -1,4 +1,4 @@
-"""The index page: one row per product, those that need someone first."""
+"""The index page: one row per product, those that need attention first."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from platform_assets.compute.releases import SHORT_DIGEST
 from platform_assets.report.blocks import Inline, Link, Mark, Page, Section, Table, Tile
 from platform_assets.status import words
 from platform_assets.status.state import BrokenState, State
+from platform_assets.wording import counted
 
 COLUMNS = ("product", "state", "live model", "headline", "newest key", "last decision or error")
 
@@ -25,11 +26,11 @@ def page(
     damaged = damaged or {}
     waiting = [*damaged, *(state.product for state in states if state.todo)]
     things = len(damaged) + sum(len(state.todo) for state in states)
-    products = words.counted(len(states) + len(damaged), "product")
-    news = Mark("No product needs anyone now", "green")
+    products = counted(len(states) + len(damaged), "product")
+    news = Mark("No product needs attention", "green")
     if waiting:
         verb = "needs" if len(waiting) == 1 else "need"
-        news = Mark(f"{words.counted(len(waiting), 'product')} {verb} someone: {', '.join(waiting)}", "red")
+        news = Mark(f"{counted(len(waiting), 'product')} {verb} attention: {', '.join(waiting)}", "red")
     held = sum(len(words.held_keys(state)) for state in states if isinstance(state, State))
     rows = [
         *(_damaged_row(product, problem) for product, problem in damaged.items()),
@@ -70,7 +71,7 @@ def _news(state: State) -> Mark:
         return Mark(f"held: {words.keys_words(held)}", "red")
     if state.todo:
         return Mark(state.todo[0].about.replace("_", " "), "red")
-    return Mark("no run yet", "grey") if state.newest_closed_key is None else Mark("fine", "green")
+    return Mark("no key closed yet", "grey") if state.newest_closed_key is None else Mark("fine", "green")
 
 
 def _model(state: State) -> str | None:

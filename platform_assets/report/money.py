@@ -5,7 +5,7 @@ from __future__ import annotations
 from platform_assets.compute import accepted
 from platform_assets.report.blocks import Bar, Block, Heading, Inline, Section, Table, paragraph
 from platform_assets.report.facts import Facts
-from platform_assets.status.words import counted
+from platform_assets.wording import counted
 
 MOST_ATTEMPTS = 16
 MOST_MODELS = 12
@@ -23,8 +23,8 @@ def section(facts: Facts) -> Section:
 def _models(facts: Facts) -> list[Block]:
     if facts.attempts.is_empty():
         return [paragraph("No training was attempted yet.")]
-    spent = accepted.models(accepted.bought(facts.attempts, facts.releases), facts.releases).reverse()
-    most = spent["usd"].max() or 1.0
+    models = accepted.models(accepted.bought(facts.attempts, facts.releases), facts.releases).reverse()
+    most = models["usd"].max() or 1.0
     columns = ("model", "cutoff", "USD", "", "trainings", "attempts", "lost or failed")
     rows = [
         (
@@ -36,7 +36,7 @@ def _models(facts: Facts) -> list[Block]:
             model["attempts"],
             f"{model[accepted.LOST] + model[accepted.FAILED]:.4f}",
         )
-        for model in spent.head(MOST_MODELS).iter_rows(named=True)
+        for model in models.head(MOST_MODELS).iter_rows(named=True)
     ]
     numbers = ("USD", "trainings", "attempts", "lost or failed")
     return [
@@ -70,8 +70,8 @@ def _attempts(facts: Facts) -> list[Block]:
         Heading("Attempts"),
         paragraph(total + (f", {saved:.4f} less than on demand." if saved > 0 else "."), kind="muted"),
         *(
-            paragraph(f"For cutoff {spent.cutoff}, in {spent.month} {spent.over} Allowed: {spent.why}")
-            for spent in facts.overspendings
+            paragraph(f"For cutoff {over.cutoff}, in {over.month} {over.over} Allowed: {over.why}")
+            for over in facts.overspendings
         ),
         Table(about="attempts", columns=columns, rows=rows, numbers=("CPU s", "wall s", "USD")),
     ]

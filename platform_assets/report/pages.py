@@ -76,9 +76,9 @@ def of_product(product: Product, *, back: Link | None = None, dagster: str | Non
 
 
 def _html(spec: ProductSpec, shown: facts.Facts, back: Link | None) -> str:
-    first = [] if shown.standing.newest_closed_key is None and not shown.standing.todo else [shown.standing.todo]
+    first = [] if shown.state.newest_closed_key is None and not shown.state.todo else [shown.state.todo]
     parts = [
-        *(todo.section(tasks) for tasks in first),
+        *(todo.section(tasks, shown.noun) for tasks in first),
         *faults.sections(shown),
         sections.quality(shown),
         sections.by_slice(shown),
@@ -117,7 +117,7 @@ def _html_of_broken(broken: Broken, state: BrokenState, back: Link | None) -> st
             heading=broken.name,
             subtitle="A product whose file cannot be loaded.",
             news=Mark("The file is broken", "red"),
-            covered="Nothing is known but what is released.",
+            covered="Only the released model is known.",
             tiles=[],
             sections=[todo.section(state.todo), section],
             foot="Driftline: nothing on this page is fetched.",
@@ -134,7 +134,7 @@ def _page(
         state = status.of_broken(settings, product)
         return state, _html_of_broken(product, state, back)
     shown = facts.gather(Product(product, settings), dagster=dagster)
-    return shown.standing, _html(product, shown, back)
+    return shown.state, _html(product, shown, back)
 
 
 def _write(path: Path, text: str) -> Path:

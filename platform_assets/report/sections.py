@@ -11,28 +11,29 @@ from platform_assets.records.verdicts import CHALLENGER, CHAMPION, Verdict
 from platform_assets.report.blocks import Block, Code, Figure, Inline, Mark, Section, Table, figure, paragraph
 from platform_assets.report.facts import Facts
 from platform_assets.show import monitoring_plots, plots, task_plots, vector
-from platform_assets.status.words import counted, interval_words
+from platform_assets.status.words import interval_words
+from platform_assets.wording import counted, span
 
 MOST_DECISIONS = 16
 LONGEST = 240
-"""How many letters of a reason stand in a table."""
+"""Characters of a reason that a table shows."""
 COLOURS = {"retrain": "green", "alert_fault": "red"}
 
 
 def quality(facts: Facts) -> Section:
     """Return quality per key with intervals."""
     title, link = f"Quality per {facts.noun}", facts.links.asset("performance")
-    if facts.standing.quality is None or not any(numbers.quality for numbers in facts.measured.values()):
+    if facts.state.quality is None or not any(numbers.quality for numbers in facts.measured.values()):
         return Section(title=title, blocks=[paragraph("No answer has a label yet.")], link=link)
-    recent = facts.standing.quality
+    recent = facts.state.quality
     rows = []
     for measure in facts.spec.task.shown:
         interval = recent.quality.get(measure.name)
         if interval is not None:
             rows.append((measure.axis, f"{interval.value:.4f}", interval_words(interval)))
     window = (
-        f"The newest {counted(recent.keys, facts.noun)} with labels, {recent.first} to {recent.last}, have "
-        f"{recent.rows:,} labelled answers. Intervals are clustered by {facts.noun}, because answers of one "
+        f"{counted(recent.rows, 'labelled answer')} on the newest {counted(recent.keys, facts.noun)} with labels, "
+        f"{span((recent.first, recent.last))}. Intervals are clustered by {facts.noun}, because answers of one "
         f"{facts.noun} are not independent."
     )
     blocks: list[Block] = [
@@ -63,12 +64,12 @@ def _draw_quality(facts: Facts, render: plots.Render) -> bytes:
 
 def by_slice(facts: Facts) -> Section | None:
     """Return the measures of each group of each slice; None for a product without slices or labels."""
-    recent, measures = facts.standing.quality, facts.spec.task.measures
-    if recent is None or not facts.standing.slices:
+    recent, measures = facts.state.quality, facts.spec.task.measures
+    if recent is None or not facts.state.slices:
         return None
     rows = [
         (one.slice, one.value, f"{one.rows:,}", *(_number(one.quality.get(measure.name)) for measure in measures))
-        for one in facts.standing.slices
+        for one in facts.state.slices
     ]
     names = tuple(measure.title for measure in measures)
     text = (
@@ -183,11 +184,11 @@ def calibration(facts: Facts) -> Section:
 
 def unlabelled(facts: Facts) -> Section | None:
     """Return the keys that trainings leave out because their labels were late; None without any."""
-    notes = facts.standing.unlabelled
+    notes = facts.state.unlabelled
     if not notes:
         return None
-    rows = [(note.key, note.from_cutoff, note.until_cutoff or "all later", note.why) for note in notes[::-1]]
-    columns = (facts.noun, "left out from cutoff", "up to before", "why")
+    rows = [(note.key, note.from_cutoff, note.until_cutoff or "not yet", note.why) for note in notes[::-1]]
+    columns = (facts.noun, "left out from cutoff", "used again from cutoff", "why")
     shown = rows[:MOST_DECISIONS]
     blocks: list[Block] = [Table(about="late labels", columns=columns, rows=shown, is_stacked=True)]
     if (more := len(rows) - MOST_DECISIONS) > 0:

@@ -9,7 +9,7 @@ from platform_assets.report.facts import Facts
 
 def section(facts: Facts) -> Section:
     """Return how many requests were slower than the product's objective."""
-    judged = facts.standing.latency
+    judged = facts.state.latency
     text = latency.describe(judged)
     kind = "fault" if judged and judged.is_slow else ""
     link = facts.links.asset("predictions")

@@ -10,10 +10,14 @@ from platform_assets.status.state import Todo
 from platform_assets.status.words import SHELL
 
 
-def section(todo: Sequence[Todo]) -> Section:
-    """Return what to do, or that there is nothing."""
+def section(todo: Sequence[Todo], noun: str = "key") -> Section:
+    """Return what to do, or that there is nothing.
+
+    Args:
+        noun: what a key of this product is called.
+    """
     if not todo:
-        text = "No key is held, the model is not stale, and no label is missing."
+        text = f"No {noun} is held, the model is not stale, and no label is missing."
         return Section(title="Nothing to do now", blocks=[paragraph(text)], kind="sound")
     shell: list[Block] = []
     if any(step.command.startswith("dg ") for one in todo for step in one.steps):

@@ -52,7 +52,6 @@ def decode(contract: Contract, body: bytes | bytearray, query: bytes, now: datet
     """Return the row of a body that is an image file, as if it had been sent as JSON.
 
     Args:
-        contract: of the product.
         body: the file.
         query: the URL's part after the question mark.
         now: as in `Contract.between`.

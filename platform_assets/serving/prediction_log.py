@@ -59,7 +59,6 @@ class PredictionLog:
     """The prediction log of this process: files in one folder, opened with the first record.
 
     Attributes:
-        folder: of the product.
         server: name of the machine or pod that this process belongs to.
         problem: why records cannot be written, or may be lost; None if there is no problem.
         mark: 8 random hexadecimal digits that tell this process from all others with its id.

@@ -45,7 +45,6 @@ def read(ledgers: Ledgers, number: int, followed: Followed, pinned: Sequence[str
     """Return the release of a number.
 
     Args:
-        ledgers: of the product.
         number: the newest one.
         followed: the newest one before it, up to which the hashes are checked.
         pinned: the public keys that count; without any, signatures are not checked.

@@ -78,7 +78,6 @@ def pictures(spec: ProductSpec, trail: Mapping[str, Measured], by_key: Mapping[s
     """Return the charts of the newest key: quality over the last keys, calibration and slices of its window.
 
     Args:
-        spec: the product.
         trail: numbers by key, oldest first.
         by_key: joined rows of the window; without labels there is no chart.
     """
@@ -111,7 +110,6 @@ def sliced(
     """Return the slice table, and its chart if a slice has the headline measure; nothing without slices.
 
     Args:
-        task: of the product.
         rows: of the table.
         by_model: rows of the chart, by model.
         alt: the chart in words.
@@ -127,7 +125,6 @@ def decided(task: Task, by_model: Mapping[str, Decided]) -> values.Metadata:
     """Return the decisions made from answers as tables, and the charts of the task's kind.
 
     Args:
-        task: of the product.
         by_model: `Task.decided` by model.
     """
     rows = [

@@ -21,7 +21,6 @@ def pictures(task: Task, decided: Mapping[str, Decided], *, render: Render = png
     """Return charts by title; none for a kind of task without charts of its own.
 
     Args:
-        task: of the product.
         decided: `Task.decided` by model.
         render: turns a drawing into a file.
     """

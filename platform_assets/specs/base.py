@@ -78,7 +78,7 @@ class ProductSpec:
         sources: what the upstream systems deliver, in order of display; exactly one of them brings the labels.
         lookback (keys): how many keys before a key `features` reads.
         features: `(validated tables, window) -> rows` with `key`, `entity`, `service_time`, `asked_at` and one column
-            per field; rows in a fixed order. It reads nothing that became known at or after `asked_at`.
+            per field; rows in a fixed order. It reads nothing that became known after `asked_at`.
         fields: the model's inputs, in order: the request contract.
         entity: what one prediction is about (`flight`); its id is in the column `entity`.
         label: `(validated label rows) -> rows` with `key`, `entity`, `label` (of the task's type, null when there is

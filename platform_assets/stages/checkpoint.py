@@ -31,6 +31,7 @@ from platform_assets.steps import instructions, parameters
 from platform_assets.steps.jobs import Job, Trained
 from platform_assets.storage.tables import PartitionRecord
 from platform_assets.training import mlflow, requests
+from platform_assets.wording import counted
 from resources.launchers import Work
 
 STAGE = "checkpoint"
@@ -107,8 +108,8 @@ class _Run(CutoffRun[Learning]):
         if over is not None:
             log.warning(f"in {over.month} {over.over} Training anyway: {over.why}")
         log.info(
-            f"training {spec.name} for cutoff {job.cutoff} on {len(job.training_keys)} keys; "
-            f"{len(job.holdout_keys)} are the holdout; left out for faults or missing labels: "
+            f"training {spec.name} for cutoff {job.cutoff} on {counted(len(job.training_keys), 'key')}; "
+            f"holdout: {counted(len(job.holdout_keys), 'key')}; left out for faults or missing labels: "
             f"{', '.join(self._left_out) or 'none'}."
         )
         result = self.launcher.run(

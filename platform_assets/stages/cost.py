@@ -5,7 +5,7 @@ cost everything since the one before it, including failures, interrupted attempt
 evaluation. Spending since the newest model is open. Backtests are counted separately, because they produce no model.
 Prices are list prices of the profiles; months are those of the budget: a training counts for its cutoff's month.
 
-Made at the end of each `retrain__product`, after the release. After a failed run, and after a backtest, the sensor
+Updated at the end of each `retrain__product`, after the release. After a failed run, and after a backtest, the sensor
 `costs` launches `cost__product`; a person can too.
 """
 

@@ -25,6 +25,7 @@ from platform_assets.show import decision as shown_decision
 from platform_assets.show import values
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.artifacts import canonical, sha256
+from platform_assets.wording import counted
 
 STAGE = "decision"
 NEWEST_SHOWN = 14
@@ -111,12 +112,12 @@ class _Run(KeyedRun[None]):
         """
         spec, records, judged = self.spec, self._facts, self._judged[key]
         patience = spec.label_patience
-        reason = f"its labels were due {patience} keys ago or earlier."
+        reason = f"its labels were due {counted(patience, 'key')} ago or earlier."
         records.give_up(key, records.overdue(key), reason, now=now)
         facts = records.at(key, judged, now=now)
         decision = policy.decide(facts, spec.retraining, now)
         if decision.numbers.awaits_labels and facts.waited_keys >= patience:
-            reason = f"a training has waited for labels for {facts.waited_keys} keys."
+            reason = f"a training has waited for labels for {counted(facts.waited_keys, 'key')}."
             records.give_up(key, facts.unlabelled, reason, now=now)
             facts = records.at(key, judged, now=now)
             decision = policy.decide(facts, spec.retraining, now)

@@ -111,6 +111,6 @@ def _result(done: Advance) -> dg.AssetCheckResult:
         check_name=CHECK,
         passed=not faulty,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=f"{len(faulty)} of {len(done.keys)} keys have a fault.",
+        description=f"Keys with a fault: {len(faulty)} of {len(done.keys)}.",
         metadata={"keys_judged": len(done.keys), "keys_faulty": len(faulty), "faulty": shown_drift.faulty(faulty)},
     )

@@ -26,6 +26,7 @@ from platform_assets.show.values import Metadata
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import process
 from platform_assets.storage.artifacts import Bundle
+from platform_assets.wording import counted, span
 
 STAGE = "evaluation"
 CHECK = "verdict"
@@ -54,7 +55,7 @@ class _Run(CutoffRun[Evaluating]):
         """Judge the bundle unless it has a verdict; the cutoff's record does not show whether it has one."""
         started_s = process.cpu_s()
         digest = require(self.tables, "onnx", [self.cutoff])[self.cutoff].content_digest
-        self._verdict = self._judged(digest)
+        self._verdict = self._load_or_judge(digest)
         self._notes = {"passed": self._verdict.passed, "cpu_s": round(process.cpu_s() - started_s, 3)}
         return {"bundle": digest}
 
@@ -79,7 +80,7 @@ class _Run(CutoffRun[Evaluating]):
         )
         return [check]
 
-    def _judged(self, digest: str) -> Verdict:
+    def _load_or_judge(self, digest: str) -> Verdict:
         """Return the recorded verdict on a bundle, or make and record one."""
         verdict = self.product.history.verdict(digest)
         if verdict is not None:
@@ -101,14 +102,14 @@ def judge(product: Product, digest: str) -> Verdict:
     champion, reasons = _champion(product, digest)
     if champion:
         _check_unseen(product, champion, bundle)
-    judged = Evaluating.of(product.spec).judge(product.artifacts, product.tables, digest, champion)
+    result = Evaluating.of(product.spec).judge(product.artifacts, product.tables, digest, champion)
     document = {
         "product": product.name,
         "digest": digest,
         "cutoff": bundle.manifest["cutoff"],
         "champion_digest": champion,
-        **judged,
-        "notes": [*judged["notes"], *reasons],
+        **result,
+        "notes": [*result["notes"], *reasons],
     }
     return VERDICTS.read(document, f"the verdict on {digest}")
 
@@ -124,10 +125,15 @@ def _champion(product: Product, digest: str) -> tuple[str | None, list[str]]:
     if live is None or live == digest:
         return None, []
     contract = json.loads(product.artifacts.bundle(live).read("contract.json"))
-    task: TaskDocument | None = contract.get("task")
-    if contract.get("format") in COMPARABLE and task and product.spec.task.is_like(task):
+    if contract.get("format") not in COMPARABLE:
+        formats = " or ".join(map(str, COMPARABLE))
+        cause = f"its contract has format {contract.get('format')}; expected {formats}"
+        return None, [f"The live model {live} was not compared: {cause}."]
+    task: TaskDocument = contract["task"]
+    if product.spec.task.is_like(task):
         return live, []
-    return None, [f"The live model {live} answers another kind of question ({task!r}); so it was not compared."]
+    kinds = [" ".join((one["kind"], *one.get("classes", ()))) for one in (task, product.spec.task.document())]
+    return None, [f"The live model {live} was not compared: its task is {kinds[0]}, and this product's is {kinds[1]}."]
 
 
 def _check_unseen(product: Product, champion: str, challenger: Bundle) -> None:
@@ -137,7 +143,7 @@ def _check_unseen(product: Product, champion: str, challenger: Bundle) -> None:
     )
     if overlap:
         raise dg.Failure(
-            f"the live model {champion} was trained on {len(overlap)} keys of this holdout ({min(overlap)} to "
-            f"{max(overlap)}), so cutoff {challenger.manifest['cutoff']} cannot be judged against it. "
+            f"the live model {champion} was trained on {counted(len(overlap), 'key')} of this holdout "
+            f"({span(sorted(overlap))}), so cutoff {challenger.manifest['cutoff']} cannot be judged against it. "
             "Choose a later cutoff."
         )

@@ -28,7 +28,9 @@ WATCHED = ("raw", "validated")
 def build(spec: ProductSpec) -> list[dg.AssetChecksDefinition]:
     """Return the one definition of all these checks; a run evaluates those of the assets that it selects."""
     sources = [source.name for source in spec.sources if not source.is_slow]
-    blamed = {dg.AssetKey(naming.asset_key(spec.name, stage, name)): name for stage in WATCHED for name in sources}
+    source_of_asset = {
+        dg.AssetKey(naming.asset_key(spec.name, stage, name)): name for stage in WATCHED for name in sources
+    }
     features = dg.AssetKey(naming.asset_key(spec.name, "features"))
     judged = dg.AssetKey(naming.asset_key(spec.name, held_faults.JUDGED))
     specs = [
@@ -36,10 +38,10 @@ def build(spec: ProductSpec) -> list[dg.AssetChecksDefinition]:
             CHECK,
             asset=key,
             additional_deps=[judged],
-            description="No key waits for a person because of a fault. An error while one does, a warning while one "
-            "that was given up is among those looked back on. Blocks nothing: held keys are left out.",
+            description="No key waits for a person because of a fault. Fails as an error while one does, and as a "
+            "warning while one that was given up is among the newest keys. Blocks nothing: held keys are left out.",
         )
-        for key in (*blamed, features)
+        for key in (*source_of_asset, features)
     ]
 
     @dg.multi_asset_check(
@@ -49,11 +51,11 @@ def build(spec: ProductSpec) -> list[dg.AssetChecksDefinition]:
         store: StoreResource = context.resources.store
         faults = held_faults.read(Product(spec, store.settings))
         for selected in sorted(context.selected_asset_check_keys):
-            source = blamed.get(selected.asset_key)
-            concerned = {
+            source = source_of_asset.get(selected.asset_key)
+            faults_of_source = {
                 key: (fault, hold) for key, (fault, hold) in faults.items() if source is None or fault.source == source
             }
-            yield _result(selected.asset_key, concerned)
+            yield _result(selected.asset_key, faults_of_source)
 
     return [check]
 

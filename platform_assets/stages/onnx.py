@@ -1,7 +1,7 @@
 """Export the checkpoint to one ONNX file, from raw columns and strings to the prediction, and seal the bundle.
 
-The step proves that the graph answers like the network on every holdout row; without parity there is no bundle. The
-bundle's digest is the model's name everywhere: verdicts, releases, predictions.
+The step proves that the graph answers like the trained model on every holdout row; without parity there is no bundle.
+The bundle's digest is the model's name everywhere: verdicts, releases, predictions.
 """
 
 from __future__ import annotations

@@ -6,12 +6,12 @@ by key; it leaves out keys that are held or dropped, and keys answered from a so
 The model is tested against what its answers promise (`compute.promises`). Excess is log loss minus the model's own
 expectation: above zero, the model is worse than promised.
 
-One answer counts per entity and moment of ours: the first one given before the key was closed whose features equal
-ours. So neither repeated requests nor late ones or ones about other moments change a number.
+One answer counts per entity and moment of the platform's rows: the first one given before the key was closed whose
+features equal the platform's. So neither repeated requests nor late ones or ones about other moments change a number.
 
-The served features are compared with ours for the same entity and moment, by distinct entity. A key whose share of
-equal ones is below `Monitors.min_equal_share` is skewed: the check fails as an error and blocks nothing, and the key's
-rows are its bundles' answers to our own features.
+The served features are compared with the platform's for the same entity and moment, by distinct entity. A key whose
+share of equal ones is below `Monitors.min_equal_share` is skewed: the check fails as an error and blocks nothing, and
+the key's rows are its bundles' answers to the platform's own features.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LEAST_EQUAL = 0.999
 """Share of equal entities below which the check warns; below `Monitors.min_equal_share` of a key it is an error."""
 
 ABOUT_A_ROW = {
-    "prediction_id": "id of the answer; null for an answer to our own features, which was never served",
+    "prediction_id": "id of the answer; null for an answer to the platform's own features, which was never served",
     "entity": "what it was about",
     "digest": "the bundle that gave it",
 }
@@ -118,8 +118,9 @@ def _check(records: Mapping[str, PartitionRecord]) -> dg.AssetCheckResult:
         description=(
             "No entity of this run could be compared; nothing was judged."
             if share is None
-            else f"{total.rows_equal:,} of {total.rows:,} entities were served with our own features ({share:.2%})."
-            + (f" Measured by answers to our own features: {', '.join(skewed)}." if skewed else "")
+            else "Entities served with the platform's own features: "
+            f"{total.rows_equal:,} of {total.rows:,} ({share:.2%})."
+            + (f" Measured by answers to the platform's own features: {', '.join(skewed)}." if skewed else "")
         ),
         metadata={
             "keys": sum(compared.rows > 0 for compared in comparisons.values()),

@@ -6,7 +6,7 @@ reader's values have the schema's types; a value that does not fit its type exac
 columns fails the step and changes nothing; missing labels are not an error. A file that is still missing after the
 source's deadline counts as a delivery without rows, which the judgement of the key (`drift`) reports as a fault.
 A file not known to be complete (`Source.arrives`) counts as missing; if nothing marks it as complete, a second look
-decides. A file whose mark (inode, size and time; on S3 of the bytes) is unchanged is not read again.
+decides. A file whose mark (inode, size and time; on S3 the ETag) is unchanged is not read again.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from platform_assets.show import serving as shown_serving
 from platform_assets.show.values import Metadata
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import process
+from platform_assets.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +65,7 @@ class _Run(CutoffRun[None]):
 
     def make(self, inputs: Inputs) -> Recorded:
         rows, difference, request = self._smoke(self._built.tag, inputs["bundle"])
-        self.context.log.info(f"{rows} rows answered as the bundle does, at most {difference:.1e} apart.")
+        self.context.log.info(f"{counted(rows, 'row')} answered as the bundle does, at most {difference:.1e} apart.")
         stored = bento.stored(self.product.artifacts, self._built)
         cpu_s = round(process.cpu_s() - self._started_s, 3)
         smoke = {"asked_rows": rows, "max_apart": difference, "request": request}

@@ -86,7 +86,7 @@ class _Run(KeyedRun[Validation]):
             passed=not above,
             severity=dg.AssetCheckSeverity.WARN,
             description=(
-                f"{len(above)} of {len(shares)} keys have over {limit:.1%} of their rows in {bad}."
+                f"Keys with over {limit:.1%} of their rows in {bad}: {len(above)} of {len(shares)}."
                 if shares
                 else "No key of this run has landed; nothing was judged."
             ),

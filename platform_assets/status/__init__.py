@@ -80,7 +80,7 @@ def of_product(product: Product) -> State:
     closed = None if newest is None else newest.key
     decision = None if closed is None else history.decision(closed)
     held, window = _held(holds), newest_window(product)
-    running, served = _service(product)
+    counts, of_service = _service(product)
     refused = _refused(product)
     return State(
         product=spec.name,
@@ -100,10 +100,10 @@ def of_product(product: Product) -> State:
         latency=None if closed is None else latency.recent_latency(product, closed),
         grain=spec.grain.kind,
         slices=[] if window is None else slices.of(product, window),
-        todo=[*todo.of(product, holds, decision), *todo.of_refused(product, refused), *served],
+        todo=[*todo.of(product, holds, decision), *todo.of_refused(product, refused), *of_service],
         heard=None if closed is None else _received(history, closed),
         rare=_rare(product),
-        pods=running,
+        pods=counts,
         refused=refused,
     )
 
@@ -165,8 +165,8 @@ def _rare(product: Product) -> Rare | None:
     if latest is None or record is None or record.content_digest != latest[1].digest:
         return None
     training = product.history.training_of(str(record.inputs.get("checkpoint")))
-    measured = {} if training is None else training.quality
-    precision, rate = measured.get(AVERAGE_PRECISION), measured.get(BASE_RATE)
+    quality = {} if training is None else training.quality
+    precision, rate = quality.get(AVERAGE_PRECISION), quality.get(BASE_RATE)
     return None if precision is None or rate is None else Rare(average_precision=precision, base_rate=rate)
 
 
@@ -226,18 +226,18 @@ def _put_aside(product: Product, key: str) -> PutAside | None:
     """Return how many rows of features the newest keys lack for values that no field declares; None without any."""
     keys = product.spec.grain.with_lookback((key,), product.spec.retraining.performance_window - 1)
     records = product.tables.records("features", keys)
-    notes = {built: Features.of(record) for built, record in records.items()}
-    lacking = {built: note for built, note in notes.items() if note.rows_put_aside}
-    if not lacking:
+    notes = {key: Features.of(record) for key, record in records.items()}
+    with_rows_aside = {key: note for key, note in notes.items() if note.rows_put_aside}
+    if not with_rows_aside:
         return None
-    rows = sum(note.rows_put_aside for note in lacking.values())
-    newest = list(lacking)[-1]
+    rows = sum(note.rows_put_aside for note in with_rows_aside.values())
+    newest = list(with_rows_aside)[-1]
     return PutAside(
         rows=rows,
         built=rows + sum(record.rows for record in records.values()),
         keys=len(records),
         newest=newest,
-        why=lacking[newest].put_aside_by_reason,
+        why=with_rows_aside[newest].put_aside_by_reason,
     )
 
 
@@ -275,7 +275,7 @@ def _service(product: Product) -> tuple[Pods | None, list[Todo]]:
     except pods.Unknown as problem:
         return Pods(unknown=str(problem)) if is_live else None, serving.of(product)
     todo = pods.judge(product, seen)
-    return pods.counted(seen) if is_live else None, [
+    return pods.pod_counts(seen) if is_live else None, [
         *todo,
         *(one for one in serving.of(product) if one.what not in {of.what for of in todo}),
     ]

@@ -24,26 +24,43 @@ if TYPE_CHECKING:
 TIMEOUT_S = (3.0, 5.0)
 _NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 SPREAD = "didn't match pod topology spread constraints"
-"""Of the scheduler's message."""
+"""Part of the scheduler's message when the spread rules leave no node."""
 RESTARTS = 2
-"""So many are no accident of a node."""
+"""From this many on, restarts point to the container and not to its node."""
 NODE_EVENTS, LOST = "default", "involvedObject.kind=Node,reason=NodeNotReady"
-"""Where events of nodes are, and those of the controller that gives a node up, and of a kubelet that says so itself."""
-_TOO_LITTLE = "it needed more memory than its limit: raise Pods.memory_gb and apply the manifest again."
+"""The namespace of nodes' events, and which of them say that a node was lost: of the node controller or the kubelet."""
+_TOO_LITTLE = "it needed more memory than its limit"
 STEP = "driftline/step"
 COMPONENT = "app.kubernetes.io/component"
 PLATFORM = f"app.kubernetes.io/part-of=driftline,{COMPONENT} in (code,daemon,webserver,webserver-read-only)"
-_SERVICE_IMAGE = "set DRIFTLINE_SERVICE_IMAGE to one that is in the registry and apply the manifest again."
-_PLATFORM_IMAGE = "write one that is in the registry into the overlay and apply it again."
 _NO_CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
 
+@dataclass(frozen=True)
+class _Fixes:
+    """What to do about pods of one kind whose image or memory is wrong."""
+
+    image: str
+    memory: str
+
+
+_SERVICE = _Fixes(
+    image="set DRIFTLINE_SERVICE_IMAGE to one that is in the registry and apply the manifest again.",
+    memory="raise Pods.memory_gb in the product's file and apply the manifest again.",
+)
+_PLATFORM = _Fixes(
+    image="write one that is in the registry into the overlay and apply it again.",
+    memory="raise its memory limit in the overlay and apply it again.",
+)
+_STEP = _Fixes(image=_PLATFORM.image, memory="raise memory_gb of its profile.")
+
+
 class Unknown(Problem):
-    """Kubernetes did not say."""
+    """Kubernetes could not be asked, or refused."""
 
 
 @dataclass(frozen=True)
-class Seen:
+class Snapshot:
     """What Kubernetes reported, as JSON, and when; None where something may not be listed.
 
     Attributes:
@@ -63,7 +80,7 @@ class Seen:
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
-def read(product: Product) -> Seen:
+def read(product: Product) -> Snapshot:
     """Ask Kubernetes, with the account of this pod or of the kubeconfig.
 
     Raises:
@@ -90,7 +107,7 @@ def read(product: Product) -> Seen:
         autoscalers = _allowed(api, scalers, labelSelector=selector)
         of_steps = f"{STEP},driftline/product={product.name}"
         work = _allowed(api, f"/api/v1/namespaces/{namespace}/pods", labelSelector=of_steps)
-        return Seen(deployments, pods, quotas, autoscalers, lost, platform, work)
+        return Snapshot(deployments, pods, quotas, autoscalers, lost, platform, work)
 
 
 def _allowed(api: object, path: str, **query: str) -> list[object] | None:
@@ -125,17 +142,17 @@ def _items(api: object, path: str, **query: str) -> list[object]:
         raise Unknown(f"the Kubernetes API did not answer: {type(error).__name__}") from None
 
 
-def counted(seen: Seen) -> Pods:
+def pod_counts(snapshot: Snapshot) -> Pods:
     """Return how many pods are ready, and how many there should be."""
-    expected = sum(_number(deployment, "spec", "replicas") for deployment in seen.deployments)
-    ready = sum(_number(deployment, "status", "readyReplicas") for deployment in seen.deployments)
-    return Pods(ready=ready, expected=expected, deployments=len(seen.deployments))
+    expected = sum(_number(deployment, "spec", "replicas") for deployment in snapshot.deployments)
+    ready = sum(_number(deployment, "status", "readyReplicas") for deployment in snapshot.deployments)
+    return Pods(ready=ready, expected=expected, deployments=len(snapshot.deployments))
 
 
-def judge(product: Product, seen: Seen) -> list[Todo]:
+def judge(product: Product, snapshot: Snapshot) -> list[Todo]:
     """Return what a person should do, one sentence each; what several pods report is said once."""
     namespace = product.settings.namespace
-    names = [f"{namespace}/{text(deployment, 'metadata', 'name')}" for deployment in seen.deployments]
+    names = [f"{namespace}/{text(deployment, 'metadata', 'name')}" for deployment in snapshot.deployments]
     todo = []
     if not names and product.history.live() is not None:
         what = f"Namespace {namespace} has no Deployment that serves {product.name}."
@@ -146,24 +163,24 @@ def judge(product: Product, seen: Seen) -> list[Todo]:
             for name in (name.partition("/")[2] for name in sorted(names))
         ]
         todo.append(service_todo(problem, *steps))
-    if seen.quotas == []:
+    if snapshot.quotas == []:
         what = (
             f"Namespace {namespace} has no ResourceQuota, so runs and steps may take all that its services need to "
             "start again: apply one, such as those of deploy/kubernetes."
         )
         todo.append(service_todo(what, Step(when="to see its limits", command=kubectl(product, "get", "quota"))))
-    pods = [pod for pod in seen.pods if member(pod, "metadata", "deletionTimestamp") is None]
+    pods = [pod for pod in snapshot.pods if member(pod, "metadata", "deletionTimestamp") is None]
     return [
         *todo,
-        *_refused(product, seen.deployments),
+        *_refused(product, snapshot.deployments),
         *_pods(product, pods),
-        *_platform(product, seen.platform or []),
-        *_waiting_steps(product, seen.work or []),
-        *scaling.memory(product, seen.deployments),
-        *scaling.stuck(product, seen.deployments),
-        *scaling.autoscalers(product, seen.autoscalers or [], seen.at),
+        *_platform(product, snapshot.platform or []),
+        *_waiting_steps(product, snapshot.work or []),
+        *scaling.memory(product, snapshot.deployments),
+        *scaling.stuck(product, snapshot.deployments),
+        *scaling.autoscalers(product, snapshot.autoscalers or [], snapshot.at),
         *scaling.one_node(product, pods),
-        *scaling.flapping(product, seen.lost or [], seen.at),
+        *scaling.flapping(product, snapshot.lost or [], snapshot.at),
     ]
 
 
@@ -205,12 +222,12 @@ def _problem(product: Product, pod: object) -> str | None:
             "Pods.memory_gb in the product's file."
         )
     for status in [*items(pod, "status", "initContainerStatuses"), *items(pod, "status", "containerStatuses")]:
-        if (problem := _stopped(status, who, namespace, _SERVICE_IMAGE)) is not None:
+        if (problem := _stopped(status, who, namespace, _SERVICE)) is not None:
             return problem
         if member(status, "started") is True and member(status, "ready") is False and text(status, "name") == "service":
             return f"{who} run and are not ready; /readyz says why."
-        if (restarted := _restarted(status)) is not None:
-            return f"{who} never get ready: {restarted}"
+        if (restarted := _restarted(status, _SERVICE)) is not None:
+            return f"{who} never become ready: {restarted}"
     return None
 
 
@@ -220,7 +237,7 @@ def _platform(product: Product, pods: Iterable[object]) -> list[Todo]:
     for pod in pods:
         who = f"Pods of driftline-{text(pod, 'metadata', 'labels', COMPONENT)}"
         for status in items(pod, "status", "containerStatuses"):
-            if (problem := _stopped(status, who, product.settings.namespace, _PLATFORM_IMAGE)) is not None:
+            if (problem := _stopped(status, who, product.settings.namespace, _PLATFORM)) is not None:
                 command = kubectl(product, "describe", "pod", text(pod, "metadata", "name"))
                 todo.setdefault(problem, service_todo(problem, Step(when="to see all of it", command=command)))
     return list(todo.values())
@@ -239,40 +256,44 @@ def _waiting_steps(product: Product, pods: Iterable[object]) -> list[Todo]:
                 "have, or set cores and memory_gb of its profile lower."
             )
         for status in items(pod, "status", "containerStatuses"):
-            problem = problem or _stopped(status, who, product.settings.namespace, _PLATFORM_IMAGE)
+            problem = problem or _stopped(status, who, product.settings.namespace, _STEP)
         if problem is not None:
             command = kubectl(product, "describe", "pod", text(pod, "metadata", "name"))
             todo.append(service_todo(problem, Step(when="to see all of it", command=command)))
     return todo
 
 
-def _stopped(status: object, who: str, namespace: str, other_image: str) -> str | None:
+def _stopped(status: object, who: str, namespace: str, fixes: _Fixes) -> str | None:
     """Return why a container does not run: no image, something missing that it names, or its own last words."""
     waiting = member(status, "state", "waiting")
     reason, message = text(waiting, "reason"), as_line(text(waiting, "message"))
     if reason in _NO_IMAGE:
         cause = message.rstrip(".").rpartition(": ")[2]  # what goes before repeats the image
-        return f"{who} cannot get the image {text(status, 'image')} ({cause}): push it, or {other_image}"
+        return f"{who} cannot get the image {text(status, 'image')} ({cause}): push it, or {fixes.image}"
     if reason in _NO_CONTAINER:
-        return f"{who} cannot start: {message.rstrip('.')}; create it in namespace {namespace}."
-    if (ended := _ended(status)) is not None:
+        text_of_cause = f"{who} cannot start: {message.rstrip('.')}"
+        if message.rstrip(".").endswith("not found") and reason == "CreateContainerConfigError":
+            return f"{text_of_cause}; create it in namespace {namespace}."
+        return f"{text_of_cause}. Check the command of its image, and what its environment and volumes name."
+    if (ended := _ended(status, fixes)) is not None:
         return f"{who} fail in container {text(status, 'name')}: {ended}"
     return None
 
 
-def _restarted(status: object) -> str | None:
+def _restarted(status: object, fixes: _Fixes) -> str | None:
     """Return how often a container was started that is being started once more, and how it ended last."""
     count = _number(status, "restartCount")
     if member(status, "started") is True or member(status, "ready") is True or count < RESTARTS:
         return None
     last = member(status, "lastState", "terminated")
+    started = f"container {text(status, 'name')} was started {count + 1} times, and ended last"
     if text(last, "reason") == "OOMKilled":
-        return f"{_TOO_LITTLE} It was started {count + 1} times."
+        return f"{started} because {_TOO_LITTLE}: {fixes.memory}"
     line = as_line(text(last, "message").strip().rpartition("\n")[2]) or f"exit code {_number(last, 'exitCode')}."
-    return f"container {text(status, 'name')} was started {count + 1} times, and ended last with: {line}"
+    return f"{started} with: {line}"
 
 
-def _ended(status: object) -> str | None:
+def _ended(status: object, fixes: _Fixes) -> str | None:
     """Return the last words of a container that failed and is not running again."""
     if member(status, "state", "running") is not None:
         return None
@@ -281,7 +302,7 @@ def _ended(status: object) -> str | None:
         if terminated is not None and _number(terminated, "exitCode"):
             reason = text(terminated, "reason")
             if reason == "OOMKilled":
-                return _TOO_LITTLE
+                return f"{_TOO_LITTLE}: {fixes.memory}"
             last = as_line(text(terminated, "message").strip().rpartition("\n")[2])
             return last or f"{reason}, exit code {_number(terminated, 'exitCode')}."
     return None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from platform_assets.handle import Product
 
 NO_METRICS_API = "could not find the requested resource"
-"""Of the controller's message; other failures are normal for the first readings of new pods."""
+"""Part of the controller's message; other failures are normal for the first readings of new pods."""
 FIRST_READINGS = timedelta(minutes=2)
 FLAPS, RECENT = 3, timedelta(minutes=10)
 _GIGABYTE = 1024**3
@@ -64,7 +64,7 @@ def memory(product: Product, deployments: Iterable[object]) -> Iterator[Todo]:
 
 
 def stuck(product: Product, deployments: Iterable[object]) -> Iterator[Todo]:
-    """Yield roll-outs whose new replicas do not get ready."""
+    """Yield rollouts whose new replicas do not become ready."""
     for deployment in deployments:
         progress = condition(deployment, "Progressing")
         if text(progress, "reason") != "ProgressDeadlineExceeded":
@@ -73,9 +73,9 @@ def stuck(product: Product, deployments: Iterable[object]) -> Iterator[Todo]:
         ready = member(deployment, "status", "readyReplicas") or 0
         seconds = member(deployment, "spec", "progressDeadlineSeconds") or 600
         what = (
-            f"The roll-out of {name} stands still: no new replica got ready for {seconds} s, and {ready} of "
-            f"{member(deployment, 'spec', 'replicas')} are. Those go on answering. Find out why the new ones do not, "
-            "or go back to the manifest before."
+            f"The rollout of {name} is stuck: no new replica became ready within {seconds} s. Ready replicas: "
+            f"{ready} of {member(deployment, 'spec', 'replicas')}; these go on answering. Find out why the new ones "
+            "are not ready, or go back to the previous manifest."
         )
         undo = kubectl(product, "rollout", "undo", f"deployment/{name}")
         pods = kubectl(product, "describe", "pods", f"--selector=driftline/product={product.name}")
@@ -119,7 +119,7 @@ def one_node(product: Product, pods: Iterable[object]) -> Iterator[Todo]:
         (node,) = nodes
         what = (
             f"All {len(ready)} ready pods of {product.name} are on node {node}, so its loss is an outage: see that "
-            "another node has room for one, then start them anew."
+            "another node has room for one, then restart them."
         )
         step = kubectl(product, "rollout", "restart", "deployment", f"--selector=driftline/product={product.name}")
         yield service_todo(what, Step(when="once there is room elsewhere", command=step))

@@ -30,8 +30,8 @@ def of(product: Product) -> list[Todo]:
     if newest is None or not product.settings.serving_ships:
         return []
     now = datetime.now(UTC)
-    listened = Listener(product.settings.root, product.name).processes(now - SILENCE)
-    alive = [process for process in listened if not process.has_left]
+    processes = Listener(product.settings.root, product.name).processes(now - SILENCE)
+    alive = [process for process in processes if not process.has_left]
     if not alive:
         return [_nobody(product, newest[0])]
     return [*_contracts(product, newest[0], alive), *_deployments(product, alive), *_clocks(product, alive)]
@@ -49,12 +49,12 @@ def _nobody(product: Product, release: int) -> Todo:
 def _contracts(product: Product, newest: int, alive: Iterable[Process]) -> list[Todo]:
     """Return who serves another contract than that of the newest release, or follows no release at all."""
     contracts = {newest: _contract(product, newest)}
-    behind, unled = list[Process](), list[Process]()
+    behind, no_release = list[Process](), list[Process]()
     for process in alive:
         if process.kind == HELLO:  # it had not looked for releases yet
             continue
         if process.release is None:
-            unled.append(process)
+            no_release.append(process)
         elif contracts.setdefault(process.release, _contract(product, process.release)) != contracts[newest]:
             behind.append(process)
     todo = []
@@ -64,9 +64,11 @@ def _contracts(product: Product, newest: int, alive: Iterable[Process]) -> list[
             f"{_servers(behind)} still serve{_s(behind)}: roll out the Bento that was built for it."
         )
         todo.append(service_todo(what, apply(product)))
-    if unled:
-        what = f"{_servers(unled)} follow{_s(unled)} no release and answer{_s(unled)} with the model of its Bento."
-        pod = server_of(unled[0].name).partition(".")[0]
+    if no_release:
+        own = "its Bento" if len(no_release) == 1 else "their Bento"
+        s = _s(no_release)
+        what = f"{_servers(no_release)} follow{s} no release and answer{s} with the model of {own}."
+        pod = server_of(no_release[0].name).partition(".")[0]
         path = f"/api/v1/namespaces/{product.settings.namespace}/pods/{pod}:3001/proxy/readyz"
         todo.append(service_todo(what, Step(when="to see why", command=shlex.join(["kubectl", "get", "--raw", path]))))
     return todo

@@ -14,6 +14,7 @@ from platform_assets.facts import unlabelled
 from platform_assets.history.holds import Hold
 from platform_assets.records.faults import Fault, Repair
 from platform_assets.status.state import Refused, Step, Todo
+from platform_assets.wording import counted
 
 if TYPE_CHECKING:
     from platform_assets.handle import Product
@@ -46,15 +47,15 @@ def of_broken(name: str, file: str, error: str) -> list[Todo]:
 
 
 def of_refused(product: Product, refused: Refused | None) -> list[Todo]:
-    """Return what to do about a model that was not accepted while none is live; one that is goes on."""
+    """Return what to do when the newest model was refused and no model is live; empty otherwise."""
     if refused is None or product.history.live() is not None:
         return []
-    what = f"No model is live, and that of cutoff {refused.cutoff} was refused: {' '.join(refused.reasons)}"
+    what = f"No model is live, and the model of cutoff {refused.cutoff} was refused: {' '.join(refused.reasons)}"
     override = ["driftline", "release", product.name, refused.digest[:SHORT_DIGEST], "--override", "REASON"]
     steps = [
         Step(when="to look for better parameters", command=shlex.join(["driftline", "tune", product.name])),
         Step(when="to compare its trainings", command=shlex.join(["driftline", "runs", product.name])),
-        Step(when="to release it all the same, under your name", command=shlex.join(override)),
+        Step(when="to release it anyway, under your name", command=shlex.join(override)),
     ]
     return [Todo(about=REFUSED, key=refused.cutoff, what=what, steps=steps)]
 
@@ -91,16 +92,15 @@ def _held(product: Product, key: str, hold: Hold) -> Todo:
 
 
 def _stale_model(product: Product, decision: Decision | None) -> list[Todo]:
-    if decision is None or not decision.numbers.overdue_keys or decision.action == policy.RETRAIN:
+    overdue = decision.numbers.overdue_keys if decision else None
+    if decision is None or not overdue or decision.action == policy.RETRAIN:
         return []
     numbers = decision.numbers
     age = "No model was ever trained"
     if numbers.training_age_keys is not None:
-        age = f"The newest training is {numbers.training_age_keys} keys old"
-    what = (
-        f"{age}, {numbers.overdue_keys} beyond max_age ({numbers.max_age_keys}) and one more decision. "
-        f"Not trained because: {' '.join(decision.reasons)}"
-    )
+        age = f"The newest training is {counted(numbers.training_age_keys, 'key')} old"
+    over = f"{counted(overdue, 'key')} beyond max_age ({numbers.max_age_keys}) and one decision interval"
+    what = f"{age}, {over}. Not trained because: {' '.join(decision.reasons)}"
     command = ["dg", "launch", "--job", naming.job("retrain", product.name), "--partition", str(decision.cutoff)]
     return [
         Todo(about=STALE_MODEL, key=None, what=what, steps=[Step(when="to train now", command=shlex.join(command))])

@@ -26,32 +26,19 @@ from platform_assets.status.state import (
     Todo,
     Unlabelled,
 )
+from platform_assets.wording import NOUNS, counted, plural
 
 KEYS_SHOWN = 8
 TODO_SHOWN = 8
 LONGEST = 320
-"""How many letters of a decision's reasons the terminal shows; JSON has all."""
+"""Characters of a decision's reasons that the terminal shows; JSON has all."""
 FEWEST_ROWS = 100
 """A slice with fewer rows is not named as the weakest: its number says little."""
-NOUNS = {"daily": "day", "hourly": "hour", "batch": "batch"}
-"""What a key is called, by the kind of grain."""
 _TASKS = (Binary(), MultiClass(classes=("yes", "no")), Regression())
 TITLES = {measure.name: measure.title for task in _TASKS for measure in (*task.measures, *task.decisions)}
 """What a measure is called, by the name under which records hold it: `AUC`."""
 SHELL = 'eval "$(driftline env)"'
 """What a shell needs before a command of `dg`."""
-
-
-def counted(count: int, noun: str) -> str:
-    """Return a number with its noun: `1 day`, `1,200 rows`, `2 batches`."""
-    return f"{count:,} {noun if count == 1 else plural(noun)}"
-
-
-def plural(noun: str) -> str:
-    """Return the plural of a noun."""
-    if noun.endswith("y") and noun != "day" and noun != "key":
-        return f"{noun[:-1]}ies"
-    return f"{noun}es" if noun.endswith(("ch", "ss")) else f"{noun}s"
 
 
 def as_text(state: State | BrokenState) -> str:
@@ -71,8 +58,8 @@ def as_text(state: State | BrokenState) -> str:
     ]
     if (rare := state.rare) is not None:
         lines.append(
-            f"  rare       average precision {rare.average_precision:.4f} on its holdout, {rare.base_rate:.4f} without "
-            f"skill: that share is positive"
+            f"  rare       average precision {rare.average_precision:.4f} on the live model's holdout; "
+            f"{rare.base_rate:.4f} without skill (the share of positives)"
         )
     if weakest := weakest_slices(state):
         lines.append(f"  weakest    {'; '.join(_slice_words(one, state) for one in weakest)}")
@@ -81,7 +68,7 @@ def as_text(state: State | BrokenState) -> str:
     if (refused := state.refused) is not None:
         lines.append(
             f"  refused    model {refused.digest[:SHORT_DIGEST]} of cutoff {refused.cutoff}: "
-            + shorten(" ".join(refused.reasons), LONGEST, placeholder=" ...")
+            + shorten(" ".join(refused.reasons), LONGEST, placeholder=" …")
         )
     lines.append(f"  kept out   {_held_words(state.held, state.grain)}")
     if (aside := state.put_aside) is not None:

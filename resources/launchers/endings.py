@@ -127,10 +127,12 @@ def next_try(
             for item, other in past
         )
         if on_demand is not None and count >= lost.tries:
-            return replace(last, profile=on_demand, pause_s=0.0, reason=f"lost {count} times on spot nodes: on demand")
+            return replace(
+                last, profile=on_demand, pause_s=0.0, reason=f"on demand, after {count} losses on spot nodes"
+            )
         return _again(last, lost, count, "after a loss", longest_pause_s)
     if failure.needs_on_demand and on_demand is not None:
-        return replace(last, profile=on_demand, pause_s=0.0, reason="no spot node was available: on demand")
+        return replace(last, profile=on_demand, pause_s=0.0, reason="on demand, because no spot node was available")
     count = sum(other.failure is failure for _, other in past)
     repeat = _again(last, failure.budget, count, "for this reason", longest_pause_s)
     return None if repeat is None else _larger(repeat, ending, failure)

@@ -61,7 +61,6 @@ def classify_disruption(target: Condition, *, is_spot: bool, is_node_there: bool
     """Classify a condition `DisruptionTarget`.
 
     Args:
-        target: the condition.
         is_spot: whether the node may be taken away: handlers of spot notices and autoscalers empty it by eviction.
         is_node_there: whether its kubelet reported how the container ended; taints also mark unreachable nodes.
     """
@@ -156,7 +155,7 @@ def is_refusal(message: str) -> bool:
 
 
 def node_loss(node: Node | None) -> str | None:
-    """Return the evidence that a node is lost. Not ready is none: such a node may still be ending its pods."""
+    """Return the evidence that a node is lost. Ready=False is no evidence: such a node may still be ending its pods."""
     if node is None:
         return None
     if node.is_gone:
@@ -241,8 +240,8 @@ def cause(log: str) -> str:
 def quote_waiting(container: Container, events: Sequence[Event]) -> str:
     """Quote what a container waits for; if its state has no message, or only says that it waits, add the event's."""
     failed = [event.message for event in events if event.reason == "Failed" and "Error: ErrImage" not in event.message]
-    is_told = container.message and not container.message.startswith("Back-off")
-    return quote(quote_container(container), "" if is_told or not failed else failed[-1])
+    is_explained = container.message and not container.message.startswith("Back-off")
+    return quote(quote_container(container), "" if is_explained or not failed else failed[-1])
 
 
 def with_container(pod: Pod, text: str) -> str:

@@ -91,8 +91,8 @@ class KubernetesLauncher(TryingLauncher):
         except ApiTrouble as trouble:
             if trouble.meaning == "again":
                 raise Unattended(
-                    f"{trouble} No pod was started, because one may already be at this step in namespace "
-                    f"{self.api.namespace}: run this asset again when the API answers.",
+                    f"{one_line(str(trouble))}. No pod was started, because one may already be at this step in "
+                    f"namespace {self.api.namespace}: run this asset again when the API answers.",
                     allow_retries=False,
                 ) from trouble
             # Without permission to list pods, creating one will be refused too, and that has a failure class.
@@ -156,8 +156,9 @@ class KubernetesLauncher(TryingLauncher):
                 return self._watch(name, attempt, pod)
             except ApiTrouble as trouble:
                 raise Unattended(
-                    f"{trouble} Pod {name} in namespace {self.api.namespace} may be at work and is left alone: run "
-                    "this asset again to go on watching it; otherwise the sensor orphaned_pods stops it.",
+                    f"{one_line(str(trouble))}. Pod {name} in namespace {self.api.namespace} may be at work and is "
+                    "left alone: run this asset again to go on watching it; otherwise the sensor orphaned_pods stops "
+                    "it.",
                     allow_retries=False,
                 ) from trouble
             except BaseException as error:  # including Dagster's interruption
@@ -195,7 +196,8 @@ class KubernetesLauncher(TryingLauncher):
             self.api.delete(name_of(launch), grace_s=0 if ending.failure is NODE_LOST else None)
         except ApiTrouble as trouble:
             context.log.warning(
-                f"pod {name_of(launch)} could not be deleted: {trouble} The sensor orphaned_pods will delete it."
+                f"pod {name_of(launch)} could not be deleted: {one_line(str(trouble))}. The sensor orphaned_pods "
+                "will delete it."
             )
         pipes.forget(self.settings, launch.id)
 
@@ -301,7 +303,9 @@ class KubernetesLauncher(TryingLauncher):
                     return
                 time.sleep(self.poll_s)
         except ApiTrouble as trouble:
-            attempt.context.log.error(f"pod {name} could not be stopped: {trouble} The sensor orphaned_pods stops it.")
+            attempt.context.log.error(
+                f"pod {name} could not be stopped: {one_line(str(trouble))}. The sensor orphaned_pods stops it."
+            )
 
 
 def _note_wait(pod: Pod, attempt: Attempt) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from platform_assets.profiles import StepProfile
 from platform_assets.step_profile import ZONE
 from resources.launchers.endings import Try, Work
-from resources.launchers.objects import Affinity, Container, Manifest, Metadata, NodeField, Spec, Toleration, Wish
+from resources.launchers.objects import Affinity, Container, Manifest, Metadata, NodeField, Preference, Spec, Toleration
 
 CONTAINER = "step"
 USER = 10_001
@@ -193,19 +193,19 @@ def _set_place(spec: Spec, plan: Try) -> None:
         spec["nodeSelector"] = dict(profile.node_selector)
     if profile.runtime_class:
         spec["runtimeClassName"] = profile.runtime_class
-    wishes: list[Wish] = []
+    preferences: list[Preference] = []
     required: dict[str, list[NodeField]] = {}
     if profile.data_zone:
         zone: NodeField = {"key": ZONE, "operator": "In", "values": [profile.data_zone]}
         if profile.data_zone_only:
             required["matchExpressions"] = [zone]
         else:
-            wishes.append({"weight": 100, "preference": {"matchExpressions": [zone]}})
+            preferences.append({"weight": 100, "preference": {"matchExpressions": [zone]}})
     if plan.avoided_nodes:
-        wishes.append({"weight": 100, "preference": {"matchFields": _other_nodes(plan.avoided_nodes)}})
+        preferences.append({"weight": 100, "preference": {"matchFields": _other_nodes(plan.avoided_nodes)}})
     affinity: Affinity = {}
-    if wishes:
-        affinity["preferredDuringSchedulingIgnoredDuringExecution"] = wishes
+    if preferences:
+        affinity["preferredDuringSchedulingIgnoredDuringExecution"] = preferences
     if plan.forbidden_nodes:
         required["matchFields"] = _other_nodes(plan.forbidden_nodes)
     if required:

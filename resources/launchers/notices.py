@@ -1,4 +1,4 @@
-"""Say before a training starts whether its saves take longer than a stopped step has time."""
+"""Warn before a training starts if its saves take longer than a stopped step is given."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class NodeField(TypedDict):
     values: list[str]
 
 
-class Wish(TypedDict):
+class Preference(TypedDict):
     """Which nodes are preferred, by their labels or fields."""
 
     weight: int
@@ -56,7 +56,7 @@ class Wish(TypedDict):
 class Affinity(TypedDict, total=False):
     """Which nodes are preferred and which are required."""
 
-    preferredDuringSchedulingIgnoredDuringExecution: list[Wish]
+    preferredDuringSchedulingIgnoredDuringExecution: list[Preference]
     requiredDuringSchedulingIgnoredDuringExecution: dict[str, list[dict[str, list[NodeField]]]]
 
 

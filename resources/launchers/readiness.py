@@ -63,4 +63,4 @@ def _obstacles(api: Api, pods: Mapping[str, Manifest]) -> Iterator[str]:
         yield f"The account of this run may not {', '.join(missing)} in namespace {api.namespace}; {GRANT}."
     for profile, pod in pods.items():
         if refusal := api.refusal(pod):
-            yield f"The cluster refuses a pod of profile {profile}: {refusal}. Change one or the other."
+            yield f"The cluster refuses a pod of profile {profile}: {refusal}. Change the profile, or what refuses it."

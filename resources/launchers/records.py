@@ -34,7 +34,8 @@ BY = LAUNCHER
 FINISHED, UNDER_WAY = "finished", "under_way"
 LOOKED_BACK = 4
 """How many of a lease's newest holders are searched for an attempt: the next one may hold the lease already. Also how
-many of a work's newest announcements are read: a launch settles those before it, so one is open, or two if two did."""
+many of a work's newest announcements are read: a launch settles those before it, so one is open, or two after two
+launches at once."""
 NEARLY_ALL = 0.95
 MEASURED = 20
 """How many of the newest attempts say how long a save takes."""
@@ -195,9 +196,9 @@ def complete(
     """Complete the ending of a process whose end no status showed.
 
     A step that was asked to stop, or failed by its own error, has time to record that, and its record is taken: a pod
-    that ends within its grace is often gone before the next poll. Of any other process only this is known: it is over
-    now. A process that is not known to have stopped is paid for until then; one that nobody can ask, until its last
-    sign of life, which may be its own last record.
+    that ends within its grace is often gone before the next poll. Any other process is over by now, and nothing shows
+    since when. It is paid for until now if its node can be asked, and until its last sign of life if not; that sign may
+    be its own last record.
 
     Args:
         until: when this was decided, or its node fell silent, by the cluster's clock.
@@ -284,7 +285,7 @@ def record_of(
 def _crossed(launch: Launch, zone: str | None, received_bytes: int | None) -> dict[str, Number]:
     """Return the bytes that a step received from the data's zone in another one, and their price, where both are known.
 
-    In the data's zone it is none.
+    Both are 0 where the step ran in the data's zone.
     """
     if launch.data_zone is None or zone is None or received_bytes is None:
         return {}

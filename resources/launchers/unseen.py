@@ -1,4 +1,4 @@
-"""Find out when a process ended, and was no longer paid for, whose end no status shows: its pod or its node is gone.
+"""Find out when a process ended, and so what it cost, whose end no status shows: its pod or its node is gone.
 
 What is left is what its cluster and the step itself recorded: events of the pod, the node's last post, the step's
 progress.

@@ -78,7 +78,7 @@ def _daily_run() -> list[Measure]:
     whole_s = {name: median(result["process_cpu_s"] for result in results) for name, results in outcome.items()}
     return [
         Measure(
-            measure=f"CPU ms an asset, a day of {assets} assets with nothing to do",
+            measure=f"CPU ms per asset, a day of {assets} assets with nothing to do",
             ours=cpu_ms[OURS],
             peers={EMPTIED: cpu_ms[EMPTY], MULTIPROCESS: cpu_ms[STOCK]},
             limit=cpu_ms[LIMIT],

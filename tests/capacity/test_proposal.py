@@ -56,7 +56,7 @@ def test_without_a_peak_the_files_pods_are_kept_and_their_peak_is_said() -> None
 def test_a_load_beyond_the_first_that_failed_does_not_count() -> None:
     lucky = measured(step(100), step(200, 5_000.0, failed=3), step(300))
     assert lucky.best == lucky.steps[0]
-    assert "at 200 it is 5000.0 ms, with 3 failed requests of 100." in as_text(
+    assert "at 200 it is 5000.0 ms, and 3 of 100 requests failed." in as_text(
         "parts", lucky, propose(lucky, Pods(), 0.0)
     )
 

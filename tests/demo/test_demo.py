@@ -17,7 +17,7 @@ from rich.console import Console
 
 from platform_assets import naming, replay, specs
 from platform_assets.demo import journal, loop, results, show, tables
-from platform_assets.demo.journal import Journal, Noted
+from platform_assets.demo.journal import Journal, RequestResults
 from platform_assets.demo.runs import SENSOR, Run, RunFailed
 from platform_assets.handle import Product
 from platform_assets.product.contract import RequestDocument
@@ -71,7 +71,7 @@ def test_plan_starts_at_the_first_cutoff_and_ends_with_the_recording_or_the_budg
     assert _plan().keys == KEYS
     assert _plan(most=3).keys == KEYS[:3]
     assert _plan(count=5, most=3).keys == KEYS[:5]
-    assert _plan(most=3).of == len(KEYS)
+    assert _plan(most=3).available == len(KEYS)
 
 
 def test_recording_without_an_end_for_demos_gives_one_key():
@@ -90,10 +90,10 @@ def test_counts_of_keys_out_of_range_are_refused(count: int):
 
 def test_requests_are_noted_with_their_latency(settings: Settings):
     noted = Journal(settings, SPEC.name)
-    assert noted.asked(KEYS[0]) is None
+    assert noted.results_of(KEYS[0]) is None
     noted.note(KEYS[0], _requests())
     again = Journal(settings, SPEC.name)
-    result = again.asked(KEYS[0])
+    result = again.results_of(KEYS[0])
     assert result is not None
     assert (result.requests, result.answered, result.refused, result.first) == (3, 2, 1, QUESTION)
     assert result.latency_us == [1_000, 1_000, 1_000]
@@ -135,7 +135,7 @@ def test_results_have_every_key_release_and_fault(collected: results.Results):
 
 
 def test_injected_fault_is_caught_only_on_keys_where_its_source_was_named(collected: results.Results):
-    assert collected.caught() == {KEYS[2]: "volume", KEYS[3]: None}
+    assert collected.checks_by_key() == {KEYS[2]: "volume", KEYS[3]: None}
     console, text = _console()
     tables.show_injected(console, collected)
     assert f"{KEYS[2]}: named by volume of plans" in text.getvalue()
@@ -203,7 +203,7 @@ def test_one_table_has_a_row_per_day_with_its_numbers_and_what_happened(collecte
     ],
 )
 def test_line_of_a_key_states_the_outcome(decision: dict[str, Any], outcome: Outcome | None, text: str):
-    noted = Noted(requests=1_239, answered=1_234, refused=5, latency_us=[], first=None)
+    noted = RequestResults(requests=1_239, answered=1_234, refused=5, latency_us=[], first=None)
     near = Indexed(mean_psi=0.1, percentile=0.987, windows=9, keys=[])
     decided = DECISIONS.read(documents.decision("0008", **decision), "a place")
     line = loop.line_of("0008", noted, Judgement(index=near), decided, outcome)
@@ -344,7 +344,9 @@ def test_the_first_answer_is_shown_once_with_its_time_and_asked_for_once(setting
 def test_a_demo_whose_requests_are_all_refused_ends_with_the_key(settings: Settings):
     with (
         _Asked(settings, [_answered(422)]) as player,
-        pytest.raises(loop.DemoProblem, match="no request for 2020-01-11 was answered"),
+        pytest.raises(
+            loop.DemoProblem, match=r"none of \d+ requests? for 2020-01-11 was answered; .*service\.log says why"
+        ),
     ):
         loop.first_key(_console()[0], player, Journal(settings, SPEC.name), KEYS[0], started_s=perf_counter())
 

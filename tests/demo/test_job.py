@@ -84,7 +84,7 @@ def test_a_request_is_printed_as_a_command_that_a_shell_takes_apart_again(
 def test_a_shortened_replay_says_how_many_keys_there_are() -> None:
     whole = journal.plan(SPEC, count=None, most=job.MOST_KEYS, seed=1)
     assert job._how_many(whole) == f"Replaying {len(whole.keys)} keys, {whole.keys[0]} to {whole.keys[-1]}, seed 1."
-    cut = replace(whole, keys=tuple(whole.keys[:1]) * job.MOST_KEYS, of=90)
+    cut = replace(whole, keys=tuple(whole.keys[:1]) * job.MOST_KEYS, available=90)
     assert job._how_many(cut).endswith("45 of 90 fit into ten minutes on two cores (--keys 90 for all).")
 
 

@@ -143,7 +143,7 @@ def test_an_attempt_links_its_run(settings: Settings):
 
 def test_numbers_come_from_records(stored: Settings, page: _Reader):
     gathered = facts.gather(Product(SPEC, stored))
-    quality = gathered.standing.quality.quality
+    quality = gathered.state.quality.quality
     assert f"{quality['auc'].value:.4f}" in page.full_text
     assert f"{len(KEYS) * watched.ROWS:,}" in page.full_text
     assert gathered.cost_usd == pytest.approx(3 * 90 / 3600 * 0.08)
@@ -186,7 +186,7 @@ def test_late_labels_are_shown_where_there_are_any(settings: Settings, page: _Re
     unlabelled.give_up(tables, [KEYS[1]], cutoff=KEYS[4], why="<late> by 7 keys", at=at)
     read = _read(pages.of_product(Product(SPEC, settings)))
     assert title in read.headings
-    assert f"{KEYS[1]}{KEYS[4]}all later<late> by 7 keys" in read.full_text
+    assert f"{KEYS[1]}{KEYS[4]}not yet<late> by 7 keys" in read.full_text
 
 
 def test_text_from_records_is_never_markup(stored: Settings):
@@ -225,7 +225,7 @@ def test_product_without_records_has_a_page_that_claims_nothing(settings: Settin
 def test_waiting_fault_is_shown_as_such_and_contiguous_keys_are_one_episode(stored: Settings):
     gathered = facts.gather(Product(SPEC, stored))
     (episode,) = gathered.episodes
-    waiting = facts.Episode(keys=KEYS[2:4], fault=episode.fault, then=())
+    waiting = facts.Episode(keys=KEYS[2:4], fault=episode.fault, later=())
     (section,) = faults.sections(replace(gathered, episodes=(waiting,)))
     assert section.title == f"Faulty delivery: plans of {KEYS[2]} to {KEYS[3]}"
     (terms,) = section.blocks
@@ -255,7 +255,7 @@ def test_index_links_every_report_and_names_the_products_that_need_someone(setti
     text = paths[0].read_text(encoding="utf-8")
     reader = _read(text)
     assert [address for address in reader.addresses if address.endswith(".html")] == ["torn.html", "recorded.html"]
-    assert "1 product needs someone: torn" in reader.full_text
+    assert "1 product needs attention: torn" in reader.full_text
     assert "torn: <no> SPEC." in reader.full_text
     assert "release 1, 6 days old" in reader.full_text
     for path in paths[1:]:
@@ -275,7 +275,7 @@ def test_index_names_a_product_whose_records_are_damaged_and_the_others_have_the
     assert sorted(path.name for path in tmp_path.glob("*.html")) == ["index.html", "recorded.html"]
     reader = _read((tmp_path / "index.html").read_text(encoding="utf-8"))
     assert [address for address in reader.addresses if address.endswith(".html")] == ["recorded.html"]
-    assert "1 product needs someone: damaged" in reader.full_text
+    assert "1 product needs attention: damaged" in reader.full_text
     assert "it was changed" in reader.full_text
     assert "driftline doctor damaged" in reader.full_text
 
@@ -294,7 +294,7 @@ def test_report_links_the_index_only_if_it_exists(stored: Settings, tmp_path: Pa
 
 
 def test_index_without_products_is_a_page(stored: Settings):
-    assert "No product needs anyone now" in _read(render.html(index.page([], {}))).full_text
+    assert "No product needs attention" in _read(render.html(index.page([], {}))).full_text
 
 
 def test_file_is_written_atomically(stored: Settings, tmp_path: Path):

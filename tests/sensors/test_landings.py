@@ -43,7 +43,7 @@ def planned(**findings: Any) -> landings.Plan:
 
 
 def test_nothing_new_gives_no_run_and_names_the_awaited_files() -> None:
-    assert plan(GRAIN, Findings(newest="2020-01-04", waits="plans of 2020-01-05 has not landed")) == (
+    assert plan(GRAIN, Findings(newest="2020-01-04", wait_reason="plans of 2020-01-05 has not landed")) == (
         "plans of 2020-01-05 has not landed"
     )
 
@@ -76,7 +76,7 @@ def test_a_run_takes_the_oldest_keys_and_states_how_many_follow() -> None:
     result = Findings(newest="2020-01-04", ready=ready, marks=tuple(f"plans {key} m" for key in ready))
     next_run = plan(GRAIN, result, 4)
     assert isinstance(next_run, landings.Plan)
-    assert (next_run.first, next_run.last, next_run.follow, next_run.rest) == (
+    assert (next_run.first, next_run.last, next_run.keys_left, next_run.rest) == (
         "2020-01-05",
         "2020-01-08",
         6,
@@ -100,7 +100,7 @@ def test_a_range_that_goes_back_too_far_is_cut_and_settles_only_the_requests_it_
     first = plan(GRAIN, result, 10)
     assert isinstance(first, landings.Plan)
     assert (first.first, first.last, first.takes, first.rest) == ("2020-01-02", "2020-01-11", 4, "2020-01-12")
-    assert (dict(first.late), first.follow) == ({"2020-01-03": "a"}, 14)
+    assert (dict(first.late), first.keys_left) == ({"2020-01-03": "a"}, 14)
     swapped = replace(result, requests=((4, advance_request("2020-01-20")), (5, advance_request("2020-01-02"))))
     second = plan(GRAIN, swapped, 10)
     assert isinstance(second, landings.Plan)
@@ -199,7 +199,7 @@ def test_a_success_is_found_among_any_number_of_newer_attempts(world: Any) -> No
     for _ in range(60):
         world.instance.add_run(dg.DagsterRun(job_name="advance__recorded", tags=tags, status=FAILURE))
     tries = episodes.tries_of(world.instance, "advance__recorded", "the same files")
-    assert episodes.next_step(tries, requested=1, ticks=0, most=8).do == "done"
+    assert episodes.next_step(tries, requested=1, ticks=0, most=8).action == "done"
 
 
 def test_attempts_are_counted_even_when_the_cursor_is_lost(world: Any, sensor: dg.SensorDefinition) -> None:

@@ -38,7 +38,7 @@ TAGGED = {"job_name": "by_hand", "tags": {naming.TAG_PRODUCT: PRODUCT}}
 
 
 @pytest.mark.parametrize(
-    ("status", "over_for_s", "do"),
+    ("status", "over_for_s", "action"),
     [
         (None, None, "end"),
         (STARTED, None, "leave"),
@@ -51,10 +51,10 @@ TAGGED = {"job_name": "by_hand", "tags": {naming.TAG_PRODUCT: PRODUCT}}
         (SUCCESS, None, "end"),
     ],
 )
-def test_what_happens_to_a_pod(status: Any, over_for_s: float | None, do: str) -> None:
-    assert plan(status, over_for_s=over_for_s, other="r2").do == "leave", "r2 may have taken it over"
+def test_what_happens_to_a_pod(status: Any, over_for_s: float | None, action: str) -> None:
+    assert plan(status, over_for_s=over_for_s, other="r2").action == "leave", "r2 may have taken it over"
     result = plan(status, over_for_s=over_for_s, other=None)
-    assert result.do == do
+    assert result.action == action
     assert result.reason
 
 

@@ -34,7 +34,7 @@ def sensor() -> dg.SensorDefinition:
 
 
 @pytest.mark.parametrize(
-    ("status", "workers", "announced_s", "do"),
+    ("status", "workers", "announced_s", "action"),
     [
         (STARTED, [(TOLD, ALIVE)], None, "leave"),
         (STARTED, [(TOLD, None)], None, "fail"),
@@ -52,9 +52,9 @@ def sensor() -> dg.SensorDefinition:
         (STARTING, [(TOLD, ALIVE)], 500.0, "leave"),
     ],
 )
-def test_what_happens_to_a_run(status: Any, workers: Any, announced_s: float | None, do: str) -> None:
+def test_what_happens_to_a_run(status: Any, workers: Any, announced_s: float | None, action: str) -> None:
     result = plan(status, workers, starting_s=announced_s)
-    assert result.do == do
+    assert result.action == action
     assert result.reason
 
 

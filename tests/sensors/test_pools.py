@@ -48,11 +48,11 @@ def test_slots_are_set_where_they_differ_or_were_never_set() -> None:
 def test_a_queued_run_waits_when_its_pool_is_full_and_learns_which_runs_hold_it() -> None:
     queued = [pooled("a", GPU), pooled("b", SPOT), pooled("c"), pooled("d", "another")]
     under_way = [pooled("x", GPU), pooled("y", GPU, SPOT), pooled("z")]
-    result = pools.waits(queued, under_way, {GPU: 2, SPOT: 2})
+    result = pools.wait_reasons(queued, under_way, {GPU: 2, SPOT: 2})
     assert list(result) == ["a"]
     assert result["a"].startswith(f"waits for a slot in pool {GPU}: 2 of 2 are taken, by x, y.")
-    assert pools.waits(queued, under_way[:1], {GPU: 2, SPOT: 2}) == {}
-    assert list(pools.waits(queued, under_way, {GPU: 3, SPOT: 1})) == ["b"]
+    assert pools.wait_reasons(queued, under_way[:1], {GPU: 2, SPOT: 2}) == {}
+    assert list(pools.wait_reasons(queued, under_way, {GPU: 3, SPOT: 1})) == ["b"]
 
 
 # -- which assets --

@@ -29,7 +29,7 @@ def attempts(*statuses: dg.DagsterRunStatus) -> list[Try]:
 
 
 @pytest.mark.parametrize(
-    ("tries", "requested", "ticks", "do", "attempt"),
+    ("tries", "requested", "ticks", "action", "attempt"),
     [
         ([], 0, 0, "launch", 1),
         (attempts(STARTED), 1, 0, "wait", 1),
@@ -45,9 +45,9 @@ def attempts(*statuses: dg.DagsterRunStatus) -> list[Try]:
         (attempts(FAILURE, FAILURE), 0, 3, "launch", 3),
     ],
 )
-def test_the_next_step_of_an_episode(tries: list[Try], requested: int, ticks: int, do: str, attempt: int) -> None:
+def test_the_next_step_of_an_episode(tries: list[Try], requested: int, ticks: int, action: str, attempt: int) -> None:
     step = next_step(tries, requested=requested, ticks=ticks, most=3, pauses=(0, 3))
-    assert (step.do, step.attempt) == (do, attempt)
+    assert (step.action, step.attempt) == (action, attempt)
     assert step.reason
 
 
@@ -113,8 +113,8 @@ def test_a_training_is_launched_once_and_losing_to_the_champion_raises_no_alert(
     world.run(request, SUCCESS)
     world.tables.record("onnx", "2020-01-08", content_digest="d" * 64, inputs={}, code="0")
     world.ledgers.create(naming.VERDICTS, "d" * 64, documents.verdict("d" * 64, False, reasons=["it is worse."]))
-    assert "kept_champion: it is worse." in world.reason(sensor)
-    assert "kept_champion" in world.reason(sensor), "the last outcome is still reported"
+    assert "champion kept: it is worse." in world.reason(sensor)
+    assert "champion kept" in world.reason(sensor), "the last outcome is still reported"
     assert world.alerts() == []
 
 

@@ -11,7 +11,7 @@ from platform_assets import naming, status
 from platform_assets.handle import Product
 from platform_assets.settings import Settings
 from platform_assets.status import pods
-from platform_assets.status.pods import Seen
+from platform_assets.status.pods import Snapshot
 from platform_assets.status.state import Pods
 from platform_assets.storage.ledgers import Ledgers
 from tests.doubles import documents
@@ -47,7 +47,9 @@ def fetch(**members: Any) -> dict[str, Any]:
 
 def messages(product: Product, *running: object, **seen: Any) -> list[str]:
     """Return the sentences."""
-    todo = pods.judge(product, Seen(**{"deployments": [DEPLOYMENT], "pods": list(running), "quotas": QUOTAS, **seen}))
+    todo = pods.judge(
+        product, Snapshot(**{"deployments": [DEPLOYMENT], "pods": list(running), "quotas": QUOTAS, **seen})
+    )
     assert all(one.about == "service" and one.steps for one in todo)
     return [one.what for one in todo]
 
@@ -56,7 +58,7 @@ def test_pods_that_serve_or_are_about_to_need_nothing(product: Product) -> None:
     starting = pod(**service(state={"running": {}}, started=False, ready=False))
     pulling = pod(**fetch(state={"waiting": {"reason": "PodInitializing"}}))
     assert messages(product, pod(**service(state={"running": {}})), starting, pulling) == []
-    assert pods.counted(Seen([DEPLOYMENT], [], None)) == Pods(ready=1, expected=2, deployments=1)
+    assert pods.pod_counts(Snapshot([DEPLOYMENT], [], None)) == Pods(ready=1, expected=2, deployments=1)
 
 
 def test_an_image_that_is_not_there_is_named_once(product: Product) -> None:
@@ -156,7 +158,7 @@ def test_too_little_memory_and_no_node_name_the_field(product: Product) -> None:
 
 
 def test_a_pod_that_runs_and_is_not_ready_leads_to_its_page(product: Product) -> None:
-    seen = Seen([DEPLOYMENT], [pod("a", **service(state={"running": {}}, ready=False))], QUOTAS)
+    seen = Snapshot([DEPLOYMENT], [pod("a", **service(state={"running": {}}, ready=False))], QUOTAS)
     (todo,) = pods.judge(product, seen)
     assert todo.what == "Pods of recorded run and are not ready; /readyz says why."
     assert todo.steps[0].command == "kubectl get --raw /api/v1/namespaces/driftline/pods/a:3001/proxy/readyz"

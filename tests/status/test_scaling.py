@@ -14,7 +14,7 @@ from platform_assets.facts.service_memory import needed_bytes
 from platform_assets.handle import Product
 from platform_assets.settings import Settings
 from platform_assets.status import pods, scaling
-from platform_assets.status.pods import Seen
+from platform_assets.status.pods import Snapshot
 from platform_assets.storage.ledgers import Ledgers
 from tests.doubles import models
 from tests.doubles.shipped import SPEC
@@ -38,7 +38,9 @@ def product(tmp_path: Path) -> Product:
 
 
 def messages(product: Product, **seen: Any) -> list[str]:
-    todo = pods.judge(product, Seen(**{"deployments": [deployment()], "pods": [], "quotas": None, "at": AT, **seen}))
+    todo = pods.judge(
+        product, Snapshot(**{"deployments": [deployment()], "pods": [], "quotas": None, "at": AT, **seen})
+    )
     assert all(one.about == "service" and one.steps for one in todo)
     return [one.what for one in todo]
 
@@ -134,16 +136,19 @@ def test_quantities_are_read_as_kubernetes_writes_them(quantity: str, number: fl
     assert scaling.bytes_of(quantity) == number
 
 
-def test_a_roll_out_that_stands_still_says_that_the_others_answer(product: Product) -> None:
+def test_a_stuck_rollout_says_that_the_others_answer(product: Product) -> None:
     failed = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
     (sentence,) = messages(product, deployments=[deployment(readyReplicas=2, conditions=[failed])])
-    assert "no new replica got ready for 600 s, and 2 of 2 are. Those go on answering." in sentence
+    assert "no new replica became ready within 600 s. Ready replicas: 2 of 2; these go on answering." in sentence
 
 
 @pytest.mark.parametrize(
     ("last", "words"),
     [
-        ({"exitCode": 137, "reason": "OOMKilled"}, "it needed more memory than its limit: raise Pods.memory_gb"),
+        (
+            {"exitCode": 137, "reason": "OOMKilled"},
+            "it needed more memory than its limit: raise Pods.memory_gb in the product's file",
+        ),
         (
             {"exitCode": 1, "reason": "Error", "message": "x\nno model\n"},
             "started 3 times, and ended last with: no model.",
@@ -158,7 +163,7 @@ def test_a_replica_that_is_started_again_and_again_is_named(product: Product, la
     status = {"name": "service", "restartCount": 2, "started": False, "ready": False, "state": {"running": {}}}
     again = pod("node-1", is_ready=False, containerStatuses=[status | {"lastState": {"terminated": last}}])
     (sentence,) = messages(product, pods=[again])
-    assert sentence.startswith("Pods of recorded never get ready: ") and words in sentence
+    assert sentence.startswith("Pods of recorded never become ready: ") and words in sentence
     status["restartCount"] = 1
     once = pod("node-1", is_ready=False, containerStatuses=[status | {"lastState": {"terminated": last}}])
     assert messages(product, pods=[once]) == []
@@ -175,7 +180,7 @@ def test_a_spread_that_cannot_be_met_is_told_from_too_few_cores(product: Product
 def test_replicas_that_share_a_node_are_named(product: Product) -> None:
     (sentence,) = messages(product, pods=[pod("node-1"), pod("node-1")])
     assert sentence.startswith("All 2 ready pods of recorded are on node node-1, so its loss is an outage")
-    assert "see that another node has room for one, then start them anew" in sentence
+    assert "see that another node has room for one, then restart them" in sentence
     assert messages(product, pods=[pod("node-1")]) == []
     assert messages(product, pods=[pod("node-1"), pod("node-1"), pod("node-2")]) == []
     assert messages(product, pods=[pod("node-1"), pod("node-1", is_ready=False)]) == []

@@ -107,7 +107,7 @@ def test_an_added_measure_appears_everywhere(draw) -> None:
 
     result = SimpleNamespace(
         spec=replace(recorded.SPEC, task=task),
-        standing=SimpleNamespace(quality=quality_of(window)),
+        state=SimpleNamespace(quality=quality_of(window)),
         links=Links("recorded"),
         noun="day",
         measured={},
