@@ -160,7 +160,7 @@ def test_a_product_that_stored_nothing_has_nothing_to_examine(
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
-    [("nothing", "nothing is stored of a product 'nothing'"), ("../x", "PRODUCT is '../x'"), ("", "PRODUCT is ''")],
+    [("nothing", "nothing is stored about a product 'nothing'"), ("../x", "PRODUCT is '../x'"), ("", "PRODUCT is ''")],
 )
 def test_a_product_that_is_nowhere_is_named(
     name: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

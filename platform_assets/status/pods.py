@@ -271,10 +271,10 @@ def _stopped(status: object, who: str, namespace: str, fixes: _Fixes) -> str | N
         cause = message.rstrip(".").rpartition(": ")[2]  # what goes before repeats the image
         return f"{who} cannot get the image {text(status, 'image')} ({cause}): push it, or {fixes.image}"
     if reason in _NO_CONTAINER:
-        text_of_cause = f"{who} cannot start: {message.rstrip('.')}"
+        what = f"{who} cannot start: {message.rstrip('.')}"
         if message.rstrip(".").endswith("not found") and reason == "CreateContainerConfigError":
-            return f"{text_of_cause}; create it in namespace {namespace}."
-        return f"{text_of_cause}. Check the command of its image, and what its environment and volumes name."
+            return f"{what}; create it in namespace {namespace}."
+        return f"{what}. Check the command of its image, and what its environment and volumes name."
     if (ended := _ended(status, fixes)) is not None:
         return f"{who} fail in container {text(status, 'name')}: {ended}"
     return None

@@ -107,8 +107,8 @@ def test_average_precision_heads_lists_and_the_status_of_a_rare_class(product: P
     ledgers.of(TRAININGS).append(record)
     state = status.of_product(product)
     assert state.rare == Rare(average_precision=0.31, base_rate=0.04)
-    line = "  rare       average precision 0.3100 on its holdout, 0.0400 without skill: that share is positive"
-    assert line in status.as_text(state).splitlines()
+    line = "average precision 0.3100 on the live model's holdout; 0.0400 without skill (the share of positives)"
+    assert f"  rare       {line}" in status.as_text(state).splitlines()
 
 
 def test_settings_reach_training_learner_and_parts_of_a_blend() -> None:

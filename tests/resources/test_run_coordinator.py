@@ -193,7 +193,7 @@ def test_without_the_header_it_is_nobody_and_what_needs_a_person_is_refused(
     answer = platform.launch(naming.job(verb, SPEC.name), headers, claims, ops.get(verb))
     run = platform.newest(naming.job(verb, SPEC.name))
     assert answer["__typename"] == "PythonError"
-    assert f"{verb}__{SPEC.name} needs a person, and this run was requested by nobody" in answer["message"]
+    assert f"{verb}__{SPEC.name} needs a person, and the requester of this run is unknown" in answer["message"]
     assert_never_started(platform, run)
     latest = platform.ledgers.latest("faults/0004")
     assert latest is not None and latest[1]["kind"] == "fault"
@@ -236,7 +236,7 @@ def test_a_run_tagged_by_hand_with_another_pod_is_refused_by_name(platform: Plat
 def test_a_run_that_configures_the_store_and_so_the_image_of_its_steps_is_refused_by_name(platform: Platform) -> None:
     variables = {"DRIFTLINE_ROOT": "s3://elsewhere", "DRIFTLINE_STEP_SECRET": "driftline-signing"}
     answer = platform.launch(VERIFY, ADA, resources={"store": {"config": {"variables": variables}}})
-    assert "configures the resource store, and resources are the deployment's" in answer["message"]
+    assert "configures the resource store; only the deployment configures resources" in answer["message"]
     assert_never_started(platform, platform.newest(VERIFY))
     scaffolded = platform.launch(VERIFY, ADA, resources={"store": {"config": {"variables": None}}})
     assert scaffolded["__typename"] == "LaunchRunSuccess"

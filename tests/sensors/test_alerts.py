@@ -96,7 +96,7 @@ def test_a_receiver_that_was_down_gets_it_later_and_in_order(
     raise_alert("second")
     assert "first not delivered (receiver answered 503)" in world.reason(sensor)
     assert "first not delivered" in world.reason(sensor)
-    assert "next try after 1 more ticks" in world.reason(sensor)
+    assert "next try after 1 tick" in world.reason(sensor)
     receiver.status = 200
     world.reason(sensor)
     assert [body["id"] for body, _ in receiver.received] == ["first", "second"]

@@ -31,7 +31,7 @@ def report(world: Any) -> None:
     ("newest", "reported", "busy", "is_needed", "reason"),
     [
         (5, 5, None, False, "all attempts are reported"),
-        (7, 5, None, True, "2 records of attempts are not reported yet"),
+        (7, 5, None, True, "not reported yet: 2 records of attempts"),
         (7, 5, "r1", False, "waiting for run r1 to end"),
         (0, 0, "r1", False, "all attempts are reported"),
     ],

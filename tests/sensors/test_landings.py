@@ -146,7 +146,7 @@ def test_a_recording_ends_and_a_backlog_is_closed_in_bounded_parts(monkeypatch: 
     keys, waits, _ = closable.find(
         recorded.SPEC, None, now, lambda source, key: None if source is None else "m", lambda *_: None
     )
-    assert len(keys) == 5 and "the rest follows" in waits
+    assert len(keys) == 5 and "later runs take the rest" in waits
 
 
 def test_batches_have_no_deadline_and_close_by_landing(settings: Any) -> None:
@@ -254,7 +254,7 @@ def test_pauses_grow(world: Any, sensor: dg.SensorDefinition, monkeypatch: pytes
     for _ in range(2):
         world.run(world.request(sensor), FAILURE)
     assert "next attempt in 2 ticks" in world.reason(sensor)
-    assert "next attempt in 1 ticks" in world.reason(sensor)
+    assert "next attempt in 1 tick" in world.reason(sensor)
     assert world.request(sensor).tags[naming.TAG_ATTEMPT] == "3"
 
 

@@ -97,7 +97,7 @@ def test_a_killed_run_is_marked_as_failed_and_a_running_one_left_alone(
         runs = {
             job: wait_for_run(local, job) for job in ("advance__recorded", "retrain__recorded", "advance__elsewhere")
         }
-        assert evaluate(sensor, local) == "2 runs are under way, all of them alive"
+        assert evaluate(sensor, local) == "under way and alive: 2 runs"
         for process in (killed, foreign):
             os.kill(process.pid, signal.SIGKILL)
         # Not waited for yet: a zombie counts as gone.
@@ -110,7 +110,7 @@ def test_a_killed_run_is_marked_as_failed_and_a_running_one_left_alone(
             "retrain__recorded": STARTED,
             "advance__elsewhere": STARTED,
         }, "a run of an unknown product is not ours"
-        assert evaluate(sensor, local) == "1 runs are under way, all of them alive"
+        assert evaluate(sensor, local) == "under way and alive: 1 run"
         events = local.get_records_for_run(
             runs["advance__recorded"].run_id, of_type=dg.DagsterEventType.RUN_FAILURE
         ).records
@@ -128,7 +128,7 @@ def test_a_run_whose_launch_was_interrupted_is_marked_as_failed_after_a_while(
     local.add_run(run)
     announced = dg.DagsterEvent(event_type_value="PIPELINE_STARTING", job_name=run.job_name)
     local.report_dagster_event(announced, run_id=run.run_id)
-    assert evaluate(sensor, local) == "1 runs are under way, all of them alive"
+    assert evaluate(sensor, local) == "under way and alive: 1 run"
     monkeypatch.setattr(orphaned_steps, "START_S", -1.0)
     assert "the launch was interrupted" in evaluate(sensor, local)
     assert local.get_run_by_id(run.run_id).status is FAILURE

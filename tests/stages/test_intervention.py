@@ -97,7 +97,7 @@ def test_in_a_cluster_a_run_that_nobody_submitted_is_nobodys(
         tags={naming.TAG_BY: "ada", naming.TAG_BY_KIND: "person"},
         raise_on_error=False,
     )
-    assert f"{verb}__{NAME} needs a person, and this run was requested by nobody" in problem(result)
+    assert f"{verb}__{NAME} needs a person, and the requester of this run is unknown" in problem(result)
     assert ledgers.newest_number(naming.INTERVENTIONS) == 0
     assert ledgers.newest_number(naming.REQUESTS) == 0
 

@@ -279,10 +279,22 @@ def test_a_challenger_that_fails_keeps_the_champion(
 
 
 @pytest.mark.parametrize(
-    "contract", [{"format": 2, "task": {"kind": "regression", "unit": "m"}}, {"format": 1, "task": "binary"}]
+    ("contract", "cause"),
+    [
+        (
+            {"format": 2, "task": {"kind": "regression", "unit": "m"}},
+            "its task is regression, and this product's is binary",
+        ),
+        (
+            {"format": 3, "task": {"kind": "multi_class", "classes": ["a", "b"]}},
+            "its task is multi_class a b, and this product's is binary",
+        ),
+        ({"format": 1, "task": "binary"}, "its contract has format 1; expected 2 or 3"),
+        ({}, "its contract has format None; expected 2 or 3"),
+    ],
 )
 def test_a_live_model_of_another_kind_of_task_is_not_compared(
-    settings: Settings, store: StoreResource, contract: dict[str, Any]
+    settings: Settings, store: StoreResource, contract: dict[str, Any], cause: str
 ) -> None:
     artifacts, ledgers = ArtifactStore(settings.root), Ledgers(settings.root, SPEC.name)
     alike = [{"format": number, "task": SPEC.task.document()} for number in (2, 3)]
@@ -293,7 +305,7 @@ def test_a_live_model_of_another_kind_of_task_is_not_compared(
         ledgers.append(naming.RELEASES, next_release(digest=digest, cutoff=CUTOFF, at=at, **release).document())
         rival, notes = evaluation._champion(Product(SPEC, store.settings), "another")
         assert (rival, len(notes)) == ((digest, 0) if document is not contract else (None, 1))
-    assert f"The live model {digest} answers another kind of question" in notes[0]
+    assert notes == [f"The live model {digest} was not compared: {cause}."]
     assert evaluation._champion(Product(SPEC, store.settings), digest) == (None, []), (
         "a model is not compared with itself"
     )

@@ -107,6 +107,38 @@ def test_a_config_map_that_is_missing_is_named(product: Product) -> None:
             {"terminated": {"exitCode": 1, "reason": "Error"}},
             "Pods of driftline-daemon fail in container daemon: Error, exit code 1.",
         ),
+        (
+            {"terminated": {"exitCode": 137, "reason": "OOMKilled"}},
+            (
+                "Pods of driftline-daemon fail in container daemon: it needed more memory than its limit: raise its "
+                "memory limit in the overlay and apply it again."
+            ),
+        ),
+        (
+            {
+                "waiting": {
+                    "reason": "RunContainerError",
+                    "message": 'exec: "dagster": executable file not found in $PATH',
+                }
+            },
+            (
+                'Pods of driftline-daemon cannot start: exec: "dagster": executable file not found in $PATH. Check the '
+                "command of its image, and what its environment and volumes name."
+            ),
+        ),
+        (
+            {
+                "waiting": {
+                    "reason": "CreateContainerConfigError",
+                    "message": "couldn't find key PASSWORD in Secret driftline/driftline-postgres",
+                }
+            },
+            (
+                "Pods of driftline-daemon cannot start: couldn't find key PASSWORD in Secret "
+                "driftline/driftline-postgres. Check the command of its image, and what its environment and volumes "
+                "name."
+            ),
+        ),
     ],
 )
 def test_the_platforms_own_pods_that_do_not_run_are_named(product: Product, state: Any, expected: str) -> None:
