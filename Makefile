@@ -41,7 +41,7 @@ endif
 	@echo "Ready after $$(($$(date +%s) - $$(cat $(VENV)/.started))) s: $$(du -sm $(VENV) | cut -f1) MB in $(VENV)."
 	@touch $@
 
-demo: setup ## Land, train, serve, then replay weeks with a fault among them. PRODUCT=... KEYS=... SEED=... EXIT=1.
+demo: setup ## Land, train, serve, then replay weeks with an injected fault. PRODUCT=... KEYS=... SEED=... EXIT=1.
 	@$(BIN)/driftline demo $(PRODUCT) $(if $(KEYS),--keys $(KEYS)) $(if $(SEED),--seed $(SEED)) $(if $(EXIT),--exit)
 
 # Tests start hundreds of processes; where Python is told to write no bytecode, each would compile every module again,
@@ -115,7 +115,7 @@ bench: setup ## Measure. ROWS=P11,Q1 names rows; all without it. Updates docs/be
 chaos: setup ## Break things on purpose. ROWS=R1 names rows; all without it. Updates docs/benchmarks.md.
 	@$(BIN)/python -m tests.chaos $(ROWS) $(if $(STRICT),--strict)
 
-lock: ## Write constraints.txt anew from what .venv holds, and the images' locks from constraints.txt.
+lock: ## Rewrite constraints.txt from what .venv holds, and the images' locks from constraints.txt.
 	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable --disable-pip-version-check | grep -v '^torch=='; } > constraints.txt.new
 	@mv constraints.txt.new constraints.txt; touch $(READY)
 	@PYTHONPATH=. $(BIN)/python deploy/images/lock.py

@@ -50,7 +50,7 @@ def main() -> int:
         print(f"{name:28} {files[name]:6} {lines[name]:7,} {untyped[name]:8}")
     print(f"{'all':28} {files.total():6} {lines.total():7,} {untyped.total():8}")
     longest = sorted(functions, reverse=True)[:3]
-    print(f"{len(functions):,} functions, {mean(size for size, _ in functions):.1f} lines in the mean; the longest:")
+    print(f"{len(functions):,} functions, {mean(size for size, _ in functions):.1f} lines on average; the longest:")
     print("\n".join(f"  {size} {name}" for size, name in longest))
     return 0
 

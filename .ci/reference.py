@@ -25,6 +25,7 @@ from platform_assets.learners.finished import FinishedOnnx
 from platform_assets.learners.network import Network
 from platform_assets.product import channels, monitoring
 from platform_assets.specs import base
+from platform_assets.wording import plural
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reference.md"
@@ -247,9 +248,17 @@ def _text(node: ast.expr) -> str:
                 parts.append(str(value.value))
             elif isinstance(value, ast.FormattedValue):
                 inner = ast.unparse(value.value)
-                parts.append(f"{{{inner}}}" if inner == "name" else _constant(inner) or "…")
+                parts.append(f"{{{inner}}}" if inner == "name" else _constant(inner) or _worded(value.value) or "…")
         return "".join(parts)
     return ""
+
+
+def _worded(node: ast.expr) -> str | None:
+    """Return what functions of `platform_assets.wording` write, with `…` for values: `… keys`, `… to …`."""
+    name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+    if name == "counted" and isinstance(node, ast.Call) and isinstance(node.args[1], ast.Constant):
+        return f"… {plural(str(node.args[1].value))}"
+    return "… to …" if name == "span" else None
 
 
 def _constant(name: str) -> str | None:

@@ -66,7 +66,7 @@ if not all(isinstance(secret, dict) and set(secret) == {"env"} for secret in sec
     raise SystemExit(f"{folder}/dagster.yaml: PostgreSQL's user and password must be `env:` references.")
 if config["telemetry"]["enabled"] or config["nux"]["enabled"] or not config["run_monitoring"]["enabled"]:
     raise SystemExit(f"{folder}/dagster.yaml: telemetry and nux must be disabled, run_monitoring enabled.")
-print(f"cluster/dagster.yaml: {', '.join(kind for _, kind, _ in parts)} accept their settings")
+print(f"{folder}/dagster.yaml: {', '.join(kind for _, kind, _ in parts)} accept their settings")
 
 # A builder checks the rest; these are the properties that pods and containers rely on.
 dockerfile = Path("deploy/images/Dockerfile")

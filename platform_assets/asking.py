@@ -34,7 +34,7 @@ _KEY = "idempotency_key"
 
 @dataclass(frozen=True)
 class About:
-    """What a picture does not say; None for its file's name and for now."""
+    """What a picture file does not say; None for the file's name as entity, and for now as both moments."""
 
     entity: str | None = None
     service_time: str | None = None
@@ -157,7 +157,9 @@ def _cells(column: pl.Series, read: Callable[[Any], Any], file: Path) -> list[An
         try:
             values.append(None if cell is None else read(cell))
         except (ValueError, TypeError) as problem:
-            raise ValueError(f"{file}, row {index}: {column.name} is {cell!r}: {problem}.") from problem
+            raise ValueError(
+                f"{file}, row {index} (counted from 0): {column.name} is {cell!r}; {problem}."
+            ) from problem
     return values
 
 
@@ -177,16 +179,23 @@ def _text(cell: Any) -> str:
     return str(cell.isoformat()) if isinstance(cell, datetime) else str(cell)
 
 
+def _float(cell: Any) -> float:
+    try:
+        return float(cell)
+    except (ValueError, TypeError):
+        raise ValueError("expected a number") from None
+
+
 def _number(cell: Any) -> float | None:
     """Return a finite number, None for NaN: in a table both mean that there is none."""
-    number = float(cell)
+    number = _float(cell)
     if math.isinf(number):
         raise ValueError("expected a finite number")
     return None if math.isnan(number) else number
 
 
 def _integer(cell: Any) -> int:
-    number = float(cell)
+    number = _float(cell)
     if not number.is_integer():
         raise ValueError("expected a whole number")
     return int(cell) if not isinstance(cell, str) or cell.lstrip("+-").isdigit() else int(number)

@@ -21,7 +21,7 @@ VERSION = "2012-10-17"
 EVERYBODY = "*"
 _CHANGING = (naming.LEASES, naming.COST, naming.PRUNED)
 """Ledgers with files that are overwritten: heartbeats, and what can be recomputed."""
-_IS_NO_CREATE = {"Null": {"s3:if-none-match": "true"}, "Bool": {"s3:ObjectCreationOperation": "true"}}
+_IF_OVERWRITING = {"Null": {"s3:if-none-match": "true"}, "Bool": {"s3:ObjectCreationOperation": "true"}}
 
 
 @dataclass(frozen=True)
@@ -111,11 +111,11 @@ def _writing(below: str, products: Sequence[str], principal: str) -> Iterable[St
 
 
 def _create_only(below: str) -> Statement:
-    """Return the statement that denies writing over a record. A ledger's `HEAD` is a hint, and no record."""
+    """Return the statement that denies writing over a record. A ledger's `HEAD` is a hint, not a record."""
     places = sorted({place for account in ACCOUNTS for place in account.creates if place.startswith(LEDGERS)})
     records = [place for place in places if not place.endswith(tuple(f"/{name}/" for name in _CHANGING))]
     paths = [f"{below}{place.replace(PRODUCT, '*')}*.json" for place in records]
-    return Statement("CreateOnly", [EVERYBODY], ["PutObject"], paths, effect="Deny", condition=_IS_NO_CREATE)
+    return Statement("CreateOnly", [EVERYBODY], ["PutObject"], paths, effect="Deny", condition=_IF_OVERWRITING)
 
 
 def _accounts(products: Sequence[str]) -> Iterable[tuple[Account, str]]:

@@ -108,7 +108,7 @@ def _add_looking(add: Callable[..., argparse.ArgumentParser]) -> None:
     trace = add("trace", help="trace an answer back to model, training, rows and landed files")
     _takes_product(trace, "the first")
     trace.add_argument("prediction_id", metavar="PREDICTION_ID", help="the id in the answer")
-    trace.add_argument("--key", help="the answer's key, if it is older than the newest 31")
+    trace.add_argument("--key", help="the answer's key, if it is not among the newest 366 with answers")
     trace.add_argument("--json", action="store_true", help="print one JSON object")
     trace.set_defaults(run=_trace)
 

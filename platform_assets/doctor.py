@@ -20,6 +20,7 @@ from platform_assets.storage import damage, rebuilding, upkeep
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
 from platform_assets.storage.problems import TableProblem
 from platform_assets.storage.tables import PartitionRecord, TableStore
+from platform_assets.wording import counted
 
 CHECKPOINT = "checkpoint"
 MADE_TOGETHER = ("validated", "quarantine")
@@ -32,9 +33,10 @@ def run(root: str, product: str, *, is_repairing: bool) -> int:
     what is left of them, so repairing one returns 1: something may be missing.
     """
     examined = examine(root, product, lambda part: print(f"  {part}", file=sys.stderr, flush=True))
+    problems = counted(len(examined.findings), "problem") if examined.findings else "no problems"
     print(
-        f"{product}: {examined.stages} stages with {examined.records:,} records, and {examined.ledgers} ledgers were "
-        f"read; {len(examined.findings) or 'no'} {'problem' if len(examined.findings) == 1 else 'problems'}."
+        f"{product}: {counted(examined.stages, 'stage')} with {counted(examined.records, 'record')}, and "
+        f"{counted(examined.ledgers, 'ledger')} were read; {problems}."
     )
     for finding in examined.findings:
         print(f"- {finding.what} {finding.advice}")
@@ -135,7 +137,7 @@ def repair(root: str, product: str, examined: Examined) -> Iterator[Repaired]:
         records = rebuilding.rebuild(root, product, stage)
         rebuilding.restore(root, product, stage, records, aside)
         bare = sum(record.notes == rebuilding.IS_REBUILT for record in records)
-        parts = [f"{stage}: {len(records)} records were made again"]
+        parts = [f"{stage}: {counted(len(records), 'record')} rebuilt"]
         if bare:
             parts.append(f", {bare} of them from rows alone; those keys are made again when they are materialised")
         if stage not in with_rows:
@@ -152,7 +154,7 @@ def _damaged(
     """Yield what is wrong with the rows, sketches, blobs and files that records name, by key."""
     damaged = tables.damaged(stage, records)
     for key, record in records.items():
-        again = f"Materialise {_made_with(stage)} for {key}: what is damaged is made again."
+        again = f"Materialise {_made_with(stage)} for {key} to rebuild what is damaged."
         if key in damaged:
             yield Finding(what=f"{stage}: the rows of {key} are not those that its record names.", advice=again)
         try:
@@ -163,11 +165,11 @@ def _damaged(
         if stored.sketch is not None and not artifacts.is_whole(stored.sketch, compressed=True):
             yield Finding(what=f"{stage}: the sketch of {key} cannot be read.", advice=again)
         if stage == CHECKPOINT and not artifacts.is_whole(record.content_digest, naming.CHECKPOINT_BLOBS):
-            yield Finding(what=f"{stage}: that of {key} cannot be read whole.", advice=again)
+            yield Finding(what=f"{stage}: the checkpoint of {key} is incomplete or damaged.", advice=again)
         if stored.sha256 is not None and not artifacts.is_whole(stored.sha256, compressed=True):
             yield Finding(
                 what=f"{stage}: the copy of the file that landed for {key} cannot be read.",
-                advice=f"No step reads it; keep {stored.uri}, of which it was the copy.",
+                advice=f"No step reads it; keep the original, {stored.uri}.",
             )
 
 

@@ -28,7 +28,9 @@ def override(product: Product, digest: str, reason: str) -> str:
     """
     by = getpass.getuser()
     if not reason.strip():
-        raise ValueError("--override is empty; expected the reason why this model is released without a verdict.")
+        raise ValueError(
+            "--override is empty; expected the reason why this model is released without a passing verdict."
+        )
     digest = whole(product, digest)
     try:
         manifest = product.artifacts.bundle(digest).manifest

@@ -143,7 +143,7 @@ class Settings(Configuration):
         default=2, description="processes of one service"
     )
     serving_poll_s: Annotated[float, number_from(0.05)] = Field(
-        default=2.0, description="seconds between two looks of a service for a new release"
+        default=2.0, description="seconds between two checks of a service for a new release"
     )
     serving_load_s: Annotated[float, number_from(0.05)] = Field(
         default=30.0, description="seconds that a look at the store, or loading and warming a model, may take"
@@ -189,7 +189,8 @@ class Settings(Configuration):
         default=8.0, description="seconds for which a service that ends tries to send the rest of its prediction log"
     )
     serving_clock_limit_s: Annotated[float, number_from(1)] = Field(
-        default=30.0, description="seconds by which a service's clock may differ from the store's before that is named"
+        default=30.0,
+        description="seconds by which a service's clock may differ from the store's before `/readyz` says so",
     )
     serving_room_bytes: Annotated[int | None, expect("a whole number of at least 1", _is_none_or_positive)] = Field(
         default=None,
@@ -212,8 +213,7 @@ class Settings(Configuration):
     )
     serving_wait_s: Annotated[float, number_from(0.001)] = Field(
         default=0.5,
-        description="longest wait of a request that is worth an answer, in seconds: what would wait longer for those "
-        "before it gets 503",
+        description="seconds that a request may wait for those ahead of it; one that would wait longer gets 503",
     )
     serving_drain_s: Annotated[float, number_from(0)] = Field(
         default=0.0,
@@ -262,8 +262,8 @@ class Settings(Configuration):
     )
     step_secret: str | None = Field(
         default=None,
-        description="Kubernetes secret whose entries become the environment of steps, such as keys of S3; `{product}` "
-        "in it stands for the product's name with dashes",
+        description="Kubernetes secret whose entries become the environment of steps, such as S3 access keys; "
+        "`{product}` in it stands for the product's name with dashes",
     )
     step_service_account: str | None = Field(
         default=None,
@@ -279,7 +279,7 @@ class Settings(Configuration):
         description="variables of the S3 client that are not secrets, as pairs; for steps elsewhere",
     )
     store_secrets: tuple[str, ...] = Field(
-        default=(), description="names of the S3 client's keys that are set; the values stay in the environment"
+        default=(), description="names of the S3 access keys that are set; the values stay in the environment"
     )
     broken_products: Annotated[Literal["refuse", "show"], one_of(*BROKEN_PRODUCTS)] = Field(
         default="refuse",
@@ -292,7 +292,9 @@ class Settings(Configuration):
 
     @property
     def has_product_accounts(self) -> bool:
-        """Tell whether steps and services of each product have an account and a key of the store of their own."""
+        """Tell whether steps and services of each product have an account and an access key to the store of their "
+        "own.
+        """
         return PRODUCT in (self.step_service_account or "") + (self.step_secret or "")
 
     @property

@@ -59,7 +59,7 @@ def write_release(product: Product, record: Release, warn: Callable[[str], None]
     Args:
         product: whose release.
         record: without hashes and signature.
-        warn: is told when a release is not signed although the one before was, or there was none.
+        warn: called with a sentence when a release is unsigned, and is the first or follows a signed one.
 
     Raises:
         RecordExists: somebody else released in between.
@@ -155,7 +155,12 @@ def make_key(path: Path) -> str:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        existing = private_key(Settings(root="unused", state=path.parent, signing_key_file=path))
+        try:
+            existing = private_key(Settings(root="unused", state=path.parent, signing_key_file=path))
+        except KeyProblem:
+            raise KeyProblem(
+                f"{path} exists and is not an Ed25519 private key in PEM without a password; name another file."
+            ) from None
         assert existing is not None
         return signatures.public_key(existing)
     with os.fdopen(descriptor, "wb") as file:

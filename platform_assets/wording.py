@@ -15,7 +15,7 @@ def counted(count: int, noun: str) -> str:
 
 def plural(noun: str) -> str:
     """Return the plural of a noun."""
-    if noun.endswith("y") and noun not in ("day", "key"):
+    if noun.endswith("y") and noun[-2] not in "aeiou":
         return f"{noun[:-1]}ies"
     return f"{noun}es" if noun.endswith(("ch", "ss")) else f"{noun}s"
 

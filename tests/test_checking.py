@@ -16,8 +16,10 @@ import polars as pl
 import pytest
 
 from platform_assets import checking, clock, specs
-from platform_assets.checking import reach
+from platform_assets.checking import monitored, reach
+from platform_assets.checking.messages import Problem
 from platform_assets.cli import main
+from platform_assets.compute import sketch
 from platform_assets.compute.tasks import Binary
 from platform_assets.learners.boosted import LightGbm
 from platform_assets.specs.base import (
@@ -596,8 +598,22 @@ def _disagreeing(tables: Tables) -> pl.DataFrame:
 def test_rules_between_sources_are_applied_key_by_key() -> None:
     assert (
         line_of(_ruled(_disagreeing), "rules").message
-        == "1 rule between sources; at most 0.00% of a key's rows break one"
+        == "1 rule between sources; at most 0.00% of the rows of a key's largest source break one"
     )
+
+
+def test_a_rule_counts_in_the_rows_of_its_largest_source_as_the_platform_does() -> None:
+    keys = ["2013-01-01T00"]
+    few, many = (pl.DataFrame({"key": keys * rows}) for rows in (1, 10))
+    tables = {"observations": few, "readings": many}
+    spec = _ruled(lambda tables: tables["observations"])
+    rules = [replace(spec.monitors.rules[0], max_share=share) for share in (0.1, 0.09)]
+    accepted, refused = (replace(spec, monitors=replace(spec.monitors, rules=(rule,))) for rule in rules)
+    (count,) = sketch.of_rules(rules[:1], tables).values()
+    assert (count.broken, count.rows) == (1, 10)
+    assert "at most 10.00% of the rows" in monitored.check_rules(accepted, tables, keys)
+    with pytest.raises(Problem, match=r"by 10\.0% of the rows of its largest source or more; its max_share is 9\.0%"):
+        monitored.check_rules(refused, tables, keys)
 
 
 def test_a_rule_without_a_key_to_try_it_on_is_not_a_problem() -> None:
@@ -613,7 +629,7 @@ def test_a_rule_without_a_key_to_try_it_on_is_not_a_problem() -> None:
     [
         (_ruled(lambda tables: tables["observations"].height), "'the two agree' of hourly_temperature returns int"),
         (_ruled(lambda tables: tables["moon"]), "'the two agree' of hourly_temperature fails with KeyError: 'moon'"),
-        (_ruled(lambda tables: tables["readings"]), "is broken in each of 2 keys, by 100.0% of the rows or more"),
+        (_ruled(lambda tables: tables["readings"]), "is broken in each of 2 keys, by 100.0% of the rows"),
     ],
 )  # fmt: skip
 def test_each_mistake_in_a_rule_has_its_message(spec: ProductSpec, sentence: str) -> None:

@@ -196,5 +196,7 @@ def test_the_command_makes_a_key_once(tmp_path: Path, capsys: pytest.CaptureFixt
         Settings.from_environment({"DRIFTLINE_SERVING_KEYS": f"{public},x"})
     path.write_bytes(b"something else")
     assert main(["keys", str(path)]) == 1
-    assert "is not an Ed25519 private key" in capsys.readouterr().err
+    assert f"{path} exists and is not an Ed25519 private key in PEM without a password; name another" in (
+        capsys.readouterr().err
+    )
     assert path.read_bytes() == b"something else"

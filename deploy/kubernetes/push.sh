@@ -5,7 +5,7 @@
 set -euo pipefail
 name="${NAME:-localhost/driftline}" # as in build.sh
 registry="${1:?a registry, such as registry.example/team}" values="${2:?an overlay}/values/kustomization.yaml"
-[ -w "$values" ] || { echo "$values is not there: name an overlay, such as deploy/kubernetes/overlays/production" >&2; exit 1; }
+[ -w "$values" ] || { echo "$values is missing or cannot be written: name an overlay, such as deploy/kubernetes/overlays/production" >&2; exit 1; }
 digest="$(mktemp)"
 trap 'rm -f "$digest"' EXIT
 for image in platform trainer service; do

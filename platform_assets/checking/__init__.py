@@ -21,7 +21,7 @@ from platform_assets.profiles import profile
 from platform_assets.settings import Settings
 from platform_assets.specs import money, planned
 from platform_assets.specs.base import ProductSpec, RecordingMissing, Source
-from platform_assets.wording import counted
+from platform_assets.wording import counted, span
 
 __all__ = ["Line", "Problem", "as_text", "of_product", "run"]
 
@@ -75,7 +75,7 @@ def of_product(spec: ProductSpec, settings: Settings | None = None) -> Iterator[
     trial = Trial(spec, available)
     if not available.is_recorded:
         count, keys = counted(len(available.keys), "landed key"), available.keys
-        yield Line(check="landing", message=f"no recording; checked on {count}, {keys[0]} to {keys[-1]}")
+        yield Line(check="landing", message=f"no recording; checked on {count}, {span(keys)}")
     yield line_of(spec, "keys", trial.keys)
     lines = {source: line_of(spec, f"source {source.name}", trial.source, source) for source in spec.sources}
     unread = [line for source, line in lines.items() if line.state == "skipped" and source not in available.absent]
@@ -135,15 +135,16 @@ def _money(spec: ProductSpec) -> str:
     if over := money.over_budget(spec):
         raise Problem(
             f"the first training of {spec.name} will not be launched: {over} Or raise monthly_budget_usd, or give "
-            "`over_budget_reason` when you launch the retrain yourself."
+            f"`over_budget_reason` when you launch retrain__{spec.name} yourself."
         )
-    budget = "; no monthly limit" if limit is None else f" of a monthly {limit:.2f}"
+    budget = "; no monthly limit" if limit is None else f" of the monthly budget of {limit:.2f} USD"
     if not isinstance(first, money.Limit):
         return f"the first training may cost {first.usd:.2f} USD{budget} ({first.reason})"
     size, tries = profile(spec.training.profile), first.reason.rpartition(": ")[2]
     return (
-        f"a minute of training is {size.usd_per_hour / 60:.2g} USD at the list price of {size.name}, on record for a "
-        f"machine of your own too; the first training costs at most {first.usd:.2f} USD{budget} ({tries})"
+        f"a minute of training costs {size.usd_per_hour / 60:.2g} USD at the list price of {size.name}, which is "
+        f"recorded for a machine of your own too; the first training costs at most {first.usd:.2f} USD{budget} "
+        f"({tries})"
     )
 
 

@@ -28,15 +28,18 @@ def past(spec: ProductSpec, newest: str | None, now: datetime) -> str | None:
     if last is None or not isinstance(grain, DailyGrain | HourlyGrain):
         return None
     over = grain.instant_after(last)
-    ago = f"{last}, {counted((now - over).days, 'day')} before today, {now:%Y-%m-%d}"
+    ago = f"{counted((now - over).days, 'day')} ago (today is {now:%Y-%m-%d})"
     if not spec.is_live:
         how = f"play it with `driftline demo {spec.name}`, or {BY_HAND}" if spec.history else f"play it {BY_HAND}"
-        return None if now < over else f"the recording ends with {ago}, so in `make dev` nothing new lands: {how}"
+        return (
+            None if now < over else f"the recording ended with {last}, {ago}, so in `make dev` nothing new lands: {how}"
+        )
     behind = grain.index(grain.key_of(now)) - grain.index(last) - 1 if now > over else 0
     if behind <= spec.retraining.max_age:
         return None
     return (
-        f"the newest landed key is {ago}, so in `make dev` the sensors close {counted(behind, 'key')} without files, "
-        f"each a fault: if it is a recording, release its model {BY_HAND}, or give it a grain with an end, "
+        f"the newest landed key, {last}, ended {ago}, so in `make dev` the sensors close {counted(behind, 'key')} "
+        f"without files, each a fault: if it is a recording, release its model {BY_HAND}, or give it a grain with an "
+        "end, "
         f'is_live=False and a history ("A recording" in docs/cookbook.md) in {file_of(spec.name)}'
     )

@@ -21,7 +21,7 @@ from platform_assets.checking.messages import (
 )
 from platform_assets.compute import landed, validate
 from platform_assets.specs.base import ProductSpec, Source
-from platform_assets.wording import counted
+from platform_assets.wording import counted, span
 
 if TYPE_CHECKING:
     import pandera.polars as pa
@@ -59,8 +59,7 @@ def read(spec: ProductSpec, available: Deliveries, source: Source, keys: Sequenc
     reason = "" if bad.is_empty() else f"; most often: {bad['reason'].value_counts(sort=True)['reason'][0]}"
     if good.is_empty() and bad.is_empty():
         raise Problem(
-            f"the files of {source.name}, {keys[0]} to {keys[-1]}, have a header and no rows; expected some. Fix "
-            f"{_origin(spec, available)}."
+            f"the files of {source.name}, {span(keys)}, have no rows; expected some. Fix {_origin(spec, available)}."
         )
     if bad.height > spec.monitors.max_quarantined_share * (good.height + bad.height) or good.is_empty():
         raise Problem(
@@ -92,9 +91,7 @@ def _splits(spec: ProductSpec, available: Deliveries, source: Source, keys: Sequ
         if data is not None
     }
     if not raws:
-        raise Problem(
-            f"{available.by} of {spec.name} delivers no file of {source.name}, {keys[0]} to {keys[-1]}. {fix_in(spec)}"
-        )
+        raise Problem(f"{available.by} of {spec.name} delivers no file of {source.name}, {span(keys)}. {fix_in(spec)}")
     return call(spec, f"the schema of {source.name}", _split, spec, source, schema, raws)
 
 

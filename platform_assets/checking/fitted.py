@@ -20,6 +20,7 @@ from platform_assets.makers.checkpoint import Learning
 from platform_assets.makers.onnx import Exporting
 from platform_assets.makers.rows import Rows
 from platform_assets.specs.base import ProductSpec
+from platform_assets.wording import counted
 
 Result = TypeVar("Result")
 EPOCHS = 2
@@ -47,7 +48,9 @@ def check_learner(spec: ProductSpec, built: pl.DataFrame, labelled: pl.DataFrame
         try:
             return call(spec, f"{kind}.{name}()", _plainly, function, arguments)
         except _Refused as problem:
-            raise Problem(f"{kind} of {spec.name} is refused on {count:,} rows: {problem} {fix_in(spec)}") from None
+            raise Problem(
+                f"{kind} of {spec.name} is refused on {counted(count, 'row')}: {problem} {fix_in(spec)}"
+            ) from None
 
     learner = replace(spec.learner, validation_keys=min(spec.learner.validation_keys, max(0, len(keys) - 1)))
     epochs = min(EPOCHS, spec.training.epochs or EPOCHS)
@@ -93,8 +96,8 @@ def check_learner(spec: ProductSpec, built: pl.DataFrame, labelled: pl.DataFrame
             f"context.training.seed (random_state of an estimator). {fix_in(spec)}"
         )
     return (
-        f"{kind} fits {count:,} rows in {used_s:.1f} CPU s; its graph has "
-        f"{len(graph) / 1e6:.2f} MB and differs by at most {parity.max_abs_difference:.1e}"
+        f"{kind} fits {counted(count, 'row')} in {used_s:.1f} CPU s; its graph has {len(graph) / 1e6:.2f} MB, and its "
+        f"answers differ from the model's by at most {parity.max_abs_difference:.1e}"
     )
 
 

@@ -45,7 +45,7 @@ def check_rules(spec: ProductSpec, tables: Mapping[str, pl.DataFrame], keys: Seq
     untried = sum(not by_key for by_key in shares.values())
     if not tried:
         raise Skipped(f"{counted(len(shares), 'rule')} between sources; none could be tried")
-    worst = f"at most {max(tried):.2%} of a key's rows break one"
+    worst = f"at most {max(tried):.2%} of the rows of a key's largest source break one"
     more = f"; {untried} had no key with rows of all of their sources" if untried else ""
     return f"{counted(len(shares), 'rule')} between sources; {worst}{more}"
 
@@ -69,11 +69,12 @@ def _shares(spec: ProductSpec, rule: CrossRule, tables: Mapping[str, pl.DataFram
         of_key = {name: tables[name].filter(pl.col("key") == key) for name in rule.sources}
         if all(frame.height for frame in of_key.values()):
             broken = call_for_frame(spec, f"the rule {rule.name!r}", rule.broken, of_key)
-            shares.append(broken.height / of_key[rule.sources[0]].height)
+            shares.append(broken.height / max(frame.height for frame in of_key.values()))
     if shares and min(shares) > rule.max_share:
         raise Problem(
             f"the rule {rule.name!r} of {spec.name} is broken in each of {counted(len(shares), 'key')}, by "
-            f"{min(shares):.1%} of the rows or more; its max_share is {rule.max_share:.1%}, and such a key is faulty. "
+            f"{min(shares):.1%} of the rows of its largest source or more; its max_share is {rule.max_share:.1%}, "
+            "and such a key is faulty. "
             f"`broken` returns the offending rows: fix it, max_share or deliver() in {file_of(spec.name)}."
         )
     return shares

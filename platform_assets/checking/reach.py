@@ -13,7 +13,7 @@ from platform_assets.checking import same
 from platform_assets.checking.messages import fix_in
 from platform_assets.keys import DailyGrain, Grain, HourlyGrain
 from platform_assets.specs.base import ProductSpec
-from platform_assets.wording import counted
+from platform_assets.wording import counted, span
 
 RECENT, RECENT_HOURS = 7, 24
 """How many of the last keys are tried: every day of a week, every hour of a day, in any time zone."""
@@ -69,7 +69,7 @@ def check_reach(spec: ProductSpec, build: Callable[[str, int], pl.DataFrame], ke
             None
             if not chosen
             else (
-                f"{counted(len(chosen), 'key')} alone, {chosen[0]} to {chosen[-1]}, are the same from "
+                f"{counted(len(chosen), 'key')} built alone ({span(chosen)}): the same rows from "
                 f"{counted(lookback, 'key')} before each as from up to {longest:,}"
             )
         )

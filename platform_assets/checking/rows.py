@@ -11,6 +11,7 @@ from platform_assets.compute import declared
 from platform_assets.keys import DailyGrain, Grain, HourlyGrain
 from platform_assets.storage import content
 from platform_assets.storage.problems import TableProblem
+from platform_assets.wording import counted, span
 
 if TYPE_CHECKING:
     from platform_assets.specs.base import Field
@@ -36,8 +37,8 @@ def check_rows(
         more = _listed(rows.columns, expected)
         order = "" if missing or more else " The order differs."
         raise ValueError(
-            f"{function} returns {len(rows.columns)} columns; expected {', '.join(ABOUT)} and the {len(fields)} "
-            f"fields. Missing: {missing or 'none'}; not declared: {more or 'none'}.{order} {fix}"
+            f"{function} returns {counted(len(rows.columns), 'column')}; expected {', '.join(ABOUT)} and the "
+            f"{len(fields)} fields. Missing: {missing or 'none'}; not declared: {more or 'none'}.{order} {fix}"
         )
     if rows.is_empty():
         raise ValueError(f"{function} returns no rows; expected one for each entity of the window's keys. {fix}")
@@ -69,7 +70,7 @@ def check_entities(rows: pl.DataFrame, function: str, fix: str) -> None:
 
 def described(column: pl.Series) -> str:
     """Return what a column is: `String`, or `String with 3 nulls`."""
-    return f"{column.dtype}" + (f" with {column.null_count():,} nulls" if column.null_count() else "")
+    return f"{column.dtype}" + (f" with {counted(column.null_count(), 'null')}" if column.null_count() else "")
 
 
 def check_type(name: str, dtype: pl.DataType, function: str, fix: str) -> None:
@@ -83,7 +84,7 @@ def check_type(name: str, dtype: pl.DataType, function: str, fix: str) -> None:
 def check_keys(rows: pl.DataFrame, grain: Grain, keys: Sequence[str], function: str, fix: str) -> None:
     """Raise `ValueError` unless the rows belong to these keys, and each service time to its row's key."""
     if others := sorted(set(rows["key"]) - set(keys)):
-        raise ValueError(f"{function} returns rows of {others[0]}; expected only {' and '.join(keys)}. {fix}")
+        raise ValueError(f"{function} returns rows of {others[0]}; expected only rows of {span(keys)}. {fix}")
     if isinstance(grain, DailyGrain | HourlyGrain):
         for key, moment in rows.select("key", "service_time").unique(maintain_order=True).iter_rows():
             if (expected := grain.key_of(moment)) != key:

@@ -1,4 +1,4 @@
-"""Find fields that alone tell almost every label: seldom honest, but not impossible, so they are noted, not refused."""
+"""Find fields that alone explain almost the whole label: rarely legitimate but possible, so noted and not refused."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from platform_assets.compute.matrix import Inputs, categorical_columns, numeric_
 from platform_assets.product.fields import Field
 
 ENOUGH = 0.9
-"""Share of what is unknown about the label without the field that it tells. 99 of 100 equal labels tell more."""
+"""Share of the label's variance, or of the rows outside its most frequent class, that a field must explain."""
 BINS, ROWS_PER_BIN = 50, 20
 
 
-def telling(inputs: Inputs, labels: NDArray[Any], fields: tuple[Field, ...], *, is_number: bool) -> list[str]:
-    """Return the fields each of which alone tells almost every label [N].
+def explaining_fields(inputs: Inputs, labels: NDArray[Any], fields: tuple[Field, ...], *, is_number: bool) -> list[str]:
+    """Return the fields each of which alone explains almost the whole label [N].
 
     A number counts by its place among 50 groups of equal size, a category by itself. What is unknown about a number is
     its variance, about a class the rows that are not of the most frequent one.

@@ -28,7 +28,7 @@ from platform_assets.compute import declared, matrix, suspects
 from platform_assets.compute.features import KNOWN_AT, known_by
 from platform_assets.learners.network import Network
 from platform_assets.specs.base import ProductSpec, Source, Window
-from platform_assets.wording import counted
+from platform_assets.wording import counted, span
 
 LABELLED = ["key", "entity", "label", "known_at"]
 SAMPLE = 2
@@ -63,7 +63,8 @@ class Trial:
                 f"Set history.demo_last later, or change window or min_keys in {self.file}."
             )
         where = "before the first cutoff" if self.available.is_recorded else "have landed"
-        return f"{usable} labelled {where} ({spec.min_keys} needed), the last {spec.holdout} held out"
+        needed = f"{spec.min_keys} needed; the last {spec.holdout} are the holdout"
+        return f"{counted(usable, 'labelled key')} {where} ({needed})"
 
     def source(self, source: Source) -> str:
         """Read and validate a source's files: all labels, or the sample's keys and those that they look back on."""
@@ -118,7 +119,7 @@ class Trial:
                 f"{counted(len(keys), 'key')}, so nothing can be learned from it. Fix it, or remove the field. "
                 f"{self._fix}"
             )
-        return f"{counted(rows, 'row')} of {counted(len(keys), 'key')}, {keys[0]} to {keys[-1]}, as the fields declare"
+        return f"{counted(rows, 'row')} of {counted(len(keys), 'key')}, {span(keys)}, as the fields declare"
 
     def leaks(self) -> str:
         """Look for a field that alone determines the label: it was not known before it."""
@@ -136,10 +137,10 @@ class Trial:
                 f"the field {names[0]} of {spec.name} alone determines the label of all "
                 f"{counted(rows.height, 'row')}; expected only what is known before the label. {self._fix}"
             )
-        if names := telling.telling(inputs, values, fields, is_number=spec.task.kind == "regression"):
+        if names := telling.explaining_fields(inputs, values, fields, is_number=spec.task.kind == "regression"):
             return Note(
-                f"the field {names[0]} alone tells more than {telling.ENOUGH:.0%} of what is unknown about the label "
-                f"of {counted(rows.height, 'row')}: make sure that its value was known before the label"
+                f"the field {names[0]} alone explains more than {telling.ENOUGH:.0%} of the label in "
+                f"{counted(rows.height, 'row')}: make sure that its value was known before the label"
             )
         return f"no field alone determines the label of {counted(rows.height, 'row')}"
 
@@ -196,10 +197,13 @@ class Trial:
             )
         values, is_short = labels["label"].unique(), self._is_short()
         if len(values) < 2 and not is_short:
-            values_text = f"the value {values[0]} in all {labels.height:,} rows" if len(values) else "no value at all"
+            values_text = (
+                f"the value {values[0]} in all {counted(labels.height, 'row')}" if len(values) else "no value at all"
+            )
             raise Problem(
-                f"the label of {spec.name} takes {values_text} of {len(self.labelled_keys)} keys; expected at least "
-                f"two values, or nothing can be learned. Fix label(), or record more keys, in {self.file}."
+                f"the label of {spec.name} takes {values_text} of {counted(len(self.labelled_keys), 'key')}; "
+                "expected at least two values, or nothing can be learned. Fix label(), or record more keys, in "
+                f"{self.file}."
             )
         if labels.schema["label"] != task.label_type():
             raise Problem(
@@ -208,7 +212,7 @@ class Trial:
             )
         task.check_labels(task.labels_of(labels["label"]))
         if (count := labels["key"].n_unique()) < spec.min_keys and not is_short:
-            raise Problem(f"{count} keys of {spec.name} have a label; min_keys is {spec.min_keys}. {self._fix}")
+            raise Problem(f"keys of {spec.name} with a label: {count}; min_keys is {spec.min_keys}. {self._fix}")
         self._check_holdout(labels)
         summary = ", ".join(
             f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
@@ -259,13 +263,13 @@ class Trial:
         with torch.no_grad():
             answer: object = call(spec, "the network", network, *tensors)
         if not isinstance(answer, torch.Tensor):
-            raise wrong_type(spec, "the network", answer, f"one Tensor, {task.outputs} numbers per row")
+            raise wrong_type(spec, "the network", answer, f"one Tensor, {counted(task.outputs, 'number')} per row")
         shape = tuple(answer.shape)
         if shape != (len(inputs), task.outputs):
             raise Problem(
-                f"the network of {spec.name} answers {len(inputs)} rows with shape {shape}; expected "
-                f"{(len(inputs), task.outputs)}: {task.outputs} numbers per row for a {task.kind} task. Fix model() in "
-                f"{self.file}, for instance TabularNet(..., outputs={task.outputs})."
+                f"the network of {spec.name} answers {counted(len(inputs), 'row')} with shape {shape}; expected "
+                f"{(len(inputs), task.outputs)}: {counted(task.outputs, 'number')} per row for a {task.kind} task. "
+                f"Fix model() in {self.file}, for instance TabularNet(..., outputs={task.outputs})."
             )
         count = sum(weights.numel() for weights in network.parameters())
         facts = fitted.check_learner(spec, self._with_all_classes(), self.labelled)

@@ -9,6 +9,7 @@ import numpy as np
 
 from platform_assets.compute import paired
 from platform_assets.compute.backtest import DRAWS, Past, Plan, best, even, random_plans
+from platform_assets.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +98,7 @@ def outcome(past: Past, policy: str, plan: Plan, *, draws: int = DRAWS, seed: in
     )
 
 
-def sentences(product: Outcome, others: Sequence[Outcome]) -> list[str]:
+def sentences(own: Outcome, others: Sequence[Outcome]) -> list[str]:
     """Return the findings of a backtest about the product's own policy, including where a calendar does better.
 
     Args:
@@ -105,23 +106,23 @@ def sentences(product: Outcome, others: Sequence[Outcome]) -> list[str]:
         others: of all other policies.
     """
     first = (
-        f"The product's policy trains {product.retrainings} times: {_percent(product.gain_share)} of the gain of "
-        f"training at every decision, for {_percent(product.cost_share)} of its CPU seconds."
+        f"The product's policy trains {counted(own.retrainings, 'time')}: {_percent(own.gain_share)} of the gain of "
+        f"training at every decision, for {_percent(own.cost_share)} of its CPU seconds."
     )
     lines = [first]
-    lines.append(_against_calendar("It", product))
-    if product.random_low is not None and product.gain_share is not None:
+    lines.append(_against_calendar("It", own))
+    if own.random_low is not None and own.gain_share is not None:
         lines.append(
-            f"As many random dates gain {_percent(product.random_low)} to {_percent(product.random_high)}; the best "
-            f"dates, known only in hindsight, {_percent(product.best_gain_share)}."
+            f"As many random dates gain {_percent(own.random_low)} to {_percent(own.random_high)}; the best "
+            f"dates, known only in hindsight, {_percent(own.best_gain_share)}."
         )
     cheaper = [
         other
         for other in others
-        if product.gain_share is not None
+        if own.gain_share is not None
         and other.gain_share is not None
-        and other.gain_share >= product.gain_share
-        and other.cpu_s < product.cpu_s
+        and other.gain_share >= own.gain_share
+        and other.cpu_s < own.cpu_s
     ]
     lines += [
         f"{other.policy} gains as much for less: {_percent(other.gain_share)} for {_percent(other.cost_share)}."
@@ -138,7 +139,7 @@ def sentences(product: Outcome, others: Sequence[Outcome]) -> list[str]:
 
 def _against_calendar(subject: str, outcome: Outcome) -> str:
     """Return which is better, a policy or the even calendar with as many retrainings, as one sentence."""
-    calendar = f"an even calendar of {outcome.retrainings}"
+    calendar = f"an even calendar of {counted(outcome.retrainings, 'retraining')}"
     if _is_its_calendar(outcome):
         return f"{subject} is {calendar}, date by date."
     interval = (

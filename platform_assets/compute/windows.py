@@ -20,6 +20,7 @@ class Window:
     """A contiguous run of keys for which `features` builds rows.
 
     Attributes:
+        grain: of the product.
         keys: in order, without a gap.
     """
 

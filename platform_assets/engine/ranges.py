@@ -20,6 +20,7 @@ from platform_assets.makers.parts import StageOutput
 from platform_assets.show import values
 from platform_assets.storage.adoption import is_current
 from platform_assets.storage.tables import PartitionRecord, TableStore
+from platform_assets.wording import counted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -108,7 +109,7 @@ class KeyedRun(Run[M]):
     def summary(self, table: str, record: PartitionRecord | None) -> str:
         """Return one sentence about a key of a table; it heads the key's page in Dagster."""
         del table
-        return "no file has landed for this key" if record is None else f"{record.rows:,} rows"
+        return "no file has landed for this key" if record is None else counted(record.rows, "row")
 
     def work(self) -> Iterator[dg.MaterializeResult]:
         """Bring the keys up to date and report each table, the stage's own first."""
@@ -198,8 +199,9 @@ def advance(
         memoised |= done
         rows = sum(records_by_table[stages[-1]][key].rows for key in stale)
         context.log.info(
-            f"{stages[-1]}: {start + len(chunk)} of {len(keys)} keys, to {chunk[-1]}: {len(stale)} made with {rows:,} "
-            f"rows, {len(done)} memoised, {len(chunk) - len(intent.inputs)} not landed "
+            f"{stages[-1]}: {start + len(chunk)} of {counted(len(keys), 'key')}, to {chunk[-1]}: {len(stale)} made "
+            "with "
+            f"{counted(rows, 'row')}, {len(done)} memoised, {len(chunk) - len(intent.inputs)} not landed "
             f"({time.perf_counter() - started:.1f} s)."
         )
     return Advance(keys=keys, records=records, memoised=frozenset(memoised), wall_s=time.perf_counter() - started)

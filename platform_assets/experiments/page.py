@@ -21,8 +21,8 @@ def html(product: Product, runs: Sequence[Run], compared: Sequence[Run]) -> str:
             heading=f"Trainings of {product.name}",
             subtitle=product.spec.title,
             news=None,
-            covered=f"The newest {len(runs)} trainings, those that were never released included. Measures are of each "
-            "training's own holdout, so only trainings of one cutoff compare exactly.",
+            covered=f"The newest {counted(len(runs), 'training')}, those that were never released included. Measures "
+            "are of each training's own holdout, so only trainings of one cutoff compare exactly.",
             tiles=[
                 Tile(name="Trainings", value=str(len(runs)), more=f"of {counted(cutoffs, 'cutoff')}"),
                 Tile(name="Cost", value=f"{number(spent)} USD", more="all attempts, lost ones included"),

@@ -33,7 +33,7 @@ class Run:
 
     Attributes:
         number: of its record, by which it is named.
-        usd: of all its attempts, those that were lost included; None where no profile has a price.
+        usd: of all its attempts, those that were lost included; None where none of its attempts is on record.
     """
 
     number: int
@@ -112,8 +112,10 @@ def chosen(runs: Sequence[Run], numbers: Sequence[int]) -> list[Run]:
     if not 2 <= len(numbers) <= MOST_COMPARED:
         raise ValueError(f"--compare names {len(numbers)} trainings; expected 2 to {MOST_COMPARED}.")
     if unknown := [number for number in numbers if number not in by_number]:
-        newest = ", ".join(map(str, [*by_number][:10])) or "none: nothing was trained yet"
-        raise ValueError(f"training {unknown[0]} is not on record; the newest are {newest}.")
+        if not by_number:
+            raise ValueError(f"training {unknown[0]} is not on record: nothing has been trained yet.")
+        newest = ", ".join(map(str, [*by_number][:10]))
+        raise ValueError(f"training {unknown[0]} is not among the newest {len(by_number)} on record: {newest}.")
     return [by_number[number] for number in numbers]
 
 

@@ -32,6 +32,7 @@ from platform_assets.steps.jobs import Request
 from platform_assets.steps.trial import TrialFit, TrialJob
 from platform_assets.storage.artifacts import canonical, sha256
 from platform_assets.training import requests
+from platform_assets.wording import counted
 
 if TYPE_CHECKING:
     import optuna
@@ -84,7 +85,7 @@ def run(
         ValueError: nothing to vary, a setting that the product refuses, or too few keys.
         MissingPartitions: a training key has no features or outcomes yet.
     """
-    search = opened(product, cutoff, seed)
+    search = open_search(product, cutoff, seed)
     stop = process.StopRequest().listen() if stop is None else stop
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
@@ -95,14 +96,14 @@ def run(
             stop.check()
             progress.reset(one, description=f"trial {len(trials) + 1}", total=None)
             trials.append(
-                _tried(search, trials, stop, lambda done, steps: progress.update(one, completed=done, total=steps))
+                _run_trial(search, trials, stop, lambda done, steps: progress.update(one, completed=done, total=steps))
             )
             progress.print(line(len(trials), trials), highlight=False, markup=False)
             progress.update(whole, completed=len(trials))
     return search
 
 
-def opened(product: Product, cutoff: str, seed: int) -> Search:
+def open_search(product: Product, cutoff: str, seed: int) -> Search:
     """Return the search of a product's file, put on record if it is new; see `run`."""
     spec = product.spec
     if not spec.search:
@@ -139,7 +140,11 @@ def line(number: int, trials: Sequence[Trial]) -> str:
     if trial.state == FINISHED:
         outcome = f"loss {trial.loss:.5f}"
     else:
-        outcome = f"failed: {trial.why}" if trial.state == FAILED else f"pruned at {trial.curve[-1]['epoch']}"
+        outcome = (
+            f"failed: {trial.why}"
+            if trial.state == FAILED
+            else f"ended early at epoch or round {trial.curve[-1]['epoch']}"
+        )
     against = "" if winner is None else f"; best {winner[1].loss:.5f} (trial {winner[0]})"
     return f"trial {number}: {outcome}{against}; {values}; {trial.cpu_s:.1f} CPU s"
 
@@ -155,23 +160,24 @@ def _request(product: Product, cutoff: str) -> Request:
     learned, judged = training_keys[: -spec.holdout], training_keys[-spec.holdout :]
     if len(learned) < max(1, spec.learner.validation_keys + 1):
         raise ValueError(
-            f"{spec.name}: cutoff {cutoff} has {len(training_keys)} training keys, of which {spec.holdout} judge the "
-            f"trials; {len(learned)} are left to learn from. Choose a later cutoff."
+            f"{spec.name}: cutoff {cutoff} has {counted(len(training_keys), 'training key')}, of which the last "
+            f"{spec.holdout} judge the trials; {len(learned)} are left to learn from, expected at least "
+            f"{max(1, spec.learner.validation_keys + 1)}. Choose a later cutoff."
         )
     return requests.request_of(product, cutoff, learned, judged)
 
 
-def _tried(
+def _run_trial(
     search: Search, trials: Sequence[Trial], stop: process.StopRequest, shown: Callable[[int, int], None]
 ) -> Trial:
     """Fit the next trial; return its record."""
     spec, number = search.product.spec, len(trials) + 1
-    asked = _asked(search.record, spec.search, trials) if trials else None
+    asked = _ask(search.record, spec.search, trials) if trials else None
     values = {item.name: value_of(spec, item.name) for item in spec.search} if asked is None else asked[1]
     try:
         tried = spec if asked is None else with_values(spec, values)
     except ValueError as problem:  # each value is fine, and together they are not
-        return _refused(search, number, values, str(problem))
+        return _record_refusal(search, number, values, str(problem))
     code = digests.code_digest(Learning.of(tried))
     more = {"step": "tune", "study": search.record.study, "trial": str(number)}
     job = TrialJob(
@@ -191,7 +197,7 @@ def _tried(
     return record
 
 
-def _refused(search: Search, number: int, values: dict[str, Any], why: str) -> Trial:
+def _record_refusal(search: Search, number: int, values: dict[str, Any], why: str) -> Trial:
     """Record a trial whose values the product refuses together."""
     product, now = search.product, clock.now(search.product.settings, search.product.name, is_live=True)
     record = Trial(fingerprint="", at_utc=now.isoformat(), values=values, state=FAILED, why=why)
@@ -207,7 +213,7 @@ def _is_hopeless(trial: optuna.Trial | None, done: int, steps: int, loss: float)
     return done > UNJUDGED * steps and trial.should_prune()
 
 
-def _asked(record: Tuning, space: Sequence[Setting], trials: Sequence[Trial]) -> tuple[optuna.Trial, dict[str, Any]]:
+def _ask(record: Tuning, space: Sequence[Setting], trials: Sequence[Trial]) -> tuple[optuna.Trial, dict[str, Any]]:
     """Return Optuna's next trial and its values. Equal trials before it and an equal seed give an equal one."""
     optuna = _optuna()
     study = optuna.create_study(

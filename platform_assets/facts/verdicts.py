@@ -23,7 +23,7 @@ def verdict_of_cutoff(tables: TableStore, history: History, cutoff: str) -> Verd
     digest = records["onnx"].content_digest
     if stale := [name for name in PROOFS[1:] if records[name].inputs.get("bundle") != digest]:
         raise dg.Failure(
-            f"{' and '.join(stale)} of {cutoff} belong to another bundle than {digest}; "
+            f"another bundle than {digest} is named by {' and '.join(stale)} of {cutoff}; "
             f"run {naming.job('retrain', product)} for this cutoff again."
         )
     return _on_record(history, digest)

@@ -1,4 +1,4 @@
-"""Settle a held key: `accept__product` releases it, `repair__product` takes in its new delivery.
+"""Settle a held key: `accept__product` accepts or drops it, `repair__product` takes in its new delivery.
 
 Both write one record with the person who asked and a reason to the key's fault ledger. Accepting (or dropping) changes
 nothing else. For a repaired key and every key that looks back on it, new runs are requested, and the key is judged
@@ -45,21 +45,22 @@ class RepairConfig(dg.Config):
 def build(spec: ProductSpec) -> list[Any]:
     """Return the product's two jobs for a person."""
 
-    @dg.op(name=naming.job("accept_key", spec.name), description=f"Release or drop a held key of {spec.title}.")
+    @dg.op(name=naming.job("accept_key", spec.name), description=f"Accept or drop a held key of {spec.title}.")
     def accept(context: dg.OpExecutionContext, store: StoreResource, config: AcceptConfig) -> None:
         by = person_of(context, store.settings, context.job_name)
         number = settle(Product(spec, store.settings), config.key, config.outcome, why=config.why, by=by)
-        context.log.info(f"{config.key}: {config.outcome}, record {number} of its faults.")
+        outcome = "accepted" if config.outcome == "accept" else "dropped"
+        context.log.info(f"{config.key} was {outcome}: record {number} of its faults.")
 
-    @dg.op(name=naming.job("repair_key", spec.name), description=f"Take a key's new delivery of {spec.title}.")
+    @dg.op(name=naming.job("repair_key", spec.name), description=f"Take in the new delivery of a key of {spec.title}.")
     def repair(context: dg.OpExecutionContext, store: StoreResource, config: RepairConfig) -> None:
         by = person_of(context, store.settings, context.job_name)
-        number = ask_again(Product(spec, store.settings), config.key, why=config.why, by=by)
+        number = request_repair(Product(spec, store.settings), config.key, why=config.why, by=by)
         context.log.info(f"{config.key}: its new delivery is requested, request {number}.")
 
     @dg.job(
         name=naming.job("accept", spec.name),
-        description=f"Release a held key of {spec.title}: it is sound after all. Or drop it permanently.",
+        description=f"Accept a held key of {spec.title} because it is sound, or drop it permanently.",
         tags={naming.TAG_PRODUCT: spec.name},
         executor_def=dg.in_process_executor,
     )
@@ -68,7 +69,7 @@ def build(spec: ProductSpec) -> list[Any]:
 
     @dg.job(
         name=naming.job("repair", spec.name),
-        description=f"Process the new delivery of a key of {spec.title}, and all keys that look back on it, again.",
+        description=f"Process a key of {spec.title} again from its new delivery, and all keys that look back on it.",
         tags={naming.TAG_PRODUCT: spec.name},
         executor_def=dg.in_process_executor,
     )
@@ -94,7 +95,7 @@ def settle(product: Product, key: str, kind: Literal["accept", "drop"], *, why: 
     return ledgers.of(FAULTS.of(key)).append(_record(record_type, product, key, why=why, by=by))
 
 
-def ask_again(product: Product, key: str, *, why: str, by: str) -> int:
+def request_repair(product: Product, key: str, *, why: str, by: str) -> int:
     """Hold a key for its new delivery and request its intake; return the request's number.
 
     Raises:

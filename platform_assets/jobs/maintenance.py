@@ -14,6 +14,7 @@ from platform_assets.handle import Product
 from platform_assets.intake import pruning
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage import upkeep
+from platform_assets.wording import counted
 from resources.store import StoreResource
 
 VERB = "maintain"
@@ -48,9 +49,9 @@ def build(spec: ProductSpec) -> list[Any]:
             dry_run=config.dry_run,
             retention_days=config.segment_days,
         )
-        verb = "would be deleted" if config.dry_run else "were deleted"
+        verb = "to delete" if config.dry_run else "deleted"
         for kind, count in removed.items():
-            context.log.info(f"{kind}: {count.files:,} files with {count.bytes / 1e6:.1f} MB {verb}.")
+            context.log.info(f"{kind}: {counted(count.files, 'file')}, {count.bytes / 1e6:.1f} MB {verb}.")
         context.add_output_metadata(
             {
                 "is_dry_run": config.dry_run,

@@ -23,8 +23,7 @@ ROOM_BYTES = 2 * 1024**3
 """For the log until it is shipped, and the copy of the last model."""
 DRAIN_S, GOODBYE_S = 5, 60
 WORTH = 5
-"""An answer is worth waiting for up to so many times the product's latency: its callers gave up long before the last
-of a long queue."""
+"""How many times the product's latency a request may wait: after that its caller has given up."""
 PLATFORM = ("code", "daemon", "webserver", "webserver-read-only")
 """Names that the platform's own Deployments have after `driftline-`."""
 NAME_LENGTH = 63
@@ -41,7 +40,7 @@ class Store(NamedTuple):
 
 
 def name_of(product: str) -> str:
-    """Return the name of everything of a product's service, a DNS label.
+    """Return the name of all Kubernetes objects of a product's service, a DNS label.
 
     Raises:
         ValueError: Kubernetes refuses it, or the platform has it.
@@ -56,7 +55,7 @@ def name_of(product: str) -> str:
 
 
 def manifests(product: Product, replicas: int | None = None) -> str:
-    """Return the YAML of everything that a product's service is on Kubernetes.
+    """Return the YAML of all Kubernetes objects of a product's service.
 
     The image is generic, and an init container fetches the Bento of the newest release by its digest.
 
@@ -150,7 +149,7 @@ def _check_memory(product: Product, number: int, release: Release) -> None:
         raise ValueError(
             f"Pods.memory_gb of {product.name} is {memory_gb:g}; expected at least {needed / _GIGABYTE:.2f}, as "
             f"{WORKERS} workers and the trial of the next model load the model of release {number}, which has "
-            f"{model_bytes(product, release) / _MEBIBYTE:.1f} MB."
+            f"{model_bytes(product, release) / _MEBIBYTE:.1f} MiB."
         )
 
 

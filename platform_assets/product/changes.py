@@ -52,7 +52,7 @@ def with_values(spec: ProductSpec, values: Mapping[str, Any], where: str = "sear
 
 
 def check_search(spec: ProductSpec) -> str:
-    """Count what `driftline tune` varies.
+    """Try the samples of each setting of `search`; return what `driftline tune` varies.
 
     Raises:
         ValueError: a setting that the product does not have, or a value of it that the product refuses.

@@ -27,7 +27,7 @@ class Training:
     Attributes:
         profile: size of the machine: a name in `platform_assets.profiles`.
         seed (number): of the weights, the order of rows and dropout.
-        threads (threads): fixed here, because the order of floating-point sums depends on it.
+        threads (threads): CPU threads of a fit; fixed here, because the order of floating-point sums depends on it.
         epochs (passes over the rows): None for as many as make 1,000 steps, at least 4. Then the newest tenth of the
             rows is not learned from: after each epoch the weights are judged on it, and the best ones become the model.
         batch_size (rows): per step of the optimizer.
@@ -68,8 +68,8 @@ class Gates:
     """What a challenger must show before it may be released.
 
     Attributes:
-        max_drop (of the headline metric): a challenger whose AUC, accuracy or R² is lower than the champion's by more
-            than this is refused on weaker evidence; None takes the task's own margin.
+        max_drop (of the headline metric): how far AUC, accuracy or R² may fall below the champion's before weaker
+            evidence suffices to refuse a challenger; None takes the task's own margin.
         confidence (probability): that a challenger as good as the champion is not refused, over headline, log loss and
             calibration error together. Also the confidence of intervals, which are clustered by key.
     """

@@ -73,13 +73,13 @@ class Monitors:
             because judging a key reads as many sketches.
         min_record_keys (keys): with fewer accepted keys nothing is compared.
         season (keys): after how many keys traffic repeats; 1 for never. Volume is compared with keys of the same phase,
-            overlap with what keys as many phases apart usually share.
+            overlap with an older key with what accepted keys the same number of phases apart usually share.
         max_volume_log_ratio (natural log): how far the number of rows of a source may be from the median of its phase.
         max_repeated_share (share of rows): a key with more duplicates is faulty.
         max_overlap (share of rows): a key that shares more rows with one of the `record_keys` keys before it is faulty.
         max_statistic_shift (standard deviations): a key whose mean of one of a source's `statistics` is farther from
             that of the accepted keys is faulty; the standard deviation is that of single rows.
-        min_frozen_columns (columns): a source counts as frozen when at least as many of its columns stop varying.
+        min_frozen_columns (columns): a source counts as frozen when at least this many of its columns stop varying.
         margin (factor): by how much the worst accepted overlap, or the drift limit below, must be exceeded to count.
         drift_window (keys): how many keys one drift index covers.
         drift_limit (quantile): of the drift indexes of the training keys' own windows; drift begins at
@@ -139,9 +139,10 @@ class Retraining:
         performance_window (keys): how many of the last labelled keys are tested against what the model's answers
             promise.
         min_excess_loss (nats): by how much log loss must exceed the model's own expectation, besides being significant.
-        confidence (probability): of all these tests together; the margins of the others come from the task.
+        confidence (probability): that a model whose answers are right fails none of the tests over
+            `performance_window`. Their margins come from the task, but for `min_excess_loss`.
         is_drift_enough: whether drift alone is a reason to train.
-        max_attempts (launches): how often a failed training is launched again.
+        max_attempts (runs): how many runs a training gets in all; if the last one fails it is given up, with an alert.
         monthly_budget_usd (US dollars): what the trainings of one calendar month may cost; None for no limit.
         expected_hours (hours): how long a training and its export take, until one of this size has been measured, or
             where the next one takes longer than that. None expects every try to run until its deadline.

@@ -13,10 +13,10 @@ class Pods:
     """What the product's service gets on Kubernetes; `driftline manifests` writes it.
 
     Attributes:
-        replicas (pods): at least so many, so that one may end while another answers.
-        replicas_max (pods): at most so many under load; the same as `replicas` for a fixed number.
+        replicas (pods): the fewest, so that one may end while another answers.
+        replicas_max (pods): the most under load; the same as `replicas` for a fixed number.
         cores (cores): reserved for each pod, which may use more. At `cpu_target` of them on average, pods are added.
-        memory_gb (GB): reserved for each pod, which may not use more.
+        memory_gb (GiB): reserved for each pod, which may not use more.
         cpu_target (share): of `cores`: above it on average pods are added, below it some end. The rest is for
             the work of a pod that ends; `driftline capacity` proposes a value.
     """

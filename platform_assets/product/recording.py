@@ -41,7 +41,7 @@ class FaultKind:
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """A recording that replay plays as an honest upstream would have delivered it.
+    """A recording, replayed as its upstream systems would have delivered it.
 
     Attributes:
         deliver: `(source name, key) -> bytes` of the landed file, or None when that source delivers nothing. The key

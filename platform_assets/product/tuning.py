@@ -48,7 +48,7 @@ class Range(Setting):
     Attributes:
         low (that of the setting): the lowest.
         high (that of the setting): the highest.
-        is_log: whether equal ratios, not equal differences, count the same: for learning rates and penalties.
+        is_log: whether to sample on a logarithmic scale, as for learning rates and penalties.
     """
 
     low: int | float

@@ -14,6 +14,7 @@ from platform_assets.handle import Product
 from platform_assets.product.contract import RequestDocument, request_of
 from platform_assets.replay.deliveries import history, move_on
 from platform_assets.specs.base import FeatureTables, ProductSpec, Source, Window
+from platform_assets.wording import span
 
 if TYPE_CHECKING:
     import httpx
@@ -95,7 +96,7 @@ class Reader:
 def requests(spec: ProductSpec, key: str, reader: Reader | None = None) -> list[RequestDocument]:
     """Return the requests for the entities of one key, in the order in which they are sent.
 
-    Makes one pass of the product's own point-in-time `features` over the key's day: each row reads what was known at
+    Makes one pass of the product's own point-in-time `features` over the key: each row reads what was known at
     its moment and nothing later, so it equals what a caller would have built at that moment (`tests/test_replay.py`
     proves it, moment by moment).
 
@@ -120,7 +121,7 @@ def happened(spec: ProductSpec, key: str, reader: Reader | None = None) -> dict[
         files = [reader.rows(source, file_key) for file_key in file_keys]
         parts = [rows for rows in files if rows is not None]
         if not parts:
-            raise ValueError(f"{spec.name} delivers nothing from {source.name} for {keys[0]} to {keys[-1]}.")
+            raise ValueError(f"{spec.name} delivers nothing from {source.name} for {span(keys)}.")
         tables[source.name] = pl.concat(parts)
     return FeatureTables(spec.name, spec.label_source.name, tables)
 

@@ -116,7 +116,10 @@ class Player:
         first = None
         for answer in ask(self._product, questions, self._address, check=self._check):
             if answer.status not in counted:
-                raise ReplayProblem(f"{answer.request['entity']} was answered {answer.status}: {answer.body}")
+                raise ReplayProblem(
+                    f"{answer.request['entity']} was answered {answer.status}: {answer.body}; expected {ANSWERED}, or "
+                    f"{REFUSED} for broken values. See the service's log."
+                )
             counted[answer.status] += 1
             latency_s.append(answer.latency_s)
             if first is None and answer.status == ANSWERED:

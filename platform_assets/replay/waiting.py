@@ -105,7 +105,8 @@ def wait_for_service(address: str, release: int, *, check: Callable[[], None], t
         return True if served and set(served) == {float(release)} else None
 
     with httpx.Client(base_url=address, timeout=10.0) as client:
-        _wait(look, f"release {release} at {address}", check, timeout_s)
+        subject = f"release {release} in every worker of the service at {address}"
+        _wait(look, subject, check, timeout_s, hint="see the service's log and /readyz")
 
 
 def _wait(
@@ -114,11 +115,12 @@ def _wait(
     check: Callable[[], None],
     timeout_s: float,
     pause_s: float = POLL_S,
+    hint: str = "see Dagster's runs and sensors",
 ) -> T:
     deadline = time.monotonic() + timeout_s
     while (result := look()) is None:
         check()
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{subject} did not appear within {timeout_s:.0f} s; see Dagster's runs and sensors.")
+            raise TimeoutError(f"{subject} did not appear within {timeout_s:.0f} s; {hint}.")
         time.sleep(pause_s)
     return result

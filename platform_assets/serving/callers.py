@@ -56,7 +56,8 @@ class Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A caller's table in the file.
 
     Attributes:
-        sha256: of its keys, in hexadecimal digits; two while one replaces the other, none for who comes by a proxy.
+        sha256: of its keys, in hexadecimal digits; two while one replaces the other, none for a caller whom a proxy
+            names.
         rows_per_second: what it may ask for in the long run; None for no limit.
         burst_rows: what it may ask for at once; one second's rows by default.
     """
@@ -184,7 +185,11 @@ class Callers:
         except UnicodeDecodeError:
             name = ""
         if not name.isprintable() or not 1 <= len(name) <= _IDENTITY_MAX:
-            raise _unknown("the proxy's name for the caller cannot be read")
+            name_of_header = self._header.decode()
+            raise _unknown(
+                "the proxy's name for the caller cannot be read",
+                f"1 to {_IDENTITY_MAX} printable characters in UTF-8 in the header {name_of_header}",
+            )
         other = self._listed.get(OTHER)
         return self._listed.get(name) or Caller(name, OTHER, None if other is None else other.bucket)
 
@@ -240,13 +245,13 @@ def _tables(file: Path) -> dict[str, Listed]:
     digests = [text for table in listed.values() for text in table.sha256]
     for name, table in listed.items():
         if not _NAME.fullmatch(name):
-            raise CallersProblem(f"{file}: {name!r} is not a caller's name; expected letters, digits and _.@-.")
+            raise CallersProblem(f"{file}: {name!r} is not a caller's name; expected 1 to 64 letters, digits and _.@-.")
         if name == OTHER and table.sha256:
             raise CallersProblem(f"{file}: {OTHER} is for callers that are not listed and has no key.")
         if table.burst_rows is not None and table.rows_per_second is None:
             raise CallersProblem(f"{file}: {name} has burst_rows without rows_per_second.")
     if len(set(digests)) < len(digests):
-        raise CallersProblem(f"{file}: two callers have the same key.")
+        raise CallersProblem(f"{file}: a sha256 is listed twice; expected each key once.")
     return listed
 
 
@@ -260,10 +265,8 @@ def _bucket(table: Listed, now_s: float) -> Bucket | None:
     return Bucket(table.rows_per_second, table.burst_rows or max(1.0, table.rows_per_second), now_s)
 
 
-def _unknown(reason: str) -> TurnedAway:
-    return TurnedAway(
-        401, f"{reason}; expected the header Authorization: Bearer KEY.", (b"www-authenticate", b"Bearer")
-    )
+def _unknown(reason: str, expected: str = "the header Authorization: Bearer KEY") -> TurnedAway:
+    return TurnedAway(401, f"{reason}; expected {expected}.", (b"www-authenticate", b"Bearer"))
 
 
 _EXAMPLE = 'tables such as [mobile_app] with sha256 = ["..."] and rows_per_second = 50.'

@@ -64,7 +64,9 @@ def prepare(settings: Settings, name: str) -> Entry:
     """
     match = _NAME.fullmatch(name)
     if match is None:
-        raise HostProblem(f"{name!r} is not a product, nor PRODUCT@DIGEST with the 64 letters of a bundle's digest.")
+        raise HostProblem(
+            f"{name!r} is not a product, nor PRODUCT@DIGEST with the 64 hexadecimal digits of a bundle's digest."
+        )
     product, pinned = match.groups()
     copy = LocalCopy(settings.serving_kept / product)
     finds: list[Callable[[], tuple[ArtifactStore, str] | None]] = [

@@ -129,7 +129,7 @@ class Follower:
         """State the current problem; None for none."""
         if message != self._problem:
             self._problem = message
-            log.warning("%s: %s", self._contract.product, message or "the newest release is served; no problem left.")
+            log.warning("%s: %s", self._contract.product, message or "no problem is left.")
 
     def fall_back(self) -> None:
         """Serve this machine's copy of the last release, otherwise the Bento's own bundle.

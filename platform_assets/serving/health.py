@@ -103,7 +103,10 @@ class Health:
         problems = [text for text in named if text is not None]
         is_named = live is not None and (live.source in ("release", "pinned") or not runtime.needs_store)
         if live is not None and not is_named:
-            problems.append(f"the store has not named the live model, which is required: its source is {live.source}.")
+            problems.append(
+                f"the store has not named the live model (source: {live.source}), which DRIFTLINE_SERVING_NEEDS_STORE "
+                "requires."
+            )
         if runtime.gate.is_draining:
             problems.append("the service was asked to end, and answers only those who have not noticed yet.")
         is_ready = is_named and log_problem is None and room_problem is None and not runtime.gate.is_draining

@@ -227,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         if not 0 < options.memory_mb < 2**30:
-            raise HostProblem(f"--memory-mb is {options.memory_mb:g}; expected a number above 0.")
+            raise HostProblem(f"--memory-mb is {options.memory_mb:g}; expected a number above 0 and below 2^30.")
         settings = Settings.from_environment()
         callers = bound(options.host, options.port)
         listening = bound(options.host, settings.probes_port(options.port))

@@ -77,8 +77,8 @@ class Metrics:
         self._resident = self._gauge("driftline_resident_bytes", "Resident memory of a worker.")
         self._model = self._gauge(MODEL_INFO, "1 for the bundle a worker serves.", "digest", "source")
         self._release = self._gauge("driftline_release", "The number of the release a worker serves, 0 for none.")
-        self._behind = self._gauge(
-            "driftline_release_has_problem", "1 while a worker does not serve the newest release."
+        self._release_problem = self._gauge(
+            "driftline_release_has_problem", "1 while a worker cannot read, serve or copy the newest release."
         )
         self._all = self._counter("driftline_http_requests", "Requests by path and HTTP status.", "path", "status")
         self._lag = self._gauge(
@@ -176,7 +176,7 @@ class Metrics:
             self._turn.set(time.time())
         self._ready.set(1 if is_ready else 0)
 
-    def workers(self) -> dict[int, Worker]:
+    def workers(self) -> dict[int, WorkerState]:
         """Return what the workers that have started published last, by process."""
         if self._folder is None:
             return {}
@@ -216,7 +216,7 @@ class Metrics:
             model.set(1)
         self._live_model = model
         self._release.set(0 if live is None or live.release is None else live.release)
-        self._behind.set(1 if follower.problem is not None else 0)
+        self._release_problem.set(1 if follower.problem is not None else 0)
         self._unlogged.set(1 if log_problem is not None else 0)
         self._resident.set(self._process.memory_info().rss)
         used_s = time.process_time()
@@ -255,20 +255,20 @@ class Metrics:
 
 
 @dataclass(frozen=True)
-class Worker:
+class WorkerState:
     """What a worker published: whether it is ready, and when its loop had its last turn."""
 
     is_ready: bool
     turn_at_s: float
 
 
-def _state(path: Path) -> Worker | None:
+def _state(path: Path) -> WorkerState | None:
     """Return what a worker's file says; None while it has not started, or if the file is gone."""
     try:
         values = {_metric_of(key): value for key, value, *_ in MmapedDict.read_all_values_from_file(str(path))}
     except OSError:
         return None
-    return Worker(values[READY] == 1, values[TURN]) if READY in values and TURN in values else None
+    return WorkerState(values[READY] == 1, values[TURN]) if READY in values and TURN in values else None
 
 
 def _metric_of(key: str) -> str:

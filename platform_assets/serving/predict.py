@@ -78,7 +78,7 @@ class Predictor:
         number = next(self._requests)
         try:
             if live is None:
-                raise Refused(503, "no model is loaded yet; see /readyz.")
+                raise Refused(503, "no model is loaded yet; /readyz on the port of probes says why.")
             contract, now = live.model.contract, datetime.now(UTC)
             self._underway[number] = now
             if query is None:

@@ -50,8 +50,8 @@ def read(ledgers: Ledgers, number: int, followed: Followed, pinned: Sequence[str
         pinned: the public keys that count; without any, signatures are not checked.
 
     Raises:
-        Refusal: it is gone, malformed, a copy of another one, not signed, no successor of what was followed, or names
-            a digest without a passing verdict.
+        Refusal: it is gone, malformed, a copy of another one, not signed, not the successor of what was followed, or
+            names a digest without a passing verdict.
         LedgerProblem: the store cannot be read.
     """
     data, record = _stored(ledgers, number)

@@ -128,7 +128,7 @@ class Sender:
         except (obstore.exceptions.BaseError, OSError) as problem:
             why = objects.reason(self._root, problem)
             if _NOT_IMPLEMENTED in str(problem):
-                why = f"the store refuses to create an object only where none exists, which segments need ({why})"
+                why = f"the store does not support creating an object only if it is absent, which segments need ({why})"
             raise StoreAway(f"{self._root} cannot be used: {why}.") from problem
 
     def _counted(self, job: Callable[[ObjectStore], Result]) -> Result:

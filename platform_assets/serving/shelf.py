@@ -1,6 +1,6 @@
 """Keep the models of several products in one process within a limit of memory: the least recently used one goes first.
 
-A model that was dropped is loaded again when it is asked, once for all who wait for it. One that answers is dropped
+A model that was dropped is loaded again when it is asked for, once for all who wait for it. One that answers is dropped
 only after the answer. All bookkeeping happens in the event loop; graphs are loaded in threads.
 """
 
@@ -69,7 +69,7 @@ class Place:
     """The place of one model.
 
     Attributes:
-        name: under which the model is asked.
+        name: under which requests ask for the model.
         size: bytes of memory that its graph takes.
         again: loads its bundle; runs in a thread.
         state: of the graph; `leaving`: nobody new uses it.
@@ -104,7 +104,7 @@ class Shelf:
         Args:
             bytes_max: of memory for all models.
             wait_s: how long a request waits for its model.
-            names: how many models are asked, of which all may be loading at the same time.
+            names: how many models are served, of which all may be loading at the same time.
         """
         self.bytes_max, self.used = bytes_max, 0
         self._wait_s = wait_s
@@ -178,7 +178,7 @@ class Shelf:
         while True:
             live = follower.live
             if live is None:
-                raise Refused(503, "no model is loaded yet; see /readyz.")
+                raise Refused(503, "no model is loaded yet; /readyz on the port of probes says why.")
             place = self._places[live.model]
             if place.state == "in":
                 place.users += 1

@@ -137,7 +137,10 @@ class Shipper:
         try:
             Deadline(self._terms.goodbye_s).run("the goodbye", self._end)
         except Overdue as problem:
-            self._state(f"the last answers were not shipped; the next process of this folder ships them: {problem}")
+            self._state(
+                "the last answers were not shipped; the next process of this folder ships them, if the folder stays: "
+                f"{problem}"
+            )
 
     def _end(self) -> None:
         """Try again and again: a pod's volume goes with it, and a store that is away may be back before that."""

@@ -3,7 +3,7 @@
 An overloaded loop answers `/metrics` late too, and answers for other workers as well. So a thread requests turns of the
 loop, one after the other, and reports how long each takes, also while it still waits; the highest of the last seconds
 stays visible, whenever somebody looks. While nobody asks anything it requests few, because a replica without callers
-shall cost little: the first request wakes it.
+should cost little: the first request wakes it.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ class Waiting:
     The loop accepts one connection per turn, however many wait: neither its lag nor any call shows the others.
     """
 
-    def __init__(self, besides: socket.socket | None = None) -> None:
+    def __init__(self, excluded: socket.socket | None = None) -> None:
         """Find this process's listening sockets, except one that is not for callers."""
-        ours = None if besides is None else os.fstat(besides.fileno()).st_ino
+        ours = None if excluded is None else os.fstat(excluded.fileno()).st_ino
         copies = (_listening(descriptor) for descriptor in _descriptors())
         # Two descriptors may belong to one socket: our copy may get the number of one that was closed meanwhile.
         by_inode: dict[int, socket.socket] = {}

@@ -12,6 +12,7 @@ from platform_assets.records.attempts import Excess
 from platform_assets.show import cost_plots, values
 from platform_assets.specs import money
 from platform_assets.specs.base import ProductSpec
+from platform_assets.wording import counted
 
 MAX_ATTEMPTS = 25
 MAX_MODELS = 24
@@ -126,12 +127,12 @@ def _sentences(records: Records) -> list[str]:
         newest = closed.row(-1, named=True)
         lines.append(
             f"The newest accepted model (release {newest['release']}, cutoff {newest['cutoff']}) cost "
-            f"{newest['usd']:.4f} USD: {newest['attempts']} attempts, {newest['trainings']} finished trainings since "
-            "the model before it."
+            f"{newest['usd']:.4f} USD: {counted(newest['attempts'], 'attempt')}, "
+            f"{counted(newest['trainings'], 'finished training')} since the model before it."
         )
+        lines.append(f"Since then {since['usd']:.4f} USD were spent on what may become the next one.")
     else:
-        lines.append("No model was accepted yet: all spending is open.")
-    lines.append(f"Since then {since['usd']:.4f} USD were spent on what may become the next one.")
+        lines.append(f"No model has been accepted yet: all {since['usd']:.4f} USD are open.")
     bought = records.bought.select(**accepted.sums()).row(0, named=True)
     lost = bought[accepted.LOST]
     if lost:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from platform_assets.records import notes
 from platform_assets.storage.tables import PartitionRecord
+from platform_assets.wording import counted
 
 NO_LABELS = "no labels have landed for this key yet"
 
@@ -12,8 +13,8 @@ def raw(record: PartitionRecord, *, is_label: bool) -> str:
     """Return how many rows landed, or that the deadline passed without a file."""
     noted = notes.Raw.of(record)
     if noted.is_missing:
-        return f"no file came{f': {noted.why}' if noted.why else '; closed as a delivery of 0 rows'}"
-    rows = f"{record.rows:,} {'labels' if is_label else 'rows'}"
+        return f"no file arrived{f': {noted.why}' if noted.why else '; closed as a delivery of 0 rows'}"
+    rows = counted(record.rows, "label" if is_label else "row")
     return rows + (f" landed in {size(noted.bytes)}" if noted.bytes is not None else " landed")
 
 
@@ -24,33 +25,33 @@ def validated(record: PartitionRecord) -> str:
         return "0 rows: nothing was delivered"
     share = noted.rows_quarantined / noted.rows_in
     aside = f"{noted.rows_quarantined:,} in quarantine ({share:.1%})" if noted.rows_quarantined else "none quarantined"
-    return f"{record.rows:,} valid rows; {aside}"
+    return f"{counted(record.rows, 'valid row')}; {aside}"
 
 
 def quarantine(record: PartitionRecord) -> str:
     """Return how many rows were refused."""
-    return f"{record.rows:,} rows in quarantine" if record.rows else "no row in quarantine"
+    return f"{counted(record.rows, 'row')} in quarantine" if record.rows else "no row in quarantine"
 
 
 def features(record: PartitionRecord) -> str:
     """Return how many rows were built, and how many put aside for values that no field declares."""
     noted = notes.Features.of(record)
     if not noted.rows_put_aside:
-        return f"{record.rows:,} rows of features"
+        return f"{counted(record.rows, 'row')} of features"
     reason = max(noted.put_aside_by_reason, key=lambda name: noted.put_aside_by_reason[name], default="")
-    return f"{record.rows:,} rows of features; {noted.rows_put_aside:,} put aside ({reason})"
+    return f"{counted(record.rows, 'row')} of features; {noted.rows_put_aside:,} put aside ({reason})"
 
 
 def outcomes(record: PartitionRecord) -> str:
     """Return how many labels are known."""
-    return f"{record.rows:,} labels"
+    return counted(record.rows, "label")
 
 
 def predictions(record: PartitionRecord) -> str:
     """Return how many answers were logged, and how many of them came too late to count."""
     late = notes.Predictions.of(record).late
-    answers = f"{record.rows:,} answers" if record.rows else "no answers"
-    return answers + (f"; {late:,} after the key was closed, which count in no measure" if late else "")
+    answers = counted(record.rows, "answer") if record.rows else "no answers"
+    return answers + (f"; {late:,} after the key was closed, not counted in any measure" if late else "")
 
 
 def size(count: int) -> str:

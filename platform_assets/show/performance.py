@@ -14,6 +14,7 @@ from platform_assets.records.performance import Measured
 from platform_assets.show import monitoring_plots, plots, task_plots, values
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.tables import PartitionRecord
+from platform_assets.wording import counted, span
 
 if TYPE_CHECKING:
     from platform_assets.compute.slices import SliceRow
@@ -45,7 +46,8 @@ def metadata(spec: ProductSpec, record: PartitionRecord) -> values.Metadata:
     if window:
         rows = [{"metric": name, **numbers.document()} for name, numbers in quality.items() if numbers is not None]
         metadata["window"] = values.table(rows, columns=("metric", "value", "low", "high"))
-        metadata["window_span"] = f"{window.keys} keys, {window.first} to {window.last}, {window.rows:,} rows"
+        keys = f"{counted(window.keys, 'key')}, {span((window.first, window.last))}"
+        metadata["window_span"] = f"{keys}, {counted(window.rows, 'row')}"
         if model and model.tests:
             metadata["promises"] = values.table([test.document() for test in model.tests.values()], columns=TESTED)
             metadata["promises_kept"] = performance_policy.describe(model.tests, spec.retraining)
@@ -70,8 +72,8 @@ def result(spec: ProductSpec, record: PartitionRecord) -> str:
     interval = "" if value.low is None or value.high is None else f" ({value.low:.3f} to {value.high:.3f})"
     excess = f"; log loss {window.model.excess:+.4f} against the model's own expectation" if window.model else ""
     waiting = "" if key.labelled else "; no label of this key has landed yet"
-    span = f"{window.keys} keys, {window.rows:,} answers"
-    return f"{headline.title} {value.value:.3f}{interval} over {span}{excess}{waiting}"
+    over = f"{counted(window.keys, 'key')}, {counted(window.rows, 'answer')}"
+    return f"{headline.title} {value.value:.3f}{interval} over {over}{excess}{waiting}"
 
 
 def pictures(spec: ProductSpec, trail: Mapping[str, Measured], by_key: Mapping[str, pl.DataFrame]) -> values.Metadata:

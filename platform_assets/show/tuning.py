@@ -9,6 +9,7 @@ import dagster as dg
 from platform_assets.records.tunings import FAILED, FINISHED, PRUNED, Trial, Tuning
 from platform_assets.show import proposal, tuning_plots, values
 from platform_assets.specs.base import ProductSpec
+from platform_assets.wording import counted
 
 MOST_ROWS = 50
 
@@ -28,18 +29,18 @@ def edges(spec: ProductSpec, trial: Trial) -> list[str]:
 def summary(trials: Sequence[Trial]) -> str:
     """Return what came of a search in one sentence."""
     counts = {state: sum(trial.state == state for trial in trials) for state in (FINISHED, PRUNED, FAILED)}
-    counted = f"{len(trials)} trials, {counts[PRUNED]} ended early, {counts[FAILED]} failed"
+    outcomes = f"{counted(len(trials), 'trial')}, {counts[PRUNED]} ended early, {counts[FAILED]} failed"
     winner = best(trials)
     if winner is None:
-        return f"{counted}; none finished"
+        return f"{outcomes}; none finished"
     number, trial = winner
     first = trials[0]
     if number == 1:
-        return f"{counted}; none is better than the product's file (loss {trial.loss:.5f})"
+        return f"{outcomes}; none is better than the product's file (loss {trial.loss:.5f})"
     gain = (
         "" if first.loss is None or trial.loss is None else f", {first.loss - trial.loss:.5f} below the product's file"
     )
-    return f"{counted}; the best is trial {number} with loss {trial.loss:.5f}{gain}"
+    return f"{outcomes}; the best is trial {number} with loss {trial.loss:.5f}{gain}"
 
 
 def metadata(spec: ProductSpec, tuning: Tuning, trials: Sequence[Trial]) -> values.Metadata:

@@ -40,7 +40,7 @@ def load(product: str) -> ProductSpec:
     products = names()
     if product not in products:
         raise ValueError(
-            f"there is no product {product!r}; known are {', '.join(products)} (files of platform_assets/specs/)."
+            f"there is no product {product!r}; expected one of {', '.join(products)} (files of platform_assets/specs/)."
         )
     try:
         module = importlib.import_module(f"{__name__}.{product}")

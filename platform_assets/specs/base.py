@@ -27,6 +27,7 @@ from platform_assets.product.pods import Pods
 from platform_assets.product.recording import Deliver, FaultKind, History, RecordingMissing
 from platform_assets.product.sources import Arrives, Source
 from platform_assets.product.tuning import Choice, Range, Setting
+from platform_assets.wording import counted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -83,12 +84,12 @@ class ProductSpec:
         entity: what one prediction is about (`flight`); its id is in the column `entity`.
         label: `(validated label rows) -> rows` with `key`, `entity`, `label` (of the task's type, null when there is
             none) and `known_at`.
-        label_delay (keys): how many keys later labels are known.
+        label_delay (keys): how many keys after its own a key's labels are known.
         task: the kind of answer: `Binary`, `MultiClass` or `Regression`.
         model: `(learned preprocessing, training) -> torch module`, see `compute.nets`; or a learner, see
             `platform_assets.learners`.
         training: profile, seed and hyperparameters of a training.
-        search: what `driftline tune` varies, a `Range` or a `Choice` each; nothing else reads it.
+        search: what `driftline tune` varies, one `Range` or `Choice` per setting; nothing else reads it.
         window (keys): how many keys before a cutoff a model sees; None for all.
         holdout (keys): how many of the last labelled keys are never trained on; at least 2, because an interval needs
             two.
@@ -145,8 +146,8 @@ class ProductSpec:
         self._check_distinct("fields", [item.name for item in self.fields])
         if self.search:
             self._check_distinct("search", [item.name for item in self.search])
-        if [source.is_label for source in self.sources].count(True) != 1:
-            raise ValueError(f"{self.name}: sources must hold exactly one with is_label=True.")
+        if (labels := [source.is_label for source in self.sources].count(True)) != 1:
+            raise ValueError(f"{self.name}: sources with is_label=True: {labels}; expected exactly one.")
         if unknown := set(self.slices) - {item.name for item in self.fields}:
             raise ValueError(f"{self.name}: slices name {sorted(unknown)}, which are not in fields.")
         for name, least in (("lookback", 0), ("label_delay", 0), ("holdout", 2), ("min_keys", 2)):
@@ -178,8 +179,8 @@ class ProductSpec:
     def _check_fields(self) -> None:
         if len(self.fields) > MOST_FIELDS:
             raise ValueError(
-                f"{self.name}: fields are {len(self.fields):,}; expected at most {MOST_FIELDS:,}. Keep those that "
-                "carry something, or give one field of dtype 'image' in the product's file."
+                f"{self.name} has {len(self.fields):,} fields; expected at most {MOST_FIELDS:,}. Keep those that "
+                "carry information, or give one field of dtype 'image' in the product's file."
             )
         images = [item.name for item in self.fields if item.dtype == "image"]
         if len(images) > 1:
@@ -211,7 +212,8 @@ class ProductSpec:
         labelled = max(0, landed - self.label_delay)
         if labelled < self.min_keys:
             raise ValueError(
-                f"{self.name}: history lands {landed} keys before the first training, {self.history.demo_first} to "
+                f"{self.name}: history lands {counted(landed, 'key')} before the first training, "
+                f"{self.history.demo_first} to "
                 f"{self.history.demo_last}, of which {labelled} have labels by then; min_keys is {self.min_keys}. Set "
                 "history.demo_last later, or lower min_keys, in the product's file."
             )
@@ -258,7 +260,7 @@ class ProductSpec:
 
     @property
     def max_drop(self) -> float:
-        """How much lower than the champion's a challenger's headline may be."""
+        """The drop of the headline beyond which weaker evidence refuses a challenger."""
         return self.task.margin if self.gates.max_drop is None else self.gates.max_drop
 
     @property
@@ -294,27 +296,27 @@ class ProductSpec:
         over = self.grain.instant_after(key)
         return None if over is None else over + source.deadline
 
-    def labelled_keys(self, cutoff: str, out: Collection[str] = ()) -> tuple[str, ...]:
+    def labelled_keys(self, cutoff: str, excluded: Collection[str] = ()) -> tuple[str, ...]:
         """Return the keys a model with this cutoff may learn from or be judged on.
 
         Args:
             cutoff: nothing known at or after its instant is used.
-            out: held or dropped keys.
+            excluded: held or dropped keys.
 
         Raises:
             ValueError: fewer than `min_keys`.
         """
         window = self.grain.window(cutoff, width=self.window, label_delay=self.label_delay)
-        keys = tuple(key for key in window if key not in out)
+        keys = tuple(key for key in window if key not in excluded)
         if len(keys) < self.min_keys:
             held_text = f" ({len(window) - len(keys)} more are held or dropped)" if len(keys) < len(window) else ""
             raise ValueError(
-                f"{self.name}: cutoff {cutoff} has {len(keys)} labelled keys before it{held_text}; min_keys is "
-                f"{self.min_keys}. Choose a later cutoff or lower min_keys in the product's file."
+                f"{self.name}: cutoff {cutoff} has {counted(len(keys), 'labelled key')} before it{held_text}; "
+                f"min_keys is {self.min_keys}. Choose a later cutoff or lower min_keys in the product's file."
             )
         return keys
 
-    def split(self, cutoff: str, out: Collection[str] = ()) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def split(self, cutoff: str, excluded: Collection[str] = ()) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return a cutoff's training keys and holdout keys: the holdout is the last `holdout` usable labelled keys."""
-        keys = self.labelled_keys(cutoff, out)
+        keys = self.labelled_keys(cutoff, excluded)
         return keys[: -self.holdout], keys[-self.holdout :]

@@ -283,7 +283,7 @@ def _clock() -> pl.Expr:
 
 
 def _all_in(blamed: str, all_of: str) -> CrossRule:
-    """Build the rule that blames `many` for flights it lacks."""
+    """Build the rule that blames `blamed` for the flights of `all_of` that it lacks."""
     return CrossRule(
         name=f"every flight of {all_of} is in {blamed}",
         sources=(blamed, all_of),
@@ -914,7 +914,7 @@ SPEC = ProductSpec(
     name="flight_delays",
     title="Late arrivals out of New York",
     description="Will a flight out of EWR, JFK or LGA arrive 15 minutes late or later, asked 120 minutes before its "
-    "scheduled departure? One flight of four does. Cancelled and diverted flights are scored but have no label.",
+    "scheduled departure? One flight in four does. Cancelled and diverted flights are scored but have no label.",
     grain=GRAIN,
     sources=SOURCES,
     lookback=LOOKBACK,

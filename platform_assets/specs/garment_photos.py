@@ -477,8 +477,8 @@ SPEC = ProductSpec(
     title="Garments on photos",
     description="Which of ten kinds of garment does a photo show? Asked when it is taken, answered with a probability "
     "for each kind. Fashion-MNIST (Zalando Research, MIT licence) in 140 batches of 500; all kinds are equally "
-    "frequent, and no kind ever appears or goes. Known holes: its moments are made up, its labels come at once, "
-    "and one photo a garment, upright on black, is all that it knows.",
+    "frequent, and no kind appears or disappears. Known gaps: its moments are invented, its labels arrive at once, "
+    "and there is one photo per garment, upright on black.",
     grain=GRAIN,
     sources=SOURCES,
     lookback=0,

@@ -15,6 +15,7 @@ from platform_assets.compute import budgets
 from platform_assets.compute.budgets import Expected
 from platform_assets.profiles import profile
 from platform_assets.retries import paid_tries
+from platform_assets.wording import counted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -53,8 +54,8 @@ def check_hours(spec: ProductSpec) -> None:
     hours, most_h = spec.retraining.expected_hours, _hours(spec)
     if hours is not None and hours > most_h:
         raise ValueError(
-            f"{spec.name}: Retraining.expected_hours is {hours}; a training on {spec.training.profile} is over after "
-            f"{most_h:g} h at the latest, with all its tries. State fewer hours, or another profile."
+            f"{spec.name}: Retraining.expected_hours is {hours}; a training on {spec.training.profile} takes at most "
+            f"{most_h:g} h, with all its tries. State fewer hours, or another profile."
         )
 
 
@@ -70,7 +71,7 @@ def _stated(spec: ProductSpec) -> Expected | None:
         return None
     return Expected(
         usd=hours * size.usd_per_hour,
-        reason=f"Retraining.expected_hours is {hours:g}, at {size.usd_per_hour:g} USD an hour",
+        reason=f"Retraining.expected_hours is {hours:g}, at {size.usd_per_hour:g} USD per hour",
     )
 
 
@@ -78,7 +79,8 @@ def _most(spec: ProductSpec) -> Expected:
     size = profile(spec.training.profile)
     tries = [(tried, len(list(same))) for tried, same in groupby(paid_tries(size))]
     parts = (
-        f"{tried.usd_per_hour:g} USD an hour x {tried.deadline_s / 3600:g} h x {count} tries" for tried, count in tries
+        f"{tried.usd_per_hour:g} USD per hour x {tried.deadline_s / 3600:g} h x {counted(count, 'try')}"
+        for tried, count in tries
     )
     return Limit(
         usd=sum(tried.usd_per_hour * tried.deadline_s / 3600 * count for tried, count in tries),

@@ -10,6 +10,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from platform_assets.wording import counted
+
 if TYPE_CHECKING:
     from platform_assets.specs.base import ProductSpec
 
@@ -49,8 +51,8 @@ def history(spec: ProductSpec) -> str:
     most = keys_per_run(spec)
     runs = -(-count // most)
     minutes = (count * per_key(spec) * EVENT_S + runs * (per_run(spec) * EVENT_S + RUN_S)) / 60
-    many = f"{runs:,} {'run' if runs == 1 else 'runs'} of at most {most:,} keys"
+    many = f"{counted(runs, 'run')} of at most {counted(most, 'key')}"
     return (
-        f"{extent} is advanced in {many}; expect {max(1, round(minutes)):,} min for Dagster's events of {count:,} keys "
-        "in addition to reading and computing"
+        f"{extent} is advanced in {many}; expect {max(1, round(minutes)):,} min for Dagster's events of "
+        f"{counted(count, 'key')} in addition to reading and computing"
     )

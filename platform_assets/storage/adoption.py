@@ -1,8 +1,8 @@
 """Accept records that were made under the older kind of code digest, so that an upgrade recomputes nothing.
 
-Older code digests are 64 letters and cover every module near a stage; newer ones begin with the engine's number and a
-dot. The first time a stage reads an older record it adopts all of them: one record in the ledger `adopted` names the
-code digest that they count as. When that digest changes, they are made again.
+Older code digests are 64 hexadecimal digits and cover every module near a stage; newer ones begin with the engine's
+number and a dot. The first time a stage reads an older record it adopts all of them: one record in the ledger `adopted`
+names the code digest that they count as. When that digest changes, they are made again.
 """
 
 from __future__ import annotations

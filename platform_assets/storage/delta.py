@@ -128,7 +128,7 @@ def try_commit(
     """Write a stream of rows in one commit, holding some of them in memory; return the version it created.
 
     Args:
-        table: at the version from which the caller went out.
+        table: at the version that the caller started from.
         stream: Arrow record batches, by Arrow's C interface.
         rows: of all batches.
 

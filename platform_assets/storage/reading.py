@@ -67,8 +67,9 @@ def verify_recorded(title: str, location: str, record: PartitionRecord) -> None:
 
 def _mismatch(title: str, record: PartitionRecord, rows: int) -> DigestMismatch:
     return DigestMismatch(
-        f"{title}, key {record.key}: the {rows} rows read are not the {record.rows} recorded as "
-        f"{record.content_digest}; its files were changed. Materialise the key again."
+        f"{title}, key {record.key}: rows read: {rows}; recorded: {record.rows} with digest {record.content_digest}. "
+        "They "
+        "differ, so its files were changed. Materialise the key again."
     )
 
 

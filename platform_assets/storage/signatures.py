@@ -84,4 +84,4 @@ def _message(ledger: str, data: bytes) -> bytes:
 
 
 def _one_of(pinned: Sequence[str]) -> str:
-    return f"one of the {len(pinned)} pinned keys (DRIFTLINE_SERVING_KEYS)"
+    return "the pinned key (DRIFTLINE_SERVING_KEYS)" if len(pinned) == 1 else "a pinned key (DRIFTLINE_SERVING_KEYS)"

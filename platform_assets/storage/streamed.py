@@ -39,7 +39,7 @@ class Rewrite:
     """One replacement of one key: create it, read what the key holds, then call `replace`."""
 
     def __init__(self, tables: TableStore, stage: str, key: str, empty: pl.DataFrame) -> None:
-        """Note the table's newest version, from which `replace` goes out.
+        """Note the table's newest version, that `replace` starts from.
 
         Args:
             empty: without rows, with the columns that the key will have, without `key`.

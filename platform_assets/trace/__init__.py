@@ -1,7 +1,7 @@
 """Trace an answer back to the model that gave it, its verdict, its training, the rows that it read, and their files.
 
 An answer's id does not contain its key, so the key is searched among the newest `MOST_KEYS` keys with answers, the
-newest first, `KEYS_A_READ` at a time, in one column; the key of an older answer must be named.
+newest first, `KEYS_PER_READ` at a time, in one column; the key of an older answer must be named.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ from platform_assets.trace.way import (
     Way,
 )
 from platform_assets.trace.words import as_text
+from platform_assets.wording import counted
 
 __all__ = ["UnknownPrediction", "as_text", "of_prediction"]
 
 MOST_KEYS = 366
-KEYS_A_READ = 31
+KEYS_PER_READ = 31
 MOST_ATTEMPTS = 500
 MOST_OVERSPENDINGS = 50
 OF_AN_ANSWER = (
@@ -107,15 +108,17 @@ def _key_of(product: Product, prediction_id: str, key: str | None) -> str:
         keys = [key] if key in records else []
     else:
         keys = sorted(records, key=product.spec.grain.index, reverse=True)[:MOST_KEYS]
-    for start in range(0, len(keys), KEYS_A_READ):
-        rows = product.tables.read("predictions", keys[start : start + KEYS_A_READ], columns=["prediction_id"])
+    for start in range(0, len(keys), KEYS_PER_READ):
+        rows = product.tables.read("predictions", keys[start : start + KEYS_PER_READ], columns=["prediction_id"])
         matches = rows.filter(rows["prediction_id"] == prediction_id)
         if matches.height:
             return str(matches["key"][0])
-    where = f"key {key}" if key is not None else f"the newest {len(keys)} keys with answers"
+    where = f"key {key}" if key is not None else f"the newest {counted(len(keys), 'key')} with answers"
+    older = "" if key is not None else "Use --key for an older one. "
     raise UnknownPrediction(
-        f"no answer of {product.name} in {where} has the id {prediction_id!r}. An answer is on record once its key is "
-        "advanced. Use --key for an older one, and name the product before the id if it is not the first."
+        f"no answer of {product.name} in {where} has the id {prediction_id!r}. An answer is on record once "
+        f"{naming.job('advance', product.name)} has closed its key. {older}Name the product before the id if it is not "
+        "the first."
     )
 
 

@@ -8,7 +8,18 @@ from platform_assets.records.attempts import TRAIN
 from platform_assets.records.performance import Value
 from platform_assets.serving import answers
 from platform_assets.trace.way import FaultyKey, Inputs, Outcome, Table, Way
+from platform_assets.wording import counted, span
 
+STATES = {
+    "fault": "held",
+    "suspect": "held",
+    "repair": "held, its new delivery is not judged yet",
+    "accept": "accepted",
+    "repaired": "repaired",
+    "null": "settled, the source was left out",
+    "drop": "dropped",
+}
+"""What a key is, by the kind of its newest fault record."""
 MOST_DIFFERING = 8
 """How many inputs that differ from our features are shown; JSON has all that `compute.skew` names."""
 
@@ -32,7 +43,7 @@ def as_text(way: Way) -> str:
         lines.append(f"verdict   {'passed' if verdict.passed else 'failed'}: {numbers}")
         lines += [f"          {reason}" for reason in verdict.reasons]
     exact = "" if training.is_exact else " (of this cutoff; the training of this model itself is not on record)"
-    lines.append(f"training  {len(training.attempts)} attempts{exact}")
+    lines.append(f"training  {counted(len(training.attempts), 'attempt')}{exact}")
     lines += [
         f"          {attempt.number}: {attempt.step or TRAIN}, {attempt.reason}, began {attempt.started_at_utc}, "
         f"{'unknown' if attempt.cpu_s is None else format(attempt.cpu_s, '.0f')} CPU s on {attempt.profile}, "
@@ -42,8 +53,8 @@ def as_text(way: Way) -> str:
     lines += [f"          in {spent.month} {spent.over} Allowed: {spent.why}" for spent in training.over_budget]
     trained = way.trained_on
     for part in ("training", "holdout"):
-        span = getattr(trained, part)
-        lines.append(f"          {part} keys: {span.keys}, {span.first} to {span.last}")
+        keys = getattr(trained, part)
+        lines.append(f"          {part} keys: {keys.keys}, {span((keys.first, keys.last))}")
     lines += [f"          without {key}: {why}" for key, why in trained.unlabelled.items()]
     lines += _record_line("features", way.features.record)
     for read in way.features.sources:
@@ -81,11 +92,10 @@ def _outcome_line(outcome: Outcome | None) -> str:
 def _fault_lines(faults: Iterable[FaultyKey]) -> list[str]:
     lines = []
     for fault in faults:
-        is_settled = "held" if fault.is_held else "dropped" if fault.is_out else "settled"
-        lines.append(f"fault     key {fault.key} is {is_settled} ({fault.kind})")
+        lines.append(f"fault     key {fault.key}: {STATES[fault.kind]}")
         for record in fault.records:
             check = f" {record.source}: {record.check}" if record.source and record.check else ""
-            by = f"by {record.by or None} at {record.at_utc or None}"
+            by = f"by {record.by or 'nobody'} at {record.at_utc or 'an unknown time'}"
             lines.append(f"          {record.number}: {record.kind}{check}, {by}")
             if record.came:
                 lines.append(f"             arrived {record.came}; expected {record.expected}")
@@ -97,5 +107,5 @@ def _fault_lines(faults: Iterable[FaultyKey]) -> list[str]:
 def _record_line(name: str, record: Table | None) -> Iterable[str]:
     if record is None:
         return [f"{name:<20} not on record"]
-    text = f"key {record.key}, version {record.table_version}, {record.rows:,} rows"
+    text = f"key {record.key}, version {record.table_version}, {counted(record.rows, 'row')}"
     return [f"{name:<20} {text}, content {record.content_digest}"]

@@ -75,7 +75,7 @@ class _Answer(msgspec.Struct):
 
 
 def export(product: Product, fingerprint: str, warn: Warn) -> None:
-    """Export the training with a fingerprint, once; an export that was cut off is made anew."""
+    """Export the training with a fingerprint, once; an export that was cut off is repeated from the start."""
     variables = settings.mlflow_variables()
     if not variables:
         return
@@ -120,7 +120,7 @@ def _bounded(variables: Mapping[str, str], work: Callable[[Server], None], warn:
     name, reasons = _bare(address), list(problems)  # the thread may end yet
     if reasons and name not in _warned:
         _warned.add(name)
-        warn(f"{settings.TRACKING} is {name}, and the training is not exported there: {reasons[0]}. It is on record.")
+        warn(f"{settings.TRACKING} is {name}, and an export there failed: {reasons[0]}. The training is on record.")
 
 
 def _bare(address: str) -> str:

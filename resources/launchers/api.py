@@ -142,7 +142,7 @@ class Api:
         except ApiTrouble as trouble:
             if trouble.status not in (403, 404):
                 raise
-            self.log(f"{trouble}. Quotas of namespace {self.namespace} are missing from the evidence.")
+            self.log(f"{trouble}. Whether namespace {self.namespace} has a ResourceQuota is not known.")
             return True
         return bool(items(document, "items"))
 

@@ -155,7 +155,7 @@ def is_refusal(message: str) -> bool:
 
 
 def node_loss(node: Node | None) -> str | None:
-    """Return the evidence that a node is lost. Ready=False is no evidence: such a node may still be ending its pods."""
+    """Return the evidence that a node is lost. Ready=False is not evidence: such a node may still end its pods."""
     if node is None:
         return None
     if node.is_gone:

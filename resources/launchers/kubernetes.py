@@ -220,7 +220,7 @@ class KubernetesLauncher(TryingLauncher):
                 if trouble.meaning != "full" or left_s <= 0:
                     return classify_rejection(trouble, timeout_s)
                 if not is_waiting:
-                    attempt.context.log.warning(f"{trouble}; waiting {timeout_s:g} s for the quota at most.")
+                    attempt.context.log.warning(f"{trouble}; waiting at most {timeout_s:g} s for the quota.")
                 is_waiting = True
                 time.sleep(min(QUOTA_POLL_S, left_s))
         attempt.context.log.info(f"{attempt.module} runs as pod {name} in {self.api.namespace} ({attempt.size.name}).")

@@ -197,14 +197,14 @@ def with_attempt(extras: object, launch: Launch) -> PipesExtras:
     return {**(extras if isinstance(extras, Mapping) else {}), "attempt": launch.document()}
 
 
-def forget(settings: Settings, lasting: str) -> None:
+def forget(settings: Settings, attempt_id: str) -> None:
     """Delete a lasting session's files from the folder; on S3 a lifecycle rule of the bucket does that (`pipes/`)."""
     if "://" not in settings.root:
-        shutil.rmtree(_folder(settings, lasting), ignore_errors=True)
+        shutil.rmtree(_folder(settings, attempt_id), ignore_errors=True)
 
 
-def _folder(settings: Settings, lasting: str) -> Path:
-    return Path(settings.root) / "pipes" / lasting
+def _folder(settings: Settings, attempt_id: str) -> Path:
+    return Path(settings.root) / "pipes" / attempt_id
 
 
 def _ends(

@@ -21,7 +21,7 @@ GRANT = "deploy/kubernetes/base/rights.yaml grants them"
 
 
 class NotReady(dg.Failure):
-    """The cluster cannot run the step; nothing was started."""
+    """The launcher cannot run the step here; nothing was started."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(description=f"{sentence} Nothing was started.", allow_retries=False)

@@ -151,7 +151,7 @@ def test_a_full_quota_is_waited_for_as_long_as_a_full_cluster(launches: Launchin
         "the quota counts",
     )
     run = launches.start("report", profile={"schedule_timeout_s": 90.0})
-    run.wait_for("waiting 90 s for the quota at most")
+    run.wait_for("waiting at most 90 s for the quota")
     time.sleep(60)  # longer than it was once waited for
     launches.core.delete_namespaced_resource_quota("full", launches.namespace)
     ended = run.ended()

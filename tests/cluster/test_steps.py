@@ -186,7 +186,7 @@ def test_a_full_quota_is_waited_for(runs: StepRuns) -> None:
     free.start()
     lines = runs.run("well", profile=SMALL.replace(schedule_timeout_s=60)).lines
     assert runs.reasons()[-1] == "finished"
-    assert any("exceeded quota" in line and "for the quota at most" in line for line in lines)
+    assert any("exceeded quota" in line and "s for the quota" in line for line in lines)
 
 
 def test_a_quota_of_cpu_limits_takes_a_profile_that_states_one(runs: StepRuns) -> None:

@@ -135,7 +135,7 @@ def test_a_caller_over_its_limit_is_turned_away_and_others_are_not(
         ("[app]\nrows_per_second = nan", "is not a file of callers"),
         ("[app]\nburst_rows = 5", "burst_rows without rows_per_second"),
         ('["a b"]', "is not a caller's name"),
-        (f'[a]\nsha256 = ["{"0" * 64}"]\n[b]\nsha256 = ["{"0" * 64}"]', "two callers have the same key"),
+        (f'[a]\nsha256 = ["{"0" * 64}"]\n[b]\nsha256 = ["{"0" * 64}"]', "a sha256 is listed twice"),
         (f'[other]\nsha256 = ["{"0" * 64}"]', "has no key"),
         ("".join(f"[c{number}]\n" for number in range(1_001)), "lists 1001 callers; expected at most 1000"),
     ],

@@ -167,7 +167,10 @@ def test_nothing_is_ready_before_a_model_is_loaded(make: Callable[..., Any]) -> 
     app = make()
     assert app.probe("/readyz")[0] == 503
     assert app.probe("/healthz")[0] == 200
-    assert app.predict(models.row()) == (503, {"error": "no model is loaded yet; see /readyz.", "field": None})
+    assert app.predict(models.row()) == (
+        503,
+        {"error": "no model is loaded yet; /readyz on the port of probes says why.", "field": None},
+    )
     app.follower.fall_back()
     status, body = app.probe("/readyz")
     assert (status, json.loads(body)["source"]) == (200, "fallback")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from platform_assets.serving import probes
-from platform_assets.serving.metrics import Worker
+from platform_assets.serving.metrics import WorkerState
 from platform_assets.serving.probes import Page, Probes
 
 PAGES = {"/healthz": lambda: Page(200, b'{"is_alive":true}', b"application/json")}
@@ -81,12 +81,12 @@ def test_a_blocked_loop_delays_no_probe(app: Any, listening: socket.socket) -> N
 
 
 def test_a_service_is_ready_when_all_its_started_workers_are(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    others: dict[int, Worker] = {}
+    others: dict[int, WorkerState] = {}
     monkeypatch.setattr(app.runtime.metrics, "workers", lambda: others)
     assert app.probe("/readyz")[0] == 200
-    others |= {os.getpid(): Worker(False, time.time()), 1: Worker(True, time.time())}
+    others |= {os.getpid(): WorkerState(False, time.time()), 1: WorkerState(True, time.time())}
     assert app.probe("/readyz")[0] == 200, "what this worker published before does not count"
-    others[2] = Worker(False, time.time())
+    others[2] = WorkerState(False, time.time())
     status, body = app.probe("/readyz")
     assert (status, json.loads(body)["is_ready"]) == (503, False)
     assert "worker 2 is not ready." in json.loads(body)["problem"]
@@ -94,10 +94,10 @@ def test_a_service_is_ready_when_all_its_started_workers_are(app: Any, monkeypat
 
 
 def test_a_service_is_not_alive_while_the_loop_of_a_worker_hangs(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    others = {1: Worker(True, time.time() - 5.0), 2: Worker(True, time.time())}
+    others = {1: WorkerState(True, time.time() - 5.0), 2: WorkerState(True, time.time())}
     monkeypatch.setattr(app.runtime.metrics, "workers", lambda: others)
     assert app.probe("/healthz")[0] == 200
-    others[2] = Worker(True, time.time() - 11.0)
+    others[2] = WorkerState(True, time.time() - 11.0)
     status, body = app.probe("/healthz")
     assert (status, json.loads(body)["problem"]) == (503, "worker 2 has not turned its event loop for more than 10 s.")
 

@@ -123,7 +123,7 @@ def test_a_store_that_refuses_create_only_is_named(process: Process, faults: Fau
     process.log.append(line(0))
     faults.add("PUT", ".segment", answer=501, times=1000)
     process.shipper.look()
-    assert "the store refuses to create an object only where none exists, which segments need" in str(
+    assert "the store does not support creating an object only if it is absent, which segments need" in str(
         process.shipper.problem
     )
     process.log.append(line(1))

@@ -1,0 +1,38 @@
+"""Counts, nouns and ranges of keys in sentences."""
+
+from __future__ import annotations
+
+import pytest
+
+from platform_assets.wording import NOUNS, counted, plural, span
+
+
+@pytest.mark.parametrize(
+    ("noun", "expected"),
+    [
+        ("key", "keys"),
+        ("landed key", "landed keys"),
+        ("day", "days"),
+        ("try", "tries"),
+        ("delivery", "deliveries"),
+        ("batch", "batches"),
+        ("process", "processes"),
+        ("labelled row", "labelled rows"),
+    ],
+)
+def test_a_noun_has_its_plural(noun: str, expected: str) -> None:
+    assert plural(noun) == expected
+
+
+def test_one_is_singular_and_thousands_are_separated() -> None:
+    assert [counted(count, "more key") for count in (0, 1, 2, 1_200)] == [
+        "0 more keys",
+        "1 more key",
+        "2 more keys",
+        "1,200 more keys",
+    ]
+    assert [counted(2, noun) for noun in NOUNS.values()] == ["2 days", "2 hours", "2 batches"]
+
+
+def test_keys_are_named_by_their_ends_and_one_key_by_itself() -> None:
+    assert (span(["a", "b", "c"]), span(["a"]), span(("a", "a"))) == ("a to c", "a", "a")
