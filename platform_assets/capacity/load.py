@@ -111,7 +111,7 @@ class Callers:
             if (early_s := due_s - time.monotonic()) > 0:
                 await asyncio.sleep(early_s)
             tasks.append(asyncio.create_task(self.ask(due_s)))
-            if early_s <= 0 and number % CALLERS == 0:  # behind: answers must be read all the same
+            if early_s <= 0 and number % CALLERS == 0:  # behind: answers must be read nevertheless
                 await asyncio.sleep(0)
         return await asyncio.gather(*tasks)
 

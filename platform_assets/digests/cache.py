@@ -48,7 +48,7 @@ def save() -> None:
     _NEW.clear()
     file = _file()
     temporary = file.with_name(f"{file.name}.{os.getpid()}")
-    with contextlib.suppress(OSError):  # in a folder that cannot be written, each process parses anew
+    with contextlib.suppress(OSError):  # in a folder that cannot be written, each process parses again
         file.parent.mkdir(exist_ok=True)
         # Sorted, so that an image that is built twice has the same file twice.
         text = json.dumps({"made_by": _version(), "entries": _entries()}, sort_keys=True)

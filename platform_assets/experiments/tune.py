@@ -1,7 +1,7 @@
 """Search for better settings: `driftline tune`. Each trial learns from training keys alone and is judged on the last of
 them, so the holdout and everything behind it stay unseen.
 
-Trials are records, and Optuna's study is built from them each time: whoever dies goes on with the next trial, and
+Trials are records, and Optuna's study is built from them each time: a killed search goes on with the next trial, and
 suggests what an uninterrupted search would have.
 """
 

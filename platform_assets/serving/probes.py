@@ -1,7 +1,7 @@
 """Serve `/healthz`, `/readyz` and `/metrics` on a port of their own, from a thread.
 
-An overloaded event loop delays no probe, and the port of the callers need not be open to whoever watches. The parent of
-the workers binds the port (`respawn`) and each worker inherits the socket, so any of them answers for all.
+An overloaded event loop does not delay a probe, and the port of the callers need not be open to whoever watches. The
+parent of the workers binds the port (`respawn`) and each worker inherits the socket, so any of them answers for all.
 """
 
 from __future__ import annotations

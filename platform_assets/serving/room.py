@@ -1,7 +1,7 @@
 """Watch the room of the volume that holds the prediction log.
 
 A full `emptyDir` gets its pod evicted, with every answer that was not shipped. So a replica stops taking requests
-before that, and refuses those that reach it all the same: callers with open connections do not look at readiness.
+before that, and refuses those that still reach it: callers with open connections do not look at readiness.
 """
 
 from __future__ import annotations

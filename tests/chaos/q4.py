@@ -171,7 +171,7 @@ def _compared(truth: Mapping[str, Truth], records: list[Attempt], killer: Killer
         f"They ran for {true_s:.0f} s and cost {right_usd:.5f} USD; the ledger: {ours_s:.0f} s, {ours_usd:.5f} USD.",
         f"Attempts without a container cost nothing: {_counted(Counter(item.reason for item in unpaid))}.",
         "A step that had reported its result before its pod was lost counts as right when called finished.",
-        f"So do {late} that ended with 0 all the same: SIGTERM came before they listened, or in their last moment.",
+        f"So do {late} that ended with 0 nevertheless: SIGTERM came before they listened, or in their last moment.",
         "Where nobody looked, what the step itself said is right too, and node lost if it said nothing.",
         EARLIER,
         *(f"The reason differs: {item}." for item in differ),
