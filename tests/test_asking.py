@@ -123,10 +123,10 @@ def test_what_cannot_be_asked_is_named(
 @pytest.mark.parametrize(
     ("column", "cell", "problem"),
     [
-        ("wind", "strong", "row 0: wind is 'strong': could not convert"),
-        ("wind", "inf", "row 0: wind is 'inf': expected a finite number"),
-        ("seats", "1.5", "row 0: seats is '1.5': expected a whole number"),
-        ("is_holiday", "1", "row 0: is_holiday is '1': expected true or false"),
+        ("wind", "strong", "row 0 .counted from 0.: wind is 'strong'; expected a number"),
+        ("wind", "inf", "row 0 .counted from 0.: wind is 'inf'; expected a finite number"),
+        ("seats", "1.5", "row 0 .counted from 0.: seats is '1.5'; expected a whole number"),
+        ("is_holiday", "1", "row 0 .counted from 0.: is_holiday is '1'; expected true or false"),
         ("asked_at", "yesterday", "asked_at"),
         ("origin", "XXX", "did not occur in training"),
     ],

@@ -133,7 +133,7 @@ def test_a_recording_that_ended_is_named_with_what_to_do(monkeypatch: pytest.Mon
     line = line_of(SPEC, "clock")
     assert line.state == "note"
     assert line.message == (
-        "the recording ends with 2013-01-15T05, 5,065 days before today, 2026-11-28, so in `make dev` nothing new "
+        "the recording ended with 2013-01-15T05, 5,065 days ago (today is 2026-11-28), so in `make dev` nothing new "
         "lands: play it with `driftline demo hourly_temperature`, or by hand "
         '("Land files, train" in docs/add_a_product.md)'
     )
@@ -148,19 +148,19 @@ def test_a_recording_that_ended_is_named_with_what_to_do(monkeypatch: pytest.Mon
 def test_a_first_training_beyond_a_months_budget_is_reported_before_anything_runs() -> None:
     poor = replace(SPEC, retraining=Retraining(monthly_budget_usd=2.0))
     message = problem(poor, "money")
-    assert "0.08 USD an hour x 6 h x 7 tries" in message
+    assert "0.08 USD per hour x 6 h x 7 tries" in message
     assert "exceeded by 1.36. If it takes less, state Retraining.expected_hours in" in message
     assert FILE in message
     assert "over_budget_reason" in message
     unlimited = line_of(replace(SPEC, retraining=Retraining()), "money")
     assert unlimited.state == "ok"
     assert unlimited.message == (
-        "a minute of training is 0.0013 USD at the list price of cpu_small, on record for a machine of your own too; "
-        "the first training costs at most 3.36 USD; no monthly limit (0.08 USD an hour x 6 h x 7 tries)"
+        "a minute of training costs 0.0013 USD at the list price of cpu_small, which is recorded for a machine of "
+        "your own too; the first training costs at most 3.36 USD; no monthly limit (0.08 USD per hour x 6 h x 7 tries)"
     )
     stated = replace(poor, retraining=Retraining(monthly_budget_usd=2.0, expected_hours=0.5))
     line = line_of(stated, "money")
-    assert (line.state, line.message[:50]) == ("ok", "the first training may cost 0.04 USD of a monthly ")
+    assert (line.state, line.message[:58]) == ("ok", "the first training may cost 0.04 USD of the monthly budget")
 
 
 # Sound products ------------------------------------------------------------------------------------------------------
@@ -386,8 +386,8 @@ def _changed(change: Any) -> Callable[[pl.DataFrame], pl.DataFrame]:
     [
         (lambda rows: rows.with_columns(label=pl.lit(4.0)), "label", "takes the value 4.0 in all 218 rows of 73 keys"),
         (lambda rows: rows.with_columns(label=pl.lit(None)), "label", "takes no value at all"),
-        (lambda rows: rows.head(1), "label", "takes the value 33.98 in all 1 rows of 73 keys"),
-        (lambda rows: rows.head(90), "label", "31 keys of hourly_temperature have a label; min_keys is 72"),
+        (lambda rows: rows.head(1), "label", "takes the value 33.98 in all 1 row of 73 keys"),
+        (lambda rows: rows.head(90), "label", "keys of hourly_temperature with a label: 31; min_keys is 72"),
         (lambda rows: rows.rename({"label": "answer"}), "label", "returns ['key', 'entity', 'answer', 'known_at']"),
         (lambda rows: rows.select("moon"), "label", "label() of hourly_temperature fails with ColumnNotFoundError"),
         (lambda rows: None, "label", "label() of hourly_temperature returns None: is a `return` missing?"),
@@ -770,7 +770,7 @@ def _landing_there(source: Source) -> Source:
 
 def test_an_unknown_product_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "nobody"]) == 1
-    assert "there is no product 'nobody'; known are" in capsys.readouterr().err
+    assert "there is no product 'nobody'; expected one of" in capsys.readouterr().err
 
 
 def test_an_image_of_another_size_is_reported() -> None:

@@ -440,7 +440,7 @@ def test_an_internal_error_is_raised_and_not_reported_as_a_users_mistake(monkeyp
     ("arguments", "sentence"),
     [
         (["runs", ""], "there is no product ''"),
-        (["runs", PRODUCT, "--compare", "0", "1"], "training 0 is not on record; the newest are none"),
+        (["runs", PRODUCT, "--compare", "0", "1"], "training 0 is not on record: nothing has been trained yet"),
     ],
 )
 def test_what_is_not_there_is_named(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,7 @@ def test_a_component_defines_the_same_as_the_factory(product: str) -> None:
 
 def test_an_unknown_product_is_one_error_message() -> None:
     sentence = (
-        rf"^there is no product 'nowhere'; known are {', '.join(PRODUCTS)} \(files of platform_assets/specs/\)\.$"
+        rf"^there is no product 'nowhere'; expected one of {', '.join(PRODUCTS)} \(files of platform_assets/specs/\)\.$"
     )
     with pytest.raises(ValueError, match=sentence):
         dg.build_defs_for_component(ProductComponent(product="nowhere"))

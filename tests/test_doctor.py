@@ -62,9 +62,7 @@ def test_lost_records_are_restored_exactly_from_the_log(store: TableStore) -> No
     assert [finding.stage for finding in examined.findings] == [STAGE]
     (repaired,) = doctor.repair(store.root, "tiny", examined)
     assert repaired.is_whole
-    assert re.search(
-        rf"^{STAGE}: 4 records were made again\. The old table is .*/{STAGE}\.damaged-\d", repaired.sentence
-    )
+    assert re.search(rf"^{STAGE}: 4 records rebuilt\. The old table is .*/{STAGE}\.damaged-\d", repaired.sentence)
     assert store.records(STAGE) == before
     assert store.read_exact(STAGE, {"a": before["a"].content_digest}).equals(old)
     assert doctor.examine(store.root, "tiny").findings == ()
@@ -96,7 +94,7 @@ def test_a_repair_that_cannot_restore_everything_exits_with_an_error(
     damage_records(store, "checkpoint")
     assert doctor.run(store.root, "tiny", is_repairing=True) == 1
     text = capsys.readouterr().out
-    assert "checkpoint: 1 records were made again; it has no rows to make others from, so materialise the stage" in text
+    assert "checkpoint: 1 record rebuilt; it has no rows to make others from, so materialise the stage" in text
     assert list(store.records("checkpoint")) == ["b"]
     damage_records(store)
     assert doctor.run(store.root, "tiny", is_repairing=True) == 0
@@ -134,10 +132,11 @@ def test_a_damaged_checkpoint_and_a_lost_sketch_are_named(store: TableStore, blo
     store.record("raw_orders", "b", content_digest="d", inputs={}, code="code", notes=copy | {"sha256": "f" * 64})
     findings = {finding.what: finding.advice for finding in doctor.examine(store.root, "tiny").findings}
     assert findings == {
-        "raw_orders: the copy of the file that landed for b cannot be read.": "No step reads it; keep a.csv, of which "
-        "it was the copy.",
-        "checkpoint: that of a cannot be read whole.": "Materialise checkpoint for a: what is damaged is made again.",
-        "drift: the sketch of b cannot be read.": "Materialise drift for b: what is damaged is made again.",
+        "raw_orders: the copy of the file that landed for b cannot be read.": "No step reads it; keep the original, "
+        "a.csv.",
+        "checkpoint: the checkpoint of a is incomplete or damaged.": "Materialise checkpoint for a to rebuild what is "
+        "damaged.",
+        "drift: the sketch of b cannot be read.": "Materialise drift for b to rebuild what is damaged.",
     }
 
 
@@ -147,7 +146,7 @@ def test_stages_made_by_one_step_are_named_together(store: TableStore, stage: st
     record = store.replace(stage, {"a": frame}, inputs={"a": {}}, code="code")["a"]
     Path(store.root, "tables", "tiny", stage, record.files[0]).unlink()
     (finding,) = doctor.examine(store.root, "tiny").findings
-    assert finding.advice.startswith("Materialise validated_orders and quarantine_orders for a: ")
+    assert finding.advice.startswith("Materialise validated_orders and quarantine_orders for a to rebuild")
 
 
 def test_a_product_that_stored_nothing_has_nothing_to_examine(

@@ -152,7 +152,7 @@ def test_answer_of_a_faulty_day_names_the_fault_its_settlement_and_the_outcome(s
     assert fault.records[0].came == watched.ARRIVED
     assert result.outcome == way.Outcome(label=1, known_at=NOON.isoformat())
     text = trace.as_text(result)
-    assert f"fault     key {key} is settled (null)\n          1: fault plans: volume, by drift" in text
+    assert f"fault     key {key}: settled, the source was left out\n          1: fault plans: volume, by drift" in text
     assert f"arrived {watched.ARRIVED}; expected {watched.EXPECTED}" in text
     assert "plans is left out and the rows stay" in text
     assert "outcome   1, known at" in text

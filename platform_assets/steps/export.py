@@ -25,7 +25,6 @@ from platform_assets.steps.jobs import Exported, ExportJob, Parity
 from platform_assets.steps.models import read_model
 from platform_assets.storage.artifacts import ArtifactStore, canonical, sha256
 from platform_assets.storage.tables import TableStore
-from platform_assets.wording import counted
 
 if TYPE_CHECKING:
     from platform_assets.makers.rows import Rows
@@ -59,7 +58,7 @@ def run(spec: ProductSpec, checkpoint: str, settings: Settings, *, log: Callable
     log(f"exported {len(graph)} bytes.")
     holdout = _rows(maker, tables, manifest, manifest.holdout_keys)
     parity = maker.parity(blobs, learned, graph, holdout)
-    log(f"parity on {counted(parity.rows, 'holdout row')}: difference at most {parity.max_abs_difference:.1e}.")
+    log(f"parity on {parity.rows} holdout rows: difference at most {parity.max_abs_difference:.1e}.")
     reference = _rows(maker, tables, manifest, manifest.training_keys)
     documents = {
         name: canonical(document)

@@ -33,7 +33,6 @@ from platform_assets.steps.use import Columns
 from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
-from platform_assets.wording import counted
 
 J = TypeVar("J", bound=Job)
 
@@ -153,10 +152,7 @@ class Fitting(ABC, Generic[J]):
         tables = TableStore(self.settings.root, self.spec.name)
         rows = maker.rows(tables, job.training_keys, job.features, job.outcomes, self.known_before).labelled()
         learned = maker.learn(rows)
-        self.log(
-            f"{self.spec.name} {job.cutoff}: {counted(len(rows.inputs), 'labelled row')} of "
-            f"{counted(len(job.training_keys), 'key')}."
-        )
+        self.log(f"{self.spec.name} {job.cutoff}: {len(rows.inputs)} labelled rows of {len(job.training_keys)} keys.")
         for name in suspects.empty(rows.inputs, maker.fields):
             self.log(f"{name} is null in all of them, so nothing is learned from it; look at features().")
         watched = Watched(job, self.settings, self.log, self.stop, self.save_every_s, self.shown, self.judge)

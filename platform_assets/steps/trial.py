@@ -20,7 +20,6 @@ from platform_assets.steps.fitting import Fit, Fitting
 from platform_assets.steps.jobs import Job
 from platform_assets.storage.ledger import Ledger
 from platform_assets.storage.tables import TableStore
-from platform_assets.wording import counted
 
 
 class Pruned(Problem):
@@ -95,8 +94,8 @@ class TrialFit(Fitting[TrialJob]):
         rows = maker.rows(tables, job.holdout_keys, job.features, job.outcomes, self.known_before).labelled()
         if not len(rows.inputs):
             raise ValueError(
-                f"no key that judges trials of {self.spec.name} has a labelled row "
-                f"({counted(len(job.holdout_keys), 'key')} from {job.holdout_keys[0]} on); choose another cutoff."
+                f"the {len(job.holdout_keys)} keys from {job.holdout_keys[0]} on, which judge trials of "
+                f"{self.spec.name}, have no labelled row; choose another cutoff."
             )
         answers, labels = maker.answers(fitted.blobs, fitted.learned, rows), rows.labels
         task = self.spec.task

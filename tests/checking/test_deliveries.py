@@ -59,7 +59,7 @@ def test_a_live_product_passes_every_check_on_its_landed_files(
         results
     )
     assert message_of(LIVE, "landing") == "no recording; checked on 72 landed keys, 2013-01-01T06 to 2013-01-04T05"
-    assert message_of(LIVE, "keys") == "70 labelled have landed (30 needed), the last 24 held out"
+    assert message_of(LIVE, "keys") == "70 labelled keys have landed (30 needed; the last 24 are the holdout)"
 
 
 def test_landed_files_that_ended_long_ago_are_named_with_what_to_do(
@@ -68,9 +68,9 @@ def test_landed_files_that_ended_long_ago_are_named_with_what_to_do(
     land(settings, "2013-01-01T06", "2013-01-04T05", labels_until="2013-01-04T03")
     monkeypatch.setattr(clock, "now", lambda *_, **__: LIVE.grain.instant("2013-02-01T07"))
     assert message_of(LIVE, "clock") == (
-        "the newest landed key is 2013-01-04T05, 28 days before today, 2013-02-01, so in `make dev` the sensors close "
-        '673 keys without files, each a fault: if it is a recording, release its model by hand ("Land files, train" in '
-        "docs/add_a_product.md), or give it a grain with an end, is_live=False and a history "
+        "the newest landed key, 2013-01-04T05, ended 28 days ago (today is 2013-02-01), so in `make dev` the sensors "
+        "close 673 keys without files, each a fault: if it is a recording, release its model by hand "
+        '("Land files, train" in docs/add_a_product.md), or give it a grain with an end, is_live=False and a history '
         '("A recording" in docs/cookbook.md) in platform_assets/specs/hourly_temperature.py'
     )
 
@@ -91,7 +91,7 @@ def test_files_without_rows_are_named_as_such(settings: Settings) -> None:
     assert RECORDED.history is not None
     data = RECORDED.history.deliver("observations", "2013-01-01T06") or b""
     put(settings, LIVE, "observations", "2013-01-01T06", data.splitlines(keepends=True)[0])
-    assert "have a header and no rows; expected some" in message_of(LIVE, "source observations")
+    assert "have no rows; expected some" in message_of(LIVE, "source observations")
 
 
 def test_a_first_key_whose_features_need_earlier_ones_is_not_a_mistake(settings: Settings) -> None:

@@ -58,10 +58,13 @@ def test_sentences_name_the_better_plan() -> None:
     loses = replace(ours, minus_even=0.01, minus_even_low=0.001, minus_even_high=0.02)
     tied = replace(ours, minus_even=0.01, minus_even_low=-0.001, minus_even_high=0.02)
     assert "beats an even calendar of 2" in outcomes.sentences(wins, [])[1]
-    assert "loses to an even calendar of 2: log loss +0.0100 (+0.0010 to +0.0200" in outcomes.sentences(loses, [])[1]
+    assert (
+        "loses to an even calendar of 2 retrainings: log loss +0.0100 (+0.0010 to +0.0200"
+        in outcomes.sentences(loses, [])[1]
+    )
     assert "cannot be told from an even calendar of 2" in outcomes.sentences(tied, [])[1]
     same = outcomes.outcome(past, "own policy", (0, 2, 4))
-    assert "is an even calendar of 2, date by date" in outcomes.sentences(same, [])[1]
+    assert "is an even calendar of 2 retrainings, date by date" in outcomes.sentences(same, [])[1]
     cheaper = outcomes.outcome(past, "every 4 keys", (0, 2, 4))
     text = outcomes.sentences(ours, [cheaper, outcomes.outcome(past, "never", (0,))])
     assert text[0].startswith("The product's policy trains 2 times")

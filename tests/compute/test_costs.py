@@ -95,9 +95,9 @@ def test_a_running_training_costs_the_rest_after_its_saved_work() -> None:
         (0.0, Expected(usd=0.01), 0.0, "the budget is 0.00"),
         (
             0.0,
-            Expected(usd=89.64, reason="2.49 USD an hour x 36 h", advice="State hours."),
+            Expected(usd=89.64, reason="2.49 USD per hour x 36 h", advice="State hours."),
             5.0,
-            "the next about 89.64 (2.49 USD an hour x 36 h); the budget is 5.00, exceeded by 84.64. State hours.",
+            "the next about 89.64 (2.49 USD per hour x 36 h); the budget is 5.00, exceeded by 84.64. State hours.",
         ),
     ],
 )

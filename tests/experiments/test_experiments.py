@@ -83,7 +83,7 @@ def test_wrong_choices_are_named(product: Product) -> None:
     listed = runs.of(product)
     with pytest.raises(ValueError, match="--sort is 'speed'; expected one of auc"):
         runs.sorted_by(listed, "speed", product.spec.task)
-    with pytest.raises(ValueError, match="training 9 is not on record; the newest are 2, 1"):
+    with pytest.raises(ValueError, match="training 9 is not among the newest 2 on record: 2, 1"):
         runs.chosen(listed, [1, 9])
     with pytest.raises(ValueError, match="names 1 trainings; expected 2 to 4"):
         runs.chosen(listed, [1])

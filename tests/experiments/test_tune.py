@@ -65,7 +65,9 @@ def test_the_first_trial_is_todays_file_and_hopeless_ones_end_early(search: tune
         assert len(trial.curve) == 6 if trial.state == FINISHED else 2 <= len(trial.curve) < 6
         assert (trial.loss is None) is (trial.state == PRUNED)
     printed = Path(search.product.settings.root).parent.joinpath("printed").read_text(encoding="utf-8")
-    assert re.findall(r"^trial (\d+): (?:loss|pruned)", printed, re.MULTILINE) == [str(n) for n in range(1, TRIALS + 1)]
+    assert re.findall(r"^trial (\d+): (?:loss|ended early)", printed, re.MULTILINE) == [
+        str(n) for n in range(1, TRIALS + 1)
+    ]
 
 
 @pytest.mark.thorough
@@ -103,7 +105,7 @@ def test_a_product_without_trials_or_without_a_search_says_so(settings: Settings
         dg.materialize(tuning.build(tuned.SPEC), resources={"store": StoreResource()})
     product = Product(tiny.SPEC, settings)
     with pytest.raises(ValueError, match="tiny has no search; expected one or more in its file, such as search="):
-        tune.opened(product, tiny.CUTOFF, 0)
+        tune.open_search(product, tiny.CUTOFF, 0)
 
 
 def test_what_cannot_be_fitted_is_a_failed_trial_and_the_search_goes_on(tmp_path: Path) -> None:

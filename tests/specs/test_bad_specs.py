@@ -103,7 +103,7 @@ def test_products_without_a_shared_folder_load_together() -> None:
             {"history": History(deliver=recorded.deliver, demo_first="2020-01-01", demo_last="2020-01-10T05")},
             ("history.demo_last is '2020-01-10T05'", "expected one of daily keys"),
         ),
-        ({"fields": pairs(10_000)}, ("fields are 10,000; expected at most 1,000", "the product's file")),
+        ({"fields": pairs(10_000)}, ("10,000 fields; expected at most 1,000", "the product's file")),
         ({"fields": (image("front"), image("back"))}, ("front, back are images", "at most one")),
         ({"fields": (image("front"),), "slices": ("front",)}, ("slices name the image 'front'",)),
         ({"owner": "the weather people"}, ("owner is 'the weather people'", "an e-mail address or 'team:name'")),

@@ -77,8 +77,8 @@ def test_training_and_holdout_are_disjoint_contiguous_and_older_than_the_cutoff(
     ("changes", "message"),
     [
         ({"name": "Tiny"}, "ProductSpec.name is 'Tiny'"),
-        ({"sources": (MEASURES,)}, "exactly one with is_label=True"),
-        ({"sources": (ANSWERS, replace(ANSWERS, name="more"))}, "exactly one with is_label=True"),
+        ({"sources": (MEASURES,)}, "sources with is_label=True: 0; expected exactly one"),
+        ({"sources": (ANSWERS, replace(ANSWERS, name="more"))}, "sources with is_label=True: 2; expected exactly one"),
         ({"sources": (ANSWERS, ANSWERS)}, "no name twice"),
         ({"sources": ()}, "at least one"),
         ({"fields": ()}, "at least one"),

@@ -26,9 +26,9 @@ def spec(profile: str = "cpu_small", hours: float | None = None) -> ProductSpec:
 @pytest.mark.parametrize(
     ("profile", "usd", "reason"),
     [
-        ("cpu_small", 3.36, "at most, as a first one on cpu_small: 0.08 USD an hour x 6 h x 7 tries"),
-        ("gpu", 104.58, "2.49 USD an hour x 6 h x 7 tries"),
-        ("gpu_spot", 128.34, "0.99 USD an hour x 6 h x 4 tries and 2.49 USD an hour x 6 h x 7 tries"),
+        ("cpu_small", 3.36, "at most, as a first one on cpu_small: 0.08 USD per hour x 6 h x 7 tries"),
+        ("gpu", 104.58, "2.49 USD per hour x 6 h x 7 tries"),
+        ("gpu_spot", 128.34, "0.99 USD per hour x 6 h x 4 tries and 2.49 USD per hour x 6 h x 7 tries"),
     ],
 )
 def test_the_first_training_on_a_profile_may_cost_price_times_deadline_times_attempts(
@@ -44,7 +44,7 @@ def test_the_first_training_on_a_profile_may_cost_price_times_deadline_times_att
 def test_stated_hours_replace_the_maximum_of_attempts() -> None:
     result = money.following(spec("gpu", 0.5))
     assert result.usd == pytest.approx(1.245)
-    assert result.reason == "Retraining.expected_hours is 0.5, at 2.49 USD an hour"
+    assert result.reason == "Retraining.expected_hours is 0.5, at 2.49 USD per hour"
 
 
 def test_the_measured_cost_counts_with_the_stated_hours_as_its_floor() -> None:
@@ -74,7 +74,7 @@ def test_hours_are_a_positive_number(hours: Any) -> None:
 
 
 def test_hours_beyond_all_attempts_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"expected_hours is 43.0.* on cpu_small is over after 42 h at the latest"):
+    with pytest.raises(ValueError, match=r"expected_hours is 43.0.* on cpu_small takes at most 42 h"):
         money.check_hours(spec("cpu_small", 43.0))
 
 

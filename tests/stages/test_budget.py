@@ -139,7 +139,7 @@ def test_a_training_on_another_profile_is_a_first_one_again(settings: Settings, 
     stated = replace(larger, retraining=replace(SPEC.retraining, expected_hours=0.25))
     assert budget.check_budget(Product(stated, store.settings), **arguments) is None
     longer = replace(larger, retraining=replace(SPEC.retraining, expected_hours=2.0))
-    with pytest.raises(dg.Failure, match=r"expected_hours is 2, at 2\.49 USD an hour.* exceeded by 3\.99"):
+    with pytest.raises(dg.Failure, match=r"expected_hours is 2, at 2\.49 USD per hour.* exceeded by 3\.99"):
         budget.check_budget(Product(longer, store.settings), **arguments)
 
 

@@ -155,7 +155,7 @@ def test_old_records_without_new_fields_count(materialise: Materialise, ledgers:
     assert "spot" not in metadata
     assert "waiting" not in metadata
     assert not {"newest_model_usd", "mean_waited_s"} & set(metadata)
-    assert "No model was accepted yet" in metadata["what_it_shows"]
+    assert "No model has been accepted yet" in metadata["what_it_shows"]
 
 
 def test_cost_ends_every_retrain_and_no_other_job() -> None:

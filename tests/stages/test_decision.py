@@ -115,7 +115,7 @@ def test_a_first_training_over_budget_needs_a_persons_reason(
     )
     decision_made = policy.decide(facts, poor.retraining, NOW)
     assert decision_made.action == policy.WAIT
-    assert "0.08 USD an hour x 6 h x 7 tries" in decision_made.reasons[0]
+    assert "0.08 USD per hour x 6 h x 7 tries" in decision_made.reasons[0]
     assert "exceeded by 2.36. If it takes less, state Retraining.expected_hours" in decision_made.reasons[0]
     stated = replace(poor.retraining, expected_hours=0.1)
     rich = decision_facts.DecisionFacts(Product(replace(poor, retraining=stated), settings), ["0012"]).at(

@@ -91,7 +91,7 @@ def test_answers_wait_for_their_labels_and_are_measured_when_they_arrive(
     assert joined["label"].to_list() == truth.tolist()
     metadata = metadata_of(result, key)
     assert next(iter(metadata)) == "result"
-    assert metadata["result"].startswith(f"AUC {numbers['quality']['auc']:.3f} over 1 keys, {ROWS} answers; log loss ")
+    assert metadata["result"].startswith(f"AUC {numbers['quality']['auc']:.3f} over 1 key, {ROWS} answers; log loss ")
     assert metadata["auc"] == values.rounded(numbers["quality"]["auc"])
     assert {"log_loss", "accuracy", "precision", "recall", "ece", "brier", "excess_log_loss"} <= set(metadata)
     numeric = [
