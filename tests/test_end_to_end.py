@@ -60,7 +60,7 @@ PLAN = journal.plan(SPEC, count=COUNT, most=COUNT, seed=SEED)
 FAULTY = replay.inject(SPEC, PLAN.injected)
 CUTOFF, END = PLAN.keys[0], SPEC.grain.shift(PLAN.keys[-1], 1)
 KEYS = SPEC.grain.before(END)
-LABELLED = replay.labels_known(SPEC, END)
+LABELLED = replay.labelled_keys(SPEC, END)
 
 
 @dataclass

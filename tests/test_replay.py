@@ -64,14 +64,14 @@ def test_landing_again_leaves_equal_files_alone_and_repairs_others(settings: Set
 
 def test_cutoff_follows_the_landed_keys_and_labels_end_earlier():
     assert replay.first_cutoff(SPEC) == "2020-01-11"
-    assert replay.labels_known(SPEC, "2020-01-11") == SPEC.grain.span("2020-01-01", "2020-01-09")
+    assert replay.labelled_keys(SPEC, "2020-01-11") == SPEC.grain.span("2020-01-01", "2020-01-09")
 
 
 def test_labels_are_known_before_the_cutoff_that_may_see_them():
     flights = specs.load("flight_delays")
     cutoff = replay.first_cutoff(flights)
     outcomes = flights.label_source
-    landed = {key: replay.history(flights).deliver(outcomes.name, key) for key in replay.labels_known(flights, cutoff)}
+    landed = {key: replay.history(flights).deliver(outcomes.name, key) for key in replay.labelled_keys(flights, cutoff)}
     assert len(landed) == 58
     latest = max(pl.read_csv(data)[outcomes.known_at].max() for data in landed.values())
     assert datetime.fromisoformat(latest) < flights.grain.instant(cutoff)
@@ -111,7 +111,7 @@ def test_source_that_delivers_nothing_is_an_error():
 
 def _differing(spec: ProductSpec, key: str, known_by, moments: list[datetime]) -> int:
     """Count requests that differ from those built with everything not yet known at their moment blanked out."""
-    tables, requests = replay.happened(spec, key), replay.requests(spec, key)
+    tables, requests = replay.known_tables(spec, key), replay.requests(spec, key)
     differing = 0
     for moment in moments:
         rows = spec.features(known_by(tables, moment), Window(grain=spec.grain, keys=(key,)))

@@ -131,7 +131,7 @@ def _declared(spec: ProductSpec, source: Source) -> str:
 
 def _money(spec: ProductSpec) -> str:
     money.check_hours(spec)
-    limit, first = spec.retraining.monthly_budget_usd, money.following(spec)
+    limit, first = spec.retraining.monthly_budget_usd, money.next_training(spec)
     if over := money.over_budget(spec):
         raise Problem(
             f"the first training of {spec.name} will not be launched: {over} Or raise monthly_budget_usd, or give "

@@ -123,7 +123,7 @@ def land(product: Product, console: Console, cutoff: str) -> None:
     started_s = perf_counter()
     history = replay.history(spec)
     keys = spec.grain.span(history.demo_first, history.demo_last)
-    labelled = replay.labels_known(spec, cutoff)
+    labelled = replay.labelled_keys(spec, cutoff)
     landing = replay.land(product, keys, labelled=labelled)
     landed = list(show.behind_bar(console, "landing files", landing, replay.count_due(spec, keys, labelled)))
     replay.move_on(product, replay.end_of(spec, history.demo_last, replay.Reader(spec)))

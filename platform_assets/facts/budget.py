@@ -54,7 +54,7 @@ def check_budget(product: Product, *, cutoff: str, fingerprint: str, reason: str
         return None
     attempts = history.attempts()
     month = _month(spec, cutoff) or f"{product.now:%Y-%m}"
-    full, spent = money.following(spec, attempts), spent_usd(spec, attempts, month)
+    full, spent = money.next_training(spec, attempts), spent_usd(spec, attempts, month)
     following = replace(full, usd=costs.remaining_usd(full.usd, attempts, fingerprint))
     over = budgets.over_budget(spent, following, limit)
     if over is None:

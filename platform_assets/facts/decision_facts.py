@@ -94,7 +94,7 @@ class DecisionFacts:
             skew=_skew(spec, self._measured.get(key)),
             request=_request(self._history, earlier),
             spent_usd=budget.spent_usd(spec, self._attempts, f"{now:%Y-%m}"),
-            following=money.following(spec, self._attempts),
+            following=money.next_training(spec, self._attempts),
         )
 
     def overdue(self, key: str) -> tuple[str, ...]:

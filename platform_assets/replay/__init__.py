@@ -5,14 +5,14 @@ knows only what had happened by then. It imports no Dagster and materialises not
 only those it waits for: a key's decision, and the result of a training that was decided.
 """
 
-from platform_assets.replay.callers import Answer, Reader, ask, happened, requests
+from platform_assets.replay.callers import Answer, Reader, ask, known_tables, requests
 from platform_assets.replay.deliveries import (
     Landing,
     count_due,
     end_of,
     first_cutoff,
     history,
-    labels_known,
+    labelled_keys,
     land,
     land_early,
     land_late,
@@ -36,10 +36,10 @@ __all__ = [
     "draw",
     "end_of",
     "first_cutoff",
-    "happened",
     "history",
     "inject",
-    "labels_known",
+    "known_tables",
+    "labelled_keys",
     "land",
     "land_early",
     "land_late",

@@ -105,11 +105,11 @@ def requests(spec: ProductSpec, key: str, reader: Reader | None = None) -> list[
         key: the key of the entities.
         reader: of the product's files; a new one by default.
     """
-    rows = spec.features(happened(spec, key, reader), Window(grain=spec.grain, keys=(key,)))
+    rows = spec.features(known_tables(spec, key, reader), Window(grain=spec.grain, keys=(key,)))
     return [request_of(spec, row) for row in rows.sort("asked_at", "entity").iter_rows(named=True)]
 
 
-def happened(spec: ProductSpec, key: str, reader: Reader | None = None) -> dict[str, pl.DataFrame]:
+def known_tables(spec: ProductSpec, key: str, reader: Reader | None = None) -> dict[str, pl.DataFrame]:
     """Return the good rows of every source that `features` reads for a key, cast from the files as delivered."""
     import polars as pl
 

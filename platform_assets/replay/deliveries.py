@@ -43,7 +43,7 @@ def first_cutoff(spec: ProductSpec) -> str:
     return spec.grain.shift(history(spec).demo_last, 1)
 
 
-def labels_known(spec: ProductSpec, cutoff: str) -> tuple[str, ...]:
+def labelled_keys(spec: ProductSpec, cutoff: str) -> tuple[str, ...]:
     """Return the keys whose labels have arrived by the cutoff's instant."""
     return spec.grain.window(cutoff, width=None, label_delay=spec.label_delay)
 

@@ -88,7 +88,7 @@ def metadata(spec: ProductSpec, records: Records) -> values.Metadata:
 def numbers(spec: ProductSpec, records: Records) -> dict[str, float | int]:
     """Return the numbers that Dagster plots; an unknown one is left out, never zero."""
     everything = records.everything.select(**costs.sums()).row(0, named=True)
-    following = money.following(spec, records.attempts)
+    following = money.next_training(spec, records.attempts)
     closed, since = records.models[:-1], records.models.row(-1, named=True)
     bought = records.bought.select(**accepted.sums()).row(0, named=True)
     usd, wait = pl.col("usd"), pl.col("waited_s")

@@ -28,7 +28,7 @@ class Limit(Expected):
     """The most that a training can cost, where nothing says what it is likely to."""
 
 
-def following(spec: ProductSpec, attempts: pl.DataFrame | None = None) -> Expected:
+def next_training(spec: ProductSpec, attempts: pl.DataFrame | None = None) -> Expected:
     """Estimate the next training: as much as the newest finished one on this profile.
 
     If none has finished on it, the stated hours count, otherwise all tries that may have to be paid for, each up to its
@@ -46,7 +46,7 @@ def following(spec: ProductSpec, attempts: pl.DataFrame | None = None) -> Expect
 
 def over_budget(spec: ProductSpec) -> str | None:
     """Return a sentence on how far the first training on this profile exceeds a month's budget; None if it does not."""
-    return budgets.over_budget(0.0, following(spec), spec.retraining.monthly_budget_usd)
+    return budgets.over_budget(0.0, next_training(spec), spec.retraining.monthly_budget_usd)
 
 
 def check_hours(spec: ProductSpec) -> None:

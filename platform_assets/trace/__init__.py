@@ -19,21 +19,21 @@ from platform_assets.storage.artifacts import Bundle
 from platform_assets.storage.tables import PartitionRecord, TableStore
 from platform_assets.trace import answer as about
 from platform_assets.trace.way import (
-    Allowed,
+    Attempt,
     Features,
     File,
-    Judged,
     LearnedKey,
+    Lineage,
     Model,
-    Read,
+    Overspending,
     Released,
     Rows,
+    SourceRows,
     Span,
     Table,
     TrainedOn,
     Training,
-    Tried,
-    Way,
+    Verdict,
 )
 from platform_assets.trace.words import as_text
 from platform_assets.wording import counted
@@ -67,7 +67,7 @@ class UnknownPrediction(Problem, LookupError):
     """No answer on record has the id."""
 
 
-def of_prediction(product: Product, prediction_id: str, *, key: str | None = None) -> Way:
+def of_prediction(product: Product, prediction_id: str, *, key: str | None = None) -> Lineage:
     """Return the way from an answer to the landed files.
 
     Args:
@@ -86,7 +86,7 @@ def of_prediction(product: Product, prediction_id: str, *, key: str | None = Non
     row = rows.filter(rows["prediction_id"] == prediction_id).drop("key")
     (answer,) = row.select(*OF_AN_ANSWER, *answers).to_dicts()
     bundle = product.artifacts.bundle(answer["digest"])
-    return Way(
+    return Lineage(
         product=spec.name,
         answer={"key": key, **{name: about.plain(value) for name, value in answer.items()}},
         inputs=about.inputs(product, key, row),
@@ -132,9 +132,9 @@ def _model(bundle: Bundle) -> Model:
     return Model(digest=bundle.digest, **{name: bundle.manifest[name] for name in names})
 
 
-def _verdict(history: History, digest: str) -> Judged | None:
+def _verdict(history: History, digest: str) -> Verdict | None:
     verdict = history.verdict(digest)
-    return None if verdict is None else Judged(**verdict.members(OF_A_VERDICT))
+    return None if verdict is None else Verdict(**verdict.members(OF_A_VERDICT))
 
 
 def _training(tables: TableStore, history: History, bundle: Bundle) -> Training:
@@ -147,12 +147,12 @@ def _training(tables: TableStore, history: History, bundle: Bundle) -> Training:
     recent = history.newest_attempts(MOST_ATTEMPTS)
     usd = dict(frame(recent).select("number", "usd").iter_rows())
     attempts = [
-        Tried(number=number, **record.members(OF_AN_ATTEMPT), cost_usd=round(usd[number], 6))
+        Attempt(number=number, **record.members(OF_AN_ATTEMPT), cost_usd=round(usd[number], 6))
         for number, record in recent
         if record.cutoff == cutoff and (fingerprint in (None, record.fingerprint) or record.digest == bundle.digest)
     ]
     over = [
-        Allowed(**record.members(OF_AN_OVERSPENDING))
+        Overspending(**record.members(OF_AN_OVERSPENDING))
         for record in history.overspendings(MOST_OVERSPENDINGS)
         if record.cutoff == cutoff and fingerprint in (None, record.fingerprint)
     ]
@@ -163,13 +163,13 @@ def _features(product: Product, key: str) -> Features:
     """Return the tables with their versions, and the files, from which our features of the answer's key were built."""
     spec = product.spec
     record = product.tables.records("features", [key]).get(key)
-    sources: list[Read] = []
+    sources: list[SourceRows] = []
     for source in spec.feature_sources:
         keys = (naming.UNPARTITIONED,) if source.is_slow else spec.grain.with_lookback((key,), spec.lookback)
         validated = product.tables.records(naming.stage("validated", source.name), keys)
         raw = product.tables.records(naming.stage("raw", source.name), keys)
         sources += [
-            Read(source=source.name, key=name, validated=_table(validated.get(name)), file=_file(raw.get(name)))
+            SourceRows(source=source.name, key=name, validated=_table(validated.get(name)), file=_file(raw.get(name)))
             for name in keys
         ]
     return Features(record=_table(record), sources=sources)

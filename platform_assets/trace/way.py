@@ -1,4 +1,4 @@
-"""The way from an answer back to the landed files, as types: what `driftline trace --json` prints, in this order.
+"""The lineage of an answer, back to the landed files, as types: what `driftline trace --json` prints, in this order.
 
 None means unknown, or not on record.
 """
@@ -14,7 +14,7 @@ from platform_assets.records.releases import Channels, Override
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of the way."""
+    """A part of the lineage."""
 
 
 class Inputs(Part, frozen=True, kw_only=True):
@@ -90,7 +90,7 @@ class Model(Part, frozen=True, kw_only=True):
     contract_sha256: str
 
 
-class Judged(Part, frozen=True, kw_only=True):
+class Verdict(Part, frozen=True, kw_only=True):
     """Its verdict; `challenger` are its measures."""
 
     passed: bool
@@ -99,7 +99,7 @@ class Judged(Part, frozen=True, kw_only=True):
     challenger: dict[str, Number | None]
 
 
-class Tried(Part, frozen=True, kw_only=True):
+class Attempt(Part, frozen=True, kw_only=True):
     """An attempt at its training or export."""
 
     number: int
@@ -117,8 +117,8 @@ class Tried(Part, frozen=True, kw_only=True):
     cost_usd: float
 
 
-class Allowed(Part, frozen=True, kw_only=True):
-    """A person's word for a launch over budget."""
+class Overspending(Part, frozen=True, kw_only=True):
+    """A launch over budget, with the reason that a person gave."""
 
     at_utc: str
     month: str
@@ -134,8 +134,8 @@ class Training(Part, frozen=True, kw_only=True):
     cutoff: str
     fingerprint: str | None
     is_exact: bool
-    attempts: list[Tried]
-    over_budget: list[Allowed]
+    attempts: list[Attempt]
+    over_budget: list[Overspending]
 
 
 class Table(Part, frozen=True, kw_only=True):
@@ -157,7 +157,7 @@ class File(Part, frozen=True, kw_only=True):
     arrived_at_utc: str | None
 
 
-class Read(Part, frozen=True, kw_only=True):
+class SourceRows(Part, frozen=True, kw_only=True):
     """What features were made from: a source's rows of a key."""
 
     source: str
@@ -170,7 +170,7 @@ class Features(Part, frozen=True, kw_only=True):
     """Our features of the answer's key."""
 
     record: Table | None
-    sources: list[Read]
+    sources: list[SourceRows]
 
 
 class Span(Part, frozen=True, kw_only=True):
@@ -205,8 +205,8 @@ class TrainedOn(Part, frozen=True, kw_only=True):
     keys: dict[str, LearnedKey]
 
 
-class Way(Part, frozen=True, kw_only=True):
-    """The whole way; `answer` is a row of the log, whose columns are of the product's kind of task."""
+class Lineage(Part, frozen=True, kw_only=True):
+    """The whole lineage; `answer` is a row of the log, whose columns are of the product's kind of task."""
 
     product: str
     answer: dict[str, Value | list[float]]
@@ -215,7 +215,7 @@ class Way(Part, frozen=True, kw_only=True):
     faults: list[FaultyKey]
     release: Released | None
     model: Model
-    verdict: Judged | None
+    verdict: Verdict | None
     training: Training
     features: Features
     trained_on: TrainedOn

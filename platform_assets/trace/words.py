@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from platform_assets.records.attempts import TRAIN
 from platform_assets.records.performance import Value
 from platform_assets.serving import answers
-from platform_assets.trace.way import FaultyKey, Inputs, Outcome, Table, Way
+from platform_assets.trace.way import FaultyKey, Inputs, Lineage, Outcome, Table
 from platform_assets.wording import counted, span
 
 STATES = {
@@ -24,7 +24,7 @@ MOST_DIFFERING = 8
 """How many inputs that differ from our features are shown; JSON has all that `compute.skew` names."""
 
 
-def as_text(way: Way) -> str:
+def as_text(way: Lineage) -> str:
     """Return the way as text for a terminal."""
     answer, model, training = way.answer, way.model, way.training
     lines = [

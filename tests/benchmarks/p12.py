@@ -174,7 +174,7 @@ def _pictures(spec: ProductSpec, rows: list[dict[str, Any]]) -> dict[str, bytes]
 
 def _app(spec: ProductSpec, key: str, folder: Path) -> PredictionMiddleware:
     """Return the middleware in front of a graph of the size of the product's model."""
-    frame = spec.features(replay.happened(spec, key), Window(grain=spec.grain, keys=(key,)))
+    frame = spec.features(replay.known_tables(spec, key), Window(grain=spec.grain, keys=(key,)))
     values = inputs_of(frame, spec.fields)
     graph = untrained.graph(spec, values, learn(values, spec.fields))
     store = ArtifactStore(str(folder))

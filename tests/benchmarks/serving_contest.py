@@ -128,7 +128,9 @@ def untrained() -> tuple[ProductSpec, Learned, nn.Module]:
 
 def features_of(spec: ProductSpec, keys: Sequence[str]) -> pl.DataFrame:
     """Return the features of what happened at some keys."""
-    return pl.concat(spec.features(replay.happened(spec, key), Window(grain=spec.grain, keys=(key,))) for key in keys)
+    return pl.concat(
+        spec.features(replay.known_tables(spec, key), Window(grain=spec.grain, keys=(key,))) for key in keys
+    )
 
 
 def _without_key(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -232,7 +232,7 @@ def _peer(
 
 def _graph(spec: ProductSpec, key: str) -> bytes:
     """Return a graph of the size of a product's model."""
-    frame = spec.features(replay.happened(spec, key), Window(grain=spec.grain, keys=(key,)))
+    frame = spec.features(replay.known_tables(spec, key), Window(grain=spec.grain, keys=(key,)))
     values = inputs_of(frame, spec.fields)
     return untrained.graph(spec, values, learn(values, spec.fields))
 

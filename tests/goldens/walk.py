@@ -131,7 +131,7 @@ class Walker:
 
     def land(self, run: Run) -> None:
         spec, grain = self.delivered(run), self.spec.grain
-        labelled = set(replay.labels_known(spec, grain.shift(run.last, 1)))
+        labelled = set(replay.labelled_keys(spec, grain.shift(run.last, 1)))
         list(replay.land(Product(spec, self.settings), grain.span(self.first, run.last), labelled=labelled))
         for path in Path(self.settings.root, "landing").rglob("*.*"):
             os.utime(path, (LANDED_AT.timestamp(), LANDED_AT.timestamp()))

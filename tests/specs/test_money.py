@@ -34,7 +34,7 @@ def spec(profile: str = "cpu_small", hours: float | None = None) -> ProductSpec:
 def test_the_first_training_on_a_profile_may_cost_price_times_deadline_times_attempts(
     profile: str, usd: float, reason: str
 ) -> None:
-    result = money.following(spec(profile))
+    result = money.next_training(spec(profile))
     assert result.usd == pytest.approx(usd)
     assert reason in result.reason
     assert "state Retraining.expected_hours" in result.advice
@@ -42,29 +42,29 @@ def test_the_first_training_on_a_profile_may_cost_price_times_deadline_times_att
 
 
 def test_stated_hours_replace_the_maximum_of_attempts() -> None:
-    result = money.following(spec("gpu", 0.5))
+    result = money.next_training(spec("gpu", 0.5))
     assert result.usd == pytest.approx(1.245)
     assert result.reason == "Retraining.expected_hours is 0.5, at 2.49 USD per hour"
 
 
 def test_the_measured_cost_counts_with_the_stated_hours_as_its_floor() -> None:
-    assert money.following(spec(), attempts.newest_first(MEASURED)) == money.Expected(usd=1.0)
-    assert money.following(spec("cpu_small", 1.0), attempts.newest_first(MEASURED)).usd == 1.0
-    larger = money.following(spec("cpu_small", 20.0), attempts.newest_first(MEASURED))
+    assert money.next_training(spec(), attempts.newest_first(MEASURED)) == money.Expected(usd=1.0)
+    assert money.next_training(spec("cpu_small", 1.0), attempts.newest_first(MEASURED)).usd == 1.0
+    larger = money.next_training(spec("cpu_small", 20.0), attempts.newest_first(MEASURED))
     assert larger.usd == pytest.approx(1.6), "the stated hours show that the next takes longer"
     assert "expected_hours is 20" in larger.reason
 
 
 @pytest.mark.parametrize("profile", ["gpu", "gpu_spot", "cpu_spot"])
 def test_after_a_change_of_profile_the_next_training_counts_as_the_first(profile: str) -> None:
-    result = money.following(spec(profile), attempts.newest_first(MEASURED))
-    assert result.usd == money.following(spec(profile)).usd
+    result = money.next_training(spec(profile), attempts.newest_first(MEASURED))
+    assert result.usd == money.next_training(spec(profile)).usd
     assert f"at most, as a first one on {profile}: " in result.reason
 
 
 def test_a_changed_deadline_changes_the_maximum_of_a_first_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(profiles.PROFILES, "gpu", profiles.PROFILES["gpu"].replace(deadline_s=1800.0))
-    assert money.following(spec("gpu")).usd == pytest.approx(2.49 * 0.5 * 7)
+    assert money.next_training(spec("gpu")).usd == pytest.approx(2.49 * 0.5 * 7)
 
 
 @pytest.mark.parametrize("hours", [0, -1.0, float("nan"), float("inf"), True, "2"])
@@ -82,5 +82,5 @@ def test_the_first_training_of_every_shipped_product_fits_its_budget() -> None:
     for item in (load("flight_delays"), load("garment_photos")):  # a product of one's own need not have a budget
         assert item.retraining.monthly_budget_usd is not None
         assert item.retraining.expected_hours is not None
-        assert 0 < money.following(item).usd < item.retraining.monthly_budget_usd
+        assert 0 < money.next_training(item).usd < item.retraining.monthly_budget_usd
         assert money.over_budget(item) is None
