@@ -79,7 +79,7 @@ class Failure:
 PREEMPTED = Failure(
     name="preempted",
     sentence="it was told to stop",
-    shown="the node is taken away, by its cloud, an autoscaler or a drain, or a pod of higher priority needed the room",
+    shown="its node is taken away (cloud, autoscaler, drain of a spot node), or a pod of higher priority needs the room",
     is_loss=True,
     is_spot_loss=True,
     signal=signal.SIGTERM,
@@ -112,7 +112,7 @@ NODE_LOST = Failure(
 EVICTED = Failure(
     name="evicted",
     sentence="it was evicted",
-    shown="the node ran short of memory or disk, or refused the pod for that",
+    shown="the node lacked memory or disk, refused the pod for that, or was drained (other than spot nodes)",
     is_loss=True,
     is_spot_loss=True,
     pod_reasons=("Evicted",),

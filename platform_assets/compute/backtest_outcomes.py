@@ -149,7 +149,7 @@ def _against_calendar(subject: str, outcome: Outcome) -> str:
         return f"{subject} loses to {calendar}: log loss {interval}."
     if outcome.minus_even_high < 0:
         return f"{subject} beats {calendar}: log loss {interval}."
-    return f"{subject} cannot be told from {calendar}: log loss {interval}."
+    return f"{subject} cannot be distinguished from {calendar}: log loss {interval}."
 
 
 def _is_its_calendar(outcome: Outcome) -> bool:

@@ -88,8 +88,8 @@ def bodies(spec: ProductSpec, rows: list[dict[str, Any]]) -> dict[str, bytes]:
 
     result = {
         "256 rows": json.dumps(plain).encode(),
-        "256 rows with keys": full,
-        "the same key in all rows": json.dumps([{**row, "idempotency_key": "k"} for row in rows]).encode(),
+        "256 rows with idempotency keys": full,
+        "one idempotency key in all rows": json.dumps([{**row, "idempotency_key": "k"} for row in rows]).encode(),
         "the same row 256 times": json.dumps([rows[0]] * len(rows)).encode(),
         "escapes": json.dumps([{**row, "entity": "é💥" * 20 + "\\"} for row in plain]).encode(),
         "last row bad": last(features={**plain[-1]["features"], first: "bad"}),

@@ -2,7 +2,7 @@
 
 One daemon, one code server and one PostgreSQL, with the sections of the cluster's `dagster.yaml` that do not need
 Kubernetes. Runs are processes of this machine and not pods: how many are at work is the cluster's limit, how fast they
-are is this machine's. The last product is busy before the others: a person has asked for 40 of its runs.
+are is this machine's. The last product is busy before the others: a person has asked for 24 of its runs.
 """
 
 from __future__ import annotations
@@ -229,8 +229,8 @@ def landed(platform: Platform) -> list[Waited]:
     runs = {name: naming.job("advance", name) for name in platform.names}
     platform.wait(lambda: all(_is_done(platform, job) for job in runs.values()), every_s=5.0)
     _show(
-        f"{platform.count} products, a day of each at once, while {BACKFILL} runs that a person asked for of the last "
-        f"one are under way: the last of them was closed after {time.time() - at_s:.0f} s"
+        f"{platform.count} products, a day of each at once, while {BACKFILL} runs of the last one, asked for by "
+        f"a person, are under way: the last product was closed after {time.time() - at_s:.0f} s"
     )
     return [_waited(_runs(platform, runs[name])[-1], at_s) for name in others]
 
@@ -326,8 +326,8 @@ def _of_landing(count: int, waits: Sequence[Waited], size: int) -> list[Measure]
 def _sentence(idle: Idle) -> str:
     name, longest_s = idle.slowest
     return (
-        f"every sensor has ticked {idle.ready_s:.0f} s after the start; the longest tick is {name}'s with "
-        f"{longest_s:.1f} s, and the longest time between two ticks of a sensor {idle.round_s:.0f} s"
+        f"every sensor has ticked {idle.ready_s:.0f} s after the start; the longest tick is "
+        f"{longest_s:.1f} s, of {name}, and the longest time between two ticks of a sensor {idle.round_s:.0f} s"
     )
 
 

@@ -1,4 +1,4 @@
-"""Retraining: the share of weekly's gain that policies buy, March to December, next to even calendars of equal count.
+"""Retraining: the share of weekly training's gain that policies buy, March to December, next to equal even calendars.
 
 The whole recording is landed and taken through the data stages and the job of the backtest, as on the platform. One
 model per week is trained on every day before its cutoff except the holdout, 44 in all; the first one, of March 1st,

@@ -1,4 +1,4 @@
-"""What attempts cost: the ledger against containerd's own record of a cluster, after more than 100 random faults.
+"""What attempts cost: the ledger against containerd's own record of a cluster, after more than 100 random failures.
 
 Launchers in processes of their own run counting steps as pods on three real nodes, five side by side. A seeded killer
 ends or prevents their tries, and kills or interrupts launchers; each work is launched again until it is finished. Then
@@ -164,14 +164,14 @@ def _compared(truth: Mapping[str, Truth], records: list[Attempt], killer: Killer
         if name in by_id
     )
     shown[:] = [
-        f"Largest differences of one try, ledger minus containerd: {_gaps(gaps[:3])}; {_gaps(gaps[-3:])}.",
-        f"Ledger minus containerd by what was done: {_summed(gaps)}.",
+        f"Largest differences of one attempt, ledger minus containerd: {_gaps(gaps[:3])}; {_gaps(gaps[-3:])}.",
+        f"Ledger minus containerd, summed by what was done: {_summed(gaps)}.",
         f"Inflicted: {_counted(killer.inflicted)}.",
-        f"Tries by what was done to them: {_counted(causes)}; {len(records)} records tell of them.",
+        f"Attempts by what was done to them: {_counted(causes)}; in {len(records)} records.",
         f"They ran for {true_s:.0f} s and cost {right_usd:.5f} USD; the ledger: {ours_s:.0f} s, {ours_usd:.5f} USD.",
         f"Attempts without a container cost nothing: {_counted(Counter(item.reason for item in unpaid))}.",
         "A step that had reported its result before its pod was lost counts as right when called finished.",
-        f"So do {late} that ended with 0 nevertheless: SIGTERM came before they listened, or in their last moment.",
+        f"So do {late} that exited with 0: SIGTERM came before they listened, or in their last moment.",
         "Where nobody looked, what the step itself said is right too, and node lost if it said nothing.",
         EARLIER,
         *(f"The reason differs: {item}." for item in differ),
@@ -209,8 +209,8 @@ def _summed(gaps: Iterable[tuple[float, str, str]]) -> str:
     sums: dict[str, list[float]] = {}
     for seconds, cause, _ in gaps:
         sums.setdefault(cause, []).append(seconds)
-    return ", ".join(f"{cause} {sum(item):+.1f} s in {len(item)}" for cause, item in sorted(sums.items()))
+    return "; ".join(f"{cause} {sum(item):+.1f} s in {len(item)}" for cause, item in sorted(sums.items()))
 
 
 def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items(), key=lambda item: -item[1]))
+    return "; ".join(f"{name} {count}" for name, count in sorted(counts.items(), key=lambda item: -item[1]))

@@ -221,9 +221,7 @@ def run() -> list[Measure]:
             stored = list(world.product.tables.read(STAGE, KEYS)["prediction_id"])
     kills = len(proxy.killed)
     shown.append("killed: " + "; ".join(f"{count} {name}" for name, count in sorted(Counter(proxy.killed).items())))
-    shown.append(
-        f"ingestions were killed at writing requests {', '.join(map(str, sorted(proxy.killed_at)))} of the two"
-    )
+    shown.append(f"the two ingestions were killed at writing requests {', '.join(map(str, sorted(proxy.killed_at)))}")
     shown.append(f"{proxy.disturbed} other requests were broken, delayed or repeated; {len(arrived)} lines arrived.")
     ingestions = sum(name == "ingestion" for name in proxy.killed)
     return [

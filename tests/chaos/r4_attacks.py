@@ -418,7 +418,7 @@ ATTACKS: dict[str, dict[Callable[[Attacked, random.Random], None], int]] = {
     "malformed": {
         sealed_malformed: 24, sealed_manifest: 18, malformed_record: 40, strange_bytes: 14, newer_format: 1,
     },
-    "files that are large or from no time": {grown: 8, compressed_bomb: 4, odd_time: 8},
+    "files too large or with impossible times": {grown: 8, compressed_bomb: 4, odd_time: 8},
     "signed graphs that do harm": {
         other_answers: 1,
         **{

@@ -1,4 +1,4 @@
-"""Steps on Kubernetes: endings on real nodes and statuses from public threads, told right, and how soon.
+"""Steps on Kubernetes: endings on real nodes and statuses from public threads, classified, and how soon.
 
 On a cluster of real kubelets a step ends in every way that a test can bring about, once under our launcher and once
 under Dagster's `PipesK8sClient`; seconds count from the moment at which the API first shows it. Statuses of other
@@ -48,7 +48,7 @@ OF_A_CLASS = {
 """A recorded status for each class whose tries are counted."""
 EARLIER = (
     "Until 2026-11-27 this row ran on a double of a cluster: at most 2 polls to each of 11 decisions; 35 of 35 public "
-    "and 27 of 27 constructed statuses right, which the double showed; of statuses that nobody had looked at, 26 of 41."
+    "and 27 of 27 constructed statuses right, which the double showed; of held-out statuses, 26 of 41."
 )
 shown: list[str] = []
 
@@ -136,7 +136,7 @@ def run() -> list[Measure]:
         ),
         *(f"{sentence}." for half in halves.values() for sentence in half.wrong),
         *(f"Another class than the thread's: {name}." for name in wrong),
-        f"`PipesK8sClient` was waited for {CAP_S:g} s.",
+        f"`PipesK8sClient` was given {CAP_S:g} s.",
         EARLIER,
     ]
     right = sum(reason == case.expected for case, reason, *_ in decided)
@@ -150,7 +150,7 @@ def run() -> list[Measure]:
         _share(f"endings on the cluster whose class is right, of {len(CASES)}", right, len(CASES)),
         _share("statuses with which the rules were written, right, %", _percent(halves["learn"]), 100),
         Measure(
-            measure="statuses that nobody looked at, right, %",
+            measure="held-out statuses, right, %",
             ours=_percent(halves["judge"]),
             limit=100,
             target=">= 95",

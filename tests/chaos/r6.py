@@ -232,7 +232,7 @@ def _measures(
     held = frozenset[str]().union(*(record.hit.lost for record in storm.log))
     ages = [_age_s(storm.log, identity, callers.acknowledged[identity]) for identity in sorted(world.lost & held)]
     broken = {status: count for status, count in callers.statuses.items() if status != 200}
-    requests = f"{callers.statuses[200]} requests were answered, and others ended with {broken}: callers ask again."
+    requests = f"{callers.statuses[200]} requests got 200; others by status (0: none): {broken}; callers ask again."
     shown[:] = [
         *(
             f"Kill {back.number}, after {record}; {back}."

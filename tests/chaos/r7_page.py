@@ -26,16 +26,17 @@ WIRING = (
     "callers and other work of the machine. It says nothing about capacity."
 )
 CHOSEN = (
-    "Chosen after a trial that failed, so not a judgement of these: the ordinary load is 60 % of what one replica "
+    "Chosen after a failed trial, so not tested by this row: the ordinary load is 60 % of what one replica "
     "answers (at 65 %, a spike of 98 % of the minimum, 11,019 of 25,775 requests failed, most in a storm of "
     "repetitions that went on with a third replica ready); the pods' group weighs 16 times a process of the machine; "
     "the autoscaler may add replicas after 15 s, no longer 30 s; callers wait before they repeat a request, as the "
     "client in docs/operate.md does (`Retry-After`, here 1 s, and 50 to 250 ms). They used to repeat it at once: of "
     "five drains, 1,967 of 22,618 requests failed on one day and 155 of 18,846 on another, on which all attempts that "
     "failed had been refused by the one replica that was left, while the machine's host took up to 30 % of its CPU. "
-    "Then the load followed the best of three moments of the machine: in one drain 86 requests per second were sent "
-    "where a replica answers 68, and 623 of 2,021 failed, all refused; it follows the median of some seconds now, and "
-    "is never more than its share of what was measured."
+    "Then the load was set by the fastest of three samples of the machine: in one drain 86 requests per second were "
+    "sent "
+    "where a replica answers 68, and 623 of 2,021 failed, all refused; it is set by the median of some seconds now, "
+    "and never exceeds its share of what was measured."
 )
 SETTINGS = (
     "Settings of the cluster's controllers here, and Kubernetes' defaults: autoscaler's sync 15 s (15 s), "

@@ -53,7 +53,7 @@ def run() -> list[Measure]:
             for path, (median_s, lag_s, in_flight, is_late) in enumerate(seconds):
                 shown.append(
                     f"{name}, second {path}: p50 {median_s:.2f} s, lag {lag_s:.2f} s, in flight {in_flight:.0f}"
-                    f"{', left out' if is_late else ''}"
+                    f"{', sender late' if is_late else ''}"
                 )
                 print(shown[-1], flush=True)
             counted = [second for second in seconds if not second[3]]

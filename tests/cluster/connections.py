@@ -70,9 +70,10 @@ BEFORE = """\
 # Connections on Kubernetes
 
 In the namespace everything is denied, in and out, but for these connections. Each is a rule of
-`deploy/kubernetes/base/networks.yaml`, inside of the namespace one on either side. `tests/cluster/test_connections.py`
-opens every connection between these parts and strangers, with all rules and with each rule taken away once: exactly
-these succeed. `tests/test_connections.py` writes this page when `RECORD_CONNECTIONS` is set, and compares it otherwise.
+`deploy/kubernetes/base/networks.yaml`; within the namespace, one per side. `tests/cluster/test_connections.py` opens
+every connection between these parts and strangers, with all rules and with each rule taken away once: exactly these
+succeed, and without a rule its own fail. `tests/test_connections.py` writes this page when `RECORD_CONNECTIONS` is set,
+and compares it otherwise.
 
 | from | to | rule | reason |
 |---|---|---|---|

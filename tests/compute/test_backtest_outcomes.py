@@ -62,7 +62,7 @@ def test_sentences_name_the_better_plan() -> None:
         "loses to an even calendar of 2 retrainings: log loss +0.0100 (+0.0010 to +0.0200"
         in outcomes.sentences(loses, [])[1]
     )
-    assert "cannot be told from an even calendar of 2" in outcomes.sentences(tied, [])[1]
+    assert "cannot be distinguished from an even calendar of 2" in outcomes.sentences(tied, [])[1]
     same = outcomes.outcome(past, "own policy", (0, 2, 4))
     assert "is an even calendar of 2 retrainings, date by date" in outcomes.sentences(same, [])[1]
     cheaper = outcomes.outcome(past, "every 4 keys", (0, 2, 4))
