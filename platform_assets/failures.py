@@ -79,7 +79,7 @@ class Failure:
 PREEMPTED = Failure(
     name="preempted",
     sentence="it was told to stop",
-    shown="its node is taken away (cloud, autoscaler, drain of a spot node), or a pod of higher priority needs the room",
+    shown="its node is taken away (cloud, autoscaler, drain of a spot node), or a pod of higher priority needs room",
     is_loss=True,
     is_spot_loss=True,
     signal=signal.SIGTERM,
