@@ -44,7 +44,7 @@ def test_no_account_may_delete_from_a_ledger() -> None:
     assert not [place for account in accounts.ACCOUNTS for place in account.deletes if place.startswith("ledgers")]
 
 
-def test_only_who_releases_has_the_signing_key() -> None:
+def test_only_accounts_that_judge_or_release_have_the_signing_key() -> None:
     assert {account.name for account in accounts.ACCOUNTS if account.signs} == {"retrain", "release"}
 
 

@@ -23,7 +23,7 @@ BUCKET, PATH = "driftline-policy", "prod"
 ROOT = f"s3://{BUCKET}/{PATH}"
 PRINCIPAL = "arn:aws:iam::000000000000:user/{account}"
 PLACES = sorted({place for account in ACCOUNTS for place in (*account.creates, *account.deletes)} | {"landing/"})
-EACH = [
+USERS = [
     (account, account.service_account(product), product if account.is_per_product else "")
     for account in ACCOUNTS
     for product in (PRODUCTS if account.is_per_product else PRODUCTS[:1])
@@ -33,7 +33,7 @@ EACH = [
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    users = [user for _, user, _ in EACH]
+    users = [user for _, user, _ in USERS]
     with s3_server.running(tmp_path_factory.mktemp("s3"), users=users) as running:
         running.make_bucket(BUCKET)
         running.put_policy(BUCKET, bucket_policy.text(ROOT, PRODUCTS, PRINCIPAL))
@@ -61,7 +61,7 @@ def is_allowed(request: Any, **arguments: Any) -> bool:
     return True
 
 
-@pytest.mark.parametrize(("account", "user", "only"), EACH, ids=[user for _, user, _ in EACH])
+@pytest.mark.parametrize(("account", "user", "only"), USERS, ids=[user for _, user, _ in USERS])
 def test_an_account_writes_where_it_must_and_nowhere_else(
     server: S3Server, account: Account, user: str, only: str
 ) -> None:
@@ -71,7 +71,7 @@ def test_an_account_writes_where_it_must_and_nowhere_else(
     assert len(expected) < len(results)
 
 
-@pytest.mark.parametrize(("account", "user", "only"), EACH, ids=[user for _, user, _ in EACH])
+@pytest.mark.parametrize(("account", "user", "only"), USERS, ids=[user for _, user, _ in USERS])
 def test_an_account_deletes_where_it_must_and_never_from_a_ledger(
     server: S3Server, account: Account, user: str, only: str
 ) -> None:
@@ -85,7 +85,7 @@ def test_an_account_deletes_where_it_must_and_never_from_a_ledger(
 
 def test_everybody_reads_and_lists(server: S3Server) -> None:
     server.client().put_object(Bucket=BUCKET, Key=f"{PATH}/landing/orders/1.csv", Body=b"1")
-    for _, user, _ in EACH:
+    for _, user, _ in USERS:
         client = server.client(user)
         assert client.get_object(Bucket=BUCKET, Key=f"{PATH}/landing/orders/1.csv")["Body"].read() == b"1"
         assert client.list_objects_v2(Bucket=BUCKET, Prefix=f"{PATH}/landing/orders/")["KeyCount"] == 1
@@ -130,7 +130,7 @@ def test_the_owner_cannot_delete_from_a_ledger_either(server: S3Server) -> None:
     assert not is_allowed(owner.delete_object, Key=path)
 
 
-def test_create_only_is_marked_as_aws_alone_because_this_server_ignores_its_condition(
+def test_a_create_only_policy_is_accepted_but_not_enforced_by_this_server(
     server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, text in server.environment(access_key="driftline-release").items():
@@ -140,11 +140,11 @@ def test_create_only_is_marked_as_aws_alone_because_this_server_ignores_its_cond
     server.put_policy("create-only", policy)
     number = Ledgers("s3://create-only", "orders").append(naming.RELEASES, {"product": "orders"})
     path = f"ledgers/orders/{naming.RELEASES}/{number:08d}.json"
-    # Only the code keeps records here: AWS would refuse this request, which writes over one.
+    # This server ignores the condition, so a record is overwritten; AWS would refuse the request.
     server.client("driftline-release").put_object(Bucket="create-only", Key=path, Body=b"{}")
 
 
-def test_the_command_prints_it_for_the_shipped_products(
+def test_the_command_prints_the_policy_for_the_shipped_products(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DRIFTLINE_ROOT", ROOT)
@@ -159,7 +159,7 @@ def test_the_command_prints_it_for_the_shipped_products(
     assert not any("/leases/" in path for path in statements["CreateOnly"]["Resource"])
 
 
-def test_without_accounts_per_product_it_names_none_because_aws_refuses_roles_that_are_not_there(
+def test_without_accounts_per_product_the_policy_names_none_because_aws_refuses_missing_roles(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DRIFTLINE_ROOT", ROOT)

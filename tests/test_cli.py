@@ -265,7 +265,7 @@ def test_report_without_a_product_writes_the_index_and_every_report(
     assert '<a href="all.html">All products</a>' in text
 
 
-def test_an_invalid_address_of_dagster_is_an_error_message(keys: tuple[str, ...], capsys):
+def test_an_invalid_address_of_dagster_gives_an_error_message(keys: tuple[str, ...], capsys):
     assert main(["report", "--dagster", "javascript:alert(1)"]) == 1
     assert "--dagster is 'javascript:alert(1)'; expected an address such as http" in capsys.readouterr().err
 
@@ -284,7 +284,7 @@ def test_env_can_be_evaluated_by_a_shell(settings: Settings, capsys):
 # everything ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_bad_environment_is_an_error_message_without_a_traceback(monkeypatch, capsys):
+def test_a_bad_environment_gives_an_error_message_without_a_traceback(monkeypatch, capsys):
     monkeypatch.setenv("DRIFTLINE_ENV", "moon")
     assert main(["status"]) == 1
     assert "DRIFTLINE_ENV is 'moon'" in capsys.readouterr().err
@@ -394,7 +394,7 @@ COMMANDS = (
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 @pytest.mark.parametrize("text", ["s3:/b", "s3://", "ftp://x/y", "s3://no such/x", "S3://Bucket"])
-def test_an_invalid_root_is_an_error_message(monkeypatch, capsys, command: list[str], text: str):
+def test_an_invalid_root_gives_an_error_message(monkeypatch, capsys, command: list[str], text: str):
     monkeypatch.setenv("DRIFTLINE_ROOT", text)
     assert main(command) == 1
     message = capsys.readouterr().err
@@ -403,7 +403,7 @@ def test_an_invalid_root_is_an_error_message(monkeypatch, capsys, command: list[
 
 @pytest.mark.parametrize("command", [*COMMANDS, ["env"]], ids=lambda command: command[0])
 @pytest.mark.parametrize("name", ["DRIFTLINE_STATE", "DRIFTLINE_ROOT"])
-def test_a_file_in_place_of_a_folder_is_an_error_message(
+def test_a_file_in_place_of_a_folder_gives_an_error_message(
     settings: Settings, monkeypatch, tmp_path: Path, capsys, command: list[str], name: str
 ):
     (tmp_path / "file").write_text("")
@@ -420,7 +420,7 @@ def test_a_file_in_place_of_a_folder_is_an_error_message(
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-def test_an_s3_that_does_not_answer_is_an_error_message(monkeypatch, settings: Settings, capsys, command: list[str]):
+def test_an_s3_that_does_not_answer_gives_an_error_message(monkeypatch, settings: Settings, capsys, command: list[str]):
     endpoint = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_REGION": "x", "AWS_ALLOW_HTTP": "true"}
     keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "DRIFTLINE_ROOT": "s3://bucket/path"}
     for name, value in (endpoint | keys).items():

@@ -66,13 +66,13 @@ def job_of(launcher: Any, run: dg.DagsterRun) -> dict[str, Any]:
     return {"apiVersion": "batch/v1", "kind": "Job", **document}
 
 
-def test_it_is_valid_and_not_tried_again_by_kubernetes(job: dict[str, Any]) -> None:
+def test_the_job_is_valid_and_not_retried_by_kubernetes(job: dict[str, Any]) -> None:
     assert kubernetes_validate.validate(job, "1.34", strict=True) == "1.34"
     assert job["spec"]["backoffLimit"] == 0
     assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"
 
 
-def test_it_keeps_the_pod_security_rules_and_gets_its_secrets_by_name(job: dict[str, Any]) -> None:
+def test_the_job_keeps_the_pod_security_rules_and_gets_secrets_by_name(job: dict[str, Any]) -> None:
     spec = job["spec"]["template"]["spec"]
     (run,) = spec["containers"]
     assert spec["securityContext"]["runAsNonRoot"] is True
@@ -103,7 +103,7 @@ def test_each_kind_of_run_has_the_account_and_keys_of_its_own(
     spec, others = own["spec"]["template"]["spec"], job["spec"]["template"]["spec"]
     assert spec["serviceAccountName"] == f"driftline-{account}"
     own = [f"driftline-store-{account}", *(["driftline-signing"] if account in ("retrain", "release") else [])]
-    # Of a variable in two sources the last counts: the account's own key.
+    # If two sources set a variable, the later one wins: the account's own key.
     assert spec["containers"][0]["envFrom"] == [
         *others["containers"][0]["envFrom"],
         *({"secretRef": {"name": secret, "optional": True}} for secret in own),
@@ -118,7 +118,7 @@ def picked(*products: str) -> frozenset[dg.AssetKey]:
     return frozenset(dg.AssetKey([product, "features"]) for product in products)
 
 
-def test_a_run_is_told_its_product_so_that_it_builds_no_other_one(launcher: Any, job: dict[str, Any]) -> None:
+def test_a_run_gets_the_name_of_its_product_and_builds_no_other(launcher: Any, job: dict[str, Any]) -> None:
     own = job_of(launcher, dg.DagsterRun(job_name="advance__orders"))
     assert variables(own) == {**variables(job), ONLY_PRODUCT: "orders"}
     assert kubernetes_validate.validate(own, "1.34", strict=True) == "1.34"

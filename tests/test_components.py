@@ -48,7 +48,7 @@ def test_a_component_defines_the_same_as_the_factory(product: str) -> None:
     assert isinstance((definitions.resources or {})["store"], StoreResource)
 
 
-def test_an_unknown_product_is_one_error_message() -> None:
+def test_an_unknown_product_gives_one_error_message() -> None:
     sentence = (
         rf"^there is no product 'nowhere'; expected one of {', '.join(PRODUCTS)} \(files of platform_assets/specs/\)\.$"
     )

@@ -189,7 +189,7 @@ def test_every_command_of_the_documentation_is_executed() -> None:
                 f"{relative(path)} shows `{command}`, which nothing executes: write {RUN_BY_CI} above its block, "
                 "or list it in tests/test_conventions.py"
             )
-            assert phase in ci, f".ci/run does not contain {phase!r} any more, on which {relative(path)} relies on"
+            assert phase in ci, f".ci/run no longer contains {phase!r}, on which {relative(path)} relies"
 
 
 def test_links_of_the_documentation_have_targets() -> None:

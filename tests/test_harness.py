@@ -32,7 +32,7 @@ def rows(tmp_path: Path) -> Path:
     folder.mkdir()
     for name, ours in (("p2", 1.25), ("p11", 1.75), ("p6a", 1.0)):
         (folder / f"{name}.py").write_text(ROW.format(ours=ours), encoding="utf-8")
-    (folder / "child.py").write_text("raise AssertionError('this is no row')", encoding="utf-8")
+    (folder / "child.py").write_text("raise AssertionError('this is not a row')", encoding="utf-8")
     return folder
 
 

@@ -63,7 +63,7 @@ def with_pods(**changes: Any) -> ProductSpec:
     return replace(SPEC, pods=replace(SPEC.pods, **changes))
 
 
-def test_they_are_valid_restricted_and_by_digest(tmp_path: Path) -> None:
+def test_manifests_are_valid_restricted_and_use_digests(tmp_path: Path) -> None:
     built = documents(tmp_path)
     assert set(built) == KINDS
     for document in built.values():
@@ -98,7 +98,7 @@ def test_with_accounts_per_product_a_service_has_its_own_account_and_key(tmp_pat
     assert spec["serviceAccountName"] == "driftline-service-slow-batches"
     for container in (*spec["initContainers"], *spec["containers"]):
         secrets = [source["secretRef"] for source in container["envFrom"]]
-        # Of a variable in both the last counts.
+        # If both set a variable, the later one wins.
         assert [secret["name"] for secret in secrets] == ["driftline-store", "driftline-store-service-slow-batches"]
         assert all(secret["optional"] for secret in secrets)
 

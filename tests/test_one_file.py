@@ -43,7 +43,7 @@ import platform_assets
 from platform_assets.definitions import defs
 
 graph = defs.resolve_asset_graph()
-found = {
+snapshot = {
     "place": platform_assets.__file__,
     "assets": {
         spec.key.to_user_string(): [spec.code_version, spec.group_name, spec.tags.get("driftline/stage")]
@@ -51,9 +51,9 @@ found = {
     },
     "checks": sorted(f"{key.asset_key.to_user_string()} {key.name}" for key in graph.asset_check_keys),
     "jobs": sorted(job.name for job in defs.jobs),
-    "sensors": {each.name: sorted(job.name for job in each.jobs) if each.has_jobs else [] for each in defs.sensors},
+    "sensors": {item.name: sorted(job.name for job in item.jobs) if item.has_jobs else [] for item in defs.sensors},
 }
-json.dump(found, open(sys.argv[1], "w"))
+json.dump(snapshot, open(sys.argv[1], "w"))
 """
 TICKS = """
 import json, sys
@@ -62,13 +62,13 @@ from platform_assets.definitions import defs
 from resources.alerts import AlertsResource
 from resources.store import StoreResource
 
-told = {}
+results = {}
 with dg.DagsterInstance.ephemeral() as instance:
     for sensor in defs.sensors:
-        given = {"store": StoreResource(), "alerts": AlertsResource()}
-        result = sensor(dg.build_sensor_context(instance=instance, resources=given))
-        told[sensor.name] = (result.skip_reason.skip_message or "") if result.skip_reason else str(result)
-json.dump(told, open(sys.argv[1], "w"))
+        resources = {"store": StoreResource(), "alerts": AlertsResource()}
+        result = sensor(dg.build_sensor_context(instance=instance, resources=resources))
+        results[sensor.name] = (result.skip_reason.skip_message or "") if result.skip_reason else str(result)
+json.dump(results, open(sys.argv[1], "w"))
 """
 
 
@@ -121,7 +121,7 @@ def walked(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Walked
     *before, last = (f"echo '=== {name}'\n{block}" for name, block in zip(NAMES, blocks(), strict=True))
     lines = ["set -eo pipefail", f"{look}/bare.json", *before, "echo '=== looks'", f"{look}/with_it.json", ticks, last]
     (folder / "walk.sh").write_text("\n".join([*lines, f"{look}/without_it.json", ""]), encoding="utf-8")
-    with (folder / "said.txt").open("wb") as file:
+    with (folder / "output.txt").open("wb") as file:
         ended = subprocess.run(
             ["bash", str(folder / "walk.sh")],
             cwd=checkout,
@@ -132,7 +132,7 @@ def walked(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Walked
             timeout=PATIENCE_S,
             check=False,
         )
-    text = (folder / "said.txt").read_text(encoding="utf-8", errors="replace")
+    text = (folder / "output.txt").read_text(encoding="utf-8", errors="replace")
     assert ended.returncode == 0, text[-6_000:]
     parts = re.split(r"^=== (\w+)$", text, flags=re.MULTILINE)[1:]
     results = {

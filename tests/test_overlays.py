@@ -52,7 +52,7 @@ def test_each_image_has_its_digest_and_there_is_no_tag_anywhere(objects: list[di
     assert {"name": "DAGSTER_CURRENT_IMAGE", "value": container["image"]} in container["env"]
 
 
-def test_nobodys_address_is_replaced_by_the_overlays(objects: list[dict[str, Any]]) -> None:
+def test_overlays_replace_every_placeholder_address(objects: list[dict[str, Any]]) -> None:
     assert not [text for text in kustomize.strings(objects) if text.startswith("192.0.2.")]
 
 

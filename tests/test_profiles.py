@@ -312,7 +312,7 @@ def test_a_variable_overrides_the_file(tmp_path: Path) -> None:
         pytest.param("[gpu]\nname = " + "[" * 5000 + "]" * 5000, "{path} is not TOML: ", id="nested too deeply"),
     ],
 )
-def test_a_wrong_file_is_one_message_with_file_table_and_field(tmp_path: Path, text: str, sentence: str) -> None:
+def test_a_wrong_file_gives_one_message_with_file_table_and_field(tmp_path: Path, text: str, sentence: str) -> None:
     path = write(tmp_path, text)
     with pytest.raises(ProfileProblem) as caught:
         configured(BUILT_IN_PROFILES, path)

@@ -65,7 +65,9 @@ def test_prometheus_scrapes_the_port_of_probes_and_labels_by_namespace_and_pod(
     settings_: dict[str, Any], tmp_path: Path
 ) -> None:
     (job,) = settings_["driftline.yaml"]["scrape_configs"]
-    kept = {rule["source_labels"][0]: rule["regex"] for rule in job["relabel_configs"] if rule.get("action") == "keep"}
+    filters = {
+        rule["source_labels"][0]: rule["regex"] for rule in job["relabel_configs"] if rule.get("action") == "keep"
+    }
     built = product(tmp_path)
     release(built, stored=BENTO)
     deployment = next(iter(yaml.safe_load_all(manifests(built))))
@@ -75,7 +77,7 @@ def test_prometheus_scrapes_the_port_of_probes_and_labels_by_namespace_and_pod(
         f"__meta_kubernetes_pod_label_{re.sub(r'[^a-z]', '_', name)}": value
         for name, value in template["metadata"]["labels"].items()
     }
-    assert kept.pop("__meta_kubernetes_pod_container_port_name") in ports
-    assert kept.items() <= labels.items()
+    assert filters.pop("__meta_kubernetes_pod_container_port_name") in ports
+    assert filters.items() <= labels.items()
     targets = {rule["target_label"] for rule in job["relabel_configs"] if "target_label" in rule}
     assert targets == {"namespace", "pod"}

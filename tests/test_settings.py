@@ -100,7 +100,7 @@ def test_settings_are_frozen_and_a_copy_is_validated(tmp_path: Path) -> None:
         ("DRIFTLINE_DAGSTER_URL", "javascript:alert(1)", "an http or https address"),
     ],
 )
-def test_a_wrong_value_is_one_message(name: str, text: str, expected: str) -> None:
+def test_a_wrong_value_gives_one_message(name: str, text: str, expected: str) -> None:
     with pytest.raises(SettingsProblem) as caught:
         Settings.from_environment({name: text})
     assert str(caught.value) == f"{name} is {text!r}; expected {expected}."

@@ -126,7 +126,9 @@ def test_the_same_seed_simulates_the_same_months() -> None:
         (Way.LOCAL, {"zone_losses": 0.0, "losses": 0.0}, 0.0),
     ],
 )
-def test_lost_proxies_cost_what_their_way_to_them_says(way: Way, rates: dict[str, float], per_month: float) -> None:
+def test_the_cost_of_lost_proxies_depends_on_how_callers_reach_them(
+    way: Way, rates: dict[str, float], per_month: float
+) -> None:
     months = 400
     result = r7_month.simulate(replace(QUIET, **rates), 3, way, months)
     assert result.mean == pytest.approx(per_month, abs=4 * math.sqrt(4 * 100 / months) if per_month else 0)
@@ -142,7 +144,7 @@ def test_a_lost_node_takes_a_quarter_through_two_proxies_behind_a_service() -> N
     assert r7_month.draw_proxies(LOSSES, Way.LOCAL, random.Random(1)) == []
 
 
-def test_a_quiet_month_has_no_such_minute() -> None:
+def test_a_quiet_month_has_no_minute_below_the_target() -> None:
     assert set(r7_month.simulate(QUIET, 3, Way.BARE, months=5).months) == {Month(0, 0.0)}
 
 

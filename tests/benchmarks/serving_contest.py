@@ -361,9 +361,9 @@ def bad_rows(row: Mapping[str, Any]) -> dict[str, bytes]:
     return {**bodies, "no JSON": b"{", "a cut row": json.dumps(row).encode()[:-1]}
 
 
-def _plain(asked: tuple[int, Any]) -> Any:
+def _plain(response: tuple[int, Any]) -> Any:
     """Return status and answers without their ids."""
-    status, answer = asked
+    status, answer = response
     if status != 200:
         return status, answer
     rows = answer if isinstance(answer, list) else [answer]

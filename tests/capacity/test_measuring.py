@@ -27,7 +27,7 @@ from tests.doubles.products.slow_batches import SPEC
 REQUEST = models.row(idempotency_key="one and the same")
 SLOW = Service(latency_ms=10_000)
 PATIENCE_S = 60.0
-"""These tests run on machines that do other things as well: they judge no time, and nobody gives up."""
+"""Other work runs on these machines: no latency is asserted, and no caller gives up."""
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +71,12 @@ def test_a_replica_is_loaded_in_steps_and_pods_are_proposed(
     printed = capsys.readouterr()
     result = json.loads(printed.out)
     measured, proposed = result["measured"], result["proposed"]
-    assert measured["steps"][0]["failed"] == 0  # at all that callers who wait are answered, some may be refused
+    assert measured["steps"][0]["failed"] == 0  # only at the lowest rate: at higher ones requests may be refused
     rates = [step["per_second"] for step in measured["steps"]]
     assert rates == sorted(rates) and rates[0] == pytest.approx(rates[-1] / 10)
     for step in measured["steps"]:
         assert step["sent"] == pytest.approx(step["per_second"], abs=1)
-        # No two requests had one answer: each cost the CPU of a request, and one core was not exceeded.
+        # Each request was computed, none answered from memory, and no more than one core was used.
         assert 0.02 < step["cpu_ms"] < 50
         assert 0 < step["cores"] < 1.1
         assert 0 < step["p50_ms"] <= step["p99_ms"]

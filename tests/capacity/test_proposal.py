@@ -47,7 +47,7 @@ def test_memory_is_a_quarter_more_than_was_measured_where_that_is_more() -> None
     assert propose(LOADS, Pods(), 0.1 * GB, 1_000).memory_gb == 0.5
 
 
-def test_without_a_peak_the_files_pods_are_kept_and_their_peak_is_said() -> None:
+def test_without_a_peak_the_files_pods_are_kept_and_the_peak_they_can_serve_is_stated() -> None:
     proposal = propose(LOADS, Pods(replicas=2, replicas_max=5, cores=0.3), 0.0)
     assert (proposal.replicas_max, proposal.cores) == (5, 0.3)
     assert proposal.peak_per_second == pytest.approx(5 * 0.4 * 0.3 / 0.002)
@@ -73,7 +73,7 @@ def test_nothing_is_proposed_where_no_load_kept_the_bound() -> None:
 
 
 @pytest.mark.parametrize("peak", [0.0, -5.0, float("inf"), float("nan")])
-def test_a_peak_that_is_none_is_refused(peak: float) -> None:
+def test_a_peak_that_is_not_a_positive_number_is_refused(peak: float) -> None:
     with pytest.raises(ValueError, match="expected a number above 0"):
         propose(LOADS, Pods(), 0.0, peak)
 

@@ -58,7 +58,7 @@ shown: list[str] = []
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """A try as containerd tells of it.
+    """An attempt by containerd's record.
 
     Attributes:
         expected: the reason.
@@ -142,8 +142,8 @@ def _truth(containers: Iterable[Container], causes: Mapping[str, str]) -> dict[s
 def _compared(truth: Mapping[str, Truth], records: list[Attempt], killer: Killer) -> list[Measure]:
     attempts = [record for _, record in unique_attempts(enumerate(records))]
     by_id = {attempt.id: attempt for attempt in attempts}
-    # Whoever takes a lease from a step that is gone says of it that it vanished: no word of its own.
-    text = {item.id: item.reason for item in records if item.by == "step" and item.reason != "vanished"}
+    # The next holder of a lease records "vanished" for a step that is gone; that is not its own record.
+    own_reasons = {item.id: item.reason for item in records if item.by == "step" and item.reason != "vanished"}
     lost = [item for item in truth if item not in by_id]
     unpaid = [item for item in attempts if item.id not in truth and item.reason in UNSTARTED and not item.cost_usd]
     doubled = len(attempts) - sum(item in by_id for item in truth) - len(unpaid)
@@ -151,7 +151,7 @@ def _compared(truth: Mapping[str, Truth], records: list[Attempt], killer: Killer
         f"{item.cause} ({attempt.by}) is {attempt.reason} after {item.wall_s:.1f} s: {(attempt.said or '')[:200]}"
         for name, item in truth.items()
         if (attempt := by_id.get(name))
-        and not _is_right(item, attempt, text.get(name, "node_lost" if item.cause in UNSEEN else None))
+        and not _is_right(item, attempt, own_reasons.get(name, "node_lost" if item.cause in UNSEEN else None))
     ]
     right_usd, ours_usd = sum(item.usd for item in truth.values()), costs.total_usd(frame(enumerate(records)))
     true_s, ours_s = sum(item.wall_s for item in truth.values()), sum(float(item.wall_s or 0.0) for item in attempts)

@@ -84,8 +84,8 @@ def _attacks() -> list[Measure]:
     ]
 
 
-def _share(measure: str, held: int, count: int) -> Measure:
-    return Measure(measure=measure, ours=100 * held / count, limit=100, target=">= 100 %")
+def _share(measure: str, passed: int, count: int) -> Measure:
+    return Measure(measure=measure, ours=100 * passed / count, limit=100, target=">= 100 %")
 
 
 def _one(template: Template, attack: Callable[[Attacked, random.Random], None], rng: random.Random) -> Counter[str]:

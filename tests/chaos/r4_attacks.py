@@ -242,7 +242,7 @@ def replay_of_another_store(world: Attacked, _: random.Random) -> None:
 
 
 def replay_after_restart(world: Attacked, _: random.Random) -> None:
-    """Offer an older record as the newest to a service that starts anew."""
+    """Offer an older record as the newest to a restarted service."""
     replay_older(world, random.Random(0))
     world.app.follow(trial=Untried(60)).fall_back()
 

@@ -268,8 +268,8 @@ def _tries(recorded: dict[str, Any]) -> int:
             launcher.longest_pause_s = 0.0
             with suppress(StepFailure):
                 run_step(launcher, folder, ["well"], PROFILES["cpu_spot"], WORK)
-        messages = Ledgers(settings.root, WORK.product).of(ATTEMPTS).records()
-        records = [record for _, record in unique_attempts(messages)]
+        entries = Ledgers(settings.root, WORK.product).of(ATTEMPTS).records()
+        records = [record for _, record in unique_attempts(entries)]
     assert len(Counter(record.reason for record in records)) == 1, records
     return len(records)
 

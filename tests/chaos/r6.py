@@ -229,8 +229,8 @@ def _measures(
 ) -> list[Measure]:
     storm = world.storm
     kinds = Counter(record.kill.victim for record in storm.log)
-    held = frozenset[str]().union(*(record.hit.lost for record in storm.log))
-    ages = [_age_s(storm.log, identity, callers.acknowledged[identity]) for identity in sorted(world.lost & held)]
+    lost_ids = frozenset[str]().union(*(record.hit.lost for record in storm.log))
+    ages = [_age_s(storm.log, identity, callers.acknowledged[identity]) for identity in sorted(world.lost & lost_ids)]
     broken = {status: count for status, count in callers.statuses.items() if status != 200}
     requests = f"{callers.statuses[200]} requests got 200; others by status (0: none): {broken}; callers ask again."
     shown[:] = [
@@ -241,8 +241,8 @@ def _measures(
         f"Repeated, because the first hit nothing: {'; '.join(storm.missed) or 'none'}.",
         f"Not killed: {', '.join(kill.victim for kill in storm.pending) or 'none'}.",
         requests,
-        f"Lost with a volume: {', '.join(sorted(world.lost & held)) or 'none'}.",
-        *(_lost_otherwise(storm.log, one, callers.acknowledged[one]) for one in sorted(world.lost - held)),
+        f"Lost with a volume: {', '.join(sorted(world.lost & lost_ids)) or 'none'}.",
+        *(_lost_otherwise(storm.log, one, callers.acknowledged[one]) for one in sorted(world.lost - lost_ids)),
         *(f"Seen of another pod: {problem}." for problem in shared),
         EARLIER,
     ]
@@ -253,8 +253,8 @@ def _measures(
         *r6_recovery.measures(storm.recoveries.all),
         *(Measure(measure=f"{kind} that differ", ours=count, target="<= 0") for kind, count in differ.items()),
         Measure(measure="answers that callers got", ours=len(callers.acknowledged)),
-        Measure(measure="of them lost with a killed volume", ours=len(world.lost & held)),
-        Measure(measure="lost otherwise", ours=len(world.lost - held), target="<= 0"),
+        Measure(measure="of them lost with a killed volume", ours=len(world.lost & lost_ids)),
+        Measure(measure="lost otherwise", ours=len(world.lost - lost_ids), target="<= 0"),
         Measure(
             measure="age of the oldest lost answer at its kill, s",
             ours=max(ages, default=0.0),

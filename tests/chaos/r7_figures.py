@@ -21,7 +21,7 @@ class Spike:
     """Three times the load.
 
     Attributes:
-        wanted_s, ready_s: until the autoscaler wanted more replicas, and until as many as it wanted in the end were
+        scale_up_s, ready_s: until the autoscaler wanted more replicas, and until as many as it wanted in the end were
             ready; None if they never were.
         desired: the most replicas that it wanted.
         needed: replicas that the load needs at the autoscaler's target, by the measured capacity of one.
@@ -30,7 +30,7 @@ class Spike:
         settled: of those of its last minute.
     """
 
-    wanted_s: float | None
+    scale_up_s: float | None
     ready_s: float | None
     desired: int
     needed: int

@@ -11,7 +11,7 @@ from tests.chaos.r7_figures import Figures, Idle, Lost, Overload, Spike, Start
 from tests.chaos.r7_load import TIMEOUT_S
 from tests.chaos.r7_phases import IDLE_SHARE, RECOVERED_S, TIMES
 
-WANTED_S, READY_S, START_S = 60, 120, 10
+SCALE_UP_S, READY_S, START_S = 60, 120, 10
 DEFAULT_LEAVES_S = 50.0
 BEHIND = {
     "Cluster": "lost node with one of two haproxies behind an ordinary Service",
@@ -86,7 +86,9 @@ def _middle(numbers: Sequence[float]) -> float | None:
 def _of_spike(spike: Spike | None) -> list[Measure]:
     return [
         Measure(
-            measure="spike: s until more replicas are wanted", ours=spike and spike.wanted_s, target=f"<= {WANTED_S} s"
+            measure="spike: s until more replicas are wanted",
+            ours=spike and spike.scale_up_s,
+            target=f"<= {SCALE_UP_S} s",
         ),
         Measure(
             measure="spike: s until as many as it needs are ready",

@@ -79,7 +79,7 @@ def spike(world: World, limit_ms: float) -> Spike:
     needed = math.ceil(TIMES * BASE_SHARE / TARGET)
     ready = next((look.at - begin for look in looks if look.ready >= needed), None)
     return Spike(
-        wanted_s=first,
+        scale_up_s=first,
         ready_s=ready,
         desired=desired,
         needed=needed,

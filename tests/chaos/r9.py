@@ -69,7 +69,7 @@ class Watch:
                 self.callers.is_paused.set()
                 self.problem = json.loads(body)["problem"]
                 self.unready_s = self.unready_s or time.monotonic()
-            self.peak_bytes = max(self.peak_bytes, _held(self.folder))
+            self.peak_bytes = max(self.peak_bytes, _log_bytes(self.folder))
             self.peak_s = max(self.peak_s, self.unshipped()[1])
 
 
@@ -135,7 +135,7 @@ def _seconds_until(is_done: Callable[[], bool]) -> float:
     return time.monotonic() - began_s
 
 
-def _held(folder: Path) -> int:
+def _log_bytes(folder: Path) -> int:
     total = 0
     for path in folder.rglob("*"):
         try:

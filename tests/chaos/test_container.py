@@ -145,7 +145,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, image: str) -> Iterator[di
     """Digests of checkpoint and bundle of one training on the same files, by the place of its steps."""
     path = tmp_path_factory.mktemp("trained")
     checkout = environment.checkout(REPOSITORY, path / "checkout", slow_batches)
-    text = (SPEC.name, KEYS[0], KEYS[-1], CUTOFF)
+    arguments = (SPEC.name, KEYS[0], KEYS[-1], CUTOFF)
     result = {}
     with ExitStack() as stack:
         (path / "s3").mkdir()
@@ -164,7 +164,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, image: str) -> Iterator[di
             root = f"s3://{BUCKET}/{state.name}" if on_s3 else str(state / "store")
             environment.land(root, slow_batches.files())
             messages = {**messages, "DRIFTLINE_ROOT": root, **(s3.environment() if on_s3 else {})}
-            with environment.training(checkout, state, messages, *text):
+            with environment.training(checkout, state, messages, *arguments):
                 pass
             stages = (TableStore(root, SPEC.name).records(stage, [CUTOFF])[CUTOFF] for stage in ("checkpoint", "onnx"))
             result[where] = tuple(record.content_digest for record in stages)
@@ -279,14 +279,14 @@ def test_an_error_of_the_step_comes_back_with_its_last_lines(image: str, tmp_pat
     assert (caught.value.kind, len(records(tmp_path))) == ("code", 1)
 
 
-def test_an_image_that_cannot_be_had_has_its_class(tmp_path: Path) -> None:
+def test_an_unavailable_image_fails_with_its_own_class(tmp_path: Path) -> None:
     with pytest.raises(StepFailure, match="cannot pull localhost/absent@sha256:0") as caught:
         run(tmp_path, f"localhost/absent@sha256:{0:064}", "well")
     assert caught.value.kind == "image"
     assert {record["wall_s"] for record in records(tmp_path)} == {0.0}
 
 
-def test_a_container_that_cannot_begin_has_its_class(tmp_path: Path) -> None:
+def test_a_container_that_cannot_start_fails_with_its_own_class(tmp_path: Path) -> None:
     name = f"localhost/driftline-empty-{os.getpid()}"
     podman("import", "--quiet", "-", name, given=subprocess.check_output(["tar", "-cf", "-", "-T", "/dev/null"]))
     try:
@@ -300,9 +300,9 @@ def test_a_container_that_cannot_begin_has_its_class(tmp_path: Path) -> None:
 
 
 def test_a_step_of_other_code_is_refused(image: str, tmp_path: Path) -> None:
-    messages = {"code": {"platform_assets.compute.train": "0" * 64}}
+    extras = {"code": {"platform_assets.compute.train": "0" * 64}}
     with pytest.raises(StepFailure, match=r"build the image again \(`make images`\)") as caught:
-        run(tmp_path, image, module="platform_assets.steps.train", more=messages, profile=PROFILES["cpu_small"])
+        run(tmp_path, image, module="platform_assets.steps.train", more=extras, profile=PROFILES["cpu_small"])
     assert caught.value.kind == "code"
 
 

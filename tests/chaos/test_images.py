@@ -108,7 +108,7 @@ def test_an_image_lacks_what_it_does_not_need_and_runs_under_any_user(image: str
 
 
 @pytest.mark.parametrize("image", NAMES)
-def test_labels_and_user(image: str) -> None:
+def test_an_image_has_its_labels_and_no_root_user(image: str) -> None:
     labels, user = described(image)["Labels"], described(image)["User"]
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
     assert re.fullmatch(r"[0-9a-f]{40}(-changed)?", labels["org.opencontainers.image.revision"])
@@ -118,7 +118,7 @@ def test_labels_and_user(image: str) -> None:
 
 
 @pytest.mark.parametrize("image", MOST_BYTES)
-def test_size(image: str) -> None:
+def test_an_image_is_below_its_size_limit(image: str) -> None:
     size = described(image)["Size"]
     print(f"{image}: {size / 1e6:.0f} MB")
     assert size <= MOST_BYTES[image]

@@ -1,7 +1,7 @@
 """A service in a container whose workers are killed answers again.
 
 Real: podman, its container, the Bento, the workers and their kills. The container mounts this machine's virtual
-environment and Python over the trainer image's Debian, so no image of services is needed yet. Needs podman and
+environment and Python over the trainer image's Debian, so no image of services is needed. Needs podman and
 `DRIFTLINE_TRAINER_IMAGE`, like `test_container.py`.
 
 Here time is asserted: with two workers, the default, the service answers again within 5 s after each of 20 kills. The

@@ -38,7 +38,7 @@ def line(learner: Learner, **changes: Any) -> Line:
     return line_of(spec, "model", fitted.check_learner, spec, BUILT, LABELLED)
 
 
-def refused(learner: Learner, sentence: str, **changes: Any) -> None:
+def assert_refused(learner: Learner, sentence: str, **changes: Any) -> None:
     result = line(learner, **changes)
     assert result.is_problem, result
     assert sentence in result.message
@@ -63,8 +63,8 @@ def refused(learner: Learner, sentence: str, **changes: Any) -> None:
         ({"fobj": print}, "LightGbm.settings has fobj; expected names"),
     ],
 )
-def test_settings_that_lightgbm_ignores_or_refuses(settings: dict[str, Any], sentence: str) -> None:
-    refused(LightGbm(rounds=2, settings=settings), sentence)
+def test_settings_that_lightgbm_ignores_or_refuses_are_reported(settings: dict[str, Any], sentence: str) -> None:
+    assert_refused(LightGbm(rounds=2, settings=settings), sentence)
 
 
 @pytest.mark.parametrize("name", ["n_estimators", "random_state", "n_jobs", "application", "early_stopping_rounds"])
@@ -118,14 +118,14 @@ def _fails(context: Any) -> Any:
         (Estimator(make=_fails), "Estimator.fit() of tiny fails with ZeroDivisionError: division by zero"),
     ],
 )
-def test_an_estimator_that_is_none_has_no_chances_or_ignores_the_seed(learner: Estimator, sentence: str) -> None:
-    refused(learner, sentence)
+def test_a_class_a_regressor_and_an_unseeded_estimator_are_refused(learner: Estimator, sentence: str) -> None:
+    assert_refused(learner, sentence)
 
 
 # A finished file -----------------------------------------------------------------------------------------------------
 
 
-def given(
+def finished_graph(
     folder: Path, change: Callable[[onnx.ModelProto], None], nodes: list[onnx.NodeProto] | None = None
 ) -> Learner:
     """Return a graph by hand, the sigmoid of the first number, with a change."""
@@ -181,19 +181,21 @@ def _empty(model: onnx.ModelProto) -> None:
     ],
 )
 def test_a_file_that_cannot_be_run_says_why(change: Any, sentence: str, tmp_path: Path) -> None:
-    refused(given(tmp_path, change), sentence)
+    assert_refused(finished_graph(tmp_path, change), sentence)
 
 
-def test_a_graph_whose_answer_is_random_or_needs_several_rows(tmp_path: Path) -> None:
+def test_a_graph_whose_answer_is_random_or_needs_several_rows_is_refused(tmp_path: Path) -> None:
     gather = helper.make_node("Gather", ["numeric", "first"], ["column"], axis=1)
     random = [gather, helper.make_node("RandomUniformLike", ["column"], ["answer"])]
-    refused(given(tmp_path, lambda _: None, random), "answers the same 256 rows differently in another order")
+    assert_refused(
+        finished_graph(tmp_path, lambda _: None, random), "answers the same 256 rows differently in another order"
+    )
     squeezed = [
         helper.make_node("Gather", ["numeric", "one"], ["column"], axis=1),
         helper.make_node("Sigmoid", ["column"], ["wide"]),
         helper.make_node("Squeeze", ["wide"], ["answer"]),
     ]
-    refused(given(tmp_path, lambda _: None, squeezed), "ONNX Runtime cannot run the graph on 1 rows of")
+    assert_refused(finished_graph(tmp_path, lambda _: None, squeezed), "ONNX Runtime cannot run the graph on 1 rows of")
 
 
 # A loop of one's own --------------------------------------------------------------------------------------------------
@@ -292,12 +294,12 @@ class AnswersOtherwise(Own):
     ],
 )
 def test_a_learner_of_ones_own_is_refused_by_method(kind: type[Own], sentence: str, tmp_path: Path) -> None:
-    given(tmp_path, lambda _: None)
-    refused(kind(graph=(tmp_path / "by_hand.onnx").read_bytes()), sentence)
+    finished_graph(tmp_path, lambda _: None)
+    assert_refused(kind(graph=(tmp_path / "by_hand.onnx").read_bytes()), sentence)
 
 
 def test_a_sound_learner_of_ones_own_passes(tmp_path: Path) -> None:
-    given(tmp_path, lambda _: None)
+    finished_graph(tmp_path, lambda _: None)
     result = line(Own(graph=(tmp_path / "by_hand.onnx").read_bytes()))
     assert (result.state, result.message[:18]) == ("ok", "Own fits 298 rows ")
 
@@ -308,13 +310,13 @@ def test_a_sound_learner_of_ones_own_passes(tmp_path: Path) -> None:
 def test_the_learner_of_a_blend_that_fails_is_named() -> None:
     trees = LightGbm(rounds=2)
     blend = Blend(learners=(trees, LightGbm(rounds=2, settings={"num_leaves": 1})))
-    refused(blend, "is refused on 298 rows: learner 2 of the blend's 2, LightGbm: LightGBM refuses to fit")
-    refused(Blend(learners=(trees, Fails())), "fails with ZeroDivisionError: division by zero")
+    assert_refused(blend, "is refused on 298 rows: learner 2 of the blend's 2, LightGbm: LightGBM refuses to fit")
+    assert_refused(Blend(learners=(trees, Fails())), "fails with ZeroDivisionError: division by zero")
 
 
-def test_a_network_whose_loss_is_not_finite_or_that_cannot_be_exported() -> None:
+def test_a_network_whose_loss_is_not_finite_or_that_cannot_be_exported_is_refused() -> None:
     steep = replace(tiny.SPEC.training, learning_rate=1e30)
-    refused(Network(model=tiny.model), "the loss is nan at step", training=steep)
+    assert_refused(Network(model=tiny.model), "the loss is nan at step", training=steep)
 
     def model(learned: Any, training: Any) -> Any:
         import torch
@@ -330,7 +332,7 @@ def test_a_network_whose_loss_is_not_finite_or_that_cannot_be_exported() -> None
 
         return Branching()
 
-    refused(Network(model=model), "Network.to_onnx() of tiny fails with ")
+    assert_refused(Network(model=model), "Network.to_onnx() of tiny fails with ")
 
 
 # Fields that tell almost all ------------------------------------------------------------------------------------------

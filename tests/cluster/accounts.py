@@ -67,7 +67,7 @@ def granted(
 def revoke(cluster: Cluster, namespace: str, right: Right) -> None:
     """Take one right from an account of a namespace."""
     rights = client.RbacAuthorizationV1Api(cluster.api)
-    kept = {item for item in granted_rights() if item.account == right.account} - {right}
+    remaining_rights = {item for item in granted_rights() if item.account == right.account} - {right}
     objects = documents(namespace)
     roles = {item["roleRef"]["name"] for item in objects if _is_of(item, right.account)}
     for role in objects:
@@ -78,7 +78,7 @@ def revoke(cluster: Cluster, namespace: str, right: Right) -> None:
             continue
         rules = [
             {"apiGroups": [item.group], "resources": [item.resource], "verbs": [item.verb]}
-            for item in sorted(kept)
+            for item in sorted(remaining_rights)
             if item.place == right.place
         ]
         name = role["metadata"]["name"]

@@ -36,8 +36,8 @@ def pushed_steps(cluster: Cluster, built: TrainerImage) -> TrainerImage:
 
 def store_environment(s3: S3Server) -> dict[str, str]:
     """Return the environment of a process in the cluster's network that reaches the S3 server."""
-    kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    return {**kept, **s3.environment()}
+    variables = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    return {**variables, **s3.environment()}
 
 
 def step_runs(pods: Pods, cluster: Cluster, steps: TrainerImage, s3: S3Server, state: Path) -> StepRuns:

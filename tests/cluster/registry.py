@@ -19,7 +19,7 @@ class Registry:
     """A registry from which the nodes of a cluster pull.
 
     Attributes:
-        address: HOST:PORT, the same for whoever pushes and for the nodes.
+        address: HOST:PORT, the same for pushing and for the nodes.
         is_plain: reached by HTTP, not HTTPS.
     """
 

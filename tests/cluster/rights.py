@@ -17,7 +17,7 @@ DOCUMENT = REPOSITORY / "docs/rights.md"
 FILE = REPOSITORY / "deploy/kubernetes/base/rights.yaml"
 NAMESPACE, DEFAULT, CLUSTER = "driftline", "default", "(cluster)"
 FREE = ("", "selfsubjectaccessreviews", "selfsubjectrulesreviews")
-"""What Kubernetes grants to everybody: its version, which is no resource, and asking for one's own rights."""
+"""What Kubernetes grants to everybody: its version, which is not a resource, and asking for one's own rights."""
 _ACCOUNT = re.compile(r"system:serviceaccount:(?P<namespace>[^:]+):(?P<account>driftline-[^:]+)")
 
 

@@ -148,8 +148,8 @@ class StepRuns:
 
     def records(self, work: Work = WORK) -> list[Mapping[str, Any]]:
         """Return each attempt once, the oldest first."""
-        messages = Ledgers(self.settings.root, work.product).of(ATTEMPTS).records()
-        return [record.document() for _, record in reversed(unique_attempts(messages))]
+        entries = Ledgers(self.settings.root, work.product).of(ATTEMPTS).records()
+        return [record.document() for _, record in reversed(unique_attempts(entries))]
 
     def reasons(self) -> list[str]:
         """Return the reason of each attempt, the oldest first."""

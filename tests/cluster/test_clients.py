@@ -76,8 +76,8 @@ def test_a_product_is_trained_and_exported_by_pipes_k8s_client_to_the_same_bundl
     assert (attempt["by"], attempt["launcher"], attempt["reason"]) == ("step", "PipesK8sClient", "finished")
     runs.wait_until_empty()
 
-    beside = runs.settings.replace(root=str(tmp_path / "beside"), state=tmp_path / "state_beside")
-    assert train(beside, InProcessLauncher(SPEC, beside), tmp_path / "files") == result
+    local_settings = runs.settings.replace(root=str(tmp_path / "beside"), state=tmp_path / "state_beside")
+    assert train(local_settings, InProcessLauncher(SPEC, local_settings), tmp_path / "files") == result
 
 
 def test_what_the_client_raises_is_raised(runs: StepRuns, client: dg.PipesClient) -> None:

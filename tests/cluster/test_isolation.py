@@ -36,7 +36,7 @@ def test_pods_of_one_name_live_next_to_each_other(pods: Pods, neighbour: Pods, s
     assert [space.wait_for_end("step").exit_code for space in (pods, neighbour)] == [1, 2]
 
 
-def test_rights_in_one_namespace_are_none_in_another(
+def test_rights_in_one_namespace_do_not_apply_in_another(
     reachable: Cluster, core: client.CoreV1Api, namespace: str, neighbour: Pods
 ) -> None:
     rights = client.RbacAuthorizationV1Api(reachable.api)

@@ -45,7 +45,7 @@ def test_a_step_goes_on_under_an_api_server_that_is_killed(
     assert any("retrying in" in line for line in ended.lines)
 
 
-def test_a_watch_whose_version_has_expired_begins_anew(
+def test_a_watch_whose_version_has_expired_starts_again(
     cluster: Cluster, pods: Pods, runs: StepRuns, shell: str
 ) -> None:
     api = Api(pods.namespace, runs.configuration)
@@ -62,7 +62,7 @@ def test_a_watch_whose_version_has_expired_begins_anew(
     wait_until(has_expired, 120, "the first version is compacted away", lambda: cluster.kubectl("get", "pods", "-A"))
     watch = PodWatch(api, "step", version="1")
     with watch:
-        wait_until(lambda: watch.newest is not None, 30, "the watch has begun anew")
+        wait_until(lambda: watch.newest is not None, 30, "the watch has started again")
         pods.api.delete_namespaced_pod("step", pods.namespace)
         pods.wait_until_gone("step")
         last = watch.last()
@@ -133,7 +133,7 @@ def before_the_registry(cluster: Cluster, status: int) -> Iterator[Proxy]:
 
 
 @pytest.mark.parametrize("status", [502, 429, 0])
-def test_a_registry_that_is_away_for_half_a_minute_costs_time_alone(
+def test_a_registry_that_is_away_for_half_a_minute_only_delays_the_step(
     cluster: Cluster, machines: list[Node], launches: Launching, status: int
 ) -> None:
     with before_the_registry(cluster, status) as proxy:

@@ -48,7 +48,7 @@ def messages(ended: Result) -> list[str]:
     return [line for line in ended.lines if line.startswith("line ")]
 
 
-def test_a_kubelet_that_stands_still_at_the_end_is_told(
+def test_lines_lost_while_the_kubelet_is_suspended_are_reported(
     cluster: Cluster, machines: list[Node], launches: Launching
 ) -> None:
     run = launches.start("say 3 0.1; wait go; say 3 0.1; report")
@@ -61,7 +61,7 @@ def test_a_kubelet_that_stands_still_at_the_end_is_told(
     assert any("are missing from this log" in line for line in ended.lines)
 
 
-def test_a_burst_costs_no_result_and_each_gap_in_it_is_told(launches: Launching) -> None:
+def test_a_burst_loses_no_result_and_gaps_in_its_lines_are_reported(launches: Launching) -> None:
     ended = launches.run("burst 75; report")
     assert not ended.error
     assert ended.reasons == ["finished"]

@@ -1,4 +1,4 @@
-"""What keeps a cluster from running a step is told in one sentence, before anything is created."""
+"""What keeps a cluster from running a step is reported in one sentence, before anything is created."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_all_rights_that_are_missing_are_named_at_once(launches: Launching) -> N
     assert (ended.records, nothing_was_started(launches)) == ([], True)
 
 
-def test_a_kubeconfig_that_nobody_answers_is_told(launches: Launching) -> None:
+def test_an_unreachable_api_server_is_reported(launches: Launching) -> None:
     configuration = client.Configuration(host="https://10.244.255.1:1")
     configuration.ssl_ca_cert = launches.core.api_client.configuration.ssl_ca_cert
     configuration.api_key = {"authorization": "Bearer nothing"}
@@ -52,14 +52,14 @@ def test_a_kubeconfig_that_nobody_answers_is_told(launches: Launching) -> None:
     assert ended.records == []
 
 
-def test_a_kubeconfig_that_is_not_there_is_told(launches: Launching) -> None:
+def test_a_missing_kubeconfig_is_reported(launches: Launching) -> None:
     ended = launches.run("report", KUBECONFIG="/nowhere/kubeconfig")
     assert "no Kubernetes cluster is configured" in ended.error
     assert "set KUBECONFIG" in ended.error
     assert ended.records == []
 
 
-def test_a_profile_that_the_cluster_refuses_is_told_before_a_try(launches: Launching) -> None:
+def test_a_profile_that_the_cluster_refuses_is_reported_before_any_attempt(launches: Launching) -> None:
     limit = {"type": "Container", "max": {"memory": "100M"}}
     launches.core.create_namespaced_limit_range(
         launches.namespace, {"metadata": {"name": "small"}, "spec": {"limits": [limit]}}
@@ -70,7 +70,7 @@ def test_a_profile_that_the_cluster_refuses_is_told_before_a_try(launches: Launc
     assert (ended.records, nothing_was_started(launches)) == ([], True)
 
 
-def test_an_admission_policy_is_told_in_its_own_words_before_a_try(launches: Launching, shell: str) -> None:
+def test_the_message_of_an_admission_policy_is_reported_before_any_attempt(launches: Launching, shell: str) -> None:
     api = client.AdmissionregistrationV1Api(launches.core.api_client)
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
     needs_limit = "object.spec.containers.all(c, has(c.resources.limits) && 'cpu' in c.resources.limits)"
@@ -130,7 +130,7 @@ def test_a_service_account_that_is_late_is_waited_for(launches: Launching) -> No
     assert ended.reasons == ["finished"]
 
 
-def test_an_image_that_nobody_has_is_told_unpaid(launches: Launching) -> None:
+def test_an_image_missing_from_the_registry_is_reported_and_costs_nothing(launches: Launching) -> None:
     name = launches.steps.environment["DRIFTLINE_TRAINER_IMAGE"].partition("@")[0]
     ended = launches.run("report", DRIFTLINE_TRAINER_IMAGE=f"{name}@sha256:{'0' * 64}")
     assert "its image could not be pulled" in ended.error
@@ -152,7 +152,7 @@ def test_a_full_quota_is_waited_for_as_long_as_a_full_cluster(launches: Launchin
     )
     run = launches.start("report", profile={"schedule_timeout_s": 90.0})
     run.wait_for("waiting at most 90 s for the quota")
-    time.sleep(60)  # longer than it was once waited for
+    time.sleep(60)  # well beyond the 30 s for which other refusals are retried
     launches.core.delete_namespaced_resource_quota("full", launches.namespace)
     ended = run.ended()
     assert not ended.error
@@ -190,7 +190,7 @@ def patched_in_a_loop(launches: Launching) -> Iterator[None]:
         thread.join()
 
 
-def test_a_quota_that_is_being_changed_costs_time_alone(launches: Launching) -> None:
+def test_a_quota_that_is_being_changed_only_delays_the_step(launches: Launching) -> None:
     with patched_in_a_loop(launches):
         run = launches.start("report")
         run.wait_for("runs as pod")

@@ -87,7 +87,7 @@ def laptop(repository: Path, tmp_path: Path) -> Laptop:
 
 @dataclass
 class Callers:
-    """Callers who ask each question anew all the while, by its key, so that it counts once.
+    """Callers who repeat each question with its key, so that it counts once, by its key, so that it counts once.
 
     Attributes:
         address: of the Service.
@@ -265,7 +265,7 @@ def _training(platform: Platform, webserver: str, cutoff: str, *more: tuple[str,
 
     wait_until(is_launched, ENDED_S, "the run is launched", lambda: str(results[-1]))
     run = str(results[-1]["run"]["runId"])
-    # Dagster ends a run that has started, or that is still queued, and none between the two.
+    # Dagster ends a run that has started, or that is still queued, but not one between these states.
     waiting(platform, lambda: graphql.status(webserver, run) == "STARTED", ENDED_S, f"run {run} has started")
     return run
 

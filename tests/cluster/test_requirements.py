@@ -1,4 +1,4 @@
-"""What is said where no cluster can be started, and on which cluster the tests run."""
+"""The skip message where no cluster can be started, and on which cluster the tests run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_without_assets_a_test_is_skipped_with_that_sentence(repository: Path) -
     assert "error" not in printed
 
 
-def test_another_cluster_runs_the_same_tests_but_for_deaths_of_nodes(reachable: Cluster, repository: Path) -> None:
+def test_another_cluster_runs_the_same_tests_except_node_failures(reachable: Cluster, repository: Path) -> None:
     environment = {
         **os.environ,
         ASSETS: "",

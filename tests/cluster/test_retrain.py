@@ -1,8 +1,8 @@
 """A whole retrain on the cluster environment: files land on S3, and Dagster's daemon does the rest.
 
 S3 server, PostgreSQL, daemon with every sensor, `deploy/kubernetes/base/dagster.yaml` but for its run launcher, nodes,
-pods of steps and the Bento are real. Daemon and runs are processes outside of the nodes: the image for their pods comes
-with the manifests of the platform. While the training is at work its pod is deleted twice and killed for memory once.
+pods of steps and the Bento are real. Daemon and runs are processes outside of the nodes; `test_loop.py` runs them
+as pods. While the training is at work its pod is deleted twice and killed for memory once.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def _check_runs(done: Sequence[dg.DagsterRun], root: str) -> None:
 
 
 def _check_attempts(root: str, hit: Sequence[Mapping[str, Any]]) -> None:
-    """The ledger tells of every try why it ended, and each went on from what was saved."""
+    """The ledger has the reason of every attempt, and each went on from what was saved."""
     tries, exports = _attempts(root, "train"), _attempts(root, "export")
     assert [item["reason"] for item in tries] == ["preempted", "preempted", "out_of_memory", "finished"]
     assert {(item["by"], item["launcher"], item["profile"]) for item in tries} == {

@@ -88,9 +88,9 @@ def test_a_replica_without_room_refuses_and_loses_nothing_when_it_is_killed(
         acknowledged, problem = _asked_until_refused(pod)
         node = next(node for node in machines if node.name == pod.spec.node_name)
         volume = node.disk / "lib/kubelet/pods" / pod.metadata.uid / "volumes/kubernetes.io~empty-dir/state"
-        held = int(subprocess.check_output(["du", "-s", "-B1", str(volume)], text=True).split()[0])
-        print(f"refused after {len(acknowledged)} answers at {held / ROOM_BYTES:.1%} of the volume: {problem}")
-        assert 0.8 * ROOM_BYTES < held < 0.95 * ROOM_BYTES
+        used_bytes = int(subprocess.check_output(["du", "-s", "-B1", str(volume)], text=True).split()[0])
+        print(f"refused after {len(acknowledged)} answers at {used_bytes / ROOM_BYTES:.1%} of the volume: {problem}")
+        assert 0.8 * ROOM_BYTES < used_bytes < 0.95 * ROOM_BYTES
         waiting(lambda: not _is_ready(platform), "Kubernetes sends it no requests")
         time.sleep(EVICTED_S)
         assert [item.status.phase for item in platform.pods(OWN)] == ["Running"]

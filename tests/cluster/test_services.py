@@ -243,13 +243,16 @@ def test_bad_input_is_named_in_status_and_in_readiness(running: dict[str, Runnin
             platform.apply(text.replace(f"  name: {name}\n", f"  name: {other}\n", 1), other)
         missing = set(expected)
 
-        def is_said() -> bool:
+        def has_messages() -> bool:
             sentences = service.messages()
             missing.difference_update({one for one in missing if any(re.match(one, text) for text in sentences)})
             return not missing
 
         waiting(
-            platform, is_said, "driftline status names each", lambda: "\n".join([*missing, "SAID", *service.messages()])
+            platform,
+            has_messages,
+            "driftline status names each",
+            lambda: "\n".join([*missing, "MESSAGES", *service.messages()]),
         )
         platform.wait_for(f"{name}-again")
         sentence = f"tiny_too is served by 2 Deployments, driftline/{name}, driftline/{name}-again: "

@@ -76,20 +76,25 @@ def wrong(product: Product, name: str) -> dict[str, str]:
     }
 
 
-def wait_until_said(service: Running, expected: Sequence[str]) -> None:
+def wait_for_messages(service: Running, expected: Sequence[str]) -> None:
     """Wait until `driftline status` has said a sentence that begins as each of these patterns."""
     missing = set(expected)
 
-    def is_said() -> bool:
+    def has_messages() -> bool:
         sentences = service.messages()
         missing.difference_update({one for one in missing if any(re.match(one, text) for text in sentences)})
         return not missing
 
-    waiting(service.platform, is_said, "status names it", lambda: "\n".join([*missing, "SAID", *service.messages()]))
+    waiting(
+        service.platform,
+        has_messages,
+        "status names it",
+        lambda: "\n".join([*missing, "MESSAGES", *service.messages()]),
+    )
     print("\n".join(service.messages()))
 
 
-def test_each_is_named_and_answers_go_on(service: Running) -> None:
+def test_each_broken_deployment_is_named_and_answers_continue(service: Running) -> None:
     platform, name, callers = service.platform, service.name, Callers(service.address)
     questions = [question(f"scaling-{number}") for number in range(20)]
     others = wrong(service.product, name)
@@ -97,7 +102,7 @@ def test_each_is_named_and_answers_go_on(service: Running) -> None:
         with callers.asking(questions):
             for other, text in others.items():
                 platform.apply(text.replace(f"  name: {name}\n", f"  name: {other}\n", 1), other)
-            wait_until_said(
+            wait_for_messages(
                 service,
                 [
                     rf"The autoscaler of {name} has no readings and keeps 2 replicas .*: install metrics-server",
@@ -152,7 +157,7 @@ def test_a_flapping_node_with_a_replica_is_named_and_answers_go_on(
             node.cable.plug()
             reachable.wait_for_node(node.name)
             count(f"flap {number + 1}", begin)
-        wait_until_said(service, [rf"Node {node.name} was lost {FLAPS} times within \d min and came back"])
+        wait_for_messages(service, [rf"Node {node.name} was lost {FLAPS} times within \d min and came back"])
 
 
 def nodes(service: Running) -> list[str]:

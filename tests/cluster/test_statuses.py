@@ -1,4 +1,4 @@
-"""What a real API shows of a pod is told by class, and accepts the pod of a profile that states everything."""
+"""What a real API shows of a pod is classified, and accepts the pod of a profile that states everything."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def step(image: str, script: str, **spec: Any) -> Manifest:
     return pod
 
 
-def seen(pods: Pods, profile: StepProfile = SIZE) -> Ending | None:
+def classify(pods: Pods, profile: StepProfile = SIZE) -> Ending | None:
     """Ask the rules about what the API shows now."""
     client = pods.api.api_client
     pod = read_pod(client.sanitize_for_serialization(pods.read("step")))
@@ -45,7 +45,7 @@ def end_of(pods: Pods) -> Ending:
     endings: list[Ending] = []
 
     def has_ended() -> bool:
-        ending = seen(pods)
+        ending = classify(pods)
         endings.extend([ending] if ending else [])
         return bool(endings)
 
@@ -57,7 +57,7 @@ def name_of(ending: Ending) -> str:
     return ending.failure.name if ending.failure else "finished"
 
 
-def test_a_pod_over_its_own_storage_is_told_its_limit(pods: Pods, shell: str) -> None:
+def test_a_pod_over_its_ephemeral_storage_is_out_of_disk_with_its_limit(pods: Pods, shell: str) -> None:
     pod = step(shell, "dd if=/dev/zero of=/tmp/full bs=1M count=64; sleep 300", memory="256Mi")
     resources = pod["spec"]["containers"][0]["resources"]
     for kind in resources.values():
@@ -68,7 +68,7 @@ def test_a_pod_over_its_own_storage_is_told_its_limit(pods: Pods, shell: str) ->
     assert ending.node
 
 
-def test_a_pod_over_the_size_of_its_empty_folder_is_told_its_limit(pods: Pods, shell: str) -> None:
+def test_a_pod_over_its_empty_dir_size_is_out_of_disk_with_its_limit(pods: Pods, shell: str) -> None:
     pod = step(shell, "dd if=/dev/zero of=/scratch/full bs=1M count=64; sleep 300", memory="256Mi")
     pod["spec"]["volumes"] = [{"name": "scratch", "emptyDir": {"sizeLimit": "10M"}}]
     pod["spec"]["containers"][0]["volumeMounts"] = [{"name": "scratch", "mountPath": "/scratch"}]
@@ -127,7 +127,7 @@ def test_a_kill_is_explained_by_an_event_of_the_node(pods: Pods, shell: str) -> 
 def test_an_unknown_digest_ends_after_two_tries_of_the_kubelet(pods: Pods, shell: str) -> None:
     pods.create(step(f"{shell.partition('@')[0]}@sha256:{'0' * 64}", "exit 0"))
     pods.wait_for_reason("step", "ErrImagePull")
-    assert seen(pods) is None
+    assert classify(pods) is None
     ending = end_of(pods)
     assert (name_of(ending), ending.is_final) == ("image", True)
     assert "not found" in ending.evidence
@@ -192,7 +192,7 @@ def test_the_pod_of_a_profile_that_states_everything_is_accepted(pods: Pods, cor
 
 def test_a_gated_pod_is_admitted_late_and_not_for_ever(pods: Pods, shell: str) -> None:
     pods.create(step(shell, "exit 0", schedulingGates=[{"name": "tests/queue"}]))
-    assert seen(pods) is None
-    ending = seen(pods, SIZE.replace(queue_timeout_s=0.001))
+    assert classify(pods) is None
+    ending = classify(pods, SIZE.replace(queue_timeout_s=0.001))
     assert ending is not None
     assert (name_of(ending), ending.is_final) == ("admission", True)

@@ -88,7 +88,7 @@ def test_a_pod_that_is_evicted_by_the_api_is_replaced(runs: StepRuns) -> None:
     runs.when_ready(lambda name: evict(runs.pods.api, name, runs.pods.namespace))
     assert value(runs, "stay", "well") == 2
     first, _ = runs.records()
-    assert first["reason"] == "evicted", "on a node that is no spot node, which evictions empty"
+    assert first["reason"] == "evicted", "an eviction counts as preempted on spot nodes only"
     assert "EvictionByEvictionAPI" in first["said"]
 
 
@@ -144,7 +144,7 @@ def test_an_own_error_fails_at_once_with_the_steps_last_lines(runs: StepRuns) ->
     runs.wait_until_empty()
 
 
-def test_no_room_is_told_after_the_profiles_time(runs: StepRuns) -> None:
+def test_a_step_without_room_fails_after_its_schedule_timeout(runs: StepRuns) -> None:
     size = StepProfile(
         name="gpu",
         cores=1,
@@ -162,7 +162,7 @@ def test_no_room_is_told_after_the_profiles_time(runs: StepRuns) -> None:
     runs.wait_until_empty()
 
 
-def test_an_image_that_does_not_exist_has_its_class(runs: StepRuns) -> None:
+def test_a_missing_image_fails_with_its_own_class(runs: StepRuns) -> None:
     name = (runs.settings.trainer_image or "").partition("@")[0]
     with pytest.raises(StepFailure, match="its image could not be pulled"):
         runs.run("well", launcher=runs.launcher(trainer_image=f"{name}@sha256:{0:064}", trainer_libraries=None))
@@ -229,7 +229,7 @@ def test_a_cancelled_run_ends_its_pod_after_it_has_saved(runs: StepRuns) -> None
 
 
 @pytest.fixture
-def killed(runs: StepRuns, launches: Launching) -> str:
+def orphaned_pod(runs: StepRuns, launches: Launching) -> str:
     """The pod of a run that was killed while its step waits."""
     run = launches.start(module=STEP, extras={"ends": ["stay"]})
     wait_until(lambda: runs.marks.exists("ready"), STARTED_S, "the step waits", run.tail)
@@ -237,21 +237,21 @@ def killed(runs: StepRuns, launches: Launching) -> str:
     return runs.only_pod()
 
 
-def test_a_replaced_run_goes_on_watching_the_pod(runs: StepRuns, killed: str) -> None:
+def test_a_replaced_run_goes_on_watching_the_pod(runs: StepRuns, orphaned_pod: str) -> None:
     runs.marks.touch("go")
     outcome = runs.run("stay")
     assert outcome.result["value"] == 1
-    assert any(f"pod {killed} of run" in line and "watching it from now on" in line for line in outcome.lines)
+    assert any(f"pod {orphaned_pod} of run" in line and "watching it from now on" in line for line in outcome.lines)
     assert runs.reasons() == ["finished"]
     assert runs.marks.starts() == 1
 
 
-def test_an_attempt_that_nobody_saw_end_is_settled_by_the_next_run(runs: StepRuns, killed: str) -> None:
+def test_an_attempt_that_nobody_saw_end_is_settled_by_the_next_run(runs: StepRuns, orphaned_pod: str) -> None:
     assert runs.reasons() == ["under_way"]
-    runs.pods.wait_until_running(killed)
+    runs.pods.wait_until_running(orphaned_pod)
     time.sleep(3)
-    runs.pods.api.delete_namespaced_pod(killed, runs.pods.namespace, grace_period_seconds=0)
-    runs.pods.wait_until_gone(killed)
+    runs.pods.api.delete_namespaced_pod(orphaned_pod, runs.pods.namespace, grace_period_seconds=0)
+    runs.pods.wait_until_gone(orphaned_pod)
     runs.run("well")
     assert runs.reasons() == ["preempted", "finished"]
     gone = runs.records()[0]
@@ -259,7 +259,7 @@ def test_an_attempt_that_nobody_saw_end_is_settled_by_the_next_run(runs: StepRun
     (started,) = [
         event.first_timestamp
         for event in runs.pods.api.list_namespaced_event(runs.pods.namespace).items
-        if (event.involved_object.name, event.reason) == (killed, "Started")
+        if (event.involved_object.name, event.reason) == (orphaned_pod, "Started")
     ]
     assert datetime.fromisoformat(gone["started_at_utc"]) == started
     assert gone["wall_s"] >= 3, "what ran is paid for, by the events of its pod"

@@ -16,12 +16,12 @@ from tests.doubles.postgres_server import PostgresServer
 
 
 def test_a_step_runs_in_the_trainer_image_and_its_result_comes_back(runs: StepRuns, steps: TrainerImage) -> None:
-    seen = []
-    runs.when_ready(lambda name: (seen.append(runs.pods.wait_until_running(name)), runs.marks.touch("go")))
+    pods_seen = []
+    runs.when_ready(lambda name: (pods_seen.append(runs.pods.wait_until_running(name)), runs.marks.touch("go")))
     outcome = runs.run("hold")
     assert outcome.result == {"kind": "result", "value": 1, "root": runs.settings.root}
     assert "a line on stdout" in "\n".join(outcome.lines)
-    (pod,) = seen
+    (pod,) = pods_seen
     (status,) = pod.status.container_statuses
     assert status.image_id.endswith(steps.name.partition("@")[2])
     assert (pod.spec.service_account_name, pod.spec.automount_service_account_token) == (STEP, False)

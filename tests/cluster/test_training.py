@@ -83,7 +83,7 @@ def test_a_training_ends_with_the_same_bytes_however_it_is_killed(
     killer = Killer(runs, reachable, {node.name: node for node in machines}, priority)
     set_slow(runs, "/")
     environment.land(runs.settings.root, slow_batches.files())
-    variables = {name: value for name, value in runs.process_environment().items() if _is_told(name)}
+    variables = {name: value for name, value in runs.process_environment().items() if _is_passed_on(name)}
     with environment.training(checkout, tmp_path / "run", variables, *WORDS):
         killer.end_all(list(ways))
     assert _digests(runs.settings.root) == digests
@@ -102,7 +102,7 @@ def test_a_training_ends_with_the_same_bytes_however_it_is_killed(
             assert after["resumed_from_step"] == before["steps_done"] > before["resumed_from_step"]
 
 
-def _is_told(name: str) -> bool:
+def _is_passed_on(name: str) -> bool:
     return name.startswith(("DRIFTLINE_", "AWS_", "KUBECONFIG")) and name != "DRIFTLINE_STATE"
 
 

@@ -1,4 +1,4 @@
-"""Wait for conditions, and tell what was there when they did not come true."""
+"""Wait for conditions, and report the state when they time out."""
 
 from __future__ import annotations
 

@@ -34,7 +34,9 @@ IN_IT = Process(
         (NOON - HOUR, NOON + 5 * HOUR, False, True),
     ],
 )
-def test_alive_in_a_key(first: datetime, last: datetime, has_left: bool, is_alive: bool) -> None:
+def test_a_process_is_alive_in_the_keys_that_its_signs_of_life_touch(
+    first: datetime, last: datetime, has_left: bool, is_alive: bool
+) -> None:
     assert replace(IN_IT, first=first, last=last, has_left=has_left).is_alive_in(SPAN) is is_alive
 
 

@@ -109,7 +109,7 @@ def test_a_launch_over_budget_states_the_excess(
     assert message is None or message in str(text)
 
 
-def test_the_launchers_record_wins_over_the_steps_and_the_newest_among_equals() -> None:
+def test_the_launchers_record_wins_over_that_of_the_step_and_the_newest_among_equals() -> None:
     step, launcher = replace(SPOT, by="step"), replace(SPOT, by="launcher", reason="evicted")
     assert unique_attempts([(1, launcher), (2, step)]) == [(1, launcher)]
     assert unique_attempts([(1, step), (2, replace(step, reason="finished"))]) == [

@@ -70,7 +70,7 @@ def test_missing_and_empty_deliveries_fail() -> None:
 
 
 @pytest.mark.parametrize(("bad", "fails"), [(1, False), (2, True)])
-def test_the_quarantined_share(bad: int, fails: bool) -> None:
+def test_a_quarantined_share_above_the_limit_fails(bad: int, fails: bool) -> None:
     assert failing_checks(of(rows(9, ROWS - bad), quarantined=bad)) == [("s", "quarantined_share", None)] * fails
 
 
@@ -81,7 +81,7 @@ def test_repeated_rows_are_not_counted_as_quarantined_too() -> None:
     ]
 
 
-def test_a_stale_file_under_a_new_key() -> None:
+def test_a_stale_file_under_a_new_key_fails_overlap() -> None:
     again = of(rows(5).with_columns(pl.col("id").str.replace("i", "j")))
     assert failing_checks(again) == [("s", "overlap", None)]
     assert failing_checks(again, before=[]) == []

@@ -56,7 +56,7 @@ def test_a_fact_as_old_as_the_lookback_is_used_and_an_older_one_is_not():
     assert line.latest(["delay"], HOUR)["delay"].to_list() == [1000, None]
 
 
-def test_is_strict_skips_facts_of_the_same_moment():
+def test_the_option_is_strict_skips_facts_of_the_same_moment():
     line = Timeline(questions(("a", 30), ("a", 0)), FACTS, by=("group",))
     assert line.latest(["delay", "known_at_utc"], HOUR, is_strict=True).rows() == [(10, at(0)), (None, None)]
 
@@ -154,7 +154,7 @@ def test_a_table_as_of_a_moment_has_no_later_rows_and_no_later_facts():
     assert known_by(TABLE.select("id"), at(-60)).equals(TABLE.select("id"))
 
 
-def test_small_expressions():
+def test_small_expressions_have_closed_forms():
     row = pl.DataFrame({"known": [at(0)], "asked_at": [at(-0.5)], "fact": [3], "later": [at(61)]})
     assert row.select(if_known(pl.col("fact"), "known")).item() is None
     assert row.select(if_known(pl.col("fact"), "known", "later")).item() == 3

@@ -28,7 +28,7 @@ def test_cells_stay_text_and_empty_ones_are_null() -> None:
     }
 
 
-def test_the_order_of_columns_is_the_upstreams() -> None:
+def test_columns_keep_the_order_of_the_upstream() -> None:
     assert read("size,name\n1,a\n").columns[:2] == ["size", "name"]
 
 

@@ -31,7 +31,7 @@ def key(requests: int, slow: int = 0, *, stalls: int | None = None, limit_ms: fl
     return {"limit_ms": limit_ms, "requests": requests, "slow": slow, "stalls": slow if stalls is None else stalls}
 
 
-def judged(*newest_first: dict[str, Any], limit_ms: float = 100.0) -> Latency | None:
+def judge(*newest_first: dict[str, Any], limit_ms: float = 100.0) -> Latency | None:
     return latency.judge([(f"{9 - index}", counts) for index, counts in enumerate(newest_first)], limit_ms)
 
 
@@ -54,40 +54,40 @@ def test_few_slow_requests_in_a_million_are_within_chance() -> None:
 
 
 def test_fewer_than_a_thousand_requests_are_not_judged() -> None:
-    result = judged(key(999, 500))
+    result = judge(key(999, 500))
     assert result is not None
     assert (result.share, result.p_value, result.is_slow) == (None, None, None)
     assert "the 99.9th percentile needs 1,000" in latency.describe(result)
-    assert judged() is None
+    assert judge() is None
     assert latency.describe(None).startswith("unknown")
 
 
 @pytest.mark.parametrize(("slow", "is_slow"), [(7, False), (8, True)])
 def test_the_alarm_begins_where_chance_ends(slow: int, is_slow: bool) -> None:
-    result = judged(key(1_200, slow))
+    result = judge(key(1_200, slow))
     assert result is not None
     assert result.is_slow is is_slow is (result.p_value < latency.CHANCE)
     assert f"of 1,200 requests on 9 took longer than 100 ms, in {slow} different seconds" in latency.describe(result)
 
 
 def test_one_stall_raises_no_alarm_however_many_requests_it_delayed() -> None:
-    result = judged(key(5_000, 400, stalls=2))
+    result = judge(key(5_000, 400, stalls=2))
     assert result is not None
     assert (result.share, result.is_slow) == (0.08, False)
 
 
 def test_earlier_keys_are_read_only_until_there_are_enough_requests() -> None:
     quick, slow = key(6_000), key(6_000, 600)
-    result = judged(quick, quick, slow)
+    result = judge(quick, quick, slow)
     assert result is not None
     assert (result.first, result.last, result.requests, result.is_slow) == ("8", "9", 12_000, False)
-    result = judged(quick, slow, slow)
+    result = judge(quick, slow, slow)
     assert result is not None
     assert (result.keys, result.is_slow) == (2, True)
 
 
 def test_keys_counted_against_another_objective_end_the_window() -> None:
-    result = judged(key(2_000), key(2_000, 900, limit_ms=50.0), key(2_000, 900))
+    result = judge(key(2_000), key(2_000, 900, limit_ms=50.0), key(2_000, 900))
     assert result is not None
     assert (result.keys, result.slow) == (1, 0)
-    assert judged(key(2_000), limit_ms=99.0) is None
+    assert judge(key(2_000), limit_ms=99.0) is None

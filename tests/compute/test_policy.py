@@ -61,12 +61,12 @@ LOSS = documents.tested(
     p_adjusted=0.004,
 )
 RANKING = changed(LOSS, name="ranking", words="AUC minus implied", side=-1, margin=0.02, effect=-0.08)
-SEEN = Promised(keys=14, log_loss=0.52, expected_log_loss=0.49, excess=0.03, p_value=0.001)
+PERFORMANCE = Promised(keys=14, log_loss=0.52, expected_log_loss=0.49, excess=0.03, p_value=0.001)
 
 
 def _performance(**changes) -> Performance:
     """Return `compute.performance` numbers of a model with too high a log loss, one number of the test changed."""
-    return judge(changed(SEEN, tests={"log_loss": changed(LOSS, **changes)}), POLICY)
+    return judge(changed(PERFORMANCE, tests={"log_loss": changed(LOSS, **changes)}), POLICY)
 
 
 def test_a_model_at_its_age_limit_is_trained_again() -> None:
@@ -110,7 +110,7 @@ def test_a_failing_test_counts_if_significant_and_large_enough(change: dict, act
 
 def test_any_failing_test_of_the_family_is_a_reason_with_its_numbers() -> None:
     better = changed(LOSS, effect=-0.036, p_adjusted=1.0)
-    performance = judge(changed(SEEN, excess=-0.036, tests={"ranking": RANKING, "log_loss": better}), POLICY)
+    performance = judge(changed(PERFORMANCE, excess=-0.036, tests={"ranking": RANKING, "log_loss": better}), POLICY)
     decision = decide(replace(YOUNG, performance=performance), POLICY, NOW)
     assert decision.action == RETRAIN
     assert decision.reasons == (
@@ -144,7 +144,7 @@ def test_drift_alone_is_a_reason_only_if_the_product_allows_it() -> None:
         ({"index": 71, "last_judged": 70}, "not a decision key"),
     ],
 )
-def test_reasons_that_block_a_training(change: dict, part: str) -> None:
+def test_each_obstacle_blocks_a_training_with_its_reason(change: dict, part: str) -> None:
     decision = decide(replace(FACTS, **change), POLICY, NOW)
     assert decision.action == WAIT
     assert part in decision.reasons[0]
@@ -178,7 +178,7 @@ def test_a_training_that_waits_for_labels_is_decided_at_the_next_key() -> None:
         ({"last_trained": None, "live_cutoff": None, "min_keys": 35, "label_delay": 1}, None),
     ],
 )
-def test_overdue_keys_of_the_newest_training(change: dict, beyond: int | None) -> None:
+def test_overdue_keys_are_counted_from_the_newest_training(change: dict, beyond: int | None) -> None:
     """71 keys are closed, a training may be 28 keys old, and a decision is made every 7 keys."""
     assert decide(replace(FACTS, **change), POLICY, NOW).numbers.overdue_keys == beyond
 

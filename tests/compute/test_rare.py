@@ -21,7 +21,7 @@ def test_rows_with_equal_answers_are_one_step() -> None:
         assert rare.average_precision(labels[order], np.full(4, 0.5)) == 0.25
 
 
-def test_it_is_that_of_scikit_learn() -> None:
+def test_average_precision_equals_that_of_scikit_learn() -> None:
     from sklearn.metrics import average_precision_score
 
     stream = np.random.default_rng(0)

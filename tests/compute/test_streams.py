@@ -21,7 +21,7 @@ from platform_assets.compute.streams import MOST_STREAMS, Ranges, extended, rema
         ([[0, 500]], 700, 900, "comes before bytes 500 to 700 of its stream"),
     ],
 )
-def test_what_is_unusual_about_a_segment(taken: Ranges, first: int, end: int, words: str) -> None:
+def test_repeated_and_missing_bytes_are_remarked(taken: Ranges, first: int, end: int, words: str) -> None:
     assert remark(taken, first, end).startswith(words)
     assert bool(remark(taken, first, end)) is bool(words)
 
@@ -38,6 +38,6 @@ def test_ranges_hold_exactly_the_bytes_that_were_taken(segments: list[tuple[int,
     taken: dict[str, Ranges] = {}
     for first, length in segments:
         taken = extended(taken, "a", first, first + length)
-    held = [place for lower, upper in taken["a"] for place in range(lower, upper)]
-    assert held == sorted({first + place for first, length in segments for place in range(length)})
+    positions = [place for lower, upper in taken["a"] for place in range(lower, upper)]
+    assert positions == sorted({first + place for first, length in segments for place in range(length)})
     assert all(one[1] < other[0] for one, other in zip(taken["a"], taken["a"][1:], strict=False))

@@ -23,7 +23,7 @@ MOMENT = pl.Datetime("us", "UTC")
 GRAIN = DailyGrain(start="2013-01-01", end="2013-12-31")
 
 
-def judged(column: pl.Series, dtype: Any) -> Split:
+def split_column(column: pl.Series, dtype: Any) -> Split:
     schema = pa.DataFrameSchema({"value": pa.Column(dtype, nullable=True)}, strict=True)
     raw = column.alias("value").to_frame().with_columns(source_offset=pl.int_range(pl.len(), dtype=pl.Int64))
     return split(raw, schema, schema_version=1, key=KEY)
@@ -63,7 +63,7 @@ SIXTH = pl.Series([1372636800000000123]).cast(pl.Datetime("ns", "Europe/Berlin")
     ],
 )  # fmt: skip
 def test_a_value_outside_the_type_is_quarantined_with_the_value(delivered: pl.Series, dtype: Any, reason: str) -> None:
-    result = judged(pl.concat([delivered, delivered.clear(1)]), dtype)
+    result = split_column(pl.concat([delivered, delivered.clear(1)]), dtype)
     assert result.good["value"].to_list() == [None]
     (text,) = result.quarantined["reason"]
     assert text.startswith(f"value is {reason}")
@@ -89,7 +89,7 @@ def test_a_value_outside_the_type_is_quarantined_with_the_value(delivered: pl.Se
     ],
 )  # fmt: skip
 def test_a_value_within_the_type_is_a_good_row(delivered: pl.Series, dtype: Any, expected: list[Any]) -> None:
-    result = judged(delivered, dtype)
+    result = split_column(delivered, dtype)
     assert result.quarantined.is_empty(), result.quarantined["reason"].to_list()
     assert result.good.schema["value"] == dtype
     assert result.good["value"].to_list() == expected
@@ -229,7 +229,7 @@ def is_same(delivered: Any, stored: Any) -> bool:
 @given(delivered=DELIVERED, dtype=DTYPES)
 @settings(max_examples=draws(150), deadline=None)
 def test_every_value_of_every_type_is_kept_exactly_or_quarantined(delivered: pl.Series, dtype: Any) -> None:
-    result = judged(delivered, dtype)
+    result = split_column(delivered, dtype)
     good, refused = result.good, result.quarantined
     assert sorted([*good["source_offset"], *refused["source_offset"]]) == list(range(len(delivered)))
     assert all(reason.startswith("value is ") for reason in refused["reason"])
@@ -243,6 +243,6 @@ def test_every_value_of_every_type_is_kept_exactly_or_quarantined(delivered: pl.
 @given(delivered=st.one_of(*(integers(dtype) for dtype in (pl.Int8, pl.Int64, pl.UInt64))) | column(pl.Float64, FLOATS))
 @settings(max_examples=30, deadline=None)
 def test_a_whole_number_within_range_is_never_refused(delivered: pl.Series) -> None:
-    result = judged(delivered, pl.Int64)
+    result = split_column(delivered, pl.Int64)
     fits = [item is None or (item == item and abs(item) < 2.0**63 and item == int(item)) for item in delivered]
     assert set(result.good["source_offset"]) >= {index for index, does in enumerate(fits) if does}

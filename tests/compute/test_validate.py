@@ -45,18 +45,18 @@ def landed(*rows: dict[str, str | None]) -> pl.DataFrame:
     )
 
 
-def judged(*rows: dict[str, str | None], **options: Any) -> Split:
+def split_rows(*rows: dict[str, str | None], **options: Any) -> Split:
     return split(landed(*rows), SCHEMA, schema_version=3, key="2013-03-01", **options)
 
 
 def reason_of(**cells: str | None) -> str:
-    result = judged({**GOOD, **cells})
+    result = split_rows({**GOOD, **cells})
     assert result.good.height == 0
     return result.quarantined["reason"].item()
 
 
 def test_good_rows_are_typed_and_keep_their_offset_and_order():
-    result = judged({**GOOD, "name": "b"}, {**GOOD, "count": "x"}, GOOD)
+    result = split_rows({**GOOD, "name": "b"}, {**GOOD, "count": "x"}, GOOD)
     assert result.good.schema == {
         "name": pl.String,
         "count": pl.Int64,
@@ -70,7 +70,7 @@ def test_good_rows_are_typed_and_keep_their_offset_and_order():
 
 
 def test_quarantined_rows_have_offset_reason_version_and_the_raw_row():
-    result = judged(GOOD, {**GOOD, "count": "1e99x", "share": None})
+    result = split_rows(GOOD, {**GOOD, "count": "1e99x", "share": None})
     assert result.quarantined.schema == {
         "source_offset": pl.Int64,
         "reason": pl.String,
@@ -110,12 +110,12 @@ def test_a_reason_names_the_column_or_rule_and_the_value(cells: dict[str, str | 
 
 
 def test_an_undecidable_rule_is_not_broken():
-    assert judged({**GOOD, "share": None, "is_open": None, "count": "0"}).good.height == 1
+    assert split_rows({**GOOD, "share": None, "is_open": None, "count": "0"}).good.height == 1
 
 
 def test_the_first_good_row_stays_and_the_others_name_it():
     rows = [{**GOOD, "count": "x"}, GOOD, {**GOOD, "name": "b"}, {**GOOD, "count": "8"}, GOOD]
-    result = judged(*rows, unique=("name",))
+    result = split_rows(*rows, unique=("name",))
     assert result.good["source_offset"].to_list() == [1, 2]
     assert result.quarantined.select("source_offset", "reason").rows()[1:] == [
         (3, "repeats row 1 of the file in name"),
@@ -130,7 +130,9 @@ def test_a_day_sent_twice_is_quarantined_once():
 
 
 def test_rows_of_another_key_are_quarantined_in_the_zone_of_the_grain():
-    result = judged(GOOD, {**GOOD, "seen_utc": "2013-03-01T04:59:59Z"}, key_of=key_column("seen_utc", NEW_YORK.key_of))
+    result = split_rows(
+        GOOD, {**GOOD, "seen_utc": "2013-03-01T04:59:59Z"}, key_of=key_column("seen_utc", NEW_YORK.key_of)
+    )
     assert result.good["source_offset"].to_list() == [0]
     assert result.quarantined["reason"].item() == "belongs to key 2013-02-28 and landed with 2013-03-01"
 

@@ -293,7 +293,7 @@ def test_requests_of_closed_keys_are_not_sent_again(settings: Settings):
     sent: list[str] = []
 
     class Player(replay.Player):
-        def ask(self, key, *, heard=None):
+        def ask(self, key, *, on_answer=None):
             sent.append(key)
             return _requests()
 
@@ -329,12 +329,15 @@ def _answered(status: int, value: float = 0.0) -> Answer:
     return Answer(request=QUESTION, status=status, body=body, latency_s=0.001)
 
 
-def test_the_first_answer_is_shown_once_with_its_time_and_asked_for_once(settings: Settings):
+def test_the_first_answer_is_shown_once_with_its_time_and_asked_for_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(loop, "perf_counter", lambda: 165.0)
     noted, (console, text) = Journal(settings, SPEC.name), _console()
     answers = [_answered(422), _answered(200, 1.0), _answered(200, 2.0)]
     for _ in range(2):
         with _Asked(settings, answers) as player:
-            question = loop.first_key(console, player, noted, KEYS[0], started_s=perf_counter() - 65)
+            question = loop.first_key(console, player, noted, KEYS[0], started_s=100.0)
         assert question == QUESTION
     assert player.keys == [], "the second demo goes on where the first one was"
     assert text.getvalue().count("first answer after 65 s: first ") == 1
@@ -361,7 +364,7 @@ def test_each_key_that_is_decided_now_has_its_line(settings: Settings):
     assert second.startswith(f"{KEYS[1]}      2 answered, 1 refused · ")
 
 
-def test_it_is_quiet_once_no_run_was_under_way_for_a_while(monkeypatch: pytest.MonkeyPatch):
+def test_the_platform_is_quiet_once_no_run_was_under_way_for_a_while(monkeypatch: pytest.MonkeyPatch):
     """Time passes by half a second per look; a run ends at the fourth."""
     passed, looks = [0.0], list[float]()
 

@@ -136,7 +136,7 @@ def test_waiting_stops_when_the_server_is_gone():
         processes.wait_for("http://127.0.0.1:9", check=check, timeout_s=PATIENCE_S)
 
 
-def test_waiting_ends_with_the_last_answer():
+def test_a_timeout_names_the_last_connection_error():
     with pytest.raises(TimeoutError, match="ConnectError"):
         processes.wait_for("http://127.0.0.1:9", check=lambda: None, timeout_s=0.1)
 

@@ -23,7 +23,7 @@ from tests.doubles.checkout import copied
 PATIENCE_S = 600.0
 """Time limit for one part of a retrain on the slowest machine; beyond it, speed is not the reason."""
 END_S = 120.0
-SAID_CHARACTERS = 12_000
+LOG_CHARACTERS = 12_000
 
 ON_A_LAPTOP = """
 import sys
@@ -111,7 +111,7 @@ def _end(started: psutil.Popen, number: int) -> None:
 
 
 def _end_of(log: Path) -> str:
-    return log.read_text(encoding="utf-8", errors="replace")[-SAID_CHARACTERS:]
+    return log.read_text(encoding="utf-8", errors="replace")[-LOG_CHARACTERS:]
 
 
 def training_on_a_laptop(checkout: Path, parent: Path, *arguments: str) -> AbstractContextManager[None]:

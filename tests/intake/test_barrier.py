@@ -85,14 +85,14 @@ def test_heartbeats_without_answers_are_not_answers(product: Product, ended: dat
     assert take_in(product)["case"] == "no_answers"
 
 
-def test_a_live_release_without_heartbeats_is_silent_after_the_patience(product: Product) -> None:
+def test_a_live_release_without_heartbeats_is_waited_for_within_the_patience(product: Product) -> None:
     release(product)
     end_key(product, KEY, datetime.now(UTC) - MINUTE)
     assert waits(product).endswith("for answers of any process of the service")
     assert take_in(product) == {}
 
 
-def test_a_silent_key_is_recorded_and_shown(product: Product) -> None:
+def test_a_key_without_heartbeats_is_silent_after_the_patience(product: Product) -> None:
     release(product)
     end_key(product, KEY, datetime.now(UTC) - PATIENCE)
     assert take_in(product)["case"] == "silent"

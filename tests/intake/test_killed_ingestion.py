@@ -102,7 +102,7 @@ def test_a_kill_at_any_writing_request_loses_and_doubles_nothing(product: Produc
     assert killed == POINTS
 
 
-def test_ingestions_at_once_take_every_answer_once(product: Product, killing: Killing) -> None:
+def test_concurrent_ingestions_take_every_answer_once(product: Product, killing: Killing) -> None:
     for turn in range(3):
         one = clone(product, f"turn{turn}")
         children = [start(one, killing.endpoint) for _ in range(3)]

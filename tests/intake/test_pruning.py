@@ -33,7 +33,7 @@ def take_in(product: Product) -> None:
     prediction_log.ingest_segments(product, "code", [KEY])
 
 
-def kept(product: Product) -> set[str]:
+def remaining_segments(product: Product) -> set[str]:
     store = objects.open_store(product.settings.root)
     return {item["path"] for batch in obstore.list(store, segments.folder(SPEC.name)) for item in batch}
 
@@ -49,11 +49,13 @@ def test_what_a_claim_names_as_taken_goes_after_the_retention(product: Product) 
     take_in(product)
     unclaimed = ship(root, now - 45 * DAY, lines([4]))
     take_in(product)
-    assert kept(product) == {*old, *new, path, unclaimed}
+    assert remaining_segments(product) == {*old, *new, path, unclaimed}
     counts = prune(product, now=now, dry_run=True)
-    assert (counts.files, kept(product)) == (2, {*old, *new, path, unclaimed})
+    assert (counts.files, remaining_segments(product)) == (2, {*old, *new, path, unclaimed})
     assert prune(product, now=now, dry_run=False) == counts
-    assert kept(product) == {*new, path, unclaimed}, "what is unusable, or was never taken, stays for a person"
+    assert remaining_segments(product) == {*new, path, unclaimed}, (
+        "what is unusable, or was never taken, stays for a person"
+    )
     assert prune(product, now=now, dry_run=False) == Removed()
     take_in(product)
     assert product.tables.read(STAGE, [KEY])["prediction_id"].to_list() == [f"p0-{n:06d}" for n in (1, 2, 3)]

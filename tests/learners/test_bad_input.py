@@ -22,12 +22,12 @@ from platform_assets.storage.artifacts import sha256
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from tests.doubles import tiny_product as tiny
-from tests.learners.test_learners import given, spec_of
+from tests.learners.test_learners import finished_graph, spec_of
 
 TREES = LightGbm(rounds=3)
 
 
-def refused(spec: ProductSpec, settings: Settings, message: str, **changes: Any) -> None:
+def assert_refused(spec: ProductSpec, settings: Settings, message: str, **changes: Any) -> None:
     """Train, and expect a problem that the attempt repeats, and no checkpoint."""
     extras = tiny.store(settings)
     for stage, change in changes.items():
@@ -45,21 +45,23 @@ def refused(spec: ProductSpec, settings: Settings, message: str, **changes: Any)
     assert ledgers.newest_number("trainings") == 0
 
 
-def test_a_label_leaked_into_the_features(settings: Settings) -> None:
+def test_a_label_leaked_into_the_features_is_refused(settings: Settings) -> None:
     def flag_is_the_label(rows: pl.DataFrame, key: str) -> pl.DataFrame:
         flag = tiny.feature_rows(key)["flag"].cast(pl.Int8).head(rows.height)
         return rows.with_columns(flag.alias("label"))
 
     message = "the field flag alone determines the label of all 894 training rows; expected only what is known before"
-    refused(spec_of(TREES), settings, message, outcomes=flag_is_the_label)
+    assert_refused(spec_of(TREES), settings, message, outcomes=flag_is_the_label)
 
 
 def test_a_loss_that_is_not_finite_names_step_and_columns(settings: Settings) -> None:
     spec = replace(tiny.SPEC, training=replace(tiny.SPEC.training, learning_rate=1e30))
-    refused(spec, settings, r"the loss is \S+ at step \d+ of 70; .* \w+ reaches .* standard deviations from its mean")
+    assert_refused(
+        spec, settings, r"the loss is \S+ at step \d+ of 70; .* \w+ reaches .* standard deviations from its mean"
+    )
 
 
-def test_a_column_without_any_value_is_said_and_left_to_the_others(settings: Settings) -> None:
+def test_a_column_without_values_is_reported_and_does_not_stop_the_training(settings: Settings) -> None:
     extras = tiny.store(settings)
     frames = {key: tiny.feature_rows(key).with_columns(holey=pl.lit(None, pl.Float64)) for key in tiny.KEYS}
     records = TableStore(settings.root, "tiny").replace(
@@ -73,9 +75,9 @@ def test_a_column_without_any_value_is_said_and_left_to_the_others(settings: Set
         assert "holey is null in all of them, so nothing is learned from it; look at features()." in lines
 
 
-def test_a_blend_of_different_tasks(tmp_path: Path, settings: Settings) -> None:
+def test_a_blend_of_different_tasks_is_refused(tmp_path: Path, settings: Settings) -> None:
     def part(name: str, change: Any) -> FinishedOnnx:
-        learner = given(tmp_path / name)
+        learner = finished_graph(tmp_path / name)
         model = onnx.load(str(tmp_path / name / "by_hand.onnx"))
         change(model.graph)
         data = model.SerializeToString()
@@ -91,11 +93,11 @@ def test_a_blend_of_different_tasks(tmp_path: Path, settings: Settings) -> None:
         graph.node[1].op_type = "Identity"
 
     blend = Blend(learners=(TREES, part("classes", classes)))
-    refused(
+    assert_refused(
         spec_of(blend), settings, r"answers 256 rows with float32\[256, 4\].*expected float32\[256\] .* binary task"
     )
     blend = Blend(learners=(TREES, part("log_odds", log_odds)))
     elsewhere = settings.replace(root=str(tmp_path / "elsewhere"))
-    refused(
+    assert_refused(
         spec_of(blend), elsewhere, r"^learner 2 of .* FinishedOnnx: by_hand\.onnx in .*/log_odds: .* outside \[0, 1\]"
     )

@@ -15,13 +15,13 @@ from platform_assets.settings import Settings
 from platform_assets.steps import export
 from platform_assets.storage import objects
 from tests.doubles.s3_server import STRANGER, S3Server
-from tests.learners.test_learners import given, spec_of, trained
+from tests.learners.test_learners import finished_graph, spec_of, trained
 
 
 @pytest.fixture
 def learner(s3_root: str, tmp_path: Path) -> FinishedOnnx:
     """A learner whose file is in a bucket."""
-    in_a_folder = given(tmp_path / "given")
+    in_a_folder = finished_graph(tmp_path / "given")
     data = (tmp_path / "given" / in_a_folder.file).read_bytes()
     obstore.put(objects.open_store(s3_root), in_a_folder.file, data)
     return replace(in_a_folder, place=s3_root)
@@ -48,7 +48,7 @@ def test_a_file_in_a_bucket_is_trained_exported_and_equal(learner: FinishedOnnx,
         ),
     ],
 )
-def test_what_is_not_there_is_one_sentence(
+def test_a_missing_file_or_bucket_is_reported_in_one_sentence(
     changes: dict[str, str], message: str, learner: FinishedOnnx, settings: Settings
 ) -> None:
     with pytest.raises(TrainingProblem, match=message) as caught:
@@ -56,7 +56,7 @@ def test_what_is_not_there_is_one_sentence(
     assert "\n" not in str(caught.value)
 
 
-def test_a_key_without_rights_is_one_sentence(
+def test_a_key_without_rights_is_reported_in_one_sentence(
     learner: FinishedOnnx, settings: Settings, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in s3_server.environment(access_key=STRANGER).items():

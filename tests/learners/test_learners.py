@@ -53,7 +53,7 @@ def linear(context: Any) -> Any:
     return make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression())
 
 
-def given(folder: Path, *, inputs: tuple[str, ...] = ("numeric",), output: str = "answer") -> FinishedOnnx:
+def finished_graph(folder: Path, *, inputs: tuple[str, ...] = ("numeric",), output: str = "answer") -> FinishedOnnx:
     """Write a graph made by hand, whose answer is the sigmoid of the first number."""
     types = {"numeric": (TensorProto.FLOAT, 4), "categorical": (TensorProto.STRING, 2), "rows": (TensorProto.FLOAT, 4)}
     graph = helper.make_graph(
@@ -102,7 +102,7 @@ def learner_of(name: str, folder: Path) -> Learner:
         "network": Network(model=tiny.model, validation_keys=1, patience=2),
         "boosted": BOOSTED,
         "estimator": Estimator(make=linear, validation_keys=1),
-        "finished": given(folder / "given"),
+        "finished": finished_graph(folder / "given"),
         "blend": Blend(learners=(Network(model=tiny.model), BOOSTED), weights=(0.25, 0.75), validation_keys=1),
         "own": own_loop(folder),
     }[name]
@@ -281,37 +281,42 @@ def test_a_request_to_stop_ends_a_fit_of_trees_between_two_rounds(settings: Sett
         (Estimator(make=lambda _: object()), "has no fit"),
     ],
 )
-def test_what_a_learner_cannot_do_is_one_sentence(learner: Learner, message: str, settings: Settings) -> None:
+def test_what_a_learner_cannot_do_is_reported_in_one_sentence(
+    learner: Learner, message: str, settings: Settings
+) -> None:
     with pytest.raises(TrainingProblem, match=message):
         trained(spec_of(learner), settings)
 
 
 def test_a_finished_file_that_cannot_be_served_is_named(tmp_path: Path, settings: Settings) -> None:
-    sound = given(tmp_path / "given")
+    sound = finished_graph(tmp_path / "given")
 
-    def refused(learner: FinishedOnnx, message: str) -> None:
+    def assert_refused(learner: FinishedOnnx, message: str) -> None:
         with pytest.raises(TrainingProblem, match=message):
             trained(spec_of(learner), settings)
 
-    refused(replace(sound, file="other.onnx"), r"other.onnx is not in .*; expected an ONNX file")
-    refused(replace(sound, place=str(tmp_path / "typo")), "by_hand.onnx is not in .*typo; expected an ONNX file")
+    assert_refused(replace(sound, file="other.onnx"), r"other.onnx is not in .*; expected an ONNX file")
+    assert_refused(replace(sound, place=str(tmp_path / "typo")), "by_hand.onnx is not in .*typo; expected an ONNX file")
     assert not (tmp_path / "typo").exists()
-    refused(replace(sound, sha256="0" * 64), "expected 0{64}")
-    refused(given(tmp_path / "named", inputs=("rows",)), "inputs rows .*; expected some of numeric, categorical, image")
-    refused(given(tmp_path / "answered", output="chance"), "the outputs chance")
+    assert_refused(replace(sound, sha256="0" * 64), "expected 0{64}")
+    assert_refused(
+        finished_graph(tmp_path / "named", inputs=("rows",)),
+        "inputs rows .*; expected some of numeric, categorical, image",
+    )
+    assert_refused(finished_graph(tmp_path / "answered", output="chance"), "the outputs chance")
     broken = replace(sound, sha256=sha256(b"no graph"))
     (tmp_path / "given" / "by_hand.onnx").write_bytes(b"no graph")
-    refused(broken, "the file is not ONNX")
+    assert_refused(broken, "the file is not ONNX")
     model = onnx.ModelProto()
     model.CopyFrom(onnx.load(str(tmp_path / "named" / "by_hand.onnx")))
     model.graph.input[0].name = model.graph.node[0].input[0] = "numeric"
     model.graph.node[1].output[0] = model.graph.output[0].name = "answer"
     model.graph.node[1].op_type = "NoSuchOperator"
     (tmp_path / "named" / "by_hand.onnx").write_bytes(data := model.SerializeToString())
-    refused(replace(sound, place=str(tmp_path / "named"), sha256=sha256(data)), "NoSuchOperator")
+    assert_refused(replace(sound, place=str(tmp_path / "named"), sha256=sha256(data)), "NoSuchOperator")
     model.graph.initializer[0].data_location = TensorProto.EXTERNAL
     (tmp_path / "named" / "by_hand.onnx").write_bytes(data := model.SerializeToString())
-    refused(
+    assert_refused(
         replace(sound, place=str(tmp_path / "named"), sha256=sha256(data)), "tensors in other files, such as 'first'"
     )
 

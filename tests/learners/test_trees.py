@@ -68,8 +68,12 @@ def hostile(booster: Any, inputs: Inputs) -> Inputs:
             if node.split_feature < 2 and not isinstance(node.threshold, str) and abs(node.threshold) < FLOAT32_MAX:
                 thresholds.append((node.split_feature, np.float32(node.threshold)))
     for row, (feature, threshold) in zip(range(0, 3 * len(thresholds), 3), thresholds, strict=False):
-        beside = (np.nextafter(threshold, np.float32(-np.inf)), threshold, np.nextafter(threshold, np.float32(np.inf)))
-        for place, value in enumerate(beside):
+        neighbours = (
+            np.nextafter(threshold, np.float32(-np.inf)),
+            threshold,
+            np.nextafter(threshold, np.float32(np.inf)),
+        )
+        for place, value in enumerate(neighbours):
             numeric[(row + place) % ROWS, feature] = value
     return Inputs(numeric=numeric, categorical=words)
 

@@ -42,7 +42,7 @@ def test_a_pod_of_pipes_k8s_client_has_the_size_of_the_profile(settings: Setting
     assert options["base_pod_meta"]["labels"]["driftline/profile"] == "gpu_spot"
 
 
-def test_a_subprocess_client_will_do_too_and_a_step_without_a_result_is_a_failure(
+def test_a_subprocess_client_works_too_and_a_step_without_a_result_is_a_failure(
     settings: Settings, tmp_path: Path
 ) -> None:
     launcher = ClientLauncher(dg.PipesSubprocessClient(), as_process(settings))

@@ -1,4 +1,4 @@
-"""A step's container: what it may and how it is told, by the command alone, and what its end means."""
+"""A step's container: privileges and inputs from its command line, and how its end is classified."""
 
 from __future__ import annotations
 
@@ -48,27 +48,27 @@ def values(words: list[str], option: str) -> list[str]:
     return [after for word, after in pairwise(words) if word == option]
 
 
-# What it may ----------------------------------------------------------------------------------------------------------
+# Privileges -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_size_is_the_profiles_and_is_enforced() -> None:
-    text = command()
-    assert values(text, "--cpus") == ["3"]
-    assert values(text, "--memory") == values(text, "--memory-swap") == ["5500000000b"], "no swap beyond the memory"
-    assert values(text, "--shm-size") == ["250000000b"]
-    assert values(text, "--stop-timeout") == ["78"]
+def test_the_size_of_the_profile_is_enforced() -> None:
+    argv = command()
+    assert values(argv, "--cpus") == ["3"]
+    assert values(argv, "--memory") == values(argv, "--memory-swap") == ["5500000000b"], "no swap beyond the memory"
+    assert values(argv, "--shm-size") == ["250000000b"]
+    assert values(argv, "--stop-timeout") == ["78"]
     assert values(command(memory_gb=11.0), "--memory") == ["11000000000b"]
 
 
 @pytest.mark.parametrize("engine", ["podman", "docker"])
-def test_it_may_no_more_than_a_pod(engine: str) -> None:
-    text = command(engine=engine)
-    assert values(text, "--cap-drop") == ["ALL"]
-    assert values(text, "--security-opt") == ["no-new-privileges"]
-    assert "--read-only" in text
-    assert values(text, "--tmpfs") == ["/tmp:rw,mode=1777", "/scratch:rw,mode=1777"]
-    assert "--privileged" not in text
-    assert text[-4:] == [IMAGE, "python", "-m", "platform_assets.steps.train"]
+def test_a_container_has_no_more_privileges_than_a_pod(engine: str) -> None:
+    argv = command(engine=engine)
+    assert values(argv, "--cap-drop") == ["ALL"]
+    assert values(argv, "--security-opt") == ["no-new-privileges"]
+    assert "--read-only" in argv
+    assert values(argv, "--tmpfs") == ["/tmp:rw,mode=1777", "/scratch:rw,mode=1777"]
+    assert "--privileged" not in argv
+    assert argv[-4:] == [IMAGE, "python", "-m", "platform_assets.steps.train"]
 
 
 def test_memory_that_cannot_hold_its_shm_is_refused() -> None:
@@ -83,9 +83,9 @@ def test_an_accelerator_is_handed_over_by_number() -> None:
     assert not {"--device", "--gpus"} & {*command(), *command(engine="docker")}
 
 
-def test_whoever_owns_the_store_is_outside_whom_the_pods_user_is_inside() -> None:
-    text = command()
-    assert (values(text, "--user"), values(text, "--userns")) == (["10001:10001"], ["keep-id:uid=10001,gid=10001"])
+def test_the_pods_user_is_mapped_to_the_owner_of_the_store() -> None:
+    argv = command()
+    assert (values(argv, "--user"), values(argv, "--userns")) == (["10001:10001"], ["keep-id:uid=10001,gid=10001"])
     rooted = command(caller=(0, 0))
     assert values(rooted, "--user") == ["10001:10001"]
     assert (
@@ -108,12 +108,12 @@ def test_a_map_of_users_leaves_none_out_and_names_none_twice() -> None:
     assert [user for user in outside if user < 1_000_000] == [0], "of the machine's own users the caller alone"
 
 
-# What it is told ------------------------------------------------------------------------------------------------------
+# Inputs ---------------------------------------------------------------------------------------------------------------
 
 
 def test_secrets_are_inherited_by_name() -> None:
-    text = command(secrets=("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"), folders={}, network=None)
-    assert values(text, "--env") == ["DRIFTLINE_ROOT=/srv/store", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
+    argv = command(secrets=("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"), folders={}, network=None)
+    assert values(argv, "--env") == ["DRIFTLINE_ROOT=/srv/store", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
 
 
 def test_settings_know_the_names_of_secrets_and_not_their_values() -> None:
@@ -136,17 +136,17 @@ def test_settings_know_the_names_of_secrets_and_not_their_values() -> None:
     ],
 )
 def test_the_network_is_what_the_store_needs(root: str, endpoint: str | None, expected: str | None) -> None:
-    messages = {"AWS_ENDPOINT_URL": endpoint} if endpoint else {}
-    assert container_command.network_of(root, messages) == expected
+    environ = {"AWS_ENDPOINT_URL": endpoint} if endpoint else {}
+    assert container_command.network_of(root, environ) == expected
 
 
 def test_a_folder_has_one_path_on_both_sides_and_saves_outlive_their_container(tmp_path: Path) -> None:
-    original = Settings(root=str(tmp_path / "store"), state=tmp_path / "state")
-    assert container.folders_of(original) == {
+    settings = Settings(root=str(tmp_path / "store"), state=tmp_path / "state")
+    assert container.folders_of(settings) == {
         tmp_path / "store": str(tmp_path / "store"),
         tmp_path / "state" / "scratch": "/scratch/scratch",
     }
-    assert container.folders_of(original.replace(root="s3://models/root")) == {}
+    assert container.folders_of(settings.replace(root="s3://models/root")) == {}
 
 
 # Which image, which engine --------------------------------------------------------------------------------------------
@@ -155,26 +155,26 @@ def test_a_folder_has_one_path_on_both_sides_and_saves_outlive_their_container(t
 @pytest.mark.parametrize("image", ["trainer", "trainer:1", "trainer@sha256:1", "sha256:" + "0" * 64, IMAGE[:-1]])
 @pytest.mark.parametrize("kind", ["container", "kubernetes"])
 def test_a_name_that_may_mean_another_image_tomorrow_is_refused(image: str, kind: str) -> None:
-    messages = Settings.from_environment({"DRIFTLINE_LAUNCHER": kind, "DRIFTLINE_TRAINER_IMAGE": image})
+    settings = Settings.from_environment({"DRIFTLINE_LAUNCHER": kind, "DRIFTLINE_TRAINER_IMAGE": image})
     with pytest.raises(SettingsProblem, match=rf"DRIFTLINE_TRAINER_IMAGE is '{image}'; expected name@sha256:"):
-        launcher(messages)
+        launcher(settings)
 
 
-def test_an_image_by_digest_is_taken_and_none_is_missed_by_name() -> None:
-    messages = Settings.from_environment({"DRIFTLINE_LAUNCHER": "container", "DRIFTLINE_TRAINER_IMAGE": IMAGE})
-    assert trainer_image(messages) == IMAGE
+def test_an_image_by_digest_is_accepted_and_a_missing_one_is_named() -> None:
+    settings = Settings.from_environment({"DRIFTLINE_LAUNCHER": "container", "DRIFTLINE_TRAINER_IMAGE": IMAGE})
+    assert trainer_image(settings) == IMAGE
     with pytest.raises(SettingsProblem, match="DRIFTLINE_TRAINER_IMAGE is not set; with DRIFTLINE_LAUNCHER=container"):
-        trainer_image(messages.replace(trainer_image=None))
+        trainer_image(settings.replace(trainer_image=None))
 
 
-def test_docker_stands_in_where_podman_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_docker_is_used_if_podman_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    messages = Settings.from_environment({"DRIFTLINE_LAUNCHER": "container", "DRIFTLINE_TRAINER_IMAGE": IMAGE})
+    settings = Settings.from_environment({"DRIFTLINE_LAUNCHER": "container", "DRIFTLINE_TRAINER_IMAGE": IMAGE})
     with pytest.raises(SettingsProblem, match="neither podman nor docker is on PATH"):
-        launcher(messages)
+        launcher(settings)
     for program in ("docker", "podman"):
         (tmp_path / program).touch(mode=0o755)
-        chosen = launcher(messages)
+        chosen = launcher(settings)
         assert isinstance(chosen, ContainerLauncher)
         assert chosen.engine == program
 
@@ -198,9 +198,9 @@ def test_a_part_of_a_gpu_is_refused_before_anything_is_on_record(
 
 
 def test_a_state_is_read_as_an_engine_shows_it() -> None:
-    output = {"Running": False, "ExitCode": 137, "OOMKilled": True, "Error": "", "Pid": 0}
+    state = {"Running": False, "ExitCode": 137, "OOMKilled": True, "Error": "", "Pid": 0}
     times = {"StartedAt": "2026-11-25T09:00:00.123456789Z", "FinishedAt": "2026-11-25T10:30:00.4+01:00"}
-    result = read_state({"State": output | times})
+    result = read_state({"State": state | times})
     assert (result.exit_code, result.is_out_of_memory, result.is_running) == (137, True, False)
     assert (result.started_at, result.ended_at) == (
         BEGAN.replace(microsecond=123456),
@@ -227,7 +227,9 @@ def test_a_state_is_read_as_an_engine_shows_it() -> None:
         (125, False, False, "code"),  # a step's own: its process had begun
     ],
 )
-def test_what_an_end_means(exit_code: int, is_out_of_memory: bool, is_late: bool, failure: str | None) -> None:
+def test_an_end_is_classified_by_exit_code_and_state(
+    exit_code: int, is_out_of_memory: bool, is_late: bool, failure: str | None
+) -> None:
     state = State(exit_code=exit_code, is_out_of_memory=is_out_of_memory, started_at=BEGAN, ended_at=ENDED)
     result = ending(state, 99, is_late=is_late, last_output="", deadline_s=60)
     assert (result.failure and result.failure.name, result.exit_code) == (failure, exit_code)
@@ -257,19 +259,18 @@ def test_a_container_that_somebody_removed_is_judged_by_its_exit_code() -> None:
     assert ending(None, 0, is_late=False, last_output="", deadline_s=60).failure is None
 
 
-SLOW_TO_LISTEN = """
+IGNORES_FIRST_SIGNAL = """
 import signal, sys, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
+calls = []
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143) if calls else calls.append(1))
 print("ready", flush=True)
-time.sleep(0.5)
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 time.sleep(60)
 """
 
 
-def test_a_child_that_does_not_listen_yet_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_that_ignores_the_first_signal_gets_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(foreground, "AGAIN_S", 0.1)
-    with foreground.child([sys.executable, "-c", SLOW_TO_LISTEN], {}, grace_s=50) as child:
+    with foreground.child([sys.executable, "-c", IGNORES_FIRST_SIGNAL], {}, grace_s=50) as child:
         assert child.stdout is not None
         with child.stdout:
             assert child.stdout.readline() == "ready\n"

@@ -1,4 +1,4 @@
-"""Statuses of pods from public threads, in two halves: rules are written with `learn`, and `judge` tells their quality.
+"""Statuses of pods from public threads, in two halves: rules are written with `learn`, and `judge` measures them.
 
 `address` is the thread, `failure` the class of what its people found to be the cause, and `completed` what the thread
 leaves out. A seed drew the halves before any rule was written for them. Nobody tunes a rule to `judge`: R5 of
@@ -110,6 +110,6 @@ def test_no_thread_is_used_twice() -> None:
 
 
 @pytest.mark.parametrize("name", fixtures("learn"))
-def test_the_rules_tell_every_status_that_they_were_written_with(name: str) -> None:
+def test_the_rules_classify_every_status_that_they_were_written_with(name: str) -> None:
     fixture = fixtures("learn")[name]
     assert answer(fixture) == fixture["failure"], fixture["what"]

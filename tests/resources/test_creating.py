@@ -48,7 +48,7 @@ Ask = Callable[..., Api]
 
 
 class Script(ThreadingHTTPServer):
-    """Answers each verb by its own list, whose last one is said for ever."""
+    """Answers each verb by its own list, the last one is repeated."""
 
     def __init__(self, answers: dict[str, list[Answer]]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -128,7 +128,7 @@ def test_what_passes_is_asked_again(script: Build, trouble: Answer) -> None:
     assert server.asked == ["POST"] * 3
 
 
-def test_a_pod_that_a_lost_answer_left_is_found_and_not_made_twice(script: Build) -> None:
+def test_a_pod_whose_creation_was_not_answered_is_found_and_not_created_twice(script: Build) -> None:
     request, server = script([TIMEOUT, EXISTS], [(200, MINE)])
     assert request.create(MINE) == read_pod(MINE)
     assert server.asked == ["POST", "POST", "GET"]
@@ -212,7 +212,7 @@ def test_an_api_server_that_denies_a_read_after_an_outage_is_waited_for(script: 
 @pytest.mark.parametrize(
     "body", [(200, HTML), (200, b'{"kind": "PodList", "items": ['), (404, HTML), (200, {"status": "ok"})]
 )
-def test_no_page_of_a_proxy_says_that_there_is_no_pod(script: Build, body: Answer) -> None:
+def test_a_proxys_error_page_is_not_taken_for_a_missing_pod(script: Build, body: Answer) -> None:
     request, _ = script([], [body, body, (200, MINE)])
     assert request.pod("driftline-x").pod == read_pod(MINE)
     request, _ = script([], [body, (200, {"kind": "PodList", "items": [MINE]})])

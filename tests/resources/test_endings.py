@@ -62,7 +62,7 @@ def test_a_profile_may_say_how_much_more() -> None:
     assert plan.reason == "with 6 GB of memory instead of 4"
 
 
-def test_a_broken_device_is_never_met_again_and_a_node_where_nothing_starts_only_if_need_be() -> None:
+def test_a_node_with_a_broken_device_is_forbidden_and_one_where_nothing_starts_is_avoided() -> None:
     past = [(first_try(PROFILES["gpu_spot"]), Ending(failure=table.NOT_STARTED, evidence="it hung", node="slow"))]
     for node in ("broken-1", "broken-2"):
         plan = next_try(past)

@@ -87,8 +87,8 @@ def run(
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
-    messages = Ledgers(str(folder / "store"), WORK.product).of(ATTEMPTS).records()
-    return [record.document() for _, record in reversed(unique_attempts(messages))]
+    entries = Ledgers(str(folder / "store"), WORK.product).of(ATTEMPTS).records()
+    return [record.document() for _, record in reversed(unique_attempts(entries))]
 
 
 def reasons(folder: Path) -> list[str]:
@@ -111,7 +111,7 @@ def test_trouble_that_passes_costs_nothing_but_time(api: PlayedApi, tmp_path: Pa
     assert not api.pods
 
 
-def test_an_expired_token_leaves_the_pod_to_whoever_comes_next(tmp_path: Path) -> None:
+def test_an_expired_token_leaves_the_pod_to_the_next_run(tmp_path: Path) -> None:
     with PlayedApi(well(looks=3)) as api:
         api.troubles = [Trouble("get", LOST), Trouble("get", 401, reason="Unauthorized", count=3)]
         with pytest.raises(Unattended, match=r"401 Unauthorized.* may be at work and is left alone"):
@@ -206,8 +206,8 @@ def test_a_creation_that_nobody_answers_is_not_final_and_its_pod_is_found_again(
 def test_a_pod_of_that_name_that_is_not_ours_is_named_and_left_alone(api: PlayedApi, tmp_path: Path) -> None:
     class Squatted(KubernetesLauncher):
         def attempt(self, this: Attempt) -> Any:
-            messages = this.session.get_bootstrap_env_vars()
-            other = pod_of(self.settings, name_of(this.launch), this.module, this.plan, this.launch, messages)
+            variables = this.session.get_bootstrap_env_vars()
+            other = pod_of(self.settings, name_of(this.launch), this.module, this.plan, this.launch, variables)
             other["metadata"]["labels"]["driftline/attempt"] = "b2"
             api.create(dict(other))
             return super().attempt(this)
@@ -219,7 +219,7 @@ def test_a_pod_of_that_name_that_is_not_ours_is_named_and_left_alone(api: Played
     assert len(api.pods) == 1
 
 
-def test_no_step_begins_while_nobody_says_whether_one_is_at_work(api: PlayedApi, tmp_path: Path) -> None:
+def test_no_step_begins_while_the_api_cannot_say_whether_one_is_at_work(api: PlayedApi, tmp_path: Path) -> None:
     api.troubles = [Trouble("list", 503, count=1000)]
     with pytest.raises(Unattended, match="No pod was started"):
         run(api, tmp_path, patience_s=0.5)

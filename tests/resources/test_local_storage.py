@@ -1,4 +1,4 @@
-"""Dagster's storage on one machine: the same databases as Dagster's own, whoever opens them."""
+"""Dagster's storage on one machine: the same databases as Dagster's own, whichever class opens them."""
 
 import itertools
 import shutil

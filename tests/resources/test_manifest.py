@@ -177,7 +177,7 @@ def test_a_zone_may_be_required_next_to_forbidden_nodes() -> None:
     for plan, others in ({}, set()), ({"forbidden_nodes": ("n1",)}, {"metadata.name"}):
         affinity = pod(profile=size, plan=plan)["spec"]["affinity"]["nodeAffinity"]
         assert list(affinity) == ["requiredDuringSchedulingIgnoredDuringExecution"]
-        # Requirements of one term hold together, those of two terms alone.
+        # Requirements within a term are ANDed; terms are ORed.
         (term,) = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
         assert term["matchExpressions"] == [zone]
         assert {item["key"] for item in term.get("matchFields", [])} == others
@@ -188,7 +188,9 @@ def test_a_zone_may_be_required_next_to_forbidden_nodes() -> None:
     ("name", "own", "expected"),
     [("cpu_small", None, "step"), ("cpu_spot", None, "spot"), ("cpu_spot", "training", "training")],
 )
-def test_a_profile_without_a_priority_class_gets_the_installations(name: str, own: str | None, expected: str) -> None:
+def test_a_profile_without_a_priority_class_gets_that_of_the_installation(
+    name: str, own: str | None, expected: str
+) -> None:
     settings = Settings.from_environment(
         {
             "DRIFTLINE_TRAINER_IMAGE": "trainer@sha256:" + "0" * 64,
@@ -201,7 +203,7 @@ def test_a_profile_without_a_priority_class_gets_the_installations(name: str, ow
     assert step_pod.pod_of(settings, "p", "m", plan, launch, {})["spec"]["priorityClassName"] == expected
 
 
-def test_labels_and_annotations_of_a_profile_do_not_replace_the_launchers() -> None:
+def test_labels_and_annotations_of_a_profile_do_not_replace_those_of_the_launcher() -> None:
     size = PROFILES["gpu"].replace(labels=(("team", "x"),), annotations=(("note", "any text: ok"),))
     metadata = pod(profile=size)["metadata"]
     assert {**pod(profile=PROFILES["gpu"])["metadata"]["labels"], "team": "x"} == metadata["labels"]
@@ -253,9 +255,9 @@ def test_nothing_restarts_the_pod_nothing_owns_it_and_a_lost_node_is_given_up_so
     }
     assert {item["tolerationSeconds"] for item in lost.values()} == {manifest.UNREACHABLE_S}
     assert len(lost) == 2
-    original = Toleration(key="node.kubernetes.io/unreachable", effect="NoExecute")
-    tolerations = pod(profile=PROFILES["gpu"].replace(tolerations=(original,)))["spec"]["tolerations"]
-    assert [item["key"] for item in tolerations].count(original.key) == 1
+    toleration = Toleration(key="node.kubernetes.io/unreachable", effect="NoExecute")
+    tolerations = pod(profile=PROFILES["gpu"].replace(tolerations=(toleration,)))["spec"]["tolerations"]
+    assert [item["key"] for item in tolerations].count(toleration.key) == 1
 
 
 def test_what_is_not_asked_for_is_left_out() -> None:
@@ -278,14 +280,14 @@ def test_what_no_pod_can_be_is_refused(changes: Json, expected: str) -> None:
         pod(**changes)
 
 
-# -- labels but now names --
+# -- labels and names --
 
 LABEL = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 
 @given(st.text(max_size=200))
-def test_a_label_is_always_valid_and_what_it_loses_is_whole_in_an_annotation(text: str) -> None:
+def test_a_label_is_always_valid_and_an_annotation_has_the_full_text(text: str) -> None:
     result = pod(
         attempt=text, run_id=text, work=Work(product=text, step=text, cutoff=text, fingerprint=text, ledger="a")
     )
@@ -302,7 +304,7 @@ def test_a_label_is_always_valid_and_what_it_loses_is_whole_in_an_annotation(tex
 
 
 @given(st.text(max_size=80), st.text(max_size=80), st.text(max_size=80))
-def test_a_pods_name_is_a_dns_label_and_the_attempts_own(product: str, step: str, attempt: str) -> None:
+def test_a_pods_name_is_a_dns_label_and_unique_to_its_attempt(product: str, step: str, attempt: str) -> None:
     work = replace(WORK, product=product, step=step)
     name = manifest.pod_name(work, attempt)
     assert DNS_LABEL.fullmatch(name)

@@ -1,4 +1,4 @@
-"""A training whose saves take longer than a notice leaves is told so before it starts."""
+"""A training whose saves take longer than a notice leaves gives a warning before it starts."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def report(settings: Settings, size: Any, work: Work = WORK) -> list[tuple[str, 
     return lines.lines
 
 
-def test_where_nothing_is_measured_a_spot_step_is_told_what_it_has(settings: Settings) -> None:
+def test_without_a_measured_save_the_time_that_the_notice_leaves_is_logged(settings: Settings) -> None:
     ((level, line),) = report(settings, GKE)
     assert level == "INFO"
     assert "no save of step train has been measured yet; profile gpu_spot leaves 15 s" in line
     assert report(settings, PROFILES["gpu"]) == []
 
 
-def test_a_save_that_takes_longer_than_the_notice_is_warned_of_before_the_start(settings: Settings) -> None:
+def test_a_save_longer_than_the_notice_gives_a_warning_before_the_start(settings: Settings) -> None:
     measure(settings, 41.26)
     measure(settings, 3.0)
     ((level, line),) = report(settings, GKE)

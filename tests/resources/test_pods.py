@@ -1,4 +1,4 @@
-"""Every class of failure is told from what the API shows, and nothing that runs is called ended.
+"""Every class of failure is classified from what the API shows, and a pod that runs never counts as ended.
 
 The statuses are tests/doubles/pod_statuses: `address` is the public thread or file whose fields and values they are;
 containers are renamed `step`, and ids are left out. `constructed`: a field that decides the class is ours.
@@ -94,7 +94,7 @@ def ending_of(fixture: Json, pod: Json | None = None) -> Ending | None:
 
 
 @pytest.mark.parametrize("name", FIXTURES)
-def test_a_status_is_told_by_class_and_exit_code(name: str) -> None:
+def test_a_status_is_classified_with_its_exit_code(name: str) -> None:
     fixture = FIXTURES[name]
     result = ending_of(fixture)
     assert result is not None
@@ -110,9 +110,9 @@ def test_what_the_api_showed_is_quoted_in_one_sentence(name: str) -> None:
     assert "\n" not in result.evidence
     assert len(result.evidence) <= 400
     step = (fixture["status"].get("containerStatuses") or [{}])[0].get("state", {})
-    output = [fixture["status"].get("reason"), step.get("terminated", {}).get("reason")]
-    if any(output):
-        assert any(reason in result.evidence for reason in output if reason)
+    reasons = [fixture["status"].get("reason"), step.get("terminated", {}).get("reason")]
+    if any(reasons):
+        assert any(reason in result.evidence for reason in reasons if reason)
 
 
 @pytest.mark.parametrize("name", FIXTURES)
@@ -283,7 +283,7 @@ def failure(pod: Json | None, **more: Any) -> str | None:
         ({"node": {}}, "node_lost"),
     ],
 )
-def test_a_kill_that_nothing_on_the_pod_explains(more: Json, expected: str) -> None:
+def test_a_kill_that_the_pod_does_not_explain_is_classified_by_its_node_and_events(more: Json, expected: str) -> None:
     assert failure(running(status={"containerStatuses": terminated(137, "Error")}), **more) == expected
 
 
@@ -301,7 +301,9 @@ def test_a_kill_that_nothing_on_the_pod_explains(more: Json, expected: str) -> N
         ("ReasonOfAnotherScheduler", "", 137, None, "preempted"),
     ],
 )
-def test_a_disruption_by_its_reason(reason: str, message: str, exit_code: int, node: Json, expected: str) -> None:
+def test_a_disruption_is_classified_by_its_reason(
+    reason: str, message: str, exit_code: int, node: Json, expected: str
+) -> None:
     status = {
         "phase": "Failed",
         "conditions": [condition("DisruptionTarget", "True", reason, message)],
@@ -647,7 +649,7 @@ def test_the_limit_that_was_exceeded_is_read() -> None:
         (1, "OSError: a child\nThe kernel killed for memory, in this container: 1 processes.", "out_of_memory"),
     ],
 )
-def test_a_steps_last_words_tell_hardware_and_shared_memory_from_its_code(
+def test_the_last_line_separates_hardware_and_shared_memory_failures_from_code_errors(
     exit_code: int, message: str, expected: str
 ) -> None:
     ended = terminated(exit_code, "Error", message=message)

@@ -1,4 +1,4 @@
-"""Rows are loaded through Dagster by those who look at them, and written by nobody that way."""
+"""Rows can be loaded through Dagster's I/O manager, and not written."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_an_asset_without_rows_says_what_it_holds(defs: dg.Definitions) -> None:
         defs.load_asset_value(naming.asset_key(NAME, "checkpoint"), partition_key="0001")
 
 
-def test_nothing_is_written_through_it(settings: Settings) -> None:
+def test_nothing_is_written_through_the_reader(settings: Settings) -> None:
     @dg.asset(key=["tiny", "mine"])
     def mine() -> int:
         return 1
@@ -60,14 +60,14 @@ def test_nothing_is_written_through_it(settings: Settings) -> None:
         dg.materialize([mine], resources={"io_manager": reader, "store": StoreResource()})
 
 
-def test_another_store_is_that_of_what_depends_on_it(settings: Settings) -> None:
+def test_resources_that_depend_on_the_store_use_a_replaced_one(settings: Settings) -> None:
     variables = settings.to_environment()
     result = build_defs(specs=[], resources={"store": StoreResource(variables=variables)}).resources
     with dg.build_resources(result) as built:
         assert built.alerts.settings.root == built.launcher.settings.root == settings.root
 
 
-def test_another_store_of_one_run_is_that_of_what_depends_on_it(settings: Settings) -> None:
+def test_resources_that_depend_on_the_store_use_the_one_replaced_for_a_run(settings: Settings) -> None:
     roots = []
 
     @dg.op(required_resource_keys={"alerts", "launcher"})

@@ -1,4 +1,4 @@
-"""What is checked before a pod is created, by the answers of a cluster that tests have none of."""
+"""What is checked before a pod is created, with answers of clusters that the tests cannot start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One record of each try, whoever could speak: what it cost, why it ended, how far it came."""
+"""Each attempt has one record, by the launcher or the step: cost, reason, progress."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,8 +28,8 @@ def begun(size: str = "gpu_spot") -> Launch:
     return replace(begun, id="a1", requested_at_utc=AT.isoformat())
 
 
-def seen(**members: Any) -> Attempt:
-    """Return what a step said of itself."""
+def progress_of(**members: Any) -> Attempt:
+    """Return a step's own progress record."""
     return Attempt(**{"id": "a1", "reason": "", "usd_per_hour": 1.0, "wall_s": 1.0, **members})
 
 
@@ -41,7 +41,7 @@ def test_paid_is_the_time_from_start_to_end_at_the_profiles_price() -> None:
         started_at=AT + timedelta(minutes=2),
         ended_at=AT + timedelta(minutes=62),
     )
-    progress = seen(steps_done=120, steps_saved=100, resumed_from_step=40, cpu_s=7.5)
+    progress = progress_of(steps_done=120, steps_saved=100, resumed_from_step=40, cpu_s=7.5)
     result = records.record_of(begun(), ending, ProcessLocation(node="n1"), None, progress, None)
     assert (result.wall_s, result.waited_s) == (3600, 120)
     assert (result.cost_usd, result.on_demand_cost_usd) == (pytest.approx(0.99), pytest.approx(2.49))
@@ -68,12 +68,12 @@ def test_the_cost_follows_from_the_duration_that_the_record_states() -> None:
         (None, 3_000_000_000, 0.5, (None, None)),
     ],
 )
-def test_bytes_from_another_zone_have_their_price_next_to_the_nodes(
+def test_bytes_from_another_zone_are_priced_in_addition_to_the_node(
     zone: str | None, received: int | None, price: float | None, expected: tuple[int | None, float | None]
 ) -> None:
     launch = replace(begun(), data_zone="zone-a", cross_zone_usd_per_gb=price)
     ending = Ending(failure=None, evidence="", started_at=AT, ended_at=AT + timedelta(hours=1))
-    progress = seen(received_bytes=received)
+    progress = progress_of(received_bytes=received)
     result = records.record_of(launch, ending, ProcessLocation(zone=zone), None, progress, None)
     assert (result.cross_zone_bytes, result.cross_zone_usd) == expected
     assert (result.zone, result.data_zone, result.received_bytes) == (zone, "zone-a", received)
@@ -101,20 +101,20 @@ def test_what_finished_names_what_it_made_and_lost_nothing() -> None:
         ending,
         ProcessLocation(),
         None,
-        seen(steps_done=9, steps_saved=5),
+        progress_of(steps_done=9, steps_saved=5),
         records.Reported(checkpoint="c" * 64),
     )
     assert (result.reason, result.digest, result.steps_lost) == ("finished", "c" * 64, 0)
 
 
-def test_what_a_step_used_is_its_own_word_or_its_results_and_is_else_absent() -> None:
+def test_usage_comes_from_the_steps_progress_or_its_result_or_is_absent() -> None:
     ending = Ending(
         failure=None, evidence="it finished", exit_code=0, started_at=AT, ended_at=AT + timedelta(seconds=9)
     )
-    result = records.Reported(bundle="b" * 64, cpu_s=8.5, peak_memory_mb=400.0)
-    results = records.record_of(begun(), ending, ProcessLocation(), None, None, result)
-    assert (results.cpu_s, results.peak_memory_mb) == (8.5, 400.0)
-    assert records.record_of(begun(), ending, ProcessLocation(), None, seen(cpu_s=7.5), result).cpu_s == 7.5
+    report = records.Reported(bundle="b" * 64, cpu_s=8.5, peak_memory_mb=400.0)
+    record = records.record_of(begun(), ending, ProcessLocation(), None, None, report)
+    assert (record.cpu_s, record.peak_memory_mb) == (8.5, 400.0)
+    assert records.record_of(begun(), ending, ProcessLocation(), None, progress_of(cpu_s=7.5), report).cpu_s == 7.5
     assert records.record_of(begun(), ending, ProcessLocation(), None, None, None).cpu_s is None
 
 
@@ -178,7 +178,7 @@ def test_a_store_that_takes_no_record_does_not_hide_why_a_step_failed(
         run(tmp_path, "well")
 
 
-def test_an_end_that_nobody_saw_is_told_by_the_step_or_is_now(tmp_path: Path) -> None:
+def test_an_unobserved_end_comes_from_the_steps_record_or_is_now(tmp_path: Path) -> None:
     settings = Settings.from_environment(
         {"DRIFTLINE_STATE": str(tmp_path / "state"), "DRIFTLINE_ROOT": str(tmp_path / "store")}
     )
@@ -191,8 +191,8 @@ def test_an_end_that_nobody_saw_is_told_by_the_step_or_is_now(tmp_path: Path) ->
     ledger = f"{naming.LEASES}/{WORK.fingerprint}"
     ledgers.create_number(ledger, 1, Lease(holder="here", ttl_s=60.0, acquired_at_s=0.0).document())
     ended = (AT + timedelta(seconds=30)).isoformat()
-    message = seen(reason="preempted", started_at_utc=AT.isoformat(), ended_at_utc=ended)
-    ledgers.overwrite(ledger, "1.progress", message.document())
+    progress = progress_of(reason="preempted", started_at_utc=AT.isoformat(), ended_at_utc=ended)
+    ledgers.overwrite(ledger, "1.progress", progress.document())
     result = records.complete(settings, begun(), Ending(failure=failures.NODE_LOST, evidence="the pod is gone"), until)
     assert (result.failure, result.started_at, result.ended_at) == (failures.PREEMPTED, AT, AT + timedelta(seconds=30))
     assert "the step itself recorded" in result.evidence
@@ -215,7 +215,7 @@ def test_a_kill_that_nothing_explains_is_out_of_memory_if_the_step_had_used_near
     settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path), "DRIFTLINE_ROOT": str(tmp_path / "store")})
     ledgers = Ledgers(settings.root, WORK.product)
     fence = leases.Lease(ledgers, WORK.fingerprint).acquire(60.0, "here")
-    progress = seen(peak_memory_mb=peak_mb)
+    progress = progress_of(peak_memory_mb=peak_mb)
     ledgers.overwrite(f"{naming.LEASES}/{WORK.fingerprint}", f"{fence}.progress", progress.document())
     assert begun().memory_gb == 32
     result = records.explain_kill(settings, begun(), Ending(failure=failure, evidence="exit code 137"))
@@ -223,7 +223,7 @@ def test_a_kill_that_nothing_explains_is_out_of_memory_if_the_step_had_used_near
     assert ("31000 MB of 32000 MB" in result.evidence) == (expected is failures.OUT_OF_MEMORY)
 
 
-def test_an_attempt_is_found_abandoned_however_much_was_told_of_others_since(tmp_path: Path) -> None:
+def test_an_abandoned_attempt_is_found_after_any_number_of_other_records(tmp_path: Path) -> None:
     settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path), "DRIFTLINE_ROOT": str(tmp_path / "store")})
     ledgers = Ledgers(settings.root, WORK.product)
     other = replace(begun(), id="b1", fingerprint="e" * 64)
@@ -248,13 +248,13 @@ def test_what_was_killed_before_it_could_announce_is_nothing_to_settle(tmp_path:
     assert records.open_attempts(settings, WORK) == []
 
 
-def test_the_word_of_a_step_that_finished_settles_it(tmp_path: Path) -> None:
+def test_the_record_of_a_finished_step_settles_its_attempt(tmp_path: Path) -> None:
     settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path), "DRIFTLINE_ROOT": str(tmp_path / "store")})
     ledgers = Ledgers(settings.root, WORK.product)
     fence = leases.Lease(ledgers, WORK.fingerprint).acquire(60.0, "here")
     ended = (AT + timedelta(hours=1)).isoformat()
-    message = seen(reason="finished", started_at_utc=AT.isoformat(), ended_at_utc=ended)
-    ledgers.overwrite(f"{naming.LEASES}/{WORK.fingerprint}", f"{fence}.progress", message.document())
+    progress = progress_of(reason="finished", started_at_utc=AT.isoformat(), ended_at_utc=ended)
+    ledgers.overwrite(f"{naming.LEASES}/{WORK.fingerprint}", f"{fence}.progress", progress.document())
     gone = Ending(failure=failures.NODE_LOST, evidence="the pod is gone", started_at=AT - timedelta(seconds=9))
     records.settle(settings, begun(), gone, [AT])
     (record,) = (item for _, item in ledgers.records(naming.ATTEMPTS))
@@ -281,8 +281,8 @@ def test_a_process_that_nobody_can_ask_is_paid_until_its_last_sign_of_life(
     if beat_s is not None:
         ledgers = Ledgers(settings.root, WORK.product)
         fence = leases.Lease(ledgers, WORK.fingerprint).acquire(60.0, "here")
-        message = seen(started_at_utc=AT.isoformat(), ended_at_utc=(AT + timedelta(seconds=beat_s)).isoformat())
-        ledgers.overwrite(f"{naming.LEASES}/{WORK.fingerprint}", f"{fence}.progress", message.document())
+        progress = progress_of(started_at_utc=AT.isoformat(), ended_at_utc=(AT + timedelta(seconds=beat_s)).isoformat())
+        ledgers.overwrite(f"{naming.LEASES}/{WORK.fingerprint}", f"{fence}.progress", progress.document())
     lost = Ending(failure=failures.NODE_LOST, evidence="silent", started_at=AT)
     result = records.complete(settings, begun(), lost, AT + timedelta(seconds=90), signs)
     assert result.ended_at == AT + timedelta(seconds=expected_s)

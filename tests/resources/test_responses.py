@@ -124,7 +124,7 @@ RESPONSES: dict[str, tuple[tuple[int, bytes | str | None], Meaning]] = {
 
 
 @pytest.mark.parametrize("name", RESPONSES)
-def test_a_response_means(name: str) -> None:
+def test_each_response_has_its_meaning(name: str) -> None:
     (code, body), meaning = RESPONSES[name]
     assert responses.read(code, body, ("Pod",)).meaning == meaning
 
@@ -136,7 +136,7 @@ def test_every_meaning_and_every_row_of_the_table_has_a_response() -> None:
     assert first == {text for text, _, _ in responses.TABLE}
 
 
-def test_what_may_have_been_carried_out_is_what_nobody_answered() -> None:
+def test_only_these_retried_responses_rule_out_that_the_request_was_carried_out() -> None:
     unsure = {name for name, (item, _) in RESPONSES.items() if responses.read(*item, ("Pod",)).may_be_done}
     sure = {name for name, (_, meaning) in RESPONSES.items() if meaning == "again"} - unsure
     assert sure == {

@@ -170,7 +170,7 @@ def settling(op: str, key: str, why: str) -> dict[str, Any]:
     return {naming.job(op, SPEC.name): {"config": {"key": key, "why": why}}}
 
 
-def test_a_person_whom_the_proxy_names_settles_a_key_in_their_name(platform: Platform) -> None:
+def test_a_person_named_by_the_proxy_settles_a_key_under_that_name(platform: Platform) -> None:
     hold(platform, HELD)
     answer = platform.launch(naming.job("accept", SPEC.name), ADA, ops=settling("accept_key", HELD, "it is right"))
     run = platform.ended(answer["run"]["runId"])
@@ -184,7 +184,7 @@ def test_a_person_whom_the_proxy_names_settles_a_key_in_their_name(platform: Pla
 
 @pytest.mark.parametrize("verb", accounts.OF_A_PERSON)
 @pytest.mark.parametrize("headers", [{}, {HEADER: ""}, {"X-User": "ada"}], ids=["none", "blank", "another"])
-def test_without_the_header_it_is_nobody_and_what_needs_a_person_is_refused(
+def test_without_the_header_the_requester_is_nobody_and_jobs_for_persons_are_refused(
     platform: Platform, verb: str, headers: dict[str, str]
 ) -> None:
     hold(platform, "0004")
@@ -250,7 +250,7 @@ def test_a_tag_that_names_the_requester_is_overwritten(platform: Platform) -> No
     assert (run.tags[naming.TAG_BY], run.tags[naming.TAG_BY_KIND]) == ("nobody", "nobody")
 
 
-def test_a_run_that_is_repeated_is_of_the_person_who_repeats_it(platform: Platform) -> None:
+def test_a_repeated_run_is_attributed_to_the_person_who_repeats_it(platform: Platform) -> None:
     parent = platform.ended(platform.launch(VERIFY, ADA)["run"]["runId"])
     params = {"parentRunId": parent.run_id, "strategy": "ALL_STEPS", "useParentRunTags": True}
     run = platform.ended(platform.graphql(AGAIN, params, {HEADER: "bob"})["run"]["runId"])
@@ -260,14 +260,14 @@ def test_a_run_that_is_repeated_is_of_the_person_who_repeats_it(platform: Platfo
     assert "has the tag dagster-k8s/config" in platform.graphql(AGAIN, params | {"extraTags": foreign}, ADA)["message"]
 
 
-def test_a_run_of_a_sensor_is_its_sensors_whatever_its_request_claims(platform: Platform) -> None:
+def test_a_sensors_run_is_attributed_to_the_sensor_whatever_its_request_claims(platform: Platform) -> None:
     of_it = dg.RunsFilter(job_name=VERIFY, tags={"dagster/sensor_name": "asks"})
     [run] = platform.wait(lambda: platform.instance.get_runs(of_it))
     run = platform.ended(run.run_id)
     assert (run.tags[naming.TAG_BY], run.tags[naming.TAG_BY_KIND]) == ("asks", "sensor")
 
 
-def test_a_backfill_is_nobodys_in_particular_whatever_its_tags_claim(platform: Platform) -> None:
+def test_a_backfills_run_is_attributed_to_the_backfill_whatever_its_tags_claim(platform: Platform) -> None:
     claims = {naming.TAG_BY: "ada", naming.TAG_BY_KIND: "person", "dagster/sensor_name": "retrain"}
     claims |= {naming.TAG_PRODUCT: "another"}
     backfill = _backfill(platform, claims)
@@ -360,7 +360,7 @@ def submitted(instance: dg.DagsterInstance, workspace: Any, tags: Mapping[str, s
     ],
     ids=["ui", "command line", "sensor", "schedule", "backfill"],
 )
-def test_on_a_laptop_a_person_is_the_systems_user(
+def test_on_a_laptop_the_requester_is_the_operating_systems_user(
     settings: Settings, workspace: Any, tags: dict[str, str], requester: Requester
 ) -> None:
     with dg.DagsterInstance.from_config(str(home.prepare(settings))) as instance:

@@ -22,7 +22,7 @@ def test_everything_lies_below_the_root_of_the_variables(tmp_path: Path) -> None
     assert {path.name for path in (tmp_path / "there").iterdir()} == {"artifacts", "ledgers"}
 
 
-def test_without_variables_it_reads_the_environment_when_asked(settings: Settings) -> None:
+def test_without_variables_the_store_reads_the_environment_when_asked(settings: Settings) -> None:
     assert StoreResource().settings.root == settings.root
 
 

@@ -124,12 +124,12 @@ def test_labels_of_batches_are_expected_one_batch_after_they_were_due() -> None:
 def test_work_under_way_is_waited_for_only_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(freshness, "BUSY_TICKS", 10)
     behind: Any = {}
-    told_at = []
+    notice_ticks = []
     for tick in range(1, 13):
         result = planned(None, behind, is_busy=True)
         behind = result.behind
-        told_at += [tick for _ in result.notices]
-    assert told_at == [10]
+        notice_ticks += [tick for _ in result.notices]
+    assert notice_ticks == [10]
     assert planned("2020-01-05", {"features": freshness.Behind(since="2020-01-05", idle=1, ticks=1)}).notices == ()
 
 

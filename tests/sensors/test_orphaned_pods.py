@@ -51,7 +51,7 @@ TAGGED = {"job_name": "by_hand", "tags": {naming.TAG_PRODUCT: PRODUCT}}
         (SUCCESS, None, "end"),
     ],
 )
-def test_what_happens_to_a_pod(status: Any, over_for_s: float | None, action: str) -> None:
+def test_a_pod_is_ended_or_left_by_the_state_of_its_run(status: Any, over_for_s: float | None, action: str) -> None:
     assert plan(status, over_for_s=over_for_s, other="r2").action == "leave", "r2 may have taken it over"
     result = plan(status, over_for_s=over_for_s, other=None)
     assert result.action == action
@@ -236,7 +236,7 @@ def test_foreign_pods_are_left_alone(
     assert attempts(tmp_path) == []
 
 
-def test_an_api_that_is_down_or_forbids_is_a_sentence(
+def test_an_unreachable_or_forbidding_api_is_reported_in_one_sentence(
     api: PlayedApi, instance: dg.DagsterInstance, sensor: dg.SensorDefinition
 ) -> None:
     api.troubles = [Trouble("list", LOST), Trouble("list", 403, "Forbidden", "pods is forbidden")]
@@ -244,7 +244,7 @@ def test_an_api_that_is_down_or_forbids_is_a_sentence(
     assert "could not look at the pods: 403 Forbidden" in evaluate(sensor, instance)
 
 
-def test_steps_that_are_not_pods_are_none_of_its_business(
+def test_the_sensor_ignores_steps_that_are_not_pods(
     instance: dg.DagsterInstance, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DRIFTLINE_LAUNCHER", "subprocess")

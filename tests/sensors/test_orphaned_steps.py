@@ -23,7 +23,7 @@ from tests.doubles import recorded
 
 STARTING, STARTED = dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED
 CANCELING, FAILURE = dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.FAILURE
-TOLD = Worker(pid=7, logged_at_s=1000.0)
+WORKER = Worker(pid=7, logged_at_s=1000.0)
 ALIVE, ANOTHER = Process(created_at_s=999.0, is_zombie=False), Process(created_at_s=1100.0, is_zombie=False)
 ZOMBIE = Process(created_at_s=999.0, is_zombie=True)
 
@@ -36,23 +36,25 @@ def sensor() -> dg.SensorDefinition:
 @pytest.mark.parametrize(
     ("status", "workers", "announced_s", "action"),
     [
-        (STARTED, [(TOLD, ALIVE)], None, "leave"),
-        (STARTED, [(TOLD, None)], None, "fail"),
-        (STARTED, [(TOLD, ANOTHER)], None, "fail"),
-        (STARTED, [(TOLD, ZOMBIE)], None, "fail"),
-        (STARTED, [(TOLD, None), (TOLD, ALIVE)], None, "leave"),
+        (STARTED, [(WORKER, ALIVE)], None, "leave"),
+        (STARTED, [(WORKER, None)], None, "fail"),
+        (STARTED, [(WORKER, ANOTHER)], None, "fail"),
+        (STARTED, [(WORKER, ZOMBIE)], None, "fail"),
+        (STARTED, [(WORKER, None), (WORKER, ALIVE)], None, "leave"),
         (STARTED, [], None, "leave"),
-        (CANCELING, [(TOLD, ALIVE)], None, "leave"),
-        (CANCELING, [(TOLD, None)], None, "cancel"),
+        (CANCELING, [(WORKER, ALIVE)], None, "leave"),
+        (CANCELING, [(WORKER, None)], None, "cancel"),
         (CANCELING, [], None, "cancel"),
         (STARTING, [], 5.0, "leave"),
         (STARTING, [], None, "leave"),
         (STARTING, [], 61.0, "fail"),
-        (STARTING, [(TOLD, None)], 5.0, "fail"),
-        (STARTING, [(TOLD, ALIVE)], 500.0, "leave"),
+        (STARTING, [(WORKER, None)], 5.0, "fail"),
+        (STARTING, [(WORKER, ALIVE)], 500.0, "leave"),
     ],
 )
-def test_what_happens_to_a_run(status: Any, workers: Any, announced_s: float | None, action: str) -> None:
+def test_a_run_is_left_failed_or_cancelled_by_the_state_of_its_process(
+    status: Any, workers: Any, announced_s: float | None, action: str
+) -> None:
     result = plan(status, workers, starting_s=announced_s)
     assert result.action == action
     assert result.reason
@@ -100,8 +102,8 @@ def test_a_killed_run_is_marked_as_failed_and_a_running_one_left_alone(
         assert evaluate(sensor, local) == "under way and alive: 2 runs"
         for process in (killed, foreign):
             os.kill(process.pid, signal.SIGKILL)
-        # Not waited for yet: a zombie counts as gone.
-        time.sleep(0.2)
+        for process in (killed, foreign):  # gone and not reaped: a zombie counts as gone
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         reason = evaluate(sensor, local)
         assert f"advance__recorded {runs['advance__recorded'].run_id}: its process is gone" in reason
         statuses = {job: local.get_run_by_id(run.run_id).status for job, run in runs.items()}

@@ -30,7 +30,7 @@ from tests.doubles import postgres_server, recorded
 
 GPU, SPOT = naming.pool("gpu"), naming.pool("gpu_spot")
 STATUS = dg.DagsterRunStatus
-Found = TypeVar("Found")
+Result = TypeVar("Found")
 
 
 def pooled(run_id: str, *names: str) -> Pooled:
@@ -187,7 +187,7 @@ class Platform:
         """Return the runs whose steps have started and not been released."""
         return {path.parent.name for path in self.folders.glob("*/ready")}
 
-    def wait(self, look: Callable[[], Found]) -> Found:
+    def wait(self, look: Callable[[], Result]) -> Result:
         until_s = time.monotonic() + PATIENCE_S
         while not (result := look()):
             self.children.check()

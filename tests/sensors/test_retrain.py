@@ -45,7 +45,9 @@ def attempts(*statuses: dg.DagsterRunStatus) -> list[Try]:
         (attempts(FAILURE, FAILURE), 0, 3, "launch", 3),
     ],
 )
-def test_the_next_step_of_an_episode(tries: list[Try], requested: int, ticks: int, action: str, attempt: int) -> None:
+def test_the_next_step_follows_from_the_tries_of_an_episode(
+    tries: list[Try], requested: int, ticks: int, action: str, attempt: int
+) -> None:
     step = next_step(tries, requested=requested, ticks=ticks, most=3, pauses=(0, 3))
     assert (step.action, step.attempt) == (action, attempt)
     assert step.reason

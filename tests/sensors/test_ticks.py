@@ -35,7 +35,7 @@ def tick(act):
     together.wait()
     try:
         act()
-    except BaseException as problem:  # whatever it is, the main thread tells of it
+    except BaseException as problem:  # the main thread reports it
         problems.append(f"{act.__name__}: {type(problem).__name__}: {problem}")
 
 acts = [

@@ -68,12 +68,15 @@ def test_an_older_run_is_found_below_any_number_of_newer_ones(
     assert under_way.of(["theirs"]) is None
 
 
-def test_what_was_read_is_believed_for_a_second(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_are_cached_for_a_second_and_then_read_again(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
     at_s = [0.0]
     monkeypatch.setattr(episodes.time, "monotonic", lambda: at_s[0])
     under_way = UnderWay(lambda: instance)
     assert under_way.of(["mine"]) is None
     add(instance, "mine", dg.DagsterRunStatus.STARTED)
+    assert under_way.of(["mine"]) is None
     at_s[0] = episodes.FRESH_S + 0.1
     assert under_way.of(["mine"]) is not None
 

@@ -55,7 +55,7 @@ class App:
         self.follow()
 
     def follow(self, **changes: Any) -> Follower:
-        """Start anew, like a replacement worker; return the new follower of releases."""
+        """Start again, like a replacement worker; return the new follower of releases."""
         self.follower = Follower(self.contract, str(self.folder / "store"), **{**self.chosen, **changes})
         self.runtime = Runtime(self.contract, self.follower, Predictor(self.log), Metrics(), poll_s=0.01)
         self.middleware = PredictionMiddleware(_not_found, make=lambda: self.runtime)

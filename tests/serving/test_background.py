@@ -117,7 +117,7 @@ def test_a_hanging_store_is_named_and_its_late_answer_ignored(app: Any, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(objects, "read", hangs)
         assert not app.follower.look()
-        assert started.is_set()
+        assert started.wait(60)
         assert "cannot be read: the release ledger did not end within 0.05 s" in app.follower.problem
         second = releases_without_reading(app)
         end.set()

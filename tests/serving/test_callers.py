@@ -61,7 +61,7 @@ def test_a_caller_is_known_by_any_of_its_keys(tmp_path: Path, key: str) -> None:
         {b"x-forwarded-user": b"app"},
     ],
 )
-def test_who_is_not_known_is_turned_away(tmp_path: Path, fields: dict[bytes, bytes]) -> None:
+def test_an_unknown_caller_is_refused(tmp_path: Path, fields: dict[bytes, bytes]) -> None:
     with pytest.raises(TurnedAway) as turned:
         Callers(write(tmp_path)).admit(fields, PROXY)
     assert (turned.value.status, turned.value.header) == (401, (b"www-authenticate", b"Bearer"))
@@ -79,7 +79,7 @@ def test_a_trusted_proxy_names_the_caller_and_nobody_else_does(tmp_path: Path) -
     assert caller is not None and caller.name == "app", "a key counts wherever it comes from"
 
 
-def test_whom_the_file_does_not_list_is_other_in_metrics(tmp_path: Path) -> None:
+def test_callers_missing_from_the_file_are_labelled_other_in_metrics(tmp_path: Path) -> None:
     admission = proxied(tmp_path)
     labels = set()
     for number in range(2_000):

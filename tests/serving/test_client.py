@@ -95,7 +95,7 @@ def test_a_request_without_an_answer_is_sent_once_more_with_its_key(
     assert least_s + 0.05 <= wait_s <= least_s + 0.25
 
 
-def test_each_request_has_a_key_of_its_own_or_the_callers(service: Service) -> None:
+def test_each_request_gets_a_new_key_unless_the_caller_set_one(service: Service) -> None:
     service.answers = [GOOD] * 3
     predict(service, models.row(), models.row(), models.row(idempotency_key="mine"))
     keys = [row["idempotency_key"] for row in service.asked]

@@ -236,7 +236,7 @@ MARKS = st.text(alphabet='[]{},"\\:n', max_size=40)
 @settings(max_examples=draws(200), deadline=None)
 @given(MARKS, MARKS, st.booleans())
 def test_marks_within_texts_do_not_count_as_values(entity: str, carrier: str, is_duplicate: bool) -> None:
-    """Every row is diagnosed: its last moment is no moment."""
+    """Every row is diagnosed: its last time is not a time."""
     row = models.row("x" + entity * 6, {"carrier": "x" + carrier * 6}, asked_at="noon")
     body = json.dumps(row)
     if is_duplicate:

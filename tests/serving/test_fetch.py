@@ -192,7 +192,7 @@ def test_a_missing_secret_is_named(
     assert "no key of it is set: without a role, add the keys to the secret `driftline-store`." in message
 
 
-def test_it_ends_when_its_pod_is_deleted_while_the_store_hangs(tmp_path: Path) -> None:
+def test_the_command_ends_when_its_pod_is_deleted_while_the_store_hangs(tmp_path: Path) -> None:
     """It handles SIGTERM, which the first process of a container would not get otherwise."""
     with socket.create_server(("127.0.0.1", 0)) as hanging:
         variables = {

@@ -47,7 +47,9 @@ def test_a_gate_counts_what_is_under_way(tasks: int, unread: int, waiting: int, 
         (0.2, 3, 4),
     ],
 )
-def test_the_limit_is_what_is_answered_while_a_caller_waits(service_s: float, under_way: int, limit: int) -> None:
+def test_the_limit_is_as_many_requests_as_are_answered_within_the_wait(
+    service_s: float, under_way: int, limit: int
+) -> None:
     gate = Gate(256, wait_s=0.5)
     for _ in range(300):
         gate.learn(under_way * service_s, under_way)
@@ -67,7 +69,7 @@ def test_the_limit_follows_what_answers_take() -> None:
     assert gate.is_full(6, is_new=False)
 
 
-def test_a_small_limit_stays_and_without_a_wait_there_is_only_that() -> None:
+def test_a_small_limit_is_not_lowered_and_without_a_wait_the_limit_is_fixed() -> None:
     small, waiting = Gate(2, wait_s=0.5), Gate(256)
     for gate in (small, waiting):
         gate.learn(9.0, 1)
@@ -119,7 +121,7 @@ async def answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], byt
         return int(head[0].split()[1]), headers, await reader.readexactly(int(headers["content-length"]))
 
 
-def played(play: Callable[[Service, list[str]], Any], limit: int = 2) -> None:
+def run_play(play: Callable[[Service, list[str]], Any], limit: int = 2) -> None:
     async def run() -> None:
         refused: list[str] = []
         async with serving(limit, refused) as service:
@@ -134,7 +136,7 @@ async def connected(service: Service) -> tuple[asyncio.StreamReader, asyncio.Str
     return reader, writer
 
 
-async def _begun(service: Service, count: int) -> None:
+async def _wait_until_begun(service: Service, count: int) -> None:
     async with asyncio.timeout(30):
         while service.begun < count:
             await asyncio.sleep(0.01)
@@ -145,7 +147,7 @@ def test_a_request_too_many_is_refused_and_may_be_repeated_on_its_connection() -
         held = [await connected(service) for _ in range(2)]
         for _, writer in held:
             writer.write(ASK)
-        await _begun(service, 2)
+        await _wait_until_begun(service, 2)
         reader, writer = await connected(service)
         for _ in range(3):
             writer.write(ASK)
@@ -158,14 +160,14 @@ def test_a_request_too_many_is_refused_and_may_be_repeated_on_its_connection() -
         writer.write(ASK)
         assert (await answer(reader))[0] == 200
 
-    played(play)
+    run_play(play)
 
 
 def test_a_long_body_of_a_refused_request_is_ignored() -> None:
     async def play(service: Service, refused: list[str]) -> None:
         for _ in range(2):
             (await connected(service))[1].write(ASK)
-        await _begun(service, 2)
+        await _wait_until_begun(service, 2)
         reader, writer = await connected(service)
         writer.write(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
         assert (await answer(reader))[0] == 503
@@ -176,46 +178,44 @@ def test_a_long_body_of_a_refused_request_is_ignored() -> None:
         assert (await answer(reader))[0] == 200
         assert service.begun == 3
 
-    played(play)
+    run_play(play)
 
 
 def test_a_refused_caller_who_closes_gets_the_answer_whole() -> None:
     async def play(service: Service, refused: list[str]) -> None:
         for _ in range(2):
             (await connected(service))[1].write(ASK)
-        await _begun(service, 2)
+        await _wait_until_begun(service, 2)
         reader, writer = await connected(service)
-        writer.write(CLOSES[:-1])  # and a byte of the body comes late
+        writer.write(CLOSES[:-1])  # the last byte of the body never comes
         status, headers, _ = await answer(reader)
         assert (status, headers["connection"]) == (503, "close")
         assert await reader.read() == b""
 
-    played(play)
+    run_play(play)
 
 
 def test_answers_teach_the_limit_and_slow_senders_do_not() -> None:
+    learnt: list[tuple[float, int]] = []
+
     async def play(service: Service, refused: list[str]) -> None:
-        learnt: list[tuple[float, int]] = []
         service.gate.learn = lambda took_s, under_way: learnt.append((took_s, under_way))  # type: ignore[method-assign]
         whole = [await connected(service) for _ in range(2)]
         for count, (_, writer) in enumerate(whole, start=1):
             writer.write(ASK)
-            await _begun(service, count)
+            await _wait_until_begun(service, count)
         slow = await connected(service)
         slow[1].write(ASK[:-1])
-        await _begun(service, 3)
+        await _wait_until_begun(service, 3)
         await asyncio.sleep(0.02)
         slow[1].write(ASK[-1:])
         service.may_answer.set()
         for reader, _ in (*whole, slow):
             assert (await answer(reader))[0] == 200
-        async with asyncio.timeout(30):
-            while len(learnt) < 2:
-                await asyncio.sleep(0.01)
-        assert sorted(under_way for _, under_way in learnt) == [1, 2]
-        assert all(took_s >= 0.02 for took_s, _ in learnt)
 
-    played(play, limit=9)
+    run_play(play, limit=9)
+    assert sorted(under_way for _, under_way in learnt) == [1, 2]
+    assert all(took_s >= 0.02 for took_s, _ in learnt)
 
 
 def test_bodies_that_do_not_arrive_take_no_place() -> None:
@@ -223,31 +223,31 @@ def test_bodies_that_do_not_arrive_take_no_place() -> None:
         service.gate.unread = 50  # as `bodies.read` counts them
         for _ in range(50):
             (await connected(service))[1].write(ASK[:-1])
-        await _begun(service, 50)
+        await _wait_until_begun(service, 50)
         service.may_answer.set()
         reader, writer = await connected(service)
         writer.write(ASK)
         assert (await answer(reader))[0] == 200
 
-    played(play)
+    run_play(play)
 
 
 def test_only_what_costs_is_refused_and_never_out_of_order() -> None:
     async def play(service: Service, refused: list[str]) -> None:
         reader, writer = await connected(service)
         writer.write(ASK + ASK)  # the second one follows an unanswered one
-        await _begun(service, 1)
+        await _wait_until_begun(service, 1)
         (await connected(service))[1].write(ASK)
-        await _begun(service, 2)
+        await _wait_until_begun(service, 2)
         other, pages = await connected(service)
         pages.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
-        await _begun(service, 3)
+        await _wait_until_begun(service, 3)
         service.may_answer.set()
         assert [(await answer(reader))[0] for _ in range(2)] == [200, 200]
         assert (await answer(other))[0] == 200
         assert refused == []
 
-    played(play)
+    run_play(play)
 
 
 def test_a_service_that_ends_closes_connections_with_its_answers() -> None:
@@ -262,4 +262,4 @@ def test_a_service_that_ends_closes_connections_with_its_answers() -> None:
         assert (status, headers["connection"]) == (200, "close")
         assert await reader.read() == b""
 
-    played(play)
+    run_play(play)

@@ -28,7 +28,7 @@ class Process:
     """The process, with its ports."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
-        self.settings = Settings.from_environment({"DRIFTLINE_STATE": str(folder), "DRIFTLINE_SERVING_DRAIN_S": "1"})
+        self.settings = Settings.from_environment({"DRIFTLINE_STATE": str(folder), "DRIFTLINE_SERVING_DRAIN_S": "5"})
         self.port = run.free_port()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "platform_assets.serving.host", *arguments, "--port", str(self.port)],

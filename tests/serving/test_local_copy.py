@@ -36,7 +36,7 @@ def release(app: Any, bias: float) -> str:
 
 
 def restart_without_the_store(app: Any, **changes: Any) -> dict[str, Any]:
-    """Start anew with a file in place of the store's folder; return `/readyz`."""
+    """Start again with a file in place of the store's folder; return `/readyz`."""
     store = app.folder / "store"
     if store.is_dir():
         store.rename(app.folder / "away")

@@ -48,7 +48,7 @@ async def answered(scope: Any, receive: Any, send: Any) -> None:
     await send(BODY)
 
 
-def sent(direct: Application, *parts: bytes) -> tuple[Transport, list[Any]]:
+def send_parts(direct: Application, *parts: bytes) -> tuple[Transport, list[Any]]:
     """Send parts of a request, and return what was written, and the scopes of the application around."""
     around: list[Any] = []
 
@@ -88,14 +88,14 @@ def request(path: str = "/predict", method: str = "POST", length: int = 2) -> by
     ("path", "calls"), [("/predict", 0), ("/readyz", 1), ("/predict/", 1)], ids=["direct", "other", "longer"]
 )
 def test_only_direct_paths_skip_the_layers(path: str, calls: int) -> None:
-    transport, around = sent(answered, request(path) + b"{}")
+    transport, around = send_parts(answered, request(path) + b"{}")
     assert len(around) == calls
     assert b"".join(transport.written).endswith(b"\r\n\r\nok")
     assert len(transport.written) == 1 + calls, "a direct answer is one write"
 
 
 def test_each_request_of_a_connection_gets_its_answer() -> None:
-    transport, _ = sent(answered, (request() + b"{}") * 3)
+    transport, _ = send_parts(answered, (request() + b"{}") * 3)
     assert [data.endswith(b"\r\n\r\nok") for data in transport.written] == [True] * 3
 
 
@@ -106,18 +106,18 @@ def test_an_application_is_told_whether_the_body_has_arrived() -> None:
         received.append(scope["is_whole"])
         await answered(scope, receive, send)
 
-    sent(telling, request() + b"{}")
-    sent(telling, request(), b"{", b"}")
-    sent(telling, request() + b"{", b"}")
+    send_parts(telling, request() + b"{}")
+    send_parts(telling, request(), b"{", b"}")
+    send_parts(telling, request() + b"{", b"}")
     assert received == [True, False, False]
 
 
-def test_what_was_not_followed_by_a_body_is_sent_when_the_connection_closes() -> None:
+def test_a_head_without_a_body_is_sent_when_the_connection_closes() -> None:
     async def failing(scope: Any, receive: Any, send: Any) -> None:
         await send(HEAD)
         raise RuntimeError("planted")
 
-    transport, _ = sent(failing, request() + b"{}")
+    transport, _ = send_parts(failing, request() + b"{}")
     assert transport.is_closed
     assert b"".join(transport.written).startswith(b"HTTP/1.1 200 OK\r\n")
 
@@ -126,7 +126,7 @@ def test_an_application_that_fails_is_answered_with_500() -> None:
     async def failing(scope: Any, receive: Any, send: Any) -> None:
         raise RuntimeError("planted")
 
-    transport, _ = sent(failing, request() + b"{}")
+    transport, _ = send_parts(failing, request() + b"{}")
     assert b"".join(transport.written).startswith(b"HTTP/1.1 500 ")
     assert b"".join(transport.written).endswith(b"Internal Server Error")
 
@@ -137,13 +137,13 @@ def test_parts_of_an_answer_are_sent_as_they_come() -> None:
         await send({**BODY, "body": b"o", "more_body": True})
         await send({**BODY, "body": b"k"})
 
-    transport, _ = sent(slow, request() + b"{}")
+    transport, _ = send_parts(slow, request() + b"{}")
     assert [data[-1:] for data in transport.written] == [b"o", b"k"]
 
 
 def test_a_caller_who_waits_to_send_the_body_is_told_to_go_on() -> None:
     head = request().replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")
-    transport, _ = sent(answered, head, b"{}")
+    transport, _ = send_parts(answered, head, b"{}")
     assert transport.written[0] == b"HTTP/1.1 100 Continue\r\n\r\n"
     assert b"".join(transport.written[1:]).endswith(b"\r\n\r\nok")
 
@@ -153,7 +153,7 @@ def test_the_head_of_an_answer_to_head_is_sent() -> None:
         await send(HEAD)
         await send({**BODY, "body": b""})
 
-    transport, _ = sent(head_only, request(method="HEAD", length=0))
+    transport, _ = send_parts(head_only, request(method="HEAD", length=0))
     assert b"".join(transport.written).endswith(b"\r\n\r\n")
 
 
@@ -162,5 +162,5 @@ def test_a_line_per_request_is_written_only_where_somebody_reads_it(
     caplog: pytest.LogCaptureFixture, level: int
 ) -> None:
     caplog.set_level(level, "uvicorn.access")
-    sent(answered, request() + b"{}")
+    send_parts(answered, request() + b"{}")
     assert len([record for record in caplog.records if record.name == "uvicorn.access"]) == (level == logging.INFO)

@@ -20,7 +20,7 @@ CONTRACTS = {
     "picture and numbers": models.image_contract(models.MIXED_FIELDS),
     "regression": models.regression_contract(),
 }
-KNOWN = {"picture": [Request(json.dumps(models.image_row()).encode(), "application/json")]}
+EXTRA_REQUESTS = {"picture": [Request(json.dumps(models.image_row()).encode(), "application/json")]}
 """Requests besides the drawn ones: drawn files have one pixel and are refused, and now and then all draws are files."""
 
 
@@ -36,7 +36,7 @@ def test_the_document_and_the_service_agree(make: Callable[..., Any], name: str,
     app = make(CONTRACTS[name])
     app.follower.fall_back()
     document, counts = Document(app.contract), Counter[tuple[bool, int]]()
-    sound = KNOWN.get(name, []) if allowed else []
+    sound = EXTRA_REQUESTS.get(name, []) if allowed else []
     for request in [*sound, *draw(app.contract, COUNT, allowed=allowed)]:
         status, result = answer(app, request)
         is_allowed = document.allows(request)

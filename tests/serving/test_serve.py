@@ -312,7 +312,7 @@ def test_a_killed_worker_loses_no_acknowledged_prediction(service: Service) -> N
 def test_a_service_that_was_asked_to_end_is_not_ready_first_and_answers_everybody(
     service: Service, tmp_path: Path
 ) -> None:
-    settings = service.settings.replace(state=tmp_path, serving_drain_s=5.0)
+    settings = service.settings.replace(state=tmp_path, serving_drain_s=10.0)
     home = {"BENTOML_HOME": str(service.settings.bentoml_home)}
     with run.serving(settings, service.built.tag, environment=home) as server:
         with Load(int(server.url.rsplit(":", 1)[1])) as load:

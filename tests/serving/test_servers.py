@@ -27,5 +27,5 @@ def test_a_later_process_with_its_id_is_another_server() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "1", "1-", "-1", "1-2-3", "metrics", f"{2**22 + 1}-5"])
-def test_other_names_are_of_no_running_server(name: str) -> None:
+def test_other_names_do_not_name_a_running_server(name: str) -> None:
     assert not servers.is_running(name)

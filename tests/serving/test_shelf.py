@@ -128,7 +128,7 @@ def test_no_model_answers_for_another_while_some_are_dropped_and_loaded(
         names = [f"tiny@{models.write_bundle(store, bias=float(number))}" for number in range(5)]
         host = make_host(here, names, room * MEGABYTE)
     chance = random.Random(seed)
-    asked = [
+    questions = [
         (chance.choice([*host.products]), float(chance.randrange(50)), chance.choice([1, 1, 16])) for _ in range(300)
     ]
     highest = 0
@@ -142,7 +142,7 @@ def test_no_model_answers_for_another_while_some_are_dropped_and_loaded(
         return name, wind, status, answer
 
     async def scenario() -> list[Any]:
-        return await asyncio.gather(*(one(*item) for item in asked))
+        return await asyncio.gather(*(one(*item) for item in questions))
 
     answers = play(host, scenario)
     assert [status for _, _, status, _ in answers if status != 200] == []

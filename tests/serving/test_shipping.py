@@ -8,9 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,28 @@ class Process:
         return sorted(path.name for path in self.folder.glob(f"*{suffix}"))
 
 
+@dataclass
+class Monotonic:
+    """The monotonic clock of outboxes and shippers, which stands still until a test moves it.
+
+    Attributes:
+        now_s: what it shows.
+    """
+
+    now_s: float
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def monotonic(monkeypatch: pytest.MonkeyPatch) -> Monotonic:
+    clock = Monotonic(time.monotonic())
+    for module in (outbox, shipping):
+        monkeypatch.setattr(module, "monotonic", clock)
+    return clock
+
+
 @pytest.fixture
 def process(tmp_path: Path) -> Process:
     return Process(tmp_path / "log" / PRODUCT, tmp_path / "store")
@@ -127,14 +150,14 @@ def test_answers_wait_until_they_are_due_by_time_or_size(process: Process) -> No
     assert (shipper.figures.unshipped_bytes, shipper.figures.unshipped_s) == (0, 0.0)
 
 
-def test_an_answer_that_has_waited_is_due(process: Process) -> None:
+def test_an_answer_that_has_waited_is_due(process: Process, monotonic: Monotonic) -> None:
     shipper = process.start(every_s=0.2)
     shipper.look()
     process.log.append(line(0))
     shipper.look()
     assert process.kinds() == ["hello"]
-    time.sleep(0.3)
-    assert shipper.figures.unshipped_s >= 0.3
+    monotonic.now_s += 0.3
+    assert shipper.figures.unshipped_s == pytest.approx(0.3)
     shipper.look()
     assert process.lines() == [line(0)]
 
@@ -165,13 +188,13 @@ def test_only_the_segment_that_reaches_the_end_covers_the_present(process: Proce
     assert [segment.header.covers_until_utc for segment in process.segments()] == [start, start, start, process.now]
 
 
-def test_an_idle_process_sends_heartbeats_that_cover_the_present(process: Process) -> None:
+def test_an_idle_process_sends_heartbeats_that_cover_the_present(process: Process, monotonic: Monotonic) -> None:
     shipper = process.start(heartbeat_s=0.1)
     shipper.look()
     shipper.look()
     assert process.kinds() == ["hello"]
     process.now += timedelta(seconds=60)
-    time.sleep(0.15)
+    monotonic.now_s += 0.15
     shipper.look()
     shipper.look()
     *_, heartbeat = process.segments()
@@ -179,11 +202,11 @@ def test_an_idle_process_sends_heartbeats_that_cover_the_present(process: Proces
     assert (heartbeat.header.covers_until_utc, heartbeat.header.rows) == (process.now, 0)
 
 
-def test_a_heartbeat_that_is_due_brings_answers_that_are_not(process: Process) -> None:
+def test_a_heartbeat_that_is_due_brings_answers_that_are_not(process: Process, monotonic: Monotonic) -> None:
     shipper = process.start(every_s=LONG_S, heartbeat_s=0.1)
     shipper.look()
     process.log.append(line(0))
-    time.sleep(0.15)
+    monotonic.now_s += 0.15
     shipper.look()
     assert process.kinds() == ["hello", "answers"]
 
@@ -203,7 +226,7 @@ def test_the_last_segment_is_a_goodbye_with_the_rest(process: Process) -> None:
     assert process.kinds() == ["hello", "goodbye"], "nothing follows a goodbye"
 
 
-def test_a_goodbye_without_answers_and_one_before_the_first_look(process: Process) -> None:
+def test_a_goodbye_needs_neither_answers_nor_an_earlier_look(process: Process) -> None:
     process.log.close()
     process.shipper.close()
     assert process.kinds() == ["hello", "goodbye"]
@@ -461,10 +484,12 @@ def test_a_goodbye_that_takes_too_long_is_left_to_the_next_process(
     process.start(every_s=LONG_S).look()
     process.log.append(line(0))
     process.log.close()
+    goes_on = threading.Event()
     with monkeypatch.context() as patch:
-        patch.setattr(Sender, "send", lambda *_: time.sleep(0.5))
+        patch.setattr(Sender, "send", lambda *_: goes_on.wait(60))
         process.shipper.close()
         assert "the next process of this folder ships them" in str(process.shipper.problem)
+        goes_on.set()
         with process.shipper._working:
             pass
     assert process.kinds() == ["hello"]
@@ -563,7 +588,7 @@ def test_a_process_that_writes_fast_is_not_ready_and_then_refuses_before_the_vol
     assert 0.77 * limit < unready_at[0] < 0.82 * limit
     assert 0.87 * limit < written < 0.92 * limit
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) == written, "nothing of a refused request is left"
-    assert all(log.problem is None for log in logs), "a log that is unwell tests its disk with bytes of its own"
+    assert all(log.problem is None for log in logs), "a log with a problem probes its disk"
     rooms[0].check()
     with pytest.raises(LogProblem, match="beyond 90%"):
         logs[0].append(bytes(limit))
@@ -773,7 +798,7 @@ def test_a_process_may_be_killed_at_any_step_and_its_successor_too(tmp_path: Pat
 
 
 def test_another_deployment_of_the_product_is_noticed(process: Process) -> None:
-    """Also before it has a heartbeat to send; a server that is not named after a pod is none."""
+    """Also before it has a heartbeat to send; a server whose name is not a pod's does not count as a Deployment."""
     shippers = {}
     for server in ("driftline-tiny-5d9c-abcde.one", "driftline-tiny-5d9c-fghij.one", "host", "tiny-77b6-klmno.two"):
         shippers[server] = process.start(server=server)
@@ -784,10 +809,12 @@ def test_another_deployment_of_the_product_is_noticed(process: Process) -> None:
     assert (first.problem, outside.problem) == (None, None)
 
 
-def test_the_first_deployment_notices_the_second_with_its_next_heartbeat(process: Process) -> None:
+def test_the_first_deployment_notices_the_second_with_its_next_heartbeat(
+    process: Process, monotonic: Monotonic
+) -> None:
     first = process.start(server="driftline-tiny-5d9c-abcde.one", heartbeat_s=0.1)
     first.look()
     process.start(server="tiny-77b6-klmno.two").look()
-    time.sleep(0.15)
+    monotonic.now_s += 0.15
     first.look()
     assert first.problem is not None and "is served by 2 Deployments" in first.problem

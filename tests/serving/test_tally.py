@@ -54,7 +54,7 @@ def _counted(where: AbstractContextManager[Path | None], given: list[float], *, 
 
 @pytest.mark.parametrize("where", [nullcontext, files])
 @given(given=VALUES)
-def test_it_counts_what_the_library_counts(
+def test_a_tally_counts_what_the_library_counts(
     where: Callable[[], AbstractContextManager[Path | None]], given: list[float]
 ) -> None:
     expected = _counted(where(), given, by_tally=False)

@@ -41,12 +41,12 @@ SPEC = ProductSpec(
 def load(folder: Path, text: str) -> ProductSpec:
     path = folder / "tiny.py"
     path.write_text(text, encoding="utf-8")
-    described = importlib.util.spec_from_file_location(f"tiny_{folder.name}", path)
-    assert described is not None
-    assert described.loader is not None
-    module = importlib.util.module_from_spec(described)
-    sys.modules[described.name] = module
-    described.loader.exec_module(module)
+    module_spec = importlib.util.spec_from_file_location(f"tiny_{folder.name}", path)
+    assert module_spec is not None
+    assert module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[module_spec.name] = module
+    module_spec.loader.exec_module(module)
     spec: ProductSpec = module.SPEC
     return spec
 
@@ -86,7 +86,7 @@ def test_todays_settings_are_not_a_change(tmp_path: Path) -> None:
         ("SPEC = ProductSpec(", "SPEC = replace(tiny.SPEC); OTHER = dict(", "epochs", "would not configure"),
     ],
 )
-def test_what_cannot_be_located_is_said_with_the_settings(
+def test_settings_that_cannot_be_located_are_listed_with_the_reason(
     tmp_path: Path, old: str, new: str, name: str, why: str
 ) -> None:
     spec = load(tmp_path, FILE)

@@ -137,7 +137,7 @@ MORE = (SPEC.grain, batches.SPEC.grain, HOURLY.grain, SPEC.history, RULE, MultiC
 
 
 @pytest.mark.parametrize("part", [*PARTS, *MORE], ids=lambda part: type(part).__name__)
-def test_a_value_of_another_kind_is_one_message_that_names_it(part: Any) -> None:
+def test_a_value_of_another_kind_gives_one_message_that_names_it(part: Any) -> None:
     refused = {(item.name, index): "" for item in fields(part) for index in range(len(WRONG))}
     for name, index in list(refused):
         try:

@@ -25,10 +25,12 @@ def landed_csv(source: str, key: str) -> pl.DataFrame:
     return pl.read_csv(data, infer_schema=False).with_columns(source_offset=pl.int_range(pl.len(), dtype=pl.Int64))
 
 
-def judged(source: str, key: str, raw: pl.DataFrame) -> validate.Split:
-    result = SPEC.source(source)
-    key_of = validate.key_column(result.partition_by, SPEC.grain.key_of) if result.partition_by else None
-    return validate.split(raw, result.schema(), schema_version=1, unique=result.unique, key=key, key_of=key_of)
+def validate_rows(source: str, key: str, raw: pl.DataFrame) -> validate.Split:
+    source_spec = SPEC.source(source)
+    key_of = validate.key_column(source_spec.partition_by, SPEC.grain.key_of) if source_spec.partition_by else None
+    return validate.split(
+        raw, source_spec.schema(), schema_version=1, unique=source_spec.unique, key=key, key_of=key_of
+    )
 
 
 def test_loading_the_product_imports_neither_torch_nor_pandera():
@@ -56,7 +58,7 @@ def test_deliveries_are_reproducible_and_empty_outside_the_year():
 
 def test_a_day_without_observations_delivers_a_header():
     assert landed_csv("weather", "2013-12-31").height == 0
-    assert judged("weather", "2013-12-31", landed_csv("weather", "2013-12-31")).good.height == 0
+    assert validate_rows("weather", "2013-12-31", landed_csv("weather", "2013-12-31")).good.height == 0
 
 
 def test_a_flight_is_delivered_in_utc():
@@ -160,7 +162,7 @@ ARR_NULLS = "rule broken: arrival time, delay, air time and known-at are null to
 def test_a_planted_fault_is_quarantined_with_its_reason(source: str, column: str, value: str | None, reason: str):
     raw = landed_csv(source, "2013-03-01")
     broken = raw.with_columns(pl.when(pl.col("source_offset") == 3).then(pl.lit(value)).otherwise(column).alias(column))
-    result = judged(source, "2013-03-01", broken)
+    result = validate_rows(source, "2013-03-01", broken)
     assert result.quarantined["source_offset"].to_list() == [3]
     assert reason in result.quarantined["reason"].item()
     assert json.loads(result.quarantined["row"].item())[column] == value
@@ -176,13 +178,13 @@ def test_a_planted_fault_is_quarantined_with_its_reason(source: str, column: str
 )
 def test_reference_rows_are_validated_by_their_kind(kind: str, column: str, reason: str):
     raw = landed_csv("reference", "all").filter(pl.col("kind") == kind).head(3).with_columns(pl.lit(None).alias(column))
-    assert judged("reference", "all", raw.cast({column: pl.String})).quarantined["reason"].unique().to_list() == [
-        f"rule broken: {reason}"
-    ]
+    assert validate_rows("reference", "all", raw.cast({column: pl.String})).quarantined[
+        "reason"
+    ].unique().to_list() == [f"rule broken: {reason}"]
 
 
 def test_a_day_landed_under_another_key_is_quarantined_completely():
-    result = judged("movements", "2013-03-02", landed_csv("movements", "2013-03-01"))
+    result = validate_rows("movements", "2013-03-02", landed_csv("movements", "2013-03-01"))
     assert result.good.height == 0
     assert result.quarantined["reason"].unique().to_list() == ["belongs to key 2013-03-01 and landed with 2013-03-02"]
 

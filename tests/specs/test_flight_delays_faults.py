@@ -56,7 +56,7 @@ def sketched(year: Year, tables: dict[str, dict[str, pl.DataFrame]]) -> dict[str
     }
 
 
-def judged(sketched: dict[str, Sketched], index: int, delivered: Sketched) -> tuple[faults.Check, ...]:
+def failing_checks(sketched: dict[str, Sketched], index: int, delivered: Sketched) -> tuple[faults.Check, ...]:
     """Return the failing checks of a key against the sound ones before it."""
     monitors = SPEC.monitors
     record = [
@@ -75,7 +75,7 @@ def test_no_day_is_faulty_except_the_last_without_recorded_weather(
 ) -> None:
     """All days count: storms, holidays and both clock changes are sound."""
     result = {
-        key: [(item.source, item.check) for item in judged(sketched, index, sketched[key])]
+        key: [(item.source, item.check) for item in failing_checks(sketched, index, sketched[key])]
         for index, key in enumerate(KEYS)
     }
     assert {key: checks for key, checks in result.items() if checks} == {"2013-12-31": [("weather", "empty_delivery")]}
@@ -119,7 +119,7 @@ def test_a_broken_delivery_is_named_on_its_first_day(
     """On seeded days from the 15th on, the first failing check is the one the fault kind declares."""
     indexes = sorted(random.Random(kind.name).sample(range(14, len(KEYS) - 1), DAYS))
     delivered = broken(kind, tables, [KEYS[index] for index in indexes])
-    first = {KEYS[index]: judged(sketched, index, delivered[KEYS[index]])[:1] for index in indexes}
+    first = {KEYS[index]: failing_checks(sketched, index, delivered[KEYS[index]])[:1] for index in indexes}
     named = {key: [(item.source, item.check) for item in checks] for key, checks in first.items()}
     assert named == {key: [(kind.source, kind.check)] for key in named}
 

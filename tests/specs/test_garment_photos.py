@@ -54,11 +54,11 @@ def batch(*photos: np.ndarray) -> bytes:
 
 
 def landed_rows(source: str, data: bytes) -> pl.DataFrame:
-    result = SPEC.source(source)
-    return landed.rows(data, columns=[*result.schema().columns], arrived_at_utc=ARRIVED, read=result.read)
+    source_spec = SPEC.source(source)
+    return landed.rows(data, columns=[*source_spec.schema().columns], arrived_at_utc=ARRIVED, read=source_spec.read)
 
 
-def judged(source: str, data: bytes, key: str = "0001") -> validate.Split:
+def validate_batch(source: str, data: bytes, key: str = "0001") -> validate.Split:
     result = SPEC.source(source)
     raw = landed_rows(source, data)
     return validate.split(raw, result.columns(), schema_version=1, unique=result.unique, key=key)
@@ -106,7 +106,7 @@ def test_the_network_reads_a_photo_and_gives_a_probability_per_kind() -> None:
 
 def test_a_batch_is_read_as_rows() -> None:
     image = photo().clip(5, 200)
-    (row,) = judged("photos", batch(image)).good.drop("source_offset").rows(named=True)
+    (row,) = validate_batch("photos", batch(image)).good.drop("source_offset").rows(named=True)
     assert row == {
         "photo_id": "p00000",
         "height": 28,
@@ -151,7 +151,7 @@ def test_a_broken_file_is_refused_with_a_message(data: bytes, message: str) -> N
 
 
 def test_an_empty_manifest_is_an_empty_batch() -> None:
-    assert judged("photos", zipped({"manifest.csv": manifest()})).good.height == 0
+    assert validate_batch("photos", zipped({"manifest.csv": manifest()})).good.height == 0
 
 
 @pytest.mark.parametrize(
@@ -170,26 +170,26 @@ def test_an_empty_manifest_is_an_empty_batch() -> None:
     ],
 )
 def test_each_rule_quarantines_its_photo(bad: np.ndarray, reason: str) -> None:
-    split = judged("photos", batch(photo(0), bad, photo(2)))
+    split = validate_batch("photos", batch(photo(0), bad, photo(2)))
     assert split.good["photo_id"].to_list() == ["p00000", "p00002"]
     assert split.quarantined["reason"].to_list() == [reason]
 
 
 def test_a_black_frame_is_quarantined_with_all_its_reasons() -> None:
-    (reason,) = judged("photos", batch(np.zeros((28, 28), dtype=np.uint8))).quarantined["reason"]
+    (reason,) = validate_batch("photos", batch(np.zeros((28, 28), dtype=np.uint8))).quarantined["reason"]
     assert "a photo is not blank" in reason
     assert "expected at least 64" in reason
 
 
 def test_a_photo_without_a_moment_is_quarantined() -> None:
     data = zipped({"manifest.csv": manifest("p00000,a.png,yesterday"), "a.png": PNG})
-    (reason,) = judged("photos", data).quarantined["reason"]
+    (reason,) = validate_batch("photos", data).quarantined["reason"]
     assert reason == "known_at_utc is 'yesterday', which is not a moment such as 2013-03-01T05:00:00Z"
 
 
 def test_an_unknown_kind_of_garment_is_quarantined() -> None:
     data = b"photo_id,garment,known_at_utc\np00000,hat,2024-01-01T00:00:00Z\np00001,bag,2024-01-01T00:00:00Z\n"
-    split = judged("labels", data)
+    split = validate_batch("labels", data)
     assert split.good["garment"].to_list() == ["bag"]
     assert split.quarantined["reason"].item().startswith("garment is hat, expected isin")
 
@@ -220,7 +220,9 @@ def tables_of(*keys: str) -> dict[str, pl.DataFrame]:
     assert SPEC.history is not None
     return {
         source.name: pl.concat(
-            judged(source.name, SPEC.history.deliver(source.name, key) or b"", key).good.with_columns(key=pl.lit(key))
+            validate_batch(source.name, SPEC.history.deliver(source.name, key) or b"", key).good.with_columns(
+                key=pl.lit(key)
+            )
             for key in keys
         )
         for source in SPEC.sources

@@ -64,7 +64,7 @@ def sound() -> dict[str, Sketched]:
     return result
 
 
-def judged(sound: dict[str, Sketched], index: int, delivered: Sketched) -> tuple[faults.Check, ...]:
+def checks_of(sound: dict[str, Sketched], index: int, delivered: Sketched) -> tuple[faults.Check, ...]:
     """Return the checks of a batch against the sound ones before it."""
     monitors = SPEC.monitors
     record = [
@@ -83,7 +83,7 @@ def shift(checks: tuple[faults.Check, ...]) -> float:
 
 @pytest.mark.thorough
 def test_no_unmodified_batch_is_faulty_or_has_a_refused_photo(sound: dict[str, Sketched]) -> None:
-    result = {key: faults.failing(judged(sound, index, sound[key])) for index, key in enumerate(KEYS)}
+    result = {key: faults.failing(checks_of(sound, index, sound[key])) for index, key in enumerate(KEYS)}
     assert {key: checks for key, checks in result.items() if checks} == {}
     assert {source.good for sources, _ in sound.values() for source in sources.values()} == {500}
     assert all(sources["photos"].statistics.keys() == images.STATISTICS.keys() for sources, _ in sound.values())
@@ -92,7 +92,8 @@ def test_no_unmodified_batch_is_faulty_or_has_a_refused_photo(sound: dict[str, S
 def test_unmodified_batches_are_far_below_the_limit(sound: dict[str, Sketched]) -> None:
     judges = range(SPEC.monitors.min_record_keys, len(KEYS))
     assert (
-        max(shift(judged(sound, index, sound[KEYS[index]])) for index in judges) < SPEC.monitors.max_statistic_shift / 2
+        max(shift(checks_of(sound, index, sound[KEYS[index]])) for index in judges)
+        < SPEC.monitors.max_statistic_shift / 2
     )
 
 
@@ -104,7 +105,7 @@ def test_a_broken_delivery_is_named_in_its_first_batch(kind: FaultKind, sound: d
     indexes = sorted(random.Random(kind.name).sample(range(first, len(KEYS)), BATCHES))
     broken = sketched(lambda source, key: kind.deliver(deliver, source, key), tuple(KEYS[index] for index in indexes))
     for index in indexes:
-        checks = judged(sound, index, broken[KEYS[index]])
+        checks = checks_of(sound, index, broken[KEYS[index]])
         failing = faults.failing(checks)
         assert (failing[0].source, failing[0].check) == (kind.source, kind.check), failing[0]
         assert {item.source for item in failing} == {"photos"}
@@ -116,7 +117,7 @@ def test_a_batch_delivered_again_is_an_overlap(sound: dict[str, Sketched]) -> No
     assert SPEC.history is not None
     deliver = SPEC.history.deliver
     stale = sketched(lambda source, key: deliver(source, SPEC.grain.shift(key, -1)), (KEYS[-1],))
-    failing = faults.failing(judged(sound, len(KEYS) - 1, stale[KEYS[-1]]))
+    failing = faults.failing(checks_of(sound, len(KEYS) - 1, stale[KEYS[-1]]))
     assert [(item.source, item.check) for item in failing] == [("photos", "overlap")]
 
 

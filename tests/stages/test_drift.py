@@ -78,7 +78,7 @@ def run(settings: Settings, run_on: Run) -> Run:
     return execute
 
 
-def judged(tables: TableStore, key: str) -> PartitionRecord:
+def judgement_of(tables: TableStore, key: str) -> PartitionRecord:
     return tables.records("drift", [key])[key]
 
 
@@ -155,7 +155,7 @@ def test_a_repeated_delivery_holds_its_key_and_names_the_original(
     watched.land_all(settings.root, "0001", "0008")
     watched.land(settings.root, "air", "0008", watched.frame("air", "0003"))
     run("0001", "0008")
-    primary = judged(tables, "0008").notes["primary"]
+    primary = judgement_of(tables, "0008").notes["primary"]
     assert (primary["source"], primary["check"]) == ("air", "overlap")
     assert primary["came"] == "100% of the rows' content was already in the key 5 keys back"
     assert kinds(ledgers, "0008") == ["fault"]
@@ -168,7 +168,7 @@ def test_a_repeated_delivery_holds_its_key_and_names_the_original(
 def test_a_frozen_source_holds_its_key_and_is_named(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
 ) -> None:
-    notes = judged(tables, BROKEN).notes
+    notes = judgement_of(tables, BROKEN).notes
     assert (notes["verdict"], notes["is_faulty"], notes["faults"]) == ("alert_fault", True, 1)
     assert (notes["primary"]["source"], notes["primary"]["check"]) == ("air", "frozen_columns")
     assert "temperature has 1 distinct value (usually 12 or more)" in notes["primary"]["came"]
@@ -209,7 +209,7 @@ def test_a_lost_sketch_is_reported_and_recomputed(
 ) -> None:
     judge_to("0005")
     watched.land_all(settings.root, "0006", "0006")
-    before = judged(tables, "0004")
+    before = judgement_of(tables, "0004")
     path = Path(settings.root, naming.blob_path(before.notes["sketch"]) + ".gz")
     data = path.read_bytes()
     path.unlink() if damage is None else path.write_bytes(damage)
@@ -217,20 +217,20 @@ def test_a_lost_sketch_is_reported_and_recomputed(
         run("0006")
     run("0004")
     assert path.read_bytes() == data
-    assert judged(tables, "0004").content_digest == before.content_digest
+    assert judgement_of(tables, "0004").content_digest == before.content_digest
     run("0006")
-    assert not judged(tables, "0006").notes["is_faulty"]
+    assert not judgement_of(tables, "0006").notes["is_faulty"]
 
 
 @pytest.mark.usefixtures("frozen")
 def test_late_labels_are_judged_when_they_land_and_add_no_second_fault(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
 ) -> None:
-    first = judged(tables, BROKEN)
+    first = judgement_of(tables, BROKEN)
     watched.land(settings.root, "verdicts", BROKEN)
     run(BROKEN)
-    assert judged(tables, BROKEN).inputs != first.inputs
-    assert judged(tables, BROKEN).notes["primary"] == first.notes["primary"]
+    assert judgement_of(tables, BROKEN).inputs != first.inputs
+    assert judgement_of(tables, BROKEN).notes["primary"] == first.notes["primary"]
     assert kinds(ledgers, BROKEN) == ["fault"]
 
 
@@ -253,8 +253,8 @@ def test_later_keys_are_not_compared_with_a_held_key(
     watched.land_all(settings.root, "0007", "0008")
     watched.land(settings.root, "air", "0008", watched.frozen_air("0008"))
     run("0007", "0008")
-    assert judged(tables, "0007").notes["verdict"] == "fine"
-    assert judged(tables, "0008").notes["primary"]["check"] == "frozen_columns"
+    assert judgement_of(tables, "0007").notes["verdict"] == "fine"
+    assert judgement_of(tables, "0008").notes["primary"]["check"] == "frozen_columns"
 
 
 @pytest.mark.usefixtures("frozen")
@@ -265,7 +265,7 @@ def test_a_sound_new_delivery_is_recorded_as_repaired(
     watched.land(settings.root, "air", BROKEN)
     run(BROKEN)
     assert kinds(ledgers, BROKEN) == ["fault", "repair", "repaired"]
-    notes = judged(tables, BROKEN).notes
+    notes = judgement_of(tables, BROKEN).notes
     assert (notes["verdict"], notes["is_faulty"], notes["was_faulty"]) == ("fine", False, True)
     assert not histories.of(ledgers).holds([BROKEN])[BROKEN].is_held
     run(BROKEN)
@@ -297,10 +297,12 @@ def test_an_accepted_key_stays_accepted_when_labels_arrive(
 
 def usable_keys(settings: Settings, tables: TableStore) -> int:
     """Return the number of labelled keys that a model trained after 0009 could use."""
-    judged = tables.records("drift", ["0009"])["0009"]
+    judgement_of = tables.records("drift", ["0009"])["0009"]
     now = datetime(2024, 1, 3, tzinfo=UTC)
     return (
-        decision_facts.DecisionFacts(Product(watched.SPEC, settings), ["0009"]).at("0009", judged, now=now).usable_keys
+        decision_facts.DecisionFacts(Product(watched.SPEC, settings), ["0009"])
+        .at("0009", judgement_of, now=now)
+        .usable_keys
     )
 
 
@@ -348,7 +350,7 @@ def test_broken_labels_drop_the_key(settings: Settings, tables: TableStore, ledg
     twice = watched.frame("verdicts", BROKEN)
     watched.land(settings.root, "verdicts", BROKEN, pl.concat([twice, twice]))
     run("0001", "0008")
-    notes = judged(tables, BROKEN).notes
+    notes = judgement_of(tables, BROKEN).notes
     assert (notes["primary"]["source"], notes["primary"]["check"]) == ("verdicts", "repeated_rows")
     fault = ledger(ledgers, BROKEN)[0]
     assert fault["labels_are_broken"] and {item["check"] for item in fault["checks"]} == {"repeated_rows", "volume"}
@@ -363,7 +365,7 @@ def test_a_broken_rule_blames_its_first_source(settings: Settings, tables: Table
     foreign = watched.frame("verdicts", BROKEN).with_columns(pl.col("sensor").str.replace("s", "z"))
     watched.land(settings.root, "verdicts", BROKEN, foreign)
     run("0001", "0008")
-    primary = judged(tables, BROKEN).notes["primary"]
+    primary = judgement_of(tables, BROKEN).notes["primary"]
     assert (primary["source"], primary["check"]) == ("verdicts", "cross_rule")
     assert primary["expected"] == "every verdict is of a sensor that was read; at most 1.0% may not"
 
@@ -426,16 +428,16 @@ def test_with_a_live_model_keys_are_ranked_among_its_training_windows(
         watched.land(settings.root, "readings", key, shifted)
         watched.land(settings.root, "air", key)
     run("0013", "0016")
-    record = judged(tables, "0014")
+    record = judgement_of(tables, "0014")
     assert record.notes["index"]["keys"] == ["0013", "0014"]
     assert (record.notes["index"]["windows"], record.notes["verdict"]) == (11, "fine")
-    drifted = judged(tables, "0016").notes
+    drifted = judgement_of(tables, "0016").notes
     assert (drifted["verdict"], drifted["index"]["percentile"]) == ("drift", 1.0)
     assert drifted["index"]["mean_psi"] > drifted["index"]["limit"]
     rows = tables.read("drift", ["0016"]).filter(pl.col("check") == "psi")
     assert rows["column"].to_list()[0] == "reading" and set(rows["column"]) == set(reference.fields)
     assert rows["psi"].mean() == pytest.approx(drifted["index"]["mean_psi"])
-    assert judged(tables, "0012").notes["index"] is None, "a judgement remains until its own data change"
+    assert judgement_of(tables, "0012").notes["index"] is None, "a judgement remains until its own data change"
 
 
 def test_late_labels_keep_the_model_that_a_key_was_judged_against(
@@ -445,10 +447,10 @@ def test_late_labels_keep_the_model_that_a_key_was_judged_against(
     release(settings, tables, ledgers, watched.GRAIN.span("0001", "0010"))
     watched.land_all(settings.root, "0013", "0014")
     run("0013", "0014")
-    before = judged(tables, "0014")
+    before = judgement_of(tables, "0014")
     release(settings, tables, ledgers, watched.GRAIN.span("0001", "0012"))
     watched.land(settings.root, "verdicts", "0014")
     run("0014")
-    assert judged(tables, "0014").sequence > before.sequence
-    assert judged(tables, "0014").notes["reference"] == before.notes["reference"]
-    assert judged(tables, "0014").notes["index"] == before.notes["index"]
+    assert judgement_of(tables, "0014").sequence > before.sequence
+    assert judgement_of(tables, "0014").notes["reference"] == before.notes["reference"]
+    assert judgement_of(tables, "0014").notes["index"] == before.notes["index"]

@@ -186,7 +186,7 @@ def test_a_key_too_large_to_hold_is_judged_as_any_other(
         assert notes["mix"] is not None and notes["index"] is not None
         return notes["mix"], notes["index"], notes["sketch"], output.frames["0014"].rows()
 
-    held = judged()
+    in_memory = judged()
     monkeypatch.setattr(reading, "MOST_CELLS", 0)
     monkeypatch.setattr(compute_rows, "CELLS_AT_ONCE", ROWS)
-    assert judged() == held
+    assert judged() == in_memory

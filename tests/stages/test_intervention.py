@@ -85,7 +85,7 @@ def test_free_text_for_the_author_is_refused(act: Run, ledgers: Ledgers, tables:
 
 
 @pytest.mark.parametrize("verb", ["accept", "repair"])
-def test_in_a_cluster_a_run_that_nobody_submitted_is_nobodys(
+def test_in_a_cluster_a_run_without_a_requester_may_not_intervene(
     verb: str, settings: Settings, ledgers: Ledgers, tables: TableStore, instance: dg.DagsterInstance
 ) -> None:
     plant(ledgers, tables, "fault")

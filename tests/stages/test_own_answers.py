@@ -34,7 +34,7 @@ def ours(**columns: list[Any]) -> pl.DataFrame:
     return pl.DataFrame({**keys, **columns}, schema_overrides={"asked_at": ingest.MOMENT})
 
 
-def test_a_number_with_its_spread(settings: Settings) -> None:
+def test_a_regression_bundle_answers_with_value_and_spread(settings: Settings) -> None:
     store, spec = ArtifactStore(settings.root), product(Regression(unit="deg F"), TEMP, CARRIER)
     digest = models.write_bundle(store, document=contract_of(spec))
     rows, left_out = OwnAnswers(spec, store).score(ours(temp=[12.5, None], carrier=["UA", "AA"]), [digest])
@@ -44,7 +44,7 @@ def test_a_number_with_its_spread(settings: Settings) -> None:
     assert rows.select("prediction_id", "digest").rows() == [(None, digest)] * 2
 
 
-def test_classes_of_an_image(settings: Settings) -> None:
+def test_an_image_bundle_answers_with_classes(settings: Settings) -> None:
     store, spec = ArtifactStore(settings.root), product(MultiClass(classes=models.CLASSES), PHOTO)
     digest = models.write_bundle(store, document=contract_of(spec))
     rows, _ = OwnAnswers(spec, store).score(ours(photo=[models.PIXELS, bytes(len(models.PIXELS))]), [digest])

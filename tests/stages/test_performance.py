@@ -119,14 +119,14 @@ def test_a_key_too_large_to_hold_is_measured_as_any_other(
         records = KeyRecords.read(maker, tables, product.history, keys, keys)
         return maker.make(tables, records, keys, maker.own_answers(product.artifacts))[0]
 
-    held = make()
+    in_memory = make()
     monkeypatch.setattr(reading, "MOST_CELLS", 0)
     monkeypatch.setattr(compute_rows, "CELLS_AT_ONCE", ROWS)
     read = make()
-    assert read.notes == held.notes
-    assert [held.notes[key]["skew"]["is_skewed"] for key in keys] == [True, True, False]
+    assert read.notes == in_memory.notes
+    assert [in_memory.notes[key]["skew"]["is_skewed"] for key in keys] == [True, True, False]
     for key in keys:
-        assert read.frames[key].equals(held.frames[key])
+        assert read.frames[key].equals(in_memory.frames[key])
 
 
 def test_late_labels_rewrite_their_key_and_the_windows_that_include_it(

@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import signal
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -286,8 +285,14 @@ def test_a_prediction_belongs_to_the_batch_that_was_current(settings: Settings, 
 WRITES = ("rows", "records", "offsets", "rows of a key without predictions", "their records")
 
 
-def take_in(variables: Mapping[str, str], keys: Sequence[str], die_before: int | None, pause_s: float = 0.0) -> None:
-    """Take the log in, as the asset does, and die before a chosen write; `pause_s` after reading existing records."""
+def take_in(
+    variables: Mapping[str, str], keys: Sequence[str], die_before: int | None, turns: tuple[Any, Any] | None
+) -> None:
+    """Take the log in, as the asset does, and die before a chosen write.
+
+    Args:
+        turns: events: that existing records were read, and that the process may go on after it.
+    """
     settings = Settings.from_environment(variables)
     tables = TableStore(settings.root, SPEC.name)
     maker = Ingesting.of(SPEC)
@@ -297,7 +302,9 @@ def take_in(variables: Mapping[str, str], keys: Sequence[str], die_before: int |
 
     def slowly(*arguments: Any) -> Any:
         result = merged(*arguments)
-        time.sleep(pause_s)
+        if turns is not None:
+            turns[0].set()
+            assert turns[1].wait(120)
         return result
 
     prediction_log._merged = slowly
@@ -330,7 +337,7 @@ def start(settings: Settings, keys: Sequence[str], **options: Any) -> Any:
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload([__name__, "platform_assets.stages.predictions", "deltalake"])
     process = server.Process(
-        target=take_in, args=(settings.to_environment(), keys, options.get("die_before"), options.get("pause_s", 0.0))
+        target=take_in, args=(settings.to_environment(), keys, options.get("die_before"), options.get("turns"))
     )
     process.start()
     return process
@@ -357,10 +364,13 @@ def test_a_run_killed_at_any_write_neither_loses_nor_duplicates_rows(
 def test_concurrent_runs_lose_no_row(settings: Settings, tables: TableStore, log: Path):
     (log / "1-1.jsonl").write_bytes(b"".join(line(number) for number in range(20)))
     keys = ["2020-01-05"]
-    first = start(settings, keys, pause_s=1.0)
-    time.sleep(0.3)
+    server = multiprocessing.get_context("forkserver")
+    has_read, goes_on = server.Event(), server.Event()
+    first = start(settings, keys, turns=(has_read, goes_on))
+    assert has_read.wait(120)
     (log / "2-1.jsonl").write_bytes(b"".join(line(number) for number in range(15, 40)))
     others = [start(settings, keys) for _ in range(3)]
+    goes_on.set()
     for process in (first, *others):
         process.join(120)
         assert process.exitcode == 0

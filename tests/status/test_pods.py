@@ -45,10 +45,10 @@ def fetch(**members: Any) -> dict[str, Any]:
     return {"initContainerStatuses": [{"name": "fetch", "image": DIGEST, **members}]}
 
 
-def messages(product: Product, *running: object, **seen: Any) -> list[str]:
+def messages(product: Product, *running: object, **snapshot: Any) -> list[str]:
     """Return the sentences."""
     todo = pods.judge(
-        product, Snapshot(**{"deployments": [DEPLOYMENT], "pods": list(running), "quotas": QUOTAS, **seen})
+        product, Snapshot(**{"deployments": [DEPLOYMENT], "pods": list(running), "quotas": QUOTAS, **snapshot})
     )
     assert all(one.about == "service" and one.steps for one in todo)
     return [one.what for one in todo]
@@ -71,7 +71,7 @@ def test_an_image_that_is_not_there_is_named_once(product: Product) -> None:
 
 
 @pytest.mark.parametrize("is_waiting", [True, False])
-def test_what_the_init_container_said_last_is_repeated(product: Product, is_waiting: bool) -> None:
+def test_the_last_message_of_the_init_container_is_quoted(product: Product, is_waiting: bool) -> None:
     ended = {"terminated": {"exitCode": 1, "reason": "Error", "message": "fetch: the bucket s3://x does not exist.\n"}}
     states = {"state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}, "lastState": ended}
     (sentence,) = messages(product, pod(**fetch(**(states if is_waiting else {"state": ended}))))
@@ -190,8 +190,8 @@ def test_too_little_memory_and_no_node_name_the_field(product: Product) -> None:
 
 
 def test_a_pod_that_runs_and_is_not_ready_leads_to_its_page(product: Product) -> None:
-    seen = Snapshot([DEPLOYMENT], [pod("a", **service(state={"running": {}}, ready=False))], QUOTAS)
-    (todo,) = pods.judge(product, seen)
+    snapshot = Snapshot([DEPLOYMENT], [pod("a", **service(state={"running": {}}, ready=False))], QUOTAS)
+    (todo,) = pods.judge(product, snapshot)
     assert todo.what == "Pods of recorded run and are not ready; /readyz says why."
     assert todo.steps[0].command == "kubectl get --raw /api/v1/namespaces/driftline/pods/a:3001/proxy/readyz"
 

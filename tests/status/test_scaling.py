@@ -96,7 +96,7 @@ def test_readings_that_are_missing_for_minutes_are_named_and_first_ones_are_wait
     assert "(FailedGetPodsMetric: no custom metrics API)" in sentence
 
 
-def test_a_scaler_that_was_switched_off_is_nobodys_fault(product: Product) -> None:
+def test_a_scaler_that_was_switched_off_is_not_reported(product: Product) -> None:
     assert messages(product, autoscalers=[scaler("ScalingDisabled", "scaling is disabled", minutes=9)]) == []
 
 
@@ -169,7 +169,7 @@ def test_a_replica_that_is_started_again_and_again_is_named(product: Product, la
     assert messages(product, pods=[once]) == []
 
 
-def test_a_spread_that_cannot_be_met_is_told_from_too_few_cores(product: Product) -> None:
+def test_a_spread_that_cannot_be_met_is_distinguished_from_too_few_cores(product: Product) -> None:
     message = "0/2 nodes are available: 2 node(s) didn't match pod topology spread constraints."
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
     (sentence,) = messages(product, pods=[{"metadata": {"name": "a"}, "status": {"conditions": [condition]}}])

@@ -134,7 +134,7 @@ def test_a_store_on_s3_has_its_saves_next_to_it_and_a_folder_in_scratch(settings
 @pytest.mark.parametrize(
     "index", [b"", b"[{", b'{"name": 1}', b'[{"name": "a", "sha256": "b", "fence": 1, "facts": {}}]']
 )
-def test_a_damaged_index_or_one_of_other_code_is_started_anew(root: str, index: bytes) -> None:
+def test_a_damaged_index_or_one_of_other_code_is_replaced(root: str, index: bytes) -> None:
     saves, store = BucketSaves(root, "f"), open_store(root)
     saves.save(state(5), fence=1)
     store.put("saves/f/newest.json", index)

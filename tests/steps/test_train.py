@@ -123,7 +123,7 @@ class Overtaken(train.Training):
         return Suspended(self.settings.root, self.spec.name)
 
 
-def test_a_training_that_is_overtaken_records_nothing_that_the_next_holder_of_its_lease_does_not_see(
+def test_the_next_holder_of_a_lease_sees_what_an_overtaken_training_records(
     tiny: ModuleType, settings: Settings, extras: dict[str, Any]
 ) -> None:
     Overtaken.seen = []

@@ -108,7 +108,7 @@ def test_a_changed_blob_is_refused(root: str, harm: bytes) -> None:
         store.get(digest)
 
 
-def test_a_bundle_names_its_blobs_and_its_digest_is_its_manifests(root: str) -> None:
+def test_a_bundle_names_its_blobs_and_its_digest_is_that_of_its_manifest(root: str) -> None:
     store = ArtifactStore(root)
     digest = store.write_bundle({"model.onnx": b"graph", "config.json": b"{}"}, {"product": "tiny", "cutoff": "0009"})
     bundle = store.bundle(digest)

@@ -19,7 +19,9 @@ Leave = Callable[[int], AbstractContextManager[None]]
 
 
 @pytest.mark.parametrize("full", ["state", "store"])
-def test_a_full_disk_while_saving(small_disk: tuple[str, Leave], tmp_path: Path, full: str) -> None:
+def test_a_disk_that_is_full_while_saving_stops_the_training_which_resumes_later(
+    small_disk: tuple[str, Leave], tmp_path: Path, full: str
+) -> None:
     small, leave = Path(small_disk[0]).parent, small_disk[1]
     folders = {"state": tmp_path / "state", "store": tmp_path / "store"} | {full: small / full}
     settings = Settings(root=str(folders["store"]), state=folders["state"])

@@ -197,7 +197,7 @@ def test_few_handles_of_few_files_are_kept(
     assert len(handles._kept) == expected
 
 
-def test_a_fork_keeps_none(tmp_path: Path) -> None:
+def test_a_forked_process_keeps_no_table_handle(tmp_path: Path) -> None:
     code = """
 import os, sys
 import polars as pl

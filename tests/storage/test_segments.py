@@ -51,7 +51,7 @@ def rebuilt(data: bytes = b"", *, packed: bytes | None = None, **changes: object
     return content + hashlib.sha256(content).digest()
 
 
-def test_the_name_tells_product_time_process_stream_and_first_byte() -> None:
+def test_the_name_contains_product_time_process_stream_and_first_byte() -> None:
     path = f"prediction_log/orders/20261127/1795773600123-{PROCESS}-{STREAM}-000000004711.segment"
     assert NAME.path == path
     assert Name.parse(path) == NAME
@@ -90,7 +90,7 @@ def test_the_header_states_what_is_inside() -> None:
 
 
 def test_format_1_is_read() -> None:
-    """The platform is updated before the services: what older services send is never written anew here."""
+    """The platform is updated before the services: what older services send is no longer written by this code."""
     paths = sorted((FIXTURES / "format_1").rglob("*.segment"))
     read = [
         segments.decode(str(path.relative_to(FIXTURES / "format_1")), path.read_bytes(), "orders") for path in paths

@@ -137,6 +137,7 @@ def test_a_server_that_does_not_work_is_named_once(
 ) -> None:
     if kind in ("silent", "drips"):
         monkeypatch.setattr(mlflow, "DEADLINE_S", 1.0)
+    is_over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         replies = {"drips": b"HTTP/1.1 200 OK\r\nX: ", "wrong": b"HTTP/1.1 418 No\r\nContent-Length: 3\r\n\r\ntea"}
@@ -149,21 +150,22 @@ def test_a_server_that_does_not_work_is_named_once(
         }[kind]
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         if kind in replies:
-            threading.Thread(target=_reply, args=(listening, replies[kind]), daemon=True).start()
+            threading.Thread(target=_reply, args=(listening, replies[kind], is_over), daemon=True).start()
         record, printed = trained(product)
         mlflow.export(product, record.fingerprint, pytest.fail)
+        is_over.set()
     assert record.checkpoint
     assert printed.count("MLFLOW_TRACKING_URI is ") == 1
     assert expected in printed
     assert "secret" not in printed
 
 
-def _reply(listening: socket.socket, data: bytes) -> None:
-    """Answer one caller, and keep the connection."""
+def _reply(listening: socket.socket, data: bytes, is_over: threading.Event) -> None:
+    """Answer one caller, and keep the connection until the test is over."""
     connection, _ = listening.accept()
     connection.recv(65_536)
     connection.sendall(data)
-    time.sleep(5)
+    is_over.wait(60)
     connection.close()
 
 
@@ -232,7 +234,7 @@ def exported(product: Product) -> list[str]:
     return warnings
 
 
-def test_an_export_that_was_cut_off_is_made_anew_and_a_whole_one_is_left_alone(
+def test_an_interrupted_export_is_repeated_and_a_complete_one_is_left_alone(
     product: Product, played: Played, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     played.other["experiments/get-by-name"] = httpx.Response(404)

@@ -17,13 +17,13 @@ from platform_assets.compute.tasks import Binary, MultiClass
 from platform_assets.show import task_plots
 
 TASK = MultiClass(classes=("cat", "dog", "fox"))
-SAID = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.5, 0.1, 0.4], [0.2, 0.2, 0.6]])
+ANSWERS = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.5, 0.1, 0.4], [0.2, 0.2, 0.6]])
 LABEL = np.array([0, 1, 2, 2])
 KEY = list("aabb")
 
 
 def test_the_measures_by_hand() -> None:
-    result = TASK.quality(LABEL, SAID)
+    result = TASK.quality(LABEL, ANSWERS)
     assert result["accuracy"] == 0.75
     assert result["log_loss"] == pytest.approx(-sum(map(math.log, (0.7, 0.6, 0.4, 0.6))) / 4)
     squares = [0.3**2 + 0.2**2 + 0.1**2, 0.1**2 + 0.4**2 + 0.3**2, 0.5**2 + 0.1**2 + 0.6**2, 0.2**2 + 0.2**2 + 0.4**2]
@@ -32,7 +32,7 @@ def test_the_measures_by_hand() -> None:
 
 
 def test_confusion_recall_and_precision_by_hand() -> None:
-    result = TASK.decided(LABEL, SAID)
+    result = TASK.decided(LABEL, ANSWERS)
     assert result["confusion"] == [[1, 0, 0], [0, 1, 0], [1, 0, 1]]
     assert [(row["class"], row["precision"], row["recall"]) for row in result["by_class"]] == [
         ("cat", 0.5, 1.0),
@@ -40,7 +40,7 @@ def test_confusion_recall_and_precision_by_hand() -> None:
         ("fox", 1.0, 0.5),
     ]
     assert (result["balanced_accuracy"], result["lowest_recall"]) == (pytest.approx(2.5 / 3), 0.5)
-    few = TASK.decided(LABEL[:1], SAID[:1])
+    few = TASK.decided(LABEL[:1], ANSWERS[:1])
     assert few["notes"] == ["No row is dog, so it has no recall.", "No row is fox, so it has no recall."]
 
 
@@ -69,12 +69,12 @@ def test_two_classes_agree_with_binary(rows) -> None:
 
 
 def test_a_challenger_is_compared_by_the_rows_it_gets_right() -> None:
-    other = SAID[:, [1, 0, 2]]
-    result = TASK.difference(TASK.headline, LABEL, SAID, other, KEY, confidence=0.95)
+    other = ANSWERS[:, [1, 0, 2]]
+    result = TASK.difference(TASK.headline, LABEL, ANSWERS, other, KEY, confidence=0.95)
     rights = [1, 1, 0, 1], [0, 0, 0, 1]
     assert result.value == (sum(rights[0]) - sum(rights[1])) / 4
     assert result.standard_error == pytest.approx(abs(1.0 - 0.0) / 2)
-    assert TASK.difference(TASK.headline, LABEL, SAID, SAID, KEY, confidence=0.95).value == 0
+    assert TASK.difference(TASK.headline, LABEL, ANSWERS, ANSWERS, KEY, confidence=0.95).value == 0
 
 
 def test_labels_are_names_and_answers_come_back_from_the_log() -> None:
@@ -116,7 +116,7 @@ def test_invalid_answers_and_tasks_are_refused() -> None:
     with pytest.raises(ValueError, match="expected one of each per row"):
         TASK.quality([0], [[0.5, 0.5]])
     with pytest.raises(ValueError, match="labels run from 0 to 3; there are 3 classes"):
-        TASK.quality([0, 3], SAID[:2])
+        TASK.quality([0, 3], ANSWERS[:2])
     with pytest.raises(ValueError, match="1 names, 1 of them distinct; expected 2"):
         MultiClass(classes=("one",))
     with pytest.raises(ValueError, match="'Two words'; expected lower-case"):
@@ -124,13 +124,13 @@ def test_invalid_answers_and_tasks_are_refused() -> None:
 
 
 def test_the_chart_is_reproducible() -> None:
-    decided = {"challenger": TASK.decided(LABEL, SAID)}
+    decided = {"challenger": TASK.decided(LABEL, ANSWERS)}
     assert task_plots.pictures(TASK, decided)["Confusion"] == task_plots.pictures(TASK, decided)["Confusion"]
     assert task_plots.pictures(TASK, {}) == {}
 
 
 def test_a_class_confined_to_one_key_has_no_interval_of_balanced_accuracy() -> None:
-    result = TASK.estimates(LABEL, SAID, KEY, confidence=0.9)
+    result = TASK.estimates(LABEL, ANSWERS, KEY, confidence=0.9)
     assert result["balanced_accuracy"] is None, "without b no row is a fox"
     assert result["accuracy"] is not None
 

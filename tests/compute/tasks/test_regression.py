@@ -17,24 +17,24 @@ from platform_assets.show import task_plots
 
 TASK = Regression(unit="m")
 LABEL = np.array([1.0, 3.0, 2.0, 6.0])
-SAID = np.array([[1.0, 1.0], [2.0, 0.5], [2.0, 1.0], [4.0, 2.0]])
+ANSWERS = np.array([[1.0, 1.0], [2.0, 0.5], [2.0, 1.0], [4.0, 2.0]])
 KEY = list("aabb")
 
 
 def test_the_measures_by_hand() -> None:
-    result = TASK.quality(LABEL, SAID)
+    result = TASK.quality(LABEL, ANSWERS)
     assert result["rmse"] == pytest.approx(math.sqrt((0 + 1 + 0 + 4) / 4))
     assert result["mae"] == 0.75
     assert result["r2"] == pytest.approx(1 - 5 / 14)
     z = [0.0, 2.0, 0.0, 1.0]
-    logs = [math.log(spread) for spread in SAID[:, 1]]
+    logs = [math.log(spread) for spread in ANSWERS[:, 1]]
     expected = sum(0.5 * math.log(2 * math.pi) + log + 0.5 * score**2 for log, score in zip(logs, z, strict=True)) / 4
     assert result["log_loss"] == pytest.approx(expected)
     assert list(result) == [measure.name for measure in TASK.measures]
 
 
 def test_decision_measures_by_hand() -> None:
-    result = TASK.decided(LABEL, SAID)
+    result = TASK.decided(LABEL, ANSWERS)
     assert (result["bias"], result["coverage_90"], result["notes"]) == (-0.75, 0.75, [])
     assert [(row["rows"], row["value"], row["label"]) for row in result["bins"]] == [
         (1, 1.0, 1.0),
@@ -42,8 +42,8 @@ def test_decision_measures_by_hand() -> None:
         (1, 2.0, 3.0),
         (1, 4.0, 6.0),
     ]
-    assert TASK.quality([2.0, 2.0], SAID[:2])["r2"] is None
-    assert TASK.decided([2.0, 2.0], SAID[:2])["notes"] == ["All labels are equal, so R² is not defined."]
+    assert TASK.quality([2.0, 2.0], ANSWERS[:2])["r2"] is None
+    assert TASK.decided([2.0, 2.0], ANSWERS[:2])["notes"] == ["All labels are equal, so R² is not defined."]
 
 
 def test_a_calibrated_model_has_its_expected_loss_and_coverage() -> None:
@@ -84,19 +84,19 @@ def test_the_difference_is_that_of_r2_and_its_error_a_jackknife(rows) -> None:
 
 def test_labels_of_one_value_have_no_difference() -> None:
     with pytest.raises(ValueError, match="R² is not defined on the 3 labelled rows of 2 keys"):
-        TASK.difference(TASK.headline, [1.0, 1.0, 2.0], SAID[:3], SAID[:3], ["a", "a", "b"], confidence=0.95)
+        TASK.difference(TASK.headline, [1.0, 1.0, 2.0], ANSWERS[:3], ANSWERS[:3], ["a", "a", "b"], confidence=0.95)
 
 
 def test_estimates_have_intervals_unless_everything_depends_on_one_key() -> None:
-    result = TASK.estimates(LABEL, SAID, KEY, confidence=0.9)
+    result = TASK.estimates(LABEL, ANSWERS, KEY, confidence=0.9)
     assert result["mae"].value == 0.75
     assert result["mae"].standard_error == pytest.approx(0.25)
-    flat = TASK.estimates(np.array([1.0, 1.0, 1.0, 6.0]), SAID, ["a", "a", "a", "b"], confidence=0.9)
+    flat = TASK.estimates(np.array([1.0, 1.0, 1.0, 6.0]), ANSWERS, ["a", "a", "a", "b"], confidence=0.9)
     assert flat["r2"] is None
     assert flat["rmse"] is not None
 
 
-def test_labels_answers_and_the_log() -> None:
+def test_labels_and_answers_are_read_and_validated() -> None:
     assert TASK.labels_of(pl.Series([1, 2])).tolist() == [1.0, 2.0]
     with pytest.raises(ValueError, match="not finite"):
         TASK.labels_of(pl.Series([1.0, float("nan")]))
@@ -139,7 +139,7 @@ def test_invalid_answers_are_refused() -> None:
 
 
 def test_the_chart_is_reproducible() -> None:
-    decided = {"challenger": TASK.decided(LABEL, SAID)}
+    decided = {"challenger": TASK.decided(LABEL, ANSWERS)}
     assert task_plots.pictures(TASK, decided) == task_plots.pictures(TASK, decided)
     assert list(task_plots.pictures(TASK, decided)) == ["Expected and observed"]
     assert task_plots.pictures(TASK, {}) == {}
