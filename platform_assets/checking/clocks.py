@@ -40,6 +40,5 @@ def past(spec: ProductSpec, newest: str | None, now: datetime) -> str | None:
     return (
         f"the newest landed key, {last}, ended {ago}, so in `make dev` the sensors close {counted(behind, 'key')} "
         f"without files, each a fault: if it is a recording, release its model {BY_HAND}, or give it a grain with an "
-        "end, "
-        f'is_live=False and a history ("A recording" in docs/cookbook.md) in {file_of(spec.name)}'
+        f'end, is_live=False and a history ("A recording" in docs/cookbook.md) in {file_of(spec.name)}'
     )

@@ -74,7 +74,7 @@ def _shares(spec: ProductSpec, rule: CrossRule, tables: Mapping[str, pl.DataFram
         raise Problem(
             f"the rule {rule.name!r} of {spec.name} is broken in each of {counted(len(shares), 'key')}, by "
             f"{min(shares):.1%} of the rows of its largest source or more; its max_share is {rule.max_share:.1%}, "
-            "and such a key is faulty. "
-            f"`broken` returns the offending rows: fix it, max_share or deliver() in {file_of(spec.name)}."
+            "and such a key is faulty. `broken` returns the offending rows: fix it, max_share or deliver() in "
+            f"{file_of(spec.name)}."
         )
     return shares

@@ -200,8 +200,7 @@ def advance(
         rows = sum(records_by_table[stages[-1]][key].rows for key in stale)
         context.log.info(
             f"{stages[-1]}: {start + len(chunk)} of {counted(len(keys), 'key')}, to {chunk[-1]}: {len(stale)} made "
-            "with "
-            f"{counted(rows, 'row')}, {len(done)} memoised, {len(chunk) - len(intent.inputs)} not landed "
+            f"with {counted(rows, 'row')}, {len(done)} memoised, {len(chunk) - len(intent.inputs)} not landed "
             f"({time.perf_counter() - started:.1f} s)."
         )
     return Advance(keys=keys, records=records, memoised=frozenset(memoised), wall_s=time.perf_counter() - started)

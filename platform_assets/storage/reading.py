@@ -68,8 +68,7 @@ def verify_recorded(title: str, location: str, record: PartitionRecord) -> None:
 def _mismatch(title: str, record: PartitionRecord, rows: int) -> DigestMismatch:
     return DigestMismatch(
         f"{title}, key {record.key}: rows read: {rows}; recorded: {record.rows} with digest {record.content_digest}. "
-        "They "
-        "differ, so its files were changed. Materialise the key again."
+        "They differ, so its files were changed. Materialise the key again."
     )
 
 

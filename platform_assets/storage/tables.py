@@ -272,8 +272,7 @@ class TableStore:
             changes = ", ".join(f"{name} from {stored[name]} to {columns[name]}" for name in changed)
             raise TableProblem(
                 f"{self.product}/{stage}: column types changed ({changes}) while {plural(unchanged)} would keep the "
-                "old "
-                "ones; give the column a new name, or materialise every key in one run."
+                "old ones; give the column a new name, or materialise every key in one run."
             )
         return write(mode="overwrite", schema_mode="overwrite", partition_by=[KEY])
 
