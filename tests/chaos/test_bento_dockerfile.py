@@ -24,6 +24,7 @@ from platform_assets.settings import REPOSITORY, Settings
 from platform_assets.storage.artifacts import ArtifactStore
 from tests.doubles import models
 from tests.doubles.bento_client import CLIENT
+from tests.doubles.images_lock import building, removing
 
 pytestmark = pytest.mark.skipif(
     shutil.which("podman") is None or shutil.which("mmdebstrap") is None, reason="needs podman and mmdebstrap"
@@ -46,15 +47,18 @@ def podman(*words: str) -> str:
 @pytest.fixture
 def base(tmp_path: Path) -> Iterator[str]:
     """Build what stands in for Python's image."""
-    result = subprocess.run([REPOSITORY / "deploy/images/base.sh"], capture_output=True, text=True, check=True)
+    with building():
+        result = subprocess.run([REPOSITORY / "deploy/images/base.sh"], capture_output=True, text=True, check=True)
     folder, name = tmp_path / "base", f"localhost/{NAME}-base"
     folder.mkdir()
     (folder / "Dockerfile").write_text(BASE.format(base=result.stdout.strip()), encoding="utf-8")
     authorities = os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile
     shutil.copyfile(authorities or "/etc/ssl/certs/ca-certificates.crt", folder / "ca-certificates.crt")
-    podman("build", "--quiet", "--pull=never", f"--tag={name}", str(folder))
+    with building():
+        podman("build", "--quiet", "--pull=never", f"--tag={name}", str(folder))
     yield name
-    podman("rmi", "--force", name)
+    with removing():
+        podman("rmi", "--force", name)
 
 
 @pytest.fixture
@@ -76,10 +80,12 @@ def image(tmp_path: Path, base: str) -> Iterator[str]:
         f"--tag={name}",
         str(built.path),
     )
-    podman("build", "--quiet", *words)
+    with building():
+        podman("build", "--quiet", *words)
     yield name
     podman("rm", "--force", "--ignore", "--time=5", NAME)
-    podman("rmi", "--force", name)
+    with removing():
+        podman("rmi", "--force", name)
 
 
 def test_the_dockerfile_of_a_bento_builds_and_its_image_serves(image: str) -> None:

@@ -28,6 +28,7 @@ from platform_assets.storage.tables import TableStore
 from resources.launchers import ContainerLauncher, StepFailure, StepLauncher, Work
 from tests.doubles import cluster_environment as environment
 from tests.doubles import s3_server
+from tests.doubles.images_lock import building, removing
 from tests.doubles.products import slow_batches
 from tests.doubles.products.slow_batches import SPEC
 
@@ -93,9 +94,11 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (path / "Dockerfile").write_text(
         "\n".join([*lines, "COPY step.py marks.py /app/tests/doubles/", ""]), encoding="utf-8"
     )
-    podman("build", "--quiet", "--pull=never", f"--tag={name}", str(path))
+    with building():
+        podman("build", "--quiet", "--pull=never", f"--tag={name}", str(path))
     yield by_digest(name)
-    podman("rmi", "--force", name)
+    with removing():
+        podman("rmi", "--force", name)
 
 
 @pytest.fixture(scope="module")
@@ -118,9 +121,11 @@ def own_image(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{about}/RECORD", "")
     (path / "Dockerfile").write_text(recipe, encoding="utf-8")
-    podman("build", "--quiet", "--pull=never", f"--tag={name}", str(path))
+    with building():
+        podman("build", "--quiet", "--pull=never", f"--tag={name}", str(path))
     yield by_digest(name)
-    podman("rmi", "--force", name)
+    with removing():
+        podman("rmi", "--force", name)
 
 
 # The image ------------------------------------------------------------------------------------------------------------
@@ -293,7 +298,8 @@ def test_a_container_that_cannot_start_fails_with_its_own_class(tmp_path: Path) 
         with pytest.raises(StepFailure, match=r"its container could not start: .*python") as caught:
             run(tmp_path, by_digest(name), "well")
     finally:
-        podman("rmi", "--force", name)
+        with removing():
+            podman("rmi", "--force", name)
     assert caught.value.kind == "init"
     assert len(records(tmp_path)) == 2, "once more, for it may pass"
     assert left() == []

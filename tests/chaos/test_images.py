@@ -26,6 +26,7 @@ from platform_assets.storage.artifacts import ArtifactStore
 from tests.doubles import cluster_environment as environment
 from tests.doubles import models
 from tests.doubles.checkout import copied
+from tests.doubles.images_lock import building, removing
 from tests.doubles.products import slow_batches
 from tests.doubles.products.slow_batches import SPEC
 
@@ -154,14 +155,16 @@ def test_no_secret_and_no_checkout_get_into_an_image(tmp_path: Path, image: str)
     name = f"localhost/driftline-canary-{os.getpid()}"
     variables = {"NAME": name, "PIP_TRUSTED_HOST": f"{CANARY}.invalid", "AWS_SECRET_ACCESS_KEY": CANARY}
     argv = [str(checkout / "deploy/images/build.sh"), image]
-    ended = subprocess.run(argv, env={**os.environ, **variables}, capture_output=True, text=True, check=False)
+    with building():
+        ended = subprocess.run(argv, env={**os.environ, **variables}, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     try:
         archive = tmp_path / "image.tar"
         podman("image", "save", "--format=docker-archive", f"--output={archive}", f"{name}-{image}:latest")
         assert CANARY.encode() not in archive.read_bytes()
     finally:
-        podman("rmi", "--force", f"{name}-{image}:latest")
+        with removing():
+            podman("rmi", "--force", f"{name}-{image}:latest")
 
 
 # What an image does ---------------------------------------------------------------------------------------------------
