@@ -34,8 +34,8 @@ def _fault(facts: Facts, episode: Episode) -> Section:
     done = []
     if decision is not None and decision.action == "alert_fault":
         done.append(
-            f"An alert was raised at {moment(decision.at_utc)}, and the {facts.noun} was kept out of training and "
-            "reference."
+            f"An alert was raised at {moment(decision.at_utc)}, and the {facts.noun} was kept out of training, "
+            "holdout and reference."
         )
     done += _settled(episode)
     settled = {key for key, record in episode.later if record.kind in DONE and not isinstance(record, Repair)}
