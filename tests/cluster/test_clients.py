@@ -76,7 +76,7 @@ def test_a_product_is_trained_and_exported_by_pipes_k8s_client_to_the_same_bundl
     assert (attempt["by"], attempt["launcher"], attempt["reason"]) == ("step", "PipesK8sClient", "finished")
     runs.wait_until_empty()
 
-    local_settings = runs.settings.replace(root=str(tmp_path / "beside"), state=tmp_path / "state_beside")
+    local_settings = runs.settings.replace(root=str(tmp_path / "local"), state=tmp_path / "local_state")
     assert train(local_settings, InProcessLauncher(SPEC, local_settings), tmp_path / "files") == result
 
 
