@@ -57,6 +57,11 @@ class Grain:
         raise NotImplementedError
 
     @property
+    def endless(self) -> Grain:
+        """The grain without its end, which affects no key and no row."""
+        raise NotImplementedError
+
+    @property
     def first(self) -> str:
         """The first key."""
         return self.key_at(0)
@@ -146,9 +151,12 @@ class _Timed(Grain):
     def size(self) -> int | None:
         return None if self.end is None else self._offset(self.end) + 1
 
+    @property
+    def endless(self) -> _Timed:
+        return replace(self, end=None)
+
     def instant_after(self, key: str) -> datetime:
-        endless = replace(self, end=None)
-        return endless.instant(endless.shift(key, 1))
+        return self.endless.instant(self.endless.shift(key, 1))
 
     def _offset(self, key: str) -> int:
         raise NotImplementedError
@@ -229,6 +237,10 @@ class BatchGrain(Grain):
                 raise ValueError(f"BatchGrain.{name} is {value!r}; expected a whole number.")
         if self.count < 1 or self.count >= 10**self.width:
             raise ValueError(f"count is {self.count}; expected 1 to {10**self.width - 1} for width {self.width}.")
+
+    @property
+    def endless(self) -> BatchGrain:
+        return replace(self, count=10**self.width - 1)
 
     @property
     def size(self) -> int | None:

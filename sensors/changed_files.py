@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from msgspec import field
 from msgspec.structs import replace
 
-from platform_assets import naming
+from platform_assets import digests, naming
 from platform_assets.handle import Product
 from platform_assets.intake import arrivals
 from platform_assets.records.notes import Raw
@@ -93,11 +93,12 @@ def find(product: Product, closed: str, previous: Marks) -> tuple[list[Change], 
     differences: list[Change] = []
     marks: Marks = {}
     read_bytes = 0
+    identities = {item.name: item.channel and digests.channel_digest(item.channel) for item in spec.sources}
     for source in (source for source in spec.sources if not source.is_slow):
         records = tables.records(naming.stage("raw", source.name), keys)
         for key in (key for key in keys if key in records):
             landed, record, name = mark(source, key), records[key], f"{source.name} {key}"
-            if landed is None or landed == Raw.of(record).mark:
+            if landed is None or landed == Raw.of(record).mark or Raw.of(record).channel != identities[source.name]:
                 continue
             if (before := previous.get(name)) is not None and before[0] == landed:
                 marks[name] = before

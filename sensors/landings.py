@@ -23,9 +23,9 @@ from platform_assets.intake.barrier import reason_to_wait
 from platform_assets.keys import Grain
 from platform_assets.specs import planned
 from platform_assets.storage.artifacts import canonical, sha256
-from platform_assets.wording import span
+from platform_assets.wording import counted, span
 from resources.alerts import episode_id
-from sensors import arriving, changes, closable, closed_keys, episodes, landed_files, silence, ticks
+from sensors import arriving, changes, closable, closed_keys, episodes, landed_files, renewals, silence, ticks
 
 VERB = "advance"
 MOST_ATTEMPTS = 8
@@ -42,6 +42,7 @@ class State(ticks.State, frozen=True, kw_only=True):
         labelled: the last closed keys whose labels were taken in.
         given_up: by key, marks of labels that are ignored.
         consumed: the number up to which requests are settled.
+        renewed: the number up to which renewals are over.
         looks: at files that are not known to be complete, see `arriving`.
         episode: of the run; empty when none is needed.
         requested, ticks: see `episodes.next_step`.
@@ -54,6 +55,7 @@ class State(ticks.State, frozen=True, kw_only=True):
     labelled: tuple[str, ...] = ()
     given_up: dict[str, str] = msgspec.field(default_factory=dict)
     consumed: int = 0
+    renewed: int = 0
     looks: dict[str, arriving.Look] = msgspec.field(default_factory=dict)
     episode: str = ""
     requested: int = msgspec.field(default=0, name="asked")
@@ -79,6 +81,7 @@ class Findings:
         requests: open requests to advance keys again.
         marks: of the files of each ready key, in order.
         settled: by key, the names for the run's tag, see `arriving.tags`.
+        older: keys of an earlier version that are made again while nothing else is to do.
     """
 
     newest: str | None
@@ -88,6 +91,7 @@ class Findings:
     requests: changes.OpenRequests = ()
     marks: tuple[str, ...] = ()
     settled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    older: renewals.Chunk | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +133,7 @@ def plan(grain: Grain, findings: Findings, most: int = closable.MOST_KEYS) -> Pl
     late = {key: mark for key, mark in findings.late.items() if grain.index(key) <= end}
     changed = [*findings.ready[:1], *late, *requested.values()]
     if not changed:
-        return findings.wait_reason
+        return findings.wait_reason if findings.older is None else _renewal(findings.older)
     first = min(changed, key=grain.index)
     stop = min(end, grain.index(first) + most - 1)
     last, keys_left = grain.key_at(stop), end - stop
@@ -158,6 +162,18 @@ def plan(grain: Grain, findings: Findings, most: int = closable.MOST_KEYS) -> Pl
         takes=takes,
         keys_left=keys_left,
         rest=None if is_open else rest,
+    )
+
+
+def _renewal(older: renewals.Chunk) -> Plan:
+    follow = f"; {counted(older.keys_left, 'older key')} left" if older.keys_left else ""
+    verb = "was" if older.keys == 1 else "were"
+    return Plan(
+        first=older.first,
+        last=older.last,
+        episode=sha256(canonical(["renewal", older.first, older.last, older.id]))[:12],
+        reason=f"{counted(older.keys, 'key')} {verb} made by an earlier version{follow}",
+        keys_left=older.keys_left,
     )
 
 
@@ -274,6 +290,7 @@ def _find(tick: ticks.ProductTick, state: State) -> tuple[Findings, State]:
     late, labelled = changes.late_labels(tick.product, newest, state.labelled, mark, watch.check)
     given_up = {key: value for key, value in state.given_up.items() if late.get(key) == value}
     requests, consumed = changes.open_requests(tick.history, state.consumed)
+    older, renewed = renewals.following(tick.product, state.renewed, planned.keys_per_run(spec))
     findings = Findings(
         newest=newest,
         ready=ready,
@@ -282,6 +299,15 @@ def _find(tick: ticks.ProductTick, state: State) -> tuple[Findings, State]:
         requests=requests,
         marks=marks,
         settled=watch.settled,
+        older=older,
     )
-    state = replace(state, closed=newest, labelled=labelled, given_up=given_up, consumed=consumed, looks=watch.looks)
+    state = replace(
+        state,
+        renewed=renewed,
+        closed=newest,
+        labelled=labelled,
+        given_up=given_up,
+        consumed=consumed,
+        looks=watch.looks,
+    )
     return findings, state

@@ -19,7 +19,7 @@ from platform_assets.keys import Grain
 from platform_assets.records.decisions import DecidedFault, Decision
 from platform_assets.storage.records import PartitionRecord
 from resources.alerts import episode_id
-from sensors import changes, closed_keys, decision_alerts, episodes, ticks
+from sensors import changes, closed_keys, decision_alerts, episodes, renewals, ticks
 
 VERB = "retrain"
 MOST_DECISIONS = 400
@@ -142,6 +142,8 @@ def _execute(tick: ticks.ProductTick, state: State) -> ticks.Result[State]:
         return ticks.Result(state=state, reason=f"{cutoff}: {job} is {busy.status.value.lower()} (run {busy.run_id})")
     if unsettled := _unsettled(tick):
         return ticks.Result(state=state, reason=f"{cutoff}: waits until {unsettled}")
+    if (wait_reason := renewals.reason_to_wait(tick, cutoff)) is not None:
+        return ticks.Result(state=state, reason=f"{cutoff}: {wait_reason}")
     tries, most = episodes.tries_of(tick.instance, job, episode), spec.retraining.max_attempts
     step = episodes.next_step(tries, requested=state.requested, ticks=state.ticks, most=most, pauses=PAUSES)
     state = replace(state, ticks=step.ticks)

@@ -7,7 +7,6 @@ lack only their rows.
 from __future__ import annotations
 
 import html
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,8 @@ import pytest
 
 from platform_assets import clock, naming, specs, status, trace
 from platform_assets.compute.releases import rollback
-from platform_assets.factory import build_defs
 from platform_assets.handle import Product
 from platform_assets.history.reader import History
-from platform_assets.records.adopted import ADOPTED
 from platform_assets.records.sketches import KeySketch, TrainingSketch
 from platform_assets.report import pages
 from platform_assets.serving import releases
@@ -27,18 +24,13 @@ from platform_assets.serving.model import Model
 from platform_assets.serving.releases import Followed
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.adoption import is_legacy_digest
 from platform_assets.storage.artifacts import ArtifactStore, canonical
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
-from resources.store import StoreResource
-from tests.doubles import documents, instances
-from tests.doubles.launcher import InProcessLauncher
-from tests.doubles.products import hourly_temperature
+from tests.doubles import documents
 from tests.doubles.stores.make import ACCEPTED, LAST
 from tests.doubles.stores.older import NAMES, WHOLE, unpacked
 from tests.goldens.products import hourly
-from tests.goldens.walk import Run, Walker
 
 
 def spec_of(name: str) -> ProductSpec:
@@ -177,79 +169,6 @@ def test_the_previous_model_can_be_rolled_back_to(older: Settings) -> None:
     )
     assert number == 3
     assert documents.live_digest(ledgers.at(naming.RELEASES, 3)) == documents.live_digest(first)
-
-
-@the_whole_store
-def test_the_store_accepts_a_new_key(older: Settings) -> None:
-    case = hourly()
-    key = case.spec.grain.shift(LAST, 1)
-    before = {
-        (record.stage, record.key): record for stage in ("features", "drift") for record in _records(older, stage)
-    }
-    defs = build_defs(
-        specs=[case.spec],
-        resources={"store": StoreResource(), "launcher": InProcessLauncher(case.spec, older)},
-    )
-    with instances.forgetful() as instance:
-        walker = Walker(case, older, defs, instance)
-        run = Run(first=key, last=key)
-        walker.ask(run)
-        walker.advance(run)
-    tables, ledgers = TableStore(older.root, WHOLE), Ledgers(older.root, WHOLE)
-    assert tables.records("features", [key])[key].rows == len(walker.served[key].answers) == 3
-    measured = tables.records("performance", [key])[key].notes
-    assert set(measured["window"]["key_names"]) & {item for stage, item in before if stage == "drift"}
-    assert measured["rows"] == 3
-    judged = tables.records("drift", [key])[key].notes
-    assert (judged["verdict"], judged["reference"]) == ("fine", documents.live_digest(ledgers.at(naming.RELEASES, 2)))
-    decided = ledgers.read(naming.DECISIONS, key)
-    assert decided["numbers"]["training_age_keys"] is not None
-    after = {(record.stage, record.key): record for stage in ("features", "drift") for record in _records(older, stage)}
-    behind = case.spec.grain.shift(key, -case.spec.label_delay)
-    assert {partition: after[partition] for partition in before if partition[1] < behind} == {
-        partition: record for partition, record in before.items() if partition[1] < behind
-    }
-
-
-@the_whole_store
-def test_an_upgrade_makes_nothing_again_and_changed_code_makes_all_of_a_stage(older: Settings) -> None:
-    case, launcher = hourly(), InProcessLauncher(hourly().spec, older)
-    data = ("raw_observations", "validated_observations", "features", "outcomes", "drift", "performance")
-    stages = (*data, "checkpoint")
-
-    def records() -> dict[str, list[Any]]:
-        # A repair of the key ACCEPTED was requested and has not run yet: it moves that key and the later ones.
-        return {stage: [item for item in _records(older, stage) if item.key < ACCEPTED] for stage in stages}
-
-    before = records()
-    assert all(is_legacy_digest(item.code_digest) for of_stage in before.values() for item in of_stage)
-    cutoff = before["checkpoint"][0].key
-
-    def again(spec: ProductSpec) -> None:
-        defs = build_defs(specs=[spec], resources={"store": StoreResource(), "launcher": launcher})
-        keys = [item.key for item in _records(older, "features")]
-        tags = {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]}
-        with instances.forgetful() as instance:
-            walker = Walker(replace(case, spec=spec), older, defs, instance)
-            walker.job("advance").execute_in_process(instance=instance, tags=tags)
-            walker.materialise(cutoff, ("checkpoint", "onnx"))
-
-    again(case.spec)
-    assert records() == before
-    assert launcher.ran == []
-    marks = Ledgers(older.root, WHOLE).of(ADOPTED)
-    assert [stage for stage in (*stages, "onnx") if marks.read(stage) is None] == []
-
-    again(replace(case.spec, features=_features))
-    after = records()
-    moved = {stage: [old != new for old, new in zip(before[stage], after[stage], strict=True)] for stage in stages}
-    assert all(moved["features"]), "adopted records are made again when the code that adopted them changes"
-    assert not any(moved["raw_observations"] + moved["outcomes"] + moved["checkpoint"])
-    assert launcher.ran == [], "the features are the same, and so is the checkpoint"
-
-
-def _features(tables: Any, window: Any) -> Any:
-    return hourly_temperature.features(tables, window)
 
 
 def _records(older: Settings, stage: str) -> list[Any]:

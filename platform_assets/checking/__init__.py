@@ -16,6 +16,8 @@ from platform_assets.checking.files import schema_of
 from platform_assets.checking.messages import LABELS, Line, Problem, line_of
 from platform_assets.checking.trial import Trial
 from platform_assets.digests.modules import is_ours
+from platform_assets.facts import versions
+from platform_assets.handle import Product
 from platform_assets.product import changes
 from platform_assets.profiles import profile
 from platform_assets.settings import Settings
@@ -64,6 +66,9 @@ def of_product(spec: ProductSpec, settings: Settings | None = None) -> Iterator[
         yield line_of(spec, "search", changes.check_search, spec)
     yield from _code(spec)
     settings = Settings.from_environment() if settings is None else settings
+    product = Product(spec, settings)
+    if (behind := versions.of_next_training(product)) is not None:
+        yield Line(check="versions", message=f"{behind.describe()}; {versions.outlook(product, behind)}", state="note")
     try:
         available = deliveries.locate(spec, settings)
     except RecordingMissing as missing:

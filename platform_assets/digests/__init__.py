@@ -4,6 +4,9 @@ A maker is a frozen dataclass of `platform_assets.makers`: its fields are all it
 of a product can change a result without changing the digest. Its classes count with the modules they import, a function
 with everything it reaches in its file, everything else by value. The engine around makers (tables, artifacts, plans) is
 not digested: whatever it passes to a maker is in a record's inputs.
+
+A stage's *version* covers less: the product's own functions and values, and a number that its maker states. Rows of one
+version may be trained on together.
 """
 
 from __future__ import annotations
@@ -15,25 +18,53 @@ import re
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from datetime import date, time, timedelta, tzinfo
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
 from pathlib import PurePath
-from typing import Any
+from typing import Any, ClassVar, Protocol
 from uuid import UUID
 
-from platform_assets import naming
 from platform_assets.digests import cache, definitions, modules
+from platform_assets.product.channels import Channel
 
 ENGINE = 1
 """Raise this when the engine changes so that the same maker stores other bytes: everything is then recomputed."""
 SHORT_LENGTH = 12
 """Length of a digest as shown to people and to Dagster."""
+_VERSION_LENGTH = 16
 _EXACT = (bytes, complex, range, date, time, timedelta, tzinfo, PurePath, re.Pattern, Decimal, Fraction, UUID)
 _REPR_LENGTH = 80
 _PLAIN = (bool, int, str, float, type(None))
+
+
+class Versioned(Protocol):
+    """A maker whose rows have a version.
+
+    Attributes:
+        NUMBER: raised with every change that makes other rows of the same input.
+    """
+
+    NUMBER: ClassVar[int]
+
+    def own(self) -> Mapping[str, Any]:
+        """Return the product's functions and values that the rows depend on."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scope:
+    """What a description covers.
+
+    Attributes:
+        is_own: only the product's own code and values, not the platform's.
+        names: collects the platform's modules.
+    """
+
+    is_own: bool = False
+    names: set[str] = field(default_factory=set)
 
 
 def code_digest(maker: object) -> str:
@@ -42,9 +73,28 @@ def code_digest(maker: object) -> str:
     Raises:
         ValueError: a value cannot be compared reliably; the message names it.
     """
-    names = set[str]()
-    text = json.dumps([ENGINE, _describe(maker, type(maker).__name__, names)], sort_keys=True)
-    return _digest(text, names)
+    scope = _Scope()
+    text = json.dumps([ENGINE, _describe(maker, type(maker).__name__, scope)], sort_keys=True)
+    return _digest(text, scope.names)
+
+
+def version(maker: Versioned) -> str:
+    """Return the version of a maker's rows: its number, a dot and a digest of the product's part.
+
+    Raises:
+        ValueError: a value cannot be compared reliably; the message names it.
+    """
+    name = type(maker).__name__
+    parts = {key: _describe(value, f"{name}.{key}", _Scope(is_own=True)) for key, value in maker.own().items()}
+    cache.save()
+    text = json.dumps([name, parts], sort_keys=True)
+    return f"{maker.NUMBER}.{hashlib.sha256(text.encode()).hexdigest()[:_VERSION_LENGTH]}"
+
+
+def channel_digest(channel: Channel) -> str:
+    """Return a digest of what a channel delivers: its class by code, its fields by value, its places by name."""
+    text = json.dumps(_describe(channel, type(channel).__name__, _Scope(is_own=True)), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:_VERSION_LENGTH]
 
 
 def modules_digest(*names: str) -> str:
@@ -54,9 +104,9 @@ def modules_digest(*names: str) -> str:
 
 def module_digests(maker: object) -> dict[str, str]:
     """Return the sha256 of each module in a maker's digest, except those that only functions name."""
-    names = set[str]()
-    _describe(maker, type(maker).__name__, names)
-    return modules.digests(*names)
+    scope = _Scope()
+    _describe(maker, type(maker).__name__, scope)
+    return modules.digests(*scope.names)
 
 
 def short(digest: str) -> str:
@@ -70,93 +120,111 @@ def _digest(text: str, names: Iterable[str]) -> str:
     return f"{ENGINE}.{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()}"
 
 
-def _describe(value: Any, path: str, names: set[str]) -> Any:
-    """Return a value as JSON that is equal for equal values; add the modules of its classes to `names`."""
+def _describe(value: Any, path: str, scope: _Scope) -> Any:
+    """Return a value as JSON that is equal for equal values; add the modules of its classes to the scope's."""
     kind = type(value)
     if kind in _PLAIN:
         return ["float", repr(value)] if kind is float else value
     if isinstance(value, types.FunctionType):
-        return _function(value, path, names)
+        return _function(value, path, scope)
     if isinstance(value, types.MethodType):
-        return ["method", value.__func__.__name__, _describe(value.__self__, path, names)]
+        return ["method", value.__func__.__name__, _describe(value.__self__, path, scope)]
     if isinstance(value, functools.partial):
         parts = (value.func, value.args, value.keywords)
-        return ["partial", *(_describe(item, path, names) for item in parts)]
+        return ["partial", *(_describe(item, path, scope) for item in parts)]
     if isinstance(value, type | types.BuiltinFunctionType):
-        _add_class(value if isinstance(value, type) else type(value), names)
-        return ["named", value.__module__, value.__qualname__]
-    _add_class(kind, names)
-    name = f"{kind.__module__}.{kind.__qualname__}"
+        name, *own = _named(value, value if isinstance(value, type) else type(value), scope)
+        return ["named", *([name] if scope.is_own else [value.__module__, value.__qualname__]), *own]
+    qualified, name = f"{kind.__module__}.{kind.__qualname__}", _named(kind, kind, scope)
     if isinstance(value, Enum):
-        return [name, value.name]
+        return [*name, value.name]
     if isinstance(value, int | str | float):
-        return [name, repr(value)]
+        return [*name, repr(value)]
     if isinstance(value, Mapping):
         # In its own order, which a function may rely on.
-        return [name, *([_describe(part, path, names) for part in pair] for pair in value.items())]
+        return [*name, *([_describe(part, path, scope) for part in pair] for pair in value.items())]
     if isinstance(value, AbstractSet):
-        return [name, *sorted((_describe(item, path, names) for item in value), key=json.dumps)]
+        return [*name, *sorted((_describe(item, path, scope) for item in value), key=json.dumps)]
     if isinstance(value, tuple | list):
-        return [name, *(_describe(item, f"{path}[{number}]", names) for number, item in enumerate(value))]
+        return [*name, *(_describe(item, f"{path}[{number}]", scope) for number, item in enumerate(value))]
+    if isinstance(value, Channel):
+        return [*name, {key: _describe(member, f"{path}.{key}", scope) for key, member in value.identity().items()}]
     if is_dataclass(value):
-        members = {field.name: getattr(value, field.name) for field in fields(value)}
-        return [name, {key: _describe(member, f"{path}.{key}", names) for key, member in members.items()}]
+        members = {
+            item.name: getattr(value, item.name) for item in fields(value) if not _is_default(value, item, scope)
+        }
+        return [*name, {key: _describe(member, f"{path}.{key}", scope) for key, member in members.items()}]
     if modules.is_ours(kind.__module__) and hasattr(value, "__dict__"):
-        return [name, {key: _describe(member, f"{path}.{key}", names) for key, member in vars(value).items()}]
+        return [*name, {key: _describe(member, f"{path}.{key}", scope) for key, member in vars(value).items()}]
     if hasattr(value, "__wrapped__"):  # such as by functools.cache
-        return [name, _describe(value.__wrapped__, path, names)]
+        return [*name, _describe(value.__wrapped__, path, scope)]
     if kind.__module__ == "numpy" and hasattr(value, "tobytes"):
-        return [name, str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
+        return [*name, str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
     # The repr of these is complete; a table's or a long array's is abbreviated.
-    if isinstance(value, _EXACT) or kind.__module__.startswith("polars.datatypes") or name == "torch.dtype":
-        return [name, repr(value)]
+    if isinstance(value, _EXACT) or kind.__module__.startswith("polars.datatypes") or qualified == "torch.dtype":
+        return [*name, repr(value)]
     raise ValueError(
         f"{path} is {repr(value)[:_REPR_LENGTH]}, which cannot be compared reliably across processes; use "
-        "plain values, a dataclass, or a function defined by name in the product's file."
+        "plain values, a dataclass, or a function defined by name in the product's file; in a channel, name what only "
+        "says where the data is in PLACES."
     )
 
 
-def _function(function: types.FunctionType, path: str, names: set[str]) -> list[Any]:
+def _function(function: types.FunctionType, path: str, scope: _Scope) -> list[Any]:
     """Return a function by its code: in a product's file as far as it reaches, in a library by name."""
     module = function.__module__
     name: list[Any] = [module, function.__qualname__]
     if not modules.is_ours(module):
         return name
-    if not _is_product(module):
-        names.add(module)
-        return [*name, *_captured_values(function, path, names)]
+    if not modules.is_own(module):
+        scope.names.add(module)
+        return [*(name[1:] if scope.is_own else name), *_captured_values(function, path, scope)]
     try:
-        values = [definitions.nested_index(function), *_captured_values(function, path, names)]
+        values = [definitions.nested_index(function), *_captured_values(function, path, scope)]
     except (ValueError, RecursionError):
         # The whole product file counts for such a function, including the call that created it.
-        return [*name, definitions.digest(function, is_whole=True)]
-    return [*name, definitions.digest(function), *values]
+        return [*name, definitions.digest(function, is_whole=True, is_own=scope.is_own)]
+    return [*name, definitions.digest(function, is_own=scope.is_own), *values]
 
 
-def _captured_values(function: types.FunctionType, path: str, names: set[str]) -> Iterator[Any]:
+def _captured_values(function: types.FunctionType, path: str, scope: _Scope) -> Iterator[Any]:
     """Yield what a nested function captures: its closure and its defaults."""
     captured = [cell.cell_contents for cell in function.__closure__ or ()]
     if "<locals>" in function.__qualname__:
         captured += [function.__defaults__, function.__kwdefaults__]
     for number, value in enumerate(captured):
-        yield _describe(value, f"{path}, made with [{number}]", names)
+        yield _describe(value, f"{path}, made with [{number}]", scope)
 
 
 def widening_line(function: types.FunctionType) -> tuple[int, str] | None:
     """Return number and text of the line that makes a whole product file count for a function; None without one."""
     try:
-        list(_captured_values(function, "", set()))
+        list(_captured_values(function, "", _Scope()))
     except (ValueError, RecursionError):
         return definitions.widening_line(function, is_whole=True)
     return definitions.widening_line(function)
 
 
-def _is_product(module: str) -> bool:
-    """Tell whether a module is a product's file, of which only a part may count; other modules count as a whole."""
-    package, _, name = module.rpartition(".")
-    is_spec = package == "platform_assets.specs" and name not in naming.SPEC_VOCABULARY
-    return is_spec or module.split(".")[0] not in modules.PACKAGES
+def _named(item: Any, kind: type, scope: _Scope) -> list[Any]:
+    """Return the name of a class or function, and the code of the product's own among its class and bases.
+
+    The platform's classes count with their modules, and in a version by their bare name.
+    """
+    bases = [base for base in kind.__mro__ if modules.is_ours(base.__module__)]
+    own = [base for base in bases if modules.is_own(base.__module__)]
+    scope.names.update(base.__module__ for base in bases if base not in own)
+    is_platform = scope.is_own and bool(bases) and kind not in own
+    name = [item.__qualname__] if is_platform else [f"{item.__module__}.{item.__qualname__}"]
+    return [*name, *(definitions.digest(base, is_own=scope.is_own) for base in own)]
 
 
-def _add_class(kind: type, names: set[str]) -> None:
-    names.update(base.__module__ for base in kind.__mro__ if modules.is_ours(base.__module__))
+def _is_default(value: Any, member: Field[Any], scope: _Scope) -> bool:
+    """Tell whether a member of one of the platform's types is left out of a version: it has its default.
+
+    So a member that the platform adds changes no version.
+    """
+    if not scope.is_own or modules.is_own(type(value).__module__):
+        return False
+    default = member.default_factory() if member.default_factory is not MISSING else member.default
+    actual = getattr(value, member.name)
+    return default is not MISSING and type(default) is type(actual) and default == actual

@@ -32,8 +32,10 @@ _READING = {"copy", "count", "get", "index", "items", "keys", "values"}
 """Methods that do not change a container."""
 
 
-def digest(function: Callable[..., Any], *, is_whole: bool = False) -> str:
+def digest(function: Callable[..., Any], *, is_whole: bool = False, is_own: bool = False) -> str:
     """Return the sha256 of a function, everything it names at the top of its file, and the modules that these import.
+
+    A class defined at the top of the file counts in the same way.
 
     The rest of its file may change without changing the digest, unless something there may affect what the function
     uses, or the function is neither defined by name at the top nor nested in one that is: then the whole file counts
@@ -41,6 +43,7 @@ def digest(function: Callable[..., Any], *, is_whole: bool = False) -> str:
 
     Args:
         is_whole: count the whole file anyway.
+        is_own: leave out the platform's modules.
 
     Raises:
         ValueError: the function's file cannot be read.
@@ -51,13 +54,15 @@ def digest(function: Callable[..., Any], *, is_whole: bool = False) -> str:
         file = _file(source)
         is_part = file.is_named(function) and file.widening is None and not is_whole
         nodes: list[ast.AST] = [*file.reached(_outermost(function))] if is_part else [file.tree]
-        parts = [file.content(node, function.__module__.rpartition(".")[0]) for node in nodes]
+        parts = [file.content(node, function.__module__.rpartition(".")[0], is_own=is_own) for node in nodes]
         text = "\0".join(text for text, _ in parts)
         return hashlib.sha256(text.encode()).hexdigest(), frozenset(name for _, names in parts for name in names)
 
-    name = f"{function.__module__}:{'' if is_whole else function.__qualname__}"
+    name = f"{function.__module__}:{'' if is_whole else function.__qualname__}{':own' if is_own else ''}"
     digest, names = cache.get_or_make(name, source.encode(), make)
     imported = modules.digests(*modules.ours(names))
+    if is_own:
+        imported = {name: digest for name, digest in imported.items() if modules.is_own(name)}
     text = [digest, *(f"{name} {digest}" for name, digest in imported.items())]
     return hashlib.sha256("\0".join(text).encode()).hexdigest()
 
@@ -123,14 +128,22 @@ class _File:
         self.widening = self._widening()
 
     def is_named(self, function: Callable[..., Any]) -> bool:
-        """Tell whether a function, or the one it is nested in, is defined by name at the top of its file."""
+        """Tell whether a function, or the one it is nested in, or a class is defined by name at the top of its file."""
+        if isinstance(function, type):
+            return isinstance(self._parts.get(function.__qualname__), ast.ClassDef)
         if not isinstance(function, FunctionType):
             return False
         part = self._parts.get(_outermost(function))
         return part is not None and (function.__qualname__ in self._parts or nested_index(function) is not None)
 
-    def content(self, node: ast.AST, package: str) -> tuple[str, frozenset[str]]:
-        """Return the digested content of a part, and the modules it imports."""
+    def content(self, node: ast.AST, package: str, *, is_own: bool = False) -> tuple[str, frozenset[str]]:
+        """Return the digested content of a part, and the modules it imports.
+
+        Args:
+            is_own: count a name from the vocabulary of products by itself, whichever module defines it.
+        """
+        if is_own and isinstance(node, ast.ImportFrom) and _vocabulary().get(node.names[0].name) == node.module:
+            return ast.dump(node.names[0]), frozenset()
         if id(node) not in self._contents:
             self._contents[id(node)] = modules.content([node], package)
         return self._contents[id(node)]

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
+from platform_assets import naming
 from platform_assets.digests import cache
 
 PACKAGES = ("platform_assets", "resources", "sensors")
@@ -57,6 +58,14 @@ def differing(digests: dict[str, str]) -> list[str]:
 def is_ours(module: str) -> bool:
     """Tell whether a module is ours: neither Python's nor an installed library's."""
     return path_of(module) is not None
+
+
+@lru_cache(maxsize=2048)
+def is_own(module: str) -> bool:
+    """Tell whether a module is a product's file, or one that it comes with; others are the platform's."""
+    package, _, name = module.rpartition(".")
+    is_spec = package == "platform_assets.specs" and name not in naming.SPEC_VOCABULARY
+    return is_spec or module.split(".")[0] not in PACKAGES
 
 
 def content(nodes: Iterable[ast.AST], package: str) -> tuple[str, frozenset[str]]:

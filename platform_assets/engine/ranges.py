@@ -8,7 +8,7 @@ complete chunks behind.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from platform_assets.engine.stage import M, Partitions, Run, Stage, Table
 from platform_assets.makers.parts import StageOutput
 from platform_assets.show import values
 from platform_assets.storage.adoption import is_current
+from platform_assets.storage.records import Versions
 from platform_assets.storage.tables import PartitionRecord, TableStore
 from platform_assets.wording import counted
 
@@ -39,11 +40,15 @@ class Plan:
         inputs: input digests by name, for each key that can be computed; a missing key has not landed.
         make: computes these keys, all of them in `inputs`; returns one `StageOutput` per table, in the order of
             writing.
+        versions: of the stages that a key's inputs come from, by key.
+        kept: keys whose record stands although it is not up to date, because what it was made from is gone.
         is_whole: tells, from a record of the last table, whether everything it names besides rows is readable.
     """
 
     inputs: Mapping[str, Mapping[str, str]]
     make: Callable[[Keys], Mapping[str, StageOutput]]
+    versions: Mapping[str, Versions] = field(default_factory=dict)
+    kept: Collection[str] = ()
     is_whole: Callable[[PartitionRecord], bool] = lambda _: True
 
 
@@ -114,7 +119,9 @@ class KeyedRun(Run[M]):
     def work(self) -> Iterator[dg.MaterializeResult]:
         """Bring the keys up to date and report each table, the stage's own first."""
         stages = [self.stage.full_name(table.name) for table in self.stage.tables]
-        done = advance(self.context, self.tables, stages, self.keys, self.code, self.plan)
+        done = advance(
+            self.context, self.tables, stages, self.keys, code=self.code, version=self.stage.version, plan=self.plan
+        )
         report = self.describe(done)
         for table in reversed(self.stage.tables):
             yield self.result(done, table, report if table.name == self.stage.name else Report())
@@ -152,7 +159,9 @@ def advance(
     tables: TableStore,
     stages: Sequence[str],
     keys: Keys,
+    *,
     code: str,
+    version: str | None,
     plan: Callable[[Keys], Plan],
 ) -> Advance:
     """Bring the keys up to date, chunk by chunk.
@@ -163,6 +172,7 @@ def advance(
     Args:
         stages: the stage's tables, in the order of writing: the last one's record marks a key as finished.
         code: the stage's code digest.
+        version: of the stage's rows; None where they have none.
         plan: returns each key's inputs for a chunk, and how to compute it.
     """
     started = time.perf_counter()
@@ -173,16 +183,19 @@ def advance(
         started_cpu_s = time.process_time()
         intent = plan(chunk)
         records_by_table = {stage: tables.records(stage, intent.inputs) if intent.inputs else {} for stage in stages}
+        own = {} if version is None else {stages[-1]: (version,)}
+        versions = {key: {**intent.versions.get(key, {}), **own} for key in intent.inputs}
         done = {
             key
             for key, inputs in intent.inputs.items()
-            if all(
-                key in table_records and is_current(tables, table_records[key], inputs, code)
+            if key in intent.kept
+            or all(
+                key in table_records and is_current(tables, table_records[key], inputs, code, versions[key])
                 for table_records in records_by_table.values()
             )
         }
         for stage in stages:
-            done -= tables.damaged(stage, {key: records_by_table[stage][key] for key in done})
+            done -= tables.damaged(stage, {key: records_by_table[stage][key] for key in done - {*intent.kept}})
         done = {key for key in done if intent.is_whole(records_by_table[stages[-1]][key])}
         stale = tuple(key for key in chunk if key in intent.inputs and key not in done)
         if stale:
@@ -193,7 +206,9 @@ def advance(
                     cpu_s = round((time.process_time() - started_cpu_s) / len(stale), 4)
                     notes = {key: {**notes.get(key, {}), "cpu_s": cpu_s} for key in stale}
                 for frames in _alike(result.frames):
-                    records_by_table[stage] |= tables.replace(stage, frames, inputs=inputs, code=code, notes=notes)
+                    records_by_table[stage] |= tables.replace(
+                        stage, frames, inputs=inputs, code=code, versions=versions, notes=notes
+                    )
         for stage in stages:
             records[stage] |= records_by_table[stage]
         memoised |= done

@@ -11,6 +11,7 @@ import dagster as dg
 
 from platform_assets import digests, naming
 from platform_assets.handle import Product
+from platform_assets.makers.parts import RowMaker
 from platform_assets.show.values import Metadata, Metadatum
 from platform_assets.specs.base import ProductSpec, Source
 from resources.store import StoreResource
@@ -79,6 +80,11 @@ class Stage(Generic[M]):
     def code(self) -> str:
         """The stage's code digest."""
         return digests.modules_digest(*self.modules) if self.maker is None else digests.code_digest(self.maker)
+
+    @cached_property
+    def version(self) -> str | None:
+        """The version of the stage's rows; None for a stage whose rows no training reads."""
+        return digests.version(self.maker) if isinstance(self.maker, RowMaker) else None
 
     @property
     def tables(self) -> tuple[Table, ...]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 import dagster as dg
 
-from platform_assets import naming
+from platform_assets import digests, naming
 from platform_assets.compute import landed
 from platform_assets.handle import Product
 from platform_assets.problems import Problem
@@ -51,9 +52,16 @@ class Gap:
     why: str = ""
 
 
-File = Landed | Gap
+@dataclass(frozen=True)
+class Kept:
+    """A delivery that its source no longer has as its channel reads it now: its record stays. `why` is a clause."""
+
+    why: str
+
+
+File = Landed | Gap | Kept
 Files = dict[str, File]
-"""File by key, or a gap for a key that missed its deadline."""
+"""File by key, a gap for a key that missed its deadline, or what is kept of an earlier delivery."""
 
 
 def arrival_kind(spec: ProductSpec, source: Source, root: str) -> Arrives:
@@ -118,6 +126,7 @@ class Intake:
         self._code, self._tables = code, product.tables
         self._log, self._product, self._source = context.log, product, source
         self._channel = product.channels[source.name]
+        self.identity = None if source.channel is None else digests.channel_digest(source.channel)
         self._kind = arrival_kind(product.spec, source, product.settings.root)
         tags = context.run.tags
         self._settled = frozenset(tags.get(naming.TAG_SETTLED, "").split())
@@ -145,13 +154,16 @@ class Intake:
         mark, _ = self._looks.get(key, (None, 0.0))
         if mark is None or record is None or Raw.of(record).mark != mark:
             return None
-        if not has_current_code(self._tables, record, self._code):
+        if Raw.of(record).channel != self.identity or not has_current_code(self._tables, record, self._code):
             return None
         chosen = sha256(f"{record.stage} {key} {record.content_digest} {self._salt}".encode())
         return None if key in self._requested or int(chosen, 16) % SAMPLED == 0 else record.inputs.get("file")
 
-    def files(self, keys: Iterable[str]) -> Files:
+    def files(self, keys: Iterable[str], records: Mapping[str, PartitionRecord]) -> Files:
         """Return the keys' files, with a gap for a missed deadline; labels that have not landed are left out.
+
+        A file that was taken in before and is gone is replaced by its stored copy, unless the channel now reads
+        something else: then the earlier delivery is kept, which is no delivery of this channel.
 
         Raises:
             dagster.Failure: a file is missing or incomplete, and may still come.
@@ -162,6 +174,9 @@ class Intake:
                 files[key] = self.take(key)
                 continue
             except FileNotFoundError as problem:
+                if (file := self._earlier(key, records.get(key))) is not None:
+                    files[key] = file
+                    continue
                 gap, message = Gap(), f"{problem}"
             except Unfinished as problem:
                 gap = Gap(f"{problem}")
@@ -178,6 +193,44 @@ class Intake:
                 consequence = "The key goes on without it." if key in files else "It is left for later."
                 self._log.warning(f"{message} {consequence}")
         return files
+
+    def is_other_channel(self, record: PartitionRecord | None) -> bool:
+        """Tell whether a key's delivery came through a channel that read something else."""
+        return record is not None and not Raw.of(record).is_missing and Raw.of(record).channel != self.identity
+
+    def keep(self, record: PartitionRecord, reason: str) -> Kept | None:
+        """Keep an earlier delivery, and say so; None for a key that a person asked for."""
+        if record.key in self._requested:
+            return None
+        kept = Kept(f"{reason}, so the rows that an earlier version of the channel delivered are kept")
+        self._log.warning(
+            f"{self._source.name} of {record.key}: {kept.why}. They do not train together with rows of the present "
+            "version; `driftline status` says what to do."
+        )
+        return kept
+
+    def _earlier(self, key: str, record: PartitionRecord | None) -> Landed | Kept | None:
+        """Return what stands in for a delivery that is gone: its copy, or the earlier one that is kept."""
+        if record is None:
+            return None
+        if self.is_other_channel(record):
+            return self.keep(record, f"{self._channel.cite(key)} has nothing for the key now")
+        if (copy := self._copy(record)) is None:
+            return None
+        self._log.info(f"{copy.uri} is gone; the copy that was stored when it was taken in is read instead.")
+        return copy
+
+    def _copy(self, record: PartitionRecord) -> Landed | None:
+        """Return the stored copy of a delivery; None if there was none."""
+        notes = Raw.of(record)
+        if notes.sha256 is None or notes.uri is None or notes.arrived_at_utc is None or notes.mark is None:
+            return None
+        return Landed(
+            uri=notes.uri,
+            data=self._product.artifacts.get(notes.sha256, compressed=True),
+            arrived_at_utc=datetime.fromisoformat(notes.arrived_at_utc),
+            mark=notes.mark,
+        )
 
     def take(self, key: str) -> Landed:
         """Return a key's complete file; if nothing marks it as complete, wait until it has settled.

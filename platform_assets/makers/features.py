@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
 
 from platform_assets.compute import declared
 from platform_assets.compute.windows import FeatureTables, Tables, Window
-from platform_assets.makers.parts import StageOutput, by_key
+from platform_assets.makers.parts import RowMaker, StageOutput, by_key
 
 if TYPE_CHECKING:
     from platform_assets.keys import Grain
@@ -25,13 +25,15 @@ ABOUT_A_ROW = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Building:
+class Building(RowMaker):
     """Builds a product's features; see `ProductSpec`.
 
     Attributes:
         product: its name, for messages.
         label: the source that delivers the labels, which no feature may read.
     """
+
+    NUMBER: ClassVar[int] = 1
 
     product: str
     features: Callable[[Tables, Window], pl.DataFrame]
@@ -49,6 +51,10 @@ class Building:
             grain=spec.grain,
             label=spec.label_source.name,
         )
+
+    def own(self) -> dict[str, Any]:
+        """Return the members; when the product's keys end affects no row."""
+        return {**super().own(), "grain": self.grain.endless}
 
     def make(self, run: tuple[str, ...], rows: Mapping[str, pl.DataFrame], nulled: Mapping[str, str]) -> StageOutput:
         """Build the features of a contiguous run of keys.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
-from platform_assets.makers.parts import StageOutput, by_key
+from platform_assets.makers.parts import RowMaker, StageOutput, by_key
 
 if TYPE_CHECKING:
     import polars as pl
@@ -26,8 +26,10 @@ class Notes(TypedDict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labelling:
+class Labelling(RowMaker):
     """Labels entities; see `ProductSpec`. `product` is its name, for messages."""
+
+    NUMBER: ClassVar[int] = 1
 
     product: str
     label: Callable[[pl.DataFrame], pl.DataFrame]
@@ -37,6 +39,10 @@ class Labelling:
     def of(spec: ProductSpec) -> Labelling:
         """Return the maker for a product."""
         return Labelling(product=spec.name, label=spec.label, task=spec.task)
+
+    def own(self) -> dict[str, Any]:
+        """Return the members; what is computed from answers, such as a threshold, affects no label."""
+        return {"label": self.label, "task": self.task.kind, "classes": self.task.document().get("classes")}
 
     def make(self, keys: tuple[str, ...], rows: pl.DataFrame) -> StageOutput:
         """Return the outcomes of keys.

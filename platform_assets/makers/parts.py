@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     import polars as pl
@@ -18,6 +18,30 @@ class StageOutput:
 
     frames: Mapping[str, pl.DataFrame]
     notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowMaker:
+    """A maker of rows that a training reads, or of those they are made from.
+
+    Attributes:
+        NUMBER: raise it when the maker changes so that it makes other rows of the same input: keys that it made before
+            are then older, and do not train together with those that it makes now.
+    """
+
+    NUMBER: ClassVar[int]
+
+    def own(self) -> dict[str, Any]:
+        """Return the product's functions and values that its rows depend on: all members, unless a maker knows better.
+
+        What a product does not use is left out, so that a new member changes no version.
+        """
+        members = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value for name, value in members.items() if not _is_unused(value)}
+
+
+def _is_unused(value: Any) -> bool:
+    return value is None or value is False or (isinstance(value, tuple | Mapping) and not value)
 
 
 def by_key(frame: pl.DataFrame, keys: Sequence[str], producer: str) -> dict[str, pl.DataFrame]:

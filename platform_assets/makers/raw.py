@@ -4,33 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import polars as pl
 
 from platform_assets.compute import landed, typed
+from platform_assets.makers.parts import RowMaker
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     import pandera.polars as pa
 
+    from platform_assets.product.channels import Channel
     from platform_assets.product.sources import Source
     from platform_assets.specs.base import ProductSpec
 
 
 @dataclass(frozen=True, kw_only=True)
-class Landing:
-    """Reads the files of one source; see `Source` for `schema` and `read`."""
+class Landing(RowMaker):
+    """Reads the files of one source; see `Source` for its members. Files below `landing/` have no channel."""
+
+    NUMBER: ClassVar[int] = 1
 
     schema: Callable[[], pa.DataFrameSchema]
     read: Callable[[bytes], pl.DataFrame] | None
+    channel: Channel | None
 
     @staticmethod
     def of(spec: ProductSpec, source: Source) -> Landing:
         """Return the maker for a source."""
         del spec
-        return Landing(schema=source.schema, read=source.read)
+        return Landing(schema=source.schema, read=source.read, channel=source.channel)
 
     def rows(self, data: bytes, arrived_at_utc: datetime) -> pl.DataFrame:
         """Parse one file.

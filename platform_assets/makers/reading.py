@@ -13,6 +13,7 @@ from platform_assets.compute.rows import Rows
 from platform_assets.storage.problems import MissingPartitions
 
 if TYPE_CHECKING:
+    from platform_assets.storage.records import Versions
     from platform_assets.storage.tables import PartitionRecord, TableStore
 
 MOST_CELLS = 16_000_000
@@ -91,6 +92,15 @@ def require(tables: TableStore, stage: str, keys: Iterable[str]) -> dict[str, Pa
     if len(records) < len(keys):
         raise MissingPartitions(tables.product, stage, set(keys) - set(records))
     return records
+
+
+def versions(records: Iterable[PartitionRecord]) -> Versions:
+    """Return the versions of all stages that records come from, sorted per stage."""
+    found: dict[str, set[str]] = {}
+    for record in records:
+        for stage, names in record.versions.items():
+            found.setdefault(stage, set()).update(names)
+    return {stage: tuple(sorted(names)) for stage, names in sorted(found.items())}
 
 
 def read(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict
 
 from platform_assets.compute import validate
 from platform_assets.keys import DailyGrain, HourlyGrain
-from platform_assets.makers.parts import StageOutput
+from platform_assets.makers.parts import RowMaker, StageOutput
 
 if TYPE_CHECKING:
     import pandera.polars as pa
@@ -28,12 +28,14 @@ class Notes(TypedDict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Validation:
+class Validation(RowMaker):
     """Validates the rows of one source; see `Source`.
 
     Attributes:
         grain: the product's, if the source's `partition_by` assigns a row's key; otherwise None.
     """
+
+    NUMBER: ClassVar[int] = 1
 
     schema: Callable[[], pa.DataFrameSchema]
     schema_version: int
@@ -52,6 +54,10 @@ class Validation:
             partition_by=source.partition_by,
             grain=grain if source.partition_by is not None else None,
         )
+
+    def own(self) -> dict[str, Any]:
+        """Return the members; when the product's keys end affects no row."""
+        return {**super().own(), "grain": None if self.grain is None else self.grain.endless}
 
     def make(self, rows: Mapping[str, pl.DataFrame]) -> tuple[StageOutput, StageOutput]:
         """Return the good rows by key, typed, and the quarantined ones; both with their key's counts."""

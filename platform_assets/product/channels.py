@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -32,7 +33,27 @@ class Channel:
     A new kind of source is a subclass with `probe`, `fetch`, `cite` and `keys`, which a product sets as
     `Source.channel`. `companion` is a suffix for the marker or manifest of a landed file; other channels leave it
     empty.
+
+    A channel's class, by its code, and its fields, by their values, are part of the version of `raw`: with another
+    query the rows of earlier keys are older. A dataclass states its fields; otherwise every attribute is one, except
+    cached properties.
+
+    Attributes:
+        PLACES: fields that say where the data is and who reads it, such as an address or a user. They count by name
+            only, as do fields that a dataclass leaves out of its `repr`, such as a password.
     """
+
+    PLACES: ClassVar[tuple[str, ...]] = ()
+
+    def identity(self) -> dict[str, Any]:
+        """Return the fields that determine what is delivered, with their values; None for those that count by name."""
+        declared = {item.name: item.repr for item in fields(self)} if is_dataclass(self) else {}
+        cached = {
+            name for kind in type(self).__mro__ for name in vars(kind) if isinstance(vars(kind)[name], cached_property)
+        }
+        names = declared or [name for name in vars(self) if name not in cached]
+        hidden = {*self.PLACES, *(name for name, is_in_repr in declared.items() if not is_in_repr)}
+        return {name: None if name in hidden else getattr(self, name) for name in names}
 
     def probe(self, key: str, companion: str = "") -> str | None:
         """Return the mark of a key's delivery without reading it, or None without a delivery."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from platform_assets import naming
 from platform_assets.product.channels import Channel, Landed
@@ -35,6 +35,8 @@ class LandedFiles(Channel):
         suffix: of file names.
         opened: returns the root's client, shared between channels; without it each channel opens its own.
     """
+
+    PLACES: ClassVar[tuple[str, ...]] = ("root", "folder", "opened")
 
     root: str
     folder: str

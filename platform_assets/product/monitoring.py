@@ -144,6 +144,8 @@ class Retraining:
         is_drift_enough: whether drift alone is a reason to train.
         max_attempts (runs): how many runs a training gets in all; if the last one fails it is given up, with an alert.
         monthly_budget_usd (US dollars): what the trainings of one calendar month may cost; None for no limit.
+        rebuild_usd (US dollars): up to which price a training makes keys that an earlier version of the product made
+            again first, by itself. Above it the training waits, with an alert. None takes the price of one training.
         expected_hours (hours): how long a training and its export take, until one of this size has been measured, or
             where the next one takes longer than that. None expects every try to run until its deadline.
     """
@@ -159,6 +161,7 @@ class Retraining:
     is_drift_enough: bool = False
     max_attempts: int = 3
     monthly_budget_usd: float | None = None
+    rebuild_usd: float | None = None
     expected_hours: float | None = None
 
     def __post_init__(self) -> None:
@@ -179,6 +182,9 @@ class Retraining:
         budget = self.monthly_budget_usd
         if budget is not None and not 0 <= budget < math.inf:
             raise ValueError(f"Retraining.monthly_budget_usd is {budget!r}; expected a number, at least 0, or None.")
+        rebuild = self.rebuild_usd
+        if rebuild is not None and not 0 <= rebuild < math.inf:
+            raise ValueError(f"Retraining.rebuild_usd is {rebuild!r}; expected a number, at least 0, or None.")
         hours = self.expected_hours
         if hours is not None and not 0 < hours < math.inf:
             raise ValueError(f"Retraining.expected_hours is {hours!r}; expected a number above 0, or None.")

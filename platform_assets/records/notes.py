@@ -61,6 +61,7 @@ class Raw(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
 
     Attributes:
         mark: distinguishes the file from another version at the same location (`objects.mark_of`).
+        channel: digest of what the source's own channel delivered then; None for landed files.
         sha256: of the file.
     """
 
@@ -69,6 +70,7 @@ class Raw(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
     bytes: int | None = None
     arrived_at_utc: str | None = None
     mark: str | None = None
+    channel: str | None = None
     is_missing: bool = False
     why: str | None = None
 

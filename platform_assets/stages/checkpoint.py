@@ -78,7 +78,10 @@ class _Run(CutoffRun[Learning]):
 
     def inputs(self) -> Inputs:
         self._left_out = requests.left_out(self.product, self.cutoff)
-        request = requests.training_request(self.product, self.cutoff, self._left_out)
+        try:
+            request = requests.training_request(self.product, self.cutoff, self._left_out)
+        except requests.OlderRows as problem:
+            raise dg.Failure(f"{problem}", allow_retries=False) from None
         self._versions = self.launcher.libraries(profile(self.spec.training.profile))
         fingerprint = requests.fingerprint(self.spec, self.code, request, self._versions)
         self._job = Job(**asdict(request), fingerprint=fingerprint)

@@ -18,10 +18,11 @@ from platform_assets.engine.ranges import KeyedRun, Keys, Plan
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.makers.features import ABOUT_A_ROW, Building
 from platform_assets.makers.parts import StageOutput, contiguous
-from platform_assets.makers.reading import require
+from platform_assets.makers.reading import require, versions
 from platform_assets.show import data, values
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.storage.artifacts import canonical, sha256
+from platform_assets.storage.records import Versions
 from platform_assets.storage.tables import PartitionRecord
 
 STAGE = "features"
@@ -54,25 +55,33 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
 
 class _Run(KeyedRun[Building]):
     def plan(self, chunk: Keys) -> Plan:
-        digests = self._digests(chunk)
+        records = self._records(chunk)
+        digests = {
+            source: {key: record.content_digest for key, record in of_source.items()}
+            for source, of_source in records.items()
+        }
         nulled = self.product.history.nulled(self.spec.grain.with_lookback(chunk, self.spec.lookback))
         return Plan(
             inputs={key: self._inputs(digests, nulled, key) for key in chunk},
+            versions={key: self._versions(records, key) for key in chunk},
             make=lambda stale: {STAGE: self._compute(digests, nulled, stale)},
         )
 
     def summary(self, table: str, record: PartitionRecord | None) -> str:
         return super().summary(table, record) if record is None else data.features(record)
 
-    def _digests(self, keys: Keys) -> Digests:
-        """Return the content digests of the lookback, per source; raise if one is missing."""
+    def _records(self, keys: Keys) -> dict[Source, dict[str, PartitionRecord]]:
+        """Return the records of the lookback, per source; raise if one is missing."""
         return {
-            source: {
-                key: record.content_digest
-                for key, record in require(self.tables, _stage(source), self._reach(source, keys)).items()
-            }
+            source: require(self.tables, _stage(source), self._reach(source, keys))
             for source in self.spec.feature_sources
         }
+
+    def _versions(self, records: dict[Source, dict[str, PartitionRecord]], key: str) -> Versions:
+        """Return the versions of everything in the key's lookback."""
+        return versions(
+            of_source[past_key] for source, of_source in records.items() for past_key in self._reach(source, (key,))
+        )
 
     def _inputs(self, digests: Digests, nulled: dict[str, str], key: str) -> dict[str, str]:
         """Return one digest per source, over everything in the key's lookback."""

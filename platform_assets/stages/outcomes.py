@@ -45,14 +45,19 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
 class _Run(KeyedRun[Labelling]):
     def plan(self, chunk: Keys) -> Plan:
         validated = naming.stage("validated", self.spec.label_source.name)
-        content = {key: record.content_digest for key, record in self.tables.records(validated, chunk).items()}
+        records = self.tables.records(validated, chunk)
+        content = {key: record.content_digest for key, record in records.items()}
 
         def make(stale: Keys) -> dict[str, StageOutput]:
             output = self.maker.make(stale, self.tables.read_exact(validated, {key: content[key] for key in stale}))
             unlabelled.record_arrivals(self.tables, self.product.history, self.spec.grain, stale, self._now())
             return {STAGE: output}
 
-        return Plan(inputs={key: {validated: digest} for key, digest in content.items()}, make=make)
+        return Plan(
+            inputs={key: {validated: digest} for key, digest in content.items()},
+            versions={key: record.versions for key, record in records.items()},
+            make=make,
+        )
 
     def summary(self, table: str, record: PartitionRecord | None) -> str:
         return data.NO_LABELS if record is None else data.outcomes(record)

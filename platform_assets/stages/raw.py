@@ -16,7 +16,7 @@ import polars as pl
 
 from platform_assets import naming
 from platform_assets.compute import landed
-from platform_assets.engine.ranges import KeyedRun, Keys, Plan
+from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report
 from platform_assets.engine.stage import Stage
 from platform_assets.intake import arrivals
 from platform_assets.makers.parts import StageOutput
@@ -57,19 +57,24 @@ class _Run(KeyedRun[Landing]):
         super().__init__(stage, context)
         self._intake = arrivals.Intake(context, self.product, self.source, self.code)
         self._intake.look(self.keys)
+        self._kept: dict[str, str] = {}
 
     def plan(self, chunk: Keys) -> Plan:
         records = self.tables.records(self.name, chunk)
         digests = {key: self._intake.recorded_digest(key, records.get(key)) for key in chunk}
         unchanged = {key: digest for key, digest in digests.items() if digest is not None}
-        files = self._intake.files(key for key in chunk if key not in unchanged)
+        files = self._intake.files((key for key in chunk if key not in unchanged), records)
         for key, file in files.items():
             self._name_hidden_change(records.get(key), file)
+            files[key] = self._unless_lost(records.get(key), file)
+        kept = {key: file.why for key, file in files.items() if isinstance(file, arrivals.Kept)}
+        self._kept |= kept
+        unchanged |= {key: f"{records[key].inputs.get('file')}" for key in kept}
 
         def make(stale: Keys) -> dict[str, StageOutput]:
             self.source.columns()  # raises a readable error if the schema lacks a column
             # Another run may have replaced a record since then, so its file must be read after all.
-            missing = self._intake.files(key for key in stale if key not in files)
+            missing = self._intake.files((key for key in stale if key not in files), records)
             return {self.name: self._compute({key: (files | missing)[key] for key in stale})}
 
         return Plan(
@@ -77,7 +82,13 @@ class _Run(KeyedRun[Landing]):
                 key: {"file": unchanged.get(key) or _digest(files[key])} for key in chunk if key in unchanged | files
             },
             make=make,
+            kept=kept,
         )
+
+    def describe(self, done: Advance) -> Report:
+        """Return the notes of the keys whose earlier delivery is kept, with the reason."""
+        records = done.records[self.name]
+        return Report(notes={key: {**records[key].notes, "kept": reason} for key, reason in self._kept.items()})
 
     def summary(self, table: str, record: PartitionRecord | None) -> str:
         if record is None:
@@ -86,7 +97,7 @@ class _Run(KeyedRun[Landing]):
 
     def _name_hidden_change(self, record: PartitionRecord | None, file: arrivals.File) -> None:
         """Warn when a file's bytes differ from its record although its mark is unchanged."""
-        if isinstance(file, arrivals.Gap) or record is None or Raw.of(record).mark != file.mark:
+        if not isinstance(file, Landed) or record is None or Raw.of(record).mark != file.mark:
             return
         then, now = f"{record.inputs.get('file')}", _digest(file)
         if then != now:
@@ -95,6 +106,14 @@ class _Run(KeyedRun[Landing]):
                 f"though its mark {file.mark} is the same: something rewrote it and reset its time. It is taken in "
                 "again."
             )
+
+    def _unless_lost(self, record: PartitionRecord | None, file: arrivals.File) -> arrivals.File:
+        """Return a delivery, or what is kept where the source has lost the rows that an earlier channel delivered."""
+        if record is None or not record.rows or not self._intake.is_other_channel(record):
+            return file
+        if not isinstance(file, Landed) or _rows(self.maker, file).height:
+            return file
+        return self._intake.keep(record, f"{file.uri} has no row for the key now") or file
 
     def _compute(self, files: arrivals.Files) -> StageOutput:
         rows = {key: _rows(self.maker, file) for key, file in files.items() if isinstance(file, Landed)}
@@ -106,7 +125,7 @@ class _Run(KeyedRun[Landing]):
         )
 
     def _notes(self, file: arrivals.File) -> dict[str, str | int]:
-        if isinstance(file, arrivals.Gap):
+        if not isinstance(file, Landed):
             return {"is_missing": True, **({"why": file.why} if file.why else {})}
         return {
             "uri": file.uri,
@@ -114,11 +133,12 @@ class _Run(KeyedRun[Landing]):
             "bytes": len(file.data),
             "arrived_at_utc": file.arrived_at_utc.isoformat(),
             "mark": file.mark,
+            **({} if self._intake.identity is None else {"channel": self._intake.identity}),
         }
 
 
 def _digest(file: arrivals.File) -> str:
-    return MISSING if isinstance(file, arrivals.Gap) else sha256(file.data)
+    return sha256(file.data) if isinstance(file, Landed) else MISSING
 
 
 def _rows(maker: Landing, file: Landed) -> pl.DataFrame:

@@ -65,7 +65,11 @@ class _Run(KeyedRun[Validation]):
             sound, quarantined = self.maker.make(_rows(tables, raw, {key: landed[key] for key in stale}))
             return {self.stage.full_name(QUARANTINE): quarantined, self.name: sound}
 
-        return Plan(inputs={key: {raw: record.content_digest} for key, record in landed.items()}, make=make)
+        return Plan(
+            inputs={key: {raw: record.content_digest} for key, record in landed.items()},
+            versions={key: record.versions for key, record in landed.items()},
+            make=make,
+        )
 
     def summary(self, table: str, record: PartitionRecord | None) -> str:
         if record is None:

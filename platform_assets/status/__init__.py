@@ -14,7 +14,7 @@ from msgspec.structs import asdict, replace
 from platform_assets.compute import performance_policy
 from platform_assets.compute.rare import AVERAGE_PRECISION, BASE_RATE
 from platform_assets.compute.tasks import Measure
-from platform_assets.facts import latency, unlabelled
+from platform_assets.facts import latency, unlabelled, versions
 from platform_assets.handle import Product
 from platform_assets.history.faults import judgement
 from platform_assets.history.holds import Hold
@@ -39,6 +39,7 @@ from platform_assets.status.state import (
     Held,
     Judged,
     Live,
+    Older,
     Pods,
     PutAside,
     Quality,
@@ -82,6 +83,7 @@ def of_product(product: Product) -> State:
     held, window = _held(holds), newest_window(product)
     counts, of_service = _service(product)
     refused = _refused(product)
+    behind = versions.of_next_training(product)
     return State(
         product=spec.name,
         title=spec.title,
@@ -100,11 +102,17 @@ def of_product(product: Product) -> State:
         latency=None if closed is None else latency.recent_latency(product, closed),
         grain=spec.grain.kind,
         slices=[] if window is None else slices.of(product, window),
-        todo=[*todo.of(product, holds, decision), *todo.of_refused(product, refused), *of_service],
+        todo=[
+            *todo.of(product, holds, decision),
+            *todo.of_older(product, behind),
+            *todo.of_refused(product, refused),
+            *of_service,
+        ],
         heard=None if closed is None else _received(history, closed),
         rare=_rare(product),
         pods=counts,
         refused=refused,
+        older=None if behind is None else _older(product, behind),
     )
 
 
@@ -238,6 +246,21 @@ def _put_aside(product: Product, key: str) -> PutAside | None:
         keys=len(records),
         newest=newest,
         why=with_rows_aside[newest].put_aside_by_reason,
+    )
+
+
+def _older(product: Product, behind: versions.Older) -> Older:
+    return Older(
+        keys=len(behind.keys),
+        among=behind.among,
+        first=behind.keys[0],
+        last=behind.keys[-1],
+        stages=dict(behind.stages),
+        since_utc=None if behind.since_utc is None else behind.since_utc.isoformat(timespec="seconds"),
+        cpu_s=round(behind.cpu_s, 2),
+        usd=round(behind.usd, 6),
+        renewal=versions.renewing(product, behind),
+        outlook=versions.outlook(product, behind),
     )
 
 

@@ -121,6 +121,30 @@ class PutAside(Part, frozen=True, kw_only=True):
     why: dict[str, int]
 
 
+class Older(Part, frozen=True, kw_only=True):
+    """Keys of the next training's window whose rows an earlier version of the product made.
+
+    Attributes:
+        among: the keys of the window.
+        stages: whose version differs, with the number of keys.
+        since_utc: when the first rows of the present version were made.
+        usd: what making them again costs, by their own records; `cpu_s` likewise.
+        renewal: the number of the renewal that makes them again.
+        outlook: what becomes of them, as a clause.
+    """
+
+    keys: int
+    among: int
+    first: str
+    last: str
+    stages: dict[str, int]
+    since_utc: str | None
+    cpu_s: float
+    usd: float
+    renewal: int | None
+    outlook: str
+
+
 class Unlabelled(Part, frozen=True, kw_only=True):
     """A key whose labels were given up, including one whose labels arrived later."""
 
@@ -171,7 +195,7 @@ class Todo(Part, frozen=True, kw_only=True):
     """Something that a person should do now.
 
     Attributes:
-        about: `held`, `stale_model`, `missing_label`, `broken_file`, `refused` or `service`.
+        about: `held`, `older_rows`, `stale_model`, `missing_label`, `broken_file`, `refused` or `service`.
         key: which key it concerns; None where it is the whole product.
         what: what is wrong and what happens next, in sentences.
         steps: alternatives; usually one of them is run.
@@ -219,7 +243,7 @@ class Pods(Part, frozen=True, kw_only=True):
 
 class State(Part, frozen=True, kw_only=True, omit_defaults=True):
     """A product; `grain` is `daily`, `hourly` or `batch`. `heard` and `pods` are there on a cluster, `rare` for a rare
-    class, `refused` while the newest evaluated model is not accepted.
+    class, `refused` while the newest evaluated model is not accepted, `older` while rows of several versions exist.
     """
 
     product: str
@@ -244,6 +268,7 @@ class State(Part, frozen=True, kw_only=True, omit_defaults=True):
     rare: Rare | None = None
     pods: Pods | None = None
     refused: Refused | None = None
+    older: Older | None = None
 
 
 class BrokenFile(Part, frozen=True, kw_only=True):

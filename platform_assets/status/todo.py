@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from platform_assets import naming
 from platform_assets.compute import policy
 from platform_assets.compute.releases import SHORT_DIGEST
-from platform_assets.facts import unlabelled
+from platform_assets.facts import unlabelled, versions
 from platform_assets.history.holds import Hold
 from platform_assets.records.faults import Fault, Repair
 from platform_assets.status.state import Refused, Step, Todo
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from platform_assets.records.decisions import Decision
 
 HELD, STALE_MODEL, MISSING_LABEL, BROKEN_FILE = "held", "stale_model", "missing_label", "broken_file"
-REFUSED = "refused"
+REFUSED, OLDER_ROWS = "refused", "older_rows"
 TAKEN_IN_KEYS = 31
 """After labels are late, a file is taken in without a job for this many keys: `sensors.changes.LATE_KEYS`."""
 
@@ -58,6 +58,24 @@ def of_refused(product: Product, refused: Refused | None) -> list[Todo]:
         Step(when="to release it anyway, under your name", command=shlex.join(override)),
     ]
     return [Todo(about=REFUSED, key=refused.cutoff, what=what, steps=steps)]
+
+
+def of_older(product: Product, behind: versions.Older | None) -> list[Todo]:
+    """Return what to do about keys of an earlier version that the next training waits for; empty without any."""
+    if behind is None or versions.renewing(product, behind) or behind.usd <= versions.limit_usd(product):
+        return []
+    steps = [
+        Step(
+            when="to make them again",
+            command=versions.rebuild_command(product.name, why="the product changed"),
+        ),
+        Step(
+            when="if rows of both versions may train together",
+            command=versions.rebuild_command(product.name, keys="compatible", why="the rows are equal in meaning"),
+        ),
+    ]
+    text = f"{behind.describe()[0].upper()}{behind.describe()[1:]}: {versions.outlook(product, behind)}."
+    return [Todo(about=OLDER_ROWS, key=None, what=text, steps=steps)]
 
 
 def _needs_answer(hold: Hold) -> bool:

@@ -18,6 +18,7 @@ from platform_assets.status.state import (
     Failed,
     Held,
     Live,
+    Older,
     Pods,
     Quality,
     Received,
@@ -26,7 +27,7 @@ from platform_assets.status.state import (
     Todo,
     Unlabelled,
 )
-from platform_assets.wording import NOUNS, counted, plural
+from platform_assets.wording import NOUNS, counted, plural, span
 
 KEYS_SHOWN = 8
 TODO_SHOWN = 8
@@ -74,6 +75,8 @@ def as_text(state: State | BrokenState) -> str:
     if (aside := state.put_aside) is not None:
         of_rows = f"{aside.rows:,} of {aside.built:,} rows of features of {counted(aside.keys, NOUNS[state.grain])}"
         lines.append(f"  put aside  {of_rows}, most recently {aside.newest}: {next(iter(aside.why))}")
+    if (older := state.older) is not None:
+        lines.append(f"  older      {_older_words(older)}")
     if state.unlabelled:
         lines.append(f"  no labels  {_unlabelled_words(state.unlabelled)}")
     lines.append(f"  failure    {_failure_words(state.failure)}")
@@ -84,6 +87,19 @@ def as_text(state: State | BrokenState) -> str:
         lines.append(f"  pods       {_pods_words(state.pods)}")
     lines.append(f"  latency    {latency.describe(state.latency)}")
     return "\n".join([*lines, *_todo_lines(state.product, state.todo)])
+
+
+def _older_words(older: Older) -> str:
+    """Return how many keys an earlier version made, since when there are others, in which stages, and what follows."""
+    stages = ", ".join(f"{stage} of {count:,}" for stage, count in older.stages.items())
+    since = "no row of the present one yet" if older.since_utc is None else f"the present one since {older.since_utc}"
+    verb = "was" if older.keys == 1 else "were"
+    head = (
+        f"{older.keys:,} of {counted(older.among, 'key')} of the next training, {span((older.first, older.last))}, "
+        f"{verb} made by an earlier version; {since}"
+    )
+    named = shorten(stages, LONGEST, placeholder=" …")
+    return "\n             ".join([head, f"stages: {named}", older.outlook])
 
 
 def _received_words(received: Received) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from platform_assets.records.adopted import ADOPTED, Adopted
 from platform_assets.storage.ledgers import Ledgers, RecordExists
-from platform_assets.storage.records import PartitionRecord
+from platform_assets.storage.records import PartitionRecord, Versions
 from platform_assets.storage.tables import TableStore
 
 WHY = "their digests covered whole modules; they count as made by this code, and nothing is made again on an upgrade."
@@ -24,9 +24,16 @@ def is_legacy_digest(code: str) -> bool:
     return len(code) == _DIGITS and "." not in code
 
 
-def is_current(tables: TableStore, record: PartitionRecord, inputs: Mapping[str, str], code: str) -> bool:
-    """Tell whether a record is up to date: same inputs, and made by this code or adopted by it."""
-    return dict(record.inputs) == dict(inputs) and has_current_code(tables, record, code)
+def is_current(
+    tables: TableStore,
+    record: PartitionRecord,
+    inputs: Mapping[str, str],
+    code: str,
+    versions: Versions | None = None,
+) -> bool:
+    """Tell whether a record is up to date: same inputs and versions, and made by this code or adopted by it."""
+    is_same = versions is None or dict(record.versions) == dict(versions)
+    return is_same and dict(record.inputs) == dict(inputs) and has_current_code(tables, record, code)
 
 
 def has_current_code(tables: TableStore, record: PartitionRecord, code: str) -> bool:

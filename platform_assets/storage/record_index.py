@@ -34,6 +34,7 @@ SCHEMA = pl.Schema(
         "content_digest": pl.String(),
         "code_digest": pl.String(),
         "inputs": pl.String(),
+        "versions": pl.String(),
         "notes": pl.String(),
         "columns": pl.String(),
         "files": pl.String(),
@@ -165,7 +166,7 @@ def _read(location: str, files: Collection[str], keys: Collection[str] | None) -
 
 
 def _scanned(files: Collection[str]) -> pl.LazyFrame:
-    return pl.scan_parquet(sorted(files), glob=False, hive_partitioning=False, schema=SCHEMA)
+    return pl.scan_parquet(sorted(files), glob=False, hive_partitioning=False, schema=SCHEMA, missing_columns="insert")
 
 
 def _collected(location: str, lazy: pl.LazyFrame) -> pl.DataFrame:

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 FOLD_AT = 16
-_JSON = ("inputs", "notes", "columns", "files")
+_JSON = ("inputs", "versions", "notes", "columns", "files")
+
+Versions = Mapping[str, tuple[str, ...]]
+"""The versions of the stages that rows come from, by the stage's full name; several where rows of several were read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,7 @@ class PartitionRecord:
         content_digest: `content_digest` of the rows without their key, or an artifact's sha256.
         inputs: the digests it was made from, by name.
         code_digest: the digest of the code that made it.
+        versions: of the stage itself and of all stages before it, as far as they have one.
         notes: stage-specific metadata, such as an upstream file's uri and sha256.
         columns: type names by column, in order (`content.type_of`); empty without a table.
         files: the files with the rows, relative to the table's location.
@@ -50,13 +54,15 @@ class PartitionRecord:
     content_digest: str
     inputs: Mapping[str, str]
     code_digest: str
+    versions: Versions = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
     files: tuple[str, ...] = ()
 
-    def matches(self, inputs: Mapping[str, str], code: str) -> bool:
-        """Tell whether the key is up to date: same input digests, same code digest."""
-        return dict(self.inputs) == dict(inputs) and self.code_digest == code
+    def matches(self, inputs: Mapping[str, str], code: str, versions: Versions | None = None) -> bool:
+        """Tell whether the key is up to date: same input digests, same code digest, and same versions if they count."""
+        is_same = versions is None or dict(self.versions) == dict(versions)
+        return is_same and dict(self.inputs) == dict(inputs) and self.code_digest == code
 
 
 RECORDS = "driftline_records"
@@ -127,15 +133,17 @@ class Records:
 def record_of(stage: str, row: record_index.Row) -> PartitionRecord:
     """Convert a stored row to a record."""
     stored = dict(zip(SCHEMA, row, strict=True))
-    parsed = {name: json.loads(stored[name]) for name in _JSON}
+    parsed = {name: json.loads(stored[name] or "{}") for name in _JSON}
     parsed["files"] = tuple(parsed["files"])
     parsed["columns"] = dict(parsed["columns"])
+    parsed["versions"] = {name: tuple(versions) for name, versions in parsed["versions"].items()}
     return PartitionRecord(stage=stage, **{**stored, **parsed})
 
 
 def _row(record: PartitionRecord) -> dict[str, str | int]:
     members = {
         "inputs": dict(record.inputs),
+        "versions": {name: list(versions) for name, versions in record.versions.items()},
         "notes": dict(record.notes),
         "columns": [list(pair) for pair in record.columns.items()],
         "files": list(record.files),

@@ -21,13 +21,15 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from platform_assets import naming
-from platform_assets.storage import content, delta
+from platform_assets.storage import content, delta, handles, objects
 from platform_assets.storage.content import content_digest
 from platform_assets.storage.problems import DigestMismatch, MissingPartitions, TableProblem, plural
 from platform_assets.storage.reading import KEY, ROW, difference, read_recorded, verify_recorded
-from platform_assets.storage.records import RECORDS, PartitionRecord, Records, records_text
+from platform_assets.storage.records import RECORDS, PartitionRecord, Records, Versions, records_text
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from deltalake import DeltaTable
 
 __all__ = [
@@ -61,6 +63,7 @@ class TableStore:
         *,
         inputs: Mapping[str, Mapping[str, str]],
         code: str,
+        versions: Mapping[str, Versions] | None = None,
         notes: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> dict[str, PartitionRecord]:
         """Replace whole keys: one commit of rows, then one of records.
@@ -71,6 +74,7 @@ class TableStore:
                 `key` equal to its key.
             inputs: per key, the digests that its rows were made from, by name.
             code: the digest of the code that made them.
+            versions: per key, of the stages that its rows come from.
             notes: per key, further content of its record.
 
         Returns:
@@ -98,6 +102,7 @@ class TableStore:
                 content_digest=content_digest(body),
                 inputs=dict(inputs[key]),
                 code_digest=code,
+                versions=dict((versions or {}).get(key, {})),
                 notes=dict((notes or {}).get(key, {})),
                 columns=columns,
             )
@@ -157,6 +162,11 @@ class TableStore:
         """Return the current types of a stage's table, by column; empty without a table."""
         table = delta.open_table(naming.table_location(self.root, self.product, stage))
         return {} if table is None else content.types_of_delta(json.loads(table.schema().to_json())["fields"])
+
+    def written_at(self, stage: str, sequence: int) -> datetime | None:
+        """Return when a version of a stage's table was committed, by the store's clock; None without its log."""
+        store = objects.open_store(naming.table_location(self.root, self.product, stage))
+        return objects.modified(store, handles.log_file(sequence))
 
     def read(self, stage: str, keys: Iterable[str], *, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Return the recorded rows of keys, ordered by key and then as written, with a column `key`.

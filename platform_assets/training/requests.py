@@ -13,9 +13,10 @@ from datetime import datetime
 import msgspec
 
 from platform_assets import naming
-from platform_assets.facts import unlabelled
+from platform_assets.facts import unlabelled, versions
 from platform_assets.handle import Product
 from platform_assets.makers.reading import require
+from platform_assets.problems import Problem
 from platform_assets.profiles import profile
 from platform_assets.records.models import CheckpointManifest, Computed, Data
 from platform_assets.specs.base import ProductSpec
@@ -23,6 +24,10 @@ from platform_assets.steps.jobs import Job, Request
 from platform_assets.storage import adoption
 from platform_assets.storage.artifacts import ArtifactProblem, canonical, sha256
 from platform_assets.storage.tables import PartitionRecord, TableStore
+
+
+class OlderRows(Problem, ValueError):
+    """Rows of a training that an earlier version of the product made."""
 
 
 def left_out(product: Product, cutoff: str) -> tuple[str, ...]:
@@ -41,6 +46,7 @@ def training_request(product: Product, cutoff: str, out: Collection[str] = ()) -
 
     Raises:
         ValueError: fewer labelled keys than the spec's `min_keys`.
+        OlderRows: an earlier version of the product made rows of a key.
         MissingPartitions: a key of the window has no features or outcomes.
     """
     return request_of(product, cutoff, *product.spec.split(cutoff, out))
@@ -49,6 +55,11 @@ def training_request(product: Product, cutoff: str, out: Collection[str] = ()) -
 def request_of(product: Product, cutoff: str, training_keys: Sequence[str], holdout_keys: Sequence[str]) -> Request:
     """Compose the request of a step that learns from some keys and is judged on others; see `training_request`."""
     keys = (*training_keys, *holdout_keys)
+    if (behind := versions.older(product, keys)) is not None:
+        raise OlderRows(
+            f"{product.name}: the training for cutoff {cutoff} would mix rows of two versions: {behind.describe()}. "
+            f"{behind.price()[0].upper()}{behind.price()[1:]}. {versions.advice(product.name)}"
+        )
     features, outcomes = (_digests(product.tables, stage, keys) for stage in ("features", "outcomes"))
     size = profile(product.spec.training.profile)
     return Request(

@@ -179,7 +179,9 @@ model = rule(True, "a")
 def test_a_nested_function_counts_with_its_captured_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def digest(old: str = "", new: str = "") -> Any:
         assert old in MAKING
-        return digests._describe(write_module(tmp_path, monkeypatch, MAKING.replace(old, new)), "model", set())
+        return digests._describe(
+            write_module(tmp_path, monkeypatch, MAKING.replace(old, new)), "model", digests._Scope()
+        )
 
     before = digest()
     assert digest("return 1", "return 2") == before, "code that it does not reach"
@@ -199,9 +201,9 @@ def test_the_whole_file_counts_for_a_nested_function_with_incomparable_values(
     model = write_module(tmp_path, monkeypatch, text)
     line = next(number for number, line in enumerate(text.splitlines(), start=1) if "lambda" in line)
     assert digests.widening_line(model) == (line, "return lambda rows, least=column: rows * FACTOR")
-    before = digests._describe(model, "model", set())
+    before = digests._describe(model, "model", digests._Scope())
     other = write_module(tmp_path, monkeypatch, text.replace("return 1", "return 2"))
-    assert digests._describe(other, "model", set()) != before
+    assert digests._describe(other, "model", digests._Scope()) != before
 
 
 def test_comments_and_docstrings_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

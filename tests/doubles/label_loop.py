@@ -28,7 +28,7 @@ from platform_assets.training import requests
 from resources.store import StoreResource
 from sensors import freshness, landings, retrain
 from sensors.freshness import IDLE_TICKS
-from tests.doubles import empty_jobs, recorded
+from tests.doubles import empty_jobs, present, recorded
 
 LABEL = "results"
 RULES = Retraining(decide_every=4, max_age=8, cooldown=4, label_patience=6)
@@ -166,6 +166,7 @@ class Loop:
                 sequence=stored[key].sequence + 1 if key in stored else 1,
                 rows=0,
                 code_digest="0",
+                versions=present.of(self.spec, stage),
                 **{"content_digest": "0", "inputs": {}, **fields},
             )
             for key, fields in values.items()

@@ -13,6 +13,7 @@ from platform_assets.keys import BatchGrain
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Field, ProductSpec, Source, Training, Window
 from platform_assets.storage.tables import TableStore
+from tests.doubles import present
 
 KEYS = tuple(f"{number:04d}" for number in range(1, 9))
 TRAINING_KEYS, HOLDOUT_KEYS, CUTOFF = KEYS[:6], KEYS[6:], "0009"
@@ -114,7 +115,13 @@ def store(settings: Settings, keys: Sequence[str] = KEYS) -> dict[str, Any]:
     digests = {
         stage: {
             key: record.content_digest
-            for key, record in tables.replace(stage, {key: make(key) for key in keys}, inputs=inputs, code="0").items()
+            for key, record in tables.replace(
+                stage,
+                {key: make(key) for key in keys},
+                inputs=inputs,
+                code="0",
+                versions=dict.fromkeys(keys, present.of(SPEC, stage)),
+            ).items()
         }
         for stage, make in (("features", feature_rows), ("outcomes", outcome_rows))
     }

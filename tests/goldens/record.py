@@ -1,6 +1,7 @@
 """Record goldens again: `python -m tests.goldens.record [PRODUCT ...]`, all of them by default.
 
-`python -m tests.goldens.record digests` records only the code digests of stages.
+`python -m tests.goldens.record digests` records only the code digests of stages, `... versions` adds the present
+versions of their rows.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.goldens import stages
+from tests.goldens import stages, versions
 from tests.goldens.comparing import as_text, path_of, with_answers_recorded_before
 from tests.goldens.content import gathered
 from tests.goldens.products import WALKS
@@ -20,9 +21,10 @@ from tests.goldens.walk import settings_in, walk
 
 
 def main(products: list[str]) -> None:
-    if products == ["digests"]:
-        stages.record()
-        print(stages.PLACE)
+    of_code = {"digests": stages, "versions": versions}
+    if len(products) == 1 and products[0] in of_code:
+        of_code[products[0]].record()
+        print(of_code[products[0]].PLACE)
         return
     if strangers := set(products) - set(WALKS):
         sys.exit(f"there is no golden of {', '.join(sorted(strangers))}; there are {', '.join(WALKS)}.")

@@ -16,7 +16,7 @@ from platform_assets.settings import Settings
 from platform_assets.specs import garment_photos
 from resources.launchers.local import SubprocessLauncher
 from tests.doubles.products import hourly_temperature
-from tests.goldens import stages, watched
+from tests.goldens import stages, versions, watched
 from tests.goldens.comparing import ANSWER_TOLERANCE, as_text, differences, path_of, with_answers_recorded_before
 from tests.goldens.content import gathered
 from tests.goldens.products import WALKS
@@ -77,6 +77,28 @@ def test_stage_digests_equal_the_recorded_ones() -> None:
         f"these stages would be made again: {', '.join(changed)}. If that is intended, record their digests (python -m "
         "tests.goldens.record digests) and name the stages in the commit."
     )
+
+
+def test_a_golden_moves_only_with_the_version_of_its_rows() -> None:
+    recorded = versions.recorded()
+    assert versions.moved(recorded) == [], "raise the NUMBER of the maker, in the commit that moves the golden"
+    absent = [
+        f"{product}.{stage}"
+        for product, present in versions.now().items()
+        for stage, (version, _) in present.items()
+        if version not in recorded.get(product, {}).get(stage, {})
+    ]
+    assert absent == [], "record the present versions: python -m tests.goldens.record versions"
+
+
+def test_a_moved_golden_is_found_by_the_version_that_did_not_move() -> None:
+    recorded = versions.recorded()
+    version, _ = versions.now()["hourly_temperature"]["features"]
+    changed = {
+        **recorded,
+        "hourly_temperature": {**recorded["hourly_temperature"], "features": {version: "other content"}},
+    }
+    assert versions.moved(changed) == ["hourly_temperature.features"]
 
 
 def test_a_watch_detects_code_that_a_digest_does_not_cover(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,4 +237,4 @@ def test_added_and_removed_entries_are_listed() -> None:
 
 
 def test_every_golden_has_its_walk() -> None:
-    assert {path.stem for path in Path(path_of("any")).parent.glob("*.json")} == {*WALKS, "digests"}
+    assert {path.stem for path in Path(path_of("any")).parent.glob("*.json")} == {*WALKS, "digests", "versions"}

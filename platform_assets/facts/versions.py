@@ -1,0 +1,227 @@
+"""Find the keys whose rows an earlier version of the product made, and what making them again costs.
+
+A training takes rows of one version along the whole chain of its keys: as landed, validated, features and outcomes. The
+version is the product's own code and values and a number per maker (`digests.version`), so rewording the platform makes
+nothing older. A person may state that two versions of a stage go together (`records.versions`).
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from platform_assets import digests, naming
+from platform_assets.makers.features import Building
+from platform_assets.makers.outcomes import Labelling
+from platform_assets.makers.raw import Landing
+from platform_assets.makers.validated import Validation
+from platform_assets.profiles import profile
+from platform_assets.records.notes import Notes
+from platform_assets.specs import money
+from platform_assets.wording import counted, span
+
+if TYPE_CHECKING:
+    from platform_assets.handle import Product
+    from platform_assets.specs.base import ProductSpec, Source
+    from platform_assets.storage.records import PartitionRecord
+
+PRICED_AS = "cpu_small"
+"""The profile whose list price per core and hour prices the CPU seconds of a rebuild."""
+FEATURES, OUTCOMES = "features", "outcomes"
+_MOST_NAMED = 4
+
+Current = Mapping[str, str]
+"""The present version of each stage that a training's rows come from, by the stage's full name."""
+Accepted = Mapping[str, Collection[str]]
+"""The versions of each stage that train together with the present one, itself included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Older:
+    """The keys whose rows an earlier version made.
+
+    Attributes:
+        keys: in order.
+        among: how many keys were looked at.
+        stages: whose version differs, in the order of the chain, each with the number of keys.
+        since_utc: when the first rows of the present version were made; None while there are none, or it is unknown.
+        usd: what making the keys again costs, from the CPU seconds on their own records.
+    """
+
+    keys: tuple[str, ...]
+    among: int
+    stages: Mapping[str, int]
+    since_utc: datetime | None
+    cpu_s: float
+    usd: float
+
+    def describe(self) -> str:
+        """Return how many keys are older, in which stages, and since when, as a clause."""
+        named = [f"{stage} of {counted(count, 'key')}" for stage, count in self.stages.items()]
+        more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
+        since = "" if self.since_utc is None else f", of which there are rows since {self.since_utc:%Y-%m-%d %H:%M} UTC"
+        verb = "was" if len(self.keys) == 1 else "were"
+        return (
+            f"{len(self.keys)} of {counted(self.among, 'key')} ({span((self.keys[0], self.keys[-1]))}) {verb} made by "
+            f"an earlier version than the product's present one{since}: {', '.join(named[:_MOST_NAMED])}{more}"
+        )
+
+    def price(self) -> str:
+        """Return what a rebuild costs, as a clause."""
+        return f"making them again takes about {self.cpu_s:,.0f} CPU seconds, {self.usd:.2g} USD, by their own records"
+
+
+def current(spec: ProductSpec) -> dict[str, str]:
+    """Return the present version of each stage that a training's rows come from."""
+    makers: dict[str, digests.Versioned] = {
+        naming.stage(stage, source.name): maker.of(spec, source)
+        for source in spec.sources
+        for stage, maker in (("raw", Landing), ("validated", Validation))
+    }
+    makers |= {FEATURES: Building.of(spec), OUTCOMES: Labelling.of(spec)}
+    return {stage: digests.version(maker) for stage, maker in makers.items()}
+
+
+def accepted(product: Product) -> dict[str, frozenset[str]]:
+    """Return the versions that train together with the present ones: a person's marks connect them, in any order."""
+    marks = product.history.compatible_versions()
+    return {stage: _connected(version, marks.get(stage, ())) for stage, version in current(product.spec).items()}
+
+
+def of_next_training(product: Product) -> Older | None:
+    """Return the older keys of the window that ends with the newest closed key; None without any."""
+    spec = product.spec
+    grain = spec.grain
+    closed = max((grain.index(key) for key in product.tables.records("decision") if grain.contains(key)), default=None)
+    if closed is None:
+        return None
+    first = 0 if spec.window is None else max(0, closed + 1 - spec.window)
+    keys = tuple(grain.key_at(place) for place in range(first, closed + 1))
+    excluded = product.history.excluded(keys)
+    return older(product, [key for key in keys if key not in excluded])
+
+
+def limit_usd(product: Product) -> float:
+    """Return up to which price older keys are made again without asking: as stated, or that of one training."""
+    limit = product.spec.retraining.rebuild_usd
+    return money.next_training(product.spec, product.history.attempts()).usd if limit is None else limit
+
+
+def renewing(product: Product, behind: Older) -> int | None:
+    """Return the number of the renewal that makes these keys again; None when nobody asked for it."""
+    newest, index = product.history.renewal(), product.spec.grain.index
+    if newest is None or newest[1].versions != current(product.spec):
+        return None
+    number, renewal = newest
+    is_inside = index(renewal.first) <= index(behind.keys[0]) and index(behind.keys[-1]) <= index(renewal.last)
+    return number if is_inside else None
+
+
+def outlook(product: Product, behind: Older) -> str:
+    """Return what becomes of older keys: who makes them again, when, at which price."""
+    number = renewing(product, behind)
+    if number is not None:
+        return f"renewal {number} makes them again, the newest first; {behind.price()}"
+    limit = limit_usd(product)
+    if behind.usd <= limit:
+        return f"the next training has them made again first; {behind.price()}"
+    return (
+        f"the next training waits for a person: {behind.price()}, and at most {limit:.2g} USD are spent without asking "
+        "(Retraining.rebuild_usd)"
+    )
+
+
+def reach(spec: ProductSpec, behind: Older) -> int:
+    """Return how many keys before an older key a run must make again too: those that its features look back on.
+
+    None where only features or outcomes themselves have another version.
+    """
+    return spec.lookback if {*behind.stages} - {FEATURES, OUTCOMES} else 0
+
+
+def rebuild_command(product: str, *, keys: str = "older", why: str) -> str:
+    """Return the command with which a person makes older keys again, or states that their versions go together."""
+    document = {"ops": {naming.job("rebuild_keys", product): {"config": {"keys": keys, "why": why}}}}
+    return shlex.join(["dg", "launch", "--job", naming.job("rebuild", product), "--config-json", json.dumps(document)])
+
+
+def advice(product: str) -> str:
+    """Return what a person does about older keys, with commands."""
+    again = rebuild_command(product, why="the product changed")
+    compatible = rebuild_command(product, keys="compatible", why="the rows are equal in meaning")
+    return f"To make them again: {again}. If rows of both versions may train together: {compatible}."
+
+
+def _connected(version: str, pairs: Iterable[tuple[str, str]]) -> frozenset[str]:
+    """Return everything that pairs connect with a version."""
+    reached, pairs = {version}, list(pairs)
+    while more := {name for pair in pairs if reached & {*pair} for name in pair} - reached:
+        reached |= more
+    return frozenset(reached)
+
+
+def older_stages(spec: ProductSpec, stage: str, record: PartitionRecord, versions: Accepted) -> list[str]:
+    """Return the stages along a record's chain with another version than the accepted ones, in their order."""
+    return [name for name in chain(spec, stage) if not {*record.versions.get(name, ("",))} <= {*versions[name]}]
+
+
+def older(product: Product, keys: Sequence[str]) -> Older | None:
+    """Return which of the keys a training could not take; None without any.
+
+    A key without outcomes, whose labels are awaited or given up, is judged by its features. Costs the newest records of
+    each stage: one table each, cached.
+    """
+    spec, tables, versions = product.spec, product.tables, accepted(product)
+    stages_of: dict[str, set[str]] = {}
+    for stage in (FEATURES, OUTCOMES):
+        for key, record in tables.records(stage, keys).items():
+            if names := older_stages(spec, stage, record, versions):
+                stages_of.setdefault(key, set()).update(names)
+    if not stages_of:
+        return None
+    behind = tuple(key for key in keys if key in stages_of)
+    cpu_s = sum(
+        Notes.of(record).cpu_s for stage in _made_again(spec) for record in tables.records(stage, behind).values()
+    )
+    size = profile(PRICED_AS)
+    return Older(
+        keys=behind,
+        among=len(keys),
+        stages={
+            name: sum(name in names for names in stages_of.values())
+            for name in versions
+            if any(name in names for names in stages_of.values())
+        },
+        since_utc=_since(product, versions),
+        cpu_s=cpu_s,
+        usd=cpu_s / 3600 * size.usd_per_hour / size.cores,
+    )
+
+
+def chain(spec: ProductSpec, stage: str) -> tuple[str, ...]:
+    """Return the stages whose versions the rows of `features` or `outcomes` have, that stage last."""
+    sources: tuple[Source, ...] = spec.feature_sources if stage == FEATURES else (spec.label_source,)
+    names = [naming.stage(name, source.name) for source in sources for name in ("raw", "validated")]
+    return (*names, stage)
+
+
+def _made_again(spec: ProductSpec) -> tuple[str, ...]:
+    """Return the stages that a run over keys makes again, but for those of slow sources."""
+    names = [
+        naming.stage(name, source.name)
+        for source in spec.sources
+        if not source.is_slow
+        for name in ("raw", "validated")
+    ]
+    return (*names, FEATURES, OUTCOMES, "predictions", "drift", "performance")
+
+
+def _since(product: Product, versions: Accepted) -> datetime | None:
+    """Return when the first features of accepted versions were written; None without any."""
+    records = product.tables.records(FEATURES).values()
+    made = [record.sequence for record in records if not older_stages(product.spec, FEATURES, record, versions)]
+    return product.tables.written_at(FEATURES, min(made)) if made else None

@@ -1,0 +1,116 @@
+"""Have keys made again whose rows an earlier version of the product made, before a training reads them.
+
+`retrain` asks for a renewal when it is cheap enough, and raises an alert otherwise; a person asks with
+`rebuild__product`. `landings` works it off in runs of a bounded number of keys, the newest keys first, while no key is
+waiting to be closed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from platform_assets.facts import versions
+from platform_assets.handle import Product
+from platform_assets.records.versions import RENEWALS, Renewal
+from platform_assets.specs.base import ProductSpec
+from platform_assets.storage.artifacts import canonical, sha256
+from platform_assets.training.requests import left_out
+from platform_assets.wording import counted
+from resources.alerts import episode_id
+from sensors import ticks
+
+KIND = "older_rows"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """The keys that a run makes again; `keys_left` is how many older ones follow, `id` names the present versions."""
+
+    first: str
+    last: str
+    keys: int
+    keys_left: int
+    id: str
+
+
+def reason_to_wait(tick: ticks.ProductTick, cutoff: str) -> str | None:
+    """Return why a training waits for older keys of its window, or None; ask for their renewal, or raise an alert."""
+    product, spec = tick.product, tick.spec
+    try:
+        training, holdout = spec.split(cutoff, left_out(product, cutoff))
+    except ValueError:
+        return None  # the run says which keys are missing
+    older = versions.older(product, (*training, *holdout))
+    if older is None:
+        return None
+    number = versions.renewing(product, older)
+    if number is None and older.usd <= versions.limit_usd(product):
+        number = request(
+            product, older, why=f"the training for cutoff {cutoff} needs rows of one version", by="retrain"
+        )
+    if number is not None:
+        return f"waits until renewal {number} has made {counted(len(older.keys), 'older key')} again"
+    text = (
+        f"the training of {spec.name} for cutoff {cutoff} waits: {older.describe()}. Until they are made again, "
+        f"{versions.outlook(product, older)}. {versions.advice(product.name)}"
+    )
+    alert_id = episode_id(KIND, cutoff, _id(versions.current(spec)))
+    tick.raise_alert(alert_id, kind=KIND, text=text, cutoff=cutoff, keys=len(older.keys), usd=older.usd)
+    return f"waits for a person: {older.describe()}"
+
+
+def request(product: Product, older: versions.Older, *, why: str, by: str) -> int:
+    """Record that older keys are made again; return the renewal's number."""
+    try:
+        at_utc = product.now.isoformat()
+    except LookupError:
+        at_utc = None
+    record = Renewal(
+        first=older.keys[0],
+        last=older.keys[-1],
+        versions=versions.current(product.spec),
+        usd=round(older.usd, 6),
+        why=why,
+        by=by,
+        at_utc=at_utc,
+    )
+    return product.ledgers.of(RENEWALS).append(record)
+
+
+def following(product: Product, done: int, most: int) -> tuple[Chunk | None, int]:
+    """Return the next keys to make again, and the number up to which renewals are over.
+
+    Args:
+        done: the number up to which they were over before.
+        most: how many keys a run takes.
+    """
+    newest = product.history.renewal(done)
+    if newest is None:
+        return None, done
+    number, renewal = newest
+    spec, present = product.spec, versions.current(product.spec)
+    if renewal.versions != present:
+        return None, number
+    keys = spec.grain.span(renewal.first, renewal.last)
+    older = versions.older(product, keys)
+    if older is None:
+        return None, number
+    return chunk_of(spec, older.keys, reach=versions.reach(spec, older), most=most, version=_id(present)), number - 1
+
+
+def chunk_of(spec: ProductSpec, older: Sequence[str], *, reach: int, most: int, version: str) -> Chunk:
+    """Return the newest older keys, with those before them that they look back on.
+
+    Args:
+        reach: how many keys before an older key must be made again too.
+        most: how many keys a run takes; at least half of a run's keys are ones that were asked for.
+    """
+    grain = spec.grain
+    last = grain.index(older[-1])
+    lowest = last - max(most - reach, reach + 1) + 1
+    taken = [key for key in older if grain.index(key) >= lowest]
+    first = grain.key_at(max(0, grain.index(taken[0]) - reach))
+    return Chunk(first=first, last=older[-1], keys=len(taken), keys_left=len(older) - len(taken), id=version)
+
+
+def _id(present: dict[str, str]) -> str:
+    return sha256(canonical(present))[:12]
