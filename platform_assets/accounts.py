@@ -69,7 +69,7 @@ ADVANCE = Account(
         *TABLES,
         ARTIFACTS,
         *ledger(naming.DECISIONS, naming.FAULTS, naming.REQUESTS, naming.ATTENDANCE),
-        *ledger(naming.CLAIMS, naming.INGESTED, naming.COST, ADOPTED),
+        *ledger(naming.CLAIMS, naming.INGESTED, naming.COST, naming.REBUILD_SNAPSHOTS, ADOPTED),
     ),
     deletes=TABLES,
 )
@@ -95,8 +95,8 @@ RELEASE = Account(
 )
 INTERVENTION = Account(
     "intervention",
-    "runs in which a person accepts, drops or repairs a key",
-    ledger(naming.FAULTS, naming.INTERVENTIONS, naming.REQUESTS),
+    "runs in which a person accepts, drops or repairs a key, or asks for a rebuild of all",
+    ledger(naming.FAULTS, naming.INTERVENTIONS, naming.REBUILDS, naming.REQUESTS),
 )
 MAINTENANCE = Account(
     "maintenance",
@@ -137,9 +137,10 @@ _BY_VERB = {
     "release": RELEASE,
     "accept": INTERVENTION,
     "repair": INTERVENTION,
+    "rebuild": INTERVENTION,
     "maintain": MAINTENANCE,
 }
-OF_A_PERSON = ("release", "accept", "repair")
+OF_A_PERSON = ("release", "accept", "repair", "rebuild")
 """Verbs of jobs that only a person may ask for."""
 _ASSETS = ""
 """What stands before the first `__` in the name of Dagster's own job, for assets picked in the UI."""

@@ -7,11 +7,12 @@ from platform_assets.history.attendance import Attended
 from platform_assets.history.decisions import Decisions
 from platform_assets.history.faults import Faults
 from platform_assets.history.money import Money
+from platform_assets.history.rebuilds import Rebuilds
 from platform_assets.history.releases import Releases
 from platform_assets.history.requests import Requests
 from platform_assets.history.trainings import Trainings
 from platform_assets.history.tunings import Tunings
 
 
-class History(Releases, Decisions, Faults, Requests, Alerts, Attended, Money, Trainings, Tunings):
+class History(Releases, Decisions, Faults, Requests, Rebuilds, Alerts, Attended, Money, Trainings, Tunings):
     """Everything on record about a product; each method states its cost in requests."""

@@ -1,6 +1,8 @@
 """Settle a held key: `accept__product` accepts or drops it, `repair__product` takes in its new delivery.
 
-Both write one record with the person who asked and a reason to the key's fault ledger. Accepting (or dropping) changes
+`rebuild__product` has all keys built again with the slow tables of today; products without slow tables have none.
+
+The first two write one record with the person who asked and a reason to the key's fault ledger. Accepting (or dropping) changes
 nothing else. For a repaired key and every key that looks back on it, new runs are requested, and the key is judged
 again.
 """
@@ -14,6 +16,7 @@ import dagster as dg
 from platform_assets import naming
 from platform_assets.handle import Product
 from platform_assets.records.faults import FAULTS, Accepted, Dropped, FaultRecord, Repair
+from platform_assets.records.rebuilds import REBUILDS, Rebuild
 from platform_assets.records.requests import INTERVENTIONS, REQUESTS, AdvanceRequest, Intervention
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.artifacts import sha256
@@ -42,8 +45,14 @@ class RepairConfig(dg.Config):
     why: str
 
 
+class RebuildConfig(dg.Config):
+    """Why all keys are built again."""
+
+    why: str
+
+
 def build(spec: ProductSpec) -> list[Any]:
-    """Return the product's two jobs for a person."""
+    """Return the product's jobs for a person."""
 
     @dg.op(name=naming.job("accept_key", spec.name), description=f"Accept or drop a held key of {spec.title}.")
     def accept(context: dg.OpExecutionContext, store: StoreResource, config: AcceptConfig) -> None:
@@ -76,7 +85,29 @@ def build(spec: ProductSpec) -> list[Any]:
     def repair_job() -> None:
         repair()
 
-    return [accept_job, repair_job]
+    jobs = [accept_job, repair_job]
+    return [*jobs, _rebuild_job(spec)] if any(source.is_slow for source in spec.feature_sources) else jobs
+
+
+def _rebuild_job(spec: ProductSpec) -> Any:
+    about = f"Build all keys of {spec.title} again with the slow tables of today."
+
+    @dg.op(name=naming.job("rebuild_keys", spec.name), description=about)
+    def rebuild(context: dg.OpExecutionContext, store: StoreResource, config: RebuildConfig) -> None:
+        by = person_of(context, store.settings, context.job_name)
+        number = request_rebuild(Product(spec, store.settings), why=config.why, by=by)
+        context.log.info(f"All keys are requested with the slow tables of today, rebuild {number}.")
+
+    @dg.job(
+        name=naming.job("rebuild", spec.name),
+        description=about,
+        tags={naming.TAG_PRODUCT: spec.name},
+        executor_def=dg.in_process_executor,
+    )
+    def rebuild_job() -> None:
+        rebuild()
+
+    return rebuild_job
 
 
 def settle(product: Product, key: str, kind: Literal["accept", "drop"], *, why: str, by: str) -> int:
@@ -125,6 +156,26 @@ def request_repair(product: Product, key: str, *, why: str, by: str) -> int:
             at_utc=product.now.isoformat(),
         )
     )
+
+
+def request_rebuild(product: Product, *, why: str, by: str) -> int:
+    """Request all keys with the slow tables of today; return the rebuild's number.
+
+    The first run that builds features afterwards decides which snapshots and keys that means.
+
+    Raises:
+        Failure: no key has features.
+    """
+    grain, at_utc = product.spec.grain, product.now.isoformat()
+    keys = sorted(filter(grain.contains, product.tables.records("features")), key=grain.index)
+    if not keys:
+        raise dg.Failure(f"no features of {product.name} have been built yet; the first run takes the newest tables.")
+    number = product.ledgers.of(REBUILDS).append(Rebuild(why=why, by=by, at_utc=at_utc))
+    request = f"rebuild {number} with the slow tables of today: {why}"
+    product.ledgers.of(REQUESTS).append(
+        AdvanceRequest(first=keys[0], last=keys[-1], why=request, by=by, at_utc=at_utc)
+    )
+    return number
 
 
 def _changed_sources(product: Product, key: str) -> list[str]:

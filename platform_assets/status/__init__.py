@@ -46,6 +46,7 @@ from platform_assets.status.state import (
     Received,
     Refused,
     Released,
+    Slow,
     State,
     Todo,
     Unlabelled,
@@ -105,6 +106,7 @@ def of_product(product: Product) -> State:
         rare=_rare(product),
         pods=counts,
         refused=refused,
+        slow=_slow(product),
     )
 
 
@@ -247,6 +249,26 @@ def _held(holds: Mapping[str, Hold]) -> list[Held]:
         for key, hold in sorted(holds.items())
         if hold.is_excluded
     ]
+
+
+def _slow(product: Product) -> list[Slow]:
+    """Return the slow tables of which keys keep older snapshots, or that a rebuild has yet to cover."""
+    standing, newest = product.snapshots.standing(), product.history.newest_rebuild()
+    begun = newest is not None and product.history.rebuild_snapshots(newest[0]) is not None
+    result = []
+    for stage, one in standing.items():
+        if one.older or one.left:
+            is_open = newest is not None and (one.left > 0 or not begun)
+            result.append(
+                Slow(
+                    source=stage.removeprefix(naming.stage("validated", "")),
+                    keys=one.keys,
+                    older=one.older,
+                    rebuild=newest[0] if newest is not None and is_open else None,
+                    left=one.left if begun else None,
+                )
+            )
+    return result
 
 
 def _unlabelled(product: Product) -> list[Unlabelled]:
