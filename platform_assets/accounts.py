@@ -16,7 +16,7 @@ TABLES = (f"tables/{PRODUCT}/", f"records/{PRODUCT}/")
 ARTIFACTS, SAVES, PIPES = "artifacts/", "saves/", "pipes/"
 SEGMENTS = f"prediction_log/{PRODUCT}/"
 LEDGERS = "ledgers/"
-ADOPTED = "adopted"
+ADOPTED, REBUILDS, REBUILD_SNAPSHOTS = "adopted", "rebuilds", "rebuild_snapshots"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ ADVANCE = Account(
         *TABLES,
         ARTIFACTS,
         *ledger(naming.DECISIONS, naming.FAULTS, naming.REQUESTS, naming.ATTENDANCE),
-        *ledger(naming.CLAIMS, naming.INGESTED, naming.COST, naming.REBUILD_SNAPSHOTS, ADOPTED),
+        *ledger(naming.CLAIMS, naming.INGESTED, naming.COST, REBUILD_SNAPSHOTS, ADOPTED),
     ),
     deletes=TABLES,
 )
@@ -96,7 +96,7 @@ RELEASE = Account(
 INTERVENTION = Account(
     "intervention",
     "runs in which a person accepts, drops or repairs a key, or asks for a rebuild of all",
-    ledger(naming.FAULTS, naming.INTERVENTIONS, naming.REBUILDS, naming.REQUESTS),
+    ledger(naming.FAULTS, naming.INTERVENTIONS, REBUILDS, naming.REQUESTS),
 )
 MAINTENANCE = Account(
     "maintenance",

@@ -112,7 +112,6 @@ DECISIONS = "decisions"
 ALERTS = "alerts"
 ATTENDANCE = "attendance"
 KEY_ENDS = "key_ends"
-REBUILD_SNAPSHOTS = "rebuild_snapshots"
 
 # Numbered ledgers: the newest record counts. `FAULTS`, `LEASES` and `ANNOUNCED` have one ledger per key, fingerprint or
 # unit of work: `faults/2013-03-01`.
@@ -127,7 +126,6 @@ REQUESTS = "requests"
 ANSWERED = "answered"
 FAILURES = "failures"
 INTERVENTIONS = "interventions"
-REBUILDS = "rebuilds"
 INGESTED = "ingested"
 CLAIMS = "claims"
 ALERT_QUEUE = "alert_queue"

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 FEATURES = naming.stage("features")
 
 
-def choose(
-    own: PartitionRecord | None, rebuilt: PartitionRecord | None, newest: PartitionRecord
-) -> PartitionRecord:
+def choose(own: PartitionRecord | None, rebuilt: PartitionRecord | None, newest: PartitionRecord) -> PartitionRecord:
     """Return the snapshot of a slow table for a key: that of the rebuild that covers the key, otherwise its own.
 
     The newest is for keys without either, and where both have other columns than the newest: the table is read in
@@ -66,10 +64,10 @@ def lost(product: str, stage: str, keys: Sequence[str], problem: str) -> tuple[s
     Args:
         problem: a verb and its end: `cannot be read`.
     """
+    job = naming.job("rebuild", product)
     return (
         f"{stage}: the snapshot that the features of {plural(keys)} were built with {problem}.",
-        f"Put it back from a backup, or launch {naming.job('rebuild', product)}, which builds all keys with the newest "
-        "snapshot.",
+        f"Put its files back from a backup, or launch {job}, which builds all keys with the newest snapshot.",
     )
 
 
@@ -82,7 +80,6 @@ class Standing:
         older: of these, with an older snapshot than the newest.
         left: of these, that a rebuild, or another way of reading the table, makes again with another snapshot.
     """
-
 
     keys: int
     older: int
@@ -196,9 +193,7 @@ class Snapshots:
             if own is not None and own not in snapshots and not (is_covered and rebuilt is not None):
                 names[key] = own
                 continue
-            chosen = choose(
-                None if own is None else snapshots.get(own), rebuilt if is_covered else None, newest
-            )
+            chosen = choose(None if own is None else snapshots.get(own), rebuilt if is_covered else None, newest)
             names[key] = name(chosen.content_digest)
         return names
 

@@ -2,9 +2,9 @@
 
 `rebuild__product` has all keys built again with the slow tables of today; products without slow tables have none.
 
-The first two write one record with the person who asked and a reason to the key's fault ledger. Accepting (or dropping) changes
-nothing else. For a repaired key and every key that looks back on it, new runs are requested, and the key is judged
-again.
+Accepting, dropping and repairing write one record with the person who asked and a reason to the key's fault ledger, a
+rebuild to the product's rebuilds. Accepting (or dropping) changes nothing else. For a repaired key and every key that
+looks back on it, and for all keys of a rebuild, new runs are requested, and the keys are judged again.
 """
 
 # No postponed annotations here: Dagster compares the annotation of `context` as an object.
@@ -172,9 +172,7 @@ def request_rebuild(product: Product, *, why: str, by: str) -> int:
         raise dg.Failure(f"no features of {product.name} have been built yet; the first run takes the newest tables.")
     number = product.ledgers.of(REBUILDS).append(Rebuild(why=why, by=by, at_utc=at_utc))
     request = f"rebuild {number} with the slow tables of today: {why}"
-    product.ledgers.of(REQUESTS).append(
-        AdvanceRequest(first=keys[0], last=keys[-1], why=request, by=by, at_utc=at_utc)
-    )
+    product.ledgers.of(REQUESTS).append(AdvanceRequest(first=keys[0], last=keys[-1], why=request, by=by, at_utc=at_utc))
     return number
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from platform_assets import naming
 from platform_assets.records.base import Record, RecordKind
 
 
@@ -27,5 +26,5 @@ class RebuildSnapshots(Record, frozen=True, kw_only=True):
     at_utc: str | None
 
 
-REBUILDS = RecordKind(naming.REBUILDS, Rebuild)
-REBUILD_SNAPSHOTS = RecordKind(naming.REBUILD_SNAPSHOTS, RebuildSnapshots)
+REBUILDS = RecordKind("rebuilds", Rebuild)
+REBUILD_SNAPSHOTS = RecordKind("rebuild_snapshots", RebuildSnapshots)

@@ -129,9 +129,7 @@ class _Run(KeyedRun[Building]):
             rows = {
                 source.name: self._snapshots.rows(_stage(source), names[run[0]][_stage(source)], run)
                 if source.is_slow
-                else self.tables.read_exact(
-                    _stage(source), {key: digests[source][key] for key in self._reach(run)}
-                )
+                else self.tables.read_exact(_stage(source), {key: digests[source][key] for key in self._reach(run)})
                 for source in self.spec.feature_sources
             }
             parts.append(self.maker.make(run, rows, nulled))

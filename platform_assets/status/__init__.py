@@ -11,6 +11,7 @@ from datetime import datetime
 
 from msgspec.structs import asdict, replace
 
+from platform_assets import naming
 from platform_assets.compute import performance_policy
 from platform_assets.compute.rare import AVERAGE_PRECISION, BASE_RATE
 from platform_assets.compute.tasks import Measure
@@ -254,18 +255,20 @@ def _held(holds: Mapping[str, Hold]) -> list[Held]:
 def _slow(product: Product) -> list[Slow]:
     """Return the slow tables of which keys keep older snapshots, or that a rebuild has yet to cover."""
     standing, newest = product.snapshots.standing(), product.history.newest_rebuild()
-    begun = newest is not None and product.history.rebuild_snapshots(newest[0]) is not None
+    number = None if newest is None else newest[0]
+    has_begun = number is not None and product.history.rebuild_snapshots(number) is not None
     result = []
-    for stage, one in standing.items():
-        if one.older or one.left:
-            is_open = newest is not None and (one.left > 0 or not begun)
+    for source in product.spec.feature_sources:
+        one = standing.get(naming.stage("validated", source.name)) if source.is_slow else None
+        if one is not None and (one.older or one.left):
+            is_over = has_begun and not one.left
             result.append(
                 Slow(
-                    source=stage.removeprefix(naming.stage("validated", "")),
+                    source=source.name,
                     keys=one.keys,
                     older=one.older,
-                    rebuild=newest[0] if newest is not None and is_open else None,
-                    left=one.left if begun else None,
+                    rebuild=None if is_over else number,
+                    left=one.left if has_begun else None,
                 )
             )
     return result

@@ -17,8 +17,7 @@ from platform_assets.factory import build_defs
 from platform_assets.handle import Product
 from platform_assets.makers.drift import Judging
 from platform_assets.makers.fault_records import FaultRecords
-from platform_assets.records.rebuilds import REBUILDS, Rebuild
-from platform_assets.report import pages
+from platform_assets.records.rebuilds import REBUILDS
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec, Source, Tables, Window
 from platform_assets.stages import features, raw, validated
@@ -27,6 +26,7 @@ from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
 from platform_assets.trace import _features as traced
 from resources.store import StoreResource
+from sensors import changes, landings
 from tests.doubles import numbered_batches as batches
 from tests.stages.conftest import NOW
 
@@ -93,7 +93,7 @@ def run_with(settings: Settings, instance: dg.DagsterInstance, spec: ProductSpec
     return defs.resolve_implicit_global_asset_job_def().execute_in_process(instance=instance, tags=tags)
 
 
-# What a key keeps ------------------------------------------------------------------------------------------------------
+# What a key keeps -----------------------------------------------------------------------------------------------------
 
 
 def test_a_key_that_is_run_again_keeps_its_snapshot_and_a_new_key_takes_the_newest(
@@ -224,7 +224,7 @@ def test_a_rebuild_is_a_record_with_person_and_reason_and_a_request_for_all_keys
 def test_a_rebuild_without_keys_is_refused(settings: Settings, ask: Run) -> None:
     result = ask()
     assert f"no features of {NAME} have been built yet" in problem(result)
-    assert Ledgers(settings.root, NAME).newest_number(naming.REBUILDS) == 0
+    assert Ledgers(settings.root, NAME).newest_number(REBUILDS.ledger) == 0
 
 
 def test_in_a_cluster_a_rebuild_needs_a_person(
@@ -235,7 +235,7 @@ def test_in_a_cluster_a_rebuild_needs_a_person(
     config = {"ops": {f"rebuild_keys__{NAME}": {"config": {"why": "from a shell of a pod"}}}}
     result = job.execute_in_process(instance=instance, run_config=config, raise_on_error=False)
     assert f"rebuild__{NAME} needs a person" in problem(result)
-    assert Ledgers(settings.root, NAME).newest_number(naming.REBUILDS) == 0
+    assert Ledgers(settings.root, NAME).newest_number(REBUILDS.ledger) == 0
 
 
 def test_a_rebuild_covers_all_keys_with_the_table_that_is_there_now(
@@ -265,12 +265,28 @@ def test_an_interrupted_rebuild_goes_on_with_the_snapshot_that_it_began_with(
     assert weights(world) == {**dict.fromkeys(batches.GRAIN.span("0001", "0006"), 3), "0007": 4}
 
 
+def test_a_rebuild_is_made_in_bounded_runs_by_the_requests_that_landings_follows(
+    settings: Settings, world: TableStore, run: Run, ask: Run
+) -> None:
+    deliver(settings, 3)
+    ask()
+    product, spans = Product(batches.SPEC, settings), []
+    while requests := changes.open_requests(product.history)[0]:
+        work = landings.plan(batches.GRAIN, landings.Findings(newest="0005", requests=requests), 2)
+        assert isinstance(work, landings.Plan)
+        if work.rest is not None:
+            changes.request(product.ledgers, work.rest, "the rest", NOW)
+        spans.append((work.first, work.last))
+        run(work.first, work.last)
+        changes.answer(product, work.takes, "advanced", NOW)
+    assert spans == [("0001", "0002"), ("0003", "0004"), ("0005", "0005")]
+    assert set(weights(world).values()) == {3}
+
+
 def test_keys_closed_between_the_request_and_its_first_run_are_covered(
     settings: Settings, world: TableStore, run: Run, ask: Run
 ) -> None:
     ask()
-    clean = Ledgers(settings.root, NAME).newest_number(naming.REBUILDS)
-    assert clean == 1
     deliver(settings, 3)
     run("0006")
     run("0001", "0006")
@@ -384,10 +400,14 @@ def test_lost_files_of_a_snapshot_stop_only_a_key_that_must_be_made_again_and_na
     capsys.readouterr()
     assert doctor.run(settings.root, NAME, is_repairing=False) == 1
     printed = capsys.readouterr().out
-    assert f"- {TABLE}: the snapshot that the features of 0001 to 0003 were built with cannot be read." in printed
+    assert (
+        f"- {TABLE}: the snapshot that the features of keys 0001, 0002, 0003 were built with cannot be read." in printed
+    )
     batches.land(settings.root, "readings", "0002", batches.readings("0002").replace("23.0", "29.0"))
     message = problem(run("0002", "0005", raise_on_error=False))
-    assert f"{NAME}/{TABLE}: the snapshot that the features of 0002 to 0003 were built with cannot be read" in message
+    assert (
+        f"{NAME}/{TABLE}: the snapshot that the features of keys 0002, 0003 were built with cannot be read" in message
+    )
     assert f"Put its files back from a backup, or launch rebuild__{NAME}" in message
     ask("its files are gone")
     assert run("0001", "0005").success
@@ -407,8 +427,3 @@ def test_a_snapshot_without_a_record_is_not_replaced_in_silence(
     ask("its record is gone")
     assert run("0001", "0005").success
     assert set(weights(world).values()) == {2}
-
-
-def test_a_rebuild_on_record_is_read_by_a_report(settings: Settings, world: TableStore) -> None:
-    Ledgers(settings.root, NAME).of(REBUILDS).append(Rebuild(why="x", by="ada", at_utc=None))
-    assert "catalogue" in pages.of_product(Product(batches.SPEC, settings))
