@@ -16,7 +16,7 @@ TABLES = (f"tables/{PRODUCT}/", f"records/{PRODUCT}/")
 ARTIFACTS, SAVES, PIPES = "artifacts/", "saves/", "pipes/"
 SEGMENTS = f"prediction_log/{PRODUCT}/"
 LEDGERS = "ledgers/"
-ADOPTED = "adopted"
+ADOPTED, REBUILDS, REBUILD_SNAPSHOTS = "adopted", "rebuilds", "rebuild_snapshots"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ ADVANCE = Account(
         *TABLES,
         ARTIFACTS,
         *ledger(naming.DECISIONS, naming.FAULTS, naming.REQUESTS, naming.ATTENDANCE),
-        *ledger(naming.CLAIMS, naming.INGESTED, naming.COST, ADOPTED),
+        *ledger(naming.CLAIMS, naming.INGESTED, naming.COST, REBUILD_SNAPSHOTS, ADOPTED),
     ),
     deletes=TABLES,
 )
@@ -95,8 +95,8 @@ RELEASE = Account(
 )
 INTERVENTION = Account(
     "intervention",
-    "runs in which a person accepts, drops or repairs a key",
-    ledger(naming.FAULTS, naming.INTERVENTIONS, naming.REQUESTS),
+    "runs in which a person accepts, drops or repairs a key, or has keys built again",
+    ledger(naming.FAULTS, naming.INTERVENTIONS, REBUILDS, naming.RENEWALS, naming.COMPATIBLE, naming.REQUESTS),
 )
 MAINTENANCE = Account(
     "maintenance",
@@ -110,7 +110,7 @@ CODE = Account(
     (
         *ledger(naming.REQUESTS, naming.ANSWERED, naming.ALERTS, naming.ALERT_QUEUE, naming.FAILURES),
         *_MONEY,
-        *ledger(naming.OVERSPENDINGS),
+        *ledger(naming.OVERSPENDINGS, naming.RENEWALS),
     ),
 )
 STEP = Account(
@@ -137,9 +137,10 @@ _BY_VERB = {
     "release": RELEASE,
     "accept": INTERVENTION,
     "repair": INTERVENTION,
+    "rebuild": INTERVENTION,
     "maintain": MAINTENANCE,
 }
-OF_A_PERSON = ("release", "accept", "repair")
+OF_A_PERSON = ("release", "accept", "repair", "rebuild")
 """Verbs of jobs that only a person may ask for."""
 _ASSETS = ""
 """What stands before the first `__` in the name of Dagster's own job, for assets picked in the UI."""

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from platform_assets import naming
+from platform_assets.history import snapshots
 from platform_assets.history.reader import History
 from platform_assets.problems import LedgerProblem, NewerRecord, UnfitRecord
 from platform_assets.records.notes import Stored
@@ -98,6 +99,8 @@ def examine(root: str, product: str, progress: Callable[[str], None] = lambda _:
             continue
         count += len(records)
         findings += _damaged(tables, artifacts, stage, records)
+        if stage == snapshots.FEATURES:
+            findings += _snapshots(tables, records)
     ledgers = damage.ledger_files(root, product)
     for ledger, names in ledgers.items():
         progress(ledger)
@@ -171,6 +174,24 @@ def _damaged(
                 what=f"{stage}: the copy of the file that landed for {key} cannot be read.",
                 advice=f"No step reads it; keep the original, {stored.uri}.",
             )
+
+
+def _snapshots(tables: TableStore, features: Mapping[str, PartitionRecord]) -> Iterator[Finding]:
+    """Yield older snapshots of slow tables that the records of features name and that cannot be read."""
+    for stage in sorted({stage for record in features.values() for stage in record.inputs}):
+        try:
+            is_slow = set(tables.records(stage)) == {naming.UNPARTITIONED}
+        except TableProblem:
+            continue  # the records of that stage have a finding of their own
+        recorded = snapshots.by_name(tables, stage) if is_slow else {}
+        keys: dict[str, list[str]] = {}
+        for key, record in features.items():
+            keys.setdefault(record.inputs.get(stage, ""), []).append(key)
+        for name in keys.keys() - {"", next(iter(recorded), "")} if recorded else ():
+            snapshot = recorded.get(name)
+            if snapshot is None or tables.damaged(stage, {snapshot.key: snapshot}):
+                what, advice = snapshots.lost(tables.product, stage, keys[name], "cannot be read")
+                yield Finding(what=what, advice=advice)
 
 
 def _made_with(stage: str) -> str:

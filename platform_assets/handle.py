@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from platform_assets import clock
+from platform_assets import clock, naming
 from platform_assets.history.reader import History
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
@@ -14,6 +14,7 @@ from platform_assets.specs.base import ProductSpec
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from platform_assets.history.snapshots import Snapshots
     from platform_assets.product.channels import Channel
     from platform_assets.storage.artifacts import ArtifactStore
     from platform_assets.storage.tables import TableStore
@@ -52,6 +53,14 @@ class Product:
     def history(self) -> History:
         """The reader of the product's records."""
         return History(self.settings.root, self.name)
+
+    @cached_property
+    def snapshots(self) -> Snapshots:
+        """The snapshots of the slow tables that features read."""
+        from platform_assets.history.snapshots import Snapshots
+
+        slow = [naming.stage("validated", source.name) for source in self.spec.feature_sources if source.is_slow]
+        return Snapshots(self.tables, self.history, self.spec.grain, slow)
 
     @cached_property
     def ledgers(self) -> LedgerWriters:

@@ -31,7 +31,7 @@ VERB = "advance"
 MOST_ATTEMPTS = 8
 PAUSES = (0, 1, 2, 4, 8, 16, 32)
 """Ticks to wait after the first, second ... failed attempt; the last value repeats."""
-BUSY_VERBS = ("advance", "repair", "accept")
+BUSY_VERBS = ("advance", "repair", "accept", "rebuild")
 
 
 class State(ticks.State, frozen=True, kw_only=True):

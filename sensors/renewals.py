@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from platform_assets.facts import versions
 from platform_assets.handle import Product
-from platform_assets.records.versions import RENEWALS, Renewal
+from platform_assets.jobs import renewal
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.artifacts import canonical, sha256
 from platform_assets.training.requests import left_out
@@ -58,24 +58,6 @@ def reason_to_wait(tick: ticks.ProductTick, cutoff: str) -> str | None:
     return f"waits for a person: {older.describe()}"
 
 
-def request(product: Product, older: versions.Older, *, why: str, by: str) -> int:
-    """Record that older keys are made again; return the renewal's number."""
-    try:
-        at_utc = product.now.isoformat()
-    except LookupError:
-        at_utc = None
-    record = Renewal(
-        first=older.keys[0],
-        last=older.keys[-1],
-        versions=versions.current(product.spec),
-        usd=round(older.usd, 6),
-        why=why,
-        by=by,
-        at_utc=at_utc,
-    )
-    return product.ledgers.of(RENEWALS).append(record)
-
-
 def following(product: Product, done: int, most: int) -> tuple[Chunk | None, int]:
     """Return the next keys to make again, and the number up to which renewals are over.
 
@@ -86,11 +68,11 @@ def following(product: Product, done: int, most: int) -> tuple[Chunk | None, int
     newest = product.history.renewal(done)
     if newest is None:
         return None, done
-    number, renewal = newest
+    number, record = newest
     spec, present = product.spec, versions.current(product.spec)
-    if renewal.versions != present:
+    if record.versions != present:
         return None, number
-    keys = spec.grain.span(renewal.first, renewal.last)
+    keys = spec.grain.span(record.first, record.last)
     older = versions.older(product, keys)
     if older is None:
         return None, number

@@ -19,6 +19,7 @@ from platform_assets.settings import REPOSITORY
         ("release__orders", ("release",), "release"),
         ("accept__orders", (), "intervention"),
         ("repair__orders", (), "intervention"),
+        ("rebuild__orders", (), "intervention"),
         ("maintain__orders", (), "maintenance"),
         ("verify__orders", (), "advance"),
         ("cost__orders", ("cost",), "advance"),

@@ -25,6 +25,7 @@ from platform_assets.records.faults import FAULTS
 from platform_assets.records.ingested import INGESTED
 from platform_assets.records.leases import LEASES, SIGNS
 from platform_assets.records.models import CHECKPOINTS, FITS, SCORES
+from platform_assets.records.rebuilds import REBUILD_SNAPSHOTS, REBUILDS
 from platform_assets.records.releases import RELEASES
 from platform_assets.records.requests import ANSWERED, INTERVENTIONS, REQUESTS
 from platform_assets.records.trainings import TRAININGS
@@ -55,6 +56,8 @@ KINDS: dict[str, RecordKind[Record]] = {
     "leases": LEASES,
     "overspendings": OVERSPENDINGS,
     "progress": PROGRESS,
+    "rebuilds": REBUILDS,
+    "rebuild_snapshots": REBUILD_SNAPSHOTS,
     "releases": RELEASES,
     "requests": REQUESTS,
     "scores": SCORES,

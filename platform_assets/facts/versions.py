@@ -92,6 +92,17 @@ def accepted(product: Product) -> dict[str, frozenset[str]]:
     return {stage: _connected(version, marks.get(stage, ())) for stage, version in current(product.spec).items()}
 
 
+def names_of(product: Product, keys: Sequence[str]) -> dict[str, list[str]]:
+    """Return the versions on the records of keys that no training accepts, by stage."""
+    spec, tables, versions = product.spec, product.tables, accepted(product)
+    names: dict[str, set[str]] = {}
+    for stage in (FEATURES, OUTCOMES):
+        for record in tables.records(stage, keys).values():
+            for name in older_stages(spec, stage, record, versions):
+                names.setdefault(name, set()).update({*record.versions.get(name, ())} - {*versions[name]})
+    return {stage: sorted(found) for stage, found in sorted(names.items())}
+
+
 def of_next_training(product: Product) -> Older | None:
     """Return the older keys of the window that ends with the newest closed key; None without any."""
     spec = product.spec

@@ -1,8 +1,11 @@
 """Settle a held key: `accept__product` accepts or drops it, `repair__product` takes in its new delivery.
 
-Both write one record with the person who asked and a reason to the key's fault ledger. Accepting (or dropping) changes
-nothing else. For a repaired key and every key that looks back on it, new runs are requested, and the key is judged
-again.
+`rebuild__product` has keys built again: all with the slow tables of today, or those that an earlier version of the
+product made; or it records that rows of both versions may train together.
+
+Accepting, dropping and repairing write one record with the person who asked and a reason to the key's fault ledger, a
+rebuild to the product's rebuilds. Accepting (or dropping) changes nothing else. For a repaired key and every key that
+looks back on it, and for all keys of a rebuild, new runs are requested, and the keys are judged again.
 """
 
 # No postponed annotations here: Dagster compares the annotation of `context` as an object.
@@ -12,8 +15,11 @@ from typing import Any, Literal
 import dagster as dg
 
 from platform_assets import naming
+from platform_assets.facts import versions
 from platform_assets.handle import Product
+from platform_assets.jobs import renewal
 from platform_assets.records.faults import FAULTS, Accepted, Dropped, FaultRecord, Repair
+from platform_assets.records.rebuilds import REBUILDS, Rebuild
 from platform_assets.records.requests import INTERVENTIONS, REQUESTS, AdvanceRequest, Intervention
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.artifacts import sha256
@@ -42,8 +48,21 @@ class RepairConfig(dg.Config):
     why: str
 
 
+class RebuildConfig(dg.Config):
+    """Which keys are built again, and why.
+
+    Attributes:
+        why: for readers of the record.
+        keys: `all` with the slow tables of today; `older` for those of the next training that an earlier version of the
+            product made; `compatible` for none: rows of both versions may train together.
+    """
+
+    why: str
+    keys: Literal["all", "older", "compatible"] = "all"
+
+
 def build(spec: ProductSpec) -> list[Any]:
-    """Return the product's two jobs for a person."""
+    """Return the product's jobs for a person."""
 
     @dg.op(name=naming.job("accept_key", spec.name), description=f"Accept or drop a held key of {spec.title}.")
     def accept(context: dg.OpExecutionContext, store: StoreResource, config: AcceptConfig) -> None:
@@ -76,7 +95,27 @@ def build(spec: ProductSpec) -> list[Any]:
     def repair_job() -> None:
         repair()
 
-    return [accept_job, repair_job]
+    return [accept_job, repair_job, _rebuild_job(spec)]
+
+
+def _rebuild_job(spec: ProductSpec) -> Any:
+    about = f"Build keys of {spec.title} again: all with the slow tables of today, or those of an earlier version."
+
+    @dg.op(name=naming.job("rebuild_keys", spec.name), description=about)
+    def rebuild(context: dg.OpExecutionContext, store: StoreResource, config: RebuildConfig) -> None:
+        by = person_of(context, store.settings, context.job_name)
+        context.log.info(request_rebuild(Product(spec, store.settings), config.keys, why=config.why, by=by))
+
+    @dg.job(
+        name=naming.job("rebuild", spec.name),
+        description=about,
+        tags={naming.TAG_PRODUCT: spec.name},
+        executor_def=dg.in_process_executor,
+    )
+    def rebuild_job() -> None:
+        rebuild()
+
+    return rebuild_job
 
 
 def settle(product: Product, key: str, kind: Literal["accept", "drop"], *, why: str, by: str) -> int:
@@ -125,6 +164,43 @@ def request_repair(product: Product, key: str, *, why: str, by: str) -> int:
             at_utc=product.now.isoformat(),
         )
     )
+
+
+def request_rebuild(product: Product, keys: Literal["all", "older", "compatible"], *, why: str, by: str) -> str:
+    """Record which keys are built again, or that versions go together; return what was recorded.
+
+    Raises:
+        Failure: there is nothing to build again.
+    """
+    if keys == "all":
+        number = _request_all(product, why=why, by=by)
+        return f"All keys are requested with the slow tables of today, rebuild {number}."
+    older = versions.of_next_training(product)
+    if older is None:
+        raise dg.Failure(f"all keys of {product.name} that the next training reads are of the present version.")
+    if keys == "older":
+        return f"Renewal {renewal.request(product, older, why=why, by=by)}: {older.describe()}; {older.price()}."
+    marks = renewal.mark_compatible(product, older, why=why, by=by)
+    pairs = ", ".join(f"{mark.versions[0]} and {mark.versions[1]} of {mark.stage}" for mark in marks)
+    return f"These versions train together now: {pairs}."
+
+
+def _request_all(product: Product, *, why: str, by: str) -> int:
+    """Request all keys with the slow tables of today; return the rebuild's number.
+
+    The first run that builds features afterwards decides which snapshots and keys that means.
+
+    Raises:
+        Failure: no key has features.
+    """
+    grain, at_utc = product.spec.grain, product.now.isoformat()
+    keys = sorted(filter(grain.contains, product.tables.records("features")), key=grain.index)
+    if not keys:
+        raise dg.Failure(f"no features of {product.name} have been built yet; the first run takes the newest tables.")
+    number = product.ledgers.of(REBUILDS).append(Rebuild(why=why, by=by, at_utc=at_utc))
+    request = f"rebuild {number} with the slow tables of today: {why}"
+    product.ledgers.of(REQUESTS).append(AdvanceRequest(first=keys[0], last=keys[-1], why=request, by=by, at_utc=at_utc))
+    return number
 
 
 def _changed_sources(product: Product, key: str) -> list[str]:

@@ -17,6 +17,7 @@ from platform_assets.compute import declared
 from platform_assets.compute.declared import THE_FEATURES
 from platform_assets.compute.faults import Check
 from platform_assets.compute.windows import Window
+from platform_assets.history import snapshots
 from platform_assets.history.holds import Hold
 from platform_assets.records.faults import (
     FAULTS,
@@ -210,8 +211,10 @@ class FaultRecords:
             return None
 
     def _validated(self, source: str, is_slow: bool, key: str) -> pl.DataFrame:
-        keys = (naming.UNPARTITIONED,) if is_slow else self._spec.grain.with_lookback((key,), self._spec.lookback)
-        return self._product.tables.read(naming.stage("validated", source), keys)
+        tables, stage = self._product.tables, naming.stage("validated", source)
+        if is_slow:
+            return self._product.snapshots.rows(stage, snapshots.of_key(tables, stage, key), (key,))
+        return tables.read(stage, self._spec.grain.with_lookback((key,), self._spec.lookback))
 
 
 def _lasting(fault: Fault) -> Fault:

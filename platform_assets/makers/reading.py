@@ -103,6 +103,20 @@ def versions(records: Iterable[PartitionRecord]) -> Versions:
     return {stage: tuple(sorted(names)) for stage, names in sorted(found.items())}
 
 
+def read_together(tables: TableStore, records: Mapping[str, PartitionRecord]) -> pl.DataFrame:
+    """Read the rows of records of one stage, with the columns of the last one.
+
+    After a change of the product's schema older keys have others until they are made again: what they lack is null.
+    """
+    *_, newest = records.values()
+    digests = {key: record.content_digest for key, record in records.items()}
+    if all(record.columns == newest.columns for record in records.values()):
+        return tables.read_exact(newest.stage, digests)
+    types = tables.read_exact(newest.stage, {newest.key: newest.content_digest}).schema
+    frames = read(tables, newest.stage, records, types)
+    return pl.concat(frames[key] for key in records)
+
+
 def read(
     tables: TableStore, stage: str, records: Mapping[str, PartitionRecord], columns: Mapping[str, pl.DataType]
 ) -> dict[str, pl.DataFrame]:

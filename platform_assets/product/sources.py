@@ -52,7 +52,8 @@ class Source:
         settle: how long a file must stay unchanged before `settled` takes it in.
         deadline: how long after the end of a key its file may still come; then the key is closed without it.
         is_label: whether it brings the labels. Labels are late by nature, so their absence never holds a key open.
-        is_slow: whether it is one table without keys, versioned by digest, instead of one file per key.
+        is_slow: whether it is one table without keys instead of one file per key. A key keeps the snapshot that its
+            features were built with, until a person launches `rebuild__product`.
         suffix: of the landed file's name.
         read: `(bytes) -> rows`, of text or typed values; None reads CSV as text. A value that the schema's type cannot
             hold exactly quarantines its row, so a reader gives moments their time zone.

@@ -1,6 +1,7 @@
 """Build the model's inputs for every entity of a key, from what was known at the moment of its request.
 
-Reads the validated rows of the key and of `lookback` keys before it, and the slow tables. The window is complete or
+Reads the validated rows of the key and of `lookback` keys before it, and the slow tables. A key that is built again
+keeps the snapshots of slow tables that it was built with, unless a person asks for a rebuild. The window is complete or
 the step fails and names the missing keys; it is shorter only at the start of history. For a key nulled after a fault,
 the faulty source's rows are left out.
 
@@ -11,14 +12,20 @@ rows are put aside, the key is faulty (`undeclared_values`); the step does not f
 
 from __future__ import annotations
 
+import contextlib
+from functools import cached_property
+
 import dagster as dg
 
 from platform_assets import naming, partitions
 from platform_assets.engine.ranges import KeyedRun, Keys, Plan
 from platform_assets.engine.stage import Stage, dep
+from platform_assets.history.snapshots import Snapshots
 from platform_assets.makers.features import ABOUT_A_ROW, Building
 from platform_assets.makers.parts import StageOutput, contiguous
-from platform_assets.makers.reading import require, versions
+from platform_assets.makers.reading import read_together, require, versions
+from platform_assets.problems import RecordExists
+from platform_assets.records.rebuilds import REBUILD_SNAPSHOTS, RebuildSnapshots
 from platform_assets.show import data, values
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.storage.artifacts import canonical, sha256
@@ -29,8 +36,11 @@ STAGE = "features"
 NULLED = "nulled"
 """Replaces the digest of rows that are left out."""
 
+Records = dict[Source, dict[str, PartitionRecord]]
 Digests = dict[Source, dict[str, str]]
-"""Content digests of the keys in the lookback, by source and key."""
+"""Content digests of the keys in the lookback, by source and key; without slow sources."""
+Names = dict[str, dict[str, str]]
+"""Names of slow tables' snapshots (`history.snapshots`), by key and stage."""
 
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
@@ -55,56 +65,86 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
 
 class _Run(KeyedRun[Building]):
     def plan(self, chunk: Keys) -> Plan:
-        records = self._records(chunk)
+        records, names = self._records(chunk), self._snapshots.names(chunk)
         digests = {
             source: {key: record.content_digest for key, record in of_source.items()}
             for source, of_source in records.items()
         }
         nulled = self.product.history.nulled(self.spec.grain.with_lookback(chunk, self.spec.lookback))
         return Plan(
-            inputs={key: self._inputs(digests, nulled, key) for key in chunk},
-            versions={key: self._versions(records, key) for key in chunk},
-            make=lambda stale: {STAGE: self._compute(digests, nulled, stale)},
+            inputs={key: self._inputs(digests, nulled, key) | names[key] for key in chunk},
+            versions={key: self._versions(records, names, key) for key in chunk},
+            make=lambda stale: {STAGE: self._compute(records, names, nulled, stale)},
         )
 
     def summary(self, table: str, record: PartitionRecord | None) -> str:
         return super().summary(table, record) if record is None else data.features(record)
 
-    def _records(self, keys: Keys) -> dict[Source, dict[str, PartitionRecord]]:
+    def _records(self, keys: Keys) -> Records:
         """Return the records of the lookback, per source; raise if one is missing."""
         return {
-            source: require(self.tables, _stage(source), self._reach(source, keys))
+            source: require(self.tables, _stage(source), self._reach(keys))
             for source in self.spec.feature_sources
+            if not source.is_slow
         }
 
-    def _versions(self, records: dict[Source, dict[str, PartitionRecord]], key: str) -> Versions:
-        """Return the versions of everything in the key's lookback."""
+    def _versions(self, records: Records, names: Names, key: str) -> Versions:
+        """Return the versions of everything in the key's lookback, and of its snapshots."""
+        snapshots = (self._snapshots.record(stage, name) for stage, name in names[key].items())
         return versions(
-            of_source[past_key] for source, of_source in records.items() for past_key in self._reach(source, (key,))
+            [
+                *(of_source[past_key] for of_source in records.values() for past_key in self._reach((key,))),
+                *(record for record in snapshots if record is not None),
+            ]
         )
 
+    @cached_property
+    def _snapshots(self) -> Snapshots:
+        if self.product.snapshots.stages:
+            self._begin_rebuild(self.product.snapshots)
+        return self.product.snapshots
+
+    def _begin_rebuild(self, snapshots: Snapshots) -> None:
+        """Record which snapshots the newest rebuild takes, unless an earlier run did."""
+        newest = self.product.history.newest_rebuild()
+        keys = [key for key in self.tables.records(STAGE) if self.spec.grain.contains(key)]
+        if newest is None or not keys or snapshots.rebuild() is not None:
+            return
+        digests = {
+            stage: record.content_digest
+            for stage in snapshots.stages
+            for record in require(self.tables, stage, (naming.UNPARTITIONED,)).values()
+        }
+        try:
+            at_utc = self.product.now.isoformat()
+        except LookupError:  # the clock of a recording is not set
+            at_utc = None
+        taken = RebuildSnapshots(snapshots=digests, last=max(keys, key=self.spec.grain.index), at_utc=at_utc)
+        with contextlib.suppress(RecordExists):  # another run began at the same time
+            self.product.ledgers.of(REBUILD_SNAPSHOTS).create(str(newest[0]), taken)
+
     def _inputs(self, digests: Digests, nulled: dict[str, str], key: str) -> dict[str, str]:
-        """Return one digest per source, over everything in the key's lookback."""
+        """Return one digest per source with keys, over everything in the key's lookback."""
         return {
             _stage(source): sha256(
                 canonical(
                     [
                         [past_key, NULLED if nulled.get(past_key) == source.name else digest_of[past_key]]
-                        for past_key in self._reach(source, (key,))
+                        for past_key in self._reach((key,))
                     ]
                 )
             )
             for source, digest_of in digests.items()
         }
 
-    def _compute(self, digests: Digests, nulled: dict[str, str], keys: Keys) -> StageOutput:
+    def _compute(self, records: Records, names: Names, nulled: dict[str, str], keys: Keys) -> StageOutput:
         parts = []
-        for run in contiguous(self.spec.grain, keys):
+        for run in self._runs(names, keys):
             rows = {
-                source.name: self.tables.read_exact(
-                    _stage(source), {key: digest_of[key] for key in self._reach(source, run)}
-                )
-                for source, digest_of in digests.items()
+                source.name: self._snapshots.rows(_stage(source), names[run[0]][_stage(source)], run)
+                if source.is_slow
+                else read_together(self.tables, {key: records[source][key] for key in self._reach(run)})
+                for source in self.spec.feature_sources
             }
             parts.append(self.maker.make(run, rows, nulled))
         return StageOutput(
@@ -112,9 +152,15 @@ class _Run(KeyedRun[Building]):
             notes={key: notes for part in parts for key, notes in part.notes.items()},
         )
 
-    def _reach(self, source: Source, keys: Keys) -> Keys:
-        spec = self.spec
-        return (naming.UNPARTITIONED,) if source.is_slow else spec.grain.with_lookback(keys, spec.lookback)
+    def _runs(self, names: Names, keys: Keys) -> list[Keys]:
+        """Group keys into runs without gaps that are built with the same snapshots."""
+        groups: dict[tuple[str, ...], list[str]] = {}
+        for key in keys:
+            groups.setdefault(tuple(names[key].values()), []).append(key)
+        return [run for group in groups.values() for run in contiguous(self.spec.grain, group)]
+
+    def _reach(self, keys: Keys) -> Keys:
+        return self.spec.grain.with_lookback(keys, self.spec.lookback)
 
 
 def _stage(source: Source) -> str:

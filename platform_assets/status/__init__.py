@@ -11,6 +11,7 @@ from datetime import datetime
 
 from msgspec.structs import asdict, replace
 
+from platform_assets import naming
 from platform_assets.compute import performance_policy
 from platform_assets.compute.rare import AVERAGE_PRECISION, BASE_RATE
 from platform_assets.compute.tasks import Measure
@@ -47,6 +48,7 @@ from platform_assets.status.state import (
     Received,
     Refused,
     Released,
+    Slow,
     State,
     Todo,
     Unlabelled,
@@ -113,6 +115,7 @@ def of_product(product: Product) -> State:
         pods=counts,
         refused=refused,
         older=None if behind is None else _older(product, behind),
+        slow=_slow(product),
     )
 
 
@@ -270,6 +273,28 @@ def _held(holds: Mapping[str, Hold]) -> list[Held]:
         for key, hold in sorted(holds.items())
         if hold.is_excluded
     ]
+
+
+def _slow(product: Product) -> list[Slow]:
+    """Return the slow tables of which keys keep older snapshots, or that a rebuild has yet to cover."""
+    standing, newest = product.snapshots.standing(), product.history.newest_rebuild()
+    number = None if newest is None else newest[0]
+    has_begun = number is not None and product.history.rebuild_snapshots(number) is not None
+    result = []
+    for source in product.spec.feature_sources:
+        one = standing.get(naming.stage("validated", source.name)) if source.is_slow else None
+        if one is not None and (one.older or one.left):
+            is_over = has_begun and not one.left
+            result.append(
+                Slow(
+                    source=source.name,
+                    keys=one.keys,
+                    older=one.older,
+                    rebuild=None if is_over else number,
+                    left=one.left if has_begun else None,
+                )
+            )
+    return result
 
 
 def _unlabelled(product: Product) -> list[Unlabelled]:

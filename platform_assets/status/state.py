@@ -145,6 +145,23 @@ class Older(Part, frozen=True, kw_only=True):
     outlook: str
 
 
+class Slow(Part, frozen=True, kw_only=True):
+    """A slow table of which some keys keep an older snapshot than the newest, or that a rebuild has yet to cover.
+
+    Attributes:
+        keys: with features.
+        older: of these, with an older snapshot.
+        rebuild: the number of the newest rebuild while it is not over.
+        left: how many keys it has yet to make; None before its first run.
+    """
+
+    source: str
+    keys: int
+    older: int
+    rebuild: int | None
+    left: int | None
+
+
 class Unlabelled(Part, frozen=True, kw_only=True):
     """A key whose labels were given up, including one whose labels arrived later."""
 
@@ -243,7 +260,8 @@ class Pods(Part, frozen=True, kw_only=True):
 
 class State(Part, frozen=True, kw_only=True, omit_defaults=True):
     """A product; `grain` is `daily`, `hourly` or `batch`. `heard` and `pods` are there on a cluster, `rare` for a rare
-    class, `refused` while the newest evaluated model is not accepted, `older` while rows of several versions exist.
+    class, `refused` while the newest evaluated model is not accepted, `older` while rows of several versions exist,
+    `slow` while keys keep older snapshots.
     """
 
     product: str
@@ -269,6 +287,7 @@ class State(Part, frozen=True, kw_only=True, omit_defaults=True):
     pods: Pods | None = None
     refused: Refused | None = None
     older: Older | None = None
+    slow: list[Slow] = msgspec.field(default_factory=list)
 
 
 class BrokenFile(Part, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from textwrap import shorten
 
+from platform_assets import naming
 from platform_assets.compute import latency
 from platform_assets.compute.releases import SHORT_DIGEST
 from platform_assets.compute.tasks import Binary, MultiClass, Regression
@@ -23,6 +24,7 @@ from platform_assets.status.state import (
     Quality,
     Received,
     Slice,
+    Slow,
     State,
     Todo,
     Unlabelled,
@@ -77,6 +79,8 @@ def as_text(state: State | BrokenState) -> str:
         lines.append(f"  put aside  {of_rows}, most recently {aside.newest}: {next(iter(aside.why))}")
     if (older := state.older) is not None:
         lines.append(f"  older      {_older_words(older)}")
+    if state.slow:
+        lines.append(f"  slow       {'; '.join(slow_words(one, state) for one in state.slow)}")
     if state.unlabelled:
         lines.append(f"  no labels  {_unlabelled_words(state.unlabelled)}")
     lines.append(f"  failure    {_failure_words(state.failure)}")
@@ -248,6 +252,16 @@ def _held_words(held: Sequence[Held], grain: str) -> str:
         shown.append(f"{one.key} {'held' if one.is_held else 'dropped'}{check}")
     more = f" and {len(held) - KEYS_SHOWN} earlier" if len(held) > KEYS_SHOWN else ""
     return ", ".join(shown) + more
+
+
+def slow_words(slow: Slow, state: State) -> str:
+    """Return how many keys keep an older snapshot of a slow table, and what makes them anew."""
+    noun = NOUNS[state.grain]
+    older = f"{slow.source}: {slow.older:,} of {counted(slow.keys, noun)} keep an older snapshot"
+    if slow.rebuild is None:
+        return f"{older}; {naming.job('rebuild', state.product)} makes them with the newest"
+    left = "has not begun" if slow.left is None else f"has {counted(slow.left, noun)} to make"
+    return f"{older}; rebuild {slow.rebuild} {left}"
 
 
 def _unlabelled_words(unlabelled: Sequence[Unlabelled]) -> str:

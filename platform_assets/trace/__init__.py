@@ -11,10 +11,12 @@ import msgspec
 from platform_assets import naming
 from platform_assets.facts import unlabelled
 from platform_assets.handle import Product
+from platform_assets.history import snapshots
 from platform_assets.history.attempts import frame
 from platform_assets.history.reader import History
 from platform_assets.problems import Problem
 from platform_assets.records.notes import Raw
+from platform_assets.specs.base import Source
 from platform_assets.storage.artifacts import Bundle
 from platform_assets.storage.tables import PartitionRecord, TableStore
 from platform_assets.trace import answer as about
@@ -165,7 +167,10 @@ def _features(product: Product, key: str) -> Features:
     record = product.tables.records("features", [key]).get(key)
     sources: list[SourceRows] = []
     for source in spec.feature_sources:
-        keys = (naming.UNPARTITIONED,) if source.is_slow else spec.grain.with_lookback((key,), spec.lookback)
+        if source.is_slow:
+            sources.append(_slow(product, source, key))
+            continue
+        keys = spec.grain.with_lookback((key,), spec.lookback)
         validated = product.tables.records(naming.stage("validated", source.name), keys)
         raw = product.tables.records(naming.stage("raw", source.name), keys)
         sources += [
@@ -173,6 +178,16 @@ def _features(product: Product, key: str) -> Features:
             for name in keys
         ]
     return Features(record=_table(record), sources=sources)
+
+
+def _slow(product: Product, source: Source, key: str) -> SourceRows:
+    """Return the snapshot of a slow table that a key's features were built with, and the file that it came from."""
+    raw, stage = naming.stage("raw", source.name), naming.stage("validated", source.name)
+    name = snapshots.of_key(product.tables, stage, key)
+    validated = None if name is None else snapshots.by_name(product.tables, stage).get(name)
+    landed = {record.content_digest: record for record in product.tables.versions(raw, naming.UNPARTITIONED)}
+    file = None if validated is None else landed.get(validated.inputs.get(raw, ""))
+    return SourceRows(source=source.name, key=naming.UNPARTITIONED, validated=_table(validated), file=_file(file))
 
 
 def _trained_on(product: Product, bundle: Bundle) -> TrainedOn:

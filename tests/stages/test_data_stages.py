@@ -9,10 +9,12 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from platform_assets.records.rebuilds import REBUILDS, Rebuild
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Source
 from platform_assets.stages import validated
 from platform_assets.storage.artifacts import ArtifactStore, sha256
+from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import MissingPartitions, TableProblem, TableStore
 from tests.doubles import numbered_batches as batches
 
@@ -180,15 +182,16 @@ def test_a_late_label_rewrites_only_its_key(
     assert sequences(tables, "features") == before["features"]
 
 
-def test_a_new_slow_table_rebuilds_every_key_that_is_run(
+def test_a_new_slow_table_is_for_keys_without_features(
     settings: Settings, tables: TableStore, run: Run, advance_to: Advanced
 ) -> None:
     advance_to("0003")
+    batches.land(settings.root, "readings", "0004", batches.readings("0004"))
     batches.land(settings.root, "catalogue", "all", batches.catalogue() + "s5,500\n")
-    result = run("0002", "0003")
-    assert memoised(result, "features") == set()
-    assert tables.read("features", ["0001"])["weight"][-1] is None
-    assert tables.read("features", ["0003"])["weight"][-1] == 500
+    result = run("0002", "0004")
+    assert memoised(result, "features") == {"0002", "0003"}
+    assert tables.read("features", ["0003"])["weight"][-1] is None
+    assert tables.read("features", ["0004"])["weight"][-1] == 500
 
 
 def test_good_and_quarantined_rows_together_are_the_landed_rows(
@@ -237,6 +240,7 @@ def test_a_key_alone_equals_the_same_key_of_a_range(settings: Settings, tables: 
         run(key)
     alone = {key: record.content_digest for key, record in tables.records("features").items()}
     batches.land(settings.root, "catalogue", "all", batches.catalogue() + "s9,900\n")
+    Ledgers(settings.root, batches.SPEC.name).of(REBUILDS).append(Rebuild(why="all at once", by="a test", at_utc=None))
     result = run("0001", "0004")
     assert memoised(result, "features") == set()
     assert {key: record.content_digest for key, record in tables.records("features").items()} == alone

@@ -1,0 +1,41 @@
+"""Record what becomes of keys that an earlier version of the product made: they are made again, or go together."""
+
+from __future__ import annotations
+
+from platform_assets.facts import versions
+from platform_assets.handle import Product
+from platform_assets.records.versions import COMPATIBLE, RENEWALS, Compatible, Renewal
+
+
+def request(product: Product, older: versions.Older, *, why: str, by: str) -> int:
+    """Record that older keys are made again; return the renewal's number."""
+    record = Renewal(
+        first=older.keys[0],
+        last=older.keys[-1],
+        versions=versions.current(product.spec),
+        usd=round(older.usd, 6),
+        why=why,
+        by=by,
+        at_utc=_now(product),
+    )
+    return product.ledgers.of(RENEWALS).append(record)
+
+
+def mark_compatible(product: Product, older: versions.Older, *, why: str, by: str) -> list[Compatible]:
+    """Record that the rows of older keys may train together with rows of the present versions; return the records."""
+    current, at_utc = versions.current(product.spec), _now(product)
+    records = [
+        Compatible(stage=stage, versions=(name, current[stage]), why=why, by=by, at_utc=at_utc)
+        for stage, names in versions.names_of(product, older.keys).items()
+        for name in names
+    ]
+    for record in records:
+        product.ledgers.of(COMPATIBLE).append(record)
+    return records
+
+
+def _now(product: Product) -> str | None:
+    try:
+        return product.now.isoformat()
+    except LookupError:  # the clock of a recording is not set
+        return None
