@@ -127,7 +127,7 @@ class Leak:
         feature: the values of the field `leak`.
         second: the values of a second field, `leak_too`.
         rows: sources that differ from the honest product's, or come in addition.
-        later: per source the columns that are known later than their row, and the columns with their moments.
+        known_at_of: per source what its declaration would be.
     """
 
     name: str
@@ -135,7 +135,7 @@ class Leak:
     feature: Feature
     second: Feature | None = None
     rows: Mapping[str, Rows] = field(default_factory=dict)
-    later: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    known_at_of: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
 
 
 def _own(*columns: str) -> Callable[[pl.DataFrame, Tables, Window], pl.DataFrame]:
@@ -179,7 +179,7 @@ def _last_of(source: str, column: str) -> Feature:
 
     def feature(asks: pl.DataFrame, tables: Tables, _: Window) -> pl.Series:
         last = tables[source].sort("known_at_utc", maintain_order=True).unique("parcel", keep="last")
-        return asks.join(last.select("parcel", column), on="parcel", how="left", maintain_order="left")[column]
+        return asks.join(last.select("parcel", leak=column), on="parcel", how="left", maintain_order="left")["leak"]
 
     return feature
 
@@ -327,21 +327,21 @@ LEAKS = (
         name="status",
         sentence="A column of the own row, `status`, whose moment is in `status_known_at_utc`.",
         rows=with_columns(status=NOISY, status_known_at_utc=SEEN),
-        later={"parcels": {"status": "status_known_at_utc"}},
+        known_at_of={"parcels": {"status": "status_known_at_utc"}},
         feature=_column("status"),
     ),
     Leak(
         name="other_name",
         sentence="A column of the own row whose moment has another name (`remark`, `seen_on`).",
         rows=with_columns(remark=NOISY, seen_on=SEEN),
-        later={"parcels": {"remark": "seen_on"}},
+        known_at_of={"parcels": {"remark": "seen_on"}},
         feature=_column("remark"),
     ),
     Leak(
         name="shared_moment",
         sentence="Two columns that share one moment, `closing_utc`, and are named like neither it nor each other.",
         rows=with_columns(fee=NOISY * 3, code=pl.col("coin") + 2 * NOISY, closing_utc=SEEN),
-        later={"parcels": {"fee": "closing_utc", "code": "closing_utc"}},
+        known_at_of={"parcels": {"fee": "closing_utc", "code": "closing_utc"}},
         feature=_column("code"),
     ),
     Leak(
@@ -354,7 +354,7 @@ LEAKS = (
         name="clock_value",
         sentence="The actual time of an event in the planned row: its value is the outcome (`delivered_at_utc`).",
         rows=with_columns(delivered_at_utc=pl.col("delivered_at_utc")),
-        later={"parcels": {"delivered_at_utc": "delivered_at_utc"}},
+        known_at_of={"parcels": {"delivered_at_utc": "delivered_at_utc"}},
         feature=_minutes_after_promise("delivered_at_utc"),
     ),
     Leak(

@@ -1,0 +1,143 @@
+"""Which of thirty ways to see the future `driftline check` names, and which it does not: about 40 checks of a second."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+
+from platform_assets import checking
+from platform_assets.checking import moments
+from platform_assets.checking.messages import Line
+from platform_assets.compute.features import Timeline
+from tests.checking import leaks
+from tests.checking.leaks import HONEST, LEAKS, Leak
+
+UNNAMED = {
+    "either_or": "neither column tells the label alone, and both rows say that they were known",
+    "cumulative": "the row says that it was known, and the count is no more than a good hint",
+    "remembered": "a global of the product's file outlives the build from the full tables",
+}
+"""Leaks that no line names, and why not."""
+BY_NAME = {leak.name: leak for leak in LEAKS}
+IN_NO_LINE = {"code", "clock"}
+
+
+def lines(leak: Leak, **declared: Any) -> dict[str, Line]:
+    return {line.check: line for line in checking.of_product(leaks.product(leak, **declared))}
+
+
+def naming(found: Mapping[str, Line]) -> list[Line]:
+    return [line for line in found.values() if line.state != "ok" and line.check not in IN_NO_LINE]
+
+
+def declared_by(leak: Leak) -> dict[str, dict[str, Any]]:
+    return {source: {"known_at_of": columns} for source, columns in leak.known_at_of.items()}
+
+
+def test_thirty_leaks_are_written_down_and_most_are_named() -> None:
+    assert (len(LEAKS), len(BY_NAME)) == (30, 30)
+    assert set(UNNAMED) < set(BY_NAME)
+    assert len(LEAKS) - len(UNNAMED) >= 24
+
+
+def test_the_product_without_a_leak_has_nothing_to_name() -> None:
+    assert naming(lines(HONEST)) == []
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_a_leak_is_named_unless_it_is_among_those_that_are_not(name: str) -> None:
+    result = naming(lines(BY_NAME[name]))
+    about = ("'leak'", "field leak ", *(f"'{column}'" for column in _moments(BY_NAME[name])))
+    assert any(text in line.message for line in result for text in about) == (name not in UNNAMED), result
+    if name in UNNAMED:
+        assert result == []
+
+
+def _moments(leak: Leak) -> set[str]:
+    return {at for columns in leak.known_at_of.values() for at in columns.values() if at} | {"crew_since_utc"}
+
+
+@pytest.mark.parametrize("name", [leak.name for leak in LEAKS if leak.known_at_of])
+def test_what_is_declared_to_be_known_later_is_blanked(name: str) -> None:
+    leak = BY_NAME[name]
+    line = lines(leak, **declared_by(leak))["point in time"]
+    assert line.is_problem
+    assert "'leak' changes in" in line.message
+
+
+@pytest.mark.parametrize("name", ["status", "other_name", "shared_moment"])
+def test_a_declared_column_that_is_read_in_time_passes(name: str) -> None:
+    """The field counts, as of the question, the marked parcels of the depot."""
+    leak = BY_NAME[name]
+    column, moment = next(iter(leak.known_at_of["parcels"].items()))
+
+    def in_time(asks: pl.DataFrame, tables: Any, _: Any) -> pl.Series:
+        facts = tables["parcels"].drop_nulls(column).sort(moment, "parcel")
+        return Timeline(asks, facts, by=("depot",), fact_at=moment).total(column, timedelta(hours=24))
+
+    assert naming(lines(replace(leak, feature=in_time), **declared_by(leak))) == []
+
+
+def test_an_undeclared_moment_is_refused_with_the_column_and_the_cure() -> None:
+    message = lines(BY_NAME["other_name"])["point in time"].message
+    assert message.startswith(
+        "column 'seen_on' of the source parcels lies after its row's known_at_utc in 456 of 456 rows"
+    )
+    assert "known_at_of={'seen_on': 'seen_on'} where it was known only then, likewise each of parcel" in message
+    assert "remark that came with it; known_at_of={'seen_on': None} where it was known with its row" in message
+    assert message.endswith("Fix it in platform_assets/specs/parcels_other_name.py.")
+
+
+def test_a_plan_passes_once_it_is_declared_as_known_with_its_row() -> None:
+    plan = Leak(
+        name="plan",
+        sentence="Minutes from the promised moment to the end of the driver's shift.",
+        rows=leaks.with_columns(shift_ends_utc=pl.col("promised_at_utc") + timedelta(hours=3)),
+        feature=leaks._minutes_after_promise("shift_ends_utc"),
+    )
+    assert "'shift_ends_utc'" in lines(plan)["point in time"].message
+    assert naming(lines(plan, parcels={"known_at_of": {"shift_ends_utc": None}})) == []
+
+
+def test_a_slow_table_with_a_history_is_read_as_of_its_known_at() -> None:
+    leak, declared = BY_NAME["slow_history"], {"depots": {"known_at": "crew_since_utc"}}
+    assert "'leak' changes in" in lines(leak, **declared)["point in time"].message
+
+    def in_time(asks: pl.DataFrame, tables: Any, _: Any) -> pl.Series:
+        crews = Timeline(asks, tables["depots"], by=("depot",), fact_at="crew_since_utc")
+        return crews.latest(["crew"], timedelta(days=90))["crew"]
+
+    assert naming(lines(replace(leak, feature=in_time), **declared)) == []
+
+
+@pytest.mark.parametrize(
+    ("moment", "is_late"),
+    [
+        (pl.col("then"), True),
+        (pl.col("then").dt.replace_time_zone(None), True),
+        (pl.col("then").dt.date(), True),
+        (pl.col("then").dt.strftime("%Y-%m-%d"), False),
+    ],
+)
+def test_moments_of_each_type_are_looked_at(moment: pl.Expr, is_late: bool) -> None:
+    rows = leaks.parcels(leaks.day("2026-01-05")).with_columns(key=pl.lit("2026-01-05"))
+    late = rows.with_columns(then=pl.col("known_at_utc") + timedelta(days=2)).with_columns(then=moment)
+    source = leaks.product(HONEST).source("parcels")
+    assert bool(moments.undeclared(source, late, rows["known_at_utc"][0])) == is_late
+    assert moments.undeclared(replace(source, known_at_of={"then": None}), late, rows["known_at_utc"][0]) == ""
+    assert moments.undeclared(source, late.head(0), rows["known_at_utc"][0]) == ""
+
+
+def test_a_clock_that_runs_ahead_in_few_rows_or_within_a_second_is_no_moment_of_its_own() -> None:
+    rows = pl.concat([leaks.parcels(leaks.day("2026-01-05"))] * 10)
+    source, asked_at = leaks.product(HONEST).source("parcels"), rows["known_at_utc"][0]
+    within = rows.with_columns(then=pl.col("known_at_utc") + timedelta(milliseconds=999))
+    assert moments.undeclared(source, within, asked_at) == ""
+    ahead = pl.when(pl.int_range(pl.len()) < 2).then(pl.col("known_at_utc") + timedelta(hours=1))
+    assert moments.undeclared(source, rows.with_columns(then=ahead.otherwise("known_at_utc")), asked_at) == ""
+    assert "in 2 of 240 rows" in moments.undeclared(source, rows.with_columns(then=ahead), asked_at), "2 of 2 values"
