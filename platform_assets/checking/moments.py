@@ -30,8 +30,8 @@ def undeclared(source: Source, rows: pl.DataFrame, asked_at: datetime) -> str:
     names = [name for name, kind in rows.schema.items() if kind in (pl.Date, pl.Datetime) and name not in declared]
     known_at = pl.lit(asked_at) if source.known_at is None else pl.col(source.known_at)
     known_s = known_at.dt.epoch("s")
-    later = rows.select((_epoch_s(name, rows.schema[name]) > known_s).alias(name) for name in names)
-    late = {name: int(later[name].sum()) for name in names if (later[name].mean() or 0.0) > FEW}
+    counts = {name: rows.filter(_epoch_s(name, rows.schema[name]) > known_s).height for name in names}
+    late = {name: count for name, count in counts.items() if count > FEW * (rows.height - rows[name].null_count())}
     if not late:
         return ""
     column, count = next(iter(late.items()))

@@ -5,13 +5,14 @@ A method returns a summary for the check's line, or raises what is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import TypeAlias
 
 import polars as pl
 
 from platform_assets import naming
-from platform_assets.checking import files, fitted, moments, monitored, reach, requests, rows, same, telling
+from platform_assets.checking import files, fitted, moments, monitored, reach, requests, rows, same, state, telling
 from platform_assets.checking.deliveries import Deliveries
 from platform_assets.checking.messages import (
     Note,
@@ -27,9 +28,10 @@ from platform_assets.checking.messages import (
 from platform_assets.compute import declared, matrix, suspects
 from platform_assets.compute.features import known_by
 from platform_assets.learners.network import Network
-from platform_assets.specs.base import ProductSpec, Source, Window
+from platform_assets.specs.base import ProductSpec, Source, Tables, Window
 from platform_assets.wording import counted, span
 
+Features: TypeAlias = Callable[[Tables, Window], pl.DataFrame]
 LABELLED = ["key", "entity", "label", "known_at"]
 SAMPLE = 2
 """How many keys features are built for: the last ones with labels."""
@@ -164,7 +166,8 @@ class Trial:
 
     def point_in_time(self) -> str:
         """Blank everything known only after `asked_at` of some rows, and build again: their rows may not change."""
-        blanked = sum(self._blank(window) for window in self._windows())
+        anew = call(self.spec, "the file", state.without, self.spec.features)
+        blanked = sum(self._blank(window, anew) for window in self._windows())
         first = pl.concat(built["asked_at"] for built in self.all_built or [self.built]).min()
         assert isinstance(first, datetime)  # checked before
         for source in self.spec.feature_sources:
@@ -327,14 +330,18 @@ class Trial:
         return self._features(Window(grain=self.spec.grain, keys=(key,)), self._all_tables(), count)
 
     def _features(
-        self, window: Window, tables: Mapping[str, pl.DataFrame], lookback: int | None = None
+        self,
+        window: Window,
+        tables: Mapping[str, pl.DataFrame],
+        lookback: int | None = None,
+        function: Features | None = None,
     ) -> pl.DataFrame:
         spec, keys = self.spec, window.keys
         visible = self._visible(window, tables, spec.lookback if lookback is None else lookback)
         sample = SampleTables(spec.name, spec.label_source.name, visible)
         name = f"features() for {keys[0]}" if len(keys) == 1 else "features()"
         try:
-            return call_for_frame(spec, name, spec.features, sample, window)
+            return call_for_frame(spec, name, function or spec.features, sample, window)
         except Problem:
             if len(keys) > SAMPLE:  # which one?
                 for key in keys:
@@ -365,8 +372,13 @@ class Trial:
         runs = [self.spec.grain.span(some[0], some[-1]) for some in spans]
         return [self.window, *(Window(grain=self.spec.grain, keys=run) for run in runs if len(run) == SAMPLE)]
 
-    def _blank(self, window: Window) -> int:
-        """Build a window as it was known at three of its moments; return how many cells were blanked."""
+    def _blank(self, window: Window, anew: Features) -> int:
+        """Build a window as it was known at three of its moments; return how many cells were blanked.
+
+        Args:
+            window: whose rows may not change.
+            anew: `features` without what earlier calls have kept.
+        """
         spec, tables = self.spec, self._visible(window, self._all_tables(), self.spec.lookback)
         built = self.built if window == self.window else self._features(window, tables)
         asked_at, blanked = built["asked_at"].unique().sort(), 0
@@ -381,7 +393,7 @@ class Trial:
                 f"features() of {spec.name} reads values that were not yet known at {moment.isoformat()}, the "
                 "`asked_at` of its rows"
             )
-            again = self._features(window, as_known)
+            again = self._features(window, as_known, function=anew)
             same.check_columns(built, again, message, self._fix)
             same.check_cells(built.filter(until), again.filter(until), message, self._fix)
         return blanked

@@ -139,8 +139,9 @@ class Source:
         return schema
 
     def _check_known_at_of(self) -> None:
-        for column, at in (self.known_at_of or {}).items():
-            if not isinstance(column, str) or not isinstance(at, str | None):
+        pairs: Mapping[object, object] = self.known_at_of or {}  # type: ignore[assignment]  # as a person wrote it
+        for column, at in pairs.items():
+            if not (isinstance(column, str) and isinstance(at, str | None)):
                 raise ValueError(
                     f"source {self.name!r} has known_at_of={{{column!r}: {at!r}}}; expected the name of a column, with "
                     "that of the column of its moment, or None where it was known with its row."
