@@ -49,6 +49,13 @@ def undeclared(source: Source, rows: pl.DataFrame, asked_at: datetime) -> str:
     )
 
 
+def alone(source: Source) -> str:
+    """Describe the moments that a source declares for themselves alone, which is easily half of a declaration."""
+    declared = source.known_at_of or {}
+    names = [name for name, at in declared.items() if name == at and [*declared.values()].count(at) == 1]
+    return f"no other column of the source {source.name} is declared as known at {' or '.join(names)}" if names else ""
+
+
 def _epoch_s(name: str, kind: pl.DataType) -> pl.Expr:
     """Return seconds since 1970; dates, and moments without a zone, count as UTC."""
     return pl.col(name).cast(pl.Datetime("us")).dt.epoch("s") if kind == pl.Date else pl.col(name).dt.epoch("s")

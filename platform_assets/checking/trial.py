@@ -173,11 +173,13 @@ class Trial:
         for source in self.spec.feature_sources:
             if message := moments.undeclared(source, self._all_tables()[source.name], first):
                 raise Problem(f"{message}. {self._fix}")
+        notes = list(filter(None, map(moments.alone, self.spec.feature_sources)))
         if changed := self._changed_by_order():
-            return Note(
-                f"{changed} changes when the rows of each file come in reverse order: make sure that the order was "
-                "known at `asked_at`, or sort the rows first"
+            notes.append(
+                f"{changed} when the rows of each file come in reverse order: sort them by what was known then"
             )
+        if notes:
+            return Note("; ".join(notes))
         if not blanked:
             return "everything was known before `asked_at` of these rows, so there was nothing to blank"
         return f"nothing changes when values known later are blanked ({blanked:,} cells)"
@@ -399,17 +401,22 @@ class Trial:
         return blanked
 
     def _changed_by_order(self) -> str:
-        """Return a column of the sample that the order of the rows in a file changes; empty if there is none."""
+        """Describe what the order of the rows in a file changes in the sample; empty if nothing."""
         reverse = {
             name: pl.concat(rows.reverse() for rows in table.partition_by("key", maintain_order=True))
             for name, table in self.tables.items()
             if name != self.spec.label_source.name and table.height
         }
-        again = self._features(self.window, {**self.tables, **reverse}).sort("key", "entity")
+        try:
+            again = self._features(self.window, {**self.tables, **reverse}).sort("key", "entity")
+        except Problem:
+            return "features() fails"
         built = self.built.sort("key", "entity")
         if again.schema != built.schema or again.height != built.height:
-            return "the number of rows or the type of a column"
-        return next((repr(name) for name in built.columns if reach.changed(built[name], again[name]).any()), "")
+            return "the number of rows or a type changes"
+        return next(
+            (f"{name!r} changes" for name in built.columns if reach.changed(built[name], again[name]).any()), ""
+        )
 
 
 def _facts(table: pl.DataFrame) -> int:

@@ -41,7 +41,7 @@ class Source:
             one.
         known_at_of: columns that were known later than their row, each with the column of its moment (UTC); a moment
             that is known when it comes names itself. None for a moment after `known_at` that was known with its row, as
-            a plan is. Only `driftline check` reads it.
+            a plan is; that of `partition_by` is taken for one. Only `driftline check` reads it.
         partition_by: UTC column whose moment, in the grain's time zone, gives the row's key; None where the file's own
             key does (batches, slow sources).
         unique: columns that no two rows of a key may share.

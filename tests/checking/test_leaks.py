@@ -71,6 +71,26 @@ def test_what_is_declared_to_be_known_later_is_blanked(name: str) -> None:
     assert "'leak' changes in" in line.message
 
 
+def test_half_of_a_declaration_is_noted() -> None:
+    declared = {"parcels": {"known_at_of": {"status_known_at_utc": "status_known_at_utc"}}}
+    line = lines(BY_NAME["status"], **declared)["point in time"]
+    expected = "no other column of the source parcels is declared as known at status_known_at_utc"
+    assert (line.state, line.message) == ("note", expected)
+
+
+def test_features_that_need_the_order_of_a_file_are_noted() -> None:
+    def in_order(asks: pl.DataFrame, tables: Any, window: Any) -> pl.Series:
+        if not tables["scans"]["scanned_at_utc"].is_sorted():
+            raise ValueError("the scans are not sorted")
+        return HONEST.feature(asks, tables, window)
+
+    line = lines(replace(HONEST, feature=in_order))["point in time"]
+    assert (line.state, line.message.partition(":")[0]) == (
+        "note",
+        "features() fails when the rows of each file come in reverse order",
+    )
+
+
 def test_the_column_of_a_moment_must_hold_moments() -> None:
     line = lines(BY_NAME["status"], parcels={"known_at_of": {"status": "weight_kg"}})["source parcels"]
     assert line.is_problem
