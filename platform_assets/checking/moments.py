@@ -1,4 +1,4 @@
-"""Find columns of which a source does not say when they were known, and the columns that may have come with them."""
+"""Show a source's rows as they stood at a moment, and find columns of which it does not say when they were known."""
 
 from __future__ import annotations
 
@@ -12,6 +12,20 @@ from platform_assets.wording import counted
 FEW = 0.01
 """Share of a column's values that may lie after `known_at`: clocks of two systems differ."""
 _OWN = ("key", "source_offset")
+
+
+def as_known(source: Source, rows: pl.DataFrame, moment: datetime) -> pl.DataFrame:
+    """Return the rows that were known at a moment, null in the columns that the source declares as known later.
+
+    A column whose moment is null was never known. The column of the moments is blanked too.
+    """
+    if source.known_at is not None:
+        rows = rows.filter(pl.col(source.known_at) <= moment)
+    known_at = {column: at for column, at in (source.known_at_of or {}).items() if at is not None}
+    known_at = {at: at for at in known_at.values()} | known_at
+    return rows.with_columns(
+        pl.when(pl.col(at) <= moment).then(pl.col(column)).alias(column) for column, at in known_at.items()
+    )
 
 
 def undeclared(source: Source, rows: pl.DataFrame, asked_at: datetime) -> str:

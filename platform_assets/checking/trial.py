@@ -26,7 +26,6 @@ from platform_assets.checking.messages import (
     wrong_type,
 )
 from platform_assets.compute import declared, matrix, suspects
-from platform_assets.compute.features import known_by
 from platform_assets.learners.network import Network
 from platform_assets.specs.base import ProductSpec, Source, Tables, Window
 from platform_assets.wording import counted, span
@@ -386,8 +385,7 @@ class Trial:
         asked_at, blanked = built["asked_at"].unique().sort(), 0
         for moment in sorted({asked_at[0], asked_at[len(asked_at) // 2], asked_at[-1]}):
             as_known = {
-                source.name: known_by(tables[source.name], moment, source.known_at, source.known_at_of)
-                for source in spec.feature_sources
+                source.name: moments.as_known(source, tables[source.name], moment) for source in spec.feature_sources
             }
             blanked += sum(_facts(tables[name]) - _facts(as_known[name]) for name in tables)
             until = pl.col("asked_at") <= moment

@@ -14,7 +14,7 @@ Contract of every block:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
@@ -193,27 +193,25 @@ def open_spans(
     )
 
 
-def known_by(
-    frame: pl.DataFrame,
-    moment: datetime,
-    known_at: str | None = KNOWN_AT,
-    known_at_of: Mapping[str, str | None] | None = None,
-) -> pl.DataFrame:
+def known_by(frame: pl.DataFrame, moment: datetime) -> pl.DataFrame:
     """Return a table as it stood at a moment: later rows removed, later facts of remaining rows blanked.
+
+    The column `known_at_utc` applies to its whole row; a column `x_known_at_utc` applies to the columns named `x_...`
+    (itself included). A table with neither (a slow source) is returned unchanged.
 
     Args:
         frame: validated rows.
         moment: an aware datetime.
-        known_at: see `Source.known_at`; None, or a column that the table lacks, removes no row.
-        known_at_of: see `Source.known_at_of`. Null where its moment is null; the column of the moments is blanked too.
     """
-    if known_at in frame.columns:
-        frame = frame.filter(pl.col(known_at) <= moment)
-    moments = {column: at for column, at in (known_at_of or {}).items() if at is not None}
-    moments = {at: at for at in moments.values()} | moments
-    return frame.with_columns(
-        pl.when(pl.col(at) <= moment).then(pl.col(column)).alias(column) for column, at in moments.items()
-    )
+    if KNOWN_AT in frame.columns:
+        frame = frame.filter(pl.col(KNOWN_AT) <= moment)
+    for column in frame.columns:
+        prefix = column.removesuffix(KNOWN_AT)
+        if prefix not in (column, ""):
+            facts = [name for name in frame.columns if name.startswith(prefix) and name != column]
+            is_known = pl.col(column) <= moment
+            frame = frame.with_columns(pl.when(is_known).then(pl.col(name)).alias(name) for name in [*facts, column])
+    return frame
 
 
 def if_known(fact: pl.Expr, known_at: str, asked_at: str = "asked_at") -> pl.Expr:

@@ -13,7 +13,6 @@ import polars as pl
 import pytest
 
 from platform_assets import checking, specs
-from platform_assets.checking import moments
 from platform_assets.checking.messages import Line
 from platform_assets.compute.features import Timeline
 from tests.checking import leaks
@@ -140,34 +139,6 @@ def test_a_slow_table_with_a_history_is_read_as_of_its_known_at() -> None:
         return crews.latest(["crew"], timedelta(days=90))["crew"]
 
     assert naming(lines(replace(leak, feature=in_time), **declared)) == []
-
-
-@pytest.mark.parametrize(
-    ("moment", "is_late"),
-    [
-        (pl.col("then"), True),
-        (pl.col("then").dt.replace_time_zone(None), True),
-        (pl.col("then").dt.date(), True),
-        (pl.col("then").dt.strftime("%Y-%m-%d"), False),
-    ],
-)
-def test_moments_of_each_type_are_looked_at(moment: pl.Expr, is_late: bool) -> None:
-    rows = leaks.parcels(leaks.day("2026-01-05")).with_columns(key=pl.lit("2026-01-05"))
-    late = rows.with_columns(then=pl.col("known_at_utc") + timedelta(days=2)).with_columns(then=moment)
-    source = leaks.product(HONEST).source("parcels")
-    assert bool(moments.undeclared(source, late, rows["known_at_utc"][0])) == is_late
-    assert moments.undeclared(replace(source, known_at_of={"then": None}), late, rows["known_at_utc"][0]) == ""
-    assert moments.undeclared(source, late.head(0), rows["known_at_utc"][0]) == ""
-
-
-def test_a_clock_that_runs_ahead_in_few_rows_or_within_a_second_is_no_moment_of_its_own() -> None:
-    rows = pl.concat([leaks.parcels(leaks.day("2026-01-05"))] * 10)
-    source, asked_at = leaks.product(HONEST).source("parcels"), rows["known_at_utc"][0]
-    within = rows.with_columns(then=pl.col("known_at_utc") + timedelta(milliseconds=999))
-    assert moments.undeclared(source, within, asked_at) == ""
-    ahead = pl.when(pl.int_range(pl.len()) < 2).then(pl.col("known_at_utc") + timedelta(hours=1))
-    assert moments.undeclared(source, rows.with_columns(then=ahead.otherwise("known_at_utc")), asked_at) == ""
-    assert "in 2 of 240 rows" in moments.undeclared(source, rows.with_columns(then=ahead), asked_at), "2 of 2 values"
 
 
 REMEMBERING = """

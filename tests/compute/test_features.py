@@ -148,26 +148,10 @@ TABLE = pl.DataFrame(
 
 
 def test_a_table_as_of_a_moment_has_no_later_rows_and_no_later_facts():
-    declared = {"dep_delay_min": "dep_known_at_utc"}
-    earlier = known_by(TABLE, at(2), known_at_of=declared)
+    earlier = known_by(TABLE, at(2))
     assert earlier.rows() == [(1, at(0), None, None, "x"), (2, at(0), None, None, "y")]
-    assert known_by(TABLE, at(20), known_at_of=declared).equals(TABLE)
+    assert known_by(TABLE, at(20)).equals(TABLE)
     assert known_by(TABLE.select("id"), at(-60)).equals(TABLE.select("id"))
-
-
-@pytest.mark.parametrize("fact", ["delay", "dep_delay_min", "x_known_at_utc"])
-@pytest.mark.parametrize("moment", ["seen_on", "dep_known_at_utc", "known_at_utc_of_it"])
-def test_facts_are_blanked_by_declaration_and_not_by_name(fact: str, moment: str):
-    table = pl.DataFrame({"id": [1, 2, 3], fact: [5, 6, 7], moment: [at(3), None, at(1)]})
-    assert known_by(table, at(2), None, {fact: moment}).rows() == [(1, None, None), (2, None, None), (3, 7, at(1))]
-    assert known_by(table, at(2), moment).rows() == [(3, 7, at(1))]
-    for nothing in (None, {}, {moment: None}):
-        assert known_by(table, at(2), None, nothing).equals(table)
-
-
-def test_a_moment_that_is_known_at_another_one_is_blanked_by_that():
-    table = pl.DataFrame({"a": [1], "b": [at(1)], "c": [at(3)]})
-    assert known_by(table, at(2), None, {"a": "b", "b": "c"}).rows() == [(1, None, None)]
 
 
 def test_small_expressions_have_closed_forms():

@@ -8,8 +8,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from platform_assets.compute import features as blocks
-from platform_assets.compute.features import Timeline
+from platform_assets.compute.features import Timeline, known_by
 from platform_assets.specs import load
 from platform_assets.specs.base import Window
 from tests.specs.conftest import Year
@@ -58,17 +57,12 @@ def differing_cells(one: pl.DataFrame, other: pl.DataFrame) -> int:
     return sum((one[name].ne_missing(other[name])).sum() for name in one.columns)
 
 
-def known_by(name: str, table: pl.DataFrame, moment: datetime) -> pl.DataFrame:
-    source = SPEC.source(name)
-    return blocks.known_by(table, moment, source.known_at, source.known_at_of)
-
-
 def cells_from_the_future(
     features: Features, tables: Mapping[str, pl.DataFrame], keys: tuple[str, ...], moment: datetime
 ) -> int:
     """Blank every fact known after a moment, rebuild, and count the changed cells in rows requested up to then."""
     window = Window(grain=SPEC.grain, keys=keys)
-    earlier = {name: known_by(name, table, moment) for name, table in tables.items()}
+    earlier = {name: known_by(table, moment) for name, table in tables.items()}
     until = pl.col("asked_at") <= moment
     return differing_cells(features(tables, window).filter(until), features(earlier, window).filter(until))
 
@@ -77,14 +71,14 @@ def cells_from_the_future(
 def test_blanking_the_future_changes_no_earlier_row(year: Year, moment: datetime):
     keys = around(moment)
     tables = inputs_of(year, keys)
-    assert not known_by("movements", tables["movements"], moment).equals(tables["movements"])
+    assert not known_by(tables["movements"], moment).equals(tables["movements"])
     assert cells_from_the_future(SPEC.features, tables, keys, moment) == 0
 
 
 def test_blanking_the_future_changes_no_row_of_half_a_year(year: Year):
     moment = datetime(2013, 7, 1, 16, 0, tzinfo=UTC)
     keys = SPEC.grain.span("2013-01-01", "2013-07-01")
-    earlier = {name: known_by(name, year.tables[name], moment) for name in inputs_of(year, keys)}
+    earlier = {name: known_by(year.tables[name], moment) for name in inputs_of(year, keys)}
     rebuilt = SPEC.features(earlier, Window(grain=SPEC.grain, keys=keys)).filter(pl.col("asked_at") <= moment)
     assert rebuilt.height > 165_000
     assert differing_cells(year.built.filter(pl.col("asked_at") <= moment), rebuilt) == 0
