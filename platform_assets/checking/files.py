@@ -38,11 +38,12 @@ def schema_of(spec: ProductSpec, source: Source) -> pa.DataFrameSchema:
     if not isinstance(schema, pa.DataFrameSchema):
         raise wrong_type(spec, function, schema, "a pandera DataFrameSchema")
     schema = source.columns()
+    moments = {source.known_at, source.partition_by, *(source.known_at_of or {}).values()}
     for name, column in schema.columns.items():
         dtype = None if column.dtype is None else column.dtype.type
         if dtype is None:
             raise Problem(f"{function} of {spec.name}: column {name!r} has no type. {fix_in(spec)}")
-        if name in (source.known_at, source.partition_by) and dtype != pl.Datetime("us", "UTC"):
+        if name in moments and dtype != pl.Datetime("us", "UTC"):
             raise Problem(
                 f"{function} of {spec.name}: column {name!r} is {dtype}, and the source uses it as a time; expected "
                 f'pl.Datetime("us", "UTC"). {fix_in(spec)}'

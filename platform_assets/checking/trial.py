@@ -5,13 +5,14 @@ A method returns a summary for the check's line, or raises what is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import TypeAlias
 
 import polars as pl
 
 from platform_assets import naming
-from platform_assets.checking import files, fitted, monitored, reach, requests, rows, same, telling
+from platform_assets.checking import files, fitted, moments, monitored, reach, requests, rows, same, state, telling
 from platform_assets.checking.deliveries import Deliveries
 from platform_assets.checking.messages import (
     Note,
@@ -25,11 +26,11 @@ from platform_assets.checking.messages import (
     wrong_type,
 )
 from platform_assets.compute import declared, matrix, suspects
-from platform_assets.compute.features import KNOWN_AT, known_by
 from platform_assets.learners.network import Network
-from platform_assets.specs.base import ProductSpec, Source, Window
+from platform_assets.specs.base import ProductSpec, Source, Tables, Window
 from platform_assets.wording import counted, span
 
+Features: TypeAlias = Callable[[Tables, Window], pl.DataFrame]
 LABELLED = ["key", "entity", "label", "known_at"]
 SAMPLE = 2
 """How many keys features are built for: the last ones with labels."""
@@ -164,20 +165,20 @@ class Trial:
 
     def point_in_time(self) -> str:
         """Blank everything known only after `asked_at` of some rows, and build again: their rows may not change."""
-        moments = self.built["asked_at"].unique().sort()
-        names = [source.name for source in self.spec.feature_sources]
-        blanked = 0
-        for moment in sorted({moments[0], moments[len(moments) // 2], moments[-1]}):
-            as_known = {name: self._as_known(name, moment) for name in names}
-            blanked += sum(_facts(self.tables[name]) - _facts(as_known[name]) for name in names)
-            until = pl.col("asked_at") <= moment
-            message = (
-                f"features() of {self.spec.name} reads values that were not yet known at {moment.isoformat()}, the "
-                "`asked_at` of its rows"
+        anew = call(self.spec, "the file", state.without, self.spec.features)
+        blanked = sum(self._blank(window, anew) for window in self._windows())
+        first = pl.concat(built["asked_at"] for built in self.all_built or [self.built]).min()
+        assert isinstance(first, datetime)  # checked before
+        for source in self.spec.feature_sources:
+            if message := moments.undeclared(source, self._all_tables()[source.name], first):
+                raise Problem(f"{message}. {self._fix}")
+        notes = list(filter(None, map(moments.alone, self.spec.feature_sources)))
+        if changed := self._changed_by_order():
+            notes.append(
+                f"{changed} when the rows of each file come in reverse order: sort them by what was known then"
             )
-            again = self._features(self.window, as_known)
-            same.check_columns(self.built, again, message, self._fix)
-            same.check_cells(self.built.filter(until), again.filter(until), message, self._fix)
+        if notes:
+            return Note("; ".join(notes))
         if not blanked:
             return "everything was known before `asked_at` of these rows, so there was nothing to blank"
         return f"nothing changes when values known later are blanked ({blanked:,} cells)"
@@ -330,14 +331,18 @@ class Trial:
         return self._features(Window(grain=self.spec.grain, keys=(key,)), self._all_tables(), count)
 
     def _features(
-        self, window: Window, tables: Mapping[str, pl.DataFrame], lookback: int | None = None
+        self,
+        window: Window,
+        tables: Mapping[str, pl.DataFrame],
+        lookback: int | None = None,
+        function: Features | None = None,
     ) -> pl.DataFrame:
         spec, keys = self.spec, window.keys
         visible = self._visible(window, tables, spec.lookback if lookback is None else lookback)
         sample = SampleTables(spec.name, spec.label_source.name, visible)
         name = f"features() for {keys[0]}" if len(keys) == 1 else "features()"
         try:
-            return call_for_frame(spec, name, spec.features, sample, window)
+            return call_for_frame(spec, name, function or spec.features, sample, window)
         except Problem:
             if len(keys) > SAMPLE:  # which one?
                 for key in keys:
@@ -360,11 +365,56 @@ class Trial:
         rows.check_keys(built, window.grain, window.keys, name, self._fix)
         return built
 
-    def _as_known(self, name: str, moment: datetime) -> pl.DataFrame:
-        source, table = self.spec.source(name), known_by(self.tables[name], moment)
-        if source.known_at is not None and not source.known_at.endswith(KNOWN_AT):
-            table = table.filter(pl.col(source.known_at) <= moment)
-        return table
+    def _windows(self) -> list[Window]:
+        """Return the sample, and as many keys at the beginning and in the middle of those that were built."""
+        keys = sorted({key for built in self.all_built for key in built["key"].unique()}, key=self.spec.grain.index)
+        starts = {self.spec.lookback, len(keys) // 2}
+        spans = [keys[start : start + SAMPLE] for start in sorted(starts) if start + 2 * SAMPLE <= len(keys)]
+        runs = [self.spec.grain.span(some[0], some[-1]) for some in spans]
+        return [self.window, *(Window(grain=self.spec.grain, keys=run) for run in runs if len(run) == SAMPLE)]
+
+    def _blank(self, window: Window, anew: Features) -> int:
+        """Build a window as it was known at three of its moments; return how many cells were blanked.
+
+        Args:
+            window: whose rows may not change.
+            anew: `features` without what earlier calls have kept.
+        """
+        spec, tables = self.spec, self._visible(window, self._all_tables(), self.spec.lookback)
+        built = self.built if window == self.window else self._features(window, tables)
+        asked_at, blanked = built["asked_at"].unique().sort(), 0
+        for moment in sorted({asked_at[0], asked_at[len(asked_at) // 2], asked_at[-1]}):
+            as_known = {
+                source.name: moments.as_known(source, tables[source.name], moment) for source in spec.feature_sources
+            }
+            blanked += sum(_facts(tables[name]) - _facts(as_known[name]) for name in tables)
+            until = pl.col("asked_at") <= moment
+            message = (
+                f"features() of {spec.name} reads values that were not yet known at {moment.isoformat()}, the "
+                "`asked_at` of its rows"
+            )
+            again = self._features(window, as_known, function=anew)
+            same.check_columns(built, again, message, self._fix)
+            same.check_cells(built.filter(until), again.filter(until), message, self._fix)
+        return blanked
+
+    def _changed_by_order(self) -> str:
+        """Describe what the order of the rows in a file changes in the sample; empty if nothing."""
+        reverse = {
+            name: pl.concat(rows.reverse() for rows in table.partition_by("key", maintain_order=True))
+            for name, table in self.tables.items()
+            if name != self.spec.label_source.name and table.height
+        }
+        try:
+            again = self._features(self.window, {**self.tables, **reverse}).sort("key", "entity")
+        except Problem:
+            return "features() fails"
+        built = self.built.sort("key", "entity")
+        if again.schema != built.schema or again.height != built.height:
+            return "the number of rows or a type changes"
+        return next(
+            (f"{name!r} changes" for name in built.columns if reach.changed(built[name], again[name]).any()), ""
+        )
 
 
 def _facts(table: pl.DataFrame) -> int:

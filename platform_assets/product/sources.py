@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -37,7 +37,11 @@ class Source:
         description: the page in Dagster's catalog: what it is, who delivers it, how often, its licence, known gaps.
         schema: returns the pandera schema of typed rows, with rules across columns.
         schema_version (number): raise it with every change of `schema`; every quarantined row carries it.
-        known_at: column with the UTC moment from which a row was known; None for a slow source.
+        known_at: column with the UTC moment from which a row was known; None for a slow source, unless its rows have
+            one.
+        known_at_of: columns that were known later than their row, each with the column of its moment (UTC); a moment
+            that is known when it comes names itself. None for a moment after `known_at` that was known with its row, as
+            a plan is; that of `partition_by` is taken for one. Only `driftline check` reads it.
         partition_by: UTC column whose moment, in the grain's time zone, gives the row's key; None where the file's own
             key does (batches, slow sources).
         unique: columns that no two rows of a key may share.
@@ -64,6 +68,7 @@ class Source:
     schema: Callable[[], pa.DataFrameSchema]
     schema_version: int = 1
     known_at: str | None = None
+    known_at_of: Mapping[str, str | None] | None = field(default=None, hash=False)
     partition_by: str | None = None
     unique: tuple[str, ...] = ()
     content: tuple[str, ...] | None = None
@@ -85,6 +90,7 @@ class Source:
             raise ValueError(f"source {self.name!r} has no known_at; every row must state when it was known.")
         if self.is_slow and (self.is_label or self.partition_by):
             raise ValueError(f"source {self.name!r} is slow; it can neither hold labels nor be partitioned.")
+        self._check_known_at_of()
         if self.landing is not None and not _FOLDER.fullmatch(self.landing):
             raise ValueError(
                 f"source {self.name!r} has landing={self.landing!r}; expected a folder below landing/, such as "
@@ -107,7 +113,7 @@ class Source:
         """The source without what affects no row: its description, and when and where its files come."""
         bare = copy.copy(self)  # already validated, so skip __post_init__
         object.__setattr__(bare, "description", "")
-        for name in ("channel", "landing", "arrives", "settle", "deadline", "suffix", "read"):
+        for name in ("known_at_of", "channel", "landing", "arrives", "settle", "deadline", "suffix", "read"):
             object.__setattr__(bare, name, getattr(Source, name))
         return bare
 
@@ -116,6 +122,9 @@ class Source:
         schema = self.schema()
         named = {
             "known_at": () if self.known_at is None else (self.known_at,),
+            "known_at_of": tuple(
+                name for pair in (self.known_at_of or {}).items() for name in pair if name is not None
+            ),
             "partition_by": () if self.partition_by is None else (self.partition_by,),
             "unique": self.unique,
             "content": self.content or (),
@@ -129,6 +138,24 @@ class Source:
                 )
         self._check_bytes(schema)
         return schema
+
+    def _check_known_at_of(self) -> None:
+        pairs: Mapping[object, object] = self.known_at_of or {}  # type: ignore[assignment]  # as a person wrote it
+        for column, at in pairs.items():
+            if not (isinstance(column, str) and isinstance(at, str | None)):
+                raise ValueError(
+                    f"source {self.name!r} has known_at_of={{{column!r}: {at!r}}}; expected the name of a column, with "
+                    "that of the column of its moment, or None where it was known with its row."
+                )
+            if column == self.known_at:
+                raise ValueError(
+                    f"source {self.name!r} has {column!r} in known_at_of, which is its known_at: its rows are known "
+                    "from then. Leave it out."
+                )
+        if self.is_label and self.known_at_of:
+            raise ValueError(
+                f"source {self.name!r} brings labels and has known_at_of; no feature reads it, so leave it out."
+            )
 
     def _check_bytes(self, schema: pa.DataFrameSchema) -> None:
         """Refuse checks that pandera cannot report in a table with bytes: it writes failing rows as JSON."""

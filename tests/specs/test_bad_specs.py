@@ -222,6 +222,9 @@ def test_a_feature_that_reads_the_label_is_refused() -> None:
         ({"partition_by": "at_utc"}, ("partition_by='at_utc'", "no such column", "fix partition_by")),
         ({"unique": ("value", "site")}, ("unique='site'", "fix unique")),
         ({"content": ("size",)}, ("content='size'", "fix content")),
+        ({"known_at_of": {"status": "read_at_utc"}}, ("known_at_of='status'", "fix known_at_of")),
+        ({"known_at_of": {"value": "seen_on"}}, ("known_at_of='seen_on'", "fix known_at_of")),
+        ({"known_at_of": {"planned": None}}, ("known_at_of='planned'", "fix known_at_of")),
     ],
 )  # fmt: skip
 def test_a_schema_without_a_column_that_the_source_names_is_refused(
@@ -242,6 +245,14 @@ def test_a_schema_without_a_column_that_the_source_names_is_refused(
         ({"landing": "/etc"}, "landing='/etc'; expected a folder below landing/"),
         ({"landing": "../other"}, "landing='../other'; expected a folder"),
         ({"known_at": None}, "has no known_at; every row must state when it was known"),
+        ({"known_at_of": ("value",)}, "readings': known_at_of is ('value',); expected a mapping or None"),
+        (
+            {"known_at_of": {"value": 3}},
+            "has known_at_of={'value': 3}; expected the name of a column, with",
+        ),
+        ({"known_at_of": {3: "read_at_utc"}}, "has known_at_of={3: 'read_at_utc'}; expected the name of a column"),
+        ({"known_at_of": {"known_at_utc": None}}, "has 'known_at_utc' in known_at_of, which is its known_at"),
+        ({"known_at_of": {"value": "read_at_utc"}, "is_label": True}, "brings labels and has known_at_of; no feature"),
     ],
 )
 def test_a_wrong_source_is_refused_with_the_expectation(changes: dict[str, Any], message: str) -> None:
