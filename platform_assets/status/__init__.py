@@ -46,6 +46,7 @@ from platform_assets.status.state import (
     Received,
     Refused,
     Released,
+    Slow,
     State,
     Todo,
     Unlabelled,
@@ -59,6 +60,7 @@ OF_A_RELEASE = ("cutoff", "outcome", "why", "by", "at_utc")
 OF_A_DECISION = ("key", "action", "cutoff", "reasons", "at_utc")
 OF_AN_ATTENDANCE = ("case", "processes", "unheard", "wrong_clocks")
 OF_A_HOLD = ("source", "check", "why", "at_utc")
+OF_A_SLOW_SOURCE = ("source", "problem", "seconds", "calls", "at_utc")
 OF_A_SERVICE = ("is_up", "answered", "refused", "failed", "share")
 
 
@@ -105,6 +107,7 @@ def of_product(product: Product) -> State:
         rare=_rare(product),
         pods=counts,
         refused=refused,
+        slow=[Slow(**one.members(OF_A_SLOW_SOURCE)) for one in history.slow_sources()] or None,
     )
 
 

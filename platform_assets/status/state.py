@@ -217,9 +217,19 @@ class Pods(Part, frozen=True, kw_only=True):
     unknown: str | None = None
 
 
+class Slow(Part, frozen=True, kw_only=True):
+    """A source that is slow, or that could not be asked; see `records.slow_sources`."""
+
+    source: str
+    problem: str | None
+    seconds: Number
+    calls: int
+    at_utc: str
+
+
 class State(Part, frozen=True, kw_only=True, omit_defaults=True):
     """A product; `grain` is `daily`, `hourly` or `batch`. `heard` and `pods` are there on a cluster, `rare` for a rare
-    class, `refused` while the newest evaluated model is not accepted.
+    class, `refused` while the newest evaluated model is not accepted, `slow` while sources hold the ticks up.
     """
 
     product: str
@@ -244,6 +254,7 @@ class State(Part, frozen=True, kw_only=True, omit_defaults=True):
     rare: Rare | None = None
     pods: Pods | None = None
     refused: Refused | None = None
+    slow: list[Slow] | None = None
 
 
 class BrokenFile(Part, frozen=True, kw_only=True):

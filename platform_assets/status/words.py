@@ -22,6 +22,7 @@ from platform_assets.status.state import (
     Quality,
     Received,
     Slice,
+    Slow,
     State,
     Todo,
     Unlabelled,
@@ -76,6 +77,7 @@ def as_text(state: State | BrokenState) -> str:
         lines.append(f"  put aside  {of_rows}, most recently {aside.newest}: {next(iter(aside.why))}")
     if state.unlabelled:
         lines.append(f"  no labels  {_unlabelled_words(state.unlabelled)}")
+    lines += [f"  sources    {_slow_words(one)}" for one in state.slow or ()]
     lines.append(f"  failure    {_failure_words(state.failure)}")
     lines.append(f"  service    {_availability_words(state.availability, is_on_cluster=state.pods is not None)}")
     if state.heard is not None:
@@ -248,6 +250,11 @@ def _failure_words(failure: Failed | None) -> str:
         return "none on record"
     span = f" of {failure.first} to {failure.last}" if failure.first else ""
     return f"{failure.at_utc}: {failure.job}{span}: {failure.error}"
+
+
+def _slow_words(slow: Slow) -> str:
+    problem = slow.problem or f"is slow: {counted(slow.calls, 'call')} of one tick took {slow.seconds:g} s"
+    return f"{slow.source} {problem} (first at {slow.at_utc})"
 
 
 def _availability_words(service: Availability | None, *, is_on_cluster: bool) -> str:
