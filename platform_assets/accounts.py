@@ -110,7 +110,7 @@ CODE = Account(
     (
         *ledger(naming.REQUESTS, naming.ANSWERED, naming.ALERTS, naming.ALERT_QUEUE, naming.FAILURES),
         *_MONEY,
-        *ledger(naming.OVERSPENDINGS, naming.RENEWALS),
+        *ledger(naming.OVERSPENDINGS, naming.RENEWALS, naming.SLOW_SOURCES),
     ),
 )
 STEP = Account(

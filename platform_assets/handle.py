@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from platform_assets import clock, naming
 from platform_assets.history.reader import History
 from platform_assets.settings import Settings
-from platform_assets.specs.base import ProductSpec
+from platform_assets.specs.base import ProductSpec, Source
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -41,6 +41,17 @@ class Product:
             LookupError: a recording's clock is not set.
         """
         return clock.now(self.settings, self.name, is_live=self.spec.is_live)
+
+    def awaited_until(self, source: Source, key: str) -> datetime | None:
+        """Return the moment from which a key's delivery may be taken in (`taken_from`), None once it has passed.
+
+        By the product's clock; while a recording's is not set, everything recorded is in the past.
+        """
+        moment = self.spec.taken_from(source, key)
+        try:
+            return None if moment is None or self.now >= moment else moment
+        except LookupError:
+            return None
 
     @cached_property
     def tables(self) -> TableStore:

@@ -136,3 +136,4 @@ LEASES = "leases"
 # Not ledgers: mutable files next to them that can be recomputed.
 COST = "cost"
 PRUNED = "pruned"
+SLOW_SOURCES = "slow_sources"

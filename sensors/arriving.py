@@ -3,18 +3,23 @@
 `intake.arrivals` defines what makes a file complete; `landings` decides what follows from one that is not.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from platform_assets import clock, naming
 from platform_assets.handle import Product
 from platform_assets.intake import arrivals
+from platform_assets.product.channels import Landed
 from platform_assets.specs.base import Source
 from platform_assets.wording import counted
 from sensors import closed_keys
 from sensors.changes import Incomplete, Mark, OpenRequests
+from sensors.source_calls import SourceProblem
 
 MOST_BYTES = 256 * 2**20
 """How much one tick reads to compare files with their manifests; the rest is compared in the next tick."""
+
+Fetch = Callable[..., list[Landed]]
+"""`(source, key, *suffixes) -> the landed file, or a file next to it, for each suffix`."""
 
 Look = tuple[str | float | None, ...]
 """What is remembered of a file. If it must settle: its mark, when this mark was first seen, and when the file was first
@@ -30,18 +35,20 @@ class Watch:
         settled: by key, the short names of files that have settled, for the runs that read them.
     """
 
-    def __init__(self, product: Product, mark: Mark, looks: Mapping[str, Look]) -> None:
+    def __init__(self, product: Product, mark: Mark, looks: Mapping[str, Look], fetch: Fetch | None = None) -> None:
         """Start a tick; nothing is checked yet.
 
         Args:
             product: the product; its files settle by the wall clock, even in a recording.
             mark: looks for a landed file.
             looks: `looks` of the previous tick.
+            fetch: reads landed files; by default through the source's channel.
         """
         self.looks: dict[str, Look] = {}
         self.unfinished: dict[tuple[str, str], str] = {}
         self.settled: dict[str, tuple[str, ...]] = {}
         self._product, self._spec, self._mark, self._before = product, product.spec, mark, looks
+        self._fetch = fetch or self._read
         self._root, self._read_bytes = product.settings.root, 0
         self._at_s = clock.now(product.settings, product.name, is_live=True).timestamp()
 
@@ -73,7 +80,12 @@ class Watch:
             if not source.is_slow and arrivals.arrival_kind(spec, source, self._root) == "settled"
         ]
         for key in closed_keys.following(spec.grain, after, most):
-            landed = [(source, mark) for source in sources if (mark := self._mark(source, key)) is not None]
+            # A file that stands still while its period runs has not settled: it may still be added to.
+            over = [source for source in sources if self._product.awaited_until(source, key) is None]
+            try:
+                landed = [(source, mark) for source in over if (mark := self._mark(source, key)) is not None]
+            except SourceProblem:
+                return
             if not landed:
                 return
             for source, mark in landed:
@@ -125,10 +137,13 @@ class Watch:
         return None if reason is None else Incomplete(reason)
 
     def _compare(self, source: Source, key: str) -> str | None:
-        channel = self._product.channels[source.name]
-        file, manifest = channel.fetch(key), channel.fetch(key, arrivals.MANIFEST)
+        file, manifest = self._fetch(source, key, "", arrivals.MANIFEST)
         self._read_bytes += len(file.data)
         return arrivals.unlike_manifest(source, file, manifest.data)
+
+    def _read(self, source: Source, key: str, *suffixes: str) -> list[Landed]:
+        channel = self._product.channels[source.name]
+        return [channel.fetch(key, suffix) for suffix in suffixes]
 
 
 def tags(keys: Collection[str], settled: Mapping[str, Sequence[str]], requests: OpenRequests) -> dict[str, str]:

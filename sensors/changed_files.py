@@ -17,7 +17,7 @@ from platform_assets.specs.base import Source
 from platform_assets.storage.artifacts import sha256
 from platform_assets.storage.records import PartitionRecord
 from resources.alerts import episode_id
-from sensors import arriving, changes, landed_files, ticks
+from sensors import arriving, changes, landed_files, source_calls, ticks
 
 KEYS_BACK = 31
 LOOK_EVERY = 30
@@ -64,7 +64,8 @@ def alert_changes(tick: ticks.ProductTick, closed: str | None, state: State) -> 
     # A run under way may take files in.
     if tick.under_way("advance", "repair") is not None or changes.open_requests(tick.history)[0]:
         return state
-    differences, marks = find(tick.product, closed, state.marks)
+    mark = landed_files.marks(tick.product, tick.until_s, "freshness")
+    differences, marks, is_complete = find(tick.product, closed, state.marks, mark)
     for change in differences:
         text = (
             f"{change.source} of {change.key} {change.description}. To take it in, launch "
@@ -74,27 +75,31 @@ def alert_changes(tick: ticks.ProductTick, closed: str | None, state: State) -> 
         tick.raise_alert(alert_id, kind="changed", text=text, source=change.source, key=change.key)
     names = [name for name, (_, is_other) in marks.items() if is_other]
     message = f"changed since they were taken in: {', '.join(names)}" if names else ""
-    return State(ticks=state.ticks + 1, marks=marks, message=message)
+    message = "; ".join([*filter(None, (message,)), *mark.clauses(message)])
+    return State(ticks=state.ticks + is_complete, marks=marks, message=message)
 
 
-def find(product: Product, closed: str, previous: Marks) -> tuple[list[Change], Marks]:
-    """Return the newly changed files of the last closed keys, and the marks of all files that differ.
+def find(product: Product, closed: str, previous: Marks, mark: landed_files.Marks) -> tuple[list[Change], Marks, bool]:
+    """Return the newly changed files of the last closed keys, the marks of all files that differ, and whether all were
+    compared; the next call goes on with the others.
 
     A file is read only when its mark differs from that of the file that was taken in, and only once per mark.
 
     Args:
         closed: the newest closed key.
         previous: the marks that the previous call returned.
+        mark: looks for landed files.
     """
     spec = product.spec
     tables, keys = product.tables, spec.grain.with_lookback((closed,), KEYS_BACK - 1)
-    mark = landed_files.marks(product)
-    watch = arriving.Watch(product, mark, {})
+    watch = arriving.Watch(product, mark, {}, mark.fetch)
     differences: list[Change] = []
     marks: Marks = {}
     read_bytes = 0
     identities = {item.name: item.channel and digests.channel_digest(item.channel) for item in spec.sources}
-    for source in (source for source in spec.sources if not source.is_slow):
+
+    def compare(source: Source) -> None:
+        nonlocal read_bytes
         records = tables.records(naming.stage("raw", source.name), keys)
         for key in (key for key in keys if key in records):
             landed, record, name = mark(source, key), records[key], f"{source.name} {key}"
@@ -106,19 +111,27 @@ def find(product: Product, closed: str, previous: Marks) -> tuple[list[Change], 
             is_checkable = arrivals.arrival_kind(spec, source, product.settings.root) in ("marker", "manifest")
             if read_bytes > arriving.MOST_BYTES or (is_checkable and watch.check(source, key, landed) is not None):
                 continue
-            digest, size = _digest(product, source, key)
+            digest, size = _digest(mark, source, key)
             read_bytes += size
             is_other = digest is not None and digest != record.inputs.get("file")
             marks[name] = (landed, is_other)
             if is_other:
                 description = _description(record, digest)
                 differences.append(Change(source=source.name, key=key, mark=landed, description=description))
-    return differences, marks
+
+    for source in (source for source in spec.sources if not source.is_slow):
+        try:
+            compare(source)
+        except source_calls.SourceProblem:  # `mark.problems` names the source
+            marks = {name: value for name, value in previous.items() if name.startswith(f"{source.name} ")} | marks
+        except source_calls.OutOfTime:
+            return differences, previous | marks, False
+    return differences, marks, True
 
 
-def _digest(product: Product, source: Source, key: str) -> tuple[str | None, int]:
+def _digest(mark: landed_files.Marks, source: Source, key: str) -> tuple[str | None, int]:
     try:
-        data = product.channels[source.name].fetch(key).data
+        data = mark.fetch(source, key, "")[0].data
     except FileNotFoundError:
         return None, 0
     return sha256(data), len(data)

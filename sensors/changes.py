@@ -62,7 +62,11 @@ def late_labels(
     label, reach = spec.label_source, LATE_KEYS + spec.label_delay + spec.label_patience
     keys = spec.grain.with_lookback((newest,), reach - 1)
     done = set(labelled) & set(keys)
-    landed = {key: value for key in keys if key not in done and (value := mark(label, key)) is not None}
+    landed = {
+        key: value
+        for key in keys
+        if key not in done and (value := mark(label, key)) is not None and product.awaited_until(label, key) is None
+    }
     if landed:
         done |= taken_in(product.tables, label.name, list(landed))
     late = {key: value for key, value in landed.items() if key not in done}

@@ -5,14 +5,23 @@ Only the next keys are looked at. `arriving` checks whether a file is complete; 
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 from platform_assets import naming
-from platform_assets.specs.base import ProductSpec
+from platform_assets.specs import planned
+from platform_assets.specs.base import ProductSpec, Source
 from sensors import changes, closed_keys
+from sensors.source_calls import SourceProblem
 
 MOST_KEYS = 400
-"""How many keys a tick looks at; `planned.keys_per_run` limits how many one run takes."""
+"""How many keys a tick looks at most; `planned.keys_per_run` limits how many one run takes."""
 NOT_LANDED = changes.Incomplete("has not landed")
+
+
+def most_keys(spec: ProductSpec) -> int:
+    """Return how many keys a tick looks at: where a channel may take its time, what a run takes and one more."""
+    has_own = any(source.channel is not None for source in spec.sources)
+    return min(MOST_KEYS, planned.keys_per_run(spec) + 1) if has_own else MOST_KEYS
 
 
 def find(
@@ -26,30 +35,53 @@ def find(
         mark: looks for a landed file.
         check: checks whether a file is complete.
     """
-    ready, marks = list[str](), list[str]()
+    ready, marks, most = list[str](), list[str](), most_keys(spec)
     for source in spec.sources:
         if source.is_slow:
-            landed = mark(source, naming.UNPARTITIONED)
-            problem = NOT_LANDED if landed is None else check(source, naming.UNPARTITIONED, landed)
+            _, problem = _look(source, naming.UNPARTITIONED, mark, check)
             if problem is not None:
                 return (), f"{source.name}, which every key needs, {problem.reason}", ()
-    for key in closed_keys.following(spec.grain, after, MOST_KEYS):
+    for key in closed_keys.following(spec.grain, after, most):
         files = []
         for source in spec.feature_sources:
             if source.is_slow:
                 continue
-            landed = mark(source, key)
-            problem = NOT_LANDED if landed is None else check(source, key, landed)
+            landed, problem = _look(source, key, mark, partial(_check_over, spec, now, check))
             due_at = spec.due_at(source, key)
             if problem is not None and (due_at is None or now < due_at or problem.is_open):
                 until = f"; due {due_at.isoformat()}, now {now.isoformat()}" if due_at else ""
                 return tuple(ready), f"{source.name} of {key} {problem.reason}{until}", tuple(marks)
             files.append(f"{source.name} {key} {landed if problem is None else 'missing'}")
+        opens_at = spec.closes_from(key)
+        if opens_at is not None and now < opens_at:
+            return tuple(ready), f"{key} is not over before {opens_at.isoformat()}; now {now.isoformat()}", tuple(marks)
         ready.append(key)
         marks.append(", ".join(files))
-    if len(ready) == MOST_KEYS:
-        return tuple(ready), f"at least {MOST_KEYS} keys can be closed; later runs take the rest", tuple(marks)
+    if len(ready) == most:
+        return tuple(ready), f"at least {most} keys can be closed; later runs take the rest", tuple(marks)
     return tuple(ready), f"the last key, {spec.grain.last}, is closed", tuple(marks)
+
+
+def _look(
+    source: Source, key: str, mark: changes.Mark, check: changes.Check
+) -> tuple[str | None, changes.Incomplete | None]:
+    """Return a delivery's mark, and why it cannot be taken in. What a source does not answer keeps the key open."""
+    try:
+        landed = mark(source, key)
+        return landed, NOT_LANDED if landed is None else check(source, key, landed)
+    except SourceProblem as problem:
+        return None, changes.Incomplete(str(problem), is_open=True)
+
+
+def _check_over(
+    spec: ProductSpec, now: datetime, check: changes.Check, source: Source, key: str, landed: str
+) -> changes.Incomplete | None:
+    """Check a delivery once the period of its key is over: until then rows may be added to it, however still it is."""
+    opens_at = spec.taken_from(source, key)
+    if opens_at is not None and now < opens_at:
+        reason = f"has landed, and is taken in when its period is over, from {opens_at.isoformat()} on"
+        return changes.Incomplete(reason, is_open=True)
+    return check(source, key, landed)
 
 
 def until_waiting(

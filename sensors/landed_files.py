@@ -1,22 +1,148 @@
-"""Look for landed files, with a bounded number of requests per tick.
+"""Look for landed files, with a bounded number of requests and in bounded time per tick.
 
 A mark changes when another file replaces a landed one under the same name. `product.landing` finds deliveries.
+A look at a product that runs out of time goes on in the next tick: what it has learned is kept until it is complete.
 """
 
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from platform_assets import naming
 from platform_assets.handle import Product
+from platform_assets.keys import Grain
+from platform_assets.product.channels import Channel, Landed
+from platform_assets.product.landing import LandedFiles
 from platform_assets.specs.base import Source
-from sensors.changes import Mark
+from platform_assets.storage.objects import first_line
+from sensors import source_calls
+
+T = TypeVar("T")
+
+KEYS_PER_CALL = 100
+LEAST_S = 0.5
+"""How long a look may wait for sources at least, even when the tick is over before it begins: each one gets further."""
+
+Question = tuple[str, str, str]
+"""Source, key and suffix."""
+_KEPT: dict[tuple[str, str, str], dict[Question, str | None]] = {}
+"""Marks of looks that are not complete, by sensor, storage root and product."""
 
 
-def marks(product: Product) -> Mark:
-    """Return a function that returns the mark of a product's landed file. For one tick: listings are kept.
+@dataclass
+class Waited:
+    """How long a look waited for one source, and for how many calls."""
 
-    Raises:
-        obstore.exceptions.BaseError, OSError: from the returned function, when the store cannot be read.
+    seconds: float = 0.0
+    calls: int = 0
+
+
+class Marks:
+    """One look at a product's landed files: a `Mark`.
+
+    Attributes:
+        problems: by source, why it could not be asked.
+        obstacles: what is in the place of a file and is not a file.
+        waited: by source.
     """
-    channels = {name: channel.for_tick() for name, channel in product.channels.items()}
 
-    def mark(source: Source, key: str, suffix: str = "") -> str | None:
-        return channels[source.name].probe(key, suffix)
+    def __init__(self, product: Product, until_s: float = math.inf, sensor: str = "") -> None:
+        """Start a look, or go on with one of the same sensor that ran out of time.
 
-    return mark
+        Args:
+            until_s: of `time.perf_counter`, when the tick must be over.
+        """
+        self.problems: dict[str, str] = {}
+        self.obstacles: list[str] = []
+        self.waited: dict[str, Waited] = {}
+        self._name = (sensor, product.settings.root, product.name)
+        self._product, self._opened = product, product.channels
+        self._until_s = max(until_s, time.perf_counter() + LEAST_S)
+        self._channels: dict[str, Channel] = {}
+        self._marks = _KEPT.pop(self._name, {})
+
+    def __call__(self, source: Source, key: str, suffix: str = "") -> str | None:
+        """Return the mark of a landed file, None when there is none.
+
+        Raises:
+            source_calls.SourceProblem: the source does not answer, or its own channel failed.
+            source_calls.OutOfTime: the tick must go on.
+            obstore.exceptions.BaseError, OSError: the store cannot be read.
+        """
+        question = (source.name, key, suffix)
+        if question not in self._marks:
+            marks, obstacle = self._ask(source, ("mark", key, suffix), lambda: self._look(source, key, suffix))
+            self._marks.update({(source.name, other, suffix): mark for other, mark in marks.items()})
+            self.obstacles += [obstacle] if obstacle else []
+        return self._marks[question]
+
+    def fetch(self, source: Source, key: str, *suffixes: str) -> list[Landed]:
+        """Return a landed file and those next to it; raises what `__call__` does, and `FileNotFoundError`."""
+
+        def read() -> list[Landed]:
+            return [self._channel(source).fetch(key, suffix) for suffix in suffixes]
+
+        return self._ask(source, ("files", key, *suffixes), read)
+
+    def clauses(self, besides: str) -> list[str]:
+        """Return what a person should know about the sources, unless another clause says so."""
+        clauses = [*(f"{name} {problem}" for name, problem in self.problems.items()), *self.obstacles]
+        return [clause for clause in clauses if clause not in besides]
+
+    def keep(self) -> None:
+        """Keep the marks for the next look, which goes on where this one stopped."""
+        _KEPT[self._name] = self._marks
+
+    def _ask(self, source: Source, question: source_calls.Question, call: Callable[[], T]) -> T:
+        waited, began_s = self.waited.setdefault(source.name, Waited()), time.perf_counter()
+        try:
+            return source_calls.ask(*self._name[1:], source.name, question, call, self._until_s)
+        except source_calls.OutOfTime as problem:
+            self.keep()
+            raise source_calls.OutOfTime(f"{source.name}: {problem}") from None
+        except FileNotFoundError:
+            raise
+        except source_calls.SourceProblem as problem:
+            # What the source answered before is kept, so that one that answers late gets further with each tick.
+            own = {question: mark for question, mark in self._marks.items() if question[0] == source.name}
+            _KEPT.setdefault(self._name, {}).update(own)
+            self.problems[source.name] = str(problem)
+            raise
+        except Exception as error:
+            if source.channel is None:
+                raise
+            self.problems[source.name] = f"cannot be asked: {type(error).__name__}: {first_line(error)}"
+            raise source_calls.SourceProblem(self.problems[source.name]) from error
+        finally:
+            waited.seconds += time.perf_counter() - began_s
+            waited.calls += 1
+
+    def _look(self, source: Source, key: str, suffix: str) -> tuple[Mapping[str, str | None], str | None]:
+        channel = self._channel(source)
+        if type(channel).marks is not Channel.marks and key != naming.UNPARTITIONED:
+            keys = _following(self._product.spec.grain, key)
+            marks = channel.marks(keys, suffix)
+            return {key: marks.get(key) for key in keys}, None
+        mark = channel.probe(key, suffix)
+        if mark is None and isinstance(channel, LandedFiles):
+            return {key: None}, channel.obstacle(key, suffix)
+        return {key: mark}, None
+
+    def _channel(self, source: Source) -> Channel:
+        if source.name not in self._channels:
+            self._channels[source.name] = self._opened[source.name].for_tick()
+        return self._channels[source.name]
+
+
+def _following(grain: Grain, key: str) -> tuple[str, ...]:
+    """Return a key and those after it that one call looks up too."""
+    first = grain.index(key)
+    end = first + KEYS_PER_CALL if grain.size is None else min(first + KEYS_PER_CALL, grain.size)
+    return tuple(map(grain.key_at, range(first, end)))
+
+
+def marks(product: Product, until_s: float = math.inf, sensor: str = "") -> Marks:
+    """Return a function that returns the mark of a product's landed file. For one tick: marks and listings are kept."""
+    return Marks(product, until_s, sensor)

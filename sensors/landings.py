@@ -2,7 +2,8 @@
 
 One run both closes new keys and repairs closed ones whose inputs changed. A tick looks only at the next keys, at labels
 that the last closed keys still lack, and at the next request; on S3 that costs one listing per source folder
-(`landed_files`). It launches at most one run per product, and none while another run advances that product.
+(`landed_files`). A source that hangs or is slow is named, and delays no other product (`source_calls`). It launches at
+most one run per product, and none while another run advances that product.
 The range goes from the oldest key with a changed input to the newest that can be closed, as far as one run may go
 (`specs.planned`); the rest is requested on record. Work that is already done costs the run nothing.
 On a cluster a key also waits until the services have sent its answers (`intake.barrier`); a live model whose service
@@ -11,6 +12,7 @@ A run that fails or vanishes is retried after growing pauses. When it is given u
 files are ignored until one of them changes.
 """
 
+import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,7 +27,19 @@ from platform_assets.specs import planned
 from platform_assets.storage.artifacts import canonical, sha256
 from platform_assets.wording import counted, span
 from resources.alerts import episode_id
-from sensors import arriving, changes, closable, closed_keys, episodes, landed_files, renewals, silence, ticks
+from sensors import (
+    arriving,
+    changes,
+    closable,
+    closed_keys,
+    episodes,
+    landed_files,
+    renewals,
+    silence,
+    slow_sources,
+    source_calls,
+    ticks,
+)
 
 VERB = "advance"
 MOST_ATTEMPTS = 8
@@ -49,6 +63,7 @@ class State(ticks.State, frozen=True, kw_only=True):
         takes: see `Plan`.
         is_alerted: whether the alert that the run is given up was raised.
         heard: see `silence.follow`.
+        slow: slow sources on record, and whether each did not answer at all.
     """
 
     closed: str | None = None
@@ -63,6 +78,7 @@ class State(ticks.State, frozen=True, kw_only=True):
     takes: int = 0
     is_alerted: bool = msgspec.field(default=False, name="is_told")
     heard: silence.State = silence.State()
+    slow: dict[str, bool] = msgspec.field(default_factory=dict)
 
     def of_episode(self, episode: str = "") -> "State":
         """Return the state with another episode, not yet tried; by default none."""
@@ -82,6 +98,7 @@ class Findings:
         marks: of the files of each ready key, in order.
         settled: by key, the names for the run's tag, see `arriving.tags`.
         older: keys of an earlier version that are made again while nothing else is to do.
+        looked_at: how many keys the tick looked at most; None for `closable.MOST_KEYS`.
     """
 
     newest: str | None
@@ -92,6 +109,7 @@ class Findings:
     marks: tuple[str, ...] = ()
     settled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     older: renewals.Chunk | None = None
+    looked_at: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +211,7 @@ def _reason(
         parts.append(f"labels of {', '.join(sorted(late, key=grain.index))} arrived late")
     parts += [f"request {number} asks to advance from {key} again" for number, key in requested.items()]
     if keys_left:
-        least = "at least " if len(findings.ready) >= closable.MOST_KEYS else ""
+        least = "at least " if len(findings.ready) >= (findings.looked_at or closable.MOST_KEYS) else ""
         parts.append(f"{least}{keys_left} {'key follows' if keys_left == 1 else 'keys follow'}")
     return "; ".join(parts)
 
@@ -217,7 +235,13 @@ def watch(tick: ticks.ProductTick, state: State) -> ticks.Result[State]:
     if any(item.status is dg.DagsterRunStatus.SUCCESS for item in before):
         changes.answer(tick.product, state.takes, "advanced", tick.now)
         state = replace(state, consumed=state.takes, takes=0)
-    findings, state = _find(tick, state)
+    mark = landed_files.marks(tick.product, tick.until_s, "landings")
+    try:
+        findings, state = _find(tick, state, mark)
+    except source_calls.OutOfTime as problem:
+        state = replace(state, slow=slow_sources.follow(tick, state.slow, mark))
+        return ticks.Result(state=state, reason=f"goes on in the next tick: {problem}", is_complete=False)
+    state = replace(state, slow=slow_sources.follow(tick, state.slow, mark))
     if tick.store.settings.environment == "cluster":
         state = replace(state, heard=silence.follow(tick, state.heard, findings.newest))
     work = plan(tick.spec.grain, findings, planned.keys_per_run(tick.spec))
@@ -276,30 +300,32 @@ def _give_up(tick: ticks.ProductTick, state: State, findings: Findings, work: Pl
     return replace(state, is_alerted=True, given_up=given_up, consumed=max(takes, state.consumed))
 
 
-def _find(tick: ticks.ProductTick, state: State) -> tuple[Findings, State]:
+def _find(tick: ticks.ProductTick, state: State, mark: landed_files.Marks) -> tuple[Findings, State]:
     spec = tick.spec
-    mark = landed_files.marks(tick.product)
     newest = closed_keys.newest(tick.history, spec.grain, state.closed)
-    watch = arriving.Watch(tick.product, mark, state.looks)
+    watch = arriving.Watch(tick.product, mark, state.looks, mark.fetch)
     ready, wait_reason, marks = closable.find(spec, newest, tick.now, mark, watch.check)
     if tick.store.settings.environment == "cluster":
         ready, wait_reason, marks = closable.until_waiting(
             ready, wait_reason, marks, partial(reason_to_wait, tick.product)
         )
     watch.look_ahead((ready or (newest,))[-1], closable.MOST_KEYS)
-    late, labelled = changes.late_labels(tick.product, newest, state.labelled, mark, watch.check)
-    given_up = {key: value for key, value in state.given_up.items() if late.get(key) == value}
+    late, labelled, given_up = dict[str, str](), state.labelled, state.given_up
+    with contextlib.suppress(source_calls.SourceProblem):  # `mark.problems` names the source
+        late, labelled = changes.late_labels(tick.product, newest, state.labelled, mark, watch.check)
+        given_up = {key: value for key, value in state.given_up.items() if late.get(key) == value}
     requests, consumed = changes.open_requests(tick.history, state.consumed)
     older, renewed = renewals.following(tick.product, state.renewed, planned.keys_per_run(spec))
     findings = Findings(
         newest=newest,
         ready=ready,
-        wait_reason="; ".join([wait_reason, *watch.labels()]),
+        wait_reason="; ".join([wait_reason, *watch.labels(), *mark.clauses(wait_reason)]),
         late={key: value for key, value in late.items() if key not in given_up},
         requests=requests,
         marks=marks,
         settled=watch.settled,
         older=older,
+        looked_at=closable.most_keys(spec),
     )
     state = replace(
         state,

@@ -28,8 +28,12 @@ from resources.store import StoreResource
 from sensors import episodes
 
 LOOK_EVERY_S = 0.25
-LOOKS_AT_ONCE = 8
-"""Products that one tick looks at together; a cloud's store answers after some 20 ms, five times per product."""
+BUDGET_S = 5.0
+"""How long one tick may look at products: Dagster evaluates a deployment's sensors in turn and stops one after 60 s."""
+LOOKS_AT_ONCE = 32
+"""Products that one tick looks at together. They wait: for a cloud's store five times 20 ms each, and for sources."""
+_NEXT = ""
+"""Name in a cursor of the product with which the next tick begins; no product has it."""
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,19 +58,26 @@ class Result(Generic[C]):
         state: what is remembered for the next tick.
         reason: what was done, or why nothing was.
         requests: the runs to launch.
+        is_complete: whether the look came to its end; otherwise the next tick goes on with it.
     """
 
     state: C
     reason: str
     requests: tuple[dg.RunRequest, ...] = ()
+    is_complete: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tick:
-    """One evaluation of a sensor."""
+    """One evaluation of a sensor.
+
+    Attributes:
+        until_s: of `time.perf_counter`, when it must be over.
+    """
 
     context: dg.SensorEvaluationContext
     specs: tuple[ProductSpec, ...]
+    until_s: float
 
     @property
     def products(self) -> tuple[str, ...]:
@@ -154,39 +165,55 @@ class PerProduct(Generic[S]):
     state: type[S]
 
     def evaluate(self, tick: Tick, look: Callable[[ProductTick, S], Result[S]]) -> dg.SensorResult:
-        """Look at each product. One whose store cannot be read keeps its state and does not stop the others."""
+        """Look at each product. One whose store cannot be read keeps its state and does not stop the others.
+
+        A tick that is over before all were looked at leaves the others to the next one, which begins with them.
+        """
         context, problems = tick.context, _store_problems()
         before = _parsed(context.cursor)
         # A product that is gone keeps its state; a cursor of another shape counts as empty.
         states = before.items() if isinstance(before, dict) else ()
         documents = {name: state for name, state in states if isinstance(state, dict)}
-        reasons: list[str] = []
+        specs = _beginning_with(documents.pop(_NEXT, {}).get(_NEXT), tick.specs)
+        reasons: dict[str, str] = {}
         requests: list[dg.RunRequest] = []
         runs = episodes.UnderWay(lambda: tick.instance)
 
-        def attempt(spec: ProductSpec) -> Result[S] | str:
+        def attempt(spec: ProductSpec) -> Result[S] | str | None:
+            if spec is not specs[0] and time.perf_counter() > tick.until_s:
+                return None
             state = _converted(documents.get(spec.name), self.state, self.state())
+            part = ProductTick(context=context, specs=tick.specs, until_s=tick.until_s, spec=spec, runs=runs)
             try:
-                return look(ProductTick(context=context, specs=tick.specs, spec=spec, runs=runs), state)
+                return look(part, state)
             except _NotYet as problem:
                 return Result(state=state, reason=str(problem))
             except problems as problem:
                 return f"could not be read: {type(problem).__name__}: {first_line(problem)}"
 
-        for spec, result in zip(tick.specs, _at_once(attempt, tick.specs), strict=True):
+        unlooked, incomplete = list[str](), list[str]()
+        for spec, result in zip(specs, _at_once(attempt, specs), strict=True):
+            if result is None:
+                unlooked.append(spec.name)
+                reasons[spec.name] = f"{spec.name}: is looked at in the next tick; this one was over before"
+                continue
             if isinstance(result, str):
                 context.log.error(f"{spec.name} {result}")
-                reasons.append(f"{spec.name}: {result}")
+                reasons[spec.name] = f"{spec.name}: {result}"
                 continue
+            incomplete += [] if result.is_complete else [spec.name]
             documents[spec.name] = msgspec.to_builtins(result.state)
-            reasons.append(f"{spec.name}: {result.reason}")
+            reasons[spec.name] = f"{spec.name}: {result.reason}"
             requests.extend(result.requests)
+        if first := next(iter([*unlooked, *incomplete]), None):
+            documents[_NEXT] = {_NEXT: first}
         cursor = json.dumps(documents, sort_keys=True)
+        lines = [reasons[spec.name] for spec in tick.specs]
         if requests:
-            for reason in reasons:
-                context.log.info(reason)
+            for line in lines:
+                context.log.info(line)
             return dg.SensorResult(run_requests=requests, cursor=cursor)
-        return dg.SensorResult(skip_reason="\n".join(reasons) or "there are no products", cursor=cursor)
+        return dg.SensorResult(skip_reason="\n".join(lines) or "there are no products", cursor=cursor)
 
 
 @dataclass(frozen=True)
@@ -250,7 +277,7 @@ class Sensor(Generic[L]):
 
         # When a sensor is called directly, as tests do, Dagster passes resources as arguments.
         def evaluate(context: dg.SensorEvaluationContext, **_: object) -> dg.SensorResult:
-            tick = Tick(context=context, specs=products)
+            tick = Tick(context=context, specs=products, until_s=time.perf_counter() + BUDGET_S)
             if not self.is_patient:
                 return self.cursor.evaluate(tick, look)
             return patiently(lambda: self.cursor.evaluate(tick, look), tick.store.settings.sensor_patience_s)
@@ -263,6 +290,12 @@ class Sensor(Generic[L]):
             description=self.about,
             required_resource_keys=set(self.needs),
         )(evaluate)
+
+
+def _beginning_with(name: str | None, specs: tuple[ProductSpec, ...]) -> tuple[ProductSpec, ...]:
+    """Return the products in turn, from one on; from the first on when it is gone."""
+    start = next((place for place, spec in enumerate(specs) if spec.name == name), 0)
+    return specs[start:] + specs[:start]
 
 
 def _at_once(attempt: Callable[[ProductSpec], C], specs: Sequence[ProductSpec]) -> list[C]:

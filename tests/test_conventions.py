@@ -32,6 +32,7 @@ CARRIES = {
     "platform_assets/placeholders.py": "errors in a product's values are shown in its asset, or raised with the others",
     "platform_assets/serving/background.py": "what a job raises in its thread is raised again in its caller's",
     "platform_assets/serving/turns.py": "what fails for the requests of one turn is raised again by each of them",
+    "sensors/source_calls.py": "what a source raises in its thread is raised again in the tick that asked it",
 }
 """Files that catch any exception without raising at once: path -> reason."""
 RUN_BY_CI = "<!-- run by .ci/run -->"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from platform_assets.history.base import Reader
 from platform_assets.records.alerts import FAILURES, Failure
 from platform_assets.records.requests import ANSWERED, REQUESTS, AdvanceRequest, DecisionRequest
+from platform_assets.records.slow_sources import SLOW_SOURCES, SlowSource
 
 
 class Requests(Reader):
@@ -24,6 +25,11 @@ class Requests(Reader):
         """Return the number up to which requests are settled, 0 for none. Three small reads."""
         latest = self._ledgers.of(ANSWERED).latest()
         return 0 if latest is None else latest[1].request
+
+    def slow_sources(self) -> list[SlowSource]:
+        """Return the sources that hold the product's ticks up. One read."""
+        file = self._ledgers.of(SLOW_SOURCES).read(SLOW_SOURCES.ledger)
+        return [] if file is None else file.sources
 
     def failure(self) -> tuple[int, Failure] | None:
         """Return the newest failed run with its number, or None. Three small reads."""

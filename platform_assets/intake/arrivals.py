@@ -135,7 +135,13 @@ class Intake:
         self._looks: dict[str, tuple[str | None, float]] = {}
 
     def look(self, keys: Iterable[str]) -> dict[str, str | None]:
-        """Return the marks of the keys' files, None without a file; remember the first look at each file."""
+        """Return the marks of the keys' files, None without a file; remember the first look at each file.
+
+        Raises:
+            dagster.Failure: a key's period still runs.
+        """
+        keys = tuple(keys)
+        self._refuse_running(keys)
         marks = {key: self._channel.probe(key) for key in keys}
         for key, mark in marks.items():
             self._looks.setdefault(key, (mark, time.perf_counter()))
@@ -170,6 +176,9 @@ class Intake:
         """
         source, files = self._source, Files()
         for key in keys:
+            if (moment := self._product.awaited_until(source, key)) is not None:
+                self._log.warning(f"{source.name} of {key} is taken in from {moment.isoformat()} on; left for later.")
+                continue
             try:
                 files[key] = self.take(key)
                 continue
@@ -253,6 +262,25 @@ class Intake:
             if (reason := unlike_manifest(self._source, file, manifest)) is not None:
                 raise Unfinished(reason)
         return file
+
+    def _refuse_running(self, keys: Iterable[str]) -> None:
+        """Refuse keys whose period still runs: their deliveries may lack rows that are still to come.
+
+        Labels are left for later where the key itself may be closed before its end.
+        """
+        product, source = self._product, self._source
+        for key in keys:
+            moment = product.awaited_until(source, key)
+            if moment is None or (source.is_label and product.spec.closes_from(key) is None):
+                continue
+            raise dg.Failure(
+                f"{source.name} of {key} may be taken in from {moment.isoformat()} on, and it is "
+                f"{product.now.isoformat()}: the period still runs, so rows may be missing. Materialise "
+                f"{naming.stage('raw', source.name)} of {key} after that, or set is_early=True in the product's file "
+                "where the source delivers everything before the end of the period.",
+                metadata={"running_key": key, "taken_from_utc": moment.isoformat()},
+                allow_retries=False,
+            )
 
     def _is_overdue(self, key: str) -> bool:
         """Tell whether a key must be closed without this source; labels are late by nature and never overdue."""

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
 
@@ -58,6 +59,14 @@ class Channel:
     def probe(self, key: str, companion: str = "") -> str | None:
         """Return the mark of a key's delivery without reading it, or None without a delivery."""
         raise NotImplementedError
+
+    def marks(self, keys: Sequence[str], companion: str = "") -> Mapping[str, str | None]:
+        """Return the marks of several keys' deliveries; None, or no entry, for a key without one.
+
+        Sensors ask for up to 100 keys, in order. Override it where one request answers for all of them; a channel that
+        does not is asked key by key, and no further than needed.
+        """
+        return {key: self.probe(key, companion) for key in keys}
 
     def arrived_at(self, key: str) -> datetime | None:
         """Return when a key's delivery arrived, by the clock of the storage; None if that is unknown."""

@@ -44,30 +44,28 @@ class LandedFiles(Channel):
     opened: Callable[[], ObjectStore] | None = None
 
     def probe(self, key: str, companion: str = "") -> str | None:
-        """Return the mark of a key's file. Costs one request."""
-        import obstore
+        """Return the mark of a key's file. Costs one request. A pipe or a folder in a file's place is not a file."""
+        path = self._path(key, companion)
+        return None if objects.is_not_a_file(self._store, path) else objects.mark(self._store, path)
 
-        try:
-            return objects.mark_of(obstore.head(self._store, self._path(key, companion)))
-        except FileNotFoundError:
-            return None
+    def obstacle(self, key: str, companion: str = "") -> str | None:
+        """Return what keeps a file from landing: a pipe, a folder or a device in its place; None without one."""
+        if objects.is_not_a_file(self._store, self._path(key, companion)):
+            return f"{self._uri(key, companion)} is a pipe, a folder or a device; expected a file"
+        return None
 
     def arrived_at(self, key: str) -> datetime | None:
         """Return when a key's file was written. Costs one request."""
-        import obstore
-
-        try:
-            return obstore.head(self._store, self._path(key))["last_modified"]
-        except FileNotFoundError:
-            return None
+        path = self._path(key)
+        return None if objects.is_not_a_file(self._store, path) else objects.modified(self._store, path)
 
     def fetch(self, key: str, companion: str = "") -> Landed:
         """Return a key's file."""
         import obstore
 
         path, uri = self._path(key, companion), self._uri(key, companion)
-        if objects.is_not_a_file(self._store, path):
-            raise OSError(f"{path} is not a file")
+        if (obstacle := self.obstacle(key, companion)) is not None:
+            raise FileNotFoundError(f"{obstacle}.")
         try:
             response = obstore.get(self._store, path)
         except FileNotFoundError:

@@ -56,6 +56,8 @@ class Source:
         settle: how long a file must stay unchanged before `settled` takes it in.
         deadline: how long after the end of a key its file may still come; then the key is closed without it.
         is_label: whether it brings the labels. Labels are late by nature, so their absence never holds a key open.
+        is_early: whether a key's delivery is complete before the key's period ends, as a timetable is. Any other
+            delivery of a day or an hour is taken in after its end, because until then rows may still be added.
         is_slow: whether it is one table without keys instead of one file per key. A key keeps the snapshot that its
             features were built with, until a person launches `rebuild__product`.
         suffix: of the landed file's name.
@@ -79,6 +81,7 @@ class Source:
     settle: timedelta = timedelta(seconds=30)
     deadline: timedelta = timedelta(hours=24)
     is_label: bool = False
+    is_early: bool = False
     is_slow: bool = False
     suffix: str = ".csv"
     read: Callable[[bytes], pl.DataFrame] | None = None
@@ -91,6 +94,11 @@ class Source:
         if self.is_slow and (self.is_label or self.partition_by):
             raise ValueError(f"source {self.name!r} is slow; it can neither hold labels nor be partitioned.")
         self._check_known_at_of()
+        if self.deadline < timedelta(0) and not self.is_early:
+            raise ValueError(
+                f"source {self.name!r} has deadline={self.deadline}, before the end of the key, and its deliveries are "
+                "taken in after it; expected at least 0, or is_early=True where deliveries are complete before."
+            )
         if self.landing is not None and not _FOLDER.fullmatch(self.landing):
             raise ValueError(
                 f"source {self.name!r} has landing={self.landing!r}; expected a folder below landing/, such as "
@@ -113,7 +121,9 @@ class Source:
         """The source without what affects no row: its description, and when and where its files come."""
         bare = copy.copy(self)  # already validated, so skip __post_init__
         object.__setattr__(bare, "description", "")
-        for name in ("known_at_of", "channel", "landing", "arrives", "settle", "deadline", "suffix", "read"):
+        for name in (
+            *("known_at_of", "channel", "landing", "arrives", "settle", "deadline", "is_early", "suffix", "read"),
+        ):
             object.__setattr__(bare, name, getattr(Source, name))
         return bare
 

@@ -296,6 +296,16 @@ class ProductSpec:
         over = self.grain.instant_after(key)
         return None if over is None else over + source.deadline
 
+    def taken_from(self, source: Source, key: str) -> datetime | None:
+        """Return the moment from which a key's delivery may be taken in: the end of its period; None for any moment."""
+        return None if source.is_early or source.is_slow else self.grain.instant_after(key)
+
+    def closes_from(self, key: str) -> datetime | None:
+        """Return the moment from which a key may close; None for any: a batch, or where all sources are early."""
+        keyed = [source for source in self.feature_sources if not source.is_slow]
+        are_early = bool(keyed) and all(source.is_early for source in keyed)
+        return None if are_early else self.grain.instant_after(key)
+
     def labelled_keys(self, cutoff: str, excluded: Collection[str] = ()) -> tuple[str, ...]:
         """Return the keys a model with this cutoff may learn from or be judged on.
 

@@ -226,6 +226,7 @@ SOURCES = (
         partition_by="sched_dep_utc",
         unique=("flight_id",),
         deadline=timedelta(0),
+        is_early=True,
     ),
     Source(
         name="movements",

@@ -49,6 +49,7 @@ from platform_assets.status.state import (
     Refused,
     Released,
     Slow,
+    Snapshot,
     State,
     Todo,
     Unlabelled,
@@ -62,6 +63,7 @@ OF_A_RELEASE = ("cutoff", "outcome", "why", "by", "at_utc")
 OF_A_DECISION = ("key", "action", "cutoff", "reasons", "at_utc")
 OF_AN_ATTENDANCE = ("case", "processes", "unheard", "wrong_clocks")
 OF_A_HOLD = ("source", "check", "why", "at_utc")
+OF_A_SLOW_SOURCE = ("source", "problem", "seconds", "calls", "at_utc")
 OF_A_SERVICE = ("is_up", "answered", "refused", "failed", "share")
 
 
@@ -115,7 +117,8 @@ def of_product(product: Product) -> State:
         pods=counts,
         refused=refused,
         older=None if behind is None else _older(product, behind),
-        slow=_slow(product),
+        snapshots=_snapshots(product),
+        slow=[Slow(**one.members(OF_A_SLOW_SOURCE)) for one in history.slow_sources()] or None,
     )
 
 
@@ -275,7 +278,7 @@ def _held(holds: Mapping[str, Hold]) -> list[Held]:
     ]
 
 
-def _slow(product: Product) -> list[Slow]:
+def _snapshots(product: Product) -> list[Snapshot]:
     """Return the slow tables of which keys keep older snapshots, or that a rebuild has yet to cover."""
     standing, newest = product.snapshots.standing(), product.history.newest_rebuild()
     number = None if newest is None else newest[0]
@@ -286,7 +289,7 @@ def _slow(product: Product) -> list[Slow]:
         if one is not None and (one.older or one.left):
             is_over = has_begun and not one.left
             result.append(
-                Slow(
+                Snapshot(
                     source=source.name,
                     keys=one.keys,
                     older=one.older,

@@ -145,7 +145,7 @@ class Older(Part, frozen=True, kw_only=True):
     outlook: str
 
 
-class Slow(Part, frozen=True, kw_only=True):
+class Snapshot(Part, frozen=True, kw_only=True):
     """A slow table of which some keys keep an older snapshot than the newest, or that a rebuild has yet to cover.
 
     Attributes:
@@ -258,10 +258,20 @@ class Pods(Part, frozen=True, kw_only=True):
     unknown: str | None = None
 
 
+class Slow(Part, frozen=True, kw_only=True):
+    """A source that is slow, or that could not be asked; see `records.slow_sources`."""
+
+    source: str
+    problem: str | None
+    seconds: Number
+    calls: int
+    at_utc: str
+
+
 class State(Part, frozen=True, kw_only=True, omit_defaults=True):
     """A product; `grain` is `daily`, `hourly` or `batch`. `heard` and `pods` are there on a cluster, `rare` for a rare
     class, `refused` while the newest evaluated model is not accepted, `older` while rows of several versions exist,
-    `slow` while keys keep older snapshots.
+    `snapshots` while keys keep older ones, `slow` while sources hold the ticks up.
     """
 
     product: str
@@ -287,7 +297,8 @@ class State(Part, frozen=True, kw_only=True, omit_defaults=True):
     pods: Pods | None = None
     refused: Refused | None = None
     older: Older | None = None
-    slow: list[Slow] = msgspec.field(default_factory=list)
+    snapshots: list[Snapshot] = msgspec.field(default_factory=list)
+    slow: list[Slow] | None = None
 
 
 class BrokenFile(Part, frozen=True, kw_only=True):

@@ -25,6 +25,7 @@ from platform_assets.status.state import (
     Received,
     Slice,
     Slow,
+    Snapshot,
     State,
     Todo,
     Unlabelled,
@@ -79,10 +80,11 @@ def as_text(state: State | BrokenState) -> str:
         lines.append(f"  put aside  {of_rows}, most recently {aside.newest}: {next(iter(aside.why))}")
     if (older := state.older) is not None:
         lines.append(f"  older      {_older_words(older)}")
-    if state.slow:
-        lines.append(f"  slow       {'; '.join(slow_words(one, state) for one in state.slow)}")
+    if state.snapshots:
+        lines.append(f"  snapshots  {'; '.join(_snapshot_words(one, state) for one in state.snapshots)}")
     if state.unlabelled:
         lines.append(f"  no labels  {_unlabelled_words(state.unlabelled)}")
+    lines += [f"  sources    {_slow_words(one)}" for one in state.slow or ()]
     lines.append(f"  failure    {_failure_words(state.failure)}")
     lines.append(f"  service    {_availability_words(state.availability, is_on_cluster=state.pods is not None)}")
     if state.heard is not None:
@@ -254,14 +256,14 @@ def _held_words(held: Sequence[Held], grain: str) -> str:
     return ", ".join(shown) + more
 
 
-def slow_words(slow: Slow, state: State) -> str:
-    """Return how many keys keep an older snapshot of a slow table, and what makes them anew."""
+def _snapshot_words(one: Snapshot, state: State) -> str:
+    """Return how many keys keep an older snapshot of a slow table, and what makes them again."""
     noun = NOUNS[state.grain]
-    older = f"{slow.source}: {slow.older:,} of {counted(slow.keys, noun)} keep an older snapshot"
-    if slow.rebuild is None:
+    older = f"{one.source}: {one.older:,} of {counted(one.keys, noun)} keep an older snapshot"
+    if one.rebuild is None:
         return f"{older}; {naming.job('rebuild', state.product)} makes them with the newest"
-    left = "has not begun" if slow.left is None else f"has {counted(slow.left, noun)} to make"
-    return f"{older}; rebuild {slow.rebuild} {left}"
+    left = "has not begun" if one.left is None else f"has {counted(one.left, noun)} to make"
+    return f"{older}; rebuild {one.rebuild} {left}"
 
 
 def _unlabelled_words(unlabelled: Sequence[Unlabelled]) -> str:
@@ -278,6 +280,11 @@ def _failure_words(failure: Failed | None) -> str:
         return "none on record"
     span = f" of {failure.first} to {failure.last}" if failure.first else ""
     return f"{failure.at_utc}: {failure.job}{span}: {failure.error}"
+
+
+def _slow_words(slow: Slow) -> str:
+    problem = slow.problem or f"is slow: {counted(slow.calls, 'call')} of one tick took {slow.seconds:g} s"
+    return f"{slow.source} {problem} (first at {slow.at_utc})"
 
 
 def _availability_words(service: Availability | None, *, is_on_cluster: bool) -> str:

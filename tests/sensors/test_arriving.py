@@ -26,7 +26,7 @@ from tests.doubles import documents, empty_jobs, recorded
 from tests.volume import draws
 
 KEY = "2020-01-01"
-BEFORE, OVERDUE = "2020-01-01T20:00:00+00:00", "2020-01-03T00:00:00+00:00"
+BEFORE, OVERDUE = "2020-01-02T06:00:00+00:00", "2020-01-03T00:00:00+00:00"
 
 
 def arriving(spec: ProductSpec = recorded.SPEC, **changes: Any) -> ProductSpec:
@@ -102,7 +102,7 @@ def test_a_file_is_taken_only_after_it_was_unchanged_whatever_the_clock_does(ste
 def test_the_files_of_a_backlog_settle_together(world: Any, wall: Callable[[float], None]) -> None:
     sensor = sensor_of(arriving(arrives="settled"))
     keys = recorded.GRAIN.span("2020-01-01", "2020-01-20")
-    world.move("2020-01-20T20:00:00+00:00")
+    world.move("2020-01-21T00:00:00+00:00")
     world.land_key(*keys)
     assert "readings of 2020-01-01 has not settled" in world.reason(sensor), "although its deadline is over"
     wall(31)

@@ -162,7 +162,7 @@ def test_a_product_whose_clock_was_never_set_is_left_alone(world: Any, sensor: d
 
 
 def test_landed_keys_are_requested_once_and_again_when_the_run_failed(world: Any, sensor: dg.SensorDefinition) -> None:
-    world.move("2020-01-01T00:00:00+00:00")
+    world.move("2020-01-03T00:00:00+00:00")
     assert "sites, which every key needs, has not landed" in world.reason(sensor)
     world.land_key("2020-01-01", "2020-01-02")
     first = world.request(sensor)
@@ -186,7 +186,7 @@ def test_landed_keys_are_requested_once_and_again_when_the_run_failed(world: Any
 def test_a_run_of_the_product_is_found_among_any_number_of_newer_ones(
     world: Any, sensor: dg.SensorDefinition, crowd: Any, verb: str, others: int
 ) -> None:
-    world.move("2020-01-01T00:00:00+00:00")
+    world.move("2020-01-02T00:00:00+00:00")
     world.land_key("2020-01-01")
     crowd(world.instance, 1, job=f"{verb}__recorded")
     crowd(world.instance, others)
@@ -203,7 +203,7 @@ def test_a_success_is_found_among_any_number_of_newer_attempts(world: Any) -> No
 
 
 def test_attempts_are_counted_even_when_the_cursor_is_lost(world: Any, sensor: dg.SensorDefinition) -> None:
-    world.move("2020-01-01T00:00:00+00:00")
+    world.move("2020-01-02T00:00:00+00:00")
     world.land_key("2020-01-01")
     world.run(world.request(sensor), FAILURE)
     world.cursors.clear()
@@ -211,7 +211,7 @@ def test_attempts_are_counted_even_when_the_cursor_is_lost(world: Any, sensor: d
 
 
 def test_a_requested_run_that_left_no_trace_is_requested_again(world: Any, sensor: dg.SensorDefinition) -> None:
-    world.move("2020-01-01T00:00:00+00:00")
+    world.move("2020-01-02T00:00:00+00:00")
     world.land_key("2020-01-01")
     world.request(sensor)
     for _ in range(4):
@@ -224,7 +224,7 @@ def test_the_sensor_gives_up_with_one_alert_until_a_file_changes(
 ) -> None:
     monkeypatch.setattr(landings, "PAUSES", (0,))
     monkeypatch.setattr(landings, "MOST_ATTEMPTS", 2)
-    world.move("2020-01-01T00:00:00+00:00")
+    world.move("2020-01-02T00:00:00+00:00")
     world.land_key("2020-01-01")
     for _ in range(2):
         world.run(world.request(sensor), FAILURE)
@@ -240,7 +240,7 @@ def test_runs_that_succeed_and_close_nothing_come_to_an_end(
 ) -> None:
     monkeypatch.setattr(landings, "PAUSES", (0,))
     monkeypatch.setattr(landings, "MOST_ATTEMPTS", 2)
-    world.move("2020-01-01T00:00:00+00:00")
+    world.move("2020-01-02T00:00:00+00:00")
     world.land_key("2020-01-01")
     for _ in range(2):
         world.run(world.request(sensor), SUCCESS)
@@ -249,7 +249,7 @@ def test_runs_that_succeed_and_close_nothing_come_to_an_end(
 
 def test_pauses_grow(world: Any, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(landings, "PAUSES", (0, 2))
-    world.move("2020-01-01T00:00:00+00:00")
+    world.move("2020-01-02T00:00:00+00:00")
     world.land_key("2020-01-01")
     for _ in range(2):
         world.run(world.request(sensor), FAILURE)
@@ -326,7 +326,7 @@ def test_a_range_of_many_keys_becomes_runs_that_cover_it_in_order_even_without_a
 ) -> None:
     monkeypatch.setattr(landings, "PAUSES", (0,))
     monkeypatch.setattr(planned_events, "MOST_EVENTS", 4 * planned_events.per_key(recorded.SPEC) + 3)
-    world.move("2020-01-12T00:00:00+00:00")
+    world.move("2020-01-13T00:00:00+00:00")
     world.land_key()
     for key in GRAIN.span("2020-01-01", "2020-01-10"):
         world.decide(key)
@@ -365,7 +365,7 @@ def test_runs_that_follow_a_given_up_one_are_given_up_too(
 ) -> None:
     monkeypatch.setattr(landings, "MOST_ATTEMPTS", 1)
     monkeypatch.setattr(planned_events, "MOST_EVENTS", 1)
-    world.move("2020-01-01T00:00:00+00:00")
+    world.move("2020-01-03T00:00:00+00:00")
     world.land_key("2020-01-01", "2020-01-02")
     request = world.request(sensor)
     assert span(request) == ("2020-01-01", "2020-01-01")
@@ -378,7 +378,7 @@ def test_runs_that_follow_a_given_up_one_are_given_up_too(
 def test_the_newest_closed_key_is_found_without_a_cursor_and_a_wrong_one_is_corrected(
     world: Any, sensor: dg.SensorDefinition
 ) -> None:
-    world.move("2020-01-04T00:00:00+00:00")
+    world.move("2020-01-23T00:00:00+00:00")
     world.land_key("2020-01-22")
     for key in GRAIN.span("2020-01-01", "2020-01-21"):
         world.decide(key)
@@ -392,7 +392,7 @@ def test_the_newest_closed_key_is_found_without_a_cursor_and_a_wrong_one_is_corr
 def test_an_unreadable_store_delays_no_other_product(world: Any, tmp_path: Path) -> None:
     other = replace(recorded.SPEC, name="other")
     sensor = landings.watch.build([recorded.SPEC, other], empty_jobs.of("advance", [recorded.SPEC, other]))
-    world.move("2020-01-01T00:00:00+00:00")
+    world.move("2020-01-02T00:00:00+00:00")
     world.land_key("2020-01-01")
     path = tmp_path / "store" / "ledgers" / "other" / "decisions"
     path.mkdir(parents=True)
@@ -417,7 +417,7 @@ def test_on_a_cluster_a_key_waits_for_the_answers_of_its_processes(
     world: Any, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DRIFTLINE_ENV", "cluster")
-    world.move("2020-01-01T12:00:00+00:00")
+    world.move("2020-01-03T00:00:00+00:00")
     world.land_key("2020-01-01", "2020-01-02")
     world.ledgers.append(naming.RELEASES, documents.release())
     assert world.reason(sensor).startswith("recorded: its caller has not announced the end of 2020-01-01")

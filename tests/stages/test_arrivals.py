@@ -18,6 +18,7 @@ import pytest
 from platform_assets import clock, naming
 from platform_assets.handle import Product
 from platform_assets.intake import arrivals
+from platform_assets.keys import DailyGrain
 from platform_assets.product.landing import LandedFiles
 from platform_assets.settings import Settings
 from platform_assets.stages import raw
@@ -51,7 +52,7 @@ def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.fixture
 def take(settings: Settings, instance: dg.DagsterInstance) -> Take:
     """Return a function that materialises the readings of the key, from a source with these arrival settings."""
-    clock.move(settings, "recorded", datetime(2020, 1, 1, 20, tzinfo=UTC))
+    clock.move(settings, "recorded", datetime(2020, 1, 2, tzinfo=UTC))
 
     def execute(*, tags: dict[str, str] | None = None, **changes: Any) -> Any:
         source = replace(recorded.SPEC.source("readings"), **changes)
@@ -270,3 +271,78 @@ def test_an_unknown_value_of_arrives_is_refused() -> None:
     live = replace(recorded.SPEC, is_live=True, history=None)
     assert (recorded.SPEC.arrives(source), live.arrives(source)) == ("rename", "settled")
     assert live.arrives(replace(source, arrives="marker")) == "marker"
+
+
+def test_a_run_by_hand_is_refused_while_the_period_runs_with_the_moment_from_which_it_may(
+    settings: Settings, tables: TableStore, instance: dg.DagsterInstance
+) -> None:
+    clock.move(settings, "recorded", datetime(2020, 1, 2, 23, 59, tzinfo=UTC))
+    store = StoreResource(variables=settings.to_environment())
+    for source in ("plans", "readings", "results"):
+        for key in (KEY, "2020-01-02"):
+            data = recorded.deliver(source, key)
+            assert data is not None
+            path = naming.landing_location("", f"recorded/{source}", key, ".csv").lstrip("/")
+            obstore.put(open_store(settings.root), path, data)
+    early = tuple(replace(source, is_early=source.name == "plans") for source in recorded.SPEC.sources)
+    for asset in raw.build(replace(recorded.SPEC, sources=early)):
+        name = asset.key.path[-1]
+        if name == "raw_sites":
+            continue
+        result = dg.materialize(
+            [asset],
+            instance=instance,
+            resources={"store": store},
+            tags={
+                "dagster/asset_partition_range_start": KEY,
+                "dagster/asset_partition_range_end": "2020-01-02",
+            },
+            raise_on_error=False,
+        )
+        assert result.success == (name == "raw_plans"), name
+        if not result.success:
+            data = result.failure_data_for_node(f"recorded__{name}")
+            assert data is not None and data.user_failure_data is not None
+            message = str(data.user_failure_data.description)
+            assert "of 2020-01-02 may be taken in from 2020-01-03T00:00:00+00:00 on, and it is 2020-01-02T23:5" in (
+                message
+            )
+            assert tables.records(name) == {}, "nothing of the range is taken in"
+
+
+def test_a_live_product_refuses_today(settings: Settings, instance: dg.DagsterInstance) -> None:
+    today = datetime.now(UTC).date()
+    grain = DailyGrain(start=(today - timedelta(days=1)).isoformat())
+    spec = replace(recorded.SPEC, is_live=True, history=None, grain=grain)
+    asset = next(item for item in raw.build(spec) if item.key.path[-1] == "raw_readings")
+    result = dg.materialize(
+        [asset],
+        instance=instance,
+        partition_key=(today + timedelta(days=0)).isoformat(),
+        resources={"store": StoreResource(variables=settings.to_environment())},
+        raise_on_error=False,
+    )
+    assert f"{(today + timedelta(days=1)).isoformat()}T00:00:00+00:00" in messages(result)
+
+
+def test_a_pipe_in_a_files_place_hangs_no_run_and_is_named(settings: Settings, take: Take) -> None:
+    path = Path(naming.landing_location(settings.root, "recorded/readings", KEY, ".csv"))
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path)
+    assert "is a pipe, a folder or a device; expected a file" in messages(take())
+    assert "is a pipe, a folder or a device; expected a file" in messages(take(arrives="settled"))
+    path.unlink()
+    put(settings.root, LINES)
+    os.mkfifo(path.with_name(f"{KEY}.csv.done"))
+    assert "its marker 2020-01-01.csv.done is not" in messages(take(arrives="marker"))
+    os.mkfifo(path.with_name(f"{KEY}.csv.manifest.json"))
+    assert "its manifest 2020-01-01.csv.manifest.json is not" in messages(take(arrives="manifest"))
+
+
+def test_a_pipe_at_its_deadline_is_a_gap(settings: Settings, tables: TableStore, take: Take) -> None:
+    path = Path(naming.landing_location(settings.root, "recorded/readings", KEY, ".csv"))
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path)
+    clock.move(settings, "recorded", datetime(2020, 1, 3, tzinfo=UTC))
+    assert take().success
+    assert tables.records("raw_readings")[KEY].notes["is_missing"] is True

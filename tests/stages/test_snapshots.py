@@ -326,16 +326,16 @@ def test_status_counts_the_keys_with_older_snapshots_in_one_line(
 
     def lines() -> list[str]:
         text = status.as_text(status.of_product(product))
-        return [line.strip() for line in text.splitlines() if line.startswith("  slow ")]
+        return [line.strip() for line in text.splitlines() if line.startswith("  snapshots ")]
 
     assert lines() == [
-        f"slow       catalogue: 3 of 5 batches keep an older snapshot; rebuild__{NAME} makes them with the newest"
+        f"snapshots  catalogue: 3 of 5 batches keep an older snapshot; rebuild__{NAME} makes them with the newest"
     ]
     deliver(settings, 3)
     ask()
-    assert lines() == ["slow       catalogue: 3 of 5 batches keep an older snapshot; rebuild 1 has not begun"]
+    assert lines() == ["snapshots  catalogue: 3 of 5 batches keep an older snapshot; rebuild 1 has not begun"]
     run("0001", "0002")
-    assert lines() == ["slow       catalogue: 3 of 5 batches keep an older snapshot; rebuild 1 has 3 batches to make"]
+    assert lines() == ["snapshots  catalogue: 3 of 5 batches keep an older snapshot; rebuild 1 has 3 batches to make"]
     run("0003", "0005")
     assert lines() == []
 
