@@ -21,16 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Landing:
-    """Reads the files of one source; see `Source` for `schema` and `read`."""
+    """Reads the files of one source; see `Source` for the fields."""
 
     schema: Callable[[], pa.DataFrameSchema]
     read: Callable[[bytes], pl.DataFrame] | None
+    multiline: tuple[str, ...]
 
     @staticmethod
     def of(spec: ProductSpec, source: Source) -> Landing:
         """Return the maker for a source."""
         del spec
-        return Landing(schema=source.schema, read=source.read)
+        return Landing(schema=source.schema, read=source.read, multiline=source.multiline)
 
     def rows(self, data: bytes, arrived_at_utc: datetime) -> pl.DataFrame:
         """Parse one file.
@@ -38,7 +39,10 @@ class Landing:
         Raises:
             UnreadableFile: the file is empty or truncated, or has other columns.
         """
-        return landed.rows(data, columns=list(self._types()), arrived_at_utc=arrived_at_utc, read=self.read)
+        columns = list(self._types())
+        return landed.rows(
+            data, columns=columns, arrived_at_utc=arrived_at_utc, read=self.read, multiline=self.multiline
+        )
 
     def align(
         self, frames: Mapping[str, pl.DataFrame], stored: Mapping[str, pl.DataType]

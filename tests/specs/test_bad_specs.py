@@ -222,6 +222,8 @@ def test_a_feature_that_reads_the_label_is_refused() -> None:
         ({"partition_by": "at_utc"}, ("partition_by='at_utc'", "no such column", "fix partition_by")),
         ({"unique": ("value", "site")}, ("unique='site'", "fix unique")),
         ({"content": ("size",)}, ("content='size'", "fix content")),
+        ({"multiline": ("note",)}, ("multiline='note'", "fix multiline")),
+        ({"multiline": ("value",)}, ("multiline='value'", "has Int64 there; only text has several lines")),
     ],
 )  # fmt: skip
 def test_a_schema_without_a_column_that_the_source_names_is_refused(
@@ -242,6 +244,8 @@ def test_a_schema_without_a_column_that_the_source_names_is_refused(
         ({"landing": "/etc"}, "landing='/etc'; expected a folder below landing/"),
         ({"landing": "../other"}, "landing='../other'; expected a folder"),
         ({"known_at": None}, "has no known_at; every row must state when it was known"),
+        ({"multiline": "note"}, "multiline is 'note'; expected"),
+        ({"multiline": ("note",), "read": pl.read_csv}, "drop multiline, or pass it on in read"),
     ],
 )
 def test_a_wrong_source_is_refused_with_the_expectation(changes: dict[str, Any], message: str) -> None:
