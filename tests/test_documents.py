@@ -179,7 +179,7 @@ def test_the_readme_shows_a_product_in_30_lines_that_trains_a_model(
 @pytest.mark.parametrize(
     "name",
     [
-        *("rain_parquet", "rain_one_file", "rain_by_day", "rain_live"),
+        *("rain_parquet", "rain_latin", "rain_one_file", "rain_by_day", "rain_live"),
         pytest.param("rain_replayed", marks=pytest.mark.thorough),
     ],
 )
@@ -269,7 +269,7 @@ def test_a_training_script_becomes_a_learner_in_forty_lines() -> None:
 
 def test_every_recipe_is_tested() -> None:
     assert list(COOKBOOK) == [
-        *("rain_parquet", "rain_one_file", "rain_hourly", "rain_by_day", "rain_live"),
+        *("rain_parquet", "rain_latin", "rain_one_file", "rain_hourly", "rain_by_day", "rain_live"),
         *("rain_trees", "rain_estimator", "rain_blend", "rain_given", "rain_own_loop"),
         *("rain_replayed", "day_or_night"),
     ]

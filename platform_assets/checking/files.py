@@ -123,7 +123,11 @@ def _rows(
 
     try:
         return landed.rows(
-            data, columns=columns, arrived_at_utc=_ANY_TIME, read=None if source.read is None else reader
+            data,
+            columns=columns,
+            arrived_at_utc=_ANY_TIME,
+            read=None if source.read is None else reader,
+            multiline=source.multiline,
         )
     except landed.UnreadableFile as problem:
         if file_of(spec.name) in str(problem):

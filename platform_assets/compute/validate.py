@@ -6,6 +6,7 @@ and gives reasons that a person can read. Independent of any product's schema an
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from platform_assets.compute import typed
+from platform_assets.compute import delimited, typed
 from platform_assets.compute.landed import in_short
 from platform_assets.compute.typed import MOMENT_FORMAT as MOMENT_FORMAT
 from platform_assets.keys import EARLIEST, LATEST
@@ -22,12 +23,12 @@ from platform_assets.problems import Problem
 if TYPE_CHECKING:
     import pandera.polars as pa
 
-BOOKKEEPING = ("key", "source_offset", "arrived_at_utc", typed.UNHELD)
+BOOKKEEPING = ("key", "source_offset", "arrived_at_utc", typed.UNHELD, delimited.BROKEN)
 """Columns of a raw table that the platform added and no schema names; `key` and the arrival are dropped here."""
 
 _OFFSET, _REASON = "source_offset", "reason"
 _REPEATS = "repeats row"
-_ROW, _KEY, _ROW_KEY, _FIRST = "_row", "_landed_key", "_own_key", "_first_offset"
+_ROW, _KEY, _ROW_KEY, _FIRST, _BROKEN = "_row", "_landed_key", "_own_key", "_first_offset", "_broken_record"
 
 
 _Judge = Callable[[pl.DataFrame], pl.DataFrame]
@@ -43,7 +44,8 @@ class Split:
 
     Attributes:
         good: the schema's columns, typed, and `source_offset`; in the file's order.
-        quarantined: `source_offset`, `reason`, `schema_version` and `row`, the raw row as JSON text.
+        quarantined: `source_offset`, `reason`, `schema_version` and `row`, the raw row as JSON text: its cells, or
+            the lines and the text of a record that is not a row (`delimited.BROKEN`).
     """
 
     good: pl.DataFrame
@@ -78,9 +80,10 @@ def split_keys(
 ) -> dict[str, Split]:
     """Split the files of several keys, each on its own. Good and quarantined rows together always equal the input.
 
-    A row is judged in this order: cells that do not parse, the schema's checks and rules, the key it belongs to, the
-    row it repeats. The first three never depend on other rows; among a key's rows that repeat each other, the first
-    good one stays. One call costs about 30 ms, plus 3 ms per 1,000 rows: pass the keys together.
+    A row is judged in this order: whether it is one (`delimited.BROKEN`), cells that do not parse, the schema's
+    checks and rules, the key it belongs to, the row it repeats. All but the last never depend on other rows; among
+    a key's rows that repeat each other, the first good one stays. One call costs about 30 ms, plus 3 ms per 1,000
+    rows: pass the keys together.
 
     Args:
         raws: key under which a file landed -> its raw table: text as landed (or values, from a source with its own
@@ -98,8 +101,9 @@ def split_keys(
     alike: dict[tuple[Any, ...], dict[str, pl.DataFrame]] = {}
     for key, raw in raws.items():
         _check_columns(key, raw, names)
-        unheld = [typed.UNHELD] if typed.UNHELD in raw.columns else []
-        frame = raw.select(*names, pl.col(_OFFSET).cast(pl.Int64), *unheld)
+        notes = {typed.UNHELD: typed.UNHELD, delimited.BROKEN: _BROKEN}
+        delivered = [pl.col(name).alias(notes[name]) for name in notes if name in raw.columns and name not in names]
+        frame = raw.select(*names, pl.col(_OFFSET).cast(pl.Int64), *delivered)
         frame = typed.hold(frame, typed.targets([frame], expected)).with_columns(pl.lit(key).alias(_KEY))
         alike.setdefault(tuple(frame.schema.items()), {})[key] = frame
     judges = (_by_schema(schema, names), _by_key(key_of), _by_repetition(unique))
@@ -114,8 +118,9 @@ def _split_alike(
 ) -> dict[str, Split]:
     """Split the files of keys whose columns have the same types."""
     raw = pl.concat(frames.values()).with_row_index(_ROW)
-    good, unparsed = _parse(raw, expected)
-    reasons = [unparsed]
+    broken = _broken(raw)
+    good, unparsed = _parse(_without(raw, broken), expected)
+    reasons = [broken, unparsed]
     for judge in judges:
         rejected = judge(good)
         reasons.append(rejected)
@@ -176,6 +181,13 @@ def _check_columns(key: str, raw: pl.DataFrame, names: Sequence[str]) -> None:
             f"not expected: {in_short([name for name in delivered if name not in names])}. "
             "Fix the delivery, or the source's schema in the product's file."
         )
+
+
+def _broken(raw: pl.DataFrame) -> pl.DataFrame:
+    if _BROKEN not in raw.columns:
+        return _joined([])
+    records = raw.filter(pl.col(_BROKEN).is_not_null())
+    return _joined([_reasons(records, [json.loads(record)["reason"] for record in records[_BROKEN]])])
 
 
 def _parse(raw: pl.DataFrame, expected: Mapping[str, pl.DataType]) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -297,6 +309,14 @@ def _quarantine(raw: pl.DataFrame, names: Sequence[str], reasons: pl.DataFrame, 
     if typed.UNHELD in raw.columns:
         pairs = zip(rows, refused[typed.UNHELD], strict=True)
         rows = pl.Series([typed.with_unheld(row, unheld) for row, unheld in pairs], dtype=pl.String)
+    if _BROKEN in raw.columns:
+        pairs = zip(rows, refused[_BROKEN], strict=True)
+        rows = pl.Series([row if record is None else _as_row(record) for row, record in pairs], dtype=pl.String)
     return refused.with_columns(rows.alias("row"), pl.lit(version, dtype=pl.Int64).alias("schema_version")).select(
         _OFFSET, _REASON, "schema_version", "row", _KEY
     )
+
+
+def _as_row(record: str) -> str:
+    """Return the lines and the text of a record that is not a row."""
+    return json.dumps({key: value for key, value in json.loads(record).items() if key != "reason"}, ensure_ascii=False)

@@ -30,12 +30,15 @@ class Landing(RowMaker):
     schema: Callable[[], pa.DataFrameSchema]
     read: Callable[[bytes], pl.DataFrame] | None
     channel: Channel | None
+    multiline: tuple[str, ...]
 
     @staticmethod
     def of(spec: ProductSpec, source: Source) -> Landing:
         """Return the maker for a source."""
         del spec
-        return Landing(schema=source.schema, read=source.read, channel=source.channel)
+        return Landing(
+            schema=source.schema, read=source.read, channel=source.channel, multiline=source.multiline
+        )
 
     def rows(self, data: bytes, arrived_at_utc: datetime) -> pl.DataFrame:
         """Parse one file.
@@ -43,7 +46,10 @@ class Landing(RowMaker):
         Raises:
             UnreadableFile: the file is empty or truncated, or has other columns.
         """
-        return landed.rows(data, columns=list(self._types()), arrived_at_utc=arrived_at_utc, read=self.read)
+        columns = list(self._types())
+        return landed.rows(
+            data, columns=columns, arrived_at_utc=arrived_at_utc, read=self.read, multiline=self.multiline
+        )
 
     def align(
         self, frames: Mapping[str, pl.DataFrame], stored: Mapping[str, pl.DataType]

@@ -63,6 +63,7 @@ class Source:
         suffix: of the landed file's name.
         read: `(bytes) -> rows`, of text or typed values; None reads CSV as text. A value that the schema's type cannot
             hold exactly quarantines its row, so a reader gives moments their time zone.
+        multiline: text columns of CSV whose quoted values may have line breaks; elsewhere one quarantines its row.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Source:
     is_slow: bool = False
     suffix: str = ".csv"
     read: Callable[[bytes], pl.DataFrame] | None = None
+    multiline: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         naming.check_name(self.name, "Source.name")
@@ -113,6 +115,11 @@ class Source:
             raise ValueError(
                 f"source {self.name!r} has arrives={self.arrives!r}; expected one of {', '.join(get_args(Arrives))}."
             )
+        if self.multiline and self.read is not None:
+            raise ValueError(
+                f"source {self.name!r} has multiline and a read of its own, which alone decides what a line is; drop "
+                "multiline, or pass it on in read: `read_csv(data, multiline=...)`."
+            )
         if not timedelta(0) < self.settle <= timedelta(days=1):
             raise ValueError(f"source {self.name!r} has settle={self.settle}; expected more than 0 and at most a day.")
 
@@ -122,7 +129,7 @@ class Source:
         bare = copy.copy(self)  # already validated, so skip __post_init__
         object.__setattr__(bare, "description", "")
         for name in (
-            *("known_at_of", "channel", "landing", "arrives", "settle", "deadline", "is_early", "suffix", "read"),
+            *("known_at_of", "channel", "landing", "arrives", "settle", "deadline", "is_early", "suffix", "read", "multiline"),
         ):
             object.__setattr__(bare, name, getattr(Source, name))
         return bare
@@ -138,6 +145,7 @@ class Source:
             "partition_by": () if self.partition_by is None else (self.partition_by,),
             "unique": self.unique,
             "content": self.content or (),
+            "multiline": self.multiline,
         }
         for setting, columns in named.items():
             if missing := [column for column in columns if column not in schema.columns]:
@@ -146,6 +154,7 @@ class Source:
                     f"{', '.join(schema.columns)}. Add the column to {self.schema.__name__}() in the product's file, "
                     f"or fix {setting}."
                 )
+        self._check_multiline(schema)
         self._check_bytes(schema)
         return schema
 
@@ -166,6 +175,17 @@ class Source:
             raise ValueError(
                 f"source {self.name!r} brings labels and has known_at_of; no feature reads it, so leave it out."
             )
+
+    def _check_multiline(self, schema: pa.DataFrameSchema) -> None:
+        import polars as pl
+
+        for name in self.multiline:
+            dtype = schema.columns[name].dtype
+            if dtype is None or dtype.type != pl.String:
+                raise ValueError(
+                    f"source {self.name!r} has multiline={name!r}, and its schema has {dtype} there; only text has "
+                    "several lines. Fix multiline, or the schema in the product's file."
+                )
 
     def _check_bytes(self, schema: pa.DataFrameSchema) -> None:
         """Refuse checks that pandera cannot report in a table with bytes: it writes failing rows as JSON."""

@@ -191,7 +191,13 @@ def _good(spec: ProductSpec, source: Source, key: str, data: bytes) -> pl.DataFr
 def _landed(source: Source, data: bytes) -> pl.DataFrame:
     from platform_assets.compute import landed
 
-    return landed.rows(data, columns=list(source.columns().columns), arrived_at_utc=_WHENEVER, read=source.read)
+    return landed.rows(
+        data,
+        columns=list(source.columns().columns),
+        arrived_at_utc=_WHENEVER,
+        read=source.read,
+        multiline=source.multiline,
+    )
 
 
 def _moments(cells: pl.Series) -> pl.Series:

@@ -2,11 +2,13 @@
 
 Cells of text stay text; `source_offset` is the row's position in the file, `arrived_at_utc` the time the file landed. A
 reader's values have the schema's types; a value that does not fit its type exactly is stored as text in
-`unheld_cells`. The file's bytes are stored under their sha256. A file that is missing, empty, truncated or has other
-columns fails the step and changes nothing; missing labels are not an error. A file that is still missing after the
-source's deadline counts as a delivery without rows, which the judgement of the key (`drift`) reports as a fault.
-A file not known to be complete (`Source.arrives`) counts as missing; if nothing marks it as complete, a second look
-decides. A file whose mark (inode, size and time; on S3 the ETag) is unchanged is not read again.
+`unheld_cells`. A record of CSV that is not a row (too few fields, a misplaced quote) keeps its place as a row of nulls,
+with its lines and text in `broken_record`. The file's bytes are stored under their sha256. A file that is missing,
+empty, truncated or has other columns fails the step and changes nothing; missing labels are not an error. A file that
+is still missing after the source's deadline counts as a delivery without rows, which the judgement of the key (`drift`)
+reports as a fault. A file not known to be complete (`Source.arrives`) counts as missing; if nothing marks it as
+complete, a second look decides. A file whose mark (inode, size and time; on S3 the ETag) is unchanged is not read
+again.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ ABOUT_QUARANTINED = {
     "source_offset": "the row's place in the landed file, from 0",
     "reason": "which column or rule, and the value",
     "schema_version": "version of the source's schema that rejected it",
-    "row": "as it landed",
+    "row": "as it landed; of a record of CSV that is not a row, its lines and text",
 }
 
 

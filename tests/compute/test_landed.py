@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import polars as pl
 import pytest
 
+from platform_assets.compute.delimited import BROKEN, read_csv
 from platform_assets.compute.landed import UnreadableFile, rows
 
 AT = datetime(2024, 5, 1, 6, 30, tzinfo=UTC)
@@ -43,7 +44,11 @@ def test_a_header_alone_is_a_file_without_rows() -> None:
         ("name,si", r"cut short: its last line 'name,si' has no end \(0 lines came\)"),
         ("name,size\na,1\nb,", r"cut short: its last line 'b,' has no end \(2 lines came\)"),
         ("name,size\na,1\nb\n", r"cut short: its last line 'b' has 1 cells; expected 2"),
-        ("name,size\na,1,2\nb,1\n", r"found more fields than defined"),
+        ("\nname,size\na,1\n", r"the first line is empty; expected a header"),
+        ("na\0me,size\na,1\n", r"the first line has 1 zero byte; expected a header"),
+        ('na"me,size\na,1\n', r"the header 'na\"me,size' has a quote that does not enclose a whole name"),
+        ("name,size\r\na,1\r", r"cut short: its last line 'a,1' has no end \(1 lines came\)"),
+        ("name,size,broken_record\na,1,{}\n", r"named 'broken_record', which is reserved"),
         ("name,length\na,1\n", r"columns name, length; expected name, size. Missing: size; not expected: length"),
     ],
 )
@@ -55,6 +60,22 @@ def test_a_broken_file_is_refused(text: str, message: str) -> None:
 def test_bytes_that_are_not_text_are_refused() -> None:
     with pytest.raises(UnreadableFile, match=r"not UTF-8 text: .* at byte 10"):
         rows(b"name,size\n\xff,1\n", columns=COLUMNS, arrived_at_utc=AT)
+
+
+def test_a_broken_record_counts_as_a_row_with_its_place() -> None:
+    frame = read("name,size\na,1,2\nb,1\n")
+    assert frame.select("name", "source_offset").rows() == [(None, 0), ("b", 1)]
+    assert frame[BROKEN].is_null().to_list() == [False, True]
+
+
+def test_a_sources_own_reader_may_read_csv_of_another_encoding() -> None:
+    def latin(data: bytes) -> pl.DataFrame:
+        return read_csv(data.decode("latin-1").encode(), multiline=["name"])
+
+    data = 'name,size\n"caf\u00e9\nbar",1\n2\nb,"3\n4"\n\n'.encode("latin-1")
+    frame = rows(data, columns=COLUMNS, arrived_at_utc=AT, read=latin)
+    assert frame["name"].to_list() == ["caf\u00e9\nbar", None, None, None]
+    assert frame[BROKEN].is_null().to_list() == [True, False, False, False]
 
 
 def test_a_sources_own_reader_is_used_and_its_error_is_reported() -> None:

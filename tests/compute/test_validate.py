@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from platform_assets.compute.delimited import BROKEN
 from platform_assets.compute.validate import Split, WrongColumns, key_column, null_together, rule, split, split_keys
 from platform_assets.keys import DailyGrain
 from tests.volume import draws
@@ -53,6 +54,22 @@ def reason_of(**cells: str | None) -> str:
     result = split_rows({**GOOD, **cells})
     assert result.good.height == 0
     return result.quarantined["reason"].item()
+
+
+def test_a_record_that_is_not_a_row_has_its_own_reason_alone_and_repeats_nothing():
+    note = {"reason": "line 3 has 1 field; the header has 5", "first_line": 3, "last_line": 3, "record": "a"}
+    raw = landed(GOOD, dict.fromkeys(GOOD), dict.fromkeys(GOOD), {**GOOD, "count": "x"})
+    noted = raw.with_columns(pl.Series(BROKEN, [None, json.dumps(note), json.dumps(note), None]))
+    splits = split_keys({"2013-03-01": noted, "2013-03-02": raw[:1]}, SCHEMA, schema_version=3, unique=["name"])
+    result = splits["2013-03-01"]
+    assert result.good["source_offset"].to_list() == [0]
+    assert splits["2013-03-02"].good.drop("source_offset").equals(result.good.drop("source_offset"))
+    assert result.quarantined["source_offset"].to_list() == [1, 2, 3]
+    assert result.quarantined["reason"].to_list() == [note["reason"]] * 2 + [
+        "count is 'x', which is not a whole number"
+    ]
+    assert json.loads(result.quarantined["row"][0]) == {"first_line": 3, "last_line": 3, "record": "a"}
+    assert json.loads(result.quarantined["row"][2]) == {**GOOD, "count": "x"}
 
 
 def test_good_rows_are_typed_and_keep_their_offset_and_order():

@@ -225,6 +225,8 @@ def test_a_feature_that_reads_the_label_is_refused() -> None:
         ({"known_at_of": {"status": "read_at_utc"}}, ("known_at_of='status'", "fix known_at_of")),
         ({"known_at_of": {"value": "seen_on"}}, ("known_at_of='seen_on'", "fix known_at_of")),
         ({"known_at_of": {"planned": None}}, ("known_at_of='planned'", "fix known_at_of")),
+        ({"multiline": ("note",)}, ("multiline='note'", "fix multiline")),
+        ({"multiline": ("value",)}, ("multiline='value'", "has Int64 there; only text has several lines")),
     ],
 )  # fmt: skip
 def test_a_schema_without_a_column_that_the_source_names_is_refused(
@@ -253,6 +255,8 @@ def test_a_schema_without_a_column_that_the_source_names_is_refused(
         ({"known_at_of": {3: "read_at_utc"}}, "has known_at_of={3: 'read_at_utc'}; expected the name of a column"),
         ({"known_at_of": {"known_at_utc": None}}, "has 'known_at_utc' in known_at_of, which is its known_at"),
         ({"known_at_of": {"value": "read_at_utc"}, "is_label": True}, "brings labels and has known_at_of; no feature"),
+        ({"multiline": "note"}, "multiline is 'note'; expected"),
+        ({"multiline": ("note",), "read": pl.read_csv}, "drop multiline, or pass it on in read"),
     ],
 )
 def test_a_wrong_source_is_refused_with_the_expectation(changes: dict[str, Any], message: str) -> None:

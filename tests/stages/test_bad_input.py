@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
@@ -81,6 +82,37 @@ def test_chunks_before_a_bad_file_stay(settings: Settings, tables: TableStore, r
     batches.land(settings.root, "readings", "0035", "")
     assert not run("0001", "0040", raise_on_error=False).success
     assert set(tables.records("raw_readings")) == set(batches.GRAIN.span("0001", "0031"))
+
+
+def test_broken_records_go_to_quarantine_with_their_lines_and_all_others_stay(
+    settings: Settings, tables: TableStore, run: Run
+) -> None:
+    batches.land_all(settings.root, "0001", "0002")
+    header, first, *others, last = batches.readings("0001").splitlines()
+    swallowed = '"s9,1.0,red\ns9,1.0,red,2024-01-01T01:00:00Z\ns9",x'
+    broken = [first.rpartition(",")[0], "\0" * 40, "# taken over", "", swallowed]
+    batches.land(settings.root, "readings", "0001", "\n".join([header, first, *broken, *others, last, ""]))
+    run("0001", "0002")
+    good, refused = (tables.read(f"{stage}_readings", ["0001"]) for stage in ("validated", "quarantine"))
+    assert good["source_offset"].to_list() == [0, *range(6, 11)]
+    assert good["sensor"].to_list() == tables.read("validated_readings", ["0002"])["sensor"].to_list()
+    assert refused.select("source_offset", "reason").rows() == [
+        (1, "line 3 has 3 fields; the header has 4"),
+        (2, "line 4 has 40 zero bytes"),
+        (3, "line 5 has 1 field; the header has 4"),
+        (4, "line 6 is empty"),
+        (5, "the record in lines 7 to 9 has 2 fields; the header has 4"),
+    ]
+    rows = [json.loads(row) for row in refused["row"]]
+    assert rows[4] == {"first_line": 7, "last_line": 9, "record": swallowed}
+    assert [row["record"] for row in rows] == broken
+    record = tables.records("raw_readings")["0001"]
+    assert (record.rows, good.height + refused.height) == (11, 11)
+    assert "broken_record" in record.columns and "broken_record" not in tables.records("raw_readings")["0002"].columns
+    batches.land(settings.root, "readings", "0001", batches.readings("0001"))
+    run("0001", "0002")
+    assert tables.read("quarantine_readings", ["0001"]).is_empty()
+    assert "broken_record" not in tables.records("raw_readings")["0001"].columns
 
 
 def test_an_unseen_category_is_accepted(settings: Settings, tables: TableStore, run: Run) -> None:
