@@ -11,6 +11,7 @@ from datetime import datetime
 
 from msgspec.structs import asdict, replace
 
+from platform_assets import naming
 from platform_assets.compute import performance_policy
 from platform_assets.compute.rare import AVERAGE_PRECISION, BASE_RATE
 from platform_assets.compute.tasks import Measure
@@ -20,7 +21,7 @@ from platform_assets.history.faults import judgement
 from platform_assets.history.holds import Hold
 from platform_assets.history.performance import measured
 from platform_assets.history.reader import History
-from platform_assets.records.notes import Features
+from platform_assets.records.notes import Features, Raw
 from platform_assets.records.performance import Interval
 from platform_assets.records.releases import Release
 from platform_assets.records.verdicts import Verdict
@@ -48,6 +49,7 @@ from platform_assets.status.state import (
     Released,
     State,
     Todo,
+    Undeclared,
     Unlabelled,
 )
 from platform_assets.status.words import as_text, held_words
@@ -105,6 +107,7 @@ def of_product(product: Product) -> State:
         rare=_rare(product),
         pods=counts,
         refused=refused,
+        undeclared=[] if closed is None else _undeclared(product, closed),
     )
 
 
@@ -239,6 +242,20 @@ def _put_aside(product: Product, key: str) -> PutAside | None:
         newest=newest,
         why=with_rows_aside[newest].put_aside_by_reason,
     )
+
+
+def _undeclared(product: Product, key: str) -> list[Undeclared]:
+    """Return the columns of the newest keys' deliveries that no schema declares, per source."""
+    result = []
+    keys = product.spec.grain.with_lookback((key,), product.spec.retraining.performance_window - 1)
+    for source in product.spec.sources:
+        source_keys = (naming.UNPARTITIONED,) if source.is_slow else keys
+        records = product.tables.records(naming.stage("raw", source.name), source_keys)
+        columns = {at: Raw.of(records[at]).undeclared for at in source_keys if at in records}
+        newest = next((at for at in reversed(columns) if columns[at]), None)
+        if newest is not None:
+            result.append(Undeclared(source=source.name, columns=columns[newest], newest=newest))
+    return result
 
 
 def _held(holds: Mapping[str, Hold]) -> list[Held]:

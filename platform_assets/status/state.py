@@ -121,6 +121,14 @@ class PutAside(Part, frozen=True, kw_only=True):
     why: dict[str, int]
 
 
+class Undeclared(Part, frozen=True, kw_only=True):
+    """Columns that a source delivers, does not declare, and that are left out; `newest` is the last key with any."""
+
+    source: str
+    columns: tuple[str, ...]
+    newest: str
+
+
 class Unlabelled(Part, frozen=True, kw_only=True):
     """A key whose labels were given up, including one whose labels arrived later."""
 
@@ -219,7 +227,8 @@ class Pods(Part, frozen=True, kw_only=True):
 
 class State(Part, frozen=True, kw_only=True, omit_defaults=True):
     """A product; `grain` is `daily`, `hourly` or `batch`. `heard` and `pods` are there on a cluster, `rare` for a rare
-    class, `refused` while the newest evaluated model is not accepted.
+    class, `refused` while the newest evaluated model is not accepted, `undeclared` while deliveries have columns that
+    nothing declares.
     """
 
     product: str
@@ -244,6 +253,7 @@ class State(Part, frozen=True, kw_only=True, omit_defaults=True):
     rare: Rare | None = None
     pods: Pods | None = None
     refused: Refused | None = None
+    undeclared: list[Undeclared] = []
 
 
 class BrokenFile(Part, frozen=True, kw_only=True):
