@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from textwrap import shorten
 
 from platform_assets.compute import latency
+from platform_assets.compute.columns import in_short
 from platform_assets.compute.releases import SHORT_DIGEST
 from platform_assets.compute.tasks import Binary, MultiClass, Regression
 from platform_assets.records.performance import Interval
