@@ -75,8 +75,10 @@ def as_text(state: State | BrokenState) -> str:
     if (aside := state.put_aside) is not None:
         of_rows = f"{aside.rows:,} of {aside.built:,} rows of features of {counted(aside.keys, NOUNS[state.grain])}"
         lines.append(f"  put aside  {of_rows}, most recently {aside.newest}: {next(iter(aside.why))}")
-    for item in state.undeclared:
-        lines.append(f"  left out   {item.source} of {item.newest}, not declared: {in_short(item.columns)}")
+    lines += [
+        f"  left out   {item.source} of {item.newest}, not declared: {in_short(item.columns)}"
+        for item in state.undeclared
+    ]
     if state.unlabelled:
         lines.append(f"  no labels  {_unlabelled_words(state.unlabelled)}")
     lines.append(f"  failure    {_failure_words(state.failure)}")
