@@ -344,7 +344,6 @@ def _fails_to_deliver(source: str, key: str, data: bytes) -> bytes:
     [
         (_with_source(schema=_without("known_at_utc")), "has known_at='known_at_utc', and its schema has no such"),
         (_with_source(schema=_without("observed_at_utc")), "has partition_by='observed_at_utc', and its schema has no"),
-        (_with_source(schema=_without("pressure_hpa")), "Missing: none; not expected: pressure_hpa"),
         (_with_source(schema=_failing_schema), "_failing_schema() of hourly_temperature fails with RuntimeError"),
         (_with_source(schema=partial(_failing_schema)), "schema() of hourly_temperature fails with RuntimeError"),
         (_with_source(schema=lambda: None), "<lambda>() of hourly_temperature returns None: is a `return` missing?"),
@@ -373,6 +372,13 @@ def test_each_mistake_in_a_source_has_its_message(spec: ProductSpec, sentence: s
     else:
         assert sentence in result["source observations"]
         assert not {"features", "label", "model"} & set(result), "checks that depend on a broken source are left out"
+
+
+def test_a_column_that_the_schema_does_not_declare_is_named() -> None:
+    lines = {line.check: line for line in checking.of_product(_with_source(schema=_without("pressure_hpa")))}
+    line = lines["source observations"]
+    assert not line.is_problem
+    assert line.message.endswith("; not declared, and left out: pressure_hpa")
 
 
 def _labelled(change: Callable[[pl.DataFrame], pl.DataFrame]) -> ProductSpec:
