@@ -32,7 +32,7 @@ PAGE = ROOT / "docs" / "reference.md"
 TYPES: tuple[tuple[str, Sequence[type]], ...] = (
     ("The product", (base.ProductSpec,)),
     ("Grain", (keys.DailyGrain, keys.HourlyGrain, keys.BatchGrain)),
-    ("Sources", (base.Source,)),
+    ("Sources", (base.Source, base.Column)),
     ("Fields", (base.Field,)),
     ("Task", (base.Binary, base.MultiClass, base.Regression)),
     ("Learners", (Network, LightGbm, Estimator, FinishedOnnx, Blend)),

@@ -1,7 +1,8 @@
 """Find landed files that changed after their key was closed, and raise an alert for each.
 
 Only the last closed keys are compared, and only in some ticks. The changed file is not read in here: `repair__product`
-does that, and so does any run that reaches back far enough.
+does that, and so does any run that reaches back far enough. A file in place of one that could not be read is requested
+without a person, because nothing was taken in yet.
 """
 
 from dataclasses import dataclass
@@ -44,12 +45,17 @@ class State(ticks.State, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A file that differs from what was taken in, with the mark of the file that is there now."""
+    """A file that differs from what was taken in, with the mark of the file that is there now.
+
+    Attributes:
+        is_first: whether the file before it could not be read.
+    """
 
     source: str
     key: str
     mark: str
     description: str
+    is_first: bool = False
 
 
 def alert_changes(tick: ticks.ProductTick, closed: str | None, state: State) -> State:
@@ -67,6 +73,10 @@ def alert_changes(tick: ticks.ProductTick, closed: str | None, state: State) -> 
     mark = landed_files.marks(tick.product, tick.until_s, "freshness")
     differences, marks, is_complete = find(tick.product, closed, state.marks, mark)
     for change in differences:
+        if change.is_first:
+            reason = f"{change.source} of {change.key} was delivered again; the file before could not be read"
+            changes.request(tick.product.ledgers, change.key, reason, tick.now)
+            continue
         text = (
             f"{change.source} of {change.key} {change.description}. To take it in, launch "
             f"{tick.job('repair')} with the key and a reason."
@@ -117,7 +127,9 @@ def find(product: Product, closed: str, previous: Marks, mark: landed_files.Mark
             marks[name] = (landed, is_other)
             if is_other:
                 description = _description(record, digest)
-                differences.append(Change(source=source.name, key=key, mark=landed, description=description))
+                is_first = Raw.of(record).unreadable is not None
+                change = Change(source=source.name, key=key, mark=landed, description=description, is_first=is_first)
+                differences.append(change)
 
     for source in (source for source in spec.sources if not source.is_slow):
         try:

@@ -44,7 +44,7 @@ def reason_to_wait(tick: ticks.ProductTick, cutoff: str) -> str | None:
         return None
     number = versions.renewing(product, older)
     if number is None and older.usd <= versions.limit_usd(product):
-        number = request(
+        number = renewal.request(
             product, older, why=f"the training for cutoff {cutoff} needs rows of one version", by="retrain"
         )
     if number is not None:

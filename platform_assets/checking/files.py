@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ from platform_assets.checking.messages import (
     fix_in,
     wrong_type,
 )
-from platform_assets.compute import landed, validate
+from platform_assets.compute import columns, landed, validate
+from platform_assets.makers.raw import Landing
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.wording import counted, span
 
@@ -54,7 +56,7 @@ def schema_of(spec: ProductSpec, source: Source) -> pa.DataFrameSchema:
 
 def read(spec: ProductSpec, available: Deliveries, source: Source, keys: Sequence[str]) -> tuple[pl.DataFrame, str]:
     """Return the good rows of the keys' files with the column `key`, and a summary for the check's line."""
-    splits = _splits(spec, available, source, keys)
+    splits, undeclared = _splits(spec, available, source, keys)
     good = _good(splits)
     bad = pl.concat(split.quarantined for split in splits.values())
     reason = "" if bad.is_empty() else f"; most often: {bad['reason'].value_counts(sort=True)['reason'][0]}"
@@ -69,13 +71,14 @@ def read(spec: ProductSpec, available: Deliveries, source: Source, keys: Sequenc
         )
     return (
         good,
-        f"{counted(len(splits), 'file')}, {counted(good.height, 'row')} good, {bad.height:,} quarantined{reason}",
+        f"{counted(len(splits), 'file')}, {counted(good.height, 'row')} good, {bad.height:,} quarantined{reason}"
+        + (f"; not declared, and left out: {columns.in_short(undeclared)}" if undeclared else ""),
     )
 
 
 def good(spec: ProductSpec, available: Deliveries, source: Source, keys: Sequence[str]) -> pl.DataFrame:
     """Return the good rows of the keys' files with the column `key`, whatever share is refused."""
-    return _good(_splits(spec, available, source, keys))
+    return _good(_splits(spec, available, source, keys)[0])
 
 
 def name_of(function: object, default: str) -> str:
@@ -83,17 +86,19 @@ def name_of(function: object, default: str) -> str:
     return str(getattr(function, "__name__", default))
 
 
-def _splits(spec: ProductSpec, available: Deliveries, source: Source, keys: Sequence[str]) -> dict[str, validate.Split]:
+def _splits(
+    spec: ProductSpec, available: Deliveries, source: Source, keys: Sequence[str]
+) -> tuple[dict[str, validate.Split], list[str]]:
+    """Return the rows of the keys' files, split, and the columns of any of them that the source does not declare."""
     schema = schema_of(spec, source)
+    maker = Landing.of(spec, _guarded(spec, source))
     files = {key: _delivered(spec, available, source, key) for key in keys}
-    raws = {
-        key: _rows(spec, available, source, key, data, [*schema.columns])
-        for key, data in files.items()
-        if data is not None
-    }
+    read = {key: _rows(spec, available, source, key, data, maker) for key, data in files.items() if data is not None}
+    raws = {key: rows for key, (rows, _) in read.items()}
+    undeclared = dict.fromkeys(name for _, names in read.values() for name in names)
     if not raws:
         raise Problem(f"{available.by} of {spec.name} delivers no file of {source.name}, {span(keys)}. {fix_in(spec)}")
-    return call(spec, f"the schema of {source.name}", _split, spec, source, schema, raws)
+    return call(spec, f"the schema of {source.name}", _split, spec, source, schema, raws), [*undeclared]
 
 
 def _good(splits: dict[str, validate.Split]) -> pl.DataFrame:
@@ -114,21 +119,19 @@ def _delivered(spec: ProductSpec, available: Deliveries, source: Source, key: st
     return data
 
 
-def _rows(
-    spec: ProductSpec, available: Deliveries, source: Source, key: str, data: bytes, columns: Sequence[str]
-) -> pl.DataFrame:
-    def reader(data: bytes) -> pl.DataFrame:
-        assert source.read is not None  # this function is passed on only then
-        return call_for_frame(spec, f"{name_of(source.read, 'read')}()", source.read, data)
+def _guarded(spec: ProductSpec, source: Source) -> Source:
+    """Return a source whose reader raises a `Problem` for whatever goes wrong in it."""
+    read = source.read
+    if read is None:
+        return source
+    return replace(source, read=lambda data: call_for_frame(spec, f"{name_of(read, 'read')}()", read, data))
 
+
+def _rows(
+    spec: ProductSpec, available: Deliveries, source: Source, key: str, data: bytes, maker: Landing
+) -> tuple[pl.DataFrame, Sequence[str]]:
     try:
-        return landed.rows(
-            data,
-            columns=columns,
-            arrived_at_utc=_ANY_TIME,
-            read=None if source.read is None else reader,
-            multiline=source.multiline,
-        )
+        return maker.rows(data, _ANY_TIME, key)
     except landed.UnreadableFile as problem:
         if file_of(spec.name) in str(problem):
             raise

@@ -32,13 +32,12 @@ def check_rows(
         incomplete: keys where any field may be null, see `declared.incomplete`.
     """
     expected = [*ABOUT, *(item.name for item in fields)]
-    if rows.columns != expected:
+    if set(rows.columns) != set(expected):
         missing = _listed(expected, rows.columns)
         more = _listed(rows.columns, expected)
-        order = "" if missing or more else " The order differs."
         raise ValueError(
             f"{function} returns {counted(len(rows.columns), 'column')}; expected {', '.join(ABOUT)} and the "
-            f"{len(fields)} fields. Missing: {missing or 'none'}; not declared: {more or 'none'}.{order} {fix}"
+            f"{len(fields)} fields. Missing: {missing or 'none'}; not declared: {more or 'none'}. {fix}"
         )
     if rows.is_empty():
         raise ValueError(f"{function} returns no rows; expected one for each entity of the window's keys. {fix}")

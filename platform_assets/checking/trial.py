@@ -187,8 +187,9 @@ class Trial:
         """Label all keys that have labels."""
         spec, task = self.spec, self.spec.task
         self.labelled = call_for_frame(spec, "label()", spec.label, self.tables[spec.label_source.name])
-        if self.labelled.columns != LABELLED:
+        if set(self.labelled.columns) != set(LABELLED):
             raise Problem(f"label() of {spec.name} returns {self.labelled.columns}; expected {LABELLED}. {self._fix}")
+        self.labelled = self.labelled.select(LABELLED)
         rows.check_entities(self.labelled, f"label() of {spec.name}", self._fix)
         labels = self.labelled.drop_nulls("label")
         if labels.schema["known_at"] != rows.MOMENT or labels["known_at"].null_count():
@@ -342,7 +343,9 @@ class Trial:
         sample = SampleTables(spec.name, spec.label_source.name, visible)
         name = f"features() for {keys[0]}" if len(keys) == 1 else "features()"
         try:
-            return call_for_frame(spec, name, function or spec.features, sample, window)
+            built = call_for_frame(spec, name, function or spec.features, sample, window)
+            columns = [*rows.ABOUT, *(item.name for item in spec.fields)]
+            return built.select(columns) if set(built.columns) == set(columns) else built
         except Problem:
             if len(keys) > SAMPLE:  # which one?
                 for key in keys:

@@ -23,8 +23,13 @@ if TYPE_CHECKING:
     from platform_assets.product.monitoring import CrossRule, Monitors
     from platform_assets.records.sketches import RuleCount, SourceSketch
 
+UNREADABLE = "unreadable_delivery"
+AWAITED = "awaited_delivery"
+"""The check of a key without features because it looks back on a delivery that is waited for (`Source.unreadable`)."""
+
 ORDER = (
     "missing_delivery",
+    UNREADABLE,
     "empty_delivery",
     "repeated_rows",
     "overlap",
@@ -135,6 +140,24 @@ def check(
     return _ranked(checks)
 
 
+def awaited(awaits: Mapping[str, Sequence[str]]) -> tuple[Check, ...]:
+    """Return one failing check per source that the features of a key wait for.
+
+    Args:
+        awaits: the keys whose delivery cannot be read, by source.
+    """
+    return tuple(
+        Check(
+            source=source,
+            check=AWAITED,
+            is_failing=True,
+            came=f"no features: they look back on {source} of {', '.join(keys)}, which cannot be read",
+            expected=f"features once it is delivered again, or {', '.join(keys)} is accepted or dropped",
+        )
+        for source, keys in awaits.items()
+    )
+
+
 def failing(checks: Iterable[Check]) -> tuple[Check, ...]:
     """Return the failing checks, in order: the first is the primary."""
     return tuple(check for check in checks if check.is_failing)
@@ -176,6 +199,16 @@ def _delivered(source: str, current: SourceSketch, past: Sequence[SourceSketch])
                 if current.missing_why
                 else "no file before the deadline",
                 expected="one file per key",
+            )
+        ]
+    if current.unreadable:
+        return [
+            Check(
+                source=source,
+                check=UNREADABLE,
+                is_failing=True,
+                came=f"a file that cannot be taken in: {current.unreadable.rstrip('.')}",
+                expected="a file with rows of the source's schema",
             )
         ]
     empty = sum(1 for earlier in past if not earlier.rows)

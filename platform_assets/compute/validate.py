@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from platform_assets.compute import delimited, typed
-from platform_assets.compute.landed import in_short
+from platform_assets.compute.columns import in_short
 from platform_assets.compute.typed import MOMENT_FORMAT as MOMENT_FORMAT
 from platform_assets.keys import EARLIEST, LATEST
 from platform_assets.problems import Problem
@@ -36,6 +36,10 @@ _Judge = Callable[[pl.DataFrame], pl.DataFrame]
 
 class WrongColumns(Problem, ValueError):
     """The file's columns are not the schema's, so no row of it can be judged."""
+
+
+class _WholeFile(Problem, ValueError):
+    """The schema refuses all rows together, by a check that names none of them."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,13 @@ def _split_alike(
     good, unparsed = _parse(_without(raw, broken), expected)
     reasons = [broken, unparsed]
     for judge in judges:
-        rejected = judge(good)
+        try:
+            rejected = judge(good)
+        except _WholeFile as refusal:
+            if len(frames) > 1:  # of which key?
+                alone = [_split_alike({key: frame}, expected, judges, version) for key, frame in frames.items()]
+                return {key: split for splits in alone for key, split in splits.items()}
+            rejected = _reasons(good, [str(refusal)] * good.height)
         reasons.append(rejected)
         good = _without(good, rejected)
     quarantined = _quarantine(raw, list(expected), pl.concat(reasons), version)
@@ -225,7 +235,7 @@ def _by_schema(schema: pa.DataFrameSchema, names: Sequence[str]) -> _Judge:
                 continue
             if cases["index"].null_count():
                 whole = cases.filter(pl.col("index").is_null())
-                raise WrongColumns(f"the schema refuses the file as a whole: {whole['check'].to_list()}.")
+                raise _WholeFile(f"the schema refuses the file as a whole: {whole['check'].to_list()}")
             reasons.append(_reasons(frame[cases["index"]], [_sentence(case) for case in cases.iter_rows(named=True)]))
         return _joined(reasons)
 

@@ -15,7 +15,5 @@ from platform_assets.history.tunings import Tunings
 from platform_assets.history.versions import Versions
 
 
-class History(
-    Releases, Decisions, Faults, Requests, Rebuilds, Alerts, Attended, Money, Trainings, Tunings, Versions
-):
+class History(Releases, Decisions, Faults, Requests, Rebuilds, Alerts, Attended, Money, Trainings, Tunings, Versions):
     """Everything on record about a product; each method states its cost in requests."""

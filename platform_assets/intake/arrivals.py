@@ -101,14 +101,7 @@ def unlike_manifest(source: Source, file: Landed, manifest: bytes) -> str | None
             f"{rows:,} rows"
         )
     try:
-        columns = list(source.columns().columns)
-        height = landed.rows(
-            file.data,
-            columns=columns,
-            arrived_at_utc=file.arrived_at_utc,
-            read=source.read,
-            multiline=source.multiline,
-        ).height
+        height = landed.parse(file.data, source.read, source.multiline).height
     except landed.UnreadableFile:
         return None
     return None if height == rows else f"has {height:,} rows; its manifest says {rows:,}"

@@ -15,10 +15,12 @@ from typing import Any, Literal
 import dagster as dg
 
 from platform_assets import naming
+from platform_assets.compute.faults import AWAITED
 from platform_assets.facts import versions
 from platform_assets.handle import Product
 from platform_assets.jobs import renewal
-from platform_assets.records.faults import FAULTS, Accepted, Dropped, FaultRecord, Repair
+from platform_assets.records.faults import FAULTS, Accepted, Dropped, Fault, FaultRecord, Repair
+from platform_assets.records.notes import Raw
 from platform_assets.records.rebuilds import REBUILDS, Rebuild
 from platform_assets.records.requests import INTERVENTIONS, REQUESTS, AdvanceRequest, Intervention
 from platform_assets.specs.base import ProductSpec
@@ -129,9 +131,17 @@ def settle(product: Product, key: str, kind: Literal["accept", "drop"], *, why: 
     hold = product.history.hold(key)
     if hold is None and kind == "accept":
         raise dg.Failure(f"{key} of {product.name} has no fault on record, so there is nothing to accept.")
+    if kind == "accept" and hold is not None and isinstance(hold.record, Fault):
+        waits = [check for check in hold.record.checks if check.check == AWAITED]
+        if waits:
+            raise dg.Failure(f"{key} of {product.name} cannot be accepted: {waits[0].came}; accept or repair that key.")
     ledgers.of(INTERVENTIONS).append(Intervention(key=key, kind=kind))
     record_type = Accepted if kind == "accept" else Dropped
-    return ledgers.of(FAULTS.of(key)).append(_record(record_type, product, key, why=why, by=by))
+    number = ledgers.of(FAULTS.of(key)).append(_record(record_type, product, key, why=why, by=by))
+    if _is_awaited(product, key):
+        outcome = "accepted" if kind == "accept" else "dropped"
+        _request(product, key, why=f"{key} was {outcome}, and features wait for it: {why}", by=by)
+    return number
 
 
 def request_repair(product: Product, key: str, *, why: str, by: str) -> int:
@@ -152,17 +162,27 @@ def request_repair(product: Product, key: str, *, why: str, by: str) -> int:
             + " or ".join(product.channels[source.name].cite(key) for source in spec.sources if not source.is_slow)
             + "."
         )
-    last = min(spec.grain.index(key) + spec.lookback, spec.grain.index(closed))
     if product.history.hold(key) is not None:
         ledgers.of(FAULTS.of(key)).append(_record(Repair, product, key, why=why, by=by))
-    return ledgers.of(REQUESTS).append(
-        AdvanceRequest(
-            first=key,
-            last=spec.grain.key_at(last),
-            why=f"{', '.join(changed)} of {key} delivered again: {why}",
-            by=by,
-            at_utc=product.now.isoformat(),
-        )
+    return _request(product, key, why=f"{', '.join(changed)} of {key} delivered again: {why}", by=by)
+
+
+def _request(product: Product, key: str, *, why: str, by: str) -> int:
+    """Request that a key and the closed keys that look back on it are advanced again; return the request's number."""
+    spec = product.spec
+    closed = max(product.tables.records("decision"), key=spec.grain.index, default=key)
+    last = max(spec.grain.index(key), min(spec.grain.index(key) + spec.lookback, spec.grain.index(closed)))
+    request = AdvanceRequest(first=key, last=spec.grain.key_at(last), why=why, by=by, at_utc=product.now.isoformat())
+    return product.ledgers.of(REQUESTS).append(request)
+
+
+def _is_awaited(product: Product, key: str) -> bool:
+    """Tell whether features wait for a delivery of a key that cannot be read."""
+    return any(
+        source.unreadable == "wait" and Raw.of(record).unreadable
+        for source in product.spec.feature_sources
+        if not source.is_slow
+        for record in product.tables.records(naming.stage("raw", source.name), [key]).values()
     )
 
 
@@ -214,7 +234,8 @@ def _changed_sources(product: Product, key: str) -> list[str]:
             landed = sha256(product.channels[source.name].fetch(key).data)
         except FileNotFoundError:
             continue
-        if record is None or record.inputs.get("file") != landed:
+        # A file that could not be read was never taken in: the product's file may have been fixed since.
+        if record is None or record.inputs.get("file") != landed or Raw.of(record).unreadable:
             sources.append(source.name)
     return sources
 

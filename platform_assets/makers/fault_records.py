@@ -15,7 +15,7 @@ from msgspec.structs import asdict, replace
 from platform_assets import naming
 from platform_assets.compute import declared
 from platform_assets.compute.declared import THE_FEATURES
-from platform_assets.compute.faults import Check
+from platform_assets.compute.faults import AWAITED, UNREADABLE, Check
 from platform_assets.compute.windows import Window
 from platform_assets.history import snapshots
 from platform_assets.history.holds import Hold
@@ -104,18 +104,21 @@ class FaultRecords:
             hold = self.holds.get(earlier)
             if hold is None or not isinstance(hold.record, Fault):
                 continue
+            if all(check.check == AWAITED for check in hold.record.checks):
+                continue  # settled with the key that it waits for
             if grain.index(key) - grain.index(hold.record.since) >= patience:
                 self._give_up(earlier, hold.number, hold.record.checks, newest)
 
     def request_advance(self, key: str, *, newest: str) -> None:
-        """Request one new advance of the keys that look back on a nulled key."""
+        """Request one new advance of the keys that look back on a key that was given up."""
         hold = self.holds[key]
+        outcome = f"{hold.nulled_source} of {key} is left out" if hold.nulled_source else f"{key} is dropped"
         grain = self._spec.grain
         last = min(grain.index(key) + self._spec.lookback, max(grain.index(newest), grain.index(key)))
         request = AdvanceRequest(
             first=key,
             last=grain.key_at(last),
-            why=f"{hold.nulled_source} of {key} is left out since record {hold.number} of its faults.",
+            why=f"{outcome} since record {hold.number} of its faults.",
             by=BY,
             at_utc=self._now(),
         )
@@ -152,7 +155,8 @@ class FaultRecords:
         index = self._spec.grain.index(key)
         before = self._spec.grain.key_at(index - 1) if index else None
         written = self._written(before) if before in self.holds and before is not None else None
-        if written and (written.source, written.check) == (primary.source, primary.check):
+        waits = primary.check == AWAITED and written and written.check == UNREADABLE
+        if written and written.source == primary.source and (written.check == primary.check or waits):
             return written.episode
         return key
 
@@ -163,6 +167,8 @@ class FaultRecords:
             self._append(
                 key, Dropped(fault=fault, why=f"{opening}: the key is dropped permanently.", **self._signature(key))
             )
+            if any(check.check == UNREADABLE for check in checks):
+                self.request_advance(key, newest=newest)
         else:
             sentence = f"{opening}: {source} is left out and the rows stay."
             self._append(key, Nulled(fault=fault, source=source, why=sentence, **self._signature(key)))
@@ -170,7 +176,7 @@ class FaultRecords:
 
     def _choice(self, key: str, checks: Sequence[FailedCheck]) -> tuple[str | None, str]:
         """Return the source to leave out (None to drop the key), and the reason."""
-        faulty = sorted({check.source for check in checks})
+        faulty = sorted({check.source for check in checks if check.check != AWAITED})
         if self._spec.label_source.name in faulty:
             return None, "its labels are broken"
         if THE_FEATURES in faulty:

@@ -72,11 +72,12 @@ class Building(RowMaker):
             tables[source] = tables[source].filter(pl.col("key") != key)
         built = self.features(FeatureTables(self.product, self.label, tables), Window(grain=self.grain, keys=run))
         expected = ["key", *ABOUT_A_ROW, *(item.name for item in self.fields)]
-        if built.columns != expected:
+        if set(built.columns) != set(expected):
             raise ValueError(
                 f"features of {self.product} returned columns {built.columns}; expected {expected}. "
                 "Fix `features` or `fields` in the product's file."
             )
+        built = built.select(expected)
         frames: dict[str, pl.DataFrame] = {}
         notes: dict[str, declared.PutAside] = {}
         for key, part in by_key(built, run, f"features of {self.product}").items():

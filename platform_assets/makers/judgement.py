@@ -56,6 +56,7 @@ class Judge:
             else reading.require(self._tables, _stage(source.name), keys)
             for source in self._sources
         }
+        self._unread = {source.name: self._unreadable(source.name) for source in self._sources}
         self._features = reading.require(self._tables, FEATURES, keys)
         self._answered = self._tables.records(PREDICTIONS, around)
         self._newest = max((*self._judged, *keys), key=spec.grain.index)
@@ -66,6 +67,11 @@ class Judge:
         return {
             **{_stage(source): digest for source, digest in self._digests(key).items()},
             FEATURES: self._features[key].content_digest,
+            **{
+                naming.stage("raw", name): f"{records[key].inputs.get('file')}"
+                for name, records in self._unread.items()
+                if key in records
+            },
             **({REQUEST_INPUT: str(request)} if request else {}),
         }
 
@@ -114,6 +120,13 @@ class Judge:
     def _digests(self, key: str) -> dict[str, str]:
         return {name: records[key].content_digest for name, records in self._validated.items() if key in records}
 
+    def _unreadable(self, source: str) -> dict[str, PartitionRecord]:
+        """Return the records of `raw` of the keys whose delivery cannot be read."""
+        validated = self._validated[source].items()
+        empty = [key for key, record in validated if not notes.Validated.of(record).rows_in]
+        records = self._tables.records(naming.stage("raw", source), empty) if empty else {}
+        return {key: record for key, record in records.items() if notes.Raw.of(record).unreadable}
+
     def _rows(self, keys: tuple[str, ...]) -> dict[str, dict[str, pl.DataFrame]]:
         """Return the validated rows by source and key; labels only where they have landed."""
         rows = {}
@@ -141,6 +154,8 @@ class Judge:
                 record = self._tables.records(naming.stage("raw", name), [key]).get(key)
                 raw = notes.Raw() if record is None else notes.Raw.of(record)
                 sources[name] = replace(sources[name], is_missing=raw.is_missing, missing_why=raw.why or UNSET)
+                if raw.unreadable:
+                    sources[name] = replace(sources[name], is_missing=UNSET, unreadable=raw.unreadable)
         return KeySketch(sources=sources, rules=sketch.of_rules(self._spec.monitors.rules, rows))
 
     def _check(self, key: str, key_sketch: KeySketch, rows: int) -> tuple[faults.Check, ...]:
@@ -155,9 +170,14 @@ class Judge:
             before=[{} if earlier is None else earlier.sources for earlier in before],
             monitors=monitors,
         )
-        notes = cast("declared.PutAside", self._features[key].notes)
-        aside = put_aside.check_share(rows, notes, monitors.max_quarantined_share)
-        return checks if aside is None or faults.failing(checks) else (aside, *checks)
+        put = cast("declared.PutAside", self._features[key].notes)
+        awaits = notes.Features.of(self._features[key]).awaits
+        awaits = {name: others for name, keys in awaits.items() if (others := [item for item in keys if item != key])}
+        aside = put_aside.check_share(rows, put, monitors.max_quarantined_share)
+        if aside is not None and not faults.failing(checks):
+            checks = (aside, *checks)
+        failing = faults.failing(checks)
+        return (*failing, *faults.awaited(awaits), *(check for check in checks if not check.is_failing))
 
     def _record(self, key: str) -> list[faults.Past]:
         """Return the last accepted keys before this one, oldest first."""

@@ -51,11 +51,12 @@ class Labelling(RowMaker):
             ValueError: wrong columns, labels the task does not accept, or rows of other keys.
         """
         labelled = self.label(rows)
-        if labelled.columns != ["key", *COLUMNS]:
+        if set(labelled.columns) != {"key", *COLUMNS}:
             raise ValueError(
                 f"label of {self.product} returned columns {labelled.columns}; expected {['key', *COLUMNS]}. "
                 "Fix `label` in the product's file."
             )
+        labelled = labelled.select("key", *COLUMNS)
         if labelled.schema["label"] != self.task.label_type():
             raise ValueError(
                 f"label of {self.product} returned labels of type {labelled.schema['label']}; a {self.task.kind} task "

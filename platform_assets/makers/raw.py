@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import polars as pl
 
-from platform_assets.compute import landed, typed
+from platform_assets.compute import columns, landed, typed
 from platform_assets.makers.parts import RowMaker
 
 if TYPE_CHECKING:
@@ -16,14 +16,19 @@ if TYPE_CHECKING:
 
     import pandera.polars as pa
 
+    from platform_assets.keys import Grain
     from platform_assets.product.channels import Channel
-    from platform_assets.product.sources import Source
+    from platform_assets.product.sources import Column, Source
     from platform_assets.specs.base import ProductSpec
 
 
 @dataclass(frozen=True, kw_only=True)
 class Landing(RowMaker):
-    """Reads the files of one source; see `Source` for its members. Files below `landing/` have no channel."""
+    """Reads the files of one source; see `Source` for its members. Files below `landing/` have no channel.
+
+    Attributes:
+        grain: the product's, if a partial column is declared by keys; otherwise None.
+    """
 
     NUMBER: ClassVar[int] = 1
 
@@ -31,25 +36,31 @@ class Landing(RowMaker):
     read: Callable[[bytes], pl.DataFrame] | None
     channel: Channel | None
     multiline: tuple[str, ...]
+    partial_columns: tuple[Column, ...]
+    grain: Grain | None
 
     @staticmethod
     def of(spec: ProductSpec, source: Source) -> Landing:
         """Return the maker for a source."""
-        del spec
         return Landing(
-            schema=source.schema, read=source.read, channel=source.channel, multiline=source.multiline
+            schema=source.schema,
+            read=source.read,
+            channel=source.channel,
+            multiline=source.multiline,
+            partial_columns=source.partial_columns,
+            grain=None if all(column.optional for column in source.partial_columns) else spec.grain,
         )
 
-    def rows(self, data: bytes, arrived_at_utc: datetime) -> pl.DataFrame:
-        """Parse one file.
+    def rows(self, data: bytes, arrived_at_utc: datetime, key: str) -> tuple[pl.DataFrame, Sequence[str]]:
+        """Parse the file of a key; return its rows, and its columns that the source does not declare.
 
         Raises:
-            UnreadableFile: the file is empty or truncated, or has other columns.
+            UnreadableFile: the file is empty or truncated, or lacks a column.
         """
-        columns = list(self._types())
-        return landed.rows(
-            data, columns=columns, arrived_at_utc=arrived_at_utc, read=self.read, multiline=self.multiline
-        )
+        absent = {column.name for column in self.partial_columns if column.may_lack(self.grain, key)}
+        frame, types = landed.parse(data, self.read, self.multiline), self._types()
+        rows = landed.declared(frame, columns=types, arrived_at_utc=arrived_at_utc, absent=absent)
+        return rows, columns.undeclared(landed.as_delivered(frame, types), types)
 
     def align(
         self, frames: Mapping[str, pl.DataFrame], stored: Mapping[str, pl.DataType]

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pandera.polars as pa
     import polars as pl
 
+    from platform_assets.keys import Grain
+
 Arrives = Literal["rename", "marker", "manifest", "settled"]
 """How a landed file is known to be complete.
 
@@ -26,6 +28,41 @@ immediately.
 """
 
 _FOLDER = re.compile(r"[a-z0-9][a-z0-9_-]*(/[a-z0-9][a-z0-9_-]*)*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column that some deliveries of a source lack; its rows are null there.
+
+    A delivery without a column that is not declared so cannot be read; where one has the column, it counts.
+
+    Attributes:
+        name: of a column that the source's schema has with `nullable=True`.
+        since: the first key whose delivery has it; None for all.
+        until: the last key whose delivery has it; None for all.
+        optional: whether every delivery may lack it.
+    """
+
+    name: str
+    since: str | None = None
+    until: str | None = None
+    optional: bool = False
+
+    def __post_init__(self) -> None:
+        kinds.check(self, f"column {self.name!r}: ")
+        if self.optional == (self.since is not None or self.until is not None):
+            raise ValueError(
+                f"column {self.name!r} has since={self.since!r}, until={self.until!r} and optional={self.optional}; "
+                "expected the keys that have it, or optional=True."
+            )
+
+    def may_lack(self, grain: Grain | None, key: str) -> bool:
+        """Tell whether the delivery of a key may lack the column; the grain matters only with `since` or `until`."""
+        if self.optional or grain is None:
+            return self.optional
+        place = grain.index(key)
+        is_before = self.since is not None and place < grain.index(self.since)
+        return is_before or (self.until is not None and place > grain.index(self.until))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +101,12 @@ class Source:
         read: `(bytes) -> rows`, of text or typed values; None reads CSV as text. A value that the schema's type cannot
             hold exactly quarantines its row, so a reader gives moments their time zone.
         multiline: text columns of CSV whose quoted values may have line breaks; elsewhere one quarantines its row.
+        partial_columns: the columns that some deliveries lack, each with the keys that have it. A column that the
+            schema does not name is left out of every delivery.
+        unreadable: what features do that look back on a delivery that cannot be read (an empty, cut or other file, a
+            missing column, a reader that fails). Its key is held, and other keys go on. `gap` builds them as if the
+            delivery had no rows, as for one that never came; `wait` leaves their keys without rows, held too, until it
+            is delivered again, or its key is settled.
     """
 
     name: str
@@ -87,10 +130,12 @@ class Source:
     suffix: str = ".csv"
     read: Callable[[bytes], pl.DataFrame] | None = None
     multiline: tuple[str, ...] = ()
+    partial_columns: tuple[Column, ...] = ()
+    unreadable: Literal["gap", "wait"] = "gap"
 
     def __post_init__(self) -> None:
         naming.check_name(self.name, "Source.name")
-        kinds.check(self, f"source {self.name!r}: ", Channel=Channel)
+        kinds.check(self, f"source {self.name!r}: ", Channel=Channel, Column=Column)
         if not self.is_slow and self.known_at is None:
             raise ValueError(f"source {self.name!r} has no known_at; every row must state when it was known.")
         if self.is_slow and (self.is_label or self.partition_by):
@@ -100,6 +145,13 @@ class Source:
             raise ValueError(
                 f"source {self.name!r} has deadline={self.deadline}, before the end of the key, and its deliveries are "
                 "taken in after it; expected at least 0, or is_early=True where deliveries are complete before."
+            )
+        names = [column.name for column in self.partial_columns]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"source {self.name!r}: partial_columns name {twice!r} twice; expected each column once.")
+        if self.is_slow and (keyed := next((column for column in self.partial_columns if not column.optional), None)):
+            raise ValueError(
+                f"source {self.name!r} is slow and has no keys; its column {keyed.name!r} can only be optional=True."
             )
         if self.landing is not None and not _FOLDER.fullmatch(self.landing):
             raise ValueError(
@@ -128,9 +180,8 @@ class Source:
         """The source without what affects no row: its description, and when and where its files come."""
         bare = copy.copy(self)  # already validated, so skip __post_init__
         object.__setattr__(bare, "description", "")
-        for name in (
-            *("known_at_of", "channel", "landing", "arrives", "settle", "deadline", "is_early", "suffix", "read", "multiline"),
-        ):
+        loading = ("channel", "landing", "arrives", "settle", "deadline", "is_early", "suffix", "read", "multiline")
+        for name in (*loading, "known_at_of", "partial_columns", "unreadable"):
             object.__setattr__(bare, name, getattr(Source, name))
         return bare
 
@@ -146,6 +197,7 @@ class Source:
             "unique": self.unique,
             "content": self.content or (),
             "multiline": self.multiline,
+            "partial_columns": tuple(column.name for column in self.partial_columns),
         }
         for setting, columns in named.items():
             if missing := [column for column in columns if column not in schema.columns]:
@@ -155,6 +207,7 @@ class Source:
                     f"or fix {setting}."
                 )
         self._check_multiline(schema)
+        self._check_partial(schema)
         self._check_bytes(schema)
         return schema
 
@@ -185,6 +238,23 @@ class Source:
                 raise ValueError(
                     f"source {self.name!r} has multiline={name!r}, and its schema has {dtype} there; only text has "
                     "several lines. Fix multiline, or the schema in the product's file."
+                )
+
+    def may_lack(self, grain: Grain, key: str) -> frozenset[str]:
+        """Return the columns that the delivery of a key may lack."""
+        return frozenset(column.name for column in self.partial_columns if column.may_lack(grain, key))
+
+    def _check_partial(self, schema: pa.DataFrameSchema) -> None:
+        """Refuse partial columns that cannot be null: every row of a delivery without them would be quarantined."""
+        named = {self.known_at, self.partition_by, *self.unique}
+        for column in self.partial_columns:
+            needed = "names it as known_at, partition_by or unique" if column.name in named else None
+            if not schema.columns[column.name].nullable:
+                needed = f"has it without nullable=True in {self.schema.__name__}()"
+            if needed:
+                raise ValueError(
+                    f"source {self.name!r}: some deliveries lack column {column.name!r}, and the source {needed}; it "
+                    "is null there. Fix partial_columns, or the schema in the product's file."
                 )
 
     def _check_bytes(self, schema: pa.DataFrameSchema) -> None:

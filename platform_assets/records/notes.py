@@ -63,6 +63,8 @@ class Raw(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
         mark: distinguishes the file from another version at the same location (`objects.mark_of`).
         channel: digest of what the source's own channel delivered then; None for landed files.
         sha256: of the file.
+        unreadable: why the file cannot be taken in, and how that is fixed; None if it can.
+        undeclared: columns of the file that the source does not declare and that were left out.
     """
 
     uri: str | None = None
@@ -73,6 +75,8 @@ class Raw(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
     channel: str | None = None
     is_missing: bool = False
     why: str | None = None
+    unreadable: str | None = None
+    undeclared: tuple[str, ...] = ()
 
 
 class Validated(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
@@ -87,10 +91,17 @@ class Validated(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
 
 
 class Features(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """The number of rows put aside, by reason: they have a value that no field declares."""
+    """The number of rows put aside, by reason: they have a value that no field declares.
+
+    Attributes:
+        gaps: keys of the lookback whose delivery cannot be read, by source; the rows were built without it.
+        awaits: the same, where no row is built until it is delivered again or settled.
+    """
 
     rows_put_aside: int = 0
     put_aside_by_reason: dict[str, int] = msgspec.field(default_factory=dict)
+    gaps: dict[str, list[str]] = msgspec.field(default_factory=dict)
+    awaits: dict[str, list[str]] = msgspec.field(default_factory=dict)
 
 
 class Requests(TypedDict):

@@ -74,6 +74,7 @@ class SourceSketch(Sketch, frozen=True, kw_only=True):
         statistics: of columns that are neither number nor text; empty without rows, and in older sketches.
         is_missing: whether no complete file came before the deadline; only set for a delivery without rows.
         missing_why: what was wrong with an incomplete file.
+        unreadable: why the file cannot be taken in; only set for such a delivery.
     """
 
     rows: int
@@ -85,6 +86,7 @@ class SourceSketch(Sketch, frozen=True, kw_only=True):
     statistics: dict[str, Moments] = field(default_factory=dict)
     is_missing: bool | UnsetType = UNSET
     missing_why: str | UnsetType = UNSET
+    unreadable: str | UnsetType = UNSET
 
 
 class RuleCount(Sketch, frozen=True, kw_only=True):

@@ -79,7 +79,7 @@ class Reader:
         else:
             data = history(self._spec).deliver(source.name, key)
             assert data is not None  # it has rows, if only broken ones
-            newest = _moments(_landed(source, data)[source.known_at]).max()
+            newest = _moments(_landed(self._spec, source, key, data)[source.known_at]).max()
         return newest if isinstance(newest, datetime) else None
 
     def forget(self, before: str) -> None:
@@ -178,7 +178,7 @@ def _good(spec: ProductSpec, source: Source, key: str, data: bytes) -> pl.DataFr
     from platform_assets.compute import validate
 
     split = validate.split(
-        _landed(source, data),
+        _landed(spec, source, key, data),
         source.columns(),
         schema_version=source.schema_version,
         unique=source.unique,
@@ -188,7 +188,7 @@ def _good(spec: ProductSpec, source: Source, key: str, data: bytes) -> pl.DataFr
     return split.good.with_columns(pl.lit(key).alias("key"))
 
 
-def _landed(source: Source, data: bytes) -> pl.DataFrame:
+def _landed(spec: ProductSpec, source: Source, key: str, data: bytes) -> pl.DataFrame:
     from platform_assets.compute import landed
 
     return landed.rows(
@@ -197,6 +197,7 @@ def _landed(source: Source, data: bytes) -> pl.DataFrame:
         arrived_at_utc=_WHENEVER,
         read=source.read,
         multiline=source.multiline,
+        absent=source.may_lack(spec.grain, key),
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+from platform_assets.compute.columns import in_short
 from platform_assets.records import notes
 from platform_assets.storage.tables import PartitionRecord
 from platform_assets.wording import counted
@@ -14,8 +17,11 @@ def raw(record: PartitionRecord, *, is_label: bool) -> str:
     noted = notes.Raw.of(record)
     if noted.is_missing:
         return f"no file arrived{f': {noted.why}' if noted.why else '; closed as a delivery of 0 rows'}"
+    if noted.unreadable:
+        return f"the file cannot be taken in: {noted.unreadable} Closed as a delivery of 0 rows"
     rows = counted(record.rows, "label" if is_label else "row")
-    return rows + (f" landed in {size(noted.bytes)}" if noted.bytes is not None else " landed")
+    left_out = f"; left out, not declared: {in_short(noted.undeclared)}" if noted.undeclared else ""
+    return rows + (f" landed in {size(noted.bytes)}" if noted.bytes is not None else " landed") + left_out
 
 
 def validated(record: PartitionRecord) -> str:
@@ -36,10 +42,24 @@ def quarantine(record: PartitionRecord) -> str:
 def features(record: PartitionRecord) -> str:
     """Return how many rows were built, and how many put aside for values that no field declares."""
     noted = notes.Features.of(record)
+    if noted.awaits:
+        return f"no features yet: they wait for {deliveries(noted.awaits)}, which cannot be read"
+    if noted.gaps:
+        gap = f"; built without {deliveries(noted.gaps)}, which cannot be read"
+        return counted(record.rows, "row") + " of features" + gap
     if not noted.rows_put_aside:
         return f"{counted(record.rows, 'row')} of features"
     reason = max(noted.put_aside_by_reason, key=lambda name: noted.put_aside_by_reason[name], default="")
     return f"{counted(record.rows, 'row')} of features; {noted.rows_put_aside:,} put aside ({reason})"
+
+
+def deliveries(keys: Mapping[str, Sequence[str]]) -> str:
+    """Return deliveries for a sentence, such as `weather of 2013-03-04`.
+
+    Args:
+        keys: by source.
+    """
+    return " and ".join(f"{source} of {', '.join(names)}" for source, names in keys.items())
 
 
 def outcomes(record: PartitionRecord) -> str:

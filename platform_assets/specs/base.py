@@ -25,7 +25,7 @@ from platform_assets.product.modelling import Gates, Service, Training
 from platform_assets.product.monitoring import CrossRule, Monitors, Retraining, check_possible, check_rules, of_grain
 from platform_assets.product.pods import Pods
 from platform_assets.product.recording import Deliver, FaultKind, History, RecordingMissing
-from platform_assets.product.sources import Arrives, Source
+from platform_assets.product.sources import Arrives, Column, Source
 from platform_assets.product.tuning import Choice, Range, Setting
 from platform_assets.wording import counted
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Binary",
     "Choice",
+    "Column",
     "CrossRule",
     "Deliver",
     "FaultKind",
@@ -172,9 +173,20 @@ class ProductSpec:
             raise ValueError(
                 f"{self.name} is a recording (is_live=False) and its grain has no end; state the last key."
             )
+        for source in self.sources:
+            for column in source.partial_columns:
+                self._check_column(source, column)
         self._check_fields()
         self._check_owner_and_landing()
         self._check_history()
+
+    def _check_column(self, source: Source, column: Column) -> None:
+        of_column = f"{self.name}: source {source.name!r}, column {column.name!r}"
+        for name, key in (("since", column.since), ("until", column.until)):
+            if key is not None and not self.grain.contains(key):
+                raise KeyProblem(f"{of_column}: {name} is {key!r}; expected one of {self.grain.describe()}.")
+        if column.since and column.until and self.grain.index(column.since) > self.grain.index(column.until):
+            raise ValueError(f"{of_column}: since={column.since!r} is after until={column.until!r}; swap them.")
 
     def _check_fields(self) -> None:
         if len(self.fields) > MOST_FIELDS:

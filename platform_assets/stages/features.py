@@ -3,7 +3,8 @@
 Reads the validated rows of the key and of `lookback` keys before it, and the slow tables. A key that is built again
 keeps the snapshots of slow tables that it was built with, unless a person asks for a rebuild. The window is complete or
 the step fails and names the missing keys; it is shorter only at the start of history. For a key nulled after a fault,
-the faulty source's rows are left out.
+the faulty source's rows are left out. A delivery that cannot be read counts as one without rows (`gaps`), or its key
+and those that look back on it get no rows until it is delivered again or settled (`awaits`): see `Source.unreadable`.
 
 A row with a value that its field does not declare (null in a field that is not nullable, a number out of range or not
 finite) is put aside and counted by reason: a service refuses such a request. The other rows are written. If too many
@@ -25,6 +26,7 @@ from platform_assets.makers.features import ABOUT_A_ROW, Building
 from platform_assets.makers.parts import StageOutput, contiguous
 from platform_assets.makers.reading import read_together, require, versions
 from platform_assets.problems import RecordExists
+from platform_assets.records import notes
 from platform_assets.records.rebuilds import REBUILD_SNAPSHOTS, RebuildSnapshots
 from platform_assets.show import data, values
 from platform_assets.specs.base import ProductSpec, Source
@@ -35,12 +37,16 @@ from platform_assets.storage.tables import PartitionRecord
 STAGE = "features"
 NULLED = "nulled"
 """Replaces the digest of rows that are left out."""
+AWAITED = "awaited"
+"""Replaces the digest of a delivery that cannot be read and is waited for."""
 
 Records = dict[Source, dict[str, PartitionRecord]]
 Digests = dict[Source, dict[str, str]]
 """Content digests of the keys in the lookback, by source and key; without slow sources."""
 Names = dict[str, dict[str, str]]
 """Names of slow tables' snapshots (`history.snapshots`), by key and stage."""
+Unread = dict[str, set[str]]
+"""Keys whose delivery cannot be read, by source."""
 
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
@@ -70,11 +76,18 @@ class _Run(KeyedRun[Building]):
             source: {key: record.content_digest for key, record in of_source.items()}
             for source, of_source in records.items()
         }
-        nulled = self.product.history.nulled(self.spec.grain.with_lookback(chunk, self.spec.lookback))
+        holds = self.product.history.holds(self.spec.grain.with_lookback(chunk, self.spec.lookback))
+        nulled = {key: hold.nulled_source for key, hold in holds.items() if hold.nulled_source is not None}
+        gaps = self._unreadable(records)
+        awaited = {
+            source.name: {key for key in gaps[source.name] if key not in holds or holds[key].is_held}
+            for source in self.spec.feature_sources
+            if source.name in gaps and source.unreadable == "wait"
+        }
         return Plan(
-            inputs={key: self._inputs(digests, nulled, key) | names[key] for key in chunk},
+            inputs={key: self._inputs(digests, nulled, awaited, key) | names[key] for key in chunk},
             versions={key: self._versions(records, names, key) for key in chunk},
-            make=lambda stale: {STAGE: self._compute(records, names, nulled, stale)},
+            make=lambda stale: {STAGE: self._noted(self._compute(records, names, nulled, stale), gaps, awaited)},
         )
 
     def summary(self, table: str, record: PartitionRecord | None) -> str:
@@ -123,13 +136,45 @@ class _Run(KeyedRun[Building]):
         with contextlib.suppress(RecordExists):  # another run began at the same time
             self.product.ledgers.of(REBUILD_SNAPSHOTS).create(str(newest[0]), taken)
 
-    def _inputs(self, digests: Digests, nulled: dict[str, str], key: str) -> dict[str, str]:
+    def _unreadable(self, validated: Records) -> Unread:
+        """Return the keys of the lookback whose delivery cannot be read, by source; those have no rows."""
+        unread: Unread = {}
+        for source, of_source in validated.items():
+            empty = [key for key, record in of_source.items() if not notes.Validated.of(record).rows_in]
+            records = self.tables.records(naming.stage("raw", source.name), empty) if empty else {}
+            if names := {key for key, record in records.items() if notes.Raw.of(record).unreadable}:
+                unread[source.name] = names
+        return unread
+
+    def _noted(self, output: StageOutput, gaps: Unread, awaited: Unread) -> StageOutput:
+        """Note which deliveries a key's rows were built without; a key that waits for one has no rows."""
+        frames, noted = dict(output.frames), dict(output.notes)
+        for key in frames:
+            reach = self.spec.grain.with_lookback((key,), self.spec.lookback)
+            awaits, missing = (
+                {source: within for source, keys in unread.items() if (within := [at for at in reach if at in keys])}
+                for unread in (awaited, gaps)
+            )
+            if awaits:
+                frames[key], noted[key] = frames[key].clear(), {"awaits": awaits}
+            elif missing:
+                noted[key] = {**noted[key], "gaps": missing}
+        return StageOutput(frames=frames, notes=noted)
+
+    def _inputs(self, digests: Digests, nulled: dict[str, str], awaited: Unread, key: str) -> dict[str, str]:
         """Return one digest per source with keys, over everything in the key's lookback."""
         return {
             _stage(source): sha256(
                 canonical(
                     [
-                        [past_key, NULLED if nulled.get(past_key) == source.name else digest_of[past_key]]
+                        [
+                            past_key,
+                            NULLED
+                            if nulled.get(past_key) == source.name
+                            else AWAITED
+                            if past_key in awaited.get(source.name, ())
+                            else digest_of[past_key],
+                        ]
                         for past_key in self._reach((key,))
                     ]
                 )

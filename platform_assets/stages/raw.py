@@ -3,21 +3,25 @@
 Cells of text stay text; `source_offset` is the row's position in the file, `arrived_at_utc` the time the file landed. A
 reader's values have the schema's types; a value that does not fit its type exactly is stored as text in
 `unheld_cells`. A record of CSV that is not a row (too few fields, a misplaced quote) keeps its place as a row of nulls,
-with its lines and text in `broken_record`. The file's bytes are stored under their sha256. A file that is missing,
-empty, truncated or has other columns fails the step and changes nothing; missing labels are not an error. A file that
-is still missing after the source's deadline counts as a delivery without rows, which the judgement of the key (`drift`)
-reports as a fault. A file not known to be complete (`Source.arrives`) counts as missing; if nothing marks it as
-complete, a second look decides. A file whose mark (inode, size and time; on S3 the ETag) is unchanged is not read
-again.
+with its lines and text in `broken_record`. The file's bytes are stored under their sha256. Columns that the source does
+not declare are left out, and noted. A file that cannot be read (empty, truncated, without a declared column, or refused
+by the source's reader) is a delivery without rows, and so is one that is still missing after the source's deadline: the
+judgement of the key (`drift`) reports it as a fault, and other keys go on. A file that is missing before its deadline
+fails the step and changes nothing; missing labels are not an error. A file not known to be complete (`Source.arrives`)
+counts as missing; if nothing marks it as complete, a second look decides. A file whose mark (inode, size and time; on
+S3 the ETag) is unchanged is not read again.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 import polars as pl
 
 from platform_assets import naming
-from platform_assets.compute import landed
+from platform_assets.compute.columns import in_short
+from platform_assets.compute.landed import UnreadableFile
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report
 from platform_assets.engine.stage import Stage
 from platform_assets.intake import arrivals
@@ -25,7 +29,7 @@ from platform_assets.makers.parts import StageOutput
 from platform_assets.makers.raw import Landing
 from platform_assets.product.channels import Landed
 from platform_assets.records.notes import Raw
-from platform_assets.show import data
+from platform_assets.show import data, values
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.storage.artifacts import sha256
 from platform_assets.storage.tables import PartitionRecord
@@ -33,6 +37,8 @@ from platform_assets.storage.tables import PartitionRecord
 STAGE = "raw"
 MISSING = "missing"
 """Replaces the digest of a file that never came."""
+CHECK = "is_readable"
+MOST_SHOWN = 20
 
 
 def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
@@ -50,6 +56,7 @@ def _stage(spec: ProductSpec, source: Source) -> Stage[Landing]:
         doc=__doc__,
         maker=Landing.of(spec, source),
         run=_Run,
+        checks={CHECK: "Every delivery of the run could be read. Blocks nothing: another key is held."},
     )
 
 
@@ -88,9 +95,25 @@ class _Run(KeyedRun[Landing]):
         )
 
     def describe(self, done: Advance) -> Report:
-        """Return the notes of the keys whose earlier delivery is kept, with the reason."""
+        """Return one check result for the run: the keys whose delivery cannot be read, with the reason of each.
+
+        The notes of keys whose earlier delivery is kept say so.
+        """
         records = done.records[self.name]
-        return Report(notes={key: {**records[key].notes, "kept": reason} for key, reason in self._kept.items()})
+        kept = {key: {**records[key].notes, "kept": reason} for key, reason in self._kept.items()}
+        notes = {key: Raw.of(record) for key, record in records.items()}
+        unreadable = {key: note.unreadable for key, note in notes.items() if note.unreadable}
+        rows = [{"key": key, "reason": reason} for key, reason in list(unreadable.items())[:MOST_SHOWN]]
+        first = next(iter(unreadable.items()), None)
+        check = dg.AssetCheckResult(
+            check_name=CHECK,
+            passed=not unreadable,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description=f"Deliveries that cannot be read: {len(unreadable)} of {len(notes)}."
+            + (f" {first[0]}: {first[1]} A new file is taken in by itself." if first else ""),
+            metadata={"keys_read": len(notes) - len(unreadable), "unreadable": values.table(rows)},
+        )
+        return Report(notes=kept, checks=[check])
 
     def summary(self, table: str, record: PartitionRecord | None) -> str:
         if record is None:
@@ -113,20 +136,74 @@ class _Run(KeyedRun[Landing]):
         """Return a delivery, or what is kept where the source has lost the rows that an earlier channel delivered."""
         if record is None or not record.rows or not self._intake.is_other_channel(record):
             return file
-        if not isinstance(file, Landed) or _rows(self.maker, file).height:
+        if not isinstance(file, Landed) or not self._is_empty(record.key, file):
             return file
         return self._intake.keep(record, f"{file.uri} has no row for the key now") or file
 
+    def _is_empty(self, key: str, file: Landed) -> bool:
+        try:
+            rows, _ = self.maker.rows(file.data, file.arrived_at_utc, key)
+        except UnreadableFile:
+            return False
+        return not rows.height
+
     def _compute(self, files: arrivals.Files) -> StageOutput:
-        rows = {key: _rows(self.maker, file) for key, file in files.items() if isinstance(file, Landed)}
+        rows: dict[str, pl.DataFrame] = {}
+        notes: dict[str, dict[str, object]] = {}
+        for key, file in files.items():
+            notes[key] = self._notes(file)
+            if isinstance(file, Landed):
+                try:
+                    rows[key], undeclared = self.maker.rows(file.data, file.arrived_at_utc, key)
+                except UnreadableFile as problem:
+                    notes[key]["unreadable"] = self._refused(file, problem)
+                else:
+                    notes[key] |= {"undeclared": [*undeclared]} if undeclared else {}
+        self._name_undeclared(notes)
         types = {} if self.maker.read is None else self.tables.types(self.name)
         frames, nothing = self.maker.align(rows, types)
-        return StageOutput(
-            frames={key: frames.get(key, nothing) for key in files},
-            notes={key: self._notes(file) for key, file in files.items()},
-        )
+        return StageOutput(frames={key: frames.get(key, nothing) for key in files}, notes=notes)
 
-    def _notes(self, file: arrivals.File) -> dict[str, str | int]:
+    def _refused(self, file: Landed, problem: UnreadableFile) -> str:
+        """Return why a file is a delivery without rows; a slow table, which every key needs, fails the step."""
+        if self.source.is_slow:
+            raise dg.Failure(
+                f"{file.uri} cannot be taken in: {problem}",
+                metadata={"uri": file.uri, "bytes": len(file.data)},
+                allow_retries=False,
+            ) from problem
+        self.context.log.warning(
+            f"{file.uri} cannot be taken in: {problem} The key goes on without its rows, and will be held."
+        )
+        return f"{problem}"
+
+    def _name_undeclared(self, notes: Mapping[str, Mapping[str, object]]) -> None:
+        """Warn where the columns that are left out are others than those of the key before."""
+        keys = [key for key in notes if "undeclared" in notes[key]]
+        if not keys:
+            return
+        before: Sequence[str] = self._undeclared_before(keys[0])
+        for key in keys:
+            names = notes[key]["undeclared"]
+            assert isinstance(names, list)
+            if names != [*before]:
+                self.context.log.warning(
+                    f"{self.source.name} of {key} has columns that its schema does not declare: {in_short(names)}. "
+                    "They are left out, from this key on without another warning. Declare them to use them."
+                )
+            before = names
+
+    def _undeclared_before(self, key: str) -> Sequence[str]:
+        """Return the undeclared columns of the delivery before a key's; of a slow table, of the one taken in before."""
+        if key != naming.UNPARTITIONED:
+            place = self.spec.grain.index(key)
+            if not place:
+                return ()
+            key = self.spec.grain.key_at(place - 1)
+        record = self.tables.records(self.name, [key]).get(key)
+        return () if record is None else Raw.of(record).undeclared
+
+    def _notes(self, file: arrivals.File) -> dict[str, object]:
         if not isinstance(file, Landed):
             return {"is_missing": True, **({"why": file.why} if file.why else {})}
         return {
@@ -141,14 +218,3 @@ class _Run(KeyedRun[Landing]):
 
 def _digest(file: arrivals.File) -> str:
     return sha256(file.data) if isinstance(file, Landed) else MISSING
-
-
-def _rows(maker: Landing, file: Landed) -> pl.DataFrame:
-    try:
-        return maker.rows(file.data, file.arrived_at_utc)
-    except landed.UnreadableFile as problem:
-        raise dg.Failure(
-            f"{file.uri} cannot be taken in: {problem}",
-            metadata={"uri": file.uri, "bytes": len(file.data)},
-            allow_retries=False,
-        ) from problem

@@ -21,7 +21,7 @@ from platform_assets.history.faults import judgement
 from platform_assets.history.holds import Hold
 from platform_assets.history.performance import measured
 from platform_assets.history.reader import History
-from platform_assets.records.notes import Features
+from platform_assets.records.notes import Features, Raw
 from platform_assets.records.performance import Interval
 from platform_assets.records.releases import Release
 from platform_assets.records.verdicts import Verdict
@@ -52,6 +52,7 @@ from platform_assets.status.state import (
     Snapshot,
     State,
     Todo,
+    Undeclared,
     Unlabelled,
 )
 from platform_assets.status.words import as_text, held_words
@@ -119,6 +120,7 @@ def of_product(product: Product) -> State:
         older=None if behind is None else _older(product, behind),
         snapshots=_snapshots(product),
         slow=[Slow(**one.members(OF_A_SLOW_SOURCE)) for one in history.slow_sources()] or None,
+        undeclared=[] if closed is None else _undeclared(product, closed),
     )
 
 
@@ -268,6 +270,20 @@ def _older(product: Product, behind: versions.Older) -> Older:
         renewal=versions.renewing(product, behind),
         outlook=versions.outlook(product, behind),
     )
+
+
+def _undeclared(product: Product, key: str) -> list[Undeclared]:
+    """Return the columns of the newest keys' deliveries that no schema declares, per source."""
+    result = []
+    keys = product.spec.grain.with_lookback((key,), product.spec.retraining.performance_window - 1)
+    for source in product.spec.sources:
+        source_keys = (naming.UNPARTITIONED,) if source.is_slow else keys
+        records = product.tables.records(naming.stage("raw", source.name), source_keys)
+        columns = {at: Raw.of(records[at]).undeclared for at in source_keys if at in records}
+        newest = next((at for at in reversed(columns) if columns[at]), None)
+        if newest is not None:
+            result.append(Undeclared(source=source.name, columns=columns[newest], newest=newest))
+    return result
 
 
 def _held(holds: Mapping[str, Hold]) -> list[Held]:

@@ -162,6 +162,14 @@ class Snapshot(Part, frozen=True, kw_only=True):
     left: int | None
 
 
+class Undeclared(Part, frozen=True, kw_only=True):
+    """Columns that a source delivers, does not declare, and that are left out; `newest` is the last key with any."""
+
+    source: str
+    columns: tuple[str, ...]
+    newest: str
+
+
 class Unlabelled(Part, frozen=True, kw_only=True):
     """A key whose labels were given up, including one whose labels arrived later."""
 
@@ -271,7 +279,8 @@ class Slow(Part, frozen=True, kw_only=True):
 class State(Part, frozen=True, kw_only=True, omit_defaults=True):
     """A product; `grain` is `daily`, `hourly` or `batch`. `heard` and `pods` are there on a cluster, `rare` for a rare
     class, `refused` while the newest evaluated model is not accepted, `older` while rows of several versions exist,
-    `snapshots` while keys keep older ones, `slow` while sources hold the ticks up.
+    `snapshots` while keys keep older ones, `slow` while sources hold the ticks up, `undeclared` while deliveries have
+    columns that nothing declares.
     """
 
     product: str
@@ -299,6 +308,7 @@ class State(Part, frozen=True, kw_only=True, omit_defaults=True):
     older: Older | None = None
     snapshots: list[Snapshot] = msgspec.field(default_factory=list)
     slow: list[Slow] | None = None
+    undeclared: list[Undeclared] = []
 
 
 class BrokenFile(Part, frozen=True, kw_only=True):

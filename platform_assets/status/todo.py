@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from platform_assets import naming
 from platform_assets.compute import policy
+from platform_assets.compute.faults import AWAITED, UNREADABLE
 from platform_assets.compute.releases import SHORT_DIGEST
 from platform_assets.facts import unlabelled, versions
 from platform_assets.history.holds import Hold
@@ -79,6 +80,8 @@ def of_older(product: Product, behind: versions.Older | None) -> list[Todo]:
 
 
 def _needs_answer(hold: Hold) -> bool:
+    if isinstance(hold.record, Fault):
+        return any(check.check != AWAITED for check in hold.record.checks)  # settled with the key that it waits for
     return not isinstance(hold.record, Repair)  # its new delivery is under way, and the platform judges it
 
 
@@ -90,6 +93,8 @@ def _held(product: Product, key: str, hold: Hold) -> Todo:
         what = f"{key} is held: source {record.source}{column} failed the check {record.check}."
         channel = product.channels.get(record.source)
         path = None if channel is None else channel.cite(key)
+        if record.check == UNREADABLE:
+            what += f" It brought {record.came}. A new file is taken in by itself."
         place = spec.grain.index(record.since) + spec.monitors.repair_within
         if spec.grain.size is None or place < spec.grain.size:
             what += f" Without an answer the platform settles it when {spec.grain.key_at(place)} is judged."

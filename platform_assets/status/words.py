@@ -7,6 +7,7 @@ from textwrap import shorten
 
 from platform_assets import naming
 from platform_assets.compute import latency
+from platform_assets.compute.columns import in_short
 from platform_assets.compute.releases import SHORT_DIGEST
 from platform_assets.compute.tasks import Binary, MultiClass, Regression
 from platform_assets.records.performance import Interval
@@ -82,6 +83,10 @@ def as_text(state: State | BrokenState) -> str:
         lines.append(f"  older      {_older_words(older)}")
     if state.snapshots:
         lines.append(f"  snapshots  {'; '.join(_snapshot_words(one, state) for one in state.snapshots)}")
+    lines += [
+        f"  left out   {item.source} of {item.newest}, not declared: {in_short(item.columns)}"
+        for item in state.undeclared
+    ]
     if state.unlabelled:
         lines.append(f"  no labels  {_unlabelled_words(state.unlabelled)}")
     lines += [f"  sources    {_slow_words(one)}" for one in state.slow or ()]

@@ -54,6 +54,7 @@ def test_a_sound_key_passes_and_lists_every_check() -> None:
     assert not faults.failing(checks)
     assert {item.check for item in checks} == set(faults.ORDER) - {
         "missing_delivery",
+        "unreadable_delivery",
         "cross_rule",
         "overlap",
         "shifted_statistics",
@@ -63,6 +64,7 @@ def test_a_sound_key_passes_and_lists_every_check() -> None:
 def test_missing_and_empty_deliveries_fail() -> None:
     empty = of(rows(9).clear())
     assert failing_checks(replace(empty, is_missing=True)) == [("s", "missing_delivery", None)]
+    assert failing_checks(replace(empty, unreadable="cut short.")) == [("s", "unreadable_delivery", None)]
     assert failing_checks(empty) == [("s", "empty_delivery", None)]
     assert failing_checks(empty, record=[]) == [("s", "empty_delivery", None)]
     usual = [*PAST, faults.Past(phase=0, sources={"s": empty})]

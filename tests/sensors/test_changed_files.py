@@ -105,3 +105,17 @@ def test_a_record_of_an_older_version_has_no_mark_and_is_compared_by_its_bytes(
     assert "changed" not in closed.reason(sensor)
     closed.land("plans", KEY, "two\n")
     assert f"plans {KEY}" in closed.reason(sensor)
+
+
+def test_a_file_in_place_of_one_that_could_not_be_read_is_requested_once(
+    closed: Any, sensor: dg.SensorDefinition
+) -> None:
+    notes = {"mark": "of the file before", "unreadable": "the file is empty (0 bytes)."}
+    inputs = {"file": sha256(b"")}
+    closed.tables.record("raw_plans", KEY, content_digest="0", inputs=inputs, code="0", notes=notes)
+    closed.land("plans", KEY, "one\ntwo\n")
+    for _ in range(2):
+        closed.reason(sensor)
+    [request] = [record for _, record in closed.ledgers.records(naming.REQUESTS)]
+    assert (request["first"], changed(closed)) == (KEY, [])
+    assert request["why"] == f"plans of {KEY} was delivered again; the file before could not be read"

@@ -15,6 +15,7 @@ from platform_assets import specs
 from platform_assets.keys import BatchGrain, DailyGrain
 from platform_assets.specs.base import (
     Binary,
+    Column,
     CrossRule,
     FeatureTables,
     Field,
@@ -322,6 +323,47 @@ def test_every_accepted_spec_name_is_accepted_by_dagster() -> None:
     )
     for spec in (named, replace(batches.SPEC, name="class"), replace(batches.SPEC, name="x")):
         assert build_defs(specs=[spec]).resolve_all_asset_specs()
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ({"since": "41"}, r"source 'readings', column 'colour': since is '41'; expected one of"),
+        ({"until": "4"}, r"column 'colour': until is '4'; expected one of"),
+        ({"since": "0005", "until": "0004"}, "since='0005' is after until='0004'"),
+        ({}, "expected the keys that have it, or optional=True"),
+        ({"since": "0002", "optional": True}, "expected the keys that have it, or optional=True"),
+        ({"optional": 1}, "column 'colour': optional is 1; expected True or False"),
+    ],
+)
+def test_a_partial_column_names_keys_of_the_grain(column: dict[str, Any], message: str) -> None:
+    def declare() -> None:
+        source = replace(batches.SPEC.sources[0], partial_columns=(Column(name="colour", **column),))
+        replace(batches.SPEC, sources=(source, *batches.SPEC.sources[1:]))
+
+    with pytest.raises(ValueError, match=message):
+        declare()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gust", "partial_columns='gust', and its schema has no such column"),
+        ("reading", r"lack column 'reading', and the source has it without nullable=True in readings_schema\(\)"),
+        ("sensor", "lack column 'sensor', and the source"),
+    ],
+)
+def test_a_partial_column_is_a_nullable_column_of_the_schema(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(batches.SPEC.sources[0], partial_columns=(Column(name=name, optional=True),)).columns()
+
+
+def test_a_slow_source_has_no_keys_for_its_columns() -> None:
+    with pytest.raises(ValueError, match="source 'catalogue' is slow and has no keys; its column 'weight' can only be"):
+        replace(batches.SPEC.sources[1], partial_columns=(Column(name="weight", since="0002"),))
+    twice = (Column(name="weight", optional=True),) * 2
+    with pytest.raises(ValueError, match="partial_columns name 'weight' twice"):
+        replace(batches.SPEC.sources[1], partial_columns=twice)
 
 
 def test_a_batch_product_with_partition_by_is_refused() -> None:

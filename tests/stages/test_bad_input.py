@@ -41,7 +41,6 @@ def content(tables: TableStore) -> dict[str, dict[str, str]]:
 
 
 BAD_FILES = {
-    "missing": (None, "there is no file .*readings/0004.csv"),
     "empty": ("", "0004.csv cannot be taken in: the file is empty"),
     "cut in a line": (
         batches.readings("0004")[:-9],
@@ -59,27 +58,42 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("name", BAD_FILES)
-def test_a_bad_file_is_named_and_changes_nothing(settings: Settings, tables: TableStore, run: Run, name: str) -> None:
+def test_a_bad_file_is_named_and_holds_its_key_alone(
+    settings: Settings, tables: TableStore, run: Run, name: str
+) -> None:
+    """Other keys go on, and a sound file in its place is taken in: `test_unreadable` has the rest."""
     text, expected = BAD_FILES[name]
     batches.land_all(settings.root, "0001", "0005")
     run("0001", "0003")
     before = content(tables)
-    path = Path(batches.land(settings.root, "readings", "0004", text or ""))
-    if text is None:
-        path.unlink()
-    result = run("0003", "0005", raise_on_error=False)
-    assert not result.success
-    message = failure(result, "raw_readings")
-    assert re.search(expected, message), message
-    assert content(tables) == before
+    batches.land(settings.root, "readings", "0004", text)
+    assert run("0003", "0005").success
+    record = tables.records("raw_readings")["0004"]
+    message = f"{record.notes['uri']} cannot be taken in: {record.notes['unreadable']}"
+    assert record.rows == 0 and re.search(expected, message), message
+    after = content(tables)
+    for stage, digests in before.items():
+        assert {key: after[stage][key] for key in digests} == digests
+        assert set(after[stage]) == {*digests, "0004", "0005"}
     batches.land(settings.root, "readings", "0004", batches.readings("0004"))
     run("0003", "0005")
     assert tables.read("features", ["0005"])["recent_mean"].to_list() == [40.0 + sensor for sensor in range(6)]
 
 
-def test_chunks_before_a_bad_file_stay(settings: Settings, tables: TableStore, run: Run) -> None:
+def test_a_missing_file_is_named_and_changes_nothing(settings: Settings, tables: TableStore, run: Run) -> None:
+    batches.land_all(settings.root, "0001", "0005")
+    run("0001", "0003")
+    before = content(tables)
+    Path(batches.land(settings.root, "readings", "0004", "")).unlink()
+    result = run("0003", "0005", raise_on_error=False)
+    assert not result.success
+    assert re.search("there is no file .*readings/0004.csv", failure(result, "raw_readings"))
+    assert content(tables) == before
+
+
+def test_chunks_before_a_missing_file_stay(settings: Settings, tables: TableStore, run: Run) -> None:
     batches.land_all(settings.root, "0001", "0040")
-    batches.land(settings.root, "readings", "0035", "")
+    Path(batches.land(settings.root, "readings", "0035", "")).unlink()
     assert not run("0001", "0040", raise_on_error=False).success
     assert set(tables.records("raw_readings")) == set(batches.GRAIN.span("0001", "0031"))
 
