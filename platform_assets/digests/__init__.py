@@ -20,12 +20,13 @@ from datetime import date, time, timedelta, tzinfo
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 from uuid import UUID
 
 from platform_assets import naming
 from platform_assets.digests import cache, definitions, modules
+from platform_assets.product import data_files
 
 ENGINE = 1
 """Raise this when the engine changes so that the same maker stores other bytes: everything is then recomputed."""
@@ -42,7 +43,7 @@ def code_digest(maker: object) -> str:
     Raises:
         ValueError: a value cannot be compared reliably; the message names it.
     """
-    names = set[str]()
+    names = _Reached()
     text = json.dumps([ENGINE, _describe(maker, type(maker).__name__, names)], sort_keys=True)
     return _digest(text, names)
 
@@ -54,14 +55,42 @@ def modules_digest(*names: str) -> str:
 
 def module_digests(maker: object) -> dict[str, str]:
     """Return the sha256 of each module in a maker's digest, except those that only functions name."""
-    names = set[str]()
+    names = _Reached()
     _describe(maker, type(maker).__name__, names)
     return modules.digests(*names)
+
+
+def data_files_of(maker: object) -> dict[str, str]:
+    """Return the sha256 of each data file that counts in a maker's digest, by its place in the project."""
+    names = _Reached()
+    _describe(maker, type(maker).__name__, names)
+    return dict(sorted((names.files | modules.files(*names)).items()))
 
 
 def short(digest: str) -> str:
     """Return the digits of a digest that are shown to people."""
     return digest.rpartition(".")[2][:SHORT_LENGTH]
+
+
+class _Reached(set[str]):
+    """The modules that a value names, and the data files of its functions and paths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.files: dict[str, str] = {}
+
+    def file(self, text: str) -> Any:
+        """Return the content of a data file for its path, which differs between machines; another text as it is."""
+        reading = data_files.reading(text)
+        if reading is None:
+            return text
+        digests = modules.file_digests(reading.module.rpartition(".")[0], _folder_of(text, reading.name), [reading.name])
+        self.files |= digests
+        return [data_files.READER, digests]
+
+
+def _folder_of(path: str, name: str) -> Path:
+    return Path(path).parents[len(Path(name).parts) - 1]
 
 
 def _digest(text: str, names: Iterable[str]) -> str:
@@ -70,11 +99,11 @@ def _digest(text: str, names: Iterable[str]) -> str:
     return f"{ENGINE}.{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()}"
 
 
-def _describe(value: Any, path: str, names: set[str]) -> Any:
+def _describe(value: Any, path: str, names: _Reached) -> Any:
     """Return a value as JSON that is equal for equal values; add the modules of its classes to `names`."""
     kind = type(value)
     if kind in _PLAIN:
-        return ["float", repr(value)] if kind is float else value
+        return ["float", repr(value)] if kind is float else names.file(value) if kind is str else value
     if isinstance(value, types.FunctionType):
         return _function(value, path, names)
     if isinstance(value, types.MethodType):
@@ -85,6 +114,8 @@ def _describe(value: Any, path: str, names: set[str]) -> Any:
     if isinstance(value, type | types.BuiltinFunctionType):
         _add_class(value if isinstance(value, type) else type(value), names)
         return ["named", value.__module__, value.__qualname__]
+    if isinstance(value, PurePath) and (content := names.file(str(value))) != str(value):
+        return content
     _add_class(kind, names)
     name = f"{kind.__module__}.{kind.__qualname__}"
     if isinstance(value, Enum):
@@ -116,24 +147,28 @@ def _describe(value: Any, path: str, names: set[str]) -> Any:
     )
 
 
-def _function(function: types.FunctionType, path: str, names: set[str]) -> list[Any]:
+def _function(function: types.FunctionType, path: str, names: _Reached) -> list[Any]:
     """Return a function by its code: in a product's file as far as it reaches, in a library by name."""
     module = function.__module__
     name: list[Any] = [module, function.__qualname__]
     if not modules.is_ours(module):
         return name
-    if not _is_product(module):
+    if not is_product(module):
         names.add(module)
         return [*name, *_captured_values(function, path, names)]
     try:
         values = [definitions.nested_index(function), *_captured_values(function, path, names)]
+    except data_files.DataFileProblem:
+        raise
     except (ValueError, RecursionError):
         # The whole product file counts for such a function, including the call that created it.
+        names.files |= definitions.files(function, is_whole=True)
         return [*name, definitions.digest(function, is_whole=True)]
+    names.files |= definitions.files(function)
     return [*name, definitions.digest(function), *values]
 
 
-def _captured_values(function: types.FunctionType, path: str, names: set[str]) -> Iterator[Any]:
+def _captured_values(function: types.FunctionType, path: str, names: _Reached) -> Iterator[Any]:
     """Yield what a nested function captures: its closure and its defaults."""
     captured = [cell.cell_contents for cell in function.__closure__ or ()]
     if "<locals>" in function.__qualname__:
@@ -145,18 +180,18 @@ def _captured_values(function: types.FunctionType, path: str, names: set[str]) -
 def widening_line(function: types.FunctionType) -> tuple[int, str] | None:
     """Return number and text of the line that makes a whole product file count for a function; None without one."""
     try:
-        list(_captured_values(function, "", set()))
+        list(_captured_values(function, "", _Reached()))
     except (ValueError, RecursionError):
         return definitions.widening_line(function, is_whole=True)
     return definitions.widening_line(function)
 
 
-def _is_product(module: str) -> bool:
+def is_product(module: str) -> bool:
     """Tell whether a module is a product's file, of which only a part may count; other modules count as a whole."""
     package, _, name = module.rpartition(".")
     is_spec = package == "platform_assets.specs" and name not in naming.SPEC_VOCABULARY
     return is_spec or module.split(".")[0] not in modules.PACKAGES
 
 
-def _add_class(kind: type, names: set[str]) -> None:
+def _add_class(kind: type, names: _Reached) -> None:
     names.update(base.__module__ for base in kind.__mro__ if modules.is_ours(base.__module__))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dagster as dg
 
 from platform_assets import naming, partitions
+from platform_assets.digests import reads
 from platform_assets.engine.ranges import KeyedRun, Keys, Plan
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.makers.features import ABOUT_A_ROW, Building
@@ -97,7 +98,8 @@ class _Run(KeyedRun[Building]):
                 )
                 for source, digest_of in digests.items()
             }
-            parts.append(self.maker.make(run, rows, nulled))
+            with reads.guarded(self.spec.module):
+                parts.append(self.maker.make(run, rows, nulled))
         return StageOutput(
             frames={key: frame for part in parts for key, frame in part.frames.items()},
             notes={key: notes for part in parts for key, notes in part.notes.items()},

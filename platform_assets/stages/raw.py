@@ -16,6 +16,7 @@ import polars as pl
 
 from platform_assets import naming
 from platform_assets.compute import landed
+from platform_assets.digests import reads
 from platform_assets.engine.ranges import KeyedRun, Keys, Plan
 from platform_assets.engine.stage import Stage
 from platform_assets.intake import arrivals
@@ -67,7 +68,8 @@ class _Run(KeyedRun[Landing]):
             self._name_hidden_change(records.get(key), file)
 
         def make(stale: Keys) -> dict[str, StageOutput]:
-            self.source.columns()  # raises a readable error if the schema lacks a column
+            with reads.guarded(self.spec.module):
+                self.source.columns()  # raises a readable error if the schema lacks a column
             # Another run may have replaced a record since then, so its file must be read after all.
             missing = self._intake.files(key for key in stale if key not in files)
             return {self.name: self._compute({key: (files | missing)[key] for key in stale})}
@@ -97,9 +99,10 @@ class _Run(KeyedRun[Landing]):
             )
 
     def _compute(self, files: arrivals.Files) -> StageOutput:
-        rows = {key: _rows(self.maker, file) for key, file in files.items() if isinstance(file, Landed)}
         types = {} if self.maker.read is None else self.tables.types(self.name)
-        frames, nothing = self.maker.align(rows, types)
+        with reads.guarded(self.spec.module):
+            rows = {key: _rows(self.maker, file) for key, file in files.items() if isinstance(file, Landed)}
+            frames, nothing = self.maker.align(rows, types)
         return StageOutput(
             frames={key: frames.get(key, nothing) for key in files},
             notes={key: self._notes(file) for key, file in files.items()},
