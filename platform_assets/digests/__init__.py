@@ -84,7 +84,9 @@ class _Reached(set[str]):
         reading = data_files.reading(text)
         if reading is None:
             return text
-        digests = modules.file_digests(reading.module.rpartition(".")[0], _folder_of(text, reading.name), [reading.name])
+        digests = modules.file_digests(
+            reading.module.rpartition(".")[0], _folder_of(text, reading.name), [reading.name]
+        )
         self.files |= digests
         return [data_files.READER, digests]
 

@@ -51,7 +51,20 @@ READERS: dict[str, tuple[str, ...]] = {
     "torch.jit": ("load",),
 }
 """Functions and methods that read files without an audit event, by module."""
-_SOURCES = ("source", "table_uri", "path", "paths", "where", "filename", "model_file", "path_or_bytes", "url", "data", "f", "prefix")
+_SOURCES = (
+    "source",
+    "table_uri",
+    "path",
+    "paths",
+    "where",
+    "filename",
+    "model_file",
+    "path_or_bytes",
+    "url",
+    "data",
+    "f",
+    "prefix",
+)
 """What readers call the file, where it is not their first argument."""
 _ALWAYS = {"read_database", "read_database_uri", "read_clipboard"}
 """Readers whose arguments name no file."""
@@ -62,7 +75,6 @@ _EVENTS = frozenset(
     {
         *("open", "os.listdir", "os.scandir", "os.mkdir", "sqlite3.connect", "import"),
         *_COMMANDS,
-        *("_thread.start_new_thread", "_thread.start_joinable_thread"),
     }
 )
 _MODULES = tuple(importlib.machinery.all_suffixes())
@@ -90,13 +102,15 @@ class _Scope:
         module: of the product's file.
         refused: what it was refused.
         written: paths of files and folders that it made.
-        is_over: whether the call has returned; threads that it started may still run.
+        boundary: the code that called the product's.
+        others: threads that ran before.
     """
 
     module: str
+    boundary: FrameType | None = None
     refused: list[UndigestedRead] = field(default_factory=list)
     written: set[str] = field(default_factory=set)
-    is_over: bool = False
+    others: frozenset[threading.Thread] = frozenset()
 
 
 class _Thread(threading.local):
@@ -117,6 +131,8 @@ class _Asked:
 
 
 _THREAD = _Thread()
+_BOOTSTRAP = threading.Thread._bootstrap.__code__  # type: ignore[attr-defined]  # private
+"""What every thread of Python runs first."""
 _SCOPES: list[_Scope] = []
 _WRAPPED: dict[str, ModuleType] = {}
 _LOCK = threading.RLock()
@@ -139,7 +155,8 @@ def guarded(module: str) -> Iterator[None]:
     _install()
     for name in READERS:
         _wrap(name)
-    scope = _Scope(module)
+    # This generator, contextlib's `__enter__`, and whose `with` it is.
+    scope = _Scope(module, boundary=sys._getframe(2), others=frozenset(threading.enumerate()))
     _SCOPES.append(scope)
     _THREAD.scope = scope
     try:
@@ -150,7 +167,7 @@ def guarded(module: str) -> Iterator[None]:
         raise
     finally:
         _THREAD.scope = None
-        scope.is_over = True
+        scope.boundary = None
         _SCOPES.remove(scope)
     if scope.refused:
         raise scope.refused[0]
@@ -190,37 +207,35 @@ def _hook_of(events: frozenset[str], thread: _Thread, scopes: list[_Scope]) -> C
 def _scope() -> _Scope | None:
     """Return the call that this thread's code belongs to, if any.
 
-    A thread that Python does not know runs what a library was given to call, such as a function for `map_elements`.
+    A thread that began during a call and runs a function of the same file belongs to it: one that the product starts,
+    or a library's that runs what it was given, such as a function for `map_elements`.
     """
-    scope = _THREAD.scope
-    if scope is not None:
-        return None if scope.is_over else scope
+    if _THREAD.scope is not None:
+        return _THREAD.scope
     frame = outermost = sys._getframe(1)
     while outermost.f_back is not None:
         outermost = outermost.f_back
-    is_known = outermost.f_code is threading.Thread._bootstrap.__code__  # type: ignore[attr-defined]  # private
-    if is_known or threading.get_ident() == threading.main_thread().ident:
+    thread = outermost.f_locals.get("self") if outermost.f_code is _BOOTSTRAP else None
+    scopes = [scope for scope in [*_SCOPES] if thread not in scope.others]
+    if threading.get_ident() == threading.main_thread().ident or not scopes:
         return None
-    asked = _asker(frame)
-    names = {name for _, name, _ in asked.functions}
-    return next((scope for scope in [*_SCOPES] if scope.module in names), None)
+    names = {name for _, name, _ in _asker(frame).functions}
+    return next((scope for scope in scopes if scope.module in names), None)
 
 
 def _judge(scope: _Scope, event: str, arguments: tuple[Any, ...]) -> None:
     """Refuse what an audit event announces, unless it passes."""
     if event == "import":
         _import_reader(str(arguments[0]))
-    elif event.startswith("_thread."):
-        _inherit(scope, arguments[0])
     elif event == "os.mkdir":
         if not os.path.lexists(arguments[0]):
             scope.written.add(_path(arguments[0]))
     elif event in _COMMANDS:
         command = arguments[_COMMANDS[event]]
         text = " ".join(map(str, command)) if isinstance(command, list | tuple) else str(command)
-        asked = _asker(sys._getframe(1))
+        asked = _asker(sys._getframe(1), scope.boundary)
         if asked.by == "product" and not asked.libraries:
-            raise _refusal(scope, asked, f"the output of the command {text[:80]!r}", "")
+            raise _refusal(scope, asked, f"the output of the command {text[:80]!r}", "NAME")
     elif event == "open":
         path, _, flags = arguments
         if isinstance(path, int) or _is_writing(scope, path, flags):
@@ -255,23 +270,26 @@ def _judge_path(scope: _Scope, path: Any) -> None:
     if any(resolved == item or resolved.startswith(f"{item}{os.sep}") for item in [*scope.written]):
         return
     with contextlib.suppress(OSError):
-        if stat.S_ISCHR(os.stat(resolved).st_mode):
+        if stat.S_ISCHR(Path(resolved).stat().st_mode):
             return
-    asked = _asker(sys._getframe(1))
+    asked = _asker(sys._getframe(1), scope.boundary)
     if asked.by == "product" and not asked.is_import and not _is_own(resolved, asked):
-        raise _refusal(scope, asked, text if "://" in text else resolved, Path(text).name)
+        raise _refusal(
+            scope, asked, text if "://" in text else resolved, Path(text).name if Path(resolved).is_file() else "NAME"
+        )
 
 
 def _is_own(path: str, asked: _Asked) -> bool:
     """Tell whether Python, an import or a distribution reads a file of its own."""
     if asked.nearest.startswith(("<frozen importlib", "<frozen zipimport")):
-        return path.endswith((*_MODULES, ".zip")) or os.path.isdir(path)
+        return path.endswith((*_MODULES, ".zip")) or Path(path).is_dir()
     if "linecache" in asked.python and path.endswith(".py"):  # lines of code for a traceback or a warning
         return True
     owner = _owner(path)
     if owner is None:
         # A metadata path finder looks through every folder that may hold distributions.
-        return "importlib.metadata" in asked.python and os.path.isdir(path)
+        is_looked_through = Path(path).is_dir() or not os.path.lexists(path)
+        return "importlib.metadata" in asked.python and is_looked_through
     if owner == "" or owner in asked.libraries:
         return True
     return any(name.startswith(_READ_BY_PYTHON) for name in asked.python)
@@ -279,7 +297,7 @@ def _is_own(path: str, asked: _Asked) -> bool:
 
 def _refusal(scope: _Scope, asked: _Asked, subject: str, name: str) -> UndigestedRead:
     """Keep and return the refusal of a read."""
-    cure = f'put it next to the product\'s file and read it by data_file("{name or "NAME"}")'
+    cure = f'put it next to the product\'s file and read it by data_file("{name}")'
     if not asked.functions:
         reader, where = f"code of {scope.module}", ""
     else:
@@ -297,10 +315,13 @@ def _refusal(scope: _Scope, asked: _Asked, subject: str, name: str) -> Undigeste
     return problem
 
 
-def _asker(frame: FrameType | None) -> _Asked:
+def _asker(frame: FrameType | None, boundary: FrameType | None = None) -> _Asked:
     """Return who asks, from the frame that reads outwards: the nearest code that belongs to no library decides."""
     asked = _Asked("product")
     while frame is not None:
+        if frame is boundary:
+            asked.by = "product" if asked.functions else "platform"
+            break
         code, name = frame.f_code, str(frame.f_globals.get("__name__", ""))
         if name != __name__:
             asked.nearest = asked.nearest or code.co_filename
@@ -362,21 +383,6 @@ def _database(path: Any) -> str | None:
         text = unquote(text.removeprefix("file:").partition("?")[0].partition("#")[0])
         text = f"/{text.lstrip('/')}" if text.startswith("//") else text
     return None if text in ("", ":memory:") else text
-
-
-def _inherit(scope: _Scope, start: Any) -> None:
-    """Let a thread that a product's code starts belong to the same call."""
-    thread = getattr(start, "__self__", None)
-    asked = _asker(sys._getframe(1))
-    if not isinstance(thread, threading.Thread) or asked.by != "product" or asked.libraries:
-        return
-    run = thread.run
-
-    def within() -> None:
-        _THREAD.scope = scope
-        run()
-
-    thread.run = within  # type: ignore[method-assign]
 
 
 # Readers in compiled code ---------------------------------------------------------------------------------------------
@@ -458,17 +464,15 @@ def _judge_call(scope: _Scope, name: str, arguments: tuple[Any, ...], named: dic
     if name == "execute":
         query = arguments[0] if arguments else named.get("query", "")
         if match := _SQL_READER.search(str(query)):
-            asked = _asker(sys._getframe(1))
+            asked = _asker(sys._getframe(1), scope.boundary)
             if asked.by == "product":
-                raise _refusal(scope, asked, f"files by {match.group().rstrip('( ')} in SQL", "")
+                raise _refusal(scope, asked, f"files by {match.group().rstrip('( ')} in SQL", "NAME")
         return
     if name in _ALWAYS:
-        asked = _asker(sys._getframe(1))
+        asked = _asker(sys._getframe(1), scope.boundary)
         if asked.by == "product":
-            raise _refusal(scope, asked, f"what {name} returns", "")
+            raise _refusal(scope, asked, f"what {name} returns", "NAME")
     for value in (*arguments[:1], *(named[item] for item in _SOURCES if item in named)):
         for path in value if isinstance(value, list | tuple | set) else (value,):
             if isinstance(path, str | os.PathLike):
                 _judge_path(scope, path)
-
-

@@ -12,8 +12,6 @@ from pathlib import Path
 
 READER = "data_file"
 _OURS = "platform_assets"
-_LARGE = 1_000_000
-"""Bytes from which on a digest is kept while the file's size and times stay."""
 
 
 class DataFileProblem(ValueError):
@@ -22,9 +20,10 @@ class DataFileProblem(ValueError):
 
 @dataclass(frozen=True)
 class Reading:
-    """A data file that a module has asked for: its name next to the module, and its sha256 at that moment."""
+    """A data file that a module has asked for: its name next to the module's file, and its sha256 at that moment."""
 
     module: str
+    file: str
     name: str
     sha256: str
 
@@ -54,7 +53,7 @@ def data_file(name: str) -> Path:
             f"{file} reads {name!r} by a call that does not name it; expected {READER}({name!r}), with {READER} "
             "imported from platform_assets.specs.base, because digests follow the text of the call."
         )
-    _READINGS[str(path)] = Reading(module, name, sha256(path))
+    _READINGS[str(path)] = Reading(module, file, name, sha256(path))
     return path
 
 
@@ -80,10 +79,8 @@ def locate(folder: Path, name: object) -> Path:
 
 def sha256(path: Path) -> str:
     """Return the sha256 of a data file as it is now."""
-    status = path.stat()
-    if status.st_size < _LARGE:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    return _sha256(path, (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def reading(path: str) -> Reading | None:
@@ -93,8 +90,8 @@ def reading(path: str) -> Reading | None:
 
 def changed(modules: Iterable[str]) -> list[str]:
     """Return the paths of data files that differ from what one of these modules was last given, sorted."""
-    names = set(modules)
-    readings = [(path, item) for path, item in [*_READINGS.items()] if item.module in names]
+    files = {name: getattr(sys.modules.get(name), "__file__", None) for name in modules}
+    readings = [(path, item) for path, item in [*_READINGS.items()] if files.get(item.module) == item.file]
     return sorted(path for path, item in readings if not Path(path).is_file() or sha256(Path(path)) != item.sha256)
 
 
@@ -112,14 +109,15 @@ def names_in(nodes: Iterable[ast.AST], aliases: frozenset[str]) -> frozenset[str
         return frozenset()
     for item in (item for node in nodes for item in ast.walk(node)):
         if isinstance(item, ast.Call) and isinstance(item.func, ast.Name) and item.func.id in aliases:
-            match item.args, item.keywords:
-                case ([ast.Constant(value=str(name))], []) | ([], [ast.keyword(arg="name", value=ast.Constant(str(name)))]):
+            values = [*item.args, *(keyword.value for keyword in item.keywords if keyword.arg == "name")]
+            match values:
+                case [ast.Constant(value=str(name))]:
                     names.add(name)
                     called.add(id(item.func))
     for item in (item for node in nodes for item in ast.walk(node)):
         if isinstance(item, ast.Name) and item.id in aliases and id(item) not in called:
             raise DataFileProblem(
-                f"line {item.lineno} uses {item.id} otherwise than {READER}(\"lead.txt\"); write the name of the file "
+                f'line {item.lineno} uses {item.id} otherwise than {READER}("lead.txt"); write the name of the file '
                 "out in each call, because digests follow the text of the call."
             )
     return frozenset(names)
@@ -140,9 +138,3 @@ def aliases_in(tree: ast.AST) -> frozenset[str]:
 def _names_in_source(source: bytes) -> frozenset[str]:
     tree = ast.parse(source)
     return names_in([tree], aliases_in(tree))
-
-
-@lru_cache(maxsize=64)
-def _sha256(path: Path, signature: tuple[int, ...]) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
