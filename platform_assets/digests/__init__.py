@@ -60,11 +60,16 @@ def module_digests(maker: object) -> dict[str, str]:
     return modules.digests(*names)
 
 
-def data_files_of(maker: object) -> dict[str, str]:
-    """Return the sha256 of each data file that counts in a maker's digest, by its place in the project."""
+def data_files_of(maker: object) -> dict[str, Path]:
+    """Return each data file that counts in a maker's digest, or in a function's, by its place in the project."""
     names = _Reached()
     _describe(maker, type(maker).__name__, names)
     return dict(sorted((names.files | modules.files(*names)).items()))
+
+
+def data_files_in(module: str) -> dict[str, Path]:
+    """Return each data file that a module, or one that it imports, names, by its place in the project."""
+    return modules.files(module) if modules.is_ours(module) else {}
 
 
 def short(digest: str) -> str:
@@ -77,18 +82,23 @@ class _Reached(set[str]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.files: dict[str, str] = {}
+        self.files: dict[str, Path] = {}
 
-    def file(self, text: str) -> Any:
-        """Return the content of a data file for its path, which differs between machines; another text as it is."""
-        reading = data_files.reading(text)
-        if reading is None:
-            return text
-        digests = modules.file_digests(
-            reading.module.rpartition(".")[0], _folder_of(text, reading.name), [reading.name]
-        )
-        self.files |= digests
-        return [data_files.READER, digests]
+
+def _add_files(files: Mapping[str, Path], names: set[str]) -> None:
+    if isinstance(names, _Reached):
+        names.files |= files
+
+
+def _text(text: str, names: set[str]) -> Any:
+    """Return the content of a data file for its path, which differs between machines; another text as it is."""
+    reading = data_files.reading(text)
+    if reading is None:
+        return text
+    package, folder = reading.module.rpartition(".")[0], _folder_of(text, reading.name)
+    files = modules.placed(package, folder, [reading.name])
+    _add_files(files, names)
+    return [data_files.READER, {name: data_files.sha256(file) for name, file in files.items()}]
 
 
 def _folder_of(path: str, name: str) -> Path:
@@ -101,11 +111,11 @@ def _digest(text: str, names: Iterable[str]) -> str:
     return f"{ENGINE}.{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()}"
 
 
-def _describe(value: Any, path: str, names: _Reached) -> Any:
+def _describe(value: Any, path: str, names: set[str]) -> Any:
     """Return a value as JSON that is equal for equal values; add the modules of its classes to `names`."""
     kind = type(value)
     if kind in _PLAIN:
-        return ["float", repr(value)] if kind is float else names.file(value) if kind is str else value
+        return ["float", repr(value)] if kind is float else _text(value, names) if kind is str else value
     if isinstance(value, types.FunctionType):
         return _function(value, path, names)
     if isinstance(value, types.MethodType):
@@ -116,7 +126,7 @@ def _describe(value: Any, path: str, names: _Reached) -> Any:
     if isinstance(value, type | types.BuiltinFunctionType):
         _add_class(value if isinstance(value, type) else type(value), names)
         return ["named", value.__module__, value.__qualname__]
-    if isinstance(value, PurePath) and (content := names.file(str(value))) != str(value):
+    if isinstance(value, PurePath) and (content := _text(str(value), names)) != str(value):
         return content
     _add_class(kind, names)
     name = f"{kind.__module__}.{kind.__qualname__}"
@@ -149,13 +159,13 @@ def _describe(value: Any, path: str, names: _Reached) -> Any:
     )
 
 
-def _function(function: types.FunctionType, path: str, names: _Reached) -> list[Any]:
+def _function(function: types.FunctionType, path: str, names: set[str]) -> list[Any]:
     """Return a function by its code: in a product's file as far as it reaches, in a library by name."""
     module = function.__module__
     name: list[Any] = [module, function.__qualname__]
     if not modules.is_ours(module):
         return name
-    if not is_product(module):
+    if not _is_product(module):
         names.add(module)
         return [*name, *_captured_values(function, path, names)]
     try:
@@ -164,13 +174,13 @@ def _function(function: types.FunctionType, path: str, names: _Reached) -> list[
         raise
     except (ValueError, RecursionError):
         # The whole product file counts for such a function, including the call that created it.
-        names.files |= definitions.files(function, is_whole=True)
+        _add_files(definitions.files(function, is_whole=True), names)
         return [*name, definitions.digest(function, is_whole=True)]
-    names.files |= definitions.files(function)
+    _add_files(definitions.files(function), names)
     return [*name, definitions.digest(function), *values]
 
 
-def _captured_values(function: types.FunctionType, path: str, names: _Reached) -> Iterator[Any]:
+def _captured_values(function: types.FunctionType, path: str, names: set[str]) -> Iterator[Any]:
     """Yield what a nested function captures: its closure and its defaults."""
     captured = [cell.cell_contents for cell in function.__closure__ or ()]
     if "<locals>" in function.__qualname__:
@@ -188,12 +198,12 @@ def widening_line(function: types.FunctionType) -> tuple[int, str] | None:
     return definitions.widening_line(function)
 
 
-def is_product(module: str) -> bool:
+def _is_product(module: str) -> bool:
     """Tell whether a module is a product's file, of which only a part may count; other modules count as a whole."""
     package, _, name = module.rpartition(".")
     is_spec = package == "platform_assets.specs" and name not in naming.SPEC_VOCABULARY
     return is_spec or module.split(".")[0] not in modules.PACKAGES
 
 
-def _add_class(kind: type, names: _Reached) -> None:
+def _add_class(kind: type, names: set[str]) -> None:
     names.update(base.__module__ for base in kind.__mro__ if modules.is_ours(base.__module__))

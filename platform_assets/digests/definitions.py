@@ -54,8 +54,8 @@ def digest(function: Callable[..., Any], *, is_whole: bool = False) -> str:
     return hashlib.sha256("\0".join(text).encode()).hexdigest()
 
 
-def files(function: Callable[..., Any], *, is_whole: bool = False) -> dict[str, str]:
-    """Return the sha256 of each data file that counts in a `digest`, by its place in the project."""
+def files(function: Callable[..., Any], *, is_whole: bool = False) -> dict[str, Path]:
+    """Return each data file that counts in a `digest`, by its place in the project."""
     _, names, read = _entry(function, is_whole=is_whole)
     return _own_files(function, read) | modules.files(*modules.ours(names))
 
@@ -99,12 +99,12 @@ def _entry(function: Callable[..., Any], *, is_whole: bool) -> cache.Entry:
     return cache.get_or_make(name, source.encode(), make)
 
 
-def _own_files(function: Callable[..., Any], names: Collection[str]) -> dict[str, str]:
-    """Return the sha256 of data files next to a function's file."""
+def _own_files(function: Callable[..., Any], names: Collection[str]) -> dict[str, Path]:
+    """Return data files next to a function's file."""
     if not names:
         return {}
     folder = Path(inspect.getsourcefile(function) or "").parent
-    return modules.file_digests(function.__module__.rpartition(".")[0], folder, names)
+    return modules.placed(function.__module__.rpartition(".")[0], folder, names)
 
 
 def _outermost(function: Callable[..., Any]) -> str:

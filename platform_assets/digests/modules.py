@@ -26,6 +26,8 @@ SKIPPED = {
     ast.Constant: ("kind",),
 }
 """Members of nodes that do not run."""
+_DATA_FILES: dict[str, frozenset[str]] = {}
+"""The names of the data files that each module reads."""
 
 
 def digests(*modules: str) -> dict[str, str]:
@@ -37,32 +39,33 @@ def digests(*modules: str) -> dict[str, str]:
     return {name: _counted(name) for name in closure(*modules)}
 
 
-def files(*modules: str) -> dict[str, str]:
-    """Return the sha256 of each data file that a module in the closure of these reads, by its place in the project."""
+def files(*modules: str) -> dict[str, Path]:
+    """Return each data file that a module in the closure of these reads, by its place in the project.
+
+    Raises:
+        DataFileProblem: one is missing.
+    """
     return {
-        place: digest
+        place: file
         for name in closure(*modules)
-        if (names := _entry(name)[2]) and (path := path_of(name)) is not None
-        for place, digest in file_digests(package_of(name, path), path.parent, names).items()
+        if (names := _DATA_FILES.get(name)) and (path := path_of(name)) is not None
+        for place, file in placed(package_of(name, path), path.parent, names).items()
     }
 
 
-def file_digests(package: str, folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Return the sha256 of data files as they are now, by their place in the project.
+def placed(package: str, folder: Path, names: Iterable[str]) -> dict[str, Path]:
+    """Return the data files of a module of this package in this folder, by their place in the project.
 
     Raises:
         DataFileProblem: one is missing.
     """
     place = package.replace(".", "/")
-    return {
-        f"{place}/{name}" if place else name: data_files.sha256(data_files.locate(folder, name))
-        for name in sorted(names)
-    }
+    return {f"{place}/{name}".lstrip("/"): data_files.locate(folder, name) for name in sorted(names)}
 
 
-def with_files(digest: str, files: Mapping[str, str]) -> str:
-    """Return the digest of code and of the data files that it reads."""
-    lines = [digest, *(f"{name} {content}" for name, content in files.items())]
+def with_files(digest: str, files: Mapping[str, Path]) -> str:
+    """Return the digest of code and of the data files that it reads, as they are now."""
+    lines = [digest, *(f"{name} {data_files.sha256(file)}" for name, file in files.items())]
     return hashlib.sha256("\0".join(lines).encode()).hexdigest() if files else digest
 
 
@@ -146,10 +149,9 @@ def package_of(module: str, path: Path) -> str:
 
 def _counted(module: str) -> str:
     """Return the digest of a module and of the data files that it reads."""
-    digest, names, path = _read(module)[0], _entry(module)[2], path_of(module)
-    if not names or path is None:
-        return digest
-    return with_files(digest, file_digests(package_of(module, path), path.parent, names))
+    digest, path = _read(module)[0], path_of(module)
+    names = _DATA_FILES.get(module)
+    return with_files(digest, placed(package_of(module, path), path.parent, names)) if names and path else digest
 
 
 def _is_counted(module: str, digest: str) -> bool:
@@ -161,13 +163,7 @@ def _is_counted(module: str, digest: str) -> bool:
 
 @lru_cache(maxsize=512)
 def _read(module: str) -> tuple[str, frozenset[str]]:
-    """Return the digest of a module, and our modules that it imports."""
-    digest, names, _ = _entry(module)
-    return digest, ours({*names, module}) - {module}
-
-
-@lru_cache(maxsize=512)
-def _entry(module: str) -> cache.Entry:
+    """Return the digest of a module, and our modules that it imports; note the data files that it reads."""
     path = path_of(module)
     if path is None:
         raise ValueError(f"module {module!r} has no source file of ours; name an importable module of this project.")
@@ -179,7 +175,8 @@ def _entry(module: str) -> cache.Entry:
         read = data_files.names_in([tree], data_files.aliases_in(tree))
         return hashlib.sha256(text.encode()).hexdigest(), names, read
 
-    return cache.get_or_make(module, source, make)
+    digest, names, _DATA_FILES[module] = cache.get_or_make(module, source, make)
+    return digest, ours({*names, module}) - {module}
 
 
 def _write(node: ast.AST, tokens: list[str], names: set[str], package: str) -> None:

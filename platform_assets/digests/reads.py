@@ -350,7 +350,7 @@ def _kind(file: str, module: str) -> tuple[Kind, str]:
         return "python", ""
     path = Path(file)
     if any(map(path.is_relative_to, _PLATFORM_FOLDERS)):
-        return ("product" if digests.is_product(module) else "platform"), ""
+        return ("product" if digests._is_product(module) else "platform"), ""
     owner = _owner(file)
     if owner is None:
         return "product", ""
@@ -439,7 +439,7 @@ def _replace(owner: Any, name: str) -> None:
 def _replace_copies(reader: Any, asking: Any) -> None:
     for module in [*sys.modules.values()]:
         file = getattr(module, "__file__", None)
-        if isinstance(module, ModuleType) and file is not None and _kind(file, module.__name__)[0] == "product":
+        if file is not None and _kind(file, module.__name__)[0] == "product":
             for name in [name for name, value in vars(module).items() if value is reader]:
                 setattr(module, name, asking)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 READER = "data_file"
 _OURS = "platform_assets"
@@ -20,10 +21,17 @@ class DataFileProblem(ValueError):
 
 @dataclass(frozen=True)
 class Reading:
-    """A data file that a module has asked for: its name next to the module's file, and its sha256 at that moment."""
+    """A data file that a module has asked for.
+
+    Attributes:
+        module: its name.
+        code: its members; another import of the same file has others.
+        name: of the data file, next to the module's file.
+        sha256: at that moment.
+    """
 
     module: str
-    file: str
+    code: dict[str, Any]
     name: str
     sha256: str
 
@@ -53,7 +61,7 @@ def data_file(name: str) -> Path:
             f"{file} reads {name!r} by a call that does not name it; expected {READER}({name!r}), with {READER} "
             "imported from platform_assets.specs.base, because digests follow the text of the call."
         )
-    _READINGS[str(path)] = Reading(module, file, name, sha256(path))
+    _READINGS[str(path)] = Reading(module, caller, name, sha256(path))
     return path
 
 
@@ -90,8 +98,8 @@ def reading(path: str) -> Reading | None:
 
 def changed(modules: Iterable[str]) -> list[str]:
     """Return the paths of data files that differ from what one of these modules was last given, sorted."""
-    files = {name: getattr(sys.modules.get(name), "__file__", None) for name in modules}
-    readings = [(path, item) for path, item in [*_READINGS.items()] if files.get(item.module) == item.file]
+    current = {name: vars(sys.modules[name]) for name in modules if name in sys.modules}
+    readings = [(path, item) for path, item in [*_READINGS.items()] if current.get(item.module) is item.code]
     return sorted(path for path, item in readings if not Path(path).is_file() or sha256(Path(path)) != item.sha256)
 
 

@@ -137,7 +137,7 @@ def covered(maker: Any) -> tuple[set[Path], list[tuple[Path, int, int]]]:
     """Return the files a maker's digest covers completely, and the covered line ranges of other files."""
     names, parts = set(digests.module_digests(maker)), []
     for function in functions_of(maker):
-        if not digests.is_product(function.__module__):
+        if not digests._is_product(function.__module__):
             continue
         file = definitions._file(definitions._source(function))
         path = modules.path_of(function.__module__)
