@@ -11,11 +11,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from platform_assets.problems import Problem
+
 READER = "data_file"
 _OURS = "platform_assets"
 
 
-class DataFileProblem(ValueError):
+class DataFileProblem(Problem, ValueError):
     """A data file that is missing, or a call of `data_file` whose file no digest could name."""
 
 

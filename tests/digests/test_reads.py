@@ -1,4 +1,5 @@
-"""A product's code reads no file but data files: each way of reading is refused by name, and nothing else is touched."""
+# ruff: noqa: E501, ISC004 - texts of products
+"""A product's code reads no file but data files: each way is refused by name, and nothing else is touched."""
 
 from __future__ import annotations
 
@@ -208,7 +209,7 @@ def test_what_is_not_a_product_s_read_passes(read: str, product: Callable[[str],
 def test_other_threads_and_later_calls_read_freely(product: Callable[[str], ModuleType], tmp_path: Path) -> None:
     read: list[Any] = []
     module = product(
-        f"def features(meanwhile):\n    meanwhile()\n\ndef fetch():\n    return {READS['read_csv']}, {READS['open']}\n"
+        f"def features(meanwhile):\n    meanwhile()\n\ndef fetch():\n    return {READS['read_csv']}, {READS['Path']}\n"
     )
 
     def meanwhile() -> None:

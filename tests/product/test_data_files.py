@@ -1,8 +1,8 @@
+# ruff: noqa: E501 - texts of products
 """A file next to a product's file counts as its code: by name, by content, and only where it is used."""
 
 from __future__ import annotations
 
-import functools
 import importlib
 import sys
 from collections.abc import Callable
@@ -11,19 +11,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import dagster as dg
-import polars as pl
 import pytest
 
-from platform_assets import digests
+from platform_assets import digests, partitions
 from platform_assets.checking import of_product
 from platform_assets.digests import modules, reads
 from platform_assets.makers.features import Building
 from platform_assets.makers.outcomes import Labelling
 from platform_assets.product.data_files import DataFileProblem
-from platform_assets.specs.base import ProductSpec, data_file
+from platform_assets.settings import Settings
+from platform_assets.stages import features, raw, validated
 from platform_assets.steps import instructions
 from platform_assets.steps.jobs import ExportJob
+from platform_assets.storage.tables import TableStore
+from resources.store import StoreResource
+from tests.doubles import numbered_batches
 from tests.doubles.products import hourly_temperature
 
 SPEC = hourly_temperature.SPEC
@@ -40,9 +42,9 @@ USES = {
     "another name": "from platform_assets.specs.base import data_file as own\n\ndef features(*a):\n"
     "    return int(own('lead.txt').read_text())\n",
     "a default": "def features(*a, lead=data_file('lead.txt')):\n    return int(lead.read_text())\n",
-    "an argument": "import functools\n\ndef build(lead, *a):\n    return int(open(lead).read())\n\n"
+    "an argument": "import functools\n\ndef build(lead, *a):\n    from pathlib import Path\n    return int(Path(lead).read_text())\n\n"
     "features = functools.partial(build, data_file('lead.txt'))\n",
-    "an argument as text": "import functools\n\ndef build(lead, *a):\n    return int(open(lead).read())\n\n"
+    "an argument as text": "import functools\n\ndef build(lead, *a):\n    from pathlib import Path\n    return int(Path(lead).read_text())\n\n"
     "features = functools.partial(build, str(data_file('lead.txt')))\n",
 }
 
@@ -179,7 +181,39 @@ def test_a_step_names_the_module_whose_data_file_differs(loaded: Callable[..., M
         instructions.check_maker(extras, maker)
 
 
-def test_check_lists_data_files_and_refuses_other_reads(loaded: Callable[..., ModuleType]) -> None:
+def test_a_run_makes_features_again_after_a_change_and_refuses_other_reads(
+    loaded: Callable[..., ModuleType], tmp_path: Path, settings: Settings, instance: dg.DagsterInstance
+) -> None:
+    text = (
+        "import polars as pl\nfrom tests.doubles import numbered_batches\n\n"
+        "def features(tables, window):\n    lead = float(data_file('lead.txt').read_text())\n"
+        "    return numbered_batches.SPEC.features(tables, window).with_columns(reading=pl.lit(lead))\n"
+    )
+
+    def run(text: str) -> TableStore:
+        spec = replace(numbered_batches.SPEC, features=loaded(text).features)
+        with partitions.beta_allowed():
+            assets = [item for stage in (raw, validated, features) for item in stage.build(spec)]
+        store = StoreResource(variables=settings.to_environment())
+        defs = dg.Definitions(assets=assets, resources={"store": store}, executor=dg.in_process_executor)
+        tags = {"dagster/asset_partition_range_start": "0001", "dagster/asset_partition_range_end": "0001"}
+        defs.resolve_implicit_global_asset_job_def().execute_in_process(instance=instance, tags=tags)
+        return TableStore(settings.root, spec.name)
+
+    numbered_batches.land_all(settings.root, "0001", "0001")
+    stages = ("features", "validated_readings", "raw_readings")
+    before = {stage: run(text).records(stage)["0001"].code for stage in stages}
+    (tmp_path / "lead.txt").write_text("45", encoding="utf-8")
+    after = {stage: run(text).records(stage)["0001"].code for stage in stages}
+    assert [stage for stage in stages if before[stage] != after[stage]] == ["features"]
+    assert set(run(text).read("features", ["0001"])["reading"]) == {45.0}
+    with pytest.raises(reads.UndigestedRead, match=r"features\(\) reads .*lead.csv.*data_file"):
+        (tmp_path / "lead.csv").write_text("a", encoding="utf-8")
+        run(text.replace("    lead =", f"    pl.read_csv({str(tmp_path / 'lead.csv')!r})\n    lead ="))
+
+
+def test_check_lists_data_files_and_refuses_other_reads(loaded: Callable[..., ModuleType], tmp_path: Path) -> None:
+    (tmp_path / "other.txt").write_text("1", encoding="utf-8")
     text = (
         "from tests.doubles.products.hourly_temperature import features as build\n"
         "LEAD = int(data_file('lead.txt').read_text())\n\ndef features(tables, window):\n    assert LEAD == 30\n"
@@ -188,9 +222,8 @@ def test_check_lists_data_files_and_refuses_other_reads(loaded: Callable[..., Mo
     lines = {line.check: line for line in of_product(replace(SPEC, features=loaded(text).features))}
     assert lines["data files"].message == "lead.txt (2 bytes) counts in features()"
     assert lines["features"].state == "ok"
-    text = text.replace("    assert", "    open(__file__.replace('a_product.py', 'lead.txt'))\n    assert")
+    text = text.replace("    assert", "    open(__file__.replace('a_product.py', 'other.txt'))\n    assert")
     lines = {line.check: line for line in of_product(replace(SPEC, features=loaded(text).features))}
     assert lines["features"].is_problem
-    assert "lead.txt" in lines["features"].message
-    assert 'data_file("lead.txt")' in lines["features"].message
+    assert 'data_file("other.txt")' in lines["features"].message
     assert not [line for line in of_product(SPEC) if line.check == "data files"]
