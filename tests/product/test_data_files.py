@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import dagster as dg
 import pytest
 
 from platform_assets import digests, partitions
@@ -182,7 +183,7 @@ def test_a_step_names_the_module_whose_data_file_differs(loaded: Callable[..., M
 
 
 def test_a_run_makes_features_again_after_a_change_and_refuses_other_reads(
-    loaded: Callable[..., ModuleType], tmp_path: Path, settings: Settings, instance: dg.DagsterInstance
+    loaded: Callable[..., ModuleType], tmp_path: Path, settings: Settings
 ) -> None:
     text = (
         "import polars as pl\nfrom tests.doubles import numbered_batches\n\n"
@@ -197,18 +198,18 @@ def test_a_run_makes_features_again_after_a_change_and_refuses_other_reads(
         store = StoreResource(variables=settings.to_environment())
         defs = dg.Definitions(assets=assets, resources={"store": store}, executor=dg.in_process_executor)
         tags = {"dagster/asset_partition_range_start": "0001", "dagster/asset_partition_range_end": "0001"}
-        defs.resolve_implicit_global_asset_job_def().execute_in_process(instance=instance, tags=tags)
+        defs.resolve_implicit_global_asset_job_def().execute_in_process(tags=tags)
         return TableStore(settings.root, spec.name)
 
     numbered_batches.land_all(settings.root, "0001", "0001")
     stages = ("features", "validated_readings", "raw_readings")
-    before = {stage: run(text).records(stage)["0001"].code for stage in stages}
+    before = {stage: run(text).records(stage)["0001"].code_digest for stage in stages}
     (tmp_path / "lead.txt").write_text("45", encoding="utf-8")
-    after = {stage: run(text).records(stage)["0001"].code for stage in stages}
+    after = {stage: run(text).records(stage)["0001"].code_digest for stage in stages}
     assert [stage for stage in stages if before[stage] != after[stage]] == ["features"]
     assert set(run(text).read("features", ["0001"])["reading"]) == {45.0}
+    (tmp_path / "lead.csv").write_text("a", encoding="utf-8")
     with pytest.raises(reads.UndigestedRead, match=r"features\(\) reads .*lead.csv.*data_file"):
-        (tmp_path / "lead.csv").write_text("a", encoding="utf-8")
         run(text.replace("    lead =", f"    pl.read_csv({str(tmp_path / 'lead.csv')!r})\n    lead ="))
 
 
