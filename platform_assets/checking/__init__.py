@@ -65,6 +65,9 @@ def of_product(spec: ProductSpec, settings: Settings | None = None) -> Iterator[
     if spec.search:
         yield line_of(spec, "search", changes.check_search, spec)
     yield from _code(spec)
+    files = line_of(spec, "data files", _data_files, spec)
+    if files.message:
+        yield files
     settings = Settings.from_environment() if settings is None else settings
     product = Product(spec, settings)
     if (behind := versions.of_next_training(product)) is not None:
@@ -155,17 +158,36 @@ def _money(spec: ProductSpec) -> str:
 
 def _code(spec: ProductSpec) -> Iterator[Line]:
     """Yield a line when a statement of the product's file makes all of it count as the code of its functions."""
-    functions: list[Any] = [*spec.learner.functions, spec.features, spec.label]
-    functions += [rule.broken for rule in spec.monitors.rules]
-    for source in spec.sources:
-        functions += filter(None, (source.schema, source.read, source.statistics))
-    own = [item for item in functions if isinstance(item, FunctionType) and is_ours(item.__module__)]
+    own = _functions(spec)
     lines = (digests.widening_line(function) for function in own)
     line = next((line for line in lines if line is not None), None)
     if line is not None:
         cause = f"line {line[0]}, `{line[1]}`, may change what the product's functions use"
         effect = "so any change to the file recomputes everything, including models"
         yield Line(check="code", message=f"{cause}, {effect}", state="note")
+
+
+def _data_files(spec: ProductSpec) -> str:
+    """List the product's data files with their sizes and the functions that use them, as far as names show."""
+    users: dict[str, list[str]] = {}
+    for function in _functions(spec):
+        for name in digests.data_files_of(function):
+            users.setdefault(name, []).append(f"{function.__name__}()")
+    return "; ".join(
+        f"{name} ({counted(file.stat().st_size, 'byte')}) counts in {', '.join(dict.fromkeys(users[name]))}"
+        if name in users
+        else f"{name} ({counted(file.stat().st_size, 'byte')}) counts in no function; a declared value counts itself"
+        for name, file in digests.data_files_in(spec.module).items()
+    )
+
+
+def _functions(spec: ProductSpec) -> list[FunctionType]:
+    """Return the functions of the product's own code."""
+    functions: list[Any] = [*spec.learner.functions, spec.features, spec.label]
+    functions += [rule.broken for rule in spec.monitors.rules]
+    for source in spec.sources:
+        functions += filter(None, (source.schema, source.read, source.statistics))
+    return [item for item in functions if isinstance(item, FunctionType) and is_ours(item.__module__)]
 
 
 def _together(loaded: list[ProductSpec]) -> Line:

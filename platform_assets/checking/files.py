@@ -21,6 +21,7 @@ from platform_assets.checking.messages import (
     wrong_type,
 )
 from platform_assets.compute import columns, landed, validate
+from platform_assets.digests import reads
 from platform_assets.makers.raw import Landing
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.wording import counted, span
@@ -39,7 +40,8 @@ def schema_of(spec: ProductSpec, source: Source) -> pa.DataFrameSchema:
     schema: object = call(spec, function, source.schema)
     if not isinstance(schema, pa.DataFrameSchema):
         raise wrong_type(spec, function, schema, "a pandera DataFrameSchema")
-    schema = source.columns()
+    with reads.guarded(spec.module):
+        schema = source.columns()
     moments = {source.known_at, source.partition_by, *(source.known_at_of or {}).values()}
     for name, column in schema.columns.items():
         dtype = None if column.dtype is None else column.dtype.type

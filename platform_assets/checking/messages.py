@@ -5,6 +5,7 @@ No exception of a product's code leaves `driftline check` any other way.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import polars as pl
 from platform_assets import problems
 from platform_assets.compute.landed import UnreadableFile
 from platform_assets.compute.validate import WrongColumns
+from platform_assets.digests import reads
 from platform_assets.product.recording import RecordingMissing
 from platform_assets.specs.base import FeatureTables, ProductSpec
 
@@ -95,7 +97,8 @@ def call(spec: ProductSpec, name: str, function: Callable[..., Result], *argumen
         name: of the function, for the message.
     """
     try:
-        return function(*arguments)
+        with contextlib.nullcontext() if name == DELIVER else reads.guarded(spec.module):
+            return function(*arguments)
     except (Problem, UnreadableFile, WrongColumns):
         raise
     except _FAILURES as problem:

@@ -23,11 +23,12 @@ from datetime import date, time, timedelta, tzinfo
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, ClassVar, Protocol
 from uuid import UUID
 
 from platform_assets.digests import cache, definitions, modules
+from platform_assets.product import data_files
 from platform_assets.product.channels import Channel
 
 ENGINE = 1
@@ -61,10 +62,12 @@ class _Scope:
     Attributes:
         is_own: only the product's own code and values, not the platform's.
         names: collects the platform's modules.
+        files: collects the data files of functions and paths.
     """
 
     is_own: bool = False
     names: set[str] = field(default_factory=set)
+    files: dict[str, Path] = field(default_factory=dict)
 
 
 def code_digest(maker: object) -> str:
@@ -109,9 +112,36 @@ def module_digests(maker: object) -> dict[str, str]:
     return modules.digests(*scope.names)
 
 
+def data_files_of(maker: object) -> dict[str, Path]:
+    """Return each data file that counts in a maker's digest, or in a function's, by its place in the project."""
+    scope = _Scope()
+    _describe(maker, type(maker).__name__, scope)
+    return dict(sorted((scope.files | modules.files(*scope.names)).items()))
+
+
+def data_files_in(module: str) -> dict[str, Path]:
+    """Return each data file that a module, or one that it imports, names, by its place in the project."""
+    return modules.files(module) if modules.is_ours(module) else {}
+
+
 def short(digest: str) -> str:
     """Return the digits of a digest that are shown to people."""
     return digest.rpartition(".")[2][:SHORT_LENGTH]
+
+
+def _text(text: str, scope: _Scope) -> Any:
+    """Return the content of a data file for its path, which differs between machines; another text as it is."""
+    reading = data_files.reading(text)
+    if reading is None:
+        return text
+    package, folder = reading.module.rpartition(".")[0], _folder_of(text, reading.name)
+    files = modules.placed(package, folder, [reading.name])
+    scope.files.update(files)
+    return [data_files.READER, {name: data_files.sha256(file) for name, file in files.items()}]
+
+
+def _folder_of(path: str, name: str) -> Path:
+    return Path(path).parents[len(Path(name).parts) - 1]
 
 
 def _digest(text: str, names: Iterable[str]) -> str:
@@ -124,7 +154,7 @@ def _describe(value: Any, path: str, scope: _Scope) -> Any:
     """Return a value as JSON that is equal for equal values; add the modules of its classes to the scope's."""
     kind = type(value)
     if kind in _PLAIN:
-        return ["float", repr(value)] if kind is float else value
+        return ["float", repr(value)] if kind is float else _text(value, scope) if kind is str else value
     if isinstance(value, types.FunctionType):
         return _function(value, path, scope)
     if isinstance(value, types.MethodType):
@@ -135,6 +165,8 @@ def _describe(value: Any, path: str, scope: _Scope) -> Any:
     if isinstance(value, type | types.BuiltinFunctionType):
         name, *own = _named(value, value if isinstance(value, type) else type(value), scope)
         return ["named", *([name] if scope.is_own else [value.__module__, value.__qualname__]), *own]
+    if isinstance(value, PurePath) and (content := _text(str(value), scope)) != str(value):
+        return content
     qualified, name = f"{kind.__module__}.{kind.__qualname__}", _named(kind, kind, scope)
     if isinstance(value, Enum):
         return [*name, value.name]
@@ -181,9 +213,13 @@ def _function(function: types.FunctionType, path: str, scope: _Scope) -> list[An
         return [*(name[1:] if scope.is_own else name), *_captured_values(function, path, scope)]
     try:
         values = [definitions.nested_index(function), *_captured_values(function, path, scope)]
+    except data_files.DataFileProblem:
+        raise
     except (ValueError, RecursionError):
         # The whole product file counts for such a function, including the call that created it.
+        scope.files.update(definitions.files(function, is_whole=True))
         return [*name, definitions.digest(function, is_whole=True, is_own=scope.is_own)]
+    scope.files.update(definitions.files(function))
     return [*name, definitions.digest(function, is_own=scope.is_own), *values]
 
 

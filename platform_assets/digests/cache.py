@@ -19,26 +19,27 @@ _DIGESTING = (
     "digests/definitions.py",
     "digests/cache.py",
     "digests/modules.py",
+    "product/data_files.py",
     "specs/base.py",
 )
 """Files that determine how code is digested; entries of other versions of these files are ignored."""
 
 _NEW: set[str] = set()
 
-Entry = tuple[str, frozenset[str]]
-"""A digest, and the imported names."""
+Entry = tuple[str, frozenset[str], frozenset[str]]
+"""A digest, the imported names, and the names of the data files that are read."""
 
 
 def get_or_make(name: str, source: bytes, make: Callable[[], Entry]) -> Entry:
     """Return the entry of a name if it was made from this source; otherwise make it and add it to the cache."""
     source_digest, entries = hashlib.sha256(source).hexdigest(), _entries()
     match entries.get(name):
-        case [str(cached_source), str(digest), list(names)] if cached_source == source_digest:
-            return digest, frozenset(names)
-    digest, imported = make()
-    entries[name] = [source_digest, digest, sorted(imported)]
+        case [str(cached_source), str(digest), list(names), list(files)] if cached_source == source_digest:
+            return digest, frozenset(names), frozenset(files)
+    digest, imported, read = make()
+    entries[name] = [source_digest, digest, sorted(imported), sorted(read)]
     _NEW.add(name)
-    return digest, imported
+    return digest, imported, read
 
 
 def save() -> None:

@@ -12,10 +12,12 @@ import inspect
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
+from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
 from platform_assets.digests import cache, modules
+from platform_assets.product import data_files
 
 VOCABULARY = "platform_assets.specs.base"
 """Re-exports the vocabulary of products, and imports modules that no product's function runs."""
@@ -48,23 +50,19 @@ def digest(function: Callable[..., Any], *, is_whole: bool = False, is_own: bool
     Raises:
         ValueError: the function's file cannot be read.
     """
-    source = _source(function)
-
-    def make() -> cache.Entry:
-        file = _file(source)
-        is_part = file.is_named(function) and file.widening is None and not is_whole
-        nodes: list[ast.AST] = [*file.reached(_outermost(function))] if is_part else [file.tree]
-        parts = [file.content(node, function.__module__.rpartition(".")[0], is_own=is_own) for node in nodes]
-        text = "\0".join(text for text, _ in parts)
-        return hashlib.sha256(text.encode()).hexdigest(), frozenset(name for _, names in parts for name in names)
-
-    name = f"{function.__module__}:{'' if is_whole else function.__qualname__}{':own' if is_own else ''}"
-    digest, names = cache.get_or_make(name, source.encode(), make)
+    digest, names, read = _entry(function, is_whole=is_whole, is_own=is_own)
     imported = modules.digests(*modules.ours(names))
     if is_own:
         imported = {name: digest for name, digest in imported.items() if modules.is_own(name)}
-    text = [digest, *(f"{name} {digest}" for name, digest in imported.items())]
+    text = [modules.with_files(digest, _own_files(function, read))]
+    text += [f"{name} {digest}" for name, digest in imported.items()]
     return hashlib.sha256("\0".join(text).encode()).hexdigest()
+
+
+def files(function: Callable[..., Any], *, is_whole: bool = False) -> dict[str, Path]:
+    """Return each data file that counts in a `digest`, by its place in the project."""
+    _, names, read = _entry(function, is_whole=is_whole)
+    return _own_files(function, read) | modules.files(*modules.ours(names))
 
 
 def widening_line(function: Callable[..., Any], *, is_whole: bool = False) -> tuple[int, str] | None:
@@ -88,6 +86,30 @@ def nested_index(function: FunctionType) -> int | None:
     if outer is function or not isinstance(outer, FunctionType) or outer.__qualname__ != _outermost(function):
         return None
     return next((index for index, code in enumerate(_nested(outer.__code__)) if code is function.__code__), None)
+
+
+def _entry(function: Callable[..., Any], *, is_whole: bool, is_own: bool = False) -> cache.Entry:
+    source = _source(function)
+
+    def make() -> cache.Entry:
+        file = _file(source)
+        is_part = file.is_named(function) and file.widening is None and not is_whole
+        nodes: list[ast.AST] = [*file.reached(_outermost(function))] if is_part else [file.tree]
+        parts = [file.content(node, function.__module__.rpartition(".")[0], is_own=is_own) for node in nodes]
+        text = "\0".join(text for text, _ in parts)
+        names = frozenset(name for _, names in parts for name in names)
+        return hashlib.sha256(text.encode()).hexdigest(), names, data_files.names_in(nodes, file.aliases)
+
+    name = f"{function.__module__}:{'' if is_whole else function.__qualname__}{':own' if is_own else ''}"
+    return cache.get_or_make(name, source.encode(), make)
+
+
+def _own_files(function: Callable[..., Any], names: Collection[str]) -> dict[str, Path]:
+    """Return data files next to a function's file."""
+    if not names:
+        return {}
+    folder = Path(inspect.getsourcefile(function) or "").parent
+    return modules.placed(function.__module__.rpartition(".")[0], folder, names)
 
 
 def _outermost(function: Callable[..., Any]) -> str:
@@ -125,6 +147,7 @@ class _File:
         self._names = {id(part): _names(part) for part in self.tree.body}
         self._harmless = _HARMLESS | {name for name, part in self._bound if _is_our_import(part)}
         self._contents: dict[int, tuple[str, frozenset[str]]] = {}
+        self.aliases = data_files.aliases_in(self.tree)
         self.widening = self._widening()
 
     def is_named(self, function: Callable[..., Any]) -> bool:

@@ -10,15 +10,16 @@ import ast
 import hashlib
 import importlib.util
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
 from platform_assets import naming
 from platform_assets.digests import cache
+from platform_assets.product import data_files
 
 PACKAGES = ("platform_assets", "resources", "sensors")
-_LIBRARIES = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+LIBRARIES = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 SKIPPED = {
     ast.FunctionDef: ("returns", "type_comment"),
     ast.AsyncFunctionDef: ("returns", "type_comment"),
@@ -26,6 +27,8 @@ SKIPPED = {
     ast.Constant: ("kind",),
 }
 """Members of nodes that do not run."""
+_DATA_FILES: dict[str, frozenset[str]] = {}
+"""The names of the data files that each module reads."""
 
 
 def digests(*modules: str) -> dict[str, str]:
@@ -34,7 +37,37 @@ def digests(*modules: str) -> dict[str, str]:
     Raises:
         ValueError: a module has no source file.
     """
-    return {name: _read(name)[0] for name in closure(*modules)}
+    return {name: _counted(name) for name in closure(*modules)}
+
+
+def files(*modules: str) -> dict[str, Path]:
+    """Return each data file that a module in the closure of these reads, by its place in the project.
+
+    Raises:
+        DataFileProblem: one is missing.
+    """
+    return {
+        place: file
+        for name in closure(*modules)
+        if (names := _DATA_FILES.get(name)) and (path := path_of(name)) is not None
+        for place, file in placed(package_of(name, path), path.parent, names).items()
+    }
+
+
+def placed(package: str, folder: Path, names: Iterable[str]) -> dict[str, Path]:
+    """Return the data files of a module of this package in this folder, by their place in the project.
+
+    Raises:
+        DataFileProblem: one is missing.
+    """
+    place = package.replace(".", "/")
+    return {f"{place}/{name}".lstrip("/"): data_files.locate(folder, name) for name in sorted(names)}
+
+
+def with_files(digest: str, files: Mapping[str, Path]) -> str:
+    """Return the digest of code and of the data files that it reads, as they are now."""
+    lines = [digest, *(f"{name} {data_files.sha256(file)}" for name, file in files.items())]
+    return hashlib.sha256("\0".join(lines).encode()).hexdigest() if files else digest
 
 
 @lru_cache(maxsize=1024)
@@ -52,7 +85,7 @@ def closure(*modules: str) -> tuple[str, ...]:
 
 def differing(digests: dict[str, str]) -> list[str]:
     """Return the modules that are missing here or differ from these digests, sorted."""
-    return sorted(name for name, digest in digests.items() if not path_of(name) or _read(name)[0] != digest)
+    return sorted(name for name, digest in digests.items() if not path_of(name) or not _is_counted(name, digest))
 
 
 def is_ours(module: str) -> bool:
@@ -110,23 +143,48 @@ def path_of(module: str) -> Path | None:
     else:
         files = [Path(spec.origin)] if spec.has_location and spec.origin else []
     path = next((file for file in files if file.is_file()), None)
-    is_library = top not in PACKAGES and path is not None and any(map(path.is_relative_to, _LIBRARIES))
-    return None if is_library else path
+    return None if top not in PACKAGES and path is not None and is_library(path) else path
+
+
+def is_library(path: Path) -> bool:
+    """Tell whether a file belongs to Python or to an installed distribution."""
+    return any(map(path.is_relative_to, LIBRARIES))
+
+
+def package_of(module: str, path: Path) -> str:
+    """Return the package of a module with this file."""
+    return module if path.name == "__init__.py" else module.rpartition(".")[0]
+
+
+def _counted(module: str) -> str:
+    """Return the digest of a module and of the data files that it reads."""
+    digest, path = _read(module)[0], path_of(module)
+    names = _DATA_FILES.get(module)
+    return with_files(digest, placed(package_of(module, path), path.parent, names)) if names and path else digest
+
+
+def _is_counted(module: str, digest: str) -> bool:
+    try:
+        return _counted(module) == digest
+    except data_files.DataFileProblem:
+        return False
 
 
 @lru_cache(maxsize=512)
 def _read(module: str) -> tuple[str, frozenset[str]]:
-    """Return the digest of a module, and our modules that it imports."""
+    """Return the digest of a module, and our modules that it imports; note the data files that it reads."""
     path = path_of(module)
     if path is None:
         raise ValueError(f"module {module!r} has no source file of ours; name an importable module of this project.")
-    source, package = path.read_bytes(), module if path.name == "__init__.py" else module.rpartition(".")[0]
+    source = path.read_bytes()
 
     def make() -> cache.Entry:
-        text, names = content([ast.parse(source)], package)
-        return hashlib.sha256(text.encode()).hexdigest(), names
+        tree = ast.parse(source)
+        text, names = content([tree], package_of(module, path))
+        read = data_files.names_in([tree], data_files.aliases_in(tree))
+        return hashlib.sha256(text.encode()).hexdigest(), names, read
 
-    digest, names = cache.get_or_make(module, source, make)
+    digest, names, _DATA_FILES[module] = cache.get_or_make(module, source, make)
     return digest, ours({*names, module}) - {module}
 
 

@@ -16,6 +16,7 @@ import dagster as dg
 
 from platform_assets import digests, naming
 from platform_assets.compute import landed
+from platform_assets.digests import reads
 from platform_assets.handle import Product
 from platform_assets.problems import Problem
 from platform_assets.product.channels import Landed
@@ -88,23 +89,24 @@ def unlike_manifest(source: Source, file: Landed, manifest: bytes) -> str | None
     """
     try:
         document = json.loads(manifest)
-        rows, digest = document["rows"], document["sha256"]
+        count, digest = document["rows"], document["sha256"]
     except (ValueError, TypeError, KeyError):
-        rows = digest = None
-    if type(rows) is not int or not isinstance(digest, str):
+        count = digest = None
+    if type(count) is not int or not isinstance(digest, str):
         text = manifest.decode("utf-8", errors="replace")
         return f"has the manifest {text[: landed.SHOWN]!r}; expected JSON such as {_SHAPE}"
     actual = sha256(file.data)
     if actual != digest.lower():
         return (
             f"has the sha256 {actual[:_SHOWN]} in {len(file.data):,} bytes; its manifest says {digest[:_SHOWN]} for "
-            f"{rows:,} rows"
+            f"{count:,} rows"
         )
     try:
-        height = landed.parse(file.data, source.read, source.multiline).height
+        with reads.guarded(source.schema.__module__):
+            rows = landed.parse(file.data, source.read, source.multiline)
     except landed.UnreadableFile:
         return None
-    return None if height == rows else f"has {height:,} rows; its manifest says {rows:,}"
+    return None if rows.height == count else f"has {rows.height:,} rows; its manifest says {count:,}"
 
 
 def settled_name(source: str, key: str, mark: str) -> str:

@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, TypedDict
 
 from platform_assets import naming
+from platform_assets.digests import reads
 from platform_assets.handle import Product
 from platform_assets.product.contract import RequestDocument, request_of
 from platform_assets.replay.deliveries import history, move_on
@@ -66,7 +67,8 @@ class Reader:
         file = (source.name, key)
         if file not in self._rows:
             data = history(self._spec).deliver(source.name, key)
-            self._rows[file] = None if data is None else _good(self._spec, source, key, data)
+            with reads.guarded(self._spec.module):
+                self._rows[file] = None if data is None else _good(self._spec, source, key, data)
         return self._rows[file]
 
     def latest(self, source: Source, key: str) -> datetime | None:
@@ -105,7 +107,9 @@ def requests(spec: ProductSpec, key: str, reader: Reader | None = None) -> list[
         key: the key of the entities.
         reader: of the product's files; a new one by default.
     """
-    rows = spec.features(known_tables(spec, key, reader), Window(grain=spec.grain, keys=(key,)))
+    tables = known_tables(spec, key, reader)
+    with reads.guarded(spec.module):
+        rows = spec.features(tables, Window(grain=spec.grain, keys=(key,)))
     return [request_of(spec, row) for row in rows.sort("asked_at", "entity").iter_rows(named=True)]
 
 

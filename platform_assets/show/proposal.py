@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from platform_assets.digests import reads
 from platform_assets.makers.checkpoint import Learning
 from platform_assets.problems import Problem
 from platform_assets.product.changes import LEARNER, located, with_values
@@ -226,8 +227,10 @@ def _prove(text: str, path: Path, proposed: ProductSpec) -> None:
         assert described is not None
         assert described.loader is not None
         module = importlib.util.module_from_spec(described)
+        module.__file__ = str(path)  # its data files lie there
         try:
-            described.loader.exec_module(module)
+            with reads.guarded(proposed.module):
+                described.loader.exec_module(module)
         except Exception as problem:  # a file may raise anything
             raise Unclear(f"the changed file cannot be loaded: {type(problem).__name__}: {problem}") from problem
     written = [item for item in vars(module).values() if isinstance(item, ProductSpec) and item.name == proposed.name]

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from platform_assets import naming
+from platform_assets.digests import reads
 from platform_assets.specs.base import ProductSpec
 
 
@@ -43,7 +44,8 @@ def load(product: str) -> ProductSpec:
             f"there is no product {product!r}; expected one of {', '.join(products)} (files of platform_assets/specs/)."
         )
     try:
-        module = importlib.import_module(f"{__name__}.{product}")
+        with reads.guarded(name := f"{__name__}.{product}"):
+            module = importlib.import_module(name)
     except KeyboardInterrupt:
         raise
     except BaseException as problem:  # a file may also end the process

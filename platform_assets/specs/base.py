@@ -6,6 +6,7 @@ functions, so that pandera and torch load only when they are called.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from platform_assets.learners.base import Learner
 from platform_assets.learners.network import Network
 from platform_assets.product import landing
 from platform_assets.product.channels import Channel
+from platform_assets.product.data_files import data_file
 from platform_assets.product.fields import MOST_FIELDS, Field
 from platform_assets.product.modelling import Gates, Service, Training
 from platform_assets.product.monitoring import CrossRule, Monitors, Retraining, check_possible, check_rules, of_grain
@@ -58,6 +60,7 @@ __all__ = [
     "Task",
     "Training",
     "Window",
+    "data_file",
 ]
 
 _CLASSES: dict[str, type] = {
@@ -254,6 +257,14 @@ class ProductSpec:
     def arrives(self, source: Source) -> Arrives:
         """Return how to tell that a landed file of a source is complete: the source's setting, or the default."""
         return source.arrives or ("settled" if self.is_live and source.channel is None else "rename")
+
+    @property
+    def module(self) -> str:
+        """The name of the module that defines the product's functions: its file."""
+        function: Any = self.features
+        while isinstance(function, functools.partial):
+            function = function.func
+        return str(getattr(function, "__module__", type(function).__module__))
 
     @property
     def bare_fields(self) -> tuple[Field, ...]:

@@ -14,11 +14,13 @@ from collections.abc import Mapping
 import dagster as dg
 
 from platform_assets import naming
+from platform_assets.digests import reads
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.history.faults import judgement
 from platform_assets.history.holds import Hold
 from platform_assets.makers.drift import COLUMNS, TYPES, Judging
+from platform_assets.makers.parts import StageOutput
 from platform_assets.records import notes
 from platform_assets.records.judgements import Judgement
 from platform_assets.show import drift as shown_drift
@@ -55,10 +57,17 @@ class _Run(KeyedRun[Judging]):
 
     def plan(self, chunk: Keys) -> Plan:
         judge = self.maker.judge(self.product, chunk)
-        judge.heal()
+        with reads.guarded(self.spec.module):
+            judge.heal()
+            inputs = {key: judge.inputs(key) for key in chunk}
+
+        def make(stale: Keys) -> dict[str, StageOutput]:
+            with reads.guarded(self.spec.module):
+                return {STAGE: self.maker.make(judge, stale)}
+
         return Plan(
-            inputs={key: judge.inputs(key) for key in chunk},
-            make=lambda stale: {STAGE: self.maker.make(judge, stale)},
+            inputs=inputs,
+            make=make,
             is_whole=lambda record: self.product.artifacts.is_whole(notes.Drift.of(record).sketch, compressed=True),
         )
 

@@ -19,6 +19,7 @@ from functools import cached_property
 import dagster as dg
 
 from platform_assets import naming, partitions
+from platform_assets.digests import reads
 from platform_assets.engine.ranges import KeyedRun, Keys, Plan
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.history.snapshots import Snapshots
@@ -191,7 +192,8 @@ class _Run(KeyedRun[Building]):
                 else read_together(self.tables, {key: records[source][key] for key in self._reach(run)})
                 for source in self.spec.feature_sources
             }
-            parts.append(self.maker.make(run, rows, nulled))
+            with reads.guarded(self.spec.module):
+                parts.append(self.maker.make(run, rows, nulled))
         return StageOutput(
             frames={key: frame for part in parts for key, frame in part.frames.items()},
             notes={key: notes for part in parts for key, notes in part.notes.items()},

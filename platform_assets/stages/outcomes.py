@@ -9,6 +9,7 @@ from __future__ import annotations
 import dagster as dg
 
 from platform_assets import naming
+from platform_assets.digests import reads
 from platform_assets.engine.ranges import KeyedRun, Keys, Plan
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.facts import unlabelled
@@ -49,7 +50,9 @@ class _Run(KeyedRun[Labelling]):
         content = {key: record.content_digest for key, record in records.items()}
 
         def make(stale: Keys) -> dict[str, StageOutput]:
-            output = self.maker.make(stale, self.tables.read_exact(validated, {key: content[key] for key in stale}))
+            rows = self.tables.read_exact(validated, {key: content[key] for key in stale})
+            with reads.guarded(self.spec.module):
+                output = self.maker.make(stale, rows)
             unlabelled.record_arrivals(self.tables, self.product.history, self.spec.grain, stale, self._now())
             return {STAGE: output}
 

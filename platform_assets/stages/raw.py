@@ -22,6 +22,7 @@ import polars as pl
 from platform_assets import naming
 from platform_assets.compute.columns import in_short
 from platform_assets.compute.landed import UnreadableFile
+from platform_assets.digests import reads
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report
 from platform_assets.engine.stage import Stage
 from platform_assets.intake import arrivals
@@ -81,7 +82,8 @@ class _Run(KeyedRun[Landing]):
         unchanged |= {key: f"{records[key].inputs.get('file')}" for key in kept}
 
         def make(stale: Keys) -> dict[str, StageOutput]:
-            self.source.columns()  # raises a readable error if the schema lacks a column
+            with reads.guarded(self.spec.module):
+                self.source.columns()  # raises a readable error if the schema lacks a column
             # Another run may have replaced a record since then, so its file must be read after all.
             missing = self._intake.files((key for key in stale if key not in files), records)
             return {self.name: self._compute({key: (files | missing)[key] for key in stale})}
@@ -142,7 +144,8 @@ class _Run(KeyedRun[Landing]):
 
     def _is_empty(self, key: str, file: Landed) -> bool:
         try:
-            rows, _ = self.maker.rows(file.data, file.arrived_at_utc, key)
+            with reads.guarded(self.spec.module):
+                rows, _ = self.maker.rows(file.data, file.arrived_at_utc, key)
         except UnreadableFile:
             return False
         return not rows.height
@@ -150,18 +153,19 @@ class _Run(KeyedRun[Landing]):
     def _compute(self, files: arrivals.Files) -> StageOutput:
         rows: dict[str, pl.DataFrame] = {}
         notes: dict[str, dict[str, object]] = {}
-        for key, file in files.items():
-            notes[key] = self._notes(file)
-            if isinstance(file, Landed):
-                try:
-                    rows[key], undeclared = self.maker.rows(file.data, file.arrived_at_utc, key)
-                except UnreadableFile as problem:
-                    notes[key]["unreadable"] = self._refused(file, problem)
-                else:
-                    notes[key] |= {"undeclared": [*undeclared]} if undeclared else {}
-        self._name_undeclared(notes)
         types = {} if self.maker.read is None else self.tables.types(self.name)
-        frames, nothing = self.maker.align(rows, types)
+        with reads.guarded(self.spec.module):
+            for key, file in files.items():
+                notes[key] = self._notes(file)
+                if isinstance(file, Landed):
+                    try:
+                        rows[key], undeclared = self.maker.rows(file.data, file.arrived_at_utc, key)
+                    except UnreadableFile as problem:
+                        notes[key]["unreadable"] = self._refused(file, problem)
+                    else:
+                        notes[key] |= {"undeclared": [*undeclared]} if undeclared else {}
+            frames, nothing = self.maker.align(rows, types)
+        self._name_undeclared(notes)
         return StageOutput(frames={key: frames.get(key, nothing) for key in files}, notes=notes)
 
     def _refused(self, file: Landed, problem: UnreadableFile) -> str:

@@ -10,6 +10,7 @@ import dagster as dg
 import polars as pl
 
 from platform_assets import naming
+from platform_assets.digests import reads
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report, keys_by_columns
 from platform_assets.engine.stage import Stage, Table, dep
 from platform_assets.makers.parts import StageOutput, by_key
@@ -61,8 +62,10 @@ class _Run(KeyedRun[Validation]):
         landed = tables.records(raw, chunk) if source.is_label else require(tables, raw, chunk)
 
         def make(stale: Keys) -> dict[str, StageOutput]:
-            source.columns()  # raises a readable error if the schema lacks a column
-            sound, quarantined = self.maker.make(_rows(tables, raw, {key: landed[key] for key in stale}))
+            rows = _rows(tables, raw, {key: landed[key] for key in stale})
+            with reads.guarded(self.spec.module):
+                source.columns()  # raises a readable error if the schema lacks a column
+                sound, quarantined = self.maker.make(rows)
             return {self.stage.full_name(QUARANTINE): quarantined, self.name: sound}
 
         return Plan(

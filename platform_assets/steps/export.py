@@ -15,6 +15,7 @@ import msgspec
 
 from platform_assets import specs
 from platform_assets.compute.learn import Learned
+from platform_assets.digests import reads
 from platform_assets.makers.onnx import Exporting
 from platform_assets.records.models import CheckpointManifest
 from platform_assets.serving import golden
@@ -113,7 +114,8 @@ def main() -> None:
         job = msgspec.convert(context.extras, ExportJob)
         spec = specs.load(job.product)
         instructions.check_maker(context.extras, Exporting.of(spec))
-        result = run(spec, job.checkpoint, Settings.from_environment(), log=context.log.info)
+        with reads.guarded(spec.module):
+            result = run(spec, job.checkpoint, Settings.from_environment(), log=context.log.info)
         context.report_custom_message(result)
 
 

@@ -17,6 +17,7 @@ import msgspec
 from platform_assets import specs
 from platform_assets.compute import suspects
 from platform_assets.compute.learn import Learned
+from platform_assets.digests import reads
 from platform_assets.learners.base import History
 from platform_assets.makers.checkpoint import Learning
 from platform_assets.makers.rows import Rows
@@ -101,10 +102,12 @@ class Fitting(ABC, Generic[J]):
         with self.attempt() as attempt:
             is_holder = self._goes_on() and attempt.acquire(wait=self._goes_on)
             is_new = is_holder and self._goes_on()
-            used = self.make(attempt) if is_new else None
+            with reads.guarded(self.spec.module):
+                used = self.make(attempt) if is_new else None
             if is_holder:
                 saves(self.settings, self.job.fingerprint).forget()
-        return msgspec.to_builtins(self.report(attempt, used, is_reused=not is_new))
+        with reads.guarded(self.spec.module):
+            return msgspec.to_builtins(self.report(attempt, used, is_reused=not is_new))
 
     def attempt(self) -> Attempt:
         """Return a try at the job; it holds no lease yet."""

@@ -20,6 +20,7 @@ from dagster_pipes import (
 from platform_assets import digests, libraries
 from platform_assets.digests import modules
 from platform_assets.problems import Problem
+from platform_assets.product import data_files
 from platform_assets.records.values import member, text, texts
 from platform_assets.steps import process
 
@@ -70,7 +71,11 @@ def to_extras(job: msgspec.Struct, maker: object, versions: Mapping[str, str] | 
     return {
         **msgspec.to_builtins(job),
         "protocol": PROTOCOL,
-        "maker": {"digest": digests.code_digest(maker), "modules": digests.module_digests(maker)},
+        "maker": {
+            "digest": digests.code_digest(maker),
+            "modules": digests.module_digests(maker),
+            "files": _files(maker),
+        },
         # An image from before protocols looks for this module, does not find it, and refuses.
         "code": {"platform_assets.digests": "0" * 64},
         **({} if versions is None else {"libraries": dict(versions)}),
@@ -92,16 +97,29 @@ def check_maker(extras: object, maker: object) -> None:
     """Refuse to work where the code that makes the result differs from the run's.
 
     Raises:
-        OtherCode: it names the modules that differ.
+        OtherCode: it names the modules and the data files that differ.
     """
-    if text(extras, "maker", "digest") == digests.code_digest(maker):
-        return
-    other = modules.differing(texts(extras, "maker", "modules")) or ["the product's file"]
+    try:
+        if text(extras, "maker", "digest") == digests.code_digest(maker):
+            return
+        files = _files(maker)
+    except data_files.DataFileProblem as missing:
+        raise OtherCode(
+            f"the code of this step differs from that of the run that started it: {missing} {_FIX}"
+        ) from None
+    expected = texts(extras, "maker", "files")
+    other = sorted(name for name in {*files, *expected} if files.get(name) != expected.get(name))
+    other += modules.differing(texts(extras, "maker", "modules"))
+    other = other or ["the product's file"]
     named = ", ".join(other[:NAMED]) + (f" and {len(other) - NAMED} more" if len(other) > NAMED else "")
     raise OtherCode(
         "the code of this step differs from that of the run that started it; different or missing here: "
         f"{named}. {_FIX}"
     )
+
+
+def _files(maker: object) -> dict[str, str]:
+    return {name: data_files.sha256(file) for name, file in digests.data_files_of(maker).items()}
 
 
 def check_libraries(extras: object) -> None:
