@@ -16,7 +16,7 @@ from platform_assets.show import drift as shown_drift
 from platform_assets.specs.base import ProductSpec
 from resources.store import StoreResource
 
-VERB = "verify"
+VERB = naming.VERIFY
 
 
 def build(spec: ProductSpec) -> list[Any]:
