@@ -64,12 +64,19 @@ def of_product(spec: ProductSpec, settings: Settings | None = None) -> Iterator[
         yield line_of(spec, "search", changes.check_search, spec)
     yield from _code(spec)
     settings = Settings.from_environment() if settings is None else settings
+    now = clock.now(settings, spec.name, is_live=True)
+    ended = clocks.ended(spec, now)
+    if ended is not None:
+        yield Line(check="clock", message=ended, state="note")
     try:
         available = deliveries.locate(spec, settings)
     except RecordingMissing as missing:
         yield from _only_declared(spec, {}, str(missing))
         return
-    past = clocks.past(spec, available.keys[-1], clock.now(settings, spec.name, is_live=True))
+    except Problem as problem:
+        yield Line(check="channels", message=str(problem), state="problem")
+        return
+    past = None if ended is not None else clocks.past(spec, available.keys[-1], now)
     if past is not None:
         yield Line(check="clock", message=past, state="note")
     trial = Trial(spec, available)

@@ -95,7 +95,10 @@ def test_a_run_that_dagster_marked_as_failed_is_recorded_with_what_it_wrote_befo
     world: Any, sensor: dg.SensorDefinition
 ) -> None:
     world.reason(sensor)
-    for before, message in (("Run execution process exited with exit code -9", None), ("started", "too long\nto start")):
+    for before, message in (
+        ("Run execution process exited with exit code -9", None),
+        ("started", "too long\nto start"),
+    ):
         run = world.instance.create_run_for_job(failing("advance__recorded", None), tags=dict(RANGE))
         world.instance.report_engine_event(before, run)
         world.instance.report_run_failed(run, message)
