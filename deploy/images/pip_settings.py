@@ -14,8 +14,9 @@ import sys
 from pathlib import Path
 
 OPTIONS = (
-    "index-url extra-index-url no-index find-links constraint cert client-cert trusted-host proxy timeout retries"
-).split()
+    *("index-url", "extra-index-url", "no-index", "find-links", "constraint", "cert", "client-cert", "trusted-host"),
+    *("proxy", "timeout", "retries"),
+)
 
 listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
 options: dict[str, str] = {}
