@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from dagster._utils.error import SerializableErrorInfo
 
 MAX_ERROR = 500
+VERIFY = "verify"
+"""Verb of the job that fails while a key is held."""
 PAGE = 50
 """How many failed runs are read at once; those of other products are among them."""
 UNEXPLAINED = "This run has been marked as failed from outside the execution context."
@@ -37,7 +39,7 @@ def newest(home: Path, product: str) -> Failure | None:
         return None
     from dagster import DagsterEventType, DagsterInstance, RunsFilter
 
-    held = naming.job(naming.VERIFY, product)  # fails while a key is held, which status names itself
+    held = naming.job(VERIFY, product)  # fails while a key is held, which status names itself
     with DagsterInstance.from_config(str(home)) as instance:
         cursor, has_more = None, True
         while has_more:

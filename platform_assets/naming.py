@@ -11,9 +11,6 @@ OWNER_DEFAULT = "team:driftline"
 UNPARTITIONED = "all"
 """The key of an unpartitioned table's record (a slow source, the releases)."""
 
-VERIFY = "verify"
-"""Verb of the job that fails while a key is held."""
-
 TAG_STAGE = "driftline/stage"
 TAG_PRODUCT = "driftline/product"
 TAG_EPISODE = "driftline/episode"

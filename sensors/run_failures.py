@@ -91,7 +91,7 @@ def _record(tick: ticks.Tick, entry: dg.EventLogEntry) -> str:
     product = product_of(run, tick.products)
     if product is None:
         return f"run {run.run_id} of {run.job_name} belongs to no product"
-    if run.job_name == naming.job(naming.VERIFY, product):
+    if run.job_name == naming.job(failed_runs.VERIFY, product):
         return f"run {run.run_id} of {run.job_name} failed because a key is held, which has its own alert"
     at = datetime.fromtimestamp(entry.timestamp, UTC)
     step, error = failed_runs.cause(instance, run.run_id)
