@@ -274,13 +274,13 @@ def _check(settings: Settings, options: argparse.Namespace) -> int:
 def _status(settings: Settings, options: argparse.Namespace) -> int:
     from msgspec import to_builtins
 
-    from platform_assets import status
+    from platform_assets import failed_runs, status
     from platform_assets.problems import LedgerProblem
 
     states, damaged = [], []
     for product in _products(options.product):
         try:
-            states.append(status.of(settings, product))
+            states.append(status.of(settings, product, failed_runs.newest(settings.dagster_home, product.name)))
         except LedgerProblem as problem:  # the others still have a state
             damaged.append(f"driftline: {problem} `driftline doctor {product.name}` names all that is damaged.")
     if options.json:

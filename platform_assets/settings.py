@@ -427,7 +427,7 @@ def state_folder(environ: Mapping[str, str] | None = None) -> Path:
 
 
 ONLY_PRODUCT = "DRIFTLINE_ONLY_PRODUCT"
-"""Variable of a run's pod: the product whose definitions are built, and no other's."""
+"""Variable of a run's pod and of a demo: the product whose definitions are built, and no other's."""
 
 
 def only_product() -> str | None:

@@ -17,6 +17,7 @@ from typing import Literal
 
 import dagster as dg
 
+from platform_assets.ownership import product_of
 from platform_assets.profiles import profile
 from platform_assets.records.attempts import Launch, ProcessLocation
 from resources.launchers import pods, records, unseen
@@ -28,7 +29,6 @@ from resources.launchers.responses import ApiTrouble
 from resources.launchers.step_pod import launch_of
 from resources.store import StoreResource
 from sensors import episodes, open_attempts, ticks
-from sensors.ownership import product_of
 
 ADOPTED_WITHIN_S = 300.0
 """How long a run that was launched again may take to find the previous run's pod."""

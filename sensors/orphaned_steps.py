@@ -19,9 +19,9 @@ from typing import Literal
 import dagster as dg
 import psutil
 
+from platform_assets.ownership import product_of
 from platform_assets.wording import counted
 from sensors import episodes, ticks
-from sensors.ownership import product_of
 
 START_S = 60.0
 """How long a run may be STARTING before its log names a process."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from platform_assets.facts import versions
 from platform_assets.handle import Product
-from platform_assets.jobs import renewal
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.artifacts import canonical, sha256
+from platform_assets.training import renewal
 from platform_assets.training.requests import left_out
 from platform_assets.wording import counted
 from resources.alerts import episode_id

@@ -12,23 +12,17 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from platform_assets import naming
-from platform_assets.jobs import verification
+from platform_assets import failed_runs, naming
+from platform_assets.ownership import product_of
 from platform_assets.records.alerts import FAILURES, Failure
 from resources.alerts import episode_id
 from sensors import ticks
-from sensors.ownership import product_of
 
 NEW = -1
 """The cursor before the first tick."""
-MAX_ERROR = 500
 MOST_FAILURES = 20
 """How many failures one tick records, and among how many it looks for one that it recorded before."""
 OF_THE_ALERT = ("job", "run_id", "first", "last", "step", "error", "attempt", "sensor")
-PARTITION_TAGS = (
-    ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end"),
-    ("dagster/partition", "dagster/partition"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,20 +48,9 @@ def plan(job: str, run_id: str, tags: Mapping[str, str], *, step: str | None, er
         error: its message; the first line counts.
         at: when it failed.
     """
-    keys = next(((tags[first], tags[last]) for first, last in PARTITION_TAGS if first in tags and last in tags), None)
-    message = next((line.strip() for line in error.splitlines() if line.strip()), "no error message")[:MAX_ERROR]
-    span = "" if keys is None else keys[0] if keys[0] == keys[1] else f"{keys[0]} to {keys[1]}"
-    record = Failure(
-        job=job,
-        run_id=run_id,
-        first=keys[0] if keys else None,
-        last=keys[1] if keys else None,
-        step=step,
-        error=message,
-        attempt=tags.get(naming.TAG_ATTEMPT),
-        sensor=tags.get("dagster/sensor_name"),
-        at_utc=at.isoformat(),
-    )
+    record = failed_runs.record_of(job, run_id, tags, step=step, error=error, at=at)
+    first, last, message = record.first, record.last, record.error
+    span = "" if first is None else first if first == last else f"{first} to {last}"
     # Numbers such as a process's or a run's id differ between two failures of the same cause.
     same = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|\b\d+\b", "#", message)
     where = f" for {span}" if span else ""
@@ -108,34 +91,13 @@ def _record(tick: ticks.Tick, entry: dg.EventLogEntry) -> str:
     product = product_of(run, tick.products)
     if product is None:
         return f"run {run.run_id} of {run.job_name} belongs to no product"
-    if run.job_name == naming.job(verification.VERB, product):
+    if run.job_name == naming.job(failed_runs.VERIFY, product):
         return f"run {run.run_id} of {run.job_name} failed because a key is held, which has its own alert"
-    steps = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE, limit=1).records
-    first = steps[0].event_log_entry.dagster_event if steps else None
     at = datetime.fromtimestamp(entry.timestamp, UTC)
-    failure = plan(
-        run.job_name,
-        run.run_id,
-        run.tags,
-        step=first.step_key if first else None,
-        error=_error(first) if first else (entry.dagster_event.message if entry.dagster_event else None) or "",
-        at=at,
-    )
+    step, error = failed_runs.cause(instance, run.run_id)
+    failure = plan(run.job_name, run.run_id, run.tags, step=step, error=error, at=at)
     if all(other.run_id != run.run_id for _, other in store.history(product).newest_failures(MOST_FAILURES)):
         store.ledgers(product).of(FAILURES).append(failure.record)
     details = failure.record.present(OF_THE_ALERT)
     is_new = tick.alerts.record(product, failure.alert_id, kind="failure", text=failure.text, at=at, details=details)
     return f"{failure.text} ({'alert raised' if is_new else 'alert raised before'})"
-
-
-def _error(event: dg.DagsterEvent) -> str:
-    """Return the message of a failed step: the innermost cause, because the outer ones are Dagster's own."""
-    data = event.step_failure_data
-    error = data.error
-    while error is not None and error.cause is not None:
-        error = error.cause
-    if error is None:
-        return event.message or ""
-    kind, _, message = error.message.partition(": ")
-    name = kind.rpartition(".")[2]
-    return message if name.endswith("Failure") and message else f"{name}: {message}" if message else error.message

@@ -21,6 +21,7 @@ from hypothesis import settings as hypothesis_settings
 from xdist.scheduler import LoadFileScheduling
 
 from platform_assets.settings import Settings
+from tests import skips
 from tests.doubles.s3_server import S3Server, running
 from tests.volume import draws
 
@@ -53,7 +54,7 @@ SLOW_FILES = (
     *("tests/steps/", "tests/goldens/", "tests/demo/", "tests/stages/", "tests/sensors/", "tests/checking/"),
     *("tests/report/", "tests/chaos/", "tests/cluster/", "tests/test_checking.py", "tests/test_trace.py"),
     *("tests/storage/test_table_faults.py", "tests/storage/test_full_disk_training.py", "tests/test_bucket_policy.py"),
-    "tests/serving/test_shelf.py",
+    *("tests/serving/test_shelf.py", "tests/compute/test_memory.py"),
     *("tests/compute/test_export.py", "tests/compute/test_promises.py", "tests/serving/test_damaged_store.py"),
     *("tests/specs/test_flight_delays", "tests/specs/test_garment_photos", "tests/test_replay.py"),
 )
@@ -102,6 +103,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.thorough)
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """Print last, below pytest's summary, what to install for the skipped tests."""
+    yield
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None:  # a worker has none
+        skipped = terminal.stats.get("skipped", ())
+        if line := skips.line_of(str(report.longrepr[2]) for report in skipped):
+            terminal.write_line(line)
 
 
 def pytest_collection_finish() -> None:

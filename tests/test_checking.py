@@ -41,7 +41,7 @@ from tests.doubles.products import hourly_temperature
 
 PHOTOS = Path("/usr/share/datasets/fashion-mnist")
 needs_the_dataset = pytest.mark.skipif(
-    not PHOTOS.is_dir(), reason="dataset-fashion-mnist is not installed: apt-get install dataset-fashion-mnist"
+    not PHOTOS.is_dir(), reason="needs the photos: apt-get install dataset-fashion-mnist"
 )
 OF_PHOTOS = (needs_the_dataset, pytest.mark.thorough)
 HISTORY = hourly_temperature.SPEC.history

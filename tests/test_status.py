@@ -10,14 +10,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import polars as pl
 import pytest
-from dagster import validate_run_config
 from msgspec import structs, to_builtins
 from prometheus_client import values
 
 from platform_assets import naming, status
+from platform_assets.cli import main
 from platform_assets.compute import ingest
+from platform_assets.demo import home
 from platform_assets.facts import latency, unlabelled
 from platform_assets.handle import Product
 from platform_assets.history.reader import History
@@ -90,7 +92,58 @@ def test_last_failure_is_shown(settings: Settings):
     failure = documents.failure(first=KEYS[0], last=KEYS[1])
     Ledgers(settings.root, SPEC.name).append(naming.FAILURES, failure)
     text = status.as_text(status.of_product(Product(SPEC, settings)))
-    assert f"advance__recorded of {KEYS[0]} to {KEYS[1]}: no file" in text
+    assert f"advance__recorded of {KEYS[0]} to {KEYS[1]}: no file (run r1)" in text
+
+
+def fail(settings: Settings, job: str, **tags: str) -> str:
+    """Fail a run by hand, with no daemon; return its id."""
+
+    @dg.op
+    def broken() -> None:
+        raise FileNotFoundError("no file of today\nand more")
+
+    @dg.job(name=job, tags=tags)
+    def launched() -> None:
+        broken()
+
+    home.prepare(settings)
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        return launched.execute_in_process(instance=instance, raise_on_error=False).run_id
+
+
+def shown_failure(capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(["status", "garment_photos"]) == 0
+    return next(line for line in capsys.readouterr().out.splitlines() if line.startswith("  failure"))
+
+
+def test_failure_of_a_run_by_hand_is_shown_before_any_sensor_has_recorded_it(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+):
+    assert shown_failure(capsys) == "  failure    none on record"
+    run = fail(settings, "retrain__garment_photos", **{"dagster/partition": "0021"})
+    fail(settings, "retrain__flight_delays")
+    fail(settings, "verify__garment_photos")
+    line = shown_failure(capsys)
+    assert "retrain__garment_photos of 0021 to 0021: FileNotFoundError: no file of today" in line
+    assert f"(run {run}, step broken)" in line
+    assert main(["status", "garment_photos", "--json"]) == 0
+    (state,) = json.loads(capsys.readouterr().out)["products"]
+    assert (state["failure"]["run_id"], state["failure"]["number"]) == (run, None)
+
+    recorded = documents.failure(run_id=run, error="as recorded", at_utc=state["failure"]["at_utc"])
+    Ledgers(settings.root, "garment_photos").append(naming.FAILURES, recorded)
+    assert "as recorded" in shown_failure(capsys)
+    later = fail(settings, "__ASSET_JOB", **{naming.TAG_PRODUCT: "garment_photos"})
+    assert later in shown_failure(capsys)
+
+
+def test_failure_that_dagster_no_longer_has_is_shown_from_its_record(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+):
+    fail(settings, "advance__garment_photos")
+    recorded = documents.failure(error="newer", at_utc="2999-01-01T00:00:00+00:00")
+    Ledgers(settings.root, "garment_photos").append(naming.FAILURES, recorded)
+    assert ": newer (run r1)" in shown_failure(capsys)
 
 
 def test_keys_with_given_up_labels_are_shown_as_long_as_they_are_left_out(settings: Settings):
@@ -163,7 +216,7 @@ def test_held_key_is_named_in_the_first_line_and_its_commands_are_valid_runs(set
     jobs = {job.name: job for job in intervention.build(SPEC)}
     for step in task.steps:
         job, config = _config_of(step.command)
-        assert validate_run_config(jobs[job], config)
+        assert dg.validate_run_config(jobs[job], config)
         assert step.command in status.as_text(state)
     assert f"landing/recorded/plans/{KEYS[2]}.csv" in task.steps[0].when
 

@@ -32,27 +32,9 @@ trap 'rm -rf "$folder"' EXIT
 # Debian's own python3 may have no pip; without any, there is no pip configuration to pass on.
 python=python3
 if [ -x .venv/bin/python ]; then python=.venv/bin/python; fi
-"$python" - "$folder/pip.conf" >"$folder/mounts" <<'PYTHON'
-import ast, os, re, subprocess, sys
-from pathlib import Path
-
-listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True)
-about = "index-url extra-index-url no-index find-links constraint cert client-cert trusted-host proxy timeout retries"
-options = {}
-for line in listed.stdout.splitlines():
-    option = re.fullmatch(r"(global|install|:env:)\.(?:default-)?([\w-]+)=(.*)", line)
-    if option and option[2] in about.split():
-        options[option[2]] = ast.literal_eval(option[3])
-bundle = os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE")
-if bundle:
-    options.setdefault("cert", bundle)
-lines = [f"{name} = {' '.join(value.split())}\n" for name, value in options.items()]
-Path(sys.argv[1]).write_text("".join(["[global]\n", *lines]), encoding="utf-8")
-places = {Path(word.removeprefix("file://")) for value in options.values() for word in value.split()}
-print(*sorted(f"{place}:{place}:ro" for place in places if place.is_absolute() and place.exists()), sep="\n")
-PYTHON
+"$python" deploy/images/pip_settings.py "$folder/pip.conf" >"$folder/places"
 mounts=(--volume "$folder/pip.conf:/etc/pip.conf:ro")
-while read -r mount; do mounts+=(--volume "$mount"); done < <(grep . "$folder/mounts")
+while read -r place; do mounts+=(--volume "$place:$place:ro"); done < <(grep . "$folder/places")
 
 # The same content has the same digest: every file and every layer has one constant time.
 epoch=315532800

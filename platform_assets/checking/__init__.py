@@ -72,12 +72,19 @@ def of_product(spec: ProductSpec, settings: Settings | None = None) -> Iterator[
     product = Product(spec, settings)
     if (behind := versions.of_next_training(product)) is not None:
         yield Line(check="versions", message=f"{behind.describe()}; {versions.outlook(product, behind)}", state="note")
+    now = clock.now(settings, spec.name, is_live=True)
+    ended = clocks.ended(spec, now)
+    if ended is not None:
+        yield Line(check="clock", message=ended, state="note")
     try:
         available = deliveries.locate(spec, settings)
     except RecordingMissing as missing:
         yield from _only_declared(spec, {}, str(missing))
         return
-    past = clocks.past(spec, available.keys[-1], clock.now(settings, spec.name, is_live=True))
+    except Problem as problem:
+        yield Line(check="channels", message=str(problem), state="problem")
+        return
+    past = None if ended is not None else clocks.past(spec, available.keys[-1], now)
     if past is not None:
         yield Line(check="clock", message=past, state="note")
     trial = Trial(spec, available)

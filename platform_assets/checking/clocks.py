@@ -12,6 +12,23 @@ from platform_assets.wording import counted
 BY_HAND = 'by hand ("Land files, train" in docs/add_a_product.md)'
 
 
+def ended(spec: ProductSpec, now: datetime) -> str | None:
+    """Return what it means that the last key of a live product's grain is over; None before, and without an end.
+
+    Args:
+        now: by the wall clock.
+    """
+    grain = spec.grain
+    over = None if grain.last is None else grain.instant_after(grain.last)
+    if not spec.is_live or over is None or now < over:
+        return None
+    return (
+        f"the last key of the grain, {grain.last}, ended {_ago(over, now)}, and is_live=True, so no key follows and "
+        "nothing new is taken in: give the grain a later `end` or none; or, for a recording, set is_live=False and "
+        f'give it a history ("A recording" in docs/cookbook.md), in {file_of(spec.name)}'
+    )
+
+
 def past(spec: ProductSpec, newest: str | None, now: datetime) -> str | None:
     """Return what it means in `make dev` that a recording, or what has landed of a live product, ended before today.
 
@@ -28,7 +45,7 @@ def past(spec: ProductSpec, newest: str | None, now: datetime) -> str | None:
     if last is None or not isinstance(grain, DailyGrain | HourlyGrain):
         return None
     over = grain.instant_after(last)
-    ago = f"{counted((now - over).days, 'day')} ago (today is {now:%Y-%m-%d})"
+    ago = _ago(over, now)
     if not spec.is_live:
         how = f"play it with `driftline demo {spec.name}`, or {BY_HAND}" if spec.history else f"play it {BY_HAND}"
         return (
@@ -42,3 +59,7 @@ def past(spec: ProductSpec, newest: str | None, now: datetime) -> str | None:
         f"without files, each a fault: if it is a recording, release its model {BY_HAND}, or give it a grain with an "
         f'end, is_live=False and a history ("A recording" in docs/cookbook.md) in {file_of(spec.name)}'
     )
+
+
+def _ago(over: datetime, now: datetime) -> str:
+    return f"{counted((now - over).days, 'day')} ago (today is {now:%Y-%m-%d})"

@@ -1,10 +1,12 @@
-"""Choose the files on which a product is checked: its recording, or without one those that have landed."""
+"""Choose the files on which a product is checked: its recording, or without one what has been delivered."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from platform_assets import naming
+from platform_assets.checking.messages import call
+from platform_assets.product.channels import Channel
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Deliver, History, ProductSpec, RecordingMissing, Source
 from platform_assets.storage import objects
@@ -35,12 +37,13 @@ class Deliveries:
 
 
 def locate(spec: ProductSpec, settings: Settings) -> Deliveries:
-    """Return the recording's files, or for a product without one those in its landing folders.
+    """Return the recording's files, or for a product without one those of its channels and landing folders.
 
     Costs one listing per source for landed files.
 
     Raises:
         RecordingMissing: there is neither, or the store cannot be read; names the reason.
+        Problem: the own channel of a source fails.
     """
     return _landed(spec, settings.root) if spec.history is None else _recorded(spec, spec.history)
 
@@ -52,21 +55,16 @@ def _recorded(spec: ProductSpec, history: History) -> Deliveries:
 
 
 def _landed(spec: ProductSpec, root: str) -> Deliveries:
-    import obstore
-
-    folders = ", ".join(spec.channel(source, root).cite() for source in spec.sources)
-    if not objects.is_there(root):
+    channels, has_own = spec.channels(root), any(source.channel is not None for source in spec.sources)
+    folders = ", ".join(channel.cite() for channel in channels.values())
+    if not has_own and not objects.is_there(root):
         raise RecordingMissing(f"there is no recording, and no file has landed: the folder {root} does not exist")
-    try:
-        landed = {source: _keys_of(spec, root, source) for source in spec.sources}
-    except (obstore.exceptions.BaseError, OSError) as error:
-        raise RecordingMissing(
-            f"there is no recording, and {root} cannot be read: {objects.reason(root, error)}"
-        ) from None
+    landed = {source: _keys_of(spec, root, source, channels[source.name]) for source in spec.sources}
     keyed = [set(landed[source]) for source in spec.feature_sources if not source.is_slow and landed[source]]
     complete = sorted(set.intersection(*keyed) if keyed else set(), key=spec.grain.index)
     if not complete:
-        reason = "no key has a file of each source" if keyed else "no file has landed"
+        nothing = "nothing is delivered" if has_own else "no file has landed"
+        reason = "no key has a file of each source" if keyed else nothing
         raise RecordingMissing(f"there is no recording, and {reason} in {folders}")
     keys = _newest(spec, complete)
     labelled = tuple(key for key in complete if key in set(landed[spec.label_source]) and key in set(keys))
@@ -88,26 +86,45 @@ def _newest(spec: ProductSpec, complete: list[str]) -> tuple[str, ...]:
     return spec.grain.span(first, complete[-1])
 
 
-def _keys_of(spec: ProductSpec, root: str, source: Source) -> list[str]:
-    """Return the keys whose file has landed. Other names, such as of a file that is still written, are left out."""
-    keys = spec.channel(source, root).keys()
+def _keys_of(spec: ProductSpec, root: str, source: Source, channel: Channel) -> list[str]:
+    """Return the keys with a delivery. Other names, such as of a file that is still written, are left out."""
+    import obstore
+
+    if source.channel is not None:
+        keys = call(spec, f"the channel of {source.name}", channel.keys)
+    elif not objects.is_there(root):  # a listing would create it
+        return []
+    else:
+        try:
+            keys = channel.keys()
+        except (obstore.exceptions.BaseError, OSError) as error:
+            raise RecordingMissing(
+                f"there is no recording, and {root} cannot be read: {objects.reason(root, error)}"
+            ) from None
     return [key for key in keys if (key == naming.UNPARTITIONED if source.is_slow else spec.grain.contains(key))]
 
 
 class _Landing:
-    """Reads landed files."""
+    """Reads deliveries."""
 
     def __init__(self, spec: ProductSpec, root: str) -> None:
-        self._channels, self._root = spec.channels(root), root
+        self._spec, self._channels, self._root = spec, spec.channels(root), root
 
     def deliver(self, source: str, key: str) -> bytes | None:
-        """Return a landed file; raise `RecordingMissing` when the store cannot be read."""
+        """Return a delivery; raise `RecordingMissing` when the store cannot be read, `Problem` for an own channel."""
         import obstore
 
         channel = self._channels[source]
+        if self._spec.source(source).channel is not None:
+            return call(self._spec, f"the channel of {source}", _fetched, channel, key)
         try:
-            return channel.fetch(key).data
-        except FileNotFoundError:
-            return None
+            return _fetched(channel, key)
         except (obstore.exceptions.BaseError, OSError) as error:
             raise RecordingMissing(f"{channel.cite(key)}: {objects.reason(self._root, error)}") from None
+
+
+def _fetched(channel: Channel, key: str) -> bytes | None:
+    try:
+        return channel.fetch(key).data
+    except FileNotFoundError:
+        return None

@@ -25,6 +25,7 @@ from platform_assets.product.contract import RequestDocument
 from platform_assets.records import notes
 from platform_assets.replay import Player
 from platform_assets.report import pages
+from platform_assets.settings import ONLY_PRODUCT
 from platform_assets.wording import counted, span
 
 MOST_KEYS = 45
@@ -64,7 +65,9 @@ def _run(product: Product, console: Console, plan: Plan, lock: int, *, is_stayin
     patience_s = max(settings.sensor_patience_s, SENSOR_PATIENCE_S)
     served = settings.replace(sensor_patience_s=patience_s, broken_products="show")
     logs = settings.state / "logs"
-    with MemoryWatch() as memory, Children(served.child_environment(), logs, keeps=(lock,)) as children:
+    # The store may hold other live products, which a demo must leave as they are.
+    environment = served.child_environment({ONLY_PRODUCT: product.name})
+    with MemoryWatch() as memory, Children(environment, logs, keeps=(lock,)) as children:
         with servers.dagster(settings, console, children) as dagster:
             check = loop.unless_given_up(product, children.check)
             land(product, console, cutoff)

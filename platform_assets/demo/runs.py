@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import httpx
 import msgspec
 
+from platform_assets import failed_runs
 from platform_assets.problems import Problem
 
 if TYPE_CHECKING:
-    from dagster import DagsterEvent, DagsterInstance, EventLogEntry
-    from dagster._utils.error import SerializableErrorInfo
+    from dagster import DagsterInstance, EventLogEntry
 
 SENSOR = "dagster/sensor_name"
 POLL_S = 0.5
@@ -178,7 +178,7 @@ class Dagster:
         """
         from dagster import DagsterEventType
 
-        cursor, failures = None, list[str]()
+        cursor = None
         while True:
             check()
             page = self._instance.get_records_for_run(run, cursor, limit=PAGE)
@@ -187,26 +187,12 @@ class Dagster:
                 event = record.event_log_entry.dagster_event
                 if event is None:
                     continue
-                if event.is_step_failure and event.step_failure_data.error:
-                    failures.append(f"step {event.step_key}: {_reason(event.step_failure_data.error)}")
                 if event.event_type == DagsterEventType.RUN_SUCCESS:
                     return
                 if event.event_type in (DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED):
-                    reasons = failures or [_why(event)]
-                    raise RunFailed(f"{reasons[0]}\nThe run and its log: {self.run_address(run)}")
+                    step, reason = failed_runs.cause(self._instance, run)
+                    at_step = f"step {step}: " if step else ""
+                    raise RunFailed(f"{at_step}{reason}\nThe run and its log: {self.run_address(run)}")
             cursor = page.cursor
             if not page.has_more:
                 time.sleep(POLL_S)
-
-
-def _why(event: DagsterEvent) -> str:
-    """Return why a run ended of which no step failed."""
-    error = event.job_failure_data.error if event.is_job_failure else None
-    return _reason(error) if error else event.message or ""
-
-
-def _reason(error: SerializableErrorInfo) -> str:
-    """Return the innermost message: Dagster wraps what an asset raised."""
-    while error.cause is not None:
-        error = error.cause
-    return error.message.strip()

@@ -26,7 +26,6 @@ from types import FrameType, ModuleType
 from typing import Any, Literal
 from urllib.parse import unquote
 
-from platform_assets import digests
 from platform_assets.digests import modules
 from platform_assets.problems import Problem
 from platform_assets.product import data_files

@@ -18,13 +18,13 @@ from platform_assets import naming
 from platform_assets.compute.faults import AWAITED
 from platform_assets.facts import versions
 from platform_assets.handle import Product
-from platform_assets.jobs import renewal
 from platform_assets.records.faults import FAULTS, Accepted, Dropped, Fault, FaultRecord, Repair
 from platform_assets.records.notes import Raw
 from platform_assets.records.rebuilds import REBUILDS, Rebuild
 from platform_assets.records.requests import INTERVENTIONS, REQUESTS, AdvanceRequest, Intervention
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.artifacts import sha256
+from platform_assets.training import renewal
 from resources.run_coordinator import person_of
 from resources.store import StoreResource
 

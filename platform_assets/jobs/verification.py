@@ -9,14 +9,14 @@ from typing import Any
 
 import dagster as dg
 
-from platform_assets import naming
+from platform_assets import failed_runs, naming
 from platform_assets.facts import held_faults
 from platform_assets.handle import Product
 from platform_assets.show import drift as shown_drift
 from platform_assets.specs.base import ProductSpec
 from resources.store import StoreResource
 
-VERB = "verify"
+VERB = failed_runs.VERIFY
 
 
 def build(spec: ProductSpec) -> list[Any]:

@@ -48,7 +48,8 @@ class Channel:
 
     def identity(self) -> dict[str, Any]:
         """Return the fields that determine what is delivered, with their values; None for those that count by name."""
-        declared = {item.name: item.repr for item in fields(self)} if is_dataclass(self) else {}
+        channel: Any = self  # whether it is a dataclass is up to the subclass
+        declared = {item.name: item.repr for item in fields(channel)} if is_dataclass(channel) else {}
         cached = {
             name for kind in type(self).__mro__ for name in vars(kind) if isinstance(vars(kind)[name], cached_property)
         }

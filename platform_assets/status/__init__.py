@@ -21,6 +21,7 @@ from platform_assets.history.faults import judgement
 from platform_assets.history.holds import Hold
 from platform_assets.history.performance import measured
 from platform_assets.history.reader import History
+from platform_assets.records.alerts import Failure
 from platform_assets.records.notes import Features, Raw
 from platform_assets.records.performance import Interval
 from platform_assets.records.releases import Release
@@ -68,15 +69,19 @@ OF_A_SLOW_SOURCE = ("source", "problem", "seconds", "calls", "at_utc")
 OF_A_SERVICE = ("is_up", "answered", "refused", "failed", "share")
 
 
-def of(settings: Settings, product: ProductSpec | Broken) -> State | BrokenState:
-    """Return a product's state, also of one whose file is broken."""
+def of(settings: Settings, product: ProductSpec | Broken, failed: Failure | None = None) -> State | BrokenState:
+    """Return a product's state, also of one whose file is broken; see `of_product`."""
     if isinstance(product, Broken):
         return of_broken(settings, product)
-    return of_product(Product(product, settings))
+    return of_product(Product(product, settings), failed)
 
 
-def of_product(product: Product) -> State:
-    """Return a product's state; what is not known is None."""
+def of_product(product: Product, failed: Failure | None = None) -> State:
+    """Return a product's state; what is not known is None.
+
+    Args:
+        failed: the newest failed run that Dagster knows of, which no sensor may have recorded yet.
+    """
     spec, tables, history = product.spec, product.tables, product.history
     try:
         now = product.now
@@ -102,7 +107,7 @@ def of_product(product: Product) -> State:
         held=held,
         put_aside=None if closed is None else _put_aside(product, closed),
         unlabelled=_unlabelled(product),
-        failure=_failure(history),
+        failure=_failure(history, failed),
         availability=_availability(product),
         latency=None if closed is None else latency.recent_latency(product, closed),
         grain=spec.grain.kind,
@@ -327,9 +332,12 @@ def _received(history: History, key: str) -> Received | None:
     return None if attendance is None else Received(key=key, **attendance.members(OF_AN_ATTENDANCE))
 
 
-def _failure(history: History) -> Failed | None:
-    latest = history.failure()
-    return None if latest is None else Failed(number=latest[0], **latest[1].document())
+def _failure(history: History, failed: Failure | None) -> Failed | None:
+    """Return the newest failure, of the product's records and of what Dagster knows."""
+    number, record = history.failure() or (None, None)
+    if record is None or (failed is not None and failed.run_id != record.run_id and failed.at_utc > record.at_utc):
+        number, record = None, failed
+    return None if record is None else Failed(number=number, **record.document())
 
 
 def _service(product: Product) -> tuple[Pods | None, list[Todo]]:

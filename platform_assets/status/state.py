@@ -184,9 +184,9 @@ class Unlabelled(Part, frozen=True, kw_only=True):
 
 
 class Failed(Part, frozen=True, kw_only=True):
-    """The newest run that failed."""
+    """The newest run that failed; `number` is that of its record, which a sensor writes."""
 
-    number: int
+    number: int | None
     job: str
     run_id: str
     first: str | None

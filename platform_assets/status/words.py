@@ -284,7 +284,8 @@ def _failure_words(failure: Failed | None) -> str:
     if failure is None:
         return "none on record"
     span = f" of {failure.first} to {failure.last}" if failure.first else ""
-    return f"{failure.at_utc}: {failure.job}{span}: {failure.error}"
+    place = f"run {failure.run_id}" + (f", step {failure.step}" if failure.step else "")
+    return f"{failure.at_utc}: {failure.job}{span}: {failure.error} ({place})"
 
 
 def _slow_words(slow: Slow) -> str:

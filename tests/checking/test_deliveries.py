@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+import sqlite3
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
@@ -11,7 +13,8 @@ import pytest
 
 from platform_assets import checking, clock, naming
 from platform_assets.cli import main
-from platform_assets.keys import HourlyGrain
+from platform_assets.keys import DailyGrain, Grain, HourlyGrain
+from platform_assets.product.channels import Channel, Landed
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec, Window
 from tests.doubles import numbered_batches as batches
@@ -72,6 +75,129 @@ def test_landed_files_that_ended_long_ago_are_named_with_what_to_do(
         "close 673 keys without files, each a fault: if it is a recording, release its model by hand "
         '("Land files, train" in docs/add_a_product.md), or give it a grain with an end, is_live=False and a history '
         '("A recording" in docs/cookbook.md) in platform_assets/specs/hourly_temperature.py'
+    )
+
+
+@pytest.mark.parametrize("is_landed", [False, True])
+@pytest.mark.parametrize(
+    "grain", [RECORDED.grain, DailyGrain(start="2013-01-01", end="2013-01-15", time_zone="Asia/Tokyo")]
+)
+def test_a_live_product_whose_grain_has_ended_is_told_to_change_is_live_or_end(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, grain: Grain, is_landed: bool
+) -> None:
+    spec = replace(RECORDED, history=None, is_live=True, grain=grain, min_keys=30)
+    if is_landed:
+        put(settings, spec, "observations", grain.first, b"anything")
+    now = datetime(2013, 2, 1, tzinfo=UTC)
+    monkeypatch.setattr(clock, "now", lambda *_, **__: now)
+    (line,) = (line for line in checking.of_product(spec) if line.check == "clock")
+    assert line.state == "note"
+    assert line.message == (
+        f"the last key of the grain, {grain.last}, ended {(now - grain.instant_after(grain.last)).days} days ago "
+        "(today is 2013-02-01), and is_live=True, so no key follows and nothing new is taken in: give the grain a "
+        "later `end` or none; or, for a recording, set is_live=False and give it a history "
+        '("A recording" in docs/cookbook.md), in platform_assets/specs/hourly_temperature.py'
+    )
+
+
+def test_a_live_product_whose_grain_has_not_ended_is_not_told_so(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "now", lambda *_, **__: RECORDED.grain.instant_after(RECORDED.grain.last))
+    spec = replace(RECORDED, history=None, is_live=True, min_keys=30)
+    assert "clock" in states(spec)
+    monkeypatch.setattr(clock, "now", lambda *_, **__: RECORDED.grain.instant(RECORDED.grain.last))
+    assert "clock" not in states(spec)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warehouse(Channel):
+    """Holds the recording's files of one source under `deliver`, without a folder."""
+
+    source: str
+    first: str
+    last: str
+
+    def probe(self, key: str, companion: str = "") -> str | None:
+        return "1" if key in self.keys() else None
+
+    def fetch(self, key: str, companion: str = "") -> Landed:
+        if key not in self.keys():
+            raise FileNotFoundError(f"{self.cite(key)} has no rows")
+        assert RECORDED.history is not None
+        data = RECORDED.history.deliver(self.source, key) or b""
+        return Landed(uri=self.cite(key), data=data, arrived_at_utc=datetime(2013, 1, 5, tzinfo=UTC), mark="1")
+
+    def cite(self, key: str | None = None) -> str:
+        return f"warehouse.{self.source}" + (f", {key}" if key else "")
+
+    def keys(self) -> list[str]:
+        return list(RECORDED.grain.span(self.first, self.last)) if self.first else []
+
+
+class Unreachable(Warehouse):
+    """Fails as a driver does whose error is no OSError."""
+
+    def keys(self) -> list[str]:
+        raise sqlite3.OperationalError("no such table: facts")
+
+
+def fed(channel: type[Warehouse], *, last: str = "2013-01-04T05", names: Collection[str] = ()) -> ProductSpec:
+    """Return the live product with a channel for each source, or for the named ones."""
+    first = "2013-01-01T06" if last else ""
+    sources = tuple(
+        replace(source, channel=channel(source=source.name, first=first, last=last))
+        if source.name in (names or {"observations", "readings"})
+        else source
+        for source in LIVE.sources
+    )
+    return replace(LIVE, sources=sources)
+
+
+def test_a_channel_is_read_before_anything_was_stored(settings: Settings) -> None:
+    spec = fed(Warehouse)
+    assert not Path(settings.root).exists()
+    assert message_of(spec, "landing") == "no recording; checked on 72 landed keys, 2013-01-01T06 to 2013-01-04T05"
+    results = states(spec)
+    assert set(results.values()) - {"note"} == {"ok"}
+    assert {"features", "point in time", *LABEL_CHECKS} <= set(results)
+    assert not Path(settings.root).exists()
+
+
+def test_a_channel_is_read_where_another_source_lands_files_and_none_has(settings: Settings) -> None:
+    results = states(fed(Warehouse, names={"observations"}))
+    assert (results["source observations"], results["features"]) == ("ok", "ok")
+    assert results["source readings"] == "skipped"
+
+
+def test_a_channel_without_deliveries_is_named(settings: Settings) -> None:
+    line = list(checking.of_product(fed(Warehouse, last="")))[-1]
+    assert (line.check, line.state) == ("recording", "skipped")
+    assert line.message == (
+        "there is no recording, and nothing is delivered in warehouse.observations, warehouse.readings; only the "
+        "declarations were checked"
+    )
+
+
+def test_a_channel_that_fails_is_a_problem_that_names_its_source(settings: Settings) -> None:
+    line = list(checking.of_product(fed(Unreachable, names={"readings"})))[-1]
+    assert (line.check, line.state) == ("channels", "problem")
+    assert line.message.startswith(
+        "the channel of readings of hourly_temperature fails with OperationalError: no such table: facts. Fix it in"
+    )
+
+
+def test_a_channel_whose_delivery_cannot_be_fetched_is_a_problem_that_names_its_source(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(*_: object) -> Landed:
+        raise ConnectionRefusedError("the warehouse is closed")
+
+    monkeypatch.setattr(Warehouse, "fetch", fetch)
+    spec = fed(Warehouse)
+    assert states(spec)["source observations"] == "problem"
+    assert "the channel of observations of hourly_temperature fails with ConnectionRefusedError" in message_of(
+        spec, "source observations"
     )
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import io
 import json
 import shlex
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from rich.console import Console
 
-from platform_assets import clock, replay
+from platform_assets import clock, replay, specs
 from platform_assets.demo import job, journal, show, tables
 from platform_assets.demo.loop import DemoProblem
 from platform_assets.demo.processes import Children
+from platform_assets.factory import build_defs
 from platform_assets.handle import Product
 from platform_assets.product.contract import RequestDocument
 from platform_assets.settings import Settings
@@ -50,6 +52,28 @@ def test_files_are_landed_once_and_then_the_clock_is_set(
     assert f"{count} existed already" in second
     end = replay.end_of(SPEC, history.demo_last, replay.Reader(SPEC))
     assert clock.now(settings, SPEC.name, is_live=False) == end
+
+
+def test_a_demo_defines_and_watches_no_other_product(
+    settings: Settings, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environments: list[Mapping[str, str]] = []
+
+    def dagster(_settings: Settings, _console: Console, children: Children) -> NoReturn:
+        environments.append(children.environment)
+        raise DemoProblem("far enough")
+
+    monkeypatch.setattr(job.servers, "dagster", dagster)
+    others = set(specs.names()) - {"flight_delays"}
+    assert others
+    with pytest.raises(DemoProblem, match="far enough"):
+        job.run(Product(specs.load("flight_delays"), settings), console, is_staying=False, keys=1)
+    for name, value in environments[0].items():
+        monkeypatch.setenv(name, value)
+    definitions = build_defs()
+    assert {one.name.partition("__")[2] for one in definitions.jobs or ()} == {"flight_delays"}
+    assert {key.path[0] for one in definitions.assets or () for key in one.keys} == {"flight_delays"}  # type: ignore[union-attr]
+    assert {one.name.partition("__")[2] for one in definitions.schedules or ()} == {"flight_delays"}
 
 
 def test_without_a_release_the_demo_ends_with_what_to_change_and_the_command(

@@ -1,5 +1,6 @@
 """Runs are followed in the storage of a real Dagster, and the webserver's errors become plain messages."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import dagster as dg
 import httpx
 import pytest
+from dagster._core.events import EngineEventData
+from dagster._utils.error import SerializableErrorInfo
 
 from platform_assets.demo import runs
 from platform_assets.demo.runs import Dagster, DagsterProblem, RunFailed
@@ -127,6 +130,37 @@ def test_failed_run_names_step_reason_and_address(dagster: Dagster, instance: dg
     run = _run_of(broken, instance)
     expected = rf"(?s)step tiny__broken: FileNotFoundError: no file.*http://dagster\.test/runs/{run}"
     with pytest.raises(RunFailed, match=expected):
+        list(dagster.follow(run, _no_check))
+
+
+def _marked(instance: dg.DagsterInstance, how: str) -> str:
+    """Leave a run that Dagster marked as failed, as its daemon, its code server or its launcher does."""
+    job = dg.Definitions(assets=[broken], jobs=[dg.define_asset_job("advance__tiny")]).resolve_job_def("advance__tiny")
+    run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    if how == "launcher":
+        error = SerializableErrorInfo("OSError: no process left\n", [], "OSError")
+        instance.report_engine_event("the launch failed", run, EngineEventData.engine_error(error))
+    elif how == "code server":
+        instance.report_engine_event("Run execution process exited with exit code -9", run)
+    instance.report_run_failed(run, "Exceeded maximum runtime of 5 seconds." if how == "monitor" else None)
+    instance.report_engine_event("Process for run exited", run)
+    return run.run_id
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("launcher", "OSError: no process left"),
+        ("code server", "Run execution process exited with exit code -9"),
+        ("monitor", "Exceeded maximum runtime of 5 seconds."),
+        ("nobody", "This run has been marked as failed from outside the execution context."),
+    ],
+)
+def test_run_that_dagster_marked_as_failed_names_the_reason(
+    dagster: Dagster, instance: dg.DagsterInstance, how: str, reason: str
+):
+    run = _marked(instance, how)
+    with pytest.raises(RunFailed, match=rf"(?s)^{re.escape(reason)}.*http://dagster\.test/runs/{run}"):
         list(dagster.follow(run, _no_check))
 
 

@@ -24,7 +24,7 @@ def program() -> str:
     """Return haproxy's path; skip the test where it is not installed."""
     path = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
     if path is None:
-        pytest.skip("needs Debian's haproxy")
+        pytest.skip("needs haproxy: apt-get install haproxy")
     return path
 
 

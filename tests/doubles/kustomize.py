@@ -14,7 +14,7 @@ import yaml
 from platform_assets.settings import REPOSITORY
 
 FOLDER = REPOSITORY / "deploy/kubernetes"
-MISSING = "kubectl is missing: neither KUBEBUILDER_ASSETS nor the search path has it"
+MISSING = "needs kubectl in KUBEBUILDER_ASSETS or the search path: apt-get install kubectl"
 
 
 def kubectl() -> str | None:

@@ -30,7 +30,7 @@ from typing import Any
 
 from tests.doubles.program import Program
 
-MISSING = "there is no PostgreSQL server; on Debian: apt-get install postgresql (.ci/run does)"
+MISSING = "needs a PostgreSQL server: apt-get install postgresql"
 USER, DATABASE = "driftline", "postgres"
 LOOPBACK = "127.0.0.1"
 PATIENCE_S = 60.0

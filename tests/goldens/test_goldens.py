@@ -24,7 +24,9 @@ from tests.goldens.walk import walk
 from tests.goldens.watching import MAKERS, watching
 
 MOST_SHOWN = 40
-NO_PHOTOS = pytest.mark.skipif(not garment_photos.DATASET.exists(), reason="needs Debian's dataset-fashion-mnist")
+NO_PHOTOS = pytest.mark.skipif(
+    not garment_photos.DATASET.exists(), reason="needs the photos: apt-get install dataset-fashion-mnist"
+)
 MARKS = {"garment_photos": [NO_PHOTOS, pytest.mark.thorough], "hourly_temperature": [pytest.mark.thorough]}
 PRODUCTS = [pytest.param(name, marks=MARKS.get(name, [])) for name in WALKS]
 

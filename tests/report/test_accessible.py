@@ -16,9 +16,7 @@ from platform_assets.storage.ledgers import Ledgers
 from tests.doubles import documents, recorded, watched
 
 CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no browser: install Debian's package chromium to check that pages are accessible"
-)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt-get install chromium")
 SPEC = recorded.SPEC
 KEYS = SPEC.grain.span("2020-01-11", "2020-01-16")
 BROKEN = Broken(

@@ -89,3 +89,20 @@ def test_a_repeated_tick_records_nothing_twice(world: Any, sensor: dg.SensorDefi
         world.cursors["run_failures"] = before
         world.reason(sensor)
     assert len(list(world.ledgers.records(naming.FAILURES))) == 1
+
+
+def test_a_run_that_dagster_marked_as_failed_is_recorded_with_what_it_wrote_before(
+    world: Any, sensor: dg.SensorDefinition
+) -> None:
+    world.reason(sensor)
+    for before, message in (
+        ("Run execution process exited with exit code -9", None),
+        ("started", "too long\nto start"),
+    ):
+        run = world.instance.create_run_for_job(failing("advance__recorded", None), tags=dict(RANGE))
+        world.instance.report_engine_event(before, run)
+        world.instance.report_run_failed(run, message)
+    assert world.reason(sensor).count("(alert raised)") == 2
+    noted = [item for _, item in world.ledgers.records(naming.FAILURES)]
+    assert [item["error"] for item in noted] == ["Run execution process exited with exit code -9", "too long"]
+    assert {item["step"] for item in noted} == {None}

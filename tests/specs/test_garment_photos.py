@@ -26,7 +26,7 @@ ARRIVED = datetime(2024, 2, 1, tzinfo=UTC)
 HEIGHT, WIDTH = garment_photos.SHAPE
 RAW = Path("/usr/share/datasets/fashion-mnist")
 needs_the_dataset = pytest.mark.skipif(
-    not RAW.is_dir(), reason="dataset-fashion-mnist is not installed: apt-get install dataset-fashion-mnist"
+    not RAW.is_dir(), reason="needs the photos: apt-get install dataset-fashion-mnist"
 )
 
 

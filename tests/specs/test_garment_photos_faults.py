@@ -23,7 +23,7 @@ BATCHES = 5
 Sketched = tuple[dict[str, SourceSketch], dict[str, RuleCount]]
 pytestmark = pytest.mark.skipif(
     not Path("/usr/share/datasets/fashion-mnist").is_dir(),
-    reason="dataset-fashion-mnist is not installed: apt-get install dataset-fashion-mnist",
+    reason="needs the photos: apt-get install dataset-fashion-mnist",
 )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -38,7 +40,8 @@ def test_a_disk_that_is_full_while_saving_stops_the_training_which_resumes_later
         run()
     sentence = cli._sentence(raised.value)
     assert sentence is not None, raised.value
-    assert "No space left" in sentence or "disk is full" in sentence
+    # The last is of the limit on file sizes, where this process may mount no small disk.
+    assert any(reason in sentence for reason in ("No space left", "disk is full", os.strerror(errno.EFBIG)))
     assert Ledgers(settings.root, "tiny").read("checkpoints", job.fingerprint) is None
     untouched = Settings(root=str(tmp_path / "other"), state=tmp_path / "other_state")
     expected = train.Training(

@@ -40,7 +40,7 @@ PYTHON = os.environ.get("DRIFTLINE_MLFLOW_PYTHON")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A tracking server of the virtual environment that DRIFTLINE_MLFLOW_PYTHON names."""
     if PYTHON is None:
-        pytest.skip("DRIFTLINE_MLFLOW_PYTHON names no Python with MLflow's server")
+        pytest.skip("needs MLflow's server: DRIFTLINE_MLFLOW_PYTHON names no Python that has it")
     folder, port = tmp_path_factory.mktemp("mlflow"), free_port()
     command = [
         *(PYTHON, "-m", "mlflow", "server", "--workers=1", "--host=127.0.0.1", f"--port={port}"),

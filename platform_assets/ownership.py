@@ -1,10 +1,14 @@
 """Find the product that a run belongs to: by its tag, the name of its job, or the selected assets."""
 
-from collections.abc import Iterable
+from __future__ import annotations
 
-import dagster as dg
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from platform_assets import naming
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 
 def product_of(run: dg.DagsterRun, products: Iterable[str]) -> str | None:
