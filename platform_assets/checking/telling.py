@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from platform_assets.compute.matrix import Inputs, categorical_columns, numeric_columns
+from platform_assets.compute.matrix import Inputs, categorical_columns, distinct, numeric_columns
 from platform_assets.product.fields import Field
 
 ENOUGH = 0.9
@@ -28,7 +28,7 @@ def explaining_fields(inputs: Inputs, labels: NDArray[Any], fields: tuple[Field,
     if bins < 2:
         return []
     groups = [(name, _binned(column, bins)) for name, column in numbers]
-    groups += [(name, pl.Series(values, dtype=pl.String)) for name, values in words]
+    groups += [(name, pl.Series(distinct(values)[1])) for name, values in words]
     target = pl.Series("label", labels)
     whole = _unknown(target, pl.Series([0] * len(labels)), is_number=is_number)
     return [

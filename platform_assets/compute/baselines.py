@@ -9,6 +9,8 @@ Shapes: N rows, D inputs of the linear model, O outputs.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import numpy as np
@@ -27,6 +29,11 @@ PENALTY_ROWS = 1.0
 MOST_CELLS = 14
 """Cells per side of the grid in which a linear model sees an image."""
 CONSTANT, LINEAR = "constant", "linear"
+MOST_EXPANDED = 2**22
+"""Cells of a matrix with one column per known category; what would be larger looks coefficients up instead."""
+LOOKED_UP = 2**18
+"""Coefficients looked up at once, or as many as there are if that is more."""
+ROWS_AT_ONCE = 1024
 
 
 class Baseline(TypedDict):
@@ -36,6 +43,21 @@ class Baseline(TypedDict):
     columns: NotRequired[list[str]]
     intercept: list[float]
     coefficients: list[list[float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Block:
+    """Rows as the linear model reads them: numbers that multiply coefficients, and places of coefficients that count 1.
+
+    Attributes:
+        numbers: float32 [N, K].
+        places: which coefficients multiply them, int64 [K].
+        looked_up: the place of each category's coefficient, int64 [N, C]; C is 0 where `numbers` has a column for each.
+    """
+
+    numbers: np.ndarray
+    places: np.ndarray
+    looked_up: np.ndarray
 
 
 class Baselines(TypedDict):
@@ -53,10 +75,12 @@ def fit(learned: Learned, inputs: Inputs, labels: np.ndarray, task: Task) -> Bas
         learned: from the same rows.
         labels: [N], in the task's encoding.
     """
-    nothing = np.empty((len(inputs), 0), dtype=np.float32)
-    linear = _fitted(LINEAR, _dense(learned, inputs), labels, task, learned)
+    blocks = [*_blocks(learned, inputs, task.outputs)]
+    linear = _fitted(LINEAR, blocks, labels, task, learned)
+    without_inputs = [_without_inputs(len(block.numbers)) for block in blocks]
+    del blocks
     models: dict[str, Baseline] = {
-        CONSTANT: _fitted(CONSTANT, nothing, labels, task, learned),
+        CONSTANT: _fitted(CONSTANT, without_inputs, labels, task, learned),
         LINEAR: {**linear, "columns": _columns(learned)},
     }
     losses = {
@@ -74,10 +98,21 @@ def score(model: Baseline, learned: Learned, inputs: Inputs, task: Task) -> np.n
     """
     if model["kind"] not in (CONSTANT, LINEAR):
         raise ValueError(f"a baseline has kind {model['kind']!r}; expected {CONSTANT} or {LINEAR}.")
-    outputs = np.repeat(np.array([model["intercept"]], dtype=np.float64), len(inputs), axis=0)
-    if model["kind"] == LINEAR:
-        outputs += _dense(learned, inputs).astype(np.float64) @ np.array(model["coefficients"], dtype=np.float64)
-    return task.answer(outputs, learned.target)
+    intercept, coefficients = (np.array(model[name], dtype=np.float64) for name in ("intercept", "coefficients"))
+    is_linear = model["kind"] == LINEAR
+    blocks = _blocks(learned, inputs, task.outputs) if is_linear else [_without_inputs(len(inputs))]
+    coefficients = coefficients.reshape(-1, task.outputs)
+    return np.concatenate(
+        [
+            task.answer(
+                intercept
+                + block.numbers.astype(np.float64) @ coefficients[block.places]
+                + coefficients[block.looked_up].sum(axis=1),
+                learned.target,
+            )
+            for block in blocks
+        ]
+    )
 
 
 def _columns(learned: Learned) -> list[str]:
@@ -92,22 +127,51 @@ def _columns(learned: Learned) -> list[str]:
     return names
 
 
-def _dense(learned: Learned, inputs: Inputs) -> np.ndarray:
-    """Build the linear model's inputs, float32 [N, D]."""
-    parts, indicators = [], []
+def _without_inputs(rows: int) -> _Block:
+    places = np.empty(0, dtype=np.int64)
+    return _Block(numbers=np.empty((rows, 0), np.float32), places=places, looked_up=np.empty((rows, 0), dtype=np.int64))
+
+
+def _blocks(learned: Learned, inputs: Inputs, outputs: int) -> Iterator[_Block]:
+    """Yield the rows in order: all of them at once, or in blocks where categories are looked up."""
+    categories, width = len(learned.categorical), len(_columns(learned))
+    if not categories or len(inputs) * width <= MOST_EXPANDED:
+        yield _block(learned, inputs, is_expanded=True)
+        return
+    # A block costs a gradient of all coefficients, so it looks up as many.
+    rows = max(LOOKED_UP // outputs, width) // categories
+    for part in inputs.in_batches(max(1, rows)):
+        yield _block(learned, part, is_expanded=False)
+
+
+def _block(learned: Learned, inputs: Inputs, *, is_expanded: bool) -> _Block:
+    sizes = [column.size for column in learned.categorical]
+    first = len(learned.numeric) + sum(column.has_nulls for column in learned.numeric)
+    starts = first + np.cumsum([0, *sizes])
+    places = np.arange(starts[-1] + (0 if learned.image is None else np.prod(_grid(learned.image.shape))))
+    if not is_expanded:
+        places = np.delete(places, np.s_[first : starts[-1]])
+    numbers = np.zeros((len(inputs), len(places)), dtype=np.float32)
+    for start in range(0, len(inputs), ROWS_AT_ONCE):
+        _fill(numbers[start : start + ROWS_AT_ONCE], learned, inputs[start : start + ROWS_AT_ONCE])
+    looked_up = codes(learned, inputs.categorical) + starts[:-1]
+    if is_expanded:
+        np.put_along_axis(numbers, looked_up, 1.0, axis=1)
+        looked_up = looked_up[:, :0]
+    return _Block(numbers=numbers, places=places, looked_up=looked_up)
+
+
+def _fill(numbers: np.ndarray, learned: Learned, inputs: Inputs) -> None:
+    """Write all but categories into rows of `_Block.numbers`: numbers and their indicators first, cells last."""
+    indicator = len(learned.numeric)
     for i, column in enumerate(learned.numeric):
-        z, is_null = _standardised(inputs.numeric[:, i], column.mean, column.std)
-        parts.append(z[:, None])
+        numbers[:, i], is_null = _standardised(inputs.numeric[:, i], column.mean, column.std)
         if column.has_nulls:
-            indicators.append(is_null[:, None])
-    parts += indicators
-    for i, column_codes in enumerate(codes(learned, inputs.categorical).T):
-        parts.append(np.eye(learned.categorical[i].size, dtype=np.float32)[column_codes])
+            numbers[:, indicator] = is_null
+            indicator += 1
     if learned.image is not None and inputs.image is not None:
         cells = _coarse(inputs.image, _grid(learned.image.shape))
-        parts.append((cells - learned.image.mean) / learned.image.std)
-    nothing = np.empty((len(inputs), 0), dtype=np.float32)
-    return np.concatenate([nothing, *parts], axis=1).astype(np.float32)
+        numbers[:, numbers.shape[1] - cells.shape[1] :] = (cells - learned.image.mean) / learned.image.std
 
 
 def _grid(shape: tuple[int, int]) -> tuple[int, int]:
@@ -132,26 +196,37 @@ def _standardised(column: np.ndarray, mean: float, std: float) -> tuple[np.ndarr
     return np.clip(z, -Z_LIMIT, Z_LIMIT), is_null
 
 
-def _fitted(kind: str, dense: np.ndarray, labels: np.ndarray, task: Task, learned: Learned) -> Baseline:
+def _fitted(kind: str, blocks: list[_Block], labels: np.ndarray, task: Task, learned: Learned) -> Baseline:
     """Minimise the penalised loss; the result does not name its inputs."""
     import torch
 
-    x, y = torch.from_numpy(dense), torch.from_numpy(labels)
+    rows, width = len(labels), 0 if kind == CONSTANT else len(_columns(learned))
     # float64 is free for a constant; for the inputs of a linear model it would double the time.
-    exactness = torch.float32 if dense.shape[1] else torch.float64
-    x, weight = x.to(exactness), torch.zeros(dense.shape[1], task.outputs, dtype=exactness)
+    exactness = torch.float32 if width else torch.float64
+    weight = torch.zeros(width, task.outputs, dtype=exactness)
     bias = torch.zeros(task.outputs, dtype=exactness)
-    parameters = [parameter.requires_grad_() for parameter in ((weight, bias) if dense.shape[1] else (bias,))]
+    parameters = [parameter.requires_grad_() for parameter in ((weight, bias) if width else (bias,))]
     optimizer = torch.optim.LBFGS(
         parameters, max_iter=MAX_ITERATIONS, tolerance_grad=1e-7, tolerance_change=1e-9, line_search_fn="strong_wolfe"
     )
+    ends = np.cumsum([len(block.numbers) for block in blocks])
+    parts = [
+        [torch.from_numpy(values) for values in (block.numbers, block.places, block.looked_up, block_labels)]
+        for block, block_labels in zip(blocks, np.split(labels, ends[:-1]), strict=True)
+    ]
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
-        penalty = 0.5 * PENALTY_ROWS * weight.square().sum() / len(y)
-        value = task.loss(x @ weight + bias, y, learned.target) + penalty
-        value.backward()
-        return value
+        total = torch.zeros((), dtype=exactness)
+        for numbers, places, looked_up, y in parts:
+            penalty = 0.5 * PENALTY_ROWS * weight.square().sum() / rows
+            outputs = numbers.to(exactness) @ weight[places] + bias
+            if looked_up.shape[1]:
+                outputs = outputs + weight[looked_up].sum(dim=1)
+            value = (task.loss(outputs, y, learned.target) + penalty) * (len(y) / rows)
+            value.backward()
+            total = total + value.detach()
+        return total
 
     optimizer.step(loss)
     return {"kind": kind, "intercept": bias.tolist(), "coefficients": weight.tolist()}

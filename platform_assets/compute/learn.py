@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from platform_assets.compute import images
-from platform_assets.compute.matrix import Inputs, categorical_columns, numeric_columns
+from platform_assets.compute.matrix import Inputs, categorical_columns, distinct, numeric_columns
 
 if TYPE_CHECKING:
     from platform_assets.specs.base import Field
@@ -139,9 +139,8 @@ def codes(learned: Learned, categorical: np.ndarray) -> np.ndarray:
     """Return the codes int64 [N, C] of text [N, C]; 0 for values outside the vocabulary."""
     result = np.zeros(categorical.shape, dtype=np.int64)
     for i, column in enumerate(learned.categorical):
-        values, positions = np.unique(np.asarray(categorical[:, i], dtype=str), return_inverse=True)
         code_by_value = {value: code for code, value in enumerate(column.vocabulary, start=1)}
-        result[:, i] = np.array([code_by_value.get(str(value), 0) for value in values], dtype=np.int64)[positions]
+        result[:, i] = np.fromiter((code_by_value.get(value, 0) for value in categorical[:, i]), np.int64, len(result))
     return result
 
 
@@ -178,10 +177,11 @@ def _image(pixels: np.ndarray | None, fields: Sequence[Field]) -> ImageColumn | 
         return None
     item = next(field for field in fields if field.shape is not None)
     assert item.shape is not None
-    exact = pixels.reshape(-1)
-    # Sums of integers are exact in any order.
-    count, total = exact.size, int(exact.sum(dtype=np.int64))
-    squares = int(np.bincount(exact, minlength=256) @ np.arange(256, dtype=np.int64) ** 2)
+    # numpy counts in 64-bit copies of the grey levels. Sums of integers are exact in any order.
+    starts, levels = range(0, len(pixels), images.ROWS_AT_ONCE), np.arange(256, dtype=np.int64)
+    parts = [np.bincount(pixels[at : at + images.ROWS_AT_ONCE].reshape(-1), minlength=256) for at in starts]
+    counts = np.sum(parts, axis=0)
+    count, total, squares = pixels.size, int(counts @ levels), int(counts @ levels**2)
     mean = total / count
     std = max(squares / count - mean**2, 0.0) ** 0.5
     return ImageColumn(
@@ -194,8 +194,11 @@ def _image(pixels: np.ndarray | None, fields: Sequence[Field]) -> ImageColumn | 
 
 
 def _categorical(name: str, column: np.ndarray) -> CategoricalColumn:
-    values, counts = np.unique(np.asarray(column, dtype=str), return_counts=True)
-    return CategoricalColumn(name=name, vocabulary=tuple(str(value) for value in values[counts >= MIN_COUNT]))
+    texts, places = distinct(column)
+    counts = np.bincount(places, minlength=len(texts))
+    return CategoricalColumn(
+        name=name, vocabulary=tuple(sorted(texts[place] for place in np.flatnonzero(counts >= MIN_COUNT)))
+    )
 
 
 def _float32(value: float) -> float:

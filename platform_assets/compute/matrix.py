@@ -7,7 +7,7 @@ Shapes: N rows, F numeric fields, C categories, an image of H by W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -80,13 +80,24 @@ def numeric_matrix(frame: pl.DataFrame, fields: Sequence[Field]) -> NDArray[np.f
     return out
 
 
+def distinct(texts: Iterable[str]) -> tuple[list[str], NDArray[np.int64]]:
+    """Return the distinct texts in order of appearance, and each text's place among them.
+
+    A text is held once, where an array of numpy's text type has as many letters per row as its longest text.
+    """
+    places = dict[str, int]()
+    by_row = np.fromiter((places.setdefault(text, len(places)) for text in texts), np.int64)
+    return list(places), by_row
+
+
 def categorical_matrix(frame: pl.DataFrame, fields: Sequence[Field]) -> NDArray[Any]:
-    """Return object [N, C] of `str`: null becomes the empty text."""
+    """Return object [N, C] of `str`, equal ones the same object: null becomes the empty text."""
     names = categorical_columns(fields)
     _check(frame, names)
     out = np.empty((frame.height, len(names)), dtype=object)
     for position, name in enumerate(names):
-        out[:, position] = frame[name].cast(pl.String).fill_null("").to_list()
+        texts, places = distinct(frame[name].cast(pl.String).fill_null(""))
+        out[:, position] = np.array(texts, dtype=object)[places]
     return out
 
 

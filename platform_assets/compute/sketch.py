@@ -271,7 +271,8 @@ def _binned(column: pl.Series, edges: Sequence[float]) -> list[int]:
 
 
 def _known(column: pl.Series, vocabulary: Sequence[str]) -> list[int]:
-    counts = dict(column.cast(pl.String).drop_nulls().value_counts(name="_rows").iter_rows())
+    rows = column.cast(pl.String).drop_nulls().value_counts(name="_rows")
+    counts = dict(rows.filter(pl.col(column.name).is_in(list(vocabulary))).iter_rows())
     rows_of_values = [counts.get(value, 0) for value in _non_empty(vocabulary)]
     nulls = column.null_count()
     return [*rows_of_values, column.len() - nulls - sum(rows_of_values), nulls]

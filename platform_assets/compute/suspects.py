@@ -11,9 +11,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 
-from platform_assets.compute.matrix import categorical_columns, numeric_columns
+from platform_assets.compute.matrix import categorical_columns, distinct, numeric_columns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,8 +46,8 @@ def giving_away(inputs: Inputs, labels: NDArray[Any], fields: Sequence[Field], t
     ordered = [name for name, column in numbers if _is_in_order(column, codes, classes)]
     names = ordered if math.lgamma(classes + 1) + math.log(classes) < evidence else []
     for name, values in zip(categorical_columns(fields), inputs.categorical.T, strict=True):
-        frame = pl.DataFrame({"value": pl.Series(values, dtype=pl.String), "label": codes})
-        if (distinct := frame["value"].n_unique()) * math.log(classes) < evidence and frame.n_unique() == distinct:
+        texts, places = distinct(values)
+        if len(texts) * math.log(classes) < evidence and len(np.unique(places * classes + codes)) == len(texts):
             names.append(name)
     return names
 

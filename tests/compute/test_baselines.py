@@ -133,3 +133,31 @@ def test_an_image_is_seen_as_a_coarse_grid() -> None:
     assert len(model["columns"]) == len(model["coefficients"]) == 14 * 14
     chance = baselines.score(model, learned, inputs, TASK)
     assert ((chance > 0.5) == labels).all()
+
+
+@pytest.mark.parametrize("task", [Binary(), MultiClass(classes=("a", "b", "c")), Regression(unit="m")])
+def test_categories_that_are_looked_up_give_the_model_of_those_that_have_a_column_each(
+    task: Binary | MultiClass | Regression, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = np.random.default_rng(0)
+    numeric, places = stream.normal(size=(900, 2)).astype(np.float32), stream.integers(0, 9, (900, 2))
+    numeric[::7, 0] = NAN
+    text = np.array([f"category {number}" for number in range(9)], dtype=object)[places]
+    signal = numeric[:, 1] + places.sum(axis=1) / 4 + stream.normal(size=900)
+    labels = {"binary": (signal > 2).astype(np.int8), "multi_class": np.digitize(signal, [1.5, 2.5])}.get(
+        task.kind, signal
+    )
+    inputs = doubles.inputs_of(numeric, text, stream.integers(0, 256, (900, 3, 4)).astype(np.uint8))
+    learned = doubles.learned(inputs, target=task.target_of(labels))
+    expanded = baselines.fit(learned, inputs, labels, task)
+    answers = baselines.score(expanded["models"]["linear"], learned, inputs, task)
+    monkeypatch.setattr(baselines, "MOST_EXPANDED", 0)
+    monkeypatch.setattr(baselines, "LOOKED_UP", 100)
+    again = baselines.score(expanded["models"]["linear"], learned, inputs, task)
+    assert again == pytest.approx(answers, rel=1e-12)
+    looked_up = baselines.fit(learned, inputs, labels, task)
+    assert looked_up["models"]["linear"]["columns"] == expanded["models"]["linear"]["columns"]
+    assert looked_up["train_log_loss"]["linear"] == pytest.approx(expanded["train_log_loss"]["linear"], abs=1e-4)
+    assert baselines.score(looked_up["models"]["linear"], learned, inputs, task) == pytest.approx(
+        answers, rel=0.02, abs=0.02
+    )

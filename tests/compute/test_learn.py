@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -63,6 +64,22 @@ def test_the_vocabulary_is_sorted_and_rare_values_share_code_zero_with_unseen_on
 
 def test_null_text_is_in_the_vocabulary_only_if_training_rows_had_it() -> None:
     assert texts([""] * MIN_COUNT + ["a"] * MIN_COUNT).categorical[0].vocabulary == ("", "a")
+
+
+@given(st.lists(st.text(max_size=2), min_size=1, max_size=60))
+def test_any_text_is_in_the_vocabulary_in_order_if_frequent(values: list[str]) -> None:
+    column = values * 2 + ["often"] * MIN_COUNT
+    learned, counts = texts(column), Counter(column)
+    vocabulary = sorted(value for value, count in counts.items() if count >= MIN_COUNT)
+    assert list(learned.categorical[0].vocabulary) == vocabulary
+    expected = [vocabulary.index(value) + 1 if value in vocabulary else 0 for value in column]
+    assert codes(learned, np.array(column, dtype=object).reshape(-1, 1)).ravel().tolist() == expected
+
+
+def test_texts_that_differ_by_a_final_zero_character_are_two_categories() -> None:
+    learned = texts(["a"] * MIN_COUNT + ["a\0"] * MIN_COUNT)
+    assert learned.categorical[0].vocabulary == ("a", "a\0")
+    assert codes(learned, np.array([["a\0"], ["a"]], dtype=object)).ravel().tolist() == [2, 1]
 
 
 def test_no_rows_or_an_infinite_number_is_refused() -> None:

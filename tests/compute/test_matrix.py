@@ -5,8 +5,16 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from platform_assets.compute.matrix import categorical_columns, categorical_matrix, numeric_columns, numeric_matrix
+from platform_assets.compute.matrix import (
+    categorical_columns,
+    categorical_matrix,
+    distinct,
+    numeric_columns,
+    numeric_matrix,
+)
 from platform_assets.specs.base import Field
 
 FIELDS = tuple(
@@ -56,3 +64,17 @@ def test_no_rows_keep_their_shape():
 def test_a_missing_field_is_named():
     with pytest.raises(ValueError, match=r"lacks the fields share; it has"):
         numeric_matrix(FRAME.drop("share"), FIELDS)
+
+
+@given(st.lists(st.text(max_size=3)))
+def test_distinct_texts_and_their_places_give_the_texts_back(texts: list[str]):
+    values, places = distinct(texts)
+    assert len(values) == len(set(texts))
+    assert [values[place] for place in places] == texts
+
+
+def test_equal_categories_are_one_object():
+    frame = pl.DataFrame({"place": ["a long name"] * 2 + [None], "kind": ["x"] * 3})
+    matrix = categorical_matrix(frame, FIELDS)
+    assert matrix[0, 0] is matrix[1, 0]
+    assert matrix[:, 0].tolist() == ["a long name", "a long name", ""]
