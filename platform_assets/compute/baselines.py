@@ -75,9 +75,12 @@ def fit(learned: Learned, inputs: Inputs, labels: np.ndarray, task: Task) -> Bas
         learned: from the same rows.
         labels: [N], in the task's encoding.
     """
-    linear = _fitted(LINEAR, [*_blocks(learned, inputs, task.outputs)], labels, task, learned)
+    blocks = [*_blocks(learned, inputs, task.outputs)]
+    linear = _fitted(LINEAR, blocks, labels, task, learned)
+    without_inputs = [_without_inputs(len(block.numbers)) for block in blocks]
+    del blocks
     models: dict[str, Baseline] = {
-        CONSTANT: _fitted(CONSTANT, [_without_inputs(len(inputs))], labels, task, learned),
+        CONSTANT: _fitted(CONSTANT, without_inputs, labels, task, learned),
         LINEAR: {**linear, "columns": _columns(learned)},
     }
     losses = {
