@@ -6,6 +6,7 @@ No exception of a product's code leaves `driftline check` any other way.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import polars as pl
 from platform_assets import problems
 from platform_assets.compute.landed import UnreadableFile
 from platform_assets.compute.validate import WrongColumns
-from platform_assets.digests import reads
+from platform_assets.digests import modules, reads
 from platform_assets.product.recording import RecordingMissing
 from platform_assets.specs.base import FeatureTables, ProductSpec
 
@@ -97,7 +98,7 @@ def call(spec: ProductSpec, name: str, function: Callable[..., Result], *argumen
         name: of the function, for the message.
     """
     try:
-        with contextlib.nullcontext() if name == DELIVER else reads.guarded(spec.module):
+        with contextlib.nullcontext() if name == DELIVER else reads.guarded(spec.module, _own(function)):
             return function(*arguments)
     except (Problem, UnreadableFile, WrongColumns):
         raise
@@ -108,6 +109,13 @@ def call(spec: ProductSpec, name: str, function: Callable[..., Result], *argumen
             f"{name} of {spec.name} fails with {type(problem).__name__}: {first_line(problem)}. "
             f"{fix_in(spec).removesuffix('.')}{_line_in(spec, problem)}."
         ) from problem
+
+
+def _own(function: Callable[..., object]) -> object:
+    """Return a function that the product's file defines by name; None for another, whose data files are not known."""
+    name, module = getattr(function, "__name__", ""), sys.modules.get(getattr(function, "__module__", ""))
+    is_own = module is not None and modules.is_ours(module.__name__) and modules.is_own(module.__name__)
+    return function if is_own and getattr(module, name, None) is function else None
 
 
 def call_for_frame(

@@ -26,6 +26,7 @@ from types import FrameType, ModuleType
 from typing import Any, Literal
 from urllib.parse import unquote
 
+from platform_assets import digests
 from platform_assets.digests import modules
 from platform_assets.problems import Problem
 from platform_assets.product import data_files
@@ -99,6 +100,7 @@ class _Scope:
 
     Attributes:
         module: of the product's file.
+        maker: whose data files may be read; None for all of them.
         refused: what it was refused.
         written: paths of files and folders that it made.
         boundary: the code that called the product's.
@@ -106,6 +108,7 @@ class _Scope:
     """
 
     module: str
+    maker: object = None
     boundary: FrameType | None = None
     refused: list[UndigestedRead] = field(default_factory=list)
     written: set[str] = field(default_factory=set)
@@ -138,11 +141,12 @@ _LOCK = threading.RLock()
 
 
 @contextmanager
-def guarded(module: str) -> Iterator[None]:
+def guarded(module: str, maker: object = None) -> Iterator[None]:
     """Refuse reads of files by a product's code on this thread; what the platform reads meanwhile passes.
 
     Args:
         module: the name of the product's file as a module.
+        maker: what runs the code, or its function: the data files that count for it may be read. None for all.
 
     Raises:
         UndigestedRead: the code asked for a file, whatever it made of the refusal; or a data file has changed since
@@ -155,7 +159,7 @@ def guarded(module: str) -> Iterator[None]:
     for name in READERS:
         _wrap(name)
     # This generator, contextlib's `__enter__`, and whose `with` it is.
-    scope = _Scope(module, boundary=sys._getframe(2), others=frozenset(threading.enumerate()))
+    scope = _Scope(module, maker, boundary=sys._getframe(2), others=frozenset(threading.enumerate()))
     _SCOPES.append(scope)
     _THREAD.scope = scope
     try:
@@ -264,7 +268,7 @@ def _is_writing(scope: _Scope, path: Any, flags: int) -> bool:
 def _judge_path(scope: _Scope, path: Any) -> None:
     text = os.fsdecode(path)
     resolved = _path(text.removeprefix("file://"))
-    if data_files.reading(resolved) is not None or _is_within(resolved, _SYSTEM):
+    if _is_within(resolved, _SYSTEM):
         return
     if any(resolved == item or resolved.startswith(f"{item}{os.sep}") for item in [*scope.written]):
         return
@@ -272,10 +276,17 @@ def _judge_path(scope: _Scope, path: Any) -> None:
         if stat.S_ISCHR(Path(resolved).stat().st_mode):
             return
     asked = _asker(sys._getframe(1), scope.boundary)
+    if data_files.reading(resolved) is not None and _is_counted(scope, resolved):
+        return
     if asked.by == "product" and not asked.is_import and not _is_own(resolved, asked):
         raise _refusal(
             scope, asked, text if "://" in text else resolved, Path(text).name if Path(resolved).is_file() else "NAME"
         )
+
+
+def _is_counted(scope: _Scope, path: str) -> bool:
+    """Tell whether a data file counts for what is run, and not only for another function of the product's."""
+    return scope.maker is None or path in map(str, digests.data_files_of(scope.maker).values())
 
 
 def _is_own(path: str, asked: _Asked) -> bool:

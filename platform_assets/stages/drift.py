@@ -57,12 +57,12 @@ class _Run(KeyedRun[Judging]):
 
     def plan(self, chunk: Keys) -> Plan:
         judge = self.maker.judge(self.product, chunk)
-        with reads.guarded(self.spec.module):
+        with reads.guarded(self.spec.module, self.maker):
             judge.heal()
             inputs = {key: judge.inputs(key) for key in chunk}
 
         def make(stale: Keys) -> dict[str, StageOutput]:
-            with reads.guarded(self.spec.module):
+            with reads.guarded(self.spec.module, self.maker):
                 return {STAGE: self.maker.make(judge, stale)}
 
         return Plan(

@@ -192,7 +192,7 @@ class _Run(KeyedRun[Building]):
                 else read_together(self.tables, {key: records[source][key] for key in self._reach(run)})
                 for source in self.spec.feature_sources
             }
-            with reads.guarded(self.spec.module):
+            with reads.guarded(self.spec.module, self.maker):
                 parts.append(self.maker.make(run, rows, nulled))
         return StageOutput(
             frames={key: frame for part in parts for key, frame in part.frames.items()},

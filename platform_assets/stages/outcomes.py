@@ -51,7 +51,7 @@ class _Run(KeyedRun[Labelling]):
 
         def make(stale: Keys) -> dict[str, StageOutput]:
             rows = self.tables.read_exact(validated, {key: content[key] for key in stale})
-            with reads.guarded(self.spec.module):
+            with reads.guarded(self.spec.module, self.maker):
                 output = self.maker.make(stale, rows)
             unlabelled.record_arrivals(self.tables, self.product.history, self.spec.grain, stale, self._now())
             return {STAGE: output}

@@ -82,7 +82,7 @@ class _Run(KeyedRun[Landing]):
         unchanged |= {key: f"{records[key].inputs.get('file')}" for key in kept}
 
         def make(stale: Keys) -> dict[str, StageOutput]:
-            with reads.guarded(self.spec.module):
+            with reads.guarded(self.spec.module, self.maker):
                 self.source.columns()  # raises a readable error if the schema lacks a column
             # Another run may have replaced a record since then, so its file must be read after all.
             missing = self._intake.files((key for key in stale if key not in files), records)
@@ -144,7 +144,7 @@ class _Run(KeyedRun[Landing]):
 
     def _is_empty(self, key: str, file: Landed) -> bool:
         try:
-            with reads.guarded(self.spec.module):
+            with reads.guarded(self.spec.module, self.maker):
                 rows, _ = self.maker.rows(file.data, file.arrived_at_utc, key)
         except UnreadableFile:
             return False
@@ -154,7 +154,7 @@ class _Run(KeyedRun[Landing]):
         rows: dict[str, pl.DataFrame] = {}
         notes: dict[str, dict[str, object]] = {}
         types = {} if self.maker.read is None else self.tables.types(self.name)
-        with reads.guarded(self.spec.module):
+        with reads.guarded(self.spec.module, self.maker):
             for key, file in files.items():
                 notes[key] = self._notes(file)
                 if isinstance(file, Landed):

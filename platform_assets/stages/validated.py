@@ -63,7 +63,7 @@ class _Run(KeyedRun[Validation]):
 
         def make(stale: Keys) -> dict[str, StageOutput]:
             rows = _rows(tables, raw, {key: landed[key] for key in stale})
-            with reads.guarded(self.spec.module):
+            with reads.guarded(self.spec.module, self.maker):
                 source.columns()  # raises a readable error if the schema lacks a column
                 sound, quarantined = self.maker.make(rows)
             return {self.stage.full_name(QUARANTINE): quarantined, self.name: sound}

@@ -114,7 +114,7 @@ def main() -> None:
         job = msgspec.convert(context.extras, ExportJob)
         spec = specs.load(job.product)
         instructions.check_maker(context.extras, Exporting.of(spec))
-        with reads.guarded(spec.module):
+        with reads.guarded(spec.module, Exporting.of(spec)):
             result = run(spec, job.checkpoint, Settings.from_environment(), log=context.log.info)
         context.report_custom_message(result)
 

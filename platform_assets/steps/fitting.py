@@ -102,11 +102,11 @@ class Fitting(ABC, Generic[J]):
         with self.attempt() as attempt:
             is_holder = self._goes_on() and attempt.acquire(wait=self._goes_on)
             is_new = is_holder and self._goes_on()
-            with reads.guarded(self.spec.module):
+            with reads.guarded(self.spec.module, Learning.of(self.spec)):
                 used = self.make(attempt) if is_new else None
             if is_holder:
                 saves(self.settings, self.job.fingerprint).forget()
-        with reads.guarded(self.spec.module):
+        with reads.guarded(self.spec.module, Learning.of(self.spec)):
             return msgspec.to_builtins(self.report(attempt, used, is_reused=not is_new))
 
     def attempt(self) -> Attempt:

@@ -154,6 +154,20 @@ def test_a_read_that_takes_another_way_is_refused(text: str, product: Callable[[
         module.features()
 
 
+def test_a_data_file_of_another_function_is_refused_unless_it_is_read_by_data_file(
+    product: Callable[[str], ModuleType],
+) -> None:
+    module = product(
+        "def features():\n    return data_file('lead.txt').read_text()\n\n"
+        "def label():\n    return open(FOLDER + '/lead.txt').read()\n"
+    )
+    with reads.guarded("a_product", module.features):
+        text = module.features()
+    with pytest.raises(reads.UndigestedRead, match=r"label\(\).*data_file"), reads.guarded("a_product", module.label):
+        module.label()
+    assert text
+
+
 def test_a_reader_that_a_helper_bound_before_is_refused_too(
     product: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
