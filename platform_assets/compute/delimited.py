@@ -135,7 +135,7 @@ def _header(data: bytes) -> re.Match[bytes]:
 
 
 def _broken(data: bytes, header: re.Match[bytes], names: Sequence[str], multiline: Collection[str]) -> list[_Broken]:
-    """Find the broken records, and refuse a file whose last one has too few fields."""
+    """Find the broken records."""
     if b'"' not in data:
         # Most files: all rows have the same marks, which is seen in a quarter of the time.
         marks, expected = data[header.end() :].translate(None, _PLAIN), b"," * (len(names) - 1) + header[1]
@@ -163,11 +163,6 @@ def _broken(data: bytes, header: re.Match[bytes], names: Sequence[str], multilin
         number += _breaks(data, at, start)
         text = match[0][: -2 if match[0].endswith(b"\r\n") else -1]
         fields = _FIELD.findall(match[0]) if text and match["whole"] else []
-        if 0 < len(fields) < len(names) and match.end() == len(data):
-            raise UnreadableFile(
-                f"the file is cut short: its last line {_quoted(text)} has {len(fields)} cells; expected {len(names)}. "
-                "Deliver it again."
-            )
         last = number + _breaks(text, 0, len(text))
         lines = f"line {number:,}" if last == number else f"the record in lines {number:,} to {last:,}"
         note = {

@@ -212,11 +212,10 @@ class Intake:
         """Keep an earlier delivery, and say so; None for a key that a person asked for."""
         if record.key in self._requested:
             return None
-        kept = Kept(f"{reason}, so the rows that an earlier version of the channel delivered are kept")
-        self._log.warning(
-            f"{self._source.name} of {record.key}: {kept.why}. They do not train together with rows of the present "
-            "version; `driftline status` says what to do."
-        )
+        kept = Kept(f"{reason}, so the rows that were delivered before are kept")
+        older = " They do not train together with rows of the present version; `driftline status` says what to do."
+        message = f"{self._source.name} of {record.key}: {kept.why}."
+        self._log.warning(message + (older if self.is_other_channel(record) else ""))
         return kept
 
     def _earlier(self, key: str, record: PartitionRecord | None) -> Landed | Kept | None:

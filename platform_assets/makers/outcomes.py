@@ -42,7 +42,10 @@ class Labelling(RowMaker):
 
     def own(self) -> dict[str, Any]:
         """Return the members; what is computed from answers, such as a threshold, affects no label."""
-        return {"label": self.label, "task": self.task.kind, "classes": self.task.document().get("classes")}
+        from platform_assets.compute.tasks import MultiClass
+
+        classes = self.task.classes if isinstance(self.task, MultiClass) else None
+        return {"label": self.label, "task": self.task.kind, "classes": classes}
 
     def make(self, keys: tuple[str, ...], rows: pl.DataFrame) -> StageOutput:
         """Return the outcomes of keys.

@@ -87,7 +87,7 @@ class _Run(KeyedRun[Building]):
         }
         return Plan(
             inputs={key: self._inputs(digests, nulled, awaited, key) | names[key] for key in chunk},
-            versions={key: self._versions(records, names, key) for key in chunk},
+            versions=self._versions(records, names, chunk),
             make=lambda stale: {STAGE: self._noted(self._compute(records, names, nulled, stale), gaps, awaited)},
         )
 
@@ -102,15 +102,23 @@ class _Run(KeyedRun[Building]):
             if not source.is_slow
         }
 
-    def _versions(self, records: Records, names: Names, key: str) -> Versions:
-        """Return the versions of everything in the key's lookback, and of its snapshots."""
-        snapshots = (self._snapshots.record(stage, name) for stage, name in names[key].items())
-        return versions(
-            [
-                *(of_source[past_key] for of_source in records.values() for past_key in self._reach((key,))),
-                *(record for record in snapshots if record is not None),
-            ]
-        )
+    def _versions(self, records: Records, names: Names, keys: Keys) -> dict[str, Versions]:
+        """Return the versions of everything in each key's lookback, and of its snapshots.
+
+        Where a snapshot is no longer on record, those that the key was made with count.
+        """
+        own, result = self.tables.records(STAGE, keys), dict[str, Versions]()
+        for key in keys:
+            snapshots = {stage: self._snapshots.record(stage, name) for stage, name in names[key].items()}
+            result[key] = versions(
+                [
+                    *(of_source[past_key] for of_source in records.values() for past_key in self._reach((key,))),
+                    *(record for record in snapshots.values() if record is not None),
+                ]
+            )
+            if key in own and None in snapshots.values():
+                result[key] = {**own[key].versions, **result[key]}
+        return result
 
     @cached_property
     def _snapshots(self) -> Snapshots:

@@ -76,7 +76,7 @@ class _Run(KeyedRun[Landing]):
         files = self._intake.files((key for key in chunk if key not in unchanged), records)
         for key, file in files.items():
             self._name_hidden_change(records.get(key), file)
-            files[key] = self._unless_lost(records.get(key), file)
+            files[key] = self._unless_lost(records.get(key), self._unless_unreadable(records.get(key), file))
         kept = {key: file.why for key, file in files.items() if isinstance(file, arrivals.Kept)}
         self._kept |= kept
         unchanged |= {key: f"{records[key].inputs.get('file')}" for key in kept}
@@ -105,6 +105,7 @@ class _Run(KeyedRun[Landing]):
         kept = {key: {**records[key].notes, "kept": reason} for key, reason in self._kept.items()}
         notes = {key: Raw.of(record) for key, record in records.items()}
         unreadable = {key: note.unreadable for key, note in notes.items() if note.unreadable}
+        unreadable |= self._kept if self.source.is_slow else {}
         rows = [{"key": key, "reason": reason} for key, reason in list(unreadable.items())[:MOST_SHOWN]]
         first = next(iter(unreadable.items()), None)
         check = dg.AssetCheckResult(
@@ -142,6 +143,17 @@ class _Run(KeyedRun[Landing]):
             return file
         return self._intake.keep(record, f"{file.uri} has no row for the key now") or file
 
+    def _unless_unreadable(self, record: PartitionRecord | None, file: arrivals.File) -> arrivals.File:
+        """Return a slow table's delivery, or what is kept of the one before, because every key needs the table."""
+        if not self.source.is_slow or record is None or not isinstance(file, Landed):
+            return file
+        try:
+            with reads.guarded(self.spec.module, self.maker):
+                self.maker.rows(file.data, file.arrived_at_utc, record.key)
+        except UnreadableFile as problem:
+            return self._intake.keep(record, f"{file.uri} cannot be taken in: {f'{problem}'.rstrip('.')}") or file
+        return file
+
     def _is_empty(self, key: str, file: Landed) -> bool:
         try:
             with reads.guarded(self.spec.module, self.maker):
@@ -169,7 +181,7 @@ class _Run(KeyedRun[Landing]):
         return StageOutput(frames={key: frames.get(key, nothing) for key in files}, notes=notes)
 
     def _refused(self, file: Landed, problem: UnreadableFile) -> str:
-        """Return why a file is a delivery without rows; a slow table, which every key needs, fails the step."""
+        """Return why a file is a delivery without rows; a slow table's first one fails the step."""
         if self.source.is_slow:
             raise dg.Failure(
                 f"{file.uri} cannot be taken in: {problem}",

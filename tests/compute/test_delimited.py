@@ -59,6 +59,7 @@ def check_lines(text: str, frame: pl.DataFrame) -> None:
     ("body", "reasons", "names"),
     [
         ("a,1\nb\nc,3\n", ["line 3 has 1 field; the header has 2"], "ac"),
+        ("a,1\nb\n", ["line 3 has 1 field; the header has 2"], "a"),
         ("a,1\nb,2,x\n", ["line 3 has 3 fields; the header has 2"], "a"),
         ("a,1\n# note\nc,3\n", ["line 3 has 1 field; the header has 2"], "ac"),
         ("a,1\nb,\0\0\0\0\nc,3\n", ["line 3 has 4 zero bytes"], "ac"),

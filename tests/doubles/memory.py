@@ -102,6 +102,7 @@ def baseline(task: str, *shape: str) -> Callable[[], object]:
 
 def trees(task: str, *shape: str) -> Callable[[], object]:
     """Fit a few boosted trees, after small ones of the same kind."""
+    import torch  # noqa: F401  # brings OpenMP's library, which a bare Debian lacks, as in a step
 
     def prepared(rows: int) -> Callable[[], object]:
         inputs, labels = drawn(rows, *map(int, shape[1:]), TASKS[task])

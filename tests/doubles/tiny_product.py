@@ -13,7 +13,6 @@ from platform_assets.keys import BatchGrain
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Field, ProductSpec, Source, Training, Window
 from platform_assets.storage.tables import TableStore
-from tests.doubles import present
 
 KEYS = tuple(f"{number:04d}" for number in range(1, 9))
 TRAINING_KEYS, HOLDOUT_KEYS, CUTOFF = KEYS[:6], KEYS[6:], "0009"
@@ -110,6 +109,8 @@ def outcome_rows(key: str) -> pl.DataFrame:
 
 def store(settings: Settings, keys: Sequence[str] = KEYS) -> dict[str, Any]:
     """Write the tables and return the extras of a training step."""
+    from tests.doubles import present  # steps import this file without its package
+
     tables = TableStore(settings.root, SPEC.name)
     inputs: dict[str, dict[str, str]] = {key: {} for key in keys}
     digests = {

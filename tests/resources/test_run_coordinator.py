@@ -189,6 +189,7 @@ def test_without_the_header_the_requester_is_nobody_and_jobs_for_persons_are_ref
 ) -> None:
     hold(platform, "0004")
     ops = {name: settling(f"{name}_key", "0004", "me") for name in ("accept", "repair")}
+    ops["rebuild"] = {naming.job("rebuild_keys", SPEC.name): {"config": {"why": "me"}}}
     claims = {naming.TAG_BY: "ada", naming.TAG_BY_KIND: "person", "dagster/sensor_name": "retrain"}
     answer = platform.launch(naming.job(verb, SPEC.name), headers, claims, ops.get(verb))
     run = platform.newest(naming.job(verb, SPEC.name))

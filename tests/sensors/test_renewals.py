@@ -41,6 +41,11 @@ def in_thousands(tables: Tables, window: Window) -> pl.DataFrame:
     return batches.features(tables, window).with_columns(pl.col("reading", "recent_mean") * 1000)
 
 
+def inverted(verdicts: pl.DataFrame) -> pl.DataFrame:
+    """Label what is sound."""
+    return batches.label(verdicts).with_columns(1 - pl.col("label"))
+
+
 def wider() -> Any:
     import pandera.polars as pa
 
@@ -202,6 +207,32 @@ def test_a_column_that_is_added_stops_no_key_and_makes_the_earlier_ones_older(wo
     assert older.keys == ("0001", "0002", "0003", "0004", "0005"), "the newest looks back on two of them"
     assert set(older.stages) == {"raw_readings", "validated_readings"}
     assert versions.reach(world.spec, older) == world.spec.lookback
+
+
+def test_a_slow_table_read_in_another_way_makes_keys_older_and_a_new_snapshot_does_not(world: World) -> None:
+    world.spec = batches.SPEC
+    batches.land_all(world.settings.root, "0001", "0006")
+    advance(world, world.spec, "0001", "0004")
+    batches.land(world.settings.root, "catalogue", naming.UNPARTITIONED, batches.catalogue() + "s9,9\n")
+    advance(world, world.spec, "0005", "0005")
+    assert versions.of_next_training(product(world)) is None
+    sources = [replace(item, schema_version=2) if item.is_slow else item for item in batches.SPEC.sources]
+    world.spec = replace(batches.SPEC, sources=tuple(sources))
+    advance(world, world.spec, "0006", "0006")
+    older = versions.of_next_training(product(world))
+    assert older is not None
+    assert (older.keys, dict(older.stages)) == (world.spec.grain.span("0001", "0005"), {"validated_catalogue": 5})
+    advance(world, world.spec, "0001", "0006")
+    assert versions.of_next_training(product(world)) is None
+
+
+def test_another_label_makes_the_keys_with_labels_older(world: World) -> None:
+    world.spec = replace(batches.SPEC, label=inverted)
+    batches.land_all(world.settings.root, "0001", "0005")
+    advance(world, batches.SPEC, "0001", "0005")
+    older = versions.of_next_training(product(world))
+    assert older is not None
+    assert (older.keys, dict(older.stages)) == (("0001", "0002", "0003"), {"outcomes": 3})
 
 
 @pytest.mark.parametrize(

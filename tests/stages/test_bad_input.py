@@ -46,10 +46,6 @@ BAD_FILES = {
         batches.readings("0004")[:-9],
         "0004.csv cannot be taken in: the file is cut short: its last line",
     ),
-    "cut in a cell": (
-        "\n".join([*batches.readings("0004").splitlines()[:-1], "s5,45.0\n"]),
-        "its last line 's5,45.0' has 2 cells; expected 4",
-    ),
     "other columns": (
         batches.readings("0004").replace("reading", "measure", 1),
         "the columns sensor, measure, colour, known_at_utc; expected sensor, .*Missing: reading; not expected: measure",

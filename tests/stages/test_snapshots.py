@@ -191,18 +191,6 @@ def test_a_slow_source_that_a_key_has_not_read_yet_is_taken_as_it_is_now(
     assert set(world.read("features", ["0001", "0005"])["reading"]) == {9.0}
 
 
-def test_a_product_without_a_slow_table_has_no_rebuild(settings: Settings, instance: dg.DagsterInstance) -> None:
-    def features(tables: Tables, window: Window) -> pl.DataFrame:
-        catalogue = pl.DataFrame({"sensor": ["s0"], "weight": [1]})
-        return batches.features({**tables, "catalogue": catalogue}, window)
-
-    sources = tuple(source for source in batches.SPEC.sources if not source.is_slow)
-    spec = replace(batches.SPEC, sources=sources, features=features)
-    assert not [job for job in build_defs(specs=[spec]).jobs if job.name.startswith("rebuild")]
-    batches.land_all(settings.root, "0001", "0002", labels_until="0002")
-    assert run_with(settings, instance, spec, "0001", "0002").success
-
-
 # A rebuild ------------------------------------------------------------------------------------------------------------
 
 
@@ -427,3 +415,14 @@ def test_a_snapshot_without_a_record_is_not_replaced_in_silence(
     ask("its record is gone")
     assert run("0001", "0005").success
     assert set(weights(world).values()) == {2}
+
+
+def test_a_product_without_a_slow_table_is_built(settings: Settings, instance: dg.DagsterInstance) -> None:
+    def features(tables: Tables, window: Window) -> pl.DataFrame:
+        catalogue = pl.DataFrame({"sensor": ["s0"], "weight": [1]})
+        return batches.features({**tables, "catalogue": catalogue}, window)
+
+    sources = tuple(source for source in batches.SPEC.sources if not source.is_slow)
+    spec = replace(batches.SPEC, sources=sources, features=features)
+    batches.land_all(settings.root, "0001", "0002", labels_until="0002")
+    assert run_with(settings, instance, spec, "0001", "0002").success

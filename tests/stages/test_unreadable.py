@@ -59,7 +59,7 @@ def land_bad(settings: Settings, text: str | bytes, source: str = "readings") ->
 GOOD = batches.readings(BAD)
 BAD_FILES: dict[str, tuple[str | bytes, str]] = {
     "empty": ("", "the file is empty"),
-    "a line break alone": ("\n", "empty CSV"),
+    "a line break alone": ("\n", "the first line is empty"),
     "cut in a line": (GOOD[:-9], "the file is cut short: its last line"),
     "renamed": (GOOD.replace("reading", "measure", 1), "Likely renamed: reading is now called measure"),
     "missing column": ("\n".join(line.rsplit(",", 1)[0] for line in GOOD.splitlines()) + "\n", "Missing: known_at_utc"),
@@ -254,7 +254,25 @@ def test_the_run_of_one_bad_key_ends_with_a_failed_check(settings: Settings, go:
     assert "the file is empty" in str(event.metadata["unreadable"].value)
 
 
-def test_a_slow_table_that_cannot_be_read_is_named(settings: Settings, go: Run) -> None:
+@pytest.mark.parametrize("text", ["", "sensor,mass\ns0,1\n"])
+def test_a_slow_table_that_cannot_be_read_leaves_the_one_before_and_stops_no_key(
+    settings: Settings, go: Run, text: str
+) -> None:
+    batches.land_all(settings.root, "0001", "0003")
+    assert go("0001", "0002").success
+    Path(batches.land(settings.root, "catalogue", naming.UNPARTITIONED, "")).write_text(text)
+    result = go("0003", "0003")
+    assert result.success
+    tables = TableStore(settings.root, batches.SPEC.name)
+    assert tables.read("features", ["0003"])["weight"].to_list() == [100, 101, 102, 103, 104, None]
+    [check] = [item for item in result.get_asset_check_evaluations() if not item.passed]
+    assert check.check_name == "is_readable" and "cannot be taken in" in str(check.description)
+    batches.land(settings.root, "catalogue", naming.UNPARTITIONED, batches.catalogue().replace("s0,100", "s0,7"))
+    assert go("0003", "0003").success
+    assert tables.read("validated_catalogue", [naming.UNPARTITIONED])["weight"][0] == 7
+
+
+def test_a_first_slow_table_that_cannot_be_read_is_named(settings: Settings, go: Run) -> None:
     batches.land_all(settings.root, "0001", "0002")
     Path(batches.land(settings.root, "catalogue", naming.UNPARTITIONED, "")).write_bytes(b"")
     assert not go("0001", "0002").success
