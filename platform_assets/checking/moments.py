@@ -56,7 +56,7 @@ def undeclared(source: Source, rows: pl.DataFrame, asked_at: datetime) -> str:
     history = f"known_at={column!r} where a row holds from then; " if source.known_at is None else ""
     return (
         f"column {column!r} of the source {source.name} lies after {since} in {count:,} of "
-        f"{counted(rows.height, 'row')}{more}, and nothing declares when it was known, so it cannot be told whether "
+        f"{counted(rows.height, 'row')}{more}, and nothing declares when it was known, so it is unknown whether "
         f"features() sees the future. Declare in the source: {history}known_at_of={{{column!r}: {column!r}}} where it "
         f"was known only then{belonging}; known_at_of={{{column!r}: None}} where it was known with its row, as a "
         "plan is"
