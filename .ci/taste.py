@@ -1,6 +1,6 @@
 """Print where the code departs from conventions of taste, which fail nothing. `make taste`.
 
-Lengths of modules and of the two files that only wire, the tree of the README against the folders, and names of
+Lengths of functions, modules and the two files that only wire, the tree of the README against the folders, and names of
 variables that are verbs or question words where style asks for nouns.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("platform_assets", "resources", "sensors")
+MOST_FUNCTION_LINES = 50
 MOST_LINES = 300
 WIRING = ("platform_assets/definitions.py", "platform_assets/factory.py")
 MOST_WIRING_LINES = 79
@@ -28,6 +29,7 @@ FOREIGN = {
 def main() -> int:
     """Print all reports of the checkout that this file lies in."""
     modules = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+    report(f"functions over {MOST_FUNCTION_LINES} lines", long_functions(modules))
     report(f"modules over {MOST_LINES} lines", long_modules(modules, MOST_LINES))
     report(f"wiring over {MOST_WIRING_LINES} lines", long_modules([ROOT / name for name in WIRING], MOST_WIRING_LINES))
     report("folders that the README's tree does not match", readme_tree())
@@ -41,6 +43,19 @@ def report(title: str, lines: Iterator[str]) -> None:
     print(f"{title}: {len(rows) or 'none'}")
     for row in rows:
         print(f"  {row}")
+
+
+def long_functions(modules: list[Path]) -> Iterator[str]:
+    """Yield the longest functions, the longest first; docstrings do not count."""
+    lengths: list[tuple[int, str]] = []
+    for path in modules:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                first = node.body[0]
+                docstring = (first.end_lineno or first.lineno) - first.lineno + 1 if ast.get_docstring(node) else 0
+                length = (node.end_lineno or node.lineno) - node.lineno + 1 - docstring
+                lengths.append((length, f"{path.relative_to(ROOT)}:{node.name}"))
+    yield from (f"{name} {length}" for length, name in sorted(lengths, reverse=True) if length > MOST_FUNCTION_LINES)
 
 
 def long_modules(modules: list[Path], most: int) -> Iterator[str]:
