@@ -195,8 +195,17 @@ def test_every_command_of_the_documentation_is_executed() -> None:
 
 def test_links_of_the_documentation_have_targets() -> None:
     for path in DOCUMENTS:
-        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", path.read_text(encoding="utf-8")):
-            assert (path.parent / target).exists(), f"{relative(path)} links to {target}, which does not exist"
+        for target in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", path.read_text(encoding="utf-8")):
+            name, _, anchor = target.partition("#")
+            page = path.parent / name if name else path
+            assert page.exists(), f"{relative(path)} links to {target}, which does not exist"
+            assert not anchor or anchor in anchors(page), f"{relative(path)} links to {target}, which is not a heading"
+
+
+@functools.cache
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_every_dependency_has_a_reason() -> None:

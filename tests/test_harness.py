@@ -1,4 +1,4 @@
-"""The harness of `make bench` and `make chaos`: what it prints, and the document it writes."""
+"""The harness of `make bench` and `make chaos`: what it prints, and the pages it writes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import pytest
 from tests.benchmarks import harness
 from tests.benchmarks.harness import Measure
 
-ROW = '''"""A row for this test."""
+ROW = '''"""A row for this test.
+
+What is compared.
+"""
 from tests.benchmarks.harness import Measure
 
 def run():
@@ -91,16 +94,35 @@ def test_a_missed_target_fails_only_when_strict(rows: Path, document: Path, caps
     assert "falls short: P11: CPU s" in capsys.readouterr().err
 
 
-def test_the_document_has_one_section_per_row(rows: Path, document: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_row_has_a_page_and_its_targets_a_line_in_the_document(
+    rows: Path, document: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for _ in range(2):
         harness.main("bench", rows, [])
+    page = (document.parent / "rows" / "p11.md").read_text(encoding="utf-8")
+    assert page.startswith("# P11: A row for this test\n\nWhat is compared.\n\n| measure |")
+    assert "| CPU s | 1.75 | peer 4.0 | 1.0 | 1.75 | <= 1.5x limit | **falls short** |" in page
+    assert "\n`make bench ROWS=P11`, " in page
     text = document.read_text(encoding="utf-8")
-    assert text.startswith("# Benchmarks\n\nIntroduction.\n")
-    for row in ("P2", "P6a", "P11"):
-        assert text.count(f"## {row}: A row for this test\n") == 1
-        assert f"`make bench ROWS={row}`" in text
-    assert text.count("**falls short**") == 1
-    assert text.count("| met |") == 2
+    assert text.startswith("# Benchmarks\n\nIntroduction.\n\n## Serving\n")
+    assert text.index("## Serving") < text.index("| [P2](rows/p2.md) | CPU s | <= 1.5x limit | 1.25x | met | ")
+    assert text.index("## Cost") < text.index("| 1.75x | **falls short by 0.25x** | ")
+    assert text.count("CPU s") == 3
+
+
+def test_of_cases_with_one_target_the_worst_is_shown(document: Path) -> None:
+    figures = {"small": 2.0, "large": 3.0, "none": None}
+    measures = [Measure(measure=f"{case}: s", ours=ours, target="<= 4 s") for case, ours in figures.items()]
+    harness.write("bench", "P1", "Title.", [measure.line("P1") for measure in measures[:2]], ())
+    assert "| [P1](rows/p1.md) | s (worst of 2) | <= 4 s | 3.0 | met | " in document.read_text(encoding="utf-8")
+    harness.write("bench", "P1", "Title.", [measure.line("P1") for measure in measures], ())
+    text = document.read_text(encoding="utf-8")
+    assert "| [P1](rows/p1.md) | s (worst of 3) | <= 4 s | — | **falls short** | " in text
+
+
+def test_a_row_without_targets_is_listed_by_its_title(document: Path) -> None:
+    harness.write("bench", "P17", "Several models.", [Measure(measure="s", ours=1.0).line("P17")], ())
+    assert "| [P17](rows/p17.md) | Several models | none | | | " in document.read_text(encoding="utf-8")
 
 
 def test_a_row_may_summarise_its_results_in_words(
@@ -111,9 +133,17 @@ def test_a_row_may_summarise_its_results_in_words(
     )
     (rows / "p3.py").write_text(source, encoding="utf-8")
     harness.main("bench", rows, ["P3"])
-    table, below = document.read_text(encoding="utf-8").split("\n\n- The peer wins.\n\n")
+    page = (document.parent / "rows" / "p3.md").read_text(encoding="utf-8")
+    table, below = page.split("\n\n- The peer wins.\n\n")
     assert table.endswith("| met |")
     assert below.startswith("`make bench ROWS=P3`")
+
+
+def test_the_document_shows_the_rows_pages_and_every_row_has_an_area() -> None:
+    assert harness.verdicts() == harness.DOCUMENT.read_text(encoding="utf-8")
+    folders = [Path(harness.__file__).parent, Path(harness.__file__).parents[1] / "chaos"]
+    rows = sorted(row for folder in folders for row in harness.rows_of(folder))
+    assert rows == sorted(row for area in harness.AREAS.values() for row in area)
 
 
 def test_an_empty_folder_is_reported_and_unknown_rows_are_refused(

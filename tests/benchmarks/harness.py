@@ -1,8 +1,9 @@
-"""Run rows, print one JSON line per measure, update docs/benchmarks.md.
+"""Run rows, print one JSON line per measure, write the row's page in docs/rows and the verdicts in docs/benchmarks.md.
 
-A row is a module next to the `__main__.py` that calls `main`: `p11.py` is row P11. It has a docstring whose first
-line is its title, and `run() -> list[Measure]`. A row whose contestants disagree raises `Disagreement`. A row that
-explains its numbers in sentences also has `shown: list[str]`, filled by `run`; they are printed below the table.
+A row is a module next to the `__main__.py` that calls `main`: `p11.py` is row P11. It has a docstring, whose first
+line is its title and whose rest says on the page what is compared and how, and `run() -> list[Measure]`. A row whose
+contestants disagree raises `Disagreement`. A row that explains its numbers in sentences also has `shown: list[str]`,
+filled by `run`; they are printed below the table.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import math
 import os
 import platform
 import re
@@ -23,6 +25,15 @@ from types import ModuleType
 from typing import Any
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
+AREAS = {
+    "Serving": ("P1", "P2", "P3", "P12", "P13", "P17"),
+    "Load and overload": ("R7", "R8"),
+    "Hostile input, tampered stores": ("R3", "R4"),
+    "Data": ("P6a", "P8", "P9", "P14", "P15", "P16", "R11", "D1"),
+    "Cost": ("P11", "P18", "P19", "Q4"),
+    "Failure": ("R1", "R5", "R6", "R9", "R10"),
+    "Quality": ("Q1", "Q2", "Q5"),
+}
 KEYS = ("row", "measure", "ours", "peers", "limit", "ratio_to_limit", "target", "is_met")
 VERSIONS = ("dagster", "polars", "torch", "onnxruntime", "bentoml")
 _TARGET = re.compile(r"(<=|>=) (-?[0-9.]+)(x?)(?: |$)")
@@ -105,13 +116,7 @@ def main(command: str, folder: Path, arguments: Sequence[str] | None = None) -> 
         for line in lines:
             print(json.dumps(line, ensure_ascii=False), flush=True)
         short += [f"{name}: {line['measure']}" for line in lines if line["is_met"] is False]
-        write(
-            command,
-            name,
-            (module.__doc__ or name).strip().splitlines()[0].rstrip("."),
-            lines,
-            getattr(module, "shown", ()),
-        )
+        write(command, name, module.__doc__ or name, lines, getattr(module, "shown", ()))
     for item in short:
         print(f"falls short: {item}", file=sys.stderr)
     return 1 if short and options.strict else 0
@@ -124,16 +129,24 @@ def rows_of(folder: Path) -> dict[str, Path]:
     return {path.stem[0].upper() + path.stem[1:]: path for path in files}
 
 
-def write(command: str, row: str, title: str, lines: Sequence[Mapping[str, Any]], shown: Sequence[str] = ()) -> None:
-    """Replace the row's section of docs/benchmarks.md, or append it; `shown` has the sentences below its table."""
-    begin, end = f"<!-- {row} -->", f"<!-- end of {row} -->"
-    section = f"{begin}\n{_section(command, row, title, lines, shown)}\n{end}"
-    text = DOCUMENT.read_text(encoding="utf-8")
-    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-    text = pattern.sub(lambda _: section, text) if pattern.search(text) else f"{text.rstrip()}\n\n{section}\n"
-    waiting = DOCUMENT.with_suffix(".waiting")
-    waiting.write_text(text, encoding="utf-8")
-    waiting.replace(DOCUMENT)
+def write(command: str, row: str, description: str, lines: Sequence[Mapping[str, Any]], shown: Sequence[str]) -> None:
+    """Write the row's page in docs/rows, then the verdicts of all pages; `shown` has the sentences below its table."""
+    page = DOCUMENT.with_name("rows") / f"{row.lower()}.md"
+    page.parent.mkdir(exist_ok=True)
+    _replace(page, _page(command, row, description, lines, shown))
+    _replace(DOCUMENT, verdicts())
+
+
+def verdicts() -> str:
+    """Render docs/benchmarks.md: what stands before its first area, then a table per area from the rows' pages."""
+    introduction, _, _ = DOCUMENT.read_text(encoding="utf-8").partition("\n## ")
+    output = [introduction.rstrip()]
+    for area, rows in AREAS.items():
+        pages = [DOCUMENT.with_name("rows") / f"{row.lower()}.md" for row in rows]
+        if lines := [line for page in pages if page.exists() for line in _verdicts_of_page(page)]:
+            head = ["| row | measure | target | figure | | measured |", "|---|---|---|---|---|---|"]
+            output += ["", f"## {area}", "", *head, *lines]
+    return "\n".join(output) + "\n"
 
 
 def machine() -> str:
@@ -144,11 +157,14 @@ def machine() -> str:
     return f"{model[1] if model else platform.machine()}, {cores} cores, {memory:.0f} GB, {platform.system()}"
 
 
-def _section(command: str, row: str, title: str, lines: Sequence[Mapping[str, Any]], sentences: Sequence[str]) -> str:
+def _page(
+    command: str, row: str, description: str, lines: Sequence[Mapping[str, Any]], sentences: Sequence[str]
+) -> str:
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in VERSIONS)
+    title, _, method = description.strip().partition("\n")
     output = [
-        f"## {row}: {title}",
-        "",
+        *(f"# {row}: {title.rstrip('.')}", ""),
+        *((method.strip(), "") if method.strip() else ()),
         "| measure | ours | peers | limit | ratio | target | |",
         "|---|---|---|---|---|---|---|",
     ]
@@ -160,7 +176,37 @@ def _section(command: str, row: str, title: str, lines: Sequence[Mapping[str, An
     output += ["", *(f"- {sentence}" for sentence in sentences)] if sentences else []
     date = f"{datetime.now(UTC):%Y-%m-%d}"
     output += ["", f"`make {command} ROWS={row}`, {date}, Python {platform.python_version()}, {versions}; {machine()}."]
-    return "\n".join(output)
+    return "\n".join(output) + "\n"
+
+
+def _verdicts_of_page(page: Path) -> list[str]:
+    """Return a line per measure with a target; of cases of one measure and target (`case: measure`), the worst."""
+    text = page.read_text(encoding="utf-8")
+    row, title = text.splitlines()[0].removeprefix("# ").split(": ", 1)
+    (date,) = re.findall(r"^`make .*?`, ([0-9-]{10}), Python ", text, re.MULTILINE)
+    cases: dict[tuple[str, str], list[tuple[float, str, list[str]]]] = {}
+    for line in text.splitlines():
+        cells = line.strip("| ").split(" | ")
+        if line.startswith("| ") and len(cells) >= 6 and (target := _TARGET.match(cells[5])):
+            figure = f"{cells[4]}x" if target[3] else cells[1]
+            value = float(figure.rstrip("x").replace("—", "nan"))
+            over = value - float(target[2]) if target[1] == "<=" else float(target[2]) - value
+            cases.setdefault((cells[0].partition(": ")[2] or cells[0], cells[5]), []).append((over, figure, cells))
+    link = f"[{row}](rows/{page.name})"
+    output = []
+    for (measure, target), items in cases.items():
+        over, figure, cells = max(items, key=lambda item: math.inf if math.isnan(item[0]) else item[0])
+        name = f"{measure} (worst of {len(items)})" if len(items) > 1 else cells[0]
+        by = "" if math.isnan(over) else f" by {over:.3g}{'x' if figure.endswith('x') else ''}"
+        verdict = "met" if cells[-1] == "met" else f"**falls short{by}**"
+        output.append(f"| {link} | {name} | {target} | {figure} | {verdict} | {date} |")
+    return output or [f"| {link} | {title} | none | | | {date} |"]
+
+
+def _replace(path: Path, text: str) -> None:
+    waiting = path.with_suffix(".waiting")
+    waiting.write_text(text, encoding="utf-8")
+    waiting.replace(path)
 
 
 def _rounded(value: float | None) -> float | None:
