@@ -40,10 +40,8 @@ def _comparison(compared: Sequence[Run]) -> list[Section]:
         title: run.training.curve for title, run in named if run.training.curve
     }
 
-    def draw(render: plots.Render) -> bytes:
-        return plots.training_curves(curves, render=render)
-
-    charts: list[Block] = [figure(draw, "the losses of each training by epoch or round")] if curves else []
+    about = "the losses of each training by epoch or round"
+    charts: list[Block] = [figure(plots.training_curves(curves), about)] if curves else []
     rows: list[list[Inline]] = [
         [name, *("–" if value is None else str(value) for value in values)]
         for name, values in differences(compared).items()

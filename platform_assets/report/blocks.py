@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from platform_assets.show import plots, vector
+from platform_assets.show import vector
+from platform_assets.show.plots import Draw
 
 
 @dataclass(frozen=True)
@@ -185,14 +186,9 @@ def paragraph(*parts: Inline, kind: str = "") -> Paragraph:
     return Paragraph(parts=parts, kind=kind)
 
 
-def figure(draw: Callable[[plots.Render], bytes], about: str) -> Figure:
-    """Return a chart in both sizes.
-
-    Args:
-        draw: one of the functions of `show`, given all its arguments but `render`.
-        about: what the chart shows, for a screen reader.
-    """
-    return Figure(about=about, wide=draw(vector.wide).decode(), narrow=draw(vector.narrow).decode())
+def figure(draw: Draw, about: str) -> Figure:
+    """Return a chart in both sizes; `about` says what it shows, for a screen reader."""
+    return Figure(about=about, wide=vector.wide(draw), narrow=vector.narrow(draw))
 
 
 def moment(utc: str | None) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
 from textwrap import shorten
 
 from platform_assets.compute import performance, performance_policy, releases
 from platform_assets.records.judgements import Judgement
 from platform_assets.records.verdicts import CHALLENGER, CHAMPION, Verdict
-from platform_assets.report.blocks import Block, Code, Figure, Inline, Mark, Section, Table, figure, paragraph
+from platform_assets.report.blocks import Block, Code, Inline, Mark, Section, Table, figure, paragraph
 from platform_assets.report.facts import Facts
-from platform_assets.show import monitoring_plots, plots, task_plots, vector
+from platform_assets.show import monitoring_plots, plots, task_plots
 from platform_assets.status.words import interval_words
 from platform_assets.wording import counted, span
 
@@ -38,7 +37,7 @@ def quality(facts: Facts) -> Section:
     )
     blocks: list[Block] = [
         figure(
-            partial(_draw_quality, facts),
+            monitoring_plots.quality_by_key(facts.measured, facts.spec.task, releases=_released_at(facts)),
             f"{facts.spec.task.headline.title} and log loss per {facts.noun}, with intervals",
         ),
         paragraph(window),
@@ -55,11 +54,6 @@ def quality(facts: Facts) -> Section:
         Table(about="quality of the newest labelled answers", columns=columns, rows=rows, numbers=("recent",))
     )
     return Section(title=title, blocks=blocks, link=link)
-
-
-def _draw_quality(facts: Facts, render: plots.Render) -> bytes:
-    released = _released_at(facts)
-    return monitoring_plots.quality_by_key(facts.measured, facts.spec.task, releases=released, render=render)
 
 
 def by_slice(facts: Facts) -> Section | None:
@@ -102,9 +96,7 @@ def timeline(facts: Facts) -> Section:
     ]
     waits = [record for record in facts.decisions.values() if record.action == "wait"]
     last = f" The newest reason: {waits[-1].reasons[0]}" if waits else ""
-    blocks: list[Block] = [
-        figure(partial(_draw_timeline, facts), f"drift, faults, decisions and releases per {facts.noun}")
-    ]
+    blocks: list[Block] = [figure(_timeline(facts), f"drift, faults, decisions and releases per {facts.noun}")]
     if rows:
         columns = (facts.noun, "decision", "because")
         newest = rows[-MOST_DECISIONS:][::-1]
@@ -113,7 +105,7 @@ def timeline(facts: Facts) -> Section:
     return Section(title=title, blocks=[*blocks, paragraph(decided, kind="muted small")], link=link)
 
 
-def _draw_timeline(facts: Facts, render: plots.Render) -> bytes:
+def _timeline(facts: Facts) -> plots.Draw:
     judged = {key: facts.judged.get(key, Judgement()) for key in facts.keys}
     faults = {
         key: f"{episode.fault.source}: {episode.fault.check}".replace("_", " ")
@@ -127,7 +119,6 @@ def _draw_timeline(facts: Facts, render: plots.Render) -> bytes:
         decisions={key: record.action for key, record in facts.decisions.items() if key in judged},
         faults=faults,
         releases=_released_at(facts),
-        render=render,
     )
 
 
@@ -170,15 +161,13 @@ def calibration(facts: Facts) -> Section:
     bins, decided = performance.calibration(rows, task), performance.decided(rows, task)
     blocks: list[Block] = [
         figure(
-            lambda render: plots.calibration_plot({"served answers": bins}, task, render=render),
+            plots.calibration_plot({"served answers": bins}, task),
             f"{task.observed_words} against {task.expected_words}",
         ),
         paragraph(f"Expected calibration error {error:.1%}, over {rows.height:,} labelled answers.", kind="muted"),
     ]
-    wide, narrow = (
-        task_plots.pictures(task, {"served answers": decided}, render=render) for render in (vector.wide, vector.narrow)
-    )
-    blocks.extend(Figure(name.lower(), wide[name].decode(), narrow[name].decode()) for name in wide)
+    pictures = task_plots.pictures(task, {"served answers": decided})
+    blocks.extend(figure(draw, name.lower()) for name, draw in pictures.items())
     return Section(title=title, blocks=blocks, link=link)
 
 

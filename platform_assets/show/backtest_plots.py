@@ -16,7 +16,7 @@ Points = Sequence[tuple[float, float]]
 """CPU seconds and log loss of each plan."""
 
 
-def quality_against_cost(outcomes: Sequence[Outcome], calendars: Points, random: Points) -> bytes:
+def quality_against_cost(outcomes: Sequence[Outcome], calendars: Points, random: Points) -> plots.Draw:
     """Draw log loss by CPU seconds of retraining: policies over even calendars of every count and random dates.
 
     Policies that chose the same dates share a point.
@@ -60,10 +60,9 @@ def quality_against_cost(outcomes: Sequence[Outcome], calendars: Points, random:
                 bbox={"facecolor": "white", "alpha": 0.85, "linewidth": 0, "pad": 0.8},
                 zorder=3,
             )
-        plots.title(figure, "What each policy buys (retrainings)")
         axes.set(xlabel="CPU seconds of retraining", ylabel="log loss (nats), lower is better")
         axes.margins(x=0.1, y=0.12)
         axes.grid()
         plots.legend(figure)
 
-    return plots.png(draw)
+    return draw

@@ -9,7 +9,7 @@ import polars as pl
 
 from platform_assets.compute import accepted
 from platform_assets.records.attempts import FINISHED
-from platform_assets.show.plots import COLOURS, INK, MUTED, png, title
+from platform_assets.show.plots import COLOURS, INK, MUTED, Draw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,7 @@ SEGMENTS = {
 MAX_TICK_LETTERS = 10
 
 
-def money(months: pl.DataFrame, models: pl.DataFrame, *, budget_usd: float | None = None) -> bytes:
+def money(months: pl.DataFrame, models: pl.DataFrame, *, budget_usd: float | None = None) -> Draw:
     """Draw the spending by month and by accepted model, stacked by what it bought.
 
     Args:
@@ -53,14 +53,13 @@ def money(months: pl.DataFrame, models: pl.DataFrame, *, budget_usd: float | Non
         left.set(xlabel="month", ylabel="US dollars at list price")
         _stack(right, names, models.tail(MAX_BARS))
         right.set(xlabel="accepted model (release, cutoff)")
-        title(figure, "What trainings cost")
         handles, labels = left.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4, handlelength=1.2, columnspacing=1.4)
 
-    return png(draw)
+    return draw
 
 
-def spot(paid: pl.DataFrame) -> bytes:
+def spot(paid: pl.DataFrame) -> Draw:
     """Draw the price paid per profile next to the price of the same seconds on demand.
 
     Args:
@@ -84,14 +83,13 @@ def spot(paid: pl.DataFrame) -> bytes:
         axes.set_xlabel("US dollars")
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
-        title(figure, "Paid, and the same seconds on demand")
         handles, labels = axes.get_legend_handles_labels()
         figure.legend(handles, labels, loc="upper right", ncols=2)
 
-    return png(draw)
+    return draw
 
 
-def waiting(waits: pl.DataFrame) -> bytes:
+def waiting(waits: pl.DataFrame) -> Draw:
     """Draw how long the newest attempts waited for their node.
 
     Args:
@@ -116,11 +114,10 @@ def waiting(waits: pl.DataFrame) -> bytes:
         axes.set_xticks([])
         axes.set_xlim(-0.8, max(len(bars), 6) - 0.2)
         axes.grid(axis="y")
-        title(figure, "Waiting for a node")
         handles, labels = axes.get_legend_handles_labels()
         figure.legend(handles, labels, loc="upper right", ncols=4)
 
-    return png(draw)
+    return draw
 
 
 def _stack(axes: Axes, names: Sequence[str], bars: pl.DataFrame) -> float:

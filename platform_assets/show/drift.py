@@ -88,7 +88,9 @@ def newest(judged: Mapping[str, Judgement], rows: pl.DataFrame) -> values.Metada
     """
     top = rows.filter(pl.col("is_failing") | (pl.col("check") == PSI)).head(MAX_ROWS)
     return {
-        "drift": values.image(drift_chart(judged), "drift index by key"),
+        "drift": values.image(
+            drift_chart(judged), "Drift of the newest keys from the training rows, over the limit of each"
+        ),
         "checks": values.table(top.drop("key").to_dicts(), columns=list(COLUMNS)),
     }
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from platform_assets.records.judgements import Judgement
 
 
-def drift_chart(judged: Mapping[str, Judgement]) -> bytes:
+def drift_chart(judged: Mapping[str, Judgement]) -> plots.Draw:
     """Draw the drift indexes of features and answers by key, each over its limit, and the keys that have a fault.
 
     Args:
@@ -43,7 +43,6 @@ def drift_chart(judged: Mapping[str, Judgement]) -> bytes:
         axes.axhline(1.0, color=plots.MUTED, linewidth=1, linestyle="--", label="limit")
         for number, position in enumerate(faulty):
             axes.axvline(position, color=plots.colour(1), linewidth=1.4, label="fault" if not number else None)
-        plots.title(figure, "Drift of the newest keys from the training rows, over the limit of each")
         step = max(1, len(keys) // 8)
         axes.set_xticks(range(0, len(keys), step), keys[::step], fontsize=7)
         axes.set(ylabel="mean PSI over its limit", xlim=(-0.5, len(keys) - 0.5))
@@ -51,4 +50,4 @@ def drift_chart(judged: Mapping[str, Judgement]) -> bytes:
         axes.grid(axis="y")
         plots.legend(figure)
 
-    return plots.png(draw)
+    return draw

@@ -1,14 +1,11 @@
-"""Draw a product's quality, drift, faults, decisions and releases over its keys.
-
-The same numbers give the same bytes.
-"""
+"""Draw a product's quality, drift, faults, decisions and releases over its keys."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from platform_assets.show.plots import COLOURS, INK, MUTED, RULE, Render, legend, png, title
+from platform_assets.show.plots import COLOURS, INK, MUTED, RULE, Draw, legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,8 +31,7 @@ def quality_by_key(
     task: Task,
     *,
     releases: Mapping[str, str] | None = None,
-    render: Render = png,
-) -> bytes:
+) -> Draw:
     """Draw the headline and log loss of each key, and of the trailing window with its interval.
 
     A dashed line next to log loss is the model's own expectation on the same rows.
@@ -44,7 +40,6 @@ def quality_by_key(
         trail: numbers by key, oldest first. A key without labels takes room on the axis and has no point.
         task: names the measures.
         releases: label by key at which another model went live; drawn as a line.
-        render: turns the drawing into a file.
     """
     keys = list(trail)
     if not any(notes.quality for notes in trail.values()):
@@ -69,10 +64,9 @@ def quality_by_key(
             axes.grid(axis="y")
             axes.margins(y=0.12)
         _draw_keys(panels[-1], keys)
-        title(figure, "Quality by key")
-        _legend_of(figure, panels[1])
+        legend(figure, panels[1])
 
-    return render(draw)
+    return draw
 
 
 def drift_timeline(
@@ -83,8 +77,7 @@ def drift_timeline(
     decisions: Mapping[str, str] | None = None,
     faults: Mapping[str, str] | None = None,
     releases: Mapping[str, str] | None = None,
-    render: Render = png,
-) -> bytes:
+) -> Draw:
     """Draw drift, faults, decisions and releases on one line of keys.
 
     Args:
@@ -94,7 +87,6 @@ def drift_timeline(
         decisions: action by key; see `ACTIONS`.
         faults: label by faulty key, such as `weather: frozen`.
         releases: label by key at which a model went live.
-        render: turns the drawing into a file.
     """
     decisions, faults, releases = decisions or {}, faults or {}, releases or {}
     keys = list(drift)
@@ -119,10 +111,9 @@ def drift_timeline(
         above.grid(axis="y")
         _draw_lanes(below, position_of, decisions, faults, releases)
         _draw_keys(below, keys)
-        title(figure, "Drift, faults, decisions and releases")
         legend(figure)
 
-    return render(draw)
+    return draw
 
 
 def _draw_window(axes: Axes, trail: Mapping[str, Measured], measure: Measure) -> None:
@@ -195,8 +186,3 @@ def _draw_keys(axes: Axes, keys: Sequence[str]) -> None:
     positions = list(range(0, len(keys), step))
     axes.set_xticks(positions, [keys[position] for position in positions], fontsize=8)
     axes.set_xlim(-0.7, len(keys) - 0.3)
-
-
-def _legend_of(figure: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper right", ncols=4, handletextpad=0.5, columnspacing=1.2, borderaxespad=0.3)

@@ -98,7 +98,7 @@ def pictures(spec: ProductSpec, trail: Mapping[str, Measured], by_key: Mapping[s
         **decided(task, {"answered": computed.decided(rows, task)}),
     }
     tables = {"answered": computed.by_slice(rows, spec.slices, task)}
-    return charts | sliced(task, tables["answered"], tables, f"{task.headline.title} by slice of the window")
+    return charts | sliced(task, tables["answered"], tables, f"{task.headline.title} by slice (rows) of the window")
 
 
 def sliced(
@@ -137,6 +137,6 @@ def decided(task: Task, by_model: Mapping[str, Decided]) -> values.Metadata:
     first = next(iter(by_model.values()))
     if "by_class" in first:
         metadata["by_class"] = values.table(first["by_class"])
-    for name, png in task_plots.pictures(task, by_model).items():
-        metadata[name.lower().replace(" ", "_")] = values.image(png, name)
+    for name, draw in task_plots.pictures(task, by_model).items():
+        metadata[name.lower().replace(" ", "_")] = values.image(draw, name)
     return metadata

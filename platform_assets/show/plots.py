@@ -1,12 +1,11 @@
 """Draw the charts of a training and a verdict; size, style and palette of all charts are here.
 
-The same records give the same bytes with the same matplotlib: its own font, no user's configuration, no time and no
-version in the file. matplotlib (0.6 CPU s) loads when a chart is drawn.
+Each function returns what draws its chart into an empty figure, for `show.vector`. matplotlib (0.6 CPU s) loads when a
+chart is drawn.
 """
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,12 +19,9 @@ if TYPE_CHECKING:
     from platform_assets.compute.tasks.measures import Bin
     from platform_assets.compute.verdict import Compared
 
-Render = Callable[[Callable[["Figure"], None]], bytes]
-"""Turns a function that draws into an empty figure into a file: `png`, or those of `show.vector`."""
-WIDTH_PX, HEIGHT_PX, DOTS_PER_INCH = 700, 400, 100
+Draw = Callable[["Figure"], None]
+"""Draws a chart into an empty figure."""
 MAX_SLICES = 24
-PALETTE = 64
-"""Colours of a stored chart. It travels inside metadata, and a palette takes a third of the bytes of full colour."""
 
 INK, MUTED, RULE, GRID = "#1F2937", "#6B7280", "#D1D5DB", "#EEF0F3"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
@@ -56,7 +52,7 @@ STYLE = {
 }
 
 
-def loss_curve(history: Sequence[Mapping[str, float]]) -> bytes:
+def loss_curve(history: Sequence[Mapping[str, float]]) -> Draw:
     """Draw each column of a training history that ends in `_loss`, by epoch or round.
 
     Args:
@@ -75,7 +71,6 @@ def loss_curve(history: Sequence[Mapping[str, float]]) -> bytes:
         for position, name in enumerate(names):
             label = LOSSES.get(name) or name.removesuffix("_loss").replace("_", " ")
             _draw_curve(axes, history, name, label, position, marker=marker(position))
-        title(figure, "Loss by epoch or round")
         axes.set(xlabel=_epochs(history), ylabel="loss")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(axis="y")
@@ -83,7 +78,7 @@ def loss_curve(history: Sequence[Mapping[str, float]]) -> bytes:
         if len(names) > 1:
             legend(figure)
 
-    return png(draw)
+    return draw
 
 
 def _draw_curve(
@@ -114,12 +109,11 @@ def losses_of(history: Sequence[Mapping[str, float]]) -> list[str]:
     return list(dict.fromkeys(name for row in history for name in row if name.endswith("_loss")))
 
 
-def training_curves(curves: Mapping[str, Sequence[Mapping[str, float]]], *, render: Render | None = None) -> bytes:
+def training_curves(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> Draw:
     """Draw the losses of several trainings: dashed on the rows learned from, solid on the validation rows.
 
     Args:
         curves: by training, one mapping per epoch or round with `epoch`, `train_loss` and perhaps `judged_loss`.
-        render: turns the drawing into a file; `png` by default.
     """
 
     def draw(figure: Figure) -> None:
@@ -129,30 +123,26 @@ def training_curves(curves: Mapping[str, Sequence[Mapping[str, float]]], *, rend
         for position, (name, points) in enumerate(curves.items()):
             for loss, style in zip(LOSSES, ("--", "-"), strict=True):
                 _draw_curve(axes, points, loss, f"{name}, {LOSSES[loss]}", position, linestyle=style)
-        title(figure, "Loss by epoch or round")
         axes.set(xlabel=_epochs([point for points in curves.values() for point in points]), ylabel="loss")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(axis="y")
         axes.margins(x=0.04, y=0.12)
         legend(figure)
 
-    return (render or png)(draw)
+    return draw
 
 
 def calibration_plot(
     tables: Mapping[str, Sequence[Bin]],
     task: Task,
     errors: Mapping[str, float | None] | None = None,
-    *,
-    render: Render | None = None,
-) -> bytes:
+) -> Draw:
     """Draw observed against expected values, one line per model.
 
     Args:
         tables: from `Task.calibration_table`, by model.
         task: names the axes.
         errors: expected calibration error by model, for the legend.
-        render: turns the drawing into a file; `png` by default.
     """
     if not tables or not all(tables.values()):
         raise ValueError(f"calibration tables are {dict(tables)!r}; expected at least one bin for each model.")
@@ -172,16 +162,15 @@ def calibration_plot(
                 marker=marker(position),
                 label=f"{name}{error}",
             )
-        title(figure, "Calibration")
         axes.set(xlabel=task.expected_words, ylabel=task.observed_words)
         axes.set(xlim=(0, ceiling), ylim=(0, ceiling))
         axes.grid()
         legend(figure)
 
-    return (render or png)(draw)
+    return draw
 
 
-def slice_chart(tables: Mapping[str, Sequence[SliceRow]], measure: Measure, *, overall: float | None = None) -> bytes:
+def slice_chart(tables: Mapping[str, Sequence[SliceRow]], measure: Measure, *, overall: float | None = None) -> Draw:
     """Draw a measure by slice, one marker per model; slices in which it is not defined are left out.
 
     Args:
@@ -222,15 +211,12 @@ def slice_chart(tables: Mapping[str, Sequence[SliceRow]], measure: Measure, *, o
         _without_left_edge(axes)
         axes.grid(axis="both")
         axes.margins(x=0.08)
-        title(figure, f"{measure.title[:1].upper()}{measure.title[1:]} by slice (rows)")
         legend(figure)
 
-    return png(draw)
+    return draw
 
 
-def difference_chart(
-    comparisons: Sequence[Compared], task: Task, max_drop: float, *, confidence: float = 0.95
-) -> bytes:
+def difference_chart(comparisons: Sequence[Compared], task: Task, max_drop: float) -> Draw:
     """Draw a verdict's paired differences with their intervals, each in the measure by which it is judged.
 
     The headline against the champion, the allowed drop shaded; log loss against all; calibration error against the
@@ -263,13 +249,10 @@ def difference_chart(
                     -max_drop, 0, color=COLOURS[0], alpha=0.10, linewidth=0, label=f"allowed drop {max_drop:g}"
                 )
             _draw_intervals(axes, rows, measure.name)
-        levels = sorted({_number(item.get("confidence")) or confidence for item in comparisons})
-        confidences = " and ".join(f"{100 * level:g} %" for level in levels)
-        title(figure, f"Challenger minus the others, {confidences} intervals clustered by key")
         if champion:
             legend(figure)
 
-    return png(draw)
+    return draw
 
 
 def _draw_intervals(axes: Axes, rows: Sequence[Compared], metric: str) -> None:
@@ -317,36 +300,18 @@ def _without_left_edge(axes: Axes) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def title(figure: Figure, text: str) -> None:
-    """Write the title at the top left, as on every chart."""
-    figure.suptitle(text, x=0.012, ha="left", fontsize=11, fontweight="bold")
+def legend(figure: Figure, axes: Axes | None = None) -> None:
+    """Add the legend of a panel, by default the first, above the charts and outside of them."""
+    figure.legend(
+        *(axes or figure.axes[0]).get_legend_handles_labels(),
+        loc="outside upper left",
+        ncols=2 if is_narrow(figure) else 4,
+        handletextpad=0.5,
+        columnspacing=1.4,
+        borderaxespad=0.3,
+    )
 
 
-def legend(figure: Figure) -> None:
-    """Add the legend of the first panel, above the charts."""
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper right", ncols=3, handletextpad=0.5, columnspacing=1.4, borderaxespad=0.3)
-
-
-def png(draw: Callable[[Figure], None]) -> bytes:
-    """Return the PNG bytes of a figure of our size and style after `draw`."""
-    import matplotlib as mpl
-    import numpy as np
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from PIL import Image
-
-    defaults: dict[Any, Any] = {**mpl.rcParamsDefault, **STYLE}
-    del defaults["backend"], defaults["interactive"]
-    with mpl.rc_context(defaults):
-        figure = Figure(
-            figsize=(WIDTH_PX / DOTS_PER_INCH, HEIGHT_PX / DOTS_PER_INCH), dpi=DOTS_PER_INCH, layout="constrained"
-        )
-        canvas = FigureCanvasAgg(figure)
-        draw(figure)
-        canvas.draw()
-        picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    buffer = io.BytesIO()
-    # Without `optimize`: it takes 3 % of the bytes, and a ninth of a chart's time.
-    picture.quantize(PALETTE, dither=Image.Dither.NONE).save(buffer, format="PNG")
-    return buffer.getvalue()
+def is_narrow(figure: Figure) -> bool:
+    """Return whether a figure is for a phone."""
+    return figure.get_figwidth() < 5

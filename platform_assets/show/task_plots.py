@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from platform_assets.compute.tasks import MultiClass, Regression, Task
-from platform_assets.show.plots import COLOURS, INK, MUTED, Render, colour, legend, marker, png, title
+from platform_assets.show.plots import COLOURS, INK, MUTED, Draw, colour, legend, marker
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,24 +17,23 @@ MAX_CLASSES = 24
 """With more classes the numbers in the cells are too small to read."""
 
 
-def pictures(task: Task, decided: Mapping[str, Decided], *, render: Render = png) -> dict[str, bytes]:
+def pictures(task: Task, decided: Mapping[str, Decided]) -> dict[str, Draw]:
     """Return charts by title; none for a kind of task without charts of its own.
 
     Args:
         decided: `Task.decided` by model.
-        render: turns a drawing into a file.
     """
     if not decided:
         return {}
     if isinstance(task, MultiClass):
-        return {"Confusion": confusion(next(iter(decided.values()))["confusion"], task.classes, render=render)}
+        return {"Confusion": confusion(next(iter(decided.values()))["confusion"], task.classes)}
     if isinstance(task, Regression):
         bins = {name: numbers["bins"] for name, numbers in decided.items()}
-        return {"Expected and observed": expected_and_observed(bins, task.unit, render=render)}
+        return {"Expected and observed": expected_and_observed(bins, task.unit)}
     return {}
 
 
-def confusion(rows: Sequence[Sequence[int]], classes: Sequence[str], *, render: Render = png) -> bytes:
+def confusion(rows: Sequence[Sequence[int]], classes: Sequence[str]) -> Draw:
     """Draw the confusion of classes: one row per true class, as shares of it.
 
     Args:
@@ -68,22 +67,20 @@ def confusion(rows: Sequence[Sequence[int]], classes: Sequence[str], *, render: 
                         axes.text(across, down, f"{share:.0%}", ha="center", va="center", fontsize=7, color=ink)
         axes.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=8)
         axes.set_yticks(range(len(names)), names, fontsize=8)
-        axes.set(xlabel="chosen class", ylabel="true class")
+        axes.set(xlabel="chosen class, as share of the true class", ylabel="true class")
         axes.tick_params(length=0)
         for spine in axes.spines.values():
             spine.set_visible(False)
-        title(figure, "Chosen class, as share of the true class")
 
-    return render(draw)
+    return draw
 
 
-def expected_and_observed(bins: Mapping[str, Sequence[Tenth]], unit: str, *, render: Render = png) -> bytes:
+def expected_and_observed(bins: Mapping[str, Sequence[Tenth]], unit: str) -> Draw:
     """Draw mean label against mean answer for tenths of the rows, one line per model.
 
     Args:
         bins: by model.
         unit: of labels and answers.
-        render: turns the drawing into a file.
     """
     if not bins or not all(bins.values()):
         raise ValueError("there are no bins; a chart needs at least one per model.")
@@ -103,9 +100,8 @@ def expected_and_observed(bins: Mapping[str, Sequence[Tenth]], unit: str, *, ren
         for position, (name, rows) in enumerate(bins.items()):
             values, labels = [row["value"] for row in rows], [row["label"] for row in rows]
             axes.plot(values, labels, color=colour(position), marker=marker(position), label=name)
-        axes.set(xlabel=f"mean answer{of_unit}", ylabel=f"mean label{of_unit}")
+        axes.set(xlabel=f"mean answer{of_unit}, by tenths of the rows", ylabel=f"mean label{of_unit}")
         axes.grid()
-        title(figure, "Answers and labels, by tenths of the rows")
         legend(figure)
 
-    return render(draw)
+    return draw

@@ -20,7 +20,7 @@ SPREAD = 3.0
 flatten the others."""
 
 
-def history(trials: Sequence[Trial], *, render: plots.Render | None = None) -> bytes:
+def history(trials: Sequence[Trial]) -> plots.Draw:
     """Draw the loss of each finished trial, the best so far, and which were ended early.
 
     Raises:
@@ -41,13 +41,12 @@ def history(trials: Sequence[Trial], *, render: plots.Render | None = None) -> b
         axes.set_ylim(*_limits(losses))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(axis="y")
-        plots.title(figure, "Loss by trial")
         plots.legend(figure)
 
-    return (render or plots.png)(draw)
+    return draw
 
 
-def slices(tuning: Tuning, trials: Sequence[Trial], *, render: plots.Render | None = None) -> bytes:
+def slices(tuning: Tuning, trials: Sequence[Trial]) -> plots.Draw:
     """Draw the loss of each finished trial by the value of each setting, the best trial marked.
 
     Raises:
@@ -66,10 +65,9 @@ def slices(tuning: Tuning, trials: Sequence[Trial], *, render: plots.Render | No
         for axes in list(grid.flat)[len(space) :]:
             axes.set_visible(False)
         grid[0, 0].set_ylabel("log loss (nats)")
-        plots.title(figure, "Loss by setting")
         plots.legend(figure)
 
-    return (render or plots.png)(draw)
+    return draw
 
 
 def _draw_slice(

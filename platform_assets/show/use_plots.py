@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from platform_assets.show.plots import COLOURS, png, title
+from platform_assets.show.plots import COLOURS, Draw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ PANELS = (
 GB = 1000.0
 
 
-def use_chart(columns: Columns) -> bytes:
+def use_chart(columns: Columns) -> Draw:
     """Draw processors and memory over a step's seconds; with a GPU, its utilisation and memory on a second axis.
 
     Args:
@@ -42,9 +42,8 @@ def use_chart(columns: Columns) -> bytes:
                 if not is_memory:
                     right.set_ylim(0, 105)
         panels[-1].set_xlabel("seconds since the start of this attempt")
-        title(figure, "CPU, memory and GPU of the training")
 
-    return png(draw)
+    return draw
 
 
 def _draw(

@@ -11,6 +11,9 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from platform_assets.show import vector
+from platform_assets.show.plots import Draw
+
 Metadatum = dg.MetadataValue[Any] | dg.TableSchema | list[str] | str | float | None
 Metadata = dict[str, Metadatum]
 """Metadata of an asset, an event or a check, by name."""
@@ -127,9 +130,10 @@ def bullets(lines: Iterable[str]) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md("\n".join(f"- {line}" for line in lines))
 
 
-def image(png: bytes, title: str) -> dg.MarkdownMetadataValue:
-    """Return a plot from `show.plots` as an image inside the metadata; `title` stands where none is shown."""
-    return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})")
+def image(draw: Draw, title: str) -> dg.MarkdownMetadataValue:
+    """Return a chart under its title, as an image inside the metadata."""
+    data = base64.b64encode(vector.standalone(draw).encode()).decode()
+    return dg.MetadataValue.md(f"**{title}**\n\n![{title}](data:image/svg+xml;base64,{data})")
 
 
 def _cell(value: Any) -> str:

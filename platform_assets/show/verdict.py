@@ -21,20 +21,24 @@ def result(verdict: Verdict) -> str:
 def metadata(spec: ProductSpec, verdict: Verdict) -> values.Metadata:
     """Return the metadata of an evaluation."""
     gates, task = verdict.gates, spec.task
-    chart = plots.difference_chart(
-        cast("list[Compared]", verdict.comparisons), task, gates.max_drop, confidence=gates.confidence
+    comparisons = cast("list[Compared]", verdict.comparisons)
+    levels = " and ".join(
+        f"{100 * level:g} %" for level in sorted({cast("float", one["confidence"]) for one in comparisons})
     )
     calibration = cast("dict[str, list[Bin]]", verdict.calibration)
     decided = cast("dict[str, Decided]", verdict.decided)
     errors = {name: verdict.models[name]["ece"] for name in verdict.calibration}
-    alt, overall = f"{task.headline.title} by slice", verdict.challenger[task.headline.name]
+    alt, overall = f"{task.headline.title} by slice (rows)", verdict.challenger[task.headline.name]
     return {
         "passed": verdict.passed,
         "digest": verdict.digest,
         "champion_digest": verdict.champion_digest or "none",
         "reasons": values.bullets([*verdict.reasons, *verdict.notes]),
         "quality": values.table([{"model": name, **numbers} for name, numbers in verdict.models.items()]),
-        "differences": values.image(chart, "Challenger minus the others, with intervals"),
+        "differences": values.image(
+            plots.difference_chart(comparisons, task, gates.max_drop),
+            f"Challenger minus the others, {levels} intervals clustered by key",
+        ),
         "calibration": values.image(plots.calibration_plot(calibration, task, errors), "Calibration"),
         **performance.sliced(task, verdict.slices["challenger"], verdict.slices, alt, overall=overall),
         **performance.decided(task, decided),

@@ -13,7 +13,6 @@ from platform_assets.compute import verdict
 from platform_assets.compute.tasks import Binary, MultiClass, Regression
 from platform_assets.records.verdicts import VERDICTS, contestants
 from platform_assets.report import sections
-from platform_assets.show import plots
 from tests.doubles import documents, rivals
 from tests.volume import draws
 
@@ -375,4 +374,3 @@ def test_a_verdict_of_format_2_is_still_read() -> None:
     old = VERDICTS.read(documents.verdict(format=2, models=models, comparisons=comparisons), "a place")
     assert list(contestants(old.models)) == ["challenger", "champion"]
     assert sections._compared_with(old, "auc") == "champion: 0.7000, 0.4000"
-    assert plots.difference_chart(old.comparisons, TASK, 0.01).startswith(b"\x89PNG")

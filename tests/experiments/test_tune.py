@@ -90,7 +90,7 @@ def test_the_asset_shows_the_search_with_charts_and_its_proposal(search: tune.Se
     (event,) = result.asset_materializations_for_node("tiny__tuning")
     shown = event.metadata
     assert str(shown["result"].value).startswith(f"{TRIALS} trials, ")
-    assert all("data:image/png" in str(shown[name].value) for name in ("history", "slices"))
+    assert all("data:image/svg+xml" in str(shown[name].value) for name in ("history", "slices"))
     assert "```diff" in str(shown["proposal"].value)
     assert str(shown["table"].value).count("\n") == TRIALS + 1
     text = tune.reported(search).text

@@ -28,7 +28,7 @@ NOTES: dict[str, Any] = {
 def test_parameters_and_curve_are_on_the_page() -> None:
     shown = training.checkpoint(NOTES, "d" * 64, {"learner": "LightGbm", "learner.rounds": 300}, is_memoised=False)
     assert list(shown)[:4] == ["checkpoint_sha256", "is_memoised", "loss_curve", "parameters"]
-    assert "data:image/png" in str(shown["loss_curve"])
+    assert "data:image/svg+xml" in str(shown["loss_curve"])
     assert "| learner.rounds | 300 |" in str(shown["parameters"].value)  # type: ignore[union-attr]
     assert "| 20 | 0.4 | 0.55 |" in str(shown["epochs"].value)  # type: ignore[union-attr]
 

@@ -79,7 +79,7 @@ def test_every_cutoff_is_trained_once_and_every_policy_is_shown(
         assert f"| {name} |" in metadata["cutoffs"], name
     assert f"| every 2 keys | {', '.join(CUTOFFS[1:])} |" in metadata["cutoffs"]
     assert "| every 8 keys | 0019 |" in metadata["cutoffs"]
-    assert "data:image/png;base64," in metadata["quality_against_cost"]
+    assert "data:image/svg+xml;base64," in metadata["quality_against_cost"]
     assert "The product's policy trains" in metadata["what_it_shows"]
 
     run()

@@ -97,7 +97,7 @@ def test_costs_are_shown_in_total_per_model_and_per_attempt(materialise: Materia
     assert "| 0020 | train | code | gpu_spot | True |" in metadata["newest_attempts"]
     assert f"| {SPEC.name} | backtest | 1 |" in metadata["by_step"]
     assert "(release 1, cutoff 0010) cost 2.0000 USD: 2 attempts" in metadata["what_it_shows"]
-    assert all("data:image/png;base64," in metadata[name] for name in ("money", "spot", "waiting"))
+    assert all("data:image/svg+xml;base64," in metadata[name] for name in ("money", "spot", "waiting"))
     numbers = [value for value in metadata.values() if isinstance(value, int | float)]
     assert len(numbers) <= 20
 

@@ -11,7 +11,7 @@ import pytest
 
 from platform_assets import naming
 from platform_assets.engine.stage import Run, Stage
-from platform_assets.show import values
+from platform_assets.show import plots, values
 from tests.doubles.numbered_batches import SPEC
 
 STAGE: Stage[None] = Stage(
@@ -56,5 +56,7 @@ def test_a_schema_shows_types_and_meanings() -> None:
 
 
 def test_a_plot_is_an_image_in_the_metadata() -> None:
-    rendered = values.image(b"\x89PNG", "Loss by epoch").md_str
-    assert rendered == f"![Loss by epoch](data:image/png;base64,{base64.b64encode(bytes([137]) + b'PNG').decode()})"
+    rendered = values.image(plots.loss_curve([{"epoch": 1, "train_loss": 0.5}]), "Loss by epoch").md_str
+    head, data = rendered.removesuffix(")").split("data:image/svg+xml;base64,")
+    assert head == "**Loss by epoch**\n\n![Loss by epoch]("
+    assert ">loss<" in base64.b64decode(data).decode()

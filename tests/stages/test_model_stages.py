@@ -132,7 +132,7 @@ def test_batches_go_from_a_cutoff_to_a_release(
     assert costs["newest_model_usd"] == pytest.approx(costs["total_usd"]), "made after the release, so nothing is open"
     assert "| 1 | 0030 | 1 |" in costs["accepted_models"]
     assert "mean_cpu_cores" in metadata_of(result, "checkpoint")
-    assert "data:image/png" in metadata_of(result, "checkpoint")["use"]
+    assert "data:image/svg+xml" in metadata_of(result, "checkpoint")["use"]
 
     again = execute("retrain", CUTOFF)
     assert launcher.ran == ["train", "export"], "the second run trains and exports nothing"

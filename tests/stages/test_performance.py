@@ -99,7 +99,7 @@ def test_answers_wait_for_their_labels_and_are_measured_when_they_arrive(
     ]
     assert len(numeric) <= 20, numeric
     for picture in ("quality_by_key", "calibration", "slice_chart"):
-        assert "data:image/png;base64," in metadata[picture]
+        assert "data:image/svg+xml;base64," in metadata[picture]
 
 
 def test_a_key_too_large_to_hold_is_measured_as_any_other(
