@@ -93,10 +93,6 @@ def _is_port(port: int | None) -> bool:
     return port is None or 1 <= port <= 65_535
 
 
-def _is_header(name: str | None) -> bool:
-    return name is None or re.fullmatch(r"[A-Za-z0-9-]+", name) is not None
-
-
 def _networks(text: str | None) -> str | None:
     """Refuse a text that is not a list of networks."""
     for part in [] if text is None else text.split(","):
@@ -221,13 +217,7 @@ class Settings(Configuration):
     )
     serving_callers: Annotated[Path | None, AfterValidator(_absolute)] = Field(
         default=None,
-        description="file of callers, TOML: names, the sha256 of their API keys, limits; None: everybody may ask",
-    )
-    serving_caller_header: Annotated[str | None, expect("a header's name", _is_header)] = Field(
-        default=None, description="header in which a trusted proxy names the caller, such as X-Forwarded-User"
-    )
-    serving_proxies: Annotated[str | None, AfterValidator(_networks)] = Field(
-        default=None, description="addresses and networks of trusted proxies, with commas: `10.0.0.7,10.1.0.0/16`"
+        description="file of callers, TOML: names and the sha256 of their API keys; None: everybody may ask",
     )
     sensor_patience_s: Annotated[float, number_from(0)] = Field(
         default=0.0,

@@ -90,9 +90,8 @@ def test_settings_are_frozen_and_a_copy_is_validated(tmp_path: Path) -> None:
         ("DRIFTLINE_SERVING_IN_FLIGHT", "0", "a whole number of at least 1"),
         ("DRIFTLINE_SERVING_WAIT_S", "0", "a number of at least 0.001"),
         ("DRIFTLINE_SERVING_DRAIN_S", "-1", "a number of at least 0"),
-        ("DRIFTLINE_SERVING_CALLER_HEADER", "X User", "a header's name"),
         (
-            "DRIFTLINE_SERVING_PROXIES",
+            "DRIFTLINE_STORE_NETWORKS",
             "10.0.0.7/8",
             "addresses and networks with commas between them: 10.0.0.7/8 has host bits set",
         ),

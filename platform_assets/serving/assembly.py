@@ -81,7 +81,6 @@ def make_runtime(
     folder = settings.prediction_log / contract.product
     predictor = Predictor(PredictionLog(folder, file_bytes_max, settings.serving_name))
     predictor.tick.is_alone = gate.has_one
-    proxies = [] if settings.serving_proxies is None else settings.serving_proxies.split(",")
     ships = settings.serving_ships
     return Runtime(
         contract=contract,
@@ -90,7 +89,7 @@ def make_runtime(
         metrics=metrics,
         poll_s=settings.serving_poll_s,
         needs_store=settings.serving_needs_store,
-        callers=Callers(settings.serving_callers, settings.serving_caller_header, proxies),
+        callers=Callers(settings.serving_callers),
         gate=gate,
         drain_s=settings.serving_drain_s,
         probes=probes,

@@ -21,7 +21,6 @@ class Scope(TypedDict):
     path: str
     headers: Iterable[tuple[bytes, bytes]]
     query_string: NotRequired[bytes]
-    client: NotRequired[tuple[str, int] | None]
     is_whole: NotRequired[bool]
 
 

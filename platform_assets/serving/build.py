@@ -192,7 +192,7 @@ def _run(settings: Settings, folder: Path, arguments: list[str]) -> str:
     result = subprocess.run(
         [sys.executable, "-m", "bentoml", *arguments],
         cwd=folder,
-        env=settings.child_environment(),
+        env=settings.replace(serving_callers=None).child_environment(),  # a build imports the service and asks nobody
         capture_output=True,
         text=True,
         check=False,

@@ -99,7 +99,7 @@ class Health:
         runtime = self._runtime
         shipper, live, log_problem = runtime.shipper, runtime.follower.live, runtime.predictor.log.problem
         room_problem, shipping_problem = (None, None) if shipper is None else (shipper.room.problem, shipper.problem)
-        named = (log_problem, room_problem, runtime.follower.problem, shipping_problem, runtime.callers.problem)
+        named = (log_problem, room_problem, runtime.follower.problem, shipping_problem)
         problems = [text for text in named if text is not None]
         is_named = live is not None and (live.source in ("release", "pinned") or not runtime.needs_store)
         if live is not None and not is_named:

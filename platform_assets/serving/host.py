@@ -24,6 +24,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 from platform_assets.configuration import ConfigurationProblem
 from platform_assets.serving import assembly
 from platform_assets.serving.bodies import Message, Receive, Scope, Send
+from platform_assets.serving.callers import CallersProblem
 from platform_assets.serving.entries import Entry, HostProblem, prepare
 from platform_assets.serving.gate import Gate
 from platform_assets.serving.health import HUNG_S
@@ -232,7 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         callers = bound(options.host, options.port)
         listening = bound(options.host, settings.probes_port(options.port))
         application = make_host(settings, options.names, int(options.memory_mb * 2**20), listening)
-    except (ConfigurationProblem, HostProblem) as problem:
+    except (CallersProblem, ConfigurationProblem, HostProblem) as problem:
         print(f"serve: {problem}", file=sys.stderr)
         return 1
     application.install()

@@ -28,7 +28,6 @@ from platform_assets.serving.tally import Distribution, Tally
 from platform_assets.serving.vitals import WINDOW_S, Highest
 
 if TYPE_CHECKING:
-    from platform_assets.serving.callers import Caller
     from platform_assets.serving.follow import Follower
     from platform_assets.serving.shipping import Figures
 
@@ -65,13 +64,6 @@ class Metrics:
                 buckets=LATENCY_BUCKETS_S,
             )
         )
-        self._by_caller = self._counter(
-            "driftline_caller_requests",
-            "Requests to /predict by caller and HTTP status, where callers are known.",
-            "caller",
-            "status",
-        )
-        self._rows_by_caller = self._counter("driftline_caller_predictions", "Rows answered by caller.", "caller")
         self._rows = Tally.of(self._counter("driftline_predictions", "Rows answered."))
         self._cpu = self._counter("driftline_cpu_seconds", "CPU time of the workers.")
         self._resident = self._gauge("driftline_resident_bytes", "Resident memory of a worker.")
@@ -147,17 +139,6 @@ class Metrics:
         """Count answered rows."""
         if rows:
             self._rows.add(rows)
-
-    def count_caller(self, caller: Caller | None, status: int, rows: int) -> None:
-        """Count a request and its answered rows by caller; nothing where callers are not known.
-
-        No label comes from a request: a caller that the file does not list is `other`.
-        """
-        if caller is None:
-            return
-        self._labelled(self._by_caller, caller.label, str(status)).add()
-        if rows:
-            self._labelled(self._rows_by_caller, caller.label).add(rows)
 
     def count_unread(self) -> None:
         """Count a request that was not HTTP: the server itself answers it with 400."""

@@ -16,7 +16,7 @@ import msgspec
 from platform_assets.serving import bodies, files, shipping
 from platform_assets.serving.background import Deadline, Overdue, Repeated
 from platform_assets.serving.bodies import Message, Receive, Scope, Send
-from platform_assets.serving.callers import Caller, TurnedAway
+from platform_assets.serving.callers import Unknown
 from platform_assets.serving.health import Health
 from platform_assets.serving.openapi import openapi
 from platform_assets.serving.predict import Origin
@@ -167,7 +167,6 @@ class PredictionMiddleware:
 
     def _check_disk(self) -> None:
         self.runtime.predictor.log.check()
-        self.runtime.callers.check()
         if self.runtime.shipper is not None:
             self.runtime.shipper.room.check()
 
@@ -179,32 +178,27 @@ class PredictionMiddleware:
             refused = Refused(405, f"the method is {scope['method']}; expected POST.")
             await _refuse(send, refused, (b"allow", b"POST"), *ids)
             return
-        caller = None
         try:
-            caller = runtime.callers.admit(fields, (scope.get("client") or (None,))[0])
+            caller = runtime.callers.name_of(fields)
             is_file, query = files.is_file(fields), scope.get("query_string", b"")
             if not is_file:
                 files.check_query(runtime.contract, query)
             is_whole = scope.get("is_whole", False)
             body = await bodies.read(fields, receive, runtime.contract.max_body_bytes, runtime.gate, is_whole=is_whole)
         except Refused as refused:
-            over = refused.caller if isinstance(refused, TurnedAway) else caller
-            runtime.metrics.count_caller(over, refused.status, 0)
             await self._turn_away(fields, receive, send, refused, ids)
             return
         if body is None:
             return
-        origin = None if caller is None else caller.name, request_id.decode(), traceparent.decode()
-        answering = partial(self._answer, caller, query if is_file else None, origin)
+        origin = caller, request_id.decode(), traceparent.decode()
+        answering = partial(self._answer, query if is_file else None, origin)
         if scope["path"] == API:
             ANSWER.set(answering)
             await self._app(scope, bodies.replayed(body, receive), _with_headers(send, ids))
         else:
             await _respond(send, *await answering(body), *ids)
 
-    async def _answer(
-        self, caller: Caller | None, query: bytes | None, origin: Origin, body: bytes | bytearray
-    ) -> tuple[int, bytes]:
+    async def _answer(self, query: bytes | None, origin: Origin, body: bytes | bytearray) -> tuple[int, bytes]:
         """Answer a body that was admitted, and count its rows."""
         runtime, started_s = self.runtime, perf_counter()
         if runtime.shelf is None:
@@ -213,9 +207,6 @@ class PredictionMiddleware:
         else:
             status, answer, rows = await self._score_held(runtime.shelf, query, origin, body, started_s)
         runtime.metrics.count_rows(rows)
-        if caller is not None:
-            caller.used(rows)
-            runtime.metrics.count_caller(caller, status, rows)
         return status, answer
 
     async def _score_held(
@@ -239,10 +230,11 @@ class PredictionMiddleware:
 
         The connection stays usable after one that its caller may repeat, unless the body is too long to wait for.
         """
-        is_kept = isinstance(refused, TurnedAway) and bodies.is_short(fields, self.runtime.contract.max_body_bytes)
-        headers = [*ids] if is_kept else [*ids, (b"connection", b"close")]
-        if isinstance(refused, TurnedAway):
-            headers.append(refused.header)
+        headers = [*ids]
+        if isinstance(refused, Unknown):
+            headers.append((b"www-authenticate", b"Bearer"))
+        if not isinstance(refused, Unknown) or not bodies.is_short(fields, self.runtime.contract.max_body_bytes):
+            headers.append((b"connection", b"close"))
         await _respond(send, refused.status, refused.body, *headers, is_last=False)
         await bodies.drain(receive)
         await send({"type": "http.response.body", "body": b"", "more_body": False})

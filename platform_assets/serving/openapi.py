@@ -53,7 +53,6 @@ def openapi(contract: Contract) -> dict[str, Any]:
         "413": f"The body is larger than {contract.max_body_bytes} bytes.",
         "415": "The body is compressed, or an image file that is not accepted, or has another content type.",
         "422": "The body does not follow the contract; `field` says where.",
-        "429": "The caller has reached its limit; Retry-After says when to ask again.",
         "503": "No model is loaded, the prediction cannot be logged, or too many requests are under way; nothing was "
         "answered.",
     }

@@ -152,8 +152,6 @@ def unheard(settings: Settings, state: Path, digest: str, workers: int = 1) -> S
         serving_drain_s=0.0,
         serving_probes_port=None,
         serving_callers=None,
-        serving_caller_header=None,
-        serving_proxies=None,
     )
 
 

@@ -22,7 +22,7 @@ class Runtime:
     Attributes:
         needs_store: whether it is not ready before the store has named the live model.
         shipper: sends the log to the store; None where the platform reads the log's folder.
-        callers: who may ask, and how much.
+        callers: who may ask.
         gate: which requests begin.
         drain_s: for how long it is not ready and still answers before it ends.
         probes: the listening socket of its probes; None without one.

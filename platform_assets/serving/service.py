@@ -20,6 +20,7 @@ from starlette.responses import Response
 
 from platform_assets import settings as settings_module
 from platform_assets.serving import protocol, respawn
+from platform_assets.serving.callers import Callers, CallersProblem
 from platform_assets.serving.gate import Gate
 from platform_assets.serving.routes import ANSWER, API, PREDICT, TIMEOUT_S
 from platform_assets.settings import Settings
@@ -59,6 +60,17 @@ def make_runtime(settings: Settings | None = None, fallback: Path = FALLBACK) ->
     return assembly.make_runtime(
         settings, contract, follower, metrics, gate, probes=probes.inherited(), processes=workers(settings)
     )
+
+
+def check(settings: Settings) -> None:
+    """End the process with a sentence if the file of callers cannot be used.
+
+    While a service loads, Bento takes any other exception for a missing service.
+    """
+    try:
+        Callers(settings.serving_callers)
+    except CallersProblem as problem:
+        raise SystemExit(f"serve: {problem}") from None
 
 
 def workers(settings: Settings) -> int:
@@ -119,6 +131,7 @@ def direct(app: Application, make: Callable[[], Runtime]) -> PredictionMiddlewar
     return middleware
 
 
+check(Settings.from_environment())
 respawn.install()
 
 

@@ -29,7 +29,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "log": ("prediction_log:PredictionLog.append",),
     "records as JSON": ("work:line_of", "predict:lines_of"),
     "metrics": ("metrics:Metrics.begin", "metrics:Metrics.end", "metrics:Metrics.count_rows"),
-    "callers and ids": ("callers:Callers.admit", "request_ids:RequestIds.of"),
+    "callers and ids": ("callers:Callers.name_of", "request_ids:RequestIds.of"),
 }
 """By stage, functions of modules; those that a version does not have are skipped."""
 CONNECTIONS, REQUESTS, ROUNDS = (1, 16), {1: 200, 16: 640}, 5
