@@ -17,7 +17,7 @@ TORCH := $(shell sed -n 's/^ *"\(torch[<>=].*\)",$$/\1/p' pyproject.toml)
 # Tests make thousands of small SQLite and Delta commits: in memory, where it has 4 GB of room and runs programs, not in /tmp.
 MEMORY := $(shell [ -w /dev/shm ] && ! grep -q ' /dev/shm .*noexec' /proc/mounts && [ "$$(df --output=avail /dev/shm | tail -1)" -ge 4000000 ] && echo TMPDIR=/dev/shm)
 
-.PHONY: help setup demo test test-fast coverage cluster cluster-test dev lint format typecheck count taste reference validate images images-twice bench chaos lock clean
+.PHONY: help setup demo test test-fast coverage cluster cluster-test dev lint format typecheck count taste reference validate images images-twice bench chaos proof lock clean
 
 help: ## Print this list.
 	@echo "usage: make TARGET [VARIABLE=...]"; echo
@@ -114,6 +114,9 @@ bench: setup ## Measure. ROWS=P11,Q1 names rows; all without it. Updates docs/be
 
 chaos: setup ## Break things on purpose. ROWS=R1 names rows; all without it. Updates docs/benchmarks.md.
 	@$(BIN)/python -m tests.chaos $(ROWS) $(if $(STRICT),--strict)
+
+proof: ## Run what proves rows and takes longer than `.ci/run`: demos, chaos, learners, images, clusters. Needs root.
+	@.ci/run proof
 
 lock: ## Rewrite constraints.txt from what .venv holds, and the images' locks from constraints.txt.
 	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable --disable-pip-version-check | grep -v '^torch=='; } > constraints.txt.new
