@@ -228,8 +228,6 @@ def _takes_product(command: argparse.ArgumentParser, default: str | None = None)
 
 
 def _demo(settings: Settings, options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from platform_assets.demo import job
     from platform_assets.demo.processes import ChildEnded
     from platform_assets.demo.runs import DagsterProblem
@@ -238,17 +236,15 @@ def _demo(settings: Settings, options: argparse.Namespace) -> int:
 
     spec = _recorded(options.product)
     _check_profiles()
-    console = Console(width=None if sys.stdout.isatty() else LOG_COLUMNS)
     _end_on_signals()
     try:
-        is_staying = console.is_terminal and not options.exit
-        job.run(Product(spec, settings), console, is_staying=is_staying, keys=options.keys, seed=options.seed)
+        is_staying = sys.stdout.isatty() and not options.exit
+        job.run(Product(spec, settings), is_staying=is_staying, keys=options.keys, seed=options.seed)
     except KeyboardInterrupt:
-        console.print("Interrupted; every process was stopped.")
+        print("Interrupted; every process was stopped.")
         return 130
     except (job.DemoProblem, ReplayProblem, DagsterProblem, ChildEnded, TimeoutError) as problem:
-        console.print("The demo did not finish.", style="bold red")
-        console.print(str(problem), markup=False, highlight=False, soft_wrap=True)
+        print(f"The demo did not finish.\n{problem}")
         return 1
     return 0
 

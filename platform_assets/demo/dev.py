@@ -7,12 +7,10 @@ process ignores SIGINT, and Dagster would handle SIGTERM as it handles SIGINT.
 from __future__ import annotations
 
 import contextlib
-import sys
-from pathlib import Path
 
-from platform_assets.demo import home, state_lock
+from platform_assets.demo import servers, state_lock
 from platform_assets.demo.processes import Children
-from platform_assets.settings import REPOSITORY, Settings
+from platform_assets.settings import Settings
 
 
 def run(settings: Settings) -> int:
@@ -27,8 +25,5 @@ def run(settings: Settings) -> int:
         state_lock.held(settings, "driftline dev") as lock,
         Children(environment, settings.state / "logs", keeps=(lock,)) as children,
     ):
-        home.prepare(settings)
-        program = str(Path(sys.executable).with_name("dagster"))
-        command = [program, "dev", "--workspace", str(REPOSITORY / "workspace.yaml")]
-        return children.start("dev", command, is_shown=True).leash.wait()
+        return servers.dagster_dev(settings, children, is_shown=True).leash.wait()
     return 130

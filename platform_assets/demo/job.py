@@ -11,11 +11,9 @@ import time
 from collections.abc import Callable
 from time import perf_counter
 
-from rich.console import Console
-
 from platform_assets import clock, naming, replay
 from platform_assets.compute import policy, releases
-from platform_assets.demo import home, loop, results, servers, show, state_lock, tables
+from platform_assets.demo import loop, results, servers, show, state_lock
 from platform_assets.demo.journal import Journal, Plan, plan
 from platform_assets.demo.loop import DemoProblem
 from platform_assets.demo.processes import Children, MemoryWatch, tree_cpu_s
@@ -35,7 +33,7 @@ SENSOR_PATIENCE_S = 4.0
 """Keys of a recording follow each other without a pause: a tick that found nothing looks again instead of ending."""
 
 
-def run(product: Product, console: Console, *, is_staying: bool, keys: int | None = None, seed: int = SEED) -> None:
+def run(product: Product, *, is_staying: bool, keys: int | None = None, seed: int = SEED) -> None:
     """Run the demo of a product and show it.
 
     Args:
@@ -50,74 +48,64 @@ def run(product: Product, console: Console, *, is_staying: bool, keys: int | Non
     started_s = perf_counter()
     chosen = plan(product.spec, count=keys, most=MOST_KEYS, seed=seed)
     with state_lock.held(product.settings, f"driftline demo {product.name}") as lock:
-        _run(product, console, chosen, lock, is_staying=is_staying, started_s=started_s)
+        _run(product, chosen, lock, is_staying=is_staying, started_s=started_s)
 
 
-def _run(product: Product, console: Console, plan: Plan, lock: int, *, is_staying: bool, started_s: float) -> None:
+def _run(product: Product, plan: Plan, lock: int, *, is_staying: bool, started_s: float) -> None:
     spec, settings = product.spec, product.settings
     cutoff = replay.first_cutoff(spec)
     journal = Journal(settings, spec.name)
     journal.begin(plan)
     clock.announce(settings, spec.name, plan.keys[-1])
     faulty = replay.inject(spec, plan.injected)
-    console.print(f"[bold]{spec.title}[/]: cutoff {cutoff}, state in {settings.state}", highlight=False, soft_wrap=True)
-    home.prepare(settings)
+    print(f"{spec.title}: cutoff {cutoff}, state in {settings.state}", flush=True)
     patience_s = max(settings.sensor_patience_s, SENSOR_PATIENCE_S)
     served = settings.replace(sensor_patience_s=patience_s, broken_products="show")
     logs = settings.state / "logs"
     # The store may hold other live products, which a demo must leave as they are.
     environment = served.child_environment({ONLY_PRODUCT: product.name})
     with MemoryWatch() as memory, Children(environment, logs, keeps=(lock,)) as children:
-        with servers.dagster(settings, console, children) as dagster:
+        with servers.dagster(settings, children) as dagster:
             check = loop.unless_given_up(product, children.check)
-            land(product, console, cutoff)
-            materialise(product, console, dagster, check, cutoff)
-            address = serve(product, console, children, cutoff)
-            with show.bars(console) as progress:
-                bar = show.Keys(progress, len(plan.keys))
-                with Player(Product(faulty, settings), address, check=check, on_progress=bar.show) as player:
-                    first = loop.first_key(console, player, journal, plan.keys[0], started_s)
-                    console.print(_how_many(plan), highlight=False)
-                    loop.replay_keys(product, console, player, journal, plan.keys, advanced=bar.advance)
-            loop.wait_until_quiet(console, dagster, check)
+            land(product, cutoff)
+            materialise(product, dagster, check, cutoff)
+            address = serve(product, children, cutoff)
+            with Player(Product(faulty, settings), address, check=check) as player:
+                first = loop.first_key(player, journal, plan.keys[0], started_s)
+                print(_how_many(plan), flush=True)
+                loop.replay_keys(product, player, journal, plan.keys)
+            loop.wait_until_quiet(dagster, check)
             tree_s = tree_cpu_s()
         demo_results = results.collect(product, plan, journal)
-        console.print()
-        tables.show_keys(console, demo_results, spec.grain.kind)
-        tables.show_injected(console, demo_results)
+        print(f"\n{demo_results.injection_text()}\n")
         took_s, peak_gb = perf_counter() - started_s, memory.peak_bytes / 1e9
-        console.print(
+        print(
             f"The demo took {took_s:.0f} s, {tree_s:.0f} CPU seconds; "
             f"peak memory of all processes together {peak_gb:.2f} GB."
         )
         as_json, as_csv = demo_results.write(journal.folder)
-        console.print(
-            f"Equal in every demo: {demo_results.sha256}  {as_json} (keys: {as_csv})", highlight=False, soft_wrap=True
-        )
+        print(f"Equal in every demo: {demo_results.sha256}  {as_json} (keys: {as_csv})")
         report = pages.write(settings, spec, pages.folder(settings) / pages.file_name(spec), dagster=dagster.address)
-        console.print(f"The report     {report}", highlight=False, soft_wrap=True)
+        print(f"The report     {report}", flush=True)
         if is_staying:
-            _show_doors(console, dagster.address, address, first)
+            _show_doors(dagster.address, address, first)
             stay(children)
         else:
-            console.print(
+            print(
                 "The servers stop now. `make dev` opens Dagster's UI on the result; the same `make demo` without "
                 "EXIT=1 starts the service too, and repeats no request.",
-                highlight=False,
+                flush=True,
             )
 
 
-def _show_doors(console: Console, ui: str, service: str, question: RequestDocument) -> None:
+def _show_doors(ui: str, service: str, question: RequestDocument) -> None:
     """Print the addresses of UI and service, and a request to try."""
-    console.print("\nOne of the requests, to paste into a shell:\n")
-    console.print(curl(service, question), soft_wrap=True, highlight=False, markup=False)
-    console.print(
-        f"\nDagster's UI   {ui}/asset-groups\nThe service    {service}/predict, {service}/docs.json\n\nCtrl-C ends it.",
-        highlight=False,
-    )
+    print(f"\nOne of the requests, to paste into a shell:\n\n{curl(service, question)}\n")
+    print(f"Dagster's UI   {ui}/asset-groups\nThe service    {service}/predict, {service}/docs.json\n")
+    print("Ctrl-C ends it.", flush=True)
 
 
-def land(product: Product, console: Console, cutoff: str) -> None:
+def land(product: Product, cutoff: str) -> None:
     """Land the files that upstream systems had delivered by the cutoff, then set the clock to its instant.
 
     Before a recording's clock is set nothing looks at its files, so all of them appear at once.
@@ -126,18 +114,16 @@ def land(product: Product, console: Console, cutoff: str) -> None:
     started_s = perf_counter()
     history = replay.history(spec)
     keys = spec.grain.span(history.demo_first, history.demo_last)
-    labelled = replay.labelled_keys(spec, cutoff)
-    landing = replay.land(product, keys, labelled=labelled)
-    landed = list(show.behind_bar(console, "landing files", landing, replay.count_due(spec, keys, labelled)))
+    landed = list(replay.land(product, keys, labelled=replay.labelled_keys(spec, cutoff)))
     replay.move_on(product, replay.end_of(spec, history.demo_last, replay.Reader(spec)))
     files = [item for item in landed if item.bytes is not None]
     size_mb = sum(item.bytes or 0 for item in files) / 1e6
     existing = len(files) - sum(item.is_new for item in files)
     counts = f"landed {counted(len(files), 'file')} of {counted(len(keys), 'key')}, {size_mb:.0f} MB"
-    show.done(console, f"{counts}, {existing} existed already", started_s)
+    show.done(f"{counts}, {existing} existed already", started_s)
 
 
-def materialise(product: Product, console: Console, dagster: Dagster, check: Callable[[], None], cutoff: str) -> None:
+def materialise(product: Product, dagster: Dagster, check: Callable[[], None], cutoff: str) -> None:
     """Wait until sensors have advanced the landed keys, then trained and released what was decided.
 
     Raises:
@@ -146,7 +132,6 @@ def materialise(product: Product, console: Console, dagster: Dagster, check: Cal
     history = replay.history(product.spec)
     last = history.demo_last
     show.runs_until(
-        console,
         dagster,
         naming.job("advance", product.name),
         lambda: replay.decision_of(product, last) is not None,
@@ -155,7 +140,7 @@ def materialise(product: Product, console: Console, dagster: Dagster, check: Cal
     )
     decision = replay.decision_of(product, last)
     assert decision is not None  # runs_until waited for it
-    console.print(f"  decided for {last}: {decision.action}. {' '.join(decision.reasons)}", highlight=False)
+    print(f"  decided for {last}: {decision.action}. {' '.join(decision.reasons)}", flush=True)
     decided = decision.cutoff
     if decision.action != policy.RETRAIN or decided is None:
         raise DemoProblem(
@@ -163,7 +148,6 @@ def materialise(product: Product, console: Console, dagster: Dagster, check: Cal
             f"model for cutoff {cutoff}. See sources and retraining in platform_assets/specs/{product.name}.py."
         )
     show.runs_until(
-        console,
         dagster,
         naming.job("retrain", product.name),
         lambda: replay.outcome_of(product, decided) is not None,
@@ -172,7 +156,7 @@ def materialise(product: Product, console: Console, dagster: Dagster, check: Cal
     )
 
 
-def serve(product: Product, console: Console, children: Children, cutoff: str) -> str:
+def serve(product: Product, children: Children, cutoff: str) -> str:
     """Start the service on the live release and return its address.
 
     Raises:
@@ -190,9 +174,9 @@ def serve(product: Product, console: Console, children: Children, cutoff: str) -
         )
     number, record = latest
     record_of_service = product.tables.records("service", [record.cutoff])[record.cutoff]
-    address = servers.service(console, children, notes.Service.of(record_of_service).tag)
+    address = servers.service(children, notes.Service.of(record_of_service).tag)
     model = record.digest[: releases.SHORT_DIGEST]
-    show.done(console, f"service at {address} on release {number}, model {model}", started_s)
+    show.done(f"service at {address} on release {number}, model {model}", started_s)
     return address
 
 

@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from textwrap import shorten
 from time import perf_counter
 
-from rich.console import Console
-
 from platform_assets import replay
 from platform_assets.compute import policy
 from platform_assets.demo import show
@@ -55,7 +53,7 @@ def unless_given_up(product: Product, check: Callable[[], None]) -> Callable[[],
     return checked
 
 
-def first_key(console: Console, player: Player, journal: Journal, key: str, started_s: float) -> RequestDocument:
+def first_key(player: Player, journal: Journal, key: str, started_s: float) -> RequestDocument:
     """Request answers for the first key, print how long the first one took, and return its request.
 
     Raises:
@@ -71,11 +69,11 @@ def first_key(console: Console, player: Player, journal: Journal, key: str, star
                 first.append(answer)
                 first_s = perf_counter() - started_s
                 text = f"{answer.body['entity']} {answers.describe(answer.body)}"
-                console.print(f"  first answer after {first_s:.0f} s: {text}", highlight=False, soft_wrap=True)
+                print(f"  first answer after {first_s:.0f} s: {text}", flush=True)
 
         requests = player.ask(key, on_answer=print_first)
         journal.note(key, requests)
-        show.done(console, f"sent {requests.requests} requests for {key}, one by one", start_s)
+        show.done(f"sent {requests.requests} requests for {key}, one by one", start_s)
         entry = journal.results_of(key)
     if entry is None or entry.first is None:
         sent = counted(entry.requests if entry else 0, "request")
@@ -84,20 +82,8 @@ def first_key(console: Console, player: Player, journal: Journal, key: str, star
     return entry.first
 
 
-def replay_keys(
-    product: Product,
-    console: Console,
-    player: Player,
-    journal: Journal,
-    keys: Sequence[str],
-    *,
-    advanced: Callable[[], None],
-) -> None:
-    """Play the keys in order. Keys that are closed already get no more requests.
-
-    Args:
-        advanced: called after each key.
-    """
+def replay_keys(product: Product, player: Player, journal: Journal, keys: Sequence[str]) -> None:
+    """Play the keys in order. Keys that are closed already get no more requests."""
     tables = product.tables
     for index, key in enumerate(keys):
         following = keys[index + 1] if index + 1 < len(keys) else None
@@ -108,10 +94,9 @@ def replay_keys(
         decision, outcome = player.close(
             key, None if following is None or journal.results_of(following) is not None else following
         )
-        advanced()
         if not is_decided:
             line = line_of(key, journal.results_of(key), _judged(tables, key), decision, outcome)
-            console.print(f"{line} [dim]({perf_counter() - start_s:.1f} s)[/]", highlight=False, soft_wrap=True)
+            print(f"{line} ({perf_counter() - start_s:.1f} s)", flush=True)
 
 
 def line_of(
@@ -128,27 +113,26 @@ def line_of(
         parts.append(f"drift {judged.index.percentile:.2f}")
     action, reason = decision.action, shorten(decision.reasons[0], LONGEST, placeholder=" …")
     if action == policy.ALERT_FAULT:
-        parts.append(f"[bold red]fault[/]: {reason}")
+        parts.append(f"fault: {reason}")
     elif action == policy.RETRAIN:
-        parts.append(f"[bold green]retrain[/]: {reason}")
+        parts.append(f"retrain: {reason}")
         if outcome is not None and outcome.kind == "released":
-            parts.append(f"[bold green]release {outcome.release}[/] of cutoff {decision.cutoff}")
+            parts.append(f"release {outcome.release} of cutoff {decision.cutoff}")
         elif outcome is not None:
             parts.append(f"champion kept: {' '.join(outcome.reasons)}")
     else:
-        parts.append(f"{action}: [dim]{reason}[/]")
+        parts.append(f"{action}: {reason}")
     return " · ".join(parts)
 
 
-def wait_until_quiet(console: Console, dagster: Dagster, check: Callable[[], None]) -> None:
+def wait_until_quiet(dagster: Dagster, check: Callable[[], None]) -> None:
     """Wait until no run is in progress and the sensors have had time to launch another."""
-    with show.waiting(console, "waiting until no run is in progress"):
-        quiet_since = time.monotonic()
-        while time.monotonic() - quiet_since < QUIET_S:
-            check()
-            if any(run.is_under_way for run in dagster.runs(limit=20)):
-                quiet_since = time.monotonic()
-            time.sleep(0.5)
+    quiet_since = time.monotonic()
+    while time.monotonic() - quiet_since < QUIET_S:
+        check()
+        if any(run.is_under_way for run in dagster.runs(limit=20)):
+            quiet_since = time.monotonic()
+        time.sleep(0.5)
 
 
 def _judged(tables: TableStore, key: str) -> Judgement:

@@ -201,18 +201,6 @@ def wait_for(url: str, *, check: Callable[[], None], timeout_s: float) -> None:
     raise TimeoutError(f"{url} did not answer 200 within {timeout_s:.0f} s; the last answer was {answer}.")
 
 
-def wait_for_port(port: int, *, check: Callable[[], None], timeout_s: float) -> None:
-    """Wait until something listens at a port of this machine; see `wait_for`."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        check()
-        with socket.socket() as probe:
-            if probe.connect_ex((HOST, port)) == 0:
-                return
-        time.sleep(0.1)
-    raise TimeoutError(f"nothing listens at {HOST}:{port} after {timeout_s:.0f} s.")
-
-
 class MemoryWatch:
     """Sample the memory of this process and all below it, every two seconds, in a thread.
 

@@ -113,6 +113,23 @@ class Results:
         }
         return {key: named.get(key) for key in self.injected.keys}
 
+    def injection_text(self) -> str:
+        """Return which fault the upstream delivered, and on which keys the platform named its source."""
+        injected = self.injected
+        if injected is None:
+            return "No fault was injected: too few keys are replayed, or the recording declares none."
+        first = (
+            f"Injected without telling the platform: {injected.kind} ({injected.description}), {injected.source} of "
+            f"{', '.join(injected.keys)}."
+        )
+        lines = (
+            f"  {key}: not named; expected {injected.check}"
+            if check is None
+            else f"  {key}: named by {check} of {injected.source}"
+            for key, check in self.checks_by_key().items()
+        )
+        return "\n".join([first, *lines])
+
     def write(self, folder: Path) -> tuple[Path, Path]:
         """Write `results.json`, and its keys as `results.csv`; return both paths."""
         folder.mkdir(parents=True, exist_ok=True)

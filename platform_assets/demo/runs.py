@@ -1,4 +1,4 @@
-"""Follow Dagster's runs in the storage that webserver and daemon share.
+"""Watch Dagster's runs in the storage that webserver and daemon share.
 
 One thing is asked of the webserver's GraphQL: whether the definitions are loaded.
 """
@@ -6,7 +6,7 @@ One thing is asked of the webserver's GraphQL: whether the definitions are loade
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,12 +20,11 @@ from platform_assets import failed_runs
 from platform_assets.problems import Problem
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance, EventLogEntry
+    from dagster import DagsterInstance
 
 SENSOR = "dagster/sensor_name"
 POLL_S = 0.5
 TIMEOUT_S = 600.0
-PAGE = 500
 LOCATION = """
 query DriftlineLocation { workspaceOrError {
   ... on Workspace { locationEntries { locationOrLoadError {
@@ -115,7 +114,7 @@ class Dagster:
                 if location and location.repositories:
                     return
             time.sleep(POLL_S)
-        log = self._home.parent / "logs" / "code.log"
+        log = self._home.parent / "logs" / "dagster.log"
         raise DagsterProblem(f"{self.address} did not load the definitions within {timeout_s:.0f} s; {log} says why.")
 
     def _workspace(self) -> _Workspace:
@@ -149,13 +148,6 @@ class Dagster:
         """Return the address of a run's page."""
         return f"{self.address}/runs/{run}"
 
-    def steps(self, run: str) -> Sequence[str]:
-        """Return the keys of the steps that a run plans."""
-        current = self._instance.get_run_by_id(run)
-        if current is None or current.execution_plan_snapshot_id is None:
-            return []
-        return self._instance.get_execution_plan_snapshot(current.execution_plan_snapshot_id).step_keys_to_execute
-
     def cancel(self, run: str) -> None:
         """Have a run stopped and marked as cancelled, so that no daemon ever tries it again; nothing if it is over."""
         from dagster import DagsterError
@@ -166,33 +158,20 @@ class Dagster:
         if current is not None and not current.is_finished:
             self._instance.report_run_canceled(current)
 
-    def follow(self, run: str, check: Callable[[], None]) -> Iterator[EventLogEntry]:
-        """Yield what stands in a run's log as it comes, until the run has succeeded.
+    def wait_for_run(self, run: str, check: Callable[[], None]) -> None:
+        """Wait until a run has succeeded.
 
         Args:
             run: its id.
-            check: called at every poll; raises when following has become useless.
+            check: called at every look; raises when waiting has become useless.
 
         Raises:
             RunFailed: when the run failed or was cancelled.
         """
-        from dagster import DagsterEventType
-
-        cursor = None
-        while True:
+        while (current := self._instance.get_run_by_id(run)) is None or not current.is_finished:
             check()
-            page = self._instance.get_records_for_run(run, cursor, limit=PAGE)
-            for record in page.records:
-                yield record.event_log_entry
-                event = record.event_log_entry.dagster_event
-                if event is None:
-                    continue
-                if event.event_type == DagsterEventType.RUN_SUCCESS:
-                    return
-                if event.event_type in (DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED):
-                    step, reason = failed_runs.cause(self._instance, run)
-                    at_step = f"step {step}: " if step else ""
-                    raise RunFailed(f"{at_step}{reason}\nThe run and its log: {self.run_address(run)}")
-            cursor = page.cursor
-            if not page.has_more:
-                time.sleep(POLL_S)
+            time.sleep(POLL_S)
+        if not current.is_success:
+            step, reason = failed_runs.cause(self._instance, run)
+            at_step = f"step {step}: " if step else ""
+            raise RunFailed(f"{at_step}{reason}\nThe run and its log: {self.run_address(run)}")

@@ -8,7 +8,6 @@ only those it waits for: a key's decision, and the result of a training that was
 from platform_assets.replay.callers import Answer, Reader, ask, known_tables, requests
 from platform_assets.replay.deliveries import (
     Landing,
-    count_due,
     end_of,
     first_cutoff,
     history,
@@ -31,7 +30,6 @@ __all__ = [
     "Player",
     "Reader",
     "ask",
-    "count_due",
     "decision_of",
     "draw",
     "end_of",

@@ -62,11 +62,6 @@ def land(product: Product, keys: Sequence[str], *, labelled: Collection[str] | N
     yield from _put_all(product, _due(product.spec, keys, keys if labelled is None else labelled))
 
 
-def count_due(spec: ProductSpec, keys: Sequence[str], labelled: Collection[str]) -> int:
-    """Return how many deliveries `land` yields."""
-    return len(_due(spec, keys, labelled))
-
-
 def land_early(product: Product, key: str, reader: Reader) -> list[Landing]:
     """Deliver what was known before the key began: sources whose rows were all known at its instant."""
     early = [(source, key) for source in _early(product.spec, key, reader)]

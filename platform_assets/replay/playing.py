@@ -20,8 +20,6 @@ from platform_assets.replay.waiting import Outcome, wait_for_decision, wait_for_
 from platform_assets.serving.run import probes_of
 
 ANSWERED, REFUSED = 200, 422
-OnProgress = Callable[[str, int, int], None]
-"""`(activity, done, total)`: reports progress to a display."""
 
 
 class ReplayProblem(Problem, RuntimeError):
@@ -64,24 +62,15 @@ class Played:
 class Player:
     """Plays the keys of one product, in order, with one service. A context: it builds the next key's requests ahead."""
 
-    def __init__(
-        self,
-        product: Product,
-        address: str,
-        *,
-        check: Callable[[], None],
-        on_progress: OnProgress | None = None,
-    ) -> None:
+    def __init__(self, product: Product, address: str, *, check: Callable[[], None]) -> None:
         """Prepare.
 
         Args:
             product: one with a history, its faults injected; its landing folders and clock are written.
             address: of the service.
             check: called while waiting; raises when waiting has become useless.
-            on_progress: called with the progress.
         """
         self._product, self._address, self._check = product, address, check
-        self._on_progress = on_progress
         self._reader = Reader(product.spec)
         self._thread = ThreadPoolExecutor(1, "questions")
         self._built: dict[str, Future[list[RequestDocument]]] = {}
@@ -124,7 +113,6 @@ class Player:
             latency_s.append(answer.latency_s)
             if first is None and answer.status == ANSWERED:
                 first = answer
-            self._report(f"{key}: asking", len(latency_s), len(questions))
             if on_answer is not None:
                 on_answer(answer)
         return Requests(
@@ -150,11 +138,9 @@ class Player:
         land_late(product, key, self._reader)
         if then is not None:
             self.prepare(then)
-        self._report(f"{key}: waiting for its decision", 0, 1)
         decision = wait_for_decision(product, key, check=self._check)
         outcome = None
         if decision.action == policy.RETRAIN and decision.cutoff is not None:
-            self._report(f"{key}: training for cutoff {decision.cutoff}", 0, 1)
             outcome = wait_for_outcome(product, decision.cutoff, check=self._check)
             if outcome.release is not None:
                 wait_for_service(probes_of(self._product.settings, self._address), outcome.release, check=self._check)
@@ -169,10 +155,6 @@ class Player:
         requests_sent = None if is_sent else self.ask(key)
         decision, outcome = self.close(key, then)
         return Played(key=key, requests=requests_sent, decision=decision, outcome=outcome)
-
-    def _report(self, activity: str, done: int, total: int) -> None:
-        if self._on_progress is not None:
-            self._on_progress(activity, done, total)
 
     def _questions(self, key: str) -> list[RequestDocument]:
         spec = self._product.spec

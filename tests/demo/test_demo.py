@@ -13,10 +13,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from platform_assets import naming, replay, specs
-from platform_assets.demo import journal, loop, results, show, tables
+from platform_assets.demo import journal, loop, results, show
 from platform_assets.demo.journal import Journal, RequestResults
 from platform_assets.demo.runs import SENSOR, Run, RunFailed
 from platform_assets.handle import Product
@@ -57,11 +56,6 @@ def _requests(requests: int = 3, refused: int = 1) -> Requests:
         latency_s=(0.001,) * requests,
         first=answer,
     )
-
-
-def _console() -> tuple[Console, io.StringIO]:
-    text = io.StringIO()
-    return Console(file=text, width=200), text
 
 
 # The plan ------------------------------------------------------------------------------------------------------------
@@ -136,10 +130,10 @@ def test_results_have_every_key_release_and_fault(collected: results.Results):
 
 def test_injected_fault_is_caught_only_on_keys_where_its_source_was_named(collected: results.Results):
     assert collected.checks_by_key() == {KEYS[2]: "volume", KEYS[3]: None}
-    console, text = _console()
-    tables.show_injected(console, collected)
-    assert f"{KEYS[2]}: named by volume of plans" in text.getvalue()
-    assert f"{KEYS[3]}: not named; expected volume" in text.getvalue()
+    assert f"{KEYS[2]}: named by volume of plans" in collected.injection_text()
+    assert f"{KEYS[3]}: not named; expected volume" in collected.injection_text()
+    none = replace(collected, injected=None).injection_text()
+    assert none.startswith("No fault was injected: too few keys are replayed, or the recording declares none")
 
 
 def test_equal_results_have_the_same_sha256_whatever_was_measured(collected: results.Results, settings: Settings):
@@ -168,32 +162,18 @@ def test_results_are_written_as_json_and_their_keys_as_csv(collected: results.Re
     assert [row["key"] for row in rows] == list(KEYS)
 
 
-def test_one_table_has_a_row_per_day_with_its_numbers_and_what_happened(collected: results.Results):
-    console, text = _console()
-    tables.show_keys(console, collected, SPEC.grain.kind)
-    lines = [line.split() for line in text.getvalue().splitlines() if line.strip()]
-    rows = {line[0]: " ".join(line) for line in lines if line[0] in KEYS}
-    assert list(rows) == list(KEYS)
-    assert lines[0][:2] == ["day", "answered"]
-    assert "release 1 live" in rows[KEYS[0]]
-    assert f"{collected.keys[0]['auc']:.4f}" in rows[KEYS[0]]
-    assert "2 (1 refused)" in rows[KEYS[0]]
-    assert "alert fault" in rows[KEYS[2]]
-    assert "plans: volume; left out" in rows[KEYS[2]]
-
-
 # Lines and runs ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("decision", "outcome", "text"),
     [
-        ({"action": "wait", "reasons": ["too early."]}, None, "wait: [dim]too early."),
-        ({"action": "alert_fault", "reasons": ["half is gone."]}, None, "fault[/]: half is gone."),
+        ({"action": "wait", "reasons": ["too early."]}, None, "wait: too early."),
+        ({"action": "alert_fault", "reasons": ["half is gone."]}, None, "fault: half is gone."),
         (
             {"action": "retrain", "cutoff": "0009", "reasons": ["old."]},
             Outcome(kind="released", release=2, digest="d", reasons=()),
-            "release 2[/] of cutoff 0009",
+            "release 2 of cutoff 0009",
         ),
         (
             {"action": "retrain", "cutoff": "0009", "reasons": ["old."]},
@@ -228,64 +208,56 @@ class _Dagster:
             for number in reversed(range(count))
         ]
 
-    def steps(self, run: str) -> list[str]:
-        return ["one", "two"]
-
     def run_address(self, run: str) -> str:
         return f"{self.address}/runs/{run}"
 
     def cancel(self, run: str) -> None:
         self.cancelled.append(run)
 
-    def follow(self, run: str, check):
+    def wait_for_run(self, run: str, check: Callable[[], None]) -> None:
         check()
         if run == "r1":
             raise RunFailed("step one: no file")
-        for kind in ("start", "success"):
-            flags = {f"is_step_{name}": name == kind for name in ("start", "success", "skipped", "materialization")}
-            yield SimpleNamespace(message="", dagster_event=SimpleNamespace(**flags, step_key="tiny__features"))
-        for key in ("0001", "0002"):
-            event = SimpleNamespace(is_step_materialization=True, partition=key, is_step_start=False)
-            event.is_step_success = event.is_step_skipped = False
-            yield SimpleNamespace(message="", dagster_event=event)
-        for epoch in (1, 2):
-            yield SimpleNamespace(message=f"epoch {epoch} of 2", dagster_event=None)
 
 
 def _no_check() -> None:
     return
 
 
-def test_runs_of_sensors_are_shown_until_their_result_exists(monkeypatch):
+def test_runs_of_sensors_are_shown_until_their_result_exists(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     monkeypatch.setattr(show, "POLL_S", 0.0)
-    dagster, (console, text) = _Dagster(), _console()
-    show.runs_until(console, dagster, "advance__tiny", lambda: dagster.looked > 3, check=_no_check, about="data")
-    assert "runs/r0" not in text.getvalue(), "it ended before"
-    assert "data, launched by landings: http://dagster.test/runs/r1" in text.getvalue()
-    assert "step one: no file" in text.getvalue()
-    assert "advance__tiny: 2 steps, 2 keys" in text.getvalue()
+    dagster: Any = _Dagster()
+    show.runs_until(dagster, "advance__tiny", lambda: dagster.looked > 3, check=_no_check, about="data")
+    text = capsys.readouterr().out
+    assert "runs/r0" not in text, "it ended before"
+    assert "data, launched by landings: http://dagster.test/runs/r1" in text
+    assert "step one: no file" in text
+    assert "✓ advance__tiny (" in text
     assert dagster.cancelled == []
 
 
 def test_interrupted_demo_cancels_the_run_it_follows():
-    dagster, (console, _) = _Dagster(), _console()
+    dagster: Any = _Dagster()
 
     def interrupted() -> None:
         if dagster.looked > 1:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        show.runs_until(console, dagster, "advance__tiny", lambda: False, check=interrupted, about="data")
+        show.runs_until(dagster, "advance__tiny", lambda: False, check=interrupted, about="data")
     assert dagster.cancelled == ["r1"]
 
 
-def test_waiting_ends_if_no_run_appears(monkeypatch):
+def test_waiting_ends_if_no_run_appears(monkeypatch: pytest.MonkeyPatch):
+    dagster: Any = _Dagster()
     monkeypatch.setattr(show, "PATIENCE_S", -1.0)
     with pytest.raises(TimeoutError, match="data did not end within"):
-        show.runs_until(_console()[0], _Dagster(), "advance__tiny", lambda: False, check=_no_check, about="data")
+        show.runs_until(dagster, "advance__tiny", lambda: False, check=_no_check, about="data")
 
 
-def test_requests_of_closed_keys_are_not_sent_again(settings: Settings):
+def test_requests_of_closed_keys_are_not_sent_again(settings: Settings, capsys: pytest.CaptureFixture[str]):
     ledgers, noted = Ledgers(settings.root, SPEC.name), Journal(settings, SPEC.name)
     for key in KEYS[:2]:
         ledgers.create(naming.DECISIONS, key, documents.decision(key))
@@ -297,12 +269,10 @@ def test_requests_of_closed_keys_are_not_sent_again(settings: Settings):
             sent.append(key)
             return _requests()
 
-    console, text = _console()
-    advanced: list[int] = []
     with Player(Product(SPEC, settings), "http://127.0.0.1:9", check=_no_check) as player:
-        loop.replay_keys(Product(SPEC, settings), console, player, noted, KEYS[:2], advanced=lambda: advanced.append(1))
-    assert (sent, len(advanced)) == ([KEYS[1]], 2)
-    assert text.getvalue() == "", "both were decided before"
+        loop.replay_keys(Product(SPEC, settings), player, noted, KEYS[:2])
+    assert sent == [KEYS[1]]
+    assert capsys.readouterr().out == "", "both were decided before"
 
 
 class _Asked(replay.Player):
@@ -330,18 +300,19 @@ def _answered(status: int, value: float = 0.0) -> Answer:
 
 
 def test_the_first_answer_is_shown_once_with_its_time_and_asked_for_once(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(loop, "perf_counter", lambda: 165.0)
-    noted, (console, text) = Journal(settings, SPEC.name), _console()
+    noted = Journal(settings, SPEC.name)
     answers = [_answered(422), _answered(200, 1.0), _answered(200, 2.0)]
     for _ in range(2):
         with _Asked(settings, answers) as player:
-            question = loop.first_key(console, player, noted, KEYS[0], started_s=100.0)
+            question = loop.first_key(player, noted, KEYS[0], started_s=100.0)
         assert question == QUESTION
     assert player.keys == [], "the second demo goes on where the first one was"
-    assert text.getvalue().count("first answer after 65 s: first ") == 1
-    assert f"sent 3 requests for {KEYS[0]}, one by one" in text.getvalue()
+    text = capsys.readouterr().out
+    assert text.count("first answer after 65 s: first ") == 1
+    assert f"sent 3 requests for {KEYS[0]}, one by one" in text
 
 
 def test_a_demo_whose_requests_are_all_refused_ends_with_the_key(settings: Settings):
@@ -351,15 +322,15 @@ def test_a_demo_whose_requests_are_all_refused_ends_with_the_key(settings: Setti
             loop.DemoProblem, match=r"none of \d+ requests? for 2020-01-11 was answered; .*service\.log says why"
         ),
     ):
-        loop.first_key(_console()[0], player, Journal(settings, SPEC.name), KEYS[0], started_s=perf_counter())
+        loop.first_key(player, Journal(settings, SPEC.name), KEYS[0], started_s=perf_counter())
 
 
-def test_each_key_that_is_decided_now_has_its_line(settings: Settings):
-    noted, (console, text) = Journal(settings, SPEC.name), _console()
+def test_each_key_that_is_decided_now_has_its_line(settings: Settings, capsys: pytest.CaptureFixture[str]):
+    noted = Journal(settings, SPEC.name)
     with _Asked(settings, []) as player:
-        loop.replay_keys(Product(SPEC, settings), console, player, noted, KEYS[:2], advanced=_no_check)
+        loop.replay_keys(Product(SPEC, settings), player, noted, KEYS[:2])
     assert player.keys == list(KEYS[:2])
-    first, second = text.getvalue().splitlines()
+    first, second = capsys.readouterr().out.splitlines()
     assert first.startswith(f"{KEYS[0]}      2 answered, 1 refused · ")
     assert second.startswith(f"{KEYS[1]}      2 answered, 1 refused · ")
 
@@ -376,8 +347,9 @@ def test_the_platform_is_quiet_once_no_run_was_under_way_for_a_while(monkeypatch
             looks.append(passed[0])
             return [Run(id="r1", job="advance__tiny", is_under_way=len(looks) < 4, tags={})]
 
+    runs: Any = Runs()
     monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: passed[0], sleep=sleep))
-    loop.wait_until_quiet(_console()[0], Runs(), _no_check)
+    loop.wait_until_quiet(runs, _no_check)
     assert passed[0] - looks[2] == loop.QUIET_S, "since it was last seen under way"
 
 

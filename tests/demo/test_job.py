@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shlex
 from collections.abc import Mapping
@@ -12,10 +11,9 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
-from rich.console import Console
 
 from platform_assets import clock, replay, specs
-from platform_assets.demo import job, journal, show, tables
+from platform_assets.demo import job, journal
 from platform_assets.demo.loop import DemoProblem
 from platform_assets.demo.processes import Children
 from platform_assets.factory import build_defs
@@ -28,23 +26,13 @@ SPEC = replace(recorded.SPEC, history=replace(replay.history(recorded.SPEC), dem
 CUTOFF = replay.first_cutoff(SPEC)
 
 
-@pytest.fixture
-def printed() -> io.StringIO:
-    return io.StringIO()
-
-
-@pytest.fixture
-def console(printed: io.StringIO) -> Console:
-    return Console(file=printed, width=200)
-
-
 def test_files_are_landed_once_and_then_the_clock_is_set(
-    settings: Settings, console: Console, printed: io.StringIO
+    settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     product, history = Product(SPEC, settings), replay.history(SPEC)
-    job.land(product, console, CUTOFF)
-    job.land(product, console, CUTOFF)
-    first, second = printed.getvalue().splitlines()
+    job.land(product, CUTOFF)
+    job.land(product, CUTOFF)
+    first, second = capsys.readouterr().out.splitlines()
     count = int(first.split("landed ")[1].split()[0])
     days = len(SPEC.grain.span(history.demo_first, history.demo_last))
     assert count > days
@@ -54,12 +42,10 @@ def test_files_are_landed_once_and_then_the_clock_is_set(
     assert clock.now(settings, SPEC.name, is_live=False) == end
 
 
-def test_a_demo_defines_and_watches_no_other_product(
-    settings: Settings, console: Console, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_demo_defines_and_watches_no_other_product(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     environments: list[Mapping[str, str]] = []
 
-    def dagster(_settings: Settings, _console: Console, children: Children) -> NoReturn:
+    def dagster(_settings: Settings, children: Children) -> NoReturn:
         environments.append(children.environment)
         raise DemoProblem("far enough")
 
@@ -67,7 +53,7 @@ def test_a_demo_defines_and_watches_no_other_product(
     others = set(specs.names()) - {"flight_delays"}
     assert others
     with pytest.raises(DemoProblem, match="far enough"):
-        job.run(Product(specs.load("flight_delays"), settings), console, is_staying=False, keys=1)
+        job.run(Product(specs.load("flight_delays"), settings), is_staying=False, keys=1)
     for name, value in environments[0].items():
         monkeypatch.setenv(name, value)
     definitions = build_defs()
@@ -77,10 +63,10 @@ def test_a_demo_defines_and_watches_no_other_product(
 
 
 def test_without_a_release_the_demo_ends_with_what_to_change_and_the_command(
-    settings: Settings, console: Console, tmp_path: Path
+    settings: Settings, tmp_path: Path
 ) -> None:
     with Children({}, tmp_path) as children, pytest.raises(DemoProblem) as caught:
-        job.serve(Product(SPEC, settings), console, children, CUTOFF)
+        job.serve(Product(SPEC, settings), children, CUTOFF)
     message = str(caught.value)
     assert f"The model of cutoff {CUTOFF} was not released, and there is no earlier one." in message
     assert f"platform_assets/specs/{SPEC.name}.py" in message
@@ -88,7 +74,7 @@ def test_without_a_release_the_demo_ends_with_what_to_change_and_the_command(
 
 
 def test_a_request_is_printed_as_a_command_that_a_shell_takes_apart_again(
-    console: Console, printed: io.StringIO
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     request = RequestDocument(
         entity="l'été",
@@ -100,9 +86,10 @@ def test_a_request_is_printed_as_a_command_that_a_shell_takes_apart_again(
     command = shlex.split(job.curl("http://127.0.0.1:3001", request))
     assert command[:3] == ["curl", "-sS", "http://127.0.0.1:3001/predict"]
     assert json.loads(command[-1]) == request
-    job._show_doors(console, "http://ui", "http://127.0.0.1:3001", request)
-    assert job.curl("http://127.0.0.1:3001", request) in printed.getvalue()
-    assert "http://ui/asset-groups" in printed.getvalue()
+    job._show_doors("http://ui", "http://127.0.0.1:3001", request)
+    text = capsys.readouterr().out
+    assert job.curl("http://127.0.0.1:3001", request) in text
+    assert "http://ui/asset-groups" in text
 
 
 def test_a_shortened_replay_says_how_many_keys_there_are() -> None:
@@ -130,21 +117,3 @@ def test_servers_stay_until_ctrl_c_or_until_one_of_them_ends(
         with pytest.raises(DemoProblem, match="the service ended"):
             job.stay(children)
     assert next(looks, "none") == "none"
-
-
-def test_a_demo_without_a_fault_says_so(console: Console, printed: io.StringIO) -> None:
-    results: Any = SimpleNamespace(injected=None)
-    tables.show_injected(console, results)
-    assert printed.getvalue().startswith("No fault was injected: too few keys are replayed, or the recording declares")
-
-
-def test_two_bars_show_the_keys_and_the_steps_within_a_key(console: Console) -> None:
-    with show.bars(console) as progress:
-        bars = show.Keys(progress, 3)
-        bars.show("asking the service", 2, 8)
-        bars.advance()
-        keys, within = progress.tasks
-        assert (keys.completed, keys.total) == (1, 3)
-        assert (within.description, within.completed, within.total) == ("asking the service", 2, 8)
-        bars.show("waiting for a decision", 0, 8)
-        assert progress.tasks[1].total is None

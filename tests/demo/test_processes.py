@@ -141,14 +141,6 @@ def test_a_timeout_names_the_last_connection_error():
         processes.wait_for("http://127.0.0.1:9", check=lambda: None, timeout_s=0.1)
 
 
-def test_waiting_for_a_port_ends_when_it_listens_and_with_patience():
-    with socket.create_server((processes.HOST, 0)) as listener:
-        port = listener.getsockname()[1]
-        processes.wait_for_port(port, check=lambda: None, timeout_s=PATIENCE_S)
-    with pytest.raises(TimeoutError, match=f"nothing listens at 127.0.0.1:{port}"):
-        processes.wait_for_port(port, check=lambda: None, timeout_s=0.15)
-
-
 class _Refusing(http.server.BaseHTTPRequestHandler):
     """Is not ready for the first two requests."""
 

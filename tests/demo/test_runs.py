@@ -1,4 +1,4 @@
-"""Runs are followed in the storage of a real Dagster, and the webserver's errors become plain messages."""
+"""Runs are watched in the storage of a real Dagster, and the webserver's errors become plain messages."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -97,18 +97,8 @@ def test_missing_webserver_is_an_error():
         Dagster("http://127.0.0.1:9", Path("unused")).wait_for_location(_no_check, timeout_s=60)
 
 
-def test_events_are_followed_over_pages_until_success(
-    dagster: Dagster, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(runs, "PAGE", 2)
-    run = _run_of(features, instance, partition_key="0001")
-    entries = list(dagster.follow(run, _no_check))
-    events = [entry.dagster_event for entry in entries if entry.dagster_event]
-    assert [event.partition for event in events if event.is_step_materialization] == ["0001"]
-    assert events[-1].event_type == dg.DagsterEventType.RUN_SUCCESS
-    assert "epoch 1 of 2" in [entry.message for entry in entries]
-    assert dagster.steps(run) == ["tiny__features"]
-    assert dagster.steps("unknown") == []
+def test_a_run_is_waited_for(dagster: Dagster, instance: dg.DagsterInstance):
+    dagster.wait_for_run(_run_of(features, instance, partition_key="0001"), _no_check)
 
 
 def test_runs_are_listed_newest_first_with_their_launcher(dagster: Dagster, instance: dg.DagsterInstance):
@@ -123,14 +113,14 @@ def test_runs_are_listed_newest_first_with_their_launcher(dagster: Dagster, inst
     dagster.cancel(last.run_id)
     assert not dagster.runs(job="advance__tiny")[0].is_under_way
     with pytest.raises(RunFailed, match=rf"(?s).*http://dagster\.test/runs/{last.run_id}"):
-        list(dagster.follow(last.run_id, _no_check))
+        dagster.wait_for_run(last.run_id, _no_check)
 
 
 def test_failed_run_names_step_reason_and_address(dagster: Dagster, instance: dg.DagsterInstance):
     run = _run_of(broken, instance)
     expected = rf"(?s)step tiny__broken: FileNotFoundError: no file.*http://dagster\.test/runs/{run}"
     with pytest.raises(RunFailed, match=expected):
-        list(dagster.follow(run, _no_check))
+        dagster.wait_for_run(run, _no_check)
 
 
 def _marked(instance: dg.DagsterInstance, how: str) -> str:
@@ -161,12 +151,12 @@ def test_run_that_dagster_marked_as_failed_names_the_reason(
 ):
     run = _marked(instance, how)
     with pytest.raises(RunFailed, match=rf"(?s)^{re.escape(reason)}.*http://dagster\.test/runs/{run}"):
-        list(dagster.follow(run, _no_check))
+        dagster.wait_for_run(run, _no_check)
 
 
-def test_following_ends_when_a_server_is_gone(dagster: Dagster):
+def test_waiting_for_a_run_ends_when_a_server_is_gone(dagster: Dagster):
     def server_gone() -> None:
         raise ChildProcessError("the daemon ended")
 
     with pytest.raises(ChildProcessError):
-        list(dagster.follow("r1", server_gone))
+        dagster.wait_for_run("r1", server_gone)

@@ -121,11 +121,23 @@ def test_processes_that_outlive_a_killed_holder_are_reported(
             state_lock.held(settings, "another").__enter__()
 
 
-def test_make_dev_without_a_terminal_ends_on_sigterm(settings: Settings, repository: Path) -> None:
-    marker = f"{os.getpid()}-dev"
+DEMO = [sys.executable, "-m", "platform_assets.cli", "demo", "--keys", "1", "--exit"]
+
+
+@pytest.mark.parametrize(
+    ("command", "working", "number"),
+    [
+        (["make", "-o", "setup", "dev", f"BIN={Path(sys.executable).parent}"], "Launching Dagster", signal.SIGTERM),
+        pytest.param(DEMO, ", launched by landings: ", signal.SIGKILL, marks=pytest.mark.thorough),
+    ],
+    ids=["dev", "demo"],
+)
+def test_no_process_outlives_a_real_dagster_without_a_terminal(
+    settings: Settings, repository: Path, command: list[str], working: str, number: signal.Signals
+) -> None:
+    marker = f"{os.getpid()}-{number}"
     environment = {**os.environ, "DRIFTLINE_TEST_TREE": marker}
-    command = ["make", "-o", "setup", "dev", f"BIN={Path(sys.executable).parent}"]
-    log = settings.state / "dev.log"
+    log = settings.state / "output.log"
     with log.open("wb") as output:
         # A script's `make dev &` ignores SIGINT; Dagster then ignores SIGTERM too.
         ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command]
@@ -133,8 +145,9 @@ def test_make_dev_without_a_terminal_ends_on_sigterm(settings: Settings, reposit
             ignoring, cwd=repository, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
     try:
-        wait_until(lambda: "Launching Dagster services" in log.read_text(encoding="utf-8"), "dagster dev works")
-        started.send_signal(signal.SIGTERM)
+        wait_until(lambda: working in log.read_text(encoding="utf-8"), "Dagster works")
+        assert any("dagster dev" in line for line in living(marker))
+        started.send_signal(number)
         started.wait(PATIENCE_S)
         wait_until(lambda: not living(marker), "nothing of it is left")
     finally:

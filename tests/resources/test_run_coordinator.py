@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
@@ -24,7 +25,7 @@ import yaml
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from platform_assets import accounts, clock, naming, signing
-from platform_assets.demo import home, servers
+from platform_assets.demo import home
 from platform_assets.demo.processes import HOST, Children, free_port, wait_for
 from platform_assets.demo.runs import Dagster
 from platform_assets.factory import build_defs
@@ -39,6 +40,7 @@ from tests.doubles.numbered_batches import SPEC
 from tests.doubles.s3_server import SECRET, S3Server
 
 HEADER = "X-Forwarded-User"
+LOCATION = "tests.doubles.asked_location"
 ADA = {HEADER: "ada@example.org"}
 PATIENCE_S = 180.0
 NOW = datetime(2024, 1, 3, tzinfo=UTC)
@@ -80,7 +82,11 @@ class Platform:
         **config: Any,
     ) -> dict[str, Any]:
         """Launch a job as the UI does."""
-        selector = {"repositoryLocationName": "asked", "repositoryName": "__repository__", "jobName": job}
+        selector = {
+            "repositoryLocationName": "tests.doubles.asked_location",
+            "repositoryName": "__repository__",
+            "jobName": job,
+        }
         metadata = {"tags": [{"key": name, "value": text} for name, text in (tags or {}).items()]}
         run_config = json.dumps({"ops": ops or {}, **config})
         params = {"selector": selector, "runConfigData": run_config, "executionMetadata": metadata}
@@ -147,13 +153,10 @@ def proxied_home(settings: Settings, repository: Path) -> Path:
 
 def started(children: Children, dagster_home: Path) -> str:
     """Start code server, webserver and daemon; return the webserver's address once it has loaded the jobs."""
-    workspace = dagster_home / "workspace.yaml"
-    servers.code_server(children, workspace, "tests.doubles.asked_location", "asked", free_port(4400))
-    port = free_port(3400)
-    server = ["dagster_webserver", "--host", HOST, "--port", str(port), "--workspace", str(workspace)]
-    webserver = children.start("webserver", ["-m", *server])
-    children.start("daemon", ["-m", "dagster._daemon", "run", "--workspace", str(workspace)])
-    wait_for(f"http://{HOST}:{port}/server_info", check=webserver.check, timeout_s=PATIENCE_S)
+    program, port = str(Path(sys.executable).with_name("dagster")), free_port(3400)
+    place = ["--host", HOST, "--port", str(port)]
+    dagster = children.start("dagster", [program, "dev", "--module-name", LOCATION, *place])
+    wait_for(f"http://{HOST}:{port}/server_info", check=dagster.check, timeout_s=PATIENCE_S)
     with closing(Dagster(f"http://{HOST}:{port}", dagster_home)) as client:
         client.wait_for_location(children.check, PATIENCE_S)
         return client.address

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,7 +19,7 @@ import yaml
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from platform_assets import naming
-from platform_assets.demo import home, servers
+from platform_assets.demo import home
 from platform_assets.demo.processes import Children, free_port
 from platform_assets.factory import build_defs
 from platform_assets.profiles import PROFILES
@@ -207,9 +208,9 @@ def platform(settings: Settings, tmp_path: Path, repository: Path) -> Iterator[P
         dg.DagsterInstance.from_config(str(path)) as instance,
         Children(variables, settings.state / "logs") as children,
     ):
-        workspace = path / "workspace.yaml"
-        servers.code_server(children, workspace, "tests.doubles.pooled_location", "pooled", free_port(4500))
-        children.start("daemon", ["-m", "dagster._daemon", "run", "--workspace", str(workspace)])
+        program = str(Path(sys.executable).with_name("dagster"))
+        module = ["--module-name", "tests.doubles.pooled_location"]
+        children.start("dagster", [program, "dev", *module, "--port", str(free_port(3500))])
         yield Platform(instance, children, folders)
 
 
