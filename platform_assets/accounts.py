@@ -144,7 +144,7 @@ OF_A_PERSON = ("release", "accept", "repair", "rebuild")
 """Verbs of jobs that only a person may ask for."""
 _ASSETS = ""
 """What stands before the first `__` in the name of Dagster's own job, for assets picked in the UI."""
-_TRAINING = frozenset({"checkpoint", "onnx", "evaluation", "service", "release", "backtest", "tuning"})
+_TRAINING = frozenset({"checkpoint", "onnx", "evaluation", "service", "release", "backtest"})
 
 
 def of_run(job: str, stages: Collection[str]) -> Account:

@@ -138,14 +138,11 @@ def _add_learning(add: Callable[..., argparse.ArgumentParser]) -> None:
     tune.add_argument(
         "--seed", type=int, default=0, metavar="S", help="another seed starts another search (default: 0)"
     )
-    tune.add_argument("--diff", type=Path, metavar="FILE", help="write the proposed change, for `git apply`")
     tune.set_defaults(run=_tune)
 
-    runs = add("runs", help="list trainings with parameters, curves, quality and cost; compare some")
+    runs = add("runs", help="list trainings with quality and cost")
     _takes_product(runs)
     runs.add_argument("--sort", metavar="COLUMN", default="at_utc", help="best first (default: newest first)")
-    runs.add_argument("--compare", nargs="+", type=int, default=[], metavar="RUN", help="show what differs")
-    runs.add_argument("--page", type=Path, metavar="FILE", help="write an HTML page with the curves")
     runs.add_argument("--json", action="store_true", help="print the records as one JSON object")
     runs.set_defaults(run=_runs)
 
@@ -343,39 +340,31 @@ def _tune(settings: Settings, options: argparse.Namespace) -> int:
     _check_profiles()
     product, console = Product(specs.load(options.product), settings), Console()
     try:
-        search = tune.run(product, options.cutoff, options.trials, console, seed=options.seed)
+        trials = tune.run(product, options.cutoff, options.trials, console, seed=options.seed)
     except Preempted:
         console.print("Stopped; the same command goes on with this search.")
         return EXIT_PREEMPTED
-    result = tune.reported(search)
-    print(result.text)
-    if options.diff is not None and result.diff:
-        options.diff.write_text(result.diff, encoding="utf-8")
-        print(options.diff.absolute())
-    return 0 if result.has_winner else 1
+    print(tune.report(product.spec, options.cutoff, trials))
+    return 0 if tune.best(trials) else 1
 
 
 def _runs(settings: Settings, options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from platform_assets import specs
-    from platform_assets.experiments import page, runs
+    from platform_assets.experiments import runs
     from platform_assets.handle import Product
 
     console = Console(width=LOG_COLUMNS)  # a narrower terminal wraps lines; a narrower table cuts numbers
     product = Product(specs.load(options.product), settings)
     task = product.spec.task
     listed = runs.sorted_by(runs.of(product), options.sort, task)
-    compared = runs.chosen(listed, options.compare) if options.compare else []
     if options.json:
         print(json.dumps({"runs": [{"run": run.number, "usd": run.usd, **run.training.document()} for run in listed]}))
     elif not listed:
         print(f"{product.name} has no training on record; `driftline train {product.name} --cutoff KEY` makes one.")
     else:
-        console.print(runs.as_comparison(compared) if compared else runs.as_table(product.name, listed, task))
-    if options.page is not None:
-        options.page.write_text(page.html(product, listed, compared), encoding="utf-8")
-        print(options.page.absolute())
+        console.print(runs.as_table(product.name, listed, task))
     return 0
 
 

@@ -1,1 +1,1 @@
-"""Train outside of the loop, and list, sort and compare trainings: `driftline train` and `driftline runs`."""
+"""Train outside of the loop, search for settings, and list trainings: `driftline train`, `tune` and `runs`."""

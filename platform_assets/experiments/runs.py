@@ -1,4 +1,4 @@
-"""List, sort and compare trainings on a terminal."""
+"""List and sort trainings on a terminal."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 MOST = 200
 """Trainings read, the newest first."""
-MOST_COMPARED = 4
-"""As many as there are colours that a colour-blind reader tells apart."""
 
 HEADINGS = {AVERAGE_PRECISION: "avg prec", "judged_loss": "valid", "cpu_s": "CPU s", "usd": "USD"}
 """What a column is called on a terminal, if not by its name."""
@@ -39,7 +37,6 @@ class Run:
     number: int
     training: Training
     usd: float | None
-    attempts: int
 
     def value(self, name: str) -> Number | str | None:
         """Return what a column shows: a measure of the holdout, or a member of the record."""
@@ -61,19 +58,9 @@ def of(product: Product) -> list[Run]:
         newest.setdefault(record.fingerprint, (number, record))
         if len(newest) == MOST:
             break
-    costs = dict(
-        product.history.attempts()
-        .group_by("fingerprint")
-        .agg(pl.struct(pl.col("usd").sum(), pl.len().alias("attempts")).alias("cost"))
-        .iter_rows()
-    )
+    costs = dict(product.history.attempts().group_by("fingerprint").agg(pl.col("usd").sum()).iter_rows())
     return [
-        Run(
-            number=number,
-            training=record,
-            usd=costs.get(fingerprint, {}).get("usd"),
-            attempts=costs.get(fingerprint, {}).get("attempts", 0),
-        )
+        Run(number=number, training=record, usd=costs.get(fingerprint))
         for fingerprint, (number, record) in newest.items()
     ]
 
@@ -102,42 +89,6 @@ def sorted_by(runs: Sequence[Run], name: str, task: Task) -> list[Run]:
     return [*ordered, *(run for run in runs if run.value(name) is None)]
 
 
-def chosen(runs: Sequence[Run], numbers: Sequence[int]) -> list[Run]:
-    """Return trainings by number.
-
-    Raises:
-        ValueError: too many, or one that is not on record.
-    """
-    by_number = {run.number: run for run in runs}
-    if not 2 <= len(numbers) <= MOST_COMPARED:
-        raise ValueError(f"--compare names {len(numbers)} trainings; expected 2 to {MOST_COMPARED}.")
-    if unknown := [number for number in numbers if number not in by_number]:
-        if not by_number:
-            raise ValueError(f"training {unknown[0]} is not on record: nothing has been trained yet.")
-        newest = ", ".join(map(str, [*by_number][:10]))
-        raise ValueError(f"training {unknown[0]} is not among the newest {len(by_number)} on record: {newest}.")
-    return [by_number[number] for number in numbers]
-
-
-def differences(runs: Sequence[Run]) -> dict[str, list[object]]:
-    """Return parameters, code, data and keys in which trainings differ, by name; None where one has no such name."""
-    parts: list[dict[str, object]] = [
-        {
-            "learner": run.training.learner,
-            **run.training.parameters,
-            "cutoff": run.training.cutoff,
-            "training keys": run.training.training_keys,
-            "rows": run.training.rows,
-            "code": run.training.code.rpartition(".")[2][:12],
-            "data": run.training.data[:12],
-        }
-        for run in runs
-    ]
-    names = list(dict.fromkeys(name for part in parts for name in part))
-    values = {name: [part.get(name) for part in parts] for name in names}
-    return {name: row for name, row in values.items() if any(value != row[0] for value in row)}
-
-
 def as_table(product: str, runs: Sequence[Run], task: Task) -> TerminalTable:
     """Return a terminal's table of trainings."""
     from rich import box
@@ -152,19 +103,6 @@ def as_table(product: str, runs: Sequence[Run], task: Task) -> TerminalTable:
         record = run.training
         shown = [number(run.value(name)) for name in listed]
         table.add_row(str(run.number), record.cutoff, record.purpose, record.learner, *shown)
-    return table
-
-
-def as_comparison(runs: Sequence[Run]) -> TerminalTable:
-    """Return a terminal's table of what differs between trainings, and of what came of it."""
-    from rich.table import Table as TerminalTable
-
-    table = TerminalTable("", *(f"run {run.number}" for run in runs), title="Only what differs")
-    for name, values in differences(runs).items():
-        table.add_row(name, *("–" if value is None else str(value) for value in values))
-    table.add_section()
-    for name in (*runs[0].training.quality, "train_loss", "judged_loss", "cpu_s", "usd"):
-        table.add_row(name, *(number(run.value(name)) for run in runs))
     return table
 
 

@@ -1,35 +1,36 @@
 """Search for better settings: `driftline tune`. Each trial learns from training keys alone and is judged on the last of
-them, so the holdout and everything behind it stay unseen.
+them, so the holdout and everything behind it stay unseen. No model is stored.
 
-Trials are records, and Optuna's study is built from them each time: a killed search goes on with the next trial, and
-suggests what an uninterrupted search would have.
+Trials are in Optuna's journal, a file of JSON lines in the searcher's state folder. The sampler's seed follows from the
+search's seed and the number of ended trials: a trial that a kill left running is repeated with the same settings.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+import fcntl
+import math
+import shlex
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msgspec.structs import asdict
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from platform_assets import clock, digests, libraries, naming
+from platform_assets import digests, libraries
+from platform_assets.compute.train import TrainingProblem
+from platform_assets.digests import reads
 from platform_assets.handle import Product
+from platform_assets.learners.base import Alone, Resumable
 from platform_assets.makers.checkpoint import Learning
-from platform_assets.problems import RecordExists
 from platform_assets.product.changes import check_search, value_of, with_values
 from platform_assets.product.tuning import Range, Setting
-from platform_assets.records.tunings import FAILED, FINISHED, PRUNED, TRIALS, TUNINGS, Trial, Tuning
-from platform_assets.show import proposal
-from platform_assets.show.tuning import best, edges, metadata, summary
-from platform_assets.stages.tuning import STAGE
+from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import process
 from platform_assets.steps.jobs import Request
-from platform_assets.steps.trial import TrialFit, TrialJob
 from platform_assets.storage.artifacts import canonical, sha256
 from platform_assets.training import requests
 from platform_assets.wording import counted
@@ -42,26 +43,10 @@ STARTS = 5
 """Trials that are never pruned: a median of fewer says little."""
 UNJUDGED = 0.2
 """First share of a trial in which it is not pruned: twice the share in which the learning rate of a network climbs."""
-
-
-@dataclass(frozen=True)
-class Search:
-    """A search under way.
-
-    Attributes:
-        request: of every trial.
-        libraries: their versions, Optuna included.
-        record: names the study.
-    """
-
-    product: Product
-    request: Request
-    libraries: Mapping[str, str]
-    record: Tuning
-
-    def trials(self) -> list[Trial]:
-        """Return the ended trials, in order."""
-        return [trial for _, trial in self.product.history.trials(self.record.study)]
+FINISHED, PRUNED = "COMPLETE", "PRUNED"
+"""Names of Optuna's states."""
+FAILED_BECAUSE = "why"
+"""Attribute of a trial that could not be fitted; one that failed without it was killed, and does not count."""
 
 
 def run(
@@ -72,8 +57,8 @@ def run(
     *,
     seed: int = 0,
     stop: process.StopRequest | None = None,
-) -> Search:
-    """Go on with a search until it has a number of trials; return it.
+) -> list[optuna.trial.FrozenTrial]:
+    """Go on with a search until it has a number of trials; return them.
 
     The first trial has the settings of the product's file. The same product file, data, libraries and seed continue the
     same search.
@@ -82,29 +67,31 @@ def run(
         count: of all trials, those of earlier calls included.
 
     Raises:
-        ValueError: nothing to vary, a setting that the product refuses, or too few keys.
+        ValueError: nothing to vary, a setting that the product refuses, too few keys, or the search is under way.
         MissingPartitions: a training key has no features or outcomes yet.
     """
-    search = open_search(product, cutoff, seed)
+    spec, request = product.spec, request_of(product, cutoff)
     stop = process.StopRequest().listen() if stop is None else stop
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        trials = search.trials()
+    with _opened(product, request, seed) as study, Progress(*columns, console=console, transient=True) as progress:
+        trials = _ended(study)
         whole = progress.add_task(f"{product.name} {cutoff}", total=count, completed=len(trials))
         one = progress.add_task("trial", total=None)
         while len(trials) < count:
             stop.check()
             progress.reset(one, description=f"trial {len(trials) + 1}", total=None)
-            trials.append(
-                _run_trial(search, trials, stop, lambda done, steps: progress.update(one, completed=done, total=steps))
-            )
-            progress.print(line(len(trials), trials), highlight=False, markup=False)
+            trial, began_s = _ask(study, spec, seed * 1_000_003 + len(trials)), process.cpu_s()
+            shown = Trial(trial, stop, lambda done, steps: progress.update(one, completed=done, total=steps))
+            _fit(product, request, study, shown)
+            trials = _ended(study)
+            text = f"{line(spec, trials)}; {process.cpu_s() - began_s:.1f} CPU s"
+            progress.print(text, highlight=False, markup=False)
             progress.update(whole, completed=len(trials))
-    return search
+    return trials
 
 
-def open_search(product: Product, cutoff: str, seed: int) -> Search:
-    """Return the search of a product's file, put on record if it is new; see `run`."""
+def request_of(product: Product, cutoff: str) -> Request:
+    """Return what every trial learns from and is judged on: as many keys as a holdout has, just before the holdout."""
     spec = product.spec
     if not spec.search:
         raise ValueError(
@@ -112,50 +99,6 @@ def open_search(product: Product, cutoff: str, seed: int) -> Search:
             "search=(Range(name='learning_rate', low=1e-4, high=1e-2, is_log=True),)."
         )
     check_search(spec)
-    request = _request(product, cutoff)
-    versions = {**libraries.installed(), "optuna": _optuna().__version__}
-    code = digests.code_digest(Learning.of(spec))
-    base = requests.fingerprint(spec, code, request, versions, step="tune")
-    space = [setting.document() for setting in spec.search]
-    record = Tuning(
-        study=sha256(canonical({"base": base, "space": space, "seed": seed}))[:STUDY_LETTERS],
-        cutoff=cutoff,
-        at_utc=clock.now(product.settings, spec.name, is_live=True).isoformat(),
-        learner=type(spec.learner).__name__,
-        seed=seed,
-        space=space,
-        learned_keys=len(request.training_keys),
-        judged_keys=request.holdout_keys,
-    )
-    earlier = product.history.tuning(record.study)
-    if earlier is None:
-        product.ledgers.of(TUNINGS).append(record)
-    return Search(product, request, versions, earlier or record)
-
-
-def line(number: int, trials: Sequence[Trial]) -> str:
-    """Return one line about a trial, and the best so far."""
-    trial, winner = trials[number - 1], best(trials[:number])
-    values = ", ".join(f"{name}={_shown(value)}" for name, value in trial.values.items())
-    if trial.state == FINISHED:
-        outcome = f"loss {trial.loss:.5f}"
-    else:
-        outcome = (
-            f"failed: {trial.why}"
-            if trial.state == FAILED
-            else f"ended early at epoch or round {trial.curve[-1]['epoch']}"
-        )
-    against = "" if winner is None else f"; best {winner[1].loss:.5f} (trial {winner[0]})"
-    return f"trial {number}: {outcome}{against}; {values}; {trial.cpu_s:.1f} CPU s"
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _request(product: Product, cutoff: str) -> Request:
-    """Return what every trial learns from and is judged on: as many keys as a holdout has, just before the holdout."""
-    spec = product.spec
     training_keys, _holdout = spec.split(cutoff, requests.left_out(product, cutoff))
     learned, judged = training_keys[: -spec.holdout], training_keys[-spec.holdout :]
     if len(learned) < max(1, spec.learner.validation_keys + 1):
@@ -167,96 +110,58 @@ def _request(product: Product, cutoff: str) -> Request:
     return requests.request_of(product, cutoff, learned, judged)
 
 
-def _run_trial(
-    search: Search, trials: Sequence[Trial], stop: process.StopRequest, shown: Callable[[int, int], None]
-) -> Trial:
-    """Fit the next trial; return its record."""
-    spec, number = search.product.spec, len(trials) + 1
-    asked = _ask(search.record, spec.search, trials) if trials else None
-    values = {item.name: value_of(spec, item.name) for item in spec.search} if asked is None else asked[1]
-    try:
-        tried = spec if asked is None else with_values(spec, values)
-    except ValueError as problem:  # each value is fine, and together they are not
-        return _record_refusal(search, number, values, str(problem))
-    code = digests.code_digest(Learning.of(tried))
-    more = {"step": "tune", "study": search.record.study, "trial": str(number)}
-    job = TrialJob(
-        **asdict(search.request),
-        fingerprint=requests.fingerprint(tried, code, search.request, search.libraries, **more),
-        study=search.record.study,
-        number=number,
-        values=values,
-    )
-    hopeless = partial(_is_hopeless, None if asked is None else asked[0])
-    fit = TrialFit(
-        tried, job, search.product.settings, log=lambda _: None, stop=stop, shown=shown, is_hopeless=hopeless
-    )
-    fit.run()
-    record = search.product.history.trial(search.record.study, number)
-    assert record is not None
-    return record
+@contextmanager
+def _opened(product: Product, request: Request, seed: int) -> Iterator[optuna.Study]:
+    """Open the study of equal code, data, configuration, space, libraries and seed; no other process may meanwhile."""
+    optuna, spec = _optuna(), product.spec
+    versions = {**libraries.installed(), "optuna": optuna.__version__}
+    base = requests.fingerprint(spec, digests.code_digest(Learning.of(spec)), request, versions, step="tune")
+    space = [setting.document() for setting in spec.search]
+    name = sha256(canonical({"base": base, "space": space, "seed": seed}))[:STUDY_LETTERS]
+    path = product.settings.state / "tuning" / f"{product.name}-{name}.journal"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another `driftline tune` is at this search ({path}); wait until it has ended.") from None
+        # A kill may leave Optuna's lock, for which it would wait 30 s, and half a line, which would spoil the next.
+        Path(f"{path}.lock").unlink(missing_ok=True)
+        file.truncate(path.read_bytes().rfind(b"\n") + 1)
+        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTS)
+        study = optuna.create_study(storage=storage, pruner=pruner, study_name=name, load_if_exists=True)
+        for left in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+            study.tell(left.number, state=optuna.trial.TrialState.FAIL)
+        yield study
 
 
-def _record_refusal(search: Search, number: int, values: dict[str, Any], why: str) -> Trial:
-    """Record a trial whose values the product refuses together."""
-    product, now = search.product, clock.now(search.product.settings, search.product.name, is_live=True)
-    record = Trial(fingerprint="", at_utc=now.isoformat(), values=values, state=FAILED, why=why)
-    with contextlib.suppress(RecordExists):
-        product.ledgers.of(TRIALS.of(search.record.study)).create_number(number, record)
-    return record
+def _ended(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """Return the trials that ended by themselves, in order."""
+    return [
+        trial for trial in study.trials if trial.state.name in (FINISHED, PRUNED) or FAILED_BECAUSE in trial.user_attrs
+    ]
 
 
-def _is_hopeless(trial: optuna.Trial | None, done: int, steps: int, loss: float) -> bool:
-    if trial is None:
-        return False
-    trial.report(loss, done)
-    return done > UNJUDGED * steps and trial.should_prune()
+def _ask(study: optuna.Study, spec: ProductSpec, seed: int) -> optuna.Trial:
+    """Begin the next trial. Equal trials before it and an equal seed give equal settings.
 
-
-def _ask(record: Tuning, space: Sequence[Setting], trials: Sequence[Trial]) -> tuple[optuna.Trial, dict[str, Any]]:
-    """Return Optuna's next trial and its values. Equal trials before it and an equal seed give an equal one."""
-    optuna = _optuna()
-    study = optuna.create_study(
-        sampler=optuna.samplers.TPESampler(seed=record.seed * 1_000_003 + len(trials)),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTS),
-    )
-    study.add_trials([frozen for trial in trials if (frozen := _frozen(trial, space)) is not None])
-    trial = study.ask({setting.name: _distribution(setting) for setting in space})
-    values = {
-        setting.name: value if isinstance(setting, Range) else setting.samples[value]
-        for setting, value in zip(space, trial.params.values(), strict=True)
-    }
-    return trial, values
-
-
-def _frozen(trial: Trial, space: Sequence[Setting]) -> optuna.trial.FrozenTrial | None:
-    """Return a record as a trial of Optuna's; None for values outside the space, which the product's file may have."""
-    optuna = _optuna()
-    states = {
-        FINISHED: optuna.trial.TrialState.COMPLETE,
-        PRUNED: optuna.trial.TrialState.PRUNED,
-        FAILED: optuna.trial.TrialState.FAIL,
-    }
-    values = {setting.name: _native(trial.values[setting.name]) for setting in space}
-    if not all(setting.has(values[setting.name]) for setting in space):
-        return None
-    return optuna.trial.create_trial(
-        state=states[trial.state],
-        value=trial.loss,
-        params={
-            item.name: values[item.name] if isinstance(item, Range) else item.samples.index(values[item.name])
-            for item in space
-        },
-        distributions={setting.name: _distribution(setting) for setting in space},
-        intermediate_values={
-            int(point["epoch"]): float(point["judged_loss"]) for point in trial.curve if "judged_loss" in point
-        },
-    )
-
-
-def _native(value: Any) -> Any:
-    """Return a value of a record as a product's file writes it: JSON has lists only."""
-    return tuple(map(_native, value)) if isinstance(value, list) else value
+    The first one has those of the product's file, or no parameters where one of these lies outside of the search.
+    """
+    optuna, space = _optuna(), spec.search
+    study.sampler = optuna.samplers.TPESampler(seed=seed)
+    if not _ended(study):
+        values = {setting.name: value_of(spec, setting.name) for setting in space}
+        if not all(setting.has(values[setting.name]) for setting in space):
+            return study.ask()
+        if not study.get_trials(states=(optuna.trial.TrialState.WAITING,)):
+            study.enqueue_trial(
+                {
+                    item.name: values[item.name] if isinstance(item, Range) else item.samples.index(values[item.name])
+                    for item in space
+                }
+            )
+    return study.ask({setting.name: _distribution(setting) for setting in space})
 
 
 def _distribution(setting: Setting) -> optuna.distributions.BaseDistribution:
@@ -265,6 +170,149 @@ def _distribution(setting: Setting) -> optuna.distributions.BaseDistribution:
         return optuna.distributions.CategoricalDistribution(range(len(setting.samples)))
     kind = optuna.distributions.IntDistribution if setting.is_whole else optuna.distributions.FloatDistribution
     return kind(setting.low, setting.high, log=setting.is_log)
+
+
+def values_of(spec: ProductSpec, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a trial's parameters: those of the product's file where it has none."""
+    if not params:
+        return {setting.name: value_of(spec, setting.name) for setting in spec.search}
+    return {
+        item.name: params[item.name] if isinstance(item, Range) else item.samples[params[item.name]]
+        for item in spec.search
+    }
+
+
+class Trial(Alone):
+    """Progress of a trial: its curve ends it where it is worse than most others."""
+
+    def __init__(self, trial: optuna.Trial, stop: process.StopRequest, shown: Callable[[int, int], None]) -> None:
+        super().__init__()
+        self.trial, self._stop, self._shown = trial, stop, shown
+
+    def note(self, done: int, steps: int, **measures: float) -> None:
+        """Keep and judge the measures."""
+        super().note(done, steps, **measures)
+        self._go_on(done, steps)
+        self._judge(done, steps, measures)
+
+    def take_steps(self, loop: Resumable) -> None:
+        """Run a loop to its end."""
+        while not loop.is_finished:
+            epochs = len(loop.history)
+            loop.step()
+            self._go_on(loop.done, loop.steps)
+            if len(loop.history) > epochs:
+                self._judge(len(loop.history), loop.epochs, loop.history[-1])
+
+    def _go_on(self, done: int, steps: int) -> None:
+        self._shown(done, steps)
+        self._stop.check()
+
+    def _judge(self, done: int, steps: int, measures: Mapping[str, float]) -> None:
+        loss = measures.get("judged_loss")
+        if loss is not None and done < steps:
+            self.trial.report(loss, done)
+            if done > UNJUDGED * steps and self.trial.should_prune():
+                raise _optuna().TrialPruned
+
+
+def _fit(product: Product, request: Request, study: optuna.Study, progress: Trial) -> None:
+    """Fit a trial, and tell the study how it ended."""
+    optuna, trial = _optuna(), progress.trial
+    try:
+        loss = _loss(product, _tried(product.spec, trial.params), request, progress)
+    except optuna.TrialPruned:
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    except TrainingProblem as problem:
+        trial.set_user_attr(FAILED_BECAUSE, str(problem))
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    else:
+        study.tell(trial, loss)
+
+
+def _tried(spec: ProductSpec, params: Mapping[str, Any]) -> ProductSpec:
+    try:
+        return with_values(spec, values_of(spec, params))
+    except ValueError as problem:  # each value is fine, and together they are not
+        raise TrainingProblem(str(problem)) from None
+
+
+def _loss(product: Product, spec: ProductSpec, request: Request, progress: Trial) -> float:
+    """Learn from the training keys; return the mean log loss on the keys that judge, in nats."""
+    maker, digests_by_key = Learning.of(spec), (request.features, request.outcomes)
+    assert request.known_before is not None
+    known_before = datetime.fromisoformat(request.known_before)
+    with reads.guarded(spec.module, maker):
+        maker.prepare(request.device, request.precision)
+        rows = maker.rows(product.tables, request.training_keys, *digests_by_key, known_before).labelled()
+        learned = maker.learn(rows)
+        blobs = maker.fit(learned, rows, request.training_keys, progress, request.device, request.precision)
+        judging = maker.rows(product.tables, request.holdout_keys, *digests_by_key, known_before).labelled()
+        if not len(judging.inputs):
+            raise ValueError(
+                f"the {len(request.holdout_keys)} keys from {request.holdout_keys[0]} on, which judge trials of "
+                f"{spec.name}, have no labelled row; choose another cutoff."
+            )
+        loss = float(spec.task.losses(judging.labels, maker.answers(blobs, learned, judging)).mean())
+    if not math.isfinite(loss):
+        raise TrainingProblem(f"the loss on the rows that judge is {loss}; expected a finite number")
+    return loss
+
+
+def line(spec: ProductSpec, trials: Sequence[optuna.trial.FrozenTrial]) -> str:
+    """Return one line about the newest of some trials, and the best so far."""
+    trial, winner = trials[-1], best(trials)
+    if trial.state.name == FINISHED:
+        outcome = f"loss {trial.value:.5f}"
+    elif trial.state.name == PRUNED:
+        outcome = f"ended early at epoch or round {trial.last_step}"
+    else:
+        outcome = f"failed: {trial.user_attrs[FAILED_BECAUSE]}"
+    against = "" if winner is None else f"; best {winner[0]:.5f} (trial {winner[1]})"
+    values = ", ".join(
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in values_of(spec, trial.params).items()
+    )
+    return f"trial {len(trials)}: {outcome}{against}; {values}"
+
+
+def best(trials: Sequence[optuna.trial.FrozenTrial]) -> tuple[float, int] | None:
+    """Return the lowest loss of a finished trial, and its number, from 1; the first of equals."""
+    losses = [
+        (trial.value or 0.0, number) for number, trial in enumerate(trials, start=1) if trial.state.name == FINISHED
+    ]
+    return min(losses, default=None)
+
+
+def report(spec: ProductSpec, cutoff: str, trials: Sequence[optuna.trial.FrozenTrial]) -> str:
+    """Return what came of a search, and its best settings as text to paste."""
+    states = Counter(trial.state.name for trial in trials)
+    failed = len(trials) - states[FINISHED] - states[PRUNED]
+    outcomes = f"{counted(len(trials), 'trial')}, {states[PRUNED]} ended early, {failed} failed"
+    winner = best(trials)
+    if winner is None:
+        return f"{outcomes}; none finished."
+    loss, number = winner
+    if number == 1:
+        return f"{outcomes}; none is better than the product's file (loss {loss:.5f})."
+    first, values = trials[0].value, values_of(spec, trials[number - 1].params)
+    gain = "" if first is None else f", {first - loss:.5f} below the product's file"
+    edges = (setting.edge(values[setting.name]) for setting in spec.search)
+    settings = " ".join(f"--set {shlex.quote(f'{name}={_toml(value)}')}" for name, value in values.items())
+    return "\n".join(
+        [
+            f"{outcomes}; the best is trial {number} with loss {loss:.5f}{gain}.",
+            *(f"{sentence}." for sentence in edges if sentence is not None),
+            "Write its settings into the product's file, or train with them once:",
+            f"driftline train {spec.name} --cutoff {cutoff} {settings}",
+        ]
+    )
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _optuna() -> Any:
@@ -281,38 +329,3 @@ def _optuna() -> Any:
         ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
-
-
-@dataclass(frozen=True)
-class Result:
-    """What came of a search.
-
-    Attributes:
-        text: for a terminal.
-        diff: of the product's file; empty when it has the best settings already, or cannot be changed by a diff.
-    """
-
-    text: str
-    diff: str
-    has_winner: bool
-
-
-def reported(search: Search) -> Result:
-    """Show the search in Dagster's UI, as a materialisation of the asset `tuning`; return it for a terminal."""
-    import dagster as dg
-
-    from platform_assets.demo import home
-
-    product, trials = search.product, search.trials()
-    event = dg.AssetMaterialization(
-        asset_key=naming.asset_key(product.name, STAGE), metadata=metadata(product.spec, search.record, trials)
-    )
-    with dg.DagsterInstance.from_config(str(home.prepare(product.settings))) as instance:
-        instance.report_runless_asset_event(event)
-    lines, winner = [f"{summary(trials)}."], best(trials)
-    if winner is None:
-        return Result(lines[0], "", has_winner=False)
-    change = proposal.of(product.spec, winner[1].values)
-    lines += [f"{sentence}." for sentence in edges(product.spec, winner[1])]
-    lines += [change.text()]
-    return Result("\n".join(lines), change.diff, has_winner=True)

@@ -11,9 +11,8 @@ from platform_assets.history.rebuilds import Rebuilds
 from platform_assets.history.releases import Releases
 from platform_assets.history.requests import Requests
 from platform_assets.history.trainings import Trainings
-from platform_assets.history.tunings import Tunings
 from platform_assets.history.versions import Versions
 
 
-class History(Releases, Decisions, Faults, Requests, Rebuilds, Alerts, Attended, Money, Trainings, Tunings, Versions):
+class History(Releases, Decisions, Faults, Requests, Rebuilds, Alerts, Attended, Money, Trainings, Versions):
     """Everything on record about a product; each method states its cost in requests."""

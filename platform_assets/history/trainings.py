@@ -12,7 +12,7 @@ MOST_READ = 100
 
 
 class Trainings(Reader):
-    """Finished trainings by number, counted from 1: those of the loop, of `driftline train` and of tunings."""
+    """Finished trainings by number, counted from 1: those of the loop and of `driftline train`."""
 
     def trainings_newest_first(self) -> Iterator[tuple[int, Training]]:
         """Yield trainings, the newest first, reading each only when it is needed. Two small reads, and one each."""

@@ -6,7 +6,7 @@ from platform_assets import naming
 from platform_assets.records.base import Document, Number, Record, RecordKind
 
 LOOP, EXPERIMENT = "loop", "experiment"
-"""Purposes: a training that may be released, and one of `driftline train` or `driftline tune`."""
+"""Purposes: a training that may be released, and one of `driftline train`."""
 
 
 class Training(Record, frozen=True, kw_only=True):
@@ -14,7 +14,7 @@ class Training(Record, frozen=True, kw_only=True):
 
     Attributes:
         fingerprint: of code, data and configuration; its attempts have it too.
-        purpose: `loop`, `experiment` or the name of a tuning.
+        purpose: `loop` or `experiment`.
         learner: name of its class.
         parameters: the learner's own and those of `Training`, by dotted name; functions by name.
         code: digest of what made the model.

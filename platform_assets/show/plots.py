@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +70,7 @@ def loss_curve(history: Sequence[Mapping[str, float]]) -> Draw:
         axes = figure.subplots()
         for position, name in enumerate(names):
             label = LOSSES.get(name) or name.removesuffix("_loss").replace("_", " ")
-            _draw_curve(axes, history, name, label, position, marker=marker(position))
+            _draw_curve(axes, history, name, label, position)
         axes.set(xlabel=_epochs(history), ylabel="loss")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(axis="y")
@@ -81,19 +81,12 @@ def loss_curve(history: Sequence[Mapping[str, float]]) -> Draw:
     return draw
 
 
-def _draw_curve(
-    axes: Axes,
-    history: Sequence[Mapping[str, float]],
-    name: str,
-    label: str,
-    position: int,
-    **style: Any,
-) -> None:
+def _draw_curve(axes: Axes, history: Sequence[Mapping[str, float]], name: str, label: str, position: int) -> None:
     """Draw a loss by epoch or round; that of a blend, another model than that of the points before it, as a star."""
     star = {"marker": "*", "markersize": 11, "linestyle": "none", "fillstyle": FILLS.get(name, "full"), "label": None}
     points = [row for row in history if row.get(name) is not None]
     fitted, blended = ([row for row in points if bool(row.get("is_blend")) == is_blend] for is_blend in (False, True))
-    for rows, drawn in ((fitted, {"label": label, **style}), (blended, star)):
+    for rows, drawn in ((fitted, {"label": label, "marker": marker(position)}), (blended, star)):
         if rows:
             axes.plot([row["epoch"] for row in rows], [row[name] for row in rows], color=colour(position), **drawn)
 
@@ -107,29 +100,6 @@ def _epochs(points: Sequence[Mapping[str, float]]) -> str:
 def losses_of(history: Sequence[Mapping[str, float]]) -> list[str]:
     """Return the columns of a training history that are losses, in order."""
     return list(dict.fromkeys(name for row in history for name in row if name.endswith("_loss")))
-
-
-def training_curves(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> Draw:
-    """Draw the losses of several trainings: dashed on the rows learned from, solid on the validation rows.
-
-    Args:
-        curves: by training, one mapping per epoch or round with `epoch`, `train_loss` and perhaps `judged_loss`.
-    """
-
-    def draw(figure: Figure) -> None:
-        from matplotlib.ticker import MaxNLocator
-
-        axes = figure.subplots()
-        for position, (name, points) in enumerate(curves.items()):
-            for loss, style in zip(LOSSES, ("--", "-"), strict=True):
-                _draw_curve(axes, points, loss, f"{name}, {LOSSES[loss]}", position, linestyle=style)
-        axes.set(xlabel=_epochs([point for points in curves.values() for point in points]), ylabel="loss")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.grid(axis="y")
-        axes.margins(x=0.04, y=0.12)
-        legend(figure)
-
-    return draw
 
 
 def calibration_plot(

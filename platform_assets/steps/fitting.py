@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -84,9 +84,6 @@ class Fitting(ABC, Generic[J]):
     def make(self, attempt: Attempt) -> Columns | None:
         """Fit, and record the result while the lease is held. Return what was used, if that counts."""
 
-    def judge(self, point: Mapping[str, float], steps: int) -> None:
-        """Look at a new point of the curve; the number of points to expect is at most `steps`. It may end the fit."""
-
     @abstractmethod
     def report(self, attempt: Attempt, used: Columns | None, *, is_reused: bool) -> msgspec.Struct:
         """Return the step's result."""
@@ -158,7 +155,7 @@ class Fitting(ABC, Generic[J]):
         self.log(f"{self.spec.name} {job.cutoff}: {len(rows.inputs)} labelled rows of {len(job.training_keys)} keys.")
         for name in suspects.empty(rows.inputs, maker.fields):
             self.log(f"{name} is null in all of them, so nothing is learned from it; look at features().")
-        watched = Watched(job, self.settings, self.log, self.stop, self.save_every_s, self.shown, self.judge)
+        watched = Watched(job, self.settings, self.log, self.stop, self.save_every_s, self.shown)
         progress = StepProgress(watched, attempt)
         blobs = maker.fit(learned, rows, job.training_keys, progress, job.device, job.precision)
         return Fit(rows=rows, learned=learned, blobs=blobs, history=progress.history)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -28,7 +28,6 @@ class Watched:
     stop: process.StopRequest
     save_every_s: float | None
     shown: Callable[[int, int], None]
-    judge: Callable[[Mapping[str, float], int], None]
 
 
 class StepProgress:
@@ -55,7 +54,6 @@ class StepProgress:
             self.history.append({"epoch": done, **finite(measures, done, steps)})
             named = ", ".join(f"{name.replace('_', ' ')} {value:.5f}" for name, value in measures.items())
             self._step.log(f"{done} of {steps}: {named}")
-            self._step.judge(self.history[-1], steps)
         # The last point of a blend's curve has a number of its own, below that of its steps.
         self._attempt.note(steps_done=max(done, self._attempt.facts.steps_done or 0))
         self._step.shown(done, steps)
@@ -105,8 +103,6 @@ class StepProgress:
         if (state := save_store.newest()) is not None:
             loop.restore(state)
             step.log(f"resuming from step {loop.done} of {loop.steps}.")
-            for point in loop.history:
-                step.judge(point, loop.epochs)
         attempt.note(resumed_from_step=loop.done, steps_done=loop.done, steps_saved=loop.done)
         saved_at_s = time.perf_counter()
         while not loop.is_finished:
@@ -120,7 +116,6 @@ class StepProgress:
             step.shown(loop.done, loop.steps)
             if len(loop.history) > epochs:
                 step.log(f"epoch {epochs + 1} of {loop.epochs}: train loss {loop.history[-1]['train_loss']:.5f}")
-                step.judge(loop.history[-1], loop.epochs)
             if loop.done == loop.steps or time.perf_counter() - saved_at_s >= due_s:
                 self._save(loop, save_store)
                 saved_at_s = time.perf_counter()

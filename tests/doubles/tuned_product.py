@@ -1,27 +1,30 @@
 """The tiny product with settings to search for; as a program, one search that may be killed at a named point.
 
-`python -m tests.doubles.tuned_product ROOT STATE TRIALS [POINT]`; a point is `curve N` (after the Nth point of any
-trial's curve), or `before N` and `after N` (the record of trial N).
+`python -m tests.doubles.tuned_product ROOT STATE TRIALS [POINT]`; a point is `step N` (before the Nth step of a loop),
+or `before N`, `half N` and `after N` (the Nth entry of the journal).
 """
 
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
+from optuna.storages.journal import JournalFileBackend
 from rich.console import Console
 
+from platform_assets.compute.train import Loop
 from platform_assets.experiments import tune
 from platform_assets.handle import Product
 from platform_assets.learners.network import Network
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Choice, Range
-from platform_assets.storage.ledger import LedgerWriter
 from platform_assets.storage.tables import TableStore
 from tests.doubles import tiny_product as tiny
 
@@ -52,24 +55,32 @@ def product(settings: Settings) -> Product:
 def die_at(point: str) -> None:
     """Kill this process with SIGKILL at a point of the search."""
     kind, count = point.split()
-    seen, create, fit = [0], LedgerWriter.create_number, tune.TrialFit.judge
+    seen, append, step = [0], JournalFileBackend.append_logs, Loop.step
 
-    def created(self: LedgerWriter, number: int, record: object) -> None:
-        if kind == "before" and number == int(count):
+    def is_here(*kinds: str) -> bool:
+        seen[0] += kind in kinds
+        return kind in kinds and seen[0] == int(count)
+
+    def appended(self: JournalFileBackend, logs: list[dict[str, Any]]) -> None:
+        is_now = is_here("before", "half", "after")
+        if is_now and kind == "half":
+            path = Path(self._file_path)
+            path.with_name(f"{path.name}.lock").symlink_to(path)
+            with path.open("ab") as file:
+                file.write(json.dumps(logs[0]).encode()[:-9])
+        if is_now and kind != "after":
             os.kill(os.getpid(), signal.SIGKILL)
-        create(self, number, record)  # type: ignore[arg-type]
-        if kind == "after" and number == int(count):
+        append(self, logs)
+        if is_now:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    LedgerWriter.create_number = created  # type: ignore[method-assign]
-
-    def judged(self: tune.TrialFit, point: dict[str, float], steps: int) -> None:
-        fit(self, point, steps)
-        seen[0] += 1
-        if kind == "curve" and seen[0] == int(count):
+    def stepped(self: Loop) -> float:
+        if is_here("step"):
             os.kill(os.getpid(), signal.SIGKILL)
+        return step(self)
 
-    tune.TrialFit.judge = judged  # type: ignore[method-assign]
+    JournalFileBackend.append_logs = appended  # type: ignore[method-assign]
+    Loop.step = stepped  # type: ignore[method-assign]
 
 
 def main(root: str, state: str, trials: str, point: str | None = None) -> None:
@@ -77,7 +88,8 @@ def main(root: str, state: str, trials: str, point: str | None = None) -> None:
     if point is not None:
         die_at(point)
     settings = Settings(root=root, state=Path(state))
-    tune.run(product(settings), tiny.CUTOFF, int(trials), Console(file=io.StringIO()))
+    ended = tune.run(product(settings), tiny.CUTOFF, int(trials), Console(file=io.StringIO()))
+    print(tune.report(SPEC, tiny.CUTOFF, ended))
 
 
 if __name__ == "__main__":
