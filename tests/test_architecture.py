@@ -128,14 +128,13 @@ def test_only_settings_reads_the_environment(repository: Path) -> None:
     for path, tree in modules(repository):
         if path in ("platform_assets/settings.py", "platform_assets/storage/objects.py"):
             continue
+        nodes = list(ast.walk(tree))
         written = {
-            id(node.value)
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)
+            id(node.value) for node in nodes if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)
         }
         reads = [
             node.lineno
-            for node in ast.walk(tree)
+            for node in nodes
             if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv") and id(node) not in written
         ]
         assert not reads, f"{path}, lines {reads}: read the environment in platform_assets/settings.py"
