@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from platform_assets import libraries
 from platform_assets.settings import Settings, SettingsProblem
 from platform_assets.step_profile import IMAGE_BY_DIGEST, StepProfile
+from resources.launchers.manifest import SCRATCH
 
 
 def step_image(settings: Settings, size: StepProfile) -> str:
@@ -78,22 +80,19 @@ def trainer_libraries(settings: Settings) -> dict[str, str]:
     return versions
 
 
-def environment(settings: Settings, pipes: Mapping[str, str], state: str, threads: int) -> dict[str, str]:
+def environment(settings: Settings, pipes: Mapping[str, str], size: StepProfile) -> dict[str, str]:
     """Return the environment of a step in the image, without secrets.
+
+    Everything but data is in `SCRATCH`. The pools of polars and OpenMP would otherwise count the node's processors;
+    torch takes the number of threads that the product's file states.
 
     Args:
         pipes: Dagster Pipes' variables, which name the step's input and messages.
-        state: the folder inside the image for everything but data.
-        threads: of polars' and OpenMP's pools, which would otherwise count the node's processors. torch takes the
-            number that the product's file states.
     """
     return {
-        **settings.replace(serving_digest=None).to_environment(),
+        **settings.replace(serving_digest=None, state=Path(SCRATCH)).to_environment(),
         **dict(settings.store_environment),
-        "DRIFTLINE_STATE": state,
-        "DAGSTER_HOME": state,
-        "BENTOML_HOME": state,
-        "OMP_NUM_THREADS": str(threads),
-        "POLARS_MAX_THREADS": str(threads),
+        "OMP_NUM_THREADS": str(size.threads),
+        "POLARS_MAX_THREADS": str(size.threads),
         **pipes,
     }

@@ -10,7 +10,6 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import dagster as dg
@@ -177,8 +176,9 @@ def session(
         messages: parameters of the messages of a step under way, from its environment; None for a new step.
     """
     with ExitStack() as stack:
-        folder = _folder(settings, launch.id) if is_lasting else Path(stack.enter_context(TemporaryDirectory()))
-        injector, reader = _ends(settings, launch.id, folder, messages)
+        if not is_lasting:
+            stack.callback(forget, settings, launch.id)
+        injector, reader = _ends(settings, launch.id, messages)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", dg.PreviewWarning)
             opened = stack.enter_context(
@@ -208,9 +208,10 @@ def _folder(settings: Settings, attempt_id: str) -> Path:
 
 
 def _ends(
-    settings: Settings, launch: str, folder: Path, messages: PipesParams | None
+    settings: Settings, launch: str, messages: PipesParams | None
 ) -> tuple[dg.PipesContextInjector, dg.PipesMessageReader]:
     if "://" not in settings.root:
+        folder = _folder(settings, launch)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "messages" if messages is None else Path(messages["path"])
         return KeptFileInjector(str(folder / "context")), KeptFileReader(path)

@@ -38,7 +38,7 @@ def pod_of(settings: Settings, name: str, module: str, plan: Try, launch: Launch
         namespace=settings.namespace,
         image=step_image(settings, plan.profile),
         module=module,
-        environment=environment(settings, pipes, manifest.SCRATCH, plan.profile.threads),
+        environment=environment(settings, pipes, plan.profile),
         secret=accounts.of_product(settings.step_secret, work.product),
         service_account=accounts.of_product(settings.step_service_account, work.product),
         priority_class=settings.spot_priority_class if plan.profile.is_spot else settings.step_priority_class,

@@ -5,103 +5,94 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from platform_assets.failures import INIT, PREEMPTED
-from platform_assets.profiles import PROFILES
+from platform_assets.profiles import PROFILES, StepProfile
 from platform_assets.settings import Settings, SettingsProblem
-from resources.launchers import ContainerLauncher, container, container_command, foreground, launcher
-from resources.launchers.container import State, ending, read_state
-from resources.launchers.endings import first_try
+from resources.launchers import ContainerLauncher, foreground, launcher
+from resources.launchers.container import State, ending, options
+from resources.launchers.endings import Try, first_try
 from resources.launchers.image import trainer_image
 from resources.launchers.readiness import NotReady
 from resources.launchers.tries import StepRequest
 
 IMAGE = "trainer@sha256:" + "0" * 64
 SIZE = PROFILES["cpu_small"].replace(cores=3, memory_gb=5.5, shm_gb=0.25, grace_s=77.5)
-STORE = Path("/srv/store")
+GPU = PROFILES["gpu"]
+FOLDER = Settings(root="/srv/store", state=Path("/srv/state"))
+BUCKET = FOLDER.replace(root="s3://models/root")
+USER, ROOT = (1000, 1001), (0, 0)
 BEGAN, ENDED = datetime(2026, 11, 25, 9, 0, tzinfo=UTC), datetime(2026, 11, 25, 9, 30, tzinfo=UTC)
+NEVER = datetime(1, 1, 1, tzinfo=UTC)
 
 
-def command(**changes: object) -> list[str]:
-    inputs = {
-        "engine": "podman",
-        "name": "driftline-tiny-train-1",
-        "image": IMAGE,
-        "module": "platform_assets.steps.train",
-        "profile": SIZE,
-        "memory_gb": 5.5,
-        "labels": {"driftline/step": "train"},
-        "environment": {"DRIFTLINE_ROOT": "/srv/store"},
-        "secrets": (),
-        "folders": {STORE: "/srv/store"},
-        "caller": (1000, 1001),
-        "network": "none",
-    }
-    return container_command.run(**(inputs | changes))
+def given(
+    settings: Settings = FOLDER, size: StepProfile = SIZE, engine: str = "podman", caller: tuple[int, int] = USER
+) -> list[str]:
+    return options(engine, settings, first_try(size), caller)
 
 
-def values(words: list[str], option: str) -> list[str]:
-    return [after for word, after in pairwise(words) if word == option]
+def values(given: list[str], option: str) -> list[str]:
+    return [text.removeprefix(f"{option}=") for text in given if text.startswith(f"{option}=")]
 
 
 # Privileges -----------------------------------------------------------------------------------------------------------
 
 
 def test_the_size_of_the_profile_is_enforced() -> None:
-    argv = command()
+    argv = given()
     assert values(argv, "--cpus") == ["3"]
     assert values(argv, "--memory") == values(argv, "--memory-swap") == ["5500000000b"], "no swap beyond the memory"
     assert values(argv, "--shm-size") == ["250000000b"]
     assert values(argv, "--stop-timeout") == ["78"]
-    assert values(command(memory_gb=11.0), "--memory") == ["11000000000b"]
+    assert values(options("podman", FOLDER, Try(profile=SIZE, memory_gb=11.0), USER), "--memory") == ["11000000000b"]
 
 
 @pytest.mark.parametrize("engine", ["podman", "docker"])
 def test_a_container_has_no_more_privileges_than_a_pod(engine: str) -> None:
-    argv = command(engine=engine)
+    argv = given(engine=engine)
     assert values(argv, "--cap-drop") == ["ALL"]
     assert values(argv, "--security-opt") == ["no-new-privileges"]
     assert "--read-only" in argv
     assert values(argv, "--tmpfs") == ["/tmp:rw,mode=1777", "/scratch:rw,mode=1777"]
     assert "--privileged" not in argv
-    assert argv[-4:] == [IMAGE, "python", "-m", "platform_assets.steps.train"]
 
 
 def test_memory_that_cannot_hold_its_shm_is_refused() -> None:
     with pytest.raises(ValueError, match=r"memory_gb is 0.25; expected more than the profile's shm_gb, 0.25"):
-        command(memory_gb=0.25)
+        options("podman", FOLDER, Try(profile=SIZE, memory_gb=0.25), USER)
 
 
 def test_an_accelerator_is_handed_over_by_number() -> None:
-    gpu = PROFILES["gpu"]
-    assert values(command(profile=gpu, memory_gb=32), "--device") == ["nvidia.com/gpu=0"]
-    assert values(command(profile=gpu, memory_gb=32, engine="docker"), "--gpus") == ["1"]
-    assert not {"--device", "--gpus"} & {*command(), *command(engine="docker")}
+    assert values(given(size=GPU), "--device") == ["nvidia.com/gpu=0"]
+    assert values(given(size=GPU, engine="docker"), "--gpus") == ["1"]
+    assert not [text for text in (*given(), *given(engine="docker")) if text.startswith(("--device", "--gpus"))]
 
 
 def test_the_pods_user_is_mapped_to_the_owner_of_the_store() -> None:
-    argv = command()
+    argv = given()
     assert (values(argv, "--user"), values(argv, "--userns")) == (["10001:10001"], ["keep-id:uid=10001,gid=10001"])
-    rooted = command(caller=(0, 0))
+    rooted = given(caller=ROOT)
     assert values(rooted, "--user") == ["10001:10001"]
     assert (
         values(rooted, "--uidmap")
         == values(rooted, "--gidmap")
         == ["0:1000000:10001", "10001:0:1", "10002:1010002:55534"]
     )
-    assert values(command(engine="docker"), "--user") == ["1000:1001"]
+    assert values(given(engine="docker"), "--user") == ["1000:1001"]
     for engine in ("podman", "docker"):
-        alone = command(engine=engine, folders={}, caller=(0, 0))
+        alone = given(BUCKET, engine=engine, caller=ROOT)
         assert values(alone, "--user") == ["10001:10001"]
-        assert not {"--userns", "--uidmap", "--gidmap"} & set(alone), "without a folder nobody needs to be mapped"
+        for option in ("--userns", "--uidmap", "--gidmap"):
+            assert not values(alone, option), "without a folder nobody needs to be mapped"
 
 
 def test_a_map_of_users_leaves_none_out_and_names_none_twice() -> None:
-    parts = [tuple(map(int, part.split(":"))) for part in values(command(caller=(0, 0)), "--uidmap")]
+    parts = [tuple(map(int, part.split(":"))) for part in values(given(caller=ROOT), "--uidmap")]
     assert [inside for start, _, count in parts for inside in range(start, start + count)] == list(range(65_536))
     outside = [user for _, start, count in parts for user in range(start, start + count)]
     assert len(set(outside)) == len(outside)
@@ -112,8 +103,8 @@ def test_a_map_of_users_leaves_none_out_and_names_none_twice() -> None:
 
 
 def test_secrets_are_inherited_by_name() -> None:
-    argv = command(secrets=("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"), folders={}, network=None)
-    assert values(argv, "--env") == ["DRIFTLINE_ROOT=/srv/store", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
+    settings = BUCKET.replace(store_secrets=("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"))
+    assert values(given(settings), "--env") == ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
 
 
 def test_settings_know_the_names_of_secrets_and_not_their_values() -> None:
@@ -124,29 +115,25 @@ def test_settings_know_the_names_of_secrets_and_not_their_values() -> None:
 
 
 @pytest.mark.parametrize(
-    ("root", "endpoint", "expected"),
+    ("settings", "endpoint", "expected"),
     [
-        ("/srv/store", "http://127.0.0.1:8333", "none"),
-        ("s3://models/root", "http://127.0.0.1:8333", "host"),
-        ("s3://models/root", "http://localhost:8333", "host"),
-        ("s3://models/root", "http://[::1]:8333", "host"),
-        ("s3://models/root", "https://127.example.com", None),
-        ("s3://models/root", "https://store.example.com", None),
-        ("s3://models/root", None, None),
+        (FOLDER, "http://127.0.0.1:8333", ["none"]),
+        (BUCKET, "http://127.0.0.1:8333", ["host"]),
+        (BUCKET, "http://localhost:8333", ["host"]),
+        (BUCKET, "http://[::1]:8333", ["host"]),
+        (BUCKET, "https://127.example.com", []),
+        (BUCKET, "https://store.example.com", []),
+        (BUCKET, None, []),
     ],
 )
-def test_the_network_is_what_the_store_needs(root: str, endpoint: str | None, expected: str | None) -> None:
-    environ = {"AWS_ENDPOINT_URL": endpoint} if endpoint else {}
-    assert container_command.network_of(root, environ) == expected
+def test_the_network_is_what_the_store_needs(settings: Settings, endpoint: str | None, expected: list[str]) -> None:
+    environ = (("AWS_ENDPOINT_URL", endpoint),) if endpoint else ()
+    assert values(given(settings.replace(store_environment=environ)), "--network") == expected
 
 
-def test_a_folder_has_one_path_on_both_sides_and_saves_outlive_their_container(tmp_path: Path) -> None:
-    settings = Settings(root=str(tmp_path / "store"), state=tmp_path / "state")
-    assert container.folders_of(settings) == {
-        tmp_path / "store": str(tmp_path / "store"),
-        tmp_path / "state" / "scratch": "/scratch/scratch",
-    }
-    assert container.folders_of(settings.replace(root="s3://models/root")) == {}
+def test_a_folder_has_one_path_on_both_sides_and_saves_outlive_their_container() -> None:
+    assert values(given(), "--volume") == ["/srv/store:/srv/store:rw", "/srv/state/scratch:/scratch/scratch:rw"]
+    assert values(given(BUCKET), "--volume") == []
 
 
 # Which image, which engine --------------------------------------------------------------------------------------------
@@ -194,20 +181,23 @@ def test_a_part_of_a_gpu_is_refused_before_anything_is_on_record(
             chosen.check(request)
 
 
+def ended(exit_code: int, began: datetime = BEGAN, *, is_out_of_memory: bool = False, error: str = "") -> State:
+    return State(exit_code=exit_code, is_out_of_memory=is_out_of_memory, started_at=began, ended_at=ENDED, error=error)
+
+
 # How it ended ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_state_is_read_as_an_engine_shows_it() -> None:
-    state = {"Running": False, "ExitCode": 137, "OOMKilled": True, "Error": "", "Pid": 0}
-    times = {"StartedAt": "2026-11-25T09:00:00.123456789Z", "FinishedAt": "2026-11-25T10:30:00.4+01:00"}
-    result = read_state({"State": state | times})
-    assert (result.exit_code, result.is_out_of_memory, result.is_running) == (137, True, False)
-    assert (result.started_at, result.ended_at) == (
-        BEGAN.replace(microsecond=123456),
-        ENDED.replace(microsecond=400000),
+    text = (
+        '{"Running": false, "ExitCode": 137, "OOMKilled": true, "Error": "", "Pid": 0, "StartedAt": '
+        '"2026-11-25T09:00:00.123456000Z", "FinishedAt": "2026-11-25T10:30:00.4+01:00"}'
     )
-    never = {"ExitCode": 127, "Error": "no such file", "StartedAt": "0001-01-01T00:00:00Z"}
-    assert read_state({"State": never}) == State(exit_code=127, error="no such file")
+    result = msgspec.json.decode(text, type=State)
+    assert (result.exit_code, result.is_out_of_memory) == (137, True)
+    assert (result.began_at, result.ended_at) == (BEGAN.replace(microsecond=123456), ENDED.replace(microsecond=400000))
+    never = text.replace("2026-11-25T09:00:00.123456000Z", "0001-01-01T00:00:00Z")
+    assert msgspec.json.decode(never, type=State).began_at is None
 
 
 @pytest.mark.parametrize(
@@ -230,8 +220,8 @@ def test_a_state_is_read_as_an_engine_shows_it() -> None:
 def test_an_end_is_classified_by_exit_code_and_state(
     exit_code: int, is_out_of_memory: bool, is_late: bool, failure: str | None
 ) -> None:
-    state = State(exit_code=exit_code, is_out_of_memory=is_out_of_memory, started_at=BEGAN, ended_at=ENDED)
-    result = ending(state, 99, is_late=is_late, last_output="", deadline_s=60)
+    state = ended(exit_code, is_out_of_memory=is_out_of_memory)
+    result = ending(state, 99, "", late_s=60 if is_late else None)
     assert (result.failure and result.failure.name, result.exit_code) == (failure, exit_code)
     assert (result.started_at, result.ended_at) == (BEGAN, ENDED)
 
@@ -241,22 +231,22 @@ def test_an_end_is_classified_by_exit_code_and_state(
     [
         (None, 125, "Error: no such device"),
         (None, 126, "Error: permission denied"),
-        (State(exit_code=127, error="no such file"), 127, "Error: something"),
-        (State(), 143, ""),
+        (ended(127, NEVER, error="no such file"), 127, "Error: something"),
+        (ended(0, NEVER), 143, ""),
     ],
 )
 def test_a_container_that_never_began_is_not_an_error_of_the_step(
     state: State | None, exit_code: int, sentence: str
 ) -> None:
-    result = ending(state, exit_code, is_late=False, last_output=sentence, deadline_s=60)
+    result = ending(state, exit_code, sentence)
     assert result.failure is INIT
     expected = (state.error if state else sentence) or "no error message"
     assert result.evidence == f"its container could not start: {expected}"
 
 
 def test_a_container_that_somebody_removed_is_judged_by_its_exit_code() -> None:
-    assert ending(None, 143, is_late=False, last_output="", deadline_s=60).failure is PREEMPTED
-    assert ending(None, 0, is_late=False, last_output="", deadline_s=60).failure is None
+    assert ending(None, 143, "").failure is PREEMPTED
+    assert ending(None, 0, "").failure is None
 
 
 IGNORES_FIRST_SIGNAL = """
