@@ -180,15 +180,6 @@ def _add_operating(add: Callable[..., argparse.ArgumentParser]) -> None:
     manifests.add_argument("--replicas", type=int, metavar="N", help="a fixed number of pods, no autoscaler")
     manifests.set_defaults(run=_manifests)
 
-    capacity = add("capacity", help="load one replica here and propose replicas, requests and target")
-    _takes_product(capacity)
-    capacity.add_argument(
-        "--peak-per-second", type=float, metavar="N", help="requests at the highest load (default: of the file's pods)"
-    )
-    capacity.add_argument("--seconds", type=float, default=4.0, metavar="S", help="of each load level (default: 4)")
-    capacity.add_argument("--json", action="store_true", help="print one JSON object")
-    capacity.set_defaults(run=_capacity)
-
     serve = add("serve", help="serve several small models in one process, within a limit of memory")
     serve.add_argument(
         "names",
@@ -437,33 +428,6 @@ def _manifests(settings: Settings, options: argparse.Namespace) -> int:
     if options.replicas is not None and options.replicas < 1:
         raise ValueError(f"--replicas is {options.replicas}; expected at least 1.")
     print(manifests.manifests(Product(specs.load(options.product), settings), options.replicas), end="")
-    return 0
-
-
-def _capacity(settings: Settings, options: argparse.Namespace) -> int:
-    from msgspec import to_builtins
-
-    from platform_assets import capacity, manifests, specs
-    from platform_assets.facts.service_memory import needed_bytes
-    from platform_assets.handle import Product
-
-    for name in ("peak_per_second", "seconds"):
-        value = getattr(options, name)
-        if value is not None and not 0 < value < float("inf"):
-            raise ValueError(f"--{name.replace('_', '-')} is {value:g}; expected a number above 0.")
-    product = Product(specs.load(options.product), settings)
-    _, release, _ = manifests.released(product)
-    try:
-        measured = capacity.measure(product, options.seconds, lambda line: print(line, file=sys.stderr, flush=True))
-    except capacity.CapacityProblem as problem:
-        print(f"driftline: {problem}", file=sys.stderr)
-        return 1
-    needed = needed_bytes(product, release)
-    proposal = capacity.propose(measured, product.spec.pods, needed, options.peak_per_second)
-    if options.json:
-        print(json.dumps({"measured": to_builtins(measured), "proposed": to_builtins(proposal)}, indent=2))
-    else:
-        print(capacity.as_text(product.name, measured, proposal))
     return 0
 
 

@@ -37,6 +37,7 @@ CARRIES = {
 """Files that catch any exception without raising at once: path -> reason."""
 RUN_BY_CI = "<!-- run by .ci/run -->"
 RUN_BY_A_TEST = "<!-- run by tests/test_one_file.py -->"
+RUN_ON_A_CLUSTER = "<!-- run by tests/cluster/test_kubectl_page.py -->"
 EXECUTED_ELSEWHERE = {
     "make": "make setup",
     "make demo": "make demo EXIT=1",
@@ -312,9 +313,9 @@ def _imported(node: ast.AST) -> Iterator[str]:
 
 
 def _unmarked_commands(text: str, *, is_walk_through: bool) -> Iterator[str]:
-    """Yield the commands of bash blocks that neither .ci/run nor the test of the walk-through runs as they are."""
+    """Yield the commands of bash blocks that neither .ci/run nor a test runs as they are."""
     for marker, block in re.findall(r"(?:^(<!-- .*? -->)\n)?^```bash\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
-        if marker != RUN_BY_CI and not (marker == RUN_BY_A_TEST and is_walk_through):
+        if marker not in (RUN_BY_CI, RUN_ON_A_CLUSTER) and not (marker == RUN_BY_A_TEST and is_walk_through):
             yield from (line.split("  #")[0].strip() for line in block.splitlines() if line.strip() and line[0] != "#")
 
 

@@ -18,7 +18,7 @@ class Pods:
         cores (cores): reserved for each pod, which may use more. At `cpu_target` of them on average, pods are added.
         memory_gb (GiB): reserved for each pod, which may not use more.
         cpu_target (share): of `cores`: above it on average pods are added, below it some end. The rest is for
-            the work of a pod that ends; `driftline capacity` proposes a value.
+            the work of a pod that ends.
     """
 
     replicas: int = 2

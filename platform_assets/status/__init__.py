@@ -30,7 +30,7 @@ from platform_assets.serving import availability
 from platform_assets.settings import Settings
 from platform_assets.specs import Broken
 from platform_assets.specs.base import ProductSpec
-from platform_assets.status import pods, serving, slices, todo
+from platform_assets.status import serving, slices, todo
 from platform_assets.status.state import (
     Availability,
     BrokenFile,
@@ -42,7 +42,6 @@ from platform_assets.status.state import (
     Judged,
     Live,
     Older,
-    Pods,
     PutAside,
     Quality,
     Rare,
@@ -52,7 +51,6 @@ from platform_assets.status.state import (
     Slow,
     Snapshot,
     State,
-    Todo,
     Undeclared,
     Unlabelled,
 )
@@ -91,7 +89,6 @@ def of_product(product: Product, failed: Failure | None = None) -> State:
     closed = None if newest is None else newest.key
     decision = None if closed is None else history.decision(closed)
     held, window = _held(holds), newest_window(product)
-    counts, of_service = _service(product)
     refused = _refused(product)
     behind = versions.of_next_training(product)
     return State(
@@ -116,11 +113,10 @@ def of_product(product: Product, failed: Failure | None = None) -> State:
             *todo.of(product, holds, decision),
             *todo.of_older(product, behind),
             *todo.of_refused(product, refused),
-            *of_service,
+            *serving.of(product),
         ],
         heard=None if closed is None else _received(history, closed),
         rare=_rare(product),
-        pods=counts,
         refused=refused,
         older=None if behind is None else _older(product, behind),
         snapshots=_snapshots(product),
@@ -338,22 +334,6 @@ def _failure(history: History, failed: Failure | None) -> Failed | None:
     if record is None or (failed is not None and failed.run_id != record.run_id and failed.at_utc > record.at_utc):
         number, record = None, failed
     return None if record is None else Failed(number=number, **record.document())
-
-
-def _service(product: Product) -> tuple[Pods | None, list[Todo]]:
-    """Return how many pods serve, None on a laptop and before a release; and what is wrong with any of them."""
-    if product.settings.launcher != "kubernetes":
-        return None, serving.of(product)
-    is_live = product.history.live() is not None
-    try:
-        seen = pods.read(product)
-    except pods.Unknown as problem:
-        return Pods(unknown=str(problem)) if is_live else None, serving.of(product)
-    todo = pods.judge(product, seen)
-    return pods.pod_counts(seen) if is_live else None, [
-        *todo,
-        *(one for one in serving.of(product) if one.what not in {of.what for of in todo}),
-    ]
 
 
 def _availability(product: Product) -> Availability | None:

@@ -12,7 +12,6 @@ from platform_assets.compute.barrier import SILENCE, Process
 from platform_assets.intake.barrier import Listener
 from platform_assets.serving.shipping import deployments_problem
 from platform_assets.status.state import Step, Todo
-from platform_assets.status.steps import apply, kubectl, service_todo
 from platform_assets.storage.segments import HELLO, deployment_of, server_of
 
 if TYPE_CHECKING:
@@ -37,13 +36,27 @@ def of(product: Product) -> list[Todo]:
     return [*_contracts(product, newest[0], alive), *_deployments(product, alive), *_clocks(product, alive)]
 
 
+def _entry(what: str, *steps: Step) -> Todo:
+    return Todo(about="service", key=None, what=what, steps=list(steps))
+
+
+def _apply(product: Product) -> Step:
+    """Return the step that brings the newest release's contract to the cluster."""
+    command = f"driftline manifests {product.name} | kubectl apply --filename=-"
+    return Step(when="to run the newest release's service", command=command)
+
+
+def _kubectl(namespace: str, *words: str) -> str:
+    return shlex.join(["kubectl", f"--namespace={namespace}", *words])
+
+
 def _nobody(product: Product, release: int) -> Todo:
     what = (
         f"Release {release} is live, and no process of its service sent anything to the store in the last "
         f"{SILENCE / timedelta(seconds=1):g} s: either nothing serves it, or what does cannot reach the store."
     )
-    pods = kubectl(product, "describe", "pods", f"--selector=driftline/product={product.name}")
-    return service_todo(what, apply(product), Step(when="to see why its pods are not ready", command=pods))
+    pods = _kubectl(product.settings.namespace, "describe", "pods", f"--selector=driftline/product={product.name}")
+    return _entry(what, _apply(product), Step(when="to see why its pods are not ready", command=pods))
 
 
 def _contracts(product: Product, newest: int, alive: Iterable[Process]) -> list[Todo]:
@@ -63,14 +76,14 @@ def _contracts(product: Product, newest: int, alive: Iterable[Process]) -> list[
             f"Release {newest} has another contract than release {max(one.release or 0 for one in behind)}, which "
             f"{_servers(behind)} still serve{_s(behind)}: roll out the Bento that was built for it."
         )
-        todo.append(service_todo(what, apply(product)))
+        todo.append(_entry(what, _apply(product)))
     if no_release:
         own = "its Bento" if len(no_release) == 1 else "their Bento"
         s = _s(no_release)
         what = f"{_servers(no_release)} follow{s} no release and answer{s} with the model of {own}."
         pod = server_of(no_release[0].name).partition(".")[0]
         path = f"/api/v1/namespaces/{product.settings.namespace}/pods/{pod}:3001/proxy/readyz"
-        todo.append(service_todo(what, Step(when="to see why", command=shlex.join(["kubectl", "get", "--raw", path]))))
+        todo.append(_entry(what, Step(when="to see why", command=shlex.join(["kubectl", "get", "--raw", path]))))
     return todo
 
 
@@ -87,9 +100,9 @@ def _deployments(product: Product, alive: Iterable[Process]) -> list[Todo]:
     steps = []
     for deployment in sorted(deployments):
         namespace, name = deployment.split("/")
-        command = shlex.join(["kubectl", f"--namespace={namespace}", "delete", "deployment", name])
+        command = _kubectl(namespace, "delete", "deployment", name)
         steps.append(Step(when=f"if {deployment} should not be there", command=command))
-    return [service_todo(problem, *steps)]
+    return [_entry(problem, *steps)]
 
 
 def _clocks(product: Product, alive: Iterable[Process]) -> list[Todo]:
@@ -102,8 +115,8 @@ def _clocks(product: Product, alive: Iterable[Process]) -> list[Todo]:
             f"The clock of {server} is {abs(offset):.0f} s {side} the store's, and times of its answers are wrong by "
             "that: repair the time service of its node."
         )
-        command = kubectl(product, "get", "pod", server.partition(".")[0], "--output=wide")
-        todo.append(service_todo(what, Step(when="to see its node", command=command)))
+        command = _kubectl(product.settings.namespace, "get", "pod", server.partition(".")[0], "--output=wide")
+        todo.append(_entry(what, Step(when="to see its node", command=command)))
     return todo
 
 

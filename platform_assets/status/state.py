@@ -257,15 +257,6 @@ class Refused(Part, frozen=True, kw_only=True):
     reasons: tuple[str, ...]
 
 
-class Pods(Part, frozen=True, kw_only=True):
-    """The service's pods by Kubernetes; `unknown` says why nothing is known of them."""
-
-    ready: int = 0
-    expected: int = 0
-    deployments: int = 0
-    unknown: str | None = None
-
-
 class Slow(Part, frozen=True, kw_only=True):
     """A source that is slow, or that could not be asked; see `records.slow_sources`."""
 
@@ -277,8 +268,8 @@ class Slow(Part, frozen=True, kw_only=True):
 
 
 class State(Part, frozen=True, kw_only=True, omit_defaults=True):
-    """A product; `grain` is `daily`, `hourly` or `batch`. `heard` and `pods` are there on a cluster, `rare` for a rare
-    class, `refused` while the newest evaluated model is not accepted, `older` while rows of several versions exist,
+    """A product; `grain` is `daily`, `hourly` or `batch`. `heard` is there on a cluster, `rare` for a rare class,
+    `refused` while the newest evaluated model is not accepted, `older` while rows of several versions exist,
     `snapshots` while keys keep older ones, `slow` while sources hold the ticks up, `undeclared` while deliveries have
     columns that nothing declares.
     """
@@ -303,7 +294,6 @@ class State(Part, frozen=True, kw_only=True, omit_defaults=True):
     todo: list[Todo]
     heard: Received | None = None
     rare: Rare | None = None
-    pods: Pods | None = None
     refused: Refused | None = None
     older: Older | None = None
     snapshots: list[Snapshot] = msgspec.field(default_factory=list)

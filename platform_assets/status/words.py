@@ -21,7 +21,6 @@ from platform_assets.status.state import (
     Held,
     Live,
     Older,
-    Pods,
     Quality,
     Received,
     Slice,
@@ -91,11 +90,9 @@ def as_text(state: State | BrokenState) -> str:
         lines.append(f"  no labels  {_unlabelled_words(state.unlabelled)}")
     lines += [f"  sources    {_slow_words(one)}" for one in state.slow or ()]
     lines.append(f"  failure    {_failure_words(state.failure)}")
-    lines.append(f"  service    {_availability_words(state.availability, is_on_cluster=state.pods is not None)}")
+    lines.append(f"  service    {_availability_words(state.availability)}")
     if state.heard is not None:
         lines.append(f"  received   {_received_words(state.heard)}")
-    if state.pods is not None:
-        lines.append(f"  pods       {_pods_words(state.pods)}")
     lines.append(f"  latency    {latency.describe(state.latency)}")
     return "\n".join([*lines, *_todo_lines(state.product, state.todo)])
 
@@ -130,12 +127,6 @@ def _received_words(received: Received) -> str:
         for process, offset in received.wrong_clocks.items()
     )
     return words + "".join(f"; the clock of {clock}" for clock in clocks)
-
-
-def _pods_words(pods: Pods) -> str:
-    if pods.unknown is not None:
-        return f"unknown: {pods.unknown}"
-    return f"{pods.ready} of {counted(pods.expected, 'pod')} ready in {counted(pods.deployments, 'Deployment')}"
 
 
 def held_keys(state: State) -> list[str]:
@@ -293,11 +284,9 @@ def _slow_words(slow: Slow) -> str:
     return f"{slow.source} {problem} (first at {slow.at_utc})"
 
 
-def _availability_words(service: Availability | None, *, is_on_cluster: bool) -> str:
-    if service is None and is_on_cluster:
-        return "each pod counts its own requests: driftline_requests_total in its /metrics"
+def _availability_words(service: Availability | None) -> str:
     if service is None:
-        return "unknown: no service has left its numbers on this machine"
+        return "unknown: no service has left its numbers on this machine; each pod has its own in /metrics"
     share = "no request yet" if service.share is None else f"{service.share:.3%} available"
     counts = f"{service.answered:,} answered, {service.refused:,} refused, {service.failed:,} failed"
     return f"{'up' if service.is_up else 'down, was up'} since {service.since_utc}: {share} ({counts})"

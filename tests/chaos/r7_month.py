@@ -2,7 +2,7 @@
 
 `python -m tests.chaos.r7_month` prints the table for Kubernetes' own settings. A minute counts by the share of its
 requests that is expected to fail, at a constant rate of requests. Not in it: overload of the replicas that are left
-(`driftline capacity` proposes as many as can do without one), an unhealthy store or API server, and callers who are
+(enough that the service can do without one), an unhealthy store or API server, and callers who are
 lost with their own node.
 """
 
