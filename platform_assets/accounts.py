@@ -69,7 +69,7 @@ ADVANCE = Account(
         *TABLES,
         ARTIFACTS,
         *ledger(naming.DECISIONS, naming.FAULTS, naming.REQUESTS, naming.ATTENDANCE),
-        *ledger(naming.CLAIMS, naming.INGESTED, naming.COST, REBUILD_SNAPSHOTS, ADOPTED),
+        *ledger(naming.CLAIMS, naming.INGESTED, REBUILD_SNAPSHOTS, ADOPTED),
     ),
     deletes=TABLES,
 )

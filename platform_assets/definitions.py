@@ -7,10 +7,10 @@ import dagster as dg
 
 from platform_assets import defs as folder
 from platform_assets import structs
-from platform_assets.factory import JOBS, LAST, build_defs
+from platform_assets.factory import JOBS, build_defs
 from resources import run_processes
 
-__all__ = ["JOBS", "LAST", "build_defs", "defs"]
+__all__ = ["JOBS", "build_defs", "defs"]
 
 
 def _scaffolded() -> list[dg.Definitions]:

@@ -19,8 +19,6 @@ from sensors import freshness_policies
 
 JOBS = {"advance": (naming.DATA, naming.MONITORING), "retrain": (naming.TRAINING, naming.SERVING)}
 """Systems whose assets a job materialises; monitoring assets without keys (the backtest) have jobs of their own."""
-LAST = {"retrain": ("cost",)}
-"""Unpartitioned stages that end a job, because they report on it."""
 
 
 def build_defs(
@@ -70,8 +68,7 @@ def _job(spec: ProductSpec, verb: str, assets: Iterable[dg.AssetsDefinition]) ->
         item.key
         for definition in assets
         for item in definition.specs
-        if (item.group_name in groups and (item.group_name != monitoring or definition.partitions_def is not None))
-        or item.tags[naming.TAG_STAGE] in LAST.get(verb, ())
+        if item.group_name in groups and (item.group_name != monitoring or definition.partitions_def is not None)
     ]
     return dg.define_asset_job(
         naming.job(verb, spec.name),

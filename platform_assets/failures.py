@@ -36,7 +36,6 @@ class Failure:
         sentence: what happened to the step, for people.
         shown: what a cluster shows of it, for the table in docs/operate.md.
         is_loss: the step did nothing wrong and may resume; all losses share the budget `LOST`.
-        is_spot_loss: caused by a spot node; the attempt would have continued on another one.
         is_unpaid: it ends before a process starts.
         budget: for a class that is not a loss.
         needs_memory: the next attempt gets more memory.
@@ -58,7 +57,6 @@ class Failure:
     sentence: str
     shown: str
     is_loss: bool = False
-    is_spot_loss: bool = False
     is_unpaid: bool = False
     budget: Budget = Budget()
     needs_memory: bool = False
@@ -81,7 +79,6 @@ PREEMPTED = Failure(
     sentence="it was told to stop",
     shown="its node is taken away (cloud, autoscaler, drain of a spot node), or a pod of higher priority needs room",
     is_loss=True,
-    is_spot_loss=True,
     signal=signal.SIGTERM,
     pod_reasons=("Preempting", "Preempted", "Terminated", "NodeShutdown", "Shutdown"),
     disruptions=("PreemptionByScheduler", "PreemptionByKubeScheduler"),
@@ -104,7 +101,6 @@ NODE_LOST = Failure(
     sentence="its node was lost",
     shown="the node is gone or its kubelet is silent",
     is_loss=True,
-    is_spot_loss=True,
     pod_reasons=("NodeLost",),
     disruptions=("DeletionByPodGC", "DeletionByGCPControllerManager"),
     events=("NodeNotReady", "DeletingNode", "RemovingNode", "Rebooted"),
@@ -114,7 +110,6 @@ EVICTED = Failure(
     sentence="it was evicted",
     shown="the node lacked memory or disk, refused the pod for that, or was drained (other than spot nodes)",
     is_loss=True,
-    is_spot_loss=True,
     pod_reasons=("Evicted",),
     disruptions=("TerminationByKubelet",),
     events=("Evicted",),

@@ -22,7 +22,6 @@ from platform_assets.settings import REPOSITORY
         ("rebuild__orders", (), "intervention"),
         ("maintain__orders", (), "maintenance"),
         ("verify__orders", (), "advance"),
-        ("cost__orders", ("cost",), "advance"),
         ("__ASSET_JOB", ("raw_orders", "features"), "advance"),
         ("__ASSET_JOB", ("features", "checkpoint"), "retrain"),
         ("__ASSET_JOB", ("evaluation", "release"), "retrain"),

@@ -11,7 +11,7 @@ import dagster as dg
 
 import sensors
 from platform_assets import clock, naming, stages
-from platform_assets.definitions import JOBS, LAST, build_defs, defs
+from platform_assets.definitions import JOBS, build_defs, defs
 from platform_assets.settings import Settings
 from platform_assets.storage.tables import TableStore
 from tests.doubles import numbered_batches as batches
@@ -39,11 +39,8 @@ def test_every_asset_of_a_product_is_in_the_job_of_its_system() -> None:
         expected = {
             key
             for key in graph.get_all_asset_keys()
-            if (
-                graph.get(key).group_name in groups
-                and (graph.get(key).group_name != watch or graph.get(key).partitions_def is not None)
-            )
-            or key.path[-1] in LAST.get(verb, ())
+            if graph.get(key).group_name in groups
+            and (graph.get(key).group_name != watch or graph.get(key).partitions_def is not None)
         }
         assert job.asset_layer.executable_asset_keys == expected
         assert job.executor_def is dg.in_process_executor

@@ -14,29 +14,21 @@ from collections.abc import Iterable, Sequence
 
 import polars as pl
 
-from platform_assets.compute import costs
 from platform_assets.compute.releases import RELEASED
 from platform_assets.records.attempts import EXPORT, FINISHED, TRAIN
-from platform_assets.records.releases import Outcome
+from platform_assets.records.releases import Release
 
-Numbered = tuple[int, Outcome]
+Numbered = tuple[int, Release]
 """A record of the release ledger with its number."""
 Try = tuple[str, str | None, str | None, str]
 """Step, cutoff, digest and reason of an attempt."""
 
-USEFUL, REJECTED, LOST, FAILED = "useful_usd", "rejected_usd", "lost_usd", "failed_usd"
-PARTS = (USEFUL, REJECTED, LOST, FAILED)
-"""What an attempt's money bought, in US dollars; the four parts add up to its cost. Useful: work that is in an accepted
-model. Rejected: work of finished trainings whose models were not (or not yet) accepted. Lost: work that had to be
-repeated. Failed: attempts at something that never finished.
-"""
 
-
-def bought(attempts: pl.DataFrame, releases: Iterable[Numbered]) -> pl.DataFrame:
-    """Add to each attempt the release it led to (null: open) and what its money bought. Oldest first.
+def attributed(attempts: pl.DataFrame, releases: Iterable[Numbered]) -> pl.DataFrame:
+    """Add to each attempt its release and that model's cutoff (null: open), and its waste. Oldest first.
 
     Every attempt belongs to exactly one release. A model that was released again, or returned by a rollback, counts
-    once: the first time.
+    once: the first time. `wasted_usd` went into work that was repeated, or into something that never finished.
 
     Args:
         attempts: trainings and exports, by `history.attempts.SCHEMA`, newest first.
@@ -49,34 +41,37 @@ def bought(attempts: pl.DataFrame, releases: Iterable[Numbered]) -> pl.DataFrame
         spans += [(number, cutoff)] * count
     spans += [(None, None)] * (oldest_first.height - len(spans))
     attribution = pl.DataFrame(spans, {"release": pl.Int64, "model": pl.String}, orient="row")
-    lost, useful = pl.col("usd") * pl.col("lost_share"), pl.col("usd") * (1 - pl.col("lost_share"))
     is_done = (pl.col("reason") == FINISHED).any().over("work")
-    is_accepted = (pl.col("cutoff") == pl.col("model")).fill_null(value=False)
-    return oldest_first.hstack(attribution).with_columns(
-        pl.when(is_done & is_accepted).then(useful).otherwise(0.0).alias(USEFUL),
-        pl.when(is_done & ~is_accepted).then(useful).otherwise(0.0).alias(REJECTED),
-        pl.when(is_done).then(lost).otherwise(0.0).alias(LOST),
-        pl.when(~is_done).then("usd").otherwise(0.0).alias(FAILED),
-    )
+    wasted_usd = pl.when(is_done).then(pl.col("usd") * pl.col("lost_share")).otherwise("usd")
+    return oldest_first.hstack(attribution).with_columns(wasted_usd=wasted_usd)
 
 
-def models(spent: pl.DataFrame, releases: Iterable[Numbered]) -> pl.DataFrame:
-    """Sum what each accepted model cost, oldest first, with the open spend as the last row (release and cutoff null).
+def models(spent: pl.DataFrame) -> pl.DataFrame:
+    """Return the month of its last attempt, release, cutoff and cost per accepted model, oldest first, then the open.
 
     Args:
-        spent: from `bought`.
-        releases: the same as there.
+        spent: from `attributed`, with `month` (`costs.with_month`).
     """
-    rows: list[tuple[int | None, str | None]] = [(number, record.cutoff) for number, record in _accepted(releases)]
-    releases_frame = pl.DataFrame([*rows, (None, None)], {"release": pl.Int64, "cutoff": pl.String}, orient="row")
-    cost_by_release = spent.group_by("release").agg(**sums())
-    joined = releases_frame.join(cost_by_release, on="release", how="left", nulls_equal=True, maintain_order="left")
-    return joined.with_columns(pl.exclude("release", "cutoff").fill_null(0))
+    costs_usd = spent.group_by("release", "model", maintain_order=True).agg(pl.col("month").last(), pl.col("usd").sum())
+    return costs_usd.select("month", "release", "model", "usd")
 
 
-def sums() -> dict[str, pl.Expr]:
-    """Return the sums of attempts with what they bought, by name."""
-    return costs.sums() | {part: pl.col(part).sum() for part in PARTS}
+def months(spent: pl.DataFrame) -> pl.DataFrame:
+    """Sum attempts, finished trainings, cost and waste by month, the newest first.
+
+    Args:
+        spent: as of `models`.
+    """
+    is_training = (pl.col("reason") == FINISHED) & (pl.col("step") == TRAIN)
+    return (
+        spent.group_by("month")
+        .agg(
+            pl.len().alias("attempts"),
+            pl.col("work").filter(is_training).n_unique().alias("trainings"),
+            pl.col("usd", "wasted_usd").sum(),
+        )
+        .sort("month", descending=True)
+    )
 
 
 def _accepted(releases: Iterable[Numbered]) -> list[Numbered]:
@@ -98,7 +93,7 @@ def _ends(attempts: Sequence[Try], accepted: Sequence[Numbered]) -> list[tuple[i
     return spans
 
 
-def _end(attempts: Sequence[Try], start: int, release: Outcome, *, is_first: bool) -> int:
+def _end(attempts: Sequence[Try], start: int, release: Release, *, is_first: bool) -> int:
     """Return the position after the last attempt of a release's training; `start` if none of it is on record.
 
     Args:

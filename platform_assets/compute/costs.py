@@ -1,4 +1,7 @@
-"""Sum the costs of attempts, and estimate what the next or a running training will still cost.
+"""Sum the costs of attempts by month, and estimate what the next or a running training will still cost.
+
+An attempt is charged to the month of its cutoff, because a decision is made for that cutoff. Batches have no months, so
+the wall clock's month counts. Exports count; backtests are charged to no month.
 
 Works on the frame of attempts (`history.attempts.SCHEMA`), where the cost of a single attempt is computed.
 """
@@ -7,19 +10,26 @@ from __future__ import annotations
 
 import polars as pl
 
+from platform_assets.keys import Grain
 from platform_assets.records.attempts import EXPORT, FINISHED, TRAIN
 
 
-def sums() -> dict[str, pl.Expr]:
-    """Return the sums over attempts by name, for `select`, or for `agg` by model, month, profile or step."""
-    is_finished = pl.col("reason") == FINISHED
-    return {
-        "attempts": pl.len(),
-        "finished": is_finished.sum(),
-        "trainings": pl.col("work").filter(is_finished & (pl.col("step") == TRAIN)).n_unique(),
-        "hours": pl.col("wall_s").sum() / 3600,
-        **{name: pl.col(name).sum() for name in ("usd", "on_demand_usd", "saving_usd", "net_saving_usd")},
-    }
+def month_of(grain: Grain, cutoff: str) -> str | None:
+    """Return a cutoff's month (`2013-03`), or None for batches."""
+    return None if grain.instant_after(cutoff) is None else f"{grain.instant(cutoff):%Y-%m}"
+
+
+def with_month(grain: Grain, attempts: pl.DataFrame) -> pl.DataFrame:
+    """Add the `month` that attempts are charged to: their cutoff's, or for batches the wall clock's."""
+    assert not attempts["cutoff"].has_nulls()  # every record has one
+    months = {cutoff: month_of(grain, cutoff) for cutoff in attempts["cutoff"].unique()}
+    month = pl.col("cutoff").replace_strict(months, return_dtype=pl.String)
+    return attempts.with_columns(month=month.fill_null(pl.col("began_at_utc").str.head(7)))
+
+
+def spent_usd(grain: Grain, attempts: pl.DataFrame, month: str) -> float:
+    """Return the total cost of the attempts charged to a month (`2013-03`)."""
+    return total_usd(with_month(grain, attempts).filter(month=month))
 
 
 def next_usd(attempts: pl.DataFrame, profile: str) -> float | None:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import takewhile
 
-from platform_assets.compute import performance_policy, policy, skew
-from platform_assets.facts import budget, unlabelled
+from platform_assets.compute import costs, performance_policy, policy, skew
+from platform_assets.facts import unlabelled
 from platform_assets.handle import Product
 from platform_assets.history.faults import judgement
 from platform_assets.history.holds import Hold
@@ -93,7 +93,7 @@ class DecisionFacts:
             performance=self._performance(key) if is_newest else None,
             skew=_skew(spec, self._measured.get(key)),
             request=_request(self._history, earlier),
-            spent_usd=budget.spent_usd(spec, self._attempts, f"{now:%Y-%m}"),
+            spent_usd=costs.spent_usd(grain, self._attempts, f"{now:%Y-%m}"),
             following=money.next_training(spec, self._attempts),
         )
 

@@ -11,8 +11,8 @@ from platform_assets import naming
 from platform_assets.records.base import Document, Number, Part, Record, RecordKind
 
 LAUNCHER = "launcher"
-TRAIN, EXPORT, BACKTEST = "train", "export", "backtest"
-"""The steps that have attempts."""
+TRAIN, EXPORT = "train", "export"
+"""The steps that make models."""
 FINISHED = "finished"
 UNDER_WAY = "under_way"
 """Reason of an attempt that was announced and has no reported end."""
@@ -149,26 +149,27 @@ class Announced(Record, frozen=True, kw_only=True):
     after: int
 
 
-class Excess(Record, frozen=True, kw_only=True):
-    """A training launched over budget: the amount, and a person's reason."""
+class AttemptsSoFar(Record, frozen=True, kw_only=True):
+    """The records of a product's first attempts, by number; a cache of its ledger, which may be lost."""
 
-    cutoff: str
-    fingerprint: str
-    over_usd: Number
-    why: str
+    attempts: list[Attempt]
 
 
-class Overspending(Excess, frozen=True, kw_only=True):
-    """A launch over the budget of `month`; `over` is a sentence with the amount."""
+class Overspending(Record, frozen=True, kw_only=True):
+    """A launch over the budget of `month`; `over` is a sentence with the amount, `why` a person's reason."""
 
     product: str
+    cutoff: str
+    fingerprint: str
     month: str
+    why: str
     over: str
     run_id: str
     at_utc: str
     budget_usd: Number
     spent_usd: Number
     next_usd: Number
+    over_usd: Number
 
 
 ATTEMPTS = RecordKind(naming.ATTEMPTS, Attempt)
@@ -177,8 +178,9 @@ PROGRESS = RecordKind(naming.LEASES, Attempt)
 """A step's own progress report, next to its lease: `{number}.progress`."""
 ANNOUNCED = RecordKind(naming.ANNOUNCED, Announced)
 OVERSPENDINGS = RecordKind(naming.OVERSPENDINGS, Overspending)
-EXCESSES = RecordKind(naming.OVERSPENDINGS, Excess)
-"""The cached part of overspendings (`history.money`)."""
+ATTEMPTS_SO_FAR = RecordKind(naming.COST, AttemptsSoFar)
+SO_FAR = "attempts"
+"""The cache's file; each check of a budget writes it."""
 
 Numbered = tuple[int, Attempt]
 """A record with its number in the ledger."""

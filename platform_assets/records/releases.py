@@ -37,27 +37,17 @@ class Override(Part, frozen=True, kw_only=True):
     reason: Words
 
 
-class Outcome(Record, frozen=True, kw_only=True):
-    """The effect of a release: which model is live, and the cutoff it was trained for."""
-
-    channels: Channels
-    cutoff: str
-    outcome: Literal["released", "rolled_back"]
-
-    @property
-    def digest(self) -> str:
-        """The digest of the live model's bundle."""
-        return self.channels.live.digest
-
-
-class Release(Outcome, frozen=True, kw_only=True):
-    """A release or a rollback.
+class Release(Record, frozen=True, kw_only=True):
+    """A release or a rollback: which model is live, and the cutoff it was trained for.
 
     `contract_sha256` is that of the request contract sealed in the bundle. `previous` is the number of the release
     before this one; `restores` that of the release whose model a rollback restores. `previous_sha256` is the hash of
     the bytes of the release before, `verdict_sha256` that of the model's verdict; None where there is none.
     """
 
+    channels: Channels
+    cutoff: str
+    outcome: Literal["released", "rolled_back"]
     product: str
     contract_sha256: Digest
     why: str
@@ -70,7 +60,10 @@ class Release(Outcome, frozen=True, kw_only=True):
     verdict_sha256: Digest | msgspec.UnsetType | None = msgspec.UNSET
     signed: Signature | msgspec.UnsetType = msgspec.UNSET
 
+    @property
+    def digest(self) -> str:
+        """The digest of the live model's bundle."""
+        return self.channels.live.digest
+
 
 RELEASES = RecordKind(naming.RELEASES, Release, newest=FORMAT)
-OUTCOMES = RecordKind(naming.RELEASES, Outcome)
-"""The cached part of releases (`history.money`)."""

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from platform_assets import naming, status
-from platform_assets.compute import costs, declared
+from platform_assets.compute import declared
 from platform_assets.handle import Product
-from platform_assets.history.attempts import frame
 from platform_assets.history.faults import judgement
 from platform_assets.history.performance import measured
 from platform_assets.history.reader import History
@@ -35,9 +34,8 @@ if TYPE_CHECKING:
 MOST_KEYS = 92
 """How many of the newest keys a report covers."""
 MOST_LANDED = 400
-MOST_ATTEMPTS = 500
 MOST_OVERSPENDINGS = 12
-"""The newest rows and records that are read: landed keys, attempts, spending beyond the budget."""
+"""The newest rows and records that are read: landed keys, spending beyond the budget."""
 KEYED_STAGES = ("features", "outcomes", "performance", "drift")
 MODEL_STAGES = ("checkpoint", "onnx", "evaluation", "service")
 _VALUE = re.compile(r" is (?:(?!, expected |; ).)*, expected ")
@@ -75,7 +73,6 @@ class Facts:
         releases: (number, record), oldest first.
         verdicts: by digest.
         attempts: trainings and exports, by `history.attempts.SCHEMA`.
-        runs: the Dagster run of an attempt, by the attempt's id.
         overspendings: what someone allowed beyond the budget, and why, oldest first.
         answers: label and answer of the newest window's labelled rows, for calibration; None before labels.
         quarantine: rows by (source, reason), over all landed keys, including those before the first answer; rows that
@@ -95,7 +92,6 @@ class Facts:
     releases: tuple[tuple[int, Release], ...]
     verdicts: Mapping[str, Verdict]
     attempts: pl.DataFrame
-    runs: Mapping[str, str]
     overspendings: tuple[Overspending, ...]
     answers: pl.DataFrame | None
     quarantine: Mapping[tuple[str, str], int]
@@ -117,11 +113,6 @@ class Facts:
         """Its plural."""
         return plural(self.noun)
 
-    @property
-    def cost_usd(self) -> float:
-        """What the attempts cost at their profiles' prices."""
-        return costs.total_usd(self.attempts)
-
 
 @dataclass
 class _Quarantine:
@@ -142,7 +133,7 @@ def gather(product: Product, *, dagster: str | None = None) -> Facts:
     performance = tables.records("performance")
     keys = _since_first_answer(spec, performance)[-MOST_KEYS:]
     judged = {key: judgement(record) for key, record in tables.records("drift", keys).items()}
-    released, attempts = tuple(history.releases()), history.newest_attempts(MOST_ATTEMPTS)
+    released = tuple(history.releases())
     window = status.newest_window(product)
     digests = {record.digest for _, record in released}
     verdicts = {digest: history.verdict(digest) for digest in sorted(digests)}
@@ -158,8 +149,7 @@ def gather(product: Product, *, dagster: str | None = None) -> Facts:
         episodes=_episodes(history, [key for key in keys if key in judged and judged[key].was_ever_faulty]),
         releases=released,
         verdicts={digest: verdict for digest, verdict in verdicts.items() if verdict is not None},
-        attempts=frame(attempts),
-        runs={record.id: record.run_id for _, record in attempts if record.id and record.run_id},
+        attempts=history.attempts(),
         overspendings=tuple(history.overspendings(MOST_OVERSPENDINGS)),
         answers=None if window is None else slices.labelled_rows(product, window),
         quarantine=quarantine.rows,

@@ -1,77 +1,87 @@
-"""The section about cost: accepted models, attempts, and CPU seconds per stage."""
+"""The section about cost: months with their accepted models, the newest attempts, and CPU seconds per stage."""
 
 from __future__ import annotations
 
-from platform_assets.compute import accepted
+from platform_assets.compute import accepted, costs
 from platform_assets.report.blocks import Bar, Block, Heading, Inline, Section, Table, paragraph
 from platform_assets.report.facts import Facts
 from platform_assets.wording import counted
 
 MOST_ATTEMPTS = 16
-MOST_MODELS = 12
+MOST_MONTHS = 12
 
 
 def section(facts: Facts) -> Section:
-    """Return what accepted models cost, the newest attempts, and CPU seconds per stage."""
+    """Return what months and accepted models cost, the newest attempts, and CPU seconds per stage."""
     most = max(facts.cpu_s.values(), default=0.0) or 1.0
     rows = [(stage, f"{value:,.1f}", Bar(value / most)) for stage, value in facts.cpu_s.items()]
     stages = Table(about="CPU seconds per stage", columns=("stage", "CPU s", ""), rows=rows, numbers=("CPU s",))
-    blocks = [*_models(facts), *_attempts(facts), Heading("CPU seconds per stage"), stages]
-    return Section(title="Cost", blocks=blocks, link=facts.links.asset("cost"))
+    money = [paragraph("No training was attempted yet.")] if facts.attempts.is_empty() else _spent(facts)
+    return Section(title="Cost", blocks=[*money, Heading("CPU seconds per stage"), stages])
 
 
-def _models(facts: Facts) -> list[Block]:
-    if facts.attempts.is_empty():
-        return [paragraph("No training was attempted yet.")]
-    models = accepted.models(accepted.bought(facts.attempts, facts.releases), facts.releases).reverse()
-    most = models["usd"].max() or 1.0
-    columns = ("model", "cutoff", "USD", "", "trainings", "attempts", "lost or failed")
-    rows = [
-        (
-            "open, since the newest" if model["release"] is None else f"release {model['release']}",
-            model["cutoff"],
-            f"{model['usd']:.4f}",
-            Bar(model["usd"] / most, longest_px=120),
-            model["trainings"],
-            model["attempts"],
-            f"{model[accepted.LOST] + model[accepted.FAILED]:.4f}",
-        )
-        for model in models.head(MOST_MODELS).iter_rows(named=True)
-    ]
-    numbers = ("USD", "trainings", "attempts", "lost or failed")
+def _spent(facts: Facts) -> list[Block]:
     return [
-        paragraph(
-            "The cost of an accepted model covers every attempt since the one before it, including failed attempts and "
-            "trainings whose models did not pass their evaluation.",
-            kind="muted",
-        ),
-        Table(about="cost of accepted models", columns=columns, rows=rows, numbers=numbers),
-    ]
-
-
-def _attempts(facts: Facts) -> list[Block]:
-    shown = facts.attempts.head(MOST_ATTEMPTS).iter_rows(named=True)
-    rows: list[tuple[Inline, ...]] = [
-        (
-            *(attempt[name] for name in ("cutoff", "step", "profile")),
-            facts.links.run(facts.runs.get(attempt["id"]), str(attempt["reason"])),
-            "" if attempt["cpu_s"] is None else f"{attempt['cpu_s']:,.0f}",
-            f"{attempt['wall_s'] or 0:,.0f}",
-            f"{attempt['usd']:.4f}",
-        )
-        for attempt in shown
-    ]
-    if not rows:
-        return []
-    saved = facts.attempts["saving_usd"].sum()
-    columns = ("cutoff", "step", "profile", "ended", "CPU s", "wall s", "USD")
-    total = f"{counted(len(facts.attempts), 'attempt')} cost {facts.cost_usd:.4f} USD at list prices"
-    return [
+        paragraph(_total(facts), kind="muted"),
+        _months(facts),
         Heading("Attempts"),
-        paragraph(total + (f", {saved:.4f} less than on demand." if saved > 0 else "."), kind="muted"),
         *(
             paragraph(f"For cutoff {over.cutoff}, in {over.month} {over.over} Allowed: {over.why}")
             for over in facts.overspendings
         ),
-        Table(about="attempts", columns=columns, rows=rows, numbers=("CPU s", "wall s", "USD")),
+        _attempts(facts),
     ]
+
+
+def _total(facts: Facts) -> str:
+    saved, limit = facts.attempts["saving_usd"].sum(), facts.spec.retraining.monthly_budget_usd
+    return (
+        f"{counted(len(facts.attempts), 'attempt')} cost {costs.total_usd(facts.attempts):.4f} USD at list prices"
+        + (f", {saved:.4f} less than on demand. " if saved > 0 else ". ")
+        + ("" if limit is None else f"A month's budget is {limit:.2f} USD. ")
+        + "The cost of an accepted model covers every attempt since the one before it, including failed attempts and "
+        "trainings whose models did not pass their evaluation."
+    )
+
+
+def _months(facts: Facts) -> Table:
+    spent = costs.with_month(facts.spec.grain, accepted.attributed(facts.attempts, facts.releases))
+    models: dict[str, list[str]] = {}
+    for month, release, cutoff, usd in accepted.models(spent).rows():
+        name = "open, since the newest" if release is None else f"release {release} ({cutoff})"
+        models.setdefault(month, []).append(f"{name}: {usd:.4f}")
+    months = accepted.months(spent)
+    most = months["usd"].max() or 1.0
+    rows: list[tuple[Inline, ...]] = [
+        (
+            month["month"],
+            month["attempts"],
+            month["trainings"],
+            f"{month['usd']:.4f}",
+            Bar(month["usd"] / most, longest_px=120),
+            f"{month['wasted_usd']:.4f}",
+            "; ".join(models.get(month["month"], ())),
+        )
+        for month in months.head(MOST_MONTHS).iter_rows(named=True)
+    ]
+    return Table(
+        about="cost by month",
+        columns=("month", "attempts", "trainings", "USD", "", "lost or failed", "USD per accepted model"),
+        rows=rows,
+        numbers=("attempts", "trainings", "USD", "lost or failed"),
+    )
+
+
+def _attempts(facts: Facts) -> Table:
+    rows: list[tuple[Inline, ...]] = [
+        (
+            *(attempt[name] for name in ("cutoff", "step", "profile")),
+            facts.links.run(attempt["run_id"], str(attempt["reason"])),
+            "" if attempt["cpu_s"] is None else f"{attempt['cpu_s']:,.0f}",
+            f"{attempt['wall_s'] or 0:,.0f}",
+            f"{attempt['usd']:.4f}",
+        )
+        for attempt in facts.attempts.head(MOST_ATTEMPTS).iter_rows(named=True)
+    ]
+    columns = ("cutoff", "step", "profile", "ended", "CPU s", "wall s", "USD")
+    return Table(about="attempts", columns=columns, rows=rows, numbers=("CPU s", "wall s", "USD"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from platform_assets import naming
 from platform_assets.records.base import R, RecordKind
 from platform_assets.storage.ledger import LedgerWriter
 from platform_assets.storage.ledgers import Ledgers
@@ -14,10 +13,6 @@ class LedgerWriters:
     def __init__(self, root: str, product: str) -> None:
         """Open the ledgers below a storage root (a folder or an `s3://` URL)."""
         self._ledgers = Ledgers(root, product)
-
-    def write_cost_file(self, name: str, document: object) -> None:
-        """Write a file of the asset `cost`; it is mutable and can be recomputed."""
-        self._ledgers.overwrite(naming.COST, name, document)
 
     def of(self, kind: RecordKind[R]) -> LedgerWriter[R]:
         """Return the ledger of a kind of record."""

@@ -15,6 +15,7 @@ from platform_assets.history import snapshots
 from platform_assets.history.attempts import frame
 from platform_assets.history.reader import History
 from platform_assets.problems import Problem
+from platform_assets.records.attempts import unique_attempts
 from platform_assets.records.notes import Raw
 from platform_assets.specs.base import Source
 from platform_assets.storage.artifacts import Bundle
@@ -44,7 +45,6 @@ __all__ = ["UnknownPrediction", "as_text", "of_prediction"]
 
 MOST_KEYS = 366
 KEYS_PER_READ = 31
-MOST_ATTEMPTS = 500
 MOST_OVERSPENDINGS = 50
 OF_AN_ANSWER = (
     "prediction_id",
@@ -146,7 +146,7 @@ def _training(tables: TableStore, history: History, bundle: Bundle) -> Training:
     sealed = tables.records("onnx", [cutoff]).get(cutoff)
     is_exact = trained is not None and sealed is not None and sealed.content_digest == bundle.digest
     fingerprint = trained.inputs["fingerprint"] if trained is not None and is_exact else None
-    recent = history.newest_attempts(MOST_ATTEMPTS)
+    recent = unique_attempts(history.attempts_so_far())[::-1]
     usd = dict(frame(recent).select("number", "usd").iter_rows())
     attempts = [
         Attempt(number=number, **record.members(OF_AN_ATTEMPT), cost_usd=round(usd[number], 6))

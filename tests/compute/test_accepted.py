@@ -30,12 +30,12 @@ def release(number: int, cutoff: str, digest: str = "", outcome: str = "released
     return number, replace(RELEASES.read(document, ""), channels=channels)
 
 
-def accepted_models(attempts: pl.DataFrame, releases: list[accepted.Numbered]) -> list[dict[str, Any]]:
-    return accepted.models(accepted.bought(attempts, releases), releases).rows(named=True)
+def attributed(attempts: pl.DataFrame, releases: list[accepted.Numbered]) -> pl.DataFrame:
+    return accepted.attributed(attempts, releases).with_columns(month=pl.lit("2024-") + pl.col("cutoff"))
 
 
-def parts(model: dict[str, Any]) -> tuple[float, ...]:
-    return tuple(model[part] for part in accepted.PARTS)
+def models(attempts: pl.DataFrame, releases: list[accepted.Numbered]) -> list[tuple[Any, ...]]:
+    return accepted.models(attributed(attempts, releases)).rows()
 
 
 def test_failed_and_rejected_attempts_count_towards_the_next_accepted_model() -> None:
@@ -47,28 +47,39 @@ def test_failed_and_rejected_attempts_count_towards_the_next_accepted_model() ->
         attempt("04"),
         attempt("05"),
     )
-    first, second, since = accepted_models(attempts, [release(1, "01"), release(2, "04")])
-    assert (first["release"], first["cutoff"], first["usd"], first["trainings"]) == (1, "01", 2.0, 1)
-    assert parts(first) == (1.75, 0.0, 0.25, 0.0)
-    assert (second["release"], second["usd"], second["trainings"]) == (2, 3.0, 2)
-    assert parts(second) == (1.0, 1.0, 0.0, 1.0)
-    assert (since["release"], since["usd"], parts(since)) == (None, 1.0, (0.0, 1.0, 0.0, 0.0))
+    releases = [release(1, "01"), release(2, "04")]
+    assert models(attempts, releases) == [
+        ("2024-01", 1, "01", 2.0),
+        ("2024-04", 2, "04", 3.0),
+        ("2024-05", None, None, 1.0),
+    ]
+    assert attributed(attempts, releases)["wasted_usd"].to_list() == [0.25, 0.0, 1.0, 0.0, 0.0, 0.0]
+
+
+def test_months_count_attempts_trainings_cost_and_waste() -> None:
+    attempts = oldest_first(
+        attempt("01", "preempted"), attempt("01"), attempt("01", step="export"), attempt("02", "code"), attempt("02")
+    )
+    spent = accepted.attributed(attempts, []).with_columns(month=pl.lit("2024-") + pl.col("cutoff"))
+    assert accepted.months(spent).rows() == [("2024-02", 2, 1, 2.0, 1.0), ("2024-01", 3, 1, 3.0, 1.0)]
+    failed = accepted.attributed(oldest_first(attempt("02", "code")), []).with_columns(month=pl.lit("2024-02"))
+    assert accepted.months(failed).rows() == [("2024-02", 1, 0, 1.0, 1.0)]
 
 
 def test_an_export_belongs_to_its_training_by_digest_or_by_order() -> None:
     export = attempt("01", step="export", fingerprint="e1")
     attempts = oldest_first(attempt("01"), export, attempt("02"))
-    assert [item["usd"] for item in accepted_models(attempts, [release(1, "01")])] == [2.0, 1.0]
+    assert [usd for *_, usd in models(attempts, [release(1, "01")])] == [2.0, 1.0]
     named = oldest_first(
         attempt("01"), attempt("01", fingerprint="again"), replace(export, digest="d01"), attempt("02")
     )
-    assert [item["usd"] for item in accepted_models(named, [release(1, "01")])] == [3.0, 1.0]
+    assert [usd for *_, usd in models(named, [release(1, "01")])] == [3.0, 1.0]
 
 
 def test_two_models_of_one_cutoff_each_have_their_own_training() -> None:
     attempts = oldest_first(attempt("01"), attempt("01", fingerprint="mended"))
-    models = accepted_models(attempts, [release(1, "01", "one"), release(2, "01", "other")])
-    assert [item["usd"] for item in models] == [1.0, 1.0, 0.0]
+    releases = [release(1, "01", "one"), release(2, "01", "other")]
+    assert [(number, usd) for _, number, _, usd in models(attempts, releases)] == [(1, 1.0), (2, 1.0)]
 
 
 def test_a_model_that_is_released_again_is_accepted_once() -> None:
@@ -79,13 +90,12 @@ def test_a_model_that_is_released_again_is_accepted_once() -> None:
         release(3, "01", outcome="rolled_back"),
         release(4, "02"),
     ]
-    assert [item["release"] for item in accepted_models(attempts, history)] == [1, 2, None]
+    assert [number for _, number, *_ in models(attempts, history)] == [1, 2]
 
 
-def test_a_model_without_recorded_attempts_costs_nothing() -> None:
-    models = accepted_models(oldest_first(attempt("02")), [release(1, "01"), release(2, "02")])
-    assert [(item["release"], item["usd"]) for item in models] == [(1, 0.0), (2, 1.0), (None, 0.0)]
-    assert parts(accepted_models(newest_first(), [])[0]) == (0.0, 0.0, 0.0, 0.0)
+def test_a_model_without_recorded_attempts_is_not_charged() -> None:
+    assert models(oldest_first(attempt("02")), [release(1, "01"), release(2, "02")]) == [("2024-02", 2, "02", 1.0)]
+    assert models(newest_first(), []) == []
 
 
 @given(
@@ -104,12 +114,9 @@ def test_accepted_and_open_spend_add_up_to_the_total(
 ) -> None:
     result = newest_first(*attempts)
     releases = [release(number, *item) for number, item in enumerate(history, start=1)]
-    models, purchases = accepted_models(result, releases), accepted.bought(result, releases)
-    assert sum(item["usd"] for item in models) == pytest.approx(costs.total_usd(result))
-    assert sum(sum(parts(item)) for item in models) == pytest.approx(costs.total_usd(result))
-    assert purchases["number"].to_list() == sorted(result["number"]), "each is in exactly one, the oldest first"
-    assert models[-1]["release"] is None
-    for item in purchases.iter_rows(named=True):
-        assert sum(parts(item)) == pytest.approx(item["usd"])
-        assert min(parts(item)) >= 0
-        assert not (item[accepted.USEFUL] and item[accepted.REJECTED])
+    spent = attributed(result, releases)
+    assert sum(usd for *_, usd in models(result, releases)) == pytest.approx(costs.total_usd(result))
+    assert accepted.months(spent)["usd"].sum() == pytest.approx(costs.total_usd(result))
+    assert spent["number"].to_list() == sorted(result["number"]), "each is in exactly one, the oldest first"
+    for usd, wasted_usd in spent.select("usd", "wasted_usd").rows():
+        assert 0 <= wasted_usd <= usd

@@ -48,8 +48,18 @@ def test_an_attempt_costs_its_time_at_its_price() -> None:
     assert of(OLD, "usd") == 1.0
     assert costs.total_usd(newest_first(OLD, killed)) == 1.5
     assert of(replace(OLD, wall_s=None), "usd") == 0.0, "it never started"
-    assert of(OLD, "on_demand_usd") == 1.0
-    assert of(SPOT, "on_demand_usd") == 4.0
+    assert of(OLD, "saving_usd") == 0.0
+    assert of(SPOT, "saving_usd") == 3.0
+    assert newest_first().schema == SCHEMA
+    assert costs.total_usd(newest_first()) == 0.0
+
+
+def test_an_attempt_begins_with_its_start_or_request() -> None:
+    moments = {"requested_at_utc": "2026-01-01T00:00:00+00:00", "ended_at_utc": "2026-01-01T00:10:00+00:00"}
+    given_up = replace(OLD, **moments, reason="unschedulable", wall_s=None, started_at_utc=None)
+    assert of(given_up, "began_at_utc") == moments["requested_at_utc"]
+    started = replace(given_up, started_at_utc="2026-01-01T00:05:00+00:00")
+    assert of(started, "began_at_utc") == "2026-01-01T00:05:00+00:00"
 
 
 def test_the_next_training_costs_as_much_as_the_newest_finished_one_with_all_its_attempts() -> None:
@@ -185,48 +195,3 @@ ATTEMPTS = st.builds(
     st.sampled_from(["train", "export"]),
     st.booleans(),
 )
-
-
-def test_sums_of_attempts_are_one_aggregation() -> None:
-    backtest = replace(OLD, step="backtest", fingerprint="b", profile="gpu")
-    result = newest_first(replace(SPOT, reason="finished", profile="gpu"), replace(SPOT, profile="gpu"), backtest)
-    (row,) = result.group_by("profile").agg(**costs.sums()).rows(named=True)
-    assert row == {
-        "profile": "gpu",
-        "attempts": 3,
-        "finished": 2,
-        "trainings": 1,
-        "hours": 2.5,
-        "usd": 3.0,
-        "on_demand_usd": 9.0,
-        "saving_usd": 6.0,
-        "net_saving_usd": 5.0,
-    }
-    assert newest_first().schema == SCHEMA
-    assert costs.total_usd(newest_first()) == 0.0
-
-
-def test_spot_savings_are_reduced_by_interruptions() -> None:
-    finished = replace(SPOT, reason="finished")
-    own_fault = replace(SPOT, reason="out_of_memory")
-    assert of(SPOT, "saving_usd") == 3.0
-    assert of(SPOT, "net_saving_usd") == pytest.approx(4.0 * 0.75 - 1.0)
-    assert [of(item, "net_saving_usd") for item in (finished, own_fault)] == [3.0, 3.0]
-    assert [of(item, "saving_usd") for item in (finished, own_fault)] == [3.0, 3.0]
-    assert of(OLD, "net_saving_usd") == 0.0
-
-
-def test_steps_and_waits_are_counted_where_they_are_known() -> None:
-    steps = [SPOT, OLD, replace(SPOT, steps_lost=None), replace(SPOT, steps_lost=None, steps_saved=None)]
-    assert [of(item, "unsaved_steps") for item in steps] == [10, 0, 10, None], "done minus saved"
-    assert [of(item, "waited_s") for item in (SPOT, OLD)] == [30.0, None]
-
-
-def test_an_attempt_that_never_started_waited_until_it_was_given_up() -> None:
-    moments = {"requested_at_utc": "2026-01-01T00:00:00+00:00", "ended_at_utc": "2026-01-01T00:10:00+00:00"}
-    given_up = replace(OLD, **moments, reason="unschedulable", wall_s=None, started_at_utc=None, waited_s=None)
-    assert of(given_up, "waited_s") == 600.0
-    assert of(given_up, "began_at_utc") == moments["requested_at_utc"]
-    started = replace(given_up, started_at_utc="2026-01-01T00:05:00+00:00")
-    assert of(started, "waited_s") is None, "it started, and the time of its placement was not reported"
-    assert of(started, "began_at_utc") == "2026-01-01T00:05:00+00:00"

@@ -12,7 +12,7 @@ import pytest
 
 from resources.alerts import AlertsResource
 from resources.store import StoreResource
-from sensors import alerts, costs, freshness, landings, orphaned_pods, pools, releases, retrain, run_failures, ticks
+from sensors import alerts, freshness, landings, orphaned_pods, pools, releases, retrain, run_failures, ticks
 from tests.doubles import recorded
 
 OPEN = {
@@ -34,7 +34,6 @@ OPEN = {
 EPISODE = {"first": "2020-01-03", "is_told": True, "model": "0" * 64}
 WRITTEN: dict[str, tuple[ticks.Sensor[Any], list[Any]]] = {
     "alerts": (alerts.watch, [{"done": 2, "failures": 1, "pause": 4}]),
-    "costs": (costs.watch, [{"settled": {"attempts": 2, "backtest_attempts": 0}}]),
     "freshness": (
         freshness.watch,
         [

@@ -11,11 +11,12 @@ import dagster as dg
 import pytest
 
 from platform_assets import clock, naming
+from platform_assets.compute import costs
 from platform_assets.factory import build_defs
 from platform_assets.facts import budget
 from platform_assets.handle import Product
 from platform_assets.keys import DailyGrain
-from platform_assets.records.attempts import Attempt
+from platform_assets.records.attempts import ATTEMPTS_SO_FAR, SO_FAR, Attempt
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Retraining, Training
 from platform_assets.storage.ledgers import Ledgers
@@ -170,7 +171,17 @@ def test_a_training_is_charged_to_its_cutoffs_month_and_a_batch_to_the_wall_cloc
     daily = replace(SPEC, grain=DailyGrain(start="2020-01-01", end="2020-12-31", time_zone="UTC"))
     attempt = Attempt(**{**SPENT, "cutoff": "2020-03-31"})
     both = attempts.oldest_first(attempt, Attempt(**{**SPENT, "cutoff": "2020-04-01"}))
-    assert budget.with_month(daily, both)["month"].to_list() == ["2020-04", "2020-03"]
-    assert budget.with_month(SPEC, attempts.newest_first(Attempt(**SPENT)))["month"].to_list() == ["2024-01"]
-    assert budget.spent_usd(daily, both, "2020-04") == 0.75
-    assert budget.spent_usd(daily, both.clear(), "2020-04") == 0.0
+    assert costs.with_month(daily.grain, both)["month"].to_list() == ["2020-04", "2020-03"]
+    assert costs.with_month(SPEC.grain, attempts.newest_first(Attempt(**SPENT)))["month"].to_list() == ["2024-01"]
+    assert costs.spent_usd(daily.grain, both, "2020-04") == 0.75
+    assert costs.spent_usd(daily.grain, both.clear(), "2020-04") == 0.0
+
+
+def test_a_check_caches_the_attempts_before_it_whatever_it_decides(settings: Settings, ledgers: Ledgers) -> None:
+    free, store = replace(SPEC, retraining=Retraining()), StoreResource(variables=settings.to_environment())
+    ledgers.append(naming.ATTEMPTS, SPENT)
+    arguments = {"cutoff": CUTOFF, "fingerprint": "c" * 64, "reason": "", "run_id": "r"}
+    assert budget.check_budget(Product(free, store.settings), **arguments) is None
+    cached = ledgers.of(ATTEMPTS_SO_FAR).read(SO_FAR)
+    assert cached is not None
+    assert cached.attempts == [Attempt(**SPENT)]
