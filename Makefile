@@ -17,7 +17,7 @@ TORCH := $(shell sed -n 's/^ *"\(torch[<>=].*\)",$$/\1/p' pyproject.toml)
 # Tests make thousands of small SQLite and Delta commits: in memory, where it has 4 GB of room and runs programs, not in /tmp.
 MEMORY := $(shell [ -w /dev/shm ] && ! grep -q ' /dev/shm .*noexec' /proc/mounts && [ "$$(df --output=avail /dev/shm | tail -1)" -ge 4000000 ] && echo TMPDIR=/dev/shm)
 
-.PHONY: help setup demo test test-fast coverage cluster cluster-test dev lint format typecheck count taste reference validate images images-twice bench chaos proof lock clean
+.PHONY: help setup demo test test-fast coverage cluster cluster-test dev lint format typecheck count taste reference words validate images images-twice bench chaos proof lock clean
 
 help: ## Print this list.
 	@echo "usage: make TARGET [VARIABLE=...]"; echo
@@ -99,6 +99,10 @@ reference: setup ## Write docs/reference.md, steps.md and store_rights.md from t
 
 taste: ## Print where the code departs from conventions of taste: lengths, the README's tree, names that are not nouns.
 	@$(PYTHON) .ci/taste.py
+
+GENERATED := $(patsubst %,docs/%.md,benchmarks connections reference rights settings steps store_rights)
+words: ## Print the words of the pages that are written by hand: rows and generated pages apart.
+	@wc -w $(filter-out $(GENERATED),$(wildcard *.md docs/*.md docs/decisions/*.md)) | sort -n
 
 validate: setup ## Validate what deploy/ holds.
 	@deploy/validate.sh

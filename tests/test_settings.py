@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
-from platform_assets.settings import PROFILE_VARIABLE, REPOSITORY, Settings, SettingsProblem, variable
+from platform_assets.settings import REPOSITORY, Settings, SettingsProblem, variable
+
+RECORD = "RECORD_SETTINGS"
 
 
 def test_an_empty_environment_means_a_laptop() -> None:
@@ -144,11 +147,27 @@ def test_a_child_process_gets_the_libraries_of_the_image() -> None:
     assert settings.trainer_libraries == "numpy=2.3 torch=2.13"
 
 
-def test_every_variable_is_documented(repository: Path) -> None:
-    documented = (repository / "docs/operate.md").read_text(encoding="utf-8")
-    names = {variable(field) for field in Settings.model_fields} - {""} | {f"{PROFILE_VARIABLE}NAME__FIELD"}
-    assert "DRIFTLINE_SERVING_WORKERS" in names
-    assert {name for name in names if f"| `{name}` |" not in documented} == set()
+def test_the_page_of_settings_is_written_from_the_code(repository: Path) -> None:
+    page = repository / "docs/settings.md"
+    local = Settings.from_environment({})
+    cluster = Settings.from_environment({"DRIFTLINE_ENV": "cluster", "DRIFTLINE_ROOT": "s3://bucket"})
+    introduction, _, _ = page.read_text(encoding="utf-8").partition("| variable |")
+    rows = ["| variable | meaning | default |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        here, there = (_default(None if name == "profiles" else getattr(each, name)) for each in (local, cluster))
+        default = here if here == there or name in ("environment", "root") else f"{here}; in a cluster {there}"
+        rows += [f"| `{variable(name)}` | {field.description} | {default} |"] if variable(name) else []
+    text = introduction + "\n".join(rows) + "\n"
+    if os.environ.get(RECORD):
+        page.write_text(text, encoding="utf-8")
+    assert page.read_text(encoding="utf-8") == text, f"write it again: {RECORD}=1"
+
+
+def _default(value: object) -> str:
+    if value is None or value == ():
+        return "none"
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return f"`{text.removeprefix(f'{REPOSITORY}/')}`"
 
 
 def test_every_metric_and_limit_is_documented(repository: Path) -> None:
@@ -159,6 +178,7 @@ def test_every_metric_and_limit_is_documented(repository: Path) -> None:
     names = set(re.findall(r"^# TYPE (driftline_\w+) (?:counter|gauge|histogram)$", text, re.MULTILINE))
     names = {name for name in names if not name.endswith("_created")}
     assert names
-    assert {name for name in names if f"`{name}`" not in documented} == set()
+    services = (repository / "docs/serve.md").read_text(encoding="utf-8")
+    assert {name for name in names if f"`{name}`" not in services} == set()
     assert f"| above {metrics.LAG_ALERT_S:g} |" in documented
     assert f"| above {metrics.IN_FLIGHT_ALERT} |" in documented

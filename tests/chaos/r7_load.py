@@ -1,6 +1,6 @@
 """Send requests at a fixed rate, whatever is answered (open loop), each with one retry: a process of its own.
 
-A request is repeated as the client in docs/operate.md does it: after `Retry-After`, if that is short, and a moment that
+A request is repeated as the client in docs/serve.md does it: after `Retry-After`, if that is short, and a moment that
 differs between requests.
 
 Usage: python -m tests.chaos.r7_load RECORDS. Each line of standard input is a JSON object with `host`, `port` and

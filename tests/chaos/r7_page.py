@@ -30,7 +30,7 @@ CHOSEN = (
     "answers (at 65 %, a spike of 98 % of the minimum, 11,019 of 25,775 requests failed, most in a storm of "
     "repetitions that went on with a third replica ready); the pods' group weighs 16 times a process of the machine; "
     "the autoscaler may add replicas after 15 s, no longer 30 s; callers wait before they repeat a request, as the "
-    "client in docs/operate.md does (`Retry-After`, here 1 s, and 50 to 250 ms). They used to repeat it at once: of "
+    "client in docs/serve.md does (`Retry-After`, here 1 s, and 50 to 250 ms). They used to repeat it at once: of "
     "five drains, 1,967 of 22,618 requests failed on one day and 155 of 18,846 on another, on which all attempts that "
     "failed had been refused by the one replica that was left, while the machine's host took up to 30 % of its CPU. "
     "Then the load was set by the fastest of three samples of the machine: in one drain 86 requests per second were "

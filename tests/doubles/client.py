@@ -13,10 +13,10 @@ from platform_assets.settings import REPOSITORY
 @contextlib.contextmanager
 def client_of(address: str, **options: Any) -> Iterator[Any]:
     """Give a client of a service."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", (REPOSITORY / "docs/operate.md").read_text(), re.S | re.M)
+    blocks = re.findall(r"^```python\n(.*?)^```$", (REPOSITORY / "docs/serve.md").read_text(), re.S | re.M)
     (code,) = (block for block in blocks if "class Client" in block)
     names: dict[str, Any] = {}
-    exec(compile(code, "docs/operate.md", "exec"), names)
+    exec(compile(code, "docs/serve.md", "exec"), names)
     client = names["Client"](address, **options)
     with client._http:
         yield client

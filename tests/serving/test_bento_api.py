@@ -146,7 +146,7 @@ def test_bentos_routes_are_open_on_purpose(bento: Callable[..., Any]) -> None:
     assert all("server" not in answers[path][1] for path in OURS), "Bento names itself in its answers"
     (route,) = json.loads(answers["/schema.json"][2])["routes"]
     assert (route["name"], route["route"], route["input"]["root_input"]) == ("predict", "/api/predict", True)
-    document = (REPOSITORY / "docs/operate.md").read_text(encoding="utf-8")
+    document = (REPOSITORY / "docs/serve.md").read_text(encoding="utf-8")
     assert all(
         f"`GET {path}`" in document or f"`{path}`" in document for path in (*OURS, "/schema.json", *CLOSED, PAGES)
     )
