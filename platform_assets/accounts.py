@@ -16,7 +16,7 @@ TABLES = (f"tables/{PRODUCT}/", f"records/{PRODUCT}/")
 ARTIFACTS, SAVES, PIPES = "artifacts/", "saves/", "pipes/"
 SEGMENTS = f"prediction_log/{PRODUCT}/"
 LEDGERS = "ledgers/"
-ADOPTED, REBUILDS, REBUILD_SNAPSHOTS = "adopted", "rebuilds", "rebuild_snapshots"
+REBUILDS, REBUILD_SNAPSHOTS = "rebuilds", "rebuild_snapshots"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ ADVANCE = Account(
         *TABLES,
         ARTIFACTS,
         *ledger(naming.DECISIONS, naming.FAULTS, naming.REQUESTS, naming.ATTENDANCE),
-        *ledger(naming.CLAIMS, naming.INGESTED, REBUILD_SNAPSHOTS, ADOPTED),
+        *ledger(naming.CLAIMS, naming.INGESTED, REBUILD_SNAPSHOTS),
     ),
     deletes=TABLES,
 )
@@ -82,7 +82,7 @@ RETRAIN = Account(
         SAVES,
         PIPES,
         *_MONEY,
-        *ledger(naming.VERDICTS, naming.RELEASES, naming.OVERSPENDINGS, naming.COST, ADOPTED),
+        *ledger(naming.VERDICTS, naming.RELEASES, naming.OVERSPENDINGS, naming.COST),
     ),
     deletes=(*TABLES, SAVES, PIPES),
     signs=True,

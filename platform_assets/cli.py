@@ -36,8 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.run is None:
         parser.print_help()
         return 0
-    if getattr(options, "product", None) is None:
-        options.product = getattr(options, "named", None)
     try:
         settings = Settings.from_environment()
         return int(options.run(settings, options))
@@ -211,8 +209,6 @@ def _takes_product(command: argparse.ArgumentParser, default: str | None = None)
     """
     text = "the product" if default is None else f"the product (default: {default})"
     command.add_argument("product", metavar="PRODUCT", nargs=None if default is None else "?", help=text)
-    if default is not None:  # the older spelling
-        command.add_argument("--product", dest="named", help=argparse.SUPPRESS)
 
 
 def _demo(settings: Settings, options: argparse.Namespace) -> int:

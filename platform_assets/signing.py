@@ -12,13 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 from msgspec.structs import replace
 
 from platform_assets import naming
 from platform_assets.handle import Product
 from platform_assets.problems import Problem
-from platform_assets.records import releases, verdicts
 from platform_assets.records.releases import RELEASES, Override, Release
 from platform_assets.records.verdicts import VERDICTS, Verdict
 from platform_assets.settings import Settings
@@ -48,7 +46,6 @@ def write_verdict(product: Product, digest: str, verdict: Verdict) -> None:
     """
     key = private_key(product.settings)
     if key is not None:
-        verdict = replace(verdict, format=verdicts.FORMAT)
         verdict = replace(verdict, signed=signatures.sign(naming.VERDICTS, verdict.document(), key))
     product.ledgers.of(VERDICTS).create(digest, verdict)
 
@@ -69,7 +66,6 @@ def write_release(product: Product, record: Release, warn: Callable[[str], None]
     verdict = history.stored_verdict(record.digest)
     record = replace(
         record,
-        format=releases.FORMAT,
         previous_sha256=None if previous is None else history.release_sha256(previous),
         verdict_sha256=None if verdict is None else sha256(verdict[0]),
     )
@@ -85,7 +81,7 @@ def write_release(product: Product, record: Release, warn: Callable[[str], None]
 
 def _is_signed(product: Product, number: int) -> bool:
     record = product.history.release(number)
-    return record is not None and record.signed is not msgspec.UNSET
+    return record is not None and record.signed is not None
 
 
 def _with_trusted_verdict(
@@ -102,7 +98,7 @@ def _with_trusted_verdict(
         signatures.check(naming.VERDICTS, data, content.signed, (public_key, *product.settings.serving_keys))
     except signatures.SignatureProblem as problem:
         is_older = record.restores is not None and not _is_signed(product, record.restores)
-        if not (is_older and content.signed is msgspec.UNSET):
+        if not (is_older and content.signed is None):
             raise KeyProblem(
                 f"{record.digest} is not released: its verdict {problem}. `driftline release --override` releases it "
                 "under your name."

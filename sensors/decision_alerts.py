@@ -1,8 +1,8 @@
 """Find alerts in recorded decisions: decay, drift, skew, labels given up, a stale model, slow answers.
 
 An episode is a run of consecutive decided keys for which a condition holds; for decay and drift, under one live model.
-Its alert is named after its first key. A key for which the condition is unknown (no answers yet, a later key decides, a
-record of older code) neither begins nor ends an episode.
+Its alert is named after its first key. A key for which the condition is unknown (no answers yet, a later key decides)
+neither begins nor ends an episode.
 Decisions are folded in key order from the first one on, so a sensor that lost its cursor finds the same episodes.
 Faults and suspicions name their own episode; `retrain` raises those.
 """
@@ -10,7 +10,7 @@ Faults and suspicions name their own episode; `retrain` raises those.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from msgspec import UnsetType, field
+from msgspec import field
 from msgspec.structs import replace
 
 from platform_assets.compute import latency, policy
@@ -94,13 +94,13 @@ def plan(product: str, decisions: Sequence[Decision], running: Mapping[str, Epis
 
 def _is_decaying(decision: Decision) -> bool | None:
     performance = decision.numbers.performance
-    return None if performance is None or isinstance(performance.failing, UnsetType) else bool(performance.failing)
+    return None if performance is None else bool(performance.failing)
 
 
 def _percentiles(numbers: Numbers) -> dict[str, float]:
     """Return the percentiles on record, by name."""
     values = {"features": numbers.drift_percentile, "answers": numbers.answers_percentile}
-    return {name: value for name, value in values.items() if value is not None and not isinstance(value, UnsetType)}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _is_drifting(decision: Decision) -> bool | None:
@@ -164,7 +164,7 @@ def _skew(product: str, decision: Decision) -> str:
 
 
 def _unlabelled(product: str, decision: Decision) -> str:
-    keys = decision.numbers.given_up_now or ()
+    keys = decision.numbers.given_up_now
     more = f" and {len(keys) - MOST_NAMED} more" if len(keys) > MOST_NAMED else ""
     return (
         f"the labels of {', '.join(keys[:MOST_NAMED])}{more} have not arrived; from cutoff {decision.cutoff} on, "

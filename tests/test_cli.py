@@ -337,12 +337,6 @@ def test_status_of_one_product_shows_only_that_one(settings: Settings, capsys):
     assert "there is no product 'nobody'" in capsys.readouterr().err
 
 
-def test_the_product_may_be_passed_as_an_option_like_before(keys: tuple[str, ...], tmp_path: Path, capsys):
-    assert main(["trace", watched.prediction_id(keys[0]), "--product", PRODUCT]) == 0
-    assert main(["report", "--product", PRODUCT, "--out", str(tmp_path / "page.html")]) == 0
-    assert main(["demo", "--product", "nobody"]) == 1
-
-
 def test_serve_becomes_the_process_that_knows_no_product_file(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys
 ):

@@ -46,7 +46,6 @@ COMMAND = [
     "-m",
     "platform_assets.cli",
     "demo",
-    "--product",
     PRODUCT,
     "--keys",
     str(COUNT),

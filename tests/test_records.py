@@ -1,7 +1,6 @@
 """Records keep their bytes, and a record that this code cannot read is refused by name.
 
-`tests/doubles/records.txt` has one of each shape as written by the code before the structs, and of later formats as
-first written: its kind, then its bytes.
+`tests/doubles/records.txt` has one of each shape: its kind, then its bytes.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.history.faults import judgement
 from platform_assets.problems import LedgerProblem, NewerRecord, UnfitRecord
 from platform_assets.records.alerts import ALERT_QUEUE, ALERTS, DELIVERIES, FAILURES
 from platform_assets.records.attempts import ANNOUNCED, ATTEMPTS, BACKTEST_ATTEMPTS, OVERSPENDINGS, PROGRESS
@@ -32,8 +30,6 @@ from platform_assets.records.trainings import TRAININGS
 from platform_assets.records.verdicts import VERDICTS
 from platform_assets.storage.artifacts import canonical, parse
 from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
-from tests.doubles.stores.older import NAMES, unpacked
 
 KINDS: dict[str, RecordKind[Record]] = {
     "alerts": ALERTS,
@@ -66,8 +62,6 @@ KINDS: dict[str, RecordKind[Record]] = {
     "verdicts": VERDICTS,
 }
 
-NEXT_TO = {"sent": "deliveries", "progress": "progress", "heartbeat": "signs", "released": "signs"}
-"""Files of a ledger that are not records of it, by the end of their names."""
 LINES = Path(__file__).with_name("doubles").joinpath("records.txt").read_bytes().splitlines()
 WRITTEN = [(KINDS[ledger.decode()], data) for ledger, data in (line.split(b" ", 1) for line in LINES)]
 
@@ -140,26 +134,3 @@ def test_numbers_and_absent_members_stay_as_written(document: dict[str, Any]) ->
 def test_an_alerts_details_stay_as_written(details: dict[str, Any]) -> None:
     document = {"id": "a", "product": "p", "kind": "fault", "text": "t", "at_utc": "2013", "details": details}
     assert canonical(ALERTS.read(document, "a place").document()) == canonical(document)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_judgement_of_an_earlier_store_keeps_its_bytes(name: str, tmp_path: Path) -> None:
-    records = TableStore(unpacked(name, tmp_path).root, name).records("drift")
-    assert records
-    for record in records.values():
-        assert canonical(judgement(record).document()) == canonical(record.notes), record.key
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_record_of_an_earlier_store_keeps_its_bytes(name: str, tmp_path: Path) -> None:
-    settings = unpacked(name, tmp_path)
-    folder, formats = Path(settings.root, "ledgers", name), set()
-    for file in sorted(folder.rglob("*.json")):
-        ledger = NEXT_TO.get(file.stem.rpartition(".")[2], file.relative_to(folder).parts[0])
-        kind = KINDS.get(ledger)
-        if kind is not None:
-            data = file.read_bytes()
-            formats.add(ledger)
-            assert canonical(kind.read(parse(data), str(file)).document()) == data, file
-    assert {"alerts", "alert_queue", "faults", "releases", "verdicts", "decisions", "attempts", "leases"}
-    assert {"checkpoints", "ingested"} <= formats <= formats

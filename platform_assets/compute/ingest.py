@@ -40,7 +40,7 @@ ABOUT: dict[str, pl.DataType] = {
 """Columns of every logged prediction. `LATE` and the task's answer follow, then one column per field, null when inputs
 were not logged."""
 LATE = "is_after_closing"
-"""Whether the answer was given after its key was closed. Null until the stage has marked it, and in older tables."""
+"""Whether the answer was given after its key was closed. Null until the stage has marked it."""
 
 ORDER = ("asked_at", "entity", "prediction_id")
 DECISIVE = (*ORDER, LATE, "answered_at_utc", "digest", "latency_us")

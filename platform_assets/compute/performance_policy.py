@@ -23,7 +23,7 @@ def judge(measured: Promised, policy: Retraining) -> Performance:
     return Performance(
         **measured.members(("keys", "log_loss", "excess", "p_value", "tests")),
         expected=measured.expected_log_loss,
-        failing=failing(measured.tests or {}, policy),
+        failing=failing(measured.tests, policy),
     )
 
 
@@ -44,7 +44,7 @@ def _is_failing(test: Tested, policy: Retraining) -> bool:
 
 
 def describe(tests: Tests, policy: Retraining) -> str:
-    """Describe the result of the tests in a clause; empty if there are none, as in records of older code."""
+    """Describe the result of the tests in a clause; empty if there are none."""
     if failed := failing(tests, policy):
         parts = (f"{name.replace('_', ' ')}: {_numbers_of(tests[name])}" for name in failed)
         return f"outcomes contradict the model's answers ({'; '.join(parts)})"

@@ -275,4 +275,5 @@ def _numbers(facts: Facts, policy: Retraining, *, is_newest: bool, overdue_keys:
         budget_usd=policy.monthly_budget_usd,
         is_newest=is_newest,
         overdue_keys=overdue_keys,
+        awaits_labels=False,
     )

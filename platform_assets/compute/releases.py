@@ -64,6 +64,8 @@ def next_release(
         previous=previous,
         restores=restores,
         override=override,
+        previous_sha256=None,
+        verdict_sha256=None,
     )
 
 

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 
 from platform_assets.compute import paired, slices
 from platform_assets.records.base import Document
-from platform_assets.records.verdicts import UNSIGNED_FORMAT, Gates
+from platform_assets.records.verdicts import FORMAT, Gates
 
 if TYPE_CHECKING:
     from platform_assets.compute.tasks import Measure, Task
@@ -110,7 +110,7 @@ def judge(
         judged.append({"against": name, "passed": is_passed, "reason": reason, **comparison.document()})
     groups = {column: slices.group(labelled[column]) for column in slice_columns}
     return {
-        "format": UNSIGNED_FORMAT,
+        "format": FORMAT,
         "passed": all(item["passed"] for item in judged),
         "reasons": [item["reason"] for item in sorted(judged, key=lambda item: bool(item["passed"]))],
         "notes": _notes(rows.height - labelled.height, quality, comparisons, task, gates),

@@ -11,7 +11,6 @@ import dagster as dg
 from platform_assets import partitions
 from platform_assets.engine.stage import M, Partitions, Run, Stage
 from platform_assets.show.values import Metadata, readable
-from platform_assets.storage.adoption import is_current
 from platform_assets.storage.tables import PartitionRecord
 
 Inputs = Mapping[str, str]
@@ -51,7 +50,7 @@ class CutoffRun(Run[M]):
 
     def is_current(self, record: PartitionRecord, inputs: Inputs) -> bool:
         """Tell whether the record is up to date."""
-        return is_current(self.tables, record, inputs, self.code)
+        return record.matches(inputs, self.code)
 
     def make(self, inputs: Inputs) -> Recorded:
         """Compute the stage; return what to record."""

@@ -18,7 +18,6 @@ from platform_assets import naming, partitions
 from platform_assets.engine.stage import M, Partitions, Run, Stage, Table
 from platform_assets.makers.parts import StageOutput
 from platform_assets.show import values
-from platform_assets.storage.adoption import is_current
 from platform_assets.storage.records import Versions
 from platform_assets.storage.tables import PartitionRecord, TableStore
 from platform_assets.wording import counted
@@ -190,7 +189,7 @@ def advance(
             for key, inputs in intent.inputs.items()
             if key in intent.kept
             or all(
-                key in table_records and is_current(tables, table_records[key], inputs, code, versions[key])
+                key in table_records and table_records[key].matches(inputs, code, versions[key])
                 for table_records in records_by_table.values()
             )
         }

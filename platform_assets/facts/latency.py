@@ -14,7 +14,7 @@ def recent_latency(product: Product, key: str) -> Latency | None:
     keys = spec.grain.with_lookback((key,), spec.retraining.performance_window - 1)
     records = product.tables.records(STAGE, keys)
     counted = {item: Predictions.of(records[item]).measured for item in keys if item in records}
-    # A key without requests, or from older code, neither counts nor ends the window.
+    # A key without requests neither counts nor ends the window.
     counts = [(item, count.latency) for item, count in reversed(counted.items()) if count]
     newest_first = [(item, requests) for item, requests in counts if requests and requests["requests"]]
     return latency.judge(newest_first, spec.service.latency_ms)

@@ -1,7 +1,6 @@
 """Convert attempts to a polars frame: their records' members, and what each attempt cost and lost.
 
-A record needs only `wall_s` and `usd_per_hour`; those of older versions have little else. Where a record does not say
-how many steps were saved, all its work counts as lost: savings are never assumed.
+Where a record does not say how many steps were saved, all its work counts as lost: savings are never assumed.
 """
 
 from __future__ import annotations
@@ -32,7 +31,6 @@ SCHEMA = pl.Schema(
 )
 """Attempts as a frame, one row per attempt, the newest first.
 
-step: older records are of trainings.
 began_at_utc: the moment it is charged to: its start, or, if it never started, its request.
 work: shared by attempts at the same work; a record without a fingerprint is its own work.
 lost_share: the share of its work that had to be repeated: 0 when it finished, 1 when nothing was saved.

@@ -20,7 +20,7 @@ UNKNOWN = Measured(
     quality=None,
     rows=0,
 ).document()
-"""Defaults for members that records of older code may lack."""
+"""Defaults for members that a record rebuilt from its rows lacks."""
 
 
 def measured(record: PartitionRecord) -> Measured:

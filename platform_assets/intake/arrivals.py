@@ -24,7 +24,6 @@ from platform_assets.product.sources import Arrives
 from platform_assets.records.notes import Raw
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.storage import objects
-from platform_assets.storage.adoption import has_current_code
 from platform_assets.storage.artifacts import sha256
 from platform_assets.storage.records import PartitionRecord
 
@@ -124,7 +123,7 @@ class Intake:
             context: of the run; a tag names files that a sensor has seen settled.
             code: the stage's code digest; files taken in by other code are read again.
         """
-        self._code, self._tables = code, product.tables
+        self._code = code
         self._log, self._product, self._source = context.log, product, source
         self._channel = product.channels[source.name]
         self.identity = None if source.channel is None else digests.channel_digest(source.channel)
@@ -161,7 +160,7 @@ class Intake:
         mark, _ = self._looks.get(key, (None, 0.0))
         if mark is None or record is None or Raw.of(record).mark != mark:
             return None
-        if Raw.of(record).channel != self.identity or not has_current_code(self._tables, record, self._code):
+        if Raw.of(record).channel != self.identity or record.code_digest != self._code:
             return None
         chosen = sha256(f"{record.stage} {key} {record.content_digest} {self._salt}".encode())
         return None if key in self._requested or int(chosen, 16) % SAMPLED == 0 else record.inputs.get("file")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, cast
 
+import msgspec
 import polars as pl
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -47,7 +48,7 @@ class Judge:
         around = _around(spec, keys)
         self._judged: dict[str, PartitionRecord] = self._tables.records(STAGE, around)
         self.faults = FaultRecords(spec, product, around)
-        self._sketches: dict[str, KeySketch | None] = {}
+        self._sketches: dict[str, KeySketch] = {}
         self._models: dict[str, Model | None] = {}
         self._sources = [source for source in spec.sources if not source.is_slow]
         self._validated = {
@@ -309,16 +310,16 @@ class Judge:
         return self._models[digest]
 
     def _sketch_of(self, key: str) -> KeySketch | None:
-        """Return a judged key's sketch; None if there is none that this code can read."""
+        """Return a judged key's sketch; None for a key that is not judged."""
         if key not in self._sketches and key in self._judged:
             try:
                 stored = self._artifacts.get(notes.Drift.of(self._judged[key]).sketch, compressed=True)
-            except ArtifactProblem as problem:
+                self._sketches[key] = msgspec.json.decode(stored, type=KeySketch)
+            except (ArtifactProblem, msgspec.ValidationError) as problem:
                 raise ArtifactProblem(
                     f"the sketch of {self._spec.name} {key} cannot be read: {problem} Materialise "
                     f"{naming.stage(STAGE)} for {key}."
                 ) from problem
-            self._sketches[key] = KeySketch.read(stored)
         return self._sketches.get(key)
 
     def _before(self, key: str, count: int) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ class Model:
 
 
 def read(store: ArtifactStore, digest: str) -> Model | None:
-    """Load a bundle's reference; None if it was sealed without one, or with another format."""
+    """Load a bundle's reference; None if it was sealed without one."""
     from platform_assets.compute.learn import Learned
 
     bundle = store.bundle(digest)
@@ -37,8 +37,6 @@ def read(store: ArtifactStore, digest: str) -> Model | None:
         return None
     learned = bundle.read("learned.json")
     document: drift.ReferenceDocument = json.loads(bundle.read("reference.json"))
-    if document.get("format") != drift.FORMAT:
-        return None
     return Model(
         digest=digest,
         bins=sha256(learned),

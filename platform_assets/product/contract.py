@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from platform_assets.specs.base import ProductSpec
 
 FORMAT = 3
-COMPARABLE = (2, FORMAT)
-"""Formats whose tasks, fields and answers mean the same; format 2 has no bounds of moments."""
 Cell = str | float | bytes | datetime | None
 """A value in a row of features."""
 

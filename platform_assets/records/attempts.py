@@ -65,7 +65,7 @@ class ProcessLocation(Part, frozen=True, kw_only=True):
 
 
 class Attempt(Record, frozen=True, kw_only=True):
-    """An attempt at a step; records of older code have little more than `wall_s` and `usd_per_hour`.
+    """An attempt at a step.
 
     Attributes:
         id: shared by the reports of a step and its launcher about the same attempt.

@@ -1,7 +1,7 @@
 """Convert records to JSON and back: format, members, kind.
 
 A member with its default value is not written. A member that is written as null when unknown has no default, or
-`msgspec.UNSET` where older code did not write it.
+`msgspec.UNSET` where it is absent in some records.
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ class Performance(Part, frozen=True, kw_only=True):
         log_loss, expected: means over their rows, in nats.
         excess: `log_loss - expected`.
         p_value: of an excess this large if the model were as good as promised, as a single test; None from one key.
-        tests: the whole family, by name; absent in records of older code.
-        failing: the names of the failing tests; absent in records of older code.
+        tests: the whole family, by name.
+        failing: the names of the failing tests.
     """
 
     keys: int
@@ -41,8 +41,8 @@ class Performance(Part, frozen=True, kw_only=True):
     expected: Number
     excess: Number
     p_value: Number | None
-    tests: dict[str, Tested] | UnsetType = UNSET
-    failing: tuple[str, ...] | UnsetType = UNSET
+    tests: dict[str, Tested]
+    failing: tuple[str, ...]
 
 
 class Skew(Part, frozen=True, kw_only=True):
@@ -70,37 +70,37 @@ class Latency(Part, frozen=True, kw_only=True):
 
 
 class Numbers(Part, frozen=True, kw_only=True):
-    """The numbers behind a decision; absent where older code did not use them."""
+    """The numbers behind a decision."""
 
     is_decision_key: bool
     decide_every: int
     model_age_keys: int | None
     training_age_keys: int | None
-    live_digest: str | UnsetType | None = UNSET
+    live_digest: str | None
     max_age_keys: int
     cooldown_keys: int
     usable_keys: int
     min_keys: int
     unlabelled: tuple[str, ...]
-    given_up: tuple[str, ...] | UnsetType = UNSET
-    given_up_now: tuple[str, ...] | UnsetType = UNSET
-    lacks_newest: bool | UnsetType = UNSET
-    waited_keys: int | UnsetType = UNSET
-    fresh_keys: int | UnsetType | None = UNSET
+    given_up: tuple[str, ...]
+    given_up_now: tuple[str, ...]
+    lacks_newest: bool
+    waited_keys: int
+    fresh_keys: int | None
     held: tuple[str, ...]
     performance: Performance | None
-    skew: Skew | UnsetType | None = UNSET
+    skew: Skew | None
     min_excess_loss: Number
     confidence: Number
-    verdict: str | UnsetType = UNSET
+    verdict: str
     drift_index: Number | None
     drift_percentile: Number | None
-    answers_percentile: Number | UnsetType | None = UNSET
+    answers_percentile: Number | None
     is_drift_enough: bool
     budget_usd: Number | None
-    is_newest: bool | UnsetType = UNSET
-    overdue_keys: int | UnsetType | None = UNSET
-    awaits_labels: bool | UnsetType = UNSET
+    is_newest: bool
+    overdue_keys: int | None
+    awaits_labels: bool
 
 
 class Measured(Part, frozen=True, kw_only=True):
@@ -108,7 +108,7 @@ class Measured(Part, frozen=True, kw_only=True):
 
     spent_usd: Number
     next_usd: Number | None
-    latency: Latency | UnsetType | None = UNSET
+    latency: Latency | None
 
 
 class Decision(Record, frozen=True, kw_only=True):

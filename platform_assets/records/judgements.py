@@ -23,7 +23,7 @@ class Indexed(Part, frozen=True, kw_only=True):
     mean_psi: Number
     percentile: Number
     windows: int
-    limit: Number | UnsetType = UNSET
+    limit: Number
     keys: list[str]
 
 

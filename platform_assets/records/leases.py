@@ -5,9 +5,6 @@ from __future__ import annotations
 from platform_assets import naming
 from platform_assets.records.base import Document, Number, Part, Record, RecordKind
 
-WITH_RESULT = 2
-"""The format of a lease that has a result."""
-
 
 class Result(Part, frozen=True, kw_only=True):
     """The result of the leased work: a record, and the ledger in which the fingerprint is its key."""
@@ -35,5 +32,5 @@ class Sign(Record, frozen=True, kw_only=True):
     at_s: Number
 
 
-LEASES = RecordKind(naming.LEASES, Lease, newest=WITH_RESULT)
+LEASES = RecordKind(naming.LEASES, Lease)
 SIGNS = RecordKind(naming.LEASES, Sign)

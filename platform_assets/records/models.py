@@ -45,7 +45,6 @@ class CheckpointManifest(msgspec.Struct, frozen=True, kw_only=True):
     """A checkpoint's inputs, and the sha256 of its blobs: weights, learned preprocessing, baselines, configuration.
 
     `weights` names a torch module's one file, or each file of another learner's model. `history` has losses per epoch.
-    Older code computed only on the CPU and did not write `computed`.
     """
 
     format: int = 1
@@ -55,7 +54,7 @@ class CheckpointManifest(msgspec.Struct, frozen=True, kw_only=True):
     learned: str
     baselines: str
     config: str
-    computed: Computed = Computed(device="cpu", precision="float32")
+    computed: Computed
     data: Data
     known_before: str | None
     training_keys: list[str]

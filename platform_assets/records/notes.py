@@ -1,7 +1,7 @@
 """Define the notes of a key's partition record, per stage, as their readers get them.
 
-Those of `performance` and `drift` are records of their own (`performance`, `judgements`). Notes of older code may lack
-members. Members added by later code are not an error, because records of keys are read by whatever code is installed.
+Those of `performance` and `drift` are records of their own (`performance`, `judgements`). Members added by later
+code are not an error, because records of keys are read by whatever code is installed.
 """
 
 from __future__ import annotations
@@ -80,14 +80,11 @@ class Raw(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
 
 
 class Validated(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """The number of rows that came, and of those in quarantine, including repeated ones.
-
-    Older code did not count repeated rows separately.
-    """
+    """The number of rows that came, and of those in quarantine, including repeated ones."""
 
     rows_in: int
     rows_quarantined: int
-    rows_repeated: int = 0
+    rows_repeated: int
 
 
 class Features(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
@@ -141,11 +138,11 @@ class Drift(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
 class Service(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """A Bento, and its smoke test: number of rows, largest difference from the bundle, one request.
 
-    `stored` is the digest under which the store has the Bento's files; older code stored none.
+    `stored` is the digest under which the store has the Bento's files.
     """
 
     tag: str
     asked_rows: int
     max_apart: Number
     request: dict[str, str | dict[str, Value] | None]
-    stored: str | None = None
+    stored: str

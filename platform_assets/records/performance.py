@@ -45,7 +45,7 @@ class Promised(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
         log_loss, expected_log_loss: means over rows, in nats.
         excess: `log_loss - expected_log_loss`.
         p_value: of the excess; None when it cannot be tested.
-        tests: the family by name, empty with one key; absent in records of older code.
+        tests: the family by name, empty with one key.
     """
 
     digest: str | UnsetType = UNSET
@@ -55,7 +55,7 @@ class Promised(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
     log_loss: Number
     p_value: Number | None
     rows: int | UnsetType = UNSET
-    tests: dict[str, Tested] | UnsetType = UNSET
+    tests: dict[str, Tested]
 
 
 class Window(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):

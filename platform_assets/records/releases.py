@@ -14,7 +14,6 @@ Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 Words = Annotated[str, msgspec.Meta(min_length=1)]
 
 FORMAT = 3
-"""Format 1 had no `override`; 2 had neither hashes nor a signature."""
 
 
 class Channel(Part, frozen=True, kw_only=True):
@@ -55,10 +54,10 @@ class Release(Record, frozen=True, kw_only=True):
     at_utc: str
     previous: int | None
     restores: int | None
-    override: Override | msgspec.UnsetType | None = msgspec.UNSET
-    previous_sha256: Digest | msgspec.UnsetType | None = msgspec.UNSET
-    verdict_sha256: Digest | msgspec.UnsetType | None = msgspec.UNSET
-    signed: Signature | msgspec.UnsetType = msgspec.UNSET
+    override: Override | None
+    previous_sha256: Digest | None
+    verdict_sha256: Digest | None
+    signed: Signature | None = None
 
     @property
     def digest(self) -> str:

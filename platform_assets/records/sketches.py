@@ -1,29 +1,22 @@
 """Define summaries of rows: of a key's sources, rules and features, and of a model's training rows.
 
-Members added by later code are not an error; older sketches lack some.
+Members added by later code are not an error.
 """
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Literal, TypedDict
 
-import msgspec
 from msgspec import UNSET, UnsetType, field
 
 from platform_assets.records.base import Part
 
-KEY_FORMAT = 2
-TRAINING_FORMAT = 2
 Histograms = dict[str, list[int]]
 """Number of rows, by field and bin."""
 
 
 class Sketch(Part, frozen=True, kw_only=True, omit_defaults=False, forbid_unknown_fields=False):
     """A part of a sketch. Only `UNSET` members are not written."""
-
-
-class _Versioned(Sketch, frozen=True, kw_only=True):
-    format: int
 
 
 class Column(Sketch, frozen=True, kw_only=True):
@@ -71,7 +64,7 @@ class SourceSketch(Sketch, frozen=True, kw_only=True):
         rows, good: delivered, and not in quarantine.
         quarantined, repeated: in quarantine, and those among them that repeat another row of the delivery.
         content: None for a source whose rows have nothing but identifiers.
-        statistics: of columns that are neither number nor text; empty without rows, and in older sketches.
+        statistics: of columns that are neither number nor text; empty without rows.
         is_missing: whether no complete file came before the deadline; only set for a delivery without rows.
         missing_why: what was wrong with an incomplete file.
         unreadable: why the file cannot be taken in; only set for such a delivery.
@@ -115,19 +108,12 @@ class KeySketch(Sketch, frozen=True, kw_only=True):
         answers: None without a model, and where none of its answers counts.
     """
 
-    format: int = KEY_FORMAT
+    format: Literal[2] = 2
     sources: dict[str, SourceSketch]
     rules: dict[str, RuleCount]
     bins: str | None = None
     histograms: Histograms = field(default_factory=dict)
     answers: Answered | None = None
-
-    @staticmethod
-    def read(stored: bytes) -> KeySketch | None:
-        """Parse a stored sketch; None for another format."""
-        if msgspec.json.decode(stored, type=_Versioned).format != KEY_FORMAT:
-            return None
-        return msgspec.json.decode(stored, type=KeySketch)
 
 
 class NumericCounts(Sketch, frozen=True, kw_only=True):
@@ -170,7 +156,7 @@ class Labels(TypedDict, total=False):
 class TrainingSketch(Sketch, frozen=True, kw_only=True):
     """The training rows of a model, and its answers on them."""
 
-    format: int = TRAINING_FORMAT
+    format: Literal[2] = 2
     rows: int
     numeric: dict[str, NumericCounts]
     categorical: dict[str, CategoryCounts]

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-import msgspec
-
 from platform_assets import naming
 from platform_assets.records.base import Decided, Number, Part, Record, RecordKind, Row
 from platform_assets.records.releases import Digest
 from platform_assets.records.signatures import Signature
 
-FORMAT, UNSIGNED_FORMAT = 4, 3
-"""2 had neither `p_worse` nor differences in calibration error; the champion's intervals were at `confidence`. A
-verdict without a signature still has format 3, so that code before signatures reads it."""
+FORMAT = 3
 CHALLENGER, CHAMPION = "challenger", "champion"
 T = TypeVar("T")
 
@@ -63,7 +59,7 @@ class Verdict(Record, frozen=True, kw_only=True):
     decided: dict[str, Decided]
     calibration: dict[str, list[Row]]
     slices: dict[str, list[Row]]
-    signed: Signature | msgspec.UnsetType = msgspec.UNSET
+    signed: Signature | None = None
 
     @property
     def challenger(self) -> dict[str, Number | None]:

@@ -14,7 +14,6 @@ from typing import Annotated, Any
 
 import msgspec
 
-from platform_assets.keys import EARLIEST, LATEST
 from platform_assets.problems import Problem
 from platform_assets.serving import answers, pictures
 from platform_assets.serving.decoding import Decoding
@@ -31,7 +30,7 @@ from platform_assets.serving.requests import (
 from platform_assets.serving.turns import finish
 from platform_assets.storage import artifacts
 
-FORMAT, OLDER_FORMAT = 3, 2
+FORMAT = 3
 DTYPES = ("float", "int", "bool", "category", "image")
 FLOAT_MAX = 3.4028234663852886e38
 """The largest float32: a larger finite number would reach the model as infinity."""
@@ -143,7 +142,7 @@ class _Between(msgspec.Struct, frozen=True):
 
 
 class _Document(msgspec.Struct, frozen=True):
-    """A contract as stored; an older contract has no bounds of moments."""
+    """A contract as stored."""
 
     format: int
     product: str
@@ -154,9 +153,9 @@ class _Document(msgspec.Struct, frozen=True):
     max_rows: int
     max_body_bytes: int
     logs_features: bool
-    service_time: Any = None
-    asked_at: Any = None
-    clock_within_s: Any = None
+    service_time: Any
+    asked_at: Any
+    clock_within_s: Any
 
 
 class Contract:
@@ -174,9 +173,9 @@ class Contract:
     def __init__(self, document: object) -> None:
         """Read a contract's JSON values; raise `ContractProblem` if this code cannot serve it."""
         version = document.get("format") if isinstance(document, Mapping) else None
-        if version not in (OLDER_FORMAT, FORMAT):
+        if version != FORMAT:
             raise ContractProblem(
-                f"the contract has format={version!r}; this service reads formats {OLDER_FORMAT} and {FORMAT}. "
+                f"the contract has format={version!r}; this service reads format {FORMAT}. "
                 "Build the Bento from the bundle's commit."
             )
         try:
@@ -259,9 +258,7 @@ class Contract:
 
 
 def _bounds(document: _Document) -> tuple[Between, timedelta | None]:
-    """Return the bounds of moments; an older contract has none and gets the widest that a log can represent."""
-    if document.format == OLDER_FORMAT:
-        return ((EARLIEST, LATEST), (EARLIEST, LATEST)), None
+    """Return the bounds of moments."""
     moments, seconds = (document.service_time, document.asked_at), document.clock_within_s
     try:
         service_time, asked_at = msgspec.convert(moments, tuple[_Between, _Between])

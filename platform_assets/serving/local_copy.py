@@ -38,7 +38,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         highest, highest_digest: the newest release that was ever followed, and its bundle.
         release, digest: the newest release whose bundle is copied, None before the first.
-        highest_sha256: the hash of the record of `highest`; None in a note of older code.
+        highest_sha256: the hash of the record of `highest`.
     """
 
     format: int

@@ -56,7 +56,7 @@ class Model:
         contract: Contract,
         session: onnxruntime.InferenceSession,
         learned: Learned,
-        golden: Golden | None = None,
+        golden: Golden,
     ) -> None:
         import onnxruntime
 
@@ -113,7 +113,7 @@ class Model:
             learned = msgspec.json.decode(blobs[LEARNED], type=Learned)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
             raise ModelProblem(f"bundle {digest}: {LEARNED} cannot be read: {problem}. Export it again.") from None
-        golden = _golden(digest, blobs.get(golden_rows.NAME))
+        golden = _golden(digest, blobs[golden_rows.NAME])
         return Model(digest, contract, _session(digest, blobs[GRAPH], threads), learned, golden)
 
     def predict(
@@ -182,10 +182,8 @@ class Model:
         self._ask_golden_rows()
 
     def _ask_golden_rows(self) -> None:
-        """Refuse answers that differ from the sealed ones; a bundle without golden rows is older than them."""
+        """Refuse answers that differ from the sealed ones."""
         golden = self._golden
-        if golden is None:
-            return
         try:
             difference, row = golden.difference(self.predict(*golden.inputs, self._warming))
         except (ValueError, IndexError, ModelProblem) as problem:
@@ -258,10 +256,10 @@ def _failures() -> tuple[type[Exception], ...]:
     )
 
 
-def _golden(digest: str, data: bytes | None) -> Golden | None:
-    """Return the golden rows of a bundle that has some."""
+def _golden(digest: str, data: bytes) -> Golden:
+    """Return the golden rows of a bundle."""
     try:
-        return None if data is None else Golden.from_bytes(data)
+        return Golden.from_bytes(data)
     except (ValueError, RecursionError) as problem:
         raise ModelProblem(f"bundle {digest}: {golden_rows.NAME} cannot be read: {problem}. Export it again.") from None
 

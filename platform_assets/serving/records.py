@@ -23,8 +23,7 @@ class Answer(msgspec.Struct, gc=False, frozen=True):
 class Record(msgspec.Struct, gc=False, omit_defaults=True):
     """The log record of a prediction; `features` only if the contract allows it, times in UTC.
 
-    `latency_us` runs from the body's arrival to the record's writing. `caller` is named where callers are known, and a
-    record of an older service has neither it nor ids of its request.
+    `latency_us` runs from the body's arrival to the record's writing. `caller` is named where callers are known.
     """
 
     prediction_id: str

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from platform_assets import naming
 from platform_assets.problems import NewerRecord, Problem, UnfitRecord
 from platform_assets.records import releases, verdicts
-from platform_assets.records.signatures import Signature
 from platform_assets.storage import signatures
 from platform_assets.storage.artifacts import sha256
 from platform_assets.storage.ledgers import DamagedRecord, Ledgers
@@ -87,8 +86,8 @@ def _stored(ledgers: Ledgers, number: int) -> tuple[bytes, releases.Release]:
 
 
 def _check_chain(ledgers: Ledgers, number: int, record: releases.Release, followed: Followed) -> None:
-    """Follow the hashes from a release back to the one that was followed; older records hold none."""
-    while number - 1 >= followed.number and number > 1 and isinstance(record.previous_sha256, str):
+    """Follow the hashes from a release back to the one that was followed."""
+    while number - 1 >= followed.number and number > 1 and record.previous_sha256 is not None:
         expected = record.previous_sha256
         if number - 1 == followed.number and followed.sha256 is not None:
             actual = followed.sha256
@@ -124,15 +123,15 @@ def _is_vouched(verdict: verdicts.Verdict, record: releases.Release) -> bool:
 
     Then its other signature proves nothing more, and costs as much as the release's.
     """
-    keys = [signed.key for signed in (verdict.signed, record.signed) if isinstance(signed, Signature)]
-    return isinstance(record.verdict_sha256, str) and len(keys) == 2 and keys[0] == keys[1]
+    signed = verdict.signed is not None and record.signed is not None and verdict.signed.key == record.signed.key
+    return signed and record.verdict_sha256 is not None
 
 
 def _doubt(data: bytes, verdict: verdicts.Verdict, record: releases.Release, pinned: Sequence[str]) -> str | None:
     """Return why a verdict allows no release, or None if it does."""
     if verdict.digest != record.digest:
         return f"has the verdict on {verdict.digest}"
-    if isinstance(record.verdict_sha256, str) and sha256(data) != record.verdict_sha256:
+    if record.verdict_sha256 is not None and sha256(data) != record.verdict_sha256:
         return f"has another verdict than the release names, {record.verdict_sha256}"
     if pinned and not _is_vouched(verdict, record):
         try:

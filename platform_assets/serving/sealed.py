@@ -22,7 +22,7 @@ class ModelProblem(Problem):
 
 
 class Sealed(msgspec.Struct, frozen=True, kw_only=True):
-    """The verified blobs of a bundle that serving uses, by name; a bundle may have no golden rows."""
+    """The verified blobs of a bundle that serving uses, by name."""
 
     digest: str
     blobs: dict[str, bytes]
@@ -49,19 +49,18 @@ class Sealed(msgspec.Struct, frozen=True, kw_only=True):
             raise ModelProblem(
                 f"bundle {digest} has contract {stated!r:.100}, this Bento {contract_sha256}; build a Bento for it."
             )
-        if missing := [name for name in (GRAPH, CONTRACT, LEARNED) if name not in bundle.names]:
+        if missing := [name for name in USED if name not in bundle.names]:
             raise ModelProblem(
                 f"bundle {digest} has no blob {missing[0]!r}; it has {list(bundle.names)}. Export it again."
             )
-        names = [name for name in USED if name in bundle.names]
-        sizes = {name: bundle.manifest["blobs"][name].get("bytes") for name in names}
+        sizes = {name: bundle.manifest["blobs"][name].get("bytes") for name in USED}
         if wrong := [name for name, size in sizes.items() if type(size) is not int or size < 0]:
             raise ModelProblem(
                 f"bundle {digest} states {sizes[wrong[0]]!r:.100} as the bytes of {wrong[0]}; expected a number."
             )
         if bytes_max is not None and (total := sum(sizes.values())) > bytes_max:
             raise ModelProblem(f"bundle {digest} has {total} bytes for serving; expected at most {bytes_max}.")
-        blobs = {name: bundle.read(name, sizes[name]) for name in names}
+        blobs = {name: bundle.read(name, sizes[name]) for name in USED}
         if (actual := sha256(blobs[CONTRACT])) != stated:
             raise ModelProblem(
                 f"bundle {digest} names contract {stated!r:.100}, but its {CONTRACT} has {actual}. Export it again."

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from msgspec import UnsetType
-
 from platform_assets.records.decisions import Decision
 from platform_assets.show import values
 
@@ -11,20 +9,20 @@ from platform_assets.show import values
 def metadata(decision: Decision) -> values.Metadata:
     """Return the metadata of a key's decision; unknown numbers are left out."""
     numbers = decision.numbers
-    performance, skew, latency = numbers.performance, numbers.skew or None, decision.measured.latency or None
+    performance, skew, latency = numbers.performance, numbers.skew, decision.measured.latency
     plotted = {
         "model_age_keys": numbers.model_age_keys,
         "training_age_keys": numbers.training_age_keys,
         "drift_percentile": numbers.drift_percentile,
-        "answers_percentile": None if isinstance(numbers.answers_percentile, UnsetType) else numbers.answers_percentile,
+        "answers_percentile": numbers.answers_percentile,
         "excess_log_loss": None if performance is None else performance.excess,
         "excess_p_value": None if performance is None else performance.p_value,
         "served_equal_share": None if skew is None else skew.share,
         "held_keys": len(numbers.held),
-        "given_up_keys": len(numbers.given_up or ()),
+        "given_up_keys": len(numbers.given_up),
         "slow_requests_share": None if latency is None else latency.share,
     }
-    failing = () if performance is None else performance.failing or ()
+    failing = () if performance is None else performance.failing
     return values.readable(
         f"{decision.action.replace('_', ' ')}: {' '.join(decision.reasons)}",
         {

@@ -205,7 +205,7 @@ def difference_chart(comparisons: Sequence[Compared], task: Task, max_drop: floa
     panels = [
         (rows, measure)
         for rows, measure in ((champion, headline), ([*champion, *baselines], loss), (champion, calibration))
-        if rows and all(measure.name in item for item in rows)  # verdicts of format 2 have no calibration
+        if rows
     ]
 
     def draw(figure: Figure) -> None:

@@ -89,7 +89,7 @@ class _Run(CutoffRun[Learning]):
 
     def is_current(self, record: PartitionRecord, inputs: Inputs) -> bool:
         cutoff = self.cutoff
-        if not requests.is_current(self.product, record, self._job, self.code):
+        if not super().is_current(record, inputs):
             return False
         if self.product.artifacts.is_whole(record.content_digest, naming.CHECKPOINT_BLOBS):
             self.context.log.info(f"checkpoint of {cutoff} is up to date: same code, data and configuration.")

@@ -19,7 +19,7 @@ from platform_assets.handle import Product
 from platform_assets.makers.evaluation import Evaluating
 from platform_assets.makers.reading import require
 from platform_assets.problems import RecordExists
-from platform_assets.product.contract import COMPARABLE
+from platform_assets.product.contract import FORMAT
 from platform_assets.records.verdicts import VERDICTS, Verdict
 from platform_assets.show import verdict as shown_verdict
 from platform_assets.show.values import Metadata
@@ -117,7 +117,7 @@ def judge(product: Product, digest: str) -> Verdict:
 def _champion(product: Product, digest: str) -> tuple[str | None, list[str]]:
     """Return the live model's digest as champion, or None with the reasons why it cannot be compared.
 
-    A model for another kind of question, or in an older format, cannot be compared: if it counted, nothing could ever
+    A model for another kind of question, or in another format, cannot be compared: if it counted, nothing could ever
     replace it.
     """
     latest = product.history.live()
@@ -125,9 +125,8 @@ def _champion(product: Product, digest: str) -> tuple[str | None, list[str]]:
     if live is None or live == digest:
         return None, []
     contract = json.loads(product.artifacts.bundle(live).read("contract.json"))
-    if contract.get("format") not in COMPARABLE:
-        formats = " or ".join(map(str, COMPARABLE))
-        cause = f"its contract has format {contract.get('format')}; expected {formats}"
+    if contract.get("format") != FORMAT:
+        cause = f"its contract has format {contract.get('format')}; expected {FORMAT}"
         return None, [f"The live model {live} was not compared: {cause}."]
     task: TaskDocument = contract["task"]
     if product.spec.task.is_like(task):

@@ -41,7 +41,7 @@ ABOUT_A_ROW = {
     "asked_at": "the moment of the question (UTC)",
     "answered_at_utc": "when the answer left, by the service's wall clock",
     "latency_us": "from the request's arrival to the record's writing",
-    ingest.LATE: "whether it was given after its key was closed; null in tables of older code",
+    ingest.LATE: "whether it was given after its key was closed",
 }
 
 

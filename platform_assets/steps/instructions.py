@@ -76,8 +76,6 @@ def to_extras(job: msgspec.Struct, maker: object, versions: Mapping[str, str] | 
             "modules": digests.module_digests(maker),
             "files": _files(maker),
         },
-        # An image from before protocols looks for this module, does not find it, and refuses.
-        "code": {"platform_assets.digests": "0" * 64},
         **({} if versions is None else {"libraries": dict(versions)}),
     }
 

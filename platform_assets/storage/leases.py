@@ -61,13 +61,7 @@ class Lease:
         latest = self._records.latest()
         left = self._left_by(*latest) if latest else None
         number = latest[0] + 1 if latest else 1
-        record = records.Lease(
-            holder=holder,
-            ttl_s=ttl_s,
-            acquired_at_s=self._clock(),
-            result=left,
-            format=records.WITH_RESULT if left else 1,
-        )
+        record = records.Lease(holder=holder, ttl_s=ttl_s, acquired_at_s=self._clock(), result=left)
         try:
             self._records.create_number(number, record)
         except RecordExists:
@@ -86,7 +80,7 @@ class Lease:
         if self.number is None or self._taken is None:
             raise LeaseLost(f"lease {self.fingerprint} is not held: record nothing.")
         number = self.number + 1
-        record = replace(self._taken, acquired_at_s=self._clock(), result=result, format=records.WITH_RESULT)
+        record = replace(self._taken, acquired_at_s=self._clock(), result=result)
         try:
             self._records.create_number(number, record)
         except RecordExists:

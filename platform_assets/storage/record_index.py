@@ -166,7 +166,7 @@ def _read(location: str, files: Collection[str], keys: Collection[str] | None) -
 
 
 def _scanned(files: Collection[str]) -> pl.LazyFrame:
-    return pl.scan_parquet(sorted(files), glob=False, hive_partitioning=False, schema=SCHEMA, missing_columns="insert")
+    return pl.scan_parquet(sorted(files), glob=False, hive_partitioning=False, schema=SCHEMA)
 
 
 def _collected(location: str, lazy: pl.LazyFrame) -> pl.DataFrame:

@@ -133,7 +133,7 @@ class Records:
 def record_of(stage: str, row: record_index.Row) -> PartitionRecord:
     """Convert a stored row to a record."""
     stored = dict(zip(SCHEMA, row, strict=True))
-    parsed = {name: json.loads(stored[name] or "{}") for name in _JSON}
+    parsed = {name: json.loads(stored[name]) for name in _JSON}
     parsed["files"] = tuple(parsed["files"])
     parsed["columns"] = dict(parsed["columns"])
     parsed["versions"] = {name: tuple(versions) for name, versions in parsed["versions"].items()}

@@ -12,8 +12,6 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from platform_assets.problems import Problem
 from platform_assets.records.base import Document
 from platform_assets.records.signatures import Signature
@@ -43,7 +41,7 @@ def sign(ledger: str, document: Document, key: Ed25519PrivateKey) -> Signature:
     return Signature(key=public_key(key), value=base64.b64encode(value).decode("ascii"))
 
 
-def check(ledger: str, stored: bytes, signature: Signature | msgspec.UnsetType, pinned: Sequence[str]) -> None:
+def check(ledger: str, stored: bytes, signature: Signature | None, pinned: Sequence[str]) -> None:
     """Check a record's signature.
 
     Args:
@@ -57,7 +55,7 @@ def check(ledger: str, stored: bytes, signature: Signature | msgspec.UnsetType, 
     """
     from cryptography.exceptions import InvalidSignature
 
-    if not isinstance(signature, Signature):
+    if signature is None:
         raise SignatureProblem(f"is not signed; expected a signature by {_one_of(pinned)}")
     if signature.key not in pinned:
         raise SignatureProblem(f"is signed by {signature.key}; expected {_one_of(pinned)}")

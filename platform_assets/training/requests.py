@@ -5,7 +5,6 @@ Shared by trainings and a backtest's fits; steps are launched by `stages.checkpo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -18,12 +17,10 @@ from platform_assets.handle import Product
 from platform_assets.makers.reading import require
 from platform_assets.problems import Problem
 from platform_assets.profiles import profile
-from platform_assets.records.models import CheckpointManifest, Computed, Data
 from platform_assets.specs.base import ProductSpec
-from platform_assets.steps.jobs import Job, Request
-from platform_assets.storage import adoption
-from platform_assets.storage.artifacts import ArtifactProblem, canonical, sha256
-from platform_assets.storage.tables import PartitionRecord, TableStore
+from platform_assets.steps.jobs import Request
+from platform_assets.storage.artifacts import canonical, sha256
+from platform_assets.storage.tables import TableStore
 
 
 class OlderRows(Problem, ValueError):
@@ -86,29 +83,6 @@ def fingerprint(spec: ProductSpec, code: str, request: Request, libraries: Mappi
     """
     inputs = {"training": asdict(spec.training), "request": msgspec.to_builtins(request), "libraries": dict(libraries)}
     return sha256(canonical({"code": code, **inputs, **more}))
-
-
-def is_current(product: Product, record: PartitionRecord, job: Job, code: str) -> bool:
-    """Whether a recorded checkpoint is the one that a job would produce now.
-
-    The fingerprint of older code covered whole modules and every installed library, so it cannot be compared; for such
-    a checkpoint its manifest is compared instead.
-    """
-    if not adoption.is_legacy_digest(record.code_digest):
-        return record.matches({"fingerprint": job.fingerprint}, code)
-    try:
-        manifest = msgspec.convert(product.artifacts.get_json(record.content_digest), CheckpointManifest)
-        config = product.artifacts.get_json(manifest.config)
-    except (ArtifactProblem, msgspec.ValidationError):
-        return False
-    is_same = (
-        config["training"] == json.loads(canonical(asdict(product.spec.training)))
-        and manifest.computed == Computed(device=job.device, precision=job.precision)
-        and manifest.data == Data(features=job.features, outcomes=job.outcomes)
-        and (manifest.training_keys, manifest.holdout_keys) == (job.training_keys, job.holdout_keys)
-        and manifest.known_before == job.known_before
-    )
-    return is_same and adoption.has_current_code(product.tables, record, code)
 
 
 def _digests(tables: TableStore, stage: str, keys: tuple[str, ...]) -> dict[str, str]:

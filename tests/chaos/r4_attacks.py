@@ -145,7 +145,7 @@ def _app(folder: Path, **changes: Any) -> App:
 def _seal(store: ArtifactStore, bias: float, **blobs: bytes) -> str:
     """Store a bundle with golden rows, with some blobs replaced and valid digests on every level."""
     document = models.contract()
-    digest = models.write_bundle(store, bias=bias, golden=models.golden(document, bias))
+    digest = models.write_bundle(store, bias=bias, golden=models.golden_of(document, bias))
     manifest = store.bundle(digest).manifest
     for name, data in blobs.items():
         file = {"graph": "model.onnx"}.get(name, f"{name}.json")
@@ -278,7 +278,7 @@ def forged_override(world: Attacked, _: random.Random) -> None:
 
 
 def forged_verdict(world: Attacked, _: random.Random) -> None:
-    verdict = documents.verdict(world.template.third, format=4)
+    verdict = documents.verdict(world.template.third)
     world.path(naming.VERDICTS, world.template.third).write_bytes(
         canonical(models.signed(naming.VERDICTS, verdict, STRANGER))
     )
@@ -287,7 +287,7 @@ def forged_verdict(world: Attacked, _: random.Random) -> None:
 def verdict_turned(world: Attacked, _: random.Random) -> None:
     """Release a model that failed, with `passed` turned afterwards."""
     digest = _seal(world.store, 9.0)
-    verdict = models.signed(naming.VERDICTS, documents.verdict(digest, passed=False, format=4), KEY)
+    verdict = models.signed(naming.VERDICTS, documents.verdict(digest, passed=False), KEY)
     world.ledgers.create(naming.VERDICTS, digest, verdict)
     world.replace_release(digest)
     _edit(world.path(naming.VERDICTS, digest), {"passed": True})
@@ -401,7 +401,7 @@ def _signed_graph(graph: Callable[[dict[str, Any]], bytes]) -> Callable[[Attacke
 def other_answers(world: Attacked, _: random.Random) -> None:
     """Sign a graph with the golden rows of another."""
     world.app.follower._trial = Trial(60)
-    world.replace_release(_seal(world.store, 4.0, golden=models.golden(models.contract(), 3.99)))
+    world.replace_release(_seal(world.store, 4.0, golden=models.golden_of(models.contract(), 3.99)))
 
 
 ATTACKS: dict[str, dict[Callable[[Attacked, random.Random], None], int]] = {

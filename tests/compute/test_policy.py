@@ -61,7 +61,7 @@ LOSS = documents.tested(
     p_adjusted=0.004,
 )
 RANKING = changed(LOSS, name="ranking", words="AUC minus implied", side=-1, margin=0.02, effect=-0.08)
-PERFORMANCE = Promised(keys=14, log_loss=0.52, expected_log_loss=0.49, excess=0.03, p_value=0.001)
+PERFORMANCE = Promised(keys=14, log_loss=0.52, expected_log_loss=0.49, excess=0.03, p_value=0.001, tests={})
 
 
 def _performance(**changes) -> Performance:

@@ -11,9 +11,7 @@ import pytest
 
 from platform_assets.compute import verdict
 from platform_assets.compute.tasks import Binary, MultiClass, Regression
-from platform_assets.records.verdicts import VERDICTS, contestants
-from platform_assets.report import sections
-from tests.doubles import documents, rivals
+from tests.doubles import rivals
 from tests.volume import draws
 
 TASK = Binary(threshold=0.3)
@@ -364,13 +362,3 @@ def test_a_worse_challenger_is_refused() -> None:
     assert rivals.refused(rivals.Contest(rows=850, noise=0.1, shift=1.0), draws=20, seed=6) >= 0.8
     assert rivals.refused(rivals.Contest(kind="multi_class", rows=400, shift=1.0), draws=20, seed=7) >= 0.9
     assert rivals.refused(rivals.Contest(kind="regression", rows=400, extra=0.4), draws=20, seed=8) >= 0.9
-
-
-def test_a_verdict_of_format_2_is_still_read() -> None:
-    """As an earlier version wrote it: no calibration among the comparisons, no `p_worse`."""
-    numbers = {"difference": 0.002, "standard_error": 0.001, "low": -0.001, "high": 0.005}
-    models = {name: {"auc": 0.7, "log_loss": 0.4, "brier": 0.1, "ece": 0.02} for name in ("champion", "challenger")}
-    comparisons = [{"against": "champion", "passed": True, "reason": "r", "auc": numbers, "log_loss": numbers}]
-    old = VERDICTS.read(documents.verdict(format=2, models=models, comparisons=comparisons), "a place")
-    assert list(contestants(old.models)) == ["challenger", "champion"]
-    assert sections._compared_with(old, "auc") == "champion: 0.7000, 0.4000"

@@ -184,7 +184,7 @@ def test_results_are_written_as_json_and_their_keys_as_csv(collected: results.Re
 )
 def test_line_of_a_key_states_the_outcome(decision: dict[str, Any], outcome: Outcome | None, text: str):
     noted = RequestResults(requests=1_239, answered=1_234, refused=5, latency_us=[], first=None)
-    near = Indexed(mean_psi=0.1, percentile=0.987, windows=9, keys=[])
+    near = Indexed(mean_psi=0.1, limit=0.2, percentile=0.987, windows=9, keys=[])
     decided = DECISIONS.read(documents.decision("0008", **decision), "a place")
     line = loop.line_of("0008", noted, Judgement(index=near), decided, outcome)
     assert line.startswith("0008  1,234 answered, 5 refused · drift 0.99 · ")

@@ -38,9 +38,9 @@ def fault(kind: str, key: str, source: str = "readings", **members: Any) -> dict
 
 
 def release(cutoff: str = "2020-01-08", digest: str = "d" * 64, **members: Any) -> dict[str, Any]:
-    """Return a release record of format 2, without a predecessor."""
+    """Return a release record without a predecessor."""
     return {
-        "format": 2,
+        "format": 3,
         "product": "a_product",
         "channels": {"live": {"digest": digest, "share": 1.0}},
         "contract_sha256": "c" * 64,
@@ -51,7 +51,7 @@ def release(cutoff: str = "2020-01-08", digest: str = "d" * 64, **members: Any) 
         "at_utc": AT,
         "previous": None,
         "restores": None,
-        "override": None,
+        **dict.fromkeys(("override", "previous_sha256", "verdict_sha256")),
         **members,
     }
 
@@ -61,7 +61,7 @@ def live_digest(release: dict[str, Any]) -> str:
 
 
 def verdict(digest: str = "d" * 64, passed: bool = True, **members: Any) -> dict[str, Any]:
-    """Return a verdict of format 3 on a product with a binary task; `rows` are added to its own."""
+    """Return a verdict on a product with a binary task; `rows` are added to its own."""
     quality = {"auc": 0.7, "log_loss": 0.4, "brier": 0.1, "ece": 0.02}
     rows = {"labelled": 10, "without_label": 0, "keys": 2, "first_key": "0001", "last_key": "0002"}
     return {
@@ -85,25 +85,32 @@ def verdict(digest: str = "d" * 64, passed: bool = True, **members: Any) -> dict
 
 
 def decision(key: str = "2020-01-01", action: str = "wait", **members: Any) -> dict[str, Any]:
-    """Return a decision as older code wrote it; `numbers` are added to its own."""
+    """Return a decision; `numbers` are added to its own."""
     numbers = {
         "is_decision_key": True,
         "decide_every": 7,
         "model_age_keys": 1,
         "training_age_keys": 1,
+        "live_digest": None,
         "max_age_keys": 28,
         "cooldown_keys": 7,
         "usable_keys": 60,
         "min_keys": 45,
-        "unlabelled": [],
-        "held": [],
+        **{name: [] for name in ("unlabelled", "given_up", "given_up_now", "held")},
+        "lacks_newest": False,
+        "waited_keys": 0,
+        "fresh_keys": None,
         "performance": None,
+        "skew": None,
         "min_excess_loss": 0.01,
         "confidence": 0.99,
-        "drift_index": None,
-        "drift_percentile": None,
+        "verdict": "fine",
+        **dict.fromkeys(("drift_index", "drift_percentile", "answers_percentile")),
         "is_drift_enough": True,
         "budget_usd": None,
+        "is_newest": True,
+        "overdue_keys": None,
+        "awaits_labels": False,
     }
     return {
         "product": "a_product",
@@ -115,7 +122,7 @@ def decision(key: str = "2020-01-01", action: str = "wait", **members: Any) -> d
         "fault": None,
         "request": None,
         "at_utc": AT,
-        "measured": {"spent_usd": 0, "next_usd": None},
+        "measured": {"spent_usd": 0, "next_usd": None, "latency": None},
         **members,
         "numbers": {**numbers, **members.get("numbers", {})},
     }

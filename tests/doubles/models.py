@@ -148,7 +148,7 @@ def write_bundle(
         "contract.json": canonical(document),
         "sketch.json": canonical({}),
         "config.json": canonical({"bias": bias}),
-        **({} if golden is None else {"golden.json": golden}),
+        "golden.json": golden_of(document, bias) if golden is None else golden,
     }
     facts = {
         "product": document["product"],
@@ -175,7 +175,7 @@ def signed_release(root: str, digest: str, key: Ed25519PrivateKey, **changes: An
     """Record a signed passing verdict on a bundle and its signed release; return the release's number."""
     ledgers = Ledgers(root, PRODUCT)
     with contextlib.suppress(RecordExists):
-        verdict = documents.verdict(digest, format=4, product=PRODUCT)
+        verdict = documents.verdict(digest, product=PRODUCT)
         ledgers.create(naming.VERDICTS, digest, signed(naming.VERDICTS, verdict, key))
     number = ledgers.newest_number(naming.RELEASES) + 1
     record = chained(ledgers, release_record(number, digest), **changes)
@@ -340,7 +340,7 @@ def endless_to_load(document: dict[str, Any]) -> bytes:
     return _continued(document, nodes, {}, is_checked=False)
 
 
-def golden(document: dict[str, Any], bias: float) -> bytes:
+def golden_of(document: dict[str, Any], bias: float) -> bytes:
     """Return golden rows of `logistic`, `softmax` or `normal`: two plain ones, with the answers of this graph."""
     import onnxruntime
 
@@ -349,9 +349,9 @@ def golden(document: dict[str, Any], bias: float) -> bytes:
     numeric = np.array([[1.0] * sum(kind not in ("category", "image") for kind in kinds)] * 2, np.float32)
     numeric[1:] = np.nan
     categorical = np.full((2, kinds.count("category")), "AA", object)
-    image = np.array([list(PIXELS)] * 2, np.uint8).reshape(2, *SHAPE) if "image" in kinds else None
-    feed = {"numeric": numeric, "categorical": categorical, "image": image}
     names = {item.name for item in session.get_inputs()}
+    image = np.array([list(PIXELS)] * 2, np.uint8).reshape(2, *SHAPE) if "image" in names else None
+    feed = {"numeric": numeric, "categorical": categorical, "image": image}
     answers = session.run(["answer"], {name: feed[name] for name in names})[0]
     rows = golden_rows.of(Inputs(numeric=numeric, categorical=categorical, image=image), answers, 1.0)
     return canonical(to_builtins(rows))

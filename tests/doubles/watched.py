@@ -207,7 +207,8 @@ def _judge(spec: ProductSpec, tables: TableStore, ledgers: Ledgers, keys: tuple[
     checks = pl.DataFrame({"check": ["volume"]})
     for number, key in enumerate(keys):
         is_faulty = key == faulty
-        index = None if is_faulty else {"mean_psi": 0.01, "percentile": 0.1 * number, "windows": 9, "keys": [key]}
+        numbers = {"mean_psi": 0.01, "limit": 0.02, "percentile": 0.1 * number}
+        index = None if is_faulty else {**numbers, "windows": 9, "keys": [key]}
         drift: dict[str, Any] = {
             "verdict": "alert_fault" if is_faulty else "fine",
             "is_faulty": is_faulty,

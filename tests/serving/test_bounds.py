@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from platform_assets.keys import EARLIEST, LATEST, DailyGrain
+from platform_assets.keys import LATEST, DailyGrain
 from platform_assets.product.contract import contract_of
 from platform_assets.product.modelling import Service
 from platform_assets.serving.contract import Contract, ContractProblem
@@ -92,14 +92,6 @@ def test_the_server_reads_its_own_clock(make: Callable[..., Any]) -> None:
     assert app.predict(models.row())[1]["field"] == "service_time", "2013 is long ago"
     now = text(datetime.now(UTC))
     assert app.predict(models.row(service_time=now, asked_at=now))[0] == 200
-
-
-def test_a_contract_of_format_2_is_served_within_bounds_that_stop_no_feedback_loop() -> None:
-    older = {name: value for name, value in models.contract().items() if name not in (*BOUNDS, "clock_within_s")}
-    contract = Contract({**older, "format": 2})
-    assert contract.moments == ((EARLIEST, LATEST), (EARLIEST, LATEST))
-    assert contract.decode(json.dumps(models.row(service_time="1990-01-01T00:00:00Z")).encode(), NOW).rows
-    assert refusal(contract, models.row(service_time="0001-01-01T00:00:00Z"))[1] == "service_time"
 
 
 @pytest.mark.parametrize(

@@ -37,9 +37,9 @@ def sealed(folder: Path, graph: bytes | None = None, **bundle: Any) -> Sealed:
 
 def test_a_good_bundle_is_accepted(tmp_path: Path) -> None:
     document = models.contract()
-    Trial(SECONDS, lock=tmp_path / "kept" / "lock")(sealed(tmp_path, golden=models.golden(document, 0.0)))
+    Trial(SECONDS, lock=tmp_path / "kept" / "lock")(sealed(tmp_path, golden=models.golden_of(document, 0.0)))
     photos = models.image_contract()
-    Trial(SECONDS)(sealed(tmp_path, document=photos, golden=models.golden(photos, 0.0)))
+    Trial(SECONDS)(sealed(tmp_path, document=photos, golden=models.golden_of(photos, 0.0)))
 
 
 def test_the_bentos_own_bundle_and_a_pinned_one_are_not_tried(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,12 +126,12 @@ def test_a_bundle_that_does_not_end_is_killed(
 
 def test_other_answers_to_golden_rows_are_refused(tmp_path: Path) -> None:
     document = models.contract()
-    bundle = sealed(tmp_path, bias=0.001, golden=models.golden(document, 0.0))
+    bundle = sealed(tmp_path, bias=0.001, golden=models.golden_of(document, 0.0))
     with pytest.raises(ModelProblem, match=r"golden row \d with a difference of 0.000\d+.*expected at most 1e-05"):
         Trial(SECONDS)(bundle)
 
 
-@pytest.mark.parametrize("golden", [b"{", b"[]", b"[" * 100_000, models.golden(models.image_contract(), 0.0)])
+@pytest.mark.parametrize("golden", [b"{", b"[]", b"[" * 100_000, models.golden_of(models.image_contract(), 0.0)])
 def test_golden_rows_that_do_not_fit_are_refused(tmp_path: Path, golden: bytes) -> None:
     with pytest.raises(ModelProblem, match=r"golden.json (cannot be read|does not fit its graph)"):
         Trial(SECONDS)(sealed(tmp_path, golden=golden))
@@ -208,7 +208,7 @@ def _child_at_work(pid: int) -> psutil.Process:
 def test_a_follower_names_what_its_trial_names_and_goes_on(app: Any, tmp_path: Path) -> None:
     app.follow(trial=Trial(SECONDS, lock=tmp_path / "lock")).fall_back()
     root = str(app.folder / "store")
-    first = models.write_bundle(app.store, bias=1.0, golden=models.golden(app.document, 1.0))
+    first = models.write_bundle(app.store, bias=1.0, golden=models.golden_of(app.document, 1.0))
     models.release(root, first)
     assert app.follower.look()
     app.follower._trial = Trial(ENDLESS_S, lock=tmp_path / "lock")

@@ -164,7 +164,7 @@ def test_escapes_in_text_are_accepted() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 1}, "format=1; this service reads formats 2 and 3"),
+        ({"format": 1}, "format=1; this service reads format 3"),
         ({"task": "binary"}, "task is 'binary'; expected an object whose kind is one of binary, multi_class, regr"),
         ({"task": {"kind": "ranking"}}, "expected an object whose kind is one of binary"),
         ({"task": {"kind": "binary", "threshold": 1}}, "threshold is 1; expected a probability between 0 and 1"),

@@ -82,7 +82,7 @@ def test_a_tampered_bundle_is_refused_and_loaded_when_repaired(app: Any, monkeyp
 @pytest.mark.parametrize("name", ["model.onnx", "contract.json", "learned.json", "golden.json"])
 def test_every_used_blob_is_verified_before_anything_is_loaded(tmp_path: Path, name: str) -> None:
     store = ArtifactStore(str(tmp_path))
-    digest = models.write_bundle(store, golden=models.golden(models.contract(), 0.0))
+    digest = models.write_bundle(store, golden=models.golden_of(models.contract(), 0.0))
     path = tmp_path / naming.blob_path(store.bundle(digest).manifest["blobs"][name]["sha256"])
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -95,7 +95,7 @@ def test_only_what_is_used_of_a_bundle_is_read(tmp_path: Path) -> None:
     store = ArtifactStore(str(tmp_path))
     digest = models.write_bundle(store)
     blobs = store.bundle(digest).manifest["blobs"]
-    for name in set(blobs) - {"model.onnx", "contract.json", "learned.json"}:
+    for name in set(blobs) - {"model.onnx", "contract.json", "learned.json", "golden.json"}:
         (tmp_path / naming.blob_path(blobs[name]["sha256"])).unlink(missing_ok=True)
     Model.load(store, digest).warm()
 
@@ -144,8 +144,9 @@ def test_a_graph_of_another_kind_or_image_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelProblem, match=r"float32\[1, 2\].*expected float32\[1, 3\], 3 numbers between 0 and 1"):
         Model.load(store, models.write_bundle(store, document=other, graph=graph)).warm()
     wide = models.image_contract((models.field("photo", "image", shape=[4, 6]),))
+    graph, golden = models.softmax(models.image_contract(), 0.0), models.golden_of(models.image_contract(), 0.0)
     with pytest.raises(ModelProblem, match=r"has the input 'image'.*an image \[4, 6\]"):
-        Model.load(store, models.write_bundle(store, document=wide, graph=models.softmax(models.image_contract(), 0.0)))
+        Model.load(store, models.write_bundle(store, document=wide, graph=graph, golden=golden))
     renamed = models.logistic(models.contract(), 0.0).replace(b"answer", b"chance")
     with pytest.raises(ModelProblem, match="the graph's outputs are chance; expected 'answer'"):
         Model.load(store, models.write_bundle(store, graph=renamed))

@@ -86,7 +86,7 @@ def test_only_the_newest_bundle_is_kept(app: Any) -> None:
     blobs = {
         blob["sha256"]
         for name, blob in app.store.bundle(newest).manifest["blobs"].items()
-        if name in ("model.onnx", "contract.json", "learned.json")
+        if name in ("model.onnx", "contract.json", "learned.json", "golden.json")
     }
     assert result == {*blobs, newest}
 

@@ -145,19 +145,6 @@ def test_the_highest_number_counts_although_its_bundle_could_not_be_served(app_w
     assert (app_with_copy.follower.live.model.digest, app_with_copy.follower.problem) == (good, None)
 
 
-def test_records_of_format_1_are_followed(app_with_copy: Any) -> None:
-    """Format 1, as written on 2026-11-25: no `format`, no `override`; a rollback names `restores`."""
-    first = app_with_copy.store.bundle(
-        ledgers_of(app_with_copy).at(naming.RELEASES, 1)["channels"]["live"]["digest"]
-    ).digest
-    document = {**models.release_record(3, first), "outcome": "rolled_back", "restores": 1}
-    ledgers_of(app_with_copy).create_number(
-        naming.RELEASES, 3, {name: value for name, value in document.items() if name not in ("format", "override")}
-    )
-    assert app_with_copy.follower.look()
-    assert (app_with_copy.follower.live.model.digest, app_with_copy.follower.live.release) == (first, 3)
-
-
 def test_an_unreadable_verdict_is_read_again_later(app_with_copy: Any) -> None:
     third = models.write_bundle(app_with_copy.store, bias=3.0)
     models.release(root_of(app_with_copy), third)

@@ -106,7 +106,7 @@ def unsigned_verdict(world: World) -> None:
 
 
 def forged_verdict(world: World) -> None:
-    verdict = models.signed(naming.VERDICTS, documents.verdict(world.third, format=4), OTHER)
+    verdict = models.signed(naming.VERDICTS, documents.verdict(world.third), OTHER)
     world.ledgers.create(naming.VERDICTS, world.third, verdict)
     models.signed_release(str(world.root), world.third, KEY)
 
