@@ -60,7 +60,7 @@ def ledger(*names: str) -> tuple[str, ...]:
     return tuple(f"{naming.ledger_path(PRODUCT, name)}/" for name in names)
 
 
-_MONEY = ledger(naming.ATTEMPTS, naming.BACKTEST_ATTEMPTS, naming.ANNOUNCED, naming.LEASES)
+_MONEY = ledger(naming.ATTEMPTS, naming.ANNOUNCED, naming.LEASES)
 
 ADVANCE = Account(
     "advance",
@@ -75,7 +75,7 @@ ADVANCE = Account(
 )
 RETRAIN = Account(
     "retrain",
-    "runs that train, judge and backtest; the last stage of a retrain is its release",
+    "runs that train and judge; the last stage of a retrain is its release",
     (
         *TABLES,
         ARTIFACTS,
@@ -115,13 +115,12 @@ CODE = Account(
 )
 STEP = Account(
     "step",
-    "trainings, exports and backtests of one product",
+    "trainings and exports of one product",
     (
         ARTIFACTS,
         SAVES,
         PIPES,
-        *ledger(naming.LEASES, naming.ATTEMPTS, naming.BACKTEST_ATTEMPTS),
-        *ledger(naming.CHECKPOINTS, naming.BACKTESTS, naming.TRAININGS),
+        *ledger(naming.LEASES, naming.ATTEMPTS, naming.CHECKPOINTS, naming.TRAININGS),
     ),
     deletes=(SAVES,),
     is_per_product=True,
@@ -133,7 +132,6 @@ ACCOUNTS = (*OF_RUNS, CODE, STEP, SERVICE)
 
 _BY_VERB = {
     "retrain": RETRAIN,
-    "backtest": RETRAIN,
     "release": RELEASE,
     "accept": INTERVENTION,
     "repair": INTERVENTION,
@@ -144,7 +142,7 @@ OF_A_PERSON = ("release", "accept", "repair", "rebuild")
 """Verbs of jobs that only a person may ask for."""
 _ASSETS = ""
 """What stands before the first `__` in the name of Dagster's own job, for assets picked in the UI."""
-_TRAINING = frozenset({"checkpoint", "onnx", "evaluation", "service", "release", "backtest"})
+_TRAINING = frozenset({"checkpoint", "onnx", "evaluation", "service", "release"})
 
 
 def of_run(job: str, stages: Collection[str]) -> Account:

@@ -138,6 +138,13 @@ def _add_learning(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     tune.set_defaults(run=_tune)
 
+    backtest = add("backtest", help="replay history under every retraining policy: what each gains and costs")
+    _takes_product(backtest)
+    backtest.add_argument("--first", metavar="KEY", help="cutoff of the first model (default: the earliest)")
+    backtest.add_argument("--last", metavar="KEY", help="last key to score (default: the newest with labels)")
+    backtest.add_argument("--json", action="store_true", help="print one JSON object")
+    backtest.set_defaults(run=_backtest)
+
     runs = add("runs", help="list trainings with quality and cost")
     _takes_product(runs)
     runs.add_argument("--sort", metavar="COLUMN", default="at_utc", help="best first (default: newest first)")
@@ -333,6 +340,30 @@ def _tune(settings: Settings, options: argparse.Namespace) -> int:
         return EXIT_PREEMPTED
     print(tune.report(product.spec, options.cutoff, trials))
     return 0 if tune.best(trials) else 1
+
+
+def _backtest(settings: Settings, options: argparse.Namespace) -> int:
+    import dagster as dg
+    from rich.console import Console
+
+    from platform_assets import specs
+    from platform_assets.experiments import backtest
+    from platform_assets.handle import Product
+    from resources import launchers
+
+    _check_profiles()
+    product = Product(specs.load(options.product), settings)
+    try:
+        replayed = backtest.run(product, launchers.launcher(settings), options.first, options.last)
+    except dg.Failure as problem:
+        print(f"driftline: {problem.description}", file=sys.stderr)
+        return 1
+    if options.json:
+        print(json.dumps(backtest.as_json(replayed)))
+    else:
+        print("\n".join(replayed.sentences()))
+        Console(width=LOG_COLUMNS).print(backtest.as_table(replayed))
+    return 0
 
 
 def _runs(settings: Settings, options: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ from resources import defaults
 from sensors import freshness_policies
 
 JOBS = {"advance": (naming.DATA, naming.MONITORING), "retrain": (naming.TRAINING, naming.SERVING)}
-"""Systems whose assets a job materialises; monitoring assets without keys (the backtest) have jobs of their own."""
+"""Systems whose assets a job materialises."""
 
 
 def build_defs(

@@ -15,7 +15,6 @@ from platform_assets.settings import REPOSITORY
         ("advance__orders", (), "advance"),
         ("retrain__orders", ("checkpoint", "onnx", "evaluation", "service", "release"), "retrain"),
         ("retrain__orders", ("release",), "retrain"),
-        ("backtest__orders", (), "retrain"),
         ("release__orders", ("release",), "release"),
         ("accept__orders", (), "intervention"),
         ("repair__orders", (), "intervention"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from platform_assets.problems import LedgerProblem, NewerRecord, UnfitRecord
 from platform_assets.records.alerts import ALERT_QUEUE, ALERTS, DELIVERIES, FAILURES
-from platform_assets.records.attempts import ANNOUNCED, ATTEMPTS, BACKTEST_ATTEMPTS, OVERSPENDINGS, PROGRESS
+from platform_assets.records.attempts import ANNOUNCED, ATTEMPTS, OVERSPENDINGS, PROGRESS
 from platform_assets.records.attendance import ATTENDANCE, KEY_ENDS
 from platform_assets.records.base import Record, RecordKind
 from platform_assets.records.claims import CLAIMS
@@ -22,7 +22,7 @@ from platform_assets.records.decisions import DECISIONS
 from platform_assets.records.faults import FAULTS
 from platform_assets.records.ingested import INGESTED
 from platform_assets.records.leases import LEASES, SIGNS
-from platform_assets.records.models import CHECKPOINTS, FITS, SCORES
+from platform_assets.records.models import CHECKPOINTS
 from platform_assets.records.rebuilds import REBUILD_SNAPSHOTS, REBUILDS
 from platform_assets.records.releases import RELEASES
 from platform_assets.records.requests import ANSWERED, INTERVENTIONS, REQUESTS
@@ -38,14 +38,12 @@ KINDS: dict[str, RecordKind[Record]] = {
     "answered": ANSWERED,
     "attempts": ATTEMPTS,
     "attendance": ATTENDANCE,
-    "backtest_attempts": BACKTEST_ATTEMPTS,
     "checkpoints": CHECKPOINTS,
     "claims": CLAIMS,
     "decisions": DECISIONS,
     "deliveries": DELIVERIES,
     "failures": FAILURES,
     "faults": FAULTS,
-    "fits": FITS,
     "ingested": INGESTED,
     "interventions": INTERVENTIONS,
     "key_ends": KEY_ENDS,
@@ -56,7 +54,6 @@ KINDS: dict[str, RecordKind[Record]] = {
     "rebuild_snapshots": REBUILD_SNAPSHOTS,
     "releases": RELEASES,
     "requests": REQUESTS,
-    "scores": SCORES,
     "signs": SIGNS,
     "trainings": TRAININGS,
     "verdicts": VERDICTS,

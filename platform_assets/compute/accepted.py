@@ -1,6 +1,6 @@
 """Attribute training spend to accepted models: pure sums over the frame of attempts and the releases.
 
-Backtests do not produce models; callers leave them out and count them separately.
+Backtests do not produce models; callers leave them out.
 
 A release names its cutoff and its bundle's digest. Its training ends with the attempt that produced this digest (the
 export), or, where records name no digest, with the newest finished attempt of its cutoff. Everything tried before

@@ -1,6 +1,6 @@
 """Replay retraining policies over existing fits: which fit answers which key, how well, at what cost.
 
-Training and scoring happen in `steps.backtest`; what a policy chooses is `compute.backtest_policies`, what a plan is
+Training and scoring are `experiments.backtest`; what a policy chooses is `compute.backtest_policies`, what a plan is
 worth is `compute.backtest_outcomes`.
 
 A **plan** is an ascending tuple of fits and always contains the first one (0), because something must answer from the
@@ -12,7 +12,7 @@ Shapes: F fits, G keys, N rows, P numbers per answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -157,35 +157,6 @@ def best(past: Past, retrainings: int) -> Plan:
     for origin in reversed(came_from):
         plan.append(int(origin[plan[-1]]))
     return tuple(reversed(plan))
-
-
-def from_scores(
-    task: Task, scores: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], cpu_s: Mapping[str, float]
-) -> Past:
-    """Build the past from the scores of fits.
-
-    Args:
-        scores: by cutoff, then by key in order: answers and labels of its labelled rows.
-        cpu_s: by cutoff.
-
-    Raises:
-        ValueError: fits disagree about a label.
-    """
-    cutoffs = sorted(scores, key=lambda cutoff: -len(scores[cutoff]))
-    widest = scores[cutoffs[0]]
-    keys = tuple(widest)
-    for cutoff in cutoffs:
-        wrong = [key for key, (_, labels) in scores[cutoff].items() if not np.array_equal(labels, widest[key][1])]
-        if wrong:
-            raise ValueError(f"the fits of {cutoffs[0]} and {cutoff} were scored on other labels of {wrong[0]}.")
-    return Past(
-        task=task,
-        keys=keys,
-        labels=tuple(labels for _, labels in widest.values()),
-        starts=tuple(len(keys) - len(scores[cutoff]) for cutoff in cutoffs),
-        answers=tuple(tuple(answers for answers, _ in scores[cutoff].values()) for cutoff in cutoffs),
-        cpu_s=tuple(cpu_s[cutoff] for cutoff in cutoffs),
-    )
 
 
 def check_count(past: Past, retrainings: int) -> None:

@@ -106,15 +106,15 @@ def sentences(own: Outcome, others: Sequence[Outcome]) -> list[str]:
         others: of all other policies.
     """
     first = (
-        f"The product's policy trains {counted(own.retrainings, 'time')}: {_percent(own.gain_share)} of the gain of "
-        f"training at every decision, for {_percent(own.cost_share)} of its CPU seconds."
+        f"The product's policy trains {counted(own.retrainings, 'time')}: {percent(own.gain_share)} of the gain of "
+        f"training at every decision, for {percent(own.cost_share)} of its CPU seconds."
     )
     lines = [first]
     lines.append(_against_calendar("It", own))
     if own.random_low is not None and own.gain_share is not None:
         lines.append(
-            f"As many random dates gain {_percent(own.random_low)} to {_percent(own.random_high)}; the best "
-            f"dates, known only in hindsight, {_percent(own.best_gain_share)}."
+            f"As many random dates gain {percent(own.random_low)} to {percent(own.random_high)}; the best "
+            f"dates, known only in hindsight, {percent(own.best_gain_share)}."
         )
     cheaper = [
         other
@@ -125,11 +125,11 @@ def sentences(own: Outcome, others: Sequence[Outcome]) -> list[str]:
         and other.cpu_s < own.cpu_s
     ]
     lines += [
-        f"{other.policy} gains as much for less: {_percent(other.gain_share)} for {_percent(other.cost_share)}."
+        f"{other.policy} gains as much for less: {percent(other.gain_share)} for {percent(other.cost_share)}."
         for other in cheaper
     ]
     lines += [
-        f"{other.policy}, {_percent(other.gain_share)} for {_percent(other.cost_share)}: "
+        f"{other.policy}, {percent(other.gain_share)} for {percent(other.cost_share)}: "
         + _against_calendar("it", other)
         for other in others
         if not _is_its_calendar(other)
@@ -156,5 +156,6 @@ def _is_its_calendar(outcome: Outcome) -> bool:
     return outcome.minus_even == outcome.minus_even_low == outcome.minus_even_high == 0
 
 
-def _percent(share: float | None) -> str:
+def percent(share: float | None) -> str:
+    """Return a share of the gain or the cost as a text."""
     return "no share" if share is None else f"{share:.0%}"

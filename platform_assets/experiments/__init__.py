@@ -1,1 +1,1 @@
-"""Train outside of the loop, search for settings, and list trainings: `driftline train`, `tune` and `runs`."""
+"""Trainings outside of the loop: `driftline train`, `tune`, `backtest` and `runs`."""

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from msgspec.structs import asdict
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from platform_assets import digests, libraries
+from platform_assets import libraries
 from platform_assets.handle import Product
-from platform_assets.makers.checkpoint import Learning
 from platform_assets.product.changes import changed
 from platform_assets.records.trainings import EXPERIMENT, Training
 from platform_assets.steps import process, train
-from platform_assets.steps.jobs import Job
 from platform_assets.training import mlflow, requests
 
 
-def run(
-    product: Product, cutoff: str, settings: Sequence[str], console: Console, *, purpose: str = EXPERIMENT
-) -> Training:
+def run(product: Product, cutoff: str, settings: Sequence[str], console: Console) -> Training:
     """Train on the keys before a cutoff, in this process; return the record.
 
     Equal code, data and configuration are not trained twice: their record is returned.
@@ -33,11 +28,8 @@ def run(
         MissingPartitions: a key has no features or outcomes yet.
     """
     spec = changed(product.spec, settings)
-    changed_product = Product(spec, product.settings)
-    request = requests.training_request(changed_product, cutoff, requests.left_out(product, cutoff))
-    code = digests.code_digest(Learning.of(spec))
-    fingerprint = requests.fingerprint(spec, code, request, libraries.installed())
-    job = Job(**asdict(request), fingerprint=fingerprint, purpose=purpose)
+    changed_product, out = Product(spec, product.settings), requests.left_out(product, cutoff)
+    job = requests.job(changed_product, cutoff, out, libraries.installed(), purpose=EXPERIMENT)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task(f"{spec.name} {cutoff}", total=None)
@@ -51,12 +43,13 @@ def run(
         )
         step.run()
     record = next(
-        (record for _, record in product.history.trainings_newest_first() if record.fingerprint == fingerprint), None
+        (record for _, record in product.history.trainings_newest_first() if record.fingerprint == job.fingerprint),
+        None,
     )
     if record is None:
         raise ValueError(
             f"{spec.name} {cutoff} was trained by older code, which recorded no training; expected a record. Change "
             "something with --set, or choose another cutoff."
         )
-    mlflow.export(product, fingerprint, lambda line: console.print(line, markup=False, highlight=False))
+    mlflow.export(product, job.fingerprint, lambda line: console.print(line, markup=False, highlight=False))
     return record

@@ -32,7 +32,7 @@ def check_budget(product: Product, *, cutoff: str, fingerprint: str, reason: str
     spec, history = product.spec, product.history
     limit, records = spec.retraining.monthly_budget_usd, history.attempts_so_far()
     product.ledgers.of(ATTEMPTS_SO_FAR).overwrite(SO_FAR, AttemptsSoFar(attempts=[record for _, record in records]))
-    if limit is None or history.is_trained(fingerprint):
+    if limit is None or history.checkpoint(fingerprint) is not None:
         return None
     attempts = frame(records)
     month = costs.month_of(spec.grain, cutoff) or f"{product.now:%Y-%m}"

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from platform_assets.records.attempts import FINISHED, TRAIN, Numbered, unique_attempts
+from platform_assets.records.attempts import BACKTEST, FINISHED, TRAIN, Numbered, unique_attempts
 
 RECORD_COLUMNS = pl.Schema(
     {
@@ -39,13 +39,15 @@ usd: wall hours at its profile's price. saving_usd: against the same hours on an
 
 
 def frame(records: Iterable[Numbered]) -> pl.DataFrame:
-    """Return attempts as a frame of `SCHEMA`.
+    """Return attempts as a frame of `SCHEMA`, without those of backtests, which are charged to no model and no month.
 
     Args:
         records: as in the ledger; the reports of step and launcher on one attempt are merged.
     """
     rows = [
-        (number, *(getattr(record, name) for name in RECORD_COLUMNS)) for number, record in unique_attempts(records)
+        (number, *(getattr(record, name) for name in RECORD_COLUMNS))
+        for number, record in unique_attempts(records)
+        if record.step != BACKTEST
     ]
     hours = pl.col("wall_s").fill_null(0.0) / 3600
     recorded = pl.DataFrame(rows, {"number": pl.Int64, **RECORD_COLUMNS}, orient="row").with_columns(

@@ -16,11 +16,9 @@ from platform_assets.records.attempts import (
     ATTEMPTS_SO_FAR,
     OVERSPENDINGS,
     SO_FAR,
-    Attempt,
     Numbered,
     Overspending,
 )
-from platform_assets.records.base import RecordKind
 from platform_assets.records.models import CHECKPOINTS
 
 if TYPE_CHECKING:
@@ -51,14 +49,15 @@ class Money(Reader):
         records = [] if cached is None else list(enumerate(cached.attempts, start=1))
         return [*records, *self._ledgers.of(ATTEMPTS).records(len(records) + 1)]
 
-    def attempt_records(self, kind: RecordKind[Attempt], after: int) -> Iterator[Numbered]:
-        """Yield a ledger's attempts after a number, oldest first. One read per record, and one more."""
-        return self._ledgers.of(kind).records(after + 1)
+    def attempt_records(self, after: int) -> Iterator[Numbered]:
+        """Yield the records of attempts after a number, oldest first. One read per record, and one more."""
+        return self._ledgers.of(ATTEMPTS).records(after + 1)
 
     def overspendings(self, count: int) -> list[Overspending]:
         """Return up to `count` newest launches over budget, the oldest first. One read per record, and two more."""
         return [record for _, record in reversed(self._ledgers.of(OVERSPENDINGS).newest(count))]
 
-    def is_trained(self, fingerprint: str) -> bool:
-        """Tell whether a training is finished. One read."""
-        return self._ledgers.of(CHECKPOINTS).read(fingerprint) is not None
+    def checkpoint(self, fingerprint: str) -> str | None:
+        """Return the digest of a finished training's manifest, None if it is not finished. One read."""
+        record = self._ledgers.of(CHECKPOINTS).read(fingerprint)
+        return None if record is None else record.manifest

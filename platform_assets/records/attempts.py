@@ -11,8 +11,8 @@ from platform_assets import naming
 from platform_assets.records.base import Document, Number, Part, Record, RecordKind
 
 LAUNCHER = "launcher"
-TRAIN, EXPORT = "train", "export"
-"""The steps that make models."""
+TRAIN, EXPORT, BACKTEST = "train", "export", "backtest"
+"""What attempts are for; a backtest's are trainings that make no model of the loop."""
 FINISHED = "finished"
 UNDER_WAY = "under_way"
 """Reason of an attempt that was announced and has no reported end."""
@@ -72,11 +72,10 @@ class Attempt(Record, frozen=True, kw_only=True):
         by: `step` or `launcher`.
         reason: how it ended: `finished`, `under_way`, `vanished`, or a class of failure.
         said: the evidence, in one sentence.
-        cpu_s_before: for a backtest, the CPU seconds its process had used before this fit.
         save_s: how long its longest save took.
         save_limit_s: how long one may take when the step is stopped, by its profile.
         received_bytes: what its pod received from the network while it was under way: what it read from the store, and
-            little else. Only for a training or fit whose profile has a `data_zone`.
+            little else. Only for a training whose profile has a `data_zone`.
         cross_zone_bytes: the same where it ran in another zone than the data, 0 in the data's; absent where its zone is
             not known.
         cross_zone_usd: their price; `cost_usd`, the price of the node, is without it.
@@ -117,7 +116,6 @@ class Attempt(Record, frozen=True, kw_only=True):
     save_s: Number | None = None
     save_limit_s: Number | None = None
     cpu_s: Number | None = None
-    cpu_s_before: Number | None = None
     peak_memory_mb: Number | None = None
     cost_usd: Number | None = None
     on_demand_cost_usd: Number | None = None
@@ -173,7 +171,6 @@ class Overspending(Record, frozen=True, kw_only=True):
 
 
 ATTEMPTS = RecordKind(naming.ATTEMPTS, Attempt)
-BACKTEST_ATTEMPTS = RecordKind(naming.BACKTEST_ATTEMPTS, Attempt)
 PROGRESS = RecordKind(naming.LEASES, Attempt)
 """A step's own progress report, next to its lease: `{number}.progress`."""
 ANNOUNCED = RecordKind(naming.ANNOUNCED, Announced)

@@ -1,4 +1,4 @@
-"""Define finished trainings, fits and scores: each names the manifest of its blobs."""
+"""Define finished trainings: each names the manifest of its blobs."""
 
 from __future__ import annotations
 
@@ -10,19 +10,6 @@ from platform_assets.records.base import Number, Record, RecordKind
 
 class Checkpoint(Record, frozen=True, kw_only=True):
     """The checkpoint of a training's fingerprint; `manifest` is the sha256 of the manifest that names its blobs."""
-
-    manifest: str
-
-
-class Fit(Record, frozen=True, kw_only=True):
-    """A backtest's fit, by its fingerprint; `cpu_s` over all attempts."""
-
-    manifest: str
-    cpu_s: Number
-
-
-class Scores(Record, frozen=True, kw_only=True):
-    """A fit's predictions on some rows."""
 
     manifest: str
 
@@ -63,5 +50,3 @@ class CheckpointManifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 CHECKPOINTS = RecordKind(naming.CHECKPOINTS, Checkpoint)
-FITS = RecordKind(naming.BACKTESTS, Fit)
-SCORES = RecordKind(naming.BACKTESTS, Scores)

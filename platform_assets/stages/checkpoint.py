@@ -15,7 +15,6 @@ from collections.abc import Collection
 
 import dagster as dg
 import msgspec
-from msgspec.structs import asdict
 
 from platform_assets import naming, partitions
 from platform_assets.engine.cutoffs import CutoffRun, Inputs, Recorded
@@ -78,14 +77,12 @@ class _Run(CutoffRun[Learning]):
 
     def inputs(self) -> Inputs:
         self._left_out = requests.left_out(self.product, self.cutoff)
+        self._versions = self.launcher.libraries(profile(self.spec.training.profile))
         try:
-            request = requests.training_request(self.product, self.cutoff, self._left_out)
+            self._job = requests.job(self.product, self.cutoff, self._left_out, self._versions)
         except requests.OlderRows as problem:
             raise dg.Failure(f"{problem}", allow_retries=False) from None
-        self._versions = self.launcher.libraries(profile(self.spec.training.profile))
-        fingerprint = requests.fingerprint(self.spec, self.code, request, self._versions)
-        self._job = Job(**asdict(request), fingerprint=fingerprint)
-        return {"fingerprint": fingerprint}
+        return {"fingerprint": self._job.fingerprint}
 
     def is_current(self, record: PartitionRecord, inputs: Inputs) -> bool:
         cutoff = self.cutoff

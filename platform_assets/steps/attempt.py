@@ -38,7 +38,6 @@ class Attempt:
         fingerprint: what is leased.
         profile_name: the step's size, for its cost.
         ttl_s: how long the lease outlives its holder's last sign of life, and so how long a restart may wait.
-        records: the ledger of attempts to record it in.
         launch: the launcher's facts of the attempt: id, run, actual profile and price. The launcher writes a record
             under the same id, because it knows why the attempt ended.
     """
@@ -52,10 +51,8 @@ class Attempt:
         cutoff: str,
         profile_name: str,
         ttl_s: float = TTL_S,
-        records: RecordKind[attempts.Attempt] = attempts.ATTEMPTS,
         launch: attempts.Launch | None = None,
     ) -> None:
-        self._records = records
         self._settings = settings
         self._ledgers = ledgers
         self._lease = Lease(ledgers, fingerprint)
@@ -168,7 +165,7 @@ class Attempt:
         else:
             self.note(reason=CODE.name, said=f"{type(error).__name__}: {error}"[:500])
         measured = self._measured()
-        self._ledgers.of(self._records).append(measured)
+        self._ledgers.of(attempts.ATTEMPTS).append(measured)
         self._progress.overwrite(f"{self.fence}.progress", measured)
         self._lease.release()
 
@@ -191,7 +188,7 @@ class Attempt:
             if self._signs.read(f"{before}.released") is not None:
                 return
             if (progress := self._progress.read(f"{before}.progress")) is not None:
-                self._ledgers.of(self._records).append(progress.with_reason("vanished"))
+                self._ledgers.of(attempts.ATTEMPTS).append(progress.with_reason("vanished"))
                 return
 
     def _now(self) -> str:

@@ -57,25 +57,6 @@ class Job(Request, frozen=True, kw_only=True):
         return msgspec.convert(extras, cls)
 
 
-class BacktestJob(Job, frozen=True, kw_only=True):
-    """Input of a backtest's fit: a training, whose fingerprint is the fit's, and what to score.
-
-    Attributes:
-        scored_features, scored_outcomes: content digests by key, in order, of the keys to score, all at or after the
-            cutoff.
-    """
-
-    scored_features: dict[str, str]
-    scored_outcomes: dict[str, str]
-
-    @classmethod
-    def from_extras(cls, extras: object) -> Self:
-        """Return the job in a Pipes context's extras; raise `ValueError` that names what is missing."""
-        if missing := [name for name in ("scored_features", "scored_outcomes") if not member(extras, name)]:
-            raise ValueError(f"the backtest step was started without {', '.join(missing)} in its extras.")
-        return super().from_extras(extras)
-
-
 class ExportJob(msgspec.Struct, frozen=True, kw_only=True):
     """Input of an export; `checkpoint` is the sha256 of the manifest that a training wrote."""
 

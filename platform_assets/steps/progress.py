@@ -20,7 +20,7 @@ from platform_assets.storage.leases import LeaseLost
 
 @dataclass(frozen=True)
 class Watched:
-    """What a fit's progress needs of its step; see the members of `steps.fitting.Fitting`."""
+    """What a fit's progress needs of its step; see the members of `steps.train.Training`."""
 
     job: Job
     settings: Settings

@@ -1,6 +1,6 @@
 """Compose the training step's request: keys, the digests of their rows, and what makes two trainings the same.
 
-Shared by trainings and a backtest's fits; steps are launched by `stages.checkpoint` and `training.fits`.
+Shared by checkpoints, backtests and experiments.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from datetime import datetime
 
 import msgspec
 
-from platform_assets import naming
+from platform_assets import digests, naming
 from platform_assets.facts import unlabelled, versions
 from platform_assets.handle import Product
+from platform_assets.makers.checkpoint import Learning
 from platform_assets.makers.reading import require
 from platform_assets.problems import Problem
 from platform_assets.profiles import profile
+from platform_assets.records.trainings import LOOP
 from platform_assets.specs.base import ProductSpec
-from platform_assets.steps.jobs import Request
+from platform_assets.steps.jobs import Job, Request
 from platform_assets.storage.artifacts import canonical, sha256
 from platform_assets.storage.tables import TableStore
 
@@ -47,6 +49,18 @@ def training_request(product: Product, cutoff: str, out: Collection[str] = ()) -
         MissingPartitions: a key of the window has no features or outcomes.
     """
     return request_of(product, cutoff, *product.spec.split(cutoff, out))
+
+
+def job(
+    product: Product, cutoff: str, out: Collection[str], libraries: Mapping[str, str], *, purpose: str = LOOP
+) -> Job:
+    """Compose the job of a training; see `training_request` and `fingerprint`."""
+    request, code = training_request(product, cutoff, out), digests.code_digest(Learning.of(product.spec))
+    return Job(
+        **msgspec.structs.asdict(request),
+        fingerprint=fingerprint(product.spec, code, request, libraries),
+        purpose=purpose,
+    )
 
 
 def request_of(product: Product, cutoff: str, training_keys: Sequence[str], holdout_keys: Sequence[str]) -> Request:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from platform_assets import failures, naming
+from platform_assets import failures
 from platform_assets.failures import LOST, Budget, Failure
 from platform_assets.profiles import StepProfile, profile
 
@@ -23,16 +23,14 @@ class Work:
     """What a try is for: names its ledger records, and identifies a try that is under way.
 
     Attributes:
-        step: `train`, `export` or `backtest`.
+        step: `train`, `export`, or `backtest` for a training of a backtest.
         fingerprint: hexadecimal; equal fingerprints mean equal results.
-        ledger: the attempts ledger to record it in.
     """
 
     product: str
     step: str
     cutoff: str
     fingerprint: str
-    ledger: str = naming.ATTEMPTS
 
 
 @dataclass(frozen=True, kw_only=True)

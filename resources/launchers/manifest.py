@@ -34,7 +34,7 @@ def pod_name(work: Work, attempt: str) -> str:
 
     The same attempt has the same name, so creating its pod twice is a conflict instead of a second pod.
     """
-    identity = "\n".join([work.product, work.step, work.cutoff, work.fingerprint, work.ledger, attempt])
+    identity = "\n".join([work.product, work.step, work.cutoff, work.fingerprint, attempt])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     readable = re.sub(r"[^a-z0-9]+", "-", f"{work.product}-{work.step}".lower()).strip("-")
     return "-".join(part for part in ("driftline", readable[:36].strip("-"), digest) if part)
@@ -128,7 +128,7 @@ def pod(
         "name": name,
         "namespace": namespace,
         "labels": {**dict(profile.labels), **short},
-        "annotations": {**dict(profile.annotations), **annotations, **whole, "driftline/ledger": work.ledger},
+        "annotations": {**dict(profile.annotations), **annotations, **whole},
     }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 

@@ -12,12 +12,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from platform_assets import naming
 from platform_assets.failures import CODE, KILLED, NODE_LOST, OUT_OF_MEMORY, PREEMPTED
 from platform_assets.records.attempts import (
     ANNOUNCED,
     ATTEMPTS,
-    BACKTEST_ATTEMPTS,
     LAUNCHER,
     PROGRESS,
     Announced,
@@ -44,18 +42,17 @@ UNKNOWN = {"host": "", "pid": 0, "resumed_from_step": 0, "steps_done": 0, "steps
 
 
 class Reported(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """The recorded part of a step's result: the digest of its output, under one of three names, and its usage."""
+    """The recorded part of a step's result: the digest of its output, under one of two names, and its usage."""
 
     bundle: str | None = None
     checkpoint: str | None = None
-    fit: str | None = None
     cpu_s: Number | None = None
     peak_memory_mb: Number | None = None
 
     @property
     def digest(self) -> str | None:
         """The digest of its output."""
-        return self.bundle or self.checkpoint or self.fit
+        return self.bundle or self.checkpoint
 
 
 def begin(work: Work | None, plan: Try, *, run_id: str, launcher: str) -> Launch:
@@ -90,7 +87,6 @@ def work_of(launch: Launch) -> Work:
         step=launch.step or "none",
         cutoff=launch.cutoff or "none",
         fingerprint=launch.fingerprint or "none",
-        ledger=naming.BACKTEST_ATTEMPTS if launch.step == "backtest" else naming.ATTEMPTS,
     )
 
 
@@ -119,7 +115,7 @@ def write(
     """
     ledgers = Ledgers(settings.root, work.product)
     record = record_of(launch, ending, location, started_at, _progress(ledgers, work, launch.id), result, reason)
-    ledgers.of(_kind(work)).append(record)
+    ledgers.of(ATTEMPTS).append(record)
     return record
 
 
@@ -133,24 +129,24 @@ def announce(settings: Settings, work: Work, launch: Launch) -> None:
         LedgerProblem: the store did not accept it; then nothing is started.
     """
     ledgers = Ledgers(settings.root, work.product)
-    ledgers.of(_announced(work)).append(Announced(id=launch.id, after=ledgers.newest_number(work.ledger)))
+    ledgers.of(_announced(work)).append(Announced(id=launch.id, after=ledgers.newest_number(ATTEMPTS.ledger)))
     nothing = {"by": BY, "reason": UNDER_WAY, "said": "", "steps_lost": 0}
     times = {"started_at_utc": "", "ended_at_utc": "", "wall_s": 0.0}
     costs = {"cost_usd": 0.0, "on_demand_cost_usd": 0.0}
     document = {**UNKNOWN, **launch.document(), **nothing, **times, **costs}
-    ledgers.of(_kind(work)).append(ATTEMPTS.read(document, f"attempt {launch.id}"))
+    ledgers.of(ATTEMPTS).append(ATTEMPTS.read(document, f"attempt {launch.id}"))
 
 
 def open_attempts(settings: Settings, work: Work) -> list[Attempt]:
     """Return the announced attempts at this work that have no end on record."""
     ledgers = Ledgers(settings.root, work.product)
-    newest = [_last_record(ledgers, work, record) for _, record in ledgers.of(_announced(work)).newest(LOOKED_BACK)]
+    newest = [_last_record(ledgers, record) for _, record in ledgers.of(_announced(work)).newest(LOOKED_BACK)]
     return [record for record in reversed(newest) if record is not None and record.reason == UNDER_WAY]
 
 
 def longest_save_s(settings: Settings, work: Work) -> float | None:
     """Return the longest save of the newest attempts at the step, of any cutoff; None if none was measured."""
-    newest = Ledgers(settings.root, work.product).of(_kind(work)).newest(MEASURED)
+    newest = Ledgers(settings.root, work.product).of(ATTEMPTS).newest(MEASURED)
     measured = [record.save_s for _, record in newest if record.step == work.step and record.save_s is not None]
     return max(measured, default=None)
 
@@ -159,14 +155,10 @@ def _announced(work: Work) -> RecordKind[Announced]:
     return ANNOUNCED.of(f"{work.step}-{work.fingerprint}")
 
 
-def _kind(work: Work) -> RecordKind[Attempt]:
-    return BACKTEST_ATTEMPTS if work.ledger == BACKTEST_ATTEMPTS.ledger else ATTEMPTS
-
-
-def _last_record(ledgers: Ledgers, work: Work, announced: Announced) -> Attempt | None:
+def _last_record(ledgers: Ledgers, announced: Announced) -> Attempt | None:
     """Return a launcher's last record of an announced attempt; None if it was killed before it wrote one."""
     last = None
-    for _, record in ledgers.of(_kind(work)).records(announced.after + 1):
+    for _, record in ledgers.of(ATTEMPTS).records(announced.after + 1):
         if record.id == announced.id and record.by == BY:
             last = record
             if last.reason != UNDER_WAY:

@@ -1,17 +1,18 @@
 """Retraining: the share of weekly training's gain that policies buy, March to December, next to equal even calendars.
 
-The whole recording is landed and taken through the data stages and the job of the backtest, as on the platform. One
+The whole recording is landed and taken through the data stages and `driftline backtest`, as on the platform. One
 model per week is trained on every day before its cutoff except the holdout, 44 in all; the first one, of March 1st,
 answers until a policy trains again, and its cost is not counted. Shares are of log loss gained over never, and of CPU
-seconds of fits (reading rows, learning, training), both relative to training every week. Everything is memoised below
-the state folder, so a second run trains nothing.
+seconds of trainings (the whole step: imports, reading rows, learning, training, baselines, holdout), both relative to
+training every week. Trainings are memoised below the state folder, so a second run trains nothing. `Q2_LAST` ends the
+replay earlier, for a look at the row.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 import dagster as dg
@@ -21,20 +22,17 @@ from platform_assets import naming, replay, specs
 from platform_assets.compute import backtest, backtest_outcomes, backtest_policies, drift, sketch
 from platform_assets.compute.backtest import Past, Plan
 from platform_assets.compute.backtest_outcomes import Outcome
-from platform_assets.compute.learn import Learned
+from platform_assets.experiments.backtest import Backtest
+from platform_assets.experiments.backtest import run as replayed_by
 from platform_assets.factory import build_defs
 from platform_assets.handle import Product
 from platform_assets.settings import Settings
-from platform_assets.specs.base import ProductSpec
-from platform_assets.steps import scores
-from platform_assets.steps.jobs import BacktestJob
-from platform_assets.training import fits as backtest_fits
 from resources.launchers import SubprocessLauncher
 from resources.store import StoreResource
 from tests.benchmarks.harness import Measure
 
 PRODUCT = "flight_delays"
-FIRST, LAST = "2013-03-01", "2013-12-31"
+FIRST, LAST = "2013-03-01", os.environ.get("Q2_LAST", "2013-12-31")
 STAGES = ("raw_", "validated_", "quarantine_", "features", "outcomes")
 STREAMS = 20
 BUDGET = 0.20
@@ -44,28 +42,14 @@ shown: list[str] = []
 """Sentences about the numbers, filled by `run`."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Replayed:
-    """The fits of the recording and the plan of every policy."""
-
-    spec: ProductSpec
-    store: StoreResource
-    requests: Mapping[str, BacktestJob]
-    fits: Mapping[str, scores.FitScores]
-    past: Past
-    index_of: backtest_policies.Drift
-    plans: Mapping[str, Plan]
-
-
 def run() -> list[Measure]:
     """Land, advance, backtest; return the measures."""
     result = replay_recording()
-    outcomes = {name: backtest_outcomes.outcome(result.past, name, plan) for name, plan in result.plans.items()}
+    outcomes = result.outcomes
     policy = outcomes[backtest_policies.OWN]
-    others = [value for value in outcomes.values() if value is not policy]
     affordable = _affordable(result.past)
     clearest, missed = _clearest_miss(result)
-    shown[:] = [*backtest_outcomes.sentences(policy, others), *_dates(result), clearest]
+    shown[:] = [*result.sentences(), *_dates(result), clearest]
     return [
         Measure(
             measure="own policy: share of weekly's gain in log loss",
@@ -85,23 +69,23 @@ def run() -> list[Measure]:
         *_by_month(result),
         missed,
         *_alarms(result),
-        Measure(measure="CPU s of a weekly fit, mean", ours=float(np.mean(result.past.cpu_s))),
+        Measure(measure="CPU s of a weekly training, mean", ours=float(np.mean(result.past.cpu_s))),
     ]
 
 
-def replay_recording() -> Replayed:
-    """Take the recording through the platform in a store of this row; return the results of the backtest."""
+def replay_recording() -> Backtest:
+    """Take the recording through the platform in a store of this row; return the backtest."""
     spec = specs.load(PRODUCT)
     path = Settings.from_environment().state / "bench-q2"
     settings = Settings.from_environment({"DRIFTLINE_STATE": str(path)})
-    store = StoreResource(variables=settings.to_environment())
+    product, store = Product(spec, settings), StoreResource(variables=settings.to_environment())
     keys = spec.grain.span(spec.grain.first, LAST)
-    for _ in replay.land(Product(spec, settings), keys):
+    for _ in replay.land(product, keys):
         pass
     over = spec.grain.instant_after(LAST)
     assert over is not None
-    replay.move_on(Product(spec, settings), over + timedelta(days=7))
-    defs = build_defs(specs=[spec], resources={"store": store, "launcher": SubprocessLauncher(settings)})
+    replay.move_on(product, over + timedelta(days=7))
+    defs = build_defs(specs=[spec], resources={"store": store})
     data = [key for key in defs.resolve_asset_graph().get_all_asset_keys() if key.path[-1].startswith(STAGES)]
     with dg.DagsterInstance.ephemeral() as instance:
         defs.resolve_job_def(naming.job("advance", spec.name)).execute_in_process(
@@ -109,31 +93,7 @@ def replay_recording() -> Replayed:
             asset_selection=data,
             tags={"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": LAST},
         )
-        config = {"first_cutoff": FIRST, "last_key": LAST}
-        defs.resolve_job_def(naming.job("backtest", spec.name)).execute_in_process(
-            instance=instance, run_config={"ops": {f"{spec.name}__backtest": {"config": config}}}
-        )
-    return _read(spec, store)
-
-
-def _read(spec: ProductSpec, store: StoreResource) -> Replayed:
-    """Read the job's results, from the same addresses."""
-    ledgers = scores.ledgers_of(store.settings.root, spec.name)
-    requests = backtest_fits.requests(Product(spec, store.settings), FIRST, LAST)
-    fits = {}
-    for cutoff, request in requests.items():
-        scored = {"features": request.scored_features, "outcomes": request.scored_outcomes}
-        result = scores.find(store.artifacts, ledgers, request.fingerprint, **scored)
-        assert result is not None, f"the backtest has no fit of {cutoff}"
-        fits[cutoff] = result
-    past = backtest.from_scores(
-        spec.task,
-        {cutoff: scores.read(store.artifacts, result.scores) for cutoff, result in fits.items()},
-        {cutoff: result.cpu_s for cutoff, result in fits.items()},
-    )
-    index_of = backtest_fits.drift_reader(Product(spec, store.settings), requests, fits)
-    plans = backtest_policies.plans(past, spec, index_of)
-    return Replayed(spec=spec, store=store, requests=requests, fits=fits, past=past, index_of=index_of, plans=plans)
+    return replayed_by(product, SubprocessLauncher(settings), FIRST, LAST)
 
 
 def _peers(outcome: Outcome) -> dict[str, float]:
@@ -156,11 +116,9 @@ def _affordable(past: Past) -> Outcome:
     return backtest_outcomes.outcome(past, "even calendar", plan)
 
 
-def _rows_trained(replayed: Replayed, policy: Outcome) -> Measure:
+def _rows_trained(replayed: Backtest, policy: Outcome) -> Measure:
     """Return the cost in rows: the share of CPU seconds on an otherwise idle machine."""
-    artifacts = replayed.store.artifacts
-    fits = [artifacts.get_json(item.fit) for item in replayed.fits.values()]
-    rows = [float(artifacts.get_json(item["learned"])["rows"]) for item in fits]
+    rows = [float(learned.rows) for learned in replayed.learned.values()]
     return Measure(
         measure="own policy: share of weekly's rows trained on",
         ours=sum(rows[fit] for fit in policy.plan[1:]) / sum(rows[1:]),
@@ -213,7 +171,7 @@ def by_period(past: Past, plan: Plan, period_of: Callable[[str], str]) -> dict[s
     return {period: total / rows for period, (total, rows) in sums.items() if rows}
 
 
-def _by_month(replayed: Replayed) -> list[Measure]:
+def _by_month(replayed: Backtest) -> list[Measure]:
     past, policy_plan = replayed.past, replayed.plans[backtest_policies.OWN]
     plans = {
         "own": policy_plan,
@@ -233,12 +191,12 @@ def _by_month(replayed: Replayed) -> list[Measure]:
     ]
 
 
-def _clearest_miss(replayed: Replayed) -> tuple[str, Measure]:
+def _clearest_miss(replayed: Backtest) -> tuple[str, Measure]:
     """Return the window in which the first model, kept all year, most clearly contradicted its own expectations."""
-    rules, delay = replayed.spec.retraining, replayed.spec.label_delay
+    rules, delay = replayed.product.spec.retraining, replayed.product.spec.label_delay
     windows = {
         cutoff: backtest_policies.performance_at(replayed.past, 0, fit, rules, label_delay=delay)
-        for fit, cutoff in enumerate(replayed.requests)
+        for fit, cutoff in enumerate(replayed.jobs)
         if fit
     }
     tests = [
@@ -256,7 +214,7 @@ def _clearest_miss(replayed: Replayed) -> tuple[str, Measure]:
     )
 
 
-def _alarms(replayed: Replayed) -> list[Measure]:
+def _alarms(replayed: Backtest) -> list[Measure]:
     """Return the share of weeks in which the drift index alarms: on permuted days, and on the days in order."""
     decisions = range(1, replayed.past.fits)
     weekly = [replayed.index_of(fit - 1, fit).is_drift for fit in decisions]
@@ -277,15 +235,15 @@ def _alarms(replayed: Replayed) -> list[Measure]:
     ]
 
 
-def _permuted_alarms(replayed: Replayed) -> dict[str, float]:
+def _permuted_alarms(replayed: Backtest) -> dict[str, float]:
     """Return the alarm shares when whole days are shuffled: then no week differs from any other except by chance.
 
     As in the backtest, a decision compares its last seven days with the training days of the previous model, of which
     there are more every week; or always with those of the first model.
     """
-    monitors, counts = replayed.spec.monitors, _histograms(replayed)
-    keys, cutoffs = list(counts), list(replayed.requests)
-    training_sizes = [len(replayed.requests[cutoff].training_keys) for cutoff in cutoffs]
+    monitors, counts = replayed.product.spec.monitors, _histograms(replayed)
+    keys, cutoffs = list(counts), list(replayed.jobs)
+    training_sizes = [len(replayed.jobs[cutoff].training_keys) for cutoff in cutoffs]
     stream = np.random.default_rng(0)
     alarms: dict[str, list[bool]] = {"weekly": [], "first": []}
     for number in range(STREAMS):
@@ -301,22 +259,16 @@ def _permuted_alarms(replayed: Replayed) -> dict[str, float]:
     return {name: float(np.mean(item)) for name, item in alarms.items()}
 
 
-def _histograms(replayed: Replayed) -> dict[str, drift.Counts]:
+def _histograms(replayed: Backtest) -> dict[str, drift.Counts]:
     """Return each day's histograms on the bins of the last fit, which was trained on nearly all days."""
-    keys: Sequence[str] = replayed.spec.grain.span(replayed.spec.grain.first, LAST)
-    fit = replayed.store.artifacts.get_json(list(replayed.fits.values())[-1].fit)
-    learned = Learned.from_json(replayed.store.artifacts.get_json(fit["learned"]))
-    columns = [item.name for item in replayed.spec.fields]
-    frame = replayed.store.tables(replayed.spec.name).read("features", keys, columns=columns)
+    spec = replayed.product.spec
+    keys, learned = spec.grain.span(spec.grain.first, LAST), list(replayed.learned.values())[-1]
+    frame = replayed.product.tables.read("features", keys, columns=[item.name for item in spec.fields])
     parts = frame.partition_by("key", as_dict=True)
     return {key: sketch.histograms(parts[(key,)], learned) for key in keys}
 
 
-def _dates(replayed: Replayed) -> list[str]:
+def _dates(replayed: Backtest) -> list[str]:
     """Return sentences with the trainings of the policies that use more than the calendar."""
-    cutoffs = list(replayed.requests)
-    sentences = []
-    for name in ("performance", "drift", backtest_policies.OWN):
-        dates = ", ".join(cutoffs[fit] for fit in replayed.plans[name][1:]) or "never"
-        sentences.append(f"{name} trained at: {dates}.")
-    return sentences
+    policies = ("performance", "drift", backtest_policies.OWN)
+    return [f"{name} trained at: {', '.join(replayed.retrained_at(name)) or 'never'}." for name in policies]

@@ -126,24 +126,6 @@ def test_periods_are_measured_separately() -> None:
     assert result == {"early": pytest.approx(COST * 3.5), "late": pytest.approx(COST * 9.5)}
 
 
-def test_a_history_built_from_scores_refuses_conflicting_labels() -> None:
-    past = aging()
-    scores = {
-        past.keys[start]: {
-            past.keys[index]: (past.answers[fit][index - start], past.labels[index]) for index in range(start, KEYS)
-        }
-        for fit, start in enumerate(STARTS)
-    }
-    cpu_s = {past.keys[start]: past.cpu_s[fit] for fit, start in enumerate(STARTS)}
-    read = backtest.from_scores(TASK, scores, cpu_s)
-    assert (read.keys, read.starts, read.cpu_s) == (past.keys, past.starts, past.cpu_s)
-    assert read.log_loss((0, 2, 4)) == past.log_loss((0, 2, 4))
-    key = past.keys[-1]
-    scores[past.keys[2]][key] = (scores[past.keys[2]][key][0], ~past.labels[-1])
-    with pytest.raises(ValueError, match="fits of 0001 and 0003 were scored on other labels of 0012"):
-        backtest.from_scores(TASK, scores, cpu_s)
-
-
 def test_an_inconsistent_history_is_refused() -> None:
     past = aging()
     parts = {

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from platform_assets.compute import backtest_outcomes as outcomes
-from platform_assets.show import backtest_plots, vector
 from tests.doubles.aging import COST, aging
 
 EVERY_DECISION = (0, 1, 2, 3, 4, 5)
@@ -72,13 +71,3 @@ def test_sentences_name_the_better_plan() -> None:
     assert not any(line.startswith(("never", "every 4 keys,")) for line in text), "their dates are even calendars"
     drift = replace(loses, policy="drift", gain_share=0.25, cost_share=0.5)
     assert outcomes.sentences(ours, [drift])[-1].startswith("drift, 25% for 50%: it loses to an even calendar of 2")
-
-
-def test_the_chart_is_reproducible() -> None:
-    past = aging()
-    result = [outcomes.outcome(past, name, plan) for name, plan in (("never", (0,)), ("own policy", (0, 2, 4)))]
-    evenly = [(result[0].cpu_s, result[0].log_loss), (result[1].cpu_s, result[1].log_loss)]
-    text = vector.wide(backtest_plots.quality_against_cost(result, evenly, evenly))
-    assert text == vector.wide(backtest_plots.quality_against_cost(result, evenly, evenly))
-    with pytest.raises(ValueError, match="got 0 outcomes"):
-        backtest_plots.quality_against_cost([], evenly, [])

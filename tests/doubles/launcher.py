@@ -6,8 +6,7 @@ from typing import Any
 
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
-from platform_assets.steps import backtest, export, train
-from platform_assets.steps.jobs import BacktestJob
+from platform_assets.steps import export, train
 from resources.launchers import StepLauncher
 from resources.launchers.tries import StepRequest
 
@@ -26,8 +25,4 @@ class InProcessLauncher(StepLauncher):
         if module == "platform_assets.steps.train":
             job = train.Job.from_extras(extras)
             return train.Training(self.spec, job, self.settings, log=context.log.info).run()
-        if module == "platform_assets.steps.backtest":
-            return backtest.Backtesting(
-                self.spec, BacktestJob.from_extras(extras), self.settings, log=context.log.info
-            ).run()
         return export.run(self.spec, extras["checkpoint"], self.settings, log=context.log.info)

@@ -92,7 +92,7 @@ def walk(scenario: Walk, settings: Settings, launcher: StepLauncher | None = Non
     """Walk all stages on the settings' empty store; return the service's answers by key.
 
     Args:
-        launcher: of the first training and export and, only if given, a backtest; the others run in this process.
+        launcher: of the first training and export; the others run in this process.
     """
     store = StoreResource(variables=settings.to_environment())
     in_process = InProcessLauncher(scenario.spec, settings)
@@ -109,9 +109,6 @@ def walk(scenario: Walk, settings: Settings, launcher: StepLauncher | None = Non
             walker.advance(run)
         walker.defs = here
         walker.retrain(scenario.cutoffs[1])
-        if launcher is not None:
-            walker.defs = defs
-            walker.backtest(scenario.cutoffs[0])
     return walker.served
 
 
@@ -155,11 +152,6 @@ class Walker:
             contract = manifest["contract_sha256"]
             record = next_release(**names, contract_sha256=contract, at=at, previous=None)
             ledgers.append(naming.RELEASES, record.document())
-
-    def backtest(self, cutoff: str) -> None:
-        """Replay the policies from a cutoff on."""
-        ops = {f"{self.spec.name}__backtest": {"config": {"first_cutoff": cutoff}}}
-        self.job("backtest").execute_in_process(instance=self.instance, run_config={"ops": ops})
 
     def materialise(self, cutoff: str, stages: Sequence[str]) -> None:
         chosen = [dg.AssetKey(naming.asset_key(self.spec.name, stage)) for stage in stages]

@@ -21,7 +21,7 @@ import pytest
 
 PRODUCT, REPORTS = "GOLDENS_PRODUCT", "GOLDENS_REPORTS"
 HERE = Path(__file__).parent
-MAKERS = {"train": "Learning", "export": "Exporting", "backtest": "Learning"}
+MAKERS = {"train": "Learning", "export": "Exporting"}
 """The maker whose digest a step compares, by the step's module."""
 
 

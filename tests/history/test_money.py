@@ -21,9 +21,9 @@ def ledgers(settings: Settings) -> Ledgers:
     return Ledgers(settings.root, "tiny")
 
 
-def add(ledgers: Ledgers, *names: str, by: str = "step") -> None:
+def add(ledgers: Ledgers, *names: str, by: str = "step", step: str = "train") -> None:
     for name in names:
-        ledgers.append(naming.ATTEMPTS, {**ATTEMPT, "id": name, "by": by})
+        ledgers.append(naming.ATTEMPTS, {**ATTEMPT, "id": name, "by": by, "step": step})
 
 
 def write_cache(ledgers: Ledgers) -> None:
@@ -71,3 +71,8 @@ def test_an_attempt_reported_by_step_and_launcher_counts_once(ledgers: Ledgers) 
     add(ledgers, "a", by="launcher")
     add(ledgers, "a")
     assert histories.of(ledgers).attempts()["number"].to_list() == [2]
+
+
+def test_backtests_are_left_out(ledgers: Ledgers) -> None:
+    add(ledgers, "a", step="backtest")
+    assert histories.of(ledgers).attempts().is_empty()

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets import accounts, naming
+from platform_assets import accounts
 from platform_assets.profiles import PROFILES, StepProfile, Toleration
 from platform_assets.settings import Settings
 from resources.launchers import manifest, records, step_pod
 from resources.launchers.endings import Work, first_try
 
-WORK = Work(product="flights", step="train", cutoff="2013-07-01", fingerprint="ab" * 32, ledger=naming.ATTEMPTS)
+WORK = Work(product="flights", step="train", cutoff="2013-07-01", fingerprint="ab" * 32)
 Json = dict[str, Any]
 
 
@@ -288,9 +288,7 @@ DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 @given(st.text(max_size=200))
 def test_a_label_is_always_valid_and_an_annotation_has_the_full_text(text: str) -> None:
-    result = pod(
-        attempt=text, run_id=text, work=Work(product=text, step=text, cutoff=text, fingerprint=text, ledger="a")
-    )
+    result = pod(attempt=text, run_id=text, work=Work(product=text, step=text, cutoff=text, fingerprint=text))
     metadata = result["metadata"]
     for key, value in metadata["labels"].items():
         assert LABEL.fullmatch(value)

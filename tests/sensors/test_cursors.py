@@ -74,7 +74,7 @@ WRITTEN: dict[str, tuple[ticks.Sensor[Any], list[Any]]] = {
             {"closed": "2020-01-30"},
         ],
     ),
-    "orphaned_pods": (orphaned_pods.watch, [{"open": {"a1": OPEN}, "read": {"attempts": 3, "backtest_attempts": 1}}]),
+    "orphaned_pods": (orphaned_pods.watch, [{"open": {"a1": OPEN}, "read": 3}]),
     "releases": (releases.watch, [{"said": "release 2 is live", "seen": 2}]),
     "retrain": (
         retrain.watch,

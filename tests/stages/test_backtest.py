@@ -1,27 +1,36 @@
-"""The backtest asset trains each cutoff once, replays every policy over them, and shows the value of each."""
+"""A backtest trains each cutoff once, as the loop would, replays every policy, and says what each is worth."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import io
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
-from unittest.mock import patch
 
 import dagster as dg
+import numpy as np
 import pytest
+from rich.console import Console
 
-from platform_assets import naming
+from platform_assets import libraries, naming
+from platform_assets.cli import LOG_COLUMNS
+from platform_assets.experiments import backtest
+from platform_assets.experiments.backtest import Backtest
 from platform_assets.factory import build_defs
 from platform_assets.handle import Product
-from platform_assets.profiles import PROFILES
+from platform_assets.history.reader import History
+from platform_assets.makers.checkpoint import Learning
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Monitors, Retraining, Training
-from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.steps.models import read_model
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
-from platform_assets.training import fits as backtest_fits
 from platform_assets.training.requests import OlderRows
+from resources.launchers import pipes, records
+from resources.launchers.tries import StepRequest
 from resources.store import StoreResource
+from tests.doubles import instances
 from tests.doubles import numbered_batches as batches
 from tests.doubles.launcher import InProcessLauncher
 
@@ -35,106 +44,119 @@ SPEC = replace(
 )
 LAST = "0024"
 CUTOFFS = ["0011", "0013", "0015", "0017", "0019", "0021", "0023"]
-Backtest = Callable[..., dict[str, Any]]
+
+
+class Launching(InProcessLauncher):
+    """Says what each step is for, as a launcher does."""
+
+    def run_step(self, request: StepRequest) -> Any:
+        launch = records.begin(request.work, request.plan, run_id=request.context.run.run_id, launcher="subprocess")
+        return super().run_step(replace(request, extras=pipes.with_attempt(request.extras, launch)))
 
 
 @pytest.fixture
-def launcher(settings: Settings) -> InProcessLauncher:
-    return InProcessLauncher(SPEC, settings)
-
-
-@pytest.fixture
-def run(
-    instance: dg.DagsterInstance,
-    settings: Settings,
-    launcher: InProcessLauncher,
-    advance_to: Callable[..., TableStore],
-) -> Backtest:
-    """Land and advance 26 batches, then run the job; return the metadata of the asset."""
+def launcher(settings: Settings, advance_to: Callable[..., TableStore]) -> InProcessLauncher:
+    """Return the launcher of a store with 26 batches."""
     advance_to("0026", inputs_only=True)
-    store = StoreResource(variables=settings.to_environment())
-    defs = build_defs(specs=[SPEC], resources={"store": store, "launcher": launcher})
-
-    def backtest(**config: str) -> dict[str, Any]:
-        result = defs.resolve_job_def(naming.job("backtest", SPEC.name)).execute_in_process(
-            instance=instance, run_config={"ops": {f"{SPEC.name}__backtest": {"config": config}}} if config else None
-        )
-        (event,) = result.get_asset_materialization_events()
-        metadata: Mapping[str, Any] = event.step_materialization_data.materialization.metadata
-        return {name: entry.value for name, entry in metadata.items()}
-
-    return backtest
+    return Launching(SPEC, settings)
 
 
-def test_every_cutoff_is_trained_once_and_every_policy_is_shown(
-    run: Backtest, settings: Settings, launcher: InProcessLauncher
-) -> None:
-    metadata = run()
-    assert launcher.ran == ["backtest"] * len(CUTOFFS)
-    assert (metadata["fits"], metadata["first_key"], metadata["last_key"]) == (len(CUTOFFS), CUTOFFS[0], LAST)
-    assert metadata["rows"] == 14 * batches.SENSORS
+@pytest.fixture
+def product(settings: Settings) -> Product:
+    return Product(SPEC, settings)
+
+
+def test_every_cutoff_is_trained_once_and_every_policy_is_shown(product: Product, launcher: InProcessLauncher) -> None:
+    replayed = backtest.run(product, launcher)
+    assert launcher.ran == ["train"] * len(CUTOFFS)
+    document = json.loads(json.dumps(backtest.as_json(replayed)))
+    assert (document["cutoffs"], document["keys"], document["rows"]) == (CUTOFFS, ["0011", LAST], 14 * batches.SENSORS)
     names = ["never", "every 16 keys", "every 8 keys", "every 4 keys", "performance", "drift", "own policy"]
-    for name in [*names, "every 2 keys"]:
-        assert f"| {name} |" in metadata["policies"], name
-        assert f"| {name} |" in metadata["cutoffs"], name
-    assert f"| every 2 keys | {', '.join(CUTOFFS[1:])} |" in metadata["cutoffs"]
-    assert "| every 8 keys | 0019 |" in metadata["cutoffs"]
-    assert "data:image/svg+xml;base64," in metadata["quality_against_cost"]
-    assert "The product's policy trains" in metadata["what_it_shows"]
+    retrained = {policy["policy"]: policy["retrained_at"] for policy in document["policies"]}
+    assert list(retrained) == [*names, "every 2 keys"]
+    assert (retrained["every 2 keys"], retrained["every 8 keys"]) == (CUTOFFS[1:], ["0019"])
+    assert document["findings"][0].startswith("The product's policy trains")
+    out = io.StringIO()
+    Console(file=out, width=LOG_COLUMNS).print(backtest.as_table(replayed))
+    lines = [line.strip() for line in out.getvalue().splitlines()]
+    assert all(any(line.startswith(f"{name} ") for line in lines) for name in retrained), out.getvalue()
 
-    run()
-    assert launcher.ran == ["backtest"] * len(CUTOFFS), "a second run trains nothing"
-    narrow = run(first_cutoff="0015", last_key="0022")
-    assert (narrow["fits"], narrow["first_key"], narrow["last_key"]) == (4, "0015", "0022")
-    fitted = [record["cutoff"] for _, record in Ledgers(settings.root, SPEC.name).records(naming.BACKTEST_ATTEMPTS)]
-    assert fitted == CUTOFFS, "fewer keys are scored again, by the same fits"
-
-
-def test_a_fit_uses_nothing_at_or_after_its_cutoff(run: Backtest, settings: Settings) -> None:
-    run(first_cutoff="0021", last_key="0024")
-    requests = backtest_fits.requests(Product(SPEC, settings), "0021", "0024")
-    assert list(requests) == ["0021", "0023"]
-    assert requests["0021"].training_keys == list(batches.GRAIN.span("0001", "0016"))
-    assert requests["0021"].holdout_keys == ["0017", "0018"]
-    assert list(requests["0023"].scored_features) == ["0023", "0024"]
-    ledgers, store = Ledgers(settings.root, SPEC.name), ArtifactStore(settings.root)
-    record = ledgers.read(naming.BACKTESTS, requests["0021"].fingerprint)
-    assert record is not None
-    assert store.get_json(record["manifest"])["training_keys"] == requests["0021"].training_keys
+    backtest.run(product, launcher)
+    narrow = backtest.run(product, launcher, "0015", "0022")
+    assert launcher.ran == ["train"] * len(CUTOFFS), "trained before"
+    assert (list(narrow.jobs), narrow.past.keys[-1]) == (CUTOFFS[2:6], "0022")
+    np.testing.assert_array_equal(narrow.past.answers[0][0], replayed.past.answers[2][0])
+    attempts = [record["step"] for _, record in Ledgers(product.settings.root, SPEC.name).records(naming.ATTEMPTS)]
+    assert set(attempts) == {"backtest"}
+    assert product.history.attempts().is_empty(), "charged to no model and to no month's budget"
 
 
-def test_an_excluded_key_is_neither_trained_on_nor_scored(run: Backtest, settings: Settings) -> None:
-    requests = backtest_fits.requests(Product(SPEC, settings), "0021", "0024", out={"0005", "0023"})
-    assert "0005" not in requests["0021"].training_keys
-    assert list(requests["0021"].scored_features) == ["0021", "0022", "0024"]
+def test_the_loop_and_a_backtest_share_their_trainings(
+    product: Product, launcher: InProcessLauncher, settings: Settings
+) -> None:
+    backtest.run(product, launcher, "0021", LAST)
+    resources = {"store": StoreResource(variables=settings.to_environment()), "launcher": launcher}
+    defs, key = build_defs(specs=[SPEC], resources=resources), dg.AssetKey([SPEC.name, "checkpoint"])
+    with instances.forgetful() as instance:
+        job = defs.resolve_job_def(naming.job("retrain", SPEC.name))
+        job.execute_in_process(instance=instance, partition_key="0023", asset_selection=[key])
+    cutoffs = [record.cutoff for _, record in product.history.trainings_newest_first()]
+    assert cutoffs == ["0023", "0021"], "each once"
 
 
-def another_model(learned: Any, training: Training) -> Any:
-    return batches.model(learned, training)
+def test_a_fit_uses_nothing_at_or_after_its_cutoff(product: Product, launcher: InProcessLauncher) -> None:
+    replayed = backtest.run(product, launcher, "0021", LAST)
+    assert list(replayed.jobs) == ["0021", "0023"]
+    manifest = replayed.manifests["0021"]
+    assert manifest.training_keys == replayed.jobs["0021"].training_keys == list(batches.GRAIN.span("0001", "0016"))
+    assert manifest.holdout_keys == ["0017", "0018"]
+    assert (replayed.past.keys, replayed.past.starts) == (("0021", "0022", "0023", "0024"), (0, 2))
+    assert min(replayed.past.cpu_s) > 0
 
 
-def test_only_training_inputs_change_a_fingerprint(run: Backtest, settings: Settings) -> None:
+def test_answers_are_the_models_own_on_the_rows_of_each_key(product: Product, launcher: InProcessLauncher) -> None:
+    past, replayed = backtest.run(product, launcher, "0021", LAST).past, backtest.run(product, launcher, "0021", LAST)
+    maker, manifest = Learning.of(SPEC), replayed.manifests["0023"]
+    content = {
+        stage: {key: record.content_digest for key, record in product.tables.records(stage, ["0024"]).items()}
+        for stage in ("features", "outcomes")
+    }
+    rows = maker.rows(product.tables, ["0024"], content["features"], content["outcomes"], None).labelled()
+    blobs = read_model(product.artifacts, manifest.weights)
+    np.testing.assert_allclose(past.answers[1][1], maker.answers(blobs, replayed.learned["0023"], rows), atol=1e-6)
+    np.testing.assert_array_equal(past.labels[3], rows.labels)
 
-    def fingerprint(spec: Any, versions: dict[str, str] | None = None) -> str:
-        requests = backtest_fits.requests(Product(spec, settings), "0021", "0024", versions=versions)
-        return str(requests["0021"].fingerprint)
 
-    before = fingerprint(SPEC)
+def test_an_excluded_key_is_neither_trained_on_nor_scored(
+    product: Product, launcher: InProcessLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = {"0005", "0023"}
+    monkeypatch.setattr(History, "excluded", lambda _, keys: {key: None for key in keys if key in out})
+    replayed = opened(product)
+    assert "0005" not in replayed.jobs["0021"].training_keys
+    assert replayed.keys == ["0021", "0022", "0024"]
+
+
+def opened(product: Product, versions: dict[str, str] | None = None) -> Backtest:
+    return backtest.open_backtest(product, "0021", LAST, versions or libraries.installed())
+
+
+def test_only_training_inputs_change_a_fingerprint(
+    product: Product, launcher: InProcessLauncher, settings: Settings
+) -> None:
+    before = opened(product).jobs["0021"].fingerprint
     watched = replace(SPEC, monitors=Monitors(drift_window=3), retraining=Retraining(decide_every=3), title="Other")
-    assert fingerprint(watched) == before
-    assert len({before, *(fingerprint(SPEC, {"torch": number}) for number in ("2.12", "2.13"))}) == 3
-    assert fingerprint(replace(SPEC, training=replace(SPEC.training, seed=1))) != before
-    assert fingerprint(replace(SPEC, model=another_model)) != before
-    name = SPEC.training.profile
-    with patch.dict(PROFILES, {name: PROFILES[name].replace(accelerators=1)}):
-        assert fingerprint(SPEC) != before, "another device gives other sums"
-    with patch.dict(PROFILES, {name: PROFILES[name].replace(precision="bfloat16")}):
-        assert fingerprint(SPEC) != before, "another precision gives other sums"
-    fewer = replace(SPEC, fields=SPEC.fields[:-1])
+    assert opened(Product(watched, settings)).jobs["0021"].fingerprint == before
+    assert opened(product, {"torch": "2.12"}).jobs["0021"].fingerprint != before
     with pytest.raises(OlderRows, match="features of 18 keys"):
-        fingerprint(fewer)
+        opened(Product(replace(SPEC, fields=SPEC.fields[:-1]), settings))
 
 
-def test_a_span_without_a_decision_is_refused(run: Backtest) -> None:
+def test_a_span_without_a_decision_is_refused(product: Product, launcher: InProcessLauncher) -> None:
     with pytest.raises(ValueError, match="from cutoff 0023 to key 0024 holds no decision"):
-        run(first_cutoff="0023")
+        backtest.run(product, launcher, "0023")
+
+
+def test_a_product_without_labels_says_so(settings: Settings, product: Product) -> None:
+    with pytest.raises(ValueError, match="has no labelled key yet"):
+        backtest.run(product, InProcessLauncher(SPEC, settings))
