@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from platform_assets.learners.base import History, Resumable, finite
 from platform_assets.problems import LedgerProblem
@@ -19,8 +19,12 @@ from platform_assets.storage.leases import LeaseLost
 
 
 @dataclass(frozen=True)
-class Watched:
-    """What a fit's progress needs of its step; see the members of `steps.train.Training`."""
+class StepProgress:
+    """Progress of a step's fit: see `learners.base.Progress`, and `steps.train.Training` for its other members.
+
+    Attributes:
+        history: the training curve, a point per epoch or as often as the learner says.
+    """
 
     job: Job
     settings: Settings
@@ -28,19 +32,8 @@ class Watched:
     stop: process.StopRequest
     save_every_s: float | None
     shown: Callable[[int, int], None]
-
-
-class StepProgress:
-    """Progress of a step's fit; see `learners.base.Progress`.
-
-    Attributes:
-        history: the training curve, a point per epoch or as often as the learner says.
-    """
-
-    def __init__(self, step: Watched, attempt: Attempt) -> None:
-        self.history: History = []
-        self._step, self._attempt = step, attempt
-        attempt.note(resumed_from_step=0)
+    attempt: Attempt
+    history: History = field(default_factory=list)
 
     def note(self, done: int, steps: int, **measures: float) -> None:
         """Renew the lease, and keep measures as a point of the curve.
@@ -53,12 +46,12 @@ class StepProgress:
         if measures:
             self.history.append({"epoch": done, **finite(measures, done, steps)})
             named = ", ".join(f"{name.replace('_', ' ')} {value:.5f}" for name, value in measures.items())
-            self._step.log(f"{done} of {steps}: {named}")
+            self.log(f"{done} of {steps}: {named}")
         # The last point of a blend's curve has a number of its own, below that of its steps.
-        self._attempt.note(steps_done=max(done, self._attempt.facts.steps_done or 0))
-        self._step.shown(done, steps)
-        self._step.stop.check()
-        self._attempt.beat()
+        self.attempt.note(steps_done=max(done, self.attempt.facts.steps_done or 0))
+        self.shown(done, steps)
+        self.stop.check()
+        self.attempt.beat()
 
     @contextmanager
     def busy(self) -> Iterator[None]:
@@ -73,7 +66,7 @@ class StepProgress:
         def renew() -> None:
             while not is_over.wait(BEAT_S):
                 try:
-                    self._attempt.beat()
+                    self.attempt.beat()
                 except (LeaseLost, LedgerProblem) as problem:  # raised in the fit's own thread
                     problems.append(problem)
                     return
@@ -87,7 +80,7 @@ class StepProgress:
             thread.join()
         if problems:
             raise problems[0]
-        self._step.stop.check()
+        self.stop.check()
 
     def take_steps(self, loop: Resumable) -> None:
         """Run a loop from its newest save to its end.
@@ -96,39 +89,38 @@ class StepProgress:
             Preempted: the step was asked to stop; the current step is saved.
             LeaseLost: another process has taken the lease.
         """
-        step, attempt = self._step, self._attempt
-        save_store = saves(step.settings, step.job.fingerprint)
-        due_s = save_store.every_s if step.save_every_s is None else step.save_every_s
+        attempt, save_store = self.attempt, saves(self.settings, self.job.fingerprint)
+        due_s = save_store.every_s if self.save_every_s is None else self.save_every_s
         save_store.claim(fence=attempt.fence)
         if (state := save_store.newest()) is not None:
             loop.restore(state)
-            step.log(f"resuming from step {loop.done} of {loop.steps}.")
+            self.log(f"resuming from step {loop.done} of {loop.steps}.")
         attempt.note(resumed_from_step=loop.done, steps_done=loop.done, steps_saved=loop.done)
         saved_at_s = time.perf_counter()
         while not loop.is_finished:
-            if step.stop.is_set:
+            if self.stop.is_set:
                 self._save(loop, save_store)
-                step.log(f"stopping on request: step {loop.done} of {loop.steps} is saved.")
+                self.log(f"stopping on request: step {loop.done} of {loop.steps} is saved.")
                 raise process.Preempted
             epochs = len(loop.history)
             loop.step()
             attempt.note(steps_done=loop.done)
-            step.shown(loop.done, loop.steps)
+            self.shown(loop.done, loop.steps)
             if len(loop.history) > epochs:
-                step.log(f"epoch {epochs + 1} of {loop.epochs}: train loss {loop.history[-1]['train_loss']:.5f}")
+                self.log(f"epoch {epochs + 1} of {loop.epochs}: train loss {loop.history[-1]['train_loss']:.5f}")
             if loop.done == loop.steps or time.perf_counter() - saved_at_s >= due_s:
                 self._save(loop, save_store)
                 saved_at_s = time.perf_counter()
             attempt.beat()
-        self.history = loop.history
+        self.history.extend(loop.history)
 
     def _save(self, loop: Resumable, save_store: SaveStore) -> None:
         """Save the current step, and say how long it took: at the first save, and when one takes too long."""
-        attempt, began_s = self._attempt, time.perf_counter()
+        attempt, began_s = self.attempt, time.perf_counter()
         save_store.save(loop.state(), fence=attempt.fence)
         took_s, longest_s, limit_s = time.perf_counter() - began_s, attempt.facts.save_s, attempt.facts.save_limit_s
         attempt.note(steps_saved=loop.done, save_s=round(max(took_s, longest_s or 0.0), 3))
         is_too_long = limit_s is not None and took_s > limit_s
         if longest_s is None or (is_too_long and longest_s <= (limit_s or 0.0)):
             leaves = "" if limit_s is None else f"; {limit_s:g} s are left for one when the step is stopped"
-            self._step.log(f"a save took {took_s:.2f} s{leaves}{': too few' if is_too_long else ''}.")
+            self.log(f"a save took {took_s:.2f} s{leaves}{': too few' if is_too_long else ''}.")

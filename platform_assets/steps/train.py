@@ -31,7 +31,7 @@ from platform_assets.steps import instructions, parameters, process
 from platform_assets.steps.attempt import TTL_S, Attempt
 from platform_assets.steps.jobs import Job, Trained
 from platform_assets.steps.models import stored_model
-from platform_assets.steps.progress import StepProgress, Watched
+from platform_assets.steps.progress import StepProgress
 from platform_assets.steps.state import saves
 from platform_assets.steps.use import Columns, Use
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore, canonical, sha256
@@ -143,8 +143,7 @@ class Training:
         self.log(f"{self.spec.name} {job.cutoff}: {len(rows.inputs)} labelled rows of {len(job.training_keys)} keys.")
         for name in suspects.empty(rows.inputs, maker.fields):
             self.log(f"{name} is null in all of them, so nothing is learned from it; look at features().")
-        watched = Watched(job, self.settings, self.log, self.stop, self.save_every_s, self.shown)
-        progress = StepProgress(watched, attempt)
+        progress = StepProgress(job, self.settings, self.log, self.stop, self.save_every_s, self.shown, attempt)
         blobs = maker.fit(learned, rows, job.training_keys, progress, job.device, job.precision)
         return Fit(rows=rows, learned=learned, blobs=blobs, history=progress.history)
 
