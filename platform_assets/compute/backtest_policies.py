@@ -1,6 +1,6 @@
 """Decide when each policy of a backtest retrains: by calendar, by performance, by drift, or like the product itself.
 
-Measuring what the decisions were worth is `compute.backtest_outcomes`; the product's policy is `compute.policy`.
+Measuring what the decisions were worth is `compute.backtest`; the product's policy is `compute.policy`.
 
 A decision falls on the last key before a cutoff. It sees features up to that key, and labels up to `label_delay` keys
 earlier, of keys that the champion itself answered. It cannot see faults (held keys are not in the replay), money

@@ -93,17 +93,6 @@ def log_losses(label: ArrayLike, probability: ArrayLike) -> Floats:
     return -np.log(np.clip(likelihood, SMALLEST_PROBABILITY, 1.0 - SMALLEST_PROBABILITY))
 
 
-def log_loss(label: ArrayLike, probability: ArrayLike) -> float:
-    """Return the mean negative log likelihood in nats."""
-    return float(log_losses(label, probability).mean())
-
-
-def brier(label: ArrayLike, probability: ArrayLike) -> float:
-    """Return the mean squared distance between probability and label (Brier, Monthly Weather Review 78, 1950)."""
-    labels, probabilities = checked(label, probability)
-    return float(np.mean((probabilities - labels) ** 2))
-
-
 def calibration_table(label: ArrayLike, probability: ArrayLike, *, bins: int = CALIBRATION_BINS) -> list[Bin]:
     """Compare predicted with observed rates in bins of equal mass, in rising order.
 

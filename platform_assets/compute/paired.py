@@ -68,7 +68,7 @@ class Difference:
         return limit + student_t_quantile(power, self.keys - 1) * self.standard_error
 
 
-def mean_difference(first: ArrayLike, second: ArrayLike, key: ArrayLike, *, confidence: float = 0.95) -> Difference:
+def mean_difference(first: ArrayLike, second: ArrayLike, key: ArrayLike) -> Difference:
     """Return the mean of `first` minus the mean of `second`, one number per row each: losses, or right and wrong.
 
     Raises:
@@ -78,7 +78,7 @@ def mean_difference(first: ArrayLike, second: ArrayLike, key: ArrayLike, *, conf
     codes, names = keys_of(key, gap.size)
     rows_of = np.bincount(codes, minlength=len(names))
     gap_of = np.bincount(codes, weights=gap, minlength=len(names))
-    return jackknife(float(gap.mean()), (gap.sum() - gap_of) / (gap.size - rows_of), confidence)
+    return jackknife(float(gap.mean()), (gap.sum() - gap_of) / (gap.size - rows_of), 0.95)
 
 
 def keys_of(key: ArrayLike, rows: int) -> tuple[np.ndarray, list[str]]:

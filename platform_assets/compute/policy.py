@@ -28,7 +28,6 @@ RETRAIN: Action = "retrain"
 WAIT: Action = "wait"
 SUSPECT: Action = "suspect"
 ALERT_FAULT: Action = "alert_fault"
-ACTIONS = (RETRAIN, WAIT, SUSPECT, ALERT_FAULT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +117,7 @@ class Decision:
     """The action, its reasons, and the numbers that led to it.
 
     Attributes:
-        action: one of `ACTIONS`.
+        action: what is to be done.
         reasons: sentences, most telling first.
         numbers: everything that was considered, also for "wait".
         is_free: whether the key was free to decide. False for faults, superseded keys, and while labels are awaited:

@@ -18,8 +18,7 @@ import numpy as np
 
 from platform_assets import naming
 from platform_assets.compute import backtest_policies, drift
-from platform_assets.compute.backtest import Past, Plan
-from platform_assets.compute.backtest_outcomes import Outcome, outcome, percent, sentences
+from platform_assets.compute.backtest import Outcome, Past, Plan, outcome, percent, sentences
 from platform_assets.compute.learn import Learned
 from platform_assets.compute.sketch import histograms
 from platform_assets.digests import reads

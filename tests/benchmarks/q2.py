@@ -19,9 +19,8 @@ import dagster as dg
 import numpy as np
 
 from platform_assets import naming, replay, specs
-from platform_assets.compute import backtest, backtest_outcomes, backtest_policies, drift, sketch
-from platform_assets.compute.backtest import Past, Plan
-from platform_assets.compute.backtest_outcomes import Outcome
+from platform_assets.compute import backtest, backtest_policies, drift, sketch
+from platform_assets.compute.backtest import Outcome, Past, Plan
 from platform_assets.experiments.backtest import Backtest
 from platform_assets.experiments.backtest import run as replayed_by
 from platform_assets.factory import build_defs
@@ -113,7 +112,7 @@ def _affordable(past: Past) -> Outcome:
     budget_s = BUDGET * past.cost_s(tuple(range(past.fits)))
     plans = [backtest.even(past, count) for count in range(past.fits)]
     plan = max((item for item in plans if past.cost_s(item) <= budget_s), key=len)
-    return backtest_outcomes.outcome(past, "even calendar", plan)
+    return backtest.outcome(past, "even calendar", plan)
 
 
 def _rows_trained(replayed: Backtest, policy: Outcome) -> Measure:

@@ -89,7 +89,7 @@ def test_a_key_is_measured_on_its_main_rows_and_counts_all_rows():
     assert result.decided["accuracy"] == 1.0
     entropy = sum(-p * math.log(p) - (1 - p) * math.log(1 - p) for p in given_[:4]) / 4
     assert result.expected_log_loss == pytest.approx(entropy)
-    assert result.excess_log_loss == pytest.approx(metrics.log_loss(labels[:4], given_[:4]) - entropy)
+    assert result.excess_log_loss == pytest.approx(metrics.log_losses(labels[:4], given_[:4]).mean() - entropy)
     assert [(model["digest"], model["rows"], model["auc"]) for model in result.models] == [
         ("a", 4, 1.0),
         ("b", 1, None),
@@ -121,7 +121,9 @@ def test_a_window_is_the_estimate_over_the_main_rows_of_its_keys(keys: list[list
     assert result is not None
     rows, names = answers_of.stacked(mains)
     assert (result.keys, result.rows, result.first) == (len(mains), rows.height, min(mains))
-    assert result.quality["log_loss"].value == pytest.approx(metrics.log_loss(rows["label"], rows["probability"]))
+    assert result.quality["log_loss"].value == pytest.approx(
+        metrics.log_losses(rows["label"], rows["probability"]).mean()
+    )
     if len(mains) > 1:
         estimate = TASK.estimates(rows["label"], rows["probability"], names.to_numpy(), confidence=0.9)["log_loss"]
         assert result.quality["log_loss"] == Interval(value=estimate.value, low=estimate.low, high=estimate.high)

@@ -85,7 +85,7 @@ def test_answers_wait_for_their_labels_and_are_measured_when_they_arrive(
     assert numbers["decided"] == SPEC.task.decided(truth, probabilities)
     entropy = float(np.mean(-probabilities * np.log(probabilities) - (1 - probabilities) * np.log(1 - probabilities)))
     assert numbers["expected_log_loss"] == pytest.approx(entropy)
-    assert numbers["excess_log_loss"] == pytest.approx(metrics.log_loss(truth, probabilities) - entropy)
+    assert numbers["excess_log_loss"] == pytest.approx(metrics.log_losses(truth, probabilities).mean() - entropy)
     joined = tables.read("performance", [key])
     assert joined.columns == ["key", *answers.columns(SPEC.task), "site"]
     assert joined["label"].to_list() == truth.tolist()
@@ -164,7 +164,7 @@ def test_the_window_is_the_last_labelled_keys_for_one_key_and_for_a_range(
         rows = pl.concat(rows_of(KEYS[index]) for index in expected)
         truth, probabilities = rows["label"].to_numpy(), rows["probability"].to_numpy()
         assert window["quality"]["auc"]["value"] == pytest.approx(metrics.auc(truth, probabilities))
-        assert window["model"]["log_loss"] == pytest.approx(metrics.log_loss(truth, probabilities))
+        assert window["model"]["log_loss"] == pytest.approx(metrics.log_losses(truth, probabilities).mean())
         assert (window["quality"]["auc"]["low"] is None) is (len(expected) == 1)
     assert 0 < notes(tables, KEYS[4])["window"]["model"]["p_value"] < 1
     in_range = {key: record.notes["window"] for key, record in tables.records("performance").items()}
@@ -236,7 +236,7 @@ def test_only_the_bundle_with_most_answers_counts_and_the_others_are_listed(
     assert "models" in metadata_of(result, key)
     old = rows_of(key)[:10]
     tested = Measuring.of(SPEC).of_model(tables, key, OLD)
-    assert tested.log_loss == pytest.approx(metrics.log_loss(old["label"], old["probability"]))
+    assert tested.log_loss == pytest.approx(metrics.log_losses(old["label"], old["probability"]).mean())
     assert (tested.keys, tested.p_value) == (1, None)
 
 

@@ -123,7 +123,9 @@ def test_a_thousand_requests_about_last_week_change_no_record(
     assert tables.records("predictions")[FEW[0]].rows == ROWS + 1_000, "late answers are stored"
     assert tables.records("predictions")[FEW[0]].notes["late"] == 1_000
     truth, probabilities = rows_of(FEW[0])["label"], rows_of(FEW[0])["probability"]
-    assert notes(tables, FEW[0])["quality"]["log_loss"] == pytest.approx(metrics.log_loss(truth, probabilities))
+    assert notes(tables, FEW[0])["quality"]["log_loss"] == pytest.approx(
+        metrics.log_losses(truth, probabilities).mean()
+    )
     assert {key: record.rows for key, record in tables.records("performance").items()} == dict.fromkeys(FEW, ROWS)
     if is_labelled_first:
         assert measured(tables) == expected
@@ -169,7 +171,7 @@ def test_for_a_live_product_the_time_of_the_answer_decides(settings: Settings, i
     advance(key)
     assert (tables.records("predictions")[key].rows, notes(tables, key)["rows"]) == (2 * ROWS, ROWS)
     truth, probabilities = rows_of(key)["label"], rows_of(key)["probability"]
-    assert notes(tables, key)["quality"]["log_loss"] == pytest.approx(metrics.log_loss(truth, probabilities))
+    assert notes(tables, key)["quality"]["log_loss"] == pytest.approx(metrics.log_losses(truth, probabilities).mean())
 
 
 # Answers in time -----------------------------------------------------------------------------------------------------
@@ -299,9 +301,12 @@ def test_below_the_limit_answers_to_our_own_features_decide(
     window = FEW[-SPEC.retraining.performance_window :]
     truth = np.concatenate([rows_of(key)["label"].to_numpy() for key in window])
     probabilities = np.concatenate([own_answers(key) for key in window])
-    assert performance_facts.log_loss == pytest.approx(metrics.log_loss(truth, probabilities), abs=1e-6)
+    loss = metrics.log_losses(truth, probabilities).mean()
+    assert performance_facts.log_loss == pytest.approx(loss, abs=1e-6)
     entropy = float(np.mean(-probabilities * np.log(probabilities) - (1 - probabilities) * np.log(1 - probabilities)))
-    assert performance_facts.excess == pytest.approx(metrics.log_loss(truth, probabilities) - entropy, abs=1e-6)
+    assert performance_facts.excess == pytest.approx(
+        metrics.log_losses(truth, probabilities).mean() - entropy, abs=1e-6
+    )
     rows = tables.read("performance", [FEW[0]])
     assert rows["entity"].to_list() == rows_of(FEW[0])["entity"].to_list()
     assert rows["prediction_id"].null_count() == ROWS, "no caller received these answers"
