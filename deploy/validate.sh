@@ -40,6 +40,7 @@ print(f"kubernetes: {', '.join(texts)} are valid" + ("" if kustomize else "; the
 
 with tempfile.TemporaryDirectory() as home:
     shutil.copy("deploy/dagster/dagster.yaml", home)
+    os.environ["DAGSTER_HOME"] = home
     with DagsterInstance.from_config(home) as instance:
         if instance.telemetry_enabled or instance.nux_enabled:
             raise SystemExit("deploy/dagster/dagster.yaml: telemetry and nux must be disabled.")

@@ -8,7 +8,6 @@ import dagster as dg
 from platform_assets import defs as folder
 from platform_assets import structs
 from platform_assets.factory import JOBS, build_defs
-from resources import run_processes
 
 __all__ = ["JOBS", "build_defs", "defs"]
 
@@ -23,5 +22,4 @@ def _scaffolded() -> list[dg.Definitions]:
 
 defs = dg.Definitions.merge(build_defs(), *_scaffolded())
 structs.prepare("platform_assets", "resources", "sensors")
-run_processes.install()
 gc.freeze()  # all of it stays as long as the process; the collector looked at it again and again, last at the exit

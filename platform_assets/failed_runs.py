@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import dagster as dg
-    from dagster._utils.error import SerializableErrorInfo
 
 MAX_ERROR = 500
 VERIFY = "verify"
@@ -107,7 +106,7 @@ def _engine_reason(instance: dg.DagsterInstance, ended: dg.EventLogEntry) -> str
 
 def _reason(event: dg.DagsterEvent) -> str:
     """Return the message of an event: of the innermost cause of its error, because the outer ones are Dagster's own."""
-    error: SerializableErrorInfo | None = getattr(event.event_specific_data, "error", None)
+    error = getattr(event.event_specific_data, "error", None)
     while error is not None and error.cause is not None:
         error = error.cause
     if error is None:

@@ -4,6 +4,10 @@ Dagster's own storage opens a connection for every query, hundreds of them for o
 whenever an instance is made, which every sensor tick does. To open one, server and client hash the password thousands
 of times, and the server starts a process: that costs more than the query. It also stores what a run plans, an event per
 key and asset, in three transactions per event, and the run waits for them before it starts. The tables are the same.
+
+Connections: dagster-io/dagster#20325. Planned events: dagster-io/dagster#32242 and #33831, whose pull request #33832 is
+open. Written for dagster 1.13.27 with dagster-postgres 0.29.27 and tested with them. `enabled: false` in
+`deploy/kubernetes/base/dagster.yaml` turns it off.
 """
 
 from __future__ import annotations
@@ -13,14 +17,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from dagster import DagsterEventType
+import dagster as dg
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_postgres.utils import create_pg_engine, get_token_provider_from_config, pg_url_from_config
 
 if TYPE_CHECKING:
-    from dagster._core.events.log import EventLogEntry
     from dagster._serdes import ConfigurableClassData
     from dagster_postgres.auth import PgTokenProvider
     from sqlalchemy.engine import Connection, Engine
@@ -33,7 +36,7 @@ SILENT_MS = 20_000
 KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2, "tcp_user_timeout": SILENT_MS}
 _engines: dict[str, Engine] = {}
 """By the address of a database, whose tables this process has looked for."""
-PLANNED = {DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED}
+PLANNED = {dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED}
 
 
 class ClusterStorage(DagsterPostgresStorage):
@@ -55,9 +58,16 @@ class ClusterStorage(DagsterPostgresStorage):
             storage._engine = _engines[postgres_url]
 
     @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> ClusterStorage:
-        """Return the storage in the configured database."""
-        return cls(
+    def config_type(cls) -> Any:
+        """Return the schema of the settings."""
+        of_dagster: Any = super().config_type()
+        return {**of_dagster, "enabled": dg.Field(bool, default_value=True)}
+
+    @classmethod
+    def from_config_value(cls, inst_data: Any, config_value: Any) -> Any:
+        """Return the storage in the configured database: this one, or Dagster's own if it is turned off."""
+        kind = cls if config_value["enabled"] else DagsterPostgresStorage
+        return kind(
             inst_data=inst_data,
             postgres_url=pg_url_from_config(config_value),
             should_autocreate_tables=config_value.get("should_autocreate_tables", True),
@@ -72,7 +82,7 @@ class Events(PostgresEventLogStorage):
         self._batch = _Batch()  # set first: the base constructor may connect
         super().__init__(*args, **options)
 
-    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+    def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
         """Store events together; of planned ones, if one cannot be stored, none is.
 
         Dagster then stores them one by one. It hands them over in the order of their assets, so that two batches cannot
@@ -86,7 +96,7 @@ class Events(PostgresEventLogStorage):
             ids = [int(row[0]) for row in connection.execute(statement).fetchall()]
             newest = {}
             for event, event_id in zip(events, ids, strict=True):
-                if event.dagster_event_type is DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
+                if event.dagster_event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
                     self.store_asset_check_event(event, event_id)
                 else:
                     newest[event.get_dagster_event().asset_key] = event, event_id

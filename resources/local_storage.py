@@ -4,6 +4,9 @@ Dagster's own SQLite storage makes an engine for every query. SQLAlchemy caches 
 statement was compiled again, which took half of an event's time. It also compares each database with its migrations
 whenever an instance is made, and every sensor tick makes one. And it stores each event in transactions of its own, also
 where Dagster hands over many at once (`DAGSTER_EVENT_BATCH_SIZE`). The databases are the same.
+
+No issue of Dagster about this in SQLite is known. Written for dagster 1.13.27 and tested with it. `enabled: false` in
+`deploy/dagster/dagster.yaml` turns it off.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dagster as dg
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
 from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
 from dagster._core.storage.schedules.sqlite.sqlite_schedule_storage import SqliteScheduleStorage
@@ -24,7 +28,6 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 if TYPE_CHECKING:
-    from dagster._core.events.log import EventLogEntry
     from dagster._serdes import ConfigurableClassData
     from sqlalchemy.engine import Connection, Engine
 
@@ -49,49 +52,48 @@ class LocalStorage(DagsterSqliteStorage):
         super(DagsterSqliteStorage, self).__init__()
 
     @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> LocalStorage:
-        """Return the storage in the configured `base_dir`."""
-        return cls.from_local(inst_data=inst_data, **config_value)
+    def config_type(cls) -> Any:
+        """Return the schema of the settings."""
+        return {"base_dir": dg.StringSource, "enabled": dg.Field(bool, default_value=True)}
+
+    @classmethod
+    def from_config_value(cls, inst_data: Any, config_value: Any) -> Any:
+        """Return the storage in the configured `base_dir`: this one, or Dagster's own if it is turned off."""
+        kind = cls if config_value["enabled"] else DagsterSqliteStorage
+        return kind.from_local(config_value["base_dir"], inst_data)
 
 
-class Runs(SqliteRunStorage):
+class _OneEngine:
+    """Half of a storage with one database: made and checked once per process, with one engine."""
+
+    NAME: str
+
+    @classmethod
+    def from_local(cls, base_dir: str, inst_data: ConfigurableClassData | None = None) -> Any:
+        """Return the database in a folder; create or check it unless this process has done so."""
+        location = create_db_conn_string(base_dir, cls.NAME)
+        if not _is_prepared(location):
+            super().from_local(base_dir, inst_data)  # type: ignore[misc]  # of the other half
+            _note_prepared(location)
+        return cls(location, inst_data)  # type: ignore[call-arg]
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """Open a connection for one transaction."""
+        with _engine(self._conn_string).begin() as connection:  # type: ignore[attr-defined]
+            yield connection
+
+
+class Runs(_OneEngine, SqliteRunStorage):
     """The database of runs."""
 
-    @classmethod
-    def from_local(cls, base_dir: str, inst_data: ConfigurableClassData | None = None) -> Runs:
-        """Return the database in a folder; create or check it unless this process has done so."""
-        location = create_db_conn_string(base_dir, "runs")
-        if _is_prepared(location):
-            return cls(location, inst_data)
-        storage = super().from_local(base_dir, inst_data)
-        _note_prepared(location)
-        return storage
-
-    @contextmanager
-    def connect(self) -> Iterator[Connection]:
-        """Open a connection for one transaction."""
-        with _engine(self._conn_string).begin() as connection:
-            yield connection
+    NAME = "runs"
 
 
-class Ticks(SqliteScheduleStorage):
+class Ticks(_OneEngine, SqliteScheduleStorage):
     """The database of sensor ticks."""
 
-    @classmethod
-    def from_local(cls, base_dir: str, inst_data: ConfigurableClassData | None = None) -> Ticks:
-        """Return the database in a folder; create or check it unless this process has done so."""
-        location = create_db_conn_string(base_dir, "schedules")
-        if _is_prepared(location):
-            return cls(location, inst_data)
-        super().from_local(base_dir, inst_data)
-        _note_prepared(location)
-        return cls(location, inst_data)
-
-    @contextmanager
-    def connect(self) -> Iterator[Connection]:
-        """Open a connection for one transaction."""
-        with _engine(self._conn_string).begin() as connection:
-            yield connection
+    NAME = "schedules"
 
 
 class Events(SqliteEventLogStorage):
@@ -101,7 +103,7 @@ class Events(SqliteEventLogStorage):
         self._batch = _Batch()  # the constructor opens connections
         super().__init__(base_dir, inst_data)
 
-    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+    def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
         """Store events in one transaction per database; if one cannot be stored, none is.
 
         Dagster then stores them one by one.

@@ -10,20 +10,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import dagster as dg
-from dagster._core.run_coordinator import QueuedRunCoordinator
 
 from platform_assets import accounts, naming
 from platform_assets.problems import Problem
 from platform_assets.settings import Settings
 from resources.requesters import NOBODY, Kind, Requester, needs_person, of_daemon, system_user
-
-if TYPE_CHECKING:
-    from dagster._config.config_schema import UserConfigSchema
-    from dagster._core.run_coordinator import SubmitRunContext
-    from dagster._serdes import ConfigurableClassData
 
 RUN_CONFIG = "dagster-k8s/config"
 RESERVED = ("dagster-k8s/", "dagster/image")
@@ -37,7 +31,7 @@ class RunRefused(Problem):
     """A run that may not start, or a queue that cannot tell who asks; the message says why."""
 
 
-class RunCoordinator(QueuedRunCoordinator):
+class RunCoordinator(dg.QueuedRunCoordinator):
     """The queue of runs.
 
     Attributes:
@@ -55,7 +49,7 @@ class RunCoordinator(QueuedRunCoordinator):
         self.has_accounts = has_accounts
 
     @classmethod
-    def config_type(cls) -> UserConfigSchema:
+    def config_type(cls) -> Any:
         """Return the schema of the queue's settings and of ours."""
         queue = super().config_type()
         assert isinstance(queue, Mapping)
@@ -66,11 +60,11 @@ class RunCoordinator(QueuedRunCoordinator):
         return {**queue, "identity_header": header, "has_accounts": chosen}
 
     @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]) -> RunCoordinator:
+    def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> RunCoordinator:
         """Return the coordinator with these settings."""
         return cls(inst_data=inst_data, **config_value)
 
-    def submit_run(self, context: SubmitRunContext) -> dg.DagsterRun:
+    def submit_run(self, context: dg.SubmitRunContext) -> dg.DagsterRun:
         """Stamp a run and queue it.
 
         Raises:
@@ -91,7 +85,7 @@ class RunCoordinator(QueuedRunCoordinator):
             self._instance.add_run_tags(run.run_id, new_tags)
         return super().submit_run(context)
 
-    def requester(self, context: SubmitRunContext) -> Requester:
+    def requester(self, context: dg.SubmitRunContext) -> Requester:
         """Return who asked for a run: the person of a web request, or what made the daemon submit it."""
         if getattr(context.workspace, "source", None) is None:
             submitter = of_daemon(context.dagster_run.tags)

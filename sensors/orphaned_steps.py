@@ -1,6 +1,6 @@
 """Fail runs whose process is gone: after a SIGKILL nobody else would, and they would stay STARTED forever.
 
-This covers runs that Dagster's default launcher starts as processes of this machine. `landings` and `retrain` launch
+This covers runs that are started as processes of this machine. `landings` and `retrain` launch
 them again, as after any failure.
 
 A run's log names the process that executes it. A process of that number is the run's own only if it was created before
@@ -21,6 +21,7 @@ import psutil
 
 from platform_assets.ownership import product_of
 from platform_assets.wording import counted
+from resources.copying_launcher import CopyingLauncher
 from sensors import episodes, ticks
 
 START_S = 60.0
@@ -28,6 +29,7 @@ START_S = 60.0
 SLACK_S = 2.0
 """Tolerance between the time of a process and that of a log entry."""
 EVENTS_READ = 200
+OF_THIS_MACHINE = {dg.DefaultRunLauncher.__name__, CopyingLauncher.__name__}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +101,7 @@ def is_same(worker: Worker, process: Process) -> bool:
 def watch(tick: ticks.Tick, _: None) -> ticks.Result[None]:
     """Look at the runs of this code location's products."""
     instance = tick.instance
-    if (kind := _launcher(instance)) != dg.DefaultRunLauncher.__name__:
+    if (kind := _launcher(instance)) not in OF_THIS_MACHINE:
         return ticks.Result(state=None, reason=f"runs are started by {kind}, not as processes of this machine")
     lines = []
     active = instance.get_runs(dg.RunsFilter(statuses=list(episodes.LAUNCHED)))

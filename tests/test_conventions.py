@@ -35,6 +35,14 @@ CARRIES = {
     "sensors/source_calls.py": "what a source raises in its thread is raised again in the tick that asked it",
 }
 """Files that catch any exception without raising at once: path -> reason."""
+PRIVATE = re.compile(r"\b(?:dagster\w*|bentoml)\._[a-z]|\b_bentoml")
+PRIVATE_IN = {
+    "platform_assets/serving/forked.py",
+    "platform_assets/serving/respawn.py",
+    "resources/cluster_storage.py",
+    "resources/copying_launcher.py",
+    "resources/local_storage.py",
+}
 RUN_BY_CI = "<!-- run by .ci/run -->"
 RUN_BY_A_TEST = "<!-- run by tests/test_one_file.py -->"
 RUN_ON_A_CLUSTER = "<!-- run by tests/cluster/test_kubectl_page.py -->"
@@ -268,6 +276,12 @@ def _trainer() -> dict[str, str]:
     """Return the requirements of the trainer image by name."""
     groups = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
     return {re.split(r"[\[<>=;\s]", requirement)[0]: requirement for requirement in groups["trainer"]}
+
+
+def test_private_modules_of_others_are_used_in_three_files() -> None:
+    """Each names its issue, the versions that it was tested with, and the setting that turns it off."""
+    private = {relative(path) for path in MODULES if PRIVATE.search(path.read_text(encoding="utf-8"))}
+    assert private == PRIVATE_IN, "import from the public module, or do without"
 
 
 def test_there_are_no_circular_imports() -> None:

@@ -71,9 +71,11 @@ def of_cluster(repository: Path, folder: Path) -> dg.DagsterInstance:
 
 
 def of_dagster(repository: Path, folder: Path) -> dg.DagsterInstance:
-    """Open an instance with Dagster's own storage in the same database."""
+    """Open an instance with Dagster's own storage in the same database: ours is turned off."""
     file = repository / "deploy/kubernetes/base/dagster.yaml"
-    return opened(folder, {"postgres": yaml.safe_load(file.read_text(encoding="utf-8"))["storage"]["custom"]["config"]})
+    storage = yaml.safe_load(file.read_text(encoding="utf-8"))["storage"]
+    storage["custom"]["config"]["enabled"] = False
+    return opened(folder, storage)
 
 
 def connections(server: PostgresServer) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from sqlalchemy import Engine
 
@@ -32,10 +33,12 @@ def ours(settings: Settings) -> Path:
 
 
 @pytest.fixture
-def dagsters(tmp_path: Path) -> Path:
-    folder = tmp_path / "dagsters"
-    folder.mkdir()
-    (folder / "dagster.yaml").write_text("telemetry: {enabled: false}\n", encoding="utf-8")
+def dagsters(settings: Settings, tmp_path: Path) -> Path:
+    """A home in which our storage is turned off."""
+    folder = home.prepare(settings.replace(state=tmp_path / "dagsters"))
+    config = yaml.safe_load((folder / "dagster.yaml").read_text(encoding="utf-8"))
+    config["storage"]["custom"]["config"]["enabled"] = False
+    (folder / "dagster.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     return folder
 
 

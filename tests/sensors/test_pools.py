@@ -197,12 +197,19 @@ class Platform:
         return result
 
 
-@pytest.fixture
-def platform(settings: Settings, tmp_path: Path, repository: Path) -> Iterator[Platform]:
+@pytest.fixture(params=[True, False], ids=["ours", "dagsters"])
+def platform(
+    request: pytest.FixtureRequest, settings: Settings, tmp_path: Path, repository: Path
+) -> Iterator[Platform]:
+    """Start the location with our launcher and storage, or with both turned off."""
     folders = tmp_path / "folders"
     for name in ("one", "two", "three", "four"):
         (folders / name).mkdir(parents=True)
     path = home.prepare(settings)
+    config = yaml.safe_load((path / "dagster.yaml").read_text(encoding="utf-8"))
+    for part in (config["run_launcher"], config["storage"]["custom"]):
+        part["config"]["enabled"] = request.param
+    (path / "dagster.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     variables = {**settings.child_environment(), FOLDERS: str(folders), "PYTHONPATH": str(repository)}
     with (
         dg.DagsterInstance.from_config(str(path)) as instance,
