@@ -18,7 +18,7 @@ from platform_assets import clock, naming, replay, specs
 from platform_assets.compute import releases
 from platform_assets.handle import Product
 from platform_assets.product.contract import request_of
-from platform_assets.replay import callers, playing
+from platform_assets.replay import callers, deliveries, playing, waiting
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Deliver, FaultKind, History, ProductSpec, Window
 from platform_assets.storage.ledgers import Ledgers
@@ -219,8 +219,8 @@ def test_only_the_drawn_keys_of_the_broken_source_differ():
 
 def test_files_known_before_a_key_land_early_and_others_late_with_labels_first(settings: Settings):
     reader = replay.Reader(SPEC)
-    assert [item.source for item in replay.land_early(Product(SPEC, settings), "2020-01-12", reader)] == ["plans"]
-    late = [(item.source, item.key) for item in replay.land_late(Product(SPEC, settings), "2020-01-12", reader)]
+    assert [item.source for item in deliveries.land_early(Product(SPEC, settings), "2020-01-12", reader)] == ["plans"]
+    late = [(item.source, item.key) for item in deliveries.land_late(Product(SPEC, settings), "2020-01-12", reader)]
     assert late == [("results", "2020-01-11"), ("readings", "2020-01-12")]
 
 
@@ -368,12 +368,12 @@ def test_key_is_played_in_order_and_its_decision_waited_for(settings: Settings, 
     key = "2020-01-12"
     _decide(settings, key)
     with replay.Player(Product(SPEC, settings), address, check=_no_check) as player:
-        played = player.play(key, then="2020-01-13")
-    assert played.requests is not None
-    assert (played.requests.requests, played.requests.answered, played.requests.refused) == (4, 3, 1)
-    assert played.requests.first is not None
-    assert played.requests.first.request["entity"] == "2020-01-12-03"
-    assert (played.decision.action, played.outcome) == ("wait", None)
+        requests = player.ask(key)
+        decision, outcome = player.close(key, "2020-01-13")
+    assert (requests.requests, requests.answered, requests.refused) == (4, 3, 1)
+    assert requests.first is not None
+    assert requests.first.request["entity"] == "2020-01-12-03"
+    assert (decision.action, outcome) == ("wait", None)
     assert set(_files(settings)) == {f"recorded/{name}/{key}.csv" for name in ("plans", "readings")} | {
         "recorded/results/2020-01-11.csv"
     }
@@ -384,22 +384,15 @@ def test_key_is_played_in_order_and_its_decision_waited_for(settings: Settings, 
 def test_last_files_of_a_key_land_when_it_is_over(settings: Settings, service, monkeypatch):
     clock_times: list[datetime] = []
 
-    def landed(*arguments: object) -> list[replay.Landing]:
+    def landed(*arguments: object) -> list[deliveries.Landing]:
         clock_times.append(clock.now(settings, SPEC.name, is_live=False))
-        return replay.land_late(*arguments)
+        return deliveries.land_late(*arguments)
 
     monkeypatch.setattr(playing, "land_late", landed)
     _decide(settings, "2020-01-12")
     with replay.Player(Product(SPEC, settings), service[0], check=_no_check) as player:
-        player.play("2020-01-12")
+        player.close("2020-01-12")
     assert clock_times == [datetime(2020, 1, 13, tzinfo=UTC)]
-
-
-def test_key_with_logged_requests_is_only_closed(settings: Settings, service):
-    _decide(settings, "2020-01-12")
-    with replay.Player(Product(SPEC, settings), service[0], check=_no_check) as player:
-        assert player.play("2020-01-12", is_sent=True).requests is None
-    assert service[1] == []
 
 
 def test_response_that_is_neither_answer_nor_refusal_ends_the_replay(settings: Settings, service, statuses):
@@ -418,7 +411,7 @@ def test_retrain_is_waited_for_until_every_worker_serves_its_release(settings: S
     _release(settings, "2020-01-13", "b" * 64)
     probed = settings.replace(serving_probes_port=int(service[0].rpartition(":")[2]))  # one port has all its paths
     with replay.Player(Product(SPEC, probed), service[0], check=_no_check) as player:
-        outcome = player.play("2020-01-12").outcome
+        _, outcome = player.close("2020-01-12")
     assert outcome is not None
     assert (outcome.kind, outcome.release) == ("released", 2)
 
@@ -443,13 +436,13 @@ def test_passed_challenger_is_open_until_released_or_already_live(settings: Sett
 
 def test_waiting_ends_with_patience_or_with_the_servers(settings: Settings):
     with pytest.raises(TimeoutError, match="the decision of recorded for 2020-01-12 did not appear within 0 s"):
-        replay.wait_for_decision(Product(SPEC, settings), "2020-01-12", check=_no_check, timeout_s=0.0)
+        waiting.wait_for_decision(Product(SPEC, settings), "2020-01-12", check=_no_check, timeout_s=0.0)
 
     def servers_gone() -> None:
         raise ChildProcessError("the daemon ended")
 
     with pytest.raises(ChildProcessError):
-        replay.wait_for_outcome(Product(SPEC, settings), "2020-01-13", check=servers_gone)
+        waiting.wait_for_outcome(Product(SPEC, settings), "2020-01-13", check=servers_gone)
 
 
 def test_a_batch_of_broken_rows_only_ends_when_its_last_row_was_known() -> None:

@@ -134,11 +134,11 @@ def materialise(product: Product, dagster: Dagster, check: Callable[[], None], c
     show.runs_until(
         dagster,
         naming.job("advance", product.name),
-        lambda: replay.decision_of(product, last) is not None,
+        lambda: product.history.decision(last) is not None,
         check=check,
         about=f"raw data to decisions, {history.demo_first} to {last}",
     )
-    decision = replay.decision_of(product, last)
+    decision = product.history.decision(last)
     assert decision is not None  # runs_until waited for it
     print(f"  decided for {last}: {decision.action}. {' '.join(decision.reasons)}", flush=True)
     decided = decision.cutoff

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from textwrap import shorten
 from time import perf_counter
 
-from platform_assets import replay
 from platform_assets.compute import policy
 from platform_assets.demo import show
 from platform_assets.demo.journal import Journal, RequestResults
@@ -90,7 +89,7 @@ def replay_keys(product: Product, player: Player, journal: Journal, keys: Sequen
         start_s = perf_counter()
         if journal.results_of(key) is None:
             journal.note(key, player.ask(key))
-        is_decided = replay.decision_of(product, key) is not None
+        is_decided = product.history.decision(key) is not None
         decision, outcome = player.close(
             key, None if following is None or journal.results_of(following) is not None else following
         )

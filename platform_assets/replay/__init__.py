@@ -7,30 +7,24 @@ only those it waits for: a key's decision, and the result of a training that was
 
 from platform_assets.replay.callers import Answer, Reader, ask, known_tables, requests
 from platform_assets.replay.deliveries import (
-    Landing,
     end_of,
     first_cutoff,
     history,
     labelled_keys,
     land,
-    land_early,
-    land_late,
     move_on,
 )
 from platform_assets.replay.faults import Injected, draw, inject
-from platform_assets.replay.playing import Played, Player
-from platform_assets.replay.waiting import Outcome, decision_of, outcome_of, wait_for_decision, wait_for_outcome
+from platform_assets.replay.playing import Player
+from platform_assets.replay.waiting import Outcome, outcome_of
 
 __all__ = [
     "Answer",
     "Injected",
-    "Landing",
     "Outcome",
-    "Played",
     "Player",
     "Reader",
     "ask",
-    "decision_of",
     "draw",
     "end_of",
     "first_cutoff",
@@ -39,11 +33,7 @@ __all__ = [
     "known_tables",
     "labelled_keys",
     "land",
-    "land_early",
-    "land_late",
     "move_on",
     "outcome_of",
     "requests",
-    "wait_for_decision",
-    "wait_for_outcome",
 ]

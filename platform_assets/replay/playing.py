@@ -43,22 +43,6 @@ class Requests:
     first: Answer | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Played:
-    """One key from its first file to its decision.
-
-    Attributes:
-        requests: None if they had been sent before.
-        decision: the record.
-        outcome: of the training, if one was decided.
-    """
-
-    key: str
-    requests: Requests | None
-    decision: Decision
-    outcome: Outcome | None
-
-
 class Player:
     """Plays the keys of one product, in order, with one service. A context: it builds the next key's requests ahead."""
 
@@ -145,16 +129,6 @@ class Player:
             if outcome.release is not None:
                 wait_for_service(probes_of(self._product.settings, self._address), outcome.release, check=self._check)
         return decision, outcome
-
-    def play(self, key: str, then: str | None = None, *, is_sent: bool = False) -> Played:
-        """Send a key's requests and close it; see `ask` and `close`.
-
-        Args:
-            is_sent: its requests were sent before.
-        """
-        requests_sent = None if is_sent else self.ask(key)
-        decision, outcome = self.close(key, then)
-        return Played(key=key, requests=requests_sent, decision=decision, outcome=outcome)
 
     def _questions(self, key: str) -> list[RequestDocument]:
         spec = self._product.spec

@@ -39,11 +39,6 @@ class Outcome:
     reasons: tuple[str, ...]
 
 
-def decision_of(product: Product, key: str) -> Decision | None:
-    """Return the decision on record for a key, or None."""
-    return product.history.decision(key)
-
-
 def wait_for_decision(
     product: Product, key: str, *, check: Callable[[], None], timeout_s: float = DECISION_S
 ) -> Decision:
@@ -56,7 +51,7 @@ def wait_for_decision(
         TimeoutError: nothing was decided in time.
     """
     subject = f"the decision of {product.name} for {key}"
-    return _wait(lambda: decision_of(product, key), subject, check, timeout_s)
+    return _wait(lambda: product.history.decision(key), subject, check, timeout_s)
 
 
 def outcome_of(product: Product, cutoff: str) -> Outcome | None:
