@@ -10,9 +10,7 @@ import io
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypedDict
-
-import msgspec
+from typing import Any
 
 from platform_assets.demo.journal import Journal, Plan
 from platform_assets.handle import Product
@@ -42,34 +40,6 @@ class InjectedFault:
     keys: list[str]
 
 
-class Released(TypedDict):
-    """A release."""
-
-    number: int
-    digest: str
-    cutoff: str
-    outcome: str
-    why: str
-    by: str
-    at_utc: str
-
-
-class Faulted(TypedDict):
-    """A record of a key's fault ledger; members that its kind does not have are None."""
-
-    key: str
-    number: int
-    kind: str
-    source: str | None
-    check: str | None
-    column: str | None
-    came: str | None
-    expected: str | None
-    episode: str | None
-    by: str | None
-    why: str | None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Results:
     """The results that must be equal between two demos.
@@ -84,8 +54,8 @@ class Results:
 
     columns: tuple[str, ...]
     keys: tuple[dict[str, Cell], ...]
-    releases: tuple[Released, ...]
-    faults: tuple[Faulted, ...]
+    releases: tuple[dict[str, Cell], ...]
+    faults: tuple[dict[str, Cell], ...]
     injected: InjectedFault | None
 
     def to_json(self) -> bytes:
@@ -102,7 +72,7 @@ class Results:
         whole = {"keys": self.keys, "releases": self.releases, "faults": self.faults, "injected": injected}
         return canonical(select(whole))
 
-    def checks_by_key(self) -> dict[str, str | None]:
+    def checks_by_key(self) -> dict[str, Cell]:
         """Return the check that named the faulty source, by key with the injected fault; None where no check did."""
         if self.injected is None:
             return {}
@@ -172,13 +142,11 @@ def collect(product: Product, plan: Plan, journal: Journal) -> Results:
         columns=tuple(rows[0]),
         keys=tuple(rows),
         releases=tuple(
-            msgspec.convert({"number": number, "digest": record.digest, **record.present(OF_A_RELEASE)}, Released)
+            {"number": number, "digest": record.digest, **record.present(OF_A_RELEASE)}
             for number, record in history.releases()
         ),
         faults=tuple(
-            msgspec.convert(
-                {"key": key, "number": number, **dict.fromkeys(OF_A_FAULT), **record.present(OF_A_FAULT)}, Faulted
-            )
+            {"key": key, "number": number, **dict.fromkeys(OF_A_FAULT), **record.present(OF_A_FAULT)}
             for key in plan.keys
             for number, record in history.faults(key)
         ),

@@ -15,7 +15,7 @@ from platform_assets.serving import run as serving
 from platform_assets.settings import REPOSITORY, Settings
 
 UI_PORT, SERVICE_PORT = 3000, 3001
-START_S = 180.0
+START_S = 600.0
 
 
 def dagster_dev(settings: Settings, children: Children, *options: str, is_shown: bool = False) -> Child:
