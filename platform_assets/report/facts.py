@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from platform_assets import naming, status
@@ -25,7 +26,7 @@ from platform_assets.report.links import Links
 from platform_assets.specs.base import ProductSpec
 from platform_assets.status import slices
 from platform_assets.status.state import State
-from platform_assets.storage.tables import PartitionRecord, TableStore
+from platform_assets.storage.tables import TableStore
 from platform_assets.wording import NOUNS, plural
 
 if TYPE_CHECKING:
@@ -114,15 +115,6 @@ class Facts:
         return plural(self.noun)
 
 
-@dataclass
-class _Quarantine:
-    rows: dict[tuple[str, str], int] = field(default_factory=dict)
-    landed: dict[str, int] = field(default_factory=dict)
-
-    def add(self, source: str, reason: str, count: int) -> None:
-        self.rows[source, reason] = self.rows.get((source, reason), 0) + count
-
-
 def gather(product: Product, *, dagster: str | None = None) -> Facts:
     """Read a product's facts.
 
@@ -131,13 +123,15 @@ def gather(product: Product, *, dagster: str | None = None) -> Facts:
     """
     spec, tables, history = product.spec, product.tables, product.history
     performance = tables.records("performance")
-    keys = _since_first_answer(spec, performance)[-MOST_KEYS:]
+    known = sorted(performance, key=spec.grain.index)
+    first = next((position for position, key in enumerate(known) if performance[key].rows), len(known))
+    keys = tuple(known[first:])[-MOST_KEYS:]
     judged = {key: judgement(record) for key, record in tables.records("drift", keys).items()}
     released = tuple(history.releases())
     window = status.newest_window(product)
     digests = {record.digest for _, record in released}
     verdicts = {digest: history.verdict(digest) for digest in sorted(digests)}
-    quarantine = _quarantined(product)
+    quarantine, landed = _quarantined(product)
     return Facts(
         spec=spec,
         state=status.of_product(product),
@@ -145,15 +139,16 @@ def gather(product: Product, *, dagster: str | None = None) -> Facts:
         keys=keys,
         measured={key: measured(performance[key]) for key in keys},
         judged=judged,
-        decisions=history.decisions(_with_first(spec, keys)),
+        # The decision on the key before them led to the first model.
+        decisions=history.decisions(spec.grain.with_lookback(keys, 1) if keys else ()),
         episodes=_episodes(history, [key for key in keys if key in judged and judged[key].was_ever_faulty]),
         releases=released,
         verdicts={digest: verdict for digest, verdict in verdicts.items() if verdict is not None},
         attempts=history.attempts(),
         overspendings=tuple(history.overspendings(MOST_OVERSPENDINGS)),
         answers=None if window is None else slices.labelled_rows(product, window),
-        quarantine=quarantine.rows,
-        landed=quarantine.landed,
+        quarantine=quarantine,
+        landed=landed,
         cpu_s=_cpu_s(product),
     )
 
@@ -161,17 +156,6 @@ def gather(product: Product, *, dagster: str | None = None) -> Facts:
 def kind_of(reason: str) -> str:
     """Return a quarantined row's reason without its own values, so that rows with the same trouble are counted once."""
     return _REPEATED.sub("repeats another row", _VALUE.sub(" is not as expected: ", reason))
-
-
-def _since_first_answer(spec: ProductSpec, performance: Mapping[str, PartitionRecord]) -> tuple[str, ...]:
-    keys = sorted(performance, key=spec.grain.index)
-    first = next((position for position, key in enumerate(keys) if performance[key].rows), len(keys))
-    return tuple(keys[first:])
-
-
-def _with_first(spec: ProductSpec, keys: Sequence[str]) -> tuple[str, ...]:
-    """Return the keys and the one before them, whose decision led to the first model."""
-    return spec.grain.with_lookback(tuple(keys), 1) if keys else ()
 
 
 def _episodes(history: History, faulty: Sequence[str]) -> tuple[Episode, ...]:
@@ -192,30 +176,30 @@ def _episodes(history: History, faulty: Sequence[str]) -> tuple[Episode, ...]:
     )
 
 
-def _quarantined(product: Product) -> _Quarantine:
-    """Count quarantined rows by source and reason, over the newest `MOST_LANDED` keys that landed."""
+def _quarantined(product: Product) -> tuple[Counter[tuple[str, str]], dict[str, int]]:
+    """Count quarantined rows by source and reason, and landed ones, over the newest `MOST_LANDED` landed keys."""
     spec = product.spec
-    quarantine = _Quarantine()
+    quarantine, landed = Counter[tuple[str, str]](), dict[str, int]()
     for source in spec.sources:
         raw = product.tables.records(naming.stage("raw", source.name))
         newest = list(raw) if source.is_slow else sorted(raw, key=spec.grain.index)[-MOST_LANDED:]
-        quarantine.landed[source.name] = sum(raw[key].rows for key in newest)
+        landed[source.name] = sum(raw[key].rows for key in newest)
         stage = naming.stage("quarantine", source.name)
         with_rows = [key for key, record in product.tables.records(stage, newest).items() if record.rows]
         if with_rows:
             reasons = product.tables.read(stage, with_rows, columns=["reason"])["reason"]
             for reason, count in reasons.value_counts(sort=True).iter_rows():
-                quarantine.add(source.name, kind_of(str(reason)), count)
+                quarantine[source.name, kind_of(str(reason))] += count
     built = product.tables.records("features")
     records = [built[key] for key in sorted(built, key=spec.grain.index)[-MOST_LANDED:]]
     put_aside = [notes.Features.of(record) for record in records]
     if any(note.put_aside_by_reason for note in put_aside):
         rows = sum(record.rows for record in records) + sum(note.rows_put_aside for note in put_aside)
-        quarantine.landed[declared.THE_FEATURES] = rows
+        landed[declared.THE_FEATURES] = rows
         for note in put_aside:
             for reason, count in note.put_aside_by_reason.items():
-                quarantine.add(declared.THE_FEATURES, reason, count)
-    return quarantine
+                quarantine[declared.THE_FEATURES, reason] += count
+    return quarantine, landed
 
 
 def _cpu_s(product: Product) -> dict[str, float]:

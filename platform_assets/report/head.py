@@ -6,7 +6,6 @@ from platform_assets.compute import declared, releases
 from platform_assets.report.blocks import Bar, Block, Mark, Section, Table, Tile, moment, paragraph
 from platform_assets.report.facts import Facts
 from platform_assets.status import words
-from platform_assets.status.state import Rare
 from platform_assets.wording import counted, plural, span
 
 MOST_REASONS = 12
@@ -48,6 +47,10 @@ def tiles(facts: Facts) -> list[Tile]:
     if release is not None:
         age = words.age_words(release, state.grain)
         model = (f"release {release.number}", f"{age}; model {release.digest[: releases.SHORT_DIGEST]}")
+    rare = []
+    if state.rare is not None:
+        more = f"of the live model's holdout; {state.rare.base_rate:.3f} without skill"
+        rare = [Tile(name="Average precision", value=f"{state.rare.average_precision:.3f}", more=more)]
     faults = len(facts.episodes)
     faulty = counted(sum(len(episode.keys) for episode in facts.episodes), facts.noun)
     return [
@@ -57,7 +60,7 @@ def tiles(facts: Facts) -> list[Tile]:
             value="–" if recent is None else f"{recent.value:.3f}",
             more=window,
         ),
-        *_of_a_rare_class(state.rare),
+        *rare,
         Tile(
             name="Answers",
             value=f"{answered:,}",
@@ -69,13 +72,6 @@ def tiles(facts: Facts) -> list[Tile]:
             more=f"on {faulty}" if faults else "every delivery was sound" if facts.keys else "nothing was judged yet",
         ),
     ]
-
-
-def _of_a_rare_class(rare: Rare | None) -> list[Tile]:
-    if rare is None:
-        return []
-    more = f"of the live model's holdout; {rare.base_rate:.3f} without skill"
-    return [Tile(name="Average precision", value=f"{rare.average_precision:.3f}", more=more)]
 
 
 def quarantine(facts: Facts) -> Section:

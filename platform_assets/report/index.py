@@ -33,7 +33,13 @@ def page(
         news = Mark(f"{counted(len(waiting), 'product')} {verb} attention: {', '.join(waiting)}", "red")
     held = sum(len(words.held_keys(state)) for state in states if isinstance(state, State))
     rows = [
-        *(_damaged_row(product, problem) for product, problem in damaged.items()),
+        *(
+            (
+                *(product, Mark("records are damaged", "red"), None, None, None),
+                f"{problem} `driftline doctor {product}` names all that is damaged.",
+            )
+            for product, problem in damaged.items()
+        ),
         *(_row(state, reports) for state in sorted(states, key=lambda state: (not state.todo, state.product))),
     ]
     table = Table(about="products", columns=COLUMNS, rows=rows, is_stacked=True)
@@ -53,17 +59,17 @@ def page(
     )
 
 
-def _damaged_row(product: str, problem: str) -> tuple[Inline, ...]:
-    advice = f"{problem} `driftline doctor {product}` names all that is damaged."
-    return product, Mark("records are damaged", "red"), None, None, None, advice
-
-
 def _row(state: State | BrokenState, reports: Mapping[str, str]) -> tuple[Inline, ...]:
     link = Link(state.product, reports.get(state.product))
     if isinstance(state, BrokenState):
         model = "none" if state.release is None else f"release {state.release.number}"
         return link, Mark("file is broken", "red"), model, None, None, state.broken.error
-    return link, _news(state), _model(state), _headline(state), state.newest_closed_key, _decision(state)
+    release, decision = state.release, state.decision
+    live: str | None = None
+    if release is not None:
+        live = f"release {release.number}, {words.age_words(release, state.grain)}, {release.digest[:SHORT_DIGEST]}"
+    decided = None if decision is None else f"{decision.action.replace('_', ' ')}: {decision.reasons[0]}"
+    return link, _news(state), live, _headline(state), state.newest_closed_key, decided
 
 
 def _news(state: State) -> Mark:
@@ -74,13 +80,6 @@ def _news(state: State) -> Mark:
     return Mark("no key closed yet", "grey") if state.newest_closed_key is None else Mark("fine", "green")
 
 
-def _model(state: State) -> str | None:
-    release = state.release
-    if release is None:
-        return None
-    return f"release {release.number}, {words.age_words(release, state.grain)}, {release.digest[:SHORT_DIGEST]}"
-
-
 def _headline(state: State) -> str | None:
     """Return the recent headline with its interval: `AUC 0.7312 (0.7104 to 0.7520)`."""
     quality = state.quality
@@ -88,7 +87,3 @@ def _headline(state: State) -> str | None:
     if quality is None or interval is None:
         return None
     return f"{words.measure_words(quality.headline)} {interval.value:.4f} ({words.interval_words(interval)})"
-
-
-def _decision(state: State) -> str | None:
-    return None if state.decision is None else f"{state.decision.action.replace('_', ' ')}: {state.decision.reasons[0]}"

@@ -8,7 +8,7 @@ from platform_assets import status
 from platform_assets.compute.releases import SHORT_DIGEST
 from platform_assets.handle import Product
 from platform_assets.problems import LedgerProblem
-from platform_assets.report import facts, faults, head, index, money, render, sections, service, todo
+from platform_assets.report import facts, faults, head, index, money, render, sections
 from platform_assets.report.blocks import Code, Inline, Link, Mark, Page, Section, Terms, paragraph
 from platform_assets.settings import Settings
 from platform_assets.specs import Broken
@@ -78,14 +78,14 @@ def of_product(product: Product, *, back: Link | None = None, dagster: str | Non
 def _html(spec: ProductSpec, shown: facts.Facts, back: Link | None) -> str:
     first = [] if shown.state.newest_closed_key is None and not shown.state.todo else [shown.state.todo]
     parts = [
-        *(todo.section(tasks, shown.noun) for tasks in first),
+        *(sections.todo(tasks, shown.noun) for tasks in first),
         *faults.sections(shown),
         sections.quality(shown),
         sections.by_slice(shown),
         sections.timeline(shown),
         sections.released(shown),
         sections.calibration(shown),
-        service.section(shown),
+        sections.service(shown),
         head.quarantine(shown),
         sections.unlabelled(shown),
         money.section(shown),
@@ -119,7 +119,7 @@ def _html_of_broken(broken: Broken, state: BrokenState, back: Link | None) -> st
             news=Mark("The file is broken", "red"),
             covered="Only the released model is known.",
             tiles=[],
-            sections=[todo.section(state.todo), section],
+            sections=[sections.todo(state.todo), section],
             foot="Driftline: nothing on this page is fetched.",
             back=back,
         )

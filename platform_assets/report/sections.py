@@ -1,22 +1,40 @@
-"""The sections about quality, drift, releases and labels."""
+"""The sections about what to do, quality, drift, releases, latency and labels."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from textwrap import shorten
 
-from platform_assets.compute import performance, performance_policy, releases
+from platform_assets.compute import latency, performance, performance_policy, releases
 from platform_assets.records.judgements import Judgement
 from platform_assets.records.verdicts import CHALLENGER, CHAMPION, Verdict
-from platform_assets.report.blocks import Block, Code, Inline, Mark, Section, Table, figure, paragraph
+from platform_assets.report.blocks import Block, Code, Inline, Mark, Section, Step, Table, Task, figure, paragraph
 from platform_assets.report.facts import Facts
 from platform_assets.show import monitoring_plots, plots, task_plots
-from platform_assets.status.words import interval_words
+from platform_assets.status.state import Todo
+from platform_assets.status.words import SHELL, interval_words
 from platform_assets.wording import counted, span
 
 MOST_DECISIONS = 16
 LONGEST = 240
 """Characters of a reason that a table shows."""
 COLOURS = {"retrain": "green", "alert_fault": "red"}
+
+
+def todo(tasks: Sequence[Todo], noun: str = "key") -> Section:
+    """Return what to do with its commands, or that there is nothing.
+
+    Args:
+        noun: what a key of this product is called.
+    """
+    if not tasks:
+        text = f"No {noun} is held, the model is not stale, and no label is missing."
+        return Section(title="Nothing to do now", blocks=[paragraph(text)], kind="sound")
+    shell: list[Block] = []
+    if any(step.command.startswith("dg ") for task in tasks for step in task.steps):
+        shell = [paragraph("In a new shell, run ", Code(SHELL), " first.", kind="muted small")]
+    listed = [Task(task.what, [Step(step.when, step.command) for step in task.steps]) for task in tasks]
+    return Section(title="What to do now", blocks=[*listed, *shell], kind="todo")
 
 
 def quality(facts: Facts) -> Section:
@@ -169,6 +187,14 @@ def calibration(facts: Facts) -> Section:
     pictures = task_plots.pictures(task, {"served answers": decided})
     blocks.extend(figure(draw, name.lower()) for name, draw in pictures.items())
     return Section(title=title, blocks=blocks, link=link)
+
+
+def service(facts: Facts) -> Section:
+    """Return how many requests were slower than the product's objective."""
+    text, judged = latency.describe(facts.state.latency), facts.state.latency
+    kind = "fault" if judged and judged.is_slow else ""
+    link = facts.links.asset("predictions")
+    return Section(title="Latency", blocks=[paragraph(f"{text[:1].upper()}{text[1:]}.")], kind=kind, link=link)
 
 
 def unlabelled(facts: Facts) -> Section | None:
