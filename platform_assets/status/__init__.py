@@ -18,7 +18,6 @@ from platform_assets.compute.tasks import Measure
 from platform_assets.facts import latency, unlabelled, versions
 from platform_assets.handle import Product
 from platform_assets.history.faults import judgement
-from platform_assets.history.holds import Hold
 from platform_assets.history.performance import measured
 from platform_assets.history.reader import History
 from platform_assets.records.alerts import Failure
@@ -35,7 +34,6 @@ from platform_assets.status.state import (
     Availability,
     BrokenFile,
     BrokenState,
-    Decided,
     Drift,
     Failed,
     Held,
@@ -48,7 +46,6 @@ from platform_assets.status.state import (
     Received,
     Refused,
     Released,
-    Slow,
     Snapshot,
     State,
     Undeclared,
@@ -60,10 +57,7 @@ from platform_assets.storage.tables import PartitionRecord
 __all__ = ["as_text", "held_words", "newest_window", "of", "of_broken", "of_product"]
 
 OF_A_RELEASE = ("cutoff", "outcome", "why", "by", "at_utc")
-OF_A_DECISION = ("key", "action", "cutoff", "reasons", "at_utc")
-OF_AN_ATTENDANCE = ("case", "processes", "unheard", "wrong_clocks")
 OF_A_HOLD = ("source", "check", "why", "at_utc")
-OF_A_SLOW_SOURCE = ("source", "problem", "seconds", "calls", "at_utc")
 OF_A_SERVICE = ("is_up", "answered", "refused", "failed", "share")
 
 
@@ -88,8 +82,14 @@ def of_product(product: Product, failed: Failure | None = None) -> State:
     newest, holds = _newest(spec, tables.records("decision")), history.holds()
     closed = None if newest is None else newest.key
     decision = None if closed is None else history.decision(closed)
-    held, window = _held(holds), newest_window(product)
-    refused = _refused(product)
+    window = newest_window(product)
+    held = [
+        Held(key=key, kind=hold.kind, is_held=hold.is_held, **hold.record.present(OF_A_HOLD))
+        for key, hold in sorted(holds.items())
+        if hold.is_excluded
+    ]
+    attendance = None if closed is None else history.attendance(closed)
+    refused, given_up = _refused(product), unlabelled.notes(tables)
     behind = versions.of_next_training(product)
     return State(
         product=spec.name,
@@ -100,10 +100,10 @@ def of_product(product: Product, failed: Failure | None = None) -> State:
         release=_release(product, closed, now),
         quality=None if window is None else _quality(product, window, [hold.key for hold in held]),
         drift=_drift(product),
-        decision=None if decision is None else Decided(**decision.members(OF_A_DECISION)),
+        decision=decision,
         held=held,
         put_aside=None if closed is None else _put_aside(product, closed),
-        unlabelled=_unlabelled(product),
+        unlabelled=[Unlabelled(key=key, **given_up[key]) for key in sorted(given_up, key=spec.grain.index)],
         failure=_failure(history, failed),
         availability=_availability(product),
         latency=None if closed is None else latency.recent_latency(product, closed),
@@ -115,12 +115,12 @@ def of_product(product: Product, failed: Failure | None = None) -> State:
             *todo.of_refused(product, refused),
             *serving.of(product),
         ],
-        heard=None if closed is None else _received(history, closed),
+        heard=None if closed is None or attendance is None else Received(key=closed, **asdict(attendance)),
         rare=_rare(product),
         refused=refused,
         older=None if behind is None else _older(product, behind),
         snapshots=_snapshots(product),
-        slow=[Slow(**one.members(OF_A_SLOW_SOURCE)) for one in history.slow_sources()] or None,
+        slow=history.slow_sources() or None,
         undeclared=[] if closed is None else _undeclared(product, closed),
     )
 
@@ -287,14 +287,6 @@ def _undeclared(product: Product, key: str) -> list[Undeclared]:
     return result
 
 
-def _held(holds: Mapping[str, Hold]) -> list[Held]:
-    return [
-        Held(key=key, kind=hold.kind, is_held=hold.is_held, **hold.record.present(OF_A_HOLD))
-        for key, hold in sorted(holds.items())
-        if hold.is_excluded
-    ]
-
-
 def _snapshots(product: Product) -> list[Snapshot]:
     """Return the slow tables of which keys keep older snapshots, or that a rebuild has yet to cover."""
     standing, newest = product.snapshots.standing(), product.history.newest_rebuild()
@@ -317,23 +309,12 @@ def _snapshots(product: Product) -> list[Snapshot]:
     return result
 
 
-def _unlabelled(product: Product) -> list[Unlabelled]:
-    """Return the keys whose labels were given up, including those that arrived later, in key order."""
-    notes = unlabelled.notes(product.tables)
-    return [Unlabelled(key=key, **notes[key]) for key in sorted(notes, key=product.spec.grain.index)]
-
-
-def _received(history: History, key: str) -> Received | None:
-    attendance = history.attendance(key)
-    return None if attendance is None else Received(key=key, **attendance.members(OF_AN_ATTENDANCE))
-
-
 def _failure(history: History, failed: Failure | None) -> Failed | None:
     """Return the newest failure, of the product's records and of what Dagster knows."""
     number, record = history.failure() or (None, None)
     if record is None or (failed is not None and failed.run_id != record.run_id and failed.at_utc > record.at_utc):
         number, record = None, failed
-    return None if record is None else Failed(number=number, **record.document())
+    return None if record is None else Failed(number=number, **asdict(record))
 
 
 def _availability(product: Product) -> Availability | None:

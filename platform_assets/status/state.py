@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
+from platform_assets.records.alerts import Failure
+from platform_assets.records.attendance import Attendance
 from platform_assets.records.base import Number
-from platform_assets.records.decisions import Latency
+from platform_assets.records.decisions import Decision, Latency
 from platform_assets.records.performance import Interval, Promised
+from platform_assets.records.slow_sources import SlowSource
 from platform_assets.records.verdicts import Rows
 
 
@@ -87,16 +90,6 @@ class Drift(Part, frozen=True, kw_only=True):
     percentile: Number | None
     mean_psi: Number | None
     limit: Number
-
-
-class Decided(Part, frozen=True, kw_only=True):
-    """The newest decision."""
-
-    key: str
-    action: str
-    cutoff: str | None
-    reasons: tuple[str, ...]
-    at_utc: str
 
 
 class Held(Part, frozen=True, kw_only=True):
@@ -183,19 +176,10 @@ class Unlabelled(Part, frozen=True, kw_only=True):
     why: str
 
 
-class Failed(Part, frozen=True, kw_only=True):
+class Failed(Failure, frozen=True, kw_only=True):
     """The newest run that failed; `number` is that of its record, which a sensor writes."""
 
     number: int | None
-    job: str
-    run_id: str
-    first: str | None
-    last: str | None
-    step: str | None
-    error: str
-    attempt: str | None
-    sensor: str | None
-    at_utc: str
 
 
 class Availability(Part, frozen=True, kw_only=True):
@@ -239,14 +223,10 @@ class Rare(Part, frozen=True, kw_only=True):
     base_rate: Number
 
 
-class Received(Part, frozen=True, kw_only=True):
-    """What the service's processes sent for the newest closed key; see `records.attendance`."""
+class Received(Attendance, frozen=True, kw_only=True, omit_defaults=False):
+    """What the service's processes sent for the newest closed key."""
 
     key: str
-    case: str
-    processes: int
-    unheard: list[str]
-    wrong_clocks: dict[str, float]
 
 
 class Refused(Part, frozen=True, kw_only=True):
@@ -255,16 +235,6 @@ class Refused(Part, frozen=True, kw_only=True):
     cutoff: str
     digest: str
     reasons: tuple[str, ...]
-
-
-class Slow(Part, frozen=True, kw_only=True):
-    """A source that is slow, or that could not be asked; see `records.slow_sources`."""
-
-    source: str
-    problem: str | None
-    seconds: Number
-    calls: int
-    at_utc: str
 
 
 class State(Part, frozen=True, kw_only=True, omit_defaults=True):
@@ -282,7 +252,7 @@ class State(Part, frozen=True, kw_only=True, omit_defaults=True):
     release: Live | None
     quality: Quality | None
     drift: Drift | None
-    decision: Decided | None
+    decision: Decision | None
     held: list[Held]
     put_aside: PutAside | None
     unlabelled: list[Unlabelled]
@@ -297,7 +267,7 @@ class State(Part, frozen=True, kw_only=True, omit_defaults=True):
     refused: Refused | None = None
     older: Older | None = None
     snapshots: list[Snapshot] = msgspec.field(default_factory=list)
-    slow: list[Slow] | None = None
+    slow: list[SlowSource] | None = None
     undeclared: list[Undeclared] = []
 
 

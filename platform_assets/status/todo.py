@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from platform_assets.handle import Product
     from platform_assets.records.decisions import Decision
 
-HELD, STALE_MODEL, MISSING_LABEL, BROKEN_FILE = "held", "stale_model", "missing_label", "broken_file"
-REFUSED, OLDER_ROWS = "refused", "older_rows"
 TAKEN_IN_KEYS = 31
 """After labels are late, a file is taken in without a job for this many keys: `sensors.changes.LATE_KEYS`."""
 
@@ -44,7 +42,7 @@ def of(product: Product, holds: Mapping[str, Hold], decision: Decision | None) -
 def of_broken(name: str, file: str, error: str) -> list[Todo]:
     """Return what to do about a product whose file cannot be loaded."""
     check = Step(when=f"after fixing {file}", command=shlex.join(["driftline", "check", name]))
-    return [Todo(about=BROKEN_FILE, key=None, what=f"The product's file cannot be loaded: {error}", steps=[check])]
+    return [Todo(about="broken_file", key=None, what=f"The product's file cannot be loaded: {error}", steps=[check])]
 
 
 def of_refused(product: Product, refused: Refused | None) -> list[Todo]:
@@ -58,7 +56,7 @@ def of_refused(product: Product, refused: Refused | None) -> list[Todo]:
         Step(when="to compare its trainings", command=shlex.join(["driftline", "runs", product.name])),
         Step(when="to release it anyway, under your name", command=shlex.join(override)),
     ]
-    return [Todo(about=REFUSED, key=refused.cutoff, what=what, steps=steps)]
+    return [Todo(about="refused", key=refused.cutoff, what=what, steps=steps)]
 
 
 def of_older(product: Product, behind: versions.Older | None) -> list[Todo]:
@@ -76,7 +74,7 @@ def of_older(product: Product, behind: versions.Older | None) -> list[Todo]:
         ),
     ]
     text = f"{behind.describe()[0].upper()}{behind.describe()[1:]}: {versions.outlook(product, behind)}."
-    return [Todo(about=OLDER_ROWS, key=None, what=text, steps=steps)]
+    return [Todo(about="older_rows", key=None, what=text, steps=steps)]
 
 
 def _needs_answer(hold: Hold) -> bool:
@@ -100,7 +98,7 @@ def _held(product: Product, key: str, hold: Hold) -> Todo:
             what += f" Without an answer the platform settles it when {spec.grain.key_at(place)} is judged."
     again = "after a corrected delivery" + (f" to {path}" if path else "")
     return Todo(
-        about=HELD,
+        about="held",
         key=key,
         what=what,
         steps=[
@@ -126,7 +124,7 @@ def _stale_model(product: Product, decision: Decision | None) -> list[Todo]:
     what = f"{age}, {over}. Not trained because: {' '.join(decision.reasons)}"
     command = ["dg", "launch", "--job", naming.job("retrain", product.name), "--partition", str(decision.cutoff)]
     return [
-        Todo(about=STALE_MODEL, key=None, what=what, steps=[Step(when="to train now", command=shlex.join(command))])
+        Todo(about="stale_model", key=None, what=what, steps=[Step(when="to train now", command=shlex.join(command))])
     ]
 
 
@@ -150,7 +148,7 @@ def _missing_labels(product: Product, decision: Decision | None) -> list[Todo]:
         step = Step(when="after the delivery", command=_launch(product, "repair", key=key, why="labels delivered"))
         if is_recent:
             step = Step(when="to see when they are taken in", command=shlex.join(["driftline", "status", product.name]))
-        todo.append(Todo(about=MISSING_LABEL, key=key, what=what, steps=[step]))
+        todo.append(Todo(about="missing_label", key=key, what=what, steps=[step]))
     return todo
 
 

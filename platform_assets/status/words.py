@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from textwrap import shorten
 
 from platform_assets import naming
@@ -10,12 +10,13 @@ from platform_assets.compute import latency
 from platform_assets.compute.columns import in_short
 from platform_assets.compute.releases import SHORT_DIGEST
 from platform_assets.compute.tasks import Binary, MultiClass, Regression
+from platform_assets.records.decisions import Decision
 from platform_assets.records.performance import Interval
+from platform_assets.records.slow_sources import SlowSource
 from platform_assets.records.verdicts import contestants
 from platform_assets.status.state import (
     Availability,
     BrokenState,
-    Decided,
     Drift,
     Failed,
     Held,
@@ -24,7 +25,6 @@ from platform_assets.status.state import (
     Quality,
     Received,
     Slice,
-    Slow,
     Snapshot,
     State,
     Todo,
@@ -183,18 +183,15 @@ def _release_lines(state: State) -> list[str]:
     if verdict is not None:
         rows, outcome = verdict.rows, "passed" if verdict.passed else "failed"
         lines.append(f"  verdict    {outcome} on {rows.labelled:,} rows, {rows.first_key} to {rows.last_key}")
-        for name, numbers in contestants(verdict.models).items():
-            lines.append(f"    {name:<18} " + _numbers_words(numbers))
+        for model, numbers in contestants(verdict.models).items():
+            values = (f"{measure_words(name)} {value:.4f}" for name, value in numbers.items() if value is not None)
+            lines.append(f"    {model:<18} {', '.join(values)}")
     return lines
 
 
 def age_words(release: Live, grain: str) -> str:
     """Return how old the live model is: `4 days old`."""
     return "age unknown" if release.age_keys is None else f"{counted(release.age_keys, NOUNS[grain])} old"
-
-
-def _numbers_words(numbers: Mapping[str, float | None]) -> str:
-    return ", ".join(f"{measure_words(name)} {value:.4f}" for name, value in numbers.items() if value is not None)
 
 
 def _quality_words(quality: Quality | None, grain: str) -> str:
@@ -233,7 +230,7 @@ def _drift_words(drift: Drift | None) -> str:
     return f"{drift.verdict.replace('_', ' ')} at {drift.key} ({index})"
 
 
-def _decision_words(decision: Decided | None) -> str:
+def _decision_words(decision: Decision | None) -> str:
     if decision is None:
         return "none yet"
     cutoff = f" for cutoff {decision.cutoff}" if decision.action == "retrain" else ""
@@ -279,7 +276,7 @@ def _failure_words(failure: Failed | None) -> str:
     return f"{failure.at_utc}: {failure.job}{span}: {failure.error} ({place})"
 
 
-def _slow_words(slow: Slow) -> str:
+def _slow_words(slow: SlowSource) -> str:
     problem = slow.problem or f"is slow: {counted(slow.calls, 'call')} of one tick took {slow.seconds:g} s"
     return f"{slow.source} {problem} (first at {slow.at_utc})"
 

@@ -6,7 +6,7 @@ newest first, `KEYS_PER_READ` at a time, in one column; the key of an older answ
 
 from __future__ import annotations
 
-import msgspec
+from msgspec.structs import asdict
 
 from platform_assets import naming
 from platform_assets.facts import unlabelled
@@ -22,13 +22,11 @@ from platform_assets.storage.artifacts import Bundle
 from platform_assets.storage.tables import PartitionRecord, TableStore
 from platform_assets.trace import answer as about
 from platform_assets.trace.way import (
-    Attempt,
     Features,
     File,
     LearnedKey,
     Lineage,
     Model,
-    Overspending,
     Released,
     Rows,
     SourceRows,
@@ -36,7 +34,7 @@ from platform_assets.trace.way import (
     Table,
     TrainedOn,
     Training,
-    Verdict,
+    Tried,
 )
 from platform_assets.trace.words import as_text
 from platform_assets.wording import counted
@@ -56,12 +54,6 @@ OF_AN_ANSWER = (
     "answered_at_utc",
     "latency_us",
 )
-OF_AN_ATTEMPT = (
-    *("step", "fingerprint", "reason", "started_at_utc", "wall_s", "cpu_s", "profile", "is_spot", "host"),
-    *("resumed_from_step", "steps_lost"),
-)
-OF_AN_OVERSPENDING = ("at_utc", "month", "over", "over_usd", "why", "run_id")
-OF_A_VERDICT = ("passed", "reasons", "champion_digest", "challenger")
 OF_A_FILE = ("uri", "bytes", "arrived_at_utc")
 
 
@@ -88,15 +80,19 @@ def of_prediction(product: Product, prediction_id: str, *, key: str | None = Non
     row = rows.filter(rows["prediction_id"] == prediction_id).drop("key")
     (answer,) = row.select(*OF_AN_ANSWER, *answers).to_dicts()
     bundle = product.artifacts.bundle(answer["digest"])
+    release = None if answer["release"] is None else history.release(answer["release"])
     return Lineage(
         product=spec.name,
         answer={"key": key, **{name: about.plain(value) for name, value in answer.items()}},
         inputs=about.inputs(product, key, row),
         outcome=about.outcome(tables, key, answer["entity"]),
         faults=about.faults(product, key),
-        release=None if answer["release"] is None else _release(history, answer["release"]),
-        model=_model(bundle),
-        verdict=_verdict(history, answer["digest"]),
+        release=None if release is None else Released(number=answer["release"], **asdict(release)),
+        model=Model(
+            digest=bundle.digest,
+            **{name: bundle.manifest[name] for name in ("cutoff", "known_before", "contract_sha256")},
+        ),
+        verdict=history.verdict(answer["digest"]),
         training=_training(tables, history, bundle),
         features=_features(product, key),
         trained_on=_trained_on(product, bundle),
@@ -124,21 +120,6 @@ def _key_of(product: Product, prediction_id: str, key: str | None) -> str:
     )
 
 
-def _release(history: History, number: int) -> Released | None:
-    release = history.release(number)
-    return None if release is None else msgspec.convert({"number": number, **release.document()}, Released)
-
-
-def _model(bundle: Bundle) -> Model:
-    names = ("cutoff", "known_before", "contract_sha256")
-    return Model(digest=bundle.digest, **{name: bundle.manifest[name] for name in names})
-
-
-def _verdict(history: History, digest: str) -> Verdict | None:
-    verdict = history.verdict(digest)
-    return None if verdict is None else Verdict(**verdict.members(OF_A_VERDICT))
-
-
 def _training(tables: TableStore, history: History, bundle: Bundle) -> Training:
     """Return the attempts that led to the bundle: by fingerprint, while its training is the newest of the cutoff."""
     cutoff = bundle.manifest["cutoff"]
@@ -149,12 +130,12 @@ def _training(tables: TableStore, history: History, bundle: Bundle) -> Training:
     recent = unique_attempts(history.attempts_so_far())[::-1]
     usd = dict(frame(recent).select("number", "usd").iter_rows())
     attempts = [
-        Attempt(number=number, **record.members(OF_AN_ATTEMPT), cost_usd=round(usd[number], 6))
+        Tried(number=number, **asdict(record) | {"cost_usd": round(usd[number], 6)})
         for number, record in recent
         if record.cutoff == cutoff and (fingerprint in (None, record.fingerprint) or record.digest == bundle.digest)
     ]
     over = [
-        Overspending(**record.members(OF_AN_OVERSPENDING))
+        record
         for record in history.overspendings(MOST_OVERSPENDINGS)
         if record.cutoff == cutoff and fingerprint in (None, record.fingerprint)
     ]

@@ -8,9 +8,10 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from platform_assets.records.base import Number
+from platform_assets.records.attempts import Attempt, Overspending
 from platform_assets.records.performance import Differing, Value
-from platform_assets.records.releases import Channels, Override
+from platform_assets.records.releases import Release
+from platform_assets.records.verdicts import Verdict
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,22 +64,10 @@ class FaultyKey(Part, frozen=True, kw_only=True):
     records: list[OnRecord]
 
 
-class Released(Part, frozen=True, kw_only=True):
+class Released(Release, frozen=True, kw_only=True):
     """The release whose model answered, as its record."""
 
     number: int
-    format: int | UnsetType = UNSET
-    channels: Channels
-    cutoff: str
-    outcome: str
-    product: str
-    contract_sha256: str
-    why: str
-    by: str
-    at_utc: str
-    previous: int | None
-    restores: int | None
-    override: Override | UnsetType | None = UNSET
 
 
 class Model(Part, frozen=True, kw_only=True):
@@ -90,42 +79,10 @@ class Model(Part, frozen=True, kw_only=True):
     contract_sha256: str
 
 
-class Verdict(Part, frozen=True, kw_only=True):
-    """Its verdict; `challenger` are its measures."""
-
-    passed: bool
-    reasons: tuple[str, ...]
-    champion_digest: str | None
-    challenger: dict[str, Number | None]
-
-
-class Attempt(Part, frozen=True, kw_only=True):
+class Tried(Attempt, frozen=True, kw_only=True, omit_defaults=False):
     """An attempt at its training or export."""
 
     number: int
-    step: str | None
-    fingerprint: str | None
-    reason: str
-    started_at_utc: str | None
-    wall_s: Number | None
-    cpu_s: Number | None
-    profile: str | None
-    is_spot: bool | None
-    host: str | None
-    resumed_from_step: int | None
-    steps_lost: int | None
-    cost_usd: float
-
-
-class Overspending(Part, frozen=True, kw_only=True):
-    """A launch over budget, with the reason that a person gave."""
-
-    at_utc: str
-    month: str
-    over: str
-    over_usd: Number
-    why: str
-    run_id: str
 
 
 class Training(Part, frozen=True, kw_only=True):
@@ -134,7 +91,7 @@ class Training(Part, frozen=True, kw_only=True):
     cutoff: str
     fingerprint: str | None
     is_exact: bool
-    attempts: list[Attempt]
+    attempts: list[Tried]
     over_budget: list[Overspending]
 
 
