@@ -11,7 +11,7 @@ from types import FunctionType
 from typing import Any
 
 from platform_assets import clock, digests, specs
-from platform_assets.checking import clocks, deliveries
+from platform_assets.checking import clocks, deliveries, monitored, requests
 from platform_assets.checking.files import schema_of
 from platform_assets.checking.messages import LABELS, Line, Problem, line_of
 from platform_assets.checking.trial import Trial
@@ -115,7 +115,7 @@ def _of_rows(spec: ProductSpec, trial: Trial, absent: Sequence[Source]) -> Itera
     lacks_labels = spec.label_source in absent
     lacking = [source.name for source in absent if not source.is_label]
     if spec.monitors.rules:
-        yield line_of(spec, "rules", trial.rules)
+        yield line_of(spec, "rules", monitored.check_rules, spec, trial.tables, trial.window.keys)
     built = _skipped("features", lacking) if lacking else line_of(spec, "features", trial.features)
     yield built
     labelled = _skipped("label", [spec.label_source.name]) if lacks_labels else line_of(spec, "label", trial.label)
@@ -124,9 +124,9 @@ def _of_rows(spec: ProductSpec, trial: Trial, absent: Sequence[Source]) -> Itera
         yield line_of(spec, "all keys", trial.every_key)
         yield line_of(spec, "lookback", trial.alone)
         yield line_of(spec, "point in time", trial.point_in_time)
-        yield line_of(spec, "requests", trial.requests)
+        yield line_of(spec, "requests", requests.check_requests, spec, trial.built)
         if spec.slices:
-            yield line_of(spec, "slices", trial.slices)
+            yield line_of(spec, "slices", monitored.check_slices, spec, trial.built)
     if "skipped" in (built.state, labelled.state) and not built.is_problem and not labelled.is_problem:
         yield _skipped("entities", [source.name for source in absent])
         yield _skipped("model", [source.name for source in absent])

@@ -79,7 +79,7 @@ class SampleTables(FeatureTables):
 def line_of(spec: ProductSpec, check: str, step: Callable[..., str], *arguments: Any) -> Line:
     """Run a check and return its line: facts, a problem, or why it was skipped."""
     try:
-        facts = _facts_of(spec, check, step, *arguments)
+        facts = step(*arguments)
         return Line(check=check, message=facts, state="note" if isinstance(facts, Note) else "ok")
     except RecordingMissing as missing:
         return Line(check=check, message=f"cannot be read here: {missing}", state="skipped")
@@ -87,6 +87,12 @@ def line_of(spec: ProductSpec, check: str, step: Callable[..., str], *arguments:
         return Line(check=check, message=str(problem), state="skipped")
     except ValueError as problem:
         return Line(check=check, message=str(problem), state="problem")
+    except _FAILURES as problem:  # no message was written for it
+        message = (
+            f"the check {check!r} of {spec.name} ends with {type(problem).__name__}: {first_line(problem)}. It uses "
+            f"what functions of {file_of(spec.name)} return; look there for the cause."
+        )
+        return Line(check=check, message=message, state="problem")
 
 
 def call(spec: ProductSpec, name: str, function: Callable[..., Result], *arguments: Any) -> Result:
@@ -155,16 +161,3 @@ def _line_in(spec: ProductSpec, problem: BaseException) -> str:
 def fix_in(spec: ProductSpec) -> str:
     """Return the end of a message: which file to fix."""
     return f"Fix it in {file_of(spec.name)}."
-
-
-def _facts_of(spec: ProductSpec, check: str, step: Callable[..., str], *arguments: Any) -> str:
-    """Run a check; an exception that no message was written for becomes one that names the check and the file."""
-    try:
-        return step(*arguments)
-    except ValueError:
-        raise
-    except _FAILURES as problem:
-        raise Problem(
-            f"the check {check!r} of {spec.name} ends with {type(problem).__name__}: {first_line(problem)}. It uses "
-            f"what functions of {file_of(spec.name)} return; look there for the cause."
-        ) from problem

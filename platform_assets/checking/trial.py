@@ -12,7 +12,7 @@ from typing import TypeAlias
 import polars as pl
 
 from platform_assets import naming
-from platform_assets.checking import files, fitted, moments, monitored, reach, requests, rows, same, state, telling
+from platform_assets.checking import files, fitted, moments, monitored, reach, rows, same, state, telling
 from platform_assets.checking.deliveries import Deliveries
 from platform_assets.checking.messages import (
     Note,
@@ -78,18 +78,6 @@ class Trial:
         good, summary = files.read(self.spec, self.available, source, keys)
         self.tables[source.name] = good
         return summary + monitored.check_statistics(self.spec, source, good)
-
-    def rules(self) -> str:
-        """Apply the rules between sources to the sample's keys."""
-        return monitored.check_rules(self.spec, self.tables, self.window.keys)
-
-    def slices(self) -> str:
-        """Group the sample's rows by each slice."""
-        return monitored.check_slices(self.spec, self.built)
-
-    def requests(self) -> str:
-        """Send the sample's rows through the service's decoder."""
-        return requests.check_requests(self.spec, self.built)
 
     def features(self) -> str:
         """Build the sample's rows and compare them with the declared fields."""
@@ -215,7 +203,14 @@ class Trial:
         task.check_labels(task.labels_of(labels["label"]))
         if (count := labels["key"].n_unique()) < spec.min_keys and not is_short:
             raise Problem(f"keys of {spec.name} with a label: {count}; min_keys is {spec.min_keys}. {self._fix}")
-        self._check_holdout(labels)
+        keys = self.labelled_keys[-spec.holdout :]
+        held = labels.filter(pl.col("key").is_in(keys))["label"]
+        if task.kind == "binary" and held.n_unique() == 1 and not is_short:
+            raise Problem(
+                f"the label of {spec.name} is {held[0]} in all {held.len():,} rows of {keys[0]} to {keys[-1]}, "
+                "the holdout of a first training, so AUC is not defined there; expected both 0 and 1. Raise holdout, "
+                f"or look at label(), in {self.file}."
+            )
         summary = ", ".join(
             f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
             for name, value in task.summary(self.labelled["label"]).items()
@@ -294,17 +289,6 @@ class Trial:
     @property
     def _fix(self) -> str:
         return fix_in(self.spec)
-
-    def _check_holdout(self, labels: pl.DataFrame) -> None:
-        """Refuse a holdout on which a binary task has no AUC."""
-        keys = self.labelled_keys[-self.spec.holdout :]
-        held = labels.filter(pl.col("key").is_in(keys))["label"]
-        if self.spec.task.kind == "binary" and held.n_unique() == 1 and not self._is_short():
-            raise Problem(
-                f"the label of {self.spec.name} is {held[0]} in all {held.len():,} rows of {keys[0]} to {keys[-1]}, "
-                "the holdout of a first training, so AUC is not defined there; expected both 0 and 1. Raise holdout, "
-                f"or look at label(), in {self.file}."
-            )
 
     def _is_short(self) -> bool:
         """Return whether fewer labels have landed than a training needs. A recording must have enough."""

@@ -15,11 +15,10 @@ from platform_assets.history.holds import Hold
 from platform_assets.history.performance import measured
 from platform_assets.history.reader import History
 from platform_assets.makers.performance import Measuring
-from platform_assets.records.decisions import DecidedFault, Decision, Skew
+from platform_assets.records.decisions import DecidedFault, Decision
 from platform_assets.records.faults import Fault
 from platform_assets.records.requests import DecisionRequest
 from platform_assets.specs import money
-from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.tables import PartitionRecord
 
 REQUESTS_READ = 20
@@ -57,7 +56,10 @@ class DecisionFacts:
         earlier = _earlier(self._product, index)
         trained = [position for position in self._trained if position <= index + 1]
         window = self._window.get(cutoff, ()) if cutoff is not None else ()
-        given_up = [item for item in window if item in self._given_up and self._is_given_up(item, cutoff)]
+        notes = self._given_up
+        given_up = [
+            item for item in window if item in notes and cutoff and unlabelled.excludes(grain, notes[item], cutoff)
+        ]
         # A nulled key that is not rebuilt yet counts, because the training waits for it. When it is rebuilt is chance.
         usable = [
             item
@@ -83,7 +85,7 @@ class DecisionFacts:
             min_keys=spec.min_keys,
             unlabelled=tuple(item for item in usable if item not in self._labelled),
             given_up=tuple(given_up),
-            given_up_now=tuple(item for item in given_up if self._given_up[item]["from_cutoff"] == cutoff),
+            given_up_now=tuple(item for item in given_up if notes[item]["from_cutoff"] == cutoff),
             lacks_newest=bool(window) and window[-1] not in self._labelled,
             waited_keys=_waited(earlier, index),
             label_delay=spec.label_delay,
@@ -91,7 +93,10 @@ class DecisionFacts:
             held=tuple(item for item in window if item in self._excluded and self._excluded[item].is_held),
             health=_health(judged, self._history.hold(key)),
             performance=self._performance(key) if is_newest else None,
-            skew=_skew(spec, self._measured.get(key)),
+            skew=skew.judge(
+                measured(self._measured[key]).skew or None if key in self._measured else None,
+                spec.monitors.min_equal_share,
+            ),
             request=_request(self._history, earlier),
             spent_usd=costs.spent_usd(grain, self._attempts, f"{now:%Y-%m}"),
             following=money.next_training(spec, self._attempts),
@@ -103,7 +108,8 @@ class DecisionFacts:
         Empty except for the newest key, which alone decides.
         """
         due = self._due(key) if self._is_newest(key) else ()
-        return tuple(item for item in due if item not in self._labelled and not self._is_missing(item))
+        missing = {item for item, note in self._given_up.items() if note["kind"] == unlabelled.GIVEN_UP}
+        return tuple(item for item in due if item not in self._labelled and item not in missing)
 
     def give_up(self, key: str, keys: Sequence[str], reason: str, *, now: datetime) -> None:
         """Record that trainings decided at this key or later do without `keys`."""
@@ -128,12 +134,6 @@ class DecisionFacts:
         window = self._window[cutoff]
         start = min(grain.index(window[0]) if window else 0, max(0, grain.index(self._first) - back))
         return tuple(grain.key_at(index) for index in range(start, grain.index(key) - back + 1))
-
-    def _is_missing(self, key: str) -> bool:
-        return key in self._given_up and self._given_up[key]["kind"] == unlabelled.GIVEN_UP
-
-    def _is_given_up(self, key: str, cutoff: str | None) -> bool:
-        return cutoff is not None and unlabelled.excludes(self._spec.grain, self._given_up[key], cutoff)
 
     def _fresh(self, usable: Sequence[str], last_trained: int | None) -> int | None:
         """Count labelled keys that the newest training cannot have seen: later ones, and those with late labels."""
@@ -200,11 +200,6 @@ def _health(judged: PartitionRecord, hold: Hold | None) -> policy.Health:
         percentile=None if index is None else index.percentile,
         answers_percentile=None if mix is None else mix.percentile,
     )
-
-
-def _skew(spec: ProductSpec, record: PartitionRecord | None) -> Skew:
-    """Return the part of a key's comparison that a decision records (`skew.judge`)."""
-    return skew.judge(None if record is None else measured(record).skew or None, spec.monitors.min_equal_share)
 
 
 def _request(history: History, earlier: Mapping[int, Decision]) -> int | None:

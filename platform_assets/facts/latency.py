@@ -5,14 +5,12 @@ from platform_assets.handle import Product
 from platform_assets.records.decisions import Latency
 from platform_assets.records.notes import Predictions
 
-STAGE = "predictions"
-
 
 def recent_latency(product: Product, key: str) -> Latency | None:
     """Judge the answers on the newest keys up to this one, at most `performance_window`; None without any count."""
     spec = product.spec
     keys = spec.grain.with_lookback((key,), spec.retraining.performance_window - 1)
-    records = product.tables.records(STAGE, keys)
+    records = product.tables.records("predictions", keys)
     counted = {item: Predictions.of(records[item]).measured for item in keys if item in records}
     # A key without requests neither counts nor ends the window.
     counts = [(item, count.latency) for item, count in reversed(counted.items()) if count]

@@ -29,13 +29,9 @@ if TYPE_CHECKING:
     from platform_assets.specs.base import ProductSpec, Source
     from platform_assets.storage.records import PartitionRecord
 
-PRICED_AS = "cpu_small"
-"""The profile whose list price per core and hour prices the CPU seconds of a rebuild."""
 FEATURES, OUTCOMES = "features", "outcomes"
 _MOST_NAMED = 4
 
-Current = Mapping[str, str]
-"""The present version of each stage that a training's rows come from, by the stage's full name."""
 Accepted = Mapping[str, Collection[str]]
 """The versions of each stage that train together with the present one, itself included."""
 
@@ -198,7 +194,7 @@ def older(product: Product, keys: Sequence[str]) -> Older | None:
     cpu_s = sum(
         Notes.of(record).cpu_s for stage in _made_again(spec) for record in tables.records(stage, behind).values()
     )
-    size = profile(PRICED_AS)
+    size = profile("cpu_small")  # its list price per core and hour prices the CPU seconds of a rebuild
     return Older(
         keys=behind,
         among=len(keys),
