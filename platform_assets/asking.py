@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from platform_assets.handle import Product
-from platform_assets.serving.contract import Contract, ContractField
+from platform_assets.serving.contract import Contract
 from platform_assets.serving.follow import Live
 from platform_assets.serving.model import Model, ModelProblem
 from platform_assets.serving.predict import Predictor
@@ -142,7 +142,7 @@ def _documents(contract: Contract, table: pl.DataFrame, file: Path) -> Iterator[
     missing = [name for name in (*_HEAD, *fields) if name not in table.columns]
     if missing:
         raise ValueError(f"{file} has no column {', '.join(missing)}; expected {', '.join((*_HEAD, *fields))}.")
-    cells = {name: _cells(table[name], _reader(item), file) for name, item in fields.items()}
+    cells = {name: _cells(table[name], _READERS[item.dtype], file) for name, item in fields.items()}
     heads = {name: _cells(table[name], _text, file) for name in _HEAD}
     if _KEY in table.columns:
         heads[_KEY] = _cells(table[_KEY], _text, file)
@@ -161,18 +161,6 @@ def _cells(column: pl.Series, read: Callable[[Any], Any], file: Path) -> list[An
                 f"{file}, row {index} (counted from 0): {column.name} is {cell!r}; {problem}."
             ) from problem
     return values
-
-
-def _reader(item: ContractField) -> Callable[[Any], Any]:
-    """Return what makes a request's value of a cell, which is text in a CSV file."""
-    readers: dict[str, Callable[[Any], Any]] = {
-        "float": _number,
-        "int": _integer,
-        "bool": _flag,
-        "category": str,
-        "image": _picture,
-    }
-    return readers[item.dtype]
 
 
 def _text(cell: Any) -> str:
@@ -210,3 +198,13 @@ def _flag(cell: Any) -> bool:
 def _picture(cell: Any) -> Any:
     """Return a PNG or JPEG as base64, and anything else as it is."""
     return base64.b64encode(cell).decode() if isinstance(cell, bytes) else cell
+
+
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "float": _number,
+    "int": _integer,
+    "bool": _flag,
+    "category": str,
+    "image": _picture,
+}
+"""What makes a request's value of a cell, which is text in a CSV file, by the field's type."""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from platform_assets.settings import Settings, is_address
 
 if TYPE_CHECKING:
+    from platform_assets.handle import Product
     from platform_assets.specs import Broken
     from platform_assets.specs.base import ProductSpec
 
@@ -283,20 +284,17 @@ def _trace(settings: Settings, options: argparse.Namespace) -> int:
     from msgspec import to_builtins
 
     from platform_assets import trace
-    from platform_assets.handle import Product
 
-    product = Product(_product(options.product), settings)
-    result = trace.of_prediction(product, options.prediction_id, key=options.key)
+    result = trace.of_prediction(_opened(settings, options), options.prediction_id, key=options.key)
     print(json.dumps(to_builtins(result), indent=2) if options.json else trace.as_text(result))
     return 0
 
 
 def _predict(settings: Settings, options: argparse.Namespace) -> int:
     from platform_assets import asking
-    from platform_assets.handle import Product
 
     about = asking.About(options.entity, options.service_time, options.asked_at)
-    for answer in asking.answers(Product(_product(options.product), settings), options.file, about):
+    for answer in asking.answers(_opened(settings, options), options.file, about):
         print(json.dumps(answer))
     return 0
 
@@ -416,18 +414,16 @@ def _doctor(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _release(settings: Settings, options: argparse.Namespace) -> int:
-    from platform_assets import releasing, specs
-    from platform_assets.handle import Product
+    from platform_assets import releasing
 
-    print(releasing.override(Product(specs.load(options.product), settings), options.digest, options.override))
+    print(releasing.override(_opened(settings, options), options.digest, options.override))
     return 0
 
 
 def _rollback(settings: Settings, options: argparse.Namespace) -> int:
-    from platform_assets import releasing, specs
-    from platform_assets.handle import Product
+    from platform_assets import releasing
 
-    print(releasing.roll_back(Product(specs.load(options.product), settings), options.why))
+    print(releasing.roll_back(_opened(settings, options), options.why))
     return 0
 
 
@@ -449,12 +445,11 @@ def _keys(_settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _manifests(settings: Settings, options: argparse.Namespace) -> int:
-    from platform_assets import manifests, specs
-    from platform_assets.handle import Product
+    from platform_assets import manifests
 
     if options.replicas is not None and options.replicas < 1:
         raise ValueError(f"--replicas is {options.replicas}; expected at least 1.")
-    print(manifests.manifests(Product(specs.load(options.product), settings), options.replicas), end="")
+    print(manifests.manifests(_opened(settings, options), options.replicas), end="")
     return 0
 
 
@@ -498,6 +493,13 @@ def _products(name: str | None) -> list[ProductSpec | Broken]:
     loaded, broken = specs.load_each()
     products: list[ProductSpec | Broken] = [*loaded, *broken]
     return [product for product in products if name in (None, product.name)] or [_product(name)]
+
+
+def _opened(settings: Settings, options: argparse.Namespace) -> Product:
+    """Open the product that a command names, or the first."""
+    from platform_assets.handle import Product
+
+    return Product(_product(options.product), settings)
 
 
 def _product(name: str | None) -> ProductSpec:

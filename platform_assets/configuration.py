@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -78,6 +79,15 @@ def expect(expected: str, is_fit: Callable[[Any], object] | None = None) -> Wrap
         return result
 
     return WrapValidator(validate)
+
+
+def toml_value(text: str) -> Any:
+    """Return a text as a TOML value, which needs no quotes."""
+    try:
+        document = tomllib.loads(f"value = {text}")
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return text
+    return document["value"] if len(document) == 1 else text  # a line break must not hide a second field
 
 
 def one_of(*allowed: str) -> WrapValidator:

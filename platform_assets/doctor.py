@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 
 from platform_assets import naming
 from platform_assets.history import snapshots
@@ -43,12 +42,9 @@ def run(root: str, product: str, *, is_repairing: bool) -> int:
         print(f"- {finding.what} {finding.advice}")
     if not is_repairing or not examined.findings:
         return 1 if examined.findings else 0
-    sentences, is_partial = [], False
-    for repaired in repair(root, product, examined):
-        sentences.append(repaired.sentence)
-        is_partial |= not repaired.is_whole
-    print("\n".join(sentences))
-    return 1 if is_partial or examine(root, product).findings else 0
+    repaired = list(repair(root, product, examined))
+    print("\n".join(sentence for sentence, _ in repaired))
+    return 0 if all(is_whole for _, is_whole in repaired) and not examine(root, product).findings else 1
 
 
 def has_stored(root: str, product: str) -> bool:
@@ -118,16 +114,8 @@ def _stages(root: str, product: str) -> list[str]:
     return sorted({location.rsplit("/", 1)[1] for location in (*of_records, *of_rows)})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Repaired:
-    """What was rebuilt of one stage's records, as a sentence, and whether nothing can be missing."""
-
-    sentence: str
-    is_whole: bool
-
-
-def repair(root: str, product: str, examined: Examined) -> Iterator[Repaired]:
-    """Rebuild the records that cannot be read, and yield what was done, stage by stage.
+def repair(root: str, product: str, examined: Examined) -> Iterator[tuple[str, bool]]:
+    """Rebuild the records that cannot be read; yield what was done, and whether nothing can be missing, by stage.
 
     Raises:
         TableProblem: the rows cannot be opened either.
@@ -148,7 +136,7 @@ def repair(root: str, product: str, examined: Examined) -> Iterator[Repaired]:
                 "; it has no rows to make others from, so materialise the stage for the keys that it lacks now"
             )
         parts.append(f". The old table is {naming.records_location(root, product, stage)}{aside}.")
-        yield Repaired(sentence="".join(parts), is_whole=stage in with_rows)
+        yield "".join(parts), stage in with_rows
 
 
 def _damaged(
@@ -203,12 +191,6 @@ def _made_with(stage: str) -> str:
 
 def _of_releases(root: str, product: str) -> Iterator[Finding]:
     artifacts, history = ArtifactStore(root), History(root, product)
-
-    def read(digest: str) -> None:
-        bundle = artifacts.bundle(digest)
-        for name in bundle.names:
-            bundle.read(name)
-
     try:
         digests = {record.digest for _, record in history.releases()}
     except (NewerRecord, UnfitRecord) as problem:
@@ -218,14 +200,12 @@ def _of_releases(root: str, product: str) -> Iterator[Finding]:
         return  # named above
     for digest in sorted(digests):
         advice = "Put the blob back from a backup, or retrain: the release of this model cannot be served."
-        yield from _problem_of(partial(read, digest), advice)
-
-
-def _problem_of(read: Callable[[], object], advice: str) -> Iterator[Finding]:
-    try:
-        read()
-    except (LedgerProblem, ArtifactProblem, ValueError) as problem:
-        yield Finding(what=_without_advice(str(problem)), advice=advice)
+        try:
+            bundle = artifacts.bundle(digest)
+            for name in bundle.names:
+                bundle.read(name)
+        except (LedgerProblem, ArtifactProblem, ValueError) as problem:
+            yield Finding(what=_without_advice(str(problem)), advice=advice)
 
 
 def _without_advice(problem: str) -> str:

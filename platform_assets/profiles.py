@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from platform_assets.configuration import toml_value
 from platform_assets.settings import PROFILE_VARIABLE, profile_variables, profiles_file
 from platform_assets.step_profile import BUILT_IN, ProfileProblem, StepProfile, Toleration
 
@@ -83,7 +84,7 @@ def configured(
             origins[name, field] = f"{path}, [{name}]: {field}"
     for variable, text in (variables or {}).items():
         name, field = _target(variable)
-        changes.setdefault(name, {})[field] = _value(text)
+        changes.setdefault(name, {})[field] = toml_value(text)
         origins[name, field] = variable
     if not changes:
         return dict(built_in)
@@ -113,15 +114,6 @@ def _target(variable: str) -> tuple[str, str]:
     if not name or not field:
         raise ProfileProblem(f"{variable} names no field of a profile; expected {PROFILE_VARIABLE}NAME__FIELD.")
     return name, field
-
-
-def _value(text: str) -> Any:
-    """Return the TOML value of a variable; a text needs no quotes there."""
-    try:
-        document = tomllib.loads(f"value = {text}")
-    except (tomllib.TOMLDecodeError, RecursionError):
-        return text
-    return document["value"] if len(document) == 1 else text  # a line break must not hide a second field
 
 
 def _changed(

@@ -13,8 +13,6 @@ from platform_assets.problems import RecordExists
 from platform_assets.records.releases import Override, Release
 from platform_assets.storage.artifacts import ArtifactProblem
 
-SHA256_LETTERS = 64
-
 
 def override(product: Product, digest: str, reason: str) -> str:
     """Release a model without a passing verdict; return what was released, as a sentence.
@@ -72,7 +70,7 @@ def roll_back(product: Product, why: str | None) -> str:
 
 def whole(product: Product, digest: str) -> str:
     """Return the whole digest of the product's bundle that begins so; pages print the first twelve letters."""
-    if len(digest) == SHA256_LETTERS:
+    if len(digest) == 64:
         return digest
     bundles = product.tables.records("onnx").values()
     matches = sorted({record.content_digest for record in bundles if record.content_digest.startswith(digest)})

@@ -89,6 +89,9 @@ def _tolerations(value: object) -> object:
 Gigabytes = Annotated[int | float, expect("a positive number of 10^9 bytes", _is_positive)]
 Seconds = Annotated[float, expect("a positive number of seconds", _is_positive)]
 Price = Annotated[int | float, expect("0 or more US dollars an hour", lambda usd: 0 <= usd < math.inf)]
+OptionalPrice = Annotated[
+    int | float | None, expect("0 or more, or None", lambda usd: usd is None or 0 <= usd < math.inf)
+]
 
 
 class Toleration(Configuration):
@@ -171,9 +174,9 @@ class StepProfile(Configuration):
         default=False, description="whether the node may be taken away"
     )
     usd_per_hour: Price = Field(description="list price of the share of a node, in US dollars per hour")
-    on_demand_usd_per_hour: Annotated[
-        int | float | None, expect("0 or more, or None", lambda usd: usd is None or 0 <= usd < math.inf)
-    ] = Field(default=None, description="price of the same share on demand; None for `usd_per_hour`")
+    on_demand_usd_per_hour: OptionalPrice = Field(
+        default=None, description="price of the same share on demand; None for `usd_per_hour`"
+    )
     priced_on: Annotated[str, expect("the date of the price, such as 2026-11-01", _is_date)] = Field(
         description="the date of both prices, ISO"
     )
@@ -260,9 +263,7 @@ class StepProfile(Configuration):
         default=False,
         description="whether a node in `data_zone` is required: without a free one the step waits, as for any node",
     )
-    cross_zone_usd_per_gb: Annotated[
-        int | float | None, expect("0 or more, or None", lambda usd: usd is None or 0 <= usd < math.inf)
-    ] = Field(
+    cross_zone_usd_per_gb: OptionalPrice = Field(
         default=None,
         description="price of 10^9 bytes from `data_zone` to another zone, in US dollars; None: bytes are recorded "
         "without a price",
@@ -285,9 +286,6 @@ class StepProfile(Configuration):
     )
     shm_gb: Annotated[int | float, expect("a positive number of 10^9 bytes below memory_gb", _is_positive)] = Field(
         default=1.0, description="size of `/dev/shm` in 10^9 bytes, through which data loaders pass batches"
-    )
-    nodes: Annotated[int, expect("1, because a step runs on one node", lambda count: count == 1)] = Field(
-        default=1, description="how many nodes one step runs on; 1 until several are supported"
     )
     on_demand: Annotated[str | None, expect("the name of a profile, or None")] = Field(
         default=None, description="name of the profile of a spot step's last try"

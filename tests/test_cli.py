@@ -327,7 +327,6 @@ def test_every_command_takes_the_product_first(command: str, capsys):
         "rollback": ["WHY"],
     }
     assert next(word for word in positional if word not in after.get(command, [])) == "PRODUCT"
-    assert "--product" not in usage
 
 
 def test_status_of_one_product_shows_only_that_one(settings: Settings, capsys):

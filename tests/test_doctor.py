@@ -60,9 +60,9 @@ def test_lost_records_are_restored_exactly_from_the_log(store: TableStore) -> No
     damage_records(store)
     examined = doctor.examine(store.root, "tiny")
     assert [finding.stage for finding in examined.findings] == [STAGE]
-    (repaired,) = doctor.repair(store.root, "tiny", examined)
-    assert repaired.is_whole
-    assert re.search(rf"^{STAGE}: 4 records rebuilt\. The old table is .*/{STAGE}\.damaged-\d", repaired.sentence)
+    ((sentence, is_whole),) = doctor.repair(store.root, "tiny", examined)
+    assert is_whole
+    assert re.search(rf"^{STAGE}: 4 records rebuilt\. The old table is .*/{STAGE}\.damaged-\d", sentence)
     assert store.records(STAGE) == before
     assert store.read_exact(STAGE, {"a": before["a"].content_digest}).equals(old)
     assert doctor.examine(store.root, "tiny").findings == ()
@@ -78,8 +78,8 @@ def test_records_of_a_cleaned_log_are_restored_from_the_rows(store: TableStore) 
     for file in folder.glob("*.parquet"):
         file.write_bytes(b"")
     record_index._tables.clear()
-    (repaired,) = doctor.repair(store.root, "tiny", doctor.examine(store.root, "tiny"))
-    assert "2 of them from rows alone; those keys are made again" in repaired.sentence
+    ((sentence, _),) = doctor.repair(store.root, "tiny", doctor.examine(store.root, "tiny"))
+    assert "2 of them from rows alone; those keys are made again" in sentence
     after = store.records(STAGE)
     for key in ("a", "b"):
         assert after[key].content_digest == before[key].content_digest

@@ -56,11 +56,6 @@ class Faults(Reader):
         waiting = {key for key in nulled if judged[key].inputs.get(REQUEST_INPUT) != str(holds[key].number)}
         return {key: hold for key, hold in holds.items() if hold.is_excluded or key in waiting}
 
-    def nulled(self, keys: Iterable[str]) -> dict[str, str]:
-        """Return the source to leave out of features, by key. Costs as `holds`."""
-        holds = self.holds(keys)
-        return {key: hold.nulled_source for key, hold in holds.items() if hold.nulled_source is not None}
-
     def faults(self, key: str) -> Iterator[tuple[int, FaultRecord]]:
         """Yield the fault records of a key, oldest first. One read per record, and one more."""
         return self._ledgers.of(FAULTS.of(key)).records()

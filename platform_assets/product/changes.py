@@ -5,10 +5,11 @@ A name is a field of `Training`, or `learner.` and a field of the learner. A dot
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from platform_assets.configuration import toml_value
 
 if TYPE_CHECKING:
     from platform_assets.specs.base import ProductSpec
@@ -29,7 +30,7 @@ def changed(spec: ProductSpec, settings: Sequence[str]) -> ProductSpec:
         name, sign, text = setting.partition("=")
         if not sign or not name:
             raise ValueError(f"--set is {setting!r}; expected name=value, such as epochs=20.")
-        spec = with_values(spec, {name: _value(text)}, "--set")
+        spec = with_values(spec, {name: toml_value(text)}, "--set")
     return spec
 
 
@@ -114,10 +115,3 @@ def _changed(part: Any, path: Sequence[str], value: Any, name: str, where: str) 
         number = int(first)
         return (*part[:number], _changed(part[number], rest, value, name, where), *part[number + 1 :])
     raise ValueError(f"{where} names {name!r}, and there is nothing below {first!r}; expected a name that exists.")
-
-
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
