@@ -3,7 +3,6 @@
 Only the next keys are looked at. `arriving` checks whether a file is complete; `landings` launches the run.
 """
 
-from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 
@@ -82,17 +81,3 @@ def _check_over(
         reason = f"has landed, and is taken in when its period is over, from {opens_at.isoformat()} on"
         return changes.Incomplete(reason, is_open=True)
     return check(source, key, landed)
-
-
-def until_waiting(
-    ready: tuple[str, ...], wait_reason: str, marks: tuple[str, ...], reason_to_wait: Callable[[str], str]
-) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
-    """Return what `find` returned, up to the first key that waits for answers.
-
-    Args:
-        reason_to_wait: returns why a key waits, "" if it does not.
-    """
-    for place, key in enumerate(ready):
-        if reason := reason_to_wait(key):
-            return ready[:place], reason, marks[:place]
-    return ready, wait_reason, marks

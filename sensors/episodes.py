@@ -7,7 +7,7 @@ cursor may be lost. Dagster never launches the same run key twice, so every atte
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import dagster as dg
@@ -96,12 +96,6 @@ def tries_of(instance: dg.DagsterInstance, job: str, episode: str) -> list[Try]:
     return [
         Try(run_id=run.run_id, attempt=int(run.tags.get(naming.TAG_ATTEMPT, "1")), status=run.status) for run in runs
     ]
-
-
-def without_success(tries: Sequence[Try]) -> list[Try]:
-    """Return the tries with successes turned into failures, for an episode that is done only when its work is gone."""
-    failed = dg.DagsterRunStatus.FAILURE
-    return [replace(item, status=failed) if item.status is dg.DagsterRunStatus.SUCCESS else item for item in tries]
 
 
 def under_way(instance: dg.DagsterInstance, jobs: Sequence[str]) -> dg.DagsterRun | None:

@@ -13,9 +13,9 @@ files are ignored until one of them changes.
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import dagster as dg
 import msgspec
@@ -250,7 +250,11 @@ def watch(tick: ticks.ProductTick, state: State) -> ticks.Result[State]:
     if work.episode != state.episode:
         state = state.of_episode(work.episode)
     # A run that succeeded and left the same work would do so again and again: it counts as failed.
-    tries = episodes.without_success(episodes.tries_of(tick.instance, job, work.episode))
+    ended = {dg.DagsterRunStatus.SUCCESS: dg.DagsterRunStatus.FAILURE}
+    tries = [
+        dataclasses.replace(item, status=ended.get(item.status, item.status))
+        for item in episodes.tries_of(tick.instance, job, work.episode)
+    ]
     step = episodes.next_step(tries, requested=state.requested, ticks=state.ticks, most=MOST_ATTEMPTS, pauses=PAUSES)
     state = replace(state, ticks=step.ticks)
     if step.action == "launch":
@@ -306,9 +310,10 @@ def _find(tick: ticks.ProductTick, state: State, mark: landed_files.Marks) -> tu
     watch = arriving.Watch(tick.product, mark, state.looks, mark.fetch)
     ready, wait_reason, marks = closable.find(spec, newest, tick.now, mark, watch.check)
     if tick.store.settings.environment == "cluster":
-        ready, wait_reason, marks = closable.until_waiting(
-            ready, wait_reason, marks, partial(reason_to_wait, tick.product)
-        )
+        for place, key in enumerate(ready):
+            if reason := reason_to_wait(tick.product, key):
+                ready, wait_reason, marks = ready[:place], reason, marks[:place]
+                break
     watch.look_ahead((ready or (newest,))[-1], closable.MOST_KEYS)
     late, labelled, given_up = dict[str, str](), state.labelled, state.given_up
     with contextlib.suppress(source_calls.SourceProblem):  # `mark.problems` names the source

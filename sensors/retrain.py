@@ -76,18 +76,14 @@ def plan(grain: Grain, decisions: Sequence[Decision], *, live_cutoff: str | None
         decisions: in key order.
         live_cutoff: of the live release; None when there is none.
     """
-    trainings, alerts = [], []
+    trainings, alerts, live = [], [], -1 if live_cutoff is None else grain.index(live_cutoff)
     for decision in decisions:
         cutoff = decision.cutoff
         if decision.action in (policy.ALERT_FAULT, policy.SUSPECT):
             alerts.append(decision)
-        elif decision.action == policy.RETRAIN and cutoff is not None and _is_after(grain, cutoff, live_cutoff):
+        elif decision.action == policy.RETRAIN and cutoff is not None and grain.index(cutoff) > live:
             trainings.append(Training(key=decision.key, cutoff=cutoff))
     return Plan(trainings=tuple(trainings), alerts=tuple(alerts))
-
-
-def _is_after(grain: Grain, cutoff: str, live_cutoff: str | None) -> bool:
-    return live_cutoff is None or grain.index(cutoff) > grain.index(live_cutoff)
 
 
 def alert_of(decision: Decision) -> decision_alerts.Alert:
@@ -110,7 +106,7 @@ def alert_of(decision: Decision) -> decision_alerts.Alert:
 )
 def watch(tick: ticks.ProductTick, state: State) -> ticks.Result[State]:
     """Follow a product's decisions."""
-    tick.wait_for_clock()
+    _ = tick.now  # there is nothing to follow while the clock of a recording is not set
     if decisions := closed_keys.decisions(tick.history, tick.spec.grain, state.read, MOST_DECISIONS):
         state = _follow(tick, state, decisions)
     return _execute(tick, state) if state.pending else ticks.Result(state=state, reason=state.reason)

@@ -135,10 +135,6 @@ class ProductTick(Tick):
         except LookupError as problem:
             raise _NotYet(str(problem)) from None
 
-    def wait_for_clock(self) -> None:
-        """Raise `_NotYet` while the clock of a recording is not set."""
-        _ = self.now
-
     def job(self, verb: str) -> str:
         """Return the name of one of the product's jobs."""
         return naming.job(verb, self.spec.name)
@@ -174,7 +170,10 @@ class PerProduct(Generic[S]):
         # A product that is gone keeps its state; a cursor of another shape counts as empty.
         states = before.items() if isinstance(before, dict) else ()
         documents = {name: state for name, state in states if isinstance(state, dict)}
-        specs = _beginning_with(documents.pop(_NEXT, {}).get(_NEXT), tick.specs)
+        # In turn from one product on; from the first on when it is gone.
+        following = documents.pop(_NEXT, {}).get(_NEXT)
+        start = next((place for place, spec in enumerate(tick.specs) if spec.name == following), 0)
+        specs = tick.specs[start:] + tick.specs[:start]
         reasons: dict[str, str] = {}
         requests: list[dg.RunRequest] = []
         runs = episodes.UnderWay(lambda: tick.instance)
@@ -290,12 +289,6 @@ class Sensor(Generic[L]):
             description=self.about,
             required_resource_keys=set(self.needs),
         )(evaluate)
-
-
-def _beginning_with(name: str | None, specs: tuple[ProductSpec, ...]) -> tuple[ProductSpec, ...]:
-    """Return the products in turn, from one on; from the first on when it is gone."""
-    start = next((place for place, spec in enumerate(specs) if spec.name == name), 0)
-    return specs[start:] + specs[:start]
 
 
 def _at_once(attempt: Callable[[ProductSpec], C], specs: Sequence[ProductSpec]) -> list[C]:
