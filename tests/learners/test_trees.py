@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import lightgbm
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -38,6 +37,8 @@ def rows(seed: int) -> Inputs:
 
 
 def fitted(task: Task, seed: int, **settings: Any) -> tuple[Any, Learned, Inputs]:
+    import lightgbm  # takes 1.8 CPU seconds, which every process of pytest would pay that collects this file
+
     inputs = rows(seed)
     learned = learn(inputs, FIELDS)
     signal = np.nan_to_num(inputs.numeric[:, 0]) + (inputs.categorical[:, 0] < "w05") + inputs.numeric[:, 2]
