@@ -141,9 +141,6 @@ class Settings(Configuration):
     serving_poll_s: Annotated[float, number_from(0.05)] = Field(
         default=2.0, description="seconds between two checks of a service for a new release"
     )
-    serving_load_s: Annotated[float, number_from(0.05)] = Field(
-        default=30.0, description="seconds that a look at the store, or loading and warming a model, may take"
-    )
     serving_candidate_bytes: Annotated[int, expect("a whole number of at least 1", lambda count: count >= 1)] = Field(
         default=512 * 1024 * 1024,
         description="bytes of memory that loading and warming a model may take; its files may have a quarter of them",
@@ -184,17 +181,10 @@ class Settings(Configuration):
     serving_goodbye_s: Annotated[float, number_from(0.05)] = Field(
         default=8.0, description="seconds for which a service that ends tries to send the rest of its prediction log"
     )
-    serving_clock_limit_s: Annotated[float, number_from(1)] = Field(
-        default=30.0,
-        description="seconds by which a service's clock may differ from the store's before `/readyz` says so",
-    )
     serving_room_bytes: Annotated[int | None, expect("a whole number of at least 1", _is_none_or_positive)] = Field(
         default=None,
         description="what the volume with the prediction log may hold, its emptyDir's sizeLimit; None: the size of its "
         "file system",
-    )
-    serving_room_share: Annotated[float, expect("a number above 0 and up to 1", lambda share: 0 < share <= 1)] = Field(
-        default=0.8, description="share of that room from which on a service that ships its log is not ready"
     )
     serving_probes_port: Annotated[int | None, expect("a port from 1 to 65535", _is_port)] = Field(
         default=None, description="port of a service's probes and metrics; None: the one after the service's own"
@@ -397,17 +387,15 @@ def profiles_file(environ: Mapping[str, str] | None = None) -> Path | None:
     return path if path.exists() else None
 
 
-def mlflow_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+def mlflow_variables() -> dict[str, str]:
     """Return MLflow's own variables by name, so that trainings are exported; none without an address."""
-    environ = os.environ if environ is None else environ
-    variables = {name: environ[name] for name in MLFLOW_VARIABLES if environ.get(name)}
+    variables = {name: os.environ[name] for name in MLFLOW_VARIABLES if os.environ.get(name)}
     return variables if TRACKING in variables else {}
 
 
-def profile_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+def profile_variables() -> dict[str, str]:
     """Return the variables that set one field of one profile each, by name."""
-    environ = os.environ if environ is None else environ
-    return {name: text for name, text in sorted(environ.items()) if name.startswith(PROFILE_VARIABLE) and text}
+    return {name: text for name, text in sorted(os.environ.items()) if name.startswith(PROFILE_VARIABLE) and text}
 
 
 def state_folder(environ: Mapping[str, str] | None = None) -> Path:

@@ -24,7 +24,7 @@ from platform_assets.problems import RecordExists
 from platform_assets.records.attendance import ATTENDANCE, KEY_ENDS, Attendance, KeyEnd
 from platform_assets.storage import segments
 from platform_assets.storage.objects import open_store
-from platform_assets.storage.segments import GOODBYE, SegmentProblem
+from platform_assets.storage.segments import CLOCK_LIMIT_S, GOODBYE, SegmentProblem
 
 FIRST_KEY = timedelta(hours=1)
 """The assumed length of a key whose beginning nobody recorded."""
@@ -132,7 +132,7 @@ def look(product: Product, key: str, listener: Listener) -> Waiting | str:
         ended_at_utc=span.end.isoformat(),
         processes=len(processes),
         unheard=missing,
-        wrong_clocks=barrier.wrong_clocks(processes, product.settings.serving_clock_limit_s),
+        wrong_clocks=barrier.wrong_clocks(processes, CLOCK_LIMIT_S),
     )
     until = span.end + product.spec.service.answers_patience
     awaited = ", ".join(missing) if missing else "any process of the service" if is_silent else ""

@@ -73,15 +73,13 @@ def outcome_of(product: Product, cutoff: str) -> Outcome | None:
     return None
 
 
-def wait_for_outcome(
-    product: Product, cutoff: str, *, check: Callable[[], None], timeout_s: float = OUTCOME_S
-) -> Outcome:
+def wait_for_outcome(product: Product, cutoff: str, *, check: Callable[[], None]) -> Outcome:
     """Return the result of the training for a cutoff as soon as it is settled; see `wait_for_decision`."""
     subject = f"the release of {product.name} for cutoff {cutoff}, or the verdict that keeps the champion,"
-    return _wait(lambda: outcome_of(product, cutoff), subject, check, timeout_s, pause_s=5 * POLL_S)
+    return _wait(lambda: outcome_of(product, cutoff), subject, check, OUTCOME_S, pause_s=5 * POLL_S)
 
 
-def wait_for_service(address: str, release: int, *, check: Callable[[], None], timeout_s: float = SWAP_S) -> None:
+def wait_for_service(address: str, release: int, *, check: Callable[[], None]) -> None:
     """Wait until every worker of the service reports that it serves this release.
 
     Args:
@@ -101,7 +99,7 @@ def wait_for_service(address: str, release: int, *, check: Callable[[], None], t
 
     with httpx.Client(base_url=address, timeout=10.0) as client:
         subject = f"release {release} in every worker of the service at {address}"
-        _wait(look, subject, check, timeout_s, hint="see the service's log and /readyz")
+        _wait(look, subject, check, SWAP_S, hint="see the service's log and /readyz")
 
 
 def _wait(

@@ -70,9 +70,9 @@ def write_all(
     return [path, *reports.values()]
 
 
-def of_product(product: Product, *, back: Link | None = None, dagster: str | None = None) -> str:
-    """Return a product's report as HTML; arguments as `write`, `back` leads to an index."""
-    return _html(product.spec, facts.gather(product, dagster=dagster), back)
+def of_product(product: Product, *, dagster: str | None = None) -> str:
+    """Return a product's report as HTML; arguments as `write`."""
+    return _html(product.spec, facts.gather(product, dagster=dagster), None)
 
 
 def _html(spec: ProductSpec, shown: facts.Facts, back: Link | None) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
-from platform_assets.serving import prediction_log, shipping
+from platform_assets.serving import prediction_log, room, shipping
 from platform_assets.serving.callers import Callers
 from platform_assets.serving.candidate import Trial
 from platform_assets.serving.contract import Contract
-from platform_assets.serving.follow import Follower, log
+from platform_assets.serving.follow import LOAD_S, Follower, log
 from platform_assets.serving.gate import Gate
 from platform_assets.serving.local_copy import LocalCopy
 from platform_assets.serving.predict import Predictor
@@ -21,6 +21,7 @@ from platform_assets.serving.shelf import Shelf
 from platform_assets.serving.shipping import Shipper, Terms
 from platform_assets.settings import Settings
 from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.storage.segments import CLOCK_LIMIT_S
 
 if TYPE_CHECKING:
     from platform_assets.serving.metrics import Metrics
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 def make_trial(settings: Settings, product: str, *, measures: bool = False) -> Trial:
     """Return what tries a product's bundles; with `measures` it also measures their memory."""
     lock = settings.serving_kept / product / "candidate.lock"
-    return Trial(settings.serving_load_s, settings.serving_candidate_bytes, lock, measures=measures)
+    return Trial(LOAD_S, settings.serving_candidate_bytes, lock, measures=measures)
 
 
 def make_follower(
@@ -53,7 +54,6 @@ def make_follower(
         fallback_digest=fallback_digest,
         pinned=pinned,
         local_copy=LocalCopy(settings.serving_kept / contract.product),
-        load_s=settings.serving_load_s,
         trial=trial,
         pinned_keys=settings.serving_keys,
         shelf=shelf,
@@ -103,13 +103,13 @@ def _make_shipper(
 ) -> Shipper:
     return Shipper(
         predictor.log,
-        Sender(settings.root, product, settings.serving_load_s),
-        Room(settings.state, settings.serving_room_bytes, settings.serving_room_share, processes),
+        Sender(settings.root, product, LOAD_S),
+        Room(settings.state, settings.serving_room_bytes, room.SHARE, processes),
         Terms(
             every_s=settings.serving_ship_s,
             bytes_max=settings.serving_ship_bytes,
             heartbeat_s=settings.serving_heartbeat_s,
-            clock_limit_s=settings.serving_clock_limit_s,
+            clock_limit_s=CLOCK_LIMIT_S,
             goodbye_s=settings.serving_goodbye_s,
         ),
         answered_before=predictor.answered_before,

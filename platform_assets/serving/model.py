@@ -82,23 +82,17 @@ class Model:
         self._check_graph()
 
     @staticmethod
-    def load(store: ArtifactStore, digest: str, threads: int = 1, contract_sha256: str | None = None) -> Model:
+    def load(store: ArtifactStore, digest: str) -> Model:
         """Verify what serving uses of a bundle, then load its graph.
-
-        Args:
-            store: the store with the bundle.
-            digest: of the bundle.
-            threads: per run; 1 for serving, where requests are the parallelism.
-            contract_sha256: the only accepted contract, or None for any.
 
         Raises:
             ArtifactProblem: a blob is missing or changed; nothing in the bundle was parsed.
             ModelProblem: the bundle is intact, but this code cannot serve its graph or its contract.
         """
-        return Model.of(Sealed.read(store, digest, contract_sha256), threads)
+        return Model.of(Sealed.read(store, digest))
 
     @staticmethod
-    def of(sealed: Sealed, threads: int = 1) -> Model:
+    def of(sealed: Sealed) -> Model:
         """Load the graph of verified blobs.
 
         Raises:
@@ -114,7 +108,7 @@ class Model:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
             raise ModelProblem(f"bundle {digest}: {LEARNED} cannot be read: {problem}. Export it again.") from None
         golden = _golden(digest, blobs[golden_rows.NAME])
-        return Model(digest, contract, _session(digest, blobs[GRAPH], threads), learned, golden)
+        return Model(digest, contract, _session(digest, blobs[GRAPH]), learned, golden)
 
     def predict(
         self,
@@ -226,11 +220,11 @@ class Model:
             )
 
 
-def _session(digest: str, graph: bytes, threads: int) -> onnxruntime.InferenceSession:
+def _session(digest: str, graph: bytes) -> onnxruntime.InferenceSession:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1  # requests are the parallelism
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -33,10 +33,10 @@ class Predictor:
         tick: finishes the requests of one turn of the event loop together.
     """
 
-    def __init__(self, log: PredictionLog, answers: Answers | None = None) -> None:
+    def __init__(self, log: PredictionLog) -> None:
         self.log = log
         self.tick = Tick(self.finish)
-        self._answers = Answers() if answers is None else answers
+        self._answers = Answers()
         self._encoder = msgspec.json.Encoder()
         self._id_prefix = secrets.token_hex(10)
         self._count = itertools.count(1)

@@ -41,8 +41,8 @@ class Stream:
         is_ended: whether no further record is appended.
     """
 
-    def __init__(self, path: Path, length: int = 0, *, is_ended: bool = False) -> None:
-        self.path, self.bytes, self.is_ended = path, length, is_ended
+    def __init__(self, path: Path, *, is_ended: bool = False) -> None:
+        self.path, self.bytes, self.is_ended = path, 0, is_ended
 
     @property
     def name(self) -> str:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from platform_assets.serving.prediction_log import LogProblem
 
+SHARE = 0.8
+"""Share of the room from which on a service that ships its log is not ready."""
 LOOK_SHARE = 0.01
 """Share of the limit after which the processes of a volume, together, have measured again."""
 

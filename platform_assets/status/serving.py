@@ -12,7 +12,7 @@ from platform_assets.compute.barrier import SILENCE, Process
 from platform_assets.intake.barrier import Listener
 from platform_assets.serving.shipping import deployments_problem
 from platform_assets.status.state import Step, Todo
-from platform_assets.storage.segments import HELLO, deployment_of, server_of
+from platform_assets.storage.segments import CLOCK_LIMIT_S, HELLO, deployment_of, server_of
 
 if TYPE_CHECKING:
     from platform_assets.handle import Product
@@ -106,7 +106,7 @@ def _deployments(product: Product, alive: Iterable[Process]) -> list[Todo]:
 
 
 def _clocks(product: Product, alive: Iterable[Process]) -> list[Todo]:
-    wrong = barrier.wrong_clocks(alive, product.settings.serving_clock_limit_s)
+    wrong = barrier.wrong_clocks(alive, CLOCK_LIMIT_S)
     by_server = {server_of(process): offset for process, offset in wrong.items()}
     todo = []
     for server, offset in by_server.items():

@@ -163,9 +163,9 @@ class ArtifactStore:
         """Store a value as canonical JSON and return the blob's sha256; see `put`."""
         return self.put(canonical(value), compressed=compressed)
 
-    def get_json(self, sha256_hex: str, *, compressed: bool = False) -> Any:
+    def get_json(self, sha256_hex: str) -> Any:
         """Return the value of a JSON blob, verified; see `get`."""
-        return parse(self.get(sha256_hex, compressed=compressed))
+        return parse(self.get(sha256_hex))
 
     def write_bundle(self, blobs: Mapping[str, bytes], facts: Mapping[str, Any]) -> str:
         """Store the blobs, then a manifest that names them; return the manifest's sha256, the bundle's digest.

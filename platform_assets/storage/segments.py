@@ -21,6 +21,8 @@ import msgspec
 from platform_assets.problems import Problem
 
 FORMAT = 1
+CLOCK_LIMIT_S = 30.0
+"""A service says so when its clock differs more from the store's."""
 PREFIX = "prediction_log"
 NO_STREAM = "none"
 """The stream of a segment without a body."""
