@@ -4,7 +4,7 @@ An episode is a run of consecutive decided keys for which a condition holds; for
 Its alert is named after its first key. A key for which the condition is unknown (no answers yet, a later key decides)
 neither begins nor ends an episode.
 Decisions are folded in key order from the first one on, so a sensor that lost its cursor finds the same episodes.
-Faults and suspicions name their own episode; `retrain` raises those.
+Faults name their own episode; `retrain` raises those.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +40,7 @@ class Alert:
 
     Attributes:
         alert_id: names the kind and the episode's first key.
-        kind: one of the six above, or `fault` and `suspect` (`retrain`).
+        kind: one of the six above, or `fault` (`retrain`).
         text: what happened, the numbers, what to do next.
         decision: the record that it is about.
     """

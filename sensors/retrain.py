@@ -1,7 +1,7 @@
 """Execute decisions: launch `retrain__product` for a cutoff, or raise an alert, once per episode.
 
 A training waits until no run advances keys and no request to advance them is open, so that the rows it reads follow
-from the records alone. Decisions are read once, in order: a fault or a suspicion raises an alert at once; a training is
+from the records alone. Decisions are read once, in order: a fault raises an alert at once; a training is
 appended to the pending ones, of which the oldest runs until it has ended. A challenger that lost is a success and
 raises no alert. `decision_alerts` finds the other alerts that decisions call for.
 """
@@ -60,7 +60,7 @@ class Plan:
 
     Attributes:
         trainings: oldest first.
-        alerts: decisions about a fault or a suspicion.
+        alerts: decisions about a fault.
     """
 
     trainings: tuple[Training, ...]
@@ -79,7 +79,7 @@ def plan(grain: Grain, decisions: Sequence[Decision], *, live_cutoff: str | None
     trainings, alerts, live = [], [], -1 if live_cutoff is None else grain.index(live_cutoff)
     for decision in decisions:
         cutoff = decision.cutoff
-        if decision.action in (policy.ALERT_FAULT, policy.SUSPECT):
+        if decision.action == policy.ALERT_FAULT:
             alerts.append(decision)
         elif decision.action == policy.RETRAIN and cutoff is not None and grain.index(cutoff) > live:
             trainings.append(Training(key=decision.key, cutoff=cutoff))
@@ -87,12 +87,11 @@ def plan(grain: Grain, decisions: Sequence[Decision], *, live_cutoff: str | None
 
 
 def alert_of(decision: Decision) -> decision_alerts.Alert:
-    """Return the alert about a fault or a suspicion; one id per episode."""
+    """Return the alert about a fault; one id per episode."""
     fault = decision.fault or DecidedFault(episode=decision.key)
-    kind = "fault" if decision.action == policy.ALERT_FAULT else "suspect"
     parts = [part for part in (fault.source, fault.check) if part]
-    alert_id, text = episode_id(kind, fault.episode, *parts), " ".join(decision.reasons)
-    return decision_alerts.Alert(alert_id=alert_id, kind=kind, text=text, decision=decision)
+    alert_id, text = episode_id("fault", fault.episode, *parts), " ".join(decision.reasons)
+    return decision_alerts.Alert(alert_id=alert_id, kind="fault", text=text, decision=decision)
 
 
 @ticks.Sensor(

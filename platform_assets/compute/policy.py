@@ -1,4 +1,4 @@
-"""Decide for one product at one key: retrain, wait, suspect or alert, each with its numbers.
+"""Decide for one product at one key: retrain, wait or alert, each with its numbers.
 
 `decide` is pure; the facts are gathered by `stages.decision`, and decisions are carried out by `sensors.retrain`.
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 RETRAIN: Action = "retrain"
 WAIT: Action = "wait"
-SUSPECT: Action = "suspect"
 ALERT_FAULT: Action = "alert_fault"
 
 
@@ -35,7 +34,7 @@ class Health:
     """The key's judgement (`drift`).
 
     Attributes:
-        verdict: `fine`, `drift`, `suspect` or `alert_fault`.
+        verdict: `fine`, `drift` or `alert_fault`.
         fault: the newest fault record's source, check, observed and expected value, and episode.
         index: mean PSI of the newest window of keys; None if there is nothing to compare with.
         percentile: of that index among contiguous windows of the training keys, 0 to 1.
@@ -155,8 +154,6 @@ def decide(facts: Facts, policy: Retraining, clock: datetime) -> Decision:
             f"{fault.came or 'unknown'}; expected {fault.expected or 'unknown'}.",
             is_free=False,
         )
-    if facts.health.verdict == SUSPECT:
-        return decided(SUSPECT, f"{facts.key} is suspect and held until a person accepts or repairs it.", is_free=False)
     if not is_newest:
         return decided(WAIT, f"{facts.key} is not the newest key: a later one decides.", is_free=False)
     if facts.cutoff is None:

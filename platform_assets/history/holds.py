@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from platform_assets.records.faults import Dropped, Fault, FaultRecord, Nulled, Repair, Suspect
+from platform_assets.records.faults import Dropped, Fault, FaultRecord, Nulled, Repair
 
 REQUEST_INPUT = "asked"
 """The input of a judgement that names the fault record that requested it."""
@@ -28,8 +28,8 @@ class Hold:
 
     @property
     def is_held(self) -> bool:
-        """Whether the key is on hold: a fault, a suspicion, or a new delivery that is not judged yet."""
-        return isinstance(self.record, Fault | Suspect | Repair)
+        """Whether the key is on hold: a fault, or a new delivery that is not judged yet."""
+        return isinstance(self.record, Fault | Repair)
 
     @property
     def is_excluded(self) -> bool:

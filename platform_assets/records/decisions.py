@@ -10,7 +10,7 @@ from platform_assets import naming
 from platform_assets.records.base import Number, Part, Record, RecordKind
 from platform_assets.records.performance import Tested
 
-Action = Literal["retrain", "wait", "suspect", "alert_fault"]
+Action = Literal["retrain", "wait", "alert_fault"]
 
 
 class DecidedFault(Part, frozen=True, kw_only=True):

@@ -50,10 +50,6 @@ class Fault(FaultRecord, frozen=True, kw_only=True, tag="fault"):
     since: str
 
 
-class Suspect(FaultRecord, frozen=True, kw_only=True, tag="suspect"):
-    """The key is suspect; nothing writes this yet."""
-
-
 class Accepted(FaultRecord, frozen=True, kw_only=True, tag="accept"):
     """A person accepted the key as it is."""
 
@@ -79,6 +75,4 @@ class Dropped(FaultRecord, frozen=True, kw_only=True, tag="drop"):
     fault: int | None = None
 
 
-FAULTS: RecordKind[FaultRecord] = RecordKind(
-    naming.FAULTS, Fault | Suspect | Accepted | Repair | Repaired | Nulled | Dropped
-)
+FAULTS: RecordKind[FaultRecord] = RecordKind(naming.FAULTS, Fault | Accepted | Repair | Repaired | Nulled | Dropped)

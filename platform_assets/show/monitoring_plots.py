@@ -20,7 +20,6 @@ DASHED = (0, (4, 3))
 ACTIONS = {
     "wait": ("o", MUTED, 3),
     "retrain": ("^", COLOURS[2], 7),
-    "suspect": ("s", COLOURS[3], 6),
     "alert_fault": ("X", COLOURS[1], 7),
 }
 """Marker, colour and size by a decision's action; others are drawn as diamonds."""
@@ -55,7 +54,8 @@ def quality_by_key(
                 for position, notes in enumerate(trail.values())
                 if (value := (notes.quality or {}).get(metric)) is not None
             ]
-            _scatter(axes, points, "one key")
+            at, values = [place for place, _ in points], [value for _, value in points]
+            axes.scatter(at, values, s=14, color=INK, label="one key", zorder=3)
             if metric == "log_loss":
                 expected = [notes.expected_log_loss for notes in trail.values()]
                 axes.plot(expected, color=COLOURS[1], linewidth=1.2, linestyle=DASHED, label="its own expectation")
@@ -129,10 +129,6 @@ def _draw_window(axes: Axes, trail: Mapping[str, Measured], measure: Measure) ->
     if positions:
         axes.fill_between(positions, lows, highs, color=COLOURS[0], alpha=0.15, linewidth=0, label="interval")
         axes.plot(positions, values, color=COLOURS[0], label="last keys")
-
-
-def _scatter(axes: Axes, points: Sequence[tuple[int, float]], name: str) -> None:
-    axes.scatter([at for at, _ in points], [value for _, value in points], s=14, color=INK, label=name, zorder=3)
 
 
 def _draw_releases(axes: Axes, keys: Sequence[str], releases: Mapping[str, str], *, is_named: bool) -> None:

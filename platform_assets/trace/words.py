@@ -12,7 +12,6 @@ from platform_assets.wording import counted, span
 
 STATES = {
     "fault": "held",
-    "suspect": "held",
     "repair": "held, its new delivery is not judged yet",
     "accept": "accepted",
     "repaired": "repaired",

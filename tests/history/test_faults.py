@@ -13,7 +13,6 @@ from tests.doubles import documents
     ("kind", "is_held", "is_out", "nulled"),
     [
         ("fault", True, True, None),
-        ("suspect", True, True, None),
         ("repair", True, True, None),
         ("accept", False, False, None),
         ("repaired", False, False, None),

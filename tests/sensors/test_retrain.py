@@ -69,12 +69,11 @@ def test_a_plan_takes_trainings_in_order_and_leaves_out_outdated_ones() -> None:
         decision("2020-01-02", "wait", "2020-01-03"),
         decision("2020-01-03", "retrain", "2020-01-04"),
         decision("2020-01-04", "alert_fault", "2020-01-05", fault=FAULT),
-        decision("2020-01-05", "suspect", "2020-01-06"),
         decision("2020-01-06", "retrain", None),
     ]
     result = retrain.plan(recorded.GRAIN, decisions, live_cutoff="2020-01-02")
     assert [item.cutoff for item in result.trainings] == ["2020-01-04"]
-    assert [item.key for item in result.alerts] == ["2020-01-04", "2020-01-05"]
+    assert [item.key for item in result.alerts] == ["2020-01-04"]
     assert len(retrain.plan(recorded.GRAIN, decisions, live_cutoff=None).trainings) == 2
     assert retrain.plan(recorded.GRAIN, [], live_cutoff=None) == retrain.Plan(trainings=(), alerts=())
 
@@ -86,8 +85,6 @@ def test_one_alert_per_episode() -> None:
     assert first.kind == "fault"
     other = retrain.alert_of(decision("2020-01-03", "alert_fault", fault={**FAULT, "check": "frozen columns"}))
     assert other.alert_id != first.alert_id
-    suspect = retrain.alert_of(decision("2020-01-05", "suspect"))
-    assert (suspect.alert_id, suspect.kind) == ("suspect-2020-01-05", "suspect")
 
 
 def test_a_backlog_of_decisions_to_wait_is_passed_over_in_one_tick(world: Any, sensor: dg.SensorDefinition) -> None:
