@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -191,27 +191,6 @@ def open_spans(
         count=count,
         age_min=pl.when(count > 0).then(age_min.cast(pl.Float64) / count.cast(pl.Float64)),
     )
-
-
-def known_by(frame: pl.DataFrame, moment: datetime) -> pl.DataFrame:
-    """Return a table as it stood at a moment: later rows removed, later facts of remaining rows blanked.
-
-    The column `known_at_utc` applies to its whole row; a column `x_known_at_utc` applies to the columns named `x_...`
-    (itself included). A table with neither (a slow source) is returned unchanged.
-
-    Args:
-        frame: validated rows.
-        moment: an aware datetime.
-    """
-    if KNOWN_AT in frame.columns:
-        frame = frame.filter(pl.col(KNOWN_AT) <= moment)
-    for column in frame.columns:
-        prefix = column.removesuffix(KNOWN_AT)
-        if prefix not in (column, ""):
-            facts = [name for name in frame.columns if name.startswith(prefix) and name != column]
-            is_known = pl.col(column) <= moment
-            frame = frame.with_columns(pl.when(is_known).then(pl.col(name)).alias(name) for name in [*facts, column])
-    return frame
 
 
 def if_known(fact: pl.Expr, known_at: str, asked_at: str = "asked_at") -> pl.Expr:

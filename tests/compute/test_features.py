@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from platform_assets.compute import features
-from platform_assets.compute.features import Timeline, cycle, if_known, known_by, minute_of_day, open_spans
+from platform_assets.compute.features import Timeline, cycle, if_known, minute_of_day, open_spans
 from tests.volume import draws
 
 NOON = datetime(2013, 3, 1, 12, tzinfo=UTC)
@@ -134,24 +134,6 @@ def test_open_spans_are_counted_with_their_age():
     result = open_spans(rows, SPANS, by=("group",), start="due", end="done", longest=HOUR)
     assert result["count"].to_list() == [0, 1, 2, 1, 1, 0, 1, 0, 0]
     assert result["age_min"].to_list() == [None, 0.0, 35.0, 40.0, 59.0, None, 59.0, None, None]
-
-
-TABLE = pl.DataFrame(
-    {
-        "id": [1, 2, 3],
-        "known_at_utc": [at(0), at(0), at(10)],
-        "dep_delay_min": [5, None, 7],
-        "dep_known_at_utc": [at(3), None, at(20)],
-        "departure": ["x", "y", "z"],
-    }
-)
-
-
-def test_a_table_as_of_a_moment_has_no_later_rows_and_no_later_facts():
-    earlier = known_by(TABLE, at(2))
-    assert earlier.rows() == [(1, at(0), None, None, "x"), (2, at(0), None, None, "y")]
-    assert known_by(TABLE, at(20)).equals(TABLE)
-    assert known_by(TABLE.select("id"), at(-60)).equals(TABLE.select("id"))
 
 
 def test_small_expressions_have_closed_forms():

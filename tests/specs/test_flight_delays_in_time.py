@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from platform_assets.compute.features import Timeline, known_by
+from platform_assets.compute.features import Timeline
 from platform_assets.specs import load
 from platform_assets.specs.base import Window
+from tests.doubles.as_of import known_by
 from tests.specs.conftest import Year
 
 SPEC = load("flight_delays")

@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 
 from platform_assets import replay
-from platform_assets.compute.features import known_by
 from platform_assets.replay.callers import Reader
 from platform_assets.specs.base import Window
+from tests.doubles.as_of import known_by
 from tests.doubles.products.hourly_temperature import GRAIN, SPEC, STATIONS
 
 HOUR = timedelta(hours=1)
