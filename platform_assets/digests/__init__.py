@@ -134,14 +134,10 @@ def _text(text: str, scope: _Scope) -> Any:
     reading = data_files.reading(text)
     if reading is None:
         return text
-    package, folder = reading.module.rpartition(".")[0], _folder_of(text, reading.name)
-    files = modules.placed(package, folder, [reading.name])
+    folder = Path(text).parents[len(Path(reading.name).parts) - 1]
+    files = modules.placed(reading.module.rpartition(".")[0], folder, [reading.name])
     scope.files.update(files)
     return [data_files.READER, {name: data_files.sha256(file) for name, file in files.items()}]
-
-
-def _folder_of(path: str, name: str) -> Path:
-    return Path(path).parents[len(Path(name).parts) - 1]
 
 
 def _digest(text: str, names: Iterable[str]) -> str:

@@ -143,12 +143,8 @@ def path_of(module: str) -> Path | None:
     else:
         files = [Path(spec.origin)] if spec.has_location and spec.origin else []
     path = next((file for file in files if file.is_file()), None)
-    return None if top not in PACKAGES and path is not None and is_library(path) else path
-
-
-def is_library(path: Path) -> bool:
-    """Tell whether a file belongs to Python or to an installed distribution."""
-    return any(map(path.is_relative_to, LIBRARIES))
+    is_library = top not in PACKAGES and path is not None and any(map(path.is_relative_to, LIBRARIES))
+    return None if is_library else path
 
 
 def package_of(module: str, path: Path) -> str:

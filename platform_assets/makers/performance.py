@@ -106,15 +106,11 @@ class Measuring:
         """
         from platform_assets.compute import performance as computed
 
-        rows = self.window_rows(tables, key)
-        return computed.assess_bundle(rows, digest, self.task, confidence=self.confidence)
-
-    def window_rows(self, tables: TableStore, key: str) -> dict[str, pl.DataFrame]:
-        """Load the joined rows of the window that ends at a key, by key; for calibration and slices in a report."""
         record = tables.records(PERFORMANCE, [key]).get(key)
         window = measured(record).window if record else None
         keys = window.key_names if window else []
-        return dict(sorted(self.stored(tables, tables.records(PERFORMANCE, keys)).items()))
+        rows = dict(sorted(self.stored(tables, tables.records(PERFORMANCE, keys)).items()))
+        return computed.assess_bundle(rows, digest, self.task, confidence=self.confidence)
 
     def stored(self, tables: TableStore, records: Mapping[str, PartitionRecord]) -> dict[str, pl.DataFrame]:
         """Load joined rows by key, without answers of another kind (the product's task may have changed)."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import msgspec
-from msgspec.structs import replace
 
 from platform_assets import naming
 from platform_assets.records.base import Document, Number, Part, Record, RecordKind
@@ -134,10 +133,6 @@ class Attempt(Record, frozen=True, kw_only=True):
     def launch(self) -> Launch:
         """Return its data before it started; a launcher's record has all of it."""
         return Launch(**self.members(Launch.__struct_fields__))
-
-    def with_reason(self, reason: str) -> Attempt:
-        """Return a copy with another reason."""
-        return replace(self, reason=reason)
 
 
 class Announced(Record, frozen=True, kw_only=True):

@@ -188,7 +188,7 @@ class Attempt:
             if self._signs.read(f"{before}.released") is not None:
                 return
             if (progress := self._progress.read(f"{before}.progress")) is not None:
-                self._ledgers.of(attempts.ATTEMPTS).append(progress.with_reason("vanished"))
+                self._ledgers.of(attempts.ATTEMPTS).append(replace(progress, reason="vanished"))
                 return
 
     def _now(self) -> str:
