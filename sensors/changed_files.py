@@ -39,8 +39,8 @@ class State(ticks.State, frozen=True, kw_only=True):
     """
 
     ticks: int = 0
-    marks: Marks = field(default_factory=dict, name="seen")
-    message: str = field(default="", name="told")
+    marks: Marks = field(default_factory=dict)
+    message: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

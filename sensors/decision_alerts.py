@@ -10,7 +10,6 @@ Faults name their own episode; `retrain` raises those.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from msgspec import field
 from msgspec.structs import replace
 
 from platform_assets.compute import latency, policy
@@ -31,7 +30,7 @@ class Episode(ticks.State, frozen=True, kw_only=True):
 
     first: str
     model: str | None
-    is_alerted: bool = field(default=False, name="is_told")
+    is_alerted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,7 +47,7 @@ class Behind(ticks.State, frozen=True, kw_only=True):
     since: str
     idle: int = 0
     ticks: int = 0
-    is_alerted: bool = field(default=False, name="is_told")
+    is_alerted: bool = False
 
 
 class State(ticks.State, frozen=True, kw_only=True):
@@ -66,7 +66,7 @@ class State(ticks.State, frozen=True, kw_only=True):
     expected: dict[str, str] = field(default_factory=dict)
     fresh: dict[str, str] = field(default_factory=dict)
     behind: dict[str, Behind] = field(default_factory=dict)
-    requested: int = field(default=0, name="asked")
+    requested: int = 0
     files: changed_files.State = changed_files.State()
 
 

@@ -73,10 +73,10 @@ class State(ticks.State, frozen=True, kw_only=True):
     renewed: int = 0
     looks: dict[str, arriving.Look] = msgspec.field(default_factory=dict)
     episode: str = ""
-    requested: int = msgspec.field(default=0, name="asked")
+    requested: int = 0
     ticks: int = 0
     takes: int = 0
-    is_alerted: bool = msgspec.field(default=False, name="is_told")
+    is_alerted: bool = False
     heard: silence.State = silence.State()
     slow: dict[str, bool] = msgspec.field(default_factory=dict)
 

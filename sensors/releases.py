@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import dagster as dg
-from msgspec import field
 
 from platform_assets import naming
 from platform_assets.compute import releases
@@ -31,8 +30,8 @@ class State(ticks.State, frozen=True, kw_only=True):
         reason: the last reason.
     """
 
-    settled: int | None = field(default=None, name="seen")
-    reason: str = field(default="no release yet", name="said")
+    settled: int | None = None
+    reason: str = "no release yet"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,9 +49,9 @@ class State(ticks.State, frozen=True, kw_only=True):
     read: str | None = None
     running: dict[str, decision_alerts.Episode] = field(default_factory=dict)
     pending: tuple[Training, ...] = ()
-    requested: int = field(default=0, name="asked")
+    requested: int = 0
     ticks: int = 0
-    reason: str = field(default="no decision yet", name="said")
+    reason: str = "no decision yet"
 
 
 @dataclass(frozen=True, kw_only=True)
