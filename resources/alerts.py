@@ -84,7 +84,8 @@ class AlertsResource(dg.ConfigurableResource[None]):
             ledgers.of(ALERTS).create(alert_id, alert)
         except RecordExists:
             is_new = False
-            if self._is_queued(history, alert_id):
+            # Otherwise its sensor was killed before it queued the alert.
+            if history.is_delivered(alert_id) or alert_id in history.newest_queued(QUEUE_READ):
                 return False
         ledgers.of(ALERT_QUEUE).append(Queued(id=alert_id))
         return is_new
@@ -113,12 +114,6 @@ class AlertsResource(dg.ConfigurableResource[None]):
                 sent = Delivered(id=alert_id, outcome=delivery.outcome, told=delivery.message)
                 LedgerWriters(settings.root, product).of(DELIVERIES).create(alert_id + SENT, sent)
         return delivery
-
-    def _is_queued(self, history: Alerts, alert_id: str) -> bool:
-        """Return whether an alert on record is in the queue: its sensor may have been killed in between."""
-        if history.is_delivered(alert_id):
-            return True
-        return alert_id in history.newest_queued(QUEUE_READ)
 
 
 def episode_id(*parts: str) -> str:
