@@ -123,7 +123,7 @@ def _power_of_gate() -> Measure:
     extra = _extra_noise()
     contest = Contest(rows=850, extra=extra)
     result = [rivals.judged(contest, FIRST_SEED + draw) for draw in range(FEW)]
-    drops = [-comparison["auc"]["difference"] for _, comparison in result]
+    drops = [-comparison.differences["auc"]["difference"] for _, comparison in result]
     return Measure(
         measure=f"14 keys of 850 rows, a true loss of {LOST_AUC:g} AUC: share of challengers refused",
         ours=float(np.mean([not passed for passed, _ in result])),
@@ -137,5 +137,5 @@ def _extra_noise() -> float:
     for _ in range(12):
         extra = (low + high) / 2
         _, comparison = rivals.judged(Contest(keys=20, rows=5_000, extra=extra), FIRST_SEED)
-        low, high = (extra, high) if -comparison["auc"]["difference"] < LOST_AUC else (low, extra)
+        low, high = (extra, high) if -comparison.differences["auc"]["difference"] < LOST_AUC else (low, extra)
     return (low + high) / 2
