@@ -24,9 +24,9 @@ from resources.launchers import pods, records, unseen
 from resources.launchers.api import Api
 from resources.launchers.endings import Ending
 from resources.launchers.kubernetes import ATTEMPT, OURS, KubernetesLauncher
+from resources.launchers.manifest import launch_of
 from resources.launchers.pod_status import Pod
 from resources.launchers.responses import ApiTrouble
-from resources.launchers.step_pod import launch_of
 from resources.store import StoreResource
 from sensors import episodes, open_attempts, ticks
 
@@ -92,7 +92,7 @@ def watch(tick: ticks.Tick, states: dict[str, open_attempts.State]) -> ticks.Res
 
 def _end_orphan(tick: ticks.Tick, api: Api, pod: Pod) -> list[str]:
     """Stop a pod when its run is over; return a line about it, none when it belongs to another code location."""
-    launch = launch_of(pod)
+    launch = launch_of(pod.annotations)
     if launch is None or launch.product not in tick.products:
         return []
     name, now = pod.name, tick.store.now(launch.product, is_live=True)
@@ -143,7 +143,6 @@ def _end(store: StoreResource, api: Api, pod: Pod, launch: Launch, reason: str, 
     ending = ending or Ending(failure=None, evidence=f"it was ended because {reason}", ended_at=now)
     records.write(
         store.settings,
-        records.work_of(launch),
         launch,
         ending,
         ProcessLocation(host=pod.name, node=pod.node or None),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from platform_assets.records.values import items, member, text
 from resources.launchers import responses
-from resources.launchers.objects import Manifest
+from resources.launchers.manifest import Manifest
 from resources.launchers.pod_status import Event, Node, Pod, read_event, read_node, read_pod
 from resources.launchers.responses import ApiTrouble, Meaning, Response
 

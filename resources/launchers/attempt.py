@@ -77,11 +77,6 @@ class Attempt:
     observation: Observation
 
     @property
-    def id(self) -> str:
-        """The id of its record."""
-        return self.launch.id
-
-    @property
     def size(self) -> StepProfile:
         """The profile in which it runs."""
         return self.plan.profile

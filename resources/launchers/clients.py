@@ -19,10 +19,10 @@ from platform_assets.failures import CODE
 from platform_assets.profiles import StepProfile
 from platform_assets.records.attempts import Launch
 from platform_assets.settings import Settings
-from resources.launchers import pipes, records, step_pod
+from resources.launchers import manifest, pipes, records
 from resources.launchers.endings import Ending, first_try
 from resources.launchers.image import trainer_image
-from resources.launchers.objects import Spec
+from resources.launchers.manifest import Spec
 from resources.launchers.tries import StepFailure, StepLauncher, StepRequest, result_of
 
 
@@ -83,7 +83,7 @@ def as_pod(settings: Settings) -> Options[PodOptions]:
     trainer_image(settings)
 
     def options(module: str, size: StepProfile, launch: Launch) -> PodOptions:
-        pod = step_pod.pod_of(settings, "named-by-the-client", module, first_try(size), launch, {})
+        pod = manifest.pod(settings, module, first_try(size), launch, {})
         metadata = {"labels": pod["metadata"]["labels"], "annotations": pod["metadata"]["annotations"]}
         return {"namespace": settings.namespace, "base_pod_meta": metadata, "base_pod_spec": pod["spec"]}
 

@@ -31,7 +31,7 @@ from resources.launchers import foreground, manifest, records
 from resources.launchers.attempt import Attempt
 from resources.launchers.endings import Ending, Try, of_exit
 from resources.launchers.evidence import is_refusal
-from resources.launchers.image import environment, step_image, step_libraries, trainer_image
+from resources.launchers.image import SCRATCH, USER, environment, step_image, step_libraries, trainer_image
 from resources.launchers.pod_status import one_line
 from resources.launchers.readiness import NotReady
 from resources.launchers.tries import StepRequest, TryingLauncher
@@ -113,16 +113,15 @@ class ContainerLauncher(TryingLauncher):
         size, launch, observation = attempt.size, attempt.launch, attempt.observation
         if (refusal := self._pull(size)) is not None:
             return refusal
-        work, settings, scratch = records.work_of(launch), self.settings, self.settings.scratch
-        name = manifest.pod_name(work, launch.id)
-        labels = manifest.labels(work=work, attempt=launch.id, run_id=launch.run_id, profile=size)
+        name, settings, scratch = manifest.name_of(launch), self.settings, self.settings.scratch
         # Remove containers of this work whose launcher died before it could.
-        same = [f"--filter=label={key}={labels[key]}" for key in ("driftline/fingerprint", "driftline/step")]
+        selector = manifest.selector(records.work_of(launch))
+        same = [f"--filter=label={key}={value}" for key, value in selector.items()]
         self._ask("rm", *self._ask("ps", "--all", "--quiet", "--filter=status=exited", *same).stdout.split())
         scratch.mkdir(parents=True, exist_ok=True)
         variables = environment(settings, attempt.session.get_bootstrap_env_vars(), size)
         argv = [self.engine, "run", f"--name={name}", f"--hostname={name}"]
-        argv += [f"--label={key}={value}" for key, value in labels.items()]
+        argv += [f"--label={key}={value}" for key, value in manifest.labels(launch).items()]
         argv += [f"--env={key}={value}" for key, value in variables.items()]
         argv += options(self.engine, settings, attempt.plan, (os.getuid(), os.getgid()))
         argv += [step_image(settings, size), "python", "-m", attempt.module]
@@ -181,7 +180,7 @@ def options(engine: str, settings: Settings, plan: Try, caller: tuple[int, int])
     Raises:
         ValueError: the memory cannot hold `/dev/shm`.
     """
-    size, root, user, (uid, gid) = plan.profile, settings.root, manifest.USER, caller
+    size, root, user, (uid, gid) = plan.profile, settings.root, USER, caller
     as_pod = f"--user={user}:{user}"
     size.check_fits(plan.memory_gb)
     memory, shm = (f"{math.ceil(round(gigabytes * 1e9, 3))}b" for gigabytes in (plan.memory_gb, size.shm_gb))
@@ -189,7 +188,7 @@ def options(engine: str, settings: Settings, plan: Try, caller: tuple[int, int])
         *("--pull=never", "--log-driver=none", f"--stop-timeout={math.ceil(size.grace_s)}"),
         # Of processes and threads; an engine's own limit may be none.
         *("--cap-drop=ALL", "--security-opt=no-new-privileges", "--pids-limit=4096"),
-        *("--read-only", "--tmpfs=/tmp:rw,mode=1777", f"--tmpfs={manifest.SCRATCH}:rw,mode=1777"),
+        *("--read-only", "--tmpfs=/tmp:rw,mode=1777", f"--tmpfs={SCRATCH}:rw,mode=1777"),
         *(f"--cpus={size.cores}", f"--memory={memory}", f"--memory-swap={memory}", f"--shm-size={shm}"),
         *(f"--env={key}" for key in sorted(settings.store_secrets)),
     ]
@@ -198,7 +197,7 @@ def options(engine: str, settings: Settings, plan: Try, caller: tuple[int, int])
     if "://" in root:
         host = urlsplit(dict(settings.store_environment).get("AWS_ENDPOINT_URL", "")).hostname
         return [*result, as_pod, *(["--network=host"] if host in ("localhost", "127.0.0.1", "::1") else [])]
-    saves = settings.replace(state=Path(manifest.SCRATCH)).scratch
+    saves = settings.replace(state=Path(SCRATCH)).scratch
     result += ["--network=none", f"--volume={root}:{root}:rw", f"--volume={settings.scratch}:{saves}:rw"]
     if engine == "docker":
         return [*result, f"--user={uid}:{gid}"]

@@ -8,7 +8,10 @@ from pathlib import Path
 from platform_assets import libraries
 from platform_assets.settings import Settings, SettingsProblem
 from platform_assets.step_profile import IMAGE_BY_DIGEST, StepProfile
-from resources.launchers.manifest import SCRATCH
+
+SCRATCH = "/scratch"
+USER = 10_001
+"""A number, because a kubelet cannot tell from a name whether it is root. The trainer image's folders belong to it."""
 
 
 def step_image(settings: Settings, size: StepProfile) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import msgspec
-from dagster_pipes import DAGSTER_PIPES_MESSAGES_ENV_VAR, PipesParams, decode_param
+from dagster_pipes import DAGSTER_PIPES_MESSAGES_ENV_VAR, decode_param
 
 from platform_assets import profiles
 from platform_assets.failures import ADMISSION, NODE_LOST
@@ -28,11 +28,10 @@ from resources.launchers.api import ATTEMPT, Answer, Api
 from resources.launchers.attempt import Attempt
 from resources.launchers.endings import Ending, Try, Work
 from resources.launchers.image import step_libraries, trainer_image, trainer_libraries
-from resources.launchers.objects import Manifest
+from resources.launchers.manifest import Manifest, launch_of, name_of
 from resources.launchers.pod_status import Node, Pod, one_line
 from resources.launchers.responses import ApiTrouble
 from resources.launchers.step_log import StepLog
-from resources.launchers.step_pod import launch_of, name_of, pod_of
 from resources.launchers.tries import StepRequest, TryingLauncher, Unattended
 from resources.launchers.watching import PodWatch
 
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
 
 POLL_S = 2.0
 QUOTA_POLL_S = 5.0
-FOUND_BY = ("driftline/fingerprint", "driftline/step")
 OURS = {"app.kubernetes.io/managed-by": "driftline"}
 
 
@@ -81,9 +79,8 @@ class KubernetesLauncher(TryingLauncher):
             Unattended: nobody can say whether there is one; another must not start.
         """
         self.api.log = context.log.warning
-        labels = manifest.labels(work=work, attempt="", run_id="", profile=profiles.profile("cpu_small"))
         try:
-            existing = self.api.pods({name: labels[name] for name in FOUND_BY})
+            existing = self.api.pods(manifest.selector(work))
             existing_ids = {pod.labels.get(ATTEMPT) for pod in existing}
             for attempt in records.open_attempts(self.settings, work):
                 if attempt.id not in existing_ids:
@@ -99,7 +96,7 @@ class KubernetesLauncher(TryingLauncher):
             context.log.warning(f"could not look for a pod that is already at this step: {trouble}")
             return None
         for pod in existing:
-            launch = launch_of(pod)
+            launch = launch_of(pod.annotations)
             if launch is None or launch.fingerprint != work.fingerprint:
                 continue
             context.log.info(f"pod {pod.name} of run {launch.run_id} is already at this step; watching it from now on.")
@@ -122,18 +119,18 @@ class KubernetesLauncher(TryingLauncher):
 
     def _draft(self, request: StepRequest, plan: Try) -> Manifest:
         launch = records.begin(request.work, plan, run_id=request.context.run.run_id, launcher=self.name)
-        return pod_of(self.settings, name_of(launch), request.module, plan, launch, {})
+        return manifest.pod(self.settings, request.module, plan, launch, {})
 
-    def announce(self, work: Work, launch: Launch) -> None:
+    def announce(self, launch: Launch) -> None:
         """Record that a pod is about to be created: this process may be killed before the pod ends."""
-        records.announce(self.settings, work, launch)
+        records.announce(self.settings, launch)
 
     def sessions(
         self, context: dg.AssetExecutionContext, extras: object, launch: Launch
     ) -> AbstractContextManager[dg.PipesSession]:
         """Open a session for a new pod, or the session of a pod that is there already."""
         pod = self._adopted.get(launch.id)
-        messages = None if pod is None else _messages(pod)
+        messages = None if pod is None else decode_param(pod.environment[DAGSTER_PIPES_MESSAGES_ENV_VAR])
         return pipes.session(context, extras, launch, self.settings, is_lasting=True, messages=messages)
 
     def attempt(self, attempt: Attempt) -> Ending:
@@ -143,10 +140,10 @@ class KubernetesLauncher(TryingLauncher):
             Unattended: it goes on, because the API does not answer or only this run has to go.
         """
         self.api.log = attempt.context.log.warning
-        pod = self._adopted.pop(attempt.id, None)
+        pod = self._adopted.pop(attempt.launch.id, None)
         name = pod.name if pod else name_of(attempt.launch)
         variables = attempt.session.get_bootstrap_env_vars()
-        new = None if pod else pod_of(self.settings, name, attempt.module, attempt.plan, attempt.launch, variables)
+        new = None if pod else manifest.pod(self.settings, attempt.module, attempt.plan, attempt.launch, variables)
         attempt.observation.location = ProcessLocation(host=name)
         with ExitStack() as stack:
             try:
@@ -334,9 +331,3 @@ def classify_rejection(trouble: ApiTrouble, timeout_s: float) -> Ending:
         ended_at=datetime.now(UTC),
         is_final=trouble.meaning != "again",
     )
-
-
-def _messages(pod: Pod) -> PipesParams:
-    """Return the Pipes parameters of the messages that a pod writes."""
-    params: PipesParams = decode_param(pod.environment[DAGSTER_PIPES_MESSAGES_ENV_VAR])
-    return params

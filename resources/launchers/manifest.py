@@ -8,36 +8,66 @@ outlives its run, and the next run finds it by its name and labels. It meets the
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypedDict
 
+from platform_assets import accounts
 from platform_assets.profiles import StepProfile
+from platform_assets.records.attempts import Launch
+from platform_assets.settings import Settings
 from platform_assets.step_profile import ZONE
+from resources.launchers import records
 from resources.launchers.endings import Try, Work
-from resources.launchers.objects import Affinity, Container, Manifest, Metadata, NodeField, Preference, Spec, Toleration
+from resources.launchers.image import SCRATCH, USER, environment, step_image
 
 CONTAINER = "step"
-USER = 10_001
-"""A number, because a kubelet cannot tell from a name whether it is root. The trainer image's folders belong to it."""
-SCRATCH = "/scratch"
-FINGERPRINT_IN_LABEL = 40
+FACTS = "driftline-attempt"
+"""The annotation with the attempt's facts, for a run that takes the pod over."""
 UNREACHABLE_S = 60
 """Seconds until pods on an unreachable node are evicted. The default is 300 s, and an accelerator is paid meanwhile."""
-
-_DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _LOST_NODES = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
+Spec = dict[str, Any]
+"""What a pod requests, or a part of that: Kubernetes' field names. A test validates all of them, strictly."""
 
-def pod_name(work: Work, attempt: str) -> str:
-    """Return the name of an attempt's pod, a DNS label that starts with product and step.
+
+class Metadata(TypedDict):
+    """A pod's name, labels and annotations."""
+
+    name: str
+    namespace: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+
+
+class Manifest(TypedDict):
+    """A pod."""
+
+    apiVersion: str
+    kind: str
+    metadata: Metadata
+    spec: Spec
+
+
+def name_of(launch: Launch) -> str:
+    """Return the name of an attempt's pod or container, a DNS label that starts with product and step.
 
     The same attempt has the same name, so creating its pod twice is a conflict instead of a second pod.
     """
-    identity = "\n".join([work.product, work.step, work.cutoff, work.fingerprint, attempt])
+    work = records.work_of(launch)
+    identity = "\n".join([work.product, work.step, work.cutoff, work.fingerprint, launch.id])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     readable = re.sub(r"[^a-z0-9]+", "-", f"{work.product}-{work.step}".lower()).strip("-")
     return "-".join(part for part in ("driftline", readable[:36].strip("-"), digest) if part)
+
+
+def launch_of(annotations: Mapping[str, str]) -> Launch | None:
+    """Return the facts of the attempt whose pod has these annotations; None for a pod that no launcher created."""
+    text = annotations.get(FACTS)
+    return Launch.read(json.loads(text)) if text else None
 
 
 def label(value: str) -> str:
@@ -46,59 +76,32 @@ def label(value: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+$", "", re.sub(r"^[^A-Za-z0-9]+", "", allowed)[:63])
 
 
-def labels(*, work: Work, attempt: str, run_id: str, profile: StepProfile) -> dict[str, str]:
-    """Return the labels of an attempt's pod; a selector of some of them finds it."""
-    return {
-        key: label(value[:FINGERPRINT_IN_LABEL] if key.endswith("/fingerprint") else value)
-        for key, value in _facts(work, attempt, run_id, profile).items()
-    }
+def selector(work: Work) -> dict[str, str]:
+    """Return the labels that find the pods and containers of all attempts at the same work."""
+    return {"driftline/fingerprint": label(work.fingerprint[:40]), "driftline/step": label(work.step)}
 
 
-def pod(
-    *,
-    name: str,
-    namespace: str,
-    image: str,
-    module: str,
-    environment: Mapping[str, str],
-    secret: str | None,
-    service_account: str | None,
-    priority_class: str | None,
-    plan: Try,
-    work: Work,
-    attempt: str,
-    run_id: str,
-    annotations: Mapping[str, str],
-) -> Manifest:
-    """Return the manifest of a pod that runs `python -m {module}` once.
+def labels(launch: Launch) -> dict[str, str]:
+    """Return the labels of an attempt's pod or container."""
+    return {key: label(value) for key, value in _facts(launch).items()} | selector(records.work_of(launch))
+
+
+def pod(settings: Settings, module: str, plan: Try, launch: Launch, pipes: Mapping[str, str]) -> Manifest:
+    """Return the manifest of an attempt's pod, which runs `python -m {module}` once.
 
     Args:
-        name: a DNS label; see `pod_name`.
-        image: of the trainer, by digest where possible.
         module: such as `platform_assets.steps.train`.
-        environment: the step's variables, including Dagster Pipes'; no secrets.
-        secret: name of a Secret whose keys become variables too (credentials of the store); None: workload identity.
-        service_account: the step's identity in the cloud; None: the namespace's default.
-        priority_class: where the profile names none; None: the cluster's default.
         plan: its size, node selection and limits; memory and storage may differ from the profile's.
-        attempt: the id of the try's record.
-        run_id: of the Dagster run that started it.
-        annotations: more of them; they may not begin with `driftline/`.
+        pipes: Dagster Pipes' variables, which name the step's input and messages.
 
     Raises:
-        ValueError: the name is not a valid pod name, or the memory cannot hold `/dev/shm`.
+        SettingsProblem: no image is set, or it is a tag.
+        ValueError: the memory cannot hold `/dev/shm`.
     """
-    if not _DNS_LABEL.fullmatch(name):
-        raise ValueError(f"the pod's name is {name!r}; expected a DNS label: lower-case letters, digits, dashes.")
-    profile = plan.profile
+    profile, work, short = plan.profile, records.work_of(launch), labels(launch)
     profile.check_fits(plan.memory_gb)
-    reserved = sorted(key for key in annotations if key.startswith("driftline/"))
-    if reserved:
-        raise ValueError(f"annotations contain {', '.join(reserved)}; the prefix driftline/ is reserved for launchers.")
-    facts = _facts(work, attempt, run_id, profile)
-    short = labels(work=work, attempt=attempt, run_id=run_id, profile=profile)
-    whole = {key: value for key, value in facts.items() if short[key] != value}
-    spec: Spec = {
+    whole = {key: value for key, value in _facts(launch).items() if short[key] != value}
+    spec = {
         "restartPolicy": "Never",
         "activeDeadlineSeconds": math.ceil(profile.deadline_s),
         "terminationGracePeriodSeconds": math.ceil(profile.grace_s),
@@ -112,7 +115,7 @@ def pod(
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "tolerations": list(_tolerations(profile)),
-        "containers": [_container(image, module, environment, secret, plan)],
+        "containers": [_container(settings, module, plan, work, pipes)],
         "volumes": [
             {"name": "tmp", "emptyDir": {}},
             {"name": "scratch", "emptyDir": {}},
@@ -120,21 +123,23 @@ def pod(
         ],
     }
     _set_place(spec, plan)
-    if service_account:
-        spec["serviceAccountName"] = service_account
+    if account := accounts.of_product(settings.step_service_account, work.product):
+        spec["serviceAccountName"] = account
+    priority_class = settings.spot_priority_class if profile.is_spot else settings.step_priority_class
     if priority := profile.priority_class or priority_class:
         spec["priorityClassName"] = priority
     metadata: Metadata = {
-        "name": name,
-        "namespace": namespace,
+        "name": name_of(launch),
+        "namespace": settings.namespace,
         "labels": {**dict(profile.labels), **short},
-        "annotations": {**dict(profile.annotations), **annotations, **whole},
+        "annotations": {**dict(profile.annotations), **whole, FACTS: json.dumps(launch.document(), sort_keys=True)},
     }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-def _facts(work: Work, attempt: str, run_id: str, profile: StepProfile) -> dict[str, str]:
+def _facts(launch: Launch) -> dict[str, str]:
     """Return the facts that the pod's labels and annotations contain, unabridged."""
+    work = records.work_of(launch)
     return {
         "app.kubernetes.io/name": "driftline-step",
         "app.kubernetes.io/component": "step",
@@ -143,14 +148,14 @@ def _facts(work: Work, attempt: str, run_id: str, profile: StepProfile) -> dict[
         "driftline/step": work.step,
         "driftline/cutoff": work.cutoff,
         "driftline/fingerprint": work.fingerprint,
-        "driftline/attempt": attempt,
-        "driftline/run-id": run_id,
-        "driftline/profile": profile.name,
-        "driftline/spot": str(profile.is_spot).lower(),
+        "driftline/attempt": launch.id,
+        "driftline/run-id": launch.run_id,
+        "driftline/profile": launch.profile,
+        "driftline/spot": str(launch.is_spot).lower(),
     }
 
 
-def _container(image: str, module: str, environment: Mapping[str, str], secret: str | None, plan: Try) -> Container:
+def _container(settings: Settings, module: str, plan: Try, work: Work, pipes: Mapping[str, str]) -> Spec:
     profile = plan.profile
     fixed = {"memory": _bytes(plan.memory_gb)}
     if plan.storage_gb is not None:
@@ -158,10 +163,10 @@ def _container(image: str, module: str, environment: Mapping[str, str], secret: 
     if profile.accelerators:
         fixed[profile.accelerator_resource] = str(profile.accelerators)
     throttled = {} if profile.cpu_limit is None else {"cpu": f"{profile.cpu_limit:g}"}
-    variables = {"HOME": SCRATCH, **environment}
-    container: Container = {
+    variables = {"HOME": SCRATCH, **environment(settings, pipes, profile)}
+    container = {
         "name": CONTAINER,
-        "image": image,
+        "image": step_image(settings, profile),
         "imagePullPolicy": "IfNotPresent",
         "command": ["python", "-m", module],
         "env": [{"name": key, "value": value} for key, value in sorted(variables.items())],
@@ -181,7 +186,7 @@ def _container(image: str, module: str, environment: Mapping[str, str], secret: 
             {"name": "shm", "mountPath": "/dev/shm"},
         ],
     }
-    if secret:
+    if secret := accounts.of_product(settings.step_secret, work.product):
         container["envFrom"] = [{"secretRef": {"name": secret}}]
     return container
 
@@ -193,17 +198,17 @@ def _set_place(spec: Spec, plan: Try) -> None:
         spec["nodeSelector"] = dict(profile.node_selector)
     if profile.runtime_class:
         spec["runtimeClassName"] = profile.runtime_class
-    preferences: list[Preference] = []
-    required: dict[str, list[NodeField]] = {}
+    preferences: list[Spec] = []
+    required: Spec = {}
     if profile.data_zone:
-        zone: NodeField = {"key": ZONE, "operator": "In", "values": [profile.data_zone]}
+        zone = {"key": ZONE, "operator": "In", "values": [profile.data_zone]}
         if profile.data_zone_only:
             required["matchExpressions"] = [zone]
         else:
             preferences.append({"weight": 100, "preference": {"matchExpressions": [zone]}})
     if plan.avoided_nodes:
         preferences.append({"weight": 100, "preference": {"matchFields": _other_nodes(plan.avoided_nodes)}})
-    affinity: Affinity = {}
+    affinity = dict[str, object]()
     if preferences:
         affinity["preferredDuringSchedulingIgnoredDuringExecution"] = preferences
     if plan.forbidden_nodes:
@@ -214,14 +219,14 @@ def _set_place(spec: Spec, plan: Try) -> None:
         spec["affinity"] = {"nodeAffinity": affinity}
 
 
-def _other_nodes(names: Sequence[str]) -> list[NodeField]:
+def _other_nodes(names: Sequence[str]) -> list[Spec]:
     """Return requirements for any node but these; the API takes one name per requirement."""
     return [{"key": "metadata.name", "operator": "NotIn", "values": [name]} for name in names]
 
 
-def _tolerations(profile: StepProfile) -> Iterator[Toleration]:
+def _tolerations(profile: StepProfile) -> Iterator[Spec]:
     for toleration in profile.tolerations:
-        entry: Toleration = {"key": toleration.key, "operator": "Exists" if toleration.value is None else "Equal"}
+        entry = {"key": toleration.key, "operator": "Exists" if toleration.value is None else "Equal"}
         if toleration.value is not None:
             entry["value"] = toleration.value
         if toleration.effect is not None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 import dagster as dg
 
 from resources.launchers.api import Api
-from resources.launchers.objects import Manifest
+from resources.launchers.manifest import Manifest
 from resources.launchers.responses import ApiTrouble
 
 OLDEST = (1, 32)

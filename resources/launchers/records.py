@@ -92,7 +92,6 @@ def work_of(launch: Launch) -> Work:
 
 def write(
     settings: Settings,
-    work: Work,
     launch: Launch,
     ending: Ending,
     location: ProcessLocation,
@@ -113,13 +112,12 @@ def write(
     Raises:
         LedgerProblem: the store did not accept it.
     """
-    ledgers = Ledgers(settings.root, work.product)
-    record = record_of(launch, ending, location, started_at, _progress(ledgers, work, launch.id), result, reason)
-    ledgers.of(ATTEMPTS).append(record)
+    record = record_of(launch, ending, location, started_at, _progress(settings, launch), result, reason)
+    Ledgers(settings.root, work_of(launch).product).of(ATTEMPTS).append(record)
     return record
 
 
-def announce(settings: Settings, work: Work, launch: Launch) -> None:
+def announce(settings: Settings, launch: Launch) -> None:
     """Record that an attempt is under way, before it is started; a record of its end follows.
 
     A ledger of the work's own states the number after which the attempt's records are: others may write a hundred
@@ -128,6 +126,7 @@ def announce(settings: Settings, work: Work, launch: Launch) -> None:
     Raises:
         LedgerProblem: the store did not accept it; then nothing is started.
     """
+    work = work_of(launch)
     ledgers = Ledgers(settings.root, work.product)
     ledgers.of(_announced(work)).append(Announced(id=launch.id, after=ledgers.newest_number(ATTEMPTS.ledger)))
     nothing = {"by": BY, "reason": UNDER_WAY, "said": "", "steps_lost": 0}
@@ -173,13 +172,12 @@ def settle(settings: Settings, launch: Launch, ending: Ending, signs: Sequence[d
         ending: as far as its pod's events show it.
         signs: of life, by the cluster's clock.
     """
-    work = work_of(launch)
-    progress = _progress(Ledgers(settings.root, work.product), work, launch.id)
+    progress = _progress(settings, launch)
     ending = replace(ending, evidence=f"nobody watched it: {ending.evidence}")
     if progress and progress.reason == FINISHED:
         ending = replace(ending, failure=None, evidence=f"{ending.evidence}; the step itself recorded that it finished")
     requested_at = datetime.fromisoformat(launch.requested_at_utc)
-    write(settings, work, launch, complete(settings, launch, ending, requested_at, signs), ProcessLocation(), None)
+    write(settings, launch, complete(settings, launch, ending, requested_at, signs), ProcessLocation(), None)
 
 
 def complete(
@@ -196,8 +194,7 @@ def complete(
         until: when this was decided, or its node fell silent, by the cluster's clock.
         signs: of life of a process that nobody can ask, other than its own records; None for one that runs elsewhere.
     """
-    work = work_of(launch)
-    progress = _progress(Ledgers(settings.root, work.product), work, launch.id)
+    progress = _progress(settings, launch)
     if ending.started_at is None and progress and progress.started_at_utc:
         ending = replace(ending, started_at=datetime.fromisoformat(progress.started_at_utc))
     if ending.failure is NODE_LOST and progress and progress.reason and progress.ended_at_utc:
@@ -223,8 +220,7 @@ def explain_kill(settings: Settings, launch: Launch, ending: Ending) -> Ending:
     """
     if ending.failure is not KILLED:
         return ending
-    work, limit_mb = work_of(launch), launch.memory_gb * 1000
-    progress = _progress(Ledgers(settings.root, work.product), work, launch.id)
+    limit_mb, progress = launch.memory_gb * 1000, _progress(settings, launch)
     peak_mb = (progress and progress.peak_memory_mb) or 0.0
     if peak_mb < NEARLY_ALL * limit_mb:
         return ending
@@ -286,12 +282,13 @@ def _crossed(launch: Launch, zone: str | None, received_bytes: int | None) -> di
     return {"cross_zone_bytes": crossed} | ({} if price is None else {"cross_zone_usd": crossed / 1e9 * price})
 
 
-def _progress(ledgers: Ledgers, work: Work, attempt: str) -> Attempt | None:
+def _progress(settings: Settings, launch: Launch) -> Attempt | None:
     """Return the step's last progress record, or None if it never held the lease."""
-    ledger = ledgers.of(PROGRESS.of(work.fingerprint))
+    work = work_of(launch)
+    ledger = Ledgers(settings.root, work.product).of(PROGRESS.of(work.fingerprint))
     newest = ledger.newest_number()
     for fence in range(newest, max(0, newest - LOOKED_BACK), -1):
         progress = ledger.read(f"{fence}.progress")
-        if progress is not None and progress.id == attempt:
+        if progress is not None and progress.id == launch.id:
             return progress
     return None

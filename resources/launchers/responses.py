@@ -99,7 +99,7 @@ class Response:
     @property
     def meaning(self) -> Meaning:
         """What it means: the first row of the table that matches."""
-        return next(meaning for _, matches, meaning in TABLE if matches(self))
+        return next(meaning for matches, meaning in TABLE if matches(self))
 
     @property
     def may_be_done(self) -> bool:
@@ -123,27 +123,23 @@ def _is_forbidden(response: Response, pattern: re.Pattern[str]) -> bool:
     return response.status == 403 and pattern.search(response.message) is not None
 
 
-TABLE: tuple[tuple[str, Callable[[Response], bool], Meaning], ...] = (
-    (
-        "a success with the object",
-        lambda answer: answer.is_success and answer.kind in answer.expected,
-        "answer",
-    ),
-    ("a success with anything else: a page, part of an object", lambda answer: answer.is_success, "again"),
-    ("401 from anybody", lambda answer: answer.status == 401, "unauthorized"),
-    ("a failure that is not the API's own", lambda answer: not answer.is_own, "again"),
-    (
-        "408, 425, 429 and 5xx",
-        lambda answer: answer.status in (408, 425, 429) or not 400 <= answer.status <= 499,
-        "again",
-    ),
-    ("409 AlreadyExists", lambda answer: answer.status == 409 and answer.reason == "AlreadyExists", "exists"),
-    ("409 for a version", lambda answer: answer.status == 409 and "recondition" in answer.message, "changed"),
-    ("409 for any other reason: a quota is being counted", lambda answer: answer.status == 409, "again"),
-    ("404 NotFound", lambda answer: answer.status == 404 and answer.reason == "NotFound", "absent"),
-    ("404 without a reason", lambda answer: answer.status == 404 and not answer.reason, "again"),
-    ("403 for a quota that is used up", lambda answer: _is_forbidden(answer, FULL), "full"),
-    ("403 for something not there yet", lambda answer: _is_forbidden(answer, SOON), "soon"),
-    ("any other refusal of the API", lambda answer: answer.is_own, "refused"),
+TABLE: tuple[tuple[Callable[[Response], bool], Meaning], ...] = (
+    # A success with the object, and one with anything else: a page, part of an object.
+    (lambda answer: answer.is_success and answer.kind in answer.expected, "answer"),
+    (lambda answer: answer.is_success, "again"),
+    # 401 from anybody, and a failure that is not the API's own.
+    (lambda answer: answer.status == 401, "unauthorized"),
+    (lambda answer: not answer.is_own, "again"),
+    (lambda answer: answer.status in (408, 425, 429) or not 400 <= answer.status <= 499, "again"),
+    # 409 for a name, for a version, and for any other reason: a quota is being counted.
+    (lambda answer: answer.status == 409 and answer.reason == "AlreadyExists", "exists"),
+    (lambda answer: answer.status == 409 and "recondition" in answer.message, "changed"),
+    (lambda answer: answer.status == 409, "again"),
+    (lambda answer: answer.status == 404 and answer.reason == "NotFound", "absent"),
+    (lambda answer: answer.status == 404 and not answer.reason, "again"),
+    # 403 for a quota that is used up, and for something that is not there yet.
+    (lambda answer: _is_forbidden(answer, FULL), "full"),
+    (lambda answer: _is_forbidden(answer, SOON), "soon"),
+    (lambda answer: answer.is_own, "refused"),
 )
-"""Description, condition and meaning of a response; the first row that matches counts."""
+"""Condition and meaning of a response; the first row that matches counts."""

@@ -19,13 +19,12 @@ from platform_assets import libraries, profiles
 from platform_assets.failures import CODE, LOST, Budget
 from platform_assets.problems import LedgerProblem
 from platform_assets.profiles import StepProfile
-from platform_assets.records.attempts import Launch
+from platform_assets.records.attempts import EXPORT, Launch
 from platform_assets.records.values import text
 from platform_assets.settings import Settings
 from resources.launchers import pipes, records
 from resources.launchers.attempt import Attempt, Observation
 from resources.launchers.endings import LONGEST_PAUSE_S, Ending, Try, Work, first_try, next_try
-from resources.launchers.notices import report_save_time
 
 RESULT = "result"
 
@@ -145,7 +144,7 @@ class TryingLauncher(StepLauncher):
     def check(self, request: StepRequest) -> None:
         """Raise if no try at a step can be made here; called before the first of them is on record."""
 
-    def announce(self, work: Work, launch: Launch) -> None:
+    def announce(self, launch: Launch) -> None:
         """Record an attempt before it starts, if it may end unobserved."""
 
     def clear(self, context: dg.AssetExecutionContext, launch: Launch, ending: Ending) -> None:
@@ -167,7 +166,7 @@ class TryingLauncher(StepLauncher):
             if launch is None:
                 launch = records.begin(work, request.plan, run_id=context.run.run_id, launcher=self.name)
                 if work is not None:
-                    self.announce(work, launch)
+                    self.announce(launch)
             ending, result = self._try(request, launch, observation)
             launch = None
             if result is not None:
@@ -208,13 +207,7 @@ class TryingLauncher(StepLauncher):
         if result is not None and ending.failure is not None:
             ending = replace(ending, failure=None, evidence=f"{ending.evidence}; the step had reported its result")
         if ending.failure is None and result is None:
-            ending = Ending(
-                failure=CODE,
-                evidence="it ended without an error and reported no result",
-                exit_code=ending.exit_code,
-                started_at=ending.started_at,
-                ended_at=ending.ended_at,
-            )
+            ending = replace(ending, failure=CODE, evidence="it ended without an error and reported no result")
         self._record(request, launch, ending, observation, result=result)
         self.clear(context, launch, ending)
         return ending, result
@@ -229,16 +222,34 @@ class TryingLauncher(StepLauncher):
         result: object = None,
         reason: str | None = None,
     ) -> None:
-        if (work := request.work) is None:
+        if request.work is None:
             return
         try:
             reported = None if result is None else msgspec.convert(result, records.Reported)
             location, started_at = observation.location, observation.started_at
-            records.write(self.settings, work, launch, ending, location, started_at, result=reported, reason=reason)
+            records.write(self.settings, launch, ending, location, started_at, result=reported, reason=reason)
         except LedgerProblem as problem:
             if result is not None:
                 raise
             request.context.log.error(f"the record of attempt {launch.id} could not be written: {problem}")
+
+
+def report_save_time(log: dg.DagsterLogManager, settings: Settings, work: Work, size: StepProfile) -> None:
+    """Warn when an earlier attempt's save took longer than the profile leaves; where none was measured, say so."""
+    if work.step == EXPORT:
+        return  # it makes no saves
+    longest_s = records.longest_save_s(settings, work)
+    if longest_s is None and size.is_spot:
+        log.info(
+            f"no save of step {work.step} has been measured yet; profile {size.name} leaves {size.save_s:g} s for one "
+            "when the step is stopped. The first save says how long it takes."
+        )
+    elif longest_s is not None and longest_s > size.save_s:
+        log.warning(
+            f"a save of step {work.step} has taken {longest_s:.1f} s, and profile {size.name} leaves {size.save_s:g} s "
+            "for one when the step is stopped: the work since the save before will be lost. Use nodes with a longer "
+            f"notice, or on demand{'' if size.save_s < size.grace_s else ', or raise the grace_s of the profile'}."
+        )
 
 
 def result_of(messages: Sequence[object]) -> object:

@@ -6,7 +6,6 @@ progress.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from platform_assets import profiles
@@ -16,8 +15,8 @@ from resources.launchers import pods, records
 from resources.launchers.api import Answer, Api
 from resources.launchers.endings import Ending
 from resources.launchers.evidence import is_marked_unreachable
+from resources.launchers.manifest import name_of
 from resources.launchers.pod_status import Node, Pod
-from resources.launchers.step_pod import name_of
 
 CUT_SHORT = timedelta(seconds=2)
 """A kubelet gives the process of a pod that was deleted without grace this long."""
@@ -25,19 +24,6 @@ FRESH = timedelta(seconds=60)
 """A node that posts its status less often says nothing about when it ended. By default a kubelet posts every 5 minutes
 while nothing changes."""
 KILLING = "Killing"
-
-
-@dataclass(frozen=True)
-class Silence:
-    """A node that does not answer.
-
-    Attributes:
-        since: when the cluster noticed it, which is its grace period after the last sign of life.
-        signs: of life, if they show when it ended.
-    """
-
-    since: datetime
-    signs: tuple[datetime, ...] = ()
 
 
 def complete(
@@ -53,14 +39,17 @@ def complete(
     ending = records.explain_kill(settings, launch, ending)
     if ending.ended_at is not None:
         return ending
-    if silence := silence_of(last, node):
-        return records.complete(settings, launch, ending, silence.since, silence.signs)
+    if silence := _silence(last, node):
+        return records.complete(settings, launch, ending, *silence)
     is_cut_short = answer.pod is None and not (last and last.grace_s)
     return records.complete(settings, launch, ending, answer.now + CUT_SHORT if is_cut_short else answer.now)
 
 
-def silence_of(pod: Pod | None, node: Node | None) -> Silence | None:
-    """Return since when the cluster has had no contact to a pod's node; None where it has, or never knew it."""
+def _silence(pod: Pod | None, node: Node | None) -> tuple[datetime, list[datetime]] | None:
+    """Return since when the cluster has had no contact to a pod's node, and signs of life that show when it ended.
+
+    None where it has contact, or never knew the node. It notices a grace period after the last sign of life.
+    """
     if node is None and pod is not None and is_marked_unreachable(pod):
         ready = pod.condition("Ready")
     elif node is not None and node.ready.status == "Unknown":
@@ -70,7 +59,7 @@ def silence_of(pod: Pod | None, node: Node | None) -> Silence | None:
     if ready.since is None:
         return None
     is_fresh = ready.posted_at is not None and ready.since - ready.posted_at <= FRESH
-    return Silence(ready.since, (ready.posted_at,) if is_fresh and ready.posted_at else ())
+    return ready.since, [ready.posted_at] if is_fresh and ready.posted_at else []
 
 
 def settle(settings: Settings, api: Api, launch: Launch) -> None:

@@ -25,7 +25,7 @@ from kubernetes import client
 
 from platform_assets import naming
 from platform_assets.storage.ledgers import Ledgers
-from resources.launchers.step_pod import FACTS
+from resources.launchers.manifest import FACTS
 from tests.chaos import r6_recovery as signs
 from tests.chaos.r6_recovery import Recoveries, Sign
 from tests.cluster import cleanup, proxy

@@ -10,7 +10,7 @@ from typing import Any
 
 from platform_assets import naming
 from platform_assets.storage.ledgers import Ledgers
-from resources.launchers.step_pod import FACTS
+from resources.launchers.manifest import FACTS
 from tests.cluster.cluster import Cluster
 from tests.cluster.node import Node
 from tests.cluster.opened import SECRET

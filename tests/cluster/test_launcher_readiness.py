@@ -14,7 +14,7 @@ from resources.launchers import StepFailure
 from resources.launchers.attempt import Attempt
 from resources.launchers.endings import Ending
 from resources.launchers.kubernetes import KubernetesLauncher
-from resources.launchers.objects import Manifest
+from resources.launchers.manifest import Manifest
 from tests.cluster.accounts import RUN, STEP, write_kubeconfig
 from tests.cluster.launching import Launching
 from tests.cluster.pods import manifest

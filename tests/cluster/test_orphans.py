@@ -12,7 +12,6 @@ from platform_assets.naming import ATTEMPTS
 from platform_assets.storage.ledgers import Ledgers
 from resources.launchers import Work, manifest, records
 from resources.launchers.endings import first_try
-from resources.launchers.step_pod import pod_of
 from resources.store import StoreResource
 from sensors import orphaned_pods
 from tests.cluster import accounts
@@ -42,7 +41,7 @@ def sensing(runs: StepRuns, reachable: Cluster, tmp_path: Path, monkeypatch: pyt
 def orphan(runs: StepRuns, sensing: None, shell: str) -> str:
     """The running pod of an attempt whose run nobody knows."""
     facts = replace(records.begin(WORK, first_try(SMALL), run_id="unknown", launcher="kubernetes"), id="a1")
-    pod = pod_of(runs.settings, manifest.pod_name(WORK, "a1"), "none", first_try(SMALL), facts, {})
+    pod = manifest.pod(runs.settings, "none", first_try(SMALL), facts, {})
     container = pod["spec"]["containers"][0]
     container["image"], container["command"] = shell, ["sh", "-c", SAVES]
     name = runs.pods.create(pod)
@@ -69,7 +68,7 @@ def test_an_orphan_has_time_to_save_and_is_recorded_once(runs: StepRuns, orphan:
 
 def test_an_attempt_whose_pod_nobody_saw_is_settled(runs: StepRuns, sensing: None) -> None:
     facts = records.begin(WORK, first_try(SMALL), run_id="unknown", launcher="kubernetes")
-    records.announce(runs.settings, WORK, facts)
+    records.announce(runs.settings, facts)
     assert evaluate() == f"attempt {facts.id} has no pod: its run does not exist, settled"
     (record,) = runs.records(WORK)
     assert (record["id"], record["by"]) == (facts.id, "launcher")
@@ -92,7 +91,7 @@ def test_without_the_right_to_events_the_sensor_settles_and_names_the_missing_ev
 ) -> None:
     accounts.revoke(reachable, runs.pods.namespace, Right(CODE, NAMESPACE, "events", "list"))
     facts = records.begin(WORK, first_try(SMALL), run_id="unknown", launcher="kubernetes")
-    records.announce(runs.settings, WORK, facts)
+    records.announce(runs.settings, facts)
     text = evaluate()
     assert text.startswith(f"attempt {facts.id} has no pod: its run does not exist, settled; ")
     assert 'cannot list resource "events"' in text

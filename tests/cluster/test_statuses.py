@@ -10,8 +10,10 @@ import pytest
 from kubernetes import client
 
 from platform_assets.profiles import PROFILES, StepProfile
+from platform_assets.settings import Settings
 from resources.launchers import manifest as pod_manifest
 from resources.launchers import pods as rules
+from resources.launchers import records
 from resources.launchers.api import Api
 from resources.launchers.endings import Ending, Try, Work, first_try
 from resources.launchers.pod_status import read_pod
@@ -145,21 +147,10 @@ def test_a_native_sidecar_that_dies_at_its_start_is_init(pods: Pods, shell: str)
 
 
 def pod_of(plan: Try, namespace: str) -> Any:
-    return pod_manifest.pod(
-        name="step",
-        namespace=namespace,
-        image=f"trainer@sha256:{'0' * 64}",
-        module="none",
-        environment={},
-        secret=None,
-        service_account=None,
-        priority_class=None,
-        plan=plan,
-        work=WORK,
-        attempt="a1",
-        run_id="r1",
-        annotations={},
-    )
+    image = f"trainer@sha256:{'0' * 64}"
+    settings = Settings.from_environment({"DRIFTLINE_TRAINER_IMAGE": image, "DRIFTLINE_NAMESPACE": namespace})
+    launch = records.begin(WORK, plan, run_id="r1", launcher="kubernetes")
+    return pod_manifest.pod(settings, "none", plan, launch, {})
 
 
 def test_a_forbidden_node_is_never_taken(pods: Pods, shell: str) -> None:

@@ -20,12 +20,11 @@ from platform_assets.profiles import StepProfile
 from platform_assets.records.attempts import ATTEMPTS, Launch, unique_attempts
 from platform_assets.settings import Settings, SettingsProblem
 from platform_assets.storage.ledgers import Ledgers
-from resources.launchers import StepFailure, StepLauncher, Work
+from resources.launchers import StepFailure, StepLauncher, Work, manifest
 from resources.launchers import records as records_of_attempts
 from resources.launchers.attempt import Attempt
 from resources.launchers.endings import first_try
 from resources.launchers.kubernetes import KubernetesLauncher
-from resources.launchers.step_pod import name_of, pod_of
 from resources.launchers.tries import Unattended
 from tests.doubles.played_api import LOST, Play, PlayedApi, Trouble, ended, running, well
 
@@ -207,7 +206,7 @@ def test_a_pod_of_that_name_that_is_not_ours_is_named_and_left_alone(api: Played
     class Squatted(KubernetesLauncher):
         def attempt(self, this: Attempt) -> Any:
             variables = this.session.get_bootstrap_env_vars()
-            other = pod_of(self.settings, name_of(this.launch), this.module, this.plan, this.launch, variables)
+            other = manifest.pod(self.settings, this.module, this.plan, this.launch, variables)
             other["metadata"]["labels"]["driftline/attempt"] = "b2"
             api.create(dict(other))
             return super().attempt(this)
@@ -350,7 +349,7 @@ def test_a_profile_with_an_image_runs_in_it_and_the_fingerprint_names_it_or_its_
     images = []
     for size in (SMALL, stated):
         launch = records_of_attempts.begin(WORK, first_try(size), run_id="r", launcher="kubernetes")
-        pod = pod_of(settings(tmp_path), name_of(launch), "step", first_try(size), launch, {})
+        pod = manifest.pod(settings(tmp_path), "step", first_try(size), launch, {})
         images.append([container["image"] for container in pod["spec"]["containers"]])
     assert images == [[IMAGE], [own.image]]
 

@@ -4,10 +4,11 @@ import copy
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import kubernetes_validate
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,34 +16,38 @@ from hypothesis import strategies as st
 from platform_assets import accounts
 from platform_assets.profiles import PROFILES, StepProfile, Toleration
 from platform_assets.settings import Settings
-from resources.launchers import manifest, records, step_pod
+from resources.launchers import manifest, records
 from resources.launchers.endings import Work, first_try
 
 WORK = Work(product="flights", step="train", cutoff="2013-07-01", fingerprint="ab" * 32)
+ENVIRONMENT = {
+    "DRIFTLINE_NAMESPACE": "ml",
+    "DRIFTLINE_TRAINER_IMAGE": "trainer@sha256:" + "0" * 64,
+    "DRIFTLINE_STEP_SECRET": "store",
+    "DRIFTLINE_STEP_SERVICE_ACCOUNT": "trainer",
+}
 Json = dict[str, Any]
 
 
-def pod(**changes: Any) -> Json:
-    arguments: Json = {
-        "name": "driftline-flights-train-1",
-        "namespace": "ml",
-        "image": "trainer@sha256:" + "0" * 64,
-        "module": "platform_assets.steps.train",
-        "environment": {"DAGSTER_PIPES_CONTEXT": "x"},
-        "secret": "store",
-        "service_account": "trainer",
-        "priority_class": None,
-        "profile": PROFILES["gpu_spot"],
-        "memory_gb": 32,
-        "work": WORK,
-        "attempt": "0d2f",
-        "run_id": "7e4a6dfa-6f5e-4f3f-8d53-f37b3f0a4d0e",
-        "annotations": {},
-    }
-    arguments |= changes
-    plan = first_try(arguments.pop("profile"))
-    plan = replace(plan, memory_gb=arguments.pop("memory_gb"), **arguments.pop("plan", {}))
-    return manifest.pod(plan=plan, **arguments)
+def pod(
+    profile: StepProfile = PROFILES["gpu_spot"],
+    *,
+    settings: Settings | None = None,
+    module: str = "platform_assets.steps.train",
+    pipes: Json | None = None,
+    work: Work = WORK,
+    attempt: str = "0d2f",
+    run_id: str = "7e4a6dfa-6f5e-4f3f-8d53-f37b3f0a4d0e",
+    **plan: Any,
+) -> Json:
+    settings = settings or Settings.from_environment(ENVIRONMENT)
+    a_try = replace(first_try(profile), **plan)
+    launch = msgspec.structs.replace(records.begin(work, a_try, run_id=run_id, launcher="kubernetes"), id=attempt)
+    return manifest.pod(settings, module, a_try, launch, pipes or {"DAGSTER_PIPES_CONTEXT": "x"})
+
+
+def without_identity() -> Settings:
+    return Settings.from_environment(ENVIRONMENT).replace(step_secret=None, step_service_account=None)
 
 
 def leaves(value: Any) -> Iterator[Any]:
@@ -115,11 +120,13 @@ def test_a_profiles_field_is_found_in_the_manifest(field: str) -> None:
     spot = PROFILES["gpu"].replace(is_spot=True, on_demand="gpu", on_demand_usd_per_hour=2.49)
     before = pod(profile=spot if field == "is_spot" else plain)
     after = pod(profile=plain.replace(**{field: value}))
+    for result in (before, after):
+        del result["spec"]["containers"][0]["env"]  # of the settings
     assert expected not in list(leaves(before))
     assert expected in list(leaves(after))
 
 
-@pytest.mark.parametrize("field", [field.name for field in fields(Work)])
+@pytest.mark.parametrize("field", ["product", "step", "cutoff", "fingerprint"])
 def test_a_field_of_the_work_is_found_in_the_manifest(field: str) -> None:
     assert "sentinel" in list(leaves(pod(work=replace(WORK, **{field: "sentinel"}))))
 
@@ -127,29 +134,29 @@ def test_a_field_of_the_work_is_found_in_the_manifest(field: str) -> None:
 @pytest.mark.parametrize(
     ("argument", "value", "expected"),
     [
-        ("name", "sentinel", "sentinel"),
-        ("namespace", "sentinel", "sentinel"),
-        ("image", "sentinel", "sentinel"),
         ("module", "sentinel", "sentinel"),
-        ("environment", {"SENTINEL": "x"}, "SENTINEL"),
-        ("environment", {"X": "sentinel"}, "sentinel"),
-        ("secret", "sentinel", "sentinel"),
-        ("service_account", "sentinel", "sentinel"),
+        ("pipes", {"SENTINEL": "x"}, "SENTINEL"),
+        ("pipes", {"X": "sentinel"}, "sentinel"),
         ("memory_gb", 54.321, "54321M"),
         ("attempt", "sentinel", "sentinel"),
         ("run_id", "sentinel", "sentinel"),
-        ("annotations", {"sentinel": "x"}, "sentinel"),
-        ("annotations", {"x": "sentinel"}, "sentinel"),
     ],
 )
 def test_an_argument_is_found_in_the_manifest(argument: str, value: Any, expected: str) -> None:
     assert expected in list(leaves(pod(**{argument: value})))
 
 
+@pytest.mark.parametrize("field", ["namespace", "trainer_image", "step_secret", "step_service_account"])
+def test_a_setting_is_found_in_the_manifest(field: str) -> None:
+    value = "sentinel@sha256:" + "0" * 64 if field == "trainer_image" else "sentinel"
+    settings = Settings.from_environment(ENVIRONMENT)
+    assert value in list(leaves(pod(settings=settings.replace(**{field: value}))))
+
+
 def test_a_node_with_a_broken_device_is_forbidden_and_one_where_nothing_started_avoided() -> None:
     plan = {"forbidden_nodes": ("n1", "n2"), "avoided_nodes": ("n3",)}
     size = PROFILES["gpu"].replace(data_zone="europe-west4-b")
-    result = pod(profile=size, plan=plan)
+    result = pod(profile=size, **plan)
     affinity = result["spec"]["affinity"]["nodeAffinity"]
     (term,) = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
     assert [(item["operator"], item["values"]) for item in term["matchFields"]] == [
@@ -175,7 +182,7 @@ def test_a_zone_may_be_required_next_to_forbidden_nodes() -> None:
     size = PROFILES["gpu"].replace(data_zone="zone-a", data_zone_only=True)
     zone = {"key": "topology.kubernetes.io/zone", "operator": "In", "values": ["zone-a"]}
     for plan, others in ({}, set()), ({"forbidden_nodes": ("n1",)}, {"metadata.name"}):
-        affinity = pod(profile=size, plan=plan)["spec"]["affinity"]["nodeAffinity"]
+        affinity = pod(profile=size, **plan)["spec"]["affinity"]["nodeAffinity"]
         assert list(affinity) == ["requiredDuringSchedulingIgnoredDuringExecution"]
         # Requirements within a term are ANDed; terms are ORed.
         (term,) = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
@@ -200,7 +207,7 @@ def test_a_profile_without_a_priority_class_gets_that_of_the_installation(
     )
     plan = first_try(PROFILES[name].replace(priority_class=own))
     launch = records.begin(WORK, plan, run_id="r", launcher="kubernetes")
-    assert step_pod.pod_of(settings, "p", "m", plan, launch, {})["spec"]["priorityClassName"] == expected
+    assert manifest.pod(settings, "m", plan, launch, {})["spec"]["priorityClassName"] == expected
 
 
 def test_labels_and_annotations_of_a_profile_do_not_replace_those_of_the_launcher() -> None:
@@ -215,7 +222,7 @@ def test_thread_pools_follow_the_processors_of_the_profile(cpu_limit: float | No
     settings = Settings.from_environment({"DRIFTLINE_TRAINER_IMAGE": "trainer@sha256:" + "0" * 64})
     plan = first_try(PROFILES["gpu"].replace(cpu_limit=cpu_limit))
     launch = records.begin(WORK, plan, run_id="r", launcher="kubernetes")
-    (container,) = step_pod.pod_of(settings, "p", "m", plan, launch, {})["spec"]["containers"]
+    (container,) = manifest.pod(settings, "m", plan, launch, {})["spec"]["containers"]
     variables = {item["name"]: item["value"] for item in container["env"]}
     assert (variables["POLARS_MAX_THREADS"], variables["OMP_NUM_THREADS"]) == (threads, threads)
 
@@ -230,7 +237,7 @@ def test_account_and_secret_of_a_step_may_be_its_products_own() -> None:
     )
     plan = first_try(PROFILES["cpu_small"])
     launch = records.begin(replace(WORK, product="flight_delays"), plan, run_id="r", launcher="kubernetes")
-    spec = step_pod.pod_of(settings, "p", "m", plan, launch, {})["spec"]
+    spec = manifest.pod(settings, "m", plan, launch, {})["spec"]
     assert spec["serviceAccountName"] == accounts.STEP.service_account("flight_delays")
     [source] = spec["containers"][0]["envFrom"]
     assert source["secretRef"]["name"] == accounts.STEP.store_secret("flight_delays")
@@ -261,23 +268,14 @@ def test_nothing_restarts_the_pod_nothing_owns_it_and_a_lost_node_is_given_up_so
 
 
 def test_what_is_not_asked_for_is_left_out() -> None:
-    result = pod(profile=PROFILES["cpu_small"], memory_gb=4, secret=None, service_account=None)
+    result = pod(profile=PROFILES["cpu_small"], memory_gb=4, settings=without_identity())
     assert "envFrom" not in result["spec"]["containers"][0]
     assert not {"serviceAccountName", "nodeSelector", "priorityClassName", "affinity"} & set(result["spec"])
 
 
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({"name": "Driftline_Flights"}, "expected a DNS label"),
-        ({"name": "x" * 64}, "expected a DNS label"),
-        ({"memory_gb": 8}, "expected more than the profile's shm_gb"),
-        ({"annotations": {"driftline/cutoff": "x"}}, "annotations contain driftline/cutoff"),
-    ],
-)
-def test_what_no_pod_can_be_is_refused(changes: Json, expected: str) -> None:
-    with pytest.raises(ValueError, match=expected):
-        pod(**changes)
+def test_memory_that_cannot_hold_its_shm_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected more than the profile's shm_gb"):
+        pod(memory_gb=8)
 
 
 # -- labels and names --
@@ -286,7 +284,7 @@ LABEL = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 
-@given(st.text(max_size=200))
+@given(st.text(min_size=1, max_size=200))
 def test_a_label_is_always_valid_and_an_annotation_has_the_full_text(text: str) -> None:
     result = pod(attempt=text, run_id=text, work=Work(product=text, step=text, cutoff=text, fingerprint=text))
     metadata = result["metadata"]
@@ -303,13 +301,17 @@ def test_a_label_is_always_valid_and_an_annotation_has_the_full_text(text: str) 
 
 @given(st.text(max_size=80), st.text(max_size=80), st.text(max_size=80))
 def test_a_pods_name_is_a_dns_label_and_unique_to_its_attempt(product: str, step: str, attempt: str) -> None:
-    work = replace(WORK, product=product, step=step)
-    name = manifest.pod_name(work, attempt)
+    def name_of(cutoff: str = WORK.cutoff, attempt: str = attempt) -> str:
+        work = replace(WORK, product=product, step=step, cutoff=cutoff)
+        launch = records.begin(work, first_try(PROFILES["gpu"]), run_id="r", launcher="kubernetes")
+        return manifest.name_of(msgspec.structs.replace(launch, id=attempt))
+
+    name = name_of()
     assert DNS_LABEL.fullmatch(name)
     assert len(name) <= 63
-    assert name == manifest.pod_name(work, attempt)
-    assert name != manifest.pod_name(work, attempt + "1")
-    assert name != manifest.pod_name(replace(work, cutoff="2013-07-02"), attempt)
+    assert name == name_of()
+    assert name != name_of(attempt=attempt + "1")
+    assert name != name_of(cutoff="2013-07-02")
 
 
 def test_a_fingerprint_is_cut_in_the_label_and_whole_in_the_annotation() -> None:
@@ -317,8 +319,7 @@ def test_a_fingerprint_is_cut_in_the_label_and_whole_in_the_annotation() -> None
     assert metadata["labels"]["driftline/fingerprint"] == WORK.fingerprint[:40]
     assert metadata["annotations"]["driftline/fingerprint"] == WORK.fingerprint
     assert "driftline/cutoff" not in metadata["annotations"]
-    given_labels = manifest.labels(work=WORK, attempt="0d2f", run_id="r", profile=PROFILES["gpu_spot"])
-    assert given_labels.items() <= {**metadata["labels"], "driftline/run-id": "r"}.items()
+    assert manifest.selector(WORK).items() <= metadata["labels"].items()
 
 
 # -- valid --
@@ -332,8 +333,8 @@ def test_the_manifest_is_strictly_valid(name: str, version: str) -> None:
     profile = PROFILES[name].replace(
         data_zone="europe-west4-b", priority_class="training", runtime_class="gvisor", storage_gb=5, cpu_limit=9.5
     )
-    for secret in (None, "store"):
-        result = pod(profile=profile, memory_gb=profile.memory_gb, secret=secret, service_account=secret)
+    for settings in (None, without_identity()):
+        result = pod(profile=profile, settings=settings)
         assert kubernetes_validate.validate(result, version, strict=True) == version
         assert json.loads(json.dumps(result)) == result
 

@@ -16,7 +16,7 @@ from platform_assets.settings import Settings
 from platform_assets.storage.ledgers import Ledgers
 from resources.launchers import records
 from resources.launchers.endings import Ending, Work, first_try
-from resources.launchers.notices import report_save_time
+from resources.launchers.tries import report_save_time
 
 WORK = Work(product="tiny", step="train", cutoff="0009", fingerprint="f" * 64)
 GKE = PROFILES["gpu_spot"].replace(cloud="gke")

@@ -228,15 +228,15 @@ def test_an_abandoned_attempt_is_found_after_any_number_of_other_records(tmp_pat
     ledgers = Ledgers(settings.root, WORK.product)
     other = replace(begun(), id="b1", fingerprint="e" * 64)
     for launch in (begun(), other):
-        records.announce(settings, records.work_of(launch), launch)
+        records.announce(settings, launch)
     for _ in range(50):
         ledgers.append(naming.ATTEMPTS, {**other.document(), "by": "step", "reason": "preempted", "wall_s": 1.0})
     assert [open_attempt.id for open_attempt in records.open_attempts(settings, WORK)] == ["a1"]
     ending = Ending(failure=failures.NODE_LOST, evidence="gone", ended_at=AT)
-    records.write(settings, WORK, begun(), ending, ProcessLocation(), None)
+    records.write(settings, begun(), ending, ProcessLocation(), None)
     assert records.open_attempts(settings, WORK) == []
     again = replace(begun(), id="a2")
-    records.announce(settings, WORK, again)
+    records.announce(settings, again)
     assert [open_attempt.id for open_attempt in records.open_attempts(settings, WORK)] == ["a2"]
 
 

@@ -5,7 +5,6 @@ The API's answers are recorded ones; `tests/cluster/test_orphans.py` ends real p
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +20,6 @@ from platform_assets.settings import Settings
 from platform_assets.storage.ledgers import Ledgers
 from resources.launchers import Work, manifest, records
 from resources.launchers.endings import first_try
-from resources.launchers.step_pod import FACTS
 from resources.store import StoreResource
 from sensors import orphaned_pods
 from sensors.orphaned_pods import ADOPTED_WITHIN_S, plan
@@ -81,21 +79,8 @@ def add_pod(api: PlayedApi, run_id: str, *, product: str = PRODUCT) -> str:
     work = Work(product=product, step="train", cutoff="0009", fingerprint="f" * 64)
     size = profile("cpu_small")
     facts = replace(records.begin(work, first_try(size), run_id=run_id, launcher="kubernetes"), id="a1")
-    pod = manifest.pod(
-        name=manifest.pod_name(work, "a1"),
-        namespace="default",
-        image="trainer",
-        module="none",
-        environment={},
-        secret=None,
-        service_account=None,
-        priority_class=None,
-        plan=first_try(size),
-        work=work,
-        attempt="a1",
-        run_id=run_id,
-        annotations={FACTS: json.dumps(facts.document())},
-    )
+    settings = Settings.from_environment()
+    pod = manifest.pod(settings, "none", first_try(size), facts, {})
     name = str(api.create({**pod})["metadata"]["name"])
     api.look(name)
     return name
@@ -204,7 +189,7 @@ def announce(tmp_path: Path, run_id: str, attempt: str) -> None:
     plan = first_try(profile("cpu_small"))
     facts = replace(records.begin(work, plan, run_id=run_id, launcher="kubernetes"), id=attempt)
     settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path), "DRIFTLINE_ROOT": str(tmp_path / "store")})
-    records.announce(settings, work, facts)
+    records.announce(settings, facts)
 
 
 def test_an_attempt_whose_pod_is_gone_is_settled_once_and_only_when_no_run_may_do_it(
