@@ -191,9 +191,14 @@ def older(product: Product, keys: Sequence[str]) -> Older | None:
     if not stages_of:
         return None
     behind = tuple(key for key in keys if key in stages_of)
-    cpu_s = sum(
-        Notes.of(record).cpu_s for stage in _made_again(spec) for record in tables.records(stage, behind).values()
+    of_sources = (
+        naming.stage(name, source.name)
+        for source in spec.sources
+        if not source.is_slow
+        for name in ("raw", "validated")
     )
+    made_again = (*of_sources, FEATURES, OUTCOMES, "predictions", "drift", "performance")
+    cpu_s = sum(Notes.of(record).cpu_s for stage in made_again for record in tables.records(stage, behind).values())
     size = profile("cpu_small")  # its list price per core and hour prices the CPU seconds of a rebuild
     return Older(
         keys=behind,
@@ -214,17 +219,6 @@ def chain(spec: ProductSpec, stage: str) -> tuple[str, ...]:
     sources: tuple[Source, ...] = spec.feature_sources if stage == FEATURES else (spec.label_source,)
     names = [naming.stage(name, source.name) for source in sources for name in ("raw", "validated")]
     return (*names, stage)
-
-
-def _made_again(spec: ProductSpec) -> tuple[str, ...]:
-    """Return the stages that a run over keys makes again, but for those of slow sources."""
-    names = [
-        naming.stage(name, source.name)
-        for source in spec.sources
-        if not source.is_slow
-        for name in ("raw", "validated")
-    ]
-    return (*names, FEATURES, OUTCOMES, "predictions", "drift", "performance")
 
 
 def _since(product: Product, versions: Accepted) -> datetime | None:

@@ -37,7 +37,11 @@ def next_training(spec: ProductSpec, attempts: pl.DataFrame | None = None) -> Ex
     Args:
         attempts: by `history.attempts.SCHEMA`; None if there are none.
     """
-    measured = None if attempts is None else _measured(spec, attempts)
+    measured = None
+    if attempts is not None:
+        from platform_assets.compute import costs  # polars loads with it
+
+        measured = costs.next_usd(attempts, spec.training.profile)
     stated = _stated(spec)
     if measured is None:
         return stated or _most(spec)
@@ -51,18 +55,13 @@ def over_budget(spec: ProductSpec) -> str | None:
 
 def check_hours(spec: ProductSpec) -> None:
     """Refuse stated hours that exceed the longest possible training on this profile."""
-    hours, most_h = spec.retraining.expected_hours, _hours(spec)
+    hours = spec.retraining.expected_hours
+    most_h = sum(tried.deadline_s for tried in paid_tries(profile(spec.training.profile))) / 3600
     if hours is not None and hours > most_h:
         raise ValueError(
             f"{spec.name}: Retraining.expected_hours is {hours}; a training on {spec.training.profile} takes at most "
             f"{most_h:g} h, with all its tries. State fewer hours, or another profile."
         )
-
-
-def _measured(spec: ProductSpec, attempts: pl.DataFrame) -> float | None:
-    from platform_assets.compute import costs  # polars loads with it
-
-    return costs.next_usd(attempts, spec.training.profile)
 
 
 def _stated(spec: ProductSpec) -> Expected | None:
@@ -87,7 +86,3 @@ def _most(spec: ProductSpec) -> Expected:
         reason=f"at most, as a first one on {size.name}: {' and '.join(parts)}",
         advice=f"If it takes less, state Retraining.expected_hours in platform_assets/specs/{spec.name}.py.",
     )
-
-
-def _hours(spec: ProductSpec) -> float:
-    return sum(tried.deadline_s for tried in paid_tries(profile(spec.training.profile))) / 3600

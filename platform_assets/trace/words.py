@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from platform_assets.records.attempts import TRAIN
 from platform_assets.records.performance import Value
 from platform_assets.serving import answers
-from platform_assets.trace.way import FaultyKey, Inputs, Lineage, Outcome, Table
+from platform_assets.trace.way import FaultyKey, Inputs, Lineage, Table
 from platform_assets.wording import counted, span
 
 STATES = {
@@ -32,7 +32,11 @@ def as_text(way: Lineage) -> str:
         f"model     {model.digest}",
         f"          cutoff {model.cutoff}, trained on what was known before {model.known_before}",
     ]
-    lines += [*_input_lines(way.inputs), _outcome_line(way.outcome), *_fault_lines(way.faults)]
+    outcome = "unknown"
+    if way.outcome is not None:
+        label = "no label" if way.outcome.label is None else way.outcome.label
+        outcome = f"{label}, known at {way.outcome.known_at}"
+    lines += [*_input_lines(way.inputs), f"outcome   {outcome}", *_fault_lines(way.faults)]
     release = way.release
     if release is not None:
         lines.append(f"release   {release.number}, {release.outcome} {release.at_utc}: {release.why}")
@@ -80,12 +84,6 @@ def _input_lines(inputs: Inputs | None) -> list[str]:
     more = f" and {len(differing) - MOST_DIFFERING} more" if len(differing) > MOST_DIFFERING else ""
     shown = ", ".join(f"{one.field} {one.served} (ours {one.ours})" for one in differing[:MOST_DIFFERING])
     return [f"{head}; different from our features as they are now: {shown}{more}"]
-
-
-def _outcome_line(outcome: Outcome | None) -> str:
-    if outcome is None:
-        return "outcome   unknown"
-    return f"outcome   {'no label' if outcome.label is None else outcome.label}, known at {outcome.known_at}"
 
 
 def _fault_lines(faults: Iterable[FaultyKey]) -> list[str]:
