@@ -102,7 +102,6 @@ NOT_IN_A_MANIFEST = {
     "at_once": "Dagster's queue keeps to it, before there is any pod",
     "data_zone_only": "says whether data_zone is required; a test of its own",
     "cross_zone_usd_per_gb": "prices go into the attempt's record",
-    "nodes": "one pod is one node; no profile has another number",
     "image": "the launcher passes it as the argument image, where there is one",
     "libraries": "the fingerprint covers them; the image itself holds them",
 }
