@@ -6,7 +6,27 @@ import importlib
 import pkgutil
 from types import ModuleType
 
+import dagster as dg
+
+from platform_assets import naming
+from platform_assets.specs.base import ProductSpec
+
 
 def modules() -> tuple[ModuleType, ...]:
     """Return all modules of jobs, sorted by name."""
     return tuple(importlib.import_module(f"{__name__}.{item.name}") for item in pkgutil.iter_modules(__path__))
+
+
+def job_of(op: dg.OpDefinition, spec: ProductSpec, verb: str, description: str) -> dg.JobDefinition:
+    """Return a product's job that executes one op in one process."""
+
+    @dg.job(
+        name=naming.job(verb, spec.name),
+        description=description,
+        tags={naming.TAG_PRODUCT: spec.name},
+        executor_def=dg.in_process_executor,
+    )
+    def job() -> None:
+        op()
+
+    return job

@@ -18,6 +18,7 @@ from platform_assets import naming
 from platform_assets.compute.faults import AWAITED
 from platform_assets.facts import versions
 from platform_assets.handle import Product
+from platform_assets.jobs import job_of
 from platform_assets.records.faults import FAULTS, Accepted, Dropped, Fault, FaultRecord, Repair
 from platform_assets.records.notes import Raw
 from platform_assets.records.rebuilds import REBUILDS, Rebuild
@@ -79,45 +80,20 @@ def build(spec: ProductSpec) -> list[Any]:
         number = request_repair(Product(spec, store.settings), config.key, why=config.why, by=by)
         context.log.info(f"{config.key}: its new delivery is requested, request {number}.")
 
-    @dg.job(
-        name=naming.job("accept", spec.name),
-        description=f"Accept a held key of {spec.title} because it is sound, or drop it permanently.",
-        tags={naming.TAG_PRODUCT: spec.name},
-        executor_def=dg.in_process_executor,
-    )
-    def accept_job() -> None:
-        accept()
+    rebuilding = f"Build keys of {spec.title} again: all with the slow tables of today, or those of an earlier version."
 
-    @dg.job(
-        name=naming.job("repair", spec.name),
-        description=f"Process a key of {spec.title} again from its new delivery, and all keys that look back on it.",
-        tags={naming.TAG_PRODUCT: spec.name},
-        executor_def=dg.in_process_executor,
-    )
-    def repair_job() -> None:
-        repair()
-
-    return [accept_job, repair_job, _rebuild_job(spec)]
-
-
-def _rebuild_job(spec: ProductSpec) -> Any:
-    about = f"Build keys of {spec.title} again: all with the slow tables of today, or those of an earlier version."
-
-    @dg.op(name=naming.job("rebuild_keys", spec.name), description=about)
+    @dg.op(name=naming.job("rebuild_keys", spec.name), description=rebuilding)
     def rebuild(context: dg.OpExecutionContext, store: StoreResource, config: RebuildConfig) -> None:
         by = person_of(context, store.settings, context.job_name)
         context.log.info(request_rebuild(Product(spec, store.settings), config.keys, why=config.why, by=by))
 
-    @dg.job(
-        name=naming.job("rebuild", spec.name),
-        description=about,
-        tags={naming.TAG_PRODUCT: spec.name},
-        executor_def=dg.in_process_executor,
-    )
-    def rebuild_job() -> None:
-        rebuild()
-
-    return rebuild_job
+    accepting = f"Accept a held key of {spec.title} because it is sound, or drop it permanently."
+    repairing = f"Process a key of {spec.title} again from its new delivery, and all keys that look back on it."
+    return [
+        job_of(accept, spec, "accept", accepting),
+        job_of(repair, spec, "repair", repairing),
+        job_of(rebuild, spec, "rebuild", rebuilding),
+    ]
 
 
 def settle(product: Product, key: str, kind: Literal["accept", "drop"], *, why: str, by: str) -> int:

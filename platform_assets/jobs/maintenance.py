@@ -12,6 +12,7 @@ import dagster as dg
 from platform_assets import clock, naming
 from platform_assets.handle import Product
 from platform_assets.intake import pruning
+from platform_assets.jobs import job_of
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage import upkeep
 from platform_assets.wording import counted
@@ -60,15 +61,8 @@ def build(spec: ProductSpec) -> list[Any]:
             }
         )
 
-    @dg.job(
-        name=naming.job(VERB, spec.name),
-        description=f"Clean the tables of {spec.title}: old logs, folded records, files of killed writers.",
-        tags={naming.TAG_PRODUCT: spec.name},
-        executor_def=dg.in_process_executor,
-    )
-    def maintain() -> None:
-        tidy()
-
+    about = f"Clean the tables of {spec.title}: old logs, folded records, files of killed writers."
+    maintain = job_of(tidy, spec, VERB, about)
     schedule = dg.ScheduleDefinition(
         name=naming.job(VERB, spec.name),
         job=maintain,

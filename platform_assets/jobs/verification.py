@@ -12,6 +12,7 @@ import dagster as dg
 from platform_assets import failed_runs, naming
 from platform_assets.facts import held_faults
 from platform_assets.handle import Product
+from platform_assets.jobs import job_of
 from platform_assets.show import drift as shown_drift
 from platform_assets.specs.base import ProductSpec
 from resources.store import StoreResource
@@ -35,13 +36,4 @@ def build(spec: ProductSpec) -> list[Any]:
             )
         context.log.info(sentence)
 
-    @dg.job(
-        name=naming.job(VERB, spec.name),
-        description=f"Verify that no key of {spec.title} is held; fails while one is.",
-        tags={naming.TAG_PRODUCT: spec.name},
-        executor_def=dg.in_process_executor,
-    )
-    def verify() -> None:
-        no_key_is_held()
-
-    return [verify]
+    return [job_of(no_key_is_held, spec, VERB, f"Verify that no key of {spec.title} is held; fails while one is.")]
