@@ -20,7 +20,7 @@ from platform_assets.storage.tables import TableStore
 from resources.alerts import AlertsResource
 from resources.store import StoreResource
 from sensors import changes
-from tests.doubles import documents, recorded
+from tests.doubles import documents, instances, recorded
 
 RESOURCES = {
     "store": dg.ResourceDefinition.hardcoded_resource(StoreResource()),
@@ -31,7 +31,7 @@ RESOURCES = {
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as ephemeral:
+    with instances.ephemeral() as ephemeral:
         yield ephemeral
 
 
