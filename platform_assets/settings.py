@@ -40,7 +40,6 @@ PRODUCT = "{product}"
 PROFILE_VARIABLE = "DRIFTLINE_PROFILE__"
 """Begins the name of a variable for one field of one profile: `DRIFTLINE_PROFILE__GPU_SPOT__DATA_ZONE`."""
 
-_PROBES = "DRIFTLINE_PROBES_SOCKET"
 _PUBLIC_KEY = re.compile(r"[0-9A-Za-z+/]{43}=")
 _URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?|file:///.*")
 """A bucket of S3 by its rules for names, or a folder."""
@@ -134,9 +133,6 @@ class Settings(Configuration):
     ] = Field(default="subprocess", description="how training steps are started; `kubernetes` by default in a cluster")
     state: Annotated[Path, AfterValidator(Path.absolute)] = Field(
         description="a local folder for what is not data: Dagster's home, built Bentos, scratch files"
-    )
-    serving_workers: Annotated[int, expect("a whole number of at least 1", lambda count: count >= 1)] = Field(
-        default=2, description="processes of one service"
     )
     serving_poll_s: Annotated[float, number_from(0.05)] = Field(
         default=2.0, description="seconds between two checks of a service for a new release"
@@ -293,11 +289,6 @@ class Settings(Configuration):
         return self.state / "predictions"
 
     @property
-    def serving_metrics(self) -> Path:
-        """The folder in which the workers of a service add up their metrics."""
-        return self.state / "serving_metrics"
-
-    @property
     def serving_kept(self) -> Path:
         """The folder in which services keep the last good model of each product."""
         return self.state / "serving"
@@ -428,17 +419,6 @@ def shows_broken_products(environ: Mapping[str, str] | None = None) -> bool:
     return choice == "show" and not environ.get("DAGSTER_IS_DEFS_VALIDATION_CLI")
 
 
-def forget_container() -> None:
-    """Remove the variable by which Bento's image marks itself as a container; see `serving.respawn`."""
-    os.environ.pop("BENTOML_CONTAINERIZED", None)
-
-
-def take_environment(environment: Mapping[str, str]) -> None:
-    """Replace this process's variables, as the start of another program would."""
-    os.environ.clear()
-    os.environ.update(environment)
-
-
 def bare_environment() -> dict[str, str]:
     """Return the environment of a child process that runs foreign content: our imports, and no secret."""
     names = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
@@ -450,17 +430,6 @@ def bare_environment() -> dict[str, str]:
         "PYTHONPATH": paths,
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-
-
-def probes_variable(descriptor: int) -> dict[str, str]:
-    """Return the variable by which the workers of a service find the socket of their probes."""
-    return {_PROBES: str(descriptor)}
-
-
-def probes_descriptor() -> int | None:
-    """Return the descriptor of the socket that a worker inherited for probes; None without one. Asked once."""
-    text = os.environ.pop(_PROBES, None)
-    return None if text is None else int(text)
 
 
 def _as_text(value: str | bool | float | Path | tuple[str, ...] | None) -> str:

@@ -37,8 +37,6 @@ CARRIES = {
 """Files that catch any exception without raising at once: path -> reason."""
 PRIVATE = re.compile(r"\b(?:dagster\w*|bentoml)\._[a-z]|\b_bentoml")
 PRIVATE_IN = {
-    "platform_assets/serving/forked.py",
-    "platform_assets/serving/respawn.py",
     "resources/cluster_storage.py",
     "resources/copying_launcher.py",
     "resources/local_storage.py",

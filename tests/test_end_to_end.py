@@ -322,11 +322,10 @@ def test_report_begins_with_the_fault(played: Played):
     assert "<script" not in page
 
 
-def test_status_shows_model_fault_and_that_the_service_has_ended(played: Played):
+def test_status_shows_model_and_fault(played: Played):
     state = status.of_product(Product(SPEC, played.settings))
     assert (state.release.number, state.release.age_keys) == (1, COUNT)
     assert [episode.key for episode in state.held] == list(PLAN.injected.keys)
-    assert (state.availability.is_up, state.availability.failed) == (False, 0)
 
 
 # The second time -----------------------------------------------------------------------------------------------------

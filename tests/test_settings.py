@@ -72,15 +72,15 @@ def test_settings_are_frozen_and_a_copy_is_validated(tmp_path: Path) -> None:
     settings = Settings(root=str(tmp_path), state=tmp_path)
     with pytest.raises(ValueError, match="frozen"):
         settings.root = "elsewhere"  # type: ignore[misc]
-    assert settings.replace(serving_workers=3).serving_workers == 3
-    with pytest.raises(SettingsProblem, match="DRIFTLINE_SERVING_WORKERS is 0; expected a whole number of at least 1"):
-        settings.replace(serving_workers=0)
+    assert settings.replace(serving_in_flight=3).serving_in_flight == 3
+    with pytest.raises(SettingsProblem, match="DRIFTLINE_SERVING_IN_FLIGHT is 0; expected a whole number of at least"):
+        settings.replace(serving_in_flight=0)
 
 
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("DRIFTLINE_SERVING_WORKERS", "2.5", "a whole number of at least 1"),
+        ("DRIFTLINE_SERVING_IN_FLIGHT", "2.5", "a whole number of at least 1"),
         ("DRIFTLINE_SERVING_POLL_S", "0.01", "a number of at least 0.05"),
         ("DRIFTLINE_SERVING_POLL_S", "soon", "a number of at least 0.05"),
         ("DRIFTLINE_SENSOR_PATIENCE_S", "nan", "a number of at least 0"),

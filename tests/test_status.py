@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,7 +13,6 @@ import dagster as dg
 import polars as pl
 import pytest
 from msgspec import structs, to_builtins
-from prometheus_client import values
 
 from platform_assets import naming, status
 from platform_assets.cli import main
@@ -27,7 +25,6 @@ from platform_assets.jobs import intervention
 from platform_assets.makers.predictions import Ingesting
 from platform_assets.records.performance import Interval
 from platform_assets.report import pages
-from platform_assets.serving import availability, servers
 from platform_assets.settings import Settings
 from platform_assets.specs import Broken
 from platform_assets.status import todo, words
@@ -183,12 +180,11 @@ def test_latency_is_judged_over_the_newest_keys_and_shown_in_the_report(settings
 
 def test_a_state_without_records_is_unknown_and_never_good(settings: Settings):
     state = status.of_product(Product(SPEC, settings))
-    assert {
-        getattr(state, name)
-        for name in ("release", "quality", "drift", "decision", "failure", "availability", "latency")
-    } == {None}
+    assert {getattr(state, name) for name in ("release", "quality", "drift", "decision", "failure", "latency")} == {
+        None
+    }
     text = status.as_text(state)
-    for clause in ("none yet", "no answer has a label yet", "no key was judged yet", "unknown: no service"):
+    for clause in ("none yet", "no answer has a label yet", "no key was judged yet"):
         assert clause in text
     json.dumps(to_builtins(state))
 
@@ -344,46 +340,3 @@ def test_slices_are_unknown_where_the_rows_cannot_be_read(settings: Settings):
     state = status.of_product(Product(SLICED, settings))
     assert state.slices is None
     assert state.quality is not None
-
-
-# Availability --------------------------------------------------------------------------------------------------------
-
-
-def _count(folder: Path, counts: dict[str, int], pid: int) -> None:
-    """Write the files of a worker: counters in its server's folder."""
-    folder.mkdir(parents=True)
-    counter = values.MultiProcessValue(lambda: pid)
-    environment = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
-    try:
-        for code, count in counts.items():
-            counter("counter", "driftline_requests", "driftline_requests_total", ("status",), (code,), "Requests.").inc(
-                count
-            )
-    finally:
-        if environment is None:
-            del os.environ["PROMETHEUS_MULTIPROC_DIR"]
-        else:
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = environment
-
-
-def test_running_service_is_up_with_its_answers_and_refusals(tmp_path: Path):
-    _count(tmp_path / servers.name_of(os.getpid()), {"200": 97, "422": 2, "503": 1}, os.getpid())
-    result = availability.read(tmp_path)
-    assert result is not None
-    assert (result.is_up, result.answered, result.refused, result.failed, result.share) == (True, 97, 2, 1, 0.99)
-
-
-def test_service_that_ended_is_down_and_its_numbers_remain(tmp_path: Path):
-    _count(tmp_path / "4194999-1", {"200": 5}, 4_194_999)
-    result = availability.read(tmp_path)
-    assert result is not None
-    assert (result.is_up, result.answered, result.share) == (False, 5, 1.0)
-
-
-def test_service_without_requests_has_no_share(tmp_path: Path):
-    (tmp_path / servers.name_of(os.getpid())).mkdir()
-    result = availability.read(tmp_path)
-    assert result is not None
-    assert result.share is None
-    assert availability.read(tmp_path / "nobody") is None

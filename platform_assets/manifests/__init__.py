@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import jinja2
 
 from platform_assets.accounts import SERVICE
-from platform_assets.facts.service_memory import WORKERS, model_bytes, needed_bytes
+from platform_assets.facts.service_memory import model_bytes, needed_bytes
 from platform_assets.handle import Product
 from platform_assets.records.notes import Service
 from platform_assets.records.releases import Release
@@ -89,7 +89,6 @@ def manifests(product: Product, replicas: int | None = None) -> str:
         cpu=_cores(spec.cores),
         cpu_target=max(1, round(100 * spec.cpu_target)),
         memory=_memory(spec.memory_gb),
-        workers=WORKERS,
         drain_s=DRAIN_S,
         goodbye_s=GOODBYE_S,
         wait_s=f"{WORTH * product.spec.service.latency_ms / 1000:g}",
@@ -148,7 +147,7 @@ def _check_memory(product: Product, number: int, release: Release) -> None:
     if (memory_gb := product.spec.pods.memory_gb) * _GIGABYTE < needed:
         raise ValueError(
             f"Pods.memory_gb of {product.name} is {memory_gb:g}; expected at least {needed / _GIGABYTE:.2f}, as "
-            f"{WORKERS} workers and the trial of the next model load the model of release {number}, which has "
+            f"the service and the trial of the next model load the model of release {number}, which has "
             f"{model_bytes(product, release) / _MEBIBYTE:.1f} MiB."
         )
 

@@ -80,13 +80,13 @@ def wait_for_outcome(product: Product, cutoff: str, *, check: Callable[[], None]
 
 
 def wait_for_service(address: str, release: int, *, check: Callable[[], None]) -> None:
-    """Wait until every worker of the service reports that it serves this release.
+    """Wait until the service reports that it serves this release.
 
     Args:
         address: of its probes.
 
     Raises:
-        TimeoutError: some worker still serves another one.
+        TimeoutError: it still serves another one.
     """
     import httpx
 
@@ -98,7 +98,7 @@ def wait_for_service(address: str, release: int, *, check: Callable[[], None]) -
         return True if served and set(served) == {float(release)} else None
 
     with httpx.Client(base_url=address, timeout=10.0) as client:
-        subject = f"release {release} in every worker of the service at {address}"
+        subject = f"release {release} in the service at {address}"
         _wait(look, subject, check, SWAP_S, hint="see the service's log and /readyz")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
-from platform_assets.serving import prediction_log, room, shipping
+from platform_assets.serving import prediction_log, shipping
 from platform_assets.serving.callers import Callers
 from platform_assets.serving.candidate import Trial
 from platform_assets.serving.contract import Contract
@@ -14,11 +14,12 @@ from platform_assets.serving.gate import Gate
 from platform_assets.serving.local_copy import LocalCopy
 from platform_assets.serving.predict import Predictor
 from platform_assets.serving.prediction_log import PredictionLog
-from platform_assets.serving.room import Room
+from platform_assets.serving.room import SHARE, Room
 from platform_assets.serving.runtime import Runtime
 from platform_assets.serving.sender import Sender
 from platform_assets.serving.shelf import Shelf
 from platform_assets.serving.shipping import Shipper, Terms
+from platform_assets.serving.vitals import Waiting
 from platform_assets.settings import Settings
 from platform_assets.storage.artifacts import ArtifactStore
 from platform_assets.storage.segments import CLOCK_LIMIT_S
@@ -68,14 +69,15 @@ def make_runtime(
     metrics: Metrics,
     gate: Gate,
     *,
+    waiting: Waiting | None = None,
     probes: socket.socket | None = None,
-    processes: int = 1,
+    room: Room | None = None,
     shelf: Shelf | None = None,
 ) -> Runtime:
-    """Return what answers for a product.
+    """Return what answers for a product; see `Runtime`.
 
     Args:
-        processes: how many write to the volume of the prediction log.
+        room: of the volume with the prediction logs, where several products write to it.
     """
     file_bytes_max = shipping.FILE_BYTES_MAX if settings.serving_ships else prediction_log.FILE_BYTES_MAX
     folder = settings.prediction_log / contract.product
@@ -92,19 +94,25 @@ def make_runtime(
         callers=Callers(settings.serving_callers),
         gate=gate,
         drain_s=settings.serving_drain_s,
+        waiting=Waiting() if waiting is None else waiting,
         probes=probes,
-        shipper=_make_shipper(settings, contract.product, predictor, follower, processes) if ships else None,
+        shipper=_make_shipper(settings, contract.product, predictor, follower, room) if ships else None,
         shelf=shelf,
     )
 
 
+def make_room(settings: Settings) -> Room:
+    """Return the room of the volume with the prediction logs."""
+    return Room(settings.state, settings.serving_room_bytes, SHARE)
+
+
 def _make_shipper(
-    settings: Settings, product: str, predictor: Predictor, follower: Follower, processes: int
+    settings: Settings, product: str, predictor: Predictor, follower: Follower, room: Room | None
 ) -> Shipper:
     return Shipper(
         predictor.log,
         Sender(settings.root, product, LOAD_S),
-        Room(settings.state, settings.serving_room_bytes, room.SHARE, processes),
+        make_room(settings) if room is None else room,
         Terms(
             every_s=settings.serving_ship_s,
             bytes_max=settings.serving_ship_bytes,

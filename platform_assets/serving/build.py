@@ -29,8 +29,8 @@ from platform_assets.serving import fetch
 from platform_assets.settings import REPOSITORY, Settings
 from platform_assets.storage.artifacts import ArtifactStore, Bundle
 
-MODULE = "platform_assets.serving.service"
-SERVICE = f"{MODULE}:PredictionService"
+SERVER = "platform_assets.serving.pod"
+SERVICE = "platform_assets.serving.service:PredictionService"
 PACKAGES = (
     *("bentoml", "cryptography", "httptools", "msgspec", "numpy", "obstore", "onnxruntime", "pillow"),
     *("prometheus-client", "psutil", "uvloop"),
@@ -122,8 +122,8 @@ def version_of(contract: str) -> str:
 
 
 def sources() -> list[str]:
-    """Return the files that run in a service: the imports of its module."""
-    paths = (modules.path_of(name) for name in modules.closure(MODULE))
+    """Return the files that run in a service: the imports of its server."""
+    paths = (modules.path_of(name) for name in modules.closure(SERVER))
     return [str(path.relative_to(REPOSITORY)) for path in paths if path is not None]
 
 

@@ -1,7 +1,4 @@
-"""Read a contract: the fields, bounds and types that a request must match.
-
-`decoding` reads requests by it, and `diagnosis` explains what is wrong with one.
-"""
+"""Read a contract: the fields, bounds and types that a request must match. `decoding` reads requests by it."""
 
 from __future__ import annotations
 
@@ -243,7 +240,6 @@ class Contract:
 
         Every value returned matches the contract: no NaN or infinity, no text or boolean for a number, no duplicate
         key, no moment out of bounds. An image becomes the `bytes` of its grey levels, row by row, whatever its form.
-        Costs one pass; the precise reason is determined only after a failure.
 
         Args:
             body: as received.

@@ -1,4 +1,4 @@
-"""Decode a body into rows, slice by slice: the fast path. `diagnosis` explains a failure.
+"""Decode a body into rows, slice by slice.
 
 No call works on more than one row, except the split of the list, which only looks for the ends of rows. So whatever a
 caller sends, and wherever it is wrong, costs one slice between two turns of the event loop.
@@ -7,28 +7,25 @@ caller sends, and wherever it is wrong, costs one slice between two turns of the
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from platform_assets.serving import plain_files
-from platform_assets.serving.requests import Reason, Refused, Request, Row
+from platform_assets.serving import files, pictures, plain_files
+from platform_assets.serving.requests import FAILURES, Reason, Refused, Request, Row, check_moments, refusal
 from platform_assets.serving.turns import BYTES_AT_ONCE, Steps, slice_rows
 
 if TYPE_CHECKING:
     from platform_assets.serving.contract import Contract
-    from platform_assets.serving.requests import Between, Request
+    from platform_assets.serving.requests import Between
 
 NUMBER_BYTES, CHARACTER_BYTES, SPARE_BYTES = 64, 12, 16_384
 """In JSON: a number with its name and punctuation; one code point as two escapes; blanks and the rest of a row."""
-MARKS = 16
-"""Commas and brackets of a row apart from its features and texts."""
-BAD_ROWS_MAX, BAD_BYTES_MAX = 8, 32_768
-"""After so many bad rows of a list no more rows are read: the slow pass takes at most 5 ms of CPU."""
+BAD_ROWS_MAX = 8
+"""After so many bad rows of a list no more rows are read."""
 _NONE = msgspec.Raw(b"")
 _BEGIN = re.compile(rb"[ \t\r\n]*")
-_FAILURES = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class Decoding:
@@ -36,8 +33,6 @@ class Decoding:
 
     Attributes:
         row_bytes_max: the longest row, in bytes of JSON: what its fields can need, and some blanks.
-        by_field: a decoder per field, by name, which takes 180.0 for a whole number.
-        marks_max: the most commas and opening brackets of a row, those within its texts included.
     """
 
     def __init__(self, contract: Contract, text_max: int) -> None:
@@ -47,12 +42,9 @@ class Decoding:
         # A list type would decode the whole list before it counts; this type stops at the first row too many.
         slots = [(f"r{index}", msgspec.Raw, _NONE) for index in range(contract.max_rows)]
         self._list = msgspec.json.Decoder(msgspec.defstruct("Rows", slots, array_like=True, forbid_unknown_fields=True))
-        self.by_field = {item.name: msgspec.json.Decoder(item.lenient_type) for item in contract.fields}
         texts = 2 + len(contract.categorical)
         image = contract.image
-        self.marks_max = MARKS + len(contract.fields) + texts * text_max
         self._quotes = 2 * (len(contract.fields) + 4 + 3)
-        self._quotes_max = self._quotes + 2 * (2 + len(contract.categorical) + (image is not None))
         self._first, self._end = len(contract.numeric), len(contract.numeric) + len(contract.categorical)
         self._at_once = slice_rows(contract)
         self.row_bytes_max = SPARE_BYTES + texts * text_max * CHARACTER_BYTES
@@ -60,7 +52,6 @@ class Decoding:
         if image is not None:
             as_file, (height, width) = plain_files.bytes_max(image.sized), image.sized
             self.row_bytes_max += max(-(-as_file // 3) * 4, height * (8 * width + 2))
-            self.marks_max += height * (width + 2)
 
     def steps(self, body: bytes | bytearray, now: datetime | None) -> Steps[Request]:
         """Decode a body in slices; see `Contract.decode`."""
@@ -68,11 +59,12 @@ class Decoding:
         begin = _BEGIN.match(body)
         is_list = begin is not None and body[begin.end() : begin.end() + 1] == b"["
         if not is_list:
-            return Request([self.row_of(bytes(body), "", between)], is_list=False)
-        raws = yield from self._split(body, between)
+            files.check_none(self._contract, body)
+            return Request([self._row_of(bytes(body), "", between)], is_list=False)
+        raws = self._split(body)
         if len(raws) > self._at_once or len(body) > BYTES_AT_ONCE:
             yield
-        rows, bad_bytes, since, spent = [], 0, 0, 0
+        rows, since, spent = [], 0, 0
         bad: list[Reason] = []
         for index, raw in enumerate(raws):
             if since == self._at_once or spent > BYTES_AT_ONCE:
@@ -80,34 +72,32 @@ class Decoding:
                 since = spent = 0
             part = bytes(raw)
             try:
-                rows.append(self.row_of(part, f"[{index}]", between))
+                rows.append(self._row_of(part, f"[{index}]", between))
             except Refused as refused:
                 # Not the exception: its traceback holds this frame, and with it the body, in a cycle.
                 bad.append(Reason(refused.sentence, refused.field))
-                bad_bytes += len(part)
-                if len(bad) == BAD_ROWS_MAX or bad_bytes > BAD_BYTES_MAX:
+                if len(bad) == BAD_ROWS_MAX:
                     break
             since, spent = since + 1, spent + len(part)
         if bad:
             raise Refused(422, bad[0].error, bad[0].field, bad if len(bad) > 1 else None)
         return Request(rows, is_list=True)
 
-    def _split(self, body: bytes | bytearray, between: Between) -> Steps[list[msgspec.Raw]]:
+    def _split(self, body: bytes | bytearray) -> list[msgspec.Raw]:
         """Return the rows of a list as JSON, without decoding them."""
-        from platform_assets.serving import diagnosis
-
+        most = self._contract.max_rows
         try:
             decoded = self._list.decode(body)
-        except _FAILURES as failure:
-            yield
-            yield from diagnosis.check_list(self._contract, bytes(body), between, failure)
-            raise Refused(422, f"the body does not follow the contract: {failure}.") from failure
+        except msgspec.ValidationError:
+            raise Refused(422, f"the list has more than {most} rows. Send several requests.") from None
+        except FAILURES as failure:
+            raise refusal(failure) from None
         rows = [raw for raw in msgspec.structs.astuple(decoded) if raw is not _NONE]
         if not rows:
-            raise diagnosis.empty_list(self._contract)
+            raise Refused(422, f"the list is empty; expected 1 to {most} rows.")
         return rows
 
-    def row_of(self, part: bytes, path: str, between: Between) -> Row[Any]:
+    def _row_of(self, part: bytes, path: str, between: Between) -> Row[Any]:
         """Return one row with its image as grey levels; raise `Refused` naming its first field to fix.
 
         Args:
@@ -115,34 +105,32 @@ class Decoding:
             path: its place in a list (`[3]`); empty for a body that is one row.
             between: the bounds of moments.
         """
-        from platform_assets.serving import diagnosis
-
-        row: Row[Any] | None = None
-        reason = "its fields differ from the contract's"
-        quotes = quotes_of(part) if len(part) <= self.row_bytes_max else self._quotes_max + 1
-        if quotes <= self._quotes_max:
-            try:
-                row = self.row.decode(part)
-            except _FAILURES as failure:
-                row, reason = self._lenient(part), str(failure)
-        if row is None or not self._is_plain(row, quotes, between):
-            diagnosis.check_row(self._contract, part, path, between)
-            if row is None:
-                raise Refused(422, f"{path or 'the body'} does not follow the contract: {reason}.")
+        about = path or "the body"
+        if len(part) > self.row_bytes_max:
+            raise Refused(
+                422,
+                f"{about} is longer than {self.row_bytes_max} bytes; expected a shorter row: its fields need no more.",
+                path or None,
+            )
+        try:
+            row: Row[Any] = self.row.decode(part)
+        except FAILURES:
+            row = self._lenient(part, path)
+        check_moments(row, path, between)
+        if quotes_of(part) != self._quotes_in(row):
+            raise Refused(422, f"{about} has a name that appears twice; expected each name once.", path or None)
         if self._contract.image is not None:
-            from platform_assets.serving import pictures
-
             name, shape = self._contract.image.name, self._contract.image.sized
             field = f"{path}.features.{name}" if path else f"features.{name}"
             setattr(row.features, name, pictures.grey_levels(getattr(row.features, name), shape, field))
         return row
 
-    def _lenient(self, part: bytes) -> Row[Any] | None:
-        """Return a row in which whole numbers are written as 180.0 or 1.8e2; None for a row that is not accepted."""
+    def _lenient(self, part: bytes, path: str) -> Row[Any]:
+        """Return a row in which whole numbers are written as 180.0 or 1.8e2; raise `Refused` for any other."""
         try:
             row: Row[Any] = self._lenient_row.decode(part)
-        except _FAILURES:
-            return None
+        except FAILURES as failure:
+            raise refusal(failure, path) from None
         for item in self._contract.fields:
             value = getattr(row.features, item.name)
             if item.dtype == "int" and value is not None:
@@ -151,15 +139,11 @@ class Decoding:
                 setattr(row.features, item.name, [[int(level) for level in line] for line in value])
         return row
 
-    def _is_plain(self, row: Row[Any], quotes: int, between: Between) -> bool:
-        """Return whether a decoded row needs no further check: no duplicate key, moments in UTC and within bounds.
+    def _quotes_in(self, row: Row[Any]) -> int:
+        """Return how many quotes the JSON of a row has in which no name appears twice.
 
-        msgspec takes the last of two equal keys. Every key is required, so a row without duplicates has a known number
-        of quotes; any other number goes to the diagnosis, which looks properly.
+        msgspec takes the last of two equal names. Every one is required, so a row without duplicates has this number.
         """
-        for moment, (begins, ends) in zip((row.service_time, row.asked_at), between, strict=True):
-            if moment.tzinfo is not UTC or not begins <= moment < ends:
-                return False
         values = msgspec.structs.astuple(row.features)
         categories = values[self._first : self._end]
         expected = self._quotes + 2 * (len(categories) - categories.count(None))
@@ -167,7 +151,7 @@ class Decoding:
             expected += 2 if row.idempotency_key is None else 4
         if self._contract.image is not None and isinstance(values[self._end], str):
             expected += 2
-        return quotes == expected
+        return expected
 
 
 def quotes_of(part: bytes) -> int:

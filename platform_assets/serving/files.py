@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import msgspec
 
-from platform_assets.serving import diagnosis, pictures
-from platform_assets.serving.requests import MOMENT, Refused, Request, Row
+from platform_assets.serving import pictures, plain_files
+from platform_assets.serving.requests import MOMENTS, Between, Refused, Request, Row, check_moments, refusal
 
 if TYPE_CHECKING:
     from platform_assets.serving.contract import Contract
 
-REQUIRED, OPTIONAL = ("entity", "service_time", "asked_at"), ("idempotency_key",)
+REQUIRED, OPTIONAL = ("entity", *MOMENTS), ("idempotency_key",)
+EXAMPLE = "/predict?entity=...&service_time=2013-03-01T05:00:00Z&asked_at=2013-03-01T05:00:00Z"
+"""A query string next to a body that is an image file."""
 _PARTS_MAX = 16
 _JSON = b"application/json"
 _CONTENT_TYPES = (*(name.encode() for name in pictures.CONTENT_TYPES), b"image/jpg")
@@ -42,9 +44,23 @@ def is_file(fields: Mapping[bytes, bytes]) -> bool:
         return False
     raise Refused(
         415,
-        f"the content type is {diagnosis.printable(value.decode('latin-1'))}; expected application/json in UTF-8 or, "
-        f"for a product whose only field is an image, {' or '.join(pictures.CONTENT_TYPES)} with the rest of the row "
-        f"in the query string ({diagnosis.EXAMPLE}).",
+        f"the content type is {value.decode('latin-1')[:60]!r}; expected application/json in UTF-8 or, for a product "
+        f"whose only field is an image, {' or '.join(pictures.CONTENT_TYPES)} with the rest of the row in the query "
+        f"string ({EXAMPLE}).",
+    )
+
+
+def check_none(contract: Contract, body: bytes | bytearray) -> None:
+    """Raise `Refused` (415) for a body that is an image file under the content type of JSON."""
+    kind = plain_files.format_of(body)
+    if kind is None:
+        return
+    if not contract.takes_files:
+        raise _unexpected(contract)
+    raise Refused(
+        415,
+        f"the body is a {kind} file, but its content type does not say so; expected `Content-Type: "
+        f"image/{kind.lower()}` with the rest of the row in the query string ({EXAMPLE}), or JSON.",
     )
 
 
@@ -61,17 +77,12 @@ def decode(contract: Contract, body: bytes | bytearray, query: bytes, now: datet
     """
     image = contract.image
     if image is None or not contract.takes_files:
-        raise diagnosis.unexpected_file(contract)
-    values = _values(query)
-    diagnosis.check_head(values, "", contract.between(now))
-    grey = pictures.of_file(body, image.sized, f"features.{image.name}")
-    row = Row(
-        entity=values["entity"],
-        service_time=msgspec.convert(values["service_time"], MOMENT),
-        asked_at=msgspec.convert(values["asked_at"], MOMENT),
-        features=contract.features_type(grey),
-        idempotency_key=values.get("idempotency_key", msgspec.UNSET),
-    )
+        raise _unexpected(contract)
+    pairs = _pairs(query)
+    if len(values := dict(pairs)) < len(pairs) or "features" in values:
+        raise Refused(422, f"the query string has a parameter twice, or one that is not its own; expected {EXAMPLE}.")
+    row = _row({**values, "features": None}, contract.between(now))
+    row.features = contract.features_type(pictures.of_file(body, image.sized, f"features.{image.name}"))
     return Request([row], is_list=False)
 
 
@@ -81,8 +92,31 @@ def check_query(contract: Contract, query: bytes) -> None:
     Others are ignored, and so are all where no body may be a file.
     """
     if query and contract.takes_files:
+        good = {
+            "entity": "-",
+            "features": None,
+            **{name: begins for name, (begins, _) in zip(MOMENTS, contract.moments, strict=True)},
+        }
         parameters = {name: value for name, value in _pairs(query) if name in (*REQUIRED, *OPTIONAL)}
-        diagnosis.check_head(parameters, "", contract.moments)
+        _row({**good, **parameters}, contract.moments)
+
+
+def _row(values: Mapping[str, object], between: Between) -> Row[Any]:
+    try:
+        row = msgspec.convert(values, Row[Any])
+    except msgspec.ValidationError as failure:
+        raise refusal(failure) from None
+    check_moments(row, "", between)
+    return row
+
+
+def _unexpected(contract: Contract) -> Refused:
+    """Return the refusal of an image file by a product that does not accept one."""
+    reason = "has no image" if contract.image is None else "has other fields too"
+    return Refused(
+        415,
+        f"the body is an image file, but a request to {contract.product} {reason}; expected JSON, see /openapi.json.",
+    )
 
 
 def _pairs(query: bytes) -> list[tuple[str, str]]:
@@ -98,26 +132,5 @@ def _pairs(query: bytes) -> list[tuple[str, str]]:
             query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_PARTS_MAX, separator="&"
         )
     except ValueError as problem:
-        raise Refused(
-            422, f"the query string cannot be read ({_reason(problem)}); expected {diagnosis.EXAMPLE}."
-        ) from problem
-
-
-def _values(query: bytes) -> dict[str, str]:
-    """Return the query's values by name: all the expected ones and no others."""
-    values: dict[str, str] = {}
-    for name, value in _pairs(query):
-        label = diagnosis.printable(name)
-        if name not in (*REQUIRED, *OPTIONAL):
-            raise Refused(422, f"{label} is not a parameter of the query string; remove it.", label)
-        if name in values:
-            raise Refused(422, f"{name} appears twice in the query string; expected it once.", name)
-        values[name] = value
-    for name in REQUIRED:
-        if name not in values:
-            raise Refused(422, f"{name} is missing in the query string; expected {diagnosis.EXAMPLE}.", name)
-    return values
-
-
-def _reason(problem: ValueError) -> str:
-    return "escapes that are not UTF-8" if isinstance(problem, UnicodeError) else f"more than {_PARTS_MAX} parts"
+        reason = "escapes that are not UTF-8" if isinstance(problem, UnicodeError) else f"more than {_PARTS_MAX} parts"
+        raise Refused(422, f"the query string cannot be read ({reason}); expected {EXAMPLE}.") from problem

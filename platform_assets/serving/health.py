@@ -1,11 +1,7 @@
-"""Say whether a service is alive and ready: what `/healthz`, `/readyz` and `/metrics` answer, for all of its workers.
-
-The workers share the probes' port, so each must speak for all: it reads what the others published in their metrics.
-"""
+"""Say whether a service is alive and ready: what `/healthz`, `/readyz` and `/metrics` answer."""
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -18,18 +14,18 @@ from platform_assets.serving.probes import HEALTH, METRICS, READINESS, Page, Pag
 from platform_assets.serving.runtime import Runtime
 
 HUNG_S = 10.0
-"""A worker whose event loop has had no turn for so long is not alive. No slice of work takes a hundredth of it."""
+"""A process whose event loop has had no turn for so long is not alive. No slice of work takes a hundredth of it."""
 _JSON = b"application/json"
 
 
 class Health:
-    """The answers of one worker."""
+    """The answers of a process."""
 
     def __init__(self, runtime: Runtime, ended: Callable[[], list[str]]) -> None:
         """Prepare.
 
         Args:
-            runtime: of the worker.
+            runtime: of the process.
             ended: returns the names of background jobs that ended by a bug.
         """
         self._runtime, self._ended = runtime, ended
@@ -41,30 +37,26 @@ class Health:
         return {HEALTH: self.alive, READINESS: self.ready, METRICS: self.metrics}
 
     def note(self) -> None:
-        """Publish the state of this worker."""
+        """Publish the state of this process."""
         runtime = self._runtime
         with self._noting:
-            runtime.metrics.note(runtime.follower, runtime.predictor.log.problem)
-            runtime.metrics.note_ready(is_ready=self._own()[0])
+            runtime.metrics.note(runtime.follower, runtime.predictor.log.problem, is_ready=self._judge()[0])
             if runtime.shipper is not None:
                 runtime.metrics.note_shipping(runtime.shipper.figures, runtime.shipper.problem)
 
     def alive(self) -> Page:
-        """Alive, unless a bug ended a background job or an event loop hangs: then a restart is right."""
-        ended, now_s = self._ended(), time.time()
-        hung = [pid for pid, state in self._runtime.metrics.workers().items() if now_s - state.turn_at_s > HUNG_S]
-        problems = [f"ended by a bug: {', '.join(ended)}; see the log, and restart the worker."] if ended else []
-        problems += [f"worker {pid} has not turned its event loop for more than {HUNG_S:g} s." for pid in hung]
+        """Alive, unless a bug ended a background job or the event loop hangs: then a restart is right."""
+        ended, turn_s = self._ended(), self._runtime.metrics.turn_s
+        problems = [f"ended by a bug: {', '.join(ended)}; see the log, and restart the service."] if ended else []
+        if turn_s is not None and time.monotonic() - turn_s > HUNG_S:
+            problems.append(f"the event loop has had no turn for more than {HUNG_S:g} s.")
         if problems:
             return _page(503, {"is_alive": False, "problem": " ".join(problems)})
         return _page(200, {"is_alive": True})
 
     def ready(self) -> Page:
-        """Ready, if this worker and all others that have started are: each gets its share of the requests."""
-        is_ready, problems = self._own()
-        others = [pid for pid, state in self._runtime.metrics.workers().items() if not state.is_ready]
-        problems += [f"worker {pid} is not ready." for pid in others if pid != os.getpid()]
-        is_ready = is_ready and not set(others) - {os.getpid()}
+        """Ready, if a model answers and its answers can be logged; with the reasons if not."""
+        is_ready, problems = self._judge()
         follower = self._runtime.follower
         live, confirmed_at = follower.live, follower.confirmed_at
         kept_at = confirmed_at if live is not None and live.source == "kept" else None
@@ -80,7 +72,6 @@ class Health:
             "kept_at_utc": kept_at,
             "kept_age_s": None if kept_at is None else round((datetime.now(UTC) - kept_at).total_seconds(), 1),
             "problem": " ".join(problems) or None,
-            "worker": os.getpid(),
         }
         return _page(200 if is_ready else 503, state)
 
@@ -90,12 +81,12 @@ class Health:
         return _page(status, {"is_ready": status == 200})
 
     def metrics(self) -> Page:
-        """The metrics of all workers."""
+        """The metrics."""
         self.note()
         return Page(200, self._runtime.metrics.text(), CONTENT_TYPE_LATEST.encode())
 
-    def _own(self) -> tuple[bool, list[str]]:
-        """Return whether this worker is ready, and what is wrong with it or may be soon."""
+    def _judge(self) -> tuple[bool, list[str]]:
+        """Return whether the process is ready, and what is wrong with it or may be soon."""
         runtime = self._runtime
         shipper, live, log_problem = runtime.shipper, runtime.follower.live, runtime.predictor.log.problem
         room_problem, shipping_problem = (None, None) if shipper is None else (shipper.room.problem, shipper.problem)

@@ -12,64 +12,66 @@ import asyncio
 import logging
 import socket
 import sys
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
 import msgspec
-import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 
 from platform_assets.configuration import ConfigurationProblem
-from platform_assets.serving import assembly
+from platform_assets.serving import assembly, protocol
 from platform_assets.serving.bodies import Message, Receive, Scope, Send
 from platform_assets.serving.callers import CallersProblem
 from platform_assets.serving.entries import Entry, HostProblem, prepare
 from platform_assets.serving.gate import Gate
-from platform_assets.serving.health import HUNG_S
+from platform_assets.serving.listening import PortProblem, bound
 from platform_assets.serving.metrics import Metrics
 from platform_assets.serving.middleware import PredictionMiddleware
 from platform_assets.serving.probes import HEALTH, METRICS, READINESS, Page, Pages
 from platform_assets.serving.protocol import Protocol
 from platform_assets.serving.routes import PREDICT, TIMEOUT_S
 from platform_assets.serving.shelf import Shelf, TooLarge
+from platform_assets.serving.vitals import Waiting
 from platform_assets.serving.worker import Worker
 from platform_assets.settings import Settings
 
 _JSON = b"application/json"
-BACKLOG = 2048
-"""Connections that may wait to be accepted: uvicorn's default."""
 
 
 class Host:
     """The ASGI application in front of the middleware of each name."""
 
     def __init__(
-        self, settings: Settings, entries: Sequence[Entry], shelf: Shelf, listening: socket.socket | None = None
+        self,
+        settings: Settings,
+        entries: Sequence[Entry],
+        shelf: Shelf,
+        waiting: Waiting | None = None,
+        probes: socket.socket | None = None,
     ) -> None:
-        """Prepare; no model is loaded before the server starts.
-
-        Args:
-            listening: the socket of the probes' port.
-        """
+        """Prepare; no model is loaded before the server starts. See `Runtime`."""
+        self._room = assembly.make_room(settings)
         self.shelf = shelf
         self.gate = Gate(settings.serving_in_flight)
-        self.products = {one.name: self._product(settings, one, len(entries)) for one in entries}
+        self.products = {one.name: self._product(settings, one) for one in entries}
         self._direct = {f"/{name}{PREDICT}": partial(_at, PREDICT, app) for name, app in self.products.items()}
         self._unread = Counter("driftline_unread_requests", "Requests that were not HTTP.", registry=shelf.registry)
-        self._turn_s = time.monotonic()
         any_runtime = next(iter(self.products.values())).runtime
         self._worker = Worker(
-            replace(any_runtime, probes=listening), self.pages, self, self._note, watches_parent=False
+            replace(any_runtime, waiting=waiting or Waiting(), probes=probes),
+            self.pages,
+            self,
+            self._note,
+            watches_parent=False,
         )
 
-    def _product(self, settings: Settings, one: Entry, count: int) -> PredictionMiddleware:
+    def _product(self, settings: Settings, one: Entry) -> PredictionMiddleware:
         follower = assembly.make_follower(
             settings, one.contract, one.trial, pinned=one.pinned, shelf=self.shelf, name=one.name
         )
         runtime = assembly.make_runtime(
-            settings, one.contract, follower, Metrics(), self.gate, processes=count, shelf=self.shelf
+            settings, one.contract, follower, Metrics(), self.gate, room=self._room, shelf=self.shelf
         )
         return PredictionMiddleware(_nothing, make=lambda: runtime)
 
@@ -104,10 +106,8 @@ class Host:
             )
 
     def alive(self) -> Page:
-        """Alive while each name is, and the event loop turns."""
+        """Alive while each name is."""
         problems = [f"{name}: {page.body.decode()}" for name, page in self._pages_of(HEALTH) if page.status != 200]
-        if time.monotonic() - self._turn_s > HUNG_S:
-            problems.append(f"the event loop has not turned for more than {HUNG_S:g} s.")
         return _page(503 if problems else 200, {"is_alive": not problems, "problem": " ".join(problems) or None})
 
     def ready(self) -> Page:
@@ -121,8 +121,6 @@ class Host:
 
     def note_lag(self, lag_s: float, waiting: int, had_turn: bool = True) -> None:
         """Publish in each name's metrics how long the loop has made others wait."""
-        if had_turn:
-            self._turn_s = time.monotonic()
         for product in self.products.values():
             product.runtime.metrics.note_lag(lag_s, waiting, had_turn)
 
@@ -178,7 +176,13 @@ def _page(status: int, document: object) -> Page:
     return Page(status, msgspec.json.encode(document), _JSON)
 
 
-def make_host(settings: Settings, names: Sequence[str], bytes_max: int, listening: socket.socket | None = None) -> Host:
+def make_host(
+    settings: Settings,
+    names: Sequence[str],
+    bytes_max: int,
+    waiting: Waiting | None = None,
+    probes: socket.socket | None = None,
+) -> Host:
     """Return the application for some names, each model tried and measured.
 
     Raises:
@@ -193,26 +197,7 @@ def make_host(settings: Settings, names: Sequence[str], bytes_max: int, listenin
             shelf.check(one.digest, one.trial.size(one.digest))
         except TooLarge as problem:
             raise HostProblem(f"{name} cannot be served: {problem}") from None
-    return Host(settings, entries, shelf, listening)
-
-
-def bound(address: str, port: int) -> socket.socket:
-    """Return a listening socket, not blocking.
-
-    Raises:
-        HostProblem: the port is taken, or there can be no such port.
-    """
-    listening = socket.socket()
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((address, port))
-    except (OSError, OverflowError) as problem:
-        listening.close()
-        reason = problem.strerror if isinstance(problem, OSError) else "ports are 0-65535"
-        raise HostProblem(f"port {port} of {address} cannot be used: {reason}.") from None
-    listening.listen(BACKLOG)
-    listening.setblocking(False)
-    return listening
+    return Host(settings, entries, shelf, waiting, probes)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -231,20 +216,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise HostProblem(f"--memory-mb is {options.memory_mb:g}; expected a number above 0 and below 2^30.")
         settings = Settings.from_environment()
         callers = bound(options.host, options.port)
-        listening = bound(options.host, settings.probes_port(options.port))
-        application = make_host(settings, options.names, int(options.memory_mb * 2**20), listening)
-    except (CallersProblem, ConfigurationProblem, HostProblem) as problem:
+        probes = bound(options.host, settings.probes_port(options.port))
+        waiting = Waiting([callers.dup()])
+        application = make_host(settings, options.names, int(options.memory_mb * 2**20), waiting, probes)
+    except (CallersProblem, ConfigurationProblem, HostProblem, PortProblem) as problem:
         print(f"serve: {problem}", file=sys.stderr)
         return 1
     application.install()
     for name, product in application.products.items():
         print(f"http://{options.host}:{options.port}/{name}{PREDICT}: {product.runtime.contract.title}", flush=True)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            application, http=Protocol, lifespan="on", access_log=False, log_config=None, proxy_headers=False
-        )
-    )
-    server.run(sockets=[callers])
+    protocol.serve(application, callers)
     return 0
 
 

@@ -4,7 +4,7 @@ The answers that this process gave under idempotency keys; nothing is shared bet
 
 - In one process a repeated key gets the first answer, id and result, and is not logged again, as long as it is among
   the newest `SIZE` keys. The same key with another request is refused.
-- A retry may reach another worker, or a restarted one. The prediction id is a digest of the key and the row, so it is
+- A retry may reach another replica, or a restarted one. The prediction id is a digest of the key and the row, so it is
   the same everywhere; the result is computed again, and equal unless a release happened in between. The log then has
   the id twice, and its readers count it once.
 """

@@ -1,6 +1,6 @@
 """Keep a copy of the last good bundle and the highest release number on local disk, for a start without the store.
 
-One folder per product, shared by the workers of a machine. A bundle is verified when it is read; the small file that
+One folder per product, shared by the processes of a machine. A bundle is verified when it is read; the small file that
 names it is replaced as a whole, after the blobs are on disk.
 """
 
@@ -171,7 +171,7 @@ class LocalCopy:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Lock the folder against the machine's other workers."""
+        """Lock the folder against the machine's other processes."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with (self.folder / "lock").open("ab") as lock:

@@ -9,8 +9,7 @@ import msgspec
 from platform_assets.serving import files, pictures
 from platform_assets.serving.answers import Schema
 from platform_assets.serving.contract import Contract
-from platform_assets.serving.diagnosis import within
-from platform_assets.serving.requests import MOMENTS, Refusal, Row
+from platform_assets.serving.requests import MOMENTS, Refusal, Row, within
 
 _JSON = "application/json"
 _REFERENCE = "#/components/schemas/{name}"

@@ -1,7 +1,6 @@
 """Serve `/healthz`, `/readyz` and `/metrics` on a port of their own, from a thread.
 
-An overloaded event loop does not delay a probe, and the port of the callers need not be open to whoever watches. The
-parent of the workers binds the port (`respawn`) and each worker inherits the socket, so any of them answers for all.
+An overloaded event loop does not delay a probe, and the port of the callers need not be open to whoever watches.
 """
 
 from __future__ import annotations
@@ -11,8 +10,6 @@ import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
-
-from platform_assets import settings
 
 HEALTH, READINESS, METRICS = "/healthz", "/readyz", "/metrics"
 READ_S = 5.0
@@ -34,22 +31,11 @@ class Page(NamedTuple):
 Pages = Mapping[str, Callable[[], Page]]
 
 
-def inherited() -> socket.socket | None:
-    """Return the listening socket that the parent bound, or None if it bound none."""
-    descriptor = settings.probes_descriptor()
-    return None if descriptor is None else socket.socket(fileno=descriptor)
-
-
 class Probes:
     """The thread that answers on the port."""
 
     def __init__(self, listening: socket.socket, pages: Pages) -> None:
-        """Prepare.
-
-        Args:
-            listening: non-blocking, because another worker may take a connection first.
-            pages: called from threads.
-        """
+        """Prepare; the pages are called from threads."""
         self._server = _Server(listening, pages)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(LOOK_S,), name="probes", daemon=True)
 
@@ -58,7 +44,7 @@ class Probes:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop, and close this worker's copy of the socket."""
+        """Stop, and close the socket."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
 import msgspec
+import uvicorn
 import uvicorn.config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -153,3 +155,17 @@ class Protocol(HttpToolsProtocol):
 def install() -> None:
     """Make this process's server use `Protocol`. Call it before the server chooses: while the service loads."""
     uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:Protocol"
+
+
+def serve(application: Any, listening: socket.socket) -> None:
+    """Serve an application in this process until SIGTERM."""
+    config = uvicorn.Config(
+        application,
+        http=Protocol,
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        server_header=False,
+    )
+    uvicorn.Server(config).run(sockets=[listening])

@@ -1,8 +1,9 @@
-"""Define a request and its refusal: what decoding, diagnosis and the contract share."""
+"""Define a request and its refusal: what decoding and the contract share."""
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
@@ -19,7 +20,13 @@ MOMENT = Annotated[datetime, msgspec.Meta(tz=True)]
 MOMENTS = ("service_time", "asked_at")
 Between = tuple[tuple[datetime, datetime], tuple[datetime, datetime]]
 """The bounds of `MOMENTS`, each from the first moment and before the second."""
+FAILURES = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for a body that it does not decode."""
 Features = TypeVar("Features")
+_REASON_MAX, _NAME_MAX = 300, 60
+"""Characters that are shown of what may repeat the caller's own."""
+_REASON = re.compile(r"(.*?)(?: - at `\$\.?(.*)`)?", re.DOTALL)
+_NAMED = re.compile(r"Object (?:missing required|contains unknown) field `(.*)`", re.DOTALL)
 
 
 class Reason(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,3 +85,35 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
     rows: list[Row[Any]]
     is_list: bool
+
+
+def refusal(failure: Exception, path: str = "") -> Refused:
+    """Return the refusal of what msgspec does not decode: its reason, and the field that it names.
+
+    Args:
+        failure: one of `FAILURES`.
+        path: of the row in a list (`[3]`); empty for a body that is one row.
+    """
+    if not isinstance(failure, msgspec.ValidationError):
+        return Refused(422, f"{path or 'the body'} cannot be read: {failure}.", path or None)
+    stated = _REASON.fullmatch(str(failure))
+    assert stated is not None  # its parts match any text
+    reason, place = stated.groups()
+    name = _NAMED.fullmatch(reason)
+    field = ".".join(part for part in (path, place, name and name[1][:_NAME_MAX]) if part)
+    return Refused(422, f"{field or 'the body'}: {reason[:_REASON_MAX]}.", field or None)
+
+
+def check_moments(row: Row[Any], path: str, between: Between) -> None:
+    """Raise `Refused` unless the moments of a row are in UTC and within bounds."""
+    for name, moment, bounds in zip(MOMENTS, (row.service_time, row.asked_at), between, strict=True):
+        if moment.tzinfo is not UTC or not bounds[0] <= moment < bounds[1]:
+            field = f"{path}.{name}" if path else name
+            sent = moment.isoformat().replace("+00:00", "Z")
+            raise Refused(422, f'{field} is "{sent}"; expected a UTC time {within(bounds)}.', field)
+
+
+def within(bounds: tuple[datetime, datetime]) -> str:
+    """Describe the bounds of a moment: `from 2013-01-01T05:00:00Z, before 2014-01-01T05:00:00Z`."""
+    begins, ends = (moment.isoformat(timespec="seconds").replace("+00:00", "Z") for moment in bounds)
+    return f"from {begins}, before {ends}"

@@ -16,7 +16,7 @@ from platform_assets.serving.prediction_log import LogProblem
 SHARE = 0.8
 """Share of the room from which on a service that ships its log is not ready."""
 LOOK_SHARE = 0.01
-"""Share of the limit after which the processes of a volume, together, have measured again."""
+"""Share of the limit after which the volume is measured again."""
 
 
 class Room:
@@ -26,18 +26,16 @@ class Room:
         problem: why no requests should be taken; None while there is room.
     """
 
-    def __init__(self, folder: Path, limit_bytes: int | None, share: float, processes: int = 1) -> None:
+    def __init__(self, folder: Path, limit_bytes: int | None, share: float) -> None:
         """Prepare.
 
         Args:
             folder: everything in it counts.
             limit_bytes: what the volume may hold (an `emptyDir`'s sizeLimit); None: the size of its file system.
             share: of the limit, from which on there is a problem; halfway from there to the limit, `reserve` refuses.
-            processes: how many write to the volume, each with a room of its own.
         """
         self.problem: str | None = None
         self._folder, self._limit_bytes, self._share = folder, limit_bytes, share
-        self._look_share = LOOK_SHARE / processes
         self._used = self._limit = self._unseen = 0
 
     def check(self) -> None:
@@ -61,7 +59,7 @@ class Room:
         Raises:
             LogProblem: with them the volume would hold too much; they must not be written.
         """
-        if self._unseen + count > self._look_share * self._limit:
+        if self._unseen + count > LOOK_SHARE * self._limit:
             self.check()
             self._unseen = 0
         refused_share = (1 + self._share) / 2

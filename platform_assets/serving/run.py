@@ -44,7 +44,7 @@ class Server:
     Attributes:
         url: without a path.
         probes: the address of its probes and metrics, without a path.
-        process: `bentoml serve`, the parent of the workers, leader of its own process group.
+        process: `bentoml serve`, the parent of the one that answers, leader of its own process group.
         log: the file of its output.
     """
 
@@ -85,7 +85,7 @@ class Server:
         raise ServerProblem(f"{self.url} is not ready ({last_answer}); the end of {self.log}:\n" + "\n".join(lines))
 
     def stop(self) -> None:
-        """Stop the server and its workers, and wait for their end."""
+        """Stop the server, and wait for its end."""
         if self.process.poll() is None:
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -108,7 +108,7 @@ def start(
     The server gets SIGTERM when the calling thread ends (Linux). It is not ready yet: call `Server.wait_ready`.
 
     Args:
-        settings: of the service: store, state, workers.
+        settings: of the service: store, state.
         tag: of the Bento, below `settings.bentoml_home`.
         port: to listen on.
         log: the file to append its output to.
@@ -142,12 +142,11 @@ def serving(
         server.stop()
 
 
-def unheard(settings: Settings, state: Path, digest: str, workers: int = 1) -> Settings:
+def unheard(settings: Settings, state: Path, digest: str) -> Settings:
     """Return the settings of a service on exactly one bundle whose answers no caller gets: its log stays in `state`."""
     return settings.replace(
         state=state,
         serving_digest=digest,
-        serving_workers=workers,
         serving_ships=False,
         serving_drain_s=0.0,
         serving_probes_port=None,

@@ -1,4 +1,4 @@
-"""The parts of a worker."""
+"""The parts of a serving process."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from platform_assets.serving.metrics import Metrics
 from platform_assets.serving.predict import Predictor
 from platform_assets.serving.shelf import Shelf
 from platform_assets.serving.shipping import Shipper
+from platform_assets.serving.vitals import Waiting
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """A worker's parts.
+    """A process's parts.
 
     Attributes:
         needs_store: whether it is not ready before the store has named the live model.
@@ -25,6 +26,7 @@ class Runtime:
         callers: who may ask.
         gate: which requests begin.
         drain_s: for how long it is not ready and still answers before it ends.
+        waiting: counts the connections that it has not accepted.
         probes: the listening socket of its probes; None without one.
         shelf: holds the models of several products; None where the process serves one, which it never drops.
     """
@@ -39,5 +41,6 @@ class Runtime:
     callers: Callers = field(default_factory=Callers)
     gate: Gate = field(default_factory=Gate)
     drain_s: float = 0.0
+    waiting: Waiting = field(default_factory=Waiting)
     probes: socket.socket | None = None
     shelf: Shelf | None = None

@@ -4,12 +4,13 @@ In addition to the code, a Bento contains the folder `fallback`: `contract.json`
 and the blobs of one bundle. Bento's tracing, access log and metrics are switched off: they cost more than a prediction
 (together about 700 microseconds per request) and do not see what the middleware answers.
 
-What answers is not imported here, because a Bento is built without it: `forked` imports it before workers start.
+What answers is not imported here, because a Bento is built, and Bento's supervisor runs, without it.
 """
 
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from platform_assets import settings as settings_module
-from platform_assets.serving import protocol, respawn
+from platform_assets.serving import listening, protocol
 from platform_assets.serving.callers import Callers, CallersProblem
 from platform_assets.serving.gate import Gate
 from platform_assets.serving.routes import ANSWER, API, PREDICT, TIMEOUT_S
@@ -33,15 +34,18 @@ FALLBACK = settings_module.REPOSITORY / "fallback"
 
 
 def make_runtime(settings: Settings | None = None, fallback: Path = FALLBACK) -> Runtime:
-    """Return a worker's runtime for the contract and the fallback bundle of this Bento.
+    """Return the runtime for the contract and the fallback bundle of this Bento.
 
     Args:
         settings: from the environment by default.
         fallback: the folder with `contract.json`, `fallback.json` and blobs.
     """
-    from platform_assets.serving import assembly, probes
+    from prometheus_client import values
+
+    from platform_assets.serving import assembly
     from platform_assets.serving.contract import Contract
-    from platform_assets.serving.metrics import Metrics, server_folder
+    from platform_assets.serving.metrics import Metrics
+    from platform_assets.serving.vitals import Waiting
     from platform_assets.storage.artifacts import ArtifactStore
 
     settings = Settings.from_environment() if settings is None else settings
@@ -54,12 +58,22 @@ def make_runtime(settings: Settings | None = None, fallback: Path = FALLBACK) ->
         fallback_digest=json.loads((fallback / "fallback.json").read_bytes())["digest"],
         pinned=settings.serving_digest,
     )
-    metrics = Metrics(server_folder(settings.serving_metrics / contract.product))
+    # Bento's supervisor asks for numbers in files, which only several workers need.
+    values.ValueClass = values.MutexValue
+    metrics = Metrics()
     protocol.Protocol.on_bad_request = staticmethod(metrics.count_unread)
     gate = protocol.Protocol.gate = Gate(settings.serving_in_flight, settings.serving_wait_s)
-    return assembly.make_runtime(
-        settings, contract, follower, metrics, gate, probes=probes.inherited(), processes=workers(settings)
-    )
+    public = listening.copies()
+    probes = _bind_probes(settings, public[0]) if public else None
+    return assembly.make_runtime(settings, contract, follower, metrics, gate, waiting=Waiting(public), probes=probes)
+
+
+def _bind_probes(settings: Settings, public: socket.socket) -> socket.socket:
+    host, port = public.getsockname()[:2]
+    try:
+        return listening.bound(host, settings.probes_port(port))
+    except listening.PortProblem as problem:
+        raise SystemExit(f"serve: {problem}") from None
 
 
 def check(settings: Settings) -> None:
@@ -71,23 +85,6 @@ def check(settings: Settings) -> None:
         Callers(settings.serving_callers)
     except CallersProblem as problem:
         raise SystemExit(f"serve: {problem}") from None
-
-
-def workers(settings: Settings) -> int:
-    """Return how many processes serve: `--api-workers` if `bentoml serve` got it, otherwise the setting.
-
-    Bento knows that option but ignores it for services of this kind.
-    """
-    import click
-
-    context = click.get_current_context(silent=True)
-    count = None if context is None else context.params.get("api_workers")
-    if count is None:
-        return settings.serving_workers
-    if count < 1:
-        # While a service loads, Bento takes any other exception for a missing service.
-        raise SystemExit(f"--api-workers is {count}; expected at least 1, as in DRIFTLINE_SERVING_WORKERS.")
-    return int(count)
 
 
 class Rows(bentoml.IODescriptor):
@@ -123,7 +120,7 @@ class Answers(bentoml.IODescriptor):
 
 
 def direct(app: Application, make: Callable[[], Runtime]) -> PredictionMiddleware:
-    """Return a worker's middleware, which gets the requests to `/predict` without Bento's layers around it."""
+    """Return the middleware, which gets the requests to `/predict` without Bento's layers around it."""
     from platform_assets.serving.middleware import PredictionMiddleware
 
     middleware = PredictionMiddleware(app, make)
@@ -132,12 +129,10 @@ def direct(app: Application, make: Callable[[], Runtime]) -> PredictionMiddlewar
 
 
 check(Settings.from_environment())
-respawn.install()
 
 
 @bentoml.service(
     name="driftline",
-    workers=workers(Settings.from_environment()),
     traffic={"timeout": TIMEOUT_S},
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},

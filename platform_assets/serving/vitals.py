@@ -1,6 +1,6 @@
 """Measure, from outside the event loop, how long it makes others wait, and how many connections it has not accepted.
 
-An overloaded loop answers `/metrics` late too, and answers for other workers as well. So a thread requests turns of the
+An overloaded loop would report late too. So a thread requests turns of the
 loop, one after the other, and reports how long each takes, also while it still waits; the highest of the last seconds
 stays visible, whenever somebody looks. While nobody asks anything it requests few, because a replica without callers
 should cost little: the first request wakes it.
@@ -9,14 +9,11 @@ should cost little: the first request wakes it.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-import stat
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 from platform_assets.serving.gate import Gate
@@ -49,24 +46,14 @@ class Highest:
 
 
 class Waiting:
-    """How many connections wait in the kernel until a worker accepts them; Linux reports it for a listening socket.
+    """How many connections wait in the kernel until this process accepts them; Linux reports it for listening sockets.
 
     The loop accepts one connection per turn, however many wait: neither its lag nor any call shows the others.
     """
 
-    def __init__(self, excluded: socket.socket | None = None) -> None:
-        """Find this process's listening sockets, except one that is not for callers."""
-        ours = None if excluded is None else os.fstat(excluded.fileno()).st_ino
-        copies = (_listening(descriptor) for descriptor in _descriptors())
-        # Two descriptors may belong to one socket: our copy may get the number of one that was closed meanwhile.
-        by_inode: dict[int, socket.socket] = {}
-        for copy in copies:
-            if copy is None:
-                continue
-            inode = os.fstat(copy.fileno()).st_ino
-            if inode == ours or by_inode.setdefault(inode, copy) is not copy:
-                copy.close()
-        self._sockets = list(by_inode.values())
+    def __init__(self, sockets: Sequence[socket.socket] = ()) -> None:
+        """Take copies of the sockets at which callers arrive."""
+        self._sockets = sockets
 
     def count(self) -> int:
         """Return how many connections wait at all sockets."""
@@ -74,34 +61,9 @@ class Waiting:
         return sum(int.from_bytes(info[_BACKLOG], sys.byteorder) for info in infos)
 
     def close(self) -> None:
-        """Close our copies of the sockets."""
+        """Close the copies."""
         for copy in self._sockets:
             copy.close()
-
-
-def _descriptors() -> list[int]:
-    folder = Path("/proc/self/fd")
-    return [int(entry.name) for entry in folder.iterdir()] if folder.is_dir() else []
-
-
-def _listening(descriptor: int) -> socket.socket | None:
-    """Return a copy of a listening TCP socket, or None for anything else."""
-    try:
-        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-            return None
-        duplicate = os.dup(descriptor)
-    except OSError:  # closed meanwhile
-        return None
-    try:
-        copy = socket.socket(fileno=duplicate)
-    except OSError:
-        os.close(duplicate)
-        return None
-    is_tcp = copy.family in (socket.AF_INET, socket.AF_INET6) and copy.type == socket.SOCK_STREAM
-    if is_tcp and copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        return copy
-    copy.close()
-    return None
 
 
 class Vitals:
@@ -112,19 +74,19 @@ class Vitals:
         loop: asyncio.AbstractEventLoop,
         note: Callable[[float, int, bool], None],
         gate: Gate,
-        waiting: Waiting | None = None,
+        waiting: Waiting,
     ) -> None:
         """Prepare.
 
         Args:
-            loop: of the worker.
+            loop: of the process.
             note: called from the thread after each turn, and every `TICK_S` during a long one: the seconds that it has
                 taken, the number of connections that wait to be accepted, and whether it is over.
-            gate: knows the requests of the worker.
+            gate: knows the requests of the process.
             waiting: counts those connections; closed when the thread ends.
         """
         self._loop, self._note, self._gate = loop, note, gate
-        self.waiting = Waiting() if waiting is None else waiting
+        self._waiting = waiting
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="vitals", daemon=True)
 
@@ -139,7 +101,7 @@ class Vitals:
         self._thread.join()
 
     def _run(self) -> None:
-        waiting = self.waiting
+        waiting = self._waiting
         while not self._is_over.is_set():
             has_turn, asked_s = threading.Event(), monotonic()
             try:
@@ -155,7 +117,7 @@ class Vitals:
     def _pause(self) -> None:
         """Wait a tick, or while nobody asks anything until somebody does."""
         began = self._gate.began
-        if began.is_set() or self._gate.tasks or self.waiting.count():
+        if began.is_set() or self._gate.tasks or self._waiting.count():
             began.clear()
             self._is_over.wait(TICK_S)
         else:

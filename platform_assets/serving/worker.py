@@ -12,7 +12,7 @@ from typing import Protocol
 
 from platform_assets.serving.probes import Pages, Probes
 from platform_assets.serving.runtime import Runtime
-from platform_assets.serving.vitals import Vitals, Waiting
+from platform_assets.serving.vitals import Vitals
 
 
 class Counts(Protocol):
@@ -43,7 +43,7 @@ class Worker:
             runtime: whose gate, probes and times are those of the process.
             pages: of the probes' port.
             note: publishes the state, when the process is about to end.
-            watches_parent: whether to end with the parent, which starts and replaces workers.
+            watches_parent: whether to end with the parent, Bento's supervisor.
         """
         self._runtime, self._counts, self._note = runtime, counts, note
         self._probes = None if runtime.probes is None else Probes(runtime.probes, pages)
@@ -60,9 +60,10 @@ class Worker:
         if self._watches_parent:
             self._watching = loop.create_task(self._watch(os.getppid()), name="watch the parent")
         gate = self._runtime.gate
-        self._vitals = Vitals(loop, self._counts.note_lag, gate, Waiting(self._runtime.probes))
+        waiting = self._runtime.waiting
+        self._vitals = Vitals(loop, self._counts.note_lag, gate, waiting)
         self._vitals.start()
-        gate.waiting, gate.note_refused = self._vitals.waiting.count, self._counts.count_refused
+        gate.waiting, gate.note_refused = waiting.count, self._counts.count_refused
         self._drain_on_signal(loop)
         if self._probes is not None:
             self._probes.start()

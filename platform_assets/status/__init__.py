@@ -25,13 +25,11 @@ from platform_assets.records.notes import Features, Raw
 from platform_assets.records.performance import Interval
 from platform_assets.records.releases import Release
 from platform_assets.records.verdicts import Verdict
-from platform_assets.serving import availability
 from platform_assets.settings import Settings
 from platform_assets.specs import Broken
 from platform_assets.specs.base import ProductSpec
 from platform_assets.status import serving, slices, todo
 from platform_assets.status.state import (
-    Availability,
     BrokenFile,
     BrokenState,
     Drift,
@@ -58,7 +56,6 @@ __all__ = ["as_text", "held_words", "newest_window", "of", "of_broken", "of_prod
 
 OF_A_RELEASE = ("cutoff", "outcome", "why", "by", "at_utc")
 OF_A_HOLD = ("source", "check", "why", "at_utc")
-OF_A_SERVICE = ("is_up", "answered", "refused", "failed", "share")
 
 
 def of(settings: Settings, product: ProductSpec | Broken, failed: Failure | None = None) -> State | BrokenState:
@@ -105,7 +102,6 @@ def of_product(product: Product, failed: Failure | None = None) -> State:
         put_aside=None if closed is None else _put_aside(product, closed),
         unlabelled=[Unlabelled(key=key, **given_up[key]) for key in sorted(given_up, key=spec.grain.index)],
         failure=_failure(history, failed),
-        availability=_availability(product),
         latency=None if closed is None else latency.recent_latency(product, closed),
         grain=spec.grain.kind,
         slices=[] if window is None else slices.of(product, window),
@@ -315,11 +311,3 @@ def _failure(history: History, failed: Failure | None) -> Failed | None:
     if record is None or (failed is not None and failed.run_id != record.run_id and failed.at_utc > record.at_utc):
         number, record = None, failed
     return None if record is None else Failed(number=number, **asdict(record))
-
-
-def _availability(product: Product) -> Availability | None:
-    service = availability.read(product.settings.serving_metrics / product.name)
-    if service is None:
-        return None
-    counts = {name: getattr(service, name) for name in OF_A_SERVICE}
-    return Availability(**counts, since_utc=service.since_utc.isoformat(timespec="seconds"))

@@ -182,17 +182,6 @@ class Failed(Failure, frozen=True, kw_only=True):
     number: int | None
 
 
-class Availability(Part, frozen=True, kw_only=True):
-    """What the service answered since it started."""
-
-    is_up: bool
-    answered: int
-    refused: int
-    failed: int
-    share: float | None
-    since_utc: str
-
-
 class Step(Part, frozen=True, kw_only=True):
     """A command for a shell, and when to run it."""
 
@@ -257,7 +246,6 @@ class State(Part, frozen=True, kw_only=True, omit_defaults=True):
     put_aside: PutAside | None
     unlabelled: list[Unlabelled]
     failure: Failed | None
-    availability: Availability | None
     latency: Latency | None
     grain: str
     slices: list[Slice] | None

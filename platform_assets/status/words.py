@@ -15,7 +15,6 @@ from platform_assets.records.performance import Interval
 from platform_assets.records.slow_sources import SlowSource
 from platform_assets.records.verdicts import contestants
 from platform_assets.status.state import (
-    Availability,
     BrokenState,
     Drift,
     Failed,
@@ -90,7 +89,6 @@ def as_text(state: State | BrokenState) -> str:
         lines.append(f"  no labels  {_unlabelled_words(state.unlabelled)}")
     lines += [f"  sources    {_slow_words(one)}" for one in state.slow or ()]
     lines.append(f"  failure    {_failure_words(state.failure)}")
-    lines.append(f"  service    {_availability_words(state.availability)}")
     if state.heard is not None:
         lines.append(f"  received   {_received_words(state.heard)}")
     lines.append(f"  latency    {latency.describe(state.latency)}")
@@ -279,14 +277,6 @@ def _failure_words(failure: Failed | None) -> str:
 def _slow_words(slow: SlowSource) -> str:
     problem = slow.problem or f"is slow: {counted(slow.calls, 'call')} of one tick took {slow.seconds:g} s"
     return f"{slow.source} {problem} (first at {slow.at_utc})"
-
-
-def _availability_words(service: Availability | None) -> str:
-    if service is None:
-        return "unknown: no service has left its numbers on this machine; each pod has its own in /metrics"
-    share = "no request yet" if service.share is None else f"{service.share:.3%} available"
-    counts = f"{service.answered:,} answered, {service.refused:,} refused, {service.failed:,} failed"
-    return f"{'up' if service.is_up else 'down, was up'} since {service.since_utc}: {share} ({counts})"
 
 
 def _todo_lines(product: str, todo: Sequence[Todo]) -> list[str]:

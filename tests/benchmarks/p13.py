@@ -1,7 +1,7 @@
 """What sending the prediction log to the store costs: CPU of the service, and requests to the store.
 
 Two services of one Bento, one that ships and one that does not, answer the same lists in turns (A B B A); medians of
-the rounds. CPU is that of all workers, with the threads of the store's client. The store is a real S3 server behind a
+the rounds. CPU is that of the process, with the threads of the store's client. The store is a real S3 server behind a
 proxy that counts requests. Then the one that ships is left alone for two
 minutes.
 """
@@ -21,7 +21,7 @@ from tests.doubles.asking import Callers
 from tests.doubles.faulty_s3 import Faults, in_front_of
 from tests.doubles.shipping_service import figure
 
-ROUNDS, ROUND_S, IDLE_S, WORKERS = 6, 12.0, 121.0, 2
+ROUNDS, ROUND_S, IDLE_S = 6, 12.0, 121.0
 SHIPS, KEEPS = "driftline-ships", "driftline-keeps"
 shown: list[str] = []
 
@@ -30,7 +30,7 @@ def run() -> list[Measure]:
     """Answer in turns, then be idle."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         base = Path(folder)
-        tag = shipping_service.built(base)
+        bento = shipping_service.built(base).path
         (base / "s3").mkdir()
         server = stack.enter_context(s3_server.running(base / "s3"))
         faults = stack.enter_context(in_front_of(server.endpoint))
@@ -38,9 +38,7 @@ def run() -> list[Measure]:
         for name in (SHIPS, KEEPS):
             server.make_bucket(name)
             ships = str(name == SHIPS).lower()
-            serve = shipping_service.serve(
-                base, tag, name, server, faults.endpoint, serving_ships=ships, serving_workers=WORKERS
-            )
+            serve = shipping_service.serve(base, bento, name, server, faults.endpoint, serving_ships=ships)
             servers[name] = stack.enter_context(serve)[1]
         # A B, B A, A B: what changes with time falls on both.
         orders = [sorted(servers, reverse=bool(number % 2)) for number in range(ROUNDS)]
@@ -56,7 +54,7 @@ def run() -> list[Measure]:
     return [
         Measure(measure="CPU of shipping's threads, us per row", ours=ours),
         Measure(
-            measure="share of the CPU of the workers",
+            measure="share of the CPU of the process",
             ours=statistics.median(turn["ship_s"] / turn["cpu_s"] for turn in busy),
             target="<= 0.1",
         ),
@@ -84,12 +82,12 @@ def _round(server: serving.Server, faults: Faults, seconds: float, bucket: str, 
     ]
     shipping = sum("prediction_log" in path for path in requests)
     changes = {name: after[name] - before[name] for name in after}
-    per_hour = 3600 / took_s / WORKERS
+    per_hour = 3600 / took_s
     return {**changes, "shipping": shipping * per_hour, "other": (len(requests) - shipping) * per_hour}
 
 
 def _figures(server: serving.Server) -> dict[str, float]:
-    time.sleep(3.0)  # every worker publishes its CPU every two seconds
+    time.sleep(3.0)  # it publishes its CPU every two seconds
     text = server.probe("/metrics")[1].decode()
     names = {"cpu_s": "cpu_seconds", "ship_s": "shipping_cpu_seconds", "rows": "predictions"}
     return {name: sum(figure(text, f"driftline_{metric}_total")) for name, metric in names.items()}

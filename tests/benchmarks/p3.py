@@ -2,9 +2,9 @@
 
 The share is that of the log's stages in a worker that answers rows of the flights' product over 16 connections
 (`serving_timed`): each record as JSON, and the write. Its cost per record is compared with `bentoml.monitor` and with a
-JSON line per record, written at once; the limit is one write of the same bytes per record. Then two workers ship their
-log to a real S3 server while callers keep the ids of their answers and repeat what was not answered, and one worker
-after the other is killed. Every answer a caller has must be in the store, under one id per key.
+JSON line per record, written at once; the limit is one write of the same bytes per record. Then a pod's process ships
+its log to a real S3 server while callers keep the ids of their answers and repeat what was not answered, and it is
+killed again and again. Every answer a caller has must be in the store, under one id per key.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
-import signal
 import statistics
 import tempfile
 import time
@@ -22,8 +20,6 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import psutil
-
 from platform_assets.serving import run as serving
 from platform_assets.serving.prediction_log import PredictionLog
 from platform_assets.serving.records import BinaryRecord
@@ -31,12 +27,12 @@ from platform_assets.serving.work import lines_of
 from tests.benchmarks import serving_contest as contest
 from tests.benchmarks import serving_timed
 from tests.benchmarks.harness import Disagreement, Measure
-from tests.doubles import models, received, s3_server, shipping_service
+from tests.doubles import models, pods, received, s3_server, shipping_service
 from tests.doubles.asking import Callers
 from tests.doubles.shipping_service import figure
 
 ROUNDS, RECORDS, TICK = 7, 320, 16
-KILLS, BETWEEN_KILLS_S, WORKERS = 12, 3.0, 2
+KILLS, BETWEEN_KILLS_S = 12, 3.0
 SHIP_S, LOOK_S = 5.0, 1.0
 BUCKET = "driftline-log"
 LOG_STAGES = ("log", "records as JSON")
@@ -164,20 +160,23 @@ def _append(path: Path, lines: Sequence[bytes]) -> Callable[[Sequence[BinaryReco
 
 
 def _kills(base: Path) -> dict[str, float]:
-    """Kill workers under load; return what was lost or doubled, and how late answers were shipped."""
-    tag = shipping_service.built(base)
+    """Kill the process of a pod under load; return what was lost or doubled, and how late answers were shipped."""
+    bento = shipping_service.built(base).path
     (base / "s3").mkdir()
     ages: list[float] = []
     with s3_server.running(base / "s3") as server:
         server.make_bucket(BUCKET)
-        options = {"serving_workers": WORKERS, "serving_ship_s": SHIP_S}
-        with shipping_service.serve(base, tag, BUCKET, server, server.endpoint, **options) as (settings, running):
-            with Callers(int(running.url.rsplit(":", 1)[1]), callers=8, rows=2, pause_s=0.005) as callers:
-                for number in range(KILLS):
-                    _watch(running, ages, BETWEEN_KILLS_S)
-                    os.kill(random.Random(number).choice(_workers(running)), signal.SIGKILL)
-                _watch(running, ages, 2 * SHIP_S)
-            _watch(running, ages, SHIP_S + 2 * LOOK_S)
+        settings, environment = shipping_service.settings_of(
+            base, BUCKET, server, server.endpoint, serving_ship_s=SHIP_S
+        )
+        port = serving.free_port()
+        with pods.Kubelet(settings, bento, port, environment) as kubelet:
+            with Callers(port, callers=8, rows=2, pause_s=0.005) as callers:
+                for _ in range(KILLS):
+                    _watch(kubelet, ages, BETWEEN_KILLS_S)
+                    kubelet.server.process.kill()
+                _watch(kubelet, ages, 2 * SHIP_S)
+            _watch(kubelet, ages, SHIP_S + 2 * LOOK_S)
         with _environment(server.environment()):
             bodies = [segment.body for segment in received.read(settings.root, models.PRODUCT)]
     lines = [json.loads(line) for body in bodies for line in body.splitlines()]
@@ -197,18 +196,13 @@ def _kills(base: Path) -> dict[str, float]:
     }
 
 
-def _watch(running: serving.Server, ages: list[float], seconds: float) -> None:
-    """Note the age of the oldest answer that was not shipped, as each worker says it, for some seconds."""
+def _watch(kubelet: pods.Kubelet, ages: list[float], seconds: float) -> None:
+    """Note the age of the oldest answer that was not shipped for some seconds."""
     end_s = time.monotonic() + seconds
     while time.monotonic() < end_s:
-        with contextlib.suppress(OSError):  # the worker that was asked has just been killed
-            ages += figure(running.probe("/metrics")[1].decode(), "driftline_log_unshipped_seconds")
+        with contextlib.suppress(OSError):  # it has just been killed
+            ages += figure(kubelet.server.probe("/metrics")[1].decode(), "driftline_log_unshipped_seconds")
         time.sleep(0.2)
-
-
-def _workers(running: serving.Server) -> list[int]:
-    """Return the processes that answer."""
-    return [child.pid for child in psutil.Process(running.process.pid).children()]
 
 
 @contextlib.contextmanager

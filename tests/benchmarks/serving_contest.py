@@ -140,7 +140,7 @@ def _without_key(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def settings_of(folder: Path, **variables: object) -> Settings:
     """Return the settings of a service below a folder, with one worker."""
-    chosen = {"state": folder, "root": folder / "store", "serving_workers": 1, **variables}
+    chosen = {"state": folder, "root": folder / "store", **variables}
     return Settings.from_environment({f"DRIFTLINE_{name.upper()}": str(value) for name, value in chosen.items()})
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import importlib
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -73,9 +72,6 @@ def instrument() -> None:
 
 def serve(folder: Path, port: int) -> None:
     """Serve the middleware with timers until the process is ended."""
-    metrics = folder / "metrics"
-    metrics.mkdir(exist_ok=True)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)  # before the client is imported: it then counts in files
     import uvicorn
 
     from platform_assets.serving import protocol

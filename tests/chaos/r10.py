@@ -1,6 +1,6 @@
 """Answers travel: what callers got and what the platform has are the same, each once.
 
-Three service processes answer callers who keep the ids of their answers and ask again with the same key. Segments go
+A service process answers callers who keep the ids of their answers and ask again with the same key. Segments go
 to a real S3 server behind a proxy that breaks, delays and repeats one request in ten. At fifteen points of shipping
 the process at work is killed (SIGKILL): before and after the store has the segment, for a hello, answers, what another
 process left behind, and a goodbye. Meanwhile two ingestions at once take the segments in, fifteen times; one of them is
@@ -22,8 +22,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from platform_assets.handle import Product
 from platform_assets.intake import prediction_log
 from platform_assets.intake.folding import STAGE
@@ -33,13 +31,13 @@ from platform_assets.serving.outbox import PROCESS
 from platform_assets.settings import Settings
 from platform_assets.storage.artifacts import ArtifactStore
 from tests.benchmarks.harness import Measure
-from tests.doubles import models, received, s3_server
+from tests.doubles import models, pods, received, s3_server
 from tests.doubles.asking import Callers
 from tests.doubles.faulty_s3 import Fault, Faults, in_front_of
 from tests.doubles.ingesting import KEYS, Ingestion
 from tests.doubles.recorded import SPEC
 
-BUCKET, WORKERS, SEED = "driftline-travel", 3, 7
+BUCKET, SEED = "driftline-travel", 7
 WAIT_S = 90.0
 SHARE = 0.1
 """Share of requests that the proxy breaks, delays or repeats."""
@@ -135,13 +133,14 @@ class Proxy(Faults):
 class World:
     """The service, its callers, the store and the ingestions of one run."""
 
+    kubelet: pods.Kubelet
+
     def __init__(self, base: Path, server: s3_server.S3Server, proxy: Proxy) -> None:
         self.proxy = proxy
         self.environment = {**server.environment(proxy.endpoint), "TOKIO_WORKER_THREADS": "1"}
         variables = {
             "DRIFTLINE_STATE": str(base),
             "DRIFTLINE_ROOT": f"s3://{BUCKET}",
-            "DRIFTLINE_SERVING_WORKERS": str(WORKERS),
             "DRIFTLINE_SERVING_SHIPS": "true",
             "DRIFTLINE_SERVING_SHIP_S": "0.5",
             "DRIFTLINE_SERVING_SHIP_BYTES": "20000",
@@ -150,30 +149,29 @@ class World:
         self.settings = Settings.from_environment(variables)
         store = ArtifactStore(str(base / "workshop"))
         document = models.contract(product=SPEC.name, logs_features=False)
-        self.tag = build.build(self.settings, store, models.write_bundle(store, document=document)).tag
+        self.bento = build.build(self.settings, store, models.write_bundle(store, document=document)).path
         self.product = Product(SPEC, self.settings.replace(environment="cluster"))
 
     @property
     def folder(self) -> Path:
         return self.settings.prediction_log / SPEC.name
 
-    def workers(self, server: serving.Server) -> list[int]:
-        """Return the living workers as soon as each has a file in the folder."""
-        _wait("all workers", lambda: len(self._living(server)) == WORKERS)
-        return self._living(server)
+    def pid(self) -> int:
+        """Return the living process as soon as it has a file in the folder."""
+        _wait("the process", lambda: self.kubelet.server.process.pid in self._holders())
+        return self.kubelet.server.process.pid
 
-    def _living(self, server: serving.Server) -> list[int]:
-        children = psutil.Process(server.process.pid).children(recursive=True)
-        return sorted({child.pid for child in children} & set(map(_holder, self.folder.glob(f"*{PROCESS}"))))
+    def _holders(self) -> set[int | None]:
+        return set(map(_holder, self.folder.glob(f"*{PROCESS}")))
 
-    def round(self, server: serving.Server, callers: Callers, number: int) -> None:
+    def round(self, callers: Callers, number: int) -> None:
         """Kill at one point of shipping, and one of two ingestions at once."""
         kind, is_done = POINTS[number]
         before = len(self.proxy.killed)
-        self._arm(server, callers, kind, is_done)
+        self._arm(callers, kind, is_done)
         self.ingest(1 + (number * 7) % INGESTION_WRITES)
         while not _wait("", lambda: self.proxy.point is None, 20):
-            self._arm(server, callers, kind, is_done)  # the process that was killed had left nothing
+            self._arm(callers, kind, is_done)  # the process that was killed had left nothing
         callers.is_paused.clear()
         print(number, self.proxy.killed[before:], len(callers.acknowledged), flush=True)
 
@@ -187,19 +185,19 @@ class World:
         self.proxy.ingestion = None
         assert ended[1] == 0 and ended[0] in (0, -9), ended
 
-    def settle(self, server: serving.Server) -> None:
+    def settle(self) -> None:
         """Wait until nothing of a process that has ended is left in the folder."""
         _wait("what was left behind", lambda: all(map(_holder, self.folder.glob(f"*{PROCESS}"))))
-        self.workers(server)
+        self.pid()
 
-    def _arm(self, server: serving.Server, callers: Callers, kind: str, is_done: bool) -> None:
-        pids = self.workers(server)
+    def _arm(self, callers: Callers, kind: str, is_done: bool) -> None:
+        pid = self.pid()
         if kind == GOODBYE:
-            os.kill(pids[0], signal.SIGTERM)
-        self.proxy.point = Point(kind, is_done, pids[0] if kind == GOODBYE else 0)
+            os.kill(pid, signal.SIGTERM)
+        self.proxy.point = Point(kind, is_done, pid if kind == GOODBYE else 0)
         if kind in (HELLO, LEFT):
-            os.kill(pids[0], signal.SIGKILL)
-            self.proxy.killed.append("worker, at any moment")
+            os.kill(pid, signal.SIGKILL)
+            self.proxy.killed.append("process, at any moment")
         elif kind == HEARTBEAT:
             callers.is_paused.set()
 
@@ -251,17 +249,17 @@ def _play(world: World) -> set[str]:
     """Return the ids that callers got."""
     port = serving.free_port()
     times = {"service_time": [f"{key}T14:00:00Z" for key in KEYS], "asked_at": [f"{key}T12:00:00Z" for key in KEYS]}
-    with serving.serving(world.settings, world.tag, port=port, environment=world.environment) as server:
+    with pods.Kubelet(world.settings, world.bento, port, world.environment) as world.kubelet:
         with Callers(port, pause_s=0.1, **times) as callers:
             for number in range(len(POINTS)):
-                world.round(server, callers, number)
+                world.round(callers, number)
             while sum(name == "ingestion" for name in world.proxy.killed) < len(POINTS):
                 world.ingest(1)
-        world.settle(server)
+        world.settle()
     while list(world.folder.glob("*.jsonl")):  # a goodbye that the proxy broke
         print("a container restarts", flush=True)
-        with serving.serving(world.settings, world.tag, port=port, environment=world.environment) as server:
-            world.settle(server)
+        with pods.Kubelet(world.settings, world.bento, port, world.environment) as world.kubelet:
+            world.settle()
     return callers.acknowledged
 
 

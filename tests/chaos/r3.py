@@ -1,6 +1,6 @@
 """Hostile input: what a caller may send to a served Bento, and what is accepted of it reaches the predictions.
 
-Both shipped products with their real graphs (untrained) under `bentoml serve`, one worker: a corpus of bodies, dates,
+Both shipped products with their real graphs (untrained) under `bentoml serve`: a corpus of bodies, dates,
 texts, pictures, queries and HTTP of our own, requests that Schemathesis draws from /openapi.json, and damaged copies of
 good requests. Files to create, addresses to call and pickles are planted in them. Every accepted answer must arrive in
 the table of predictions.
@@ -158,7 +158,7 @@ def run() -> list[Measure]:
 def _attacked(
     spec: ProductSpec, graph: bytes, row: dict[str, Any], drawn: int, folder: Path
 ) -> tuple[Seen, float, int]:
-    settings = Settings.from_environment({"DRIFTLINE_STATE": str(folder), "DRIFTLINE_SERVING_WORKERS": "1"})
+    settings = Settings.from_environment({"DRIFTLINE_STATE": str(folder)})
     store, seen, contract = ArtifactStore(str(folder / "workshop")), Seen(), Contract(contract_of(spec))
     digest = models.write_bundle(store, document=contract_of(spec), graph=graph)
     built = build.build(settings, store, digest)

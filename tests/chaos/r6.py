@@ -50,9 +50,7 @@ SHIP_S, LOOK_S = 10.0, 1.0
 QUIET_S, PATIENCE_S, BACK_S = 20.0, 900.0, 120.0
 UNDER_WAY = "[QUEUED, NOT_STARTED, STARTING, STARTED, CANCELING]"
 RUNS = "{ runsOrError(filter: {statuses: %s}) { ... on Runs { results { runId jobName status } } } }"
-EARLIER = (
-    "Until 2026-11-27 this row killed processes of one machine. Row R10 kills workers and ingestions at chosen points."
-)
+EARLIER = "Until 2026-11-27 this row killed processes of one machine. Row R10 kills processes at chosen points."
 shown: list[str] = []
 
 

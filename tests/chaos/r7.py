@@ -25,8 +25,8 @@ from tests.chaos.r7_world import World
 BROKEN = (TimeoutError, RuntimeError, subprocess.CalledProcessError, client.ApiException, StopIteration, ValueError)
 """A phase that ends so could not run; the page says so, and the others run."""
 STARTS = 3
-VARIANTS = (("1", 2, "shipped"), ("1", 1, "shipped"), ("200m", 2, "shipped"), ("1", 2, "smallest"))
-"""Limits of CPU, workers and images of the replicas that are started from nothing."""
+VARIANTS = (("1", "shipped"), ("200m", "shipped"), ("1", "smallest"))
+"""Limits of CPU and images of the replicas that are started from nothing."""
 shown: list[str] = []
 
 
@@ -101,12 +101,12 @@ def zero(world: World, figures: Figures) -> None:
     """Start first replicas while the autoscaler's window passes."""
 
     def starts() -> None:
-        for cpu, workers, kind in VARIANTS:
+        for cpu, kind in VARIANTS:
             image = smallest(world, figures) if kind == "smallest" else ""
             for number in range(STARTS):
                 is_last = (cpu, kind) == ("1", "shipped") and number == STARTS - 1
                 imports_s = figures.imports_s if is_last else None
-                figures.starts.append(r7_zero.measure(world, cpu, workers, image, imports_s))
+                figures.starts.append(r7_zero.measure(world, cpu, image, imports_s))
                 print(figures.starts[-1], flush=True)
 
     try:

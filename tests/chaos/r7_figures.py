@@ -118,13 +118,11 @@ class Start:
 
     Attributes:
         cpu: the limit, in cores.
-        workers: processes that answer.
         image: "shipped" or "smallest".
         scheduled, fetching, fetched, started, ready, answered: moments.
     """
 
     cpu: str
-    workers: int
     scheduled: float
     fetching: float
     fetched: float

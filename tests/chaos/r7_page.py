@@ -18,8 +18,8 @@ BEHIND = {
     "Local": "lost node with one of two haproxies, callers ask that of their own node",
 }
 """By the `internalTrafficPolicy` of the Service of the proxies."""
-ZERO = ("1", 2, "shipped")
-"""CPU, workers and image of the start that the order is about."""
+ZERO = ("1", "shipped")
+"""CPU and image of the start that the order is about."""
 CHANGES = ("rolling update", "node drain", "another contract", "scale-down")
 WIRING = (
     "This proves how the parts are wired, on one kernel whose two cores also run both nodes, the control plane, the "
@@ -160,15 +160,15 @@ def _of_starts(starts: Sequence[Start]) -> list[Measure]:
     lines = (
         [] if starts else [Measure(measure="from zero: s until the first answer", ours=None, target=f"<= {START_S} s")]
     )
-    for cpu, workers, image in dict.fromkeys((start.cpu, start.workers, start.image) for start in starts):
-        some = [start for start in starts if (start.cpu, start.workers, start.image) == (cpu, workers, image)]
-        what = f"{workers} {'workers' if workers > 1 else 'worker'}{', smallest image' * (image == 'smallest')}"
+    for cpu, image in dict.fromkeys((start.cpu, start.image) for start in starts):
+        some = [start for start in starts if (start.cpu, start.image) == (cpu, image)]
+        what = f"CPU {cpu}{', smallest image' * (image == 'smallest')}"
         lines.append(
             Measure(
-                measure=f"from zero, CPU {cpu}, {what}: s until the first answer, median of {len(some)}",
+                measure=f"from zero, {what}: s until the first answer, median of {len(some)}",
                 ours=statistics.median(start.answered for start in some),
                 peers=_parts(some),
-                target=f"<= {START_S} s" if (cpu, workers, image) == ZERO else None,
+                target=f"<= {START_S} s" if (cpu, image) == ZERO else None,
             )
         )
     return lines
@@ -213,8 +213,7 @@ def sentences(figures: Figures) -> list[str]:
     if figures.imports_s:
         lines.append(
             "Seconds of one Python process in a replica with one core, by what it imports: "
-            f"{_imports(figures)}. A replica's first process imports it once, and its workers are copies of that "
-            "process. A smaller image shortens the pull alone."
+            f"{_imports(figures)}. A smaller image shortens the pull alone."
         )
     if figures.load_averages:
         low, high = min(figures.load_averages), max(figures.load_averages)
@@ -261,7 +260,7 @@ def _latest(figures: Figures) -> float:
 def month(figures: Figures) -> list[str]:
     """Return a simulated month, at the measured times and at Kubernetes' default for lost nodes."""
     lost, proxied = figures.lost, figures.lost_behind.get("Local")
-    starts = [start.answered for start in figures.starts if (start.cpu, start.workers, start.image) == ZERO]
+    starts = [start.answered for start in figures.starts if (start.cpu, start.image) == ZERO]
     if lost is None or lost.known_s is None or proxied is None or not starts:
         return ["The month was not simulated: a figure that it takes could not be measured."]
 

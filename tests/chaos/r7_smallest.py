@@ -16,7 +16,6 @@ from tests.doubles import models
 HOOK = """\
 import os, sys
 _file = os.open("/tmp/opened", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-os.set_inheritable(_file, True)  # by workers, which are copies of the first process
 def _note(event, arguments):
     if event in ("open", "import"):
         os.write(_file, f"{arguments[0 if event == 'open' else 1]}\\n".encode(errors="replace"))
@@ -81,17 +80,16 @@ def build(image: str, bento: Path, folder: Path) -> str:
     (hook / "sitecustomize.py").write_text(HOOK, encoding="utf-8")
     (hook / "ask.py").write_text(ASK, encoding="utf-8")
     (hook / "body.json").write_text(json.dumps(models.row()), encoding="utf-8")
-    serve = "python -m bentoml serve /bento --port 3000 >/tmp/log 2>&1 & python /hook/ask.py || cat /tmp/log"
+    serve = "python -m platform_assets.serving.pod >/tmp/log 2>&1 & python /hook/ask.py || cat /tmp/log"
     variables = {
         "PYTHONPATH": "/hook",
         "DRIFTLINE_STATE": "/tmp/state",
         "HOME": "/tmp",
-        "DRIFTLINE_SERVING_WORKERS": "1",
     }
     options = [f"--env={name}={value}" for name, value in variables.items()]
     mounts = [f"--volume={hook}:/hook:ro", f"--volume={bento}:/bento:ro"]
     # As root, whatever rights the folders have.
-    run = ["podman", "run", "--rm", "--network=none", "--user=0:0", "--workdir=/bento"]
+    run = ["podman", "run", "--rm", "--network=none", "--user=0:0", "--workdir=/bento/src"]
     argv = [*run, *options, *mounts, image, "sh", "-c", serve]
     kept = trainer.run(argv, REPOSITORY).splitlines()[-1]
     context = folder / "smallest"

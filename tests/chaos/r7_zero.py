@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 from platform_assets import manifests
-from platform_assets.facts.service_memory import WORKERS
 from tests.chaos.r7_figures import Start
 from tests.chaos.r7_world import NAME, PATIENCE_S, World
 from tests.cluster import loop
@@ -18,7 +17,7 @@ LOOK_S = 0.1
 PULLED = re.compile(r'Successfully pulled image "([^"]+)" in ([\d.]+)s ')
 MOMENTS = ("scheduled", "fetching", "fetched", "started", "ready", "answered")
 OURS = "import sys; sys.path.insert(0, '/bento/src')"
-ANSWERING = "from platform_assets.serving import assembly, metrics, middleware, probes; import onnxruntime"
+ANSWERING = "from platform_assets.serving import assembly, metrics, middleware; import onnxruntime"
 SMALLER = {
     "python": "pass",
     "onnxruntime": "import onnxruntime",
@@ -31,27 +30,23 @@ SMALLER = {
 """What is imported, by the name in the table."""
 
 
-def measure(
-    world: World, cpu: str, workers: int = WORKERS, image: str = "", imports_s: dict[str, float] | None = None
-) -> Start:
+def measure(world: World, cpu: str, image: str = "", imports_s: dict[str, float] | None = None) -> Start:
     """Start another Deployment of the product from nothing, and remove it.
 
     Args:
         cpu: its limit.
-        workers: processes that answer.
         image: instead of the shipped one, by its digest in the cluster's registry.
         imports_s: gets the seconds that Python needs in the replica to import things, by the name in the table.
     """
     name = f"{world.name}-zero"
     # Labels of its own: the Service, the disruption budget and the autoscaler do not count it.
     text = manifests.manifests(world.product, 1).replace(f"'{NAME}'", f"'{NAME}_zero'")
-    text = text.replace(f'WORKERS, value: "{WORKERS}"', f'WORKERS, value: "{workers}"')
     if image:
         text = text.replace(world.product.settings.service_image or "", image)
     parts = text.replace(f"  name: {world.name}\n", f"  name: {name}\n").split("\n---\n")
     world.apply_limited(f"{parts[0]}\n---\n{parts[-1]}", world.folder / "zero", cpu)
     try:
-        start = _watch(world, cpu, workers, "smallest" if image else "shipped")
+        start = _watch(world, cpu, "smallest" if image else "shipped")
         if imports_s is not None:
             imports_s.update(_imports_s(world, _pods(world)[0]))
         return start
@@ -64,7 +59,7 @@ def _pods(world: World) -> list[Any]:
     return world.platform.pods(f"driftline/product={NAME}_zero")
 
 
-def _watch(world: World, cpu: str, workers: int, image: str) -> Start:
+def _watch(world: World, cpu: str, image: str) -> Start:
     """Look at the first replica until it has answered, by this machine's clock."""
     begun_s = _first_seen(world)
     seen: dict[str, float] = {}
@@ -77,7 +72,7 @@ def _watch(world: World, cpu: str, workers: int, image: str) -> Start:
         if "started" in seen and "answered" not in seen and loop.ask(_url(pod), models.row(), 1.0)[0] == 200:
             seen["answered"] = time.monotonic() - begun_s
         time.sleep(LOOK_S)
-    return Start(cpu, workers, **{moment: seen[moment] for moment in MOMENTS}, image=image)
+    return Start(cpu, **{moment: seen[moment] for moment in MOMENTS}, image=image)
 
 
 def _first_seen(world: World) -> float:

@@ -2,8 +2,8 @@
 
 A service whose model takes some milliseconds per row, and which refuses none, gets more requests than it can answer, at
 a fixed rate whatever it answers (open loop), by single rows, by lists, and by both. Second by second the median wait of
-the callers is compared with the gauges that the workers publish at the end of that second. Seconds in which the sending
-process itself was late were left out and counted. The limits of the gauges are those of `serving.metrics`, set before
+the callers is compared with the gauges at the end of that second. Seconds in which the sending process itself was late
+were left out and counted. The limits of the gauges are those of `serving.metrics`, set before
 the run. Then three times the possible load, with and without a limit and the shipped proxy (`r8_goodput`).
 """
 
@@ -30,7 +30,8 @@ from platform_assets.settings import Settings
 from platform_assets.storage.artifacts import ArtifactStore
 from tests.benchmarks.harness import Measure
 from tests.chaos import r8_goodput
-from tests.doubles import models
+from tests.doubles import models, pods
+from tests.doubles.shipping_service import figure
 
 WIDTH, DEPTH = 1_000, 8
 """Size of the matrices that the model multiplies only to take some milliseconds."""
@@ -44,9 +45,9 @@ shown: list[str] = []
 def run() -> list[Measure]:
     """Overload a service in three ways and return the missed seconds."""
     measures = []
-    with tempfile.TemporaryDirectory() as folder, _service(Path(folder)) as (settings, tag, server):
+    with tempfile.TemporaryDirectory() as folder, _service(Path(folder)) as (settings, bento, server):
         port = int(server.url.rsplit(":", 1)[1])
-        published = _Published(settings.serving_metrics / models.PRODUCT)
+        published = _Published(server)
         single, several = json.dumps(models.row()).encode(), json.dumps([models.row()] * ROWS).encode()
         for name, bodies in (("single rows", [single]), ("lists", [several]), ("both", [single, several])):
             seconds = asyncio.run(_phase(port, bodies, published))
@@ -65,8 +66,7 @@ def run() -> list[Measure]:
                 Measure(measure=f"{name}: seconds left out", ours=len(seconds) - len(counted)),
             ]
             time.sleep(QUIET_S)
-        home = {"BENTOML_HOME": str(settings.bentoml_home)}
-        measures += r8_goodput.measures(settings, tag, home, single, server, shown)
+        measures += r8_goodput.measures(settings, bento, single, server, shown)
     return measures
 
 
@@ -90,37 +90,29 @@ def _slow_graph() -> bytes:
 
 
 class _Published:
-    """Reads the gauges from the files of the service's workers: the answer of any of them to a scrape now."""
+    """Scrapes the gauges."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, server: serving.Server) -> None:
+        self._server = server
 
     def read(self) -> tuple[float, float]:
-        """Return the highest lag and the highest number of requests in flight of any worker."""
-        from prometheus_client import CollectorRegistry
-        from prometheus_client.multiprocess import MultiProcessCollector
-
-        registry = CollectorRegistry()
-        (server,) = self._folder.iterdir()
-        MultiProcessCollector(registry, str(server))
-        highest: dict[str, float] = defaultdict(float)
-        for family in registry.collect():
-            for sample in family.samples:
-                highest[sample.name] = max(highest[sample.name], sample.value)
-        return highest["driftline_event_loop_lag_seconds"], highest["driftline_in_flight_requests"]
+        """Return the lag and the number of requests in flight."""
+        text = self._server.probe("/metrics")[1].decode()
+        names = "driftline_event_loop_lag_seconds", "driftline_in_flight_requests"
+        lag_s, in_flight = (figure(text, name)[0] for name in names)
+        return lag_s, in_flight
 
 
 @contextlib.contextmanager
-def _service(folder: Path) -> Iterator[tuple[Settings, str, serving.Server]]:
-    variables = {"DRIFTLINE_STATE": str(folder), "DRIFTLINE_SERVING_WORKERS": "1"}
-    settings = Settings.from_environment(variables).replace(
+def _service(folder: Path) -> Iterator[tuple[Settings, Path, serving.Server]]:
+    settings = Settings.from_environment({"DRIFTLINE_STATE": str(folder)}).replace(
         serving_in_flight=r8_goodput.UNLIMITED, serving_wait_s=r8_goodput.UNLIMITED
     )
     store = ArtifactStore(str(folder / "workshop"))
     digest = models.write_bundle(store, document=models.contract(max_rows=256), graph=_slow_graph())
     built = build.build(settings, store, digest)
-    with serving.serving(settings, built.tag) as server:
-        yield settings, built.tag, server
+    with pods.serving(settings, built.path) as server:
+        yield settings, built.path, server
 
 
 async def _ask(port: int, body: bytes) -> float:
@@ -183,6 +175,6 @@ async def _phase(port: int, bodies: list[bytes], published: _Published) -> list[
         task = asyncio.create_task(one(second, bodies[count % len(bodies)]))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
-    gauges.append(published.read())
+    gauges.append(await asyncio.to_thread(published.read))
     await asyncio.gather(*tasks)
     return [(statistics.median(waits[s]), *gauges[s], s in late) for s in range(min(len(gauges), PHASE_S))]

@@ -1,7 +1,7 @@
 """Goodput at three times the possible load: a bare process, one that refuses, and the shipped proxy in front of it.
 
 An answer is good if it came within `DEADLINE_S`. Each round measures how many answers the service gives per second of
-its worker's CPU time to a few callers who wait for each answer, and then sends three times as many requests as it
+CPU time to a few callers who wait for each answer, and then sends three times as many requests as it
 answered, at a fixed rate, in each of the three ways. The share is the good answers per CPU second then over those
 before: wall-clock rates would show what else the machine does.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,7 @@ import psutil
 from platform_assets.serving import run as serving
 from platform_assets.settings import Settings
 from tests.benchmarks.harness import Measure
-from tests.doubles import haproxy
+from tests.doubles import haproxy, pods
 
 ROUNDS, OVERLOAD, SECONDS, WARM_S, CALLERS = 5, 3.0, 8, 5.0, 16
 DEADLINE_S, GIVE_UP_S = 1.0, 3.0
@@ -44,15 +43,12 @@ class Sent:
         return self.status == 200 and self.took_s <= DEADLINE_S
 
 
-def measures(
-    settings: Settings, tag: str, home: Mapping[str, str], body: bytes, bare: serving.Server, shown: list[str]
-) -> list[Measure]:
+def measures(settings: Settings, bento: Path, body: bytes, bare: serving.Server, shown: list[str]) -> list[Measure]:
     """Return the shares of goodput.
 
     Args:
         settings: of the service without a limit, which is running.
-        tag: of its Bento.
-        home: variables that tell where the Bento is.
+        bento: the folder of its Bento.
         body: of a request.
         bare: that service.
         shown: gets a sentence per phase.
@@ -62,7 +58,7 @@ def measures(
     state = settings.state / "refusing"
     refusing = settings.replace(state=state, serving_in_flight=limit)
     shares: dict[str, list[float]] = {BARE: [], REFUSING: [], PROXIED: []}
-    with serving.serving(refusing, tag, environment=home) as server:
+    with pods.serving(refusing, bento) as server:
         port = port_of(server)
         with haproxy.running([(port, port + 1)], Path(state) / "haproxy.log", LIMITS) as (proxy, _):
             for number in range(ROUNDS):
@@ -148,7 +144,6 @@ def port_of(service: serving.Server) -> int:
 
 
 def _cpu_s(service: serving.Server) -> float:
-    """Return the CPU seconds of a service's worker so far."""
-    (worker,) = psutil.Process(service.process.pid).children()
-    times = worker.cpu_times()
+    """Return the CPU seconds of a service so far."""
+    times = psutil.Process(service.process.pid).cpu_times()
     return times.user + times.system

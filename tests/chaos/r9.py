@@ -77,14 +77,12 @@ def run() -> list[Measure]:
     """Take the store away, bring it back, and compare."""
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
-        tag = shipping_service.built(base)
+        bento = shipping_service.built(base).path
         (base / "s3").mkdir()
         with s3_server.running(base / "s3") as server, in_front_of(server.endpoint) as faults:
             server.make_bucket(BUCKET)
             os.environ.update(server.environment())
-            serve = shipping_service.serve(
-                base, tag, BUCKET, server, faults.endpoint, serving_room_bytes=ROOM_BYTES, serving_workers=2
-            )
+            serve = shipping_service.serve(base, bento, BUCKET, server, faults.endpoint, serving_room_bytes=ROOM_BYTES)
             with serve as (settings, running):
                 port = int(running.url.rsplit(":", 1)[1])
                 with Callers(port, callers=2, rows=16, pause_s=0.1) as callers:

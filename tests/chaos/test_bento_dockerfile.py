@@ -91,7 +91,7 @@ def image(tmp_path: Path, base: str) -> Iterator[str]:
 def test_the_dockerfile_of_a_bento_builds_and_its_image_serves(image: str) -> None:
     port = run.free_port()
     podman(
-        *("run", "--detach", "--network=host", "--pull=never", f"--name={NAME}", "--env=DRIFTLINE_SERVING_WORKERS=1"),
+        *("run", "--detach", "--network=host", "--pull=never", f"--name={NAME}"),
         f"--env=DRIFTLINE_STATE={STATE}",
         *(image, "serve", "--port", str(port)),
     )

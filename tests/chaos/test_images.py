@@ -207,8 +207,8 @@ def served(state: Path, digest: str, port: int) -> Iterator[None]:
     fetch = ("python", "-m", "platform_assets.serving.fetch", digest, "/bento")
     podman("run", "--rm", *pod, *mounts, IMAGES["service"], *fetch)
     name = f"driftline-service-{os.getpid()}"
-    serve = ("bentoml", "serve", "/bento", "--host", run.HOST, "--port", str(port))
-    variables = ("--env=DRIFTLINE_STATE=/scratch/state", "--env=BENTOML_CONTAINERIZED=true")
+    serve = ("python", "-m", "platform_assets.serving.pod", "--host", run.HOST, "--port", str(port))
+    variables = ("--env=DRIFTLINE_STATE=/scratch/state", "--workdir=/bento/src")
     podman("run", "--detach", f"--name={name}", *pod, *mounts, *variables, IMAGES["service"], *serve)
     try:
         yield

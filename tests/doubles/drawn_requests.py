@@ -21,7 +21,7 @@ _UNTYPED = (
     re.compile(r"did not occur in training"),
     re.compile(r"idempotency_key (appears in this list|was used before) with another request"),
     # OpenAPI cannot make a parameter depend on the body, and allows any other parameter.
-    re.compile(r"is missing in the query string|is not a parameter of the query string"),
+    re.compile(r"Object (missing required|contains unknown) field|the query string has a parameter"),
     re.compile(
         r"\.\w+ (is|has|contains) .*(pixels|a file of|base64 text|PNG|images|per colour|scans|tables|parts|chunks)"
     ),

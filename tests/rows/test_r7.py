@@ -87,7 +87,7 @@ def test_missed_targets_are_printed_as_missed(monkeypatch: pytest.MonkeyPatch) -
         lost=Lost(0.5, 11.0, bad, good),
         lost_behind={"Cluster": Lost(0.5, 11.0, bad, good), "Local": Lost(0.5, 11.0, good, good)},
         overload={"fixed": Overload(40.0, 0.5, bad, 8, 900.0, good)},
-        starts=[Start("1", 2, 0.1, 1.0, 2.0, 3.0, 12.0, 11.0)],
+        starts=[Start("1", 0.1, 1.0, 2.0, 3.0, 12.0, 11.0)],
     )
     met = {line.measure: line.is_met for line in measures(figures)}
     assert met["spike: s until more replicas are wanted"] is False
@@ -95,7 +95,7 @@ def test_missed_targets_are_printed_as_missed(monkeypatch: pytest.MonkeyPatch) -
     assert met["rolling update, 2 rounds: requests that failed although retried"] is False
     assert met[f"{BEHIND['Local']}: requests that failed although retried, until then"] is True
     assert met[f"{BEHIND['Cluster']}: requests that failed although retried, until then"] is None
-    assert met["from zero, CPU 1, 2 workers: s until the first answer, median of 1"] is False
+    assert met["from zero, CPU 1: s until the first answer, median of 1"] is False
     share, behind = (line for line in measures(figures) if "squared" in line.measure and line.limit)
     assert (share.ours, share.limit) == (behind.ours, behind.limit) == (0.2, 0.25)
     goodput = next(line for line in measures(figures) if "can answer" in line.measure)

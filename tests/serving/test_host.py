@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from platform_assets.serving import host, run
+from platform_assets.serving import listening, run
 from platform_assets.settings import Settings
 from platform_assets.storage.artifacts import ArtifactStore
 from tests.doubles import models
@@ -130,5 +130,5 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path, names: list[str]) -> None
 
 @pytest.mark.parametrize("port", [-1, 65_536, 99_999])
 def test_a_port_that_does_not_exist_is_named(port: int) -> None:
-    with pytest.raises(host.HostProblem, match=rf"port {port} of 127\.0\.0\.1 cannot be used: .*0-65535"):
-        host.bound("127.0.0.1", port)
+    with pytest.raises(listening.PortProblem, match=rf"port {port} of 127\.0\.0\.1 cannot be used: .*0-65535"):
+        listening.bound("127.0.0.1", port)

@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from platform_assets.serving.build import MODULE, PACKAGES
+from platform_assets.serving.build import PACKAGES
 
+MODULE = "platform_assets.serving.service"
 IMPORTED = f"""\
 import importlib.metadata, json, sys
 before = set(sys.modules)
 import {MODULE}
-from platform_assets.serving import assembly, metrics, middleware, probes  # as a worker does
+from platform_assets.serving import assembly, metrics, middleware, probes  # as a server does
 names = {{name.partition(".")[0] for name in set(sys.modules) - before}}
 owners = importlib.metadata.packages_distributions()
 print(json.dumps(sorted({{owners[name][0] for name in names if name in owners}})))
@@ -34,7 +35,7 @@ def test_every_package_that_the_service_imports_comes_with_the_packages_of_a_ben
     assert imported - _with_dependencies(PACKAGES) == set()
 
 
-def test_the_parent_of_workers_imports_no_arrays() -> None:
+def test_bentos_supervisor_imports_no_arrays() -> None:
     code = f"import sys, {MODULE}; print(*sorted({{'numpy', 'prometheus_client', 'obstore'}} & set(sys.modules)))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == ""

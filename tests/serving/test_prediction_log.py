@@ -216,34 +216,3 @@ def test_a_disk_that_cannot_be_synced_is_a_problem_until_it_can(
         assert "cannot be synced: Input/output error" in log.problem
     log.check()
     assert log.problem is None
-
-
-COUNTING = """
-import os, sys
-from pathlib import Path
-os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
-from platform_assets.serving.metrics import Metrics, server_folder
-from tests.serving.test_prediction_log import fill
-
-metrics = Metrics(server_folder(Path(sys.argv[1])))
-
-
-def count(status):
-    metrics.begin("/predict")
-    metrics.end("/predict", status, 0.01)
-    metrics.count_rows(1)
-
-
-count(200)
-fill(Path(sys.argv[1], "fill"))
-for status in range(201, 400):
-    count(status)
-print(metrics.text().decode().count("driftline_requests_total{"))
-"""
-
-
-def test_a_full_disk_does_not_kill_a_worker_updating_counters(small_disk: Path) -> None:
-    """The client's files are mapped into memory, and a page without room on the disk ends the process by SIGBUS."""
-    command = [sys.executable, "-c", COUNTING, str(small_disk)]
-    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout.strip()) == (0, "200"), ended.stderr

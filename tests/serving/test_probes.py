@@ -1,11 +1,10 @@
-"""Probes and metrics have a port of their own, and each worker answers there for all."""
+"""Probes and metrics have a port of their own."""
 
 from __future__ import annotations
 
 import asyncio
 import http.client
 import json
-import os
 import socket
 import time
 from collections.abc import Iterator
@@ -15,7 +14,6 @@ from typing import Any
 import pytest
 
 from platform_assets.serving import probes
-from platform_assets.serving.metrics import WorkerState
 from platform_assets.serving.probes import Page, Probes
 
 PAGES = {"/healthz": lambda: Page(200, b'{"is_alive":true}', b"application/json")}
@@ -80,26 +78,13 @@ def test_a_blocked_loop_delays_no_probe(app: Any, listening: socket.socket) -> N
     assert (status, json.loads(body)["is_ready"]) == (200, True)
 
 
-def test_a_service_is_ready_when_all_its_started_workers_are(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    others: dict[int, WorkerState] = {}
-    monkeypatch.setattr(app.runtime.metrics, "workers", lambda: others)
-    assert app.probe("/readyz")[0] == 200
-    others |= {os.getpid(): WorkerState(False, time.time()), 1: WorkerState(True, time.time())}
-    assert app.probe("/readyz")[0] == 200, "what this worker published before does not count"
-    others[2] = WorkerState(False, time.time())
-    status, body = app.probe("/readyz")
-    assert (status, json.loads(body)["is_ready"]) == (503, False)
-    assert "worker 2 is not ready." in json.loads(body)["problem"]
-    assert app.call("GET", "/readyz")[0] == 503
-
-
-def test_a_service_is_not_alive_while_the_loop_of_a_worker_hangs(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    others = {1: WorkerState(True, time.time() - 5.0), 2: WorkerState(True, time.time())}
-    monkeypatch.setattr(app.runtime.metrics, "workers", lambda: others)
+def test_a_service_is_not_alive_while_its_loop_hangs(app: Any) -> None:
+    assert app.probe("/healthz")[0] == 200, "it has not started"
+    app.runtime.metrics.turn_s = time.monotonic() - 5.0
     assert app.probe("/healthz")[0] == 200
-    others[2] = WorkerState(True, time.time() - 11.0)
+    app.runtime.metrics.turn_s = time.monotonic() - 11.0
     status, body = app.probe("/healthz")
-    assert (status, json.loads(body)["problem"]) == (503, "worker 2 has not turned its event loop for more than 10 s.")
+    assert (status, json.loads(body)["problem"]) == (503, "the event loop has had no turn for more than 10 s.")
 
 
 def test_a_service_that_ends_is_not_ready(app: Any) -> None:

@@ -1,4 +1,4 @@
-"""A built Bento under `bentoml serve`: real processes, real sockets, steady load."""
+"""A built Bento, under `bentoml serve` and as a pod serves it: real processes, real sockets, steady load."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import hashlib
 import http.client
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -28,7 +27,7 @@ from platform_assets.serving import answers, build, fetch, run
 from platform_assets.settings import Settings
 from platform_assets.storage import segments
 from platform_assets.storage.artifacts import ArtifactStore
-from tests.doubles import haproxy, models, received
+from tests.doubles import haproxy, models, pods, received
 from tests.doubles.bento_client import CLIENT
 from tests.doubles.client import client_of
 
@@ -104,17 +103,13 @@ class Service:
     def release(self, digest: str) -> int:
         return models.release(self.settings.root, digest)
 
-    def workers(self, is_right: Callable[[dict[str, Any]], bool], count: int = 2) -> dict[int, dict[str, Any]]:
-        """Wait until `count` workers satisfy `is_right` on /readyz, on separate connections; return their answers."""
-        states: dict[int, dict[str, Any]] = {}
+    def state(self, is_right: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Wait until /readyz satisfies `is_right`; return its answer."""
         deadline = time.monotonic() + WAIT_S
-        while len(states) < count and time.monotonic() < deadline:
-            state = json.loads(self.server.probe("/readyz")[1])
-            if is_right(state):
-                states[state["worker"]] = state
+        while not is_right(state := json.loads(self.server.probe("/readyz")[1])):
+            assert time.monotonic() < deadline, (state, self.server.log.read_text()[-2000:])
             time.sleep(0.02)
-        assert len(states) == count, (states, self.server.log.read_text()[-2000:])
-        return states
+        return state
 
     def logged(self, settings: Settings | None = None) -> list[str]:
         paths = ((settings or self.settings).prediction_log / models.PRODUCT).glob("*.jsonl")
@@ -171,8 +166,8 @@ def test_a_bento_that_was_fetched_from_the_store_serves(service: Service, tmp_pa
     store, fetched = ArtifactStore(str(tmp_path / "other")), tmp_path / "fetched"
     fetch.fetch(store, build.stored(store, service.built), fetched)
     assert build.content_digest(fetched) == service.built.content_digest
-    settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path), "DRIFTLINE_SERVING_WORKERS": "1"})
-    with run.serving(settings, str(fetched)) as server:
+    settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path)})
+    with pods.serving(settings, fetched) as server:
         status, answer = server.predict(models.row())
     assert (status, answer["digest"]) == (
         200,
@@ -181,28 +176,30 @@ def test_a_bento_that_was_fetched_from_the_store_serves(service: Service, tmp_pa
 
 
 def test_the_service_starts_without_the_store_and_says_so(service: Service) -> None:
-    states = service.workers(lambda state: state["is_ready"])
-    for state in states.values():
-        assert (state["source"], state["release"]) == ("fallback", None)
-        assert "the folder does not exist; check DRIFTLINE_ROOT" in state["problem"]
+    state = service.state(lambda state: state["is_ready"])
+    assert (state["source"], state["release"]) == ("fallback", None)
+    assert "the folder does not exist; check DRIFTLINE_ROOT" in state["problem"]
     assert not Path(service.settings.root).exists(), "a service creates no store"
     status, answer = service.server.predict(models.row())
     assert (status, answer["probability"]) == (200, pytest.approx(models.expected(0.0), abs=1e-6))
 
 
-def test_bentos_own_client_gets_answers(service: Service) -> None:
+@pytest.mark.parametrize("is_pod", [True, False])
+def test_bentos_own_client_gets_answers(service: Service, is_pod: bool) -> None:
     bodies = [models.row(), [models.row("a"), models.row("b")], models.row(features={"wind": -1})]
-    ran = subprocess.run(
-        [sys.executable, "-c", CLIENT, service.server.url, json.dumps(bodies)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(pods.serving(service.settings, service.built.path)) if is_pod else service.server
+        ran = subprocess.run(
+            [sys.executable, "-c", CLIENT, server.url, json.dumps(bodies)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     one, several, refused = json.loads(ran.stdout)
     assert one["probability"] == pytest.approx(models.expected(0.0), abs=1e-6)
     assert {answer["prediction_id"] for answer in (one, *several)} <= set(service.logged())
     assert refused.startswith("UnprocessableEntity")
-    assert "features.wind is -1; expected a number of at least 0" in refused
+    assert "features.wind: Expected `float` >= 0.0" in refused
 
 
 def test_the_service_survives_hostile_sockets(service: Service) -> None:
@@ -279,10 +276,8 @@ def test_two_releases_and_a_rollback_fail_no_request(service: Service) -> None:
     with Load(service.port) as load:
         for digest in (service.first, service.second, service.first):
             number = service.release(digest)
-            states = service.workers(
-                lambda state, number=number: (state["release"], state["problem"]) == (number, None)
-            )
-            assert {state["digest"] for state in states.values()} == {digest}
+            state = service.state(lambda state, number=number: (state["release"], state["problem"]) == (number, None))
+            assert state["digest"] == digest
             load.wait_for(30)
             assert service.server.predict(models.row())[1]["digest"] == digest
             assert _shown(service) == {digest}
@@ -294,32 +289,29 @@ def test_two_releases_and_a_rollback_fail_no_request(service: Service) -> None:
     assert len(logged) == len(set(logged))
 
 
-def test_a_killed_worker_loses_no_acknowledged_prediction(service: Service) -> None:
-    before = service.workers(lambda state: state["is_ready"])
-    counted = _requests(service)
-    with Load(service.port) as load:
-        load.wait_for(30)
-        os.kill(min(before), signal.SIGKILL)
-        load.wait_for(60)
+def test_a_killed_process_loses_no_acknowledged_prediction(service: Service, tmp_path: Path) -> None:
+    settings, port = service.settings.replace(state=tmp_path), run.free_port()
+    with Load(port) as load:
+        with pods.serving(settings, service.built.path, port=port) as server:
+            load.wait_for(30)
+            server.process.kill()
+            server.process.wait()
+        with pods.serving(settings, service.built.path, port=port):  # as the kubelet does
+            load.wait_for(60)
     assert load.failed == []
-    logged = service.logged()
-    assert load.acknowledged.keys() <= set(logged)
-    after = service.workers(lambda state: state["worker"] not in (*before,), count=1)
-    assert {state["release"] for state in after.values()} == {state["release"] for state in before.values()}
-    assert _requests(service) >= counted + len(load.acknowledged)
+    assert load.acknowledged.keys() <= set(service.logged(settings))
 
 
 def test_a_service_that_was_asked_to_end_is_not_ready_first_and_answers_everybody(
     service: Service, tmp_path: Path
 ) -> None:
     settings = service.settings.replace(state=tmp_path, serving_drain_s=10.0)
-    home = {"BENTOML_HOME": str(service.settings.bentoml_home)}
-    with run.serving(settings, service.built.tag, environment=home) as server:
+    with pods.serving(settings, service.built.path) as server:
         with Load(int(server.url.rsplit(":", 1)[1])) as load:
             load.wait_for(30)
             server.process.terminate()
             while server.probe("/readyz")[0] == 200 or server.get("/readyz")[0] == 200:
-                time.sleep(0.01)  # the workers get the signal one after the other
+                time.sleep(0.01)
             load.wait_for(30)  # until then whoever balances the load still sends requests
         assert server.process.wait(WAIT_S) == 0
     assert (load.failed, load.broken) == ([], 0)
@@ -327,9 +319,8 @@ def test_a_service_that_was_asked_to_end_is_not_ready_first_and_answers_everybod
 
 
 def test_behind_the_shipped_proxy_a_replica_ends_without_a_failed_request(service: Service, tmp_path: Path) -> None:
-    settings = service.settings.replace(state=tmp_path, serving_drain_s=3.0, serving_workers=1)
-    home = {"BENTOML_HOME": str(service.settings.bentoml_home)}
-    with run.serving(settings, service.built.tag, environment=home) as other:
+    settings = service.settings.replace(state=tmp_path, serving_drain_s=3.0)
+    with pods.serving(settings, service.built.path) as other:
         ports = [int(server.url.rsplit(":", 1)[1]) for server in (service.server, other)]
         places, more = [(port, port + 1) for port in ports], {"DRIFTLINE_REQUESTS_PER_S": "100000"}
         with haproxy.running(places, tmp_path / "haproxy.log", more) as (port, _), Load(port) as load:
@@ -347,7 +338,7 @@ def test_behind_the_shipped_proxy_a_replica_ends_without_a_failed_request(servic
 def test_a_service_that_knows_its_callers_answers_no_other(service: Service, tmp_path: Path) -> None:
     file = tmp_path / "callers.toml"
     file.write_text(f'app = ["{hashlib.sha256(b"secret").hexdigest()}"]\n')
-    settings = service.settings.replace(state=tmp_path, serving_workers=1, serving_callers=file)
+    settings = service.settings.replace(state=tmp_path, serving_callers=file)
     home, body = {"BENTOML_HOME": str(service.settings.bentoml_home)}, json.dumps(models.row()).encode()
 
     def ask(path: str, **headers: str) -> int:
@@ -365,31 +356,36 @@ def test_a_service_that_knows_its_callers_answers_no_other(service: Service, tmp
     assert callers == ["app", "app"]
 
 
-@pytest.mark.parametrize("text", [None, "[app]"])
+@pytest.mark.parametrize("is_pod", [True, False])
 def test_a_service_without_the_file_of_its_callers_does_not_start(
-    service: Service, tmp_path: Path, text: str | None
+    service: Service, tmp_path: Path, is_pod: bool
 ) -> None:
-    file = tmp_path / "callers.toml"
-    if text is not None:
-        file.write_text(text)
+    file, port = tmp_path / "callers.toml", run.free_port()
     settings = service.settings.replace(state=tmp_path, serving_callers=file)
-    command = run.command(service.built.tag, run.free_port())
-    environment = settings.child_environment({"BENTOML_HOME": str(service.settings.bentoml_home)})
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    command = pods.command(port) if is_pod else run.command(service.built.tag, port)
+    assert f"serve: {file} (DRIFTLINE_SERVING_CALLERS) cannot be read" in _refused(service, settings, command)
+
+
+def _refused(service: Service, settings: Settings, command: list[str]) -> str:
+    """Return what a server prints that does not start."""
+    ended = subprocess.run(
+        command,
+        cwd=service.built.path / "src",
+        env=settings.child_environment({"BENTOML_HOME": str(service.settings.bentoml_home)}),
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
     assert ended.returncode != 0
-    assert f"serve: {file} (DRIFTLINE_SERVING_CALLERS)" in ended.stdout + ended.stderr
+    return ended.stdout + ended.stderr
 
 
 def test_a_taken_port_of_probes_ends_the_start(service: Service, tmp_path: Path) -> None:
-    settings = service.settings.replace(state=tmp_path)
-    environment = settings.child_environment({"BENTOML_HOME": str(service.settings.bentoml_home)})
     port = run.free_port()
     with socket.create_server((run.HOST, port + 1)):
-        ended = subprocess.run(
-            run.command(service.built.tag, port), env=environment, capture_output=True, text=True, timeout=WAIT_S
-        )
-    assert ended.returncode != 0
-    assert f"Could not bind {run.HOST}:{port + 1}" in ended.stdout + ended.stderr
+        printed = _refused(service, service.settings.replace(state=tmp_path), pods.command(port))
+    assert f"serve: port {port + 1} of {run.HOST} cannot be used" in printed
 
 
 def test_the_client_of_the_documentation_gets_one_answer_per_request(service: Service) -> None:
@@ -401,28 +397,9 @@ def test_the_client_of_the_documentation_gets_one_answer_per_request(service: Se
     assert answered <= set(service.logged())
 
 
-def test_a_killed_worker_is_replaced_where_bento_assumes_a_container(service: Service, tmp_path: Path) -> None:
-    settings = service.settings.replace(state=tmp_path, serving_workers=1)
-    environment = {"BENTOML_HOME": str(service.settings.bentoml_home), "BENTOML_CONTAINERIZED": "true"}
-    with run.serving(settings, service.built.tag, environment=environment) as server:
-        for _ in range(2):
-            (worker,) = psutil.Process(server.process.pid).children()
-            worker.kill()
-            worker.wait(WAIT_S)
-            server.wait_ready()
-            assert server.predict(models.row())[0] == 200
-        server.process.terminate()
-        assert server.process.wait(WAIT_S) == 0
-
-
 def _shown(service: Service) -> set[str]:
     lines = service.server.probe("/metrics")[1].decode().splitlines()
     return {line.split('digest="')[1][:64] for line in lines if line.startswith("driftline_model_info{")}
-
-
-def _requests(service: Service) -> float:
-    """Return how many requests all workers answered, including dead ones, as reported by any worker."""
-    return _counted(service, "driftline_requests_total")
 
 
 def _counted(service: Service, name: str, label: str = "") -> float:
@@ -448,7 +425,7 @@ def post_file(server: run.Server, data: bytes, query: dict[str, str]) -> tuple[i
 
 
 def test_classes_of_an_image_are_served(tmp_path: Path) -> None:
-    settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path), "DRIFTLINE_SERVING_WORKERS": "1"})
+    settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path)})
     store = ArtifactStore(str(tmp_path / "workshop"))
     digest = models.write_bundle(store, document=models.image_contract())
     built = build.build(settings, store, digest)
@@ -469,24 +446,11 @@ def test_classes_of_an_image_are_served(tmp_path: Path) -> None:
     assert numbers[0] == pytest.approx(models.expected_classes(), abs=1e-6)
 
 
-def test_as_many_workers_serve_as_configured(service: Service, tmp_path: Path) -> None:
-    settings = service.settings.replace(state=tmp_path)
-    home = {"BENTOML_HOME": str(service.settings.bentoml_home), "BENTOML_API_WORKERS": "3"}
-    with run.serving(settings, service.built.tag, environment=home) as server:
-        assert len(psutil.Process(server.process.pid).children()) == 3
-    command = [*run.command(service.built.tag, run.free_port()), "--api-workers", "0"]
-    environment = settings.child_environment({"BENTOML_HOME": str(service.settings.bentoml_home)})
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WAIT_S, check=False)
-    assert ended.returncode != 0
-    assert "--api-workers is 0; expected at least 1" in ended.stdout + ended.stderr
-
-
 def test_a_restarted_container_ships_what_the_killed_one_left(service: Service, tmp_path: Path) -> None:
     settings = service.settings.replace(
         state=tmp_path, root=str(tmp_path / "store"), serving_ships=True, serving_ship_s=600.0, serving_heartbeat_s=0.5
     )
     Path(settings.root).mkdir()
-    home = {"BENTOML_HOME": str(service.settings.bentoml_home)}
 
     def wait_for(kind: str, count: int) -> None:
         deadline = time.monotonic() + WAIT_S
@@ -495,24 +459,24 @@ def test_a_restarted_container_ships_what_the_killed_one_left(service: Service, 
             time.sleep(0.1)
 
     given = []
-    with run.serving(settings.replace(serving_heartbeat_s=600.0), service.built.tag, environment=home) as server:
+    with pods.serving(settings.replace(serving_heartbeat_s=600.0), service.built.path) as server:
         given += [server.predict(models.row(str(number)))[1]["prediction_id"] for number in range(20)]
-        wait_for("hello", 2)
-        os.killpg(server.process.pid, signal.SIGKILL)
+        wait_for("hello", 1)
+        server.process.kill()
     assert received.ids(settings.root, models.PRODUCT) == []
-    with run.serving(settings, service.built.tag, environment=home) as server:
+    with pods.serving(settings, service.built.path) as server:
         given.append(server.predict(models.row())[1]["prediction_id"])
-        wait_for("goodbye", 2)
-        wait_for("hello", 4)
+        wait_for("goodbye", 1)
+        wait_for("hello", 2)
         server.process.terminate()
         assert server.process.wait(WAIT_S) == 0
     assert sorted(received.ids(settings.root, models.PRODUCT)) == sorted(given)
-    assert received.kinds(settings.root, models.PRODUCT).count("goodbye") == 4
+    assert received.kinds(settings.root, models.PRODUCT).count("goodbye") == 2
     assert list((settings.prediction_log / models.PRODUCT).iterdir()) == []
 
 
 def test_workers_end_when_their_parent_process_is_killed(service: Service, tmp_path: Path) -> None:
-    settings = service.settings.replace(state=tmp_path, serving_workers=1)
+    settings = service.settings.replace(state=tmp_path)
     home = {"BENTOML_HOME": str(service.settings.bentoml_home)}
     with run.serving(settings, service.built.tag, environment=home) as server:
         (worker,) = psutil.Process(server.process.pid).children()

@@ -569,9 +569,8 @@ def test_a_replica_without_room_is_not_ready_until_answers_are_shipped(tmp_path:
 def test_a_process_that_writes_fast_is_not_ready_and_then_refuses_before_the_volume_is_full(tmp_path: Path) -> None:
     """Nobody looks meanwhile: between two looks a fast caller may fill any volume."""
     limit, records = 2_000_000, os.urandom(1999) + b"\n"
-    rooms = [Room(tmp_path, limit, 0.8, 3) for _ in range(3)]
-    logs = [PredictionLog(tmp_path) for _ in rooms]
-    for log, room in zip(logs, rooms, strict=True):
+    room, logs = Room(tmp_path, limit, 0.8), [PredictionLog(tmp_path) for _ in range(3)]
+    for log in logs:
         log.reserve = room.reserve
     written, unready_at = 0, list[int]()
 
@@ -580,7 +579,7 @@ def test_a_process_that_writes_fast_is_not_ready_and_then_refuses_before_the_vol
         for number in range(2 * limit // len(records)):
             logs[number % 3].append(records)
             written += len(records)
-            if rooms[number % 3].problem is not None:
+            if room.problem is not None:
                 unready_at.append(written)
 
     with pytest.raises(LogProblem, match=r"holds about \d+ of at most 2000000 bytes; beyond 90% this replica writes"):
@@ -589,13 +588,13 @@ def test_a_process_that_writes_fast_is_not_ready_and_then_refuses_before_the_vol
     assert 0.87 * limit < written < 0.92 * limit
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) == written, "nothing of a refused request is left"
     assert all(log.problem is None for log in logs), "a log with a problem probes its disk"
-    rooms[0].check()
+    room.check()
     with pytest.raises(LogProblem, match="beyond 90%"):
         logs[0].append(bytes(limit))
     logs[1].streams[0].path.unlink()
-    rooms[0].check()
+    room.check()
     logs[0].append(records)
-    assert rooms[0].problem is None
+    assert room.problem is None
 
 
 def test_callers_on_open_connections_get_503_by_name_from_a_replica_without_room(app: Any, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from platform_assets.serving import vitals
+from platform_assets.serving import listening, vitals
 from platform_assets.serving.gate import Gate
 from platform_assets.serving.metrics import Metrics
 from platform_assets.serving.vitals import Highest, Vitals, Waiting
@@ -36,7 +36,7 @@ def test_a_blocked_loop_is_detected_while_it_is_blocked(monkeypatch: pytest.Monk
             is_seen.set()
 
     async def live() -> bool:
-        watch = Vitals(asyncio.get_running_loop(), note, Gate())
+        watch = Vitals(asyncio.get_running_loop(), note, Gate(), Waiting())
         watch.start()
         was_seen = is_seen.wait(30)
         watch.stop()
@@ -48,7 +48,7 @@ def test_a_blocked_loop_is_detected_while_it_is_blocked(monkeypatch: pytest.Monk
 def test_the_thread_ends_with_its_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vitals, "TICK_S", 0.001)
     loop = asyncio.new_event_loop()
-    watch = Vitals(loop, lambda _lag_s, _waiting, _had_turn: None, Gate())
+    watch = Vitals(loop, lambda _lag_s, _waiting, _had_turn: None, Gate(), Waiting())
     loop.close()
     watch.start()
     watch._thread.join(30)
@@ -70,7 +70,7 @@ class Pauses(threading.Event):
 def test_an_idle_loop_is_asked_rarely_until_a_request_begins_and_while_one_is_under_way() -> None:
     gate, over = Gate(), Pauses()
     gate.began = began = Pauses()
-    watch = Vitals(asyncio.new_event_loop(), lambda _lag_s, _waiting, _had_turn: None, gate)
+    watch = Vitals(asyncio.new_event_loop(), lambda _lag_s, _waiting, _had_turn: None, gate, Waiting())
     watch._is_over = over
     watch._pause()
     assert (began.seconds, over.seconds) == ([vitals.IDLE_S], []), "nobody asks anything"
@@ -83,7 +83,6 @@ def test_an_idle_loop_is_asked_rarely_until_a_request_begins_and_while_one_is_un
     watch._pause()
     assert began.seconds == [vitals.IDLE_S, vitals.IDLE_S], "a request counts for one tick after it ended"
     watch._loop.close()
-    watch.waiting.close()
 
 
 def test_a_scrape_shows_a_lag_that_is_over() -> None:
@@ -96,7 +95,7 @@ def test_a_scrape_shows_a_lag_that_is_over() -> None:
 
 def test_connections_not_accepted_yet_are_counted() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=64) as server, contextlib.ExitStack() as connections:
-        waiting = Waiting()
+        waiting = Waiting(listening.copies())
         before = waiting.count()
         for _ in range(12):
             connections.enter_context(socket.create_connection(server.getsockname()))
@@ -112,5 +111,5 @@ def test_looking_for_sockets_leaves_no_file_open(tmp_path: Path) -> None:
 
     with (tmp_path / "log").open("wb"), socket.create_server(("127.0.0.1", 0)), socket.socket():
         before = count()
-        Waiting().close()
+        Waiting(listening.copies()).close()
         assert count() == before
