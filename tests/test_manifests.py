@@ -243,9 +243,10 @@ def test_without_a_release_there_is_nothing_to_serve(tmp_path: Path) -> None:
         manifests(product(tmp_path))
 
 
-def test_a_release_of_code_that_stored_no_bento_is_named(tmp_path: Path) -> None:
+def test_a_release_without_its_bento_in_the_store_is_named(tmp_path: Path) -> None:
     built = product(tmp_path)
-    release(built)
+    record = models.release_record(1, "d" * 64, product=built.name, cutoff=CUTOFF, contract_sha256="a" * 64)
+    Ledgers(built.settings.root, built.name).create_number(naming.RELEASES, 1, record)
     with pytest.raises(ValueError, match=rf"the Bento of release 1 of slow_batches \(cutoff {CUTOFF}\) is not in the"):
         manifests(built)
 

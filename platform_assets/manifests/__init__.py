@@ -125,7 +125,7 @@ def released(product: Product) -> tuple[int, Release, Service]:
     if (service := _bento(product, release)) is None:
         raise ValueError(
             f"the Bento of release {number} of {product.name} (cutoff {release.cutoff}) is not in the store: its model "
-            "was released by code that stored none, or before its service was tested. Train and release a model again."
+            "was released before its service was tested. Train and release a model again."
         )
     return number, release, service
 
@@ -136,7 +136,7 @@ def _bento(product: Product, release: Release) -> Service | None:
         service, digest = Service.of(record), record.inputs.get("bundle", release.digest)
         with contextlib.suppress(ArtifactProblem):  # an earlier model may be gone
             is_its = product.artifacts.bundle(digest).manifest.get("contract_sha256") == release.contract_sha256
-            if is_its and service.stored is not None:
+            if is_its:
                 return service
     return None
 

@@ -78,10 +78,7 @@ def test_our_products_functions_never_make_the_whole_file_count(spec: ProductSpe
         ("platform_assets.compute.faults", {"drift"}),
         ("platform_assets.compute.policy", {"decision"}),
         ("platform_assets.compute.verdict", {"evaluation"}),
-        (
-            "platform_assets.keys",
-            {"validated", "features", "predictions", "drift", "performance", "onnx", "evaluation"},
-        ),
+        ("platform_assets.keys", {"validated", "features", "predictions", "drift", "performance", "onnx"}),
     ],
 )
 def test_a_constant_changes_the_digests_of_the_stages_of_its_module(
