@@ -100,7 +100,11 @@ def _prepare(folder: Path) -> Prepared:
     graph = export.to_onnx(network, learned, spec.task)
     settings = contest.settings_of(folder)
     store, document = ArtifactStore(settings.root), contract_of(spec)
-    digests = [models.write_bundle(store, document=document, graph=_version(graph, k)) for k in range(COUNT)]
+    digests = []
+    for number in range(COUNT):
+        version = _version(graph, number)
+        golden = models.golden_of(document, graph=version)
+        digests.append(models.write_bundle(store, document=document, graph=version, golden=golden))
     rows = [contest._without_key(row) for row in replay.requests(spec, contest.KEYS[0])[:ROWS]]
     decoded = finish(Contract(document).decoding.steps(json.dumps(rows).encode(), None))
     sealed = [Sealed.read(store, digest) for digest in digests]

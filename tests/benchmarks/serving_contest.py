@@ -112,7 +112,9 @@ def prepare(folder: Path) -> Contest:
     graph = export.to_onnx(network, learned, spec.task)
     settings = settings_of(folder)
     store = ArtifactStore(settings.root)
-    digest = models.write_bundle(store, document=contract_of(spec), graph=graph)
+    document = contract_of(spec)
+    golden = models.golden_of(document, graph=graph)
+    digest = models.write_bundle(store, document=document, graph=graph, golden=golden)
     (folder / "digest").write_text(digest, encoding="utf-8")
     rows = [_without_key(row) for key in KEYS for row in replay.requests(spec, key)]
     return Contest(folder, build.build(settings, store, digest).tag, rows)

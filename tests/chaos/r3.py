@@ -160,7 +160,9 @@ def _attacked(
 ) -> tuple[Seen, float, int]:
     settings = Settings.from_environment({"DRIFTLINE_STATE": str(folder)})
     store, seen, contract = ArtifactStore(str(folder / "workshop")), Seen(), Contract(contract_of(spec))
-    digest = models.write_bundle(store, document=contract_of(spec), graph=graph)
+    document = contract_of(spec)
+    golden = models.golden_of(document, graph=graph)
+    digest = models.write_bundle(store, document=document, graph=graph, golden=golden)
     built = build.build(settings, store, digest)
     row, canary = {**row, "idempotency_key": None}, folder / "canary"
     with serving.serving(settings, built.tag) as server, _listening() as (address, calls):

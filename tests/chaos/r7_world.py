@@ -240,7 +240,8 @@ def _contracts(product: Product, folder: Path) -> tuple[list[Contract], dict[str
     for number, max_rows in enumerate((16, 32)):
         document, bias = models.contract(product=NAME, max_rows=max_rows), 0.25 - number
         graph = busy(models.logistic(document, bias))
-        digest = models.write_bundle(product.artifacts, bias=bias, document=document, graph=graph)
+        golden = models.golden_of(document, graph=graph)
+        digest = models.write_bundle(product.artifacts, bias=bias, document=document, graph=graph, golden=golden)
         built = build.build(here, product.artifacts, digest)
         Ledgers(product.settings.root, NAME).create(naming.VERDICTS, digest, documents.verdict(digest))
         bento = build.stored(product.artifacts, built)
