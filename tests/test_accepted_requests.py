@@ -38,14 +38,13 @@ from tests.serving.picture_files import text_of
 
 ROWS = 256
 LISTS, ENOUGH = 24, 3_400
-"""Per product: most lists, and requests; three contracts of format 3 give 10,200."""
+"""Per product: most lists, and requests; three products give 10,200."""
 PRODUCTS = {
-    "daily": (lambda: specs.load("flight_delays"), 3, 1),
-    "batches": (lambda: specs.load("garment_photos"), 3, 1),
-    "hourly": (lambda: hourly_temperature.SPEC, 3, 26),
-    "hourly, format 2": (lambda: hourly_temperature.SPEC, 2, 26),
+    "daily": (lambda: specs.load("flight_delays"), 1),
+    "batches": (lambda: specs.load("garment_photos"), 1),
+    "hourly": (lambda: hourly_temperature.SPEC, 26),
 }
-"""The product, its contract's format, and the number of keys to advance."""
+"""The product, and the number of keys to advance."""
 TEXTS = st.text(min_size=1, max_size=12) | st.sampled_from(
     ["\u0000", "x" * TEXT_MAX, "💥", "'; --", "\u202e", "NaN", " "]
 )
@@ -81,11 +80,9 @@ def moments(bounds: tuple[datetime, datetime]) -> st.SearchStrategy[str]:
 
 
 @st.composite
-def bodies(draw: st.DrawFn, contract: Contract, is_older: bool) -> list[dict[str, Any]]:
+def bodies(draw: st.DrawFn, contract: Contract) -> list[dict[str, Any]]:
     """Return a list of rows of values drawn for each field; few keys, so that the run afterwards is short."""
-    wide = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, tzinfo=UTC))
-    bounds = [draw(st.sampled_from([wide, bound])) if is_older else bound for bound in contract.moments]
-    times = [draw(st.lists(moments(bound), min_size=1, max_size=4)) for bound in bounds]
+    times = [draw(st.lists(moments(bound), min_size=1, max_size=4)) for bound in contract.moments]
     pools = {item.name: draw(st.lists(values(item), min_size=1, max_size=2)) for item in contract.fields}
     names, choose = (
         draw(st.lists(TEXTS, min_size=1, max_size=4)),
@@ -103,7 +100,7 @@ def bodies(draw: st.DrawFn, contract: Contract, is_older: bool) -> list[dict[str
     ]
 
 
-def accepted_ids(spec: ProductSpec, settings: Settings, live: Live, is_older: bool) -> set[str]:
+def accepted_ids(spec: ProductSpec, settings: Settings, live: Live) -> set[str]:
     """Send requests until the service has accepted enough; return the ids of its answers, which are all in the log."""
     contract, predictor = live.model.contract, Predictor(PredictionLog(settings.prediction_log / spec.name))
     accepted: set[str] = set()
@@ -115,7 +112,7 @@ def accepted_ids(spec: ProductSpec, settings: Settings, live: Live, is_older: bo
         suppress_health_check=list(HealthCheck),
         deadline=None,
     )
-    @given(bodies(contract, is_older))
+    @given(bodies(contract))
     def send(rows: list[dict[str, Any]]) -> None:
         for body in (rows, *rows) if len(accepted) < ENOUGH else ():
             status, answer, _ = predictor.answer(live, json.dumps(body).encode(), perf_counter())
@@ -142,14 +139,10 @@ def test_an_advance_takes_in_or_reports_every_accepted_request(
     settings: Settings, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(garment_photos, "_recording", drawn_photos)
-    load, form, count = PRODUCTS[name]
+    load, count = PRODUCTS[name]
     spec = load()
     keys = spec.grain.span(spec.grain.first, spec.grain.key_at(count - 1))
-    document = {**contract_of(spec), "format": form, "max_body_bytes": 10_000_000}
-    if form == 2:
-        document = {
-            key: value for key, value in document.items() if key not in ("service_time", "asked_at", "clock_within_s")
-        }
+    document = {**contract_of(spec), "max_body_bytes": 10_000_000}
     store, ledgers = ArtifactStore(settings.root), Ledgers(settings.root, spec.name)
     digest = models.write_bundle(store, document=document)
     release = {"product": spec.name, "contract_sha256": "c" * 64, "reason": "", "author": "a test", "previous": None}
@@ -159,8 +152,8 @@ def test_an_advance_takes_in_or_reports_every_accepted_request(
     list(replay.land(Product(spec, settings), keys))
     clock.move(settings, spec.name, at)
 
-    accepted = accepted_ids(spec, settings, live, is_older=form == 2)
-    assert len(accepted) >= (250 if form == 2 else ENOUGH)
+    accepted = accepted_ids(spec, settings, live)
+    assert len(accepted) >= ENOUGH
     defs = build_defs(specs=[spec], resources={"store": StoreResource(variables=settings.to_environment())})
     with instances.forgetful() as instance:
         ran = defs.resolve_job_def(naming.job("advance", spec.name)).execute_in_process(
@@ -177,7 +170,6 @@ def test_an_advance_takes_in_or_reports_every_accepted_request(
     tables = TableStore(settings.root, spec.name)
     rows = tables.read("predictions", list(tables.records("predictions")), columns=["prediction_id"])
     record = ledgers.latest(naming.INGESTED)[1]
-    assert set(rows["prediction_id"]) <= accepted
-    assert rows.height + record["left_out"] == len(accepted)
-    if form == 3:
-        assert record["left_out"] == 0, record["left_out_named"]
+    assert set(rows["prediction_id"]) == accepted
+    assert rows.height == len(accepted)
+    assert record["left_out"] == 0, record["left_out_named"]

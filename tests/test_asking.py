@@ -101,10 +101,10 @@ def test_a_picture_is_answered_with_what_the_command_says_about_it(tmp_path: Pat
     ("name", "content", "problem"),
     [
         ("a.txt", b"", r"is not a file that can be asked about; expected one of .json, .parquet, .csv"),
-        ("a.json", b"{", "the body is not JSON|is not JSON|malformed|ends"),
+        ("a.json", b"{", "the body cannot be read: Input data was truncated"),
         ("a.json", b"[", "is not JSON"),
         ("a.json", b"[]", "has no rows"),
-        ("a.json", json.dumps(models.row(features={"wind": -1.0})).encode(), "features.wind is -1"),
+        ("a.json", json.dumps(models.row(features={"wind": -1.0})).encode(), r"features.wind: Expected `float` >= 0.0"),
         ("a.json", json.dumps([*ROWS[:20], {"entity": 1}]).encode(), "a.json, rows from 16: "),
         ("a.csv", b"entity,wind\n", "has no rows"),
         ("a.csv", b"entity,wind\na,1\n", "has no column service_time, asked_at, temp"),

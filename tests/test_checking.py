@@ -661,7 +661,7 @@ def test_slices_are_listed_with_their_groups() -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (_with(station=pl.lit("")), "422, because of features.station: features.station is"),
+        (_with(station=pl.lit("")), "422, because of features.station: features.station"),
         (_with(station=pl.lit("x" * 300)), "422, because of features.station: features.station"),
         (_with(entity=pl.format("{} {}", pl.lit("e" * 257), "entity")), "422, because of entity: entity"),
         (_with(entity=pl.format("{} {}", pl.lit("e" * 220), "entity")), "422, because of idempotency_key: idempotency"),
@@ -681,7 +681,7 @@ def test_numbers_that_json_readers_disagree_about_are_reported() -> None:
     huge = replace(wide, features=built_with(_with(hour=pl.lit(2**53 + 1))).features)
     message = problem(huge, "requests")
     assert "for 'EWR 2013-01-09T04' of 2013-01-09T04, with 422, because of features.hour" in message
-    assert str(2**53 + 1) in message
+    assert f"<= {2**53 - 1}" in message
 
 
 def test_a_request_longer_than_the_service_accepts_is_reported() -> None:

@@ -285,7 +285,7 @@ def _compare(seen: Seen, document: Document, request: Request, status: int, answ
     is_allowed = document.allows(request)
     if status == 200 and not is_allowed:
         seen.note("contradictions", f"forbidden and accepted: {request}")
-    if status == 422 and is_allowed and not document.explains(answer):
+    if status == 422 and is_allowed and not document.explains(answer, request):
         seen.note("contradictions", f"allowed and refused: {answer} {request}")
 
 

@@ -91,19 +91,22 @@ class Document:
         except (ValueError, RecursionError):
             return False
 
-    def explains(self, answer: dict[str, Any]) -> bool:
+    def explains(self, answer: dict[str, Any], request: Request) -> bool:
         """Return whether a refusal is one that the document's types cannot state."""
         error = answer["error"]
-        if "expected a UTC time from" in error:
-            return not self._is_moment_within(answer["field"], error)
+        if "expected a UTC time from" in error or "Invalid RFC3339" in error:
+            return not self._is_moment_within(answer["field"], request)
         return any(pattern.search(error) for pattern in _UNTYPED)
 
-    def _is_moment_within(self, field: str, error: str) -> bool:
-        (text,) = re.findall(r' is "([^"]*)"; expected', error) or [""]
+    def _is_moment_within(self, field: str, request: Request) -> bool:
+        query = dict(parse_qsl(request.query))
+        value: Any = query if field in query else json.loads(request.body)
+        for position, name in re.findall(r"\[(\d+)\]|(\w+)", field):
+            value = value[int(position) if position else name]
         try:
-            moment = datetime.fromisoformat(text.upper())
+            moment = datetime.fromisoformat(value.upper())
         except ValueError:
-            return False  # the 30th of February, the year 0
+            return False  # the 30th of February, the year 0, a leap second
         begins, ends = self._contract.moments[("service_time", "asked_at").index(field.split(".")[-1])]
         return begins <= moment < ends
 

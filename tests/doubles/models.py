@@ -350,7 +350,8 @@ def golden_of(document: dict[str, Any], bias: float = 0.0, graph: bytes | None =
     numeric[1:] = np.nan
     categorical = np.full((2, kinds.count("category")), "AA", object)
     names = {item.name for item in session.get_inputs()}
-    image = np.array([list(PIXELS)] * 2, np.uint8).reshape(2, *SHAPE) if "image" in names else None
+    shape = next((item["shape"] for item in document["fields"] if item["dtype"] == "image"), SHAPE)
+    image = np.resize(np.frombuffer(PIXELS, np.uint8), (2, *shape)) if "image" in names else None
     feed = {"numeric": numeric, "categorical": categorical, "image": image}
     answers = session.run(["answer"], {name: feed[name] for name in names})[0]
     rows = golden_rows.of(Inputs(numeric=numeric, categorical=categorical, image=image), answers, 1.0)

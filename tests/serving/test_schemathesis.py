@@ -45,6 +45,6 @@ def test_the_document_and_the_service_agree(make: Callable[..., Any], name: str,
             assert is_allowed, request
         else:
             assert status in (413, 415, 422), (status, request)
-            assert not is_allowed or document.explains(result), (result, request)
+            assert not is_allowed or document.explains(result, request), (result, request)
     print(name, counts)
     assert counts[allowed, 200 if allowed else 422] > 0

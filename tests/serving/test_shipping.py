@@ -536,7 +536,9 @@ def test_a_goodbye_takes_what_others_left_with_it(process: Process, monkeypatch:
 # In a service ---------------------------------------------------------------------------------------------------------
 
 
-def test_an_answer_under_way_is_not_covered(app: Any) -> None:
+def test_an_answer_under_way_is_not_covered(make: Any) -> None:
+    app = make(models.contract(max_rows=40))
+    app.follower.fall_back()
     predictor, body = app.runtime.predictor, json.dumps([models.row(str(number)) for number in range(40)]).encode()
     before = datetime.now(UTC)
     steps = predictor.steps(app.follower.live, body, 0.0)
