@@ -65,7 +65,7 @@ def test_a_pod_that_is_taken_away_shows_its_exit_code(
 def test_a_pod_that_is_evicted_because_its_node_is_short_of_memory_is_tried_again(
     launches: Launching, machines: list[Node]
 ) -> None:
-    run = launches.start("hold; exit 3", "report")
+    run = launches.start("hold; put saved; exit 3", "report")
     run.wait_for("ready")
     name = launches.core.read_namespaced_pod(launches.pod(), launches.namespace).spec.node_name
     with short_of_memory(next(node for node in machines if node.name == name)):
@@ -73,7 +73,9 @@ def test_a_pod_that_is_evicted_because_its_node_is_short_of_memory_is_tried_agai
     ended = run.ended()
     assert not ended.error
     assert ended.reasons == ["evicted", "finished"]
-    assert ended.records[0]["exit_code"] == 3, "its kubelet gave it time to save"
+    assert launches.steps.marks.exists("saved"), "its kubelet gave it time to save"
+    # A kubelet may remove an evicted container before it has read its exit code: kubernetes#122160.
+    assert ended.records[0]["exit_code"] in (3, None), ended.records[0]["said"]
     assert "The node was low on resource: memory" in ended.records[0]["said"]
 
 

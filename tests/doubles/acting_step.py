@@ -8,6 +8,7 @@ line per try, of words separated by semicolons:
     sleep SECONDS
     hold                  print "ready", and wait until SIGTERM
     wait NAME             print "ready", and wait for an object of this name in the test's folder
+    put NAME              create an object of this name in the test's folder
     report                report the result
     exit CODE             end without closing the session
 """
@@ -18,7 +19,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import boto3
 from botocore.config import Config
@@ -35,23 +37,29 @@ def main() -> None:
         message_writer=PipesS3MessageWriter(client=client, interval=1),
     ) as pipes:
         bucket, _, folder = pipes.extras["folder"].removeprefix("s3://").partition("/")
+        store = _Folder(client, bucket, folder)
+        store.put(f"tries/{pipes.extras['attempt']['id']}")
         acts = pipes.extras["acts"]
-        client.put_object(Bucket=bucket, Key=f"{folder}/tries/{pipes.extras['attempt']['id']}", Body=b"")
         tries = client.list_objects_v2(Bucket=bucket, Prefix=f"{folder}/tries/")["KeyCount"]
-        is_there = _looking(client, bucket, folder)
         for words in acts[min(tries, len(acts)) - 1].split(";"):
             verb, *arguments = words.split()
-            act(verb, arguments, pipes, is_there)
+            act(verb, arguments, pipes, store)
 
 
-def _looking(client: object, bucket: str, folder: str) -> Callable[[str], bool]:
-    def is_there(name: str) -> bool:
-        return client.list_objects_v2(Bucket=bucket, Prefix=f"{folder}/{name}")["KeyCount"] > 0  # type: ignore[attr-defined]
+@dataclass
+class _Folder:
+    client: Any
+    bucket: str
+    folder: str
 
-    return is_there
+    def has(self, name: str) -> bool:
+        return self.client.list_objects_v2(Bucket=self.bucket, Prefix=f"{self.folder}/{name}")["KeyCount"] > 0
+
+    def put(self, name: str) -> None:
+        self.client.put_object(Bucket=self.bucket, Key=f"{self.folder}/{name}", Body=b"")
 
 
-def act(verb: str, arguments: list[str], pipes: PipesContext, is_there: Callable[[str], bool]) -> None:
+def act(verb: str, arguments: list[str], pipes: PipesContext, store: _Folder) -> None:
     if verb == "say":
         for number in range(int(arguments[0])):
             say(f"line {number}")
@@ -68,8 +76,10 @@ def act(verb: str, arguments: list[str], pipes: PipesContext, is_there: Callable
             time.sleep(0.05)
     elif verb == "wait":
         say("ready")
-        while not is_there(arguments[0]):
+        while not store.has(arguments[0]):
             time.sleep(0.5)
+    elif verb == "put":
+        store.put(arguments[0])
     elif verb == "report":
         pipes.report_custom_message({"kind": "result", "value": 1})
     elif verb == "exit":
