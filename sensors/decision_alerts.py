@@ -183,7 +183,7 @@ def _stale_model(product: str, decision: Decision) -> str:
         f"{counted(numbers.overdue_keys or 0, 'key')} beyond max_age ({numbers.max_age_keys}) and one decision interval"
     )
     return (
-        f"{ages}{serving}: {over} and one decision interval. {_then(decision)} See `driftline status`. Once the "
+        f"{ages}{serving}: {over}. {_then(decision)} See `driftline status`. Once the "
         "cause is fixed, the next decision trains. To "
         f"train now, launch retrain__{product} for cutoff {decision.cutoff}; beyond the budget it needs a reason."
     )

@@ -101,7 +101,7 @@ def test_a_row_has_a_page_and_its_targets_a_line_in_the_document(
         harness.main("bench", rows, [])
     page = (document.parent / "rows" / "p11.md").read_text(encoding="utf-8")
     assert page.startswith("# P11: A row for this test\n\nWhat is compared.\n\n| measure |")
-    assert "| CPU s | 1.75 | peer 4.0 | 1.0 | 1.75 | <= 1.5x limit | **falls short** |" in page
+    assert "| CPU s | 1.75 | peer 4 | 1 | 1.75 | <= 1.5x limit | **falls short** |" in page
     assert "\n`make bench ROWS=P11`, " in page
     text = document.read_text(encoding="utf-8")
     assert text.startswith("# Benchmarks\n\nIntroduction.\n\n## Serving\n")
@@ -114,7 +114,7 @@ def test_of_cases_with_one_target_the_worst_is_shown(document: Path) -> None:
     figures = {"small": 2.0, "large": 3.0, "none": None}
     measures = [Measure(measure=f"{case}: s", ours=ours, target="<= 4 s") for case, ours in figures.items()]
     harness.write("bench", "P1", "Title.", [measure.line("P1") for measure in measures[:2]], ())
-    assert "| [P1](rows/p1.md) | s (worst of 2) | <= 4 s | 3.0 | met | " in document.read_text(encoding="utf-8")
+    assert "| [P1](rows/p1.md) | s (worst of 2) | <= 4 s | 3 | met | " in document.read_text(encoding="utf-8")
     harness.write("bench", "P1", "Title.", [measure.line("P1") for measure in measures], ())
     text = document.read_text(encoding="utf-8")
     assert "| [P1](rows/p1.md) | s (worst of 3) | <= 4 s | — | **falls short** | " in text

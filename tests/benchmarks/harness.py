@@ -169,10 +169,10 @@ def _page(
         "|---|---|---|---|---|---|---|",
     ]
     for line in lines:
-        peers = ", ".join(f"{name} {value}" for name, value in line["peers"].items()) or "—"
+        peers = ", ".join(f"{name} {value:.15g}" for name, value in line["peers"].items()) or "—"
         verdict = {True: "met", False: "**falls short**", None: ""}[line["is_met"]]
         cells = [line["measure"], line["ours"], peers, line["limit"], line["ratio_to_limit"], line["target"], verdict]
-        output.append("| " + " | ".join("—" if cell is None else str(cell) for cell in cells) + " |")
+        output.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
     output += ["", *(f"- {sentence}" for sentence in sentences)] if sentences else []
     date = f"{datetime.now(UTC):%Y-%m-%d}"
     output += ["", f"`make {command} ROWS={row}`, {date}, Python {platform.python_version()}, {versions}; {machine()}."]
@@ -207,6 +207,10 @@ def _replace(path: Path, text: str) -> None:
     waiting = path.with_suffix(".waiting")
     waiting.write_text(text, encoding="utf-8")
     waiting.replace(path)
+
+
+def _cell(value: float | str | None) -> str:
+    return "—" if value is None else f"{value:.15g}" if isinstance(value, float) else value
 
 
 def _rounded(value: float | None) -> float | None:
