@@ -2,7 +2,7 @@
 
 `address` is the thread, `failure` the class of what its people found to be the cause, and `completed` what the thread
 leaves out. A seed drew the halves before any rule was written for them. Nobody tunes a rule to `judge`: R5 of
-`make chaos` prints the share of both.
+`make chaos` prints the share of both. `threads` came later: each was written down, with its class, before its rule.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from resources.launchers.pod_status import read_event, read_node, read_pod
 STATUSES = Path(__file__).resolve().parents[1] / "doubles" / "pod_statuses"
 SEED = 20261127
 HALVES = ("learn", "judge")
+SETS = (*HALVES, "threads")
 REQUIRED = {"failure", "address", "what", "completed", "status"}
 OPTIONAL = {"metadata", "spec", "events", "node", "gone", "profile", "passes"}
 ASKED_AFTER_S = (61, 240, 1_800, 30_000, 200_000)
@@ -42,7 +43,7 @@ class Share:
 
 
 def fixtures(half: str) -> dict[str, Json]:
-    """Return the statuses of a half by name."""
+    """Return the statuses of a set by name."""
     return {
         path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((STATUSES / half).glob("*.json"))
     }
@@ -93,7 +94,7 @@ def test_the_seed_drew_the_halves() -> None:
     assert set(halves[0]) == set(random.Random(SEED).sample(names, len(names) // 2))
 
 
-@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("half", SETS)
 def test_a_status_names_its_thread_and_what_was_completed(half: str) -> None:
     for name, fixture in fixtures(half).items():
         assert REQUIRED <= fixture.keys() <= REQUIRED | OPTIONAL, name
@@ -104,7 +105,7 @@ def test_a_status_names_its_thread_and_what_was_completed(half: str) -> None:
 
 def test_no_thread_is_used_twice() -> None:
     addresses = [json.loads(path.read_text(encoding="utf-8"))["address"] for path in STATUSES.rglob("*.json")]
-    of_corpus = [fixture["address"] for half in HALVES for fixture in fixtures(half).values()]
+    of_corpus = [fixture["address"] for half in SETS for fixture in fixtures(half).values()]
     assert len(set(of_corpus)) == len(of_corpus)
     assert all(addresses.count(address) == 1 for address in of_corpus)
 
