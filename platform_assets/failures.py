@@ -84,6 +84,8 @@ PREEMPTED = Failure(
     disruptions=("PreemptionByScheduler", "PreemptionByKubeScheduler"),
     events=(
         *("Preempted", "Preempting", "NodeShutdown", "Shutdown", "SpotInterruption", "TaintManagerEviction"),
+        # Karpenter, Cluster Autoscaler, Kueue and Volcano, about a pod that they delete.
+        *("Disrupted", "ScaleDown", "Stopped", "Evict"),
         *("VMEventScheduled", "PreemptScheduled", "RedeployScheduled", "RebootScheduled", "TerminateScheduled"),
     ),
     taints=(
@@ -117,7 +119,7 @@ EVICTED = Failure(
 HARDWARE = Failure(
     name="hardware",
     sentence="a device of its node failed",
-    shown="an uncorrectable ECC error, a fatal Xid, a lost GPU, or NVML that does not answer",
+    shown="an uncorrectable ECC error, a fatal Xid, a lost or busy GPU, or NVML that does not answer",
     is_loss=True,
     other_node="required",
     # EKS' node monitoring agent: https://docs.aws.amazon.com/eks/latest/userguide/node-health.html
@@ -127,6 +129,7 @@ HARDWARE = Failure(
         r"fallen off the bus|GPU[ _]IS[ _]LOST|unable to determine the device handle",
         r"\bnvml (error|init)|\bnvml\.(Init|Device)\b|\bnvml: |initiali[sz]e NVML",
         r"NVML_ERROR_(UNKNOWN|DRIVER_NOT_LOADED)",
+        r"CUDA-capable device(\(s\) is/are|s are) busy or unavailable",
         # Whose remedy is a reset or another GPU: https://docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html
         r"\bXid\b(\s*\([^)]*\))?:?\s*(46|48|62|64|74|79|95|109|110|119|120|136|140|143|155|156|158)\b",
     ),
@@ -150,7 +153,7 @@ OUT_OF_MEMORY = Failure(
 OUT_OF_DISK = Failure(
     name="out_of_disk",
     sentence="it used more ephemeral storage than it may",
-    shown="evicted for the pod's own limit of ephemeral storage or of a volume",
+    shown="evicted for the pod's own limit of ephemeral storage or of a volume other than `/dev/shm`",
     budget=Budget(tries=1),
     needs_storage=True,
     # A node under pressure names the pod's request instead of a limit.
@@ -159,9 +162,10 @@ OUT_OF_DISK = Failure(
 OUT_OF_SHM = Failure(
     name="out_of_shm",
     sentence="its /dev/shm was full: the profile's shm_gb is too small",
-    shown="SIGBUS, or no space left on `/dev/shm`, whose size is the profile's `shm_gb`",
+    shown="SIGBUS, no space left on `/dev/shm`, or evicted for it; its size is the profile's `shm_gb`",
     signal=signal.SIGBUS,
     words=(
+        r'EmptyDir volume "shm" exceeds the limit',
         r"(insufficient|out of) shared memory|killed by signal: Bus error",
         r"No space left on device\b.*/dev/shm|(/dev/shm|</torch_).*No space left on device|/dev/shm/nccl",
     ),
@@ -199,6 +203,8 @@ INIT = Failure(
         *("PreStartHookError", "PostStartHookError", "StartError", "ContainerCannotRun"),
     ),
     stuck_events=("FailedMount", "FailedAttachVolume"),
+    # All that a runtime writes for a program of another platform.
+    words=(r"\A(standard_init_linux\S+ )?exec (user process caused|container process \S+|\S+): \"?exec format error",),
 )
 NOT_STARTED = Failure(
     name="not_started",
@@ -211,7 +217,10 @@ NOT_STARTED = Failure(
 ADMISSION = Failure(
     name="admission",
     sentence="it was not admitted",
-    shown="a quota, a policy or a kubelet refuses; or nobody lifted the pod's gate within `queue_timeout_s`",
+    shown=(
+        "a quota, a policy or a kubelet refuses; or nobody lifted the pod's gate within `queue_timeout_s`, or no "
+        "scheduler looked at it within `schedule_timeout_s`"
+    ),
     is_unpaid=True,
     budget=Budget(tries=2, pause_s=10.0),
 )
@@ -233,3 +242,11 @@ BY_POD_REASON, BY_DISRUPTION, BY_EVENT = (
 def of_signal(exit_code: int) -> Failure | None:
     """Return the class of a process ended by a signal, by its exit code; None when it ended by itself."""
     return next((row for row in FAILURES if row.signal and exit_code in (-row.signal, 128 + row.signal)), None)
+
+
+def may_lack_memory(exit_code: int | None) -> bool:
+    """Return whether memory may have ended a process: by SIGKILL, or by itself after a child was killed.
+
+    Runtimes count kills for memory over a container's whole life, so they report them with any other end too.
+    """
+    return exit_code is None or of_signal(exit_code) in (None, KILLED)

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from platform_assets import libraries
-from platform_assets.failures import DEADLINE, IMAGE, INIT, OUT_OF_MEMORY
+from platform_assets.failures import DEADLINE, IMAGE, INIT, OUT_OF_MEMORY, may_lack_memory
 from platform_assets.profiles import StepProfile
 from platform_assets.records.attempts import ProcessLocation
 from platform_assets.settings import Settings, SettingsProblem
@@ -226,7 +226,7 @@ def ending(state: State | None, exit_code: int, last_output: str, *, late_s: flo
         return Ending(failure=INIT, evidence=evidence, exit_code=exit_code, ended_at=now)
     code = state.exit_code if state else exit_code
     failure, evidence = of_exit(code, "its container", killed="not because of its memory")
-    if failure is not None and state and state.is_out_of_memory:
+    if failure is not None and state and state.is_out_of_memory and may_lack_memory(code):
         failure, evidence = OUT_OF_MEMORY, "a process of its container was killed because of its memory"
     elif failure is not None and late_s is not None:
         failure, evidence = DEADLINE, f"it was still at work after the profile's {late_s:g} s"

@@ -14,8 +14,6 @@ from platform_assets.failures import LOST, Budget, Failure
 from platform_assets.profiles import StepProfile, profile
 
 LONGEST_PAUSE_S = 60.0
-DEFAULT_STORAGE_GB = 10.0
-"""Taken for a limit that neither the profile nor the cluster's words name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,15 +143,17 @@ def _elsewhere(last: Try, ending: Ending, failure: Failure) -> Try:
     return replace(last, avoided_nodes=tuple(sorted({*last.avoided_nodes, ending.node})))
 
 
-def _larger(repeat: Try, ending: Ending, failure: Failure) -> Try:
-    """Return the try with more of what was short."""
+def _larger(repeat: Try, ending: Ending, failure: Failure) -> Try | None:
+    """Return the try with more of what was short; None where it had no limit that could be raised."""
     size = repeat.profile
     if failure.needs_memory:
         memory_gb = size.larger_memory_gb or 2 * repeat.memory_gb
         reason = f"with {memory_gb:g} GB of memory instead of {repeat.memory_gb:g}"
         return replace(repeat, memory_gb=memory_gb, reason=reason)
     if failure.needs_storage:
-        limit_gb = repeat.storage_gb or ending.limit_gb or DEFAULT_STORAGE_GB
+        limit_gb = repeat.storage_gb or ending.limit_gb
+        if limit_gb is None:
+            return None
         storage_gb = size.larger_storage_gb or 2 * limit_gb
         reason = f"with {storage_gb:g} GB of ephemeral storage instead of {limit_gb:g}"
         return replace(repeat, storage_gb=storage_gb, reason=reason)

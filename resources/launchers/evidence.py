@@ -18,6 +18,7 @@ from platform_assets.failures import (
     FAILURES,
     NODE_LOST,
     OUT_OF_DISK,
+    OUT_OF_SHM,
     PREEMPTED,
     Failure,
 )
@@ -40,6 +41,8 @@ UNANSWERED = re.compile(
 PASSES = re.compile(r"pull QPS exceeded|failed to sync .* cache", re.IGNORECASE)
 """A kubelet's own limits, which pass by themselves within seconds."""
 FAILED_PULL = "Failed to pull image"
+OF_VOLUME = "EmptyDir volume"
+"""In a kubelet's words for a limit that is a volume's."""
 LIMIT = re.compile(r'limit\b.*?"?\b(\d+(?:\.\d+)?)([KMGT]i|[kMGT]|)\b')
 UNITS_GB = {
     "": 1e-9,
@@ -57,17 +60,18 @@ CAUSE_LINES = 10
 """How far from the end of a log an error without a traceback counts as its cause."""
 
 
-def classify_disruption(target: Condition, *, is_spot: bool, is_node_there: bool) -> Failure:
+def classify_disruption(target: Condition, *, is_departing: bool, is_node_there: bool) -> Failure:
     """Classify a condition `DisruptionTarget`.
 
     Args:
-        is_spot: whether the node may be taken away: handlers of spot notices and autoscalers empty it by eviction.
+        is_departing: whether the node may be taken away, as a spot node, or shows that it is: handlers of notices and
+            autoscalers empty it by eviction, or by a taint.
         is_node_there: whether its kubelet reported how the container ended; taints also mark unreachable nodes.
     """
-    if target.reason == "EvictionByEvictionAPI":
-        return PREEMPTED if is_spot else EVICTED
-    if target.reason == "DeletionByTaintManager":
-        return PREEMPTED if is_node_there else NODE_LOST
+    if target.reason == "DeletionByTaintManager" and not is_node_there:
+        return NODE_LOST
+    if target.reason in ("EvictionByEvictionAPI", "DeletionByTaintManager"):
+        return PREEMPTED if is_departing else EVICTED
     if target.reason == "TerminationByKubelet" and re.search("shutdown|preempt", target.message, re.IGNORECASE):
         return PREEMPTED
     return BY_DISRUPTION.get(target.reason, PREEMPTED)
@@ -89,14 +93,24 @@ def classify_event(
         if event.message.startswith("Cancelling"):  # the taint manager's reason when it cancels an eviction
             continue
         failure = BY_EVENT.get(event.reason)
-        if failure is EVICTED and has_words(OUT_OF_DISK, event.message):
-            failure = OUT_OF_DISK
+        if failure is EVICTED:
+            failure = classify_eviction(event.message)
         failure = failure or classify_words(event.message, among=WORDS_ANYWHERE)
         if failure is NODE_LOST and started_at and event.last_at and event.last_at < started_at:
             continue
         if failure is not None:
             return failure, quote(f"event {event.reason}", event.message)
     return None
+
+
+def classify_eviction(message: str) -> Failure:
+    """Classify an eviction by a kubelet's words: for a limit of the pod's own, or because the node ran short."""
+    return classify_words(message, among=(OUT_OF_SHM, OUT_OF_DISK)) or EVICTED
+
+
+def evictions(events: Sequence[Event]) -> list[Event]:
+    """Return the events of evictions; where a step ended within its grace, nothing else may tell of one."""
+    return [event for event in events if event.reason in EVICTED.events]
 
 
 def started_at(events: Sequence[Event]) -> datetime | None:

@@ -257,9 +257,7 @@ class KubernetesLauncher(TryingLauncher):
         """Return how the try ended; None while it goes on."""
         judge = partial(pods.ending, answer.pod, now=answer.now, profile=profile, node=node, last_seen=last)
         ending, newest = judge(), answer.pod or last
-        if (ending is None and newest and newest.phase == "Pending") or (
-            ending is not None and ending.failure is not None
-        ):
+        if ending is not None or (newest and newest.phase == "Pending"):
             # Events are many and weak evidence: they are read only where the pod itself may show too little.
             ending = judge(events=self.api.events(name, newest.node if newest else ""))
         return ending

@@ -28,6 +28,8 @@ FACTS = "driftline-attempt"
 """The annotation with the attempt's facts, for a run that takes the pod over."""
 UNREACHABLE_S = 60
 """Seconds until pods on an unreachable node are evicted. The default is 300 s, and an accelerator is paid meanwhile."""
+PAGE = 1 << 16
+"""Bytes of the largest page of a kernel that nodes run; those of amd64 have 4,096."""
 _LOST_NODES = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 Spec = dict[str, Any]
@@ -119,7 +121,7 @@ def pod(settings: Settings, module: str, plan: Try, launch: Launch, pipes: Mappi
         "volumes": [
             {"name": "tmp", "emptyDir": {}},
             {"name": "scratch", "emptyDir": {}},
-            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _bytes(profile.shm_gb)}},
+            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _pages(profile.shm_gb)}},
         ],
     }
     _set_place(spec, plan)
@@ -236,6 +238,14 @@ def _tolerations(profile: StepProfile) -> Iterator[Spec]:
     for key in _LOST_NODES:
         if key not in tolerated:
             yield {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": UNREACHABLE_S}
+
+
+def _pages(gigabytes: float) -> str:
+    """Return 10^9 bytes as a quantity in whole pages, rounded down.
+
+    Linux rounds a tmpfs up to a page. A kubelet evicts a pod whose volume is above its limit, so a full one would be.
+    """
+    return f"{math.floor(round(gigabytes * 1e9, 3)) // PAGE * (PAGE // 1024)}Ki"
 
 
 def _bytes(gigabytes: float) -> str:

@@ -37,7 +37,11 @@ class Condition:
 
 @dataclass(frozen=True, kw_only=True)
 class Container:
-    """A container's state; `exit_code` is None if it has none or nobody saw it."""
+    """A container's state; `exit_code` is None if it has none or nobody saw it.
+
+    Attributes:
+        unhealthy: its devices that their plugin reports as unhealthy, by id.
+    """
 
     name: str = ""
     state: Literal["waiting", "running", "terminated", ""] = ""
@@ -48,6 +52,7 @@ class Container:
     ended_at: datetime | None = None
     is_sidecar: bool = False
     restarts: int = 0
+    unhealthy: tuple[str, ...] = ()
 
     @property
     def is_unknown(self) -> bool:
@@ -264,6 +269,12 @@ def _container(status: object, phase: str, *, is_sidecar: bool = False) -> Conta
             ended_at=instant(ended.get("finishedAt")),
             is_sidecar=is_sidecar,
             restarts=restarts,
+            unhealthy=tuple(
+                text(device, "resourceID")
+                for kind in items(status, "allocatedResourcesStatus")
+                for device in items(kind, "resources")
+                if text(device, "health") == "Unhealthy"
+            ),
         )
     if isinstance(running := member(state, "running"), Mapping):
         return Container(

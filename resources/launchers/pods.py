@@ -2,8 +2,9 @@
 
 Once a pod is over, evidence wins in this order:
 
-1. the step's container ended with 0, and the pod is not Failed: it finished, whatever else is shown;
-2. `OOMKilled`: a step that used up its memory stays the cause even if it was disrupted too;
+1. the step's container ended with 0, and the pod is not Failed and no event tells of an eviction: it finished;
+2. `OOMKilled`: a step that used up its memory stays the cause even if it was disrupted too; but a runtime counts over a
+   container's whole life, so one that another signal ended, or the end of its grace, ended for that;
 3. `status.reason`, the kubelet's own verdict; then the condition `DisruptionTarget`, which some evictions carry alone;
 4. a deletion that was requested before it ended;
 5. an init container, or a container that never started; then signals and exit codes, read together with the step's
@@ -27,11 +28,14 @@ from platform_assets.profiles import StepProfile
 from resources.launchers.endings import Ending
 from resources.launchers.evidence import (
     NEVER_PULLED,
+    OF_VOLUME,
     classify_disruption,
     classify_event,
+    classify_eviction,
     classify_node,
     classify_stop,
     classify_words,
+    evictions,
     failed_pulls,
     find_waiting,
     has_words,
@@ -62,7 +66,8 @@ PULL_TRIES_S = 30.0
 PULL_PATIENCE_S = 180.0
 """How long a registry may be busy or silent. After an outage of 30 s a kubelet's next try comes after 67 to 78 s."""
 GATED = "SchedulingGated"
-OWN_WORDS = (failures.HARDWARE, failures.OUT_OF_SHM, failures.OUT_OF_MEMORY)
+OOM_KILLED, SIGKILLED = "OOMKilled", 137
+OWN_WORDS = (failures.HARDWARE, failures.OUT_OF_SHM, failures.OUT_OF_MEMORY, failures.INIT)
 """Classes that a step's own last words may show."""
 SIDECAR_RESTARTS = 2
 """A native sidecar may fail twice before the step begins: what it needs may be there a moment later."""
@@ -145,16 +150,21 @@ def _ending(case: Case, failure: Failure | None, text: str) -> Ending:
         evidence=one_line(f"{text}; the pod is gone" if case.is_gone and "gone" not in text else text),
         exit_code=code if step.reason not in failures.INIT.waiting else None,
         node=case.pod.node or (case.before.node if case.before else ""),
-        limit_gb=limit_gb(case.pod.message) if failure is failures.OUT_OF_DISK else None,
+        limit_gb=limit_gb(case.pod.message or text) if failure is failures.OUT_OF_DISK else None,
         asked_at=case.pod.created_at or (case.before.created_at if case.before else None),
         started_at=began_at,
         ended_at=ended_at,
-        is_final=_is_final(case, failure),
+        is_final=_is_final(case, failure, text),
     )
 
 
-def _is_final(case: Case, failure: Failure | None) -> bool:
-    """Return whether another try is useless: the image is refused or unknown, or nobody lifts the pod's gate."""
+def _is_final(case: Case, failure: Failure | None, text: str) -> bool:
+    """Return whether another try is useless: a refused or unknown image, a gate that stays, a limit that is not ours.
+
+    Volumes with a limit, other than `/dev/shm`, were added to the pod by others.
+    """
+    if failure is failures.OUT_OF_DISK:
+        return OF_VOLUME in text
     if failure is failures.IMAGE:
         return is_refused(find_waiting(case.pod, failures.IMAGE.waiting) or Container(), case.events)
     return failure is failures.ADMISSION and case.pod.condition("PodScheduled").reason == GATED
@@ -169,15 +179,27 @@ def _finished(case: Case) -> Finding | None:
     # If the pod is Failed for a cause of its own, this 0 is a process that ended early on SIGTERM.
     has_cause = pod.phase == "Failed" and (pod.reason or pod.condition("DisruptionTarget").status == "True")
     if succeeded or (step and step.finished and not has_cause):
+        if step and (eviction := _evicted_by_event(case, step)):
+            return eviction
         return None, quote_container(step) if step and step.state == "terminated" else "the pod is Succeeded"
     return None
 
 
+def _evicted_by_event(case: Case, step: Container) -> Finding | None:
+    finding = classify_event(evictions(case.events), step.started_at, step.ended_at)
+    return (finding[0], f"{quote_container(step)}; {finding[1]}") if finding else None
+
+
 def _out_of_memory(case: Case) -> Finding | None:
-    step = case.pod.step
-    return (
-        (failures.OUT_OF_MEMORY, quote_container(step)) if step and step.failed and step.reason == "OOMKilled" else None
-    )
+    pod, step = case.pod, case.pod.step
+    if step is None or not step.failed or step.reason != OOM_KILLED or not failures.may_lack_memory(step.exit_code):
+        return None
+    requested_at, tolerance = pod.stop_requested_at(case.profile.grace_s), timedelta(seconds=CLOCKS_S)
+    if step.exit_code == SIGKILLED and requested_at and pod.ends_by and step.ended_at:
+        had_grace = requested_at + tolerance < step.ended_at
+        if had_grace and abs(step.ended_at - pod.ends_by) <= tolerance:
+            return None  # killed at the end of its grace
+    return failures.OUT_OF_MEMORY, quote_container(step)
 
 
 def _by_reason(case: Case) -> Finding | None:
@@ -185,9 +207,9 @@ def _by_reason(case: Case) -> Finding | None:
     if pod.phase != "Failed" or not pod.reason:
         return None
     if failure := failures.BY_POD_REASON.get(pod.reason):
-        is_own = failure is failures.EVICTED and has_words(failures.OUT_OF_DISK, pod.message)
         is_disrupted = pod.condition("DisruptionTarget").status == "True"
-        return failures.OUT_OF_DISK if is_own and not is_disrupted else failure, quote_pod(pod)
+        is_own = failure is failures.EVICTED and not is_disrupted
+        return classify_eviction(pod.message) if is_own else failure, quote_pod(pod)
     # Any other reason is a kubelet's refusal to admit the pod: OutOfcpu, UnexpectedAdmissionError, NodeAffinity ...
     code = pod.step.exit_code if pod.step and pod.step.state == "terminated" else None
     if code is not None and failures.of_signal(code) is None:
@@ -204,7 +226,9 @@ def _disrupted(case: Case) -> Finding | None:
         return None
     has_code = case.pod.step is not None and case.pod.step.exit_code is not None
     failure = classify_disruption(
-        target, is_spot=case.profile.is_spot, is_node_there=has_code and not node_loss(case.node)
+        target,
+        is_departing=case.profile.is_spot or classify_node(case.node) is not None,
+        is_node_there=has_code and not node_loss(case.node),
     )
     return failure, with_container(case.pod, quote_condition(target))
 
@@ -227,7 +251,9 @@ def _init_failed(case: Case) -> Finding | None:
     failed = [
         container
         for container in pod.init
-        if container.failed and (pod.is_over or not container.is_sidecar or container.restarts >= SIDECAR_RESTARTS)
+        # A kubelet counts one that was killed for memory as failed even if it ended with 0, and never starts the step.
+        if (container.failed or container.reason == OOM_KILLED)
+        and (pod.is_over or not container.is_sidecar or container.restarts >= SIDECAR_RESTARTS)
     ]
     return (failures.INIT, f"init {quote_container(failed[0])}") if failed else None
 
@@ -240,10 +266,14 @@ def _by_exit(case: Case) -> Finding | None:
     if step.reason in failures.INIT.waiting:
         return failures.HARDWARE if has_words(failures.HARDWARE, step.message) else failures.INIT, text
     if step.is_unknown:
-        return failures.NODE_LOST, text
-    if (failure := classify_words(step.message, among=OWN_WORDS)) is not None:
-        return failure, text
+        return _evicted_by_event(case, step) or (failures.NODE_LOST, text)
     failure = failures.CODE if step.exit_code is None else failures.of_signal(step.exit_code) or failures.CODE
+    if failure is failures.PREEMPTED:  # what it said before explains nothing
+        return _evicted_by_event(case, step) or (failure, text)
+    if (own := classify_words(step.message, among=OWN_WORDS)) is not None:
+        return own, text
+    if step.unhealthy:
+        return failures.HARDWARE, f"{text}; device {step.unhealthy[0]} is reported as unhealthy"
     if explanation := _explain_exit(case, failure, step):
         return explanation[0], f"{text}; {explanation[1]}"
     return failure, f"{text}; nothing else shows what killed it" if failure is failures.KILLED else text
@@ -259,12 +289,13 @@ def _explain_exit(case: Case, failure: Failure, step: Container) -> tuple[Failur
     is_killed = failure is failures.KILLED
     loss = node_loss(case.node)
     explanations = (
+        classify_event(evictions(case.events), step.started_at, step.ended_at),
         classify_event(case.events, step.started_at, step.ended_at),
         classify_node(case.node),
         (failures.NODE_LOST, loss) if loss else None,
         classify_stop(case.events) if is_killed else None,
     )
-    return next((item for item in explanations if item and (is_killed or item[0].is_loss)), None)
+    return next((item for item in explanations if item and (is_killed or item[0] is not failures.OUT_OF_MEMORY)), None)
 
 
 def _unexplained(case: Case) -> Finding | None:
@@ -360,7 +391,9 @@ def _unschedulable(case: Case) -> Finding | None:
     if not case.is_past(created_at, timeout_s):
         return None
     tried = [event.message for event in case.events if event.reason == "FailedScheduling"]
-    text = quote_condition(scheduled) if scheduled.kind else "no scheduler has looked at the pod"
+    if not scheduled.kind and not tried:
+        return failures.ADMISSION, f"no scheduler has looked at the pod for {timeout_s:g} s"
+    text = quote_condition(scheduled) if scheduled.kind else "the pod shows no condition"
     text = quote(text, "" if scheduled.message or not tried else tried[-1])
     return failures.UNSCHEDULABLE, f"no node after {timeout_s:g} s: {text}"
 

@@ -193,8 +193,10 @@ class TryingLauncher(StepLauncher):
                 )
                 ending = self.attempt(attempt)
             messages = session.message_handler.get_custom_messages()
-            # A loss does not undo a result that was reported before it, or within the grace period.
-            result = result_of(messages) if ending.failure is None or ending.failure.is_loss else None
+            # A loss does not undo a result that was reported before it, or within the grace period; nor does anything
+            # that only others say of a process that ended with 0.
+            has_worked = ending.failure is None or ending.failure.is_loss or ending.exit_code == 0
+            result = result_of(messages) if has_worked else None
         except Unattended:
             raise
         except BaseException as error:

@@ -91,6 +91,17 @@ def test_a_full_shared_memory_names_the_profiles_field(pods: Pods, shell: str) -
     assert "shm_gb" in ending.failure.sentence
 
 
+def test_a_pod_evicted_for_its_shared_memory_names_the_profiles_field(pods: Pods, shell: str) -> None:
+    pod = step(shell, "dd if=/dev/zero of=/dev/shm/full bs=1M count=8; sleep 300")
+    # Linux rounds it up to a page, so the full volume is above its limit.
+    pod["spec"]["volumes"] = [{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1M"}}]
+    pod["spec"]["containers"][0]["volumeMounts"] = [{"name": "shm", "mountPath": "/dev/shm"}]
+    pods.create(pod)
+    ending = end_of(pods)
+    assert name_of(ending) == "out_of_shm", ending.evidence
+    assert "exceeds the limit" in ending.evidence
+
+
 def test_a_kill_from_outside_is_not_called_out_of_memory(pods: Pods, shell: str) -> None:
     pods.create(step(shell, "sh -c 'kill -9 $$$$'; exit $?"))  # the API turns $$ into $
     ending = end_of(pods)

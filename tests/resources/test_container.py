@@ -211,6 +211,8 @@ def test_a_state_is_read_as_an_engine_shows_it() -> None:
         (137, True, True, "out_of_memory"),
         (137, False, False, "killed"),
         (143, False, False, "preempted"),
+        (143, True, False, "preempted"),
+        (143, True, True, "deadline"),
         (143, False, True, "deadline"),
         (137, False, True, "deadline"),
         (1, False, False, "code"),

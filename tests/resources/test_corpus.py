@@ -110,7 +110,7 @@ def test_no_thread_is_used_twice() -> None:
     assert all(addresses.count(address) == 1 for address in of_corpus)
 
 
-@pytest.mark.parametrize("name", fixtures("learn"))
-def test_the_rules_classify_every_status_that_they_were_written_with(name: str) -> None:
-    fixture = fixtures("learn")[name]
+@pytest.mark.parametrize(("half", "name"), [(half, name) for half in ("learn", "threads") for name in fixtures(half)])
+def test_the_rules_classify_every_status_that_they_were_written_with(half: str, name: str) -> None:
+    fixture = fixtures(half)[name]
     assert answer(fixture) == fixture["failure"], fixture["what"]

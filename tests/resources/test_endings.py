@@ -12,6 +12,8 @@ from platform_assets.profiles import PROFILES, StepProfile
 from platform_assets.retries import paid_tries
 from resources.launchers.endings import Ending, Try, first_try, next_try
 
+LIMIT_GB = 2.5
+"""Of a namespace, where a profile has none."""
 BY_NAME = {failure.name: failure for failure in FAILURES}
 
 
@@ -22,7 +24,7 @@ def tries(size: str, *failures: str, lost: Budget = LOST) -> list[tuple[str, flo
     result: list[tuple[str, float] | None] = []
     for failure in failures:
         assert plan is not None
-        past.append((plan, Ending(failure=BY_NAME[failure], evidence="it ended")))
+        past.append((plan, Ending(failure=BY_NAME[failure], evidence="it ended", limit_gb=LIMIT_GB)))
         plan = next_try(past, lost=lost)
         result.append(None if plan is None else (plan.profile.name, plan.memory_gb))
     return result
@@ -82,8 +84,7 @@ def test_a_node_with_a_broken_device_is_forbidden_and_one_where_nothing_starts_i
     [
         ({"storage_gb": 5}, 5.1, 10),
         ({"storage_gb": 5, "larger_storage_gb": 8}, 5.1, 8),
-        ({}, 2.5, 5),
-        ({}, None, 20),
+        ({}, 2.5, 5),  # of the namespace
     ],
 )
 def test_storage_that_ran_out_is_doubled_once(changes: dict[str, float], limit_gb: float, expected: float) -> None:
@@ -95,6 +96,12 @@ def test_storage_that_ran_out_is_doubled_once(changes: dict[str, float], limit_g
     assert plan.storage_gb == expected
     assert "of ephemeral storage instead of" in plan.reason
     assert next_try([*past, (plan, ending)]) is None
+
+
+def test_no_retry_sets_a_limit_of_storage_that_was_not_there_before() -> None:
+    """A try that had none is not helped by one, and the same try again fills the same disk."""
+    ending = Ending(failure=table.OUT_OF_DISK, evidence="Evicted")
+    assert next_try([(first_try(PROFILES["cpu_small"]), ending)]) is None
 
 
 def test_no_spot_node_means_on_demand_at_once() -> None:
@@ -173,7 +180,10 @@ def course(past: list[tuple[Try, Ending]], size: StepProfile) -> list[StepProfil
     if plan is None:
         return []
     ends = [table.NODE_LOST, *(item for item in FAILURES if item.budget.tries and not item.is_unpaid)]
-    rest = [course([*past, (plan, Ending(failure=failure, evidence="it ended"))], size) for failure in ends]
+    rest = [
+        course([*past, (plan, Ending(failure=failure, evidence="it ended", limit_gb=LIMIT_GB))], size)
+        for failure in ends
+    ]
     return [plan.profile, *max(rest, key=lambda candidate: sum(item.usd_per_hour for item in candidate))]
 
 

@@ -76,7 +76,7 @@ PROFILE_SENTINELS: dict[str, tuple[Any, Any]] = {
     "tolerations": ((Toleration(key="sentinel-taint", value="sentinel-v", effect="NoExecute"),), "sentinel-taint"),
     "priority_class": ("sentinel-priority", "sentinel-priority"),
     "data_zone": ("sentinel-zone", "sentinel-zone"),
-    "shm_gb": (3.21, "3210M"),
+    "shm_gb": (3.21, "3134720Ki"),
     "cpu_limit": (37.5, "37.5"),
     "storage_gb": (4.56, "4560M"),
     "labels": ((("kueue.x-k8s.io/queue-name", "sentinel-queue"),), "sentinel-queue"),
@@ -270,6 +270,18 @@ def test_what_is_not_asked_for_is_left_out() -> None:
     result = pod(profile=PROFILES["cpu_small"], memory_gb=4, settings=without_identity())
     assert "envFrom" not in result["spec"]["containers"][0]
     assert not {"serviceAccountName", "nodeSelector", "priorityClassName", "affinity"} & set(result["spec"])
+
+
+@pytest.mark.parametrize("shm_gb", [0.25, 1, 2, 3.21, 4, 8])
+def test_a_full_shm_is_not_above_its_limit(shm_gb: float) -> None:
+    """Linux rounds a tmpfs up to a page, of 4 to 64 KiB, and a kubelet evicts a pod whose volume is above its limit."""
+    result = pod(profile=PROFILES["cpu_small"].replace(shm_gb=shm_gb, memory_gb=10), memory_gb=10)
+    (volume,) = [item for item in result["spec"]["volumes"] if item["name"] == "shm"]
+    limit = volume["emptyDir"]["sizeLimit"]
+    assert limit.endswith("Ki")
+    size = int(limit.removesuffix("Ki")) * 1024
+    assert size % 65536 == 0
+    assert 0 <= shm_gb * 1e9 - size < 65536
 
 
 def test_memory_that_cannot_hold_its_shm_is_refused() -> None:

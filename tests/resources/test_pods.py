@@ -233,7 +233,14 @@ def test_a_pod_without_a_node_is_unschedulable_exactly_when_its_timeout_is_over(
     assert result is not None
     assert name_of(result) == "unschedulable"
     assert "3 Insufficient cpu" in result.evidence
-    assert ending(pending(), now=over, profile=SPOT) is not None  # no scheduler ever looked at it
+
+
+def test_a_pod_that_no_scheduler_has_looked_at_does_not_lack_room() -> None:
+    over = START + timedelta(seconds=SPOT.schedule_timeout_s)
+    assert ending(pending(), now=over - timedelta(seconds=1), profile=SPOT) is None
+    assert failure(pending(), now=over) == "admission"
+    looked = [{"reason": "FailedScheduling", "message": "0/3 nodes are available: 3 Insufficient cpu."}]
+    assert failure(pending(), now=over, events=looked) == "unschedulable"
 
 
 def test_a_gated_pod_waits_for_its_queue_and_not_for_ever() -> None:
@@ -327,6 +334,40 @@ def test_an_exit_after_the_request_to_stop_is_preempted_and_one_before_it_is_not
     assert at(59) == "preempted"
 
 
+@pytest.mark.parametrize(
+    ("exit_code", "metadata", "expected"),
+    [
+        (143, {}, "preempted"),
+        (143, DELETED, "preempted"),
+        (135, {}, "out_of_shm"),
+        (137, {}, "out_of_memory"),
+        (1, {}, "out_of_memory"),
+        (137, DELETED, "preempted"),  # killed at the end of its grace
+    ],
+)
+def test_out_of_memory_is_read_with_the_exit_code(exit_code: int, metadata: Json, expected: str) -> None:
+    """The runtime counts over the container's whole life: a child that was killed earlier marks every later end."""
+    ended = terminated(exit_code, "OOMKilled", finishedAt="2026-11-24T11:00:00Z")
+    pod = running(metadata=metadata, status={"phase": "Failed", "containerStatuses": ended})
+    assert failure(pod, now=START + timedelta(hours=1)) == expected
+
+
+def test_what_a_step_said_of_its_memory_does_not_explain_a_request_to_stop() -> None:
+    said = "OSError: a child\nThe kernel killed for memory, in this container: 1 processes."
+    ended = terminated(143, "Error", message=said)
+    assert failure(running(status={"phase": "Failed", "containerStatuses": ended})) == "preempted"
+
+
+def test_an_init_container_that_was_killed_for_memory_has_failed_whatever_its_exit_code() -> None:
+    """Its kubelet counts it as failed, and never starts the step."""
+    oom = {
+        "initContainerStatuses": [{"name": "proxy", "state": {"terminated": {"exitCode": 0, "reason": "OOMKilled"}}}]
+    }
+    waits_on = {"containerStatuses": waits("PodInitializing")}
+    assert failure(pending(status={**oom, **waits_on}), now=START) == "init"
+    assert failure(pending(status={**oom, **waits_on, "phase": "Failed"}), now=START) == "init"
+
+
 def test_a_step_that_finished_in_its_grace_finished_whatever_its_sidecar_did() -> None:
     sidecar = {"name": "proxy", "state": {"terminated": {"exitCode": 137, "reason": "Error"}}}
     ended = [*terminated(0, "Completed", finishedAt="2026-11-24T10:59:00Z"), sidecar]
@@ -389,6 +430,12 @@ def test_the_events_of_a_pod_that_nobody_watched_show_when_it_began_and_why_it_e
         (running(), {}, "node_lost"),
         (running(), {"node": {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}}}, "preempted"),
         (running(), {"events": [{"reason": "Evicted", "message": "The node was low on resource: memory."}]}, "evicted"),
+        (
+            running(),
+            {"events": [{"reason": "Disrupted", "message": "Deleting the pod to accommodate the terminationTime"}]},
+            "preempted",
+        ),
+        (running(), {"events": [{"reason": "ScaleDown", "message": "deleting pod for node scale down"}]}, "preempted"),
         (running(metadata=DELETED), {}, "preempted"),
         (running(status={"conditions": [DISRUPTED]}), {"profile": ON_DEMAND}, "evicted"),
         (running(status={"containerStatuses": terminated(137, "OOMKilled")}), {"node": {}}, "out_of_memory"),
@@ -606,6 +653,8 @@ def test_readiness_of_the_pods_own_is_not_a_silent_node() -> None:
     [
         ('Container step exceeded its local ephemeral storage limit "2Gi". ', [], "out_of_disk"),
         ('Usage of EmptyDir volume "scratch" exceeds the limit "10Gi". ', [], "out_of_disk"),
+        ('Usage of EmptyDir volume "shm" exceeds the limit "1G". ', [], "out_of_shm"),
+        ('Usage of EmptyDir volume "shm-cache" exceeds the limit "1G". ', [], "out_of_disk"),
         ("Pod was rejected: The node had condition: [MemoryPressure]. ", [], "evicted"),
         (
             "The node was low on resource: ephemeral-storage. Threshold quantity: 1Gi, available: 7Ki. ",
@@ -624,6 +673,46 @@ def test_an_eviction_is_the_pods_doing_only_for_its_own_limit(
 ) -> None:
     status = {"phase": "Failed", "reason": "Evicted", "message": message, "conditions": conditions}
     assert failure(running(status={**status, "containerStatuses": terminated(137, "Error")})) == expected
+
+
+def test_no_try_of_ours_raises_the_limit_of_a_volume() -> None:
+    def final(message: str) -> bool:
+        result = ending(
+            running(status={"phase": "Failed", "reason": "Evicted", "message": message}), now=START, profile=SPOT
+        )
+        assert result is not None
+        return result.is_final
+
+    assert final('Usage of EmptyDir volume "cache" exceeds the limit "1G". ')
+    assert not final('Container step exceeded its local ephemeral storage limit "2Gi". ')
+
+
+EVICTED = [
+    {"type": "Warning", "reason": "SystemOOM", "message": "victim process: other"},
+    {"reason": "Evicted", "message": "Pod ephemeral local storage usage exceeds the total limit of containers 5Mi. "},
+]
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "reason", "phase"),
+    [
+        (0, "Completed", "Succeeded"),
+        (0, "Completed", "Running"),
+        (143, "Error", "Failed"),
+        (5, "Error", "Failed"),
+        (137, "Error", "Failed"),
+        (137, "ContainerStatusUnknown", "Failed"),
+    ],
+)
+def test_an_eviction_that_only_an_event_tells_counts_whatever_the_exit_code(
+    exit_code: int, reason: str, phase: str
+) -> None:
+    pod = running(status={"phase": phase, "containerStatuses": terminated(exit_code, reason)})
+    assert failure(pod, events=EVICTED) == "out_of_disk"
+    ended = terminated(exit_code, reason, finishedAt="2026-11-24T10:30:00Z")
+    pod = running(status={"phase": phase, "containerStatuses": ended})
+    long_before = [{**event, "lastTimestamp": "2026-11-24T10:01:00Z"} for event in EVICTED]
+    assert failure(pod, events=long_before) == failure(pod)
 
 
 def test_the_limit_that_was_exceeded_is_read() -> None:
@@ -646,6 +735,10 @@ def test_the_limit_that_was_exceeded_is_read() -> None:
         (1, "NVRM: Xid (PCI:0000:a1:00): 79, pid=7, GPU has fallen off the bus.", "hardware"),
         (1, "NVRM: Xid (PCI:0000:a1:00): 13, pid=7, Graphics Exception", "code"),
         (1, "torch.OutOfMemoryError: CUDA out of memory.", "code"),
+        (1, "RuntimeError: CUDA error: CUDA-capable device(s) is/are busy or unavailable", "hardware"),
+        (1, "RuntimeError: all CUDA-capable devices are busy or unavailable", "hardware"),
+        (255, "exec /usr/bin/python: exec format error", "init"),
+        (1, "OSError: [Errno 8] Exec format error: './tool'", "code"),
         (1, "OSError: a child\nThe kernel killed for memory, in this container: 1 processes.", "out_of_memory"),
     ],
 )
