@@ -83,7 +83,7 @@ class KubernetesLauncher(TryingLauncher):
             existing = self.api.pods(manifest.selector(work))
             existing_ids = {pod.labels.get(ATTEMPT) for pod in existing}
             for attempt in records.open_attempts(self.settings, work):
-                if attempt.id not in existing_ids:
+                if attempt.id not in existing_ids and not _is_of_another_run(context, attempt.run_id):
                     unseen.settle(self.settings, self.api, attempt.launch())
         except ApiTrouble as trouble:
             if trouble.meaning == "again":
@@ -301,6 +301,12 @@ class KubernetesLauncher(TryingLauncher):
             attempt.context.log.error(
                 f"pod {name} could not be stopped: {one_line(str(trouble))}. The sensor orphaned_pods stops it."
             )
+
+
+def _is_of_another_run(context: dg.AssetExecutionContext, run_id: str | None) -> bool:
+    """Return whether another run in progress has an attempt: it may be about to create its pod, and records its end."""
+    run = context.instance.get_run_by_id(run_id) if run_id and run_id != context.run.run_id else None
+    return run is not None and not run.is_finished
 
 
 def _note_wait(pod: Pod, attempt: Attempt) -> None:

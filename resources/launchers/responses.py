@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+import socket
+import ssl
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -106,6 +108,32 @@ class Response:
         """Whether the request may have been carried out although this does not answer it."""
         is_refused = self.status in (409, 429) or "failed calling webhook" in self.message
         return self.meaning == "again" and not (self.is_own and is_refused)
+
+
+def describe(error: BaseException) -> str:
+    """Say why a request had no answer, for a sentence: the client's exceptions name objects and addresses of memory."""
+    from urllib3 import exceptions
+
+    table: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+        ((ConnectionRefusedError,), "the connection was refused"),
+        ((socket.gaierror, exceptions.NameResolutionError), "its name could not be resolved"),
+        ((TimeoutError, exceptions.TimeoutError), "it did not answer in time"),
+        ((ssl.SSLCertVerificationError,), "its certificate is not trusted"),
+        ((ssl.SSLError, exceptions.SSLError), "no TLS connection could be made"),
+        ((ConnectionError, exceptions.ProtocolError), "the connection was cut"),
+    )
+    causes = list(_causes(error))
+    words = (words for kinds, words in table if any(isinstance(cause, kinds) for cause in causes))
+    system = (cause.strerror.lower() for cause in causes if isinstance(cause, OSError) and cause.strerror)
+    return next(words, None) or next(system, "the connection failed")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    yield error
+    inner = [error.__cause__, getattr(error, "reason", None), *error.args]
+    for cause in inner:
+        if isinstance(cause, BaseException):
+            yield from _causes(cause)
 
 
 def read(status: int, text: bytes | str | None, expected: tuple[str, ...]) -> Response:

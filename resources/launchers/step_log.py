@@ -18,7 +18,7 @@ from resources.launchers.api import Api
 from resources.launchers.attempt import MOST_LINES, Attempt
 from resources.launchers.manifest import CONTAINER
 from resources.launchers.pod_status import instant, one_line
-from resources.launchers.responses import ApiTrouble
+from resources.launchers.responses import ApiTrouble, describe
 
 PAUSE_S = 1.0
 DRAIN_S, LONGEST_DRAIN_S = 10.0, 60.0
@@ -89,7 +89,7 @@ class StepLog:
             return bool(trouble.status == 404)
         except (HTTPError, OSError, ValueError) as trouble:
             self._is_whole = False
-            self._trouble = one_line(f"{type(trouble).__name__}: {trouble}")
+            self._trouble = one_line(str(trouble)) if isinstance(trouble, ValueError) else describe(trouble)
             return False
         self._is_whole = True
         return True

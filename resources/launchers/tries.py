@@ -202,7 +202,7 @@ class TryingLauncher(StepLauncher):
         except BaseException as error:
             # Including Dagster's own interruption: the step has ended and must be paid for.
             ending = Ending(
-                failure=None, evidence=_one_line(error), asked_at=observation.asked_at, ended_at=observation.ended_at
+                failure=None, evidence=_describe(error), asked_at=observation.asked_at, ended_at=observation.ended_at
             )
             self._record(request, launch, ending, observation, reason="cancelled")
             raise
@@ -259,5 +259,7 @@ def result_of(messages: Sequence[object]) -> object:
     return next((message for message in reversed(messages) if text(message, "kind") == RESULT), None)
 
 
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".removesuffix(": ").splitlines()[0]
+def _describe(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt | dg.DagsterExecutionInterruptedError):
+        return "the run was interrupted"
+    return f"the run failed: {(str(error) or type(error).__name__).splitlines()[0]}"

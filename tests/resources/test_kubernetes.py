@@ -7,6 +7,7 @@ What a cluster does to a step is in `tests/cluster`.
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -68,6 +69,7 @@ def run(
     profile: StepProfile = SMALL,
     launcher: type[KubernetesLauncher] = KubernetesLauncher,
     patience_s: float = 20.0,
+    instance: dg.DagsterInstance | None = None,
     **variables: str,
 ) -> list[str]:
     """Run a step to its end and return the run's messages."""
@@ -80,9 +82,9 @@ def run(
     pods = launcher(
         settings(folder, **variables), configuration=api.configuration(), poll_s=0.05, patience_s=patience_s
     )
-    with dg.DagsterInstance.ephemeral() as instance:
-        result = dg.materialize([waits], resources={"launcher": pods}, instance=instance)
-        return [event.message for event in instance.all_logs(result.run_id)]
+    with nullcontext(instance) if instance else dg.DagsterInstance.ephemeral() as its_own:
+        result = dg.materialize([waits], resources={"launcher": pods}, instance=its_own)
+        return [event.message for event in its_own.all_logs(result.run_id)]
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
@@ -105,7 +107,8 @@ def test_trouble_that_passes_costs_nothing_but_time(api: PlayedApi, tmp_path: Pa
     ]
     lines = run(api, tmp_path)
     assert reasons(tmp_path) == ["finished"]
-    assert any("retrying in" in line for line in lines)
+    (retried,) = [line for line in lines if "retrying in" in line and "did not answer" in line]
+    assert retried.startswith("the Kubernetes API did not answer: the connection was cut; retrying in")
     assert len(api.created) == 1
     assert not api.pods
 
@@ -119,6 +122,21 @@ def test_an_expired_token_leaves_the_pod_to_the_next_run(tmp_path: Path) -> None
         run(api, tmp_path)
         assert reasons(tmp_path) == ["finished"]
         assert len(api.created) == 1
+
+
+def test_a_second_launch_does_not_record_the_end_of_one_that_has_no_pod_yet(api: PlayedApi, tmp_path: Path) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        class Slower(KubernetesLauncher):
+            def _create(self, *asked: Any) -> Any:
+                run(api, tmp_path, instance=instance)
+                assert sorted(reasons(tmp_path)) == ["finished", "under_way"]
+                return super()._create(*asked)
+
+        run(api, tmp_path, instance=instance, launcher=Slower)
+    written = Ledgers(str(tmp_path / "store"), WORK.product).of(ATTEMPTS).records()
+    assert sorted(record.reason for _, record in written) == ["finished", "finished", "under_way", "under_way"]
+    assert len(api.created) == 2
 
 
 class LateForThePod(KubernetesLauncher):
@@ -239,6 +257,7 @@ def test_a_run_that_is_cancelled_while_it_creates_leaves_no_pod(api: PlayedApi, 
     with pytest.raises(BaseException):  # noqa: B017, PT011  # Dagster wraps it in its own
         run(api, tmp_path, launcher=CancelledLater)
     assert reasons(tmp_path) == ["cancelled"]
+    assert records(tmp_path)[0]["said"] == "the run was interrupted"
     assert not api.pods
 
 

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
 from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from urllib3 import HTTPConnectionPool
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    MaxRetryError,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+    SSLError,
+)
 
 from resources.launchers import responses
 from resources.launchers.responses import Meaning
@@ -170,3 +183,40 @@ def test_no_response_is_final_unless_the_api_itself_refuses(code: int, body: byt
     if result.meaning == "answer":
         assert result.body is not None
         assert result.body["kind"] == "Pod"
+
+
+def raised(error: BaseException, cause: BaseException | None = None) -> BaseException:
+    try:
+        raise error from cause
+    except type(error) as caught:
+        return caught
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            raised(
+                NewConnectionError(HTTPConnection("10.96.0.1"), "Failed to establish a new connection"),
+                ConnectionRefusedError(111, "Connection refused"),
+            ),
+            "the connection was refused",
+        ),
+        (
+            raised(
+                NameResolutionError("api", HTTPConnection("api"), socket.gaierror(-2, "Name or service not known")),
+                socket.gaierror(-2, "Name or service not known"),
+            ),
+            "its name could not be resolved",
+        ),
+        (ConnectTimeoutError("timed out"), "it did not answer in time"),
+        (ReadTimeoutError(HTTPConnectionPool("10.96.0.1"), "/api", "Read timed out."), "it did not answer in time"),
+        (ProtocolError("Connection aborted.", ConnectionResetError(104, "reset")), "the connection was cut"),
+        (SSLError(ssl.SSLCertVerificationError(1, "certificate verify failed")), "its certificate is not trusted"),
+        (MaxRetryError(HTTPConnectionPool("h"), "/api", SSLError("EOF")), "no TLS connection could be made"),
+        (OSError(101, "Network is unreachable"), "network is unreachable"),
+        (ValueError("?"), "the connection failed"),
+    ],
+)
+def test_a_person_reads_no_exception(error: BaseException, words: str) -> None:
+    assert responses.describe(error) == words
