@@ -263,7 +263,7 @@ class Api:
     def lines(
         self, name: str, container: str, *, follow: bool, since: datetime | None = None
     ) -> Iterator[tuple[str, str]]:
-        """Yield each line of a container's log with its node's time stamp, until the stream ends.
+        """Open a container's log and return an iterator over its lines with their node's time stamps, to its end.
 
         Overlong lines are cut at `LONGEST_REST` bytes.
 
@@ -286,10 +286,7 @@ class Api:
             _preload_content=False,
             _request_timeout=(CONNECT_S, SILENCE_S),
         )
-        try:
-            yield from map(_stamped, _lines(response, LONGEST_REST))
-        finally:
-            response.close()
+        return _stamped_lines(response)
 
     def _json(
         self,
@@ -412,6 +409,13 @@ def _change(line: bytes) -> tuple[str, Pod]:
         code = member(subject, "code")
         raise ApiTrouble(code if isinstance(code, int) else 0, text(subject, "reason"), text(subject, "message"))
     return kind, read_pod(subject)
+
+
+def _stamped_lines(response: Any) -> Iterator[tuple[str, str]]:
+    try:
+        yield from map(_stamped, _lines(response, LONGEST_REST))
+    finally:
+        response.close()
 
 
 def _stamped(line: bytes) -> tuple[str, str]:

@@ -149,7 +149,9 @@ class KubernetesLauncher(TryingLauncher):
             try:
                 if new is not None and (ending := self._create(name, new, attempt)) is not None:
                     return ending
-                stack.enter_context(StepLog(self.api, name, attempt))
+                if pod and pod.step:
+                    attempt.observation.started_at = pod.step.started_at
+                stack.enter_context(StepLog(self.api, name, attempt, is_new=pod is None))
                 return self._watch(name, attempt, pod)
             except ApiTrouble as trouble:
                 raise Unattended(

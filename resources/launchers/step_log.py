@@ -1,7 +1,8 @@
 """Forward the lines of a step's pod to the run's log; resume a stream that was cut, and say what could not be read.
 
-A node serves what it still has of a container's log: it rotates files, and a burst may rotate all of it away. A result
-never depends on a line.
+A node serves one file of a container's log: it rotates files, and a burst may rotate all of it away. Who follows a log
+and is behind when a second file is rotated gets the third one after the first, without a word. A result never depends
+on a line.
 """
 
 from __future__ import annotations
@@ -21,8 +22,15 @@ from resources.launchers.pod_status import instant, one_line
 from resources.launchers.responses import ApiTrouble, describe
 
 PAUSE_S = 1.0
+NOT_STARTED = 400
+"""The status for the log of a container that has not started."""
 DRAIN_S, LONGEST_DRAIN_S = 10.0, 60.0
 """How long the next line is waited for once the step is over, and all of them."""
+SKIP_S, BEHIND_S = 2.5, 1.0
+"""Lines of one stream that are so far apart, and came faster than they were written, may have had others in between.
+Kubelets look for files to rotate every 3 seconds or less often, so a file that was skipped spans as long."""
+BEGINS_S = 30.0
+"""After how much of a step its first line is taken for one whose predecessors are gone, where nobody read before."""
 OVERLAP = timedelta(seconds=1)
 """A resumed stream begins this long before the newest line: two streams of a process may swap lines by microseconds."""
 
@@ -32,9 +40,10 @@ class StepLog:
 
     Args:
         name: of the pod.
+        is_new: whether it has just been created, not taken over.
     """
 
-    def __init__(self, api: Api, name: str, attempt: Attempt) -> None:
+    def __init__(self, api: Api, name: str, attempt: Attempt, *, is_new: bool = True) -> None:
         self._api, self._name, self._attempt = api, name, attempt
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._forward, daemon=True)
@@ -43,6 +52,9 @@ class StepLog:
         self._reported_after: datetime | None = None
         self._is_whole = False
         self._trouble = "it could not be read yet"
+        # By our own clock: until when no line was there, when the stream was opened, when the newest line came.
+        self._empty_until_s = time.monotonic() if is_new else None
+        self._opened_s = self._came_s = 0.0
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -80,10 +92,15 @@ class StepLog:
         from kubernetes import client
         from urllib3.exceptions import HTTPError
 
+        self._opened_s, is_open = time.monotonic(), False
         try:
-            self._add(self._api.lines(self._name, CONTAINER, follow=follow, since=self._since()))
+            lines = self._api.lines(self._name, CONTAINER, follow=follow, since=self._since())
+            is_open = True
+            self._add(lines)
         except (client.ApiException, ApiTrouble) as trouble:
             # Not started yet, or gone: the pod's status shows what happened.
+            if trouble.status == NOT_STARTED:
+                self._empty_until_s = self._opened_s
             self._trouble = f"the API answered {trouble.status} {one_line(trouble.reason or '')}".strip()
             self._is_whole = self._is_whole and trouble.status == 404  # gone after a stream that ended by itself
             return bool(trouble.status == 404)
@@ -91,6 +108,9 @@ class StepLog:
             self._is_whole = False
             self._trouble = one_line(str(trouble)) if isinstance(trouble, ValueError) else describe(trouble)
             return False
+        finally:
+            if is_open and self._newest is None:
+                self._empty_until_s = time.monotonic()
         self._is_whole = True
         return True
 
@@ -101,22 +121,58 @@ class StepLog:
         """Add the lines that have not been read before."""
         since, past = self._since(), Counter(self._stamps)
         is_resumed = since is None
+        is_next = False  # whether a line follows one that this stream has added
         for stamp, line in lines:
             moment = instant(stamp)
             if moment is None:
                 raise ValueError(f"a line without a time: {stamp} {line}"[:200])
             # Virtual kubelets send everything from the start.
             is_old = past[stamp] > 0 or (since is not None and moment < since)
-            if not is_resumed and not is_old:
+            if not is_old and (not is_resumed or (is_next and self._is_skip(moment) and not self._is_kept())):
                 self._report_gap(f"until {_time(moment)} ")
             is_resumed = True
             if is_old:
                 past[stamp] -= 1
                 continue
+            if self._newest is None:
+                self._report_late_start(moment)
+            is_next, self._came_s = True, time.monotonic()
             self._note(stamp, moment)
             self._attempt.observation.add_line(line, self._attempt.context.log)
         if not is_resumed:
             self._report_gap("")
+
+    def _is_skip(self, moment: datetime) -> bool:
+        """Return whether lines may be missing between the newest and one that was written at a moment and came now."""
+        apart_s = (moment - self._newest).total_seconds() if self._newest else 0.0
+        return apart_s > SKIP_S and time.monotonic() - self._came_s < apart_s - BEHIND_S
+
+    def _is_kept(self) -> bool:
+        """Return whether the file that the node serves now has the newest line; then nothing was skipped after it."""
+        from kubernetes import client
+        from urllib3.exceptions import HTTPError
+
+        try:
+            for stamp, _ in self._api.lines(self._name, CONTAINER, follow=False, since=self._since()):
+                moment = instant(stamp)
+                if moment and self._newest and moment >= self._newest:
+                    return moment == self._newest
+        except (client.ApiException, ApiTrouble, HTTPError, OSError, ValueError):
+            pass  # told as a gap
+        return False
+
+    def _report_late_start(self, moment: datetime) -> None:
+        """Report that the first line may not be the step's first: nobody could read for a while before it."""
+        started_at = self._attempt.observation.started_at
+        if self._empty_until_s is not None:
+            is_late = self._opened_s - self._empty_until_s > SKIP_S
+        else:
+            is_late = started_at is not None and moment - started_at > timedelta(seconds=BEGINS_S)
+        if is_late:
+            self._attempt.context.log.warning(
+                f"lines before {_time(moment)} are missing from this log, if the step wrote any: it was not read "
+                "then, and its node rotates it."
+            )
 
     def _report_gap(self, until: str) -> None:
         """Report that a resumed stream did not begin with the newest line: its node does not have that any more."""
