@@ -7,12 +7,15 @@ from collections.abc import Iterable
 import msgspec
 
 from platform_assets import naming
+from platform_assets.failures import NODE_LOST
 from platform_assets.records.base import Document, Number, Part, Record, RecordKind
 
-LAUNCHER = "launcher"
+LAUNCHER, STEP = "launcher", "step"
 TRAIN, EXPORT, BACKTEST = "train", "export", "backtest"
 """What attempts are for; a backtest's are trainings that make no model of the loop."""
 FINISHED = "finished"
+VANISHED = "vanished"
+"""Reason of an attempt that left no end, by the next holder of its lease."""
 UNDER_WAY = "under_way"
 """Reason of an attempt that was announced and has no reported end."""
 LAUNCHER_NULLS = ("cpu_s", "digest", "exit_code", "node", "peak_memory_mb", "waited_s", "zone")
@@ -183,15 +186,31 @@ def unique_attempts(records: Iterable[Numbered]) -> list[Numbered]:
 
     A step and its launcher both report on an attempt, at least once each. Among records with one `id` the launcher's
     wins, because it also knows about ends that the step could not report; among equals the highest number wins. "Under
-    way" counts only until an end is reported. A record without `id` is an attempt of its own.
+    way" counts only until an end is reported. A record without `id` is an attempt of its own. A launcher that had lost
+    the node takes the end, and how long it took, from the step's own record.
     """
     standing: dict[object, Numbered] = {}
-    for number, record in records:
+    own: dict[object, Attempt] = {}
+    for number, record in sorted(records, key=lambda item: item[0]):
         name: object = record.id or number
+        if record.by == STEP and record.reason not in (UNDER_WAY, VANISHED):
+            own[name] = record
         before = standing.get(name)
         if before is None or _rank((number, record)) > _rank(before):
             standing[name] = (number, record)
-    return sorted(standing.values(), key=lambda item: item[0], reverse=True)
+    merged = [(number, _with_own_end(record, own.get(name))) for name, (number, record) in standing.items()]
+    return sorted(merged, key=lambda item: item[0], reverse=True)
+
+
+def _with_own_end(record: Attempt, own: Attempt | None) -> Attempt:
+    if own is None or record.by != LAUNCHER or record.reason != NODE_LOST.name:
+        return record
+    return msgspec.structs.replace(
+        record,
+        reason=FINISHED if own.reason == FINISHED else record.reason,
+        ended_at_utc=max(own.ended_at_utc or "", record.ended_at_utc or ""),
+        wall_s=max(own.wall_s or 0.0, record.wall_s or 0.0),
+    )
 
 
 def _rank(item: Numbered) -> tuple[bool, bool, int]:

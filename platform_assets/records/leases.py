@@ -5,6 +5,11 @@ from __future__ import annotations
 from platform_assets import naming
 from platform_assets.records.base import Document, Number, Part, Record, RecordKind
 
+TTL_S = 15.0
+"""How long a training's lease outlives its holder's last heartbeat."""
+BEAT_S = 3.0
+"""How often a training sends one."""
+
 
 class Result(Part, frozen=True, kw_only=True):
     """The result of the leased work: a record, and the ledger in which the fingerprint is its key."""

@@ -21,14 +21,11 @@ from platform_assets.failures import CODE, PREEMPTED
 from platform_assets.profiles import profile
 from platform_assets.records import attempts
 from platform_assets.records.base import R, RecordKind
-from platform_assets.records.leases import SIGNS, Result
+from platform_assets.records.leases import BEAT_S, SIGNS, TTL_S, Result
 from platform_assets.settings import Settings
 from platform_assets.steps import process
 from platform_assets.storage.leases import Lease, LeaseHeld
 from platform_assets.storage.ledgers import Ledgers, RecordExists
-
-TTL_S = 15.0
-BEAT_S = 3.0
 
 
 class Attempt:
@@ -68,7 +65,7 @@ class Attempt:
         members = {**(launch.document() if launch else alone), "fingerprint": fingerprint, "cutoff": cutoff}
         self.facts = attempts.Attempt(
             **members,
-            by="step",
+            by=attempts.STEP,
             host=socket.gethostname(),
             pid=os.getpid(),
             started_at_utc="",
@@ -188,7 +185,7 @@ class Attempt:
             if self._signs.read(f"{before}.released") is not None:
                 return
             if (progress := self._progress.read(f"{before}.progress")) is not None:
-                self._ledgers.of(attempts.ATTEMPTS).append(replace(progress, reason="vanished"))
+                self._ledgers.of(attempts.ATTEMPTS).append(replace(progress, reason=attempts.VANISHED))
                 return
 
     def _now(self) -> str:

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 
 from platform_assets.learners.base import History, Resumable, finite
 from platform_assets.problems import LedgerProblem
+from platform_assets.records.leases import BEAT_S
 from platform_assets.settings import Settings
 from platform_assets.steps import process
-from platform_assets.steps.attempt import BEAT_S, Attempt
+from platform_assets.steps.attempt import Attempt
 from platform_assets.steps.jobs import Job
 from platform_assets.steps.state import SaveStore, saves
 from platform_assets.storage.leases import LeaseLost

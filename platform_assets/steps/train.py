@@ -23,12 +23,13 @@ from platform_assets.makers.checkpoint import Learning
 from platform_assets.makers.rows import Rows
 from platform_assets.records import trainings
 from platform_assets.records.base import Number
+from platform_assets.records.leases import TTL_S
 from platform_assets.records.models import CHECKPOINTS, Checkpoint, CheckpointManifest, Computed, Data
 from platform_assets.records.trainings import TRAININGS
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import instructions, parameters, process
-from platform_assets.steps.attempt import TTL_S, Attempt
+from platform_assets.steps.attempt import Attempt
 from platform_assets.steps.jobs import Job, Trained
 from platform_assets.steps.models import stored_model
 from platform_assets.steps.progress import StepProgress

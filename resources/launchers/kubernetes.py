@@ -233,6 +233,7 @@ class KubernetesLauncher(TryingLauncher):
         """
         node: Node | None = None
         stopped: Ending | None = None
+        heartbeats = unseen.Heartbeats(self.settings, attempt.launch)
         with PodWatch(self.api, name) as watch:
             while True:
                 answer = self.api.pod(name)
@@ -241,6 +242,8 @@ class KubernetesLauncher(TryingLauncher):
                 node = self._note(pod or last, node, attempt)
                 ending = self._judge(name, answer, attempt.size, node, last)
                 last = pod or last
+                if _is_lost(ending) and not (pod and pod.is_over) and self._outlives(heartbeats, answer, attempt):
+                    ending = None
                 if stopped and attempt.observation.started_at is None and not _is_lost(ending):
                     ending = stopped  # what it looks like while it is being stopped counts only if it started meanwhile
                 if ending is not None and (pod is None or pod.is_over):
@@ -252,6 +255,13 @@ class KubernetesLauncher(TryingLauncher):
                         return unseen.complete(self.settings, attempt.launch, ending, answer, last, node)
                     stopped = ending
                 watch.wait(self.poll_s)
+
+    def _outlives(self, heartbeats: unseen.Heartbeats, answer: Answer, attempt: Attempt) -> bool:
+        """Return whether a step goes on although its cluster has lost it, within its deadline; its lease is its own."""
+        began_at = attempt.observation.started_at
+        if began_at is None or (answer.now - began_at).total_seconds() > attempt.size.deadline_s:
+            return False
+        return heartbeats.are_fresh()
 
     def _judge(
         self, name: str, answer: Answer, profile: StepProfile, node: Node | None, last: Pod | None

@@ -112,7 +112,7 @@ def write(
     Raises:
         LedgerProblem: the store did not accept it.
     """
-    record = record_of(launch, ending, location, started_at, _progress(settings, launch), result, reason)
+    record = record_of(launch, ending, location, started_at, own_record(settings, launch), result, reason)
     Ledgers(settings.root, work_of(launch).product).of(ATTEMPTS).append(record)
     return record
 
@@ -172,7 +172,7 @@ def settle(settings: Settings, launch: Launch, ending: Ending, signs: Sequence[d
         ending: as far as its pod's events show it.
         signs: of life, by the cluster's clock.
     """
-    progress = _progress(settings, launch)
+    progress = own_record(settings, launch)
     ending = replace(ending, evidence=f"nobody watched it: {ending.evidence}")
     if progress and progress.reason == FINISHED:
         ending = replace(ending, failure=None, evidence=f"{ending.evidence}; the step itself recorded that it finished")
@@ -194,7 +194,7 @@ def complete(
         until: when this was decided, or its node fell silent, by the cluster's clock.
         signs: of life of a process that nobody can ask, other than its own records; None for one that runs elsewhere.
     """
-    progress = _progress(settings, launch)
+    progress = own_record(settings, launch)
     if ending.started_at is None and progress and progress.started_at_utc:
         ending = replace(ending, started_at=datetime.fromisoformat(progress.started_at_utc))
     if ending.failure is NODE_LOST and progress and progress.reason and progress.ended_at_utc:
@@ -220,7 +220,7 @@ def explain_kill(settings: Settings, launch: Launch, ending: Ending) -> Ending:
     """
     if ending.failure is not KILLED:
         return ending
-    limit_mb, progress = launch.memory_gb * 1000, _progress(settings, launch)
+    limit_mb, progress = launch.memory_gb * 1000, own_record(settings, launch)
     peak_mb = (progress and progress.peak_memory_mb) or 0.0
     if peak_mb < NEARLY_ALL * limit_mb:
         return ending
@@ -282,7 +282,7 @@ def _crossed(launch: Launch, zone: str | None, received_bytes: int | None) -> di
     return {"cross_zone_bytes": crossed} | ({} if price is None else {"cross_zone_usd": crossed / 1e9 * price})
 
 
-def _progress(settings: Settings, launch: Launch) -> Attempt | None:
+def own_record(settings: Settings, launch: Launch) -> Attempt | None:
     """Return the step's last progress record, or None if it never held the lease."""
     work = work_of(launch)
     ledger = Ledgers(settings.root, work.product).of(PROGRESS.of(work.fingerprint))

@@ -6,10 +6,14 @@ progress.
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 
 from platform_assets import profiles
+from platform_assets.failures import NODE_LOST
+from platform_assets.problems import LedgerProblem
 from platform_assets.records.attempts import Launch
+from platform_assets.records.leases import BEAT_S, TTL_S
 from platform_assets.settings import Settings
 from resources.launchers import pods, records
 from resources.launchers.api import Answer, Api
@@ -24,6 +28,33 @@ FRESH = timedelta(seconds=60)
 """A node that posts its status less often says nothing about when it ended. By default a kubelet posts every 5 minutes
 while nothing changes."""
 KILLING = "Killing"
+PROOF_S = 2 * BEAT_S
+"""How long a step has to show by another heartbeat that it is at work: clocks of machines are not compared."""
+HEARTBEAT_S = TTL_S
+"""How long a step counts as at work after a heartbeat: until then its lease keeps any other from the work."""
+
+
+class Heartbeats:
+    """A step's signs of life in the store, which it sends while its cluster has lost contact to it."""
+
+    def __init__(self, settings: Settings, launch: Launch) -> None:
+        self._settings, self._launch = settings, launch
+        self._newest = ""
+        self._until_s = 0.0
+
+    def are_fresh(self) -> bool:
+        """Return whether the step is at work, by its own newest record; also while the store cannot be read."""
+        try:
+            record = records.own_record(self._settings, self._launch)
+        except LedgerProblem:
+            return True
+        if record is None or record.reason:
+            return False
+        newest = record.ended_at_utc or ""
+        if newest != self._newest:
+            self._until_s = time.monotonic() + (HEARTBEAT_S if self._newest else PROOF_S)
+            self._newest = newest
+        return time.monotonic() < self._until_s
 
 
 def complete(
@@ -42,7 +73,9 @@ def complete(
     if silence := _silence(last, node):
         return records.complete(settings, launch, ending, *silence)
     is_cut_short = answer.pod is None and not (last and last.grace_s)
-    return records.complete(settings, launch, ending, answer.now + CUT_SHORT if is_cut_short else answer.now)
+    until = answer.now + CUT_SHORT if is_cut_short else answer.now
+    # Nobody knows when a lost process ended: its own last record counts, if it left one.
+    return records.complete(settings, launch, ending, until, [] if ending.failure is NODE_LOST else None)
 
 
 def _silence(pod: Pod | None, node: Node | None) -> tuple[datetime, list[datetime]] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import msgspec
@@ -15,10 +16,12 @@ from platform_assets.steps.bucket_saves import INDEX, SaveRecord
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.objects import open_store
 from resources.launchers import RESULT
+from resources.launchers.manifest import UNREACHABLE_S
 from tests.cluster.cluster import Cluster
 from tests.cluster.launching import PATIENCE_S, Launching
 from tests.cluster.node import Node
 from tests.cluster.step_runs import WORK, StepRuns
+from tests.cluster.test_launcher_logs import kubelet_stopped
 from tests.cluster.test_launcher_nodes import cut_off, node_of
 from tests.cluster.waiting import wait_until
 
@@ -83,3 +86,23 @@ def test_an_attempt_that_comes_back_from_a_partition_writes_nothing(
     assert [record["fence"] for record in own_records(root)] == [1, 2]
     assert ended.value == 2
     assert checkpoint(root) == Checkpoint(manifest="of lease 2")
+
+
+def test_a_step_that_outlives_its_kubelet_keeps_its_work_and_is_paid_for_it(
+    cluster: Cluster, machines: list[Node], launches: Launching, runs: StepRuns
+) -> None:
+    root = runs.settings.root
+    run = launches.start(module=STEP, profile=PROFILE)
+    run.wait_for("lease 1")
+    node = node_of(launches, machines)
+    with kubelet_stopped(cluster, node):
+        cluster.wait_for_node(node.name, is_ready=False)
+        time.sleep(UNREACHABLE_S)  # longer than a silent node is waited for, and until its pods are deleted
+        assert fences(root)[0] == 1, "nobody else is at the work"
+        runs.marks.touch("go")
+        ended = run.ended()
+    assert not ended.error
+    assert ended.reasons == ["finished"]
+    assert ended.value == 1
+    (record,), (own,) = ended.records, own_records(root)
+    assert record["wall_s"] >= own["wall_s"] > UNREACHABLE_S

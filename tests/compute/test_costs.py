@@ -128,6 +128,21 @@ def test_the_launchers_record_wins_over_that_of_the_step_and_the_newest_among_eq
     assert [number for number, _ in unique_attempts([(1, OLD), (2, OLD), (3, step)])] == [3, 2, 1], "all old ones count"
 
 
+def test_an_attempt_that_outlived_its_node_costs_what_the_step_itself_recorded() -> None:
+    lost = replace(SPOT, by="launcher", reason="node_lost", wall_s=600.0, ended_at_utc="2026-11-24T10:10:00+00:00")
+    own = replace(SPOT, by="step", reason="finished", ended_at_utc="2026-11-24T11:00:00+00:00")
+    for records in ([(1, lost), (2, own)], [(1, own), (2, lost)]):
+        ((_, merged),) = unique_attempts(records)
+        assert (merged.by, merged.reason, merged.wall_s) == ("launcher", "finished", 3600.0)
+        assert merged.ended_at_utc == own.ended_at_utc
+    ((_, stopped),) = unique_attempts([(1, lost), (2, replace(own, reason="code"))])
+    assert (stopped.reason, stopped.wall_s) == ("node_lost", 3600.0)
+    for other in (replace(own, reason="vanished"), replace(own, id="b")):
+        assert (1, lost) in unique_attempts([(1, lost), (2, other)])
+    evicted = replace(lost, reason="evicted")
+    assert unique_attempts([(1, evicted), (2, own)]) == [(1, evicted)], "a cluster that saw the end knows more"
+
+
 def test_any_end_wins_over_the_announcement() -> None:
     step, launcher = replace(SPOT, by="step"), replace(SPOT, by="launcher")
     announced = replace(launcher, reason=UNDER_WAY, wall_s=0.0)

@@ -23,6 +23,8 @@ from kubernetes.client import Configuration
 Object = dict[str, Any]
 LOST = 0
 """The status of an answer that never comes: the connection is closed."""
+GONE: Object = {"gone": True}
+"""The status of a pod that the API does not have any more."""
 READY = {"conditions": [{"type": "Ready", "status": "True"}]}
 
 
@@ -179,10 +181,12 @@ class _Handler(BaseHTTPRequestHandler):
         elif verb == "list":
             items = [pod for pod in server.pods.values() if selector <= set(pod["metadata"].get("labels", {}).items())]
             status, answer = 200, {"kind": "PodList", "items": items}
-        elif name not in server.pods:
+        elif name not in server.pods or (verb == "get" and server.look(name)["status"] == GONE):
             status, answer = 404, _status(404, "NotFound", f'pods "{name}" not found')
+        elif verb == "get":
+            status, answer = 200, server.pods[name]
         else:
-            status, answer = 200, server.pods.pop(name) if verb == "delete" else server.look(name)
+            status, answer = 200, server.pods.pop(name)
         if trouble:
             return self._refuse(trouble.status, trouble.reason, trouble.message, trouble.details)
         return self._send(status, answer)

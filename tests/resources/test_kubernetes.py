@@ -5,6 +5,7 @@ What a cluster does to a step is in `tests/cluster`.
 
 # Annotations are not postponed: Dagster compares that of `context` as an object.
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -20,14 +21,15 @@ from platform_assets import libraries
 from platform_assets.profiles import StepProfile
 from platform_assets.records.attempts import ATTEMPTS, Launch, unique_attempts
 from platform_assets.settings import Settings, SettingsProblem
+from platform_assets.steps.attempt import Attempt as StepAttempt
 from platform_assets.storage.ledgers import Ledgers
-from resources.launchers import StepFailure, StepLauncher, Work, manifest
+from resources.launchers import StepFailure, StepLauncher, Work, manifest, unseen
 from resources.launchers import records as records_of_attempts
 from resources.launchers.attempt import Attempt
 from resources.launchers.endings import first_try
 from resources.launchers.kubernetes import KubernetesLauncher
 from resources.launchers.tries import Unattended
-from tests.doubles.played_api import LOST, Play, PlayedApi, Trouble, ended, running, well
+from tests.doubles.played_api import GONE, LOST, Play, PlayedApi, Trouble, ended, running, well
 
 NOWHERE = Configuration()
 IMAGE = "trainer@sha256:" + "0" * 64
@@ -305,6 +307,83 @@ def test_a_cancelled_run_and_one_outside_of_the_cluster_stop_their_pod(
         run(api, tmp_path, launcher=launcher, DRIFTLINE_ENV=environment)
     assert reasons(tmp_path) == ["cancelled"]
     assert not api.pods
+
+
+# A step that outlives the cluster's contact to it --------------------------------------------------------------------
+
+SILENT = {**running(), "phase": "Unknown"}
+BEAT_S = 0.2
+
+
+class Outliving(KubernetesLauncher):
+    """A step that beats in the store, whatever the cluster shows of its pod, and ends or falls silent after some time.
+
+    Attributes:
+        reason: that it records at its end; empty for none.
+    """
+
+    reason: ClassVar[str] = "finished"
+    lives_s: ClassVar[float] = 2.5
+    steps: ClassVar[list[threading.Thread]] = []
+
+    def announce(self, launch: Launch) -> None:
+        super().announce(launch)
+        if not self.steps:
+            self.steps.append(threading.Thread(target=self.work, args=(launch,)))
+            self.steps[0].start()
+
+    def work(self, launch: Launch) -> None:
+        members = {"fingerprint": WORK.fingerprint, "cutoff": WORK.cutoff, "profile_name": "cpu_small"}
+        step = StepAttempt(self.settings, Ledgers(self.settings.root, WORK.product), launch=launch, **members)
+        step.acquire(wait=lambda: False)
+        until_s = time.monotonic() + self.lives_s
+        while time.monotonic() < until_s:
+            step.beat(is_due=True)
+            time.sleep(BEAT_S)
+        if self.reason:
+            step.note(reason=self.reason)
+            step.beat(is_due=True)
+
+
+@pytest.fixture
+def outliving(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Outliving]]:
+    monkeypatch.setattr(unseen, "PROOF_S", 1.0)
+    monkeypatch.setattr(unseen, "HEARTBEAT_S", 2.0)
+    monkeypatch.setattr(Outliving, "steps", [])
+    yield Outliving
+    for step in Outliving.steps:
+        step.join()
+
+
+@pytest.mark.parametrize("status", [SILENT, None])
+def test_a_step_that_outlives_its_kubelet_is_waited_for_and_paid_by_its_own_record(
+    tmp_path: Path, outliving: type[Outliving], status: dict[str, Any] | None
+) -> None:
+    with PlayedApi(Play([running(), status or GONE], result=1), well()) as api:
+        run(api, tmp_path, launcher=outliving)
+        assert len(api.created) == 1
+    (record,) = records(tmp_path)
+    assert record["reason"] == "finished"
+    assert "the step had reported its result" in record["said"]
+    assert Outliving.lives_s <= record["wall_s"] < Outliving.lives_s + 1.5
+
+
+def test_a_step_whose_heartbeats_end_is_paid_until_the_last_of_them(
+    tmp_path: Path, outliving: type[Outliving], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outliving, "reason", "")
+    with PlayedApi(Play([running(), SILENT]), well()) as api:
+        run(api, tmp_path, launcher=outliving)
+    lost, finished = records(tmp_path)
+    assert [lost["reason"], finished["reason"]] == ["node_lost", "finished"]
+    assert Outliving.lives_s - 0.5 <= lost["wall_s"] < Outliving.lives_s + 1.0
+
+
+def test_heartbeats_do_not_extend_a_step_beyond_its_deadline(tmp_path: Path, outliving: type[Outliving]) -> None:
+    began = {"name": "step", "state": {"running": {"startedAt": "2020-01-01T00:00:00Z"}}}
+    with PlayedApi(Play([{"phase": "Unknown", "containerStatuses": [began]}]), well()) as api:
+        run(api, tmp_path, launcher=outliving)
+    assert reasons(tmp_path) == ["node_lost", "finished"]
 
 
 # A clock that is wrong ----------------------------------------------------------------------------------------------
