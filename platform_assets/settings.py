@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
@@ -41,6 +42,8 @@ PROFILE_VARIABLE = "DRIFTLINE_PROFILE__"
 """Begins the name of a variable for one field of one profile: `DRIFTLINE_PROFILE__GPU_SPOT__DATA_ZONE`."""
 
 _PUBLIC_KEY = re.compile(r"[0-9A-Za-z+/]{43}=")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_ENDPOINT = re.compile(r"https?://[0-9A-Za-z_.\[\]:-]+(/\S*)?")
 _URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?|file:///.*")
 """A bucket of S3 by its rules for names, or a folder."""
 
@@ -78,6 +81,28 @@ def _public_keys(value: object) -> object:
     if wrong := [key for key in keys if not _PUBLIC_KEY.fullmatch(key)]:
         raise Unfit(unexpected(wrong[0], "a public key as `driftline keys` prints it, 44 characters of base64"))
     return keys
+
+
+def _is_endpoint(text: str) -> bool:
+    try:
+        return _ENDPOINT.fullmatch(text) is not None and urlsplit(text).port != 0
+    except ValueError:  # the port is above 65535, or a bracket is missing
+        return False
+
+
+def _store_variables(pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Refuse what the S3 client would panic at, or refuse at its first request without naming the variable."""
+    values = dict(pairs)
+    address = values.get("AWS_ENDPOINT_URL")
+    if address is not None and not _is_endpoint(address):
+        raise Unfit(unexpected(address, "an address such as https://s3.example:8333"), "AWS_ENDPOINT_URL")
+    if (flag := values.get("AWS_ALLOW_HTTP", "true")) not in ("true", "false"):
+        raise Unfit(unexpected(flag, "one of true, false"), "AWS_ALLOW_HTTP")
+    return pairs
+
+
+def _is_none_or_digest(digest: str | None) -> bool:
+    return digest is None or _DIGEST.fullmatch(digest) is not None
 
 
 def _is_none_or_positive(count: int | None) -> bool:
@@ -157,7 +182,9 @@ class Settings(Configuration):
     signing_key_file: Annotated[Path | None, AfterValidator(_absolute)] = Field(
         default=None, description="file with that key, which `driftline keys` makes, or a Secret mounted as a file"
     )
-    serving_digest: str | None = Field(
+    serving_digest: Annotated[
+        str | None, expect("the 64 hexadecimal digits of a bundle's digest", _is_none_or_digest)
+    ] = Field(
         default=None, description="the one bundle that a service serves, following no release; None to follow releases"
     )
     serving_ships: Annotated[bool, BeforeValidator(_flag)] = Field(
@@ -250,7 +277,7 @@ class Settings(Configuration):
         default=None, description="PriorityClass of the pods of steps whose profile names none"
     )
     spot_priority_class: str | None = Field(default=None, description="the same for profiles of spot nodes")
-    store_environment: tuple[tuple[str, str], ...] = Field(
+    store_environment: Annotated[tuple[tuple[str, str], ...], AfterValidator(_store_variables)] = Field(
         default=(),
         description="variables of the S3 client that are not secrets, as pairs; for steps elsewhere",
     )
@@ -364,6 +391,8 @@ _NOT_EXPORTED = ("environment", "alert_webhook", "signing_key", "profiles", *_OF
 
 def variable(field: str) -> str:
     """Return the environment variable of a field, or the empty text for those that the S3 client's variables set."""
+    if field in STORE_VARIABLES:
+        return field
     if field in _OF_THE_STORE:
         return ""
     return "DRIFTLINE_ENV" if field == "environment" else f"DRIFTLINE_{field.upper()}"

@@ -98,6 +98,11 @@ def test_settings_are_frozen_and_a_copy_is_validated(tmp_path: Path) -> None:
         ),
         ("DRIFTLINE_BROKEN_PRODUCTS", "hide", "one of refuse, show"),
         ("DRIFTLINE_DAGSTER_URL", "javascript:alert(1)", "an http or https address"),
+        ("DRIFTLINE_SERVING_DIGEST", "a" * 63, "the 64 hexadecimal digits of a bundle's digest"),
+        ("AWS_ENDPOINT_URL", "s3.example", "an address such as https://s3.example:8333"),
+        ("AWS_ENDPOINT_URL", "http://s3.example:99999", "an address such as https://s3.example:8333"),
+        ("AWS_ENDPOINT_URL", "https://[::1", "an address such as https://s3.example:8333"),
+        ("AWS_ALLOW_HTTP", "1", "one of true, false"),
     ],
 )
 def test_a_wrong_value_gives_one_message(name: str, text: str, expected: str) -> None:

@@ -30,7 +30,7 @@ from platform_assets.settings import REPOSITORY, Settings
 from platform_assets.storage.artifacts import ArtifactStore, Bundle
 
 SERVER = "platform_assets.serving.pod"
-SERVICE = "platform_assets.serving.service:PredictionService"
+SERVICE = "platform_assets.serving.bento:PredictionService"
 PACKAGES = (
     *("bentoml", "cryptography", "httptools", "msgspec", "numpy", "obstore", "onnxruntime", "pillow"),
     *("prometheus-client", "psutil", "uvloop"),

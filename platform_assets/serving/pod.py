@@ -12,7 +12,6 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from platform_assets.configuration import ConfigurationProblem
 from platform_assets.serving import protocol
 from platform_assets.serving.listening import PortProblem, bound
 
@@ -26,13 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         callers = bound(options.host, options.port)
-        from platform_assets.serving.service import PredictionService
-
-        application = PredictionService.to_asgi()  # type: ignore[attr-defined]  # a bentoml.Service
-    except (ConfigurationProblem, PortProblem) as problem:
+    except PortProblem as problem:
         print(f"serve: {problem}", file=sys.stderr)
         return 1
-    protocol.serve(application, callers)
+    from platform_assets.serving.bento import PredictionService
+
+    protocol.serve(PredictionService.to_asgi(), callers)  # type: ignore[attr-defined]  # a bentoml.Service
     return 0
 
 

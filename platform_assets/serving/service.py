@@ -4,27 +4,36 @@ In addition to the code, a Bento contains the folder `fallback`: `contract.json`
 and the blobs of one bundle. Bento's tracing, access log and metrics are switched off: they cost more than a prediction
 (together about 700 microseconds per request) and do not see what the middleware answers.
 
-What answers is not imported here, because a Bento is built, and Bento's supervisor runs, without it.
+What answers is not imported here, because a Bento is built, and Bento's supervisor runs, without it. Servers import
+this module through `bento`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import socket
+import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bentoml
+import click
 from starlette.requests import Request
 from starlette.responses import Response
 
 from platform_assets import settings as settings_module
-from platform_assets.serving import listening, protocol
-from platform_assets.serving.callers import Callers, CallersProblem
+from platform_assets.problems import Problem
+from platform_assets.serving import protocol
+from platform_assets.serving.callers import Callers
 from platform_assets.serving.gate import Gate
+from platform_assets.serving.listening import PortProblem, bound, copies
 from platform_assets.serving.routes import ANSWER, API, PREDICT, TIMEOUT_S
-from platform_assets.settings import Settings
+from platform_assets.settings import Settings, SettingsProblem
+from platform_assets.storage import objects
 
 if TYPE_CHECKING:
     from platform_assets.serving.middleware import Application, PredictionMiddleware
@@ -63,7 +72,7 @@ def make_runtime(settings: Settings | None = None, fallback: Path = FALLBACK) ->
     metrics = Metrics()
     protocol.Protocol.on_bad_request = staticmethod(metrics.count_unread)
     gate = protocol.Protocol.gate = Gate(settings.serving_in_flight, settings.serving_wait_s)
-    public = listening.copies()
+    public = copies()
     probes = _bind_probes(settings, public[0]) if public else None
     return assembly.make_runtime(settings, contract, follower, metrics, gate, waiting=Waiting(public), probes=probes)
 
@@ -71,20 +80,42 @@ def make_runtime(settings: Settings | None = None, fallback: Path = FALLBACK) ->
 def _bind_probes(settings: Settings, public: socket.socket) -> socket.socket:
     host, port = public.getsockname()[:2]
     try:
-        return listening.bound(host, settings.probes_port(port))
-    except listening.PortProblem as problem:
-        raise SystemExit(f"serve: {problem}") from None
+        return bound(host, settings.probes_port(port))
+    except PortProblem as problem:
+        raise PortProblem(f"{problem} It is the port of probes; DRIFTLINE_SERVING_PROBES_PORT sets it.") from None
 
 
-def check(settings: Settings) -> None:
-    """End the process with a sentence if the file of callers cannot be used.
+def check() -> None:
+    """Refuse what a service cannot start with, before Bento's supervisor starts processes that would end one by one.
 
-    While a service loads, Bento takes any other exception for a missing service.
+    Raises:
+        Problem: a variable, the file of callers or a port cannot be used.
     """
+    settings = Settings.from_environment()
+    Callers(settings.serving_callers)
     try:
-        Callers(settings.serving_callers)
-    except CallersProblem as problem:
-        raise SystemExit(f"serve: {problem}") from None
+        settings.state.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise SettingsProblem(
+            f"DRIFTLINE_STATE is {str(settings.state)!r}; expected a folder that exists or can be made: "
+            f"{problem.strerror}."
+        ) from None
+    address, flag = (dict(settings.store_environment).get(name, "") for name in ("AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP"))
+    if not objects.is_folder(settings.root) and address.startswith("http://") and flag != "true":
+        raise SettingsProblem(f"AWS_ALLOW_HTTP is {flag!r}; expected true, because AWS_ENDPOINT_URL is {address}.")
+    _check_ports(settings)
+
+
+def _check_ports(settings: Settings) -> None:
+    """Bind the ports that will be bound, and give them back: in a pod its own is open already."""
+    context = click.get_current_context(silent=True)
+    with contextlib.ExitStack() as opened:
+        if context is not None and context.info_name == "serve":
+            public = [opened.enter_context(bound(context.params["host"], context.params["port"]))]
+        else:
+            public = [opened.enter_context(copy) for copy in copies()]
+        if public:
+            opened.enter_context(_bind_probes(settings, public[0]))
 
 
 class Rows(bentoml.IODescriptor):
@@ -119,6 +150,21 @@ class Answers(bentoml.IODescriptor):
         return {"title": "Answers", "description": "`Answer` of /openapi.json, or a list of them."}
 
 
+def make_or_exit() -> Runtime:
+    """Return the runtime; on any error end the process with a sentence.
+
+    It runs within the server's start, which prints an exception of it with its own traceback, or under Bento goes on
+    without the service.
+    """
+    try:
+        return make_runtime()
+    except Exception as problem:  # noqa: BLE001  # any error, of a library too
+        if not isinstance(problem, Problem):
+            traceback.print_exc()
+        print(f"serve: {problem}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+
 def direct(app: Application, make: Callable[[], Runtime]) -> PredictionMiddleware:
     """Return the middleware, which gets the requests to `/predict` without Bento's layers around it."""
     from platform_assets.serving.middleware import PredictionMiddleware
@@ -126,9 +172,6 @@ def direct(app: Application, make: Callable[[], Runtime]) -> PredictionMiddlewar
     middleware = PredictionMiddleware(app, make)
     protocol.Protocol.direct = {PREDICT: middleware}
     return middleware
-
-
-check(Settings.from_environment())
 
 
 @bentoml.service(
@@ -149,4 +192,4 @@ class PredictionService:
 
 
 protocol.install()
-PredictionService.add_asgi_middleware(direct, make=make_runtime)  # type: ignore[attr-defined]  # a bentoml.Service
+PredictionService.add_asgi_middleware(direct, make=make_or_exit)  # type: ignore[attr-defined]  # a bentoml.Service

@@ -8,6 +8,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -356,36 +357,82 @@ def test_a_service_that_knows_its_callers_answers_no_other(service: Service, tmp
     assert callers == ["app", "app"]
 
 
+WRONG = {
+    "DRIFTLINE_ENV": "cluster",
+    "DRIFTLINE_SERVING_KEYS": "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqo=,",
+    "DRIFTLINE_SERVING_IN_FLIGHT": "-1",
+    "DRIFTLINE_SERVING_POLL_S": "abc",
+    "DRIFTLINE_SERVING_DIGEST": "latest",
+    "DRIFTLINE_SERVING_CALLERS": "/absent/callers.toml",
+    "DRIFTLINE_STATE": "/dev/null/state",
+    "AWS_ENDPOINT_URL": "s3.example:8333",
+    "AWS_ALLOW_HTTP": "yes",
+}
+"""A wrong value of each kind of setting. The four of the first lines said that no module has the Bento's name."""
+
+
 @pytest.mark.parametrize("is_pod", [True, False])
-def test_a_service_without_the_file_of_its_callers_does_not_start(
-    service: Service, tmp_path: Path, is_pod: bool
+@pytest.mark.parametrize("variable", WRONG)
+def test_a_wrong_setting_ends_the_start_in_one_sentence(
+    service: Service, tmp_path: Path, variable: str, is_pod: bool
 ) -> None:
-    file, port = tmp_path / "callers.toml", run.free_port()
-    settings = service.settings.replace(state=tmp_path, serving_callers=file)
-    command = pods.command(port) if is_pod else run.command(service.built.tag, port)
-    assert f"serve: {file} (DRIFTLINE_SERVING_CALLERS) cannot be read" in _refused(service, settings, command)
+    sentence = _refused(service, tmp_path, is_pod, {variable: WRONG[variable]})
+    named = "DRIFTLINE_ROOT" if variable == "DRIFTLINE_ENV" else variable
+    assert re.fullmatch(rf"serve: .*{named}.*\.", sentence), sentence  # one line, and nothing around it
 
 
-def _refused(service: Service, settings: Settings, command: list[str]) -> str:
+def test_an_http_store_that_the_client_would_refuse_is_named(service: Service, tmp_path: Path) -> None:
+    store = {"DRIFTLINE_ROOT": "s3://bucket/store", "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+    sentence = "serve: AWS_ALLOW_HTTP is ''; expected true, because AWS_ENDPOINT_URL is http://127.0.0.1:9."
+    assert _refused(service, tmp_path, True, store) == sentence
+
+
+@pytest.mark.parametrize("is_pod", [True, False])
+@pytest.mark.parametrize("error", ["ValueError", "ImportError", "RuntimeError"])
+def test_any_error_of_the_import_is_shown_as_what_it_is(
+    service: Service, tmp_path: Path, error: str, is_pod: bool
+) -> None:
+    """Bento's loader takes the first two for a Bento that is not there, and each traceback begins with its search."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == 'platform_assets.serving.callers': raise {error}('a broken library')\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    printed = _refused(service, tmp_path, is_pod, {"PYTHONPATH": str(tmp_path)})
+    assert f"{error}: a broken library" in printed.splitlines()[-1]
+    assert "No module named" not in printed
+
+
+@pytest.mark.parametrize("is_pod", [True, False])
+@pytest.mark.parametrize("is_own", [True, False])
+def test_a_taken_port_of_probes_ends_the_start(service: Service, tmp_path: Path, is_pod: bool, is_own: bool) -> None:
+    with socket.create_server((run.HOST, 0)) as taken:
+        port = run.free_port()
+        chosen = str(port if is_own else taken.getsockname()[1])
+        sentence = _refused(service, tmp_path, is_pod, {"DRIFTLINE_SERVING_PROBES_PORT": chosen}, port)
+    assert sentence == (
+        f"serve: port {chosen} of {run.HOST} cannot be used: Address already in use. "
+        "It is the port of probes; DRIFTLINE_SERVING_PROBES_PORT sets it."
+    )
+
+
+def _refused(service: Service, state: Path, is_pod: bool, environment: dict[str, str], port: int = 0) -> str:
     """Return what a server prints that does not start."""
+    port = port or run.free_port()
+    home = {"BENTOML_HOME": str(service.settings.bentoml_home)}
     ended = subprocess.run(
-        command,
+        pods.command(port) if is_pod else run.command(service.built.tag, port),
         cwd=service.built.path / "src",
-        env=settings.child_environment({"BENTOML_HOME": str(service.settings.bentoml_home)}),
+        env={**os.environ, "BENTOML_DO_NOT_TRACK": "true", "DRIFTLINE_STATE": str(state), **home, **environment},
         capture_output=True,
         text=True,
         timeout=WAIT_S,
         check=False,
     )
     assert ended.returncode != 0
-    return ended.stdout + ended.stderr
-
-
-def test_a_taken_port_of_probes_ends_the_start(service: Service, tmp_path: Path) -> None:
-    port = run.free_port()
-    with socket.create_server((run.HOST, port + 1)):
-        printed = _refused(service, service.settings.replace(state=tmp_path), pods.command(port))
-    assert f"serve: port {port + 1} of {run.HOST} cannot be used" in printed
+    return (ended.stdout + ended.stderr).removesuffix("\n")
 
 
 def test_the_client_of_the_documentation_gets_one_answer_per_request(service: Service) -> None:
