@@ -6,6 +6,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from platform_assets.serving import prediction_log, shipping
+from platform_assets.serving.alive import Mark
 from platform_assets.serving.callers import Callers
 from platform_assets.serving.candidate import Trial
 from platform_assets.serving.contract import Contract
@@ -89,6 +90,7 @@ def make_runtime(
         follower=follower,
         predictor=predictor,
         metrics=metrics,
+        mark=Mark(settings.serving_kept / contract.product / "alive"),
         poll_s=settings.serving_poll_s,
         needs_store=settings.serving_needs_store,
         callers=Callers(settings.serving_callers),

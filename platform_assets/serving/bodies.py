@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import NotRequired, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from platform_assets.serving.gate import Gate
 from platform_assets.serving.requests import Refused
+
+if TYPE_CHECKING:
+    from platform_assets.serving.follow import Live
 
 
 class Scope(TypedDict):
     """The parts of an ASGI connection scope that are read here; a lifespan has the type only.
 
-    `is_whole` is `protocol`'s: whether the body has arrived already.
+    `is_whole` is `protocol`'s: whether the body has arrived already; `live` the middleware's: what answers.
     """
 
     type: str
@@ -22,6 +25,7 @@ class Scope(TypedDict):
     headers: Iterable[tuple[bytes, bytes]]
     query_string: NotRequired[bytes]
     is_whole: NotRequired[bool]
+    live: NotRequired[Live | None]
 
 
 class Message(TypedDict):

@@ -65,6 +65,7 @@ class Follower:
         latest: the number of the newest release seen.
         highest: the number of the newest release that could be followed; no older one is followed again.
         confirmed_at: when the store last confirmed the local copy, as of the start; None without one.
+        swaps: how often another release went live after the first look at the store: before it nobody asks.
     """
 
     def __init__(
@@ -102,6 +103,8 @@ class Follower:
         self.live: Live | None = None
         self.latest: int | None = None
         self.highest = 0
+        self.swaps = 0
+        self._has_looked = False
         self.confirmed_at: datetime | None = None
         self._highest_digest: str | None = None
         self._highest_sha256: str | None = None
@@ -138,14 +141,16 @@ class Follower:
         """
         if self.live is not None or self._pinned is not None:
             return
+        began_s, is_kept = time.monotonic(), False
         if self._local_copy is not None:
             try:
-                self.live = self._start_from(self._local_copy)
+                is_kept = self._start_from(self._local_copy, began_s)
             except (LocalCopyProblem, ArtifactProblem, ModelProblem, Overdue, OSError) as problem:
                 self.problem = f"the local copy of the last release cannot be served: {problem}"
-        if self.live is None and self._fallback is not None:
+        if not is_kept and self._fallback is not None:
             try:
-                self.live = self._load(self._read(self._fallback, self._fallback_digest), None, "fallback")
+                fallback = self._load(self._read(self._fallback, self._fallback_digest), None, "fallback")
+                self._go_live(fallback, began_s)
             except (ArtifactProblem, ModelProblem, Overdue) as problem:
                 self.problem = f"the fallback cannot be served: {problem}"
 
@@ -161,6 +166,7 @@ class Follower:
             self.problem = str(problem)
         else:
             self.problem = None
+        self._has_looked = True
         live = self.live
         if self._shelf is not None and before is not None and live is not None and live.model is not before.model:
             self._shelf.remove(before.model)
@@ -239,16 +245,16 @@ class Follower:
 
     def _take(self, digest: str, release: int | None, source: Literal["release", "pinned"]) -> None:
         """Make a bundle in the store live, unless it is."""
-        live = self.live
+        live, began_s = self.live, time.monotonic()
         if live is not None and live.model.digest == digest:
             if (live.release, live.source) != (release, source):
-                self.live = Live(live.model, release, source)
+                self._go_live(Live(live.model, release, source), began_s)
                 self.problem = None
             return
         if self._refused is not None and self._refused[0] == digest and time.monotonic() < self._refused[1]:
             raise Refusal(self._refused[2])
         try:
-            self.live = self._tried(self._opened(), digest, release, source)
+            self._go_live(self._tried(self._opened(), digest, release, source), began_s)
         except (ArtifactProblem, ModelProblem, Overdue) as problem:
             message = f"{source} {digest if release is None else release} is refused: {problem}"
             may_pass = isinstance(problem, ArtifactProblem | TrialProblem)
@@ -257,6 +263,22 @@ class Follower:
             raise Refusal(message) from problem
         # Making the local copy may take seconds: until then nobody should read about a problem that is over.
         self._refused = self.problem = None
+
+    def _go_live(self, live: Live, began_s: float) -> None:
+        """Let a model answer, and write one line of the log if it is another one or of another release."""
+        before, self.live = self.live, live
+        if before is not None and (before.release, before.model.digest) == (live.release, live.model.digest):
+            return
+        is_swap = before is not None and self._has_looked
+        self.swaps += is_swap
+        log.info(
+            "%s: %s release %s, bundle %s, in %.1f s.",
+            self._contract.product,
+            f"swapped the model from release {_number(before)} to" if is_swap else "serves",
+            _number(live),
+            live.model.digest,
+            time.monotonic() - began_s,
+        )
 
     def _opened(self) -> ArtifactStore:
         self._store = self._store or ArtifactStore(self._root)
@@ -318,10 +340,11 @@ class Follower:
                 late.give_up()
             raise
 
-    def _start_from(self, local_copy: LocalCopy) -> Live | None:
+    def _start_from(self, local_copy: LocalCopy, began_s: float) -> bool:
+        """Serve the local copy; return whether there is one."""
         note = self._reading.run(f"reading {local_copy.folder}", local_copy.read)
         if note is None:
-            return None
+            return False
         self.highest, self._highest_digest, self._highest_sha256 = (
             note.highest,
             note.highest_digest,
@@ -329,10 +352,10 @@ class Follower:
         )
         self.confirmed_at = local_copy.confirmed()
         if note.digest is None:
-            return None
-        live = self._tried(local_copy.store, note.digest, note.release, "kept")
+            return False
+        self._go_live(self._tried(local_copy.store, note.digest, note.release, "kept"), began_s)
         self._copied_release = note.release
-        return live
+        return True
 
     def _remember(self, release: Release) -> None:
         """Store the number of a release that may be followed but could not be served here."""
@@ -362,3 +385,7 @@ class Follower:
                 f"{problem}"
             ) from problem
         self._copied_release = release.number
+
+
+def _number(live: Live | None) -> str:
+    return "none" if live is None or live.release is None else str(live.release)

@@ -5,8 +5,10 @@ Bento's metrics are switched off: they do not see what a middleware answers.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter as Counted
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import psutil
@@ -15,7 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from platform_assets.serving.vitals import WINDOW_S, Highest
 
 if TYPE_CHECKING:
-    from platform_assets.serving.follow import Follower
+    from platform_assets.serving.follow import Follower, Live
     from platform_assets.serving.shipping import Figures
 
 LATENCY_BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -23,10 +25,27 @@ PREDICT = frozenset(["/predict", "/api/predict"])
 PATHS = PREDICT | {"/readyz", "/openapi.json", "/docs.json", "/schema.json", "/"}
 OTHER, UNREAD, GONE = "other", "unread", "gone"
 """Stand-ins: for a path that is not ours, for a request that could not be read, for the status when a caller left."""
+STATUSES = ("200", "401", "405", "408", "413", "415", "422", "500", "503")
+"""Of answers to /predict: their counters exist at zero, because the first of a kind is no increase of a new series."""
+RELEASES_MAX = 4
+"""Releases with series of their own. Those of an older one are removed: added to others they would count twice."""
+NO_RELEASE, OLDER = "none", "older"
+"""Labels: for answers of no release, such as of the Bento's own model, and of one whose series were removed."""
 LAG_ALERT_S = 0.1
 """Alert above this: a row waits for up to four turns of the loop, which stays below half a second until then."""
 IN_FLIGHT_ALERT = 8
 """Alert above this: the costliest list takes some 60 ms of CPU, one at a time: 8 take half a second."""
+
+
+@dataclass
+class _Series:
+    """The series of one release, with those of requests by status."""
+
+    label: str
+    refused: Counter
+    rows: Counter
+    latency: Histogram
+    requests: dict[str, Counter] = field(default_factory=dict)
 
 
 class Metrics:
@@ -39,21 +58,34 @@ class Metrics:
     def __init__(self) -> None:
         self.turn_s: float | None = None
         self._registry = CollectorRegistry()
-        self._requests = self._counter("driftline_requests", "Requests to /predict by HTTP status.", "status")
+        self._requests = self._counter(
+            "driftline_requests", "Requests to /predict by HTTP status.", "status", "release"
+        )
+        self._refused = self._counter(
+            "driftline_refused_requests", "Requests to /predict refused because too many were under way.", "release"
+        )
         self._latency = Histogram(
             "driftline_request_seconds",
             "From the head of a request to /predict to the last byte of its answer, including refused requests.",
+            ("release",),
             registry=self._registry,
             buckets=LATENCY_BUCKETS_S,
         )
-        self._rows = self._counter("driftline_predictions", "Rows answered.")
+        self._rows = self._counter("driftline_predictions", "Rows answered.", "release")
         self._cpu = self._counter("driftline_cpu_seconds", "CPU time of the process.")
-        self._resident = self._gauge("driftline_resident_bytes", "Resident memory of the process.")
+        self._resident = self._gauge(
+            "driftline_resident_bytes", f"Highest resident memory of the process in the last {WINDOW_S:g} s."
+        )
         self._model = self._gauge("driftline_model_info", "1 for the bundle that is served.", "digest", "source")
         self._release = self._gauge("driftline_release", "The number of the release that is served, 0 for none.")
         self._release_problem = self._gauge(
             "driftline_release_has_problem", "1 while the newest release cannot be read, served or copied."
         )
+        self._swaps = self._counter("driftline_model_swaps", "Releases that went live after the start.")
+        self._deaths = self._counter(
+            "driftline_process_deaths", "Processes of this service's folder that ended without closing."
+        )
+        self._swapped = 0
         self._all = self._counter("driftline_http_requests", "Requests by path and HTTP status.", "path", "status")
         self._lag = self._gauge(
             "driftline_event_loop_lag_seconds", f"Longest wait for a turn of the loop in the last {WINDOW_S:g} s."
@@ -63,13 +95,62 @@ class Metrics:
             f"Most concurrent requests to /predict in the last {WINDOW_S:g} s, plus connections not accepted yet.",
         )
         self._ready = self._gauge("driftline_ready", "1 while the service is ready.")
-        self._highest_lag, self._highest_in_flight = Highest(), Highest()
+        self._highest_lag, self._highest_in_flight, self._highest_resident = Highest(), Highest(), Highest()
         self._now_in_flight = self._peak = 0
         self._unlogged = self._gauge("driftline_log_has_problem", "1 while the prediction log cannot be written.")
         self._add_those_of_shipping()
         self._live_model: tuple[str, str] | None = None
         self._cpu_s = 0.0
         self._process = psutil.Process()
+        self._by_release: dict[str, _Series] = {}
+        self._adding = threading.Lock()
+        self._live = self._of(None)
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        pages = [(path, status) for path in PATHS - PREDICT for status in ("200", "405")]
+        asked = [(path, status) for path in PREDICT for status in (*STATUSES, GONE)]
+        for path, status in (*pages, *asked, ("/readyz", "503"), (OTHER, "404"), (UNREAD, "400")):
+            self._all.labels(path, status)
+
+    def count_deaths(self, deaths: int) -> None:
+        """Count processes that died before this one."""
+        self._deaths.inc(deaths)
+
+    def _of(self, live: Live | None) -> _Series:
+        """Return the series of a live model's release."""
+        label = NO_RELEASE if live is None or live.release is None else str(live.release)
+        series = self._by_release.get(label)
+        if series is not None:
+            return series
+        with self._adding:
+            return self._add(label)
+
+    def _add(self, label: str) -> _Series:
+        numbers = sorted(int(name) for name in self._by_release if name.isdigit())
+        if label.isdigit() and len(numbers) == RELEASES_MAX:
+            if int(label) < numbers[0]:
+                label = OLDER
+            else:
+                self._remove(str(numbers[0]))
+        if label not in self._by_release:
+            series = _Series(label, self._refused.labels(label), self._rows.labels(label), self._latency.labels(label))
+            series.requests = {status: self._requests.labels(status, label) for status in STATUSES}
+            self._by_release[label] = series
+        return self._by_release[label]
+
+    def _requests_of(self, series: _Series, status: str) -> Counter:
+        counter = series.requests.get(status)
+        if counter is None:
+            counter = series.requests[status] = self._requests.labels(status, series.label)
+        return counter
+
+    def _remove(self, label: str) -> None:
+        series = self._by_release.pop(label)
+        for metric in (self._refused, self._rows, self._latency):
+            metric.remove(label)
+        for status in list(series.requests):
+            self._requests.remove(status, label)
 
     def _add_those_of_shipping(self) -> None:
         self._unshipped_s = self._gauge(
@@ -92,13 +173,14 @@ class Metrics:
             self._now_in_flight += 1
             self._peak = max(self._peak, self._now_in_flight)
 
-    def end(self, path: str, status: int | None, seconds: float) -> None:
+    def end(self, path: str, status: int | None, seconds: float, live: Live | None) -> None:
         """Count a request that has ended.
 
         Args:
             path: as requested.
             status: of the answer; None if the caller left before there was one.
             seconds: from its head to the last byte of its answer.
+            live: what answered it, or was live when it was refused.
         """
         label = GONE if status is None else str(status)
         self._all.labels(path if path in PATHS else OTHER, label).inc()
@@ -106,12 +188,13 @@ class Metrics:
             return
         self._now_in_flight -= 1
         if status is not None:
-            self._requests.labels(label).inc()
-            self._latency.observe(seconds)
+            series = self._of(live)
+            self._requests_of(series, label).inc()
+            series.latency.observe(seconds)
 
-    def count_rows(self, rows: int) -> None:
-        """Count answered rows."""
-        self._rows.inc(rows)
+    def count_rows(self, rows: int, live: Live | None) -> None:
+        """Count rows that a model answered."""
+        self._of(live).rows.inc(rows)
 
     def count_unread(self) -> None:
         """Count a request that was not HTTP: the server itself answers it with 400."""
@@ -121,7 +204,8 @@ class Metrics:
         """Count a request that was refused before it began, because too many were under way."""
         self._all.labels(path if path in PATHS else OTHER, "503").inc()
         if path in PREDICT:
-            self._requests.labels("503").inc()
+            self._requests_of(self._live, "503").inc()
+            self._live.refused.inc()
 
     def note_lag(self, lag_s: float, waiting: int, had_turn: bool = True) -> None:
         """Publish how long the loop has made others wait, and how many requests were in flight meanwhile.
@@ -147,11 +231,14 @@ class Metrics:
         if model is not None:
             self._model.labels(*model).set(1)
         self._live_model = model
+        self._live = self._of(live)
+        self._swaps.inc(follower.swaps - self._swapped)
+        self._swapped = follower.swaps
         self._ready.set(is_ready)
         self._release.set(0 if live is None or live.release is None else live.release)
         self._release_problem.set(follower.problem is not None)
         self._unlogged.set(log_problem is not None)
-        self._resident.set(self._process.memory_info().rss)
+        self._resident.set(self._highest_resident.add(time.monotonic(), self._process.memory_info().rss))
         used_s = time.process_time()
         self._cpu.inc(used_s - self._cpu_s)
         self._cpu_s = used_s

@@ -17,6 +17,7 @@ from platform_assets.serving import bodies, files, shipping
 from platform_assets.serving.background import Deadline, Overdue, Repeated
 from platform_assets.serving.bodies import Message, Receive, Scope, Send
 from platform_assets.serving.callers import Unknown
+from platform_assets.serving.follow import log
 from platform_assets.serving.health import Health
 from platform_assets.serving.openapi import openapi
 from platform_assets.serving.predict import Origin
@@ -93,13 +94,16 @@ class PredictionMiddleware:
         status: int | None = None
         is_counted = False
 
+        def end() -> None:
+            metrics.end(path, status, perf_counter() - started_s, scope.get("live", self.runtime.follower.live))
+
         async def observed(message: Message) -> None:
             nonlocal status, is_counted
             if message["type"] == "http.response.start":
                 status = message["status"]
             elif not message.get("more_body", False):
                 is_counted = True
-                metrics.end(path, status, perf_counter() - started_s)
+                end()
             await send(message)
 
         metrics.begin(path)
@@ -117,7 +121,7 @@ class PredictionMiddleware:
             raise
         finally:
             if not is_counted:
-                metrics.end(path, status, perf_counter() - started_s)
+                end()
 
     @cached_property
     def _paths(self) -> str:
@@ -136,6 +140,7 @@ class PredictionMiddleware:
 
     async def load(self) -> None:
         """Begin what belongs to the product: load and warm up a model, and start its jobs."""
+        await asyncio.to_thread(self._leave_mark)
         await asyncio.to_thread(self.runtime.follower.fall_back)
         for job in self._jobs:
             job.start()
@@ -150,6 +155,21 @@ class PredictionMiddleware:
             await asyncio.to_thread(Deadline(CLOSE_S).run, "closing the log", self.runtime.predictor.log.close)
         if self.runtime.shipper is not None:
             await asyncio.to_thread(self.runtime.shipper.close)
+        await asyncio.to_thread(self.runtime.mark.end)
+
+    def _leave_mark(self) -> None:
+        """Say and count which processes before this one died."""
+        mark, product = self.runtime.mark, self.runtime.contract.product
+        try:
+            for seen_at in mark.begin():
+                log.warning(
+                    "%s: a process before this one ended without closing; it was last seen alive at %s.",
+                    product,
+                    seen_at.isoformat(timespec="seconds"),
+                )
+        except OSError as problem:
+            log.warning("%s: whether a process before this one died is not known: %s.", product, problem)
+        self.runtime.metrics.count_deaths(mark.deaths)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def observed(message: Message) -> None:
@@ -166,6 +186,7 @@ class PredictionMiddleware:
         self.health.note()
 
     def _check_disk(self) -> None:
+        self.runtime.mark.renew()
         self.runtime.predictor.log.check()
         if self.runtime.shipper is not None:
             self.runtime.shipper.room.check()
@@ -191,26 +212,35 @@ class PredictionMiddleware:
         if body is None:
             return
         origin = caller, request_id.decode(), traceparent.decode()
-        answering = partial(self._answer, query if is_file else None, origin)
+        answering = partial(self._answer, scope, query if is_file else None, origin)
         if scope["path"] == API:
             ANSWER.set(answering)
             await self._app(scope, bodies.replayed(body, receive), _with_headers(send, ids))
         else:
             await _respond(send, *await answering(body), *ids)
 
-    async def _answer(self, query: bytes | None, origin: Origin, body: bytes | bytearray) -> tuple[int, bytes]:
+    async def _answer(
+        self, scope: Scope, query: bytes | None, origin: Origin, body: bytes | bytearray
+    ) -> tuple[int, bytes]:
         """Answer a body that was admitted, and count its rows."""
         runtime, started_s = self.runtime, perf_counter()
         if runtime.shelf is None:
-            steps = runtime.predictor.steps(runtime.follower.live, body, started_s, query, origin)
+            live = scope["live"] = runtime.follower.live
+            steps = runtime.predictor.steps(live, body, started_s, query, origin)
             status, answer, rows = await take_turns(steps, self._lists, runtime.predictor.tick)
         else:
-            status, answer, rows = await self._score_held(runtime.shelf, query, origin, body, started_s)
-        runtime.metrics.count_rows(rows)
+            status, answer, rows = await self._score_held(runtime.shelf, scope, query, origin, body, started_s)
+        runtime.metrics.count_rows(rows, scope.get("live"))
         return status, answer
 
     async def _score_held(
-        self, shelf: Shelf, query: bytes | None, origin: Origin, body: bytes | bytearray, started_s: float
+        self,
+        shelf: Shelf,
+        scope: Scope,
+        query: bytes | None,
+        origin: Origin,
+        body: bytes | bytearray,
+        started_s: float,
     ) -> tuple[int, bytes, int]:
         """Score with a model that may have to be loaded again; the time of that is in the record."""
         predictor = self.runtime.predictor
@@ -218,6 +248,7 @@ class PredictionMiddleware:
             place, live = await shelf.hold(self.runtime.follower)
         except Refused as refused:
             return refused.status, refused.body, 0
+        scope["live"] = live
         try:
             return await take_turns(predictor.steps(live, body, started_s, query, origin), self._lists, predictor.tick)
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass, field
 
+from platform_assets.serving.alive import Mark
 from platform_assets.serving.callers import Callers
 from platform_assets.serving.contract import Contract
 from platform_assets.serving.follow import Follower
@@ -22,6 +23,7 @@ class Runtime:
 
     Attributes:
         needs_store: whether it is not ready before the store has named the live model.
+        mark: tells the next process whether this one died.
         shipper: sends the log to the store; None where the platform reads the log's folder.
         callers: who may ask.
         gate: which requests begin.
@@ -35,6 +37,7 @@ class Runtime:
     follower: Follower
     predictor: Predictor
     metrics: Metrics
+    mark: Mark
     poll_s: float
     needs_store: bool = False
     shipper: Shipper | None = None

@@ -54,7 +54,7 @@ class Sender:
             deadline_s: for each call of the store.
         """
         self.offset_s: float | None = None
-        self.requests: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter(dict.fromkeys(("put", "head", "list", "get"), 0))
         self.cpu_s = 0.0
         self._named_ms = 0
         self._root, self._product = root, product

@@ -283,6 +283,8 @@ class Shelf:
     async def _enter(self, place: Place) -> None:
         self._places[place.model] = place
         self._loaded.labels(place.name).set(1)
+        for counts in (self._drops, self._seconds):
+            counts.labels(place.name)  # at zero from the start
         self._changed.set()
 
     async def _retire(self, model: Model) -> None:

@@ -22,8 +22,8 @@ TICK_S = 0.1
 """Seconds between two requests for a turn, and between two reports of a wait that goes on."""
 IDLE_S = 1.0
 """Seconds between two requests for a turn while nobody asks anything."""
-WINDOW_S = 15.0
-"""For how long the highest value stays visible: at least the time between two scrapes."""
+WINDOW_S = 75.0
+"""For how long the highest value stays visible: Prometheus scrapes once a minute by default, and may be late."""
 _INFO_BYTES, _BACKLOG = 104, slice(24, 28)
 """In `struct tcp_info`: `tcpi_unacked`, which is the length of the accept queue for a listening socket."""
 

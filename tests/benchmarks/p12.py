@@ -21,6 +21,7 @@ from platform_assets import replay, specs
 from platform_assets.compute.learn import learn
 from platform_assets.compute.matrix import inputs_of
 from platform_assets.product.contract import contract_of
+from platform_assets.serving.alive import Mark
 from platform_assets.serving.contract import Contract
 from platform_assets.serving.follow import Follower
 from platform_assets.serving.metrics import Metrics
@@ -185,7 +186,9 @@ def _app(spec: ProductSpec, key: str, folder: Path) -> PredictionMiddleware:
     follower = Follower(contract, str(folder), fallback=store, fallback_digest=digest, pinned=None)
     follower.fall_back()
     assert follower.live is not None, follower.problem
-    runtime = Runtime(contract, follower, Predictor(PredictionLog(folder / "log")), Metrics(), poll_s=60.0)
+    runtime = Runtime(
+        contract, follower, Predictor(PredictionLog(folder / "log")), Metrics(), Mark(folder / "alive"), poll_s=60.0
+    )
     return PredictionMiddleware(None, make=lambda: runtime)  # type: ignore[arg-type]  # no path goes further
 
 

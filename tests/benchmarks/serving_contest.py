@@ -31,6 +31,7 @@ from platform_assets.compute.matrix import inputs_of
 from platform_assets.product.contract import contract_of
 from platform_assets.serving import build
 from platform_assets.serving import run as serving
+from platform_assets.serving.alive import Mark
 from platform_assets.serving.contract import Contract
 from platform_assets.serving.follow import Follower
 from platform_assets.serving.metrics import Metrics
@@ -197,7 +198,7 @@ def middleware_of(folder: Path) -> PredictionMiddleware:
     follower.fall_back()
     assert follower.live is not None, follower.problem
     predictor = Predictor(PredictionLog(folder / "log-of-timed"))
-    runtime = Runtime(contract, follower, predictor, Metrics(), poll_s=60.0)
+    runtime = Runtime(contract, follower, predictor, Metrics(), Mark(folder / "alive"), poll_s=60.0)
     return PredictionMiddleware(None, make=lambda: runtime)  # type: ignore[arg-type]  # no path goes further
 
 

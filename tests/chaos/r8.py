@@ -26,6 +26,7 @@ from onnx import helper, numpy_helper
 from platform_assets.serving import build
 from platform_assets.serving import run as serving
 from platform_assets.serving.metrics import IN_FLIGHT_ALERT, LAG_ALERT_S
+from platform_assets.serving.vitals import WINDOW_S
 from platform_assets.settings import Settings
 from platform_assets.storage.artifacts import ArtifactStore
 from tests.benchmarks.harness import Measure
@@ -35,7 +36,7 @@ from tests.doubles.shipping_service import figure
 
 WIDTH, DEPTH = 1_000, 8
 """Size of the matrices that the model multiplies only to take some milliseconds."""
-PHASE_S, QUIET_S, GIVE_UP_S, TOO_LONG_S = 12, 20, 4.0, 0.5
+PHASE_S, QUIET_S, GIVE_UP_S, TOO_LONG_S = 12, WINDOW_S + 5, 4.0, 0.5
 WARM_S, OVERLOAD = 3.0, 2.0
 OWN_LAG_S = 0.1
 ROWS = 16

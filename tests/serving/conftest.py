@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from platform_assets.serving.alive import Mark
 from platform_assets.serving.candidate import Trial
 from platform_assets.serving.contract import Contract
 from platform_assets.serving.follow import Follower
@@ -57,7 +58,9 @@ class App:
     def follow(self, **changes: Any) -> Follower:
         """Start again, like a replacement worker; return the new follower of releases."""
         self.follower = Follower(self.contract, str(self.folder / "store"), **{**self.chosen, **changes})
-        self.runtime = Runtime(self.contract, self.follower, Predictor(self.log), Metrics(), poll_s=0.01)
+        self.runtime = Runtime(
+            self.contract, self.follower, Predictor(self.log), Metrics(), Mark(self.folder / "alive"), poll_s=0.01
+        )
         self.middleware = PredictionMiddleware(_not_found, make=lambda: self.runtime)
         return self.follower
 

@@ -124,7 +124,7 @@ def test_both_paths_give_the_same_answers_and_records(bento: Callable[..., Any],
     text = app.runtime.metrics.text().decode()
     for path in PATHS:
         assert f'driftline_http_requests_total{{path="{path}",status="200"}} {counts[200] / 2}' in text
-    assert f"driftline_predictions_total {float(rows)}" in text
+    assert f'driftline_predictions_total{{release="none"}} {float(rows)}' in text
 
 
 def test_a_key_has_one_answer_on_both_paths(bento: Callable[..., Any]) -> None:

@@ -103,7 +103,7 @@ def test_the_log_names_the_caller(closed: Any) -> None:
     assert headers["www-authenticate"] == "Bearer"
     assert "connection" not in headers, "the caller may ask again, with a key"
     assert [record["caller"] for record in closed.records()] == ["app", "app"]
-    assert 'driftline_requests_total{status="401"} 2.0' in closed.probe("/metrics")[1].decode()
+    assert 'driftline_requests_total{release="none",status="401"} 2.0' in closed.probe("/metrics")[1].decode()
 
 
 def test_callers_do_not_see_each_others_idempotency_keys(closed: Any) -> None:

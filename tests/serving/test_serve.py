@@ -517,6 +517,9 @@ def test_a_restarted_container_ships_what_the_killed_one_left(service: Service, 
         wait_for("hello", 2)
         server.process.terminate()
         assert server.process.wait(WAIT_S) == 0
+    deaths = [line for line in server.log.read_text().splitlines() if "ended without closing" in line]
+    assert re.search(r"tiny: a process before this one ended without closing; it was last seen alive at 2", *deaths)
+    assert list((settings.serving_kept / models.PRODUCT / "alive").glob("*.alive")) == []
     assert sorted(received.ids(settings.root, models.PRODUCT)) == sorted(given)
     assert received.kinds(settings.root, models.PRODUCT).count("goodbye") == 2
     assert list((settings.prediction_log / models.PRODUCT).iterdir()) == []

@@ -306,7 +306,7 @@ def test_pages_say_which_name_is_ready(hosted: Any) -> None:
     assert json.loads(pages[f"/{second}/readyz"].body)["source"] == "pinned"
     assert pages["/healthz"].status == 200
     assert f'driftline_model_loaded{{name="{first}"}} 1.0' in pages["/metrics"].body.decode()
-    assert 'driftline_requests_total{status="200"} 1.0' in pages[f"/{first}/metrics"].body.decode()
+    assert 'driftline_requests_total{release="none",status="200"} 1.0' in pages[f"/{first}/metrics"].body.decode()
 
 
 def test_a_models_memory_is_measured(tmp_path: Path) -> None:

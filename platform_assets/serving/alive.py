@@ -1,0 +1,85 @@
+"""Leave a mark on the disk while a process serves, so that the next one can tell that it died.
+
+A mark is a file that its process keeps locked: the kernel unlocks it however a process ends, and a process that closes
+removes it. So an unlocked mark is that of a process that was killed, and its time is when it was last seen alive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+SUFFIX = ".alive"
+COUNT, DIGITS_MAX = "deaths", 10
+
+
+class Mark:
+    """The mark of this process in a folder that processes of one product share.
+
+    Attributes:
+        deaths: processes that died, since the folder was made. Counted on the disk, because a counter that began at 1
+            in each process would not rise with the second death.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Set the folder; `begin` creates it."""
+        self.deaths = 0
+        self._folder = folder
+        self._path = folder / f"{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
+        self._descriptor: int | None = None
+
+    def begin(self) -> list[datetime]:
+        """Leave the mark, and remove those of processes that died; return when each was last seen alive, in UTC.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with _locked(self._folder / "lock"):
+            seen = [at for path in self._folder.glob(f"*{SUFFIX}") if (at := _died(path)) is not None]
+            count = self._folder / COUNT
+            digits = count.read_bytes() if count.exists() else b""
+            self.deaths = (int(digits) if digits.isdigit() and len(digits) < DIGITS_MAX else 0) + len(seen)
+            if seen:
+                count.write_text(str(self.deaths), encoding="ascii")
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        return sorted(seen)
+
+    def renew(self) -> None:
+        """State that the process is alive."""
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):  # it only looks dead for longer than it is
+                os.utime(self._descriptor)
+
+    def end(self) -> None:
+        """Remove the mark: the process ends as it should."""
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _died(path: Path) -> datetime | None:
+    """Remove the mark of a process that died, and return when it was last seen alive; None if it lives."""
+    with path.open("rb") as mark:
+        try:
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return None
+        seen_s = os.fstat(mark.fileno()).st_mtime
+        path.unlink(missing_ok=True)
+        return datetime.fromtimestamp(seen_s, UTC)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
