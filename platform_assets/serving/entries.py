@@ -26,10 +26,10 @@ from platform_assets.storage.objects import is_there, reason
 DIGEST_LETTERS = 12
 """Of a digest, in the path of one model."""
 _NAME = re.compile(r"([a-z][a-z0-9_]*)(?:@([0-9a-f]{64}))?")
-_UNREADABLE = (obstore.exceptions.BaseError, OSError)
+UNREADABLE = (obstore.exceptions.BaseError, OSError)
 _PROBLEMS = (
     *(ArtifactProblem, ContractProblem, LedgerProblem, LocalCopyProblem, ModelProblem, Overdue, Refusal),
-    *_UNREADABLE,
+    *UNREADABLE,
 )
 
 
@@ -81,7 +81,7 @@ def prepare(settings: Settings, name: str) -> Entry:
             if (model := find()) is not None:
                 return _tried(settings, product, pinned, *model)
         except _PROBLEMS as problem:
-            problems.append(reason(settings.root, problem) if isinstance(problem, _UNREADABLE) else str(problem))
+            problems.append(reason(settings.root, problem) if isinstance(problem, UNREADABLE) else str(problem))
             log.warning("%s: %s", name, problems[-1])
     raise HostProblem(f"{name} cannot be served: {problems[0]}")
 

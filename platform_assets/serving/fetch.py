@@ -8,24 +8,24 @@ files appear in the folder after the last of them was. The init container of a s
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path, PurePosixPath
 
-from platform_assets import naming
 from platform_assets.configuration import ConfigurationProblem
 from platform_assets.problems import Problem
+from platform_assets.serving import store_wait
 from platform_assets.serving.background import Deadline, Overdue
+from platform_assets.serving.listening import PortProblem, bound
+from platform_assets.serving.store_wait import StoreAway
 from platform_assets.settings import Settings
 from platform_assets.storage import objects
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore, Bundle
 
-PATIENCE = timedelta(seconds=20)
-"""For how long a request is repeated: Kubernetes starts the init container again, and shows why it ended."""
 FETCH_S = 300.0
 KIND = "bento"
 EXECUTABLE = "executable"
@@ -81,18 +81,28 @@ def _opened(store: ArtifactStore, digest: str) -> Bundle:
 
 
 def _reach(root: str, digest: str) -> None:
-    """Raise `FetchProblem` if the store cannot be read, after `PATIENCE`, not after the minutes of other clients."""
     import obstore
 
     try:
-        objects.read(objects.open_store(root, PATIENCE), naming.blob_path(digest))
+        store_wait.reach(root, digest)
+    except StoreAway as problem:
+        raise StoreAway(f"Bento {digest} cannot be fetched: {problem}") from problem
     except (obstore.exceptions.BaseError, OSError) as problem:
         raise FetchProblem(f"Bento {digest} cannot be read: {objects.reason(root, problem)}.") from problem
 
 
-def _fetch(root: str, digest: str, folder: Path) -> int:
-    _reach(root, digest)
-    return fetch(ArtifactStore(root), digest, folder)
+def _wait_for_store(settings: Settings, digest: str, wait_s: float) -> None:
+    with contextlib.ExitStack() as opened:
+        probes = None
+        if settings.serving_probes_port is not None:
+            with contextlib.suppress(PortProblem):  # then only the log says so
+                probes = opened.enter_context(bound("0.0.0.0", settings.serving_probes_port))  # a pod's
+        store_wait.wait(
+            lambda: _reach(settings.root, digest),
+            lambda sentence: print(f"fetch: {sentence}", file=sys.stderr, flush=True),
+            probes,
+            wait_s,
+        )
 
 
 def _place(settings: Settings) -> str:
@@ -112,6 +122,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="fetch", description="Fetch a Bento from the store by its digest.")
     parser.add_argument("digest", metavar="DIGEST", help="of the Bento, as `driftline manifests` prints it")
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="where its files go; replaced")
+    parser.add_argument(
+        "--wait-s",
+        type=float,
+        default=store_wait.WAIT_S,
+        help=f"seconds to wait for a store that is away (default: {store_wait.WAIT_S:g})",
+    )
     options = parser.parse_args(arguments)
     place = ""
     try:
@@ -119,8 +135,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = _place(settings)
         if not objects.is_there(settings.root):
             raise FetchProblem(f"no store exists at {settings.root}; check DRIFTLINE_ROOT.")
-        count = Deadline(FETCH_S).run("the fetch", lambda: _fetch(settings.root, options.digest, options.folder))
-    except (ArtifactProblem, ConfigurationProblem, FetchProblem, OSError, Overdue) as problem:
+        _wait_for_store(settings, options.digest, options.wait_s)
+        store = ArtifactStore(settings.root)
+        count = Deadline(FETCH_S).run("the fetch", lambda: fetch(store, options.digest, options.folder))
+    except (ArtifactProblem, ConfigurationProblem, FetchProblem, OSError, Overdue, StoreAway) as problem:
         print(f"fetch: {problem}{place}", file=sys.stderr)
         return 1
     print(f"Bento {options.digest}: {count} files in {options.folder}, each verified.")

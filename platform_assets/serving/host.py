@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import socket
 import sys
@@ -20,10 +21,11 @@ import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 
 from platform_assets.configuration import ConfigurationProblem
-from platform_assets.serving import assembly, protocol
+from platform_assets.serving import assembly, local_copy, protocol, store_wait
 from platform_assets.serving.bodies import Message, Receive, Scope, Send
 from platform_assets.serving.callers import CallersProblem
-from platform_assets.serving.entries import Entry, HostProblem, prepare
+from platform_assets.serving.entries import UNREADABLE, Entry, HostProblem, prepare
+from platform_assets.serving.follow import log
 from platform_assets.serving.gate import Gate
 from platform_assets.serving.listening import PortProblem, bound
 from platform_assets.serving.metrics import Metrics
@@ -32,6 +34,7 @@ from platform_assets.serving.probes import HEALTH, METRICS, READINESS, Page, Pag
 from platform_assets.serving.protocol import Protocol
 from platform_assets.serving.routes import PREDICT, TIMEOUT_S
 from platform_assets.serving.shelf import Shelf, TooLarge
+from platform_assets.serving.store_wait import StoreAway
 from platform_assets.serving.vitals import Waiting
 from platform_assets.serving.worker import Worker
 from platform_assets.settings import Settings
@@ -176,6 +179,15 @@ def _page(status: int, document: object) -> Page:
     return Page(status, msgspec.json.encode(document), _JSON)
 
 
+def _wait_for_store(settings: Settings, names: Sequence[str], probes: socket.socket | None) -> None:
+    """Wait for a store that is away, unless this machine has a copy of each product's last release."""
+    folders = [settings.serving_kept / name for name in names]
+    if all((folder / local_copy.NAME).exists() for folder in folders):
+        return
+    with contextlib.suppress(*UNREADABLE):  # what it is for each name, `prepare` says
+        store_wait.wait(lambda: store_wait.reach(settings.root, "0" * 64), lambda text: log.warning("%s", text), probes)
+
+
 def make_host(
     settings: Settings,
     names: Sequence[str],
@@ -187,9 +199,11 @@ def make_host(
 
     Raises:
         HostProblem: a name twice, without a model, or with one that alone is above the limit.
+        StoreAway: no model can be found, as the store has been away for too long.
     """
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise HostProblem(f"{', '.join(twice)} is named twice; expected every name once.")
+    _wait_for_store(settings, names, probes)
     shelf = Shelf(bytes_max, TIMEOUT_S, len(names))
     entries = [prepare(settings, name) for name in names]
     for name, one in zip(names, entries, strict=True):
@@ -219,7 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         probes = bound(options.host, settings.probes_port(options.port))
         waiting = Waiting([callers.dup()])
         application = make_host(settings, options.names, int(options.memory_mb * 2**20), waiting, probes)
-    except (CallersProblem, ConfigurationProblem, HostProblem, PortProblem) as problem:
+    except (CallersProblem, ConfigurationProblem, HostProblem, PortProblem, StoreAway) as problem:
         print(f"serve: {problem}", file=sys.stderr)
         return 1
     application.install()

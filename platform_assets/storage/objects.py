@@ -251,6 +251,13 @@ def reason(root: str, error: BaseException) -> str:
     return ": ".join([first, *causes]).rstrip(".")
 
 
+def may_pass(root: str, error: BaseException) -> bool:
+    """Tell whether a bucket may answer a moment later: no, if its name, its key or the client's settings are wrong."""
+    text = str(error)
+    lasting = (*_CREDENTIAL_ADDRESSES, *_REFUSED, _NO_BUCKET, "builder error", "Config error")
+    return not is_folder(root) and not any(part in text for part in lasting)
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of a storage error's text, without the debug dump that follows it."""
     return str(error).split("\n", 1)[0]

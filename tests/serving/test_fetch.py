@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from platform_assets import naming
-from platform_assets.serving import build, fetch
+from platform_assets.serving import build, fetch, run, store_wait
 from platform_assets.serving.build import BuildProblem, Built
 from platform_assets.settings import REPOSITORY
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
@@ -186,7 +192,7 @@ def test_a_missing_secret_is_named(
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
-    monkeypatch.setattr(fetch, "PATIENCE", timedelta(seconds=1))
+    monkeypatch.setattr(store_wait, "PATIENCE", timedelta(seconds=1))
     message = failed(tmp_path, capsys)
     assert "no key for s3://" in message
     assert "no key of it is set: without a role, add the keys to the secret `driftline-store`." in message
@@ -208,3 +214,77 @@ def test_the_command_ends_when_its_pod_is_deleted_while_the_store_hangs(tmp_path
         with subprocess.Popen(command, cwd=REPOSITORY, env=environment) as process, hanging.accept()[0]:
             process.terminate()
             assert process.wait(60) == 128 + signal.SIGTERM
+
+
+def test_a_store_that_is_away_is_waited_for_and_named_meanwhile(
+    in_a_pod: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digest = build.stored(ArtifactStore(in_a_pod), bento(tmp_path / "built"))
+    port = run.free_port()
+    store = urlsplit(os.environ["AWS_ENDPOINT_URL"])
+    environment = {
+        **os.environ,
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "DRIFTLINE_SERVING_PROBES_PORT": str(port + 1),
+    }
+    command = [sys.executable, "-m", "platform_assets.serving.fetch", digest, str(tmp_path / "fetched")]
+    with subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        sentence = process.stderr.readline()  # after the client's own patience
+        begins = f"fetch: Bento {digest} cannot be fetched: the store at {in_a_pod} cannot be read: "
+        assert sentence.startswith(begins) and sentence.endswith(". Waiting for the store, 300 s at most.\n")
+        status, page = _asked(port + 1)
+        assert (status, page["is_ready"], f"fetch: {page['problem']}\n") == (503, False, sentence)
+        with forwarded(port, (str(store.hostname), int(store.port or 80))):
+            assert process.wait(120) == 0
+    with socket.create_server(("127.0.0.1", port + 1)):
+        pass  # the service of the pod can have it
+    assert (tmp_path / "fetched" / "bento.yaml").exists()
+
+
+def test_the_wait_for_a_store_has_a_bound(
+    in_a_pod: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{run.free_port()}")
+    monkeypatch.setattr(store_wait, "PATIENCE", timedelta(seconds=0.1))
+    monkeypatch.setattr(store_wait, "PAUSE_S", 0.1)
+    assert fetch.main(["0" * 64, str(tmp_path / "fetched"), "--wait-s", "1"]) == 1
+    waiting, last = capsys.readouterr().err.splitlines()
+    assert "Waiting for the store, 1 s at most." in waiting
+    assert "cannot be read" in last and "Waiting" not in last and "The store is s3://" in last
+
+
+def _asked(port: int) -> tuple[int, dict[str, Any]]:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        connection.request("GET", "/readyz")
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+
+
+@contextlib.contextmanager
+def forwarded(port: int, target: tuple[str, int]) -> Iterator[None]:
+    """Pass the bytes of every connection to a port on to another one: the store is back."""
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def accept(server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, far = server.accept()[0], socket.create_connection(target)
+                opened.extend((near, far))
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    opened: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", port)) as server:
+        thread = threading.Thread(target=accept, args=(server,), daemon=True)
+        thread.start()
+        yield
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join(30)
+    for one in opened:
+        one.close()
