@@ -231,11 +231,31 @@ def test_a_limit_below_what_the_model_needs_is_refused(tmp_path: Path) -> None:
         ({"replicas": 7}, "Pods has replicas=7 and replicas_max=6"),
         ({"cores": 0.0}, "Pods.cores is 0.0; expected a number above 0"),
         ({"memory_gb": float("inf")}, "Pods.memory_gb is inf; expected a number above 0"),
+        ({"cpu_target": 0.0}, "Pods.cpu_target is 0.0; expected a share above 0 and at most 1.00"),
+        ({"cores": 2.0, "cpu_target": 0.7}, "Pods.cpu_target is 0.7; expected a share above 0 and at most 0.45: a pod"),
     ],
 )
 def test_a_size_that_makes_no_sense_is_refused(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         replace(Pods(), **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "percent"),
+    [
+        ({}, 41),
+        ({"replicas": 3}, 55),
+        ({"replicas": 1}, 41),
+        ({"cores": 4.0}, 10),
+        ({"cpu_target": 0.6}, 60),
+    ],
+)
+def test_the_cpu_target_follows_from_what_a_replica_answers(changes: dict[str, Any], percent: int) -> None:
+    """So many replicas, one of them lost, answer with nine tenths of their CPU; none takes more than one core."""
+    pods = replace(Pods(), **changes)
+    assert round(100 * pods.scales_at) == percent
+    reachable = min(1.0, 1.0 / pods.cores)
+    assert 1.1 * pods.scales_at < reachable, "the autoscaler wants more before a replica has no more CPU to take"
 
 
 def test_without_a_release_there_is_nothing_to_serve(tmp_path: Path) -> None:

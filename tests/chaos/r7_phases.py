@@ -21,8 +21,6 @@ from tests.doubles import models
 ROUNDS = 5
 TIMES, BASE_SHARE, IDLE_SHARE = 3.0, 0.6, 0.2
 """The spike; the ordinary load as a share of what one of the replicas can answer; the load when it is idle."""
-TARGET = 0.7
-"""Of the autoscaler in the manifest."""
 METRICS_S = 75.0
 """From the start of a replica: until the metrics are of a time in which it had loaded its model."""
 CALM_S, SPIKE_S, SETTLED_S = 30.0, 200.0, 60.0
@@ -76,7 +74,7 @@ def spike(world: World, limit_ms: float) -> Spike:
     calls, looks = world.load.calls(begin, end), world.between(begin, end)
     desired = max(look.desired for look in looks)
     first = next((look.at - begin for look in looks if look.desired > REPLICAS), None)
-    needed = math.ceil(TIMES * BASE_SHARE / TARGET)
+    needed = math.ceil(TIMES * BASE_SHARE / world.product.spec.pods.scales_at)
     ready = next((look.at - begin for look in looks if look.ready >= needed), None)
     return Spike(
         scale_up_s=first,

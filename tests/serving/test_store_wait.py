@@ -1,4 +1,4 @@
-"""A store that is away is waited for, for a bounded time; `/readyz` says so meanwhile, and anything else ends at once."""
+"""A store that is away is waited for, for a bounded time, and `/readyz` says so; anything else ends at once."""
 
 from __future__ import annotations
 
