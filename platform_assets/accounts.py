@@ -30,6 +30,7 @@ class Account:
         deletes: places from which it may delete.
         is_per_product: each product may have one of its own.
         signs: has the key that signs verdicts and releases.
+        asks_kubernetes: runs with it have a token of Kubernetes.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Account:
     deletes: tuple[str, ...] = ()
     is_per_product: bool = False
     signs: bool = False
+    asks_kubernetes: bool = False
 
     def service_account(self, product: str = "") -> str:
         """Return the Kubernetes service account, which is also the role at the cloud's store.
@@ -86,6 +88,7 @@ RETRAIN = Account(
     ),
     deletes=(*TABLES, SAVES, PIPES),
     signs=True,
+    asks_kubernetes=True,
 )
 RELEASE = Account(
     "release",
@@ -130,7 +133,12 @@ SERVICE = Account("service", "services of one product: their segments", (SEGMENT
 OF_RUNS = (ADVANCE, RETRAIN, RELEASE, INTERVENTION, MAINTENANCE)
 ACCOUNTS = (*OF_RUNS, CODE, STEP, SERVICE)
 
+OTHER_RUNS = "driftline-other-run"
+"""The Kubernetes service account of runs of other code locations: it reads no secret of ours and has no rights."""
+
 _BY_VERB = {
+    "advance": ADVANCE,
+    "verify": ADVANCE,
     "retrain": RETRAIN,
     "release": RELEASE,
     "accept": INTERVENTION,
@@ -138,6 +146,8 @@ _BY_VERB = {
     "rebuild": INTERVENTION,
     "maintain": MAINTENANCE,
 }
+VERBS = frozenset(_BY_VERB)
+"""What stands before the first `__` in the names of products' jobs."""
 OF_A_PERSON = ("release", "accept", "repair", "rebuild")
 """Verbs of jobs that only a person may ask for."""
 _ASSETS = ""

@@ -1,19 +1,29 @@
-"""The Kubernetes Job of a run, as the cluster's `dagster.yaml` has it made: valid, and what the cluster lets in."""
+"""The Kubernetes Job of a run, as the cluster's `dagster.yaml` has it made, whatever the run's row says."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
 import kubernetes_validate
 import pytest
 import yaml
+from dagster._core.code_pointer import CustomPointer, FileCodePointer, ModuleCodePointer
+from dagster._core.launcher import LaunchRunContext, RunLauncher
 
-from platform_assets import accounts
+from platform_assets import accounts, naming, specs
+from platform_assets.factory import build_defs
 from platform_assets.settings import ONLY_PRODUCT
-from resources.run_coordinator import RUN_CONFIG, RunCoordinator
+from resources import cluster_run, own_runs
+from resources.run_coordinator import RunRefused
+from tests.doubles import kustomize
+from tests.doubles.numbered_batches import SPEC
+from tests.doubles.rows import row
 
 KUBECONFIG = """\
 apiVersion: v1
@@ -26,18 +36,32 @@ current-context: nowhere
 """The launcher reads one; nothing is asked of the cluster that it names."""
 
 
+IMAGE = "registry.example/driftline-platform@sha256:" + "1" * 64
+OURS = re.compile(r"driftline-(postgres|signing|store).*")
+RUN_CONFIG = "dagster-k8s/config"
+
+
 @pytest.fixture
-def launcher(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def launcher(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setattr(own_runs, "_products", lambda: frozenset(["orders", "returns"]))
+    monkeypatch.setenv("DRIFTLINE_NAMESPACE", "driftline")
+    monkeypatch.setenv("DRIFTLINE_PLATFORM_IMAGE", IMAGE)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    (tmp_path / "kubeconfig").write_text(KUBECONFIG, encoding="utf-8")
+    made = shipped(repository, {"load_incluster_config": False, "kubeconfig_file": str(tmp_path / "kubeconfig")})
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.get_ref = lambda: None  # type: ignore[method-assign, assignment, return-value]
+        made.register_instance(instance)
+        yield made
+
+
+def shipped(repository: Path, settings: dict[str, Any]) -> Any:
     from dagster._config import process_config, resolve_to_config_type
 
     from resources.run_launcher import RunLauncher
 
-    monkeypatch.setenv("DRIFTLINE_NAMESPACE", "driftline")
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    (tmp_path / "kubeconfig").write_text(KUBECONFIG, encoding="utf-8")
-    shipped = yaml.safe_load((repository / "deploy/kubernetes/base/dagster.yaml").read_text(encoding="utf-8"))
-    given = shipped["run_launcher"]["config"] | {"load_incluster_config": False}
-    given |= {"kubeconfig_file": str(tmp_path / "kubeconfig")}
+    file = yaml.safe_load((repository / "deploy/kubernetes/base/dagster.yaml").read_text(encoding="utf-8"))
+    given = file["run_launcher"]["config"] | settings
     config = process_config(resolve_to_config_type(RunLauncher.config_type()), given)
     assert config.success, config.errors
     return RunLauncher.from_config_value(None, config.value)
@@ -45,25 +69,25 @@ def launcher(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def job(launcher: Any) -> dict[str, Any]:
-    return job_of(launcher, dg.DagsterRun(job_name="some"))
+    return job_of(launcher, row("advance__orders"))
 
 
 def job_of(launcher: Any, run: dg.DagsterRun) -> dict[str, Any]:
-    """Return the Job that the launcher makes for a run with its tags."""
-    from dagster_k8s.job import construct_dagster_k8s_job
+    """Return the Job that the launcher creates for a queued row."""
     from kubernetes.client import ApiClient
 
-    context = launcher.get_container_context_for_run(run)
-    job = construct_dagster_k8s_job(
-        job_config=context.get_k8s_job_config(job_image="driftline:1", run_launcher=launcher),
-        args=["dagster", "api", "execute_run"],
-        job_name="dagster-run-1",
-        pod_name="dagster-run-1",
-        component="run_worker",
-        user_defined_k8s_config=context.run_k8s_config,
-    )
-    document: dict[str, Any] = ApiClient().sanitize_for_serialization(job)
-    return {"apiVersion": "batch/v1", "kind": "Job", **document}
+    created: list[Any] = []
+    api = SimpleNamespace(create_namespaced_job_with_retries=lambda body, namespace: created.append(body))
+    launcher._instance.add_run(run)
+    launcher._api_client = api
+    launcher.launch_run(LaunchRunContext(dagster_run=run, workspace=None))
+    (body,) = created
+    document: dict[str, Any] = ApiClient().sanitize_for_serialization(body)
+    return document
+
+
+def pod_of(launcher: Any, run: dg.DagsterRun) -> dict[str, Any]:
+    return dict(job_of(launcher, run)["spec"]["template"]["spec"])
 
 
 def test_the_job_is_valid_and_not_retried_by_kubernetes(job: dict[str, Any]) -> None:
@@ -82,32 +106,32 @@ def test_the_job_keeps_the_pod_security_rules_and_gets_secrets_by_name(job: dict
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
-    assert run["envFrom"] == [
+    assert run["envFrom"][:2] == [
         {"configMapRef": {"name": "driftline"}},
         {"secretRef": {"name": "driftline-postgres"}},
-        {"secretRef": {"name": "driftline-store"}},
     ]
     assert not [variable for variable in run["env"] if "PASSWORD" in variable["name"] or "KEY" in variable["name"]]
 
 
 @pytest.mark.parametrize(
     ("name", "account"),
-    [("advance__a", "advance"), ("retrain__a", "retrain"), ("release__a", "release"), ("accept__a", "intervention")],
+    [("advance", "advance"), ("retrain", "retrain"), ("release", "release"), ("accept", "intervention")],
 )
-def test_each_kind_of_run_has_the_account_and_keys_of_its_own(
-    launcher: Any, job: dict[str, Any], name: str, account: str
-) -> None:
-    coordinator = RunCoordinator(identity_header="X-Forwarded-User", has_accounts=True)
-    own = job_of(launcher, dg.DagsterRun(job_name=name, tags=coordinator.pod_tags(dg.DagsterRun(job_name=name))))
-    assert kubernetes_validate.validate(own, "1.34", strict=True) == "1.34"
-    spec, others = own["spec"]["template"]["spec"], job["spec"]["template"]["spec"]
+def test_each_kind_of_run_has_the_account_keys_and_token_of_its_own(launcher: Any, name: str, account: str) -> None:
+    document = job_of(launcher, row(f"{name}__orders"))
+    assert kubernetes_validate.validate(document, "1.34", strict=True) == "1.34"
+    spec = document["spec"]["template"]["spec"]
+    (run,) = spec["containers"]
     assert spec["serviceAccountName"] == f"driftline-{account}"
+    assert spec["automountServiceAccountToken"] is (account == "retrain"), "the others ask Kubernetes for nothing"
     own = [f"driftline-store-{account}", *(["driftline-signing"] if account in ("retrain", "release") else [])]
     # If two sources set a variable, the later one wins: the account's own key.
-    assert spec["containers"][0]["envFrom"] == [
-        *others["containers"][0]["envFrom"],
-        *({"secretRef": {"name": secret, "optional": True}} for secret in own),
-    ]
+    optional = [item["secretRef"]["name"] for item in run["envFrom"] if item.get("secretRef", {}).get("optional")]
+    assert optional == own
+    assert run["image"] == IMAGE
+    assert run["args"][:3] == ["python", "-m", "resources.cluster_run"] and "command" not in run
+    assert run["args"][4:] == [f"{name}__orders", account]
+    assert document["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"] == "run"
 
 
 def variables(document: dict[str, Any]) -> dict[str, str]:
@@ -118,42 +142,168 @@ def picked(*products: str) -> frozenset[dg.AssetKey]:
     return frozenset(dg.AssetKey([product, "features"]) for product in products)
 
 
-def test_a_run_gets_the_name_of_its_product_and_builds_no_other(launcher: Any, job: dict[str, Any]) -> None:
-    own = job_of(launcher, dg.DagsterRun(job_name="advance__orders"))
-    assert variables(own) == {**variables(job), ONLY_PRODUCT: "orders"}
-    assert kubernetes_validate.validate(own, "1.34", strict=True) == "1.34"
-    assert (
-        own["spec"]["template"]["spec"]["containers"][0]["envFrom"]
-        == (job["spec"]["template"]["spec"]["containers"][0]["envFrom"])
-    )
-    of_assets = dg.DagsterRun(job_name="__ASSET_JOB", asset_selection=picked("orders"))
+def test_a_run_gets_the_name_of_its_product_and_builds_no_other(launcher: Any) -> None:
+    assert variables(job_of(launcher, row("advance__orders")))[ONLY_PRODUCT] == "orders"
+    of_assets = row("__ASSET_JOB", asset_selection=picked("orders"))
     assert variables(job_of(launcher, of_assets))[ONLY_PRODUCT] == "orders"
 
 
-def test_a_run_of_two_products_builds_all(launcher: Any) -> None:
-    run = dg.DagsterRun(job_name="__ASSET_JOB", asset_selection=picked("orders", "returns"))
-    assert ONLY_PRODUCT not in variables(job_of(launcher, run))
-    assert ONLY_PRODUCT not in variables(job_of(launcher, dg.DagsterRun(job_name="__ASSET_JOB")))
+def test_a_run_of_two_products_or_of_an_unknown_one_builds_all(launcher: Any) -> None:
+    for run in (
+        row("__ASSET_JOB", asset_selection=picked("orders", "returns")),
+        row("__ASSET_JOB", asset_selection=picked("../evil")),
+        row("__ASSET_JOB"),
+    ):
+        assert ONLY_PRODUCT not in variables(job_of(launcher, run))
 
 
-def test_a_run_that_says_nothing_has_the_account_with_the_fewest_rights(job: dict[str, Any]) -> None:
-    assert job["spec"]["template"]["spec"]["serviceAccountName"] == accounts.ADVANCE.service_account()
+def test_picked_assets_have_the_account_of_their_stages(launcher: Any) -> None:
+    run = row("__ASSET_JOB", asset_selection=picked("orders"))
+    assert pod_of(launcher, run)["serviceAccountName"] == accounts.ADVANCE.service_account()
+    run = row("__ASSET_JOB", asset_selection=frozenset([dg.AssetKey(["orders", "checkpoint"])]))
+    assert pod_of(launcher, run)["serviceAccountName"] == accounts.RETRAIN.service_account()
+
+
+def test_the_image_of_a_row_from_before_a_rollout_is_replaced_by_ours(launcher: Any) -> None:
+    run = row("retrain__orders", image=IMAGE.replace("1" * 64, "2" * 64), tags={"dagster/image": IMAGE[:-1] + "3"})
+    assert pod_of(launcher, run)["containers"][0]["image"] == IMAGE
+
+
+EVIL = "evil.example/tool@sha256:" + "0" * 64
+TAGS = {
+    "image": {"container_config": {"image": EVIL}},
+    "command": {"container_config": {"command": ["sh", "-c", "id"]}},
+    "variable": {"container_config": {"env": [{"name": "PYTHONPATH", "value": "/tmp"}]}},
+    "account": {"pod_spec_config": {"service_account_name": "driftline-retrain"}},
+    "deprecated account": {"pod_spec_config": {"service_account": "driftline-retrain"}},
+    "token": {"pod_spec_config": {"automount_service_account_token": True}},
+    "label": {"pod_template_spec_metadata": {"labels": {"driftline/proxy": "true"}}},
+    "secret": {"container_config": {"env_from": [{"secret_ref": {"name": "driftline-signing"}}]}},
+    "key of a secret": {
+        "container_config": {
+            "env": [{"name": "K", "value_from": {"secret_key_ref": {"name": "driftline-signing", "key": "K"}}}]
+        }
+    },
+    "volume": {"pod_spec_config": {"volumes": [{"name": "v", "secret": {"secret_name": "driftline-store"}}]}},
+    "projected volume": {
+        "pod_spec_config": {
+            "volumes": [{"name": "v", "projected": {"sources": [{"secret": {"name": "driftline-store-retrain"}}]}}]
+        }
+    },
+    "init container": {
+        "pod_spec_config": {
+            "init_containers": [
+                {"name": "i", "image": EVIL, "envFrom": [{"secretRef": {"name": "driftline-postgres"}}]}
+            ]
+        }
+    },
+    "pull secret": {"pod_spec_config": {"image_pull_secrets": [{"name": "driftline-signing"}]}},
+    "namespace": {"job_metadata": {"namespace": "kube-system"}},
+}
+CLAIMS: dict[str, dict[str, Any]] = {
+    **{f"tag with {name}": {"tags": {RUN_CONFIG: json.dumps(config)}} for name, config in TAGS.items()},
+    "tag of resources": {"tags": {"dagster-k8s/resource_requirements": "{}"}},
+    "tag of image": {"tags": {"dagster/image": "evil:latest"}},
+    "image": {"image": EVIL},
+    "entry point": {"entry_point": ["sh", "-c", "id", "--"]},
+    "executable": {"executable_path": "/bin/sh"},
+    "code in a module": {"code_pointer": ModuleCodePointer("antigravity", "defs")},
+    "code in a file": {"code_pointer": FileCodePointer("/tmp/evil.py", "defs")},
+    "code that is a call": {"code_pointer": CustomPointer(ModuleCodePointer("os", "system"), ("echo evil",), ())},
+    "another job's code": {"origin_job": "release__orders"},
+    "container context": {"container_context": {"k8s": {"env_secrets": ["driftline-signing"]}}},
+    "variables of shared context": {"container_context": {"env_vars": ["PYTHONPATH=/tmp"]}},
+    "resource": {"run_config": {"resources": {"store": {"config": {"variables": {"DRIFTLINE_ROOT": "s3://x"}}}}}},
+    "variable in config": {"run_config": {"ops": {"x": {"config": {"why": {"env": "DRIFTLINE_SIGNING_KEY"}}}}}},
+    "variable in a list": {"run_config": {"ops": {"x": {"config": {"names": [{"env": "AWS_SECRET_ACCESS_KEY"}]}}}}},
+}
+
+
+@pytest.mark.parametrize("job", ["retrain__orders", "__ASSET_JOB"])
+@pytest.mark.parametrize("claim", list(CLAIMS))
+def test_a_row_of_our_own_job_that_says_more_than_which_job_is_refused_by_name(
+    launcher: Any, job: str, claim: str
+) -> None:
+    with pytest.raises(RunRefused, match=rf"run \S+ of {job} "):
+        job_of(launcher, row(job, **CLAIMS[claim]))
+
+
+def test_an_empty_resource_of_the_uis_scaffold_is_no_claim(launcher: Any) -> None:
+    config = {"resources": {"store": {"config": {"variables": None}}}}
+    assert pod_of(launcher, row("retrain__orders", run_config=config))
 
 
 @pytest.mark.parametrize(
-    ("config", "field"),
+    "name", ["tag with " + name for name in TAGS if name not in ("namespace",)] + ["container context"]
+)
+@pytest.mark.parametrize(
+    ("job", "location"), [("theirs", "theirs"), ("retrain__orders", "theirs"), ("retrain__unknown", "driftline")]
+)
+def test_another_job_gets_no_account_secret_token_or_label_of_ours(
+    launcher: Any, name: str, job: str, location: str
+) -> None:
+    run = row(job, location=location, image=EVIL, **CLAIMS[name])
+    if any(word in name for word in ("secret", "volume", "init", "context", "label")):
+        with pytest.raises(RunRefused, match=rf"run \S+ of {job} (names the secret|sets the label)"):
+            job_of(launcher, run)
+        return
+    document = job_of(launcher, run)
+    spec = document["spec"]["template"]["spec"]
+    assert spec["serviceAccountName"] == accounts.OTHER_RUNS
+    assert spec["automountServiceAccountToken"] is False
+    assert [text for text in kustomize.strings(document) if OURS.fullmatch(text)] == []
+    assert document["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"] == "other-run"
+
+
+def test_another_job_runs_as_dagster_k8s_runs_it(launcher: Any) -> None:
+    config = {
+        "container_config": {"env_from": [{"secret_ref": {"name": "theirs"}}], "env": [{"name": "A", "value": "b"}]},
+        "pod_spec_config": {"node_selector": {"pool": "theirs"}},
+    }
+    run = row(
+        "theirs", location="theirs", image=EVIL, entry_point=["their-dagster"], tags={RUN_CONFIG: json.dumps(config)}
+    )
+    spec = pod_of(launcher, run)
+    (container,) = spec["containers"]
+    assert container["image"] == EVIL
+    assert container["args"][:3] == ["their-dagster", "api", "execute_run"]
+    names = [next(iter(item.values()))["name"] for item in container["envFrom"]]
+    assert names == ["driftline", "driftline-other-run", "theirs"]
+    assert {"name": "A", "value": "b"} in container["env"]
+    assert spec["nodeSelector"] == {"pool": "theirs"}
+
+
+def test_without_a_token_the_launcher_loads_and_launches_nothing(launcher: Any, repository: Path) -> None:
+    """As in the pods of runs, of the migration and of the read-only webserver."""
+    powerless = shipped(repository, {})
+    assert isinstance(powerless, RunLauncher)
+    with pytest.raises(RunRefused, match="no token of Kubernetes"):
+        powerless.launch_run(LaunchRunContext(dagster_run=row("advance__orders"), workspace=None))
+    with pytest.raises(RunRefused, match="no token of Kubernetes"):
+        powerless.terminate("run")
+
+
+# -- in the pod --
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
     [
-        ({"container_config": {"image": "evil"}}, "container_config.image"),
-        ({"container_config": {"command": ["sh"]}}, "container_config.command"),
-        ({"container_config": {"env": [{"name": "DRIFTLINE_ENV", "value": "local"}]}}, "container_config.env"),
-        ({"container_config": {"security_context": {}}}, "container_config.security_context"),
-        ({"pod_spec_config": {"host_network": True}}, "pod_spec_config.host_network"),
-        ({"pod_template_spec_metadata": {"labels": {}}}, "pod_template_spec_metadata.labels"),
+        (row("release__orders"), "was started for retrain__orders with the account retrain"),
+        (row("__ASSET_JOB"), "was started for retrain__orders"),
+        (row("retrain__orders", location="theirs"), "was started for retrain__orders"),
+        *((row("retrain__orders", **claim), "run .* of retrain__orders ") for claim in CLAIMS.values()),
     ],
 )
-def test_the_launcher_itself_refuses_what_only_its_own_settings_may_say(
-    launcher: Any, config: dict[str, Any], field: str
+def test_a_row_that_is_changed_after_its_launch_is_refused_in_the_pod(
+    launcher: Any, changed: dg.DagsterRun, message: str
 ) -> None:
-    run = dg.DagsterRun(job_name="advance__a", tags={RUN_CONFIG: json.dumps(config)})
-    with pytest.raises(Exception, match=f"violated the allowed list: {field}"):
-        launcher.get_container_context_for_run(run)
+    cluster_run.check(row("retrain__orders"), "retrain__orders", "retrain", IMAGE)
+    with pytest.raises(RunRefused, match=message):
+        cluster_run.check(changed, "retrain__orders", "retrain", IMAGE)
+
+
+def test_the_jobs_that_are_our_own_are_those_that_are_built() -> None:
+    built = build_defs(specs=[SPEC]).jobs or ()
+    assert {job.name for job in built} == {naming.job(verb, SPEC.name) for verb in accounts.VERBS}
+    assert specs.names() == sorted(own_runs._products())

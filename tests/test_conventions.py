@@ -37,9 +37,12 @@ CARRIES = {
 """Files that catch any exception without raising at once: path -> reason."""
 PRIVATE = re.compile(r"\b(?:dagster\w*|bentoml)\._[a-z]|\b_bentoml")
 PRIVATE_IN = {
+    "resources/cluster_run.py",
     "resources/cluster_storage.py",
     "resources/copying_launcher.py",
     "resources/local_storage.py",
+    "resources/own_runs.py",
+    "resources/run_launcher.py",
 }
 RUN_BY_CI = "<!-- run by .ci/run -->"
 RUN_BY_A_TEST = "<!-- run by tests/test_one_file.py -->"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import yaml
@@ -17,18 +17,9 @@ from kubernetes import client
 from platform_assets.settings import REPOSITORY
 from tests.cluster import accounts
 from tests.cluster.cluster import Cluster
+from tests.doubles.rows import row
 
 FILE = REPOSITORY / "deploy/kubernetes/base/dagster.yaml"
-
-
-@dg.op
-def waits() -> None:
-    """Never runs here: the image of the run's pod has no Dagster."""
-
-
-@dg.job
-def waiting() -> None:
-    waits()
 
 
 def launcher_of(
@@ -65,14 +56,21 @@ def prepare(core: client.CoreV1Api, namespace: str) -> None:
     for name in ("driftline", "dagster-instance"):
         data = {"dagster.yaml": ""} if name == "dagster-instance" else {}
         core.create_namespaced_config_map(namespace, {"metadata": {"name": name}, "data": data})
-    for name in ("driftline-postgres", "driftline-store"):
+    for name in ("driftline-postgres", "driftline-store", "driftline-other-run"):
         core.create_namespaced_secret(namespace, {"metadata": {"name": name}})
 
 
-def launch(launcher: K8sRunLauncher, instance: dg.DagsterInstance, tags: Mapping[str, str] | None = None) -> DagsterRun:
-    """Launch a run as a Job."""
-    origin = dg.reconstructable(waiting).get_python_origin()
-    starting = dg.DagsterRunStatus.STARTING
-    run = instance.create_run_for_job(waiting, job_code_origin=origin, status=starting, tags=dict(tags or {}))
+def launch(
+    launcher: K8sRunLauncher, instance: dg.DagsterInstance, stage: str = "features", **claims: Any
+) -> DagsterRun:
+    """Launch a queued run of a picked asset as a Job.
+
+    Args:
+        stage: of the asset.
+        claims: what the run's row says otherwise.
+    """
+    asset = frozenset([dg.AssetKey(["orders", stage])])
+    run = row("__ASSET_JOB", asset_selection=asset, **claims)
+    instance.add_run(run)
     launcher.launch_run(LaunchRunContext(dagster_run=run, workspace=None))
     return run

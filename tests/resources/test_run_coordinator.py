@@ -1,4 +1,4 @@
-"""Who asks for a run, and with which tags: on a real webserver and daemon, with the cluster's own coordinator.
+"""Who asks for a run: on a real webserver and daemon, with the cluster's own coordinator.
 
 Everything is asked through GraphQL, as the UI and anybody with access to it does.
 """
@@ -34,7 +34,7 @@ from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.objects import open_store
 from platform_assets.storage.tables import TableStore
 from resources.requesters import NOBODY, Requester, of_daemon
-from resources.run_coordinator import RUN_CONFIG, RunCoordinator, RunRefused
+from resources.run_coordinator import RunCoordinator, RunRefused
 from tests.doubles import documents
 from tests.doubles.numbered_batches import SPEC
 from tests.doubles.s3_server import SECRET, S3Server
@@ -180,9 +180,7 @@ def test_a_person_named_by_the_proxy_settles_a_key_under_that_name(platform: Pla
     latest = platform.ledgers.latest(f"faults/{HELD}")
     assert latest is not None
     assert (run.status, latest[1]["kind"], latest[1]["by"]) == (SUCCESS, "accept", "ada@example.org")
-    config = json.loads(run.tags[RUN_CONFIG])
     assert (run.tags[naming.TAG_BY], run.tags[naming.TAG_BY_KIND]) == ("ada@example.org", "person")
-    assert config["pod_spec_config"] == {"service_account_name": "driftline-intervention"}
 
 
 @pytest.mark.parametrize("verb", accounts.OF_A_PERSON)
@@ -212,40 +210,6 @@ def assert_never_started(platform: Platform, run: dg.DagsterRun) -> None:
     assert any("RunRefused" in log.message for log in platform.instance.all_logs(run.run_id))
 
 
-def pod_tag(**config: Any) -> dict[str, str]:
-    return {RUN_CONFIG: json.dumps(config)}
-
-
-@pytest.mark.parametrize(
-    "tags",
-    [
-        pod_tag(container_config={"image": "evil@sha256:" + "0" * 64}),
-        pod_tag(pod_spec_config={"service_account_name": "driftline-release"}),
-        pod_tag(container_config={"env_from": [{"secret_ref": {"name": "driftline-signing"}}]}),
-        pod_tag(container_config={"command": ["sh", "-c", "id"]}),
-        pod_tag(container_config={"env": [{"name": "DRIFTLINE_ENV", "value": "local"}]}),
-        pod_tag(job_metadata={"namespace": "kube-system"}),
-        {"dagster-k8s/resource_requirements": '{"limits": {"cpu": "64"}}'},
-        {"dagster/image": "evil:latest"},
-    ],
-    ids=["image", "account", "secret", "command", "env", "namespace", "resources", "image tag"],
-)
-def test_a_run_tagged_by_hand_with_another_pod_is_refused_by_name(platform: Platform, tags: dict[str, str]) -> None:
-    answer = platform.launch(VERIFY, ADA, tags)
-    assert answer["__typename"] == "PythonError"
-    assert f"has the tag {next(iter(tags))}, and image, account, secrets and command" in answer["message"]
-    assert_never_started(platform, platform.newest(VERIFY))
-
-
-def test_a_run_that_configures_the_store_and_so_the_image_of_its_steps_is_refused_by_name(platform: Platform) -> None:
-    variables = {"DRIFTLINE_ROOT": "s3://elsewhere", "DRIFTLINE_STEP_SECRET": "driftline-signing"}
-    answer = platform.launch(VERIFY, ADA, resources={"store": {"config": {"variables": variables}}})
-    assert "configures the resource store; only the deployment configures resources" in answer["message"]
-    assert_never_started(platform, platform.newest(VERIFY))
-    scaffolded = platform.launch(VERIFY, ADA, resources={"store": {"config": {"variables": None}}})
-    assert scaffolded["__typename"] == "LaunchRunSuccess"
-
-
 def test_a_tag_that_names_the_requester_is_overwritten(platform: Platform) -> None:
     claims = {naming.TAG_BY: "root", naming.TAG_BY_KIND: "sensor"}
     run = platform.ended(platform.launch(VERIFY, ADA, claims)["run"]["runId"])
@@ -259,9 +223,6 @@ def test_a_repeated_run_is_attributed_to_the_person_who_repeats_it(platform: Pla
     params = {"parentRunId": parent.run_id, "strategy": "ALL_STEPS", "useParentRunTags": True}
     run = platform.ended(platform.graphql(AGAIN, params, {HEADER: "bob"})["run"]["runId"])
     assert (run.parent_run_id, run.tags[naming.TAG_BY]) == (parent.run_id, "bob")
-    assert run.tags[RUN_CONFIG] == parent.tags[RUN_CONFIG]
-    foreign = [{"key": RUN_CONFIG, "value": '{"container_config": {"image": "evil"}}'}]
-    assert "has the tag dagster-k8s/config" in platform.graphql(AGAIN, params | {"extraTags": foreign}, ADA)["message"]
 
 
 def test_a_sensors_run_is_attributed_to_the_sensor_whatever_its_request_claims(platform: Platform) -> None:
@@ -277,14 +238,7 @@ def test_a_backfills_run_is_attributed_to_the_backfill_whatever_its_tags_claim(p
     backfill = _backfill(platform, claims)
     run = platform.ended(platform.wait(lambda: _runs_of(platform, backfill))[0].run_id)
     assert (run.tags[naming.TAG_BY], run.tags[naming.TAG_BY_KIND]) == (f"backfill {backfill}", "backfill")
-    assert json.loads(run.tags[RUN_CONFIG])["pod_spec_config"] == {"service_account_name": "driftline-advance"}
     assert run.tags[naming.TAG_PRODUCT] == SPEC.name, "the queue counts a product's runs by it"
-
-
-def test_a_backfill_with_another_image_starts_no_run(platform: Platform) -> None:
-    backfill = _backfill(platform, {RUN_CONFIG: '{"container_config": {"image": "evil"}}'})
-    assert_never_started(platform, platform.wait(lambda: _failed(platform, backfill)))
-    assert all(run.status is FAILURE for run in _runs_of(platform, backfill))
 
 
 def _backfill(platform: Platform, tags: Mapping[str, str]) -> str:
@@ -297,10 +251,6 @@ def _backfill(platform: Platform, tags: Mapping[str, str]) -> str:
 
 def _runs_of(platform: Platform, backfill: str) -> list[dg.DagsterRun]:
     return list(platform.instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": backfill})))
-
-
-def _failed(platform: Platform, backfill: str) -> dg.DagsterRun | None:
-    return next((run for run in _runs_of(platform, backfill) if run.status is FAILURE), None)
 
 
 def test_no_planted_secret_is_in_logs_metadata_or_run_config(platform: Platform) -> None:
@@ -371,13 +321,10 @@ def test_on_a_laptop_the_requester_is_the_operating_systems_user(
         run = submitted(instance, workspace, tags)
         assert run.status is dg.DagsterRunStatus.QUEUED
         assert (run.tags[naming.TAG_BY], run.tags[naming.TAG_BY_KIND]) == (requester.name, requester.kind)
-        assert RUN_CONFIG not in run.tags, "there are no accounts here"
-        with pytest.raises(RunRefused, match="has the tag dagster-k8s/config"):
-            submitted(instance, workspace, {RUN_CONFIG: "{}"})
 
 
 def test_a_coordinator_without_a_headers_name_is_refused_instead_of_trusting_everybody() -> None:
     with pytest.raises(RunRefused, match="identity_header is ''"):
-        RunCoordinator(identity_header="", has_accounts=True)
+        RunCoordinator(identity_header="")
     assert of_daemon({naming.TAG_BY: "ada"}) is None
     assert NOBODY.kind != "person"
