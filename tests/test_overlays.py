@@ -15,7 +15,7 @@ from tests.doubles import kustomize
 pytestmark = pytest.mark.skipif(kustomize.kubectl() is None, reason=kustomize.MISSING)
 OVERLAYS = sorted(path.name for path in (kustomize.FOLDER / "overlays").iterdir())
 BY_DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
-OURS = re.compile(r"\S*driftline-(?:platform|trainer|service)[:@]\S*")
+OURS = re.compile(r"[^\s']*driftline-(?:platform|trainer|service)[:@][^\s']*")
 """An image of ours with a tag or a digest, wherever it stands."""
 
 
@@ -50,6 +50,21 @@ def test_each_image_has_its_digest_and_there_is_no_tag_anywhere(objects: list[di
     (code,) = kustomize.pod_specs(_named(objects, "Deployment", "driftline-code"))
     (container,) = code["containers"]
     assert {"name": "DAGSTER_CURRENT_IMAGE", "value": container["image"]} in container["env"]
+
+
+def test_the_policy_of_accounts_has_the_overlays_values(objects: list[dict[str, Any]]) -> None:
+    policy = _named(objects, "ValidatingAdmissionPolicy", "driftline-accounts")["spec"]
+    variables = {item["name"]: item["expression"] for item in policy["variables"]}
+    config = _named(objects, "ConfigMap", "driftline")["data"]
+    platform, trainer = config["DRIFTLINE_PLATFORM_IMAGE"], config["DRIFTLINE_TRAINER_IMAGE"]
+    assert variables["platform"] == f"'{platform}'"
+    registry = variables["registries"].removeprefix("'").removesuffix("'.split(',')")
+    assert all(image.startswith(f"{registry}/") for image in (platform, trainer))
+    assert variables["stepAccount"] == f"'{config['DRIFTLINE_STEP_SERVICE_ACCOUNT']}'"
+    assert variables["stepSecret"] == f"'{config['DRIFTLINE_STEP_SECRET']}'"
+    namespace = _named(objects, "Namespace", "driftline")["metadata"]["labels"]
+    binding = _named(objects, "ValidatingAdmissionPolicyBinding", "driftline-accounts")["spec"]
+    assert binding["matchResources"]["namespaceSelector"]["matchLabels"].items() <= namespace.items()
 
 
 def test_overlays_replace_every_placeholder_address(objects: list[dict[str, Any]]) -> None:
@@ -93,19 +108,24 @@ def test_quotas_hold_what_dagster_starts_at_once(objects: list[dict[str, Any]]) 
     assert config["DRIFTLINE_SPOT_PRIORITY_CLASS"] == "driftline-step-spot"
 
 
-def test_the_read_only_webserver_differs_by_its_flag_and_its_account(objects: list[dict[str, Any]]) -> None:
+def test_the_read_only_webserver_differs_by_its_flag_account_and_user_of_the_database(
+    objects: list[dict[str, Any]],
+) -> None:
     (full,), (read_only,) = (
         kustomize.pod_specs(_named(objects, "Deployment", f"driftline-webserver{suffix}"))
         for suffix in ("", "-read-only")
     )
     (before,), (after,) = full.pop("containers"), read_only.pop("containers")
     assert after.pop("command") == [*before.pop("command"), "--read-only"]
+    ours, reader = ({"secretRef": {"name": f"driftline-postgres{suffix}"}} for suffix in ("", "-read-only"))
+    assert after.pop("envFrom") == [reader if item == ours else item for item in before.pop("envFrom")]
     assert after == before
     assert full.pop("serviceAccountName") == "driftline-webserver"
     assert read_only.pop("serviceAccountName") == "driftline-webserver-read-only"
     assert full == read_only
     bound = [subject["name"] for item in objects for subject in item.get("subjects", ())]
     assert "driftline-webserver-read-only" not in bound
+    assert _named(objects, "ServiceAccount", "driftline-webserver-read-only")["automountServiceAccountToken"] is False
     selector = _named(objects, "Service", "driftline-webserver-read-only")["spec"]["selector"]
     assert selector["app.kubernetes.io/component"] == "webserver-read-only"
 
@@ -113,7 +133,7 @@ def test_the_read_only_webserver_differs_by_its_flag_and_its_account(objects: li
 def test_in_production_each_account_that_needs_the_store_gets_a_token_for_a_role_of_its_own() -> None:
     objects = kustomize.rendered(kustomize.FOLDER / "overlays/production")
     accounts = {item["metadata"]["name"]: item["metadata"] for item in objects if item["kind"] == "ServiceAccount"}
-    without = {"driftline-daemon", "driftline-migration"}
+    without = {"driftline-daemon", "driftline-migration", "driftline-other-run"}
     assert without < set(accounts)
     for name in accounts.keys() - without:
         annotations = accounts[name]["annotations"]

@@ -14,7 +14,7 @@ from platform_assets.settings import REPOSITORY
 DOCUMENT = REPOSITORY / "docs/connections.md"
 FILE = REPOSITORY / "deploy/kubernetes/base/networks.yaml"
 COMPONENT, PROXY = "app.kubernetes.io/component", "driftline/proxy"
-COMPONENTS = ("code", "daemon", "migration", "run", "step", "webserver", "webserver-read-only", "proxy")
+COMPONENTS = ("code", "daemon", "migration", "other-run", "run", "step", "webserver", "webserver-read-only", "proxy")
 PORTS = {"code": 4000, "webserver": 3000, "webserver-read-only": 3000}
 """Where components are asked; the others listen nowhere."""
 ANY, CONTROLLER, DNS = "any pod", "ingress controller", "DNS"
@@ -38,6 +38,7 @@ REASONS = {
     Connection("daemon", KUBERNETES): "creates and watches the jobs of runs",
     Connection("daemon", POSTGRES): "Dagster's storage: the queue, ticks, heartbeats",
     Connection("migration", POSTGRES): "changes the tables",
+    Connection("other-run", POSTGRES): "Dagster's storage: its events",
     Connection("run", KUBERNETES): "creates and watches the pods of its steps",
     Connection("run", POSTGRES): "Dagster's storage: its events",
     Connection("run", STORE): "data, ledgers, requests to steps, its output",

@@ -147,6 +147,7 @@ def write_overlay(folder: Path, cluster: Cluster, images: Images, variables: Map
         ],
         "configMapGenerator": [
             _literals("addresses", _addresses(cluster, variables)) | {"options": NOT_APPLIED},
+            _literals("registries", {"allowed": cluster.registry.address}) | {"options": NOT_APPLIED},
             _literals("driftline", variables) | {"behavior": "merge"},
         ],
     }

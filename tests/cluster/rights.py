@@ -143,7 +143,7 @@ def document(situations: Mapping[Right, str]) -> str:
             "What `deploy/kubernetes/base/rights.yaml` grants, why, and the test of `tests/cluster` in which the API",
             "server's audit log shows the request, made by a process of ours under its own account and allowed.",
             "Written by `make cluster-test RECORD_RIGHTS=1`. Runs that train nothing, steps and services have none",
-            "here, and pods of the latter two no token. What each may write in the store: [another",
+            "here, and no token. What each may write in the store: [another",
             "table](store_rights.md). Kubernetes tells everybody its version and, by `create",
             "selfsubjectaccessreviews`, their rights.",
             "",

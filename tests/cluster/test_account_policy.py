@@ -1,0 +1,364 @@
+"""What a pod with one of our accounts or secrets may be, whoever creates it: the policy `driftline-accounts`.
+
+The daemon's jobs are those that its launcher makes of queued rows, and the pods of `driftline-retrain` those of its
+launcher of steps, each changed in one thing. They are sent as dry runs, which the API server judges like any other.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from kubernetes import client
+
+from platform_assets.profiles import PROFILES
+from platform_assets.settings import Settings
+from resources.launchers import manifest, records
+from resources.launchers.endings import Work, first_try
+from tests.cluster import accounts, guards, pods, run_launcher
+from tests.cluster.cluster import Cluster
+from tests.cluster.rights import DAEMON, RUN
+from tests.cluster.waiting import wait_until
+
+NAME = "driftline-accounts"
+FOREIGN = "evil.example/tool@sha256:" + "0" * 64
+Object = dict[str, Any]
+Change = Callable[[Object, Object], object]
+"""Changes a pod's metadata and spec."""
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A namespace in which the policy is in force.
+
+    Attributes:
+        image: of the platform, by digest; also the trainer's.
+        jobs: of the daemon, by their account.
+    """
+
+    cluster: Cluster
+    namespace: str
+    image: str
+    jobs: dict[str, Object]
+
+    def refusal(self, account: str | None, kind: str, body: Object) -> str:
+        """Return why an object is refused to an account, or to an administrator; empty if it is not."""
+        configuration = accounts.configuration_of(self.cluster, account, self.namespace) if account else None
+        api = client.ApiClient(configuration) if configuration else self.cluster.api
+        group = client.BatchV1Api(api) if kind in ("job", "cron_job") else client.CoreV1Api(api)
+        group = client.AppsV1Api(api) if kind == "deployment" else group
+        try:
+            getattr(group, f"create_namespaced_{kind}")(self.namespace, body, dry_run="All")
+        except client.ApiException as problem:
+            return str(problem.body)
+        return ""
+
+    def step(self) -> Object:
+        """Return the pod of an attempt at a step."""
+        environment = {
+            "DRIFTLINE_NAMESPACE": self.namespace,
+            "DRIFTLINE_TRAINER_IMAGE": self.image,
+            "DRIFTLINE_STEP_SECRET": "driftline-store-step-{product}",
+            "DRIFTLINE_STEP_SERVICE_ACCOUNT": "driftline-step",
+        }
+        work = Work(product="flight_delays", step="train", cutoff="2013-07-01", fingerprint="ab" * 32)
+        plan = first_try(PROFILES["cpu_small"])
+        launch = records.begin(work, plan, run_id="7e4a6dfa", launcher="kubernetes")
+        settings = Settings.from_environment(environment)
+        return dict(manifest.pod(settings, "platform_assets.steps.train", plan, launch, {}))
+
+
+@pytest.fixture(scope="module")
+def guarded(cluster: Cluster, shell: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    from tests.cluster.namespaces import fresh_namespace
+
+    folder = tmp_path_factory.mktemp("policy")
+    with cluster.network(), fresh_namespace(cluster.core) as namespace, accounts.granted(cluster, namespace):
+        cluster.core.patch_namespace(namespace, {"metadata": {"labels": {"driftline/accounts": "guarded"}}})
+        run_launcher.prepare(cluster.core, namespace)
+        with guards.applied(cluster, folder, _policy(shell, cluster.registry.address)):
+            jobs = _jobs(cluster, namespace, shell, folder)
+            made = Guarded(cluster, namespace, shell, jobs)
+            evil = _changed(jobs["driftline-retrain"], "job", lambda _, spec: _container(spec).update(image=FOREIGN))
+            wait_until(lambda: made.refusal(DAEMON, "job", evil) != "", 60, "the policy counts")
+            yield made
+
+
+def _policy(image: str, registry: str) -> list[Object]:
+    """Return the policy of the overlay with this cluster's values, as `components/substitutions` writes them."""
+    kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+    items = [item for item in guards.objects("any", *kinds) if item["metadata"]["name"] == NAME]
+    values = {"platform": image, "registries": registry, "stepSecret": "driftline-store-step-{product}"}
+    for variable in next(item for item in items if "variables" in item["spec"])["spec"]["variables"]:
+        if variable["name"] in values:
+            before, _, after = variable["expression"].split("'", 2)
+            variable["expression"] = f"{before}'{values[variable['name']]}'{after}"
+    return items
+
+
+def _jobs(cluster: Cluster, namespace: str, image: str, folder: Path) -> dict[str, Object]:
+    """Return what the daemon creates for queued rows; it does create them, so that controllers make their pods."""
+    (folder / "dagster").mkdir()
+    batch, jobs = client.BatchV1Api(cluster.api), {}
+    with dg.DagsterInstance.local_temp(str(folder / "dagster")) as instance:
+        launcher = run_launcher.launcher_of(cluster, namespace, DAEMON, image, folder, instance)
+        ids = [run_launcher.launch(launcher, instance, stage).run_id for stage in ("features", "checkpoint", "release")]
+        ids.append(run_launcher.launch(launcher, instance, location="theirs", image=image).run_id)
+    for run_id in ids:
+        job = batch.read_namespaced_job(f"dagster-run-{run_id}", namespace)
+        body = client.ApiClient().sanitize_for_serialization(job)
+        template = body["spec"]["template"]
+        for label in ("controller-uid", "job-name"):
+            template["metadata"]["labels"].pop(label, None)
+            template["metadata"]["labels"].pop(f"batch.kubernetes.io/{label}", None)
+        spec = {"backoffLimit": 0, "template": template}
+        jobs[template["spec"]["serviceAccountName"]] = {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": "probe"},
+            "spec": spec,
+        }
+    return jobs
+
+
+def _changed(body: Object, kind: str, change: Change) -> Object:
+    own = copy.deepcopy(body)
+    pod = own["spec"]["template"] if kind == "job" else own
+    change(pod["metadata"], pod["spec"])
+    return own
+
+
+def _container(spec: Object) -> Object:
+    container: Object = spec["containers"][0]
+    return container
+
+
+def _secret_ways(name: str) -> dict[str, Change]:
+    """Return every way in which a pod can read a secret."""
+    key = {"name": "K", "valueFrom": {"secretKeyRef": {"name": name, "key": "K"}}}
+
+    def mounted(volume: Object) -> Change:
+        return lambda _, spec: spec.setdefault("volumes", []).append({"name": "extra", **volume})
+
+    def second(field: str) -> Change:
+        def change(_: Object, spec: Object) -> None:
+            container = copy.deepcopy(_container(spec)) | {"name": "extra", "envFrom": [{"secretRef": {"name": name}}]}
+            spec.setdefault(field, []).append(container)
+
+        return change
+
+    return {
+        f"{name} as variables": lambda _, spec: (
+            _container(spec).setdefault("envFrom", []).append({"secretRef": {"name": name}})
+        ),
+        f"{name} as a variable": lambda _, spec: _container(spec).setdefault("env", []).append(key),
+        f"{name} as a volume": mounted({"secret": {"secretName": name}}),
+        f"{name} in a projected volume": mounted({"projected": {"sources": [{"secret": {"name": name}}]}}),
+        f"{name} of a driver": mounted({"csi": {"driver": "x.example", "nodePublishSecretRef": {"name": name}}}),
+        f"{name} in a second container": second("containers"),
+        f"{name} in an init container": second("initContainers"),
+        f"{name} to pull images": lambda _, spec: spec.update(imagePullSecrets=[{"name": name}]),
+    }
+
+
+def _token(**source: Any) -> Change:
+    projected = {"sources": [{"serviceAccountToken": {"path": "token", **source}}]}
+    return lambda _, spec: spec.setdefault("volumes", []).append({"name": "token", "projected": projected})
+
+
+def _field(name: str, value: Any) -> Change:
+    return lambda _, spec: _container(spec).update({name: value})
+
+
+def _label(name: str, value: str) -> Change:
+    return lambda metadata, _: metadata["labels"].update({name: value})
+
+
+PROBE = {"exec": {"command": ["sh", "-c", "id"]}}
+LABELS: dict[str, Change] = {
+    "as the proxy": _label("driftline/proxy", "true"),
+    "as a caller": _label("driftline/caller", "true"),
+    "as the code server": _label("app.kubernetes.io/component", "code"),
+    "as a part": _label("app.kubernetes.io/part-of", "driftline"),
+}
+OF_RUNS: dict[str, Change] = {
+    **LABELS,
+    **_secret_ways("driftline-store-release"),
+    "of a step": _label("app.kubernetes.io/component", "step"),
+    "another run's label": _label("dagster/run-id", "another"),
+    "image": _field("image", FOREIGN),
+    "image with our name in front": lambda _, spec: _container(spec).update(
+        image=_container(spec)["image"].replace("@", "-evil@")
+    ),
+    "command": _field("command", ["sh", "-c", "id"]),
+    "arguments": _field("args", ["sh", "-c", "id"]),
+    "no arguments": lambda _, spec: _container(spec).pop("args"),
+    "more arguments": lambda _, spec: _container(spec)["args"].append("x"),
+    "module": lambda _, spec: _container(spec)["args"].__setitem__(2, "http.server"),
+    "another job": lambda _, spec: _container(spec)["args"].__setitem__(4, "maintain__orders"),
+    "a job that is none": lambda _, spec: _container(spec)["args"].__setitem__(4, "evil__orders"),
+    "working directory": _field("workingDir", "/tmp"),
+    "hook": _field("lifecycle", {"postStart": PROBE}),
+    "liveness": _field("livenessProbe", PROBE),
+    "readiness": _field("readinessProbe", PROBE),
+    "startup": _field("startupProbe", PROBE),
+    "variable": lambda _, spec: _container(spec)["env"].append({"name": "PYTHONPATH", "value": "/tmp"}),
+    "variables": lambda _, spec: _container(spec)["envFrom"].append({"configMapRef": {"name": "evil"}}),
+    "files": lambda _, spec: spec["volumes"].append({"name": "evil", "configMap": {"name": "evil"}}),
+    "projected files": lambda _, spec: spec["volumes"].append(
+        {"name": "evil", "projected": {"sources": [{"configMap": {"name": "evil"}}]}}
+    ),
+    "hosts": lambda _, spec: spec.update(hostAliases=[{"ip": "192.0.2.1", "hostnames": ["postgres"]}]),
+    "names": lambda _, spec: spec.update(dnsConfig={"nameservers": ["192.0.2.1"]}),
+    "account of the code server": lambda _, spec: spec.update(serviceAccountName="driftline-code"),
+    "account of the daemon": lambda _, spec: spec.update(serviceAccountName="driftline-daemon"),
+    "account of a step": lambda _, spec: spec.update(serviceAccountName="driftline-step"),
+    "no account": lambda _, spec: [spec.pop(name) for name in ("serviceAccountName", "serviceAccount")],
+    "account of runs that intervene": lambda _, spec: spec.update(serviceAccountName="driftline-intervention"),
+}
+TOKENS: dict[str, Change] = {
+    "token": lambda _, spec: spec.update(automountServiceAccountToken=True),
+    "token by default": lambda _, spec: spec.pop("automountServiceAccountToken"),
+    "projected token": _token(),
+    "projected token for another audience": _token(audience="https://kubernetes.default.svc"),
+}
+
+
+def test_what_the_launcher_makes_of_rows_is_let_in_and_its_pods_too(guarded: Guarded) -> None:
+    accounts_seen = {"driftline-advance", "driftline-retrain", "driftline-release", "driftline-other-run"}
+    assert set(guarded.jobs) == accounts_seen
+    for account, job in guarded.jobs.items():
+        assert guarded.refusal(DAEMON, "job", job) == "", account
+
+    def started() -> set[str]:
+        return {
+            pod.spec.service_account_name for pod in guarded.cluster.core.list_namespaced_pod(guarded.namespace).items
+        }
+
+    wait_until(lambda: started() == accounts_seen, 60, "controllers make the pods of jobs", lambda: str(started()))
+
+
+@pytest.mark.parametrize("change", list(OF_RUNS | _secret_ways("driftline-signing")))
+def test_a_job_of_the_daemon_that_is_no_run_as_the_launcher_makes_it_is_refused(guarded: Guarded, change: str) -> None:
+    changes = OF_RUNS | _secret_ways("driftline-signing")
+    for account in ("driftline-retrain", "driftline-advance"):
+        if account == "driftline-retrain" and change == "driftline-signing as variables":
+            continue  # it has it
+        job = _changed(guarded.jobs[account], "job", changes[change])
+        assert NAME in guarded.refusal(DAEMON, "job", job), account
+
+
+@pytest.mark.parametrize("change", list(TOKENS))
+def test_only_a_run_that_trains_has_a_token(guarded: Guarded, change: str) -> None:
+    for account in ("driftline-advance", "driftline-release", "driftline-other-run"):
+        assert NAME in guarded.refusal(DAEMON, "job", _changed(guarded.jobs[account], "job", TOKENS[change]))
+    assert guarded.refusal(DAEMON, "job", _changed(guarded.jobs["driftline-retrain"], "job", TOKENS[change])) == ""
+    of_a_cloud = _changed(guarded.jobs["driftline-advance"], "job", _token(audience="sts.amazonaws.com"))
+    assert guarded.refusal(DAEMON, "job", of_a_cloud) == ""
+
+
+OF_OTHERS = LABELS | {
+    way: change
+    for name in ("driftline-signing", "driftline-postgres", "driftline-store", "driftline-store-code")
+    for way, change in _secret_ways(name).items()
+}
+
+
+@pytest.mark.parametrize("change", list(OF_OTHERS))
+def test_a_run_of_another_code_location_gets_nothing_of_ours(guarded: Guarded, change: str) -> None:
+    job = _changed(guarded.jobs["driftline-other-run"], "job", OF_OTHERS[change])
+    assert NAME in guarded.refusal(DAEMON, "job", job)
+
+
+@pytest.mark.parametrize("change", ["image", "command", "variable"])
+def test_a_run_of_another_code_location_may_be_what_it_likes(guarded: Guarded, change: str) -> None:
+    assert guarded.refusal(DAEMON, "job", _changed(guarded.jobs["driftline-other-run"], "job", OF_RUNS[change])) == ""
+
+
+OF_STEPS: dict[str, Change] = {
+    **LABELS,
+    **TOKENS,
+    **{
+        way: change
+        for name in ("driftline-signing", "driftline-store-step-orders", "other")
+        for way, change in _secret_ways(name).items()
+        if way != "other to pull images"
+    },
+    **{
+        f"account {name}": (lambda _, spec, name=name: spec.update(serviceAccountName=name))
+        for name in ("driftline-code", "driftline-retrain", "driftline-release", "driftline-daemon", "default")
+    },
+    "no account": lambda _, spec: spec.pop("serviceAccountName"),
+    "another product's secret by label": _label("driftline/product", "orders"),
+    "label of a run": _label("app.kubernetes.io/component", "run"),
+    "no product": lambda metadata, _: metadata["labels"].pop("driftline/product"),
+    "image": _field("image", FOREIGN),
+    "image of a second container": lambda _, spec: spec["containers"].append(
+        _container(spec) | {"name": "b", "image": FOREIGN}
+    ),
+    "image of an init container": lambda _, spec: spec.update(
+        initContainers=[_container(spec) | {"name": "b", "image": FOREIGN}]
+    ),
+    "registry with our name in front": lambda _, spec: _container(spec).update(
+        image=_container(spec)["image"].replace("/", ".evil.example/", 1)
+    ),
+    "files": lambda _, spec: spec["volumes"].append({"name": "evil", "configMap": {"name": "driftline"}}),
+    "claim": lambda _, spec: spec["volumes"].append({"name": "evil", "persistentVolumeClaim": {"claimName": "x"}}),
+}
+
+
+@pytest.mark.parametrize("change", list(OF_STEPS))
+def test_a_run_that_trains_creates_pods_of_steps_and_no_others(guarded: Guarded, change: str) -> None:
+    assert guarded.refusal(RUN, "pod", guarded.step()) == ""
+    assert NAME in guarded.refusal(RUN, "pod", _changed(guarded.step(), "pod", OF_STEPS[change]))
+
+
+def test_a_step_may_have_a_pull_secret_of_the_cluster(guarded: Guarded) -> None:
+    pod = _changed(guarded.step(), "pod", _secret_ways("registry")["registry to pull images"])
+    assert guarded.refusal(RUN, "pod", pod) == ""
+
+
+def test_templates_with_an_account_or_secret_of_runs_are_refused_to_everybody(guarded: Guarded) -> None:
+    labels = {"app": "probe"}
+    for change in (
+        {"serviceAccountName": "driftline-retrain"},
+        {"volumes": [{"name": "key", "secret": {"secretName": "driftline-signing"}}]},
+    ):
+        whole = pods.manifest("probe", guarded.image, "exit 0")
+        plain = {"metadata": {"labels": labels}, "spec": whole["spec"]}
+        evil = {"metadata": {"labels": labels}, "spec": whole["spec"] | change}
+        for template, is_refused in ((plain, False), (evil, True)):
+            always = {"metadata": template["metadata"], "spec": template["spec"] | {"restartPolicy": "Always"}}
+            bodies: dict[str, Object] = {
+                "pod": whole | {"spec": template["spec"]},
+                "job": {"metadata": {"name": "probe"}, "spec": {"template": template}},
+                "cron_job": {
+                    "metadata": {"name": "probe"},
+                    "spec": {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": template}}},
+                },
+                "deployment": {
+                    "metadata": {"name": "probe"},
+                    "spec": {"selector": {"matchLabels": labels}, "template": always},
+                },
+                "pod_template": {"metadata": {"name": "probe"}, "template": template},
+                "replication_controller": {
+                    "metadata": {"name": "probe"},
+                    "spec": {"selector": labels, "template": always},
+                },
+            }
+            for kind, body in bodies.items():
+                assert (NAME in guarded.refusal(None, kind, body)) is is_refused, (kind, change)
+
+
+def test_no_container_is_added_to_a_run(guarded: Guarded) -> None:
+    (pod, *_) = guarded.cluster.core.list_namespaced_pod(guarded.namespace, label_selector="dagster/run-id").items
+    container = {"name": "debug", "image": guarded.image, "securityContext": pods.SECURITY}
+    with pytest.raises(client.ApiException, match=NAME):
+        guarded.cluster.core.patch_namespaced_pod_ephemeralcontainers(
+            pod.metadata.name, guarded.namespace, {"spec": {"ephemeralContainers": [container]}}, dry_run="All"
+        )
