@@ -42,6 +42,14 @@ def pushed(cluster: Cluster, repository: Path, trained_in: TrainerImage, product
     return Images(**by_digest, libraries=trained_in.libraries)
 
 
+def pushed_platform(cluster: Cluster, repository: Path, product: ModuleType) -> Images:
+    """Return the platform's image alone, with one product of tests: for tests that start no step and no service."""
+    image = _with_only(repository, built(repository, "platform"), product)
+    with cluster.network():
+        name = cluster.registry.push_built("platform", image)
+    return Images(platform=name, trainer=name, service=name, libraries="")
+
+
 def _with_only(repository: Path, image: str, product: ModuleType) -> str:
     """Return an image in which a product of tests is the only one."""
     file = Path(str(product.__file__)).relative_to(repository)
