@@ -75,6 +75,7 @@ class PlayedApi(ThreadingHTTPServer):
         self.pods: dict[str, Object] = {}
         self.left: dict[str, tuple[deque[Object], int | None]] = {}
         self.troubles: list[Trouble] = []
+        self.events: list[Object] = []
         self.created: list[str] = []
         self.lock = threading.RLock()
 
@@ -158,7 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
             if "dryRun" in query:
                 return self._send(201, {"kind": "Pod", **body})
             if "events" in address.path:
-                return self._send(200, {"kind": "EventList", "items": []})
+                return self._send(200, {"kind": "EventList", "items": self.server.events})
             if "/nodes/" in address.path:
                 node = {"kind": "Node", "metadata": {"name": address.path.rpartition("/")[2]}, "status": READY}
                 return self._send(200, node)

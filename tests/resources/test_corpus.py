@@ -29,7 +29,7 @@ REQUIRED = {"failure", "address", "what", "completed", "status"}
 OPTIONAL = {"metadata", "spec", "events", "node", "gone", "profile", "passes"}
 ASKED_AFTER_S = (61, 240, 1_800, 30_000, 200_000)
 """The launcher asks until it has an answer, so time passes: for a pull, a start, a deadline, a gate."""
-Half = Literal["learn", "judge"]
+Half = Literal["learn", "judge", "threads"]
 Json = dict[str, Any]
 
 

@@ -309,6 +309,23 @@ def test_a_cancelled_run_and_one_outside_of_the_cluster_stop_their_pod(
     assert not api.pods
 
 
+# An eviction that an event alone tells of ---------------------------------------------------------------------------
+
+EVICTED = {
+    "reason": "Evicted",
+    "message": "Pod ephemeral local storage usage exceeds the total limit of containers 5Mi. ",
+}
+
+
+def test_an_eviction_undoes_no_result_and_explains_a_success_without_one(tmp_path: Path) -> None:
+    with PlayedApi(Play([running(), ended(0)]), well()) as api:
+        api.events = [EVICTED]
+        run(api, tmp_path)
+    evicted, finished = records(tmp_path)
+    assert [evicted["reason"], evicted["exit_code"], finished["reason"]] == ["out_of_disk", 0, "finished"]
+    assert "Pod ephemeral local storage usage exceeds" in evicted["said"]
+
+
 # A step that outlives the cluster's contact to it --------------------------------------------------------------------
 
 SILENT = {**running(), "phase": "Unknown"}
