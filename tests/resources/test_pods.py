@@ -352,6 +352,20 @@ def test_out_of_memory_is_read_with_the_exit_code(exit_code: int, metadata: Json
     assert failure(pod, now=START + timedelta(hours=1)) == expected
 
 
+@pytest.mark.parametrize("name", FIXTURES)
+def test_143_is_never_out_of_memory_whatever_else_is_shown(name: str) -> None:
+    fixture = copy.deepcopy(FIXTURES[name])
+    fixture["status"]["containerStatuses"] = terminated(143, "OOMKilled", finishedAt="2026-11-24T10:04:00Z")
+    events = [*fixture.get("events", ()), {"reason": "OOMKilling", "message": "Memory cgroup out of memory"}]
+    for is_gone in (False, True):
+        pod = pod_of(fixture)
+        result = ending(
+            None if is_gone else pod, events=events, last_seen=pod, now=START + timedelta(hours=1), profile=SPOT
+        )
+        assert result is not None
+        assert name_of(result) != "out_of_memory"
+
+
 def test_what_a_step_said_of_its_memory_does_not_explain_a_request_to_stop() -> None:
     said = "OSError: a child\nThe kernel killed for memory, in this container: 1 processes."
     ended = terminated(143, "Error", message=said)
