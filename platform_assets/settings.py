@@ -157,7 +157,8 @@ class Settings(Configuration):
         Literal["subprocess", "container", "kubernetes"], one_of("subprocess", "container", "kubernetes")
     ] = Field(default="subprocess", description="how training steps are started; `kubernetes` by default in a cluster")
     state: Annotated[Path, AfterValidator(Path.absolute)] = Field(
-        description="a local folder for what is not data: Dagster's home, built Bentos, scratch files"
+        description="a local folder for what is not data: Dagster's home, built Bentos, scratch files, a service's "
+        "prediction log; outside of a checkout, as in a Bento, `driftline` in XDG_STATE_HOME or `~/.local/state`"
     )
     serving_poll_s: Annotated[float, number_from(0.05)] = Field(
         default=2.0, description="seconds between two checks of a service for a new release"
@@ -419,9 +420,25 @@ def profile_variables() -> dict[str, str]:
 
 
 def state_folder(environ: Mapping[str, str] | None = None) -> Path:
-    """Return the folder `Settings.state`, for whoever must not depend on any other setting."""
+    """Return the folder `Settings.state`, for whoever must not depend on any other setting.
+
+    A Bento or an installed package is no place for it: the one is exported, the other may not be writable.
+
+    Raises:
+        SettingsProblem: nothing says where.
+    """
     environ = os.environ if environ is None else environ
-    return Path(environ.get("DRIFTLINE_STATE") or REPOSITORY / ".driftline")
+    if environ.get("DRIFTLINE_STATE"):
+        return Path(environ["DRIFTLINE_STATE"])
+    if (REPOSITORY / "pyproject.toml").exists():
+        return REPOSITORY / ".driftline"
+    kept = environ.get("XDG_STATE_HOME", "")
+    if kept.startswith("/"):  # by its specification, others do not count
+        return Path(kept, "driftline")
+    try:
+        return Path.home() / ".local/state/driftline"
+    except RuntimeError:
+        raise SettingsProblem("DRIFTLINE_STATE is not set, and this user has no home folder; set one.") from None
 
 
 ONLY_PRODUCT = "DRIFTLINE_ONLY_PRODUCT"

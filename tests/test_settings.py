@@ -20,6 +20,26 @@ def test_an_empty_environment_means_a_laptop() -> None:
     assert settings.root == str(REPOSITORY / ".driftline" / "store")
 
 
+def test_code_outside_of_a_checkout_keeps_its_state_with_the_user(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("platform_assets.settings.REPOSITORY", tmp_path / "bento" / "src")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    absolute = {"XDG_STATE_HOME": str(tmp_path / "kept")}
+    states = [Settings.from_environment(environ).state for environ in ({}, {"XDG_STATE_HOME": "kept"}, absolute)]
+    assert states == [tmp_path / ".local/state/driftline"] * 2 + [tmp_path / "kept/driftline"]
+
+
+def test_a_user_without_a_home_must_name_the_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def without_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("platform_assets.settings.REPOSITORY", tmp_path)
+    monkeypatch.setattr(Path, "home", without_home)
+    with pytest.raises(SettingsProblem, match=r"DRIFTLINE_STATE is not set, and this user has no home folder"):
+        Settings.from_environment({})
+
+
 def test_empty_variables_count_as_unset() -> None:
     assert Settings.from_environment({"DRIFTLINE_ENV": "", "DRIFTLINE_ROOT": ""}) == Settings.from_environment({})
 

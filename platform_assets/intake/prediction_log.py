@@ -26,6 +26,7 @@ from platform_assets.records import ingested
 from platform_assets.records.attendance import Attendance
 from platform_assets.records.claims import Remark, Skipped
 from platform_assets.records.ingested import INGESTED
+from platform_assets.serving import private
 from platform_assets.storage.tables import PartitionRecord, TableStore, content_digest
 
 SUFFIX = ".jsonl"
@@ -72,7 +73,7 @@ def exclusive(folder: Path) -> Iterator[Path]:
 
     The lock is the kernel's and ends with the process, however it ends, so nobody waits for a dead one.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    private.make_folder(folder)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

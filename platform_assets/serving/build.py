@@ -36,7 +36,6 @@ PACKAGES = (
     *("prometheus-client", "psutil", "uvloop"),
 )
 _NO_CONTENT = ("bento.yaml", "README.md")
-_WRITTEN_LATER = (".driftline", "__pycache__")
 _BUILT_AT = re.compile(rb"^creation_time: .*$", re.MULTILINE)
 _ALWAYS = b"creation_time: '1970-01-01T00:00:00+00:00'"
 """In place of the build's time in a stored Bento, so that two builds of the same content have the same digest."""
@@ -154,7 +153,7 @@ def write_context(folder: Path, bundle: Bundle) -> None:
 def content_digest(path: Path) -> str:
     """Return the sha256 over a Bento's files: equal for two builds of the same content.
 
-    The two files that contain the build time are left out, and so is what a service running from the folder writes.
+    The two files that contain the build time are left out, and so is what Python compiles in a service.
     """
     total = hashlib.sha256()
     for name, file in _files(path):
@@ -164,10 +163,10 @@ def content_digest(path: Path) -> str:
 
 
 def _files(path: Path) -> Iterator[tuple[str, Path]]:
-    """Yield name and path of a Bento's files, in order, without what a service that ran from the folder wrote."""
+    """Yield name and path of a Bento's files, in order, without what Python compiled in a service."""
     for file in sorted(path.rglob("*")):
         name = file.relative_to(path)
-        if file.is_file() and not any(part in _WRITTEN_LATER for part in name.parts):
+        if file.is_file() and "__pycache__" not in name.parts:
             yield name.as_posix(), file
 
 

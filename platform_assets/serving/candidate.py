@@ -25,6 +25,7 @@ from pathlib import Path
 import msgspec
 
 from platform_assets import settings
+from platform_assets.serving import private
 from platform_assets.serving.background import Overdue
 from platform_assets.serving.sealed import ModelProblem, Sealed
 
@@ -166,7 +167,7 @@ def _locked(path: Path | None, seconds: float) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                private.make_folder(path.parent)
                 _wait_for(stack.enter_context(path.open("ab")).fileno(), seconds)
         yield
 

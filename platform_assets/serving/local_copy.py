@@ -19,6 +19,7 @@ import msgspec
 from platform_assets import naming
 from platform_assets.problems import Problem
 from platform_assets.records.releases import Digest
+from platform_assets.serving import private
 from platform_assets.serving.releases import Release
 from platform_assets.serving.sealed import MANIFEST_BYTES_MAX, Sealed
 from platform_assets.storage import durable
@@ -173,7 +174,7 @@ class LocalCopy:
     def _locked(self) -> Iterator[None]:
         """Lock the folder against the machine's other processes."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            private.make_folder(self.folder)
             with (self.folder / "lock").open("ab") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 yield

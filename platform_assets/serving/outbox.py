@@ -20,6 +20,7 @@ from time import monotonic, time
 import msgspec
 
 from platform_assets.problems import Problem
+from platform_assets.serving import private
 from platform_assets.serving.prediction_log import SUFFIX, PredictionLog, Stream
 from platform_assets.storage import durable, segments
 
@@ -253,10 +254,10 @@ def _acquire(folder: Path, process: str) -> int:
     Raises:
         FileExistsError: the process has a file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    private.make_folder(folder)
     path = folder / f"{process}{PROCESS}"
     temporary = path.with_suffix(f".{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, private.FILE_MODE)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         os.link(temporary, path)

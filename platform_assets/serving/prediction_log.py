@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from platform_assets.problems import Problem
+from platform_assets.serving import private
 
 SUFFIX = ".jsonl"
 FILE_BYTES_MAX = 64 * 1024 * 1024
@@ -162,10 +163,10 @@ class PredictionLog:
         if self._descriptor is not None and (is_over or not self._is_ours()):
             self._end_file()
         if self._descriptor is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            private.make_folder(self.folder)
             self.claim()
             path = self.folder / f"{time.time_ns()}-{os.getpid()}-{self.mark}{SUFFIX}"
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, private.FILE_MODE)
             opened = os.fstat(self._descriptor)
             self._stream, self._identity = Stream(path), (opened.st_ino, opened.st_dev)
             self.streams.append(self._stream)
@@ -195,7 +196,7 @@ class PredictionLog:
 
     def _test_write(self) -> None:
         """Write as many bytes as must be free, and remove them again."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private.make_folder(self.folder)
         path = self.folder / f".room-{os.getpid()}"
         try:
             with path.open("wb") as file:

@@ -31,6 +31,7 @@ from platform_assets.serving import protocol
 from platform_assets.serving.callers import Callers
 from platform_assets.serving.gate import Gate
 from platform_assets.serving.listening import PortProblem, bound, copies
+from platform_assets.serving.private import make_folder
 from platform_assets.serving.routes import ANSWER, API, PREDICT, TIMEOUT_S
 from platform_assets.settings import Settings, SettingsProblem
 from platform_assets.storage import objects
@@ -93,8 +94,14 @@ def check() -> None:
     """
     settings = Settings.from_environment()
     Callers(settings.serving_callers)
+    bento = settings_module.REPOSITORY.resolve().parent
+    if (bento / "bento.yaml").exists() and settings.state.resolve().is_relative_to(bento):
+        raise SettingsProblem(
+            f"DRIFTLINE_STATE is {settings.state}, within the Bento {bento}: `bentoml export` would pack what callers "
+            "sent; name a folder elsewhere."
+        )
     try:
-        settings.state.mkdir(parents=True, exist_ok=True)
+        make_folder(settings.state)
     except OSError as problem:
         raise SettingsProblem(
             f"DRIFTLINE_STATE is {str(settings.state)!r}; expected a folder that exists or can be made: "

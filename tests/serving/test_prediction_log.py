@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,6 +29,18 @@ def test_no_file_is_created_before_the_first_record(tmp_path: Path) -> None:
     (path,) = (tmp_path / "deep" / "log").iterdir()
     assert path.read_bytes() == b"a\nb\n"
     assert str(os.getpid()) in path.name
+
+
+def test_files_and_folders_are_for_their_user_alone_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        log = PredictionLog(tmp_path / "state" / "log")
+        log.append(b"a\n")
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "state").rglob("*")}
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == modes.pop("log") == 0o700
+    assert list(modes.values()) == [0o600]
 
 
 def test_a_full_file_is_followed_by_a_new_one(tmp_path: Path) -> None:

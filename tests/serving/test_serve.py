@@ -9,7 +9,9 @@ import http.client
 import json
 import os
 import re
+import shutil
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -355,6 +357,54 @@ def test_a_service_that_knows_its_callers_answers_no_other(service: Service, tmp
     paths = (settings.prediction_log / models.PRODUCT).glob("*.jsonl")
     callers = [json.loads(line)["caller"] for path in paths for line in path.read_bytes().splitlines()]
     assert callers == ["app", "app"]
+
+
+def test_what_callers_sent_to_a_plainly_served_bento_stays_out_of_its_archives(
+    service: Service, tmp_path: Path
+) -> None:
+    home, caller, port = tmp_path / "home", "caller-of-nobody-else", run.free_port()
+    bentoml = {"BENTOML_HOME": str(service.settings.bentoml_home), "BENTOML_DO_NOT_TRACK": "true"}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), **bentoml}  # as in a shell: no variable of ours
+    before = _written(service.built.path)
+    with (tmp_path / "log").open("wb") as output:
+        process = subprocess.Popen(
+            run.command(service.built.tag, port), env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+    address = f"http://{run.HOST}:{port}"
+    server = run.Server(address, run.probes_of(service.settings, address), process, tmp_path / "log")
+    try:
+        server.wait_ready()
+        assert server.predict(models.row(caller))[0] == 200
+    finally:
+        server.stop()
+    assert _written(service.built.path) == before
+    archive = tmp_path / "exported.tar.gz"
+    command = [sys.executable, "-m", "bentoml", "export", service.built.tag, str(archive)]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    exported = tmp_path / "exported"
+    shutil.unpack_archive(archive, exported)
+    holds_it = [path for path in exported.rglob("*") if path.is_file() and caller.encode() in path.read_bytes()]
+    assert holds_it == []
+    state = home / ".local/state/driftline"
+    (log,) = (state / "predictions" / models.PRODUCT).glob("*.jsonl")
+    assert caller.encode() in log.read_bytes()
+    folders = [path for path in state.rglob("*") if path.is_dir()]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (state, *folders)} == {0o700}
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+
+
+def _written(bento: Path) -> set[str]:
+    """Return the files of a Bento's folder, without what Python compiled."""
+    paths = (path.relative_to(bento) for path in bento.rglob("*") if path.is_file())
+    return {str(path) for path in paths if "__pycache__" not in path.parts}
+
+
+@pytest.mark.parametrize("is_pod", [True, False])
+def test_a_state_within_the_bento_ends_the_start(service: Service, tmp_path: Path, is_pod: bool) -> None:
+    (tmp_path / "elsewhere").symlink_to(service.built.path / "src")
+    for state in (service.built.path / "state", tmp_path / "elsewhere" / "state"):
+        printed = _refused(service, state, is_pod, {})
+        assert f"serve: DRIFTLINE_STATE is {state}, within the Bento {service.built.path.resolve()}" in printed
 
 
 WRONG = {
