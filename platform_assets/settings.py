@@ -47,6 +47,9 @@ _ENDPOINT = re.compile(r"https?://[0-9A-Za-z_.\[\]:-]+(/\S*)?")
 _URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?|file:///.*")
 """A bucket of S3 by its rules for names, or a folder."""
 
+_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_LABEL = re.compile(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9][\w.-]{0,62}=[A-Za-z0-9][\w.-]{0,62}", re.ASCII)
+
 
 class SettingsProblem(ConfigurationProblem):
     """An environment variable with a value that cannot be used."""
@@ -258,6 +261,12 @@ class Settings(Configuration):
         default=None,
         description="networks outside of Kubernetes, with commas, that may call services that run as pods and read "
         "their metrics: of a load balancer, or of a Prometheus elsewhere; None: only pods with the labels",
+    )
+    scraper_namespace: Annotated[str, expect("the name of a Kubernetes namespace", _NAMESPACE.fullmatch)] = Field(
+        default="monitoring", description="namespace of the pods that may read the metrics of services"
+    )
+    scraper_label: Annotated[str, expect("a label as NAME=VALUE", _LABEL.fullmatch)] = Field(
+        default="app.kubernetes.io/name=prometheus", description="label of these pods"
     )
     store_networks: Annotated[str | None, AfterValidator(_networks)] = Field(
         default=None,

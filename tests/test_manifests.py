@@ -16,7 +16,7 @@ from platform_assets import naming
 from platform_assets.handle import Product
 from platform_assets.manifests import manifests, name_of
 from platform_assets.serving import middleware
-from platform_assets.settings import REPOSITORY, Settings
+from platform_assets.settings import REPOSITORY, Settings, SettingsProblem
 from platform_assets.specs.base import Pods, ProductSpec
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
@@ -189,6 +189,40 @@ def test_callers_reach_one_port_and_scrapers_the_other(tmp_path: Path) -> None:
     assert {"ipBlock": {"cidr": "10.7.0.0/16"}} in calls["from"] and {"ipBlock": {"cidr": "10.7.0.0/16"}} in scrapes[
         "from"
     ]
+
+
+@pytest.mark.parametrize(
+    ("variables", "namespace", "labels"),
+    [
+        ({}, "monitoring", {"app.kubernetes.io/name": "prometheus"}),
+        ({"DRIFTLINE_SCRAPER_NAMESPACE": "watch", "DRIFTLINE_SCRAPER_LABEL": "app=vm"}, "watch", {"app": "vm"}),
+    ],
+    ids=["default", "another"],
+)
+def test_metrics_are_for_one_label_in_one_namespace(
+    tmp_path: Path, variables: dict[str, str], namespace: str, labels: dict[str, str]
+) -> None:
+    (scraper,) = documents(tmp_path, **variables)["NetworkPolicy"]["spec"]["ingress"][1]["from"]
+    assert scraper == {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+        "podSelector": {"matchLabels": labels},
+    }
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"DRIFTLINE_SCRAPER_NAMESPACE": "Monitoring"},
+        {"DRIFTLINE_SCRAPER_NAMESPACE": "a}, {"},
+        {"DRIFTLINE_SCRAPER_LABEL": "prometheus"},
+        {"DRIFTLINE_SCRAPER_LABEL": "app="},
+        {"DRIFTLINE_SCRAPER_LABEL": "app=a, other: b"},
+    ],
+)
+def test_a_scraper_that_kubernetes_would_not_find_is_refused(tmp_path: Path, variables: dict[str, str]) -> None:
+    (name,) = variables
+    with pytest.raises(SettingsProblem, match=f"{name} is .*; expected"):
+        documents(tmp_path, **variables)
 
 
 def test_two_products_share_no_name_and_no_selector(tmp_path: Path) -> None:

@@ -97,6 +97,8 @@ def manifests(product: Product, replicas: int | None = None) -> str:
         serving_keys=",".join(settings.serving_keys),
         store_variables=STORE_VARIABLES,
         callers=_parts(settings.service_networks),
+        scraper_namespace=settings.scraper_namespace,
+        scraper_label=settings.scraper_label.split("="),
         store=_store(settings),
     )
 

@@ -13,6 +13,8 @@ def make_folder(folder: Path) -> None:
     Raises:
         OSError: a folder cannot be created.
     """
-    if not folder.is_dir():
+    try:
+        folder.mkdir(_FOLDER_MODE, exist_ok=True)
+    except FileNotFoundError:
         make_folder(folder.parent)
         folder.mkdir(_FOLDER_MODE, exist_ok=True)

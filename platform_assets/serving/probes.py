@@ -5,15 +5,17 @@ An overloaded event loop does not delay a probe, and the port of the callers nee
 
 from __future__ import annotations
 
+import io
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 HEALTH, READINESS, METRICS = "/healthz", "/readyz", "/metrics"
-READ_S = 5.0
-"""How long a request may take to arrive."""
+READ_S, READ_BYTES_MAX = 5.0, 16 * 1024
+"""How long a request may take to arrive, and how long it may be."""
 AT_ONCE = 16
 """Connections at the same time; further ones are closed."""
 LOOK_S = 0.1
@@ -76,11 +78,36 @@ class _Server(ThreadingHTTPServer):
         """Ignore a caller who left."""
 
 
+class _Arriving(io.RawIOBase):
+    """What arrives on a connection, until all of its time or length is used."""
+
+    def __init__(self, connection: socket.socket, seconds: float) -> None:
+        super().__init__()
+        self._connection, self._until, self._left = connection, time.monotonic() + seconds, READ_BYTES_MAX
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        left_s = self._until - time.monotonic()
+        if left_s <= 0 or self._left <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left_s)
+        count = self._connection.recv_into(buffer)
+        self._left -= count
+        return count
+
+
 class _Handler(BaseHTTPRequestHandler):
     timeout = READ_S
     server: _Server
     sys_version = ""
     server_version = "driftline"
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self.rfile = io.BufferedReader(_Arriving(self.connection, self.timeout), READ_BYTES_MAX)
 
     def do_GET(self) -> None:  # the base class calls this name
         self._answer(is_head=False)
@@ -94,6 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
             status, body, content_type = 404, f"the paths are {', '.join(self.server.pages)}.\n".encode(), b"text/plain"
         else:
             status, body, content_type = page()
+        self.connection.settimeout(self.timeout)
         self.send_response(status)
         self.send_header("content-type", content_type.decode())
         self.send_header("content-length", str(len(body)))

@@ -1,7 +1,8 @@
-"""Speak HTTP as uvicorn does, with six changes that no ASGI application can make.
+"""Speak HTTP as uvicorn does, with seven changes that no ASGI application can make.
 
 A caller who closes the sending side may still read the answer, requests that are not HTTP are counted, a request beyond
 the limit is refused before it becomes a task, and a worker that is about to end closes connections with its answers.
+Heads of requests have a limit of length and of time.
 `/predict` reaches its application without the layers around it, and its answers are sent by one system call.
 """
 
@@ -23,6 +24,11 @@ from platform_assets.serving.gate import RETRY_AFTER_S, Gate
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
+HEAD_BYTES_MAX = 64 * 1024
+"""Of a request's head; also of what frames its body, between two parts of it and after the last."""
+HEAD_S = 5.0
+"""How long a head may take to arrive, since its connection began or since its first byte."""
+LOOK_S = 0.1
 LINGER_S = 1.0
 """How long a refused caller who asked to close the connection may still send: closing at once would reset it."""
 _BUSY = msgspec.json.encode(
@@ -32,6 +38,8 @@ _HEAD = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: %d\r\nretry-after: %d\r\n"
 )
 _REFUSAL = _HEAD % (len(_BUSY), RETRY_AFTER_S)
+_TOO_LONG = 431, "Request Header Fields Too Large", f"the head of the request has more than {HEAD_BYTES_MAX} bytes."
+_TOO_SLOW = 408, "Request Timeout", f"the head of the request did not arrive within {HEAD_S:g} s."
 
 
 class _Refused:
@@ -94,6 +102,77 @@ class Protocol(HttpToolsProtocol):
         self._whole = self.app
         self.app = self._dispatch
         self.gate.tasks = self.tasks
+        self._unfinished = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._is_over = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """Begin a connection, whose first head must arrive in time."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End a connection."""
+        self._forget_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what arrived; end the connection if what frames requests and bodies does not end."""
+        if self._is_over:
+            return
+        self._unfinished += len(data)
+        super().data_received(data)
+        if self._unfinished > HEAD_BYTES_MAX:
+            self._end(*_TOO_LONG)
+        elif self._head_timer is None and self.timeout_keep_alive_task is None and self._is_free():
+            self._await_head()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body, which `bodies` limits."""
+        self._unfinished = 0
+        super().on_body(body)
+
+    def _is_free(self) -> bool:
+        """Tell whether no request is under way."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is None or cycle.response_complete
+
+    def _await_head(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_S, self._look_again)
+
+    def _look_again(self) -> None:
+        """Read what came while this loop was too busy to read, before a head counts as late."""
+        self._head_timer = self.loop.call_later(LOOK_S, self._end, *_TOO_SLOW)
+
+    def _forget_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _end(self, status: int, phrase: str, reason: str) -> None:
+        """Read no more, say why if an answer can be told from others, and close the connection."""
+        self._forget_timer()
+        if self._is_over or self.transport.is_closing():
+            return
+        self._is_over = True
+        is_silent = status == _TOO_SLOW[0] and not self._unfinished
+        if not is_silent:
+            type(self).on_bad_request()
+        if is_silent or not self._is_free():
+            self.transport.close()
+            return
+        self.cycle = _Refused()  # type: ignore[assignment]  # all that uvicorn asks a cycle for
+        self.transport.pause_reading()
+        body = msgspec.json.encode({"error": reason, "field": None})
+        head = f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        self.transport.write(head.encode() + b"connection: close\r\n\r\n" + body)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close the connection in a moment."""
+        if self.transport.can_write_eof():  # not with TLS
+            self.transport.write_eof()
+        self.loop.call_later(LINGER_S, self.transport.close)
 
     async def _dispatch(self, scope: Any, receive: Any, send: Any) -> None:
         application = self.direct.get(scope["path"])
@@ -112,9 +191,16 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin a request, or refuse it where the gate is full; one that follows an unanswered one always begins."""
+        if self._is_over:
+            return
+        self._unfinished = 0
+        self._forget_timer()
+        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > HEAD_BYTES_MAX:
+            self._end(*_TOO_LONG)
+            return
         gate: Gate = self.gate
         cycle: RequestResponseCycle | None = self.cycle
-        is_free = cycle is None or cycle.response_complete
+        is_free = self._is_free()
         if not gate.began.is_set():
             gate.began.set()
         if is_free and gate.is_full(len(self.tasks), is_new=cycle is None) and self.parser.get_method() == b"POST":
@@ -134,16 +220,13 @@ class Protocol(HttpToolsProtocol):
             self.on_response_complete()
         else:
             self.transport.write(_REFUSAL + b"connection: close\r\n\r\n" + _BUSY)
-            if self.transport.can_write_eof():  # not with TLS
-                self.transport.write_eof()
-            self.loop.call_later(LINGER_S, self.transport.close)
+            self._linger()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio reads a bool, uvicorn returns None
         """Keep the connection open for the answer to a complete request; otherwise the transport would close."""
-        cycle: RequestResponseCycle | None = self.cycle
-        if self.scheme == "https" or cycle is None or cycle.response_complete or cycle.more_body:
+        if self.scheme == "https" or self._is_free() or self.cycle.more_body:
             return None
-        cycle.keep_alive = False
+        self.cycle.keep_alive = False
         return True
 
     def send_400_response(self, msg: str) -> None:

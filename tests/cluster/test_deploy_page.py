@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -22,11 +23,13 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from kubernetes import client
 
 from tests.cluster import names
 from tests.cluster.callers import Callers
 from tests.cluster.cluster import Cluster
 from tests.cluster.loop import BUCKET, LOGS
+from tests.cluster.pods import Pods
 from tests.cluster.spaces import CABLES, HOST, environment
 from tests.cluster.trainer import TrainerImage
 from tests.cluster.waiting import wait_until
@@ -85,6 +88,21 @@ def test_every_command_of_the_page_is_run_or_replaced(repository: Path) -> None:
     assert replaced == set(re.findall(r"([A-Z_]+)=", _values("r", "e", "h", "p")))
     lines = difference(page, _values("r", "e", "h", "p"))
     assert [line for line in lines if not re.match(r"[-+](export |#|$)", line)] == []
+
+
+def test_a_secret_of_the_page_has_no_second_copy(
+    pods: Pods, core: client.CoreV1Api, cluster: Cluster, repository: Path
+) -> None:
+    page = (repository / "docs/deploy.md").read_text(encoding="utf-8")
+    function = next(line for line in page.splitlines() if line.startswith("secret() "))
+    script = [function.replace("namespace driftline", f"namespace {pods.namespace}")]
+    script += [f"secret kept --from-literal=KEY={value}" for value in ("first", "second")]
+    path = f"{cluster.control.assets if cluster.control else ''}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "KUBECONFIG": str(cluster.kubeconfig)}
+    with cluster.network():
+        subprocess.run(["bash", "-ec", "\n".join(script)], env=environment, check=True)
+    kept = core.read_namespaced_secret("kept", pods.namespace)
+    assert (kept.data, kept.metadata.annotations) == ({"KEY": b64encode(b"second").decode()}, None)
 
 
 def _values(registry: str, endpoint: str, host: str, port: str) -> str:

@@ -204,14 +204,16 @@ def test_callers_reach_a_service_and_strangers_do_not(
         ("caller", "driftline/caller", 3000),
         ("scraper", "driftline/caller", 3001),
         ("stranger", "driftline/stranger", 3000),
+        ("named", "app.kubernetes.io/name", 3001),
     ):
         script = f"for i in 1 2 3; do timeout 2 bash -c '</dev/tcp/{address}/{port}' && exit 0; done; exit 9"
         pod = manifest(name, shell, script)
-        pod["metadata"]["labels"][label] = "true"
+        pod["metadata"]["labels"][label] = "prometheus" if name == "named" else "true"
         pods.create(pod)
     assert pods.wait_for_end("caller").exit_code == 0
     assert pods.wait_for_end("scraper").exit_code == 9, "callers do not reach the port of metrics"
     assert pods.wait_for_end("stranger").exit_code == 9
+    assert pods.wait_for_end("named").exit_code == 9, "a scraper's label counts in its namespace alone"
 
 
 def test_a_second_deployment_is_named_in_status_and_in_readiness(running: dict[str, Running]) -> None:

@@ -49,6 +49,36 @@ def test_pages_are_served_by_get_and_head(port: int) -> None:
     assert ask(port, "GET", "/predict") == (404, b"the paths are /healthz.\n")
 
 
+def test_heads_that_trickle_or_are_long_leave_room_for_the_kubelet(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes._Handler, "timeout", 0.5)
+    held = [socket.create_connection(("127.0.0.1", port)) for _ in range(probes.AT_ONCE)]
+    until = time.monotonic() + 10
+    while held and time.monotonic() < until:
+        held = [connection for connection in held if not _is_closed(connection, b"G")]
+        time.sleep(0.05)
+    assert held == []
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\n")
+        until = time.monotonic() + 10
+        while not _is_closed(connection, b"x: " + b"y" * 10_000 + b"\r\n"):
+            assert time.monotonic() < until
+    assert ask(port, "GET", "/healthz")[0] == 200
+
+
+def _is_closed(connection: socket.socket, part: bytes) -> bool:
+    connection.setblocking(False)
+    try:
+        connection.send(part)
+        is_closed = connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        is_closed = True
+    if is_closed:
+        connection.close()
+    return is_closed
+
+
 def test_idle_connections_take_only_their_share(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes._Handler, "timeout", 0.5)
     idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(3 * probes.AT_ONCE)]

@@ -11,6 +11,7 @@ import pytest
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from platform_assets.serving import protocol
 from platform_assets.serving.protocol import Protocol
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
@@ -35,6 +36,11 @@ class Transport(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return self.is_closed
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None: ...
 
     def resume_reading(self) -> None: ...
 
@@ -164,3 +170,37 @@ def test_a_line_per_request_is_written_only_where_somebody_reads_it(
     caplog.set_level(level, "uvicorn.access")
     send_parts(answered, request() + b"{}")
     assert len([record for record in caplog.records if record.name == "uvicorn.access"]) == (level == logging.INFO)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        request()[:-2] + b"x: " + b"x" * protocol.HEAD_BYTES_MAX + b"\r\n\r\n",
+        request()[:-2] + b"x: y\r\n" * (protocol.HEAD_BYTES_MAX // 5) + b"\r\n",
+        request("/" + "x" * protocol.HEAD_BYTES_MAX),
+        request()[:-2] + b"x: " + b"x" * protocol.HEAD_BYTES_MAX,
+    ],
+    ids=["one header", "many headers", "path", "not ended"],
+)
+def test_a_head_that_is_too_long_is_refused_and_counted_once(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[None] = []
+    monkeypatch.setattr(Protocol, "on_bad_request", staticmethod(lambda: counted.append(None)))
+    transport, around = send_parts(answered, head, b"{}", request())
+    (written,) = transport.written
+    assert written.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n") and b"connection: close" in written
+    assert (len(counted), around) == (1, [])
+
+
+def test_a_long_body_and_a_long_head_within_the_limit_are_taken() -> None:
+    length = 4 * protocol.HEAD_BYTES_MAX
+    head = request(length=length)[:-2] + b"x: " + b"x" * (protocol.HEAD_BYTES_MAX - 1000) + b"\r\n\r\n"
+    body = b"{" * length
+    for parts in ([head + body + head], [head, body, head], [head + body[:9], body[9:], head]):
+        transport, _ = send_parts(answered, *parts, body)
+        assert [data.endswith(b"\r\n\r\nok") for data in transport.written] == [True] * 2
+
+
+def test_a_request_that_came_while_the_loop_was_busy_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_S", 0.001)
+    transport, _ = send_parts(answered, request()[:9], request()[9:] + b"{}")
+    assert transport.written[0].endswith(b"ok"), "the first part came 10 ms before the second"

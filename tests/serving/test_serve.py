@@ -19,14 +19,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlencode
 
 import psutil
 import pytest
 
 from platform_assets.compute import images
-from platform_assets.serving import answers, build, fetch, run
+from platform_assets.serving import answers, build, fetch, protocol, run
 from platform_assets.settings import Settings
 from platform_assets.storage import segments
 from platform_assets.storage.artifacts import ArtifactStore
@@ -271,6 +271,89 @@ def test_input_that_is_not_http_is_counted_too(service: Service) -> None:
         assert b" 400 " in connection.recv(4096).split(b"\r\n")[0]
     assert _counted(service, "driftline_http_requests_total", 'path="unread",status="400"') == before + 1
     assert "driftline_event_loop_lag_seconds" in service.server.probe("/metrics")[1].decode()
+
+
+@pytest.mark.parametrize("is_pod", [True, False])
+def test_heads_have_a_limit_of_length_and_of_time(service: Service, tmp_path: Path, is_pod: bool) -> None:
+    begun = b"POST /predict HTTP/1.1\r\nHost: x\r\n"
+    chunked = begun + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"
+    with contextlib.ExitStack() as stack:
+        settings = service.settings.replace(state=tmp_path)
+        server = stack.enter_context(pods.serving(settings, service.built.path)) if is_pod else service.server
+        port = int(server.url.rsplit(":", 1)[1])
+        floods = {
+            "one header": begun + b"x: ",
+            "path": b"GET /",
+            "many headers": begun,
+            "trailer": chunked + b"0\r\nx: ",
+            "extension of a chunk": chunked + b"1;x=",
+        }
+        results = {
+            name: _flooded(server, port, first, b"x: y\r\n" if name == "many headers" else b"x")
+            for name, first in floods.items()
+        }
+        slow = [b"", b"\r\n", b"P", begun] * 10
+        held = [(first, stack.enter_context(socket.create_connection((run.HOST, port)))) for first in slow]
+        until = time.monotonic() + protocol.HEAD_S + 5
+        for first, connection in held:
+            connection.setblocking(False)
+            connection.sendall(first)
+        while held and time.monotonic() < until:
+            time.sleep(0.5)
+            held = [(first, connection) for first, connection in held if not _trickled(connection, first == begun)]
+        print("\n".join(f"{name}: {result}" for name, result in results.items()), f"\nheld: {len(held)} of 40")
+        assert len(held) == 0, f"{len(held)} connections are held by heads that do not end"
+        for name, flooded in results.items():
+            assert flooded.taken_mb < 5 and flooded.cpu_s < 0.3, (name, flooded)
+            assert flooded.answer in ("", "HTTP/1.1 431", "HTTP/1.1 408"), (name, flooded)
+        with socket.create_connection((run.HOST, port), timeout=WAIT_S) as connection:
+            connection.sendall(begun + b"x: " + b"x" * 70_000 + b"\r\n\r\n")
+            assert b"the head of the request has more than 65536 bytes" in connection.recv(4096)
+        assert server.predict(models.row())[0] == 200
+    assert "Traceback" not in server.log.read_text()
+
+
+class Flooded(NamedTuple):
+    """What 20 MB in the frame of a request did to a server."""
+
+    taken_mb: float
+    cpu_s: float
+    answer: str
+
+
+def _cpu_s(server: run.Server) -> float:
+    parent = psutil.Process(server.process.pid)
+    times = [process.cpu_times() for process in (parent, *parent.children(recursive=True))]
+    return sum(used.user + used.system for used in times)
+
+
+def _flooded(server: run.Server, port: int, first: bytes, unit: bytes) -> Flooded:
+    """Send 20 MB after the first bytes, or what the server takes of them."""
+    part, sent, answer, before_s = unit * (50_000 // len(unit)), 0, b"", _cpu_s(server)
+    with socket.create_connection((run.HOST, port), timeout=WAIT_S) as connection, contextlib.suppress(OSError):
+        connection.sendall(first)
+        while sent < 20_000_000 and not answer:
+            connection.settimeout(WAIT_S)
+            connection.sendall(part)
+            sent += len(part)
+            connection.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                answer = connection.recv(4096)
+    status, _ = server.predict(models.row())  # after what was sent before
+    assert status == 200
+    return Flooded(sent / 1e6, round(_cpu_s(server) - before_s, 2), answer[:12].decode())
+
+
+def _trickled(connection: socket.socket, is_begun: bool) -> bool:
+    """Send another byte of a head that has begun; tell whether the server has closed the connection."""
+    try:
+        if is_begun:
+            connection.send(b"a")
+        return connection.recv(4096) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def test_two_releases_and_a_rollback_fail_no_request(service: Service) -> None:
