@@ -11,8 +11,9 @@ TEXT = """\
 # Rights at the store
 
 What each account may write in the bucket, below `DRIFTLINE_ROOT`. Generated from `platform_assets/accounts.py` by
-`make reference`; `driftline policy` prints the same as the bucket's policy, and `tests/test_bucket_policy.py` puts that
-on a real S3 server and tries each write that is forbidden, and each that is not.
+`make reference`; `driftline policy` prints the same as the bucket's policy, and `driftline store-keys` puts it on a
+server with a key for each account. `tests/test_bucket_policy.py` tries each write on a real S3 server, forbidden or
+not; `tests/test_store_keys.py` what a stolen key forges, deletes and grants itself.
 
 All accounts may read the store. Nobody may delete from `ledgers/`, not even the bucket's owner while the policy is
 there. `PRODUCT` is any product for accounts of runs and sensors, and one product for steps and services, which have an
@@ -33,8 +34,8 @@ are the upstreams': none of these accounts writes below `landing/`.
   over another product's. A blob's name is the sha256 of its bytes, and readers verify it: a damaged one is refused, not
   used. A save's bytes are verified against its index, which whoever can write saves can change too.
 - **Reading.** Each account reads all products.
-- **The logs' bucket** (`DRIFTLINE_LOGS_BUCKET`): give accounts of runs `s3:PutObject` on it, the webserver
-  `s3:GetObject`.
+- **The logs' bucket** (`DRIFTLINE_LOGS_BUCKET`) has a policy of its own (`--logs`): runs and the code server write,
+  webservers read. A run can write over another's output.
 """
 
 

@@ -16,6 +16,8 @@ TABLES = (f"tables/{PRODUCT}/", f"records/{PRODUCT}/")
 ARTIFACTS, SAVES, PIPES = "artifacts/", "saves/", "pipes/"
 SEGMENTS = f"prediction_log/{PRODUCT}/"
 LEDGERS = "ledgers/"
+STORE_SECRET = "driftline-store"
+"""Which every pod but a step's reads: its own secret, if there is one, takes precedence."""
 REBUILDS, REBUILD_SNAPSHOTS = "rebuilds", "rebuild_snapshots"
 
 
@@ -51,7 +53,7 @@ class Account:
 
     def store_secret(self, product: str = "") -> str:
         """Return the Kubernetes secret with the account's key of the store."""
-        return self._named("driftline-store", product)
+        return STORE_SECRET if self == WEBSERVER else self._named(STORE_SECRET, product)
 
     def _named(self, begin: str, product: str) -> str:
         return "-".join([begin, self.name, *([_label(product)] if self.is_per_product and product else [])])
@@ -130,8 +132,12 @@ STEP = Account(
 )
 SERVICE = Account("service", "services of one product: their segments", (SEGMENTS,), is_per_product=True)
 
+WEBSERVER = Account("webserver", "webservers and the daemon, and pods whose own key is missing: they read", ())
+
 OF_RUNS = (ADVANCE, RETRAIN, RELEASE, INTERVENTION, MAINTENANCE)
-ACCOUNTS = (*OF_RUNS, CODE, STEP, SERVICE)
+ACCOUNTS = (*OF_RUNS, CODE, STEP, SERVICE, WEBSERVER)
+WRITES_LOGS = (*OF_RUNS, CODE)
+"""Accounts whose output Dagster keeps in the logs' bucket: runs, and the ticks of sensors."""
 
 OTHER_RUNS = "driftline-other-run"
 """The Kubernetes service account of runs of other code locations: it reads no secret of ours and has no rights."""

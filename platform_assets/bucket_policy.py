@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from platform_assets import naming
-from platform_assets.accounts import ACCOUNTS, LEDGERS, Account
+from platform_assets.accounts import ACCOUNTS, LEDGERS, WEBSERVER, WRITES_LOGS, Account
 from platform_assets.settings import PRODUCT
 
 PRINCIPAL = "arn:aws:iam::ACCOUNT:role/{account}"
@@ -74,7 +74,7 @@ def text(root: str, products: Sequence[str], principal: str, *, is_create_only: 
     statements = [*_shared(bucket, below, products, principal), *_writing(below, products, principal)]
     if is_create_only:
         statements.append(_create_only(below))
-    result = json.dumps({"Version": VERSION, "Statement": [item.document() for item in statements]}, indent=1)
+    result = _document(statements)
     size = len(json.dumps(json.loads(result), separators=(",", ":")))
     if size > BYTES_MAX:
         raise ValueError(
@@ -84,9 +84,32 @@ def text(root: str, products: Sequence[str], principal: str, *, is_create_only: 
     return result
 
 
+def logs_text(bucket: str, principal: str) -> str:
+    """Return the policy of the bucket with the output of runs, which webservers show.
+
+    Args:
+        principal: see `PRINCIPAL`.
+    """
+    writers, readers = (
+        [principal.replace("{account}", account.service_account()) for account in accounts]
+        for accounts in (WRITES_LOGS, (*WRITES_LOGS, WEBSERVER))
+    )
+    return _document(
+        [
+            Statement("List", readers, ["ListBucket"], [bucket]),
+            Statement("Read", readers, ["GetObject"], [f"{bucket}/*"]),
+            Statement("Write", writers, ["PutObject", "AbortMultipartUpload"], [f"{bucket}/*"]),
+        ]
+    )
+
+
+def _document(statements: Sequence[Statement]) -> str:
+    return json.dumps({"Version": VERSION, "Statement": [item.document() for item in statements]}, indent=1)
+
+
 def _shared(bucket: str, below: str, products: Sequence[str], principal: str) -> Iterable[Statement]:
     """Yield what holds for everybody: all read, nobody deletes from a ledger."""
-    names = {account.service_account(product) for account, product in _accounts(products)}
+    names = {account.service_account(product) for account, product in accounts_of(products)}
     everybody = sorted(principal.replace("{account}", name) for name in names)
     yield Statement("List", everybody, ["ListBucket"], [bucket])
     yield Statement("Read", everybody, ["GetObject"], [f"{below}*"])
@@ -97,7 +120,7 @@ def _shared(bucket: str, below: str, products: Sequence[str], principal: str) ->
 
 def _writing(below: str, products: Sequence[str], principal: str) -> Iterable[Statement]:
     """Yield what each account may write, and from where it may delete."""
-    for account, product in _accounts(products):
+    for account, product in accounts_of(products):
         name = account.service_account(product)
         title = "".join(part.capitalize() for part in name.removeprefix("driftline-").split("-"))
         rights = (
@@ -118,7 +141,7 @@ def _create_only(below: str) -> Statement:
     return Statement("CreateOnly", [EVERYBODY], ["PutObject"], paths, effect="Deny", condition=_IF_OVERWRITING)
 
 
-def _accounts(products: Sequence[str]) -> Iterable[tuple[Account, str]]:
+def accounts_of(products: Sequence[str]) -> Iterable[tuple[Account, str]]:
     """Yield each account, with its product if it is one product's."""
     for account in ACCOUNTS:
         for product in (products or ("",)) if account.is_per_product else ("",):

@@ -203,7 +203,20 @@ def _add_operating(add: Callable[..., argparse.ArgumentParser]) -> None:
         "--principal", metavar="ARN", help="ARN of an account; {account} stands for its name (default: a role)"
     )
     policy.add_argument("--create-only", action="store_true", help="deny writing over a record; for AWS only")
+    policy.add_argument("--logs", metavar="BUCKET", help="print that of the bucket with the output of runs instead")
     policy.set_defaults(run=_policy)
+
+    keys_of = add(
+        "store-keys", help="give each account a key of its own at an S3 server, and put the buckets' policies"
+    )
+    keys_of.add_argument(
+        "file", metavar="FILE", type=Path, help="secrets with the keys, for kubectl; good keys are kept"
+    )
+    keys_of.add_argument("--logs", metavar="BUCKET", required=True, help="bucket of the output of runs")
+    step = keys_of.add_mutually_exclusive_group()
+    step.add_argument("--renew", action="store_true", help="make new keys; the present ones stay valid")
+    step.add_argument("--revoke", action="store_true", help="delete the accounts' keys that are not in FILE")
+    keys_of.set_defaults(run=_store_keys)
 
     env = add("env", help='print shell exports of the settings: eval "$(driftline env)"')
     env.set_defaults(run=_env)
@@ -472,8 +485,22 @@ def _policy(settings: Settings, options: argparse.Namespace) -> int:
     from platform_assets import bucket_policy, specs
 
     principal = options.principal or bucket_policy.PRINCIPAL
+    if options.logs:
+        print(bucket_policy.logs_text(options.logs, principal))
+        return 0
     products = [product.name for product in specs.load_each()[0]] if settings.has_product_accounts else []
     print(bucket_policy.text(settings.root, products, principal, is_create_only=options.create_only))
+    return 0
+
+
+def _store_keys(settings: Settings, options: argparse.Namespace) -> int:
+    from platform_assets import specs, store_keys
+
+    products, file = [product.name for product in specs.load_each()[0]], options.file.absolute()
+    fresh = store_keys.write(settings, products, options.logs, file, renews=options.renew)
+    print(f"new keys: {', '.join(fresh) or 'none'}; in {file}: kubectl apply --server-side --filename {options.file}")
+    if options.revoke:
+        print(f"revoked: {', '.join(store_keys.revoke(settings, products, file)) or 'none'}")
     return 0
 
 

@@ -16,7 +16,7 @@ from platform_assets.facts.service_memory import model_bytes, needed_bytes
 from platform_assets.handle import Product
 from platform_assets.records.notes import Service
 from platform_assets.records.releases import Release
-from platform_assets.settings import STORE_VARIABLES, Settings
+from platform_assets.settings import PRODUCT, STORE_VARIABLES, Settings
 from platform_assets.storage.artifacts import ArtifactProblem
 
 ROOM_BYTES = 2 * 1024**3
@@ -81,7 +81,7 @@ def manifests(product: Product, replicas: int | None = None) -> str:
         tag=service.tag,
         bento=service.stored,
         image=image,
-        account=SERVICE.service_account(product.name if settings.has_product_accounts else ""),
+        account=SERVICE.service_account(product.name if PRODUCT in (settings.step_service_account or "") else ""),
         own_secret=SERVICE.store_secret(product.name) if settings.has_product_accounts else "",
         replicas=replicas,
         replicas_min=spec.replicas,

@@ -36,7 +36,7 @@ from tests.cluster.waiting import wait_until
 from tests.doubles.checkout import copied
 from tests.doubles.postgres_server import PostgresServer
 from tests.doubles.received import Arrived
-from tests.doubles.s3_server import NEXT_KEY, SECRET, S3Server
+from tests.doubles.s3_server import SECRET, S3Server
 
 pytestmark = pytest.mark.long
 
@@ -111,7 +111,6 @@ def _values(registry: str, endpoint: str, host: str, port: str) -> str:
 export REGISTRY={registry} OVERLAY=local STORE=s3://{BUCKET}/page LOGS={LOGS}
 export AWS_REGION=us-east-1 AWS_ENDPOINT_URL={endpoint} AWS_ALLOW_HTTP=true
 export AWS_ACCESS_KEY_ID=driftline-tests AWS_SECRET_ACCESS_KEY={SECRET}
-export NEXT_ACCESS_KEY_ID={NEXT_KEY} NEXT_SECRET_ACCESS_KEY={SECRET}
 export DAGSTER_PG_HOST={host} DAGSTER_PG_PORT={port} DAGSTER_PG_DB=$TEST_PG_DB
 export DAGSTER_PG_USER=$TEST_PG_USER DAGSTER_PG_PASSWORD=$TEST_PG_PASSWORD
 export API_SERVER={host}/32 API_SERVER_PORT=$TEST_API_PORT

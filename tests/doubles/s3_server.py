@@ -27,8 +27,6 @@ from obstore.store import S3Store
 from tests.doubles.program import Program
 
 ACCESS_KEY, SECRET = "driftline-tests", "not-a-secret-of-anybody"
-NEXT_KEY = "driftline-tests-next"
-"""A second key with the same rights, for tests that rotate keys."""
 READER = "driftline-reader"
 """A key that may only read."""
 STRANGER = "driftline-stranger"
@@ -56,7 +54,7 @@ class S3Server:
 
         Args:
             endpoint: another address of it, such as a proxy's.
-            access_key: or `NEXT_KEY`, `READER`, `STRANGER`.
+            access_key: or `READER`, `STRANGER`.
         """
         return {
             "AWS_ACCESS_KEY_ID": access_key,
@@ -130,7 +128,7 @@ def _start(folder: Path, address: str, before: Sequence[str], users: Sequence[st
     chosen = dict(zip([*PORTS, *(f"{name}.grpc" for name in PORTS)], ports, strict=True))
     identity = {
         "name": "tests",
-        "credentials": [{"accessKey": key, "secretKey": SECRET} for key in (ACCESS_KEY, NEXT_KEY)],
+        "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET}],
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }
     reader = {
@@ -159,7 +157,8 @@ def _start(folder: Path, address: str, before: Sequence[str], users: Sequence[st
         "s3": "true",
         "s3.autoCreateBucket": "false",
         "s3.config": folder / "identities.json",
-        "s3.iam": "false",
+        "s3.iam": "true",
+        "s3.iam.readOnly": "false",
         "s3.localSocket": folder / "s3.sock",
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,

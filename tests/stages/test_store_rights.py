@@ -1,4 +1,4 @@
-"""The loop on a real S3 server with the bucket's policy: each run and step has enough rights with its own account."""
+"""The loop on a real S3 server with `driftline store-keys`: each run and step has enough rights with its own key."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import dagster as dg
 import obstore
 import pytest
 
-from platform_assets import accounts, bucket_policy, clock, naming
+from platform_assets import accounts, clock, naming, store_keys
+from platform_assets.accounts import Account
 from platform_assets.factory import build_defs
 from platform_assets.history.reader import History
 from platform_assets.settings import Settings
@@ -30,6 +31,7 @@ from tests.doubles.s3_server import S3Server
 from tests.stages.conftest import NOW
 
 BUCKET = "driftline-loop"
+LOGS = "driftline-loop-logs"
 ROOT = f"s3://{BUCKET}/store"
 CUTOFF = "0030"
 SPEC = replace(
@@ -38,7 +40,7 @@ SPEC = replace(
     holdout=3,
     min_keys=8,
 )
-Acting = Callable[[str], AbstractContextManager[None]]
+Acting = Callable[[Account], AbstractContextManager[None]]
 
 
 class AsStep(InProcessLauncher):
@@ -49,7 +51,7 @@ class AsStep(InProcessLauncher):
         self.acting = acting
 
     def run_step(self, request: StepRequest) -> Any:
-        with self.acting(accounts.STEP.service_account(SPEC.name)):
+        with self.acting(accounts.STEP):
             return super().run_step(request)
 
 
@@ -65,7 +67,7 @@ class Loop:
     def run(self, job: str, **options: Any) -> dg.ExecuteInProcessResult:
         """Run a job in this process, with the account that the coordinator would give it."""
         name = naming.job(job, SPEC.name)
-        with self.acting(accounts.of_run(name, ()).service_account()):
+        with self.acting(accounts.of_run(name, ())):
             resources = {"store": StoreResource(variables=self.settings.to_environment()), "launcher": self.launcher}
             defs = build_defs(specs=[SPEC], resources=resources)
             return defs.resolve_job_def(name).execute_in_process(instance=self.instance, **options)
@@ -73,28 +75,29 @@ class Loop:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    users = [account.service_account(SPEC.name) for account in accounts.ACCOUNTS]
-    with s3_server.running(tmp_path_factory.mktemp("s3"), users=users) as running:
-        running.make_bucket(BUCKET)
-        principal = "arn:aws:iam::000000000000:user/{account}"
-        running.put_policy(BUCKET, bucket_policy.text(ROOT, [SPEC.name, "another"], principal))
+    with s3_server.running(tmp_path_factory.mktemp("s3")) as running:
+        for bucket in (BUCKET, LOGS):
+            running.make_bucket(bucket)
         yield running
 
 
 @pytest.fixture
 def loop(server: S3Server, tmp_path: Path) -> Iterator[Loop]:
+    file, keys = tmp_path / "store.json", {}
     settings = Settings(root=ROOT, state=tmp_path / "state")
     with pytest.MonkeyPatch.context() as environment, instances.forgetful() as instance:
 
         @contextmanager
-        def acting(user: str) -> Iterator[None]:
+        def acting(account: Account) -> Iterator[None]:
             with pytest.MonkeyPatch.context() as inner:
-                for name, text in server.environment(access_key=user).items():
+                for name, text in keys[account.store_secret(SPEC.name)].items():
                     inner.setenv(name, text)
                 yield
 
         for name, text in {**settings.to_environment(), **server.environment()}.items():
             environment.setenv(name, text)
+        store_keys.write(settings, [SPEC.name, "another"], LOGS, file, renews=False)
+        keys |= store_keys.read(file)
         clock.move(settings, SPEC.name, NOW)
         yield Loop(settings, instance, acting, AsStep(settings, acting))
 
