@@ -13,7 +13,7 @@ from platform_assets import naming
 from platform_assets.settings import PRODUCT
 
 TABLES = (f"tables/{PRODUCT}/", f"records/{PRODUCT}/")
-ARTIFACTS, SAVES, PIPES = "artifacts/", "saves/", "pipes/"
+ARTIFACTS, SAVES, PIPES, PULSE = "artifacts/", "saves/", "pipes/", "pulse/"
 SEGMENTS = f"prediction_log/{PRODUCT}/"
 LEDGERS = "ledgers/"
 STORE_SECRET = "driftline-store"
@@ -116,6 +116,7 @@ CODE = Account(
         *ledger(naming.REQUESTS, naming.ANSWERED, naming.ALERTS, naming.ALERT_QUEUE, naming.FAILURES),
         *_MONEY,
         *ledger(naming.OVERSPENDINGS, naming.RENEWALS, naming.SLOW_SOURCES),
+        PULSE,
     ),
 )
 STEP = Account(

@@ -277,7 +277,9 @@ def _status(settings: Settings, options: argparse.Namespace) -> int:
 
     from platform_assets import failed_runs, status
     from platform_assets.problems import LedgerProblem
+    from platform_assets.storage import pulse
 
+    silence = pulse.silence(settings.root)
     states, damaged = [], []
     for product in _products(options.product):
         try:
@@ -285,9 +287,10 @@ def _status(settings: Settings, options: argparse.Namespace) -> int:
         except LedgerProblem as problem:  # the others still have a state
             damaged.append(f"driftline: {problem} `driftline doctor {product.name}` names all that is damaged.")
     if options.json:
-        print(json.dumps({"products": to_builtins(states)}, indent=2))
+        print(json.dumps({"daemon": silence, "products": to_builtins(states)}, indent=2))
     elif states:
-        print("\n\n".join([f"Store: {settings.root}", *(status.as_text(state) for state in states)]))
+        head = f"Store: {settings.root}" + (f"\n{silence}" if silence else "")
+        print("\n\n".join([head, *(status.as_text(state) for state in states)]))
     for sentence in damaged:
         print(sentence, file=sys.stderr)
     return 1 if damaged else 0

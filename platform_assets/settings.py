@@ -423,6 +423,20 @@ def mlflow_variables() -> dict[str, str]:
     return variables if TRACKING in variables else {}
 
 
+def postgres_options() -> dict[str, str]:
+    """Return what libpq needs to connect to Dagster's PostgreSQL, by libpq's names.
+
+    Raises:
+        SettingsProblem: a variable is missing.
+    """
+    names = {"host": "HOST", "port": "PORT", "dbname": "DB", "user": "USER", "password": "PASSWORD"}
+    options = {option: os.environ.get(f"DAGSTER_PG_{name}", "") for option, name in names.items()}
+    missing = [f"DAGSTER_PG_{names[option]}" for option, value in options.items() if not value]
+    if missing:
+        raise SettingsProblem(f"{', '.join(missing)} must be set: where Dagster's PostgreSQL is, and who asks it.")
+    return options
+
+
 def profile_variables() -> dict[str, str]:
     """Return the variables that set one field of one profile each, by name."""
     return {name: text for name, text in sorted(os.environ.items()) if name.startswith(PROFILE_VARIABLE) and text}

@@ -14,6 +14,7 @@ from tests.doubles import kustomize
 
 pytestmark = pytest.mark.skipif(kustomize.kubectl() is None, reason=kustomize.MISSING)
 OVERLAYS = sorted(path.name for path in (kustomize.FOLDER / "overlays").iterdir())
+PARTS = ("code", "daemon", "webserver", "webserver-read-only")
 BY_DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
 OURS = re.compile(r"[^\s']*driftline-(?:platform|trainer|service)[:@][^\s']*")
 """An image of ours with a tag or a digest, wherever it stands."""
@@ -106,6 +107,30 @@ def test_quotas_hold_what_dagster_starts_at_once(objects: list[dict[str, Any]]) 
     config = _named(objects, "ConfigMap", "driftline")["data"]
     assert config["DRIFTLINE_STEP_PRIORITY_CLASS"] == "driftline-step"
     assert config["DRIFTLINE_SPOT_PRIORITY_CLASS"] == "driftline-step-spot"
+
+
+def test_each_part_is_restarted_when_it_hangs_and_leaves_a_lost_node_after_ten_seconds(
+    objects: list[dict[str, Any]],
+) -> None:
+    for part in PARTS:
+        (spec,) = kustomize.pod_specs(_named(objects, "Deployment", f"driftline-{part}"))
+        (container,) = spec["containers"]
+        alive, started = container["livenessProbe"], container["startupProbe"]
+        assert alive["timeoutSeconds"] >= 10
+        assert alive["failureThreshold"] * alive["periodSeconds"] >= 60, "a busy node is slow, and kills nobody"
+        assert started["failureThreshold"] * started["periodSeconds"] >= 300
+        if ready := container.get("readinessProbe"):
+            assert ready["timeoutSeconds"] >= 10, "the only pod would leave its Service on a busy node"
+            assert ready["failureThreshold"] * ready["periodSeconds"] >= 60
+        seconds = {item["key"]: item["tolerationSeconds"] for item in spec["tolerations"]}
+        assert seconds == {"node.kubernetes.io/not-ready": 10, "node.kubernetes.io/unreachable": 10}
+
+
+def test_the_code_server_answers_probes_while_all_sensors_are_asked(objects: list[dict[str, Any]]) -> None:
+    instance = yaml.safe_load(_named(objects, "ConfigMap", "dagster-instance")["data"]["dagster.yaml"])
+    (spec,) = kustomize.pod_specs(_named(objects, "Deployment", "driftline-code"))
+    variables = {item["name"]: item["value"] for item in spec["containers"][0]["env"]}
+    assert int(variables["DAGSTER_GRPC_MAX_WORKERS"]) >= 2 * instance["sensors"]["num_workers"]
 
 
 def test_the_read_only_webserver_differs_by_its_flag_account_and_user_of_the_database(
