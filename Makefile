@@ -108,7 +108,7 @@ validate: setup ## Validate what deploy/ holds.
 	@deploy/validate.sh
 
 images: ## Build the images with podman and print each by digest, with its size. IMAGES=trainer; BASE=NAME@sha256:...; TORCH_INDEX=...
-	@BASE='$(BASE)' TORCH_INDEX='$(TORCH_INDEX)' deploy/images/build.sh $(IMAGES)
+	@BASE='$(BASE)' TORCH_INDEX='$(TORCH_INDEX)' exec deploy/images/build.sh $(IMAGES)
 
 images-twice: ## Build the images twice without cache; print whether they are equal, or which files differ. IMAGES=service.
 	@$(PYTHON) deploy/images/twice.py $(IMAGES)

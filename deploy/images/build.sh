@@ -19,8 +19,11 @@ for image in "${images[@]}"; do
     *) echo "IMAGES names $image; expected some of platform, service, trainer" >&2 && exit 1 ;;
     esac
 done
+# Shows progress, and ends podman and its containers when this is interrupted.
+[ -n "${BUILD_LOG:-}" ] || exec python3 deploy/images/supervise.py deploy/images/build.sh "${images[@]}"
 name="${NAME:-localhost/driftline}"
-base="${BASE:-$(deploy/images/base.sh)}"
+echo "== base" >&"$BUILD_LOG"
+base="${BASE:-$(deploy/images/base.sh 2>&"$BUILD_LOG")}"
 case "$base" in
 localhost/*) base="$(podman image inspect "$base" --format "${base%%:*}@{{.Digest}}")" ;;
 *@sha256:*) ;;
@@ -39,7 +42,7 @@ while read -r place; do mounts+=(--volume "$place:$place:ro"); done < <(grep . "
 # The same content has the same digest: every file and every layer has one constant time.
 epoch=315532800
 build() {
-    podman build --quiet --format=oci --timestamp="$epoch" "$@" >/dev/null
+    podman build --format=oci --timestamp="$epoch" "$@" >&"$BUILD_LOG" 2>&1
 }
 
 commit="$(git rev-parse HEAD 2>/dev/null || echo unknown)"
@@ -48,11 +51,12 @@ protocol="$(sed -n 's/^PROTOCOL = //p' platform_assets/steps/instructions.py)"
 
 # Adds to an image's description what only a run of it can tell.
 label() {
-    local image="$1" run=(podman run --rm --interactive --network=none "$name-$1:latest")
+    local image="$1" run=(podman run --rm --interactive --network=none "$name-$1:latest") versions
+    versions="$("${run[@]}" python - <deploy/images/versions.py 2>&"$BUILD_LOG")"
     {
         echo "FROM $name-$image:latest"
         echo "LABEL org.opencontainers.image.revision=\"$commit\" driftline.protocol=\"$protocol\""
-        echo "LABEL driftline.versions=\"$("${run[@]}" python - <deploy/images/versions.py)\""
+        echo "LABEL driftline.versions=\"$versions\""
         if [ "$image" = trainer ]; then
             # A fingerprint contains these versions: launchers read them from the image's label.
             libraries="$("${run[@]}" python -m platform_assets.libraries)"
@@ -64,6 +68,7 @@ label() {
 }
 
 for image in "${images[@]}"; do
+    echo "== $image" >&"$BUILD_LOG"
     build --pull=missing --network=host ${NO_CACHE:+--no-cache} "${mounts[@]}" --build-arg "BASE=$base" \
         --build-arg "TORCH_INDEX=${TORCH_INDEX:-}" --file deploy/images/Dockerfile --target "$image" \
         --tag "$name-$image:latest" .
