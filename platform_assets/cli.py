@@ -158,8 +158,8 @@ def _add_learning(add: Callable[..., argparse.ArgumentParser]) -> None:
     report.add_argument("--dagster", metavar="URL", help="Dagster's UI, for links (default: DRIFTLINE_DAGSTER_URL)")
     report.set_defaults(run=_report)
 
-    doctor = add("doctor", help="read everything that a product stored, and name what is damaged")
-    doctor.add_argument("product", metavar="PRODUCT", help="the product")
+    doctor = add("doctor", help="read everything that a product stored, or try a deployment's connections")
+    doctor.add_argument("product", metavar="PRODUCT", help="the product; `connections` tries each connection instead")
     doctor.add_argument("--repair", action="store_true", help="rebuild records that cannot be read")
     doctor.set_defaults(run=_doctor)
 
@@ -419,7 +419,10 @@ def _report(settings: Settings, options: argparse.Namespace) -> int:
 
 def _doctor(settings: Settings, options: argparse.Namespace) -> int:
     from platform_assets import doctor, naming, specs
+    from platform_assets.deployment import connections
 
+    if options.product == "connections":
+        return connections.run(settings)
     naming.check_name(options.product, "PRODUCT")
     if options.product not in specs.names() and not doctor.has_stored(settings.root, options.product):
         raise ValueError(

@@ -268,6 +268,10 @@ class Settings(Configuration):
     scraper_label: Annotated[str, expect("a label as NAME=VALUE", _LABEL.fullmatch)] = Field(
         default="app.kubernetes.io/name=prometheus", description="label of these pods"
     )
+    dns_port: Annotated[int, expect("a port from 1 to 65535", _is_port)] = Field(
+        default=5353,
+        description="port on which the pods of Kubernetes' DNS listen, if it is not 53: services may ask both",
+    )
     store_networks: Annotated[str | None, AfterValidator(_networks)] = Field(
         default=None,
         description="networks of the store, with commas, that services that run as pods may reach; None: the address "
@@ -435,6 +439,12 @@ def postgres_options() -> dict[str, str]:
     if missing:
         raise SettingsProblem(f"{', '.join(missing)} must be set: where Dagster's PostgreSQL is, and who asks it.")
     return options
+
+
+def kubernetes_address() -> tuple[str, int] | None:
+    """Return where a pod finds Kubernetes' API; None outside of a cluster."""
+    host = os.environ.get("KUBERNETES_SERVICE_HOST")
+    return (host, int(os.environ.get("KUBERNETES_SERVICE_PORT", "443"))) if host else None
 
 
 def profile_variables() -> dict[str, str]:

@@ -175,7 +175,7 @@ def test_pods_reach_names_and_the_store_and_nothing_else(
 ) -> None:
     policy = documents(tmp_path, **variables)["NetworkPolicy"]["spec"]
     names, store = policy["egress"]
-    assert [item["port"] for item in names["ports"]] == [53, 53]
+    assert [item["port"] for item in names["ports"]] == [53, 53, 5353, 5353]
     assert store["ports"] == [{"port": port, "protocol": "TCP"}]
     assert [peer["ipBlock"]["cidr"] for peer in store.get("to", [])] == (networks or [])
     assert set(policy["policyTypes"]) == {"Ingress", "Egress"}

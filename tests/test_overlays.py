@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -131,6 +135,84 @@ def test_the_code_server_answers_probes_while_all_sensors_are_asked(objects: lis
     (spec,) = kustomize.pod_specs(_named(objects, "Deployment", "driftline-code"))
     variables = {item["name"]: item["value"] for item in spec["containers"][0]["env"]}
     assert int(variables["DAGSTER_GRPC_MAX_WORKERS"]) >= 2 * instance["sensors"]["num_workers"]
+
+
+def test_names_may_be_asked_at_the_port_of_their_pods_and_a_value_names_another(
+    objects: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """Egress is judged after a Service's address and port were replaced."""
+    ports = _named(objects, "NetworkPolicy", "to-dns")["spec"]["egress"][0]["ports"]
+    assert {(item["port"], item["protocol"]) for item in ports} == {
+        (port, protocol) for port in (53, 5353) for protocol in ("UDP", "TCP")
+    }
+    changed = _changed(tmp_path, "- PGSSLMODE=prefer", "- PGSSLMODE=prefer\n      - DRIFTLINE_DNS_PORT=1053")
+    ports = _named(changed, "NetworkPolicy", "to-dns")["spec"]["egress"][0]["ports"]
+    assert [item["port"] for item in ports] == [53, 53, 1053, 1053]
+
+
+def test_a_server_may_have_several_addresses(tmp_path: Path) -> None:
+    block = "{ipBlock: {cidr: 172.18.0.2/32}}"
+    changed = _changed(tmp_path, block, f"{block}, {{ipBlock: {{cidr: 172.18.0.9/32}}}}")
+    (rule,) = _named(changed, "NetworkPolicy", "to-kubernetes")["spec"]["egress"]
+    assert [item["ipBlock"]["cidr"] for item in rule["to"]] == ["172.18.0.2/32", "172.18.0.9/32"]
+    assert rule["ports"] == [{"port": 6443, "protocol": "TCP"}]
+
+
+def test_the_page_fills_in_several_addresses_of_each_server(repository: Path, tmp_path: Path) -> None:
+    overlay = _copied(tmp_path / "deploy").rename(tmp_path / "deploy/kubernetes/overlays/mine")
+    page = (repository / "docs/deploy.md").read_text(encoding="utf-8")
+    (commands,) = re.findall(r"^(blocks\(\) .*?)^kubectl kustomize", page, re.M | re.S)
+    servers = ("API_SERVER", "POSTGRES_NETWORK", "STORE_NETWORK")
+    networks = {name: [f"10.{place}.0.1/32", f"10.{place}.0.2/32"] for place, name in enumerate(servers)}
+    values = {name: ",".join(addresses) for name, addresses in networks.items()}
+    others = {name: "1" for name in re.findall(r"\$(\w+)", commands) if name not in values}
+    environment = {**os.environ, **others, **values, "API_SERVER_PORT": "7443", "STORE_PORT": "9000"}
+    subprocess.run(["bash", "-euc", commands], cwd=tmp_path, env=environment, check=True)
+    objects = kustomize.rendered(overlay)
+    for name, addresses in zip(("to-kubernetes", "to-postgres", "to-store"), networks.values(), strict=True):
+        (rule,) = _named(objects, "NetworkPolicy", name)["spec"]["egress"]
+        assert [item["ipBlock"]["cidr"] for item in rule["to"]] == addresses
+    ports = [
+        _named(objects, "NetworkPolicy", name)["spec"]["egress"][0]["ports"][0]["port"]
+        for name in ("to-kubernetes", "to-store")
+    ]
+    assert ports == [7443, 9000]
+
+
+def test_a_pull_secret_is_every_accounts(tmp_path: Path) -> None:
+    overlay = _copied(tmp_path) / "kustomization.yaml"
+    text = overlay.read_text(encoding="utf-8").replace("[values,", "[values, ../../components/pull-secret,")
+    overlay.write_text(text, encoding="utf-8")
+    accounts = [item for item in kustomize.rendered(overlay.parent) if item["kind"] == "ServiceAccount"]
+    assert len(accounts) >= 10
+    assert {str(item.get("imagePullSecrets")) for item in accounts} == {"[{'name': 'driftline-registry'}]"}
+
+
+def test_who_asks_postgresql_finds_a_private_authority(objects: list[dict[str, Any]]) -> None:
+    config = _named(objects, "ConfigMap", "driftline")["data"]
+    place = str(Path(config["PGSSLROOTCERT"]).parent)
+    for spec in kustomize.pod_specs([item for item in objects if item["kind"] in ("Deployment", "CronJob")]):
+        (container,) = spec["containers"]
+        assert {"name": "ca", "configMap": {"name": "driftline-ca", "optional": True}} in spec["volumes"]
+        assert {"name": "ca", "mountPath": place} in container["volumeMounts"]
+    run = yaml.safe_load(_named(objects, "ConfigMap", "dagster-instance")["data"]["dagster.yaml"])["run_launcher"]
+    assert {"name": "ca", "mountPath": place} in run["config"]["volume_mounts"]
+
+
+def _copied(folder: Path) -> Path:
+    """Return the overlay `local` in a copy of deploy/kubernetes."""
+    shutil.copytree(kustomize.FOLDER, folder / "kubernetes")
+    return folder / "kubernetes/overlays/local"
+
+
+def _changed(folder: Path, before: str, after: str) -> list[dict[str, Any]]:
+    """Return the objects of the overlay `local` with another text in its values."""
+    overlay = _copied(folder)
+    path = overlay / "values/kustomization.yaml"
+    text = path.read_text(encoding="utf-8")
+    assert text.count(before) == 1
+    path.write_text(text.replace(before, after), encoding="utf-8")
+    return kustomize.rendered(overlay)
 
 
 def test_the_read_only_webserver_differs_by_its_flag_account_and_user_of_the_database(

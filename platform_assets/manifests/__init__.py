@@ -99,6 +99,7 @@ def manifests(product: Product, replicas: int | None = None) -> str:
         callers=_parts(settings.service_networks),
         scraper_namespace=settings.scraper_namespace,
         scraper_label=settings.scraper_label.split("="),
+        dns_port=settings.dns_port,
         store=_store(settings),
     )
 

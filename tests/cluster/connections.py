@@ -14,7 +14,10 @@ from platform_assets.settings import REPOSITORY
 DOCUMENT = REPOSITORY / "docs/connections.md"
 FILE = REPOSITORY / "deploy/kubernetes/base/networks.yaml"
 COMPONENT, PROXY = "app.kubernetes.io/component", "driftline/proxy"
-COMPONENTS = ("code", "daemon", "migration", "other-run", "run", "step", "webserver", "webserver-read-only", "proxy")
+COMPONENTS = (
+    *("code", "daemon", "doctor", "migration", "other-run", "run", "step"),
+    *("webserver", "webserver-read-only", "proxy"),
+)
 PORTS = {"code": 4000, "webserver": 3000, "webserver-read-only": 3000}
 """Where components are asked; the others listen nowhere."""
 ANY, CONTROLLER, DNS = "any pod", "ingress controller", "DNS"
@@ -37,6 +40,10 @@ REASONS = {
     Connection("daemon", "code"): "asks the sensors",
     Connection("daemon", KUBERNETES): "creates and watches the jobs of runs",
     Connection("daemon", POSTGRES): "Dagster's storage: the queue, ticks, heartbeats",
+    Connection("doctor", "code"): "`driftline doctor connections` tries it",
+    Connection("doctor", KUBERNETES): "`driftline doctor connections` tries it",
+    Connection("doctor", POSTGRES): "`driftline doctor connections` tries it",
+    Connection("doctor", STORE): "`driftline doctor connections` tries it",
     Connection("migration", POSTGRES): "changes the tables",
     Connection("other-run", POSTGRES): "Dagster's storage: its events",
     Connection("run", KUBERNETES): "creates and watches the pods of its steps",
@@ -85,14 +92,16 @@ AFTER = """
   Nobody else reaches a webserver, the read-only one included. The ingress controller reaches the proxy from a namespace
   with the label `driftline/ingress: "true"`; what the proxy itself needs, such as its identity provider, is a policy of
   yours. Without a proxy, `kubectl port-forward` works for whoever has that right.
-- **Addresses** of PostgreSQL, the store and Kubernetes' API are values of an overlay. The API's is that in
-  `kubectl get endpointslices --selector kubernetes.io/service-name=kubernetes`, because egress is judged after
-  kube-proxy has replaced a Service's address.
-- **DNS** is pods with the label `k8s-app: kube-dns` in `kube-system`. A cluster with a node-local cache needs its
-  address too.
+- **Addresses** of PostgreSQL, the store and Kubernetes' API are values of an overlay, one block each where there are
+  several. The API's are those in `kubectl get endpointslices --selector kubernetes.io/service-name=kubernetes`, because
+  egress is judged after kube-proxy has replaced a Service's address.
+- **DNS** is pods with the label `k8s-app: kube-dns` in `kube-system`, on port 53 and `DRIFTLINE_DNS_PORT` (5353 by
+  default). A cluster with a node-local cache needs its address too.
+- **What is denied drops packets and says nothing**: the Job `driftline-connections` tries every connection and names
+  what fails ([deploy](deploy.md#the-platform)).
 - **Tokens** instead of keys, in the overlay `production`: whoever reaches the store reaches AWS's token service too.
-- **Webhooks** for alerts are opened by the overlay `production`, from the code server to port 443 of public addresses.
-  The test tries both rules with servers of its own; neither the cloud nor a webhook was called.
+- **Webhooks** for alerts are opened by the overlay `production`, from code server and doctor to port 443 of public
+  addresses. The test tries both rules with servers of its own; neither the cloud nor a webhook was called.
 """
 
 

@@ -10,9 +10,13 @@ from tests.cluster.cluster import Cluster
 PLACE = Path(__file__).parent
 
 
-def serve_names(cluster: Cluster, folder: Path) -> None:
-    """Run CoreDNS as a Deployment, and wait until it answers. A cluster of somebody else has its own."""
-    _run(cluster, folder, "coredns", PLACE / "coredns.yaml")
+def serve_names(cluster: Cluster, folder: Path, port: int = 53) -> None:
+    """Run CoreDNS as a Deployment, and wait until it answers. A cluster of somebody else has its own.
+
+    Args:
+        port: on which its pods listen, behind a Service on port 53.
+    """
+    _run(cluster, folder, "coredns", PLACE / "coredns.yaml", port)
 
 
 def serve_metrics(cluster: Cluster, folder: Path) -> None:
@@ -20,7 +24,7 @@ def serve_metrics(cluster: Cluster, folder: Path) -> None:
     _run(cluster, folder, "metrics-server", PLACE / "metrics.yaml")
 
 
-def _run(cluster: Cluster, folder: Path, name: str, manifest: Path) -> None:
+def _run(cluster: Cluster, folder: Path, name: str, manifest: Path, port: int = 0) -> None:
     if cluster.control is None:
         return
     program = cluster.control.assets / name
@@ -30,6 +34,7 @@ def _run(cluster: Cluster, folder: Path, name: str, manifest: Path) -> None:
 
     image = cluster.registry.push(name, write, folder)
     path = folder / manifest.name
-    path.write_text(manifest.read_text(encoding="utf-8").replace("image: IMAGE", f"image: {image}"), encoding="utf-8")
+    text = manifest.read_text(encoding="utf-8").replace("image: IMAGE", f"image: {image}").replace("PORT", str(port))
+    path.write_text(text, encoding="utf-8")
     cluster.kubectl("apply", "--filename", str(path))
     cluster.kubectl("rollout", "status", "--namespace=kube-system", "--timeout=120s", f"deployment/{name}")

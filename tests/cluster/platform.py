@@ -26,10 +26,6 @@ LIMITS = FOLDER / "components/service-cpu-limits"
 PARTS = ("code", "daemon", "webserver")
 ALL_PARTS = (*PARTS, "webserver-read-only")
 NOBODY = "192.0.2.1"
-NOT_APPLIED = {
-    "disableNameSuffixHash": True,
-    "annotations": {"config.kubernetes.io/local-config": "true"},
-}
 STARTED = "--timeout=300s"
 PART_OF = "app.kubernetes.io/part-of=driftline"
 
@@ -146,30 +142,36 @@ def write_overlay(folder: Path, cluster: Cluster, images: Images, variables: Map
             for name, image in (("platform", images.platform), ("trainer", images.trainer), ("service", images.service))
         ],
         "configMapGenerator": [
-            _literals("addresses", _addresses(cluster, variables)) | {"options": NOT_APPLIED},
             _literals("registries", {"allowed": cluster.registry.address}) | {"options": NOT_APPLIED},
             _literals("driftline", variables) | {"behavior": "merge"},
         ],
+        "patches": _addresses(cluster, variables),
     }
     (overlay / "values/kustomization.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     return overlay
 
 
-def _addresses(cluster: Cluster, variables: Mapping[str, str]) -> dict[str, str]:
-    """Return where pods may connect to outside of the cluster; nowhere for a server that is not named."""
+def _addresses(cluster: Cluster, variables: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return where pods may connect to outside of the cluster, as patches; nowhere for a server that is not named."""
     (kubernetes,) = (
         client.DiscoveryV1Api(cluster.api)
         .list_namespaced_endpoint_slice("default", label_selector="kubernetes.io/service-name=kubernetes")
         .items
     )
     store = urlsplit(variables.get("AWS_ENDPOINT_URL", f"http://{NOBODY}:443"))
-    return {
-        "kubernetes": f"{kubernetes.endpoints[0].addresses[0]}/32",
-        "kubernetes-port": str(kubernetes.ports[0].port),
-        "postgres": f"{variables.get('DAGSTER_PG_HOST', NOBODY)}/32",
-        "store": f"{store.hostname}/32",
-        "store-port": str(store.port),
-    }
+    return [
+        _to("kubernetes", kubernetes.endpoints[0].addresses[0], kubernetes.ports[0].port),
+        _to("postgres", variables.get("DAGSTER_PG_HOST", NOBODY)),
+        _to("store", str(store.hostname), store.port),
+    ]
+
+
+def _to(name: str, address: str, port: int | None = None) -> dict[str, Any]:
+    """Return the patch of a policy, next to an address of nobody: there may be several."""
+    blocks = [{"ipBlock": {"cidr": f"{item}/32"}} for item in (NOBODY, address)]
+    patch: list[dict[str, Any]] = [{"op": "replace", "path": "/spec/egress/0/to", "value": blocks}]
+    patch += [] if port is None else [{"op": "replace", "path": "/spec/egress/0/ports/0/port", "value": port}]
+    return {"target": {"kind": "NetworkPolicy", "name": f"to-{name}"}, "patch": yaml.safe_dump(patch)}
 
 
 def _literals(name: str, entries: Mapping[str, str]) -> dict[str, Any]:

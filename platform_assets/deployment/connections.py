@@ -1,0 +1,255 @@
+"""Try every connection that a deployment needs, from inside: `driftline doctor connections`.
+
+Network policies drop packets and say nothing: a pod waits, and its rollout is green. Each connection is opened as its
+user opens it, all at once and each within a bound, and one that fails names the value that lets it through.
+"""
+
+from __future__ import annotations
+
+import http.client
+import queue
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import obstore
+import psycopg2
+
+from platform_assets import settings as variables
+from platform_assets.settings import Settings, SettingsProblem
+from platform_assets.storage import objects
+
+BOUND_S = 10.0
+"""For one connection, all of them at once."""
+ATTEMPT_S = 5.0
+CODE_SERVER = ("driftline-code", 4000)
+CLUSTER_CA = Path("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt")
+RESOLVER = Path("/etc/resolv.conf")
+LOST = (
+    "No answer: packets are dropped on the way. Let {networks} contain {addresses}, then apply the overlay; a firewall "
+    "outside of the cluster does the same."
+)
+
+
+class Unusable(Exception):
+    """A connection was opened, and is of no use; the message says why."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A connection, and how to try it.
+
+    Attributes:
+        name: of the other side.
+        host: to resolve; its addresses are what network policies are about.
+        attempt: opens it; raises what went wrong.
+        networks: the value that lets its packets through.
+        access: where else to look when it is refused.
+    """
+
+    name: str
+    host: str
+    port: int
+    attempt: Callable[[], object]
+    networks: str
+    access: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a connection: None, or what is wrong and what to change."""
+
+    connection: Connection
+    seconds: float
+    problem: str | None
+
+    def line(self) -> str:
+        """Return it as one line: result, other side, address, time, and what to change."""
+        place = f"{self.connection.host}:{self.connection.port}"
+        outcome = f"{1000 * self.seconds:.0f} ms" if self.problem is None else self.problem
+        return f"{'ok' if self.problem is None else 'FAILED':<7} {self.connection.name:<13} {place:<40} {outcome}"
+
+
+def run(settings: Settings) -> int:
+    """Print a line per connection; return 1 when one fails."""
+    results = tried(needed(settings))
+    for result in results:
+        print(result.line())
+    return int(any(result.problem is not None for result in results))
+
+
+def tried(connections: Sequence[Connection], bound_s: float = BOUND_S) -> list[Result]:
+    """Try all connections at once, and return their results in the same order."""
+    began_s, done = time.monotonic(), queue.Queue[tuple[int, Result]]()
+
+    def attempt(place: int, connection: Connection) -> None:
+        done.put((place, _tried(connection)))
+
+    # Daemon threads: one that hangs in the resolver must not hold the process.
+    for place, connection in enumerate(connections):
+        threading.Thread(target=attempt, args=(place, connection), daemon=True).start()
+    results: dict[int, Result] = {}
+    while len(results) < len(connections):
+        try:
+            place, result = done.get(timeout=max(0.0, began_s + bound_s - time.monotonic()))
+        except queue.Empty:
+            break
+        results[place] = result
+    return [results.get(place) or _unanswered(item, bound_s) for place, item in enumerate(connections)]
+
+
+def needed(settings: Settings) -> list[Connection]:
+    """Return the connections that this process's environment asks for; those inside of a cluster only there."""
+    kubernetes, tracking = variables.kubernetes_address(), variables.mlflow_variables().get(variables.TRACKING)
+    connections = []
+    if kubernetes is not None:
+        connections += [_names(), _code_server(), _kubernetes(*kubernetes)]
+    connections.append(_postgres())
+    if not objects.is_folder(settings.root):
+        connections.append(_store(settings.root))
+    if settings.alert_webhook is not None:
+        address = settings.alert_webhook.get_secret_value()
+        connections.append(_web("webhook", address, "a policy such as to-webhooks", "DRIFTLINE_ALERT_WEBHOOK"))
+    if tracking is not None:
+        connections.append(_web("MLflow", tracking, "a policy of yours to MLflow", variables.TRACKING))
+    return connections
+
+
+def _names() -> Connection:
+    lines = RESOLVER.read_text(encoding="utf-8").splitlines()
+    server = next((words[1] for words in map(str.split, lines) if words[:1] == ["nameserver"]), "")
+    return Connection(
+        "DNS",
+        server,
+        53,
+        lambda: socket.getaddrinfo("kubernetes.default", None),
+        "the policy to-dns",
+        "the pods of DNS: the policy to-dns opens port 53 and DRIFTLINE_DNS_PORT of pods labelled k8s-app: kube-dns in "
+        "kube-system. Theirs: kubectl get endpointslices --namespace kube-system --selector k8s-app=kube-dns",
+    )
+
+
+def _code_server() -> Connection:
+    host, port = CODE_SERVER
+    access = "the Deployment driftline-code: its pod is not ready"
+    return Connection("code server", host, port, lambda: _opened(host, port), "the policies to-code, code-from", access)
+
+
+def _kubernetes(host: str, port: int) -> Connection:
+    def ask() -> None:
+        context = ssl.create_default_context(cafile=str(CLUSTER_CA) if CLUSTER_CA.exists() else None)
+        if not CLUSTER_CA.exists():
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent or believed
+        connection = http.client.HTTPSConnection(host, port, timeout=ATTEMPT_S, context=context)
+        try:
+            connection.request("GET", "/version")
+            connection.getresponse()  # also one that refuses
+        finally:
+            connection.close()
+
+    networks = "the policy to-kubernetes (API_SERVER, the address behind the Service, of each server)"
+    return Connection("API server", host, port, ask, networks, "kubectl get endpointslices kubernetes")
+
+
+def _postgres() -> Connection:
+    networks = "the policy to-postgres (POSTGRES_NETWORK, DAGSTER_PG_PORT)"
+    access = "DAGSTER_PG_HOST, _PORT, _DB, PGSSLMODE and the secret driftline-postgres"
+    try:
+        options = variables.postgres_options()
+    except SettingsProblem as problem:
+        return Connection("PostgreSQL", "", 0, _raising(Unusable(str(problem))), networks, access)
+
+    def ask() -> None:
+        psycopg2.connect(**options, connect_timeout=int(ATTEMPT_S)).close()
+
+    return Connection("PostgreSQL", options["host"], int(options["port"]), ask, networks, access)
+
+
+def _store(root: str) -> Connection:
+    endpoint = urlsplit(dict(objects.access()).get("AWS_ENDPOINT_URL", ""))
+    region = dict(objects.access()).get("AWS_REGION", "us-east-1")
+    host = endpoint.hostname or f"s3.{region}.amazonaws.com"
+    port = endpoint.port or (80 if endpoint.scheme == "http" else 443)
+
+    def ask() -> None:
+        _opened(host, port)  # its client repeats, and says less
+        objects.read(objects.open_store(root, timedelta(seconds=ATTEMPT_S)), "connections")
+
+    networks = "the policy to-store (STORE_NETWORK, STORE_PORT)"
+    access = f"{root}, AWS_ENDPOINT_URL, AWS_REGION and the secret driftline-store"
+    return Connection("store", host, port, ask, networks, access)
+
+
+def _web(name: str, address: str, networks: str, variable: str) -> Connection:
+    place = urlsplit(address)
+    host, port = place.hostname or "", place.port or (80 if place.scheme == "http" else 443)
+
+    def ask() -> None:
+        with _opened(host, port) as opened:
+            if place.scheme == "https":
+                ssl.create_default_context().wrap_socket(opened, server_hostname=host).close()
+
+    return Connection(name, host, port, ask, networks, variable)
+
+
+def _opened(host: str, port: int) -> socket.socket:
+    """Connect, and return the socket, for whoever closes it."""
+    return socket.create_connection((host, port), timeout=ATTEMPT_S)
+
+
+def _raising(problem: Exception) -> Callable[[], object]:
+    def attempt() -> None:
+        raise problem
+
+    return attempt
+
+
+def _tried(connection: Connection) -> Result:
+    began_s = time.monotonic()
+    try:
+        opened = connection.attempt()
+        if isinstance(opened, socket.socket):
+            opened.close()
+        problem = None
+    except (OSError, Unusable, psycopg2.Error, obstore.exceptions.BaseError, http.client.HTTPException) as error:
+        problem = _advice(connection, error)
+    return Result(connection, time.monotonic() - began_s, problem)
+
+
+def _unanswered(connection: Connection, bound_s: float) -> Result:
+    return Result(connection, bound_s, _advice(connection, TimeoutError()))
+
+
+def _advice(connection: Connection, error: Exception) -> str:
+    """Return what went wrong in a sentence, and what to change."""
+    text = objects.first_line(error).strip().rstrip(".")
+    if connection.name == "DNS":
+        return f"No name is resolved ({text or 'no answer'}). Look at {connection.access}"
+    if isinstance(error, socket.gaierror):
+        return f"{connection.host} is not resolved: {text}. See DNS, or {connection.access}."
+    if isinstance(error, TimeoutError) or "timeout" in text or "timed out" in text:
+        return LOST.format(networks=connection.networks, addresses=_addresses(connection.host))
+    if isinstance(error, ssl.SSLError) or "certificate" in text.lower():
+        return f"TLS failed: {text}. A private authority belongs into the config map driftline-ca (docs/recover.md)."
+    if isinstance(error, ConnectionRefusedError) or "refused" in text:
+        return f"Refused: nothing listens there. Look at {connection.access}."
+    return f"{text or type(error).__name__}. Look at {connection.access}."
+
+
+def _addresses(host: str) -> str:
+    """Return what a host's name stands for, if that is known within a second."""
+    found: list[str] = []
+
+    def ask() -> None:
+        found.append(", ".join(sorted({str(item[4][0]) for item in socket.getaddrinfo(host, None)})))
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(1.0)
+    return found[0] if found else f"the addresses of {host}"

@@ -1,0 +1,97 @@
+"""`driftline doctor connections`: one line per connection, within a bound, and the value to change where one fails."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from platform_assets.cli import main
+from platform_assets.deployment import connections
+from platform_assets.deployment.connections import Connection
+from platform_assets.settings import Settings
+from tests.doubles import postgres_server
+from tests.doubles.postgres_server import MISSING, PostgresServer, binaries
+
+NETWORKS, ACCESS = "the policy to-it (ITS_NETWORK)", "ITS_SECRET"
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield int(server.getsockname()[1])
+
+
+def tried(attempt: object, host: str = "127.0.0.1", bound_s: float = 3.0) -> str:
+    connection = Connection("it", host, 7, attempt, NETWORKS, ACCESS)  # type: ignore[arg-type]
+    (result,) = connections.tried([connection], bound_s)
+    return result.line()
+
+
+def test_a_connection_that_hangs_is_given_up_and_names_addresses_and_the_policy() -> None:
+    began_s = time.monotonic()
+    line = tried(threading.Event().wait, "localhost", 0.5)
+    assert time.monotonic() - began_s < 3
+    assert line.startswith("FAILED  it ")
+    assert "Let the policy to-it (ITS_NETWORK) contain 127.0.0.1" in line or "::1" in line
+
+
+def test_many_that_hang_take_the_time_of_one() -> None:
+    item = Connection("it", "localhost", 7, threading.Event().wait, NETWORKS, ACCESS)
+    began_s = time.monotonic()
+    assert len(connections.tried([item] * 8, 0.5)) == 8
+    assert time.monotonic() - began_s < 4
+
+
+def test_a_refusal_and_a_name_that_nobody_knows_name_where_to_look(port: int) -> None:
+    def refused() -> None:
+        with socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))
+            socket.create_connection(nobody.getsockname(), timeout=2)
+
+    assert "nothing listens there. Look at ITS_SECRET" in tried(refused)
+    assert "See DNS" in tried(lambda: socket.getaddrinfo("nobody.invalid", 1))
+    assert re.match(r"ok      it            127.0.0.1:7 +\d+ ms$", tried(lambda: None))
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    if binaries() is None:
+        pytest.skip(MISSING)
+    with postgres_server.running() as server:
+        yield server
+
+
+def test_the_command_tries_what_the_environment_names_and_fails_when_one_does(
+    postgres: PostgresServer, port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in postgres.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DRIFTLINE_ALERT_WEBHOOK", f"http://127.0.0.1:{port}/secret-path")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    assert main(["doctor", "connections"]) == 0
+    output = capsys.readouterr().out
+    assert [line.split()[1] for line in output.splitlines()] == ["PostgreSQL", "webhook", "MLflow"]
+    assert "secret-path" not in output
+    monkeypatch.setenv("DAGSTER_PG_PASSWORD", "another")
+    assert main(["doctor", "connections"]) == 1
+    failed = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("FAILED"))
+    assert "password authentication failed" in failed
+    assert "the secret driftline-postgres" in failed
+    monkeypatch.delenv("DAGSTER_PG_HOST")
+    assert main(["doctor", "connections"]) == 1
+    assert "DAGSTER_PG_HOST must be set" in capsys.readouterr().out
+
+
+def test_in_a_pod_names_the_code_server_and_the_api_are_tried_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the store the server, not only its client, which repeats for minutes."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://store.example:8333")
+    settings = Settings.from_environment({"DRIFTLINE_ENV": "cluster", "DRIFTLINE_ROOT": "s3://bucket/store"})
+    names = {item.name: (item.host, item.port) for item in connections.needed(settings)}
+    assert list(names) == ["DNS", "code server", "API server", "PostgreSQL", "store"]
+    assert names["store"] == ("store.example", 8333)
