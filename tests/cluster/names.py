@@ -16,6 +16,8 @@ def serve_names(cluster: Cluster, folder: Path, port: int = 53) -> None:
     Args:
         port: on which its pods listen, behind a Service on port 53.
     """
+    if cluster.control is not None:  # `apply` mixes up two ports of one number
+        cluster.kubectl("delete", "service", "kube-dns", "--namespace=kube-system", "--ignore-not-found")
     _run(cluster, folder, "coredns", PLACE / "coredns.yaml", port)
 
 

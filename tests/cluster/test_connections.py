@@ -280,27 +280,6 @@ def test_production_opens_webhooks_and_tokens_by_one_rule_each(net: Net) -> None
         net.wait_for(expected, everyone)
 
 
-def test_pods_of_dns_may_listen_on_another_port_than_their_service(net: Net) -> None:
-    """As on OpenShift: the Service has port 53, its pods 5353, which is what policies see."""
-    sources = ["code", STRANGER]
-    expected = {item for item in _expected(net) if item.source in sources}
-    other = copy.deepcopy(net.policies)
-    for policy in other:
-        if policy["metadata"]["name"] == "to-dns":
-            for port in policy["spec"]["egress"][0]["ports"]:
-                port["port"] = 53
-    with net.cluster.network():
-        try:
-            names.serve_names(net.cluster, net.folder, 5353)
-            net.enforce(net.policies)
-            net.wait_for(expected, sources)
-            net.enforce(other)
-            net.wait_for({item for item in expected if item.target != DNS}, sources)
-        finally:
-            names.serve_names(net.cluster, net.folder)
-            net.enforce(net.policies)
-
-
 def _first(policy: Mapping[str, Any]) -> int:
     """Return the round in which the first component of a policy is taken out."""
     return int("ingress" in policy["spec"])
