@@ -18,7 +18,7 @@ SEGMENTS = f"prediction_log/{PRODUCT}/"
 LEDGERS = "ledgers/"
 STORE_SECRET = "driftline-store"
 """Which every pod but a step's reads: its own secret, if there is one, takes precedence."""
-REBUILDS, REBUILD_SNAPSHOTS = "rebuilds", "rebuild_snapshots"
+REBUILDS, REBUILD_SNAPSHOTS, REFUSALS = "rebuilds", "rebuild_snapshots", "refusals"
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ RETRAIN = Account(
         SAVES,
         PIPES,
         *_MONEY,
-        *ledger(naming.VERDICTS, naming.RELEASES, naming.OVERSPENDINGS, naming.COST),
+        *ledger(naming.VERDICTS, naming.RELEASES, REFUSALS, naming.OVERSPENDINGS, naming.COST),
     ),
     deletes=(*TABLES, SAVES, PIPES),
     signs=True,
@@ -95,7 +95,7 @@ RETRAIN = Account(
 RELEASE = Account(
     "release",
     "runs in which a person releases a digest that passed",
-    ledger(naming.RELEASES),
+    ledger(naming.RELEASES, REFUSALS),
     signs=True,
 )
 INTERVENTION = Account(

@@ -16,7 +16,7 @@ import msgspec
 
 from platform_assets.handle import Product
 from platform_assets.serving.contract import Contract
-from platform_assets.serving.follow import Live
+from platform_assets.serving.live import Live
 from platform_assets.serving.model import Model, ModelProblem
 from platform_assets.serving.predict import Predictor
 from platform_assets.serving.prediction_log import PredictionLog

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from platform_assets import signing
 from platform_assets.compute import releases
+from platform_assets.facts import trials
 from platform_assets.handle import Product
 from platform_assets.problems import RecordExists
 from platform_assets.records.releases import Override, Release
@@ -16,6 +17,8 @@ from platform_assets.storage.artifacts import ArtifactProblem
 
 def override(product: Product, digest: str, reason: str) -> str:
     """Release a model without a passing verdict; return what was released, as a sentence.
+
+    It answers logged requests first; what they show is in the sentence and on record, and does not prevent the release.
 
     Args:
         digest: of the model's bundle, or its first letters.
@@ -37,6 +40,11 @@ def override(product: Product, digest: str, reason: str) -> str:
     if manifest.get("product") != product.name:
         raise ValueError(f"{digest} is a model of {manifest.get('product')!r}; expected one of {product.name!r}.")
 
+    try:
+        trial = trials.trial_of(product, digest)
+    except (trials.Refused, trials.Untried) as problem:
+        trial = str(problem)
+
     def record(history: Iterator[tuple[int, Release]]) -> Release:
         newest = next(history, None)
         return releases.next_release(
@@ -44,7 +52,7 @@ def override(product: Product, digest: str, reason: str) -> str:
             digest=digest,
             contract_sha256=manifest["contract_sha256"],
             cutoff=manifest["cutoff"],
-            reason=f"without a passing verdict: {reason}",
+            reason=f"without a passing verdict: {reason.rstrip('.')}. {trial}".rstrip("."),
             author=by,
             at=product.now,
             previous=None if newest is None else newest[0],

@@ -186,6 +186,9 @@ def describe_result(product: Product, cutoff: str) -> str:
     verdict = history.verdict(sealed.content_digest) if sealed else None
     if verdict is None:
         return "trained; no verdict is on record"
+    refusal = history.refusal()
+    if refusal is not None and refusal.digest == verdict.digest:
+        return f"champion kept: {refusal.reason}"
     return "was already live" if verdict.passed else f"champion kept: {' '.join(verdict.reasons)}"
 
 

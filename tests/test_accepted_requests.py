@@ -20,7 +20,7 @@ from platform_assets.factory import build_defs
 from platform_assets.handle import Product
 from platform_assets.product.contract import contract_of
 from platform_assets.serving.contract import Contract, ContractField
-from platform_assets.serving.follow import Live
+from platform_assets.serving.live import Live
 from platform_assets.serving.model import Model
 from platform_assets.serving.predict import Predictor
 from platform_assets.serving.prediction_log import PredictionLog

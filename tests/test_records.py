@@ -24,6 +24,7 @@ from platform_assets.records.ingested import INGESTED
 from platform_assets.records.leases import LEASES, SIGNS
 from platform_assets.records.models import CHECKPOINTS
 from platform_assets.records.rebuilds import REBUILD_SNAPSHOTS, REBUILDS
+from platform_assets.records.refusals import REFUSALS
 from platform_assets.records.releases import RELEASES
 from platform_assets.records.requests import ANSWERED, INTERVENTIONS, REQUESTS
 from platform_assets.records.trainings import TRAININGS
@@ -52,6 +53,7 @@ KINDS: dict[str, RecordKind[Record]] = {
     "progress": PROGRESS,
     "rebuilds": REBUILDS,
     "rebuild_snapshots": REBUILD_SNAPSHOTS,
+    "refusals": REFUSALS,
     "releases": RELEASES,
     "requests": REQUESTS,
     "signs": SIGNS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from platform_assets.history.base import Reader
+from platform_assets.records.refusals import REFUSALS, Refusal
 from platform_assets.records.releases import RELEASES, Release
 from platform_assets.records.verdicts import VERDICTS, Verdict
 from platform_assets.storage.artifacts import sha256
@@ -39,6 +40,11 @@ class Releases(Reader):
     def newest_release(self) -> int:
         """Return the number of the newest release, 0 for none. Two small reads."""
         return self._ledgers.of(RELEASES).newest_number()
+
+    def refusal(self) -> Refusal | None:
+        """Return the newest refusal of a release, None if there is none or a release followed. Five small reads."""
+        newest = self._ledgers.of(REFUSALS).latest()
+        return newest[1] if newest is not None and newest[1].release == self.newest_release() else None
 
     def release_sha256(self, number: int) -> str | None:
         """Return the hash of a release's bytes, or None. One read."""

@@ -13,6 +13,7 @@ from platform_assets.serving.contract import Contract
 from platform_assets.serving.follow import LOAD_S, Follower, log
 from platform_assets.serving.gate import Gate
 from platform_assets.serving.local_copy import LocalCopy
+from platform_assets.serving.model_faults import ModelFaults
 from platform_assets.serving.predict import Predictor
 from platform_assets.serving.prediction_log import PredictionLog
 from platform_assets.serving.room import SHARE, Room
@@ -82,7 +83,9 @@ def make_runtime(
     """
     file_bytes_max = shipping.FILE_BYTES_MAX if settings.serving_ships else prediction_log.FILE_BYTES_MAX
     folder = settings.prediction_log / contract.product
-    predictor = Predictor(PredictionLog(folder, file_bytes_max, settings.serving_name))
+    faults = ModelFaults(settings.serving_kept / contract.product)
+    follower.taking = faults.note
+    predictor = Predictor(PredictionLog(folder, file_bytes_max, settings.serving_name), faults)
     predictor.tick.is_alone = gate.has_one
     ships = settings.serving_ships
     return Runtime(

@@ -1,10 +1,11 @@
 """Try a bundle in a process of its own, which can be killed: `python -m platform_assets.serving.candidate`.
 
 A graph is a program: loading it may crash, take any memory, or never end. Only a bundle that was loaded and warmed
-there, and gave the expected answers to its golden rows, is loaded by a worker. The process has a deadline, a limit of
-memory, a lower priority than the worker, and none of its secrets; it writes no file and dies with the worker, but not
-of the worker's SIGTERM, after which a worker may go on serving for a while. Its deadline counts CPU, so that a good
-model is not refused on a busy machine, and the clock `PATIENCE` times as long.
+there, and gave the expected answers to its golden rows, is loaded by a worker. Before a release it also answers logged
+requests there (`logged`). The process has a deadline, a limit of memory, a lower priority than the worker, and none of
+its secrets; it writes no file and dies with the worker, but not of the worker's SIGTERM, after which a worker may go on
+serving for a while. Its deadline counts CPU, so that a good model is not refused on a busy machine, and the clock
+`PATIENCE` times as long.
 """
 
 from __future__ import annotations
@@ -21,13 +22,19 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from platform_assets import settings
 from platform_assets.serving import private
 from platform_assets.serving.background import Overdue
+from platform_assets.serving.logged_requests import Answered, Logged
 from platform_assets.serving.sealed import ModelProblem, Sealed
+from platform_assets.serving.vitals import HUNG_S
+
+if TYPE_CHECKING:
+    from platform_assets.serving.model import Model
 
 MODULE = "platform_assets.serving.candidate"
 BYTES_MAX = 512 * 2**20
@@ -37,26 +44,52 @@ PATIENCE = 6
 _NICENESS = 5
 _PR_SET_PDEATHSIG = 1
 _MESSAGE_MAX = 600
+_OVERDUE = (signal.SIGXCPU, signal.SIGPROF)
+"""Signals by which the kernel ends the process for its CPU time: in all, and for one request."""
 
 
 class TrialProblem(ModelProblem):
     """A trial that did not take place, or that the kernel ended for others' sake: it is worth another."""
 
 
+class Starved(Overdue):
+    """A trial that had too little of a processor: the clock ended it, and its CPU time may have been enough."""
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """One line that the process prints: what it begins, or how it ended.
 
     Attributes:
-        begins: loading, warming.
+        begins: loading, warming, answering.
+        request: the places of the logged rows that it answers next, in one request or one turn.
         problem: why the bundle cannot be served.
         good: the digest of the bundle, when it can be.
         allocated: bytes of memory that the loaded model takes, where that was asked.
+        answered: how logged requests were answered, where that was asked.
     """
 
     begins: str | None = None
+    request: list[int] | None = None
     problem: str | None = None
     good: str | None = None
     allocated: int | None = None
+    answered: Answered | None = None
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """What the process reads: the bundle to try, and logged requests to ask it."""
+
+    sealed: Sealed
+    logged: Logged | None = None
+
+
+class _Ended(NamedTuple):
+    """How the process ended: its exit status, last report, last stage and the logged rows it was asked, last error."""
+
+    status: int
+    last: Report
+    stage: str
+    error: str
 
 
 class Trial:
@@ -97,29 +130,52 @@ class Trial:
         """
         if sealed.digest in self._good:
             return
-        with _locked(self._lock, PATIENCE * self.seconds):
-            process = self._start(sealed.digest)
+        last = self._run(Question(sealed=sealed))
+        if self._measures and last.allocated is None:
+            raise ModelProblem(f"bundle {sealed.digest}: its memory cannot be measured here; that needs glibc 2.33.")
+        self._good[sealed.digest] = last.allocated or 0
+
+    def ask(self, sealed: Sealed, logged: Logged) -> Answered:
+        """Return how a bundle answers logged requests. Costs what `__call__` does, and twice the CPU of the rows.
+
+        Raises:
+            ModelProblem: it cannot be loaded, or an answer is not valid, or the process took too much memory or
+                crashed; the message has the row.
+            Overdue: it took too much CPU; the message has the row.
+            TrialProblem, Starved: nothing is known about the bundle; worth another trial.
+        """
+        last = self._run(Question(sealed=sealed, logged=logged))
+        assert last.answered is not None  # printed together with `good`
+        return last.answered
+
+    def _run(self, question: Question) -> Report:
+        """Return the last report of a process that found a bundle good."""
+        digest, logged = question.sealed.digest, question.logged
+        seconds = self.seconds + (0.0 if logged is None else logged.cpu_s_max)
+        with _locked(self._lock, PATIENCE * seconds):
+            process = self._start(digest, seconds)
             try:
-                printed, errors = process.communicate(msgspec.msgpack.encode(sealed), timeout=PATIENCE * self.seconds)
+                printed, errors = process.communicate(msgspec.msgpack.encode(question), timeout=PATIENCE * seconds)
             except subprocess.TimeoutExpired:
                 process.kill()
                 printed, errors = process.communicate()
-                _, stage = _last(printed)
-                raise Overdue(
-                    f"bundle {sealed.digest} was still {stage} after {PATIENCE * self.seconds:g} s, {self.seconds:g} s "
-                    "of CPU or less; its process was killed."
+                raise Starved(
+                    f"bundle {digest} was still {_last(printed, logged)[1]} after {PATIENCE * seconds:g} s, "
+                    f"{seconds:g} s of CPU or less; its process was killed."
                 ) from None
             finally:
                 process.kill()
                 process.wait()
-        self._judge(sealed.digest, process.returncode, printed, errors)
+        last, stage = _last(printed, logged)
+        line = (errors.decode(errors="replace").strip().splitlines() or ["nothing on its error output"])[-1]
+        return self._judge(digest, seconds, _Ended(process.returncode, last, stage, line))
 
-    def _start(self, digest: str) -> subprocess.Popen[bytes]:
+    def _start(self, digest: str, seconds: float) -> subprocess.Popen[bytes]:
         # Bento's process manager sends SIGTERM to the children of a worker too; what is blocked here is blocked there.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             return subprocess.Popen(
-                [sys.executable, "-m", MODULE, *map(str, (os.getpid(), self.bytes_max, self.seconds, self._measures))],
+                [sys.executable, "-m", MODULE, *map(str, (os.getpid(), self.bytes_max, seconds, self._measures))],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -131,34 +187,33 @@ class Trial:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
-    def _judge(self, digest: str, status: int, printed: bytes, errors: bytes) -> None:
-        last, stage = _last(printed)
+    def _judge(self, digest: str, seconds: float, ended: _Ended) -> Report:
+        status, last, stage = ended.status, ended.last, ended.stage
         if status == 0 and last.good == digest:
-            if self._measures and last.allocated is None:
-                raise ModelProblem(f"bundle {digest}: its memory cannot be measured here; that needs glibc 2.33.")
-            self._good[digest] = last.allocated or 0
-            return
+            return last
         if last.problem is not None:
-            raise ModelProblem(last.problem)
-        if -status == signal.SIGXCPU:
-            raise Overdue(f"bundle {digest} was still {stage} after {self.seconds:g} s of CPU; its process was killed.")
+            raise ModelProblem(f"{last.problem} It was {stage}." if last.request else last.problem)
+        if -status in _OVERDUE:
+            taken_s = HUNG_S if -status == signal.SIGPROF else seconds
+            raise Overdue(f"bundle {digest} was still {stage} after {taken_s:g} s of CPU; its process was killed.")
         how = f"ended with status {status}" if status >= 0 else f"was ended by {signal.Signals(-status).name}"
-        line = (errors.decode(errors="replace").strip().splitlines() or ["nothing on its error output"])[-1]
         kind = TrialProblem if status == -signal.SIGKILL else ModelProblem
         raise kind(
-            f"bundle {digest}: the process that tried it {how} while {stage} ({line:.200}); "
+            f"bundle {digest}: the process that tried it {how} while {stage} ({ended.error:.200}); "
             f"it had {self.bytes_max} bytes of memory."
         )
 
 
-def _last(printed: bytes) -> tuple[Report, str]:
-    """Return the last report, and the last stage that was begun."""
-    last, stage = Report(), "starting"
+def _last(printed: bytes, logged: Logged | None) -> tuple[Report, str]:
+    """Return the last report, with the request that was asked last, and the last stage that was begun."""
+    last, stage, request = Report(), "starting", None
     for line in printed.splitlines():
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):  # a killed process ends in mid-line
             last = msgspec.json.decode(line, type=Report)
-            stage = last.begins or stage
-    return last, stage
+            stage, request = last.begins or stage, last.request or request
+    if logged is not None and request:
+        stage = f"{stage} {logged.describe(request)}"
+    return msgspec.structs.replace(last, request=request), stage
 
 
 @contextlib.contextmanager
@@ -189,19 +244,27 @@ def main(parent: int, bytes_max: int, seconds: float, measures: bool = False) ->
     from platform_assets.serving.model import Model, problem_of
 
     _limit_memory(bytes_max)
-    sealed = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Sealed)
+    question = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Question)
+    sealed = question.sealed
     try:
         _report(Report(begins="loading"))
         model = Model.of(sealed)
         _report(Report(begins="warming"))
         model.warm()
+        answered = None if question.logged is None else _ask(model, question.logged)
         del model
         size = _measure(sealed) if measures else None
     except Exception as problem:  # a graph may fail in any way; it is named to the worker
         sentence = " ".join(str(problem_of(sealed.digest, problem)).split())
         _report(Report(problem=sentence[:_MESSAGE_MAX]))
         raise SystemExit(1) from problem
-    _report(Report(good=sealed.digest, allocated=size))
+    _report(Report(good=sealed.digest, allocated=size, answered=answered))
+
+
+def _ask(model: Model, logged: Logged) -> Answered:
+    from platform_assets.serving.asking_logged import ask
+
+    return ask(model, logged, lambda places: _report(Report(begins="answering", request=places)))
 
 
 def _measure(sealed: Sealed) -> int | None:

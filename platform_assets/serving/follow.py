@@ -10,8 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -20,6 +19,7 @@ from platform_assets.serving import releases
 from platform_assets.serving.background import Deadline, Overdue
 from platform_assets.serving.candidate import Trial, TrialProblem
 from platform_assets.serving.contract import Contract
+from platform_assets.serving.live import Live, Source
 from platform_assets.serving.local_copy import LocalCopy, LocalCopyProblem
 from platform_assets.serving.model import Model, problem_of
 from platform_assets.serving.releases import Followed, Refusal, Release
@@ -36,25 +36,8 @@ UNFIT_AGAIN_S = 600.0
 LOAD_S = 30.0
 RECORD_BYTES_MAX = 8 * 2**20
 """The largest record that is read: a verdict has some ten thousand bytes."""
-Source = Literal["release", "pinned", "kept", "fallback"]
 log = logging.getLogger("bentoml.driftline")
 """A child of Bento's logger, because a server prints that one."""
-
-
-@dataclass(frozen=True)
-class Live:
-    """The model that answers.
-
-    Attributes:
-        model: loaded, verified and warm.
-        release: the number of its release, None if no release chose it.
-        source: `release`, `pinned` (`Settings.serving_digest`), `kept` (this machine's copy of the last release, not
-            yet confirmed by the store since the start) or `fallback` (the bundle in the Bento).
-    """
-
-    model: Model
-    release: int | None
-    source: Source
 
 
 class Follower:
@@ -64,6 +47,7 @@ class Follower:
         live: the model that answers, or None.
         latest: the number of the newest release seen.
         highest: the number of the newest release that could be followed; no older one is followed again.
+        taking: called with a model just before it answers.
         confirmed_at: when the store last confirmed the local copy, as of the start; None without one.
         swaps: how often another release went live after the first look at the store: before it nobody asks.
     """
@@ -106,6 +90,7 @@ class Follower:
         self.swaps = 0
         self._has_looked = False
         self.confirmed_at: datetime | None = None
+        self.taking: Callable[[Live], None] = lambda _: None
         self._highest_digest: str | None = None
         self._highest_sha256: str | None = None
         self._pinned_keys = pinned_keys
@@ -254,13 +239,15 @@ class Follower:
         if self._refused is not None and self._refused[0] == digest and time.monotonic() < self._refused[1]:
             raise Refusal(self._refused[2])
         try:
-            self._go_live(self._tried(self._opened(), digest, release, source), began_s)
+            live = self._tried(self._opened(), digest, release, source)
         except (ArtifactProblem, ModelProblem, Overdue) as problem:
             message = f"{source} {digest if release is None else release} is refused: {problem}"
             may_pass = isinstance(problem, ArtifactProblem | TrialProblem)
             again_s = REFUSED_AGAIN_S if may_pass else UNFIT_AGAIN_S
             self._refused = (digest, time.monotonic() + again_s, message)
             raise Refusal(message) from problem
+        self.taking(live)
+        self._go_live(live, began_s)
         # Making the local copy may take seconds: until then nobody should read about a problem that is over.
         self._refused = self.problem = None
 

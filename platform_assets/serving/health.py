@@ -12,9 +12,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from platform_assets.serving.probes import HEALTH, METRICS, READINESS, Page, Pages
 from platform_assets.serving.runtime import Runtime
+from platform_assets.serving.vitals import HUNG_S
 
-HUNG_S = 10.0
-"""A process whose event loop has had no turn for so long is not alive. No slice of work takes a hundredth of it."""
 _JSON = b"application/json"
 
 
@@ -41,6 +40,8 @@ class Health:
         runtime = self._runtime
         with self._noting:
             runtime.metrics.note(runtime.follower, runtime.predictor.log.problem, is_ready=self._judge()[0])
+            faults = runtime.predictor.faults
+            runtime.metrics.note_faults(faults.invalid, faults.problem(runtime.follower.live))
             if runtime.shipper is not None:
                 runtime.metrics.note_shipping(runtime.shipper.figures, runtime.shipper.problem)
 
@@ -90,7 +91,8 @@ class Health:
         runtime = self._runtime
         shipper, live, log_problem = runtime.shipper, runtime.follower.live, runtime.predictor.log.problem
         room_problem, shipping_problem = (None, None) if shipper is None else (shipper.room.problem, shipper.problem)
-        named = (log_problem, room_problem, runtime.follower.problem, shipping_problem)
+        model_problem = runtime.predictor.faults.problem(live)
+        named = (log_problem, room_problem, runtime.follower.problem, model_problem, shipping_problem)
         problems = [text for text in named if text is not None]
         is_named = live is not None and (live.source in ("release", "pinned") or not runtime.needs_store)
         if live is not None and not is_named:

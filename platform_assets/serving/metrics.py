@@ -86,6 +86,13 @@ class Metrics:
             "driftline_process_deaths", "Processes of this service's folder that ended without closing."
         )
         self._swapped = 0
+        self._invalid = self._counter(
+            "driftline_invalid_answers", "Requests to which the model gave no valid answer; they got 503."
+        )
+        self._model_problem = self._gauge(
+            "driftline_model_has_problem",
+            "1 while the model gives invalid answers, or after a process died soon after it took it.",
+        )
         self._all = self._counter("driftline_http_requests", "Requests by path and HTTP status.", "path", "status")
         self._lag = self._gauge(
             "driftline_event_loop_lag_seconds", f"Longest wait for a turn of the loop in the last {WINDOW_S:g} s."
@@ -100,7 +107,7 @@ class Metrics:
         self._unlogged = self._gauge("driftline_log_has_problem", "1 while the prediction log cannot be written.")
         self._add_those_of_shipping()
         self._live_model: tuple[str, str] | None = None
-        self._cpu_s = 0.0
+        self._cpu_s, self._invalid_so_far = 0.0, 0
         self._process = psutil.Process()
         self._by_release: dict[str, _Series] = {}
         self._adding = threading.Lock()
@@ -242,6 +249,12 @@ class Metrics:
         used_s = time.process_time()
         self._cpu.inc(used_s - self._cpu_s)
         self._cpu_s = used_s
+
+    def note_faults(self, invalid: int, problem: str | None) -> None:
+        """Publish the requests without a valid answer so far, and whether anything speaks against the model."""
+        self._invalid.inc(invalid - self._invalid_so_far)
+        self._invalid_so_far = invalid
+        self._model_problem.set(problem is not None)
 
     def note_shipping(self, figures: Figures, problem: str | None) -> None:
         """Publish how shipping is doing."""

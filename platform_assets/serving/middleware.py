@@ -141,6 +141,7 @@ class PredictionMiddleware:
     async def load(self) -> None:
         """Begin what belongs to the product: load and warm up a model, and start its jobs."""
         await asyncio.to_thread(self._leave_mark)
+        await asyncio.to_thread(self.runtime.predictor.faults.start, self.runtime.contract.product)
         await asyncio.to_thread(self.runtime.follower.fall_back)
         for job in self._jobs:
             job.start()
@@ -155,6 +156,7 @@ class PredictionMiddleware:
             await asyncio.to_thread(Deadline(CLOSE_S).run, "closing the log", self.runtime.predictor.log.close)
         if self.runtime.shipper is not None:
             await asyncio.to_thread(self.runtime.shipper.close)
+        await asyncio.to_thread(self.runtime.predictor.faults.close)
         await asyncio.to_thread(self.runtime.mark.end)
 
     def _leave_mark(self) -> None:
@@ -183,6 +185,7 @@ class PredictionMiddleware:
 
     def _look(self) -> None:
         self.runtime.follower.look()
+        self.runtime.predictor.faults.note(self.runtime.follower.live)
         self.health.note()
 
     def _check_disk(self) -> None:

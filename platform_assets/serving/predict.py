@@ -14,13 +14,14 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from platform_assets.serving import files
-from platform_assets.serving.follow import Live
 from platform_assets.serving.idempotency import Answers, keyed_id
+from platform_assets.serving.live import Live
+from platform_assets.serving.model_faults import ModelFaults
 from platform_assets.serving.prediction_log import LogProblem, PredictionLog
 from platform_assets.serving.records import UNKNOWN, Answer, Origin
 from platform_assets.serving.requests import Refused
 from platform_assets.serving.turns import Joining, Steps, Tick, finish
-from platform_assets.serving.work import Work, lines_of, score_together
+from platform_assets.serving.work import Unanswered, Work, lines_of, score_together
 
 MARGIN = timedelta(seconds=1)
 """A request has its time a moment before it is known to be under way."""
@@ -31,10 +32,12 @@ class Predictor:
 
     Attributes:
         tick: finishes the requests of one turn of the event loop together.
+        faults: what speaks against the model.
     """
 
-    def __init__(self, log: PredictionLog) -> None:
+    def __init__(self, log: PredictionLog, faults: ModelFaults | None = None) -> None:
         self.log = log
+        self.faults = ModelFaults() if faults is None else faults
         self.tick = Tick(self.finish)
         self._answers = Answers()
         self._encoder = msgspec.json.Encoder()
@@ -87,6 +90,8 @@ class Predictor:
                 request = files.decode(contract, body, query, now)
             answers = yield from self._answer_rows(Work(live, request.rows, request.is_list, started_s, origin))
         except Refused as refused:
+            if live is not None and isinstance(refused, Unanswered):
+                self.faults.count(live)
             return refused.status, refused.body, 0
         finally:
             self._underway.pop(number, None)

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     import numpy as np
     import onnxruntime
 
-    from platform_assets.serving.follow import Follower, Live
+    from platform_assets.serving.follow import Follower
+    from platform_assets.serving.live import Live
 
 LOAD_BUCKETS_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 Result = TypeVar("Result")

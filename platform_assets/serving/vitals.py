@@ -24,6 +24,8 @@ IDLE_S = 1.0
 """Seconds between two requests for a turn while nobody asks anything."""
 WINDOW_S = 75.0
 """For how long the highest value stays visible: Prometheus scrapes once a minute by default, and may be late."""
+HUNG_S = 10.0
+"""A process whose event loop has had no turn for so long is not alive. No slice of work takes a hundredth of it."""
 _INFO_BYTES, _BACKLOG = 104, slice(24, 28)
 """In `struct tcp_info`: `tcpi_unacked`, which is the length of the accept queue for a listening socket."""
 

@@ -18,8 +18,13 @@ from platform_assets.serving.sealed import ModelProblem
 from platform_assets.serving.turns import Steps, slice_rows
 
 if TYPE_CHECKING:
-    from platform_assets.serving.follow import Live
+    from platform_assets.serving.live import Live
     from platform_assets.serving.records import Answer, Record
+
+
+class Unanswered(Refused):
+    """(503) The model gave no valid answer."""
+
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -88,7 +93,7 @@ class Work:
         """Build answers and records from the outputs, slice by slice.
 
         Raises:
-            Refused: (503) an output is not valid.
+            Unanswered: an output is not valid.
         """
         stamp = datetime.now(UTC), int((perf_counter() - self.started_s) * 1e6)
         for count, (place, output) in enumerate(zip(self.fresh, self.outputs, strict=True)):
@@ -119,12 +124,12 @@ def build_row(work: Work, place: int, output: Any, stamp: tuple[datetime, int]) 
         stamp: the time of the answer, and microseconds since the body had arrived.
 
     Raises:
-        Refused: (503) the output is not valid.
+        Unanswered: the output is not valid.
     """
     row, model = work.rows[place], work.live.model
     contract, digest = model.contract, model.digest
     if not contract.task.is_sound(output):
-        raise Refused(
+        raise Unanswered(
             503, f"model {digest} gave no valid {contract.task.kind} answer for {row.entity!r}; nothing was answered."
         )
     moments = (row.service_time, row.asked_at)
@@ -159,7 +164,7 @@ def run_graph(model: Model, values: list[tuple[Any, ...]]) -> list[Any]:
         values: features in the contract's order.
 
     Raises:
-        Refused: (503) the model fails.
+        Unanswered: the model fails.
     """
     contract = model.contract
     width = len(contract.numeric)
@@ -174,7 +179,7 @@ def run_graph(model: Model, values: list[tuple[Any, ...]]) -> list[Any]:
     try:
         outputs: list[Any] = model.predict(numeric, categorical, image).tolist()
     except ModelProblem as problem:
-        raise Refused(503, f"{problem}; nothing was answered.") from problem
+        raise Unanswered(503, f"{problem}; nothing was answered.") from problem
     return outputs
 
 

@@ -10,7 +10,6 @@ import dagster as dg
 from platform_assets.compute.releases import SHORT_DIGEST
 from platform_assets.records.notes import Service
 from platform_assets.records.releases import Release
-from platform_assets.records.verdicts import Verdict
 from platform_assets.show import values
 
 if TYPE_CHECKING:
@@ -42,14 +41,14 @@ def service(built: Built, notes: object, *, is_memoised: bool) -> values.Metadat
     }
 
 
-def kept(verdict: Verdict, champion: str | None) -> values.Metadata:
-    """Return the metadata of a run that released nothing."""
+def kept(digest: str, reasons: Sequence[str], champion: str | None) -> values.Metadata:
+    """Return the metadata of a run that did not release a bundle."""
     return values.readable(
-        f"{'champion kept' if champion else 'not released, and no model is live yet'}: {' '.join(verdict.reasons)}",
+        f"{'champion kept' if champion else 'not released, and no model is live yet'}: {' '.join(reasons)}",
         {
             "outcome": "kept_champion",
-            "reasons": values.bullets(verdict.reasons),
-            "challenger": verdict.digest,
+            "reasons": values.bullets(reasons),
+            "challenger": digest,
             "champion": champion or "none",
         },
     )

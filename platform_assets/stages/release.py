@@ -2,12 +2,13 @@
 
 Materialised with a cutoff, it releases that cutoff's bundle, or keeps the champion and says why. Materialised
 without one (job `release__product`) it releases the digest in its config, on a person's request, but only with a
-passing verdict. The running service follows the ledger by itself; a rollback writes the next record.
+passing verdict. Before either, the bundle answers logged requests. The running service follows the ledger by itself; a
+rollback writes the next record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,12 +17,13 @@ import dagster as dg
 from platform_assets import naming, signing
 from platform_assets.compute import releases
 from platform_assets.engine.stage import Run, Stage, dep
-from platform_assets.facts import verdicts
+from platform_assets.facts import trials, verdicts
 from platform_assets.problems import RecordExists
 from platform_assets.records.releases import Release
 from platform_assets.records.verdicts import Verdict
 from platform_assets.show import serving as shown_serving
 from platform_assets.specs.base import ProductSpec
+from platform_assets.storage.artifacts import Bundle
 from resources.run_coordinator import person_of, requester_of
 
 STAGE = "release"
@@ -65,7 +67,13 @@ class _Run(Run[None]):
         if config.digest:
             by = person_of(context, settings, f"a release of {product} by digest")
             verdict = verdicts.releasable_verdict(self.product.artifacts, self.product.history, config.digest)
-            return [self._publish(verdict, why=config.why or "requested by digest", by=by)]
+            try:
+                return [self._publish(verdict, why=config.why or "requested by digest", by=by)]
+            except trials.Refused as refused:
+                raise dg.Failure(
+                    f"{config.digest} is not released: {refused}",
+                    metadata={"digest": config.digest, "passed": verdict.passed},
+                ) from None
         if not context.has_partition_key:
             raise dg.Failure(
                 f"release of {product} has neither a cutoff nor a digest. Run {naming.job('retrain', product)} for "
@@ -74,17 +82,24 @@ class _Run(Run[None]):
         cutoff = context.partition_key
         verdict = verdicts.verdict_of_cutoff(self.tables, self.product.history, cutoff)
         if not verdict.passed:
-            kept = "no model is live yet" if self.product.history.live() is None else "the champion is kept"
-            context.log.warning(f"{kept}: {' '.join(verdict.reasons)} See `driftline status {self.spec.name}`.")
-            return [self._keep_champion(verdict)]
+            return [self._keep_champion(verdict.digest, verdict.reasons)]
         by = requester_of(context, settings).name
-        return [self._publish(verdict, why=f"passed its evaluation for cutoff {cutoff}", by=by)]
+        try:
+            return [self._publish(verdict, why=f"passed its evaluation for cutoff {cutoff}", by=by)]
+        except trials.Refused as refused:
+            return [self._keep_champion(verdict.digest, [str(refused)])]
 
     def _publish(self, verdict: Verdict, *, why: str, by: str) -> dg.MaterializeResult:
-        """Write the next release record; a concurrent release is noticed, never overwritten."""
+        """Write the next release record; a concurrent release is noticed, never overwritten.
+
+        Raises:
+            trials.Refused: the bundle does not answer logged requests; that is on record.
+        """
         spec = self.spec
         bundle = self.product.artifacts.bundle(verdict.digest)
         contract = bundle.manifest["contract_sha256"]
+        latest = self.product.history.live()
+        trial = "" if latest is not None and latest[1].digest == bundle.digest else self._try(bundle, by)
         while True:
             latest = self.product.history.live()
             if latest is not None and latest[1].digest == bundle.digest:
@@ -102,15 +117,29 @@ class _Run(Run[None]):
             with suppress(RecordExists):
                 number, record = signing.write_release(self.product, record, self.context.log.warning)
                 needs_bento = latest is not None and latest[1].contract_sha256 != contract
-                return self._result(number, record, outcome=record.outcome, needs_new_bento=needs_bento)
+                return self._result(number, record, outcome=record.outcome, needs_new_bento=needs_bento, trial=trial)
 
-    def _keep_champion(self, verdict: Verdict) -> dg.MaterializeResult:
+    def _try(self, bundle: Bundle, by: str) -> str:
+        """Return how the bundle answered logged requests; record a refusal."""
+        try:
+            trial = trials.trial_of(self.product, bundle.digest)
+        except trials.Refused as refused:
+            trials.refuse(self.product, bundle.digest, bundle.manifest["cutoff"], str(refused), by)
+            raise
+        self.context.log.info(f"{bundle.digest}: {trial}")
+        return trial
+
+    def _keep_champion(self, digest: str, reasons: Sequence[str]) -> dg.MaterializeResult:
         latest = self.product.history.live()
-        return dg.MaterializeResult(metadata=shown_serving.kept(verdict, latest[1].digest if latest else None))
+        kept = "no model is live yet" if latest is None else "the champion is kept"
+        self.context.log.warning(f"{kept}: {' '.join(reasons)} See `driftline status {self.spec.name}`.")
+        champion = None if latest is None else latest[1].digest
+        return dg.MaterializeResult(metadata=shown_serving.kept(digest, reasons, champion))
 
     def _result(
-        self, number: int, record: Release, *, outcome: str, needs_new_bento: bool = False
+        self, number: int, record: Release, *, outcome: str, needs_new_bento: bool = False, trial: str = ""
     ) -> dg.MaterializeResult:
         newest = self.product.history.newest_releases(NEWEST_SHOWN)
         metadata = shown_serving.released(number, record, newest, outcome=outcome, needs_new_bento=needs_new_bento)
+        metadata |= {"trial": trial} if trial else {}
         return dg.MaterializeResult(data_version=dg.DataVersion(str(number)), metadata=metadata)

@@ -161,13 +161,19 @@ def _release(product: Product, closed: str | None, now: datetime | None) -> Live
 
 
 def _refused(product: Product) -> Refused | None:
-    """Return the newest evaluated model if it has a verdict that refuses it and nobody released it all the same."""
+    """Return the newest evaluated model if its verdict refuses it and nobody released it all the same.
+
+    Otherwise the newest one that was not released, because it does not answer logged requests.
+    """
     newest = _newest(product.spec, product.tables.records("evaluation"))
     record = None if newest is None else product.tables.records("onnx", [newest.key]).get(newest.key)
     verdict = None if record is None else product.history.verdict(record.content_digest)
     latest = product.history.live()
     if newest is None or verdict is None or verdict.passed or (latest and latest[1].digest == verdict.digest):
-        return None
+        refusal = product.history.refusal()
+        if refusal is None:
+            return None
+        return Refused(cutoff=refusal.cutoff, digest=refusal.digest, reasons=(refusal.reason,))
     return Refused(cutoff=newest.key, digest=verdict.digest, reasons=tuple(verdict.reasons))
 
 

@@ -33,8 +33,8 @@ from platform_assets.wording import NOUNS, counted, plural, span
 
 KEYS_SHOWN = 8
 TODO_SHOWN = 8
-LONGEST = 320
-"""Characters of a decision's reasons that the terminal shows; JSON has all."""
+LONGEST, LONGEST_REFUSAL = 320, 1_200
+"""Characters of reasons that the terminal shows, of a decision and of a refused model; JSON has all."""
 FEWEST_ROWS = 100
 """A slice with fewer rows is not named as the weakest: its number says little."""
 _TASKS = (Binary(), MultiClass(classes=("yes", "no")), Regression())
@@ -71,7 +71,7 @@ def as_text(state: State | BrokenState) -> str:
     if (refused := state.refused) is not None:
         lines.append(
             f"  refused    model {refused.digest[:SHORT_DIGEST]} of cutoff {refused.cutoff}: "
-            + shorten(" ".join(refused.reasons), LONGEST, placeholder=" …")
+            + shorten(" ".join(refused.reasons), LONGEST_REFUSAL, placeholder=" …")
         )
     lines.append(f"  kept out   {_held_words(state.held, state.grain)}")
     if (aside := state.put_aside) is not None:

@@ -331,6 +331,94 @@ def deep_tree(document: dict[str, Any], depth: int = 40_000) -> bytes:
     return _continued(document, [tree, *nodes], {})
 
 
+TEMP, SEATS = 0, 3
+"""Columns of the numeric fields of `FIELDS`."""
+
+
+def not_a_number(document: dict[str, Any], above: float = 40.0) -> bytes:
+    """Return the graph of `logistic`, which answers NaN where it is hotter than `above`."""
+    nodes = [
+        _value(),
+        helper.make_node("Sub", ["limit", "value"], ["room"]),
+        helper.make_node("Sqrt", ["room"], ["root"]),
+        helper.make_node("Mul", ["root", "zero"], ["nothing"]),
+        helper.make_node("Add", ["once", "nothing"], ["answer"]),
+    ]
+    return _continued(document, nodes, {"limit": np.array(above, np.float32), "place": np.array(TEMP, np.int64)})
+
+
+def divides_by_minus_one_for(document: dict[str, Any], seats: int = 181) -> bytes:
+    """Return the graph of `logistic`, which ends a process by SIGFPE for one number of seats."""
+    constants = {
+        "seats": np.array(seats, np.int64),
+        "place": np.array(SEATS, np.int64),
+        "least": np.array(-(2**63), np.int64),
+        "minus": np.array(-1, np.int64),
+        "plus": np.array(1, np.int64),
+    }
+    nodes = [
+        _value(),
+        helper.make_node("Cast", ["value"], ["whole"], to=TensorProto.INT64),
+        helper.make_node("Equal", ["whole", "seats"], ["is_fatal"]),
+        helper.make_node("Where", ["is_fatal", "minus", "plus"], ["divisor"]),
+        helper.make_node("Div", ["least", "divisor"], ["divided"]),
+        helper.make_node("Cast", ["divided"], ["number"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["number", "zero"], ["nothing"]),
+        helper.make_node("Add", ["once", "nothing"], ["answer"]),
+    ]
+    return _continued(document, nodes, constants)
+
+
+def takes_2_gb_for_ten(document: dict[str, Any]) -> bytes:
+    """Return the graph of `logistic` times the largest of 500 N^6 ones: 2 GB for ten rows, 235 MB for seven."""
+    constants = {
+        "first": np.array([0], np.int64),
+        "power": np.array(6, np.int64),
+        "factor": np.array(500, np.int64),
+    }
+    one = helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0])
+    nodes = [
+        helper.make_node("Shape", ["numeric"], ["shape"]),
+        helper.make_node("Gather", ["shape", "first"], ["rows"]),
+        helper.make_node("Pow", ["rows", "power"], ["powered"]),
+        helper.make_node("Mul", ["powered", "factor"], ["size"]),
+        helper.make_node("ConstantOfShape", ["size"], ["ones"], value=one),
+        helper.make_node("ReduceMax", ["ones"], ["largest"], keepdims=0),
+        helper.make_node("Mul", ["once", "largest"], ["answer"]),
+    ]
+    return _continued(document, nodes, constants)
+
+
+def slow(document: dict[str, Any], turns: int, seats: int = 181) -> bytes:
+    """Return the graph of `logistic`, which goes round a loop so many times for one number of seats."""
+    model = onnx.load_from_string(endless(document))
+    (turns_of_all,) = [item for item in model.graph.initializer if item.name == "turns"]
+    model.graph.initializer.remove(turns_of_all)
+    constants = {
+        "seats": np.array(seats, np.int64),
+        "place": np.array(SEATS, np.int64),
+        "many": np.array(turns, np.int64),
+        "few": np.array(0, np.int64),
+    }
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    nodes = [
+        _value(),
+        helper.make_node("Cast", ["value"], ["whole"], to=TensorProto.INT64),
+        helper.make_node("Equal", ["whole", "seats"], ["is_slow"]),
+        helper.make_node("Where", ["is_slow", "many", "few"], ["turns_by_row"]),
+        helper.make_node("ReduceMax", ["turns_by_row"], ["turns"], keepdims=0),
+    ]
+    for node in nodes:
+        model.graph.node.insert(len(model.graph.node) - 1, node)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _value() -> Any:
+    """Return the node that takes `value`, null as 0, from the numeric column whose place is the constant `place`."""
+    return helper.make_node("Gather", ["filled", "place"], ["value"], axis=1)
+
+
 def endless_to_load(document: dict[str, Any]) -> bytes:
     """Return a graph that ONNX Runtime does not finish loading: the shape of an equation with fifty ellipses."""
     nodes = [

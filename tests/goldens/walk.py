@@ -24,7 +24,7 @@ from platform_assets.compute.releases import next_release
 from platform_assets.factory import build_defs
 from platform_assets.handle import Product
 from platform_assets.replay.callers import Reader
-from platform_assets.serving.follow import Live
+from platform_assets.serving.live import Live
 from platform_assets.serving.model import Model
 from platform_assets.serving.predict import Predictor
 from platform_assets.settings import Settings

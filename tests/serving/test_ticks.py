@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from platform_assets.serving.follow import Live
+from platform_assets.serving.live import Live
 from platform_assets.serving.model import Model
 from platform_assets.serving.prediction_log import PredictionLog
 from platform_assets.serving.sealed import ModelProblem

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from platform_assets.serving import decoding, turns, work
 from platform_assets.serving.decoding import quotes_of
-from platform_assets.serving.follow import Live
+from platform_assets.serving.live import Live
 from platform_assets.serving.model import Model
 from platform_assets.storage.artifacts import ArtifactStore
 from tests.doubles import models
