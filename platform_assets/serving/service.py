@@ -157,19 +157,28 @@ class Answers(bentoml.IODescriptor):
         return {"title": "Answers", "description": "`Answer` of /openapi.json, or a list of them."}
 
 
-def make_or_exit() -> Runtime:
-    """Return the runtime; on any error end the process with a sentence.
+class _Ending:
+    """End the process on any error, with a sentence for a problem.
 
-    It runs within the server's start, which prints an exception of it with its own traceback, or under Bento goes on
-    without the service.
+    In the server's start an exception would be printed with a traceback of the server's, and under Bento the server
+    would go on without the service.
     """
-    try:
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, _kind: object, problem: BaseException | None, _trace: object) -> None:
+        if problem is not None:
+            if not isinstance(problem, Problem):
+                traceback.print_exception(problem)
+            print(f"serve: {problem}", file=sys.stderr, flush=True)
+            os._exit(1)
+
+
+def make_or_exit() -> Runtime:
+    """Return the runtime; end the process on any error."""
+    with _Ending():
         return make_runtime()
-    except Exception as problem:  # noqa: BLE001  # any error, of a library too
-        if not isinstance(problem, Problem):
-            traceback.print_exc()
-        print(f"serve: {problem}", file=sys.stderr, flush=True)
-        os._exit(1)
 
 
 def direct(app: Application, make: Callable[[], Runtime]) -> PredictionMiddleware:
