@@ -26,6 +26,10 @@ LIMITS = FOLDER / "components/service-cpu-limits"
 PARTS = ("code", "daemon", "webserver")
 ALL_PARTS = (*PARTS, "webserver-read-only")
 NOBODY = "192.0.2.1"
+NOT_APPLIED = {
+    "disableNameSuffixHash": True,
+    "annotations": {"config.kubernetes.io/local-config": "true"},
+}
 STARTED = "--timeout=300s"
 PART_OF = "app.kubernetes.io/part-of=driftline"
 
