@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -25,6 +25,8 @@ from pathlib import Path
 import pytest
 from kubernetes import client
 
+from platform_assets import store_keys
+from platform_assets.settings import Settings
 from tests.cluster import names
 from tests.cluster.callers import Callers
 from tests.cluster.cluster import Cluster
@@ -90,19 +92,27 @@ def test_every_command_of_the_page_is_run_or_replaced(repository: Path) -> None:
     assert [line for line in lines if not re.match(r"[-+](export |#|$)", line)] == []
 
 
-def test_a_secret_of_the_page_has_no_second_copy(
-    pods: Pods, core: client.CoreV1Api, cluster: Cluster, repository: Path
+def test_secrets_of_the_page_reach_the_cluster_and_have_no_second_copy(
+    pods: Pods, core: client.CoreV1Api, cluster: Cluster, s3: S3Server, stored: None, repository: Path, tmp_path: Path
 ) -> None:
+    settings = Settings(root=f"s3://{BUCKET}/secrets", state=tmp_path, environment="cluster", namespace=pods.namespace)
+    s3.make_bucket(LOGS)
+    store_keys.write(settings, ["parts"], LOGS, tmp_path / "store.json", renews=False)
+    s3.remove_bucket(LOGS)
     page = (repository / "docs/deploy.md").read_text(encoding="utf-8")
-    function = next(line for line in page.splitlines() if line.startswith("secret() "))
-    script = [function.replace("namespace driftline", f"namespace {pods.namespace}")]
+    functions = [line for line in page.splitlines() if line.startswith(("secret() ", "store_keys() "))]
+    assert len(functions) == 2
+    script = [line.replace("namespace driftline", f"namespace {pods.namespace}") for line in functions]
     script += [f"secret kept --from-literal=KEY={value}" for value in ("first", "second")]
+    script += ["driftline() { true; }; LOGS=", "store_keys; store_keys"]
     path = f"{cluster.control.assets if cluster.control else ''}:{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "KUBECONFIG": str(cluster.kubeconfig)}
-    with cluster.network():
-        subprocess.run(["bash", "-ec", "\n".join(script)], env=environment, check=True)
-    kept = core.read_namespaced_secret("kept", pods.namespace)
-    assert (kept.data, kept.metadata.annotations) == ({"KEY": b64encode(b"second").decode()}, None)
+    variables = {**os.environ, "PATH": path, "KUBECONFIG": str(cluster.kubeconfig)}
+    subprocess.run(["bash", "-ec", "\n".join(script)], cwd=tmp_path, env=variables, check=True)
+    secrets = {item.metadata.name: item for item in core.list_namespaced_secret(pods.namespace).items}
+    assert {item.metadata.annotations for item in secrets.values()} == {None}
+    assert secrets["kept"].data == {"KEY": b64encode(b"second").decode()}
+    given = {name: b64decode(text).decode() for name, text in secrets["driftline-store-step-parts"].data.items()}
+    assert given == store_keys.read(tmp_path / "store.json")["driftline-store-step-parts"]
 
 
 def _values(registry: str, endpoint: str, host: str, port: str) -> str:
