@@ -58,6 +58,7 @@ SLOW_FILES = (
     *("tests/steps/", "tests/goldens/", "tests/demo/", "tests/stages/", "tests/sensors/", "tests/checking/"),
     *("tests/report/", "tests/chaos/", "tests/cluster/", "tests/test_checking.py", "tests/test_trace.py"),
     *("tests/storage/test_table_faults.py", "tests/storage/test_full_disk_training.py", "tests/test_bucket_policy.py"),
+    "tests/test_store_keys.py",
     *("tests/serving/test_shelf.py", "tests/compute/test_memory.py"),
     *("tests/compute/test_export.py", "tests/compute/test_promises.py", "tests/serving/test_damaged_store.py"),
     *("tests/specs/test_flight_delays", "tests/specs/test_garment_photos", "tests/test_replay.py"),

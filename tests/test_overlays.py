@@ -13,6 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from platform_assets import accounts
 from platform_assets.profiles import BUILT_IN_PROFILES
 from tests.doubles import kustomize
 
@@ -264,3 +265,15 @@ def test_the_examples_are_strictly_valid() -> None:
     for path in sorted((kustomize.FOLDER / "examples").glob("*.yaml")):
         for item in yaml.safe_load_all(path.read_text(encoding="utf-8")):
             assert kubernetes_validate.validate(item, "1.35", strict=True) == "1.35", path
+
+
+@pytest.mark.parametrize(
+    ("overlay", "of_steps"), [("local", "driftline-store-step-{product}"), ("production", accounts.STORE_SECRET)]
+)
+def test_with_keys_each_process_has_its_own_and_with_roles_none(overlay: str, of_steps: str) -> None:
+    built = kustomize.rendered(kustomize.FOLDER / "overlays" / overlay)
+    assert _named(built, "ConfigMap", "driftline")["data"]["DRIFTLINE_STEP_SECRET"] == of_steps
+    (code,) = kustomize.pod_specs(_named(built, "Deployment", "driftline-code"))
+    secrets = [source["secretRef"]["name"] for source in code["containers"][0]["envFrom"] if "secretRef" in source]
+    # The last one wins.
+    assert secrets[-2:] == [accounts.WEBSERVER.store_secret(), accounts.CODE.store_secret()]
