@@ -53,7 +53,7 @@ def main(run_id: str, job: str, account: str) -> None:
             instance.report_engine_event(f"Process for run exited (pid: {os.getpid()}).", run)
 
 
-def check(run: dg.DagsterRun, job: str, account: str, image: str) -> None:
+def check(run: dg.DagsterRun, job: str, account: str, image: str | None) -> None:
     """Check that a row still fits the pod that was started for it.
 
     Args:

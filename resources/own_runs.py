@@ -76,13 +76,16 @@ def pod_config(run: dg.DagsterRun) -> list[object]:
     return [*tags, origin.repository_origin.container_context if origin else None]
 
 
-def problems(run: dg.DagsterRun, image: str) -> Iterator[str]:
+def problems(run: dg.DagsterRun, image: str | None) -> Iterator[str]:
     """Yield why the row of one of our runs is refused.
 
     Args:
         image: of this deployment's runs. A row may name another digest of it: the images were replaced meanwhile.
     """
     name = f"run {run.run_id} of {run.job_name}"
+    if not image:
+        yield f"{name} has no image; set job_image of run_launcher in dagster.yaml to this deployment's own."
+        return
     for tag, text in sorted(run.tags.items()):
         if tag.startswith(POD_TAGS) or (tag == IMAGE_TAG and _repository(text) != _repository(image)):
             yield (
@@ -97,6 +100,18 @@ def problems(run: dg.DagsterRun, image: str) -> Iterator[str]:
                 "password."
             )
     yield from _config_problems(name, run.run_config)
+
+
+def variables_read(value: object) -> Iterator[str]:
+    """Yield the variables of the environment that a config names: Dagster replaces `env: NAME` by the value."""
+    if isinstance(value, Mapping):
+        if set(value) == {"env"} and isinstance(value["env"], str):
+            yield value["env"]
+        for item in value.values():
+            yield from variables_read(item)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for item in value:
+            yield from variables_read(item)
 
 
 def _claims(run: dg.DagsterRun, image: str) -> Iterator[tuple[str, object, Sequence[object]]]:
@@ -126,23 +141,11 @@ def _config_problems(name: str, config: Mapping[str, object]) -> Iterator[str]:
                 f"{name} configures the resource {resource}; only the deployment configures resources. Remove it from "
                 "the run's config."
             )
-    for variable in _variables_read(config):
+    for variable in variables_read(config):
         yield (
             f"{name} reads the variable {variable} of its pod in its config, which Dagster and records show. Write the "
             "value itself into the run's config."
         )
-
-
-def _variables_read(value: object) -> Iterator[str]:
-    """Yield the variables of the environment that a config names: Dagster replaces `env: NAME` by the value."""
-    if isinstance(value, Mapping):
-        if set(value) == {"env"}:
-            yield str(value["env"])
-        for item in value.values():
-            yield from _variables_read(item)
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        for item in value:
-            yield from _variables_read(item)
 
 
 def _repository(image: str) -> str:

@@ -59,7 +59,7 @@ class RunLauncher(K8sRunLauncher):
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Any:
         """Return the launcher; in a pod without a token one that launches nothing."""
         if config_value["load_incluster_config"] and not Path(SERVICE_TOKEN_FILENAME).exists():
-            return WithoutToken(inst_data, config_value["job_image"])
+            return WithoutToken(inst_data, config_value.get("job_image"))
         return cls(inst_data=inst_data, **config_value)
 
     def get_container_context_for_run(self, dagster_run: dg.DagsterRun) -> K8sContainerContext:
@@ -115,7 +115,7 @@ class WithoutToken(AnyRunLauncher, ConfigurableClass):
         job_image: of our own runs.
     """
 
-    def __init__(self, inst_data: ConfigurableClassData | None, job_image: str) -> None:
+    def __init__(self, inst_data: ConfigurableClassData | None, job_image: str | None) -> None:
         super().__init__()
         self._inst_data, self.job_image = inst_data, job_image
 
@@ -132,7 +132,7 @@ class WithoutToken(AnyRunLauncher, ConfigurableClass):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Any:
         """Return it."""
-        return cls(inst_data, config_value["job_image"])
+        return cls(inst_data, config_value.get("job_image"))
 
     def launch_run(self, context: Any) -> None:
         """Refuse to launch a run."""
@@ -145,8 +145,12 @@ class WithoutToken(AnyRunLauncher, ConfigurableClass):
 
 def _problems_of_other(run: dg.DagsterRun) -> Iterator[str]:
     """Yield why a run of another code location is refused: its row names what is ours."""
-    name = f"run {run.run_id} of {run.job_name}"
-    for field, text in _texts("", own_runs.pod_config(run)):
+    name, config = f"run {run.run_id} of {run.job_name}", own_runs.pod_config(run)
+    # dagster-k8s takes a variable without a value from this process, which has our secrets.
+    taken = [text for field, text in _texts("", config) if field == "env_vars" and "=" not in text]
+    for variable in (*taken, *own_runs.variables_read(config)):
+        yield f"{name} takes the variable {variable} from the daemon; write its value, or name a secret of yours."
+    for field, text in _texts("", config):
         if _OUR_SECRET.fullmatch(text):
             yield (
                 f"{name} names the secret {text}, and is no job of this deployment. Runs of other code locations take "

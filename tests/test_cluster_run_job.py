@@ -110,6 +110,9 @@ def test_the_job_keeps_the_pod_security_rules_and_gets_secrets_by_name(job: dict
         {"configMapRef": {"name": "driftline"}},
         {"secretRef": {"name": "driftline-postgres"}},
     ]
+    mounted = {item["mountPath"]: item for item in run["volumeMounts"]}
+    assert mounted["/dagster/dagster.yaml"]["subPath"] == "dagster.yaml", "its process reads the instance from there"
+    assert {"name": "instance", "configMap": {"name": "dagster-instance"}} in spec["volumes"]
     assert not [variable for variable in run["env"] if "PASSWORD" in variable["name"] or "KEY" in variable["name"]]
 
 
@@ -228,6 +231,12 @@ def test_a_row_of_our_own_job_that_says_more_than_which_job_is_refused_by_name(
         job_of(launcher, row(job, **CLAIMS[claim]))
 
 
+def test_without_an_image_of_its_own_the_launcher_takes_none_from_a_row(launcher: Any) -> None:
+    launcher._job_image = None
+    with pytest.raises(RunRefused, match="has no image; set job_image"):
+        job_of(launcher, row("retrain__orders", image=EVIL))
+
+
 def test_an_empty_resource_of_the_uis_scaffold_is_no_claim(launcher: Any) -> None:
     config = {"resources": {"store": {"config": {"variables": None}}}}
     assert pod_of(launcher, row("retrain__orders", run_config=config))
@@ -253,6 +262,23 @@ def test_another_job_gets_no_account_secret_token_or_label_of_ours(
     assert spec["automountServiceAccountToken"] is False
     assert [text for text in kustomize.strings(document) if OURS.fullmatch(text)] == []
     assert document["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"] == "other-run"
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        {"env_vars": ["AWS_SECRET_ACCESS_KEY"]},
+        {"k8s": {"env_vars": ["A=b", "AWS_SECRET_ACCESS_KEY"]}},
+        {"k8s": {"scheduler_name": {"env": "AWS_SECRET_ACCESS_KEY"}}},
+        {"k8s": {"env_config_maps": [{"env": "AWS_SECRET_ACCESS_KEY"}]}},
+    ],
+)
+def test_another_job_takes_no_variable_of_the_daemon(
+    launcher: Any, context: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted")
+    with pytest.raises(RunRefused, match="takes the variable AWS_SECRET_ACCESS_KEY from the daemon"):
+        job_of(launcher, row("theirs", location="theirs", container_context=context))
 
 
 def test_another_job_runs_as_dagster_k8s_runs_it(launcher: Any) -> None:

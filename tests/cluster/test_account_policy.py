@@ -186,6 +186,10 @@ LABELS: dict[str, Change] = {
     "as the code server": _label("app.kubernetes.io/component", "code"),
     "as a part": _label("app.kubernetes.io/part-of", "driftline"),
 }
+PRIORITIES: dict[str, Change] = {
+    f"priority {name}": (lambda _, spec, name=name: spec.update(priorityClassName=name))
+    for name in ("driftline-platform", "system-cluster-critical")
+}
 OF_RUNS: dict[str, Change] = {
     **LABELS,
     **_secret_ways("driftline-store-release"),
@@ -262,11 +266,15 @@ def test_only_a_run_that_trains_has_a_token(guarded: Guarded, change: str) -> No
     assert guarded.refusal(DAEMON, "job", of_a_cloud) == ""
 
 
-OF_OTHERS = LABELS | {
-    way: change
-    for name in ("driftline-signing", "driftline-postgres", "driftline-store", "driftline-store-code")
-    for way, change in _secret_ways(name).items()
-}
+OF_OTHERS = (
+    LABELS
+    | PRIORITIES
+    | {
+        way: change
+        for name in ("driftline-signing", "driftline-postgres", "driftline-store", "driftline-store-code")
+        for way, change in _secret_ways(name).items()
+    }
+)
 
 
 @pytest.mark.parametrize("change", list(OF_OTHERS))
@@ -282,6 +290,7 @@ def test_a_run_of_another_code_location_may_be_what_it_likes(guarded: Guarded, c
 
 OF_STEPS: dict[str, Change] = {
     **LABELS,
+    "priority": PRIORITIES["priority system-cluster-critical"],
     **TOKENS,
     **{
         way: change

@@ -126,7 +126,8 @@ def test_a_row_that_says_what_its_pod_may_do_starts_none(
     run = CLAIMS[claim]()
     stolen.add_run(run)
     assert ended(stolen, run) is dg.DagsterRunStatus.FAILURE
-    assert "RunRefused" in said(stolen, run) and f"run {run.run_id} of {run.job_name}" in said(stolen, run)
+    text = said(stolen, run)
+    assert "RunRefused" in text and f"run {run.run_id} of {run.job_name}" in text, text[:4000]
     assert pods_of(platform, run) == []
     jobs = client.BatchV1Api(platform.cluster.api).list_namespaced_job(NAMESPACE).items
     assert run.run_id not in " ".join(job.metadata.name for job in jobs)
@@ -155,7 +156,15 @@ def test_another_jobs_row_gets_a_pod_without_anything_of_ours(
 def test_a_row_as_our_code_server_writes_it_is_executed(platform: Platform, stolen: dg.DagsterInstance) -> None:
     run = own(VERIFY)
     stolen.add_run(run)
-    assert ended(stolen, run) is dg.DagsterRunStatus.SUCCESS, said(stolen, run)[-3000:]
+    wait_until(
+        lambda: [pod.status.phase for pod in pods_of(platform, run)] in (["Succeeded"], ["Failed"]),
+        ENDED_S,
+        "its pod has ended",
+        platform.described,
+    )
+    (pod,) = pods_of(platform, run)
+    log = platform.kubectl("logs", pod.metadata.name)
+    assert ended(stolen, run) is dg.DagsterRunStatus.SUCCESS, log[-3000:]
 
 
 def test_the_read_only_webserver_reads_with_a_user_that_cannot_write(
