@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -14,10 +15,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import polars as pl
 import psycopg2
 import pytest
 
-from platform_assets.settings import Settings
+from platform_assets import naming
+from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.storage.ledgers import Ledgers
+from platform_assets.storage.tables import TableStore
 from tests.cluster import loop, names, platform_images, trainer
 from tests.cluster.cluster import Cluster
 from tests.cluster.conftest import TESTS
@@ -26,7 +31,7 @@ from tests.cluster.platform import NAMESPACE, Images, Platform
 from tests.cluster.spaces import environment
 from tests.cluster.waiting import wait_until
 from tests.cluster.ways import container_of
-from tests.doubles import recorded, watched
+from tests.doubles import documents
 from tests.doubles.postgres_server import PostgresServer
 from tests.doubles.s3_server import S3Server
 
@@ -40,7 +45,7 @@ BLOCK = re.compile(
 PAGE = "docs/recover.md"
 FROZEN_S = 300.0
 BLOCK_S = 600.0
-PRODUCT, PASSWORD = recorded.SPEC.name, "another-password"
+PRODUCT, PASSWORD = "restored", "another-password"
 
 
 def blocks(page: str) -> dict[str, str]:
@@ -157,20 +162,27 @@ HAPPENED: dict[str, Callable[[Deployment], None]] = {
 """What happens before each block, by its heading. The password is last: the overlay of this test has the first."""
 
 
+def _write_store(root: str) -> None:
+    """Write rows of two keys, a release and a decision."""
+    store, ledgers = TableStore(root, PRODUCT), Ledgers(root, PRODUCT)
+    for key in ("a", "b"):
+        store.replace("features", {key: pl.DataFrame({"number": [1]})}, inputs={key: {}}, code="code", notes={key: {}})
+    ledgers.append(naming.RELEASES, documents.release(digest=ArtifactStore(root).write_bundle({"model": b"m"}, {})))
+    ledgers.create(naming.DECISIONS, "a", {"action": "wait"})
+
+
 @pytest.fixture(scope="module")
 def here(
     cluster: Cluster, s3: S3Server, postgres: PostgresServer, repository: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployment]:
     if cluster.control is None:
         pytest.skip("the page drains and deletes: only on a cluster that was started here")
+    if not shutil.which("aws"):
+        pytest.skip("the aws command is missing: apt-get install awscli")
     folder = tmp_path_factory.mktemp("recover")
     built = platform_images.built(repository, "platform")
     layer = trainer.layer(repository, "localhost/driftline-newer", f"FROM {built}\nLABEL newer=true\n")
-    watched.write(
-        Settings(root=str(folder / "kept"), state=folder / "state"),
-        recorded.SPEC,
-        recorded.SPEC.grain.span("2020-01-11", "2020-01-16"),
-    )
+    _write_store(str(folder / "kept"))
     with cluster.network():
         older, newer = (cluster.registry.push_built("platform", image) for image in (built, layer))
         names.serve_names(cluster, folder, 5353)

@@ -87,6 +87,18 @@ def test_the_command_tries_what_the_environment_names_and_fails_when_one_does(
     assert "DAGSTER_PG_HOST must be set" in capsys.readouterr().out
 
 
+def test_postgresql_without_the_wanted_tls_is_named(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The driver reads the variable itself, also in Dagster's processes."""
+    for name, value in {**postgres.environment(), "PGSSLMODE": "require"}.items():
+        monkeypatch.setenv(name, value)
+    assert main(["doctor", "connections"]) == 1
+    output = capsys.readouterr().out
+    assert "server does not support SSL" in output
+    assert "PGSSLMODE" in output
+
+
 def test_in_a_pod_names_the_code_server_and_the_api_are_tried_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the store the server, not only its client, which repeats for minutes."""
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
