@@ -37,10 +37,6 @@ LOST = (
 )
 
 
-class Unusable(Exception):
-    """A connection was opened, and is of no use; the message says why."""
-
-
 @dataclass(frozen=True)
 class Connection:
     """A connection, and how to try it.
@@ -163,7 +159,7 @@ def _postgres() -> Connection:
     try:
         options = variables.postgres_options()
     except SettingsProblem as problem:
-        return Connection("PostgreSQL", "", 0, _raising(Unusable(str(problem))), networks, access)
+        return Connection("PostgreSQL", "", 0, _raising(problem), networks, access)
 
     def ask() -> None:
         psycopg2.connect(**options, connect_timeout=int(ATTEMPT_S)).close()
@@ -217,7 +213,7 @@ def _tried(connection: Connection) -> Result:
         if isinstance(opened, socket.socket):
             opened.close()
         problem = None
-    except (OSError, Unusable, psycopg2.Error, obstore.exceptions.BaseError, http.client.HTTPException) as error:
+    except (OSError, SettingsProblem, psycopg2.Error, obstore.exceptions.BaseError, http.client.HTTPException) as error:
         problem = _advice(connection, error)
     return Result(connection, time.monotonic() - began_s, problem)
 
