@@ -13,19 +13,15 @@ import msgspec
 import polars as pl
 
 from platform_assets.compute import ingest
-from platform_assets.facts.service_memory import PROCESS_BYTES
 from platform_assets.handle import Product
 from platform_assets.makers.reading import is_large
 from platform_assets.problems import Problem
 from platform_assets.records.refusals import REFUSALS, Refusal
 from platform_assets.serving.background import Overdue
-from platform_assets.serving.candidate import Starved, Trial, TrialProblem
-from platform_assets.serving.contract import Contract, ContractProblem
-from platform_assets.serving.follow import LOAD_S
-from platform_assets.serving.logged_requests import Logged
-from platform_assets.serving.sealed import CONTRACT, ModelProblem, Sealed
 
 if TYPE_CHECKING:
+    from platform_assets.serving.contract import Contract
+    from platform_assets.serving.logged_requests import Logged
     from platform_assets.storage.artifacts import Bundle
     from platform_assets.storage.tables import PartitionRecord
 
@@ -57,6 +53,13 @@ def trial_of(product: Product, digest: str) -> str:
         Untried: the trial did not take place; it is worth another.
         ArtifactProblem: a blob of the bundle is missing or changed.
     """
+    # What serves is loaded when it is needed: loading the definitions must not load numpy.
+    from platform_assets.facts.service_memory import PROCESS_BYTES
+    from platform_assets.serving.candidate import Starved, Trial, TrialProblem
+    from platform_assets.serving.contract import ContractProblem
+    from platform_assets.serving.follow import LOAD_S
+    from platform_assets.serving.sealed import ModelProblem, Sealed
+
     if not product.spec.service.logs_features:
         return "Its contract logs no features, so it was not asked logged requests."
     records = _records(product)
@@ -106,6 +109,10 @@ def _records(product: Product) -> list[PartitionRecord]:
 
 def _logged(product: Product, bundle: Bundle, records: list[PartitionRecord]) -> Logged:
     """Return what callers asked, as requests that the candidate's contract decodes."""
+    from platform_assets.serving.contract import Contract
+    from platform_assets.serving.logged_requests import Logged
+    from platform_assets.serving.sealed import CONTRACT
+
     contract, limit_ms = Contract.from_bytes(bundle.read(CONTRACT)), product.spec.service.latency_ms
     if not contract.logs_features:
         return Logged(rows=[], lists=[], limit_ms=limit_ms)

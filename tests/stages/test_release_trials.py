@@ -18,6 +18,7 @@ from platform_assets.facts import trials
 from platform_assets.handle import Product
 from platform_assets.intake.prediction_log import ingest_log
 from platform_assets.product.contract import contract_of
+from platform_assets.serving.candidate import Trial, TrialProblem
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Field, Pods, Service
 from platform_assets.storage.artifacts import ArtifactStore
@@ -184,10 +185,10 @@ def test_a_trial_that_the_kernel_ended_refuses_nothing(world: World, monkeypatch
     """The node was short of memory: that says nothing about the model."""
 
     def killed(*_: Any) -> None:
-        raise trials.TrialProblem("the process was ended by SIGKILL.")
+        raise TrialProblem("the process was ended by SIGKILL.")
 
     world.ask(row("the one"))
-    monkeypatch.setattr(trials.Trial, "ask", killed)
+    monkeypatch.setattr(Trial, "ask", killed)
     with pytest.raises(trials.Untried, match=r"could not be tried: the process was ended by SIGKILL. Release it again"):
         world.release(world.seal(models.logistic(CONTRACT, 1.0)))
     assert "refused" not in world.text
