@@ -99,8 +99,8 @@ class Document:
         return any(pattern.search(error) for pattern in _UNTYPED)
 
     def _is_moment_within(self, field: str, request: Request) -> bool:
-        query = dict(parse_qsl(request.query))
-        value: Any = query if field in query else json.loads(request.body)
+        is_body = request.content_type == "application/json"  # whose query is not read
+        value: Any = json.loads(request.body) if is_body else dict(parse_qsl(request.query))
         for position, name in re.findall(r"\[(\d+)\]|(\w+)", field):
             value = value[int(position) if position else name]
         try:
