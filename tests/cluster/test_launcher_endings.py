@@ -48,7 +48,7 @@ def is_deleted(launches: Launching, pod: str) -> bool:
     return not items or items[0].metadata.deletion_timestamp is not None
 
 
-@pytest.mark.parametrize(("loss", "reason"), [(delete, "preempted"), (evict, "evicted"), (taint, "preempted")])
+@pytest.mark.parametrize(("loss", "reason"), [(delete, "preempted"), (evict, "evicted"), (taint, "evicted")])
 def test_a_pod_that_is_taken_away_shows_its_exit_code(
     launches: Launching, loss: Callable[[Launching, str], None], reason: str
 ) -> None:
