@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from platform_assets.serving.private import make_folder
+
 SUFFIX = ".alive"
 COUNT, DIGITS_MAX = "deaths", 10
 
@@ -39,7 +41,7 @@ class Mark:
         Raises:
             OSError: the folder cannot be written.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         with _locked(self._folder / "lock"):
             seen = [at for path in self._folder.glob(f"*{SUFFIX}") if (at := _died(path)) is not None]
             count = self._folder / COUNT

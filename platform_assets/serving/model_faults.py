@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import psutil
 
+from platform_assets.serving.private import make_folder
 from platform_assets.storage import durable
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class ModelFaults:
                 process_s=psutil.Process().create_time(),
                 deaths=deaths,
             )
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             durable.replace(path, msgspec.json.encode(mine))
             self._mine = mine
 

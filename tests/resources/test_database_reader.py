@@ -41,7 +41,12 @@ def opened(repository: Path, folder: Path) -> dg.DagsterInstance:
 def become_reader(server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
     own = server.environment()
     url = URL.create(
-        "postgresql", own["DAGSTER_PG_USER"], server.password, server.address, server.port, own["DAGSTER_PG_DB"]
+        "postgresql+psycopg2",
+        own["DAGSTER_PG_USER"],
+        server.password,
+        server.address,
+        server.port,
+        own["DAGSTER_PG_DB"],
     )
     reader, password = reader_of(url)
     monkeypatch.setenv("DAGSTER_PG_USER", reader)
@@ -122,6 +127,6 @@ def test_a_second_call_sets_another_password_and_later_tables_can_be_read(
 
 def test_a_user_that_may_not_make_users_is_told_what_to_do(server: PostgresServer) -> None:
     executed(server, "CREATE ROLE plain LOGIN PASSWORD 'plain'")
-    url = URL.create("postgresql", "plain", "plain", server.address, server.port, "postgres")
+    url = URL.create("postgresql+psycopg2", "plain", "plain", server.address, server.port, "postgres")
     with pytest.raises(ReaderProblem, match="plain may not make the user plain_read_only"):
         reader_of(url)

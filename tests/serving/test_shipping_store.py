@@ -190,10 +190,10 @@ def test_a_clock_that_starts_to_differ_is_noticed_by_a_heartbeat(
 
 def test_the_requests_of_an_idle_and_a_busy_process_are_counted(process: Process, faults: Faults) -> None:
     process.shipper.look()
-    assert process.shipper.figures.requests == {"put": 2, "head": 1, "list": 1}
+    assert process.shipper.figures.requests == {"put": 2, "head": 1, "list": 1, "get": 0}
     for number in range(3):
         process.log.append(line(number))
         process.shipper.look()
-    assert process.shipper.figures.requests == {"put": 5, "head": 1, "list": 1}
+    assert process.shipper.figures.requests == {"put": 5, "head": 1, "list": 1, "get": 0}
     sent = [(method, path) for method, path in faults.requests if "prediction_log" in path]
     assert [method for method, _ in sent] == ["PUT", "HEAD", "GET", "PUT", "PUT", "PUT", "PUT"]
