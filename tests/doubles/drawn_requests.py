@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from dataclasses import dataclass
@@ -95,20 +96,33 @@ class Document:
         """Return whether a refusal is one that the document's types cannot state."""
         error = answer["error"]
         if "expected a UTC time from" in error or "Invalid RFC3339" in error:
-            return not self._is_moment_within(answer["field"], request)
+            return not all(
+                self._is_moment_within(answer["field"], value) for value in _places(answer["field"], request)
+            )
         return any(pattern.search(error) for pattern in _UNTYPED)
 
-    def _is_moment_within(self, field: str, request: Request) -> bool:
-        is_body = request.content_type == "application/json"  # whose query is not read
-        value: Any = json.loads(request.body) if is_body else dict(parse_qsl(request.query))
-        for position, name in re.findall(r"\[(\d+)\]|(\w+)", field):
-            value = value[int(position) if position else name]
+    def _is_moment_within(self, field: str, value: object) -> bool:
+        if not isinstance(value, str):
+            return True  # its type speaks for itself
         try:
             moment = datetime.fromisoformat(value.upper())
         except ValueError:
             return False  # the 30th of February, the year 0, a leap second
         begins, ends = self._contract.moments[("service_time", "asked_at").index(field.split(".")[-1])]
         return begins <= moment < ends
+
+
+def _places(field: str, request: Request) -> list[Any]:
+    """Return what stands at a field: in the query, which is read next to a body of JSON too, and in the body."""
+    query = dict(parse_qsl(request.query))
+    found = [query[field]] if field in query else []
+    if request.content_type == "application/json":
+        value: Any = json.loads(request.body)
+        with contextlib.suppress(LookupError, TypeError):
+            for position, name in re.findall(r"\[(\d+)\]|(\w+)", field):
+                value = value[int(position) if position else name]
+            found.append(value)
+    return found
 
 
 def _query(parameters: dict[str, Any]) -> str:
