@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from platform_assets.serving.runtime import Runtime
 
 FALLBACK = settings_module.REPOSITORY / "fallback"
+ANY_HOST = "0.0.0.0"
+"""BentoML's default."""
 
 
 def make_runtime(settings: Settings | None = None, fallback: Path = FALLBACK) -> Runtime:
@@ -118,7 +120,9 @@ def _check_ports(settings: Settings) -> None:
     context = click.get_current_context(silent=True)
     with contextlib.ExitStack() as opened:
         if context is not None and context.info_name == "serve":
-            public = [opened.enter_context(bound(context.params["host"], context.params["port"]))]
+            host, port = context.params["host"] or ANY_HOST, context.params["port"]
+            # Without a port on the command line it is in Bento's configuration, whose reader is not public.
+            public = [] if port is None else [opened.enter_context(bound(host, port))]
         else:
             public = [opened.enter_context(copy) for copy in copies()]
         if public:
