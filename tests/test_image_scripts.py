@@ -16,7 +16,7 @@ import pytest
 from platform_assets.settings import REPOSITORY
 
 DIGEST = f"sha256:{'0' * 64}"
-COMMAND = ("make", "images", "IMAGES=service", f"BASE=localhost/base@{DIGEST}")
+COMMAND = ("make", "--no-print-directory", "images", "IMAGES=service", f"BASE=localhost/base@{DIGEST}")
 _FIRST = "sh -c 'trap : TERM INT; sleep 611 & wait; wait'"
 CONTAINER = f"unshare --pid --fork {_FIRST} || {_FIRST}"
 """Of a container, whose first process ignores SIGTERM and outlives podman; in a namespace where that is allowed."""
