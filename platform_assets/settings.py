@@ -455,7 +455,7 @@ def profile_variables() -> dict[str, str]:
 def state_folder(environ: Mapping[str, str] | None = None) -> Path:
     """Return the folder `Settings.state`, for whoever must not depend on any other setting.
 
-    A Bento or an installed package is no place for it: the one is exported, the other may not be writable.
+    A Bento or an installed package does not hold it: the one is exported, the other may not be writable.
 
     Raises:
         SettingsProblem: nothing says where.

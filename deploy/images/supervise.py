@@ -110,7 +110,7 @@ def end(script: int) -> None:
     """End all descendants of this process.
 
     Args:
-        script: the process that began it all, which is told to end and removes its files.
+        script: the process that began it all, which gets SIGTERM and removes its files.
     """
     _kill([script], signal.SIGTERM)
     here, until_s = _namespace(os.getpid()), time.monotonic() + 2 * GRACE_S

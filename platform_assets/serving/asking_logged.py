@@ -42,7 +42,7 @@ class _Unlogged(PredictionLog):
 
 
 class _Asking:
-    """Asks a model; `begin` is told the rows of each request before it is asked."""
+    """Asks a model; `begin` gets the rows of each request before it is sent."""
 
     def __init__(self, model: Model, logged: Logged, begin: Callable[[list[int]], None]) -> None:
         model.contract.clock_within = None  # a live product's requests were close to the clock when they came

@@ -26,7 +26,7 @@ PATHS = PREDICT | {"/readyz", "/openapi.json", "/docs.json", "/schema.json", "/"
 OTHER, UNREAD, GONE = "other", "unread", "gone"
 """Stand-ins: for a path that is not ours, for a request that could not be read, for the status when a caller left."""
 STATUSES = ("200", "401", "405", "408", "413", "415", "422", "500", "503")
-"""Of answers to /predict: their counters exist at zero, because the first of a kind is no increase of a new series."""
+"""Of answers to /predict. Their counters begin at zero: Prometheus sees no increase in the first value of a series."""
 RELEASES_MAX = 4
 """Releases with series of their own. Those of an older one are removed: added to others they would count twice."""
 NO_RELEASE, OLDER = "none", "older"

@@ -111,7 +111,7 @@ class ModelFaults:
             log.warning("%s: %s", product, self._of_death(self._died))
 
     def note(self, live: Live | None) -> None:
-        """Write down which model this process has, and that it is alive; a disk that fails is told elsewhere."""
+        """Write down which model this process has, and that it is alive; other code reports a disk that fails."""
         if self._folder is None or live is None:
             return
         mine, path = self._mine, self._path(self._folder)
@@ -134,7 +134,7 @@ class ModelFaults:
             self._mine = mine
 
     def close(self) -> None:
-        """Remove the file: this process ends because it was told to."""
+        """Remove the file: this process ends as asked."""
         if self._folder is not None:
             with contextlib.suppress(OSError):
                 self._path(self._folder).unlink()

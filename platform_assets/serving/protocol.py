@@ -150,7 +150,7 @@ class Protocol(HttpToolsProtocol):
             self._head_timer = None
 
     def _end(self, status: int, phrase: str, reason: str) -> None:
-        """Read no more, say why if an answer can be told from others, and close the connection."""
+        """Read no more, say why if no other answer is under way, and close the connection."""
         self._forget_timer()
         if self._is_over or self.transport.is_closing():
             return

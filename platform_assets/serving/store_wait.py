@@ -22,7 +22,7 @@ WAIT_S = 300.0
 after 10 s, then 20 s, and up to 5 minutes after the store is back."""
 PAUSE_S = 2.0
 PATIENCE, REACH_S = timedelta(seconds=10), 30.0
-"""For how long the client repeats a request before the wait is told of, and until a request that hangs is given up."""
+"""For how long the client repeats a request before the wait is reported, and until a request that hangs is given up."""
 Result = TypeVar("Result")
 
 
