@@ -1,7 +1,8 @@
-"""Leave a mark on the disk while a process serves, so that the next one can tell that it died.
+"""Leave a mark on the disk while a process serves, so that the next one can tell that it died, and with which model.
 
 A mark is a file that its process keeps locked: the kernel unlocks it however a process ends, and a process that closes
-removes it. So an unlocked mark is that of a process that was killed, and its time is when it was last seen alive.
+removes it. So an unlocked mark is that of a process that was killed, its time is when it was last seen alive, and its
+text the model that it had in hand.
 """
 
 from __future__ import annotations
@@ -14,10 +15,43 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+
 from platform_assets.serving.private import make_folder
 
 SUFFIX = ".alive"
-COUNT, DIGITS_MAX = "deaths", 10
+COUNT, DIGITS_MAX, LINE_BYTES_MAX = "deaths", 10, 4096
+
+
+class InHand(msgspec.Struct, frozen=True, kw_only=True):
+    """The model that a process has.
+
+    Attributes:
+        since_s: wall clock when it took the model.
+        deaths: processes before it that died with this model.
+    """
+
+    digest: str
+    release: int | None
+    since_s: float
+    deaths: int = 0
+
+
+class Died(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that died.
+
+    Attributes:
+        seen_s: wall clock when it was last seen alive.
+        had: its model; None where it had none yet, or its mark cannot be read.
+    """
+
+    seen_s: float
+    had: InHand | None = None
+
+    @property
+    def seen_at(self) -> datetime:
+        """When it was last seen alive, in UTC."""
+        return datetime.fromtimestamp(self.seen_s, UTC)
 
 
 class Mark:
@@ -35,23 +69,31 @@ class Mark:
         self._path = folder / f"{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
         self._descriptor: int | None = None
 
-    def begin(self) -> list[datetime]:
-        """Leave the mark, and remove those of processes that died; return when each was last seen alive, in UTC.
+    def begin(self) -> list[Died]:
+        """Leave the mark, and remove those of processes that died; return these, the last one at the end.
 
         Raises:
             OSError: the folder cannot be written.
         """
         make_folder(self._folder)
         with _locked(self._folder / "lock"):
-            seen = [at for path in self._folder.glob(f"*{SUFFIX}") if (at := _died(path)) is not None]
+            died = [item for path in self._folder.glob(f"*{SUFFIX}") if (item := _died(path)) is not None]
             count = self._folder / COUNT
             digits = count.read_bytes() if count.exists() else b""
-            self.deaths = (int(digits) if digits.isdigit() and len(digits) < DIGITS_MAX else 0) + len(seen)
-            if seen:
+            self.deaths = (int(digits) if digits.isdigit() and len(digits) < DIGITS_MAX else 0) + len(died)
+            if died:
                 count.write_text(str(self.deaths), encoding="ascii")
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-        return sorted(seen)
+        return sorted(died, key=lambda item: item.seen_s)
+
+    def hold(self, model: InHand) -> None:
+        """Write the model into the mark: one line, after which a longer one's rest is cut off."""
+        if self._descriptor is not None:
+            line = msgspec.json.encode(model) + b"\n"
+            with contextlib.suppress(OSError):  # other code reports a disk that fails
+                os.pwrite(self._descriptor, line, 0)
+                os.ftruncate(self._descriptor, len(line))
 
     def renew(self) -> None:
         """State that the process is alive."""
@@ -68,16 +110,18 @@ class Mark:
             self._descriptor = None
 
 
-def _died(path: Path) -> datetime | None:
-    """Remove the mark of a process that died, and return when it was last seen alive; None if it lives."""
+def _died(path: Path) -> Died | None:
+    """Remove the mark of a process that died, and return what it says; None if the process lives."""
     with path.open("rb") as mark:
         try:
             fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return None
-        seen_s = os.fstat(mark.fileno()).st_mtime
+        had = None
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+            had = msgspec.json.decode(mark.readline(LINE_BYTES_MAX), type=InHand)
         path.unlink(missing_ok=True)
-        return datetime.fromtimestamp(seen_s, UTC)
+        return Died(seen_s=os.fstat(mark.fileno()).st_mtime, had=had)
 
 
 @contextlib.contextmanager

@@ -83,7 +83,8 @@ def make_runtime(
     """
     file_bytes_max = shipping.FILE_BYTES_MAX if settings.serving_ships else prediction_log.FILE_BYTES_MAX
     folder = settings.prediction_log / contract.product
-    faults = ModelFaults(settings.serving_kept / contract.product)
+    mark = Mark(settings.serving_kept / contract.product / "alive")
+    faults = ModelFaults(mark)
     follower.taking = faults.note
     predictor = Predictor(PredictionLog(folder, file_bytes_max, settings.serving_name), faults)
     predictor.tick.is_alone = gate.has_one
@@ -93,7 +94,7 @@ def make_runtime(
         follower=follower,
         predictor=predictor,
         metrics=metrics,
-        mark=Mark(settings.serving_kept / contract.product / "alive"),
+        mark=mark,
         poll_s=settings.serving_poll_s,
         needs_store=settings.serving_needs_store,
         callers=Callers(settings.serving_callers),

@@ -14,6 +14,7 @@ from time import perf_counter
 import msgspec
 
 from platform_assets.serving import bodies, files, shipping
+from platform_assets.serving.alive import Died
 from platform_assets.serving.background import Deadline, Overdue, Repeated
 from platform_assets.serving.bodies import Message, Receive, Scope, Send
 from platform_assets.serving.callers import Unknown
@@ -141,7 +142,6 @@ class PredictionMiddleware:
     async def load(self) -> None:
         """Begin what belongs to the product: load and warm up a model, and start its jobs."""
         await asyncio.to_thread(self._leave_mark)
-        await asyncio.to_thread(self.runtime.predictor.faults.start, self.runtime.contract.product)
         await asyncio.to_thread(self.runtime.follower.fall_back)
         for job in self._jobs:
             job.start()
@@ -156,22 +156,24 @@ class PredictionMiddleware:
             await asyncio.to_thread(Deadline(CLOSE_S).run, "closing the log", self.runtime.predictor.log.close)
         if self.runtime.shipper is not None:
             await asyncio.to_thread(self.runtime.shipper.close)
-        await asyncio.to_thread(self.runtime.predictor.faults.close)
         await asyncio.to_thread(self.runtime.mark.end)
 
     def _leave_mark(self) -> None:
         """Say and count which processes before this one died."""
         mark, product = self.runtime.mark, self.runtime.contract.product
+        died: list[Died] = []
         try:
-            for seen_at in mark.begin():
+            died = mark.begin()
+            for item in died:
                 log.warning(
                     "%s: a process before this one ended without closing; it was last seen alive at %s.",
                     product,
-                    seen_at.isoformat(timespec="seconds"),
+                    item.seen_at.isoformat(timespec="seconds"),
                 )
         except OSError as problem:
             log.warning("%s: whether a process before this one died is not known: %s.", product, problem)
         self.runtime.metrics.count_deaths(mark.deaths)
+        self.runtime.predictor.faults.start(product, died)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def observed(message: Message) -> None:

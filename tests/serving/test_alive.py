@@ -39,8 +39,9 @@ def test_each_death_is_told_once_and_counted_on_the_disk(tmp_path: Path) -> None
     run(folder, "is killed")
     run(folder, "is killed")  # finds the one before it
     second = Mark(folder)
-    (seen,) = second.begin()
-    assert before.replace(microsecond=0) <= seen <= datetime.now(UTC)
+    (died,) = second.begin()
+    assert before.replace(microsecond=0) <= died.seen_at <= datetime.now(UTC)
+    assert died.had is None
     assert second.deaths == 2, "a counter that began at one in each process would not rise"
     second.end()
     third = Mark(folder)

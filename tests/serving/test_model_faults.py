@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from platform_assets.serving import model_faults
-from platform_assets.serving.model_faults import FOLDER, ModelFaults
+from platform_assets.serving.alive import InHand, Mark
+from platform_assets.serving.model_faults import ModelFaults
 from platform_assets.serving.predict import Predictor
 from platform_assets.settings import REPOSITORY
 from tests.doubles import models
@@ -107,7 +108,8 @@ app.predict(models.row(features={"seats": 181}))
 def started(folder: Path) -> App:
     """Start a process's part of a service, as assembled; the folder is that of the machine's local copy."""
     app = App(folder)
-    app.change(predictor=Predictor(app.log, ModelFaults(folder / "kept")))
+    mark = Mark(folder / "kept")
+    app.change(mark=mark, predictor=Predictor(app.log, ModelFaults(mark)))
     app.follower.taking = app.runtime.predictor.faults.note
     asyncio.run(app.middleware.load())
     app.middleware._following.stop()
@@ -146,15 +148,17 @@ def test_deaths_in_a_row_are_counted(tmp_path: Path) -> None:
 def test_a_process_that_is_stopped_or_lives_is_not_taken_for_dead(tmp_path: Path) -> None:
     app = started(tmp_path)
     release(app)
-    assert problem_of(started(tmp_path)) is None, "its neighbour lives"
-    asyncio.run(app.middleware.close())
-    assert not list((tmp_path / "kept" / FOLDER).iterdir())
+    neighbour = started(tmp_path)
+    assert problem_of(neighbour) is None, "the first one lives"
+    for each in (neighbour, app):
+        asyncio.run(each.middleware.close())
+    assert not list((tmp_path / "kept").glob("*.alive"))
     assert problem_of(started(tmp_path)) is None
 
 
 def test_a_process_that_died_after_long_service_does_not_speak_against_its_model(tmp_path: Path) -> None:
     dies(tmp_path)
-    (path,) = (tmp_path / "kept" / FOLDER).iterdir()
+    (path,) = (tmp_path / "kept").glob("*.alive")
     long_after = time.time() + model_faults.SHOWN_S
     os.utime(path, (long_after, long_after))
     assert problem_of(started(tmp_path)) is None
@@ -167,7 +171,7 @@ def test_the_file_names_the_new_model_before_it_answers(tmp_path: Path) -> None:
 
     def taking(live: Any) -> None:
         note(live)
-        (path,) = (tmp_path / "kept" / FOLDER).iterdir()
+        (path,) = (tmp_path / "kept").glob("*.alive")
         seen.append((json.loads(path.read_bytes())["release"], app.follower.live.release))
 
     app.follower.taking = taking
@@ -175,9 +179,21 @@ def test_the_file_names_the_new_model_before_it_answers(tmp_path: Path) -> None:
     assert seen == [(1, None)]
 
 
-def test_a_file_that_is_not_ours_is_removed_and_told_nothing_about(tmp_path: Path) -> None:
-    folder = tmp_path / "kept" / FOLDER
-    folder.mkdir(parents=True)
-    (folder / "7.json").write_bytes(b"\xff{")
-    assert "died" not in str(problem_of(started(tmp_path)))
-    assert not (folder / "7.json").exists()
+@pytest.mark.parametrize("content", [b"\xff{", b"", b"7\n", b'{"digest": ' + b"9" * 5000, b'{"digest": "1"}\n'])
+def test_a_mark_that_cannot_be_read_is_a_death_without_a_model(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/7-7.alive").write_bytes(content)
+    app = started(tmp_path)
+    assert "died" not in str(problem_of(app))
+    assert metric(app, "driftline_process_deaths_total") == 1.0
+    assert not (tmp_path / "kept/7-7.alive").exists()
+
+
+def test_a_shorter_model_in_hand_replaces_a_longer_one(tmp_path: Path) -> None:
+    mark = Mark(tmp_path)
+    mark.begin()
+    for digest in ("b" * 64, "c"):
+        mark.hold(InHand(digest=digest, release=1, since_s=1.0))
+    (path,) = tmp_path.glob("*.alive")
+    assert json.loads(path.read_bytes())["digest"] == "c"
+    mark.end()
