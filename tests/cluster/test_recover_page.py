@@ -18,6 +18,7 @@ from pathlib import Path
 import polars as pl
 import psycopg2
 import pytest
+import yaml
 
 from platform_assets import naming
 from platform_assets.storage.artifacts import ArtifactStore
@@ -51,6 +52,13 @@ PRODUCT, PASSWORD = "restored", "another-password"
 def blocks(page: str) -> dict[str, str]:
     """Return the blocks of the page by their heading; the first one, of functions, has none."""
     return {part["heading"] or "": part["text"] for part in BLOCK.finditer(page)}
+
+
+def functions_of(repository: Path) -> str:
+    """Return the page's functions, and the one that they take from the shell of docs/deploy.md."""
+    lines = (repository / "docs/deploy.md").read_text(encoding="utf-8").splitlines()
+    (secret,) = (line for line in lines if line.startswith("secret() "))
+    return f"{secret}\n{blocks((repository / PAGE).read_text(encoding='utf-8'))['']}"
 
 
 def test_every_command_of_the_page_is_run(repository: Path) -> None:
@@ -90,6 +98,11 @@ class Deployment:
         assert ended.returncode == 0, f"{ended.stdout}\n{self.platform.described()}"
         return ended.stdout
 
+    def denied(self, functions: str, name: str) -> list[str]:
+        """Return what fails once a connection does: a network policy is in force a moment after its change."""
+        tries = f"until connections >tried 2>&1; grep --quiet 'FAILED *{name}' tried; do sleep 1; done; cat tried"
+        return [line for line in self.run(f"{functions}\n{tries}").splitlines() if line.startswith("FAILED")]
+
     def execute(self, statement: str) -> None:
         """Change PostgreSQL as its administrator."""
         options = self.postgres.environment()
@@ -109,6 +122,16 @@ class Deployment:
         """Return the daemon's pod."""
         (pod,) = self.platform.pods("app.kubernetes.io/component=daemon")
         return pod
+
+    def open_read_only(self, functions: str) -> None:
+        """Have the overlay start the read-only webserver too, with a user of its own."""
+        path = self.folder / "overlay/kustomization.yaml"
+        top = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for part in top["replicas"]:
+            part["count"] = 1
+        path.write_text(yaml.safe_dump(top, sort_keys=False), encoding="utf-8")
+        self.platform.apply_all()
+        self.run(f"{functions}\nreader; ready")
 
     def use(self, image: str) -> None:
         """Have the overlay name another platform image."""
@@ -206,6 +229,7 @@ def here(
             }
             opened = Deployment(platform, postgres, shell, folder, older, newer)
             opened.run('for place in "$STORE" "$BACKUP"; do aws s3 sync --quiet kept "$place"; done')
+            opened.open_read_only(functions_of(repository))
             yield opened
         s3.remove_bucket(LOGS)
         names.serve_names(cluster, folder)
@@ -215,7 +239,7 @@ def here(
 def functions(here: Deployment, reachable: Cluster, request: pytest.FixtureRequest, repository: Path) -> str:
     """The page's functions, with this test where it reaches the cluster."""
     request.config.stash.setdefault(TESTS, {})[NAMESPACE] = request.node.nodeid
-    return blocks((repository / PAGE).read_text(encoding="utf-8"))[""]
+    return functions_of(repository)
 
 
 def test_connections_are_tried_from_inside_and_what_is_denied_is_named(here: Deployment, functions: str) -> None:
@@ -226,15 +250,12 @@ def test_connections_are_tried_from_inside_and_what_is_denied_is_named(here: Dep
     patch = '[{"op": "replace", "path": "/spec/egress/0/ports/%d/port", "value": 53}]'
     for place in (2, 3):
         here.platform.kubectl("patch", "networkpolicy", "to-dns", "--type=json", f"--patch={patch % place}")
-    output = here.run(f"{functions}\nif connections; then exit 1; fi")
-    (line,) = (line for line in output.splitlines() if line.startswith("FAILED  DNS"))
+    (line,) = (line for line in here.denied(functions, "DNS") if line.split()[1] == "DNS")
     assert "DRIFTLINE_DNS_PORT" in line
     here.platform.apply_all()
     nobody = '[{"op": "replace", "path": "/spec/egress/0/to", "value": [{"ipBlock": {"cidr": "192.0.2.1/32"}}]}]'
     here.platform.kubectl("patch", "networkpolicy", "to-postgres", "--type=json", f"--patch={nobody}")
-    output = here.run(f"{functions}\nif connections; then exit 1; fi")
-    (line,) = (line for line in output.splitlines() if line.startswith("FAILED"))
-    assert line.split()[1] == "PostgreSQL"
+    (line,) = here.denied(functions, "PostgreSQL")
     assert "POSTGRES_NETWORK" in line
     assert here.postgres.address in line
     here.platform.apply_all()
@@ -264,6 +285,8 @@ def test_the_page_repairs_it(here: Deployment, functions: str, heading: str, rep
     print(f"{heading}: {time.monotonic() - began_s:.0f} s\n{output}")
     daemon = here.daemon()
     assert daemon.status.container_statuses[0].ready
+    read_only = here.platform.pods("app.kubernetes.io/component=webserver-read-only")
+    assert [pod.status.container_statuses[0].ready for pod in read_only] == [True]
     image = here.newer if heading == "Dagster is upgraded" else here.older
     if heading in ("An image is rolled back", "Dagster is upgraded"):
         assert daemon.spec.containers[0].image.rpartition("@")[2] == image.rpartition("@")[2]
