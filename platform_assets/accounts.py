@@ -14,7 +14,7 @@ from platform_assets.settings import PRODUCT
 
 TABLES = (f"tables/{PRODUCT}/", f"records/{PRODUCT}/")
 ARTIFACTS, SAVES, PIPES, PULSE = "artifacts/", "saves/", "pipes/", "pulse/"
-SEGMENTS = f"prediction_log/{PRODUCT}/"
+SEGMENTS, CLOCK = f"prediction_log/{PRODUCT}/", f"prediction_log_clock/{PRODUCT}/"
 LEDGERS = "ledgers/"
 STORE_SECRET = "driftline-store"
 """Which every pod but a step's reads: its own secret, if there is one, takes precedence."""
@@ -131,7 +131,12 @@ STEP = Account(
     deletes=(SAVES,),
     is_per_product=True,
 )
-SERVICE = Account("service", "services of one product: their segments", (SEGMENTS,), is_per_product=True)
+SERVICE = Account(
+    "service",
+    "services of one product: their segments, and an object by which they learn the store's time",
+    (SEGMENTS, CLOCK),
+    is_per_product=True,
+)
 
 WEBSERVER = Account("webserver", "webservers and the daemon, and pods whose own key is missing: they read", ())
 

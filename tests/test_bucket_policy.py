@@ -168,7 +168,8 @@ def test_without_accounts_per_product_the_policy_names_none_because_aws_refuses_
     statements = {item["Sid"]: item for item in json.loads(capsys.readouterr().out)["Statement"]}
     assert statements["WriteStep"]["Principal"] == {"AWS": ["arn:aws:iam::ACCOUNT:role/driftline-step"]}
     assert f"arn:aws:s3:::{BUCKET}/{PATH}/ledgers/*/leases/*" in statements["WriteStep"]["Resource"]
-    assert statements["WriteService"]["Resource"] == [f"arn:aws:s3:::{BUCKET}/{PATH}/prediction_log/*/*"]
+    places = ("prediction_log", "prediction_log_clock")
+    assert statements["WriteService"]["Resource"] == [f"arn:aws:s3:::{BUCKET}/{PATH}/{place}/*/*" for place in places]
 
 
 @pytest.mark.parametrize(

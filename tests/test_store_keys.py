@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 
 from platform_assets import bucket_policy, naming
 from platform_assets.cli import main
+from platform_assets.serving.sender import Sender, StoreAway
 from tests.doubles import s3_server
 from tests.doubles.s3_server import S3Server
 
@@ -118,6 +119,21 @@ def test_a_pod_without_a_key_of_its_own_only_reads(server: S3Server, file: Path)
     code, step = (client(server, keys(file)[name]) for name in ("driftline-store-code", STEP))
     assert error_of(code.put_object, Bucket=LOGS, Key="compute_logs/2", Body=b"log") == ""
     assert error_of(step.put_object, Bucket=LOGS, Key="compute_logs/2", Body=b"log") == "AccessDenied"
+
+
+def test_a_service_sends_its_answers_with_its_own_key(
+    server: S3Server, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert write(file) == 0
+    for name, text in keys(file)["driftline-store-service-flight-delays"].items():
+        monkeypatch.setenv(name, text)
+    own, others = (Sender(f"s3://{STORE}/{PATH}", product, 30.0) for product in (OURS, OTHER))
+    own.measure()
+    segment = own.name("server-1-0123abcd", "1-1-0123abcd", 0)
+    own.send(segment, b"answers")
+    own.measure(segment.path)
+    with pytest.raises(StoreAway, match=r"403|AccessDenied"):
+        others.measure()
 
 
 def test_keys_are_made_once_kept_for_their_owner_alone_renewed_and_revoked(

@@ -90,8 +90,8 @@ class Sender:
         """
         began_s = time()
         if path is None:
-            path = f"{CLOCK}/{self._product}"
-            self._run("put", lambda store: objects.replace(store, f"{CLOCK}/{self._product}", b"\n"))
+            path = f"{CLOCK}/{self._product}/now"
+            self._run("put", lambda store: objects.replace(store, f"{CLOCK}/{self._product}/now", b"\n"))
         modified = self._run("head", lambda store: objects.modified(store, path))
         if modified is not None:
             # S3 cuts off fractions of a second.
