@@ -192,13 +192,24 @@ def test_the_page_leads_from_an_empty_cluster_through_a_deployments_life(
         assert followed.seconds[ASKED_UNTIL] <= 120
         assert _left(cluster) == []
         arrived = Arrived(f"s3://{BUCKET}/page", "parts")
-        wait_until(lambda: set(callers.acknowledged) <= arrived.look(), SHIPPED_S, "every answer is in the store")
+        wait_until(
+            lambda: not _missing(callers, arrived),
+            SHIPPED_S,
+            "every answer is in the store",
+            lambda: "\n".join(_missing(callers, arrived)),
+        )
     print(f"seconds: {followed.seconds}; answers: {followed.answers}, statuses {dict(callers.statuses)}")
     headings = list(followed.answers)
     asked = headings[headings.index(ASKED_FROM) : headings.index(ASKED_UNTIL)]
     assert {"A new access key", "A new signing key"} < set(asked)
     assert [heading for heading in asked if followed.answers[heading] == 0] == []
     assert callers.failed_twice == 0
+
+
+def _missing(callers: Callers, arrived: Arrived) -> list[str]:
+    """Return the answers that callers have and the store has not, each with its moment."""
+    arrived.look()
+    return sorted(f"{at.isoformat()} {name}" for name, at in callers.acknowledged.items() if name not in arrived.ids)
 
 
 def _follow(process: subprocess.Popen[str], cluster: Cluster, callers: Callers, stack: ExitStack) -> Followed:
