@@ -30,8 +30,12 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # ONNX Runtime 1.32 reports to its makers: the first session writes to the home folder and resolves their address.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-STORE_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ALLOW_HTTP")
-"""Of the S3 client; its keys are secrets, which a pod has from a Secret or from its cloud."""
+AUTHORITIES = "/etc/driftline-ca"
+"""Where pods find the config map `driftline-ca`, the certificates of private authorities."""
+AUTHORITY_VARIABLES = ("SSL_CERT_FILE", "AWS_CA_BUNDLE")
+"""Whom obstore, deltalake and Python trust, and whom boto3."""
+STORE_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ALLOW_HTTP", *AUTHORITY_VARIABLES)
+"""Of the S3 clients; their keys are secrets, which a pod has from a Secret or from its cloud."""
 STORE_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 BROKEN_PRODUCTS = ("refuse", "show")
 EVENTS_AT_ONCE = 500
@@ -101,7 +105,16 @@ def _store_variables(pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str
         raise Unfit(unexpected(address, "an address such as https://s3.example:8333"), "AWS_ENDPOINT_URL")
     if (flag := values.get("AWS_ALLOW_HTTP", "true")) not in ("true", "false"):
         raise Unfit(unexpected(flag, "one of true, false"), "AWS_ALLOW_HTTP")
+    missing = [name for name in AUTHORITY_VARIABLES if name not in values]
+    if len(missing) == 1:
+        both = "boto3 reads AWS_CA_BUNDLE, all others SSL_CERT_FILE"
+        raise Unfit(f"names no file below {AUTHORITIES}, and the other one does; set both: {both}", missing[0])
     return pairs
+
+
+def _is_elsewhere(name: str, text: str) -> bool:
+    """Tell whether a variable names a file that only this machine has."""
+    return name in AUTHORITY_VARIABLES and not os.path.normpath(text).startswith(f"{AUTHORITIES}/")
 
 
 def _is_none_or_digest(digest: str | None) -> bool:
@@ -293,7 +306,7 @@ class Settings(Configuration):
     spot_priority_class: str | None = Field(default=None, description="the same for profiles of spot nodes")
     store_environment: Annotated[tuple[tuple[str, str], ...], AfterValidator(_store_variables)] = Field(
         default=(),
-        description="variables of the S3 client that are not secrets, as pairs; for steps elsewhere",
+        description="variables of the S3 clients that are not secrets, as pairs; for steps elsewhere",
     )
     store_secrets: tuple[str, ...] = Field(
         default=(), description="names of the S3 access keys that are set; the values stay in the environment"
@@ -313,6 +326,11 @@ class Settings(Configuration):
         "own.
         """
         return PRODUCT in (self.step_service_account or "") + (self.step_secret or "")
+
+    @property
+    def has_authorities(self) -> bool:
+        """Tell whether steps elsewhere trust the authorities in the folder `AUTHORITIES`, which they then need."""
+        return any(name in AUTHORITY_VARIABLES for name, _ in self.store_environment)
 
     @property
     def dagster_home(self) -> Path:
@@ -375,7 +393,11 @@ class Settings(Configuration):
         values["profiles"] = profiles_file(environ)
         return Settings(
             **values,
-            store_environment=tuple((name, environ[name]) for name in STORE_VARIABLES if environ.get(name)),
+            store_environment=tuple(
+                (name, text)
+                for name in STORE_VARIABLES
+                if (text := environ.get(name)) and not _is_elsewhere(name, text)
+            ),
             store_secrets=tuple(name for name in STORE_SECRETS if environ.get(name)),
         )
 

@@ -16,7 +16,7 @@ from platform_assets import naming
 from platform_assets.handle import Product
 from platform_assets.manifests import manifests, name_of
 from platform_assets.serving import middleware
-from platform_assets.settings import REPOSITORY, Settings, SettingsProblem
+from platform_assets.settings import AUTHORITIES, AUTHORITY_VARIABLES, REPOSITORY, Settings, SettingsProblem
 from platform_assets.specs.base import Pods, ProductSpec
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
@@ -90,6 +90,18 @@ def test_manifests_are_valid_restricted_and_use_digests(tmp_path: Path) -> None:
     for kind in ("PodDisruptionBudget", "NetworkPolicy"):
         of_kind = built[kind]["spec"]
         assert of_kind.get("selector", of_kind.get("podSelector"))["matchLabels"].items() <= labels
+
+
+def test_a_service_reads_the_variables_of_authorities_and_has_their_file(tmp_path: Path) -> None:
+    """Whoever prints the manifests trusts somebody else: the values are the deployment's."""
+    own = dict.fromkeys(AUTHORITY_VARIABLES, "/home/me/ca.pem")
+    spec = documents(tmp_path, **own)["Deployment"]["spec"]["template"]["spec"]
+    assert {"name": "ca", "configMap": {"name": "driftline-ca", "optional": True}} in spec["volumes"]
+    for container in (*spec["initContainers"], *spec["containers"]):
+        assert {"name": "ca", "mountPath": AUTHORITIES} in container["volumeMounts"]
+        sources = {item["name"]: item.get("valueFrom") for item in container["env"]}
+        for name in AUTHORITY_VARIABLES:
+            assert sources[name] == {"configMapKeyRef": {"name": "driftline", "key": name, "optional": True}}
 
 
 def test_with_accounts_per_product_a_service_has_its_own_account_and_key(tmp_path: Path) -> None:

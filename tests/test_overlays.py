@@ -15,6 +15,7 @@ import yaml
 
 from platform_assets import accounts
 from platform_assets.profiles import BUILT_IN_PROFILES
+from platform_assets.settings import AUTHORITIES, AUTHORITY_VARIABLES
 from tests.doubles import kustomize
 
 pytestmark = pytest.mark.skipif(kustomize.kubectl() is None, reason=kustomize.MISSING)
@@ -189,9 +190,11 @@ def test_a_pull_secret_is_every_accounts(tmp_path: Path) -> None:
     assert {str(item.get("imagePullSecrets")) for item in accounts} == {"[{'name': 'driftline-registry'}]"}
 
 
-def test_who_asks_postgresql_finds_a_private_authority(objects: list[dict[str, Any]]) -> None:
+def test_who_asks_postgresql_or_the_store_finds_a_private_authority(objects: list[dict[str, Any]]) -> None:
     config = _named(objects, "ConfigMap", "driftline")["data"]
     place = str(Path(config["PGSSLROOTCERT"]).parent)
+    assert place == AUTHORITIES
+    assert config.keys().isdisjoint(AUTHORITY_VARIABLES), "a file that is not there would be all that pods trust"
     for spec in kustomize.pod_specs([item for item in objects if item["kind"] in ("Deployment", "CronJob")]):
         (container,) = spec["containers"]
         assert {"name": "ca", "configMap": {"name": "driftline-ca", "optional": True}} in spec["volumes"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from platform_assets.settings import REPOSITORY, Settings, SettingsProblem, variable
+from platform_assets.settings import AUTHORITY_VARIABLES, REPOSITORY, Settings, SettingsProblem, variable
 
 RECORD = "RECORD_SETTINGS"
 
@@ -135,6 +135,35 @@ def test_the_file_of_profiles_reaches_child_processes_and_no_pod(tmp_path: Path)
     settings = Settings.from_environment({"DRIFTLINE_PROFILES": str(tmp_path / "profiles.toml")})
     assert settings.child_environment()["DRIFTLINE_PROFILES"] == str(tmp_path / "profiles.toml")
     assert "DRIFTLINE_PROFILES" not in settings.to_environment()
+
+
+HERE = dict.fromkeys(AUTHORITY_VARIABLES, "/etc/driftline-ca/ca.crt")
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        (HERE, HERE),
+        (dict.fromkeys(HERE, "/etc/ssl/certs/ca-certificates.crt"), {}),
+        (dict.fromkeys(HERE, "/etc/driftline-ca/../ssl/cert.pem"), {}),
+        (dict.fromkeys(HERE, "/etc/driftline-cad/ca.crt"), {}),
+        (dict.fromkeys(HERE, "/etc/driftline-ca"), {}),
+        (dict.fromkeys(HERE, "ca.crt"), {}),
+        (dict.fromkeys(HERE, ""), {}),
+    ],
+)
+def test_a_file_of_authorities_reaches_steps_only_where_pods_have_it(
+    environ: dict[str, str], expected: dict[str, str]
+) -> None:
+    assert dict(Settings.from_environment(environ).store_environment) == expected
+
+
+@pytest.mark.parametrize("name", AUTHORITY_VARIABLES)
+@pytest.mark.parametrize("other", [{}, {"SSL_CERT_FILE": "/home/me/ca.pem", "AWS_CA_BUNDLE": "/home/me/ca.pem"}])
+def test_one_of_the_two_variables_of_authorities_alone_is_refused(name: str, other: dict[str, str]) -> None:
+    (missing,) = set(AUTHORITY_VARIABLES) - {name}
+    with pytest.raises(SettingsProblem, match=f"^{missing} names no file below /etc/driftline-ca.*set both"):
+        Settings.from_environment({**other, name: HERE[name]})
 
 
 @pytest.mark.parametrize("name", ["DRIFTLINE_ENV", "DRIFTLINE_LAUNCHER"])

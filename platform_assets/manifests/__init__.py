@@ -16,7 +16,7 @@ from platform_assets.facts.service_memory import model_bytes, needed_bytes
 from platform_assets.handle import Product
 from platform_assets.records.notes import Service
 from platform_assets.records.releases import Release
-from platform_assets.settings import PRODUCT, STORE_VARIABLES, Settings
+from platform_assets.settings import AUTHORITIES, PRODUCT, STORE_VARIABLES, Settings
 from platform_assets.storage.artifacts import ArtifactProblem
 
 ROOM_BYTES = 2 * 1024**3
@@ -96,6 +96,7 @@ def manifests(product: Product, replicas: int | None = None) -> str:
         needs_store="true" if settings.serving_needs_store else "false",
         serving_keys=",".join(settings.serving_keys),
         store_variables=STORE_VARIABLES,
+        authorities=AUTHORITIES,
         callers=_parts(settings.service_networks),
         scraper_namespace=settings.scraper_namespace,
         scraper_label=settings.scraper_label.split("="),

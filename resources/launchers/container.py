@@ -26,7 +26,7 @@ from platform_assets import libraries
 from platform_assets.failures import DEADLINE, IMAGE, INIT, OUT_OF_MEMORY, may_lack_memory
 from platform_assets.profiles import StepProfile
 from platform_assets.records.attempts import ProcessLocation
-from platform_assets.settings import Settings, SettingsProblem
+from platform_assets.settings import AUTHORITIES, Settings, SettingsProblem
 from resources.launchers import foreground, manifest, records
 from resources.launchers.attempt import Attempt
 from resources.launchers.endings import Ending, Try, of_exit
@@ -192,6 +192,8 @@ def options(engine: str, settings: Settings, plan: Try, caller: tuple[int, int])
         *(f"--cpus={size.cores}", f"--memory={memory}", f"--memory-swap={memory}", f"--shm-size={shm}"),
         *(f"--env={key}" for key in sorted(settings.store_secrets)),
     ]
+    if settings.has_authorities:
+        result.append(f"--volume={AUTHORITIES}:{AUTHORITIES}:ro")
     if size.accelerators:
         result.append("--gpus=1" if engine == "docker" else f"--device={size.accelerator_resource}=0")
     if "://" in root:

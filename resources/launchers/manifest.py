@@ -17,7 +17,7 @@ from typing import Any, TypedDict
 from platform_assets import accounts
 from platform_assets.profiles import StepProfile
 from platform_assets.records.attempts import Launch
-from platform_assets.settings import Settings
+from platform_assets.settings import AUTHORITIES, Settings
 from platform_assets.step_profile import ZONE
 from resources.launchers import records
 from resources.launchers.endings import Try, Work
@@ -125,6 +125,8 @@ def pod(settings: Settings, module: str, plan: Try, launch: Launch, pipes: Mappi
         ],
     }
     _set_place(spec, plan)
+    if settings.has_authorities:
+        _mount_authorities(spec)
     if account := accounts.of_product(settings.step_service_account, work.product):
         spec["serviceAccountName"] = account
     priority_class = settings.spot_priority_class if profile.is_spot else settings.step_priority_class
@@ -191,6 +193,12 @@ def _container(settings: Settings, module: str, plan: Try, work: Work, pipes: Ma
     if secret := accounts.of_product(settings.step_secret, work.product):
         container["envFrom"] = [{"secretRef": {"name": secret}}]
     return container
+
+
+def _mount_authorities(spec: Spec) -> None:
+    """Mount the config map that the variables of private authorities name; without it the step says so, and starts."""
+    spec["volumes"].append({"name": "ca", "configMap": {"name": "driftline-ca", "optional": True}})
+    spec["containers"][0]["volumeMounts"].append({"name": "ca", "mountPath": AUTHORITIES})
 
 
 def _set_place(spec: Spec, plan: Try) -> None:

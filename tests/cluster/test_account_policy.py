@@ -7,7 +7,7 @@ launcher of steps, each changed in one thing. They are sent as dry runs, which t
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pytest
 from kubernetes import client
 
 from platform_assets.profiles import PROFILES
-from platform_assets.settings import Settings
+from platform_assets.settings import AUTHORITY_VARIABLES, Settings
 from resources.launchers import manifest, records
 from resources.launchers.endings import Work, first_try
 from tests.cluster import accounts, guards, pods, run_launcher
@@ -27,6 +27,8 @@ from tests.cluster.waiting import wait_until
 
 NAME = "driftline-accounts"
 FOREIGN = "evil.example/tool@sha256:" + "0" * 64
+CA = "driftline-ca"
+NONE: Mapping[str, str] = {}
 Object = dict[str, Any]
 Change = Callable[[Object, Object], object]
 """Changes a pod's metadata and spec."""
@@ -58,13 +60,14 @@ class Guarded:
             return str(problem.body)
         return ""
 
-    def step(self) -> Object:
-        """Return the pod of an attempt at a step."""
+    def step(self, variables: Mapping[str, str] = NONE) -> Object:
+        """Return the pod of an attempt at a step, of a run with these variables too."""
         environment = {
             "DRIFTLINE_NAMESPACE": self.namespace,
             "DRIFTLINE_TRAINER_IMAGE": self.image,
             "DRIFTLINE_STEP_SECRET": "driftline-store-step-{product}",
             "DRIFTLINE_STEP_SERVICE_ACCOUNT": "driftline-step",
+            **variables,
         }
         work = Work(product="flight_delays", step="train", cutoff="2013-07-01", fingerprint="ab" * 32)
         plan = first_try(PROFILES["cpu_small"])
@@ -317,6 +320,13 @@ OF_STEPS: dict[str, Change] = {
         image=_container(spec)["image"].replace("/", ".evil.example/", 1)
     ),
     "files": lambda _, spec: spec["volumes"].append({"name": "evil", "configMap": {"name": "driftline"}}),
+    "projected files": OF_RUNS["projected files"],
+    "files of authorities with our name in front": lambda _, spec: spec["volumes"].append(
+        {"name": "evil", "configMap": {"name": "driftline-ca-evil"}}
+    ),
+    "projected files of authorities": lambda _, spec: spec["volumes"].append(
+        {"name": "evil", "projected": {"sources": [{"configMap": {"name": "driftline-ca"}}, {"secret": {"name": "x"}}]}}
+    ),
     "claim": lambda _, spec: spec["volumes"].append({"name": "evil", "persistentVolumeClaim": {"claimName": "x"}}),
 }
 
@@ -325,6 +335,13 @@ OF_STEPS: dict[str, Change] = {
 def test_a_run_that_trains_creates_pods_of_steps_and_no_others(guarded: Guarded, change: str) -> None:
     assert guarded.refusal(RUN, "pod", guarded.step()) == ""
     assert NAME in guarded.refusal(RUN, "pod", _changed(guarded.step(), "pod", OF_STEPS[change]))
+
+
+def test_a_step_may_have_the_certificates_of_private_authorities(guarded: Guarded) -> None:
+    files = dict.fromkeys(AUTHORITY_VARIABLES, "/etc/driftline-ca/ca.crt")
+    pod = guarded.step(files)
+    assert [volume["configMap"]["name"] for volume in pod["spec"]["volumes"] if "configMap" in volume] == [CA]
+    assert guarded.refusal(RUN, "pod", pod) == ""
 
 
 def test_a_step_may_have_a_pull_secret_of_the_cluster(guarded: Guarded) -> None:

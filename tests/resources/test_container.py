@@ -12,7 +12,7 @@ import pytest
 
 from platform_assets.failures import INIT, PREEMPTED
 from platform_assets.profiles import PROFILES, StepProfile
-from platform_assets.settings import Settings, SettingsProblem
+from platform_assets.settings import AUTHORITIES, AUTHORITY_VARIABLES, Settings, SettingsProblem
 from resources.launchers import ContainerLauncher, foreground, launcher
 from resources.launchers.container import State, ending, options
 from resources.launchers.endings import Try, first_try
@@ -129,6 +129,13 @@ def test_settings_know_the_names_of_secrets_and_not_their_values() -> None:
 def test_the_network_is_what_the_store_needs(settings: Settings, endpoint: str | None, expected: list[str]) -> None:
     environ = (("AWS_ENDPOINT_URL", endpoint),) if endpoint else ()
     assert values(given(settings.replace(store_environment=environ)), "--network") == expected
+
+
+def test_the_file_of_private_authorities_is_where_the_variables_of_the_step_name_it() -> None:
+    environ = tuple(dict.fromkeys(AUTHORITY_VARIABLES, f"{AUTHORITIES}/ca.crt").items())
+    assert values(given(BUCKET.replace(store_environment=environ)), "--volume") == [
+        "/etc/driftline-ca:/etc/driftline-ca:ro"
+    ]
 
 
 def test_a_folder_has_one_path_on_both_sides_and_saves_outlive_their_container() -> None:

@@ -62,6 +62,25 @@ def leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
+AUTHORITIES = {"SSL_CERT_FILE": "/etc/driftline-ca/ca.crt", "AWS_CA_BUNDLE": "/etc/driftline-ca/ca.crt"}
+
+
+def test_a_step_has_the_file_that_its_variables_of_authorities_name() -> None:
+    result = pod(settings=Settings.from_environment({**ENVIRONMENT, **AUTHORITIES}))
+    assert kubernetes_validate.validate(result, "1.35", strict=True) == "1.35"
+    (container,) = result["spec"]["containers"]
+    variables = {item["name"]: item["value"] for item in container["env"]}
+    assert variables.items() >= AUTHORITIES.items()
+    (volume,) = [item for item in result["spec"]["volumes"] if "emptyDir" not in item]
+    assert volume == {"name": "ca", "configMap": {"name": "driftline-ca", "optional": True}}
+    assert {"name": "ca", "mountPath": "/etc/driftline-ca"} in container["volumeMounts"]
+
+
+def test_a_step_gets_no_file_of_the_machine_that_starts_it() -> None:
+    files = dict.fromkeys(AUTHORITIES, "/usr/local/share/ca.pem")
+    assert pod(settings=Settings.from_environment({**ENVIRONMENT, **files}))["spec"] == pod()["spec"]
+
+
 # -- every field of profile, work and arguments --
 
 PROFILE_SENTINELS: dict[str, tuple[Any, Any]] = {
