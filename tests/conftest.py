@@ -26,6 +26,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from platform_assets.settings import Settings
 from tests import skips
+from tests.cluster.certificates import Authority
 from tests.doubles.s3_server import S3Server, running
 from tests.volume import draws
 
@@ -180,6 +181,23 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with running(tmp_path_factory.mktemp("s3")) as server:
         server.make_bucket(BUCKET)
         yield server
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """An authority that no system trusts; it has signed the certificate `server`, of 127.0.0.1."""
+    result = Authority(tmp_path_factory.mktemp("authority"), "private")
+    result.create()
+    result.sign("server", "/CN=server", "IP:127.0.0.1")
+    return result
+
+
+@pytest.fixture(scope="session")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Another authority, which has signed nothing."""
+    result = Authority(tmp_path_factory.mktemp("authority"), "stranger")
+    result.create()
+    return result
 
 
 @pytest.fixture(params=["folder", "s3"])

@@ -174,8 +174,11 @@ def _store(root: str) -> Connection:
     port = endpoint.port or (80 if endpoint.scheme == "http" else 443)
 
     def ask() -> None:
-        _opened(host, port)  # its client repeats, and says less
-        objects.read(objects.open_store(root, timedelta(seconds=ATTEMPT_S)), "connections")
+        _greet(host, port, endpoint.scheme != "http")  # its client repeats, and says less
+        try:
+            objects.read(objects.open_store(root, timedelta(seconds=ATTEMPT_S)), "connections")
+        except (obstore.exceptions.BaseError, FileNotFoundError) as error:
+            raise OSError(objects.reason(root, error)) from error  # its own text names times of its own
 
     networks = "the policy to-store (STORE_NETWORK, STORE_PORT)"
     access = f"{root}, AWS_ENDPOINT_URL, AWS_REGION and the secret driftline-store"
@@ -186,17 +189,19 @@ def _web(name: str, address: str, networks: str, variable: str) -> Connection:
     place = urlsplit(address)
     host, port = place.hostname or "", place.port or (80 if place.scheme == "http" else 443)
 
-    def ask() -> None:
-        with _opened(host, port) as opened:
-            if place.scheme == "https":
-                ssl.create_default_context().wrap_socket(opened, server_hostname=host).close()
-
-    return Connection(name, host, port, ask, networks, variable)
+    return Connection(name, host, port, lambda: _greet(host, port, place.scheme == "https"), networks, variable)
 
 
 def _opened(host: str, port: int) -> socket.socket:
     """Connect, and return the socket, for whoever closes it."""
     return socket.create_connection((host, port), timeout=ATTEMPT_S)
+
+
+def _greet(host: str, port: int, is_tls: bool) -> None:
+    """Connect, and with TLS have the server prove its name."""
+    with _opened(host, port) as opened:
+        if is_tls:
+            ssl.create_default_context().wrap_socket(opened, server_hostname=host).close()
 
 
 def _raising(problem: Exception) -> Callable[[], object]:
@@ -213,7 +218,7 @@ def _tried(connection: Connection) -> Result:
         if isinstance(opened, socket.socket):
             opened.close()
         problem = None
-    except (OSError, SettingsProblem, psycopg2.Error, obstore.exceptions.BaseError, http.client.HTTPException) as error:
+    except (OSError, SettingsProblem, psycopg2.Error, http.client.HTTPException) as error:
         problem = _advice(connection, error)
     return Result(connection, time.monotonic() - began_s, problem)
 
@@ -232,7 +237,10 @@ def _advice(connection: Connection, error: Exception) -> str:
     if isinstance(error, TimeoutError) or "timeout" in text or "timed out" in text:
         return LOST.format(networks=connection.networks, addresses=_addresses(connection.host))
     if isinstance(error, ssl.SSLError) or "certificate" in text.lower():
-        return f"TLS failed: {text}. A private authority belongs into the config map driftline-ca (docs/recover.md)."
+        return (
+            f"TLS failed: {text}. The certificate must name {connection.host}; one of a private authority needs the "
+            "config map driftline-ca, and variables with its file (docs/recover.md)."
+        )
     if isinstance(error, ConnectionRefusedError) or "refused" in text:
         return f"Refused: nothing listens there. Look at {connection.access}."
     return f"{text or type(error).__name__}. Look at {connection.access}."

@@ -39,6 +39,8 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _RETRY_TIMES = re.compile(r" in [\d.]+\w*s, after \d+ retries, max_retries: \d+, retry_timeout: [\d.]+\w*s *")
 """The client's retry times, which differ in each message for the same error."""
 _CODE = re.compile(r"<Code>(\w+)</Code>")
+_CERTIFICATE = re.compile(r"InvalidCertificate\(\s*(\w+)")
+"""Only the debug dump says so: the message is that of every request that could not be sent."""
 
 
 def open_store(root: str, patience: timedelta | None = None) -> ObjectStore:
@@ -239,6 +241,11 @@ def reason(root: str, error: BaseException) -> str:
         bucket = "/".join(root.split("/", 3)[:3])
         if any(address in text for address in _CREDENTIAL_ADDRESSES):
             return f"no key for {bucket} was found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or attach a role"
+        if certificate := _CERTIFICATE.search(str(error)):
+            return (
+                f"the certificate of the server of {bucket} is refused ({certificate[1]}); check the name in "
+                "AWS_ENDPOINT_URL, and that the file in SSL_CERT_FILE contains its authority"
+            )
         if _NO_BUCKET in text:
             return f"the bucket {bucket} does not exist; create it, or fix its name or AWS_ENDPOINT_URL"
         if any(status in text for status in _REFUSED):

@@ -13,9 +13,12 @@ import pytest
 from platform_assets.cli import main
 from platform_assets.deployment import connections
 from platform_assets.deployment.connections import Connection
-from platform_assets.settings import Settings
-from tests.doubles import postgres_server
+from platform_assets.settings import AUTHORITY_VARIABLES, Settings
+from tests.cluster.certificates import Authority
+from tests.conftest import BUCKET
+from tests.doubles import faulty_s3, postgres_server, tls_proxy
 from tests.doubles.postgres_server import MISSING, PostgresServer, binaries
+from tests.doubles.s3_server import S3Server
 
 NETWORKS, ACCESS = "the policy to-it (ITS_NETWORK)", "ITS_SECRET"
 
@@ -97,6 +100,92 @@ def test_postgresql_without_the_wanted_tls_is_named(
     output = capsys.readouterr().out
     assert "server does not support SSL" in output
     assert "PGSSLMODE" in output
+
+
+@pytest.fixture(scope="module")
+def postgres_with_tls(authority: Authority) -> Iterator[PostgresServer]:
+    if binaries() is None:
+        pytest.skip(MISSING)
+    with postgres_server.running(pair=authority.folder / "server") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def store_with_tls(s3_server: S3Server, authority: Authority) -> Iterator[str]:
+    with tls_proxy.in_front_of(s3_server.endpoint, authority.folder / "server") as address:
+        yield address
+
+
+@pytest.mark.parametrize(
+    ("trusted", "host", "postgres_says", "store_says"),
+    [
+        ("private", "127.0.0.1", None, None),
+        ("stranger", "127.0.0.1", "certificate verify failed", "unable to get local issuer certificate"),
+        ("missing", "127.0.0.1", "missing.crt", "unable to get local issuer certificate"),
+        ("private", "localhost", 'does not match host name "localhost"', "not valid for 'localhost'"),
+    ],
+    ids=["trusted", "another authority", "no file", "another name"],
+)
+def test_a_private_authority_is_trusted_and_what_it_did_not_sign_is_refused_by_name(
+    trusted: str,
+    host: str,
+    postgres_says: str | None,
+    store_says: str | None,
+    postgres_with_tls: PostgresServer,
+    store_with_tls: str,
+    authority: Authority,
+    stranger: Authority,
+    s3_server: S3Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Neither is a lost packet, and no policy lets it through."""
+    files = {item.name: str(item.certificate) for item in (authority, stranger)}
+    file = files.get(trusted, "/etc/driftline-ca/missing.crt")
+    environment = {
+        **postgres_with_tls.environment(),
+        "DAGSTER_PG_HOST": host,
+        "PGSSLMODE": "verify-full",
+        "PGSSLROOTCERT": file,
+        **s3_server.environment(store_with_tls.replace("127.0.0.1", host)),
+        "AWS_ALLOW_HTTP": "false",
+        **dict.fromkeys(AUTHORITY_VARIABLES, file),
+        "DRIFTLINE_ROOT": f"s3://{BUCKET}/connections",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert main(["doctor", "connections"]) == int(postgres_says is not None)
+    lines = capsys.readouterr().out.splitlines()
+    for line, name, text in zip(lines, ("PostgreSQL", "store"), (postgres_says, store_says), strict=True):
+        assert line.split()[:2] == ["ok" if text is None else "FAILED", name]
+        if text is not None:
+            assert "TLS failed: " in line
+            assert text in line
+            assert f"must name {host}" in line
+            assert "config map driftline-ca" in line
+
+
+def test_a_bucket_that_is_not_there_is_no_lost_packet(
+    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {**s3_server.environment(), "DRIFTLINE_ROOT": "s3://nowhere/store"}.items():
+        monkeypatch.setenv(name, value)
+    assert main(["doctor", "connections"]) == 1
+    assert "the bucket s3://nowhere does not exist" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_a_store_that_is_busy_is_no_lost_packet(
+    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its client repeats, and its message names a timeout of its own."""
+    with faulty_s3.in_front_of(s3_server.endpoint) as faults:
+        faults.add("GET", "connections", answer=503, times=100)
+        for name, value in {**s3_server.environment(faults.endpoint), "DRIFTLINE_ROOT": f"s3://{BUCKET}/x"}.items():
+            monkeypatch.setenv(name, value)
+        assert main(["doctor", "connections"]) == 1
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert "503" in line
+    assert "packets are dropped" not in line
 
 
 def test_in_a_pod_names_the_code_server_and_the_api_are_tried_too(monkeypatch: pytest.MonkeyPatch) -> None:

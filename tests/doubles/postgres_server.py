@@ -78,11 +78,12 @@ def binaries() -> Path | None:
 
 
 @contextmanager
-def running(address: str = LOOPBACK, before: Sequence[str] = ()) -> Iterator[PostgresServer]:
+def running(address: str = LOOPBACK, before: Sequence[str] = (), pair: Path | None = None) -> Iterator[PostgresServer]:
     """Start the server, yield it when it answers, and stop it.
 
     Args:
         before: words in front of its command, of a program that becomes the server.
+        pair: it also speaks TLS, with the certificate PAIR.crt and the key PAIR.key.
 
     Raises:
         LookupError: PostgreSQL is not installed.
@@ -112,8 +113,9 @@ def running(address: str = LOOPBACK, before: Sequence[str] = ()) -> Iterator[Pos
         if address != LOOPBACK:
             with (path / "data/pg_hba.conf").open("a", encoding="ascii") as rules:
                 rules.write("host all all 0.0.0.0/0 scram-sha-256\n")  # by default it accepts only this machine
+        tls = {} if pair is None else _with_tls(path, pair, user)
         for _ in range(START_ATTEMPTS):
-            server = _start([*before, str(folder / "postgres")], path, address, password, user)
+            server = _start([*before, str(folder / "postgres")], path, address, password, user, tls)
             try:
                 if _answers(server):
                     yield server
@@ -128,9 +130,21 @@ def running(address: str = LOOPBACK, before: Sequence[str] = ()) -> Iterator[Pos
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _start(command: list[str], folder: Path, address: str, password: str, user: dict[str, Any]) -> PostgresServer:
+def _with_tls(folder: Path, pair: Path, user: dict[str, Any]) -> dict[str, str]:
+    """Copy a pair to where the server may read it, and return the options that name it."""
+    for kind in ("crt", "key"):
+        copy = Path(shutil.copy(pair.with_suffix(f".{kind}"), folder / f"server.{kind}"))
+        copy.chmod(0o600)
+        if user:
+            os.chown(copy, user["user"], user["group"])
+    return {"ssl": "on", "ssl_cert_file": str(folder / "server.crt"), "ssl_key_file": str(folder / "server.key")}
+
+
+def _start(
+    command: list[str], folder: Path, address: str, password: str, user: dict[str, Any], more: dict[str, str]
+) -> PostgresServer:
     port = _free_port(address)
-    options = {"listen_addresses": address, "unix_socket_directories": "", "fsync": "off", "port": port}
+    options = {"listen_addresses": address, "unix_socket_directories": "", "fsync": "off", "port": port, **more}
     argv = [*command, "-D", "data", *(f"--{name}={value}" for name, value in options.items())]
     return PostgresServer(address, port, password, Program(argv, folder, user))
 
