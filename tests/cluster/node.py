@@ -66,22 +66,26 @@ class Node:
 
     def create(self) -> None:
         """Write what lies on the node's disk."""
-        for folder in ("cni", "lib", "log", f"certs.d/{self.registry.address}"):
+        for folder in ("cni", "lib", "log"):
             (self.disk / folder).mkdir(parents=True)
         alternatives = f"DNS:{self.name},IP:{self.cable.address}"
         authority = self.control.authority
         authority.sign("node", f"/O=system:nodes/CN=system:node:{self.name}", alternatives, self.disk)
         write_kubeconfig(self.disk / "kubeconfig", f"https://{HOST}:{PORT}", authority, self.disk / "node")
-        scheme = "http" if self.registry.is_plain else "https"
-        server = f"{scheme}://{self.registry.address}"
-        self._write(
-            f"certs.d/{self.registry.address}/hosts.toml",
-            f'server = "{server}"\n[host."{server}"]\n  capabilities = ["pull", "resolve"]\n',
-        )
+        self.pull_from(self.registry)
         self._write("cni/10-pods.conflist", json.dumps(self._pod_network()))
         self._write("containerd.toml", self._containerd())
         self._write("proxy.json", json.dumps(self._proxy()))
         self._write("resolv.conf", "# Pods with the node's DNS resolve nothing: there is no network outside.\n")
+
+    def pull_from(self, registry: Registry) -> None:
+        """Tell containerd, which looks at each pull, how a registry is reached."""
+        server = f"{'http' if registry.is_plain else 'https'}://{registry.address}"
+        (self.disk / f"certs.d/{registry.address}").mkdir(parents=True)
+        self._write(
+            f"certs.d/{registry.address}/hosts.toml",
+            f'server = "{server}"\n[host."{server}"]\n  capabilities = ["pull", "resolve"]\n',
+        )
 
     def power_on(self) -> None:
         """Start the machine and everything on it. Whether the node is Ready shows in its conditions."""

@@ -103,6 +103,7 @@ def deployed(
     secrets: Mapping[str, Mapping[str, str]],
     folder: Path,
     parts: Sequence[str] = PARTS,
+    components: Sequence[str] = (),
 ) -> Iterator[Platform]:
     """Apply the overlay `local` with this cluster's values and secrets; remove everything at the end.
 
@@ -111,13 +112,14 @@ def deployed(
         secrets: entries by the secret's name.
         folder: an empty one, for the overlay.
         parts: what of the platform runs; the others get no pods.
+        components: of deploy/kubernetes, next to the overlay's values.
     """
     outside = {
         "DRIFTLINE_TRAINER_LIBRARIES": images.libraries,
         "DRIFTLINE_SERVICE_NETWORKS": os.environ.get(ADDRESS, CABLES),
         **variables,
     }
-    write_overlay(folder, cluster, images, outside)
+    _add(components, write_overlay(folder, cluster, images, outside))
     _write_top(folder, images, secrets, parts)
     environment = {**outside, **{name: text for entries in secrets.values() for name, text in entries.items()}}
     environment |= {"DRIFTLINE_TRAINER_IMAGE": images.trainer, "DRIFTLINE_SERVICE_IMAGE": images.service}
@@ -153,6 +155,14 @@ def write_overlay(folder: Path, cluster: Cluster, images: Images, variables: Map
     }
     (overlay / "values/kustomization.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     return overlay
+
+
+def _add(components: Sequence[str], overlay: Path) -> None:
+    """Add components to an overlay as a team does."""
+    path = overlay / "kustomization.yaml"
+    names = "".join(f"../../components/{name}, " for name in components)
+    text = path.read_text(encoding="utf-8").replace("components: [values, ", f"components: [values, {names}")
+    path.write_text(text, encoding="utf-8")
 
 
 def _addresses(cluster: Cluster, variables: Mapping[str, str]) -> list[dict[str, Any]]:

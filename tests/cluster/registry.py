@@ -55,11 +55,20 @@ class Registry:
             return f"{self.address}/{name}@{Path(digest.name).read_text(encoding='ascii')}"
 
 
-def start(space: Space, folder: Path) -> tuple[Registry, Service]:
-    """Start a registry next to the control plane."""
-    address = f"{HOST}:{PORT}"
-    config = folder / "registry.json"
+def start(space: Space, folder: Path, port: int = PORT, passwords: str = "") -> tuple[Registry, Service]:
+    """Start a registry next to the control plane. Those with one folder have the same images.
+
+    Args:
+        passwords: of who may push and pull, in the form of htpasswd; without it nobody is asked.
+    """
+    address, name = f"{HOST}:{port}", f"registry-{port}"
     storage = {"filesystem": {"rootdirectory": str(folder / "images")}, "delete": {"enabled": True}}
-    config.write_text(json.dumps({"version": "0.1", "storage": storage, "http": {"addr": address}}), encoding="ascii")
-    service = space.start("docker-registry", "docker-registry", "serve", str(config), log=folder / "registry.log")
+    config: dict[str, object] = {"version": "0.1", "storage": storage, "http": {"addr": address}}
+    if passwords:
+        file = folder / f"{name}.htpasswd"
+        file.write_text(passwords, encoding="ascii")
+        config["auth"] = {"htpasswd": {"realm": "tests", "path": str(file)}}
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(config), encoding="ascii")
+    service = space.start(name, "docker-registry", "serve", str(path), log=folder / f"{name}.log")
     return Registry(address, is_plain=True), service
