@@ -39,8 +39,8 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _RETRY_TIMES = re.compile(r" in [\d.]+\w*s, after \d+ retries, max_retries: \d+, retry_timeout: [\d.]+\w*s *")
 """The client's retry times, which differ in each message for the same error."""
 _CODE = re.compile(r"<Code>(\w+)</Code>")
-_CERTIFICATE = re.compile(r"InvalidCertificate\(\s*(\w+)")
-"""Only the debug dump says so: the message is that of every request that could not be sent."""
+_CERTIFICATE = re.compile(r"InvalidCertificate\(\s*(\w+)|No CA certificates")
+"""Only the debug dump says so: the message is that of every request that could not be sent, or of no client at all."""
 
 
 def open_store(root: str, patience: timedelta | None = None) -> ObjectStore:
@@ -243,8 +243,8 @@ def reason(root: str, error: BaseException) -> str:
             return f"no key for {bucket} was found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or attach a role"
         if certificate := _CERTIFICATE.search(str(error)):
             return (
-                f"the certificate of the server of {bucket} is refused ({certificate[1]}); check the name in "
-                "AWS_ENDPOINT_URL, and that the file in SSL_CERT_FILE contains its authority"
+                f"the certificate of the server of {bucket} is refused ({certificate[1] or 'no authority known'}); "
+                "check the name in AWS_ENDPOINT_URL, and that the file in SSL_CERT_FILE contains its authority"
             )
         if _NO_BUCKET in text:
             return f"the bucket {bucket} does not exist; create it, or fix its name or AWS_ENDPOINT_URL"

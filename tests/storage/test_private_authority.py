@@ -33,6 +33,16 @@ place = dict(zip(("Bucket", "Key"), root.removeprefix("s3://").split("/", 1)))
 boto3.client("s3").put_object(**place, Body=b"7")
 print(boto3.client("s3").get_object(**place)["Body"].read().decode())
 """
+NOBODY = """
+import os
+import obstore
+from platform_assets.storage import objects
+os.environ["SSL_CERT_DIR"] = "/nowhere"
+try:
+    objects.open_store(root)
+except obstore.exceptions.BaseError as error:
+    print(objects.reason(root, error))
+"""
 CLIENTS = {"obstore": OBJECTS, "deltalake": TABLES, "boto3": MESSAGES}
 REFUSED = {"obstore": "UnknownIssuer", "deltalake": "UnknownIssuer", "boto3": "CERTIFICATE_VERIFY_FAILED"}
 
@@ -66,6 +76,12 @@ def test_each_client_refuses_a_server_of_another_authority(
     result = ended(CLIENTS[client], s3_server, endpoint, str(stranger.certificate))
     assert (result.stdout, result.returncode) == ("", 1)
     assert REFUSED[client] in result.stderr.strip().splitlines()[-1]
+
+
+def test_a_machine_that_trusts_nobody_is_told(s3_server: S3Server, endpoint: str) -> None:
+    """As a pod without the config map, whose image has no authorities of its own."""
+    result = ended(NOBODY, s3_server, endpoint, "/nowhere/ca.crt")
+    assert "no authority known" in result.stdout, result.stderr
 
 
 def test_a_name_that_is_not_the_certificates_is_told(s3_server: S3Server, endpoint: str, authority: Authority) -> None:
