@@ -14,35 +14,21 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError
 
 from platform_assets import bucket_policy, naming
 from platform_assets.cli import main
 from platform_assets.serving.sender import Sender, StoreAway
-from tests.doubles import s3_server
+from tests.doubles import s3_server, thief
 from tests.doubles.s3_server import S3Server
+from tests.doubles.thief import error_of
 
 STORE, LOGS = "driftline-keys", "driftline-keys-logs"
 PATH = "prod"
 OURS, OTHER = "flight_delays", "garment_photos"
 STEP = "driftline-store-step-flight-delays"
-FORGED = (
-    f"ledgers/{OURS}/{naming.RELEASES}/00000001.json",
-    f"ledgers/{OURS}/{naming.VERDICTS}/{'0' * 64}.json",
-    f"ledgers/{OURS}/{naming.DECISIONS}/2013-06-01.json",
-    f"ledgers/{OTHER}/{naming.CHECKPOINTS}/00000001.json",
-    f"tables/{OURS}/features/part-0.parquet",
-    f"records/{OURS}/features/2013-06-01.json",
-    f"prediction_log/{OURS}/1-2-3.jsonl.zst",
-    f"landing/{OURS}/flights/2013-06-01.csv",
-)
-"""What a step has no business with, one object of each kind."""
-KEPT = (
-    f"ledgers/{OURS}/{naming.TRAININGS}/00000001.json",  # which it writes itself
-    f"artifacts/sha256/{'0' * 64}",
-    *(path for path in FORGED if naming.VERDICTS not in path and naming.DECISIONS not in path),
-)
-"""What a step must not delete."""
+EXPIRY = {"Rules": [{"ID": "all", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 1}}]}
+"""Has the server delete everything."""
+FORGED, KEPT = thief.foreign(OURS, OTHER), thief.kept(OURS, OTHER)
 
 
 @pytest.fixture(scope="module")
@@ -80,16 +66,6 @@ def client(server: S3Server, key: dict[str, str]) -> Any:
     return boto3.client("s3", endpoint_url=server.endpoint, region_name="us-east-1", **pair)
 
 
-def error_of(request: Any, **arguments: Any) -> str:
-    """Return the code of the server's refusal; empty if it did what was asked."""
-    try:
-        request(**arguments)
-    except ClientError as problem:
-        status = problem.response["ResponseMetadata"]["HTTPStatusCode"]
-        return str(problem.response.get("Error", {}).get("Code", "AccessDenied" if status == 403 else status))
-    return ""
-
-
 def test_a_steps_key_forges_nothing_and_deletes_nothing(server: S3Server, file: Path) -> None:
     assert len(FORGED) == len(KEPT) == 8
     assert write(file) == 0
@@ -107,6 +83,37 @@ def test_a_steps_key_forges_nothing_and_deletes_nothing(server: S3Server, file: 
     for path in ("artifacts/sha256/1", "saves/1", "pipes/1", f"ledgers/{OURS}/{naming.CHECKPOINTS}/1.json"):
         assert error_of(step.put_object, Bucket=STORE, Key=f"{PATH}/{path}", Body=b"{}") == "", path
     assert error_of(step.delete_object, Bucket=STORE, Key=f"{PATH}/saves/1") == ""
+
+
+def test_a_steps_key_forges_nothing_by_a_detour(server: S3Server, file: Path) -> None:
+    """Copies, uploads in parts and paths with dots end at an object that a step may not write."""
+    assert write(file) == 0
+    owner, step = server.client(), client(server, keys(file)[STEP])
+    target, own = ({"Bucket": STORE, "Key": f"{PATH}/{path}"} for path in (FORGED[0], "saves/own"))
+    for place in (target, own):
+        owner.put_object(**place, Body=b"kept")
+    theirs = owner.create_multipart_upload(**target)["UploadId"]
+    upload = step.create_multipart_upload(**own)["UploadId"]
+    part = step.upload_part(**own, UploadId=upload, PartNumber=1, Body=b"forged")
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    copied = {"CopySource": f"{STORE}/{PATH}/saves/own"}
+    errors = {
+        "copy": error_of(step.copy_object, **target, **copied),
+        "upload in parts": error_of(step.create_multipart_upload, **target),
+        "part of another's upload": error_of(step.upload_part, **target, UploadId=theirs, PartNumber=1, Body=b""),
+        "copy as a part": error_of(step.upload_part_copy, **target, **copied, UploadId=theirs, PartNumber=1),
+        "own parts": error_of(step.complete_multipart_upload, **target, UploadId=upload, MultipartUpload=parts),
+        "end of another's upload": error_of(step.abort_multipart_upload, **target, UploadId=theirs),
+        "tags": error_of(step.put_object_tagging, **target, Tagging={"TagSet": []}),
+        "deleted version": error_of(step.delete_object, **target, VersionId="null"),
+        "folder": error_of(step.delete_object, Bucket=STORE, Key=f"{PATH}/ledgers/"),
+    }
+    assert errors == dict.fromkeys(errors, "AccessDenied")
+    for path in ("saves/../", "saves/x/../../", f"ledgers/{OURS}/leases/../../../", "/"):
+        place = {"Bucket": STORE, "Key": f"{PATH}/{path}{FORGED[0]}"}
+        for request, more in ((step.put_object, {"Body": b"forged"}), (step.delete_object, {})):
+            assert error_of(request, **place, **more) in ("AccessDenied", "InvalidRequest"), path
+    assert step.get_object(**target)["Body"].read() == b"kept"
 
 
 def test_a_pod_without_a_key_of_its_own_only_reads(server: S3Server, file: Path) -> None:
@@ -180,6 +187,12 @@ def test_an_accounts_key_gives_itself_no_other_rights(server: S3Server, file: Pa
         "rights": error_of(iam.put_user_policy, UserName="driftline-step", PolicyName="all", PolicyDocument=policy),
         "policy": error_of(s3.put_bucket_policy, Bucket=STORE, Policy=policy),
         "no policy": error_of(s3.delete_bucket_policy, Bucket=STORE),
+        "expiry": error_of(s3.put_bucket_lifecycle_configuration, Bucket=STORE, LifecycleConfiguration=EXPIRY),
+        "versions": error_of(s3.put_bucket_versioning, Bucket=STORE, VersioningConfiguration={"Status": "Suspended"}),
+        "everybody": error_of(s3.put_bucket_acl, Bucket=STORE, ACL="public-read-write"),
+        "a record for everybody": error_of(
+            s3.put_object_acl, Bucket=STORE, Key=f"{PATH}/{FORGED[0]}", ACL="public-read"
+        ),
         "bucket": error_of(s3.delete_bucket, Bucket=STORE),
     }
     assert requests == dict.fromkeys(requests, "AccessDenied")
