@@ -219,7 +219,7 @@ def _changed(folder: Path, before: str, after: str) -> list[dict[str, Any]]:
     return kustomize.rendered(overlay)
 
 
-def test_the_read_only_webserver_differs_by_its_flag_account_and_user_of_the_database(
+def test_the_read_only_webserver_differs_by_its_flag_workspace_account_and_user_of_the_database(
     objects: list[dict[str, Any]],
 ) -> None:
     (full,), (read_only,) = (
@@ -227,7 +227,9 @@ def test_the_read_only_webserver_differs_by_its_flag_account_and_user_of_the_dat
         for suffix in ("", "-read-only")
     )
     (before,), (after,) = full.pop("containers"), read_only.pop("containers")
-    assert after.pop("command") == [*before.pop("command"), "--read-only"]
+    *command, workspace = before.pop("command")
+    assert workspace == "/workspace/workspace.yaml"
+    assert after.pop("command") == [*command, "/app/workspace.yaml", "--read-only"]
     ours, reader = ({"secretRef": {"name": f"driftline-postgres{suffix}"}} for suffix in ("", "-read-only"))
     assert after.pop("envFrom") == [reader if item == ours else item for item in before.pop("envFrom")]
     assert after == before

@@ -54,7 +54,6 @@ REASONS = {
     Connection("webserver", KUBERNETES): "ends the job of a run that a person terminates",
     Connection("webserver", POSTGRES): "Dagster's storage",
     Connection("webserver", STORE): "the output of runs",
-    Connection("webserver-read-only", "code"): "what is defined",
     Connection("webserver-read-only", POSTGRES): "Dagster's storage",
     Connection("webserver-read-only", STORE): "the output of runs",
     Connection("proxy", "webserver"): "people, by the names that it has verified",

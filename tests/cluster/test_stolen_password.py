@@ -181,12 +181,18 @@ def test_the_read_only_webserver_reads_with_a_user_that_cannot_write(
     run = row(VERIFY, location="nowhere", status=dg.DagsterRunStatus.SUCCESS)
     stolen.add_run(run)
     asking = """
-import json, os, urllib.request
+import json, os, socket, urllib.request
 from resources.run_launcher import SERVICE_TOKEN_FILENAME
-body = json.dumps({"query": "{ runsOrError { ... on Runs { results { runId } } } }"}).encode()
+body = json.dumps({"query": "{ runsOrError { ... on Runs { results { runId } } }"
+  " repositoriesOrError { ... on RepositoryConnection { nodes { jobs { name } } } } }"}).encode()
 request = urllib.request.Request("http://127.0.0.1:3000/graphql", body, {"Content-Type": "application/json"})
 print(urllib.request.urlopen(request).read().decode())
 print("token", os.path.exists(SERVICE_TOKEN_FILENAME))
+try:
+    socket.create_connection(("driftline-code", 4000), 5).close()
+    print("the code server answers")
+except OSError as problem:
+    print("code server:", type(problem).__name__)
 import dagster as dg
 with dg.DagsterInstance.get() as instance:
     try:
@@ -197,5 +203,7 @@ with dg.DagsterInstance.get() as instance:
     text = platform.kubectl("exec", f"deployment/{deployment}", "--", "python", "-c", asking)
     assert run.run_id in text
     assert "token False" in text
+    assert "code server: TimeoutError" in text, "it would start runs, and open databases with its own password"
+    assert VERIFY in text, "the products' jobs are shown"
     assert "refused" in text and ("permission denied" in text or "read-only transaction" in text)
     assert not stolen.get_runs(dg.RunsFilter(job_name="evil"))
