@@ -333,3 +333,13 @@ def test_the_jobs_that_are_our_own_are_those_that_are_built() -> None:
     built = build_defs(specs=[SPEC]).jobs or ()
     assert {job.name for job in built} == {naming.job(verb, SPEC.name) for verb in accounts.VERBS}
     assert specs.names() == sorted(own_runs._products())
+
+
+def test_no_config_of_a_job_has_dagster_read_or_unpickle_a_file() -> None:
+    """As the config of an input does that is no asset's: `inputs: {x: {pickle: {path: ...}}}`."""
+    defs = build_defs(specs=[SPEC])
+    for verb in accounts.VERBS:
+        snapshot = defs.resolve_job_def(naming.job(verb, SPEC.name)).get_config_schema_snapshot()
+        types = snapshot.all_config_snaps_by_key.values()
+        fields = {field.name for item in types for field in item.fields or ()}
+        assert "ops" in fields and "inputs" not in fields, verb
