@@ -19,7 +19,7 @@ from tests.cluster import accounts
 from tests.cluster.cluster import Cluster
 from tests.doubles.rows import row
 
-FILE = REPOSITORY / "deploy/kubernetes/base/dagster.yaml"
+FILE, PRIORITIES = (REPOSITORY / "deploy/kubernetes/base" / f"{name}.yaml" for name in ("dagster", "priorities"))
 
 
 def launcher_of(
@@ -48,11 +48,10 @@ def launcher_of(
 
 
 def prepare(core: client.CoreV1Api, namespace: str) -> None:
-    """Create what a run's pod names. Its priority class is the cluster's, which may have it."""
-    with suppress(client.ApiException):
-        client.SchedulingV1Api(core.api_client).create_priority_class(
-            {"metadata": {"name": "driftline-run"}, "value": -1}
-        )
+    """Create what pods of runs and steps name. Priority classes are the cluster's, which may have them."""
+    for item in yaml.safe_load_all(PRIORITIES.read_text(encoding="utf-8")):
+        with suppress(client.ApiException):
+            client.SchedulingV1Api(core.api_client).create_priority_class(item)
     for name in ("driftline", "dagster-instance"):
         data = {"dagster.yaml": ""} if name == "dagster-instance" else {}
         core.create_namespaced_config_map(namespace, {"metadata": {"name": name}, "data": data})

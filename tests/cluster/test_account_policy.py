@@ -67,6 +67,7 @@ class Guarded:
             "DRIFTLINE_TRAINER_IMAGE": self.image,
             "DRIFTLINE_STEP_SECRET": "driftline-store-step-{product}",
             "DRIFTLINE_STEP_SERVICE_ACCOUNT": "driftline-step",
+            "DRIFTLINE_STEP_PRIORITY_CLASS": "driftline-step",
             **variables,
         }
         work = Work(product="flight_delays", step="train", cutoff="2013-07-01", fingerprint="ab" * 32)
@@ -182,6 +183,30 @@ def _label(name: str, value: str) -> Change:
     return lambda metadata, _: metadata["labels"].update({name: value})
 
 
+def _mounted(mount: Object, **volume: Any) -> Change:
+    def change(_: Object, spec: Object) -> None:
+        spec["volumes"].append({"name": "evil", **(volume or {"emptyDir": {}})})
+        _container(spec)["volumeMounts"].append({"name": "evil", **mount})
+
+    return change
+
+
+def _annotated(metadata: Object, spec: Object) -> None:
+    """Have Python execute an annotation when it starts."""
+    metadata.setdefault("annotations", {})["code"] = "import os; os.system('env')"
+    item = {"path": "sitecustomize.py", "fieldRef": {"fieldPath": "metadata.annotations['code']"}}
+    volume = {"projected": {"sources": [{"downwardAPI": {"items": [item]}}]}}
+    _mounted({"mountPath": "/var/run/secrets/evil"}, **volume)(metadata, spec)
+
+
+def _read_and_pulled(name: str) -> Change:
+    def change(_: Object, spec: Object) -> None:
+        spec["imagePullSecrets"] = [{"name": name}]
+        _container(spec).setdefault("envFrom", []).append({"secretRef": {"name": name}})
+
+    return change
+
+
 PROBE = {"exec": {"command": ["sh", "-c", "id"]}}
 LABELS: dict[str, Change] = {
     "as the proxy": _label("driftline/proxy", "true"),
@@ -192,7 +217,7 @@ LABELS: dict[str, Change] = {
 PRIORITIES: dict[str, Change] = {
     f"priority {name}": (lambda _, spec, name=name: spec.update(priorityClassName=name))
     for name in ("driftline-platform", "system-cluster-critical")
-}
+} | {"no priority": lambda _, spec: spec.pop("priorityClassName")}
 OF_RUNS: dict[str, Change] = {
     **LABELS,
     **_secret_ways("driftline-store-release"),
@@ -209,13 +234,31 @@ OF_RUNS: dict[str, Change] = {
     "module": lambda _, spec: _container(spec)["args"].__setitem__(2, "http.server"),
     "another job": lambda _, spec: _container(spec)["args"].__setitem__(4, "maintain__orders"),
     "a job that is none": lambda _, spec: _container(spec)["args"].__setitem__(4, "evil__orders"),
+    # The kubelet replaces $(NAME) by the variable's value, which the refusal of the row would show.
+    "a secret's value as its job": lambda _, spec: _container(spec)["args"].__setitem__(
+        4, f"{_container(spec)['args'][5]}__$(DRIFTLINE_SIGNING_KEY)"
+    ),
     "working directory": _field("workingDir", "/tmp"),
+    "message's path": _field("terminationMessagePath", "/app/resources/own_runs.py"),
     "hook": _field("lifecycle", {"postStart": PROBE}),
     "liveness": _field("livenessProbe", PROBE),
     "readiness": _field("readinessProbe", PROBE),
     "startup": _field("startupProbe", PROBE),
     "variable": lambda _, spec: _container(spec)["env"].append({"name": "PYTHONPATH", "value": "/tmp"}),
+    "region with an address": lambda _, spec: _container(spec)["env"].append(
+        {"name": "AWS_REGION", "value": "evil.example/x?"}
+    ),
+    "variable of a variable": lambda _, spec: _container(spec)["env"].append(
+        {"name": "AWS_ROLE_ARN", "value": "$(DRIFTLINE_SIGNING_KEY)"}
+    ),
     "variables": lambda _, spec: _container(spec)["envFrom"].append({"configMapRef": {"name": "evil"}}),
+    "files over the image's": _mounted({"mountPath": "/app/resources"}),
+    "files over the image's by a detour": _mounted({"mountPath": "/var/run/secrets/../../../app/resources"}),
+    "path of a variable": _mounted({"mountPath": "/var/run/secrets/evil", "subPathExpr": "$(DRIFTLINE_SIGNING_KEY)"}),
+    "code in an annotation": _annotated,
+    "the registry's secret as variables": _secret_ways("driftline-registry")["driftline-registry as variables"],
+    **PRIORITIES,
+    "priority of a step": lambda _, spec: spec.update(priorityClassName="driftline-step"),
     "files": lambda _, spec: spec["volumes"].append({"name": "evil", "configMap": {"name": "evil"}}),
     "projected files": lambda _, spec: spec["volumes"].append(
         {"name": "evil", "projected": {"sources": [{"configMap": {"name": "evil"}}]}}
@@ -294,6 +337,10 @@ def test_a_run_of_another_code_location_may_be_what_it_likes(guarded: Guarded, c
 OF_STEPS: dict[str, Change] = {
     **LABELS,
     "priority": PRIORITIES["priority system-cluster-critical"],
+    "no priority": PRIORITIES["no priority"],
+    "priority of a run": lambda _, spec: spec.update(priorityClassName="driftline-run"),
+    "a secret to pull images as variables too": _read_and_pulled("registry"),
+    "the registry's secret as variables too": _read_and_pulled("driftline-registry"),
     **TOKENS,
     **{
         way: change
@@ -306,6 +353,7 @@ OF_STEPS: dict[str, Change] = {
         for name in ("driftline-code", "driftline-retrain", "driftline-release", "driftline-daemon", "default")
     },
     "no account": lambda _, spec: spec.pop("serviceAccountName"),
+    "account by its old name": lambda _, spec: spec.update(serviceAccount=spec.pop("serviceAccountName")[:9] + "-code"),
     "another product's secret by label": _label("driftline/product", "orders"),
     "label of a run": _label("app.kubernetes.io/component", "run"),
     "no product": lambda metadata, _: metadata["labels"].pop("driftline/product"),
@@ -320,7 +368,9 @@ OF_STEPS: dict[str, Change] = {
         image=_container(spec)["image"].replace("/", ".evil.example/", 1)
     ),
     "files": lambda _, spec: spec["volumes"].append({"name": "evil", "configMap": {"name": "driftline"}}),
-    "projected files": OF_RUNS["projected files"],
+    "projected files": lambda _, spec: spec["volumes"].append(
+        {"name": "evil", "projected": {"sources": [{"configMap": {"name": "driftline"}}]}}
+    ),
     "files of authorities with our name in front": lambda _, spec: spec["volumes"].append(
         {"name": "evil", "configMap": {"name": "driftline-ca-evil"}}
     ),
@@ -388,3 +438,62 @@ def test_no_container_is_added_to_a_run(guarded: Guarded) -> None:
         guarded.cluster.core.patch_namespaced_pod_ephemeralcontainers(
             pod.metadata.name, guarded.namespace, {"spec": {"ephemeralContainers": [container]}}, dry_run="All"
         )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"spec": {"containers": [{"name": "dagster", "image": FOREIGN}]}},
+        {"metadata": {"labels": {"app.kubernetes.io/component": "code"}}},
+    ],
+    ids=["image", "label"],
+)
+def test_a_runs_pod_stays_what_it_was(guarded: Guarded, change: Object) -> None:
+    """Whoever may change pods, as nobody of ours may, gets no key by it; controllers change a pod's metadata."""
+    core, selector = guarded.cluster.core, "app.kubernetes.io/component=run"
+    (name, *_) = (
+        pod.metadata.name for pod in core.list_namespaced_pod(guarded.namespace, label_selector=selector).items
+    )
+    core.patch_namespaced_pod(name, guarded.namespace, {"metadata": {"annotations": {"seen": "yes"}}}, dry_run="All")
+    with pytest.raises(client.ApiException, match=NAME):
+        core.patch_namespaced_pod(name, guarded.namespace, change, dry_run="All")
+
+
+WAYS_IN = {
+    "pods/exec": ("create", "", "pods", "exec"),
+    "pods/attach": ("create", "", "pods", "attach"),
+    "pods/portforward": ("create", "", "pods", "portforward"),
+    "pods/proxy": ("create", "", "pods", "proxy"),
+    "ephemeral containers": ("patch", "", "pods", "ephemeralcontainers"),
+    "change of a pod": ("patch", "", "pods", ""),
+    "change of a job": ("patch", "batch", "jobs", ""),
+    "cron job": ("create", "batch", "cronjobs", ""),
+    "deployment": ("create", "apps", "deployments", ""),
+    "template": ("create", "", "podtemplates", ""),
+    "secret": ("get", "", "secrets", ""),
+    "secrets": ("list", "", "secrets", ""),
+    "new secret": ("create", "", "secrets", ""),
+    "config map": ("patch", "", "configmaps", ""),
+    "token": ("create", "", "serviceaccounts", "token"),
+    "identity": ("impersonate", "", "serviceaccounts", ""),
+    "rights": ("create", "rbac.authorization.k8s.io", "rolebindings", ""),
+    "the policy": ("patch", "admissionregistration.k8s.io", "validatingadmissionpolicies", ""),
+    "the namespace's labels": ("patch", "", "namespaces", ""),
+    "node": ("get", "", "nodes", "proxy"),
+}
+"""What would lead past the policy, as verb, group, resource and subresource."""
+
+
+@pytest.mark.parametrize("way", list(WAYS_IN))
+def test_no_account_has_a_right_that_leads_past_the_policy(guarded: Guarded, way: str) -> None:
+    verb, group, resource, part = WAYS_IN[way]
+    accounts_there = guarded.cluster.core.list_namespaced_service_account(guarded.namespace).items
+    names = [item.metadata.name for item in accounts_there]
+    assert {DAEMON, RUN, "driftline-code", "driftline-webserver"} < set(names)
+    asked = {"verb": verb, "group": group, "resource": resource, "subresource": part, "namespace": guarded.namespace}
+    api = client.AuthorizationV1Api(guarded.cluster.api)
+    for name in names:
+        user = f"system:serviceaccount:{guarded.namespace}:{name}"
+        groups = ["system:authenticated", "system:serviceaccounts", f"system:serviceaccounts:{guarded.namespace}"]
+        review = {"spec": {"user": user, "groups": groups, "resourceAttributes": asked}}
+        assert not api.create_subject_access_review(review).status.allowed, name
