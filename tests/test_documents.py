@@ -305,6 +305,17 @@ def test_the_glossary_has_at_most_25_words() -> None:
     assert entries == sorted(entries, key=str.casefold)
 
 
+def test_each_row_of_the_threat_model_names_its_tests() -> None:
+    text = (REPOSITORY / "docs/threat_model.md").read_text(encoding="utf-8")
+    tables = [part.splitlines() for part in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)]
+    assert len(tables) == 3
+    for title, _, *rows in tables:
+        assert title.endswith("| tried in |")
+        for row in rows:
+            named = re.findall(r"`(tests/[^`]+\.py)`", row.removesuffix(" |").rpartition(" | ")[2])
+            assert named and all((REPOSITORY / name).is_file() for name in named), row
+
+
 def test_files_that_the_pages_name_exist() -> None:
     examples = {f"platform_assets/specs/{name}.py" for name in (*README, *COOKBOOK, "NAME")}
     for page in (page for page in DOCUMENTS if page.name != "CHANGELOG.md"):
