@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ SECRETS = ("SIGNING", "PASSWORD", "PGPASS")
 """What the names of variables contain that no step and no service has."""
 ANSWER_S = 3.0
 Plan = Mapping[str, Any]
-"""`writes` and `deletes`: objects below the store's root; `connects`: addresses and ports by the server's name."""
+"""`writes` and `deletes`: objects below the store's root; `connects`: addresses and ports by the server's name; and for
+how long a connection that works is tried again, `patience_s`."""
 
 
 def foreign(product: str, other: str) -> tuple[str, ...]:
@@ -69,18 +71,22 @@ def tried(plan: Plan) -> dict[str, Any]:
     return {
         "written": asked(store.put_object, plan["writes"], Body=b"forged"),
         "deleted": asked(store.delete_object, plan["deletes"]),
-        "connected": {name: _connected(*place) for name, place in plan["connects"].items()},
+        "connected": {name: _connected(*place, plan["patience_s"]) for name, place in plan["connects"].items()},
         "has": sorted(name for name in os.environ if any(part in name for part in SECRETS))
         + [TOKEN.name] * TOKEN.exists(),
     }
 
 
-def _connected(address: str, port: int) -> str:
+def _connected(address: str, port: int, patience_s: float) -> str:
+    until = time.monotonic() + patience_s
     try:
-        socket.create_connection((address, port), ANSWER_S).close()
+        while True:
+            socket.create_connection((address, port), ANSWER_S).close()
+            if time.monotonic() >= until:
+                return ""
+            time.sleep(0.2)
     except OSError as problem:
         return type(problem).__name__
-    return ""
 
 
 def main() -> None:
