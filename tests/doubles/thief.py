@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +72,17 @@ def tried(plan: Plan) -> dict[str, Any]:
         "written": asked(store.put_object, plan["writes"], Body=b"forged"),
         "deleted": asked(store.delete_object, plan["deletes"]),
         "connected": {name: _connected(*place, plan["patience_s"]) for name, place in plan["connects"].items()},
-        "has": sorted(name for name in os.environ if any(part in name for part in SECRETS))
-        + [TOKEN.name] * TOKEN.exists(),
+        "has": sorted(_secrets()),
     }
+
+
+def _secrets() -> Iterator[str]:
+    """Yield the variables with a secret or with the path of a file that is there, and the token of Kubernetes."""
+    for name, text in os.environ.items():
+        if any(part in name for part in SECRETS) and (Path(text).is_file() if name.endswith("_FILE") else text):
+            yield name
+    if TOKEN.exists():
+        yield "token"
 
 
 def _connected(address: str, port: int, patience_s: float) -> str:
