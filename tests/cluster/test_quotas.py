@@ -114,9 +114,9 @@ class Jobs:
 
 @pytest.fixture
 def jobs(reachable: Cluster, core: client.CoreV1Api, namespace: str, granted: None, tmp_path: Path) -> Iterator[Jobs]:
-    program = tmp_path / "dagster-program"
+    program = tmp_path / "python-program"
     program.write_text(f"#!/bin/sh\nuntil [ -e {OVER} ]; do sleep 0.2; done\n", encoding="utf-8")
-    image = reachable.registry.push("waiting", lambda path: images.write_shell(path, {"dagster": program}), tmp_path)
+    image = reachable.registry.push("waiting", lambda path: images.write_shell(path, {"python": program}), tmp_path)
     run_launcher.prepare(core, namespace)
     (tmp_path / "dagster").mkdir()
     with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
