@@ -201,7 +201,7 @@ def test_the_page_leads_from_an_empty_cluster_through_a_deployments_life(
     print(f"seconds: {followed.seconds}; answers: {followed.answers}, statuses {dict(callers.statuses)}")
     headings = list(followed.answers)
     asked = headings[headings.index(ASKED_FROM) : headings.index(ASKED_UNTIL)]
-    assert {"A new access key", "A new signing key"} < set(asked)
+    assert {"A new key of the store", "A new signing key"} < set(asked)
     assert [heading for heading in asked if followed.answers[heading] == 0] == []
     assert callers.failed_twice == 0
 
