@@ -13,6 +13,7 @@ import dagster as dg
 
 import sensors
 from platform_assets import jobs, naming, partitions, placeholders, stages
+from platform_assets.show.views import VIEWS
 from platform_assets.specs.base import ProductSpec
 from resources import defaults
 from sensors import freshness_policies
@@ -50,7 +51,8 @@ def shared_definitions(
 def product_definitions(spec: ProductSpec) -> dg.Definitions:
     """Return one product's assets, checks, jobs and schedules."""
     with partitions.beta_allowed():
-        items = [item for module in (*stages.modules(), *jobs.modules()) for item in module.build(spec)]
+        items = [item for module in stages.modules() for item in module.build(spec, VIEWS)]
+        items += [item for module in jobs.modules() for item in module.build(spec)]
     checks = [item for item in items if isinstance(item, dg.AssetChecksDefinition)]
     assets = [item for item in items if isinstance(item, dg.AssetsDefinition) and item not in checks]
     schedules = [item for item in items if isinstance(item, dg.ScheduleDefinition)]

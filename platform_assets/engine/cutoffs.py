@@ -10,7 +10,6 @@ import dagster as dg
 
 from platform_assets import partitions
 from platform_assets.engine.stage import M, Partitions, Run, Stage
-from platform_assets.show.values import Metadata, readable
 from platform_assets.storage.tables import PartitionRecord
 
 Inputs = Mapping[str, str]
@@ -56,13 +55,9 @@ class CutoffRun(Run[M]):
         """Compute the stage; return what to record."""
         raise NotImplementedError
 
-    def summary(self, content: Recorded) -> str:
-        """Return one sentence about what is on record now; it heads the cutoff's page in Dagster."""
-        raise NotImplementedError
-
-    def describe(self, content: Recorded) -> Metadata:
-        """Return the metadata of the current record."""
-        raise NotImplementedError
+    def facts(self, content: Recorded) -> object:
+        """Return what the stage's view shows of what is on record now."""
+        return content
 
     def checks(self) -> Sequence[dg.AssetCheckResult]:
         """Return the results of the stage's checks."""
@@ -79,6 +74,5 @@ class CutoffRun(Run[M]):
             self.tables.record(
                 stage, self.cutoff, content_digest=content.digest, inputs=inputs, code=self.code, notes=content.notes
             )
-        metadata = readable(self.summary(content), self.describe(content))
-        version = dg.DataVersion(content.digest)
-        return [dg.MaterializeResult(data_version=version, metadata=metadata, check_results=self.checks())]
+        shown, version = self.page(self.facts(content)), dg.DataVersion(content.digest)
+        return [dg.MaterializeResult(data_version=version, metadata=shown, check_results=self.checks())]

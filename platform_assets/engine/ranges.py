@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from platform_assets import naming, partitions
+from platform_assets.engine import metadata
+from platform_assets.engine.metadata import Metadata
 from platform_assets.engine.stage import M, Partitions, Run, Stage, Table
 from platform_assets.makers.parts import StageOutput
-from platform_assets.show import values
 from platform_assets.storage.records import Versions
 from platform_assets.storage.tables import PartitionRecord, TableStore
 from platform_assets.wording import counted
@@ -74,12 +75,14 @@ class Report:
 
     Attributes:
         notes: by key, replacing the notes of its record.
+        facts: by key, for the table's view.
         run: about the run; shown on every key of it.
         checks: results of the stage's checks.
     """
 
-    notes: Mapping[str, values.Metadata] = field(default_factory=dict)
-    run: values.Metadata = field(default_factory=dict)
+    notes: Mapping[str, Metadata] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
+    run: Metadata = field(default_factory=dict)
     checks: Sequence[dg.AssetCheckResult] = ()
 
 
@@ -110,11 +113,6 @@ class KeyedRun(Run[M]):
         """Return additional report content."""
         return Report()
 
-    def summary(self, table: str, record: PartitionRecord | None) -> str:
-        """Return one sentence about a key of a table; it heads the key's page in Dagster."""
-        del table
-        return "no file has landed for this key" if record is None else counted(record.rows, "row")
-
     def work(self) -> Iterator[dg.MaterializeResult]:
         """Bring the keys up to date and report each table, the stage's own first."""
         stages = [self.stage.full_name(table.name) for table in self.stage.tables]
@@ -139,12 +137,13 @@ class KeyedRun(Run[M]):
             "run_memoised_keys": len(done.memoised),
             "run_rows": sum(record.rows for record in records.values()),
             "run_wall_s": done.wall_s,
-            **(values.column_schema(newest.columns) if newest else {}),
+            **(metadata.column_schema(newest.columns) if newest else {}),
         }
         for key in done.keys:
             record = records.get(key)
-            metadata = _metadata(record, report.notes.get(key), is_memoised=key in done.memoised)
-            self.add_metadata(values.readable(self.summary(table.name, record), {**metadata, **run}), key, table.name)
+            sentence, shown = self.view(record, report.facts.get(key), table.name)
+            about = _about(record, report.notes.get(key) if shown is None else shown, is_memoised=key in done.memoised)
+            self.add_metadata(metadata.readable(sentence, {**about, **run}), key, table.name)
         single = records[done.keys[0]] if len(done.keys) == len(records) == 1 else None
         return dg.MaterializeResult(
             asset_key=self.stage.key(table.name),
@@ -236,7 +235,7 @@ def _alike(frames: Mapping[str, pl.DataFrame]) -> Iterator[dict[str, pl.DataFram
     yield from groups.values()
 
 
-def _metadata(record: PartitionRecord | None, notes: values.Metadata | None, *, is_memoised: bool) -> values.Metadata:
+def _about(record: PartitionRecord | None, notes: Metadata | None, *, is_memoised: bool) -> Metadata:
     if record is None:
         return {"is_landed": False}
     return {
@@ -244,6 +243,6 @@ def _metadata(record: PartitionRecord | None, notes: values.Metadata | None, *, 
         "is_memoised": is_memoised,
         "content_digest": record.content_digest,
         "table_version": record.sequence,
-        **values.row_count(record.rows),
+        **metadata.row_count(record.rows),
         **(record.notes if notes is None else notes),
     }

@@ -2,7 +2,7 @@
 # No postponed annotations here: Dagster compares the annotation of `context` as an object.
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import dagster as dg
 
 from platform_assets import digests, naming
+from platform_assets.engine import metadata
+from platform_assets.engine.metadata import Metadata, Metadatum
 from platform_assets.handle import Product
 from platform_assets.makers.parts import RowMaker
-from platform_assets.show.values import Metadata, Metadatum
 from platform_assets.specs.base import ProductSpec, Source
+from platform_assets.storage.tables import PartitionRecord
+from platform_assets.wording import counted
 from resources.store import StoreResource
 
 if TYPE_CHECKING:
@@ -22,6 +25,40 @@ if TYPE_CHECKING:
 M = TypeVar("M")
 Partitions = tuple[dg.PartitionsDefinition[str] | None, dg.BackfillPolicy | None]
 MOST_KINDS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What there is to show of one key of a table, or of a cutoff.
+
+    Attributes:
+        table: its bare name.
+        source: of a table with one asset per source.
+        record: the key's; None where nothing has landed, and for stages without keys.
+        facts: what else the stage found out, of a type of its own.
+    """
+
+    spec: ProductSpec
+    table: str
+    source: Source | None = None
+    record: PartitionRecord | None = None
+    facts: Any = None
+
+
+View = Callable[[Shown], tuple[str, Metadata | None]]
+"""Return the sentence that heads the page in Dagster, and its metadata; None for the notes of the record."""
+
+
+Views = Mapping[str, View]
+"""By table."""
+NO_VIEWS: Views = {}
+
+
+def plain(shown: Shown) -> tuple[str, Metadata | None]:
+    """View a key as its number of rows."""
+    if shown.record is None:
+        return "no file has landed for this key", None
+    return counted(shown.record.rows, "row"), None
 
 
 @dataclass(frozen=True)
@@ -57,6 +94,7 @@ class Stage(Generic[M]):
         config: the run's config for a person.
         needs: resources besides the store.
         pool: Dagster pool that limits how many runs are in this stage at once.
+        views: what Dagster shows of each table; `plain` of those that have none.
     """
 
     spec: ProductSpec
@@ -75,6 +113,7 @@ class Stage(Generic[M]):
     config: type[dg.Config] | None = None
     needs: Sequence[str] = ()
     pool: str | None = None
+    views: Views = field(default_factory=dict)
 
     @cached_property
     def code(self) -> str:
@@ -189,11 +228,24 @@ class Run(Generic[M]):
         return self.stage.config(**self.context.op_execution_context.op_config)
 
     def add_metadata(
-        self, metadata: Mapping[str, Metadatum], key: str = naming.UNPARTITIONED, table: str | None = None
+        self, shown: Mapping[str, Metadatum], key: str = naming.UNPARTITIONED, table: str | None = None
     ) -> None:
         """Add metadata to the event of a key, or of an unpartitioned asset."""
         partition = {} if key == naming.UNPARTITIONED else {"partition_key": key}
-        self.context.add_asset_metadata(metadata, asset_key=self.stage.key(table), **partition)
+        self.context.add_asset_metadata(shown, asset_key=self.stage.key(table), **partition)
+
+    def view(
+        self, record: PartitionRecord | None = None, facts: Any = None, table: str | None = None
+    ) -> tuple[str, Metadata | None]:
+        """Return what Dagster shows of a key or cutoff."""
+        table = table or self.stage.name
+        show = self.stage.views.get(table, plain)
+        return show(Shown(spec=self.spec, table=table, source=self.stage.source, record=record, facts=facts))
+
+    def page(self, facts: Any) -> Metadata:
+        """Return the metadata of a stage whose run has one page."""
+        sentence, shown = self.view(facts=facts)
+        return metadata.readable(sentence, shown or {})
 
     def work(self) -> Iterable[dg.MaterializeResult]:
         """Read, compute, write, and return one result per table."""

@@ -10,10 +10,9 @@ from typing import Any
 import dagster as dg
 
 from platform_assets import failed_runs, naming
-from platform_assets.facts import held_faults
+from platform_assets.facts import fault_sentences, held_faults
 from platform_assets.handle import Product
 from platform_assets.jobs import job_of
-from platform_assets.show import drift as shown_drift
 from platform_assets.specs.base import ProductSpec
 from resources.store import StoreResource
 
@@ -26,7 +25,7 @@ def build(spec: ProductSpec) -> list[Any]:
     @dg.op(name=naming.job("no_key_is_held", spec.name), description=f"Fail while a key of {spec.title} is held.")
     def no_key_is_held(context: dg.OpExecutionContext, store: StoreResource) -> None:
         faults = held_faults.read(Product(spec, store.settings))
-        sentence = shown_drift.standing(faults)
+        sentence = fault_sentences.standing(faults)
         if held := held_faults.held(faults):
             raise dg.Failure(
                 f"{sentence}. Repair the delivery (`{naming.job('repair', spec.name)}`), or accept or drop the key "

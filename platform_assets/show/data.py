@@ -1,19 +1,57 @@
-"""Sum up what a key of a data stage holds, in one sentence."""
+"""Sum up what a key of a data stage holds, in one sentence; its metadata are the notes of its record."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from platform_assets.compute.columns import in_short
+from platform_assets.engine.stage import Shown, plain
 from platform_assets.records import notes
 from platform_assets.storage.tables import PartitionRecord
 from platform_assets.wording import counted
 
+Sentence = tuple[str, None]
 NO_LABELS = "no labels have landed for this key yet"
 
 
-def raw(record: PartitionRecord, *, is_label: bool) -> str:
-    """Return how many rows landed, or that the deadline passed without a file."""
+def raw(shown: Shown) -> Sentence:
+    """Show how many rows landed, or that the deadline passed without a file."""
+    is_label = shown.source is not None and shown.source.is_label
+    return (_nothing(shown) if shown.record is None else _raw(shown.record, is_label=is_label)), None
+
+
+def validated(shown: Shown) -> Sentence:
+    """Show how many rows are valid, and how many went to quarantine."""
+    return (_nothing(shown) if shown.record is None else _validated(shown.record)), None
+
+
+def quarantine(shown: Shown) -> Sentence:
+    """Show how many rows were refused."""
+    if shown.record is None:
+        return _nothing(shown), None
+    return (f"{counted(shown.record.rows, 'row')} in quarantine" if shown.record.rows else "no row in quarantine"), None
+
+
+def features(shown: Shown) -> Sentence:
+    """Show how many rows were built, and how many put aside for values that no field declares."""
+    return (_nothing(shown) if shown.record is None else _features(shown.record)), None
+
+
+def outcomes(shown: Shown) -> Sentence:
+    """Show how many labels are known."""
+    return (NO_LABELS if shown.record is None else counted(shown.record.rows, "label")), None
+
+
+def predictions(shown: Shown) -> Sentence:
+    """Show how many answers were logged, and how many of them came too late to count."""
+    return ("no answers" if shown.record is None else _predictions(shown.record)), None
+
+
+def _nothing(shown: Shown) -> str:
+    return NO_LABELS if shown.source is not None and shown.source.is_label else plain(shown)[0]
+
+
+def _raw(record: PartitionRecord, *, is_label: bool) -> str:
     noted = notes.Raw.of(record)
     if noted.is_missing:
         return f"no file arrived{f': {noted.why}' if noted.why else '; closed as a delivery of 0 rows'}"
@@ -24,8 +62,7 @@ def raw(record: PartitionRecord, *, is_label: bool) -> str:
     return rows + (f" landed in {size(noted.bytes)}" if noted.bytes is not None else " landed") + left_out
 
 
-def validated(record: PartitionRecord) -> str:
-    """Return how many rows are valid, and how many went to quarantine."""
+def _validated(record: PartitionRecord) -> str:
     noted = notes.Validated.of(record)
     if not noted.rows_in:
         return "0 rows: nothing was delivered"
@@ -34,13 +71,7 @@ def validated(record: PartitionRecord) -> str:
     return f"{counted(record.rows, 'valid row')}; {aside}"
 
 
-def quarantine(record: PartitionRecord) -> str:
-    """Return how many rows were refused."""
-    return f"{counted(record.rows, 'row')} in quarantine" if record.rows else "no row in quarantine"
-
-
-def features(record: PartitionRecord) -> str:
-    """Return how many rows were built, and how many put aside for values that no field declares."""
+def _features(record: PartitionRecord) -> str:
     noted = notes.Features.of(record)
     if noted.awaits:
         return f"no features yet: they wait for {deliveries(noted.awaits)}, which cannot be read"
@@ -62,13 +93,7 @@ def deliveries(keys: Mapping[str, Sequence[str]]) -> str:
     return " and ".join(f"{source} of {', '.join(names)}" for source, names in keys.items())
 
 
-def outcomes(record: PartitionRecord) -> str:
-    """Return how many labels are known."""
-    return counted(record.rows, "label")
-
-
-def predictions(record: PartitionRecord) -> str:
-    """Return how many answers were logged, and how many of them came too late to count."""
+def _predictions(record: PartitionRecord) -> str:
     late = notes.Predictions.of(record).late
     answers = counted(record.rows, "answer") if record.rows else "no answers"
     return answers + (f"; {late:,} after the key was closed, not counted in any measure" if late else "")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from platform_assets.engine.metadata import Metadata, bullets
+from platform_assets.engine.stage import Shown
 from platform_assets.records.decisions import Decision
-from platform_assets.show import values
 
 
-def metadata(decision: Decision) -> values.Metadata:
-    """Return the metadata of a key's decision; unknown numbers are left out."""
+def view(shown: Shown) -> tuple[str, Metadata]:
+    """Show a key's decision; unknown numbers are left out."""
+    decision: Decision = shown.facts
     numbers = decision.numbers
     performance, skew, latency = numbers.performance, numbers.skew, decision.measured.latency
     plotted = {
@@ -23,11 +25,11 @@ def metadata(decision: Decision) -> values.Metadata:
         "slow_requests_share": None if latency is None else latency.share,
     }
     failing = () if performance is None else performance.failing
-    return values.readable(
+    return (
         f"{decision.action.replace('_', ' ')}: {' '.join(decision.reasons)}",
         {
             "action": decision.action,
-            "reasons": values.bullets(decision.reasons),
+            "reasons": bullets(decision.reasons),
             "cutoff": decision.cutoff or "none",
             "failing_tests": ", ".join(failing) or "none",
             **{name: value for name, value in plotted.items() if value is not None},

@@ -9,10 +9,13 @@ import polars as pl
 
 from platform_assets.compute import answers, performance_policy
 from platform_assets.compute.tasks import Task
+from platform_assets.engine.metadata import Metadata, table
+from platform_assets.engine.stage import Shown
 from platform_assets.history.performance import measured
 from platform_assets.records.performance import Measured
-from platform_assets.show import monitoring_plots, plots, task_plots, values
+from platform_assets.show import monitoring_plots, plots, task_plots, vector
 from platform_assets.specs.base import ProductSpec
+from platform_assets.stages.performance import Newest
 from platform_assets.storage.tables import PartitionRecord
 from platform_assets.wording import counted, span
 
@@ -23,7 +26,18 @@ if TYPE_CHECKING:
 TESTED = ("name", "keys", "effect", "low", "high", "p_value", "p_adjusted", "margin")
 
 
-def metadata(spec: ProductSpec, record: PartitionRecord) -> values.Metadata:
+def view(shown: Shown) -> tuple[str, Metadata | None]:
+    """Show a key's numbers; of the newest one that was measured the charts too."""
+    if shown.record is None:
+        return "no answers yet", None
+    newest: Newest | None = shown.facts
+    about = metadata(shown.spec, shown.record)
+    if newest is not None:
+        about |= pictures(shown.spec, newest.before, newest.by_key)
+    return result(shown.spec, shown.record), about
+
+
+def metadata(spec: ProductSpec, record: PartitionRecord) -> Metadata:
     """Return a key's metadata; an unknown number is left out, never zero."""
     key, headline = measured(record), spec.task.headline.name
     window, skew = key.window or None, key.skew or None
@@ -39,25 +53,25 @@ def metadata(spec: ProductSpec, record: PartitionRecord) -> values.Metadata:
         "window_excess_log_loss": model.excess if model else None,
         "served_equal_share": skew.share if skew else None,
     }
-    metadata: values.Metadata = {name: value for name, value in numbers.items() if value is not None}
-    metadata["digest"] = key.digest or "none"
+    about: Metadata = {name: value for name, value in numbers.items() if value is not None}
+    about["digest"] = key.digest or "none"
     if len(key.models) > 1:
-        metadata["models"] = values.table(key.models)
+        about["models"] = table(key.models)
     if window:
         rows = [{"metric": name, **numbers.document()} for name, numbers in quality.items() if numbers is not None]
-        metadata["window"] = values.table(rows, columns=("metric", "value", "low", "high"))
+        about["window"] = table(rows, columns=("metric", "value", "low", "high"))
         keys = f"{counted(window.keys, 'key')}, {span((window.first, window.last))}"
-        metadata["window_span"] = f"{keys}, {counted(window.rows, 'row')}"
+        about["window_span"] = f"{keys}, {counted(window.rows, 'row')}"
         if model and model.tests:
-            metadata["promises"] = values.table([test.document() for test in model.tests.values()], columns=TESTED)
-            metadata["promises_kept"] = performance_policy.describe(model.tests, spec.retraining)
+            about["promises"] = table([test.document() for test in model.tests.values()], columns=TESTED)
+            about["promises_kept"] = performance_policy.describe(model.tests, spec.retraining)
     if skew and skew.fields:
-        metadata["served_differently"] = values.table([field.document() for field in skew.fields])
+        about["served_differently"] = table([field.document() for field in skew.fields])
     if skew and skew.is_skewed:
-        metadata["measured_on_our_features_by"] = ", ".join(skew.own_answers or ()) or "nothing"
+        about["measured_on_our_features_by"] = ", ".join(skew.own_answers or ()) or "nothing"
     if skew and skew.not_compared:
-        metadata["served_not_compared"] = skew.not_compared
-    return metadata
+        about["served_not_compared"] = skew.not_compared
+    return about
 
 
 def result(spec: ProductSpec, record: PartitionRecord) -> str:
@@ -76,7 +90,7 @@ def result(spec: ProductSpec, record: PartitionRecord) -> str:
     return f"{headline.title} {value.value:.3f}{interval} over {over}{excess}{waiting}"
 
 
-def pictures(spec: ProductSpec, trail: Mapping[str, Measured], by_key: Mapping[str, pl.DataFrame]) -> values.Metadata:
+def pictures(spec: ProductSpec, trail: Mapping[str, Measured], by_key: Mapping[str, pl.DataFrame]) -> Metadata:
     """Return the charts of the newest key: quality over the last keys, calibration and slices of its window.
 
     Args:
@@ -93,8 +107,8 @@ def pictures(spec: ProductSpec, trail: Mapping[str, Measured], by_key: Mapping[s
     chart = monitoring_plots.quality_by_key(trail, task)
     calibration = plots.calibration_plot({"answered": computed.calibration(rows, task)}, task)
     charts = {
-        "quality_by_key": values.image(chart, "Quality by key, window with intervals"),
-        "calibration": values.image(calibration, "Calibration of the window"),
+        "quality_by_key": vector.image(chart, "Quality by key, window with intervals"),
+        "calibration": vector.image(calibration, "Calibration of the window"),
         **decided(task, {"answered": computed.decided(rows, task)}),
     }
     tables = {"answered": computed.by_slice(rows, spec.slices, task)}
@@ -108,7 +122,7 @@ def sliced(
     alt: str,
     *,
     overall: float | None = None,
-) -> values.Metadata:
+) -> Metadata:
     """Return the slice table, and its chart if a slice has the headline measure; nothing without slices.
 
     Args:
@@ -117,13 +131,13 @@ def sliced(
         alt: the chart in words.
         overall: the headline on all rows.
     """
-    metadata: values.Metadata = {"slices": values.table(rows)} if rows else {}
+    metadata: Metadata = {"slices": table(rows)} if rows else {}
     if any(row[task.headline.name] is not None for row in rows):
-        metadata["slice_chart"] = values.image(plots.slice_chart(by_model, task.headline, overall=overall), alt)
+        metadata["slice_chart"] = vector.image(plots.slice_chart(by_model, task.headline, overall=overall), alt)
     return metadata
 
 
-def decided(task: Task, by_model: Mapping[str, Decided]) -> values.Metadata:
+def decided(task: Task, by_model: Mapping[str, Decided]) -> Metadata:
     """Return the decisions made from answers as tables, and the charts of the task's kind.
 
     Args:
@@ -133,10 +147,10 @@ def decided(task: Task, by_model: Mapping[str, Decided]) -> values.Metadata:
         {"model": name, **{key: value for key, value in numbers.items() if not isinstance(value, list)}}
         for name, numbers in by_model.items()
     ]
-    metadata: values.Metadata = {"decided": values.table(rows)}
+    metadata: Metadata = {"decided": table(rows)}
     first = next(iter(by_model.values()))
     if "by_class" in first:
-        metadata["by_class"] = values.table(first["by_class"])
+        metadata["by_class"] = table(first["by_class"])
     for name, draw in task_plots.pictures(task, by_model).items():
-        metadata[name.lower().replace(" ", "_")] = values.image(draw, name)
+        metadata[name.lower().replace(" ", "_")] = vector.image(draw, name)
     return metadata

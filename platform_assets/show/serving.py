@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
 import dagster as dg
 
 from platform_assets.compute.releases import SHORT_DIGEST
+from platform_assets.engine.metadata import Metadata, bullets, table
+from platform_assets.engine.stage import Shown
 from platform_assets.records.notes import Service
-from platform_assets.records.releases import Release
-from platform_assets.show import values
-
-if TYPE_CHECKING:
-    from platform_assets.serving.build import Built
+from platform_assets.stages.release import ALREADY_LIVE, Kept, Live
+from platform_assets.stages.service import Tested
 
 
-def answers_alike(notes: object) -> str:
-    """Return a smoke test in one sentence; `notes` are those of its record."""
-    noted = Service.read(notes, "the record of a service")
-    return (
+def view_service(shown: Shown) -> tuple[str, Metadata]:
+    """Show a Bento and its smoke test."""
+    tested: Tested = shown.facts
+    built, content = tested.built, tested.content
+    noted = Service.read(content.notes, "the record of a service")
+    sentence = (
         f"serves: Bento {noted.tag} answered {noted.asked_rows} holdout rows as the bundle does, "
         f"at most {noted.max_apart:.1e} apart"
     )
-
-
-def service(built: Built, notes: object, *, is_memoised: bool) -> values.Metadata:
-    """Return the metadata of a Bento and its smoke test; `notes` are those of its record."""
-    noted = Service.read(notes, "the record of a service")
-    return {
+    return sentence, {
         "bento_tag": built.tag,
         "bento_content_digest": built.content_digest,
         "bento_in_store": noted.stored,
         "was_built": built.was_built,
-        "is_memoised": is_memoised,
+        "is_memoised": content.is_memoised,
         "smoke_rows": noted.asked_rows,
         "smoke_max_abs_difference": noted.max_apart,
         "example_request": dg.MetadataValue.json(noted.request),
@@ -41,30 +34,23 @@ def service(built: Built, notes: object, *, is_memoised: bool) -> values.Metadat
     }
 
 
-def kept(digest: str, reasons: Sequence[str], champion: str | None) -> values.Metadata:
-    """Return the metadata of a run that did not release a bundle."""
-    return values.readable(
-        f"{'champion kept' if champion else 'not released, and no model is live yet'}: {' '.join(reasons)}",
-        {
-            "outcome": "kept_champion",
-            "reasons": values.bullets(reasons),
-            "challenger": digest,
-            "champion": champion or "none",
-        },
-    )
+def view_release(shown: Shown) -> tuple[str, Metadata]:
+    """Show a release, or why there is none."""
+    facts: Kept | Live = shown.facts
+    return _kept(facts) if isinstance(facts, Kept) else _live(facts)
 
 
-def released(
-    number: int, record: Release, newest: Sequence[tuple[int, Release]], *, outcome: str, needs_new_bento: bool
-) -> values.Metadata:
-    """Return the metadata of a release.
+def _kept(kept: Kept) -> tuple[str, Metadata]:
+    sentence = "champion kept" if kept.champion else "not released, and no model is live yet"
+    return f"{sentence}: {' '.join(kept.reasons)}", {
+        "outcome": "kept_champion",
+        "reasons": bullets(kept.reasons),
+        "challenger": kept.digest,
+        "champion": kept.champion or "none",
+    }
 
-    Args:
-        number, record: of the release.
-        newest: releases with their numbers, the newest first.
-        outcome: of the run: released, rolled back or already live.
-        needs_new_bento: whether the contract differs from the previous release's.
-    """
+
+def _live(live: Live) -> tuple[str, Metadata]:
     rows = [
         {
             "release": release,
@@ -74,18 +60,19 @@ def released(
             "why": item.why,
             "by": item.by,
         }
-        for release, item in newest
+        for release, item in live.newest
     ]
-    state = "is live already" if outcome == "already_live" else "is live"
-    metadata = {
-        "outcome": outcome,
-        "release": number,
+    record = live.record
+    state = "is live already" if live.outcome == ALREADY_LIVE else "is live"
+    cutoff = f"model of cutoff {record.cutoff}, {record.digest[:SHORT_DIGEST]}"
+    return f"release {live.number} {state}: {cutoff}; {record.why} (by {record.by})", {
+        "outcome": live.outcome,
+        "release": live.number,
         "digest": record.digest,
         "cutoff": record.cutoff,
         "why": record.why,
         "by": record.by,
-        "needs_new_bento": needs_new_bento,
-        "releases": values.table(rows),
+        "needs_new_bento": live.needs_new_bento,
+        "releases": table(rows),
+        **({"trial": live.trial} if live.trial else {}),
     }
-    cutoff = f"model of cutoff {record.cutoff}, {record.digest[:SHORT_DIGEST]}"
-    return values.readable(f"release {number} {state}: {cutoff}; {record.why} (by {record.by})", metadata)

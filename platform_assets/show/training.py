@@ -6,14 +6,32 @@ from collections.abc import Mapping
 
 import msgspec
 
+from platform_assets.engine.cutoffs import Recorded
+from platform_assets.engine.metadata import Metadata, table
+from platform_assets.engine.stage import Shown
 from platform_assets.records.attempts import Overspending
-from platform_assets.show import plots, use_plots, values
+from platform_assets.show import plots, use_plots, vector
+from platform_assets.stages.checkpoint import Configured
 from platform_assets.steps import use
 from platform_assets.steps.jobs import Exported, Trained
 
 
 class _Trained(Trained, frozen=True, kw_only=True, tag_field="kind", tag="result"):
     over_budget: Overspending | None = None
+
+
+def view_checkpoint(shown: Shown) -> tuple[str, Metadata]:
+    """Show a training."""
+    facts: Configured = shown.facts
+    content = facts.content
+    about = checkpoint(content.notes, content.digest, facts.parameters, is_memoised=content.is_memoised)
+    return trained(content.notes), about
+
+
+def view_onnx(shown: Shown) -> tuple[str, Metadata]:
+    """Show an export."""
+    content: Recorded = shown.facts
+    return exported(content.notes), onnx(content.notes, is_memoised=content.is_memoised)
 
 
 def trained(notes: object) -> str:
@@ -35,7 +53,7 @@ def exported(notes: object) -> str:
     )
 
 
-def checkpoint(notes: object, digest: str, parameters: Mapping[str, object], *, is_memoised: bool) -> values.Metadata:
+def checkpoint(notes: object, digest: str, parameters: Mapping[str, object], *, is_memoised: bool) -> Metadata:
     """Return the metadata of a checkpoint; `notes` are those of its record, parameters those of `steps.parameters`."""
     done = msgspec.convert(notes, _Trained)
     history, used, over = done.history, done.use or {}, done.over_budget
@@ -43,27 +61,25 @@ def checkpoint(notes: object, digest: str, parameters: Mapping[str, object], *, 
         "checkpoint_sha256": digest,
         "is_memoised": is_memoised,
         **(
-            {"loss_curve": values.image(plots.loss_curve(history), "Loss by epoch or round")}
+            {"loss_curve": vector.image(plots.loss_curve(history), "Loss by epoch or round")}
             if plots.losses_of(history)
             else {}
         ),
-        "parameters": values.table([{"parameter": name, "value": value} for name, value in parameters.items()]),
-        **({"epochs": values.table(history)} if history else {}),
-        "baselines": values.table(
-            [{"baseline": name, "train_log_loss": loss} for name, loss in done.baselines.items()]
-        ),
+        "parameters": table([{"parameter": name, "value": value} for name, value in parameters.items()]),
+        **({"epochs": table(history)} if history else {}),
+        "baselines": table([{"baseline": name, "train_log_loss": loss} for name, loss in done.baselines.items()]),
         "device": done.device,
         "precision": done.precision,
         "cpu_s": done.cpu_s,
         "peak_memory_mb": done.peak_memory_mb,
         "resumed_from_step": done.resumed_from_step,
         **use.summary(used),
-        **({"use": values.image(use_plots.use_chart(used), "CPU, memory and GPU over the training")} if used else {}),
+        **({"use": vector.image(use_plots.use_chart(used), "CPU, memory and GPU over the training")} if used else {}),
         **({} if over is None else {"over_budget_reason": over.why, "over_budget_usd": over.over_usd}),
     }
 
 
-def onnx(notes: object, *, is_memoised: bool) -> values.Metadata:
+def onnx(notes: object, *, is_memoised: bool) -> Metadata:
     """Return the metadata of a bundle; `notes` are those of its record."""
     done = msgspec.convert(notes, Exported)
     return {

@@ -5,12 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from platform_assets.compute.tasks.measures import Bin, Decided
+from platform_assets.engine.metadata import Metadata, bullets, table
+from platform_assets.engine.stage import Shown
 from platform_assets.records.verdicts import Verdict
-from platform_assets.show import performance, plots, values
+from platform_assets.show import performance, plots, vector
 from platform_assets.specs.base import ProductSpec
+from platform_assets.stages.evaluation import Judged
 
 if TYPE_CHECKING:
     from platform_assets.compute.verdict import Compared
+
+
+def view(shown: Shown) -> tuple[str, Metadata]:
+    """Show a verdict."""
+    judged: Judged = shown.facts
+    return result(judged.verdict), {**metadata(shown.spec, judged.verdict), "cpu_s": judged.cpu_s}
 
 
 def result(verdict: Verdict) -> str:
@@ -18,7 +27,7 @@ def result(verdict: Verdict) -> str:
     return f"{'passed' if verdict.passed else 'failed, the champion stays'}: {verdict.reasons[0]}"
 
 
-def metadata(spec: ProductSpec, verdict: Verdict) -> values.Metadata:
+def metadata(spec: ProductSpec, verdict: Verdict) -> Metadata:
     """Return the metadata of an evaluation."""
     gates, task = verdict.gates, spec.task
     comparisons = cast("list[Compared]", verdict.comparisons)
@@ -33,13 +42,13 @@ def metadata(spec: ProductSpec, verdict: Verdict) -> values.Metadata:
         "passed": verdict.passed,
         "digest": verdict.digest,
         "champion_digest": verdict.champion_digest or "none",
-        "reasons": values.bullets([*verdict.reasons, *verdict.notes]),
-        "quality": values.table([{"model": name, **numbers} for name, numbers in verdict.models.items()]),
-        "differences": values.image(
+        "reasons": bullets([*verdict.reasons, *verdict.notes]),
+        "quality": table([{"model": name, **numbers} for name, numbers in verdict.models.items()]),
+        "differences": vector.image(
             plots.difference_chart(comparisons, task, gates.max_drop),
             f"Challenger minus the others, {levels} intervals clustered by key",
         ),
-        "calibration": values.image(plots.calibration_plot(calibration, task, errors), "Calibration"),
+        "calibration": vector.image(plots.calibration_plot(calibration, task, errors), "Calibration"),
         **performance.sliced(task, verdict.slices["challenger"], verdict.slices, alt, overall=overall),
         **performance.decided(task, decided),
         **{measure.name: verdict.challenger[measure.name] for measure in task.measures[:2]},

@@ -11,19 +11,18 @@ reason in this asset's config (`over_budget_reason`), which is recorded.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 import dagster as dg
 import msgspec
 
 from platform_assets import naming, partitions
 from platform_assets.engine.cutoffs import CutoffRun, Inputs, Recorded
-from platform_assets.engine.stage import Stage, dep
+from platform_assets.engine.stage import NO_VIEWS, Stage, Views, dep
 from platform_assets.facts import budget
 from platform_assets.makers.checkpoint import Learning
 from platform_assets.profiles import profile
-from platform_assets.show import training as shown_training
-from platform_assets.show.values import Metadata
 from platform_assets.specs import money
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import instructions, parameters
@@ -37,6 +36,14 @@ STAGE = "checkpoint"
 STEP = "platform_assets.steps.train"
 
 
+@dataclass(frozen=True)
+class Configured:
+    """A training on record, and what it was configured with."""
+
+    content: Recorded
+    parameters: Mapping[str, object]
+
+
 class CheckpointConfig(dg.Config):
     """Optional input of a person.
 
@@ -47,7 +54,7 @@ class CheckpointConfig(dg.Config):
     over_budget_reason: str = ""
 
 
-def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
+def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinition]:
     """Return the product's checkpoint asset.
 
     Raises:
@@ -63,6 +70,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         doc=__doc__,
         maker=Learning.of(spec),
         run=_Run,
+        views=views,
         deps=[dep(spec, "features", mapping=window), dep(spec, "outcomes", mapping=window)],
         config=CheckpointConfig,
         needs=["launcher"],
@@ -124,9 +132,5 @@ class _Run(CutoffRun[Learning]):
         notes = msgspec.to_builtins(done) | ({} if over is None else {"over_budget": over.document()})
         return Recorded(done.checkpoint, notes)
 
-    def summary(self, content: Recorded) -> str:
-        return shown_training.trained(content.notes)
-
-    def describe(self, content: Recorded) -> Metadata:
-        shown = {"learner": type(self.maker.learner).__name__, **parameters.of(self.maker)}
-        return shown_training.checkpoint(content.notes, content.digest, shown, is_memoised=content.is_memoised)
+    def facts(self, content: Recorded) -> Configured:
+        return Configured(content, {"learner": type(self.maker.learner).__name__, **parameters.of(self.maker)})

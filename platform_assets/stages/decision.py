@@ -14,15 +14,15 @@ import dagster as dg
 
 from platform_assets import naming
 from platform_assets.compute import policy
+from platform_assets.engine import metadata
+from platform_assets.engine.metadata import Metadata
 from platform_assets.engine.ranges import KeyedRun
-from platform_assets.engine.stage import Stage, dep
+from platform_assets.engine.stage import NO_VIEWS, Stage, Views, dep
 from platform_assets.facts import latency
 from platform_assets.facts.decision_facts import DecisionFacts
 from platform_assets.makers.reading import require
 from platform_assets.problems import RecordExists
 from platform_assets.records.decisions import DECISIONS, Decision, Measured
-from platform_assets.show import decision as shown_decision
-from platform_assets.show import values
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.artifacts import canonical, sha256
 from platform_assets.wording import counted
@@ -31,7 +31,7 @@ STAGE = "decision"
 NEWEST_SHOWN = 14
 
 
-def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
+def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinition]:
     """Return the product's decision asset."""
     return Stage(
         spec=spec,
@@ -41,6 +41,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         doc=__doc__,
         modules=["platform_assets.compute.policy"],
         run=_Run,
+        views=views,
         deps=[dep(spec, "drift"), dep(spec, "performance")],
     ).assets()
 
@@ -63,13 +64,13 @@ class _Run(KeyedRun[None]):
             {"key": key, "action": decisions[key].action, "why": " ".join(decisions[key].reasons)}
             for key in reversed(self.keys[-NEWEST_SHOWN:])
         ]
-        run: values.Metadata = {
+        run: Metadata = {
             "newest_key": last,
             "newest_action": newest.action,
-            "decisions": values.table(rows),
+            "decisions": metadata.table(rows),
         }
         for key in self.keys:
-            self.add_metadata({**shown_decision.metadata(decisions[key]), **run}, key)
+            self.add_metadata({**self.page(decisions[key]), **run}, key)
         yield dg.MaterializeResult(asset_key=self.stage.key())
 
     def _decision(self, key: str) -> Decision:

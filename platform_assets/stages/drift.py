@@ -10,29 +10,47 @@ change: late labels are judged when they land, against the same model.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import dagster as dg
+import polars as pl
 
 from platform_assets import naming
 from platform_assets.digests import reads
+from platform_assets.engine import metadata
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report
-from platform_assets.engine.stage import Stage, dep
+from platform_assets.engine.stage import NO_VIEWS, Stage, Views, dep
+from platform_assets.facts import fault_sentences
 from platform_assets.history.faults import judgement
 from platform_assets.history.holds import Hold
 from platform_assets.makers.drift import COLUMNS, TYPES, Judging
 from platform_assets.makers.parts import StageOutput
 from platform_assets.records import notes
 from platform_assets.records.judgements import Judgement
-from platform_assets.show import drift as shown_drift
-from platform_assets.show import values
 from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.tables import PartitionRecord
 
 STAGE = "drift"
 CHECK = "no_faults"
+MOST_SHOWN = 20
 
 
-def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """How a key was judged.
+
+    Attributes:
+        hold: of a faulty key: its newest fault record.
+        before: judgements up to the newest key of the run, in order; only of that one.
+        rows: likewise, the drift of each field.
+    """
+
+    judged: Judgement
+    hold: Hold | None = None
+    before: Mapping[str, Judgement] | None = None
+    rows: pl.DataFrame | None = None
+
+
+def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinition]:
     """Return the product's drift asset."""
     return Stage(
         spec=spec,
@@ -42,19 +60,18 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         doc=__doc__,
         maker=Judging.of(spec),
         run=_Run,
+        views=views,
         deps=[
             *(dep(spec, "validated", source.name) for source in spec.sources if not source.is_slow),
             dep(spec, "features"),
             dep(spec, "predictions"),
         ],
-        metadata=values.column_schema({name: str(dtype) for name, dtype in TYPES.items()}, COLUMNS),
+        metadata=metadata.column_schema({name: str(dtype) for name, dtype in TYPES.items()}, COLUMNS),
         checks={CHECK: "No key of the run has a fault. Blocks nothing: a faulty key is held."},
     ).assets()
 
 
 class _Run(KeyedRun[Judging]):
-    _holds: Mapping[str, Hold]
-
     def plan(self, chunk: Keys) -> Plan:
         judge = self.maker.judge(self.product, chunk)
         with reads.guarded(self.spec.module, self.maker):
@@ -72,42 +89,36 @@ class _Run(KeyedRun[Judging]):
         )
 
     def describe(self, done: Advance) -> Report:
-        """Return each key's numbers, the chart of the newest key if it is new, and one check result for the run."""
+        """Return how each key was judged, what surrounds the newest key if it is new, and one check result."""
         newest, tables = self.keys[-1], self.tables
         judged = {key: judgement(record) for key, record in done.records[STAGE].items()}
-        faulty = {key: item for key, item in judged.items() if item.is_faulty}
-        self._holds = self.product.history.holds(faulty) if faulty else {}
-        notes = {key: shown_drift.metadata(item) for key, item in judged.items()}
+        faulty = [key for key, item in judged.items() if item.is_faulty]
+        holds = self.product.history.holds(faulty) if faulty else {}
+        facts = {key: Seen(judged=item, hold=holds.get(key)) for key, item in judged.items()}
+        self._observe({key: facts[key] for key in faulty})
         if newest not in done.memoised:
             recent = tables.records(STAGE, self.spec.grain.with_lookback((newest,), self.spec.monitors.record_keys))
-            trail = {key: judgement(record) for key, record in recent.items()}
-            notes[newest] |= shown_drift.newest(trail, tables.read(STAGE, [newest]))
-        self._observe(faulty)
-        return Report(notes=notes, checks=[_result(done)])
+            before = {key: judgement(record) for key, record in recent.items()}
+            facts[newest] = replace(facts[newest], before=before, rows=tables.read(STAGE, [newest]))
+        return Report(facts=facts, checks=[_result(done)])
 
-    def summary(self, table: str, record: PartitionRecord | None) -> str:
-        assert record is not None  # a key without validated rows cannot be judged: the step fails before
-        return shown_drift.result(judgement(record), self._holds.get(record.key))
-
-    def _observe(self, faulty: Mapping[str, Judgement]) -> None:
+    def _observe(self, faulty: Mapping[str, Seen]) -> None:
         """Report the fault of each key on its data too, whose own result counts rows and cannot know of it.
 
         Dagster's page of a key shows the metadata of a later observation in place of the materialization's.
         """
         sources = {source.name for source in self.spec.sources}
-        for key, judged in faulty.items():
-            if judged.primary:
-                source = judged.primary.source
+        for key, seen in faulty.items():
+            if primary := seen.judged.primary:
+                shown = metadata.readable(self.view(facts=seen)[0], {"fault": fault_sentences.clause(primary)})
+                source = primary.source
                 blamed = [(stage, source) for stage in ("raw", "validated")] if source in sources else []
                 for stage, name in (*blamed, ("features", None)):
                     self.context.log_event(
                         dg.AssetObservation(
                             dg.AssetKey(naming.asset_key(self.spec.name, stage, name)),
                             partition=key,
-                            metadata=values.readable(
-                                shown_drift.result(judged, self._holds.get(key)),
-                                {"fault": shown_drift.fault(judged.primary)},
-                            ),
+                            metadata=shown,
                         )
                     )
 
@@ -121,5 +132,9 @@ def _result(done: Advance) -> dg.AssetCheckResult:
         passed=not faulty,
         severity=dg.AssetCheckSeverity.ERROR,
         description=f"Keys with a fault: {len(faulty)} of {len(done.keys)}.",
-        metadata={"keys_judged": len(done.keys), "keys_faulty": len(faulty), "faulty": shown_drift.faulty(faulty)},
+        metadata={
+            "keys_judged": len(done.keys),
+            "keys_faulty": len(faulty),
+            "faulty": metadata.table([{"key": key, **item.document()} for key, item in [*faulty.items()][:MOST_SHOWN]]),
+        },
     )

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import dagster as dg
 
 from platform_assets import naming, signing
 from platform_assets.compute.tasks.base import TaskDocument
 from platform_assets.engine.cutoffs import CutoffRun, Inputs, Recorded
-from platform_assets.engine.stage import Stage, dep
+from platform_assets.engine.stage import NO_VIEWS, Stage, Views, dep
 from platform_assets.handle import Product
 from platform_assets.makers.evaluation import Evaluating
 from platform_assets.makers.reading import require
 from platform_assets.problems import RecordExists
 from platform_assets.product.contract import FORMAT
 from platform_assets.records.verdicts import VERDICTS, Verdict
-from platform_assets.show import verdict as shown_verdict
-from platform_assets.show.values import Metadata
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import process
 from platform_assets.storage.artifacts import Bundle
@@ -32,7 +31,15 @@ STAGE = "evaluation"
 CHECK = "verdict"
 
 
-def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
+@dataclass(frozen=True)
+class Judged:
+    """A verdict, and the CPU seconds that it took; few if it was on record."""
+
+    verdict: Verdict
+    cpu_s: float
+
+
+def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinition]:
     """Return the product's evaluation asset."""
     return Stage(
         spec=spec,
@@ -42,6 +49,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         doc=__doc__,
         maker=Evaluating.of(spec),
         run=_Run,
+        views=views,
         deps=[dep(spec, "onnx")],
         checks={CHECK: "The bundle may be released. Blocks nothing: a release checks the verdict itself."},
     ).assets()
@@ -49,25 +57,22 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
 
 class _Run(CutoffRun[Evaluating]):
     _verdict: Verdict
-    _notes: dict[str, bool | float]
+    _cpu_s: float
 
     def inputs(self) -> Inputs:
         """Judge the bundle unless it has a verdict; the cutoff's record does not show whether it has one."""
         started_s = process.cpu_s()
         digest = require(self.tables, "onnx", [self.cutoff])[self.cutoff].content_digest
         self._verdict = self._load_or_judge(digest)
-        self._notes = {"passed": self._verdict.passed, "cpu_s": round(process.cpu_s() - started_s, 3)}
+        self._cpu_s = round(process.cpu_s() - started_s, 3)
         return {"bundle": digest}
 
     def make(self, inputs: Inputs) -> Recorded:
-        return Recorded(inputs["bundle"], self._notes)
+        return Recorded(inputs["bundle"], {"passed": self._verdict.passed, "cpu_s": self._cpu_s})
 
-    def summary(self, content: Recorded) -> str:
-        return shown_verdict.result(self._verdict)
-
-    def describe(self, content: Recorded) -> Metadata:
+    def facts(self, content: Recorded) -> Judged:
         self.context.log.info(" ".join(self._verdict.reasons))
-        return {**shown_verdict.metadata(self.spec, self._verdict), "cpu_s": self._notes["cpu_s"]}
+        return Judged(self._verdict, self._cpu_s)
 
     def checks(self) -> Sequence[dg.AssetCheckResult]:
         verdict = self._verdict

@@ -20,8 +20,9 @@ import dagster as dg
 
 from platform_assets import naming, partitions
 from platform_assets.digests import reads
+from platform_assets.engine import metadata
 from platform_assets.engine.ranges import KeyedRun, Keys, Plan
-from platform_assets.engine.stage import Stage, dep
+from platform_assets.engine.stage import NO_VIEWS, Stage, Views, dep
 from platform_assets.history.snapshots import Snapshots
 from platform_assets.makers.features import ABOUT_A_ROW, Building
 from platform_assets.makers.parts import StageOutput, contiguous
@@ -29,7 +30,6 @@ from platform_assets.makers.reading import read_together, require, versions
 from platform_assets.problems import RecordExists
 from platform_assets.records import notes
 from platform_assets.records.rebuilds import REBUILD_SNAPSHOTS, RebuildSnapshots
-from platform_assets.show import data, values
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.storage.artifacts import canonical, sha256
 from platform_assets.storage.records import Versions
@@ -50,7 +50,7 @@ Unread = dict[str, set[str]]
 """Keys whose delivery cannot be read, by source."""
 
 
-def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
+def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinition]:
     """Return the product's features asset."""
     back = partitions.mapping(partitions.keys_of(spec), lookback=spec.lookback)
     types = dict(zip(ABOUT_A_ROW, ("text", "moment", "moment"), strict=True)) | {f.name: f.dtype for f in spec.fields}
@@ -62,11 +62,12 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         doc=__doc__,
         maker=Building.of(spec),
         run=_Run,
+        views=views,
         deps=[
             dep(spec, "validated", source.name, mapping=None if source.is_slow else back)
             for source in spec.feature_sources
         ],
-        metadata=values.column_schema(types, ABOUT_A_ROW | {item.name: item.description for item in spec.fields}),
+        metadata=metadata.column_schema(types, ABOUT_A_ROW | {item.name: item.description for item in spec.fields}),
     ).assets()
 
 
@@ -90,9 +91,6 @@ class _Run(KeyedRun[Building]):
             versions=self._versions(records, names, chunk),
             make=lambda stale: {STAGE: self._noted(self._compute(records, names, nulled, stale), gaps, awaited)},
         )
-
-    def summary(self, table: str, record: PartitionRecord | None) -> str:
-        return super().summary(table, record) if record is None else data.features(record)
 
     def _records(self, keys: Keys) -> Records:
         """Return the records of the lookback, per source; raise if one is missing."""

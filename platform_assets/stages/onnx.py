@@ -11,12 +11,10 @@ import msgspec
 
 from platform_assets import naming
 from platform_assets.engine.cutoffs import CutoffRun, Inputs, Recorded
-from platform_assets.engine.stage import Stage, dep
+from platform_assets.engine.stage import NO_VIEWS, Stage, Views, dep
 from platform_assets.makers.onnx import Exporting
 from platform_assets.makers.reading import require
 from platform_assets.profiles import profile
-from platform_assets.show import training as shown_training
-from platform_assets.show.values import Metadata
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import instructions
 from platform_assets.steps.jobs import Exported, ExportJob
@@ -29,7 +27,7 @@ STAGE = "onnx"
 STEP = "platform_assets.steps.export"
 
 
-def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
+def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinition]:
     """Return the product's onnx asset."""
     return Stage(
         spec=spec,
@@ -39,6 +37,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         doc=__doc__,
         maker=Exporting.of(spec),
         run=_Run,
+        views=views,
         deps=[dep(spec, "checkpoint")],
         needs=["launcher"],
         pool=naming.pool(spec.training.profile),
@@ -68,12 +67,6 @@ class _Run(CutoffRun[Exporting]):
         done = msgspec.convert(result, Exported)
         mlflow.attach(self.product, inputs["checkpoint"], done.bundle, self.context.log.warning)
         return Recorded(done.bundle, msgspec.to_builtins(done))
-
-    def summary(self, content: Recorded) -> str:
-        return shown_training.exported(content.notes)
-
-    def describe(self, content: Recorded) -> Metadata:
-        return shown_training.onnx(content.notes, is_memoised=content.is_memoised)
 
     def _is_whole(self, digest: str) -> bool:
         """Tell whether a bundle is readable; otherwise it is exported again."""

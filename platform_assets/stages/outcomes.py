@@ -10,19 +10,18 @@ import dagster as dg
 
 from platform_assets import naming
 from platform_assets.digests import reads
+from platform_assets.engine import metadata
 from platform_assets.engine.ranges import KeyedRun, Keys, Plan
-from platform_assets.engine.stage import Stage, dep
+from platform_assets.engine.stage import NO_VIEWS, Stage, Views, dep
 from platform_assets.facts import unlabelled
 from platform_assets.makers.outcomes import Labelling
 from platform_assets.makers.parts import StageOutput
-from platform_assets.show import data, values
 from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.tables import PartitionRecord
 
 STAGE = "outcomes"
 
 
-def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
+def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinition]:
     """Return the product's outcomes asset."""
     descriptions = {
         "entity": "what the prediction was about",
@@ -38,8 +37,9 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         doc=__doc__,
         maker=Labelling.of(spec),
         run=_Run,
+        views=views,
         deps=[dep(spec, "validated", spec.label_source.name)],
-        metadata=values.column_schema(types, descriptions),
+        metadata=metadata.column_schema(types, descriptions),
     ).assets()
 
 
@@ -61,9 +61,6 @@ class _Run(KeyedRun[Labelling]):
             versions={key: record.versions for key, record in records.items()},
             make=make,
         )
-
-    def summary(self, table: str, record: PartitionRecord | None) -> str:
-        return data.NO_LABELS if record is None else data.outcomes(record)
 
     def _now(self) -> str | None:
         """Return the product's current moment; None for a recording whose clock is not set."""

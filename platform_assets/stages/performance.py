@@ -17,20 +17,20 @@ the key's rows are its bundles' answers to the platform's own features.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import dagster as dg
 import polars as pl
 
 from platform_assets import naming
 from platform_assets.compute import skew
+from platform_assets.engine import metadata
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report
-from platform_assets.engine.stage import Stage, dep
+from platform_assets.engine.stage import NO_VIEWS, Stage, Views, dep
 from platform_assets.history.performance import measured
 from platform_assets.makers.parts import StageOutput
 from platform_assets.makers.performance import INPUT_STAGES, KeyRecords, Measuring, keys_before
 from platform_assets.records.performance import Measured
-from platform_assets.show import performance as shown_performance
-from platform_assets.show import values
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.tables import PartitionRecord
 
@@ -39,6 +39,20 @@ CHECK = "served_features_equal"
 LEAST_EQUAL = 0.999
 """Share of equal entities below which the check warns; below `Monitors.min_equal_share` of a key it is an error."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class Newest:
+    """What surrounds the newest key that was measured.
+
+    Attributes:
+        before: numbers by key, up to this one, the oldest first.
+        by_key: joined rows of its window.
+    """
+
+    before: Mapping[str, Measured]
+    by_key: Mapping[str, pl.DataFrame]
+
+
 ABOUT_A_ROW = {
     "prediction_id": "id of the answer; null for an answer to the platform's own features, which was never served",
     "entity": "what it was about",
@@ -46,7 +60,7 @@ ABOUT_A_ROW = {
 }
 
 
-def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
+def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinition]:
     """Return the product's performance asset."""
     maker = Measuring.of(spec)
     sliced = {item.name: item.description for item in spec.fields if item.name in spec.slices}
@@ -58,8 +72,9 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         doc=__doc__,
         maker=maker,
         run=_Run,
+        views=views,
         deps=[dep(spec, stage) for stage in INPUT_STAGES],
-        metadata=values.column_schema(maker.columns, ABOUT_A_ROW | spec.task.about() | sliced),
+        metadata=metadata.column_schema(maker.columns, ABOUT_A_ROW | spec.task.about() | sliced),
         checks={
             CHECK: f"At least {LEAST_EQUAL:.1%} of the entities were served with the features that the platform has "
             f"for the same moment. An error below {spec.monitors.min_equal_share:.1%} of a key."
@@ -87,18 +102,12 @@ class _Run(KeyedRun[Measuring]):
         return Plan(inputs={key: inputs for key in chunk if (inputs := key_records.inputs(key)) is not None}, make=make)
 
     def describe(self, done: Advance) -> Report:
-        """Return each key's numbers, charts of the newest recomputed key, and one check result for the run."""
+        """Return what surrounds the newest recomputed key, and one check result for the run."""
         records = done.records[STAGE]
-        notes = {key: shown_performance.metadata(self.spec, record) for key, record in records.items()}
-        pictures = shown_performance.pictures(self.spec, self._trail(), self._by_key)
-        if self._newest in notes:
-            notes[self._newest] |= pictures
-        return Report(notes=notes, checks=[_check(records)])
+        facts = {} if self._newest is None else {self._newest: Newest(before=self._before(), by_key=self._by_key)}
+        return Report(facts=facts, checks=[_check(records)])
 
-    def summary(self, table: str, record: PartitionRecord | None) -> str:
-        return "no answers yet" if record is None else shown_performance.result(self.spec, record)
-
-    def _trail(self) -> dict[str, Measured]:
+    def _before(self) -> dict[str, Measured]:
         """Return the numbers of the newest key and of earlier keys that its window may include, oldest first."""
         keys = () if self._newest is None else (*keys_before(self.maker, self._newest), self._newest)
         return {key: measured(record) for key, record in self.tables.records(STAGE, keys).items()} if keys else {}
@@ -126,7 +135,7 @@ def _check(records: Mapping[str, PartitionRecord]) -> dg.AssetCheckResult:
             "keys": sum(compared.rows > 0 for compared in comparisons.values()),
             **total.members(("rows", "rows_equal", "rows_unknown")),
             **({} if share is None else {"share": round(share, 6)}),
-            "differing": values.table([compared.document() for compared in total.fields]),
-            "not_compared": values.table([{"key": key, "why": reason} for key, reason in left_out.items()]),
+            "differing": metadata.table([compared.document() for compared in total.fields]),
+            "not_compared": metadata.table([{"key": key, "why": reason} for key, reason in left_out.items()]),
         },
     )

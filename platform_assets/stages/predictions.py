@@ -22,14 +22,14 @@ import dagster as dg
 
 from platform_assets import naming
 from platform_assets.compute import ingest
+from platform_assets.engine import metadata
+from platform_assets.engine.metadata import Metadata
 from platform_assets.engine.ranges import Advance, KeyedRun, Report
-from platform_assets.engine.stage import Stage, dep
+from platform_assets.engine.stage import NO_VIEWS, Stage, Views, dep
 from platform_assets.intake import prediction_log
 from platform_assets.intake.parsing import MOST_NAMED
 from platform_assets.makers.predictions import Ingesting
-from platform_assets.show import data, values
 from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.tables import PartitionRecord
 
 STAGE = "predictions"
 ABOUT_A_ROW = {
@@ -45,7 +45,7 @@ ABOUT_A_ROW = {
 }
 
 
-def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
+def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinition]:
     """Return the product's predictions asset."""
     maker = Ingesting.of(spec)
     descriptions = ABOUT_A_ROW | spec.task.about() | {item.name: item.description for item in spec.fields}
@@ -57,8 +57,9 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         doc=__doc__,
         maker=maker,
         run=_Run,
+        views=views,
         deps=[dep(spec, "release"), *_batch_dependencies(spec)],
-        metadata=values.column_schema(maker.columns, descriptions),
+        metadata=metadata.column_schema(maker.columns, descriptions),
     ).assets()
 
 
@@ -77,21 +78,19 @@ class _Run(KeyedRun[Ingesting]):
             + "".join(f"\nskipped: {item.reason}" for item in done.skipped[:MOST_NAMED])
             + "".join(f"\nleft for newer code: {path}" for path in done.waiting[:MOST_NAMED])
         )
-        metadata: values.Metadata = {
+        shown: Metadata = {
             "run_new_predictions": done.rows,
             "run_lines_left_out": done.left_out_lines,
             "run_keys_elsewhere": elsewhere,
         }
         if done.named:
-            metadata["left_out"] = values.table([line.document() for line in done.named])
+            shown["left_out"] = metadata.table([line.document() for line in done.named])
         if done.skipped:
-            metadata["segments_skipped"] = values.table([item.document() for item in done.skipped[:MOST_NAMED]])
+            shown["segments_skipped"] = metadata.table([item.document() for item in done.skipped[:MOST_NAMED]])
         if done.remarks:
-            metadata["segments_remarked"] = values.table([item.document() for item in done.remarks[:MOST_NAMED]])
+            shown["segments_remarked"] = metadata.table([item.document() for item in done.remarks[:MOST_NAMED]])
         if done.waiting:
-            metadata["segments_for_newer_code"] = values.table(
-                [{"segment": path} for path in done.waiting[:MOST_NAMED]]
-            )
+            shown["segments_for_newer_code"] = metadata.table([{"segment": path} for path in done.waiting[:MOST_NAMED]])
         advance = Advance(
             keys=keys,
             records={STAGE: records},
@@ -102,10 +101,7 @@ class _Run(KeyedRun[Ingesting]):
             key: {**records[key].notes, "attendance": attendance.document()}
             for key, attendance in done.attendance.items()
         }
-        yield self.result(advance, self.stage.tables[-1], Report(run=metadata, notes=notes))
-
-    def summary(self, table: str, record: PartitionRecord | None) -> str:
-        return "no answers" if record is None else data.predictions(record)
+        yield self.result(advance, self.stage.tables[-1], Report(run=shown, notes=notes))
 
 
 def _batch_dependencies(spec: ProductSpec) -> list[dg.AssetDep]:

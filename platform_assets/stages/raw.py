@@ -23,14 +23,14 @@ from platform_assets import naming
 from platform_assets.compute.columns import in_short
 from platform_assets.compute.landed import UnreadableFile
 from platform_assets.digests import reads
+from platform_assets.engine import metadata
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report
-from platform_assets.engine.stage import Stage
+from platform_assets.engine.stage import NO_VIEWS, Stage, Views
 from platform_assets.intake import arrivals
 from platform_assets.makers.parts import StageOutput
 from platform_assets.makers.raw import Landing
 from platform_assets.product.channels import Landed
 from platform_assets.records.notes import Raw
-from platform_assets.show import data, values
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.storage.artifacts import sha256
 from platform_assets.storage.tables import PartitionRecord
@@ -42,12 +42,12 @@ CHECK = "is_readable"
 MOST_SHOWN = 20
 
 
-def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
+def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinition]:
     """Return one asset per source."""
-    return [asset for source in spec.sources for asset in _stage(spec, source).assets()]
+    return [asset for source in spec.sources for asset in _stage(spec, source, views).assets()]
 
 
-def _stage(spec: ProductSpec, source: Source) -> Stage[Landing]:
+def _stage(spec: ProductSpec, source: Source, views: Views) -> Stage[Landing]:
     return Stage(
         spec=spec,
         name=STAGE,
@@ -57,6 +57,7 @@ def _stage(spec: ProductSpec, source: Source) -> Stage[Landing]:
         doc=__doc__,
         maker=Landing.of(spec, source),
         run=_Run,
+        views=views,
         checks={CHECK: "Every delivery of the run could be read. Blocks nothing: another key is held."},
     )
 
@@ -114,14 +115,9 @@ class _Run(KeyedRun[Landing]):
             severity=dg.AssetCheckSeverity.ERROR,
             description=f"Deliveries that cannot be read: {len(unreadable)} of {len(notes)}."
             + (f" {first[0]}: {first[1]} A new file is taken in by itself." if first else ""),
-            metadata={"keys_read": len(notes) - len(unreadable), "unreadable": values.table(rows)},
+            metadata={"keys_read": len(notes) - len(unreadable), "unreadable": metadata.table(rows)},
         )
         return Report(notes=kept, checks=[check])
-
-    def summary(self, table: str, record: PartitionRecord | None) -> str:
-        if record is None:
-            return data.NO_LABELS if self.source.is_label else super().summary(table, record)
-        return data.raw(record, is_label=self.source.is_label)
 
     def _name_hidden_change(self, record: PartitionRecord | None, file: arrivals.File) -> None:
         """Warn when a file's bytes differ from its record although its mark is unchanged."""

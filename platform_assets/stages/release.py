@@ -10,24 +10,54 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
 from platform_assets import naming, signing
 from platform_assets.compute import releases
-from platform_assets.engine.stage import Run, Stage, dep
+from platform_assets.engine.stage import NO_VIEWS, Run, Stage, Views, dep
 from platform_assets.facts import trials, verdicts
 from platform_assets.problems import RecordExists
 from platform_assets.records.releases import Release
 from platform_assets.records.verdicts import Verdict
-from platform_assets.show import serving as shown_serving
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.artifacts import Bundle
 from resources.run_coordinator import person_of, requester_of
 
 STAGE = "release"
 NEWEST_SHOWN = 12
+ALREADY_LIVE = "already_live"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """A bundle that was not released, why, and the live model's digest; None without one."""
+
+    digest: str
+    reasons: Sequence[str]
+    champion: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Live:
+    """The live release.
+
+    Attributes:
+        number, record: of the release.
+        newest: releases with their numbers, the newest first.
+        outcome: of the run: released, rolled back or already live.
+        needs_new_bento: whether the contract differs from the previous release's.
+        trial: how the bundle answered logged requests; empty if it was not asked.
+    """
+
+    number: int
+    record: Release
+    newest: Sequence[tuple[int, Release]]
+    outcome: str
+    needs_new_bento: bool = False
+    trial: str = ""
 
 
 class ReleaseConfig(dg.Config):
@@ -37,7 +67,7 @@ class ReleaseConfig(dg.Config):
     why: str = ""
 
 
-def build(spec: ProductSpec) -> list[Any]:
+def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[Any]:
     """Return the product's release asset and the job that releases a digest on a person's request."""
     assets = Stage(
         spec=spec,
@@ -47,6 +77,7 @@ def build(spec: ProductSpec) -> list[Any]:
         doc=__doc__,
         modules=["platform_assets.compute.releases"],
         run=_Run,
+        views=views,
         deps=[dep(spec, "evaluation"), dep(spec, "service")],
         config=ReleaseConfig,
     ).assets()
@@ -103,7 +134,7 @@ class _Run(Run[None]):
         while True:
             latest = self.product.history.live()
             if latest is not None and latest[1].digest == bundle.digest:
-                return self._result(*latest, outcome="already_live")
+                return self._result(*latest, outcome=ALREADY_LIVE)
             record = releases.next_release(
                 product=spec.name,
                 digest=bundle.digest,
@@ -134,12 +165,17 @@ class _Run(Run[None]):
         kept = "no model is live yet" if latest is None else "the champion is kept"
         self.context.log.warning(f"{kept}: {' '.join(reasons)} See `driftline status {self.spec.name}`.")
         champion = None if latest is None else latest[1].digest
-        return dg.MaterializeResult(metadata=shown_serving.kept(digest, reasons, champion))
+        return dg.MaterializeResult(metadata=self.page(Kept(digest=digest, reasons=reasons, champion=champion)))
 
     def _result(
         self, number: int, record: Release, *, outcome: str, needs_new_bento: bool = False, trial: str = ""
     ) -> dg.MaterializeResult:
-        newest = self.product.history.newest_releases(NEWEST_SHOWN)
-        metadata = shown_serving.released(number, record, newest, outcome=outcome, needs_new_bento=needs_new_bento)
-        metadata |= {"trial": trial} if trial else {}
-        return dg.MaterializeResult(data_version=dg.DataVersion(str(number)), metadata=metadata)
+        live = Live(
+            number=number,
+            record=record,
+            newest=self.product.history.newest_releases(NEWEST_SHOWN),
+            outcome=outcome,
+            needs_new_bento=needs_new_bento,
+            trial=trial,
+        )
+        return dg.MaterializeResult(data_version=dg.DataVersion(str(number)), metadata=self.page(live))

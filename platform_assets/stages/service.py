@@ -8,7 +8,7 @@ fails it is not released.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -16,14 +16,12 @@ import dagster as dg
 
 from platform_assets import naming
 from platform_assets.engine.cutoffs import CutoffRun, Inputs, Recorded
-from platform_assets.engine.stage import Stage, dep
+from platform_assets.engine.stage import NO_VIEWS, Stage, Views, dep
 from platform_assets.makers.evaluation import Evaluating
 from platform_assets.makers.reading import require
 from platform_assets.product.contract import request_of
 from platform_assets.serving import answers, run
 from platform_assets.serving import build as bento
-from platform_assets.show import serving as shown_serving
-from platform_assets.show.values import Metadata
 from platform_assets.specs.base import ProductSpec
 from platform_assets.steps import process
 from platform_assets.wording import counted
@@ -37,7 +35,15 @@ MAX_DIFFERENCE = 1e-6
 """Batches of other sizes sum in another order, which differs by about one unit in the last place of a float32."""
 
 
-def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
+@dataclass(frozen=True)
+class Tested:
+    """A Bento, and the record of its test."""
+
+    built: bento.Built
+    content: Recorded
+
+
+def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinition]:
     """Return the product's service asset."""
     return Stage(
         spec=spec,
@@ -47,6 +53,7 @@ def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
         doc=__doc__,
         modules=["platform_assets.product.contract"],
         run=_Run,
+        views=views,
         deps=[dep(spec, "onnx")],
     ).assets()
 
@@ -71,11 +78,8 @@ class _Run(CutoffRun[None]):
         smoke = {"asked_rows": rows, "max_apart": difference, "request": request}
         return Recorded(inputs["bento"], {**smoke, "tag": self._built.tag, "stored": stored, "cpu_s": cpu_s})
 
-    def summary(self, content: Recorded) -> str:
-        return shown_serving.answers_alike(content.notes)
-
-    def describe(self, content: Recorded) -> Metadata:
-        return shown_serving.service(self._built, content.notes, is_memoised=content.is_memoised)
+    def facts(self, content: Recorded) -> Tested:
+        return Tested(self._built, content)
 
     def _smoke(self, tag: str, digest: str) -> tuple[int, float, object]:
         """Send holdout rows to a started service; refuse answers that differ from the bundle's own.

@@ -11,13 +11,13 @@ import polars as pl
 
 from platform_assets import naming
 from platform_assets.digests import reads
+from platform_assets.engine import metadata
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report, keys_by_columns
-from platform_assets.engine.stage import Stage, Table, dep
+from platform_assets.engine.stage import NO_VIEWS, Stage, Table, Views, dep
 from platform_assets.makers.parts import StageOutput, by_key
 from platform_assets.makers.reading import require
 from platform_assets.makers.validated import Validation
 from platform_assets.records.notes import Validated
-from platform_assets.show import data, values
 from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.storage.tables import PartitionRecord, TableStore
 
@@ -33,12 +33,12 @@ ABOUT_QUARANTINED = {
 }
 
 
-def build(spec: ProductSpec) -> list[dg.AssetsDefinition]:
+def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinition]:
     """Return two assets per source."""
-    return [asset for source in spec.sources for asset in _stage(spec, source).assets()]
+    return [asset for source in spec.sources for asset in _stage(spec, source, views).assets()]
 
 
-def _stage(spec: ProductSpec, source: Source) -> Stage[Validation]:
+def _stage(spec: ProductSpec, source: Source, views: Views) -> Stage[Validation]:
     limit = spec.monitors.max_quarantined_share
     return Stage(
         spec=spec,
@@ -49,8 +49,9 @@ def _stage(spec: ProductSpec, source: Source) -> Stage[Validation]:
         doc=__doc__,
         maker=Validation.of(spec, source),
         run=_Run,
+        views=views,
         deps=[dep(spec, "raw", source.name)],
-        also=[Table(QUARANTINE, values.column_schema(QUARANTINED, ABOUT_QUARANTINED))],
+        also=[Table(QUARANTINE, metadata.column_schema(QUARANTINED, ABOUT_QUARANTINED))],
         checks={CHECK: f"At most {limit:.1%} of a key's rows are quarantined. Warns only."},
     )
 
@@ -74,11 +75,6 @@ class _Run(KeyedRun[Validation]):
             make=make,
         )
 
-    def summary(self, table: str, record: PartitionRecord | None) -> str:
-        if record is None:
-            return data.NO_LABELS if self.source.is_label else super().summary(table, record)
-        return data.quarantine(record) if table == QUARANTINE else data.validated(record)
-
     def describe(self, done: Advance) -> Report:
         """Return one check result for the run: the keys above the spec's limit, the worst first."""
         limit, bad = self.spec.monitors.max_quarantined_share, self.stage.full_name(QUARANTINE)
@@ -100,8 +96,8 @@ class _Run(KeyedRun[Validation]):
             metadata={
                 "keys_judged": len(shares),
                 "keys_above": len(above),
-                "worst_share": values.rounded(max(shares.values(), default=0.0)),
-                "above": values.table([{"key": key, "quarantined_share": shares[key]} for key in above[:20]]),
+                "worst_share": metadata.rounded(max(shares.values(), default=0.0)),
+                "above": metadata.table([{"key": key, "quarantined_share": shares[key]} for key in above[:20]]),
             },
         )
         return Report(checks=[check])

@@ -21,6 +21,7 @@ from platform_assets.intake import arrivals
 from platform_assets.keys import DailyGrain
 from platform_assets.product.landing import LandedFiles
 from platform_assets.settings import Settings
+from platform_assets.show.views import VIEWS
 from platform_assets.stages import raw
 from platform_assets.storage.artifacts import sha256
 from platform_assets.storage.objects import open_store
@@ -58,7 +59,7 @@ def take(settings: Settings, instance: dg.DagsterInstance) -> Take:
         source = replace(recorded.SPEC.source("readings"), **changes)
         others = [item for item in recorded.SPEC.sources if item.name != "readings"]
         spec = replace(recorded.SPEC, sources=(source, *others))
-        asset = next(item for item in raw.build(spec) if item.key.path[-1] == "raw_readings")
+        asset = next(item for item in raw.build(spec, VIEWS) if item.key.path[-1] == "raw_readings")
         return dg.materialize(
             [asset],
             instance=instance,
@@ -314,7 +315,7 @@ def test_a_live_product_refuses_today(settings: Settings, instance: dg.DagsterIn
     today = datetime.now(UTC).date()
     grain = DailyGrain(start=(today - timedelta(days=1)).isoformat())
     spec = replace(recorded.SPEC, is_live=True, history=None, grain=grain)
-    asset = next(item for item in raw.build(spec) if item.key.path[-1] == "raw_readings")
+    asset = next(item for item in raw.build(spec, VIEWS) if item.key.path[-1] == "raw_readings")
     result = dg.materialize(
         [asset],
         instance=instance,

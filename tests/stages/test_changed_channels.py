@@ -17,6 +17,7 @@ from platform_assets.handle import Product
 from platform_assets.makers.raw import Landing
 from platform_assets.product.channels import Channel, Landed
 from platform_assets.settings import Settings
+from platform_assets.show.views import VIEWS
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages import raw, validated
 from platform_assets.storage.tables import TableStore
@@ -81,7 +82,7 @@ def materialise(settings: Settings, instance: dg.DagsterInstance) -> Any:
     def run(channel: Channel | None, key: str = "0002", **tags: str) -> dict[str, Any]:
         spec = spec_of(channel)
         with partitions.beta_allowed():
-            assets = [item for module in (raw, validated) for item in module.build(spec)]
+            assets = [item for module in (raw, validated) for item in module.build(spec, VIEWS)]
         result = dg.materialize(
             [item for item in assets if any("readings" in entry.path[-1] for entry in item.keys)],
             partition_key=key,

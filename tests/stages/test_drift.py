@@ -23,6 +23,7 @@ from platform_assets.compute.sketch import histograms
 from platform_assets.facts import decision_facts
 from platform_assets.handle import Product
 from platform_assets.settings import Settings
+from platform_assets.show.views import VIEWS
 from platform_assets.stages import drift, features, outcomes, raw, validated
 from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore, canonical
 from platform_assets.storage.ledgers import Ledgers
@@ -53,7 +54,7 @@ def ledgers(settings: Settings) -> Ledgers:
 @pytest.fixture(scope="module")
 def job() -> dg.JobDefinition:
     with partitions.beta_allowed():
-        assets = [item for stage in (raw, validated, outcomes, features, drift) for item in stage.build(SPEC)]
+        assets = [item for stage in (raw, validated, outcomes, features, drift) for item in stage.build(SPEC, VIEWS)]
     defs = dg.Definitions(assets=assets, resources={"store": StoreResource()}, executor=dg.in_process_executor)
     return defs.resolve_implicit_global_asset_job_def()
 
@@ -382,7 +383,7 @@ def test_a_run_killed_before_any_write_and_repeated_leaves_one_fault_one_null_an
     watched.land(settings.root, "air", "0008", watched.frozen_air("0008"))
     data = [raw, validated]
     with partitions.beta_allowed():
-        assets = [item for stage in data for item in stage.build(SPEC)]
+        assets = [item for stage in data for item in stage.build(SPEC, VIEWS)]
     dg.materialize(
         assets,
         resources={"store": StoreResource(variables=settings.to_environment())},

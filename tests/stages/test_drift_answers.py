@@ -24,6 +24,7 @@ from platform_assets.makers import reading
 from platform_assets.makers.drift import Judging
 from platform_assets.records.judgements import Indexed
 from platform_assets.settings import Settings
+from platform_assets.show.views import VIEWS
 from platform_assets.stages import drift, features, outcomes, raw, validated
 from platform_assets.storage.artifacts import ArtifactStore, canonical
 from platform_assets.storage.ledgers import Ledgers
@@ -47,7 +48,7 @@ def tables(settings: Settings) -> TableStore:
 def run(settings: Settings, instance: dg.DagsterInstance) -> Run:
     """Materialise the data stages and `drift` of a range of keys."""
     with partitions.beta_allowed():
-        assets = [item for stage in (raw, validated, outcomes, features, drift) for item in stage.build(SPEC)]
+        assets = [item for stage in (raw, validated, outcomes, features, drift) for item in stage.build(SPEC, VIEWS)]
     store = StoreResource(variables=settings.to_environment())
     defs = dg.Definitions(assets=assets, resources={"store": store}, executor=dg.in_process_executor)
     job = defs.resolve_implicit_global_asset_job_def()

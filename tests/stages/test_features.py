@@ -16,6 +16,7 @@ from platform_assets.makers.fault_records import FaultRecords
 from platform_assets.records.faults import FAULTS
 from platform_assets.report import pages
 from platform_assets.settings import Settings
+from platform_assets.show.views import VIEWS
 from platform_assets.specs.base import Monitors, ProductSpec
 from platform_assets.stages import features, raw, validated
 from platform_assets.storage.ledgers import Ledgers
@@ -37,7 +38,7 @@ def build(spec: ProductSpec, settings: Settings, instance: dg.DagsterInstance) -
     """Land two keys and run raw, validated and features over them."""
     batches.land_all(settings.root, "0001", "0002")
     with partitions.beta_allowed():
-        assets = [item for stage in (raw, validated, features) for item in stage.build(spec)]
+        assets = [item for stage in (raw, validated, features) for item in stage.build(spec, VIEWS)]
     store = StoreResource(variables=settings.to_environment())
     defs = dg.Definitions(assets=assets, resources={"store": store}, executor=dg.in_process_executor)
     tags = {"dagster/asset_partition_range_start": "0001", "dagster/asset_partition_range_end": "0002"}

@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 
 from platform_assets import naming
+from platform_assets.engine.metadata import column_schema, table
 from platform_assets.engine.stage import Run, Stage
-from platform_assets.show import plots, values
+from platform_assets.show import plots, vector
 from tests.doubles.numbered_batches import SPEC
 
 STAGE: Stage[None] = Stage(
@@ -45,18 +46,18 @@ def test_more_than_three_kinds_are_refused() -> None:
 
 
 def test_a_table_shows_numbers_short_and_keeps_its_columns() -> None:
-    rendered = values.table([{"name": "a|b", "auc": 0.76543}, {"name": "c", "auc": None}])
+    rendered = table([{"name": "a|b", "auc": 0.76543}, {"name": "c", "auc": None}])
     assert rendered.md_str == "| name | auc |\n|---|---|\n| a\\|b | 0.7654 |\n| c |  |"
-    assert values.table([]).md_str == "*(no rows)*"
+    assert table([]).md_str == "*(no rows)*"
 
 
 def test_a_schema_shows_types_and_meanings() -> None:
-    schema = values.column_schema(pl.Schema({"a": pl.Int64()}), {"a": "what it is"})["dagster/column_schema"]
+    schema = column_schema(pl.Schema({"a": pl.Int64()}), {"a": "what it is"})["dagster/column_schema"]
     assert schema.columns == [dg.TableColumn(name="a", type="Int64", description="what it is")]
 
 
 def test_a_plot_is_an_image_in_the_metadata() -> None:
-    rendered = values.image(plots.loss_curve([{"epoch": 1, "train_loss": 0.5}]), "Loss by epoch").md_str
+    rendered = vector.image(plots.loss_curve([{"epoch": 1, "train_loss": 0.5}]), "Loss by epoch").md_str
     head, data = rendered.removesuffix(")").split("data:image/svg+xml;base64,")
     assert head == "**Loss by epoch**\n\n![Loss by epoch]("
     assert ">loss<" in base64.b64decode(data).decode()

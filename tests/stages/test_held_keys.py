@@ -11,9 +11,10 @@ import pytest
 
 from platform_assets import clock, naming, partitions
 from platform_assets.handle import Product
-from platform_assets.jobs import intervention, verification
+from platform_assets.jobs import held_keys, intervention, verification
 from platform_assets.settings import Settings
-from platform_assets.stages import drift, features, held_keys, outcomes, raw, validated
+from platform_assets.show.views import VIEWS
+from platform_assets.stages import drift, features, outcomes, raw, validated
 from resources.store import StoreResource
 from tests.doubles import watched_batches as watched
 
@@ -29,7 +30,7 @@ OF_OTHERS = {"raw_readings", "validated_readings", "raw_verdicts", "validated_ve
 def run(settings: Settings, instance: dg.DagsterInstance) -> Run:
     """Materialise the data stages and their judgement for a range of keys."""
     with partitions.beta_allowed():
-        assets = [item for stage in (raw, validated, outcomes, features, drift) for item in stage.build(SPEC)]
+        assets = [item for stage in (raw, validated, outcomes, features, drift) for item in stage.build(SPEC, VIEWS)]
     defs = dg.Definitions(
         assets=assets,
         asset_checks=held_keys.build(SPEC),

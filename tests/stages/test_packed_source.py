@@ -11,6 +11,7 @@ import pytest
 
 from platform_assets import naming
 from platform_assets.settings import Settings
+from platform_assets.show.views import VIEWS
 from platform_assets.stages import raw, validated
 from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
@@ -28,7 +29,7 @@ def test_packed_csv_is_taken_in(
     text = batches.readings("0001").replace("green", '"dark\ngreen"').replace("\n", "\r\n")
     path.write_bytes(gzip.compress(text.encode()))
     dg.materialize(
-        [*raw.build(spec)[:1], *validated.build(spec)[:1]],
+        [*raw.build(spec, VIEWS)[:1], *validated.build(spec, VIEWS)[:1]],
         instance=instance,
         resources={"store": StoreResource(variables=settings.to_environment())},
         partition_key="0001",

@@ -15,13 +15,13 @@ import pytest
 from platform_assets import naming
 from platform_assets.compute import answers, metrics
 from platform_assets.compute import rows as compute_rows
+from platform_assets.engine.metadata import rounded
 from platform_assets.factory import build_defs
 from platform_assets.handle import Product
 from platform_assets.makers import reading
 from platform_assets.makers.parts import StageOutput
 from platform_assets.makers.performance import KeyRecords, Measuring
 from platform_assets.settings import Settings
-from platform_assets.show import values
 from platform_assets.stages import performance
 from platform_assets.storage.ledgers import Ledgers
 from platform_assets.storage.tables import TableStore
@@ -92,7 +92,7 @@ def test_answers_wait_for_their_labels_and_are_measured_when_they_arrive(
     metadata = metadata_of(result, key)
     assert next(iter(metadata)) == "result"
     assert metadata["result"].startswith(f"AUC {numbers['quality']['auc']:.3f} over 1 key, {ROWS} answers; log loss ")
-    assert metadata["auc"] == values.rounded(numbers["quality"]["auc"])
+    assert metadata["auc"] == rounded(numbers["quality"]["auc"])
     assert {"log_loss", "accuracy", "precision", "recall", "ece", "brier", "excess_log_loss"} <= set(metadata)
     numeric = [
         name for name, value in metadata.items() if isinstance(value, int | float) and not isinstance(value, bool)

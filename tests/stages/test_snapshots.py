@@ -19,6 +19,7 @@ from platform_assets.makers.drift import Judging
 from platform_assets.makers.fault_records import FaultRecords
 from platform_assets.records.rebuilds import REBUILDS
 from platform_assets.settings import Settings
+from platform_assets.show.views import VIEWS
 from platform_assets.specs.base import ProductSpec, Source, Tables, Window
 from platform_assets.stages import features, raw, validated
 from platform_assets.storage import upkeep
@@ -86,7 +87,7 @@ def ask(settings: Settings, instance: dg.DagsterInstance) -> Callable[..., dg.Ex
 def run_with(settings: Settings, instance: dg.DagsterInstance, spec: ProductSpec, first: str, last: str) -> Any:
     """Run raw, validated and features of a changed product."""
     with partitions.beta_allowed():
-        assets = [item for stage in (raw, validated, features) for item in stage.build(spec)]
+        assets = [item for stage in (raw, validated, features) for item in stage.build(spec, VIEWS)]
     store = StoreResource(variables=settings.to_environment())
     defs = dg.Definitions(assets=assets, resources={"store": store}, executor=dg.in_process_executor)
     tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}

@@ -15,6 +15,7 @@ import pytest
 
 from platform_assets import naming
 from platform_assets.settings import Settings
+from platform_assets.show.views import VIEWS
 from platform_assets.stages import raw, validated
 from platform_assets.storage.tables import TableStore
 from resources.store import StoreResource
@@ -40,7 +41,7 @@ def land(settings: Settings, key: str, **columns: Any) -> None:
 
 @pytest.fixture
 def run(settings: Settings, instance: dg.DagsterInstance) -> Callable[[str, str], None]:
-    assets = [*raw.build(SPEC)[:1], *validated.build(SPEC)[:1]]
+    assets = [*raw.build(SPEC, VIEWS)[:1], *validated.build(SPEC, VIEWS)[:1]]
 
     def execute(first: str, last: str) -> None:
         dg.materialize(

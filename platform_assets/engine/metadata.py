@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from textwrap import shorten
@@ -10,9 +9,6 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
-
-from platform_assets.show import vector
-from platform_assets.show.plots import Draw
 
 Metadatum = dg.MetadataValue[Any] | dg.TableSchema | list[str] | str | float | None
 Metadata = dict[str, Metadatum]
@@ -128,12 +124,6 @@ def table(rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str] | None = 
 def bullets(lines: Iterable[str]) -> dg.MarkdownMetadataValue:
     """Return sentences as a Markdown list."""
     return dg.MetadataValue.md("\n".join(f"- {line}" for line in lines))
-
-
-def image(draw: Draw, title: str) -> dg.MarkdownMetadataValue:
-    """Return a chart under its title, as an image inside the metadata."""
-    data = base64.b64encode(vector.standalone(draw).encode()).decode()
-    return dg.MetadataValue.md(f"**{title}**\n\n![{title}](data:image/svg+xml;base64,{data})")
 
 
 def _cell(value: Any) -> str:

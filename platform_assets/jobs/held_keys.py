@@ -13,10 +13,10 @@ from collections.abc import Iterator
 import dagster as dg
 
 from platform_assets import naming
+from platform_assets.engine import metadata
 from platform_assets.facts import held_faults
+from platform_assets.facts.fault_sentences import clause, standing, state
 from platform_assets.handle import Product
-from platform_assets.show import drift as shown_drift
-from platform_assets.show import values
 from platform_assets.specs.base import ProductSpec
 from resources.store import StoreResource
 
@@ -63,7 +63,12 @@ def build(spec: ProductSpec) -> list[dg.AssetChecksDefinition]:
 def _result(asset: dg.AssetKey, faults: held_faults.Faults) -> dg.AssetCheckResult:
     held = held_faults.held(faults)
     rows = [
-        {"key": key, "state": shown_drift.state(hold), "episode": fault.episode, "fault": shown_drift.fault(fault)}
+        {
+            "key": key,
+            "state": state(hold),
+            "episode": fault.episode,
+            "fault": clause(fault),
+        }
         for key, (fault, hold) in reversed(list(faults.items()))
     ]
     return dg.AssetCheckResult(
@@ -71,6 +76,6 @@ def _result(asset: dg.AssetKey, faults: held_faults.Faults) -> dg.AssetCheckResu
         asset_key=asset,
         passed=not faults,
         severity=dg.AssetCheckSeverity.ERROR if held else dg.AssetCheckSeverity.WARN,
-        description=shown_drift.standing(faults),
-        metadata={"keys_held": len(held), "keys_given_up": len(faults) - len(held), "faults": values.table(rows)},
+        description=standing(faults),
+        metadata={"keys_held": len(held), "keys_given_up": len(faults) - len(held), "faults": metadata.table(rows)},
     )

@@ -1,0 +1,42 @@
+"""Say in one clause what is wrong with a key, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from platform_assets.facts import held_faults
+from platform_assets.history.holds import Hold
+from platform_assets.records.faults import Accepted, Dropped, Fault, FaultRecord, Nulled, Repair, Repaired
+from platform_assets.records.judgements import Primary
+
+SETTLED: Mapping[type[FaultRecord], str] = {
+    Accepted: "accepted",
+    Dropped: "dropped",
+    Repair: "repair asked for",
+    Repaired: "repaired",
+}
+
+
+def clause(fault: Primary | Fault) -> str:
+    """Return a fault as a clause: source, column, what was delivered and what was expected."""
+    column = f".{fault.column}" if fault.column else ""
+    return f"{fault.source}{column} fails {fault.check}: {fault.came}; expected {fault.expected}"
+
+
+def state(hold: Hold | None) -> str:
+    """Return what became of a faulty key: held, left out, dropped, accepted or repaired."""
+    record = None if hold is None else hold.record
+    if record is None or isinstance(record, Fault):
+        return "held"
+    if isinstance(record, Nulled):
+        return f"{record.source} left out"
+    return next((text for kind, text in SETTLED.items() if isinstance(record, kind)), "held")
+
+
+def standing(faults: held_faults.Faults) -> str:
+    """Return which keys are held, or else given up, and why: the newest fault speaks for the others."""
+    held = held_faults.held(faults)
+    for keys, text in ((list(held), "held"), (list(faults), "given up and left out of training")):
+        if keys:
+            return f"{', '.join(keys)} {text}: {clause(faults[keys[-1]][0])}"
+    return "No key is held."
