@@ -50,7 +50,12 @@ CHECKING = (
     "platform_assets/specs/money.py",
     "platform_assets/specs/planned.py",
 )
-DECLARED = ("platform_assets/compute/declared.py", "platform_assets/compute/tasks")
+DECLARED = (
+    "platform_assets/compute/declared.py",
+    "platform_assets/compute/measures",
+    "platform_assets/compute/probabilities.py",
+    "platform_assets/compute/tasks",
+)
 """Modules whose functions the checks call with what a product's functions returned."""
 BASES = {"Grain": "Grain", "Learner": "Learners", "Setting": "Search for settings", "Task": "Task"}
 """Base class -> the section with the classes that a product file writes instead of it."""

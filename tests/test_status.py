@@ -17,6 +17,7 @@ from msgspec import structs, to_builtins
 from platform_assets import naming, status
 from platform_assets.cli import main
 from platform_assets.compute import ingest
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.demo import home
 from platform_assets.facts import latency, unlabelled
 from platform_assets.handle import Product
@@ -310,10 +311,10 @@ def test_a_refused_model_is_named_with_what_to_do_until_another_one_is_live(sett
 
 
 def test_interval_stays_within_the_range_of_its_measure():
-    auc = SPEC.task.headline
+    auc = measures_of(SPEC.task).headline
     wide = Interval(low=-0.1, high=1.2, value=0.9)
     assert status._inside(wide, auc) == Interval(low=0.0, high=1.0, value=0.9)
-    loss = next(measure for measure in SPEC.task.measures if measure.name == "log_loss")
+    loss = next(measure for measure in measures_of(SPEC.task).of_answers if measure.name == "log_loss")
     assert status._inside(wide, loss) == Interval(low=0.0, high=1.2, value=0.9), "log loss has no upper bound"
     alone = Interval(low=None, high=None, value=0.9)
     assert status._inside(alone, auc) == alone

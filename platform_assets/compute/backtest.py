@@ -23,7 +23,7 @@ from platform_assets.compute import paired
 from platform_assets.wording import counted
 
 if TYPE_CHECKING:
-    from platform_assets.compute.tasks import Task
+    from platform_assets.compute.measures.base import Measures
 
 DRAWS = 20
 Plan = tuple[int, ...]
@@ -43,7 +43,7 @@ class Past:
         cpu_s: of each fit [F].
     """
 
-    task: Task
+    measures: Measures
     keys: tuple[str, ...]
     labels: tuple[np.ndarray, ...]
     starts: tuple[int, ...]
@@ -80,7 +80,9 @@ class Past:
         for fit, (start, answers) in enumerate(zip(self.starts, self.answers, strict=True)):
             for index, key_answers in enumerate(answers, start=start):
                 has_rows = len(key_answers) > 0
-                losses[fit, index] = self.task.losses(self.labels[index], key_answers).sum() if has_rows else 0.0
+                losses[fit, index] = (
+                    self.measures.task.losses(self.labels[index], key_answers).sum() if has_rows else 0.0
+                )
         return losses
 
     def scored(self, fit: int, first: int, end: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -217,7 +219,9 @@ def difference(past: Past, plan: Plan, other: Plan) -> paired.Difference:
     """Return a plan's log loss minus another's on the same rows, clustered by key; negative is better."""
     labels, answers, keys = past.stitched(plan)
     other_answers = past.stitched(other)[1]
-    return paired.mean_difference(past.task.losses(labels, answers), past.task.losses(labels, other_answers), keys)
+    return paired.mean_difference(
+        past.measures.task.losses(labels, answers), past.measures.task.losses(labels, other_answers), keys
+    )
 
 
 def outcome(past: Past, policy: str, plan: Plan) -> Outcome:
@@ -237,7 +241,7 @@ def outcome(past: Past, policy: str, plan: Plan) -> Outcome:
         cpu_s=past.cost_s(plan),
         cost_share=past.cost_s(plan) / always_s if always_s else 0.0,
         log_loss=log_loss,
-        headline=past.task.quality(labels, answers)[past.task.headline.name],
+        headline=past.measures.quality(labels, answers)[past.measures.headline.name],
         gain_share=gain_share(past, log_loss),
         even_gain_share=gain_share(past, past.log_loss(evenly)),
         even_cost_share=past.cost_s(evenly) / always_s if always_s else 0.0,

@@ -122,5 +122,5 @@ def performance_at(
     first = max(past.starts[champion], end - rules.performance_window)
     if sum(1 for count in past.rows[first:end] if count) < paired.FEWEST_KEYS:
         return None
-    measured = performance_of.assess_answers(*past.scored(champion, first, end), past.task)
+    measured = performance_of.assess_answers(*past.scored(champion, first, end), past.measures)
     return performance_policy.judge(measured, rules)

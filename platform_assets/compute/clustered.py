@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from platform_assets.compute.metrics import SMALLEST_PROBABILITY, Floats
 from platform_assets.compute.paired import FEWEST_KEYS, Difference, jackknife, keys_of
+from platform_assets.compute.probabilities import SMALLEST_PROBABILITY, Floats
 
 if TYPE_CHECKING:
-    from platform_assets.compute.tasks import Measure
+    from platform_assets.compute.measures.measure import Measure
 
 
 def estimate(
@@ -79,7 +79,7 @@ def difference(
 def entropies(probability: ArrayLike) -> Floats:
     """Return the log loss a model expects per row: `-p ln p - (1 - p) ln(1 - p)` in nats [N].
 
-    The logarithms are clipped as in `metrics.log_losses`, so this is exactly the expectation of what that measures.
+    The logarithms are clipped as in `probabilities.log_losses`, so this is what that expects.
     """
     chance = np.asarray(probability, dtype=np.float64)
     clipped = np.clip(chance, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)

@@ -1,7 +1,7 @@
 """Metrics of one binary model on labelled rows: ranking, losses, calibration, decisions at a threshold.
 
 Pure functions over numpy arrays. A number the rows do not define is an error, or null with a sentence; never 0.0 or
-NaN. Two models at once are `compute.paired`, other kinds of task are `compute.tasks`, what is good enough is
+NaN. Two models at once are `compute.paired`, other kinds of task are `compute.measures`, what is good enough is
 `compute.verdict`.
 """
 
@@ -12,41 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-if TYPE_CHECKING:
-    from platform_assets.compute.tasks.measures import Bin, Decided
+from platform_assets.compute.probabilities import Floats, Labels, checked
 
-Labels = NDArray[np.bool_]
-Floats = NDArray[np.float64]
+if TYPE_CHECKING:
+    from platform_assets.compute.measures.measure import Bin, Decided
 
 CALIBRATION_BINS = 15
-SMALLEST_PROBABILITY = 1e-7
-"""Log loss clips at this distance from 0 and 1, near float32's step below 1: a saturated error costs 16.1 nats."""
-
-
-def checked(label: ArrayLike, probability: ArrayLike) -> tuple[Labels, Floats]:
-    """Validate labels and probabilities; return bool [N] and float64 [N].
-
-    Raises:
-        ValueError: no rows, unequal lengths, labels other than 0 and 1, or probabilities outside [0, 1].
-    """
-    raw = np.asarray(label)
-    labels = raw.astype(bool)
-    probabilities = np.asarray(probability, dtype=np.float64)
-    if labels.ndim != 1 or labels.shape != probabilities.shape:
-        raise ValueError(
-            f"labels have shape {labels.shape} and probabilities {probabilities.shape}; expected one of each per row."
-        )
-    if labels.size == 0:
-        raise ValueError("there are no labelled rows; a model is measured on at least one. Look at `outcomes`.")
-    if not np.array_equal(raw, labels):
-        raise ValueError(f"labels hold {np.unique(raw)[:5].tolist()}; expected only 0 and 1. Drop null labels before.")
-    wrong = ~((probabilities >= 0) & (probabilities <= 1))
-    if wrong.any():
-        raise ValueError(
-            f"{int(wrong.sum())} of {wrong.size} probabilities lie outside [0, 1], "
-            f"the first is {probabilities[wrong][0]} in row {int(np.argmax(wrong))}; check the model that gave them."
-        )
-    return labels, probabilities
 
 
 def pair_wins(label: Labels, probability: Floats) -> NDArray[np.int64]:
@@ -84,13 +55,6 @@ def auc(label: ArrayLike, probability: ArrayLike) -> float:
         )
     wins = pair_wins(labels, probabilities)
     return int(wins[labels].sum()) / (2 * positives * (labels.size - positives))
-
-
-def log_losses(label: ArrayLike, probability: ArrayLike) -> Floats:
-    """Return each row's negative log likelihood in nats [N], clipped by `SMALLEST_PROBABILITY`."""
-    labels, probabilities = checked(label, probability)
-    likelihood = np.where(labels, probabilities, 1.0 - probabilities)
-    return -np.log(np.clip(likelihood, SMALLEST_PROBABILITY, 1.0 - SMALLEST_PROBABILITY))
 
 
 def calibration_table(label: ArrayLike, probability: ArrayLike, *, bins: int = CALIBRATION_BINS) -> list[Bin]:

@@ -1,6 +1,6 @@
 """Measure answers against outcomes: of one key, and of a trailing window of keys.
 
-Which rows count is `compute.answers`; single statistics are `compute.tasks` and `compute.clustered`.
+Which rows count is `compute.answers`; single statistics are `compute.measures` and `compute.clustered`.
 
 Missing numbers stay missing: no labels, no quality; one class, no ranking; one key, no interval.
 """
@@ -20,37 +20,39 @@ from platform_assets.records.performance import Interval, Measured, Promised, Te
 if TYPE_CHECKING:
     import numpy as np
 
+    from platform_assets.compute.measures.base import Measures
+    from platform_assets.compute.measures.measure import Bin, Decided
     from platform_assets.compute.slices import SliceRow
-    from platform_assets.compute.tasks import Task
-    from platform_assets.compute.tasks.measures import Bin, Decided
     from platform_assets.records import base
 
 
-def measure(rows: pl.DataFrame, task: Task) -> Measured:
+def measure(rows: pl.DataFrame, measures: Measures) -> Measured:
     """Return the numbers of one key, without its window and its comparison of features."""
     labelled = answers.labelled(rows)
     main = answers.main_rows(rows)
-    expected, excess = _promise(main, task)
+    expected, excess = _promise(main, measures)
     return Measured(
         rows=rows.height,
         labelled=labelled.height,
-        labels=cast("dict[str, base.Number | dict[str, int] | None]", task.summary(labelled["label"]))
+        labels=cast("dict[str, base.Number | dict[str, int] | None]", measures.task.summary(labelled["label"]))
         if labelled.height
         else {},
         digest=answers.main_digest(rows),
-        quality=task.quality(*_pairs(main, task)) if main.height else None,
-        decided=cast("base.Decided", task.decided(*_pairs(main, task))) if main.height else None,
+        quality=measures.quality(*_pairs(main, measures)) if main.height else None,
+        decided=cast("base.Decided", measures.decided(*_pairs(main, measures))) if main.height else None,
         expected_log_loss=expected,
         excess_log_loss=excess,
         models=[
-            {"digest": digest, "rows": part.height, **_short(part, task)}
+            {"digest": digest, "rows": part.height, **_short(part, measures)}
             for digest in rows["digest"].unique(maintain_order=True)
             for part in [rows.filter(pl.col("digest") == digest)]
         ],
     )
 
 
-def window(by_key: Mapping[str, pl.DataFrame], digest: str | None, task: Task, *, confidence: float) -> Window | None:
+def window(
+    by_key: Mapping[str, pl.DataFrame], digest: str | None, measures: Measures, *, confidence: float
+) -> Window | None:
     """Measure several keys together; None when no row has a label.
 
     Args:
@@ -62,14 +64,14 @@ def window(by_key: Mapping[str, pl.DataFrame], digest: str | None, task: Task, *
     if not labelled_by_key:
         return None
     rows, keys = answers.stacked(labelled_by_key)
-    label, answer = _pairs(rows, task)
+    label, answer = _pairs(rows, measures)
     values: dict[str, Interval | None] = {}
     if len(labelled_by_key) < paired.FEWEST_KEYS:
-        for measure in task.shown:
-            value = measure.of(*task.checked(label, answer))
+        for measure in measures.shown:
+            value = measure.of(*measures.task.checked(label, answer))
             values[measure.name] = None if value is None else Interval(value=value, low=None, high=None)
     else:
-        estimates = task.estimates(label, answer, keys.to_numpy(), confidence=confidence)
+        estimates = measures.estimates(label, answer, keys.to_numpy(), confidence=confidence)
         values = msgspec.convert(estimates, dict[str, Interval | None], from_attributes=True)
     return Window(
         key_names=list(by_key),
@@ -78,12 +80,12 @@ def window(by_key: Mapping[str, pl.DataFrame], digest: str | None, task: Task, *
         last=max(labelled_by_key),
         rows=rows.height,
         quality=values,
-        model=assess_bundle(by_key, digest, task, confidence=confidence),
+        model=assess_bundle(by_key, digest, measures, confidence=confidence),
     )
 
 
 def assess_bundle(
-    by_key: Mapping[str, pl.DataFrame], digest: str | None, task: Task, *, confidence: float = 0.95
+    by_key: Mapping[str, pl.DataFrame], digest: str | None, measures: Measures, *, confidence: float = 0.95
 ) -> Promised | None:
     """Test one bundle against what its answers promise (`Task.test_promises`), over all labelled rows it answered.
 
@@ -104,18 +106,18 @@ def assess_bundle(
     if not labelled_by_key:
         return None
     rows, keys = answers.stacked(labelled_by_key)
-    label, answer = _pairs(rows, task)
-    promised = assess_answers(label, answer, keys.to_numpy(), task, confidence=confidence)
+    label, answer = _pairs(rows, measures)
+    promised = assess_answers(label, answer, keys.to_numpy(), measures, confidence=confidence)
     return replace(promised, digest=digest, rows=rows.height)
 
 
 def assess_answers(
-    label: np.ndarray, answer: np.ndarray, key: np.ndarray, task: Task, *, confidence: float = 0.95
+    label: np.ndarray, answer: np.ndarray, key: np.ndarray, measures: Measures, *, confidence: float = 0.95
 ) -> Promised:
     """Return `assess_bundle` of labels, answers and keys [N], without `digest` and `rows`."""
-    losses, expected = float(task.losses(label, answer).mean()), float(task.entropies(answer).mean())
+    losses, expected = float(measures.task.losses(label, answer).mean()), float(measures.entropies(answer).mean())
     keys = len(set(key.tolist()))
-    tests = task.test_promises(label, answer, key, confidence=confidence) if keys >= paired.FEWEST_KEYS else {}
+    tests = measures.test_promises(label, answer, key, confidence=confidence) if keys >= paired.FEWEST_KEYS else {}
     return Promised(
         keys=keys,
         log_loss=losses,
@@ -126,43 +128,43 @@ def assess_answers(
     )
 
 
-def by_slice(rows: pl.DataFrame, columns: Sequence[str], task: Task) -> list[SliceRow]:
+def by_slice(rows: pl.DataFrame, columns: Sequence[str], measures: Measures) -> list[SliceRow]:
     """Return the measures of labelled rows per slice (`slices.slice_table`); empty without rows or slices."""
     if rows.is_empty() or not columns:
         return []
     groups = {name: slices.group(rows[name]) for name in columns}
-    return slices.slice_table(*_pairs(rows, task), groups, task)
+    return slices.slice_table(*_pairs(rows, measures), groups, measures)
 
 
-def calibration(rows: pl.DataFrame, task: Task) -> list[Bin]:
+def calibration(rows: pl.DataFrame, measures: Measures) -> list[Bin]:
     """Compare promised with observed rates of labelled rows (`Task.calibration_table`); needs at least one row."""
-    return task.calibration_table(*_pairs(rows, task))
+    return measures.calibration_table(*_pairs(rows, measures))
 
 
-def decided(rows: pl.DataFrame, task: Task) -> Decided:
-    """Return the decision measures of labelled rows (`Task.decided`); needs at least one row."""
-    return task.decided(*_pairs(rows, task))
+def decided(rows: pl.DataFrame, measures: Measures) -> Decided:
+    """Return the decision measures of labelled rows (`Measures.decided`); needs at least one row."""
+    return measures.decided(*_pairs(rows, measures))
 
 
-def _pairs(rows: pl.DataFrame, task: Task) -> tuple[np.ndarray, np.ndarray]:
-    return task.labels_of(rows["label"]), task.answers_of(rows)
+def _pairs(rows: pl.DataFrame, measures: Measures) -> tuple[np.ndarray, np.ndarray]:
+    return measures.task.labels_of(rows["label"]), measures.task.answers_of(rows)
 
 
-def _promise(rows: pl.DataFrame, task: Task) -> tuple[float, float] | tuple[None, None]:
+def _promise(rows: pl.DataFrame, measures: Measures) -> tuple[float, float] | tuple[None, None]:
     """Return the log loss the model expects, and by how much it misses that."""
     if rows.is_empty():
         return None, None
-    label, answer = _pairs(rows, task)
-    expected = float(task.entropies(answer).mean())
-    return expected, float(task.losses(label, answer).mean()) - expected
+    label, answer = _pairs(rows, measures)
+    expected = float(measures.entropies(answer).mean())
+    return expected, float(measures.task.losses(label, answer).mean()) - expected
 
 
-def _short(rows: pl.DataFrame, task: Task) -> dict[str, float | None]:
+def _short(rows: pl.DataFrame, measures: Measures) -> dict[str, float | None]:
     labelled = answers.labelled(rows)
-    names = (task.headline.name, "log_loss")
-    quality = task.quality(*_pairs(labelled, task)) if labelled.height else {}
+    names = (measures.headline.name, "log_loss")
+    quality = measures.quality(*_pairs(labelled, measures)) if labelled.height else {}
     return {
         "labelled": labelled.height,
         **{name: quality.get(name) for name in names},
-        "expected_log_loss": _promise(labelled, task)[0],
+        "expected_log_loss": _promise(labelled, measures)[0],
     }

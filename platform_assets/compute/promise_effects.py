@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from platform_assets.compute.metrics import Floats
+from platform_assets.compute.probabilities import Floats
 from platform_assets.compute.promises import BETWEEN_KEYS, WITHIN_KEYS, Promise
 
 LEVEL_MARGIN, SLOPE_MARGIN, RANKING_MARGIN = 0.25, 0.25, 0.02

@@ -23,8 +23,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from platform_assets.compute.metrics import Floats
 from platform_assets.compute.paired import FEWEST_KEYS, student_t_cdf, student_t_quantile
+from platform_assets.compute.probabilities import Floats
 
 BETWEEN_KEYS, WITHIN_KEYS = 0.7, 0.3
 """Assumed correlation between neighbouring keys, of effects that share the key's shock and of effects within keys.

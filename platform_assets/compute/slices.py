@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
-    from platform_assets.compute.tasks import Task
+    from platform_assets.compute.measures.base import Measures
 
 MOST_GROUPS = 12
 FEWEST_ROWS = 100
@@ -97,7 +97,9 @@ def _with_null(names: list[str], codes: NDArray[np.int64]) -> Groups:
     return Groups(names=(*names, NULL_GROUP) if has_null else tuple(names), codes=codes)
 
 
-def slice_table(label: ArrayLike, answer: ArrayLike, columns: Mapping[str, Groups], task: Task) -> list[SliceRow]:
+def slice_table(
+    label: ArrayLike, answer: ArrayLike, columns: Mapping[str, Groups], measures: Measures
+) -> list[SliceRow]:
     """Return the measures of each group of each column, groups in order."""
     labels, answers = np.asarray(label), np.asarray(answer)
     table: list[SliceRow] = []
@@ -109,16 +111,16 @@ def slice_table(label: ArrayLike, answer: ArrayLike, columns: Mapping[str, Group
         for code, value in enumerate(groups.names):
             inside = groups.codes == code
             if inside.any():
-                table.append({"slice": column, "value": value, **_measures(labels[inside], answers[inside], task)})
+                table.append({"slice": column, "value": value, **_measures(labels[inside], answers[inside], measures)})
     return table
 
 
-def _measures(label: NDArray[Any], answer: NDArray[Any], task: Task) -> SliceRow:
-    quality = task.quality(label, answer)
+def _measures(label: NDArray[Any], answer: NDArray[Any], measures: Measures) -> SliceRow:
+    quality = measures.quality(label, answer)
     notes = []
     if label.size < FEWEST_ROWS:
         notes.append(f"Only {label.size} rows.")
     opening = f"All labels are {label[0]:g}, so" if (label == label[0]).all() else "With these rows"
     notes += [measure.undefined or f"{opening} {measure.title} is not defined."
-              for measure in task.measures if quality[measure.name] is None]  # fmt: skip
+              for measure in measures.of_answers if quality[measure.name] is None]  # fmt: skip
     return {"rows": int(label.size), **quality, "note": " ".join(notes) or None}

@@ -1,6 +1,6 @@
 """Judge a challenger: build the record that says whether it may be released, with every number behind it.
 
-The default rule and its sentences; the statistics are `compute.metrics`, `compute.tasks` and `compute.slices`.
+The default rule and its sentences; the statistics are `compute.metrics`, `compute.measures` and `compute.slices`.
 
 The rule: a challenger passes if its log loss is below every baseline's and, where there is a champion, nothing shows
 beyond chance that it is worse: neither its headline (AUC, accuracy, R²: the task's first measure), nor log loss, nor
@@ -25,7 +25,8 @@ from platform_assets.records.base import Document
 from platform_assets.records.verdicts import FORMAT, Gates
 
 if TYPE_CHECKING:
-    from platform_assets.compute.tasks import Measure, Task
+    from platform_assets.compute.measures.base import Measures
+    from platform_assets.compute.measures.measure import Measure
 
 DIGITS = 6
 GOOD_POWER = 0.8
@@ -59,7 +60,7 @@ def judge(
     challenger: ArrayLike,
     baselines: Mapping[str, ArrayLike],
     champion: ArrayLike | None,
-    task: Task,
+    measures: Measures,
     *,
     max_drop: float,
     confidence: float,
@@ -84,28 +85,29 @@ def judge(
             labelled keys: none of these is a failed challenger.
     """
     _check_input(rows, baselines, max_drop, slice_columns)
-    gates = Gates(headline=task.headline.name, max_drop=float(max_drop), confidence=float(confidence))
+    gates = Gates(headline=measures.headline.name, max_drop=float(max_drop), confidence=float(confidence))
     has_label = rows["label"].is_not_null().to_numpy()
     labelled = rows.filter(has_label)
-    label = task.labels_of(labelled["label"])
+    label = measures.task.labels_of(labelled["label"])
     models = {"challenger": _labelled_answers(challenger, has_label, "challenger")}
     if champion is not None:
         models["champion"] = _labelled_answers(champion, has_label, "champion")
     models |= {_role(name): _labelled_answers(baselines[name], has_label, name) for name in sorted(baselines)}
 
-    quality: Scores = _rounded({name: task.quality(label, answer) for name, answer in models.items()})
+    quality: Scores = _rounded({name: measures.quality(label, answer) for name, answer in models.items()})
     key = labelled["key"].cast(pl.String).to_numpy()
-    if quality["challenger"][task.headline.name] is None:
+    if quality["challenger"][measures.headline.name] is None:
         raise ValueError(
-            f"{task.headline.title} is not defined on the {labelled.height} labelled rows of the holdout, whose labels "
-            f"are {task.summary(labelled['label'])}; nothing can be judged. Raise ProductSpec.holdout, or fix `label`."
+            f"{measures.headline.title} is not defined on the {labelled.height} labelled rows of the holdout, whose "
+            f"labels are {measures.task.summary(labelled['label'])}; nothing can be judged. Raise ProductSpec.holdout, "
+            "or fix `label`."
         )
     comparisons, judged = {}, []
     for name in list(models)[1:]:
         is_champion = name == "champion"
-        comparison = compare(label, models["challenger"], models[name], key, task, gates, is_champion=is_champion)
+        comparison = compare(label, models["challenger"], models[name], key, measures, gates, is_champion=is_champion)
         verdict_of = against_champion if is_champion else _against_baseline
-        is_passed, reason = verdict_of(name, quality, comparison, task, gates)
+        is_passed, reason = verdict_of(name, quality, comparison, measures, gates)
         comparisons[name] = comparison
         judged.append({"against": name, "passed": is_passed, "reason": reason, **comparison.document()})
     groups = {column: slices.group(labelled[column]) for column in slice_columns}
@@ -113,12 +115,12 @@ def judge(
         "format": FORMAT,
         "passed": all(item["passed"] for item in judged),
         "reasons": [item["reason"] for item in sorted(judged, key=lambda item: bool(item["passed"]))],
-        "notes": _notes(rows.height - labelled.height, quality, comparisons, task, gates),
+        "notes": _notes(rows.height - labelled.height, quality, comparisons, measures, gates),
         "rows": _rounded(
             {
                 "labelled": labelled.height,
                 "without_label": rows.height - labelled.height,
-                **task.summary(labelled["label"]),
+                **measures.task.summary(labelled["label"]),
                 "keys": int(np.unique(key).size),
                 "first_key": str(key.min()),
                 "last_key": str(key.max()),
@@ -127,9 +129,11 @@ def judge(
         "gates": gates.document(),
         "models": quality,
         "comparisons": judged,
-        "decided": _rounded({name: task.decided(label, models[name]) for name in _rivals(models)}),
-        "calibration": _rounded({name: task.calibration_table(label, models[name]) for name in _rivals(models)}),
-        "slices": _rounded({name: slices.slice_table(label, models[name], groups, task) for name in _rivals(models)}),
+        "decided": _rounded({name: measures.decided(label, models[name]) for name in _rivals(models)}),
+        "calibration": _rounded({name: measures.calibration_table(label, models[name]) for name in _rivals(models)}),
+        "slices": _rounded(
+            {name: slices.slice_table(label, models[name], groups, measures) for name in _rivals(models)}
+        ),
     }
 
 
@@ -168,7 +172,7 @@ def compare(
     challenger: np.ndarray,
     other: np.ndarray,
     key: np.ndarray,
-    task: Task,
+    measures: Measures,
     gates: Gates,
     *,
     is_champion: bool,
@@ -176,14 +180,16 @@ def compare(
     """Return a challenger's differences from another model in the task's `compared` measures, rounded."""
     confidence = 1 - _share(gates, 2) if is_champion else gates.confidence
     differences = {
-        measure.name: task.difference(measure, label, challenger, other, key, confidence=confidence)
-        for measure in task.compared
+        measure.name: measures.difference(measure, label, challenger, other, key, confidence=confidence)
+        for measure in measures.compared
     }
-    headline = differences[task.headline.name]
+    headline = differences[measures.headline.name]
     limit = _limit(headline, gates)
     return Comparison(
         confidence=_rounded(confidence),
-        differences=_rounded({measure.name: _numbers(differences[measure.name], measure) for measure in task.compared}),
+        differences=_rounded(
+            {measure.name: _numbers(differences[measure.name], measure) for measure in measures.compared}
+        ),
         power=_rounded(headline.power(gates.max_drop, limit)),
         detectable_drop=_rounded(headline.detectable(limit, GOOD_POWER)),
     )
@@ -213,8 +219,10 @@ def _numbers(difference: paired.Difference, measure: Measure) -> dict[str, float
     }
 
 
-def _against_baseline(name: str, quality: Scores, comparison: Comparison, task: Task, gates: Gates) -> tuple[bool, str]:
-    del task, gates
+def _against_baseline(
+    name: str, quality: Scores, comparison: Comparison, measures: Measures, gates: Gates
+) -> tuple[bool, str]:
+    del measures, gates
     challenger_loss, baseline_loss = quality["challenger"]["log_loss"], quality[name]["log_loss"]
     difference = comparison.differences["log_loss"]
     numbers = f"log loss {challenger_loss:.4f} against {baseline_loss:.4f}, {_spread(difference, comparison)}"
@@ -227,27 +235,31 @@ def _against_baseline(name: str, quality: Scores, comparison: Comparison, task: 
     return is_lower, f"Cannot be told apart from {name}: {numbers}; {outcome}."
 
 
-def against_champion(name: str, quality: Scores, comparison: Comparison, task: Task, gates: Gates) -> tuple[bool, str]:
+def against_champion(
+    name: str, quality: Scores, comparison: Comparison, measures: Measures, gates: Gates
+) -> tuple[bool, str]:
     """Return whether a challenger passes against the champion, and the reason as a sentence."""
     numbers = "; ".join(
         f"{measure.title} {quality['challenger'][measure.name]:.4f} against {quality[name][measure.name]:.4f}, "
         f"{_spread(comparison.differences[measure.name], comparison)}"
-        for measure in task.compared
+        for measure in measures.compared
     )
-    if faults := _faults(comparison, task, gates):
+    if faults := _faults(comparison, measures, gates):
         return False, f"Worse than the champion: {' and '.join(faults)}. {numbers}."
-    better = [measure.title for measure in task.compared if _is_better(comparison.differences[measure.name], measure)]
+    better = [
+        measure.title for measure in measures.compared if _is_better(comparison.differences[measure.name], measure)
+    ]
     opening = (
         f"Better than the champion in {' and '.join(better)}" if better else "Cannot be told apart from the champion"
     )
     return True, f"{opening}: {numbers}."
 
 
-def _faults(comparison: Comparison, task: Task, gates: Gates) -> list[str]:
+def _faults(comparison: Comparison, measures: Measures, gates: Gates) -> list[str]:
     faults = []
-    for measure in task.compared:
+    for measure in measures.compared:
         numbers, share = comparison.differences[measure.name], _share(gates, 4)
-        is_beyond = measure.name == task.headline.name and numbers["difference"] < -gates.max_drop
+        is_beyond = measure.name == measures.headline.name and numbers["difference"] < -gates.max_drop
         if numbers["p_worse"] <= share:
             faults.append(f"{measure.title} is worse beyond chance (p = {numbers['p_worse']:.4f}, limit {share:.4f})")
         elif is_beyond and numbers["p_worse"] <= _share(gates, 2):
@@ -270,9 +282,9 @@ def _spread(numbers: Mapping[str, float], comparison: Comparison) -> str:
 
 
 def _notes(
-    unlabelled: int, quality: Scores, comparisons: Mapping[str, Comparison], task: Task, gates: Gates
+    unlabelled: int, quality: Scores, comparisons: Mapping[str, Comparison], measures: Measures, gates: Gates
 ) -> list[str]:
-    title = task.headline.title
+    title = measures.headline.title
     notes = []
     against = "champion"
     if against not in comparisons:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.demo.journal import Journal, Plan
 from platform_assets.handle import Product
 from platform_assets.history.faults import judgement
@@ -117,7 +118,7 @@ def collect(product: Product, plan: Plan, journal: Journal) -> Results:
     """Read the results of the keys of a demo."""
     tables, history = product.tables, product.history
     records, judged = tables.records("performance", plan.keys), tables.records("drift", plan.keys)
-    measures = [measure.name for measure in product.spec.task.measures[:2]]
+    measures = [measure.name for measure in measures_of(product.spec.task).of_answers[:2]]
     rows: list[dict[str, Cell]] = []
     for key in plan.keys:
         asked = journal.results_of(key)

@@ -20,6 +20,7 @@ from platform_assets import naming
 from platform_assets.compute import backtest_policies, drift
 from platform_assets.compute.backtest import Outcome, Past, Plan, outcome, percent, sentences
 from platform_assets.compute.learn import Learned
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.compute.sketch import histograms
 from platform_assets.digests import reads
 from platform_assets.facts import unlabelled
@@ -95,7 +96,7 @@ class Backtest:
                 given = maker.answers(blobs, self.learned[cutoff], scored)
                 answers.append(tuple(np.split(given, ends[start:-1] - first)))
         return Past(
-            task=product.spec.task,
+            measures=measures_of(product.spec.task),
             keys=tuple(keys),
             labels=tuple(np.split(rows.labels, ends[:-1])),
             starts=tuple(starts),

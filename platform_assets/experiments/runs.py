@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.compute.rare import AVERAGE_PRECISION
 from platform_assets.handle import Product
 from platform_assets.records.base import Number
@@ -71,7 +72,7 @@ def columns(task: Task, runs: Sequence[Run]) -> tuple[str, ...]:
     Average precision heads them if a training was judged on a rare class.
     """
     first = [AVERAGE_PRECISION] if any(AVERAGE_PRECISION in run.training.quality for run in runs) else []
-    return (*first, *(measure.name for measure in task.compared), "judged_loss", "cpu_s", "usd")
+    return (*first, *(measure.name for measure in measures_of(task).compared), "judged_loss", "cpu_s", "usd")
 
 
 def sorted_by(runs: Sequence[Run], name: str, task: Task) -> list[Run]:
@@ -84,7 +85,7 @@ def sorted_by(runs: Sequence[Run], name: str, task: Task) -> list[Run]:
     if name not in names:
         raise ValueError(f"--sort is {name!r}; expected one of {', '.join(names)}.")
     with_value = [run for run in runs if run.value(name) is not None]
-    is_descending = name in ("cutoff", "at_utc", "rows", AVERAGE_PRECISION, task.headline.name)
+    is_descending = name in ("cutoff", "at_utc", "rows", AVERAGE_PRECISION, measures_of(task).headline.name)
     ordered = sorted(with_value, key=lambda run: (str(type(run.value(name))), run.value(name)), reverse=is_descending)
     return [*ordered, *(run for run in runs if run.value(name) is None)]
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from itertools import takewhile
 
 from platform_assets.compute import costs, performance_policy, policy, skew
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.facts import unlabelled
 from platform_assets.handle import Product
 from platform_assets.history.faults import judgement
@@ -158,7 +159,9 @@ class DecisionFacts:
     def _performance(self, key: str) -> policy.Performance | None:
         """Return the live model's loss against what its predictions promise, over the labelled keys up to this one."""
         digest = None if self._live is None else self._live[1].digest
-        promised = None if digest is None else Measuring.of(self._spec).of_model(self._tables, key, digest)
+        if digest is None:
+            return None
+        promised = Measuring.of(self._spec, measures_of(self._spec.task)).of_model(self._tables, key, digest)
         return None if promised is None else performance_policy.judge(promised, self._spec.retraining)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
+    from platform_assets.compute.measures.base import Measures
     from platform_assets.compute.tasks import Task
     from platform_assets.makers.rows import Rows
     from platform_assets.product.fields import Field
@@ -25,16 +26,18 @@ class Evaluating:
 
     fields: tuple[Field, ...]
     task: Task
+    measures: Measures
     slices: tuple[str, ...]
     max_drop: float
     confidence: float
 
     @staticmethod
-    def of(spec: ProductSpec) -> Evaluating:
-        """Return the maker for a product."""
+    def of(spec: ProductSpec, measures: Measures) -> Evaluating:
+        """Return the maker for a product, with the measures of its task."""
         return Evaluating(
             fields=spec.bare_fields,
             task=spec.task,
+            measures=measures,
             slices=spec.slices,
             max_drop=spec.max_drop,
             confidence=spec.gates.confidence,
@@ -71,7 +74,7 @@ class Evaluating:
                 name: baselines.score(model, learned, holdout.inputs, self.task) for name, model in fitted.items()
             },
             champion=self.score(artifacts, champion, holdout) if champion else None,
-            task=self.task,
+            measures=self.measures,
             max_drop=self.max_drop,
             confidence=self.confidence,
             slice_columns=self.slices,

@@ -19,6 +19,7 @@ from platform_assets.makers.performance_inputs import INPUT_STAGES, PERFORMANCE,
 from platform_assets.makers.reading import read
 
 if TYPE_CHECKING:
+    from platform_assets.compute.measures.base import Measures
     from platform_assets.compute.tasks import Task
     from platform_assets.keys import Grain
     from platform_assets.product.fields import Field
@@ -46,20 +47,22 @@ class Measuring:
     label: str
     fields: tuple[Field, ...]
     task: Task
+    measures: Measures
     slices: tuple[str, ...]
     window: int
     min_equal_share: float
     confidence: float
 
     @staticmethod
-    def of(spec: ProductSpec) -> Measuring:
-        """Return the maker for a product."""
+    def of(spec: ProductSpec, measures: Measures) -> Measuring:
+        """Return the maker for a product, with the measures of its task."""
         return Measuring(
             grain=spec.grain,
             lookback=spec.lookback,
             label=spec.label_source.name,
             fields=spec.bare_fields,
             task=spec.task,
+            measures=measures,
             slices=spec.slices,
             window=spec.retraining.performance_window,
             min_equal_share=spec.monitors.min_equal_share,
@@ -93,8 +96,8 @@ class Measuring:
         notes, by_key = {}, dict[str, pl.DataFrame]()
         for key in stale:
             by_key = {name: by_window_key[name] for name in window_keys[key]}
-            numbers = computed.measure(joined[key], self.task)
-            window = computed.window(by_key, numbers.digest, self.task, confidence=self.confidence)
+            numbers = computed.measure(joined[key], self.measures)
+            window = computed.window(by_key, numbers.digest, self.measures, confidence=self.confidence)
             notes[key] = replace(numbers, window=window, skew=compared[key]).document()
         return StageOutput(frames=joined, notes=notes), by_key
 
@@ -110,7 +113,7 @@ class Measuring:
         window = measured(record).window if record else None
         keys = window.key_names if window else []
         rows = dict(sorted(self.stored(tables, tables.records(PERFORMANCE, keys)).items()))
-        return computed.assess_bundle(rows, digest, self.task, confidence=self.confidence)
+        return computed.assess_bundle(rows, digest, self.measures, confidence=self.confidence)
 
     def stored(self, tables: TableStore, records: Mapping[str, PartitionRecord]) -> dict[str, pl.DataFrame]:
         """Load joined rows by key, without answers of another kind (the product's task may have changed)."""

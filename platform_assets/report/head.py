@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from platform_assets.compute import declared, releases
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.report.blocks import Bar, Block, Mark, Section, Table, Tile, moment, paragraph
 from platform_assets.report.facts import Facts
 from platform_assets.status import words
@@ -36,7 +37,7 @@ def covered(facts: Facts) -> str:
 
 def tiles(facts: Facts) -> list[Tile]:
     """Return the numbers at the top."""
-    state, headline = facts.state, facts.spec.task.headline
+    state, headline = facts.state, measures_of(facts.spec.task).headline
     release, quality = state.release, state.quality
     answered = sum(numbers.rows for numbers in facts.measured.values())
     recent = quality.quality.get(headline.name) if quality else None

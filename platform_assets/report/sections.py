@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from textwrap import shorten
 
 from platform_assets.compute import latency, performance, performance_policy, releases
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.records.judgements import Judgement
 from platform_assets.records.verdicts import CHALLENGER, CHAMPION, Verdict
 from platform_assets.report.blocks import Block, Code, Inline, Mark, Section, Step, Table, Task, figure, paragraph
@@ -44,7 +45,7 @@ def quality(facts: Facts) -> Section:
         return Section(title=title, blocks=[paragraph("No answer has a label yet.")], link=link)
     recent = facts.state.quality
     rows = []
-    for measure in facts.spec.task.shown:
+    for measure in measures_of(facts.spec.task).shown:
         interval = recent.quality.get(measure.name)
         if interval is not None:
             rows.append((measure.axis, f"{interval.value:.4f}", interval_words(interval)))
@@ -56,7 +57,7 @@ def quality(facts: Facts) -> Section:
     blocks: list[Block] = [
         figure(
             monitoring_plots.quality_by_key(facts.measured, facts.spec.task, releases=_released_at(facts)),
-            f"{facts.spec.task.headline.title} and log loss per {facts.noun}, with intervals",
+            f"{measures_of(facts.spec.task).headline.title} and log loss per {facts.noun}, with intervals",
         ),
         paragraph(window),
     ]
@@ -76,7 +77,7 @@ def quality(facts: Facts) -> Section:
 
 def by_slice(facts: Facts) -> Section | None:
     """Return the measures of each group of each slice; None for a product without slices or labels."""
-    recent, measures = facts.state.quality, facts.spec.task.measures
+    recent, measures = facts.state.quality, measures_of(facts.spec.task).of_answers
     if recent is None or not facts.state.slices:
         return None
     rows = [
@@ -142,7 +143,7 @@ def _timeline(facts: Facts) -> plots.Draw:
 
 def released(facts: Facts) -> Section:
     """Return every release with its model's verdict."""
-    link, headline = facts.links.asset("release"), facts.spec.task.headline
+    link, headline = facts.links.asset("release"), measures_of(facts.spec.task).headline
     rows: list[tuple[Inline, ...]] = []
     for number, record in reversed(facts.releases):
         verdict = facts.verdicts.get(record.digest)
@@ -174,13 +175,14 @@ def calibration(facts: Facts) -> Section:
     if facts.answers is None or facts.answers.is_empty():
         return Section(title=title, blocks=[paragraph("No answer has a label yet.")], link=link)
     task, rows = facts.spec.task, facts.answers
-    error = task.quality(task.labels_of(rows["label"]), task.answers_of(rows))["ece"]
+    measures = measures_of(task)
+    error = measures.quality(task.labels_of(rows["label"]), task.answers_of(rows))["ece"]
     assert error is not None  # rows with labels always have one
-    bins, decided = performance.calibration(rows, task), performance.decided(rows, task)
+    bins, decided = performance.calibration(rows, measures), performance.decided(rows, measures)
     blocks: list[Block] = [
         figure(
             plots.calibration_plot({"served answers": bins}, task),
-            f"{task.observed_words} against {task.expected_words}",
+            f"{measures.observed_words} against {measures.expected_words}",
         ),
         paragraph(f"Expected calibration error {error:.1%}, over {rows.height:,} labelled answers.", kind="muted"),
     ]

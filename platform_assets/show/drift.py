@@ -12,8 +12,8 @@ from platform_assets.facts import fault_sentences
 from platform_assets.history.holds import Hold
 from platform_assets.makers.drift import COLUMNS, PSI
 from platform_assets.records.judgements import Judgement
+from platform_assets.show.charts import image
 from platform_assets.show.drift_plots import drift_chart
-from platform_assets.show.vector import image
 from platform_assets.stages.drift import Seen
 
 MAX_ROWS = 20

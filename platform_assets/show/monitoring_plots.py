@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.show.plots import COLOURS, INK, MUTED, RULE, Draw, legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from platform_assets.compute.tasks import Measure, Task
+    from platform_assets.compute.measures.measure import Measure
+    from platform_assets.compute.tasks import Task
     from platform_assets.records.performance import Measured
 
 MAX_TICKS = 9
@@ -46,7 +48,7 @@ def quality_by_key(
 
     def draw(figure: Figure) -> None:
         panels = figure.subplots(2, 1, sharex=True)
-        for axes, measure in zip(panels, task.measures[:2], strict=True):
+        for axes, measure in zip(panels, measures_of(task).of_answers[:2], strict=True):
             metric = measure.name
             _draw_window(axes, trail, measure)
             points = [

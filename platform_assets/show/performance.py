@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING, cast
 import polars as pl
 
 from platform_assets.compute import answers, performance_policy
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.compute.tasks import Task
 from platform_assets.engine.metadata import Metadata, table
 from platform_assets.engine.stage import Shown
 from platform_assets.history.performance import measured
 from platform_assets.records.performance import Measured
-from platform_assets.show import monitoring_plots, plots, task_plots, vector
+from platform_assets.show import monitoring_plots, plots, task_plots
+from platform_assets.show.charts import image
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages.performance import Newest
 from platform_assets.storage.tables import PartitionRecord
 from platform_assets.wording import counted, span
 
 if TYPE_CHECKING:
+    from platform_assets.compute.measures.measure import Decided
     from platform_assets.compute.slices import SliceRow
-    from platform_assets.compute.tasks.measures import Decided
 
 TESTED = ("name", "keys", "effect", "low", "high", "p_value", "p_adjusted", "margin")
 
@@ -39,14 +41,14 @@ def view(shown: Shown) -> tuple[str, Metadata | None]:
 
 def metadata(spec: ProductSpec, record: PartitionRecord) -> Metadata:
     """Return a key's metadata; an unknown number is left out, never zero."""
-    key, headline = measured(record), spec.task.headline.name
+    key, headline = measured(record), measures_of(spec.task).headline.name
     window, skew = key.window or None, key.skew or None
     quality, decisions = window.quality if window else {}, cast("dict[str, float | None]", key.decided or {})
     model = window.model if window else None
     numbers = {
         "rows_labelled": key.labelled,
         **(key.quality or {}),
-        **{measure.name: decisions.get(measure.name) for measure in spec.task.decisions},
+        **{measure.name: decisions.get(measure.name) for measure in measures_of(spec.task).of_decisions},
         "expected_log_loss": key.expected_log_loss,
         "excess_log_loss": key.excess_log_loss,
         f"window_{headline}": in_window.value if (in_window := quality.get(headline)) else None,
@@ -76,7 +78,7 @@ def metadata(spec: ProductSpec, record: PartitionRecord) -> Metadata:
 
 def result(spec: ProductSpec, record: PartitionRecord) -> str:
     """Return how well a key was answered, in one sentence: the headline of its window, or that labels are missing."""
-    key, headline = measured(record), spec.task.headline
+    key, headline = measured(record), measures_of(spec.task).headline
     window = key.window or None
     if not key.rows:
         return "no answers to measure"
@@ -103,16 +105,16 @@ def pictures(spec: ProductSpec, trail: Mapping[str, Measured], by_key: Mapping[s
     if not labelled:
         return {}
     rows, _ = answers.stacked(labelled)
-    task = spec.task
+    task, measures = spec.task, measures_of(spec.task)
     chart = monitoring_plots.quality_by_key(trail, task)
-    calibration = plots.calibration_plot({"answered": computed.calibration(rows, task)}, task)
+    calibration = plots.calibration_plot({"answered": computed.calibration(rows, measures)}, task)
     charts = {
-        "quality_by_key": vector.image(chart, "Quality by key, window with intervals"),
-        "calibration": vector.image(calibration, "Calibration of the window"),
-        **decided(task, {"answered": computed.decided(rows, task)}),
+        "quality_by_key": image(chart, "Quality by key, window with intervals"),
+        "calibration": image(calibration, "Calibration of the window"),
+        **decided(task, {"answered": computed.decided(rows, measures)}),
     }
-    tables = {"answered": computed.by_slice(rows, spec.slices, task)}
-    return charts | sliced(task, tables["answered"], tables, f"{task.headline.title} by slice (rows) of the window")
+    tables = {"answered": computed.by_slice(rows, spec.slices, measures)}
+    return charts | sliced(task, tables["answered"], tables, f"{measures.headline.title} by slice (rows) of the window")
 
 
 def sliced(
@@ -132,8 +134,8 @@ def sliced(
         overall: the headline on all rows.
     """
     metadata: Metadata = {"slices": table(rows)} if rows else {}
-    if any(row[task.headline.name] is not None for row in rows):
-        metadata["slice_chart"] = vector.image(plots.slice_chart(by_model, task.headline, overall=overall), alt)
+    if any(row[measures_of(task).headline.name] is not None for row in rows):
+        metadata["slice_chart"] = image(plots.slice_chart(by_model, measures_of(task).headline, overall=overall), alt)
     return metadata
 
 
@@ -152,5 +154,5 @@ def decided(task: Task, by_model: Mapping[str, Decided]) -> Metadata:
     if "by_class" in first:
         metadata["by_class"] = table(first["by_class"])
     for name, draw in task_plots.pictures(task, by_model).items():
-        metadata[name.lower().replace(" ", "_")] = vector.image(draw, name)
+        metadata[name.lower().replace(" ", "_")] = image(draw, name)
     return metadata

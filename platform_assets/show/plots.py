@@ -10,13 +10,15 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from platform_assets.compute.measures.of_task import measures_of
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from platform_assets.compute.measures.measure import Bin, Measure
     from platform_assets.compute.slices import SliceRow
-    from platform_assets.compute.tasks import Measure, Task
-    from platform_assets.compute.tasks.measures import Bin
+    from platform_assets.compute.tasks import Task
     from platform_assets.compute.verdict import Compared
 
 Draw = Callable[["Figure"], None]
@@ -132,7 +134,7 @@ def calibration_plot(
                 marker=marker(position),
                 label=f"{name}{error}",
             )
-        axes.set(xlabel=task.expected_words, ylabel=task.observed_words)
+        axes.set(xlabel=measures_of(task).expected_words, ylabel=measures_of(task).observed_words)
         axes.set(xlim=(0, ceiling), ylim=(0, ceiling))
         axes.grid()
         legend(figure)
@@ -201,7 +203,7 @@ def difference_chart(comparisons: Sequence[Compared], task: Task, max_drop: floa
         raise ValueError("there are no comparisons; a chart of differences needs at least one.")
     champion = [item for item in comparisons if item["against"] == "champion"]
     baselines = [item for item in comparisons if item["against"] != "champion"]
-    headline, loss, calibration = task.compared
+    headline, loss, calibration = measures_of(task).compared
     panels = [
         (rows, measure)
         for rows, measure in ((champion, headline), ([*champion, *baselines], loss), (champion, calibration))

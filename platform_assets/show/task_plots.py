@@ -11,7 +11,7 @@ from platform_assets.show.plots import COLOURS, INK, MUTED, Draw, colour, legend
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from platform_assets.compute.tasks.measures import Decided, Tenth
+    from platform_assets.compute.measures.measure import Decided, Tenth
 
 MAX_CLASSES = 24
 """With more classes the numbers in the cells are too small to read."""

@@ -10,7 +10,7 @@ from platform_assets.engine.cutoffs import Recorded
 from platform_assets.engine.metadata import Metadata, table
 from platform_assets.engine.stage import Shown
 from platform_assets.records.attempts import Overspending
-from platform_assets.show import plots, use_plots, vector
+from platform_assets.show import charts, plots, use_plots
 from platform_assets.stages.checkpoint import Configured
 from platform_assets.steps import use
 from platform_assets.steps.jobs import Exported, Trained
@@ -61,7 +61,7 @@ def checkpoint(notes: object, digest: str, parameters: Mapping[str, object], *, 
         "checkpoint_sha256": digest,
         "is_memoised": is_memoised,
         **(
-            {"loss_curve": vector.image(plots.loss_curve(history), "Loss by epoch or round")}
+            {"loss_curve": charts.image(plots.loss_curve(history), "Loss by epoch or round")}
             if plots.losses_of(history)
             else {}
         ),
@@ -74,7 +74,7 @@ def checkpoint(notes: object, digest: str, parameters: Mapping[str, object], *, 
         "peak_memory_mb": done.peak_memory_mb,
         "resumed_from_step": done.resumed_from_step,
         **use.summary(used),
-        **({"use": vector.image(use_plots.use_chart(used), "CPU, memory and GPU over the training")} if used else {}),
+        **({"use": charts.image(use_plots.use_chart(used), "CPU, memory and GPU over the training")} if used else {}),
         **({} if over is None else {"over_budget_reason": over.why, "over_budget_usd": over.over_usd}),
     }
 

@@ -5,12 +5,9 @@ The same records give the same text: no time, no version, no random ids and noth
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 from typing import TYPE_CHECKING, Any
-
-import dagster as dg
 
 from platform_assets.show.plots import COLOURS, GRID, INK, MUTED, RULE, STYLE, Draw, is_narrow
 
@@ -33,12 +30,6 @@ _COLOUR = re.compile("|".join(VARIABLES), re.IGNORECASE)
 _GROUP = re.compile(r'<g id="[^"]*"')
 _GLOBAL_STYLE = re.compile(r"<style\b.*?</style>", re.DOTALL)
 _HEAD = re.compile(r"<svg\b[^>]*?viewBox=\"([^\"]*)\"[^>]*>", re.DOTALL)
-
-
-def image(draw: Draw, title: str) -> dg.MarkdownMetadataValue:
-    """Return a chart under its title, as an image inside an asset's metadata."""
-    data = base64.b64encode(standalone(draw).encode()).decode()
-    return dg.MetadataValue.md(f"**{title}**\n\n![{title}](data:image/svg+xml;base64,{data})")
 
 
 def standalone(draw: Draw) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from platform_assets.compute.tasks.measures import Bin, Decided
+from platform_assets.compute.measures.measure import Bin, Decided
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.engine.metadata import Metadata, bullets, table
 from platform_assets.engine.stage import Shown
 from platform_assets.records.verdicts import Verdict
-from platform_assets.show import performance, plots, vector
+from platform_assets.show import charts, performance, plots
 from platform_assets.specs.base import ProductSpec
 from platform_assets.stages.evaluation import Judged
 
@@ -37,19 +38,20 @@ def metadata(spec: ProductSpec, verdict: Verdict) -> Metadata:
     calibration = cast("dict[str, list[Bin]]", verdict.calibration)
     decided = cast("dict[str, Decided]", verdict.decided)
     errors = {name: verdict.models[name]["ece"] for name in verdict.calibration}
-    alt, overall = f"{task.headline.title} by slice (rows)", verdict.challenger[task.headline.name]
+    measures = measures_of(task)
+    alt, overall = f"{measures.headline.title} by slice (rows)", verdict.challenger[measures.headline.name]
     return {
         "passed": verdict.passed,
         "digest": verdict.digest,
         "champion_digest": verdict.champion_digest or "none",
         "reasons": bullets([*verdict.reasons, *verdict.notes]),
         "quality": table([{"model": name, **numbers} for name, numbers in verdict.models.items()]),
-        "differences": vector.image(
+        "differences": charts.image(
             plots.difference_chart(comparisons, task, gates.max_drop),
             f"Challenger minus the others, {levels} intervals clustered by key",
         ),
-        "calibration": vector.image(plots.calibration_plot(calibration, task, errors), "Calibration"),
+        "calibration": charts.image(plots.calibration_plot(calibration, task, errors), "Calibration"),
         **performance.sliced(task, verdict.slices["challenger"], verdict.slices, alt, overall=overall),
         **performance.decided(task, decided),
-        **{measure.name: verdict.challenger[measure.name] for measure in task.measures[:2]},
+        **{measure.name: verdict.challenger[measure.name] for measure in measures.of_answers[:2]},
     }

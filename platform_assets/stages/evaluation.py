@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from platform_assets import naming, signing
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.compute.tasks.base import TaskDocument
 from platform_assets.engine.cutoffs import CutoffRun, Inputs, Recorded
 from platform_assets.engine.stage import NO_VIEWS, Stage, Views, dep
@@ -47,7 +48,7 @@ def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinitio
         system=naming.TRAINING,
         kinds=("onnx", "numpy"),
         doc=__doc__,
-        maker=Evaluating.of(spec),
+        maker=Evaluating.of(spec, measures_of(spec.task)),
         run=_Run,
         views=views,
         deps=[dep(spec, "onnx")],
@@ -107,7 +108,8 @@ def judge(product: Product, digest: str) -> Verdict:
     champion, reasons = _champion(product, digest)
     if champion:
         _check_unseen(product, champion, bundle)
-    result = Evaluating.of(product.spec).judge(product.artifacts, product.tables, digest, champion)
+    maker = Evaluating.of(product.spec, measures_of(product.spec.task))
+    result = maker.judge(product.artifacts, product.tables, digest, champion)
     document = {
         "product": product.name,
         "digest": digest,

@@ -24,6 +24,7 @@ import polars as pl
 
 from platform_assets import naming
 from platform_assets.compute import skew
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.engine import metadata
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report
 from platform_assets.engine.stage import NO_VIEWS, Stage, Views, dep
@@ -62,7 +63,7 @@ ABOUT_A_ROW = {
 
 def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinition]:
     """Return the product's performance asset."""
-    maker = Measuring.of(spec)
+    maker = Measuring.of(spec, measures_of(spec.task))
     sliced = {item.name: item.description for item in spec.fields if item.name in spec.slices}
     return Stage(
         spec=spec,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from platform_assets import naming
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.engine.cutoffs import CutoffRun, Inputs, Recorded
 from platform_assets.engine.stage import NO_VIEWS, Stage, Views, dep
 from platform_assets.makers.evaluation import Evaluating
@@ -87,7 +88,7 @@ class _Run(CutoffRun[None]):
         Returns:
             The number of rows, the largest difference, and the first request.
         """
-        evaluating = Evaluating.of(self.spec)
+        evaluating = Evaluating.of(self.spec, measures_of(self.spec.task))
         holdout = evaluating.holdout(self.tables, self.product.artifacts.bundle(digest))
         sample = holdout.frame.head(SMOKE_ROWS)
         first = replace(holdout, frame=sample, inputs=holdout.inputs[: sample.height])

@@ -13,8 +13,9 @@ from msgspec.structs import asdict, replace
 
 from platform_assets import naming
 from platform_assets.compute import performance_policy
+from platform_assets.compute.measures.measure import Measure
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.compute.rare import AVERAGE_PRECISION, BASE_RATE
-from platform_assets.compute.tasks import Measure
 from platform_assets.facts import latency, unlabelled, versions
 from platform_assets.handle import Product
 from platform_assets.history.faults import judgement
@@ -190,7 +191,7 @@ def _rare(product: Product) -> Rare | None:
 
 
 def _verdict(spec: ProductSpec, verdict: Verdict) -> Judged:
-    names = [measure.name for measure in spec.task.measures]
+    names = [measure.name for measure in measures_of(spec.task).of_answers]
     models = {model: {name: numbers.get(name) for name in names} for model, numbers in verdict.models.items()}
     return Judged(passed=verdict.passed, rows=verdict.rows, models=models)
 
@@ -198,7 +199,7 @@ def _verdict(spec: ProductSpec, verdict: Verdict) -> Judged:
 def _quality(product: Product, newest: PartitionRecord, held: Sequence[str]) -> Quality:
     """Return the window of labelled answers that ends at a key."""
     spec = product.spec
-    window, headline = measured(newest).window, spec.task.headline.name
+    window, headline = measured(newest).window, measures_of(spec.task).headline.name
     assert window  # the key was chosen for that
     tests = window.model.tests if window.model else None
     records = product.tables.records("performance", held) if held else {}
@@ -206,7 +207,9 @@ def _quality(product: Product, newest: PartitionRecord, held: Sequence[str]) -> 
     return Quality(
         key=newest.key,
         **window.members(("keys", "first", "last", "rows", "model")),
-        quality={measure.name: _inside(window.quality.get(measure.name), measure) for measure in spec.task.shown},
+        quality={
+            measure.name: _inside(window.quality.get(measure.name), measure) for measure in measures_of(spec.task).shown
+        },
         promises=performance_policy.describe(tests or {}, spec.retraining) or None,
         held={
             key: quality[headline]

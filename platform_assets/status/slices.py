@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.history.performance import measured
 from platform_assets.status.state import Slice
 
@@ -48,7 +49,7 @@ def of(product: Product, newest: PartitionRecord) -> list[Slice] | None:
     if rows is None:
         return []
     columns = [name for name in spec.slices if name in rows.columns]
-    names = [measure.name for measure in spec.task.measures]
+    names = [measure.name for measure in measures_of(spec.task).of_answers]
     return [
         Slice(
             slice=str(row["slice"]),
@@ -57,7 +58,7 @@ def of(product: Product, newest: PartitionRecord) -> list[Slice] | None:
             quality={name: _number(row.get(name)) for name in names},
             note=None if row["note"] is None else str(row["note"]),
         )
-        for row in performance.by_slice(rows, columns, spec.task)
+        for row in performance.by_slice(rows, columns, measures_of(spec.task))
     ]
 
 

@@ -8,6 +8,7 @@ from textwrap import shorten
 from platform_assets import naming
 from platform_assets.compute import latency
 from platform_assets.compute.columns import in_short
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.compute.releases import SHORT_DIGEST
 from platform_assets.compute.tasks import Binary, MultiClass, Regression
 from platform_assets.records.decisions import Decision
@@ -38,7 +39,11 @@ LONGEST, LONGEST_REFUSAL = 320, 1_200
 FEWEST_ROWS = 100
 """A slice with fewer rows is not named as the weakest: its number says little."""
 _TASKS = (Binary(), MultiClass(classes=("yes", "no")), Regression())
-TITLES = {measure.name: measure.title for task in _TASKS for measure in (*task.measures, *task.decisions)}
+TITLES = {
+    measure.name: measure.title
+    for task in _TASKS
+    for measure in (*measures_of(task).of_answers, *measures_of(task).of_decisions)
+}
 """What a measure is called, by the name under which records hold it: `AUC`."""
 SHELL = 'eval "$(driftline env)"'
 """What a shell needs before a command of `dg`."""

@@ -17,6 +17,7 @@ import msgspec
 from platform_assets import clock, digests, naming, specs
 from platform_assets.compute import rare, suspects
 from platform_assets.compute.learn import Learned
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.digests import reads
 from platform_assets.learners.base import History
 from platform_assets.makers.checkpoint import Learning
@@ -177,7 +178,10 @@ class Training:
         quality: dict[str, Number | None] = {}
         if len(holdout.inputs):
             labels, answers = holdout.labels, maker.answers(fitted.blobs, fitted.learned, holdout)
-            quality |= {**rare.quality(labels, answers, self.spec.task), **self.spec.task.quality(labels, answers)}
+            quality |= {
+                **rare.quality(labels, answers, self.spec.task),
+                **measures_of(self.spec.task).quality(labels, answers),
+            }
         return trainings.Training(
             fingerprint=job.fingerprint,
             cutoff=job.cutoff,

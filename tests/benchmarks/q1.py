@@ -28,6 +28,7 @@ from platform_assets import specs
 from platform_assets.compute import baselines, determinism, validate
 from platform_assets.compute.learn import Learned, learn
 from platform_assets.compute.matrix import Inputs, categorical_matrix, numeric_matrix
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.compute.paired import student_t_quantile
 from platform_assets.compute.tasks import Binary
 from platform_assets.learners.base import Alone, Context, Learner
@@ -101,7 +102,8 @@ class Contest:
         """Return the mean over folds of one of the task's measures."""
         folds = [self.year.months == month for month in months]
         return statistics.fmean(
-            Binary().quality(self.year.labels[rows], self.answers[contestant][rows])[statistic] or 0.0 for rows in folds
+            measures_of(Binary()).quality(self.year.labels[rows], self.answers[contestant][rows])[statistic] or 0.0
+            for rows in folds
         )
 
     def chosen(self) -> str:
@@ -111,13 +113,13 @@ class Contest:
     def gap(self, first: str, second: str, statistic: str, months: Sequence[int]) -> Gap:
         """Return the difference of two contestants; folds are strata, and blocks of days their clusters."""
         task = Binary()
-        (measure,) = (item for item in task.measures if item.name == statistic)
+        (measure,) = (item for item in measures_of(task).of_answers if item.name == statistic)
         folds = []
         for month in months:
             rows = self.year.months == month
             pair = (self.answers[first][rows], self.answers[second][rows])
             blocks = blocks_of(self.year.keys[rows])
-            folds.append(task.difference(measure, self.year.labels[rows], *pair, blocks, confidence=0.95))
+            folds.append(measures_of(task).difference(measure, self.year.labels[rows], *pair, blocks, confidence=0.95))
         value = statistics.fmean(item.value for item in folds)
         error = sum(item.standard_error**2 for item in folds) ** 0.5 / len(folds)
         reach = student_t_quantile(0.975, sum(item.keys - 1 for item in folds)) * error

@@ -9,11 +9,12 @@ import pytest
 
 from platform_assets.compute import backtest
 from platform_assets.compute.backtest import Past
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.compute.tasks import Binary
 from tests.benchmarks.q2 import by_period
 from tests.doubles.aging import COST, KEYS, STARTS, aging
 
-TASK = Binary()
+MEASURES = measures_of(Binary())
 
 
 def mean_age(plan: backtest.Plan) -> float:
@@ -34,7 +35,7 @@ def test_the_log_loss_of_every_plan_is_its_mean_age() -> None:
 def test_keys_are_weighted_by_their_rows() -> None:
     past = aging()
     heavy = Past(
-        task=TASK,
+        measures=MEASURES,
         keys=past.keys,
         labels=(np.tile(past.labels[0], 12), *past.labels[1:]),
         starts=(0,),
@@ -66,7 +67,7 @@ def test_even_calendars_of_every_count_are_plans() -> None:
     past = aging()
     for fits in range(1, 60):
         many = Past(
-            task=TASK,
+            measures=MEASURES,
             keys=past.keys[:1] * fits,
             labels=past.labels[:1] * fits,
             starts=tuple(range(fits)),
@@ -95,7 +96,7 @@ def test_hindsight_finds_the_plan_with_the_lowest_loss() -> None:
     stream = np.random.default_rng(0)
     past = aging()
     noisy = Past(
-        task=TASK,
+        measures=MEASURES,
         keys=past.keys,
         labels=past.labels,
         starts=past.starts,
@@ -129,7 +130,7 @@ def test_periods_are_measured_separately() -> None:
 def test_an_inconsistent_history_is_refused() -> None:
     past = aging()
     parts = {
-        "task": TASK,
+        "measures": MEASURES,
         "keys": past.keys,
         "labels": past.labels,
         "starts": past.starts,

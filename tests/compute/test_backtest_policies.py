@@ -12,10 +12,11 @@ import pytest
 
 from platform_assets.compute import backtest_policies as policies
 from platform_assets.compute.backtest import Past, walk
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.compute.tasks import Binary
 from platform_assets.product.monitoring import Retraining
 
-TASK = Binary()
+MEASURES = measures_of(Binary())
 RULES = Retraining(decide_every=2, max_age=100, cooldown=2, performance_window=4, min_excess_loss=0.05, confidence=0.95)
 KEYS, ROWS = 16, 40
 SAYS = 0.2
@@ -26,7 +27,7 @@ def past(rates: list[float]) -> Past:
     labels = tuple(np.arange(ROWS) < round(rate * ROWS) for rate in rates)
     starts = tuple(range(0, KEYS, 2))
     return Past(
-        task=TASK,
+        measures=MEASURES,
         keys=tuple(f"{number:04d}" for number in range(1, KEYS + 1)),
         labels=labels,
         starts=starts,

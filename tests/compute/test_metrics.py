@@ -11,7 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from platform_assets.compute import metrics
+from platform_assets.compute import metrics, probabilities
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.compute.tasks import Binary
 
 SCORED = st.lists(st.tuples(st.booleans(), st.integers(0, 20)), min_size=1, max_size=60)
@@ -47,12 +48,14 @@ def test_auc_depends_only_on_the_order_of_probabilities(scored):
 
 
 def test_log_loss_of_even_odds_is_the_logarithm_of_two():
-    assert metrics.log_losses([0, 1, 1], [0.5, 0.5, 0.5]).mean() == pytest.approx(math.log(2))
-    assert metrics.log_losses([1, 0], [0.25, 0.5]).mean() == pytest.approx((math.log(4) + math.log(2)) / 2)
+    assert probabilities.log_losses([0, 1, 1], [0.5, 0.5, 0.5]).mean() == pytest.approx(math.log(2))
+    assert probabilities.log_losses([1, 0], [0.25, 0.5]).mean() == pytest.approx((math.log(4) + math.log(2)) / 2)
 
 
 def test_log_loss_of_a_certain_mistake_is_finite():
-    assert metrics.log_losses([1, 0], np.array([0.0, 1.0], dtype=np.float32)).mean() == pytest.approx(-math.log(1e-7))
+    assert probabilities.log_losses([1, 0], np.array([0.0, 1.0], dtype=np.float32)).mean() == pytest.approx(
+        -math.log(1e-7)
+    )
 
 
 def test_calibration_error_is_the_weighted_gap():
@@ -115,7 +118,7 @@ def test_threshold_metrics_count_the_threshold_itself_as_positive():
         ([[0, 1]], [[0.5, 0.5]], "one of each per row"),
     ],
 )
-@pytest.mark.parametrize("measure", [metrics.log_losses, metrics.expected_calibration_error, metrics.auc])
+@pytest.mark.parametrize("measure", [probabilities.log_losses, metrics.expected_calibration_error, metrics.auc])
 def test_input_without_a_metric_is_an_error(measure, label, probability, message):
     with pytest.raises(ValueError, match=message):
         measure(label, probability)
@@ -141,4 +144,6 @@ def test_a_calibration_table_needs_a_bin():
 @given(arrays.arrays(np.float32, st.integers(2, 40), elements=st.floats(0, 1, width=32)))
 def test_every_probability_a_model_can_answer_has_finite_numbers(probability):
     label = np.arange(probability.size) % 2
-    assert all(math.isfinite(value) and value >= 0 for value in Binary().quality(label, probability).values())
+    assert all(
+        math.isfinite(value) and value >= 0 for value in measures_of(Binary()).quality(label, probability).values()
+    )

@@ -11,19 +11,21 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from platform_assets.compute import metrics, paired
+from platform_assets.compute import metrics, paired, probabilities
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.compute.tasks import Binary
 
 TASK = Binary()
+MEASURES = measures_of(TASK)
 ROW = st.tuples(st.booleans(), st.integers(0, 10), st.integers(0, 10), st.sampled_from("abcd"))
 
 
 def auc_difference(*rows, confidence=0.95):
-    return TASK.difference(TASK.headline, *rows, confidence=confidence)
+    return MEASURES.difference(MEASURES.headline, *rows, confidence=confidence)
 
 
 def log_loss_difference(*rows, confidence=0.95):
-    return TASK.difference(TASK.compared[1], *rows, confidence=confidence)
+    return MEASURES.difference(MEASURES.compared[1], *rows, confidence=confidence)
 
 
 def _arrays(rows):
@@ -75,7 +77,7 @@ def test_log_loss_of_keys_of_one_size_is_a_t_interval_over_their_means():
     key = np.repeat(np.arange(8), 50)
     label = random.random(400) < 0.3
     first, second = random.uniform(0.05, 0.95, (2, 400))
-    gap = metrics.log_losses(label, first) - metrics.log_losses(label, second)
+    gap = probabilities.log_losses(label, first) - probabilities.log_losses(label, second)
     means = gap.reshape(8, 50).mean(axis=1)
     error = means.std(ddof=1) / math.sqrt(8)
     result = log_loss_difference(label, first, second, key)

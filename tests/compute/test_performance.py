@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.compute import answers as answers_of
-from platform_assets.compute import metrics, performance
+from platform_assets.compute import performance, probabilities
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.compute.tasks import Binary
 from platform_assets.records.performance import Interval
 
 TASK = Binary()
+MEASURES = measures_of(TASK)
 
 COLUMNS = {"prediction_id": pl.String, "entity": pl.String, "asked_at": pl.Int64, "digest": pl.String}
 
@@ -72,24 +74,24 @@ def test_the_main_bundle_has_the_most_answers_or_among_equals_the_last(digests: 
 
 def test_without_answers_or_labels_there_are_no_numbers():
     for rows in (joined([], [], ""), joined([None, None], [0.2, 0.3], "aa")):
-        result = performance.measure(rows, TASK)
+        result = performance.measure(rows, MEASURES)
         assert [getattr(result, name) for name in ("quality", "decided", "expected_log_loss", "excess_log_loss")] == [
             None
         ] * 4
         assert (result.rows, result.labelled, result.labels) == (rows.height, 0, {})
-        assert performance.window({"k": rows}, "a", TASK, confidence=0.95) is None
+        assert performance.window({"k": rows}, "a", MEASURES, confidence=0.95) is None
     assert answers_of.main_digest(joined([], [], "")) is None
 
 
 def test_a_key_is_measured_on_its_main_rows_and_counts_all_rows():
     labels, given_, digests = [1, 0, 1, 0, 1], [0.9, 0.2, 0.6, 0.4, 0.1], "aaaab"
-    result = performance.measure(joined(labels, given_, digests), TASK)
+    result = performance.measure(joined(labels, given_, digests), MEASURES)
     assert (result.rows, result.labelled, result.labels, result.digest) == (5, 5, {"positives": 3}, "a")
-    assert result.quality == TASK.quality(labels[:4], given_[:4])
+    assert result.quality == MEASURES.quality(labels[:4], given_[:4])
     assert result.decided["accuracy"] == 1.0
     entropy = sum(-p * math.log(p) - (1 - p) * math.log(1 - p) for p in given_[:4]) / 4
     assert result.expected_log_loss == pytest.approx(entropy)
-    assert result.excess_log_loss == pytest.approx(metrics.log_losses(labels[:4], given_[:4]).mean() - entropy)
+    assert result.excess_log_loss == pytest.approx(probabilities.log_losses(labels[:4], given_[:4]).mean() - entropy)
     assert [(model["digest"], model["rows"], model["auc"]) for model in result.models] == [
         ("a", 4, 1.0),
         ("b", 1, None),
@@ -97,7 +99,7 @@ def test_a_key_is_measured_on_its_main_rows_and_counts_all_rows():
 
 
 def test_a_window_of_one_key_has_values_and_no_interval():
-    result = performance.window({"k": joined([1, 0], [0.9, 0.2], "aa")}, "a", TASK, confidence=0.95)
+    result = performance.window({"k": joined([1, 0], [0.9, 0.2], "aa")}, "a", MEASURES, confidence=0.95)
     assert result is not None
     assert result.quality["auc"] == Interval(value=1.0, low=None, high=None)
     assert result.quality["accuracy"].value == 1.0
@@ -113,7 +115,7 @@ def test_a_window_is_the_estimate_over_the_main_rows_of_its_keys(keys: list[list
         f"k{index}": joined([row[0] for row in rows], [row[1] / 10 for row in rows], "".join(row[2] for row in rows))
         for index, rows in enumerate(keys)
     }
-    result = performance.window(by_key, "a", TASK, confidence=0.9)
+    result = performance.window(by_key, "a", MEASURES, confidence=0.9)
     mains = {key: main for key, rows in by_key.items() if (main := answers_of.main_rows(rows)).height}
     if not mains:
         assert result is None
@@ -122,12 +124,12 @@ def test_a_window_is_the_estimate_over_the_main_rows_of_its_keys(keys: list[list
     rows, names = answers_of.stacked(mains)
     assert (result.keys, result.rows, result.first) == (len(mains), rows.height, min(mains))
     assert result.quality["log_loss"].value == pytest.approx(
-        metrics.log_losses(rows["label"], rows["probability"]).mean()
+        probabilities.log_losses(rows["label"], rows["probability"]).mean()
     )
     if len(mains) > 1:
-        estimate = TASK.estimates(rows["label"], rows["probability"], names.to_numpy(), confidence=0.9)["log_loss"]
+        estimate = MEASURES.estimates(rows["label"], rows["probability"], names.to_numpy(), confidence=0.9)["log_loss"]
         assert result.quality["log_loss"] == Interval(value=estimate.value, low=estimate.low, high=estimate.high)
-    tested = performance.assess_bundle(by_key, "a", TASK, confidence=0.9)
+    tested = performance.assess_bundle(by_key, "a", MEASURES, confidence=0.9)
     assert result.model == tested
     if tested is not None:
         assert tested.excess == pytest.approx(tested.log_loss - tested.expected_log_loss, abs=1e-12)
@@ -135,15 +137,15 @@ def test_a_window_is_the_estimate_over_the_main_rows_of_its_keys(keys: list[list
         if tested.tests:
             loss = tested.tests["log_loss"]
             assert (tested.p_value is None) is (loss.low == loss.high)
-    assert performance.assess_bundle(by_key, None, TASK) is None
+    assert performance.assess_bundle(by_key, None, MEASURES) is None
 
 
 def test_slices_and_calibration_are_those_of_the_rows():
     rows = joined([1, 0, 1, 0], [0.9, 0.2, 0.6, 0.4], "aaaa")
-    (north,) = performance.by_slice(rows, ["site"], TASK)
+    (north,) = performance.by_slice(rows, ["site"], MEASURES)
     assert (north["slice"], north["value"], north["rows"], north["auc"]) == ("site", "north", 4, 1.0)
-    assert performance.by_slice(rows, [], TASK) == performance.by_slice(rows.clear(), ["site"], TASK) == []
-    assert sum(item["rows"] for item in performance.calibration(rows, TASK)) == 4
+    assert performance.by_slice(rows, [], MEASURES) == performance.by_slice(rows.clear(), ["site"], MEASURES) == []
+    assert sum(item["rows"] for item in performance.calibration(rows, MEASURES)) == 4
 
 
 def test_answers_of_another_kind_are_left_out():

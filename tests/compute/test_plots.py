@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from platform_assets.compute import metrics
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.compute.tasks import Binary
 from platform_assets.show import plots, vector
 
 TASK = Binary()
-AUC = TASK.headline
+MEASURES = measures_of(TASK)
+AUC = MEASURES.headline
 
 HISTORY = [
     {"epoch": number, "train_loss": 0.5 / number, "holdout_loss": 0.6 / number, "wall_s": 3.0} for number in (1, 2, 3)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace as changed
 
 from platform_assets.compute import paired, performance, promise_effects, promises
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.compute.performance_policy import describe, failing, judge
 from platform_assets.compute.tasks import Binary, Regression
 from platform_assets.product.monitoring import Retraining
@@ -139,8 +140,10 @@ def test_a_calm_but_miscalibrated_fortnight_is_detected() -> None:
     answer, label = 1 / (1 + np.exp(-odds)), (random.random(odds.size) < 1 / (1 + np.exp(-truth))).astype(int)
     assert answer.mean() == pytest.approx(0.13, abs=0.01)
     assert label.mean() == pytest.approx(0.08, abs=0.02)
-    assert Binary().quality(label, answer)["auc"] == pytest.approx(0.643, abs=0.03)
-    result = performance.assess_answers(label, answer, np.repeat([f"k{key:02d}" for key in range(14)], 850), Binary())
+    assert measures_of(Binary()).quality(label, answer)["auc"] == pytest.approx(0.643, abs=0.03)
+    result = performance.assess_answers(
+        label, answer, np.repeat([f"k{key:02d}" for key in range(14)], 850), measures_of(Binary())
+    )
     assert result.excess < -0.02
     assert result.p_value > 0.5, "log loss alone detects nothing"
     assert {"ranking", "calibration_slope"} <= set(failing(result.tests, Retraining()))
@@ -166,15 +169,17 @@ def test_the_products_margin_applies_to_log_loss_only() -> None:
 
 def test_keys_of_one_class_and_constant_answers_give_the_defined_tests() -> None:
     key = np.repeat(list("abc"), 4)
-    result = Binary().test_promises([0] * 12, [0.2] * 12, key, confidence=0.95)
+    result = measures_of(Binary()).test_promises([0] * 12, [0.2] * 12, key, confidence=0.95)
     assert result["ranking"].keys == 0
     assert result["ranking"].effect is None
     assert result["calibration_slope"].keys == 0
     assert result["calibration_level"].effect < 0
-    constant = Binary().test_promises(
+    constant = measures_of(Binary()).test_promises(
         np.arange(300) % 3 == 0, [0.3] * 300, np.repeat(list("abc"), 100), confidence=0.95
     )
     assert (constant["calibration_slope"].keys, constant["ranking"].keys) == (0, 0)
     assert constant["log_loss"].p_value > 0.01
-    one_each = Regression().test_promises([1.0, 2.0], [[1.0, 1.0], [2.0, 1.0]], ["a", "b"], confidence=0.95)
+    one_each = measures_of(Regression()).test_promises(
+        [1.0, 2.0], [[1.0, 1.0], [2.0, 1.0]], ["a", "b"], confidence=0.95
+    )
     assert one_each["calibration_spread"].p_value is None

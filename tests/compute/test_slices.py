@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.compute import metrics, slices
-from platform_assets.compute.tasks import Binary, Measure
+from platform_assets.compute import probabilities, slices
+from platform_assets.compute.measures.binary import BinaryMeasures
+from platform_assets.compute.measures.measure import Measure
+from platform_assets.compute.measures.of_task import measures_of
+from platform_assets.compute.tasks import Binary
 
 
 def _rows_of(values: pl.Series) -> dict[str, int]:
@@ -78,32 +81,32 @@ def test_a_group_is_measured_on_its_own_rows():
     label = np.array([0, 1, 0, 1, 1, 1])
     probability = np.array([0.2, 0.8, 0.6, 0.4, 0.9, 0.7])
     columns = {"origin": slices.group(pl.Series("origin", ["A", "A", "A", "A", "B", "B"]))}
-    first, second = slices.slice_table(label, probability, columns, Binary())
+    first, second = slices.slice_table(label, probability, columns, measures_of(Binary()))
     assert (first["slice"], first["value"], first["rows"]) == ("origin", "A", 4)
     assert first["auc"] == 0.75
-    assert first["log_loss"] == pytest.approx(metrics.log_losses(label[:4], probability[:4]).mean())
+    assert first["log_loss"] == pytest.approx(probabilities.log_losses(label[:4], probability[:4]).mean())
     assert second["auc"] is None
     assert second["note"] == "Only 2 rows. All labels are 1, so AUC is not defined."
 
 
-class _Spread(Binary):
+class _Spread(BinaryMeasures):
     """Adds measures that are undefined for answers that are all equal."""
 
     @property
-    def measures(self) -> tuple[Measure, ...]:
+    def of_answers(self) -> tuple[Measure, ...]:
         spread, constant = (
             Measure(name=name, title=name, of=lambda labels, answers: None) for name in ("spread", "told")
         )
-        return (*super().measures, spread, replace(constant, undefined="All answers are equal."))
+        return (*super().of_answers, spread, replace(constant, undefined="All answers are equal."))
 
 
 def test_a_note_mentions_the_labels_only_if_all_are_equal():
     columns = {"origin": slices.group(pl.Series("origin", ["A", "A"]))}
-    (row,) = slices.slice_table(np.array([0, 1]), np.array([0.5, 0.5]), columns, _Spread())
+    (row,) = slices.slice_table(np.array([0, 1]), np.array([0.5, 0.5]), columns, _Spread(Binary()))
     assert row["note"] == "Only 2 rows. With these rows spread is not defined. All answers are equal."
 
 
 def test_groups_of_other_rows_are_an_error():
     columns = {"origin": slices.group(pl.Series("origin", ["A"]))}
     with pytest.raises(ValueError, match="slice 'origin' has 1 rows and the labels 2"):
-        slices.slice_table([0, 1], [0.1, 0.2], columns, Binary())
+        slices.slice_table([0, 1], [0.1, 0.2], columns, measures_of(Binary()))

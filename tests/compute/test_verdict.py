@@ -10,11 +10,12 @@ import polars as pl
 import pytest
 
 from platform_assets.compute import verdict
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.compute.tasks import Binary, MultiClass, Regression
 from tests.doubles import rivals
 from tests.volume import draws
 
-TASK = Binary(threshold=0.3)
+MEASURES = measures_of(Binary(threshold=0.3))
 GATES = {"max_drop": 0.010, "confidence": 0.95}
 
 
@@ -78,7 +79,7 @@ def _judge(holdout: _Holdout, challenger: np.ndarray, champion: np.ndarray | Non
         challenger,
         holdout.baselines,
         champion,
-        TASK,
+        MEASURES,
         slice_columns=["origin", "distance_mi"],
         **(GATES | gates),
     )
@@ -180,7 +181,7 @@ def test_without_a_champion_the_baselines_decide_and_the_record_says_so(holdout,
 
 def test_one_unbeaten_baseline_is_enough_to_fail(holdout, champion):
     record = verdict.judge(
-        holdout.rows, champion, holdout.baselines | {"oracle": holdout.model(0)}, None, TASK, **GATES
+        holdout.rows, champion, holdout.baselines | {"oracle": holdout.model(0)}, None, MEASURES, **GATES
     )
     assert record["passed"] is False
     assert record["reasons"][0].startswith("Worse than baseline oracle")
@@ -220,7 +221,7 @@ def test_a_champion_whose_answers_are_shifted_is_refused(holdout):
 def test_beats_is_used_only_if_the_interval_supports_it(holdout, champion):
     near = {"twin": _blend(champion, 0.05), "constant": holdout.baselines["constant"]}
     for challenger, baselines in ((champion, near), (near["twin"], near | {"twin": champion})):
-        record = verdict.judge(holdout.rows, challenger, baselines, None, TASK, **GATES)
+        record = verdict.judge(holdout.rows, challenger, baselines, None, MEASURES, **GATES)
         twin, constant = _against(record, "baseline twin"), _against(record, "baseline constant")
         assert twin["log_loss"]["low"] < 0 < twin["log_loss"]["high"]
         assert twin["reason"].startswith("Cannot be told apart from baseline twin: log loss 0.")
@@ -242,7 +243,7 @@ def test_the_record_is_plain_json_and_independent_of_row_order(holdout, champion
         challenger[order],
         {name: values[order] for name, values in holdout.baselines.items()},
         champion[order],
-        TASK,
+        MEASURES,
         slice_columns=["origin", "distance_mi"],
         **GATES,
     )
@@ -264,13 +265,13 @@ def test_rows_without_a_label_are_left_out_and_counted(holdout, champion):
     challenger = holdout.model(0.3, seed=1)
     has_label = np.arange(holdout.rows.height) % 7 != 0
     holed = holdout.rows.with_columns(label=pl.when(pl.Series(has_label)).then("label"))
-    record = verdict.judge(holed, challenger, holdout.baselines, champion, TASK, slice_columns=["origin"], **GATES)
+    record = verdict.judge(holed, challenger, holdout.baselines, champion, MEASURES, slice_columns=["origin"], **GATES)
     expected = verdict.judge(
         holdout.rows.filter(has_label),
         challenger[has_label],
         {name: values[has_label] for name, values in holdout.baselines.items()},
         champion[has_label],
-        TASK,
+        MEASURES,
         slice_columns=["origin"],
         **GATES,
     )
@@ -287,7 +288,7 @@ def test_input_that_cannot_be_judged_is_an_error_and_not_a_verdict(holdout, cham
     one_key = rows["key"] == "000"
 
     def judge(rows=rows, challenger=champion, baselines=baselines, champion=None, slices=(), **gates):
-        return verdict.judge(rows, challenger, baselines, champion, TASK, slice_columns=slices, **(GATES | gates))
+        return verdict.judge(rows, challenger, baselines, champion, MEASURES, slice_columns=slices, **(GATES | gates))
 
     with pytest.raises(ValueError, match="there are no baselines"):
         judge(baselines={})
@@ -318,14 +319,14 @@ def test_other_kinds_are_judged_by_their_own_headline() -> None:
     task = MultiClass(classes=("a", "b", "c"))
     rows = pl.DataFrame({"key": key, "label": [task.classes[index] for index in labels]})
     even = {"constant": np.full((key.size, 3), 1 / 3)}
-    result = verdict.judge(rows, sharp, even, dull, task, **GATES)
+    result = verdict.judge(rows, sharp, even, dull, measures_of(task), **GATES)
     assert result["passed"]
     assert result["models"]["challenger"]["accuracy"] == 1
     assert result["comparisons"][0]["accuracy"]["difference"] == 0
     assert result["reasons"][0].startswith(
         "Better than the champion in log loss and ECE: accuracy 1.0000 against 1.0000"
     )
-    worse_verdict = verdict.judge(rows, shifted, even, dull, task, **GATES)
+    worse_verdict = verdict.judge(rows, shifted, even, dull, measures_of(task), **GATES)
     assert not worse_verdict["passed"]
     assert "accuracy 0.0000 against 1.0000" in worse_verdict["reasons"][0]
 
@@ -333,11 +334,11 @@ def test_other_kinds_are_judged_by_their_own_headline() -> None:
     rows = pl.DataFrame({"key": key, "label": truth})
     near, far = (np.stack([truth + random.normal(0, error, key.size), np.full(key.size, error)], 1) for error in (1, 4))
     flat = {"constant": np.tile([truth.mean(), truth.std()], (key.size, 1))}
-    result = verdict.judge(rows, near, flat, far, Regression(unit="m"), **GATES)
+    result = verdict.judge(rows, near, flat, far, measures_of(Regression(unit="m")), **GATES)
     assert result["passed"]
     assert result["models"]["challenger"]["rmse"] == pytest.approx(1, abs=0.05)
     assert result["comparisons"][0]["r2"]["low"] > 0
-    assert not verdict.judge(rows, far, flat, near, Regression(unit="m"), **GATES)["passed"]
+    assert not verdict.judge(rows, far, flat, near, measures_of(Regression(unit="m")), **GATES)["passed"]
     json.dumps(result, allow_nan=False)
 
 

@@ -13,9 +13,10 @@ import polars as pl
 import pytest
 
 from platform_assets import digests, naming, specs
+from platform_assets.compute.tasks import Binary, MultiClass, Regression, Task
 from platform_assets.digests import modules
 from platform_assets.product.monitoring import CrossRule
-from platform_assets.specs.base import Binary, ProductSpec
+from platform_assets.specs.base import ProductSpec
 from tests.doubles.products import hourly_temperature
 from tests.goldens.stages import digests_of, makers
 from tests.goldens.watching import functions_of
@@ -85,6 +86,27 @@ def test_a_constant_changes_the_digests_of_the_stages_of_its_module(
     name: str, stages: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert stages <= stages_changed_by_module(name, monkeypatch) < ALL
+
+
+JUDGES = {"evaluation", "performance"}
+
+
+@pytest.mark.parametrize("spec", [SPEC, *specs.load_all()], ids=lambda spec: str(spec.name))
+@pytest.mark.parametrize("kind", [Binary, MultiClass, Regression])
+def test_a_measure_moves_what_judges_answers_of_its_kind_alone(
+    spec: ProductSpec, kind: type[Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = f"platform_assets.compute.measures.{kind.kind}"
+    changed = stages_changed_by_module(module, monkeypatch, spec)
+    assert changed == (JUDGES if isinstance(spec.task, kind) else set())
+
+
+@pytest.mark.parametrize("name", ["metrics", "clustered", "paired", "promises", "promise_effects", "measures.base"])
+def test_statistics_move_no_weights_and_no_labels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for spec in (SPEC, *specs.load_all()):
+        changed = stages_changed_by_module(f"platform_assets.compute.{name}", monkeypatch, spec)
+        assert changed <= JUDGES, (spec.name, changed)
+        monkeypatch.undo()
 
 
 def test_a_budget_a_description_and_a_size_change_no_digest() -> None:

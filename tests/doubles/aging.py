@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from platform_assets.compute.backtest import Past
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.compute.tasks import Binary
 
 COST, KEYS, EVERY = 0.1, 12, 2
@@ -22,7 +23,7 @@ def aging(cost: float = COST, *, worst: int = 0, rows: int = 2) -> Past:
         return np.where(labels, right, 1 - right)
 
     return Past(
-        task=Binary(),
+        measures=measures_of(Binary()),
         keys=tuple(f"{number:04d}" for number in range(1, KEYS + 1)),
         labels=tuple(labels for _ in range(KEYS)),
         starts=STARTS,

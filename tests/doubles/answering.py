@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from platform_assets.compute import promises
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.compute.performance_policy import failing
 from platform_assets.compute.promises import Tested
 from platform_assets.compute.tasks import Binary, MultiClass, Regression, Task
@@ -105,7 +106,7 @@ def tested(kind: str, world: World, *, windows: int, seed: int) -> list[dict[str
 def _part(kind: str, world: World, windows: int, seed: list[int]) -> list[dict[str, Tested]]:
     task, labels, answers, codes = KINDS[kind](np.random.default_rng(seed), world, windows)
     labels, answers = task.checked(labels, answers)
-    family = task.promises(labels, answers, codes, windows * world.keys)
+    family = measures_of(task).promises(labels, answers, codes, windows * world.keys)
     spans = [slice(window * world.keys, (window + 1) * world.keys) for window in range(windows)]
     return [
         promises.family(

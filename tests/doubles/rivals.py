@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from platform_assets.compute import verdict
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.compute.tasks import Binary, MultiClass, Regression, Task
 from platform_assets.records.verdicts import Gates
 
@@ -39,11 +40,15 @@ def judged(contest: Contest, seed: int) -> tuple[bool, verdict.Comparison]:
     key = np.repeat([f"{number:03d}" for number in range(contest.keys)], contest.rows)
     shock = np.repeat(random.normal(0, 0.5, contest.keys), contest.rows)
     task, label, answers = _drawn(contest, random, shock)
-    gates = Gates(**{"headline": task.headline.name, **GATES, "max_drop": task.margin})
+    measures = measures_of(task)
+    gates = Gates(**{"headline": measures.headline.name, **GATES, "max_drop": task.margin})
     challenger, champion = answers
-    quality = {"challenger": task.quality(label, challenger), "champion": task.quality(label, champion)}
-    result = verdict.compare(label, challenger, champion, key, task, gates, is_champion=True)
-    return verdict.against_champion("champion", quality, result, task, gates)[0], result
+    quality = {
+        "challenger": measures.quality(label, challenger),
+        "champion": measures.quality(label, champion),
+    }
+    result = verdict.compare(label, challenger, champion, key, measures, gates, is_champion=True)
+    return verdict.against_champion("champion", quality, result, measures, gates)[0], result
 
 
 def refused(contest: Contest, *, draws: int, seed: int) -> float:

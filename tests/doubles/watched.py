@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from platform_assets import clock, naming
 from platform_assets.compute import performance, releases
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.settings import Settings
 from platform_assets.specs.base import ProductSpec
 from platform_assets.storage.artifacts import ArtifactStore
@@ -194,9 +195,9 @@ def _answer(spec: ProductSpec, tables: TableStore, keys: tuple[str, ...], digest
     notes = {}
     for index, key in enumerate(keys):
         window = {earlier: joined[earlier] for earlier in keys[: min(index + 1, len(keys) - 1)]}
-        window_result = performance.window(window, digest, spec.task, confidence=0.95)
+        window_result = performance.window(window, digest, measures_of(spec.task), confidence=0.95)
         assert window_result is not None
-        notes[key] = replace(performance.measure(joined[key], spec.task), window=window_result).document()
+        notes[key] = replace(performance.measure(joined[key], measures_of(spec.task)), window=window_result).document()
     _put(tables, "performance", joined, notes)
 
 

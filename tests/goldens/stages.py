@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from platform_assets import digests, naming, specs
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.makers.checkpoint import Learning
 from platform_assets.makers.drift import Judging
 from platform_assets.makers.evaluation import Evaluating
@@ -36,10 +37,10 @@ def makers(spec: ProductSpec) -> dict[str, Any]:
         "outcomes": Labelling.of(spec),
         "predictions": Ingesting.of(spec),
         "drift": Judging.of(spec),
-        "performance": Measuring.of(spec),
+        "performance": Measuring.of(spec, measures_of(spec.task)),
         "checkpoint": Learning.of(spec),
         "onnx": Exporting.of(spec),
-        "evaluation": Evaluating.of(spec),
+        "evaluation": Evaluating.of(spec, measures_of(spec.task)),
     }
 
 

@@ -12,7 +12,7 @@ import pytest
 from platform_assets import naming
 from platform_assets.engine.metadata import column_schema, table
 from platform_assets.engine.stage import Run, Stage
-from platform_assets.show import plots, vector
+from platform_assets.show import charts, plots
 from tests.doubles.numbered_batches import SPEC
 
 STAGE: Stage[None] = Stage(
@@ -57,7 +57,7 @@ def test_a_schema_shows_types_and_meanings() -> None:
 
 
 def test_a_plot_is_an_image_in_the_metadata() -> None:
-    rendered = vector.image(plots.loss_curve([{"epoch": 1, "train_loss": 0.5}]), "Loss by epoch").md_str
+    rendered = charts.image(plots.loss_curve([{"epoch": 1, "train_loss": 0.5}]), "Loss by epoch").md_str
     head, data = rendered.removesuffix(")").split("data:image/svg+xml;base64,")
     assert head == "**Loss by epoch**\n\n![Loss by epoch]("
     assert ">loss<" in base64.b64decode(data).decode()

@@ -13,8 +13,9 @@ import polars as pl
 import pytest
 
 from platform_assets import naming
-from platform_assets.compute import answers, metrics
+from platform_assets.compute import answers, metrics, probabilities
 from platform_assets.compute import rows as compute_rows
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.engine.metadata import rounded
 from platform_assets.factory import build_defs
 from platform_assets.handle import Product
@@ -81,11 +82,11 @@ def test_answers_wait_for_their_labels_and_are_measured_when_they_arrive(
     result = advance(key)
     rows, numbers = rows_of(key), notes(tables, key)
     truth, probabilities = rows["label"].to_numpy(), rows["probability"].to_numpy()
-    assert numbers["quality"] == pytest.approx(SPEC.task.quality(truth, probabilities))
-    assert numbers["decided"] == SPEC.task.decided(truth, probabilities)
+    assert numbers["quality"] == pytest.approx(measures_of(SPEC.task).quality(truth, probabilities))
+    assert numbers["decided"] == measures_of(SPEC.task).decided(truth, probabilities)
     entropy = float(np.mean(-probabilities * np.log(probabilities) - (1 - probabilities) * np.log(1 - probabilities)))
     assert numbers["expected_log_loss"] == pytest.approx(entropy)
-    assert numbers["excess_log_loss"] == pytest.approx(metrics.log_losses(truth, probabilities).mean() - entropy)
+    assert numbers["excess_log_loss"] == pytest.approx(probabilities.log_losses(truth, probabilities).mean() - entropy)
     joined = tables.read("performance", [key])
     assert joined.columns == ["key", *answers.columns(SPEC.task), "site"]
     assert joined["label"].to_list() == truth.tolist()
@@ -113,7 +114,7 @@ def test_a_key_too_large_to_hold_is_measured_as_any_other(
     answer(settings, skewed, change=lambda features: {**features, "size": features["size"] + 1, "site": "east"})
     answer(settings, blind, change=lambda features: None)
     advance(equal, blind)
-    maker, product = Measuring.of(SPEC), Product(SPEC, settings)
+    maker, product = Measuring.of(SPEC, measures_of(SPEC.task)), Product(SPEC, settings)
 
     def make() -> StageOutput:
         records = KeyRecords.read(maker, tables, product.history, keys, keys)
@@ -164,7 +165,7 @@ def test_the_window_is_the_last_labelled_keys_for_one_key_and_for_a_range(
         rows = pl.concat(rows_of(KEYS[index]) for index in expected)
         truth, probabilities = rows["label"].to_numpy(), rows["probability"].to_numpy()
         assert window["quality"]["auc"]["value"] == pytest.approx(metrics.auc(truth, probabilities))
-        assert window["model"]["log_loss"] == pytest.approx(metrics.log_losses(truth, probabilities).mean())
+        assert window["model"]["log_loss"] == pytest.approx(probabilities.log_losses(truth, probabilities).mean())
         assert (window["quality"]["auc"]["low"] is None) is (len(expected) == 1)
     assert 0 < notes(tables, KEYS[4])["window"]["model"]["p_value"] < 1
     in_range = {key: record.notes["window"] for key, record in tables.records("performance").items()}
@@ -173,8 +174,11 @@ def test_the_window_is_the_last_labelled_keys_for_one_key_and_for_a_range(
     for key in KEYS:
         advance(key)
     assert {key: record.notes["window"] for key, record in tables.records("performance").items()} == in_range
-    assert Measuring.of(SPEC).of_model(tables, KEYS[7], OLD).document() == in_range[KEYS[7]]["model"]
-    assert Measuring.of(SPEC).of_model(tables, KEYS[7], NEW) is None
+    assert (
+        Measuring.of(SPEC, measures_of(SPEC.task)).of_model(tables, KEYS[7], OLD).document()
+        == in_range[KEYS[7]]["model"]
+    )
+    assert Measuring.of(SPEC, measures_of(SPEC.task)).of_model(tables, KEYS[7], NEW) is None
     window = tables.records("performance", [KEYS[7]])[KEYS[7]].notes["window"]
     assert window["key_names"] == [KEYS[2], KEYS[4], KEYS[5]]
 
@@ -236,8 +240,8 @@ def test_only_the_bundle_with_most_answers_counts_and_the_others_are_listed(
     assert [(model["digest"], model["rows"]) for model in numbers["models"]] == [(OLD, 10), (NEW, 30)]
     assert "models" in metadata_of(result, key)
     old = rows_of(key)[:10]
-    tested = Measuring.of(SPEC).of_model(tables, key, OLD)
-    assert tested.log_loss == pytest.approx(metrics.log_losses(old["label"], old["probability"]).mean())
+    tested = Measuring.of(SPEC, measures_of(SPEC.task)).of_model(tables, key, OLD)
+    assert tested.log_loss == pytest.approx(probabilities.log_losses(old["label"], old["probability"]).mean())
     assert (tested.keys, tested.p_value) == (1, None)
 
 

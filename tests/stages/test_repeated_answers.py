@@ -14,7 +14,8 @@ import polars as pl
 import pytest
 
 from platform_assets import naming
-from platform_assets.compute import ingest, metrics, policy
+from platform_assets.compute import ingest, policy
+from platform_assets.compute.probabilities import log_losses
 from platform_assets.compute.releases import next_release
 from platform_assets.factory import build_defs
 from platform_assets.facts import decision_facts
@@ -123,9 +124,7 @@ def test_a_thousand_requests_about_last_week_change_no_record(
     assert tables.records("predictions")[FEW[0]].rows == ROWS + 1_000, "late answers are stored"
     assert tables.records("predictions")[FEW[0]].notes["late"] == 1_000
     truth, probabilities = rows_of(FEW[0])["label"], rows_of(FEW[0])["probability"]
-    assert notes(tables, FEW[0])["quality"]["log_loss"] == pytest.approx(
-        metrics.log_losses(truth, probabilities).mean()
-    )
+    assert notes(tables, FEW[0])["quality"]["log_loss"] == pytest.approx(log_losses(truth, probabilities).mean())
     assert {key: record.rows for key, record in tables.records("performance").items()} == dict.fromkeys(FEW, ROWS)
     if is_labelled_first:
         assert measured(tables) == expected
@@ -171,7 +170,7 @@ def test_for_a_live_product_the_time_of_the_answer_decides(settings: Settings, i
     advance(key)
     assert (tables.records("predictions")[key].rows, notes(tables, key)["rows"]) == (2 * ROWS, ROWS)
     truth, probabilities = rows_of(key)["label"], rows_of(key)["probability"]
-    assert notes(tables, key)["quality"]["log_loss"] == pytest.approx(metrics.log_losses(truth, probabilities).mean())
+    assert notes(tables, key)["quality"]["log_loss"] == pytest.approx(log_losses(truth, probabilities).mean())
 
 
 # Answers in time -----------------------------------------------------------------------------------------------------
@@ -301,12 +300,10 @@ def test_below_the_limit_answers_to_our_own_features_decide(
     window = FEW[-SPEC.retraining.performance_window :]
     truth = np.concatenate([rows_of(key)["label"].to_numpy() for key in window])
     probabilities = np.concatenate([own_answers(key) for key in window])
-    loss = metrics.log_losses(truth, probabilities).mean()
+    loss = log_losses(truth, probabilities).mean()
     assert performance_facts.log_loss == pytest.approx(loss, abs=1e-6)
     entropy = float(np.mean(-probabilities * np.log(probabilities) - (1 - probabilities) * np.log(1 - probabilities)))
-    assert performance_facts.excess == pytest.approx(
-        metrics.log_losses(truth, probabilities).mean() - entropy, abs=1e-6
-    )
+    assert performance_facts.excess == pytest.approx(log_losses(truth, probabilities).mean() - entropy, abs=1e-6)
     rows = tables.read("performance", [FEW[0]])
     assert rows["entity"].to_list() == rows_of(FEW[0])["entity"].to_list()
     assert rows["prediction_id"].null_count() == ROWS, "no caller received these answers"

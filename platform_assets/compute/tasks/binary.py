@@ -1,14 +1,13 @@
-"""Binary tasks: a model answers with the probability of yes. The statistics are in `compute.metrics`."""
+"""Binary tasks: a model answers with the probability of yes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from platform_assets import kinds
 from platform_assets.compute.tasks.base import Target, Task, TaskDocument
-from platform_assets.compute.tasks.measures import Bin, Decided, Measure, calibration_error, log_loss, mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import Tensor
 
-    from platform_assets.compute.promises import Promise
     from platform_assets.records.sketches import Labels
 
 
@@ -31,8 +29,6 @@ class Binary(Task):
 
     kind: ClassVar[str] = "binary"
     margin: ClassVar[float] = 0.010
-    expected_words: ClassVar[str] = "mean predicted probability"
-    observed_words: ClassVar[str] = "observed rate of positives"
 
     threshold: float = 0.5
 
@@ -40,39 +36,6 @@ class Binary(Task):
         kinds.check(self, "Binary.")
         if not 0 < self.threshold < 1:
             raise ValueError(f"Binary.threshold is {self.threshold}; expected a probability between 0 and 1.")
-
-    @property
-    def measures(self) -> tuple[Measure, ...]:
-        return (
-            Measure(name="auc", title="AUC", of=_auc, without_each=_auc_without_each, lowest=0.0, highest=1.0),
-            log_loss(self.losses),
-            mean(
-                "brier", "Brier score", lambda labels, answer: (answer - labels) ** 2, is_more_better=False, lowest=0.0
-            ),
-            calibration_error(_calibration_error),
-        )
-
-    @property
-    def decisions(self) -> tuple[Measure, ...]:
-        def at_threshold(title: str, of: Callable[..., float | None], undefined: str | None = None) -> Measure:
-            def value(labels: np.ndarray, answer: np.ndarray) -> float | None:
-                return of(labels, answer >= self.threshold)
-
-            return Measure(name=title, title=title, of=value, lowest=0.0, highest=1.0, undefined=undefined)
-
-        return (
-            at_threshold("accuracy", lambda labels, called: _share(called == labels)),
-            at_threshold(
-                "precision",
-                lambda labels, called: _share(labels[called]),
-                f"No row reaches the threshold {self.threshold:g}, so precision is not defined.",
-            ),
-            at_threshold(
-                "recall",
-                lambda labels, called: _share(called[labels]),
-                "No row is positive, so recall is not defined.",
-            ),
-        )
 
     @property
     def outputs(self) -> int:
@@ -120,34 +83,14 @@ class Binary(Task):
         return {"positives": int(column.sum() or 0)}
 
     def losses(self, label: ArrayLike, answer: ArrayLike) -> np.ndarray:
-        from platform_assets.compute import metrics
+        from platform_assets.compute import probabilities
 
-        return metrics.log_losses(label, answer)
-
-    def entropies(self, answer: ArrayLike) -> np.ndarray:
-        from platform_assets.compute import clustered
-
-        return clustered.entropies(answer)
+        return probabilities.log_losses(label, answer)
 
     def checked(self, label: ArrayLike, answer: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-        from platform_assets.compute import metrics
+        from platform_assets.compute import probabilities
 
-        return metrics.checked(label, answer)
-
-    def details(self, labels: np.ndarray, answers: np.ndarray) -> Decided:
-        from platform_assets.compute import metrics
-
-        return metrics.at_threshold(labels, answers, self.threshold)
-
-    def own_promises(self, labels: np.ndarray, answers: np.ndarray, codes: np.ndarray, keys: int) -> list[Promise]:
-        from platform_assets.compute import promise_effects
-
-        return promise_effects.of_probabilities(labels, answers, codes, keys)
-
-    def calibration_table(self, label: ArrayLike, answer: ArrayLike) -> list[Bin]:
-        from platform_assets.compute import metrics
-
-        return metrics.calibration_table(label, answer)
+        return probabilities.checked(label, answer)
 
     def mix_edges(self, answer: ArrayLike) -> list[float] | None:
         return [self.threshold]
@@ -182,25 +125,3 @@ class Binary(Task):
         import numpy as np
 
         return np.asarray(1.0 / (1.0 + np.exp(-outputs[:, 0].astype(np.float64))))
-
-
-def _auc(labels: np.ndarray, chances: np.ndarray) -> float | None:
-    from platform_assets.compute import metrics
-
-    return metrics.auc(labels, chances) if 0 < labels.sum() < labels.size else None
-
-
-def _auc_without_each(labels: np.ndarray, chances: np.ndarray, codes: np.ndarray, keys: int) -> np.ndarray | None:
-    from platform_assets.compute import paired
-
-    return paired.auc_without_each(labels, chances, codes, keys)
-
-
-def _calibration_error(labels: np.ndarray, chances: np.ndarray) -> float:
-    from platform_assets.compute import metrics
-
-    return metrics.expected_calibration_error(labels, chances)
-
-
-def _share(flags: np.ndarray) -> float | None:
-    return float(flags.mean()) if flags.size else None

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from platform_assets.compute.tasks.base import Target, Task, TaskDocument, rows_checked
-from platform_assets.compute.tasks.measures import Bin, Decided, Measure, calibration_error, log_loss, mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,20 +19,15 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import Tensor
 
-    from platform_assets.compute.promises import Promise
     from platform_assets.records.sketches import Labels
 
 
 SMALLEST_SPREAD = 1e-3
 """Relative to the labels' standard deviation: a smaller spread would promise what no label can keep."""
-LEVELS = tuple(tenth / 10 for tenth in range(1, 10))
-"""Levels of the central intervals in the calibration table."""
-REACH_90 = 1.6448536269514722
-"""Half the width of the central 90 % of a normal distribution, in spreads."""
 MIX_BINS = 10
 MOST_SPREADS = 1e4
 """How many standard deviations the labels' mean may lie from 0: a float32 holds seven digits."""
-_LOG_ROOT = 0.5 * math.log(2 * math.pi)
+LOG_ROOT = 0.5 * math.log(2 * math.pi)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,35 +40,8 @@ class Regression(Task):
 
     kind: ClassVar[str] = "regression"
     margin: ClassVar[float] = 0.020
-    expected_words: ClassVar[str] = "level of the central interval"
-    observed_words: ClassVar[str] = "share of labels within it"
 
     unit: str = ""
-
-    @property
-    def measures(self) -> tuple[Measure, ...]:
-        rmse = Measure(name="rmse", title="RMSE", of=lambda *rows: math.sqrt((_errors(*rows) ** 2).mean()))
-        mae = mean("mae", "mean absolute error", lambda *rows: abs(_errors(*rows)))
-        return (
-            Measure(name="r2", title="R²", of=_r2, highest=1.0),
-            log_loss(self.losses, lowest=None),
-            *(replace(measure, unit=self.unit, is_more_better=False, lowest=0.0) for measure in (rmse, mae)),
-            calibration_error(self._calibration_error),
-        )
-
-    @property
-    def decisions(self) -> tuple[Measure, ...]:
-        return (
-            mean("bias", "bias", _errors, unit=self.unit, is_more_better=None),
-            mean(
-                "coverage_90",
-                "within the 90 % interval",
-                lambda *rows: abs(_scores(*rows)) <= REACH_90,
-                is_more_better=None,
-                lowest=0.0,
-                highest=1.0,
-            ),
-        )
 
     @property
     def outputs(self) -> int:
@@ -129,12 +96,7 @@ class Regression(Task):
         import numpy as np
 
         labels, answers = self.checked(label, answer)
-        return np.asarray(_LOG_ROOT + np.log(answers[:, 1]) + 0.5 * _scores(labels, answers) ** 2)
-
-    def entropies(self, answer: ArrayLike) -> np.ndarray:
-        import numpy as np
-
-        return np.asarray(_LOG_ROOT + 0.5 + np.log(np.asarray(answer, dtype=np.float64)[:, 1]))
+        return np.asarray(LOG_ROOT + np.log(answers[:, 1]) + 0.5 * scores(labels, answers) ** 2)
 
     def checked(self, label: ArrayLike, answer: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         import numpy as np
@@ -146,34 +108,6 @@ class Regression(Task):
                 "some labels or answers are not finite, or a spread is not above 0; check the model that produced them."
             )
         return labels, answers
-
-    def details(self, labels: np.ndarray, answers: np.ndarray) -> Decided:
-        """Return `bins`: mean value and mean label of tenths of the rows by value."""
-        import numpy as np
-
-        parts = [part for part in np.array_split(np.lexsort((labels, answers[:, 0])), MIX_BINS) if part.size]
-        return {
-            "bins": [
-                {"rows": int(part.size), "value": float(answers[part, 0].mean()), "label": float(labels[part].mean())}
-                for part in parts
-            ],
-            "notes": [] if _r2(labels, answers) is not None else ["All labels are equal, so R² is not defined."],
-        }
-
-    def own_promises(self, labels: np.ndarray, answers: np.ndarray, codes: np.ndarray, keys: int) -> list[Promise]:
-        from platform_assets.compute import promise_effects
-
-        return promise_effects.of_normals(labels, answers, codes, keys)
-
-    def calibration_table(self, label: ArrayLike, answer: ArrayLike) -> list[Bin]:
-        """Compare the share of labels within each central interval with its level."""
-        import numpy as np
-
-        labels, answers = self.checked(label, answer)
-        within = 2 * _normal_cdf(np.abs(_scores(labels, answers))) - 1
-        return [
-            {"rows": labels.size, "expected": level, "observed": float(np.mean(within <= level))} for level in LEVELS
-        ]
 
     def mix_edges(self, answer: ArrayLike) -> list[float] | None:
         import numpy as np
@@ -236,35 +170,9 @@ class Regression(Task):
         spread = np.logaddexp(0.0, exact[:, 1]) + SMALLEST_SPREAD
         return np.stack([exact[:, 0] * target["std"] + target["mean"], spread * target["std"]], axis=1)
 
-    def _calibration_error(self, labels: np.ndarray, answers: np.ndarray) -> float:
-        table = self.calibration_table(labels, answers)
-        return float(sum(abs(row["expected"] - row["observed"]) for row in table) / len(table))
 
-
-def _errors(labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    """Return how far each value lies above its label [N]."""
-    import numpy as np
-
-    return np.asarray(answers[:, 0] - labels)
-
-
-def _scores(labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
+def scores(labels: np.ndarray, answers: np.ndarray) -> np.ndarray:
     """Return how many spreads each label lies above its value [N]."""
     import numpy as np
 
     return np.asarray((labels - answers[:, 0]) / answers[:, 1])
-
-
-def _r2(labels: np.ndarray, answers: np.ndarray) -> float | None:
-    """Return the share of the labels' variance explained by the values; None if there is no variance."""
-    if labels.min() == labels.max():
-        return None
-    spread = float(((labels - labels.mean()) ** 2).sum())
-    return 1.0 - float(((labels - answers[:, 0]) ** 2).sum()) / spread
-
-
-def _normal_cdf(scores: np.ndarray) -> np.ndarray:
-    """Return P(Z <= score) of a standard normal, by the error function."""
-    import numpy as np
-
-    return np.array([0.5 * math.erfc(-score / math.sqrt(2)) for score in scores.tolist()])

@@ -5,28 +5,30 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from platform_assets.compute import metrics
+from platform_assets.compute import probabilities
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.compute.tasks import Binary
 
 TASK = Binary(threshold=0.3)
+MEASURES = measures_of(TASK)
 
 
 def test_one_class_gives_every_measure_except_ranking() -> None:
-    result = TASK.quality([1, 1], [0.9, 0.4])
+    result = MEASURES.quality([1, 1], [0.9, 0.4])
     assert result["auc"] is None
-    assert result["log_loss"] == metrics.log_losses([1, 1], [0.9, 0.4]).mean()
-    assert list(result) == [measure.name for measure in TASK.measures]
-    assert TASK.decided([1, 1], [0.9, 0.2])["recall"] == 0.5
+    assert result["log_loss"] == probabilities.log_losses([1, 1], [0.9, 0.4]).mean()
+    assert list(result) == [measure.name for measure in MEASURES.of_answers]
+    assert MEASURES.decided([1, 1], [0.9, 0.2])["recall"] == 0.5
 
 
 def test_decisions_count_the_threshold_itself_as_positive() -> None:
-    result = TASK.decided([1, 1, 1, 0, 0], [0.9, 0.3, 0.1, 0.5, 0.2])
+    result = MEASURES.decided([1, 1, 1, 0, 0], [0.9, 0.3, 0.1, 0.5, 0.2])
     assert [result[name] for name in ("accuracy", "precision", "recall")] == [3 / 5, 2 / 3, 2 / 3]
     assert result["notes"] == []
 
 
 def test_undefined_decisions_are_null_with_a_sentence() -> None:
-    result = Binary().decided([0, 0], [0.1, 0.2])
+    result = measures_of(Binary()).decided([0, 0], [0.1, 0.2])
     assert [result[name] for name in ("accuracy", "precision", "recall")] == [1.0, None, None]
     assert result["notes"] == [
         "No row reaches the threshold 0.5, so precision is not defined.",

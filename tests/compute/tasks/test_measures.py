@@ -1,4 +1,4 @@
-"""A measure added to a kind's `measures` or `decisions` appears everywhere without another change."""
+"""A measure added to a kind's measures appears everywhere without another change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from msgspec.structs import replace as changed
 
 from platform_assets import status
 from platform_assets.compute import paired, performance, verdict
-from platform_assets.compute.tasks import Binary, Measure, MultiClass, Regression, Task
+from platform_assets.compute.measures.binary import BinaryMeasures
+from platform_assets.compute.measures.measure import Measure
+from platform_assets.compute.measures.multi_class import MultiClassMeasures
+from platform_assets.compute.measures.of_task import measures_of
+from platform_assets.compute.measures.regression import RegressionMeasures
+from platform_assets.compute.tasks import Binary, MultiClass, Regression, Task
 from platform_assets.records.performance import Window
 from platform_assets.report import sections
 from platform_assets.report.links import Links
@@ -33,37 +38,22 @@ def quality_of(window: Window) -> Quality:
     return Quality(key=window.last, **members, promises=None, held={}, headline="auc")
 
 
-class _More:
-    """What one measure and one decision more add to a kind of task."""
-
-    @property
-    def measures(self) -> tuple[Measure, ...]:
-        return (*super().measures, HIGHEST, NONE)
-
-    @property
-    def decisions(self) -> tuple[Measure, ...]:
-        return (*super().decisions, SURE)
-
-
-class _MoreBinary(_More, Binary):
-    pass
-
-
-class _MoreClasses(_More, MultiClass):
-    pass
-
-
-class _MoreRegression(_More, Regression):
-    pass
+@pytest.fixture
+def more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add two measures and one decision to each kind."""
+    for kind in (BinaryMeasures, MultiClassMeasures, RegressionMeasures):
+        for name, added in (("of_answers", (HIGHEST, NONE)), ("of_decisions", (SURE,))):
+            before = getattr(kind, name).fget
+            monkeypatch.setattr(kind, name, property(lambda self, before=before, added=added: (*before(self), *added)))
 
 
 def _binary(random: np.random.Generator, count: int) -> tuple[Task, dict[str, Any], np.ndarray]:
     answers = random.uniform(0.1, 0.9, count)
-    return _MoreBinary(), {"probability": answers, "label": (random.random(count) < answers).astype(np.int8)}, answers
+    return Binary(), {"probability": answers, "label": (random.random(count) < answers).astype(np.int8)}, answers
 
 
 def _classes(random: np.random.Generator, count: int) -> tuple[Task, dict[str, Any], np.ndarray]:
-    task, answers = _MoreClasses(classes=("a", "b", "c")), random.dirichlet([1, 1, 1], count)
+    task, answers = MultiClass(classes=("a", "b", "c")), random.dirichlet([1, 1, 1], count)
     named = {"predicted": [task.classes[index] for index in answers.argmax(1)], "probabilities": answers.tolist()}
     return task, {**named, "label": [task.classes[index] for index in random.integers(0, 3, count)]}, answers
 
@@ -71,23 +61,25 @@ def _classes(random: np.random.Generator, count: int) -> tuple[Task, dict[str, A
 def _numbers(random: np.random.Generator, count: int) -> tuple[Task, dict[str, Any], np.ndarray]:
     value = random.normal(20, 5, count)
     answers = np.stack([value, np.full(count, 2.0)], axis=1)
-    return _MoreRegression(), {"value": value, "spread": answers[:, 1], "label": random.normal(value, 2)}, answers
+    return Regression(), {"value": value, "spread": answers[:, 1], "label": random.normal(value, 2)}, answers
 
 
+@pytest.mark.usefixtures("more")
 @pytest.mark.parametrize("draw", [_binary, _classes, _numbers])
 def test_an_added_measure_appears_everywhere(draw) -> None:
     task, columns, answers = draw(np.random.default_rng(3), KEYS * ROWS)
+    measures = measures_of(task)
     names = np.repeat([f"k{number}" for number in range(KEYS)], ROWS)
     frame = pl.DataFrame(columns).with_columns(digest=pl.lit("d"))
     label = task.labels_of(frame["label"])
 
-    assert task.quality(label, answers)["highest"] == HIGHEST.of(label, answers)
-    assert task.quality(label, answers)["none"] is None
-    assert task.decided(label, answers)["sure"] == KEYS * ROWS
-    assert [*task.quality(label, answers)] == [measure.name for measure in task.measures]
+    assert measures.quality(label, answers)["highest"] == HIGHEST.of(label, answers)
+    assert measures.quality(label, answers)["none"] is None
+    assert measures.decided(label, answers)["sure"] == KEYS * ROWS
+    assert [*measures.quality(label, answers)] == [measure.name for measure in measures.of_answers]
 
-    estimates = task.estimates(label, answers, names, confidence=0.9)
-    assert [*estimates] == [measure.name for measure in task.shown]
+    estimates = measures.estimates(label, answers, names, confidence=0.9)
+    assert [*estimates] == [measure.name for measure in measures.shown]
     without = [HIGHEST.of(label[names != key], answers[names != key]) for key in np.unique(names)]
     estimate = paired.jackknife(HIGHEST.of(label, answers), np.array(without), 0.9)
     assert (estimates["highest"].value, estimates["highest"].low) == (estimate.value, estimate.low)
@@ -95,13 +87,13 @@ def test_an_added_measure_appears_everywhere(draw) -> None:
 
     by_key = dict(zip(dict.fromkeys(names), frame.iter_slices(ROWS), strict=True))
     for keys in (by_key, {"k0": by_key["k0"]}):
-        window = performance.window(keys, "d", task, confidence=0.9)
-        assert [*window.quality] == [measure.name for measure in task.shown]
+        window = performance.window(keys, "d", measures, confidence=0.9)
+        assert [*window.quality] == [measure.name for measure in measures.shown]
         assert window.quality["sure"].value == len(keys) * ROWS
         assert "highest " in status.words._quality_words(quality_of(window), "daily")
 
     rows = frame.with_columns(key=pl.Series(names))
-    judged = verdict.judge(rows, answers, {"same": answers}, answers, task, max_drop=0.01, confidence=0.95)
+    judged = verdict.judge(rows, answers, {"same": answers}, answers, measures, max_drop=0.01, confidence=0.95)
     assert judged["models"]["champion"]["highest"] == round(HIGHEST.of(label, answers), verdict.DIGITS)
     assert judged["decided"]["challenger"]["sure"] == KEYS * ROWS
 
@@ -113,12 +105,18 @@ def test_an_added_measure_appears_everywhere(draw) -> None:
         measured={},
         releases=[],
     )
-    result.measured = {"k0": changed(performance.measure(by_key["k0"], task), window=window)}
+    result.measured = {"k0": changed(performance.measure(by_key["k0"], measures), window=window)}
     assert HIGHEST.title in str(sections.quality(result))
 
 
 def test_every_kind_has_the_measures_that_a_verdict_compares() -> None:
     for task in (Binary(), MultiClass(classes=("a", "b")), Regression()):
-        assert [measure.name for measure in task.compared] == [task.headline.name, "log_loss", "ece"]
-        assert len({measure.name for measure in task.shown}) == len(task.shown)
-        assert task.measures[1].name == "log_loss", "charts and demos show the first two"
+        measures = measures_of(task)
+        assert [measure.name for measure in measures.compared] == [measures.headline.name, "log_loss", "ece"]
+        assert len({measure.name for measure in measures.shown}) == len(measures.shown)
+        assert measures.of_answers[1].name == "log_loss", "charts and demos show the first two"
+
+
+def test_a_kind_without_measures_is_named() -> None:
+    with pytest.raises(TypeError, match="expected Binary, MultiClass or Regression"):
+        measures_of(Task())

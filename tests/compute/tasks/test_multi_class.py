@@ -12,26 +12,28 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.compute.tasks import Binary, MultiClass
 from platform_assets.show import task_plots, vector
 
 TASK = MultiClass(classes=("cat", "dog", "fox"))
+MEASURES = measures_of(TASK)
 ANSWERS = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.5, 0.1, 0.4], [0.2, 0.2, 0.6]])
 LABEL = np.array([0, 1, 2, 2])
 KEY = list("aabb")
 
 
 def test_the_measures_by_hand() -> None:
-    result = TASK.quality(LABEL, ANSWERS)
+    result = MEASURES.quality(LABEL, ANSWERS)
     assert result["accuracy"] == 0.75
     assert result["log_loss"] == pytest.approx(-sum(map(math.log, (0.7, 0.6, 0.4, 0.6))) / 4)
     squares = [0.3**2 + 0.2**2 + 0.1**2, 0.1**2 + 0.4**2 + 0.3**2, 0.5**2 + 0.1**2 + 0.6**2, 0.2**2 + 0.2**2 + 0.4**2]
     assert result["brier"] == pytest.approx(sum(squares) / 4)
-    assert list(result) == [measure.name for measure in TASK.measures]
+    assert list(result) == [measure.name for measure in MEASURES.of_answers]
 
 
 def test_confusion_recall_and_precision_by_hand() -> None:
-    result = TASK.decided(LABEL, ANSWERS)
+    result = MEASURES.decided(LABEL, ANSWERS)
     assert result["confusion"] == [[1, 0, 0], [0, 1, 0], [1, 0, 1]]
     assert [(row["class"], row["precision"], row["recall"]) for row in result["by_class"]] == [
         ("cat", 0.5, 1.0),
@@ -39,15 +41,15 @@ def test_confusion_recall_and_precision_by_hand() -> None:
         ("fox", 1.0, 0.5),
     ]
     assert (result["balanced_accuracy"], result["lowest_recall"]) == (pytest.approx(2.5 / 3), 0.5)
-    few = TASK.decided(LABEL[:1], ANSWERS[:1])
+    few = MEASURES.decided(LABEL[:1], ANSWERS[:1])
     assert few["notes"] == ["No row is dog, so it has no recall.", "No row is fox, so it has no recall."]
 
 
 def test_the_expected_loss_is_the_entropy() -> None:
-    assert TASK.entropies([[1 / 3] * 3]) == pytest.approx([math.log(3)])
+    assert MEASURES.entropies([[1 / 3] * 3]) == pytest.approx([math.log(3)])
     chances = np.array([0.7, 0.2, 0.1])
     item = [TASK.losses([label], [chances])[0] for label in range(3)]
-    assert TASK.entropies([chances])[0] == pytest.approx(float(chances @ item))
+    assert MEASURES.entropies([chances])[0] == pytest.approx(float(chances @ item))
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 99), st.sampled_from("abc")), min_size=6, max_size=40))
@@ -57,23 +59,25 @@ def test_two_classes_agree_with_binary(rows) -> None:
     multi_class, binary = MultiClass(classes=("no", "yes")), Binary()
     pairs = np.stack([1 - answer, answer], axis=1)
     np.testing.assert_allclose(multi_class.losses(label.astype(int), pairs), binary.losses(label, answer))
-    np.testing.assert_allclose(multi_class.entropies(pairs), binary.entropies(answer))
-    assert multi_class.quality(label.astype(int), pairs)["brier"] == pytest.approx(2 * np.mean((answer - label) ** 2))
+    np.testing.assert_allclose(measures_of(multi_class).entropies(pairs), measures_of(binary).entropies(answer))
+    assert measures_of(multi_class).quality(label.astype(int), pairs)["brier"] == pytest.approx(
+        2 * np.mean((answer - label) ** 2)
+    )
     assert multi_class.mix(pairs, None) == [int((answer <= 0.5).sum()), int((answer > 0.5).sum())]
     if len(set(key)) > 1:
-        result = multi_class.estimates(label.astype(int), pairs, key, confidence=0.9)
-        loss = binary.estimates(label, answer, key, confidence=0.9)["log_loss"]
+        result = measures_of(multi_class).estimates(label.astype(int), pairs, key, confidence=0.9)
+        loss = measures_of(binary).estimates(label, answer, key, confidence=0.9)["log_loss"]
         assert result["log_loss"].value == pytest.approx(loss.value)
         assert result["log_loss"].standard_error == pytest.approx(loss.standard_error, abs=1e-12)
 
 
 def test_a_challenger_is_compared_by_the_rows_it_gets_right() -> None:
     other = ANSWERS[:, [1, 0, 2]]
-    result = TASK.difference(TASK.headline, LABEL, ANSWERS, other, KEY, confidence=0.95)
+    result = MEASURES.difference(MEASURES.headline, LABEL, ANSWERS, other, KEY, confidence=0.95)
     rights = [1, 1, 0, 1], [0, 0, 0, 1]
     assert result.value == (sum(rights[0]) - sum(rights[1])) / 4
     assert result.standard_error == pytest.approx(abs(1.0 - 0.0) / 2)
-    assert TASK.difference(TASK.headline, LABEL, ANSWERS, ANSWERS, KEY, confidence=0.95).value == 0
+    assert MEASURES.difference(MEASURES.headline, LABEL, ANSWERS, ANSWERS, KEY, confidence=0.95).value == 0
 
 
 def test_labels_are_names_and_answers_come_back_from_the_log() -> None:
@@ -109,13 +113,13 @@ def test_loss_and_answers_are_those_of_a_softmax() -> None:
 
 def test_invalid_answers_and_tasks_are_refused() -> None:
     with pytest.raises(ValueError, match="not probabilities that add up to 1"):
-        TASK.quality([0], [[0.9, 0.9, 0.1]])
+        MEASURES.quality([0], [[0.9, 0.9, 0.1]])
     with pytest.raises(ValueError, match="there are no labelled rows"):
-        TASK.quality([], np.empty((0, 3)))
+        MEASURES.quality([], np.empty((0, 3)))
     with pytest.raises(ValueError, match="expected one of each per row"):
-        TASK.quality([0], [[0.5, 0.5]])
+        MEASURES.quality([0], [[0.5, 0.5]])
     with pytest.raises(ValueError, match="labels run from 0 to 3; there are 3 classes"):
-        TASK.quality([0, 3], ANSWERS[:2])
+        MEASURES.quality([0, 3], ANSWERS[:2])
     with pytest.raises(ValueError, match="1 names, 1 of them distinct; expected 2"):
         MultiClass(classes=("one",))
     with pytest.raises(ValueError, match="'Two words'; expected lower-case"):
@@ -123,13 +127,13 @@ def test_invalid_answers_and_tasks_are_refused() -> None:
 
 
 def test_the_chart_is_reproducible() -> None:
-    decided = {"challenger": TASK.decided(LABEL, ANSWERS)}
+    decided = {"challenger": MEASURES.decided(LABEL, ANSWERS)}
     assert "true class" in vector.wide(task_plots.pictures(TASK, decided)["Confusion"])
     assert task_plots.pictures(TASK, {}) == {}
 
 
 def test_a_class_confined_to_one_key_has_no_interval_of_balanced_accuracy() -> None:
-    result = TASK.estimates(LABEL, ANSWERS, KEY, confidence=0.9)
+    result = MEASURES.estimates(LABEL, ANSWERS, KEY, confidence=0.9)
     assert result["balanced_accuracy"] is None, "without b no row is a fox"
     assert result["accuracy"] is not None
 

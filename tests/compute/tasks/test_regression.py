@@ -12,17 +12,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.compute.tasks import Regression
 from platform_assets.show import task_plots, vector
 
 TASK = Regression(unit="m")
+MEASURES = measures_of(TASK)
 LABEL = np.array([1.0, 3.0, 2.0, 6.0])
 ANSWERS = np.array([[1.0, 1.0], [2.0, 0.5], [2.0, 1.0], [4.0, 2.0]])
 KEY = list("aabb")
 
 
 def test_the_measures_by_hand() -> None:
-    result = TASK.quality(LABEL, ANSWERS)
+    result = MEASURES.quality(LABEL, ANSWERS)
     assert result["rmse"] == pytest.approx(math.sqrt((0 + 1 + 0 + 4) / 4))
     assert result["mae"] == 0.75
     assert result["r2"] == pytest.approx(1 - 5 / 14)
@@ -30,11 +32,11 @@ def test_the_measures_by_hand() -> None:
     logs = [math.log(spread) for spread in ANSWERS[:, 1]]
     expected = sum(0.5 * math.log(2 * math.pi) + log + 0.5 * score**2 for log, score in zip(logs, z, strict=True)) / 4
     assert result["log_loss"] == pytest.approx(expected)
-    assert list(result) == [measure.name for measure in TASK.measures]
+    assert list(result) == [measure.name for measure in MEASURES.of_answers]
 
 
 def test_decision_measures_by_hand() -> None:
-    result = TASK.decided(LABEL, ANSWERS)
+    result = MEASURES.decided(LABEL, ANSWERS)
     assert (result["bias"], result["coverage_90"], result["notes"]) == (-0.75, 0.75, [])
     assert [(row["rows"], row["value"], row["label"]) for row in result["bins"]] == [
         (1, 1.0, 1.0),
@@ -42,8 +44,8 @@ def test_decision_measures_by_hand() -> None:
         (1, 2.0, 3.0),
         (1, 4.0, 6.0),
     ]
-    assert TASK.quality([2.0, 2.0], ANSWERS[:2])["r2"] is None
-    assert TASK.decided([2.0, 2.0], ANSWERS[:2])["notes"] == ["All labels are equal, so R² is not defined."]
+    assert MEASURES.quality([2.0, 2.0], ANSWERS[:2])["r2"] is None
+    assert MEASURES.decided([2.0, 2.0], ANSWERS[:2])["notes"] == ["All labels are equal, so R² is not defined."]
 
 
 def test_a_calibrated_model_has_its_expected_loss_and_coverage() -> None:
@@ -52,13 +54,13 @@ def test_a_calibrated_model_has_its_expected_loss_and_coverage() -> None:
     value = random.normal(0, 10, spread.size)
     label = value + spread * random.normal(size=spread.size)
     answer = np.stack([value, spread], axis=1)
-    assert TASK.losses(label, answer).mean() == pytest.approx(TASK.entropies(answer).mean(), abs=0.02)
-    assert TASK.quality(label, answer)["ece"] < 0.006
-    for row in TASK.calibration_table(label, answer):
+    assert TASK.losses(label, answer).mean() == pytest.approx(MEASURES.entropies(answer).mean(), abs=0.02)
+    assert MEASURES.quality(label, answer)["ece"] < 0.006
+    for row in MEASURES.calibration_table(label, answer):
         assert row["observed"] == pytest.approx(row["expected"], abs=0.01)
-    assert TASK.decided(label, answer)["coverage_90"] == pytest.approx(0.9, abs=0.01)
+    assert MEASURES.decided(label, answer)["coverage_90"] == pytest.approx(0.9, abs=0.01)
     boastful = np.stack([value, spread / 2], axis=1)
-    assert TASK.losses(label, boastful).mean() > TASK.entropies(boastful).mean() + 1
+    assert TASK.losses(label, boastful).mean() > MEASURES.entropies(boastful).mean() + 1
 
 
 @given(st.lists(st.tuples(st.integers(-50, 50), st.integers(-50, 50), st.integers(-50, 50)), min_size=6, max_size=20))
@@ -68,7 +70,7 @@ def test_the_difference_is_that_of_r2_and_its_error_a_jackknife(rows) -> None:
     if any(np.ptp(label[key != item]) == 0 for item in range(3)):
         return
     first, second = (np.stack([value, np.ones(label.size)], axis=1) for value in (one, two))
-    result = TASK.difference(TASK.headline, label, first, second, key, confidence=0.95)
+    result = MEASURES.difference(MEASURES.headline, label, first, second, key, confidence=0.95)
 
     def r2(part) -> float:
         return 1 - ((label - part)[chosen] ** 2).sum() / ((label[chosen] - label[chosen].mean()) ** 2).sum()
@@ -84,14 +86,16 @@ def test_the_difference_is_that_of_r2_and_its_error_a_jackknife(rows) -> None:
 
 def test_labels_of_one_value_have_no_difference() -> None:
     with pytest.raises(ValueError, match="R² is not defined on the 3 labelled rows of 2 keys"):
-        TASK.difference(TASK.headline, [1.0, 1.0, 2.0], ANSWERS[:3], ANSWERS[:3], ["a", "a", "b"], confidence=0.95)
+        MEASURES.difference(
+            MEASURES.headline, [1.0, 1.0, 2.0], ANSWERS[:3], ANSWERS[:3], ["a", "a", "b"], confidence=0.95
+        )
 
 
 def test_estimates_have_intervals_unless_everything_depends_on_one_key() -> None:
-    result = TASK.estimates(LABEL, ANSWERS, KEY, confidence=0.9)
+    result = MEASURES.estimates(LABEL, ANSWERS, KEY, confidence=0.9)
     assert result["mae"].value == 0.75
     assert result["mae"].standard_error == pytest.approx(0.25)
-    flat = TASK.estimates(np.array([1.0, 1.0, 1.0, 6.0]), ANSWERS, ["a", "a", "a", "b"], confidence=0.9)
+    flat = MEASURES.estimates(np.array([1.0, 1.0, 1.0, 6.0]), ANSWERS, ["a", "a", "a", "b"], confidence=0.9)
     assert flat["r2"] is None
     assert flat["rmse"] is not None
 
@@ -131,15 +135,15 @@ def test_the_mix_counts_tenths_of_the_training_answers() -> None:
 
 def test_invalid_answers_are_refused() -> None:
     with pytest.raises(ValueError, match="a spread is not above 0"):
-        TASK.quality(LABEL, np.stack([LABEL, np.zeros(4)], axis=1))
+        MEASURES.quality(LABEL, np.stack([LABEL, np.zeros(4)], axis=1))
     with pytest.raises(ValueError, match="there are no labelled rows"):
-        TASK.quality([], np.empty((0, 2)))
+        MEASURES.quality([], np.empty((0, 2)))
     with pytest.raises(ValueError, match="expected one of each per row"):
-        TASK.quality(LABEL, LABEL)
+        MEASURES.quality(LABEL, LABEL)
 
 
 def test_the_chart_is_reproducible() -> None:
-    decided = {"challenger": TASK.decided(LABEL, ANSWERS)}
+    decided = {"challenger": MEASURES.decided(LABEL, ANSWERS)}
     (chart,) = [vector.wide(draw) for draw in task_plots.pictures(TASK, decided).values()]
     assert "mean answer" in chart
     assert task_plots.pictures(TASK, {}) == {}
@@ -147,7 +151,7 @@ def test_the_chart_is_reproducible() -> None:
 
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 7.0])
 def test_equal_labels_explain_nothing_whatever_their_bits(value: float) -> None:
-    assert TASK.quality([value] * 3, [[value, 1.0]] * 3)["r2"] is None
+    assert MEASURES.quality([value] * 3, [[value, 1.0]] * 3)["r2"] is None
 
 
 def test_labels_that_a_float32_cannot_distinguish_are_refused() -> None:
@@ -157,7 +161,7 @@ def test_labels_that_a_float32_cannot_distinguish_are_refused() -> None:
 
 
 def test_measures_with_a_unit_are_shown_with_it() -> None:
-    assert {item.name: item.unit for item in TASK.shown if item.unit} == {
+    assert {item.name: item.unit for item in MEASURES.shown if item.unit} == {
         "log_loss": "nats",
         "rmse": "m",
         "mae": "m",

@@ -1,6 +1,6 @@
 """Define a measure: its name, its title, and how it is computed. Imports nothing heavy.
 
-Intervals are `compute.clustered`; which measures a kind has is in its `measures` and `decisions`.
+Intervals are `compute.clustered`; which measures a kind of task has is in its `Measures`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Tenth(TypedDict):
 
 
 class Decided(TypedDict, total=False):
-    """The decisions made from answers, in the members of the task's kind; each of `Task.decisions` is there by name.
+    """The decisions made from answers, in the members of the task's kind; each of `of_decisions` is there by name.
 
     Attributes:
         confusion: rows [K][K] by label and then by chosen class.
