@@ -219,14 +219,6 @@ def advance(
     return Advance(keys=keys, records=records, memoised=frozenset(memoised), wall_s=time.perf_counter() - started)
 
 
-def keys_by_columns(records: Mapping[str, PartitionRecord]) -> list[Keys]:
-    """Group keys whose records have the same columns, so that each group can be read at once."""
-    groups: dict[frozenset[Any], list[str]] = {}
-    for key, record in records.items():
-        groups.setdefault(frozenset(record.columns.items()), []).append(key)
-    return [tuple(group) for group in groups.values()]
-
-
 def _alike(frames: Mapping[str, pl.DataFrame]) -> Iterator[dict[str, pl.DataFrame]]:
     """Group frames with the same columns, because one commit has one schema."""
     groups: dict[frozenset[Any], dict[str, pl.DataFrame]] = {}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
 
 from platform_assets.compute import declared
 from platform_assets.compute.windows import FeatureTables, Tables, Window
-from platform_assets.makers.parts import RowMaker, StageOutput, by_key
+from platform_assets.makers.parts import RowMaker, StageOutput, by_key, contiguous
 
 if TYPE_CHECKING:
     from platform_assets.keys import Grain
@@ -22,6 +22,19 @@ ABOUT_A_ROW = {
     "service_time": "when the entity is served; its key follows from it (UTC)",
     "asked_at": "the moment of the question: nothing known later is seen (UTC)",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unread:
+    """Deliveries in a key's lookback that cannot be read.
+
+    Attributes:
+        awaits: keys by source; the key gets no rows until they are delivered again or settled.
+        gaps: keys by source; the key's rows are built without them.
+    """
+
+    awaits: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    gaps: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +68,42 @@ class Building(RowMaker):
     def own(self) -> dict[str, Any]:
         """Return the members; when the product's keys end affects no row."""
         return {**super().own(), "grain": self.grain.endless}
+
+    def runs(self, snapshots: Mapping[str, Sequence[str]]) -> list[tuple[str, ...]]:
+        """Group keys into contiguous runs that are built with the same snapshots of slow tables.
+
+        Args:
+            snapshots: names by key, in the order of the keys.
+        """
+        groups: dict[tuple[str, ...], list[str]] = {}
+        for key, names in snapshots.items():
+            groups.setdefault(tuple(names), []).append(key)
+        return [run for group in groups.values() for run in contiguous(self.grain, group)]
+
+    def make_all(
+        self,
+        rows: Mapping[tuple[str, ...], Mapping[str, pl.DataFrame]],
+        nulled: Mapping[str, str],
+        unread: Mapping[str, Unread],
+    ) -> StageOutput:
+        """Build the features of several runs.
+
+        Args:
+            rows: as `make` takes them, by run.
+            nulled: as in `make`.
+            unread: by key.
+        """
+        frames, notes = dict[str, pl.DataFrame](), dict[str, Mapping[str, Any]]()
+        for run in rows:
+            part = self.make(run, rows[run], nulled)
+            frames |= part.frames
+            notes |= part.notes
+        for key, missing in unread.items():
+            if missing.awaits:
+                frames[key], notes[key] = frames[key].clear(), {"awaits": missing.awaits}
+            elif missing.gaps:
+                notes[key] = {**notes[key], "gaps": missing.gaps}
+        return StageOutput(frames=frames, notes=notes)
 
     def make(self, run: tuple[str, ...], rows: Mapping[str, pl.DataFrame], nulled: Mapping[str, str]) -> StageOutput:
         """Build the features of a contiguous run of keys.

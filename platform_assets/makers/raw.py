@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import polars as pl
 
 from platform_assets.compute import columns, landed, typed
+from platform_assets.compute.landed import UnreadableFile
 from platform_assets.makers.parts import RowMaker
 
 if TYPE_CHECKING:
@@ -17,9 +18,22 @@ if TYPE_CHECKING:
     import pandera.polars as pa
 
     from platform_assets.keys import Grain
-    from platform_assets.product.channels import Channel
+    from platform_assets.product.channels import Channel, Landed
     from platform_assets.product.sources import Column, Source
     from platform_assets.specs.base import ProductSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """What became of a delivery.
+
+    Attributes:
+        undeclared: its columns that the source does not declare and that were left out.
+        unreadable: why it counts as one without rows; None if it could be read.
+    """
+
+    undeclared: Sequence[str] = ()
+    unreadable: UnreadableFile | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +65,28 @@ class Landing(RowMaker):
             grain=None if all(column.optional for column in source.partial_columns) else spec.grain,
         )
 
+    def make(
+        self, files: Mapping[str, Landed | None], stored: Mapping[str, pl.DataType]
+    ) -> tuple[dict[str, pl.DataFrame], dict[str, Taken]]:
+        """Return the rows of each key, and what became of its delivery.
+
+        Args:
+            files: by key; None for a delivery that never came, which has no rows.
+            stored: the types of the table's columns; empty before the table exists.
+        """
+        rows, taken = dict[str, pl.DataFrame](), dict[str, Taken]()
+        for key, file in files.items():
+            taken[key] = Taken()
+            if file is not None:
+                try:
+                    rows[key], undeclared = self.rows(file.data, file.arrived_at_utc, key)
+                except UnreadableFile as problem:
+                    taken[key] = Taken(unreadable=problem)
+                else:
+                    taken[key] = Taken(undeclared=undeclared)
+        frames, nothing = self._aligned(rows, stored)
+        return {key: frames.get(key, nothing) for key in files}, taken
+
     def rows(self, data: bytes, arrived_at_utc: datetime, key: str) -> tuple[pl.DataFrame, Sequence[str]]:
         """Parse the file of a key; return its rows, and its columns that the source does not declare.
 
@@ -62,15 +98,10 @@ class Landing(RowMaker):
         rows = landed.declared(frame, columns=types, arrived_at_utc=arrived_at_utc, absent=absent)
         return rows, columns.undeclared(landed.as_delivered(frame, types), types)
 
-    def align(
+    def _aligned(
         self, frames: Mapping[str, pl.DataFrame], stored: Mapping[str, pl.DataType]
     ) -> tuple[dict[str, pl.DataFrame], pl.DataFrame]:
-        """Bring the rows of all keys to common types, and make an empty frame of those types for missing files.
-
-        Args:
-            frames: by key, from `rows`.
-            stored: the types of the table's columns; empty before the table exists.
-        """
+        """Bring the rows of all keys to common types, and make an empty frame of those types for missing files."""
         types: dict[str, pl.DataType] = dict.fromkeys(self._types(), pl.String())
         if self.read is not None:
             types = typed.targets(list(frames.values()), self._types(), stored)

@@ -121,6 +121,11 @@ def read(
     tables: TableStore, stage: str, records: Mapping[str, PartitionRecord], columns: Mapping[str, pl.DataType]
 ) -> dict[str, pl.DataFrame]:
     """Read each record's rows with exactly these columns, even if an older product file wrote others."""
+    return {key: ingest.align(frame, columns) for key, frame in read_each(tables, stage, records).items()}
+
+
+def read_each(tables: TableStore, stage: str, records: Mapping[str, PartitionRecord]) -> dict[str, pl.DataFrame]:
+    """Read each record's rows with the columns that it was written with; records of equal columns are read at once."""
     by_columns: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
     for key, record in records.items():
         by_columns.setdefault(tuple(record.columns.items()), {})[key] = record.content_digest
@@ -128,6 +133,5 @@ def read(
     for digests in by_columns.values():
         rows = tables.read_exact(stage, digests)
         parts = {str(key): part for (key,), part in rows.partition_by("key", as_dict=True).items()}
-        for key in digests:
-            frames[key] = ingest.align(parts.get(key, rows.clear()), columns)
-    return frames
+        frames |= {key: parts.get(key, rows.clear()) for key in digests}
+    return {key: frames[key] for key in records}

@@ -14,7 +14,9 @@ rows are put aside, the key is faulty (`undeclared_values`); the step does not f
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -24,8 +26,8 @@ from platform_assets.engine import metadata
 from platform_assets.engine.ranges import KeyedRun, Keys, Plan
 from platform_assets.engine.stage import NO_VIEWS, Stage, Views, dep
 from platform_assets.history.snapshots import Snapshots
-from platform_assets.makers.features import ABOUT_A_ROW, Building
-from platform_assets.makers.parts import StageOutput, contiguous
+from platform_assets.makers.features import ABOUT_A_ROW, Building, Unread
+from platform_assets.makers.parts import StageOutput
 from platform_assets.makers.reading import read_together, require, versions
 from platform_assets.problems import RecordExists
 from platform_assets.records import notes
@@ -34,6 +36,9 @@ from platform_assets.specs.base import ProductSpec, Source
 from platform_assets.storage.artifacts import canonical, sha256
 from platform_assets.storage.records import Versions
 from platform_assets.storage.tables import PartitionRecord
+
+if TYPE_CHECKING:
+    import polars as pl
 
 STAGE = "features"
 NULLED = "nulled"
@@ -46,7 +51,7 @@ Digests = dict[Source, dict[str, str]]
 """Content digests of the keys in the lookback, by source and key; without slow sources."""
 Names = dict[str, dict[str, str]]
 """Names of slow tables' snapshots (`history.snapshots`), by key and stage."""
-Unread = dict[str, set[str]]
+Unreadable = dict[str, set[str]]
 """Keys whose delivery cannot be read, by source."""
 
 
@@ -89,7 +94,7 @@ class _Run(KeyedRun[Building]):
         return Plan(
             inputs={key: self._inputs(digests, nulled, awaited, key) | names[key] for key in chunk},
             versions=self._versions(records, names, chunk),
-            make=lambda stale: {STAGE: self._noted(self._compute(records, names, nulled, stale), gaps, awaited)},
+            make=lambda stale: {STAGE: self._compute(records, names, nulled, self._unread(stale, gaps, awaited))},
         )
 
     def _records(self, keys: Keys) -> Records:
@@ -143,9 +148,9 @@ class _Run(KeyedRun[Building]):
         with contextlib.suppress(RecordExists):  # another run began at the same time
             self.product.ledgers.of(REBUILD_SNAPSHOTS).create(str(newest[0]), taken)
 
-    def _unreadable(self, validated: Records) -> Unread:
+    def _unreadable(self, validated: Records) -> Unreadable:
         """Return the keys of the lookback whose delivery cannot be read, by source; those have no rows."""
-        unread: Unread = {}
+        unread: Unreadable = {}
         for source, of_source in validated.items():
             empty = [key for key, record in of_source.items() if not notes.Validated.of(record).rows_in]
             records = self.tables.records(naming.stage("raw", source.name), empty) if empty else {}
@@ -153,22 +158,17 @@ class _Run(KeyedRun[Building]):
                 unread[source.name] = names
         return unread
 
-    def _noted(self, output: StageOutput, gaps: Unread, awaited: Unread) -> StageOutput:
-        """Note which deliveries a key's rows were built without; a key that waits for one has no rows."""
-        frames, noted = dict(output.frames), dict(output.notes)
-        for key in frames:
-            reach = self.spec.grain.with_lookback((key,), self.spec.lookback)
-            awaits, missing = (
-                {source: within for source, keys in unread.items() if (within := [at for at in reach if at in keys])}
-                for unread in (awaited, gaps)
-            )
-            if awaits:
-                frames[key], noted[key] = frames[key].clear(), {"awaits": awaits}
-            elif missing:
-                noted[key] = {**noted[key], "gaps": missing}
-        return StageOutput(frames=frames, notes=noted)
+    def _unread(self, keys: Keys, gaps: Unreadable, awaited: Unreadable) -> dict[str, Unread]:
+        """Return for each key which deliveries in its lookback cannot be read."""
 
-    def _inputs(self, digests: Digests, nulled: dict[str, str], awaited: Unread, key: str) -> dict[str, str]:
+        def within(unreadable: Unreadable, reach: Keys) -> dict[str, list[str]]:
+            found = {source: [at for at in reach if at in those] for source, those in unreadable.items()}
+            return {source: those for source, those in found.items() if those}
+
+        reaches = {key: self._reach((key,)) for key in keys}
+        return {key: Unread(awaits=within(awaited, reach), gaps=within(gaps, reach)) for key, reach in reaches.items()}
+
+    def _inputs(self, digests: Digests, nulled: dict[str, str], awaited: Unreadable, key: str) -> dict[str, str]:
         """Return one digest per source with keys, over everything in the key's lookback."""
         return {
             _stage(source): sha256(
@@ -189,28 +189,21 @@ class _Run(KeyedRun[Building]):
             for source, digest_of in digests.items()
         }
 
-    def _compute(self, records: Records, names: Names, nulled: dict[str, str], keys: Keys) -> StageOutput:
-        parts = []
-        for run in self._runs(names, keys):
-            rows = {
-                source.name: self._snapshots.rows(_stage(source), names[run[0]][_stage(source)], run)
-                if source.is_slow
-                else read_together(self.tables, {key: records[source][key] for key in self._reach(run)})
-                for source in self.spec.feature_sources
-            }
-            with reads.guarded(self.spec.module, self.maker):
-                parts.append(self.maker.make(run, rows, nulled))
-        return StageOutput(
-            frames={key: frame for part in parts for key, frame in part.frames.items()},
-            notes={key: notes for part in parts for key, notes in part.notes.items()},
-        )
+    def _compute(
+        self, records: Records, names: Names, nulled: dict[str, str], unread: Mapping[str, Unread]
+    ) -> StageOutput:
+        runs = self.maker.runs({key: [*names[key].values()] for key in unread})
+        rows = {run: self._rows(records, names, run) for run in runs}
+        with reads.guarded(self.spec.module, self.maker):
+            return self.maker.make_all(rows, nulled, unread)
 
-    def _runs(self, names: Names, keys: Keys) -> list[Keys]:
-        """Group keys into runs without gaps that are built with the same snapshots."""
-        groups: dict[tuple[str, ...], list[str]] = {}
-        for key in keys:
-            groups.setdefault(tuple(names[key].values()), []).append(key)
-        return [run for group in groups.values() for run in contiguous(self.spec.grain, group)]
+    def _rows(self, records: Records, names: Names, run: Keys) -> dict[str, pl.DataFrame]:
+        return {
+            source.name: self._snapshots.rows(_stage(source), names[run[0]][_stage(source)], run)
+            if source.is_slow
+            else read_together(self.tables, {key: records[source][key] for key in self._reach(run)})
+            for source in self.spec.feature_sources
+        }
 
     def _reach(self, keys: Keys) -> Keys:
         return self.spec.grain.with_lookback(keys, self.spec.lookback)

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import dagster as dg
-import polars as pl
 
 from platform_assets import naming
 from platform_assets.compute.columns import in_short
@@ -159,22 +158,19 @@ class _Run(KeyedRun[Landing]):
         return not rows.height
 
     def _compute(self, files: arrivals.Files) -> StageOutput:
-        rows: dict[str, pl.DataFrame] = {}
-        notes: dict[str, dict[str, object]] = {}
         types = {} if self.maker.read is None else self.tables.types(self.name)
+        landed = {key: file if isinstance(file, Landed) else None for key, file in files.items()}
         with reads.guarded(self.spec.module, self.maker):
-            for key, file in files.items():
-                notes[key] = self._notes(file)
-                if isinstance(file, Landed):
-                    try:
-                        rows[key], undeclared = self.maker.rows(file.data, file.arrived_at_utc, key)
-                    except UnreadableFile as problem:
-                        notes[key]["unreadable"] = self._refused(file, problem)
-                    else:
-                        notes[key] |= {"undeclared": [*undeclared]} if undeclared else {}
-            frames, nothing = self.maker.align(rows, types)
+            frames, taken = self.maker.make(landed, types)
+        notes: dict[str, dict[str, object]] = {}
+        for key, file in files.items():
+            notes[key] = self._notes(file)
+            if isinstance(file, Landed) and (problem := taken[key].unreadable):
+                notes[key]["unreadable"] = self._refused(file, problem)
+            elif taken[key].undeclared:
+                notes[key]["undeclared"] = [*taken[key].undeclared]
         self._name_undeclared(notes)
-        return StageOutput(frames={key: frames.get(key, nothing) for key in files}, notes=notes)
+        return StageOutput(frames=frames, notes=notes)
 
     def _refused(self, file: Landed, problem: UnreadableFile) -> str:
         """Return why a file is a delivery without rows; a slow table's first one fails the step."""

@@ -7,19 +7,17 @@ others is a check that warns and blocks nothing.
 from __future__ import annotations
 
 import dagster as dg
-import polars as pl
 
 from platform_assets import naming
 from platform_assets.digests import reads
 from platform_assets.engine import metadata
-from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report, keys_by_columns
+from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report
 from platform_assets.engine.stage import NO_VIEWS, Stage, Table, Views, dep
-from platform_assets.makers.parts import StageOutput, by_key
-from platform_assets.makers.reading import require
+from platform_assets.makers.parts import StageOutput
+from platform_assets.makers.reading import read_each, require
 from platform_assets.makers.validated import Validation
 from platform_assets.records.notes import Validated
 from platform_assets.specs.base import ProductSpec, Source
-from platform_assets.storage.tables import PartitionRecord, TableStore
 
 STAGE = "validated"
 QUARANTINE = "quarantine"
@@ -63,7 +61,7 @@ class _Run(KeyedRun[Validation]):
         landed = tables.records(raw, chunk) if source.is_label else require(tables, raw, chunk)
 
         def make(stale: Keys) -> dict[str, StageOutput]:
-            rows = _rows(tables, raw, {key: landed[key] for key in stale})
+            rows = read_each(tables, raw, {key: landed[key] for key in stale})
             with reads.guarded(self.spec.module, self.maker):
                 source.columns()  # raises a readable error if the schema lacks a column
                 sound, quarantined = self.maker.make(rows)
@@ -101,11 +99,3 @@ class _Run(KeyedRun[Validation]):
             },
         )
         return Report(checks=[check])
-
-
-def _rows(tables: TableStore, raw: str, landed: dict[str, PartitionRecord]) -> dict[str, pl.DataFrame]:
-    rows: dict[str, pl.DataFrame] = {}
-    for keys in keys_by_columns(landed):
-        rows_read = tables.read_exact(raw, {key: landed[key].content_digest for key in keys})
-        rows |= by_key(rows_read, keys, raw)
-    return {key: rows[key] for key in landed}

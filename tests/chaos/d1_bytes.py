@@ -93,12 +93,16 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
     def raw(name: str) -> Callable[[], Any]:
         from datetime import UTC, datetime
 
+        from platform_assets.product.channels import Landed
+
         def make() -> Any:
             source = spec.source(name)
             files = sorted(Path(settings.root, "landing", spec.landing_of(source)).glob(f"*{source.suffix}"))[-FEW:]
             at = datetime(2024, 1, 2, tzinfo=UTC)
-            frames = {file.stem: makers_by_stage[f"raw_{name}"].rows(file.read_bytes(), at) for file in files}
-            return makers_by_stage[f"raw_{name}"].align(frames, {})
+            landed = {
+                file.stem: Landed(uri=file.name, data=file.read_bytes(), arrived_at_utc=at, mark="") for file in files
+            }
+            return makers_by_stage[f"raw_{name}"].make(landed, {})
 
         return make
 

@@ -40,7 +40,8 @@ STEP = (
     *ENGINE,  # of which the steps' own code is covered by the number of their protocol
     "platform_assets/digests/",  # the record of a training names the digest of its code
     "platform_assets/libraries.py",  # compares versions with those of the run
-    "platform_assets/compute/rare.py",  # measures a fitted model, for the record of its training
+    # What measures a fitted model, for the record of its training.
+    *(f"platform_assets/compute/{name}" for name in ("rare.py", "metrics.py", "measures/")),
     "platform_assets/profiles.py",  # prices per second; device and precision are passed as values
     "platform_assets/step_profile.py",
     "platform_assets/specs/base.py",  # passes the product's members to its maker, whose digest holds their values

@@ -13,9 +13,10 @@ import polars as pl
 import pytest
 
 from platform_assets import naming
-from platform_assets.compute import answers, metrics, probabilities
+from platform_assets.compute import answers, metrics
 from platform_assets.compute import rows as compute_rows
 from platform_assets.compute.measures.of_task import measures_of
+from platform_assets.compute.probabilities import log_losses
 from platform_assets.engine.metadata import rounded
 from platform_assets.factory import build_defs
 from platform_assets.handle import Product
@@ -86,7 +87,7 @@ def test_answers_wait_for_their_labels_and_are_measured_when_they_arrive(
     assert numbers["decided"] == measures_of(SPEC.task).decided(truth, probabilities)
     entropy = float(np.mean(-probabilities * np.log(probabilities) - (1 - probabilities) * np.log(1 - probabilities)))
     assert numbers["expected_log_loss"] == pytest.approx(entropy)
-    assert numbers["excess_log_loss"] == pytest.approx(probabilities.log_losses(truth, probabilities).mean() - entropy)
+    assert numbers["excess_log_loss"] == pytest.approx(log_losses(truth, probabilities).mean() - entropy)
     joined = tables.read("performance", [key])
     assert joined.columns == ["key", *answers.columns(SPEC.task), "site"]
     assert joined["label"].to_list() == truth.tolist()
@@ -165,7 +166,7 @@ def test_the_window_is_the_last_labelled_keys_for_one_key_and_for_a_range(
         rows = pl.concat(rows_of(KEYS[index]) for index in expected)
         truth, probabilities = rows["label"].to_numpy(), rows["probability"].to_numpy()
         assert window["quality"]["auc"]["value"] == pytest.approx(metrics.auc(truth, probabilities))
-        assert window["model"]["log_loss"] == pytest.approx(probabilities.log_losses(truth, probabilities).mean())
+        assert window["model"]["log_loss"] == pytest.approx(log_losses(truth, probabilities).mean())
         assert (window["quality"]["auc"]["low"] is None) is (len(expected) == 1)
     assert 0 < notes(tables, KEYS[4])["window"]["model"]["p_value"] < 1
     in_range = {key: record.notes["window"] for key, record in tables.records("performance").items()}
@@ -241,7 +242,7 @@ def test_only_the_bundle_with_most_answers_counts_and_the_others_are_listed(
     assert "models" in metadata_of(result, key)
     old = rows_of(key)[:10]
     tested = Measuring.of(SPEC, measures_of(SPEC.task)).of_model(tables, key, OLD)
-    assert tested.log_loss == pytest.approx(probabilities.log_losses(old["label"], old["probability"]).mean())
+    assert tested.log_loss == pytest.approx(log_losses(old["label"], old["probability"]).mean())
     assert (tested.keys, tested.p_value) == (1, None)
 
 
