@@ -82,6 +82,16 @@ class Platform:
         items = self.cluster.core.list_namespaced_pod(NAMESPACE, label_selector=selector).items
         return [pod for pod in items if pod.status.phase in ("Pending", "Running")]
 
+    def start_read_only(self) -> str:
+        """Start the read-only webserver with a user of its own, as docs/deploy.md does, and return its Deployment."""
+        name, secret = "driftline-webserver-read-only", "driftline-postgres-read-only"
+        printed = self.kubectl("exec", "deployment/driftline-daemon", "--", "python", "-m", "resources.database_reader")
+        entries = dict(line.split("=", 1) for line in printed.splitlines() if line.startswith("DAGSTER_PG_"))
+        self.cluster.core.create_namespaced_secret(NAMESPACE, {"metadata": {"name": secret}, "stringData": entries})
+        self.kubectl("scale", f"deployment/{name}", "--replicas=1")
+        self.wait_for(name)
+        return name
+
     def address(self, service: str) -> str:
         """Return the URL of a Service."""
         spec = self.cluster.core.read_namespaced_service(service, NAMESPACE).spec

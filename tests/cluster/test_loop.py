@@ -238,9 +238,7 @@ def test_the_migration_may_run_again(platform: Platform) -> None:
 
 
 def test_the_read_only_webserver_shows_runs_and_starts_none(platform: Platform) -> None:
-    name = "driftline-webserver-read-only"
-    platform.kubectl("scale", "deployment", name, "--replicas=1")
-    platform.wait_for(name)
+    name = platform.start_read_only()
     (port,) = (port for port, webserver in proxy.WEBSERVERS.items() if webserver == name)
     address = f"http://{urlsplit(platform.address(proxy.NAME)).hostname}:{port}"
     shown = graphql.ask(address, "{ runsOrError(limit: 1) { __typename } }")

@@ -170,14 +170,7 @@ def test_a_row_as_our_code_server_writes_it_is_executed(platform: Platform, stol
 def test_the_read_only_webserver_reads_with_a_user_that_cannot_write(
     platform: Platform, stolen: dg.DagsterInstance
 ) -> None:
-    core, deployment = platform.cluster.core, "driftline-webserver-read-only"
-    printed = platform.kubectl("exec", "deployment/driftline-daemon", "--", "python", "-m", "resources.database_reader")
-    entries = dict(line.split("=", 1) for line in printed.splitlines() if line.startswith("DAGSTER_PG_"))
-    core.create_namespaced_secret(
-        NAMESPACE, {"metadata": {"name": "driftline-postgres-read-only"}, "stringData": entries}
-    )
-    platform.kubectl("scale", f"deployment/{deployment}", "--replicas=1")
-    platform.wait_for(deployment)
+    deployment = platform.start_read_only()
     run = row(VERIFY, location="nowhere", status=dg.DagsterRunStatus.SUCCESS)
     stolen.add_run(run)
     asking = """
