@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import polars as pl
@@ -19,6 +20,7 @@ from platform_assets.compute import releases
 from platform_assets.handle import Product
 from platform_assets.product.contract import request_of
 from platform_assets.replay import callers, deliveries, playing, waiting
+from platform_assets.serving.metrics import Metrics
 from platform_assets.settings import Settings
 from platform_assets.specs.base import Deliver, FaultKind, History, ProductSpec, Window
 from platform_assets.storage.ledgers import Ledgers
@@ -268,7 +270,10 @@ class _Service(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(b'driftline_release{pid="1"} 2.0\ndriftline_release{pid="2"} 2.0\n')
+        live = SimpleNamespace(model=SimpleNamespace(digest="d"), source="release", release=2)
+        metrics = Metrics()
+        metrics.note(SimpleNamespace(live=live, swaps=0, problem=None), is_ready=True)
+        self.wfile.write(metrics.text())
 
     def log_message(self, *_: object) -> None:
         return
@@ -404,7 +409,7 @@ def test_response_that_is_neither_answer_nor_refusal_ends_the_replay(settings: S
         player.ask("2020-01-12")
 
 
-def test_retrain_is_waited_for_until_every_worker_serves_its_release(settings: Settings, service):
+def test_retrain_is_waited_for_until_the_service_serves_its_release(settings: Settings, service):
     _decide(settings, "2020-01-12", "retrain", "2020-01-13")
     _judge(settings, "2020-01-13", "b" * 64, passed=True)
     _release(settings, "2020-01-01", "a" * 64)

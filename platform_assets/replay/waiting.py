@@ -19,7 +19,7 @@ T = TypeVar("T")
 DECISION_S, OUTCOME_S, SWAP_S = 600.0, 1_200.0, 120.0
 POLL_S = 0.2
 RELEASES_READ = 5
-_SERVED = re.compile(rb"^driftline_release\{[^}]*\} ([0-9.]+)", re.MULTILINE)
+_SERVED = re.compile(rb"^driftline_release ([0-9.]+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,10 +92,10 @@ def wait_for_service(address: str, release: int, *, check: Callable[[], None]) -
 
     def look() -> bool | None:
         try:
-            served = [float(number) for number in _SERVED.findall(client.get("/metrics").content)]
+            served = _SERVED.search(client.get("/metrics").content)
         except httpx.TransportError:
             return None
-        return True if served and set(served) == {float(release)} else None
+        return True if served is not None and float(served[1]) == release else None
 
     with httpx.Client(base_url=address, timeout=10.0) as client:
         subject = f"release {release} in the service at {address}"
