@@ -336,7 +336,7 @@ def test_the_jobs_that_are_our_own_are_those_that_are_built() -> None:
 
 
 def test_no_config_of_a_job_has_dagster_read_or_unpickle_a_file() -> None:
-    """As the config of an input does that is no asset's: `inputs: {x: {pickle: {path: ...}}}`."""
+    """As the config of an input without an asset does: `inputs: {x: {pickle: {path: ...}}}`."""
     defs = build_defs(specs=[SPEC])
     for verb in accounts.VERBS:
         snapshot = defs.resolve_job_def(naming.job(verb, SPEC.name)).get_config_schema_snapshot()

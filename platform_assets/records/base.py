@@ -25,7 +25,7 @@ Row = dict[str, Number | str | bool | None]
 """A row of a table whose columns depend on the task's measures or on the product."""
 
 Decided = dict[str, Number | list[str | Row | list[int]] | None]
-"""How answers would be used, as the task describes it (`Task.decided`): numbers and counts by name, tables, notes."""
+"""How answers would be used, as its measures say (`Measures.decided`): numbers and counts by name, tables, notes."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -143,7 +143,7 @@ def decided(task: Task, by_model: Mapping[str, Decided]) -> Metadata:
     """Return the decisions made from answers as tables, and the charts of the task's kind.
 
     Args:
-        by_model: `Task.decided` by model.
+        by_model: `Measures.decided` by model.
     """
     rows = [
         {"model": name, **{key: value for key, value in numbers.items() if not isinstance(value, list)}}

@@ -1,4 +1,4 @@
-"""Draw the charts of `Task.decided`, which differ by the kind of task."""
+"""Draw the charts of `Measures.decided`, which differ by the kind of task."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def pictures(task: Task, decided: Mapping[str, Decided]) -> dict[str, Draw]:
     """Return charts by title; none for a kind of task without charts of its own.
 
     Args:
-        decided: `Task.decided` by model.
+        decided: `Measures.decided` by model.
     """
     if not decided:
         return {}
