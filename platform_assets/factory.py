@@ -12,14 +12,45 @@ from typing import Any
 import dagster as dg
 
 import sensors
-from platform_assets import jobs, naming, partitions, placeholders, stages
+from platform_assets import jobs, naming, partitions, placeholders
 from platform_assets.show.views import VIEWS
 from platform_assets.specs.base import ProductSpec
+from platform_assets.stages import (
+    checkpoint,
+    decision,
+    drift,
+    evaluation,
+    features,
+    onnx,
+    outcomes,
+    performance,
+    predictions,
+    raw,
+    release,
+    service,
+    validated,
+)
 from resources import defaults
 from sensors import freshness_policies
 
 JOBS = {"advance": (naming.DATA, naming.MONITORING), "retrain": (naming.TRAINING, naming.SERVING)}
 """Systems whose assets a job materialises."""
+STAGES = (
+    raw,
+    validated,
+    features,
+    outcomes,
+    predictions,
+    checkpoint,
+    onnx,
+    evaluation,
+    service,
+    release,
+    drift,
+    performance,
+    decision,
+)
+"""From landed files to decisions; each has one public `build(spec, views)`."""
 
 
 def build_defs(
@@ -51,7 +82,7 @@ def shared_definitions(
 def product_definitions(spec: ProductSpec) -> dg.Definitions:
     """Return one product's assets, checks, jobs and schedules."""
     with partitions.beta_allowed():
-        items = [item for module in stages.modules() for item in module.build(spec, VIEWS)]
+        items = [item for module in STAGES for item in module.build(spec, VIEWS)]
         items += [item for module in jobs.modules() for item in module.build(spec)]
     checks = [item for item in items if isinstance(item, dg.AssetChecksDefinition)]
     assets = [item for item in items if isinstance(item, dg.AssetsDefinition) and item not in checks]

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import dagster as dg
 
+import platform_assets
 import sensors
-from platform_assets import clock, naming, stages
+from platform_assets import clock, naming
 from platform_assets.definitions import JOBS, build_defs, defs
+from platform_assets.factory import STAGES
 from platform_assets.settings import Settings
 from platform_assets.storage.tables import TableStore
 from tests.doubles import numbered_batches as batches
@@ -46,9 +48,12 @@ def test_every_asset_of_a_product_is_in_the_job_of_its_system() -> None:
         assert job.executor_def is dg.in_process_executor
 
 
-def test_every_stage_module_builds_at_least_one_asset() -> None:
+def test_every_stage_is_listed_and_builds_at_least_one_asset() -> None:
     tags = {spec.tags[naming.TAG_STAGE] for spec in build_defs(specs=[batches.SPEC]).resolve_all_asset_specs()}
-    assert {module.STAGE for module in stages.modules() if hasattr(module, "STAGE")} <= tags
+    assert {module.STAGE for module in STAGES if hasattr(module, "STAGE")} <= tags
+    files = Path(str(platform_assets.__file__)).parent.rglob("*.py")
+    declared = {str(path) for path in files if "def build(spec: ProductSpec, views: Views" in path.read_text("utf-8")}
+    assert {module.__file__ for module in STAGES} == declared
 
 
 def test_keys_of_a_range_share_one_run_and_each_cutoff_has_its_own() -> None:
