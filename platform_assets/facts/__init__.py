@@ -1,1 +1,0 @@
-"""Collect from records the facts that decisions, launches and people rely on. Draws no conclusions."""

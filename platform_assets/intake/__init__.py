@@ -1,1 +1,0 @@
-"""Take in deliveries: landed files, and the log of the services' answers."""
