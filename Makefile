@@ -46,7 +46,7 @@ demo: setup ## Land, train, serve, then replay weeks with an injected fault. PRO
 
 # Tests start hundreds of processes; where Python is told to write no bytecode, each would compile every module again,
 # and each of pytest's processes would rewrite every assertion again.
-COMPILE := $(BIN)/python -m compileall -q platform_assets resources sensors tests
+COMPILE := $(BIN)/python -m compileall -q driftline.py platform_assets resources sensors tests
 PYTEST := $(MEMORY) PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
 
 # If a process of tests dies, the run ends and names the test: pytest-xdist 3.8 fails or waits forever if it starts another.

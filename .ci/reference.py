@@ -17,59 +17,57 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from platform_assets import keys, kinds
-from platform_assets.learners.blend import Blend
-from platform_assets.learners.boosted import LightGbm
-from platform_assets.learners.estimator import Estimator
-from platform_assets.learners.finished import FinishedOnnx
-from platform_assets.learners.network import Network
-from platform_assets.product import channels, monitoring
-from platform_assets.specs import base
-from platform_assets.wording import plural
+from platform_assets.base import keys, kinds
+from platform_assets.base.wording import plural
+from platform_assets.product import channels, monitoring, spec
+from platform_assets.training.learners.blend import Blend
+from platform_assets.training.learners.boosted import LightGbm
+from platform_assets.training.learners.estimator import Estimator
+from platform_assets.training.learners.finished import FinishedOnnx
+from platform_assets.training.learners.network import Network
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reference.md"
 TYPES: tuple[tuple[str, Sequence[type]], ...] = (
-    ("The product", (base.ProductSpec,)),
+    ("The product", (spec.ProductSpec,)),
     ("Grain", (keys.DailyGrain, keys.HourlyGrain, keys.BatchGrain)),
-    ("Sources", (base.Source, base.Column)),
-    ("Fields", (base.Field,)),
-    ("Task", (base.Binary, base.MultiClass, base.Regression)),
+    ("Sources", (spec.Source, spec.Column)),
+    ("Fields", (spec.Field,)),
+    ("Task", (spec.Binary, spec.MultiClass, spec.Regression)),
     ("Learners", (Network, LightGbm, Estimator, FinishedOnnx, Blend)),
-    ("Training and gates", (base.Training, base.Gates)),
-    ("Search for settings", (base.Range, base.Choice)),
-    ("Faults, drift and retraining", (base.Monitors, base.CrossRule, base.Retraining)),
-    ("Service", (base.Service,)),
-    ("Pods", (base.Pods,)),
-    ("Recording", (base.History, base.FaultKind)),
-    ("What the functions of a product get", (base.Window,)),
+    ("Training and gates", (spec.Training, spec.Gates)),
+    ("Search for settings", (spec.Range, spec.Choice)),
+    ("Faults, drift and retraining", (spec.Monitors, spec.CrossRule, spec.Retraining)),
+    ("Service", (spec.Service,)),
+    ("Pods", (spec.Pods,)),
+    ("Recording", (spec.History, spec.FaultKind)),
+    ("What the functions of a product get", (spec.Window,)),
 )
 CHECKING = (
-    "platform_assets/checking",
-    "platform_assets/product/changes.py",
-    "platform_assets/specs/money.py",
-    "platform_assets/specs/planned.py",
+    "platform_assets/check",
+    "platform_assets/training/changes.py",
+    "platform_assets/launch/prices.py",
+    "platform_assets/product/planned.py",
 )
 DECLARED = (
-    "platform_assets/compute/declared.py",
-    "platform_assets/compute/measures",
-    "platform_assets/compute/probabilities.py",
-    "platform_assets/compute/tasks",
+    "platform_assets/data/declared.py",
+    "platform_assets/evaluation/measures",
+    "platform_assets/product/tasks/probabilities.py",
+    "platform_assets/product/tasks",
 )
 """Modules whose functions the checks call with what a product's functions returned."""
 BASES = {"Grain": "Grain", "Learner": "Learners", "Setting": "Search for settings", "Task": "Task"}
 """Base class -> the section with the classes that a product file writes instead of it."""
 CLASSES = {
-    name: value for name, value in vars(base).items() if isinstance(value, type) and name not in (*BASES, "Channel")
+    name: value for name, value in vars(spec).items() if isinstance(value, type) and name not in (*BASES, "Channel")
 }
 NUMBERS = re.compile(r"\b(int|float)\b")
 HEADER = """# Reference of a product file
 
 Written by `make reference` from the types themselves; a test fails when the page is out of date. A product is one file
-in `platform_assets/specs/` with one `SPEC = ProductSpec(...)`; everything below is imported from
-`platform_assets.specs.base`, grains from `platform_assets.keys`, learners from the modules of
-`platform_assets.learners`. How to write one step by step:
-[add a product](add_a_product.md); worked examples: [cookbook](cookbook.md); words: [glossary](glossary.md).
+in `platform_assets/products/` with one `SPEC = Product(...)`; everything below is imported from `driftline`. How to
+write one step by step: [add a product](add_a_product.md); worked examples: [cookbook](cookbook.md); words:
+[glossary](glossary.md).
 
 A value of the wrong type is refused when the file is imported, in one sentence that names the field. "Refused" lists
 what else is refused then; `…` stands for the value. What only the data can show is found by `driftline check`
@@ -201,7 +199,7 @@ def _checks_of(kind: type) -> Iterator[ast.FunctionDef]:
                     child.name == "__post_init__" or child.name.startswith("_check_")
                 ):
                     yield child
-    if kind is base.ProductSpec:
+    if kind is spec.ProductSpec:
         for node in _tree(monitoring.__file__).body:
             if isinstance(node, ast.FunctionDef) and node.name in ("check_rules", "check_possible"):
                 yield node
@@ -259,7 +257,7 @@ def _text(node: ast.expr) -> str:
 
 
 def _worded(node: ast.expr) -> str | None:
-    """Return what functions of `platform_assets.wording` write, with `…` for values: `… keys`, `… to …`."""
+    """Return what functions of `platform_assets.base.wording` write, with `…` for values: `… keys`, `… to …`."""
     name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
     if name == "counted" and isinstance(node, ast.Call) and isinstance(node.args[1], ast.Constant):
         return f"… {plural(str(node.args[1].value))}"
@@ -270,7 +268,7 @@ def _constant(name: str) -> str | None:
     """Return the value of a constant in capitals that a message states."""
     if not re.fullmatch(r"[A-Z_]+", name):
         return None
-    for module in (base, monitoring, sys.modules[base.Field.__module__], sys.modules[base.MultiClass.__module__]):
+    for module in (spec, monitoring, sys.modules[spec.Field.__module__], sys.modules[spec.MultiClass.__module__]):
         value = getattr(module, name, None)
         if isinstance(value, int | float):
             return f"{value:,}"
@@ -318,7 +316,7 @@ def _checks() -> str:
 def _steps() -> Iterator[tuple[str, str]]:
     """Yield the name of each line with the function behind it, in the order of the module."""
     done = set()
-    for node in ast.walk(_tree(str(ROOT / "platform_assets/checking/__init__.py"))):
+    for node in ast.walk(_tree(str(ROOT / "platform_assets/check/__init__.py"))):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "line_of":
             label, step = _text(node.args[1]).replace("…", "NAME"), ast.unparse(node.args[2]).rpartition(".")[2]
             if (label, step) not in done and step != "_declared":
@@ -350,7 +348,7 @@ def _refused_by(function: ast.FunctionDef, functions: dict[str, ast.FunctionDef]
 def _plain(field: Field[Any]) -> str:
     """Return an annotation whose aliases are written out."""
     text = str(field.type)
-    for name, alias in vars(base).items():
+    for name, alias in vars(spec).items():
         if get_origin(alias) is Literal:
             text = re.sub(rf"\b{name}\b", f"Literal{list(get_args(alias))}", text)
         elif get_origin(alias) is Callable:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from platform_assets.failures import FAILURES, LOST, Failure
-from platform_assets.step_profile import StepProfile
+from platform_assets.base.failures import FAILURES, LOST, Failure
+from platform_assets.launch.step_profile import StepProfile
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "steps.md"
 HEADER = """# Reference of steps
 
-Written by `make reference` from `platform_assets/failures.py` and `platform_assets/step_profile.py`; a test fails when
-the page is out of date. How steps run: [operate](operate.md#steps-on-kubernetes).
+Written by `make reference` from `platform_assets/base/failures.py` and `platform_assets/launch/step_profile.py`; a test
+fails when the page is out of date. How steps run: [operate](operate.md#steps-on-kubernetes).
 
 ## Failure classes
 Every attempt at a step ends with success or in one of these classes, which its record names. Tries are further
@@ -23,8 +23,8 @@ attempts per run of the asset; losses share one budget per kind of node, spot or
 |---|---|---|---|---|
 """
 PROFILES = """
-Where a pod shows several of these, `resources/launchers/pods.py` decides which one counts. An API that refuses a pod
-for a quota, a missing service account or a conflict is asked again; Pod Security and admission policies are final.
+Where a pod shows several of these, `platform_assets/kubernetes/pods.py` decides which one counts. An API that refuses a
+pod for a quota, a missing service account or a conflict is asked again; Pod Security and admission policies are final.
 
 ## Profiles
 Fields of a profile, for `profiles.toml` and `DRIFTLINE_PROFILE__NAME__FIELD`; see [Profiles](operate.md#profiles).
@@ -50,7 +50,7 @@ def _class(failure: Failure) -> tuple[str, ...]:
 
 
 def _next(failure: Failure) -> str:
-    """Return what the next attempt is, as `resources/launchers/endings.py` decides it."""
+    """Return what the next attempt is, as `platform_assets/launch/endings.py` decides it."""
     places = {"required": ", never on that node", "preferred": ", on another node if there is one", "": ""}
     if failure.is_loss:
         return f"again, resuming; after {LOST.tries} losses on spot nodes on demand{places[failure.other_node]}"

@@ -1,16 +1,16 @@
-"""Write docs/store_rights.md from `platform_assets/accounts.py`; called by `make reference`."""
+"""Write docs/store_rights.md from `platform_assets/base/accounts.py`; called by `make reference`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from platform_assets import bucket_policy
+from platform_assets.operations import bucket_policy
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "store_rights.md"
 TEXT = """\
 # Rights at the store
 
-What each account may write in the bucket, below `DRIFTLINE_ROOT`. Generated from `platform_assets/accounts.py` by
+What each account may write in the bucket, below `DRIFTLINE_ROOT`. Generated from `platform_assets/base/accounts.py` by
 `make reference`; `driftline policy` prints the same as the bucket's policy, and `driftline store-keys` puts it on a
 server with a key for each account. `tests/test_bucket_policy.py` tries each write on a real S3 server, forbidden or
 not; `tests/test_store_keys.py` what a stolen key forges, deletes and grants itself.

@@ -19,7 +19,7 @@ from dagster import DagsterInstance
 from dagster._config import process_config, resolve_to_config_type
 from dagster._core.instance.config import dagster_instance_config
 
-from resources.launchers.manifest import SCRATCH, USER
+from platform_assets.kubernetes.manifest import SCRATCH, USER
 
 files = sorted([*Path("deploy").rglob("*.y*ml"), *Path(".github").rglob("*.y*ml"), Path("workspace.yaml")])
 for file in files:
@@ -80,7 +80,7 @@ names = {"${BASE}", *(stage[2] for stage in stages)}
 if not all(stage[0] in names for stage in stages):
     raise SystemExit(f"{dockerfile}: builds from {[stage[0] for stage in stages]}; expected ${{BASE}} only, so that each build names its base.")
 if instructions["USER"] != [f"{USER}:{USER}"] * 3:
-    raise SystemExit(f"{dockerfile}: ends as users {instructions['USER']}; expected three times {USER}:{USER}, as in resources/launchers/manifest.py.")
+    raise SystemExit(f"{dockerfile}: ends as users {instructions['USER']}; expected three times {USER}:{USER}, as in platform_assets/kubernetes/manifest.py.")
 for lock in ("platform", "service", "trainer"):
     if not any(f"--require-hashes --requirement /build/{lock}.lock" in line for line in instructions["RUN"]):
         raise SystemExit(f"{dockerfile}: installs without `--require-hashes` from {lock}.lock.")

@@ -18,12 +18,12 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from platform_assets.settings import Settings, is_address
+from platform_assets.base.settings import Settings, is_address
 
 if TYPE_CHECKING:
-    from platform_assets.handle import Product
-    from platform_assets.specs import Broken
-    from platform_assets.specs.base import ProductSpec
+    from platform_assets.engine.product_files import Broken
+    from platform_assets.product.spec import ProductSpec
+    from platform_assets.store.handle import Product
 
 
 LOG_COLUMNS = 132
@@ -52,9 +52,9 @@ def _sentence(problem: Exception) -> str | None:
     """Return a problem that a person can act on; None for a bug of ours, which needs its traceback."""
     import obstore
 
-    from platform_assets.problems import LedgerProblem
-    from platform_assets.storage.artifacts import ArtifactProblem
-    from platform_assets.storage.problems import TableProblem
+    from platform_assets.base.problems import LedgerProblem
+    from platform_assets.store.artifacts import ArtifactProblem
+    from platform_assets.store.problems import TableProblem
 
     if isinstance(problem, ValueError | LookupError | ArtifactProblem | LedgerProblem | TableProblem):
         return str(problem)
@@ -235,9 +235,9 @@ def _takes_product(command: argparse.ArgumentParser, default: str | None = None)
 def _demo(settings: Settings, options: argparse.Namespace) -> int:
     from platform_assets.demo import job
     from platform_assets.demo.processes import ChildEnded
+    from platform_assets.demo.replay.playing import ReplayProblem
     from platform_assets.demo.runs import DagsterProblem
-    from platform_assets.handle import Product
-    from platform_assets.replay.playing import ReplayProblem
+    from platform_assets.store.handle import Product
 
     spec = _recorded(options.product)
     _check_profiles()
@@ -263,7 +263,7 @@ def _dev(settings: Settings, _options: argparse.Namespace) -> int:
 
 
 def _check(settings: Settings, options: argparse.Namespace) -> int:
-    from platform_assets import checking
+    from platform_assets import check as checking
 
     count = 0
     for product, lines in checking.run(options.product, settings):
@@ -275,9 +275,10 @@ def _check(settings: Settings, options: argparse.Namespace) -> int:
 def _status(settings: Settings, options: argparse.Namespace) -> int:
     from msgspec import to_builtins
 
-    from platform_assets import failed_runs, status
-    from platform_assets.problems import LedgerProblem
-    from platform_assets.storage import pulse
+    from platform_assets.automation import failed_runs
+    from platform_assets.base.problems import LedgerProblem
+    from platform_assets.operations import status
+    from platform_assets.store import pulse
 
     silence = pulse.silence(settings.root)
     states, damaged = [], []
@@ -299,7 +300,7 @@ def _status(settings: Settings, options: argparse.Namespace) -> int:
 def _trace(settings: Settings, options: argparse.Namespace) -> int:
     from msgspec import to_builtins
 
-    from platform_assets import trace
+    from platform_assets.operations import trace
 
     result = trace.of_prediction(_opened(settings, options), options.prediction_id, key=options.key)
     print(json.dumps(to_builtins(result), indent=2) if options.json else trace.as_text(result))
@@ -307,7 +308,7 @@ def _trace(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _predict(settings: Settings, options: argparse.Namespace) -> int:
-    from platform_assets import asking
+    from platform_assets.serving import asking
 
     about = asking.About(options.entity, options.service_time, options.asked_at)
     for answer in asking.answers(_opened(settings, options), options.file, about):
@@ -318,13 +319,13 @@ def _predict(settings: Settings, options: argparse.Namespace) -> int:
 def _train(settings: Settings, options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from platform_assets import specs
-    from platform_assets.experiments import runs, train
-    from platform_assets.handle import Product
-    from platform_assets.steps.process import EXIT_PREEMPTED, Preempted
+    from platform_assets.engine import product_files
+    from platform_assets.operations.experiments import runs, train
+    from platform_assets.store.handle import Product
+    from platform_assets.training.steps.process import EXIT_PREEMPTED, Preempted
 
     _check_profiles()
-    product, console = Product(specs.load(options.product), settings), Console()
+    product, console = Product(product_files.load(options.product), settings), Console()
     try:
         record = train.run(product, options.cutoff, options.set, console)
     except Preempted:
@@ -338,15 +339,15 @@ def _train(settings: Settings, options: argparse.Namespace) -> int:
 def _tune(settings: Settings, options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from platform_assets import specs
-    from platform_assets.experiments import tune
-    from platform_assets.handle import Product
-    from platform_assets.steps.process import EXIT_PREEMPTED, Preempted
+    from platform_assets.engine import product_files
+    from platform_assets.operations.experiments import tune
+    from platform_assets.store.handle import Product
+    from platform_assets.training.steps.process import EXIT_PREEMPTED, Preempted
 
     if options.trials < 1:
         raise ValueError(f"--trials is {options.trials}; expected at least 1.")
     _check_profiles()
-    product, console = Product(specs.load(options.product), settings), Console()
+    product, console = Product(product_files.load(options.product), settings), Console()
     try:
         trials = tune.run(product, options.cutoff, options.trials, console, seed=options.seed)
     except Preempted:
@@ -360,13 +361,13 @@ def _backtest(settings: Settings, options: argparse.Namespace) -> int:
     import dagster as dg
     from rich.console import Console
 
-    from platform_assets import specs
-    from platform_assets.experiments import backtest
-    from platform_assets.handle import Product
-    from resources import launchers
+    from platform_assets.engine import product_files
+    from platform_assets.launch import launchers
+    from platform_assets.operations.experiments import backtest
+    from platform_assets.store.handle import Product
 
     _check_profiles()
-    product = Product(specs.load(options.product), settings)
+    product = Product(product_files.load(options.product), settings)
     try:
         replayed = backtest.run(product, launchers.launcher(settings), options.first, options.last)
     except dg.Failure as problem:
@@ -383,12 +384,12 @@ def _backtest(settings: Settings, options: argparse.Namespace) -> int:
 def _runs(settings: Settings, options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from platform_assets import specs
-    from platform_assets.experiments import runs
-    from platform_assets.handle import Product
+    from platform_assets.engine import product_files
+    from platform_assets.operations.experiments import runs
+    from platform_assets.store.handle import Product
 
     console = Console(width=LOG_COLUMNS)  # a narrower terminal wraps lines; a narrower table cuts numbers
-    product = Product(specs.load(options.product), settings)
+    product = Product(product_files.load(options.product), settings)
     task = product.spec.task
     listed = runs.sorted_by(runs.of(product), options.sort, task)
     if options.json:
@@ -401,7 +402,7 @@ def _runs(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _report(settings: Settings, options: argparse.Namespace) -> int:
-    from platform_assets.report import pages
+    from platform_assets.operations.report import pages
 
     if not is_address(options.dagster):
         raise ValueError(f"--dagster is {options.dagster!r}; expected an address such as http://127.0.0.1:3000.")
@@ -418,36 +419,38 @@ def _report(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _doctor(settings: Settings, options: argparse.Namespace) -> int:
-    from platform_assets import doctor, naming, specs
-    from platform_assets.deployment import connections
+    from platform_assets.base import naming
+    from platform_assets.engine import product_files
+    from platform_assets.kubernetes import connections
+    from platform_assets.operations import doctor
 
     if options.product == "connections":
         return connections.run(settings)
     naming.check_name(options.product, "PRODUCT")
-    if options.product not in specs.names() and not doctor.has_stored(settings.root, options.product):
+    if options.product not in product_files.names() and not doctor.has_stored(settings.root, options.product):
         raise ValueError(
             f"nothing is stored about a product {options.product!r} in {settings.root}; the products are "
-            f"{', '.join(specs.names())}."
+            f"{', '.join(product_files.names())}."
         )
     return doctor.run(settings.root, options.product, is_repairing=options.repair)
 
 
 def _release(settings: Settings, options: argparse.Namespace) -> int:
-    from platform_assets import releasing
+    from platform_assets.serving import releasing
 
     print(releasing.override(_opened(settings, options), options.digest, options.override))
     return 0
 
 
 def _rollback(settings: Settings, options: argparse.Namespace) -> int:
-    from platform_assets import releasing
+    from platform_assets.serving import releasing
 
     print(releasing.roll_back(_opened(settings, options), options.why))
     return 0
 
 
 def _keys(_settings: Settings, options: argparse.Namespace) -> int:
-    from platform_assets import signing
+    from platform_assets.evaluation import signing
 
     path = options.file.absolute()
     public = signing.make_key(path)
@@ -464,7 +467,7 @@ def _keys(_settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _manifests(settings: Settings, options: argparse.Namespace) -> int:
-    from platform_assets import manifests
+    from platform_assets.kubernetes import service_manifests as manifests
 
     if options.replicas is not None and options.replicas < 1:
         raise ValueError(f"--replicas is {options.replicas}; expected at least 1.")
@@ -474,35 +477,37 @@ def _manifests(settings: Settings, options: argparse.Namespace) -> int:
 
 def _serve(settings: Settings, options: argparse.Namespace) -> int:
     """Become the serving process, which knows no product's file."""
-    from platform_assets import specs
-    from platform_assets.handle import Product
-    from platform_assets.releasing import whole
+    from platform_assets.engine import product_files
+    from platform_assets.serving.releasing import whole
+    from platform_assets.store.handle import Product
 
     names = []
     for name in options.names:
         product, _, letters = name.partition("@")
-        names.append(f"{product}@{whole(Product(specs.load(product), settings), letters)}" if letters else name)
+        names.append(f"{product}@{whole(Product(product_files.load(product), settings), letters)}" if letters else name)
     places = ["--memory-mb", options.memory_mb, "--port", options.port, "--host", options.host]
-    command = [sys.executable, "-m", "platform_assets.serving.host", *names, *places]
+    command = [sys.executable, "-m", "platform_assets.serving.run.host", *names, *places]
     os.execve(command[0], command, settings.child_environment())
 
 
 def _policy(settings: Settings, options: argparse.Namespace) -> int:
-    from platform_assets import bucket_policy, specs
+    from platform_assets.engine import product_files
+    from platform_assets.operations import bucket_policy
 
     principal = options.principal or bucket_policy.PRINCIPAL
     if options.logs:
         print(bucket_policy.logs_text(options.logs, principal))
         return 0
-    products = [product.name for product in specs.load_each()[0]] if settings.has_product_accounts else []
+    products = [product.name for product in product_files.load_each()[0]] if settings.has_product_accounts else []
     print(bucket_policy.text(settings.root, products, principal, is_create_only=options.create_only))
     return 0
 
 
 def _store_keys(settings: Settings, options: argparse.Namespace) -> int:
-    from platform_assets import specs, store_keys
+    from platform_assets.engine import product_files
+    from platform_assets.operations import store_keys
 
-    products, file = [product.name for product in specs.load_each()[0]], options.file.absolute()
+    products, file = [product.name for product in product_files.load_each()[0]], options.file.absolute()
     fresh = store_keys.write(settings, products, options.logs, file, renews=options.renew)
     print(f"new keys: {', '.join(fresh) or 'none'}; in {file}: kubectl apply --server-side --filename {options.file}")
     if options.revoke:
@@ -511,7 +516,7 @@ def _store_keys(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _env(settings: Settings, _options: argparse.Namespace) -> int:
-    from platform_assets.demo import home
+    from platform_assets.instance import home
 
     home.prepare(settings)
     for name, value in settings.to_environment().items():
@@ -521,31 +526,31 @@ def _env(settings: Settings, _options: argparse.Namespace) -> int:
 
 def _products(name: str | None) -> list[ProductSpec | Broken]:
     """Return the product with a name, or all; one whose file is broken as `Broken`."""
-    from platform_assets import specs
+    from platform_assets.engine import product_files
 
-    loaded, broken = specs.load_each()
+    loaded, broken = product_files.load_each()
     products: list[ProductSpec | Broken] = [*loaded, *broken]
     return [product for product in products if name in (None, product.name)] or [_product(name)]
 
 
 def _opened(settings: Settings, options: argparse.Namespace) -> Product:
     """Open the product that a command names, or the first."""
-    from platform_assets.handle import Product
+    from platform_assets.store.handle import Product
 
     return Product(_product(options.product), settings)
 
 
 def _product(name: str | None) -> ProductSpec:
-    from platform_assets import specs
+    from platform_assets.engine import product_files
 
-    return _first(lambda _: True, "no product can be loaded") if name is None else specs.load(name)
+    return _first(lambda _: True, "no product can be loaded") if name is None else product_files.load(name)
 
 
 def _recorded(name: str | None) -> ProductSpec:
-    from platform_assets import specs
+    from platform_assets.engine import product_files
 
     if name is not None:
-        return specs.load(name)
+        return product_files.load(name)
     return _first(
         lambda spec: spec.history is not None, "no product has a recording to replay; add `history` to a SPEC"
     )
@@ -553,18 +558,18 @@ def _recorded(name: str | None) -> ProductSpec:
 
 def _first(is_fit: Callable[[ProductSpec], bool], otherwise: str) -> ProductSpec:
     """Return the first product that fits; without one, the error names the products whose file is broken."""
-    from platform_assets import specs
+    from platform_assets.engine import product_files
 
-    products, broken = specs.load_each()
+    products, broken = product_files.load_each()
     product = next(filter(is_fit, products), None)
     if product is None:
-        raise ValueError("\n".join([f"{otherwise} in platform_assets/specs/.", *(one.error for one in broken)]))
+        raise ValueError("\n".join([f"{otherwise} in platform_assets/products/.", *(one.error for one in broken)]))
     return product
 
 
 def _check_profiles() -> None:
     """Refuse wrong profiles here, in a sentence: a server would die of them with a traceback."""
-    from platform_assets import profiles
+    from platform_assets.launch import profiles
 
     profiles.profile("cpu_small")
 

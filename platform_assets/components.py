@@ -16,8 +16,10 @@ import click
 import dagster as dg
 from dagster.components.component_scaffolding import scaffold_component
 
-from platform_assets import factory, specs
-from platform_assets.specs.base import ProductSpec
+from platform_assets import products
+from platform_assets.automation import factory
+from platform_assets.engine import product_files
+from platform_assets.product.spec import ProductSpec
 
 OWN_FOLDER = f"{__package__}.defs"
 """Where products found by the factory are not defined again."""
@@ -41,8 +43,8 @@ class ProductScaffolder(dg.Scaffolder):
             (request.target_path / "component.py").write_text(PYTHON.format(product=product), encoding="utf-8")
         else:
             scaffold_component(request, {"product": product})
-        if product not in specs.names():
-            file = Path(specs.__path__[0]) / f"{product}.py"
+        if product not in product_files.names():
+            file = Path(products.__path__[0]) / f"{product}.py"
             click.echo(f"There is no product {product!r} yet: write {file}, see docs/add_a_product.md of Driftline.")
 
 
@@ -51,7 +53,7 @@ class ProductComponent(dg.Component, dg.Model, dg.Resolvable):
     """One Driftline product: its assets, checks, jobs and schedules, with the sensors and resources they need.
 
     Attributes:
-        product: the name of its file in `platform_assets/specs/`.
+        product: the name of its file in `platform_assets/products/`.
     """
 
     product: str
@@ -62,23 +64,21 @@ class ProductComponent(dg.Component, dg.Model, dg.Resolvable):
         Raises:
             ValueError: there is no such product, or its file is broken.
         """
-        if context.defs_module_name == OWN_FOLDER and self.product in specs.names():
+        if context.defs_module_name == OWN_FOLDER and self.product in product_files.names():
             return dg.Definitions()
         components = self._components(context)
         own_definitions = dg.Definitions(assets=self.built.assets, asset_checks=self.built.asset_checks)
         if components[0] is not self:
             return own_definitions
-        products = specs.check_together(tuple(component.spec for component in components))
+        specs = product_files.check_together(tuple(component.spec for component in components))
         built = [component.built for component in components]
         jobs_and_schedules = [dg.Definitions(jobs=item.jobs, schedules=item.schedules) for item in built]
-        return dg.Definitions.merge(
-            factory.shared_definitions(products, built, {}), *jobs_and_schedules, own_definitions
-        )
+        return dg.Definitions.merge(factory.shared_definitions(specs, built, {}), *jobs_and_schedules, own_definitions)
 
     @cached_property
     def spec(self) -> ProductSpec:
         """The product's spec."""
-        return specs.load(self.product)
+        return product_files.load(self.product)
 
     @cached_property
     def built(self) -> dg.Definitions:

@@ -1,13 +1,18 @@
-"""Define all products, and the components in `platform_assets/defs/`: the code location that Dagster loads."""
+"""Define all products, and the components in `platform_assets/defs/`: the code location that Dagster loads.
+
+`resources/` and `sensors/` say what runs here; other projects take the defaults of `build_defs`.
+"""
 
 import gc
 from pathlib import Path
 
 import dagster as dg
 
+import resources
+import sensors
 from platform_assets import defs as folder
-from platform_assets import structs
-from platform_assets.factory import JOBS, build_defs
+from platform_assets.automation.factory import JOBS, build_defs
+from platform_assets.base import structs
 
 __all__ = ["JOBS", "build_defs", "defs"]
 
@@ -20,6 +25,6 @@ def _scaffolded() -> list[dg.Definitions]:
     return [dg.ComponentTree.from_module(folder, project_root=location.parents[1]).build_defs()]
 
 
-defs = dg.Definitions.merge(build_defs(), *_scaffolded())
-structs.prepare("platform_assets", "resources", "sensors")
+defs = dg.Definitions.merge(build_defs(resources=resources.DECLARED, watches=sensors.DECLARED), *_scaffolded())
+structs.prepare("platform_assets")
 gc.freeze()  # all of it stays as long as the process; the collector looked at it again and again, last at the exit

@@ -24,7 +24,7 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 from xdist.scheduler import LoadFileScheduling
 
-from platform_assets.settings import Settings
+from platform_assets.base.settings import Settings
 from tests import skips
 from tests.cluster.certificates import Authority
 from tests.doubles.s3_server import S3Server, running
@@ -46,7 +46,7 @@ LONG = (
     *("test_missing_labels.py", "test_tune.py", "test_damaged_store.py", "test_serve.py", "test_table_faults.py"),
 )
 """Files that workers start with because they take longest, so that none of them is alone at the end."""
-YEAR = "tests/specs/test_flight_delays"
+YEAR = "tests/product/test_flight_delays"
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -56,13 +56,27 @@ STARTS = re.compile(
 """Pattern in test files that start processes or run a Dagster graph."""
 SLOW_FIXTURES = {"s3_server", "instance", "world", "run", "walker", "service", "trained", "played"}
 SLOW_FILES = (
-    *("tests/steps/", "tests/goldens/", "tests/demo/", "tests/stages/", "tests/sensors/", "tests/checking/"),
-    *("tests/report/", "tests/chaos/", "tests/cluster/", "tests/test_checking.py", "tests/test_trace.py"),
-    *("tests/storage/test_table_faults.py", "tests/storage/test_full_disk_training.py", "tests/test_bucket_policy.py"),
+    *(
+        "tests/training/steps/",
+        "tests/goldens/",
+        "tests/demo/",
+        "tests/stages/",
+        "tests/automation/",
+        "tests/checking/",
+    ),
+    *(
+        "tests/operations/test_pages.py",
+        "tests/operations/test_accessible.py",
+        "tests/chaos/",
+        "tests/cluster/",
+        "tests/test_checking.py",
+        "tests/test_trace.py",
+    ),
+    *("tests/store/test_table_faults.py", "tests/store/test_full_disk_training.py", "tests/test_bucket_policy.py"),
     "tests/test_store_keys.py",
-    *("tests/serving/test_shelf.py", "tests/compute/test_memory.py"),
-    *("tests/compute/test_export.py", "tests/compute/test_promises.py", "tests/serving/test_damaged_store.py"),
-    *("tests/specs/test_flight_delays", "tests/specs/test_garment_photos", "tests/test_replay.py"),
+    *("tests/serving/test_model_cache.py", "tests/training/test_fit_memory.py"),
+    *("tests/training/test_export.py", "tests/evaluation/test_promises.py", "tests/serving/test_damaged_store.py"),
+    *("tests/product/test_flight_delays", "tests/product/test_garment_photos", "tests/test_replay.py"),
 )
 """Files that train, export, read whole recordings, evaluate sensors on stores, or start a server of their own."""
 FAST_FILES = ("tests/test_conventions.py", "tests/test_settings.py", "tests/test_profiles.py")
@@ -86,7 +100,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
-    """Keep files that share a year of flights (`tests/specs/conftest.py`, 15 CPU seconds) on one worker."""
+    """Keep files that share a year of flights (`tests/product/conftest.py`, 15 CPU seconds) on one worker."""
     return ByFile(config, log) if config.option.dist == "loadfile" else None
 
 

@@ -14,24 +14,26 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from platform_assets import clock, naming, replay, specs
-from platform_assets.compute.releases import next_release
-from platform_assets.factory import build_defs
-from platform_assets.handle import Product
+from platform_assets.automation.factory import build_defs
+from platform_assets.base import clock, naming
+from platform_assets.base.settings import Settings
+from platform_assets.demo import replay
+from platform_assets.engine import product_files
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.evaluation.releases import next_release
 from platform_assets.product.contract import contract_of
-from platform_assets.serving.contract import Contract, ContractField
-from platform_assets.serving.live import Live
-from platform_assets.serving.model import Model
-from platform_assets.serving.predict import Predictor
-from platform_assets.serving.prediction_log import PredictionLog
-from platform_assets.serving.requests import TEXT_MAX
-from platform_assets.settings import Settings
-from platform_assets.specs import garment_photos
-from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.artifacts import ArtifactStore
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
-from resources.store import StoreResource
+from platform_assets.product.spec import ProductSpec
+from platform_assets.products import garment_photos
+from platform_assets.serving.answer.contract import Contract, ContractField
+from platform_assets.serving.answer.live import Live
+from platform_assets.serving.answer.model import Model
+from platform_assets.serving.answer.predict import Predictor
+from platform_assets.serving.answer.requests import TEXT_MAX
+from platform_assets.serving.log.prediction_log import PredictionLog
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.store.handle import Product
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.tables import TableStore
 from tests.doubles import instances, models
 from tests.doubles.products import hourly_temperature
 from tests.serving.picture_files import text_of
@@ -40,8 +42,8 @@ ROWS = 256
 LISTS, ENOUGH = 24, 3_400
 """Per product: most lists, and requests; three products give 10,200."""
 PRODUCTS = {
-    "daily": (lambda: specs.load("flight_delays"), 1),
-    "batches": (lambda: specs.load("garment_photos"), 1),
+    "daily": (lambda: product_files.load("flight_delays"), 1),
+    "batches": (lambda: product_files.load("garment_photos"), 1),
     "hourly": (lambda: hourly_temperature.SPEC, 26),
 }
 """The product, and the number of keys to advance."""
@@ -64,7 +66,7 @@ def values(item: ContractField) -> st.SearchStrategy[Any]:
 
 
 def picture(seed: bytes, shape: tuple[int, int]) -> str:
-    from platform_assets.compute import images
+    from platform_assets.data import images
 
     pixels = (seed * (shape[0] * shape[1]))[: shape[0] * shape[1]]
     return text_of(images.to_png(pixels, shape))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from platform_assets import accounts
-from platform_assets.settings import REPOSITORY
+from platform_assets.base import accounts
+from platform_assets.base.settings import REPOSITORY
 
 
 @pytest.mark.parametrize(

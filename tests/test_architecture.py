@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -16,21 +16,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from platform_assets import specs
+from platform_assets.engine import product_files
 from tests.doubles import recorded
 
 PACKAGES = ("platform_assets", "resources", "sensors")
 BIN = Path(sys.executable).parent
 TIMELESS = (
-    *("platform_assets/compute", "platform_assets/stages", "platform_assets/specs", "platform_assets/engine"),
-    *(
-        "platform_assets/show",
-        "platform_assets/facts",
-        "platform_assets/training",
-        "platform_assets/jobs",
-        "platform_assets/intake",
-        "sensors",
-    ),
+    *("platform_assets/product", "platform_assets/products", "platform_assets/engine", "platform_assets/data"),
+    *("platform_assets/evaluation", "platform_assets/monitoring", "platform_assets/prediction_log"),
+    *("platform_assets/operations/views", "platform_assets/automation", "sensors"),
 )
 NOW = {"now", "utcnow", "today", "time", "time_ns"}
 
@@ -57,27 +51,36 @@ def run(*command: str, cwd: Path) -> str:
     return ended.stdout
 
 
-def test_every_module_has_a_layer(repository: Path) -> None:
-    contracts = pyproject(repository)["importlinter"]["contracts"]
-    layers = {name.strip() for layer in contracts[0]["layers"] for name in layer.split("|")}
-    modules_there = {
-        f"platform_assets.{path.stem}"
-        for path in (repository / "platform_assets").iterdir()
-        if (path.suffix == ".py" or (path / "__init__.py").exists()) and path.stem != "__init__"
-    }
-    assert modules_there | {"resources", "sensors"} == layers, (
-        "name every module of platform_assets in pyproject.toml's layers"
-    )
+ROOMS = ("base", "product", "store", "engine", "data", "training", "evaluation", "monitoring")
+AROUND = ("prediction_log", "serving", "launch", "kubernetes", "automation", "instance", "operations")
+TOP = ("check", "demo", "products", "defs", "cli", "components", "definitions")
+"""Doors, and what looks on from outside: they may import anything, and nothing imports them."""
+MOST_SEAMS = 25
+
+
+def test_every_module_is_in_a_room_of_the_contracts(repository: Path) -> None:
+    there = {path.stem for path in (repository / "platform_assets").iterdir() if not path.stem.startswith("__")}
+    assert there == {*ROOMS, *AROUND, *TOP}
+    core, inside, around, *_ = pyproject(repository)["importlinter"]["contracts"]
+
+    def named(modules: Iterable[str]) -> set[str]:
+        return {module.removeprefix("platform_assets.") for module in modules}
+
+    assert named(core["layers"]) == named(inside["source_modules"]) == {*ROOMS}
+    assert named(inside["forbidden_modules"]) >= {*AROUND, *TOP}
+    assert named(around["modules"]) == {*AROUND} - {"launch"}
+    assert core["ignore_imports"] == inside["ignore_imports"] == [], "the core has no exceptions"
+    assert len(around["ignore_imports"]) <= MOST_SEAMS
 
 
 def test_training_and_serving_processes_load_no_dagster(repository: Path) -> None:
-    for folder in ("steps", "serving", "storage"):
+    for folder in ("training/steps", "serving/answer", "serving/follow", "serving/log", "serving/run", "store"):
         names = [
-            f"platform_assets.{folder}.{path.stem}"
+            f"platform_assets.{folder.replace('/', '.')}.{path.stem}"
             for path in sorted((repository / "platform_assets" / folder).glob("*.py"))
             if path.stem not in ("__init__", "__main__")
         ]
-        forbidden = ["dagster", *(["torch", "polars", "pandera", "deltalake"] if folder == "serving" else [])]
+        forbidden = ["dagster", *(["torch", "polars", "pandera", "deltalake"] if "serving" in folder else [])]
         code = (
             f"import importlib, sys\nfor name in {names!r}: importlib.import_module(name)\n"
             f"print([name for name in {forbidden!r} if name in sys.modules])"
@@ -103,30 +106,30 @@ def test_nothing_outside_of_specs_names_a_product(repository: Path) -> None:
     for path in sorted(path for folder in (*PACKAGES, "deploy") for path in (repository / folder).rglob("*")):
         name = path.relative_to(repository)
         is_text = path.suffix and "__pycache__" not in path.parts
-        if is_text and not name.is_relative_to("platform_assets/specs"):
+        if is_text and not name.is_relative_to("platform_assets/products"):
             numbered = enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
             lines_with_names += [
                 f"{name}, line {number}: {line.strip()}" for number, line in numbered if names.search(line)
             ]
-    assert lines_with_names == [], "product-specific text belongs in the product's file in specs/"
+    assert lines_with_names == [], "product-specific text belongs in the product's file in products/"
 
 
 def _names_of_products() -> set[str]:
     """Return the full names of products in the singular, as in code and in prose; parts of a name do not count."""
-    names = [spec.name.removesuffix("s") for spec in specs.load_all()]
+    names = [spec.name.removesuffix("s") for spec in product_files.load_all()]
     return {*names, *(name.replace("_", " ") for name in names)}
 
 
 def test_only_the_full_name_of_a_product_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     orders = replace(recorded.SPEC, name="customer_orders", entity="order")
-    monkeypatch.setattr(specs, "load_all", lambda: (orders,))
+    monkeypatch.setattr(product_files, "load_all", lambda: (orders,))
     assert _names_of_products() == {"customer_order", "customer order"}
 
 
 def test_only_settings_reads_the_environment(repository: Path) -> None:
     """Except for the variables that clients of S3 read themselves: a client is used again while they are the same."""
     for path, tree in modules(repository):
-        if path in ("platform_assets/settings.py", "platform_assets/storage/objects.py"):
+        if path in ("platform_assets/base/settings.py", "platform_assets/store/objects.py"):
             continue
         nodes = list(ast.walk(tree))
         written = {
@@ -137,7 +140,7 @@ def test_only_settings_reads_the_environment(repository: Path) -> None:
             for node in nodes
             if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv") and id(node) not in written
         ]
-        assert not reads, f"{path}, lines {reads}: read the environment in platform_assets/settings.py"
+        assert not reads, f"{path}, lines {reads}: read the environment in platform_assets/base/settings.py"
 
 
 def test_pure_code_and_wiring_never_read_the_time(repository: Path) -> None:
@@ -150,7 +153,7 @@ def test_pure_code_and_wiring_never_read_the_time(repository: Path) -> None:
             and node.func.attr in NOW
             and ast.unparse(node.func.value) in ("datetime", "datetime.datetime", "date", "datetime.date", "time", "dt")
         ]
-        assert not clock_reads, f"{path}, lines {clock_reads}: only platform_assets/clock.py reads the time"
+        assert not clock_reads, f"{path}, lines {clock_reads}: only platform_assets/base/clock.py reads the time"
 
 
 def test_a_checkout_elsewhere_is_not_needed_to_import(repository: Path, tmp_path: Path) -> None:
@@ -163,12 +166,12 @@ def test_records_are_read_by_their_types_and_not_by_literal_keys(repository: Pat
     reads = [
         f"{path}:{node.lineno}"
         for path, tree in modules(repository)
-        if not path.startswith("platform_assets/records/")
+        if not path.startswith("platform_assets/store/records/")
         for node in ast.walk(tree)
         for value, key in [_literal_read(node)]
         if key is not None and value.endswith((".notes", ".document()"))
     ]
-    assert reads == [], "read them through platform_assets.records"
+    assert reads == [], "read them through platform_assets.store.records"
 
 
 def _literal_read(node: ast.AST) -> tuple[str, str | None]:

@@ -10,12 +10,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from platform_assets import asking, cli
-from platform_assets.asking import About
-from platform_assets.compute import images
-from platform_assets.handle import Product
-from platform_assets.settings import Settings
-from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets import cli
+from platform_assets.base.settings import Settings
+from platform_assets.data import images
+from platform_assets.serving import asking
+from platform_assets.serving.asking import About
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.store.handle import Product
 from tests.doubles import models
 from tests.doubles.products.slow_batches import SPEC
 

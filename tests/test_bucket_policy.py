@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from platform_assets import bucket_policy, naming
-from platform_assets.accounts import ACCOUNTS, LEDGERS, Account
+from platform_assets.base import naming
+from platform_assets.base.accounts import ACCOUNTS, LEDGERS, Account
+from platform_assets.base.problems import LedgerProblem
+from platform_assets.base.settings import PRODUCT
 from platform_assets.cli import main
-from platform_assets.problems import LedgerProblem
-from platform_assets.settings import PRODUCT
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.operations import bucket_policy
+from platform_assets.store.ledgers import Ledgers
 from tests.doubles import s3_server
 from tests.doubles.s3_server import S3Server
 

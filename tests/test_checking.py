@@ -15,14 +15,15 @@ from typing import Any
 import polars as pl
 import pytest
 
-from platform_assets import checking, clock, specs
-from platform_assets.checking import monitored, reach
-from platform_assets.checking.messages import Problem
+from platform_assets import check as checking
+from platform_assets import products
+from platform_assets.base import clock
+from platform_assets.check import monitored, reach
+from platform_assets.check.messages import Problem
 from platform_assets.cli import main
-from platform_assets.compute import sketch
-from platform_assets.compute.tasks import Binary
-from platform_assets.learners.boosted import LightGbm
-from platform_assets.specs.base import (
+from platform_assets.engine import product_files
+from platform_assets.monitoring import sketch
+from platform_assets.product.spec import (
     CrossRule,
     Field,
     Gates,
@@ -36,6 +37,8 @@ from platform_assets.specs.base import (
     Tables,
     Window,
 )
+from platform_assets.product.tasks import Binary
+from platform_assets.training.learners.boosted import LightGbm
 from tests.doubles import numbered_batches, recorded
 from tests.doubles.products import hourly_temperature
 
@@ -51,7 +54,7 @@ SPEC = replace(
     hourly_temperature.SPEC,
     history=replace(HISTORY, deliver=cache(HISTORY.deliver), demo_first="2013-01-06T05", demo_last="2013-01-09T06"),
 )
-FILE = "platform_assets/specs/hourly_temperature.py"
+FILE = "platform_assets/products/hourly_temperature.py"
 HOUR = timedelta(hours=1)
 MOMENT = pl.Datetime("us", "UTC")
 
@@ -170,7 +173,7 @@ def test_a_first_training_beyond_a_months_budget_is_reported_before_anything_run
     "spec",
     [
         pytest.param(spec, marks=OF_PHOTOS if spec.name == "garment_photos" else (), id=spec.name)
-        for spec in {spec.name: spec for spec in (SPEC, *specs.load_all())}.values()
+        for spec in {spec.name: spec for spec in (SPEC, *product_files.load_all())}.values()
     ],
 )
 def test_a_sound_product_passes_every_check(spec: ProductSpec) -> None:
@@ -440,7 +443,7 @@ def test_a_class_that_the_last_keys_lack_is_taken_from_earlier_ones_for_the_lear
 
 
 def _one_output(learned: Any, training: Any) -> Any:
-    from platform_assets.compute.nets import TabularNet
+    from platform_assets.training.nets import TabularNet
 
     return TabularNet(learned, **training.settings)
 
@@ -718,7 +721,7 @@ def test_columns_whose_type_depends_on_the_data_are_reported() -> None:
 
 def _file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
     (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
-    monkeypatch.setattr(specs, "__path__", [*specs.__path__, str(tmp_path)])
+    monkeypatch.setattr(products, "__path__", [*products.__path__, str(tmp_path)])
 
 
 def test_the_command_prints_one_line_per_check_and_ends_with_0(
@@ -738,7 +741,7 @@ def test_the_command_prints_one_line_per_check_and_ends_with_0(
     [
         ("import nothing_of_this_name\n", "cannot be loaded: ModuleNotFoundError: No module named 'nothing"),
         ("SPEC = (\n", "cannot be loaded: SyntaxError"),
-        ("SPECS = 1\n", "has no SPEC; define `SPEC = ProductSpec(...)` at its end"),
+        ("SPECS = 1\n", "has no SPEC; define `SPEC = Product(...)` at its end"),
         ("from tests.doubles.recorded import SPEC\n", "has SPEC.name 'recorded'; expected '{name}', the file's name"),
     ],
     ids=["import", "syntax", "no_spec", "name"],
@@ -765,8 +768,8 @@ def test_products_that_land_in_one_folder_are_reported_for_all_products(monkeypa
         recorded.SPEC, name="twin", sources=tuple(_landing_there(source) for source in recorded.SPEC.sources)
     )
     products = {"recorded": recorded.SPEC, "twin": twin}
-    monkeypatch.setattr(specs, "names", lambda: list(products))
-    monkeypatch.setattr(specs, "load", products.__getitem__)
+    monkeypatch.setattr(product_files, "names", lambda: list(products))
+    monkeypatch.setattr(product_files, "load", products.__getitem__)
     lines = dict(checking.run())
     assert set(lines) == {"recorded", "twin", "all products"}
     (line,) = lines["all products"]

@@ -14,13 +14,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from platform_assets import clock, naming, specs
+from platform_assets.base import clock, naming
+from platform_assets.base.settings import Settings
 from platform_assets.cli import main
-from platform_assets.compute import releases
-from platform_assets.settings import Settings
-from platform_assets.storage.artifacts import ArtifactStore
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
+from platform_assets.engine import product_files
+from platform_assets.evaluation import releases
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.tables import TableStore
 from tests.doubles import documents, watched
 
 PRODUCT = "flight_delays"
@@ -191,7 +192,7 @@ def test_status_as_json_has_the_same_values(ledgers: Ledgers, capsys):
 def test_status_shows_the_others_and_names_a_product_whose_records_are_damaged(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys
 ):
-    monkeypatch.setattr(specs, "names", lambda: [PRODUCT, "garment_photos"])
+    monkeypatch.setattr(product_files, "names", lambda: [PRODUCT, "garment_photos"])
     Ledgers(settings.root, PRODUCT).append(naming.RELEASES, {"x": 1})
     (record,) = Path(settings.root, "ledgers", PRODUCT, naming.RELEASES).glob("*.json")
     record.write_text('{"x":')
@@ -209,8 +210,8 @@ def test_status_shows_the_others_and_names_a_product_whose_records_are_damaged(
 @pytest.fixture
 def keys(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
     """Store keys of the product that commands use by default: the first one, whatever products a checkout has."""
-    monkeypatch.setattr(specs, "names", lambda: [PRODUCT])
-    spec = specs.load(PRODUCT)
+    monkeypatch.setattr(product_files, "names", lambda: [PRODUCT])
+    spec = product_files.load(PRODUCT)
     keys = spec.grain.span("2013-03-01", "2013-03-04")
     watched.write(settings, spec, keys)
     return keys
@@ -345,7 +346,7 @@ def test_serve_becomes_the_process_that_knows_no_product_file(
         main(["serve", PRODUCT, f"{PRODUCT}@{OLD}", "--memory-mb", "64"])
     assert started == [
         [
-            *(sys.executable, "-m", "platform_assets.serving.host", PRODUCT, f"{PRODUCT}@{OLD}"),
+            *(sys.executable, "-m", "platform_assets.serving.run.host", PRODUCT, f"{PRODUCT}@{OLD}"),
             *("--memory-mb", "64", "--port", "3000", "--host", "127.0.0.1"),
         ]
     ]
@@ -424,7 +425,7 @@ def test_an_s3_that_does_not_answer_gives_an_error_message(monkeypatch, settings
 
 
 def test_an_internal_error_is_raised_and_not_reported_as_a_users_mistake(monkeypatch, settings: Settings):
-    monkeypatch.setattr("platform_assets.status.of_product", lambda *_: None.nothing)  # type: ignore[attr-defined]
+    monkeypatch.setattr("platform_assets.operations.status.of_product", lambda *_: None.nothing)  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match="nothing"):
         main(["status"])
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from platform_assets import clock
-from platform_assets.settings import Settings
+from platform_assets.base import clock
+from platform_assets.base.settings import Settings
 
 MOMENT = datetime(2013, 3, 1, 5, tzinfo=UTC)
 

@@ -9,10 +9,10 @@ import dagster as dg
 import pytest
 import yaml
 
-from platform_assets import naming
-from platform_assets.settings import Settings
-from resources import cluster_run, own_runs
-from resources.run_coordinator import RunRefused
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.instance import cluster_run, own_runs
+from platform_assets.instance.run_coordinator import RunRefused
 from tests.doubles.numbered_batches import SPEC
 from tests.doubles.rows import row
 

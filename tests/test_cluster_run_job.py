@@ -16,11 +16,12 @@ import yaml
 from dagster._core.code_pointer import CustomPointer, FileCodePointer, ModuleCodePointer
 from dagster._core.launcher import LaunchRunContext, RunLauncher
 
-from platform_assets import accounts, naming, specs
-from platform_assets.factory import build_defs
-from platform_assets.settings import ONLY_PRODUCT
-from resources import cluster_run, own_runs
-from resources.run_coordinator import RunRefused
+from platform_assets.automation.factory import build_defs
+from platform_assets.base import accounts, naming
+from platform_assets.base.settings import ONLY_PRODUCT
+from platform_assets.engine import product_files
+from platform_assets.instance import cluster_run, own_runs
+from platform_assets.instance.run_coordinator import RunRefused
 from tests.doubles import kustomize
 from tests.doubles.numbered_batches import SPEC
 from tests.doubles.rows import row
@@ -58,7 +59,7 @@ def launcher(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def shipped(repository: Path, settings: dict[str, Any]) -> Any:
     from dagster._config import process_config, resolve_to_config_type
 
-    from resources.run_launcher import RunLauncher
+    from platform_assets.instance.run_launcher import RunLauncher
 
     file = yaml.safe_load((repository / "deploy/kubernetes/base/dagster.yaml").read_text(encoding="utf-8"))
     given = file["run_launcher"]["config"] | settings
@@ -132,7 +133,7 @@ def test_each_kind_of_run_has_the_account_keys_and_token_of_its_own(launcher: An
     optional = [item["secretRef"]["name"] for item in run["envFrom"] if item.get("secretRef", {}).get("optional")]
     assert optional == own
     assert run["image"] == IMAGE
-    assert run["args"][:3] == ["python", "-m", "resources.cluster_run"] and "command" not in run
+    assert run["args"][:3] == ["python", "-m", "platform_assets.instance.cluster_run"] and "command" not in run
     assert run["args"][4:] == [f"{name}__orders", account]
     assert document["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"] == "run"
 
@@ -332,7 +333,7 @@ def test_a_row_that_is_changed_after_its_launch_is_refused_in_the_pod(
 def test_the_jobs_that_are_our_own_are_those_that_are_built() -> None:
     built = build_defs(specs=[SPEC]).jobs or ()
     assert {job.name for job in built} == {naming.job(verb, SPEC.name) for verb in accounts.VERBS}
-    assert specs.names() == sorted(own_runs._products())
+    assert product_files.names() == sorted(own_runs._products())
 
 
 def test_no_config_of_a_job_has_dagster_read_or_unpickle_a_file() -> None:

@@ -14,13 +14,13 @@ import pytest
 import yaml
 from dagster.components.component_scaffolding import scaffold_object
 
-from platform_assets import specs
+from platform_assets.automation.factory import build_defs
 from platform_assets.components import ProductComponent
-from platform_assets.factory import build_defs
-from resources.store import StoreResource
+from platform_assets.engine import product_files
+from platform_assets.engine.store_resource import StoreResource
 
 TYPE = "platform_assets.components.ProductComponent"
-PRODUCTS = specs.names()
+PRODUCTS = product_files.names()
 PROJECT = '[tool.dg]\ndirectory_type = "project"\n\n[tool.dg.project]\nroot_module = "another"\n'
 
 
@@ -44,14 +44,13 @@ def described(defs: dg.Definitions) -> dict[str, list[str]]:
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_a_component_defines_the_same_as_the_factory(product: str) -> None:
     definitions = dg.build_defs_for_component(ProductComponent(product=product))
-    assert described(definitions) == described(build_defs(specs=[specs.load(product)]))
+    assert described(definitions) == described(build_defs(specs=[product_files.load(product)]))
     assert isinstance((definitions.resources or {})["store"], StoreResource)
 
 
 def test_an_unknown_product_gives_one_error_message() -> None:
-    sentence = (
-        rf"^there is no product 'nowhere'; expected one of {', '.join(PRODUCTS)} \(files of platform_assets/specs/\)\.$"
-    )
+    products = ", ".join(PRODUCTS)
+    sentence = rf"^there is no product 'nowhere'; expected one of {products} \(files of platform_assets/products/\)\.$"
     with pytest.raises(ValueError, match=sentence):
         dg.build_defs_for_component(ProductComponent(product="nowhere"))
 
@@ -70,7 +69,7 @@ def test_all_products_of_another_project_share_sensors_and_resources(
         scaffold_object(folder / product, TYPE, None, kind, tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     assert described(dg.load_from_defs_folder(path_within_project=folder)) == described(
-        build_defs(specs=[specs.load(product) for product in PRODUCTS])
+        build_defs(specs=[product_files.load(product) for product in PRODUCTS])
     )
 
 
@@ -87,7 +86,8 @@ def dg_in(copy: Path, *args: str) -> str:
 def test_dg_scaffolds_in_a_copy_of_the_project_and_nothing_is_defined_twice(tmp_path: Path, repository: Path) -> None:
     for package in ("platform_assets", "resources", "sensors"):
         shutil.copytree(repository / package, tmp_path / package)
-    shutil.copy(repository / "pyproject.toml", tmp_path)
+    for file in ("driftline.py", "pyproject.toml"):
+        shutil.copy(repository / file, tmp_path)
     assert f'"{TYPE}"' in dg_in(tmp_path, "list", "components", "--json")
     result = dg_in(tmp_path, "scaffold", "defs", TYPE, "nowhere")
     folder = tmp_path / "platform_assets" / "defs"
@@ -95,7 +95,7 @@ def test_dg_scaffolds_in_a_copy_of_the_project_and_nothing_is_defined_twice(tmp_
         "type": TYPE,
         "attributes": {"product": "nowhere"},
     }
-    assert f"write {tmp_path}/platform_assets/specs/nowhere.py, see docs/add_a_product.md" in result
+    assert f"write {tmp_path}/platform_assets/products/nowhere.py, see docs/add_a_product.md" in result
     shutil.rmtree(folder / "nowhere")
     scaffold_object(folder / PRODUCTS[0], TYPE, None, "yaml", tmp_path)
     (folder / "mine.py").write_text('import dagster as dg\n\n\n@dg.asset(key="mine")\ndef mine(): ...\n')

@@ -16,8 +16,8 @@ from importlib import metadata
 from itertools import chain
 from pathlib import Path
 
-from platform_assets import specs
-from platform_assets.digests import modules
+from platform_assets.engine import product_files
+from platform_assets.engine.digests import modules
 
 PACKAGES = ("platform_assets", "resources", "sensors")
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -29,20 +29,20 @@ IMPORTED_BY_TICKS = {"obstore", "deltalake", "kubernetes"}
 """Libraries that a sensor's tick may be the first in its process to import."""
 NO_CALLS = {"pickle", "cloudpickle", "joblib", "dill", "shelve", "marshal"}
 CARRIES = {
-    "platform_assets/placeholders.py": "errors in a product's values are shown in its asset, or raised with the others",
-    "platform_assets/serving/background.py": "what a job raises in its thread is raised again in its caller's",
-    "platform_assets/serving/turns.py": "what fails for the requests of one turn is raised again by each of them",
-    "sensors/source_calls.py": "what a source raises in its thread is raised again in the tick that asked it",
+    "platform_assets/automation/placeholders.py": "errors in a product's values are shown in its asset, or raised",
+    "platform_assets/serving/follow/background.py": "what a job raises in its thread is raised again in its caller's",
+    "platform_assets/serving/answer/slices_of_work.py": "what fails for the requests of one turn is raised by each",
+    "platform_assets/automation/sensors/source_calls.py": "what a source raises is raised in the tick that asked it",
 }
 """Files that catch any exception without raising at once: path -> reason."""
 PRIVATE = re.compile(r"\b(?:dagster\w*|bentoml)\._[a-z]|\b_bentoml")
 PRIVATE_IN = {
-    "resources/cluster_run.py",
-    "resources/cluster_storage.py",
-    "resources/copying_launcher.py",
-    "resources/local_storage.py",
-    "resources/own_runs.py",
-    "resources/run_launcher.py",
+    "platform_assets/instance/cluster_run.py",
+    "platform_assets/instance/cluster_storage.py",
+    "platform_assets/instance/copying_launcher.py",
+    "platform_assets/instance/local_storage.py",
+    "platform_assets/instance/own_runs.py",
+    "platform_assets/instance/run_launcher.py",
 }
 RUN_BY_CI = "<!-- run by .ci/run -->"
 RUN_BY_A_TEST = "<!-- run by tests/test_one_file.py -->"
@@ -253,14 +253,17 @@ def test_versions_are_pinned_and_torch_is_not() -> None:
 
 def test_the_trainer_image_has_the_imports_of_steps_and_products_and_no_dagster() -> None:
     group = _trainer()
-    steps = [f"platform_assets.steps.{path.stem}" for path in (REPOSITORY / "platform_assets/steps").glob("*.py")]
-    products = [f"platform_assets.specs.{name}" for name in specs.names()]
+    steps = [
+        f"platform_assets.training.steps.{path.stem}"
+        for path in (REPOSITORY / "platform_assets/training/steps").glob("*.py")
+    ]
+    products = [f"platform_assets.products.{name}" for name in product_files.names()]
     files = [REPOSITORY / f"{name.replace('.', '/')}.py" for name in modules.closure(*products, *steps[1:])]
     nodes = [node for path in files if path.exists() for node in ast.walk(tree(path))]
     imported = {alias.name.split(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     imported |= {(node.module or "").split(".")[0] for node in nodes if isinstance(node, ast.ImportFrom)}
     packages = {name.split(".")[0]: distributions for name, distributions in metadata.packages_distributions().items()}
-    needed = {packages[name][0] for name in imported - sys.stdlib_module_names - {"platform_assets"}}
+    needed = {packages[name][0] for name in imported - sys.stdlib_module_names - {"driftline", "platform_assets"}}
     assert needed <= set(group), "fix [dependency-groups] trainer in pyproject.toml"
     assert not [name for name in group if name.startswith("dagster") and name != "dagster-pipes"]
 
@@ -359,7 +362,9 @@ def test_our_exceptions_have_one_root() -> None:
         and node.bases
         and all(isinstance(base, ast.Name) and base.id in builtin for base in node.bases)
     ]
-    assert alone == ["platform_assets/problems.py: Problem"], "derive it from `platform_assets.problems.Problem`"
+    assert alone == ["platform_assets/base/problems.py: Problem"], (
+        "derive it from `platform_assets.base.problems.Problem`"
+    )
 
 
 def test_records_are_read_and_written_as_structs() -> None:

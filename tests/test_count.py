@@ -20,9 +20,9 @@ CODE = '"""Docstring."""\n\n# A comment.\nx = 1\ny = [1, 2]\n'
 def root(tmp_path: Path) -> Path:
     files = {
         "platform_assets/keys.py": CODE,
-        "platform_assets/specs/base.py": "x = 1\n",
-        "platform_assets/specs/planes.py": "SPEC = 1\n",
-        "platform_assets/specs/typed.py": "SPEC: int = 1\n",
+        "platform_assets/products/base.py": "x = 1\n",
+        "platform_assets/products/planes.py": "SPEC = 1\n",
+        "platform_assets/products/typed.py": "SPEC: int = 1\n",
         "platform_assets/report/page.html": "<p>\n\n</p>\n",
         "resources/store.py": "def f(): return 1\n",
         "sensors/__init__.py": "",
@@ -37,7 +37,7 @@ def root(tmp_path: Path) -> Path:
 def test_packages_products_and_other_files_are_counted_apart(root: Path) -> None:
     assert COUNT["measure"](root) == {
         "platform_assets": (2, 8),
-        "platform_assets/specs": (1, 3),
+        "platform_assets/products": (1, 3),
         "resources": (1, 4),
         "sensors": (0, 0),
         "sum without products": (4, 15),
@@ -83,10 +83,10 @@ def test_a_check_fails_above_one_percent_and_says_what_to_write(root: Path) -> N
 
 def test_a_package_without_a_ceiling_fails_and_products_have_none(root: Path) -> None:
     sizes = {name: size._asdict() for name, size in COUNT["measure"](root).items()}
-    del sizes["platform_assets/specs"], sizes["products"]
+    del sizes["platform_assets/products"], sizes["products"]
     code, _, errors, _ = _run(root, sizes, "--check")
     assert (code, errors.count("\n")) == (1, 1)
-    assert errors.startswith("platform_assets/specs has 1 lines, 1 above its 0 and 3 nodes, 3 above its 0.")
+    assert errors.startswith("platform_assets/products has 1 lines, 1 above its 0 and 3 nodes, 3 above its 0.")
 
 
 def test_lowering_lowers_and_removes_and_never_raises(root: Path) -> None:

@@ -10,12 +10,17 @@ from pathlib import Path
 import dagster as dg
 
 import platform_assets
+import resources
 import sensors
-from platform_assets import clock, naming
+from platform_assets.automation import sensors as automated
+from platform_assets.automation.factory import STAGES
+from platform_assets.automation.resources import defaults
+from platform_assets.base import clock, naming
+from platform_assets.base.settings import Settings
 from platform_assets.definitions import JOBS, build_defs, defs
-from platform_assets.factory import STAGES
-from platform_assets.settings import Settings
-from platform_assets.storage.tables import TableStore
+from platform_assets.launch.launchers import KINDS
+from platform_assets.store.tables import TableStore
+from resources.launcher import LAUNCHERS
 from tests.doubles import numbered_batches as batches
 
 HEAVY = (
@@ -52,7 +57,9 @@ def test_every_stage_is_listed_and_builds_at_least_one_asset() -> None:
     tags = {spec.tags[naming.TAG_STAGE] for spec in build_defs(specs=[batches.SPEC]).resolve_all_asset_specs()}
     assert {module.STAGE for module in STAGES if hasattr(module, "STAGE")} <= tags
     files = Path(str(platform_assets.__file__)).parent.rglob("*.py")
-    declared = {str(path) for path in files if "def build(spec: ProductSpec, views: Views" in path.read_text("utf-8")}
+    declared = {
+        str(path) for path in files if "def build(spec: ProductSpec, outside: Outside" in path.read_text("utf-8")
+    }
     assert {module.__file__ for module in STAGES} == declared
 
 
@@ -87,14 +94,34 @@ def test_resources_and_products_can_be_replaced() -> None:
 
 def test_every_sensor_runs_by_default_has_a_description_and_its_own_module() -> None:
     by_name = {item.name: item for item in build_defs(specs=[batches.SPEC]).sensors or ()}
-    modules = {path.stem for path in Path(sensors.__file__).parent.glob("*.py") if "@ticks.Sensor(" in path.read_text()}
+    folder = Path(automated.__file__).parent
+    modules = {path.stem for path in folder.glob("*.py") if "@ticks.Sensor(" in path.read_text()}
     assert set(by_name) == modules
     for name, sensor in by_name.items():
         assert sensor.default_status is dg.DefaultSensorStatus.RUNNING, name
-        assert len(sensor.description or "") >= 40, f"{name}: describe it in sensors/{name}.py"
+        assert len(sensor.description or "") >= 40, f"{name}: describe it in automation/sensors/{name}.py"
         assert (sensor.minimum_interval_seconds or 30) <= 10, name
     assert [job.name for job in by_name["landings"].jobs] == ["advance__numbered_batches"]
     assert [job.name for job in by_name["retrain"].jobs] == ["retrain__numbered_batches"]
+
+
+def test_the_folders_resources_and_sensors_declare_what_dagster_loads() -> None:
+    here = {item.name: item for item in defs.sensors or ()}
+    elsewhere = {item.name: item for item in build_defs().sensors or ()}
+    files = {path.stem for path in Path(sensors.__file__).parent.glob("*.py")} - {"__init__"}
+    assert {watch.name for watch in sensors.DECLARED} == files == set(here) == set(elsewhere)
+    for name, sensor in here.items():
+        other = elsewhere[name]
+        assert sensor.minimum_interval_seconds == other.minimum_interval_seconds, name
+        assert sensor.default_status == other.default_status, name
+        assert (
+            sorted(job.name for job in sensor.jobs) == sorted(job.name for job in other.jobs)
+            if sensor.has_jobs
+            else True
+        )
+        assert sensor.has_jobs == other.has_jobs, name
+    assert set(resources.DECLARED) == set(defs.resources or {}) == set(defaults())
+    assert LAUNCHERS == KINDS
 
 
 MODULE = "tests.doubles.batches_location"

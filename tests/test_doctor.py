@@ -6,11 +6,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from platform_assets import cli, doctor, naming
-from platform_assets.storage import record_index, upkeep
-from platform_assets.storage.artifacts import ArtifactStore
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
+from platform_assets import cli
+from platform_assets.base import naming
+from platform_assets.operations import doctor
+from platform_assets.store import record_index, upkeep
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.tables import TableStore
 from tests.doubles import documents
 
 STAGE = "features"

@@ -15,18 +15,23 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from platform_assets import checking, naming, replay, specs
-from platform_assets.factory import build_defs
-from platform_assets.handle import Product
-from platform_assets.history.reader import History
-from platform_assets.records.faults import Fault
-from platform_assets.records.verdicts import VERDICTS
-from platform_assets.settings import Settings
-from platform_assets.specs import base as specs_base
-from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
-from resources.store import StoreResource
+from platform_assets import check as checking
+from platform_assets import products as product_folder
+from platform_assets.automation.factory import build_defs
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.demo import replay
+from platform_assets.engine import product_files
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.product import spec as specs_base
+from platform_assets.product.spec import ProductSpec
+from platform_assets.store.handle import Product
+from platform_assets.store.history.reader import History
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.faults import Fault
+from platform_assets.store.records.verdicts import VERDICTS
+from platform_assets.store.tables import TableStore
+from platform_assets.training.learners.network import learner_of
 from tests.doubles import instances
 from tests.doubles.launcher import InProcessLauncher
 
@@ -54,9 +59,9 @@ README, COOKBOOK = products("README.md"), products("docs/cookbook.md")
 @pytest.fixture
 def write(tmp_path: Path, settings: Settings) -> Iterator[Callable[[str], ProductSpec]]:
     """Write a product's file where `specs` finds it, and load it."""
-    folder = tmp_path / "specs"
+    folder = tmp_path / "products"
     folder.mkdir()
-    specs.__path__.append(str(folder))
+    product_folder.__path__.append(str(folder))
     written: list[str] = []
 
     def file_of(name: str) -> ProductSpec:
@@ -65,12 +70,12 @@ def write(tmp_path: Path, settings: Settings) -> Iterator[Callable[[str], Produc
             text = README["rain_today"] + text
         (folder / f"{name}.py").write_text(text, encoding="utf-8")
         written.append(name)
-        return specs.load(name)
+        return product_files.load(name)
 
     yield file_of
-    specs.__path__.remove(str(folder))
+    product_folder.__path__.remove(str(folder))
     for name in written:
-        sys.modules.pop(f"{specs.__name__}.{name}", None)
+        sys.modules.pop(f"{product_files.__name__}.{name}", None)
 
 
 def observations() -> pl.DataFrame:
@@ -224,7 +229,7 @@ def test_the_recipe_of_a_finished_file_names_the_file_that_is_not_there(
 ) -> None:
     spec = write("rain_given")
     land(settings, spec, "2013-02-20")
-    elsewhere = replace(spec, model=replace(spec.learner, place=str(tmp_path)))  # the bucket is the recipe's
+    elsewhere = replace(spec, model=replace(learner_of(spec), place=str(tmp_path)))  # the bucket is the recipe's
     (line,) = (line for line in checking.of_product(elsewhere, settings) if line.check == "model")
     assert line.is_problem
     assert "rain.onnx is not in" in line.message
@@ -317,7 +322,7 @@ def test_each_row_of_the_threat_model_names_its_tests() -> None:
 
 
 def test_files_that_the_pages_name_exist() -> None:
-    examples = {f"platform_assets/specs/{name}.py" for name in (*README, *COOKBOOK, "NAME")}
+    examples = {f"platform_assets/products/{name}.py" for name in (*README, *COOKBOOK, "NAME")}
     for page in (page for page in DOCUMENTS if page.name != "CHANGELOG.md"):
         text = page.read_text(encoding="utf-8")
         for name in set(re.findall(r"`((?:[\w.]+/)+[\w.]+\.(?:py|sh|yaml|toml|Dockerfile))`", text)) - examples:
@@ -331,7 +336,7 @@ def test_modules_and_functions_that_the_pages_name_exist() -> None:
         text = page.read_text(encoding="utf-8")
         for name in set(re.findall(r"`((?:\w+\.)+\w+)(?:\([^`]*\))?`", text)):
             first, *members = name.removeprefix("platform_assets.").split(".")
-            if first in packages and members[-1:] not in (["py"], ["md"], ["toml"]):
+            if first in packages and members[-1:] not in (["py"], ["md"], ["toml"], ["sh"], ["json"]):
                 assert _exists(["platform_assets", first, *members]), f"{page.name} names {name}, which does not exist"
             elif first in specs_base.__all__ and first != "History":  # on the pages, the reader of ledgers
                 assert members[0] in _members(first), f"{page.name} names {name}, which does not exist"

@@ -27,15 +27,17 @@ import httpx
 import psutil
 import pytest
 
-from platform_assets import clock, naming, replay, specs, status, trace
-from platform_assets.demo import journal, servers
+from platform_assets.base import clock, naming
+from platform_assets.base.settings import Settings
+from platform_assets.demo import journal, replay, servers
 from platform_assets.demo.processes import Children
 from platform_assets.demo.runs import Dagster, RunFailed
-from platform_assets.handle import Product
-from platform_assets.records.attempts import ATTEMPTS, unique_attempts
-from platform_assets.settings import Settings
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
+from platform_assets.engine import product_files
+from platform_assets.operations import status, trace
+from platform_assets.store.handle import Product
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.attempts import ATTEMPTS, unique_attempts
+from platform_assets.store.tables import TableStore
 from tests.doubles import documents
 
 PATIENCE_S = 1_500
@@ -52,7 +54,7 @@ COMMAND = [
     "--seed",
     str(SEED),
 ]
-SPEC = specs.load(PRODUCT)
+SPEC = product_files.load(PRODUCT)
 PLAN = journal.plan(SPEC, count=COUNT, most=COUNT, seed=SEED)
 FAULTY = replay.inject(SPEC, PLAN.injected)
 CUTOFF, END = PLAN.keys[0], SPEC.grain.shift(PLAN.keys[-1], 1)

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from platform_assets import clock
-from platform_assets.handle import Product
-from platform_assets.records.requests import INTERVENTIONS, Intervention
-from platform_assets.settings import Settings
+from platform_assets.base import clock
+from platform_assets.base.settings import Settings
+from platform_assets.store.handle import Product
+from platform_assets.store.records.requests import INTERVENTIONS, Intervention
 from tests.doubles import recorded
 
 SPEC = recorded.SPEC

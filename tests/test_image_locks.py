@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from platform_assets.serving.build import PACKAGES
-from platform_assets.settings import REPOSITORY
+from platform_assets.base.settings import REPOSITORY
+from platform_assets.serving.run.build import PACKAGES
 
 PACKAGE = re.compile(r"^([\w.-]+)==(\S+)((?:.*\\\n)*.*)", re.MULTILINE)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from platform_assets.settings import REPOSITORY
+from platform_assets.base.settings import REPOSITORY
 
 DIGEST = f"sha256:{'0' * 64}"
 COMMAND = ("make", "--no-print-directory", "images", "IMAGES=service", f"BASE=localhost/base@{DIGEST}")

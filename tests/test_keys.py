@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.keys import BatchGrain, DailyGrain, Grain, HourlyGrain, KeyProblem
+from platform_assets.base.keys import BatchGrain, DailyGrain, Grain, HourlyGrain, KeyProblem
 
 NEW_YORK = DailyGrain(start="2013-01-01", end="2013-12-31", time_zone="America/New_York")
 HOURS = HourlyGrain(start="2013-01-01T00", end="2013-12-31T23")

@@ -11,15 +11,15 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from platform_assets import manifests as module
-from platform_assets import naming
-from platform_assets.handle import Product
-from platform_assets.manifests import manifests, name_of
-from platform_assets.serving import middleware
-from platform_assets.settings import AUTHORITIES, AUTHORITY_VARIABLES, REPOSITORY, Settings, SettingsProblem
-from platform_assets.specs.base import Pods, ProductSpec
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
+from platform_assets.base import naming
+from platform_assets.base.settings import AUTHORITIES, AUTHORITY_VARIABLES, REPOSITORY, Settings, SettingsProblem
+from platform_assets.kubernetes import service_manifests as module
+from platform_assets.kubernetes.service_manifests import manifests, name_of
+from platform_assets.product.spec import Pods, ProductSpec
+from platform_assets.serving.answer import middleware
+from platform_assets.store.handle import Product
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.tables import TableStore
 from tests.doubles import kustomize, models
 from tests.doubles.products.slow_batches import SPEC
 
@@ -29,7 +29,7 @@ NOTES: dict[str, Any] = {"tag": "slow_batches:1", "asked_rows": 64, "max_apart":
 KINDS = {"Deployment", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler", "NetworkPolicy"}
 NAME = "driftline-slow-batches"
 ANSWER_S = 10.0
-"""`serving.routes.TIMEOUT_S`, whose module only a server imports."""
+"""`serving.answer.routes.TIMEOUT_S`, whose module only a server imports."""
 
 
 def product(folder: Path, spec: ProductSpec = SPEC, **settings: str) -> Product:
@@ -72,7 +72,7 @@ def test_manifests_are_valid_restricted_and_use_digests(tmp_path: Path) -> None:
     deployment, service = built["Deployment"], built["Service"]
     spec = deployment["spec"]["template"]["spec"]
     (fetch,), (serve,) = spec["initContainers"], spec["containers"]
-    assert fetch["command"] == ["python", "-m", "platform_assets.serving.fetch", BENTO, "/bento"]
+    assert fetch["command"] == ["python", "-m", "platform_assets.serving.run.fetch", BENTO, "/bento"]
     assert {fetch["image"], serve["image"]} == {IMAGE}
     assert (spec["serviceAccountName"], spec["automountServiceAccountToken"]) == ("driftline-service", False)
     for container in (fetch, serve):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets import naming
+from platform_assets.base import naming
 
 
 def test_asset_keys_name_product_and_stage() -> None:

@@ -8,12 +8,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets import doctor
-from platform_assets.problems import UnfitRecord
-from platform_assets.records import notes
-from platform_assets.settings import Settings
-from platform_assets.storage.records import PartitionRecord
-from platform_assets.storage.tables import TableStore
+from platform_assets.base.problems import UnfitRecord
+from platform_assets.base.settings import Settings
+from platform_assets.operations import doctor
+from platform_assets.store.partition_records import PartitionRecord
+from platform_assets.store.records import notes
+from platform_assets.store.tables import TableStore
 from tests.doubles import recorded
 
 KINDS = (notes.Raw, notes.Validated, notes.Features, notes.Predictions, notes.Drift, notes.Stored, notes.Service)

@@ -19,12 +19,12 @@ from typing import Any
 
 import pytest
 
-from platform_assets import specs
-from platform_assets.serving.model import Model
-from platform_assets.serving.run import free_port
-from platform_assets.storage.artifacts import ArtifactStore
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
+from platform_assets.engine import product_files
+from platform_assets.serving.answer.model import Model
+from platform_assets.serving.run.child import free_port
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.tables import TableStore
 from tests.doubles import documents
 from tests.doubles.checkout import copied
 from tests.doubles.products.hourly_temperature import SPEC
@@ -33,7 +33,7 @@ PATIENCE_S = 1_200
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "add_a_product.md"
 MARKER = "<!-- run by tests/test_one_file.py -->"
 CUTOFF = "2013-01-09T07"
-OTHER = specs.load_all()[0].name
+OTHER = product_files.load_all()[0].name
 NAMES = ("copied", "checked", "seen", "trained", "compared", "tuned", "served", "removed")
 """The purpose of each block of the page, in order."""
 
@@ -59,8 +59,8 @@ TICKS = """
 import json, sys
 import dagster as dg
 from platform_assets.definitions import defs
-from resources.alerts import AlertsResource
-from resources.store import StoreResource
+from platform_assets.automation.alerting import AlertsResource
+from platform_assets.engine.store_resource import StoreResource
 
 results = {}
 with dg.DagsterInstance.ephemeral() as instance:
@@ -112,7 +112,7 @@ def environment_of(checkout: Path) -> dict[str, str]:
 def walked(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Walked:
     folder = tmp_path_factory.mktemp("one_file")
     checkout = copied(repository, folder / "checkout")
-    (checkout / "platform_assets" / "specs" / f"{SPEC.name}.py").unlink(missing_ok=True)  # a reader may have kept it
+    (checkout / "platform_assets" / "products" / f"{SPEC.name}.py").unlink(missing_ok=True)  # a reader may have kept it
     (folder / "snapshot.py").write_text(SNAPSHOT, encoding="utf-8")
     (folder / "ticks.py").write_text(TICKS, encoding="utf-8")
     look = f"{sys.executable} {folder}/snapshot.py {folder}"
@@ -244,7 +244,7 @@ def test_a_service_answers_with_a_value_and_its_spread(walked: Walked) -> None:
 
 
 def test_without_the_file_the_graph_has_no_trace_of_the_product(walked: Walked) -> None:
-    assert not (walked.checkout / "platform_assets" / "specs" / f"{SPEC.name}.py").exists()
+    assert not (walked.checkout / "platform_assets" / "products" / f"{SPEC.name}.py").exists()
     assert SPEC.name not in json.dumps(
         {name: walked.without_it[name] for name in ("assets", "checks", "jobs", "sensors")}
     )

@@ -13,9 +13,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from platform_assets import accounts
-from platform_assets.profiles import BUILT_IN_PROFILES
-from platform_assets.settings import AUTHORITIES, AUTHORITY_VARIABLES
+from platform_assets.base import accounts
+from platform_assets.base.settings import AUTHORITIES, AUTHORITY_VARIABLES
+from platform_assets.launch.profiles import BUILT_IN_PROFILES
 from tests.doubles import kustomize
 
 pytestmark = pytest.mark.skipif(kustomize.kubectl() is None, reason=kustomize.MISSING)

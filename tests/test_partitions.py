@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets import clock, naming, partitions
-from platform_assets.factory import build_defs
-from platform_assets.keys import BatchGrain, DailyGrain, Grain, HourlyGrain
-from platform_assets.settings import Settings
+from platform_assets.automation.factory import build_defs
+from platform_assets.base import clock, naming
+from platform_assets.base.keys import BatchGrain, DailyGrain, Grain, HourlyGrain
+from platform_assets.base.settings import Settings
+from platform_assets.engine import partitions
 from tests.doubles import numbered_batches as batches
 
 GRAINS = (

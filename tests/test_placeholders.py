@@ -10,12 +10,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from platform_assets import naming, specs
+from platform_assets import products
+from platform_assets.automation.factory import build_defs
+from platform_assets.base import naming
+from platform_assets.base.settings import ONLY_PRODUCT, Settings, shows_broken_products
 from platform_assets.cli import main
-from platform_assets.factory import build_defs
-from platform_assets.settings import ONLY_PRODUCT, Settings, shows_broken_products
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
+from platform_assets.engine import product_files
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.tables import TableStore
 from tests.doubles import watched
 from tests.doubles.recorded import SPEC
 
@@ -44,12 +46,12 @@ SPEC = replace(
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Path]:
     """Write a product's file where discovery finds it, and forget its module afterwards."""
     (tmp_path / "files").mkdir()
-    monkeypatch.setattr(specs, "__path__", [*specs.__path__, str(tmp_path / "files")])
+    monkeypatch.setattr(products, "__path__", [*products.__path__, str(tmp_path / "files")])
 
     def written(name: str, text: str) -> Path:
         path = tmp_path / "files" / f"{name}.py"
         path.write_text(text, encoding="utf-8")
-        monkeypatch.delitem(sys.modules, f"{specs.__name__}.{name}", raising=False)
+        monkeypatch.delitem(sys.modules, f"{product_files.__name__}.{name}", raising=False)
         return path
 
     return written
@@ -60,7 +62,7 @@ def test_a_run_builds_its_own_product_and_meets_no_broken_file_of_another(
 ) -> None:
     write("value", BROKEN["value"])
     monkeypatch.setenv(ONLY_PRODUCT, "flight_delays")
-    definitions, everything = build_defs(), specs.load_each()[0]
+    definitions, everything = build_defs(), product_files.load_each()[0]
     assert len(everything) > 1
     assert {job.name.partition("__")[2] for job in definitions.jobs or ()} == {"flight_delays"}
     monkeypatch.setenv(ONLY_PRODUCT, "value")
@@ -72,7 +74,7 @@ def test_a_run_builds_its_own_product_and_meets_no_broken_file_of_another(
 def test_a_server_shows_a_broken_file_and_continues_with_the_others(
     name: str, write: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    others = {product.name for product in specs.load_all()}
+    others = {product.name for product in product_files.load_all()}
     sound = build_defs()
     path = write(name, BROKEN[name])
     monkeypatch.setenv("DRIFTLINE_BROKEN_PRODUCTS", "show")
@@ -99,9 +101,9 @@ def test_a_server_shows_a_broken_file_and_continues_with_the_others(
 
 
 def test_a_line_of_the_file_is_named_even_if_the_error_occurs_deeper(write: Callable[[str, str], Path]) -> None:
-    path = write("deeper", "\nfrom platform_assets import keys\n\nGRAIN = keys.BatchGrain(count=0)\n")
+    path = write("deeper", "\nfrom platform_assets.base import keys\n\nGRAIN = keys.BatchGrain(count=0)\n")
     with pytest.raises(ValueError, match="cannot be loaded") as caught:
-        specs.load("deeper")
+        product_files.load("deeper")
     message = "ValueError: count is 0; expected 1 to 9999 for width 4"
     assert str(caught.value) == f"{path}, line 4, cannot be loaded: {message}."
 
@@ -109,14 +111,14 @@ def test_a_line_of_the_file_is_named_even_if_the_error_occurs_deeper(write: Call
 def test_every_broken_file_is_named_at_once(write: Callable[[str, str], Path]) -> None:
     places = [write(name, BROKEN[name]) for name in ("syntax", "missing")]
     with pytest.raises(ValueError, match="cannot be loaded") as caught:
-        specs.load_all()
+        product_files.load_all()
     assert all(str(path) in str(caught.value) for path in places)
 
 
 def test_of_two_products_in_one_folder_the_one_with_its_name_continues(write: Callable[[str, str], Path]) -> None:
     write("orders", TWIN.format("orders", None))
     write("borrows", TWIN.format("borrows", "'orders/' + each.name"))
-    loaded, broken = specs.load_each()
+    loaded, broken = product_files.load_each()
     assert "orders" in {spec.name for spec in loaded}
     assert [item.name for item in broken] == ["borrows"]
     assert "two products land in one folder, landing/orders/" in broken[0].error

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from platform_assets.profiles import (
+from platform_assets.launch.profiles import (
     BUILT_IN_PROFILES,
     PROFILES,
     ProfileProblem,
@@ -90,7 +90,7 @@ def test_a_bad_field_is_named_with_its_value_and_the_expectation(field: str, val
         SMALL.replace(**{field: value})
     assert f"{value!r}" in str(caught.value)
     assert expected in str(caught.value)
-    assert "platform_assets/profiles.py" in str(caught.value)
+    assert "platform_assets/launch/profiles.py" in str(caught.value)
 
 
 @pytest.mark.parametrize("field", sorted(set(StepProfile.model_fields) - {"name"}))
@@ -354,7 +354,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_the_environment_names_the_file_and_the_variables(tmp_path: Path, repository: Path) -> None:
     path = write(tmp_path, "[gpu]\nat_once = 7\n")
-    code = "from platform_assets.profiles import profile; print(profile('gpu').at_once, profile('gpu').data_zone)"
+    code = (
+        "from platform_assets.launch.profiles import profile; print(profile('gpu').at_once, profile('gpu').data_zone)"
+    )
     environment = {"DRIFTLINE_PROFILES": str(path), "DRIFTLINE_PROFILE__GPU__DATA_ZONE": "here"}
     output = subprocess.run(
         [sys.executable, "-c", code], cwd=repository, env=environment, capture_output=True, text=True, check=True

@@ -12,25 +12,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.problems import LedgerProblem, NewerRecord, UnfitRecord
-from platform_assets.records.alerts import ALERT_QUEUE, ALERTS, DELIVERIES, FAILURES
-from platform_assets.records.attempts import ANNOUNCED, ATTEMPTS, OVERSPENDINGS, PROGRESS
-from platform_assets.records.attendance import ATTENDANCE, KEY_ENDS
-from platform_assets.records.base import Record, RecordKind
-from platform_assets.records.claims import CLAIMS
-from platform_assets.records.decisions import DECISIONS
-from platform_assets.records.faults import FAULTS
-from platform_assets.records.ingested import INGESTED
-from platform_assets.records.leases import LEASES, SIGNS
-from platform_assets.records.models import CHECKPOINTS
-from platform_assets.records.rebuilds import REBUILD_SNAPSHOTS, REBUILDS
-from platform_assets.records.refusals import REFUSALS
-from platform_assets.records.releases import RELEASES
-from platform_assets.records.requests import ANSWERED, INTERVENTIONS, REQUESTS
-from platform_assets.records.trainings import TRAININGS
-from platform_assets.records.verdicts import VERDICTS
-from platform_assets.storage.artifacts import canonical, parse
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.base.problems import LedgerProblem, NewerRecord, UnfitRecord
+from platform_assets.store.artifacts import canonical, parse
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.alerts import ALERT_QUEUE, ALERTS, DELIVERIES, FAILURES
+from platform_assets.store.records.attempts import ANNOUNCED, ATTEMPTS, OVERSPENDINGS, PROGRESS
+from platform_assets.store.records.attendance import ATTENDANCE, KEY_ENDS
+from platform_assets.store.records.base import Record, RecordKind
+from platform_assets.store.records.claims import CLAIMS
+from platform_assets.store.records.decisions import DECISIONS
+from platform_assets.store.records.faults import FAULTS
+from platform_assets.store.records.ingested import INGESTED
+from platform_assets.store.records.leases import LEASES, SIGNS
+from platform_assets.store.records.models import CHECKPOINTS
+from platform_assets.store.records.rebuilds import REBUILD_SNAPSHOTS, REBUILDS
+from platform_assets.store.records.refusals import REFUSALS
+from platform_assets.store.records.releases import RELEASES
+from platform_assets.store.records.requests import ANSWERED, INTERVENTIONS, REQUESTS
+from platform_assets.store.records.trainings import TRAININGS
+from platform_assets.store.records.verdicts import VERDICTS
 
 KINDS: dict[str, RecordKind[Record]] = {
     "alerts": ALERTS,

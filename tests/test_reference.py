@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from platform_assets.failures import FAILURES
-from platform_assets.step_profile import StepProfile
+from platform_assets.base.failures import FAILURES
+from platform_assets.launch.step_profile import StepProfile
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -44,10 +44,10 @@ def test_every_field_is_described_and_every_number_has_a_unit(generator: dict[st
 
 
 def test_every_type_that_a_product_file_imports_is_on_the_page(generator: dict[str, Any]) -> None:
-    from platform_assets.specs import base
+    from platform_assets.product import spec
 
     documented = {kind.__name__ for _, types in generator["TYPES"] for kind in types}
-    importable = {name for name in base.__all__ if isinstance(getattr(base, name), type)}
+    importable = {name for name in spec.__all__ if isinstance(getattr(spec, name), type)}
     assert importable - documented == {"FeatureTables", "Learner", "RecordingMissing", "Task"}, (
         "add it to TYPES in .ci/reference.py"
     )
@@ -55,18 +55,18 @@ def test_every_type_that_a_product_file_imports_is_on_the_page(generator: dict[s
 
 def test_a_refusal_is_listed_with_the_fields_it_concerns(generator: dict[str, Any]) -> None:
     """Each message on the page is raised by the code; four are raised here."""
-    from platform_assets.specs import base
+    from platform_assets.product import spec
 
     page = generator["render"]()
     cases = (
-        (lambda: base.Training(epochs=0), "epochs", "expected more than 0."),
+        (lambda: spec.Training(epochs=0), "epochs", "expected more than 0."),
         (
-            lambda: base.Gates(confidence=2.0),
+            lambda: spec.Gates(confidence=2.0),
             "confidence",
             "and a confidence between 0 and 1.",
         ),
-        (lambda: base.Service(latency_ms=0.0), "latency_ms", "expected a number above 0."),
-        (lambda: base.Binary(threshold=1.5), "threshold", "expected a probability between 0 and 1."),
+        (lambda: spec.Service(latency_ms=0.0), "latency_ms", "expected a number above 0."),
+        (lambda: spec.Binary(threshold=1.5), "threshold", "expected a probability between 0 and 1."),
     )
     for make, field, ending in cases:
         with pytest.raises(ValueError, match=field) as refused:

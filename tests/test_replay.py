@@ -15,16 +15,18 @@ import httpx
 import polars as pl
 import pytest
 
-from platform_assets import clock, naming, replay, specs
-from platform_assets.compute import releases
-from platform_assets.handle import Product
-from platform_assets.product.contract import request_of
-from platform_assets.replay import callers, deliveries, playing, waiting
-from platform_assets.serving.metrics import Metrics
-from platform_assets.settings import Settings
-from platform_assets.specs.base import Deliver, FaultKind, History, ProductSpec, Window
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
+from platform_assets.base import clock, naming
+from platform_assets.base.settings import Settings
+from platform_assets.data.request_rows import request_of
+from platform_assets.demo import replay
+from platform_assets.demo.replay import callers, deliveries, playing, waiting
+from platform_assets.engine import product_files
+from platform_assets.evaluation import releases
+from platform_assets.product.spec import Deliver, FaultKind, History, ProductSpec, Window
+from platform_assets.serving.run.metrics import Metrics
+from platform_assets.store.handle import Product
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.tables import TableStore
 from tests.doubles import documents, recorded
 from tests.doubles import numbered_batches as batches
 
@@ -70,7 +72,7 @@ def test_cutoff_follows_the_landed_keys_and_labels_end_earlier():
 
 
 def test_labels_are_known_before_the_cutoff_that_may_see_them():
-    flights = specs.load("flight_delays")
+    flights = product_files.load("flight_delays")
     cutoff = replay.first_cutoff(flights)
     outcomes = flights.label_source
     landed = {key: replay.history(flights).deliver(outcomes.name, key) for key in replay.labelled_keys(flights, cutoff)}
@@ -157,7 +159,7 @@ def test_leak_is_detected_by_building_at_each_moment():
 
 
 def test_flights_of_a_day_equal_builds_at_eight_of_its_moments():
-    flights = specs.load("flight_delays")
+    flights = product_files.load("flight_delays")
     key = replay.first_cutoff(flights)
     requested_at = sorted({request["asked_at"] for request in replay.requests(flights, key)})
     moments = [datetime.fromisoformat(requested_at[number * (len(requested_at) - 1) // 7]) for number in range(8)]
@@ -189,7 +191,7 @@ def test_fault_is_drawn_by_seed_for_contiguous_keys_away_from_both_ends():
 
 
 def test_six_weeks_have_ten_sound_keys_before_the_fault_and_five_after():
-    flights = specs.load("flight_delays")
+    flights = product_files.load("flight_delays")
     keys = flights.grain.span(replay.first_cutoff(flights), replay.history(flights).demo_until)
     for seed in range(40):
         injected = replay.draw(flights, keys, seed)

@@ -11,8 +11,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from platform_assets.manifests import manifests
-from platform_assets.serving.metrics import IN_FLIGHT_ALERT, Metrics
+from platform_assets.kubernetes.service_manifests import manifests
+from platform_assets.serving.run.metrics import IN_FLIGHT_ALERT, Metrics
 from tests.doubles import kustomize
 from tests.test_manifests import BENTO, product, release
 

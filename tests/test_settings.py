@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from platform_assets.settings import AUTHORITY_VARIABLES, REPOSITORY, Settings, SettingsProblem, variable
+from platform_assets.base.settings import AUTHORITY_VARIABLES, REPOSITORY, Settings, SettingsProblem, variable
 
 RECORD = "RECORD_SETTINGS"
 
@@ -23,7 +23,7 @@ def test_an_empty_environment_means_a_laptop() -> None:
 def test_code_outside_of_a_checkout_keeps_its_state_with_the_user(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("platform_assets.settings.REPOSITORY", tmp_path / "bento" / "src")
+    monkeypatch.setattr("platform_assets.base.settings.REPOSITORY", tmp_path / "bento" / "src")
     monkeypatch.setenv("HOME", str(tmp_path))
     absolute = {"XDG_STATE_HOME": str(tmp_path / "kept")}
     states = [Settings.from_environment(environ).state for environ in ({}, {"XDG_STATE_HOME": "kept"}, absolute)]
@@ -34,7 +34,7 @@ def test_a_user_without_a_home_must_name_the_state(monkeypatch: pytest.MonkeyPat
     def without_home() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr("platform_assets.settings.REPOSITORY", tmp_path)
+    monkeypatch.setattr("platform_assets.base.settings.REPOSITORY", tmp_path)
     monkeypatch.setattr(Path, "home", without_home)
     with pytest.raises(SettingsProblem, match=r"DRIFTLINE_STATE is not set, and this user has no home folder"):
         Settings.from_environment({})
@@ -223,7 +223,7 @@ def _default(value: object) -> str:
 
 
 def test_every_metric_and_limit_is_documented(repository: Path) -> None:
-    from platform_assets.serving import metrics
+    from platform_assets.serving.run import metrics
 
     documented = (repository / "docs/operate.md").read_text(encoding="utf-8")
     text = metrics.Metrics().text().decode()

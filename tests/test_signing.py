@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 
-from platform_assets import clock, naming, signing, specs
+from platform_assets.base import clock, naming
+from platform_assets.base.settings import Settings, SettingsProblem
 from platform_assets.cli import main
-from platform_assets.compute import releases
-from platform_assets.handle import Product
-from platform_assets.records.verdicts import VERDICTS
-from platform_assets.serving import releases as followed
-from platform_assets.serving.releases import Followed
-from platform_assets.settings import Settings, SettingsProblem
-from platform_assets.storage.artifacts import sha256
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.engine import product_files
+from platform_assets.evaluation import releases, signing
+from platform_assets.serving.follow import releases as followed
+from platform_assets.serving.follow.releases import Followed
+from platform_assets.store.artifacts import sha256
+from platform_assets.store.handle import Product
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.verdicts import VERDICTS
 from tests.doubles import documents
 
 PRODUCT = "flight_delays"
@@ -36,7 +37,7 @@ def key(tmp_path: Path) -> tuple[Path, str]:
 @pytest.fixture
 def product(settings: Settings) -> Product:
     clock.move(settings, PRODUCT, AT)
-    return Product(specs.load(PRODUCT), settings)
+    return Product(product_files.load(PRODUCT), settings)
 
 
 def with_key(product: Product, path: Path) -> Product:

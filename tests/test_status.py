@@ -14,25 +14,26 @@ import polars as pl
 import pytest
 from msgspec import structs, to_builtins
 
-from platform_assets import naming, status
+from platform_assets.automation.jobs import intervention
+from platform_assets.automation.sensors.changes import LATE_KEYS
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
 from platform_assets.cli import main
-from platform_assets.compute import ingest
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.demo import home
-from platform_assets.facts import latency, unlabelled
-from platform_assets.handle import Product
-from platform_assets.history.reader import History
-from platform_assets.jobs import intervention
-from platform_assets.makers.predictions import Ingesting
-from platform_assets.records.performance import Interval
-from platform_assets.report import pages
-from platform_assets.settings import Settings
-from platform_assets.specs import Broken
-from platform_assets.status import todo, words
-from platform_assets.status.state import Refused, State
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
-from sensors.changes import LATE_KEYS
+from platform_assets.data import answer_rows, unlabelled
+from platform_assets.engine.product_files import Broken
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.instance import home
+from platform_assets.monitoring import recent_latency
+from platform_assets.operations import status
+from platform_assets.operations.report import pages
+from platform_assets.operations.status import todo, words
+from platform_assets.operations.status.state import Refused, State
+from platform_assets.prediction_log.predictions_maker import Ingesting
+from platform_assets.store.handle import Product
+from platform_assets.store.history.reader import History
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.performance import Interval
+from platform_assets.store.tables import TableStore
 from tests.doubles import documents, recorded, watched
 
 SPEC = recorded.SPEC
@@ -166,8 +167,8 @@ def test_latency_is_judged_over_the_newest_keys_and_shown_in_the_report(settings
     for key, rows, slow in ((KEYS[-1], 400, 2), (KEYS[-2], 800, 30)):
         moments = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=row) for row in range(rows)]
         latencies_us = [150_000 if row < slow else 900 for row in range(rows)]
-        columns = {"answered_at_utc": moments, "latency_us": latencies_us, "digest": "a", ingest.LATE: False}
-        predictions = pl.DataFrame(columns, schema_overrides={"answered_at_utc": ingest.MOMENT})
+        columns = {"answered_at_utc": moments, "latency_us": latencies_us, "digest": "a", answer_rows.LATE: False}
+        predictions = pl.DataFrame(columns, schema_overrides={"answered_at_utc": answer_rows.MOMENT})
         notes = Ingesting.of(SPEC).notes(predictions)
         tables.replace("predictions", {key: predictions}, inputs={key: {}}, code="1", notes={key: notes})
     result = status.of_product(Product(SPEC, settings)).latency
@@ -175,7 +176,7 @@ def test_latency_is_judged_over_the_newest_keys_and_shown_in_the_report(settings
     clause = f"2.67% of 1,200 requests on {KEYS[-2]} to {KEYS[-1]} took longer than 100 ms"
     assert f"  latency    {clause}" in status.as_text(status.of_product(Product(SPEC, settings)))
     assert clause in pages.of_product(Product(SPEC, settings))
-    assert latency.recent_latency(Product(SPEC, settings), KEYS[0]) is None
+    assert recent_latency.recent_latency(Product(SPEC, settings), KEYS[0]) is None
     json.dumps(to_builtins(result))
 
 
@@ -272,7 +273,7 @@ def test_keys_taken_in_without_a_job_are_those_of_the_sensor():
 
 
 def test_broken_file_is_an_action_to_take(settings: Settings):
-    broken = Broken(name="torn", file="specs/torn.py", error="torn: no SPEC.", cause=ValueError())
+    broken = Broken(name="torn", file="products/torn.py", error="torn: no SPEC.", cause=ValueError())
     state = status.of(settings, broken)
     assert [task.about for task in state.todo] == ["broken_file"]
     assert "driftline check torn" in status.as_text(state)

@@ -15,9 +15,10 @@ from typing import Any
 import boto3
 import pytest
 
-from platform_assets import bucket_policy, naming
+from platform_assets.base import naming
 from platform_assets.cli import main
-from platform_assets.serving.sender import Sender, StoreAway
+from platform_assets.operations import bucket_policy
+from platform_assets.serving.log.sender import Sender, StoreAway
 from tests.doubles import s3_server, thief
 from tests.doubles.s3_server import S3Server
 from tests.doubles.thief import error_of

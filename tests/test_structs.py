@@ -1,4 +1,4 @@
-"""Types that msgspec knows are safe in threads; see `platform_assets/structs.py` for what happens otherwise."""
+"""Types that msgspec knows are safe in threads; see `platform_assets/base/structs.py` for what happens otherwise."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import sys
 
 import msgspec
 
-from platform_assets import structs
-from platform_assets.settings import REPOSITORY
+from platform_assets.base import structs
+from platform_assets.base.settings import REPOSITORY
 
 RACE = """
 import sys, threading, types
 import msgspec
-from platform_assets import structs
+from platform_assets.base import structs
 
 SOURCE = "import msgspec\\n" + "".join(
     f"class C{level}(msgspec.Struct):\\n"
@@ -51,7 +51,7 @@ def test_threads_that_share_a_type_for_the_first_time_survive() -> None:
 
 
 WATCHED = """
-from platform_assets import structs
+from platform_assets.base import structs
 
 prepare, counts = structs.prepare, []
 structs.prepare = lambda *packages: counts.append(prepare(*packages))

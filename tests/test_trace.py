@@ -10,22 +10,22 @@ import polars as pl
 import pytest
 from msgspec import to_builtins
 
-from platform_assets import naming, trace
-from platform_assets.compute import ingest
-from platform_assets.facts import unlabelled
-from platform_assets.handle import Product
-from platform_assets.keys import KeyProblem
-from platform_assets.settings import Settings
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
-from platform_assets.trace import way
+from platform_assets.base import naming
+from platform_assets.base.keys import KeyProblem
+from platform_assets.base.settings import Settings
+from platform_assets.data import answer_rows, unlabelled
+from platform_assets.operations import trace
+from platform_assets.operations.trace import way
+from platform_assets.store.handle import Product
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.tables import TableStore
 from tests.doubles import documents, recorded, watched
 
 SPEC = recorded.SPEC
 KEYS = SPEC.grain.span("2020-01-11", "2020-01-16")
 ID = watched.prediction_id(KEYS[1], 3)
 NOON = datetime(2020, 1, 14, 12, tzinfo=UTC)
-TYPES = {item.name: ingest.FIELD_TYPES[item.dtype] for item in SPEC.fields}
+TYPES = {item.name: answer_rows.FIELD_TYPES[item.dtype] for item in SPEC.fields}
 
 
 @pytest.fixture(scope="module")

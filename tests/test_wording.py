@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from platform_assets.wording import NOUNS, counted, plural, span
+from platform_assets.base.wording import NOUNS, counted, plural, span
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from platform_assets import specs
+from platform_assets.engine import product_files
 
 PARTS = 200
 """Rows of a batch."""
@@ -35,9 +35,11 @@ def main():
     options = parser.parse_args()
     if options.first < 0 or options.count < 1:
         parser.error(f"--first is {options.first} and --count {options.count}; expected at least 0 and 1")
-    if options.product not in specs.names():
-        parser.error(f"there is no file platform_assets/specs/{options.product}.py; copy deploy/example/parts.py there")
-    grain, now = specs.load(options.product).grain, datetime.now(UTC)
+    if options.product not in product_files.names():
+        parser.error(
+            f"there is no file platform_assets/products/{options.product}.py; copy deploy/example/parts.py there"
+        )
+    grain, now = product_files.load(options.product).grain, datetime.now(UTC)
     end = options.first + options.count
     for batch in range(options.first, end):
         # Batches are known a minute after each other, the last one now.

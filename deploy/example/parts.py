@@ -1,12 +1,11 @@
 """A small live product to try a deployment with: batches of measured parts, and which of them break in a test.
 
-`deliveries.py` writes its files. Copy this file into platform_assets/specs.
+`deliveries.py` writes its files. Copy this file into platform_assets/products.
 """
 
 import polars as pl
 
-from platform_assets.keys import BatchGrain
-from platform_assets.specs.base import Field, ProductSpec, Retraining, Source, Training
+from driftline import BatchGrain, Field, Product, Retraining, Source, Training
 
 MOMENT = pl.Datetime("us", "UTC")
 
@@ -43,7 +42,7 @@ def label(tests):
 
 def model(learned, training):
     """Build a small network."""
-    from platform_assets.compute.nets import TabularNet
+    from driftline import TabularNet
 
     return TabularNet(learned, **training.settings)
 
@@ -53,7 +52,7 @@ def source(name, schema, **more):
     return Source(name=name, schema=schema, known_at="known_at_utc", unique=("part",), **more)
 
 
-SPEC = ProductSpec(
+SPEC = Product(
     name="parts",
     title="Parts",
     description="Will a measured part break in its test?",

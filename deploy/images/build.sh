@@ -47,7 +47,7 @@ build() {
 
 commit="$(git rev-parse HEAD 2>/dev/null || echo unknown)"
 [ -z "$(git status --porcelain -- . ':!docs' ':!tests' 2>/dev/null)" ] || commit+=-changed
-protocol="$(sed -n 's/^PROTOCOL = //p' platform_assets/steps/instructions.py)"
+protocol="$(sed -n 's/^PROTOCOL = //p' platform_assets/training/steps/instructions.py)"
 
 # Adds to an image's description what only a run of it can tell.
 label() {
@@ -59,7 +59,7 @@ label() {
         echo "LABEL driftline.versions=\"$versions\""
         if [ "$image" = trainer ]; then
             # A fingerprint contains these versions: launchers read them from the image's label.
-            libraries="$("${run[@]}" python -m platform_assets.libraries)"
+            libraries="$("${run[@]}" python -m platform_assets.training.libraries)"
             echo "LABEL driftline.libraries=\"$libraries\" driftline.torch.sha256=\"$("${run[@]}" cat /opt/venv/share/torch.sha256)\""
             echo "DRIFTLINE_TRAINER_LIBRARIES='$libraries' for Kubernetes, where no label is read" >&2
         fi

@@ -13,7 +13,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from platform_assets.serving.build import PACKAGES
+from platform_assets.serving.run.build import PACKAGES
 
 FOLDER = Path(__file__).parent
 REPOSITORY = FOLDER.parents[1]

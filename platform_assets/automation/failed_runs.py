@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from platform_assets import naming
-from platform_assets.ownership import product_of
-from platform_assets.records.alerts import Failure
+from platform_assets.automation.ownership import product_of
+from platform_assets.base import naming
+from platform_assets.store.records.alerts import Failure
 
 if TYPE_CHECKING:
     from pathlib import Path

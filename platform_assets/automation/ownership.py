@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from platform_assets import naming
+from platform_assets.base import naming
 
 if TYPE_CHECKING:
     import dagster as dg

@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from platform_assets import naming, specs
-from platform_assets.settings import only_product, shows_broken_products
-from platform_assets.specs import Broken
-from platform_assets.specs.base import ProductSpec
+from platform_assets.base import naming
+from platform_assets.base.settings import only_product, shows_broken_products
+from platform_assets.engine import product_files
+from platform_assets.engine.product_files import Broken
+from platform_assets.product.spec import ProductSpec
 
 NAME = "broken_file"
 """The asset's name, below its product's name."""
@@ -26,17 +27,17 @@ def build_all(
         ValueError: a file is broken and this process is not a server that shows it; the message names every such file.
     """
     only = only_product()
-    loaded, unloadable = specs.load_each(None if only is None else (only,))
+    loaded, unloadable = product_files.load_each(None if only is None else (only,))
     broken, products, built = list(unloadable), [], []
     for spec in loaded:
         try:
             built.append(build(spec))
         except Exception as problem:  # noqa: BLE001 - a file may raise anything; shown in its asset, or raised below
-            broken.append(specs.broken_by(spec.name, problem))
+            broken.append(product_files.broken_by(spec.name, problem))
         else:
             products.append(spec)
     if broken and not shows_broken_products():
-        raise specs.problem_of(broken) from broken[0].cause
+        raise product_files.problem_of(broken) from broken[0].cause
     return products, built, broken
 
 

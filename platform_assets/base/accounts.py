@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from platform_assets import naming
-from platform_assets.settings import PRODUCT
+from platform_assets.base import naming
+from platform_assets.base.settings import PRODUCT
 
 TABLES = (f"tables/{PRODUCT}/", f"records/{PRODUCT}/")
 ARTIFACTS, SAVES, PIPES, PULSE = "artifacts/", "saves/", "pipes/", "pulse/"

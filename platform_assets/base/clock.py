@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from platform_assets.settings import Settings
+from platform_assets.base.settings import Settings
 
 
 def now(settings: Settings, product: str, *, is_live: bool) -> datetime:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
-from platform_assets.problems import Problem
+from platform_assets.base.problems import Problem
 
 
 class ConfigurationProblem(Problem, ValueError):

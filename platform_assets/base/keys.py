@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, ClassVar, TypeVar
 from zoneinfo import ZoneInfo
 
-from platform_assets.problems import Problem
+from platform_assets.base.problems import Problem
 
 Parsed = TypeVar("Parsed")
 EARLIEST, LATEST = datetime(1800, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)

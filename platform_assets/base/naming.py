@@ -19,12 +19,9 @@ TAG_SETTLED = "driftline/settled"
 TAG_REQUESTED = "driftline/asked"
 TAG_BY = "driftline/by"
 TAG_BY_KIND = "driftline/by_kind"
-"""Who asked for a run, and whether that is a person: stamped by `resources.run_coordinator` alone."""
+"""Who asked for a run, and whether that is a person: stamped by `platform_assets.instance.run_coordinator` alone."""
 
 DATA, TRAINING, SERVING, MONITORING = "data", "training", "serving", "monitoring"
-SPEC_VOCABULARY = ("base", "money", "planned")
-"""Modules of `platform_assets.specs` that are not products."""
-
 SYSTEMS = (DATA, TRAINING, SERVING, MONITORING)
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")

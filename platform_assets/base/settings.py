@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from platform_assets.configuration import (
+from platform_assets.base.configuration import (
     Configuration,
     ConfigurationProblem,
     Unfit,
@@ -26,7 +26,7 @@ from platform_assets.configuration import (
     unexpected,
 )
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 # ONNX Runtime 1.32 reports to its makers: the first session writes to the home folder and resolves their address.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 

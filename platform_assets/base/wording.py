@@ -7,6 +7,9 @@ from collections.abc import Sequence
 NOUNS = {"daily": "day", "hourly": "hour", "batch": "batch"}
 """What a key is called, by the kind of grain."""
 
+MAX_CHARACTERS = 400
+_LEFT_OUT = " ... "
+
 
 def counted(count: int, noun: str) -> str:
     """Return a number with its noun: `1 day`, `1,200 rows`, `2 batches`."""
@@ -23,3 +26,15 @@ def plural(noun: str) -> str:
 def span(keys: Sequence[str]) -> str:
     """Return contiguous keys by their ends: `2013-03-17`, `2013-03-17 to 2013-03-19`."""
     return keys[0] if keys[0] == keys[-1] else f"{keys[0]} to {keys[-1]}"
+
+
+def one_line(message: str) -> str:
+    """Return a message as part of a sentence: no line breaks, no full stop, at most 400 characters.
+
+    The middle of a longer one is left out: a pod's own words come first, and the cause often last.
+    """
+    line = " ".join(message.split()).rstrip(". ")
+    if len(line) <= MAX_CHARACTERS:
+        return line
+    rest = MAX_CHARACTERS - len(_LEFT_OUT)
+    return f"{line[: rest // 2].rstrip()}{_LEFT_OUT}{line[-(rest - rest // 2) :].lstrip()}"

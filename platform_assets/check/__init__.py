@@ -10,33 +10,35 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import FunctionType
 from typing import Any
 
-from platform_assets import clock, digests, specs
-from platform_assets.checking import clocks, deliveries, monitored, requests
-from platform_assets.checking.files import schema_of
-from platform_assets.checking.messages import LABELS, Line, Problem, line_of
-from platform_assets.checking.trial import Trial
-from platform_assets.digests.modules import is_ours
-from platform_assets.facts import versions
-from platform_assets.handle import Product
-from platform_assets.product import changes
-from platform_assets.profiles import profile
-from platform_assets.settings import Settings
-from platform_assets.specs import money, planned
-from platform_assets.specs.base import ProductSpec, RecordingMissing, Source
-from platform_assets.wording import counted, span
+from platform_assets.base import clock
+from platform_assets.base.settings import Settings
+from platform_assets.base.wording import counted, span
+from platform_assets.check import clocks, deliveries, monitored, requests
+from platform_assets.check.files import schema_of
+from platform_assets.check.messages import LABELS, Line, Problem, line_of
+from platform_assets.check.trial import Trial
+from platform_assets.engine import digests, product_files
+from platform_assets.engine.digests.modules import is_ours
+from platform_assets.launch import prices, rebuilding
+from platform_assets.launch.profiles import profile
+from platform_assets.product import planned
+from platform_assets.product.spec import ProductSpec, RecordingMissing, Source
+from platform_assets.store.handle import Product
+from platform_assets.training import changes, versions
+from platform_assets.training.learners.network import learner_of
 
 __all__ = ["Line", "Problem", "as_text", "of_product", "run"]
 
 
 def run(product: str | None = None, settings: Settings | None = None) -> Iterator[tuple[str, list[Line]]]:
     """Yield the lines of each product, or of one; last, under `all products`, those about all of them together."""
-    names = specs.names()
+    names = product_files.names()
     loaded: list[ProductSpec] = []
     if product is not None and product not in names:
-        specs.load(product)
+        product_files.load(product)
     for name in names if product is None else [product]:
         try:
-            loaded.append(specs.load(name))
+            loaded.append(product_files.load(name))
         except ValueError as problem:
             yield name, [Line(check="file", message=str(problem), state="problem")]
         else:
@@ -71,7 +73,9 @@ def of_product(spec: ProductSpec, settings: Settings | None = None) -> Iterator[
     settings = Settings.from_environment() if settings is None else settings
     product = Product(spec, settings)
     if (behind := versions.of_next_training(product)) is not None:
-        yield Line(check="versions", message=f"{behind.describe()}; {versions.outlook(product, behind)}", state="note")
+        yield Line(
+            check="versions", message=f"{behind.describe()}; {rebuilding.outlook(product, behind)}", state="note"
+        )
     now = clock.now(settings, spec.name, is_live=True)
     ended = clocks.ended(spec, now)
     if ended is not None:
@@ -145,15 +149,15 @@ def _declared(spec: ProductSpec, source: Source) -> str:
 
 
 def _money(spec: ProductSpec) -> str:
-    money.check_hours(spec)
-    limit, first = spec.retraining.monthly_budget_usd, money.next_training(spec)
-    if over := money.over_budget(spec):
+    prices.check_hours(spec)
+    limit, first = spec.retraining.monthly_budget_usd, prices.next_training(spec)
+    if over := prices.over_budget(spec):
         raise Problem(
             f"the first training of {spec.name} will not be launched: {over} Or raise monthly_budget_usd, or give "
             f"`over_budget_reason` when you launch retrain__{spec.name} yourself."
         )
     budget = "; no monthly limit" if limit is None else f" of the monthly budget of {limit:.2f} USD"
-    if not isinstance(first, money.Limit):
+    if not isinstance(first, prices.Limit):
         return f"the first training may cost {first.usd:.2f} USD{budget} ({first.reason})"
     size, tries = profile(spec.training.profile), first.reason.rpartition(": ")[2]
     return (
@@ -190,7 +194,7 @@ def _data_files(spec: ProductSpec) -> str:
 
 def _functions(spec: ProductSpec) -> list[FunctionType]:
     """Return the functions of the product's own code."""
-    functions: list[Any] = [*spec.learner.functions, spec.features, spec.label]
+    functions: list[Any] = [*learner_of(spec).functions, spec.features, spec.label]
     functions += [rule.broken for rule in spec.monitors.rules]
     for source in spec.sources:
         functions += filter(None, (source.schema, source.read, source.statistics))
@@ -199,7 +203,7 @@ def _functions(spec: ProductSpec) -> list[FunctionType]:
 
 def _together(loaded: list[ProductSpec]) -> Line:
     try:
-        specs.check_together(tuple(loaded))
+        product_files.check_together(tuple(loaded))
     except ValueError as problem:
         return Line(check="together", message=str(problem), state="problem")
     return Line(check="together", message=f"{counted(len(loaded), 'product')}, no two with the same name or folder")

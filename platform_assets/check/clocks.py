@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from platform_assets.checking.messages import file_of
-from platform_assets.keys import DailyGrain, HourlyGrain
-from platform_assets.specs.base import ProductSpec
-from platform_assets.wording import counted
+from platform_assets.base.keys import DailyGrain, HourlyGrain
+from platform_assets.base.wording import counted
+from platform_assets.check.messages import file_of
+from platform_assets.product.spec import ProductSpec
 
 BY_HAND = 'by hand ("Land files, train" in docs/add_a_product.md)'
 

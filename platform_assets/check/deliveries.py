@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from platform_assets import naming
-from platform_assets.checking.messages import call
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.check.messages import call
 from platform_assets.product.channels import Channel
-from platform_assets.settings import Settings
-from platform_assets.specs.base import Deliver, History, ProductSpec, RecordingMissing, Source
-from platform_assets.storage import objects
+from platform_assets.product.spec import Deliver, History, ProductSpec, RecordingMissing, Source
+from platform_assets.store import landing, objects
 
 MOST_KEYS = 400
 """How many of the newest landed keys are used; more only where `lookback` needs them."""
@@ -55,7 +55,7 @@ def _recorded(spec: ProductSpec, history: History) -> Deliveries:
 
 
 def _landed(spec: ProductSpec, root: str) -> Deliveries:
-    channels, has_own = spec.channels(root), any(source.channel is not None for source in spec.sources)
+    channels, has_own = landing.channels(spec, root), any(source.channel is not None for source in spec.sources)
     folders = ", ".join(channel.cite() for channel in channels.values())
     if not has_own and not objects.is_there(root):
         raise RecordingMissing(f"there is no recording, and no file has landed: the folder {root} does not exist")
@@ -108,7 +108,7 @@ class _Landing:
     """Reads deliveries."""
 
     def __init__(self, spec: ProductSpec, root: str) -> None:
-        self._spec, self._channels, self._root = spec, spec.channels(root), root
+        self._spec, self._channels, self._root = spec, landing.channels(spec, root), root
 
     def deliver(self, source: str, key: str) -> bytes | None:
         """Return a delivery; raise `RecordingMissing` when the store cannot be read, `Problem` for an own channel."""

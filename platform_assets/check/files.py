@@ -9,22 +9,14 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from platform_assets.checking import rows
-from platform_assets.checking.deliveries import Deliveries
-from platform_assets.checking.messages import (
-    DELIVER,
-    Problem,
-    call,
-    call_for_frame,
-    file_of,
-    fix_in,
-    wrong_type,
-)
-from platform_assets.compute import columns, landed, validate
-from platform_assets.digests import reads
-from platform_assets.makers.raw import Landing
-from platform_assets.specs.base import ProductSpec, Source
-from platform_assets.wording import counted, span
+from platform_assets.base.wording import counted, span
+from platform_assets.check import rows
+from platform_assets.check.deliveries import Deliveries
+from platform_assets.check.messages import DELIVER, Problem, call, call_for_frame, file_of, fix_in, wrong_type
+from platform_assets.data import columns, landed, validation
+from platform_assets.data.raw_maker import Landing
+from platform_assets.engine.digests import reads
+from platform_assets.product.spec import ProductSpec, Source
 
 if TYPE_CHECKING:
     import pandera.polars as pa
@@ -90,7 +82,7 @@ def name_of(function: object, default: str) -> str:
 
 def _splits(
     spec: ProductSpec, available: Deliveries, source: Source, keys: Sequence[str]
-) -> tuple[dict[str, validate.Split], list[str]]:
+) -> tuple[dict[str, validation.Split], list[str]]:
     """Return the rows of the keys' files, split, and the columns of any of them that the source does not declare."""
     schema = schema_of(spec, source)
     maker = Landing.of(spec, _guarded(spec, source))
@@ -103,7 +95,7 @@ def _splits(
     return call(spec, f"the schema of {source.name}", _split, spec, source, schema, raws), [*undeclared]
 
 
-def _good(splits: dict[str, validate.Split]) -> pl.DataFrame:
+def _good(splits: dict[str, validation.Split]) -> pl.DataFrame:
     return pl.concat(split.good.with_columns(pl.lit(key).alias("key")) for key, split in splits.items())
 
 
@@ -144,11 +136,11 @@ def _rows(
 
 def _split(
     spec: ProductSpec, source: Source, schema: pa.DataFrameSchema, raws: dict[str, pl.DataFrame]
-) -> dict[str, validate.Split]:
-    return validate.split_keys(
+) -> dict[str, validation.Split]:
+    return validation.split_keys(
         raws,
         schema,
         schema_version=source.schema_version,
         unique=source.unique,
-        key_of=validate.key_column(source.partition_by, spec.grain.key_of) if source.partition_by else None,  # type: ignore[attr-defined]  # a spec with partition_by has a timed grain
+        key_of=validation.key_column(source.partition_by, spec.grain.key_of) if source.partition_by else None,  # type: ignore[attr-defined]  # a spec with partition_by has a timed grain
     )

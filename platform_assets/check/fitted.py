@@ -10,17 +10,17 @@ from typing import Any, TypeVar
 import numpy as np
 import polars as pl
 
-from platform_assets.checking.messages import Problem, call, fix_in, wrong_type
-from platform_assets.compute import export, given
-from platform_assets.compute.export import ParityFailure
-from platform_assets.compute.matrix import Inputs, inputs_of
-from platform_assets.compute.train import TrainingProblem
-from platform_assets.learners.base import Alone
-from platform_assets.makers.checkpoint import Learning
-from platform_assets.makers.onnx import Exporting
-from platform_assets.makers.rows import Rows
-from platform_assets.specs.base import ProductSpec
-from platform_assets.wording import counted
+from platform_assets.base.wording import counted
+from platform_assets.check.messages import Problem, call, fix_in, wrong_type
+from platform_assets.product.learner import Alone, TrainingProblem
+from platform_assets.product.spec import ProductSpec
+from platform_assets.training import export, given
+from platform_assets.training.checkpoint_maker import Learning
+from platform_assets.training.export import ParityFailure
+from platform_assets.training.labelled_rows import Rows
+from platform_assets.training.learners.network import learner_of
+from platform_assets.training.matrix import Inputs, inputs_of
+from platform_assets.training.onnx_maker import Exporting
 
 Result = TypeVar("Result")
 EPOCHS = 2
@@ -42,7 +42,7 @@ def check_learner(spec: ProductSpec, built: pl.DataFrame, labelled: pl.DataFrame
         labelled.drop_nulls("label").select("key", "entity", "label"), on=["key", "entity"], maintain_order="left"
     )
     rows = Rows(frame=frame, inputs=inputs_of(frame, spec.fields), task=spec.task)
-    keys, kind, count = list(dict.fromkeys(frame["key"])), type(spec.learner).__name__, len(rows.inputs)
+    keys, kind, count = list(dict.fromkeys(frame["key"])), type(learner_of(spec)).__name__, len(rows.inputs)
 
     def step(name: str, function: Callable[..., Result], *arguments: Any) -> Result:
         try:
@@ -52,7 +52,7 @@ def check_learner(spec: ProductSpec, built: pl.DataFrame, labelled: pl.DataFrame
                 f"{kind} of {spec.name} is refused on {counted(count, 'row')}: {problem} {fix_in(spec)}"
             ) from None
 
-    learner = replace(spec.learner, validation_keys=min(spec.learner.validation_keys, max(0, len(keys) - 1)))
+    learner = replace(learner_of(spec), validation_keys=min(learner_of(spec).validation_keys, max(0, len(keys) - 1)))
     epochs = min(EPOCHS, spec.training.epochs or EPOCHS)
     of_spec = Learning.of(spec)
     maker = replace(of_spec, learner=learner, training=replace(of_spec.training, epochs=epochs))

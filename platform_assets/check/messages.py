@@ -15,12 +15,12 @@ from typing import Any, Literal, TypeVar
 
 import polars as pl
 
-from platform_assets import problems
-from platform_assets.compute.landed import UnreadableFile
-from platform_assets.compute.validate import WrongColumns
-from platform_assets.digests import modules, reads
+from platform_assets.base import problems
+from platform_assets.data.landed import UnreadableFile
+from platform_assets.data.validation import WrongColumns
+from platform_assets.engine.digests import modules, reads
 from platform_assets.product.recording import RecordingMissing
-from platform_assets.specs.base import FeatureTables, ProductSpec
+from platform_assets.product.spec import FeatureTables, ProductSpec
 
 Result = TypeVar("Result")
 State = Literal["ok", "note", "skipped", "problem"]
@@ -148,7 +148,7 @@ def first_line(problem: BaseException) -> str:
 
 def file_of(product: str) -> str:
     """Return the path of a product's file in the checkout."""
-    return f"platform_assets/specs/{product}.py"
+    return f"platform_assets/products/{product}.py"
 
 
 def _line_in(spec: ProductSpec, problem: BaseException) -> str:

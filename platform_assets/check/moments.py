@@ -6,8 +6,8 @@ from datetime import datetime
 
 import polars as pl
 
+from platform_assets.base.wording import counted
 from platform_assets.product.sources import Source
-from platform_assets.wording import counted
 
 FEW = 0.01
 """Share of a column's values that may lie after `known_at`: clocks of two systems differ."""

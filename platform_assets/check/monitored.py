@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from platform_assets.checking.messages import Problem, Skipped, call_for_frame, file_of, fix_in
-from platform_assets.compute import slices
-from platform_assets.specs.base import CrossRule, ProductSpec, Source
-from platform_assets.wording import counted
+from platform_assets.base.wording import counted
+from platform_assets.check.messages import Problem, Skipped, call_for_frame, file_of, fix_in
+from platform_assets.evaluation import slices
+from platform_assets.product.spec import CrossRule, ProductSpec, Source
 
 
 def check_statistics(spec: ProductSpec, source: Source, rows: pl.DataFrame) -> str:

@@ -9,11 +9,11 @@ from itertools import pairwise
 
 import polars as pl
 
-from platform_assets.checking import same
-from platform_assets.checking.messages import fix_in
-from platform_assets.keys import DailyGrain, Grain, HourlyGrain
-from platform_assets.specs.base import ProductSpec
-from platform_assets.wording import counted, span
+from platform_assets.base.keys import DailyGrain, Grain, HourlyGrain
+from platform_assets.base.wording import counted, span
+from platform_assets.check import same
+from platform_assets.check.messages import fix_in
+from platform_assets.product.spec import ProductSpec
 
 RECENT, RECENT_HOURS = 7, 24
 """How many of the last keys are tried: every day of a week, every hour of a day, in any time zone."""

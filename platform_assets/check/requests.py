@@ -7,12 +7,13 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from platform_assets.checking.messages import Problem, call, file_of, fix_in
-from platform_assets.product.contract import Cell, contract_of, request_of
-from platform_assets.serving.contract import Contract, ContractProblem
-from platform_assets.serving.requests import Refused
-from platform_assets.specs.base import ProductSpec
-from platform_assets.wording import counted
+from platform_assets.base.wording import counted
+from platform_assets.check.messages import Problem, call, file_of, fix_in
+from platform_assets.data.request_rows import Cell, request_of
+from platform_assets.product.contract import contract_of
+from platform_assets.product.spec import ProductSpec
+from platform_assets.serving.answer.contract import Contract, ContractProblem
+from platform_assets.serving.answer.requests import Refused
 
 MOST, MOST_IMAGES = 2_000, 200
 """How many rows are sent: about 0.1 ms each, some milliseconds with an image."""

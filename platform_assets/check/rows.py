@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from platform_assets.compute import declared
-from platform_assets.keys import DailyGrain, Grain, HourlyGrain
-from platform_assets.storage import content
-from platform_assets.storage.problems import TableProblem
-from platform_assets.wording import counted, span
+from platform_assets.base.keys import DailyGrain, Grain, HourlyGrain
+from platform_assets.base.wording import counted, span
+from platform_assets.data import declared
+from platform_assets.store import content
+from platform_assets.store.problems import TableProblem
 
 if TYPE_CHECKING:
-    from platform_assets.specs.base import Field
+    from platform_assets.product.spec import Field
 
 ABOUT = ("key", "entity", "service_time", "asked_at")
 MOMENT = pl.Datetime("us", "UTC")

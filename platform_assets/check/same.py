@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import polars as pl
 
-from platform_assets.checking import rows
-from platform_assets.checking.messages import Problem
+from platform_assets.check import rows
+from platform_assets.check.messages import Problem
 
 
 def check_columns(one: pl.DataFrame, again: pl.DataFrame, start: str, fix: str) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from platform_assets.compute.matrix import Inputs, categorical_columns, distinct, numeric_columns
 from platform_assets.product.fields import Field
+from platform_assets.training.matrix import Inputs, categorical_columns, distinct, numeric_columns
 
 ENOUGH = 0.9
 """Share of the label's variance, or of the rows outside its most frequent class, that a field must explain."""

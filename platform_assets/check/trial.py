@@ -11,10 +11,11 @@ from typing import TypeAlias
 
 import polars as pl
 
-from platform_assets import naming
-from platform_assets.checking import files, fitted, moments, monitored, reach, rows, same, state, telling
-from platform_assets.checking.deliveries import Deliveries
-from platform_assets.checking.messages import (
+from platform_assets.base import naming
+from platform_assets.base.wording import counted, span
+from platform_assets.check import files, fitted, moments, monitored, reach, rows, same, state, telling
+from platform_assets.check.deliveries import Deliveries
+from platform_assets.check.messages import (
     Note,
     Problem,
     SampleTables,
@@ -25,10 +26,11 @@ from platform_assets.checking.messages import (
     fix_in,
     wrong_type,
 )
-from platform_assets.compute import declared, matrix, suspects
-from platform_assets.learners.network import Network
-from platform_assets.specs.base import ProductSpec, Source, Tables, Window
-from platform_assets.wording import counted, span
+from platform_assets.data import declared
+from platform_assets.product.spec import ProductSpec, Source, Tables, Window
+from platform_assets.store import landing
+from platform_assets.training import matrix, suspects
+from platform_assets.training.learners.network import Network, learner_of
 
 Features: TypeAlias = Callable[[Tables, Window], pl.DataFrame]
 LABELLED = ["key", "entity", "label", "known_at"]
@@ -71,7 +73,7 @@ class Trial:
         """Read and validate a source's files: all labels, or the sample's keys and those that they look back on."""
         if source in self.available.absent:
             files.schema_of(self.spec, source)
-            folder = self.spec.channel(source, "").cite().lstrip("/")
+            folder = landing.channels(self.spec, "")[source.name].cite().lstrip("/")
             raise Skipped(f"no file of these keys is in {folder}; only its schema was checked")
         keys = self.spec.grain.with_lookback(self.window.keys, self.spec.lookback)
         keys = (naming.UNPARTITIONED,) if source.is_slow else self.labelled_keys if source.is_label else keys
@@ -241,7 +243,7 @@ class Trial:
         """Build the network from the sample's rows and check its answers; fit any other model on them."""
         import torch
 
-        from platform_assets.compute import learn
+        from platform_assets.training import learn
 
         spec, task = self.spec, self.spec.task
         if self.labelled["label"].drop_nulls().n_unique() < 2:
@@ -249,9 +251,9 @@ class Trial:
         target = task.target_of(task.labels_of(self.labelled["label"].drop_nulls()))
         inputs = matrix.inputs_of(self.built, spec.fields)
         learned = learn.learn(inputs, spec.fields, target=target)
-        if not isinstance(spec.learner, Network):
+        if not isinstance(learner := learner_of(spec), Network):
             return fitted.check_learner(spec, self._with_all_classes(), self.labelled)
-        network: object = call(spec, "model()", spec.learner.model, learned, spec.training)
+        network: object = call(spec, "model()", learner.model, learned, spec.training)
         if not isinstance(network, torch.nn.Module):
             raise wrong_type(spec, "model()", network, "a torch.nn.Module, such as compute.nets.TabularNet")
         call(spec, "the network", network.eval)

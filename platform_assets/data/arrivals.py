@@ -1,7 +1,7 @@
 """Decide whether a landed file is complete, by its source's convention (`Source.arrives`), and explain why not.
 
-Handles markers, manifests, and files still being written. `sensors.landings` decides when a key is closed without a
-file.
+Handles markers, manifests, and files still being written. `platform_assets.automation.sensors.landings` decides when a
+key is closed without a file.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from datetime import datetime
 
 import dagster as dg
 
-from platform_assets import digests, naming
-from platform_assets.compute import landed
-from platform_assets.digests import reads
-from platform_assets.handle import Product
-from platform_assets.problems import Problem
+from platform_assets.base import naming
+from platform_assets.base.problems import Problem
+from platform_assets.data import landed
+from platform_assets.engine import digests
+from platform_assets.engine.digests import reads
 from platform_assets.product.channels import Landed
 from platform_assets.product.sources import Arrives
-from platform_assets.records.notes import Raw
-from platform_assets.specs.base import ProductSpec, Source
-from platform_assets.storage import objects
-from platform_assets.storage.artifacts import sha256
-from platform_assets.storage.records import PartitionRecord
+from platform_assets.product.spec import ProductSpec, Source
+from platform_assets.store import objects
+from platform_assets.store.artifacts import sha256
+from platform_assets.store.handle import Product
+from platform_assets.store.partition_records import PartitionRecord
+from platform_assets.store.records.notes import Raw
 
 MARKER, MANIFEST = ".done", ".manifest.json"
 """Suffixes of the files next to a landed file that show it is complete."""

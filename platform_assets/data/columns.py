@@ -8,7 +8,7 @@ from difflib import SequenceMatcher
 
 import polars as pl
 
-from platform_assets.compute import typed
+from platform_assets.data import typed
 
 MOST_NAMES = 12
 MOST_COMPARED = 100

@@ -1,7 +1,7 @@
 """Check feature values against the product's declared fields (types, nulls, ranges, shapes), and set bad rows aside.
 
-Rows are set aside when a service would refuse a request with their values. Which rows must exist is `checking.rows`; a
-caller's request is checked by `serving.contract`.
+Rows are set aside when a service would refuse a request with their values. Which rows must exist is `check.rows`; a
+caller's request is checked by `serving.answer.contract`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import polars as pl
 
 if TYPE_CHECKING:
     from platform_assets.product.fields import Field
-    from platform_assets.specs.base import ProductSpec
+    from platform_assets.product.spec import ProductSpec
 
 THE_FEATURES = "the features"
 """What a check blames when it blames no source. No source can have this name, because it contains a space."""

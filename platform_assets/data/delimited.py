@@ -20,8 +20,8 @@ from itertools import groupby
 
 import polars as pl
 
-from platform_assets.problems import Problem
-from platform_assets.wording import counted
+from platform_assets.base.problems import Problem
+from platform_assets.base.wording import counted
 
 BROKEN = "broken_record"
 """A record that is not a row, as JSON: `reason`, `first_line` and `last_line` (the header's is 1), and `record`, its

@@ -20,22 +20,23 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from platform_assets import naming, partitions
-from platform_assets.digests import reads
-from platform_assets.engine import metadata
+from platform_assets.base import naming
+from platform_assets.base.problems import RecordExists
+from platform_assets.data.features_maker import ABOUT_A_ROW, Building, Unread
+from platform_assets.data.stage_inputs import read_together, require, versions
+from platform_assets.engine import metadata, partitions
+from platform_assets.engine.digests import reads
+from platform_assets.engine.outputs import StageOutput
+from platform_assets.engine.outside import ALONE, Outside
 from platform_assets.engine.ranges import KeyedRun, Keys, Plan
-from platform_assets.engine.stage import NO_VIEWS, Stage, Views, dep
-from platform_assets.history.snapshots import Snapshots
-from platform_assets.makers.features import ABOUT_A_ROW, Building, Unread
-from platform_assets.makers.parts import StageOutput
-from platform_assets.makers.reading import read_together, require, versions
-from platform_assets.problems import RecordExists
-from platform_assets.records import notes
-from platform_assets.records.rebuilds import REBUILD_SNAPSHOTS, RebuildSnapshots
-from platform_assets.specs.base import ProductSpec, Source
-from platform_assets.storage.artifacts import canonical, sha256
-from platform_assets.storage.records import Versions
-from platform_assets.storage.tables import PartitionRecord
+from platform_assets.engine.stage import Stage, dep
+from platform_assets.product.spec import ProductSpec, Source
+from platform_assets.store.artifacts import canonical, sha256
+from platform_assets.store.history.snapshots import Snapshots
+from platform_assets.store.partition_records import Versions
+from platform_assets.store.records import notes
+from platform_assets.store.records.rebuilds import REBUILD_SNAPSHOTS, RebuildSnapshots
+from platform_assets.store.tables import PartitionRecord
 
 if TYPE_CHECKING:
     import polars as pl
@@ -50,12 +51,12 @@ Records = dict[Source, dict[str, PartitionRecord]]
 Digests = dict[Source, dict[str, str]]
 """Content digests of the keys in the lookback, by source and key; without slow sources."""
 Names = dict[str, dict[str, str]]
-"""Names of slow tables' snapshots (`history.snapshots`), by key and stage."""
+"""Names of slow tables' snapshots (`store.history.snapshots`), by key and stage."""
 Unreadable = dict[str, set[str]]
 """Keys whose delivery cannot be read, by source."""
 
 
-def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinition]:
+def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return the product's features asset."""
     back = partitions.mapping(partitions.keys_of(spec), lookback=spec.lookback)
     types = dict(zip(ABOUT_A_ROW, ("text", "moment", "moment"), strict=True)) | {f.name: f.dtype for f in spec.fields}
@@ -67,7 +68,7 @@ def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinitio
         doc=__doc__,
         maker=Building.of(spec),
         run=_Run,
-        views=views,
+        outside=outside,
         deps=[
             dep(spec, "validated", source.name, mapping=None if source.is_slow else back)
             for source in spec.feature_sources

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
 
-from platform_assets.compute import declared
-from platform_assets.compute.windows import FeatureTables, Tables, Window
-from platform_assets.makers.parts import RowMaker, StageOutput, by_key, contiguous
+from platform_assets.data import declared
+from platform_assets.engine.outputs import RowMaker, StageOutput, by_key, contiguous
+from platform_assets.product.windows import FeatureTables, Tables, Window
 
 if TYPE_CHECKING:
-    from platform_assets.keys import Grain
+    from platform_assets.base.keys import Grain
     from platform_assets.product.fields import Field
-    from platform_assets.specs.base import ProductSpec
+    from platform_assets.product.spec import ProductSpec
 
 ABOUT_A_ROW = {
     "entity": "what one prediction is about",

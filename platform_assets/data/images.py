@@ -1,6 +1,6 @@
 """Measure and convert images of one shape: grey levels 0 to 255, row by row, one byte per pixel.
 
-Which images a product accepts is in its file; requests are `serving.pictures`.
+Which images a product accepts is in its file; requests are `serving.answer.pictures`.
 Shapes: N rows, H pixels high, W wide.
 """
 
@@ -10,7 +10,7 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from platform_assets.problems import Problem
+from platform_assets.base.problems import Problem
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from platform_assets.compute import columns as fitted
-from platform_assets.compute import delimited
-from platform_assets.compute.delimited import SHOWN as SHOWN
-from platform_assets.compute.delimited import UnreadableFile as UnreadableFile
+from platform_assets.data import columns as fitted
+from platform_assets.data import delimited
+from platform_assets.data.delimited import SHOWN as SHOWN
+from platform_assets.data.delimited import UnreadableFile as UnreadableFile
 
 if TYPE_CHECKING:
     from datetime import datetime

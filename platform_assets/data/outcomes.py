@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import dagster as dg
 
-from platform_assets import naming
-from platform_assets.digests import reads
+from platform_assets.base import naming
+from platform_assets.data import unlabelled
+from platform_assets.data.outcomes_maker import Labelling
 from platform_assets.engine import metadata
+from platform_assets.engine.digests import reads
+from platform_assets.engine.outputs import StageOutput
+from platform_assets.engine.outside import ALONE, Outside
 from platform_assets.engine.ranges import KeyedRun, Keys, Plan
-from platform_assets.engine.stage import NO_VIEWS, Stage, Views, dep
-from platform_assets.facts import unlabelled
-from platform_assets.makers.outcomes import Labelling
-from platform_assets.makers.parts import StageOutput
-from platform_assets.specs.base import ProductSpec
+from platform_assets.engine.stage import Stage, dep
+from platform_assets.product.spec import ProductSpec
 
 STAGE = "outcomes"
 
 
-def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinition]:
+def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return the product's outcomes asset."""
     descriptions = {
         "entity": "what the prediction was about",
@@ -37,7 +38,7 @@ def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinitio
         doc=__doc__,
         maker=Labelling.of(spec),
         run=_Run,
-        views=views,
+        outside=outside,
         deps=[dep(spec, "validated", spec.label_source.name)],
         metadata=metadata.column_schema(types, descriptions),
     ).assets()

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
-from platform_assets.makers.parts import RowMaker, StageOutput, by_key
+from platform_assets.engine.outputs import RowMaker, StageOutput, by_key
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from platform_assets.compute.tasks import Task
-    from platform_assets.records.sketches import Labels
-    from platform_assets.specs.base import ProductSpec
+    from platform_assets.product.label_summary import Labels
+    from platform_assets.product.spec import ProductSpec
+    from platform_assets.product.tasks import Task
 
 COLUMNS = ("entity", "label", "known_at")
 
@@ -42,7 +42,7 @@ class Labelling(RowMaker):
 
     def own(self) -> dict[str, Any]:
         """Return the members; what is computed from answers, such as a threshold, affects no label."""
-        from platform_assets.compute.tasks import MultiClass
+        from platform_assets.product.tasks import MultiClass
 
         classes = self.task.classes if isinstance(self.task, MultiClass) else None
         return {"label": self.label, "task": self.task.kind, "classes": classes}

@@ -18,21 +18,22 @@ from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
-from platform_assets import naming
-from platform_assets.compute.columns import in_short
-from platform_assets.compute.landed import UnreadableFile
-from platform_assets.digests import reads
+from platform_assets.base import naming
+from platform_assets.data import arrivals
+from platform_assets.data.columns import in_short
+from platform_assets.data.landed import UnreadableFile
+from platform_assets.data.raw_maker import Landing
 from platform_assets.engine import metadata
+from platform_assets.engine.digests import reads
+from platform_assets.engine.outputs import StageOutput
+from platform_assets.engine.outside import ALONE, Outside
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report
-from platform_assets.engine.stage import NO_VIEWS, Stage, Views
-from platform_assets.intake import arrivals
-from platform_assets.makers.parts import StageOutput
-from platform_assets.makers.raw import Landing
+from platform_assets.engine.stage import Stage
 from platform_assets.product.channels import Landed
-from platform_assets.records.notes import Raw
-from platform_assets.specs.base import ProductSpec, Source
-from platform_assets.storage.artifacts import sha256
-from platform_assets.storage.tables import PartitionRecord
+from platform_assets.product.spec import ProductSpec, Source
+from platform_assets.store.artifacts import sha256
+from platform_assets.store.records.notes import Raw
+from platform_assets.store.tables import PartitionRecord
 
 STAGE = "raw"
 MISSING = "missing"
@@ -41,12 +42,12 @@ CHECK = "is_readable"
 MOST_SHOWN = 20
 
 
-def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinition]:
+def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return one asset per source."""
-    return [asset for source in spec.sources for asset in _stage(spec, source, views).assets()]
+    return [asset for source in spec.sources for asset in _stage(spec, source, outside).assets()]
 
 
-def _stage(spec: ProductSpec, source: Source, views: Views) -> Stage[Landing]:
+def _stage(spec: ProductSpec, source: Source, outside: Outside) -> Stage[Landing]:
     return Stage(
         spec=spec,
         name=STAGE,
@@ -56,7 +57,7 @@ def _stage(spec: ProductSpec, source: Source, views: Views) -> Stage[Landing]:
         doc=__doc__,
         maker=Landing.of(spec, source),
         run=_Run,
-        views=views,
+        outside=outside,
         checks={CHECK: "Every delivery of the run could be read. Blocks nothing: another key is held."},
     )
 

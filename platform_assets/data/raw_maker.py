@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, ClassVar
 
 import polars as pl
 
-from platform_assets.compute import columns, landed, typed
-from platform_assets.compute.landed import UnreadableFile
-from platform_assets.makers.parts import RowMaker
+from platform_assets.data import columns, landed, typed
+from platform_assets.data.landed import UnreadableFile
+from platform_assets.engine.outputs import RowMaker
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     import pandera.polars as pa
 
-    from platform_assets.keys import Grain
+    from platform_assets.base.keys import Grain
     from platform_assets.product.channels import Channel, Landed
     from platform_assets.product.sources import Column, Source
-    from platform_assets.specs.base import ProductSpec
+    from platform_assets.product.spec import ProductSpec
 
 
 @dataclass(frozen=True, kw_only=True)

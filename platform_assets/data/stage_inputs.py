@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from platform_assets.compute import ingest
-from platform_assets.compute.rows import Rows
-from platform_assets.storage.problems import MissingPartitions
+from platform_assets.data import answer_rows
+from platform_assets.data.rows import Rows
+from platform_assets.store.problems import MissingPartitions
 
 if TYPE_CHECKING:
-    from platform_assets.storage.records import Versions
-    from platform_assets.storage.tables import PartitionRecord, TableStore
+    from platform_assets.store.partition_records import Versions
+    from platform_assets.store.tables import PartitionRecord, TableStore
 
 MOST_CELLS = 16_000_000
 """Rows times columns of a key that is held as a whole: 128 MB of numbers."""
@@ -22,7 +22,7 @@ MOST_CELLS = 16_000_000
 
 @dataclass(frozen=True)
 class Wide:
-    """The rows of a large record, whose columns are read when they are asked for; see `compute.rows.Columns`.
+    """The rows of a large record, whose columns are read when they are asked for; see `data.rows.Columns`.
 
     Attributes:
         types: of all columns.
@@ -49,7 +49,9 @@ class Wide:
     def select(self, names: Sequence[str]) -> pl.DataFrame:
         """Read some columns."""
         stored = [name for name in names if name in self.record.columns] or list(self.record.columns)[:1]
-        rows = ingest.align(self.tables.read_record(self.record, stored), {name: self.types[name] for name in names})
+        rows = answer_rows.align(
+            self.tables.read_record(self.record, stored), {name: self.types[name] for name in names}
+        )
         return rows if self.mask is None else rows.filter(self.mask)
 
     def get_column(self, name: str) -> pl.Series:
@@ -121,7 +123,7 @@ def read(
     tables: TableStore, stage: str, records: Mapping[str, PartitionRecord], columns: Mapping[str, pl.DataType]
 ) -> dict[str, pl.DataFrame]:
     """Read each record's rows with exactly these columns, even if an older product file wrote others."""
-    return {key: ingest.align(frame, columns) for key, frame in read_each(tables, stage, records).items()}
+    return {key: answer_rows.align(frame, columns) for key, frame in read_each(tables, stage, records).items()}
 
 
 def read_each(tables: TableStore, stage: str, records: Mapping[str, PartitionRecord]) -> dict[str, pl.DataFrame]:

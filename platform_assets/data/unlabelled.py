@@ -11,10 +11,10 @@ from typing import TypedDict
 
 import msgspec
 
-from platform_assets.history.reader import History
-from platform_assets.keys import Grain
-from platform_assets.storage.artifacts import canonical, sha256
-from platform_assets.storage.tables import TableStore
+from platform_assets.base.keys import Grain
+from platform_assets.store.artifacts import canonical, sha256
+from platform_assets.store.history.reader import History
+from platform_assets.store.tables import TableStore
 
 STAGE = "unlabelled"
 FORMAT = 1

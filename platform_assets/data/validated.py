@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import dagster as dg
 
-from platform_assets import naming
-from platform_assets.digests import reads
+from platform_assets.base import naming
+from platform_assets.data.stage_inputs import read_each, require
+from platform_assets.data.validated_maker import Validation
 from platform_assets.engine import metadata
+from platform_assets.engine.digests import reads
+from platform_assets.engine.outputs import StageOutput
+from platform_assets.engine.outside import ALONE, Outside
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report
-from platform_assets.engine.stage import NO_VIEWS, Stage, Table, Views, dep
-from platform_assets.makers.parts import StageOutput
-from platform_assets.makers.reading import read_each, require
-from platform_assets.makers.validated import Validation
-from platform_assets.records.notes import Validated
-from platform_assets.specs.base import ProductSpec, Source
+from platform_assets.engine.stage import Stage, Table, dep
+from platform_assets.product.spec import ProductSpec, Source
+from platform_assets.store.records.notes import Validated
 
 STAGE = "validated"
 QUARANTINE = "quarantine"
@@ -31,12 +32,12 @@ ABOUT_QUARANTINED = {
 }
 
 
-def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinition]:
+def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return two assets per source."""
-    return [asset for source in spec.sources for asset in _stage(spec, source, views).assets()]
+    return [asset for source in spec.sources for asset in _stage(spec, source, outside).assets()]
 
 
-def _stage(spec: ProductSpec, source: Source, views: Views) -> Stage[Validation]:
+def _stage(spec: ProductSpec, source: Source, outside: Outside) -> Stage[Validation]:
     limit = spec.monitors.max_quarantined_share
     return Stage(
         spec=spec,
@@ -47,7 +48,7 @@ def _stage(spec: ProductSpec, source: Source, views: Views) -> Stage[Validation]
         doc=__doc__,
         maker=Validation.of(spec, source),
         run=_Run,
-        views=views,
+        outside=outside,
         deps=[dep(spec, "raw", source.name)],
         also=[Table(QUARANTINE, metadata.column_schema(QUARANTINED, ABOUT_QUARANTINED))],
         checks={CHECK: f"At most {limit:.1%} of a key's rows are quarantined. Warns only."},

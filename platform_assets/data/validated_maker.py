@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict
 
-from platform_assets.compute import validate
-from platform_assets.keys import DailyGrain, HourlyGrain
-from platform_assets.makers.parts import RowMaker, StageOutput
+from platform_assets.base.keys import DailyGrain, HourlyGrain
+from platform_assets.data import validation
+from platform_assets.engine.outputs import RowMaker, StageOutput
 
 if TYPE_CHECKING:
     import pandera.polars as pa
     import polars as pl
 
     from platform_assets.product.sources import Source
-    from platform_assets.specs.base import ProductSpec
+    from platform_assets.product.spec import ProductSpec
 
 
 class Notes(TypedDict):
@@ -61,7 +61,7 @@ class Validation(RowMaker):
 
     def make(self, rows: Mapping[str, pl.DataFrame]) -> tuple[StageOutput, StageOutput]:
         """Return the good rows by key, typed, and the quarantined ones; both with their key's counts."""
-        splits = validate.split_keys(
+        splits = validation.split_keys(
             rows,
             self.schema(),
             schema_version=self.schema_version,
@@ -77,10 +77,10 @@ class Validation(RowMaker):
     def _key_of(self) -> Callable[[pl.DataFrame], pl.Series] | None:
         if self.partition_by is None or self.grain is None:
             return None
-        return validate.key_column(self.partition_by, self.grain.key_of)
+        return validation.key_column(self.partition_by, self.grain.key_of)
 
 
-def _counts(split: validate.Split) -> Notes:
+def _counts(split: validation.Split) -> Notes:
     bad = split.quarantined.height
     notes = Notes(rows_in=split.good.height + bad, rows_quarantined=bad, rows_repeated=split.repeated)
     if bad:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from platform_assets.compute import delimited, typed
-from platform_assets.compute.columns import in_short
-from platform_assets.compute.typed import MOMENT_FORMAT as MOMENT_FORMAT
-from platform_assets.keys import EARLIEST, LATEST
-from platform_assets.problems import Problem
+from platform_assets.base.keys import EARLIEST, LATEST
+from platform_assets.base.problems import Problem
+from platform_assets.data import delimited, typed
+from platform_assets.data.columns import in_short
+from platform_assets.data.typed import MOMENT_FORMAT as MOMENT_FORMAT
 
 if TYPE_CHECKING:
     import pandera.polars as pa

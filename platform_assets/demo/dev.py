@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 
+from platform_assets.base.settings import Settings
 from platform_assets.demo import servers, state_lock
 from platform_assets.demo.processes import Children
-from platform_assets.settings import Settings
 
 
 def run(settings: Settings) -> int:

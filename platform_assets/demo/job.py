@@ -11,20 +11,21 @@ import time
 from collections.abc import Callable
 from time import perf_counter
 
-from platform_assets import clock, naming, replay
-from platform_assets.compute import policy, releases
-from platform_assets.demo import loop, results, servers, show, state_lock
+from platform_assets.base import clock, naming
+from platform_assets.base.settings import ONLY_PRODUCT
+from platform_assets.base.wording import counted, span
+from platform_assets.data.request_rows import RequestDocument
+from platform_assets.demo import loop, replay, results, servers, show, state_lock
 from platform_assets.demo.journal import Journal, Plan, plan
 from platform_assets.demo.loop import DemoProblem
 from platform_assets.demo.processes import Children, MemoryWatch, tree_cpu_s
+from platform_assets.demo.replay import Player
 from platform_assets.demo.runs import Dagster
-from platform_assets.handle import Product
-from platform_assets.product.contract import RequestDocument
-from platform_assets.records import notes
-from platform_assets.replay import Player
-from platform_assets.report import pages
-from platform_assets.settings import ONLY_PRODUCT
-from platform_assets.wording import counted, span
+from platform_assets.evaluation import releases
+from platform_assets.monitoring import policy
+from platform_assets.operations.report import pages
+from platform_assets.store.handle import Product
+from platform_assets.store.records import notes
 
 MOST_KEYS = 45
 """How many keys fit into the demo's ten minutes on two cores; a fixed number, so that two demos agree."""
@@ -145,7 +146,7 @@ def materialise(product: Product, dagster: Dagster, check: Callable[[], None], c
     if decision.action != policy.RETRAIN or decided is None:
         raise DemoProblem(
             f"The decision for {last} is {decision.action}: {' '.join(decision.reasons)} Expected one to train a first "
-            f"model for cutoff {cutoff}. See sources and retraining in platform_assets/specs/{product.name}.py."
+            f"model for cutoff {cutoff}. See sources and retraining in platform_assets/products/{product.name}.py."
         )
     show.runs_until(
         dagster,
@@ -169,8 +170,8 @@ def serve(product: Product, children: Children, cutoff: str) -> str:
         reasons = "" if outcome is None else " ".join(outcome.reasons)
         raise DemoProblem(
             f"The model of cutoff {cutoff} was not released, and there is no earlier one. {reasons} Change training, "
-            f"model, features or gates in platform_assets/specs/{product.name}.py, train again with `dg launch --job "
-            f"{naming.job('retrain', product.name)} --partition {cutoff}`, and start the demo again."
+            f"model, features or gates in platform_assets/products/{product.name}.py, train again with `dg launch "
+            f"--job {naming.job('retrain', product.name)} --partition {cutoff}`, and start the demo again."
         )
     number, record = latest
     record_of_service = product.tables.records("service", [record.cutoff])[record.cutoff]

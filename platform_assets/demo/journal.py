@@ -11,12 +11,12 @@ from typing import TypeVar
 
 import msgspec
 
-from platform_assets import replay
-from platform_assets.product.contract import RequestDocument
-from platform_assets.replay import Injected
-from platform_assets.replay.playing import Requests
-from platform_assets.settings import Settings
-from platform_assets.specs.base import ProductSpec
+from platform_assets.base.settings import Settings
+from platform_assets.data.request_rows import RequestDocument
+from platform_assets.demo import replay
+from platform_assets.demo.replay import Injected
+from platform_assets.demo.replay.playing import Requests
+from platform_assets.product.spec import ProductSpec
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -72,7 +72,7 @@ def plan(spec: ProductSpec, *, count: int | None, most: int, seed: int) -> Plan:
     if count is not None and not 1 <= count <= len(keys):
         raise ValueError(
             f"--keys is {count}; {spec.name} has a recording for 1 to {len(keys)} keys from {first} on. It ends with "
-            f"history.demo_until in platform_assets/specs/{spec.name}.py."
+            f"history.demo_until in platform_assets/products/{spec.name}.py."
         )
     chosen = keys[: min(most, len(keys)) if count is None else count]
     return Plan(keys=chosen, available=len(keys), seed=seed, injected=replay.draw(spec, chosen, seed))

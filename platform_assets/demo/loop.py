@@ -7,20 +7,20 @@ from collections.abc import Callable, Sequence
 from textwrap import shorten
 from time import perf_counter
 
-from platform_assets.compute import policy
+from platform_assets.base.problems import Problem
+from platform_assets.base.wording import counted
+from platform_assets.data.request_rows import RequestDocument
 from platform_assets.demo import show
 from platform_assets.demo.journal import Journal, RequestResults
+from platform_assets.demo.replay import Answer, Outcome, Player
 from platform_assets.demo.runs import Dagster
-from platform_assets.handle import Product
-from platform_assets.history.faults import judgement
-from platform_assets.problems import Problem
-from platform_assets.product.contract import RequestDocument
-from platform_assets.records.decisions import Decision
-from platform_assets.records.judgements import Judgement
-from platform_assets.replay import Answer, Outcome, Player
-from platform_assets.serving import answers
-from platform_assets.storage.tables import TableStore
-from platform_assets.wording import counted
+from platform_assets.monitoring import policy
+from platform_assets.serving.answer import answers
+from platform_assets.store.handle import Product
+from platform_assets.store.history.faults import judgement
+from platform_assets.store.records.decisions import Decision
+from platform_assets.store.records.judgements import Judgement
+from platform_assets.store.tables import TableStore
 
 LONGEST = 140
 """Characters of a reason that a key's line shows."""

@@ -18,7 +18,7 @@ from typing import Self
 import httpx
 import psutil
 
-from platform_assets.problems import Problem
+from platform_assets.base.problems import Problem
 
 HOST = "127.0.0.1"
 GRACE_S = 8.0

@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.demo.journal import Journal, Plan
-from platform_assets.handle import Product
-from platform_assets.history.faults import judgement
-from platform_assets.history.performance import measured
-from platform_assets.records.judgements import Judgement
-from platform_assets.storage.artifacts import canonical, sha256
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.store.artifacts import canonical, sha256
+from platform_assets.store.handle import Product
+from platform_assets.store.history.faults import judgement
+from platform_assets.store.history.performance import measured
+from platform_assets.store.records.judgements import Judgement
 
 DIGITS = 9
 """Decimals to which numbers are compared."""

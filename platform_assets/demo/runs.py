@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import httpx
 import msgspec
 
-from platform_assets import failed_runs
-from platform_assets.problems import Problem
+from platform_assets.automation import failed_runs
+from platform_assets.base.problems import Problem
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance

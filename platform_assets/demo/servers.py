@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 
-from platform_assets.demo import home, show
+from platform_assets.base.settings import REPOSITORY, Settings
+from platform_assets.demo import show
 from platform_assets.demo.processes import HOST, Child, Children, wait_for
 from platform_assets.demo.runs import Dagster
-from platform_assets.serving import run as serving
-from platform_assets.settings import REPOSITORY, Settings
+from platform_assets.instance import home
+from platform_assets.serving.run import child as serving
 
 UI_PORT, SERVICE_PORT = 3000, 3001
 START_S = 600.0

@@ -17,8 +17,8 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from platform_assets.problems import Problem
-from platform_assets.settings import Settings
+from platform_assets.base.problems import Problem
+from platform_assets.base.settings import Settings
 
 NAME = "in_use"
 PATIENCE_S = 20.0

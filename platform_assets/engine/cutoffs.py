@@ -8,9 +8,9 @@ from typing import Any
 
 import dagster as dg
 
-from platform_assets import partitions
+from platform_assets.engine import partitions
 from platform_assets.engine.stage import M, Partitions, Run, Stage
-from platform_assets.storage.tables import PartitionRecord
+from platform_assets.store.tables import PartitionRecord
 
 Inputs = Mapping[str, str]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     import polars as pl
 
-    from platform_assets.keys import Grain
+    from platform_assets.base.keys import Grain
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from platform_assets import clock
-from platform_assets.keys import BatchGrain, DailyGrain, Grain, HourlyGrain
-from platform_assets.settings import state_folder
+from platform_assets.base import clock
+from platform_assets.base.keys import BatchGrain, DailyGrain, Grain, HourlyGrain
+from platform_assets.base.settings import state_folder
 
 if TYPE_CHECKING:
-    from platform_assets.specs.base import ProductSpec
+    from platform_assets.product.spec import ProductSpec
 
 HOUR_FORMAT = "%Y-%m-%dT%H"
 EVERY_KEY = 100_000
@@ -79,7 +79,7 @@ def definition(grain: Grain) -> dg.PartitionsDefinition[str]:
             fmt=HOUR_FORMAT,
             end_offset=0 if grain.end else 1,
         )
-    raise TypeError(f"grain is a {type(grain).__name__}; expected one of the three in platform_assets/keys.py.")
+    raise TypeError(f"grain is a {type(grain).__name__}; expected one of the three in platform_assets/base/keys.py.")
 
 
 def mapping(grain: Grain, *, lookback: int) -> dg.PartitionMapping:

@@ -1,4 +1,6 @@
-"""Find every product: one module of this package with one `SPEC`. Reports files without a working product."""
+"""Find every product: one module of `platform_assets.products` with one `SPEC`. Reports files without a working
+product.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,11 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from platform_assets import naming
-from platform_assets.digests import reads
-from platform_assets.specs.base import ProductSpec
+from platform_assets.engine.digests import reads
+from platform_assets.product.spec import ProductSpec
+
+FOLDER = "platform_assets.products"
+"""Named and not imported: products are found, and nothing depends on one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +42,13 @@ def load(product: str) -> ProductSpec:
         ValueError: there is no such product, or its file raises anything on import (including `SystemExit`, which would
             otherwise end a validation as if it had passed), or its `SPEC` is missing or has another name.
     """
-    products = names()
-    if product not in products:
+    known = names()
+    if product not in known:
         raise ValueError(
-            f"there is no product {product!r}; expected one of {', '.join(products)} (files of platform_assets/specs/)."
+            f"there is no product {product!r}; expected one of {', '.join(known)} (files of platform_assets/products/)."
         )
     try:
-        with reads.guarded(name := f"{__name__}.{product}"):
+        with reads.guarded(name := f"{FOLDER}.{product}"):
             module = importlib.import_module(name)
     except KeyboardInterrupt:
         raise
@@ -52,7 +56,7 @@ def load(product: str) -> ProductSpec:
         raise ValueError(broken_by(product, problem).error) from problem
     spec = getattr(module, "SPEC", None)
     if not isinstance(spec, ProductSpec):
-        raise ValueError(f"{module.__file__} has no SPEC; define `SPEC = ProductSpec(...)` at its end.")
+        raise ValueError(f"{module.__file__} has no SPEC; define `SPEC = Product(...)` at its end.")
     if spec.name != product:
         raise ValueError(f"{module.__file__} has SPEC.name {spec.name!r}; expected {product!r}, the file's name.")
     return spec
@@ -128,9 +132,13 @@ def check_together(specs: tuple[ProductSpec, ...]) -> tuple[ProductSpec, ...]:
 
 def names() -> list[str]:
     """Return the names of all product files, sorted, whether they load or not."""
-    return sorted(item.name for item in pkgutil.iter_modules(__path__) if item.name not in naming.SPEC_VOCABULARY)
+    return sorted(item.name for item in pkgutil.iter_modules(_folder()))
+
+
+def _folder() -> list[str]:
+    return list(importlib.import_module(FOLDER).__path__)
 
 
 def _file_of(product: str) -> str:
-    module_spec = importlib.util.find_spec(f"{__name__}.{product}")
+    module_spec = importlib.util.find_spec(f"{FOLDER}.{product}")
     return (module_spec and module_spec.origin) or product

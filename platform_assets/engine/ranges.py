@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from platform_assets import naming, partitions
-from platform_assets.engine import metadata
+from platform_assets.base import naming
+from platform_assets.base.wording import counted
+from platform_assets.engine import metadata, partitions
 from platform_assets.engine.metadata import Metadata
+from platform_assets.engine.outputs import StageOutput
 from platform_assets.engine.stage import M, Partitions, Run, Stage, Table
-from platform_assets.makers.parts import StageOutput
-from platform_assets.storage.records import Versions
-from platform_assets.storage.tables import PartitionRecord, TableStore
-from platform_assets.wording import counted
+from platform_assets.store.partition_records import Versions
+from platform_assets.store.tables import PartitionRecord, TableStore
 
 if TYPE_CHECKING:
     import polars as pl

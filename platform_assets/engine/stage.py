@@ -2,63 +2,26 @@
 # No postponed annotations here: Dagster compares the annotation of `context` as an object.
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import dagster as dg
 
-from platform_assets import digests, naming
-from platform_assets.engine import metadata
+from platform_assets.base import naming
+from platform_assets.engine import digests, metadata
 from platform_assets.engine.metadata import Metadata, Metadatum
-from platform_assets.handle import Product
-from platform_assets.makers.parts import RowMaker
-from platform_assets.specs.base import ProductSpec, Source
-from platform_assets.storage.tables import PartitionRecord
-from platform_assets.wording import counted
-from resources.store import StoreResource
-
-if TYPE_CHECKING:
-    from resources.launchers import StepLauncher
+from platform_assets.engine.outputs import RowMaker
+from platform_assets.engine.outside import ALONE, Launcher, Outside, Shown, plain
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.product.spec import ProductSpec, Source
+from platform_assets.store.handle import Product
+from platform_assets.store.tables import PartitionRecord
 
 M = TypeVar("M")
 Partitions = tuple[dg.PartitionsDefinition[str] | None, dg.BackfillPolicy | None]
 MOST_KINDS = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shown:
-    """What there is to show of one key of a table, or of a cutoff.
-
-    Attributes:
-        table: its bare name.
-        source: of a table with one asset per source.
-        record: the key's; None where nothing has landed, and for stages without keys.
-        facts: what else the stage found out, of a type of its own.
-    """
-
-    spec: ProductSpec
-    table: str
-    source: Source | None = None
-    record: PartitionRecord | None = None
-    facts: Any = None
-
-
-View = Callable[[Shown], tuple[str, Metadata | None]]
-"""Return the sentence that heads the page in Dagster, and its metadata; None for the notes of the record."""
-
-
-Views = Mapping[str, View]
-"""By table."""
-NO_VIEWS: Views = {}
-
-
-def plain(shown: Shown) -> tuple[str, Metadata | None]:
-    """View a key as its number of rows."""
-    if shown.record is None:
-        return "no file has landed for this key", None
-    return counted(shown.record.rows, "row"), None
 
 
 @dataclass(frozen=True)
@@ -94,7 +57,7 @@ class Stage(Generic[M]):
         config: the run's config for a person.
         needs: resources besides the store.
         pool: Dagster pool that limits how many runs are in this stage at once.
-        views: what Dagster shows of each table; `plain` of those that have none.
+        outside: views, budget and tracking.
     """
 
     spec: ProductSpec
@@ -113,7 +76,7 @@ class Stage(Generic[M]):
     config: type[dg.Config] | None = None
     needs: Sequence[str] = ()
     pool: str | None = None
-    views: Views = field(default_factory=dict)
+    outside: Outside = ALONE
 
     @cached_property
     def code(self) -> str:
@@ -216,9 +179,9 @@ class Run(Generic[M]):
         return self.stage.source
 
     @property
-    def launcher(self) -> "StepLauncher":
+    def launcher(self) -> Launcher:
         """The launcher of steps; only for stages that need `launcher`."""
-        launcher: StepLauncher = self.context.resources.launcher
+        launcher: Launcher = self.context.resources.launcher
         return launcher
 
     @property
@@ -239,7 +202,7 @@ class Run(Generic[M]):
     ) -> tuple[str, Metadata | None]:
         """Return what Dagster shows of a key or cutoff."""
         table = table or self.stage.name
-        show = self.stage.views.get(table, plain)
+        show = self.stage.outside.views.get(table, plain)
         return show(Shown(spec=self.spec, table=table, source=self.stage.source, record=record, facts=facts))
 
     def page(self, facts: Any) -> Metadata:

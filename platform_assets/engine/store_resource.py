@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from platform_assets import clock
-from platform_assets.settings import Settings
+from platform_assets.base import clock
+from platform_assets.base.settings import Settings
 
 if TYPE_CHECKING:
-    from platform_assets.history.reader import History
-    from platform_assets.storage.artifacts import ArtifactStore
-    from platform_assets.storage.tables import TableStore
-    from platform_assets.storage.writing import LedgerWriters
+    from platform_assets.store.artifacts import ArtifactStore
+    from platform_assets.store.history.reader import History
+    from platform_assets.store.tables import TableStore
+    from platform_assets.store.writing import LedgerWriters
 
 
 class StoreResource(dg.ConfigurableResource[None]):
@@ -34,25 +34,25 @@ class StoreResource(dg.ConfigurableResource[None]):
     @property
     def artifacts(self) -> ArtifactStore:
         """Blobs under their sha256."""
-        from platform_assets.storage.artifacts import ArtifactStore
+        from platform_assets.store.artifacts import ArtifactStore
 
         return ArtifactStore(self.settings.root)
 
     def tables(self, product: str) -> TableStore:
         """Return a product's tables and partition records."""
-        from platform_assets.storage.tables import TableStore
+        from platform_assets.store.tables import TableStore
 
         return TableStore(self.settings.root, product)
 
     def history(self, product: str) -> History:
         """Return the reader of a product's records."""
-        from platform_assets.history.reader import History
+        from platform_assets.store.history.reader import History
 
         return History(self.settings.root, product)
 
     def ledgers(self, product: str) -> LedgerWriters:
         """Return the writer of a product's create-only records."""
-        from platform_assets.storage.writing import LedgerWriters
+        from platform_assets.store.writing import LedgerWriters
 
         return LedgerWriters(self.settings.root, product)
 

@@ -1,7 +1,7 @@
 """Estimate a task's measures, and differences of them between two models, with intervals clustered by key.
 
 Rows of one key are not independent, so the interval comes from leaving out whole keys. The jackknife and its source
-are in `compute.paired`.
+are in `evaluation.paired`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from platform_assets.compute.paired import FEWEST_KEYS, Difference, jackknife, keys_of
-from platform_assets.compute.probabilities import SMALLEST_PROBABILITY, Floats
+from platform_assets.evaluation.paired import FEWEST_KEYS, Difference, jackknife, keys_of
+from platform_assets.product.tasks.probabilities import SMALLEST_PROBABILITY, Floats
 
 if TYPE_CHECKING:
-    from platform_assets.compute.measures.measure import Measure
+    from platform_assets.evaluation.measures.measure import Measure
 
 
 def estimate(

@@ -12,21 +12,23 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from platform_assets import naming, signing
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.compute.tasks.base import TaskDocument
+from platform_assets.base import naming
+from platform_assets.base.problems import RecordExists
+from platform_assets.base.wording import counted, span
+from platform_assets.data.stage_inputs import require
 from platform_assets.engine.cutoffs import CutoffRun, Inputs, Recorded
-from platform_assets.engine.stage import NO_VIEWS, Stage, Views, dep
-from platform_assets.handle import Product
-from platform_assets.makers.evaluation import Evaluating
-from platform_assets.makers.reading import require
-from platform_assets.problems import RecordExists
+from platform_assets.engine.outside import ALONE, Outside
+from platform_assets.engine.stage import Stage, dep
+from platform_assets.evaluation import signing
+from platform_assets.evaluation.evaluation_maker import Evaluating
+from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.product.contract import FORMAT
-from platform_assets.records.verdicts import VERDICTS, Verdict
-from platform_assets.specs.base import ProductSpec
-from platform_assets.steps import process
-from platform_assets.storage.artifacts import Bundle
-from platform_assets.wording import counted, span
+from platform_assets.product.spec import ProductSpec
+from platform_assets.product.tasks.base import TaskDocument
+from platform_assets.store.artifacts import Bundle
+from platform_assets.store.handle import Product
+from platform_assets.store.records.verdicts import VERDICTS, Verdict
+from platform_assets.training.steps import process
 
 STAGE = "evaluation"
 CHECK = "verdict"
@@ -40,7 +42,7 @@ class Judged:
     cpu_s: float
 
 
-def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinition]:
+def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return the product's evaluation asset."""
     return Stage(
         spec=spec,
@@ -50,7 +52,7 @@ def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinitio
         doc=__doc__,
         maker=Evaluating.of(spec, measures_of(spec.task)),
         run=_Run,
-        views=views,
+        outside=outside,
         deps=[dep(spec, "onnx")],
         checks={CHECK: "The bundle may be released. Blocks nothing: a release checks the verdict itself."},
     ).assets()

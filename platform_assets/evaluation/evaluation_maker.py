@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-    from platform_assets.compute.measures.base import Measures
-    from platform_assets.compute.tasks import Task
-    from platform_assets.makers.rows import Rows
+    from platform_assets.evaluation.measures.base import Measures
     from platform_assets.product.fields import Field
-    from platform_assets.records.base import Document
-    from platform_assets.specs.base import ProductSpec
-    from platform_assets.storage.artifacts import ArtifactStore, Bundle
-    from platform_assets.storage.tables import TableStore
+    from platform_assets.product.spec import ProductSpec
+    from platform_assets.product.tasks import Task
+    from platform_assets.store.artifacts import ArtifactStore, Bundle
+    from platform_assets.store.records.base import Document
+    from platform_assets.store.tables import TableStore
+    from platform_assets.training.labelled_rows import Rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Evaluating:
 
     def holdout(self, tables: TableStore, bundle: Bundle) -> Rows:
         """Load the labelled rows of a bundle's holdout, exactly as its manifest names them."""
-        from platform_assets.makers import rows
+        from platform_assets.training import labelled_rows as rows
 
         known_before = bundle.manifest["known_before"]
         return rows.read(
@@ -60,8 +60,9 @@ class Evaluating:
 
     def judge(self, artifacts: ArtifactStore, tables: TableStore, digest: str, champion: str | None) -> Document:
         """Return the verdict on a bundle, compared with its baselines and the champion."""
-        from platform_assets.compute import baselines, verdict
-        from platform_assets.compute.learn import Learned
+        from platform_assets.evaluation import verdict
+        from platform_assets.training import baselines
+        from platform_assets.training.learn import Learned
 
         bundle = artifacts.bundle(digest)
         holdout = self.holdout(tables, bundle)
@@ -82,7 +83,7 @@ class Evaluating:
 
     def score(self, artifacts: ArtifactStore, digest: str, rows: Rows) -> np.ndarray:
         """Score rows with a bundle."""
-        from platform_assets.serving.model import Model
+        from platform_assets.training.graph import Graph
 
         inputs = rows.inputs
-        return Model.load(artifacts, digest).predict(inputs.numeric, inputs.categorical, inputs.image)
+        return Graph.read(artifacts, digest).predict(inputs.numeric, inputs.categorical, inputs.image)

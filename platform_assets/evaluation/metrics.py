@@ -1,8 +1,8 @@
 """Metrics of one binary model on labelled rows: ranking, losses, calibration, decisions at a threshold.
 
 Pure functions over numpy arrays. A number the rows do not define is an error, or null with a sentence; never 0.0 or
-NaN. Two models at once are `compute.paired`, other kinds of task are `compute.measures`, what is good enough is
-`compute.verdict`.
+NaN. Two models at once are `evaluation.paired`, other kinds of task are `evaluation.measures`, what is good enough is
+`evaluation.verdict`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from platform_assets.compute.probabilities import Floats, Labels, checked
+from platform_assets.product.tasks.probabilities import Floats, Labels, checked
 
 if TYPE_CHECKING:
-    from platform_assets.compute.measures.measure import Bin, Decided
+    from platform_assets.evaluation.measures.measure import Bin, Decided
 
 CALIBRATION_BINS = 15
 

@@ -19,8 +19,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike
 
-from platform_assets.compute.metrics import pair_wins
-from platform_assets.compute.probabilities import Floats, Labels
+from platform_assets.evaluation.metrics import pair_wins
+from platform_assets.product.tasks.probabilities import Floats, Labels
 
 FEWEST_KEYS = 2
 

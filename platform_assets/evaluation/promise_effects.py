@@ -1,15 +1,15 @@
 """Measure per key how far outcomes miss what the answers promise: level, slope, ranking, spread.
 
 Each promise gets one effect per key with its sampling variance, and a margin for what matters; the tests are
-`compute.promises`. Shapes: N rows, G keys.
+`evaluation.promises`. Shapes: N rows, G keys.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from platform_assets.compute.probabilities import Floats
-from platform_assets.compute.promises import BETWEEN_KEYS, WITHIN_KEYS, Promise
+from platform_assets.evaluation.promises import BETWEEN_KEYS, WITHIN_KEYS, Promise
+from platform_assets.product.tasks.probabilities import Floats
 
 LEVEL_MARGIN, SLOPE_MARGIN, RANKING_MARGIN = 0.25, 0.25, 0.02
 """Smallest effects that matter: .25 log odds (24 % instead of 20 %; .5 % of log loss there), .25 of slope, .02 of AUC.

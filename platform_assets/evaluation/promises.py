@@ -1,7 +1,7 @@
 """Test a model against what its own answers promise, as one family of tests. Needs no reference period or other model.
 
-How far each key misses a promise is `compute.promise_effects`, which promises a kind of task makes is `Task.promises`,
-and what follows is `compute.performance_policy`.
+How far each key misses a promise is `evaluation.promise_effects`, which promises a kind of task makes is
+`Task.promises`, and what follows is `monitoring.performance_policy`.
 
 If the probabilities are right, outcomes minus answers have mean zero, whatever the mixture of easy and hard rows. But
 rows of a key share its shock (a storm), and neighbouring keys share weather, so even an honest model is off for days at
@@ -23,8 +23,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from platform_assets.compute.paired import FEWEST_KEYS, student_t_cdf, student_t_quantile
-from platform_assets.compute.probabilities import Floats
+from platform_assets.evaluation.paired import FEWEST_KEYS, student_t_cdf, student_t_quantile
+from platform_assets.product.tasks.probabilities import Floats
 
 BETWEEN_KEYS, WITHIN_KEYS = 0.7, 0.3
 """Assumed correlation between neighbouring keys, of effects that share the key's shock and of effects within keys.

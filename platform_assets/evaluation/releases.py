@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from platform_assets.problems import Problem
-from platform_assets.records.releases import FORMAT, Channel, Channels, Override, Release
+from platform_assets.base.problems import Problem
+from platform_assets.store.records.releases import FORMAT, Channel, Channels, Override, Release
 
 RELEASED, ROLLED_BACK = "released", "rolled_back"
 SHORT_DIGEST = 12

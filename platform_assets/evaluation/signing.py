@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from platform_assets import naming
-from platform_assets.handle import Product
-from platform_assets.problems import Problem
-from platform_assets.records.releases import RELEASES, Override, Release
-from platform_assets.records.verdicts import VERDICTS, Verdict
-from platform_assets.settings import Settings
-from platform_assets.storage import signatures
-from platform_assets.storage.artifacts import sha256
+from platform_assets.base import naming
+from platform_assets.base.problems import Problem
+from platform_assets.base.settings import Settings
+from platform_assets.store import signatures
+from platform_assets.store.artifacts import sha256
+from platform_assets.store.handle import Product
+from platform_assets.store.records.releases import RELEASES, Override, Release
+from platform_assets.store.records.verdicts import VERDICTS, Verdict
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
-    from platform_assets.compute.measures.base import Measures
+    from platform_assets.evaluation.measures.base import Measures
 
 MOST_GROUPS = 12
 FEWEST_ROWS = 100

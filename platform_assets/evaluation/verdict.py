@@ -1,6 +1,7 @@
 """Judge a challenger: build the record that says whether it may be released, with every number behind it.
 
-The default rule and its sentences; the statistics are `compute.metrics`, `compute.measures` and `compute.slices`.
+The default rule and its sentences; the statistics are `evaluation.metrics`, `evaluation.measures` and
+`evaluation.slices`.
 
 The rule: a challenger passes if its log loss is below every baseline's and, where there is a champion, nothing shows
 beyond chance that it is worse: neither its headline (AUC, accuracy, R²: the task's first measure), nor log loss, nor
@@ -20,13 +21,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
 
-from platform_assets.compute import paired, slices
-from platform_assets.records.base import Document
-from platform_assets.records.verdicts import FORMAT, Gates
+from platform_assets.evaluation import paired, slices
+from platform_assets.store.records.base import Document
+from platform_assets.store.records.verdicts import FORMAT, Gates
 
 if TYPE_CHECKING:
-    from platform_assets.compute.measures.base import Measures
-    from platform_assets.compute.measures.measure import Measure
+    from platform_assets.evaluation.measures.base import Measures
+    from platform_assets.evaluation.measures.measure import Measure
 
 DIGITS = 6
 GOOD_POWER = 0.8
@@ -77,8 +78,8 @@ def judge(
         slice_columns: columns by which quality is broken down.
 
     Returns:
-        The members of `records.verdicts.Verdict`, floats rounded to `DIGITS`, equal for equal inputs in any order of
-        rows; without the digest it is bound to.
+        The members of `store.records.verdicts.Verdict`, floats rounded to `DIGITS`, equal for equal inputs in any order
+        of rows; without the digest it is bound to.
 
     Raises:
         ValueError: no baseline, a missing column, unequal numbers of rows, labels of one class, or fewer than two

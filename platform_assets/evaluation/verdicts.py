@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dagster as dg
 
-from platform_assets import naming
-from platform_assets.history.reader import History
-from platform_assets.records.verdicts import Verdict
-from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
-from platform_assets.storage.tables import MissingPartitions, TableStore
+from platform_assets.base import naming
+from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore
+from platform_assets.store.history.reader import History
+from platform_assets.store.records.verdicts import Verdict
+from platform_assets.store.tables import MissingPartitions, TableStore
 
 PROOFS = ("onnx", "evaluation", "service")
 """Stages whose records of one cutoff must be of the same bundle; the first seals it."""

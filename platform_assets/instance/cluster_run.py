@@ -1,4 +1,4 @@
-"""Execute one of our runs in its pod: `python -m resources.cluster_run RUN JOB ACCOUNT`.
+"""Execute one of our runs in its pod: `python -m platform_assets.instance.cluster_run RUN JOB ACCOUNT`.
 
 `dagster api execute_run` loads the code that the run's row names, whenever it reads it: after the launcher has looked
 at the row, too. This loads the code of its own image, once, and checks the row that it executes. Written for dagster
@@ -20,9 +20,9 @@ from dagster._utils.error import serializable_error_info_from_exc_info
 from dagster._utils.hosted_user_process import recon_job_from_origin
 from dagster._utils.interrupts import capture_interrupts
 
-from resources import own_runs
-from resources.run_coordinator import RunRefused
-from resources.run_launcher import RunLauncher
+from platform_assets.instance import own_runs
+from platform_assets.instance.run_coordinator import RunRefused
+from platform_assets.instance.run_launcher import RunLauncher
 
 
 def main(run_id: str, job: str, account: str) -> None:

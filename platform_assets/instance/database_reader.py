@@ -1,6 +1,6 @@
 """Give Dagster's database a user that can only read, for the read-only webserver.
 
-`python -m resources.database_reader` prints the user and a new password as the variables of the secret
+`python -m platform_assets.instance.database_reader` prints the user and a new password as the variables of the secret
 `driftline-postgres-read-only`. Each call sets another password; what read with the one before is restarted.
 """
 
@@ -14,10 +14,10 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ProgrammingError
 
-from platform_assets.problems import Problem
+from platform_assets.base.problems import Problem
 
 if TYPE_CHECKING:
-    from resources.cluster_storage import ClusterStorage
+    from platform_assets.instance.cluster_storage import ClusterStorage
 
 SUFFIX = "_read_only"
 CONNECTIONS = 20
@@ -60,7 +60,7 @@ def reader_of(url: URL) -> tuple[str, str]:
         raise ReaderProblem(
             f"PostgreSQL's user {owner} may not make the user {reader}: {str(problem.orig).strip()}. Have an "
             f'administrator of the database run `ALTER ROLE "{owner}" CREATEROLE`, or make the user as '
-            "resources/database_reader.py does and put it into the secret."
+            "platform_assets/instance/database_reader.py does and put it into the secret."
         ) from problem
     finally:
         engine.dispose()

@@ -7,19 +7,17 @@ believes it: account, secrets, image, command and code follow from the job's nam
 from __future__ import annotations
 
 import json
-import pkgutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 
 import dagster as dg
 from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 
-import platform_assets
-from platform_assets import accounts, naming
-from platform_assets.accounts import Account
+from platform_assets.base import accounts
+from platform_assets.base.accounts import Account
+from platform_assets.engine import product_files
 
 LOCATION, MODULE = "driftline", "platform_assets.definitions"
 """Our code location, as workspace.yaml and code.yaml in deploy/kubernetes/base name it."""
@@ -61,7 +59,7 @@ def picked(run: dg.DagsterRun) -> list[dg.AssetKey]:
 
 def command(run: dg.DagsterRun) -> list[str]:
     """Return the command of one of our runs. `deploy/kubernetes/base/admission.yaml` lets in this one only."""
-    return ["python", "-m", "resources.cluster_run", run.run_id, run.job_name, account_of(run).name]
+    return ["python", "-m", "platform_assets.instance.cluster_run", run.run_id, run.job_name, account_of(run).name]
 
 
 def origin(job: str) -> JobPythonOrigin:
@@ -155,5 +153,4 @@ def _repository(image: str) -> str:
 @cache
 def _products() -> frozenset[str]:
     """Return the names of the products' files in this image, whether they load or not."""
-    folder = str(Path(platform_assets.__path__[0]) / "specs")
-    return frozenset(item.name for item in pkgutil.iter_modules([folder])) - set(naming.SPEC_VOCABULARY)
+    return frozenset(product_files.names())

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 import dagster as dg
 
-from platform_assets import accounts, naming
-from platform_assets.problems import Problem
-from platform_assets.settings import Settings
-from resources import own_runs
-from resources.requesters import NOBODY, Kind, Requester, needs_person, of_daemon, system_user
+from platform_assets.base import accounts, naming
+from platform_assets.base.problems import Problem
+from platform_assets.engine.requesters import NOBODY, Requester, StampsRequesters, needs_person, of_daemon, system_user
+from platform_assets.instance import own_runs
 
 NAME_CHARACTERS = 200
 _HEADER = re.compile(r"[A-Za-z0-9-]+")
@@ -27,7 +26,7 @@ class RunRefused(Problem):
     """A run that may not start, or a queue that cannot tell who asks; the message says why."""
 
 
-class RunCoordinator(dg.QueuedRunCoordinator):
+class RunCoordinator(dg.QueuedRunCoordinator, StampsRequesters):
     """The queue of runs.
 
     Attributes:
@@ -82,34 +81,6 @@ class RunCoordinator(dg.QueuedRunCoordinator):
             return system_user()
         name = (context.get_request_header(self.identity_header) or "").strip()
         return Requester(name, "person") if name.isprintable() and 0 < len(name) <= NAME_CHARACTERS else NOBODY
-
-
-def requester_of(context: dg.OpExecutionContext | dg.AssetExecutionContext, settings: Settings) -> Requester:
-    """Return who asked for this run.
-
-    A run that was not submitted to our coordinator, such as one of `dg launch`, runs in the process that asks: on a
-    laptop that is the user's, in a cluster nobody's. What its tags say is not believed.
-    """
-    run = context.run
-    # Dagster submits no run without a remote origin, and gives none to a run that it executes in the same process.
-    if run.remote_job_origin is not None and isinstance(context.instance.run_coordinator, RunCoordinator):
-        return Requester(run.tags[naming.TAG_BY], cast("Kind", run.tags[naming.TAG_BY_KIND]))
-    return NOBODY if settings.environment == "cluster" else system_user()
-
-
-def person_of(context: dg.OpExecutionContext | dg.AssetExecutionContext, settings: Settings, what: str) -> str:
-    """Return the name of the person who asked for this run.
-
-    Args:
-        what: needs a person, for the message: `a release by digest`.
-
-    Raises:
-        Failure: nobody we know, or no person.
-    """
-    requester = requester_of(context, settings)
-    if requester.kind != "person":
-        raise dg.Failure(needs_person(what, requester), allow_retries=False)
-    return requester.name
 
 
 def _requester_problems(run: dg.DagsterRun, requester: Requester) -> Iterator[str]:

@@ -1,9 +1,9 @@
 """Dagster's launcher of runs as pods, which takes nothing that decides what a pod may do from a run's row.
 
 For our own jobs it computes account, secrets, image, command and code from this process's settings and files
-(`resources.own_runs`), and refuses a row that says otherwise. Jobs of other code locations run as dagster-k8s runs
-them, with one account that has none of our secrets. It also tells each of our runs its product, because building the
-definitions of all products would cost every run CPU time that grows with their number (row P11).
+(`platform_assets.instance.own_runs`), and refuses a row that says otherwise. Jobs of other code locations run as
+dagster-k8s runs them, with one account that has none of our secrets. It also tells each of our runs its product,
+because building the definitions of all products would cost every run CPU time that grows with their number (row P11).
 
 `deploy/kubernetes/base/dagster.yaml` names this class. Written for dagster-k8s 0.29.27 and tested with it.
 """
@@ -25,10 +25,10 @@ from dagster_k8s.job import UserDefinedDagsterK8sConfig
 from dagster_shared.record import copy as changed
 from kubernetes.config.incluster_config import SERVICE_TOKEN_FILENAME
 
-from platform_assets import accounts
-from platform_assets.settings import ONLY_PRODUCT
-from resources import own_runs
-from resources.run_coordinator import RunRefused
+from platform_assets.base import accounts
+from platform_assets.base.settings import ONLY_PRODUCT
+from platform_assets.instance import own_runs
+from platform_assets.instance.run_coordinator import RunRefused
 
 SIGNING_SECRET = "driftline-signing"
 COMPONENT = "app.kubernetes.io/component"

@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.records.values import items, member, text
-from resources.launchers import responses
-from resources.launchers.manifest import Manifest
-from resources.launchers.pod_status import Event, Node, Pod, read_event, read_node, read_pod
-from resources.launchers.responses import ApiTrouble, Meaning, Response
+from platform_assets.kubernetes import responses
+from platform_assets.kubernetes.manifest import Manifest
+from platform_assets.kubernetes.pod_status import Event, Node, Pod, read_event, read_node, read_pod
+from platform_assets.kubernetes.responses import ApiTrouble, Meaning, Response
+from platform_assets.store.records.values import items, member, text
 
 if TYPE_CHECKING:
     from kubernetes.client import Configuration, CoreV1Api

@@ -21,9 +21,9 @@ from urllib.parse import urlsplit
 import obstore
 import psycopg2
 
-from platform_assets import settings as variables
-from platform_assets.settings import Settings, SettingsProblem
-from platform_assets.storage import objects
+from platform_assets.base import settings as variables
+from platform_assets.base.settings import Settings, SettingsProblem
+from platform_assets.store import objects
 
 BOUND_S = 10.0
 """For one connection, all of them at once."""

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 import psutil
 import psycopg2
 
-from platform_assets.settings import postgres_options
+from platform_assets.base.settings import postgres_options
 
 FROZEN_S = 120.0
 """Each thread writes every 30 s: when none has for so long, the process stands still."""

@@ -1,7 +1,7 @@
 """Map Kubernetes reasons, taints, conditions, events and words to failure classes, and quote the evidence.
 
-This covers evidence whose name alone does not decide (`platform_assets/failures.py`). `pods.py` decides which evidence
-wins.
+This covers evidence whose name alone does not decide (`platform_assets/base/failures.py`). `pods.py` decides which
+evidence wins.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from platform_assets.failures import (
+from platform_assets.base.failures import (
     BY_DISRUPTION,
     BY_EVENT,
     EVICTED,
@@ -22,22 +22,13 @@ from platform_assets.failures import (
     PREEMPTED,
     Failure,
 )
-from resources.launchers.manifest import CONTAINER
-from resources.launchers.pod_status import Condition, Container, Event, Node, Pod, one_line
+from platform_assets.base.wording import one_line
+from platform_assets.kubernetes.manifest import CONTAINER
+from platform_assets.kubernetes.pod_status import Condition, Container, Event, Node, Pod
+from platform_assets.launch.pulls import is_refusal
 
 NEVER_PULLED = ("InvalidImageName", "ErrImageNeverPull")
 """Reasons of an image that no kubelet asks a registry for."""
-REFUSED = re.compile(
-    r"\b(401|403|404)\b|unauthorized|forbidden|denied|not found|does not exist|manifest unknown|no match.* manifest",
-    re.IGNORECASE,
-)
-"""What a registry says about an image or about us, which another try does not change."""
-UNANSWERED = re.compile(
-    r"\b(429|5\d\d) [A-Z]|(status|code)\D{0,20}\b(429|5\d\d)\b|toomanyrequests|time(d )?out|deadline exceeded|EOF"
-    r"|connection (refused|reset)|no such host|server misbehaving|unreachable|temporar(y|ily)|unavailable",
-    re.IGNORECASE,
-)
-"""What a registry that is busy, broken or away gives. The rest of such a message may name what was asked for."""
 PASSES = re.compile(r"pull QPS exceeded|failed to sync .* cache", re.IGNORECASE)
 """A kubelet's own limits, which pass by themselves within seconds."""
 FAILED_PULL = "Failed to pull image"
@@ -161,11 +152,6 @@ def is_refused(waiting: Container, events: Sequence[Event]) -> bool:
     """Return whether an image is refused or unknown, so that waiting is useless."""
     messages = [waiting.message, *(event.message for event in failed_pulls(events))]
     return waiting.reason in NEVER_PULLED or any(is_refusal(message) for message in messages)
-
-
-def is_refusal(message: str) -> bool:
-    """Return whether a message about a pull is a registry's refusal, and not its silence."""
-    return REFUSED.search(message) is not None and not UNANSWERED.search(message)
 
 
 def node_loss(node: Node | None) -> str | None:

@@ -17,23 +17,26 @@ import dagster as dg
 import msgspec
 from dagster_pipes import DAGSTER_PIPES_MESSAGES_ENV_VAR, decode_param
 
-from platform_assets import profiles
-from platform_assets.failures import ADMISSION, NODE_LOST
-from platform_assets.profiles import StepProfile
-from platform_assets.records.attempts import Launch, ProcessLocation
-from platform_assets.settings import Settings
-from platform_assets.step_profile import ZONE
-from resources.launchers import manifest, pipes, pods, readiness, records, unseen
-from resources.launchers.api import ATTEMPT, Answer, Api
-from resources.launchers.attempt import Attempt
-from resources.launchers.endings import Ending, Try, Work
-from resources.launchers.image import step_libraries, trainer_image, trainer_libraries
-from resources.launchers.manifest import Manifest, launch_of, name_of
-from resources.launchers.pod_status import Node, Pod, one_line
-from resources.launchers.responses import ApiTrouble
-from resources.launchers.step_log import StepLog
-from resources.launchers.tries import StepRequest, TryingLauncher, Unattended
-from resources.launchers.watching import PodWatch
+from platform_assets.base.failures import ADMISSION, NODE_LOST
+from platform_assets.base.settings import Settings
+from platform_assets.base.wording import one_line
+from platform_assets.engine.outside import Work
+from platform_assets.kubernetes import manifest, pods, readiness, unseen
+from platform_assets.kubernetes.api import ATTEMPT, Answer, Api
+from platform_assets.kubernetes.manifest import Manifest, launch_of
+from platform_assets.kubernetes.pod_status import Node, Pod
+from platform_assets.kubernetes.responses import ApiTrouble
+from platform_assets.kubernetes.step_log import StepLog
+from platform_assets.kubernetes.watching import PodWatch
+from platform_assets.launch import names, pipes, profiles, records
+from platform_assets.launch.attempt import Attempt
+from platform_assets.launch.endings import Ending, Try
+from platform_assets.launch.image import step_libraries, trainer_image, trainer_libraries
+from platform_assets.launch.names import name_of
+from platform_assets.launch.profiles import StepProfile
+from platform_assets.launch.step_profile import ZONE
+from platform_assets.launch.tries import StepRequest, TryingLauncher, Unattended
+from platform_assets.store.records.attempts import Launch, ProcessLocation
 
 if TYPE_CHECKING:
     from kubernetes.client import Configuration
@@ -80,7 +83,7 @@ class KubernetesLauncher(TryingLauncher):
         """
         self.api.log = context.log.warning
         try:
-            existing = self.api.pods(manifest.selector(work))
+            existing = self.api.pods(names.selector(work))
             existing_ids = {pod.labels.get(ATTEMPT) for pod in existing}
             for attempt in records.open_attempts(self.settings, work):
                 if attempt.id not in existing_ids and not _is_of_another_run(context, attempt.run_id):

@@ -7,21 +7,20 @@ outlives its run, and the next run finds it by its name and labels. It meets the
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypedDict
 
-from platform_assets import accounts
-from platform_assets.profiles import StepProfile
-from platform_assets.records.attempts import Launch
-from platform_assets.settings import AUTHORITIES, Settings
-from platform_assets.step_profile import ZONE
-from resources.launchers import records
-from resources.launchers.endings import Try, Work
-from resources.launchers.image import SCRATCH, USER, environment, step_image
+from platform_assets.base import accounts
+from platform_assets.base.settings import AUTHORITIES, Settings
+from platform_assets.engine.outside import Work
+from platform_assets.launch import names, records
+from platform_assets.launch.endings import Try
+from platform_assets.launch.image import SCRATCH, USER, environment, step_image
+from platform_assets.launch.profiles import StepProfile
+from platform_assets.launch.step_profile import ZONE
+from platform_assets.store.records.attempts import Launch
 
 CONTAINER = "step"
 FACTS = "driftline-attempt"
@@ -54,45 +53,17 @@ class Manifest(TypedDict):
     spec: Spec
 
 
-def name_of(launch: Launch) -> str:
-    """Return the name of an attempt's pod or container, a DNS label that starts with product and step.
-
-    The same attempt has the same name, so creating its pod twice is a conflict instead of a second pod.
-    """
-    work = records.work_of(launch)
-    identity = "\n".join([work.product, work.step, work.cutoff, work.fingerprint, launch.id])
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    readable = re.sub(r"[^a-z0-9]+", "-", f"{work.product}-{work.step}".lower()).strip("-")
-    return "-".join(part for part in ("driftline", readable[:36].strip("-"), digest) if part)
-
-
 def launch_of(annotations: Mapping[str, str]) -> Launch | None:
     """Return the facts of the attempt whose pod has these annotations; None for a pod that no launcher created."""
     text = annotations.get(FACTS)
     return Launch.read(json.loads(text)) if text else None
 
 
-def label(value: str) -> str:
-    """Return the nearest valid label value: at most 63 characters, invalid ones replaced by dashes."""
-    allowed = re.sub(r"[^A-Za-z0-9_.-]", "-", value)
-    return re.sub(r"[^A-Za-z0-9]+$", "", re.sub(r"^[^A-Za-z0-9]+", "", allowed)[:63])
-
-
-def selector(work: Work) -> dict[str, str]:
-    """Return the labels that find the pods and containers of all attempts at the same work."""
-    return {"driftline/fingerprint": label(work.fingerprint[:40]), "driftline/step": label(work.step)}
-
-
-def labels(launch: Launch) -> dict[str, str]:
-    """Return the labels of an attempt's pod or container."""
-    return {key: label(value) for key, value in _facts(launch).items()} | selector(records.work_of(launch))
-
-
 def pod(settings: Settings, module: str, plan: Try, launch: Launch, pipes: Mapping[str, str]) -> Manifest:
     """Return the manifest of an attempt's pod, which runs `python -m {module}` once.
 
     Args:
-        module: such as `platform_assets.steps.train`.
+        module: such as `platform_assets.launch.train`.
         plan: its size, node selection and limits; memory and storage may differ from the profile's.
         pipes: Dagster Pipes' variables, which name the step's input and messages.
 
@@ -100,9 +71,9 @@ def pod(settings: Settings, module: str, plan: Try, launch: Launch, pipes: Mappi
         SettingsProblem: no image is set, or it is a tag.
         ValueError: the memory cannot hold `/dev/shm`.
     """
-    profile, work, short = plan.profile, records.work_of(launch), labels(launch)
+    profile, work, short = plan.profile, records.work_of(launch), names.labels(launch)
     profile.check_fits(plan.memory_gb)
-    whole = {key: value for key, value in _facts(launch).items() if short[key] != value}
+    whole = {key: value for key, value in names.facts(launch).items() if short[key] != value}
     spec = {
         "restartPolicy": "Never",
         "activeDeadlineSeconds": math.ceil(profile.deadline_s),
@@ -133,30 +104,12 @@ def pod(settings: Settings, module: str, plan: Try, launch: Launch, pipes: Mappi
     if priority := profile.priority_class or priority_class:
         spec["priorityClassName"] = priority
     metadata: Metadata = {
-        "name": name_of(launch),
+        "name": names.name_of(launch),
         "namespace": settings.namespace,
         "labels": {**dict(profile.labels), **short},
         "annotations": {**dict(profile.annotations), **whole, FACTS: json.dumps(launch.document(), sort_keys=True)},
     }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
-
-
-def _facts(launch: Launch) -> dict[str, str]:
-    """Return the facts that the pod's labels and annotations contain, unabridged."""
-    work = records.work_of(launch)
-    return {
-        "app.kubernetes.io/name": "driftline-step",
-        "app.kubernetes.io/component": "step",
-        "app.kubernetes.io/managed-by": "driftline",
-        "driftline/product": work.product,
-        "driftline/step": work.step,
-        "driftline/cutoff": work.cutoff,
-        "driftline/fingerprint": work.fingerprint,
-        "driftline/attempt": launch.id,
-        "driftline/run-id": launch.run_id,
-        "driftline/profile": launch.profile,
-        "driftline/spot": str(launch.is_spot).lower(),
-    }
 
 
 def _container(settings: Settings, module: str, plan: Try, work: Work, pipes: Mapping[str, str]) -> Spec:

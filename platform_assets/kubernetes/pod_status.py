@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from platform_assets.records.values import items, member, text, texts
-from resources.launchers.manifest import CONTAINER
+from platform_assets.kubernetes.manifest import CONTAINER
+from platform_assets.store.records.values import items, member, text, texts
 
-MAX_CHARACTERS = 400
-_LEFT_OUT = " ... "
 _TERMINAL = ("Succeeded", "Failed")
 _UNKNOWN = "ContainerStatusUnknown"
 """When a kubelet cannot find a container any more, it reports a made-up end: exit code 137, no times."""
@@ -226,18 +224,6 @@ def instant(value: object) -> datetime | None:
         return None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return moment.astimezone(UTC) if moment.year > 1970 else None
-
-
-def one_line(message: str) -> str:
-    """Return a message as part of a sentence: no line breaks, no full stop, at most 400 characters.
-
-    The middle of a longer one is left out: a pod's own words come first, and the cause often last.
-    """
-    line = " ".join(message.split()).rstrip(". ")
-    if len(line) <= MAX_CHARACTERS:
-        return line
-    rest = MAX_CHARACTERS - len(_LEFT_OUT)
-    return f"{line[: rest // 2].rstrip()}{_LEFT_OUT}{line[-(rest - rest // 2) :].lstrip()}"
 
 
 def _step(containers: list[Container]) -> Container | None:

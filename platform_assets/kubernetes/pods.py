@@ -22,11 +22,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from platform_assets import failures
-from platform_assets.failures import FAILURES, Failure
-from platform_assets.profiles import StepProfile
-from resources.launchers.endings import Ending
-from resources.launchers.evidence import (
+from platform_assets.base import failures
+from platform_assets.base.failures import FAILURES, Failure
+from platform_assets.base.wording import one_line
+from platform_assets.kubernetes.evidence import (
     NEVER_PULLED,
     OF_VOLUME,
     classify_disruption,
@@ -51,8 +50,10 @@ from resources.launchers.evidence import (
     started_at,
     with_container,
 )
-from resources.launchers.manifest import UNREACHABLE_S
-from resources.launchers.pod_status import Container, Event, Node, Pod, one_line, read_pod
+from platform_assets.kubernetes.manifest import UNREACHABLE_S
+from platform_assets.kubernetes.pod_status import Container, Event, Node, Pod, read_pod
+from platform_assets.launch.endings import Ending
+from platform_assets.launch.profiles import StepProfile
 
 CONFIRM_S = 60.0
 """A live kubelet confirms an end within seconds of the grace period; after this the node counts as lost."""

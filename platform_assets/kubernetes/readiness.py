@@ -8,23 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-import dagster as dg
-
-from resources.launchers.api import Api
-from resources.launchers.manifest import Manifest
-from resources.launchers.responses import ApiTrouble
+from platform_assets.kubernetes.api import Api
+from platform_assets.kubernetes.manifest import Manifest
+from platform_assets.kubernetes.responses import ApiTrouble
+from platform_assets.launch.tries import NotReady
 
 OLDEST = (1, 32)
 """The oldest Kubernetes whose statuses the classes of failure were checked against."""
 RIGHTS = {"pods": ("create", "delete", "get", "list", "watch"), "pods/log": ("get",)}
 GRANT = "deploy/kubernetes/base/rights.yaml grants them"
-
-
-class NotReady(dg.Failure):
-    """The launcher cannot run the step here; nothing was started."""
-
-    def __init__(self, sentence: str) -> None:
-        super().__init__(description=f"{sentence} Nothing was started.", allow_retries=False)
 
 
 def check(api: Api, pods: Mapping[str, Manifest]) -> None:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from platform_assets.problems import Problem
-from platform_assets.records.values import member
+from platform_assets.base.problems import Problem
+from platform_assets.store.records.values import member
 
 Meaning = Literal["answer", "absent", "exists", "changed", "full", "soon", "again", "unauthorized", "refused"]
 """What a response means:

@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 
 import jinja2
 
-from platform_assets.accounts import SERVICE
-from platform_assets.facts.service_memory import model_bytes, needed_bytes
-from platform_assets.handle import Product
-from platform_assets.records.notes import Service
-from platform_assets.records.releases import Release
-from platform_assets.settings import AUTHORITIES, PRODUCT, STORE_VARIABLES, Settings
-from platform_assets.storage.artifacts import ArtifactProblem
+from platform_assets.base.accounts import SERVICE
+from platform_assets.base.settings import AUTHORITIES, PRODUCT, STORE_VARIABLES, Settings
+from platform_assets.serving.service_memory import model_bytes, needed_bytes
+from platform_assets.store.artifacts import ArtifactProblem
+from platform_assets.store.handle import Product
+from platform_assets.store.records.notes import Service
+from platform_assets.store.records.releases import Release
 
 ROOM_BYTES = 2 * 1024**3
 """For the log until it is shipped, and the copy of the last model."""

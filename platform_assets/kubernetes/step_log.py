@@ -15,11 +15,12 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self
 
-from resources.launchers.api import Api
-from resources.launchers.attempt import MOST_LINES, Attempt
-from resources.launchers.manifest import CONTAINER
-from resources.launchers.pod_status import instant, one_line
-from resources.launchers.responses import ApiTrouble, describe
+from platform_assets.base.wording import one_line
+from platform_assets.kubernetes.api import Api
+from platform_assets.kubernetes.manifest import CONTAINER
+from platform_assets.kubernetes.pod_status import instant
+from platform_assets.kubernetes.responses import ApiTrouble, describe
+from platform_assets.launch.attempt import MOST_LINES, Attempt
 
 PAUSE_S = 1.0
 NOT_STARTED = 400

@@ -9,18 +9,18 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 
-from platform_assets import profiles
-from platform_assets.failures import NODE_LOST
-from platform_assets.problems import LedgerProblem
-from platform_assets.records.attempts import Launch
-from platform_assets.records.leases import BEAT_S, TTL_S
-from platform_assets.settings import Settings
-from resources.launchers import pods, records
-from resources.launchers.api import Answer, Api
-from resources.launchers.endings import Ending
-from resources.launchers.evidence import is_marked_unreachable
-from resources.launchers.manifest import name_of
-from resources.launchers.pod_status import Node, Pod
+from platform_assets.base.failures import NODE_LOST
+from platform_assets.base.problems import LedgerProblem
+from platform_assets.base.settings import Settings
+from platform_assets.kubernetes import pods
+from platform_assets.kubernetes.api import Answer, Api
+from platform_assets.kubernetes.evidence import is_marked_unreachable
+from platform_assets.kubernetes.pod_status import Node, Pod
+from platform_assets.launch import profiles, records
+from platform_assets.launch.endings import Ending
+from platform_assets.launch.names import name_of
+from platform_assets.store.records.attempts import Launch
+from platform_assets.store.records.leases import BEAT_S, TTL_S
 
 CUT_SHORT = timedelta(seconds=2)
 """A kubelet gives the process of a pod that was deleted without grace this long."""

@@ -9,9 +9,9 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from resources.launchers.api import Api
-from resources.launchers.pod_status import Pod
-from resources.launchers.responses import ApiTrouble
+from platform_assets.kubernetes.api import Api
+from platform_assets.kubernetes.pod_status import Pod
+from platform_assets.kubernetes.responses import ApiTrouble
 
 STREAM_S = 60
 """How long a stream lasts; the next one begins after the last known version, so nothing is missed in between."""

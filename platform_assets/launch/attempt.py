@@ -8,9 +8,9 @@ from datetime import datetime
 
 import dagster as dg
 
-from platform_assets.profiles import StepProfile
-from platform_assets.records.attempts import Launch, ProcessLocation
-from resources.launchers.endings import Try
+from platform_assets.launch.endings import Try
+from platform_assets.launch.profiles import StepProfile
+from platform_assets.store.records.attempts import Launch, ProcessLocation
 
 LAST_LINES = 20
 MOST_LINES = 2000

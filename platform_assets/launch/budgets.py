@@ -1,4 +1,4 @@
-"""Weigh the expected cost of a training against a month's budget. Actual costs are `compute.costs`."""
+"""Weigh the expected cost of a training against a month's budget. Actual costs are `launch.costs`."""
 
 from __future__ import annotations
 

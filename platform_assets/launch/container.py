@@ -5,8 +5,8 @@ to stop, so the step saves its work and ends; the next try resumes from there. I
 was killed, or the step was still loading), the step goes on alone: the lease of a training admits one process at a
 time, and a later try finds the result.
 
-The container is as restricted as a pod (`manifest.py`): no capabilities, no new privileges, a read-only root, a user
-that is not root. From the machine it sees only the store, where that is a folder, and the folder of saves.
+The container is as restricted as a pod (`kubernetes.manifest`): no capabilities, no new privileges, a read-only root, a
+user that is not root. From the machine it sees only the store, where that is a folder, and the folder of saves.
 """
 
 from __future__ import annotations
@@ -22,19 +22,18 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from platform_assets import libraries
-from platform_assets.failures import DEADLINE, IMAGE, INIT, OUT_OF_MEMORY, may_lack_memory
-from platform_assets.profiles import StepProfile
-from platform_assets.records.attempts import ProcessLocation
-from platform_assets.settings import AUTHORITIES, Settings, SettingsProblem
-from resources.launchers import foreground, manifest, records
-from resources.launchers.attempt import Attempt
-from resources.launchers.endings import Ending, Try, of_exit
-from resources.launchers.evidence import is_refusal
-from resources.launchers.image import SCRATCH, USER, environment, step_image, step_libraries, trainer_image
-from resources.launchers.pod_status import one_line
-from resources.launchers.readiness import NotReady
-from resources.launchers.tries import StepRequest, TryingLauncher
+from platform_assets.base.failures import DEADLINE, IMAGE, INIT, OUT_OF_MEMORY, may_lack_memory
+from platform_assets.base.settings import AUTHORITIES, Settings, SettingsProblem
+from platform_assets.base.wording import one_line
+from platform_assets.launch import foreground, names, records
+from platform_assets.launch.attempt import Attempt
+from platform_assets.launch.endings import Ending, Try, of_exit
+from platform_assets.launch.image import SCRATCH, USER, environment, step_image, step_libraries, trainer_image
+from platform_assets.launch.profiles import StepProfile
+from platform_assets.launch.pulls import is_refusal
+from platform_assets.launch.tries import NotReady, StepRequest, TryingLauncher
+from platform_assets.store.records.attempts import ProcessLocation
+from platform_assets.training import libraries
 
 PATIENCE_S = 120.0
 """How long the engine may take to answer a command that starts and loads nothing."""
@@ -113,15 +112,15 @@ class ContainerLauncher(TryingLauncher):
         size, launch, observation = attempt.size, attempt.launch, attempt.observation
         if (refusal := self._pull(size)) is not None:
             return refusal
-        name, settings, scratch = manifest.name_of(launch), self.settings, self.settings.scratch
+        name, settings, scratch = names.name_of(launch), self.settings, self.settings.scratch
         # Remove containers of this work whose launcher died before it could.
-        selector = manifest.selector(records.work_of(launch))
+        selector = names.selector(records.work_of(launch))
         same = [f"--filter=label={key}={value}" for key, value in selector.items()]
         self._ask("rm", *self._ask("ps", "--all", "--quiet", "--filter=status=exited", *same).stdout.split())
         scratch.mkdir(parents=True, exist_ok=True)
         variables = environment(settings, attempt.session.get_bootstrap_env_vars(), size)
         argv = [self.engine, "run", f"--name={name}", f"--hostname={name}"]
-        argv += [f"--label={key}={value}" for key, value in manifest.labels(launch).items()]
+        argv += [f"--label={key}={value}" for key, value in names.labels(launch).items()]
         argv += [f"--env={key}={value}" for key, value in variables.items()]
         argv += options(self.engine, settings, attempt.plan, (os.getuid(), os.getgid()))
         argv += [step_image(settings, size), "python", "-m", attempt.module]

@@ -3,15 +3,15 @@
 An attempt is charged to the month of its cutoff, because a decision is made for that cutoff. Batches have no months, so
 the wall clock's month counts. Exports count; backtests are charged to no month.
 
-Works on the frame of attempts (`history.attempts.SCHEMA`), where the cost of a single attempt is computed.
+Works on the frame of attempts (`store.history.attempts.SCHEMA`), where the cost of a single attempt is computed.
 """
 
 from __future__ import annotations
 
 import polars as pl
 
-from platform_assets.keys import Grain
-from platform_assets.records.attempts import EXPORT, FINISHED, TRAIN
+from platform_assets.base.keys import Grain
+from platform_assets.store.records.attempts import EXPORT, FINISHED, TRAIN
 
 
 def month_of(grain: Grain, cutoff: str) -> str | None:

@@ -9,26 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from platform_assets import failures
-from platform_assets.failures import LOST, Budget, Failure
-from platform_assets.profiles import StepProfile, profile
+from platform_assets.base import failures
+from platform_assets.base.failures import LOST, Budget, Failure
+from platform_assets.launch.profiles import StepProfile, profile
 
 LONGEST_PAUSE_S = 60.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """What a try is for: names its ledger records, and identifies a try that is under way.
-
-    Attributes:
-        step: `train`, `export`, or `backtest` for a training of a backtest.
-        fingerprint: hexadecimal; equal fingerprints mean equal results.
-    """
-
-    product: str
-    step: str
-    cutoff: str
-    fingerprint: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from platform_assets.settings import REPOSITORY
-from resources.launchers.attempt import Attempt
+from platform_assets.base.settings import REPOSITORY
+from platform_assets.launch.attempt import Attempt
 
 AGAIN_S = 2.0
 """Seconds between two SIGTERMs: a container's first process ignores the signal until it has installed a handler."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from platform_assets import libraries
-from platform_assets.settings import Settings, SettingsProblem
-from platform_assets.step_profile import IMAGE_BY_DIGEST, StepProfile
+from platform_assets.base.settings import Settings, SettingsProblem
+from platform_assets.launch.step_profile import IMAGE_BY_DIGEST, StepProfile
+from platform_assets.training import libraries
 
 SCRATCH = "/scratch"
 USER = 10_001
@@ -60,7 +60,7 @@ def step_libraries(settings: Settings, size: StepProfile) -> dict[str, str]:
     if not versions or libraries.IMAGE in versions:
         raise SettingsProblem(
             f"StepProfile({size.name!r}).libraries is {size.libraries!r}; expected NAME=VERSION, separated by spaces: "
-            "what `python -m platform_assets.libraries PACKAGE...` prints in its image."
+            "what `python -m platform_assets.training.libraries PACKAGE...` prints in its image."
         )
     return versions
 

@@ -6,25 +6,30 @@ products: a step gets all of that through Pipes.
 
 from __future__ import annotations
 
-from platform_assets.settings import Settings
-from resources.launchers.container import ContainerLauncher
-from resources.launchers.endings import Work
-from resources.launchers.local import SubprocessLauncher
-from resources.launchers.tries import RESULT, StepFailure, StepLauncher
+import importlib
+from collections.abc import Mapping
 
-__all__ = ["RESULT", "ContainerLauncher", "StepFailure", "StepLauncher", "SubprocessLauncher", "Work", "launcher"]
+from platform_assets.base.settings import Settings
+from platform_assets.launch.container import ContainerLauncher
+from platform_assets.launch.local import SubprocessLauncher
+from platform_assets.launch.tries import RESULT, StepFailure, StepLauncher
+
+__all__ = ["KINDS", "RESULT", "ContainerLauncher", "StepFailure", "StepLauncher", "SubprocessLauncher", "launcher"]
+
+KINDS = {
+    "subprocess": "platform_assets.launch.local:SubprocessLauncher",
+    "container": "platform_assets.launch.container:ContainerLauncher",
+    "kubernetes": "platform_assets.kubernetes.launcher:KubernetesLauncher",
+}
+"""By the setting `launcher`: module and class, which is imported when it is chosen."""
 
 
-def launcher(settings: Settings) -> StepLauncher:
+def launcher(settings: Settings, kinds: Mapping[str, str] = KINDS) -> StepLauncher:
     """Return the launcher that the settings name.
 
     Raises:
         SettingsProblem: something it needs is not set, has no digest, or is not installed on this machine.
     """
-    if settings.launcher == "subprocess":
-        return SubprocessLauncher(settings)
-    if settings.launcher == "kubernetes":
-        from resources.launchers.kubernetes import KubernetesLauncher
-
-        return KubernetesLauncher(settings)
-    return ContainerLauncher(settings)
+    module, _, name = kinds[settings.launcher].partition(":")
+    made: StepLauncher = getattr(importlib.import_module(module), name)(settings)
+    return made

@@ -6,13 +6,13 @@ import socket
 import sys
 from datetime import UTC, datetime
 
-from platform_assets.failures import Budget
-from platform_assets.records.attempts import ProcessLocation
-from platform_assets.settings import Settings
-from resources.launchers import foreground
-from resources.launchers.attempt import Attempt
-from resources.launchers.endings import Ending, of_exit
-from resources.launchers.tries import StepRequest, TryingLauncher
+from platform_assets.base.failures import Budget
+from platform_assets.base.settings import Settings
+from platform_assets.launch import foreground
+from platform_assets.launch.attempt import Attempt
+from platform_assets.launch.endings import Ending, of_exit
+from platform_assets.launch.tries import StepRequest, TryingLauncher
+from platform_assets.store.records.attempts import ProcessLocation
 
 
 class SubprocessLauncher(TryingLauncher):

@@ -21,8 +21,8 @@ from dagster_pipes import (
     PipesParams,
 )
 
-from platform_assets.records.attempts import Launch
-from platform_assets.settings import Settings
+from platform_assets.base.settings import Settings
+from platform_assets.store.records.attempts import Launch
 
 if TYPE_CHECKING:
     from dagster import PipesMessageHandler

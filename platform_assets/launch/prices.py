@@ -1,8 +1,8 @@
 """Estimate what a product's next training may cost, before and after one was measured.
 
 A first training has no estimate unless the spec states hours, only a limit, from price, deadline and tries. All prices
-are list prices of profiles, for a machine of one's own too. Actual costs are `compute.costs`; stopping a launch is
-`facts.budget`.
+are list prices of profiles, for a machine of one's own too. Actual costs are `launch.costs`; stopping a launch is
+`launch.monthly_budget`.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from platform_assets.compute import budgets
-from platform_assets.compute.budgets import Expected
-from platform_assets.profiles import profile
-from platform_assets.retries import paid_tries
-from platform_assets.wording import counted
+from platform_assets.base.wording import counted
+from platform_assets.launch import budgets
+from platform_assets.launch.budgets import Expected
+from platform_assets.launch.profiles import profile
+from platform_assets.launch.retries import paid_tries
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from platform_assets.specs.base import ProductSpec
+    from platform_assets.product.spec import ProductSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,17 +35,23 @@ def next_training(spec: ProductSpec, attempts: pl.DataFrame | None = None) -> Ex
     deadline. Stated hours that cost more than the measurement take precedence, because a person knows what changed.
 
     Args:
-        attempts: by `history.attempts.SCHEMA`; None if there are none.
+        attempts: by `store.history.attempts.SCHEMA`; None if there are none.
     """
     measured = None
     if attempts is not None:
-        from platform_assets.compute import costs  # polars loads with it
+        from platform_assets.launch import costs  # polars loads with it
 
         measured = costs.next_usd(attempts, spec.training.profile)
     stated = _stated(spec)
     if measured is None:
         return stated or _most(spec)
     return stated if stated is not None and stated.usd > measured else Expected(usd=measured)
+
+
+def usd_of(cpu_s: float) -> float:
+    """Return what CPU seconds cost, in US dollars: at the list price of `cpu_small` per core and hour."""
+    size = profile("cpu_small")
+    return cpu_s / 3600 * size.usd_per_hour / size.cores
 
 
 def over_budget(spec: ProductSpec) -> str | None:
@@ -84,5 +90,5 @@ def _most(spec: ProductSpec) -> Expected:
     return Limit(
         usd=sum(tried.usd_per_hour * tried.deadline_s / 3600 * count for tried, count in tries),
         reason=f"at most, as a first one on {size.name}: {' and '.join(parts)}",
-        advice=f"If it takes less, state Retraining.expected_hours in platform_assets/specs/{spec.name}.py.",
+        advice=f"If it takes less, state Retraining.expected_hours in platform_assets/products/{spec.name}.py.",
     )

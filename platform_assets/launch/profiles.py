@@ -11,9 +11,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from platform_assets.configuration import toml_value
-from platform_assets.settings import PROFILE_VARIABLE, profile_variables, profiles_file
-from platform_assets.step_profile import BUILT_IN, ProfileProblem, StepProfile, Toleration
+from platform_assets.base.configuration import toml_value
+from platform_assets.base.settings import PROFILE_VARIABLE, profile_variables, profiles_file
+from platform_assets.launch.step_profile import BUILT_IN, ProfileProblem, StepProfile, Toleration
 
 __all__ = ["PROFILES", "ProfileProblem", "StepProfile", "Toleration", "configured", "named", "profile"]
 

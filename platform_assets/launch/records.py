@@ -1,8 +1,8 @@
 """Write the record of a try: what it was for, where it ran, how it ended, what it cost.
 
-The launcher knows why a try ended and what is paid for. The step itself (`platform_assets/steps/attempt.py`) knows how
-far it got, and cannot write when it was killed. Both write a record under the same id; readers take the launcher's
-(`platform_assets.records.attempts.unique_attempts`).
+The launcher knows why a try ended and what is paid for. The step itself (`platform_assets/training/steps/attempt.py`)
+knows how far it got, and cannot write when it was killed. Both write a record under the same id; readers take the
+launcher's (`platform_assets.store.records.attempts.unique_attempts`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from platform_assets.failures import CODE, KILLED, NODE_LOST, OUT_OF_MEMORY, PREEMPTED
-from platform_assets.records.attempts import (
+from platform_assets.base.failures import CODE, KILLED, NODE_LOST, OUT_OF_MEMORY, PREEMPTED
+from platform_assets.base.settings import Settings
+from platform_assets.engine.outside import Work
+from platform_assets.launch.endings import Ending, Try
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.attempts import (
     ANNOUNCED,
     ATTEMPTS,
     LAUNCHER,
@@ -23,10 +27,7 @@ from platform_assets.records.attempts import (
     Launch,
     ProcessLocation,
 )
-from platform_assets.records.base import Number, Part, RecordKind
-from platform_assets.settings import Settings
-from platform_assets.storage.ledgers import Ledgers
-from resources.launchers.endings import Ending, Try, Work
+from platform_assets.store.records.base import Number, Part, RecordKind
 
 BY = LAUNCHER
 FINISHED, UNDER_WAY = "finished", "under_way"

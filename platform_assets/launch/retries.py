@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from platform_assets.failures import FAILURES, LOST
-from platform_assets.profiles import StepProfile, profile
+from platform_assets.base.failures import FAILURES, LOST
+from platform_assets.launch.profiles import StepProfile, profile
 
 
 def paid_tries(size: StepProfile) -> tuple[StepProfile, ...]:

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from platform_assets.configuration import Configuration, ConfigurationProblem, Unfit, expect, one_of, unexpected
+from platform_assets.base.configuration import Configuration, ConfigurationProblem, Unfit, expect, one_of, unexpected
 
 CLOUD_NOTICES = {"gke": 15.0, "aws": 120.0, "azure": 30.0}
 """Seconds that a pod has before its spot node is taken away, whatever its own grace period. Sources:
@@ -37,7 +37,7 @@ _QUALIFIED = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A
 _VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 IMAGE_BY_DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
-BUILT_IN = "Profiles are in platform_assets/profiles.py"
+BUILT_IN = "Profiles are in platform_assets/launch/profiles.py"
 
 
 class ProfileProblem(ConfigurationProblem):
@@ -282,7 +282,7 @@ class StepProfile(Configuration):
     libraries: Annotated[str | None, expect("NAME=VERSION pairs, or None")] = Field(
         default=None,
         description="versions in `image`, which a training's fingerprint covers: what `python -m "
-        "platform_assets.libraries PACKAGE...` prints in it; None: its digest stands for them",
+        "platform_assets.training.libraries PACKAGE...` prints in it; None: its digest stands for them",
     )
     shm_gb: Annotated[int | float, expect("a positive number of 10^9 bytes below memory_gb", _is_positive)] = Field(
         default=1.0, description="size of `/dev/shm` in 10^9 bytes, through which data loaders pass batches"

@@ -15,16 +15,17 @@ from typing import ClassVar
 import dagster as dg
 import msgspec
 
-from platform_assets import libraries, profiles
-from platform_assets.failures import CODE, LOST, Budget
-from platform_assets.problems import LedgerProblem
-from platform_assets.profiles import StepProfile
-from platform_assets.records.attempts import EXPORT, Launch
-from platform_assets.records.values import text
-from platform_assets.settings import Settings
-from resources.launchers import pipes, records
-from resources.launchers.attempt import Attempt, Observation
-from resources.launchers.endings import LONGEST_PAUSE_S, Ending, Try, Work, first_try, next_try
+from platform_assets.base.failures import CODE, LOST, Budget
+from platform_assets.base.problems import LedgerProblem
+from platform_assets.base.settings import Settings
+from platform_assets.engine.outside import Work
+from platform_assets.launch import pipes, profiles, records
+from platform_assets.launch.attempt import Attempt, Observation
+from platform_assets.launch.endings import LONGEST_PAUSE_S, Ending, Try, first_try, next_try
+from platform_assets.launch.profiles import StepProfile
+from platform_assets.store.records.attempts import EXPORT, Launch
+from platform_assets.store.records.values import text
+from platform_assets.training import libraries
 
 RESULT = "result"
 
@@ -63,6 +64,13 @@ class Unattended(dg.Failure):
     """A step may be at work, but the API cannot be asked: it is left alone, and no record says that it ended."""
 
 
+class NotReady(dg.Failure):
+    """The launcher cannot run the step here; nothing was started."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(description=f"{sentence} Nothing was started.", allow_retries=False)
+
+
 @dataclass(frozen=True)
 class StepRequest:
     """A requested step: the arguments of `StepLauncher.run`, and its next try."""
@@ -90,7 +98,7 @@ class StepLauncher(dg.PipesClient):
 
         Args:
             context: of the asset that waits; the step's log lines and Pipes messages appear in its run.
-            module: such as `platform_assets.steps.train`.
+            module: such as `platform_assets.launch.train`.
             extras: the step's input: JSON values by name.
             profile: the size to run in.
             work: what it is for; without it there is no record, and a try under way is not found again.
@@ -104,6 +112,10 @@ class StepLauncher(dg.PipesClient):
     @abstractmethod
     def run_step(self, request: StepRequest) -> object:
         """Run a step as `run` describes."""
+
+    def size(self, profile: str) -> StepProfile:
+        """Return the profile of this name."""
+        return profiles.profile(profile)
 
     def libraries(self, size: StepProfile) -> dict[str, str]:
         """Return the versions of the libraries that determine a step's bytes, where a step of this size would run."""

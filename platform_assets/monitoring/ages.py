@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from platform_assets.compute.policy import Facts
+    from platform_assets.monitoring.policy import Facts
     from platform_assets.product.monitoring import Retraining
 
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from platform_assets.compute import ingest, skew
-from platform_assets.compute.rows import Rows, about
+from platform_assets.data import answer_rows
+from platform_assets.data.rows import Rows, about
+from platform_assets.monitoring import skew
 
 if TYPE_CHECKING:
-    from platform_assets.compute.tasks import Task
-    from platform_assets.specs.base import Field
+    from platform_assets.product.spec import Field
+    from platform_assets.product.tasks import Task
 
 FIRST = ("answered_at_utc", "prediction_id")
 """Sort order that puts the earliest of several answers first."""
@@ -35,8 +36,8 @@ def columns(task: Task) -> dict[str, pl.DataType]:
 def in_time(predictions: Rows, task: Task) -> Rows:
     """Select the answers of the task's kind that were given before their key was closed."""
     names = list(task.answer_types())
-    decisive = predictions.select([*names, ingest.LATE])
-    is_late = pl.col(ingest.LATE).fill_null(value=False)
+    decisive = predictions.select([*names, answer_rows.LATE])
+    is_late = pl.col(answer_rows.LATE).fill_null(value=False)
     return predictions.filter(decisive.select(pl.all_horizontal(pl.col(names).is_not_null()) & ~is_late).to_series())
 
 

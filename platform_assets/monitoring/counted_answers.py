@@ -1,6 +1,6 @@
 """Read a key's answers and select the ones that count, for every stage that measures answers.
 
-The selection itself is `compute.answers`, the comparison of features is `compute.skew`.
+The selection itself is `monitoring.answers`, the comparison of features is `monitoring.skew`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import polars as pl
 from msgspec.structs import replace
 
-from platform_assets.compute import answers, ingest, skew
-from platform_assets.compute.rows import Rows, about
-from platform_assets.makers import reading
+from platform_assets.data import answer_rows, stage_inputs
+from platform_assets.data.rows import Rows, about
+from platform_assets.monitoring import answers, skew
 
 if TYPE_CHECKING:
-    from platform_assets.compute.tasks import Task
     from platform_assets.product.fields import Field
-    from platform_assets.records.performance import Compared
-    from platform_assets.storage.tables import PartitionRecord, TableStore
+    from platform_assets.product.tasks import Task
+    from platform_assets.store.records.performance import Compared
+    from platform_assets.store.tables import PartitionRecord, TableStore
 
 
 def read(
@@ -37,11 +37,11 @@ def read(
         built: its record of stage `features`; None if they have not been built yet.
         slices: fields that are needed of the answers that count.
     """
-    kept = (*ingest.schema((), task), *slices)
-    rows = reading.rows(tables, answered, ingest.schema(fields, task), kept)
-    types = {name: ingest.ABOUT[name] for name in skew.WHO}
-    types |= {item.name: ingest.FIELD_TYPES[item.dtype] for item in fields}
-    ours = None if built is None else reading.rows(tables, built, types, skew.WHO)
+    kept = (*answer_rows.schema((), task), *slices)
+    rows = stage_inputs.rows(tables, answered, answer_rows.schema(fields, task), kept)
+    types = {name: answer_rows.ABOUT[name] for name in skew.WHO}
+    types |= {item.name: answer_rows.FIELD_TYPES[item.dtype] for item in fields}
+    ours = None if built is None else stage_inputs.rows(tables, built, types, skew.WHO)
     return answers.in_time(rows, task), ours
 
 

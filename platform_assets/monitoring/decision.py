@@ -1,8 +1,8 @@
 """Decide what follows from a key: retrain, wait, or raise an alert; one create-only record per key.
 
-The decision is made from records alone, by `compute.policy.decide`, and recorded with every number it used, also when
-the answer is "wait". A decision is never made twice: materialising a key again returns the recorded one. Sensors act
-on it.
+The decision is made from records alone, by `monitoring.policy.decide`, and recorded with every number it used, also
+when the answer is "wait". A decision is never made twice: materialising a key again returns the recorded one. Sensors
+act on it.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from datetime import datetime
 
 import dagster as dg
 
-from platform_assets import naming
-from platform_assets.compute import policy
+from platform_assets.base import naming
+from platform_assets.base.problems import RecordExists
+from platform_assets.base.wording import counted
+from platform_assets.data.stage_inputs import require
 from platform_assets.engine import metadata
 from platform_assets.engine.metadata import Metadata
+from platform_assets.engine.outside import ALONE, Outside
 from platform_assets.engine.ranges import KeyedRun
-from platform_assets.engine.stage import NO_VIEWS, Stage, Views, dep
-from platform_assets.facts import latency
-from platform_assets.facts.decision_facts import DecisionFacts
-from platform_assets.makers.reading import require
-from platform_assets.problems import RecordExists
-from platform_assets.records.decisions import DECISIONS, Decision, Measured
-from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.artifacts import canonical, sha256
-from platform_assets.wording import counted
+from platform_assets.engine.stage import Stage, dep
+from platform_assets.monitoring import policy, recent_latency
+from platform_assets.monitoring.decision_facts import DecisionFacts
+from platform_assets.product.spec import ProductSpec
+from platform_assets.store.artifacts import canonical, sha256
+from platform_assets.store.records.decisions import DECISIONS, Decision, Measured
 
 STAGE = "decision"
 NEWEST_SHOWN = 14
 
 
-def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinition]:
+def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return the product's decision asset."""
     return Stage(
         spec=spec,
@@ -39,9 +39,9 @@ def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinitio
         system=naming.MONITORING,
         kinds=("python",),
         doc=__doc__,
-        modules=["platform_assets.compute.policy"],
+        modules=["platform_assets.monitoring.policy"],
         run=_Run,
-        views=views,
+        outside=outside,
         deps=[dep(spec, "drift"), dep(spec, "performance")],
     ).assets()
 
@@ -51,7 +51,7 @@ class _Run(KeyedRun[None]):
         """Decide key by key, because a decision depends on earlier ones."""
         self._judged = require(self.tables, "drift", self.keys)
         recorded = self.tables.records(STAGE, self.keys)
-        self._facts = DecisionFacts(self.product, self.keys)
+        self._facts = DecisionFacts(self.product, self.keys, self.stage.outside.budget)
         decisions = {}
         for key in self.keys:
             decisions[key] = self._decision(key)
@@ -92,9 +92,9 @@ class _Run(KeyedRun[None]):
             request=facts.request if decision.is_free else None,
             at_utc=now.isoformat(),
             measured=Measured(
-                spent_usd=round(facts.spent_usd, 6),
-                next_usd=round(facts.following.usd, 6),
-                latency=latency.recent_latency(self.product, key),
+                spent_usd=round(facts.balance.spent_usd, 6),
+                next_usd=round(facts.balance.next_usd, 6),
+                latency=recent_latency.recent_latency(self.product, key),
             ),
         )
         try:

@@ -1,26 +1,26 @@
 """Collect the facts of a decision from records: the state of a product at a key.
 
-Reads a bounded number of records per key; `compute.policy` draws the conclusions.
+Reads a bounded number of records per key; `monitoring.policy` draws the conclusions.
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import takewhile
 
-from platform_assets.compute import costs, performance_policy, policy, skew
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.facts import unlabelled
-from platform_assets.handle import Product
-from platform_assets.history.faults import judgement
-from platform_assets.history.holds import Hold
-from platform_assets.history.performance import measured
-from platform_assets.history.reader import History
-from platform_assets.makers.performance import Measuring
-from platform_assets.records.decisions import DecidedFault, Decision
-from platform_assets.records.faults import Fault
-from platform_assets.records.requests import DecisionRequest
-from platform_assets.specs import money
-from platform_assets.storage.tables import PartitionRecord
+from platform_assets.data import unlabelled
+from platform_assets.engine.outside import Budget
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.monitoring import performance_policy, policy, skew
+from platform_assets.monitoring.performance_maker import Measuring
+from platform_assets.store.handle import Product
+from platform_assets.store.history.faults import judgement
+from platform_assets.store.history.holds import Hold
+from platform_assets.store.history.performance import measured
+from platform_assets.store.history.reader import History
+from platform_assets.store.records.decisions import DecidedFault, Decision
+from platform_assets.store.records.faults import Fault
+from platform_assets.store.records.requests import DecisionRequest
+from platform_assets.store.tables import PartitionRecord
 
 REQUESTS_READ = 20
 
@@ -28,11 +28,12 @@ REQUESTS_READ = 20
 class DecisionFacts:
     """The records that the decisions of one run share, read once."""
 
-    def __init__(self, product: Product, keys: Sequence[str]) -> None:
+    def __init__(self, product: Product, keys: Sequence[str], budget: Budget) -> None:
         """Read the records for a run's keys, in order."""
         spec, tables, history = product.spec, product.tables, product.history
         self._product, self._spec, self._tables, self._history = product, spec, tables, history
         self._first, self._last = keys[0], keys[-1]
+        self._budget = budget
         self._live = history.live()
         self._trained = tuple(spec.grain.index(cutoff) for cutoff in tables.records("evaluation"))
         self._window = {cutoff: self._window_keys(cutoff) for key in keys if (cutoff := self._cutoff(key)) is not None}
@@ -99,8 +100,7 @@ class DecisionFacts:
                 spec.monitors.min_equal_share,
             ),
             request=_request(self._history, earlier),
-            spent_usd=costs.spent_usd(grain, self._attempts, f"{now:%Y-%m}"),
-            following=money.next_training(spec, self._attempts),
+            balance=self._budget.balance(spec, self._attempts, f"{now:%Y-%m}"),
         )
 
     def overdue(self, key: str) -> tuple[str, ...]:

@@ -15,19 +15,20 @@ from dataclasses import dataclass, replace
 import dagster as dg
 import polars as pl
 
-from platform_assets import naming
-from platform_assets.digests import reads
+from platform_assets.base import naming
 from platform_assets.engine import metadata
+from platform_assets.engine.digests import reads
+from platform_assets.engine.outputs import StageOutput
+from platform_assets.engine.outside import ALONE, Outside
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report
-from platform_assets.engine.stage import NO_VIEWS, Stage, Views, dep
-from platform_assets.facts import fault_sentences
-from platform_assets.history.faults import judgement
-from platform_assets.history.holds import Hold
-from platform_assets.makers.drift import COLUMNS, TYPES, Judging
-from platform_assets.makers.parts import StageOutput
-from platform_assets.records import notes
-from platform_assets.records.judgements import Judgement
-from platform_assets.specs.base import ProductSpec
+from platform_assets.engine.stage import Stage, dep
+from platform_assets.monitoring import fault_sentences
+from platform_assets.monitoring.drift_maker import COLUMNS, TYPES, Judging
+from platform_assets.product.spec import ProductSpec
+from platform_assets.store.history.faults import judgement
+from platform_assets.store.history.holds import Hold
+from platform_assets.store.records import notes
+from platform_assets.store.records.judgements import Judgement
 
 STAGE = "drift"
 CHECK = "no_faults"
@@ -50,7 +51,7 @@ class Seen:
     rows: pl.DataFrame | None = None
 
 
-def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinition]:
+def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return the product's drift asset."""
     return Stage(
         spec=spec,
@@ -60,7 +61,7 @@ def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinitio
         doc=__doc__,
         maker=Judging.of(spec),
         run=_Run,
-        views=views,
+        outside=outside,
         deps=[
             *(dep(spec, "validated", source.name) for source in spec.sources if not source.is_slow),
             dep(spec, "features"),

@@ -1,7 +1,7 @@
 """Measure how far the newest keys are from a model's training rows, relative to contiguous windows of training keys.
 
-This is the index over feature histograms; rows are counted in `compute.sketch`, faults are `compute.faults`, whether to
-retrain is `compute.policy`.
+This is the index over histograms of features (`training.histograms`); faults are `monitoring.faults`, whether to
+retrain is `monitoring.policy`.
 
 A week always differs from a random draw of keys, so a threshold from permuted keys, or a textbook one, alarms nearly
 always. The index is therefore ranked among the **contiguous** windows of the training keys. Each of those is measured
@@ -12,107 +12,23 @@ numpy is imported only when something is measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
+
+from platform_assets.training.reference import Counts, Reference
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from platform_assets.compute.tasks.base import TaskDocument
 
-FORMAT = 2
 SMOOTHING = 0.5
 """Rows added to every bin before shares are taken, so that an empty bin is unlikely rather than impossible: the
 estimator of Krichevsky and Trofimov (1981), Jeffreys' prior of a multinomial."""
 
 HIGHEST_QUANTILE = 0.9999
 """Cap below 1: the chi-squared quantile diverges there."""
-MIX = "answers"
-"""The only field in a reference of answers."""
-
-Counts = Mapping[str, Sequence[int]]
-"""Rows by field and bin, from `sketch.histograms`."""
-
-
-class ReferenceDocument(TypedDict):
-    """A reference as a bundle stores it; see `Reference`."""
-
-    format: int
-    keys: list[str]
-    fields: dict[str, list[list[int]]]
-    answers: list[list[int]] | None
-    answer_edges: list[float] | None
-    task: TaskDocument | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reference:
-    """The histograms of each training key.
-
-    Attributes:
-        keys: in order, K of them.
-        fields: int64 [K, B] by field, B bins.
-        answers: int64 [K, B], the model's answers on each key's rows, in the bins of `Task.mix`.
-        answer_edges: edges of these bins.
-        task: the task the answers belong to, as in the contract.
-    """
-
-    keys: tuple[str, ...]
-    fields: Mapping[str, np.ndarray]
-    answers: np.ndarray | None = None
-    answer_edges: Sequence[float] | None = None
-    task: TaskDocument | None = None
-
-    def to_json(self) -> ReferenceDocument:
-        """Return plain JSON values."""
-        return {
-            "format": FORMAT,
-            "keys": list(self.keys),
-            "fields": {name: counts.tolist() for name, counts in self.fields.items()},
-            "answers": None if self.answers is None else self.answers.tolist(),
-            "answer_edges": None if self.answer_edges is None else list(self.answer_edges),
-            "task": self.task,
-        }
-
-    @staticmethod
-    def from_json(value: ReferenceDocument) -> Reference:
-        """Return what `to_json` wrote; raise `ValueError` for another format."""
-        import numpy as np
-
-        if value.get("format") != FORMAT:
-            raise ValueError(f"reference.json has format {value.get('format')!r}; this code reads {FORMAT}.")
-        fields = {name: np.array(counts, dtype=np.int64) for name, counts in value["fields"].items()}
-        answers = None if value["answers"] is None else np.array(value["answers"], dtype=np.int64)
-        return Reference(
-            keys=tuple(value["keys"]),
-            fields=fields,
-            answers=answers,
-            answer_edges=value["answer_edges"],
-            task=value["task"],
-        )
-
-    @property
-    def mix(self) -> Reference | None:
-        """The reference of the answers alone, as one field; None if the bundle has none."""
-        return None if self.answers is None else Reference(keys=self.keys, fields={MIX: self.answers})
-
-    def of(self, key: str) -> dict[str, list[int]]:
-        """Return the histograms of one training key."""
-        index = self.keys.index(key)
-        return {name: counts[index].tolist() for name, counts in self.fields.items()}
-
-    def without(self, keys: Iterable[str]) -> Reference:
-        """Return the reference without these keys."""
-        left_out = set(keys)
-        indexes = [index for index, key in enumerate(self.keys) if key not in left_out]
-        return replace(
-            self,
-            keys=tuple(self.keys[index] for index in indexes),
-            fields={name: counts[indexes] for name, counts in self.fields.items()},
-            answers=None if self.answers is None else self.answers[indexes],
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,32 +55,6 @@ class Index:
     def is_drift(self) -> bool:
         """Whether the window is further away than contiguous training keys ever were, by the margin."""
         return self.mean_psi > self.limit
-
-
-def reference_of(
-    histograms: Mapping[str, Counts],
-    answers: Mapping[str, Sequence[int]] | None = None,
-    answer_edges: Sequence[float] | None = None,
-    task: TaskDocument | None = None,
-) -> Reference:
-    """Build the reference from each training key's histograms, in the given order.
-
-    Args:
-        histograms: of the features.
-        answers: the mix of the model's answers on the same keys (`Task.mix`), if known.
-        answer_edges: edges of its bins.
-        task: the task the answers belong to, as in the contract.
-    """
-    import numpy as np
-
-    names = list(next(iter(histograms.values()), {}))
-    return Reference(
-        keys=tuple(histograms),
-        fields={name: np.array([by_field[name] for by_field in histograms.values()], dtype=np.int64) for name in names},
-        answers=None if answers is None else np.array([answers[key] for key in histograms], dtype=np.int64),
-        answer_edges=answer_edges,
-        task=task,
-    )
 
 
 def psi(observed: np.ndarray, reference: np.ndarray) -> np.ndarray:

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from platform_assets.compute.windows import Tables, Window
-from platform_assets.makers.judgement import Judge
-from platform_assets.makers.parts import StageOutput
+from platform_assets.engine.outputs import StageOutput
+from platform_assets.monitoring.judgement import Judge
+from platform_assets.product.windows import Tables, Window
 
 if TYPE_CHECKING:
-    from platform_assets.compute.tasks import Task
-    from platform_assets.handle import Product
-    from platform_assets.keys import Grain
-    from platform_assets.makers.judged import Judgement
+    from platform_assets.base.keys import Grain
+    from platform_assets.monitoring.judged import Judgement
     from platform_assets.product.fields import Field
     from platform_assets.product.monitoring import Monitors
     from platform_assets.product.sources import Source
-    from platform_assets.specs.base import ProductSpec
+    from platform_assets.product.spec import ProductSpec
+    from platform_assets.product.tasks import Task
+    from platform_assets.store.handle import Product
 
 PSI = "psi"
 COLUMNS = {

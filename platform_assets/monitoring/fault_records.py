@@ -1,6 +1,6 @@
 """Write the platform's own fault records: a fault, its repair, and the fallback when nobody reacts (null or drop).
 
-People's records are written by `intervention.py`; what a record means is `history.faults`.
+People's records are written by `intervention.py`; what a record means is `store.history.faults`.
 Every write first compares with the ledger, so a run that was killed and restarted adds nothing.
 """
 
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, TypedDict
 import polars as pl
 from msgspec.structs import asdict, replace
 
-from platform_assets import naming
-from platform_assets.compute import declared
-from platform_assets.compute.declared import THE_FEATURES
-from platform_assets.compute.faults import AWAITED, UNREADABLE, Check
-from platform_assets.compute.windows import Window
-from platform_assets.history import snapshots
-from platform_assets.history.holds import Hold
-from platform_assets.records.faults import (
+from platform_assets.base import naming
+from platform_assets.data import declared
+from platform_assets.data.declared import THE_FEATURES
+from platform_assets.monitoring.faults import AWAITED, UNREADABLE, Check
+from platform_assets.product.windows import Window
+from platform_assets.store.history import snapshots
+from platform_assets.store.history.holds import Hold
+from platform_assets.store.records.faults import (
     FAULTS,
     Accepted,
     Dropped,
@@ -30,11 +30,11 @@ from platform_assets.records.faults import (
     Repair,
     Repaired,
 )
-from platform_assets.records.requests import REQUESTS, AdvanceRequest
+from platform_assets.store.records.requests import REQUESTS, AdvanceRequest
 
 if TYPE_CHECKING:
-    from platform_assets.handle import Product
-    from platform_assets.makers.drift import Judging
+    from platform_assets.monitoring.drift_maker import Judging
+    from platform_assets.store.handle import Product
 
 BY = "drift"
 RECORDS_READ = 20

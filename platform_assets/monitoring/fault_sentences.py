@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from platform_assets.facts import held_faults
-from platform_assets.history.holds import Hold
-from platform_assets.records.faults import Accepted, Dropped, Fault, FaultRecord, Nulled, Repair, Repaired
-from platform_assets.records.judgements import Primary
+from platform_assets.monitoring import held_faults
+from platform_assets.store.history.holds import Hold
+from platform_assets.store.records.faults import Accepted, Dropped, Fault, FaultRecord, Nulled, Repair, Repaired
+from platform_assets.store.records.judgements import Primary
 
 SETTLED: Mapping[type[FaultRecord], str] = {
     Accepted: "accepted",

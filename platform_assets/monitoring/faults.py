@@ -2,7 +2,7 @@
 
 A check is hard: it alone makes a key faulty, because no honest day trips it. Thresholds lie where broken deliveries and
 a year of sound ones (storms, holidays and clock changes included) are far apart. Held and dropped keys are never
-compared with. Sketching rows is `compute.sketch`, drift is `compute.drift`.
+compared with. Sketching rows is `monitoring.sketch`, drift is `monitoring.drift_index`.
 The module is over 300 lines so that whoever is alerted by a check finds all checks, and their order, in one place.
 """
 
@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from platform_assets.compute.overlaps import repeat
-from platform_assets.records.judgements import Primary
+from platform_assets.monitoring.overlaps import repeat
+from platform_assets.store.records.judgements import Primary
 
 if TYPE_CHECKING:
     from platform_assets.product.monitoring import CrossRule, Monitors
-    from platform_assets.records.sketches import RuleCount, SourceSketch
+    from platform_assets.store.records.sketches import RuleCount, SourceSketch
 
 UNREADABLE = "unreadable_delivery"
 AWAITED = "awaited_delivery"

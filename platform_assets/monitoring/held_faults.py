@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from platform_assets.handle import Product
-from platform_assets.history.holds import Hold
-from platform_assets.records.faults import Fault
+from platform_assets.store.handle import Product
+from platform_assets.store.history.holds import Hold
+from platform_assets.store.records.faults import Fault
 
 JUDGED = "drift"
 RECORDS_READ = 20

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from platform_assets.compute import drift, faults
-from platform_assets.makers.reference import Model
-from platform_assets.records import judgements
+from platform_assets.monitoring import drift_index, faults
+from platform_assets.store.records import judgements
+from platform_assets.training.reference import Model
 
 FINE, DRIFT, ALERT_FAULT = "fine", "drift", "alert_fault"
 
@@ -25,8 +25,8 @@ class Judgement:
     """
 
     checks: tuple[faults.Check, ...]
-    index: drift.Index | None
-    mix: drift.Index | None
+    index: drift_index.Index | None
+    mix: drift_index.Index | None
     model: Model | None
 
     @property
@@ -58,5 +58,5 @@ class Judgement:
         )
 
 
-def _indexed(index: drift.Index | None) -> judgements.Indexed | None:
+def _indexed(index: drift_index.Index | None) -> judgements.Indexed | None:
     return msgspec.convert(index, judgements.Indexed | None, from_attributes=True)

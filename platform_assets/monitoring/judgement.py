@@ -10,26 +10,28 @@ import polars as pl
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from platform_assets import naming
-from platform_assets.compute import declared, drift, faults, put_aside, sketch
-from platform_assets.compute.rows import Rows
-from platform_assets.history.holds import REQUEST_INPUT
-from platform_assets.makers import counted, reading, reference
-from platform_assets.makers.fault_records import FaultRecords
-from platform_assets.makers.judged import Judgement
-from platform_assets.makers.parts import by_key
-from platform_assets.makers.reference import Model
-from platform_assets.records import notes
-from platform_assets.records.sketches import Answered, KeySketch, SourceSketch
-from platform_assets.storage.artifacts import ArtifactProblem
-from platform_assets.storage.content import type_of
+from platform_assets.base import naming
+from platform_assets.data import declared, stage_inputs
+from platform_assets.data.rows import Rows
+from platform_assets.engine.outputs import by_key
+from platform_assets.monitoring import counted_answers, drift_index, faults, put_aside, sketch
+from platform_assets.monitoring.fault_records import FaultRecords
+from platform_assets.monitoring.judged import Judgement
+from platform_assets.store.artifacts import ArtifactProblem
+from platform_assets.store.content import type_of
+from platform_assets.store.history.holds import REQUEST_INPUT
+from platform_assets.store.records import notes
+from platform_assets.store.records.sketches import Answered, KeySketch, SourceSketch
+from platform_assets.training import reference
+from platform_assets.training.histograms import histograms
+from platform_assets.training.reference import MIX, Counts, Model, Reference
 
 if TYPE_CHECKING:
-    from platform_assets.handle import Product
-    from platform_assets.makers.drift import Judging
-    from platform_assets.records import judgements
-    from platform_assets.records.performance import Compared
-    from platform_assets.storage.tables import PartitionRecord
+    from platform_assets.monitoring.drift_maker import Judging
+    from platform_assets.store.handle import Product
+    from platform_assets.store.records import judgements
+    from platform_assets.store.records.performance import Compared
+    from platform_assets.store.tables import PartitionRecord
 
 STAGE = "drift"
 FEATURES = "features"
@@ -54,11 +56,11 @@ class Judge:
         self._validated = {
             source.name: self._tables.records(_stage(source.name), keys)
             if source.is_label
-            else reading.require(self._tables, _stage(source.name), keys)
+            else stage_inputs.require(self._tables, _stage(source.name), keys)
             for source in self._sources
         }
         self._unread = {source.name: self._unreadable(source.name) for source in self._sources}
-        self._features = reading.require(self._tables, FEATURES, keys)
+        self._features = stage_inputs.require(self._tables, FEATURES, keys)
         self._answered = self._tables.records(PREDICTIONS, around)
         self._newest = max((*self._judged, *keys), key=spec.grain.index)
 
@@ -85,10 +87,8 @@ class Judge:
             model = self._model_of(key)
             key_sketch = self._sketch(key, {name: of_key[key] for name, of_key in rows.items() if key in of_key})
             if model:
-                histograms = sketch.histograms(features[key], model.learned)
-                key_sketch = replace(
-                    key_sketch, bins=model.bins, histograms=histograms, answers=self._answers(key, model)
-                )
+                counts = histograms(features[key], model.learned)
+                key_sketch = replace(key_sketch, bins=model.bins, histograms=counts, answers=self._answers(key, model))
             checks = self._check(key, key_sketch, features[key].height)
             failing = faults.failing(checks)
             self._sketches[key] = key_sketch
@@ -198,24 +198,24 @@ class Judge:
                 break
         return past[::-1]
 
-    def _index(self, key: str, model: Model) -> drift.Index | None:
+    def _index(self, key: str, model: Model) -> drift_index.Index | None:
         """Rank the features of the newest usable keys up to this one; see `_ranked`."""
 
-        def counts(candidate: str) -> drift.Counts | None:
+        def counts(candidate: str) -> Counts | None:
             newest = self._sketches[key] if candidate == key else None
             return newest.histograms if newest else self._histograms(candidate, model)
 
         return self._ranked(key, model.reference, counts)
 
-    def _mix_index(self, key: str, model: Model) -> drift.Index | None:
+    def _mix_index(self, key: str, model: Model) -> drift_index.Index | None:
         """Rank the served answers of the newest usable keys up to this one; see `_ranked`."""
 
-        def counts(candidate: str) -> drift.Counts | None:
+        def counts(candidate: str) -> Counts | None:
             stored = self._sketch_of(candidate)
             answered = stored.answers if stored else None
             if answered is None or answered.model != model.digest or answered.of != self._answered_rows(candidate):
                 answered = self._answers(candidate, model)
-            return None if answered is None else {drift.MIX: answered.counts}
+            return None if answered is None else {MIX: answered.counts}
 
         mix = model.reference.mix
         return None if mix is None or counts(key) is None else self._ranked(key, mix, counts, is_floored=True)
@@ -223,18 +223,18 @@ class Judge:
     def _ranked(
         self,
         key: str,
-        training: drift.Reference,
-        counts_of: Callable[[str], drift.Counts | None],
+        training: Reference,
+        counts_of: Callable[[str], Counts | None],
         *,
         is_floored: bool = False,
-    ) -> drift.Index | None:
+    ) -> drift_index.Index | None:
         """Rank the newest usable keys up to this one; None with too few keys now or in training."""
         monitors = self._spec.monitors
         width = monitors.drift_window
         usable = [
             candidate for candidate in self._before(key, _HELD_BACK * width) if not self.faults.is_excluded(candidate)
         ]
-        window: dict[str, drift.Counts] = {}
+        window: dict[str, Counts] = {}
         for candidate in (key, *reversed(usable)):
             if len(window) < width and (counts := counts_of(candidate)) is not None:
                 window = {candidate: counts, **window}
@@ -242,9 +242,11 @@ class Judge:
         rows = sum(sum(next(iter(counts.values()), ())) for counts in window.values())
         if len(window) < width or not rows or len(training.without(window).keys) <= width:
             return None
-        return drift.index(window, training, limit=monitors.drift_limit, margin=monitors.margin, is_floored=is_floored)
+        return drift_index.index(
+            window, training, limit=monitors.drift_limit, margin=monitors.margin, is_floored=is_floored
+        )
 
-    def _histograms(self, key: str, model: Model) -> drift.Counts | None:
+    def _histograms(self, key: str, model: Model) -> Counts | None:
         """Return a key's histograms on the model's bins: from the bundle, from its sketch, or computed now."""
         if key in model.reference.keys:
             return model.reference.of(key)
@@ -252,17 +254,17 @@ class Judge:
         if stored is not None and stored.bins == model.bins:
             return stored.histograms
         record = self._tables.records(FEATURES, [key]).get(key)
-        return None if record is None else sketch.histograms(self._feature_rows(record), model.learned)
+        return None if record is None else histograms(self._feature_rows(record), model.learned)
 
     def _features_of(self, keys: tuple[str, ...]) -> dict[str, Rows]:
         """Return the features of keys: of all that can be held by one read."""
-        large = {key: self._features[key] for key in keys if reading.is_large(self._features[key])}
+        large = {key: self._features[key] for key in keys if stage_inputs.is_large(self._features[key])}
         digests = {key: self._features[key].content_digest for key in keys if key not in large}
         held = by_key(self._tables.read_exact(FEATURES, digests), keys, FEATURES) if digests else {}
         return {**held, **{key: self._feature_rows(record) for key, record in large.items()}}
 
     def _feature_rows(self, record: PartitionRecord) -> Rows:
-        return reading.rows(self._tables, record, {name: type_of(kind) for name, kind in record.columns.items()})
+        return stage_inputs.rows(self._tables, record, {name: type_of(kind) for name, kind in record.columns.items()})
 
     def _answered_rows(self, key: str) -> int:
         """Count the answers given before the key was closed; later ones do not lead to a new count."""
@@ -290,8 +292,8 @@ class Judge:
         return Answered(model=model.digest, of=self._answered_rows(key), counts=counts)
 
     def _counted(self, record: PartitionRecord, built: PartitionRecord | None) -> tuple[pl.DataFrame, Compared]:
-        rows = counted.read(self._tables, record, built, self._spec.fields, self._spec.task)
-        return counted.choose(*rows, self._spec.fields, limit=self._spec.monitors.min_equal_share)
+        rows = counted_answers.read(self._tables, record, built, self._spec.fields, self._spec.task)
+        return counted_answers.choose(*rows, self._spec.fields, limit=self._spec.monitors.min_equal_share)
 
     def _model_of(self, key: str) -> Model | None:
         """Return the model of the key's earlier judgement if the features are unchanged, otherwise the live one."""

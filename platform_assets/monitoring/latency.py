@@ -13,8 +13,8 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from platform_assets.records.decisions import Latency
-from platform_assets.records.notes import Requests
+from platform_assets.store.records.decisions import Latency
+from platform_assets.store.records.notes import Requests
 
 MOST_SLOW = 0.001
 """The share of requests that may be slow, according to the 99.9th percentile."""

@@ -1,6 +1,6 @@
 """Measure answers against outcomes: of one key, and of a trailing window of keys.
 
-Which rows count is `compute.answers`; single statistics are `compute.measures` and `compute.clustered`.
+Which rows count is `monitoring.answers`; single statistics are `evaluation.measures` and `evaluation.clustered`.
 
 Missing numbers stay missing: no labels, no quality; one class, no ranking; one key, no interval.
 """
@@ -14,16 +14,17 @@ import msgspec
 import polars as pl
 from msgspec.structs import replace
 
-from platform_assets.compute import answers, paired, slices
-from platform_assets.records.performance import Interval, Measured, Promised, Tested, Window
+from platform_assets.evaluation import paired, slices
+from platform_assets.monitoring import answers
+from platform_assets.store.records.performance import Interval, Measured, Promised, Tested, Window
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from platform_assets.compute.measures.base import Measures
-    from platform_assets.compute.measures.measure import Bin, Decided
-    from platform_assets.compute.slices import SliceRow
-    from platform_assets.records import base
+    from platform_assets.evaluation.measures.base import Measures
+    from platform_assets.evaluation.measures.measure import Bin, Decided
+    from platform_assets.evaluation.slices import SliceRow
+    from platform_assets.store.records import base
 
 
 def measure(rows: pl.DataFrame, measures: Measures) -> Measured:

@@ -1,6 +1,6 @@
 """Find the earlier key whose content a delivery repeats, and tell a stale file from usual overlap.
 
-The overlap of two samples is `compute.sketch`; the check built on this is `compute.faults`.
+The overlap of two samples is `monitoring.sketch`; the check built on this is `monitoring.faults`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
-from platform_assets.compute.sketch import Sample, overlap
+from platform_assets.monitoring.sketch import Sample, overlap
 
 if TYPE_CHECKING:
     from platform_assets.product.monitoring import Monitors
-    from platform_assets.records.sketches import Content
+    from platform_assets.store.records.sketches import Content
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,25 +1,22 @@
 """Score our own features of a key with the bundles that answered on it. No caller can influence these answers.
 
-`performance` decides when this is done; the scoring code is the service's own (`platform_assets.serving`).
+`performance` decides when this is done; the scoring code is the service's own (`training.graph`).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from platform_assets.compute import skew
-from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
+from platform_assets.monitoring import skew
+from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore
 
 if TYPE_CHECKING:
-    from platform_assets.makers.performance import Measuring
-    from platform_assets.serving.model import Model
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+    from platform_assets.monitoring.performance_maker import Measuring
+    from platform_assets.training.graph import Graph
 
 
 class OwnAnswers:
@@ -28,7 +25,7 @@ class OwnAnswers:
     def __init__(self, spec: Measuring, artifacts: ArtifactStore) -> None:
         """Keep the product and its artifact store; bundles load on first use."""
         self._spec, self._artifacts = spec, artifacts
-        self._models: dict[str, Model | str] = {}
+        self._models: dict[str, Graph | str] = {}
 
     def score(self, ours: pl.DataFrame, digests: Sequence[str]) -> tuple[pl.DataFrame, dict[str, str]]:
         """Score every row of our features with each bundle, bundle after bundle.
@@ -52,10 +49,10 @@ class OwnAnswers:
                 parts.append(self._scored(model, ours))
         return pl.concat(parts) if parts else self._scored(None, ours.clear()), left_out
 
-    def _load(self, digest: str) -> Model | str:
+    def _load(self, digest: str) -> Graph | str:
         """Load a bundle's model, or return the reason it cannot answer."""
-        from platform_assets.serving.model import Model
-        from platform_assets.serving.sealed import ModelProblem
+        from platform_assets.training.graph import Graph
+        from platform_assets.training.sealed import ModelProblem
 
         try:
             contract = json.loads(self._artifacts.bundle(digest).read("contract.json"))
@@ -64,23 +61,19 @@ class OwnAnswers:
                 return f"bundle {digest} answers another kind of question ({contract['task']!r})."
             if fields != [(item.name, item.dtype) for item in self._spec.fields]:
                 return f"bundle {digest} takes other fields than the product has now."
-            return Model.load(self._artifacts, digest)
+            return Graph.read(self._artifacts, digest)
         except (ArtifactProblem, ModelProblem) as problem:
             return f"bundle {digest} cannot be loaded: {problem}"
 
-    def _scored(self, model: Model | None, ours: pl.DataFrame) -> pl.DataFrame:
-        from platform_assets.compute.matrix import inputs_of
-        from platform_assets.serving.answers import kind_of
+    def _scored(self, model: Graph | None, ours: pl.DataFrame) -> pl.DataFrame:
+        from platform_assets.training.matrix import inputs_of
 
         spec = self._spec
-        types, records = spec.task.answer_types(), []
+        types, predictions = spec.task.answer_types(), []
         if model is not None and ours.height:
-            inputs, kind = inputs_of(ours, spec.fields), kind_of(spec.task.document())
-            # The head of a service record, so that these columns mean the same as those of logged answers.
-            head = ("", model.digest, None, "", _EPOCH, _EPOCH, None, _EPOCH, 0)
+            inputs = inputs_of(ours, spec.fields)
             predictions = model.predict(inputs.numeric, inputs.categorical, inputs.image).tolist()
-            records = [kind.build(head, prediction, None)[1] for prediction in predictions]
-        columns = {name: [getattr(record, name) for record in records] for name in types}
+        columns = spec.task.stored(predictions)
         return pl.concat(
             [
                 ours.select(

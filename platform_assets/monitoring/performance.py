@@ -3,7 +3,7 @@
 A key is measured when its answers are ingested and again when its labels arrive, including late ones. Its quality is
 that of the bundle that gave most answers. The window is the last labelled keys up to this one, with intervals clustered
 by key; it leaves out keys that are held or dropped, and keys answered from a source that turned out to be broken.
-The model is tested against what its answers promise (`compute.promises`). Excess is log loss minus the model's own
+The model is tested against what its answers promise (`evaluation.promises`). Excess is log loss minus the model's own
 expectation: above zero, the model is worse than promised.
 
 One answer counts per entity and moment of the platform's rows: the first one given before the key was closed whose
@@ -22,18 +22,19 @@ from dataclasses import dataclass
 import dagster as dg
 import polars as pl
 
-from platform_assets import naming
-from platform_assets.compute import skew
-from platform_assets.compute.measures.of_task import measures_of
+from platform_assets.base import naming
 from platform_assets.engine import metadata
+from platform_assets.engine.outputs import StageOutput
+from platform_assets.engine.outside import ALONE, Outside
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report
-from platform_assets.engine.stage import NO_VIEWS, Stage, Views, dep
-from platform_assets.history.performance import measured
-from platform_assets.makers.parts import StageOutput
-from platform_assets.makers.performance import INPUT_STAGES, KeyRecords, Measuring, keys_before
-from platform_assets.records.performance import Measured
-from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.tables import PartitionRecord
+from platform_assets.engine.stage import Stage, dep
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.monitoring import skew
+from platform_assets.monitoring.performance_maker import INPUT_STAGES, KeyRecords, Measuring, keys_before
+from platform_assets.product.spec import ProductSpec
+from platform_assets.store.history.performance import measured
+from platform_assets.store.records.performance import Measured
+from platform_assets.store.tables import PartitionRecord
 
 STAGE = "performance"
 CHECK = "served_features_equal"
@@ -61,7 +62,7 @@ ABOUT_A_ROW = {
 }
 
 
-def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinition]:
+def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return the product's performance asset."""
     maker = Measuring.of(spec, measures_of(spec.task))
     sliced = {item.name: item.description for item in spec.fields if item.name in spec.slices}
@@ -73,7 +74,7 @@ def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinitio
         doc=__doc__,
         maker=maker,
         run=_Run,
-        views=views,
+        outside=outside,
         deps=[dep(spec, stage) for stage in INPUT_STAGES],
         metadata=metadata.column_schema(maker.columns, ABOUT_A_ROW | spec.task.about() | sliced),
         checks={

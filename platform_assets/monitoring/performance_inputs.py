@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from platform_assets.history.holds import Hold
-from platform_assets.records.faults import Fault, Nulled, Repair, Repaired
-from platform_assets.storage.artifacts import canonical, sha256
+from platform_assets.store.artifacts import canonical, sha256
+from platform_assets.store.history.holds import Hold
+from platform_assets.store.records.faults import Fault, Nulled, Repair, Repaired
 
 if TYPE_CHECKING:
-    from platform_assets.history.faults import Faults
-    from platform_assets.makers.performance import Measuring
-    from platform_assets.storage.tables import PartitionRecord, TableStore
+    from platform_assets.monitoring.performance_maker import Measuring
+    from platform_assets.store.history.faults import Faults
+    from platform_assets.store.tables import PartitionRecord, TableStore
 
 PERFORMANCE = "performance"
 INPUT_STAGES = ("predictions", "outcomes", "features")

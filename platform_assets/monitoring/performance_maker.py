@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING
 import polars as pl
 from msgspec.structs import replace
 
-from platform_assets.compute import answers, ingest
-from platform_assets.compute.rows import Rows, about
-from platform_assets.history.performance import measured
-from platform_assets.makers import counted
-from platform_assets.makers.own_answers import OwnAnswers
-from platform_assets.makers.parts import StageOutput
-from platform_assets.makers.performance_inputs import INPUT_STAGES, PERFORMANCE, KeyRecords, keys_before
-from platform_assets.makers.reading import read
+from platform_assets.data import answer_rows
+from platform_assets.data.rows import Rows, about
+from platform_assets.data.stage_inputs import read
+from platform_assets.engine.outputs import StageOutput
+from platform_assets.monitoring import answers, counted_answers
+from platform_assets.monitoring.own_answers import OwnAnswers
+from platform_assets.monitoring.performance_inputs import INPUT_STAGES, PERFORMANCE, KeyRecords, keys_before
+from platform_assets.store.history.performance import measured
 
 if TYPE_CHECKING:
-    from platform_assets.compute.measures.base import Measures
-    from platform_assets.compute.tasks import Task
-    from platform_assets.keys import Grain
+    from platform_assets.base.keys import Grain
+    from platform_assets.evaluation.measures.base import Measures
     from platform_assets.product.fields import Field
-    from platform_assets.records.performance import Compared, Promised
-    from platform_assets.specs.base import ProductSpec
-    from platform_assets.storage.artifacts import ArtifactStore
-    from platform_assets.storage.tables import PartitionRecord, TableStore
+    from platform_assets.product.spec import ProductSpec
+    from platform_assets.product.tasks import Task
+    from platform_assets.store.artifacts import ArtifactStore
+    from platform_assets.store.records.performance import Compared, Promised
+    from platform_assets.store.tables import PartitionRecord, TableStore
 
 __all__ = ["INPUT_STAGES", "KeyRecords", "Measuring", "keys_before"]
 
@@ -72,7 +72,7 @@ class Measuring:
     @property
     def columns(self) -> dict[str, pl.DataType]:
         """The columns of joined rows."""
-        types = ingest.schema(self.fields, self.task)
+        types = answer_rows.schema(self.fields, self.task)
         return {**answers.columns(self.task), **{name: types[name] for name in self.slices}}
 
     def own_answers(self, artifacts: ArtifactStore) -> OwnAnswers:
@@ -83,7 +83,7 @@ class Measuring:
         self, tables: TableStore, key_records: KeyRecords, stale: tuple[str, ...], scorer: OwnAnswers
     ) -> tuple[StageOutput, dict[str, pl.DataFrame]]:
         """Return the joined rows and numbers of stale keys, and the rows of the newest key's window by key."""
-        from platform_assets.compute import performance as computed
+        from platform_assets.monitoring import measured as computed
 
         joined, compared = {}, {}
         for key in stale:
@@ -105,9 +105,9 @@ class Measuring:
         """Test one bundle against its own answers over the window that ends at a key.
 
         For decisions about a bundle other than the one that gave most of the key's answers. See
-        `compute.performance.assess_bundle`; None if none of its answers in the window has a label.
+        `monitoring.measured.assess_bundle`; None if none of its answers in the window has a label.
         """
-        from platform_assets.compute import performance as computed
+        from platform_assets.monitoring import measured as computed
 
         record = tables.records(PERFORMANCE, [key]).get(key)
         window = measured(record).window if record else None
@@ -130,9 +130,11 @@ class Measuring:
     ) -> tuple[pl.DataFrame, Rows | None, Compared]:
         """Return the answers a key is measured by, our features, and the comparison of served features with ours."""
         answered, built = key_records.records["predictions"][key], key_records.records["features"].get(key)
-        served, ours = counted.read(tables, answered, built, self.fields, self.task, self.slices)
+        served, ours = counted_answers.read(tables, answered, built, self.fields, self.task, self.slices)
         reason = key_records.not_compared(key)
-        rows, comparison = counted.choose(served, ours, self.fields, limit=self.min_equal_share, not_compared=reason)
+        rows, comparison = counted_answers.choose(
+            served, ours, self.fields, limit=self.min_equal_share, not_compared=reason
+        )
         if ours is None or not comparison.is_skewed:
             return rows, ours, comparison
         at_our_moments = answers.select(served, ours, self.fields, is_compared=False)

@@ -1,6 +1,6 @@
 """Decide by a product's rules which of the live model's promises fail, and describe the result.
 
-The tests are `compute.promises`; the decision is `compute.policy`. Imports nothing heavy.
+The tests are `evaluation.promises`; the decision is `monitoring.policy`. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from platform_assets.records.decisions import Performance
-from platform_assets.records.performance import Promised, Tested
+from platform_assets.store.records.decisions import Performance
+from platform_assets.store.records.performance import Promised, Tested
 
 if TYPE_CHECKING:
     from platform_assets.product.monitoring import Retraining
@@ -19,7 +19,7 @@ Tests = Mapping[str, Tested]
 
 
 def judge(measured: Promised, policy: Retraining) -> Performance:
-    """Apply a product's rules to the numbers of `compute.performance.assess_answers`."""
+    """Apply a product's rules to the numbers of `monitoring.measured.assess_answers`."""
     return Performance(
         **measured.members(("keys", "log_loss", "excess", "p_value", "tests")),
         expected=measured.expected_log_loss,

@@ -1,6 +1,7 @@
 """Decide for one product at one key: retrain, wait or alert, each with its numbers.
 
-`decide` is pure; the facts are gathered by `stages.decision`, and decisions are carried out by `sensors.retrain`.
+`decide` is pure; the facts are gathered by `monitoring.decision`, and decisions are carried out by
+`platform_assets.automation.sensors.retrain`.
 
 The order: a fault first, because nothing can be concluded from broken data; then whether there is a model at all; then
 whether this is the moment (newest key, no training under way, decision key, cooldown); then the reasons to train,
@@ -16,10 +17,10 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from platform_assets.compute.ages import age, overdue_keys
-from platform_assets.compute.budgets import NOTHING, Expected, over_budget
-from platform_assets.compute.performance_policy import describe
-from platform_assets.records.decisions import Action, DecidedFault, Numbers, Performance, Skew
+from platform_assets.engine.balance import NOTHING, Balance
+from platform_assets.monitoring.ages import age, overdue_keys
+from platform_assets.monitoring.performance_policy import describe
+from platform_assets.store.records.decisions import Action, DecidedFault, Numbers, Performance, Skew
 
 if TYPE_CHECKING:
     from platform_assets.product.monitoring import Retraining
@@ -78,8 +79,7 @@ class Facts:
         performance: of the live model; None without labelled answers.
         skew: comparison of the key's served features with ours (`skew.judge`); None if unknown.
         request: number of an open request for a decision, by a person or a sensor.
-        spent_usd: cost of the month's attempts so far.
-        following: expected cost of the next training.
+        balance: of the month's budget before another training.
     """
 
     key: str
@@ -107,8 +107,7 @@ class Facts:
     performance: Performance | None = None
     skew: Skew | None = None
     request: int | None = None
-    spent_usd: float = 0.0
-    following: Expected = NOTHING
+    balance: Balance = NOTHING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,8 +178,8 @@ def decide(facts: Facts, policy: Retraining, clock: datetime) -> Decision:
             "them, or drop the key."
         )
         return decided(WAIT, awaited, *reasons, is_free=False, awaits_labels=True)
-    if short := _over_budget(facts, policy):
-        return decided(WAIT, short, *reasons)
+    if facts.balance.over is not None:
+        return decided(WAIT, facts.balance.over, *reasons)
     return decided(RETRAIN, *reasons)
 
 
@@ -235,10 +234,6 @@ def _all_well(facts: Facts, policy: Retraining) -> str:
     if facts.health.percentile is not None:
         parts.append(f"drift is at percentile {facts.health.percentile:.2f}")
     return f"{', '.join(parts)}: no reason to train."
-
-
-def _over_budget(facts: Facts, policy: Retraining) -> str | None:
-    return over_budget(facts.spent_usd, facts.following, policy.monthly_budget_usd)
 
 
 def _numbers(facts: Facts, policy: Retraining, *, is_newest: bool, overdue_keys: int | None) -> Numbers:

@@ -1,10 +1,10 @@
-"""Fail a key when too many rows of its features were set aside (`compute.declared`)."""
+"""Fail a key when too many rows of its features were set aside (`data.declared`)."""
 
 from __future__ import annotations
 
-from platform_assets.compute import declared
-from platform_assets.compute.declared import PutAside
-from platform_assets.compute.faults import Check
+from platform_assets.data import declared
+from platform_assets.data.declared import PutAside
+from platform_assets.monitoring.faults import Check
 
 CHECK = "undeclared_values"
 

@@ -1,9 +1,9 @@
 """Judge how fast a product's services answered, from the counts in the records of `predictions`."""
 
-from platform_assets.compute import latency
-from platform_assets.handle import Product
-from platform_assets.records.decisions import Latency
-from platform_assets.records.notes import Predictions
+from platform_assets.monitoring import latency
+from platform_assets.store.handle import Product
+from platform_assets.store.records.decisions import Latency
+from platform_assets.store.records.notes import Predictions
 
 
 def recent_latency(product: Product, key: str) -> Latency | None:

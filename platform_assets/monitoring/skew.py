@@ -1,6 +1,6 @@
 """Compare served inputs with the platform's own features for the same entity and moment.
 
-Which answers count is `answers`; which keys can be compared at all is `stages.performance`.
+Which answers count is `answers`; which keys can be compared at all is `monitoring.performance`.
 
 Callers build their inputs elsewhere: in another language, from another copy of the data, at another moment. Any
 difference shows here first: a unit, a time zone, an observation that is an hour old.
@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 import polars as pl
 from msgspec.structs import replace
 
-from platform_assets.compute.rows import Rows, groups
-from platform_assets.records.decisions import Skew
-from platform_assets.records.performance import Compared, Differing, Value
+from platform_assets.data.rows import Rows, groups
+from platform_assets.store.records.decisions import Skew
+from platform_assets.store.records.performance import Compared, Differing, Value
 
 if TYPE_CHECKING:
-    from platform_assets.specs.base import Field
+    from platform_assets.product.spec import Field
 
 WHO = ("entity", "asked_at")
 MOST_FIELDS = 20
@@ -161,7 +161,7 @@ def _joined(served: Rows, ours: Rows, fields: Sequence[Field]) -> _Joined:
 
 
 def _as_seen(item: Field, name: str) -> pl.Expr:
-    """Return a column as the model sees it (`compute.matrix`): NaN is null, and empty text equals null."""
+    """Return a column as the model sees it (`training.matrix`): NaN is null, and empty text equals null."""
     if item.dtype == "image":
         return pl.col(name)
     if item.dtype == "category":

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 
 import polars as pl
 
-from platform_assets.compute.releases import RELEASED
-from platform_assets.records.attempts import EXPORT, FINISHED, TRAIN
-from platform_assets.records.releases import Release
+from platform_assets.evaluation.releases import RELEASED
+from platform_assets.store.records.attempts import EXPORT, FINISHED, TRAIN
+from platform_assets.store.records.releases import Release
 
 Numbered = tuple[int, Release]
 """A record of the release ledger with its number."""
@@ -31,7 +31,7 @@ def attributed(attempts: pl.DataFrame, releases: Iterable[Numbered]) -> pl.DataF
     once: the first time. `wasted_usd` went into work that was repeated, or into something that never finished.
 
     Args:
-        attempts: trainings and exports, by `history.attempts.SCHEMA`, newest first.
+        attempts: trainings and exports, by `store.history.attempts.SCHEMA`, newest first.
         releases: oldest first.
     """
     oldest_first = attempts.reverse()

@@ -9,9 +9,9 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from platform_assets import naming
-from platform_assets.accounts import ACCOUNTS, LEDGERS, WEBSERVER, WRITES_LOGS, Account
-from platform_assets.settings import PRODUCT
+from platform_assets.base import naming
+from platform_assets.base.accounts import ACCOUNTS, LEDGERS, WEBSERVER, WRITES_LOGS, Account
+from platform_assets.base.settings import PRODUCT
 
 PRINCIPAL = "arn:aws:iam::ACCOUNT:role/{account}"
 """Who has an account of ours at the cloud; `{account}` is the name of its Kubernetes service account."""

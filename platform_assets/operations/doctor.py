@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from platform_assets import naming
-from platform_assets.history import snapshots
-from platform_assets.history.reader import History
-from platform_assets.problems import LedgerProblem, NewerRecord, UnfitRecord
-from platform_assets.records.notes import Stored
-from platform_assets.storage import damage, rebuilding, upkeep
-from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
-from platform_assets.storage.problems import TableProblem
-from platform_assets.storage.tables import PartitionRecord, TableStore
-from platform_assets.wording import counted
+from platform_assets.base import naming
+from platform_assets.base.problems import LedgerProblem, NewerRecord, UnfitRecord
+from platform_assets.base.wording import counted
+from platform_assets.store import damage, rebuilding, upkeep
+from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore
+from platform_assets.store.history import snapshots
+from platform_assets.store.history.reader import History
+from platform_assets.store.problems import TableProblem
+from platform_assets.store.records.notes import Stored
+from platform_assets.store.tables import PartitionRecord, TableStore
 
 CHECKPOINT = "checkpoint"
 MADE_TOGETHER = ("validated", "quarantine")

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import polars as pl
 
-from platform_assets import settings
-from platform_assets.handle import Product
-from platform_assets.problems import Problem
-from platform_assets.records.trainings import Training
+from platform_assets.base import settings
+from platform_assets.base.problems import Problem
+from platform_assets.store.handle import Product
+from platform_assets.store.records.trainings import Training
 
 if TYPE_CHECKING:
     import httpx

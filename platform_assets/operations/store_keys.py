@@ -16,9 +16,9 @@ from typing import Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from platform_assets import bucket_policy
-from platform_assets.problems import Problem
-from platform_assets.settings import Settings
+from platform_assets.base.problems import Problem
+from platform_assets.base.settings import Settings
+from platform_assets.operations import bucket_policy
 
 Key = Mapping[str, str]
 """The variables of an access key."""

@@ -14,17 +14,17 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec.structs import replace as replace_members
 
-from platform_assets import clock
-from platform_assets.compute import barrier
-from platform_assets.compute.barrier import SILENCE, Process, Span
-from platform_assets.handle import Product
-from platform_assets.intake import segments as listing
-from platform_assets.intake.segments import HEAD_BYTES, OVERLAP_MS, Listed
-from platform_assets.problems import RecordExists
-from platform_assets.records.attendance import ATTENDANCE, KEY_ENDS, Attendance, KeyEnd
-from platform_assets.storage import segments
-from platform_assets.storage.objects import open_store
-from platform_assets.storage.segments import CLOCK_LIMIT_S, GOODBYE, SegmentProblem
+from platform_assets.base import clock
+from platform_assets.base.problems import RecordExists
+from platform_assets.prediction_log import segments as listing
+from platform_assets.prediction_log import waiting as barrier
+from platform_assets.prediction_log.segments import HEAD_BYTES, OVERLAP_MS, Listed
+from platform_assets.prediction_log.waiting import SILENCE, Process, Span
+from platform_assets.store import segments
+from platform_assets.store.handle import Product
+from platform_assets.store.objects import open_store
+from platform_assets.store.records.attendance import ATTENDANCE, KEY_ENDS, Attendance, KeyEnd
+from platform_assets.store.segments import CLOCK_LIMIT_S, GOODBYE, SegmentProblem
 
 FIRST_KEY = timedelta(hours=1)
 """The assumed length of a key whose beginning nobody recorded."""

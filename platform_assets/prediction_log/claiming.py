@@ -13,21 +13,21 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from platform_assets.compute import ingest, streams
-from platform_assets.compute.streams import Ranges
-from platform_assets.handle import Product
-from platform_assets.intake import segments
-from platform_assets.intake.folding import STAGE, Folder, finished
-from platform_assets.intake.parsing import MOST_NAMED, arrivals, classify
-from platform_assets.intake.segments import Body, Listed
-from platform_assets.makers.predictions import Ingesting
-from platform_assets.problems import RecordExists
-from platform_assets.records.claims import CLAIMS, Claim, Remark
-from platform_assets.records.ingested import INGESTED, Ingested
-from platform_assets.storage.objects import open_store
-from platform_assets.storage.parts import Parts
-from platform_assets.storage.records import PartitionRecord
-from platform_assets.storage.segments import NewerSegment, SegmentProblem
+from platform_assets.base.problems import RecordExists
+from platform_assets.data import answer_rows
+from platform_assets.prediction_log import segments, streams
+from platform_assets.prediction_log.folding import STAGE, Folder, finished
+from platform_assets.prediction_log.parsing import MOST_NAMED, arrivals, classify
+from platform_assets.prediction_log.predictions_maker import Ingesting
+from platform_assets.prediction_log.segments import Body, Listed
+from platform_assets.prediction_log.streams import Ranges
+from platform_assets.store.handle import Product
+from platform_assets.store.objects import open_store
+from platform_assets.store.partition_records import PartitionRecord
+from platform_assets.store.parts import Parts
+from platform_assets.store.records.claims import CLAIMS, Claim, Remark
+from platform_assets.store.records.ingested import INGESTED, Ingested
+from platform_assets.store.segments import NewerSegment, SegmentProblem
 
 BATCH_BYTES = 16 * 1024 * 1024
 """How much of the log is held in memory and claimed together."""
@@ -197,15 +197,17 @@ class Claiming:
         self.finished.append(record)
 
     def _frames(
-        self, claim: Claim, parsed: list[ingest.Parsed]
-    ) -> tuple[dict[str, pl.DataFrame], list[ingest.LeftOut]]:
+        self, claim: Claim, parsed: list[answer_rows.Parsed]
+    ) -> tuple[dict[str, pl.DataFrame], list[answer_rows.LeftOut]]:
         """Return the rows of a claim by key, and what is left out."""
         if not parsed:
             return {}, []
         until = datetime.fromisoformat(claim.at_utc)
         rows, left_out = classify(self._product, self._maker, parsed, newest_batch=claim.newest_batch, until=until)
         by_key = rows.partition_by("key", as_dict=True)
-        return {str(key): ingest.first_given(part.drop("key")) for (key,), part in sorted(by_key.items())}, left_out
+        return {
+            str(key): answer_rows.first_given(part.drop("key")) for (key,), part in sorted(by_key.items())
+        }, left_out
 
     def _record(self, claim: int, record: Ingested) -> None:
         """Record that a claim is finished, once."""

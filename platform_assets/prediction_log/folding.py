@@ -15,22 +15,22 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from platform_assets import naming
-from platform_assets.compute import ingest
-from platform_assets.handle import Product
-from platform_assets.history.reader import History
-from platform_assets.makers.predictions import Ingesting, Notes
-from platform_assets.records.notes import Predictions
-from platform_assets.storage import delta
-from platform_assets.storage.content import digest_of_groups
-from platform_assets.storage.parts import Parts
-from platform_assets.storage.problems import TableProblem
-from platform_assets.storage.streamed import Rewrite, Stream
+from platform_assets.base import naming
+from platform_assets.data import answer_rows
+from platform_assets.prediction_log.predictions_maker import Ingesting, Notes
+from platform_assets.store import delta
+from platform_assets.store.content import digest_of_groups
+from platform_assets.store.handle import Product
+from platform_assets.store.history.reader import History
+from platform_assets.store.parts import Parts
+from platform_assets.store.problems import TableProblem
+from platform_assets.store.records.notes import Predictions
+from platform_assets.store.streamed import Rewrite, Stream
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from platform_assets.storage.records import PartitionRecord
+    from platform_assets.store.partition_records import PartitionRecord
 
     Positions = np.ndarray[tuple[int], np.dtype[np.int64]]
 
@@ -39,7 +39,7 @@ ROWS_PER_BATCH = 8_192
 """The rows that are held when they are written: 6 MB with 89 numbers per row. More than `delta.FEW_ROWS`."""
 COLUMNS_PER_GROUP = 8
 """The columns that are held for the digest: 64 MB with a million rows."""
-NOTED = ("digest", ingest.LATE, "answered_at_utc", "latency_us")
+NOTED = ("digest", answer_rows.LATE, "answered_at_utc", "latency_us")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Answers:
 
         if not self.files:
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-        parts = self._read(ingest.DECISIVE)
+        parts = self._read(answer_rows.DECISIVE)
         heights = [part.height for part in parts]
         starts = np.concatenate([[0], np.cumsum(heights)[:-1]]).astype(np.int64)
         return _order(pl.concat(parts)).astype(np.int64), starts
@@ -122,9 +122,9 @@ def _order(rows: pl.DataFrame) -> Positions:
     numbered = rows.with_row_index("_at")
     is_repeated = numbered["prediction_id"].is_duplicated()
     if is_repeated.any():
-        first = ingest.first_given(numbered.filter(is_repeated))
+        first = answer_rows.first_given(numbered.filter(is_repeated))
         numbered = pl.concat([numbered.filter(~is_repeated), first])
-    order = numbered.select(pl.arg_sort_by(*ingest.ORDER)).to_series()
+    order = numbered.select(pl.arg_sort_by(*answer_rows.ORDER)).to_series()
     return numbered["_at"].gather(order).to_numpy()
 
 

@@ -7,10 +7,10 @@ from datetime import datetime
 
 import polars as pl
 
-from platform_assets import naming
-from platform_assets.compute import ingest
-from platform_assets.handle import Product
-from platform_assets.makers.predictions import Ingesting
+from platform_assets.base import naming
+from platform_assets.data import answer_rows
+from platform_assets.prediction_log.predictions_maker import Ingesting
+from platform_assets.store.handle import Product
 
 MOST_NAMED = 20
 """How many skipped lines one record or one table names; all are counted."""
@@ -19,11 +19,11 @@ MOST_NAMED = 20
 def classify(
     product: Product,
     maker: Ingesting,
-    parsed: Sequence[ingest.Parsed],
+    parsed: Sequence[answer_rows.Parsed],
     *,
     newest_batch: str | None = None,
     until: datetime | None = None,
-) -> tuple[pl.DataFrame, list[ingest.LeftOut]]:
+) -> tuple[pl.DataFrame, list[answer_rows.LeftOut]]:
     """Return the rows with key and `ingest.LATE`, and everything that is left out.
 
     Args:

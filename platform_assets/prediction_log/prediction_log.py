@@ -1,6 +1,6 @@
 """Ingest what services logged since the last time into the table of predictions.
 
-Handles files, offsets, the ledger of what was read, and the lock. `compute.ingest` parses lines.
+Handles files, offsets, the ledger of what was read, and the lock. `data.answer_rows` parses lines.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from pathlib import Path
 
 import polars as pl
 
-from platform_assets.compute import ingest
-from platform_assets.handle import Product
-from platform_assets.intake import barrier
-from platform_assets.intake.claiming import Claiming
-from platform_assets.intake.folding import STAGE
-from platform_assets.intake.parsing import MOST_NAMED, classify
-from platform_assets.makers.predictions import Ingesting
-from platform_assets.makers.reading import read
-from platform_assets.records import ingested
-from platform_assets.records.attendance import Attendance
-from platform_assets.records.claims import Remark, Skipped
-from platform_assets.records.ingested import INGESTED
-from platform_assets.serving import private
-from platform_assets.storage.tables import PartitionRecord, TableStore, content_digest
+from platform_assets.base import private_folders
+from platform_assets.data import answer_rows
+from platform_assets.data.stage_inputs import read
+from platform_assets.prediction_log import barrier
+from platform_assets.prediction_log.claiming import Claiming
+from platform_assets.prediction_log.folding import STAGE
+from platform_assets.prediction_log.parsing import MOST_NAMED, classify
+from platform_assets.prediction_log.predictions_maker import Ingesting
+from platform_assets.store.handle import Product
+from platform_assets.store.records import ingested
+from platform_assets.store.records.attendance import Attendance
+from platform_assets.store.records.claims import Remark, Skipped
+from platform_assets.store.records.ingested import INGESTED
+from platform_assets.store.tables import PartitionRecord, TableStore, content_digest
 
 SUFFIX = ".jsonl"
 BATCH_BYTES = 64 * 1024 * 1024
@@ -54,7 +54,7 @@ class Ingested:
     rows: int = 0
     records: Records = field(default_factory=dict)
     memoised: frozenset[str] = frozenset()
-    left_out: list[ingest.LeftOut] = field(default_factory=list)
+    left_out: list[answer_rows.LeftOut] = field(default_factory=list)
     left_out_lines: int = 0
     skipped: list[Skipped] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Ingested:
     attendance: dict[str, Attendance] = field(default_factory=dict)
 
     @property
-    def named(self) -> list[ingest.LeftOut]:
+    def named(self) -> list[answer_rows.LeftOut]:
         """The skipped lines that a record and a table name."""
         return self.left_out[:MOST_NAMED]
 
@@ -73,7 +73,7 @@ def exclusive(folder: Path) -> Iterator[Path]:
 
     The lock is the kernel's and ends with the process, however it ends, so nobody waits for a dead one.
     """
-    private.make_folder(folder)
+    private_folders.make_folder(folder)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -182,7 +182,7 @@ def _new_lines(path: Path, offset: int) -> tuple[int, bytes]:
                 offset = 0
                 file.seek(0)
         data = file.read()
-    return offset, data[: ingest.whole_lines(data)]
+    return offset, data[: answer_rows.whole_lines(data)]
 
 
 def _merged(maker: Ingesting, tables: TableStore, fresh: pl.DataFrame) -> dict[str, tuple[pl.DataFrame, int]]:

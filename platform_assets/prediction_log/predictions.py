@@ -20,16 +20,17 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from platform_assets import naming
-from platform_assets.compute import ingest
+from platform_assets.base import naming
+from platform_assets.data import answer_rows
 from platform_assets.engine import metadata
 from platform_assets.engine.metadata import Metadata
+from platform_assets.engine.outside import ALONE, Outside
 from platform_assets.engine.ranges import Advance, KeyedRun, Report
-from platform_assets.engine.stage import NO_VIEWS, Stage, Views, dep
-from platform_assets.intake import prediction_log
-from platform_assets.intake.parsing import MOST_NAMED
-from platform_assets.makers.predictions import Ingesting
-from platform_assets.specs.base import ProductSpec
+from platform_assets.engine.stage import Stage, dep
+from platform_assets.prediction_log import prediction_log
+from platform_assets.prediction_log.parsing import MOST_NAMED
+from platform_assets.prediction_log.predictions_maker import Ingesting
+from platform_assets.product.spec import ProductSpec
 
 STAGE = "predictions"
 ABOUT_A_ROW = {
@@ -41,11 +42,11 @@ ABOUT_A_ROW = {
     "asked_at": "the moment of the question (UTC)",
     "answered_at_utc": "when the answer left, by the service's wall clock",
     "latency_us": "from the request's arrival to the record's writing",
-    ingest.LATE: "whether it was given after its key was closed",
+    answer_rows.LATE: "whether it was given after its key was closed",
 }
 
 
-def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinition]:
+def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return the product's predictions asset."""
     maker = Ingesting.of(spec)
     descriptions = ABOUT_A_ROW | spec.task.about() | {item.name: item.description for item in spec.fields}
@@ -57,7 +58,7 @@ def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinitio
         doc=__doc__,
         maker=maker,
         run=_Run,
-        views=views,
+        outside=outside,
         deps=[dep(spec, "release"), *_batch_dependencies(spec)],
         metadata=metadata.column_schema(maker.columns, descriptions),
     ).assets()

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, TypedDict
 
 import polars as pl
 
-from platform_assets.compute import ingest, latency, validate
-from platform_assets.keys import DailyGrain, HourlyGrain
-from platform_assets.records.notes import Requests
+from platform_assets.base.keys import DailyGrain, HourlyGrain
+from platform_assets.data import answer_rows, validation
+from platform_assets.monitoring import latency
+from platform_assets.store.records.notes import Requests
 
 if TYPE_CHECKING:
-    from platform_assets.compute.tasks import Task
-    from platform_assets.keys import Grain
+    from platform_assets.base.keys import Grain
     from platform_assets.product.fields import Field
-    from platform_assets.specs.base import ProductSpec
+    from platform_assets.product.spec import ProductSpec
+    from platform_assets.product.tasks import Task
 
 
 class Measured(TypedDict):
@@ -59,20 +60,20 @@ class Ingesting:
     @property
     def columns(self) -> dict[str, pl.DataType]:
         """The columns of answers."""
-        return ingest.schema(self.fields, self.task)
+        return answer_rows.schema(self.fields, self.task)
 
     @property
     def is_timed(self) -> bool:
         """Whether an answer's key follows from its timestamp alone."""
         return isinstance(self.grain, DailyGrain | HourlyGrain)
 
-    def parse(self, data: bytes, file: str, offset: int) -> ingest.Parsed:
+    def parse(self, data: bytes, file: str, offset: int) -> answer_rows.Parsed:
         """Parse whole lines of a log into answers, and list the lines that are not answers."""
-        return ingest.parse(data, self.fields, self.task, file=file, offset=offset)
+        return answer_rows.parse(data, self.fields, self.task, file=file, offset=offset)
 
     def assign_keys(
-        self, parsed: Sequence[ingest.Parsed], arrivals: Mapping[str, datetime]
-    ) -> tuple[pl.DataFrame, list[ingest.LeftOut]]:
+        self, parsed: Sequence[answer_rows.Parsed], arrivals: Mapping[str, datetime]
+    ) -> tuple[pl.DataFrame, list[answer_rows.LeftOut]]:
         """Add each answer's key; list the answers whose service time belongs to no key of the product.
 
         Args:
@@ -83,7 +84,7 @@ class Ingesting:
         keys = self._keys(rows, arrivals)
         is_ours = [key is not None and self.grain.contains(key) for key in keys]
         strangers = [
-            ingest.LeftOut(
+            answer_rows.LeftOut(
                 file=file,
                 offset=offset,
                 reason=f"prediction {prediction} is served at {moment.isoformat()}, outside of {self.grain.describe()}",
@@ -104,13 +105,13 @@ class Ingesting:
         Args:
             closed: when each key's decision was made; keys without one are open.
         """
-        closed_at = pl.col("key").replace_strict(dict(closed), default=None, return_dtype=ingest.MOMENT)
+        closed_at = pl.col("key").replace_strict(dict(closed), default=None, return_dtype=answer_rows.MOMENT)
         is_late = pl.col("answered_at_utc") > closed_at if self.is_live else closed_at.is_not_null()
-        return rows.with_columns(is_late.fill_null(value=False).alias(ingest.LATE))
+        return rows.with_columns(is_late.fill_null(value=False).alias(answer_rows.LATE))
 
     def merge(self, stored: pl.DataFrame | None, fresh: pl.DataFrame) -> pl.DataFrame:
         """Merge a key's stored and fresh answers; each appears once."""
-        return ingest.merge(self.empty() if stored is None else stored, fresh)
+        return answer_rows.merge(self.empty() if stored is None else stored, fresh)
 
     def empty(self) -> pl.DataFrame:
         """Return an empty frame with the columns of answers."""
@@ -120,10 +121,10 @@ class Ingesting:
         """Return the notes of a key's record."""
         models = dict(rows["digest"].value_counts().sort("digest").iter_rows())
         requests = latency.count_requests(rows, self.latency_ms)
-        return {"models": models, "late": int(rows[ingest.LATE].sum()), "measured": {"latency": requests}}
+        return {"models": models, "late": int(rows[answer_rows.LATE].sum()), "measured": {"latency": requests}}
 
     def _keys(self, rows: pl.DataFrame, arrivals: Mapping[str, datetime]) -> pl.Series:
         if isinstance(self.grain, DailyGrain | HourlyGrain):
-            return validate.key_column("service_time", partial(ingest.key_of, self.grain.key_of))(rows)
-        keys = ingest.keys_by_arrival(self.grain, rows["service_time"].to_list(), arrivals)
+            return validation.key_column("service_time", partial(answer_rows.key_of, self.grain.key_of))(rows)
+        keys = answer_rows.keys_by_arrival(self.grain, rows["service_time"].to_list(), arrivals)
         return pl.Series(keys, dtype=pl.String)

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from platform_assets.handle import Product
-from platform_assets.intake.folding import STAGE, finished
-from platform_assets.records.claims import PRUNED, Claim, Pruned
-from platform_assets.storage import objects
-from platform_assets.storage.parts import Parts
-from platform_assets.storage.upkeep import Removed
+from platform_assets.prediction_log.folding import STAGE, finished
+from platform_assets.store import objects
+from platform_assets.store.handle import Product
+from platform_assets.store.parts import Parts
+from platform_assets.store.records.claims import PRUNED, Claim, Pruned
+from platform_assets.store.upkeep import Removed
 
 RETENTION_DAYS = 30
 LEAST_DAYS = 1

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from platform_assets.history.reader import History
-from platform_assets.records.claims import Claim, Skipped
-from platform_assets.storage import segments
-from platform_assets.storage.segments import Name, NewerSegment, SegmentProblem, SwollenSegment
+from platform_assets.store import segments
+from platform_assets.store.history.reader import History
+from platform_assets.store.records.claims import Claim, Skipped
+from platform_assets.store.segments import Name, NewerSegment, SegmentProblem, SwollenSegment
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore

@@ -1,23 +1,18 @@
-"""Convert a spec to its contract (request and response as data), and a features row to a request."""
+"""Convert a spec to its contract: what a request holds, and what is answered, as data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypedDict
 
-from platform_assets.keys import EARLIEST, LATEST
-from platform_assets.records.performance import Value
+from platform_assets.base.keys import EARLIEST, LATEST
 
 if TYPE_CHECKING:
-    from platform_assets.compute.tasks.base import TaskDocument
-    from platform_assets.product.fields import Field
-    from platform_assets.specs.base import ProductSpec
+    from platform_assets.product.spec import ProductSpec
+    from platform_assets.product.tasks.base import TaskDocument
 
 FORMAT = 3
-Cell = str | float | bytes | datetime | None
-"""A value in a row of features."""
 
 
 Between = TypedDict("Between", {"from": str, "before": str})
@@ -46,16 +41,6 @@ class ContractDocument(Bounds):
     logs_features: bool
 
 
-class RequestDocument(TypedDict):
-    """A request as a caller sends it."""
-
-    entity: str
-    service_time: str
-    asked_at: str
-    idempotency_key: str
-    features: dict[str, Value]
-
-
 def contract_of(spec: ProductSpec) -> ContractDocument:
     """Return the contract as plain JSON values.
 
@@ -73,23 +58,6 @@ def contract_of(spec: ProductSpec) -> ContractDocument:
         "max_body_bytes": spec.service.max_body_bytes,
         "logs_features": spec.service.logs_features,
         **_bounds(spec),
-    }
-
-
-def request_of(spec: ProductSpec, row: Mapping[str, Cell]) -> RequestDocument:
-    """Return the request that a caller sends for one row of `features`.
-
-    Args:
-        row: with `entity`, `service_time`, `asked_at` (UTC) and a value for each field of the spec.
-    """
-    entity, asked_at = row["entity"], _moment(row["asked_at"])
-    assert isinstance(entity, str)
-    return {
-        "entity": entity,
-        "service_time": _moment(row["service_time"]),
-        "asked_at": asked_at,
-        "idempotency_key": f"{entity} {asked_at}",
-        "features": {item.name: _value(row[item.name], item) for item in spec.fields},
     }
 
 
@@ -117,22 +85,9 @@ def _bounds(spec: ProductSpec) -> Bounds:
 
 
 def _between(begins: datetime, ends: datetime) -> Between:
-    return {"from": _moment(max(begins, EARLIEST)), "before": _moment(min(ends, LATEST))}
+    return {"from": moment(max(begins, EARLIEST)), "before": moment(min(ends, LATEST))}
 
 
-def _moment(value: Cell) -> str:
-    assert isinstance(value, datetime)
+def moment(value: datetime) -> str:
+    """Return a moment as contracts and requests carry it, in UTC."""
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def _value(value: Cell, item: Field) -> Value:
-    """Return a value as a request carries it: an image as the base64 text of a PNG file."""
-    if item.shape is None:
-        assert not isinstance(value, bytes | datetime)
-        return value
-    assert isinstance(value, bytes)
-    from base64 import b64encode
-
-    from platform_assets.compute import images
-
-    return b64encode(images.to_png(value, item.shape)).decode()

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from platform_assets.problems import Problem
+from platform_assets.base.problems import Problem
 
 READER = "data_file"
 _OURS = "platform_assets"
@@ -61,7 +61,7 @@ def data_file(name: str) -> Path:
     if name not in _names_in_source(Path(file).read_bytes()):
         raise DataFileProblem(
             f"{file} reads {name!r} by a call that does not name it; expected {READER}({name!r}), with {READER} "
-            "imported from platform_assets.specs.base, because digests follow the text of the call."
+            "imported from platform_assets.product.spec, because digests follow the text of the call."
         )
     _READINGS[str(path)] = Reading(module, caller, name, sha256(path))
     return path

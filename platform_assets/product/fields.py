@@ -6,7 +6,7 @@ import copy
 from dataclasses import dataclass
 from typing import Literal
 
-from platform_assets import kinds, naming
+from platform_assets.base import kinds, naming
 
 MOST_FIELDS = 1_000
 """Per product. More fields are an image, or a table that nobody has reviewed; both have better representations."""

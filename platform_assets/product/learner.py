@@ -14,23 +14,33 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from platform_assets.base.problems import Problem
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from platform_assets.compute.learn import Learned
-    from platform_assets.compute.matrix import Inputs
-    from platform_assets.compute.tasks import Task
-    from platform_assets.learners.graphs import Graphs
     from platform_assets.product.modelling import Training
+    from platform_assets.product.tasks import Task
+    from platform_assets.training.learn import Learned
+    from platform_assets.training.learners.graphs import Graphs
+    from platform_assets.training.matrix import Inputs
 
 Blobs = Mapping[str, bytes]
 """A fitted model: bytes by file name. They are stored as they are, and nothing in them is unpickled."""
 History = list[dict[str, "int | float"]]
 
 
+class TrainingProblem(Problem, ValueError):
+    """Nothing can be learned from these rows or this configuration."""
+
+
+class NotFinite(TrainingProblem):
+    """A loss is NaN or infinite."""
+
+
 class Resumable(Protocol):
-    """A fit that stops and goes on between any two steps (`compute.train.Loop`)."""
+    """A fit that stops and goes on between any two steps (`training.train.Loop`)."""
 
     done: int
     steps: int
@@ -45,7 +55,7 @@ class Resumable(Protocol):
         """Take a step."""
 
     def state(self) -> Any:
-        """Return everything between two steps, as a `compute.train.State`."""
+        """Return everything between two steps, as a `training.train.State`."""
 
     def restore(self, state: Any) -> None:
         """Go on from a state."""
@@ -73,8 +83,6 @@ def finite(measures: Mapping[str, float], done: int, steps: int) -> dict[str, fl
     Raises:
         NotFinite: one is NaN or infinite.
     """
-    from platform_assets.compute.train import NotFinite
-
     for name, value in measures.items():
         if not math.isfinite(value):
             raise NotFinite(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from platform_assets import kinds
+from platform_assets.base import kinds
 
 LEAST_EPOCHS = 4
 LEAST_STEPS = 1_000
@@ -25,7 +25,7 @@ class Training:
     """Everything that may vary between trainings; part of the training's fingerprint and of the bundle.
 
     Attributes:
-        profile: size of the machine: a name in `platform_assets.profiles`.
+        profile: size of the machine: a name in `platform_assets.launch.profiles`.
         seed (number): of the weights, the order of rows and dropout.
         threads (threads): CPU threads of a fit; fixed here, because the order of floating-point sums depends on it.
         epochs (passes over the rows): None for as many as make 1,000 steps, at least 4. Then the newest tenth of the

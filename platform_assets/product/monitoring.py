@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from platform_assets import kinds
+from platform_assets.base import kinds
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from platform_assets.specs.base import ProductSpec
+    from platform_assets.product.spec import ProductSpec
 
 LEAST_OF_A_PHASE = 3
 """Keys per phase that a record must have room for: with two, one odd key moves the median."""

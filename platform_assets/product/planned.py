@@ -10,10 +10,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from platform_assets.wording import counted
+from platform_assets.base.wording import counted
 
 if TYPE_CHECKING:
-    from platform_assets.specs.base import ProductSpec
+    from platform_assets.product.spec import ProductSpec
 
 MOST_EVENTS = 750
 """10 s of a tick's 60 s, at 13 ms per event. A count, not a time, so that ranges do not depend on the machine."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from platform_assets import kinds
+from platform_assets.base import kinds
 
 ANSWERS_UNTIL = 0.9
 """Of the CPU that a replica gets: what it answers with in time. At more it begins to refuse (row R7)."""

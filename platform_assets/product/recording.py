@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from platform_assets import kinds
-from platform_assets.problems import Problem
+from platform_assets.base import kinds
+from platform_assets.base.problems import Problem
 
 
 class RecordingMissing(Problem, ValueError):

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, get_args
 
-from platform_assets import kinds, naming
+from platform_assets.base import kinds, naming
 from platform_assets.product.channels import Channel
 
 if TYPE_CHECKING:
     import pandera.polars as pa
     import polars as pl
 
-    from platform_assets.keys import Grain
+    from platform_assets.base.keys import Grain
 
 Arrives = Literal["rename", "marker", "manifest", "settled"]
 """How a landed file is known to be complete.

@@ -13,23 +13,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from platform_assets import kinds, naming
-from platform_assets.compute.tasks import Binary, MultiClass, Regression, Task
-from platform_assets.compute.windows import FeatureTables, Tables, Window
-from platform_assets.keys import Grain, KeyProblem
-from platform_assets.learners.base import Learner
-from platform_assets.learners.network import Network
-from platform_assets.product import landing
-from platform_assets.product.channels import Channel
+from platform_assets.base import kinds, naming
+from platform_assets.base.keys import Grain, KeyProblem
+from platform_assets.base.wording import counted
 from platform_assets.product.data_files import data_file
 from platform_assets.product.fields import MOST_FIELDS, Field
+from platform_assets.product.learner import Learner
 from platform_assets.product.modelling import Gates, Service, Training
 from platform_assets.product.monitoring import CrossRule, Monitors, Retraining, check_possible, check_rules, of_grain
 from platform_assets.product.pods import Pods
 from platform_assets.product.recording import Deliver, FaultKind, History, RecordingMissing
 from platform_assets.product.sources import Arrives, Column, Source
+from platform_assets.product.tasks import Binary, MultiClass, Regression, Task
 from platform_assets.product.tuning import Choice, Range, Setting
-from platform_assets.wording import counted
+from platform_assets.product.windows import FeatureTables, Tables, Window
 
 if TYPE_CHECKING:
     import polars as pl
@@ -90,8 +87,8 @@ class ProductSpec:
             none) and `known_at`.
         label_delay (keys): how many keys after its own a key's labels are known.
         task: the kind of answer: `Binary`, `MultiClass` or `Regression`.
-        model: `(learned preprocessing, training) -> torch module`, see `compute.nets`; or a learner, see
-            `platform_assets.learners`.
+        model: `(learned preprocessing, training) -> torch module`, see `training.nets`; or a learner, see
+            `platform_assets.training.learners`.
         training: profile, seed and hyperparameters of a training.
         search: what `driftline tune` varies, one `Range` or `Choice` per setting; nothing else reads it.
         window (keys): how many keys before a cutoff a model sees; None for all.
@@ -142,7 +139,7 @@ class ProductSpec:
         if not callable(self.model) and not isinstance(self.model, Learner):
             raise ValueError(
                 f"{self.name}: model is {self.model!r:.80}; expected a function, or a learner such as "
-                "platform_assets.learners.boosted.LightGbm."
+                "platform_assets.training.learners.boosted.LightGbm."
             )
         for name in ("monitors", "retraining"):
             object.__setattr__(self, name, of_grain(getattr(self, name), self.grain.kind))
@@ -241,19 +238,6 @@ class ProductSpec:
         """Return the folder below `landing/` that receives a source's files."""
         return source.landing or f"{self.name}/{source.name}"
 
-    def channels(self, root: str) -> dict[str, Channel]:
-        """Open the channel of each source, by source name, with landed files below a storage root."""
-        opened = landing.shared(root)
-        return {
-            source.name: source.channel
-            or landing.LandedFiles(root=root, folder=self.landing_of(source), suffix=source.suffix, opened=opened)
-            for source in self.sources
-        }
-
-    def channel(self, source: Source, root: str) -> Channel:
-        """Open one source's channel; see `channels`."""
-        return self.channels(root)[source.name]
-
     def arrives(self, source: Source) -> Arrives:
         """Return how to tell that a landed file of a source is complete: the source's setting, or the default."""
         return source.arrives or ("settled" if self.is_live and source.channel is None else "rename")
@@ -270,11 +254,6 @@ class ProductSpec:
     def bare_fields(self) -> tuple[Field, ...]:
         """The fields without their descriptions, which affect no row and no weight."""
         return tuple(item.bare for item in self.fields)
-
-    @property
-    def learner(self) -> Learner:
-        """What fits the model; a function is the network of a torch training."""
-        return self.model if isinstance(self.model, Learner) else Network(model=self.model)
 
     @property
     def image(self) -> Field | None:

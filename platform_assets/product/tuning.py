@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from platform_assets import kinds
+from platform_assets.base import kinds
 
 EDGE = 0.05
 """Outer share of a range that counts as its edge: a best value there says that a better one may lie outside."""

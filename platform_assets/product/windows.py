@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import polars as pl
 
-    from platform_assets.keys import Grain
+    from platform_assets.base.keys import Grain
 
 Tables = Mapping[str, "pl.DataFrame"]
 """Validated rows by source name; each frame has the column `key` (slow sources: `all`)."""

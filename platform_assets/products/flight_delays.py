@@ -21,28 +21,35 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from platform_assets.compute.features import Timeline, cycle, if_known, minute_of_day, minutes_between, open_spans
-from platform_assets.compute.validate import MOMENT_FORMAT, null_together, rule
-from platform_assets.keys import DailyGrain
-from platform_assets.learners.blend import Blend
-from platform_assets.learners.boosted import LightGbm
-from platform_assets.learners.network import Network
-from platform_assets.naming import UNPARTITIONED
-from platform_assets.specs.base import (
+from driftline import (
+    MOMENT_FORMAT,
+    UNPARTITIONED,
     Binary,
+    Blend,
     CrossRule,
+    DailyGrain,
     Deliver,
     FaultKind,
     Field,
     History,
+    LightGbm,
     Monitors,
-    ProductSpec,
+    Network,
+    Product,
     RecordingMissing,
     Retraining,
     Source,
     Tables,
+    Timeline,
     Training,
     Window,
+    cycle,
+    if_known,
+    minute_of_day,
+    minutes_between,
+    null_together,
+    open_spans,
+    rule,
 )
 
 if TYPE_CHECKING:
@@ -542,7 +549,7 @@ def label(outcomes: pl.DataFrame) -> pl.DataFrame:
 
 def model(learned: Any, training: Training) -> Any:
     """Build the network, which preprocesses its inputs itself."""
-    from platform_assets.compute.nets import TabularNet
+    from driftline import TabularNet
 
     return TabularNet(learned, **training.settings)
 
@@ -913,7 +920,7 @@ def _read(name: str) -> pl.DataFrame:
     return pl.read_csv(data, infer_schema_length=10_000, null_values="NA")
 
 
-SPEC = ProductSpec(
+SPEC = Product(
     name="flight_delays",
     title="Late arrivals out of New York",
     description="Will a flight out of EWR, JFK or LGA arrive 15 minutes late or later, asked 120 minutes before its "

@@ -26,11 +26,9 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from platform_assets.compute import images
-from platform_assets.compute.landed import UnreadableFile
-from platform_assets.compute.validate import MOMENT_FORMAT, rule
-from platform_assets.keys import BatchGrain
-from platform_assets.specs.base import (
+from driftline import (
+    MOMENT_FORMAT,
+    BatchGrain,
     CrossRule,
     Deliver,
     FaultKind,
@@ -39,14 +37,17 @@ from platform_assets.specs.base import (
     History,
     Monitors,
     MultiClass,
-    ProductSpec,
+    Product,
     RecordingMissing,
     Retraining,
     Service,
     Source,
     Tables,
     Training,
+    UnreadableFile,
     Window,
+    images,
+    rule,
 )
 
 if TYPE_CHECKING:
@@ -328,7 +329,7 @@ def label(labels: pl.DataFrame) -> pl.DataFrame:
 
 def model(learned: Any, training: Training) -> Any:
     """Build the network, which normalises its inputs itself."""
-    from platform_assets.compute.image_nets import ConvNet
+    from driftline import ConvNet
 
     return ConvNet(learned, len(CLASSES), **training.settings)
 
@@ -472,7 +473,7 @@ FAULTS = (
 )
 
 
-SPEC = ProductSpec(
+SPEC = Product(
     name="garment_photos",
     title="Garments on photos",
     description="Which of ten kinds of garment does a photo show? Asked when it is taken, answered with a probability "

@@ -18,10 +18,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from platform_assets import naming
-from platform_assets.problems import Problem
-from platform_assets.storage import objects
-from platform_assets.storage.objects import open_store, reason
+from platform_assets.base import naming
+from platform_assets.base.problems import Problem
+from platform_assets.store import objects
+from platform_assets.store.objects import open_store, reason
 
 BUNDLE_FORMAT = 1
 PACKED = ".gz"

@@ -1,7 +1,7 @@
 """Define the column types of tables and the digest of their canonical rows.
 
 The digest depends only on names, types, nulls, values and the order of rows: not on file bytes, chunks, the order of
-columns, or the version of polars. `tests/storage/test_content.py` has frozen digests.
+columns, or the version of polars. `tests/store/test_content.py` has frozen digests.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 
 import polars as pl
 
-from platform_assets.storage.problems import TableProblem
+from platform_assets.store.problems import TableProblem
 
 DIGEST_FORMAT = b"driftline content 1\n"
 

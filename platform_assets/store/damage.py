@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from platform_assets import naming
-from platform_assets.problems import LedgerProblem
-from platform_assets.storage import objects
-from platform_assets.storage.ledgers import Ledgers, file_name
+from platform_assets.base import naming
+from platform_assets.base.problems import LedgerProblem
+from platform_assets.store import objects
+from platform_assets.store.ledgers import Ledgers, file_name
 
 
 def ledger_files(root: str, product: str) -> dict[str, list[str]]:

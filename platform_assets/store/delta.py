@@ -18,9 +18,9 @@ from urllib.parse import unquote
 
 import polars as pl
 
-from platform_assets.storage import durable, handles, objects, torn
-from platform_assets.storage.objects import open_store, reason
-from platform_assets.storage.problems import TableProblem
+from platform_assets.store import durable, handles, objects, torn
+from platform_assets.store.objects import open_store, reason
+from platform_assets.store.problems import TableProblem
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable, WriterProperties

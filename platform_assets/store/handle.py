@@ -6,19 +6,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from platform_assets import clock, naming
-from platform_assets.history.reader import History
-from platform_assets.settings import Settings
-from platform_assets.specs.base import ProductSpec, Source
+from platform_assets.base import clock, naming
+from platform_assets.base.settings import Settings
+from platform_assets.product.spec import ProductSpec, Source
+from platform_assets.store import landing
+from platform_assets.store.history.reader import History
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from platform_assets.history.snapshots import Snapshots
     from platform_assets.product.channels import Channel
-    from platform_assets.storage.artifacts import ArtifactStore
-    from platform_assets.storage.tables import TableStore
-    from platform_assets.storage.writing import LedgerWriters
+    from platform_assets.store.artifacts import ArtifactStore
+    from platform_assets.store.history.snapshots import Snapshots
+    from platform_assets.store.tables import TableStore
+    from platform_assets.store.writing import LedgerWriters
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Product:
     @cached_property
     def tables(self) -> TableStore:
         """The product's tables and partition records."""
-        from platform_assets.storage.tables import TableStore
+        from platform_assets.store.tables import TableStore
 
         return TableStore(self.settings.root, self.name)
 
@@ -68,7 +69,7 @@ class Product:
     @cached_property
     def snapshots(self) -> Snapshots:
         """The snapshots of the slow tables that features read."""
-        from platform_assets.history.snapshots import Snapshots
+        from platform_assets.store.history.snapshots import Snapshots
 
         slow = [naming.stage("validated", source.name) for source in self.spec.feature_sources if source.is_slow]
         return Snapshots(self.tables, self.history, self.spec.grain, slow)
@@ -76,18 +77,18 @@ class Product:
     @cached_property
     def ledgers(self) -> LedgerWriters:
         """The writer of the product's create-only records."""
-        from platform_assets.storage.writing import LedgerWriters
+        from platform_assets.store.writing import LedgerWriters
 
         return LedgerWriters(self.settings.root, self.name)
 
     @cached_property
     def artifacts(self) -> ArtifactStore:
         """The blobs of all products, by sha256."""
-        from platform_assets.storage.artifacts import ArtifactStore
+        from platform_assets.store.artifacts import ArtifactStore
 
         return ArtifactStore(self.settings.root)
 
     @cached_property
     def channels(self) -> dict[str, Channel]:
         """Access to the deliveries of each source, by source name."""
-        return self.spec.channels(self.settings.root)
+        return landing.channels(self.spec, self.settings.root)

@@ -14,7 +14,7 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from platform_assets.storage import objects
+from platform_assets.store import objects
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable

@@ -12,10 +12,10 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from platform_assets.problems import Problem
-from platform_assets.records import leases as records
-from platform_assets.records.leases import LEASES, SIGNS
-from platform_assets.storage.ledgers import Ledgers, RecordExists
+from platform_assets.base.problems import Problem
+from platform_assets.store.ledgers import Ledgers, RecordExists
+from platform_assets.store.records import leases as records
+from platform_assets.store.records.leases import LEASES, SIGNS
 
 
 class LeaseHeld(Problem):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Generic
 
-from platform_assets.records.base import R, RecordKind
+from platform_assets.store.records.base import R, RecordKind
 
 if TYPE_CHECKING:
-    from platform_assets.storage.ledgers import Ledgers
+    from platform_assets.store.ledgers import Ledgers
 
 
 class LedgerWriter(Generic[R]):

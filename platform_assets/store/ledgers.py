@@ -14,13 +14,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from platform_assets import naming
-from platform_assets.problems import LedgerProblem, RecordExists
-from platform_assets.records.base import R, RecordKind
-from platform_assets.storage import objects
-from platform_assets.storage.artifacts import canonical, parse
-from platform_assets.storage.ledger import Ledger
-from platform_assets.storage.objects import open_store, reason
+from platform_assets.base import naming
+from platform_assets.base.problems import LedgerProblem, RecordExists
+from platform_assets.store import objects
+from platform_assets.store.artifacts import canonical, parse
+from platform_assets.store.ledger import Ledger
+from platform_assets.store.objects import open_store, reason
+from platform_assets.store.records.base import R, RecordKind
 
 HINT_DIGITS = 18
 """A longer `HEAD` was not written by us; Python refuses numbers of more than 4,300 digits."""

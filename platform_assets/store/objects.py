@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.storage import durable
+from platform_assets.store import durable
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from platform_assets import naming
-from platform_assets.storage import delta, record_index, torn
-from platform_assets.storage.artifacts import canonical
-from platform_assets.storage.record_index import SCHEMA
+from platform_assets.base import naming
+from platform_assets.store import delta, record_index, torn
+from platform_assets.store.artifacts import canonical
+from platform_assets.store.record_index import SCHEMA
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable

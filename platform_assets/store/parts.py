@@ -11,8 +11,8 @@ from functools import partial
 
 import polars as pl
 
-from platform_assets import naming
-from platform_assets.storage import delta
+from platform_assets.base import naming
+from platform_assets.store import delta
 
 KEY, PART = "key", "part"
 SUFFIX = "_parts"

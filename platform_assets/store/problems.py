@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from platform_assets.problems import Problem
+from platform_assets.base.problems import Problem
 
 SHOWN_KEYS = 5
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from platform_assets.problems import LedgerProblem
-from platform_assets.storage import objects
+from platform_assets.base.problems import LedgerProblem
+from platform_assets.store import objects
 
 _PATH = "pulse/sensors"
 """Below the root, where only the code server may write (`accounts.PULSE`)."""

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from platform_assets import naming
-from platform_assets.storage import content
-from platform_assets.storage.objects import reason
-from platform_assets.storage.problems import DigestMismatch, TableProblem
-from platform_assets.storage.records import PartitionRecord
+from platform_assets.base import naming
+from platform_assets.store import content
+from platform_assets.store.objects import reason
+from platform_assets.store.partition_records import PartitionRecord
+from platform_assets.store.problems import DigestMismatch, TableProblem
 
 KEY, ROW = "key", "_row"
 _FILE = "_file"

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from platform_assets import naming
-from platform_assets.storage import content, delta, objects, torn
-from platform_assets.storage.reading import KEY, ROW
-from platform_assets.storage.record_index import SCHEMA
-from platform_assets.storage.records import PartitionRecord, Records, record_of, records_from
+from platform_assets.base import naming
+from platform_assets.store import content, delta, objects, torn
+from platform_assets.store.partition_records import PartitionRecord, Records, record_of, records_from
+from platform_assets.store.reading import KEY, ROW
+from platform_assets.store.record_index import SCHEMA
 
 IS_REBUILT = {"is_rebuilt": True}
 """Notes of a record that was rebuilt from the rows alone."""

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from platform_assets import naming
-from platform_assets.storage import delta, handles, objects, torn
-from platform_assets.storage.objects import reason
-from platform_assets.storage.problems import TableProblem
+from platform_assets.base import naming
+from platform_assets.store import delta, handles, objects, torn
+from platform_assets.store.objects import reason
+from platform_assets.store.problems import TableProblem
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore

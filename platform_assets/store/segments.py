@@ -18,7 +18,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from platform_assets.problems import Problem
+from platform_assets.base.problems import Problem
 
 FORMAT = 1
 CLOCK_LIMIT_S = 30.0

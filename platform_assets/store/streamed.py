@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from platform_assets import naming
-from platform_assets.storage import content, delta
-from platform_assets.storage.reading import KEY, ROW
-from platform_assets.storage.records import RECORDS, PartitionRecord, Records, records_text
+from platform_assets.base import naming
+from platform_assets.store import content, delta
+from platform_assets.store.partition_records import RECORDS, PartitionRecord, Records, records_text
+from platform_assets.store.reading import KEY, ROW
 
 if TYPE_CHECKING:
     from arro3.core import RecordBatchReader
 
-    from platform_assets.storage.tables import TableStore
+    from platform_assets.store.tables import TableStore
 
 
 @dataclass(frozen=True, kw_only=True)

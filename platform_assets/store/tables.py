@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from platform_assets import naming
-from platform_assets.storage import content, delta, handles, objects
-from platform_assets.storage.content import content_digest
-from platform_assets.storage.problems import DigestMismatch, MissingPartitions, TableProblem, plural
-from platform_assets.storage.reading import KEY, ROW, difference, read_recorded, verify_recorded
-from platform_assets.storage.records import RECORDS, PartitionRecord, Records, Versions, records_text
+from platform_assets.base import naming
+from platform_assets.store import content, delta, handles, objects
+from platform_assets.store.content import content_digest
+from platform_assets.store.partition_records import RECORDS, PartitionRecord, Records, Versions, records_text
+from platform_assets.store.problems import DigestMismatch, MissingPartitions, TableProblem, plural
+from platform_assets.store.reading import KEY, ROW, difference, read_recorded, verify_recorded
 
 if TYPE_CHECKING:
     from datetime import datetime

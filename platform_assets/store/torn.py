@@ -18,8 +18,8 @@ from urllib.parse import unquote
 
 import msgspec
 
-from platform_assets.storage import objects
-from platform_assets.storage.problems import TableProblem
+from platform_assets.store import objects
+from platform_assets.store.problems import TableProblem
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore

@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from platform_assets import naming
-from platform_assets.storage import delta, objects, parts, torn
+from platform_assets.base import naming
+from platform_assets.store import delta, objects, parts, torn
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore

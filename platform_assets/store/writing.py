@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from platform_assets.records.base import R, RecordKind
-from platform_assets.storage.ledger import LedgerWriter
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.store.ledger import LedgerWriter
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.base import R, RecordKind
 
 
 class LedgerWriters:

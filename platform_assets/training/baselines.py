@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import numpy as np
 
-from platform_assets.compute.learn import Learned, codes
-from platform_assets.compute.matrix import Inputs
+from platform_assets.training.learn import Learned, codes
+from platform_assets.training.matrix import Inputs
 
 if TYPE_CHECKING:
-    from platform_assets.compute.tasks import Task
+    from platform_assets.product.tasks import Task
 
 FORMAT = 2
 Z_LIMIT = 6.0

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from platform_assets.compute import export
+from platform_assets.training import export
 
 
 def blend(files: Sequence[bytes], weights: Sequence[float]) -> bytes:
     """Return one checked ONNX file; inputs of one name are one input.
 
     Args:
-        files: graphs with the inputs and the output of `compute.export`.
+        files: graphs with the inputs and the output of `training.export`.
         weights: one per file, adding up to 1.
     """
     import onnx

@@ -17,23 +17,22 @@ from dataclasses import dataclass
 import dagster as dg
 import msgspec
 
-from platform_assets import naming, partitions
+from platform_assets.base import naming
+from platform_assets.base.wording import counted
+from platform_assets.engine import partitions
 from platform_assets.engine.cutoffs import CutoffRun, Inputs, Recorded
-from platform_assets.engine.stage import NO_VIEWS, Stage, Views, dep
-from platform_assets.facts import budget
-from platform_assets.makers.checkpoint import Learning
-from platform_assets.profiles import profile
-from platform_assets.specs import money
-from platform_assets.specs.base import ProductSpec
-from platform_assets.steps import instructions, parameters
-from platform_assets.steps.jobs import Job, Trained
-from platform_assets.storage.tables import PartitionRecord
-from platform_assets.training import mlflow, requests
-from platform_assets.wording import counted
-from resources.launchers import Work
+from platform_assets.engine.outside import ALONE, Outside, Size, Work
+from platform_assets.engine.stage import Stage, dep
+from platform_assets.product.spec import ProductSpec
+from platform_assets.store.tables import PartitionRecord
+from platform_assets.training import requests
+from platform_assets.training.checkpoint_maker import Learning
+from platform_assets.training.learners.network import learner_of
+from platform_assets.training.steps import instructions, parameters
+from platform_assets.training.steps.jobs import Job, Trained
 
 STAGE = "checkpoint"
-STEP = "platform_assets.steps.train"
+STEP = "platform_assets.launch.train"
 
 
 @dataclass(frozen=True)
@@ -54,23 +53,23 @@ class CheckpointConfig(dg.Config):
     over_budget_reason: str = ""
 
 
-def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinition]:
+def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return the product's checkpoint asset.
 
     Raises:
         ValueError: the product expects a training to take longer than any can.
     """
-    money.check_hours(spec)  # here and not in `ProductSpec`, whose class is digested: prices would be in the digest
+    outside.budget.check(spec)  # here and not in `ProductSpec`, whose class is digested: prices would be in the digest
     window = partitions.window_mapping(partitions.cutoffs_of(spec), width=spec.window, label_delay=spec.label_delay)
     return Stage(
         spec=spec,
         name=STAGE,
         system=naming.TRAINING,
-        kinds=spec.learner.kinds,
+        kinds=learner_of(spec).kinds,
         doc=__doc__,
         maker=Learning.of(spec),
         run=_Run,
-        views=views,
+        outside=outside,
         deps=[dep(spec, "features", mapping=window), dep(spec, "outcomes", mapping=window)],
         config=CheckpointConfig,
         needs=["launcher"],
@@ -82,14 +81,17 @@ class _Run(CutoffRun[Learning]):
     _job: Job
     _left_out: Collection[str]
     _versions: dict[str, str]
+    _size: Size
 
     def inputs(self) -> Inputs:
         self._left_out = requests.left_out(self.product, self.cutoff)
-        self._versions = self.launcher.libraries(profile(self.spec.training.profile))
+        self._size = self.launcher.size(self.spec.training.profile)
+        self._versions = self.launcher.libraries(self._size)
         try:
-            self._job = requests.job(self.product, self.cutoff, self._left_out, self._versions)
+            self._job = requests.job(self.product, self.cutoff, self._left_out, self._versions, self._size)
         except requests.OlderRows as problem:
-            raise dg.Failure(f"{problem}", allow_retries=False) from None
+            usd = self.stage.outside.budget.usd_of(problem.behind.cpu_s)
+            raise dg.Failure(f"{problem} Their price is about {usd:.2g} USD.", allow_retries=False) from None
         return {"fingerprint": self._job.fingerprint}
 
     def is_current(self, record: PartitionRecord, inputs: Inputs) -> bool:
@@ -106,7 +108,7 @@ class _Run(CutoffRun[Learning]):
 
     def make(self, inputs: Inputs) -> Recorded:
         spec, job, log = self.spec, self._job, self.context.log
-        over = budget.check_budget(
+        over = self.stage.outside.budget.allow(
             self.product,
             cutoff=self.cutoff,
             fingerprint=job.fingerprint,
@@ -124,10 +126,10 @@ class _Run(CutoffRun[Learning]):
             context=self.context,
             module=STEP,
             extras=instructions.to_extras(job, self.maker, self._versions),
-            profile=profile(spec.training.profile),
+            profile=self._size,
             work=Work(product=spec.name, step="train", cutoff=self.cutoff, fingerprint=job.fingerprint),
         )
-        mlflow.export(self.product, job.fingerprint, log.warning)
+        self.stage.outside.tracking.export(self.product, job.fingerprint, log.warning)
         done = msgspec.convert(result, Trained)
         notes = msgspec.to_builtins(done) | ({} if over is None else {"over_budget": over.document()})
         return Recorded(done.checkpoint, notes)

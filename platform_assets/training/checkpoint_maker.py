@@ -7,19 +7,21 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from platform_assets.training.learners.network import learner_of
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from platform_assets.compute.baselines import Baselines
-    from platform_assets.compute.learn import Learned
-    from platform_assets.compute.tasks import Task
-    from platform_assets.learners.base import Blobs, Context, Learner, Progress
-    from platform_assets.makers.rows import Rows
     from platform_assets.product.fields import Field
+    from platform_assets.product.learner import Blobs, Context, Learner, Progress
     from platform_assets.product.modelling import Training
-    from platform_assets.specs.base import ProductSpec
-    from platform_assets.storage.tables import TableStore
+    from platform_assets.product.spec import ProductSpec
+    from platform_assets.product.tasks import Task
+    from platform_assets.store.tables import TableStore
+    from platform_assets.training.baselines import Baselines
+    from platform_assets.training.labelled_rows import Rows
+    from platform_assets.training.learn import Learned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,7 @@ class Learning:
         """Return the maker for a product."""
         # The profile decides where training runs, not its bytes; device and precision are passed to `prepare`.
         training = replace(spec.training, profile=type(spec.training).profile)
-        return Learning(fields=spec.bare_fields, task=spec.task, learner=spec.learner, training=training)
+        return Learning(fields=spec.bare_fields, task=spec.task, learner=learner_of(spec), training=training)
 
     def prepare(self, device: str, precision: str) -> None:
         """Make this process deterministic on a device. Call it before anything is placed there.
@@ -44,8 +46,8 @@ class Learning:
         Raises:
             TrainingProblem: the device is missing or does not support the precision.
         """
-        from platform_assets.compute import determinism
-        from platform_assets.compute.train import check_device
+        from platform_assets.training import determinism
+        from platform_assets.training.train import check_device
 
         check_device(device, precision)
         determinism.fix(self.training.threads, device)
@@ -58,8 +60,8 @@ class Learning:
         outcomes: Mapping[str, str],
         known_before: datetime | None,
     ) -> Rows:
-        """Load rows with their labels; see `makers.rows.read`."""
-        from platform_assets.makers import rows
+        """Load rows with their labels; see `training.labelled_rows.read`."""
+        from platform_assets.training import labelled_rows as rows
 
         digests = {"features": features, "outcomes": outcomes}
         return rows.read(self.fields, self.task, tables, keys=keys, known_before=known_before, **digests)
@@ -70,9 +72,10 @@ class Learning:
         Raises:
             TrainingProblem: nothing can be learned from these labels, or a field gives them away.
         """
-        from platform_assets.compute.learn import learn
-        from platform_assets.compute.suspects import giving_away
-        from platform_assets.compute.train import TrainingProblem, check_labels
+        from platform_assets.product.learner import TrainingProblem
+        from platform_assets.training.learn import learn
+        from platform_assets.training.suspects import giving_away
+        from platform_assets.training.train import check_labels
 
         labels = rows.labels
         check_labels(labels, self.task)
@@ -94,8 +97,8 @@ class Learning:
         Raises:
             TrainingProblem: nothing can be learned from these rows or this configuration.
         """
-        from platform_assets.compute.suspects import farthest
-        from platform_assets.compute.train import NotFinite, TrainingProblem
+        from platform_assets.product.learner import NotFinite, TrainingProblem
+        from platform_assets.training.suspects import farthest
 
         count = self.learner.validation_keys
         if count >= len(keys):
@@ -118,14 +121,14 @@ class Learning:
 
     def context(self, learned: Learned, **more: Any) -> Context:
         """Return the inputs of the learner besides rows."""
-        from platform_assets.learners.base import Alone, Context
+        from platform_assets.product.learner import Alone, Context
 
         members = {"progress": Alone(), **more}
         return Context(task=self.task, training=self.training, learned=learned, **members)
 
     def baselines(self, learned: Learned, rows: Rows) -> Baselines:
         """Fit the baselines on the training rows."""
-        from platform_assets.compute import baselines
+        from platform_assets.training import baselines
 
         return baselines.fit(learned, rows.inputs, rows.labels, self.task)
 

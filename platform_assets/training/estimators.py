@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from platform_assets.compute.export import IR_VERSION, OPSET, OPSET_ML, TOLERANCE, ParityFailure
-from platform_assets.compute.train import TrainingProblem
+from platform_assets.product.learner import TrainingProblem
+from platform_assets.training.export import IR_VERSION, OPSET, OPSET_ML, TOLERANCE, ParityFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from platform_assets.compute.learn import Learned
-    from platform_assets.compute.tasks import Task
+    from platform_assets.product.tasks import Task
+    from platform_assets.training.learn import Learned
 
 
 _NEWEST_ML = 3

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from platform_assets.compute.learn import Learned
-from platform_assets.compute.matrix import Inputs
-from platform_assets.problems import Problem
+from platform_assets.base.problems import Problem
+from platform_assets.training.learn import Learned
+from platform_assets.training.matrix import Inputs
 
 if TYPE_CHECKING:
     import onnx
     from torch import nn
 
-    from platform_assets.compute.tasks import Task
+    from platform_assets.product.tasks import Task
 
 OPSET = 20
 OPSET_ML = 4
@@ -126,7 +126,7 @@ def answers(graph: bytes, inputs: Inputs, *, batch: int, threads: int = 1) -> np
 def _core(network: nn.Module, learned: Learned, task: Task) -> onnx.ModelProto:
     import torch
 
-    from platform_assets.compute.lean import lean
+    from platform_assets.training.lean import lean
 
     class Answering(torch.nn.Module):
         """A network that answers as its task does."""

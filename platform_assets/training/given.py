@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from platform_assets.compute import export
-from platform_assets.compute.train import TrainingProblem
+from platform_assets.product.learner import TrainingProblem
+from platform_assets.training import export
 
 if TYPE_CHECKING:
-    from platform_assets.compute.matrix import Inputs
-    from platform_assets.compute.tasks import Task
+    from platform_assets.product.tasks import Task
+    from platform_assets.training.matrix import Inputs
 
 TRIED_ROWS = 256
 NAMES = ("numeric", "categorical", "image")

@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from platform_assets.compute.learn import Learned
+from platform_assets.training.learn import Learned
 
 
 class ConvNet(nn.Module):
@@ -22,7 +22,7 @@ class ConvNet(nn.Module):
     mirrored and shifted at random by torch's default generator, so the same seed gives the same augmentation.
 
     Args:
-        learned: from `compute.learn`, of the training rows; its `image` has shape, mean and standard deviation.
+        learned: from `training.learn`, of the training rows; its `image` has shape, mean and standard deviation.
         outputs: numbers per row, `spec.task.outputs`.
         channels: per stage; every stage halves height and width.
         hidden: width of the layer before the outputs.

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from platform_assets import naming
-from platform_assets.compute.matrix import Inputs, inputs_of
+from platform_assets.base import naming
+from platform_assets.training.matrix import Inputs, inputs_of
 
 if TYPE_CHECKING:
-    from platform_assets.compute.tasks import Task
     from platform_assets.product.fields import Field
-    from platform_assets.storage.tables import TableStore
+    from platform_assets.product.tasks import Task
+    from platform_assets.store.tables import TableStore
 
 FEATURES, OUTCOMES = naming.stage("features"), naming.stage("outcomes")
 

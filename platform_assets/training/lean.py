@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from platform_assets.compute.nets import NumericEncoder, TabularNet
+from platform_assets.training.nets import NumericEncoder, TabularNet
 
 
 class LeanTabularNet(nn.Module):

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from platform_assets.compute import images
-from platform_assets.compute.matrix import Inputs, categorical_columns, distinct, numeric_columns
+from platform_assets.data import images
+from platform_assets.training.matrix import Inputs, categorical_columns, distinct, numeric_columns
 
 if TYPE_CHECKING:
-    from platform_assets.specs.base import Field
+    from platform_assets.product.spec import Field
 
 FORMAT = 2
 BINS = 16

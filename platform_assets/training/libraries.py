@@ -24,7 +24,7 @@ byte.
 IMAGE = "image"
 """Stands for the versions in an image whose label cannot be read: each image then counts as different versions."""
 LABEL = "driftline.libraries"
-"""Image label with the output of `platform_assets.libraries` run in it."""
+"""Image label with the output of `platform_assets.training.libraries` run in it."""
 
 
 def installed(more: Iterable[str] = ()) -> dict[str, str]:

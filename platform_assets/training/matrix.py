@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from platform_assets.specs.base import Field
+    from platform_assets.product.spec import Field
 
 CATEGORY, IMAGE = "category", "image"
 
@@ -103,7 +103,7 @@ def categorical_matrix(frame: pl.DataFrame, fields: Sequence[Field]) -> NDArray[
 
 def image_tensor(frame: pl.DataFrame, fields: Sequence[Field]) -> NDArray[np.uint8] | None:
     """Return uint8 [N, H, W] of the image field; None if there is none."""
-    from platform_assets.compute import images
+    from platform_assets.data import images
 
     for item in fields:
         if item.shape is not None:

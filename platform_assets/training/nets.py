@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from platform_assets.compute.learn import Learned
+from platform_assets.training.learn import Learned
 
 Z_LIMIT = 6.0
 """Clip values at this many standard deviations: a broken sensor must not saturate the network."""
@@ -79,7 +79,7 @@ class TabularNet(nn.Module):
     The members read the same encoding and embeddings and learn by their own losses; the answer is their mean output.
 
     Args:
-        learned: from `compute.learn`, of the training rows.
+        learned: from `training.learn`, of the training rows.
         outputs: numbers per row, `Task.outputs`.
         widths: of each member's hidden layers.
         members: how many.

@@ -9,35 +9,34 @@ from __future__ import annotations
 import dagster as dg
 import msgspec
 
-from platform_assets import naming
+from platform_assets.base import naming
+from platform_assets.data.stage_inputs import require
 from platform_assets.engine.cutoffs import CutoffRun, Inputs, Recorded
-from platform_assets.engine.stage import NO_VIEWS, Stage, Views, dep
-from platform_assets.makers.onnx import Exporting
-from platform_assets.makers.reading import require
-from platform_assets.profiles import profile
-from platform_assets.specs.base import ProductSpec
-from platform_assets.steps import instructions
-from platform_assets.steps.jobs import Exported, ExportJob
-from platform_assets.storage.artifacts import ArtifactProblem, canonical, sha256
-from platform_assets.storage.tables import PartitionRecord
-from platform_assets.training import mlflow
-from resources.launchers import Work
+from platform_assets.engine.outside import ALONE, Outside, Work
+from platform_assets.engine.stage import Stage, dep
+from platform_assets.product.spec import ProductSpec
+from platform_assets.store.artifacts import ArtifactProblem, canonical, sha256
+from platform_assets.store.tables import PartitionRecord
+from platform_assets.training.learners.network import learner_of
+from platform_assets.training.onnx_maker import Exporting
+from platform_assets.training.steps import instructions
+from platform_assets.training.steps.jobs import Exported, ExportJob
 
 STAGE = "onnx"
-STEP = "platform_assets.steps.export"
+STEP = "platform_assets.training.steps.export"
 
 
-def build(spec: ProductSpec, views: Views = NO_VIEWS) -> list[dg.AssetsDefinition]:
+def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return the product's onnx asset."""
     return Stage(
         spec=spec,
         name=STAGE,
         system=naming.TRAINING,
-        kinds=tuple(dict.fromkeys(("onnx", *spec.learner.kinds[:1]))),
+        kinds=tuple(dict.fromkeys(("onnx", *learner_of(spec).kinds[:1]))),
         doc=__doc__,
         maker=Exporting.of(spec),
         run=_Run,
-        views=views,
+        outside=outside,
         deps=[dep(spec, "checkpoint")],
         needs=["launcher"],
         pool=naming.pool(spec.training.profile),
@@ -55,7 +54,7 @@ class _Run(CutoffRun[Exporting]):
         return True
 
     def make(self, inputs: Inputs) -> Recorded:
-        size, product = profile(self.spec.training.profile), self.spec.name
+        size, product = self.launcher.size(self.spec.training.profile), self.spec.name
         fingerprint = sha256(canonical([self.code, inputs]))
         result = self.launcher.run(
             context=self.context,
@@ -65,7 +64,7 @@ class _Run(CutoffRun[Exporting]):
             work=Work(product=product, step="export", cutoff=self.cutoff, fingerprint=fingerprint),
         )
         done = msgspec.convert(result, Exported)
-        mlflow.attach(self.product, inputs["checkpoint"], done.bundle, self.context.log.warning)
+        self.stage.outside.tracking.attach(self.product, inputs["checkpoint"], done.bundle, self.context.log.warning)
         return Recorded(done.bundle, msgspec.to_builtins(done))
 
     def _is_whole(self, digest: str) -> bool:

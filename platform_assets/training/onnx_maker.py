@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from platform_assets.makers.checkpoint import Learning
+from platform_assets.training.checkpoint_maker import Learning
 
 if TYPE_CHECKING:
-    from platform_assets.compute.drift import ReferenceDocument
-    from platform_assets.compute.export import Parity
-    from platform_assets.compute.learn import Learned
-    from platform_assets.learners.base import Blobs
-    from platform_assets.makers.rows import Rows
     from platform_assets.product.contract import ContractDocument
-    from platform_assets.records.base import Document
-    from platform_assets.serving.golden import Golden
-    from platform_assets.specs.base import ProductSpec
+    from platform_assets.product.learner import Blobs
+    from platform_assets.product.spec import ProductSpec
+    from platform_assets.store.records.base import Document
+    from platform_assets.training.export import Parity
+    from platform_assets.training.golden import Golden
+    from platform_assets.training.labelled_rows import Rows
+    from platform_assets.training.learn import Learned
+    from platform_assets.training.reference import ReferenceDocument
 
 SCORED_AT_ONCE = 4096
 Documents = TypedDict(
@@ -47,9 +47,9 @@ class Exporting:
 
     def graph(self, learned: Learned, blobs: Blobs) -> bytes:
         """Return the ONNX file of a fitted model, from raw columns to answers."""
-        from platform_assets.compute import determinism
-        from platform_assets.learners.base import Alone
-        from platform_assets.learners.graphs import Graphs
+        from platform_assets.product.learner import Alone
+        from platform_assets.training import determinism
+        from platform_assets.training.learners.graphs import Graphs
 
         training = self.learning.training
         determinism.fix(training.threads)
@@ -62,14 +62,14 @@ class Exporting:
         Raises:
             ParityFailure: they differ too much.
         """
-        from platform_assets.compute.export import prove_parity
+        from platform_assets.training.export import prove_parity
 
         return prove_parity(self.learning.answers(blobs, learned, holdout), learned, graph, holdout.inputs)
 
     def golden(self, graph: bytes, learned: Learned, holdout: Rows) -> Golden:
         """Return some rows of the holdout with the graph's answers, which a service asks before it serves the graph."""
-        from platform_assets.compute.export import answers
-        from platform_assets.serving import golden
+        from platform_assets.training import golden
+        from platform_assets.training.export import answers
 
         rows = holdout.inputs[golden.chosen(len(holdout.inputs))]
         unit = 1.0 if learned.target is None else float(learned.target["std"])
@@ -81,24 +81,24 @@ class Exporting:
         Args:
             rows: of the training keys, labelled or not.
         """
-        from platform_assets.compute.export import answers
-        from platform_assets.compute.sketch import sketch
+        from platform_assets.training.export import answers
+        from platform_assets.training.histograms import training_sketch
 
         answer = answers(graph, rows.inputs, batch=SCORED_AT_ONCE, threads=self.learning.training.threads)
         return {
             "contract.json": self.contract,
-            "sketch.json": sketch(rows.frame, learned, self.learning.task, answer=answer).document(),
+            "sketch.json": training_sketch(rows.frame, learned, self.learning.task, answer=answer).document(),
             "reference.json": self._reference(rows, learned, answer, keys),
         }
 
     def _reference(self, rows: Rows, learned: Learned, answer: Any, keys: list[str]) -> ReferenceDocument:
         """Return each training key's histograms and mix of answers, which later keys are compared with."""
-        from platform_assets.compute import drift
-        from platform_assets.compute.sketch import histograms
+        from platform_assets.training.histograms import histograms
+        from platform_assets.training.reference import reference_of
 
         task, frame = self.learning.task, rows.frame
         parts = {str(key): part for (key,), part in frame.partition_by("key", as_dict=True).items()}
         by_key = {key: histograms(parts.get(key, frame.clear()), learned) for key in keys}
         edges, names = task.mix_edges(answer), frame["key"].cast(str).to_numpy()
         mixes = {key: task.mix(answer[names == key], edges) for key in keys}
-        return drift.reference_of(by_key, mixes, edges, task.document()).to_json()
+        return reference_of(by_key, mixes, edges, task.document()).to_json()

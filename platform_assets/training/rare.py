@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from platform_assets.compute.tasks import Task
+    from platform_assets.product.tasks import Task
 
 AVERAGE_PRECISION, BASE_RATE = "average_precision", "base_rate"
 RARE_BELOW = 1 / 11

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from platform_assets.facts import versions
-from platform_assets.handle import Product
-from platform_assets.records.versions import COMPATIBLE, RENEWALS, Compatible, Renewal
+from platform_assets.store.handle import Product
+from platform_assets.store.records.versions import COMPATIBLE, RENEWALS, Compatible, Renewal
+from platform_assets.training import versions
 
 
-def request(product: Product, older: versions.Older, *, why: str, by: str) -> int:
-    """Record that older keys are made again; return the renewal's number."""
+def request(product: Product, older: versions.Older, *, usd: float, why: str, by: str) -> int:
+    """Record that older keys are made again, at this price; return the renewal's number."""
     record = Renewal(
         first=older.keys[0],
         last=older.keys[-1],
         versions=versions.current(product.spec),
-        usd=round(older.usd, 6),
+        usd=round(usd, 6),
         why=why,
         by=by,
         at_utc=_now(product),

@@ -11,22 +11,32 @@ from datetime import datetime
 
 import msgspec
 
-from platform_assets import digests, naming
-from platform_assets.facts import unlabelled, versions
-from platform_assets.handle import Product
-from platform_assets.makers.checkpoint import Learning
-from platform_assets.makers.reading import require
-from platform_assets.problems import Problem
-from platform_assets.profiles import profile
-from platform_assets.records.trainings import LOOP
-from platform_assets.specs.base import ProductSpec
-from platform_assets.steps.jobs import Job, Request
-from platform_assets.storage.artifacts import canonical, sha256
-from platform_assets.storage.tables import TableStore
+from platform_assets.base import naming
+from platform_assets.base.problems import Problem
+from platform_assets.data import unlabelled
+from platform_assets.data.stage_inputs import require
+from platform_assets.engine import digests
+from platform_assets.engine.outside import Size
+from platform_assets.product.spec import ProductSpec
+from platform_assets.store.artifacts import canonical, sha256
+from platform_assets.store.handle import Product
+from platform_assets.store.records.trainings import LOOP
+from platform_assets.store.tables import TableStore
+from platform_assets.training import versions
+from platform_assets.training.checkpoint_maker import Learning
+from platform_assets.training.steps.jobs import Job, Request
 
 
 class OlderRows(Problem, ValueError):
-    """Rows of a training that an earlier version of the product made."""
+    """Rows of a training that an earlier version of the product made.
+
+    Attributes:
+        behind: their keys.
+    """
+
+    def __init__(self, text: str, behind: versions.Older) -> None:
+        super().__init__(text)
+        self.behind = behind
 
 
 def left_out(product: Product, cutoff: str) -> tuple[str, ...]:
@@ -37,10 +47,11 @@ def left_out(product: Product, cutoff: str) -> tuple[str, ...]:
     return tuple(sorted({*product.history.excluded(window), *given_up}))
 
 
-def training_request(product: Product, cutoff: str, out: Collection[str] = ()) -> Request:
+def training_request(product: Product, cutoff: str, size: Size, out: Collection[str] = ()) -> Request:
     """Compose a training step's request: device, keys, their rows' digests, and the moment by which data must be known.
 
     Args:
+        size: what the step runs on.
         out: keys of the window to leave out; see `left_out`.
 
     Raises:
@@ -48,14 +59,20 @@ def training_request(product: Product, cutoff: str, out: Collection[str] = ()) -
         OlderRows: an earlier version of the product made rows of a key.
         MissingPartitions: a key of the window has no features or outcomes.
     """
-    return request_of(product, cutoff, *product.spec.split(cutoff, out))
+    return request_of(product, cutoff, size, *product.spec.split(cutoff, out))
 
 
 def job(
-    product: Product, cutoff: str, out: Collection[str], libraries: Mapping[str, str], *, purpose: str = LOOP
+    product: Product,
+    cutoff: str,
+    out: Collection[str],
+    libraries: Mapping[str, str],
+    size: Size,
+    *,
+    purpose: str = LOOP,
 ) -> Job:
     """Compose the job of a training; see `training_request` and `fingerprint`."""
-    request, code = training_request(product, cutoff, out), digests.code_digest(Learning.of(product.spec))
+    request, code = training_request(product, cutoff, size, out), digests.code_digest(Learning.of(product.spec))
     return Job(
         **msgspec.structs.asdict(request),
         fingerprint=fingerprint(product.spec, code, request, libraries),
@@ -63,16 +80,18 @@ def job(
     )
 
 
-def request_of(product: Product, cutoff: str, training_keys: Sequence[str], holdout_keys: Sequence[str]) -> Request:
+def request_of(
+    product: Product, cutoff: str, size: Size, training_keys: Sequence[str], holdout_keys: Sequence[str]
+) -> Request:
     """Compose the request of a step that learns from some keys and is judged on others; see `training_request`."""
     keys = (*training_keys, *holdout_keys)
     if (behind := versions.older(product, keys)) is not None:
         raise OlderRows(
             f"{product.name}: the training for cutoff {cutoff} would mix rows of two versions: {behind.describe()}. "
-            f"{behind.price()[0].upper()}{behind.price()[1:]}. {versions.advice(product.name)}"
+            f"{behind.work()[0].upper()}{behind.work()[1:]}. {versions.advice(product.name)}",
+            behind,
         )
     features, outcomes = (_digests(product.tables, stage, keys) for stage in ("features", "outcomes"))
-    size = profile(product.spec.training.profile)
     return Request(
         product=product.name,
         cutoff=cutoff,

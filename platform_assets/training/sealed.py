@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import msgspec
 
-from platform_assets.problems import Problem
-from platform_assets.serving import golden
-from platform_assets.storage.artifacts import ArtifactStore, sha256
+from platform_assets.base.problems import Problem
+from platform_assets.store.artifacts import ArtifactStore, sha256
+from platform_assets.training import golden
 
 GRAPH, CONTRACT, LEARNED = "model.onnx", "contract.json", "learned.json"
 USED = (GRAPH, CONTRACT, LEARNED, golden.NAME)

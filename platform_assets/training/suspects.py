@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from platform_assets.compute.matrix import categorical_columns, distinct, numeric_columns
+from platform_assets.training.matrix import categorical_columns, distinct, numeric_columns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from platform_assets.compute.matrix import Inputs
-    from platform_assets.compute.tasks import Task
     from platform_assets.product.fields import Field
+    from platform_assets.product.tasks import Task
+    from platform_assets.training.matrix import Inputs
 
 CHANCE = 1e-6
 """How often rows without any leak may be refused, at most, over all fields."""

@@ -1,7 +1,7 @@
 """Train a network one step at a time, so that it can stop and resume anywhere.
 
-The loop and its complete state, as values; files, signals and processes are `platform_assets.steps`. Same seed, data,
-threads and versions give the same bytes, however often it is interrupted.
+The loop and its complete state, as values; files, signals and processes are `platform_assets.training.steps`. Same
+seed, data, threads and versions give the same bytes, however often it is interrupted.
 """
 
 from __future__ import annotations
@@ -15,26 +15,18 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 import torch
 from torch import Tensor, nn
 
-from platform_assets.problems import Problem
+from platform_assets.product.learner import NotFinite, TrainingProblem
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from platform_assets.compute.matrix import Inputs
-    from platform_assets.compute.tasks import Task
-    from platform_assets.specs.base import Training
+    from platform_assets.product.spec import Training
+    from platform_assets.product.tasks import Task
+    from platform_assets.training.matrix import Inputs
 
 WARM_UP = 0.1
 """Share of all steps in which the learning rate climbs; afterwards it falls to zero along a cosine."""
 ROWS_AT_ONCE = 4096
-
-
-class TrainingProblem(Problem, ValueError):
-    """Nothing can be learned from these rows or this configuration."""
-
-
-class NotFinite(TrainingProblem):
-    """A loss is NaN or infinite."""
 
 
 class Facts(TypedDict):
@@ -292,7 +284,7 @@ def check_device(device: str, precision: str = "float32") -> None:
         raise TrainingProblem(
             f"the training's profile asks for bfloat16, and {torch.cuda.get_device_name()} cannot compute in it; "
             "expected compute capability 8.0 or newer. Fix precision or node_selector of the profile, in "
-            "platform_assets/profiles.py."
+            "platform_assets/launch/profiles.py."
         )
 
 

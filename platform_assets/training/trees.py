@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from platform_assets.compute.learn import Learned
-from platform_assets.compute.train import TrainingProblem
+from platform_assets.product.learner import TrainingProblem
+from platform_assets.training.learn import Learned
 
 if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from platform_assets.compute.matrix import Inputs
-    from platform_assets.compute.tasks import Task
+    from platform_assets.product.tasks import Task
+    from platform_assets.training.matrix import Inputs
 
 OPSET, OPSET_ML, IR_VERSION = 20, 5, 10
 _AT_MOST = 0
@@ -123,7 +123,7 @@ class _Nodes:
 
 def matrix(inputs: Inputs, learned: Learned) -> NDArray[np.float32]:
     """Return what trees read: numbers, then the codes of categories, float32 [N, F + C]; NaN is null."""
-    from platform_assets.compute.learn import codes
+    from platform_assets.training.learn import codes
 
     return np.column_stack([inputs.numeric, codes(learned, inputs.categorical).astype(np.float32)])
 

@@ -1,8 +1,8 @@
-"""Find the keys whose rows an earlier version of the product made, and what making them again costs.
+"""Find the keys whose rows an earlier version of the product made, and what making them again takes.
 
 A training takes rows of one version along the whole chain of its keys: as landed, validated, features and outcomes. The
 version is the product's own code and values and a number per maker (`digests.version`), so rewording the platform makes
-nothing older. A person may state that two versions of a stage go together (`records.versions`).
+nothing older. A person may state that two versions of a stage go together (`store.records.versions`).
 """
 
 from __future__ import annotations
@@ -14,20 +14,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from platform_assets import digests, naming
-from platform_assets.makers.features import Building
-from platform_assets.makers.outcomes import Labelling
-from platform_assets.makers.raw import Landing
-from platform_assets.makers.validated import Validation
-from platform_assets.profiles import profile
-from platform_assets.records.notes import Notes
-from platform_assets.specs import money
-from platform_assets.wording import counted, span
+from platform_assets.base import naming
+from platform_assets.base.wording import counted, span
+from platform_assets.data.features_maker import Building
+from platform_assets.data.outcomes_maker import Labelling
+from platform_assets.data.raw_maker import Landing
+from platform_assets.data.validated_maker import Validation
+from platform_assets.engine import digests
+from platform_assets.store.records.notes import Notes
 
 if TYPE_CHECKING:
-    from platform_assets.handle import Product
-    from platform_assets.specs.base import ProductSpec, Source
-    from platform_assets.storage.records import PartitionRecord
+    from platform_assets.product.spec import ProductSpec, Source
+    from platform_assets.store.handle import Product
+    from platform_assets.store.partition_records import PartitionRecord
 
 FEATURES, OUTCOMES = "features", "outcomes"
 _MOST_NAMED = 4
@@ -45,7 +44,7 @@ class Older:
         among: how many keys were looked at.
         stages: whose version differs, in the order of the chain, each with the number of keys.
         since_utc: when the first rows of the present version were made; None while there are none, or it is unknown.
-        usd: what making the keys again costs, from the CPU seconds on their own records.
+        cpu_s: what making the keys again takes, from their own records.
     """
 
     keys: tuple[str, ...]
@@ -53,7 +52,6 @@ class Older:
     stages: Mapping[str, int]
     since_utc: datetime | None
     cpu_s: float
-    usd: float
 
     def describe(self) -> str:
         """Return how many keys are older, in which stages, and since when, as a clause."""
@@ -66,9 +64,9 @@ class Older:
             f"an earlier version than the product's present one{since}: {', '.join(named[:_MOST_NAMED])}{more}"
         )
 
-    def price(self) -> str:
-        """Return what a rebuild costs, as a clause."""
-        return f"making them again takes about {self.cpu_s:,.0f} CPU seconds, {self.usd:.2g} USD, by their own records"
+    def work(self) -> str:
+        """Return what making them again takes, as a clause."""
+        return f"making them again takes about {self.cpu_s:,.0f} CPU seconds by their own records"
 
 
 def current(spec: ProductSpec) -> dict[str, str]:
@@ -112,12 +110,6 @@ def of_next_training(product: Product) -> Older | None:
     return older(product, [key for key in keys if key not in excluded])
 
 
-def limit_usd(product: Product) -> float:
-    """Return up to which price older keys are made again without asking: as stated, or that of one training."""
-    limit = product.spec.retraining.rebuild_usd
-    return money.next_training(product.spec, product.history.attempts()).usd if limit is None else limit
-
-
 def renewing(product: Product, behind: Older) -> int | None:
     """Return the number of the renewal that makes these keys again; None when nobody asked for it."""
     newest, index = product.history.renewal(), product.spec.grain.index
@@ -126,20 +118,6 @@ def renewing(product: Product, behind: Older) -> int | None:
     number, renewal = newest
     is_inside = index(renewal.first) <= index(behind.keys[0]) and index(behind.keys[-1]) <= index(renewal.last)
     return number if is_inside else None
-
-
-def outlook(product: Product, behind: Older) -> str:
-    """Return what becomes of older keys: who makes them again, when, at which price."""
-    number = renewing(product, behind)
-    if number is not None:
-        return f"renewal {number} makes them again, the newest first; {behind.price()}"
-    limit = limit_usd(product)
-    if behind.usd <= limit:
-        return f"the next training has them made again first; {behind.price()}"
-    return (
-        f"the next training waits for a person: {behind.price()}, and at most {limit:.2g} USD are spent without asking "
-        "(Retraining.rebuild_usd)"
-    )
 
 
 def reach(spec: ProductSpec, behind: Older) -> int:
@@ -199,7 +177,6 @@ def older(product: Product, keys: Sequence[str]) -> Older | None:
     )
     made_again = (*of_sources, FEATURES, OUTCOMES, "predictions", "drift", "performance")
     cpu_s = sum(Notes.of(record).cpu_s for stage in made_again for record in tables.records(stage, behind).values())
-    size = profile("cpu_small")  # its list price per core and hour prices the CPU seconds of a rebuild
     return Older(
         keys=behind,
         among=len(keys),
@@ -210,7 +187,6 @@ def older(product: Product, keys: Sequence[str]) -> Older | None:
         },
         since_utc=_since(product, versions),
         cpu_s=cpu_s,
-        usd=cpu_s / 3600 * size.usd_per_hour / size.cores,
     )
 
 

@@ -11,15 +11,15 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets import clock, naming
-from platform_assets.history.reader import History
-from platform_assets.settings import Settings
-from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
-from resources.alerts import AlertsResource
-from resources.store import StoreResource
-from sensors import changes
+from platform_assets.automation.alerting import AlertsResource
+from platform_assets.automation.sensors import changes
+from platform_assets.base import clock, naming
+from platform_assets.base.settings import Settings
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.product.spec import ProductSpec
+from platform_assets.store.history.reader import History
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.tables import TableStore
 from tests.doubles import documents, instances, recorded
 
 RESOURCES = {

@@ -13,10 +13,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets import naming
-from platform_assets.settings import Settings, SettingsProblem
-from resources.alerts import AlertsResource, Delivery, episode_id
-from sensors import alerts
+from platform_assets.automation.alerting import AlertsResource, Delivery, episode_id
+from platform_assets.automation.sensors import alerts
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings, SettingsProblem
 from tests.doubles import recorded
 
 AT = datetime(2020, 1, 8, tzinfo=UTC)

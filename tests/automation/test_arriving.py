@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from platform_assets import clock, naming
-from platform_assets.handle import Product
-from platform_assets.settings import Settings
-from platform_assets.specs.base import ProductSpec
-from sensors import landings
-from sensors.arriving import Watch
+from platform_assets.automation.sensors import landings
+from platform_assets.automation.sensors.arriving import Watch
+from platform_assets.base import clock, naming
+from platform_assets.base.settings import Settings
+from platform_assets.product.spec import ProductSpec
+from platform_assets.store.handle import Product
 from tests.doubles import documents, empty_jobs, recorded
 from tests.volume import draws
 

@@ -7,9 +7,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets import naming
-from platform_assets.storage.artifacts import sha256
-from sensors import changed_files, freshness
+from platform_assets.automation.sensors import changed_files, freshness
+from platform_assets.base import naming
+from platform_assets.store import landing
+from platform_assets.store.artifacts import sha256
 from tests.doubles import documents, recorded
 
 KEY = "2020-01-03"
@@ -24,7 +25,7 @@ def sensor(monkeypatch: pytest.MonkeyPatch) -> dg.SensorDefinition:
 def take_in(world: Any, source: str, text: str) -> None:
     """Write a file and its record where landing and the stage `raw` do."""
     world.land(source, KEY, text)
-    mark = world.spec.channel(world.spec.source(source), world.settings.root).probe(KEY)
+    mark = landing.channels(world.spec, world.settings.root)[source].probe(KEY)
     inputs = {"file": sha256(text.encode())}
     world.tables.record(f"raw_{source}", KEY, content_digest="0", inputs=inputs, code="0", notes={"mark": mark})
 

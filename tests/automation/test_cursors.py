@@ -10,9 +10,19 @@ import dagster as dg
 import msgspec
 import pytest
 
-from resources.alerts import AlertsResource
-from resources.store import StoreResource
-from sensors import alerts, freshness, landings, orphaned_pods, pools, releases, retrain, run_failures, ticks
+from platform_assets.automation.alerting import AlertsResource
+from platform_assets.automation.sensors import (
+    alerts,
+    freshness,
+    landings,
+    orphaned_pods,
+    pools,
+    releases,
+    retrain,
+    run_failures,
+    ticks,
+)
+from platform_assets.engine.store_resource import StoreResource
 from tests.doubles import recorded
 
 OPEN = {

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.compute import latency
-from platform_assets.keys import DailyGrain
-from platform_assets.records.decisions import DECISIONS, Decision
-from sensors import retrain
-from sensors.decision_alerts import Alert, plan
+from platform_assets.automation.sensors import retrain
+from platform_assets.automation.sensors.decision_alerts import Alert, plan
+from platform_assets.base.keys import DailyGrain
+from platform_assets.monitoring import latency
+from platform_assets.store.records.decisions import DECISIONS, Decision
 from tests.doubles import documents, empty_jobs, recorded
 
 GRAIN = DailyGrain(start="2020-01-01", end="2020-12-31")

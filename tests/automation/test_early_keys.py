@@ -10,10 +10,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets import clock, naming
-from platform_assets.keys import DailyGrain, Grain, HourlyGrain
-from platform_assets.specs.base import ProductSpec
-from sensors import closable, landings
+from platform_assets.automation.sensors import closable, landings
+from platform_assets.base import clock, naming
+from platform_assets.base.keys import DailyGrain, Grain, HourlyGrain
+from platform_assets.product.spec import ProductSpec
 from tests.doubles import empty_jobs, recorded
 
 SECOND = timedelta(seconds=1)

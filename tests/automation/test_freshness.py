@@ -9,16 +9,16 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets import naming
-from platform_assets.facts import unlabelled
-from platform_assets.handle import Product
-from platform_assets.keys import DailyGrain
+from platform_assets.automation.sensors import freshness, freshness_policies, gaps
+from platform_assets.automation.sensors.freshness import IDLE_TICKS, plan
+from platform_assets.automation.sensors.gaps import Gaps
+from platform_assets.base import naming
+from platform_assets.base.keys import DailyGrain
+from platform_assets.base.settings import Settings
+from platform_assets.data import unlabelled
+from platform_assets.engine.store_resource import StoreResource
 from platform_assets.product.monitoring import Retraining
-from platform_assets.settings import Settings
-from resources.store import StoreResource
-from sensors import freshness, freshness_policies, gaps
-from sensors.freshness import IDLE_TICKS, plan
-from sensors.gaps import Gaps
+from platform_assets.store.handle import Product
 from tests.doubles import documents, recorded
 from tests.doubles import numbered_batches as batches
 

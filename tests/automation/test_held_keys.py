@@ -7,9 +7,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets import naming
-from platform_assets.jobs import verification
-from sensors import held_keys
+from platform_assets.automation.jobs import verification
+from platform_assets.automation.sensors import held_keys
+from platform_assets.base import naming
 from tests.doubles import empty_jobs, recorded
 
 FAULT = {

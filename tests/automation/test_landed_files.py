@@ -13,18 +13,18 @@ import dagster as dg
 import obstore
 import pytest
 
-from platform_assets import clock, naming
-from platform_assets.handle import Product
-from platform_assets.keys import DailyGrain
-from platform_assets.product import landing
-from platform_assets.settings import Settings
-from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.objects import open_store
-from resources.alerts import AlertsResource
-from resources.store import StoreResource
-from sensors import closable, landed_files, landings
-from sensors.changes import Mark
+from platform_assets.automation.alerting import AlertsResource
+from platform_assets.automation.sensors import closable, landed_files, landings
+from platform_assets.automation.sensors.changes import Mark
+from platform_assets.base import clock, naming
+from platform_assets.base.keys import DailyGrain
+from platform_assets.base.settings import Settings
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.product.spec import ProductSpec
+from platform_assets.store import landing
+from platform_assets.store.handle import Product
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.objects import open_store
 from tests.doubles import empty_jobs, recorded
 from tests.doubles import numbered_batches as batches
 from tests.doubles.faulty_s3 import Faults, in_front_of

@@ -10,12 +10,12 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets import naming
-from platform_assets.handle import Product
-from platform_assets.records.requests import AdvanceRequest
-from platform_assets.specs import planned as planned_events
-from sensors import closable, episodes, landed_files, landings, ticks
-from sensors.landings import Findings, plan
+from platform_assets.automation.sensors import closable, episodes, landed_files, landings, ticks
+from platform_assets.automation.sensors.landings import Findings, plan
+from platform_assets.base import naming
+from platform_assets.product import planned as planned_events
+from platform_assets.store.handle import Product
+from platform_assets.store.records.requests import AdvanceRequest
 from tests.doubles import documents, empty_jobs, recorded, shipped
 from tests.doubles import numbered_batches as batches
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from platform_assets.facts import unlabelled
-from platform_assets.specs.base import Monitors
-from sensors import landings
+from platform_assets.automation.sensors import landings
+from platform_assets.data import unlabelled
+from platform_assets.product.spec import Monitors
 from tests.doubles import label_loop
 from tests.doubles.label_loop import RULES, Loop
 

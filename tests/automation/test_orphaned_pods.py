@@ -14,15 +14,17 @@ import dagster as dg
 import pytest
 from msgspec.structs import replace
 
-from platform_assets import naming
-from platform_assets.profiles import profile
-from platform_assets.settings import Settings
-from platform_assets.storage.ledgers import Ledgers
-from resources.launchers import Work, manifest, records
-from resources.launchers.endings import first_try
-from resources.store import StoreResource
-from sensors import orphaned_pods
-from sensors.orphaned_pods import ADOPTED_WITHIN_S, plan
+from platform_assets.automation.sensors import orphaned_pods
+from platform_assets.automation.sensors.orphaned_pods import ADOPTED_WITHIN_S, plan
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.engine.outside import Work
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.kubernetes import manifest
+from platform_assets.launch import records
+from platform_assets.launch.endings import first_try
+from platform_assets.launch.profiles import profile
+from platform_assets.store.ledgers import Ledgers
 from tests.doubles import recorded
 from tests.doubles.played_api import LOST, Play, PlayedApi, Trouble, ended, running, shown, stamp
 

@@ -14,11 +14,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets.demo import home
-from platform_assets.settings import Settings
-from resources.store import StoreResource
-from sensors import orphaned_steps
-from sensors.orphaned_steps import Process, Worker, plan
+from platform_assets.automation.sensors import orphaned_steps
+from platform_assets.automation.sensors.orphaned_steps import Process, Worker, plan
+from platform_assets.base.settings import Settings
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.instance import home
 from tests.doubles import recorded
 
 STARTING, STARTED = dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED

@@ -18,15 +18,15 @@ import pytest
 import yaml
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
-from platform_assets import naming
-from platform_assets.demo import home
+from platform_assets.automation.factory import build_defs
+from platform_assets.automation.sensors import pools
+from platform_assets.automation.sensors.pools import Pooled
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
 from platform_assets.demo.processes import Children, free_port
-from platform_assets.factory import build_defs
-from platform_assets.profiles import PROFILES
-from platform_assets.settings import Settings
-from platform_assets.specs.base import Training
-from sensors import pools
-from sensors.pools import Pooled
+from platform_assets.instance import home
+from platform_assets.launch.profiles import PROFILES
+from platform_assets.product.spec import Training
 from tests.doubles import postgres_server, recorded
 
 GPU, SPOT = naming.pool("gpu"), naming.pool("gpu_spot")

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from platform_assets.automation.sensors import pulse as sensor
 from platform_assets.cli import main
-from platform_assets.storage import objects, pulse
-from sensors import pulse as sensor
-from tests.sensors.conftest import World
+from platform_assets.store import objects, pulse
+from tests.automation.conftest import World
 
 
 @pytest.fixture

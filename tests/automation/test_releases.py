@@ -7,9 +7,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets.compute.releases import RELEASED, ROLLED_BACK
-from platform_assets.records.releases import RELEASES, Release
-from sensors import releases
+from platform_assets.automation.sensors import releases
+from platform_assets.evaluation.releases import RELEASED, ROLLED_BACK
+from platform_assets.store.records.releases import RELEASES, Release
 from tests.doubles import documents, empty_jobs, recorded
 
 KEY = dg.AssetKey(["recorded", "release"])

@@ -10,20 +10,23 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from platform_assets import checking, naming, status
-from platform_assets.factory import build_defs
-from platform_assets.facts import versions
-from platform_assets.handle import Product
-from platform_assets.jobs.intervention import request_rebuild
-from platform_assets.settings import Settings
-from platform_assets.specs import planned
-from platform_assets.specs.base import ProductSpec, Tables, Window
+from platform_assets import check
+from platform_assets.automation.factory import build_defs
+from platform_assets.automation.jobs.intervention import request_rebuild
+from platform_assets.automation.sensors import landings, renewals, retrain
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.launch.profiles import profile
+from platform_assets.operations import status
+from platform_assets.product import planned
+from platform_assets.product.spec import ProductSpec, Tables, Window
+from platform_assets.store.handle import Product
+from platform_assets.training import versions
 from platform_assets.training.requests import OlderRows, training_request
-from resources.store import StoreResource
-from sensors import landings, renewals, retrain
+from tests.automation.conftest import World
 from tests.doubles import empty_jobs, instances
 from tests.doubles import numbered_batches as batches
-from tests.sensors.conftest import World
 
 NOW = "2024-01-03T00:00:00+00:00"
 CUTOFF, CLOSED = "0019", "0018"
@@ -98,11 +101,11 @@ def product(world: World) -> Product:
 
 def test_a_training_refuses_rows_of_two_versions_and_says_which(mixed: World) -> None:
     with pytest.raises(OlderRows) as refused:
-        training_request(product(mixed), CUTOFF)
+        training_request(product(mixed), CUTOFF, profile("cpu_small"))
     text = str(refused.value)
     assert "12 of 16 keys (0001 to 0012) were made by an earlier version" in text
     assert "features of 12 keys" in text
-    assert "rebuild__numbered_batches" in text and "USD" in text
+    assert "rebuild__numbered_batches" in text and "CPU seconds" in text
 
 
 def test_older_keys_are_made_again_newest_first_and_then_trained(mixed: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +125,7 @@ def test_older_keys_are_made_again_newest_first_and_then_trained(mixed: World, m
     assert rows["reading"].to_list() == [100 * (10.0 * batch + s) for batch in (1, 18) for s in range(batches.SENSORS)]
     request = mixed.request(training)
     assert request.tags["dagster/partition"] == DECIDED
-    assert len(training_request(product(mixed), DECIDED).training_keys) == 8
+    assert len(training_request(product(mixed), DECIDED, profile("cpu_small")).training_keys) == 8
 
 
 def test_a_new_key_is_closed_before_older_ones_are_made_again(mixed: World) -> None:
@@ -158,7 +161,7 @@ def test_status_and_check_say_how_many_keys_are_older_since_when_and_what_follow
     text = status.as_text(state)
     assert "older      12 of 18 keys of the next training, 0001 to 0012, were made by an earlier version" in text
     assert "the next training has them made again first; making them again takes about" in text
-    lines = {line.check: line for line in checking.of_product(mixed.spec, mixed.settings)}
+    lines = {line.check: line for line in check.of_product(mixed.spec, mixed.settings)}
     assert lines["versions"].state == "note"
     assert "12 of 18 keys (0001 to 0012)" in lines["versions"].message
 

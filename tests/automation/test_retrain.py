@@ -7,11 +7,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets import naming
+from platform_assets.automation.sensors import episodes, retrain
+from platform_assets.automation.sensors.episodes import Try, next_step
+from platform_assets.base import naming
 from platform_assets.product.monitoring import Retraining
-from platform_assets.records.decisions import DECISIONS, Decision
-from sensors import episodes, retrain
-from sensors.episodes import Try, next_step
+from platform_assets.store.records.decisions import DECISIONS, Decision
 from tests.doubles import documents, empty_jobs, recorded
 
 FAILURE, SUCCESS, STARTED = dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.STARTED

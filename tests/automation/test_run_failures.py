@@ -9,8 +9,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets import naming
-from sensors import run_failures
+from platform_assets.automation.sensors import run_failures
+from platform_assets.base import naming
 from tests.doubles import recorded
 
 RANGE = {"dagster/asset_partition_range_start": "2020-01-02", "dagster/asset_partition_range_end": "2020-01-04"}

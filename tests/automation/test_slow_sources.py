@@ -14,14 +14,15 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets import clock, naming, status
-from platform_assets.handle import Product
-from platform_assets.keys import DailyGrain
+from platform_assets.automation.alerting import AlertsResource
+from platform_assets.automation.sensors import freshness, landings, source_calls, ticks
+from platform_assets.base import clock, naming
+from platform_assets.base.keys import DailyGrain
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.operations import status
 from platform_assets.product.channels import Channel, Landed
-from platform_assets.specs.base import ProductSpec
-from resources.alerts import AlertsResource
-from resources.store import StoreResource
-from sensors import freshness, landings, source_calls, ticks
+from platform_assets.product.spec import ProductSpec
+from platform_assets.store.handle import Product
 from tests.doubles import empty_jobs, recorded
 
 GRAIN = DailyGrain(start="2020-01-01", end="2021-12-31")
@@ -243,7 +244,7 @@ def stopwatch(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         with lock:
             passed[0] += seconds
 
-    from sensors import landed_files
+    from platform_assets.automation.sensors import landed_files
 
     for module in (ticks, source_calls, landed_files):
         monkeypatch.setattr(module, "time", Stopped)

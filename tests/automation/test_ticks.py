@@ -9,10 +9,10 @@ from pathlib import Path
 FIRST_TICKS = """
 import sys, threading
 import dagster as dg
-from resources.launchers import api
-from resources.store import StoreResource
-from sensors import orphaned_steps, ticks
-from platform_assets.storage import artifacts, delta, ledgers
+from platform_assets.kubernetes import api
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.automation.sensors import orphaned_steps, ticks
+from platform_assets.store import artifacts, delta, ledgers
 
 root, instance, problems = sys.argv[1], dg.DagsterInstance.from_config(sys.argv[2]), []
 
@@ -58,7 +58,7 @@ sys.exit("; ".join(problems) or None)
 """
 CLUSTER = """
 run_launcher:
-  module: resources.run_launcher
+  module: platform_assets.instance.run_launcher
   class: RunLauncher
   config: {service_account_name: runs, instance_config_map: dagster, dagster_home: /d, load_incluster_config: false}
 """

@@ -11,10 +11,10 @@ import dagster as dg
 import pytest
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
-from platform_assets.settings import Settings
-from resources.store import StoreResource
-from sensors import episodes, ticks
-from sensors.episodes import ACTIVE, MOST_READ, UnderWay
+from platform_assets.automation.sensors import episodes, ticks
+from platform_assets.automation.sensors.episodes import ACTIVE, MOST_READ, UnderWay
+from platform_assets.base.settings import Settings
+from platform_assets.engine.store_resource import StoreResource
 from tests.doubles import recorded
 
 REPOSITORY = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("driftline"), "__repository__")

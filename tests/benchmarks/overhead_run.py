@@ -12,10 +12,11 @@ import sys
 
 import dagster as dg
 
-from platform_assets import naming, specs
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
 from platform_assets.definitions import build_defs
-from platform_assets.settings import Settings
-from platform_assets.storage.tables import TableStore
+from platform_assets.engine import product_files
+from platform_assets.store.tables import TableStore
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -62,7 +63,7 @@ def main(contestant: str, product: str, first: str, last: str) -> None:
     stages = [key.path[-1] for key in _data_keys(product)]
     slow = {
         naming.stage(stage, source.name)
-        for source in specs.load(product).sources
+        for source in product_files.load(product).sources
         if source.is_slow
         for stage in ("raw", "validated", "quarantine")
     }

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import msgspec
 
-from platform_assets.compute import export
-from platform_assets.compute.matrix import inputs_of
-from platform_assets.serving.model import Model
-from platform_assets.serving.turns import ROWS_AT_ONCE
-from platform_assets.serving.work import run_graph
+from platform_assets.serving.answer.batching import run_graph
+from platform_assets.serving.answer.model import Model
+from platform_assets.serving.answer.slices_of_work import ROWS_AT_ONCE
+from platform_assets.training import export
+from platform_assets.training.matrix import inputs_of
 from tests.benchmarks import serving_contest as contest
 from tests.benchmarks.harness import Measure
 from tests.benchmarks.serving_contest import Running

@@ -21,10 +21,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 
-from platform_assets import replay, specs
-from platform_assets.demo import home
-from platform_assets.handle import Product
-from platform_assets.settings import Settings
+from platform_assets.base.settings import Settings
+from platform_assets.demo import replay
+from platform_assets.engine import product_files
+from platform_assets.instance import home
+from platform_assets.store.handle import Product
 from tests.benchmarks.harness import Disagreement, Measure
 from tests.doubles.checkout import copied
 
@@ -53,7 +54,7 @@ def run() -> list[Measure]:
 
 
 def _daily_run() -> list[Measure]:
-    spec = next(spec for spec in specs.load_all() if spec.history is not None)
+    spec = next(spec for spec in product_files.load_all() if spec.history is not None)
     first = replay.history(spec).demo_first
     keys = spec.grain.span(first, spec.grain.shift(first, spec.lookback + 2))
     with tempfile.TemporaryDirectory(prefix="p11-") as path:
@@ -145,9 +146,9 @@ def _products() -> list[Measure]:
 
 def _checkout(folder: Path, count: int) -> Path:
     """Copy the sources, and add copies of one product until there are this many."""
-    specs_folder = copied(REPOSITORY, folder) / "platform_assets" / "specs"
+    specs_folder = copied(REPOSITORY, folder) / "platform_assets" / "products"
     text = COPIED.read_text(encoding="utf-8")
-    for number in range(count - len(specs.load_all())):
+    for number in range(count - len(product_files.load_all())):
         name = f"{COPIED.stem}_{number:02}"
         (specs_folder / f"{name}.py").write_text(text.replace(f'"{COPIED.stem}"', f'"{name}"'), encoding="utf-8")
     return folder

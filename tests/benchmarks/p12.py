@@ -17,20 +17,21 @@ import time
 from pathlib import Path
 from typing import Any
 
-from platform_assets import replay, specs
-from platform_assets.compute.learn import learn
-from platform_assets.compute.matrix import inputs_of
+from platform_assets.demo import replay
+from platform_assets.engine import product_files
 from platform_assets.product.contract import contract_of
-from platform_assets.serving.alive import Mark
-from platform_assets.serving.contract import Contract
-from platform_assets.serving.follow import Follower
-from platform_assets.serving.metrics import Metrics
-from platform_assets.serving.middleware import PredictionMiddleware
-from platform_assets.serving.predict import Predictor
-from platform_assets.serving.prediction_log import PredictionLog
-from platform_assets.serving.runtime import Runtime
-from platform_assets.specs.base import ProductSpec, Window
-from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.product.spec import ProductSpec, Window
+from platform_assets.serving.answer.contract import Contract
+from platform_assets.serving.answer.middleware import PredictionMiddleware
+from platform_assets.serving.answer.predict import Predictor
+from platform_assets.serving.follow.alive import Mark
+from platform_assets.serving.follow.follower import Follower
+from platform_assets.serving.log.prediction_log import PredictionLog
+from platform_assets.serving.run.metrics import Metrics
+from platform_assets.serving.run.runtime import Runtime
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.training.learn import learn
+from platform_assets.training.matrix import inputs_of
 from tests.benchmarks.harness import Measure
 from tests.doubles import models, untrained
 from tests.serving.picture_files import text_of
@@ -48,7 +49,9 @@ def run() -> list[Measure]:
     measures = []
     for name, key in PRODUCTS.items():
         with tempfile.TemporaryDirectory() as folder:
-            result = {body: (worst, status) for body, worst, status in _product(specs.load(name), key, Path(folder))}
+            result = {
+                body: (worst, status) for body, worst, status in _product(product_files.load(name), key, Path(folder))
+            }
         for body, (worst, status) in result.items():
             shown.append(f"{name}, {body} ({status}): {worst:.1f} ms")
             print(shown[-1], flush=True)

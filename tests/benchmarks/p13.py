@@ -14,7 +14,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from platform_assets.serving import run as serving
+from platform_assets.serving.run import child as serving
 from tests.benchmarks.harness import Measure
 from tests.doubles import s3_server, shipping_service
 from tests.doubles.asking import Callers

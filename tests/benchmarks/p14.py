@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from platform_assets.handle import Product
-from platform_assets.intake.folding import STAGE
-from platform_assets.settings import Settings
+from platform_assets.base.settings import Settings
+from platform_assets.prediction_log.folding import STAGE
+from platform_assets.store.handle import Product
 from tests.benchmarks.harness import Disagreement, Measure
 from tests.benchmarks.p14_run import FIELDS, KEY, SPEC
 from tests.doubles import s3_server

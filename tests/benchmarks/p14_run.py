@@ -11,8 +11,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from platform_assets import naming
-from platform_assets.specs.base import Field
+from platform_assets.base import naming
+from platform_assets.product.spec import Field
 from tests.doubles import recorded
 
 KEY = "2020-01-05"
@@ -31,7 +31,7 @@ def main() -> None:
     import dagster as dg
 
     from platform_assets.definitions import build_defs
-    from resources.store import StoreResource
+    from platform_assets.engine.store_resource import StoreResource
 
     defs = build_defs(specs=[SPEC], resources={"store": StoreResource()})
     job = defs.resolve_job_def(naming.job("advance", SPEC.name))

@@ -16,11 +16,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from platform_assets.handle import Product
-from platform_assets.intake import prediction_log
-from platform_assets.settings import Settings
-from platform_assets.storage import objects, segments
-from platform_assets.storage.segments import Name
+from platform_assets.base.settings import Settings
+from platform_assets.prediction_log import prediction_log
+from platform_assets.store import objects, segments
+from platform_assets.store.handle import Product
+from platform_assets.store.segments import Name
 from tests.benchmarks.harness import Disagreement, Measure
 from tests.doubles import s3_server
 from tests.doubles.faulty_s3 import Faults, in_front_of

@@ -15,20 +15,20 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from platform_assets import naming
-from platform_assets.compute import drift as index
-from platform_assets.compute import ingest
-from platform_assets.compute.learn import learn
-from platform_assets.compute.matrix import inputs_of
-from platform_assets.compute.releases import next_release
-from platform_assets.compute.sketch import histograms
-from platform_assets.handle import Product
-from platform_assets.history.faults import judgement
-from platform_assets.history.performance import measured
-from platform_assets.settings import Settings
-from platform_assets.storage.artifacts import canonical
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import PartitionRecord
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.data import answer_rows
+from platform_assets.evaluation.releases import next_release
+from platform_assets.monitoring import drift_index as index
+from platform_assets.store.artifacts import canonical
+from platform_assets.store.handle import Product
+from platform_assets.store.history.faults import judgement
+from platform_assets.store.history.performance import measured
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.tables import PartitionRecord
+from platform_assets.training.histograms import histograms
+from platform_assets.training.learn import learn
+from platform_assets.training.matrix import inputs_of
 from tests.benchmarks.harness import Disagreement, Measure
 from tests.benchmarks.p14 import ANSWERS, BUCKET, LIMIT_BYTES, MIDNIGHT, limited
 from tests.benchmarks.p14_run import FIELDS, KEY, SPEC
@@ -92,7 +92,7 @@ def numbers(rows: int, seed: int) -> pl.DataFrame:
 
 def about(rows: int) -> pl.DataFrame:
     """Return entity and moments of some rows."""
-    at = pl.lit(MIDNIGHT).cast(ingest.MOMENT) + pl.duration(microseconds=pl.col("number") * 80_000)
+    at = pl.lit(MIDNIGHT).cast(answer_rows.MOMENT) + pl.duration(microseconds=pl.col("number") * 80_000)
     return pl.select(number=pl.int_range(rows)).select(
         entity=pl.format("job-{}", "number"), service_time=at, asked_at=at
     )
@@ -112,11 +112,11 @@ def fill(product: Product, digest: str) -> None:
         pl.lit(1, dtype=pl.Int64).alias("release"),
         pl.col("asked_at").alias("answered_at_utc"),
         pl.lit(900, dtype=pl.Int64).alias("latency_us"),
-        pl.lit(False).alias(ingest.LATE),
+        pl.lit(False).alias(answer_rows.LATE),
         ((pl.int_range(pl.len()) % 97) / 97).alias("probability"),
         pl.when(pl.int_range(pl.len()) < UNEQUAL).then(2.0).otherwise(FIELDS[0]).alias(FIELDS[0]),
     )
-    _store(product, "predictions", answers.select(list(ingest.schema(SPEC.fields, SPEC.task))), late=0)
+    _store(product, "predictions", answers.select(list(answer_rows.schema(SPEC.fields, SPEC.task))), late=0)
     assert tables.records("predictions", [KEY])[KEY].rows == ANSWERS
 
 
@@ -125,7 +125,7 @@ def _store(product: Product, stage: str, rows: pl.DataFrame, **notes: int) -> Pa
 
 
 def _source(name: str) -> pl.DataFrame:
-    at = pl.lit(MIDNIGHT).cast(ingest.MOMENT)
+    at = pl.lit(MIDNIGHT).cast(answer_rows.MOMENT)
     if name == "plans":
         return pl.select(job_id=pl.lit("job-0"), site=pl.lit("north"), starts_utc=at, known_at_utc=at)
     return pl.select(read_at_utc=at, value=pl.lit(1, dtype=pl.Int64), known_at_utc=at)

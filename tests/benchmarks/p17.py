@@ -29,18 +29,18 @@ import onnx
 import psutil
 from onnx import helper, numpy_helper
 
-from platform_assets import replay
-from platform_assets.compute import export
+from platform_assets.demo import replay
 from platform_assets.product.contract import contract_of
-from platform_assets.serving import run as serving
-from platform_assets.serving import work
-from platform_assets.serving.candidate import Trial
-from platform_assets.serving.contract import Contract
-from platform_assets.serving.model import ANSWER, Model
-from platform_assets.serving.requests import Request
-from platform_assets.serving.sealed import Sealed
-from platform_assets.serving.turns import finish
-from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.serving.answer import batching
+from platform_assets.serving.answer.contract import Contract
+from platform_assets.serving.answer.model import ANSWER, Model
+from platform_assets.serving.answer.requests import Request
+from platform_assets.serving.answer.slices_of_work import finish
+from platform_assets.serving.follow.candidate import Trial
+from platform_assets.serving.run import child as serving
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.training import export
+from platform_assets.training.sealed import Sealed
 from tests.benchmarks import serving_contest as contest
 from tests.benchmarks.harness import Disagreement, Measure
 from tests.benchmarks.serving_contest import PRODUCT, Connection
@@ -108,7 +108,7 @@ def _prepare(folder: Path) -> Prepared:
     rows = [contest._without_key(row) for row in replay.requests(spec, contest.KEYS[0])[:ROWS]]
     decoded = finish(Contract(document).decoding.steps(json.dumps(rows).encode(), None))
     sealed = [Sealed.read(store, digest) for digest in digests]
-    expected = [work.run_graph(Model.of(item), _values(decoded)) for item in sealed]
+    expected = [batching.run_graph(Model.of(item), _values(decoded)) for item in sealed]
     trial = Trial(60.0, measures=True)
     trial(sealed[0])
     return Prepared(folder, digests, rows, expected, trial.size(digests[0]))
@@ -159,7 +159,7 @@ def _served(prepared: Prepared, count: int, limit_mb: float) -> Iterator[serving
     log = prepared.folder / "shared.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "platform_assets.serving.host", *names, *options],
+            [sys.executable, "-m", "platform_assets.serving.run.host", *names, *options],
             env=settings.child_environment(),
             stdout=output,
             stderr=subprocess.STDOUT,

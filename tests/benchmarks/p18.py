@@ -27,11 +27,11 @@ import psycopg2
 import yaml
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick, InstigatorType, TickStatus
 
-from platform_assets import clock, naming
+from platform_assets.automation.sensors import landings, retrain
+from platform_assets.base import clock, naming
+from platform_assets.base.settings import Settings
 from platform_assets.demo.processes import HOST, Children, free_port, wait_for
 from platform_assets.demo.runs import Dagster
-from platform_assets.settings import Settings
-from sensors import landings, retrain
 from tests.benchmarks.harness import Disagreement, Measure
 from tests.benchmarks.p18_location import COUNT
 from tests.doubles import numbered_batches, postgres_server

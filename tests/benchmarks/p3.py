@@ -20,10 +20,10 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from platform_assets.serving import run as serving
-from platform_assets.serving.prediction_log import PredictionLog
-from platform_assets.serving.records import BinaryRecord
-from platform_assets.serving.work import lines_of
+from platform_assets.serving.answer.answer_records import BinaryRecord
+from platform_assets.serving.answer.batching import lines_of
+from platform_assets.serving.log.prediction_log import PredictionLog
+from platform_assets.serving.run import child as serving
 from tests.benchmarks import serving_contest as contest
 from tests.benchmarks import serving_timed
 from tests.benchmarks.harness import Disagreement, Measure

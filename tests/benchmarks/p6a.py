@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from platform_assets.compute import landed, validate
-from platform_assets.compute.features import Timeline, open_spans
-from platform_assets.naming import UNPARTITIONED
-from platform_assets.specs import load
-from platform_assets.specs.base import Window
+from platform_assets.base.naming import UNPARTITIONED
+from platform_assets.data import landed, validation
+from platform_assets.data.feature_blocks import Timeline, open_spans
+from platform_assets.engine.product_files import load
+from platform_assets.product.spec import Window
 from tests.benchmarks.harness import Disagreement, Measure
 
 ROUNDS = 5
@@ -67,7 +67,7 @@ def _land(folder: Path) -> None:
             assert data is not None
             arrived = datetime(2014, 1, 1, tzinfo=UTC)
             raws[key] = landed.rows(data, columns=list(schema.columns), arrived_at_utc=arrived)
-        splits = validate.split_keys(raws, schema, schema_version=1, unique=source.unique)
+        splits = validation.split_keys(raws, schema, schema_version=1, unique=source.unique)
         frames = [part.good.with_columns(key=pl.lit(key)) for key, part in splits.items()]
         pl.concat(frames).write_parquet(folder / f"{source.name}.parquet")
 

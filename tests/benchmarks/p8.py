@@ -25,11 +25,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from platform_assets.compute import drift, sketch
-from platform_assets.compute.learn import Learned, learn
-from platform_assets.compute.matrix import inputs_of
-from platform_assets.settings import Settings
-from platform_assets.specs.base import Field
+from platform_assets.base.settings import Settings
+from platform_assets.monitoring import drift_index
+from platform_assets.product.spec import Field
+from platform_assets.training.histograms import histograms
+from platform_assets.training.learn import Learned, learn
+from platform_assets.training.matrix import inputs_of
+from platform_assets.training.reference import reference_of
 from tests.benchmarks.harness import Disagreement, Measure
 
 ROUNDS = 5
@@ -128,11 +130,13 @@ def _drift(folder: Path) -> Callable[[pl.DataFrame], dict[str, float]]:
     reference = pl.read_parquet(folder / "reference.parquet")
     fields = [Field(name=name, dtype="float", description="") for name in reference.columns]
     learned: Learned = learn(inputs_of(reference, fields), fields)
-    sealed = drift.reference_of({"reference": sketch.histograms(reference, learned)})
+    sealed = reference_of({"reference": histograms(reference, learned)})
 
     def compute(frame: pl.DataFrame) -> dict[str, float]:
-        received = sketch.histograms(frame, learned)
-        return {name: float(drift.psi(np.array(received[name]), counts[0])) for name, counts in sealed.fields.items()}
+        received = histograms(frame, learned)
+        return {
+            name: float(drift_index.psi(np.array(received[name]), counts[0])) for name, counts in sealed.fields.items()
+        }
 
     return compute
 

@@ -17,14 +17,15 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from platform_assets import naming, replay
-from platform_assets.factory import build_defs
-from platform_assets.handle import Product
-from platform_assets.keys import HourlyGrain
-from platform_assets.replay.callers import Reader
-from platform_assets.settings import Settings
-from platform_assets.storage import durable, upkeep
-from resources.store import StoreResource
+from platform_assets.automation.factory import build_defs
+from platform_assets.base import naming
+from platform_assets.base.keys import HourlyGrain
+from platform_assets.base.settings import Settings
+from platform_assets.demo import replay
+from platform_assets.demo.replay.callers import Reader
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.store import durable, upkeep
+from platform_assets.store.handle import Product
 from tests.benchmarks.harness import Measure
 from tests.doubles.products import hourly_temperature
 

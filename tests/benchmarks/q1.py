@@ -24,19 +24,20 @@ import numpy as np
 import onnxruntime as ort
 import polars as pl
 
-from platform_assets import specs
-from platform_assets.compute import baselines, determinism, validate
-from platform_assets.compute.learn import Learned, learn
-from platform_assets.compute.matrix import Inputs, categorical_matrix, numeric_matrix
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.compute.paired import student_t_quantile
-from platform_assets.compute.tasks import Binary
-from platform_assets.learners.base import Alone, Context, Learner
-from platform_assets.learners.graphs import Graphs
-from platform_assets.naming import UNPARTITIONED
-from platform_assets.specs import flight_delays
-from platform_assets.specs.base import ProductSpec, Source, Window
-from platform_assets.storage.artifacts import sha256
+from platform_assets.base.naming import UNPARTITIONED
+from platform_assets.data import validation
+from platform_assets.engine import product_files
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.evaluation.paired import student_t_quantile
+from platform_assets.product.learner import Alone, Context, Learner
+from platform_assets.product.spec import ProductSpec, Source, Window
+from platform_assets.product.tasks import Binary
+from platform_assets.products import flight_delays
+from platform_assets.store.artifacts import sha256
+from platform_assets.training import baselines, determinism
+from platform_assets.training.learn import Learned, learn
+from platform_assets.training.learners.graphs import Graphs
+from platform_assets.training.matrix import Inputs, categorical_matrix, numeric_matrix
 from tests.benchmarks.harness import Measure
 
 TESTED = tuple(range(3, 13))
@@ -133,7 +134,7 @@ def blocks_of(keys: np.ndarray) -> np.ndarray:
 
 def run() -> list[Measure]:
     """Fit every contestant on ten folds, choose ours, and return the measures."""
-    spec = specs.load(flight_delays.SPEC.name)
+    spec = product_files.load(flight_delays.SPEC.name)
     year = load_year(spec)
     contest = hold(spec, year)
     ours = contest.chosen()
@@ -288,7 +289,7 @@ def hold(spec: ProductSpec, year: Year) -> Contest:
         inputs = year.part(tested).inputs
         for name in (NETWORK, TREES):
             answers[name][tested], cpu_s[name][month] = fit(spec, learners[name], rows, inputs)
-        # A blend's answers are its parts' mean; `tests/learners` tests that, so its parts are not fitted again.
+        # A blend's answers are its parts' mean; `tests/training` tests that, so its parts are not fitted again.
         answers[BLEND][tested] = np.mean([answers[name][tested] for name in (NETWORK, TREES)], axis=0)
         cpu_s[BLEND][month] = cpu_s[NETWORK][month] + cpu_s[TREES][month]
         begin_s = time.process_time()
@@ -321,7 +322,7 @@ def _context(spec: ProductSpec, rows: Year) -> Context:
 def _validated(spec: ProductSpec, source: Source, keys: Sequence[str]) -> pl.DataFrame:
     assert spec.history is not None
     schema = source.schema()
-    key_of = None if source.partition_by is None else validate.key_column(source.partition_by, spec.grain.key_of)
+    key_of = None if source.partition_by is None else validation.key_column(source.partition_by, spec.grain.key_of)
     parts = []
     for key in (UNPARTITIONED,) if source.is_slow else keys:
         data = spec.history.deliver(source.name, key)
@@ -329,7 +330,7 @@ def _validated(spec: ProductSpec, source: Source, keys: Sequence[str]) -> pl.Dat
             raw = (
                 pl.read_csv(data, infer_schema=False).with_row_index("source_offset").cast({"source_offset": pl.Int64})
             )
-            result = validate.split(
+            result = validation.split(
                 raw, schema, schema_version=source.schema_version, unique=source.unique, key=key, key_of=key_of
             )
             parts.append(result.good.with_columns(pl.lit(key).alias("key")))

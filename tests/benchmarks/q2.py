@@ -18,16 +18,21 @@ from datetime import timedelta
 import dagster as dg
 import numpy as np
 
-from platform_assets import naming, replay, specs
-from platform_assets.compute import backtest, backtest_policies, drift, sketch
-from platform_assets.compute.backtest import Outcome, Past, Plan
-from platform_assets.experiments.backtest import Backtest
-from platform_assets.experiments.backtest import run as replayed_by
-from platform_assets.factory import build_defs
-from platform_assets.handle import Product
-from platform_assets.settings import Settings
-from resources.launchers import SubprocessLauncher
-from resources.store import StoreResource
+from platform_assets.automation.factory import build_defs
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.demo import replay
+from platform_assets.engine import product_files
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.launch.launchers import SubprocessLauncher
+from platform_assets.monitoring import drift_index
+from platform_assets.operations.experiments import backtest_arithmetic, backtest_policies
+from platform_assets.operations.experiments.backtest import Backtest
+from platform_assets.operations.experiments.backtest import run as replayed_by
+from platform_assets.operations.experiments.backtest_arithmetic import Outcome, Past, Plan
+from platform_assets.store.handle import Product
+from platform_assets.training.histograms import histograms
+from platform_assets.training.reference import Counts, reference_of
 from tests.benchmarks.harness import Measure
 
 PRODUCT = "flight_delays"
@@ -74,7 +79,7 @@ def run() -> list[Measure]:
 
 def replay_recording() -> Backtest:
     """Take the recording through the platform in a store of this row; return the backtest."""
-    spec = specs.load(PRODUCT)
+    spec = product_files.load(PRODUCT)
     path = Settings.from_environment().state / "bench-q2"
     settings = Settings.from_environment({"DRIFTLINE_STATE": str(path)})
     product, store = Product(spec, settings), StoreResource(variables=settings.to_environment())
@@ -110,9 +115,9 @@ def _peers(outcome: Outcome) -> dict[str, float]:
 def _affordable(past: Past) -> Outcome:
     """Return the even calendar with the most retrainings within the target's budget, which needs no policy."""
     budget_s = BUDGET * past.cost_s(tuple(range(past.fits)))
-    plans = [backtest.even(past, count) for count in range(past.fits)]
+    plans = [backtest_arithmetic.even(past, count) for count in range(past.fits)]
     plan = max((item for item in plans if past.cost_s(item) <= budget_s), key=len)
-    return backtest.outcome(past, "even calendar", plan)
+    return backtest_arithmetic.outcome(past, "even calendar", plan)
 
 
 def _rows_trained(replayed: Backtest, policy: Outcome) -> Measure:
@@ -177,7 +182,7 @@ def _by_month(replayed: Backtest) -> list[Measure]:
         NEVER: replayed.plans[NEVER],
         MONTHLY: replayed.plans[MONTHLY],
         WEEKLY: replayed.plans[WEEKLY],
-        "even calendar": backtest.even(past, len(policy_plan) - 1),
+        "even calendar": backtest_arithmetic.even(past, len(policy_plan) - 1),
     }
     months = {name: by_period(past, plan, lambda key: key[:7]) for name, plan in plans.items()}
     return [
@@ -251,20 +256,20 @@ def _permuted_alarms(replayed: Backtest) -> dict[str, float]:
             end = keys.index(cutoff)
             window = {key: counts[key] for key in order[end - monitors.drift_window : end]}
             for name, size in (("weekly", training_sizes[fit - 1]), ("first", training_sizes[0])):
-                reference = drift.reference_of({key: counts[key] for key in order[:size]})
-                index = drift.index(window, reference, limit=monitors.drift_limit, margin=monitors.margin)
+                reference = reference_of({key: counts[key] for key in order[:size]})
+                index = drift_index.index(window, reference, limit=monitors.drift_limit, margin=monitors.margin)
                 alarms[name].append(index.is_drift)
         print(f"permuted stream {number + 1} of {STREAMS}", file=sys.stderr, flush=True)
     return {name: float(np.mean(item)) for name, item in alarms.items()}
 
 
-def _histograms(replayed: Backtest) -> dict[str, drift.Counts]:
+def _histograms(replayed: Backtest) -> dict[str, Counts]:
     """Return each day's histograms on the bins of the last fit, which was trained on nearly all days."""
     spec = replayed.product.spec
     keys, learned = spec.grain.span(spec.grain.first, LAST), list(replayed.learned.values())[-1]
     frame = replayed.product.tables.read("features", keys, columns=[item.name for item in spec.fields])
     parts = frame.partition_by("key", as_dict=True)
-    return {key: sketch.histograms(parts[(key,)], learned) for key in keys}
+    return {key: histograms(parts[(key,)], learned) for key in keys}
 
 
 def _dates(replayed: Backtest) -> list[str]:

@@ -24,24 +24,25 @@ import polars as pl
 import psutil
 from torch import nn
 
-from platform_assets import replay, specs
-from platform_assets.compute import determinism, export
-from platform_assets.compute.learn import Learned, learn
-from platform_assets.compute.matrix import inputs_of
+from platform_assets.base.settings import Settings
+from platform_assets.demo import replay
+from platform_assets.engine import product_files
 from platform_assets.product.contract import contract_of
-from platform_assets.serving import build
-from platform_assets.serving import run as serving
-from platform_assets.serving.alive import Mark
-from platform_assets.serving.contract import Contract
-from platform_assets.serving.follow import Follower
-from platform_assets.serving.metrics import Metrics
-from platform_assets.serving.middleware import PredictionMiddleware, Runtime
-from platform_assets.serving.predict import Predictor
-from platform_assets.serving.prediction_log import PredictionLog
-from platform_assets.settings import Settings
-from platform_assets.specs import flight_delays
-from platform_assets.specs.base import ProductSpec, Window
-from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.product.spec import ProductSpec, Window
+from platform_assets.products import flight_delays
+from platform_assets.serving.answer.contract import Contract
+from platform_assets.serving.answer.middleware import PredictionMiddleware, Runtime
+from platform_assets.serving.answer.predict import Predictor
+from platform_assets.serving.follow.alive import Mark
+from platform_assets.serving.follow.follower import Follower
+from platform_assets.serving.log.prediction_log import PredictionLog
+from platform_assets.serving.run import build
+from platform_assets.serving.run import child as serving
+from platform_assets.serving.run.metrics import Metrics
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.training import determinism, export
+from platform_assets.training.learn import Learned, learn
+from platform_assets.training.matrix import inputs_of
 from tests.benchmarks.harness import Disagreement
 from tests.doubles import models
 
@@ -123,7 +124,7 @@ def prepare(folder: Path) -> Contest:
 
 def untrained() -> tuple[ProductSpec, Learned, nn.Module]:
     """Return the product, what two days teach it, and its network; the same weights each time."""
-    spec = specs.load(PRODUCT)
+    spec = product_files.load(PRODUCT)
     learned = learn(inputs_of(features_of(spec, KEYS), spec.fields), spec.fields)
     determinism.fix(1)
     return spec, learned, flight_delays.model(learned, spec.training).eval()

@@ -20,10 +20,10 @@ import numpy as np
 import pydantic
 from pydantic import AwareDatetime, ConfigDict, Field
 
-from platform_assets.serving.contract import Contract
-from platform_assets.serving.model import Model
-from platform_assets.serving.requests import TEXT_MAX, Refused
-from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.serving.answer.contract import Contract
+from platform_assets.serving.answer.model import Model
+from platform_assets.serving.answer.requests import TEXT_MAX, Refused
+from platform_assets.store.artifacts import ArtifactStore
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 _ENCODER = msgspec.json.Encoder()

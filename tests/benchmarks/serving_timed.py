@@ -74,7 +74,7 @@ def serve(folder: Path, port: int) -> None:
     """Serve the middleware with timers until the process is ended."""
     import uvicorn
 
-    from platform_assets.serving import protocol
+    from platform_assets.serving.run import protocol
     from tests.benchmarks import serving_contest as contest
 
     instrument()

@@ -20,7 +20,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from platform_assets.digests import definitions, modules
+from platform_assets.engine.digests import definitions, modules
 from tests.benchmarks.harness import Measure
 from tests.chaos.d1_mutants import KINDS, Mutant, mutants
 from tests.doubles.products import hourly_temperature
@@ -35,7 +35,7 @@ OF_PRODUCT = 0.4
 MUTANTS, SEED = 300, 20261126
 GRAPH = "onnx graph"
 """Exporting takes seconds, so it is done only for mutants of modules on which the exported graph depends."""
-EXPORTING = ("platform_assets.compute.export", "platform_assets.makers.onnx", PRODUCT)
+EXPORTING = ("platform_assets.training.export", "platform_assets.training.onnx_maker", PRODUCT)
 shown: list[str] = []
 
 Stages = Mapping[str, str]
@@ -51,6 +51,7 @@ def run() -> list[Measure]:
         tree, path = Path(folder, "tree"), Path(folder, "walk")
         for package in PACKAGES:
             shutil.copytree(REPOSITORY / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(REPOSITORY / "driftline.py", tree)
         command = [sys.executable, str(tree / "tests/chaos/d1_bytes.py")]
         subprocess.run(
             [*command, "prepare", str(path)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -155,7 +156,7 @@ def _chosen() -> Iterator[Mutant]:
 
 def _modules() -> set[str]:
     """Return the modules imported by the makers and the functions of the product."""
-    from platform_assets import digests
+    from platform_assets.engine import digests
 
     names = set[str]()
     for maker in makers(hourly_temperature.SPEC).values():

@@ -72,10 +72,10 @@ def _answer(walk_folder: Path, without: set[str]) -> None:
 
 def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
     """Return by stage the function that makes its bytes."""
-    from platform_assets.handle import Product
-    from platform_assets.settings import Settings
-    from platform_assets.storage.artifacts import ArtifactStore
-    from platform_assets.storage.tables import TableStore
+    from platform_assets.base.settings import Settings
+    from platform_assets.store.artifacts import ArtifactStore
+    from platform_assets.store.handle import Product
+    from platform_assets.store.tables import TableStore
     from tests.goldens.stages import makers
 
     settings = Settings(root=str(folder / "store"), state=folder / "state")
@@ -139,7 +139,7 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
         return _by_key(inputs, maker.make(judge, newest))
 
     def performance() -> Any:
-        from platform_assets.makers.performance import KeyRecords
+        from platform_assets.monitoring.performance_maker import KeyRecords
 
         maker = makers_by_stage["performance"]
         existing = KeyRecords.read(maker, tables, Product(spec, settings).history, newest, keys)
@@ -148,12 +148,12 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
         return _by_key(inputs, maker.make(tables, existing, stale, maker.own_answers(artifacts))[0])
 
     def learned() -> Any:
-        from platform_assets.compute.learn import Learned
+        from platform_assets.training.learn import Learned
 
         return Learned.from_json(json.loads(bundle.read("learned.json")))
 
     def checkpoint() -> Any:
-        from platform_assets.learners.base import Alone
+        from platform_assets.product.learner import Alone
 
         maker = makers_by_stage["checkpoint"]
         maker.prepare("cpu", "float32")
@@ -169,7 +169,7 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
         return maker.documents(bundle.read("model.onnx"), learned(), rows, manifest["training_keys"])
 
     def graph() -> Any:
-        from platform_assets.learners.network import WEIGHTS
+        from platform_assets.training.learners.network import WEIGHTS
 
         return makers_by_stage["onnx"].graph(learned(), {WEIGHTS: bundle.read(WEIGHTS)})
 

@@ -20,8 +20,8 @@ from typing import Any
 import psycopg2
 from kubernetes import client
 
-from platform_assets import naming
-from platform_assets.settings import REPOSITORY
+from platform_assets.base import naming
+from platform_assets.base.settings import REPOSITORY
 from tests.benchmarks.harness import Measure
 from tests.cluster import loop, opened_platform, platform_images, trainer
 from tests.cluster.platform import NAMESPACE, Platform
@@ -38,12 +38,12 @@ SIZE = "import os, psutil; print(sum(p.memory_info().rss for p in psutil.process
 FILE = """\
 FROM {image}
 USER 0:0
-RUN cd /app/platform_assets/specs && ls *.py | grep -vxE '(__init__|base|money|planned)[.]py' | xargs rm
-COPY tests/doubles/products/live_parts.py /app/platform_assets/specs/p000.py
-RUN sed -i 's/name="live_parts"/name="p000"/' /app/platform_assets/specs/p000.py
-RUN cd /app/platform_assets/specs && for number in $(seq --format=%03.0f 1 {last}); do {{ \\
+RUN cd /app/platform_assets/products && ls *.py | grep -vxE '__init__[.]py' | xargs rm
+COPY tests/doubles/products/live_parts.py /app/platform_assets/products/p000.py
+RUN sed -i 's/name="live_parts"/name="p000"/' /app/platform_assets/products/p000.py
+RUN cd /app/platform_assets/products && for number in $(seq --format=%03.0f 1 {last}); do {{ \\
     echo 'from dataclasses import replace'; \\
-    echo 'from platform_assets.specs.p000 import SPEC as FIRST'; \\
+    echo 'from platform_assets.products.p000 import SPEC as FIRST'; \\
     echo "SPEC = replace(FIRST, name=\\"p$number\\")"; }} >p$number.py; done
 USER 10001:10001
 """

@@ -17,10 +17,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from platform_assets.compute import costs
-from platform_assets.history.attempts import frame
-from platform_assets.records.attempts import ATTEMPTS, Attempt, unique_attempts
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.launch import costs
+from platform_assets.store.history.attempts import frame
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.attempts import ATTEMPTS, Attempt, unique_attempts
 from tests.benchmarks.harness import Measure
 from tests.chaos.q4_faults import FAULTS, LABEL, UNSEEN, Killer
 from tests.chaos.q4_lanes import Lanes

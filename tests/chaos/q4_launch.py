@@ -15,11 +15,12 @@ from typing import Any
 
 import dagster as dg
 
-from platform_assets import profiles
-from platform_assets.profiles import PROFILES
-from platform_assets.settings import Settings
-from resources.launchers import StepFailure, StepLauncher, Work
-from resources.launchers.kubernetes import KubernetesLauncher
+from platform_assets.base.settings import Settings
+from platform_assets.engine.outside import Work
+from platform_assets.kubernetes.launcher import KubernetesLauncher
+from platform_assets.launch import profiles
+from platform_assets.launch.launchers import StepFailure, StepLauncher
+from platform_assets.launch.profiles import PROFILES
 
 PRODUCT = "counted"
 STEP = "tests.doubles.counting_step"

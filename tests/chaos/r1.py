@@ -21,7 +21,7 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from platform_assets.storage import durable
+from platform_assets.store import durable
 from tests.benchmarks.harness import Measure
 from tests.chaos import r1_work
 from tests.chaos.r1_cases import run_case, work

@@ -22,14 +22,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from platform_assets.handle import Product
-from platform_assets.intake import prediction_log
-from platform_assets.intake.folding import STAGE
-from platform_assets.serving import build
-from platform_assets.serving import run as serving
-from platform_assets.serving.outbox import PROCESS
-from platform_assets.settings import Settings
-from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.base.settings import Settings
+from platform_assets.prediction_log import prediction_log
+from platform_assets.prediction_log.folding import STAGE
+from platform_assets.serving.log.outbox import PROCESS
+from platform_assets.serving.run import build
+from platform_assets.serving.run import child as serving
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.store.handle import Product
 from tests.benchmarks.harness import Measure
 from tests.doubles import models, pods, received, s3_server
 from tests.doubles.asking import Callers

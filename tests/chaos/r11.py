@@ -12,9 +12,9 @@ from typing import Any
 
 from kubernetes.utils.quantity import parse_quantity
 
-from platform_assets import naming
-from platform_assets.settings import REPOSITORY
-from platform_assets.storage.tables import TableStore
+from platform_assets.base import naming
+from platform_assets.base.settings import REPOSITORY
+from platform_assets.store.tables import TableStore
 from tests.benchmarks.harness import Disagreement, Measure
 from tests.benchmarks.p14 import ANSWERS, LIMIT_BYTES, SEGMENT_BYTES, fill
 from tests.benchmarks.p14_run import FIELDS, KEY
@@ -29,12 +29,12 @@ PATIENCE_S, LOOK_S = 1200.0, 2.0
 FILE = """\
 FROM {image}
 USER 0:0
-RUN cd /app/platform_assets/specs && ls *.py | grep -vxE '(__init__|base|money|planned)[.]py' | xargs rm
-COPY tests/doubles/recorded.py /app/platform_assets/specs/recorded.py
-RUN cd /app/platform_assets/specs && for name in {names}; do {{ \\
+RUN cd /app/platform_assets/products && ls *.py | grep -vxE '__init__[.]py' | xargs rm
+COPY tests/doubles/recorded.py /app/platform_assets/products/recorded.py
+RUN cd /app/platform_assets/products && for name in {names}; do {{ \\
     echo 'from dataclasses import replace'; \\
-    echo 'from platform_assets.specs.base import Field'; \\
-    echo 'from platform_assets.specs.recorded import SPEC as FIRST'; \\
+    echo 'from platform_assets.product.spec import Field'; \\
+    echo 'from platform_assets.products.recorded import SPEC as FIRST'; \\
     echo 'NAMES = [f"field_{{number:02d}}" for number in range({fields})]'; \\
     echo 'NUMBER = {{"dtype": "float", "description": "a number", "is_nullable": True}}'; \\
     echo 'FIELDS = tuple(Field(name=name, **NUMBER) for name in NAMES)'; \\

@@ -12,10 +12,10 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 
-from platform_assets.storage.artifacts import ArtifactStore
-from platform_assets.storage.content import content_digest
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.store.content import content_digest
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.tables import TableStore
 from tests.chaos import r1_work
 from tests.chaos.r1_disk import calls_of, disk_at, lay_out
 

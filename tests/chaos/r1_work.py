@@ -9,10 +9,10 @@ from pathlib import Path
 
 import polars as pl
 
-from platform_assets.storage import records
-from platform_assets.storage.artifacts import ArtifactStore
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
+from platform_assets.store import partition_records
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.tables import TableStore
 
 PRODUCT = "tiny"
 STAGES = ("raw", "features")
@@ -81,7 +81,7 @@ def _appending(ledgers: Ledgers, number: int) -> Callable[[], object]:
 def main() -> None:
     """Do all steps."""
     root = sys.argv[1]
-    records.FOLD_AT = FOLD_AT
+    partition_records.FOLD_AT = FOLD_AT
     done = os.open(Path(root, DONE), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for name, do in steps(root):
         do()

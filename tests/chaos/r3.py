@@ -29,18 +29,19 @@ from typing import Any
 
 import psutil
 
-from platform_assets import replay, specs
-from platform_assets.compute.learn import learn
-from platform_assets.compute.matrix import inputs_of
-from platform_assets.handle import Product
-from platform_assets.intake.prediction_log import ingest_log
+from platform_assets.base.settings import REPOSITORY, Settings
+from platform_assets.demo import replay
+from platform_assets.engine import product_files
+from platform_assets.prediction_log.prediction_log import ingest_log
 from platform_assets.product.contract import contract_of
-from platform_assets.serving import build
-from platform_assets.serving import run as serving
-from platform_assets.serving.contract import Contract
-from platform_assets.settings import REPOSITORY, Settings
-from platform_assets.specs.base import ProductSpec, Window
-from platform_assets.storage.artifacts import ArtifactStore, canonical
+from platform_assets.product.spec import ProductSpec, Window
+from platform_assets.serving.answer.contract import Contract
+from platform_assets.serving.run import build
+from platform_assets.serving.run import child as serving
+from platform_assets.store.artifacts import ArtifactStore, canonical
+from platform_assets.store.handle import Product
+from platform_assets.training.learn import learn
+from platform_assets.training.matrix import inputs_of
 from tests.benchmarks.harness import Measure
 from tests.benchmarks.serving_contest import fastapi_folder
 from tests.chaos import r3_bodies, r3_http
@@ -110,7 +111,7 @@ def run() -> list[Measure]:
     ingested: dict[str, int] = {}
     for name, (key, drawn) in PRODUCTS.items():
         with tempfile.TemporaryDirectory(prefix="driftline-r3-") as folder:
-            spec, graph = specs.load(name), _graph(specs.load(name), key)
+            spec, graph = product_files.load(name), _graph(product_files.load(name), key)
             row = replay.requests(spec, key)[0]
             seen, growth[name], ingested[name] = _attacked(spec, graph, row, drawn, Path(folder))
             for peer, command in PEERS.items():

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from PIL import Image
 
-from platform_assets.serving.contract import Contract, ContractField
+from platform_assets.serving.answer.contract import Contract, ContractField
 from tests.serving.picture_files import after_start, chunk, head, jpeg_of, png_of, segment, text_bomb
 
 JSON = "application/json"

@@ -19,13 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from platform_assets import naming
-from platform_assets.records.releases import RELEASES
-from platform_assets.serving.releases import Followed, read
-from platform_assets.serving.sealed import Sealed
-from platform_assets.storage import objects, signatures
-from platform_assets.storage.artifacts import ArtifactStore, sha256
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.base import naming
+from platform_assets.serving.follow.releases import Followed, read
+from platform_assets.store import objects, signatures
+from platform_assets.store.artifacts import ArtifactStore, sha256
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.releases import RELEASES
+from platform_assets.training.sealed import Sealed
 from tests.benchmarks.harness import Measure
 from tests.chaos import r4_worker
 from tests.chaos.r4_attacks import ATTACKS, KEY, Attacked, Template

@@ -14,12 +14,12 @@ from typing import Any
 import onnxruntime
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from platform_assets import naming
-from platform_assets.serving.candidate import Trial
-from platform_assets.serving.local_copy import LocalCopy
-from platform_assets.storage.artifacts import ArtifactStore, canonical
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.signatures import public_key
+from platform_assets.base import naming
+from platform_assets.serving.follow.candidate import Trial
+from platform_assets.serving.follow.local_copy import LocalCopy
+from platform_assets.store.artifacts import ArtifactStore, canonical
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.signatures import public_key
 from tests.doubles import documents, models
 from tests.serving.conftest import App, Untried
 

@@ -103,7 +103,7 @@ def _quantile(lags: list[float], share: float) -> float:
 
 def main(graph: str, where: str, folder: Path) -> None:
     """Be a worker, and print what happened to it."""
-    from platform_assets.serving.candidate import Trial
+    from platform_assets.serving.follow.candidate import Trial
     from tests.doubles import models
     from tests.serving.conftest import App, Untried
 

@@ -17,21 +17,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from platform_assets.failures import FAILURES, IMAGE, KILLED, LOST
-from platform_assets.profiles import PROFILES, StepProfile
-from platform_assets.records.attempts import ATTEMPTS, unique_attempts
-from platform_assets.settings import Settings
-from platform_assets.storage.ledgers import Ledgers
-from resources.launchers import StepFailure
-from resources.launchers.kubernetes import KubernetesLauncher
+from platform_assets.base.failures import FAILURES, IMAGE, KILLED, LOST
+from platform_assets.base.settings import Settings
+from platform_assets.kubernetes.launcher import KubernetesLauncher
+from platform_assets.launch.launchers import StepFailure
+from platform_assets.launch.profiles import PROFILES, StepProfile
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.attempts import ATTEMPTS, unique_attempts
 from tests.benchmarks.harness import Measure
 from tests.chaos.r5_assets import WORK, Evidence, OneTry, launch, launch_with_pipes
 from tests.cluster.opened import Opened, opened
 from tests.cluster.step_runs import SMALL, StepRuns, run_step
 from tests.cluster.ways import container_of, evict
 from tests.doubles.played_api import Play, PlayedApi, running
-from tests.resources.test_corpus import STATUSES, share
-from tests.resources.test_pods import ending_of, name_of
+from tests.kubernetes.test_pods import ending_of, name_of
+from tests.launch.test_corpus import STATUSES, share
 
 CAP_S = 60.0
 """How long `PipesK8sClient` is waited for; some of its classes would take a day."""

@@ -10,12 +10,13 @@ from typing import Any, Self
 
 from kubernetes import client
 
-from platform_assets.profiles import StepProfile
-from platform_assets.settings import Settings
-from resources.launchers import StepFailure
-from resources.launchers.clients import ClientLauncher, as_pod
-from resources.launchers.endings import Ending, Work
-from resources.launchers.kubernetes import KubernetesLauncher
+from platform_assets.base.settings import Settings
+from platform_assets.engine.outside import Work
+from platform_assets.kubernetes.launcher import KubernetesLauncher
+from platform_assets.kubernetes.pipes_clients import ClientLauncher, as_pod
+from platform_assets.launch.endings import Ending
+from platform_assets.launch.launchers import StepFailure
+from platform_assets.launch.profiles import StepProfile
 from tests.cluster.step_runs import StepRuns, run_step
 
 LOOK_S = 0.1

@@ -23,13 +23,13 @@ from unittest.mock import patch
 
 import obstore
 
-from platform_assets import manifests
-from platform_assets.handle import Product
-from platform_assets.problems import Problem
-from platform_assets.records.notes import Service
-from platform_assets.serving import run as serving
-from platform_assets.settings import REPOSITORY
-from platform_assets.storage.tables import TableStore
+from platform_assets.base.problems import Problem
+from platform_assets.base.settings import REPOSITORY
+from platform_assets.kubernetes import service_manifests
+from platform_assets.serving.run import child as serving
+from platform_assets.store.handle import Product
+from platform_assets.store.records.notes import Service
+from platform_assets.store.tables import TableStore
 from tests.benchmarks.harness import Measure
 from tests.chaos import r6_recovery
 from tests.chaos.r6_storm import KILLS, TROUBLE, Record, Storm
@@ -92,8 +92,8 @@ class World:
         key = SPEC.grain.key_at
         with self._on_laptop(("advance", key(0), key(LEARNED - 1)), ("retrain", key(LEARNED))):
             self.wait(lambda: loop.newest_release(self.platform.settings)[0] == 1, "release 1")
-        self.platform.apply(manifests.manifests(Product(SPEC, self.platform.settings), REPLICAS), "service")
-        self.platform.wait_for(manifests.name_of(SPEC.name))
+        self.platform.apply(service_manifests.manifests(Product(SPEC, self.platform.settings), REPLICAS), "service")
+        self.platform.wait_for(service_manifests.name_of(SPEC.name))
         self.wait(lambda: loop.served(self.platform) == [1] * REPLICAS, "all replicas serve release 1")
 
     def ask(self, callers: Callers, server: serving.Server, index: int) -> None:
@@ -191,7 +191,7 @@ def _play(world: World) -> tuple[Callers, list[Any]]:
     key, storm = SPEC.grain.key_at, world.storm
     world.learn()
     tag = Service.of(TableStore(world.laptop.settings.root, SPEC.name).records("service")[key(LEARNED)]).tag
-    callers = Callers(world.platform.address(manifests.name_of(SPEC.name)))
+    callers = Callers(world.platform.address(service_manifests.name_of(SPEC.name)))
     with serving.serving(world.laptop.settings, tag) as server:
         for storm.phase, index in enumerate(CHANGED, start=1):
             print(f"batch {key(index)}", flush=True)

@@ -22,8 +22,8 @@ import psycopg2
 import urllib3
 from kubernetes import client
 
-from platform_assets.problems import Problem
-from platform_assets.storage import objects
+from platform_assets.base.problems import Problem
+from platform_assets.store import objects
 from tests.benchmarks.harness import Measure
 from tests.cluster import proxy
 from tests.cluster.node import conditions_of

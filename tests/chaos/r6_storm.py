@@ -23,9 +23,9 @@ from urllib.parse import urlsplit
 import urllib3
 from kubernetes import client
 
-from platform_assets import naming
-from platform_assets.storage.ledgers import Ledgers
-from resources.launchers.manifest import FACTS
+from platform_assets.base import naming
+from platform_assets.kubernetes.manifest import FACTS
+from platform_assets.store.ledgers import Ledgers
 from tests.chaos import r6_recovery as signs
 from tests.chaos.r6_recovery import Recoveries, Sign
 from tests.cluster import cleanup, proxy

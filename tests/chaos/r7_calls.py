@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from platform_assets.settings import REPOSITORY
+from platform_assets.base.settings import REPOSITORY
 from tests.chaos.r7_load import TOO_LATE
 
 TOLERANCE = 1e-6

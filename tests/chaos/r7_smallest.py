@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from platform_assets.settings import REPOSITORY
+from platform_assets.base.settings import REPOSITORY
 from tests.cluster import trainer
 from tests.doubles import models
 
@@ -80,7 +80,7 @@ def build(image: str, bento: Path, folder: Path) -> str:
     (hook / "sitecustomize.py").write_text(HOOK, encoding="utf-8")
     (hook / "ask.py").write_text(ASK, encoding="utf-8")
     (hook / "body.json").write_text(json.dumps(models.row()), encoding="utf-8")
-    serve = "python -m platform_assets.serving.pod >/tmp/log 2>&1 & python /hook/ask.py || cat /tmp/log"
+    serve = "python -m platform_assets.serving.run.pod >/tmp/log 2>&1 & python /hook/ask.py || cat /tmp/log"
     variables = {
         "PYTHONPATH": "/hook",
         "DRIFTLINE_STATE": "/tmp/state",

@@ -21,13 +21,14 @@ import yaml
 from kubernetes import client
 from onnx import helper, numpy_helper
 
-from platform_assets import manifests, naming
-from platform_assets.handle import Product
+from platform_assets.base import naming
+from platform_assets.base.settings import REPOSITORY, Settings
+from platform_assets.kubernetes import service_manifests
 from platform_assets.product.pods import Pods
-from platform_assets.serving import build
-from platform_assets.settings import REPOSITORY, Settings
-from platform_assets.storage.artifacts import canonical, sha256
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.serving.run import build
+from platform_assets.store.artifacts import canonical, sha256
+from platform_assets.store.handle import Product
+from platform_assets.store.ledgers import Ledgers
 from tests.chaos.r7_calls import Counts, Load, counts, sending
 from tests.cluster import cleanup, loop, names, opened, platform_images, servers
 from tests.cluster.cluster import Cluster, started
@@ -104,7 +105,7 @@ class World:
 
     @property
     def name(self) -> str:
-        return manifests.name_of(NAME)
+        return service_manifests.name_of(NAME)
 
     @property
     def address(self) -> str:
@@ -131,7 +132,7 @@ class World:
 
     def apply(self) -> None:
         """Apply the manifests of the newest release, with the limit of CPU."""
-        self.platform.apply(manifests.manifests(self.product), "service")
+        self.platform.apply(service_manifests.manifests(self.product), "service")
 
     def apply_limited(self, text: str, folder: Path, cpu: str) -> None:
         """Apply manifests with a limit of CPU other than the component's."""

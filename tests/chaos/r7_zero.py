@@ -6,7 +6,7 @@ import re
 import time
 from typing import Any
 
-from platform_assets import manifests
+from platform_assets.kubernetes import service_manifests
 from tests.chaos.r7_figures import Start
 from tests.chaos.r7_world import NAME, PATIENCE_S, World
 from tests.cluster import loop
@@ -17,14 +17,17 @@ LOOK_S = 0.1
 PULLED = re.compile(r'Successfully pulled image "([^"]+)" in ([\d.]+)s ')
 MOMENTS = ("scheduled", "fetching", "fetched", "started", "ready", "answered")
 OURS = "import sys; sys.path.insert(0, '/bento/src')"
-ANSWERING = "from platform_assets.serving import assembly, metrics, middleware; import onnxruntime"
+ANSWERING = (
+    "from platform_assets.serving.answer import middleware; "
+    "from platform_assets.serving.run import assembly, metrics; import onnxruntime"
+)
 SMALLER = {
     "python": "pass",
     "onnxruntime": "import onnxruntime",
     "a bare ASGI server with onnxruntime": "import httptools, msgspec, onnxruntime, uvicorn, uvloop",
     "bentoml": "import bentoml",
-    "the module of the Bento": f"{OURS}; import platform_assets.serving.service",
-    "that and what answers": f"{OURS}; import platform_assets.serving.service; {ANSWERING}",
+    "the module of the Bento": f"{OURS}; import platform_assets.serving.run.service",
+    "that and what answers": f"{OURS}; import platform_assets.serving.run.service; {ANSWERING}",
     "what answers alone": f"{OURS}; {ANSWERING}",
 }
 """What is imported, by the name in the table."""
@@ -40,7 +43,7 @@ def measure(world: World, cpu: str, image: str = "", imports_s: dict[str, float]
     """
     name = f"{world.name}-zero"
     # Labels of its own: the Service, the disruption budget and the autoscaler do not count it.
-    text = manifests.manifests(world.product, 1).replace(f"'{NAME}'", f"'{NAME}_zero'")
+    text = service_manifests.manifests(world.product, 1).replace(f"'{NAME}'", f"'{NAME}_zero'")
     if image:
         text = text.replace(world.product.settings.service_image or "", image)
     parts = text.replace(f"  name: {world.name}\n", f"  name: {name}\n").split("\n---\n")

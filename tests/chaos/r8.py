@@ -3,7 +3,7 @@
 A service whose model takes some milliseconds per row, and which refuses none, gets more requests than it can answer, at
 a fixed rate whatever it answers (open loop), by single rows, by lists, and by both. Second by second the median wait of
 the callers is compared with the gauges at the end of that second. Seconds in which the sending process itself was late
-were left out and counted. The limits of the gauges are those of `serving.metrics`, set before
+were left out and counted. The limits of the gauges are those of `serving.run.metrics`, set before
 the run. Then three times the possible load, with and without a limit and the shipped proxy (`r8_goodput`).
 """
 
@@ -23,12 +23,12 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from platform_assets.serving import build
-from platform_assets.serving import run as serving
-from platform_assets.serving.metrics import IN_FLIGHT_ALERT, LAG_ALERT_S
-from platform_assets.serving.vitals import WINDOW_S
-from platform_assets.settings import Settings
-from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.base.settings import Settings
+from platform_assets.serving.run import build
+from platform_assets.serving.run import child as serving
+from platform_assets.serving.run.event_loop import WINDOW_S
+from platform_assets.serving.run.metrics import IN_FLIGHT_ALERT, LAG_ALERT_S
+from platform_assets.store.artifacts import ArtifactStore
 from tests.benchmarks.harness import Measure
 from tests.chaos import r8_goodput
 from tests.doubles import models, pods

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import psutil
 
-from platform_assets.serving import run as serving
-from platform_assets.settings import Settings
+from platform_assets.base.settings import Settings
+from platform_assets.serving.run import child as serving
 from tests.benchmarks.harness import Measure
 from tests.doubles import haproxy, pods
 

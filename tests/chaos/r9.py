@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from platform_assets.serving import run as serving
+from platform_assets.serving.run import child as serving
 from tests.benchmarks.harness import Measure
 from tests.doubles import models, received, s3_server, shipping_service
 from tests.doubles.asking import Callers

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from platform_assets.serving import build, run
-from platform_assets.settings import REPOSITORY, Settings
-from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.base.settings import REPOSITORY, Settings
+from platform_assets.serving.run import build, child
+from platform_assets.store.artifacts import ArtifactStore
 from tests.doubles import models
 from tests.doubles.bento_client import CLIENT
 from tests.doubles.images_lock import building, removing
@@ -89,14 +89,14 @@ def image(tmp_path: Path, base: str) -> Iterator[str]:
 
 
 def test_the_dockerfile_of_a_bento_builds_and_its_image_serves(image: str) -> None:
-    port = run.free_port()
+    port = child.free_port()
     podman(
         *("run", "--detach", "--network=host", "--pull=never", f"--name={NAME}"),
         f"--env=DRIFTLINE_STATE={STATE}",
         *(image, "serve", "--port", str(port)),
     )
-    url, began = f"http://{run.HOST}:{port}", time.monotonic()
-    server = run.Server(url, url, None, Path())  # type: ignore[arg-type]  # only sends requests
+    url, began = f"http://{child.HOST}:{port}", time.monotonic()
+    server = child.Server(url, url, None, Path())  # type: ignore[arg-type]  # only sends requests
     while not _is_ready(server):
         assert time.monotonic() - began < PATIENCE_S, podman("logs", "--tail=40", NAME)
         time.sleep(0.5)
@@ -116,7 +116,7 @@ def test_the_dockerfile_of_a_bento_builds_and_its_image_serves(image: str) -> No
     assert podman("exec", NAME, "id", "-u") != "0"
 
 
-def _is_ready(server: run.Server) -> bool:
+def _is_ready(server: child.Server) -> bool:
     try:
         return server.get("/readyz")[0] == 200
     except OSError:

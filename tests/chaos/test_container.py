@@ -20,12 +20,13 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets.profiles import PROFILES, StepProfile
-from platform_assets.records.attempts import ATTEMPTS, unique_attempts
-from platform_assets.settings import REPOSITORY, Settings
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
-from resources.launchers import ContainerLauncher, StepFailure, StepLauncher, Work
+from platform_assets.base.settings import REPOSITORY, Settings
+from platform_assets.engine.outside import Work
+from platform_assets.launch.launchers import ContainerLauncher, StepFailure, StepLauncher
+from platform_assets.launch.profiles import PROFILES, StepProfile
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.attempts import ATTEMPTS, unique_attempts
+from platform_assets.store.tables import TableStore
 from tests.doubles import cluster_environment as environment
 from tests.doubles import s3_server
 from tests.doubles.images_lock import building, removing
@@ -38,7 +39,7 @@ pytestmark = pytest.mark.skipif(
     reason="needs podman, and DRIFTLINE_TRAINER_IMAGE as `make images` prints it",
 )
 STEP = "tests.doubles.step"
-MODULE = "platform_assets.libraries"
+MODULE = "platform_assets.training.libraries"
 WORK = Work(product="tiny", step="train", cutoff="0009", fingerprint="f" * 64)
 SMALL = PROFILES["cpu_small"].replace(cores=1, memory_gb=0.3, larger_memory_gb=0.4, shm_gb=0.05, grace_s=30.0)
 KEYS = SPEC.grain.span(SPEC.grain.first, SPEC.grain.key_at(slow_batches.BATCHES - 1))
@@ -46,16 +47,17 @@ CUTOFF = SPEC.grain.shift(KEYS[-1], 1)
 BUCKET = "driftline"
 IMPORTS = """
 import importlib, importlib.util, os, pkgutil
-from platform_assets import specs, steps
+from platform_assets.engine import product_files
+from platform_assets.training import steps
 for module in pkgutil.iter_modules(steps.__path__):
-    importlib.import_module(f"platform_assets.steps.{module.name}")
-for spec in specs.load_all():
+    importlib.import_module(f"platform_assets.training.steps.{module.name}")
+for spec in product_files.load_all():
     for function in (spec.sources[0].schema,):
         function()
 import boto3, deltalake, onnx, onnxruntime, onnxscript, psutil, pynvml
 assert importlib.util.find_spec("dagster") is None, "Dagster is in the image"
 assert os.getuid() == 10001
-print(",".join(sorted(specs.names())))
+print(",".join(sorted(product_files.names())))
 """
 LEFTOVERS = """
 import os
@@ -90,7 +92,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     shutil.copy(Path(str(slow_batches.__file__)), path / f"{SPEC.name}.py")
     for file in ("step.py", "marks.py"):
         shutil.copy(REPOSITORY / "tests/doubles" / file, path)
-    lines = [f"FROM {TRAINER_IMAGE}", f"COPY {SPEC.name}.py /app/platform_assets/specs/"]
+    lines = [f"FROM {TRAINER_IMAGE}", f"COPY {SPEC.name}.py /app/platform_assets/products/"]
     (path / "Dockerfile").write_text(
         "\n".join([*lines, "COPY step.py marks.py /app/tests/doubles/", ""]), encoding="utf-8"
     )
@@ -306,9 +308,9 @@ def test_a_container_that_cannot_start_fails_with_its_own_class(tmp_path: Path) 
 
 
 def test_a_step_of_other_code_is_refused(image: str, tmp_path: Path) -> None:
-    extras = {"code": {"platform_assets.compute.train": "0" * 64}}
+    extras = {"code": {"platform_assets.training.train": "0" * 64}}
     with pytest.raises(StepFailure, match=r"build the image again \(`make images`\)") as caught:
-        run(tmp_path, image, module="platform_assets.steps.train", more=extras, profile=PROFILES["cpu_small"])
+        run(tmp_path, image, module="platform_assets.launch.train", more=extras, profile=PROFILES["cpu_small"])
     assert caught.value.kind == "code"
 
 

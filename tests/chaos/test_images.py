@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from platform_assets import libraries
-from platform_assets.serving import build, run
-from platform_assets.settings import REPOSITORY, Settings
-from platform_assets.steps.instructions import PROTOCOL
-from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.base.settings import REPOSITORY, Settings
+from platform_assets.serving.run import build, child
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.training import libraries
+from platform_assets.training.steps.instructions import PROTOCOL
 from tests.doubles import cluster_environment as environment
 from tests.doubles import models
 from tests.doubles.checkout import copied
@@ -39,7 +39,15 @@ pytestmark = pytest.mark.skipif(
 MOST_BYTES = {"platform": 1_000_000_000, "service": 450_000_000}
 ABSENT = {
     "platform": ("torch", "onnx", "tests"),
-    "service": ("torch", "polars", "dagster", "deltalake", "platform_assets.specs", "platform_assets.product", "tests"),
+    "service": (
+        "torch",
+        "polars",
+        "dagster",
+        "deltalake",
+        "platform_assets.products",
+        "platform_assets.product",
+        "tests",
+    ),
     "trainer": ("dagster", "tests"),
 }
 AS_A_POD = ("--read-only", "--read-only-tmpfs=false", "--cap-drop=ALL", "--security-opt=no-new-privileges")
@@ -63,8 +71,8 @@ print(json.dumps({package.name: package.version for package in importlib.metadat
 LOOP = """
 import sys, types
 import dagster as dg
-from platform_assets import libraries
-from resources.launchers import local
+from platform_assets.training import libraries
+from platform_assets.launch import local
 
 first, last, cutoff, python, versions = sys.argv[1:]
 # Steps start where torch is; their versions come from there, as they do from a trainer image's label.
@@ -172,16 +180,16 @@ def test_no_secret_and_no_checkout_get_into_an_image(tmp_path: Path, image: str)
 
 def test_runs_need_no_torch(tmp_path: Path) -> None:
     """The platform image lands, judges, builds a Bento and asks it; only steps run in this machine's environment."""
-    state, products = tmp_path / "state", tmp_path / "specs"
+    state, products = tmp_path / "state", tmp_path / "products"
     environment.land(str(state / "store"), slow_batches.files())
-    copied_products = REPOSITORY / "platform_assets/specs"
+    copied_products = REPOSITORY / "platform_assets/products"
     shutil.copytree(copied_products, products, ignore=shutil.ignore_patterns("__pycache__", "flight*", "garment*"))
     shutil.copy(Path(str(slow_batches.__file__)), products / f"{SPEC.name}.py")
     last = SPEC.grain.key_at(slow_batches.BATCHES - 1)
     output = podman(
         *("run", "--rm", "--interactive", "--pull=never", "--network=none", "--user=0:0", *AS_A_POD[:2], *WRITABLE),
         *(f"--volume={path}:{path}:ro" for path in (sys.prefix, sys.base_prefix)),
-        *(f"--volume={products}:/app/platform_assets/specs:ro", f"--volume={state}:/state"),
+        *(f"--volume={products}:/app/platform_assets/products:ro", f"--volume={state}:/state"),
         *("--env=DRIFTLINE_STATE=/state", "--env=DRIFTLINE_ROOT=/state/store", IMAGES["platform"]),
         *("python", "-", SPEC.grain.first, last, SPEC.grain.shift(last, 1), f"{sys.prefix}/bin/python"),
         libraries.as_text(libraries.installed()),
@@ -204,10 +212,10 @@ def served(state: Path, digest: str, port: int) -> Iterator[None]:
         f"--volume={scratch}:/scratch",
         "--env=DRIFTLINE_ROOT=/state/store",
     )
-    fetch = ("python", "-m", "platform_assets.serving.fetch", digest, "/bento")
+    fetch = ("python", "-m", "platform_assets.serving.run.fetch", digest, "/bento")
     podman("run", "--rm", *pod, *mounts, IMAGES["service"], *fetch)
     name = f"driftline-service-{os.getpid()}"
-    serve = ("python", "-m", "platform_assets.serving.pod", "--host", run.HOST, "--port", str(port))
+    serve = ("python", "-m", "platform_assets.serving.run.pod", "--host", child.HOST, "--port", str(port))
     variables = ("--env=DRIFTLINE_STATE=/scratch/state", "--workdir=/bento/src")
     podman("run", "--detach", f"--name={name}", *pod, *mounts, *variables, IMAGES["service"], *serve)
     try:
@@ -225,9 +233,9 @@ def test_the_service_image_fetches_and_serves_a_bento(tmp_path: Path) -> None:
     model = models.write_bundle(store, bias=0.0)
     models.release(settings.root, model)
     digest = build.stored(store, build.build(settings, store, model))
-    port = run.free_port()
+    port = child.free_port()
     with served(tmp_path / "state", digest, port):
-        server = run.Server(f"http://{run.HOST}:{port}", f"http://{run.HOST}:{port + 1}", None, Path())  # type: ignore[arg-type]  # only sends requests
+        server = child.Server(f"http://{child.HOST}:{port}", f"http://{child.HOST}:{port + 1}", None, Path())  # type: ignore[arg-type]  # only sends requests
         ready: dict[str, Any] = {}
         deadline = time.monotonic() + PATIENCE_S
         while not ready.get("is_ready") and time.monotonic() < deadline:

@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 from onnx import TensorProto, helper
 
-from platform_assets.storage.artifacts import sha256
+from platform_assets.store.artifacts import sha256
 from tests.doubles.checkout import copied
 
 ORIGINAL = Path(__file__).parents[1] / "doubles" / "products" / "live_parts.py"
-IMPORT = "from platform_assets.keys import BatchGrain\n"
+IMPORT = "from platform_assets.base.keys import BatchGrain\n"
 TREES = 'LightGbm(rounds=60, settings={"num_leaves": 15, "min_data_in_leaf": 10, "learning_rate": 0.2})'
 FOREST = """
 def forest(context: Any) -> Any:
@@ -32,16 +32,19 @@ def forest(context: Any) -> Any:
 
 SPEC ="""
 MODELS = {
-    "boosted_parts": ("from platform_assets.learners.boosted import LightGbm\n", TREES),
-    "estimated_parts": ("from platform_assets.learners.estimator import Estimator\n", "Estimator(make=forest)"),
+    "boosted_parts": ("from platform_assets.training.learners.boosted import LightGbm\n", TREES),
+    "estimated_parts": (
+        "from platform_assets.training.learners.estimator import Estimator\n",
+        "Estimator(make=forest)",
+    ),
     "finished_parts": (
-        "from platform_assets.learners.finished import FinishedOnnx\n",
+        "from platform_assets.training.learners.finished import FinishedOnnx\n",
         'FinishedOnnx(place="PLACE", file="given.onnx", sha256="SHA256")',
     ),
     "blended_parts": (
-        """from platform_assets.learners.blend import Blend
-from platform_assets.learners.boosted import LightGbm
-from platform_assets.learners.network import Network
+        """from platform_assets.training.learners.blend import Blend
+from platform_assets.training.learners.boosted import LightGbm
+from platform_assets.training.learners.network import Network
 """,
         f"Blend(learners=(Network(model=model), {TREES}))",
     ),
@@ -87,7 +90,7 @@ def written(checkout: Path, name: str, place: dict[str, str]) -> str:
     if name == "estimated_parts":
         text = text.replace("\nSPEC =", FOREST, 1)
     assert text.count(name) == 1
-    (checkout / "platform_assets" / "specs" / f"{name}.py").write_text(text, encoding="utf-8")
+    (checkout / "platform_assets" / "products" / f"{name}.py").write_text(text, encoding="utf-8")
     return "\n".join(difflib.unified_diff(before.splitlines(), text.splitlines(), "live_parts.py", f"{name}.py", n=0))
 
 
@@ -102,7 +105,7 @@ def test_a_product_is_released_trained_again_and_rolled_back(name: str, checkout
     command = [sys.executable, "-m", "tests.doubles.learner_loop", name]
     environment = {**os.environ, "PYTHONPATH": str(checkout), "DRIFTLINE_STATE": str(tmp_path / "state")}
     ended = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
-    (checkout / "platform_assets" / "specs" / f"{name}.py").unlink()
+    (checkout / "platform_assets" / "products" / f"{name}.py").unlink()
     assert ended.returncode == 0, ended.stderr[-8000:]
     print(ended.stdout)
     result = json.loads(ended.stdout.splitlines()[-1])

@@ -22,9 +22,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from platform_assets.serving import build, run
-from platform_assets.settings import REPOSITORY, Settings
-from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.base.settings import REPOSITORY, Settings
+from platform_assets.serving.run import build, child
+from platform_assets.store.artifacts import ArtifactStore
 from tests.doubles import models, pods
 
 IMAGE = os.environ.get("DRIFTLINE_TRAINER_IMAGE", "")
@@ -56,7 +56,7 @@ class Container:
 
     def answers(self) -> bool:
         """Send one request on a new connection."""
-        connection = http.client.HTTPConnection(run.HOST, self.port, timeout=PATIENCE_S)
+        connection = http.client.HTTPConnection(child.HOST, self.port, timeout=PATIENCE_S)
         with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
             connection.request("POST", "/predict", BODY, {"Content-Type": "application/json"})
             with connection.getresponse() as response:
@@ -66,14 +66,14 @@ class Container:
     def stays_alive(self) -> None:
         """Check that Kubernetes would not restart it."""
         for _ in range(20):
-            _, body = run.Server("", f"http://{run.HOST}:{self.port + 1}", None, Path()).probe("/healthz")  # type: ignore[arg-type]  # only sends requests
+            _, body = child.Server("", f"http://{child.HOST}:{self.port + 1}", None, Path()).probe("/healthz")  # type: ignore[arg-type]  # only sends requests
             assert json.loads(body) == {"is_alive": True}
             time.sleep(0.1)
 
     def is_ready(self) -> bool:
         with contextlib.suppress(OSError, ValueError):
-            probes = f"http://{run.HOST}:{self.port + 1}"
-            _, body = run.Server("", probes, None, Path()).probe("/readyz")  # type: ignore[arg-type]  # only sends requests
+            probes = f"http://{child.HOST}:{self.port + 1}"
+            _, body = child.Server("", probes, None, Path()).probe("/readyz")  # type: ignore[arg-type]  # only sends requests
             state = json.loads(body)
             return bool(state["is_ready"] and state["source"] == "release")
         return False
@@ -108,7 +108,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[[], Container]]:
         built = build.build(settings, store, models.write_bundle(store, bias=0.0))
         digest = models.write_bundle(store, bias=1.0)
         models.release(settings.root, digest)
-        name, port = f"driftline-serving-{os.getpid()}", run.free_port()
+        name, port = f"driftline-serving-{os.getpid()}", child.free_port()
         environment = {**settings.to_environment(), "HOME": str(tmp_path)}
         names.append(name)
         podman(

@@ -14,11 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import polars as pl
 
-from platform_assets.compute.features import Timeline
-from platform_assets.compute.validate import MOMENT_FORMAT
-from platform_assets.keys import DailyGrain
-from platform_assets.learners.boosted import LightGbm
-from platform_assets.specs.base import Field, History, ProductSpec, Source, Tables, Window
+from driftline import MOMENT_FORMAT, DailyGrain, Field, History, LightGbm, Product, Source, Tables, Timeline, Window
 
 GRAIN = DailyGrain(start="2026-01-01", end="2026-02-15", time_zone="UTC")
 MOMENT, HOUR, MINUTE = pl.Datetime("us", "UTC"), timedelta(hours=1), timedelta(minutes=1)
@@ -463,7 +459,7 @@ HONEST = Leak(
 # The product --------------------------------------------------------------------------------------------------------
 
 
-def product(leak: Leak, **declared: Any) -> ProductSpec:
+def product(leak: Leak, **declared: Any) -> Product:
     """Return the product with a leak.
 
     Args:
@@ -490,7 +486,7 @@ def product(leak: Leak, **declared: Any) -> ProductSpec:
         rows = makers[source](day(GRAIN.first if source == "depots" else key))
         return rows.write_csv(datetime_format=MOMENT_FORMAT).encode()
 
-    return ProductSpec(
+    return Product(
         name=f"parcels_{leak.name}",
         title="Parcels",
         description="Will a parcel be more than 20 minutes late, asked four hours before?",

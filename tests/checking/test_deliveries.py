@@ -11,12 +11,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from platform_assets import checking, clock, naming
+from platform_assets import check as checking
+from platform_assets import products
+from platform_assets.base import clock, naming
+from platform_assets.base.keys import DailyGrain, Grain, HourlyGrain
+from platform_assets.base.settings import Settings
 from platform_assets.cli import main
-from platform_assets.keys import DailyGrain, Grain, HourlyGrain
 from platform_assets.product.channels import Channel, Landed
-from platform_assets.settings import Settings
-from platform_assets.specs.base import ProductSpec, Window
+from platform_assets.product.spec import ProductSpec, Window
 from tests.doubles import numbered_batches as batches
 from tests.doubles.products import hourly_temperature
 
@@ -74,7 +76,7 @@ def test_landed_files_that_ended_long_ago_are_named_with_what_to_do(
         "the newest landed key, 2013-01-04T05, ended 28 days ago (today is 2013-02-01), so in `make dev` the sensors "
         "close 673 keys without files, each a fault: if it is a recording, release its model by hand "
         '("Land files, train" in docs/add_a_product.md), or give it a grain with an end, is_live=False and a history '
-        '("A recording" in docs/cookbook.md) in platform_assets/specs/hourly_temperature.py'
+        '("A recording" in docs/cookbook.md) in platform_assets/products/hourly_temperature.py'
     )
 
 
@@ -96,7 +98,7 @@ def test_a_live_product_whose_grain_has_ended_is_told_to_change_is_live_or_end(
         f"the last key of the grain, {grain.last}, ended {(now - grain.instant_after(grain.last)).days} days ago "
         "(today is 2013-02-01), and is_live=True, so no key follows and nothing new is taken in: give the grain a "
         "later `end` or none; or, for a recording, set is_live=False and give it a history "
-        '("A recording" in docs/cookbook.md), in platform_assets/specs/hourly_temperature.py'
+        '("A recording" in docs/cookbook.md), in platform_assets/products/hourly_temperature.py'
     )
 
 
@@ -206,7 +208,9 @@ def test_a_mistake_in_a_live_product_is_detected_in_its_landing_folder(settings:
     assert "raise lookback (it is 5) to 24" in message_of(replace(LIVE, lookback=5), "lookback")
     refusing = put(settings, LIVE, "observations", "2013-01-04T03", b"station,temp\nJFK,1\n")
     problem = message_of(LIVE, "source observations")
-    assert problem.startswith("the file of observations, key 2013-01-04T03, from the delivery (platform_assets/specs/")
+    assert problem.startswith(
+        "the file of observations, key 2013-01-04T03, from the delivery (platform_assets/products/"
+    )
     assert ") cannot be read: the file has the columns" in problem
     assert problem.count("Fix the delivery") == 1
     refusing.write_bytes(b"")
@@ -290,7 +294,7 @@ def test_incomplete_and_other_files_are_ignored(settings: Settings) -> None:
 
 
 def test_landed_files_are_read_on_s3_too(s3_root: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from platform_assets.storage.objects import open_store
+    from platform_assets.store.objects import open_store
 
     monkeypatch.setenv("DRIFTLINE_ROOT", s3_root)
     store = open_store(s3_root)
@@ -306,11 +310,10 @@ def test_landed_files_are_read_on_s3_too(s3_root: str, monkeypatch: pytest.Monke
 def test_the_command_prints_skipped_and_ends_with_0(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from platform_assets import specs
 
     text = "from dataclasses import replace\n\nfrom tests.doubles.numbered_batches import SPEC as SOUND\n\n"
     (tmp_path / "elsewhere_live.py").write_text(text + 'SPEC = replace(SOUND, name="elsewhere_live")\n')
-    monkeypatch.setattr(specs, "__path__", [*specs.__path__, str(tmp_path)])
+    monkeypatch.setattr(products, "__path__", [*products.__path__, str(tmp_path)])
     assert main(["check", "elsewhere_live"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.split()[:2] == ["skipped", "recording"]

@@ -12,9 +12,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from platform_assets import checking, specs
-from platform_assets.checking.messages import Line
-from platform_assets.compute.features import Timeline
+from platform_assets import check, products
+from platform_assets.check.messages import Line
+from platform_assets.data.feature_blocks import Timeline
 from tests.checking import leaks
 from tests.checking.leaks import HONEST, LEAKS, Leak
 
@@ -28,7 +28,7 @@ IN_NO_LINE = {"code", "clock"}
 
 
 def lines(leak: Leak, **declared: Any) -> dict[str, Line]:
-    return {line.check: line for line in checking.of_product(leaks.product(leak, **declared))}
+    return {line.check: line for line in check.of_product(leaks.product(leak, **declared))}
 
 
 def naming(found: Mapping[str, Line]) -> list[Line]:
@@ -116,7 +116,7 @@ def test_an_undeclared_moment_is_refused_with_the_column_and_the_cure() -> None:
     )
     assert "known_at_of={'seen_on': 'seen_on'} where it was known only then, likewise each of parcel" in message
     assert "remark that came with it; known_at_of={'seen_on': None} where it was known with its row" in message
-    assert message.endswith("Fix it in platform_assets/specs/parcels_other_name.py.")
+    assert message.endswith("Fix it in platform_assets/products/parcels_other_name.py.")
 
 
 def test_a_plan_passes_once_it_is_declared_as_known_with_its_row() -> None:
@@ -190,9 +190,9 @@ def test_what_a_products_file_keeps_between_calls_does_not_hide_the_future(
     text: str, is_named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "remembering.py").write_text(text, encoding="utf-8")
-    monkeypatch.setattr(specs, "__path__", [*specs.__path__, str(tmp_path)])
-    monkeypatch.delitem(sys.modules, "platform_assets.specs.remembering", raising=False)
+    monkeypatch.setattr(products, "__path__", [*products.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "platform_assets.products.remembering", raising=False)
     assert "remembered" not in UNNAMED  # it needs a file of its own, whose globals it can keep something in
-    result = {line.check: line for line in dict(checking.run("remembering"))["remembering"]}
+    result = {line.check: line for line in dict(check.run("remembering"))["remembering"]}
     assert ("'leak' changes in" in result["point in time"].message) == is_named
     assert result["point in time"].is_problem == is_named

@@ -15,22 +15,22 @@ import polars as pl
 import pytest
 from onnx import TensorProto, helper
 
-from platform_assets.checking import fitted, telling
-from platform_assets.checking.messages import Line, line_of
-from platform_assets.compute.matrix import inputs_of
-from platform_assets.learners.base import Learner
-from platform_assets.learners.blend import Blend
-from platform_assets.learners.boosted import LightGbm
-from platform_assets.learners.estimator import Estimator
-from platform_assets.learners.finished import FinishedOnnx
-from platform_assets.learners.network import Network
-from platform_assets.storage.artifacts import sha256
+from platform_assets.check import fitted, telling
+from platform_assets.check.messages import Line, line_of
+from platform_assets.product.learner import Learner
+from platform_assets.store.artifacts import sha256
+from platform_assets.training.learners.blend import Blend
+from platform_assets.training.learners.boosted import LightGbm
+from platform_assets.training.learners.estimator import Estimator
+from platform_assets.training.learners.finished import FinishedOnnx
+from platform_assets.training.learners.network import Network
+from platform_assets.training.matrix import inputs_of
 from tests.doubles import tiny_product as tiny
 
 KEYS = tiny.KEYS[:2]
 BUILT = pl.concat([tiny.feature_rows(key) for key in KEYS])
 LABELLED = pl.concat([tiny.outcome_rows(key) for key in KEYS])
-FIX = "Fix it in platform_assets/specs/tiny.py"
+FIX = "Fix it in platform_assets/products/tiny.py"
 
 
 def line(learner: Learner, **changes: Any) -> Line:
@@ -76,7 +76,7 @@ def test_other_names_of_what_the_platform_decides_are_refused_when_the_file_is_r
 def test_the_names_of_what_the_platform_decides_are_all_that_lightgbm_has() -> None:
     from lightgbm.basic import _ConfigAliases
 
-    from platform_assets.learners.boosted import DECIDED
+    from platform_assets.training.learners.boosted import DECIDED
 
     assert set(DECIDED) == _ConfigAliases.get(*DECIDED)
 

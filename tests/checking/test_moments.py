@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.checking import moments
-from platform_assets.specs.base import Source
+from platform_assets.check import moments
+from platform_assets.product.spec import Source
 from tests.checking import leaks
 from tests.checking.leaks import HONEST
 

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets import checking
-from platform_assets.checking import deliveries, reach
-from platform_assets.checking.messages import line_of
-from platform_assets.checking.trial import Trial
-from platform_assets.keys import BatchGrain, DailyGrain, HourlyGrain
-from platform_assets.settings import Settings
-from platform_assets.specs.base import Field, History, Monitors, ProductSpec, Tables, Window
+from platform_assets import check as checking
+from platform_assets.base.keys import BatchGrain, DailyGrain, HourlyGrain
+from platform_assets.base.settings import Settings
+from platform_assets.check import deliveries, reach
+from platform_assets.check.messages import line_of
+from platform_assets.check.trial import Trial
+from platform_assets.product.spec import Field, History, Monitors, ProductSpec, Tables, Window
 from tests.doubles import recorded
 from tests.doubles.products import hourly_temperature
 

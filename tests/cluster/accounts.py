@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from kubernetes import client, utils
 
-from platform_assets.settings import REPOSITORY
+from platform_assets.base.settings import REPOSITORY
 from tests.cluster.cluster import Cluster
 from tests.cluster.rights import CLUSTER, Right
 from tests.cluster.rights import granted as granted_rights

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from platform_assets import naming
-from platform_assets.storage.ledgers import Ledgers
-from resources.launchers.manifest import FACTS
+from platform_assets.base import naming
+from platform_assets.kubernetes.manifest import FACTS
+from platform_assets.store.ledgers import Ledgers
 from tests.cluster.cluster import Cluster
 from tests.cluster.node import Node
 from tests.cluster.opened import SECRET

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from platform_assets.settings import Settings
+from platform_assets.base.settings import Settings
 
 OURS = ("DRIFTLINE_", "AWS_", "DAGSTER_", "KUBECONFIG")
 

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 from kubernetes import client
 
-from platform_assets.settings import REPOSITORY
-from resources.launchers import Work
+from platform_assets.base.settings import REPOSITORY
+from platform_assets.engine.outside import Work
 from tests.cluster.launched_run import Request, Result
 from tests.cluster.step_runs import WORK, StepRuns
 from tests.cluster.waiting import wait_until

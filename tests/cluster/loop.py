@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from platform_assets import naming
-from platform_assets.settings import Settings
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.tables import TableStore
 from tests.cluster import created_pods
 from tests.cluster.cluster import Cluster
 from tests.cluster.platform import NAMESPACE, PART_OF, Images, Platform, deployed

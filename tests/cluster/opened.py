@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 from kubernetes import client
 
-from platform_assets.settings import REPOSITORY, Settings
+from platform_assets.base.settings import REPOSITORY, Settings
 from tests.cluster import accounts, servers, trainer
 from tests.cluster.cluster import Cluster, started
 from tests.cluster.namespaces import fresh_namespace

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import yaml
 from kubernetes import client
 
-from platform_assets.settings import Settings
+from platform_assets.base.settings import Settings
 from tests.cluster import proxy
 from tests.cluster.cluster import Cluster
 from tests.cluster.servers import ADDRESS
@@ -85,7 +85,9 @@ class Platform:
     def start_read_only(self) -> str:
         """Start the read-only webserver with a user of its own, as docs/deploy.md does, and return its Deployment."""
         name, secret = "driftline-webserver-read-only", "driftline-postgres-read-only"
-        printed = self.kubectl("exec", "deployment/driftline-daemon", "--", "python", "-m", "resources.database_reader")
+        printed = self.kubectl(
+            "exec", "deployment/driftline-daemon", "--", "python", "-m", "platform_assets.instance.database_reader"
+        )
         entries = dict(line.split("=", 1) for line in printed.splitlines() if line.startswith("DAGSTER_PG_"))
         self.cluster.core.create_namespaced_secret(NAMESPACE, {"metadata": {"name": secret}, "stringData": entries})
         self.kubectl("scale", f"deployment/{name}", "--replicas=1")

@@ -16,8 +16,8 @@ INPUTS = (*trainer.INPUTS, "deploy/dagster", "resources", "sensors", "workspace.
 ONLY = """\
 FROM {image}
 USER 0:0
-RUN cd /app/platform_assets/specs && ls *.py | grep -vxE '(__init__|base|money|planned)[.]py' | xargs rm
-COPY {product} /app/platform_assets/specs/
+RUN cd /app/platform_assets/products && ls *.py | grep -vxE '__init__[.]py' | xargs rm
+COPY {product} /app/platform_assets/products/
 USER 10001:10001
 """
 

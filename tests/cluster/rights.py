@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from platform_assets.settings import REPOSITORY
+from platform_assets.base.settings import REPOSITORY
 
 DOCUMENT = REPOSITORY / "docs/rights.md"
 FILE = REPOSITORY / "deploy/kubernetes/base/rights.yaml"

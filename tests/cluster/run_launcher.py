@@ -14,7 +14,7 @@ from dagster._serdes.config_class import ConfigurableClassData
 from dagster_k8s import K8sRunLauncher
 from kubernetes import client
 
-from platform_assets.settings import REPOSITORY
+from platform_assets.base.settings import REPOSITORY
 from tests.cluster import accounts
 from tests.cluster.cluster import Cluster
 from tests.doubles.rows import row

@@ -12,12 +12,13 @@ from typing import Any
 import dagster as dg
 from kubernetes import client
 
-from platform_assets.profiles import StepProfile
-from platform_assets.records.attempts import ATTEMPTS, unique_attempts
-from platform_assets.settings import Settings
-from platform_assets.storage.ledgers import Ledgers
-from resources.launchers import StepLauncher, Work
-from resources.launchers.kubernetes import KubernetesLauncher
+from platform_assets.base.settings import Settings
+from platform_assets.engine.outside import Work
+from platform_assets.kubernetes.launcher import KubernetesLauncher
+from platform_assets.launch.launchers import StepLauncher
+from platform_assets.launch.profiles import StepProfile
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.attempts import ATTEMPTS, unique_attempts
 from tests.cluster.accounts import write_kubeconfig
 from tests.cluster.pods import Pods
 from tests.cluster.waiting import wait_until

@@ -16,10 +16,12 @@ import dagster as dg
 import pytest
 from kubernetes import client
 
-from platform_assets.profiles import PROFILES
-from platform_assets.settings import AUTHORITY_VARIABLES, Settings
-from resources.launchers import manifest, records
-from resources.launchers.endings import Work, first_try
+from platform_assets.base.settings import AUTHORITY_VARIABLES, Settings
+from platform_assets.engine.outside import Work
+from platform_assets.kubernetes import manifest
+from platform_assets.launch import records
+from platform_assets.launch.endings import first_try
+from platform_assets.launch.profiles import PROFILES
 from tests.cluster import accounts, guards, pods, run_launcher
 from tests.cluster.cluster import Cluster
 from tests.cluster.rights import DAEMON, RUN
@@ -74,7 +76,7 @@ class Guarded:
         plan = first_try(PROFILES["cpu_small"])
         launch = records.begin(work, plan, run_id="7e4a6dfa", launcher="kubernetes")
         settings = Settings.from_environment(environment)
-        return dict(manifest.pod(settings, "platform_assets.steps.train", plan, launch, {}))
+        return dict(manifest.pod(settings, "platform_assets.launch.train", plan, launch, {}))
 
 
 @pytest.fixture(scope="module")

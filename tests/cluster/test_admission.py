@@ -10,11 +10,11 @@ import pytest
 import yaml
 from kubernetes import client
 
-from resources.launchers import StepFailure
-from resources.launchers.attempt import Attempt
-from resources.launchers.endings import Ending
-from resources.launchers.kubernetes import KubernetesLauncher
-from resources.launchers.manifest import Manifest
+from platform_assets.kubernetes.launcher import KubernetesLauncher
+from platform_assets.kubernetes.manifest import Manifest
+from platform_assets.launch.attempt import Attempt
+from platform_assets.launch.endings import Ending
+from platform_assets.launch.launchers import StepFailure
 from tests.cluster import guards
 from tests.cluster.cluster import Cluster
 from tests.cluster.pods import Pods, manifest

@@ -16,12 +16,14 @@ import polars as pl
 import pytest
 from kubernetes import client
 
-from platform_assets.profiles import PROFILES
-from platform_assets.settings import AUTHORITIES, AUTHORITY_VARIABLES, Settings
-from platform_assets.storage import objects
-from platform_assets.storage.tables import TableStore
-from resources.launchers import manifest, records
-from resources.launchers.endings import Work, first_try
+from platform_assets.base.settings import AUTHORITIES, AUTHORITY_VARIABLES, Settings
+from platform_assets.engine.outside import Work
+from platform_assets.kubernetes import manifest
+from platform_assets.launch import records
+from platform_assets.launch.endings import first_try
+from platform_assets.launch.profiles import PROFILES
+from platform_assets.store import objects
+from platform_assets.store.tables import TableStore
 from tests.cluster import accounts, names, platform_images, pods, registry
 from tests.cluster.certificates import Authority
 from tests.cluster.cluster import Cluster
@@ -45,8 +47,8 @@ HTPASSWD = f"{USER}:$2b$04$abcdefghijklmnopqrstuuTYLDyWnZC6nwr.ye9qQd5RjbqfoiD5G
 READ = """
 import os
 import boto3
-from platform_assets.storage import objects
-from platform_assets.storage.tables import TableStore
+from platform_assets.store import objects
+from platform_assets.store.tables import TableStore
 root = os.environ["DRIFTLINE_ROOT"]
 bucket, _, folder = root.removeprefix("s3://").partition("/")
 print(objects.read(objects.open_store(root), "probe").decode())
@@ -201,7 +203,7 @@ def test_a_step_reads_the_store_and_the_policy_lets_it_in(here: Deployment) -> N
     plan = first_try(PROFILES["cpu_small"].replace(cores=1))
     launch = records.begin(work, plan, run_id="7e4a6dfa", launcher="kubernetes")
     settings = Settings.from_environment(_values_in(here))
-    step: Any = manifest.pod(settings, "platform_assets.steps.train", plan, launch, {})
+    step: Any = manifest.pod(settings, "platform_assets.launch.train", plan, launch, {})
     account = accounts.configuration_of(here.platform.cluster, RUN, NAMESPACE)
     assert here.read(step, client.CoreV1Api(client.ApiClient(account))) == CONTENT
 

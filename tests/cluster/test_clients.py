@@ -11,15 +11,15 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets import clock, naming
-from platform_assets.factory import build_defs
-from platform_assets.profiles import StepProfile
-from platform_assets.records.attempts import Launch
-from platform_assets.settings import Settings
-from platform_assets.storage.ledgers import Ledgers
-from resources.launchers import StepLauncher
-from resources.launchers.clients import ClientLauncher, Options, as_pod
-from resources.store import StoreResource
+from platform_assets.automation.factory import build_defs
+from platform_assets.base import clock, naming
+from platform_assets.base.settings import Settings
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.kubernetes.pipes_clients import ClientLauncher, Options, as_pod
+from platform_assets.launch.launchers import StepLauncher
+from platform_assets.launch.profiles import StepProfile
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.attempts import Launch
 from tests.cluster.step_runs import SMALL, StepRuns, run_step
 from tests.doubles import cluster_environment as environment
 from tests.doubles import numbered_batches as batches

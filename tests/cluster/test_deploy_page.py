@@ -25,8 +25,8 @@ from pathlib import Path
 import pytest
 from kubernetes import client
 
-from platform_assets import store_keys
-from platform_assets.settings import Settings
+from platform_assets.base.settings import Settings
+from platform_assets.operations import store_keys
 from tests.cluster import names
 from tests.cluster.callers import Callers
 from tests.cluster.cluster import Cluster

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from platform_assets.step_profile import ZONE
-from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.launch.step_profile import ZONE
+from platform_assets.store.artifacts import ArtifactStore
 from tests.cluster.launching import Launching, Run
 from tests.cluster.step_runs import WORK
 from tests.cluster.waiting import wait_until

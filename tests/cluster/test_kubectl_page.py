@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from platform_assets import manifests
-from platform_assets.handle import Product
+from platform_assets.kubernetes import service_manifests
+from platform_assets.store.handle import Product
 from tests.cluster import platform_images
 from tests.cluster.callers import Callers
 from tests.cluster.cluster import Cluster
@@ -50,7 +50,7 @@ def service(
         release(product, tmp_path)
         live = product.history.live()
         assert live is not None
-        running = Running(platform, product, manifests.manifests(product), live[1].digest)
+        running = Running(platform, product, service_manifests.manifests(product), live[1].digest)
         platform.apply(running.text, running.name)
         waiting(platform, lambda: ready(running) == 2, "two pods are ready")
         yield running
@@ -68,7 +68,7 @@ def commands(repository: Path) -> list[list[str]]:
 def wrong(service: Running) -> dict[str, str]:
     """Return Deployments of the product that cannot serve, by name."""
     name, image = service.name, service.platform.settings.service_image or ""
-    text = manifests.manifests(service.product, 1).partition("\n---\n")[0]
+    text = service_manifests.manifests(service.product, 1).partition("\n---\n")[0]
     result = {
         "bucket": text.replace(ROOT, "value: s3://driftline-absent/store"),
         "secret": text.replace("name: driftline-store", "name: absent"),

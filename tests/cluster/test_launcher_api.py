@@ -12,9 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from resources.launchers.api import Api
-from resources.launchers.responses import ApiTrouble
-from resources.launchers.watching import PodWatch
+from platform_assets.kubernetes.api import Api
+from platform_assets.kubernetes.responses import ApiTrouble
+from platform_assets.kubernetes.watching import PodWatch
 from tests.cluster.cluster import Cluster
 from tests.cluster.launching import Launching
 from tests.cluster.node import Node

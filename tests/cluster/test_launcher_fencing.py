@@ -10,13 +10,13 @@ import msgspec
 import obstore
 import pytest
 
-from platform_assets.records.attempts import ATTEMPTS
-from platform_assets.records.models import CHECKPOINTS, Checkpoint
-from platform_assets.steps.bucket_saves import INDEX, SaveRecord
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.objects import open_store
-from resources.launchers import RESULT
-from resources.launchers.manifest import UNREACHABLE_S
+from platform_assets.kubernetes.manifest import UNREACHABLE_S
+from platform_assets.launch.launchers import RESULT
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.objects import open_store
+from platform_assets.store.records.attempts import ATTEMPTS
+from platform_assets.store.records.models import CHECKPOINTS, Checkpoint
+from platform_assets.training.steps.bucket_saves import INDEX, SaveRecord
 from tests.cluster.cluster import Cluster
 from tests.cluster.launching import PATIENCE_S, Launching
 from tests.cluster.node import Node

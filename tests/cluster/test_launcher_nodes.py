@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from resources.launchers.manifest import UNREACHABLE_S
+from platform_assets.kubernetes.manifest import UNREACHABLE_S
 from tests.cluster.accounts import RUN
 from tests.cluster.cluster import Cluster
 from tests.cluster.launching import Launching

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 import pytest
 from kubernetes import client
 
-from resources.launchers import StepFailure
-from resources.launchers.attempt import Attempt
-from resources.launchers.endings import Ending
-from resources.launchers.kubernetes import KubernetesLauncher
-from resources.launchers.manifest import Manifest
+from platform_assets.kubernetes.launcher import KubernetesLauncher
+from platform_assets.kubernetes.manifest import Manifest
+from platform_assets.launch.attempt import Attempt
+from platform_assets.launch.endings import Ending
+from platform_assets.launch.launchers import StepFailure
 from tests.cluster.accounts import RUN, STEP, write_kubeconfig
 from tests.cluster.launching import Launching
 from tests.cluster.pods import manifest

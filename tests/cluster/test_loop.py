@@ -20,12 +20,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from platform_assets import manifests, naming, releasing
-from platform_assets.handle import Product
-from platform_assets.records.notes import Service
-from platform_assets.serving import run as serving
-from platform_assets.settings import Settings
-from platform_assets.storage.tables import TableStore
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.kubernetes import service_manifests
+from platform_assets.serving import releasing
+from platform_assets.serving.run import child as serving
+from platform_assets.store.handle import Product
+from platform_assets.store.records.notes import Service
+from platform_assets.store.tables import TableStore
 from tests.cluster import created_pods, graphql, loop, names, platform_images, proxy
 from tests.cluster.callers import Callers as KeepingCallers
 from tests.cluster.cluster import Cluster
@@ -153,8 +155,8 @@ def test_the_loop_closes_between_pods_and_decides_as_on_a_laptop(platform: Platf
     laptop.job("retrain", key(LEARNED))
     waiting(platform, lambda: loop.newest_release(platform.settings)[0] == 1, TRAINING_S, "release 1")
     product = Product(SPEC, platform.settings)
-    platform.apply(manifests.manifests(product, REPLICAS), "service")
-    name = manifests.name_of(SPEC.name)
+    platform.apply(service_manifests.manifests(product, REPLICAS), "service")
+    name = service_manifests.name_of(SPEC.name)
     platform.wait_for(name)
     follow(platform, 1)
     assert len({pod.spec.node_name for pod in platform.pods(OWN)}) == 2
@@ -295,8 +297,8 @@ def test_another_contract_is_a_rolling_update_and_until_then_the_last_good_model
             assert f"release {number} has contract {record['contract_sha256']}" in state["problem"]
             assert "roll out the Bento that was built for the release" in state["problem"]
         assert next_digests() == {documents.live_digest(released)}
-        platform.apply(manifests.manifests(Product(SPEC, platform.settings), REPLICAS), "service")
-        platform.wait_for(manifests.name_of(SPEC.name))
+        platform.apply(service_manifests.manifests(Product(SPEC, platform.settings), REPLICAS), "service")
+        platform.wait_for(service_manifests.name_of(SPEC.name))
         follow(platform, number)
         waiting(platform, lambda: len(platform.pods(OWN)) == REPLICAS, FOLLOWED_S, "the old replicas are gone")
         assert next_digests() == {documents.live_digest(record)}
@@ -311,16 +313,16 @@ def _serving(platform: Platform, replicas: int) -> str:
         for index, at in enumerate(live_parts.first_moments(datetime.now(UTC))):
             loop.land((platform.settings,), live_parts.files(index, at))
         waiting(platform, lambda: loop.newest_release(platform.settings)[0] == 1, TRAINING_S, "release 1")
-    platform.apply(manifests.manifests(Product(SPEC, platform.settings), replicas), "service")
-    platform.wait_for(manifests.name_of(SPEC.name))
+    platform.apply(service_manifests.manifests(Product(SPEC, platform.settings), replicas), "service")
+    platform.wait_for(service_manifests.name_of(SPEC.name))
     follow(platform, loop.newest_release(platform.settings)[0])
-    return platform.address(manifests.name_of(SPEC.name))
+    return platform.address(service_manifests.name_of(SPEC.name))
 
 
 def _with_another_contract(repository: Path, place: Path) -> Path:
     """Return a checkout whose product describes a field in other words, so that requests stay as they are."""
     checkout = cluster_environment.checkout(repository, place / "checkout", live_parts)
-    file = checkout / f"platform_assets/specs/{SPEC.name}.py"
+    file = checkout / f"platform_assets/products/{SPEC.name}.py"
     text = file.read_text(encoding="utf-8")
     assert text.count('"Measured."') == 2
     file.write_text(text.replace('"Measured."', '"Measured, in millimetres."', 1), encoding="utf-8")

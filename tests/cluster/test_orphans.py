@@ -8,12 +8,14 @@ import dagster as dg
 import pytest
 from msgspec.structs import replace
 
-from platform_assets.naming import ATTEMPTS
-from platform_assets.storage.ledgers import Ledgers
-from resources.launchers import Work, manifest, records
-from resources.launchers.endings import first_try
-from resources.store import StoreResource
-from sensors import orphaned_pods
+from platform_assets.automation.sensors import orphaned_pods
+from platform_assets.base.naming import ATTEMPTS
+from platform_assets.engine.outside import Work
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.kubernetes import manifest
+from platform_assets.launch import records
+from platform_assets.launch.endings import first_try
+from platform_assets.store.ledgers import Ledgers
 from tests.cluster import accounts
 from tests.cluster.cluster import Cluster
 from tests.cluster.rights import CODE, NAMESPACE, Right

@@ -20,7 +20,7 @@ from dagster_k8s import K8sRunLauncher
 from dagster_k8s.client import DagsterK8sUnrecoverableAPIError
 from kubernetes import client
 
-from resources.run_coordinator import RunRefused
+from platform_assets.instance.run_coordinator import RunRefused
 from tests.cluster import accounts, run_launcher
 from tests.cluster.cluster import Cluster
 from tests.cluster.requirements import KUBECONFIG

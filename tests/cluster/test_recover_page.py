@@ -20,10 +20,10 @@ import psycopg2
 import pytest
 import yaml
 
-from platform_assets import naming
-from platform_assets.storage.artifacts import ArtifactStore
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
+from platform_assets.base import naming
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.tables import TableStore
 from tests.cluster import loop, names, platform_images, trainer
 from tests.cluster.cluster import Cluster
 from tests.cluster.conftest import TESTS

@@ -19,12 +19,12 @@ import dagster as dg
 import obstore
 import pytest
 
-from platform_assets import naming
-from platform_assets.records.attempts import ATTEMPTS, unique_attempts
-from platform_assets.storage.artifacts import ArtifactStore
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.objects import open_store
-from platform_assets.storage.tables import TableStore
+from platform_assets.base import naming
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.objects import open_store
+from platform_assets.store.records.attempts import ATTEMPTS, unique_attempts
+from platform_assets.store.tables import TableStore
 from tests.cluster.cluster import Cluster
 from tests.cluster.killing import Killer, set_slow
 from tests.cluster.node import Node

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from kubernetes import client
 
-from resources.launchers.readiness import NotReady
+from platform_assets.launch.tries import NotReady
 from tests.cluster import accounts
 from tests.cluster.cluster import Cluster
 from tests.cluster.requirements import KUBECONFIG

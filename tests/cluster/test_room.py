@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from platform_assets import manifests
-from platform_assets.handle import Product
+from platform_assets.kubernetes import service_manifests
+from platform_assets.store.handle import Product
 from tests.cluster import loop, platform_images
 from tests.cluster.cluster import Cluster
 from tests.cluster.laptop import Laptop
@@ -78,9 +78,9 @@ def test_a_replica_without_room_refuses_and_loses_nothing_when_it_is_killed(
     platform: Platform, released: None, s3: S3Server, machines: list[Node]
 ) -> None:
     """The store is away and a caller with an open connection goes on, so that the volume would be full in seconds."""
-    text = manifests.manifests(Product(SPEC, platform.settings), 1)
-    platform.apply(text.replace(f'"{manifests.ROOM_BYTES}"', f'"{ROOM_BYTES}"'), "service")
-    platform.wait_for(manifests.name_of(SPEC.name))
+    text = service_manifests.manifests(Product(SPEC, platform.settings), 1)
+    platform.apply(text.replace(f'"{service_manifests.ROOM_BYTES}"', f'"{ROOM_BYTES}"'), "service")
+    platform.wait_for(service_manifests.name_of(SPEC.name))
     (pod,) = loop.replicas(platform)
     waiting = partial(_waiting, platform)
     s3.program.kill()

@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from platform_assets import manifests, naming, status
-from platform_assets.handle import Product
-from platform_assets.serving import build
-from platform_assets.settings import Settings
-from platform_assets.storage.artifacts import canonical, sha256
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.kubernetes import service_manifests
+from platform_assets.operations import status
+from platform_assets.serving.run import build
+from platform_assets.store.artifacts import canonical, sha256
+from platform_assets.store.handle import Product
+from platform_assets.store.ledgers import Ledgers
 from tests.cluster import loop, platform_images
 from tests.cluster.callers import Callers
 from tests.cluster.cluster import Cluster
@@ -56,7 +58,7 @@ class Running:
 
     @property
     def name(self) -> str:
-        return manifests.name_of(self.product.name)
+        return service_manifests.name_of(self.product.name)
 
     @property
     def address(self) -> str:
@@ -101,7 +103,7 @@ def running(platform: Platform, reachable: Cluster, stored: None, request: Any, 
             release(product, tmp_path)
         live = product.history.live()
         assert live is not None
-        services[name] = Running(platform, product, manifests.manifests(product), live[1].digest)
+        services[name] = Running(platform, product, service_manifests.manifests(product), live[1].digest)
         platform.apply(services[name].text, name)
     for service in services.values():
         waiting(platform, lambda service=service: ready(service) == 2, f"two pods of {service.name} are ready")
@@ -223,7 +225,7 @@ def test_a_second_deployment_is_named_in_status_and_in_readiness(running: dict[s
         f"{name}-again",
         f"tiny_too is served by 2 Deployments, driftline/{name}, driftline/{name}-again: ",
     )
-    text = manifests.manifests(service.product, 1).partition("\n---\n")[0]
+    text = service_manifests.manifests(service.product, 1).partition("\n---\n")[0]
     try:
         platform.apply(text.replace(f"  name: {name}\n", f"  name: {other}\n", 1), other)
         platform.wait_for(other)

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from platform_assets.profiles import PROFILES, StepProfile
-from platform_assets.settings import Settings
-from resources.launchers import manifest as pod_manifest
-from resources.launchers import pods as rules
-from resources.launchers import records
-from resources.launchers.api import Api
-from resources.launchers.endings import Ending, Try, Work, first_try
-from resources.launchers.pod_status import read_pod
+from platform_assets.base.settings import Settings
+from platform_assets.engine.outside import Work
+from platform_assets.kubernetes import manifest as pod_manifest
+from platform_assets.kubernetes import pods as rules
+from platform_assets.kubernetes.api import Api
+from platform_assets.kubernetes.pod_status import read_pod
+from platform_assets.launch import records
+from platform_assets.launch.endings import Ending, Try, first_try
+from platform_assets.launch.profiles import PROFILES, StepProfile
 from tests.cluster.pods import Manifest, Pods, manifest
 from tests.cluster.waiting import wait_until
 

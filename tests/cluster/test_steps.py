@@ -11,16 +11,16 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets import specs
-from platform_assets.failures import LOST
-from platform_assets.makers.checkpoint import Learning
-from platform_assets.profiles import PROFILES, StepProfile, Toleration
-from platform_assets.steps import instructions
-from platform_assets.steps.jobs import Job
-from resources.launchers import StepFailure, StepLauncher
-from resources.launchers.attempt import LONGEST_LINE, MOST_LINES
-from resources.launchers.kubernetes import KubernetesLauncher
-from resources.launchers.readiness import NotReady
+from platform_assets.base.failures import LOST
+from platform_assets.engine import product_files
+from platform_assets.kubernetes.launcher import KubernetesLauncher
+from platform_assets.launch.attempt import LONGEST_LINE, MOST_LINES
+from platform_assets.launch.launchers import StepFailure, StepLauncher
+from platform_assets.launch.profiles import PROFILES, StepProfile, Toleration
+from platform_assets.launch.tries import NotReady
+from platform_assets.training.checkpoint_maker import Learning
+from platform_assets.training.steps import instructions
+from platform_assets.training.steps.jobs import Job
 from tests.cluster.cluster import Cluster
 from tests.cluster.launching import Launching
 from tests.cluster.node import Node
@@ -292,14 +292,14 @@ def test_an_api_that_says_nothing_for_a_minute_is_waited_for(
 
 
 def test_a_step_refuses_a_setting_that_is_not_true_before_it_works(runs: StepRuns, pods: Pods) -> None:
-    spec = specs.load("flight_delays")
+    spec = product_files.load("flight_delays")
     how = {"device": "cpu", "precision": "float32", "training_keys": [], "holdout_keys": []}
     data = {"features": dict[str, str](), "outcomes": dict[str, str]()}
     job = Job(product=spec.name, cutoff="2013-07-01", fingerprint="f" * 64, **how, **data)
 
     def waits(context: Any, launcher: Any) -> None:
         extras = instructions.to_extras(job, Learning.of(spec), launcher.libraries(PROFILES[spec.training.profile]))
-        launcher.run(context=context, module="platform_assets.steps.train", extras=extras, profile=SMALL)
+        launcher.run(context=context, module="platform_assets.launch.train", extras=extras, profile=SMALL)
 
     waits.__annotations__ = {"context": dg.AssetExecutionContext, "launcher": dg.ResourceParam[StepLauncher]}
     resources = {"launcher": runs.launcher(trainer_libraries="torch=1.0")}

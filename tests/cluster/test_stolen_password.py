@@ -17,7 +17,7 @@ from dagster._core.code_pointer import CustomPointer, ModuleCodePointer
 from dagster._core.storage.dagster_run import RunRecord
 from kubernetes import client
 
-from platform_assets import accounts, naming
+from platform_assets.base import accounts, naming
 from tests.cluster import loop, names, platform_images
 from tests.cluster.cluster import Cluster
 from tests.cluster.loop import LOGS
@@ -175,7 +175,7 @@ def test_the_read_only_webserver_reads_with_a_user_that_cannot_write(
     stolen.add_run(run)
     asking = """
 import json, os, socket, urllib.request
-from resources.run_launcher import SERVICE_TOKEN_FILENAME
+from platform_assets.instance.run_launcher import SERVICE_TOKEN_FILENAME
 body = json.dumps({"query": "{ runsOrError { ... on Runs { results { runId } } }"
   " repositoriesOrError { ... on RepositoryConnection { nodes { jobs { name } } } } }"}).encode()
 request = urllib.request.Request("http://127.0.0.1:3000/graphql", body, {"Content-Type": "application/json"})

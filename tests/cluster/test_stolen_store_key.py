@@ -16,11 +16,12 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets import store_keys
-from platform_assets.records.attempts import ATTEMPTS
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
-from resources.launchers import StepLauncher, Work
+from platform_assets.engine.outside import Work
+from platform_assets.launch.launchers import StepLauncher
+from platform_assets.operations import store_keys
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.attempts import ATTEMPTS
+from platform_assets.store.tables import TableStore
 from tests.cluster import guards
 from tests.cluster.cluster import Cluster
 from tests.cluster.connections import KUBERNETES, POSTGRES, labels_of

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from platform_assets.settings import REPOSITORY
+from platform_assets.base.settings import REPOSITORY
 from tests.cluster import images, trainer
 from tests.cluster.accounts import STEP
 from tests.cluster.pods import Pods, manifest

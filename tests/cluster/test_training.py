@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from platform_assets.profiles import PROFILES
-from platform_assets.records.attempts import ATTEMPTS, unique_attempts
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
+from platform_assets.launch.profiles import PROFILES
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.attempts import ATTEMPTS, unique_attempts
+from platform_assets.store.tables import TableStore
 from tests.cluster.cluster import Cluster
 from tests.cluster.killing import Killer, set_slow
 from tests.cluster.node import Node

@@ -20,11 +20,11 @@ from pathlib import Path
 IMAGE = "DRIFTLINE_TRAINER_IMAGE"
 """Names an image that is built already, as `make images` prints it."""
 LIBRARIES = '{{index .Labels "driftline.libraries"}}'
-INPUTS = ("pyproject.toml", "deploy/images", "platform_assets")
+INPUTS = ("pyproject.toml", "deploy/images", "driftline.py", "platform_assets")
 STEPS = """\
 FROM {trainer}
 COPY tests/doubles/*.py /app/tests/doubles/
-COPY tests/doubles/products/*.py /app/platform_assets/specs/
+COPY tests/doubles/products/*.py /app/platform_assets/products/
 """
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.compute import columns
-from platform_assets.compute.landed import UnreadableFile, parse
+from platform_assets.data import columns
+from platform_assets.data.landed import UnreadableFile, parse
 
 TYPES = {"sensor": pl.String(), "reading": pl.Float64(), "known_at": pl.Datetime("us", "UTC")}
 CELLS = {"sensor": "s1", "reading": "4.5", "known_at": "2024-01-01T00:00:00Z"}

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.compute import declared, put_aside
+from platform_assets.data import declared
+from platform_assets.monitoring import put_aside
 from platform_assets.product.fields import Field
 
 FIELDS = (

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from platform_assets.compute.delimited import BROKEN, UnreadableFile, read_csv
+from platform_assets.data.delimited import BROKEN, UnreadableFile, read_csv
 from tests.volume import draws
 
 ENDS = ("\n", "\r\n", "\r")

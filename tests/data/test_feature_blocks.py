@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from platform_assets.compute import features
-from platform_assets.compute.features import Timeline, cycle, if_known, minute_of_day, open_spans
+from platform_assets.data import feature_blocks
+from platform_assets.data.feature_blocks import Timeline, cycle, if_known, minute_of_day, open_spans
 from tests.volume import draws
 
 NOON = datetime(2013, 3, 1, 12, tzinfo=UTC)
@@ -93,7 +93,7 @@ def test_many_groups_are_renumbered(monkeypatch: pytest.MonkeyPatch):
     facts = FACTS.with_columns(line=pl.lit(2_000_000))
     expected = [2, 1, 0]
     assert Timeline(rows, facts, by=("group", "line", "line", "line")).count(HOUR).to_list() == expected
-    monkeypatch.setattr(features, "_MOST_GROUPS", 2)
+    monkeypatch.setattr(feature_blocks, "_MOST_GROUPS", 2)
     assert Timeline(rows, facts, by=("group", "line")).count(HOUR).to_list() == expected
 
 
@@ -140,8 +140,8 @@ def test_small_expressions_have_closed_forms():
     row = pl.DataFrame({"known": [at(0)], "asked_at": [at(-0.5)], "fact": [3], "later": [at(61)]})
     assert row.select(if_known(pl.col("fact"), "known")).item() is None
     assert row.select(if_known(pl.col("fact"), "known", "later")).item() == 3
-    assert row.select(features.minutes_between("known", "later")).item() == 61
-    assert row.select(features.minutes_between("later", "known")).item() == -61
+    assert row.select(feature_blocks.minutes_between("known", "later")).item() == 61
+    assert row.select(feature_blocks.minutes_between("later", "known")).item() == -61
     assert row.select(minute_of_day("known", "America/New_York")).item() == 7 * 60
     sine, cosine = row.select(*cycle(pl.col("fact"), 12, "hand")).row(0)
     assert row.select(*cycle(pl.col("fact"), 12, "hand")).columns == ["hand_sin", "hand_cos"]

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from platform_assets.compute import images
+from platform_assets.data import images
 
 SHAPE = (4, 6)
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import polars as pl
 import pytest
 
-from platform_assets.compute.delimited import BROKEN, read_csv
-from platform_assets.compute.landed import UnreadableFile, rows
+from platform_assets.data.delimited import BROKEN, read_csv
+from platform_assets.data.landed import UnreadableFile, rows
 
 AT = datetime(2024, 5, 1, 6, 30, tzinfo=UTC)
 COLUMNS = ("name", "size")

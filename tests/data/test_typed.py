@@ -15,8 +15,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from platform_assets.compute.validate import Split, key_column, rule, split, split_keys
-from platform_assets.keys import DailyGrain
+from platform_assets.base.keys import DailyGrain
+from platform_assets.data.validation import Split, key_column, rule, split, split_keys
 from tests.volume import draws
 
 KEY = "2013-03-01"

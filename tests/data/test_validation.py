@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from platform_assets.compute.delimited import BROKEN
-from platform_assets.compute.validate import Split, WrongColumns, key_column, null_together, rule, split, split_keys
-from platform_assets.keys import DailyGrain
+from platform_assets.base.keys import DailyGrain
+from platform_assets.data.delimited import BROKEN
+from platform_assets.data.validation import Split, WrongColumns, key_column, null_together, rule, split, split_keys
 from tests.volume import draws
 
 SCHEMA = pa.DataFrameSchema(

@@ -14,21 +14,22 @@ from typing import Any
 
 import pytest
 
-from platform_assets import naming, replay, specs
-from platform_assets.demo import journal, loop, results, show
+from platform_assets.automation.alerting import AlertsResource
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.data.request_rows import RequestDocument
+from platform_assets.demo import journal, loop, replay, results, show
 from platform_assets.demo.journal import Journal, RequestResults
+from platform_assets.demo.replay import Outcome
+from platform_assets.demo.replay.callers import Answer
+from platform_assets.demo.replay.playing import Requests
 from platform_assets.demo.runs import SENSOR, Run, RunFailed
-from platform_assets.handle import Product
-from platform_assets.product.contract import RequestDocument
-from platform_assets.records.decisions import DECISIONS, Decision
-from platform_assets.records.judgements import Indexed, Judgement
-from platform_assets.replay import Outcome
-from platform_assets.replay.callers import Answer
-from platform_assets.replay.playing import Requests
-from platform_assets.settings import Settings
-from platform_assets.specs.base import FaultKind
-from platform_assets.storage.ledgers import Ledgers
-from resources.alerts import AlertsResource
+from platform_assets.engine import product_files
+from platform_assets.product.spec import FaultKind
+from platform_assets.store.handle import Product
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.decisions import DECISIONS, Decision
+from platform_assets.store.records.judgements import Indexed, Judgement
 from tests.doubles import documents, recorded, watched
 
 KIND = FaultKind(name="lost", description="no file", source="plans", check="volume", deliver=lambda *_: None)
@@ -356,7 +357,7 @@ def test_the_platform_is_quiet_once_no_run_was_under_way_for_a_while(monkeypatch
 def test_default_demo_of_the_flights_has_a_fault_after_ten_keys_and_before_the_last_five():
     from platform_assets.demo import job
 
-    flights = specs.load("flight_delays")
+    flights = product_files.load("flight_delays")
     plan = journal.plan(flights, count=None, most=job.MOST_KEYS, seed=job.SEED)
     assert plan.injected is not None
     assert set(plan.injected.keys) <= set(plan.keys[10:-5])

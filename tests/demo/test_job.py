@@ -12,14 +12,15 @@ from typing import Any, NoReturn
 
 import pytest
 
-from platform_assets import clock, replay, specs
-from platform_assets.demo import job, journal
+from platform_assets.automation.factory import build_defs
+from platform_assets.base import clock
+from platform_assets.base.settings import Settings
+from platform_assets.data.request_rows import RequestDocument
+from platform_assets.demo import job, journal, replay
 from platform_assets.demo.loop import DemoProblem
 from platform_assets.demo.processes import Children
-from platform_assets.factory import build_defs
-from platform_assets.handle import Product
-from platform_assets.product.contract import RequestDocument
-from platform_assets.settings import Settings
+from platform_assets.engine import product_files
+from platform_assets.store.handle import Product
 from tests.doubles import recorded
 
 SPEC = replace(recorded.SPEC, history=replace(replay.history(recorded.SPEC), demo_until="2020-01-16"))
@@ -50,10 +51,10 @@ def test_a_demo_defines_and_watches_no_other_product(settings: Settings, monkeyp
         raise DemoProblem("far enough")
 
     monkeypatch.setattr(job.servers, "dagster", dagster)
-    others = set(specs.names()) - {"flight_delays"}
+    others = set(product_files.names()) - {"flight_delays"}
     assert others
     with pytest.raises(DemoProblem, match="far enough"):
-        job.run(Product(specs.load("flight_delays"), settings), is_staying=False, keys=1)
+        job.run(Product(product_files.load("flight_delays"), settings), is_staying=False, keys=1)
     for name, value in environments[0].items():
         monkeypatch.setenv(name, value)
     definitions = build_defs()
@@ -69,7 +70,7 @@ def test_without_a_release_the_demo_ends_with_what_to_change_and_the_command(
         job.serve(Product(SPEC, settings), children, CUTOFF)
     message = str(caught.value)
     assert f"The model of cutoff {CUTOFF} was not released, and there is no earlier one." in message
-    assert f"platform_assets/specs/{SPEC.name}.py" in message
+    assert f"platform_assets/products/{SPEC.name}.py" in message
     assert f"dg launch --job retrain__{SPEC.name} --partition {CUTOFF}" in message
 
 

@@ -15,16 +15,17 @@ import dagster as dg
 import psutil
 import pytest
 
+from platform_assets.base.settings import Settings
 from platform_assets.cli import main
-from platform_assets.demo import home, state_lock
-from platform_assets.settings import Settings
+from platform_assets.demo import state_lock
+from platform_assets.instance import home
 
 PATIENCE_S = 120.0
 HOLDER = """
 import os, sys, time
 from platform_assets.demo import state_lock
 from platform_assets.demo.processes import Children
-from platform_assets.settings import Settings
+from platform_assets.base.settings import Settings
 settings = Settings.from_environment()
 with state_lock.held(settings, "driftline demo --keys 4") as lock:
     with Children(os.environ, settings.state / "logs", grace_s=1.0, keeps=(lock,)) as children:

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from platform_assets.compute.backtest import Past
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.compute.tasks import Binary
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.operations.experiments.backtest_arithmetic import Past
+from platform_assets.product.tasks import Binary
 
 COST, KEYS, EVERY = 0.1, 12, 2
 STARTS = tuple(range(0, KEYS, EVERY))

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from platform_assets.settings import Settings
-from platform_assets.specs.base import Monitors, Retraining
-from platform_assets.storage.tables import TableStore
+from platform_assets.base.settings import Settings
+from platform_assets.product.spec import Monitors, Retraining
+from platform_assets.store.tables import TableStore
 from tests.doubles import recorded
 
 SPEC = replace(

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from platform_assets.compute import promises
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.compute.performance_policy import failing
-from platform_assets.compute.promises import Tested
-from platform_assets.compute.tasks import Binary, MultiClass, Regression, Task
+from platform_assets.evaluation import promises
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.evaluation.promises import Tested
+from platform_assets.monitoring.performance_policy import failing
 from platform_assets.product.monitoring import Retraining
+from platform_assets.product.tasks import Binary, MultiClass, Regression, Task
 
 CLASSES = MultiClass(classes=("a", "b", "c", "d"))
 RULES = Retraining()

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import polars as pl
 
-from platform_assets.compute.features import KNOWN_AT
+from platform_assets.data.feature_blocks import KNOWN_AT
 
 
 def known_by(frame: pl.DataFrame, moment: datetime) -> pl.DataFrame:

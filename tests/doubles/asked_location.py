@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from platform_assets import naming
-from platform_assets.factory import build_defs
+from platform_assets.automation.factory import build_defs
+from platform_assets.base import naming
 from tests.doubles.numbered_batches import SPEC
 
 JOB = naming.job("verify", SPEC.name)

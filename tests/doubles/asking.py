@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Any, Self
 
-from platform_assets.serving import run
+from platform_assets.serving.run import child
 from tests.doubles import models
 
 
@@ -61,7 +61,7 @@ class Callers:
             time.sleep(self._pause_s)
 
     def _is_answered(self, body: str) -> bool:
-        connection = http.client.HTTPConnection(run.HOST, self._port, timeout=30)
+        connection = http.client.HTTPConnection(child.HOST, self._port, timeout=30)
         try:
             connection.request("POST", "/predict", body)
             response = connection.getresponse()

@@ -5,15 +5,15 @@ from __future__ import annotations
 import polars as pl
 from msgspec.structs import replace
 
-from platform_assets.history.attempts import frame
-from platform_assets.records.attempts import Attempt
+from platform_assets.store.history.attempts import frame
+from platform_assets.store.records.attempts import Attempt
 
 
 def newest_first(*attempts: Attempt) -> pl.DataFrame:
-    """Return attempts by `history.attempts.SCHEMA`, without duplicates; the last has number 1."""
+    """Return attempts by `store.history.attempts.SCHEMA`, without duplicates; the last has number 1."""
     return frame((len(attempts) - index, replace(item, id=None)) for index, item in enumerate(attempts))
 
 
 def oldest_first(*attempts: Attempt) -> pl.DataFrame:
-    """Return attempts by `history.attempts.SCHEMA`; the first has number 1."""
+    """Return attempts by `store.history.attempts.SCHEMA`; the first has number 1."""
     return newest_first(*reversed(attempts))

@@ -1,6 +1,6 @@
-"""Run a step's own `main` for the numbered batches, which are not in `platform_assets/specs`.
+"""Run a step's own `main` for the numbered batches, which are not in `platform_assets/products`.
 
-`python -m tests.doubles.batches_step platform_assets.steps.train`
+`python -m tests.doubles.batches_step platform_assets.training.steps.train`
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 import importlib
 import sys
 
-from platform_assets import specs
+from platform_assets.engine import product_files
 from tests.doubles.numbered_batches import SPEC
 
 
 def main(module: str) -> None:
-    specs.load = lambda name: SPEC
+    product_files.load = lambda name: SPEC
     importlib.import_module(module).main()
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from platform_assets.settings import REPOSITORY
+from platform_assets.base.settings import REPOSITORY
 
 
 @contextlib.contextmanager

@@ -16,8 +16,8 @@ import obstore
 import psutil
 import yaml
 
-from platform_assets import specs
-from platform_assets.storage.objects import open_store
+from platform_assets.engine import product_files
+from platform_assets.store.objects import open_store
 from tests.doubles.checkout import copied
 
 PATIENCE_S = 600.0
@@ -44,8 +44,8 @@ def checkout(repository: Path, place: Path, product: ModuleType) -> Path:
     """Return a copy of the sources in which a product's file is the only one."""
     place.mkdir()
     copied(repository, place)
-    folder = place / "platform_assets" / "specs"
-    for name in specs.names():
+    folder = place / "platform_assets" / "products"
+    for name in product_files.names():
         (folder / f"{name}.py").unlink()
     (folder / f"{product.SPEC.name}.py").write_bytes(Path(str(product.__file__)).read_bytes())
     return place

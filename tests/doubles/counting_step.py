@@ -9,13 +9,13 @@ import time
 
 import obstore
 
-from platform_assets.records.attempts import Launch
-from platform_assets.settings import Settings
-from platform_assets.steps import process
-from platform_assets.steps.attempt import Attempt
-from platform_assets.steps.instructions import open_context
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.objects import open_store
+from platform_assets.base.settings import Settings
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.objects import open_store
+from platform_assets.store.records.attempts import Launch
+from platform_assets.training.steps import process
+from platform_assets.training.steps.attempt import Attempt
+from platform_assets.training.steps.instructions import open_context
 from tests.doubles.marks import BucketMarks
 
 LEASE_S = 3.0

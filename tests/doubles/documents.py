@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from platform_assets.records.performance import MEASURED, Measured, Tested
+from platform_assets.store.records.performance import MEASURED, Measured, Tested
 
 AT = "2020-01-05T04:00:00+00:00"
 

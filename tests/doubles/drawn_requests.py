@@ -15,8 +15,8 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed
 from hypothesis import settings as examples
 
-from platform_assets.serving.contract import Contract
-from platform_assets.serving.openapi import openapi
+from platform_assets.serving.answer.contract import Contract
+from platform_assets.serving.answer.openapi import openapi
 
 _UNTYPED = (
     re.compile(r"did not occur in training"),

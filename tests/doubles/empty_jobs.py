@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import dagster as dg
 
-from platform_assets import naming
-from platform_assets.specs.base import ProductSpec
+from platform_assets.base import naming
+from platform_assets.product.spec import ProductSpec
 
 
 def of(verb: str, specs: Iterable[ProductSpec]) -> list[dg.JobDefinition]:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from platform_assets.serving.run import HOST, free_port
-from platform_assets.settings import REPOSITORY
+from platform_assets.base.settings import REPOSITORY
+from platform_assets.serving.run.child import HOST, free_port
 
 FILE = REPOSITORY / "deploy/haproxy/haproxy.cfg"
 START_S = 30.0

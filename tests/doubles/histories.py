@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from platform_assets.history.reader import History
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.store.history.reader import History
+from platform_assets.store.ledgers import Ledgers
 
 
 def of(ledgers: Ledgers) -> History:

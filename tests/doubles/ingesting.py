@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from platform_assets.handle import Product
-from platform_assets.intake import claiming, prediction_log
-from platform_assets.settings import Settings
+from platform_assets.base.settings import Settings
+from platform_assets.prediction_log import claiming, prediction_log
+from platform_assets.store.handle import Product
 from tests.doubles.shipped import SPEC
 
 KEYS = ("2020-01-05", "2020-01-06")

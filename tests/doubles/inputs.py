@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from platform_assets.compute.learn import Learned, codes, learn
-from platform_assets.compute.matrix import Inputs
-from platform_assets.specs.base import Field
+from platform_assets.product.spec import Field
+from platform_assets.training.learn import Learned, codes, learn
+from platform_assets.training.matrix import Inputs
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from platform_assets.compute.tasks import Task
+    from platform_assets.product.tasks import Task
 
 
 def inputs_of(
@@ -43,8 +43,8 @@ def learned(inputs: Inputs, **options: object) -> Learned:
 
 
 def own_answers(network: nn.Module, learned: Learned, task: Task, inputs: Inputs) -> np.ndarray:
-    """Return a network's answers, as `learners.network.Network` does."""
-    from platform_assets.compute.train import outputs, tensors
+    """Return a network's answers, as `training.learners.network.Network` does."""
+    from platform_assets.training.train import outputs, tensors
 
     raw_outputs = outputs(network, tensors(inputs, codes(learned, inputs.categorical)))
     return np.asarray(task.graph_answer(raw_outputs, learned.target).numpy())

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from platform_assets.settings import REPOSITORY
+from platform_assets.base.settings import REPOSITORY
 
 FOLDER = REPOSITORY / "deploy/kubernetes"
 MISSING = "needs kubectl in KUBEBUILDER_ASSETS or the search path: apt-get install kubectl"

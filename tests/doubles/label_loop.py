@@ -16,18 +16,20 @@ from typing import Any
 
 import dagster as dg
 
-from platform_assets import naming, partitions
-from platform_assets.compute import releases
-from platform_assets.handle import Product
-from platform_assets.keys import BatchGrain, DailyGrain, Grain, HourlyGrain
-from platform_assets.makers.reading import require
-from platform_assets.specs.base import ProductSpec, Retraining
-from platform_assets.stages import decision, outcomes, raw, validated
-from platform_assets.storage.records import PartitionRecord, Records
+from platform_assets.automation.sensors import freshness, landings, retrain
+from platform_assets.automation.sensors.freshness import IDLE_TICKS
+from platform_assets.base import naming
+from platform_assets.base.keys import BatchGrain, DailyGrain, Grain, HourlyGrain
+from platform_assets.data import outcomes, raw, validated
+from platform_assets.data.stage_inputs import require
+from platform_assets.engine import partitions
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.evaluation import releases
+from platform_assets.monitoring import decision
+from platform_assets.product.spec import ProductSpec, Retraining
+from platform_assets.store.handle import Product
+from platform_assets.store.partition_records import PartitionRecord, Records
 from platform_assets.training import requests
-from resources.store import StoreResource
-from sensors import freshness, landings, retrain
-from sensors.freshness import IDLE_TICKS
 from tests.doubles import empty_jobs, present, recorded
 
 LABEL = "results"

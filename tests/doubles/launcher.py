@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from platform_assets.settings import Settings
-from platform_assets.specs.base import ProductSpec
-from platform_assets.steps import export, train
-from resources.launchers import StepLauncher
-from resources.launchers.tries import StepRequest
+from platform_assets.base.settings import Settings
+from platform_assets.launch.launchers import StepLauncher
+from platform_assets.launch.tries import StepRequest
+from platform_assets.product.spec import ProductSpec
+from platform_assets.training.steps import export, train
 
 
 class InProcessLauncher(StepLauncher):
-    """Launcher for one spec that is not in `platform_assets/specs`; lists the steps that it ran."""
+    """Launcher for one spec that is not in `platform_assets/products`; lists the steps that it ran."""
 
     def __init__(self, spec: ProductSpec, settings: Settings) -> None:
         self.spec = spec
@@ -22,7 +22,7 @@ class InProcessLauncher(StepLauncher):
     def run_step(self, request: StepRequest) -> Any:
         context, module, extras = request.context, request.module, request.extras
         self.ran.append(module.rsplit(".", 1)[-1])
-        if module == "platform_assets.steps.train":
+        if module == "platform_assets.launch.train":
             job = train.Job.from_extras(extras)
             return train.Training(self.spec, job, self.settings, log=context.log.info).run()
         return export.run(self.spec, extras["checkpoint"], self.settings, log=context.log.info)

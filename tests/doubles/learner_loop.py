@@ -23,9 +23,9 @@ class Loop:
     """The product's definitions, an instance, and the cursors of its sensors."""
 
     def __init__(self, product: str, instance: dg.DagsterInstance) -> None:
+        from platform_assets.automation.alerting import AlertsResource
         from platform_assets.definitions import defs
-        from resources.alerts import AlertsResource
-        from resources.store import StoreResource
+        from platform_assets.engine.store_resource import StoreResource
 
         self.defs, self.product, self.instance = defs, product, instance
         self.resources = {"store": StoreResource(), "alerts": AlertsResource()}
@@ -33,7 +33,7 @@ class Loop:
         self.runs: list[str] = []
 
     def land(self, index: int, at: datetime) -> None:
-        from platform_assets.settings import Settings
+        from platform_assets.base.settings import Settings
 
         for place, text in live_parts.files(index, at).items():
             path = Path(Settings.from_environment().root, "landing", place.replace(live_parts.SPEC.name, self.product))
@@ -66,16 +66,16 @@ class Loop:
 
 
 def main(product: str) -> None:
-    from platform_assets import specs
+    from platform_assets.base.settings import Settings
     from platform_assets.cli import main as cli
-    from platform_assets.handle import Product
-    from platform_assets.settings import Settings
+    from platform_assets.engine import product_files
+    from platform_assets.store.handle import Product
 
     def show(stage: str) -> None:
         print(f"=== {stage}")
         assert cli(["status", product]) == 0
 
-    spec, now = specs.load(product), datetime.now(UTC).replace(microsecond=0)
+    spec, now = product_files.load(product), datetime.now(UTC).replace(microsecond=0)
     with dg.DagsterInstance.ephemeral() as instance:
         loop = Loop(product, instance)
         count = live_parts.LEARNED + spec.retraining.max_age

@@ -14,15 +14,15 @@ from contextlib import suppress
 import obstore
 import torch
 
-from platform_assets.compute.train import State
-from platform_assets.problems import LedgerProblem
-from platform_assets.records.attempts import Launch
-from platform_assets.records.models import CHECKPOINTS, Checkpoint
-from platform_assets.settings import Settings
-from platform_assets.steps.attempt import Attempt
-from platform_assets.steps.bucket_saves import BucketSaves
-from platform_assets.steps.instructions import open_context
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.base.problems import LedgerProblem
+from platform_assets.base.settings import Settings
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.attempts import Launch
+from platform_assets.store.records.models import CHECKPOINTS, Checkpoint
+from platform_assets.training.steps.attempt import Attempt
+from platform_assets.training.steps.bucket_saves import BucketSaves
+from platform_assets.training.steps.instructions import open_context
+from platform_assets.training.train import State
 from tests.doubles.marks import BucketMarks
 
 TTL_S = 5.0

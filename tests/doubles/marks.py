@@ -46,7 +46,7 @@ class BucketMarks:
     """Marks below a URL of S3, whose server the `AWS_*` variables name."""
 
     def __init__(self, url: str) -> None:
-        from platform_assets.storage.objects import open_store
+        from platform_assets.store.objects import open_store
 
         self.url = url
         self._store = open_store(url)

@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from platform_assets.compute import baselines
-from platform_assets.compute.learn import codes, learn
-from platform_assets.compute.matrix import Inputs, categorical_matrix
-from platform_assets.compute.suspects import giving_away
-from platform_assets.compute.tasks import Binary, MultiClass, Regression, Task
-from platform_assets.learners.base import Alone, Context
-from platform_assets.learners.boosted import LightGbm
+from platform_assets.product.learner import Alone, Context
 from platform_assets.product.modelling import Training
-from platform_assets.specs.base import Field
-from platform_assets.steps import process
+from platform_assets.product.spec import Field
+from platform_assets.product.tasks import Binary, MultiClass, Regression, Task
+from platform_assets.training import baselines
+from platform_assets.training.learn import codes, learn
+from platform_assets.training.learners.boosted import LightGbm
+from platform_assets.training.matrix import Inputs, categorical_matrix
+from platform_assets.training.steps import process
+from platform_assets.training.suspects import giving_away
 from tests.doubles import inputs as doubles
 
 REPOSITORY = Path(__file__).resolve().parents[2]

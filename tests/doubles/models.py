@@ -16,13 +16,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import to_builtins
 from onnx import TensorProto, helper, numpy_helper
 
-from platform_assets import naming
-from platform_assets.compute.matrix import Inputs
-from platform_assets.compute.releases import next_release
-from platform_assets.serving import golden as golden_rows
-from platform_assets.storage import signatures
-from platform_assets.storage.artifacts import ArtifactStore, canonical, sha256
-from platform_assets.storage.ledgers import Ledgers, RecordExists
+from platform_assets.base import naming
+from platform_assets.evaluation.releases import next_release
+from platform_assets.store import signatures
+from platform_assets.store.artifacts import ArtifactStore, canonical, sha256
+from platform_assets.store.ledgers import Ledgers, RecordExists
+from platform_assets.training import golden as golden_rows
+from platform_assets.training.matrix import Inputs
 from tests.doubles import documents
 
 PRODUCT = "tiny"

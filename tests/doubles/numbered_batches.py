@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from platform_assets import naming
-from platform_assets.keys import BatchGrain
-from platform_assets.specs.base import Field, ProductSpec, Source, Tables, Training, Window
+from driftline import BatchGrain, Field, Product, Source, Tables, Training, Window
+from platform_assets.base import naming
 
 if TYPE_CHECKING:
     import pandera.polars as pa
@@ -94,12 +93,12 @@ def label(verdicts: pl.DataFrame) -> pl.DataFrame:
 
 
 def model(learned: Any, training: Training) -> Any:
-    from platform_assets.compute.nets import TabularNet
+    from driftline import TabularNet
 
     return TabularNet(learned, **training.settings)
 
 
-SPEC = ProductSpec(
+SPEC = Product(
     name="numbered_batches",
     title="Numbered batches",
     description="Sensors that break.",

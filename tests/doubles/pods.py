@@ -10,18 +10,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
-from platform_assets.serving import build, run
-from platform_assets.settings import Settings
+from platform_assets.base.settings import Settings
+from platform_assets.serving.run import build, child
 
 
 def command(port: int) -> list[str]:
     """Return the command of a pod's process; it runs in the folder `src` of the Bento."""
-    return [sys.executable, "-m", build.SERVER, "--host", run.HOST, "--port", str(port)]
+    return [sys.executable, "-m", build.SERVER, "--host", child.HOST, "--port", str(port)]
 
 
 def start(
     settings: Settings, bento: Path, port: int, log: Path, environment: Mapping[str, str] | None = None
-) -> run.Server:
+) -> child.Server:
     """Start the process; call `Server.wait_ready`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
@@ -33,16 +33,16 @@ def start(
             stderr=output,
             start_new_session=True,
         )
-    address = f"http://{run.HOST}:{port}"
-    return run.Server(address, run.probes_of(settings, address), process, log)
+    address = f"http://{child.HOST}:{port}"
+    return child.Server(address, child.probes_of(settings, address), process, log)
 
 
 @contextlib.contextmanager
 def serving(
     settings: Settings, bento: Path, *, port: int | None = None, environment: Mapping[str, str] | None = None
-) -> Iterator[run.Server]:
+) -> Iterator[child.Server]:
     """Serve a Bento, ready, during a `with` block."""
-    port = run.free_port() if port is None else port
+    port = child.free_port() if port is None else port
     server = start(settings, bento, port, settings.state / "logs" / f"pod-{port}.log", environment)
     try:
         server.wait_ready()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from platform_assets.facts import versions
-from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.records import Versions
+from platform_assets.product.spec import ProductSpec
+from platform_assets.store.partition_records import Versions
+from platform_assets.training import versions
 
 
 def of(spec: ProductSpec, stage: str) -> Versions:

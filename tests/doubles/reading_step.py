@@ -5,12 +5,12 @@ Its extra `blob` is the blob's sha256.
 
 from __future__ import annotations
 
-from platform_assets.records.attempts import Launch
-from platform_assets.settings import Settings
-from platform_assets.steps.attempt import Attempt
-from platform_assets.steps.instructions import open_context
-from platform_assets.storage.artifacts import ArtifactStore
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.base.settings import Settings
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.attempts import Launch
+from platform_assets.training.steps.attempt import Attempt
+from platform_assets.training.steps.instructions import open_context
 
 
 def main() -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import obstore
 
-from platform_assets.storage import objects, segments
-from platform_assets.storage.segments import Segment
+from platform_assets.store import objects, segments
+from platform_assets.store.segments import Segment
 
 
 def read(root: str, product: str) -> list[Segment]:

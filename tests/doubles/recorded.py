@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from platform_assets.keys import DailyGrain
-from platform_assets.naming import UNPARTITIONED
-from platform_assets.specs.base import Field, History, ProductSpec, Source, Tables, Window
+from driftline import UNPARTITIONED, DailyGrain, Field, History, Product, Source, Tables, Window
 
 if TYPE_CHECKING:
     import pandera.polars as pa
@@ -113,7 +111,7 @@ def label(results: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-SPEC = ProductSpec(
+SPEC = Product(
     name="recorded",
     title="Recorded",
     description="A synthetic recording.",

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from platform_assets.compute import verdict
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.compute.tasks import Binary, MultiClass, Regression, Task
-from platform_assets.records.verdicts import Gates
+from platform_assets.evaluation import verdict
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.product.tasks import Binary, MultiClass, Regression, Task
+from platform_assets.store.records.verdicts import Gates
 
 GATES = {"max_drop": 0.010, "confidence": 0.95}
 

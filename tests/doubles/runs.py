@@ -26,7 +26,7 @@ def start(
     variables: dict[str, str], first: str, last: str | None = None, *, die_before: int | None = None
 ) -> ForkServerProcess:
     """Start a run over a range of keys; it kills itself before its write number `die_before` (from 0)."""
-    _server.set_forkserver_preload([__name__, "platform_assets.factory", "pandera.polars", "deltalake"])
+    _server.set_forkserver_preload([__name__, "platform_assets.automation.factory", "pandera.polars", "deltalake"])
     process = _server.Process(target=run, args=(variables, first, last or first, die_before))
     process.start()
     return process
@@ -36,8 +36,8 @@ def run(variables: dict[str, str], first: str, last: str, die_before: int | None
     """Materialise `STAGES`; exit with code 0 on success."""
     import dagster as dg
 
-    from platform_assets.factory import build_defs
-    from resources.store import StoreResource
+    from platform_assets.automation.factory import build_defs
+    from platform_assets.engine.store_resource import StoreResource
     from tests.doubles import instances
     from tests.doubles.numbered_batches import SPEC
 
@@ -54,8 +54,8 @@ def run(variables: dict[str, str], first: str, last: str, die_before: int | None
 
 
 def _die_before(number: int) -> None:
-    from platform_assets.storage import delta
-    from platform_assets.storage.artifacts import ArtifactStore
+    from platform_assets.store import delta
+    from platform_assets.store.artifacts import ArtifactStore
 
     writes = 0
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from platform_assets.storage import objects, segments
-from platform_assets.storage.segments import Kind, Name
+from platform_assets.store import objects, segments
+from platform_assets.store.segments import Kind, Name
 from tests.doubles import recorded
 
 SPEC = recorded.SPEC

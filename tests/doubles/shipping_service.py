@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from platform_assets.serving import build
-from platform_assets.serving import run as serving
-from platform_assets.settings import Settings
-from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.base.settings import Settings
+from platform_assets.serving.run import build
+from platform_assets.serving.run import child as serving
+from platform_assets.store.artifacts import ArtifactStore
 from tests.doubles import models, pods
 from tests.doubles.s3_server import S3Server
 

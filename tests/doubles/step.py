@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 
-from platform_assets.steps.instructions import open_context
+from platform_assets.training.steps.instructions import open_context
 from tests.doubles.marks import Marks, marks_in
 
 

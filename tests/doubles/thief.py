@@ -18,7 +18,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
-from platform_assets import naming
+from platform_assets.base import naming
 
 TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 SECRETS = ("SIGNING", "PASSWORD", "PGPASS")
@@ -101,7 +101,7 @@ def main() -> None:
     if len(sys.argv) > 1:
         sys.stdout.write(json.dumps(tried(json.loads(sys.argv[1]))) + "\n")
         return
-    from platform_assets.steps.instructions import open_context
+    from platform_assets.training.steps.instructions import open_context
 
     with open_context() as pipes:
         pipes.report_custom_message({"kind": "result", **tried(pipes.extras)})

@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from platform_assets.keys import BatchGrain
-from platform_assets.settings import Settings
-from platform_assets.specs.base import Field, ProductSpec, Source, Training, Window
-from platform_assets.storage.tables import TableStore
+from driftline import BatchGrain, Field, Product, Settings, Source, Training, Window
+from platform_assets.store.tables import TableStore
 
 KEYS = tuple(f"{number:04d}" for number in range(1, 9))
 TRAINING_KEYS, HOLDOUT_KEYS, CUTOFF = KEYS[:6], KEYS[6:], "0009"
@@ -35,12 +33,12 @@ def label(validated: pl.DataFrame) -> pl.DataFrame:
 
 
 def model(learned: Any, training: Training) -> Any:
-    from platform_assets.compute.nets import TabularNet
+    from driftline import TabularNet
 
     return TabularNet(learned, **training.settings)
 
 
-SPEC = ProductSpec(
+SPEC = Product(
     name="tiny",
     title="Tiny",
     description="A synthetic product.",

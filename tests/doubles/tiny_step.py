@@ -43,10 +43,10 @@ def before(owner: Any, name: str, act: Callable[..., bool], number: int = signal
 
 
 def arrange(moment: str) -> None:
-    from platform_assets.compute import baselines
-    from platform_assets.compute.train import Loop
-    from platform_assets.steps.state import Saves
-    from platform_assets.storage.ledgers import Ledgers
+    from platform_assets.store.ledgers import Ledgers
+    from platform_assets.training import baselines
+    from platform_assets.training.steps.state import Saves
+    from platform_assets.training.train import Loop
 
     if moment.startswith("stop:"):
         before(Loop, "step", lambda loop: loop.done == int(moment[5:]) - 1, signal.SIGTERM)
@@ -68,10 +68,10 @@ def train(extras: Path, moments: list[str]) -> dict[str, Any]:
     import torch._dynamo  # noqa: F401  # the optimizer imports it when it is made
     from tiny_product import SPEC
 
-    from platform_assets.settings import Settings
-    from platform_assets.steps import process
-    from platform_assets.steps import train as step
-    from platform_assets.steps.state import Saves
+    from platform_assets.base.settings import Settings
+    from platform_assets.training.steps import process
+    from platform_assets.training.steps import train as step
+    from platform_assets.training.steps.state import Saves
 
     job = step.Job.from_extras(json.loads(extras.read_text(encoding="utf-8")))
     settings, result = Settings.from_environment(), extras.with_suffix(".result")
@@ -96,8 +96,8 @@ def export(checkpoint: str, package: str) -> dict[str, Any]:
     from tiny_product import SPEC
 
     import platform_assets
-    from platform_assets.settings import Settings
-    from platform_assets.steps import export as step
+    from platform_assets.base.settings import Settings
+    from platform_assets.training.steps import export as step
 
     assert str(platform_assets.__file__).startswith(package), platform_assets.__file__
     return step.run(SPEC, checkpoint, Settings.from_environment(), log=print)

@@ -19,13 +19,13 @@ import polars as pl
 from optuna.storages.journal import JournalFileBackend
 from rich.console import Console
 
-from platform_assets.compute.train import Loop
-from platform_assets.experiments import tune
-from platform_assets.handle import Product
-from platform_assets.learners.network import Network
-from platform_assets.settings import Settings
-from platform_assets.specs.base import Choice, Range
-from platform_assets.storage.tables import TableStore
+from platform_assets.base.settings import Settings
+from platform_assets.operations.experiments import tune
+from platform_assets.product.spec import Choice, Range
+from platform_assets.store.handle import Product
+from platform_assets.store.tables import TableStore
+from platform_assets.training.learners.network import Network
+from platform_assets.training.train import Loop
 from tests.doubles import tiny_product as tiny
 
 SPEC = replace(

@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from platform_assets.compute import determinism
-from platform_assets.learners.base import Alone
-from platform_assets.learners.blend import Blend
-from platform_assets.learners.boosted import LightGbm
-from platform_assets.learners.graphs import Graphs
-from platform_assets.learners.network import Network
+from platform_assets.product.learner import Alone
+from platform_assets.training import determinism
+from platform_assets.training.learners.blend import Blend
+from platform_assets.training.learners.boosted import LightGbm
+from platform_assets.training.learners.graphs import Graphs
+from platform_assets.training.learners.network import Network, learner_of
 
 if TYPE_CHECKING:
-    from platform_assets.compute.learn import Learned
-    from platform_assets.compute.matrix import Inputs
-    from platform_assets.learners.base import Learner
-    from platform_assets.specs.base import ProductSpec
+    from platform_assets.product.learner import Learner
+    from platform_assets.product.spec import ProductSpec
+    from platform_assets.training.learn import Learned
+    from platform_assets.training.matrix import Inputs
 
 
 def graph(spec: ProductSpec, rows: Inputs, learned: Learned) -> bytes:
     """Return the ONNX file of a product's model: networks with their first weights, trees that fit coin tosses."""
     context = Graphs(task=spec.task, training=spec.training, learned=learned, progress=Alone())
     determinism.fix(1)
-    return _graph(spec.learner, rows, context)
+    return _graph(learner_of(spec), rows, context)
 
 
 def _graph(learner: Learner, rows: Inputs, context: Graphs) -> bytes:

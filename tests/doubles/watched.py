@@ -16,14 +16,15 @@ import numpy as np
 import polars as pl
 from msgspec.structs import replace
 
-from platform_assets import clock, naming
-from platform_assets.compute import performance, releases
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.settings import Settings
-from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.artifacts import ArtifactStore
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
+from platform_assets.base import clock, naming
+from platform_assets.base.settings import Settings
+from platform_assets.evaluation import releases
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.monitoring import measured
+from platform_assets.product.spec import ProductSpec
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.tables import TableStore
 from tests.doubles import documents
 
 ROWS = 40
@@ -195,9 +196,9 @@ def _answer(spec: ProductSpec, tables: TableStore, keys: tuple[str, ...], digest
     notes = {}
     for index, key in enumerate(keys):
         window = {earlier: joined[earlier] for earlier in keys[: min(index + 1, len(keys) - 1)]}
-        window_result = performance.window(window, digest, measures_of(spec.task), confidence=0.95)
+        window_result = measured.window(window, digest, measures_of(spec.task), confidence=0.95)
         assert window_result is not None
-        notes[key] = replace(performance.measure(joined[key], measures_of(spec.task)), window=window_result).document()
+        notes[key] = replace(measured.measure(joined[key], measures_of(spec.task)), window=window_result).document()
     _put(tables, "performance", joined, notes)
 
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from platform_assets import naming
-from platform_assets.keys import BatchGrain
-from platform_assets.specs.base import CrossRule, Field, Monitors, ProductSpec, Source, Tables, Training, Window
+from driftline import BatchGrain, CrossRule, Field, Monitors, Product, Source, Tables, Training, Window
+from platform_assets.base import naming
 
 if TYPE_CHECKING:
     import pandera.polars as pa
@@ -58,7 +57,7 @@ def label(verdicts: pl.DataFrame) -> pl.DataFrame:
 
 
 def model(learned: Any, training: Training) -> Any:
-    from platform_assets.compute.nets import TabularNet
+    from driftline import TabularNet
 
     return TabularNet(learned, **training.settings)
 
@@ -67,7 +66,7 @@ def _without_reading(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     return tables["verdicts"].join(tables["readings"], on="sensor", how="anti")
 
 
-SPEC = ProductSpec(
+SPEC = Product(
     name="watched_batches",
     title="Watched batches",
     description="Sensors that break.",

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-LOADED = (__name__, "platform_assets.stages.drift", "pandera.polars", "deltalake", "matplotlib.figure", "PIL.Image")
+LOADED = (__name__, "platform_assets.monitoring.drift", "pandera.polars", "deltalake", "matplotlib.figure", "PIL.Image")
 
 _server = multiprocessing.get_context("forkserver")
 
@@ -25,9 +25,10 @@ def judge(variables: dict[str, str], first: str, last: str, *, die_before: int |
 def _run(variables: dict[str, str], first: str, last: str, die_before: int | None) -> None:
     import dagster as dg
 
-    from platform_assets import partitions
-    from platform_assets.stages import drift, features
-    from resources.store import StoreResource
+    from platform_assets.data import features
+    from platform_assets.engine import partitions
+    from platform_assets.engine.store_resource import StoreResource
+    from platform_assets.monitoring import drift
     from tests.doubles import instances
     from tests.doubles.watched_batches import SPEC
 
@@ -45,9 +46,9 @@ def _run(variables: dict[str, str], first: str, last: str, die_before: int | Non
 
 def _die_before(number: int) -> None:
     """Count the commits of tables, blobs and ledger records of this process, and die right before one of them."""
-    from platform_assets.storage import delta
-    from platform_assets.storage.artifacts import ArtifactStore
-    from platform_assets.storage.ledgers import Ledgers
+    from platform_assets.store import delta
+    from platform_assets.store.artifacts import ArtifactStore
+    from platform_assets.store.ledgers import Ledgers
 
     writes = 0
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import dagster as dg
 
-from platform_assets import clock
-from platform_assets.records.requests import INTERVENTIONS, Intervention
-from platform_assets.settings import Settings
-from resources import defaults
-from resources.store import StoreResource
+from platform_assets.automation.resources import defaults
+from platform_assets.base import clock
+from platform_assets.base.settings import Settings
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.store.records.requests import INTERVENTIONS, Intervention
 
 
 def test_everything_lies_below_the_root_of_the_variables(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from platform_assets.compute import clustered, paired, probabilities
-from platform_assets.compute.measures import measure as measures
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.compute.tasks import Binary, MultiClass, Regression
+from platform_assets.evaluation import clustered, paired
+from platform_assets.evaluation.measures import measure as measures
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.product.tasks import Binary, MultiClass, Regression, probabilities
 
 TASK = Binary()
 MEASURES = measures_of(TASK)

@@ -11,18 +11,19 @@ import polars as pl
 import pytest
 from msgspec.structs import replace as changed
 
-from platform_assets import status
-from platform_assets.compute import paired, performance, verdict
-from platform_assets.compute.measures.binary import BinaryMeasures
-from platform_assets.compute.measures.measure import Measure
-from platform_assets.compute.measures.multi_class import MultiClassMeasures
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.compute.measures.regression import RegressionMeasures
-from platform_assets.compute.tasks import Binary, MultiClass, Regression, Task
-from platform_assets.records.performance import Window
-from platform_assets.report import sections
-from platform_assets.report.links import Links
-from platform_assets.status.state import Quality
+from platform_assets.evaluation import paired, verdict
+from platform_assets.evaluation.measures.binary import BinaryMeasures
+from platform_assets.evaluation.measures.measure import Measure
+from platform_assets.evaluation.measures.multi_class import MultiClassMeasures
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.evaluation.measures.regression import RegressionMeasures
+from platform_assets.monitoring import measured
+from platform_assets.operations import status
+from platform_assets.operations.report import sections
+from platform_assets.operations.report.links import Links
+from platform_assets.operations.status.state import Quality
+from platform_assets.product.tasks import Binary, MultiClass, Regression, Task
+from platform_assets.store.records.performance import Window
 from tests.doubles import recorded
 
 KEYS, ROWS = 4, 40
@@ -87,7 +88,7 @@ def test_an_added_measure_appears_everywhere(draw) -> None:
 
     by_key = dict(zip(dict.fromkeys(names), frame.iter_slices(ROWS), strict=True))
     for keys in (by_key, {"k0": by_key["k0"]}):
-        window = performance.window(keys, "d", measures, confidence=0.9)
+        window = measured.window(keys, "d", measures, confidence=0.9)
         assert [*window.quality] == [measure.name for measure in measures.shown]
         assert window.quality["sure"].value == len(keys) * ROWS
         assert "highest " in status.words._quality_words(quality_of(window), "daily")
@@ -105,7 +106,7 @@ def test_an_added_measure_appears_everywhere(draw) -> None:
         measured={},
         releases=[],
     )
-    result.measured = {"k0": changed(performance.measure(by_key["k0"], measures), window=window)}
+    result.measured = {"k0": changed(measured.measure(by_key["k0"], measures), window=window)}
     assert HIGHEST.title in str(sections.quality(result))
 
 

@@ -11,9 +11,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from platform_assets.compute import metrics, probabilities
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.compute.tasks import Binary
+from platform_assets.evaluation import metrics
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.product.tasks import Binary, probabilities
 
 SCORED = st.lists(st.tuples(st.booleans(), st.integers(0, 20)), min_size=1, max_size=60)
 

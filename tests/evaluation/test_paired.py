@@ -11,9 +11,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from platform_assets.compute import metrics, paired, probabilities
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.compute.tasks import Binary
+from platform_assets.evaluation import metrics, paired
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.product.tasks import Binary, probabilities
 
 TASK = Binary()
 MEASURES = measures_of(TASK)

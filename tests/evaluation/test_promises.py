@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace as changed
 
-from platform_assets.compute import paired, performance, promise_effects, promises
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.compute.performance_policy import describe, failing, judge
-from platform_assets.compute.tasks import Binary, Regression
+from platform_assets.evaluation import paired, promise_effects, promises
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.monitoring import measured
+from platform_assets.monitoring.performance_policy import describe, failing, judge
 from platform_assets.product.monitoring import Retraining
+from platform_assets.product.tasks import Binary, Regression
 from tests.doubles import answering, documents
 from tests.doubles.answering import World
 
@@ -141,7 +142,7 @@ def test_a_calm_but_miscalibrated_fortnight_is_detected() -> None:
     assert answer.mean() == pytest.approx(0.13, abs=0.01)
     assert label.mean() == pytest.approx(0.08, abs=0.02)
     assert measures_of(Binary()).quality(label, answer)["auc"] == pytest.approx(0.643, abs=0.03)
-    result = performance.assess_answers(
+    result = measured.assess_answers(
         label, answer, np.repeat([f"k{key:02d}" for key in range(14)], 850), measures_of(Binary())
     )
     assert result.excess < -0.02

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from platform_assets.compute import releases
-from platform_assets.records.releases import Override, Release
+from platform_assets.evaluation import releases
+from platform_assets.store.records.releases import Override, Release
 
 NOON = datetime(2013, 3, 1, 12, tzinfo=UTC)
 
@@ -29,7 +29,7 @@ def _release(digest: str, previous: int | None = None) -> Release:
 
 
 class _Ledger:
-    """Numbered records, as `storage.ledgers` keeps them."""
+    """Numbered records, as `store.ledgers` keeps them."""
 
     def __init__(self, *digests: str) -> None:
         self.records = [_release(digest) for digest in digests]

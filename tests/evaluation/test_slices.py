@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.compute import probabilities, slices
-from platform_assets.compute.measures.binary import BinaryMeasures
-from platform_assets.compute.measures.measure import Measure
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.compute.tasks import Binary
+from platform_assets.evaluation import slices
+from platform_assets.evaluation.measures.binary import BinaryMeasures
+from platform_assets.evaluation.measures.measure import Measure
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.product.tasks import Binary, probabilities
 
 
 def _rows_of(values: pl.Series) -> dict[str, int]:

@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from platform_assets.compute import verdict
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.compute.tasks import Binary, MultiClass, Regression
+from platform_assets.evaluation import verdict
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.product.tasks import Binary, MultiClass, Regression
 from tests.doubles import rivals
 from tests.volume import draws
 

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from platform_assets import naming
-from platform_assets.serving import openapi
-from platform_assets.serving.contract import Contract
-from platform_assets.settings import Settings
-from platform_assets.storage.artifacts import ArtifactStore, canonical, sha256
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import PartitionRecord, TableStore
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.serving.answer import openapi
+from platform_assets.serving.answer.contract import Contract
+from platform_assets.store.artifacts import ArtifactStore, canonical, sha256
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.tables import PartitionRecord, TableStore
 from tests.goldens.walk import ServedKey, Walk
 
 NOT_CONTENT = {

@@ -8,9 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from platform_assets import specs
-from platform_assets.specs import flight_delays as module
-from platform_assets.specs.base import FaultKind, ProductSpec
+from platform_assets.engine import product_files
+from platform_assets.product.spec import FaultKind, ProductSpec
+from platform_assets.products import flight_delays as module
 from tests.doubles.products import hourly_temperature
 from tests.goldens.walk import Run, Walk
 
@@ -61,9 +61,9 @@ def flight_delays() -> Walk:
 
 def garment_photos() -> Walk:
     """Return nine batches of 130 photos, and five more with negatives in the third."""
-    from platform_assets.specs import garment_photos as module
+    from platform_assets.products import garment_photos as module
 
-    product = specs.load("garment_photos")
+    product = product_files.load("garment_photos")
 
     def some_photos(deliver: Deliver) -> Deliver:
         def delivered(source: str, key: str) -> bytes | None:
@@ -99,7 +99,7 @@ def garment_photos() -> Walk:
 
 def first_photos(module: Any, data: bytes) -> bytes:
     """Return a batch with only its first photos."""
-    from platform_assets.compute import images
+    from platform_assets.data import images
 
     photos = module.read_photos(data).head(PHOTOS)
     listed = photos.select("photo_id", pl.format("{}.png", "photo_id").alias("file"), "known_at_utc")

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from platform_assets import digests, naming, specs
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.makers.checkpoint import Learning
-from platform_assets.makers.drift import Judging
-from platform_assets.makers.evaluation import Evaluating
-from platform_assets.makers.features import Building
-from platform_assets.makers.onnx import Exporting
-from platform_assets.makers.outcomes import Labelling
-from platform_assets.makers.performance import Measuring
-from platform_assets.makers.predictions import Ingesting
-from platform_assets.makers.raw import Landing
-from platform_assets.makers.validated import Validation
-from platform_assets.specs.base import ProductSpec
+from platform_assets.base import naming
+from platform_assets.data.features_maker import Building
+from platform_assets.data.outcomes_maker import Labelling
+from platform_assets.data.raw_maker import Landing
+from platform_assets.data.validated_maker import Validation
+from platform_assets.engine import digests, product_files
+from platform_assets.evaluation.evaluation_maker import Evaluating
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.monitoring.drift_maker import Judging
+from platform_assets.monitoring.performance_maker import Measuring
+from platform_assets.prediction_log.predictions_maker import Ingesting
+from platform_assets.product.spec import ProductSpec
+from platform_assets.training.checkpoint_maker import Learning
+from platform_assets.training.onnx_maker import Exporting
 from tests.doubles.products import hourly_temperature
 from tests.goldens.comparing import FOLDER
 
@@ -47,12 +48,12 @@ def makers(spec: ProductSpec) -> dict[str, Any]:
 def digests_of(spec: ProductSpec) -> dict[str, str]:
     """Return the code digest of each stage."""
     result = {stage: digests.code_digest(maker) for stage, maker in makers(spec).items()}
-    return result | {"decision": digests.modules_digest("platform_assets.compute.policy")}
+    return result | {"decision": digests.modules_digest("platform_assets.monitoring.policy")}
 
 
 def now() -> dict[str, dict[str, str]]:
     """Return the digests of the shipped products and of the odd one, by product."""
-    return {spec.name: digests_of(spec) for spec in (*specs.load_all(), hourly_temperature.SPEC)}
+    return {spec.name: digests_of(spec) for spec in (*product_files.load_all(), hourly_temperature.SPEC)}
 
 
 def recorded() -> dict[str, dict[str, str]]:

@@ -10,11 +10,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from platform_assets import profiles
-from platform_assets.makers import outcomes
-from platform_assets.settings import Settings
-from platform_assets.specs import garment_photos
-from resources.launchers.local import SubprocessLauncher
+from platform_assets.base.settings import Settings
+from platform_assets.data import outcomes_maker
+from platform_assets.launch import profiles
+from platform_assets.launch.local import SubprocessLauncher
+from platform_assets.products import garment_photos
 from tests.doubles.products import hourly_temperature
 from tests.goldens import stages, versions, watched
 from tests.goldens.comparing import ANSWER_TOLERANCE, as_text, differences, path_of, with_answers_recorded_before
@@ -108,13 +108,15 @@ def test_a_watch_detects_code_that_a_digest_does_not_cover(monkeypatch: pytest.M
         profiles.profile("cpu_small")
         return {}
 
-    monkeypatch.setattr(outcomes, "by_key", priced)
+    monkeypatch.setattr(outcomes_maker, "by_key", priced)
     moment = pl.Datetime("us", "UTC")
     types = {"key": pl.String, "station": pl.String, "observed_at_utc": moment, "temperature_f": pl.Float64}
     with watching() as watch:
-        outcomes.Labelling.of(hourly_temperature.SPEC).make((), pl.DataFrame(schema={**types, "known_at_utc": moment}))
+        outcomes_maker.Labelling.of(hourly_temperature.SPEC).make(
+            (), pl.DataFrame(schema={**types, "known_at_utc": moment})
+        )
     profile, double = watch.missing()["outcomes"]
-    assert profile.startswith("platform_assets/profiles.py:")
+    assert profile.startswith("platform_assets/launch/profiles.py:")
     assert double.startswith("tests/goldens/test_goldens.py:")
 
 

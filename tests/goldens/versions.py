@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from platform_assets import naming, specs
-from platform_assets.facts import versions
-from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.artifacts import canonical, sha256
+from platform_assets.base import naming
+from platform_assets.engine import product_files
+from platform_assets.product.spec import ProductSpec
+from platform_assets.store.artifacts import canonical, sha256
+from platform_assets.training import versions
 from tests.doubles.products import hourly_temperature
 from tests.goldens.comparing import FOLDER, path_of
 
@@ -40,7 +41,7 @@ def now() -> dict[str, dict[str, tuple[str, str]]]:
             stage: (versions.current(spec)[stage], content)
             for stage, content in content_of(spec, json.loads(path_of(spec.name).read_text(encoding="utf-8"))).items()
         }
-        for spec in (*specs.load_all(), hourly_temperature.SPEC)
+        for spec in (*product_files.load_all(), hourly_temperature.SPEC)
     }
 
 

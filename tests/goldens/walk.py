@@ -19,21 +19,22 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets import clock, naming, replay
-from platform_assets.compute.releases import next_release
-from platform_assets.factory import build_defs
-from platform_assets.handle import Product
-from platform_assets.replay.callers import Reader
-from platform_assets.serving.live import Live
-from platform_assets.serving.model import Model
-from platform_assets.serving.predict import Predictor
-from platform_assets.settings import Settings
-from platform_assets.specs.base import FaultKind, ProductSpec
-from platform_assets.storage.artifacts import ArtifactStore
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
-from resources.launchers import StepLauncher
-from resources.store import StoreResource
+from platform_assets.automation.factory import build_defs
+from platform_assets.base import clock, naming
+from platform_assets.base.settings import Settings
+from platform_assets.demo import replay
+from platform_assets.demo.replay.callers import Reader
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.evaluation.releases import next_release
+from platform_assets.launch.launchers import StepLauncher
+from platform_assets.product.spec import FaultKind, ProductSpec
+from platform_assets.serving.answer.live import Live
+from platform_assets.serving.answer.model import Model
+from platform_assets.serving.answer.predict import Predictor
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.store.handle import Product
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.tables import TableStore
 from tests.doubles import documents, instances
 from tests.doubles.launcher import InProcessLauncher
 

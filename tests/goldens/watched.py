@@ -53,10 +53,10 @@ def arranged(monkeypatch: pytest.MonkeyPatch, product: str, reports: Path) -> Ca
 
 def begin() -> None:
     """Watch this process, using the walk's product instead of the project's files, and report at its end."""
-    from platform_assets import specs
-    from platform_assets.steps import instructions
+    from platform_assets.engine import product_files
+    from platform_assets.training.steps import instructions
 
-    check_maker, load_shipped = instructions.check_maker, specs.load
+    check_maker, load_shipped = instructions.check_maker, product_files.load
 
     def load(product: str) -> Any:
         if product != os.environ[PRODUCT]:
@@ -77,7 +77,7 @@ def begin() -> None:
         sys.settrace(see)  # as it returns None, Python calls it once per call, and not per return or line
         threading.settrace(see)
 
-    specs.load, instructions.check_maker = load, check
+    product_files.load, instructions.check_maker = load, check
 
 
 def _report(maker: Any, ran: set[CodeType]) -> None:

@@ -1,6 +1,6 @@
 """Watch the code that runs inside makers, and report the code outside of their digests.
 
-Every call below a method of `platform_assets.makers` is observed, imports included. The code that runs must belong to
+Every call below a method of a maker is observed, imports included. The code that runs must belong to
 the modules that the maker's digest covers or, in the product's file, to a definition that it reaches.
 """
 
@@ -18,49 +18,51 @@ from types import CodeType, FrameType, FunctionType
 from typing import Any
 from unittest.mock import patch
 
-from platform_assets import digests
-from platform_assets.digests import definitions, modules
+from platform_assets.engine import digests
+from platform_assets.engine.digests import definitions, modules
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ENGINE = (
-    "platform_assets/history/",
-    "platform_assets/records/",
-    "platform_assets/storage/",
-    "platform_assets/configuration.py",
-    "platform_assets/settings.py",
-    "platform_assets/clock.py",
-    "platform_assets/handle.py",
-    "platform_assets/digests/reads.py",  # refuses reads of a product's code, and changes no result
+    "platform_assets/store/history/",
+    "platform_assets/store/records/",
+    "platform_assets/store/",
+    "platform_assets/base/configuration.py",
+    "platform_assets/base/settings.py",
+    "platform_assets/base/clock.py",
+    "platform_assets/store/handle.py",
+    "platform_assets/engine/digests/reads.py",  # refuses reads of a product's code, and changes no result
+    "driftline.py",  # finds a public name; what defines it is counted
     "platform_assets/product/data_files.py",  # tells it which files count in the digest
-    "platform_assets/steps/",  # the progress of a fit: lease, saves, requests to stop; makers cannot import it
+    "platform_assets/training/steps/",  # the progress of a fit: lease, saves, requests to stop; makers cannot import it
     "tests/doubles/instances.py",  # takes the lines that a step in this process logs
 )
 """Code that makers call through the handles passed to them; `digests.ENGINE` covers it."""
 STEP = (
     *ENGINE,  # of which the steps' own code is covered by the number of their protocol
-    "platform_assets/digests/",  # the record of a training names the digest of its code
-    "platform_assets/libraries.py",  # compares versions with those of the run
+    "platform_assets/engine/digests/",  # the record of a training names the digest of its code
+    "platform_assets/training/libraries.py",  # compares versions with those of the run
     # What measures a fitted model, for the record of its training.
-    *(f"platform_assets/compute/{name}" for name in ("rare.py", "metrics.py", "measures/")),
-    "platform_assets/profiles.py",  # prices per second; device and precision are passed as values
-    "platform_assets/step_profile.py",
-    "platform_assets/specs/base.py",  # passes the product's members to its maker, whose digest holds their values
+    *("platform_assets/launch/train.py", "platform_assets/training/rare.py"),
+    *("platform_assets/evaluation/metrics.py", "platform_assets/evaluation/measures/"),
+    "platform_assets/launch/profiles.py",  # prices per second; device and precision are passed as values
+    "platform_assets/launch/step_profile.py",
+    "platform_assets/product/spec.py",  # passes the product's members to its maker, whose digest holds their values
     "tests/goldens/watched.py",
 )
 """The same for the code of a step process."""
 MAKERS = {
-    "raw": "Landing",
-    "validated": "Validation",
-    "features": "Building",
-    "outcomes": "Labelling",
-    "predictions": "Ingesting",
-    "drift": "Judging",
-    "performance": "Measuring",
-    "checkpoint": "Learning",
-    "onnx": "Exporting",
-    "evaluation": "Evaluating",
+    "raw": ("data.raw_maker", "Landing"),
+    "validated": ("data.validated_maker", "Validation"),
+    "features": ("data.features_maker", "Building"),
+    "outcomes": ("data.outcomes_maker", "Labelling"),
+    "predictions": ("prediction_log.predictions_maker", "Ingesting"),
+    "drift": ("monitoring.drift_maker", "Judging"),
+    "performance": ("monitoring.performance_maker", "Measuring"),
+    "checkpoint": ("training.checkpoint_maker", "Learning"),
+    "onnx": ("training.onnx_maker", "Exporting"),
+    "evaluation": ("evaluation.evaluation_maker", "Evaluating"),
 }
-"""Module of `platform_assets.makers`, which is the stage's name, and its maker."""
+"""Module and name of each stage's maker."""
 
 
 class Watch:
@@ -107,8 +109,8 @@ def watching() -> Iterator[Watch]:
     """Watch every maker of this process."""
     watch = Watch()
     patches = []
-    for stage, name in MAKERS.items():
-        maker = getattr(importlib.import_module(f"platform_assets.makers.{stage}"), name)
+    for stage, (module, name) in MAKERS.items():
+        maker = getattr(importlib.import_module(f"platform_assets.{module}"), name)
         for attribute, value in vars(maker).items():
             if isinstance(value, FunctionType) and not attribute.startswith("__"):
                 patches.append(patch.object(maker, attribute, watch.wrapped(stage, value)))

@@ -14,7 +14,7 @@ import yaml
 from dagster._core.instance.runs.run_domain import RunDomain
 from sqlalchemy.engine import Connection
 
-from resources.cluster_storage import HELD, Events
+from platform_assets.instance.cluster_storage import HELD, Events
 from tests.doubles import postgres_server
 from tests.doubles.postgres_server import PostgresServer
 

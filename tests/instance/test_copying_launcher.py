@@ -1,6 +1,6 @@
 """A run's process is a copy with Dagster imported, and with nothing that a person may edit; switched off, it is none.
 
-`tests/sensors/test_pools.py` cancels and kills real runs, with this launcher and with Dagster's own.
+`tests/automation/test_pools.py` cancels and kills real runs, with this launcher and with Dagster's own.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import dagster as dg
 import pytest
 import yaml
 
-from platform_assets.demo import home
-from platform_assets.settings import REPOSITORY, Settings
-from resources import copying_launcher
+from platform_assets.base.settings import REPOSITORY, Settings
+from platform_assets.instance import copying_launcher, home
 
 PROGRAM = """
 import os, sys
@@ -30,7 +29,7 @@ def look(place):
 
 if __name__ == "__main__":
     import platform_assets.definitions
-    from resources import copying_launcher
+    from platform_assets.instance import copying_launcher
     for value in ("first", "second"):
         Path("edited.py").write_text(f"VALUE = {value!r}\\n")
         process = copying_launcher.copied(look, value)

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from sqlalchemy.engine import URL
 
-from resources.database_reader import ReaderProblem, reader_of
+from platform_assets.instance.database_reader import ReaderProblem, reader_of
 from tests.doubles import postgres_server
 from tests.doubles.postgres_server import PostgresServer
 from tests.doubles.rows import row

@@ -12,10 +12,9 @@ import yaml
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from sqlalchemy import Engine
 
-from platform_assets.demo import home
-from platform_assets.settings import Settings
-from resources import local_storage
-from resources.local_storage import Events
+from platform_assets.base.settings import Settings
+from platform_assets.instance import home, local_storage
+from platform_assets.instance.local_storage import Events
 
 KEYS = ("a", "b", "c")
 

@@ -24,17 +24,18 @@ import pytest
 import yaml
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
-from platform_assets import accounts, clock, naming, signing
-from platform_assets.demo import home
+from platform_assets.automation.factory import build_defs
+from platform_assets.base import accounts, clock, naming
+from platform_assets.base.settings import Settings
 from platform_assets.demo.processes import HOST, Children, free_port, wait_for
 from platform_assets.demo.runs import Dagster
-from platform_assets.factory import build_defs
-from platform_assets.settings import Settings
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.objects import open_store
-from platform_assets.storage.tables import TableStore
-from resources.requesters import NOBODY, Requester, of_daemon
-from resources.run_coordinator import RunCoordinator, RunRefused
+from platform_assets.engine.requesters import NOBODY, Requester, of_daemon
+from platform_assets.evaluation import signing
+from platform_assets.instance import home
+from platform_assets.instance.run_coordinator import RunCoordinator, RunRefused
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.objects import open_store
+from platform_assets.store.tables import TableStore
 from tests.doubles import documents
 from tests.doubles.numbered_batches import SPEC
 from tests.doubles.s3_server import SECRET, S3Server

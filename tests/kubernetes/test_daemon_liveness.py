@@ -16,7 +16,7 @@ import yaml
 from dagster import DagsterInstance
 from dagster._daemon.types import DaemonHeartbeat
 
-from platform_assets.deployment.daemon_liveness import FROZEN_S, STUCK_S, Heartbeat, problem
+from platform_assets.kubernetes.daemon_liveness import FROZEN_S, STUCK_S, Heartbeat, problem
 from tests.doubles import cluster_environment, postgres_server
 from tests.doubles.postgres_server import MISSING, PostgresServer, binaries
 
@@ -54,7 +54,7 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 def probed(environment: Mapping[str, str], pid: int) -> tuple[int, str]:
-    argv = [sys.executable, "-m", "platform_assets.deployment.daemon_liveness", str(pid)]
+    argv = [sys.executable, "-m", "platform_assets.kubernetes.daemon_liveness", str(pid)]
     ended = subprocess.run(
         argv, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60, check=False
     )

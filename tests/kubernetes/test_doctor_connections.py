@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from platform_assets.base.settings import AUTHORITY_VARIABLES, Settings
 from platform_assets.cli import main
-from platform_assets.deployment import connections
-from platform_assets.deployment.connections import Connection
-from platform_assets.settings import AUTHORITY_VARIABLES, Settings
+from platform_assets.kubernetes import connections
+from platform_assets.kubernetes.connections import Connection
 from tests.cluster.certificates import Authority
 from tests.conftest import BUCKET
 from tests.doubles import faulty_s3, postgres_server, tls_proxy

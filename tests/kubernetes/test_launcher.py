@@ -17,18 +17,20 @@ import dagster as dg
 import pytest
 from kubernetes.client import Configuration
 
-from platform_assets import libraries
-from platform_assets.profiles import StepProfile
-from platform_assets.records.attempts import ATTEMPTS, Launch, unique_attempts
-from platform_assets.settings import Settings, SettingsProblem
-from platform_assets.steps.attempt import Attempt as StepAttempt
-from platform_assets.storage.ledgers import Ledgers
-from resources.launchers import StepFailure, StepLauncher, Work, manifest, unseen
-from resources.launchers import records as records_of_attempts
-from resources.launchers.attempt import Attempt
-from resources.launchers.endings import first_try
-from resources.launchers.kubernetes import KubernetesLauncher
-from resources.launchers.tries import Unattended
+from platform_assets.base.settings import Settings, SettingsProblem
+from platform_assets.engine.outside import Work
+from platform_assets.kubernetes import manifest, unseen
+from platform_assets.kubernetes.launcher import KubernetesLauncher
+from platform_assets.launch import records as records_of_attempts
+from platform_assets.launch.attempt import Attempt
+from platform_assets.launch.endings import first_try
+from platform_assets.launch.launchers import StepFailure, StepLauncher
+from platform_assets.launch.profiles import StepProfile
+from platform_assets.launch.tries import Unattended
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.attempts import ATTEMPTS, Launch, unique_attempts
+from platform_assets.training import libraries
+from platform_assets.training.steps.attempt import Attempt as StepAttempt
 from tests.doubles.played_api import GONE, LOST, Play, PlayedApi, Trouble, ended, running, well
 
 NOWHERE = Configuration()

@@ -13,11 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets import accounts
-from platform_assets.profiles import PROFILES, StepProfile, Toleration
-from platform_assets.settings import Settings
-from resources.launchers import manifest, records
-from resources.launchers.endings import Work, first_try
+from platform_assets.base import accounts
+from platform_assets.base.settings import Settings
+from platform_assets.engine.outside import Work
+from platform_assets.kubernetes import manifest
+from platform_assets.launch import names, records
+from platform_assets.launch.endings import first_try
+from platform_assets.launch.profiles import PROFILES, StepProfile, Toleration
 
 WORK = Work(product="flights", step="train", cutoff="2013-07-01", fingerprint="ab" * 32)
 ENVIRONMENT = {
@@ -33,7 +35,7 @@ def pod(
     profile: StepProfile = PROFILES["gpu_spot"],
     *,
     settings: Settings | None = None,
-    module: str = "platform_assets.steps.train",
+    module: str = "platform_assets.launch.train",
     pipes: Json | None = None,
     work: Work = WORK,
     attempt: str = "0d2f",
@@ -334,7 +336,7 @@ def test_a_pods_name_is_a_dns_label_and_unique_to_its_attempt(product: str, step
     def name_of(cutoff: str = WORK.cutoff, attempt: str = attempt) -> str:
         work = replace(WORK, product=product, step=step, cutoff=cutoff)
         launch = records.begin(work, first_try(PROFILES["gpu"]), run_id="r", launcher="kubernetes")
-        return manifest.name_of(msgspec.structs.replace(launch, id=attempt))
+        return names.name_of(msgspec.structs.replace(launch, id=attempt))
 
     name = name_of()
     assert DNS_LABEL.fullmatch(name)
@@ -349,7 +351,7 @@ def test_a_fingerprint_is_cut_in_the_label_and_whole_in_the_annotation() -> None
     assert metadata["labels"]["driftline/fingerprint"] == WORK.fingerprint[:40]
     assert metadata["annotations"]["driftline/fingerprint"] == WORK.fingerprint
     assert "driftline/cutoff" not in metadata["annotations"]
-    assert manifest.selector(WORK).items() <= metadata["labels"].items()
+    assert names.selector(WORK).items() <= metadata["labels"].items()
 
 
 # -- valid --

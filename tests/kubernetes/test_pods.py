@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.failures import FAILURES
-from platform_assets.profiles import PROFILES
-from resources.launchers import pods
-from resources.launchers.endings import Ending
-from resources.launchers.pod_status import read_event, read_node, read_pod
-from tests.resources.test_corpus import fixtures
+from platform_assets.base.failures import FAILURES
+from platform_assets.kubernetes import pods
+from platform_assets.kubernetes.pod_status import read_event, read_node, read_pod
+from platform_assets.launch.endings import Ending
+from platform_assets.launch.profiles import PROFILES
+from tests.launch.test_corpus import fixtures
 
 STATUSES = Path(__file__).resolve().parents[1] / "doubles" / "pod_statuses"
 FIXTURES = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(STATUSES.glob("*.json"))}

@@ -7,8 +7,8 @@ from typing import cast
 
 import pytest
 
-from resources.launchers import readiness
-from resources.launchers.api import Api
+from platform_assets.kubernetes import readiness
+from platform_assets.kubernetes.api import Api
 
 
 class Old:

@@ -22,8 +22,8 @@ from urllib3.exceptions import (
     SSLError,
 )
 
-from resources.launchers import responses
-from resources.launchers.responses import Meaning
+from platform_assets.kubernetes import responses
+from platform_assets.kubernetes.responses import Meaning
 
 HTML = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
 POD = b'{"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "driftline-x"}}'

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from kubernetes.client import ApiException
 
-from resources.launchers import step_log
-from resources.launchers.attempt import Observation
-from resources.launchers.step_log import StepLog
+from platform_assets.kubernetes import step_log
+from platform_assets.kubernetes.step_log import StepLog
+from platform_assets.launch.attempt import Observation
 
 START = datetime(2026, 11, 24, 10, tzinfo=UTC)
 Line = tuple[float, float]

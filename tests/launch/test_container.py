@@ -10,15 +10,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from platform_assets.failures import INIT, PREEMPTED
-from platform_assets.profiles import PROFILES, StepProfile
-from platform_assets.settings import AUTHORITIES, AUTHORITY_VARIABLES, Settings, SettingsProblem
-from resources.launchers import ContainerLauncher, foreground, launcher
-from resources.launchers.container import State, ending, options
-from resources.launchers.endings import Try, first_try
-from resources.launchers.image import trainer_image
-from resources.launchers.readiness import NotReady
-from resources.launchers.tries import StepRequest
+from platform_assets.base.failures import INIT, PREEMPTED
+from platform_assets.base.settings import AUTHORITIES, AUTHORITY_VARIABLES, Settings, SettingsProblem
+from platform_assets.launch import foreground
+from platform_assets.launch.container import State, ending, options
+from platform_assets.launch.endings import Try, first_try
+from platform_assets.launch.image import trainer_image
+from platform_assets.launch.launchers import ContainerLauncher, launcher
+from platform_assets.launch.profiles import PROFILES, StepProfile
+from platform_assets.launch.tries import NotReady, StepRequest
 
 IMAGE = "trainer@sha256:" + "0" * 64
 SIZE = PROFILES["cpu_small"].replace(cores=3, memory_gb=5.5, shm_gb=0.25, grace_s=77.5)

@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 import pytest
 
-from platform_assets.profiles import PROFILES
-from resources.launchers import pods
-from resources.launchers.pod_status import read_event, read_node, read_pod
+from platform_assets.kubernetes import pods
+from platform_assets.kubernetes.pod_status import read_event, read_node, read_pod
+from platform_assets.launch.profiles import PROFILES
 
 STATUSES = Path(__file__).resolve().parents[1] / "doubles" / "pod_statuses"
 SEED = 20261127

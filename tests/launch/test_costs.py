@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from platform_assets.compute import budgets, costs
-from platform_assets.compute.budgets import Expected
-from platform_assets.history.attempts import SCHEMA
-from platform_assets.records.attempts import UNDER_WAY, Attempt, unique_attempts
+from platform_assets.launch import budgets, costs
+from platform_assets.launch.budgets import Expected
+from platform_assets.store.history.attempts import SCHEMA
+from platform_assets.store.records.attempts import UNDER_WAY, Attempt, unique_attempts
 from tests.doubles.attempts import newest_first
 
 OLD = Attempt(wall_s=1800, usd_per_hour=2.0, reason="finished")

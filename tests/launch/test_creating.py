@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from resources.launchers import api
-from resources.launchers.api import Api
-from resources.launchers.pod_status import read_pod
-from resources.launchers.responses import ApiTrouble
+from platform_assets.kubernetes import api
+from platform_assets.kubernetes.api import Api
+from platform_assets.kubernetes.pod_status import read_pod
+from platform_assets.kubernetes.responses import ApiTrouble
 
 Answer = tuple[int, Any]
 """A status, and a body: an object, or bytes as they are; 0 closes the connection, -1 promises more than it sends."""

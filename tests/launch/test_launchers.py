@@ -10,9 +10,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from platform_assets.profiles import PROFILES, StepProfile
-from platform_assets.settings import REPOSITORY, Settings, SettingsProblem
-from resources.launchers import StepFailure, StepLauncher, SubprocessLauncher, launcher
+from platform_assets.base.settings import REPOSITORY, Settings, SettingsProblem
+from platform_assets.launch.launchers import StepFailure, StepLauncher, SubprocessLauncher, launcher
+from platform_assets.launch.profiles import PROFILES, StepProfile
 
 STEP = "tests.doubles.step"
 
@@ -103,7 +103,7 @@ def test_settings_that_a_launcher_lacks_are_named(tmp_path: Path) -> None:
 DRIVER = """
 import sys
 from pathlib import Path
-from tests.resources.test_launchers import run
+from tests.launch.test_launchers import run
 run(Path(sys.argv[1]), "wait")
 """
 

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from platform_assets import failures
-from platform_assets.profiles import PROFILES
-from platform_assets.records.attempts import Attempt, ProcessLocation
-from platform_assets.settings import Settings
-from platform_assets.storage.ledgers import Ledgers
-from resources.launchers import records
-from resources.launchers.endings import Ending, Work, first_try
-from resources.launchers.tries import report_save_time
+from platform_assets.base import failures
+from platform_assets.base.settings import Settings
+from platform_assets.engine.outside import Work
+from platform_assets.launch import records
+from platform_assets.launch.endings import Ending, first_try
+from platform_assets.launch.profiles import PROFILES
+from platform_assets.launch.tries import report_save_time
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.attempts import Attempt, ProcessLocation
 
 WORK = Work(product="tiny", step="train", cutoff="0009", fingerprint="f" * 64)
 GKE = PROFILES["gpu_spot"].replace(cloud="gke")

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from resources.launchers.pipes import KeptFileReader
+from platform_assets.launch.pipes import KeptFileReader
 
 
 class MessageHandler:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from platform_assets import profiles
-from platform_assets.records.attempts import Attempt
-from platform_assets.specs import load, money
-from platform_assets.specs.base import ProductSpec, Retraining, Training
+from platform_assets.engine.product_files import load
+from platform_assets.launch import prices, profiles
+from platform_assets.product.spec import ProductSpec, Retraining, Training
+from platform_assets.store.records.attempts import Attempt
 from tests.doubles import attempts
 from tests.doubles import numbered_batches as batches
 
@@ -34,37 +34,37 @@ def spec(profile: str = "cpu_small", hours: float | None = None) -> ProductSpec:
 def test_the_first_training_on_a_profile_may_cost_price_times_deadline_times_attempts(
     profile: str, usd: float, reason: str
 ) -> None:
-    result = money.next_training(spec(profile))
+    result = prices.next_training(spec(profile))
     assert result.usd == pytest.approx(usd)
     assert reason in result.reason
     assert "state Retraining.expected_hours" in result.advice
-    assert f"platform_assets/specs/{batches.SPEC.name}.py" in result.advice
+    assert f"platform_assets/products/{batches.SPEC.name}.py" in result.advice
 
 
 def test_stated_hours_replace_the_maximum_of_attempts() -> None:
-    result = money.next_training(spec("gpu", 0.5))
+    result = prices.next_training(spec("gpu", 0.5))
     assert result.usd == pytest.approx(1.245)
     assert result.reason == "Retraining.expected_hours is 0.5, at 2.49 USD per hour"
 
 
 def test_the_measured_cost_counts_with_the_stated_hours_as_its_floor() -> None:
-    assert money.next_training(spec(), attempts.newest_first(MEASURED)) == money.Expected(usd=1.0)
-    assert money.next_training(spec("cpu_small", 1.0), attempts.newest_first(MEASURED)).usd == 1.0
-    larger = money.next_training(spec("cpu_small", 20.0), attempts.newest_first(MEASURED))
+    assert prices.next_training(spec(), attempts.newest_first(MEASURED)) == prices.Expected(usd=1.0)
+    assert prices.next_training(spec("cpu_small", 1.0), attempts.newest_first(MEASURED)).usd == 1.0
+    larger = prices.next_training(spec("cpu_small", 20.0), attempts.newest_first(MEASURED))
     assert larger.usd == pytest.approx(1.6), "the stated hours show that the next takes longer"
     assert "expected_hours is 20" in larger.reason
 
 
 @pytest.mark.parametrize("profile", ["gpu", "gpu_spot", "cpu_spot"])
 def test_after_a_change_of_profile_the_next_training_counts_as_the_first(profile: str) -> None:
-    result = money.next_training(spec(profile), attempts.newest_first(MEASURED))
-    assert result.usd == money.next_training(spec(profile)).usd
+    result = prices.next_training(spec(profile), attempts.newest_first(MEASURED))
+    assert result.usd == prices.next_training(spec(profile)).usd
     assert f"at most, as a first one on {profile}: " in result.reason
 
 
 def test_a_changed_deadline_changes_the_maximum_of_a_first_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(profiles.PROFILES, "gpu", profiles.PROFILES["gpu"].replace(deadline_s=1800.0))
-    assert money.next_training(spec("gpu")).usd == pytest.approx(2.49 * 0.5 * 7)
+    assert prices.next_training(spec("gpu")).usd == pytest.approx(2.49 * 0.5 * 7)
 
 
 @pytest.mark.parametrize("hours", [0, -1.0, float("nan"), float("inf"), True, "2"])
@@ -75,12 +75,12 @@ def test_hours_are_a_positive_number(hours: Any) -> None:
 
 def test_hours_beyond_all_attempts_are_refused() -> None:
     with pytest.raises(ValueError, match=r"expected_hours is 43.0.* on cpu_small takes at most 42 h"):
-        money.check_hours(spec("cpu_small", 43.0))
+        prices.check_hours(spec("cpu_small", 43.0))
 
 
 def test_the_first_training_of_every_shipped_product_fits_its_budget() -> None:
     for item in (load("flight_delays"), load("garment_photos")):  # a product of one's own need not have a budget
         assert item.retraining.monthly_budget_usd is not None
         assert item.retraining.expected_hours is not None
-        assert 0 < money.next_training(item).usd < item.retraining.monthly_budget_usd
-        assert money.over_budget(item) is None
+        assert 0 < prices.next_training(item).usd < item.retraining.monthly_budget_usd
+        assert prices.over_budget(item) is None

@@ -8,15 +8,17 @@ import dagster as dg
 import pytest
 from msgspec.structs import replace
 
-from platform_assets import failures, naming
-from platform_assets.profiles import PROFILES
-from platform_assets.records.attempts import Attempt, Launch, ProcessLocation
-from platform_assets.records.leases import Lease
-from platform_assets.settings import Settings
-from platform_assets.storage import leases
-from platform_assets.storage.ledgers import LedgerProblem, Ledgers
-from resources.launchers import StepFailure, StepLauncher, SubprocessLauncher, Work, records
-from resources.launchers.endings import Ending, Try, first_try
+from platform_assets.base import failures, naming
+from platform_assets.base.settings import Settings
+from platform_assets.engine.outside import Work
+from platform_assets.launch import records
+from platform_assets.launch.endings import Ending, Try, first_try
+from platform_assets.launch.launchers import StepFailure, StepLauncher, SubprocessLauncher
+from platform_assets.launch.profiles import PROFILES
+from platform_assets.store import leases
+from platform_assets.store.ledgers import LedgerProblem, Ledgers
+from platform_assets.store.records.attempts import Attempt, Launch, ProcessLocation
+from platform_assets.store.records.leases import Lease
 
 WORK = Work(product="tiny", step="train", cutoff="0009", fingerprint="f" * 64)
 AT = datetime(2026, 11, 1, 12, tzinfo=UTC)

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.compute import answers, ingest, skew
-from platform_assets.compute.tasks import Binary
-from platform_assets.specs.base import Field
+from platform_assets.data import answer_rows
+from platform_assets.monitoring import answers, skew
+from platform_assets.product.spec import Field
+from platform_assets.product.tasks import Binary
 
 TASK = Binary()
 FIELDS = (
@@ -22,12 +23,12 @@ FIELDS = (
 )
 NOON = datetime(2020, 1, 5, 12, tzinfo=UTC)
 ENTITIES = "abcdef"
-SCHEMA = ingest.schema(FIELDS, TASK)
+SCHEMA = answer_rows.schema(FIELDS, TASK)
 
 
 def ours() -> pl.DataFrame:
     rows = [(entity, NOON, float(index), "x") for index, entity in enumerate(ENTITIES)]
-    types = {"entity": pl.String(), "asked_at": ingest.MOMENT, "speed": pl.Float64(), "maker": pl.String()}
+    types = {"entity": pl.String(), "asked_at": answer_rows.MOMENT, "speed": pl.Float64(), "maker": pl.String()}
     return pl.DataFrame(rows, schema=types, orient="row")
 
 
@@ -43,14 +44,14 @@ def answer(entity: str, **changes: Any) -> dict[str, Any]:
         "asked_at": NOON,
         "answered_at_utc": NOON,
         "latency_us": 1,
-        ingest.LATE: False,
+        answer_rows.LATE: False,
         "probability": 0.5,
     }
     return {**about, **mine, **changes}
 
 
 def frame(*rows: dict[str, Any]) -> pl.DataFrame:
-    return pl.DataFrame(list(rows), schema=SCHEMA).sort(ingest.ORDER)
+    return pl.DataFrame(list(rows), schema=SCHEMA).sort(answer_rows.ORDER)
 
 
 def counted_rows(rows: pl.DataFrame, **options: Any) -> pl.DataFrame:
@@ -67,7 +68,7 @@ EXTRA = st.fixed_dictionaries(
         "later_s": st.integers(1, 10**6),
         "digest": st.sampled_from("de"),
         "probability": st.floats(0, 1),
-        ingest.LATE: st.booleans(),
+        answer_rows.LATE: st.booleans(),
         "changes": FEATURES,
     }
 )
@@ -79,7 +80,7 @@ def extras(drawn: list[dict[str, Any]]) -> list[dict[str, Any]]:
             item["entity"],
             prediction_id=f"extra-{index:03d}",
             answered_at_utc=NOON + timedelta(seconds=item["later_s"]),
-            **{name: item[name] for name in ("asked_at", "digest", "probability", ingest.LATE)},
+            **{name: item[name] for name in ("asked_at", "digest", "probability", answer_rows.LATE)},
             **item["changes"],
         )
         for index, item in enumerate(drawn)
@@ -120,7 +121,7 @@ def test_without_logged_inputs_further_answers_do_not_change_which_rows_count(dr
 def test_an_entity_counts_only_if_requested_with_our_features(drawn: list[dict[str, Any]]):
     rows = counted_rows(frame(*extras(drawn)))
     assert rows.select(skew.WHO).is_unique().all()
-    if any(row["speed"] is not None or row["maker"] is not None for row in extras(drawn) if not row[ingest.LATE]):
+    if any(row["speed"] is not None or row["maker"] is not None for row in extras(drawn) if not row[answer_rows.LATE]):
         assert rows["speed"].to_list() == [float(ENTITIES.find(entity)) for entity in rows["entity"]]
         assert set(rows["entity"]) <= set(ENTITIES)
 
@@ -148,16 +149,16 @@ def test_the_first_answer_with_our_features_counts_whatever_the_bundle():
 
 def test_an_entity_counts_once_per_moment_of_our_features():
     later = NOON + timedelta(hours=1)
-    twice = pl.concat([ours(), ours().with_columns(pl.lit(later, dtype=ingest.MOMENT).alias("asked_at"))])
+    twice = pl.concat([ours(), ours().with_columns(pl.lit(later, dtype=answer_rows.MOMENT).alias("asked_at"))])
     rows = frame(answer("a"), answer("a", prediction_id="later", asked_at=later))
     assert answers.select(rows, twice, FIELDS)["prediction_id"].to_list() == ["honest-a", "later"]
 
 
 def test_answers_of_older_tables_count_as_on_time():
-    rows = frame(answer("a", **{ingest.LATE: None}), answer("b", **{ingest.LATE: True}))
+    rows = frame(answer("a", **{answer_rows.LATE: None}), answer("b", **{answer_rows.LATE: True}))
     assert answers.in_time(rows, TASK)["entity"].to_list() == ["a"]
-    older = rows.drop(ingest.LATE)
-    assert answers.in_time(ingest.align(older, SCHEMA), TASK).height == 2
+    older = rows.drop(answer_rows.LATE)
+    assert answers.in_time(answer_rows.align(older, SCHEMA), TASK).height == 2
 
 
 @pytest.mark.parametrize(("digests", "order"), [("aab", ["b", "a"]), ("ab", ["a", "b"]), ("", [])])

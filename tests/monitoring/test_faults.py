@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from platform_assets.compute import faults, sketch
+from platform_assets.monitoring import faults, sketch
 from platform_assets.product.monitoring import CrossRule, Monitors
-from platform_assets.records.sketches import Moments, RuleCount, SourceSketch
+from platform_assets.store.records.sketches import Moments, RuleCount, SourceSketch
 
 MONITORS = Monitors(record_keys=10, min_record_keys=3, season=2)
 ROWS = 100

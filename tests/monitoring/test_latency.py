@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.compute import latency
-from platform_assets.records.decisions import Latency
+from platform_assets.monitoring import latency
+from platform_assets.store.records.decisions import Latency
 
 NOON = datetime(2020, 1, 11, 12, tzinfo=UTC)
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.compute import answers as answers_of
-from platform_assets.compute import performance, probabilities
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.compute.tasks import Binary
-from platform_assets.records.performance import Interval
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.monitoring import answers as answers_of
+from platform_assets.monitoring import measured
+from platform_assets.product.tasks import Binary, probabilities
+from platform_assets.store.records.performance import Interval
 
 TASK = Binary()
 MEASURES = measures_of(TASK)
@@ -74,18 +74,18 @@ def test_the_main_bundle_has_the_most_answers_or_among_equals_the_last(digests: 
 
 def test_without_answers_or_labels_there_are_no_numbers():
     for rows in (joined([], [], ""), joined([None, None], [0.2, 0.3], "aa")):
-        result = performance.measure(rows, MEASURES)
+        result = measured.measure(rows, MEASURES)
         assert [getattr(result, name) for name in ("quality", "decided", "expected_log_loss", "excess_log_loss")] == [
             None
         ] * 4
         assert (result.rows, result.labelled, result.labels) == (rows.height, 0, {})
-        assert performance.window({"k": rows}, "a", MEASURES, confidence=0.95) is None
+        assert measured.window({"k": rows}, "a", MEASURES, confidence=0.95) is None
     assert answers_of.main_digest(joined([], [], "")) is None
 
 
 def test_a_key_is_measured_on_its_main_rows_and_counts_all_rows():
     labels, given_, digests = [1, 0, 1, 0, 1], [0.9, 0.2, 0.6, 0.4, 0.1], "aaaab"
-    result = performance.measure(joined(labels, given_, digests), MEASURES)
+    result = measured.measure(joined(labels, given_, digests), MEASURES)
     assert (result.rows, result.labelled, result.labels, result.digest) == (5, 5, {"positives": 3}, "a")
     assert result.quality == MEASURES.quality(labels[:4], given_[:4])
     assert result.decided["accuracy"] == 1.0
@@ -99,7 +99,7 @@ def test_a_key_is_measured_on_its_main_rows_and_counts_all_rows():
 
 
 def test_a_window_of_one_key_has_values_and_no_interval():
-    result = performance.window({"k": joined([1, 0], [0.9, 0.2], "aa")}, "a", MEASURES, confidence=0.95)
+    result = measured.window({"k": joined([1, 0], [0.9, 0.2], "aa")}, "a", MEASURES, confidence=0.95)
     assert result is not None
     assert result.quality["auc"] == Interval(value=1.0, low=None, high=None)
     assert result.quality["accuracy"].value == 1.0
@@ -115,7 +115,7 @@ def test_a_window_is_the_estimate_over_the_main_rows_of_its_keys(keys: list[list
         f"k{index}": joined([row[0] for row in rows], [row[1] / 10 for row in rows], "".join(row[2] for row in rows))
         for index, rows in enumerate(keys)
     }
-    result = performance.window(by_key, "a", MEASURES, confidence=0.9)
+    result = measured.window(by_key, "a", MEASURES, confidence=0.9)
     mains = {key: main for key, rows in by_key.items() if (main := answers_of.main_rows(rows)).height}
     if not mains:
         assert result is None
@@ -129,7 +129,7 @@ def test_a_window_is_the_estimate_over_the_main_rows_of_its_keys(keys: list[list
     if len(mains) > 1:
         estimate = MEASURES.estimates(rows["label"], rows["probability"], names.to_numpy(), confidence=0.9)["log_loss"]
         assert result.quality["log_loss"] == Interval(value=estimate.value, low=estimate.low, high=estimate.high)
-    tested = performance.assess_bundle(by_key, "a", MEASURES, confidence=0.9)
+    tested = measured.assess_bundle(by_key, "a", MEASURES, confidence=0.9)
     assert result.model == tested
     if tested is not None:
         assert tested.excess == pytest.approx(tested.log_loss - tested.expected_log_loss, abs=1e-12)
@@ -137,15 +137,15 @@ def test_a_window_is_the_estimate_over_the_main_rows_of_its_keys(keys: list[list
         if tested.tests:
             loss = tested.tests["log_loss"]
             assert (tested.p_value is None) is (loss.low == loss.high)
-    assert performance.assess_bundle(by_key, None, MEASURES) is None
+    assert measured.assess_bundle(by_key, None, MEASURES) is None
 
 
 def test_slices_and_calibration_are_those_of_the_rows():
     rows = joined([1, 0, 1, 0], [0.9, 0.2, 0.6, 0.4], "aaaa")
-    (north,) = performance.by_slice(rows, ["site"], MEASURES)
+    (north,) = measured.by_slice(rows, ["site"], MEASURES)
     assert (north["slice"], north["value"], north["rows"], north["auc"]) == ("site", "north", 4, 1.0)
-    assert performance.by_slice(rows, [], MEASURES) == performance.by_slice(rows.clear(), ["site"], MEASURES) == []
-    assert sum(item["rows"] for item in performance.calibration(rows, MEASURES)) == 4
+    assert measured.by_slice(rows, [], MEASURES) == measured.by_slice(rows.clear(), ["site"], MEASURES) == []
+    assert sum(item["rows"] for item in measured.calibration(rows, MEASURES)) == 4
 
 
 def test_answers_of_another_kind_are_left_out():

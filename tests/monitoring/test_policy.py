@@ -11,20 +11,13 @@ from hypothesis import strategies as st
 from msgspec import structs
 from msgspec.structs import replace as changed
 
-from platform_assets.compute.budgets import Expected
-from platform_assets.compute.performance_policy import judge
-from platform_assets.compute.policy import (
-    ALERT_FAULT,
-    RETRAIN,
-    WAIT,
-    Facts,
-    Health,
-    decide,
-    is_decision_key,
-)
+from platform_assets.engine.balance import Balance
+from platform_assets.launch import budgets
+from platform_assets.monitoring.performance_policy import judge
+from platform_assets.monitoring.policy import ALERT_FAULT, RETRAIN, WAIT, Facts, Health, decide, is_decision_key
 from platform_assets.product.monitoring import Retraining
-from platform_assets.records.decisions import DecidedFault, Performance
-from platform_assets.records.performance import Promised
+from platform_assets.store.records.decisions import DecidedFault, Performance
+from platform_assets.store.records.performance import Promised
 from tests.doubles import documents
 
 NOW = datetime(2020, 3, 1, tzinfo=UTC)
@@ -64,7 +57,7 @@ PERFORMANCE = Promised(keys=14, log_loss=0.52, expected_log_loss=0.49, excess=0.
 
 
 def _performance(**changes) -> Performance:
-    """Return `compute.performance` numbers of a model with too high a log loss, one number of the test changed."""
+    """Return `monitoring.measured` numbers of a model with too high a log loss, one number of the test changed."""
     return judge(changed(PERFORMANCE, tests={"log_loss": changed(LOSS, **changes)}), POLICY)
 
 
@@ -217,8 +210,9 @@ def test_the_first_model_needs_no_decision_key() -> None:
 
 def test_the_budget_blocks_a_training_and_states_the_excess() -> None:
     policy = replace(POLICY, monthly_budget_usd=1.0)
-    assert decide(replace(FACTS, spent_usd=0.6, following=Expected(usd=0.4)), policy, NOW).action == RETRAIN
-    decision = decide(replace(FACTS, spent_usd=0.7, following=Expected(usd=0.4)), policy, NOW)
+    assert decide(replace(FACTS, balance=Balance(spent_usd=0.6, next_usd=0.4)), policy, NOW).action == RETRAIN
+    over = budgets.over_budget(0.7, budgets.Expected(usd=0.4), 1.0)
+    decision = decide(replace(FACTS, balance=Balance(spent_usd=0.7, next_usd=0.4, over=over)), policy, NOW)
     assert decision.action == WAIT
     assert "the budget is 1.00, exceeded by 0.10" in decision.reasons[0]
     assert "the limit is 28" in decision.reasons[1]

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.compute.learn import learn
-from platform_assets.compute.matrix import Inputs
-from platform_assets.compute.sketch import MOST_CATEGORIES, Sample, histograms, of_source, overlap, sketch
-from platform_assets.compute.tasks import Binary
-from platform_assets.records.sketches import Content, SourceSketch
-from platform_assets.specs.base import Field
+from platform_assets.monitoring.sketch import MOST_CATEGORIES, Sample, of_source, overlap
+from platform_assets.product.spec import Field
+from platform_assets.product.tasks import Binary
+from platform_assets.store.records.sketches import Content, SourceSketch
+from platform_assets.training.histograms import histograms, training_sketch
+from platform_assets.training.learn import learn
+from platform_assets.training.matrix import Inputs
 from tests.doubles import inputs as doubles
 
 TASK = Binary()
@@ -38,7 +39,9 @@ def frame(x: list[float | None], c: list[str | None], label: list[int | None]) -
 
 def test_counts_nulls_range_and_mean_by_hand() -> None:
     rows = frame([0.0, 0.5, 3.0, None, 9.0], ["a", "z", None, "a", "b"], [1, 0, None, 1, 0])
-    result = sketch(rows, LEARNED, TASK, answer=np.array([0.0, 0.04, 0.06, 0.99, 1.0], dtype=np.float32)).document()
+    result = training_sketch(
+        rows, LEARNED, TASK, answer=np.array([0.0, 0.04, 0.06, 0.99, 1.0], dtype=np.float32)
+    ).document()
     assert result["numeric"]["x"] == {
         "edges": [0.0, 1.0, 2.0, 3.0],
         "counts": [1, 1, 0, 1, 1],
@@ -53,7 +56,9 @@ def test_counts_nulls_range_and_mean_by_hand() -> None:
 
 
 def test_a_column_of_nulls_has_no_range() -> None:
-    result = sketch(frame([None], [None], [None]), LEARNED, TASK, answer=np.array([0.5], dtype=np.float32)).document()
+    result = training_sketch(
+        frame([None], [None], [None]), LEARNED, TASK, answer=np.array([0.5], dtype=np.float32)
+    ).document()
     assert result["numeric"]["x"] | {"edges": []} == {
         "edges": [],
         "counts": [0] * 5,
@@ -66,9 +71,9 @@ def test_a_column_of_nulls_has_no_range() -> None:
 
 def test_no_rows_or_too_few_probabilities_are_refused() -> None:
     with pytest.raises(ValueError, match="got 0 rows"):
-        sketch(frame([], [], []), LEARNED, TASK, answer=np.empty(0, dtype=np.float32))
+        training_sketch(frame([], [], []), LEARNED, TASK, answer=np.empty(0, dtype=np.float32))
     with pytest.raises(ValueError, match="got 1 rows and 2"):
-        sketch(frame([1.0], ["a"], [1]), LEARNED, TASK, answer=np.zeros(2, dtype=np.float32))
+        training_sketch(frame([1.0], ["a"], [1]), LEARNED, TASK, answer=np.zeros(2, dtype=np.float32))
 
 
 ROW = st.tuples(
@@ -83,7 +88,7 @@ def test_every_count_adds_up_to_the_rows_and_is_plain_json(
     rows: list[tuple[float | None, str | None, int | None]],
 ) -> None:
     table = frame(*(list(column) for column in zip(*rows, strict=True)))
-    result = sketch(table, LEARNED, TASK, answer=np.full(len(rows), 0.25, dtype=np.float32)).document()
+    result = training_sketch(table, LEARNED, TASK, answer=np.full(len(rows), 0.25, dtype=np.float32)).document()
     number, word = result["numeric"]["x"], result["categorical"]["c"]
     assert sum(number["counts"]) + number["nulls"] == len(rows)
     assert sum(word["counts"].values()) + word["other"] + word["nulls"] == len(rows)

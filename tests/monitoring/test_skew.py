@@ -11,12 +11,14 @@ from typing import Any
 import polars as pl
 import pytest
 
-from platform_assets import replay, specs
-from platform_assets.compute import ingest, skew
-from platform_assets.records.decisions import Skew
-from platform_assets.records.performance import Compared, Differing
-from platform_assets.specs.base import Field, Monitors, Window
-from platform_assets.stages.performance import LEAST_EQUAL
+from platform_assets.data import answer_rows
+from platform_assets.demo import replay
+from platform_assets.engine import product_files
+from platform_assets.monitoring import skew
+from platform_assets.monitoring.performance import LEAST_EQUAL
+from platform_assets.product.spec import Field, Monitors, Window
+from platform_assets.store.records.decisions import Skew
+from platform_assets.store.records.performance import Compared, Differing
 
 KEY = "2013-03-05"
 FIELDS = (
@@ -109,7 +111,7 @@ def test_two_of_our_rows_for_one_moment_are_an_error():
 class Day:
     """One key of the reference product: its past facts, and the platform's own features."""
 
-    spec: specs.ProductSpec
+    spec: product_files.ProductSpec
     tables: dict[str, pl.DataFrame]
     ours: pl.DataFrame
 
@@ -134,7 +136,9 @@ class Day:
             )
             for row in rows.iter_rows(named=True)
         ]
-        parsed = ingest.parse("\n".join([*lines, ""]).encode(), self.spec.fields, self.spec.task, file="f", offset=0)
+        parsed = answer_rows.parse(
+            "\n".join([*lines, ""]).encode(), self.spec.fields, self.spec.task, file="f", offset=0
+        )
         assert parsed.left_out == ()
         return parsed.rows
 
@@ -144,7 +148,7 @@ class Day:
 
 @pytest.fixture(scope="module")
 def day() -> Day:
-    spec = specs.load("flight_delays")
+    spec = product_files.load("flight_delays")
     tables = replay.known_tables(spec, KEY)
     return Day(spec=spec, tables=tables, ours=spec.features(tables, Window(grain=spec.grain, keys=(KEY,))))
 

@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from platform_assets.compute import accepted, costs
-from platform_assets.records.attempts import Attempt
-from platform_assets.records.releases import RELEASES, Channel, Channels
-from tests.compute.test_costs import ATTEMPTS
+from platform_assets.launch import costs
+from platform_assets.operations import accepted
+from platform_assets.store.records.attempts import Attempt
+from platform_assets.store.records.releases import RELEASES, Channel, Channels
 from tests.doubles import documents
 from tests.doubles.attempts import newest_first, oldest_first
+from tests.launch.test_costs import ATTEMPTS
 
 HOUR = Attempt(reason="finished", wall_s=3600.0, usd_per_hour=1.0, step="train")
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from platform_assets import naming
-from platform_assets.report import pages
-from platform_assets.settings import Settings
-from platform_assets.specs import Broken
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.engine.product_files import Broken
+from platform_assets.operations.report import pages
+from platform_assets.store.ledgers import Ledgers
 from tests.doubles import documents, recorded, watched
 
 CHROMIUM = shutil.which("chromium")
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt-g
 SPEC = recorded.SPEC
 KEYS = SPEC.grain.span("2020-01-11", "2020-01-16")
 BROKEN = Broken(
-    name="torn", file="platform_assets/specs/torn.py", error="torn: no SPEC in it.", cause=ValueError("torn")
+    name="torn", file="platform_assets/products/torn.py", error="torn: no SPEC in it.", cause=ValueError("torn")
 )
 WIDTHS_PX = {"desk": 1280, "phone": 390}
 WORST = ("serious", "critical")

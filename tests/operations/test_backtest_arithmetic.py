@@ -7,17 +7,17 @@ import itertools
 import numpy as np
 import pytest
 
-from platform_assets.compute import backtest
-from platform_assets.compute.backtest import Past
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.compute.tasks import Binary
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.operations.experiments import backtest_arithmetic
+from platform_assets.operations.experiments.backtest_arithmetic import Past
+from platform_assets.product.tasks import Binary
 from tests.benchmarks.q2 import by_period
 from tests.doubles.aging import COST, KEYS, STARTS, aging
 
 MEASURES = measures_of(Binary())
 
 
-def mean_age(plan: backtest.Plan) -> float:
+def mean_age(plan: backtest_arithmetic.Plan) -> float:
     turns = [STARTS[fit] for fit in plan]
     return float(np.mean([index - max(start for start in turns if start <= index) + 1 for index in range(KEYS)]))
 
@@ -59,8 +59,8 @@ def test_turns_and_stitched_rows_follow_the_plan() -> None:
 @pytest.mark.parametrize(
     ("count", "plan"), [(0, (0,)), (1, (0, 3)), (2, (0, 2, 4)), (5, (0, 1, 2, 3, 4, 5)), (3, (0, 2, 3, 5))]
 )
-def test_an_even_calendar_divides_the_decisions(count: int, plan: backtest.Plan) -> None:
-    assert backtest.even(aging(), count) == plan
+def test_an_even_calendar_divides_the_decisions(count: int, plan: backtest_arithmetic.Plan) -> None:
+    assert backtest_arithmetic.even(aging(), count) == plan
 
 
 def test_even_calendars_of_every_count_are_plans() -> None:
@@ -75,21 +75,21 @@ def test_even_calendars_of_every_count_are_plans() -> None:
             cpu_s=(1.0,) * fits,
         )
         for count in range(fits):
-            plan = backtest.even(many, count)
+            plan = backtest_arithmetic.even(many, count)
             many.turns(plan)
             assert len(plan) == count + 1
 
 
 def test_random_plans_are_seeded_and_reach_every_decision() -> None:
     past = aging()
-    drawn = backtest.random_plans(past, 2)
+    drawn = backtest_arithmetic.random_plans(past, 2)
     assert len(drawn) == 20
-    assert drawn == backtest.random_plans(past, 2)
-    assert drawn != backtest.random_plans(past, 2, seed=1)
+    assert drawn == backtest_arithmetic.random_plans(past, 2)
+    assert drawn != backtest_arithmetic.random_plans(past, 2, seed=1)
     assert {len(plan) for plan in drawn} == {3}
-    assert {fit for plan in backtest.random_plans(past, 1, draws=200) for fit in plan} == set(range(6))
+    assert {fit for plan in backtest_arithmetic.random_plans(past, 1, draws=200) for fit in plan} == set(range(6))
     with pytest.raises(ValueError, match="6 retrainings among 5 decisions"):
-        backtest.random_plans(past, 6)
+        backtest_arithmetic.random_plans(past, 6)
 
 
 def test_hindsight_finds_the_plan_with_the_lowest_loss() -> None:
@@ -106,8 +106,8 @@ def test_hindsight_finds_the_plan_with_the_lowest_loss() -> None:
     for count in range(6):
         plans = [(0, *decisions) for decisions in itertools.combinations(range(1, 6), count)]
         least = min(plans, key=noisy.log_loss)
-        assert backtest.best(noisy, count) == least
-    assert past.log_loss(backtest.best(past, 2)) == pytest.approx(COST * 2.5)
+        assert backtest_arithmetic.best(noisy, count) == least
+    assert past.log_loss(backtest_arithmetic.best(past, 2)) == pytest.approx(COST * 2.5)
 
 
 def test_a_walk_decides_with_the_current_champion() -> None:
@@ -117,7 +117,7 @@ def test_a_walk_decides_with_the_current_champion() -> None:
         calls.append((champion, fit))
         return fit in (2, 3)
 
-    assert backtest.walk(aging(), decide) == (0, 2, 3)
+    assert backtest_arithmetic.walk(aging(), decide) == (0, 2, 3)
     assert calls == [(0, 1), (0, 2), (2, 3), (3, 4), (3, 5)]
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from platform_assets.compute import backtest as outcomes
+from platform_assets.operations.experiments import backtest_arithmetic as outcomes
 from tests.doubles.aging import COST, aging
 
 EVERY_DECISION = (0, 1, 2, 3, 4, 5)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from platform_assets.compute import backtest_policies as policies
-from platform_assets.compute.backtest import Past, walk
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.compute.tasks import Binary
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.operations.experiments import backtest_policies as policies
+from platform_assets.operations.experiments.backtest_arithmetic import Past, walk
 from platform_assets.product.monitoring import Retraining
+from platform_assets.product.tasks import Binary
 
 MEASURES = measures_of(Binary())
 RULES = Retraining(decide_every=2, max_age=100, cooldown=2, performance_window=4, min_excess_loss=0.05, confidence=0.95)

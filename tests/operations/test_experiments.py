@@ -10,18 +10,19 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from platform_assets import naming, status
-from platform_assets.experiments import runs, train
-from platform_assets.handle import Product
-from platform_assets.learners.blend import Blend
-from platform_assets.learners.boosted import LightGbm
-from platform_assets.learners.network import Network
-from platform_assets.product.changes import changed
-from platform_assets.records.trainings import TRAININGS
-from platform_assets.settings import Settings
-from platform_assets.status.state import Rare
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.operations import status
+from platform_assets.operations.experiments import runs, train
+from platform_assets.operations.status.state import Rare
+from platform_assets.store.handle import Product
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.trainings import TRAININGS
+from platform_assets.store.tables import TableStore
+from platform_assets.training.changes import changed
+from platform_assets.training.learners.blend import Blend
+from platform_assets.training.learners.boosted import LightGbm
+from platform_assets.training.learners.network import Network, learner_of
 from tests.doubles import documents
 from tests.doubles import tiny_product as tiny
 
@@ -105,9 +106,9 @@ def test_settings_reach_training_learner_and_parts_of_a_blend() -> None:
         ["seed=7", "training.batch_size=8", "learner.learners.1.settings.num_leaves=5", "learner.weights=[0.25, 0.75]"],
     )
     assert (spec.training.seed, spec.training.batch_size) == (7, 8)
-    assert spec.learner.learners[1].settings == {"num_leaves": 5}  # type: ignore[attr-defined]
-    assert spec.learner.weights == (0.25, 0.75)  # type: ignore[attr-defined]
-    assert spec.learner.learners[0] == blend.learners[0]  # type: ignore[attr-defined]
+    assert learner_of(spec).learners[1].settings == {"num_leaves": 5}  # type: ignore[attr-defined]
+    assert learner_of(spec).weights == (0.25, 0.75)  # type: ignore[attr-defined]
+    assert learner_of(spec).learners[0] == blend.learners[0]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from platform_assets.compute.tasks import Binary
-from platform_assets.records.performance import Measured
-from platform_assets.show import monitoring_plots, vector
+from platform_assets.operations.views import monitoring_plots, vector
+from platform_assets.product.tasks import Binary
+from platform_assets.store.records.performance import Measured
 from tests.doubles import documents
 
 TASK = Binary()

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from platform_assets import naming
-from platform_assets.compute import costs
-from platform_assets.facts import unlabelled
-from platform_assets.handle import Product
-from platform_assets.problems import LedgerProblem
-from platform_assets.report import facts, faults, index, pages, render
-from platform_assets.settings import Settings
-from platform_assets.specs import Broken
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
+from platform_assets.base import naming
+from platform_assets.base.problems import LedgerProblem
+from platform_assets.base.settings import Settings
+from platform_assets.data import unlabelled
+from platform_assets.engine.product_files import Broken
+from platform_assets.launch import costs
+from platform_assets.operations.report import facts, faults, index, pages, render
+from platform_assets.store.handle import Product
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.tables import TableStore
 from tests.doubles import documents, recorded, watched
 
 SPEC = recorded.SPEC
@@ -246,7 +246,9 @@ def test_held_key_is_named_at_the_top_with_the_commands_that_release_it(settings
 
 # The index ------------------------------------------------------------------------------------------------------------
 
-BROKEN = Broken(name="torn", file="platform_assets/specs/torn.py", error="torn: <no> SPEC.", cause=ValueError("torn"))
+BROKEN = Broken(
+    name="torn", file="platform_assets/products/torn.py", error="torn: <no> SPEC.", cause=ValueError("torn")
+)
 
 
 def test_index_links_every_report_and_names_the_products_that_need_someone(settings: Settings, tmp_path: Path):

@@ -6,10 +6,10 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from platform_assets.compute import metrics
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.compute.tasks import Binary
-from platform_assets.show import plots, vector
+from platform_assets.evaluation import metrics
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.operations.views import plots, vector
+from platform_assets.product.tasks import Binary
 
 TASK = Binary()
 MEASURES = measures_of(TASK)

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from platform_assets import naming, status
-from platform_assets.handle import Product
-from platform_assets.settings import Settings
-from platform_assets.status import serving
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.operations import status
+from platform_assets.operations.status import serving
+from platform_assets.store.handle import Product
+from platform_assets.store.ledgers import Ledgers
 from tests.doubles import documents
 from tests.doubles.shipped import SPEC, ship
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from platform_assets.show import training
+from platform_assets.operations.views import training
 
 NOTES: dict[str, Any] = {
     "kind": "result",

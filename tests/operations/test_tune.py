@@ -16,11 +16,11 @@ import pytest
 from optuna.trial import FrozenTrial
 from rich.console import Console
 
-from platform_assets.experiments import tune
-from platform_assets.handle import Product
-from platform_assets.product.changes import changed, value_of
-from platform_assets.settings import Settings
-from platform_assets.specs.base import Choice
+from platform_assets.base.settings import Settings
+from platform_assets.operations.experiments import tune
+from platform_assets.product.spec import Choice
+from platform_assets.store.handle import Product
+from platform_assets.training.changes import changed, value_of
 from tests.doubles import tiny_product as tiny
 from tests.doubles import tuned_product as tuned
 

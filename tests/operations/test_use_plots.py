@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from platform_assets.show import use_plots, vector
-from platform_assets.show.plots import Draw
+from platform_assets.operations.views import use_plots, vector
+from platform_assets.operations.views.plots import Draw
 
 MOST_BYTES = 40_000
 

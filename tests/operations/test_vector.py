@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from platform_assets.show import plots, task_plots, vector
+from platform_assets.operations.views import plots, task_plots, vector
 
 
 def _draw(figure) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from platform_assets import naming, status
-from platform_assets.handle import Product
-from platform_assets.intake import barrier, prediction_log
-from platform_assets.records.attendance import KEY_ENDS, KeyEnd
-from platform_assets.settings import Settings
-from platform_assets.storage import objects
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.operations import status
+from platform_assets.prediction_log import barrier, prediction_log
+from platform_assets.store import objects
+from platform_assets.store.handle import Product
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.attendance import KEY_ENDS, KeyEnd
 from tests.doubles import documents
 from tests.doubles.shipped import SPEC, encoded, lines, ship
 

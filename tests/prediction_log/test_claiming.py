@@ -14,17 +14,17 @@ import obstore
 import polars as pl
 import pytest
 
-from platform_assets import naming
-from platform_assets.compute import ingest
-from platform_assets.handle import Product
-from platform_assets.intake import claiming, prediction_log
-from platform_assets.intake import segments as listing
-from platform_assets.intake.folding import STAGE
-from platform_assets.makers.predictions import Ingesting
-from platform_assets.settings import Settings
-from platform_assets.storage import objects, segments
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import content_digest
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.data import answer_rows
+from platform_assets.prediction_log import claiming, prediction_log
+from platform_assets.prediction_log import segments as listing
+from platform_assets.prediction_log.folding import STAGE
+from platform_assets.prediction_log.predictions_maker import Ingesting
+from platform_assets.store import objects, segments
+from platform_assets.store.handle import Product
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.tables import content_digest
 from tests.doubles.shipped import MIDNIGHT, SPEC, encoded, line, lines, ship
 
 KEYS = ("2020-01-05", "2020-01-06")
@@ -236,7 +236,7 @@ def test_answers_to_a_decided_key_are_marked_late(product: Product, now: datetim
     ship(product.settings.root, now + SECOND, lines([1, 2]), first=300)
     take_in(product)
     rows = product.tables.read(STAGE, [KEYS[0]])
-    assert rows.select("prediction_id", ingest.LATE).rows() == [("p0-000001", False), ("p0-000002", True)]
+    assert rows.select("prediction_id", answer_rows.LATE).rows() == [("p0-000001", False), ("p0-000002", True)]
     assert content_digest(rows.drop("key")) == product.tables.records(STAGE)[KEYS[0]].content_digest
 
 
@@ -251,8 +251,8 @@ def test_many_answers_in_small_claims_equal_one_claim(
     take_in(product)
     record = product.tables.records(STAGE)[KEYS[0]]
     maker = Ingesting.of(SPEC)
-    whole = maker.parse(lines(numbers), "file", 0).rows.with_columns(pl.lit(value=False).alias(ingest.LATE))
-    assert record.content_digest == content_digest(ingest.first_given(whole))
+    whole = maker.parse(lines(numbers), "file", 0).rows.with_columns(pl.lit(value=False).alias(answer_rows.LATE))
+    assert record.content_digest == content_digest(answer_rows.first_given(whole))
     assert Ledgers(product.settings.root, SPEC.name).newest_number(naming.CLAIMS) > 20
     assert len(ids(product)) == 3_000
     assert product.tables.damaged(STAGE, {KEYS[0]: record}) == set()

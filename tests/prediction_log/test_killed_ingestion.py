@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from platform_assets.handle import Product
-from platform_assets.intake import prediction_log
-from platform_assets.intake.folding import STAGE
-from platform_assets.settings import Settings
+from platform_assets.base.settings import Settings
+from platform_assets.prediction_log import prediction_log
+from platform_assets.prediction_log.folding import STAGE
+from platform_assets.store.handle import Product
 from tests.doubles.faulty_s3 import Fault, Faults, in_front_of
 from tests.doubles.ingesting import KEYS, Ingestion
 from tests.doubles.s3_server import S3Server

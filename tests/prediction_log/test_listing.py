@@ -11,10 +11,10 @@ from urllib.parse import parse_qs, urlsplit
 import obstore
 import pytest
 
-from platform_assets.handle import Product
-from platform_assets.intake import prediction_log
-from platform_assets.settings import Settings
-from platform_assets.storage import objects, segments
+from platform_assets.base.settings import Settings
+from platform_assets.prediction_log import prediction_log
+from platform_assets.store import objects, segments
+from platform_assets.store.handle import Product
 from tests.doubles.faulty_s3 import Faults, in_front_of
 from tests.doubles.s3_server import S3Server
 from tests.doubles.shipped import SPEC, encoded, lines, ship

@@ -8,16 +8,16 @@ from pathlib import Path
 import obstore
 import pytest
 
-from platform_assets import naming
-from platform_assets.handle import Product
-from platform_assets.intake import prediction_log
-from platform_assets.intake.folding import STAGE
-from platform_assets.intake.pruning import prune
-from platform_assets.settings import Settings
-from platform_assets.storage import objects, segments, upkeep
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.parts import Parts
-from platform_assets.storage.upkeep import Removed
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.prediction_log import prediction_log
+from platform_assets.prediction_log.folding import STAGE
+from platform_assets.prediction_log.pruning import prune
+from platform_assets.store import objects, segments, upkeep
+from platform_assets.store.handle import Product
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.parts import Parts
+from platform_assets.store.upkeep import Removed
 from tests.doubles.shipped import SPEC, encoded, lines, ship
 
 KEY = "2020-01-05"

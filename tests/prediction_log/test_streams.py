@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.compute.streams import MOST_STREAMS, Ranges, extended, remark
+from platform_assets.prediction_log.streams import MOST_STREAMS, Ranges, extended, remark
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from platform_assets.compute.barrier import SILENCE, Process, Span, incomplete, wrong_clocks
+from platform_assets.prediction_log.waiting import SILENCE, Process, Span, incomplete, wrong_clocks
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import polars as pl
 import pytest
 
-from platform_assets.compute import landed, validate
-from platform_assets.naming import UNPARTITIONED
-from platform_assets.specs import load
-from platform_assets.specs.base import ProductSpec, Window
+from platform_assets.base.naming import UNPARTITIONED
+from platform_assets.data import landed, validation
+from platform_assets.engine.product_files import load
+from platform_assets.product.spec import ProductSpec, Window
 
 ARRIVED = datetime(2014, 1, 2, tzinfo=UTC)
 
@@ -38,8 +38,8 @@ def year() -> Year:
             key: landed.rows(spec.history.deliver(source.name, key), columns=[*schema.columns], arrived_at_utc=ARRIVED)
             for key in ((UNPARTITIONED,) if source.is_slow else keys)
         }
-        key_of = validate.key_column(source.partition_by, spec.grain.key_of) if source.partition_by else None
-        splits = validate.split_keys(
+        key_of = validation.key_column(source.partition_by, spec.grain.key_of) if source.partition_by else None
+        splits = validation.split_keys(
             raws, schema, schema_version=source.schema_version, unique=source.unique, key_of=key_of
         )
         tables[source.name] = pl.concat(part.good.with_columns(key=pl.lit(key)) for key, part in splits.items())

@@ -11,9 +11,10 @@ import pandera.polars as pa
 import polars as pl
 import pytest
 
-from platform_assets import specs
-from platform_assets.keys import BatchGrain, DailyGrain
-from platform_assets.specs.base import (
+from platform_assets import products
+from platform_assets.base.keys import BatchGrain, DailyGrain
+from platform_assets.engine import product_files
+from platform_assets.product.spec import (
     Binary,
     Column,
     CrossRule,
@@ -48,7 +49,7 @@ def image(name: str) -> Field:
 @pytest.fixture
 def file_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], str]:
     """Write a product's file where discovery finds it, and return its path."""
-    monkeypatch.setattr(specs, "__path__", [*specs.__path__, str(tmp_path)])
+    monkeypatch.setattr(products, "__path__", [*products.__path__, str(tmp_path)])
 
     def write(name: str, text: str) -> str:
         (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
@@ -60,14 +61,14 @@ def file_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, s
 def test_a_name_that_differs_from_the_files_is_an_error_with_both(file_of: Callable[[str, str], str]) -> None:
     file = file_of("bad_name", "from tests.doubles.recorded import SPEC\n")
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the whole sentence is compared
-        specs.load("bad_name")
+        product_files.load("bad_name")
     assert str(caught.value) == f"{file} has SPEC.name 'recorded'; expected 'bad_name', the file's name."
 
 
 def test_a_file_without_a_spec_is_an_error_with_the_fix(file_of: Callable[[str, str], str]) -> None:
     file = file_of("bad_empty", '"""Nothing yet."""\n')
-    with pytest.raises(ValueError, match="has no SPEC; define `SPEC = ProductSpec") as caught:
-        specs.load("bad_empty")
+    with pytest.raises(ValueError, match="has no SPEC; define `SPEC = Product") as caught:
+        product_files.load("bad_empty")
     assert file in str(caught.value)
 
 
@@ -76,7 +77,7 @@ def test_two_products_in_one_folder_are_an_error_with_both_sources() -> None:
         batches.SPEC, sources=(replace(batches.SPEC.sources[0], landing="recorded/plans"), *_other_sources())
     )
     with pytest.raises(ValueError, match="two products land in one folder, landing/recorded/plans") as caught:
-        specs.check_together((SPEC, other))
+        product_files.check_together((SPEC, other))
     for phrase in ("recorded, source plans", "numbered_batches, source readings", "another `landing`", "file"):
         assert phrase in str(caught.value)
 
@@ -86,7 +87,7 @@ def _other_sources() -> tuple[Source, ...]:
 
 
 def test_products_without_a_shared_folder_load_together() -> None:
-    assert specs.check_together((SPEC, batches.SPEC, HOURLY)) == (SPEC, batches.SPEC, HOURLY)
+    assert product_files.check_together((SPEC, batches.SPEC, HOURLY)) == (SPEC, batches.SPEC, HOURLY)
 
 
 # A spec --------------------------------------------------------------------------------------------------------------

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from obstore.store import ObjectStore
 
-from platform_assets import naming
-from platform_assets.intake import arrivals
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.data import arrivals
 from platform_assets.product.channels import Channel, Landed
-from platform_assets.product.landing import LandedFiles
-from platform_assets.settings import Settings
-from platform_assets.storage import objects
+from platform_assets.store import landing, objects
+from platform_assets.store.landing import LandedFiles
 from tests.doubles import recorded
 
 
@@ -55,7 +55,7 @@ def test_a_custom_channel_is_complete_immediately_and_cannot_be_replayed(setting
     spec = replace(
         recorded.SPEC, sources=(source, *(other for other in recorded.SPEC.sources if other.name != "readings"))
     )
-    channel = spec.channel(source, settings.root)
+    channel = landing.channels(spec, settings.root)[source.name]
     assert channel.for_tick().probe("0001") == "7"
     assert arrivals.arrival_kind(spec, source, settings.root) == "rename"
     with pytest.raises(NotImplementedError, match=r"warehouse\.facts, 0001 cannot be replayed"):
@@ -78,7 +78,7 @@ def test_the_channels_of_a_product_share_one_client(settings: Settings, monkeypa
         return real(root)
 
     monkeypatch.setattr(objects, "open_store", open_store)
-    channels = recorded.SPEC.channels(settings.root)
+    channels = landing.channels(recorded.SPEC, settings.root)
     assert len(channels) > 1
     assert [channel.probe("0001") for channel in channels.values()] == [None] * len(channels)
     assert opened == [settings.root]

@@ -14,23 +14,23 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets import digests, partitions
-from platform_assets.checking import of_product
-from platform_assets.digests import modules, reads
-from platform_assets.makers.features import Building
-from platform_assets.makers.outcomes import Labelling
+from platform_assets.base.settings import Settings
+from platform_assets.check import of_product
+from platform_assets.data import features, raw, validated
+from platform_assets.data.features_maker import Building
+from platform_assets.data.outcomes_maker import Labelling
+from platform_assets.engine import digests, partitions
+from platform_assets.engine.digests import modules, reads
+from platform_assets.engine.store_resource import StoreResource
 from platform_assets.product.data_files import DataFileProblem
-from platform_assets.settings import Settings
-from platform_assets.stages import features, raw, validated
-from platform_assets.steps import instructions
-from platform_assets.steps.jobs import ExportJob
-from platform_assets.storage.tables import TableStore
-from resources.store import StoreResource
+from platform_assets.store.tables import TableStore
+from platform_assets.training.steps import instructions
+from platform_assets.training.steps.jobs import ExportJob
 from tests.doubles import numbered_batches
 from tests.doubles.products import hourly_temperature
 
 SPEC = hourly_temperature.SPEC
-IMPORT = "from platform_assets.specs.base import data_file\n"
+IMPORT = "from platform_assets.product.spec import data_file\n"
 USES = {
     "a value": "LEAD = int(data_file('lead.txt').read_text())\n\ndef features(*a):\n    return LEAD\n",
     "a call": "def features(*a):\n    return int(data_file('lead.txt').read_text())\n",
@@ -40,7 +40,7 @@ USES = {
     "a cache": "import functools\n\n@functools.cache\ndef lead():\n    return int(data_file('lead.txt').read_text())\n\n"
     "def features(*a):\n    return lead()\n",
     "another module": "from a_helper import lead\n\ndef features(*a):\n    return lead()\n",
-    "another name": "from platform_assets.specs.base import data_file as own\n\ndef features(*a):\n"
+    "another name": "from platform_assets.product.spec import data_file as own\n\ndef features(*a):\n"
     "    return int(own('lead.txt').read_text())\n",
     "a default": "def features(*a, lead=data_file('lead.txt')):\n    return int(lead.read_text())\n",
     "an argument": "import functools\n\ndef build(lead, *a):\n    from pathlib import Path\n    return int(Path(lead).read_text())\n\n"

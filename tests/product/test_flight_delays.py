@@ -11,10 +11,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from platform_assets.compute import validate
-from platform_assets.compute.matrix import categorical_columns, numeric_columns
-from platform_assets.specs import flight_delays, load
-from tests.specs.conftest import Year
+from platform_assets.data import validation
+from platform_assets.engine.product_files import load
+from platform_assets.products import flight_delays
+from platform_assets.training.matrix import categorical_columns, numeric_columns
+from tests.product.conftest import Year
 
 SPEC = load("flight_delays")
 DTYPES = {"float": pl.Float64, "int": pl.Int64, "bool": pl.Boolean, "category": pl.String}
@@ -25,17 +26,17 @@ def landed_csv(source: str, key: str) -> pl.DataFrame:
     return pl.read_csv(data, infer_schema=False).with_columns(source_offset=pl.int_range(pl.len(), dtype=pl.Int64))
 
 
-def validate_rows(source: str, key: str, raw: pl.DataFrame) -> validate.Split:
+def validate_rows(source: str, key: str, raw: pl.DataFrame) -> validation.Split:
     source_spec = SPEC.source(source)
-    key_of = validate.key_column(source_spec.partition_by, SPEC.grain.key_of) if source_spec.partition_by else None
-    return validate.split(
+    key_of = validation.key_column(source_spec.partition_by, SPEC.grain.key_of) if source_spec.partition_by else None
+    return validation.split(
         raw, source_spec.schema(), schema_version=1, unique=source_spec.unique, key=key, key_of=key_of
     )
 
 
 def test_loading_the_product_imports_neither_torch_nor_pandera():
     code = (
-        "import sys; from platform_assets.specs import load; load('flight_delays');"
+        "import sys; from platform_assets.engine import product_files; product_files.load('flight_delays');"
         "print(sorted({'torch', 'pandera', 'dagster', 'pandas'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
@@ -97,7 +98,7 @@ def test_arrival_less_departure_is_never_shorter_than_the_time_in_the_air(year: 
 
 def test_an_outcome_is_known_one_key_later_and_after_its_flight(year: Year):
     labels, movements = year.tables["outcomes"], year.tables["movements"]
-    keys = validate.key_column("known_at_utc", SPEC.grain.key_of)(labels)
+    keys = validation.key_column("known_at_utc", SPEC.grain.key_of)(labels)
     delay = [
         SPEC.grain.index(known_key) - SPEC.grain.index(key)
         for known_key, key in set(zip(keys, labels["key"], strict=True))

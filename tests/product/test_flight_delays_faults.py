@@ -9,13 +9,16 @@ import numpy as np
 import polars as pl
 import pytest
 
-from platform_assets.compute import drift, faults, landed, sketch, validate
-from platform_assets.compute.learn import learn
-from platform_assets.compute.matrix import inputs_of
-from platform_assets.records.sketches import RuleCount, SourceSketch
-from platform_assets.specs import load
-from platform_assets.specs.base import FaultKind
-from tests.specs.conftest import ARRIVED, Year
+from platform_assets.data import landed, validation
+from platform_assets.engine.product_files import load
+from platform_assets.monitoring import drift_index, faults, sketch
+from platform_assets.product.spec import FaultKind
+from platform_assets.store.records.sketches import RuleCount, SourceSketch
+from platform_assets.training.histograms import histograms
+from platform_assets.training.learn import learn
+from platform_assets.training.matrix import inputs_of
+from platform_assets.training.reference import reference_of
+from tests.product.conftest import ARRIVED, Year
 
 SPEC = load("flight_delays")
 KEYS = SPEC.grain.span(SPEC.grain.first, SPEC.grain.last or "")
@@ -87,7 +90,7 @@ def broken(kind: FaultKind, tables: dict[str, dict[str, pl.DataFrame]], keys: li
     source = SPEC.source(kind.source)
     schema = source.schema()
     files = {key: kind.deliver(SPEC.history.deliver, kind.source, key) for key in keys}
-    splits = validate.split_keys(
+    splits = validation.split_keys(
         {
             key: landed.rows(data or b"", columns=[*schema.columns], arrived_at_utc=ARRIVED)
             for key, data in files.items()
@@ -95,7 +98,7 @@ def broken(kind: FaultKind, tables: dict[str, dict[str, pl.DataFrame]], keys: li
         schema,
         schema_version=source.schema_version,
         unique=source.unique,
-        key_of=validate.key_column(source.partition_by or "", SPEC.grain.key_of),
+        key_of=validation.key_column(source.partition_by or "", SPEC.grain.key_of),
     )
     result = {}
     for key, split in splits.items():
@@ -144,11 +147,11 @@ def test_at_most_two_percent_of_weeks_drift_when_the_days_are_permuted(year: Yea
         trained, width = order[:60], SPEC.monitors.drift_window
         rows = pl.concat([parts[key] for key in trained])
         learned = learn(inputs_of(rows, SPEC.fields), SPEC.fields)
-        of = {key: sketch.histograms(parts[key], learned) for key in order}
-        reference = drift.reference_of({key: of[key] for key in trained})
+        of = {key: histograms(parts[key], learned) for key in order}
+        reference = reference_of({key: of[key] for key in trained})
         for index in range(len(trained), len(order) - width + 1, width):
             week = {key: of[key] for key in order[index : index + width]}
-            result = drift.index(week, reference, limit=SPEC.monitors.drift_limit, margin=SPEC.monitors.margin)
+            result = drift_index.index(week, reference, limit=SPEC.monitors.drift_limit, margin=SPEC.monitors.margin)
             alarms, weeks = alarms + result.is_drift, weeks + 1
     assert weeks == 86
     assert alarms <= 0.02 * weeks

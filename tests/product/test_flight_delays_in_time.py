@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from platform_assets.compute.features import Timeline
-from platform_assets.specs import load
-from platform_assets.specs.base import Window
+from platform_assets.data.feature_blocks import Timeline
+from platform_assets.engine.product_files import load
+from platform_assets.product.spec import Window
 from tests.doubles.as_of import known_by
-from tests.specs.conftest import Year
+from tests.product.conftest import Year
 
 SPEC = load("flight_delays")
 HOUR = timedelta(hours=1)

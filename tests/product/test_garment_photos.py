@@ -15,10 +15,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from platform_assets.compute import images, landed, validate
-from platform_assets.compute.landed import UnreadableFile
-from platform_assets.specs import garment_photos, load
-from platform_assets.specs.base import RecordingMissing, Window
+from platform_assets.data import images, landed, validation
+from platform_assets.data.landed import UnreadableFile
+from platform_assets.engine.product_files import load
+from platform_assets.product.spec import RecordingMissing, Window
+from platform_assets.products import garment_photos
 
 SPEC = load("garment_photos")
 KEYS = SPEC.grain.span(SPEC.grain.first, SPEC.grain.last or "")
@@ -58,15 +59,15 @@ def landed_rows(source: str, data: bytes) -> pl.DataFrame:
     return landed.rows(data, columns=[*source_spec.schema().columns], arrived_at_utc=ARRIVED, read=source_spec.read)
 
 
-def validate_batch(source: str, data: bytes, key: str = "0001") -> validate.Split:
+def validate_batch(source: str, data: bytes, key: str = "0001") -> validation.Split:
     result = SPEC.source(source)
     raw = landed_rows(source, data)
-    return validate.split(raw, result.columns(), schema_version=1, unique=result.unique, key=key)
+    return validation.split(raw, result.columns(), schema_version=1, unique=result.unique, key=key)
 
 
 def test_loading_the_product_imports_neither_torch_nor_pandera_nor_pillow() -> None:
     code = (
-        "import sys; from platform_assets.specs import load; load('garment_photos');"
+        "import sys; from platform_assets.engine import product_files; product_files.load('garment_photos');"
         "print(sorted({'torch', 'pandera', 'dagster', 'pandas', 'PIL'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
@@ -83,7 +84,7 @@ def test_without_the_dataset_the_error_names_the_package_to_install(
 
 
 def test_every_fault_names_an_existing_source_and_check() -> None:
-    from platform_assets.compute.faults import ORDER
+    from platform_assets.monitoring.faults import ORDER
 
     assert SPEC.history is not None
     assert {(kind.source, kind.check in ORDER) for kind in SPEC.history.faults} == {("photos", True)}
@@ -92,7 +93,7 @@ def test_every_fault_names_an_existing_source_and_check() -> None:
 def test_the_network_reads_a_photo_and_gives_a_probability_per_kind() -> None:
     import torch
 
-    from platform_assets.compute.learn import learn
+    from platform_assets.training.learn import learn
     from tests.doubles import inputs as doubles
 
     learned = learn(doubles.inputs_of(image=np.stack([photo(seed) for seed in range(3)])), SPEC.fields)

@@ -9,10 +9,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from platform_assets.compute import faults, images, landed, sketch, validate
-from platform_assets.records.sketches import RuleCount, SourceSketch
-from platform_assets.specs import load
-from platform_assets.specs.base import Deliver, FaultKind
+from platform_assets.data import images, landed, validation
+from platform_assets.engine.product_files import load
+from platform_assets.monitoring import faults, sketch
+from platform_assets.product.spec import Deliver, FaultKind
+from platform_assets.store.records.sketches import RuleCount, SourceSketch
 from tests.volume import draws
 
 SPEC = load("garment_photos")
@@ -42,7 +43,7 @@ def sketched(deliver: Deliver, keys: tuple[str, ...]) -> dict[str, Sketched]:
             )
             for key in keys
         }
-        for key, split in validate.split_keys(raws, schema, schema_version=1, unique=source.unique).items():
+        for key, split in validation.split_keys(raws, schema, schema_version=1, unique=source.unique).items():
             tables[key][source.name] = split.good
             sketches[key][source.name] = sketch.of_source(
                 split.good,

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from platform_assets.compute import images
-from platform_assets.compute.landed import UnreadableFile
-from platform_assets.specs import garment_photos
-from tests.specs.test_garment_photos import LINE, PNG, manifest, zipped
+from platform_assets.data import images
+from platform_assets.data.landed import UnreadableFile
+from platform_assets.products import garment_photos
+from tests.product.test_garment_photos import LINE, PNG, manifest, zipped
 
 
 def test_a_zip_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,16 +7,17 @@ from dataclasses import replace
 import dagster as dg
 import pytest
 
-from platform_assets import naming, specs
-from platform_assets.factory import build_defs
-from platform_assets.keys import DailyGrain, HourlyGrain
-from platform_assets.specs import planned
-from platform_assets.specs.base import ProductSpec
+from platform_assets.automation.factory import build_defs
+from platform_assets.base import naming
+from platform_assets.base.keys import DailyGrain, HourlyGrain
+from platform_assets.engine import product_files
+from platform_assets.product import planned
+from platform_assets.product.spec import ProductSpec
 from tests.doubles import numbered_batches, recorded
 from tests.doubles.products import hourly_temperature
 
 PLANNED = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
-SPECS = [*specs.load_all(), recorded.SPEC, numbered_batches.SPEC, hourly_temperature.SPEC]
+SPECS = [*product_files.load_all(), recorded.SPEC, numbered_batches.SPEC, hourly_temperature.SPEC]
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)

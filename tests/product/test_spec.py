@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets import specs
-from platform_assets.keys import BatchGrain, DailyGrain, HourlyGrain
+from platform_assets.automation.factory import OUTSIDE
+from platform_assets.base.keys import BatchGrain, DailyGrain, HourlyGrain
+from platform_assets.engine import product_files
 from platform_assets.product.modelling import LEAST_EPOCHS, LEAST_ROWS, LEAST_STEPS
-from platform_assets.specs.base import Field, Monitors, ProductSpec, Retraining, Service, Source, Training, Window
-from platform_assets.stages import checkpoint
+from platform_assets.product.spec import Field, Monitors, ProductSpec, Retraining, Service, Source, Training, Window
+from platform_assets.training import checkpoint
 
 
 def unused(*_: Any) -> Any:
@@ -134,7 +135,7 @@ def test_training_settings_are_positive(name: str) -> None:
 
 def test_an_unknown_profile_is_refused_before_anything_is_built() -> None:
     with pytest.raises(ValueError, match="profile is 'moon'"):
-        checkpoint.build(replace(TINY, training=Training(profile="moon")))
+        checkpoint.build(replace(TINY, training=Training(profile="moon")), OUTSIDE)
 
 
 @pytest.mark.parametrize("budget", [-0.01, float("nan"), float("inf"), "5 USD"])
@@ -159,11 +160,11 @@ def test_a_window_is_contiguous() -> None:
 
 
 def test_discovery_finds_every_product_and_lists_them_for_an_unknown_one() -> None:
-    result = specs.load_all()
+    result = product_files.load_all()
     assert [spec.name for spec in result] == sorted(spec.name for spec in result)
-    assert all(specs.load(spec.name) is spec for spec in result)
+    assert all(product_files.load(spec.name) is spec for spec in result)
     with pytest.raises(ValueError, match="there is no product 'moon'"):
-        specs.load("moon")
+        product_files.load("moon")
 
 
 @pytest.mark.parametrize("share", [-0.01, 1.01])

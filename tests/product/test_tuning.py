@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from platform_assets.product.changes import check_search, value_of, with_values
-from platform_assets.specs.base import Choice, Range, Setting
+from platform_assets.product.spec import Choice, Range, Setting
+from platform_assets.training.changes import check_search, value_of, with_values
 from tests.doubles import tiny_product as tiny
 
 RATE = Range(name="learning_rate", low=1e-4, high=1e-2, is_log=True)

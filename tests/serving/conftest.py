@@ -13,17 +13,17 @@ from urllib.parse import urlencode
 
 import pytest
 
-from platform_assets.serving.alive import Mark
-from platform_assets.serving.candidate import Trial
-from platform_assets.serving.contract import Contract
-from platform_assets.serving.follow import Follower
-from platform_assets.serving.metrics import Metrics
-from platform_assets.serving.middleware import PredictionMiddleware
-from platform_assets.serving.predict import Predictor
-from platform_assets.serving.prediction_log import PredictionLog
-from platform_assets.serving.runtime import Runtime
-from platform_assets.serving.sealed import Sealed
-from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.serving.answer.contract import Contract
+from platform_assets.serving.answer.middleware import PredictionMiddleware
+from platform_assets.serving.answer.predict import Predictor
+from platform_assets.serving.follow.alive import Mark
+from platform_assets.serving.follow.candidate import Trial
+from platform_assets.serving.follow.follower import Follower
+from platform_assets.serving.log.prediction_log import PredictionLog
+from platform_assets.serving.run.metrics import Metrics
+from platform_assets.serving.run.runtime import Runtime
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.training.sealed import Sealed
 from tests.doubles import models
 
 

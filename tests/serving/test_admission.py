@@ -12,8 +12,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from platform_assets.serving.gate import Gate
-from platform_assets.serving.protocol import Protocol
+from platform_assets.serving.answer.admission import Gate
+from platform_assets.serving.run.protocol import Protocol
 
 BODY = b"{}"
 ASK = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n" + BODY

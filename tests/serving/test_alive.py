@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from platform_assets.serving.alive import Mark
+from platform_assets.serving.follow.alive import Mark
 
 KILLED = """\
 import os, signal, sys
 from pathlib import Path
-from platform_assets.serving.alive import Mark
+from platform_assets.serving.follow.alive import Mark
 mark = Mark(Path(sys.argv[1]))
 mark.begin()
 mark.renew()

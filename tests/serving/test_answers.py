@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from platform_assets.serving import answers
+from platform_assets.serving.answer import answers
 from tests.doubles import models
 
 

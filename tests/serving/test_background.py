@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from platform_assets.serving import background, follow
-from platform_assets.serving.background import Deadline, Overdue, Repeated
-from platform_assets.settings import REPOSITORY
-from platform_assets.storage import objects
+from platform_assets.base.settings import REPOSITORY
+from platform_assets.serving.follow import background, follower
+from platform_assets.serving.follow.background import Deadline, Overdue, Repeated
+from platform_assets.store import objects
 from tests.doubles import models
 
 
@@ -72,8 +72,8 @@ def test_a_graph_that_never_ends_is_named_and_abandoned(app: Any, monkeypatch: p
     first = releases(app, bias=1.0)
     assert app.follower.look()
     runs: list[str] = []
-    warm = follow.Model.warm
-    monkeypatch.setattr(follow.Model, "warm", lambda model: (runs.append(model.digest), warm(model))[1])
+    warm = follower.Model.warm
+    monkeypatch.setattr(follower.Model, "warm", lambda model: (runs.append(model.digest), warm(model))[1])
     app.follower._loading.seconds = 1.0
     endless = releases(app, graph=models.endless(app.document))
     for _ in range(3):
@@ -132,7 +132,7 @@ def test_a_hanging_store_is_named_and_its_late_answer_ignored(app: Any, monkeypa
 def releases_without_reading(app: Any) -> str:
     """Release a bundle while `objects.read` hangs."""
     code = (
-        "import sys; from tests.doubles import models; from platform_assets.storage.artifacts import ArtifactStore\n"
+        "import sys; from tests.doubles import models; from platform_assets.store.artifacts import ArtifactStore\n"
         "digest = models.write_bundle(ArtifactStore(sys.argv[1]), bias=2.0); models.release(sys.argv[1], digest)\n"
         "print(digest)"
     )
@@ -189,7 +189,7 @@ def test_a_background_thread_that_ends_makes_the_service_not_alive(app: Any, mon
 def test_an_internal_error_in_a_look_is_named_and_passes(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = releases(app, bias=1.0)
     with monkeypatch.context() as patch:
-        patch.setattr(follow.releases, "read", lambda *_: {}["a fault of ours"])
+        patch.setattr(follower.releases, "read", lambda *_: {}["a fault of ours"])
         assert not app.follower.look()
         assert "failed with KeyError: 'a fault of ours'" in app.follower.problem
     assert app.follower.look()
@@ -201,7 +201,7 @@ def test_a_bundle_that_makes_a_library_raise_is_refused_at_the_start_too(
 ) -> None:
     app = make()
     with monkeypatch.context() as patch:
-        patch.setattr(follow.Model, "warm", lambda model: {}["a library's own"])
+        patch.setattr(follower.Model, "warm", lambda model: {}["a library's own"])
         app.follower.fall_back()
         assert "the fallback cannot be served: bundle" in app.follower.problem
         assert "failed with KeyError" in app.follower.problem
@@ -218,7 +218,7 @@ from tests.serving.conftest import App
 
 app = App(Path(sys.argv[1]))
 app.follower._loading.seconds = 0.5
-follow_model = __import__("platform_assets.serving.model", fromlist=["Model"]).Model
+follow_model = __import__("platform_assets.serving.answer.model", fromlist=["Model"]).Model
 follow_model.give_up = lambda model: None
 models.release(str(app.folder / "store"), models.write_bundle(app.store, graph=models.endless(app.document)))
 app.follower.look()

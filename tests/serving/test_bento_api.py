@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from platform_assets.serving import service
-from platform_assets.serving.middleware import PredictionMiddleware
-from platform_assets.settings import REPOSITORY
+from platform_assets.base.settings import REPOSITORY
+from platform_assets.serving.answer.middleware import PredictionMiddleware
+from platform_assets.serving.run import service
 from tests.doubles import models
 from tests.doubles.drawn_requests import Request, draw
 from tests.serving.picture_files import BAD_FILES, JPEG, PNG

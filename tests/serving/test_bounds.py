@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from platform_assets.keys import LATEST, DailyGrain
+from platform_assets.base.keys import LATEST, DailyGrain
 from platform_assets.product.contract import contract_of
 from platform_assets.product.modelling import Service
-from platform_assets.serving.contract import Contract, ContractProblem
-from platform_assets.serving.openapi import openapi
-from platform_assets.serving.requests import Refused
+from platform_assets.serving.answer.contract import Contract, ContractProblem
+from platform_assets.serving.answer.openapi import openapi
+from platform_assets.serving.answer.requests import Refused
 from tests.doubles import models, recorded
 
 BOUNDS = {

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from platform_assets.serving.callers import Callers, CallersProblem, Unknown
+from platform_assets.serving.answer.callers import Callers, CallersProblem, Unknown
 from tests.doubles import models
 
 KEY, SECOND, OTHER = "a key of the app", "its next key", "a key of another"

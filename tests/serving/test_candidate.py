@@ -15,14 +15,14 @@ from typing import Any
 import psutil
 import pytest
 
-from platform_assets.serving import follow
-from platform_assets.serving.background import Overdue
-from platform_assets.serving.candidate import Trial
-from platform_assets.serving.local_copy import LocalCopy
-from platform_assets.serving.releases import Release
-from platform_assets.serving.sealed import ModelProblem, Sealed
-from platform_assets.settings import REPOSITORY, bare_environment
-from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore, sha256
+from platform_assets.base.settings import REPOSITORY, bare_environment
+from platform_assets.serving.follow import follower
+from platform_assets.serving.follow.background import Overdue
+from platform_assets.serving.follow.candidate import Trial
+from platform_assets.serving.follow.local_copy import LocalCopy
+from platform_assets.serving.follow.releases import Release
+from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore, sha256
+from platform_assets.training.sealed import ModelProblem, Sealed
 from tests.doubles import models
 
 SECONDS, ENDLESS_S = 60, 4
@@ -65,7 +65,7 @@ def test_a_store_that_hangs_while_a_bundle_is_read_is_asked_again_soon(
         assert not app.follower.look()
     assert f"release 1 is refused: bundle {first} cannot be read: reading did not end" in app.follower.problem
     now = time.monotonic()
-    monkeypatch.setattr(follow.time, "monotonic", lambda: now + follow.REFUSED_AGAIN_S + 1)
+    monkeypatch.setattr(follower.time, "monotonic", lambda: now + follower.REFUSED_AGAIN_S + 1)
     assert app.follower.look()
 
 
@@ -88,7 +88,7 @@ def test_a_process_that_cannot_start_is_worth_another_try(app: Any, monkeypatch:
         assert not app.follower.look()
         assert "no process to try it could be started: [Errno 12] Cannot allocate memory" in app.follower.problem
     now = time.monotonic()
-    monkeypatch.setattr(follow.time, "monotonic", lambda: now + follow.REFUSED_AGAIN_S + 60)
+    monkeypatch.setattr(follower.time, "monotonic", lambda: now + follower.REFUSED_AGAIN_S + 60)
     assert app.follower.look()
     assert app.follower.live.release == 1
 
@@ -153,7 +153,7 @@ def test_the_process_has_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
 WORKER = """
 import sys
 from pathlib import Path
-from platform_assets.serving.candidate import Trial
+from platform_assets.serving.follow.candidate import Trial
 from tests.doubles import models
 from tests.serving.test_candidate import sealed
 

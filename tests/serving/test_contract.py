@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from platform_assets.serving.contract import Contract, ContractProblem
-from platform_assets.serving.requests import Refused
+from platform_assets.serving.answer.contract import Contract, ContractProblem
+from platform_assets.serving.answer.requests import Refused
 from tests.doubles import models
 
 CONTRACT = Contract(models.contract())

@@ -17,11 +17,11 @@ from typing import Any
 import obstore
 import pytest
 
-from platform_assets import naming
-from platform_assets.serving import sealed
-from platform_assets.storage import objects
-from platform_assets.storage.artifacts import ArtifactStore, canonical
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.base import naming
+from platform_assets.store import objects
+from platform_assets.store.artifacts import ArtifactStore, canonical
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.training import sealed
 from tests.doubles import documents, models
 from tests.volume import draws
 
@@ -339,7 +339,7 @@ def check_one(
         follower.look()
         problems.append(follower.problem)
     live, problem = follower.live.model.digest, follower.problem
-    # An empty newest record does not count: it is a write undone by a power failure (`storage.ledgers`).
+    # An empty newest record does not count: it is a write undone by a power failure (`store.ledgers`).
     is_gone = not newest[1].exists() or (newest[1].is_file() and not newest[1].stat().st_size)
     is_named = problem is not None or is_gone
     assert is_named if live == first else (live, problem) == (damage.newest, None), (live, problem)

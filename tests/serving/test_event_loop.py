@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from platform_assets.serving import listening, vitals
-from platform_assets.serving.gate import Gate
-from platform_assets.serving.metrics import Metrics
-from platform_assets.serving.vitals import Highest, Vitals, Waiting
+from platform_assets.serving.answer.admission import Gate
+from platform_assets.serving.run import event_loop, listening
+from platform_assets.serving.run.event_loop import Highest, Vitals, Waiting
+from platform_assets.serving.run.metrics import Metrics
 
 
 def test_the_highest_of_the_window_is_remembered_and_then_forgotten() -> None:
@@ -26,7 +26,7 @@ def test_the_highest_of_the_window_is_remembered_and_then_forgotten() -> None:
 
 def test_a_blocked_loop_is_detected_while_it_is_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop is blocked until the thread has noted a wait twice: no time is asserted, only that waits grow."""
-    monkeypatch.setattr(vitals, "TICK_S", 0.001)
+    monkeypatch.setattr(event_loop, "TICK_S", 0.001)
     noted: list[float] = []
     is_seen = threading.Event()
 
@@ -46,7 +46,7 @@ def test_a_blocked_loop_is_detected_while_it_is_blocked(monkeypatch: pytest.Monk
 
 
 def test_the_thread_ends_with_its_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vitals, "TICK_S", 0.001)
+    monkeypatch.setattr(event_loop, "TICK_S", 0.001)
     loop = asyncio.new_event_loop()
     watch = Vitals(loop, lambda _lag_s, _waiting, _had_turn: None, Gate(), Waiting())
     loop.close()
@@ -73,15 +73,15 @@ def test_an_idle_loop_is_asked_rarely_until_a_request_begins_and_while_one_is_un
     watch = Vitals(asyncio.new_event_loop(), lambda _lag_s, _waiting, _had_turn: None, gate, Waiting())
     watch._is_over = over
     watch._pause()
-    assert (began.seconds, over.seconds) == ([vitals.IDLE_S], []), "nobody asks anything"
+    assert (began.seconds, over.seconds) == ([event_loop.IDLE_S], []), "nobody asks anything"
     began.set()
     watch._pause()
     gate.tasks = ["under way"]
     watch._pause()
-    assert (began.seconds, over.seconds) == ([vitals.IDLE_S], [vitals.TICK_S, vitals.TICK_S])
+    assert (began.seconds, over.seconds) == ([event_loop.IDLE_S], [event_loop.TICK_S, event_loop.TICK_S])
     gate.tasks = []
     watch._pause()
-    assert began.seconds == [vitals.IDLE_S, vitals.IDLE_S], "a request counts for one tick after it ended"
+    assert began.seconds == [event_loop.IDLE_S, event_loop.IDLE_S], "a request counts for one tick after it ended"
     watch._loop.close()
 
 

@@ -19,11 +19,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from platform_assets import naming
-from platform_assets.serving import build, fetch, run, store_wait
-from platform_assets.serving.build import BuildProblem, Built
-from platform_assets.settings import REPOSITORY
-from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
+from platform_assets.base import naming
+from platform_assets.base.settings import REPOSITORY
+from platform_assets.serving.follow import store_wait
+from platform_assets.serving.run import build, child, fetch
+from platform_assets.serving.run.build import BuildProblem, Built
+from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore
 
 BENTO_YAML = "service: a\ncreation_time: '2026-11-27T08:44:14.204548+00:00'\nspec: 2\n"
 FILES = {
@@ -209,7 +210,7 @@ def test_the_command_ends_when_its_pod_is_deleted_while_the_store_hangs(tmp_path
             "AWS_ACCESS_KEY_ID": "a",
             "AWS_SECRET_ACCESS_KEY": "b",
         }
-        command = [sys.executable, "-m", "platform_assets.serving.fetch", "0" * 64, str(tmp_path / "fetched")]
+        command = [sys.executable, "-m", "platform_assets.serving.run.fetch", "0" * 64, str(tmp_path / "fetched")]
         environment = {"PATH": os.environ["PATH"], **variables}
         with subprocess.Popen(command, cwd=REPOSITORY, env=environment) as process, hanging.accept()[0]:
             process.terminate()
@@ -220,14 +221,14 @@ def test_a_store_that_is_away_is_waited_for_and_named_meanwhile(
     in_a_pod: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     digest = build.stored(ArtifactStore(in_a_pod), bento(tmp_path / "built"))
-    port = run.free_port()
+    port = child.free_port()
     store = urlsplit(os.environ["AWS_ENDPOINT_URL"])
     environment = {
         **os.environ,
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "DRIFTLINE_SERVING_PROBES_PORT": str(port + 1),
     }
-    command = [sys.executable, "-m", "platform_assets.serving.fetch", digest, str(tmp_path / "fetched")]
+    command = [sys.executable, "-m", "platform_assets.serving.run.fetch", digest, str(tmp_path / "fetched")]
     with subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         sentence = process.stderr.readline()  # after the client's own patience
@@ -245,7 +246,7 @@ def test_a_store_that_is_away_is_waited_for_and_named_meanwhile(
 def test_the_wait_for_a_store_has_a_bound(
     in_a_pod: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{run.free_port()}")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{child.free_port()}")
     monkeypatch.setattr(store_wait, "PATIENCE", timedelta(seconds=0.1))
     monkeypatch.setattr(store_wait, "PAUSE_S", 0.1)
     assert fetch.main(["0" * 64, str(tmp_path / "fetched"), "--wait-s", "1"]) == 1

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from platform_assets import naming
-from platform_assets.serving import follow
-from platform_assets.serving.contract import Contract
-from platform_assets.serving.model import Model
-from platform_assets.serving.sealed import ModelProblem
-from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.base import naming
+from platform_assets.serving.answer.contract import Contract
+from platform_assets.serving.answer.model import Model
+from platform_assets.serving.follow import follower as follow
+from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.training.sealed import ModelProblem
 from tests.doubles import models
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from platform_assets.serving.run import HOST
+from platform_assets.serving.run.child import HOST
 from tests.doubles import haproxy
 
 WAIT_S = 30.0

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from platform_assets.serving import listening, run
-from platform_assets.settings import Settings
-from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.base.settings import Settings
+from platform_assets.serving.run import child, listening
+from platform_assets.store.artifacts import ArtifactStore
 from tests.doubles import models
 
 COUNT, ROUNDS = 6, 5
@@ -29,18 +29,18 @@ class Process:
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.settings = Settings.from_environment({"DRIFTLINE_STATE": str(folder), "DRIFTLINE_SERVING_DRAIN_S": "5"})
-        self.port = run.free_port()
+        self.port = child.free_port()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "platform_assets.serving.host", *arguments, "--port", str(self.port)],
+            [sys.executable, "-m", "platform_assets.serving.run.host", *arguments, "--port", str(self.port)],
             env=self.settings.child_environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
 
-    def server(self) -> run.Server:
+    def server(self) -> child.Server:
         url = "http://127.0.0.1:"
-        return run.Server(f"{url}{self.port}", f"{url}{self.port + 1}", self.process, Path(os.devnull))
+        return child.Server(f"{url}{self.port}", f"{url}{self.port + 1}", self.process, Path(os.devnull))
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def serving(tmp_path: Path, names: list[str]) -> Iterator[Process]:
         process.process.kill()
 
 
-def ask(server: run.Server, name: str) -> dict[str, Any]:
+def ask(server: child.Server, name: str) -> dict[str, Any]:
     request = urllib.request.Request(
         f"{server.url}/{name}/predict",
         json.dumps(models.row()).encode(),
@@ -104,7 +104,7 @@ def test_a_model_that_needs_more_than_the_limit_ends_the_start(tmp_path: Path, n
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path, names: list[str]) -> None:
-    port = run.free_port()
+    port = child.free_port()
     with_it = [
         sys.executable,
         "-c",
@@ -115,7 +115,16 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path, names: list[str]) -> None
         holder.stdout.readline()
         environment = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path)}).child_environment()
         ended = subprocess.run(
-            [sys.executable, "-m", "platform_assets.serving.host", names[0], "--memory-mb", "9", "--port", str(port)],
+            [
+                sys.executable,
+                "-m",
+                "platform_assets.serving.run.host",
+                names[0],
+                "--memory-mb",
+                "9",
+                "--port",
+                str(port),
+            ],
             env=environment,
             capture_output=True,
             text=True,

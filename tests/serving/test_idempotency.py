@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from platform_assets.serving.idempotency import Answers
-from platform_assets.serving.records import BinaryAnswer
+from platform_assets.serving.answer.answer_records import BinaryAnswer
+from platform_assets.serving.answer.idempotency import Answers
 from tests.doubles import models
 
 

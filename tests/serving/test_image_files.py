@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from platform_assets.serving import pictures
+from platform_assets.serving.answer import pictures
 from tests.doubles import models
 from tests.serving.picture_files import GREY, JPEG, MOTION, PNG, file_of, text_of
 from tests.volume import draws

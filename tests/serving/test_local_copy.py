@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from platform_assets.serving import local_copy as module
-from platform_assets.serving.local_copy import LocalCopy, LocalCopyProblem
-from platform_assets.serving.releases import Release
-from platform_assets.serving.sealed import Sealed
-from platform_assets.storage import durable
+from platform_assets.serving.follow import local_copy as module
+from platform_assets.serving.follow.local_copy import LocalCopy, LocalCopyProblem
+from platform_assets.serving.follow.releases import Release
+from platform_assets.store import durable
+from platform_assets.training.sealed import Sealed
 from tests.doubles import models
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from platform_assets.serving.background import Overdue
-from platform_assets.serving.candidate import Trial
-from platform_assets.serving.logged_requests import Logged
-from platform_assets.serving.sealed import ModelProblem, Sealed
-from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.serving.follow.background import Overdue
+from platform_assets.serving.follow.candidate import Trial
+from platform_assets.serving.follow.logged_requests import Logged
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.training.sealed import ModelProblem, Sealed
 from tests.doubles import models
 
 SECONDS = 60
@@ -35,7 +35,7 @@ def logged(count: int = 20, lists: list[list[int]] | None = None, limit_ms: floa
 def test_a_good_model_answers_them_all(tmp_path: Path) -> None:
     answered = Trial(SECONDS).ask(sealed(tmp_path), logged(200, [[0, 1, 2], list(range(100, 116))]))
     assert (answered.rows, answered.unfit) == (200, 0)
-    assert 0 < answered.slow_ms < 100
+    assert 0 <= answered.slow_ms < 100  # CPU time, which some machines count in ticks
     assert 20 * 2**20 < answered.peak_bytes < GIGABYTE
     assert "200 logged rows answered, 99 % of them within" in str(answered)
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from platform_assets.serving import bodies
-from platform_assets.serving.contract import FLOAT_MAX
+from platform_assets.serving.answer import bodies
+from platform_assets.serving.answer.contract import FLOAT_MAX
 from tests.doubles import models
 from tests.volume import draws
 

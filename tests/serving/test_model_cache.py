@@ -16,16 +16,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from platform_assets.serving import assembly
-from platform_assets.serving.candidate import Trial
-from platform_assets.serving.entries import HostProblem
-from platform_assets.serving.heap import allocated
-from platform_assets.serving.host import Host, make_host
-from platform_assets.serving.model import Model
-from platform_assets.serving.sealed import Sealed
-from platform_assets.serving.worker import Worker
-from platform_assets.settings import Settings
-from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.base.settings import Settings
+from platform_assets.serving.answer.model import Model
+from platform_assets.serving.follow.candidate import Trial
+from platform_assets.serving.follow.entries import HostProblem
+from platform_assets.serving.follow.freed_memory import allocated
+from platform_assets.serving.run import assembly
+from platform_assets.serving.run.host import Host, make_host
+from platform_assets.serving.run.worker import Worker
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.training.sealed import Sealed
 from tests.doubles import models
 
 MEGABYTE = 2**20

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from platform_assets.serving import model_faults
-from platform_assets.serving.alive import InHand, Mark
-from platform_assets.serving.model_faults import ModelFaults
-from platform_assets.serving.predict import Predictor
-from platform_assets.settings import REPOSITORY
+from platform_assets.base.settings import REPOSITORY
+from platform_assets.serving.answer.predict import Predictor
+from platform_assets.serving.follow import model_faults
+from platform_assets.serving.follow.alive import InHand, Mark
+from platform_assets.serving.follow.model_faults import ModelFaults
 from tests.doubles import models
 from tests.serving.conftest import App
 

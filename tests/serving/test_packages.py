@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from platform_assets.serving.build import PACKAGES
+from platform_assets.serving.run.build import PACKAGES
 
-MODULE = "platform_assets.serving.service"
+MODULE = "platform_assets.serving.run.service"
 IMPORTED = f"""\
 import importlib.metadata, json, sys
 before = set(sys.modules)
 import {MODULE}
-from platform_assets.serving import assembly, metrics, middleware, probes  # as a server does
+from platform_assets.serving.answer import middleware  # as a server does
+from platform_assets.serving.run import assembly, metrics, probes
 names = {{name.partition(".")[0] for name in set(sys.modules) - before}}
 owners = importlib.metadata.packages_distributions()
 print(json.dumps(sorted({{owners[name][0] for name in names if name in owners}})))
@@ -53,7 +54,9 @@ onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecution
 """
 
 
-@pytest.mark.parametrize("module", ["serving.service", "serving.candidate", "steps.train", "steps.export", "cli"])
+@pytest.mark.parametrize(
+    "module", ["serving.run.service", "serving.follow.candidate", "launch.train", "training.steps.export", "cli"]
+)
 def test_a_session_of_onnx_runtime_reports_to_nobody(module: str, tmp_path: Path) -> None:
     """Its telemetry keeps a number of this machine and a queue of events in the home folder."""
     child = {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}

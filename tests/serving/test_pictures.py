@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from platform_assets.compute import images
-from platform_assets.serving import pictures
+from platform_assets.data import images
+from platform_assets.serving.answer import pictures
 from tests.doubles import models
 from tests.serving.picture_files import (
     BAD_FILES,

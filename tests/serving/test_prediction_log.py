@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from platform_assets.serving.prediction_log import LogProblem, PredictionLog
-from platform_assets.settings import REPOSITORY
+from platform_assets.base.settings import REPOSITORY
+from platform_assets.serving.log.prediction_log import LogProblem, PredictionLog
 
 
 def test_no_file_is_created_before_the_first_record(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_folder_that_cannot_be_written_is_a_problem_before_the_first_record(tm
 LIMITED = """
 import resource, signal, sys
 from pathlib import Path
-from platform_assets.serving.prediction_log import LogProblem, PredictionLog
+from platform_assets.serving.log.prediction_log import LogProblem, PredictionLog
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 log = PredictionLog(Path(sys.argv[1]))

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from platform_assets.serving import probes
-from platform_assets.serving.probes import Page, Probes
+from platform_assets.serving.run import probes
+from platform_assets.serving.run.probes import Page, Probes
 
 PAGES = {"/healthz": lambda: Page(200, b'{"is_alive":true}', b"application/json")}
 

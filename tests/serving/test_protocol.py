@@ -11,8 +11,8 @@ import pytest
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from platform_assets.serving import protocol
-from platform_assets.serving.protocol import Protocol
+from platform_assets.serving.run import protocol
+from platform_assets.serving.run.protocol import Protocol
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 HEAD = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}

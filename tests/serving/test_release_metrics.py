@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from platform_assets.serving.metrics import RELEASES_MAX
+from platform_assets.serving.run.metrics import RELEASES_MAX
 from tests.doubles import models
 
 LABEL = re.compile(r'^driftline_(\w+)\{.*release="(\w+)".*\} (\S+)$', re.MULTILINE)
@@ -104,7 +104,7 @@ def test_a_swap_is_one_line_and_counted(app: Any, caplog: pytest.LogCaptureFixtu
 
 def test_a_peak_stays_visible_for_whoever_scrapes_once_a_minute(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr("platform_assets.serving.metrics.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("platform_assets.serving.run.metrics.time.monotonic", lambda: now[0])
     metrics = app.runtime.metrics
     metrics.note_lag(0.7, 9)
     for now[0] in range(1001, 1066):

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from platform_assets import naming
-from platform_assets.serving.local_copy import LocalCopy
-from platform_assets.storage.artifacts import canonical
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.base import naming
+from platform_assets.serving.follow.local_copy import LocalCopy
+from platform_assets.store.artifacts import canonical
+from platform_assets.store.ledgers import Ledgers
 from tests.doubles import documents, models
 
 

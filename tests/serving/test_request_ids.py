@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from platform_assets.serving.request_ids import RequestIds
+from platform_assets.serving.answer.request_ids import RequestIds
 from tests.doubles import models
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"

@@ -25,11 +25,12 @@ from urllib.parse import urlencode
 import psutil
 import pytest
 
-from platform_assets.compute import images
-from platform_assets.serving import answers, build, fetch, protocol, run
-from platform_assets.settings import Settings
-from platform_assets.storage import segments
-from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.base.settings import Settings
+from platform_assets.data import images
+from platform_assets.serving.answer import answers
+from platform_assets.serving.run import build, child, fetch, protocol
+from platform_assets.store import segments
+from platform_assets.store.artifacts import ArtifactStore
 from tests.doubles import haproxy, models, pods, received
 from tests.doubles.bento_client import CLIENT
 from tests.doubles.client import client_of
@@ -68,7 +69,7 @@ class Load:
             time.sleep(PAUSE_S)
 
     def _call(self, caller: int) -> None:
-        connection, count = http.client.HTTPConnection(run.HOST, self.port, timeout=WAIT_S), 0
+        connection, count = http.client.HTTPConnection(child.HOST, self.port, timeout=WAIT_S), 0
         while not self.is_over.is_set():
             key = f"{id(self)}-{caller}-{count}"
             body = json.dumps(models.row(key, idempotency_key=key))
@@ -95,7 +96,7 @@ class Service:
 
     settings: Settings
     built: build.Built
-    server: run.Server
+    server: child.Server
     first: str
     second: str
 
@@ -128,7 +129,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     fallback = models.write_bundle(workshop, bias=0.0)
     built = build.build(settings, workshop, fallback)
     assert built.was_built
-    with run.serving(settings, built.tag) as server:
+    with child.serving(settings, built.tag) as server:
         yield Service(settings, built, server, *(models.write_bundle(workshop, bias=bias) for bias in (1.0, 2.0)))
     assert [process.pid for process in psutil.process_iter() if _is_of_group(process, server.process.pid)] == []
 
@@ -157,12 +158,12 @@ def test_a_bento_is_built_once_with_the_same_content_anywhere(service: Service, 
 
 def test_the_bento_runs_its_own_code(service: Service) -> None:
     source = service.built.path / "src"
-    code = "from platform_assets.serving import predict; print(predict.__file__)"
+    code = "from platform_assets.serving.answer import predict; print(predict.__file__)"
     environment = {**service.settings.child_environment(), "PYTHONPATH": ""}
     ran = subprocess.run(
         [sys.executable, "-c", code], cwd=source, env=environment, capture_output=True, text=True, check=True
     )
-    assert ran.stdout.strip() == str(source / "platform_assets/serving/predict.py")
+    assert ran.stdout.strip() == str(source / "platform_assets/serving/answer/predict.py")
 
 
 def test_a_bento_that_was_fetched_from_the_store_serves(service: Service, tmp_path: Path) -> None:
@@ -216,10 +217,10 @@ def test_the_service_survives_hostile_sockets(service: Service) -> None:
         (b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b" 400 "),
         (b"\x16\x03\x01\x02\x00\x01", b" 400 "),
     ):
-        with socket.create_connection((run.HOST, service.port), timeout=WAIT_S) as connection:
+        with socket.create_connection((child.HOST, service.port), timeout=WAIT_S) as connection:
             connection.sendall(raw)
             assert expected in connection.recv(4096).split(b"\r\n")[0], raw
-    with socket.create_connection((run.HOST, service.port), timeout=WAIT_S) as connection:
+    with socket.create_connection((child.HOST, service.port), timeout=WAIT_S) as connection:
         connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n" + good)
     assert service.server.predict(models.row())[0] == 200
 
@@ -229,7 +230,7 @@ def test_a_caller_that_closes_the_sending_side_gets_the_answer(service: Service)
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
     before = len(service.logged())
     for _ in range(20):
-        with socket.create_connection((run.HOST, service.port), timeout=WAIT_S) as connection:
+        with socket.create_connection((child.HOST, service.port), timeout=WAIT_S) as connection:
             connection.sendall(head + body)
             connection.shutdown(socket.SHUT_WR)
             answer = b"".join(iter(lambda open_connection=connection: open_connection.recv(65_536), b""))
@@ -244,12 +245,12 @@ def test_a_caller_that_disconnects_early_is_counted_without_a_traceback(service:
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
     before, disconnected = len(service.logged()), _counted(service, "driftline_http_requests_total", 'status="gone"')
     for sent in (head, head + body[:100], head + body[:-1]):
-        with socket.create_connection((run.HOST, service.port), timeout=WAIT_S) as connection:
+        with socket.create_connection((child.HOST, service.port), timeout=WAIT_S) as connection:
             connection.sendall(sent)
             connection.shutdown(socket.SHUT_WR)
             assert connection.recv(4096) == b"", "half a body has no answer"
     for number in range(20):
-        with socket.create_connection((run.HOST, service.port), timeout=WAIT_S) as connection:
+        with socket.create_connection((child.HOST, service.port), timeout=WAIT_S) as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             connection.sendall(head + body[: -number - 1])  # and a reset
     deadline = time.monotonic() + WAIT_S
@@ -266,7 +267,7 @@ def test_a_caller_that_disconnects_early_is_counted_without_a_traceback(service:
 
 def test_input_that_is_not_http_is_counted_too(service: Service) -> None:
     before = _counted(service, "driftline_http_requests_total", 'path="unread",status="400"')
-    with socket.create_connection((run.HOST, service.port), timeout=WAIT_S) as connection:
+    with socket.create_connection((child.HOST, service.port), timeout=WAIT_S) as connection:
         connection.sendall(b"no http at all\r\n\r\n")
         assert b" 400 " in connection.recv(4096).split(b"\r\n")[0]
     assert _counted(service, "driftline_http_requests_total", 'path="unread",status="400"') == before + 1
@@ -293,7 +294,7 @@ def test_heads_have_a_limit_of_length_and_of_time(service: Service, tmp_path: Pa
             for name, first in floods.items()
         }
         slow = [b"", b"\r\n", b"P", begun] * 10
-        held = [(first, stack.enter_context(socket.create_connection((run.HOST, port)))) for first in slow]
+        held = [(first, stack.enter_context(socket.create_connection((child.HOST, port)))) for first in slow]
         until = time.monotonic() + protocol.HEAD_S + 5
         for first, connection in held:
             connection.setblocking(False)
@@ -306,7 +307,7 @@ def test_heads_have_a_limit_of_length_and_of_time(service: Service, tmp_path: Pa
         for name, flooded in results.items():
             assert flooded.taken_mb < 5 and flooded.cpu_s < 0.3, (name, flooded)
             assert flooded.answer in ("", "HTTP/1.1 431", "HTTP/1.1 408"), (name, flooded)
-        with socket.create_connection((run.HOST, port), timeout=WAIT_S) as connection:
+        with socket.create_connection((child.HOST, port), timeout=WAIT_S) as connection:
             connection.sendall(begun + b"x: " + b"x" * 70_000 + b"\r\n\r\n")
             assert b"the head of the request has more than 65536 bytes" in connection.recv(4096)
         assert server.predict(models.row())[0] == 200
@@ -321,16 +322,16 @@ class Flooded(NamedTuple):
     answer: str
 
 
-def _cpu_s(server: run.Server) -> float:
+def _cpu_s(server: child.Server) -> float:
     parent = psutil.Process(server.process.pid)
     times = [process.cpu_times() for process in (parent, *parent.children(recursive=True))]
     return sum(used.user + used.system for used in times)
 
 
-def _flooded(server: run.Server, port: int, first: bytes, unit: bytes) -> Flooded:
+def _flooded(server: child.Server, port: int, first: bytes, unit: bytes) -> Flooded:
     """Send 20 MB after the first bytes, or what the server takes of them."""
     part, sent, answer, before_s = unit * (50_000 // len(unit)), 0, b"", _cpu_s(server)
-    with socket.create_connection((run.HOST, port), timeout=WAIT_S) as connection, contextlib.suppress(OSError):
+    with socket.create_connection((child.HOST, port), timeout=WAIT_S) as connection, contextlib.suppress(OSError):
         connection.sendall(first)
         while sent < 20_000_000 and not answer:
             connection.settimeout(WAIT_S)
@@ -376,7 +377,7 @@ def test_two_releases_and_a_rollback_fail_no_request(service: Service) -> None:
 
 
 def test_a_killed_process_loses_no_acknowledged_prediction(service: Service, tmp_path: Path) -> None:
-    settings, port = service.settings.replace(state=tmp_path), run.free_port()
+    settings, port = service.settings.replace(state=tmp_path), child.free_port()
     with Load(port) as load:
         with pods.serving(settings, service.built.path, port=port) as server:
             load.wait_for(30)
@@ -428,11 +429,11 @@ def test_a_service_that_knows_its_callers_answers_no_other(service: Service, tmp
     home, body = {"BENTOML_HOME": str(service.settings.bentoml_home)}, json.dumps(models.row()).encode()
 
     def ask(path: str, **headers: str) -> int:
-        with contextlib.closing(http.client.HTTPConnection(run.HOST, port, timeout=WAIT_S)) as connection:
+        with contextlib.closing(http.client.HTTPConnection(child.HOST, port, timeout=WAIT_S)) as connection:
             connection.request("POST", path, body, {"Content-Type": "application/json", **headers})
             return connection.getresponse().status
 
-    with run.serving(settings, service.built.tag, environment=home) as server:
+    with child.serving(settings, service.built.tag, environment=home) as server:
         port = int(server.url.rsplit(":", 1)[1])
         for path in ("/predict", "/api/predict"):
             assert ask(path) == ask(path, Authorization="Bearer guess") == 401
@@ -445,15 +446,15 @@ def test_a_service_that_knows_its_callers_answers_no_other(service: Service, tmp
 def test_what_callers_sent_to_a_plainly_served_bento_stays_out_of_its_archives(
     service: Service, tmp_path: Path
 ) -> None:
-    home, caller, port = tmp_path / "home", "caller-of-nobody-else", run.free_port()
+    home, caller, port = tmp_path / "home", "caller-of-nobody-else", child.free_port()
     bentoml = {"BENTOML_HOME": str(service.settings.bentoml_home), "BENTOML_DO_NOT_TRACK": "true"}
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), **bentoml}  # as in a shell: no variable of ours
     before = _written(service.built.path)
     with (tmp_path / "log").open("wb") as output:
-        plain = [part for part in run.command(service.built.tag, port) if part not in ("--host", run.HOST)]
+        plain = [part for part in child.command(service.built.tag, port) if part not in ("--host", child.HOST)]
         process = subprocess.Popen(plain, env=environment, stdout=output, stderr=output, start_new_session=True)
-    address = f"http://{run.HOST}:{port}"
-    server = run.Server(address, run.probes_of(service.settings, address), process, tmp_path / "log")
+    address = f"http://{child.HOST}:{port}"
+    server = child.Server(address, child.probes_of(service.settings, address), process, tmp_path / "log")
     try:
         server.wait_ready()
         assert server.predict(models.row(caller))[0] == 200
@@ -529,7 +530,7 @@ def test_any_error_of_the_import_is_shown_as_what_it_is(
         "import sys\n"
         "class Finder:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        f"        if name == 'platform_assets.serving.callers': raise {error}('a broken library')\n"
+        f"        if name == 'platform_assets.serving.answer.callers': raise {error}('a broken library')\n"
         "sys.meta_path.insert(0, Finder())\n"
     )
     printed = _refused(service, tmp_path, is_pod, {"PYTHONPATH": str(tmp_path)})
@@ -540,22 +541,22 @@ def test_any_error_of_the_import_is_shown_as_what_it_is(
 @pytest.mark.parametrize("is_pod", [True, False])
 @pytest.mark.parametrize("is_own", [True, False])
 def test_a_taken_port_of_probes_ends_the_start(service: Service, tmp_path: Path, is_pod: bool, is_own: bool) -> None:
-    with socket.create_server((run.HOST, 0)) as taken:
-        port = run.free_port()
+    with socket.create_server((child.HOST, 0)) as taken:
+        port = child.free_port()
         chosen = str(port if is_own else taken.getsockname()[1])
         sentence = _refused(service, tmp_path, is_pod, {"DRIFTLINE_SERVING_PROBES_PORT": chosen}, port)
     assert sentence == (
-        f"serve: port {chosen} of {run.HOST} cannot be used: Address already in use. "
+        f"serve: port {chosen} of {child.HOST} cannot be used: Address already in use. "
         "It is the port of probes; DRIFTLINE_SERVING_PROBES_PORT sets it."
     )
 
 
 def _refused(service: Service, state: Path, is_pod: bool, environment: dict[str, str], port: int = 0) -> str:
     """Return what a server prints that does not start."""
-    port = port or run.free_port()
+    port = port or child.free_port()
     home = {"BENTOML_HOME": str(service.settings.bentoml_home)}
     ended = subprocess.run(
-        pods.command(port) if is_pod else run.command(service.built.tag, port),
+        pods.command(port) if is_pod else child.command(service.built.tag, port),
         cwd=service.built.path / "src",
         env={**os.environ, "BENTOML_DO_NOT_TRACK": "true", "DRIFTLINE_STATE": str(state), **home, **environment},
         capture_output=True,
@@ -589,13 +590,13 @@ def _counted(service: Service, name: str, label: str = "") -> float:
 def test_the_smoke_test_queries_exactly_one_bundle_and_logs_no_prediction(service: Service) -> None:
     second = models.write_bundle(ArtifactStore(service.settings.root), bias=2.0)
     before, settings = service.logged(), service.settings.replace(serving_ships=True)
-    one, several = run.smoke(settings, service.built.tag, second, [models.row(), [models.row(), models.row()]])
+    one, several = child.smoke(settings, service.built.tag, second, [models.row(), [models.row(), models.row()]])
     assert one["probability"] == several[1]["probability"] == pytest.approx(models.expected(2.0), abs=1e-6)
     assert service.logged() == before
     assert not Path(settings.root, segments.PREFIX).exists(), "no caller got these answers"
 
 
-def post_file(server: run.Server, data: bytes, query: dict[str, str]) -> tuple[int, Any]:
+def post_file(server: child.Server, data: bytes, query: dict[str, str]) -> tuple[int, Any]:
     """Return (status, decoded answer) of a POST of a PNG file; the rest of the row is in the query."""
     with contextlib.closing(http.client.HTTPConnection(server.url.removeprefix("http://"))) as connection:
         connection.request("POST", f"/predict?{urlencode(query)}", data, {"Content-Type": "image/png"})
@@ -610,7 +611,7 @@ def test_classes_of_an_image_are_served(tmp_path: Path) -> None:
     built = build.build(settings, store, digest)
     png, row = images.to_png(models.PIXELS, models.SHAPE), models.image_row()
     query = {name: row[name] for name in ("entity", "service_time", "asked_at")}
-    with run.serving(settings, built.tag) as server:
+    with child.serving(settings, built.tag) as server:
         responses = [
             post_file(server, png, query),
             server.predict(models.image_row(base64.b64encode(png).decode())),
@@ -660,7 +661,7 @@ def test_a_restarted_container_ships_what_the_killed_one_left(service: Service, 
 def test_workers_end_when_their_parent_process_is_killed(service: Service, tmp_path: Path) -> None:
     settings = service.settings.replace(state=tmp_path)
     home = {"BENTOML_HOME": str(service.settings.bentoml_home)}
-    with run.serving(settings, service.built.tag, environment=home) as server:
+    with child.serving(settings, service.built.tag, environment=home) as server:
         (worker,) = psutil.Process(server.process.pid).children()
         server.process.kill()
         worker.wait(WAIT_S)
@@ -671,5 +672,5 @@ def test_a_server_that_ends_is_reported_with_its_log(tmp_path: Path) -> None:
     log.write_text("why it ended")
     with subprocess.Popen(["true"]) as process:
         process.wait()
-        with pytest.raises(run.ServerProblem, match="why it ended"):
-            run.Server("http://127.0.0.1:1", "http://127.0.0.1:2", process, log).wait_ready()
+        with pytest.raises(child.ServerProblem, match="why it ended"):
+            child.Server("http://127.0.0.1:1", "http://127.0.0.1:2", process, log).wait_ready()

@@ -18,14 +18,15 @@ from typing import Any
 
 import pytest
 
-from platform_assets.serving import outbox, sender, shipping, turns
-from platform_assets.serving.middleware import PredictionMiddleware
-from platform_assets.serving.prediction_log import LogProblem, PredictionLog
-from platform_assets.serving.room import Room
-from platform_assets.serving.sender import NameTaken, Sender, StoreAway
-from platform_assets.serving.shipping import Shipper, Terms
-from platform_assets.settings import REPOSITORY
-from platform_assets.storage import objects
+from platform_assets.base.settings import REPOSITORY
+from platform_assets.serving.answer import slices_of_work
+from platform_assets.serving.answer.middleware import PredictionMiddleware
+from platform_assets.serving.log import outbox, sender, shipping
+from platform_assets.serving.log.disk_room import Room
+from platform_assets.serving.log.prediction_log import LogProblem, PredictionLog
+from platform_assets.serving.log.sender import NameTaken, Sender, StoreAway
+from platform_assets.serving.log.shipping import Shipper, Terms
+from platform_assets.store import objects
 from tests.doubles import models, received
 from tests.volume import WHOLE
 
@@ -546,7 +547,7 @@ def test_an_answer_under_way_is_not_covered(make: Any) -> None:
     begun = datetime.now(UTC)
     time.sleep(1.2)
     assert before <= predictor.answered_before() <= begun
-    turns.finish(steps)
+    slices_of_work.finish(steps)
     assert predictor.answered_before() > before
     next(predictor.steps(app.follower.live, body, 0.0))
     assert predictor._underway == {}, "a caller that left is forgotten"
@@ -724,7 +725,7 @@ def test_nothing_acknowledged_is_lost_when_processes_are_killed_one_after_the_ot
 STEPS = """
 import os, sys
 from pathlib import Path
-from platform_assets.serving import outbox, sender
+from platform_assets.serving.log import outbox, sender
 from tests.serving.test_shipping import LONG_S, Process, line
 
 base, left = Path(sys.argv[1]), 0

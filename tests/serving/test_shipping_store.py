@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from platform_assets.serving.prediction_log import PredictionLog
-from platform_assets.serving.room import Room
-from platform_assets.serving.sender import Sender
-from platform_assets.serving.shipping import Shipper, Terms
+from platform_assets.serving.log.disk_room import Room
+from platform_assets.serving.log.prediction_log import PredictionLog
+from platform_assets.serving.log.sender import Sender
+from platform_assets.serving.log.shipping import Shipper, Terms
 from tests.doubles import received
 from tests.doubles import s3_server as s3
 from tests.doubles.faulty_s3 import Faults, in_front_of

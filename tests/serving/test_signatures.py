@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from platform_assets import naming
-from platform_assets.serving.local_copy import LocalCopy
-from platform_assets.storage.artifacts import ArtifactStore, canonical
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.signatures import public_key
+from platform_assets.base import naming
+from platform_assets.serving.follow.local_copy import LocalCopy
+from platform_assets.store.artifacts import ArtifactStore, canonical
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.signatures import public_key
 from tests.doubles import documents, models
 
 KEY, OTHER, NEXT = (Ed25519PrivateKey.from_private_bytes(bytes([place] * 32)) for place in (1, 2, 3))

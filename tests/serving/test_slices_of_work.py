@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.serving import decoding, turns, work
-from platform_assets.serving.decoding import quotes_of
-from platform_assets.serving.live import Live
-from platform_assets.serving.model import Model
-from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.serving.answer import batching, decoding, slices_of_work
+from platform_assets.serving.answer.decoding import quotes_of
+from platform_assets.serving.answer.live import Live
+from platform_assets.serving.answer.model import Model
+from platform_assets.store.artifacts import ArtifactStore
 from tests.doubles import models
 from tests.serving.picture_files import JPEG, PNG, text_of
 
@@ -63,8 +63,8 @@ class RowCounter:
         self.now = dict.fromkeys(("decoded", "scored", "made"), 0)
         self.most = dict(self.now)
         self._wrap(monkeypatch, decoding.Decoding, "_row_of", "decoded", lambda *_: 1)
-        self._wrap(monkeypatch, work, "run_graph", "scored", lambda model, values: len(values))
-        self._wrap(monkeypatch, work, "build_row", "made", lambda *_: 1)
+        self._wrap(monkeypatch, batching, "run_graph", "scored", lambda model, values: len(values))
+        self._wrap(monkeypatch, batching, "build_row", "made", lambda *_: 1)
 
     def _wrap(
         self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, subject: str, count: Callable[..., int]
@@ -118,8 +118,8 @@ def test_no_slice_processes_more_rows_than_allowed(app: Any, monkeypatch: pytest
     steps = app.runtime.predictor.steps(app.follower.live, body, perf_counter())
     count, (status, _, answered) = counter.slices(steps)
     assert status == expected
-    assert max(counter.most.values()) <= turns.ROWS_AT_ONCE
-    assert count >= (1 if name in QUICK else ROWS // turns.ROWS_AT_ONCE)
+    assert max(counter.most.values()) <= slices_of_work.ROWS_AT_ONCE
+    assert count >= (1 if name in QUICK else ROWS // slices_of_work.ROWS_AT_ONCE)
     assert len(app.records()) == answered == (ROWS if expected == 200 else 0), "all rows or none"
 
 
@@ -131,8 +131,8 @@ def test_pictures_take_smaller_slices(make: Callable[..., Any], monkeypatch: pyt
     counter = RowCounter(monkeypatch)
     count, (status, _, answered) = counter.slices(app.runtime.predictor.steps(app.follower.live, body, perf_counter()))
     assert (status, answered) == (200, ROWS)
-    assert max(counter.most.values()) <= turns.IMAGES_AT_ONCE
-    assert count >= ROWS // turns.IMAGES_AT_ONCE
+    assert max(counter.most.values()) <= slices_of_work.IMAGES_AT_ONCE
+    assert count >= ROWS // slices_of_work.IMAGES_AT_ONCE
 
 
 def test_one_row_is_one_slice(app: Any) -> None:
@@ -206,7 +206,7 @@ def test_other_requests_run_between_slices(app: Any) -> None:
 
     status, answers = asyncio.run(live())
     assert (status, len(answers)) == (200, ROWS)
-    assert beats >= 3 * ROWS // turns.ROWS_AT_ONCE
+    assert beats >= 3 * ROWS // slices_of_work.ROWS_AT_ONCE
 
 
 def test_a_row_does_not_wait_for_earlier_lists(app: Any) -> None:
@@ -231,7 +231,7 @@ def test_a_model_swap_in_the_middle_of_a_list_mixes_no_models(app: Any) -> None:
     for _ in range(20):
         next(steps)
     app.follower.live = Live(Model.load(app.fallback, other), None, "fallback")
-    _, body, _ = turns.finish(steps)
+    _, body, _ = slices_of_work.finish(steps)
     assert {answer["digest"] for answer in json.loads(body)} == {app.fallback_digest}
     assert {record["digest"] for record in app.records()} == {app.fallback_digest}
 
@@ -254,6 +254,6 @@ def test_the_same_keys_with_other_rows_at_the_same_time_are_refused(app: Any) ->
         next(one)
     status, _ = app.predict(models.row("another", idempotency_key="entity 255"))
     assert status == 200
-    status, body, _ = turns.finish(one)
+    status, body, _ = slices_of_work.finish(one)
     assert (status, json.loads(body)["field"]) == (422, "[255].idempotency_key")
     assert len(app.records()) == 1

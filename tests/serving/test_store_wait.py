@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from platform_assets.serving import host, local_copy, store_wait
-from platform_assets.serving.listening import bound
-from platform_assets.serving.store_wait import StoreAway
-from platform_assets.settings import Settings
-from platform_assets.storage import objects
+from platform_assets.base.settings import Settings
+from platform_assets.serving.follow import local_copy, store_wait
+from platform_assets.serving.follow.store_wait import StoreAway
+from platform_assets.serving.run import host
+from platform_assets.serving.run.listening import bound
+from platform_assets.store import objects
 
 
 @pytest.fixture(autouse=True)

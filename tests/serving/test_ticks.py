@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from platform_assets.serving.live import Live
-from platform_assets.serving.model import Model
-from platform_assets.serving.prediction_log import PredictionLog
-from platform_assets.serving.sealed import ModelProblem
-from platform_assets.serving.turns import ROWS_AT_ONCE
-from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.serving.answer.live import Live
+from platform_assets.serving.answer.model import Model
+from platform_assets.serving.answer.slices_of_work import ROWS_AT_ONCE
+from platform_assets.serving.log.prediction_log import PredictionLog
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.training.sealed import ModelProblem
 from tests.doubles import models
 
 

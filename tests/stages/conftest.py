@@ -11,11 +11,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from platform_assets import clock, naming
-from platform_assets.factory import build_defs
-from platform_assets.settings import Settings
-from platform_assets.storage.tables import TableStore
-from resources.store import StoreResource
+from platform_assets.automation.factory import build_defs
+from platform_assets.base import clock, naming
+from platform_assets.base.settings import Settings
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.store.tables import TableStore
 from tests.doubles import instances
 from tests.doubles import numbered_batches as batches
 

@@ -15,19 +15,18 @@ import dagster as dg
 import obstore
 import pytest
 
-from platform_assets import clock, naming
-from platform_assets.handle import Product
-from platform_assets.intake import arrivals
-from platform_assets.keys import DailyGrain
-from platform_assets.product.landing import LandedFiles
-from platform_assets.settings import Settings
-from platform_assets.show.views import VIEWS
-from platform_assets.stages import raw
-from platform_assets.storage.artifacts import sha256
-from platform_assets.storage.objects import open_store
-from platform_assets.storage.records import PartitionRecord
-from platform_assets.storage.tables import TableStore
-from resources.store import StoreResource
+from platform_assets.automation.factory import OUTSIDE
+from platform_assets.base import clock, naming
+from platform_assets.base.keys import DailyGrain
+from platform_assets.base.settings import Settings
+from platform_assets.data import arrivals, raw
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.store.artifacts import sha256
+from platform_assets.store.handle import Product
+from platform_assets.store.landing import LandedFiles
+from platform_assets.store.objects import open_store
+from platform_assets.store.partition_records import PartitionRecord
+from platform_assets.store.tables import TableStore
 from tests.doubles import recorded
 
 KEY = "2020-01-01"
@@ -59,7 +58,7 @@ def take(settings: Settings, instance: dg.DagsterInstance) -> Take:
         source = replace(recorded.SPEC.source("readings"), **changes)
         others = [item for item in recorded.SPEC.sources if item.name != "readings"]
         spec = replace(recorded.SPEC, sources=(source, *others))
-        asset = next(item for item in raw.build(spec, VIEWS) if item.key.path[-1] == "raw_readings")
+        asset = next(item for item in raw.build(spec, OUTSIDE) if item.key.path[-1] == "raw_readings")
         return dg.materialize(
             [asset],
             instance=instance,
@@ -315,7 +314,7 @@ def test_a_live_product_refuses_today(settings: Settings, instance: dg.DagsterIn
     today = datetime.now(UTC).date()
     grain = DailyGrain(start=(today - timedelta(days=1)).isoformat())
     spec = replace(recorded.SPEC, is_live=True, history=None, grain=grain)
-    asset = next(item for item in raw.build(spec, VIEWS) if item.key.path[-1] == "raw_readings")
+    asset = next(item for item in raw.build(spec, OUTSIDE) if item.key.path[-1] == "raw_readings")
     result = dg.materialize(
         [asset],
         instance=instance,

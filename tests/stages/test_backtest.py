@@ -13,23 +13,24 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from platform_assets import libraries, naming
+from platform_assets.automation.factory import build_defs
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
 from platform_assets.cli import LOG_COLUMNS
-from platform_assets.experiments import backtest
-from platform_assets.experiments.backtest import Backtest
-from platform_assets.factory import build_defs
-from platform_assets.handle import Product
-from platform_assets.history.reader import History
-from platform_assets.makers.checkpoint import Learning
-from platform_assets.settings import Settings
-from platform_assets.specs.base import Monitors, Retraining, Training
-from platform_assets.steps.models import read_model
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.launch import pipes, records
+from platform_assets.launch.tries import StepRequest
+from platform_assets.operations.experiments import backtest
+from platform_assets.operations.experiments.backtest import Backtest
+from platform_assets.product.spec import Monitors, Retraining, Training
+from platform_assets.store.handle import Product
+from platform_assets.store.history.reader import History
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.tables import TableStore
+from platform_assets.training import libraries
+from platform_assets.training.checkpoint_maker import Learning
 from platform_assets.training.requests import OlderRows
-from resources.launchers import pipes, records
-from resources.launchers.tries import StepRequest
-from resources.store import StoreResource
+from platform_assets.training.steps.models import read_model
 from tests.doubles import instances
 from tests.doubles import numbered_batches as batches
 from tests.doubles.launcher import InProcessLauncher

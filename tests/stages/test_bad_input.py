@@ -12,8 +12,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from platform_assets.settings import Settings
-from platform_assets.storage.tables import TableStore
+from platform_assets.base.settings import Settings
+from platform_assets.store.tables import TableStore
 from tests.doubles import numbered_batches as batches
 from tests.doubles import runs
 from tests.volume import some

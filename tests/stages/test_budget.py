@@ -10,18 +10,18 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets import clock, naming
-from platform_assets.compute import costs
-from platform_assets.factory import build_defs
-from platform_assets.facts import budget
-from platform_assets.handle import Product
-from platform_assets.keys import DailyGrain
-from platform_assets.records.attempts import ATTEMPTS_SO_FAR, SO_FAR, Attempt
-from platform_assets.settings import Settings
-from platform_assets.specs.base import Retraining, Training
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
-from resources.store import StoreResource
+from platform_assets.automation.factory import build_defs
+from platform_assets.base import clock, naming
+from platform_assets.base.keys import DailyGrain
+from platform_assets.base.settings import Settings
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.launch import costs
+from platform_assets.launch.monthly_budget import MonthlyBudget
+from platform_assets.product.spec import Retraining, Training
+from platform_assets.store.handle import Product
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.attempts import ATTEMPTS_SO_FAR, SO_FAR, Attempt
+from platform_assets.store.tables import TableStore
 from tests.doubles import attempts
 from tests.doubles import numbered_batches as batches
 from tests.doubles.launcher import InProcessLauncher
@@ -120,7 +120,7 @@ def test_a_first_training_is_budgeted_by_the_maximum_cost_of_its_attempts(
         dg.Failure, match=r"the next about 3\.36 \(at most, as a first one on cpu_small: .*exceeded by 2\.36\."
     ) as problem:
         checkpoint()
-    assert "state Retraining.expected_hours in platform_assets/specs/" in str(problem.value.description)
+    assert "state Retraining.expected_hours in platform_assets/products/" in str(problem.value.description)
     assert "`over_budget_reason` in the config of checkpoint" in str(problem.value.description)
     assert launcher.ran == []
     metadata = checkpoint("the first one shows what it costs")
@@ -133,15 +133,15 @@ def test_a_training_on_another_profile_is_a_first_one_again(settings: Settings, 
     clock.move(settings, SPEC.name, NOW)
     ledgers.append(naming.ATTEMPTS, {**SPENT, "profile": "cpu_small", "wall_s": 36.0, "id": "a"})
     arguments = {"cutoff": CUTOFF, "fingerprint": "a" * 64, "reason": "", "run_id": "r"}
-    assert budget.check_budget(Product(SPEC, store.settings), **arguments) is None
+    assert MonthlyBudget().allow(Product(SPEC, store.settings), **arguments) is None
     larger = replace(SPEC, training=replace(SPEC.training, profile="gpu"))
     with pytest.raises(dg.Failure, match=r"at most, as a first one on gpu: .* exceeded by 103\.59"):
-        budget.check_budget(Product(larger, store.settings), **arguments)
+        MonthlyBudget().allow(Product(larger, store.settings), **arguments)
     stated = replace(larger, retraining=replace(SPEC.retraining, expected_hours=0.25))
-    assert budget.check_budget(Product(stated, store.settings), **arguments) is None
+    assert MonthlyBudget().allow(Product(stated, store.settings), **arguments) is None
     longer = replace(larger, retraining=replace(SPEC.retraining, expected_hours=2.0))
     with pytest.raises(dg.Failure, match=r"expected_hours is 2, at 2\.49 USD per hour.* exceeded by 3\.99"):
-        budget.check_budget(Product(longer, store.settings), **arguments)
+        MonthlyBudget().allow(Product(longer, store.settings), **arguments)
 
 
 def test_a_reason_within_the_budget_has_no_effect(
@@ -160,11 +160,11 @@ def test_a_finished_fingerprint_is_reused_whatever_was_spent(settings: Settings,
     ledgers.append(naming.ATTEMPTS, {**SPENT, "wall_s": 360_000.0})
     arguments = {"cutoff": CUTOFF, "reason": "", "run_id": "r"}
     with pytest.raises(dg.Failure, match=r"exceeded by 199\.00"):
-        budget.check_budget(Product(SPEC, store.settings), fingerprint="a" * 64, **arguments)
+        MonthlyBudget().allow(Product(SPEC, store.settings), fingerprint="a" * 64, **arguments)
     ledgers.create(naming.CHECKPOINTS, "a" * 64, {"manifest": "m"})
-    assert budget.check_budget(Product(SPEC, store.settings), fingerprint="a" * 64, **arguments) is None
+    assert MonthlyBudget().allow(Product(SPEC, store.settings), fingerprint="a" * 64, **arguments) is None
     free = replace(SPEC, retraining=Retraining())
-    assert budget.check_budget(Product(free, store.settings), fingerprint="b" * 64, **arguments) is None
+    assert MonthlyBudget().allow(Product(free, store.settings), fingerprint="b" * 64, **arguments) is None
 
 
 def test_a_training_is_charged_to_its_cutoffs_month_and_a_batch_to_the_wall_clocks() -> None:
@@ -181,7 +181,7 @@ def test_a_check_caches_the_attempts_before_it_whatever_it_decides(settings: Set
     free, store = replace(SPEC, retraining=Retraining()), StoreResource(variables=settings.to_environment())
     ledgers.append(naming.ATTEMPTS, SPENT)
     arguments = {"cutoff": CUTOFF, "fingerprint": "c" * 64, "reason": "", "run_id": "r"}
-    assert budget.check_budget(Product(free, store.settings), **arguments) is None
+    assert MonthlyBudget().allow(Product(free, store.settings), **arguments) is None
     cached = ledgers.of(ATTEMPTS_SO_FAR).read(SO_FAR)
     assert cached is not None
     assert cached.attempts == [Attempt(**SPENT)]

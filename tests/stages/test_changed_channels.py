@@ -11,17 +11,18 @@ from typing import Any, ClassVar
 import dagster as dg
 import pytest
 
-from platform_assets import clock, digests, partitions
-from platform_assets.facts import versions
-from platform_assets.handle import Product
-from platform_assets.makers.raw import Landing
+from platform_assets.automation.factory import OUTSIDE
+from platform_assets.base import clock
+from platform_assets.base.settings import Settings
+from platform_assets.data import raw, validated
+from platform_assets.data.raw_maker import Landing
+from platform_assets.engine import digests, partitions
+from platform_assets.engine.store_resource import StoreResource
 from platform_assets.product.channels import Channel, Landed
-from platform_assets.settings import Settings
-from platform_assets.show.views import VIEWS
-from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import raw, validated
-from platform_assets.storage.tables import TableStore
-from resources.store import StoreResource
+from platform_assets.product.spec import ProductSpec
+from platform_assets.store.handle import Product
+from platform_assets.store.tables import TableStore
+from platform_assets.training import versions
 from tests.doubles import numbered_batches as batches
 from tests.stages.conftest import NOW
 
@@ -82,7 +83,7 @@ def materialise(settings: Settings, instance: dg.DagsterInstance) -> Any:
     def run(channel: Channel | None, key: str = "0002", **tags: str) -> dict[str, Any]:
         spec = spec_of(channel)
         with partitions.beta_allowed():
-            assets = [item for module in (raw, validated) for item in module.build(spec, VIEWS)]
+            assets = [item for module in (raw, validated) for item in module.build(spec, OUTSIDE)]
         result = dg.materialize(
             [item for item in assets if any("readings" in entry.path[-1] for entry in item.keys)],
             partition_key=key,

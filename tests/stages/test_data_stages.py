@@ -9,13 +9,13 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from platform_assets.records.rebuilds import REBUILDS, Rebuild
-from platform_assets.settings import Settings
-from platform_assets.specs.base import Source
-from platform_assets.stages import validated
-from platform_assets.storage.artifacts import ArtifactStore, sha256
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import MissingPartitions, TableProblem, TableStore
+from platform_assets.base.settings import Settings
+from platform_assets.data import validated
+from platform_assets.product.spec import Source
+from platform_assets.store.artifacts import ArtifactStore, sha256
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.rebuilds import REBUILDS, Rebuild
+from platform_assets.store.tables import MissingPartitions, TableProblem, TableStore
 from tests.doubles import numbered_batches as batches
 
 Run = Callable[..., dg.ExecuteInProcessResult]

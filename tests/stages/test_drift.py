@@ -14,22 +14,24 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from platform_assets import naming, partitions
-from platform_assets.compute import drift as index
-from platform_assets.compute.learn import learn
-from platform_assets.compute.matrix import inputs_of
-from platform_assets.compute.releases import next_release
-from platform_assets.compute.sketch import histograms
-from platform_assets.facts import decision_facts
-from platform_assets.handle import Product
-from platform_assets.settings import Settings
-from platform_assets.show.views import VIEWS
-from platform_assets.stages import drift, features, outcomes, raw, validated
-from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore, canonical
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.records import PartitionRecord
-from platform_assets.storage.tables import TableStore
-from resources.store import StoreResource
+from platform_assets.automation.factory import OUTSIDE
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.data import features, outcomes, raw, validated
+from platform_assets.engine import partitions
+from platform_assets.engine.outside import Free
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.evaluation.releases import next_release
+from platform_assets.monitoring import decision_facts, drift
+from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore, canonical
+from platform_assets.store.handle import Product
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.partition_records import PartitionRecord
+from platform_assets.store.tables import TableStore
+from platform_assets.training.histograms import histograms
+from platform_assets.training.learn import learn
+from platform_assets.training.matrix import inputs_of
+from platform_assets.training.reference import Reference, reference_of
 from tests.doubles import documents, histories, watched_runs
 from tests.doubles import watched_batches as watched
 from tests.volume import some
@@ -54,7 +56,7 @@ def ledgers(settings: Settings) -> Ledgers:
 @pytest.fixture(scope="module")
 def job() -> dg.JobDefinition:
     with partitions.beta_allowed():
-        assets = [item for stage in (raw, validated, outcomes, features, drift) for item in stage.build(SPEC, VIEWS)]
+        assets = [item for stage in (raw, validated, outcomes, features, drift) for item in stage.build(SPEC, OUTSIDE)]
     defs = dg.Definitions(assets=assets, resources={"store": StoreResource()}, executor=dg.in_process_executor)
     return defs.resolve_implicit_global_asset_job_def()
 
@@ -301,7 +303,7 @@ def usable_keys(settings: Settings, tables: TableStore) -> int:
     judgement_of = tables.records("drift", ["0009"])["0009"]
     now = datetime(2024, 1, 3, tzinfo=UTC)
     return (
-        decision_facts.DecisionFacts(Product(watched.SPEC, settings), ["0009"])
+        decision_facts.DecisionFacts(Product(watched.SPEC, settings), ["0009"], Free())
         .at("0009", judgement_of, now=now)
         .usable_keys
     )
@@ -383,7 +385,7 @@ def test_a_run_killed_before_any_write_and_repeated_leaves_one_fault_one_null_an
     watched.land(settings.root, "air", "0008", watched.frozen_air("0008"))
     data = [raw, validated]
     with partitions.beta_allowed():
-        assets = [item for stage in data for item in stage.build(SPEC, VIEWS)]
+        assets = [item for stage in data for item in stage.build(SPEC, OUTSIDE)]
     dg.materialize(
         assets,
         resources={"store": StoreResource(variables=settings.to_environment())},
@@ -405,11 +407,11 @@ def test_a_run_killed_before_any_write_and_repeated_leaves_one_fault_one_null_an
 # With a model --------------------------------------------------------------------------------------------------------
 
 
-def release(settings: Settings, tables: TableStore, ledgers: Ledgers, keys: tuple[str, ...]) -> index.Reference:
+def release(settings: Settings, tables: TableStore, ledgers: Ledgers, keys: tuple[str, ...]) -> Reference:
     """Seal a bundle with the inputs of drift, learned from these keys, and make it live."""
     rows = tables.read("features", keys)
     learned = learn(inputs_of(rows, SPEC.fields), SPEC.fields)
-    reference = index.reference_of({key: histograms(rows.filter(pl.col("key") == key), learned) for key in keys})
+    reference = reference_of({key: histograms(rows.filter(pl.col("key") == key), learned) for key in keys})
     blobs = {"learned.json": canonical(learned.to_json()), "reference.json": canonical(reference.to_json())}
     digest = ArtifactStore(settings.root).write_bundle(blobs, {"cutoff": keys[-1]})
     at = watched.moment(keys[-1])

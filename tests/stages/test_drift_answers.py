@@ -11,25 +11,26 @@ import numpy as np
 import polars as pl
 import pytest
 
-from platform_assets import naming, partitions
-from platform_assets.compute import drift as index
-from platform_assets.compute import ingest
-from platform_assets.compute import rows as compute_rows
-from platform_assets.compute.learn import learn
-from platform_assets.compute.matrix import inputs_of
-from platform_assets.compute.releases import next_release
-from platform_assets.compute.sketch import histograms
-from platform_assets.handle import Product
-from platform_assets.makers import reading
-from platform_assets.makers.drift import Judging
-from platform_assets.records.judgements import Indexed
-from platform_assets.settings import Settings
-from platform_assets.show.views import VIEWS
-from platform_assets.stages import drift, features, outcomes, raw, validated
-from platform_assets.storage.artifacts import ArtifactStore, canonical
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
-from resources.store import StoreResource
+from platform_assets.automation.factory import OUTSIDE
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.data import answer_rows, features, outcomes, raw, stage_inputs, validated
+from platform_assets.data import rows as compute_rows
+from platform_assets.engine import partitions
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.evaluation.releases import next_release
+from platform_assets.monitoring import drift
+from platform_assets.monitoring import drift_index as index
+from platform_assets.monitoring.drift_maker import Judging
+from platform_assets.store.artifacts import ArtifactStore, canonical
+from platform_assets.store.handle import Product
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.judgements import Indexed
+from platform_assets.store.tables import TableStore
+from platform_assets.training.histograms import histograms
+from platform_assets.training.learn import learn
+from platform_assets.training.matrix import inputs_of
+from platform_assets.training.reference import MIX, Reference, reference_of
 from tests.doubles import watched_batches as watched
 
 Run = Callable[..., dg.ExecuteInProcessResult]
@@ -48,7 +49,7 @@ def tables(settings: Settings) -> TableStore:
 def run(settings: Settings, instance: dg.DagsterInstance) -> Run:
     """Materialise the data stages and `drift` of a range of keys."""
     with partitions.beta_allowed():
-        assets = [item for stage in (raw, validated, outcomes, features, drift) for item in stage.build(SPEC, VIEWS)]
+        assets = [item for stage in (raw, validated, outcomes, features, drift) for item in stage.build(SPEC, OUTSIDE)]
     store = StoreResource(variables=settings.to_environment())
     defs = dg.Definitions(assets=assets, resources={"store": store}, executor=dg.in_process_executor)
     job = defs.resolve_implicit_global_asset_job_def()
@@ -66,11 +67,11 @@ def answers_of(key: str) -> np.ndarray:
     return np.random.default_rng([7, int(key)]).uniform(size=ROWS)
 
 
-def release(settings: Settings, tables: TableStore) -> tuple[str, index.Reference]:
+def release(settings: Settings, tables: TableStore) -> tuple[str, Reference]:
     """Seal a bundle with the inputs of drift, including answers, and make it live."""
     rows = tables.read("features", TRAINED)
     learned = learn(inputs_of(rows, SPEC.fields), SPEC.fields)
-    reference = index.reference_of(
+    reference = reference_of(
         {key: histograms(rows.filter(pl.col("key") == key), learned) for key in TRAINED},
         {key: TASK.mix(answers_of(key), EDGES) for key in TRAINED},
         EDGES,
@@ -95,12 +96,12 @@ def answered(tables: TableStore, key: str, digest: str, *further: pl.DataFrame, 
         pl.lit(1, dtype=pl.Int64).alias("release"),
         pl.col("asked_at").alias("answered_at_utc"),
         pl.lit(1, dtype=pl.Int64).alias("latency_us"),
-        pl.lit(False).alias(ingest.LATE),
+        pl.lit(False).alias(answer_rows.LATE),
         pl.Series("probability", answers_of(key)),
         pl.col("reading") + shift,
-    ).select(list(ingest.schema(SPEC.fields, TASK)))
+    ).select(list(answer_rows.schema(SPEC.fields, TASK)))
     rows = pl.concat([features, *further])
-    notes = {key: {"late": int(rows[ingest.LATE].sum())}}
+    notes = {key: {"late": int(rows[answer_rows.LATE].sum())}}
     tables.replace("predictions", {key: rows}, inputs={key: {}}, code="0", notes=notes)
     return features
 
@@ -123,7 +124,7 @@ def test_a_flood_does_not_change_the_mix_of_answers(settings: Settings, tables: 
     assert mix is not None
     run("0013", "0014")
     assert tables.records("drift")["0014"].notes["mix"] is None, "nothing was answered"
-    late, altered = {ingest.LATE: True}, {"reading": 77.0, "entity": "s1"}
+    late, altered = {answer_rows.LATE: True}, {"reading": 77.0, "entity": "s1"}
     for key in ("0013", "0014"):
         features = answered(tables, key, digest)
         answered(
@@ -137,7 +138,7 @@ def test_a_flood_does_not_change_the_mix_of_answers(settings: Settings, tables: 
         )
         watched.land(settings.root, "verdicts", key)
     run("0013", "0014")
-    window = {key: {index.MIX: TASK.mix(answers_of(key), EDGES)} for key in ("0013", "0014")}
+    window = {key: {MIX: TASK.mix(answers_of(key), EDGES)} for key in ("0013", "0014")}
     limits = {"limit": SPEC.monitors.drift_limit, "margin": SPEC.monitors.margin}
     expected = index.index(window, mix, is_floored=True, **limits)
     assert (
@@ -188,6 +189,6 @@ def test_a_key_too_large_to_hold_is_judged_as_any_other(
         return notes["mix"], notes["index"], notes["sketch"], output.frames["0014"].rows()
 
     in_memory = judged()
-    monkeypatch.setattr(reading, "MOST_CELLS", 0)
+    monkeypatch.setattr(stage_inputs, "MOST_CELLS", 0)
     monkeypatch.setattr(compute_rows, "CELLS_AT_ONCE", ROWS)
     assert judged() == in_memory

@@ -7,21 +7,21 @@ from typing import Any
 
 import dagster as dg
 
-from platform_assets import clock, naming, partitions, status
-from platform_assets.compute import declared
-from platform_assets.factory import build_defs
-from platform_assets.handle import Product
-from platform_assets.makers.drift import Judging
-from platform_assets.makers.fault_records import FaultRecords
-from platform_assets.records.faults import FAULTS
-from platform_assets.report import pages
-from platform_assets.settings import Settings
-from platform_assets.show.views import VIEWS
-from platform_assets.specs.base import Monitors, ProductSpec
-from platform_assets.stages import features, raw, validated
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
-from resources.store import StoreResource
+from platform_assets.automation.factory import OUTSIDE, build_defs
+from platform_assets.base import clock, naming
+from platform_assets.base.settings import Settings
+from platform_assets.data import declared, features, raw, validated
+from platform_assets.engine import partitions
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.monitoring.drift_maker import Judging
+from platform_assets.monitoring.fault_records import FaultRecords
+from platform_assets.operations import status
+from platform_assets.operations.report import pages
+from platform_assets.product.spec import Monitors, ProductSpec
+from platform_assets.store.handle import Product
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.faults import FAULTS
+from platform_assets.store.tables import TableStore
 from tests.doubles import numbered_batches as batches
 from tests.stages.conftest import NOW
 
@@ -38,7 +38,7 @@ def build(spec: ProductSpec, settings: Settings, instance: dg.DagsterInstance) -
     """Land two keys and run raw, validated and features over them."""
     batches.land_all(settings.root, "0001", "0002")
     with partitions.beta_allowed():
-        assets = [item for stage in (raw, validated, features) for item in stage.build(spec, VIEWS)]
+        assets = [item for stage in (raw, validated, features) for item in stage.build(spec, OUTSIDE)]
     store = StoreResource(variables=settings.to_environment())
     defs = dg.Definitions(assets=assets, resources={"store": store}, executor=dg.in_process_executor)
     tags = {"dagster/asset_partition_range_start": "0001", "dagster/asset_partition_range_end": "0002"}

@@ -9,10 +9,10 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from platform_assets import naming
+from platform_assets.base import naming
 from platform_assets.engine.metadata import column_schema, table
 from platform_assets.engine.stage import Run, Stage
-from platform_assets.show import charts, plots
+from platform_assets.operations.views import charts, plots
 from tests.doubles.numbered_batches import SPEC
 
 STAGE: Stage[None] = Stage(
@@ -22,7 +22,7 @@ STAGE: Stage[None] = Stage(
     system=naming.DATA,
     kinds=("polars",),
     doc="Copy.\n\nAll of it.",
-    modules=["platform_assets.naming"],
+    modules=["platform_assets.base.naming"],
     run=Run,
 )
 

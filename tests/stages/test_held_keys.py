@@ -9,13 +9,15 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets import clock, naming, partitions
-from platform_assets.handle import Product
-from platform_assets.jobs import held_keys, intervention, verification
-from platform_assets.settings import Settings
-from platform_assets.show.views import VIEWS
-from platform_assets.stages import drift, features, outcomes, raw, validated
-from resources.store import StoreResource
+from platform_assets.automation.factory import OUTSIDE
+from platform_assets.automation.jobs import held_keys, intervention, verification
+from platform_assets.base import clock, naming
+from platform_assets.base.settings import Settings
+from platform_assets.data import features, outcomes, raw, validated
+from platform_assets.engine import partitions
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.monitoring import drift
+from platform_assets.store.handle import Product
 from tests.doubles import watched_batches as watched
 
 Run = Callable[..., dg.ExecuteInProcessResult]
@@ -30,7 +32,7 @@ OF_OTHERS = {"raw_readings", "validated_readings", "raw_verdicts", "validated_ve
 def run(settings: Settings, instance: dg.DagsterInstance) -> Run:
     """Materialise the data stages and their judgement for a range of keys."""
     with partitions.beta_allowed():
-        assets = [item for stage in (raw, validated, outcomes, features, drift) for item in stage.build(SPEC, VIEWS)]
+        assets = [item for stage in (raw, validated, outcomes, features, drift) for item in stage.build(SPEC, OUTSIDE)]
     defs = dg.Definitions(
         assets=assets,
         asset_checks=held_keys.build(SPEC),

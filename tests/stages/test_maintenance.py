@@ -8,9 +8,9 @@ from typing import Any
 
 import dagster as dg
 
-from platform_assets.factory import build_defs
-from platform_assets.settings import Settings
-from resources.store import StoreResource
+from platform_assets.automation.factory import build_defs
+from platform_assets.base.settings import Settings
+from platform_assets.engine.store_resource import StoreResource
 from tests.doubles import numbered_batches as batches
 
 NAME = batches.SPEC.name

@@ -15,19 +15,19 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from platform_assets import clock, naming, signing
-from platform_assets.compute.releases import next_release
-from platform_assets.factory import build_defs
-from platform_assets.handle import Product
-from platform_assets.makers import rows
-from platform_assets.serving import releases
-from platform_assets.settings import Settings
-from platform_assets.specs.base import Training
-from platform_assets.stages import evaluation
-from platform_assets.storage.artifacts import ArtifactStore, canonical
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
-from resources.store import StoreResource
+from platform_assets.automation.factory import build_defs
+from platform_assets.base import clock, naming
+from platform_assets.base.settings import Settings
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.evaluation import evaluation, signing
+from platform_assets.evaluation.releases import next_release
+from platform_assets.product.spec import Training
+from platform_assets.serving.follow import releases
+from platform_assets.store.artifacts import ArtifactStore, canonical
+from platform_assets.store.handle import Product
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.tables import TableStore
+from platform_assets.training import labelled_rows
 from tests.doubles import documents
 from tests.doubles import numbered_batches as batches
 from tests.doubles.launcher import InProcessLauncher
@@ -171,7 +171,7 @@ def test_training_rows_are_reproducible_after_every_key_was_rewritten(
     manifest = ArtifactStore(settings.root).bundle(metadata_of(result, "onnx")["bundle_sha256"]).manifest
 
     def trained_on() -> pl.DataFrame:
-        return rows.read(
+        return labelled_rows.read(
             SPEC.fields,
             SPEC.task,
             advanced,

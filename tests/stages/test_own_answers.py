@@ -10,12 +10,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from platform_assets.compute import ingest
-from platform_assets.makers.own_answers import OwnAnswers
+from platform_assets.base.settings import Settings
+from platform_assets.data import answer_rows
+from platform_assets.monitoring.own_answers import OwnAnswers
 from platform_assets.product.contract import contract_of
-from platform_assets.settings import Settings
-from platform_assets.specs.base import Binary, Field, MultiClass, ProductSpec, Regression
-from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.product.spec import Binary, Field, MultiClass, ProductSpec, Regression
+from platform_assets.store.artifacts import ArtifactStore
 from tests.doubles import models, recorded
 
 NOON = datetime(2020, 1, 5, 12, tzinfo=UTC)
@@ -31,7 +31,7 @@ def product(task: Any, *fields: Field) -> ProductSpec:
 def ours(**columns: list[Any]) -> pl.DataFrame:
     rows = len(next(iter(columns.values())))
     keys = {"entity": [f"e{number}" for number in range(rows)], "asked_at": [NOON] * rows}
-    return pl.DataFrame({**keys, **columns}, schema_overrides={"asked_at": ingest.MOMENT})
+    return pl.DataFrame({**keys, **columns}, schema_overrides={"asked_at": answer_rows.MOMENT})
 
 
 def test_a_regression_bundle_answers_with_value_and_spread(settings: Settings) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from platform_assets import naming
-from platform_assets.settings import Settings
-from platform_assets.show.views import VIEWS
-from platform_assets.stages import raw, validated
-from platform_assets.storage.tables import TableStore
-from resources.store import StoreResource
+from platform_assets.automation.factory import OUTSIDE
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.data import raw, validated
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.store.tables import TableStore
 from tests.doubles import numbered_batches as batches
 
 
@@ -29,7 +29,7 @@ def test_packed_csv_is_taken_in(
     text = batches.readings("0001").replace("green", '"dark\ngreen"').replace("\n", "\r\n")
     path.write_bytes(gzip.compress(text.encode()))
     dg.materialize(
-        [*raw.build(spec, VIEWS)[:1], *validated.build(spec, VIEWS)[:1]],
+        [*raw.build(spec, OUTSIDE)[:1], *validated.build(spec, OUTSIDE)[:1]],
         instance=instance,
         resources={"store": StoreResource(variables=settings.to_environment())},
         partition_key="0001",

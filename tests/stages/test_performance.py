@@ -12,22 +12,22 @@ import numpy as np
 import polars as pl
 import pytest
 
-from platform_assets import naming
-from platform_assets.compute import answers, metrics
-from platform_assets.compute import rows as compute_rows
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.compute.probabilities import log_losses
+from platform_assets.automation.factory import build_defs
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.data import rows as compute_rows
+from platform_assets.data import stage_inputs
 from platform_assets.engine.metadata import rounded
-from platform_assets.factory import build_defs
-from platform_assets.handle import Product
-from platform_assets.makers import reading
-from platform_assets.makers.parts import StageOutput
-from platform_assets.makers.performance import KeyRecords, Measuring
-from platform_assets.settings import Settings
-from platform_assets.stages import performance
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
-from resources.store import StoreResource
+from platform_assets.engine.outputs import StageOutput
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.evaluation import metrics
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.monitoring import answers, performance
+from platform_assets.monitoring.performance_maker import KeyRecords, Measuring
+from platform_assets.product.tasks.probabilities import log_losses
+from platform_assets.store.handle import Product
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.tables import TableStore
 from tests.doubles import documents
 from tests.doubles.answered import KEYS, NEW, OLD, ROWS, SPEC, answer, build, label, notes, rows_of, store
 
@@ -122,7 +122,7 @@ def test_a_key_too_large_to_hold_is_measured_as_any_other(
         return maker.make(tables, records, keys, maker.own_answers(product.artifacts))[0]
 
     in_memory = make()
-    monkeypatch.setattr(reading, "MOST_CELLS", 0)
+    monkeypatch.setattr(stage_inputs, "MOST_CELLS", 0)
     monkeypatch.setattr(compute_rows, "CELLS_AT_ONCE", ROWS)
     read = make()
     assert read.notes == in_memory.notes

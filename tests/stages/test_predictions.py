@@ -14,17 +14,16 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets import naming
-from platform_assets.factory import build_defs
-from platform_assets.handle import Product
-from platform_assets.intake import prediction_log
-from platform_assets.keys import DailyGrain
-from platform_assets.makers.predictions import Ingesting
-from platform_assets.settings import Settings
-from platform_assets.stages import predictions
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
-from resources.store import StoreResource
+from platform_assets.automation.factory import build_defs
+from platform_assets.base import naming
+from platform_assets.base.keys import DailyGrain
+from platform_assets.base.settings import Settings
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.prediction_log import prediction_log, predictions
+from platform_assets.prediction_log.predictions_maker import Ingesting
+from platform_assets.store.handle import Product
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.tables import TableStore
 from tests.doubles import numbered_batches as batches
 from tests.doubles import recorded
 
@@ -64,7 +63,7 @@ def ingest(settings: Settings, instance: dg.DagsterInstance) -> Ingest:
 
 
 def line(number: int, *, day: int = 0, **changes: Any) -> bytes:
-    """Return a record as `serving.predict` writes it, for the service hour `number` modulo 24."""
+    """Return a record as `serving.answer.predict` writes it, for the service hour `number` modulo 24."""
     service_time = MIDNIGHT + timedelta(days=day, hours=number % 24)
     record = {
         "prediction_id": f"p{day}-{number:04d}",
@@ -315,7 +314,7 @@ def take_in(
 
 
 def _die_before(number: int) -> None:
-    from platform_assets.storage import delta
+    from platform_assets.store import delta
 
     writes = 0
 
@@ -335,7 +334,7 @@ def _die_before(number: int) -> None:
 
 def start(settings: Settings, keys: Sequence[str], **options: Any) -> Any:
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload([__name__, "platform_assets.stages.predictions", "deltalake"])
+    server.set_forkserver_preload([__name__, "platform_assets.prediction_log.predictions", "deltalake"])
     process = server.Process(
         target=take_in, args=(settings.to_environment(), keys, options.get("die_before"), options.get("turns"))
     )

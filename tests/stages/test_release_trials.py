@@ -12,19 +12,20 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets import clock, naming, releasing, status
-from platform_assets.factory import build_defs
-from platform_assets.facts import trials
-from platform_assets.handle import Product
-from platform_assets.intake.prediction_log import ingest_log
+from platform_assets.automation.factory import build_defs
+from platform_assets.automation.sensors.retrain import describe_result
+from platform_assets.base import clock, naming
+from platform_assets.base.settings import Settings
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.operations import status
+from platform_assets.prediction_log.prediction_log import ingest_log
 from platform_assets.product.contract import contract_of
-from platform_assets.serving.candidate import Trial, TrialProblem
-from platform_assets.settings import Settings
-from platform_assets.specs.base import Field, Pods, Service
-from platform_assets.storage.artifacts import ArtifactStore
-from platform_assets.storage.ledgers import Ledgers
-from resources.store import StoreResource
-from sensors.retrain import describe_result
+from platform_assets.product.spec import Field, Pods, Service
+from platform_assets.serving import releasing, trials
+from platform_assets.serving.follow.candidate import Trial, TrialProblem
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.store.handle import Product
+from platform_assets.store.ledgers import Ledgers
 from tests.doubles import documents, models, recorded
 from tests.serving.conftest import App
 

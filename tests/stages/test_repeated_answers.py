@@ -13,23 +13,23 @@ import numpy as np
 import polars as pl
 import pytest
 
-from platform_assets import naming
-from platform_assets.compute import ingest, policy
-from platform_assets.compute.probabilities import log_losses
-from platform_assets.compute.releases import next_release
-from platform_assets.factory import build_defs
-from platform_assets.facts import decision_facts
-from platform_assets.handle import Product
+from platform_assets.automation.factory import build_defs
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.data import answer_rows
+from platform_assets.engine.outside import Free
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.evaluation.releases import next_release
+from platform_assets.monitoring import decision_facts, performance, policy
 from platform_assets.product.contract import contract_of
-from platform_assets.records.decisions import Skew
-from platform_assets.settings import Settings
-from platform_assets.specs.base import ProductSpec
-from platform_assets.stages import performance
-from platform_assets.storage.artifacts import ArtifactStore
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.records import PartitionRecord
-from platform_assets.storage.tables import TableStore
-from resources.store import StoreResource
+from platform_assets.product.spec import ProductSpec
+from platform_assets.product.tasks.probabilities import log_losses
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.store.handle import Product
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.partition_records import PartitionRecord
+from platform_assets.store.records.decisions import Skew
+from platform_assets.store.tables import TableStore
 from tests.doubles import answered, documents, models
 from tests.doubles.answered import FIELDS, KEYS, ROWS, SPEC, answer, build, label, notes, rows_of
 
@@ -223,14 +223,14 @@ def test_answers_in_tables_of_older_code_count_once_and_new_ones_join_them(
     answer(settings, FEW[0])
     advance(FEW[0])
     expected = quality(tables)
-    rows = tables.read("predictions", [FEW[0]]).drop("key", ingest.LATE)
+    rows = tables.read("predictions", [FEW[0]]).drop("key", answer_rows.LATE)
     tables.replace("predictions", {FEW[0]: rows}, inputs={FEW[0]: {}}, code="older", notes={FEW[0]: {"models": {}}})
     advance(FEW[0])
     assert quality(tables) == expected
     close(settings, FEW[0])
     answered.log(settings, list(flood(FEW[0], 10)))
     advance(FEW[0])
-    marks = tables.read("predictions", [FEW[0]])[ingest.LATE]
+    marks = tables.read("predictions", [FEW[0]])[answer_rows.LATE]
     assert (marks.null_count(), marks.sum()) == (ROWS, 10)
     assert quality(tables) == expected
 
@@ -273,7 +273,7 @@ def facts_of(settings: Settings, key: str) -> policy.Facts:
     judged = PartitionRecord(
         stage="drift", key=key, sequence=1, rows=0, content_digest="", inputs={}, code_digest="", notes=fine
     )
-    return decision_facts.DecisionFacts(Product(SPEC, settings), [key]).at(key, judged, now=CLOSED_AT)
+    return decision_facts.DecisionFacts(Product(SPEC, settings), [key], Free()).at(key, judged, now=CLOSED_AT)
 
 
 def in_other_units(features: dict[str, Any]) -> dict[str, Any]:

@@ -12,22 +12,23 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from platform_assets import clock, doctor, naming, partitions, status
-from platform_assets.factory import build_defs
-from platform_assets.handle import Product
-from platform_assets.makers.drift import Judging
-from platform_assets.makers.fault_records import FaultRecords
-from platform_assets.records.rebuilds import REBUILDS
-from platform_assets.settings import Settings
-from platform_assets.show.views import VIEWS
-from platform_assets.specs.base import ProductSpec, Source, Tables, Window
-from platform_assets.stages import features, raw, validated
-from platform_assets.storage import upkeep
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
-from platform_assets.trace import _features as traced
-from resources.store import StoreResource
-from sensors import changes, landings
+from platform_assets.automation.factory import OUTSIDE, build_defs
+from platform_assets.automation.sensors import changes, landings
+from platform_assets.base import clock, naming
+from platform_assets.base.settings import Settings
+from platform_assets.data import features, raw, validated
+from platform_assets.engine import partitions
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.monitoring.drift_maker import Judging
+from platform_assets.monitoring.fault_records import FaultRecords
+from platform_assets.operations import doctor, status
+from platform_assets.operations.trace import _features as traced
+from platform_assets.product.spec import ProductSpec, Source, Tables, Window
+from platform_assets.store import upkeep
+from platform_assets.store.handle import Product
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.rebuilds import REBUILDS
+from platform_assets.store.tables import TableStore
 from tests.doubles import numbered_batches as batches
 from tests.stages.conftest import NOW
 
@@ -87,7 +88,7 @@ def ask(settings: Settings, instance: dg.DagsterInstance) -> Callable[..., dg.Ex
 def run_with(settings: Settings, instance: dg.DagsterInstance, spec: ProductSpec, first: str, last: str) -> Any:
     """Run raw, validated and features of a changed product."""
     with partitions.beta_allowed():
-        assets = [item for stage in (raw, validated, features) for item in stage.build(spec, VIEWS)]
+        assets = [item for stage in (raw, validated, features) for item in stage.build(spec, OUTSIDE)]
     store = StoreResource(variables=settings.to_environment())
     defs = dg.Definitions(assets=assets, resources={"store": store}, executor=dg.in_process_executor)
     tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}

@@ -13,17 +13,18 @@ import dagster as dg
 import obstore
 import pytest
 
-from platform_assets import accounts, clock, naming, store_keys
-from platform_assets.accounts import Account
-from platform_assets.factory import build_defs
-from platform_assets.history.reader import History
-from platform_assets.settings import Settings
-from platform_assets.specs.base import Training
-from platform_assets.storage.artifacts import ArtifactStore
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.objects import open_store
-from resources.launchers.tries import StepRequest
-from resources.store import StoreResource
+from platform_assets.automation.factory import build_defs
+from platform_assets.base import accounts, clock, naming
+from platform_assets.base.accounts import Account
+from platform_assets.base.settings import Settings
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.launch.tries import StepRequest
+from platform_assets.operations import store_keys
+from platform_assets.product.spec import Training
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.store.history.reader import History
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.objects import open_store
 from tests.doubles import documents, instances, s3_server
 from tests.doubles import numbered_batches as batches
 from tests.doubles.launcher import InProcessLauncher

@@ -13,12 +13,12 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from platform_assets import naming
-from platform_assets.settings import Settings
-from platform_assets.show.views import VIEWS
-from platform_assets.stages import raw, validated
-from platform_assets.storage.tables import TableStore
-from resources.store import StoreResource
+from platform_assets.automation.factory import OUTSIDE
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.data import raw, validated
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.store.tables import TableStore
 from tests.doubles import numbered_batches as batches
 
 READINGS = replace(batches.SPEC.source("readings"), suffix=".parquet", read=pl.read_parquet)
@@ -41,7 +41,7 @@ def land(settings: Settings, key: str, **columns: Any) -> None:
 
 @pytest.fixture
 def run(settings: Settings, instance: dg.DagsterInstance) -> Callable[[str, str], None]:
-    assets = [*raw.build(SPEC, VIEWS)[:1], *validated.build(SPEC, VIEWS)[:1]]
+    assets = [*raw.build(SPEC, OUTSIDE)[:1], *validated.build(SPEC, OUTSIDE)[:1]]
 
     def execute(first: str, last: str) -> None:
         dg.materialize(

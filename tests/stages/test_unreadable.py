@@ -12,15 +12,15 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from platform_assets import clock, naming
-from platform_assets.factory import build_defs
-from platform_assets.handle import Product
-from platform_assets.jobs import intervention
-from platform_assets.settings import Settings
-from platform_assets.specs.base import Column, ProductSpec
-from platform_assets.status import as_text, of_product
-from platform_assets.storage.tables import TableStore
-from resources.store import StoreResource
+from platform_assets.automation.factory import build_defs
+from platform_assets.automation.jobs import intervention
+from platform_assets.base import clock, naming
+from platform_assets.base.settings import Settings
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.operations.status import as_text, of_product
+from platform_assets.product.spec import Column, ProductSpec
+from platform_assets.store.handle import Product
+from platform_assets.store.tables import TableStore
 from tests.doubles import numbered_batches as batches
 
 BAD = "0004"

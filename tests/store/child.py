@@ -14,8 +14,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from platform_assets.storage.artifacts import ArtifactStore
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.store.ledgers import Ledgers
 
 
 def kill_at(module: Any, name: str, when: str, number: int) -> None:
@@ -38,7 +38,7 @@ def kill_at(module: Any, name: str, when: str, number: int) -> None:
 def replace(task: dict[str, Any]) -> None:
     import polars as pl
 
-    from platform_assets.storage.tables import TableStore
+    from platform_assets.store.tables import TableStore
 
     store = TableStore(task["root"], "tiny")
     for turn in range(task.get("turns", 1)):
@@ -63,7 +63,7 @@ def put(task: dict[str, Any]) -> None:
 
 
 DOES: dict[str, Callable[[dict[str, Any]], None]] = {"replace": replace, "append": append, "put": put}
-CALLS = {"write_deltalake": ("deltalake", "write_deltalake"), "put": ("platform_assets.storage.objects", "create")}
+CALLS = {"write_deltalake": ("deltalake", "write_deltalake"), "put": ("platform_assets.store.objects", "create")}
 """Where a process may be killed: module and function, by the name that a test passes."""
 
 

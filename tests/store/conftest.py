@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from platform_assets.storage.tables import TableStore
+from platform_assets.store.tables import TableStore
 from tests.doubles.faulty_s3 import Faults, in_front_of
 from tests.doubles.s3_server import S3Server
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from platform_assets import naming
-from platform_assets.storage import objects
-from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore, canonical, sha256
-from platform_assets.storage.objects import open_store
+from platform_assets.base import naming
+from platform_assets.store import objects
+from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore, canonical, sha256
+from platform_assets.store.objects import open_store
 
 ON_A_FOLDER = pytest.mark.parametrize("root", ["folder"], indirect=True)
 

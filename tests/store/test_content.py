@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from platform_assets.storage import content
-from platform_assets.storage.content import columns_of, type_of
-from platform_assets.storage.tables import TableProblem, content_digest
+from platform_assets.store import content
+from platform_assets.store.content import columns_of, type_of
+from platform_assets.store.tables import TableProblem, content_digest
 
 CELLS: dict[pl.DataType, st.SearchStrategy[Any]] = {
     pl.Boolean(): st.booleans(),

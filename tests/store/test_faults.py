@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from platform_assets.history.holds import Hold
-from platform_assets.records.faults import FAULTS
+from platform_assets.store.history.holds import Hold
+from platform_assets.store.records.faults import FAULTS
 from tests.doubles import documents
 
 

@@ -16,9 +16,9 @@ import obstore
 import polars as pl
 import pytest
 
-from platform_assets import naming
-from platform_assets.storage import handles, objects, record_index
-from platform_assets.storage.tables import TableProblem, TableStore
+from platform_assets.base import naming
+from platform_assets.store import handles, objects, record_index
+from platform_assets.store.tables import TableProblem, TableStore
 from tests.doubles.faulty_s3 import Faults
 
 STAGE = "features"
@@ -76,7 +76,7 @@ def test_a_table_that_was_read_is_not_opened_again_to_be_written(store: TableSto
 OTHER = """
 import sys
 import polars as pl
-from platform_assets.storage.tables import TableStore
+from platform_assets.store.tables import TableStore
 
 root, key, number = sys.argv[1:]
 frame = pl.DataFrame({"number": [int(number)]})
@@ -201,8 +201,8 @@ def test_a_forked_process_keeps_no_table_handle(tmp_path: Path) -> None:
     code = """
 import os, sys
 import polars as pl
-from platform_assets.storage import handles
-from platform_assets.storage.tables import TableStore
+from platform_assets.store import handles
+from platform_assets.store.tables import TableStore
 
 TableStore(sys.argv[1], "tiny").replace("raw", {"0001": pl.DataFrame({"n": [1]})}, inputs={"0001": {}}, code="code")
 assert len(handles._kept) == 2

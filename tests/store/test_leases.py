@@ -4,9 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from platform_assets.records.leases import Result
-from platform_assets.storage.leases import Lease, LeaseHeld, LeaseLost
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.store.leases import Lease, LeaseHeld, LeaseLost
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.leases import Result
 
 
 class Clock:

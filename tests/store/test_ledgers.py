@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from platform_assets.storage.ledgers import LedgerProblem, Ledgers, RecordExists
-from platform_assets.storage.objects import open_store
+from platform_assets.store.ledgers import LedgerProblem, Ledgers, RecordExists
+from platform_assets.store.objects import open_store
 
 RELEASES = Path("ledgers", "tiny", "releases")
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from platform_assets import naming
-from platform_assets.records.attempts import ATTEMPTS_SO_FAR, SO_FAR, AttemptsSoFar
-from platform_assets.settings import Settings
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.attempts import ATTEMPTS_SO_FAR, SO_FAR, AttemptsSoFar
 from tests.doubles import histories
 
 ATTEMPT = {"cutoff": "0010", "fingerprint": "f", "reason": "finished", "usd_per_hour": 1.0, "wall_s": 3600.0}

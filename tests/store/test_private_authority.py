@@ -10,20 +10,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from platform_assets.settings import AUTHORITY_VARIABLES, REPOSITORY
+from platform_assets.base.settings import AUTHORITY_VARIABLES, REPOSITORY
 from tests.cluster.certificates import Authority
 from tests.conftest import BUCKET
 from tests.doubles import tls_proxy
 from tests.doubles.s3_server import S3Server
 
 OBJECTS = """
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.store.ledgers import Ledgers
 Ledgers(root, "tiny").append("releases", {"n": 7})
 print(dict(Ledgers(root, "tiny").records("releases"))[1]["n"])
 """
 TABLES = """
 import polars as pl
-from platform_assets.storage.tables import TableStore
+from platform_assets.store.tables import TableStore
 TableStore(root, "tiny").replace("features", {"a": pl.DataFrame({"n": [7]})}, inputs={"a": {}}, code="code")
 print(TableStore(root, "tiny").read("features", ["a"])["n"].item())
 """
@@ -36,7 +36,7 @@ print(boto3.client("s3").get_object(**place)["Body"].read().decode())
 NOBODY = """
 import os
 import obstore
-from platform_assets.storage import objects
+from platform_assets.store import objects
 os.environ["SSL_CERT_DIR"] = "/nowhere"
 try:
     objects.open_store(root)

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from platform_assets import naming
-from platform_assets.storage import delta, record_index, upkeep
-from platform_assets.storage.problems import TableProblem
-from platform_assets.storage.records import PartitionRecord, Records
+from platform_assets.base import naming
+from platform_assets.store import delta, record_index, upkeep
+from platform_assets.store.partition_records import PartitionRecord, Records
+from platform_assets.store.problems import TableProblem
 
 STAGE = "features"
 
@@ -82,9 +82,7 @@ def test_writes_of_another_process_are_seen_at_once(root: str) -> None:
     records = records_at(root)
     records.append([record("a", 1)])
     assert records.newest() == {"a": record("a", 1)}
-    write = (
-        "import sys; from tests.storage.test_record_index import *; records_at(sys.argv[1]).append([record('a', 2)])"
-    )
+    write = "import sys; from tests.store.test_record_index import *; records_at(sys.argv[1]).append([record('a', 2)])"
     subprocess.run([sys.executable, "-c", write, root], check=True, cwd=Path(__file__).parents[2])
     assert records.newest() == {"a": record("a", 2)}
 

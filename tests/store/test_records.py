@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from platform_assets import naming
-from platform_assets.storage import delta, handles, upkeep
-from platform_assets.storage.records import FOLD_AT, PartitionRecord, Records
+from platform_assets.base import naming
+from platform_assets.store import delta, handles, upkeep
+from platform_assets.store.partition_records import FOLD_AT, PartitionRecord, Records
 
 
 def record(key: str, sequence: int, digest: str = "") -> PartitionRecord:

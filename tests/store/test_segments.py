@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.storage import segments
-from platform_assets.storage.segments import (
+from platform_assets.store import segments
+from platform_assets.store.segments import (
     ChangedSegment,
     ForeignSegment,
     Header,
@@ -217,7 +217,7 @@ def test_a_segment_that_unpacks_to_more_than_it_states_is_refused_without_unpack
 def test_unpacking_a_swollen_segment_takes_no_memory() -> None:
     code = (
         "import resource, sys\n"
-        "from tests.storage.test_segments import *\n"
+        "from tests.store.test_segments import *\n"
         "data = rebuilt(packed=zlib.compress(bytes(512 * 1024 * 1024), 9), unpacked=44)\n"
         "resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]), -1))\n"
         "try:\n"

@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from platform_assets import naming
-from platform_assets.storage import delta, upkeep
-from platform_assets.storage.tables import PartitionRecord, TableProblem, TableStore
+from platform_assets.base import naming
+from platform_assets.store import delta, upkeep
+from platform_assets.store.tables import PartitionRecord, TableProblem, TableStore
 from tests.doubles.faulty_s3 import Faults
 
 KEYS = ("0001", "0002")

@@ -6,11 +6,11 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from platform_assets import naming
-from platform_assets.storage import delta, upkeep
-from platform_assets.storage.objects import open_store
-from platform_assets.storage.reading import ROW
-from platform_assets.storage.tables import (
+from platform_assets.base import naming
+from platform_assets.store import delta, upkeep
+from platform_assets.store.objects import open_store
+from platform_assets.store.reading import ROW
+from platform_assets.store.tables import (
     DigestMismatch,
     MissingPartitions,
     PartitionRecord,

@@ -10,12 +10,12 @@ import obstore
 import polars as pl
 import pytest
 
-from platform_assets import naming
-from platform_assets.storage import delta, durable, record_index
-from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
-from platform_assets.storage.ledgers import LedgerProblem, Ledgers, RecordExists
-from platform_assets.storage.objects import open_store
-from platform_assets.storage.tables import TableProblem, TableStore
+from platform_assets.base import naming
+from platform_assets.store import delta, durable, record_index
+from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore
+from platform_assets.store.ledgers import LedgerProblem, Ledgers, RecordExists
+from platform_assets.store.objects import open_store
+from platform_assets.store.tables import TableProblem, TableStore
 
 STAGE = "features"
 

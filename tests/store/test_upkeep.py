@@ -6,10 +6,10 @@ from pathlib import Path
 import obstore
 import polars as pl
 
-from platform_assets import naming
-from platform_assets.storage import record_index, upkeep
-from platform_assets.storage.objects import open_store
-from platform_assets.storage.tables import TableStore
+from platform_assets.base import naming
+from platform_assets.store import record_index, upkeep
+from platform_assets.store.objects import open_store
+from platform_assets.store.tables import TableStore
 
 STAGE = "features"
 

@@ -10,19 +10,20 @@ import onnx
 import polars as pl
 import pytest
 
-from platform_assets.compute.train import TrainingProblem
-from platform_assets.learners.blend import Blend
-from platform_assets.learners.boosted import LightGbm
-from platform_assets.learners.finished import FinishedOnnx
-from platform_assets.records.attempts import ATTEMPTS
-from platform_assets.settings import Settings
-from platform_assets.specs.base import ProductSpec
-from platform_assets.steps import train
-from platform_assets.storage.artifacts import sha256
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
+from platform_assets.base.settings import Settings
+from platform_assets.product.learner import TrainingProblem
+from platform_assets.product.spec import ProductSpec
+from platform_assets.store.artifacts import sha256
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.attempts import ATTEMPTS
+from platform_assets.store.tables import TableStore
+from platform_assets.training.learners.blend import Blend
+from platform_assets.training.learners.boosted import LightGbm
+from platform_assets.training.learners.finished import FinishedOnnx
+from platform_assets.training.learners.network import learner_of
+from platform_assets.training.steps import train
 from tests.doubles import tiny_product as tiny
-from tests.learners.test_learners import finished_graph, spec_of
+from tests.training.test_learners import finished_graph, spec_of
 
 TREES = LightGbm(rounds=3)
 
@@ -68,7 +69,7 @@ def test_a_column_without_values_is_reported_and_does_not_stop_the_training(sett
         "features", frames, inputs={key: {} for key in frames}, code="1"
     )
     extras["features"] = {key: record.content_digest for key, record in records.items()}
-    for learner in (TREES, tiny.SPEC.learner):
+    for learner in (TREES, learner_of(tiny.SPEC)):
         lines: list[str] = []
         job = train.Job.from_extras({**extras, "fingerprint": sha256(repr(learner).encode())})
         train.Training(spec_of(learner), job, settings, log=lines.append).run()

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from platform_assets.compute import baselines
-from platform_assets.compute.tasks import Binary, MultiClass, Regression
+from platform_assets.product.tasks import Binary, MultiClass, Regression
+from platform_assets.training import baselines
 from tests.doubles import inputs as doubles
 
 NAN = float("nan")

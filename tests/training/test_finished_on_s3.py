@@ -9,13 +9,13 @@ from typing import Any
 import obstore
 import pytest
 
-from platform_assets.compute.train import TrainingProblem
-from platform_assets.learners.finished import FinishedOnnx
-from platform_assets.settings import Settings
-from platform_assets.steps import export
-from platform_assets.storage import objects
+from platform_assets.base.settings import Settings
+from platform_assets.product.learner import TrainingProblem
+from platform_assets.store import objects
+from platform_assets.training.learners.finished import FinishedOnnx
+from platform_assets.training.steps import export
 from tests.doubles.s3_server import STRANGER, S3Server
-from tests.learners.test_learners import finished_graph, spec_of, trained
+from tests.training.test_learners import finished_graph, spec_of, trained
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from platform_assets.compute import export
-from platform_assets.compute.image_nets import ConvNet, shifted
-from platform_assets.compute.tasks import MultiClass
-from platform_assets.compute.train import Loop
-from platform_assets.specs.base import Training
+from platform_assets.product.spec import Training
+from platform_assets.product.tasks import MultiClass
+from platform_assets.training import export
+from platform_assets.training.image_nets import ConvNet, shifted
+from platform_assets.training.train import Loop
 from tests.doubles import inputs as doubles
 
 SHAPE = (8, 6)

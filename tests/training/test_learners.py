@@ -17,21 +17,20 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from platform_assets.compute.tasks import MultiClass, Regression
-from platform_assets.compute.train import TrainingProblem
-from platform_assets.learners.base import Learner
-from platform_assets.learners.blend import Blend
-from platform_assets.learners.boosted import LightGbm
-from platform_assets.learners.estimator import Estimator
-from platform_assets.learners.finished import FinishedOnnx
-from platform_assets.learners.network import Network
-from platform_assets.records.attempts import ATTEMPTS
-from platform_assets.serving.model import Model
-from platform_assets.settings import Settings
-from platform_assets.specs.base import ProductSpec
-from platform_assets.steps import export, process, train
-from platform_assets.storage.artifacts import ArtifactStore, sha256
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.base.settings import Settings
+from platform_assets.product.learner import Learner, TrainingProblem
+from platform_assets.product.spec import ProductSpec
+from platform_assets.product.tasks import MultiClass, Regression
+from platform_assets.serving.answer.model import Model
+from platform_assets.store.artifacts import ArtifactStore, sha256
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.attempts import ATTEMPTS
+from platform_assets.training.learners.blend import Blend
+from platform_assets.training.learners.boosted import LightGbm
+from platform_assets.training.learners.estimator import Estimator
+from platform_assets.training.learners.finished import FinishedOnnx
+from platform_assets.training.learners.network import Network
+from platform_assets.training.steps import export, process, train
 from tests.doubles import tiny_product as tiny
 from tests.test_documents import COOKBOOK
 
@@ -156,11 +155,11 @@ def test_validation_keys_are_not_learned_from_and_patience_ends_a_training(setti
     ],
 )
 def test_other_tasks_are_answered_in_their_shape(task: Any, learner: Learner) -> None:
-    from platform_assets.compute.export import answers, prove_parity
-    from platform_assets.compute.learn import learn
-    from platform_assets.compute.matrix import inputs_of
-    from platform_assets.learners.base import Alone, Context
-    from platform_assets.learners.graphs import Graphs
+    from platform_assets.product.learner import Alone, Context
+    from platform_assets.training.export import answers, prove_parity
+    from platform_assets.training.learn import learn
+    from platform_assets.training.learners.graphs import Graphs
+    from platform_assets.training.matrix import inputs_of
 
     rows = inputs_of(tiny.feature_rows("0001"), tiny.SPEC.fields)
     stream = np.random.default_rng(0)
@@ -179,10 +178,10 @@ STEP = """
 import json, os, signal, sys
 from dataclasses import replace
 from pathlib import Path
-from platform_assets.learners.boosted import LightGbm
-from platform_assets.settings import Settings
-from platform_assets.steps import train
-from platform_assets.steps.progress import StepProgress
+from platform_assets.training.learners.boosted import LightGbm
+from platform_assets.base.settings import Settings
+from platform_assets.training.steps import train
+from platform_assets.training.steps.progress import StepProgress
 from tests.doubles import tiny_product as tiny
 
 note = StepProgress.note
@@ -219,9 +218,9 @@ def test_a_learner_that_does_not_resume_starts_again_and_the_record_says_what_th
 BLEND = Blend(learners=(LightGbm(rounds=30), Network(model=tiny.model)))
 KILLED_BLEND = """
 import json, os, signal, sys
-from platform_assets.settings import Settings
-from platform_assets.steps import train
-from tests.learners.test_learners import BLEND, spec_of
+from platform_assets.base.settings import Settings
+from platform_assets.training.steps import train
+from tests.training.test_learners import BLEND, spec_of
 
 where, of_network = sys.argv[2], []
 def kill(done, steps):

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.compute.matrix import (
+from platform_assets.product.spec import Field
+from platform_assets.training.matrix import (
     categorical_columns,
     categorical_matrix,
     distinct,
     numeric_columns,
     numeric_matrix,
 )
-from platform_assets.specs.base import Field
 
 FIELDS = tuple(
     Field(name=name, dtype=dtype, description="", is_nullable=True)

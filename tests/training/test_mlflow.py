@@ -22,14 +22,14 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from platform_assets.experiments import train
-from platform_assets.handle import Product
-from platform_assets.records.trainings import Training
-from platform_assets.serving.run import free_port
-from platform_assets.settings import MLFLOW_VARIABLES, Settings
-from platform_assets.storage.artifacts import ArtifactStore
-from platform_assets.storage.tables import TableStore
-from platform_assets.training import mlflow
+from platform_assets.base.settings import MLFLOW_VARIABLES, Settings
+from platform_assets.operations import mlflow
+from platform_assets.operations.experiments import train
+from platform_assets.serving.run.child import free_port
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.store.handle import Product
+from platform_assets.store.records.trainings import Training
+from platform_assets.store.tables import TableStore
 from tests.doubles import tiny_product as tiny
 
 STARTS_S = 180.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from platform_assets.compute import rare
-from platform_assets.compute.tasks import Binary, Regression
+from platform_assets.product.tasks import Binary, Regression
+from platform_assets.training import rare
 
 
 def test_average_precision_by_hand() -> None:

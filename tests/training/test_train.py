@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 from torch import nn
 
-from platform_assets.compute import determinism
-from platform_assets.compute.tasks import Binary, MultiClass, Regression
-from platform_assets.compute.train import Loop, TrainingProblem, check_device, outputs, schedule
 from platform_assets.product import modelling
-from platform_assets.specs.base import Training
+from platform_assets.product.learner import TrainingProblem
+from platform_assets.product.spec import Training
+from platform_assets.product.tasks import Binary, MultiClass, Regression
+from platform_assets.training import determinism
+from platform_assets.training.train import Loop, check_device, outputs, schedule
 
 TASK = Binary()
 TRAINING = Training(threads=1, epochs=3, batch_size=16, learning_rate=0.05)

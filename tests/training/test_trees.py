@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from platform_assets.compute import export, trees
-from platform_assets.compute.learn import Learned, learn
-from platform_assets.compute.matrix import Inputs
-from platform_assets.compute.tasks import Binary, MultiClass, Regression, Task
-from platform_assets.compute.train import TrainingProblem
-from platform_assets.specs.base import Field
+from platform_assets.product.learner import TrainingProblem
+from platform_assets.product.spec import Field
+from platform_assets.product.tasks import Binary, MultiClass, Regression, Task
+from platform_assets.training import export, trees
+from platform_assets.training.learn import Learned, learn
+from platform_assets.training.matrix import Inputs
 
 FIELDS = (
     Field(name="holey", dtype="float", description="Null in training.", is_nullable=True),

@@ -8,8 +8,8 @@ from types import ModuleType
 
 import dagster as dg
 
-from platform_assets import naming
-from platform_assets.specs.base import ProductSpec
+from platform_assets.base import naming
+from platform_assets.product.spec import ProductSpec
 
 
 def modules() -> tuple[ModuleType, ...]:

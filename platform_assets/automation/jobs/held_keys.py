@@ -12,13 +12,13 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from platform_assets import naming
+from platform_assets.base import naming
 from platform_assets.engine import metadata
-from platform_assets.facts import held_faults
-from platform_assets.facts.fault_sentences import clause, standing, state
-from platform_assets.handle import Product
-from platform_assets.specs.base import ProductSpec
-from resources.store import StoreResource
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.monitoring import held_faults
+from platform_assets.monitoring.fault_sentences import clause, standing, state
+from platform_assets.product.spec import ProductSpec
+from platform_assets.store.handle import Product
 
 CHECK = "no_key_held"
 WATCHED = ("raw", "validated")

@@ -14,20 +14,20 @@ from typing import Any, Literal
 
 import dagster as dg
 
-from platform_assets import naming
-from platform_assets.compute.faults import AWAITED
-from platform_assets.facts import versions
-from platform_assets.handle import Product
-from platform_assets.jobs import job_of
-from platform_assets.records.faults import FAULTS, Accepted, Dropped, Fault, FaultRecord, Repair
-from platform_assets.records.notes import Raw
-from platform_assets.records.rebuilds import REBUILDS, Rebuild
-from platform_assets.records.requests import INTERVENTIONS, REQUESTS, AdvanceRequest, Intervention
-from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.artifacts import sha256
-from platform_assets.training import renewal
-from resources.run_coordinator import person_of
-from resources.store import StoreResource
+from platform_assets.automation.jobs import job_of
+from platform_assets.base import naming
+from platform_assets.engine.requesters import person_of
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.launch import rebuilding
+from platform_assets.monitoring.faults import AWAITED
+from platform_assets.product.spec import ProductSpec
+from platform_assets.store.artifacts import sha256
+from platform_assets.store.handle import Product
+from platform_assets.store.records.faults import FAULTS, Accepted, Dropped, Fault, FaultRecord, Repair
+from platform_assets.store.records.notes import Raw
+from platform_assets.store.records.rebuilds import REBUILDS, Rebuild
+from platform_assets.store.records.requests import INTERVENTIONS, REQUESTS, AdvanceRequest, Intervention
+from platform_assets.training import renewal, versions
 
 
 class AcceptConfig(dg.Config):
@@ -175,7 +175,8 @@ def request_rebuild(product: Product, keys: Literal["all", "older", "compatible"
     if older is None:
         raise dg.Failure(f"all keys of {product.name} that the next training reads are of the present version.")
     if keys == "older":
-        return f"Renewal {renewal.request(product, older, why=why, by=by)}: {older.describe()}; {older.price()}."
+        number = renewal.request(product, older, usd=rebuilding.usd(older), why=why, by=by)
+        return f"Renewal {number}: {older.describe()}; {rebuilding.price(older)}."
     marks = renewal.mark_compatible(product, older, why=why, by=by)
     pairs = ", ".join(f"{mark.versions[0]} and {mark.versions[1]} of {mark.stage}" for mark in marks)
     return f"These versions train together now: {pairs}."

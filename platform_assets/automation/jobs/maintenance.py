@@ -9,14 +9,14 @@ from typing import Any
 
 import dagster as dg
 
-from platform_assets import clock, naming
-from platform_assets.handle import Product
-from platform_assets.intake import pruning
-from platform_assets.jobs import job_of
-from platform_assets.specs.base import ProductSpec
-from platform_assets.storage import upkeep
-from platform_assets.wording import counted
-from resources.store import StoreResource
+from platform_assets.automation.jobs import job_of
+from platform_assets.base import clock, naming
+from platform_assets.base.wording import counted
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.prediction_log import pruning
+from platform_assets.product.spec import ProductSpec
+from platform_assets.store import upkeep
+from platform_assets.store.handle import Product
 
 VERB = "maintain"
 DAILY = "17 3 * * *"

@@ -9,12 +9,13 @@ from typing import Any
 
 import dagster as dg
 
-from platform_assets import failed_runs, naming
-from platform_assets.facts import fault_sentences, held_faults
-from platform_assets.handle import Product
-from platform_assets.jobs import job_of
-from platform_assets.specs.base import ProductSpec
-from resources.store import StoreResource
+from platform_assets.automation import failed_runs
+from platform_assets.automation.jobs import job_of
+from platform_assets.base import naming
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.monitoring import fault_sentences, held_faults
+from platform_assets.product.spec import ProductSpec
+from platform_assets.store.handle import Product
 
 VERB = failed_runs.VERIFY
 

@@ -1,7 +1,7 @@
 """Sensors: watch the assets and request runs, one module per concern.
 
 Most modules have a pure `plan()`, which decides which runs are needed and why, and a `watch()`, which `ticks.Sensor`
-declares to Dagster. Decisions are made in `platform_assets.compute`, and the work is done by the runs.
+declares to Dagster. What follows from a key is decided in `monitoring.policy`, and the work is done by the runs.
 """
 
 import importlib
@@ -11,15 +11,23 @@ from typing import Any
 
 import dagster as dg
 
-from platform_assets.specs.base import ProductSpec
+from platform_assets.product.spec import ProductSpec
 
 
-def build(specs: Iterable[ProductSpec], jobs: Sequence[Any]) -> list[dg.SensorDefinition]:
+def declared() -> list[Any]:
+    """Return each sensor as its module declares it."""
+    modules = [importlib.import_module(f"{__name__}.{item.name}") for item in pkgutil.iter_modules(__path__)]
+    return [module.watch for module in modules if hasattr(module, "watch")]
+
+
+def build(
+    specs: Iterable[ProductSpec], jobs: Sequence[Any], watches: Iterable[Any] | None = None
+) -> list[dg.SensorDefinition]:
     """Return one sensor per concern, for all products.
 
     Args:
         jobs: the code location's jobs; a sensor with a verb gets those of its products that have this verb.
+        watches: the sensors as the code location declares them; None: as their modules do.
     """
     specs = tuple(specs)
-    modules = [importlib.import_module(f"{__name__}.{item.name}") for item in pkgutil.iter_modules(__path__)]
-    return [module.watch.build(specs, jobs) for module in modules if hasattr(module, "watch")]
+    return [watch.build(specs, jobs) for watch in (declared() if watches is None else watches)]

@@ -1,15 +1,16 @@
 """Deliver recorded alerts: each product's queue in order, with retries while the receiver is down.
 
-This is a sensor of its own so that a slow receiver delays nothing else. `resources.alerts` does the sending.
+This is a sensor of its own so that a slow receiver delays nothing else. `platform_assets.automation.alerting` does the
+sending.
 """
 
 from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from platform_assets.wording import counted
-from resources.alerts import Delivery
-from sensors import ticks
+from platform_assets.automation.alerting import Delivery
+from platform_assets.automation.sensors import ticks
+from platform_assets.base.wording import counted
 
 MAX_PER_TICK = 20
 PAUSES = (0, 1, 2, 4, 8, 16, 32, 60)

@@ -1,19 +1,19 @@
 """Watch landed files over several ticks, and say why a file is not known to be complete.
 
-`intake.arrivals` defines what makes a file complete; `landings` decides what follows from one that is not.
+`data.arrivals` defines what makes a file complete; `landings` decides what follows from one that is not.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from platform_assets import clock, naming
-from platform_assets.handle import Product
-from platform_assets.intake import arrivals
+from platform_assets.automation.sensors import closed_keys
+from platform_assets.automation.sensors.changes import Incomplete, Mark, OpenRequests
+from platform_assets.automation.sensors.source_calls import SourceProblem
+from platform_assets.base import clock, naming
+from platform_assets.base.wording import counted
+from platform_assets.data import arrivals
 from platform_assets.product.channels import Landed
-from platform_assets.specs.base import Source
-from platform_assets.wording import counted
-from sensors import closed_keys
-from sensors.changes import Incomplete, Mark, OpenRequests
-from sensors.source_calls import SourceProblem
+from platform_assets.product.spec import Source
+from platform_assets.store.handle import Product
 
 MOST_BYTES = 256 * 2**20
 """How much one tick reads to compare files with their manifests; the rest is compared in the next tick."""

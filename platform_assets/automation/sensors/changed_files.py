@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from msgspec import field
 from msgspec.structs import replace
 
-from platform_assets import digests, naming
-from platform_assets.handle import Product
-from platform_assets.intake import arrivals
-from platform_assets.records.notes import Raw
-from platform_assets.specs.base import Source
-from platform_assets.storage.artifacts import sha256
-from platform_assets.storage.records import PartitionRecord
-from resources.alerts import episode_id
-from sensors import arriving, changes, landed_files, source_calls, ticks
+from platform_assets.automation.alerting import episode_id
+from platform_assets.automation.sensors import arriving, changes, landed_files, source_calls, ticks
+from platform_assets.base import naming
+from platform_assets.data import arrivals
+from platform_assets.engine import digests
+from platform_assets.product.spec import Source
+from platform_assets.store.artifacts import sha256
+from platform_assets.store.handle import Product
+from platform_assets.store.partition_records import PartitionRecord
+from platform_assets.store.records.notes import Raw
 
 KEYS_BACK = 31
 LOOK_EVERY = 30

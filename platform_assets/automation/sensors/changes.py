@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple
 
-from platform_assets import naming
-from platform_assets.handle import Product
-from platform_assets.history.reader import History
-from platform_assets.records.requests import ANSWERED, REQUESTS, AdvanceRequest, Answered
-from platform_assets.specs.base import Source
-from platform_assets.storage.tables import TableStore
-from platform_assets.storage.writing import LedgerWriters
+from platform_assets.base import naming
+from platform_assets.product.spec import Source
+from platform_assets.store.handle import Product
+from platform_assets.store.history.reader import History
+from platform_assets.store.records.requests import ANSWERED, REQUESTS, AdvanceRequest, Answered
+from platform_assets.store.tables import TableStore
+from platform_assets.store.writing import LedgerWriters
 
 LATE_KEYS = 31
 """Labels are looked for at this many of the last closed keys, and at as many keys after their labels were given up.

@@ -6,11 +6,11 @@ Only the next keys are looked at. `arriving` checks whether a file is complete; 
 from datetime import datetime
 from functools import partial
 
-from platform_assets import naming
-from platform_assets.specs import planned
-from platform_assets.specs.base import ProductSpec, Source
-from sensors import changes, closed_keys
-from sensors.source_calls import SourceProblem
+from platform_assets.automation.sensors import changes, closed_keys
+from platform_assets.automation.sensors.source_calls import SourceProblem
+from platform_assets.base import naming
+from platform_assets.product import planned
+from platform_assets.product.spec import ProductSpec, Source
 
 MOST_KEYS = 400
 """How many keys a tick looks at most; `planned.keys_per_run` limits how many one run takes."""

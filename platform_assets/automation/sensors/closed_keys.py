@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterator
 
-from platform_assets.history.reader import History
-from platform_assets.keys import Grain
-from platform_assets.records.decisions import Decision
+from platform_assets.base.keys import Grain
+from platform_assets.store.history.reader import History
+from platform_assets.store.records.decisions import Decision
 
 
 def newest(history: History, grain: Grain, hint: str | None = None) -> str | None:

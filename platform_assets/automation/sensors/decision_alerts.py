@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from platform_assets.compute import latency, policy
-from platform_assets.records.decisions import Decision, Numbers
-from platform_assets.wording import counted
-from resources.alerts import episode_id
-from sensors import ticks
+from platform_assets.automation.alerting import episode_id
+from platform_assets.automation.sensors import ticks
+from platform_assets.base.wording import counted
+from platform_assets.monitoring import latency, policy
+from platform_assets.store.records.decisions import Decision, Numbers
 
 DECAY, DRIFT, SKEW, UNLABELLED, STALE_MODEL = "decay", "drift", "skew", "unlabelled", "stale_model"
 SLOW = "slow_answers"

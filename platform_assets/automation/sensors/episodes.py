@@ -12,8 +12,8 @@ from typing import Literal
 
 import dagster as dg
 
-from platform_assets import naming
-from platform_assets.wording import counted
+from platform_assets.base import naming
+from platform_assets.base.wording import counted
 
 LAUNCHED = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 """A run with one of these has left the queue and has not ended: one that is being cancelled still has its process."""

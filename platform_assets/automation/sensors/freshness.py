@@ -16,15 +16,15 @@ from datetime import datetime
 from msgspec import field
 from msgspec.structs import replace
 
-from platform_assets import naming
-from platform_assets.keys import Grain, KeyProblem
+from platform_assets.automation.alerting import episode_id
+from platform_assets.automation.sensors import changed_files, closed_keys, ticks
+from platform_assets.automation.sensors.gaps import DECISION, OUTCOMES, Gaps, find
+from platform_assets.base import naming
+from platform_assets.base.keys import Grain, KeyProblem
+from platform_assets.base.wording import counted
 from platform_assets.product.monitoring import Retraining
-from platform_assets.records.requests import REQUESTS, DecisionRequest
-from platform_assets.specs.base import ProductSpec
-from platform_assets.wording import counted
-from resources.alerts import episode_id
-from sensors import changed_files, closed_keys, ticks
-from sensors.gaps import DECISION, OUTCOMES, Gaps, find
+from platform_assets.product.spec import ProductSpec
+from platform_assets.store.records.requests import REQUESTS, DecisionRequest
 
 NAME = "freshness"
 IDLE_TICKS = 4

@@ -9,8 +9,8 @@ from datetime import timedelta
 
 import dagster as dg
 
-from platform_assets import naming
-from platform_assets.specs.base import ProductSpec
+from platform_assets.base import naming
+from platform_assets.product.spec import ProductSpec
 
 
 def apply(assets: Sequence[dg.AssetsDefinition], spec: ProductSpec) -> list[dg.AssetsDefinition]:

@@ -5,9 +5,9 @@ Reading is bounded. A gap in the middle counts as much as a missing newest key.
 
 from dataclasses import dataclass
 
-from platform_assets.facts import unlabelled
-from platform_assets.handle import Product
-from platform_assets.keys import Grain
+from platform_assets.base.keys import Grain
+from platform_assets.data import unlabelled
+from platform_assets.store.handle import Product
 
 KEYS_BACK, KEYS_ON = 31, 8
 """How many keys before and after the expected one are looked at; for labels, plus those that are still waited for."""

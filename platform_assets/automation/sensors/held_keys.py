@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from platform_assets.compute import policy
-from platform_assets.jobs.verification import VERB
-from platform_assets.records.decisions import Decision
-from sensors import closed_keys, ticks
+from platform_assets.automation.jobs.verification import VERB
+from platform_assets.automation.sensors import closed_keys, ticks
+from platform_assets.monitoring import policy
+from platform_assets.store.records.decisions import Decision
 
 MAX_DECISIONS = 400
 """How many recorded decisions one tick reads."""

@@ -1,6 +1,6 @@
 """Look for landed files, with a bounded number of requests and in bounded time per tick.
 
-A mark changes when another file replaces a landed one under the same name. `product.landing` finds deliveries.
+A mark changes when another file replaces a landed one under the same name. `store.landing` finds deliveries.
 A look at a product that runs out of time goes on in the next tick: what it has learned is kept until it is complete.
 """
 
@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from platform_assets import naming
-from platform_assets.handle import Product
-from platform_assets.keys import Grain
+from platform_assets.automation.sensors import source_calls
+from platform_assets.base import naming
+from platform_assets.base.keys import Grain
 from platform_assets.product.channels import Channel, Landed
-from platform_assets.product.landing import LandedFiles
-from platform_assets.specs.base import Source
-from platform_assets.storage.objects import first_line
-from sensors import source_calls
+from platform_assets.product.spec import Source
+from platform_assets.store.handle import Product
+from platform_assets.store.landing import LandedFiles
+from platform_assets.store.objects import first_line
 
 T = TypeVar("T")
 

@@ -5,11 +5,10 @@ that the last closed keys still lack, and at the next request; on S3 that costs 
 (`landed_files`). A source that hangs or is slow is named, and delays no other product (`source_calls`). It launches at
 most one run per product, and none while another run advances that product.
 The range goes from the oldest key with a changed input to the newest that can be closed, as far as one run may go
-(`specs.planned`); the rest is requested on record. Work that is already done costs the run nothing.
-On a cluster a key also waits until the services have sent its answers (`intake.barrier`); a live model whose service
-sent nothing in a closed key raises an alert.
-A run that fails or vanishes is retried after growing pauses. When it is given up, an alert is raised, and the same
-files are ignored until one of them changes.
+(`product.planned`); the rest is requested on record. Work that is already done costs the run nothing.
+On a cluster a key also waits until the services have sent its answers (`prediction_log.barrier`); a live model whose
+service sent nothing in a closed key raises an alert. A run that fails or vanishes is retried after growing pauses. When
+it is given up, an alert is raised, and the same files are ignored until one of them changes.
 """
 
 import contextlib
@@ -21,13 +20,8 @@ import dagster as dg
 import msgspec
 from msgspec.structs import replace
 
-from platform_assets.intake.barrier import reason_to_wait
-from platform_assets.keys import Grain
-from platform_assets.specs import planned
-from platform_assets.storage.artifacts import canonical, sha256
-from platform_assets.wording import counted, span
-from resources.alerts import episode_id
-from sensors import (
+from platform_assets.automation.alerting import episode_id
+from platform_assets.automation.sensors import (
     arriving,
     changes,
     closable,
@@ -40,6 +34,11 @@ from sensors import (
     source_calls,
     ticks,
 )
+from platform_assets.base.keys import Grain
+from platform_assets.base.wording import counted, span
+from platform_assets.prediction_log.barrier import reason_to_wait
+from platform_assets.product import planned
+from platform_assets.store.artifacts import canonical, sha256
 
 VERB = "advance"
 MOST_ATTEMPTS = 8

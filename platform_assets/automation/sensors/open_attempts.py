@@ -8,10 +8,10 @@ from itertools import islice
 
 from msgspec import field
 
-from platform_assets.history.reader import History
-from platform_assets.records.attempts import Launch
-from resources.launchers import records
-from sensors import ticks
+from platform_assets.automation.sensors import ticks
+from platform_assets.launch import records
+from platform_assets.store.history.reader import History
+from platform_assets.store.records.attempts import Launch
 
 MOST_RECORDS = 400
 """How many records one tick reads at most; the rest follows in the next tick."""

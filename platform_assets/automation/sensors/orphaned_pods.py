@@ -8,7 +8,7 @@ A pod may also disappear unobserved: its launcher was killed, and no run was lau
 attempt was announced; it is settled here by what is left of it, its pod's events and its own last record, otherwise it
 would never cost anything.
 
-Only pods that `KubernetesLauncher` started are looked at. Dagster itself takes care of the pods of runs.
+Only pods that the launcher `kubernetes` started are looked at. Dagster itself takes care of the pods of runs.
 """
 
 from dataclasses import dataclass
@@ -17,18 +17,10 @@ from typing import Literal
 
 import dagster as dg
 
-from platform_assets.ownership import product_of
-from platform_assets.profiles import profile
-from platform_assets.records.attempts import Launch, ProcessLocation
-from resources.launchers import pods, records, unseen
-from resources.launchers.api import Api
-from resources.launchers.endings import Ending
-from resources.launchers.kubernetes import ATTEMPT, OURS, KubernetesLauncher
-from resources.launchers.manifest import launch_of
-from resources.launchers.pod_status import Pod
-from resources.launchers.responses import ApiTrouble
-from resources.store import StoreResource
-from sensors import episodes, open_attempts, ticks
+from platform_assets.automation.ownership import product_of
+from platform_assets.automation.sensors import episodes, open_attempts, ticks
+from platform_assets.kubernetes.orphans import LAUNCHER, CannotLook, StepPod, StepPods
+from platform_assets.store.records.attempts import Launch
 
 ADOPTED_WITHIN_S = 300.0
 """How long a run that was launched again may take to find the previous run's pod."""
@@ -75,43 +67,43 @@ def watch(tick: ticks.Tick, states: dict[str, open_attempts.State]) -> ticks.Res
     if settings.launcher != "kubernetes":
         return ticks.Result(state=states, reason=f"steps run on the launcher {settings.launcher}, not as pods")
     remarks: list[str] = []
-    api = Api(settings.namespace, patience_s=0.0, log=remarks.append)
+    pods = StepPods(settings, remarks.append)
     try:
-        all_pods = api.pods(OURS)
-        lines = [line for pod in all_pods for line in _end_orphan(tick, api, pod)]
-        with_pod = {pod.labels.get(ATTEMPT, "") for pod in all_pods}
+        all_pods = list(pods)
+        lines = [line for pod in all_pods for line in _end_orphan(tick, pods, pod)]
+        with_pod = {pod.attempt for pod in all_pods}
         updated = dict(states)
         for name in sorted(tick.products):
             state = open_attempts.update(tick.store.history(name), states.get(name, open_attempts.State()))
             updated[name] = state
-            lines += [line for launch in state.without_pod(with_pod) for line in _settle(tick, api, launch)]
-    except ApiTrouble as trouble:
+            lines += [line for launch in state.without_pod(with_pod) for line in _settle(tick, pods, launch)]
+    except CannotLook as trouble:
         return ticks.Result(state=states, reason=f"could not look at the pods: {trouble}")
     return ticks.Result(state=updated, reason="; ".join([*lines, *remarks]) or "there are no pods of steps")
 
 
-def _end_orphan(tick: ticks.Tick, api: Api, pod: Pod) -> list[str]:
+def _end_orphan(tick: ticks.Tick, pods: StepPods, found: StepPod) -> list[str]:
     """Stop a pod when its run is over; return a line about it, none when it belongs to another code location."""
-    launch = launch_of(pod.annotations)
+    launch = found.launch
     if launch is None or launch.product not in tick.products:
         return []
-    name, now = pod.name, tick.store.now(launch.product, is_live=True)
-    if pod.ends_by is not None:
+    name, now = found.pod.name, tick.store.now(launch.product, is_live=True)
+    if found.is_ending:
         return [f"pod {name}: is already being deleted"]
     decision = _decide(tick.instance, launch, now)
     if decision.action == "end":
-        _end(tick.store, api, pod, launch, decision.reason, now)
+        pods.end(found, decision.reason, now)
     return [f"pod {name}: {decision.reason}{', ended' if decision.action == 'end' else ''}"]
 
 
-def _settle(tick: ticks.Tick, api: Api, launch: Launch) -> list[str]:
+def _settle(tick: ticks.Tick, pods: StepPods, launch: Launch) -> list[str]:
     """Record the end of an attempt that has no pod any more, unless a run may still do that."""
-    if launch.launcher != KubernetesLauncher.name or launch.product is None:
+    if launch.launcher != LAUNCHER or launch.product is None:
         return []
     decision = _decide(tick.instance, launch, tick.store.now(launch.product, is_live=True))
     if decision.action == "leave":
         return []
-    unseen.settle(tick.store.settings, api, launch)
+    pods.settle(launch)
     return [f"attempt {launch.id} has no pod: {decision.reason}, settled"]
 
 
@@ -134,19 +126,3 @@ def _other(instance: dg.DagsterInstance, launch: Launch) -> str | None:
         if is_other and product_of(run, [str(launch.product)]) is not None:
             return run.run_id
     return None
-
-
-def _end(store: StoreResource, api: Api, pod: Pod, launch: Launch, reason: str, now: datetime) -> None:
-    """Record how the attempt ended, or that it is ended now; then delete the pod, with time to save its work."""
-    ending = pods.ending(pod, now=now, profile=profile(launch.profile))
-    is_at_work = ending is None
-    ending = ending or Ending(failure=None, evidence=f"it was ended because {reason}", ended_at=now)
-    records.write(
-        store.settings,
-        launch,
-        ending,
-        ProcessLocation(host=pod.name, node=pod.node or None),
-        pod.step.started_at if pod.step else None,
-        reason="cancelled" if is_at_work else None,
-    )
-    api.delete(pod.name)

@@ -19,10 +19,10 @@ from typing import Literal
 import dagster as dg
 import psutil
 
-from platform_assets.ownership import product_of
-from platform_assets.wording import counted
-from resources.copying_launcher import CopyingLauncher
-from sensors import episodes, ticks
+from platform_assets.automation.ownership import product_of
+from platform_assets.automation.sensors import episodes, ticks
+from platform_assets.base.wording import counted
+from platform_assets.instance.copying_launcher import CopyingLauncher
 
 START_S = 60.0
 """How long a run may be STARTING before its log names a process."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from platform_assets import naming
-from platform_assets.profiles import profile
-from sensors import episodes, ticks
+from platform_assets.automation.sensors import episodes, ticks
+from platform_assets.base import naming
+from platform_assets.launch.profiles import profile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ def wait_reasons(queued: Sequence[Pooled], under_way: Sequence[Pooled], sizes: M
 @ticks.Sensor(
     "pools",
     ticks.Whole(list[str], []),
-    about="Sets the size of each pool from platform_assets/profiles.py; logs to queued runs why they wait.",
+    about="Sets the size of each pool from platform_assets/launch/profiles.py; logs to queued runs why they wait.",
     needs=(),
 )
 def watch(tick: ticks.Tick, notified: list[str]) -> ticks.Result[list[str]]:

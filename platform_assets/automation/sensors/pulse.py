@@ -1,7 +1,7 @@
 """Leave in the store of a cluster when the daemon last asked the sensors, for `driftline status`."""
 
-from platform_assets.storage import pulse
-from sensors import ticks
+from platform_assets.automation.sensors import ticks
+from platform_assets.store import pulse
 
 
 @ticks.Sensor(

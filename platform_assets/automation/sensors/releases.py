@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from platform_assets import naming
-from platform_assets.compute import releases
-from platform_assets.records.releases import Release
-from resources.alerts import episode_id
-from sensors import ticks
+from platform_assets.automation.alerting import episode_id
+from platform_assets.automation.sensors import ticks
+from platform_assets.base import naming
+from platform_assets.evaluation import releases
+from platform_assets.serving.release import event_of
+from platform_assets.store.records.releases import Release
 
 STAGE = "release"
 MOST_RELEASES = 12
@@ -102,22 +103,6 @@ def watch(tick: ticks.ProductTick, state: State) -> ticks.Result[State]:
             tick.raise_alert(episode_id("contract", str(number)), kind="release", text=text, **details)
         settled = number
     return ticks.Result(state=State(settled=settled, reason=reason), reason=reason)
-
-
-def event_of(product: str, number: int, record: Release) -> dg.AssetMaterialization:
-    """Return the materialisation that shows a release that no run made in the UI."""
-    return dg.AssetMaterialization(
-        asset_key=naming.asset_key(product, STAGE),
-        description=record.why,
-        metadata={
-            "outcome": record.outcome,
-            "release": number,
-            "digest": record.digest,
-            "cutoff": record.cutoff,
-            "why": record.why,
-            "by": record.by,
-        },
-    )
 
 
 def _numbers_in_ui(instance: dg.DagsterInstance, product: str) -> set[int]:

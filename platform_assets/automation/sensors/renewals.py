@@ -8,15 +8,15 @@ waiting to be closed.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from platform_assets.facts import versions
-from platform_assets.handle import Product
-from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.artifacts import canonical, sha256
-from platform_assets.training import renewal
+from platform_assets.automation.alerting import episode_id
+from platform_assets.automation.sensors import ticks
+from platform_assets.base.wording import counted
+from platform_assets.launch import rebuilding
+from platform_assets.product.spec import ProductSpec
+from platform_assets.store.artifacts import canonical, sha256
+from platform_assets.store.handle import Product
+from platform_assets.training import renewal, versions
 from platform_assets.training.requests import left_out
-from platform_assets.wording import counted
-from resources.alerts import episode_id
-from sensors import ticks
 
 KIND = "older_rows"
 
@@ -43,18 +43,17 @@ def reason_to_wait(tick: ticks.ProductTick, cutoff: str) -> str | None:
     if older is None:
         return None
     number = versions.renewing(product, older)
-    if number is None and older.usd <= versions.limit_usd(product):
-        number = renewal.request(
-            product, older, why=f"the training for cutoff {cutoff} needs rows of one version", by="retrain"
-        )
+    if number is None and rebuilding.usd(older) <= rebuilding.limit_usd(product):
+        why = f"the training for cutoff {cutoff} needs rows of one version"
+        number = renewal.request(product, older, usd=rebuilding.usd(older), why=why, by="retrain")
     if number is not None:
         return f"waits until renewal {number} has made {counted(len(older.keys), 'older key')} again"
     text = (
         f"the training of {spec.name} for cutoff {cutoff} waits: {older.describe()}. Until they are made again, "
-        f"{versions.outlook(product, older)}. {versions.advice(product.name)}"
+        f"{rebuilding.outlook(product, older)}. {versions.advice(product.name)}"
     )
     alert_id = episode_id(KIND, cutoff, _id(versions.current(spec)))
-    tick.raise_alert(alert_id, kind=KIND, text=text, cutoff=cutoff, keys=len(older.keys), usd=older.usd)
+    tick.raise_alert(alert_id, kind=KIND, text=text, cutoff=cutoff, keys=len(older.keys), usd=rebuilding.usd(older))
     return f"waits for a person: {older.describe()}"
 
 

@@ -13,13 +13,14 @@ import dagster as dg
 from msgspec import field
 from msgspec.structs import replace
 
-from platform_assets.compute import policy, releases
-from platform_assets.handle import Product
-from platform_assets.keys import Grain
-from platform_assets.records.decisions import DecidedFault, Decision
-from platform_assets.storage.records import PartitionRecord
-from resources.alerts import episode_id
-from sensors import changes, closed_keys, decision_alerts, episodes, renewals, ticks
+from platform_assets.automation.alerting import episode_id
+from platform_assets.automation.sensors import changes, closed_keys, decision_alerts, episodes, renewals, ticks
+from platform_assets.base.keys import Grain
+from platform_assets.evaluation import releases
+from platform_assets.monitoring import policy
+from platform_assets.store.handle import Product
+from platform_assets.store.partition_records import PartitionRecord
+from platform_assets.store.records.decisions import DecidedFault, Decision
 
 VERB = "retrain"
 MOST_DECISIONS = 400

@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from platform_assets import failed_runs, naming
-from platform_assets.ownership import product_of
-from platform_assets.records.alerts import FAILURES, Failure
-from resources.alerts import episode_id
-from sensors import ticks
+from platform_assets.automation import failed_runs
+from platform_assets.automation.alerting import episode_id
+from platform_assets.automation.ownership import product_of
+from platform_assets.automation.sensors import ticks
+from platform_assets.base import naming
+from platform_assets.store.records.alerts import FAILURES, Failure
 
 NEW = -1
 """The cursor before the first tick."""

@@ -2,8 +2,8 @@
 
 from msgspec.structs import replace
 
-from resources.alerts import episode_id
-from sensors import ticks
+from platform_assets.automation.alerting import episode_id
+from platform_assets.automation.sensors import ticks
 
 MOST_READ = 31
 """Of how many newly closed keys a tick reads which processes sent something."""

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from platform_assets.problems import LedgerProblem
-from platform_assets.records.slow_sources import SLOW_SOURCES, SlowSource, SlowSources
-from sensors import landed_files, ticks
+from platform_assets.automation.sensors import landed_files, ticks
+from platform_assets.base.problems import LedgerProblem
+from platform_assets.store.records.slow_sources import SLOW_SOURCES, SlowSource, SlowSources
 
 SLOW_S = 1.0
 """A source for which one look waits longer is slow: a tick has 5 s for all products."""

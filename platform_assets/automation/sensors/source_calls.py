@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from platform_assets.problems import Problem
-from platform_assets.wording import counted
+from platform_assets.base.problems import Problem
+from platform_assets.base.wording import counted
 
 T = TypeVar("T")
 Question = tuple[str, ...]

@@ -16,16 +16,16 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 import dagster as dg
 import msgspec
 
-from platform_assets import naming
-from platform_assets.handle import Product
-from platform_assets.history.reader import History
-from platform_assets.problems import LedgerProblem
-from platform_assets.specs.base import ProductSpec
-from platform_assets.storage.objects import first_line
-from platform_assets.storage.problems import TableProblem
-from resources.alerts import AlertsResource
-from resources.store import StoreResource
-from sensors import episodes
+from platform_assets.automation.alerting import AlertsResource
+from platform_assets.automation.sensors import episodes
+from platform_assets.base import naming
+from platform_assets.base.problems import LedgerProblem
+from platform_assets.engine.store_resource import StoreResource
+from platform_assets.product.spec import ProductSpec
+from platform_assets.store.handle import Product
+from platform_assets.store.history.reader import History
+from platform_assets.store.objects import first_line
+from platform_assets.store.problems import TableProblem
 
 LOOK_EVERY_S = 0.25
 BUDGET_S = 5.0
@@ -246,6 +246,7 @@ class Sensor(Generic[L]):
         every_s: minimum seconds between two ticks.
         needs: the resources that it uses.
         verb: of the jobs that it launches.
+        is_running: whether it runs unless a person stops it.
         is_patient: whether a tick that has no run to launch looks again, see `patiently`.
         look: the function.
     """
@@ -257,12 +258,17 @@ class Sensor(Generic[L]):
     every_s: int = 10
     needs: tuple[Literal["store", "alerts"], ...] = ("store",)
     verb: str | None = None
+    is_running: bool = True
     is_patient: bool = False
     look: L | None = None
 
     def __call__(self, look: L) -> "Sensor[L]":
         """Return the sensor with its function."""
         return replace(self, look=look)
+
+    def declared(self, name: str, *, every_s: int, is_running: bool = True, jobs: str | None = None) -> "Sensor[L]":
+        """Return the sensor as a code location declares it; `jobs` is the verb of those that it launches."""
+        return replace(self, name=name, every_s=every_s, is_running=is_running, verb=jobs)
 
     def build(self, specs: Iterable[ProductSpec], jobs: Sequence[Any] = ()) -> dg.SensorDefinition:
         """Return Dagster's sensor.
@@ -285,7 +291,7 @@ class Sensor(Generic[L]):
             name=self.name,
             jobs=[job for job in jobs if job.name in names] if self.verb else None,
             minimum_interval_seconds=self.every_s,
-            default_status=dg.DefaultSensorStatus.RUNNING,
+            default_status=getattr(dg.DefaultSensorStatus, "RUNNING" if self.is_running else "STOPPED"),
             description=self.about,
             required_resource_keys=set(self.needs),
         )(evaluate)

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, TypedDict
 
-from platform_assets import naming
-from platform_assets.digests import reads
-from platform_assets.handle import Product
-from platform_assets.product.contract import RequestDocument, request_of
-from platform_assets.replay.deliveries import history, move_on
-from platform_assets.specs.base import FeatureTables, ProductSpec, Source, Window
-from platform_assets.wording import span
+from platform_assets.base import naming
+from platform_assets.base.wording import span
+from platform_assets.data.request_rows import RequestDocument, request_of
+from platform_assets.demo.replay.deliveries import history, move_on
+from platform_assets.engine.digests import reads
+from platform_assets.product.spec import FeatureTables, ProductSpec, Source, Window
+from platform_assets.store.handle import Product
 
 if TYPE_CHECKING:
     import httpx
@@ -31,7 +31,7 @@ _WHENEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Body(TypedDict, total=False):
-    """The fields of an answer or an error that are read here; `serving.answers` reads an answer's numbers."""
+    """The fields of an answer or an error that are read here; `serving.answer.answers` reads an answer's numbers."""
 
     entity: str
     error: str
@@ -179,21 +179,21 @@ def _posted(client: httpx.Client, question: RequestDocument, check: Callable[[],
 def _good(spec: ProductSpec, source: Source, key: str, data: bytes) -> pl.DataFrame:
     import polars as pl
 
-    from platform_assets.compute import validate
+    from platform_assets.data import validation
 
-    split = validate.split(
+    split = validation.split(
         _landed(spec, source, key, data),
         source.columns(),
         schema_version=source.schema_version,
         unique=source.unique,
         key=key,
-        key_of=validate.key_column(source.partition_by, spec.grain.key_of) if source.partition_by else None,  # type: ignore[attr-defined]  # a spec with partition_by has a timed grain
+        key_of=validation.key_column(source.partition_by, spec.grain.key_of) if source.partition_by else None,  # type: ignore[attr-defined]  # a spec with partition_by has a timed grain
     )
     return split.good.with_columns(pl.lit(key).alias("key"))
 
 
 def _landed(spec: ProductSpec, source: Source, key: str, data: bytes) -> pl.DataFrame:
-    from platform_assets.compute import landed
+    from platform_assets.data import landed
 
     return landed.rows(
         data,
@@ -209,7 +209,7 @@ def _moments(cells: pl.Series) -> pl.Series:
     """Return cells as moments, null where they are not moments."""
     import polars as pl
 
-    from platform_assets.compute.validate import MOMENT_FORMAT
+    from platform_assets.data.validation import MOMENT_FORMAT
 
     if cells.dtype != pl.String:
         return cells

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from platform_assets import clock, naming
-from platform_assets.handle import Product
-from platform_assets.specs.base import History, ProductSpec, Source
+from platform_assets.base import clock, naming
+from platform_assets.product.spec import History, ProductSpec, Source
+from platform_assets.store.handle import Product
 
 if TYPE_CHECKING:
-    from platform_assets.replay.callers import Reader
+    from platform_assets.demo.replay.callers import Reader
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from platform_assets.replay.deliveries import history
-from platform_assets.specs.base import FaultKind, ProductSpec
+from platform_assets.demo.replay.deliveries import history
+from platform_assets.product.spec import FaultKind, ProductSpec
 
 LONGEST = 3
 SOUND_BEFORE, SOUND_AFTER = 10, 5

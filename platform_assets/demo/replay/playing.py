@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from platform_assets.compute import policy
-from platform_assets.handle import Product
-from platform_assets.intake import barrier
-from platform_assets.problems import Problem
-from platform_assets.product.contract import RequestDocument
-from platform_assets.records.decisions import Decision
-from platform_assets.replay.callers import Answer, Reader, ask, requests
-from platform_assets.replay.deliveries import end_of, land_early, land_late, move_on
-from platform_assets.replay.waiting import Outcome, wait_for_decision, wait_for_outcome, wait_for_service
-from platform_assets.serving.run import probes_of
+from platform_assets.base.problems import Problem
+from platform_assets.data.request_rows import RequestDocument
+from platform_assets.demo.replay.callers import Answer, Reader, ask, requests
+from platform_assets.demo.replay.deliveries import end_of, land_early, land_late, move_on
+from platform_assets.demo.replay.waiting import Outcome, wait_for_decision, wait_for_outcome, wait_for_service
+from platform_assets.monitoring import policy
+from platform_assets.prediction_log import barrier
+from platform_assets.serving.run.child import probes_of
+from platform_assets.store.handle import Product
+from platform_assets.store.records.decisions import Decision
 
 ANSWERED, REFUSED = 200, 422
 

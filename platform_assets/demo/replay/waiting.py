@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from platform_assets.handle import Product
-from platform_assets.records.decisions import Decision
+from platform_assets.store.handle import Product
+from platform_assets.store.records.decisions import Decision
 
 T = TypeVar("T")
 

@@ -1,6 +1,6 @@
 """Digest what determines a stage's bytes: the code of its maker and every value that the maker holds.
 
-A maker is a frozen dataclass of `platform_assets.makers`: its fields are all it knows about a product, so no property
+A maker is a frozen dataclass of the files `*_maker.py`: its fields are all it knows about a product, so no property
 of a product can change a result without changing the digest. Its classes count with the modules they import, a function
 with everything it reaches in its file, everything else by value. The engine around makers (tables, artifacts, plans) is
 not digested: whatever it passes to a maker is in a record's inputs.
@@ -27,7 +27,7 @@ from pathlib import Path, PurePath
 from typing import Any, ClassVar, Protocol
 from uuid import UUID
 
-from platform_assets.digests import cache, definitions, modules
+from platform_assets.engine.digests import cache, definitions, modules
 from platform_assets.product import data_files
 from platform_assets.product.channels import Channel
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 _DIGESTING = (
-    "digests/__init__.py",
-    "digests/definitions.py",
-    "digests/cache.py",
-    "digests/modules.py",
+    "engine/digests/__init__.py",
+    "engine/digests/definitions.py",
+    "engine/digests/cache.py",
+    "engine/digests/modules.py",
     "product/data_files.py",
-    "specs/base.py",
+    "product/spec.py",
 )
 """Files that determine how code is digested; entries of other versions of these files are ignored."""
 
@@ -69,7 +69,7 @@ def _entries() -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _version() -> str:
-    package = Path(__file__).parents[1]
+    package = Path(__file__).parents[2]
     return hashlib.sha256(b"".join((package / name).read_bytes() for name in _DIGESTING)).hexdigest()
 
 

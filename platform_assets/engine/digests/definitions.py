@@ -16,10 +16,9 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
-from platform_assets.digests import cache, modules
+from platform_assets.engine.digests import cache, modules
 from platform_assets.product import data_files
 
-VOCABULARY = "platform_assets.specs.base"
 """Re-exports the vocabulary of products, and imports modules that no product's function runs."""
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _HIDING = {"getattr", "setattr", "delattr", "globals", "locals", "vars", "eval", "exec", "compile", "__import__"}
@@ -141,7 +140,10 @@ class _File:
 
     def __init__(self, source: str) -> None:
         self.tree = ast.parse(source)
-        self.tree.body = [part for item in modules.counting(self.tree.body) for part in _split_imports(item)]
+        self._public = set[int]()
+        self.tree.body = [
+            part for item in modules.counting(self.tree.body) for part in _split_imports(item, self._public)
+        ]
         self._bound = [(name, part) for part in self.tree.body for name in _defined(part)]
         self._parts = dict(self._bound)
         self._names = {id(part): _names(part) for part in self.tree.body}
@@ -163,9 +165,9 @@ class _File:
         """Return the digested content of a part, and the modules it imports.
 
         Args:
-            is_own: count a name from the vocabulary of products by itself, whichever module defines it.
+            is_own: count a public name by itself, whichever module defines it.
         """
-        if is_own and isinstance(node, ast.ImportFrom) and _vocabulary().get(node.names[0].name) == node.module:
+        if is_own and isinstance(node, ast.ImportFrom) and id(node) in self._public:
             return ast.dump(node.names[0]), frozenset()
         if id(node) not in self._contents:
             self._contents[id(node)] = modules.content([node], package)
@@ -218,23 +220,18 @@ def _file(source: str) -> _File:
     return _File(source)
 
 
-def _split_imports(node: ast.stmt) -> Iterator[ast.stmt]:
-    """Split an import into names; names from the vocabulary of products become imports from the defining module."""
+def _split_imports(node: ast.stmt, public: set[int]) -> Iterator[ast.stmt]:
+    """Split an import into names; a public name becomes an import from where it is defined, noted in `public`."""
     if not isinstance(node, ast.ImportFrom):
         yield node
         return
     for alias in node.names:
-        source = _vocabulary().get(alias.name, node.module) if node.module == VOCABULARY else node.module
-        yield ast.copy_location(ast.ImportFrom(module=source, names=[alias], level=node.level), node)
-
-
-@lru_cache(maxsize=1)
-def _vocabulary() -> dict[str, str]:
-    """Return the defining module of each name that products import from the vocabulary."""
-    path = modules.path_of(VOCABULARY)
-    assert path is not None
-    imports = (node for node in ast.parse(path.read_bytes()).body if isinstance(node, ast.ImportFrom))
-    return {alias.name: node.module for node in imports for alias in node.names if node.module and not alias.asname}
+        source, name = modules.defined(node.module or "", alias.name)
+        names = [alias if name == alias.name else ast.alias(name=name, asname=alias.asname or alias.name)]
+        part = ast.copy_location(ast.ImportFrom(module=source, names=names, level=node.level), node)
+        if node.module == modules.PUBLIC:
+            public.add(id(part))
+        yield part
 
 
 def _names(node: ast.AST) -> frozenset[str]:

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib
 import importlib.util
 import sysconfig
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from platform_assets import naming
-from platform_assets.digests import cache
+from platform_assets.engine.digests import cache
 from platform_assets.product import data_files
 
-PACKAGES = ("platform_assets", "resources", "sensors")
+PUBLIC = "driftline"
+"""The module that products import; it says where each of its names is defined."""
+PACKAGES = ("platform_assets", PUBLIC)
 LIBRARIES = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 SKIPPED = {
     ast.FunctionDef: ("returns", "type_comment"),
@@ -88,6 +90,18 @@ def differing(digests: dict[str, str]) -> list[str]:
     return sorted(name for name, digest in digests.items() if not path_of(name) or not _is_counted(name, digest))
 
 
+def defined(module: str, name: str) -> tuple[str, str]:
+    """Return the module that defines a name that is imported from a module, and its name there."""
+    if module != PUBLIC:
+        return module, name
+    names: Mapping[str, str] = importlib.import_module(PUBLIC).NAMES
+    place, _, inside = names.get(name, f"{module}:{name}").partition(":")
+    if inside:
+        return place, inside
+    package, _, inside = place.rpartition(".")
+    return package, inside
+
+
 def is_ours(module: str) -> bool:
     """Tell whether a module is ours: neither Python's nor an installed library's."""
     return path_of(module) is not None
@@ -96,9 +110,7 @@ def is_ours(module: str) -> bool:
 @lru_cache(maxsize=2048)
 def is_own(module: str) -> bool:
     """Tell whether a module is a product's file, or one that it comes with; others are the platform's."""
-    package, _, name = module.rpartition(".")
-    is_spec = package == "platform_assets.specs" and name not in naming.SPEC_VOCABULARY
-    return is_spec or module.split(".")[0] not in PACKAGES
+    return module.startswith("platform_assets.products.") or module.split(".")[0] not in PACKAGES
 
 
 def content(nodes: Iterable[ast.AST], package: str) -> tuple[str, frozenset[str]]:
@@ -191,8 +203,8 @@ def _write(node: ast.AST, tokens: list[str], names: set[str], package: str) -> N
         names.update(alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
         source = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
-        names.add(source)
-        names.update(f"{source}.{alias.name}" for alias in node.names)
+        for place, inside in (defined(source, alias.name) for alias in node.names):
+            names.update((place, f"{place}.{inside}"))
     skipped = SKIPPED.get(kind, ())
     for name in kind._fields:
         value = getattr(node, name, None)

@@ -26,9 +26,9 @@ from types import FrameType, ModuleType
 from typing import Any, Literal
 from urllib.parse import unquote
 
-from platform_assets import digests
-from platform_assets.digests import modules
-from platform_assets.problems import Problem
+from platform_assets.base.problems import Problem
+from platform_assets.engine import digests
+from platform_assets.engine.digests import modules
 from platform_assets.product import data_files
 
 READERS: dict[str, tuple[str, ...]] = {
@@ -82,7 +82,7 @@ _TIME_ZONES = (*zoneinfo.TZPATH, "/usr/share/zoneinfo", "/etc/localtime", "/etc/
 _SYSTEM = (*_TIME_ZONES, "/proc", "/sys", "/usr/share/locale", "/usr/lib/locale", "/usr/share/i18n", "/usr/share/fonts")
 _READ_BY_PYTHON = ("importlib.metadata", "zoneinfo")
 """Modules of Python that read what distributions bring: versions, time zones."""
-_PLATFORM_FOLDERS = tuple(Path(__file__).parents[2] / name for name in modules.PACKAGES)
+_PLATFORM = tuple(Path(__file__).parents[3] / name for name in ("platform_assets", f"{modules.PUBLIC}.py"))
 _PYTHON = tuple({path for folder in modules.LIBRARIES[:2] for path in (str(folder), os.path.realpath(folder))})
 _DISTRIBUTION = re.compile(r"/(?:site|dist)-packages/([^/]+)")
 _TEMPORARY = getattr(os, "O_TMPFILE", 0)
@@ -318,7 +318,7 @@ def _refusal(scope: _Scope, asked: _Asked, subject: str, name: str) -> Undigeste
             reader += f", called by {outermost}(),"
     problem = UndigestedRead(
         f"{reader} reads {subject}{where}; expected no file but data files, because no digest covers others: a change "
-        f"would recompute nothing. If it belongs to the product, {cure}, from platform_assets.specs.base; otherwise "
+        f"would recompute nothing. If it belongs to the product, {cure}, from platform_assets.product.spec; otherwise "
         "deliver it by a source."
     )
     scope.refused.append(problem)
@@ -359,7 +359,7 @@ def _kind(file: str, module: str) -> tuple[Kind, str]:
     if file.startswith("<"):
         return "python", ""
     path = Path(file)
-    if any(map(path.is_relative_to, _PLATFORM_FOLDERS)):
+    if any(map(path.is_relative_to, _PLATFORM)):
         return ("product" if modules.is_own(module) else "platform"), ""
     owner = _owner(file)
     if owner is None:
@@ -370,7 +370,7 @@ def _kind(file: str, module: str) -> tuple[Kind, str]:
 @lru_cache(maxsize=4096)
 def _owner(path: str) -> str | None:
     """Return the distribution whose file this is by its top folder, "" for Python's own, None for others'."""
-    if any(Path(path).is_relative_to(folder) for folder in _PLATFORM_FOLDERS):
+    if any(Path(path).is_relative_to(folder) for folder in _PLATFORM):
         return None
     if match := _DISTRIBUTION.search(path):
         top = match[1]

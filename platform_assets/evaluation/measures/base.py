@@ -8,15 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from platform_assets.compute.measures.measure import CALIBRATION_ERROR, LOG_LOSS, Bin, Decided, Measure
-from platform_assets.compute.tasks.base import Task
+from platform_assets.evaluation.measures.measure import CALIBRATION_ERROR, LOG_LOSS, Bin, Decided, Measure
+from platform_assets.product.tasks.base import Task
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike
 
-    from platform_assets.compute.paired import Difference
-    from platform_assets.compute.promises import Promise, Tested
+    from platform_assets.evaluation.paired import Difference
+    from platform_assets.evaluation.promises import Promise, Tested
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Measures:
         Raises:
             ValueError: fewer than two keys, or invalid answers or labels.
         """
-        from platform_assets.compute import clustered
+        from platform_assets.evaluation import clustered
 
         rows = (*self.task.checked(label, answer), key)
         return {measure.name: clustered.estimate(measure, *rows, confidence=confidence) for measure in self.shown}
@@ -112,7 +112,7 @@ class Measures:
         Raises:
             ValueError: as `estimates`, or the measure is not defined without some key.
         """
-        from platform_assets.compute import clustered
+        from platform_assets.evaluation import clustered
 
         labels, first_answers = self.task.checked(label, first)
         _, second_answers = self.task.checked(label, second)
@@ -132,7 +132,7 @@ class Measures:
         """
         import numpy as np
 
-        from platform_assets.compute import promises
+        from platform_assets.evaluation import promises
 
         rows = np.bincount(codes, minlength=keys)
         excess = self.task.losses(labels, answers) - self.entropies(answers)
@@ -159,7 +159,7 @@ class Measures:
         Raises:
             ValueError: fewer than two keys, or invalid answers or labels.
         """
-        from platform_assets.compute import paired, promises
+        from platform_assets.evaluation import paired, promises
 
         labels, answers = self.task.checked(label, answer)
         codes, names = paired.keys_of(key, labels.size)

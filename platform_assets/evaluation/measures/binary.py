@@ -1,4 +1,4 @@
-"""The measures of binary answers. The statistics are in `compute.metrics`."""
+"""The measures of binary answers. The statistics are in `evaluation.metrics`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from platform_assets.compute.measures.base import Measures
-from platform_assets.compute.measures.measure import Bin, Decided, Measure, calibration_error, log_loss, mean
-from platform_assets.compute.tasks.binary import Binary
+from platform_assets.evaluation.measures.base import Measures
+from platform_assets.evaluation.measures.measure import Bin, Decided, Measure, calibration_error, log_loss, mean
+from platform_assets.product.tasks.binary import Binary
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike
 
-    from platform_assets.compute.promises import Promise
+    from platform_assets.evaluation.promises import Promise
 
 
 @dataclass(frozen=True)
@@ -60,40 +60,40 @@ class BinaryMeasures(Measures):
         )
 
     def entropies(self, answer: ArrayLike) -> np.ndarray:
-        from platform_assets.compute import clustered
+        from platform_assets.evaluation import clustered
 
         return clustered.entropies(answer)
 
     def details(self, labels: np.ndarray, answers: np.ndarray) -> Decided:
-        from platform_assets.compute import metrics
+        from platform_assets.evaluation import metrics
 
         return metrics.at_threshold(labels, answers, self.task.threshold)
 
     def own_promises(self, labels: np.ndarray, answers: np.ndarray, codes: np.ndarray, keys: int) -> list[Promise]:
-        from platform_assets.compute import promise_effects
+        from platform_assets.evaluation import promise_effects
 
         return promise_effects.of_probabilities(labels, answers, codes, keys)
 
     def calibration_table(self, label: ArrayLike, answer: ArrayLike) -> list[Bin]:
-        from platform_assets.compute import metrics
+        from platform_assets.evaluation import metrics
 
         return metrics.calibration_table(label, answer)
 
 
 def _auc(labels: np.ndarray, chances: np.ndarray) -> float | None:
-    from platform_assets.compute import metrics
+    from platform_assets.evaluation import metrics
 
     return metrics.auc(labels, chances) if 0 < labels.sum() < labels.size else None
 
 
 def _auc_without_each(labels: np.ndarray, chances: np.ndarray, codes: np.ndarray, keys: int) -> np.ndarray | None:
-    from platform_assets.compute import paired
+    from platform_assets.evaluation import paired
 
     return paired.auc_without_each(labels, chances, codes, keys)
 
 
 def _calibration_error(labels: np.ndarray, chances: np.ndarray) -> float:
-    from platform_assets.compute import metrics
+    from platform_assets.evaluation import metrics
 
     return metrics.expected_calibration_error(labels, chances)
 

@@ -1,6 +1,6 @@
 """Define a measure: its name, its title, and how it is computed. Imports nothing heavy.
 
-Intervals are `compute.clustered`; which measures a kind of task has is in its `Measures`.
+Intervals are `evaluation.clustered`; which measures a kind of task has is in its `Measures`.
 """
 
 from __future__ import annotations

@@ -8,15 +8,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from platform_assets.compute.measures.base import Measures
-from platform_assets.compute.measures.measure import Bin, Decided, Measure, OfClass, calibration_error, log_loss, mean
-from platform_assets.compute.tasks.multi_class import SMALLEST_PROBABILITY, MultiClass
+from platform_assets.evaluation.measures.base import Measures
+from platform_assets.evaluation.measures.measure import (
+    Bin,
+    Decided,
+    Measure,
+    OfClass,
+    calibration_error,
+    log_loss,
+    mean,
+)
+from platform_assets.product.tasks.multi_class import SMALLEST_PROBABILITY, MultiClass
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike
 
-    from platform_assets.compute.promises import Promise
+    from platform_assets.evaluation.promises import Promise
 
 CALIBRATION_BINS = 15
 
@@ -87,13 +95,13 @@ class MultiClassMeasures(Measures):
 
     def own_promises(self, labels: np.ndarray, answers: np.ndarray, codes: np.ndarray, keys: int) -> list[Promise]:
         """Return the promises of the probability that the chosen class is right."""
-        from platform_assets.compute import promise_effects
+        from platform_assets.evaluation import promise_effects
 
         return promise_effects.of_probabilities(_is_right(labels, answers), answers.max(axis=1), codes, keys)
 
     def calibration_table(self, label: ArrayLike, answer: ArrayLike) -> list[Bin]:
         """Compare confidence with accuracy, in bins of equal mass of the chosen class's probability."""
-        from platform_assets.compute import metrics
+        from platform_assets.evaluation import metrics
 
         labels, chances = self.task.checked(label, answer)
         return metrics.calibration_table(

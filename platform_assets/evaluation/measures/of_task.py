@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from platform_assets.compute.measures.base import Measures
-from platform_assets.compute.measures.binary import BinaryMeasures
-from platform_assets.compute.measures.multi_class import MultiClassMeasures
-from platform_assets.compute.measures.regression import RegressionMeasures
-from platform_assets.compute.tasks import Binary, MultiClass, Regression, Task
+from platform_assets.evaluation.measures.base import Measures
+from platform_assets.evaluation.measures.binary import BinaryMeasures
+from platform_assets.evaluation.measures.multi_class import MultiClassMeasures
+from platform_assets.evaluation.measures.regression import RegressionMeasures
+from platform_assets.product.tasks import Binary, MultiClass, Regression, Task
 
 
 def measures_of(task: Task) -> Measures:

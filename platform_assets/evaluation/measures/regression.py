@@ -6,15 +6,15 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from platform_assets.compute.measures.base import Measures
-from platform_assets.compute.measures.measure import Bin, Decided, Measure, calibration_error, log_loss, mean
-from platform_assets.compute.tasks.regression import LOG_ROOT, Regression, scores
+from platform_assets.evaluation.measures.base import Measures
+from platform_assets.evaluation.measures.measure import Bin, Decided, Measure, calibration_error, log_loss, mean
+from platform_assets.product.tasks.regression import LOG_ROOT, Regression, scores
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike
 
-    from platform_assets.compute.promises import Promise
+    from platform_assets.evaluation.promises import Promise
 
 LEVELS = tuple(tenth / 10 for tenth in range(1, 10))
 """Levels of the central intervals in the calibration table."""
@@ -76,7 +76,7 @@ class RegressionMeasures(Measures):
         }
 
     def own_promises(self, labels: np.ndarray, answers: np.ndarray, codes: np.ndarray, keys: int) -> list[Promise]:
-        from platform_assets.compute import promise_effects
+        from platform_assets.evaluation import promise_effects
 
         return promise_effects.of_normals(labels, answers, codes, keys)
 

@@ -16,28 +16,31 @@ import dagster as dg
 import msgspec
 import numpy as np
 
-from platform_assets import naming
-from platform_assets.compute import backtest_policies, drift
-from platform_assets.compute.backtest import Outcome, Past, Plan, outcome, percent, sentences
-from platform_assets.compute.learn import Learned
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.compute.sketch import histograms
-from platform_assets.digests import reads
-from platform_assets.facts import unlabelled
-from platform_assets.handle import Product
-from platform_assets.makers.checkpoint import Learning
-from platform_assets.makers.reading import require
-from platform_assets.makers.rows import Rows
-from platform_assets.profiles import profile
-from platform_assets.records.attempts import BACKTEST
-from platform_assets.records.models import CheckpointManifest
-from platform_assets.settings import Settings
-from platform_assets.stages.checkpoint import STEP
-from platform_assets.steps import instructions
-from platform_assets.steps.jobs import Job
-from platform_assets.steps.models import read_model
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.data import unlabelled
+from platform_assets.data.stage_inputs import require
+from platform_assets.engine.digests import reads
+from platform_assets.engine.outside import Work
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.launch.launchers import StepLauncher
+from platform_assets.launch.profiles import profile
+from platform_assets.monitoring import drift_index
+from platform_assets.operations.experiments import backtest_policies
+from platform_assets.operations.experiments.backtest_arithmetic import Outcome, Past, Plan, outcome, percent, sentences
+from platform_assets.store.handle import Product
+from platform_assets.store.records.attempts import BACKTEST
+from platform_assets.store.records.models import CheckpointManifest
 from platform_assets.training import requests
-from resources.launchers import StepLauncher, Work
+from platform_assets.training.checkpoint import STEP
+from platform_assets.training.checkpoint_maker import Learning
+from platform_assets.training.histograms import histograms
+from platform_assets.training.labelled_rows import Rows
+from platform_assets.training.learn import Learned
+from platform_assets.training.reference import Reference, reference_of
+from platform_assets.training.steps import instructions
+from platform_assets.training.steps.jobs import Job
+from platform_assets.training.steps.models import read_model
 
 if TYPE_CHECKING:
     import polars as pl
@@ -126,14 +129,14 @@ class Backtest:
             return histograms(rows()[key], self.learned[cutoffs[champion]])
 
         @lru_cache(maxsize=2)
-        def reference(champion: int) -> drift.Reference:
+        def reference(champion: int) -> Reference:
             training_keys = self.jobs[cutoffs[champion]].training_keys
-            return drift.reference_of({key: counts(champion, key) for key in training_keys})
+            return reference_of({key: counts(champion, key) for key in training_keys})
 
-        def index_of(champion: int, fit: int) -> drift.Index:
+        def index_of(champion: int, fit: int) -> drift_index.Index:
             before = [key for key in keys if spec.grain.index(key) < spec.grain.index(cutoffs[fit])]
             window = {key: counts(champion, key) for key in before[-spec.monitors.drift_window :]}
-            return drift.index(
+            return drift_index.index(
                 window, reference(champion), limit=spec.monitors.drift_limit, margin=spec.monitors.margin
             )
 
@@ -185,8 +188,9 @@ def open_backtest(product: Product, first: str | None, last: str | None, version
         )
     span = grain.span(first, last)
     out = {*product.history.excluded(span), *unlabelled.missing(product.tables, span)}
+    size = profile(spec.training.profile)
     jobs = {
-        cutoff: requests.job(product, cutoff, requests.left_out(product, cutoff), versions, purpose=BACKTEST)
+        cutoff: requests.job(product, cutoff, requests.left_out(product, cutoff), versions, size, purpose=BACKTEST)
         for cutoff in span[::every]
     }
     return Backtest(product, [key for key in span if key not in out], jobs)

@@ -1,7 +1,8 @@
 """Replay retraining policies over existing fits: which fit answers which key, how well, at what cost; and compare them
 with an even calendar, random dates and hindsight.
 
-Training and scoring are `experiments.backtest`; what a policy chooses is `compute.backtest_policies`.
+Training and scoring are `operations.experiments.backtest`; what a policy chooses is
+`operations.experiments.backtest_policies`.
 
 A **plan** is an ascending tuple of fits and always contains the first one (0), because something must answer from the
 first key on, whatever the policy. So the first fit is free, and "never" costs nothing. Fit f answers from its cutoff
@@ -19,11 +20,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from platform_assets.compute import paired
-from platform_assets.wording import counted
+from platform_assets.base.wording import counted
+from platform_assets.evaluation import paired
 
 if TYPE_CHECKING:
-    from platform_assets.compute.measures.base import Measures
+    from platform_assets.evaluation.measures.base import Measures
 
 DRAWS = 20
 Plan = tuple[int, ...]

@@ -1,6 +1,7 @@
 """Decide when each policy of a backtest retrains: by calendar, by performance, by drift, or like the product itself.
 
-Measuring what the decisions were worth is `compute.backtest`; the product's policy is `compute.policy`.
+Measuring what the decisions were worth is `operations.experiments.backtest_arithmetic`; the product's policy is
+`monitoring.policy`.
 
 A decision falls on the last key before a cutoff. It sees features up to that key, and labels up to `label_delay` keys
 earlier, of keys that the champion itself answered. It cannot see faults (held keys are not in the replay), money
@@ -14,14 +15,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from platform_assets.compute import paired, performance_policy, policy
-from platform_assets.compute import performance as performance_of
-from platform_assets.compute.backtest import Decide, Past, Plan, walk
+from platform_assets.evaluation import paired
+from platform_assets.monitoring import measured as performance_of
+from platform_assets.monitoring import performance_policy, policy
+from platform_assets.operations.experiments.backtest_arithmetic import Decide, Past, Plan, walk
 
 if TYPE_CHECKING:
-    from platform_assets.compute.drift import Index
+    from platform_assets.monitoring.drift_index import Index
     from platform_assets.product.monitoring import Retraining
-    from platform_assets.specs.base import ProductSpec
+    from platform_assets.product.spec import ProductSpec
 
 CALENDARS = (2, 4, 8)
 """Ages in decisions: with one decision per week, two, four and eight weeks."""
@@ -83,7 +85,7 @@ def drift(index_of: Drift) -> Decide:
 
 
 def own(past: Past, rules: Retraining, index_of: Drift, *, label_delay: int) -> Decide:
-    """Return the product's own policy: `compute.policy.decide` at every decision, with no faulty keys."""
+    """Return the product's own policy: `monitoring.policy.decide` at every decision, with no faulty keys."""
     rules = replace(rules, monthly_budget_usd=None)
 
     def decide(champion: int, fit: int) -> bool:

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.compute.rare import AVERAGE_PRECISION
-from platform_assets.handle import Product
-from platform_assets.records.base import Number
-from platform_assets.records.trainings import Training
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.store.handle import Product
+from platform_assets.store.records.base import Number
+from platform_assets.store.records.trainings import Training
+from platform_assets.training.rare import AVERAGE_PRECISION
 
 if TYPE_CHECKING:
     from rich.table import Table as TerminalTable
 
-    from platform_assets.compute.tasks import Task
+    from platform_assets.product.tasks import Task
 
 MOST = 200
 """Trainings read, the newest first."""

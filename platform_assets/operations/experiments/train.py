@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from platform_assets import libraries
-from platform_assets.handle import Product
-from platform_assets.product.changes import changed
-from platform_assets.records.trainings import EXPERIMENT, Training
-from platform_assets.steps import process, train
-from platform_assets.training import mlflow, requests
+from platform_assets.launch.profiles import profile
+from platform_assets.launch.train import training
+from platform_assets.operations import mlflow
+from platform_assets.store.handle import Product
+from platform_assets.store.records.trainings import EXPERIMENT, Training
+from platform_assets.training import libraries, requests
+from platform_assets.training.changes import changed
+from platform_assets.training.steps import process
 
 
 def run(product: Product, cutoff: str, settings: Sequence[str], console: Console) -> Training:
@@ -29,11 +31,13 @@ def run(product: Product, cutoff: str, settings: Sequence[str], console: Console
     """
     spec = changed(product.spec, settings)
     changed_product, out = Product(spec, product.settings), requests.left_out(product, cutoff)
-    job = requests.job(changed_product, cutoff, out, libraries.installed(), purpose=EXPERIMENT)
+    job = requests.job(
+        changed_product, cutoff, out, libraries.installed(), profile(spec.training.profile), purpose=EXPERIMENT
+    )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task(f"{spec.name} {cutoff}", total=None)
-        step = train.Training(
+        step = training(
             spec,
             job,
             product.settings,

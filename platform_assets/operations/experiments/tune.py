@@ -20,20 +20,21 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from platform_assets import digests, libraries
-from platform_assets.compute.train import TrainingProblem
-from platform_assets.digests import reads
-from platform_assets.handle import Product
-from platform_assets.learners.base import Alone, Resumable
-from platform_assets.makers.checkpoint import Learning
-from platform_assets.product.changes import check_search, value_of, with_values
+from platform_assets.base.wording import counted
+from platform_assets.engine import digests
+from platform_assets.engine.digests import reads
+from platform_assets.launch.profiles import profile
+from platform_assets.product.learner import Alone, Resumable, TrainingProblem
+from platform_assets.product.spec import ProductSpec
 from platform_assets.product.tuning import Range, Setting
-from platform_assets.specs.base import ProductSpec
-from platform_assets.steps import process
-from platform_assets.steps.jobs import Request
-from platform_assets.storage.artifacts import canonical, sha256
-from platform_assets.training import requests
-from platform_assets.wording import counted
+from platform_assets.store.artifacts import canonical, sha256
+from platform_assets.store.handle import Product
+from platform_assets.training import libraries, requests
+from platform_assets.training.changes import check_search, value_of, with_values
+from platform_assets.training.checkpoint_maker import Learning
+from platform_assets.training.learners.network import learner_of
+from platform_assets.training.steps import process
+from platform_assets.training.steps.jobs import Request
 
 if TYPE_CHECKING:
     import optuna
@@ -101,13 +102,13 @@ def request_of(product: Product, cutoff: str) -> Request:
     check_search(spec)
     training_keys, _holdout = spec.split(cutoff, requests.left_out(product, cutoff))
     learned, judged = training_keys[: -spec.holdout], training_keys[-spec.holdout :]
-    if len(learned) < max(1, spec.learner.validation_keys + 1):
+    if len(learned) < max(1, learner_of(spec).validation_keys + 1):
         raise ValueError(
             f"{spec.name}: cutoff {cutoff} has {counted(len(training_keys), 'training key')}, of which the last "
             f"{spec.holdout} judge the trials; {len(learned)} are left to learn from, expected at least "
-            f"{max(1, spec.learner.validation_keys + 1)}. Choose a later cutoff."
+            f"{max(1, learner_of(spec).validation_keys + 1)}. Choose a later cutoff."
         )
-    return requests.request_of(product, cutoff, learned, judged)
+    return requests.request_of(product, cutoff, profile(spec.training.profile), learned, judged)
 
 
 @contextmanager

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from platform_assets.show import vector
-from platform_assets.show.plots import Draw
+from platform_assets.operations.views import vector
+from platform_assets.operations.views.plots import Draw
 
 
 @dataclass(frozen=True)

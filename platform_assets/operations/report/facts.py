@@ -8,26 +8,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from platform_assets import naming, status
-from platform_assets.compute import declared
-from platform_assets.handle import Product
-from platform_assets.history.faults import judgement
-from platform_assets.history.performance import measured
-from platform_assets.history.reader import History
-from platform_assets.records import notes
-from platform_assets.records.attempts import Overspending
-from platform_assets.records.decisions import Decision
-from platform_assets.records.faults import Fault, FaultRecord
-from platform_assets.records.judgements import Judgement
-from platform_assets.records.performance import Measured
-from platform_assets.records.releases import Release
-from platform_assets.records.verdicts import Verdict
-from platform_assets.report.links import Links
-from platform_assets.specs.base import ProductSpec
-from platform_assets.status import slices
-from platform_assets.status.state import State
-from platform_assets.storage.tables import TableStore
-from platform_assets.wording import NOUNS, plural
+from platform_assets.base import naming
+from platform_assets.base.wording import NOUNS, plural
+from platform_assets.data import declared
+from platform_assets.operations import status
+from platform_assets.operations.report.links import Links
+from platform_assets.operations.status import slices
+from platform_assets.operations.status.state import State
+from platform_assets.product.spec import ProductSpec
+from platform_assets.store.handle import Product
+from platform_assets.store.history.faults import judgement
+from platform_assets.store.history.performance import measured
+from platform_assets.store.history.reader import History
+from platform_assets.store.records import notes
+from platform_assets.store.records.attempts import Overspending
+from platform_assets.store.records.decisions import Decision
+from platform_assets.store.records.faults import Fault, FaultRecord
+from platform_assets.store.records.judgements import Judgement
+from platform_assets.store.records.performance import Measured
+from platform_assets.store.records.releases import Release
+from platform_assets.store.records.verdicts import Verdict
+from platform_assets.store.tables import TableStore
 
 if TYPE_CHECKING:
     import polars as pl
@@ -41,7 +42,7 @@ KEYED_STAGES = ("features", "outcomes", "performance", "drift")
 MODEL_STAGES = ("checkpoint", "onnx", "evaluation", "service")
 _VALUE = re.compile(r" is (?:(?!, expected |; ).)*, expected ")
 _REPEATED = re.compile(r"repeats row \S+")
-"""What `compute.validate` writes about one row; the row's own values make the sentence unique."""
+"""What `data.validation` writes about one row; the row's own values make the sentence unique."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,7 @@ class Facts:
         episodes: faults on the covered keys, oldest first.
         releases: (number, record), oldest first.
         verdicts: by digest.
-        attempts: trainings and exports, by `history.attempts.SCHEMA`.
+        attempts: trainings and exports, by `store.history.attempts.SCHEMA`.
         overspendings: what someone allowed beyond the budget, and why, oldest first.
         answers: label and answer of the newest window's labelled rows, for calibration; None before labels.
         quarantine: rows by (source, reason), over all landed keys, including those before the first answer; rows that

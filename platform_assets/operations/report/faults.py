@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from platform_assets.records.faults import Repair
-from platform_assets.report.blocks import Inline, Section, Strong, Terms, moment, paragraph
-from platform_assets.report.facts import Episode, Facts
-from platform_assets.wording import span
+from platform_assets.base.wording import span
+from platform_assets.operations.report.blocks import Inline, Section, Strong, Terms, moment, paragraph
+from platform_assets.operations.report.facts import Episode, Facts
+from platform_assets.store.records.faults import Repair
 
 LONG = 240
 """What arrived is set in bold up to this many characters."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from platform_assets.compute import declared, releases
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.report.blocks import Bar, Block, Mark, Section, Table, Tile, moment, paragraph
-from platform_assets.report.facts import Facts
-from platform_assets.status import words
-from platform_assets.wording import counted, plural, span
+from platform_assets.base.wording import counted, plural, span
+from platform_assets.data import declared
+from platform_assets.evaluation import releases
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.operations.report.blocks import Bar, Block, Mark, Section, Table, Tile, moment, paragraph
+from platform_assets.operations.report.facts import Facts
+from platform_assets.operations.status import words
 
 MOST_REASONS = 12
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from platform_assets.compute.releases import SHORT_DIGEST
-from platform_assets.report.blocks import Inline, Link, Mark, Page, Section, Table, Tile
-from platform_assets.status import words
-from platform_assets.status.state import BrokenState, State
-from platform_assets.wording import counted
+from platform_assets.base.wording import counted
+from platform_assets.evaluation.releases import SHORT_DIGEST
+from platform_assets.operations.report.blocks import Inline, Link, Mark, Page, Section, Table, Tile
+from platform_assets.operations.status import words
+from platform_assets.operations.status.state import BrokenState, State
 
 COLUMNS = ("product", "state", "live model", "headline", "newest key", "last decision or error")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from platform_assets.report.blocks import Link
+from platform_assets.operations.report.blocks import Link
 
 
 @dataclass(frozen=True)

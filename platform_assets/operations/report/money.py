@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from platform_assets.compute import accepted, costs
-from platform_assets.report.blocks import Bar, Block, Heading, Inline, Section, Table, paragraph
-from platform_assets.report.facts import Facts
-from platform_assets.wording import counted
+from platform_assets.base.wording import counted
+from platform_assets.launch import costs
+from platform_assets.operations import accepted
+from platform_assets.operations.report.blocks import Bar, Block, Heading, Inline, Section, Table, paragraph
+from platform_assets.operations.report.facts import Facts
 
 MOST_ATTEMPTS = 16
 MOST_MONTHS = 12

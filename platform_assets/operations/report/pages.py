@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from platform_assets import status
-from platform_assets.compute.releases import SHORT_DIGEST
-from platform_assets.handle import Product
-from platform_assets.problems import LedgerProblem
-from platform_assets.report import facts, faults, head, index, money, render, sections
-from platform_assets.report.blocks import Code, Inline, Link, Mark, Page, Section, Terms, paragraph
-from platform_assets.settings import Settings
-from platform_assets.specs import Broken
-from platform_assets.specs.base import ProductSpec
-from platform_assets.status.state import BrokenState, State
+from platform_assets.base.problems import LedgerProblem
+from platform_assets.base.settings import Settings
+from platform_assets.engine.product_files import Broken
+from platform_assets.evaluation.releases import SHORT_DIGEST
+from platform_assets.operations import status
+from platform_assets.operations.report import facts, faults, head, index, money, render, sections
+from platform_assets.operations.report.blocks import Code, Inline, Link, Mark, Page, Section, Terms, paragraph
+from platform_assets.operations.status.state import BrokenState, State
+from platform_assets.product.spec import ProductSpec
+from platform_assets.store.handle import Product
 
 INDEX = "index.html"
 BACK = Link("All products", INDEX)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jinja2
 
-from platform_assets.report.blocks import Page
+from platform_assets.operations.report.blocks import Page
 
 
 def html(page: Page) -> str:

@@ -5,16 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from textwrap import shorten
 
-from platform_assets.compute import latency, performance, performance_policy, releases
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.records.judgements import Judgement
-from platform_assets.records.verdicts import CHALLENGER, CHAMPION, Verdict
-from platform_assets.report.blocks import Block, Code, Inline, Mark, Section, Step, Table, Task, figure, paragraph
-from platform_assets.report.facts import Facts
-from platform_assets.show import monitoring_plots, plots, task_plots
-from platform_assets.status.state import Todo
-from platform_assets.status.words import SHELL, interval_words
-from platform_assets.wording import counted, span
+from platform_assets.base.wording import counted, span
+from platform_assets.evaluation import releases
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.monitoring import latency, measured, performance_policy
+from platform_assets.operations.report.blocks import (
+    Block,
+    Code,
+    Inline,
+    Mark,
+    Section,
+    Step,
+    Table,
+    Task,
+    figure,
+    paragraph,
+)
+from platform_assets.operations.report.facts import Facts
+from platform_assets.operations.status.state import Todo
+from platform_assets.operations.status.words import SHELL, interval_words
+from platform_assets.operations.views import monitoring_plots, plots, task_plots
+from platform_assets.store.records.judgements import Judgement
+from platform_assets.store.records.verdicts import CHALLENGER, CHAMPION, Verdict
 
 MOST_DECISIONS = 16
 LONGEST = 240
@@ -178,7 +190,7 @@ def calibration(facts: Facts) -> Section:
     measures = measures_of(task)
     error = measures.quality(task.labels_of(rows["label"]), task.answers_of(rows))["ece"]
     assert error is not None  # rows with labels always have one
-    bins, decided = performance.calibration(rows, measures), performance.decided(rows, measures)
+    bins, decided = measured.calibration(rows, measures), measured.decided(rows, measures)
     blocks: list[Block] = [
         figure(
             plots.calibration_plot({"served answers": bins}, task),

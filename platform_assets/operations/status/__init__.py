@@ -11,26 +11,16 @@ from datetime import datetime
 
 from msgspec.structs import asdict, replace
 
-from platform_assets import naming
-from platform_assets.compute import performance_policy
-from platform_assets.compute.measures.measure import Measure
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.compute.rare import AVERAGE_PRECISION, BASE_RATE
-from platform_assets.facts import latency, unlabelled, versions
-from platform_assets.handle import Product
-from platform_assets.history.faults import judgement
-from platform_assets.history.performance import measured
-from platform_assets.history.reader import History
-from platform_assets.records.alerts import Failure
-from platform_assets.records.notes import Features, Raw
-from platform_assets.records.performance import Interval
-from platform_assets.records.releases import Release
-from platform_assets.records.verdicts import Verdict
-from platform_assets.settings import Settings
-from platform_assets.specs import Broken
-from platform_assets.specs.base import ProductSpec
-from platform_assets.status import serving, slices, todo
-from platform_assets.status.state import (
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.data import unlabelled
+from platform_assets.engine.product_files import Broken
+from platform_assets.evaluation.measures.measure import Measure
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.launch import rebuilding
+from platform_assets.monitoring import performance_policy, recent_latency
+from platform_assets.operations.status import serving, slices, todo
+from platform_assets.operations.status.state import (
     BrokenFile,
     BrokenState,
     Drift,
@@ -50,8 +40,20 @@ from platform_assets.status.state import (
     Undeclared,
     Unlabelled,
 )
-from platform_assets.status.words import as_text, held_words
-from platform_assets.storage.tables import PartitionRecord
+from platform_assets.operations.status.words import as_text, held_words
+from platform_assets.product.spec import ProductSpec
+from platform_assets.store.handle import Product
+from platform_assets.store.history.faults import judgement
+from platform_assets.store.history.performance import measured
+from platform_assets.store.history.reader import History
+from platform_assets.store.records.alerts import Failure
+from platform_assets.store.records.notes import Features, Raw
+from platform_assets.store.records.performance import Interval
+from platform_assets.store.records.releases import Release
+from platform_assets.store.records.verdicts import Verdict
+from platform_assets.store.tables import PartitionRecord
+from platform_assets.training import versions
+from platform_assets.training.rare import AVERAGE_PRECISION, BASE_RATE
 
 __all__ = ["as_text", "held_words", "newest_window", "of", "of_broken", "of_product"]
 
@@ -103,7 +105,7 @@ def of_product(product: Product, failed: Failure | None = None) -> State:
         put_aside=None if closed is None else _put_aside(product, closed),
         unlabelled=[Unlabelled(key=key, **given_up[key]) for key in sorted(given_up, key=spec.grain.index)],
         failure=_failure(history, failed),
-        latency=None if closed is None else latency.recent_latency(product, closed),
+        latency=None if closed is None else recent_latency.recent_latency(product, closed),
         grain=spec.grain.kind,
         slices=[] if window is None else slices.of(product, window),
         todo=[
@@ -272,9 +274,9 @@ def _older(product: Product, behind: versions.Older) -> Older:
         stages=dict(behind.stages),
         since_utc=None if behind.since_utc is None else behind.since_utc.isoformat(timespec="seconds"),
         cpu_s=round(behind.cpu_s, 2),
-        usd=round(behind.usd, 6),
+        usd=round(rebuilding.usd(behind), 6),
         renewal=versions.renewing(product, behind),
-        outlook=versions.outlook(product, behind),
+        outlook=rebuilding.outlook(product, behind),
     )
 
 

@@ -7,15 +7,15 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from platform_assets.compute import barrier
-from platform_assets.compute.barrier import SILENCE, Process
-from platform_assets.intake.barrier import Listener
-from platform_assets.serving.shipping import deployments_problem
-from platform_assets.status.state import Step, Todo
-from platform_assets.storage.segments import CLOCK_LIMIT_S, HELLO, deployment_of, server_of
+from platform_assets.operations.status.state import Step, Todo
+from platform_assets.prediction_log import waiting
+from platform_assets.prediction_log.barrier import Listener
+from platform_assets.prediction_log.waiting import SILENCE, Process
+from platform_assets.serving.log.shipping import deployments_problem
+from platform_assets.store.segments import CLOCK_LIMIT_S, HELLO, deployment_of, server_of
 
 if TYPE_CHECKING:
-    from platform_assets.handle import Product
+    from platform_assets.store.handle import Product
 
 SERVERS_SHOWN = 4
 
@@ -106,7 +106,7 @@ def _deployments(product: Product, alive: Iterable[Process]) -> list[Todo]:
 
 
 def _clocks(product: Product, alive: Iterable[Process]) -> list[Todo]:
-    wrong = barrier.wrong_clocks(alive, CLOCK_LIMIT_S)
+    wrong = waiting.wrong_clocks(alive, CLOCK_LIMIT_S)
     by_server = {server_of(process): offset for process, offset in wrong.items()}
     todo = []
     for server, offset in by_server.items():

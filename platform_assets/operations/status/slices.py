@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.history.performance import measured
-from platform_assets.status.state import Slice
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.operations.status.state import Slice
+from platform_assets.store.history.performance import measured
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from platform_assets.handle import Product
-    from platform_assets.storage.tables import PartitionRecord
+    from platform_assets.store.handle import Product
+    from platform_assets.store.tables import PartitionRecord
 
 
 def labelled_rows(product: Product, newest: PartitionRecord, slices: tuple[str, ...] = ()) -> pl.DataFrame | None:
@@ -38,8 +38,8 @@ def of(product: Product, newest: PartitionRecord) -> list[Slice] | None:
 
     None where the rows cannot be read: a status must also work on a damaged store. `driftline doctor` names the damage.
     """
-    from platform_assets.compute import performance
-    from platform_assets.storage.problems import TableProblem
+    from platform_assets.monitoring import measured as performance
+    from platform_assets.store.problems import TableProblem
 
     spec = product.spec
     try:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
-from platform_assets.records.alerts import Failure
-from platform_assets.records.attendance import Attendance
-from platform_assets.records.base import Number
-from platform_assets.records.decisions import Decision, Latency
-from platform_assets.records.performance import Interval, Promised
-from platform_assets.records.slow_sources import SlowSource
-from platform_assets.records.verdicts import Rows
+from platform_assets.store.records.alerts import Failure
+from platform_assets.store.records.attendance import Attendance
+from platform_assets.store.records.base import Number
+from platform_assets.store.records.decisions import Decision, Latency
+from platform_assets.store.records.performance import Interval, Promised
+from platform_assets.store.records.slow_sources import SlowSource
+from platform_assets.store.records.verdicts import Rows
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,22 +7,26 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from platform_assets import naming
-from platform_assets.compute import policy
-from platform_assets.compute.faults import AWAITED, UNREADABLE
-from platform_assets.compute.releases import SHORT_DIGEST
-from platform_assets.facts import unlabelled, versions
-from platform_assets.history.holds import Hold
-from platform_assets.records.faults import Fault, Repair
-from platform_assets.status.state import Refused, Step, Todo
-from platform_assets.wording import counted
+from platform_assets.base import naming
+from platform_assets.base.wording import counted
+from platform_assets.data import unlabelled
+from platform_assets.evaluation.releases import SHORT_DIGEST
+from platform_assets.launch import rebuilding
+from platform_assets.monitoring import policy
+from platform_assets.monitoring.faults import AWAITED, UNREADABLE
+from platform_assets.operations.status.state import Refused, Step, Todo
+from platform_assets.store.history.holds import Hold
+from platform_assets.store.records.faults import Fault, Repair
+from platform_assets.training import versions
 
 if TYPE_CHECKING:
-    from platform_assets.handle import Product
-    from platform_assets.records.decisions import Decision
+    from platform_assets.store.handle import Product
+    from platform_assets.store.records.decisions import Decision
 
 TAKEN_IN_KEYS = 31
-"""After labels are late, a file is taken in without a job for this many keys: `sensors.changes.LATE_KEYS`."""
+"""After labels are late, a file is taken in without a job for this many keys:
+`platform_assets.automation.sensors.changes.LATE_KEYS`.
+"""
 
 
 def of(product: Product, holds: Mapping[str, Hold], decision: Decision | None) -> list[Todo]:
@@ -61,7 +65,7 @@ def of_refused(product: Product, refused: Refused | None) -> list[Todo]:
 
 def of_older(product: Product, behind: versions.Older | None) -> list[Todo]:
     """Return what to do about keys of an earlier version that the next training waits for; empty without any."""
-    if behind is None or versions.renewing(product, behind) or behind.usd <= versions.limit_usd(product):
+    if behind is None or versions.renewing(product, behind) or rebuilding.usd(behind) <= rebuilding.limit_usd(product):
         return []
     steps = [
         Step(
@@ -73,7 +77,7 @@ def of_older(product: Product, behind: versions.Older | None) -> list[Todo]:
             command=versions.rebuild_command(product.name, keys="compatible", why="the rows are equal in meaning"),
         ),
     ]
-    text = f"{behind.describe()[0].upper()}{behind.describe()[1:]}: {versions.outlook(product, behind)}."
+    text = f"{behind.describe()[0].upper()}{behind.describe()[1:]}: {rebuilding.outlook(product, behind)}."
     return [Todo(about="older_rows", key=None, what=text, steps=steps)]
 
 

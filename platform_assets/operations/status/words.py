@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from textwrap import shorten
 
-from platform_assets import naming
-from platform_assets.compute import latency
-from platform_assets.compute.columns import in_short
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.compute.releases import SHORT_DIGEST
-from platform_assets.compute.tasks import Binary, MultiClass, Regression
-from platform_assets.records.decisions import Decision
-from platform_assets.records.performance import Interval
-from platform_assets.records.slow_sources import SlowSource
-from platform_assets.records.verdicts import contestants
-from platform_assets.status.state import (
+from platform_assets.base import naming
+from platform_assets.base.wording import NOUNS, counted, plural, span
+from platform_assets.data.columns import in_short
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.evaluation.releases import SHORT_DIGEST
+from platform_assets.monitoring import latency
+from platform_assets.operations.status.state import (
     BrokenState,
     Drift,
     Failed,
@@ -30,7 +26,11 @@ from platform_assets.status.state import (
     Todo,
     Unlabelled,
 )
-from platform_assets.wording import NOUNS, counted, plural, span
+from platform_assets.product.tasks import Binary, MultiClass, Regression
+from platform_assets.store.records.decisions import Decision
+from platform_assets.store.records.performance import Interval
+from platform_assets.store.records.slow_sources import SlowSource
+from platform_assets.store.records.verdicts import contestants
 
 KEYS_SHOWN = 8
 TODO_SHOWN = 8

@@ -8,20 +8,12 @@ from __future__ import annotations
 
 from msgspec.structs import asdict
 
-from platform_assets import naming
-from platform_assets.facts import unlabelled
-from platform_assets.handle import Product
-from platform_assets.history import snapshots
-from platform_assets.history.attempts import frame
-from platform_assets.history.reader import History
-from platform_assets.problems import Problem
-from platform_assets.records.attempts import unique_attempts
-from platform_assets.records.notes import Raw
-from platform_assets.specs.base import Source
-from platform_assets.storage.artifacts import Bundle
-from platform_assets.storage.tables import PartitionRecord, TableStore
-from platform_assets.trace import answer as about
-from platform_assets.trace.way import (
+from platform_assets.base import naming
+from platform_assets.base.problems import Problem
+from platform_assets.base.wording import counted
+from platform_assets.data import unlabelled
+from platform_assets.operations.trace import answer as about
+from platform_assets.operations.trace.way import (
     Features,
     File,
     LearnedKey,
@@ -36,8 +28,16 @@ from platform_assets.trace.way import (
     Training,
     Tried,
 )
-from platform_assets.trace.words import as_text
-from platform_assets.wording import counted
+from platform_assets.operations.trace.words import as_text
+from platform_assets.product.spec import Source
+from platform_assets.store.artifacts import Bundle
+from platform_assets.store.handle import Product
+from platform_assets.store.history import snapshots
+from platform_assets.store.history.attempts import frame
+from platform_assets.store.history.reader import History
+from platform_assets.store.records.attempts import unique_attempts
+from platform_assets.store.records.notes import Raw
+from platform_assets.store.tables import PartitionRecord, TableStore
 
 __all__ = ["UnknownPrediction", "as_text", "of_prediction"]
 

@@ -9,10 +9,11 @@ from typing import Any
 import polars as pl
 from msgspec.structs import replace
 
-from platform_assets.compute import ingest, skew
-from platform_assets.handle import Product
-from platform_assets.storage.tables import TableStore
-from platform_assets.trace.way import FaultyKey, Inputs, OnRecord, Outcome
+from platform_assets.data import answer_rows
+from platform_assets.monitoring import skew
+from platform_assets.operations.trace.way import FaultyKey, Inputs, OnRecord, Outcome
+from platform_assets.store.handle import Product
+from platform_assets.store.tables import TableStore
 
 RECORDS_READ = 20
 OF_A_RECORD = ("kind", "source", "check", "column", "came", "expected", "why", "by", "at_utc")
@@ -28,8 +29,8 @@ def inputs(product: Product, key: str, answer: pl.DataFrame) -> Inputs | None:
     Returns:
         None where no inputs were logged.
     """
-    types = {item.name: ingest.FIELD_TYPES[item.dtype] for item in product.spec.fields}
-    row = ingest.align(answer, {"entity": pl.String(), "asked_at": ingest.MOMENT, **types})
+    types = {item.name: answer_rows.FIELD_TYPES[item.dtype] for item in product.spec.fields}
+    row = answer_rows.align(answer, {"entity": pl.String(), "asked_at": answer_rows.MOMENT, **types})
     logged = row.select(*types).row(0, named=True)
     if all(value is None for value in logged.values()):
         return None

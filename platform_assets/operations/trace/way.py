@@ -8,10 +8,10 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from platform_assets.records.attempts import Attempt, Overspending
-from platform_assets.records.performance import Differing, Value
-from platform_assets.records.releases import Release
-from platform_assets.records.verdicts import Verdict
+from platform_assets.store.records.attempts import Attempt, Overspending
+from platform_assets.store.records.performance import Differing, Value
+from platform_assets.store.records.releases import Release
+from platform_assets.store.records.verdicts import Verdict
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from platform_assets.records.attempts import TRAIN
-from platform_assets.records.performance import Value
-from platform_assets.serving import answers
-from platform_assets.trace.way import FaultyKey, Inputs, Lineage, Table
-from platform_assets.wording import counted, span
+from platform_assets.base.wording import counted, span
+from platform_assets.operations.trace.way import FaultyKey, Inputs, Lineage, Table
+from platform_assets.serving.answer import answers
+from platform_assets.store.records.attempts import TRAIN
+from platform_assets.store.records.performance import Value
 
 STATES = {
     "fault": "held",
@@ -20,7 +20,7 @@ STATES = {
 }
 """What a key is, by the kind of its newest fault record."""
 MOST_DIFFERING = 8
-"""How many inputs that differ from our features are shown; JSON has all that `compute.skew` names."""
+"""How many inputs that differ from our features are shown; JSON has all that `monitoring.skew` names."""
 
 
 def as_text(way: Lineage) -> str:

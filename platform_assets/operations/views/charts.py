@@ -6,8 +6,8 @@ import base64
 
 import dagster as dg
 
-from platform_assets.show import vector
-from platform_assets.show.plots import Draw
+from platform_assets.operations.views import vector
+from platform_assets.operations.views.plots import Draw
 
 
 def image(draw: Draw, title: str) -> dg.MarkdownMetadataValue:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from platform_assets.compute.columns import in_short
-from platform_assets.engine.stage import Shown, plain
-from platform_assets.records import notes
-from platform_assets.storage.tables import PartitionRecord
-from platform_assets.wording import counted
+from platform_assets.base.wording import counted
+from platform_assets.data.columns import in_short
+from platform_assets.engine.outside import Shown, plain
+from platform_assets.store.records import notes
+from platform_assets.store.tables import PartitionRecord
 
 Sentence = tuple[str, None]
 NO_LABELS = "no labels have landed for this key yet"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from platform_assets.engine.metadata import Metadata, bullets
-from platform_assets.engine.stage import Shown
-from platform_assets.records.decisions import Decision
+from platform_assets.engine.outside import Shown
+from platform_assets.store.records.decisions import Decision
 
 
 def view(shown: Shown) -> tuple[str, Metadata]:

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 import polars as pl
 
 from platform_assets.engine.metadata import Metadata, table
-from platform_assets.engine.stage import Shown
-from platform_assets.facts import fault_sentences
-from platform_assets.history.holds import Hold
-from platform_assets.makers.drift import COLUMNS, PSI
-from platform_assets.records.judgements import Judgement
-from platform_assets.show.charts import image
-from platform_assets.show.drift_plots import drift_chart
-from platform_assets.stages.drift import Seen
+from platform_assets.engine.outside import Shown
+from platform_assets.monitoring import fault_sentences
+from platform_assets.monitoring.drift import Seen
+from platform_assets.monitoring.drift_maker import COLUMNS, PSI
+from platform_assets.operations.views.charts import image
+from platform_assets.operations.views.drift_plots import drift_chart
+from platform_assets.store.history.holds import Hold
+from platform_assets.store.records.judgements import Judgement
 
 MAX_ROWS = 20
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from platform_assets.show import plots
+from platform_assets.operations.views import plots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from platform_assets.records.judgements import Judgement
+    from platform_assets.store.records.judgements import Judgement
 
 
 def drift_chart(judged: Mapping[str, Judgement]) -> plots.Draw:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.show.plots import COLOURS, INK, MUTED, RULE, Draw, legend
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.operations.views.plots import COLOURS, INK, MUTED, RULE, Draw, legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from platform_assets.compute.measures.measure import Measure
-    from platform_assets.compute.tasks import Task
-    from platform_assets.records.performance import Measured
+    from platform_assets.evaluation.measures.measure import Measure
+    from platform_assets.product.tasks import Task
+    from platform_assets.store.records.performance import Measured
 
 MAX_TICKS = 9
 DASHED = (0, (4, 3))

@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING, cast
 
 import polars as pl
 
-from platform_assets.compute import answers, performance_policy
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.compute.tasks import Task
+from platform_assets.base.wording import counted, span
 from platform_assets.engine.metadata import Metadata, table
-from platform_assets.engine.stage import Shown
-from platform_assets.history.performance import measured
-from platform_assets.records.performance import Measured
-from platform_assets.show import monitoring_plots, plots, task_plots
-from platform_assets.show.charts import image
-from platform_assets.specs.base import ProductSpec
-from platform_assets.stages.performance import Newest
-from platform_assets.storage.tables import PartitionRecord
-from platform_assets.wording import counted, span
+from platform_assets.engine.outside import Shown
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.monitoring import answers, performance_policy
+from platform_assets.monitoring.performance import Newest
+from platform_assets.operations.views import monitoring_plots, plots, task_plots
+from platform_assets.operations.views.charts import image
+from platform_assets.product.spec import ProductSpec
+from platform_assets.product.tasks import Task
+from platform_assets.store.history.performance import measured
+from platform_assets.store.records.performance import Measured
+from platform_assets.store.tables import PartitionRecord
 
 if TYPE_CHECKING:
-    from platform_assets.compute.measures.measure import Decided
-    from platform_assets.compute.slices import SliceRow
+    from platform_assets.evaluation.measures.measure import Decided
+    from platform_assets.evaluation.slices import SliceRow
 
 TESTED = ("name", "keys", "effect", "low", "high", "p_value", "p_adjusted", "margin")
 
@@ -99,7 +99,7 @@ def pictures(spec: ProductSpec, trail: Mapping[str, Measured], by_key: Mapping[s
         trail: numbers by key, oldest first.
         by_key: joined rows of the window; without labels there is no chart.
     """
-    from platform_assets.compute import performance as computed
+    from platform_assets.monitoring import measured as computed
 
     labelled = {key: rows for key, joined in by_key.items() if (rows := answers.main_rows(joined)).height}
     if not labelled:

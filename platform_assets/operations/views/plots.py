@@ -1,7 +1,7 @@
 """Draw the charts of a training and a verdict; size, style and palette of all charts are here.
 
-Each function returns what draws its chart into an empty figure, for `show.vector`. matplotlib (0.6 CPU s) loads when a
-chart is drawn.
+Each function returns what draws its chart into an empty figure, for `operations.views.vector`. matplotlib (0.6 CPU s)
+loads when a chart is drawn.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from platform_assets.compute.measures.of_task import measures_of
+from platform_assets.evaluation.measures.of_task import measures_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from platform_assets.compute.measures.measure import Bin, Measure
-    from platform_assets.compute.slices import SliceRow
-    from platform_assets.compute.tasks import Task
-    from platform_assets.compute.verdict import Compared
+    from platform_assets.evaluation.measures.measure import Bin, Measure
+    from platform_assets.evaluation.slices import SliceRow
+    from platform_assets.evaluation.verdict import Compared
+    from platform_assets.product.tasks import Task
 
 Draw = Callable[["Figure"], None]
 """Draws a chart into an empty figure."""

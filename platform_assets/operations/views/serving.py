@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dagster as dg
 
-from platform_assets.compute.releases import SHORT_DIGEST
 from platform_assets.engine.metadata import Metadata, bullets, table
-from platform_assets.engine.stage import Shown
-from platform_assets.records.notes import Service
-from platform_assets.stages.release import ALREADY_LIVE, Kept, Live
-from platform_assets.stages.service import Tested
+from platform_assets.engine.outside import Shown
+from platform_assets.evaluation.releases import SHORT_DIGEST
+from platform_assets.serving.release import ALREADY_LIVE, Kept, Live
+from platform_assets.serving.service import Tested
+from platform_assets.store.records.notes import Service
 
 
 def view_service(shown: Shown) -> tuple[str, Metadata]:

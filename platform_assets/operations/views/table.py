@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from platform_assets.engine.stage import Views
-from platform_assets.show import data, decision, drift, performance, serving, training, verdict
+from platform_assets.engine.outside import View
+from platform_assets.operations.views import data, decision, drift, performance, serving, training, verdict
 
-VIEWS: Views = {
+VIEWS: dict[str, View] = {
     "raw": data.raw,
     "validated": data.validated,
     "quarantine": data.quarantine,

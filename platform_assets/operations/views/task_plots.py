@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from platform_assets.compute.tasks import MultiClass, Regression, Task
-from platform_assets.show.plots import COLOURS, INK, MUTED, Draw, colour, legend, marker
+from platform_assets.operations.views.plots import COLOURS, INK, MUTED, Draw, colour, legend, marker
+from platform_assets.product.tasks import MultiClass, Regression, Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from platform_assets.compute.measures.measure import Decided, Tenth
+    from platform_assets.evaluation.measures.measure import Decided, Tenth
 
 MAX_CLASSES = 24
 """With more classes the numbers in the cells are too small to read."""

@@ -8,12 +8,12 @@ import msgspec
 
 from platform_assets.engine.cutoffs import Recorded
 from platform_assets.engine.metadata import Metadata, table
-from platform_assets.engine.stage import Shown
-from platform_assets.records.attempts import Overspending
-from platform_assets.show import charts, plots, use_plots
-from platform_assets.stages.checkpoint import Configured
-from platform_assets.steps import use
-from platform_assets.steps.jobs import Exported, Trained
+from platform_assets.engine.outside import Shown
+from platform_assets.operations.views import charts, plots, use_plots
+from platform_assets.store.records.attempts import Overspending
+from platform_assets.training.checkpoint import Configured
+from platform_assets.training.steps import use
+from platform_assets.training.steps.jobs import Exported, Trained
 
 
 class _Trained(Trained, frozen=True, kw_only=True, tag_field="kind", tag="result"):
@@ -54,7 +54,9 @@ def exported(notes: object) -> str:
 
 
 def checkpoint(notes: object, digest: str, parameters: Mapping[str, object], *, is_memoised: bool) -> Metadata:
-    """Return the metadata of a checkpoint; `notes` are those of its record, parameters those of `steps.parameters`."""
+    """Return the metadata of a checkpoint; `notes` are those of its record, parameters those of
+    `training.steps.parameters`.
+    """
     done = msgspec.convert(notes, _Trained)
     history, used, over = done.history, done.use or {}, done.over_budget
     return {

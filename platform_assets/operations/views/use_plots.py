@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from platform_assets.show.plots import COLOURS, Draw
+from platform_assets.operations.views.plots import COLOURS, Draw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +24,8 @@ def use_chart(columns: Columns) -> Draw:
     """Draw processors and memory over a step's seconds; with a GPU, its utilisation and memory on a second axis.
 
     Args:
-        columns: of `steps.use`: `at_s`, `cpu_cores`, `memory_mb`, and with a GPU `gpu_percent` and `gpu_memory_mb`.
+        columns: of `training.steps.use`: `at_s`, `cpu_cores`, `memory_mb`, and with a GPU `gpu_percent` and
+            `gpu_memory_mb`.
     """
     at_s = [second for second in columns.get("at_s", ()) if second is not None]
     if not at_s:

@@ -9,7 +9,7 @@ import io
 import re
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.show.plots import COLOURS, GRID, INK, MUTED, RULE, STYLE, Draw, is_narrow
+from platform_assets.operations.views.plots import COLOURS, GRID, INK, MUTED, RULE, STYLE, Draw, is_narrow
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from platform_assets.compute.measures.measure import Bin, Decided
-from platform_assets.compute.measures.of_task import measures_of
 from platform_assets.engine.metadata import Metadata, bullets, table
-from platform_assets.engine.stage import Shown
-from platform_assets.records.verdicts import Verdict
-from platform_assets.show import charts, performance, plots
-from platform_assets.specs.base import ProductSpec
-from platform_assets.stages.evaluation import Judged
+from platform_assets.engine.outside import Shown
+from platform_assets.evaluation.evaluation import Judged
+from platform_assets.evaluation.measures.measure import Bin, Decided
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.operations.views import charts, performance, plots
+from platform_assets.product.spec import ProductSpec
+from platform_assets.store.records.verdicts import Verdict
 
 if TYPE_CHECKING:
-    from platform_assets.compute.verdict import Compared
+    from platform_assets.evaluation.verdict import Compared
 
 
 def view(shown: Shown) -> tuple[str, Metadata]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Required, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, Required, TypedDict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import Tensor
 
-    from platform_assets.records.sketches import Labels
+    from platform_assets.product.label_summary import Labels
 
 
 class TaskDocument(TypedDict, total=False):
@@ -77,6 +77,10 @@ class Task:
 
     def answers_of(self, rows: pl.DataFrame) -> np.ndarray:
         """Return the answers of rows, float64 [N] or [N, P]."""
+        raise NotImplementedError
+
+    def stored(self, outputs: Sequence[Any]) -> dict[str, list[Any]]:
+        """Return rows of a graph's output, as Python numbers, in the columns of `answer_types`, as logged."""
         raise NotImplementedError
 
     def summary(self, column: pl.Series) -> Labels:

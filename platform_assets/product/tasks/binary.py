@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from platform_assets import kinds
-from platform_assets.compute.tasks.base import Target, Task, TaskDocument
+from platform_assets.base import kinds
+from platform_assets.product.tasks.base import Target, Task, TaskDocument
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import Tensor
 
-    from platform_assets.records.sketches import Labels
+    from platform_assets.product.label_summary import Labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,16 +79,19 @@ class Binary(Task):
 
         return rows["probability"].to_numpy().astype(np.float64)
 
+    def stored(self, outputs: Sequence[Any]) -> dict[str, list[Any]]:
+        return {"probability": list(outputs)}
+
     def summary(self, column: pl.Series) -> Labels:
         return {"positives": int(column.sum() or 0)}
 
     def losses(self, label: ArrayLike, answer: ArrayLike) -> np.ndarray:
-        from platform_assets.compute import probabilities
+        from platform_assets.product.tasks import probabilities
 
         return probabilities.log_losses(label, answer)
 
     def checked(self, label: ArrayLike, answer: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-        from platform_assets.compute import probabilities
+        from platform_assets.product.tasks import probabilities
 
         return probabilities.checked(label, answer)
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from platform_assets import kinds
-from platform_assets.compute.tasks.base import Target, Task, TaskDocument, rows_checked
+from platform_assets.base import kinds
+from platform_assets.product.tasks.base import Target, Task, TaskDocument, rows_checked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import Tensor
 
-    from platform_assets.records.sketches import Labels
+    from platform_assets.product.label_summary import Labels
 
 
 SMALLEST_PROBABILITY = 1e-7
@@ -106,6 +106,10 @@ class MultiClass(Task):
 
         probabilities = np.array(rows["probabilities"].to_list(), dtype=np.float64)
         return probabilities.reshape(rows.height, len(self.classes))
+
+    def stored(self, outputs: Sequence[Any]) -> dict[str, list[Any]]:
+        likeliest = [self.classes[chances.index(max(chances))] for chances in outputs]
+        return {"predicted": likeliest, "probabilities": list(outputs)}
 
     def summary(self, column: pl.Series) -> Labels:
         counts = dict(column.drop_nulls().value_counts(name="_rows").iter_rows())

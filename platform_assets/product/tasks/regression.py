@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from platform_assets.compute.tasks.base import Target, Task, TaskDocument, rows_checked
+from platform_assets.product.tasks.base import Target, Task, TaskDocument, rows_checked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import Tensor
 
-    from platform_assets.records.sketches import Labels
+    from platform_assets.product.label_summary import Labels
 
 
 SMALLEST_SPREAD = 1e-3
@@ -87,6 +87,9 @@ class Regression(Task):
         import numpy as np
 
         return rows.select("value", "spread").to_numpy().astype(np.float64)
+
+    def stored(self, outputs: Sequence[Any]) -> dict[str, list[Any]]:
+        return {"value": [value for value, _ in outputs], "spread": [spread for _, spread in outputs]}
 
     def summary(self, column: pl.Series) -> Labels:
         mean, lowest, highest = (getattr(column.drop_nulls(), statistic)() for statistic in ("mean", "min", "max"))

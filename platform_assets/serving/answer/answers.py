@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, TypedDict
 
 import msgspec
 
-from platform_assets.serving.records import (
+from platform_assets.serving.answer.answer_records import (
     UNKNOWN,
     Answer,
     BinaryAnswer,

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from platform_assets.serving.model import Model
-from platform_assets.serving.records import UNKNOWN, Origin
-from platform_assets.serving.requests import Refused, Row
-from platform_assets.serving.sealed import ModelProblem
-from platform_assets.serving.turns import Steps, slice_rows
+from platform_assets.serving.answer.answer_records import UNKNOWN, Origin
+from platform_assets.serving.answer.model import Model
+from platform_assets.serving.answer.requests import Refused, Row
+from platform_assets.serving.answer.slices_of_work import Steps, slice_rows
+from platform_assets.training.sealed import ModelProblem
 
 if TYPE_CHECKING:
-    from platform_assets.serving.live import Live
-    from platform_assets.serving.records import Answer, Record
+    from platform_assets.serving.answer.answer_records import Answer, Record
+    from platform_assets.serving.answer.live import Live
 
 
 class Unanswered(Refused):

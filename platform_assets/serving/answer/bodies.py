@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
-from platform_assets.serving.gate import Gate
-from platform_assets.serving.requests import Refused
+from platform_assets.serving.answer.admission import Gate
+from platform_assets.serving.answer.requests import Refused
 
 if TYPE_CHECKING:
-    from platform_assets.serving.follow import Live
+    from platform_assets.serving.follow.follower import Live
 
 
 class Scope(TypedDict):

@@ -15,8 +15,8 @@ from typing import Annotated
 
 import msgspec
 
-from platform_assets.problems import Problem
-from platform_assets.serving.requests import Refused
+from platform_assets.base.problems import Problem
+from platform_assets.serving.answer.requests import Refused
 
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 Name = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_.@-]{1,64}$")]

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 
 import msgspec
 
-from platform_assets.problems import Problem
-from platform_assets.serving import answers, pictures
-from platform_assets.serving.decoding import Decoding
-from platform_assets.serving.requests import (
+from platform_assets.base.problems import Problem
+from platform_assets.serving.answer import answers, pictures
+from platform_assets.serving.answer.decoding import Decoding
+from platform_assets.serving.answer.requests import (
     INTEGER_MAX,
     MOMENT,
     MOMENTS,
@@ -24,8 +24,8 @@ from platform_assets.serving.requests import (
     Between,
     Request,
 )
-from platform_assets.serving.turns import finish
-from platform_assets.storage import artifacts
+from platform_assets.serving.answer.slices_of_work import finish
+from platform_assets.store import artifacts
 
 FORMAT = 3
 DTYPES = ("float", "int", "bool", "category", "image")

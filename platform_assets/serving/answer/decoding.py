@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from platform_assets.serving import files, pictures, plain_files
-from platform_assets.serving.requests import FAILURES, Reason, Refused, Request, Row, check_moments, refusal
-from platform_assets.serving.turns import BYTES_AT_ONCE, Steps, slice_rows
+from platform_assets.serving.answer import image_files, pictures, plain_files
+from platform_assets.serving.answer.requests import FAILURES, Reason, Refused, Request, Row, check_moments, refusal
+from platform_assets.serving.answer.slices_of_work import BYTES_AT_ONCE, Steps, slice_rows
 
 if TYPE_CHECKING:
-    from platform_assets.serving.contract import Contract
-    from platform_assets.serving.requests import Between
+    from platform_assets.serving.answer.contract import Contract
+    from platform_assets.serving.answer.requests import Between
 
 NUMBER_BYTES, CHARACTER_BYTES, SPARE_BYTES = 64, 12, 16_384
 """In JSON: a number with its name and punctuation; one code point as two escapes; blanks and the rest of a row."""
@@ -59,7 +59,7 @@ class Decoding:
         begin = _BEGIN.match(body)
         is_list = begin is not None and body[begin.end() : begin.end() + 1] == b"["
         if not is_list:
-            files.check_none(self._contract, body)
+            image_files.check_none(self._contract, body)
             return Request([self._row_of(bytes(body), "", between)], is_list=False)
         raws = self._split(body)
         if len(raws) > self._at_once or len(body) > BYTES_AT_ONCE:

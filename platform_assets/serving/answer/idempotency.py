@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from platform_assets.serving.requests import Refused
+from platform_assets.serving.answer.requests import Refused
 
 if TYPE_CHECKING:
-    from platform_assets.serving.records import Answer
-    from platform_assets.serving.requests import Row
+    from platform_assets.serving.answer.answer_records import Answer
+    from platform_assets.serving.answer.requests import Row
 
 SIZE = 10_000
 

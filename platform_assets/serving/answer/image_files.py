@@ -12,11 +12,11 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from platform_assets.serving import pictures, plain_files
-from platform_assets.serving.requests import MOMENTS, Between, Refused, Request, Row, check_moments, refusal
+from platform_assets.serving.answer import pictures, plain_files
+from platform_assets.serving.answer.requests import MOMENTS, Between, Refused, Request, Row, check_moments, refusal
 
 if TYPE_CHECKING:
-    from platform_assets.serving.contract import Contract
+    from platform_assets.serving.answer.contract import Contract
 
 REQUIRED, OPTIONAL = ("entity", *MOMENTS), ("idempotency_key",)
 EXAMPLE = "/predict?entity=...&service_time=2013-03-01T05:00:00Z&asked_at=2013-03-01T05:00:00Z"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from platform_assets.serving.model import Model
+from platform_assets.serving.answer.model import Model
 
 Source = Literal["release", "pinned", "kept", "fallback"]
 

@@ -13,24 +13,25 @@ from time import perf_counter
 
 import msgspec
 
-from platform_assets.serving import bodies, files, shipping
-from platform_assets.serving.alive import Died
-from platform_assets.serving.background import Deadline, Overdue, Repeated
-from platform_assets.serving.bodies import Message, Receive, Scope, Send
-from platform_assets.serving.callers import Unknown
-from platform_assets.serving.follow import log
-from platform_assets.serving.health import Health
-from platform_assets.serving.openapi import openapi
-from platform_assets.serving.predict import Origin
-from platform_assets.serving.prediction_log import LogProblem
-from platform_assets.serving.probes import READINESS, Page, Pages
-from platform_assets.serving.request_ids import RequestIds
-from platform_assets.serving.requests import Refused
-from platform_assets.serving.routes import ANSWER, API, PREDICT, SCHEMA
-from platform_assets.serving.runtime import Runtime
-from platform_assets.serving.shelf import Shelf
-from platform_assets.serving.turns import take_turns
-from platform_assets.serving.worker import Worker
+from platform_assets.serving.answer import bodies, image_files
+from platform_assets.serving.answer.bodies import Message, Receive, Scope, Send
+from platform_assets.serving.answer.callers import Unknown
+from platform_assets.serving.answer.openapi import openapi
+from platform_assets.serving.answer.predict import Origin
+from platform_assets.serving.answer.request_ids import RequestIds
+from platform_assets.serving.answer.requests import Refused
+from platform_assets.serving.answer.routes import ANSWER, API, PREDICT, SCHEMA
+from platform_assets.serving.answer.slices_of_work import take_turns
+from platform_assets.serving.follow.alive import Died
+from platform_assets.serving.follow.background import Deadline, Overdue, Repeated
+from platform_assets.serving.follow.follower import log
+from platform_assets.serving.follow.model_cache import Shelf
+from platform_assets.serving.log import shipping
+from platform_assets.serving.log.prediction_log import LogProblem
+from platform_assets.serving.run.health import Health
+from platform_assets.serving.run.probes import READINESS, Page, Pages
+from platform_assets.serving.run.runtime import Runtime
+from platform_assets.serving.run.worker import Worker
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Header = tuple[bytes, bytes]
@@ -206,9 +207,9 @@ class PredictionMiddleware:
             return
         try:
             caller = runtime.callers.name_of(fields)
-            is_file, query = files.is_file(fields), scope.get("query_string", b"")
+            is_file, query = image_files.is_file(fields), scope.get("query_string", b"")
             if not is_file:
-                files.check_query(runtime.contract, query)
+                image_files.check_query(runtime.contract, query)
             is_whole = scope.get("is_whole", False)
             body = await bodies.read(fields, receive, runtime.contract.max_body_bytes, runtime.gate, is_whole=is_whole)
         except Refused as refused:

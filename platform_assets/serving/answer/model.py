@@ -1,4 +1,4 @@
-"""Load a bundle and score rows with it; evaluation scores with the same code.
+"""Load a bundle to answer requests by its contract; `training.graph` scores the rows.
 
 What is used of a bundle is verified before anything in it is parsed (`sealed`).
 Shapes: N rows, F numeric fields, C categories, an image H pixels high and W wide, K classes.
@@ -10,21 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from platform_assets.serving import golden as golden_rows
-from platform_assets.serving import pictures
-from platform_assets.serving.contract import Contract, ContractProblem
-from platform_assets.serving.golden import Golden
-from platform_assets.serving.sealed import CONTRACT, GRAPH, LEARNED, ModelProblem, Sealed
-from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
+from platform_assets.serving.answer import pictures
+from platform_assets.serving.answer.contract import Contract, ContractProblem
+from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore
+from platform_assets.training import golden as golden_rows
+from platform_assets.training.golden import Golden
+from platform_assets.training.graph import ANSWER, Graph, session
+from platform_assets.training.sealed import CONTRACT, GRAPH, LEARNED, ModelProblem, Sealed
 
 if TYPE_CHECKING:
     import onnxruntime
 
-ANSWER = "answer"
-"""A graph's only output."""
-PROVIDER = "CPUExecutionProvider"
 _WARM_ROWS = (1, 1, 7)
 
 
@@ -41,7 +38,7 @@ class Learned(msgspec.Struct, frozen=True):
     categorical: list[Vocabulary] = []
 
 
-class Model:
+class Model(Graph):
     """A loaded bundle.
 
     Attributes:
@@ -54,13 +51,13 @@ class Model:
         self,
         digest: str,
         contract: Contract,
-        session: onnxruntime.InferenceSession,
+        loaded: onnxruntime.InferenceSession,
         learned: Learned,
         golden: Golden,
     ) -> None:
         import onnxruntime
 
-        self.digest = digest
+        super().__init__(digest, loaded)
         self.contract = contract
         vocabularies = {item.name: frozenset(item.vocabulary) for item in learned.categorical}
         refusing = {column: item.name for column, item in enumerate(contract.categorical) if item.unknown == "reject"}
@@ -70,15 +67,8 @@ class Model:
                 "whose unknown values are refused, so every row would be refused. Export it again."
             )
         self.vocabularies = {column: vocabularies[name] for column, name in refusing.items()}
-        self._session = session
         self._golden = golden
-        self._failures = _failures()
-        self._run = session.run
         self._warming = onnxruntime.RunOptions()
-        names = {item.name for item in session.get_inputs()}
-        self._has_numeric, self._has_categorical, self._has_image = (
-            name in names for name in ("numeric", "categorical", "image")
-        )
         self._check_graph()
 
     @staticmethod
@@ -108,42 +98,7 @@ class Model:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
             raise ModelProblem(f"bundle {digest}: {LEARNED} cannot be read: {problem}. Export it again.") from None
         golden = _golden(digest, blobs[golden_rows.NAME])
-        return Model(digest, contract, _session(digest, blobs[GRAPH]), learned, golden)
-
-    def predict(
-        self,
-        numeric: NDArray[np.float32],
-        categorical: NDArray[Any],
-        image: NDArray[np.uint8] | None = None,
-        options: onnxruntime.RunOptions | None = None,
-    ) -> NDArray[np.float32]:
-        """Return the answer to each row, float32: [N] probabilities, [N, K] probabilities or [N, 2] value and spread.
-
-        Only the graph's own inputs are passed to it.
-
-        Args:
-            numeric: float32 [N, F], NaN for null.
-            categorical: object [N, C] of `str`, the empty text for null.
-            image: uint8 [N, H, W]; only for a contract with an image.
-            options: of ONNX Runtime, to end the run from another thread.
-
-        Raises:
-            ModelProblem: ONNX Runtime fails on the rows.
-        """
-        feed: dict[str, NDArray[Any]] = {}
-        if self._has_numeric:
-            feed["numeric"] = numeric
-        if self._has_categorical:
-            feed["categorical"] = categorical
-        if self._has_image:
-            if image is None:
-                raise ModelProblem(f"bundle {self.digest} needs an image and got none.")
-            feed["image"] = image
-        try:
-            answer: NDArray[np.float32] = self._run((ANSWER,), feed, options)[0]
-        except self._failures as problem:
-            raise ModelProblem(f"bundle {self.digest} failed to answer: {problem}") from problem
-        return answer
+        return Model(digest, contract, session(digest, blobs[GRAPH]), learned, golden)
 
     def warm(self) -> None:
         """Score a few plain rows, so that no caller pays for first-time work, and the golden rows.
@@ -218,36 +173,6 @@ class Model:
                 f"bundle {self.digest}: the graph's outputs are {', '.join(outputs)}; expected {ANSWER!r}. "
                 "Export it again."
             )
-
-
-def _session(digest: str, graph: bytes) -> onnxruntime.InferenceSession:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # requests are the parallelism
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        session = onnxruntime.InferenceSession(graph, options, providers=[PROVIDER])
-    except _failures() as problem:
-        raise ModelProblem(f"bundle {digest}: ONNX Runtime rejects {GRAPH}: {problem}") from None
-    assert session.get_providers()[0] == PROVIDER, session.get_providers()
-    return session
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """Return ONNX Runtime's exceptions; they have no base class of their own."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    return (
-        state.Fail,
-        state.InvalidArgument,
-        state.InvalidGraph,
-        state.InvalidProtobuf,
-        state.NotImplemented,
-        state.RuntimeException,
-    )
 
 
 def _golden(digest: str, data: bytes) -> Golden:

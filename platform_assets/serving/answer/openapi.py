@@ -6,10 +6,10 @@ from typing import Any, NotRequired, TypedDict
 
 import msgspec
 
-from platform_assets.serving import files, pictures
-from platform_assets.serving.answers import Schema
-from platform_assets.serving.contract import Contract
-from platform_assets.serving.requests import MOMENTS, Refusal, Row, within
+from platform_assets.serving.answer import image_files, pictures
+from platform_assets.serving.answer.answers import Schema
+from platform_assets.serving.answer.contract import Contract
+from platform_assets.serving.answer.requests import MOMENTS, Refusal, Row, within
 
 _JSON = "application/json"
 _REFERENCE = "#/components/schemas/{name}"
@@ -133,10 +133,10 @@ def _parameters(row: Schema) -> list[Parameter]:
             "name": name,
             "in": "query",
             "required": False,
-            "description": rule.format("required" if name in files.REQUIRED else "optional"),
+            "description": rule.format("required" if name in image_files.REQUIRED else "optional"),
             "schema": properties[name],
         }
-        for name in (*files.REQUIRED, *files.OPTIONAL)
+        for name in (*image_files.REQUIRED, *image_files.OPTIONAL)
     ]
 
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 import binascii
 import io
 
-from platform_assets.serving import plain_files
-from platform_assets.serving.requests import Refused
+from platform_assets.serving.answer import plain_files
+from platform_assets.serving.answer.requests import Refused
 
 FORMATS = ("PNG", "JPEG")
 CONTENT_TYPES = ("image/png", "image/jpeg")

@@ -13,7 +13,7 @@ import re
 import zlib
 from collections.abc import Iterator
 
-from platform_assets.problems import Problem
+from platform_assets.base.problems import Problem
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 SPARE_BYTES = 65_536

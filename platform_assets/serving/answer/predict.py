@@ -13,15 +13,15 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from platform_assets.serving import files
-from platform_assets.serving.idempotency import Answers, keyed_id
-from platform_assets.serving.live import Live
-from platform_assets.serving.model_faults import ModelFaults
-from platform_assets.serving.prediction_log import LogProblem, PredictionLog
-from platform_assets.serving.records import UNKNOWN, Answer, Origin
-from platform_assets.serving.requests import Refused
-from platform_assets.serving.turns import Joining, Steps, Tick, finish
-from platform_assets.serving.work import Unanswered, Work, lines_of, score_together
+from platform_assets.serving.answer import image_files
+from platform_assets.serving.answer.answer_records import UNKNOWN, Answer, Origin
+from platform_assets.serving.answer.batching import Unanswered, Work, lines_of, score_together
+from platform_assets.serving.answer.idempotency import Answers, keyed_id
+from platform_assets.serving.answer.live import Live
+from platform_assets.serving.answer.requests import Refused
+from platform_assets.serving.answer.slices_of_work import Joining, Steps, Tick, finish
+from platform_assets.serving.follow.model_faults import ModelFaults
+from platform_assets.serving.log.prediction_log import LogProblem, PredictionLog
 
 MARGIN = timedelta(seconds=1)
 """A request has its time a moment before it is known to be under way."""
@@ -87,7 +87,7 @@ class Predictor:
             if query is None:
                 request = yield from contract.decoding.steps(body, now)
             else:
-                request = files.decode(contract, body, query, now)
+                request = image_files.decode(contract, body, query, now)
             answers = yield from self._answer_rows(Work(live, request.rows, request.is_list, started_s, origin))
         except Refused as refused:
             if live is not None and isinstance(refused, Unanswered):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 
-from platform_assets.problems import Problem
+from platform_assets.base.problems import Problem
 
 TEXT_MAX = 256
 """The longest entity, category or idempotency key, in code points."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from platform_assets.serving.work import Work
+    from platform_assets.serving.answer.batching import Work
 
 Result = TypeVar("Result")
 Steps = Generator[None, None, Result]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from platform_assets.serving.private import make_folder
+from platform_assets.base.private_folders import make_folder
 
 SUFFIX = ".alive"
 COUNT, DIGITS_MAX, LINE_BYTES_MAX = "deaths", 10, 4096

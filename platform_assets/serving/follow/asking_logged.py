@@ -16,16 +16,16 @@ from time import perf_counter, process_time
 
 import msgspec
 
-from platform_assets.serving.live import Live
-from platform_assets.serving.logged_requests import Answered, Logged
-from platform_assets.serving.model import Model
-from platform_assets.serving.predict import Predictor
-from platform_assets.serving.prediction_log import PredictionLog
-from platform_assets.serving.requests import Refusal, Refused
-from platform_assets.serving.sealed import ModelProblem
-from platform_assets.serving.turns import slice_rows
-from platform_assets.serving.vitals import HUNG_S
-from platform_assets.serving.work import run_graph
+from platform_assets.serving.answer.batching import run_graph
+from platform_assets.serving.answer.live import Live
+from platform_assets.serving.answer.model import Model
+from platform_assets.serving.answer.predict import Predictor
+from platform_assets.serving.answer.requests import Refusal, Refused
+from platform_assets.serving.answer.slices_of_work import slice_rows
+from platform_assets.serving.follow.logged_requests import Answered, Logged
+from platform_assets.serving.log.prediction_log import PredictionLog
+from platform_assets.serving.run.event_loop import HUNG_S
+from platform_assets.training.sealed import ModelProblem
 
 SLOW_IN = 100
 """One row in so many may be slow: the 99.9th percentile, which is the objective, would be two rows of two thousand."""

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from time import monotonic
 from typing import TypeVar
 
-from platform_assets.problems import Problem
+from platform_assets.base.problems import Problem
 
 SIGNAL_S = 1.0
 """How long one wait for a job may take: a signal that comes just before a wait is handled only after it."""

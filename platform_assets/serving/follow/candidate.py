@@ -1,4 +1,4 @@
-"""Try a bundle in a process of its own, which can be killed: `python -m platform_assets.serving.candidate`.
+"""Try a bundle in a process of its own, which can be killed: `python -m platform_assets.serving.follow.candidate`.
 
 A graph is a program: loading it may crash, take any memory, or never end. Only a bundle that was loaded and warmed
 there, and gave the expected answers to its golden rows, is loaded by a worker. Before a release it also answers logged
@@ -26,17 +26,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from platform_assets import settings
-from platform_assets.serving import private
-from platform_assets.serving.background import Overdue
-from platform_assets.serving.logged_requests import Answered, Logged
-from platform_assets.serving.sealed import ModelProblem, Sealed
-from platform_assets.serving.vitals import HUNG_S
+from platform_assets.base import private_folders, settings
+from platform_assets.serving.follow.background import Overdue
+from platform_assets.serving.follow.logged_requests import Answered, Logged
+from platform_assets.serving.run.event_loop import HUNG_S
+from platform_assets.training.sealed import ModelProblem, Sealed
 
 if TYPE_CHECKING:
-    from platform_assets.serving.model import Model
+    from platform_assets.serving.answer.model import Model
 
-MODULE = "platform_assets.serving.candidate"
+MODULE = "platform_assets.serving.follow.candidate"
 BYTES_MAX = 512 * 2**20
 SHARE_OF_BLOBS = 4
 """Blobs may have a quarter of the memory: they are held as received, as parsed and as loaded."""
@@ -222,7 +221,7 @@ def _locked(path: Path | None, seconds: float) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             if path is not None:
-                private.make_folder(path.parent)
+                private_folders.make_folder(path.parent)
                 _wait_for(stack.enter_context(path.open("ab")).fileno(), seconds)
         yield
 
@@ -241,7 +240,7 @@ def _wait_for(descriptor: int, seconds: float) -> None:
 def main(parent: int, bytes_max: int, seconds: float, measures: bool = False) -> None:
     """Try the bundle on standard input, and report on standard output."""
     _be_harmless(parent, seconds)
-    from platform_assets.serving.model import Model, problem_of
+    from platform_assets.serving.answer.model import Model, problem_of
 
     _limit_memory(bytes_max)
     question = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Question)
@@ -262,15 +261,15 @@ def main(parent: int, bytes_max: int, seconds: float, measures: bool = False) ->
 
 
 def _ask(model: Model, logged: Logged) -> Answered:
-    from platform_assets.serving.asking_logged import ask
+    from platform_assets.serving.follow.asking_logged import ask
 
     return ask(model, logged, lambda places: _report(Report(begins="answering", request=places)))
 
 
 def _measure(sealed: Sealed) -> int | None:
     """Return the bytes that a model takes; loaded before, so that what libraries keep for all does not count."""
-    from platform_assets.serving.heap import allocated
-    from platform_assets.serving.model import Model
+    from platform_assets.serving.answer.model import Model
+    from platform_assets.serving.follow.freed_memory import allocated
 
     before = allocated()
     model = Model.of(sealed)

@@ -8,20 +8,21 @@ from dataclasses import dataclass
 
 import obstore
 
-from platform_assets import naming
-from platform_assets.problems import Problem
-from platform_assets.serving import assembly, releases
-from platform_assets.serving.background import Overdue
-from platform_assets.serving.candidate import Trial
-from platform_assets.serving.contract import Contract, ContractProblem
-from platform_assets.serving.follow import RECORD_BYTES_MAX, log
-from platform_assets.serving.local_copy import LocalCopy, LocalCopyProblem
-from platform_assets.serving.releases import Followed, Refusal
-from platform_assets.serving.sealed import CONTRACT, MANIFEST_BYTES_MAX, ModelProblem, Sealed
-from platform_assets.settings import Settings
-from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
-from platform_assets.storage.ledgers import LedgerProblem, Ledgers
-from platform_assets.storage.objects import is_there, reason
+from platform_assets.base import naming
+from platform_assets.base.problems import Problem
+from platform_assets.base.settings import Settings
+from platform_assets.serving.answer.contract import Contract, ContractProblem
+from platform_assets.serving.follow import releases
+from platform_assets.serving.follow.background import Overdue
+from platform_assets.serving.follow.candidate import Trial
+from platform_assets.serving.follow.follower import RECORD_BYTES_MAX, log
+from platform_assets.serving.follow.local_copy import LocalCopy, LocalCopyProblem
+from platform_assets.serving.follow.releases import Followed, Refusal
+from platform_assets.serving.run import assembly
+from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore
+from platform_assets.store.ledgers import LedgerProblem, Ledgers
+from platform_assets.store.objects import is_there, reason
+from platform_assets.training.sealed import CONTRACT, MANIFEST_BYTES_MAX, ModelProblem, Sealed
 
 DIGEST_LETTERS = 12
 """Of a digest, in the path of one model."""

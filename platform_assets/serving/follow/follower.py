@@ -14,20 +14,20 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Literal
 
-from platform_assets import naming
-from platform_assets.serving import releases
-from platform_assets.serving.background import Deadline, Overdue
-from platform_assets.serving.candidate import Trial, TrialProblem
-from platform_assets.serving.contract import Contract
-from platform_assets.serving.live import Live, Source
-from platform_assets.serving.local_copy import LocalCopy, LocalCopyProblem
-from platform_assets.serving.model import Model, problem_of
-from platform_assets.serving.releases import Followed, Refusal, Release
-from platform_assets.serving.sealed import ModelProblem, Sealed
-from platform_assets.serving.shelf import Shelf
-from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
-from platform_assets.storage.ledgers import LedgerProblem, Ledgers
-from platform_assets.storage.objects import is_there, reason
+from platform_assets.base import naming
+from platform_assets.serving.answer.contract import Contract
+from platform_assets.serving.answer.live import Live, Source
+from platform_assets.serving.answer.model import Model, problem_of
+from platform_assets.serving.follow import releases
+from platform_assets.serving.follow.background import Deadline, Overdue
+from platform_assets.serving.follow.candidate import Trial, TrialProblem
+from platform_assets.serving.follow.local_copy import LocalCopy, LocalCopyProblem
+from platform_assets.serving.follow.model_cache import Shelf
+from platform_assets.serving.follow.releases import Followed, Refusal, Release
+from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore
+from platform_assets.store.ledgers import LedgerProblem, Ledgers
+from platform_assets.store.objects import is_there, reason
+from platform_assets.training.sealed import ModelProblem, Sealed
 
 REFUSED_AGAIN_S = 30.0
 """Seconds before a refused release is tried again: its bundle may have been repaired."""

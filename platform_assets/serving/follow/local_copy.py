@@ -16,14 +16,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from platform_assets import naming
-from platform_assets.problems import Problem
-from platform_assets.records.releases import Digest
-from platform_assets.serving import private
-from platform_assets.serving.releases import Release
-from platform_assets.serving.sealed import MANIFEST_BYTES_MAX, Sealed
-from platform_assets.storage import durable
-from platform_assets.storage.artifacts import ArtifactStore, sha256
+from platform_assets.base import naming, private_folders
+from platform_assets.base.problems import Problem
+from platform_assets.serving.follow.releases import Release
+from platform_assets.store import durable
+from platform_assets.store.artifacts import ArtifactStore, sha256
+from platform_assets.store.records.releases import Digest
+from platform_assets.training.sealed import MANIFEST_BYTES_MAX, Sealed
 
 FORMAT = 1
 NAME = "kept.json"
@@ -174,7 +173,7 @@ class LocalCopy:
     def _locked(self) -> Iterator[None]:
         """Lock the folder against the machine's other processes."""
         try:
-            private.make_folder(self.folder)
+            private_folders.make_folder(self.folder)
             with (self.folder / "lock").open("ab") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 yield

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from platform_assets.serving.turns import ROWS_AT_ONCE
-from platform_assets.serving.vitals import HUNG_S
+from platform_assets.serving.answer.slices_of_work import ROWS_AT_ONCE
+from platform_assets.serving.run.event_loop import HUNG_S
 
 _VALUE_CHARACTERS, _ROW_CHARACTERS = 60, 2_000
 

@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from platform_assets.problems import Problem
-from platform_assets.serving.heap import trim
-from platform_assets.serving.model import Model
-from platform_assets.serving.requests import Refused
-from platform_assets.serving.sealed import ModelProblem
+from platform_assets.base.problems import Problem
+from platform_assets.serving.answer.model import Model
+from platform_assets.serving.answer.requests import Refused
+from platform_assets.serving.follow.freed_memory import trim
+from platform_assets.training.sealed import ModelProblem
 
 if TYPE_CHECKING:
     import numpy as np
     import onnxruntime
 
-    from platform_assets.serving.follow import Follower
-    from platform_assets.serving.live import Live
+    from platform_assets.serving.answer.live import Live
+    from platform_assets.serving.follow.follower import Follower
 
 LOAD_BUCKETS_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 Result = TypeVar("Result")

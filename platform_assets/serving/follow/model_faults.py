@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from platform_assets.serving.alive import Died, InHand, Mark
+from platform_assets.serving.follow.alive import Died, InHand, Mark
 
 if TYPE_CHECKING:
-    from platform_assets.serving.live import Live
+    from platform_assets.serving.answer.live import Live
 
 SHOWN_S = 3600.0
 """How long after the last invalid answer it is a problem, and how soon after a swap a death concerns the model."""

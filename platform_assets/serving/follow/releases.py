@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from platform_assets import naming
-from platform_assets.problems import NewerRecord, Problem, UnfitRecord
-from platform_assets.records import releases, verdicts
-from platform_assets.storage import signatures
-from platform_assets.storage.artifacts import sha256
-from platform_assets.storage.ledgers import DamagedRecord, Ledgers
+from platform_assets.base import naming
+from platform_assets.base.problems import NewerRecord, Problem, UnfitRecord
+from platform_assets.store import signatures
+from platform_assets.store.artifacts import sha256
+from platform_assets.store.ledgers import DamagedRecord, Ledgers
+from platform_assets.store.records import releases, verdicts
 
 
 class Refusal(Problem):

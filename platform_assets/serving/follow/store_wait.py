@@ -11,11 +11,11 @@ from typing import TypeVar
 
 import msgspec
 
-from platform_assets import naming
-from platform_assets.problems import Problem
-from platform_assets.serving.background import Deadline, Overdue
-from platform_assets.serving.probes import READINESS, Page, Probes
-from platform_assets.storage import objects
+from platform_assets.base import naming
+from platform_assets.base.problems import Problem
+from platform_assets.serving.follow.background import Deadline, Overdue
+from platform_assets.serving.run.probes import READINESS, Page, Probes
+from platform_assets.store import objects
 
 WAIT_S = 300.0
 """The bound: then the process ends, and whoever started it sees that. The kubelet starts a container that ends again

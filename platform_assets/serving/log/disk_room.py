@@ -11,7 +11,7 @@ import os
 import shutil
 from pathlib import Path
 
-from platform_assets.serving.prediction_log import LogProblem
+from platform_assets.serving.log.prediction_log import LogProblem
 
 SHARE = 0.8
 """Share of the room from which on a service that ships its log is not ready."""

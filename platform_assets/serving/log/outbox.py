@@ -19,10 +19,10 @@ from time import monotonic, time
 
 import msgspec
 
-from platform_assets.problems import Problem
-from platform_assets.serving import private
-from platform_assets.serving.prediction_log import SUFFIX, PredictionLog, Stream
-from platform_assets.storage import durable, segments
+from platform_assets.base import private_folders
+from platform_assets.base.problems import Problem
+from platform_assets.serving.log.prediction_log import SUFFIX, PredictionLog, Stream
+from platform_assets.store import durable, segments
 
 PROCESS, SHIPPED, SHIPPING = ".process", ".shipped", ".shipping"
 _NO_MARK = "0" * 8
@@ -254,10 +254,10 @@ def _acquire(folder: Path, process: str) -> int:
     Raises:
         FileExistsError: the process has a file.
     """
-    private.make_folder(folder)
+    private_folders.make_folder(folder)
     path = folder / f"{process}{PROCESS}"
     temporary = path.with_suffix(f".{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, private.FILE_MODE)
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, private_folders.FILE_MODE)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         os.link(temporary, path)

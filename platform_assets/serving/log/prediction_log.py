@@ -20,8 +20,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from platform_assets.problems import Problem
-from platform_assets.serving import private
+from platform_assets.base import private_folders
+from platform_assets.base.problems import Problem
 
 SUFFIX = ".jsonl"
 FILE_BYTES_MAX = 64 * 1024 * 1024
@@ -163,10 +163,12 @@ class PredictionLog:
         if self._descriptor is not None and (is_over or not self._is_ours()):
             self._end_file()
         if self._descriptor is None:
-            private.make_folder(self.folder)
+            private_folders.make_folder(self.folder)
             self.claim()
             path = self.folder / f"{time.time_ns()}-{os.getpid()}-{self.mark}{SUFFIX}"
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, private.FILE_MODE)
+            self._descriptor = os.open(
+                path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, private_folders.FILE_MODE
+            )
             opened = os.fstat(self._descriptor)
             self._stream, self._identity = Stream(path), (opened.st_ino, opened.st_dev)
             self.streams.append(self._stream)
@@ -196,7 +198,7 @@ class PredictionLog:
 
     def _test_write(self) -> None:
         """Write as many bytes as must be free, and remove them again."""
-        private.make_folder(self.folder)
+        private_folders.make_folder(self.folder)
         path = self.folder / f".room-{os.getpid()}"
         try:
             with path.open("wb") as file:

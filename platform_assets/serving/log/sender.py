@@ -13,10 +13,10 @@ from typing import TypeVar
 
 from obstore.store import ObjectStore
 
-from platform_assets.problems import Problem
-from platform_assets.serving.background import Deadline, Overdue
-from platform_assets.storage import objects, segments
-from platform_assets.storage.segments import Name, SegmentProblem
+from platform_assets.base.problems import Problem
+from platform_assets.serving.follow.background import Deadline, Overdue
+from platform_assets.store import objects, segments
+from platform_assets.store.segments import Name, SegmentProblem
 
 REPEAT_S = segments.LATEST_S / 2
 """How long one name is tried; a try that was abandoned ends within as long again."""

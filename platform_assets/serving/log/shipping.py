@@ -1,7 +1,7 @@
 """Send the prediction log to the store in segments: closed by size and by time, with a sign of life when idle.
 
 One thread per process decides what is due and sends it. Requests never wait for it: they append to the log, which is
-on local disk, and while the store is away the log grows there. See `storage/segments.py` for what is sent.
+on local disk, and while the store is away the log grows there. See `store/segments.py` for what is sent.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic, sleep, thread_time, time
 
-from platform_assets.serving import outbox
-from platform_assets.serving.background import Deadline, Overdue
-from platform_assets.serving.outbox import LostStream, Note, Outbox
-from platform_assets.serving.prediction_log import PredictionLog, Stream
-from platform_assets.serving.room import Room
-from platform_assets.serving.sender import NameTaken, Sender, StoreAway
-from platform_assets.storage import segments
-from platform_assets.storage.segments import ANSWERS, GOODBYE, HEARTBEAT, HELLO, NO_STREAM, Kind, Name
+from platform_assets.serving.follow.background import Deadline, Overdue
+from platform_assets.serving.log import outbox
+from platform_assets.serving.log.disk_room import Room
+from platform_assets.serving.log.outbox import LostStream, Note, Outbox
+from platform_assets.serving.log.prediction_log import PredictionLog, Stream
+from platform_assets.serving.log.sender import NameTaken, Sender, StoreAway
+from platform_assets.store import segments
+from platform_assets.store.segments import ANSWERS, GOODBYE, HEARTBEAT, HELLO, NO_STREAM, Kind, Name
 
 SILENCE_S = 180.0
-"""A process that sent nothing for so long counts as gone: three heartbeats, as in `compute.barrier`."""
+"""A process that sent nothing for so long counts as gone: three heartbeats, as in `prediction_log.waiting`."""
 LOOK_S = 1.0
 """Seconds between two looks at what is due."""
 FILE_BYTES_MAX = 16 * 1024 * 1024

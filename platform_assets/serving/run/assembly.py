@@ -5,29 +5,29 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
-from platform_assets.serving import prediction_log, shipping
-from platform_assets.serving.alive import Mark
-from platform_assets.serving.callers import Callers
-from platform_assets.serving.candidate import Trial
-from platform_assets.serving.contract import Contract
-from platform_assets.serving.follow import LOAD_S, Follower, log
-from platform_assets.serving.gate import Gate
-from platform_assets.serving.local_copy import LocalCopy
-from platform_assets.serving.model_faults import ModelFaults
-from platform_assets.serving.predict import Predictor
-from platform_assets.serving.prediction_log import PredictionLog
-from platform_assets.serving.room import SHARE, Room
-from platform_assets.serving.runtime import Runtime
-from platform_assets.serving.sender import Sender
-from platform_assets.serving.shelf import Shelf
-from platform_assets.serving.shipping import Shipper, Terms
-from platform_assets.serving.vitals import Waiting
-from platform_assets.settings import Settings
-from platform_assets.storage.artifacts import ArtifactStore
-from platform_assets.storage.segments import CLOCK_LIMIT_S
+from platform_assets.base.settings import Settings
+from platform_assets.serving.answer.admission import Gate
+from platform_assets.serving.answer.callers import Callers
+from platform_assets.serving.answer.contract import Contract
+from platform_assets.serving.answer.predict import Predictor
+from platform_assets.serving.follow.alive import Mark
+from platform_assets.serving.follow.candidate import Trial
+from platform_assets.serving.follow.follower import LOAD_S, Follower, log
+from platform_assets.serving.follow.local_copy import LocalCopy
+from platform_assets.serving.follow.model_cache import Shelf
+from platform_assets.serving.follow.model_faults import ModelFaults
+from platform_assets.serving.log import prediction_log, shipping
+from platform_assets.serving.log.disk_room import SHARE, Room
+from platform_assets.serving.log.prediction_log import PredictionLog
+from platform_assets.serving.log.sender import Sender
+from platform_assets.serving.log.shipping import Shipper, Terms
+from platform_assets.serving.run.event_loop import Waiting
+from platform_assets.serving.run.runtime import Runtime
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.store.segments import CLOCK_LIMIT_S
 
 if TYPE_CHECKING:
-    from platform_assets.serving.metrics import Metrics
+    from platform_assets.serving.run.metrics import Metrics
 
 
 def make_trial(settings: Settings, product: str, *, measures: bool = False) -> Trial:

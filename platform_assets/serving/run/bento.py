@@ -13,8 +13,8 @@ _LOADERS = sys.exc_info()[1]
 """What Bento's loader is handling: it looks for a module first, and tells of that search in every traceback."""
 
 try:
-    from platform_assets.problems import Problem
-    from platform_assets.serving import service
+    from platform_assets.base.problems import Problem
+    from platform_assets.serving.run import service
 except Exception as problem:  # noqa: BLE001  # any error, of a library too
     first: BaseException = problem
     while first.__context__ not in (None, _LOADERS):

@@ -23,14 +23,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from platform_assets.digests import modules
-from platform_assets.problems import Problem
-from platform_assets.serving import fetch
-from platform_assets.settings import REPOSITORY, Settings
-from platform_assets.storage.artifacts import ArtifactStore, Bundle
+from platform_assets.base.problems import Problem
+from platform_assets.base.settings import REPOSITORY, Settings
+from platform_assets.engine.digests import modules
+from platform_assets.serving.run import fetch
+from platform_assets.store.artifacts import ArtifactStore, Bundle
 
-SERVER = "platform_assets.serving.pod"
-SERVICE = "platform_assets.serving.bento:PredictionService"
+SERVER = "platform_assets.serving.run.pod"
+SERVICE = "platform_assets.serving.run.bento:PredictionService"
 PACKAGES = (
     *("bentoml", "cryptography", "httptools", "msgspec", "numpy", "obstore", "onnxruntime", "pillow"),
     *("prometheus-client", "psutil", "uvloop"),
@@ -115,7 +115,7 @@ def stored(store: ArtifactStore, built: Built) -> str:
 def version_of(contract: str) -> str:
     """Return the version of a contract's Bento as this checkout and its installed packages would build it."""
     total = hashlib.sha256(f"{contract} {_pinned()}".encode())
-    for name in (*sources(), "platform_assets/serving/build.py"):
+    for name in (*sources(), "platform_assets/serving/run/build.py"):
         total.update(f"{name} {hashlib.sha256((REPOSITORY / name).read_bytes()).hexdigest()}".encode())
     return total.hexdigest()[:20]
 

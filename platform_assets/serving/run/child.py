@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from platform_assets.problems import Problem
-from platform_assets.settings import Settings
+from platform_assets.base.problems import Problem
+from platform_assets.base.settings import Settings
 
 HOST = "127.0.0.1"
 READY_S, STOP_S, ANSWER_S = 60.0, 15.0, 30.0

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
 
-from platform_assets.serving.gate import Gate
+from platform_assets.serving.answer.admission import Gate
 
 TICK_S = 0.1
 """Seconds between two requests for a turn, and between two reports of a wait that goes on."""

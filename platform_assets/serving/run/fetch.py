@@ -1,4 +1,4 @@
-"""Fetch a Bento from the store by its digest into a folder: `python -m platform_assets.serving.fetch DIGEST FOLDER`.
+"""Fetch a Bento from the store by its digest: `python -m platform_assets.serving.run.fetch DIGEST FOLDER`.
 
 A Bento in the store is a bundle whose blobs are the Bento's files. Each file is verified before it is written, and the
 files appear in the folder after the last of them was. The init container of a service's pod runs this; then
@@ -16,15 +16,15 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from platform_assets.configuration import ConfigurationProblem
-from platform_assets.problems import Problem
-from platform_assets.serving import store_wait
-from platform_assets.serving.background import Deadline, Overdue
-from platform_assets.serving.listening import PortProblem, bound
-from platform_assets.serving.store_wait import StoreAway
-from platform_assets.settings import Settings
-from platform_assets.storage import objects
-from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore, Bundle
+from platform_assets.base.configuration import ConfigurationProblem
+from platform_assets.base.problems import Problem
+from platform_assets.base.settings import Settings
+from platform_assets.serving.follow import store_wait
+from platform_assets.serving.follow.background import Deadline, Overdue
+from platform_assets.serving.follow.store_wait import StoreAway
+from platform_assets.serving.run.listening import PortProblem, bound
+from platform_assets.store import objects
+from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore, Bundle
 
 FETCH_S = 300.0
 KIND = "bento"

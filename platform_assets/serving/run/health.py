@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from platform_assets.serving.probes import HEALTH, METRICS, READINESS, Page, Pages
-from platform_assets.serving.runtime import Runtime
-from platform_assets.serving.vitals import HUNG_S
+from platform_assets.serving.run.event_loop import HUNG_S
+from platform_assets.serving.run.probes import HEALTH, METRICS, READINESS, Page, Pages
+from platform_assets.serving.run.runtime import Runtime
 
 _JSON = b"application/json"
 

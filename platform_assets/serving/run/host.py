@@ -1,4 +1,4 @@
-"""Serve several models in one process: `python -m platform_assets.serving.host NAME... --memory-mb N`.
+"""Serve several models in one process: `python -m platform_assets.serving.run.host NAME... --memory-mb N`.
 
 A name is a product, whose releases are followed, or PRODUCT@DIGEST, one model of it. Each has the paths of a service of
 its own below /NAME, with its own contract, log, limits and metrics; `shelf` keeps their models within the memory. What
@@ -20,24 +20,25 @@ from functools import partial
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 
-from platform_assets.configuration import ConfigurationProblem
-from platform_assets.serving import assembly, local_copy, protocol, store_wait
-from platform_assets.serving.bodies import Message, Receive, Scope, Send
-from platform_assets.serving.callers import CallersProblem
-from platform_assets.serving.entries import UNREADABLE, Entry, HostProblem, prepare
-from platform_assets.serving.follow import log
-from platform_assets.serving.gate import Gate
-from platform_assets.serving.listening import PortProblem, bound
-from platform_assets.serving.metrics import Metrics
-from platform_assets.serving.middleware import PredictionMiddleware
-from platform_assets.serving.probes import HEALTH, METRICS, READINESS, Page, Pages
-from platform_assets.serving.protocol import Protocol
-from platform_assets.serving.routes import PREDICT, TIMEOUT_S
-from platform_assets.serving.shelf import Shelf, TooLarge
-from platform_assets.serving.store_wait import StoreAway
-from platform_assets.serving.vitals import Waiting
-from platform_assets.serving.worker import Worker
-from platform_assets.settings import Settings
+from platform_assets.base.configuration import ConfigurationProblem
+from platform_assets.base.settings import Settings
+from platform_assets.serving.answer.admission import Gate
+from platform_assets.serving.answer.bodies import Message, Receive, Scope, Send
+from platform_assets.serving.answer.callers import CallersProblem
+from platform_assets.serving.answer.middleware import PredictionMiddleware
+from platform_assets.serving.answer.routes import PREDICT, TIMEOUT_S
+from platform_assets.serving.follow import local_copy, store_wait
+from platform_assets.serving.follow.entries import UNREADABLE, Entry, HostProblem, prepare
+from platform_assets.serving.follow.follower import log
+from platform_assets.serving.follow.model_cache import Shelf, TooLarge
+from platform_assets.serving.follow.store_wait import StoreAway
+from platform_assets.serving.run import assembly, protocol
+from platform_assets.serving.run.event_loop import Waiting
+from platform_assets.serving.run.listening import PortProblem, bound
+from platform_assets.serving.run.metrics import Metrics
+from platform_assets.serving.run.probes import HEALTH, METRICS, READINESS, Page, Pages
+from platform_assets.serving.run.protocol import Protocol
+from platform_assets.serving.run.worker import Worker
 
 _JSON = b"application/json"
 

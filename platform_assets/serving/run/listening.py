@@ -7,7 +7,7 @@ import socket
 import stat
 from pathlib import Path
 
-from platform_assets.problems import Problem
+from platform_assets.base.problems import Problem
 
 BACKLOG = 2048
 """Connections that may wait to be accepted: uvicorn's default."""

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from platform_assets.serving.vitals import WINDOW_S, Highest
+from platform_assets.serving.run.event_loop import WINDOW_S, Highest
 
 if TYPE_CHECKING:
-    from platform_assets.serving.follow import Follower, Live
-    from platform_assets.serving.shipping import Figures
+    from platform_assets.serving.follow.follower import Follower, Live
+    from platform_assets.serving.log.shipping import Figures
 
 LATENCY_BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 PREDICT = frozenset(["/predict", "/api/predict"])

@@ -1,4 +1,4 @@
-"""Serve a Bento in one process, as a pod does: `python -m platform_assets.serving.pod` in the Bento's folder `src`.
+"""Serve a Bento in one process, as a pod does: `python -m platform_assets.serving.run.pod` in the Bento's folder `src`.
 
 It is the application that `bentoml serve` serves, without Bento's supervisor: a process that dies ends its container,
 and the kubelet starts another.
@@ -12,8 +12,8 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from platform_assets.serving import protocol
-from platform_assets.serving.listening import PortProblem, bound
+from platform_assets.serving.run import protocol
+from platform_assets.serving.run.listening import PortProblem, bound
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PortProblem as problem:
         print(f"serve: {problem}", file=sys.stderr)
         return 1
-    from platform_assets.serving.bento import PredictionService
+    from platform_assets.serving.run.bento import PredictionService
 
     protocol.serve(PredictionService.to_asgi(), callers)  # type: ignore[attr-defined]  # a bentoml.Service
     return 0

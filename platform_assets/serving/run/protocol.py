@@ -20,7 +20,7 @@ import uvicorn
 import uvicorn.config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from platform_assets.serving.gate import RETRY_AFTER_S, Gate
+from platform_assets.serving.answer.admission import RETRY_AFTER_S, Gate
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass, field
 
-from platform_assets.serving.alive import Mark
-from platform_assets.serving.callers import Callers
-from platform_assets.serving.contract import Contract
-from platform_assets.serving.follow import Follower
-from platform_assets.serving.gate import Gate
-from platform_assets.serving.metrics import Metrics
-from platform_assets.serving.predict import Predictor
-from platform_assets.serving.shelf import Shelf
-from platform_assets.serving.shipping import Shipper
-from platform_assets.serving.vitals import Waiting
+from platform_assets.serving.answer.admission import Gate
+from platform_assets.serving.answer.callers import Callers
+from platform_assets.serving.answer.contract import Contract
+from platform_assets.serving.answer.predict import Predictor
+from platform_assets.serving.follow.alive import Mark
+from platform_assets.serving.follow.follower import Follower
+from platform_assets.serving.follow.model_cache import Shelf
+from platform_assets.serving.log.shipping import Shipper
+from platform_assets.serving.run.event_loop import Waiting
+from platform_assets.serving.run.metrics import Metrics
 
 
 @dataclass(frozen=True)

@@ -25,20 +25,20 @@ import click
 from starlette.requests import Request
 from starlette.responses import Response
 
-from platform_assets import settings as settings_module
-from platform_assets.problems import Problem
-from platform_assets.serving import protocol
-from platform_assets.serving.callers import Callers
-from platform_assets.serving.gate import Gate
-from platform_assets.serving.listening import PortProblem, bound, copies
-from platform_assets.serving.private import make_folder
-from platform_assets.serving.routes import ANSWER, API, PREDICT, TIMEOUT_S
-from platform_assets.settings import Settings, SettingsProblem
-from platform_assets.storage import objects
+from platform_assets.base import settings as settings_module
+from platform_assets.base.private_folders import make_folder
+from platform_assets.base.problems import Problem
+from platform_assets.base.settings import Settings, SettingsProblem
+from platform_assets.serving.answer.admission import Gate
+from platform_assets.serving.answer.callers import Callers
+from platform_assets.serving.answer.routes import ANSWER, API, PREDICT, TIMEOUT_S
+from platform_assets.serving.run import protocol
+from platform_assets.serving.run.listening import PortProblem, bound, copies
+from platform_assets.store import objects
 
 if TYPE_CHECKING:
-    from platform_assets.serving.middleware import Application, PredictionMiddleware
-    from platform_assets.serving.runtime import Runtime
+    from platform_assets.serving.answer.middleware import Application, PredictionMiddleware
+    from platform_assets.serving.run.runtime import Runtime
 
 FALLBACK = settings_module.REPOSITORY / "fallback"
 ANY_HOST = "0.0.0.0"
@@ -54,11 +54,11 @@ def make_runtime(settings: Settings | None = None, fallback: Path = FALLBACK) ->
     """
     from prometheus_client import values
 
-    from platform_assets.serving import assembly
-    from platform_assets.serving.contract import Contract
-    from platform_assets.serving.metrics import Metrics
-    from platform_assets.serving.vitals import Waiting
-    from platform_assets.storage.artifacts import ArtifactStore
+    from platform_assets.serving.answer.contract import Contract
+    from platform_assets.serving.run import assembly
+    from platform_assets.serving.run.event_loop import Waiting
+    from platform_assets.serving.run.metrics import Metrics
+    from platform_assets.store.artifacts import ArtifactStore
 
     settings = Settings.from_environment() if settings is None else settings
     contract = Contract.from_bytes((fallback / "contract.json").read_bytes())
@@ -187,7 +187,7 @@ def make_or_exit() -> Runtime:
 
 def direct(app: Application, make: Callable[[], Runtime]) -> PredictionMiddleware:
     """Return the middleware, which gets the requests to `/predict` without Bento's layers around it."""
-    from platform_assets.serving.middleware import PredictionMiddleware
+    from platform_assets.serving.answer.middleware import PredictionMiddleware
 
     middleware = PredictionMiddleware(app, make)
     protocol.Protocol.direct = {PREDICT: middleware}

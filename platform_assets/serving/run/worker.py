@@ -10,9 +10,9 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from platform_assets.serving.probes import Pages, Probes
-from platform_assets.serving.runtime import Runtime
-from platform_assets.serving.vitals import Vitals
+from platform_assets.serving.run.event_loop import Vitals
+from platform_assets.serving.run.probes import Pages, Probes
+from platform_assets.serving.run.runtime import Runtime
 
 
 class Counts(Protocol):

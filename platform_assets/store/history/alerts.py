@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from platform_assets.history.base import Reader
-from platform_assets.records.alerts import ALERT_QUEUE, ALERTS, DELIVERIES, Alert
+from platform_assets.store.history.base import Reader
+from platform_assets.store.records.alerts import ALERT_QUEUE, ALERTS, DELIVERIES, Alert
 
 SENT = ".sent"
 """Suffix of the record with the outcome of a delivery."""

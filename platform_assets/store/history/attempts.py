@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from platform_assets.records.attempts import BACKTEST, FINISHED, TRAIN, Numbered, unique_attempts
+from platform_assets.store.records.attempts import BACKTEST, FINISHED, TRAIN, Numbered, unique_attempts
 
 RECORD_COLUMNS = pl.Schema(
     {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from platform_assets.history.base import Reader
-from platform_assets.records.attendance import ATTENDANCE, KEY_ENDS, Attendance, KeyEnd
+from platform_assets.store.history.base import Reader
+from platform_assets.store.records.attendance import ATTENDANCE, KEY_ENDS, Attendance, KeyEnd
 
 
 class Attended(Reader):

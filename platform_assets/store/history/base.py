@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.store.ledgers import Ledgers
 
 if TYPE_CHECKING:
-    from platform_assets.storage.tables import TableStore
+    from platform_assets.store.tables import TableStore
 
 
 class Reader:
@@ -25,6 +25,6 @@ class Reader:
 
     @cached_property
     def _tables(self) -> TableStore:
-        from platform_assets.storage.tables import TableStore
+        from platform_assets.store.tables import TableStore
 
         return TableStore(self.root, self.product)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from platform_assets.history.base import Reader
-from platform_assets.records.claims import CLAIMS, PRUNED, Claim
-from platform_assets.records.decisions import DECISIONS, Decision
-from platform_assets.records.ingested import INGESTED, Ingested
+from platform_assets.store.history.base import Reader
+from platform_assets.store.records.claims import CLAIMS, PRUNED, Claim
+from platform_assets.store.records.decisions import DECISIONS, Decision
+from platform_assets.store.records.ingested import INGESTED, Ingested
 
 
 class Decisions(Reader):

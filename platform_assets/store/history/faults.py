@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from platform_assets.history.base import Reader
-from platform_assets.history.holds import REQUEST_INPUT, Hold
-from platform_assets.records.faults import FAULTS, FaultRecord
-from platform_assets.records.judgements import JUDGEMENTS, Judgement
-from platform_assets.records.requests import INTERVENTIONS
+from platform_assets.store.history.base import Reader
+from platform_assets.store.history.holds import REQUEST_INPUT, Hold
+from platform_assets.store.records.faults import FAULTS, FaultRecord
+from platform_assets.store.records.judgements import JUDGEMENTS, Judgement
+from platform_assets.store.records.requests import INTERVENTIONS
 
 if TYPE_CHECKING:
-    from platform_assets.storage.records import PartitionRecord
+    from platform_assets.store.partition_records import PartitionRecord
 
 STAGE = "drift"
 INTERVENTIONS_READ = 100

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from platform_assets.records.faults import Dropped, Fault, FaultRecord, Nulled, Repair
+from platform_assets.store.records.faults import Dropped, Fault, FaultRecord, Nulled, Repair
 
 REQUEST_INPUT = "asked"
 """The input of a judgement that names the fault record that requested it."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from platform_assets.history.base import Reader
-from platform_assets.problems import LedgerProblem
-from platform_assets.records.attempts import (
+from platform_assets.base.problems import LedgerProblem
+from platform_assets.store.history.base import Reader
+from platform_assets.store.records.attempts import (
     ATTEMPTS,
     ATTEMPTS_SO_FAR,
     OVERSPENDINGS,
@@ -19,7 +19,7 @@ from platform_assets.records.attempts import (
     Numbered,
     Overspending,
 )
-from platform_assets.records.models import CHECKPOINTS
+from platform_assets.store.records.models import CHECKPOINTS
 
 if TYPE_CHECKING:
     import polars as pl
@@ -33,7 +33,7 @@ class Money(Reader):
 
         Costs what `attempts_so_far` does.
         """
-        from platform_assets.history.attempts import frame  # polars loads with it, and sensors read no attempts
+        from platform_assets.store.history.attempts import frame  # polars loads with it, and sensors read no attempts
 
         return frame(self.attempts_so_far())
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from platform_assets.records.performance import MEASURED, Measured
+from platform_assets.store.records.performance import MEASURED, Measured
 
 if TYPE_CHECKING:
-    from platform_assets.storage.records import PartitionRecord
+    from platform_assets.store.partition_records import PartitionRecord
 
 UNKNOWN = Measured(
     decided=None,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from platform_assets.history.base import Reader
-from platform_assets.records.rebuilds import REBUILD_SNAPSHOTS, REBUILDS, Rebuild, RebuildSnapshots
+from platform_assets.store.history.base import Reader
+from platform_assets.store.records.rebuilds import REBUILD_SNAPSHOTS, REBUILDS, Rebuild, RebuildSnapshots
 
 
 class Rebuilds(Reader):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from platform_assets.history.base import Reader
-from platform_assets.records.refusals import REFUSALS, Refusal
-from platform_assets.records.releases import RELEASES, Release
-from platform_assets.records.verdicts import VERDICTS, Verdict
-from platform_assets.storage.artifacts import sha256
+from platform_assets.store.artifacts import sha256
+from platform_assets.store.history.base import Reader
+from platform_assets.store.records.refusals import REFUSALS, Refusal
+from platform_assets.store.records.releases import RELEASES, Release
+from platform_assets.store.records.verdicts import VERDICTS, Verdict
 
 
 class Releases(Reader):

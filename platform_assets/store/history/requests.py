@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from platform_assets.history.base import Reader
-from platform_assets.records.alerts import FAILURES, Failure
-from platform_assets.records.requests import ANSWERED, REQUESTS, AdvanceRequest, DecisionRequest
-from platform_assets.records.slow_sources import SLOW_SOURCES, SlowSource
+from platform_assets.store.history.base import Reader
+from platform_assets.store.records.alerts import FAILURES, Failure
+from platform_assets.store.records.requests import ANSWERED, REQUESTS, AdvanceRequest, DecisionRequest
+from platform_assets.store.records.slow_sources import SLOW_SOURCES, SlowSource
 
 
 class Requests(Reader):

@@ -11,18 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from platform_assets import naming
-from platform_assets.storage.artifacts import canonical, sha256
-from platform_assets.storage.problems import MissingPartitions, TableProblem, plural
+from platform_assets.base import naming
+from platform_assets.store.artifacts import canonical, sha256
+from platform_assets.store.problems import MissingPartitions, TableProblem, plural
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from platform_assets.history.rebuilds import Rebuilds
-    from platform_assets.keys import Grain
-    from platform_assets.records.rebuilds import RebuildSnapshots
-    from platform_assets.storage.records import PartitionRecord
-    from platform_assets.storage.tables import TableStore
+    from platform_assets.base.keys import Grain
+    from platform_assets.store.history.rebuilds import Rebuilds
+    from platform_assets.store.partition_records import PartitionRecord
+    from platform_assets.store.records.rebuilds import RebuildSnapshots
+    from platform_assets.store.tables import TableStore
 
 FEATURES = naming.stage("features")
 

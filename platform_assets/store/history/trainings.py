@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from platform_assets.history.base import Reader
-from platform_assets.records.trainings import TRAININGS, Training
+from platform_assets.store.history.base import Reader
+from platform_assets.store.records.trainings import TRAININGS, Training
 
 MOST_READ = 100
 

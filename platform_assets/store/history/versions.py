@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from platform_assets.history.base import Reader
-from platform_assets.records.versions import COMPATIBLE, RENEWALS, Renewal
+from platform_assets.store.history.base import Reader
+from platform_assets.store.records.versions import COMPATIBLE, RENEWALS, Renewal
 
 
 class Versions(Reader):

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import msgspec
 
-from platform_assets import naming
-from platform_assets.failures import NODE_LOST
-from platform_assets.records.base import Document, Number, Part, Record, RecordKind
+from platform_assets.base import naming
+from platform_assets.base.failures import NODE_LOST
+from platform_assets.store.records.base import Document, Number, Part, Record, RecordKind
 
 LAUNCHER, STEP = "launcher", "step"
 TRAIN, EXPORT, BACKTEST = "train", "export", "backtest"

@@ -6,8 +6,8 @@ from typing import Literal
 
 from msgspec import field
 
-from platform_assets import naming
-from platform_assets.records.base import Record, RecordKind
+from platform_assets.base import naming
+from platform_assets.store.records.base import Record, RecordKind
 
 
 class Attendance(Record, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 
-from platform_assets.problems import NewerRecord, UnfitRecord
+from platform_assets.base.problems import NewerRecord, UnfitRecord
 
 Document = dict[str, Any]
 """A JSON object whose members this code does not name."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from msgspec import field
 
-from platform_assets import naming
-from platform_assets.records.base import Part, Record, RecordKind
+from platform_assets.base import naming
+from platform_assets.store.records.base import Part, Record, RecordKind
 
 
 class Skipped(Part, frozen=True, kw_only=True):
@@ -21,7 +21,7 @@ class Skipped(Part, frozen=True, kw_only=True):
 
 
 class Remark(Part, frozen=True, kw_only=True):
-    """Something unusual about a segment that was taken in; see `compute.streams`."""
+    """Something unusual about a segment that was taken in; see `prediction_log.streams`."""
 
     segment: str
     remark: str

@@ -6,9 +6,9 @@ from typing import Literal
 
 from msgspec import UNSET, UnsetType
 
-from platform_assets import naming
-from platform_assets.records.base import Number, Part, Record, RecordKind
-from platform_assets.records.performance import Tested
+from platform_assets.base import naming
+from platform_assets.store.records.base import Number, Part, Record, RecordKind
+from platform_assets.store.records.performance import Tested
 
 Action = Literal["retrain", "wait", "alert_fault"]
 

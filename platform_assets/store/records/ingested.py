@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from msgspec import field
 
-from platform_assets import naming
-from platform_assets.records.base import Part, Record, RecordKind
-from platform_assets.records.claims import Remark, Skipped
+from platform_assets.base import naming
+from platform_assets.store.records.base import Part, Record, RecordKind
+from platform_assets.store.records.claims import Remark, Skipped
 
 
 class LeftOut(Part, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import UNSET, UnsetType
 
-from platform_assets.records.base import Number, Part, Record, RecordKind
+from platform_assets.store.records.base import Number, Part, Record, RecordKind
 
 
 class Primary(Part, frozen=True, kw_only=True):

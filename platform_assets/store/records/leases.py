@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from platform_assets import naming
-from platform_assets.records.base import Document, Number, Part, Record, RecordKind
+from platform_assets.base import naming
+from platform_assets.store.records.base import Document, Number, Part, Record, RecordKind
 
 TTL_S = 15.0
 """How long a training's lease outlives its holder's last heartbeat."""

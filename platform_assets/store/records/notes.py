@@ -10,9 +10,9 @@ from typing import Protocol, Self, TypedDict
 
 import msgspec
 
-from platform_assets.problems import UnfitRecord
-from platform_assets.records.base import Number, Part
-from platform_assets.records.performance import Value
+from platform_assets.base.problems import UnfitRecord
+from platform_assets.store.records.base import Number, Part
+from platform_assets.store.records.performance import Value
 
 
 class Noted(Protocol):

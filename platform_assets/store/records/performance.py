@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec import UNSET, UnsetType
 
-from platform_assets.records.base import Decided, Number, Part, Record, RecordKind, Row
+from platform_assets.store.records.base import Decided, Number, Part, Record, RecordKind, Row
 
 Value = str | int | float | bool | None
 """A value of a field; an image's is a text with its digest."""
@@ -23,7 +23,7 @@ class Interval(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
 
 
 class Tested(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """The test of one promise: `compute.promises.Tested`, which training can import without records."""
+    """The test of one promise: `evaluation.promises.Tested`, which training can import without records."""
 
     effect: Number | None
     high: Number | None
@@ -97,7 +97,7 @@ class Compared(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
         rows_unknown: entities with a moment that we do not have.
         share: share of equal entities among the compared ones; None without any.
         fields: those that differ.
-        limit, is_skewed: as `records.decisions.Skew`.
+        limit, is_skewed: as `store.records.decisions.Skew`.
         not_compared: why features could not be compared; None when they could.
         own_answers: for a skewed key, the bundles that answered our own features instead.
         not_scored: why other bundles did not.

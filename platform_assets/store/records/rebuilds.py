@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from platform_assets.records.base import Record, RecordKind
+from platform_assets.store.records.base import Record, RecordKind
 
 
 class Rebuild(Record, frozen=True, kw_only=True):

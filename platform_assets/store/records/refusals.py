@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from platform_assets.records.base import Record, RecordKind
-from platform_assets.records.releases import Digest
+from platform_assets.store.records.base import Record, RecordKind
+from platform_assets.store.records.releases import Digest
 
 
 class Refusal(Record, frozen=True, kw_only=True):

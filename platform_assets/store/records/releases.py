@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from platform_assets import naming
-from platform_assets.records.base import Part, Record, RecordKind
-from platform_assets.records.signatures import Signature
+from platform_assets.base import naming
+from platform_assets.store.records.base import Part, Record, RecordKind
+from platform_assets.store.records.signatures import Signature
 
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 Words = Annotated[str, msgspec.Meta(min_length=1)]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from platform_assets import naming
-from platform_assets.records.base import Record, RecordKind
+from platform_assets.base import naming
+from platform_assets.store.records.base import Record, RecordKind
 
 
 class AdvanceRequest(Record, frozen=True, kw_only=True, tag_field="kind", tag="advance"):

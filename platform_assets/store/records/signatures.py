@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from platform_assets.records.base import Part
+from platform_assets.store.records.base import Part
 
 PublicKey = Annotated[str, msgspec.Meta(pattern="^[0-9A-Za-z+/]{43}=$")]
 """32 bytes of an Ed25519 public key, in base64."""

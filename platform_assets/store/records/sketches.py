@@ -5,11 +5,12 @@ Members added by later code are not an error.
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Literal
 
 from msgspec import UNSET, UnsetType, field
 
-from platform_assets.records.base import Part
+from platform_assets.product.label_summary import Labels
+from platform_assets.store.records.base import Part
 
 Histograms = dict[str, list[int]]
 """Number of rows, by field and bin."""
@@ -140,17 +141,6 @@ class Mix(Sketch, frozen=True, kw_only=True):
 
     edges: list[float] | None
     counts: list[int]
-
-
-class Labels(TypedDict, total=False):
-    """Summary of a column of labels; members depend on the task: positives, rows per class, or the range of numbers."""
-
-    nulls: int
-    positives: int
-    classes: dict[str, int]
-    mean: float | None
-    lowest: float | None
-    highest: float | None
 
 
 class TrainingSketch(Sketch, frozen=True, kw_only=True):

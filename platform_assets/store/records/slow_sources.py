@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from platform_assets import naming
-from platform_assets.records.base import Number, Part, Record, RecordKind
+from platform_assets.base import naming
+from platform_assets.store.records.base import Number, Part, Record, RecordKind
 
 
 class SlowSource(Part, frozen=True, kw_only=True):

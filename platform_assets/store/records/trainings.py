@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from platform_assets import naming
-from platform_assets.records.base import Document, Number, Record, RecordKind
+from platform_assets.base import naming
+from platform_assets.store.records.base import Document, Number, Record, RecordKind
 
 LOOP, EXPERIMENT = "loop", "experiment"
 """Purposes: a training that may be released, and one of `driftline train`."""
@@ -23,7 +23,7 @@ class Training(Record, frozen=True, kw_only=True):
         rows: learned from and validated on.
         curve: losses by epoch or round.
         quality: the task's measures on the holdout, after average precision and base rate where a class is rare
-            (`compute.rare`); empty without labels there.
+            (`training.rare`); empty without labels there.
         cpu_s: of the process that finished it; attempts before it are in the ledger of attempts.
     """
 

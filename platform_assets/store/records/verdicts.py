@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-from platform_assets import naming
-from platform_assets.records.base import Decided, Number, Part, Record, RecordKind, Row
-from platform_assets.records.releases import Digest
-from platform_assets.records.signatures import Signature
+from platform_assets.base import naming
+from platform_assets.store.records.base import Decided, Number, Part, Record, RecordKind, Row
+from platform_assets.store.records.releases import Digest
+from platform_assets.store.records.signatures import Signature
 
 FORMAT = 3
 CHALLENGER, CHAMPION = "challenger", "champion"

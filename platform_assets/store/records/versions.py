@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from platform_assets import naming
-from platform_assets.records.base import Number, Record, RecordKind
+from platform_assets.base import naming
+from platform_assets.store.records.base import Number, Record, RecordKind
 
 
 class Compatible(Record, frozen=True, kw_only=True):

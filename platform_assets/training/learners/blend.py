@@ -7,15 +7,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from platform_assets.learners.base import Alone, Blobs, Context, Learner, Progress, Resumable
-from platform_assets.problems import Problem
+from platform_assets.base.problems import Problem
+from platform_assets.product.learner import Alone, Blobs, Context, Learner, Progress, Resumable
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from platform_assets.compute.matrix import Inputs
-    from platform_assets.learners.graphs import Graphs
+    from platform_assets.training.learners.graphs import Graphs
+    from platform_assets.training.matrix import Inputs
 
 
 class _Part(Alone):

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from platform_assets.learners.base import Blobs, Context, Learner
+from platform_assets.product.learner import Blobs, Context, Learner
 
 if TYPE_CHECKING:
     import numpy as np
     from lightgbm.callback import CallbackEnv
     from numpy.typing import NDArray
 
-    from platform_assets.compute.matrix import Inputs
-    from platform_assets.learners.graphs import Graphs
+    from platform_assets.training.learners.graphs import Graphs
+    from platform_assets.training.matrix import Inputs
 
 BOOSTER, SPREAD = "booster.txt", "spread.json"
 OBJECTIVES = {
@@ -73,8 +73,8 @@ class LightGbm(Learner):
         import lightgbm
         import msgspec
 
-        from platform_assets.compute import trees
-        from platform_assets.compute.train import TrainingProblem
+        from platform_assets.product.learner import TrainingProblem
+        from platform_assets.training import trees
 
         columns = trees.matrix(rows, context.learned)
         cut = len(rows) - context.judged
@@ -95,7 +95,7 @@ class LightGbm(Learner):
 
     def to_onnx(self, blobs: Blobs, graphs: Graphs) -> bytes:
         """Return the trees' graph; see `Learner.to_onnx`."""
-        from platform_assets.compute import trees
+        from platform_assets.training import trees
 
         return graphs.of_trees(trees.forest_of(_booster(blobs).dump_model()), _spread(blobs))
 
@@ -103,7 +103,7 @@ class LightGbm(Learner):
         """Return the booster's own answers; see `Learner.answers`."""
         import numpy as np
 
-        from platform_assets.compute import trees
+        from platform_assets.training import trees
 
         # LightGBM reads doubles; a float32 is one.
         predicted = np.asarray(
@@ -151,7 +151,7 @@ class LightGbm(Learner):
 
     def _checked(self, context: Context) -> bool:
         """Return whether answers need a spread; refuse a regression that has no rows to measure it on."""
-        from platform_assets.compute.train import TrainingProblem
+        from platform_assets.product.learner import TrainingProblem
 
         is_regression = context.task.kind == "regression"
         if is_regression and not context.judged:
@@ -172,7 +172,7 @@ class LightGbm(Learner):
 
         from lightgbm.basic import _ConfigAliases
 
-        from platform_assets.compute.train import TrainingProblem
+        from platform_assets.product.learner import TrainingProblem
 
         by_name = _ConfigAliases._get_all_param_aliases()  # what `LGBM_DumpParamAliases` returns
         names = {*by_name, *(alias for aliases in by_name.values() for alias in aliases)}

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from platform_assets.learners.base import Blobs, Context, Learner
+from platform_assets.product.learner import Blobs, Context, Learner
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from platform_assets.compute.matrix import Inputs
-    from platform_assets.learners.graphs import Graphs
+    from platform_assets.training.learners.graphs import Graphs
+    from platform_assets.training.matrix import Inputs
 
 CORE = "core.onnx"
 
@@ -39,7 +39,7 @@ class Estimator(Learner):
         Raises:
             ParityFailure: the graph answers differently from the estimator.
         """
-        from platform_assets.compute import estimators, trees
+        from platform_assets.training import estimators, trees
 
         columns, cut = trees.matrix(rows, context.learned), len(rows) - context.judged
         estimators.check(context.task, context.judged)
@@ -59,6 +59,6 @@ class Estimator(Learner):
 
     def answers(self, blobs: Blobs, rows: Inputs, context: Context) -> NDArray[np.float32]:
         """Return the answers of the estimator's own graph; see `Learner.answers`."""
-        from platform_assets.compute import estimators, trees
+        from platform_assets.training import estimators, trees
 
         return estimators.run(blobs[CORE], trees.matrix(rows, context.learned), len(context.learned.numeric))

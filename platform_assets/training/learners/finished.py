@@ -6,14 +6,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from platform_assets.learners.base import Blobs, Context, Learner
+from platform_assets.product.learner import Blobs, Context, Learner
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from platform_assets.compute.matrix import Inputs
-    from platform_assets.learners.graphs import Graphs
+    from platform_assets.training.learners.graphs import Graphs
+    from platform_assets.training.matrix import Inputs
 
 GIVEN = "given.onnx"
 
@@ -44,8 +44,8 @@ class FinishedOnnx(Learner):
 
     def fit(self, rows: Inputs, labels: NDArray[Any], context: Context) -> dict[str, bytes]:
         """Read the file, verify its digest, and try it on these rows; see `Learner.fit`."""
-        from platform_assets.compute import given
-        from platform_assets.compute.train import TrainingProblem
+        from platform_assets.product.learner import TrainingProblem
+        from platform_assets.training import given
 
         data = self._read()
         try:
@@ -63,7 +63,7 @@ class FinishedOnnx(Learner):
 
     def answers(self, blobs: Blobs, rows: Inputs, context: Context) -> NDArray[np.float32]:
         """Return the graph's answers; see `Learner.answers`."""
-        from platform_assets.compute import export
+        from platform_assets.training import export
 
         del context
         return export.answers(blobs[GIVEN], rows, batch=max(export.BATCHES))
@@ -71,9 +71,9 @@ class FinishedOnnx(Learner):
     def _read(self) -> bytes:
         import obstore
 
-        from platform_assets.compute.train import TrainingProblem
-        from platform_assets.storage import objects
-        from platform_assets.storage.artifacts import sha256
+        from platform_assets.product.learner import TrainingProblem
+        from platform_assets.store import objects
+        from platform_assets.store.artifacts import sha256
 
         try:
             # A folder that is not there stays so: opening it as a store would make it.

@@ -6,27 +6,33 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from platform_assets.learners.base import Blobs, Context, Learner
+from platform_assets.product.learner import Blobs, Context, Learner
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import nn
 
-    from platform_assets.compute.learn import Learned
-    from platform_assets.compute.matrix import Inputs
-    from platform_assets.learners.graphs import Graphs
     from platform_assets.product.modelling import Training
+    from platform_assets.product.spec import ProductSpec
+    from platform_assets.training.learn import Learned
+    from platform_assets.training.learners.graphs import Graphs
+    from platform_assets.training.matrix import Inputs
 
 WEIGHTS = "weights.safetensors"
 
 
+def learner_of(spec: ProductSpec) -> Learner:
+    """Return what fits a product's model; a function is the network of a torch training."""
+    return spec.model if isinstance(spec.model, Learner) else Network(model=spec.model)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Network(Learner):
-    """A torch module, trained by `compute.train.Loop`.
+    """A torch module, trained by `training.train.Loop`.
 
     Attributes:
-        model: `(learned preprocessing, training) -> torch module`; see `compute.nets`.
+        model: `(learned preprocessing, training) -> torch module`; see `training.nets`.
         validation_keys (keys): with some, the epoch that is best on them becomes the model, and they draw a second
             curve; with 0, `Training.epochs` decides whether some rows choose the epoch.
         patience (epochs): end the training when this many epochs have not improved the validation loss; None never.
@@ -51,9 +57,9 @@ class Network(Learner):
         import torch
         from safetensors.torch import save
 
-        from platform_assets.compute import determinism
-        from platform_assets.compute.learn import codes
-        from platform_assets.compute.train import Loop, tensors
+        from platform_assets.training import determinism
+        from platform_assets.training.learn import codes
+        from platform_assets.training.train import Loop, tensors
 
         determinism.seed(context.training.seed)
         network = self.model(context.learned, context.training)
@@ -78,8 +84,8 @@ class Network(Learner):
 
     def answers(self, blobs: Blobs, rows: Inputs, context: Context) -> NDArray[np.float32]:
         """Return the module's answers; see `Learner.answers`."""
-        from platform_assets.compute.learn import codes
-        from platform_assets.compute.train import outputs, tensors
+        from platform_assets.training.learn import codes
+        from platform_assets.training.train import outputs, tensors
 
         raw_outputs = outputs(self.load(blobs, context), tensors(rows, codes(context.learned, rows.categorical)))
         answers: NDArray[np.float32] = context.task.graph_answer(raw_outputs, context.learned.target).numpy()

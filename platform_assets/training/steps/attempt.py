@@ -16,16 +16,15 @@ from typing import Self
 
 from msgspec.structs import replace
 
-from platform_assets import clock
-from platform_assets.failures import CODE, PREEMPTED
-from platform_assets.profiles import profile
-from platform_assets.records import attempts
-from platform_assets.records.base import R, RecordKind
-from platform_assets.records.leases import BEAT_S, SIGNS, TTL_S, Result
-from platform_assets.settings import Settings
-from platform_assets.steps import process
-from platform_assets.storage.leases import Lease, LeaseHeld
-from platform_assets.storage.ledgers import Ledgers, RecordExists
+from platform_assets.base import clock
+from platform_assets.base.failures import CODE, PREEMPTED
+from platform_assets.base.settings import Settings
+from platform_assets.store.leases import Lease, LeaseHeld
+from platform_assets.store.ledgers import Ledgers, RecordExists
+from platform_assets.store.records import attempts
+from platform_assets.store.records.base import R, RecordKind
+from platform_assets.store.records.leases import BEAT_S, SIGNS, TTL_S, Result
+from platform_assets.training.steps import process
 
 
 class Attempt:
@@ -33,7 +32,7 @@ class Attempt:
 
     Args:
         fingerprint: what is leased.
-        profile_name: the step's size, for its cost.
+        profile_name, usd_per_hour: the step's size and its price, for the record of a try that no launcher made.
         ttl_s: how long the lease outlives its holder's last sign of life, and so how long a restart may wait.
         launch: the launcher's facts of the attempt: id, run, actual profile and price. The launcher writes a record
             under the same id, because it knows why the attempt ended.
@@ -47,6 +46,7 @@ class Attempt:
         fingerprint: str,
         cutoff: str,
         profile_name: str,
+        usd_per_hour: float = 0.0,
         ttl_s: float = TTL_S,
         launch: attempts.Launch | None = None,
     ) -> None:
@@ -61,7 +61,7 @@ class Attempt:
         # Elsewhere the network is the machine's, and what others receive would count.
         is_pod = launch is not None and launch.data_zone is not None and launch.launcher == "kubernetes"
         self._received_before = process.received_bytes() if is_pod else None
-        alone = {"id": uuid.uuid4().hex, "profile": profile_name, "usd_per_hour": profile(profile_name).usd_per_hour}
+        alone = {"id": uuid.uuid4().hex, "profile": profile_name, "usd_per_hour": usd_per_hour}
         members = {**(launch.document() if launch else alone), "fingerprint": fingerprint, "cutoff": cutoff}
         self.facts = attempts.Attempt(
             **members,

@@ -18,10 +18,10 @@ from msgspec.structs import replace
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from platform_assets.compute.train import Facts, State
-from platform_assets.storage.artifacts import canonical, sha256
-from platform_assets.storage.leases import LeaseLost
-from platform_assets.storage.objects import open_store
+from platform_assets.store.artifacts import canonical, sha256
+from platform_assets.store.leases import LeaseLost
+from platform_assets.store.objects import open_store
+from platform_assets.training.train import Facts, State
 
 if TYPE_CHECKING:
     from obstore import PutMode

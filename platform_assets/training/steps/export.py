@@ -1,4 +1,4 @@
-"""Export one checkpoint and seal its bundle: `python -m platform_assets.steps.export`, input by Dagster Pipes.
+"""Export one checkpoint and seal its bundle: `python -m platform_assets.training.steps.export`, input by Dagster Pipes.
 
 Parity is proved on every holdout row first: no parity, no bundle. The bundle's content is deterministic, so that the
 same checkpoint gives the same digest from any checkout, machine state or time.
@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from platform_assets import specs
-from platform_assets.compute.learn import Learned
-from platform_assets.digests import reads
-from platform_assets.makers.onnx import Exporting
-from platform_assets.records.models import CheckpointManifest
-from platform_assets.serving import golden
-from platform_assets.settings import Settings
-from platform_assets.specs.base import ProductSpec, Training
-from platform_assets.steps import instructions, process
-from platform_assets.steps.jobs import Exported, ExportJob, Parity
-from platform_assets.steps.models import read_model
-from platform_assets.storage.artifacts import ArtifactStore, canonical, sha256
-from platform_assets.storage.tables import TableStore
+from platform_assets.base.settings import Settings
+from platform_assets.engine import product_files
+from platform_assets.engine.digests import reads
+from platform_assets.product.spec import ProductSpec, Training
+from platform_assets.store.artifacts import ArtifactStore, canonical, sha256
+from platform_assets.store.records.models import CheckpointManifest
+from platform_assets.store.tables import TableStore
+from platform_assets.training import golden
+from platform_assets.training.learn import Learned
+from platform_assets.training.onnx_maker import Exporting
+from platform_assets.training.steps import instructions, process
+from platform_assets.training.steps.jobs import Exported, ExportJob, Parity
+from platform_assets.training.steps.models import read_model
 
 if TYPE_CHECKING:
-    from platform_assets.makers.rows import Rows
+    from platform_assets.training.labelled_rows import Rows
 
 
 def run(spec: ProductSpec, checkpoint: str, settings: Settings, *, log: Callable[[str], None]) -> object:
@@ -112,7 +112,7 @@ def main() -> None:
     process.exit_on_sigterm()
     with instructions.opened() as context:
         job = msgspec.convert(context.extras, ExportJob)
-        spec = specs.load(job.product)
+        spec = product_files.load(job.product)
         instructions.check_maker(context.extras, Exporting.of(spec))
         with reads.guarded(spec.module, Exporting.of(spec)):
             result = run(spec, job.checkpoint, Settings.from_environment(), log=context.log.info)

@@ -17,12 +17,13 @@ from dagster_pipes import (
     open_dagster_pipes,
 )
 
-from platform_assets import digests, libraries
-from platform_assets.digests import modules
-from platform_assets.problems import Problem
+from platform_assets.base.problems import Problem
+from platform_assets.engine import digests
+from platform_assets.engine.digests import modules
 from platform_assets.product import data_files
-from platform_assets.records.values import member, text, texts
-from platform_assets.steps import process
+from platform_assets.store.records.values import member, text, texts
+from platform_assets.training import libraries
+from platform_assets.training.steps import process
 
 WRITE_EVERY_S = 2.0
 WRITE_ATTEMPTS = 8

@@ -6,11 +6,11 @@ from typing import Self
 
 import msgspec
 
-from platform_assets.records.attempts import Launch
-from platform_assets.records.base import Number
-from platform_assets.records.trainings import LOOP
-from platform_assets.records.values import member
-from platform_assets.steps.use import Columns
+from platform_assets.store.records.attempts import Launch
+from platform_assets.store.records.base import Number
+from platform_assets.store.records.trainings import LOOP
+from platform_assets.store.records.values import member
+from platform_assets.training.steps.use import Columns
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +40,7 @@ class Job(Request, frozen=True, kw_only=True):
     Attributes:
         fingerprint: equal fingerprints mean equal results: resume or reuse.
         attempt: the launcher's facts of this try.
-        purpose: of the record of this training; see `records.trainings`.
+        purpose: of the record of this training; see `store.records.trainings`.
     """
 
     fingerprint: str
@@ -85,7 +85,7 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 
 
 class Parity(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the answers of graph and network differ (`compute.export.Parity`)."""
+    """How far the answers of graph and network differ (`training.export.Parity`)."""
 
     rows: int
     max_abs_difference: float

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from platform_assets.learners.base import Blobs
-from platform_assets.learners.network import WEIGHTS
-from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.product.learner import Blobs
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.training.learners.network import WEIGHTS
 
 
 def stored_model(store: ArtifactStore, blobs: Blobs) -> str | dict[str, str]:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from platform_assets.makers.checkpoint import Learning
-from platform_assets.records.base import Document
+from platform_assets.store.records.base import Document
+from platform_assets.training.checkpoint_maker import Learning
 
 
 def of(maker: Learning) -> Document:

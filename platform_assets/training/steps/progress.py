@@ -8,20 +8,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from platform_assets.learners.base import History, Resumable, finite
-from platform_assets.problems import LedgerProblem
-from platform_assets.records.leases import BEAT_S
-from platform_assets.settings import Settings
-from platform_assets.steps import process
-from platform_assets.steps.attempt import Attempt
-from platform_assets.steps.jobs import Job
-from platform_assets.steps.state import SaveStore, saves
-from platform_assets.storage.leases import LeaseLost
+from platform_assets.base.problems import LedgerProblem
+from platform_assets.base.settings import Settings
+from platform_assets.product.learner import History, Resumable, finite
+from platform_assets.store.leases import LeaseLost
+from platform_assets.store.records.leases import BEAT_S
+from platform_assets.training.steps import process
+from platform_assets.training.steps.attempt import Attempt
+from platform_assets.training.steps.jobs import Job
+from platform_assets.training.steps.state import SaveStore, saves
 
 
 @dataclass(frozen=True)
 class StepProgress:
-    """Progress of a step's fit: see `learners.base.Progress`, and `steps.train.Training` for its other members.
+    """Progress of a step's fit: see `product.learner.Progress`, and `training.steps.train.Training` for other members.
 
     Attributes:
         history: the training curve, a point per epoch or as often as the learner says.

@@ -16,10 +16,10 @@ import msgspec
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from platform_assets.compute.train import State
-from platform_assets.settings import Settings
-from platform_assets.steps.bucket_saves import BucketSaves, SaveRecord
-from platform_assets.storage.artifacts import canonical, sha256
+from platform_assets.base.settings import Settings
+from platform_assets.store.artifacts import canonical, sha256
+from platform_assets.training.steps.bucket_saves import BucketSaves, SaveRecord
+from platform_assets.training.train import State
 
 MAX_SAVES = 2
 _NAME = re.compile(r"step-(\d{9})\.json")

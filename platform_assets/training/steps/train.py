@@ -1,4 +1,4 @@
-"""Train one product for one cutoff: `python -m platform_assets.steps.train`, input by Dagster Pipes.
+"""Train one product for one cutoff, once per fingerprint. `launch.train` runs it as a step.
 
 After a kill at any moment, the next attempt resumes and ends with the same bytes. A finished fingerprint is reused.
 The result is a checkpoint manifest in the artifact store, which names weights, learned preprocessing, baselines,
@@ -7,40 +7,47 @@ configuration and data by digest.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, asdict, dataclass, field
 from datetime import datetime
 from functools import cached_property
+from typing import Any
 
 import msgspec
+from numpy.typing import NDArray
 
-from platform_assets import clock, digests, naming, specs
-from platform_assets.compute import rare, suspects
-from platform_assets.compute.learn import Learned
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.digests import reads
-from platform_assets.learners.base import History
-from platform_assets.makers.checkpoint import Learning
-from platform_assets.makers.rows import Rows
-from platform_assets.records import trainings
-from platform_assets.records.base import Number
-from platform_assets.records.leases import TTL_S
-from platform_assets.records.models import CHECKPOINTS, Checkpoint, CheckpointManifest, Computed, Data
-from platform_assets.records.trainings import TRAININGS
-from platform_assets.settings import Settings
-from platform_assets.specs.base import ProductSpec
-from platform_assets.steps import instructions, parameters, process
-from platform_assets.steps.attempt import Attempt
-from platform_assets.steps.jobs import Job, Trained
-from platform_assets.steps.models import stored_model
-from platform_assets.steps.progress import StepProgress
-from platform_assets.steps.state import saves
-from platform_assets.steps.use import Columns, Use
-from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore, canonical, sha256
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
+from platform_assets.base import clock, naming
+from platform_assets.base.settings import Settings
+from platform_assets.engine import digests
+from platform_assets.engine.digests import reads
+from platform_assets.product.learner import History
+from platform_assets.product.spec import ProductSpec
+from platform_assets.product.tasks import Task
+from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore, canonical, sha256
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records import trainings
+from platform_assets.store.records.base import Number
+from platform_assets.store.records.leases import TTL_S
+from platform_assets.store.records.models import CHECKPOINTS, Checkpoint, CheckpointManifest, Computed, Data
+from platform_assets.store.records.trainings import TRAININGS
+from platform_assets.store.tables import TableStore
+from platform_assets.training import suspects
+from platform_assets.training.checkpoint_maker import Learning
+from platform_assets.training.labelled_rows import Rows
+from platform_assets.training.learn import Learned
+from platform_assets.training.steps import parameters, process
+from platform_assets.training.steps.attempt import Attempt
+from platform_assets.training.steps.jobs import Job, Trained
+from platform_assets.training.steps.models import stored_model
+from platform_assets.training.steps.progress import StepProgress
+from platform_assets.training.steps.state import saves
+from platform_assets.training.steps.use import Columns, Use
 
 FORMAT = 1
+
+
+Quality = Callable[[NDArray[Any], NDArray[Any], Task], Mapping[str, Number | None]]
+"""Measure answers [N] or [N, P] against labels [N]."""
 
 
 def _unseen(done: int, steps: int) -> None:
@@ -67,6 +74,8 @@ class Training:
         ttl_s: of the lease.
         save_every_s: how much work a kill may cost; None for the save store's own value.
         shown: takes done and all steps, after each, for a progress bar.
+        quality: measures answers on the holdout, for the record of the training; None to measure nothing.
+        usd_per_hour: the price of this machine, for the record of a try that no launcher made.
     """
 
     spec: ProductSpec
@@ -78,6 +87,8 @@ class Training:
     ttl_s: float = TTL_S
     save_every_s: float | None = None
     shown: Callable[[int, int], None] = _unseen
+    quality: Quality | None = None
+    usd_per_hour: float = 0.0
 
     def run(self) -> object:
         """Make, resume or reuse the fit; return the step's result, as JSON values.
@@ -105,6 +116,7 @@ class Training:
             fingerprint=self.job.fingerprint,
             cutoff=self.job.cutoff,
             profile_name=self.spec.training.profile,
+            usd_per_hour=self.usd_per_hour,
             ttl_s=self.ttl_s,
             launch=self.job.attempt,
         )
@@ -176,12 +188,9 @@ class Training:
         tables = TableStore(self.settings.root, self.spec.name)
         holdout = maker.rows(tables, job.holdout_keys, job.features, job.outcomes, self.known_before).labelled()
         quality: dict[str, Number | None] = {}
-        if len(holdout.inputs):
+        if self.quality is not None and len(holdout.inputs):
             labels, answers = holdout.labels, maker.answers(fitted.blobs, fitted.learned, holdout)
-            quality |= {
-                **rare.quality(labels, answers, self.spec.task),
-                **measures_of(self.spec.task).quality(labels, answers),
-            }
+            quality |= self.quality(labels, answers, self.spec.task)
         return trainings.Training(
             fingerprint=job.fingerprint,
             cutoff=job.cutoff,
@@ -240,20 +249,3 @@ class Training:
             peak_memory_mb=round(process.peak_memory_mb(), 1),
             use=used,
         )
-
-
-def main() -> None:
-    """Run the step that Dagster Pipes describes."""
-    process.die_with_parent()
-    stop = process.StopRequest().listen()
-    with instructions.opened() as context:
-        job = Job.from_extras(context.extras)
-        spec = specs.load(job.product)
-        instructions.check_maker(context.extras, Learning.of(spec))
-        instructions.check_libraries(context.extras)
-        training = Training(spec, job, Settings.from_environment(), log=context.log.info, stop=stop)
-        context.report_custom_message(training.run())
-
-
-if __name__ == "__main__":
-    main()

@@ -18,7 +18,7 @@ from contextlib import suppress
 from types import ModuleType, TracebackType
 from typing import Any, Self
 
-from platform_assets.steps import process
+from platform_assets.training.steps import process
 
 INTERVAL_S = 0.5
 MOST_SAMPLES = 200

@@ -14,22 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from platform_assets.compute.features import Timeline
-from platform_assets.compute.validate import MOMENT_FORMAT, rule
-from platform_assets.keys import HourlyGrain
-from platform_assets.specs.base import (
+from driftline import (
+    MOMENT_FORMAT,
     Field,
     History,
+    HourlyGrain,
     Monitors,
-    ProductSpec,
+    Product,
     Range,
     RecordingMissing,
     Regression,
     Retraining,
     Source,
     Tables,
+    Timeline,
     Training,
     Window,
+    rule,
 )
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def label(readings: pl.DataFrame) -> pl.DataFrame:
 
 def model(learned: Any, training: Training) -> Any:
     """Return the network, its preprocessing inside."""
-    from platform_assets.compute.nets import TabularNet
+    from driftline import TabularNet
 
     return TabularNet(learned, outputs=TASK.outputs, **training.settings)
 
@@ -172,7 +173,7 @@ def _recorded() -> pl.DataFrame:
     )
 
 
-SPEC = ProductSpec(
+SPEC = Product(
     name="hourly_temperature",
     title="Temperature at New York's airports",
     description="How warm will it be at EWR, JFK and LGA, asked three hours before each hour?",

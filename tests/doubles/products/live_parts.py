@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from platform_assets.keys import BatchGrain
-from platform_assets.specs.base import Field, ProductSpec, Retraining, Service, Source, Tables, Training, Window
+from driftline import BatchGrain, Field, Product, Retraining, Service, Source, Tables, Training, Window
 
 if TYPE_CHECKING:
     import pandera.polars as pa
@@ -56,12 +55,12 @@ def label(tests: pl.DataFrame) -> pl.DataFrame:
 
 
 def model(learned: Any, training: Training) -> Any:
-    from platform_assets.compute.nets import TabularNet
+    from driftline import TabularNet
 
     return TabularNet(learned, **training.settings)
 
 
-SPEC = ProductSpec(
+SPEC = Product(
     name="live_parts",
     title="Live parts",
     description="Which parts break?",

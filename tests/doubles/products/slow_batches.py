@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from platform_assets.keys import BatchGrain
-from platform_assets.specs.base import Field, ProductSpec, Source, Tables, Training, Window
+from driftline import BatchGrain, Field, Product, Source, Tables, Training, Window
 
 if TYPE_CHECKING:
     import pandera.polars as pa
@@ -56,7 +55,7 @@ def label(tests: pl.DataFrame) -> pl.DataFrame:
 
 
 def model(learned: Any, training: Training) -> Any:
-    from platform_assets.compute.nets import TabularNet
+    from driftline import TabularNet
 
     class Net(TabularNet):
         def decide(self, *encoded: Any) -> Any:
@@ -67,7 +66,7 @@ def model(learned: Any, training: Training) -> Any:
     return Net(learned, **training.settings)
 
 
-SPEC = ProductSpec(
+SPEC = Product(
     name="slow_batches",
     title="Slow batches",
     description="Which parts break?",

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from platform_assets import digests, specs
-from platform_assets.digests import definitions, modules
-from platform_assets.specs.base import ProductSpec
+from platform_assets.engine import digests, product_files
+from platform_assets.engine.digests import definitions, modules
+from platform_assets.product.spec import ProductSpec
+from platform_assets.training.learners.network import learner_of
 
 
 def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> Callable[..., Any]:
@@ -34,9 +35,9 @@ def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> 
     return module.model
 
 
-LEARN = "platform_assets.compute.learn"
+LEARN = "platform_assets.training.learn"
 PRODUCT = """
-from platform_assets.specs.base import Training
+from platform_assets.product.spec import Training
 
 WIDTH, UNUSED = 8, 1
 
@@ -47,7 +48,7 @@ def features():
     return 1
 
 def model(learned, training: Training):
-    from platform_assets.compute.nets import TabularNet
+    from platform_assets.training.nets import TabularNet
 
     return TabularNet(learned, widths=(width(),))
 """
@@ -95,7 +96,7 @@ CHANGING = {
 }
 FILE = """
 import heapq
-from platform_assets.specs.base import Training
+from platform_assets.product.spec import Training
 
 WIDE = [8]
 DEEP = 2
@@ -141,10 +142,10 @@ def test_the_line_because_of_which_the_whole_file_counts_is_named(
     assert after != before, "the whole file counts"
 
 
-@pytest.mark.parametrize("spec", specs.load_all(), ids=lambda spec: str(spec.name))
+@pytest.mark.parametrize("spec", product_files.load_all(), ids=lambda spec: str(spec.name))
 def test_our_products_files_can_be_digested_by_function(spec: ProductSpec) -> None:
-    assert spec.learner.functions
-    assert [definitions.widening_line(function) for function in spec.learner.functions] == [None]
+    assert learner_of(spec).functions
+    assert [definitions.widening_line(function) for function in learner_of(spec).functions] == [None]
 
 
 def test_the_whole_file_counts_for_a_function_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from platform_assets import digests, naming, specs
-from platform_assets.compute.tasks import Binary, MultiClass, Regression, Task
-from platform_assets.digests import modules
+from platform_assets.base import naming
+from platform_assets.engine import digests, product_files
+from platform_assets.engine.digests import modules
 from platform_assets.product.monitoring import CrossRule
-from platform_assets.specs.base import ProductSpec
+from platform_assets.product.spec import ProductSpec
+from platform_assets.product.tasks import Binary, MultiClass, Regression, Task
 from tests.doubles.products import hourly_temperature
 from tests.goldens.stages import digests_of, makers
 from tests.goldens.watching import functions_of
@@ -48,14 +49,18 @@ def stages_changed_by_module(name: str, monkeypatch: pytest.MonkeyPatch, spec: P
 ALL = set(stages(SPEC))
 
 
-@pytest.mark.parametrize("spec", [SPEC, *specs.load_all()], ids=lambda spec: str(spec.name))
+@pytest.mark.parametrize("spec", [SPEC, *product_files.load_all()], ids=lambda spec: str(spec.name))
 @pytest.mark.parametrize(
     "name",
     [
-        *("platform_assets.show.plots", "platform_assets.show.drift_plots", "platform_assets.profiles"),
-        *("platform_assets.settings", "platform_assets.specs.money", "resources.launchers.evidence"),
-        *("platform_assets.engine.stage", "platform_assets.engine.ranges", "platform_assets.specs.base"),
-        *("platform_assets.failures", "platform_assets.retries"),
+        *(
+            "platform_assets.operations.views.plots",
+            "platform_assets.operations.views.drift_plots",
+            "platform_assets.launch.profiles",
+        ),
+        *("platform_assets.base.settings", "platform_assets.launch.prices", "platform_assets.kubernetes.evidence"),
+        *("platform_assets.engine.stage", "platform_assets.engine.ranges", "platform_assets.product.spec"),
+        *("platform_assets.base.failures", "platform_assets.launch.retries"),
     ],
 )
 def test_charts_prices_evidence_and_the_engine_change_no_digest(
@@ -64,7 +69,7 @@ def test_charts_prices_evidence_and_the_engine_change_no_digest(
     assert stages_changed_by_module(name, monkeypatch, spec) == set()
 
 
-@pytest.mark.parametrize("spec", specs.load_all(), ids=lambda spec: str(spec.name))
+@pytest.mark.parametrize("spec", product_files.load_all(), ids=lambda spec: str(spec.name))
 def test_our_products_functions_never_make_the_whole_file_count(spec: ProductSpec) -> None:
     functions = [item for maker in makers(spec).values() for item in functions_of(maker)]
     assert {item.__qualname__: digests.widening_line(item) for item in functions if digests.widening_line(item)} == {}
@@ -73,13 +78,13 @@ def test_our_products_functions_never_make_the_whole_file_count(spec: ProductSpe
 @pytest.mark.parametrize(
     ("name", "stages"),
     [
-        ("platform_assets.compute.validate", {"validated", "predictions"}),
-        ("platform_assets.compute.train", {"checkpoint", "onnx"}),
-        ("platform_assets.compute.export", {"onnx"}),
-        ("platform_assets.compute.faults", {"drift"}),
-        ("platform_assets.compute.policy", {"decision"}),
-        ("platform_assets.compute.verdict", {"evaluation"}),
-        ("platform_assets.keys", {"validated", "features", "predictions", "drift", "performance", "onnx"}),
+        ("platform_assets.data.validation", {"validated", "predictions"}),
+        ("platform_assets.training.train", {"checkpoint", "onnx"}),
+        ("platform_assets.training.export", {"onnx"}),
+        ("platform_assets.monitoring.faults", {"drift"}),
+        ("platform_assets.monitoring.policy", {"decision"}),
+        ("platform_assets.evaluation.verdict", {"evaluation"}),
+        ("platform_assets.base.keys", {"validated", "features", "predictions", "drift", "performance", "onnx"}),
     ],
 )
 def test_a_constant_changes_the_digests_of_the_stages_of_its_module(
@@ -91,20 +96,20 @@ def test_a_constant_changes_the_digests_of_the_stages_of_its_module(
 JUDGES = {"evaluation", "performance"}
 
 
-@pytest.mark.parametrize("spec", [SPEC, *specs.load_all()], ids=lambda spec: str(spec.name))
+@pytest.mark.parametrize("spec", [SPEC, *product_files.load_all()], ids=lambda spec: str(spec.name))
 @pytest.mark.parametrize("kind", [Binary, MultiClass, Regression])
 def test_a_measure_moves_what_judges_answers_of_its_kind_alone(
     spec: ProductSpec, kind: type[Task], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = f"platform_assets.compute.measures.{kind.kind}"
+    module = f"platform_assets.evaluation.measures.{kind.kind}"
     changed = stages_changed_by_module(module, monkeypatch, spec)
     assert changed == (JUDGES if isinstance(spec.task, kind) else set())
 
 
 @pytest.mark.parametrize("name", ["metrics", "clustered", "paired", "promises", "promise_effects", "measures.base"])
 def test_statistics_move_no_weights_and_no_labels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for spec in (SPEC, *specs.load_all()):
-        changed = stages_changed_by_module(f"platform_assets.compute.{name}", monkeypatch, spec)
+    for spec in (SPEC, *product_files.load_all()):
+        changed = stages_changed_by_module(f"platform_assets.evaluation.{name}", monkeypatch, spec)
         assert changed <= JUDGES, (spec.name, changed)
         monkeypatch.undo()
 
@@ -146,7 +151,7 @@ def test_a_product_function_changes_the_digests_of_the_stages_that_call_it() -> 
     assert changed_stages(lambda spec: replace(spec, features=features)) == {"features", "drift"}
 
 
-@pytest.mark.parametrize("spec", specs.load_all(), ids=lambda spec: str(spec.name))
+@pytest.mark.parametrize("spec", product_files.load_all(), ids=lambda spec: str(spec.name))
 def test_digests_of_our_products_are_reproducible(spec: ProductSpec) -> None:
     first = stages(spec)
     assert first == stages(replace(spec))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from platform_assets.digests import modules
+from platform_assets.engine.digests import modules
 
 Write = Callable[[str, str], None]
 
@@ -129,10 +129,11 @@ def test_an_unknown_module_is_named(write: Write) -> None:
 
 def test_libraries_do_not_count() -> None:
     assert not any(map(modules.is_ours, ("os", "polars", "dagster", "__main__", "sys")))
-    assert modules.closure("platform_assets.clock") == (
+    assert modules.closure("platform_assets.base.clock") == (
         "platform_assets",
-        "platform_assets.clock",
-        "platform_assets.configuration",
-        "platform_assets.problems",
-        "platform_assets.settings",
+        "platform_assets.base",
+        "platform_assets.base.clock",
+        "platform_assets.base.configuration",
+        "platform_assets.base.problems",
+        "platform_assets.base.settings",
     )

@@ -18,12 +18,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from platform_assets.digests import modules, reads
+from platform_assets.engine.digests import modules, reads
 
 SETUP = """
 import functools, json, os, sys
 from pathlib import Path
-from platform_assets.specs.base import data_file
+from platform_assets.product.spec import data_file
 FOLDER = {folder!r}
 """
 
@@ -245,7 +245,7 @@ def test_other_threads_and_later_calls_read_freely(product: Callable[[str], Modu
 
 
 def test_the_platforms_own_reads_pass_meanwhile(product: Callable[[str], ModuleType], tmp_path: Path) -> None:
-    from platform_assets.storage import objects
+    from platform_assets.store import objects
 
     module = product("def features(read):\n    return read()\n")
     with reads.guarded("a_product"):
@@ -258,8 +258,8 @@ def test_importing_the_package_hears_nothing() -> None:
         "import sys; hooks = []; add = sys.addaudithook; sys.addaudithook = hooks.append\n"
         "ours = lambda: [hook for hook in hooks if hook.__module__.startswith('platform_assets')]\n"
         "import polars; before = polars.read_csv\n"
-        "import platform_assets.specs, platform_assets.components, platform_assets.digests.reads\n"
+        "import platform_assets.engine.product_files, platform_assets.components, platform_assets.engine.digests.reads\n"
         "assert not ours() and polars.read_csv is before\n"
-        "platform_assets.specs.load('flight_delays'); assert len(ours()) == 1"
+        "platform_assets.engine.product_files.load('flight_delays'); assert len(ours()) == 1"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from platform_assets import digests, specs
-from platform_assets.digests import definitions, modules
-from platform_assets.facts import versions
-from platform_assets.keys import BatchGrain, DailyGrain
-from platform_assets.makers.features import Building
-from platform_assets.specs.base import ProductSpec
+from platform_assets.base.keys import BatchGrain, DailyGrain
+from platform_assets.data.features_maker import Building
+from platform_assets.engine import digests, product_files
+from platform_assets.engine.digests import definitions, modules
+from platform_assets.product.spec import ProductSpec
+from platform_assets.training import versions
 from tests.doubles.products import hourly_temperature
 
 SPEC = hourly_temperature.SPEC
-PRODUCTS = (SPEC, *specs.load_all())
+PRODUCTS = (SPEC, *product_files.load_all())
 
 
 @pytest.mark.parametrize("spec", PRODUCTS, ids=lambda spec: str(spec.name))

@@ -1,13 +1,12 @@
-"""Binary tasks: their additions to `compute.metrics`, which has tests of its own."""
+"""Binary tasks: their additions to `evaluation.metrics`, which has tests of its own."""
 
 from __future__ import annotations
 
 import polars as pl
 import pytest
 
-from platform_assets.compute import probabilities
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.compute.tasks import Binary
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.product.tasks import Binary, probabilities
 
 TASK = Binary(threshold=0.3)
 MEASURES = measures_of(TASK)

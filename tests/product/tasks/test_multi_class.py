@@ -12,9 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.compute.measures.of_task import measures_of
-from platform_assets.compute.tasks import Binary, MultiClass
-from platform_assets.show import task_plots, vector
+from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.operations.views import task_plots, vector
+from platform_assets.product.tasks import Binary, MultiClass
 
 TASK = MultiClass(classes=("cat", "dog", "fox"))
 MEASURES = measures_of(TASK)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from platform_assets.settings import Settings
+from platform_assets.base.settings import Settings
 
-DOUBLES = Path(__file__).resolve().parents[1] / "doubles"
+DOUBLES = Path(__file__).resolve().parents[2] / "doubles"
 
 
 @pytest.fixture(scope="session")

@@ -8,19 +8,21 @@ from typing import Any
 
 import pytest
 
-from platform_assets import naming
-from platform_assets.records.attempts import Launch
-from platform_assets.records.models import CHECKPOINTS, Checkpoint
-from platform_assets.settings import Settings
-from platform_assets.steps import process
-from platform_assets.steps.attempt import Attempt
-from platform_assets.storage.leases import LeaseLost
-from platform_assets.storage.ledgers import Ledgers
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.store.leases import LeaseLost
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.attempts import Launch
+from platform_assets.store.records.models import CHECKPOINTS, Checkpoint
+from platform_assets.training.steps import process
+from platform_assets.training.steps.attempt import Attempt
 
 
 def attempt(settings: Settings, ttl_s: float = 60.0) -> Attempt:
     ledgers = Ledgers(settings.root, "tiny")
-    return Attempt(settings, ledgers, fingerprint="f", cutoff="0009", profile_name="cpu_small", ttl_s=ttl_s)
+    return Attempt(
+        settings, ledgers, fingerprint="f", cutoff="0009", profile_name="cpu_small", usd_per_hour=0.08, ttl_s=ttl_s
+    )
 
 
 LAUNCH: dict[str, Any] = {
@@ -59,7 +61,7 @@ def test_a_finished_attempt_is_recorded_with_its_cost(settings: Settings) -> Non
         1,
         "cpu_small",
     )
-    assert record["usd_per_hour"] > 0
+    assert record["usd_per_hour"] == 0.08
     assert record["started_at_utc"] <= record["ended_at_utc"]
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from platform_assets.compute.train import State
-from platform_assets.settings import Settings
-from platform_assets.steps.bucket_saves import MAX_SAVES, BucketSaves
-from platform_assets.steps.state import Saves, saves
-from platform_assets.storage.leases import LeaseLost
-from platform_assets.storage.objects import open_store
+from platform_assets.base.settings import Settings
+from platform_assets.store.leases import LeaseLost
+from platform_assets.store.objects import open_store
+from platform_assets.training.steps.bucket_saves import MAX_SAVES, BucketSaves
+from platform_assets.training.steps.state import Saves, saves
+from platform_assets.training.train import State
 
 
 def state(done: int) -> State:

@@ -15,18 +15,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from platform_assets.compute import drift
-from platform_assets.compute import export as graphs
-from platform_assets.compute.matrix import Inputs
-from platform_assets.compute.sketch import sketch
-from platform_assets.makers import rows
+from platform_assets.base.settings import Settings
 from platform_assets.product.contract import contract_of
-from platform_assets.serving.golden import Golden
-from platform_assets.serving.model import Model
-from platform_assets.settings import Settings
-from platform_assets.steps import export, train
-from platform_assets.storage.artifacts import ArtifactStore, canonical, sha256
-from platform_assets.storage.tables import TableStore
+from platform_assets.serving.answer.model import Model
+from platform_assets.store.artifacts import ArtifactStore, canonical, sha256
+from platform_assets.store.tables import TableStore
+from platform_assets.training import export as graphs
+from platform_assets.training import labelled_rows
+from platform_assets.training.golden import Golden
+from platform_assets.training.histograms import training_sketch
+from platform_assets.training.matrix import Inputs
+from platform_assets.training.reference import Reference
+from platform_assets.training.steps import export, train
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ def sealed(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Sealed
     return Sealed(settings, checkpoint, export.run(tiny.SPEC, checkpoint, settings, log=lambda line: None))
 
 
-def read(tiny: ModuleType, sealed: Sealed, part: str) -> rows.Rows:
+def read(tiny: ModuleType, sealed: Sealed, part: str) -> labelled_rows.Rows:
     manifest = ArtifactStore(sealed.settings.root).bundle(sealed.result["bundle"]).manifest
     tables = TableStore(sealed.settings.root, "tiny")
-    return rows.read(
+    return labelled_rows.read(
         tiny.SPEC.fields, tiny.SPEC.task, tables, keys=manifest[part], **manifest["data"], known_before=None
     )
 
@@ -131,14 +131,14 @@ def test_the_sealed_sketch_covers_every_training_row_and_the_graphs_answers(tiny
     answers = graphs.answers(bundle.read("model.onnx"), reference.inputs, batch=4096)
     assert (
         json.loads(bundle.read("sketch.json"))
-        == sketch(reference.frame, learned, tiny.SPEC.task, answer=answers).document()
+        == training_sketch(reference.frame, learned, tiny.SPEC.task, answer=answers).document()
     )
     assert json.loads(bundle.read("sketch.json"))["rows"] == 6 * tiny.ROWS_A_KEY
 
 
 def test_the_sealed_reference_has_each_training_key_and_adds_up_to_the_sketch(tiny: ModuleType, sealed: Sealed) -> None:
     bundle = ArtifactStore(sealed.settings.root).bundle(sealed.result["bundle"])
-    reference = drift.Reference.from_json(json.loads(bundle.read("reference.json")))
+    reference = Reference.from_json(json.loads(bundle.read("reference.json")))
     sketch = json.loads(bundle.read("sketch.json"))
     assert reference.keys == tiny.TRAINING_KEYS
     for name, column in sketch["numeric"].items():

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from platform_assets import libraries
-from platform_assets.makers.checkpoint import Learning
-from platform_assets.steps import instructions, process
-from platform_assets.steps.jobs import ExportJob
+from platform_assets.training import libraries
+from platform_assets.training.checkpoint_maker import Learning
+from platform_assets.training.steps import instructions, process
+from platform_assets.training.steps.jobs import ExportJob
 from tests.doubles.recorded import SPEC
 
 MAKER = Learning.of(SPEC)
@@ -30,7 +30,9 @@ def extras(**modules: str) -> dict[str, Any]:
 
 def test_the_code_of_this_checkout_is_accepted() -> None:
     values = extras()
-    assert {"platform_assets.makers.checkpoint", "platform_assets.compute.train"} <= set(values["maker"]["modules"])
+    assert {"platform_assets.training.checkpoint_maker", "platform_assets.training.train"} <= set(
+        values["maker"]["modules"]
+    )
     assert not any("launchers" in name or "plots" in name for name in values["maker"]["modules"])
     instructions.check_protocol(values)
     instructions.check_maker(values, MAKER)
@@ -51,10 +53,10 @@ def test_an_error_after_a_kill_for_memory_names_it(monkeypatch: pytest.MonkeyPat
 
 
 def test_other_code_is_refused_by_name() -> None:
-    other = {"platform_assets.compute.train": "0" * 64, "platform_assets.compute.gone": "1" * 64}
+    other = {"platform_assets.training.train": "0" * 64, "platform_assets.compute.gone": "1" * 64}
     with pytest.raises(instructions.OtherCode) as caught:
         instructions.check_maker(extras(**other), MAKER)
-    assert "platform_assets.compute.gone, platform_assets.compute.train." in str(caught.value)
+    assert "platform_assets.compute.gone, platform_assets.training.train." in str(caught.value)
     assert "build the image again (`make images`)" in str(caught.value)
 
 

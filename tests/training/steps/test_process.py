@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from platform_assets.steps import process
+from platform_assets.training.steps import process
 
 ORPHAN = """
 import os, subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", '''
 import sys, time
-from platform_assets.steps import process
+from platform_assets.training.steps import process
 process.die_with_parent()
 print("ready", flush=True)
 time.sleep(60)

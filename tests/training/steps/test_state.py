@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from platform_assets.compute.train import State
-from platform_assets.steps.state import MAX_SAVES, Saves
+from platform_assets.training.steps.state import MAX_SAVES, Saves
+from platform_assets.training.train import State
 
 
 def state(done: int) -> State:

@@ -17,17 +17,17 @@ import msgspec
 import polars as pl
 import pytest
 
-from platform_assets import naming
-from platform_assets.compute.train import TrainingProblem
-from platform_assets.profiles import PROFILES
-from platform_assets.records.attempts import ATTEMPTS
-from platform_assets.settings import Settings
-from platform_assets.steps import process, train
-from platform_assets.storage.artifacts import ArtifactProblem, ArtifactStore
-from platform_assets.storage.ledgers import Ledgers
-from platform_assets.storage.tables import TableStore
-from resources.launchers import records
-from resources.launchers.endings import first_try
+from platform_assets.base import naming
+from platform_assets.base.settings import Settings
+from platform_assets.launch import records
+from platform_assets.launch.endings import first_try
+from platform_assets.launch.profiles import PROFILES
+from platform_assets.product.learner import TrainingProblem
+from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.attempts import ATTEMPTS
+from platform_assets.store.tables import TableStore
+from platform_assets.training.steps import process, train
 
 STOPPED_AT = 40
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.settings import Settings
-from platform_assets.steps import train, use
-from platform_assets.steps.use import Use, as_columns, summary, thinned
-from platform_assets.storage.artifacts import ArtifactStore
+from platform_assets.base.settings import Settings
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.training.steps import train, use
+from platform_assets.training.steps.use import Use, as_columns, summary, thinned
 from tests.doubles.nvml import Nvml
 
 

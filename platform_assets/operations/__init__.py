@@ -1,0 +1,1 @@
+"""What people look at and call: status, report, trace, cost, charts, alerts, keys, the doctor."""

@@ -1,0 +1,1 @@
+"""What served answers become: claimed segments, parts, and one table of answers by key."""

@@ -1,0 +1,1 @@
+"""The products of this checkout: one file each, with one `SPEC`."""

@@ -1,0 +1,210 @@
+"""Ask the live model about a file, without a server and without a log: `driftline predict`."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import msgspec
+
+from platform_assets.serving.answer.contract import Contract
+from platform_assets.serving.answer.live import Live
+from platform_assets.serving.answer.model import Model, ModelProblem
+from platform_assets.serving.answer.predict import Predictor
+from platform_assets.serving.answer.requests import MOMENTS
+from platform_assets.serving.log.prediction_log import PredictionLog
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.store.handle import Product
+
+if TYPE_CHECKING:
+    import polars as pl
+
+IMAGES = (".png", ".jpg", ".jpeg")
+TABLES = (".parquet", ".csv")
+_HEAD = ("entity", *MOMENTS)
+_KEY = "idempotency_key"
+
+
+@dataclass(frozen=True)
+class About:
+    """What a picture file does not say; None for the file's name as entity, and for now as both moments."""
+
+    entity: str | None = None
+    service_time: str | None = None
+    asked_at: str | None = None
+
+
+class _Unlogged(PredictionLog):
+    """A log that keeps nothing: no caller gets these answers."""
+
+    def append(self, records: bytes | bytearray) -> None:
+        """Keep nothing."""
+
+
+def answers(product: Product, file: Path, about: About | None = None) -> Iterator[dict[str, Any]]:
+    """Return the live model's answers to a file's rows, in their order and without an id, which no log would know.
+
+    Args:
+        product: with a release.
+        file: `.json` (a row or a list, as for `/predict`), `.parquet` or `.csv` (a column per field), or a picture.
+        about: the rest of a picture's row.
+
+    Raises:
+        ValueError: nothing is released, or the file cannot be read or does not follow the contract.
+        ArtifactProblem: the model is damaged.
+    """
+    live = _live(product)
+    contract, predictor = live.model.contract, Predictor(_Unlogged(file.parent))
+    first = 0
+    for body, query in _bodies(contract, file, about or About()):
+        status, answer, rows = predictor.answer(live, body, perf_counter(), query)
+        if status != 200:
+            problem = msgspec.json.decode(answer)["error"]
+            place = f"{file}, rows from {first}" if first else str(file)
+            raise ValueError(f"{place}: {problem}")
+        decoded = msgspec.json.decode(answer)
+        for one in decoded if isinstance(decoded, list) else [decoded]:
+            del one["prediction_id"]
+            yield one
+        first += rows
+
+
+def _live(product: Product) -> Live:
+    newest = product.history.live()
+    if newest is None:
+        raise ValueError(f"{product.name} has no release in {product.settings.root}: there is no model to ask yet.")
+    number, release = newest
+    try:
+        return Live(Model.load(ArtifactStore(product.settings.root), release.digest), number, "release")
+    except ModelProblem as problem:
+        raise ValueError(f"release {number} of {product.name} cannot be loaded: {problem}") from problem
+
+
+def _bodies(contract: Contract, file: Path, about: About) -> Iterator[tuple[bytes, bytes | None]]:
+    """Return bodies as callers send them, each with its query if it is a picture."""
+    suffix = file.suffix.lower()
+    if suffix == ".json":
+        yield from ((body, None) for body in _of_json(contract, file))
+    elif suffix in TABLES:
+        documents = _documents(contract, _table(file), file)
+        yield from ((body, None) for body in _lists(contract, [msgspec.json.encode(row) for row in documents]))
+    elif suffix in IMAGES:
+        now = datetime.now(UTC).isoformat()
+        row = (about.entity or file.stem, about.service_time or now, about.asked_at or now)
+        yield file.read_bytes(), urlencode(dict(zip(_HEAD, row, strict=True))).encode()
+    else:
+        expected = ", ".join((".json", *TABLES, *IMAGES))
+        raise ValueError(f"{file} is not a file that can be asked about; expected one of {expected}.")
+
+
+def _of_json(contract: Contract, file: Path) -> Iterator[bytes]:
+    data = file.read_bytes()
+    if not data.lstrip().startswith(b"["):
+        yield data
+        return
+    try:
+        rows = msgspec.json.decode(data, type=list[msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+        raise ValueError(f"{file} is not JSON: {problem}.") from problem
+    if not rows:
+        raise ValueError(f"{file} has no rows.")
+    yield from _lists(contract, [bytes(row) for row in rows])
+
+
+def _lists(contract: Contract, rows: list[bytes]) -> Iterator[bytes]:
+    """Return lists that are no longer than the contract allows."""
+    for start in range(0, len(rows), contract.max_rows):
+        yield b"[" + b",".join(rows[start : start + contract.max_rows]) + b"]"
+
+
+def _table(file: Path) -> pl.DataFrame:
+    import polars as pl
+
+    try:
+        table = pl.read_parquet(file) if file.suffix == ".parquet" else pl.read_csv(file, infer_schema=False)
+    except (pl.exceptions.PolarsError, UnicodeDecodeError) as problem:
+        raise ValueError(f"{file} cannot be read as {file.suffix[1:]}: {problem}.") from problem
+    if table.is_empty():
+        raise ValueError(f"{file} has no rows.")
+    return table
+
+
+def _documents(contract: Contract, table: pl.DataFrame, file: Path) -> Iterator[dict[str, Any]]:
+    """Return a table's rows as requests. Columns that the contract does not name are left out."""
+    fields = {item.name: item for item in contract.fields}
+    missing = [name for name in (*_HEAD, *fields) if name not in table.columns]
+    if missing:
+        raise ValueError(f"{file} has no column {', '.join(missing)}; expected {', '.join((*_HEAD, *fields))}.")
+    cells = {name: _cells(table[name], _READERS[item.dtype], file) for name, item in fields.items()}
+    heads = {name: _cells(table[name], _text, file) for name in _HEAD}
+    if _KEY in table.columns:
+        heads[_KEY] = _cells(table[_KEY], _text, file)
+    for index in range(table.height):
+        head = {name: values[index] for name, values in heads.items()}
+        yield {**head, "features": {name: values[index] for name, values in cells.items()}}
+
+
+def _cells(column: pl.Series, read: Callable[[Any], Any], file: Path) -> list[Any]:
+    values = []
+    for index, cell in enumerate(column):
+        try:
+            values.append(None if cell is None else read(cell))
+        except (ValueError, TypeError) as problem:
+            raise ValueError(
+                f"{file}, row {index} (counted from 0): {column.name} is {cell!r}; {problem}."
+            ) from problem
+    return values
+
+
+def _text(cell: Any) -> str:
+    return str(cell.isoformat()) if isinstance(cell, datetime) else str(cell)
+
+
+def _float(cell: Any) -> float:
+    try:
+        return float(cell)
+    except (ValueError, TypeError):
+        raise ValueError("expected a number") from None
+
+
+def _number(cell: Any) -> float | None:
+    """Return a finite number, None for NaN: in a table both mean that there is none."""
+    number = _float(cell)
+    if math.isinf(number):
+        raise ValueError("expected a finite number")
+    return None if math.isnan(number) else number
+
+
+def _integer(cell: Any) -> int:
+    number = _float(cell)
+    if not number.is_integer():
+        raise ValueError("expected a whole number")
+    return int(cell) if not isinstance(cell, str) or cell.lstrip("+-").isdigit() else int(number)
+
+
+def _flag(cell: Any) -> bool:
+    if str(cell).lower() not in ("true", "false"):
+        raise ValueError("expected true or false")
+    return str(cell).lower() == "true"
+
+
+def _picture(cell: Any) -> Any:
+    """Return a PNG or JPEG as base64, and anything else as it is."""
+    return base64.b64encode(cell).decode() if isinstance(cell, bytes) else cell
+
+
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "float": _number,
+    "int": _integer,
+    "bool": _flag,
+    "category": str,
+    "image": _picture,
+}
+"""What makes a request's value of a cell, which is text in a CSV file, by the field's type."""

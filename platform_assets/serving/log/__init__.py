@@ -1,0 +1,1 @@
+"""Write what was answered to disk, and send it to the store."""
