@@ -241,7 +241,7 @@ def test_stale_model_has_the_command_that_trains_unless_a_training_is_decided(
     assert [task.about for task in tasks] == ["stale_model"] * count
     for task in tasks:
         assert (
-            "38 keys old, 3 keys beyond max_age (28) and one decision interval. Not trained because: No labels."
+            "38 keys old: 3 keys beyond max_age (28) and one decision interval. Not trained because: No labels."
             in task.what
         )
         assert task.steps[0].command == f"dg launch --job retrain__recorded --partition {KEYS[1]}"

@@ -116,8 +116,8 @@ def bounded(cell: pl.Expr, dtype: Any) -> pl.Expr:
     return pl.when(cell.is_between(date.min, date.max)).then(cell) if dtype == pl.Date else cell
 
 
-def unparsed(name: str, cell: Any, dtype: Any) -> str:
-    """Return why a cell cannot be parsed: its value, and an example of the expected type."""
+def unparsed(name: str, cell: Any, dtype: Any) -> tuple[str, str]:
+    """Return why a cell cannot be parsed: with its value and an example of the expected type, and without the value."""
     if isinstance(dtype, pl.Datetime):
         expected = "a moment such as 2013-03-01T05:00:00Z"
     elif dtype.is_integer():
@@ -126,17 +126,21 @@ def unparsed(name: str, cell: Any, dtype: Any) -> str:
         expected = "a finite number"
     else:
         expected = {pl.Boolean: "true or false", pl.Date: "a date such as 2013-03-01"}.get(dtype, f"a value of {dtype}")
-    return f"{name} is {cell!r}, which is not {expected}"
+    return f"{name} is {cell!r}, which is not {expected}", f"{name} is not {expected}"
 
 
-def reasons(cells: str, expected: Mapping[str, pl.DataType]) -> str:
-    """Return why a row's `UNHELD` cells cannot be held: what came, and what is expected instead."""
-    return "; ".join(
+def reasons(cells: str, expected: Mapping[str, pl.DataType]) -> tuple[str, str]:
+    """Return why a row's `UNHELD` cells cannot be held: what came and is expected instead, and without what came."""
+    every = [
         unparsed(name, text, expected[name])
         if delivered == str(pl.String)
-        else f"{name} is {_short(text)} ({_short(delivered)}), expected {_expected(expected[name])}"
+        else (
+            f"{name} is {_short(text)} ({_short(delivered)}), expected {_expected(expected[name])}",
+            f"{name} is not as expected: {_expected(expected[name])}",
+        )
         for name, (text, delivered) in json.loads(cells).items()
-    )
+    ]
+    return "; ".join(reason for reason, _ in every), "; ".join(kind for _, kind in every)
 
 
 def with_unheld(row: str, cells: str | None) -> str:

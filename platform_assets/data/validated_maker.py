@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 
 class Notes(TypedDict):
-    """A key's counts of delivered, quarantined and repeated rows, and the ten most frequent quarantine reasons."""
+    """A key's counts of delivered, quarantined and repeated rows, and the ten most frequent reasons and kinds."""
 
     rows_in: int
     rows_quarantined: int
     rows_repeated: int
     quarantined_by_reason: NotRequired[dict[str, int]]
+    quarantined_by_kind: NotRequired[dict[str, int]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,4 +87,5 @@ def _counts(split: validation.Split) -> Notes:
     if bad:
         reasons = split.quarantined["reason"].value_counts(sort=True).head(10)
         notes["quarantined_by_reason"] = dict(reasons.iter_rows())
+        notes["quarantined_by_kind"] = dict(split.kinds.value_counts(sort=True).head(10).iter_rows())
     return notes

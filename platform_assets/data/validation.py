@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 BOOKKEEPING = ("key", "source_offset", "arrived_at_utc", typed.UNHELD, delimited.BROKEN)
 """Columns of a raw table that the platform added and no schema names; `key` and the arrival are dropped here."""
 
-_OFFSET, _REASON = "source_offset", "reason"
-_REPEATS = "repeats row"
+_OFFSET, _REASON, _KIND = "source_offset", "reason", "_kind"
+_REPEATED = "repeats another row of the file"
 _ROW, _KEY, _ROW_KEY, _FIRST, _BROKEN = "_row", "_landed_key", "_own_key", "_first_offset", "_broken_record"
 
 
@@ -36,6 +36,11 @@ _Judge = Callable[[pl.DataFrame], pl.DataFrame]
 
 class WrongColumns(Problem, ValueError):
     """The file's columns are not the schema's, so no row of it can be judged."""
+
+
+Reason = tuple[str, str]
+"""Why a row is in quarantine: in full, and without the row's own values."""
+_OF_REASONS = ((0, _REASON), (1, _KIND))
 
 
 class _WholeFile(Problem, ValueError):
@@ -50,15 +55,17 @@ class Split:
         good: the schema's columns, typed, and `source_offset`; in the file's order.
         quarantined: `source_offset`, `reason`, `schema_version` and `row`, the raw row as JSON text: its cells, or
             the lines and the text of a record that is not a row (`delimited.BROKEN`).
+        kinds: of the quarantined rows, the reasons without the rows' own values: equal for the same trouble.
     """
 
     good: pl.DataFrame
     quarantined: pl.DataFrame
+    kinds: pl.Series
 
     @property
     def repeated(self) -> int:
         """How many rows are in quarantine only because they repeat another one."""
-        return int(self.quarantined[_REASON].str.starts_with(_REPEATS).sum())
+        return int((self.kinds == _REPEATED).sum())
 
 
 def split(
@@ -132,7 +139,7 @@ def _split_alike(
             if len(frames) > 1:  # of which key?
                 alone = [_split_alike({key: frame}, expected, judges, version) for key, frame in frames.items()]
                 return {key: split for splits in alone for key, split in splits.items()}
-            rejected = _reasons(good, [str(refusal)] * good.height)
+            rejected = _reasons(good, [_same(str(refusal))] * good.height)
         reasons.append(rejected)
         good = _without(good, rejected)
     quarantined = _quarantine(raw, list(expected), pl.concat(reasons), version)
@@ -140,9 +147,11 @@ def _split_alike(
     return {
         key: Split(
             good=good_of.get((key,), good.clear().drop(_KEY)).drop(_ROW),
-            quarantined=quarantined_of.get((key,), quarantined.clear().drop(_KEY)),
+            quarantined=rows.drop(_KIND),
+            kinds=rows[_KIND],
         )
         for key in frames
+        for rows in [quarantined_of.get((key,), quarantined.clear().drop(_KEY))]
     }
 
 
@@ -197,7 +206,7 @@ def _broken(raw: pl.DataFrame) -> pl.DataFrame:
     if _BROKEN not in raw.columns:
         return _joined([])
     records = raw.filter(pl.col(_BROKEN).is_not_null())
-    return _joined([_reasons(records, [json.loads(record)["reason"] for record in records[_BROKEN]])])
+    return _joined([_reasons(records, [_same(json.loads(record)["reason"]) for record in records[_BROKEN]])])
 
 
 def _parse(raw: pl.DataFrame, expected: Mapping[str, pl.DataType]) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -260,12 +269,15 @@ def _without_bytes(schema: pa.DataFrameSchema, names: Sequence[str]) -> list[pa.
     return [of_columns, of_rules]
 
 
-def _sentence(case: Mapping[str, str | None]) -> str:
+def _sentence(case: Mapping[str, str | None]) -> Reason:
     if case["column"] is None:
-        return f"rule broken: {case['check']}"
+        return _same(f"rule broken: {case['check']}")
     if case["check"] == "not_nullable":
-        return f"{case['column']} is empty, and a value is required"
-    return f"{case['column']} is {case['failure_case']}, expected {case['check']}"
+        return _same(f"{case['column']} is empty, and a value is required")
+    return (
+        f"{case['column']} is {case['failure_case']}, expected {case['check']}",
+        f"{case['column']} is not as expected: {case['check']}",
+    )
 
 
 def _by_key(key_of: Callable[[pl.DataFrame], pl.Series] | None) -> _Judge:
@@ -276,9 +288,9 @@ def _by_key(key_of: Callable[[pl.DataFrame], pl.Series] | None) -> _Judge:
             pl.col(_ROW_KEY).ne_missing(pl.col(_KEY))
         )
         texts = [
-            f"belongs to key {row_key} and landed with {key}"
+            (f"belongs to key {row_key} and landed with {key}", "belongs to another key than the one it landed with")
             if row_key is not None
-            else f"belongs to no key: its moment is empty or not from {EARLIEST.year} to {LATEST.year - 1}"
+            else _same(f"belongs to no key: its moment is empty or not from {EARLIEST.year} to {LATEST.year - 1}")
             for key, row_key in strays.select(_KEY, _ROW_KEY).iter_rows()
         ]
         return _joined([_reasons(strays, texts)])
@@ -292,20 +304,27 @@ def _by_repetition(unique: Sequence[str]) -> _Judge:
             return _joined([])
         first = pl.col(_OFFSET).first().over([_KEY, *unique]).alias(_FIRST)
         repeats = frame.select(_ROW, _OFFSET, first).filter(pl.col(_FIRST) != pl.col(_OFFSET))
-        texts = [f"{_REPEATS} {offset} of the file in {', '.join(unique)}" for offset in repeats[_FIRST]]
+        of_columns = ", ".join(unique)
+        texts = [(f"repeats row {offset} of the file in {of_columns}", _REPEATED) for offset in repeats[_FIRST]]
         return _joined([_reasons(repeats, texts)])
 
     return judge
 
 
-def _reasons(rows: pl.DataFrame, texts: Sequence[str]) -> pl.DataFrame:
-    return pl.DataFrame({_ROW: rows[_ROW], _REASON: pl.Series(texts, dtype=pl.String)})
+def _same(text: str) -> Reason:
+    """Return a reason that holds none of the row's values."""
+    return text, text
+
+
+def _reasons(rows: pl.DataFrame, reasons: Sequence[Reason]) -> pl.DataFrame:
+    columns = {name: pl.Series([reason[at] for reason in reasons], dtype=pl.String) for at, name in _OF_REASONS}
+    return pl.DataFrame({_ROW: rows[_ROW], **columns})
 
 
 def _joined(reasons: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """Return one reason per row, several joined in the given order."""
-    empty = pl.DataFrame(schema={_ROW: pl.UInt32, _REASON: pl.String})
-    return pl.concat([empty, *reasons]).group_by(_ROW, maintain_order=True).agg(pl.col(_REASON).str.join("; "))
+    empty = pl.DataFrame(schema={_ROW: pl.UInt32, _REASON: pl.String, _KIND: pl.String})
+    return pl.concat([empty, *reasons]).group_by(_ROW, maintain_order=True).agg(pl.col(_REASON, _KIND).str.join("; "))
 
 
 def _without(frame: pl.DataFrame, rejected: pl.DataFrame) -> pl.DataFrame:
@@ -323,7 +342,7 @@ def _quarantine(raw: pl.DataFrame, names: Sequence[str], reasons: pl.DataFrame, 
         pairs = zip(rows, refused[_BROKEN], strict=True)
         rows = pl.Series([row if record is None else _as_row(record) for row, record in pairs], dtype=pl.String)
     return refused.with_columns(rows.alias("row"), pl.lit(version, dtype=pl.Int64).alias("schema_version")).select(
-        _OFFSET, _REASON, "schema_version", "row", _KEY
+        _OFFSET, _REASON, "schema_version", "row", _KEY, _KIND
     )
 
 

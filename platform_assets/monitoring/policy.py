@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from platform_assets.engine.balance import NOTHING, Balance
-from platform_assets.monitoring.ages import age, overdue_keys
+from platform_assets.monitoring.ages import age, overdue_keys, too_old
 from platform_assets.monitoring.performance_policy import describe
 from platform_assets.store.records.decisions import Action, DecidedFault, Numbers, Performance, Skew
 
@@ -214,7 +214,7 @@ def _reasons(facts: Facts, policy: Retraining) -> list[str]:
     assert age_keys is not None  # a live model was trained
     sentences = []
     if age_keys >= policy.max_age:
-        sentences.append(f"the last training is {age_keys} keys old; the limit is {policy.max_age}.")
+        sentences.append(too_old(age_keys, policy.max_age))
     performance = facts.performance
     if performance is not None and performance.failing:
         sentences.append(f"over {performance.keys} keys {describe(performance.tests or {}, policy)}.")

@@ -144,6 +144,7 @@ def test_a_text_has_the_fact_the_numbers_and_the_remedy(kind: str, parts: list[s
     assert alert.kind == kind
     for part in ("orders at 2020-01-01: ", *parts):
         assert part in alert.text
+    assert alert.text.count("keys old") <= 1, "the age is said once"
 
 
 def answering(index: int, *, requests: int, slow: int) -> Decision:

@@ -126,6 +126,20 @@ def test_a_reason_names_the_column_or_rule_and_the_value(cells: dict[str, str | 
     assert reason_of(**cells) == reason
 
 
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        ({"count": "7.0"}, "count is not a whole number"),
+        ({"count": "101"}, "count is not as expected: in_range(0, 100)"),
+        ({"count": None}, "count is empty, and a value is required"),
+        ({"count": "0"}, "rule broken: an open shop has something"),
+        ({"count": "x", "share": "is 1, expected 2"}, "count is not a whole number; share is not a finite number"),
+    ],
+)
+def test_rows_with_the_same_problem_are_of_one_kind_whatever_their_values(cells: dict[str, str | None], kind: str):
+    assert split_rows({**GOOD, **cells}).kinds.to_list() == [kind]
+
+
 def test_an_undecidable_rule_is_not_broken():
     assert split_rows({**GOOD, "share": None, "is_open": None, "count": "0"}).good.height == 1
 
@@ -138,6 +152,8 @@ def test_the_first_good_row_stays_and_the_others_name_it():
         (3, "repeats row 1 of the file in name"),
         (4, "repeats row 1 of the file in name"),
     ]
+    assert result.kinds.to_list()[1:] == ["repeats another row of the file"] * 2
+    assert result.repeated == 2
 
 
 def test_a_day_sent_twice_is_quarantined_once():

@@ -95,8 +95,10 @@ def _land(spec: ProductSpec, tables: TableStore, artifacts: ArtifactStore, keys:
         }
         _put(tables, naming.stage("raw", source.name), raw, notes)
         _put(tables, naming.stage("validated", source.name), {key: frame.head(2) for key, frame in raw.items()})
-        reasons = {key: pl.DataFrame({"reason": [f"is not a <{source.name}>"]}) for key in source_keys}
-        _put(tables, naming.stage("quarantine", source.name), reasons)
+        reason = f"is not a <{source.name}>"
+        reasons = {key: pl.DataFrame({"reason": [reason]}) for key in source_keys}
+        counts = {"rows_in": 3, "rows_quarantined": 1, "rows_repeated": 0, "quarantined_by_kind": {reason: 1}}
+        _put(tables, naming.stage("quarantine", source.name), reasons, dict.fromkeys(source_keys, counts))
     for stage in ("features", "outcomes"):
         _put(tables, stage, {key: pl.DataFrame({"row": [f"{stage} {key}"]}) for key in keys}, cpu_s=0.5)
 

@@ -197,19 +197,6 @@ def test_text_from_records_is_never_markup(stored: Settings):
     assert not re.search(r"<rows>|<plans>", text)
 
 
-@pytest.mark.parametrize(
-    ("reason", "kind"),
-    [
-        ("wind is 1048.3, expected in_range(0, 150)", "wind is not as expected: in_range(0, 150)"),
-        ("a is 1, expected x; b is 2, expected y", "a is not as expected: x; b is not as expected: y"),
-        ("repeats row 17", "repeats another row"),
-        ("arrives before it leaves", "arrives before it leaves"),
-    ],
-)
-def test_rows_with_the_same_problem_are_counted_together(reason: str, kind: str):
-    assert facts.kind_of(reason) == kind
-
-
 def test_same_records_give_the_same_page(stored: Settings):
     assert pages.of_product(Product(SPEC, stored)) == pages.of_product(Product(SPEC, stored))
 

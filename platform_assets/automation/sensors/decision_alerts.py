@@ -14,8 +14,7 @@ from msgspec.structs import replace
 
 from platform_assets.automation.alerting import episode_id
 from platform_assets.automation.sensors import ticks
-from platform_assets.base.wording import counted
-from platform_assets.monitoring import latency, policy
+from platform_assets.monitoring import ages, latency, policy
 from platform_assets.store.records.decisions import Decision, Numbers
 
 DECAY, DRIFT, SKEW, UNLABELLED, STALE_MODEL = "decay", "drift", "skew", "unlabelled", "stale_model"
@@ -173,17 +172,9 @@ def _unlabelled(product: str, decision: Decision) -> str:
 
 
 def _stale_model(product: str, decision: Decision) -> str:
-    numbers = decision.numbers
-    trained, live = numbers.training_age_keys, numbers.model_age_keys
-    ages = "no model was ever trained"
-    if trained is not None:
-        ages = f"the newest training is {counted(trained, 'key')} old"
-    serving = "" if live is None or live == trained else f", the live model {live}"
-    over = (
-        f"{counted(numbers.overdue_keys or 0, 'key')} beyond max_age ({numbers.max_age_keys}) and one decision interval"
-    )
+    why = ages.other_reasons(decision.numbers, decision.reasons)
     return (
-        f"{ages}{serving}: {over}. {_then(decision)} See `driftline status`. Once the "
+        f"{ages.overdue(decision.numbers)}. {_then(decision, why)} See `driftline status`. Once the "
         "cause is fixed, the next decision trains. To "
         f"train now, launch retrain__{product} for cutoff {decision.cutoff}; beyond the budget it needs a reason."
     )
@@ -199,10 +190,10 @@ def _slow(product: str, decision: Decision) -> str:
     )
 
 
-def _then(decision: Decision) -> str:
+def _then(decision: Decision, reasons: Sequence[str] | None = None) -> str:
     if decision.action == policy.RETRAIN:
         return f"A training for cutoff {decision.cutoff} was decided."
-    return f"No training was decided: {' '.join(decision.reasons)}"
+    return f"No training was decided: {' '.join(decision.reasons if reasons is None else reasons)}"
 
 
 _KINDS: Mapping[str, tuple[Callable[[Decision], bool | None], Callable[[str, Decision], str]]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,9 +39,6 @@ MOST_OVERSPENDINGS = 12
 """The newest rows and records that are read: landed keys, spending beyond the budget."""
 KEYED_STAGES = ("features", "outcomes", "performance", "drift")
 MODEL_STAGES = ("checkpoint", "onnx", "evaluation", "service")
-_VALUE = re.compile(r" is (?:(?!, expected |; ).)*, expected ")
-_REPEATED = re.compile(r"repeats row \S+")
-"""What `data.validation` writes about one row; the row's own values make the sentence unique."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +73,8 @@ class Facts:
         attempts: trainings and exports, by `store.history.attempts.SCHEMA`.
         overspendings: what someone allowed beyond the budget, and why, oldest first.
         answers: label and answer of the newest window's labelled rows, for calibration; None before labels.
-        quarantine: rows by (source, reason), over all landed keys, including those before the first answer; rows that
-            `features` put aside count under `declared.THE_FEATURES`.
+        quarantine: rows by (source, kind of reason), over all landed keys, including those before the first answer;
+            rows that `features` put aside count under `declared.THE_FEATURES`.
         landed: landed rows by source over the same keys; where features were put aside, also the rows built of them.
         cpu_s: by stage.
     """
@@ -154,11 +150,6 @@ def gather(product: Product, *, dagster: str | None = None) -> Facts:
     )
 
 
-def kind_of(reason: str) -> str:
-    """Return a quarantined row's reason without its own values, so that rows with the same trouble are counted once."""
-    return _REPEATED.sub("repeats another row", _VALUE.sub(" is not as expected: ", reason))
-
-
 def _episodes(history: History, faulty: Sequence[str]) -> tuple[Episode, ...]:
     """Return the episodes of the faulty keys; a key's records come oldest first."""
     episodes: dict[tuple[str, str, str], tuple[list[str], list[tuple[str, FaultRecord]]]] = {}
@@ -186,11 +177,9 @@ def _quarantined(product: Product) -> tuple[Counter[tuple[str, str]], dict[str, 
         newest = list(raw) if source.is_slow else sorted(raw, key=spec.grain.index)[-MOST_LANDED:]
         landed[source.name] = sum(raw[key].rows for key in newest)
         stage = naming.stage("quarantine", source.name)
-        with_rows = [key for key, record in product.tables.records(stage, newest).items() if record.rows]
-        if with_rows:
-            reasons = product.tables.read(stage, with_rows, columns=["reason"])["reason"]
-            for reason, count in reasons.value_counts(sort=True).iter_rows():
-                quarantine[source.name, kind_of(str(reason))] += count
+        for record in product.tables.records(stage, newest).values():
+            for kind, count in notes.Validated.of(record).quarantined_by_kind.items():
+                quarantine[source.name, kind] += count
     built = product.tables.records("features")
     records = [built[key] for key in sorted(built, key=spec.grain.index)[-MOST_LANDED:]]
     put_aside = [notes.Features.of(record) for record in records]

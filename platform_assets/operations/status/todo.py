@@ -8,11 +8,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.base import naming
-from platform_assets.base.wording import counted
 from platform_assets.data import unlabelled
 from platform_assets.evaluation.releases import SHORT_DIGEST
 from platform_assets.launch import rebuilding
-from platform_assets.monitoring import policy
+from platform_assets.monitoring import ages, policy
 from platform_assets.monitoring.faults import AWAITED, UNREADABLE
 from platform_assets.operations.status.state import Refused, Step, Todo
 from platform_assets.store.history.holds import Hold
@@ -120,12 +119,9 @@ def _stale_model(product: Product, decision: Decision | None) -> list[Todo]:
     overdue = decision.numbers.overdue_keys if decision else None
     if decision is None or not overdue or decision.action == policy.RETRAIN:
         return []
-    numbers = decision.numbers
-    age = "No model was ever trained"
-    if numbers.training_age_keys is not None:
-        age = f"The newest training is {counted(numbers.training_age_keys, 'key')} old"
-    over = f"{counted(overdue, 'key')} beyond max_age ({numbers.max_age_keys}) and one decision interval"
-    what = f"{age}, {over}. Not trained because: {' '.join(decision.reasons)}"
+    clause = ages.overdue(decision.numbers)
+    why = " ".join(ages.other_reasons(decision.numbers, decision.reasons))
+    what = f"{clause[0].upper()}{clause[1:]}. Not trained because: {why}"
     command = ["dg", "launch", "--job", naming.job("retrain", product.name), "--partition", str(decision.cutoff)]
     return [
         Todo(about="stale_model", key=None, what=what, steps=[Step(when="to train now", command=shlex.join(command))])

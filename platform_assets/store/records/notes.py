@@ -80,11 +80,12 @@ class Raw(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
 
 
 class Validated(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """The number of rows that came, and of those in quarantine, including repeated ones."""
+    """The number of rows that came, and of those in quarantine, including repeated ones, by what is wrong with them."""
 
     rows_in: int
     rows_quarantined: int
     rows_repeated: int
+    quarantined_by_kind: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class Features(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
