@@ -284,7 +284,7 @@ def _status(settings: Settings, options: argparse.Namespace) -> int:
     states, damaged = [], []
     for product in _products(options.product):
         try:
-            states.append(status.of(settings, product, failed_runs.newest(settings.dagster_home, product.name)))
+            states.append(status.read(settings, product, failed_runs.newest(settings.dagster_home, product.name)))
         except LedgerProblem as problem:  # the others still have a state
             damaged.append(f"driftline: {problem} `driftline doctor {product.name}` names all that is damaged.")
     if options.json:
@@ -331,7 +331,7 @@ def _train(settings: Settings, options: argparse.Namespace) -> int:
     except Preempted:
         console.print("Stopped; the same command goes on from the newest save, if the learner resumes.")
         return EXIT_PREEMPTED
-    listed = [run for run in runs.of(product) if run.training.fingerprint == record.fingerprint]
+    listed = [run for run in runs.on_record(product) if run.training.fingerprint == record.fingerprint]
     Console(width=LOG_COLUMNS).print(runs.as_table(product.name, listed, product.spec.task))
     return 0
 
@@ -391,7 +391,7 @@ def _runs(settings: Settings, options: argparse.Namespace) -> int:
     console = Console(width=LOG_COLUMNS)  # a narrower terminal wraps lines; a narrower table cuts numbers
     product = Product(product_files.load(options.product), settings)
     task = product.spec.task
-    listed = runs.sorted_by(runs.of(product), options.sort, task)
+    listed = runs.sorted_by(runs.on_record(product), options.sort, task)
     if options.json:
         print(json.dumps({"runs": [{"run": run.number, "usd": run.usd, **run.training.document()} for run in listed]}))
     elif not listed:

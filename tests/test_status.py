@@ -26,7 +26,8 @@ from platform_assets.instance import home
 from platform_assets.monitoring import recent_latency
 from platform_assets.operations import status
 from platform_assets.operations.report import pages
-from platform_assets.operations.status import todo, words
+from platform_assets.operations.status import text as words
+from platform_assets.operations.status import todo
 from platform_assets.operations.status.state import Refused, State
 from platform_assets.prediction_log.predictions_maker import Ingesting
 from platform_assets.store.handle import Product
@@ -169,7 +170,7 @@ def test_latency_is_judged_over_the_newest_keys_and_shown_in_the_report(settings
         latencies_us = [150_000 if row < slow else 900 for row in range(rows)]
         columns = {"answered_at_utc": moments, "latency_us": latencies_us, "digest": "a", answer_rows.LATE: False}
         predictions = pl.DataFrame(columns, schema_overrides={"answered_at_utc": answer_rows.MOMENT})
-        notes = Ingesting.of(SPEC).notes(predictions)
+        notes = Ingesting.for_product(SPEC).notes(predictions)
         tables.replace("predictions", {key: predictions}, inputs={key: {}}, code="1", notes={key: notes})
     result = status.of_product(Product(SPEC, settings)).latency
     assert (result.requests, result.slow, result.first, result.is_slow) == (1_200, 32, KEYS[-2], True)
@@ -240,10 +241,8 @@ def test_stale_model_has_the_command_that_trains_unless_a_training_is_decided(
     tasks = status.of_product(Product(SPEC, settings)).todo
     assert [task.about for task in tasks] == ["stale_model"] * count
     for task in tasks:
-        assert (
-            "38 keys old: 3 keys beyond max_age (28) and one decision interval. Not trained because: No labels."
-            in task.what
-        )
+        assert task.what.startswith("The newest training is 38 keys old")
+        assert ": 3 keys beyond max_age (28) and one decision interval. Not trained because: No labels." in task.what
         assert task.steps[0].command == f"dg launch --job retrain__recorded --partition {KEYS[1]}"
 
 
@@ -274,7 +273,7 @@ def test_keys_taken_in_without_a_job_are_those_of_the_sensor():
 
 def test_broken_file_is_an_action_to_take(settings: Settings):
     broken = Broken(name="torn", file="products/torn.py", error="torn: no SPEC.", cause=ValueError())
-    state = status.of(settings, broken)
+    state = status.read(settings, broken)
     assert [task.about for task in state.todo] == ["broken_file"]
     assert "driftline check torn" in status.as_text(state)
 

@@ -85,7 +85,7 @@ def _splits(
 ) -> tuple[dict[str, validation.Split], list[str]]:
     """Return the rows of the keys' files, split, and the columns of any of them that the source does not declare."""
     schema = schema_of(spec, source)
-    maker = Landing.of(spec, _guarded(spec, source))
+    maker = Landing.for_source(spec, _guarded(spec, source))
     files = {key: _delivered(spec, available, source, key) for key in keys}
     read = {key: _rows(spec, available, source, key, data, maker) for key, data in files.items() if data is not None}
     raws = {key: rows for key, (rows, _) in read.items()}

@@ -54,9 +54,9 @@ def check_learner(spec: ProductSpec, built: pl.DataFrame, labelled: pl.DataFrame
 
     learner = replace(learner_of(spec), validation_keys=min(learner_of(spec).validation_keys, max(0, len(keys) - 1)))
     epochs = min(EPOCHS, spec.training.epochs or EPOCHS)
-    of_spec = Learning.of(spec)
+    of_spec = Learning.for_product(spec)
     maker = replace(of_spec, learner=learner, training=replace(of_spec.training, epochs=epochs))
-    exporting = replace(Exporting.of(spec), learning=maker)
+    exporting = replace(Exporting.for_product(spec), learning=maker)
     maker.prepare("cpu", "float32")  # or two fits of a network may differ
     learned, original, began_s = step("fit", maker.learn, rows), _copied(rows.inputs), time.process_time()
 

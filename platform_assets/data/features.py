@@ -66,8 +66,8 @@ def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefiniti
         system=naming.DATA,
         kinds=("polars", "deltalake"),
         doc=__doc__,
-        maker=Building.of(spec),
-        run=_Run,
+        maker=Building.for_product(spec),
+        run=_FeaturesRun,
         outside=outside,
         deps=[
             dep(spec, "validated", source.name, mapping=None if source.is_slow else back)
@@ -77,7 +77,7 @@ def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefiniti
     ).assets()
 
 
-class _Run(KeyedRun[Building]):
+class _FeaturesRun(KeyedRun[Building]):
     def plan(self, chunk: Keys) -> Plan:
         records, names = self._records(chunk), self._snapshots.names(chunk)
         digests = {

@@ -55,7 +55,7 @@ class Building(RowMaker):
     label: str
 
     @staticmethod
-    def of(spec: ProductSpec) -> Building:
+    def for_product(spec: ProductSpec) -> Building:
         """Return the maker for a product."""
         return Building(
             product=spec.name,

@@ -36,15 +36,15 @@ def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefiniti
         system=naming.DATA,
         kinds=("polars", "deltalake"),
         doc=__doc__,
-        maker=Labelling.of(spec),
-        run=_Run,
+        maker=Labelling.for_product(spec),
+        run=_OutcomesRun,
         outside=outside,
         deps=[dep(spec, "validated", spec.label_source.name)],
         metadata=metadata.column_schema(types, descriptions),
     ).assets()
 
 
-class _Run(KeyedRun[Labelling]):
+class _OutcomesRun(KeyedRun[Labelling]):
     def plan(self, chunk: Keys) -> Plan:
         validated = naming.stage("validated", self.spec.label_source.name)
         records = self.tables.records(validated, chunk)

@@ -36,7 +36,7 @@ class Labelling(RowMaker):
     task: Task
 
     @staticmethod
-    def of(spec: ProductSpec) -> Labelling:
+    def for_product(spec: ProductSpec) -> Labelling:
         """Return the maker for a product."""
         return Labelling(product=spec.name, label=spec.label, task=spec.task)
 

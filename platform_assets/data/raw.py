@@ -55,14 +55,14 @@ def _stage(spec: ProductSpec, source: Source, outside: Outside) -> Stage[Landing
         system=naming.DATA,
         kinds=("deltalake", "polars"),
         doc=__doc__,
-        maker=Landing.of(spec, source),
-        run=_Run,
+        maker=Landing.for_source(spec, source),
+        run=_RawRun,
         outside=outside,
         checks={CHECK: "Every delivery of the run could be read. Blocks nothing: another key is held."},
     )
 
 
-class _Run(KeyedRun[Landing]):
+class _RawRun(KeyedRun[Landing]):
     def __init__(self, stage: Stage[Landing], context: dg.AssetExecutionContext) -> None:
         """Look at the files of all keys now; a file that nothing marks as complete is looked at again later."""
         super().__init__(stage, context)

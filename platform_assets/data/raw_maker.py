@@ -54,7 +54,7 @@ class Landing(RowMaker):
     grain: Grain | None
 
     @staticmethod
-    def of(spec: ProductSpec, source: Source) -> Landing:
+    def for_source(spec: ProductSpec, source: Source) -> Landing:
         """Return the maker for a source."""
         return Landing(
             schema=source.schema,

@@ -46,8 +46,8 @@ def _stage(spec: ProductSpec, source: Source, outside: Outside) -> Stage[Validat
         system=naming.DATA,
         kinds=("pandera", "deltalake", "polars"),
         doc=__doc__,
-        maker=Validation.of(spec, source),
-        run=_Run,
+        maker=Validation.for_source(spec, source),
+        run=_ValidatedRun,
         outside=outside,
         deps=[dep(spec, "raw", source.name)],
         also=[Table(QUARANTINE, metadata.column_schema(QUARANTINED, ABOUT_QUARANTINED))],
@@ -55,7 +55,7 @@ def _stage(spec: ProductSpec, source: Source, outside: Outside) -> Stage[Validat
     )
 
 
-class _Run(KeyedRun[Validation]):
+class _ValidatedRun(KeyedRun[Validation]):
     def plan(self, chunk: Keys) -> Plan:
         source, tables = self.source, self.tables
         raw = naming.stage("raw", source.name)

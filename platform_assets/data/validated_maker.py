@@ -45,7 +45,7 @@ class Validation(RowMaker):
     grain: DailyGrain | HourlyGrain | None
 
     @staticmethod
-    def of(spec: ProductSpec, source: Source) -> Validation:
+    def for_source(spec: ProductSpec, source: Source) -> Validation:
         """Return the maker for a source."""
         grain = spec.grain if isinstance(spec.grain, DailyGrain | HourlyGrain) else None
         return Validation(

@@ -36,7 +36,7 @@ def estimate(
         ValueError: fewer than two keys, or no rows.
     """
     codes, names = _grouped(key, label.size)
-    value = measure.of(label, answer)
+    value = measure.value(label, answer)
     without = None if value is None else _without_each(measure, label, answer, codes, len(names))
     if value is None or without is None:
         return None
@@ -66,7 +66,7 @@ def difference(
         ValueError: as `estimate`, or the measure is not defined without some key.
     """
     codes, names = keys_of(key, label.size)
-    values = [measure.of(label, answer) for answer in (first, second)]
+    values = [measure.value(label, answer) for answer in (first, second)]
     without = [_without_each(measure, label, answer, codes, len(names)) for answer in (first, second)]
     if values[0] is None or values[1] is None or without[0] is None or without[1] is None:
         raise ValueError(
@@ -92,7 +92,7 @@ def _without_each(
     """Return a measure without each key [G]; None if it is undefined without some key."""
     if measure.without_each is not None:
         return measure.without_each(label, answer, codes, keys)
-    values = [measure.of(label[codes != code], answer[codes != code]) for code in range(keys)]
+    values = [measure.value(label[codes != code], answer[codes != code]) for code in range(keys)]
     return None if any(value is None for value in values) else np.array(values, dtype=np.float64)
 
 

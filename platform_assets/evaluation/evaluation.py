@@ -50,15 +50,15 @@ def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefiniti
         system=naming.TRAINING,
         kinds=("onnx", "numpy"),
         doc=__doc__,
-        maker=Evaluating.of(spec, measures_of(spec.task)),
-        run=_Run,
+        maker=Evaluating.for_product(spec, measures_of(spec.task)),
+        run=_EvaluationRun,
         outside=outside,
         deps=[dep(spec, "onnx")],
         checks={CHECK: "The bundle may be released. Blocks nothing: a release checks the verdict itself."},
     ).assets()
 
 
-class _Run(CutoffRun[Evaluating]):
+class _EvaluationRun(CutoffRun[Evaluating]):
     _verdict: Verdict
     _cpu_s: float
 
@@ -110,7 +110,7 @@ def judge(product: Product, digest: str) -> Verdict:
     champion, reasons = _champion(product, digest)
     if champion:
         _check_unseen(product, champion, bundle)
-    maker = Evaluating.of(product.spec, measures_of(product.spec.task))
+    maker = Evaluating.for_product(product.spec, measures_of(product.spec.task))
     result = maker.judge(product.artifacts, product.tables, digest, champion)
     document = {
         "product": product.name,

@@ -32,7 +32,7 @@ class Evaluating:
     confidence: float
 
     @staticmethod
-    def of(spec: ProductSpec, measures: Measures) -> Evaluating:
+    def for_product(spec: ProductSpec, measures: Measures) -> Evaluating:
         """Return the maker for a product, with the measures of its task."""
         return Evaluating(
             fields=spec.bare_fields,

@@ -38,7 +38,7 @@ def main() -> None:
     with instructions.opened() as context:
         job = Job.from_extras(context.extras)
         spec = product_files.load(job.product)
-        instructions.check_maker(context.extras, Learning.of(spec))
+        instructions.check_maker(context.extras, Learning.for_product(spec))
         instructions.check_libraries(context.extras)
         step = training(spec, job, Settings.from_environment(), log=context.log.info, stop=stop)
         context.report_custom_message(step.run())

@@ -40,13 +40,13 @@ def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefiniti
         kinds=("python",),
         doc=__doc__,
         modules=["platform_assets.monitoring.policy"],
-        run=_Run,
+        run=_DecisionRun,
         outside=outside,
         deps=[dep(spec, "drift"), dep(spec, "performance")],
     ).assets()
 
 
-class _Run(KeyedRun[None]):
+class _DecisionRun(KeyedRun[None]):
     def work(self) -> Iterator[dg.MaterializeResult]:
         """Decide key by key, because a decision depends on earlier ones."""
         self._judged = require(self.tables, "drift", self.keys)

@@ -161,7 +161,7 @@ class DecisionFacts:
         digest = None if self._live is None else self._live[1].digest
         if digest is None:
             return None
-        promised = Measuring.of(self._spec, measures_of(self._spec.task)).of_model(self._tables, key, digest)
+        promised = Measuring.for_product(self._spec, measures_of(self._spec.task)).of_model(self._tables, key, digest)
         return None if promised is None else performance_policy.judge(promised, self._spec.retraining)
 
 

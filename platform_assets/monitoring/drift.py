@@ -59,8 +59,8 @@ def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefiniti
         system=naming.MONITORING,
         kinds=("polars", "deltalake"),
         doc=__doc__,
-        maker=Judging.of(spec),
-        run=_Run,
+        maker=Judging.for_product(spec),
+        run=_DriftRun,
         outside=outside,
         deps=[
             *(dep(spec, "validated", source.name) for source in spec.sources if not source.is_slow),
@@ -72,7 +72,7 @@ def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefiniti
     ).assets()
 
 
-class _Run(KeyedRun[Judging]):
+class _DriftRun(KeyedRun[Judging]):
     def plan(self, chunk: Keys) -> Plan:
         judge = self.maker.judge(self.product, chunk)
         with reads.guarded(self.spec.module, self.maker):

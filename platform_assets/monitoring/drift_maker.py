@@ -50,7 +50,7 @@ class Judging:
     monitors: Monitors
 
     @staticmethod
-    def of(spec: ProductSpec) -> Judging:
+    def for_product(spec: ProductSpec) -> Judging:
         """Return the maker for a product."""
         return Judging(
             name=spec.name,

@@ -69,7 +69,7 @@ def window(
     values: dict[str, Interval | None] = {}
     if len(labelled_by_key) < paired.FEWEST_KEYS:
         for measure in measures.shown:
-            value = measure.of(*measures.task.checked(label, answer))
+            value = measure.value(*measures.task.checked(label, answer))
             values[measure.name] = None if value is None else Interval(value=value, low=None, high=None)
     else:
         estimates = measures.estimates(label, answer, keys.to_numpy(), confidence=confidence)

@@ -64,7 +64,7 @@ ABOUT_A_ROW = {
 
 def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return the product's performance asset."""
-    maker = Measuring.of(spec, measures_of(spec.task))
+    maker = Measuring.for_product(spec, measures_of(spec.task))
     sliced = {item.name: item.description for item in spec.fields if item.name in spec.slices}
     return Stage(
         spec=spec,
@@ -73,7 +73,7 @@ def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefiniti
         kinds=("polars", "numpy"),
         doc=__doc__,
         maker=maker,
-        run=_Run,
+        run=_PerformanceRun,
         outside=outside,
         deps=[dep(spec, stage) for stage in INPUT_STAGES],
         metadata=metadata.column_schema(maker.columns, ABOUT_A_ROW | spec.task.about() | sliced),
@@ -84,7 +84,7 @@ def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefiniti
     ).assets()
 
 
-class _Run(KeyedRun[Measuring]):
+class _PerformanceRun(KeyedRun[Measuring]):
     def __init__(self, stage: Stage[Measuring], context: dg.AssetExecutionContext) -> None:
         """Prepare the run without reading anything."""
         super().__init__(stage, context)

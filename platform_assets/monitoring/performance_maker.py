@@ -54,7 +54,7 @@ class Measuring:
     confidence: float
 
     @staticmethod
-    def of(spec: ProductSpec, measures: Measures) -> Measuring:
+    def for_product(spec: ProductSpec, measures: Measures) -> Measuring:
         """Return the maker for a product, with the measures of its task."""
         return Measuring(
             grain=spec.grain,

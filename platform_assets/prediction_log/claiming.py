@@ -74,7 +74,7 @@ class Claiming:
         """
         self._product = product
         self._history = product.history
-        self._maker = Ingesting.of(product.spec)
+        self._maker = Ingesting.for_product(product.spec)
         self._store = open_store(product.settings.root)
         self._parts = Parts(product.settings.root, product.name, STAGE)
         self._folder = Folder(product, self._maker, code)

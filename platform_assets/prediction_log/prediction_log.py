@@ -89,7 +89,7 @@ def ingest_log(product: Product, folder: Path, code: str) -> Ingested:
         RecordExists: another process ingested the same log, on a machine that does not share the lock. Nothing is
             lost: materialise again.
     """
-    done, maker = Ingested(), Ingesting.of(product.spec)
+    done, maker = Ingested(), Ingesting.for_product(product.spec)
     tables, history, ledgers = product.tables, product.history, product.ledgers
     number, newest = history.ingested() or (0, None)
     offsets = {} if newest is None else dict(newest.offsets)
@@ -120,7 +120,7 @@ def ingest_log(product: Product, folder: Path, code: str) -> Ingested:
 
 def ingest_local(product: Product, code: str, keys: Sequence[str]) -> tuple[Ingested, Records]:
     """Ingest the local folder; return what was done, and the records of the keys."""
-    maker, tables = Ingesting.of(product.spec), product.tables
+    maker, tables = Ingesting.for_product(product.spec), product.tables
     with exclusive(product.settings.prediction_log / product.name) as folder:
         done = ingest_log(product, folder, code)
         existing = tables.records(STAGE, keys)

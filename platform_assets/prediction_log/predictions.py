@@ -48,7 +48,7 @@ ABOUT_A_ROW = {
 
 def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return the product's predictions asset."""
-    maker = Ingesting.of(spec)
+    maker = Ingesting.for_product(spec)
     descriptions = ABOUT_A_ROW | spec.task.about() | {item.name: item.description for item in spec.fields}
     return Stage(
         spec=spec,
@@ -57,14 +57,14 @@ def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefiniti
         kinds=("polars", "deltalake"),
         doc=__doc__,
         maker=maker,
-        run=_Run,
+        run=_PredictionsRun,
         outside=outside,
         deps=[dep(spec, "release"), *_batch_dependencies(spec)],
         metadata=metadata.column_schema(maker.columns, descriptions),
     ).assets()
 
 
-class _Run(KeyedRun[Ingesting]):
+class _PredictionsRun(KeyedRun[Ingesting]):
     def work(self) -> Iterator[dg.MaterializeResult]:
         """Ingest the whole log, whatever its keys, and give each of the run's keys a record."""
         started = time.perf_counter()
@@ -107,6 +107,6 @@ class _Run(KeyedRun[Ingesting]):
 
 def _batch_dependencies(spec: ProductSpec) -> list[dg.AssetDep]:
     """Return the dependencies needed to find a prediction's batch; timed keys follow from the moment alone."""
-    if Ingesting.of(spec).is_timed:
+    if Ingesting.for_product(spec).is_timed:
         return []
     return [dep(spec, "validated", source.name) for source in spec.feature_sources if not source.is_slow]

@@ -47,7 +47,7 @@ class Ingesting:
     latency_ms: float
 
     @staticmethod
-    def of(spec: ProductSpec) -> Ingesting:
+    def for_product(spec: ProductSpec) -> Ingesting:
         """Return the maker for a product."""
         return Ingesting(
             grain=spec.grain,

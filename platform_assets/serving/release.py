@@ -77,7 +77,7 @@ def build(spec: ProductSpec, outside: Outside = ALONE) -> list[Any]:
         kinds=("bentoml",),
         doc=__doc__,
         modules=["platform_assets.evaluation.releases"],
-        run=_Run,
+        run=_ReleaseRun,
         outside=outside,
         deps=[dep(spec, "evaluation"), dep(spec, "service")],
         config=ReleaseConfig,
@@ -91,7 +91,7 @@ def build(spec: ProductSpec, outside: Outside = ALONE) -> list[Any]:
     return [*assets, job]
 
 
-class _Run(Run[None]):
+class _ReleaseRun(Run[None]):
     def work(self) -> Iterable[dg.MaterializeResult]:
         """Release the requested digest, or what the cutoff's verdict allows."""
         context, config, product = self.context, self.config, self.spec.name

@@ -55,13 +55,13 @@ def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefiniti
         kinds=("bentoml", "onnx"),
         doc=__doc__,
         modules=["platform_assets.product.contract"],
-        run=_Run,
+        run=_ServiceRun,
         outside=outside,
         deps=[dep(spec, "onnx")],
     ).assets()
 
 
-class _Run(CutoffRun[None]):
+class _ServiceRun(CutoffRun[None]):
     _built: bento.Built
     _started_s: float
 
@@ -90,7 +90,7 @@ class _Run(CutoffRun[None]):
         Returns:
             The number of rows, the largest difference, and the first request.
         """
-        evaluating = Evaluating.of(self.spec, measures_of(self.spec.task))
+        evaluating = Evaluating.for_product(self.spec, measures_of(self.spec.task))
         holdout = evaluating.holdout(self.tables, self.product.artifacts.bundle(digest))
         sample = holdout.frame.head(SMOKE_ROWS)
         first = replace(holdout, frame=sample, inputs=holdout.inputs[: sample.height])

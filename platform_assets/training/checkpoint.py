@@ -67,8 +67,8 @@ def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefiniti
         system=naming.TRAINING,
         kinds=learner_of(spec).kinds,
         doc=__doc__,
-        maker=Learning.of(spec),
-        run=_Run,
+        maker=Learning.for_product(spec),
+        run=_CheckpointRun,
         outside=outside,
         deps=[dep(spec, "features", mapping=window), dep(spec, "outcomes", mapping=window)],
         config=CheckpointConfig,
@@ -77,7 +77,7 @@ def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefiniti
     ).assets()
 
 
-class _Run(CutoffRun[Learning]):
+class _CheckpointRun(CutoffRun[Learning]):
     _job: Job
     _left_out: Collection[str]
     _versions: dict[str, str]
@@ -135,4 +135,4 @@ class _Run(CutoffRun[Learning]):
         return Recorded(done.checkpoint, notes)
 
     def facts(self, content: Recorded) -> Configured:
-        return Configured(content, {"learner": type(self.maker.learner).__name__, **parameters.of(self.maker)})
+        return Configured(content, {"learner": type(self.maker.learner).__name__, **parameters.describe(self.maker)})

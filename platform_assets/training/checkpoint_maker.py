@@ -34,7 +34,7 @@ class Learning:
     training: Training
 
     @staticmethod
-    def of(spec: ProductSpec) -> Learning:
+    def for_product(spec: ProductSpec) -> Learning:
         """Return the maker for a product."""
         # The profile decides where training runs, not its bytes; device and precision are passed to `prepare`.
         training = replace(spec.training, profile=type(spec.training).profile)

@@ -82,7 +82,7 @@ def chosen(count: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, count - 1, min(ROWS, count)).astype(np.int64))
 
 
-def of(inputs: Inputs, answers: NDArray[np.float32], unit: float) -> Golden:
+def seal(inputs: Inputs, answers: NDArray[np.float32], unit: float) -> Golden:
     """Return golden rows: a graph's inputs and its answers to them."""
     image = inputs.image
     return Golden(

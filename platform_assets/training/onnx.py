@@ -34,8 +34,8 @@ def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefiniti
         system=naming.TRAINING,
         kinds=tuple(dict.fromkeys(("onnx", *learner_of(spec).kinds[:1]))),
         doc=__doc__,
-        maker=Exporting.of(spec),
-        run=_Run,
+        maker=Exporting.for_product(spec),
+        run=_OnnxRun,
         outside=outside,
         deps=[dep(spec, "checkpoint")],
         needs=["launcher"],
@@ -43,7 +43,7 @@ def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefiniti
     ).assets()
 
 
-class _Run(CutoffRun[Exporting]):
+class _OnnxRun(CutoffRun[Exporting]):
     def inputs(self) -> Inputs:
         return {"checkpoint": require(self.tables, "checkpoint", [self.cutoff])[self.cutoff].content_digest}
 

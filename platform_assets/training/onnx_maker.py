@@ -39,11 +39,11 @@ class Exporting:
     contract: ContractDocument
 
     @staticmethod
-    def of(spec: ProductSpec) -> Exporting:
+    def for_product(spec: ProductSpec) -> Exporting:
         """Return the maker for a product."""
         from platform_assets.product.contract import contract_of
 
-        return Exporting(learning=Learning.of(spec), contract=contract_of(spec))
+        return Exporting(learning=Learning.for_product(spec), contract=contract_of(spec))
 
     def graph(self, learned: Learned, blobs: Blobs) -> bytes:
         """Return the ONNX file of a fitted model, from raw columns to answers."""
@@ -73,7 +73,7 @@ class Exporting:
 
         rows = holdout.inputs[golden.chosen(len(holdout.inputs))]
         unit = 1.0 if learned.target is None else float(learned.target["std"])
-        return golden.of(rows, answers(graph, rows, batch=len(rows)), unit)
+        return golden.seal(rows, answers(graph, rows, batch=len(rows)), unit)
 
     def documents(self, graph: bytes, learned: Learned, rows: Rows, keys: list[str]) -> Documents:
         """Return the contract and the statistics of the training rows.

@@ -72,7 +72,10 @@ def job(
     purpose: str = LOOP,
 ) -> Job:
     """Compose the job of a training; see `training_request` and `fingerprint`."""
-    request, code = training_request(product, cutoff, size, out), digests.code_digest(Learning.of(product.spec))
+    request, code = (
+        training_request(product, cutoff, size, out),
+        digests.code_digest(Learning.for_product(product.spec)),
+    )
     return Job(
         **msgspec.structs.asdict(request),
         fingerprint=fingerprint(product.spec, code, request, libraries),

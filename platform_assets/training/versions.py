@@ -72,11 +72,11 @@ class Older:
 def current(spec: ProductSpec) -> dict[str, str]:
     """Return the present version of each stage that a training's rows come from."""
     makers: dict[str, digests.Versioned] = {
-        naming.stage(stage, source.name): maker.of(spec, source)
+        naming.stage(stage, source.name): maker.for_source(spec, source)
         for source in spec.sources
         for stage, maker in (("raw", Landing), ("validated", Validation))
     }
-    makers |= {FEATURES: Building.of(spec), OUTCOMES: Labelling.of(spec)}
+    makers |= {FEATURES: Building.for_product(spec), OUTCOMES: Labelling.for_product(spec)}
     return {stage: digests.version(maker) for stage, maker in makers.items()}
 
 

@@ -224,10 +224,10 @@ def test_a_stale_model_requests_one_decision_per_release(world: Any) -> None:
 
 
 def test_only_live_products_with_periods_get_policies_for_every_asset() -> None:
-    assert freshness_policies.of(recorded.SPEC) == {}
-    assert freshness_policies.of(replace(batches.SPEC, is_live=True)) == {}
+    assert freshness_policies.policies(recorded.SPEC) == {}
+    assert freshness_policies.policies(replace(batches.SPEC, is_live=True)) == {}
     live = replace(recorded.SPEC, is_live=True, grain=DailyGrain(start="2020-01-01"), history=None)
-    policies = freshness_policies.of(live)
+    policies = freshness_policies.policies(live)
     day = timedelta(days=1)
     assert policies["recorded_data"] == dg.FreshnessPolicy.time_window(warn_window=2 * day, fail_window=3 * day)
     assert policies["recorded_training"] == dg.FreshnessPolicy.time_window(warn_window=35 * day, fail_window=36 * day)

@@ -44,15 +44,15 @@ def test_every_status_of_a_run_that_has_not_ended_counts(instance: dg.DagsterIns
     run_id = add(instance, "mine", status)
     add(instance, "theirs", dg.DagsterRunStatus.SUCCESS)
     under_way = UnderWay(lambda: instance)
-    assert [under_way.of([name]) and True for name in ("mine", "theirs")] == [True, None]
-    result = under_way.of(["theirs", "mine"])
+    assert [under_way.newest_of([name]) and True for name in ("mine", "theirs")] == [True, None]
+    result = under_way.newest_of(["theirs", "mine"])
     assert result is not None and result.run_id == run_id
 
 
 def test_many_products_cost_one_query(instance: dg.DagsterInstance) -> None:
     counted: Any = Counted(instance)
     under_way = UnderWay(lambda: counted)
-    assert [under_way.of([f"advance__{number}", "retrain"]) for number in range(200)] == [None] * 200
+    assert [under_way.newest_of([f"advance__{number}", "retrain"]) for number in range(200)] == [None] * 200
     assert counted.queries == 1
 
 
@@ -63,9 +63,9 @@ def test_an_older_run_is_found_below_any_number_of_newer_ones(
     run_id = add(instance, "mine", dg.DagsterRunStatus.QUEUED)
     crowd(instance, others)
     under_way = UnderWay(lambda: instance)
-    result = under_way.of(["mine"])
+    result = under_way.newest_of(["mine"])
     assert result is not None and result.run_id == run_id
-    assert under_way.of(["theirs"]) is None
+    assert under_way.newest_of(["theirs"]) is None
 
 
 def test_runs_are_cached_for_a_second_and_then_read_again(
@@ -74,11 +74,11 @@ def test_runs_are_cached_for_a_second_and_then_read_again(
     at_s = [0.0]
     monkeypatch.setattr(episodes.time, "monotonic", lambda: at_s[0])
     under_way = UnderWay(lambda: instance)
-    assert under_way.of(["mine"]) is None
+    assert under_way.newest_of(["mine"]) is None
     add(instance, "mine", dg.DagsterRunStatus.STARTED)
-    assert under_way.of(["mine"]) is None
+    assert under_way.newest_of(["mine"]) is None
     at_s[0] = episodes.FRESH_S + 0.1
-    assert under_way.of(["mine"]) is not None
+    assert under_way.newest_of(["mine"]) is not None
 
 
 def test_a_product_whose_store_is_slow_does_not_keep_the_others_waiting(

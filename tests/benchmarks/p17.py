@@ -108,7 +108,7 @@ def _prepare(folder: Path) -> Prepared:
     rows = [contest._without_key(row) for row in replay.requests(spec, contest.KEYS[0])[:ROWS]]
     decoded = finish(Contract(document).decoding.steps(json.dumps(rows).encode(), None))
     sealed = [Sealed.read(store, digest) for digest in digests]
-    expected = [batching.run_graph(Model.of(item), _values(decoded)) for item in sealed]
+    expected = [batching.run_graph(Model.from_blobs(item), _values(decoded)) for item in sealed]
     trial = Trial(60.0, measures=True)
     trial(sealed[0])
     return Prepared(folder, digests, rows, expected, trial.size(digests[0]))

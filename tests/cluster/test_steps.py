@@ -298,7 +298,9 @@ def test_a_step_refuses_a_setting_that_is_not_true_before_it_works(runs: StepRun
     job = Job(product=spec.name, cutoff="2013-07-01", fingerprint="f" * 64, **how, **data)
 
     def waits(context: Any, launcher: Any) -> None:
-        extras = instructions.to_extras(job, Learning.of(spec), launcher.libraries(PROFILES[spec.training.profile]))
+        extras = instructions.to_extras(
+            job, Learning.for_product(spec), launcher.libraries(PROFILES[spec.training.profile])
+        )
         launcher.run(context=context, module="platform_assets.launch.train", extras=extras, profile=SMALL)
 
     waits.__annotations__ = {"context": dg.AssetExecutionContext, "launcher": dg.ResourceParam[StepLauncher]}

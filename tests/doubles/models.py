@@ -442,7 +442,7 @@ def golden_of(document: dict[str, Any], bias: float = 0.0, graph: bytes | None =
     image = np.resize(np.frombuffer(PIXELS, np.uint8), (2, *shape)) if "image" in names else None
     feed = {"numeric": numeric, "categorical": categorical, "image": image}
     answers = session.run(["answer"], {name: feed[name] for name in names})[0]
-    rows = golden_rows.of(Inputs(numeric=numeric, categorical=categorical, image=image), answers, 1.0)
+    rows = golden_rows.seal(Inputs(numeric=numeric, categorical=categorical, image=image), answers, 1.0)
     return canonical(to_builtins(rows))
 
 

@@ -28,10 +28,12 @@ from tests.doubles import recorded
 
 KEYS, ROWS = 4, 40
 HIGHEST = Measure(
-    name="highest", title="highest answer and more", of=lambda labels, answers: float(np.max(answers) + np.mean(labels))
+    name="highest",
+    title="highest answer and more",
+    value=lambda labels, answers: float(np.max(answers) + np.mean(labels)),
 )
-SURE = Measure(name="sure", title="rows counted", is_more_better=None, of=lambda labels, answers: float(labels.size))
-NONE = Measure(name="none", title="nothing", of=lambda labels, answers: None)
+SURE = Measure(name="sure", title="rows counted", is_more_better=None, value=lambda labels, answers: float(labels.size))
+NONE = Measure(name="none", title="nothing", value=lambda labels, answers: None)
 
 
 def quality_of(window: Window) -> Quality:

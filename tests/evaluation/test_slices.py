@@ -95,7 +95,7 @@ class _Spread(BinaryMeasures):
     @property
     def of_answers(self) -> tuple[Measure, ...]:
         spread, constant = (
-            Measure(name=name, title=name, of=lambda labels, answers: None) for name in ("spread", "told")
+            Measure(name=name, title=name, value=lambda labels, answers: None) for name in ("spread", "told")
         )
         return (*super().of_answers, spread, replace(constant, undefined="All answers are equal."))
 

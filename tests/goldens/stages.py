@@ -28,20 +28,20 @@ PLACE = FOLDER / "digests.json"
 def makers(spec: ProductSpec) -> dict[str, Any]:
     """Return the maker of each stage, and of each source."""
     of_sources = {
-        naming.stage(stage, source.name): maker.of(spec, source)
+        naming.stage(stage, source.name): maker.for_source(spec, source)
         for source in spec.sources
         for stage, maker in (("raw", Landing), ("validated", Validation))
     }
     return {
         **of_sources,
-        "features": Building.of(spec),
-        "outcomes": Labelling.of(spec),
-        "predictions": Ingesting.of(spec),
-        "drift": Judging.of(spec),
-        "performance": Measuring.of(spec, measures_of(spec.task)),
-        "checkpoint": Learning.of(spec),
-        "onnx": Exporting.of(spec),
-        "evaluation": Evaluating.of(spec, measures_of(spec.task)),
+        "features": Building.for_product(spec),
+        "outcomes": Labelling.for_product(spec),
+        "predictions": Ingesting.for_product(spec),
+        "drift": Judging.for_product(spec),
+        "performance": Measuring.for_product(spec, measures_of(spec.task)),
+        "checkpoint": Learning.for_product(spec),
+        "onnx": Exporting.for_product(spec),
+        "evaluation": Evaluating.for_product(spec, measures_of(spec.task)),
     }
 
 

@@ -112,7 +112,7 @@ def test_a_watch_detects_code_that_a_digest_does_not_cover(monkeypatch: pytest.M
     moment = pl.Datetime("us", "UTC")
     types = {"key": pl.String, "station": pl.String, "observed_at_utc": moment, "temperature_f": pl.Float64}
     with watching() as watch:
-        outcomes_maker.Labelling.of(hourly_temperature.SPEC).make(
+        outcomes_maker.Labelling.for_product(hourly_temperature.SPEC).make(
             (), pl.DataFrame(schema={**types, "known_at_utc": moment})
         )
     profile, double = watch.missing()["outcomes"]

@@ -44,7 +44,7 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Product:
 
 
 def test_each_training_is_recorded_once_and_nothing_is_released(product: Product) -> None:
-    listed = runs.of(product)
+    listed = runs.on_record(product)
     assert [run.number for run in listed] == [2, 1]
     newest = listed[0].training
     assert (newest.purpose, newest.learner, newest.cutoff) == ("experiment", "Network", tiny.CUTOFF)
@@ -60,7 +60,7 @@ def test_each_training_is_recorded_once_and_nothing_is_released(product: Product
 
 
 def test_trainings_are_sorted_and_listed(product: Product) -> None:
-    listed, task = runs.of(product), product.spec.task
+    listed, task = runs.on_record(product), product.spec.task
     by_auc = runs.sorted_by(listed, "auc", task)
     assert [run.value("auc") for run in by_auc] == sorted((run.value("auc") for run in listed), reverse=True)
     assert [run.number for run in runs.sorted_by(listed, "log_loss", task)] == [
@@ -72,13 +72,13 @@ def test_trainings_are_sorted_and_listed(product: Product) -> None:
 
 
 def test_a_wrong_column_is_named(product: Product) -> None:
-    listed = runs.of(product)
+    listed = runs.on_record(product)
     with pytest.raises(ValueError, match="--sort is 'speed'; expected one of auc"):
         runs.sorted_by(listed, "speed", product.spec.task)
 
 
 def test_average_precision_heads_lists_and_the_status_of_a_rare_class(product: Product) -> None:
-    listed, task = runs.of(product), product.spec.task
+    listed, task = runs.on_record(product), product.spec.task
     assert runs.columns(task, listed)[0] == "auc"
     quality = {"average_precision": 0.31, "base_rate": 0.04, **listed[0].training.quality}
     record = msgspec.structs.replace(listed[0].training, quality=quality, fingerprint="r" * 64, checkpoint="c" * 64)

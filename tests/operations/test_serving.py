@@ -44,7 +44,7 @@ def send(product: Product, process: str = FIRST, *, ago_s: float = 5.0, **member
 
 def messages(product: Product) -> list[tuple[str, str]]:
     """Return what to do: each sentence with its first command."""
-    return [(todo.what, todo.steps[0].command) for todo in serving.of(product)]
+    return [(todo.what, todo.steps[0].command) for todo in serving.todos(product)]
 
 
 def test_a_service_that_serves_the_newest_release_needs_nothing(product: Product) -> None:
@@ -107,5 +107,5 @@ def test_a_clock_a_minute_off_is_named_once_per_server(product: Product, offset_
 
 
 def test_on_a_laptop_and_before_the_first_release_nobody_is_expected(product: Product, tmp_path: Path) -> None:
-    assert serving.of(Product(SPEC, product.settings.replace(serving_ships="false"))) == []
-    assert serving.of(Product(SPEC, product.settings.replace(root=str(tmp_path / "empty")))) == []
+    assert serving.todos(Product(SPEC, product.settings.replace(serving_ships="false"))) == []
+    assert serving.todos(Product(SPEC, product.settings.replace(root=str(tmp_path / "empty")))) == []

@@ -250,7 +250,7 @@ def test_many_answers_in_small_claims_equal_one_claim(
         ship(product.settings.root, now + place * SECOND / 100, lines(numbers[place : place + 100]), first=place * 1000)
     take_in(product)
     record = product.tables.records(STAGE)[KEYS[0]]
-    maker = Ingesting.of(SPEC)
+    maker = Ingesting.for_product(SPEC)
     whole = maker.parse(lines(numbers), "file", 0).rows.with_columns(pl.lit(value=False).alias(answer_rows.LATE))
     assert record.content_digest == content_digest(answer_rows.first_given(whole))
     assert Ledgers(product.settings.root, SPEC.name).newest_number(naming.CLAIMS) > 20

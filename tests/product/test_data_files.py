@@ -78,7 +78,7 @@ def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Mod
 
 def stages(module: Any) -> dict[str, str]:
     spec = replace(SPEC, features=module.features, label=getattr(module, "label", SPEC.label))
-    makers = {"features": Building.of(spec), "outcomes": Labelling.of(spec)}
+    makers = {"features": Building.for_product(spec), "outcomes": Labelling.for_product(spec)}
     return {name: digests.code_digest(maker) for name, maker in makers.items()}
 
 
@@ -162,7 +162,7 @@ def test_data_file_never_makes_the_whole_file_count(loaded: Callable[..., Module
 
 
 def test_a_step_with_another_data_file_refuses_by_name(loaded: Callable[..., ModuleType], tmp_path: Path) -> None:
-    maker = Building.of(replace(SPEC, features=loaded(USES["a call"]).features))
+    maker = Building.for_product(replace(SPEC, features=loaded(USES["a call"]).features))
     extras: Any = instructions.to_extras(ExportJob(product=SPEC.name, checkpoint=""), maker)
     instructions.check_maker(extras, maker)
     (tmp_path / "lead.txt").write_text("45", encoding="utf-8")
@@ -175,7 +175,7 @@ def test_a_step_with_another_data_file_refuses_by_name(loaded: Callable[..., Mod
 
 def test_a_step_names_the_module_whose_data_file_differs(loaded: Callable[..., ModuleType], tmp_path: Path) -> None:
     loaded("def lead():\n    return int(data_file('lead.txt').read_text())\n", "a_helper")
-    maker = Building.of(replace(SPEC, features=loaded(USES["another module"]).features))
+    maker = Building.for_product(replace(SPEC, features=loaded(USES["another module"]).features))
     extras: Any = instructions.to_extras(ExportJob(product=SPEC.name, checkpoint=""), maker)
     (tmp_path / "lead.txt").write_text("45", encoding="utf-8")
     with pytest.raises(instructions.OtherCode, match=r"different or missing here: lead.txt"):

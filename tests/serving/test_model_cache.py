@@ -315,10 +315,10 @@ def test_a_models_memory_is_measured(tmp_path: Path) -> None:
     sealed = [Sealed.read(store, models.write_bundle(store, bias=float(bias))) for bias in range(9)]
     trial = Trial(60, measures=True)
     trial(sealed[0])
-    Model.of(sealed[0]).warm()
+    Model.from_blobs(sealed[0]).warm()
     gc.collect()
     before = allocated()
-    loaded = [Model.of(item) for item in sealed[1:]]
+    loaded = [Model.from_blobs(item) for item in sealed[1:]]
     for model in loaded:
         model.warm()
     after = allocated()

@@ -117,7 +117,7 @@ def test_a_fit_uses_nothing_at_or_after_its_cutoff(product: Product, launcher: I
 
 def test_answers_are_the_models_own_on_the_rows_of_each_key(product: Product, launcher: InProcessLauncher) -> None:
     past, replayed = backtest.run(product, launcher, "0021", LAST).past, backtest.run(product, launcher, "0021", LAST)
-    maker, manifest = Learning.of(SPEC), replayed.manifests["0023"]
+    maker, manifest = Learning.for_product(SPEC), replayed.manifests["0023"]
     content = {
         stage: {key: record.content_digest for key, record in product.tables.records(stage, ["0024"]).items()}
         for stage in ("features", "outcomes")

@@ -154,7 +154,7 @@ def test_a_delivery_that_is_gone_is_read_from_its_copy_by_a_changed_reader(
 
 def version_of(channel: Channel) -> str:
     spec = spec_of(channel)
-    return digests.version(Landing.of(spec, spec.source("readings")))
+    return digests.version(Landing.for_source(spec, spec.source("readings")))
 
 
 def test_the_version_of_raw_follows_the_class_and_the_fields_of_its_channel() -> None:

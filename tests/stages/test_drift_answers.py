@@ -180,7 +180,7 @@ def test_a_key_too_large_to_hold_is_judged_as_any_other(
     for key in ("0013", "0014"):
         features = answered(tables, key, digest)
         answered(tables, key, digest, flood(features, 50))
-    maker, product = Judging.of(SPEC), Product(SPEC, settings)
+    maker, product = Judging.for_product(SPEC), Product(SPEC, settings)
 
     def judged() -> tuple[object, ...]:
         output = maker.make(maker.judge(product, ("0013", "0014")), ("0013", "0014"))

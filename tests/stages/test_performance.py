@@ -115,7 +115,7 @@ def test_a_key_too_large_to_hold_is_measured_as_any_other(
     answer(settings, skewed, change=lambda features: {**features, "size": features["size"] + 1, "site": "east"})
     answer(settings, blind, change=lambda features: None)
     advance(equal, blind)
-    maker, product = Measuring.of(SPEC, measures_of(SPEC.task)), Product(SPEC, settings)
+    maker, product = Measuring.for_product(SPEC, measures_of(SPEC.task)), Product(SPEC, settings)
 
     def make() -> StageOutput:
         records = KeyRecords.read(maker, tables, product.history, keys, keys)
@@ -176,10 +176,10 @@ def test_the_window_is_the_last_labelled_keys_for_one_key_and_for_a_range(
         advance(key)
     assert {key: record.notes["window"] for key, record in tables.records("performance").items()} == in_range
     assert (
-        Measuring.of(SPEC, measures_of(SPEC.task)).of_model(tables, KEYS[7], OLD).document()
+        Measuring.for_product(SPEC, measures_of(SPEC.task)).of_model(tables, KEYS[7], OLD).document()
         == in_range[KEYS[7]]["model"]
     )
-    assert Measuring.of(SPEC, measures_of(SPEC.task)).of_model(tables, KEYS[7], NEW) is None
+    assert Measuring.for_product(SPEC, measures_of(SPEC.task)).of_model(tables, KEYS[7], NEW) is None
     window = tables.records("performance", [KEYS[7]])[KEYS[7]].notes["window"]
     assert window["key_names"] == [KEYS[2], KEYS[4], KEYS[5]]
 
@@ -241,7 +241,7 @@ def test_only_the_bundle_with_most_answers_counts_and_the_others_are_listed(
     assert [(model["digest"], model["rows"]) for model in numbers["models"]] == [(OLD, 10), (NEW, 30)]
     assert "models" in metadata_of(result, key)
     old = rows_of(key)[:10]
-    tested = Measuring.of(SPEC, measures_of(SPEC.task)).of_model(tables, key, OLD)
+    tested = Measuring.for_product(SPEC, measures_of(SPEC.task)).of_model(tables, key, OLD)
     assert tested.log_loss == pytest.approx(log_losses(old["label"], old["probability"]).mean())
     assert (tested.keys, tested.p_value) == (1, None)
 

@@ -294,7 +294,7 @@ def take_in(
     """
     settings = Settings.from_environment(variables)
     tables = TableStore(settings.root, SPEC.name)
-    maker = Ingesting.of(SPEC)
+    maker = Ingesting.for_product(SPEC)
     if die_before is not None:
         _die_before(die_before)
     merged = prediction_log._merged

@@ -353,7 +353,7 @@ def test_the_rows_left_without_a_source_are_counted_with_the_key_s_snapshot(
         return batches.features(tables, window)
 
     spec = replace(batches.SPEC, features=spy)
-    records = FaultRecords(Judging.of(spec), Product(spec, settings), ("0001", "0006"))
+    records = FaultRecords(Judging.for_product(spec), Product(spec, settings), ("0001", "0006"))
     assert records._rows_without("0001", "readings") == 0
     assert records._rows_without("0006", "readings") == 0
     assert counted == [[1], [3]]

@@ -119,7 +119,7 @@ class UnderWay:
         self._newest: Mapping[str, dg.DagsterRun] = {}
         self._are_all, self._read_at_s = False, -math.inf
 
-    def of(self, jobs: Sequence[str]) -> dg.DagsterRun | None:
+    def newest_of(self, jobs: Sequence[str]) -> dg.DagsterRun | None:
         """Return a run of one of the jobs, or None."""
         if time.monotonic() - self._read_at_s > FRESH_S:
             runs = self._instance().get_runs(dg.RunsFilter(statuses=list(ACTIVE)), limit=MOST_READ)

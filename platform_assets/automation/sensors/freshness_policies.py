@@ -15,18 +15,18 @@ from platform_assets.product.spec import ProductSpec
 
 def apply(assets: Sequence[dg.AssetsDefinition], spec: ProductSpec) -> list[dg.AssetsDefinition]:
     """Return a product's assets with their policies; unchanged unless it is live and its keys have a period."""
-    policies = of(spec)
-    if not policies:
+    by_stage = policies(spec)
+    if not by_stage:
         return list(assets)
 
     def with_policy(asset: dg.AssetSpec) -> dg.AssetSpec:
-        policy = policies.get(asset.group_name or "")
+        policy = by_stage.get(asset.group_name or "")
         return dg.apply_freshness_policy(asset, policy) if policy is not None else asset
 
     return list(dg.map_asset_specs(with_policy, assets))
 
 
-def of(spec: ProductSpec) -> dict[str, dg.FreshnessPolicy]:
+def policies(spec: ProductSpec) -> dict[str, dg.FreshnessPolicy]:
     """Return the policy per group of a product's assets; none for a recording or batches.
 
     Data is materialised once per period, at the latest when the last deadline has passed; a model once within

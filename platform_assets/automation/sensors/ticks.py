@@ -141,7 +141,7 @@ class ProductTick(Tick):
 
     def under_way(self, *verbs: str) -> dg.DagsterRun | None:
         """Return a run of one of the product's jobs that is under way or will be."""
-        return self.runs.of([self.job(verb) for verb in verbs])
+        return self.runs.newest_of([self.job(verb) for verb in verbs])
 
     def raise_alert(self, alert_id: str, *, kind: str, text: str, **details: object) -> None:
         """Raise an alert at the product's moment, once per id. Details are JSON values."""

@@ -68,7 +68,7 @@ class Measures:
     def quality(self, label: ArrayLike, answer: ArrayLike) -> dict[str, float | None]:
         """Return each of `measures`; None where the rows do not define one."""
         labels, answers = self.task.checked(label, answer)
-        return {measure.name: measure.of(labels, answers) for measure in self.of_answers}
+        return {measure.name: measure.value(labels, answers) for measure in self.of_answers}
 
     def details(self, labels: np.ndarray, answers: np.ndarray) -> Decided:
         """Return the numbers behind `of_decisions`, and `notes`: sentences besides those of what is undefined."""
@@ -77,7 +77,7 @@ class Measures:
     def decided(self, label: ArrayLike, answer: ArrayLike) -> Decided:
         """Return each of `of_decisions` with their `details`."""
         labels, answers = self.task.checked(label, answer)
-        values = {measure.name: measure.of(labels, answers) for measure in self.of_decisions}
+        values = {measure.name: measure.value(labels, answers) for measure in self.of_decisions}
         details = self.details(labels, answers)
         undefined = [
             measure.undefined for measure in self.of_decisions if measure.undefined and values[measure.name] is None

@@ -29,7 +29,7 @@ class BinaryMeasures(Measures):
     @property
     def of_answers(self) -> tuple[Measure, ...]:
         return (
-            Measure(name="auc", title="AUC", of=_auc, without_each=_auc_without_each, lowest=0.0, highest=1.0),
+            Measure(name="auc", title="AUC", value=_auc, without_each=_auc_without_each, lowest=0.0, highest=1.0),
             log_loss(self.task.losses),
             mean(
                 "brier", "Brier score", lambda labels, answer: (answer - labels) ** 2, is_more_better=False, lowest=0.0
@@ -43,7 +43,7 @@ class BinaryMeasures(Measures):
             def value(labels: np.ndarray, answer: np.ndarray) -> float | None:
                 return of(labels, answer >= self.task.threshold)
 
-            return Measure(name=title, title=title, of=value, lowest=0.0, highest=1.0, undefined=undefined)
+            return Measure(name=title, title=title, value=value, lowest=0.0, highest=1.0, undefined=undefined)
 
         return (
             at_threshold("accuracy", lambda labels, called: _share(called == labels)),

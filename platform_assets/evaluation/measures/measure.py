@@ -64,18 +64,18 @@ class Measure:
     Attributes:
         name: as in records: `log_loss`.
         title: as in tables and charts: `log loss`.
-        of: `(labels, answers) -> number`, as `Task.checked` returns them; None if the rows do not define it.
+        value: `(labels, answers) -> number`, as `Task.checked` returns them; None if the rows do not define it.
         unit: of the number, empty for a share.
         is_more_better: the direction that is better; None for neither.
         lowest, highest: bounds of the number and its intervals; None for unbounded.
         without_each: `(labels, answers, codes, keys) -> numbers without each key [G]`, None if one is undefined; for
-            measures with a closed form. By default `of` is computed again without each key.
-        undefined: sentence for rows that `of` returns None for.
+            measures with a closed form. By default `value` is computed again without each key.
+        undefined: sentence for rows that `value` returns None for.
     """
 
     name: str
     title: str
-    of: Callable[[np.ndarray, np.ndarray], float | None]
+    value: Callable[[np.ndarray, np.ndarray], float | None]
     unit: str = ""
     is_more_better: bool | None = True
     lowest: float | None = None
@@ -97,7 +97,7 @@ def mean(name: str, title: str, rows: Callable[[np.ndarray, np.ndarray], np.ndar
         about: further attributes of `Measure`.
     """
 
-    def of(labels: np.ndarray, answers: np.ndarray) -> float:
+    def value(labels: np.ndarray, answers: np.ndarray) -> float:
         return float(rows(labels, answers).mean())
 
     def without_each(labels: np.ndarray, answers: np.ndarray, codes: np.ndarray, keys: int) -> np.ndarray:
@@ -107,7 +107,7 @@ def mean(name: str, title: str, rows: Callable[[np.ndarray, np.ndarray], np.ndar
         sums, sizes = np.bincount(codes, weights=values, minlength=keys), np.bincount(codes, minlength=keys)
         return np.asarray((values.sum() - sums) / (values.size - sizes))
 
-    return Measure(name=name, title=title, of=of, without_each=without_each, **about)
+    return Measure(name=name, title=title, value=value, without_each=without_each, **about)
 
 
 def log_loss(rows: Callable[[np.ndarray, np.ndarray], np.ndarray], *, lowest: float | None = 0.0) -> Measure:
@@ -115,6 +115,6 @@ def log_loss(rows: Callable[[np.ndarray, np.ndarray], np.ndarray], *, lowest: fl
     return mean(LOG_LOSS, "log loss", rows, unit="nats", is_more_better=False, lowest=lowest)
 
 
-def calibration_error(of: Callable[[np.ndarray, np.ndarray], float]) -> Measure:
+def calibration_error(value: Callable[[np.ndarray, np.ndarray], float]) -> Measure:
     """Return the measure of how far promise and outcome lie apart."""
-    return Measure(name=CALIBRATION_ERROR, title="ECE", of=of, is_more_better=False, lowest=0.0, highest=1.0)
+    return Measure(name=CALIBRATION_ERROR, title="ECE", value=value, is_more_better=False, lowest=0.0, highest=1.0)

@@ -53,7 +53,7 @@ class MultiClassMeasures(Measures):
             Measure(
                 name="balanced_accuracy",
                 title="balanced accuracy",
-                of=self._balanced_accuracy,
+                value=self._balanced_accuracy,
                 without_each=self._balanced_without_each,
                 lowest=0.0,
                 highest=1.0,

@@ -34,10 +34,10 @@ class RegressionMeasures(Measures):
 
     @property
     def of_answers(self) -> tuple[Measure, ...]:
-        rmse = Measure(name="rmse", title="RMSE", of=lambda *rows: math.sqrt((_errors(*rows) ** 2).mean()))
+        rmse = Measure(name="rmse", title="RMSE", value=lambda *rows: math.sqrt((_errors(*rows) ** 2).mean()))
         mae = mean("mae", "mean absolute error", lambda *rows: abs(_errors(*rows)))
         return (
-            Measure(name="r2", title="R²", of=_r2, highest=1.0),
+            Measure(name="r2", title="R²", value=_r2, highest=1.0),
             log_loss(self.task.losses, lowest=None),
             *(replace(measure, unit=self.task.unit, is_more_better=False, lowest=0.0) for measure in (rmse, mae)),
             calibration_error(self._calibration_error),

@@ -80,7 +80,7 @@ class Backtest:
     def past(self) -> Past:
         """Each model's answers on the labelled rows from its cutoff on, and the CPU seconds of its training."""
         product, grain, keys = self.product, self.product.spec.grain, list(self.keys)
-        maker = Learning.of(product.spec)
+        maker = Learning.for_product(product.spec)
         features, outcomes = (
             {key: record.content_digest for key, record in require(product.tables, stage, keys).items()}
             for stage in ("features", "outcomes")
@@ -215,7 +215,7 @@ def run(product: Product, launcher: StepLauncher, first: str | None = None, last
             launcher.run(
                 context=dg.AssetExecutionContext(context),
                 module=STEP,
-                extras=instructions.to_extras(job, Learning.of(spec), versions),
+                extras=instructions.to_extras(job, Learning.for_product(spec), versions),
                 profile=size,
                 work=Work(product=spec.name, step=BACKTEST, cutoff=cutoff, fingerprint=job.fingerprint),
             )

@@ -52,7 +52,7 @@ class Run:
         return member
 
 
-def of(product: Product) -> list[Run]:
+def on_record(product: Product) -> list[Run]:
     """Return the newest trainings of a product, the newest first, each once."""
     newest: dict[str, tuple[int, Training]] = {}
     for number, record in product.history.trainings_newest_first():

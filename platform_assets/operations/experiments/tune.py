@@ -116,7 +116,7 @@ def _opened(product: Product, request: Request, seed: int) -> Iterator[optuna.St
     """Open the study of equal code, data, configuration, space, libraries and seed; no other process may meanwhile."""
     optuna, spec = _optuna(), product.spec
     versions = {**libraries.installed(), "optuna": optuna.__version__}
-    base = requests.fingerprint(spec, digests.code_digest(Learning.of(spec)), request, versions, step="tune")
+    base = requests.fingerprint(spec, digests.code_digest(Learning.for_product(spec)), request, versions, step="tune")
     space = [setting.document() for setting in spec.search]
     name = sha256(canonical({"base": base, "space": space, "seed": seed}))[:STUDY_LETTERS]
     path = product.settings.state / "tuning" / f"{product.name}-{name}.journal"
@@ -240,7 +240,7 @@ def _tried(spec: ProductSpec, params: Mapping[str, Any]) -> ProductSpec:
 
 def _loss(product: Product, spec: ProductSpec, request: Request, progress: Trial) -> float:
     """Learn from the training keys; return the mean log loss on the keys that judge, in nats."""
-    maker, digests_by_key = Learning.of(spec), (request.features, request.outcomes)
+    maker, digests_by_key = Learning.for_product(spec), (request.features, request.outcomes)
     assert request.known_before is not None
     known_before = datetime.fromisoformat(request.known_before)
     with reads.guarded(spec.module, maker):

@@ -8,7 +8,7 @@ from platform_assets.evaluation import releases
 from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.operations.report.blocks import Bar, Block, Mark, Section, Table, Tile, moment, paragraph
 from platform_assets.operations.report.facts import Facts
-from platform_assets.operations.status import words
+from platform_assets.operations.status import text
 
 MOST_REASONS = 12
 
@@ -16,11 +16,11 @@ MOST_REASONS = 12
 def news(facts: Facts) -> Mark | None:
     """Return the sentence at the top: the held keys by name, or what else there is to do; None before any decision."""
     state = facts.state
-    held = words.held_keys(state)
+    held = text.held_keys(state)
     others = len([one for one in state.todo if one.about != "held"])
     if held:
         more = f", and {counted(others, 'other thing')} to do" if others else ""
-        return Mark(f"Held: {words.keys_words(held)}{more}", "red")
+        return Mark(f"Held: {text.keys_words(held)}{more}", "red")
     if others:
         return Mark(f"{counted(others, 'thing')} to do", "red")
     return None if state.newest_closed_key is None else Mark(f"No {facts.noun} is held", "green")
@@ -44,10 +44,10 @@ def tiles(facts: Facts) -> list[Tile]:
     recent = quality.quality.get(headline.name) if quality else None
     model, window = ("–", "nothing is released"), "no labels yet"
     if quality is not None:
-        window = f"{words.interval_words(recent)}, newest {counted(quality.keys, facts.noun)} with labels"
-        window += f"; held {plural(facts.noun)} left out: {words.held_words(quality)}" if quality.held else ""
+        window = f"{text.interval_words(recent)}, newest {counted(quality.keys, facts.noun)} with labels"
+        window += f"; held {plural(facts.noun)} left out: {text.held_words(quality)}" if quality.held else ""
     if release is not None:
-        age = words.age_words(release, state.grain)
+        age = text.age_words(release, state.grain)
         model = (f"release {release.number}", f"{age}; model {release.digest[: releases.SHORT_DIGEST]}")
     rare = []
     if state.rare is not None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from platform_assets.base.wording import counted
 from platform_assets.evaluation.releases import SHORT_DIGEST
 from platform_assets.operations.report.blocks import Inline, Link, Mark, Page, Section, Table, Tile
-from platform_assets.operations.status import words
+from platform_assets.operations.status import text
 from platform_assets.operations.status.state import BrokenState, State
 
 COLUMNS = ("product", "state", "live model", "headline", "newest key", "last decision or error")
@@ -31,7 +31,7 @@ def page(
     if waiting:
         verb = "needs" if len(waiting) == 1 else "need"
         news = Mark(f"{counted(len(waiting), 'product')} {verb} attention: {', '.join(waiting)}", "red")
-    held = sum(len(words.held_keys(state)) for state in states if isinstance(state, State))
+    held = sum(len(text.held_keys(state)) for state in states if isinstance(state, State))
     rows = [
         *(
             (
@@ -67,14 +67,14 @@ def _row(state: State | BrokenState, reports: Mapping[str, str]) -> tuple[Inline
     release, decision = state.release, state.decision
     live: str | None = None
     if release is not None:
-        live = f"release {release.number}, {words.age_words(release, state.grain)}, {release.digest[:SHORT_DIGEST]}"
+        live = f"release {release.number}, {text.age_words(release, state.grain)}, {release.digest[:SHORT_DIGEST]}"
     decided = None if decision is None else f"{decision.action.replace('_', ' ')}: {decision.reasons[0]}"
     return link, _news(state), live, _headline(state), state.newest_closed_key, decided
 
 
 def _news(state: State) -> Mark:
-    if held := words.held_keys(state):
-        return Mark(f"held: {words.keys_words(held)}", "red")
+    if held := text.held_keys(state):
+        return Mark(f"held: {text.keys_words(held)}", "red")
     if state.todo:
         return Mark(state.todo[0].about.replace("_", " "), "red")
     return Mark("no key closed yet", "grey") if state.newest_closed_key is None else Mark("fine", "green")
@@ -86,4 +86,4 @@ def _headline(state: State) -> str | None:
     interval = None if quality is None else quality.quality.get(quality.headline)
     if quality is None or interval is None:
         return None
-    return f"{words.measure_words(quality.headline)} {interval.value:.4f} ({words.interval_words(interval)})"
+    return f"{text.measure_words(quality.headline)} {interval.value:.4f} ({text.interval_words(interval)})"

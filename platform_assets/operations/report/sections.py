@@ -23,7 +23,7 @@ from platform_assets.operations.report.blocks import (
 )
 from platform_assets.operations.report.facts import Facts
 from platform_assets.operations.status.state import Todo
-from platform_assets.operations.status.words import SHELL, interval_words
+from platform_assets.operations.status.text import SHELL, interval_words
 from platform_assets.operations.views import monitoring_plots, plots, task_plots
 from platform_assets.store.records.judgements import Judgement
 from platform_assets.store.records.verdicts import CHALLENGER, CHAMPION, Verdict

@@ -40,7 +40,7 @@ from platform_assets.operations.status.state import (
     Undeclared,
     Unlabelled,
 )
-from platform_assets.operations.status.words import as_text, held_words
+from platform_assets.operations.status.text import as_text, held_words
 from platform_assets.product.spec import ProductSpec
 from platform_assets.store.handle import Product
 from platform_assets.store.history.faults import judgement
@@ -61,7 +61,7 @@ OF_A_RELEASE = ("cutoff", "outcome", "why", "by", "at_utc")
 OF_A_HOLD = ("source", "check", "why", "at_utc")
 
 
-def of(settings: Settings, product: ProductSpec | Broken, failed: Failure | None = None) -> State | BrokenState:
+def read(settings: Settings, product: ProductSpec | Broken, failed: Failure | None = None) -> State | BrokenState:
     """Return a product's state, also of one whose file is broken; see `of_product`."""
     if isinstance(product, Broken):
         return of_broken(settings, product)
@@ -107,12 +107,12 @@ def of_product(product: Product, failed: Failure | None = None) -> State:
         failure=_failure(history, failed),
         latency=None if closed is None else recent_latency.recent_latency(product, closed),
         grain=spec.grain.kind,
-        slices=[] if window is None else slices.of(product, window),
+        slices=[] if window is None else slices.by_group(product, window),
         todo=[
-            *todo.of(product, holds, decision),
+            *todo.all_of(product, holds, decision),
             *todo.of_older(product, behind),
             *todo.of_refused(product, refused),
-            *serving.of(product),
+            *serving.todos(product),
         ],
         heard=None if closed is None or attendance is None else Received(key=closed, **asdict(attendance)),
         rare=_rare(product),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SERVERS_SHOWN = 4
 
 
-def of(product: Product) -> list[Todo]:
+def todos(product: Product) -> list[Todo]:
     """Return what a person should do about the product's service; costs a listing and the newest segment of each.
 
     A process counts as long as it may be alive: until it says goodbye, or for three heartbeats.

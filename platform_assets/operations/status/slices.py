@@ -33,7 +33,7 @@ def labelled_rows(product: Product, newest: PartitionRecord, slices: tuple[str, 
     return product.tables.read("performance", names, columns=columns).drop_nulls(answer) if names else None
 
 
-def of(product: Product, newest: PartitionRecord) -> list[Slice] | None:
+def by_group(product: Product, newest: PartitionRecord) -> list[Slice] | None:
     """Return the measures of each group of each slice, over the window that ends at a key; empty without slices.
 
     None where the rows cannot be read: a status must also work on a damaged store. `driftline doctor` names the damage.

@@ -28,7 +28,7 @@ TAKEN_IN_KEYS = 31
 """
 
 
-def of(product: Product, holds: Mapping[str, Hold], decision: Decision | None) -> list[Todo]:
+def all_of(product: Product, holds: Mapping[str, Hold], decision: Decision | None) -> list[Todo]:
     """Return what to do about held keys, a stale model and missing labels, in this order; empty without any.
 
     Args:

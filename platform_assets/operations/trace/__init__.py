@@ -13,6 +13,7 @@ from platform_assets.base.problems import Problem
 from platform_assets.base.wording import counted
 from platform_assets.data import unlabelled
 from platform_assets.operations.trace import answer as about
+from platform_assets.operations.trace.text import as_text
 from platform_assets.operations.trace.way import (
     Features,
     File,
@@ -28,7 +29,6 @@ from platform_assets.operations.trace.way import (
     Training,
     Tried,
 )
-from platform_assets.operations.trace.words import as_text
 from platform_assets.product.spec import Source
 from platform_assets.store.artifacts import Bundle
 from platform_assets.store.handle import Product

@@ -79,10 +79,10 @@ class Model(Graph):
             ArtifactProblem: a blob is missing or changed; nothing in the bundle was parsed.
             ModelProblem: the bundle is intact, but this code cannot serve its graph or its contract.
         """
-        return Model.of(Sealed.read(store, digest))
+        return Model.from_blobs(Sealed.read(store, digest))
 
     @staticmethod
-    def of(sealed: Sealed) -> Model:
+    def from_blobs(sealed: Sealed) -> Model:
         """Load the graph of verified blobs.
 
         Raises:

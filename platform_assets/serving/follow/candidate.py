@@ -247,7 +247,7 @@ def main(parent: int, bytes_max: int, seconds: float, measures: bool = False) ->
     sealed = question.sealed
     try:
         _report(Report(begins="loading"))
-        model = Model.of(sealed)
+        model = Model.from_blobs(sealed)
         _report(Report(begins="warming"))
         model.warm()
         answered = None if question.logged is None else _ask(model, question.logged)
@@ -272,7 +272,7 @@ def _measure(sealed: Sealed) -> int | None:
     from platform_assets.serving.follow.freed_memory import allocated
 
     before = allocated()
-    model = Model.of(sealed)
+    model = Model.from_blobs(sealed)
     model.warm()
     after = allocated()
     return None if before is None or after is None else after - before

@@ -313,7 +313,7 @@ class Follower:
 
         def load() -> Model:
             try:
-                model = Model.of(sealed)
+                model = Model.from_blobs(sealed)
                 loading.append(model)
                 model.warm()
             except Exception as problem:  # ONNX Runtime's exceptions have no public base class

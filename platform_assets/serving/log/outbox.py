@@ -209,7 +209,7 @@ class Outbox:
             path.unlink(missing_ok=True)
 
 
-def of(log: PredictionLog) -> Outbox:
+def of_log(log: PredictionLog) -> Outbox:
     """Return the outbox of this process, which the log claims before its first record."""
     box = Outbox(log.folder, f"{log.server}-{os.getpid()}-{log.mark}", log.streams)
     log.claim = box.claim

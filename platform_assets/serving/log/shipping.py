@@ -98,7 +98,7 @@ class Shipper:
         self._log, self._sender, self._terms = prediction_log, sender, terms
         self._answered_before, self._release = answered_before, release
         self._covered = answered_before()
-        self._own = outbox.of(prediction_log)
+        self._own = outbox.of_log(prediction_log)
         prediction_log.reserve = room.reserve
         self._adopted: list[Outbox] = []
         self._has_greeted = self._has_ended = False

@@ -50,7 +50,7 @@ def run(spec: ProductSpec, checkpoint: str, settings: Settings, *, log: Callable
     config = store.get_json(manifest.config)
     learned = Learned.from_json(store.get_json(manifest.learned))
     blobs = read_model(store, manifest.weights)
-    maker = Exporting.of(spec)
+    maker = Exporting.for_product(spec)
     maker = replace(
         maker,
         learning=replace(maker.learning, training=Training(**{**config["training"], "profile": Training.profile})),
@@ -113,8 +113,8 @@ def main() -> None:
     with instructions.opened() as context:
         job = msgspec.convert(context.extras, ExportJob)
         spec = product_files.load(job.product)
-        instructions.check_maker(context.extras, Exporting.of(spec))
-        with reads.guarded(spec.module, Exporting.of(spec)):
+        instructions.check_maker(context.extras, Exporting.for_product(spec))
+        with reads.guarded(spec.module, Exporting.for_product(spec)):
             result = run(spec, job.checkpoint, Settings.from_environment(), log=context.log.info)
         context.report_custom_message(result)
 

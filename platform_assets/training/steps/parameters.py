@@ -10,7 +10,7 @@ from platform_assets.store.records.base import Document
 from platform_assets.training.checkpoint_maker import Learning
 
 
-def of(maker: Learning) -> Document:
+def describe(maker: Learning) -> Document:
     """Return the parameters of a training and its learner by dotted name: `learner.settings.num_leaves`."""
     return {**dict(_flat("training", maker.training)), **dict(_flat("learner", maker.learner))}
 

@@ -101,11 +101,11 @@ class Training:
         with self.attempt() as attempt:
             is_holder = self._goes_on() and attempt.acquire(wait=self._goes_on)
             is_new = is_holder and self._goes_on()
-            with reads.guarded(self.spec.module, Learning.of(self.spec)):
+            with reads.guarded(self.spec.module, Learning.for_product(self.spec)):
                 used = self.make(attempt) if is_new else None
             if is_holder:
                 saves(self.settings, self.job.fingerprint).forget()
-        with reads.guarded(self.spec.module, Learning.of(self.spec)):
+        with reads.guarded(self.spec.module, Learning.for_product(self.spec)):
             return msgspec.to_builtins(self.report(attempt, used, is_reused=not is_new))
 
     def attempt(self) -> Attempt:
@@ -149,7 +149,7 @@ class Training:
             TrainingProblem: nothing can be learned from these rows or with this configuration.
             Preempted: stopped on request; the current step is saved.
         """
-        job, maker = self.job, Learning.of(self.spec)
+        job, maker = self.job, Learning.for_product(self.spec)
         maker.prepare(job.device, job.precision)
         tables = TableStore(self.settings.root, self.spec.name)
         rows = maker.rows(tables, job.training_keys, job.features, job.outcomes, self.known_before).labelled()
@@ -184,7 +184,7 @@ class Training:
 
     def _record(self, fitted: Fit, manifest: str, attempt: Attempt) -> trainings.Training:
         """Return the record of the training, with the model's quality on the holdout."""
-        job, maker = self.job, Learning.of(self.spec)
+        job, maker = self.job, Learning.for_product(self.spec)
         tables = TableStore(self.settings.root, self.spec.name)
         holdout = maker.rows(tables, job.holdout_keys, job.features, job.outcomes, self.known_before).labelled()
         quality: dict[str, Number | None] = {}
@@ -198,7 +198,7 @@ class Training:
             at_utc=clock.now(self.settings, self.spec.name, is_live=True).isoformat(),
             profile=self.spec.training.profile,
             learner=type(maker.learner).__name__,
-            parameters=parameters.of(maker),
+            parameters=parameters.describe(maker),
             code=digests.code_digest(maker),
             data=sha256(canonical({"features": job.features, "outcomes": job.outcomes})),
             checkpoint=manifest,
@@ -215,7 +215,7 @@ class Training:
     def _manifest(self, fitted: Fit) -> CheckpointManifest:
         """Store what was learned, and return the manifest that names it."""
         job, store, known_before = self.job, self.store, self.known_before
-        baselines = Learning.of(self.spec).baselines(fitted.learned, fitted.rows)
+        baselines = Learning.for_product(self.spec).baselines(fitted.learned, fitted.rows)
         self.stop.check()
         return CheckpointManifest(
             product=job.product,

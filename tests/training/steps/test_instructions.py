@@ -17,7 +17,7 @@ from platform_assets.training.steps import instructions, process
 from platform_assets.training.steps.jobs import ExportJob
 from tests.doubles.recorded import SPEC
 
-MAKER = Learning.of(SPEC)
+MAKER = Learning.for_product(SPEC)
 
 
 def extras(**modules: str) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def test_other_code_is_refused_by_name() -> None:
 
 
 def test_another_product_is_refused_although_its_modules_are_the_same() -> None:
-    other = Learning.of(replace(SPEC, training=replace(SPEC.training, seed=SPEC.training.seed + 1)))
+    other = Learning.for_product(replace(SPEC, training=replace(SPEC.training, seed=SPEC.training.seed + 1)))
     with pytest.raises(instructions.OtherCode, match="different or missing here: the product's file"):
         instructions.check_maker(extras(), other)
 
