@@ -147,6 +147,7 @@ class _File:
         self._bound = [(name, part) for part in self.tree.body for name in _defined(part)]
         self._parts = dict(self._bound)
         self._names = {id(part): _names(part) for part in self.tree.body}
+        self._imported = {name for name, part in self._bound if isinstance(part, ast.Import | ast.ImportFrom)}
         self._harmless = _HARMLESS | {name for name, part in self._bound if _is_our_import(part)}
         self._contents: dict[int, tuple[str, frozenset[str]]] = {}
         self.aliases = data_files.aliases_in(self.tree)
@@ -182,10 +183,13 @@ class _File:
                 part = reached[name] = self._parts[name]
                 pending += self._names[id(part)]
                 if _may_change(part, self._harmless):
+                    is_flat = _is_flat(part, self._imported)
                     pending += [
                         other
                         for other, item in self._parts.items()
-                        if name in self._names[id(item)] and _runs_later(item)
+                        if name in self._names[id(item)]
+                        and _runs_later(item)
+                        and not (is_flat and name not in _changed(item, self._harmless) | _with_methods(item))
                     ]
         yield from (reached[name] for name in sorted(reached))
 
@@ -270,6 +274,12 @@ def _changed(node: ast.AST, harmless: Collection[str] = _HARMLESS) -> set[str]:
     return {name for name in names if name is not None}
 
 
+def _with_methods(node: ast.AST) -> set[str]:
+    """Return names of which a method is used that may change them, called or handed on."""
+    attributes = (item for item in ast.walk(node) if isinstance(item, ast.Attribute) and item.attr not in _READING)
+    return {item.value.id for item in attributes if isinstance(item.value, ast.Name)}
+
+
 def _is_our_import(node: ast.stmt) -> bool:
     return isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in modules.PACKAGES
 
@@ -283,6 +293,23 @@ def _may_change(node: ast.stmt, harmless: Collection[str]) -> bool:
     return (
         bool(calls - set(harmless)) or bool(calls & _CONTAINERS) or any(isinstance(item, _DISPLAYS) for item in inside)
     )
+
+
+def _is_flat(node: ast.stmt, imported: Collection[str]) -> bool:
+    """Tell whether a statement binds a container of what cannot change: reading it changes nothing of it."""
+    value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+    if isinstance(value, ast.Dict):
+        return all(_is_fixed(item, imported) for item in (*value.keys, *value.values))
+    return isinstance(value, ast.List | ast.Set) and all(_is_fixed(item, imported) for item in value.elts)
+
+
+def _is_fixed(node: ast.expr | None, imported: Collection[str]) -> bool:
+    """Tell whether a value is a constant, a library's attribute such as `pl.Float64`, or a tuple of those."""
+    if isinstance(node, ast.Tuple):
+        return all(_is_fixed(item, imported) for item in node.elts)
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return isinstance(node, ast.Constant) or (isinstance(node, ast.Name) and node.id in imported)
 
 
 def _runs_later(node: ast.stmt) -> bool:

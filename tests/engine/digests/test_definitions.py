@@ -117,13 +117,45 @@ def test_the_whole_file_counts_if_its_code_may_change_a_definition(code: str) ->
         assert definitions._File(FILE + CHANGING[code] + more).widening is not None
 
 
-def test_a_function_that_shares_a_value_counts_and_one_that_shares_a_number_does_not() -> None:
+SHARED = """
+import polars as pl
+
+COLUMNS = {"temp": pl.Float64, "origin": pl.String, "pair": (pl.Int64, 2)}
+
+def model():
+    return {name: str(dtype) for name, dtype in COLUMNS.items()}
+
+def features(rows):
+    return rows.select(*COLUMNS, extra=pl.lit(1))
+"""
+
+
+def test_a_schema_and_features_that_read_one_dict_do_not_move_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def digest(old: str = "", new: str = "") -> str:
+        return definitions.digest(write_module(tmp_path, monkeypatch, SHARED.replace(old, new)))
+
+    before = digest()
+    assert digest("pl.lit(1)", "pl.lit(2)") == before
+    assert digest("pl.Float64", "pl.Float32") != before
+    assert digest("    return rows.select", "    COLUMNS.pop('pair')\n    return rows.select") != before
+
+
+def test_a_function_that_changes_a_value_counts_and_one_that_reads_it_does_not() -> None:
     def reached(text: str) -> str:
         file = definitions._File(text)
         assert file.widening is None
         return "\n".join(ast.unparse(node) for node in file.reached("model"))
 
     assert "def features" not in reached(FILE.replace("return UNUSED", "return DEEP"))
+    for reading in ("WIDE[0]", "len(WIDE)", "[wide + 1 for wide in WIDE]", "WIDE.index(8)"):
+        assert "def features" not in reached(FILE.replace("return UNUSED", f"return {reading}")), reading
+    for sharing in ("WIDE", "sorted(WIDE, key=WIDE.append)", "heapq.heappush(WIDE, 9)"):
+        assert "def features" in reached(FILE.replace("return UNUSED", f"return {sharing}")), sharing
+    for inner in ("[[8]]", "[dict(x=8)]", "{'x': [8]}"):  # a part of it may be changed by whoever reads it
+        text = FILE.replace("WIDE = [8]", f"WIDE = {inner}").replace("return UNUSED", "return WIDE[0]")
+        assert "def features" in reached(text), inner
     assert "def features" in reached(FILE.replace("return UNUSED", "return WIDE.pop()"))
     assert "LATER" in reached(FILE + "LATER = [lambda: WIDE.pop()]\n")
 
