@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -319,6 +320,14 @@ def test_each_row_of_the_threat_model_names_its_tests() -> None:
         for row in rows:
             named = re.findall(r"`(tests/[^`]+\.py)`", row.removesuffix(" |").rpartition(" | ")[2])
             assert named and all((REPOSITORY / name).is_file() for name in named), row
+
+
+def test_the_readme_says_how_long_its_product_is() -> None:
+    block, text = products("README.md")["rain_today"], (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    command = [sys.executable, "-m", "ruff", "format", "--isolated", "--line-length=88", "-"]
+    formatted = subprocess.run(command, input=block, capture_output=True, text=True, check=True).stdout
+    packed, lines = (sum(bool(line.strip()) for line in code.splitlines()) for code in (block, formatted))
+    assert packed <= 30 and f"({lines} lines as `ruff format` leaves it)" in text
 
 
 def test_files_that_the_pages_name_exist() -> None:
