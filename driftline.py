@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test compares it with NAME
     from platform_assets.base.keys import HourlyGrain as HourlyGrain
     from platform_assets.base.naming import UNPARTITIONED as UNPARTITIONED
     from platform_assets.base.settings import Settings as Settings
+    from platform_assets.components import ProductComponent as ProductComponent
     from platform_assets.data import images as images
     from platform_assets.data.delimited import read_csv as read_csv
     from platform_assets.data.feature_blocks import Timeline as Timeline
@@ -26,6 +27,8 @@ if TYPE_CHECKING:  # for editors and type checkers; a test compares it with NAME
     from platform_assets.data.validation import MOMENT_FORMAT as MOMENT_FORMAT
     from platform_assets.data.validation import null_together as null_together
     from platform_assets.data.validation import rule as rule
+    from platform_assets.demo import replay as replay
+    from platform_assets.engine.product_files import load as load_product
     from platform_assets.engine.store_resource import StoreResource as Store
     from platform_assets.product.channels import Channel as Channel
     from platform_assets.product.channels import Landed as Landed
@@ -53,6 +56,8 @@ if TYPE_CHECKING:  # for editors and type checkers; a test compares it with NAME
     from platform_assets.product.windows import FeatureTables as FeatureTables
     from platform_assets.product.windows import Tables as Tables
     from platform_assets.product.windows import Window as Window
+    from platform_assets.serving.answer.model import Model as Model
+    from platform_assets.store.handle import Product as Handle
     from platform_assets.store.landing import LandedFiles as LandedFiles
     from platform_assets.training.image_nets import ConvNet as ConvNet
     from platform_assets.training.learners.blend import Blend as Blend
@@ -78,6 +83,7 @@ NAMES = {
     "Field": "platform_assets.product.fields:Field",
     "FinishedOnnx": "platform_assets.training.learners.finished:FinishedOnnx",
     "Gates": "platform_assets.product.modelling:Gates",
+    "Handle": "platform_assets.store.handle:Product",
     "History": "platform_assets.product.recording:History",
     "HourlyGrain": "platform_assets.base.keys:HourlyGrain",
     "Landed": "platform_assets.product.channels:Landed",
@@ -85,11 +91,13 @@ NAMES = {
     "Learner": "platform_assets.product.learner:Learner",
     "LightGbm": "platform_assets.training.learners.boosted:LightGbm",
     "MOMENT_FORMAT": "platform_assets.data.validation:MOMENT_FORMAT",
+    "Model": "platform_assets.serving.answer.model:Model",
     "Monitors": "platform_assets.product.monitoring:Monitors",
     "MultiClass": "platform_assets.product.tasks.multi_class:MultiClass",
     "Network": "platform_assets.training.learners.network:Network",
     "Pods": "platform_assets.product.pods:Pods",
     "Product": "platform_assets.product.spec:ProductSpec",
+    "ProductComponent": "platform_assets.components:ProductComponent",
     "Range": "platform_assets.product.tuning:Range",
     "RecordingMissing": "platform_assets.product.recording:RecordingMissing",
     "Regression": "platform_assets.product.tasks.regression:Regression",
@@ -110,11 +118,13 @@ NAMES = {
     "data_file": "platform_assets.product.data_files:data_file",
     "if_known": "platform_assets.data.feature_blocks:if_known",
     "images": "platform_assets.data.images:",
+    "load_product": "platform_assets.engine.product_files:load",
     "minute_of_day": "platform_assets.data.feature_blocks:minute_of_day",
     "minutes_between": "platform_assets.data.feature_blocks:minutes_between",
     "null_together": "platform_assets.data.validation:null_together",
     "open_spans": "platform_assets.data.feature_blocks:open_spans",
     "read_csv": "platform_assets.data.delimited:read_csv",
+    "replay": "platform_assets.demo.replay:",
     "rule": "platform_assets.data.validation:rule",
 }
 """Public name -> module and name in it; no name where the module itself is public."""

@@ -11,8 +11,10 @@ import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 import yaml
 
@@ -71,6 +73,11 @@ def test_every_module_is_in_a_room_of_the_contracts(repository: Path) -> None:
     assert named(around["modules"]) == {*AROUND} - {"launch"}
     assert core["ignore_imports"] == inside["ignore_imports"] == [], "the core has no exceptions"
     assert len(around["ignore_imports"]) <= MOST_SEAMS
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = grimp.build_graph("platform_assets", exclude_type_checking_imports=True, cache_dir=None)
+    TopologicalSorter({name: graph.find_modules_directly_imported_by(name) for name in graph.modules}).prepare()
 
 
 def test_training_and_serving_processes_load_no_dagster(repository: Path) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from platform_assets.engine.balance import NOTHING, Balance
-from platform_assets.monitoring.ages import age, overdue_keys, too_old
+from platform_assets.monitoring.ages import too_old
 from platform_assets.monitoring.performance_policy import describe
 from platform_assets.store.records.decisions import Action, DecidedFault, Numbers, Performance, Skew
 
@@ -181,6 +181,24 @@ def decide(facts: Facts, policy: Retraining, clock: datetime) -> Decision:
     if facts.balance.over is not None:
         return decided(WAIT, facts.balance.over, *reasons)
     return decided(RETRAIN, *reasons)
+
+
+def age(facts: Facts) -> int | None:
+    """Return how many keys ago the newest training saw its last key; None before the first training."""
+    return None if facts.last_trained is None else facts.index + 1 - facts.last_trained
+
+
+def overdue_keys(facts: Facts, policy: Retraining) -> int | None:
+    """Return by how many keys the newest training exceeds `max_age` plus one decision interval; None if it does not.
+
+    Before the first training, age counts from the first key at which one was possible. At the grain's last key nothing
+    is overdue, because there is no cutoff after it.
+    """
+    age_keys = age(facts)
+    if age_keys is None:
+        age_keys = facts.index + 1 - facts.min_keys - facts.label_delay
+    excess = age_keys - policy.max_age - policy.decide_every
+    return excess if excess > 0 and facts.cutoff is not None else None
 
 
 def is_decision_key(facts: Facts, policy: Retraining) -> bool:
