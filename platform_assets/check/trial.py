@@ -255,7 +255,7 @@ class Trial:
             return fitted.check_learner(spec, self._with_all_classes(), self.labelled)
         network: object = call(spec, "model()", learner.model, learned, spec.training)
         if not isinstance(network, torch.nn.Module):
-            raise wrong_type(spec, "model()", network, "a torch.nn.Module, such as compute.nets.TabularNet")
+            raise wrong_type(spec, "model()", network, "a torch.nn.Module, such as driftline.TabularNet")
         call(spec, "the network", network.eval)
         tensors = [torch.from_numpy(inputs.numeric), torch.from_numpy(learn.codes(learned, inputs.categorical))]
         tensors += [] if inputs.image is None else [torch.from_numpy(inputs.image.copy())]

@@ -87,8 +87,7 @@ class ProductSpec:
             none) and `known_at`.
         label_delay (keys): how many keys after its own a key's labels are known.
         task: the kind of answer: `Binary`, `MultiClass` or `Regression`.
-        model: `(learned preprocessing, training) -> torch module`, see `training.nets`; or a learner, see
-            `platform_assets.training.learners`.
+        model: `(learned preprocessing, training) -> torch module`, see `training.nets`; or a learner.
         training: profile, seed and hyperparameters of a training.
         search: what `driftline tune` varies, one `Range` or `Choice` per setting; nothing else reads it.
         window (keys): how many keys before a cutoff a model sees; None for all.
@@ -139,7 +138,7 @@ class ProductSpec:
         if not callable(self.model) and not isinstance(self.model, Learner):
             raise ValueError(
                 f"{self.name}: model is {self.model!r:.80}; expected a function, or a learner such as "
-                "platform_assets.training.learners.boosted.LightGbm."
+                "driftline.LightGbm."
             )
         for name in ("monitors", "retraining"):
             object.__setattr__(self, name, of_grain(getattr(self, name), self.grain.kind))
