@@ -36,8 +36,8 @@ def test_locations_join_alike_for_folders_and_urls() -> None:
     "name", ["", "Tiny", "1st", "two__parts", "with-dash", "with.dot", "a" * 64, "ü", "a b", "_a", "a\n"]
 )
 def test_unusable_names_are_refused_with_their_place(name: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"ProductSpec.name is {name!r}")):
-        naming.check_name(name, "ProductSpec.name")
+    with pytest.raises(ValueError, match=re.escape(f"Product.name is {name!r}")):
+        naming.check_name(name, "Product.name")
 
 
 @given(st.from_regex(r"[a-z][a-z0-9]{0,9}(_[a-z0-9]{1,9}){0,3}", fullmatch=True))

@@ -31,7 +31,7 @@ def check_name(value: str, label: str) -> str:
     """Return `value`, or raise `ValueError` if Dagster or a path would refuse it.
 
     Args:
-        label: what the name is for, for the message: `"ProductSpec.name"`.
+        label: what the name is for, for the message: `"Product.name"`.
     """
     candidate: object = value  # may be of any type: it comes from a product's file
     if not isinstance(candidate, str) or not _NAME.fullmatch(value) or "__" in value:

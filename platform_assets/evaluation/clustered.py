@@ -71,7 +71,7 @@ def difference(
     if values[0] is None or values[1] is None or without[0] is None or without[1] is None:
         raise ValueError(
             f"{measure.title} is not defined on the {label.size} labelled rows of {len(names)} keys, or not without "
-            "some key, so the difference has no interval. Raise ProductSpec.holdout."
+            "some key, so the difference has no interval. Raise Product.holdout."
         )
     return jackknife(values[0] - values[1], without[0] - without[1], confidence)
 

@@ -95,7 +95,7 @@ def keys_of(key: ArrayLike, rows: int) -> tuple[np.ndarray, list[str]]:
     if names.size < FEWEST_KEYS:
         raise ValueError(
             f"all {rows} labelled rows are of key {names[0] if names.size else '(none)'}; rows of one key are not "
-            f"independent, so an interval needs at least {FEWEST_KEYS} keys. Raise ProductSpec.holdout."
+            f"independent, so an interval needs at least {FEWEST_KEYS} keys. Raise Product.holdout."
         )
     return codes, [str(name) for name in names]
 

@@ -100,7 +100,7 @@ def judge(
     if quality["challenger"][measures.headline.name] is None:
         raise ValueError(
             f"{measures.headline.title} is not defined on the {labelled.height} labelled rows of the holdout, whose "
-            f"labels are {measures.task.summary(labelled['label'])}; nothing can be judged. Raise ProductSpec.holdout, "
+            f"labels are {measures.task.summary(labelled['label'])}; nothing can be judged. Raise Product.holdout, "
             "or fix `label`."
         )
     comparisons, judged = {}, []

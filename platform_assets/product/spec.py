@@ -133,7 +133,7 @@ class ProductSpec:
     is_live: bool = False
 
     def __post_init__(self) -> None:
-        naming.check_name(self.name, "ProductSpec.name")
+        naming.check_name(self.name, "Product.name")
         kinds.check(self, f"{self.name}: ", **_CLASSES)
         if not callable(self.model) and not isinstance(self.model, Learner):
             raise ValueError(

@@ -172,7 +172,7 @@ def test_the_interval_has_its_nominal_coverage():
 
 @pytest.mark.parametrize("compare", [auc_difference, log_loss_difference])
 def test_one_key_has_no_interval(compare):
-    with pytest.raises(ValueError, match=r"all 4 labelled rows are of key 2013-02-01.*Raise ProductSpec.holdout"):
+    with pytest.raises(ValueError, match=r"all 4 labelled rows are of key 2013-02-01.*Raise Product.holdout"):
         compare([0, 1, 0, 1], [0.1] * 4, [0.2] * 4, ["2013-02-01"] * 4)
 
 

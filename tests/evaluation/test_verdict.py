@@ -304,7 +304,7 @@ def test_input_that_cannot_be_judged_is_an_error_and_not_a_verdict(holdout, cham
         judge(rows=rows.with_columns(label=pl.lit(0, dtype=pl.Int8)))
     with pytest.raises(ValueError, match=r"max_drop is -0\.01"):
         judge(max_drop=-0.01)
-    with pytest.raises(ValueError, match=r"Raise ProductSpec\.holdout"):
+    with pytest.raises(ValueError, match=r"Raise Product\.holdout"):
         judge(rows.filter(one_key), champion[one_key], {"constant": np.full(850, 0.24)})
     with pytest.raises(ValueError, match="none of 0 rows has a label"):
         judge(rows.clear(), champion[:0], {"constant": champion[:0]})

@@ -77,7 +77,7 @@ def test_training_and_holdout_are_disjoint_contiguous_and_older_than_the_cutoff(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "Tiny"}, "ProductSpec.name is 'Tiny'"),
+        ({"name": "Tiny"}, "Product.name is 'Tiny'"),
         ({"sources": (MEASURES,)}, "sources with is_label=True: 0; expected exactly one"),
         ({"sources": (ANSWERS, replace(ANSWERS, name="more"))}, "sources with is_label=True: 2; expected exactly one"),
         ({"sources": (ANSWERS, ANSWERS)}, "no name twice"),
