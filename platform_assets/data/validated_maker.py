@@ -18,14 +18,16 @@ if TYPE_CHECKING:
     from platform_assets.product.spec import ProductSpec
 
 
+MOST_KINDS = 10
+
+
 class Notes(TypedDict):
-    """A key's counts of delivered, quarantined and repeated rows, and the ten most frequent reasons and kinds."""
+    """A key's counts of delivered, quarantined and repeated rows, and the ten most frequent quarantine reasons."""
 
     rows_in: int
     rows_quarantined: int
     rows_repeated: int
     quarantined_by_reason: NotRequired[dict[str, int]]
-    quarantined_by_kind: NotRequired[dict[str, int]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +72,10 @@ class Validation(RowMaker):
             key_of=self._key_of(),
         )
         notes = {key: _counts(split) for key, split in splits.items()}
+        by_kind = {key: {**notes[key], **_kinds(split)} for key, split in splits.items()}
         return (
             StageOutput(frames={key: split.good for key, split in splits.items()}, notes=notes),
-            StageOutput(frames={key: split.quarantined for key, split in splits.items()}, notes=notes),
+            StageOutput(frames={key: split.quarantined for key, split in splits.items()}, notes=by_kind),
         )
 
     def _key_of(self) -> Callable[[pl.DataFrame], pl.Series] | None:
@@ -85,7 +88,12 @@ def _counts(split: validation.Split) -> Notes:
     bad = split.quarantined.height
     notes = Notes(rows_in=split.good.height + bad, rows_quarantined=bad, rows_repeated=split.repeated)
     if bad:
-        reasons = split.quarantined["reason"].value_counts(sort=True).head(10)
+        reasons = split.quarantined["reason"].value_counts(sort=True).head(MOST_KINDS)
         notes["quarantined_by_reason"] = dict(reasons.iter_rows())
-        notes["quarantined_by_kind"] = dict(split.kinds.value_counts(sort=True).head(10).iter_rows())
     return notes
+
+
+def _kinds(split: validation.Split) -> dict[str, dict[str, int]]:
+    """Return the quarantined rows by kind of reason, for the ten most frequent; empty without such rows."""
+    counts = dict(split.kinds.value_counts(sort=True).head(MOST_KINDS).iter_rows())
+    return {"quarantined_by_kind": counts} if counts else {}

@@ -45,7 +45,7 @@ def test_an_estimate_equals_dropping_each_key(name, rows):
     keys = np.unique(key)
     assume(all((probability[key != one] >= 0.5).any() for one in keys))
     result = MEASURES.estimates(label, probability, key, confidence=0.95)[name]
-    value, error = _recomputed(BY_NAME[name].of, *TASK.checked(label, probability), key)
+    value, error = _recomputed(BY_NAME[name].value, *TASK.checked(label, probability), key)
     assert (result.value, result.standard_error) == pytest.approx((value, error), abs=1e-12)
     reach = paired.student_t_quantile(0.975, result.keys - 1) * error
     lowest, highest = BY_NAME[name].lowest, BY_NAME[name].highest or math.inf

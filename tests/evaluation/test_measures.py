@@ -76,15 +76,15 @@ def test_an_added_measure_appears_everywhere(draw) -> None:
     frame = pl.DataFrame(columns).with_columns(digest=pl.lit("d"))
     label = task.labels_of(frame["label"])
 
-    assert measures.quality(label, answers)["highest"] == HIGHEST.of(label, answers)
+    assert measures.quality(label, answers)["highest"] == HIGHEST.value(label, answers)
     assert measures.quality(label, answers)["none"] is None
     assert measures.decided(label, answers)["sure"] == KEYS * ROWS
     assert [*measures.quality(label, answers)] == [measure.name for measure in measures.of_answers]
 
     estimates = measures.estimates(label, answers, names, confidence=0.9)
     assert [*estimates] == [measure.name for measure in measures.shown]
-    without = [HIGHEST.of(label[names != key], answers[names != key]) for key in np.unique(names)]
-    estimate = paired.jackknife(HIGHEST.of(label, answers), np.array(without), 0.9)
+    without = [HIGHEST.value(label[names != key], answers[names != key]) for key in np.unique(names)]
+    estimate = paired.jackknife(HIGHEST.value(label, answers), np.array(without), 0.9)
     assert (estimates["highest"].value, estimates["highest"].low) == (estimate.value, estimate.low)
     assert estimates["none"] is None
 
@@ -93,11 +93,11 @@ def test_an_added_measure_appears_everywhere(draw) -> None:
         window = measured.window(keys, "d", measures, confidence=0.9)
         assert [*window.quality] == [measure.name for measure in measures.shown]
         assert window.quality["sure"].value == len(keys) * ROWS
-        assert "highest " in status.words._quality_words(quality_of(window), "daily")
+        assert "highest " in status.text._quality_words(quality_of(window), "daily")
 
     rows = frame.with_columns(key=pl.Series(names))
     judged = verdict.judge(rows, answers, {"same": answers}, answers, measures, max_drop=0.01, confidence=0.95)
-    assert judged["models"]["champion"]["highest"] == round(HIGHEST.of(label, answers), verdict.DIGITS)
+    assert judged["models"]["champion"]["highest"] == round(HIGHEST.value(label, answers), verdict.DIGITS)
     assert judged["decided"]["challenger"]["sure"] == KEYS * ROWS
 
     result = SimpleNamespace(

@@ -155,8 +155,13 @@ def path_of(module: str) -> Path | None:
     else:
         files = [Path(spec.origin)] if spec.has_location and spec.origin else []
     path = next((file for file in files if file.is_file()), None)
-    is_library = top not in PACKAGES and path is not None and any(map(path.is_relative_to, LIBRARIES))
+    is_library = top not in PACKAGES and path is not None and _is_installed(path)
     return None if is_library else path
+
+
+def _is_installed(path: Path) -> bool:
+    """Return whether a file belongs to Python or to a library, of this environment or of one that it adds."""
+    return any(map(path.is_relative_to, LIBRARIES)) or not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
 
 
 def package_of(module: str, path: Path) -> str:
