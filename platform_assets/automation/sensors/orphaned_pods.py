@@ -38,7 +38,7 @@ def plan(status: dg.DagsterRunStatus | None, *, over_for_s: float | None, other:
     """Decide what to do about a pod.
 
     Args:
-        status: of the run that started it; None when there is no such run.
+        status: status of the run that started the pod; None when that run does not exist.
         over_for_s: for how long that run has been over; None when unknown.
         other: a run of the product that is under way and may have taken the pod over.
     """
