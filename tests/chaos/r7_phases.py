@@ -121,7 +121,7 @@ def roll(world: World, _: int) -> None:
     """Replace all replicas by new ones."""
     world.platform.kubectl("rollout", "restart", f"deployment/{world.name}")
     world.platform.wait_for(world.name)
-    world.wait(lambda: world.is_settled(REPLICAS), "the new replicas serve alone")
+    world.wait(world.is_settled, "the new replicas serve alone")
 
 
 def drain(world: World, number: int) -> None:
@@ -131,7 +131,7 @@ def drain(world: World, number: int) -> None:
     flags = ("--ignore-daemonsets", "--delete-emptydir-data", "--timeout=180s")
     try:
         kubectl("drain", node, *flags, f"--pod-selector=driftline/product={NAME}")
-        world.wait(lambda: world.is_settled(REPLICAS), "all run on the other node")
+        world.wait(world.is_settled, "all run on the other node")
     finally:
         kubectl("uncordon", node)
 
@@ -154,7 +154,7 @@ def another_contract(world: World, number: int) -> None:
     world.release(contract)
     world.apply()
     world.platform.wait_for(world.name)
-    world.wait(lambda: world.is_settled(REPLICAS, contract.digest), "all replicas serve the other contract")
+    world.wait(lambda: world.is_settled(digest=contract.digest), "all replicas serve the other contract")
 
 
 def overload(world: World) -> dict[str, Overload]:

@@ -149,10 +149,15 @@ class World:
         pods = self.platform.pods(f"driftline/product={NAME}")
         return [pod for pod in pods if pod.metadata.deletion_timestamp is None]
 
-    def is_settled(self, count: int, digest: str = "") -> bool:
-        """Return whether so many pods are ready, none is left that ends, and all serve a model."""
+    def is_settled(self, count: int | None = None, digest: str = "") -> bool:
+        """Return whether so many pods are ready, none is left that ends, and all serve a model.
+
+        Args:
+            count: how many; None for as many as the autoscaler wants now.
+        """
         pods = self.platform.pods(f"driftline/product={NAME}")
-        if len(pods) != count or not all(is_ready(pod) for pod in pods):
+        wanted = self.seen[-1].desired if count is None else count
+        if len(pods) != wanted or not all(is_ready(pod) for pod in pods):
             return False
         return not digest or all(served(pod) == digest for pod in pods)
 
