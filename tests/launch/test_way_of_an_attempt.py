@@ -261,5 +261,5 @@ def test_an_attempt_on_kubernetes(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         check("kubernetes", trace(tmp_path, launcher, api.watch), POD)
 
 
-LOCAL = Way(functions=77, files=15, stops=14, climbs=0, returns=1, asked_again=2)
-POD = Way(functions=170, files=29, stops=58, climbs=6, returns=20, asked_again=29)
+LOCAL = Way(functions=76, files=15, stops=14, climbs=0, returns=1, asked_again=1)
+POD = Way(functions=165, files=27, stops=49, climbs=2, returns=13, asked_again=12)
