@@ -25,7 +25,7 @@ from platform_assets.base.failures import (
 from platform_assets.base.wording import one_line
 from platform_assets.kubernetes.manifest import CONTAINER
 from platform_assets.kubernetes.pod_status import Condition, Container, Event, Node, Pod
-from platform_assets.launch.pulls import is_refusal
+from platform_assets.launch.image import is_refusal
 
 NEVER_PULLED = ("InvalidImageName", "ErrImageNeverPull")
 """Reasons of an image that no kubelet asks a registry for."""

@@ -15,7 +15,7 @@ from typing import Any, TypedDict
 from platform_assets.base import accounts
 from platform_assets.base.settings import AUTHORITIES, Settings
 from platform_assets.engine.outside import Work
-from platform_assets.launch import names, records
+from platform_assets.launch.attempt import Prepared
 from platform_assets.launch.endings import Try
 from platform_assets.launch.image import SCRATCH, USER, environment, step_image
 from platform_assets.launch.profiles import StepProfile
@@ -59,7 +59,7 @@ def launch_of(annotations: Mapping[str, str]) -> Launch | None:
     return Launch.read(json.loads(text)) if text else None
 
 
-def pod(settings: Settings, module: str, plan: Try, launch: Launch, pipes: Mapping[str, str]) -> Manifest:
+def pod(settings: Settings, module: str, plan: Try, prepared: Prepared, pipes: Mapping[str, str]) -> Manifest:
     """Return the manifest of an attempt's pod, which runs `python -m {module}` once.
 
     Args:
@@ -71,9 +71,9 @@ def pod(settings: Settings, module: str, plan: Try, launch: Launch, pipes: Mappi
         SettingsProblem: no image is set, or it is a tag.
         ValueError: the memory cannot hold `/dev/shm`.
     """
-    profile, work, short = plan.profile, records.work_of(launch), names.labels(launch)
+    profile, work, facts, short = plan.profile, prepared.work, prepared.facts, prepared.labels
     profile.check_fits(plan.memory_gb)
-    whole = {key: value for key, value in names.facts(launch).items() if short[key] != value}
+    whole = {key: value for key, value in facts.items() if short[key] != value}
     spec = {
         "restartPolicy": "Never",
         "activeDeadlineSeconds": math.ceil(profile.deadline_s),
@@ -103,11 +103,12 @@ def pod(settings: Settings, module: str, plan: Try, launch: Launch, pipes: Mappi
     priority_class = settings.spot_priority_class if profile.is_spot else settings.step_priority_class
     if priority := profile.priority_class or priority_class:
         spec["priorityClassName"] = priority
+    launch = json.dumps(prepared.launch.document(), sort_keys=True)
     metadata: Metadata = {
-        "name": names.name_of(launch),
+        "name": prepared.name,
         "namespace": settings.namespace,
         "labels": {**dict(profile.labels), **short},
-        "annotations": {**dict(profile.annotations), **whole, FACTS: json.dumps(launch.document(), sort_keys=True)},
+        "annotations": {**dict(profile.annotations), **whole, FACTS: launch},
     }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 

@@ -8,13 +8,14 @@ from datetime import datetime
 
 from platform_assets.base.problems import Problem
 from platform_assets.base.settings import Settings
-from platform_assets.kubernetes import pods, unseen
+from platform_assets.kubernetes import pods, watching
 from platform_assets.kubernetes.api import Api
 from platform_assets.kubernetes.launcher import ATTEMPT, OURS, KubernetesLauncher
 from platform_assets.kubernetes.manifest import launch_of
 from platform_assets.kubernetes.pod_status import Pod
 from platform_assets.kubernetes.responses import ApiTrouble
 from platform_assets.launch import records
+from platform_assets.launch.attempt import prepare
 from platform_assets.launch.endings import Ending
 from platform_assets.launch.profiles import profile
 from platform_assets.store.records.attempts import Launch, ProcessLocation
@@ -69,8 +70,7 @@ class StepPods:
         is_at_work = ending is None
         ending = ending or Ending(failure=None, evidence=f"it was ended because {reason}", ended_at=now)
         records.write(
-            self._settings,
-            launch,
+            prepare(self._settings.root, launch),
             ending,
             ProcessLocation(host=pod.name, node=pod.node or None),
             pod.step.started_at if pod.step else None,
@@ -84,6 +84,6 @@ class StepPods:
     def settle(self, launch: Launch) -> None:
         """Record the end of an attempt that has no pod any more, by what is left of it."""
         try:
-            unseen.settle(self._settings, self._api, launch)
+            watching.settle(self._api, prepare(self._settings.root, launch))
         except ApiTrouble as trouble:
             raise CannotLook(str(trouble)) from None

@@ -19,11 +19,12 @@ from platform_assets.base.failures import CODE
 from platform_assets.base.settings import Settings
 from platform_assets.kubernetes import manifest
 from platform_assets.kubernetes.manifest import Spec
-from platform_assets.launch import pipes, records
+from platform_assets.launch import pipes
+from platform_assets.launch.attempt import StepRequest, begin, prepare
 from platform_assets.launch.endings import Ending, first_try
 from platform_assets.launch.image import trainer_image
 from platform_assets.launch.profiles import StepProfile
-from platform_assets.launch.tries import StepFailure, StepLauncher, StepRequest, result_of
+from platform_assets.launch.tries import StepFailure, StepLauncher, result_of
 from platform_assets.store.records.attempts import Launch
 
 
@@ -60,7 +61,7 @@ class ClientLauncher(StepLauncher):
 
     def run_step(self, request: StepRequest) -> object:
         name, context, module = type(self.client).__name__, request.context, request.module
-        launch = records.begin(request.work, request.plan, run_id=context.run.run_id, launcher=name)
+        launch = begin(request.work, request.plan, run_id=context.run.run_id, launcher=name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", dg.PreviewWarning)  # of Dagster's own session, see pipes.py
             done = self.client.run(
@@ -84,7 +85,7 @@ def as_pod(settings: Settings) -> Options[PodOptions]:
     trainer_image(settings)
 
     def options(module: str, size: StepProfile, launch: Launch) -> PodOptions:
-        pod = manifest.pod(settings, module, first_try(size), launch, {})
+        pod = manifest.pod(settings, module, first_try(size), prepare(settings.root, launch), {})
         metadata = {"labels": pod["metadata"]["labels"], "annotations": pod["metadata"]["annotations"]}
         return {"namespace": settings.namespace, "base_pod_meta": metadata, "base_pod_spec": pod["spec"]}
 

@@ -20,7 +20,7 @@ from platform_assets.kubernetes.api import Api
 from platform_assets.kubernetes.manifest import CONTAINER
 from platform_assets.kubernetes.pod_status import instant
 from platform_assets.kubernetes.responses import ApiTrouble, describe
-from platform_assets.launch.attempt import MOST_LINES, Attempt
+from platform_assets.launch.attempt import MOST_LINES, Launched
 
 PAUSE_S = 1.0
 NOT_STARTED = 400
@@ -40,12 +40,12 @@ class StepLog:
     """The log of a step under way, as a context: a thread forwards its lines.
 
     Args:
-        name: of the pod.
-        is_new: whether it has just been created, not taken over.
+        is_new: whether its pod has just been created, not taken over.
     """
 
-    def __init__(self, api: Api, name: str, attempt: Attempt, *, is_new: bool = True) -> None:
-        self._api, self._name, self._attempt = api, name, attempt
+    def __init__(self, api: Api, launched: Launched, *, is_new: bool = True) -> None:
+        self._api, self._name = api, launched.prepared.name
+        self._observation, self._log = launched.observation, launched.log
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._forward, daemon=True)
         self._newest: datetime | None = None
@@ -65,7 +65,7 @@ class StepLog:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._is_over.set()
-        observation, log = self._attempt.observation, self._attempt.context.log
+        observation, log = self._observation, self._log
         until_s, before = time.monotonic() + LONGEST_DRAIN_S, -1
         while self._thread.is_alive() and observation.lines > before and time.monotonic() < until_s:
             before = observation.lines
@@ -139,7 +139,7 @@ class StepLog:
                 self._report_late_start(moment)
             is_next, self._came_s = True, time.monotonic()
             self._note(stamp, moment)
-            self._attempt.observation.add_line(line, self._attempt.context.log)
+            self._observation.add_line(line, self._log)
         if not is_resumed:
             self._report_gap("")
 
@@ -164,13 +164,13 @@ class StepLog:
 
     def _report_late_start(self, moment: datetime) -> None:
         """Report that the first line may not be the step's first: nobody could read for a while before it."""
-        started_at = self._attempt.observation.started_at
+        started_at = self._observation.started_at
         if self._empty_until_s is not None:
             is_late = self._opened_s - self._empty_until_s > SKIP_S
         else:
             is_late = started_at is not None and moment - started_at > timedelta(seconds=BEGINS_S)
         if is_late:
-            self._attempt.context.log.warning(
+            self._log.warning(
                 f"lines before {_time(moment)} are missing from this log, if the step wrote any: it was not read "
                 "then, and its node rotates it."
             )
@@ -179,7 +179,7 @@ class StepLog:
         """Report that a resumed stream did not begin with the newest line: its node does not have that any more."""
         if self._newest and self._reported_after != self._newest:
             self._reported_after = self._newest
-            self._attempt.context.log.warning(
+            self._log.warning(
                 f"lines after {_time(self._newest)} {until}are missing from this log: the step's node had rotated "
                 "them away."
             )

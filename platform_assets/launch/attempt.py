@@ -1,22 +1,149 @@
-"""Hold the state of one try while it runs: the request, and what the launcher has observed so far."""
+"""The states of an attempt at a step, as values: prepared, launched, ended. `tries.py` takes it from one to the next.
+
+What is known at the start is worked out once, and every later state carries it.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import re
+import uuid
 from collections import deque
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-import dagster as dg
-
-from platform_assets.launch.endings import Try
+from platform_assets.engine.outside import Work
+from platform_assets.launch.endings import Ending, Try
 from platform_assets.launch.profiles import StepProfile
+from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.records.attempts import Launch, ProcessLocation
+
+if TYPE_CHECKING:
+    import dagster as dg
+    from dagster_pipes import PipesParams
 
 LAST_LINES = 20
 MOST_LINES = 2000
 """Lines of a step that are copied to the run's event log; the last lines are shown in any case."""
 LONGEST_LINE = 4000
 """Characters per line; the rest of a longer line is cut."""
+
+
+@dataclass(frozen=True)
+class StepRequest:
+    """A requested step: the arguments of `StepLauncher.run`, and its next try."""
+
+    context: dg.AssetExecutionContext
+    module: str
+    extras: object
+    work: Work | None
+    plan: Try
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """An attempt that may start: what is known of it from then on, to a launcher and to whoever finds it later.
+
+    Attributes:
+        root: of the store that has its records.
+        launch: what its record, its step's input and its pod contain from the start.
+        work: what it is for; "none" for what a request left out.
+        name: of its pod or container.
+    """
+
+    root: str
+    launch: Launch
+    work: Work
+    name: str
+
+    @cached_property
+    def ledgers(self) -> Ledgers:
+        """Where its records are."""
+        return Ledgers(self.root, self.work.product)
+
+    @property
+    def messages(self) -> PipesParams | None:
+        """Where its step writes messages already; None for one that has not started."""
+        return None
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """The facts that a pod's labels and annotations contain, unabridged."""
+        return {
+            "app.kubernetes.io/name": "driftline-step",
+            "app.kubernetes.io/component": "step",
+            "app.kubernetes.io/managed-by": "driftline",
+            "driftline/product": self.work.product,
+            "driftline/step": self.work.step,
+            "driftline/cutoff": self.work.cutoff,
+            "driftline/fingerprint": self.work.fingerprint,
+            "driftline/attempt": self.launch.id,
+            "driftline/run-id": self.launch.run_id,
+            "driftline/profile": self.launch.profile,
+            "driftline/spot": str(self.launch.is_spot).lower(),
+        }
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels of its pod or container."""
+        return {key: label(value) for key, value in self.facts.items()} | selector(self.work)
+
+
+def begin(work: Work | None, plan: Try, *, run_id: str, launcher: str) -> Launch:
+    """Return the launch of an attempt that starts now; it is also part of the step's input."""
+    size = plan.profile
+    on_demand = size.usd_per_hour if size.on_demand_usd_per_hour is None else size.on_demand_usd_per_hour
+    return Launch(
+        id=uuid.uuid4().hex,
+        product=work.product if work else None,
+        step=work.step if work else None,
+        fingerprint=work.fingerprint if work else None,
+        cutoff=work.cutoff if work else None,
+        run_id=run_id,
+        launcher=launcher,
+        profile=size.name,
+        is_spot=size.is_spot,
+        memory_gb=plan.memory_gb,
+        usd_per_hour=size.usd_per_hour,
+        on_demand_usd_per_hour=on_demand,
+        priced_on=size.priced_on,
+        requested_at_utc=datetime.now(UTC).isoformat(),
+        save_limit_s=size.save_s,
+        data_zone=size.data_zone,
+        cross_zone_usd_per_gb=size.cross_zone_usd_per_gb,
+    )
+
+
+def prepare(root: str, launch: Launch) -> Prepared:
+    """Return an attempt by its launch: a new one's, or that which a pod or a record has of another one.
+
+    The name is a DNS label that starts with product and step. The same attempt has the same name, so creating its pod
+    twice is a conflict instead of a second pod.
+    """
+    work = Work(
+        product=launch.product or "none",
+        step=launch.step or "none",
+        cutoff=launch.cutoff or "none",
+        fingerprint=launch.fingerprint or "none",
+    )
+    identity = "\n".join([work.product, work.step, work.cutoff, work.fingerprint, launch.id])
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    readable = re.sub(r"[^a-z0-9]+", "-", f"{work.product}-{work.step}".lower()).strip("-")
+    name = "-".join(part for part in ("driftline", readable[:36].strip("-"), digest) if part)
+    return Prepared(root=root, launch=launch, work=work, name=name)
+
+
+def selector(work: Work) -> dict[str, str]:
+    """Return the labels that find the pods and containers of all attempts at the same work."""
+    return {"driftline/fingerprint": label(work.fingerprint[:40]), "driftline/step": label(work.step)}
+
+
+def label(value: str) -> str:
+    """Return the nearest valid label value: at most 63 characters, invalid ones replaced by dashes."""
+    allowed = re.sub(r"[^A-Za-z0-9_.-]", "-", value)
+    return re.sub(r"[^A-Za-z0-9]+$", "", re.sub(r"^[^A-Za-z0-9]+", "", allowed)[:63])
 
 
 @dataclass
@@ -57,26 +184,42 @@ class Observation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """One try at a step, under way.
+class Launched:
+    """An attempt whose step has its input, and whose messages are read.
 
     Attributes:
-        context: of the asset that waits for the step.
+        prepared: what was known before.
+        request: whose try it is.
         session: the step's input and its messages.
-        module: of the step.
-        plan: profile and memory of this try.
-        launch: what its record contains from the start.
         observation: filled in while it runs.
     """
 
-    context: dg.AssetExecutionContext
+    prepared: Prepared
+    request: StepRequest
     session: dg.PipesSession
-    module: str
-    plan: Try
-    launch: Launch
     observation: Observation
 
     @property
     def size(self) -> StepProfile:
         """The profile in which it runs."""
-        return self.plan.profile
+        return self.request.plan.profile
+
+    @property
+    def log(self) -> dg.DagsterLogManager:
+        """The log of the run that waits for it."""
+        return self.request.context.log
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """An attempt whose end is on record.
+
+    Attributes:
+        launched: as it was while it ran.
+        ending: how it ended.
+        result: of its step; None if it failed.
+    """
+
+    launched: Launched
+    ending: Ending
+    result: object

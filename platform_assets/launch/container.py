@@ -25,13 +25,20 @@ import msgspec
 from platform_assets.base.failures import DEADLINE, IMAGE, INIT, OUT_OF_MEMORY, may_lack_memory
 from platform_assets.base.settings import AUTHORITIES, Settings, SettingsProblem
 from platform_assets.base.wording import one_line
-from platform_assets.launch import foreground, names, records
-from platform_assets.launch.attempt import Attempt
+from platform_assets.launch.attempt import Launched, StepRequest, selector
 from platform_assets.launch.endings import Ending, Try, of_exit
-from platform_assets.launch.image import SCRATCH, USER, environment, step_image, step_libraries, trainer_image
+from platform_assets.launch.image import (
+    SCRATCH,
+    USER,
+    environment,
+    is_refusal,
+    step_image,
+    step_libraries,
+    trainer_image,
+)
+from platform_assets.launch.local import child, wait
 from platform_assets.launch.profiles import StepProfile
-from platform_assets.launch.pulls import is_refusal
-from platform_assets.launch.tries import NotReady, StepRequest, TryingLauncher
+from platform_assets.launch.tries import NotReady, TryingLauncher
 from platform_assets.store.records.attempts import ProcessLocation
 from platform_assets.training import libraries
 
@@ -107,30 +114,29 @@ class ContainerLauncher(TryingLauncher):
                 "a step; expected one with nvidia.com/gpu."
             )
 
-    def attempt(self, attempt: Attempt) -> Ending:
+    def run_to_end(self, launched: Launched) -> Ending:
         """Run the container to its end; on an exception, stop it, with time to save."""
-        size, launch, observation = attempt.size, attempt.launch, attempt.observation
+        prepared, request, size, observation = launched.prepared, launched.request, launched.size, launched.observation
         if (refusal := self._pull(size)) is not None:
             return refusal
-        name, settings, scratch = names.name_of(launch), self.settings, self.settings.scratch
+        name, settings, scratch = prepared.name, self.settings, self.settings.scratch
         # Remove containers of this work whose launcher died before it could.
-        selector = names.selector(records.work_of(launch))
-        same = [f"--filter=label={key}={value}" for key, value in selector.items()]
+        same = [f"--filter=label={key}={value}" for key, value in selector(prepared.work).items()]
         self._ask("rm", *self._ask("ps", "--all", "--quiet", "--filter=status=exited", *same).stdout.split())
         scratch.mkdir(parents=True, exist_ok=True)
-        variables = environment(settings, attempt.session.get_bootstrap_env_vars(), size)
+        variables = environment(settings, launched.session.get_bootstrap_env_vars(), size)
         argv = [self.engine, "run", f"--name={name}", f"--hostname={name}"]
-        argv += [f"--label={key}={value}" for key, value in names.labels(launch).items()]
+        argv += [f"--label={key}={value}" for key, value in prepared.labels.items()]
         argv += [f"--env={key}={value}" for key, value in variables.items()]
-        argv += options(self.engine, settings, attempt.plan, (os.getuid(), os.getgid()))
-        argv += [step_image(settings, size), "python", "-m", attempt.module]
+        argv += options(self.engine, settings, request.plan, (os.getuid(), os.getgid()))
+        argv += [step_image(settings, size), "python", "-m", request.module]
         observation.location = ProcessLocation(host=name, node=socket.gethostname())
-        attempt.context.log.info(f"{attempt.module} runs as container {name} by {self.engine} ({size.name}).")
+        launched.log.info(f"{request.module} runs as container {name} by {self.engine} ({size.name}).")
         state = None
         try:
             # podman's monitor leaves a file `oom` in the folder where it was started.
-            with foreground.child(argv, settings.child_environment(), grace_s=size.grace_s, folder=scratch) as child:
-                code = foreground.wait(child, attempt, timeout_s=size.deadline_s)
+            with child(argv, settings.child_environment(), grace_s=size.grace_s, folder=scratch) as process:
+                code = wait(process, launched, timeout_s=size.deadline_s)
         finally:
             # It still runs if the engine's program was killed.
             self._ask("stop", name, timeout_s=size.grace_s + PATIENCE_S)
@@ -140,7 +146,7 @@ class ContainerLauncher(TryingLauncher):
                 observation.started_at, observation.ended_at = state.began_at, state.ended_at
             self._ask("rm", "--force", name)
         late_s = size.deadline_s if code is None else None
-        return ending(state, child.returncode, " ".join(observation.last_lines), late_s=late_s)
+        return ending(state, process.returncode, " ".join(observation.last_lines), late_s=late_s)
 
     def _pull(self, size: StepProfile) -> Ending | None:
         """Pull the image unless it is there; return why it cannot be had."""

@@ -1,7 +1,8 @@
-"""Check the image of a step, the settings' or its profile's own, and build the environment of a step in it."""
+"""Check the image of a step, say whether a registry refuses it, and build the environment of a step in it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,17 @@ from platform_assets.training import libraries
 SCRATCH = "/scratch"
 USER = 10_001
 """A number, because a kubelet cannot tell from a name whether it is root. The trainer image's folders belong to it."""
+REFUSED = re.compile(
+    r"\b(401|403|404)\b|unauthorized|forbidden|denied|not found|does not exist|manifest unknown|no match.* manifest",
+    re.IGNORECASE,
+)
+"""What a registry says about an image or about us, which another try does not change."""
+UNANSWERED = re.compile(
+    r"\b(429|5\d\d) [A-Z]|(status|code)\D{0,20}\b(429|5\d\d)\b|toomanyrequests|time(d )?out|deadline exceeded|EOF"
+    r"|connection (refused|reset)|no such host|server misbehaving|unreachable|temporar(y|ily)|unavailable",
+    re.IGNORECASE,
+)
+"""What a registry that is busy, broken or away gives. The rest of such a message may name what was asked for."""
 
 
 def step_image(settings: Settings, size: StepProfile) -> str:
@@ -99,3 +111,8 @@ def environment(settings: Settings, pipes: Mapping[str, str], size: StepProfile)
         "POLARS_MAX_THREADS": str(size.threads),
         **pipes,
     }
+
+
+def is_refusal(message: str) -> bool:
+    """Return whether a message about a pull is a registry's refusal, and not its silence."""
+    return REFUSED.search(message) is not None and not UNANSWERED.search(message)

@@ -1,18 +1,85 @@
-"""Run a step as a child process on this machine."""
+"""Run a step as a child process on this machine, which dies with this process; a container's program is one too."""
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
 
 from platform_assets.base.failures import Budget
-from platform_assets.base.settings import Settings
-from platform_assets.launch import foreground
-from platform_assets.launch.attempt import Attempt
+from platform_assets.base.settings import REPOSITORY, Settings
+from platform_assets.launch.attempt import Launched, StepRequest
 from platform_assets.launch.endings import Ending, of_exit
-from platform_assets.launch.tries import StepRequest, TryingLauncher
+from platform_assets.launch.tries import TryingLauncher
 from platform_assets.store.records.attempts import ProcessLocation
+
+AGAIN_S = 2.0
+"""Seconds between two SIGTERMs: a container's first process ignores the signal until it has installed a handler."""
+
+_BECOME = """
+import ctypes, os, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, 15)
+os.getppid() == int(sys.argv[1]) or sys.exit(143)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+"""Ask Linux for SIGTERM when the parent dies (PR_SET_PDEATHSIG, which exec keeps), then become the command."""
+
+
+@contextmanager
+def child(
+    command: Sequence[str], environment: Mapping[str, str], *, grace_s: float, folder: Path = REPOSITORY
+) -> Iterator[subprocess.Popen[str]]:
+    """Start a command in a folder; when the block ends, ask it to stop, and kill it after `grace_s`."""
+    started = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _BECOME, str(os.getpid()), *command],
+        cwd=folder,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        bufsize=1,
+    )
+    try:
+        yield started
+    finally:
+        until_s = time.monotonic() + grace_s
+        while started.poll() is None and (left_s := until_s - time.monotonic()) > 0:
+            started.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                started.wait(min(AGAIN_S, left_s))
+        if started.poll() is None:
+            started.kill()
+            started.wait()
+
+
+def wait(process: subprocess.Popen[str], launched: Launched, *, timeout_s: float | None = None) -> int | None:
+    """Forward the child's lines to the run's log until it ends; return its exit code, None after the timeout."""
+    assert process.stdout is not None
+
+    def forward(stream: IO[str]) -> None:
+        with stream:
+            for line in stream:
+                launched.observation.add_line(line.rstrip(), launched.log)
+
+    reader = threading.Thread(target=forward, args=(process.stdout,), daemon=True)
+    reader.start()
+    try:
+        exit_code = process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        return None
+    reader.join(timeout=5)
+    return exit_code
 
 
 class SubprocessLauncher(TryingLauncher):
@@ -39,14 +106,15 @@ class SubprocessLauncher(TryingLauncher):
                 "use: the step runs with the packages installed here. Set DRIFTLINE_LAUNCHER to container to use it."
             )
 
-    def attempt(self, attempt: Attempt) -> Ending:
+    def run_to_end(self, launched: Launched) -> Ending:
         """Run the child to its end; on an exception, stop it."""
-        started_at = attempt.observation.started_at = datetime.now(UTC)
-        environment = self.settings.child_environment(attempt.session.get_bootstrap_env_vars())
-        with foreground.child([sys.executable, "-m", attempt.module], environment, grace_s=self.grace_s) as child:
-            attempt.observation.location = ProcessLocation(host=socket.gethostname(), pid=child.pid)
-            attempt.context.log.info(f"{attempt.module} runs as process {child.pid}.")
-            exit_code = foreground.wait(child, attempt)
+        module, observation = launched.request.module, launched.observation
+        started_at = observation.started_at = datetime.now(UTC)
+        environment = self.settings.child_environment(launched.session.get_bootstrap_env_vars())
+        with child([sys.executable, "-m", module], environment, grace_s=self.grace_s) as process:
+            observation.location = ProcessLocation(host=socket.gethostname(), pid=process.pid)
+            launched.log.info(f"{module} runs as process {process.pid}.")
+            exit_code = wait(process, launched)
         assert exit_code is not None  # no timeout
         # Who sent SIGKILL cannot be known.
         failure, evidence = of_exit(exit_code, "its process", killed="often for lack of memory")

@@ -22,6 +22,7 @@ from dagster_pipes import (
 )
 
 from platform_assets.base.settings import Settings
+from platform_assets.launch.attempt import Prepared, StepRequest
 from platform_assets.store.records.attempts import Launch
 
 if TYPE_CHECKING:
@@ -159,34 +160,26 @@ class KeptObjectsReader(KeptReader):
 
 @contextmanager
 def session(
-    context: dg.AssetExecutionContext,
-    extras: object,
-    launch: Launch,
-    settings: Settings,
-    *,
-    is_lasting: bool = False,
-    messages: PipesParams | None = None,
+    request: StepRequest, prepared: Prepared, settings: Settings, *, is_lasting: bool
 ) -> Iterator[dg.PipesSession]:
-    """Open a Pipes session, without the preview warning of a method that Dagster itself calls.
+    """Open the Pipes session of an attempt, without the preview warning of a method that Dagster itself calls.
 
     Args:
-        extras: the step's input.
-        launch: the attempt's facts, which become part of the input.
         is_lasting: whether the step and its session's files may outlive this process.
-        messages: parameters of the messages of a step under way, from its environment; None for a new step.
     """
+    launch = prepared.launch
     with ExitStack() as stack:
         if not is_lasting:
             stack.callback(forget, settings, launch.id)
-        injector, reader = _ends(settings, launch.id, messages)
+        injector, reader = _ends(settings, launch.id, prepared.messages)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", dg.PreviewWarning)
             opened = stack.enter_context(
                 dg.open_pipes_session(
-                    context=context.op_execution_context,
+                    context=request.context.op_execution_context,
                     context_injector=injector,
                     message_reader=reader,
-                    extras=with_attempt(extras, launch),
+                    extras=with_attempt(request.extras, launch),
                 )
             )
         yield opened

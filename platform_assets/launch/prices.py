@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from platform_assets.base.failures import FAILURES, LOST
 from platform_assets.base.wording import counted
 from platform_assets.launch import budgets
 from platform_assets.launch.budgets import Expected
-from platform_assets.launch.profiles import profile
-from platform_assets.launch.retries import paid_tries
+from platform_assets.launch.profiles import StepProfile, profile
 
 if TYPE_CHECKING:
     import polars as pl
@@ -68,6 +68,17 @@ def check_hours(spec: ProductSpec) -> None:
             f"{spec.name}: Retraining.expected_hours is {hours}; a training on {spec.training.profile} takes at most "
             f"{most_h:g} h, with all its tries. State fewer hours, or another profile."
         )
+
+
+def paid_tries(size: StepProfile) -> tuple[StepProfile, ...]:
+    """Return the profiles of all attempts at a step in the costliest case, each running until its deadline.
+
+    Attempts that end before a process starts (`is_unpaid`) cost nothing.
+    """
+    on_spot = [size] * LOST.tries if size.is_spot else []
+    last = size if size.on_demand is None else profile(size.on_demand)
+    others = sum(failure.budget.tries for failure in FAILURES if not failure.is_loss and not failure.is_unpaid)
+    return (*on_spot, *[last] * (1 + LOST.tries + others))
 
 
 def _stated(spec: ProductSpec) -> Expected | None:

@@ -7,7 +7,6 @@ launcher's (`platform_assets.store.records.attempts.unique_attempts`).
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,7 +14,8 @@ from datetime import UTC, datetime
 from platform_assets.base.failures import CODE, KILLED, NODE_LOST, OUT_OF_MEMORY, PREEMPTED
 from platform_assets.base.settings import Settings
 from platform_assets.engine.outside import Work
-from platform_assets.launch.endings import Ending, Try
+from platform_assets.launch.attempt import Prepared
+from platform_assets.launch.endings import Ending
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.records.attempts import (
     ANNOUNCED,
@@ -56,44 +56,8 @@ class Reported(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
         return self.bundle or self.checkpoint
 
 
-def begin(work: Work | None, plan: Try, *, run_id: str, launcher: str) -> Launch:
-    """Return the facts of an attempt that starts now; they are also part of the step's input."""
-    size = plan.profile
-    on_demand = size.usd_per_hour if size.on_demand_usd_per_hour is None else size.on_demand_usd_per_hour
-    return Launch(
-        id=uuid.uuid4().hex,
-        product=work.product if work else None,
-        step=work.step if work else None,
-        fingerprint=work.fingerprint if work else None,
-        cutoff=work.cutoff if work else None,
-        run_id=run_id,
-        launcher=launcher,
-        profile=size.name,
-        is_spot=size.is_spot,
-        memory_gb=plan.memory_gb,
-        usd_per_hour=size.usd_per_hour,
-        on_demand_usd_per_hour=on_demand,
-        priced_on=size.priced_on,
-        requested_at_utc=datetime.now(UTC).isoformat(),
-        save_limit_s=size.save_s,
-        data_zone=size.data_zone,
-        cross_zone_usd_per_gb=size.cross_zone_usd_per_gb,
-    )
-
-
-def work_of(launch: Launch) -> Work:
-    """Return an attempt's work."""
-    return Work(
-        product=launch.product or "none",
-        step=launch.step or "none",
-        cutoff=launch.cutoff or "none",
-        fingerprint=launch.fingerprint or "none",
-    )
-
-
 def write(
-    settings: Settings,
-    launch: Launch,
+    prepared: Prepared,
     ending: Ending,
     location: ProcessLocation,
     started_at: datetime | None,
@@ -104,7 +68,6 @@ def write(
     """Append an attempt's record and return it.
 
     Args:
-        launch: from `begin`.
         location: host, node and process, as far as observed.
         started_at: of its process, used if the ending has none.
         result: what it reported when it finished.
@@ -113,12 +76,12 @@ def write(
     Raises:
         LedgerProblem: the store did not accept it.
     """
-    record = record_of(launch, ending, location, started_at, own_record(settings, launch), result, reason)
-    Ledgers(settings.root, work_of(launch).product).of(ATTEMPTS).append(record)
+    record = record_of(prepared.launch, ending, location, started_at, own_record(prepared), result, reason)
+    prepared.ledgers.of(ATTEMPTS).append(record)
     return record
 
 
-def announce(settings: Settings, launch: Launch) -> None:
+def announce(prepared: Prepared) -> None:
     """Record that an attempt is under way, before it is started; a record of its end follows.
 
     A ledger of the work's own states the number after which the attempt's records are: others may write a hundred
@@ -127,9 +90,9 @@ def announce(settings: Settings, launch: Launch) -> None:
     Raises:
         LedgerProblem: the store did not accept it; then nothing is started.
     """
-    work = work_of(launch)
-    ledgers = Ledgers(settings.root, work.product)
-    ledgers.of(_announced(work)).append(Announced(id=launch.id, after=ledgers.newest_number(ATTEMPTS.ledger)))
+    launch, ledgers = prepared.launch, prepared.ledgers
+    announced = Announced(id=launch.id, after=ledgers.newest_number(ATTEMPTS.ledger))
+    ledgers.of(_announced(prepared.work)).append(announced)
     nothing = {"by": BY, "reason": UNDER_WAY, "said": "", "steps_lost": 0}
     times = {"started_at_utc": "", "ended_at_utc": "", "wall_s": 0.0}
     costs = {"cost_usd": 0.0, "on_demand_cost_usd": 0.0}
@@ -166,24 +129,22 @@ def _last_record(ledgers: Ledgers, announced: Announced) -> Attempt | None:
     return last
 
 
-def settle(settings: Settings, launch: Launch, ending: Ending, signs: Sequence[datetime]) -> None:
+def settle(prepared: Prepared, ending: Ending, signs: Sequence[datetime]) -> None:
     """Record the end of an attempt whose pod is gone and was not watched.
 
     Args:
         ending: as far as its pod's events show it.
         signs: of life, by the cluster's clock.
     """
-    progress = own_record(settings, launch)
+    progress = own_record(prepared)
     ending = replace(ending, evidence=f"nobody watched it: {ending.evidence}")
     if progress and progress.reason == FINISHED:
         ending = replace(ending, failure=None, evidence=f"{ending.evidence}; the step itself recorded that it finished")
-    requested_at = datetime.fromisoformat(launch.requested_at_utc)
-    write(settings, launch, complete(settings, launch, ending, requested_at, signs), ProcessLocation(), None)
+    requested_at = datetime.fromisoformat(prepared.launch.requested_at_utc)
+    write(prepared, complete(prepared, ending, requested_at, signs), ProcessLocation(), None)
 
 
-def complete(
-    settings: Settings, launch: Launch, ending: Ending, until: datetime, signs: Sequence[datetime] | None = None
-) -> Ending:
+def complete(prepared: Prepared, ending: Ending, until: datetime, signs: Sequence[datetime] | None = None) -> Ending:
     """Complete the ending of a process whose end no status showed.
 
     A step that was asked to stop, or failed by its own error, has time to record that, and its record is taken: a pod
@@ -195,7 +156,7 @@ def complete(
         until: when this was decided, or its node fell silent, by the cluster's clock.
         signs: of life of a process that nobody can ask, other than its own records; None for one that runs elsewhere.
     """
-    progress = own_record(settings, launch)
+    progress = own_record(prepared)
     if ending.started_at is None and progress and progress.started_at_utc:
         ending = replace(ending, started_at=datetime.fromisoformat(progress.started_at_utc))
     if ending.failure is NODE_LOST and progress and progress.reason and progress.ended_at_utc:
@@ -214,14 +175,14 @@ def complete(
     return replace(ending, ended_at=until)
 
 
-def explain_kill(settings: Settings, launch: Launch, ending: Ending) -> Ending:
+def explain_kill(prepared: Prepared, ending: Ending) -> Ending:
     """Explain a SIGKILL that the cluster does not by the step's own last record, if it had used nearly all its memory.
 
     A runtime reports why a container was killed apart from its end, and may be too late.
     """
     if ending.failure is not KILLED:
         return ending
-    limit_mb, progress = launch.memory_gb * 1000, own_record(settings, launch)
+    limit_mb, progress = prepared.launch.memory_gb * 1000, own_record(prepared)
     peak_mb = (progress and progress.peak_memory_mb) or 0.0
     if peak_mb < NEARLY_ALL * limit_mb:
         return ending
@@ -283,13 +244,12 @@ def _crossed(launch: Launch, zone: str | None, received_bytes: int | None) -> di
     return {"cross_zone_bytes": crossed} | ({} if price is None else {"cross_zone_usd": crossed / 1e9 * price})
 
 
-def own_record(settings: Settings, launch: Launch) -> Attempt | None:
+def own_record(prepared: Prepared) -> Attempt | None:
     """Return the step's last progress record, or None if it never held the lease."""
-    work = work_of(launch)
-    ledger = Ledgers(settings.root, work.product).of(PROGRESS.of(work.fingerprint))
+    ledger = prepared.ledgers.of(PROGRESS.of(prepared.work.fingerprint))
     newest = ledger.newest_number()
     for fence in range(newest, max(0, newest - LOOKED_BACK), -1):
         progress = ledger.read(f"{fence}.progress")
-        if progress is not None and progress.id == launch.id:
+        if progress is not None and progress.id == prepared.launch.id:
             return progress
     return None

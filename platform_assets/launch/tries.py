@@ -1,15 +1,16 @@
 """Try a step until it succeeds or another try is useless, and leave one record per try.
 
-This is what all launchers share. `endings.py` decides about the next try.
+This is what all launchers share. `try_until_done` prepares each attempt; `attempt` takes it through `launch`, the
+launcher's own `run_to_end` and `conclude`. `endings.py` decides about the next try.
 """
 
 from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import ClassVar
 
 import dagster as dg
@@ -20,10 +21,10 @@ from platform_assets.base.problems import LedgerProblem
 from platform_assets.base.settings import Settings
 from platform_assets.engine.outside import Work
 from platform_assets.launch import pipes, profiles, records
-from platform_assets.launch.attempt import Attempt, Observation
+from platform_assets.launch.attempt import Ended, Launched, Observation, Prepared, StepRequest, begin, prepare
 from platform_assets.launch.endings import LONGEST_PAUSE_S, Ending, Try, first_try, next_try
 from platform_assets.launch.profiles import StepProfile
-from platform_assets.store.records.attempts import EXPORT, Launch
+from platform_assets.store.records.attempts import EXPORT
 from platform_assets.store.records.values import text
 from platform_assets.training import libraries
 
@@ -71,17 +72,6 @@ class NotReady(dg.Failure):
         super().__init__(description=f"{sentence} Nothing was started.", allow_retries=False)
 
 
-@dataclass(frozen=True)
-class StepRequest:
-    """A requested step: the arguments of `StepLauncher.run`, and its next try."""
-
-    context: dg.AssetExecutionContext
-    module: str
-    extras: object
-    work: Work | None
-    plan: Try
-
-
 class StepLauncher(dg.PipesClient):
     """The interface of every launcher: run a step's module, wait, return its result."""
 
@@ -124,91 +114,76 @@ class StepLauncher(dg.PipesClient):
 
 
 class TryingLauncher(StepLauncher):
-    """Tries a step as often as the budgets of its failures allow; a subclass makes one try.
+    """Tries a step as often as the budgets of its failures allow; a subclass makes one attempt.
 
     Attributes:
         name: for records.
+        outlives_runs: whether a step and its session's files may outlive this process.
         lost: the budget of losses.
         longest_pause_s: between two tries.
     """
 
     name: ClassVar[str]
+    outlives_runs: ClassVar[bool] = False
     lost: Budget = LOST
     longest_pause_s: float = LONGEST_PAUSE_S
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
+    def attempt(self, request: StepRequest, prepared: Prepared) -> Ended:
+        """Take one attempt from its launch to its record."""
+        with self.launch(request, prepared) as launched:
+            ending = self.run_to_end(launched)
+        return self.conclude(launched, ending)
+
     @abstractmethod
-    def attempt(self, attempt: Attempt) -> Ending:
+    def run_to_end(self, launched: Launched) -> Ending:
         """Start the step, wait for it and return how it ended; leave nothing running, even on an exception."""
-
-    def sessions(
-        self, context: dg.AssetExecutionContext, extras: object, launch: Launch
-    ) -> AbstractContextManager[dg.PipesSession]:
-        """Open the step's session: its input and its messages."""
-        return pipes.session(context, extras, launch, self.settings)
-
-    def under_way(self, context: dg.AssetExecutionContext, work: Work) -> Launch | None:
-        """Return an attempt at this work that outlived the run that started it; it is taken over."""
-        return None
 
     def check(self, request: StepRequest) -> None:
         """Raise if no try at a step can be made here; called before the first of them is on record."""
 
-    def announce(self, launch: Launch) -> None:
-        """Record an attempt before it starts, if it may end unobserved."""
-
-    def clear(self, context: dg.AssetExecutionContext, launch: Launch, ending: Ending) -> None:
-        """Remove what is left of an attempt, once its record is written."""
-
     def run_step(self, request: StepRequest) -> object:
-        context, work, past = request.context, request.work, list[tuple[Try, Ending]]()
-        launch = self.under_way(context, work) if work else None
-        if launch is not None:
-            plan = Try(profile=profiles.profile(launch.profile), memory_gb=launch.memory_gb)
-            request = replace(request, plan=plan)
-        else:
-            self.check(request)
+        self.check(request)
+        return self.try_until_done(request)
+
+    def try_until_done(self, request: StepRequest, prepared: Prepared | None = None) -> object:
+        """Make attempts until one has a result or another one is useless.
+
+        Args:
+            prepared: the first of them, if it outlived the run that started it.
+        """
+        context, past = request.context, list[tuple[Try, Ending]]()
         while True:
             time.sleep(request.plan.pause_s)
-            if work is not None and launch is None:
-                report_save_time(context.log, self.settings, work, request.plan.profile)
-            observation = Observation()
-            if launch is None:
-                launch = records.begin(work, request.plan, run_id=context.run.run_id, launcher=self.name)
-                if work is not None:
-                    self.announce(launch)
-            ending, result = self._try(request, launch, observation)
-            launch = None
-            if result is not None:
-                return result
-            past.append((request.plan, ending))
-            failure = StepFailure(request.module, ending, list(observation.last_lines), len(past))
+            if prepared is None:
+                if request.work is not None:
+                    report_save_time(context.log, self.settings, request.work, request.plan.profile)
+                launch = begin(request.work, request.plan, run_id=context.run.run_id, launcher=self.name)
+                prepared = prepare(self.settings.root, launch)
+            ended = self.attempt(request, prepared)
+            if ended.result is not None:
+                return ended.result
+            past.append((request.plan, ended.ending))
+            last_lines = list(ended.launched.observation.last_lines)
+            failure = StepFailure(request.module, ended.ending, last_lines, len(past))
             following = next_try(past, lost=self.lost, longest_pause_s=self.longest_pause_s)
             if following is None:
                 raise failure
-            request = replace(request, plan=following)
+            request, prepared = replace(request, plan=following), None
             context.log.warning(f"{failure.description}\nTrying again: {following.reason}.")
 
-    def _try(self, request: StepRequest, launch: Launch, observation: Observation) -> tuple[Ending, object]:
-        context = request.context
+    @contextmanager
+    def launch(self, request: StepRequest, prepared: Prepared) -> Iterator[Launched]:
+        """Open the session of an attempt; one that ends with an exception is on record as cancelled.
+
+        Unless it is `Unattended`: then it goes on.
+        """
+        observation = Observation()
         try:
-            with self.sessions(context, request.extras, launch) as session:
-                attempt = Attempt(
-                    context=context,
-                    session=session,
-                    module=request.module,
-                    plan=request.plan,
-                    launch=launch,
-                    observation=observation,
-                )
-                ending = self.attempt(attempt)
-            messages = session.message_handler.get_custom_messages()
-            # A loss does not undo a result that was reported before it, or within the grace period; nor does anything
-            # that only others say of a process that ended with 0.
-            has_worked = ending.failure is None or ending.failure.is_loss or ending.exit_code == 0
-            result = result_of(messages) if has_worked else None
+            with pipes.session(request, prepared, self.settings, is_lasting=self.outlives_runs) as session:
+                yield Launched(prepared=prepared, request=request, session=session, observation=observation)
         except Unattended:
             raise
         except BaseException as error:
@@ -216,36 +191,43 @@ class TryingLauncher(StepLauncher):
             ending = Ending(
                 failure=None, evidence=_describe(error), asked_at=observation.asked_at, ended_at=observation.ended_at
             )
-            self._record(request, launch, ending, observation, reason="cancelled")
+            _record(request, prepared, observation, ending, reason="cancelled")
             raise
+
+    def conclude(self, launched: Launched, ending: Ending) -> Ended:
+        """Record how an attempt ended, with the result that its step reported. Call it once the session is closed."""
+        # A loss does not undo a result that was reported before it, or within the grace period; nor does anything
+        # that only others say of a process that ended with 0.
+        has_worked = ending.failure is None or ending.failure.is_loss or ending.exit_code == 0
+        messages = launched.session.message_handler.get_custom_messages()
+        result = result_of(messages) if has_worked else None
         if result is not None and ending.failure is not None:
             ending = replace(ending, failure=None, evidence=f"{ending.evidence}; the step had reported its result")
         if ending.failure is None and result is None:
             ending = replace(ending, failure=CODE, evidence="it ended without an error and reported no result")
-        self._record(request, launch, ending, observation, result=result)
-        self.clear(context, launch, ending)
-        return ending, result
+        _record(launched.request, launched.prepared, launched.observation, ending, result=result)
+        return Ended(launched=launched, ending=ending, result=result)
 
-    def _record(
-        self,
-        request: StepRequest,
-        launch: Launch,
-        ending: Ending,
-        observation: Observation,
-        *,
-        result: object = None,
-        reason: str | None = None,
-    ) -> None:
-        if request.work is None:
-            return
-        try:
-            reported = None if result is None else msgspec.convert(result, records.Reported)
-            location, started_at = observation.location, observation.started_at
-            records.write(self.settings, launch, ending, location, started_at, result=reported, reason=reason)
-        except LedgerProblem as problem:
-            if result is not None:
-                raise
-            request.context.log.error(f"the record of attempt {launch.id} could not be written: {problem}")
+
+def _record(
+    request: StepRequest,
+    prepared: Prepared,
+    observation: Observation,
+    ending: Ending,
+    *,
+    result: object = None,
+    reason: str | None = None,
+) -> None:
+    if request.work is None:
+        return
+    try:
+        reported = None if result is None else msgspec.convert(result, records.Reported)
+        location, started_at = observation.location, observation.started_at
+        records.write(prepared, ending, location, started_at, result=reported, reason=reason)
+    except LedgerProblem as problem:
+        if result is not None:
+            raise
+        request.context.log.error(f"the record of attempt {prepared.launch.id} could not be written: {problem}")
 
 
 def report_save_time(log: dg.DagsterLogManager, settings: Settings, work: Work, size: StepProfile) -> None:

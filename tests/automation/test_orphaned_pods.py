@@ -22,6 +22,7 @@ from platform_assets.engine.outside import Work
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.kubernetes import manifest
 from platform_assets.launch import records
+from platform_assets.launch.attempt import begin, prepare
 from platform_assets.launch.endings import first_try
 from platform_assets.launch.profiles import profile
 from platform_assets.store.ledgers import Ledgers
@@ -80,9 +81,9 @@ def add_pod(api: PlayedApi, run_id: str, *, product: str = PRODUCT) -> str:
     """Add the pod of an attempt, as the launcher does, and let it begin."""
     work = Work(product=product, step="train", cutoff="0009", fingerprint="f" * 64)
     size = profile("cpu_small")
-    facts = replace(records.begin(work, first_try(size), run_id=run_id, launcher="kubernetes"), id="a1")
+    facts = replace(begin(work, first_try(size), run_id=run_id, launcher="kubernetes"), id="a1")
     settings = Settings.from_environment()
-    pod = manifest.pod(settings, "none", first_try(size), facts, {})
+    pod = manifest.pod(settings, "none", first_try(size), prepare(settings.root, facts), {})
     name = str(api.create({**pod})["metadata"]["name"])
     api.look(name)
     return name
@@ -189,9 +190,9 @@ def announce(tmp_path: Path, run_id: str, attempt: str) -> None:
     """Announce an attempt at a work of its own, as a launcher does that is killed then."""
     work = Work(product=PRODUCT, step="train", cutoff="0009", fingerprint=attempt * 32)
     plan = first_try(profile("cpu_small"))
-    facts = replace(records.begin(work, plan, run_id=run_id, launcher="kubernetes"), id=attempt)
+    facts = replace(begin(work, plan, run_id=run_id, launcher="kubernetes"), id=attempt)
     settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path), "DRIFTLINE_ROOT": str(tmp_path / "store")})
-    records.announce(settings, facts)
+    records.announce(prepare(settings.root, facts))
 
 
 def test_an_attempt_whose_pod_is_gone_is_settled_once_and_only_when_no_run_may_do_it(

@@ -19,7 +19,7 @@ from kubernetes import client
 from platform_assets.base.settings import AUTHORITY_VARIABLES, Settings
 from platform_assets.engine.outside import Work
 from platform_assets.kubernetes import manifest
-from platform_assets.launch import records
+from platform_assets.launch.attempt import begin, prepare
 from platform_assets.launch.endings import first_try
 from platform_assets.launch.profiles import PROFILES
 from tests.cluster import accounts, guards, pods, run_launcher
@@ -74,9 +74,9 @@ class Guarded:
         }
         work = Work(product="flight_delays", step="train", cutoff="2013-07-01", fingerprint="ab" * 32)
         plan = first_try(PROFILES["cpu_small"])
-        launch = records.begin(work, plan, run_id="7e4a6dfa", launcher="kubernetes")
+        launch = begin(work, plan, run_id="7e4a6dfa", launcher="kubernetes")
         settings = Settings.from_environment(environment)
-        return dict(manifest.pod(settings, "platform_assets.launch.train", plan, launch, {}))
+        return dict(manifest.pod(settings, "platform_assets.launch.train", plan, prepare(settings.root, launch), {}))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from kubernetes import client
 
 from platform_assets.kubernetes.launcher import KubernetesLauncher
 from platform_assets.kubernetes.manifest import Manifest
-from platform_assets.launch.attempt import Attempt
+from platform_assets.launch.attempt import Launched
 from platform_assets.launch.endings import Ending
 from platform_assets.launch.launchers import StepFailure
 from tests.cluster import guards
@@ -119,9 +119,9 @@ def _templates(namespace: str, image: str) -> list[dict[str, Any]]:
 class Tagged(KubernetesLauncher):
     """Names an image by its tag once it comes to it."""
 
-    def _create(self, name: str, new: Manifest, attempt: Attempt) -> Ending | None:
+    def _create(self, new: Manifest, launched: Launched) -> Ending | None:
         new["spec"]["containers"][0]["image"] = TAGGED
-        return super()._create(name, new, attempt)
+        return super()._create(new, launched)
 
 
 def test_the_launcher_gives_the_policys_sentence_and_nothing_is_paid(guarded: Pods, runs: StepRuns) -> None:

@@ -19,7 +19,7 @@ from kubernetes import client
 from platform_assets.base.settings import AUTHORITIES, AUTHORITY_VARIABLES, Settings
 from platform_assets.engine.outside import Work
 from platform_assets.kubernetes import manifest
-from platform_assets.launch import records
+from platform_assets.launch.attempt import begin, prepare
 from platform_assets.launch.endings import first_try
 from platform_assets.launch.profiles import PROFILES
 from platform_assets.store import objects
@@ -201,9 +201,9 @@ def test_a_step_reads_the_store_and_the_policy_lets_it_in(here: Deployment) -> N
     """As the account of runs creates it, with the settings that a run has."""
     work = Work(product="flight_delays", step="train", cutoff="2013-07-01", fingerprint="ab" * 32)
     plan = first_try(PROFILES["cpu_small"].replace(cores=1))
-    launch = records.begin(work, plan, run_id="7e4a6dfa", launcher="kubernetes")
+    launch = begin(work, plan, run_id="7e4a6dfa", launcher="kubernetes")
     settings = Settings.from_environment(_values_in(here))
-    step: Any = manifest.pod(settings, "platform_assets.launch.train", plan, launch, {})
+    step: Any = manifest.pod(settings, "platform_assets.launch.train", plan, prepare(settings.root, launch), {})
     account = accounts.configuration_of(here.platform.cluster, RUN, NAMESPACE)
     assert here.read(step, client.CoreV1Api(client.ApiClient(account))) == CONTENT
 

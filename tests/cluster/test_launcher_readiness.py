@@ -12,7 +12,7 @@ from kubernetes import client
 
 from platform_assets.kubernetes.launcher import KubernetesLauncher
 from platform_assets.kubernetes.manifest import Manifest
-from platform_assets.launch.attempt import Attempt
+from platform_assets.launch.attempt import Launched
 from platform_assets.launch.endings import Ending
 from platform_assets.launch.launchers import StepFailure
 from tests.cluster.accounts import RUN, STEP, write_kubeconfig
@@ -107,9 +107,9 @@ def is_refused(launches: Launching, image: str) -> bool:
 class Privileged(KubernetesLauncher):
     """Asks for the processes of the node once it comes to it."""
 
-    def _create(self, name: str, new: Manifest, attempt: Attempt) -> Ending | None:
+    def _create(self, new: Manifest, launched: Launched) -> Ending | None:
         new["spec"]["hostPID"] = True
-        return super()._create(name, new, attempt)
+        return super()._create(new, launched)
 
 
 def test_a_refusal_by_pod_security_ends_the_step_at_once_unpaid(runs: StepRuns) -> None:

@@ -14,6 +14,7 @@ from platform_assets.engine.outside import Work
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.kubernetes import manifest
 from platform_assets.launch import records
+from platform_assets.launch.attempt import begin, prepare
 from platform_assets.launch.endings import first_try
 from platform_assets.store.ledgers import Ledgers
 from tests.cluster import accounts
@@ -42,8 +43,8 @@ def sensing(runs: StepRuns, reachable: Cluster, tmp_path: Path, monkeypatch: pyt
 @pytest.fixture
 def orphan(runs: StepRuns, sensing: None, shell: str) -> str:
     """The running pod of an attempt whose run nobody knows."""
-    facts = replace(records.begin(WORK, first_try(SMALL), run_id="unknown", launcher="kubernetes"), id="a1")
-    pod = manifest.pod(runs.settings, "none", first_try(SMALL), facts, {})
+    facts = replace(begin(WORK, first_try(SMALL), run_id="unknown", launcher="kubernetes"), id="a1")
+    pod = manifest.pod(runs.settings, "none", first_try(SMALL), prepare(runs.settings.root, facts), {})
     container = pod["spec"]["containers"][0]
     container["image"], container["command"] = shell, ["sh", "-c", SAVES]
     name = runs.pods.create(pod)
@@ -69,8 +70,8 @@ def test_an_orphan_has_time_to_save_and_is_recorded_once(runs: StepRuns, orphan:
 
 
 def test_an_attempt_whose_pod_nobody_saw_is_settled(runs: StepRuns, sensing: None) -> None:
-    facts = records.begin(WORK, first_try(SMALL), run_id="unknown", launcher="kubernetes")
-    records.announce(runs.settings, facts)
+    facts = begin(WORK, first_try(SMALL), run_id="unknown", launcher="kubernetes")
+    records.announce(prepare(runs.settings.root, facts))
     assert evaluate() == f"attempt {facts.id} has no pod: its run does not exist, settled"
     (record,) = runs.records(WORK)
     assert (record["id"], record["by"]) == (facts.id, "launcher")
@@ -92,8 +93,8 @@ def test_without_the_right_to_events_the_sensor_settles_and_names_the_missing_ev
     runs: StepRuns, sensing: None, reachable: Cluster
 ) -> None:
     accounts.revoke(reachable, runs.pods.namespace, Right(CODE, NAMESPACE, "events", "list"))
-    facts = records.begin(WORK, first_try(SMALL), run_id="unknown", launcher="kubernetes")
-    records.announce(runs.settings, facts)
+    facts = begin(WORK, first_try(SMALL), run_id="unknown", launcher="kubernetes")
+    records.announce(prepare(runs.settings.root, facts))
     text = evaluate()
     assert text.startswith(f"attempt {facts.id} has no pod: its run does not exist, settled; ")
     assert 'cannot list resource "events"' in text

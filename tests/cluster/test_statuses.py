@@ -15,7 +15,7 @@ from platform_assets.kubernetes import manifest as pod_manifest
 from platform_assets.kubernetes import pods as rules
 from platform_assets.kubernetes.api import Api
 from platform_assets.kubernetes.pod_status import read_pod
-from platform_assets.launch import records
+from platform_assets.launch.attempt import begin, prepare
 from platform_assets.launch.endings import Ending, Try, first_try
 from platform_assets.launch.profiles import PROFILES, StepProfile
 from tests.cluster.pods import Manifest, Pods, manifest
@@ -161,8 +161,8 @@ def test_a_native_sidecar_that_dies_at_its_start_is_init(pods: Pods, shell: str)
 def pod_of(plan: Try, namespace: str) -> Any:
     image = f"trainer@sha256:{'0' * 64}"
     settings = Settings.from_environment({"DRIFTLINE_TRAINER_IMAGE": image, "DRIFTLINE_NAMESPACE": namespace})
-    launch = records.begin(WORK, plan, run_id="r1", launcher="kubernetes")
-    return pod_manifest.pod(settings, "none", plan, launch, {})
+    launch = begin(WORK, plan, run_id="r1", launcher="kubernetes")
+    return pod_manifest.pod(settings, "none", plan, prepare(settings.root, launch), {})
 
 
 def test_a_forbidden_node_is_never_taken(pods: Pods, shell: str) -> None:

@@ -211,7 +211,8 @@ class Interrupted(KubernetesLauncher):
 
     runs: StepRuns
 
-    def _watch(self, name: str, *rest: Any) -> Any:
+    def _create(self, *asked: Any) -> Any:
+        super()._create(*asked)
         wait_until(lambda: self.runs.marks.exists("ready"), STARTED_S, "the step waits")
         raise KeyboardInterrupt
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from platform_assets.base.settings import Settings
+from platform_assets.launch.attempt import StepRequest
 from platform_assets.launch.launchers import StepLauncher
-from platform_assets.launch.tries import StepRequest
 from platform_assets.product.spec import ProductSpec
 from platform_assets.training.steps import export, train
 

@@ -5,9 +5,11 @@ What a cluster does to a step is in `tests/cluster`.
 
 # Annotations are not postponed: Dagster compares that of `context` as an object.
 
+import copy
+import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
@@ -19,10 +21,10 @@ from kubernetes.client import Configuration
 
 from platform_assets.base.settings import Settings, SettingsProblem
 from platform_assets.engine.outside import Work
-from platform_assets.kubernetes import manifest, unseen
-from platform_assets.kubernetes.launcher import KubernetesLauncher
-from platform_assets.launch import records as records_of_attempts
-from platform_assets.launch.attempt import Attempt
+from platform_assets.kubernetes import manifest, watching
+from platform_assets.kubernetes.launcher import AtWork, KubernetesLauncher
+from platform_assets.kubernetes.manifest import Manifest
+from platform_assets.launch.attempt import Launched, StepRequest, begin, prepare
 from platform_assets.launch.endings import first_try
 from platform_assets.launch.launchers import StepFailure, StepLauncher
 from platform_assets.launch.profiles import StepProfile
@@ -148,10 +150,10 @@ class LateForThePod(KubernetesLauncher):
 
     played: ClassVar[PlayedApi]
 
-    def under_way(self, context: dg.AssetExecutionContext, work: Work) -> Launch | None:
-        pod = super().under_way(context, work)
+    def _at_work(self, request: StepRequest) -> AtWork | None:
+        found = super()._at_work(request)
         self.played.pods.clear()
-        return pod
+        return found
 
 
 def test_what_was_seen_of_a_pod_that_is_taken_over_is_paid_for_when_it_is_gone(tmp_path: Path) -> None:
@@ -226,12 +228,11 @@ def test_a_creation_that_nobody_answers_is_not_final_and_its_pod_is_found_again(
 
 def test_a_pod_of_that_name_that_is_not_ours_is_named_and_left_alone(api: PlayedApi, tmp_path: Path) -> None:
     class Squatted(KubernetesLauncher):
-        def attempt(self, this: Attempt) -> Any:
-            variables = this.session.get_bootstrap_env_vars()
-            other = manifest.pod(self.settings, this.module, this.plan, this.launch, variables)
+        def _create(self, new: Manifest, launched: Launched) -> Any:
+            other = copy.deepcopy(new)
             other["metadata"]["labels"]["driftline/attempt"] = "b2"
             api.create(dict(other))
-            return super().attempt(this)
+            return super()._create(new, launched)
 
     with pytest.raises(StepFailure, match="belongs to attempt b2, not to attempt") as problem:
         run(api, tmp_path, launcher=Squatted)
@@ -265,27 +266,39 @@ def test_a_run_that_is_cancelled_while_it_creates_leaves_no_pod(api: PlayedApi, 
     assert not api.pods
 
 
+def at_second_look(launcher: KubernetesLauncher, act: Callable[[], None]) -> None:
+    """Do something when the launcher reads the node of its step's pod for the second time."""
+    read, looks = launcher.api.node, itertools.count(1)
+
+    def node(name: str) -> Any:
+        if next(looks) > 1:
+            act()
+        return read(name)
+
+    launcher.api.node = node  # type: ignore[method-assign]
+
+
 class Drained(KubernetesLauncher):
     """Its run gets SIGTERM at the second look at a step at work, as when its node is drained."""
 
-    looks = 0
-
-    def _note(self, newest: Any, node: Any, attempt: Attempt) -> Any:
-        self.looks += 1
-        if self.looks > 1:
-            self.cancel(attempt)
+    def _create(self, new: Manifest, launched: Launched) -> Any:
+        def drain() -> None:
+            self.cancel(launched)
             raise dg.DagsterExecutionInterruptedError
-        return super()._note(newest, node, attempt)
 
-    def cancel(self, attempt: Attempt) -> None:
+        at_second_look(self, drain)
+        return super()._create(new, launched)
+
+    def cancel(self, launched: Launched) -> None:
         """Do what Dagster does before it ends the pod of a run that somebody cancelled."""
 
 
 class Cancelled(Drained):
-    def cancel(self, attempt: Attempt) -> None:
-        run = attempt.context.instance.get_run_by_id(attempt.context.run.run_id)
+    def cancel(self, launched: Launched) -> None:
+        context = launched.request.context
+        run = context.instance.get_run_by_id(context.run.run_id)
         assert run is not None
-        attempt.context.instance.report_run_canceling(run)
+        context.instance.report_run_canceling(run)
 
 
 def test_a_drained_run_leaves_its_pod_at_work_and_the_next_run_watches_it(tmp_path: Path) -> None:
@@ -345,11 +358,11 @@ class Outliving(KubernetesLauncher):
     lives_s: ClassVar[float] = 2.5
     steps: ClassVar[list[threading.Thread]] = []
 
-    def announce(self, launch: Launch) -> None:
-        super().announce(launch)
+    def _create(self, new: Manifest, launched: Launched) -> Any:
         if not self.steps:
-            self.steps.append(threading.Thread(target=self.work, args=(launch,)))
+            self.steps.append(threading.Thread(target=self.work, args=(launched.prepared.launch,)))
             self.steps[0].start()
+        return super()._create(new, launched)
 
     def work(self, launch: Launch) -> None:
         members = {"fingerprint": WORK.fingerprint, "cutoff": WORK.cutoff, "profile_name": "cpu_small"}
@@ -366,8 +379,8 @@ class Outliving(KubernetesLauncher):
 
 @pytest.fixture
 def outliving(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Outliving]]:
-    monkeypatch.setattr(unseen, "PROOF_S", 1.0)
-    monkeypatch.setattr(unseen, "HEARTBEAT_S", 2.0)
+    monkeypatch.setattr(watching, "PROOF_S", 1.0)
+    monkeypatch.setattr(watching, "HEARTBEAT_S", 2.0)
     monkeypatch.setattr(Outliving, "steps", [])
     yield Outliving
     for step in Outliving.steps:
@@ -435,12 +448,12 @@ def test_a_cluster_whose_clock_is_wrong_is_understood_by_that_clock(tmp_path: Pa
 class InterruptedLater(KubernetesLauncher):
     """Is interrupted at its second look at a step at work."""
 
-    looks = 0
-
-    def _note_node(self, *arguments: Any) -> None:
-        self.looks += 1
-        if self.looks > 1:
+    def _create(self, new: Manifest, launched: Launched) -> Any:
+        def interrupt() -> None:
             raise KeyboardInterrupt
+
+        at_second_look(self, interrupt)
+        return super()._create(new, launched)
 
 
 # The libraries of a training's fingerprint ------------------------------------------------------------------------
@@ -465,8 +478,8 @@ def test_a_profile_with_an_image_runs_in_it_and_the_fingerprint_names_it_or_its_
         launcher.libraries(own.replace(libraries="torch"))
     images = []
     for size in (SMALL, stated):
-        launch = records_of_attempts.begin(WORK, first_try(size), run_id="r", launcher="kubernetes")
-        pod = manifest.pod(settings(tmp_path), "step", first_try(size), launch, {})
+        launch = begin(WORK, first_try(size), run_id="r", launcher="kubernetes")
+        pod = manifest.pod(settings(tmp_path), "step", first_try(size), prepare("store", launch), {})
         images.append([container["image"] for container in pod["spec"]["containers"]])
     assert images == [[IMAGE], [own.image]]
 

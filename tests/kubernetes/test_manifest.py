@@ -17,7 +17,7 @@ from platform_assets.base import accounts
 from platform_assets.base.settings import Settings
 from platform_assets.engine.outside import Work
 from platform_assets.kubernetes import manifest
-from platform_assets.launch import names, records
+from platform_assets.launch.attempt import begin, prepare, selector
 from platform_assets.launch.endings import first_try
 from platform_assets.launch.profiles import PROFILES, StepProfile, Toleration
 
@@ -44,8 +44,10 @@ def pod(
 ) -> Json:
     settings = settings or Settings.from_environment(ENVIRONMENT)
     a_try = replace(first_try(profile), **plan)
-    launch = msgspec.structs.replace(records.begin(work, a_try, run_id=run_id, launcher="kubernetes"), id=attempt)
-    return manifest.pod(settings, module, a_try, launch, pipes or {"DAGSTER_PIPES_CONTEXT": "x"})
+    launch = msgspec.structs.replace(begin(work, a_try, run_id=run_id, launcher="kubernetes"), id=attempt)
+    return manifest.pod(
+        settings, module, a_try, prepare(settings.root, launch), pipes or {"DAGSTER_PIPES_CONTEXT": "x"}
+    )
 
 
 def without_identity() -> Settings:
@@ -226,8 +228,10 @@ def test_a_profile_without_a_priority_class_gets_that_of_the_installation(
         }
     )
     plan = first_try(PROFILES[name].replace(priority_class=own))
-    launch = records.begin(WORK, plan, run_id="r", launcher="kubernetes")
-    assert manifest.pod(settings, "m", plan, launch, {})["spec"]["priorityClassName"] == expected
+    launch = begin(WORK, plan, run_id="r", launcher="kubernetes")
+    assert (
+        manifest.pod(settings, "m", plan, prepare(settings.root, launch), {})["spec"]["priorityClassName"] == expected
+    )
 
 
 def test_labels_and_annotations_of_a_profile_do_not_replace_those_of_the_launcher() -> None:
@@ -241,8 +245,8 @@ def test_labels_and_annotations_of_a_profile_do_not_replace_those_of_the_launche
 def test_thread_pools_follow_the_processors_of_the_profile(cpu_limit: float | None, threads: str) -> None:
     settings = Settings.from_environment({"DRIFTLINE_TRAINER_IMAGE": "trainer@sha256:" + "0" * 64})
     plan = first_try(PROFILES["gpu"].replace(cpu_limit=cpu_limit))
-    launch = records.begin(WORK, plan, run_id="r", launcher="kubernetes")
-    (container,) = manifest.pod(settings, "m", plan, launch, {})["spec"]["containers"]
+    launch = begin(WORK, plan, run_id="r", launcher="kubernetes")
+    (container,) = manifest.pod(settings, "m", plan, prepare(settings.root, launch), {})["spec"]["containers"]
     variables = {item["name"]: item["value"] for item in container["env"]}
     assert (variables["POLARS_MAX_THREADS"], variables["OMP_NUM_THREADS"]) == (threads, threads)
 
@@ -256,8 +260,8 @@ def test_account_and_secret_of_a_step_may_be_its_products_own() -> None:
         }
     )
     plan = first_try(PROFILES["cpu_small"])
-    launch = records.begin(replace(WORK, product="flight_delays"), plan, run_id="r", launcher="kubernetes")
-    spec = manifest.pod(settings, "m", plan, launch, {})["spec"]
+    launch = begin(replace(WORK, product="flight_delays"), plan, run_id="r", launcher="kubernetes")
+    spec = manifest.pod(settings, "m", plan, prepare(settings.root, launch), {})["spec"]
     assert spec["serviceAccountName"] == accounts.STEP.service_account("flight_delays")
     [source] = spec["containers"][0]["envFrom"]
     assert source["secretRef"]["name"] == accounts.STEP.store_secret("flight_delays")
@@ -335,8 +339,8 @@ def test_a_label_is_always_valid_and_an_annotation_has_the_full_text(text: str) 
 def test_a_pods_name_is_a_dns_label_and_unique_to_its_attempt(product: str, step: str, attempt: str) -> None:
     def name_of(cutoff: str = WORK.cutoff, attempt: str = attempt) -> str:
         work = replace(WORK, product=product, step=step, cutoff=cutoff)
-        launch = records.begin(work, first_try(PROFILES["gpu"]), run_id="r", launcher="kubernetes")
-        return names.name_of(msgspec.structs.replace(launch, id=attempt))
+        launch = begin(work, first_try(PROFILES["gpu"]), run_id="r", launcher="kubernetes")
+        return prepare("store", msgspec.structs.replace(launch, id=attempt)).name
 
     name = name_of()
     assert DNS_LABEL.fullmatch(name)
@@ -351,7 +355,7 @@ def test_a_fingerprint_is_cut_in_the_label_and_whole_in_the_annotation() -> None
     assert metadata["labels"]["driftline/fingerprint"] == WORK.fingerprint[:40]
     assert metadata["annotations"]["driftline/fingerprint"] == WORK.fingerprint
     assert "driftline/cutoff" not in metadata["annotations"]
-    assert names.selector(WORK).items() <= metadata["labels"].items()
+    assert selector(WORK).items() <= metadata["labels"].items()
 
 
 # -- valid --

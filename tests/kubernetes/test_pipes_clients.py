@@ -10,7 +10,7 @@ import pytest
 from platform_assets.base.settings import Settings, SettingsProblem
 from platform_assets.engine.outside import Work
 from platform_assets.kubernetes.pipes_clients import ClientLauncher, as_pod, as_process
-from platform_assets.launch import records
+from platform_assets.launch.attempt import begin
 from platform_assets.launch.endings import first_try
 from platform_assets.launch.launchers import StepFailure, StepLauncher
 from platform_assets.launch.profiles import PROFILES
@@ -36,7 +36,7 @@ def run_step(launcher: StepLauncher, folder: Path, end: str, size: str = "cpu_sm
 
 def test_a_pod_of_pipes_k8s_client_has_the_size_of_the_profile(settings: Settings) -> None:
     size, work = PROFILES["gpu_spot"], Work(product="p", step="train", cutoff="0001", fingerprint="f" * 64)
-    launch = records.begin(work, first_try(size), run_id="r", launcher="client")
+    launch = begin(work, first_try(size), run_id="r", launcher="client")
     options = as_pod(on_cluster(settings))(STEP, size, launch)
     (container,) = options["base_pod_spec"]["containers"]
     assert container["resources"]["limits"] == {"memory": "32000M", "nvidia.com/gpu": "1"}

@@ -7,8 +7,9 @@ from typing import cast
 
 import pytest
 
-from platform_assets.kubernetes import readiness
 from platform_assets.kubernetes.api import Api
+from platform_assets.kubernetes.launcher import check_cluster
+from platform_assets.launch.tries import NotReady
 
 
 class Old:
@@ -21,8 +22,8 @@ class Old:
 
 
 def test_a_cluster_older_than_the_oldest_checked_one_is_refused_by_its_version() -> None:
-    with pytest.raises(readiness.NotReady) as problem:
-        readiness.check(cast("Api", Old()), {})
+    with pytest.raises(NotReady) as problem:
+        check_cluster(cast("Api", Old()), {})
     assert problem.value.description == (
         "The cluster runs Kubernetes 1.31; expected 1.32 or newer: update it, or name another cluster. "
         "Nothing was started."
@@ -53,7 +54,7 @@ class Sound:
 def test_a_namespace_without_a_quota_is_named_and_runs_the_step() -> None:
     bare, bounded = Sound(quotas=False), Sound(quotas=True)
     for cluster in (bare, bounded):
-        readiness.check(cast("Api", cluster), {})
+        check_cluster(cast("Api", cluster), {})
     (line,) = bare.lines
     assert line.startswith("Namespace team has no ResourceQuota, so steps may take all that its services need to start")
     assert line.endswith("apply one, such as those of deploy/kubernetes/base/quotas.yaml.")

@@ -64,8 +64,9 @@ def read(api: Streams, *pauses_s: float, is_new: bool = True, started_at: dateti
     """Read all streams, with pauses after them, and return the warnings."""
     warnings: list[str] = []
     log = SimpleNamespace(warning=warnings.append, info=lambda _: None)
-    attempt: Any = SimpleNamespace(observation=Observation(started_at=started_at), context=SimpleNamespace(log=log))
-    reader = StepLog(api, "pod", attempt, is_new=is_new)  # type: ignore[arg-type]
+    prepared, observation = SimpleNamespace(name="pod"), Observation(started_at=started_at)
+    launched: Any = SimpleNamespace(prepared=prepared, observation=observation, log=log)
+    reader = StepLog(api, launched, is_new=is_new)  # type: ignore[arg-type]
     for pause_s in (*pauses_s, 0.0):
         reader._read(follow=True)
         api.clock.now_s += pause_s

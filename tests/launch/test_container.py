@@ -12,13 +12,14 @@ import pytest
 
 from platform_assets.base.failures import INIT, PREEMPTED
 from platform_assets.base.settings import AUTHORITIES, AUTHORITY_VARIABLES, Settings, SettingsProblem
-from platform_assets.launch import foreground
+from platform_assets.launch import local
+from platform_assets.launch.attempt import StepRequest
 from platform_assets.launch.container import State, ending, options
 from platform_assets.launch.endings import Try, first_try
 from platform_assets.launch.image import trainer_image
 from platform_assets.launch.launchers import ContainerLauncher, launcher
 from platform_assets.launch.profiles import PROFILES, StepProfile
-from platform_assets.launch.tries import NotReady, StepRequest
+from platform_assets.launch.tries import NotReady
 
 IMAGE = "trainer@sha256:" + "0" * 64
 SIZE = PROFILES["cpu_small"].replace(cores=3, memory_gb=5.5, shm_gb=0.25, grace_s=77.5)
@@ -269,8 +270,8 @@ time.sleep(60)
 
 
 def test_a_child_that_ignores_the_first_signal_gets_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(foreground, "AGAIN_S", 0.1)
-    with foreground.child([sys.executable, "-c", IGNORES_FIRST_SIGNAL], {}, grace_s=50) as child:
+    monkeypatch.setattr(local, "AGAIN_S", 0.1)
+    with local.child([sys.executable, "-c", IGNORES_FIRST_SIGNAL], {}, grace_s=50) as child:
         assert child.stdout is not None
         with child.stdout:
             assert child.stdout.readline() == "ready\n"
@@ -279,7 +280,7 @@ def test_a_child_that_ignores_the_first_signal_gets_another(monkeypatch: pytest.
 
 def test_a_child_that_will_not_end_is_killed() -> None:
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
-    with foreground.child([sys.executable, "-c", deaf], {}, grace_s=0.1) as child:
+    with local.child([sys.executable, "-c", deaf], {}, grace_s=0.1) as child:
         assert child.stdout is not None
         with child.stdout:
             child.stdout.readline()

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from platform_assets.base import failures as table
 from platform_assets.base.failures import FAILURES, LOST, Budget, Failure
 from platform_assets.launch.endings import Ending, Try, first_try, next_try
+from platform_assets.launch.prices import paid_tries
 from platform_assets.launch.profiles import PROFILES, StepProfile
-from platform_assets.launch.retries import paid_tries
 
 LIMIT_GB = 2.5
 """Of a namespace, where a profile has none."""

@@ -13,6 +13,7 @@ from platform_assets.base import failures
 from platform_assets.base.settings import Settings
 from platform_assets.engine.outside import Work
 from platform_assets.launch import records
+from platform_assets.launch.attempt import begin
 from platform_assets.launch.endings import Ending, first_try
 from platform_assets.launch.profiles import PROFILES
 from platform_assets.launch.tries import report_save_time
@@ -31,7 +32,7 @@ def settings(tmp_path: Path) -> Settings:
 def measure(settings: Settings, save_s: float, step: str = "train") -> None:
     """Record an attempt, of another cutoff, whose longest save took this long."""
     work = Work(product="tiny", step=step, cutoff="0001", fingerprint="e" * 64)
-    launch = records.begin(work, first_try(GKE), run_id="r", launcher="kubernetes")
+    launch = begin(work, first_try(GKE), run_id="r", launcher="kubernetes")
     progress = Attempt(id=launch.id, reason="", usd_per_hour=1.0, wall_s=1.0, save_s=save_s)
     ending = Ending(failure=failures.PREEMPTED, evidence="the node was taken away")
     record = records.record_of(launch, ending, ProcessLocation(), None, progress, None)

@@ -12,6 +12,7 @@ from platform_assets.base import failures, naming
 from platform_assets.base.settings import Settings
 from platform_assets.engine.outside import Work
 from platform_assets.launch import records
+from platform_assets.launch.attempt import begin, prepare
 from platform_assets.launch.endings import Ending, Try, first_try
 from platform_assets.launch.launchers import StepFailure, StepLauncher, SubprocessLauncher
 from platform_assets.launch.profiles import PROFILES
@@ -26,8 +27,8 @@ AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 def begun(size: str = "gpu_spot") -> Launch:
     plan: Try = first_try(PROFILES[size])
-    begun = records.begin(WORK, plan, run_id="r1", launcher="kubernetes")
-    return replace(begun, id="a1", requested_at_utc=AT.isoformat())
+    launch = begin(WORK, plan, run_id="r1", launcher="kubernetes")
+    return replace(launch, id="a1", requested_at_utc=AT.isoformat())
 
 
 def progress_of(**members: Any) -> Attempt:
@@ -186,7 +187,7 @@ def test_an_unobserved_end_comes_from_the_steps_record_or_is_now(tmp_path: Path)
     )
     gone = Ending(failure=failures.NODE_LOST, evidence="the pod is gone", started_at=AT)
     until = AT + timedelta(seconds=90)
-    assert records.complete(settings, begun(), gone, until) == Ending(
+    assert records.complete(prepare(settings.root, begun()), gone, until) == Ending(
         failure=failures.NODE_LOST, evidence="the pod is gone", started_at=AT, ended_at=until
     )
     ledgers = Ledgers(settings.root, WORK.product)
@@ -195,11 +196,15 @@ def test_an_unobserved_end_comes_from_the_steps_record_or_is_now(tmp_path: Path)
     ended = (AT + timedelta(seconds=30)).isoformat()
     progress = progress_of(reason="preempted", started_at_utc=AT.isoformat(), ended_at_utc=ended)
     ledgers.overwrite(ledger, "1.progress", progress.document())
-    result = records.complete(settings, begun(), Ending(failure=failures.NODE_LOST, evidence="the pod is gone"), until)
+    result = records.complete(
+        prepare(settings.root, begun()), Ending(failure=failures.NODE_LOST, evidence="the pod is gone"), until
+    )
     assert (result.failure, result.started_at, result.ended_at) == (failures.PREEMPTED, AT, AT + timedelta(seconds=30))
     assert "the step itself recorded" in result.evidence
     evicted = Ending(failure=failures.EVICTED, evidence="low on memory", started_at=AT)
-    assert records.complete(settings, begun(), evicted, until).failure is failures.EVICTED, "what the API showed stands"
+    assert records.complete(prepare(settings.root, begun()), evicted, until).failure is failures.EVICTED, (
+        "what the API showed stands"
+    )
 
 
 @pytest.mark.parametrize(
@@ -220,7 +225,7 @@ def test_a_kill_that_nothing_explains_is_out_of_memory_if_the_step_had_used_near
     progress = progress_of(peak_memory_mb=peak_mb)
     ledgers.overwrite(f"{naming.LEASES}/{WORK.fingerprint}", f"{fence}.progress", progress.document())
     assert begun().memory_gb == 32
-    result = records.explain_kill(settings, begun(), Ending(failure=failure, evidence="exit code 137"))
+    result = records.explain_kill(prepare(settings.root, begun()), Ending(failure=failure, evidence="exit code 137"))
     assert result.failure is expected
     assert ("31000 MB of 32000 MB" in result.evidence) == (expected is failures.OUT_OF_MEMORY)
 
@@ -230,15 +235,15 @@ def test_an_abandoned_attempt_is_found_after_any_number_of_other_records(tmp_pat
     ledgers = Ledgers(settings.root, WORK.product)
     other = replace(begun(), id="b1", fingerprint="e" * 64)
     for launch in (begun(), other):
-        records.announce(settings, launch)
+        records.announce(prepare(settings.root, launch))
     for _ in range(50):
         ledgers.append(naming.ATTEMPTS, {**other.document(), "by": "step", "reason": "preempted", "wall_s": 1.0})
     assert [open_attempt.id for open_attempt in records.open_attempts(settings, WORK)] == ["a1"]
     ending = Ending(failure=failures.NODE_LOST, evidence="gone", ended_at=AT)
-    records.write(settings, begun(), ending, ProcessLocation(), None)
+    records.write(prepare(settings.root, begun()), ending, ProcessLocation(), None)
     assert records.open_attempts(settings, WORK) == []
     again = replace(begun(), id="a2")
-    records.announce(settings, again)
+    records.announce(prepare(settings.root, again))
     assert [open_attempt.id for open_attempt in records.open_attempts(settings, WORK)] == ["a2"]
 
 
@@ -258,7 +263,7 @@ def test_the_record_of_a_finished_step_settles_its_attempt(tmp_path: Path) -> No
     progress = progress_of(reason="finished", started_at_utc=AT.isoformat(), ended_at_utc=ended)
     ledgers.overwrite(f"{naming.LEASES}/{WORK.fingerprint}", f"{fence}.progress", progress.document())
     gone = Ending(failure=failures.NODE_LOST, evidence="the pod is gone", started_at=AT - timedelta(seconds=9))
-    records.settle(settings, begun(), gone, [AT])
+    records.settle(prepare(settings.root, begun()), gone, [AT])
     (record,) = (item for _, item in ledgers.records(naming.ATTEMPTS))
     assert (record["reason"], record["wall_s"]) == ("finished", 3609)
     assert record["said"].startswith("nobody watched it: the pod is gone; the step itself recorded")
@@ -286,5 +291,5 @@ def test_a_process_that_nobody_can_ask_is_paid_until_its_last_sign_of_life(
         progress = progress_of(started_at_utc=AT.isoformat(), ended_at_utc=(AT + timedelta(seconds=beat_s)).isoformat())
         ledgers.overwrite(f"{naming.LEASES}/{WORK.fingerprint}", f"{fence}.progress", progress.document())
     lost = Ending(failure=failures.NODE_LOST, evidence="silent", started_at=AT)
-    result = records.complete(settings, begun(), lost, AT + timedelta(seconds=90), signs)
+    result = records.complete(prepare(settings.root, begun()), lost, AT + timedelta(seconds=90), signs)
     assert result.ended_at == AT + timedelta(seconds=expected_s)

@@ -18,8 +18,8 @@ from platform_assets.base import naming
 from platform_assets.base.settings import Settings
 from platform_assets.cli import LOG_COLUMNS
 from platform_assets.engine.store_resource import StoreResource
-from platform_assets.launch import pipes, records
-from platform_assets.launch.tries import StepRequest
+from platform_assets.launch import pipes
+from platform_assets.launch.attempt import StepRequest, begin
 from platform_assets.operations.experiments import backtest
 from platform_assets.operations.experiments.backtest import Backtest
 from platform_assets.product.spec import Monitors, Retraining, Training
@@ -51,7 +51,7 @@ class Launching(InProcessLauncher):
     """Says what each step is for, as a launcher does."""
 
     def run_step(self, request: StepRequest) -> Any:
-        launch = records.begin(request.work, request.plan, run_id=request.context.run.run_id, launcher="subprocess")
+        launch = begin(request.work, request.plan, run_id=request.context.run.run_id, launcher="subprocess")
         return super().run_step(replace(request, extras=pipes.with_attempt(request.extras, launch)))
 
 

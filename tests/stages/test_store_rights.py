@@ -18,7 +18,7 @@ from platform_assets.base import accounts, clock, naming
 from platform_assets.base.accounts import Account
 from platform_assets.base.settings import Settings
 from platform_assets.engine.store_resource import StoreResource
-from platform_assets.launch.tries import StepRequest
+from platform_assets.launch.attempt import StepRequest
 from platform_assets.operations import store_keys
 from platform_assets.product.spec import Training
 from platform_assets.store.artifacts import ArtifactStore

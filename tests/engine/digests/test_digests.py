@@ -60,7 +60,7 @@ ALL = set(stages(SPEC))
         ),
         *("platform_assets.base.settings", "platform_assets.launch.prices", "platform_assets.kubernetes.evidence"),
         *("platform_assets.engine.stage", "platform_assets.engine.ranges", "platform_assets.product.spec"),
-        *("platform_assets.base.failures", "platform_assets.launch.retries"),
+        *("platform_assets.base.failures", "platform_assets.launch.endings"),
     ],
 )
 def test_charts_prices_evidence_and_the_engine_change_no_digest(

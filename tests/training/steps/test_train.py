@@ -19,7 +19,7 @@ import pytest
 
 from platform_assets.base import naming
 from platform_assets.base.settings import Settings
-from platform_assets.launch import records
+from platform_assets.launch.attempt import begin
 from platform_assets.launch.endings import first_try
 from platform_assets.launch.profiles import PROFILES
 from platform_assets.product.learner import TrainingProblem
@@ -163,7 +163,7 @@ def test_the_first_save_is_timed_and_one_that_takes_too_long_is_reported(
     tiny: ModuleType, settings: Settings, extras: dict[str, Any]
 ) -> None:
     plan = first_try(PROFILES["gpu_spot"])
-    launch = msgspec.structs.replace(records.begin(None, plan, run_id="r", launcher="kubernetes"), save_limit_s=1e-9)
+    launch = msgspec.structs.replace(begin(None, plan, run_id="r", launcher="kubernetes"), save_limit_s=1e-9)
     lines = run(tiny, settings, extras, attempt=launch.document())["lines"]
     saves = [line for line in lines if line.startswith("a save took ")]
     assert len(saves) == 1, lines
