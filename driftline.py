@@ -133,7 +133,10 @@ NAMES = {
 def __getattr__(name: str) -> Any:
     """Load a public name."""
     if name not in NAMES:
-        raise AttributeError(f"driftline has no {name!r}; it has {', '.join(NAMES)}.")
+        # Python adds "Did you mean" from these two. Of `from driftline import NAME` it drops this error for its own.
+        raise AttributeError(
+            f"driftline has no {name!r}; it has {', '.join(NAMES)}.", name=name, obj=import_module(__name__)
+        )
     module, _, inside = NAMES[name].partition(":")
     loaded = import_module(module)
     value = globals()[name] = getattr(loaded, inside) if inside else loaded

@@ -10,6 +10,7 @@ import sys
 import sysconfig
 import zipfile
 from pathlib import Path
+from traceback import TracebackException
 
 import pytest
 
@@ -105,5 +106,7 @@ def test_the_public_names_are_those_that_type_checkers_see() -> None:
 
 
 def test_an_unknown_name_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(AttributeError, match=r"driftline has no 'Produkt'; it has .*Product, "):
+    with pytest.raises(AttributeError, match=r"driftline has no 'Produkt'; it has .*Product, ") as refused:
         driftline.Produkt  # noqa: B018
+    (line,) = TracebackException.from_exception(refused.value).format_exception_only()
+    assert line.endswith("Did you mean: 'Product'?\n")
