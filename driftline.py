@@ -133,10 +133,7 @@ NAMES = {
 def __getattr__(name: str) -> Any:
     """Load a public name."""
     if name not in NAMES:
-        # Python adds "Did you mean" from these two. Of `from driftline import NAME` it drops this error for its own.
-        raise AttributeError(
-            f"driftline has no {name!r}; it has {', '.join(NAMES)}.", name=name, obj=import_module(__name__)
-        )
+        raise AttributeError(f"driftline has no {name!r}; it has {', '.join(NAMES)}.")
     module, _, inside = NAMES[name].partition(":")
     loaded = import_module(module)
     value = globals()[name] = getattr(loaded, inside) if inside else loaded
