@@ -46,7 +46,7 @@ def render() -> str:
 def _class(failure: Failure) -> tuple[str, ...]:
     budget = LOST if failure.is_loss else failure.budget
     tries = "none" if not budget.tries else f"{budget.tries}, after {budget.pause_s:g} s" if budget.pause_s else "1"
-    return f"`{failure.name}`", failure.sentence, failure.shown, tries, _next(failure)
+    return f"`{failure.name}`", failure.sentence, failure.evidence, tries, _next(failure)
 
 
 def _next(failure: Failure) -> str:

@@ -741,10 +741,11 @@ def test_the_command_prints_one_line_per_check_and_ends_with_0(
     [
         ("import nothing_of_this_name\n", "cannot be loaded: ModuleNotFoundError: No module named 'nothing"),
         ("SPEC = (\n", "cannot be loaded: SyntaxError"),
+        ("from driftline import Produkt\n", "driftline.py). driftline has BatchGrain, Binary, "),
         ("SPECS = 1\n", "has no SPEC; define `SPEC = Product(...)` at its end"),
         ("from tests.doubles.recorded import SPEC\n", "has SPEC.name 'recorded'; expected '{name}', the file's name"),
     ],
-    ids=["import", "syntax", "no_spec", "name"],
+    ids=["import", "syntax", "public_name", "no_spec", "name"],
 )  # fmt: skip
 def test_a_file_that_does_not_load_is_a_problem_without_a_traceback(
     text: str,
@@ -782,7 +783,7 @@ def _landing_there(source: Source) -> Source:
 
 def test_an_unknown_product_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "nobody"]) == 1
-    assert "there is no product 'nobody'; expected one of" in capsys.readouterr().err
+    assert "'nobody' is not the name of a product; expected one of" in capsys.readouterr().err
 
 
 def test_an_image_of_another_size_is_reported() -> None:

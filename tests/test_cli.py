@@ -293,7 +293,7 @@ def test_a_bad_environment_gives_an_error_message_without_a_traceback(monkeypatc
 
 def test_demo_of_an_unknown_product_starts_nothing(settings: Settings, capsys):
     assert main(["demo", "nobody"]) == 1
-    assert "there is no product 'nobody'" in capsys.readouterr().err
+    assert "'nobody' is not the name of a product" in capsys.readouterr().err
 
 
 def test_demo_of_more_keys_than_are_recorded_starts_nothing(settings: Settings, capsys):
@@ -334,7 +334,7 @@ def test_status_of_one_product_shows_only_that_one(settings: Settings, capsys):
     assert main(["status", PRODUCT, "--json"]) == 0
     assert [item["product"] for item in json.loads(capsys.readouterr().out)["products"]] == [PRODUCT]
     assert main(["status", "nobody"]) == 1
-    assert "there is no product 'nobody'" in capsys.readouterr().err
+    assert "'nobody' is not the name of a product" in capsys.readouterr().err
 
 
 def test_serve_becomes_the_process_that_knows_no_product_file(
@@ -432,4 +432,4 @@ def test_an_internal_error_is_raised_and_not_reported_as_a_users_mistake(monkeyp
 
 def test_a_product_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["runs", ""]) == 1
-    assert "there is no product ''" in capsys.readouterr().err
+    assert "'' is not the name of a product" in capsys.readouterr().err

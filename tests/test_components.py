@@ -50,7 +50,10 @@ def test_a_component_defines_the_same_as_the_factory(product: str) -> None:
 
 def test_an_unknown_product_gives_one_error_message() -> None:
     products = ", ".join(PRODUCTS)
-    sentence = rf"^there is no product 'nowhere'; expected one of {products} \(files of platform_assets/products/\)\.$"
+    sentence = (
+        rf"^'nowhere' is not the name of a product; expected one of {products}. Fix the name, or add a file "
+        r"of that name to platform_assets/products\.$"
+    )
     with pytest.raises(ValueError, match=sentence):
         dg.build_defs_for_component(ProductComponent(product="nowhere"))
 

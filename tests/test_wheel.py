@@ -107,3 +107,6 @@ def test_the_public_names_are_those_that_type_checkers_see() -> None:
 def test_an_unknown_name_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(AttributeError, match=r"driftline has no 'Produkt'; it has .*Product, "):
         driftline.Produkt  # noqa: B018
+    command = [sys.executable, "-c", "import driftline; driftline.Produkt"]
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert ended.stderr.endswith("Did you mean: 'Product'?\n"), ended.stderr

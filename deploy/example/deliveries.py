@@ -35,9 +35,10 @@ def main():
     options = parser.parse_args()
     if options.first < 0 or options.count < 1:
         parser.error(f"--first is {options.first} and --count {options.count}; expected at least 0 and 1")
-    if options.product not in product_files.names():
+    if options.product not in (names := product_files.names()):
         parser.error(
-            f"there is no file platform_assets/products/{options.product}.py; copy deploy/example/parts.py there"
+            f"{options.product!r} is not the name of a product; expected one of {', '.join(names)}. Copy "
+            f"deploy/example/parts.py to platform_assets/products/{options.product}.py, or fix the name"
         )
     grain, now = product_files.load(options.product).grain, datetime.now(UTC)
     end = options.first + options.count

@@ -111,7 +111,7 @@ class AlertsResource(dg.ConfigurableResource[None]):
         delivery = _post(settings.alert_webhook.get_secret_value(), alert)
         if delivery.outcome == "sent" or delivery.outcome == "refused":
             with suppress(RecordExists):
-                sent = Delivered(id=alert_id, outcome=delivery.outcome, told=delivery.message)
+                sent = Delivered(id=alert_id, outcome=delivery.outcome, message=delivery.message)
                 LedgerWriters(settings.root, product).of(DELIVERIES).create(alert_id + SENT, sent)
         return delivery
 

@@ -34,7 +34,7 @@ class Failure:
     Attributes:
         name: in records and metadata.
         sentence: what happened to the step, for people.
-        shown: what a cluster shows of it, for the table in docs/operate.md.
+        evidence: what a cluster shows of it, for the table in docs/operate.md.
         is_loss: the step did nothing wrong and may resume; all losses share the budget `LOST`.
         is_unpaid: it ends before a process starts.
         budget: for a class that is not a loss.
@@ -50,12 +50,12 @@ class Failure:
         stuck_events: reasons of events of a pod that has a node and does not start in time.
         taints: of a node that is about to be removed, or their prefixes.
         node_conditions: types of a node's conditions, or parts of them; `=False` for one that is good while it is True.
-        words: regular expressions for messages of a pod, a container, a node or an event.
+        patterns: regular expressions for messages of a pod, a container, a node or an event.
     """
 
     name: str
     sentence: str
-    shown: str
+    evidence: str
     is_loss: bool = False
     is_unpaid: bool = False
     budget: Budget = Budget()
@@ -71,13 +71,13 @@ class Failure:
     stuck_events: tuple[str, ...] = ()
     taints: tuple[str, ...] = ()
     node_conditions: tuple[str, ...] = ()
-    words: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
 
 
 PREEMPTED = Failure(
     name="preempted",
     sentence="it was told to stop",
-    shown="its node is taken away (cloud, autoscaler, drain of a spot node), or a pod of higher priority needs room",
+    evidence="its node is taken away (cloud, autoscaler, drain of a spot node), or a pod of higher priority needs room",
     is_loss=True,
     signal=signal.SIGTERM,
     pod_reasons=("Preempting", "Preempted", "Terminated", "NodeShutdown", "Shutdown"),
@@ -101,7 +101,7 @@ PREEMPTED = Failure(
 NODE_LOST = Failure(
     name="node_lost",
     sentence="its node was lost",
-    shown="the node is gone or its kubelet is silent",
+    evidence="the node is gone or its kubelet is silent",
     is_loss=True,
     pod_reasons=("NodeLost",),
     disruptions=("DeletionByPodGC", "DeletionByGCPControllerManager"),
@@ -110,7 +110,7 @@ NODE_LOST = Failure(
 EVICTED = Failure(
     name="evicted",
     sentence="it was evicted",
-    shown="the node lacked memory or disk, refused the pod for that, or was drained (other than spot nodes)",
+    evidence="the node lacked memory or disk, refused the pod for that, or was drained (other than spot nodes)",
     is_loss=True,
     pod_reasons=("Evicted",),
     disruptions=("TerminationByKubelet",),
@@ -119,12 +119,12 @@ EVICTED = Failure(
 HARDWARE = Failure(
     name="hardware",
     sentence="a device of its node failed",
-    shown="an uncorrectable ECC error, a fatal Xid, a lost or busy GPU, or NVML that does not answer",
+    evidence="an uncorrectable ECC error, a fatal Xid, a lost or busy GPU, or NVML that does not answer",
     is_loss=True,
     other_node="required",
     # EKS' node monitoring agent: https://docs.aws.amazon.com/eks/latest/userguide/node-health.html
     node_conditions=("AcceleratedHardwareReady=False",),
-    words=(
+    patterns=(
         r"uncorrectable (\w+ ){0,2}(ECC|error|memory)|ECC_UNCORRECTABLE|double.bit (ECC )?error",
         r"fallen off the bus|GPU[ _]IS[ _]LOST|unable to determine the device handle",
         r"\bnvml (error|init)|\bnvml\.(Init|Device)\b|\bnvml: |initiali[sz]e NVML",
@@ -137,34 +137,34 @@ HARDWARE = Failure(
 KILLED = Failure(
     name="killed",
     sentence="it was killed",
-    shown="SIGKILL, and nothing says why",
+    evidence="SIGKILL, and nothing says why",
     is_loss=True,
     signal=signal.SIGKILL,
 )
 OUT_OF_MEMORY = Failure(
     name="out_of_memory",
     sentence="it ran out of memory",
-    shown="the container, or a child of the step, was killed because of its memory",
+    evidence="the container, or a child of the step, was killed because of its memory",
     budget=Budget(tries=1),
     needs_memory=True,
     events=("OOMKilling", "SystemOOM"),
-    words=(r"The kernel killed for memory, in this container: \d+ processes",),
+    patterns=(r"The kernel killed for memory, in this container: \d+ processes",),
 )
 OUT_OF_DISK = Failure(
     name="out_of_disk",
     sentence="it used more ephemeral storage than it may",
-    shown="evicted for the pod's own limit of ephemeral storage or of a volume other than `/dev/shm`",
+    evidence="evicted for the pod's own limit of ephemeral storage or of a volume other than `/dev/shm`",
     budget=Budget(tries=1),
     needs_storage=True,
     # A node under pressure names the pod's request instead of a limit.
-    words=(r"exceed(s|ed)\b.*\blimit\b",),
+    patterns=(r"exceed(s|ed)\b.*\blimit\b",),
 )
 OUT_OF_SHM = Failure(
     name="out_of_shm",
     sentence="its /dev/shm was full: the profile's shm_gb is too small",
-    shown="SIGBUS, no space left on `/dev/shm`, or evicted for it; its size is the profile's `shm_gb`",
+    evidence="SIGBUS, no space left on `/dev/shm`, or evicted for it; its size is the profile's `shm_gb`",
     signal=signal.SIGBUS,
-    words=(
+    patterns=(
         r'EmptyDir volume "shm" exceeds the limit',
         r"(insufficient|out of) shared memory|killed by signal: Bus error",
         r"No space left on device\b.*/dev/shm|(/dev/shm|</torch_).*No space left on device|/dev/shm/nccl",
@@ -173,14 +173,14 @@ OUT_OF_SHM = Failure(
 UNSCHEDULABLE = Failure(
     name="unschedulable",
     sentence="no node had room for it",
-    shown="no node within the profile's `schedule_timeout_s`",
+    evidence="no node within the profile's `schedule_timeout_s`",
     is_unpaid=True,
     needs_on_demand=True,
 )
 IMAGE = Failure(
     name="image",
     sentence="its image could not be pulled",
-    shown=(
+    evidence=(
         "the registry refuses us (401, 403) or does not know the image (404), twice; or it is busy or silent (429, "
         "5xx) for 3 minutes"
     ),
@@ -194,7 +194,7 @@ IMAGE = Failure(
 INIT = Failure(
     name="init",
     sentence="it could not be prepared",
-    shown="a container or a volume cannot be made, or an init container or native sidecar fails at its start",
+    evidence="a container or a volume cannot be made, or an init container or native sidecar fails at its start",
     is_unpaid=True,
     budget=Budget(tries=1, pause_s=5.0),
     # The image exists and the process never started: a missing secret, a root user, a command not in the image.
@@ -204,12 +204,14 @@ INIT = Failure(
     ),
     stuck_events=("FailedMount", "FailedAttachVolume"),
     # All that a runtime writes for a program of another platform.
-    words=(r"\A(standard_init_linux\S+ )?exec (user process caused|container process \S+|\S+): \"?exec format error",),
+    patterns=(
+        r"\A(standard_init_linux\S+ )?exec (user process caused|container process \S+|\S+): \"?exec format error",
+    ),
 )
 NOT_STARTED = Failure(
     name="not_started",
     sentence="it had a node and did not start in time",
-    shown="network, devices or silence: the pod has a node and no process within the profile's `start_timeout_s`",
+    evidence="network, devices or silence: the pod has a node and no process within the profile's `start_timeout_s`",
     is_unpaid=True,
     budget=Budget(tries=1),
     other_node="preferred",
@@ -217,7 +219,7 @@ NOT_STARTED = Failure(
 ADMISSION = Failure(
     name="admission",
     sentence="it was not admitted",
-    shown=(
+    evidence=(
         "a quota, a policy or a kubelet refuses; or nobody lifted the pod's gate within `queue_timeout_s`, or no "
         "scheduler looked at it within `schedule_timeout_s`"
     ),
@@ -227,10 +229,10 @@ ADMISSION = Failure(
 DEADLINE = Failure(
     name="deadline",
     sentence="it exceeded its deadline",
-    shown="the profile's `deadline_s` is over",
+    evidence="the profile's `deadline_s` is over",
     pod_reasons=("DeadlineExceeded",),
 )
-CODE = Failure(name="code", sentence="by its own error", shown="the step's own error")
+CODE = Failure(name="code", sentence="by its own error", evidence="the step's own error")
 
 FAILURES = tuple(row for row in globals().values() if isinstance(row, Failure))
 BY_POD_REASON, BY_DISRUPTION, BY_EVENT = (

@@ -41,9 +41,10 @@ def check(value: Any, prefix: str, **classes: type) -> None:
         item, kinds = getattr(value, member.name), _parts(str(member.type), " | ")
         if not any(_admits(item, kind, classes) for kind in kinds):
             expected = accepted(str(member.type), **classes)
-            raise ValueError(
-                f"{prefix}{member.name} is {_quoted(item)}; expected {expected}{_hint(item, kinds, classes)}."
-            )
+            tuples = [kind for kind in kinds if kind.startswith("tuple[") and kind.endswith(", ...]")]
+            if any(_admits(item, _parts(kind[6:-1], ", ")[0], classes) for kind in tuples):
+                expected += f", such as ({_quoted(item)},)"  # one value instead of a tuple of such values
+            raise ValueError(f"{prefix}{member.name} is {_quoted(item)}; expected {expected}.")
 
 
 def accepted(annotation: str, **classes: type) -> str:
@@ -89,12 +90,6 @@ def _leaves(kind: type) -> list[str]:
         _leaves(subclass) if subclass.__name__.startswith("_") else [subclass.__name__] for subclass in subclasses
     ]
     return [name for names in names_below for name in names] or [kind.__name__]
-
-
-def _hint(value: Any, kinds: list[str], classes: Mapping[str, type]) -> str:
-    """Return the tuple form of a single value, where a tuple of such values is expected."""
-    inner = [_parts(kind[6:-1], ", ")[0] for kind in kinds if kind.startswith("tuple[") and kind.endswith(", ...]")]
-    return f", such as ({_quoted(value)},)" if any(_admits(value, kind, classes) for kind in inner) else ""
 
 
 def _quoted(value: Any) -> str:

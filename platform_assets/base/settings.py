@@ -112,19 +112,6 @@ def _store_variables(pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str
     return pairs
 
 
-def _is_elsewhere(name: str, text: str) -> bool:
-    """Tell whether a variable names a file that only this machine has."""
-    return name in AUTHORITY_VARIABLES and not os.path.normpath(text).startswith(f"{AUTHORITIES}/")
-
-
-def _is_none_or_digest(digest: str | None) -> bool:
-    return digest is None or _DIGEST.fullmatch(digest) is not None
-
-
-def _is_none_or_positive(count: int | None) -> bool:
-    return count is None or count >= 1
-
-
 def _absolute(path: Path | None) -> Path | None:
     return None if path is None else path.absolute()
 
@@ -200,7 +187,8 @@ class Settings(Configuration):
         default=None, description="file with that key, which `driftline keys` makes, or a Secret mounted as a file"
     )
     serving_digest: Annotated[
-        str | None, expect("the 64 hexadecimal digits of a bundle's digest", _is_none_or_digest)
+        str | None,
+        expect("the 64 hexadecimal digits of a bundle's digest", lambda text: text is None or _DIGEST.fullmatch(text)),
     ] = Field(
         default=None, description="the one bundle that a service serves, following no release; None to follow releases"
     )
@@ -221,7 +209,9 @@ class Settings(Configuration):
     serving_goodbye_s: Annotated[float, number_from(0.05)] = Field(
         default=8.0, description="seconds for which a service that ends tries to send the rest of its prediction log"
     )
-    serving_room_bytes: Annotated[int | None, expect("a whole number of at least 1", _is_none_or_positive)] = Field(
+    serving_room_bytes: Annotated[
+        int | None, expect("a whole number of at least 1", lambda count: count is None or count >= 1)
+    ] = Field(
         default=None,
         description="what the volume with the prediction log may hold, its emptyDir's sizeLimit; None: the size of its "
         "file system",
@@ -396,7 +386,9 @@ class Settings(Configuration):
             store_environment=tuple(
                 (name, text)
                 for name in STORE_VARIABLES
-                if (text := environ.get(name)) and not _is_elsewhere(name, text)
+                if (text := environ.get(name))
+                # A file elsewhere is one that only this machine has.
+                and (name not in AUTHORITY_VARIABLES or os.path.normpath(text).startswith(f"{AUTHORITIES}/"))
             ),
             store_secrets=tuple(name for name in STORE_SECRETS if environ.get(name)),
         )
@@ -487,9 +479,9 @@ def state_folder(environ: Mapping[str, str] | None = None) -> Path:
         return Path(environ["DRIFTLINE_STATE"])
     if (REPOSITORY / "pyproject.toml").exists():
         return REPOSITORY / ".driftline"
-    kept = environ.get("XDG_STATE_HOME", "")
-    if kept.startswith("/"):  # by its specification, others do not count
-        return Path(kept, "driftline")
+    state_home = environ.get("XDG_STATE_HOME", "")
+    if state_home.startswith("/"):  # by its specification, others do not count
+        return Path(state_home, "driftline")
     try:
         return Path.home() / ".local/state/driftline"
     except RuntimeError:

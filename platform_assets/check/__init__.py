@@ -169,8 +169,7 @@ def _money(spec: ProductSpec) -> str:
 
 def _code(spec: ProductSpec) -> Iterator[Line]:
     """Yield a line when a statement of the product's file makes all of it count as the code of its functions."""
-    own = _functions(spec)
-    lines = (digests.widening_line(function) for function in own)
+    lines = (digests.widening_line(function) for function in _functions(spec))
     line = next((line for line in lines if line is not None), None)
     if line is not None:
         cause = f"line {line[0]}, `{line[1]}`, may change what the product's functions use"

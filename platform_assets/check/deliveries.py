@@ -25,7 +25,7 @@ class Deliveries:
         labelled: those of `keys` that have labels, in order; need not be contiguous.
         absent: sources without a file for any of `keys`.
         is_recorded: whether they are a recording, which must be enough for a first training.
-        by: what delivers them, for messages: `deliver()`, or `the delivery`.
+        origin: what delivers them, for messages: `deliver()`, or `the delivery`.
     """
 
     deliver: Deliver
@@ -33,7 +33,7 @@ class Deliveries:
     labelled: tuple[str, ...]
     absent: tuple[Source, ...] = ()
     is_recorded: bool = True
-    by: str = "deliver()"
+    origin: str = "deliver()"
 
 
 def locate(spec: ProductSpec, settings: Settings) -> Deliveries:
@@ -74,7 +74,7 @@ def _landed(spec: ProductSpec, root: str) -> Deliveries:
         labelled=labelled,
         absent=tuple(source for source in spec.sources if not (labelled if source.is_label else landed[source])),
         is_recorded=False,
-        by="the delivery",
+        origin="the delivery",
     )
 
 

@@ -91,7 +91,9 @@ def _splits(
     raws = {key: rows for key, (rows, _) in read.items()}
     undeclared = dict.fromkeys(name for _, names in read.values() for name in names)
     if not raws:
-        raise Problem(f"{available.by} of {spec.name} delivers no file of {source.name}, {span(keys)}. {fix_in(spec)}")
+        raise Problem(
+            f"{available.origin} of {spec.name} delivers no file of {source.name}, {span(keys)}. {fix_in(spec)}"
+        )
     return call(spec, f"the schema of {source.name}", _split, spec, source, schema, raws), [*undeclared]
 
 
@@ -102,7 +104,9 @@ def _good(splits: dict[str, validation.Split]) -> pl.DataFrame:
 def _origin(spec: ProductSpec, available: Deliveries) -> str:
     """Return where the files come from, which may need a fix instead of the schema."""
     return (
-        f"{available.by} in {file_of(spec.name)}" if available.is_recorded else f"{available.by} ({file_of(spec.name)})"
+        f"{available.origin} in {file_of(spec.name)}"
+        if available.is_recorded
+        else f"{available.origin} ({file_of(spec.name)})"
     )
 
 

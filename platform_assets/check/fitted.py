@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -12,14 +13,15 @@ import polars as pl
 
 from platform_assets.base.wording import counted
 from platform_assets.check.messages import Problem, call, fix_in, wrong_type
+from platform_assets.product.inputs import Inputs
 from platform_assets.product.learner import Alone, TrainingProblem
 from platform_assets.product.spec import ProductSpec
-from platform_assets.training import export, given
+from platform_assets.training import export, foreign_onnx
 from platform_assets.training.checkpoint_maker import Learning
 from platform_assets.training.export import ParityFailure
 from platform_assets.training.labelled_rows import Rows
 from platform_assets.training.learners.network import learner_of
-from platform_assets.training.matrix import Inputs, inputs_of
+from platform_assets.training.matrix import inputs_of
 from platform_assets.training.onnx_maker import Exporting
 
 Result = TypeVar("Result")
@@ -58,13 +60,13 @@ def check_learner(spec: ProductSpec, built: pl.DataFrame, labelled: pl.DataFrame
     maker = replace(of_spec, learner=learner, training=replace(of_spec.training, epochs=epochs))
     exporting = replace(Exporting.for_product(spec), learning=maker)
     maker.prepare("cpu", "float32")  # or two fits of a network may differ
-    learned, original, began_s = step("fit", maker.learn, rows), _copied(rows.inputs), time.process_time()
+    learned, original, began_s = step("fit", maker.learn, rows), deepcopy(rows.inputs), time.process_time()
 
     def fitted() -> dict[str, bytes]:
         blobs: object = step("fit", maker.fit, learned, rows, keys, Alone(), "cpu", "float32")
         if not isinstance(blobs, dict) or not all(isinstance(data, bytes) for data in blobs.values()):
-            shown = {name: type(data).__name__ for name, data in blobs.items()} if isinstance(blobs, dict) else blobs
-            raise wrong_type(spec, f"{kind}.fit()", shown, "bytes by file name, {'model.bin': b'...'}")
+            types = {name: type(data).__name__ for name, data in blobs.items()} if isinstance(blobs, dict) else blobs
+            raise wrong_type(spec, f"{kind}.fit()", types, "bytes by file name, {'model.bin': b'...'}")
         return blobs
 
     blobs = fitted()
@@ -76,12 +78,14 @@ def check_learner(spec: ProductSpec, built: pl.DataFrame, labelled: pl.DataFrame
     graph: object = step("to_onnx", exporting.graph, learned, blobs)
     if not isinstance(graph, bytes):
         raise wrong_type(spec, f"{kind}.to_onnx()", graph, "bytes, such as model.SerializeToString()")
-    step("to_onnx", given.check, graph, rows.inputs, spec.task)
-    own: object = step("answers", maker.answers, blobs, learned, rows)
+    step("to_onnx", foreign_onnx.check, graph, rows.inputs, spec.task)
+    answered: object = step("answers", maker.answers, blobs, learned, rows)
     expected = export.answers(graph, rows.inputs[: max(export.BATCHES)], batch=max(export.BATCHES))
     shape = (count, *expected.shape[1:])
-    if not isinstance(own, np.ndarray) or own.shape != shape:
-        returned = f"{own.dtype}{list(own.shape)}" if isinstance(own, np.ndarray) else type(own).__name__
+    if not isinstance(answered, np.ndarray) or answered.shape != shape:
+        returned = (
+            f"{answered.dtype}{list(answered.shape)}" if isinstance(answered, np.ndarray) else type(answered).__name__
+        )
         raise Problem(
             f"{kind}.answers() of {spec.name} returns {returned} for {count:,} rows; expected float32{list(shape)}, as "
             f"its graph returns. {fix_in(spec)}"
@@ -110,11 +114,6 @@ def _plainly(function: Callable[..., Result], arguments: tuple[Any, ...]) -> Res
         return function(*arguments)
     except (TrainingProblem, ParityFailure) as problem:
         raise _Refused(str(problem)) from None
-
-
-def _copied(inputs: Inputs) -> Inputs:
-    image = None if inputs.image is None else inputs.image.copy()
-    return Inputs(numeric=inputs.numeric.copy(), categorical=inputs.categorical.copy(), image=image)
 
 
 def _overwritten(before: Inputs, after: Inputs) -> str:

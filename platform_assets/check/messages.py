@@ -111,9 +111,11 @@ def call(spec: ProductSpec, name: str, function: Callable[..., Result], *argumen
     except _FAILURES as problem:
         if name == DELIVER and isinstance(problem, RecordingMissing):
             raise
+        frames = extract_tb(problem.__traceback__)
+        lines = [frame.lineno for frame in frames if Path(frame.filename).name == f"{spec.name}.py"]
         raise Problem(
             f"{name} of {spec.name} fails with {type(problem).__name__}: {first_line(problem)}. "
-            f"{fix_in(spec).removesuffix('.')}{_line_in(spec, problem)}."
+            f"{fix_in(spec).removesuffix('.')}{f', line {lines[-1]}' if lines else ''}."
         ) from problem
 
 
@@ -149,13 +151,6 @@ def first_line(problem: BaseException) -> str:
 def file_of(product: str) -> str:
     """Return the path of a product's file in the checkout."""
     return f"platform_assets/products/{product}.py"
-
-
-def _line_in(spec: ProductSpec, problem: BaseException) -> str:
-    """Return the line of the product's file that failed, as the end of a sentence; nothing for one outside of it."""
-    frames = extract_tb(problem.__traceback__)
-    lines = [frame.lineno for frame in frames if Path(frame.filename).name == f"{spec.name}.py"]
-    return f", line {lines[-1]}" if lines else ""
 
 
 def fix_in(spec: ProductSpec) -> str:

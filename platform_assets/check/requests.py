@@ -13,6 +13,7 @@ from platform_assets.data.request_rows import Cell, request_of
 from platform_assets.product.contract import contract_of
 from platform_assets.product.spec import ProductSpec
 from platform_assets.serving.answer.contract import Contract, ContractProblem
+from platform_assets.serving.answer.decoding import Decoding
 from platform_assets.serving.answer.requests import Refused
 
 MOST, MOST_IMAGES = 2_000, 200
@@ -25,6 +26,7 @@ def check_requests(spec: ProductSpec, built: pl.DataFrame) -> str:
         contract = Contract({**contract_of(spec)})
     except ContractProblem as problem:
         raise Problem(f"{problem} The file is {file_of(spec.name)}.") from None
+    decoding = Decoding(contract)
     most = MOST if spec.image is None else MOST_IMAGES
     sample = built.gather_every(-(-built.height // most))
     longest = 0
@@ -36,7 +38,7 @@ def check_requests(spec: ProductSpec, built: pl.DataFrame) -> str:
                 raise Refused(
                     413, f"the body has {len(body):,} bytes; expected at most {contract.max_body_bytes:,} (`service`)."
                 )
-            contract.decode(body)
+            decoding.decode(body)
         except Refused as refused:
             raise Problem(
                 f"the service would refuse features() of {spec.name} for {shown(row)}, with "

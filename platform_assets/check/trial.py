@@ -13,7 +13,7 @@ import polars as pl
 
 from platform_assets.base import naming
 from platform_assets.base.wording import counted, span
-from platform_assets.check import files, fitted, moments, monitored, reach, rows, same, state, telling
+from platform_assets.check import files, fitted, leaks, moments, monitored, reach, rows, same, state
 from platform_assets.check.deliveries import Deliveries
 from platform_assets.check.messages import (
     Note,
@@ -128,9 +128,9 @@ class Trial:
                 f"the field {names[0]} of {spec.name} alone determines the label of all "
                 f"{counted(rows.height, 'row')}; expected only what is known before the label. {self._fix}"
             )
-        if names := telling.explaining_fields(inputs, values, fields, is_number=spec.task.kind == "regression"):
+        if names := leaks.explaining_fields(inputs, values, fields, is_number=spec.task.kind == "regression"):
             return Note(
-                f"the field {names[0]} alone explains more than {telling.ENOUGH:.0%} of the label in "
+                f"the field {names[0]} alone explains more than {leaks.ENOUGH:.0%} of the label in "
                 f"{counted(rows.height, 'row')}: make sure that its value was known before the label"
             )
         return f"no field alone determines the label of {counted(rows.height, 'row')}"
@@ -206,10 +206,10 @@ class Trial:
         if (count := labels["key"].n_unique()) < spec.min_keys and not is_short:
             raise Problem(f"keys of {spec.name} with a label: {count}; min_keys is {spec.min_keys}. {self._fix}")
         keys = self.labelled_keys[-spec.holdout :]
-        held = labels.filter(pl.col("key").is_in(keys))["label"]
-        if task.kind == "binary" and held.n_unique() == 1 and not is_short:
+        holdout = labels.filter(pl.col("key").is_in(keys))["label"]
+        if task.kind == "binary" and holdout.n_unique() == 1 and not is_short:
             raise Problem(
-                f"the label of {spec.name} is {held[0]} in all {held.len():,} rows of {keys[0]} to {keys[-1]}, "
+                f"the label of {spec.name} is {holdout[0]} in all {holdout.len():,} rows of {keys[0]} to {keys[-1]}, "
                 "the holdout of a first training, so AUC is not defined there; expected both 0 and 1. Raise holdout, "
                 f"or look at label(), in {self.file}."
             )

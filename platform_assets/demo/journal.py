@@ -111,14 +111,14 @@ class Journal:
         """Return the results of a key's requests, or None when not all of them were sent."""
         return self._read(f"asked-{key}", RequestResults)
 
-    def note(self, key: str, asked: Requests) -> None:
+    def note(self, key: str, requests: Requests) -> None:
         """Store the results of a key's requests."""
         noted = RequestResults(
-            requests=asked.requests,
-            answered=asked.answered,
-            refused=asked.refused,
-            latency_us=[round(seconds * 1e6) for seconds in asked.latency_s],
-            first=None if asked.first is None else asked.first.request,
+            requests=requests.requests,
+            answered=requests.answered,
+            refused=requests.refused,
+            latency_us=[round(seconds * 1e6) for seconds in requests.latency_s],
+            first=None if requests.first is None else requests.first.request,
         )
         self._write(f"asked-{key}", noted)
 

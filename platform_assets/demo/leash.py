@@ -51,14 +51,17 @@ def end_descendants(grace_s: float) -> None:
     """End every process below this one: SIGTERM, then SIGKILL for those still alive after `grace_s`."""
     signalled: set[int] = set()
     deadline = time.monotonic() + grace_s
-    while living := _descendants():
+    while living := [process for process in psutil.Process().children(recursive=True) if _is_alive(process)]:
         is_late = time.monotonic() > deadline
         for process in living:
             if is_late or process.pid not in signalled:
                 signalled.add(process.pid)
-                _signal(process, signal.SIGKILL if is_late else signal.SIGTERM)
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGKILL if is_late else signal.SIGTERM)
         time.sleep(0.05)
-        _reap()
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
 
 
 def _let_go(_number: int, _frame: FrameType | None) -> None:
@@ -80,28 +83,11 @@ def _wait(child: subprocess.Popen[bytes]) -> int:
             return child.returncode
 
 
-def _reap() -> None:
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
-
-
-def _descendants() -> list[psutil.Process]:
-    return [process for process in psutil.Process().children(recursive=True) if _is_alive(process)]
-
-
 def _is_alive(process: psutil.Process) -> bool:
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _signal(process: psutil.Process, number: signal.Signals) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process.send_signal(number)
 
 
 if __name__ == "__main__":

@@ -100,14 +100,14 @@ def replay_keys(product: Product, player: Player, journal: Journal, keys: Sequen
 
 def line_of(
     key: str,
-    asked: RequestResults | None,
+    requests: RequestResults | None,
     judged: Judgement,
     decision: Decision,
     outcome: Outcome | None,
 ) -> str:
     """Return one line about a key: answers, judgement, decision and its outcome."""
-    refused = f", {asked.refused} refused" if asked and asked.refused else ""
-    parts = [f"{key}  {asked.answered if asked else 0:>5,} answered{refused}"]
+    refused = f", {requests.refused} refused" if requests and requests.refused else ""
+    parts = [f"{key}  {requests.answered if requests else 0:>5,} answered{refused}"]
     if judged.index:
         parts.append(f"drift {judged.index.percentile:.2f}")
     action, reason = decision.action, shorten(decision.reasons[0], LONGEST, placeholder=" …")

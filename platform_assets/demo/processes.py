@@ -47,8 +47,8 @@ class Child:
         """Raise `ChildEnded` when it is not running."""
         if (status := self.leash.poll()) is not None:
             lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-            shown = "\n".join([*_causes(lines), *lines[-15:]])
-            raise ChildEnded(f"{self.name} ended with status {status}; the end of {self.log}:\n{shown}")
+            excerpt = "\n".join([*_causes(lines), *lines[-15:]])
+            raise ChildEnded(f"{self.name} ended with status {status}; the end of {self.log}:\n{excerpt}")
 
 
 def _causes(lines: list[str]) -> list[str]:
@@ -116,10 +116,10 @@ class Children:
         self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"{name}.log"
         leash = [sys.executable, "-m", "platform_assets.demo.leash", str(os.getpid()), str(self.grace_s)]
-        words = [sys.executable, *command] if command[0] == "-m" else list(command)
+        arguments = [sys.executable, *command] if command[0] == "-m" else list(command)
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*leash, *words],
+                [*leash, *arguments],
                 env=dict(self.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=None if is_shown else output,

@@ -121,7 +121,7 @@ def collect(product: Product, plan: Plan, journal: Journal) -> Results:
     measures = [measure.name for measure in measures_of(product.spec.task).of_answers[:2]]
     rows: list[dict[str, Cell]] = []
     for key in plan.keys:
-        asked = journal.results_of(key)
+        requests = journal.results_of(key)
         numbers = measured(records[key]) if key in records else None
         quality = (numbers.quality if numbers else None) or {}
         drift = judgement(judged[key]) if key in judged else Judgement()
@@ -129,7 +129,7 @@ def collect(product: Product, plan: Plan, journal: Journal) -> Results:
         rows.append(
             {
                 "key": key,
-                **{name: getattr(asked, name, None) for name in ASKED},
+                **{name: getattr(requests, name, None) for name in ASKED},
                 "labelled": numbers.labelled if numbers else None,
                 **{name: _rounded(quality.get(name)) for name in measures},
                 "drift_percentile": _rounded(drift.index.percentile if drift.index else None),

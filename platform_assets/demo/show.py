@@ -34,15 +34,15 @@ def runs_until(
     Raises:
         TimeoutError: nothing came in `PATIENCE_S`.
     """
-    seen = {run.id for run in dagster.runs(job=job) if not run.is_under_way}
+    finished = {run.id for run in dagster.runs(job=job) if not run.is_under_way}
     deadline = perf_counter() + PATIENCE_S
     while not is_over():
         check()
         if perf_counter() > deadline:
             raise TimeoutError(f"{about} did not end within {PATIENCE_S:.0f} s; see {dagster.address}/runs.")
         for run in reversed(dagster.runs(job=job)):
-            if run.id not in seen:
-                seen.add(run.id)
+            if run.id not in finished:
+                finished.add(run.id)
                 _show(dagster, run, check, about)
         time.sleep(POLL_S)
 

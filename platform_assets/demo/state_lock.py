@@ -34,16 +34,16 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
 
     pid: int
     made_at_s: float
-    what: str
+    command: str
     since_utc: str
 
 
 @contextmanager
-def held(settings: Settings, what: str) -> Iterator[int]:
+def held(settings: Settings, command: str) -> Iterator[int]:
     """Hold the state, and yield the file descriptor that children must inherit (`Children.keeps`).
 
     Args:
-        what: the command that holds it, for the messages of others.
+        command: what holds it, for the messages of others.
 
     Raises:
         StateInUse: another process holds it.
@@ -55,7 +55,7 @@ def held(settings: Settings, what: str) -> Iterator[int]:
         _acquire(descriptor, path, settings.state)
         since = datetime.now(UTC).isoformat(timespec="seconds")
         made_at_s = psutil.Process().create_time()
-        holder = Holder(pid=os.getpid(), made_at_s=made_at_s, what=what, since_utc=since)
+        holder = Holder(pid=os.getpid(), made_at_s=made_at_s, command=command, since_utc=since)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, msgspec.json.encode(holder), 0)
         yield descriptor
@@ -74,7 +74,7 @@ def _acquire(descriptor: int, path: Path, state: Path) -> None:
             holder = _holder(path)
         if holder is not None:
             raise StateInUse(
-                f"{state} is in use by `{holder.what}` (process {holder.pid}, since {holder.since_utc}). Wait "
+                f"{state} is in use by `{holder.command}` (process {holder.pid}, since {holder.since_utc}). Wait "
                 f"until it has ended, end it (Ctrl-C, or kill {holder.pid}), {advice}."
             )
         if time.monotonic() > deadline:

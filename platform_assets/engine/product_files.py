@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from platform_assets.engine.digests import reads
+from platform_assets.engine.digests import modules, reads
 from platform_assets.product.spec import ProductSpec
 
 FOLDER = "platform_assets.products"
@@ -45,7 +45,8 @@ def load(product: str) -> ProductSpec:
     known = names()
     if product not in known:
         raise ValueError(
-            f"there is no product {product!r}; expected one of {', '.join(known)} (files of platform_assets/products/)."
+            f"{product!r} is not the name of a product; expected one of {', '.join(known)}. Fix the name, or add a "
+            "file of that name to platform_assets/products."
         )
     try:
         with reads.guarded(name := f"{FOLDER}.{product}"):
@@ -105,6 +106,8 @@ def broken_by(product: str, problem: BaseException) -> Broken:
     at = f", line {lines[-1]}," if lines else ""
     first, *more = str(problem).splitlines() or ["no message"]
     error = f"{file}{at} cannot be loaded: {type(problem).__name__}: {first.rstrip('.')}{' ...' if more else ''}."
+    if isinstance(problem, ImportError) and problem.name == modules.PUBLIC:
+        error += f" {modules.PUBLIC} has {', '.join(dir(importlib.import_module(modules.PUBLIC)))}."
     return Broken(name=product, file=file, error=error, cause=problem)
 
 

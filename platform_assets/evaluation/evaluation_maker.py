@@ -61,8 +61,8 @@ class Evaluating:
     def judge(self, artifacts: ArtifactStore, tables: TableStore, digest: str, champion: str | None) -> Document:
         """Return the verdict on a bundle, compared with its baselines and the champion."""
         from platform_assets.evaluation import verdict
+        from platform_assets.product.learned import Learned
         from platform_assets.training import baselines
-        from platform_assets.training.learn import Learned
 
         bundle = artifacts.bundle(digest)
         holdout = self.holdout(tables, bundle)

@@ -93,7 +93,7 @@ def judge(
     models = {"challenger": _labelled_answers(challenger, has_label, "challenger")}
     if champion is not None:
         models["champion"] = _labelled_answers(champion, has_label, "champion")
-    models |= {_role(name): _labelled_answers(baselines[name], has_label, name) for name in sorted(baselines)}
+    models |= {f"baseline {name}": _labelled_answers(baselines[name], has_label, name) for name in sorted(baselines)}
 
     quality: Scores = _rounded({name: measures.quality(label, answer) for name, answer in models.items()})
     key = labelled["key"].cast(pl.String).to_numpy()
@@ -158,10 +158,6 @@ def _labelled_answers(answer: ArrayLike, has_label: np.ndarray, name: str) -> np
             f"{name} gave answers of shape {values.shape} for {has_label.size} rows; expected one per row."
         )
     return values[has_label]
-
-
-def _role(baseline: str) -> str:
-    return f"baseline {baseline}"
 
 
 def _rivals(models: Mapping[str, np.ndarray]) -> list[str]:
@@ -245,34 +241,27 @@ def against_champion(
         f"{_spread(comparison.differences[measure.name], comparison)}"
         for measure in measures.compared
     )
-    if faults := _faults(comparison, measures, gates):
+    faults, better = list[str](), list[str]()
+    for measure in measures.compared:
+        of_measure, share = comparison.differences[measure.name], _share(gates, 4)
+        is_beyond = measure.name == measures.headline.name and of_measure["difference"] < -gates.max_drop
+        if of_measure["p_worse"] <= share:
+            faults.append(
+                f"{measure.title} is worse beyond chance (p = {of_measure['p_worse']:.4f}, limit {share:.4f})"
+            )
+        elif is_beyond and of_measure["p_worse"] <= _share(gates, 2):
+            faults.append(
+                f"{measure.title} is lower by more than the margin of {gates.max_drop:.4f} "
+                f"(p = {of_measure['p_worse']:.4f}, limit {_share(gates, 2):.4f})"
+            )
+        elif of_measure["low"] > 0 if measure.is_more_better else of_measure["high"] < 0:
+            better.append(measure.title)
+    if faults:
         return False, f"Worse than the champion: {' and '.join(faults)}. {numbers}."
-    better = [
-        measure.title for measure in measures.compared if _is_better(comparison.differences[measure.name], measure)
-    ]
     opening = (
         f"Better than the champion in {' and '.join(better)}" if better else "Cannot be told apart from the champion"
     )
     return True, f"{opening}: {numbers}."
-
-
-def _faults(comparison: Comparison, measures: Measures, gates: Gates) -> list[str]:
-    faults = []
-    for measure in measures.compared:
-        numbers, share = comparison.differences[measure.name], _share(gates, 4)
-        is_beyond = measure.name == measures.headline.name and numbers["difference"] < -gates.max_drop
-        if numbers["p_worse"] <= share:
-            faults.append(f"{measure.title} is worse beyond chance (p = {numbers['p_worse']:.4f}, limit {share:.4f})")
-        elif is_beyond and numbers["p_worse"] <= _share(gates, 2):
-            faults.append(
-                f"{measure.title} is lower by more than the margin of {gates.max_drop:.4f} "
-                f"(p = {numbers['p_worse']:.4f}, limit {_share(gates, 2):.4f})"
-            )
-    return faults
-
-
-def _is_better(numbers: Mapping[str, float], measure: Measure) -> bool:
-    return numbers["low"] > 0 if measure.is_more_better else numbers["high"] < 0
 
 
 def _spread(numbers: Mapping[str, float], comparison: Comparison) -> str:

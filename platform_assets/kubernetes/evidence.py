@@ -86,7 +86,7 @@ def classify_event(
         failure = BY_EVENT.get(event.reason)
         if failure is EVICTED:
             failure = classify_eviction(event.message)
-        failure = failure or classify_words(event.message, among=WORDS_ANYWHERE)
+        failure = failure or classify_words(event.message, among=PATTERNS_ANYWHERE)
         if failure is NODE_LOST and started_at and event.last_at and event.last_at < started_at:
             continue
         if failure is not None:
@@ -116,13 +116,13 @@ def classify_stop(events: Sequence[Event]) -> tuple[Failure, str] | None:
     return None if stopped is None else (PREEMPTED, quote("event Killing", stopped))
 
 
-WORDS_ANYWHERE = tuple(failure for failure in FAILURES if failure.words and failure.other_node)
+PATTERNS_ANYWHERE = tuple(failure for failure in FAILURES if failure.patterns and failure.other_node)
 """Classes whose words mean the same wherever they stand; others count only in a certain place."""
 
 
 def has_words(failure: Failure, message: str) -> bool:
     """Return whether a message has a class's words."""
-    return any(re.search(words, message, re.IGNORECASE | re.DOTALL) for words in failure.words)
+    return any(re.search(pattern, message, re.IGNORECASE | re.DOTALL) for pattern in failure.patterns)
 
 
 def classify_words(message: str, *, among: Sequence[Failure] = FAILURES) -> Failure | None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, WrapValidator, model_validator
 
 from platform_assets.base.configuration import Configuration, ConfigurationProblem, Unfit, expect, one_of, unexpected
 
@@ -92,6 +92,11 @@ Price = Annotated[int | float, expect("0 or more US dollars an hour", lambda usd
 OptionalPrice = Annotated[
     int | float | None, expect("0 or more, or None", lambda usd: usd is None or 0 <= usd < math.inf)
 ]
+
+
+def _name_of_a(kind: str) -> WrapValidator:
+    """Return a validator for the name of an object of the cluster, or None."""
+    return expect(f"the name of a {kind}, or None", lambda text: text is None or _SUBDOMAIN.fullmatch(text) is not None)
 
 
 class Toleration(Configuration):
@@ -226,12 +231,9 @@ class StepProfile(Configuration):
         expect("pairs of an annotation's name and a text, none of them driftline's own", _are_annotations),
         BeforeValidator(_pairs),
     ] = Field(default=(), description="further annotations of the pod, such as `karpenter.sh/do-not-disrupt`")
-    runtime_class: Annotated[
-        str | None,
-        expect(
-            "the name of a RuntimeClass, or None", lambda text: text is None or _SUBDOMAIN.fullmatch(text) is not None
-        ),
-    ] = Field(default=None, description="RuntimeClass of the cluster; None for its default")
+    runtime_class: Annotated[str | None, _name_of_a("RuntimeClass")] = Field(
+        default=None, description="RuntimeClass of the cluster; None for its default"
+    )
     node_selector: Annotated[
         tuple[tuple[str, str], ...],
         expect("pairs of a node's label and its value", _are_labels),
@@ -242,12 +244,9 @@ class StepProfile(Configuration):
         expect("a list of tolerations, such as [{key = 'nvidia.com/gpu'}]"),
         BeforeValidator(_tolerations),
     ] = Field(default=(), description="taints that do not keep the step away")
-    priority_class: Annotated[
-        str | None,
-        expect(
-            "the name of a PriorityClass, or None", lambda text: text is None or _SUBDOMAIN.fullmatch(text) is not None
-        ),
-    ] = Field(default=None, description="PriorityClass of the cluster; None for its default")
+    priority_class: Annotated[str | None, _name_of_a("PriorityClass")] = Field(
+        default=None, description="PriorityClass of the cluster; None for its default"
+    )
     data_zone: Annotated[
         str | None,
         expect(
@@ -331,12 +330,10 @@ class StepProfile(Configuration):
     def _check_fields_together(self) -> StepProfile:
         is_part = self.shm_gb < self.memory_gb
         self._expect(is_part, "shm_gb", f"a positive number of 10^9 bytes below memory_gb, {self.memory_gb!r}")
-        if self.larger_memory_gb is not None:
-            is_larger = self.memory_gb < self.larger_memory_gb < math.inf
-            self._expect(is_larger, "larger_memory_gb", f"more than memory_gb, {self.memory_gb!r}, or None")
-        if self.larger_storage_gb is not None:
-            is_larger = (self.storage_gb or 0) < self.larger_storage_gb < math.inf
-            self._expect(is_larger, "larger_storage_gb", f"more than storage_gb, {self.storage_gb!r}, or None")
+        for name in ("memory_gb", "storage_gb"):
+            limit, larger = getattr(self, name), getattr(self, f"larger_{name}")
+            is_larger = larger is None or (limit or 0) < larger < math.inf
+            self._expect(is_larger, f"larger_{name}", f"more than {name}, {limit!r}, or None")
         is_enough = self.cpu_limit is None or self.cpu_limit >= self.cores
         self._expect(is_enough, "cpu_limit", f"at least cores, {self.cores!r}, or None")
         if self.cloud == "gke" and self.notice_s is not None:

@@ -37,8 +37,9 @@ def read(
         built: its record of stage `features`; None if they have not been built yet.
         slices: fields that are needed of the answers that count.
     """
-    kept = (*answer_rows.schema((), task), *slices)
-    rows = stage_inputs.rows(tables, answered, answer_rows.schema(fields, task), kept)
+    rows = stage_inputs.rows(
+        tables, answered, answer_rows.schema(fields, task), kept=(*answer_rows.schema((), task), *slices)
+    )
     types = {name: answer_rows.ABOUT[name] for name in skew.WHO}
     types |= {item.name: answer_rows.FIELD_TYPES[item.dtype] for item in fields}
     ours = None if built is None else stage_inputs.rows(tables, built, types, skew.WHO)

@@ -109,9 +109,9 @@ class _DriftRun(KeyedRun[Judging]):
         Dagster's page of a key shows the metadata of a later observation in place of the materialization's.
         """
         sources = {source.name for source in self.spec.sources}
-        for key, seen in faulty.items():
-            if primary := seen.judged.primary:
-                shown = metadata.readable(self.view(facts=seen)[0], {"fault": fault_sentences.clause(primary)})
+        for key, judged_key in faulty.items():
+            if primary := judged_key.judged.primary:
+                readable = metadata.readable(self.view(facts=judged_key)[0], {"fault": fault_sentences.clause(primary)})
                 source = primary.source
                 blamed = [(stage, source) for stage in ("raw", "validated")] if source in sources else []
                 for stage, name in (*blamed, ("features", None)):
@@ -119,7 +119,7 @@ class _DriftRun(KeyedRun[Judging]):
                         dg.AssetObservation(
                             dg.AssetKey(naming.asset_key(self.spec.name, stage, name)),
                             partition=key,
-                            metadata=shown,
+                            metadata=readable,
                         )
                     )
 

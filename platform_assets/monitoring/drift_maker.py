@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from platform_assets.engine.outputs import StageOutput
+from platform_assets.monitoring.judged_product import JudgedProduct
 from platform_assets.monitoring.judgement import Judge
-from platform_assets.product.windows import Tables, Window
 
 if TYPE_CHECKING:
-    from platform_assets.base.keys import Grain
     from platform_assets.monitoring.judged import Judgement
-    from platform_assets.product.fields import Field
-    from platform_assets.product.monitoring import Monitors
-    from platform_assets.product.sources import Source
     from platform_assets.product.spec import ProductSpec
-    from platform_assets.product.tasks import Task
     from platform_assets.store.handle import Product
 
 PSI = "psi"
@@ -36,18 +30,8 @@ TYPES = pl.Schema({name: pl.String() for name in COLUMNS} | {"is_failing": pl.Bo
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judging:
-    """Judges a product's keys; the members are those of `ProductSpec`."""
-
-    name: str
-    is_live: bool
-    grain: Grain
-    sources: tuple[Source, ...]
-    lookback: int
-    features: Callable[[Tables, Window], pl.DataFrame]
-    fields: tuple[Field, ...]
-    task: Task
-    monitors: Monitors
+class Judging(JudgedProduct):
+    """Judges a product's keys."""
 
     @staticmethod
     def for_product(spec: ProductSpec) -> Judging:
@@ -63,20 +47,6 @@ class Judging:
             task=spec.task,
             monitors=spec.monitors,
         )
-
-    @property
-    def label_source(self) -> Source:
-        """The one source that delivers labels."""
-        return next(source for source in self.sources if source.is_label)
-
-    @property
-    def feature_sources(self) -> tuple[Source, ...]:
-        """The sources that `features` reads."""
-        return tuple(source for source in self.sources if not source.is_label)
-
-    def source(self, name: str) -> Source:
-        """Return a source by name."""
-        return next(source for source in self.sources if source.name == name)
 
     def judge(self, product: Product, keys: tuple[str, ...]) -> Judge:
         """Return the judge of a contiguous, ordered run of keys."""

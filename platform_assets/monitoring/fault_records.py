@@ -33,7 +33,7 @@ from platform_assets.store.records.faults import (
 from platform_assets.store.records.requests import REQUESTS, AdvanceRequest
 
 if TYPE_CHECKING:
-    from platform_assets.monitoring.drift_maker import Judging
+    from platform_assets.monitoring.judged_product import JudgedProduct
     from platform_assets.store.handle import Product
 
 BY = "drift"
@@ -51,7 +51,7 @@ class _Signed(TypedDict):
 class FaultRecords:
     """The fault ledgers of the keys around one chunk of a run."""
 
-    def __init__(self, spec: Judging, product: Product, keys: Sequence[str]) -> None:
+    def __init__(self, spec: JudgedProduct, product: Product, keys: Sequence[str]) -> None:
         """Read the holds of `keys`: the chunk's, and those they are compared with."""
         self._spec, self._product = spec, product
         self._ledgers, self._history = product.ledgers, product.history

@@ -35,8 +35,7 @@ def state(hold: Hold | None) -> str:
 
 def standing(faults: held_faults.Faults) -> str:
     """Return which keys are held, or else given up, and why: the newest fault speaks for the others."""
-    held = held_faults.held(faults)
-    for keys, text in ((list(held), "held"), (list(faults), "given up and left out of training")):
+    for keys, text in ((list(held_faults.held(faults)), "held"), (list(faults), "given up and left out of training")):
         if keys:
             return f"{', '.join(keys)} {text}: {clause(faults[keys[-1]][0])}"
     return "No key is held."

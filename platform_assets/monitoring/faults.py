@@ -382,7 +382,10 @@ def _shifted(source: str, current: SourceSketch, accepted: Sequence[SourceSketch
         if len(means) >= monitors.min_record_keys:
             usual, spread = median(means), median(earlier.std for earlier in past if earlier.std is not None)
             mean, std = (math.nan if value is None else value for value in (moments.mean, moments.std))
-            moves.append((abs(mean - usual) / _unit(usual, spread, std), name, usual, spread, len(means)))
+            # A statistic that never varied is measured by its current spread: else a single odd row fails the check.
+            least = NO_SPREAD * abs(usual) or NO_SPREAD**2
+            unit = spread if spread > least else max(std, least)
+            moves.append((abs(mean - usual) / unit, name, usual, spread, len(means)))
     if not moves:
         return []
     limit = monitors.max_statistic_shift
@@ -404,14 +407,6 @@ def _shifted(source: str, current: SourceSketch, accepted: Sequence[SourceSketch
             f"{spread:,.4g}",
         )
     ]
-
-
-def _unit(usual: float, spread: float, current: float) -> float:
-    """Return the spread of single rows. A statistic that never varied is measured by its current spread, so that a
-    single odd row does not fail the check.
-    """
-    least = NO_SPREAD * abs(usual) or NO_SPREAD**2
-    return spread if spread > least else max(current, least)
 
 
 def _volume(source: str, current: SourceSketch, alike: Sequence[SourceSketch], monitors: Monitors) -> list[Check]:

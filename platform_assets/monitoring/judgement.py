@@ -27,7 +27,7 @@ from platform_assets.training.histograms import histograms
 from platform_assets.training.reference import MIX, Counts, Model, Reference
 
 if TYPE_CHECKING:
-    from platform_assets.monitoring.drift_maker import Judging
+    from platform_assets.monitoring.judged_product import JudgedProduct
     from platform_assets.store.handle import Product
     from platform_assets.store.records import judgements
     from platform_assets.store.records.performance import Compared
@@ -43,11 +43,15 @@ _HELD_BACK = 2
 class Judge:
     """Judges the keys of one chunk in order, each against the keys before it."""
 
-    def __init__(self, spec: Judging, product: Product, keys: tuple[str, ...]) -> None:
+    def __init__(self, spec: JudgedProduct, product: Product, keys: tuple[str, ...]) -> None:
         """Read the records around `keys`, which are contiguous and in order."""
         self._spec, self._history = spec, product.history
         self._tables, self._artifacts = product.tables, product.artifacts
-        around = _around(spec, keys)
+        # What the keys are compared with, and newer ones judged before.
+        reach = _HELD_BACK * max(spec.monitors.record_keys, spec.monitors.drift_window)
+        last = spec.grain.index(keys[-1]) + reach
+        end = last if spec.grain.size is None else min(last, spec.grain.size - 1)
+        around = spec.grain.span(spec.grain.with_lookback(keys[:1], reach)[0], spec.grain.key_at(end))
         self._judged: dict[str, PartitionRecord] = self._tables.records(STAGE, around)
         self.faults = FaultRecords(spec, product, around)
         self._sketches: dict[str, KeySketch] = {}
@@ -249,7 +253,7 @@ class Judge:
     def _histograms(self, key: str, model: Model) -> Counts | None:
         """Return a key's histograms on the model's bins: from the bundle, from its sketch, or computed now."""
         if key in model.reference.keys:
-            return model.reference.of(key)
+            return model.reference.histograms_of(key)
         stored = self._sketch_of(key)
         if stored is not None and stored.bins == model.bins:
             return stored.histograms
@@ -330,11 +334,3 @@ class Judge:
 
 def _stage(source: str) -> str:
     return naming.stage("validated", source)
-
-
-def _around(spec: Judging, keys: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the keys whose records may matter: those the keys are compared with, and newer ones judged before."""
-    reach = _HELD_BACK * max(spec.monitors.record_keys, spec.monitors.drift_window)
-    last = spec.grain.index(keys[-1]) + reach
-    end = last if spec.grain.size is None else min(last, spec.grain.size - 1)
-    return spec.grain.span(spec.grain.with_lookback(keys[:1], reach)[0], spec.grain.key_at(end))

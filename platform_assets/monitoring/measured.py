@@ -68,7 +68,7 @@ def window(
     label, answer = _pairs(rows, measures)
     values: dict[str, Interval | None] = {}
     if len(labelled_by_key) < paired.FEWEST_KEYS:
-        for measure in measures.shown:
+        for measure in measures.every:
             value = measure.value(*measures.task.checked(label, answer))
             values[measure.name] = None if value is None else Interval(value=value, low=None, high=None)
     else:

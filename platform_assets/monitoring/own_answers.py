@@ -15,14 +15,14 @@ from platform_assets.monitoring import skew
 from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore
 
 if TYPE_CHECKING:
-    from platform_assets.monitoring.performance_maker import Measuring
+    from platform_assets.monitoring.measured_product import MeasuredProduct
     from platform_assets.training.graph import Graph
 
 
 class OwnAnswers:
     """Scores features with bundles, loading each bundle once."""
 
-    def __init__(self, spec: Measuring, artifacts: ArtifactStore) -> None:
+    def __init__(self, spec: MeasuredProduct, artifacts: ArtifactStore) -> None:
         """Keep the product and its artifact store; bundles load on first use."""
         self._spec, self._artifacts = spec, artifacts
         self._models: dict[str, Graph | str] = {}

@@ -30,7 +30,8 @@ from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.monitoring import skew
-from platform_assets.monitoring.performance_maker import INPUT_STAGES, KeyRecords, Measuring, keys_before
+from platform_assets.monitoring.performance_inputs import INPUT_STAGES, KeyRecords
+from platform_assets.monitoring.performance_maker import Measuring
 from platform_assets.product.spec import ProductSpec
 from platform_assets.store.history.performance import measured
 from platform_assets.store.records.performance import Measured
@@ -88,7 +89,7 @@ class _PerformanceRun(KeyedRun[Measuring]):
     def __init__(self, stage: Stage[Measuring], context: dg.AssetExecutionContext) -> None:
         """Prepare the run without reading anything."""
         super().__init__(stage, context)
-        self._own = self.maker.own_answers(self.product.artifacts)
+        self._scorer = self.maker.own_answers(self.product.artifacts)
         # Data of the newest recomputed key, kept for its charts.
         self._newest: str | None = None
         self._by_key: dict[str, pl.DataFrame] = {}
@@ -97,7 +98,7 @@ class _PerformanceRun(KeyedRun[Measuring]):
         key_records = KeyRecords.read(self.maker, self.tables, self.product.history, chunk, self.keys)
 
         def make(stale: Keys) -> dict[str, StageOutput]:
-            output, self._by_key = self.maker.make(self.tables, key_records, stale, self._own)
+            output, self._by_key = self.maker.make(self.tables, key_records, stale, self._scorer)
             self._newest = stale[-1]
             return {STAGE: output}
 
@@ -111,7 +112,7 @@ class _PerformanceRun(KeyedRun[Measuring]):
 
     def _before(self) -> dict[str, Measured]:
         """Return the numbers of the newest key and of earlier keys that its window may include, oldest first."""
-        keys = () if self._newest is None else (*keys_before(self.maker, self._newest), self._newest)
+        keys = () if self._newest is None else (*self.maker.keys_before(self._newest), self._newest)
         return {key: measured(record) for key, record in self.tables.records(STAGE, keys).items()} if keys else {}
 
 

@@ -11,7 +11,7 @@ from platform_assets.store.history.holds import Hold
 from platform_assets.store.records.faults import Fault, Nulled, Repair, Repaired
 
 if TYPE_CHECKING:
-    from platform_assets.monitoring.performance_maker import Measuring
+    from platform_assets.monitoring.measured_product import MeasuredProduct
     from platform_assets.store.history.faults import Faults
     from platform_assets.store.tables import PartitionRecord, TableStore
 
@@ -20,8 +20,6 @@ INPUT_STAGES = ("predictions", "outcomes", "features")
 """The stages whose rows a key is measured from."""
 RECORDS_READ = 20
 """How many of the newest fault records of a key are searched for its fault."""
-REACH_WINDOWS = 3
-"""The window's keys are searched within this many window lengths; older quality says nothing about today."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +33,7 @@ class KeyRecords:
         changed: key -> the reason its sources differ from those at serving time.
     """
 
-    spec: Measuring
+    spec: MeasuredProduct
     run: frozenset[str]
     records: Mapping[str, Mapping[str, PartitionRecord]]
     out: frozenset[str]
@@ -43,10 +41,10 @@ class KeyRecords:
 
     @staticmethod
     def read(
-        spec: Measuring, tables: TableStore, history: Faults, chunk: tuple[str, ...], run: Iterable[str]
+        spec: MeasuredProduct, tables: TableStore, history: Faults, chunk: tuple[str, ...], run: Iterable[str]
     ) -> KeyRecords:
         """Read the records for one chunk of a run's keys."""
-        reach = spec.grain.with_lookback(chunk, max(_reach(spec), spec.lookback))
+        reach = spec.grain.with_lookback(chunk, max(spec.reach, spec.lookback))
         holds = history.holds(reach)
         reasons = {key: _change(spec, history, key, hold) for key, hold in holds.items()}
         changed = {key: reason for key, reason in reasons.items() if reason is not None}
@@ -69,7 +67,7 @@ class KeyRecords:
         digests = self.digests(key)
         if digests is None:
             return None
-        before = keys_before(self.spec, key)
+        before = self.spec.keys_before(key)
         window = [[name, self._standing(name), name in self.out] for name in before]
         reason = self.not_compared(key)
         return {
@@ -93,16 +91,7 @@ class KeyRecords:
         return None if record is None else {name: record.inputs[name] for name in INPUT_STAGES if name in record.inputs}
 
 
-def keys_before(spec: Measuring, key: str) -> tuple[str, ...]:
-    """Return the keys in which the window of a key is searched, without the key itself."""
-    return spec.grain.with_lookback((key,), _reach(spec))[:-1]
-
-
-def _reach(spec: Measuring) -> int:
-    return REACH_WINDOWS * spec.window - 1
-
-
-def _change(spec: Measuring, history: Faults, key: str, hold: Hold) -> str | None:
+def _change(spec: MeasuredProduct, history: Faults, key: str, hold: Hold) -> str | None:
     """Return the reason our features of a key differ from those available at serving time; None if they do not.
 
     The newest record need not name a source, so the fault it answers is looked up. Labels feed no feature.

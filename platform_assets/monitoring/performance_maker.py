@@ -14,44 +14,22 @@ from platform_assets.data.rows import Rows, about
 from platform_assets.data.stage_inputs import read
 from platform_assets.engine.outputs import StageOutput
 from platform_assets.monitoring import answers, counted_answers
+from platform_assets.monitoring.measured_product import MeasuredProduct
 from platform_assets.monitoring.own_answers import OwnAnswers
-from platform_assets.monitoring.performance_inputs import INPUT_STAGES, PERFORMANCE, KeyRecords, keys_before
+from platform_assets.monitoring.performance_inputs import PERFORMANCE, KeyRecords
 from platform_assets.store.history.performance import measured
 
 if TYPE_CHECKING:
-    from platform_assets.base.keys import Grain
     from platform_assets.evaluation.measures.base import Measures
-    from platform_assets.product.fields import Field
     from platform_assets.product.spec import ProductSpec
-    from platform_assets.product.tasks import Task
     from platform_assets.store.artifacts import ArtifactStore
     from platform_assets.store.records.performance import Compared, Promised
     from platform_assets.store.tables import PartitionRecord, TableStore
 
-__all__ = ["INPUT_STAGES", "KeyRecords", "Measuring", "keys_before"]
-
 
 @dataclass(frozen=True, kw_only=True)
-class Measuring:
-    """Measures a product's keys; the members are those of `ProductSpec` and its parts.
-
-    Attributes:
-        label: the source that delivers the labels.
-        window: number of labelled keys over which quality is measured (`Retraining.performance_window`).
-        min_equal_share: see `Monitors`.
-        confidence: of intervals, see `Gates`.
-    """
-
-    grain: Grain
-    lookback: int
-    label: str
-    fields: tuple[Field, ...]
-    task: Task
-    measures: Measures
-    slices: tuple[str, ...]
-    window: int
-    min_equal_share: float
-    confidence: float
+class Measuring(MeasuredProduct):
+    """Measures a product's keys."""
 
     @staticmethod
     def for_product(spec: ProductSpec, measures: Measures) -> Measuring:
@@ -86,9 +64,12 @@ class Measuring:
         from platform_assets.monitoring import measured as computed
 
         joined, compared = {}, {}
+        labels = {"entity": pl.String(), "label": self.task.label_type()}
         for key in stale:
             rows, ours, compared[key] = self._measured_rows(tables, key_records, key, scorer)
-            joined[key] = answers.join(rows, self._outcomes(tables, key_records, key), ours, self.slices, self.task)
+            record = key_records.records["outcomes"].get(key)
+            outcomes = None if record is None else read(tables, "outcomes", {key: record}, labels)[key]
+            joined[key] = answers.join(rows, outcomes, ours, self.slices, self.task)
         window_keys = {key: self._window_keys(key_records, key, joined) for key in stale}
         earlier = {name for keys in window_keys.values() for name in keys} - set(joined)
         window_records = {key: key_records.records[PERFORMANCE][key] for key in sorted(earlier)}
@@ -120,11 +101,6 @@ class Measuring:
         frames = read(tables, PERFORMANCE, records, self.columns)
         return {key: rows.drop_nulls(list(self.task.answer_types())) for key, rows in frames.items()}
 
-    def _outcomes(self, tables: TableStore, key_records: KeyRecords, key: str) -> pl.DataFrame | None:
-        record = key_records.records["outcomes"].get(key)
-        columns = {"entity": pl.String(), "label": self.task.label_type()}
-        return None if record is None else read(tables, "outcomes", {key: record}, columns)[key]
-
     def _measured_rows(
         self, tables: TableStore, key_records: KeyRecords, key: str, scorer: OwnAnswers
     ) -> tuple[pl.DataFrame, Rows | None, Compared]:
@@ -155,5 +131,5 @@ class Measuring:
             record = key_records.records[PERFORMANCE].get(name)
             return record is not None and measured(record).quality is not None
 
-        candidates = [name for name in (*keys_before(self, key), key) if has_labels(name)]
+        candidates = [name for name in (*self.keys_before(key), key) if has_labels(name)]
         return candidates[-self.window :]

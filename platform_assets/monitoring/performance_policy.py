@@ -32,27 +32,26 @@ def failing(tests: Tests, policy: Retraining) -> tuple[str, ...]:
 
     A test without its own margin uses the product's `min_excess_loss`.
     """
-    return tuple(name for name, test in tests.items() if _is_failing(test, policy))
-
-
-def _is_failing(test: Tested, policy: Retraining) -> bool:
-    if test.p_adjusted is None or test.effect is None or test.p_adjusted > 1 - policy.confidence:
-        return False
-    margin = policy.min_excess_loss if test.margin is None else test.margin
-    distance = test.side * test.effect if test.side else abs(test.effect)
-    return bool(distance >= margin)
+    names = []
+    for name, test in tests.items():
+        if test.p_adjusted is None or test.effect is None or test.p_adjusted > 1 - policy.confidence:
+            continue
+        distance = test.side * test.effect if test.side else abs(test.effect)
+        if distance >= (policy.min_excess_loss if test.margin is None else test.margin):
+            names.append(name)
+    return tuple(names)
 
 
 def describe(tests: Tests, policy: Retraining) -> str:
     """Describe the result of the tests in a clause; empty if there are none."""
     if failed := failing(tests, policy):
-        parts = (f"{name.replace('_', ' ')}: {_numbers_of(tests[name])}" for name in failed)
+        parts = (
+            f"{name.replace('_', ' ')}: {test.words} is {test.effect:+.4f}, adjusted p = {test.p_adjusted:.4f}"
+            for name in failed
+            for test in [tests[name]]
+        )
         return f"outcomes contradict the model's answers ({'; '.join(parts)})"
     adjusted = [test.p_adjusted for test in tests.values() if test.p_adjusted is not None]
     if adjusted:
         return f"none of {len(tests)} tests of the model's answers fails (smallest adjusted p = {min(adjusted):.4f})"
     return "the model's answers cannot be tested on these keys" if tests else ""
-
-
-def _numbers_of(test: Tested) -> str:
-    return f"{test.words} is {test.effect:+.4f}, adjusted p = {test.p_adjusted:.4f}"

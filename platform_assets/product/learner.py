@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -18,13 +18,14 @@ from platform_assets.base.problems import Problem
 
 if TYPE_CHECKING:
     import numpy as np
+    import onnx
     from numpy.typing import NDArray
+    from torch import nn
 
+    from platform_assets.product.inputs import Inputs
+    from platform_assets.product.learned import Learned
     from platform_assets.product.modelling import Training
     from platform_assets.product.tasks import Task
-    from platform_assets.training.learn import Learned
-    from platform_assets.training.learners.graphs import Graphs
-    from platform_assets.training.matrix import Inputs
 
 Blobs = Mapping[str, bytes]
 """A fitted model: bytes by file name. They are stored as they are, and nothing in them is unpickled."""
@@ -55,7 +56,7 @@ class Resumable(Protocol):
         """Take a step."""
 
     def state(self) -> Any:
-        """Return everything between two steps, as a `training.train.State`."""
+        """Return everything between two steps, as a `training.train.LoopState`."""
 
     def restore(self, state: Any) -> None:
         """Go on from a state."""
@@ -140,6 +141,23 @@ class Context:
         losses, cut = self.task.losses(labels, answers), len(labels) - self.judged
         judged = {"judged_loss": float(losses[cut:].mean())} if self.judged else {}
         self.progress.note(steps, steps, train_loss=float(losses[:cut].mean()), **judged, **measures)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graphs(Context, ABC):
+    """The context of an export, with what makes ONNX files from a model's parts (`training.learners.graphs`)."""
+
+    @abstractmethod
+    def of_network(self, network: nn.Module) -> bytes:
+        """Return the ONNX file of a torch module that maps `numeric`, `codes` and `image` to outputs [N, O]."""
+
+    @abstractmethod
+    def of_core(self, core: onnx.ModelProto) -> bytes:
+        """Return the ONNX file of a graph from `numeric` float32 [N, F] and `codes` int64 [N, C] to `answer`."""
+
+    @abstractmethod
+    def of_blend(self, files: Sequence[bytes], weights: Sequence[float]) -> bytes:
+        """Return one ONNX file whose answer is the weighted mean of others' answers."""
 
 
 @dataclass(frozen=True, kw_only=True)

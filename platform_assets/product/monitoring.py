@@ -16,8 +16,6 @@ from platform_assets.base import kinds
 if TYPE_CHECKING:
     import polars as pl
 
-    from platform_assets.product.spec import ProductSpec
-
 LEAST_OF_A_PHASE = 3
 """Keys per phase that a record must have room for: with two, one odd key moves the median."""
 
@@ -213,40 +211,23 @@ def of_grain(rules: Rules, kind: str) -> Rules:
     return replace(rules, **of_kind)
 
 
-def check_possible(spec: ProductSpec) -> None:
+def check_possible(monitors: Monitors, retraining: Retraining, product: str) -> None:
     """Refuse numbers of keys that contradict each other and would silently switch something off."""
-    monitors, retraining = spec.monitors, spec.retraining
     if monitors.is_comparing and monitors.min_record_keys > monitors.record_keys:
         raise ValueError(
-            f"{spec.name}: Monitors.min_record_keys is {monitors.min_record_keys} and record_keys is "
+            f"{product}: Monitors.min_record_keys is {monitors.min_record_keys} and record_keys is "
             f"{monitors.record_keys}, so no key would ever be compared; expected min_record_keys of at most "
             "record_keys, or is_comparing=False to judge rules and shares alone."
         )
     least = LEAST_OF_A_PHASE * monitors.season
     if monitors.is_comparing and monitors.season > 1 and monitors.record_keys < least:
         raise ValueError(
-            f"{spec.name}: Monitors.season is {monitors.season} and record_keys is {monitors.record_keys}, which hold "
+            f"{product}: Monitors.season is {monitors.season} and record_keys is {monitors.record_keys}, which hold "
             f"{monitors.record_keys // monitors.season} keys of each phase; expected record_keys of at least {least}, "
             f"{LEAST_OF_A_PHASE} of each, or season=1 for none."
         )
     if retraining.cooldown > retraining.max_age:
         raise ValueError(
-            f"{spec.name}: Retraining.cooldown is {retraining.cooldown} and max_age is {retraining.max_age}, at which "
+            f"{product}: Retraining.cooldown is {retraining.cooldown} and max_age is {retraining.max_age}, at which "
             "the cooldown would forbid the training that is due; expected a cooldown of at most max_age."
-        )
-    if spec.window is None:
-        return
-    labelled = spec.window - spec.label_delay
-    if labelled < spec.min_keys:
-        raise ValueError(
-            f"{spec.name}: window is {spec.window} and min_keys is {spec.min_keys}, of which a window has at most "
-            f"{labelled} that are labelled (label_delay={spec.label_delay}), so no training would ever be allowed; "
-            f"expected a window of at least {spec.min_keys + spec.label_delay}, or fewer min_keys."
-        )
-    if labelled - spec.holdout <= monitors.drift_window:
-        raise ValueError(
-            f"{spec.name}: window is {spec.window} and Monitors.drift_window is {monitors.drift_window}; a model is "
-            f"trained on {labelled - spec.holdout} of its keys (label_delay={spec.label_delay}, holdout="
-            f"{spec.holdout}), and drift is ranked among more training keys than drift_window. Expected a window of at "
-            f"least {monitors.drift_window + spec.holdout + spec.label_delay + 1}, or a smaller drift_window."
         )

@@ -140,7 +140,22 @@ class Source:
             raise ValueError(f"source {self.name!r} has no known_at; every row must state when it was known.")
         if self.is_slow and (self.is_label or self.partition_by):
             raise ValueError(f"source {self.name!r} is slow; it can neither hold labels nor be partitioned.")
-        self._check_known_at_of()
+        pairs: Mapping[object, object] = self.known_at_of or {}  # type: ignore[assignment]  # as a person wrote it
+        for column, at in pairs.items():
+            if not (isinstance(column, str) and isinstance(at, str | None)):
+                raise ValueError(
+                    f"source {self.name!r} has known_at_of={{{column!r}: {at!r}}}; expected the name of a column, with "
+                    "that of the column of its moment, or None where it was known with its row."
+                )
+            if column == self.known_at:
+                raise ValueError(
+                    f"source {self.name!r} has {column!r} in known_at_of, which is its known_at: its rows are known "
+                    "from then. Leave it out."
+                )
+        if self.is_label and self.known_at_of:
+            raise ValueError(
+                f"source {self.name!r} brings labels and has known_at_of; no feature reads it, so leave it out."
+            )
         if self.deadline < timedelta(0) and not self.is_early:
             raise ValueError(
                 f"source {self.name!r} has deadline={self.deadline}, before the end of the key, and its deliveries are "
@@ -210,24 +225,6 @@ class Source:
         self._check_partial(schema)
         self._check_bytes(schema)
         return schema
-
-    def _check_known_at_of(self) -> None:
-        pairs: Mapping[object, object] = self.known_at_of or {}  # type: ignore[assignment]  # as a person wrote it
-        for column, at in pairs.items():
-            if not (isinstance(column, str) and isinstance(at, str | None)):
-                raise ValueError(
-                    f"source {self.name!r} has known_at_of={{{column!r}: {at!r}}}; expected the name of a column, with "
-                    "that of the column of its moment, or None where it was known with its row."
-                )
-            if column == self.known_at:
-                raise ValueError(
-                    f"source {self.name!r} has {column!r} in known_at_of, which is its known_at: its rows are known "
-                    "from then. Leave it out."
-                )
-        if self.is_label and self.known_at_of:
-            raise ValueError(
-                f"source {self.name!r} brings labels and has known_at_of; no feature reads it, so leave it out."
-            )
 
     def _check_multiline(self, schema: pa.DataFrameSchema) -> None:
         import polars as pl

@@ -159,7 +159,8 @@ class ProductSpec:
                 "nothing would be left to train on. Raise min_keys."
             )
         check_rules(self.monitors.rules, {source.name for source in self.sources}, self.name)
-        check_possible(self)
+        check_possible(self.monitors, self.retraining, self.name)
+        self._check_window()
         if self.retraining.anchor is not None:
             self.grain.index(self.retraining.anchor)
         if self.grain.instant_after(self.grain.first) is None and any(source.partition_by for source in self.sources):
@@ -174,18 +175,33 @@ class ProductSpec:
             )
         for source in self.sources:
             for column in source.partial_columns:
-                self._check_column(source, column)
+                of_column = f"{self.name}: source {source.name!r}, column {column.name!r}"
+                for name, key in (("since", column.since), ("until", column.until)):
+                    if key is not None and not self.grain.contains(key):
+                        raise KeyProblem(f"{of_column}: {name} is {key!r}; expected one of {self.grain.describe()}.")
+                if column.since and column.until and self.grain.index(column.since) > self.grain.index(column.until):
+                    raise ValueError(f"{of_column}: since={column.since!r} is after until={column.until!r}; swap them.")
         self._check_fields()
         self._check_owner_and_landing()
         self._check_history()
 
-    def _check_column(self, source: Source, column: Column) -> None:
-        of_column = f"{self.name}: source {source.name!r}, column {column.name!r}"
-        for name, key in (("since", column.since), ("until", column.until)):
-            if key is not None and not self.grain.contains(key):
-                raise KeyProblem(f"{of_column}: {name} is {key!r}; expected one of {self.grain.describe()}.")
-        if column.since and column.until and self.grain.index(column.since) > self.grain.index(column.until):
-            raise ValueError(f"{of_column}: since={column.since!r} is after until={column.until!r}; swap them.")
+    def _check_window(self) -> None:
+        if self.window is None:
+            return
+        labelled, drift_window = self.window - self.label_delay, self.monitors.drift_window
+        if labelled < self.min_keys:
+            raise ValueError(
+                f"{self.name}: window is {self.window} and min_keys is {self.min_keys}, of which a window has at most "
+                f"{labelled} that are labelled (label_delay={self.label_delay}), so no training would ever be allowed; "
+                f"expected a window of at least {self.min_keys + self.label_delay}, or fewer min_keys."
+            )
+        if labelled - self.holdout <= drift_window:
+            raise ValueError(
+                f"{self.name}: window is {self.window} and Monitors.drift_window is {drift_window}; a model is "
+                f"trained on {labelled - self.holdout} of its keys (label_delay={self.label_delay}, holdout="
+                f"{self.holdout}), and drift is ranked among more training keys than drift_window. Expected a window "
+                f"of at least {drift_window + self.holdout + self.label_delay + 1}, or a smaller drift_window."
+            )
 
     def _check_fields(self) -> None:
         if len(self.fields) > MOST_FIELDS:

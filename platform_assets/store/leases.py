@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from platform_assets.base.problems import Problem
-from platform_assets.store.ledgers import Ledgers, RecordExists
+from platform_assets.base.problems import Problem, RecordExists
+from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.records import leases as records
 from platform_assets.store.records.leases import LEASES, SIGNS
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from platform_assets.store.ledger import LedgerWriter
-from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.ledgers import Ledgers, LedgerWriter
 from platform_assets.store.records.base import R, RecordKind
 
 

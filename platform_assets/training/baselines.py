@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import numpy as np
 
-from platform_assets.training.learn import Learned, codes
-from platform_assets.training.matrix import Inputs
+from platform_assets.product.inputs import Inputs
+from platform_assets.product.learned import Learned
+from platform_assets.training.learn import codes
 
 if TYPE_CHECKING:
     from platform_assets.product.tasks import Task
@@ -165,7 +166,10 @@ def _fill(numbers: np.ndarray, learned: Learned, inputs: Inputs) -> None:
     """Write all but categories into rows of `_Block.numbers`: numbers and their indicators first, cells last."""
     indicator = len(learned.numeric)
     for i, column in enumerate(learned.numeric):
-        numbers[:, i], is_null = _standardised(inputs.numeric[:, i], column.mean, column.std)
+        values = inputs.numeric[:, i]
+        is_null = np.isnan(values)
+        z = (np.where(is_null, column.mean, values).astype(np.float64) - column.mean) / column.std
+        numbers[:, i] = np.clip(z, -Z_LIMIT, Z_LIMIT)
         if column.has_nulls:
             numbers[:, indicator] = is_null
             indicator += 1
@@ -188,12 +192,6 @@ def _coarse(image: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
 
 def _starts(length: int, count: int) -> np.ndarray:
     return np.arange(count) * length // count
-
-
-def _standardised(column: np.ndarray, mean: float, std: float) -> tuple[np.ndarray, np.ndarray]:
-    is_null = np.isnan(column)
-    z = (np.where(is_null, mean, column).astype(np.float64) - mean) / std
-    return np.clip(z, -Z_LIMIT, Z_LIMIT), is_null
 
 
 def _fitted(kind: str, blocks: list[_Block], labels: np.ndarray, task: Task, learned: Learned) -> Baseline:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from platform_assets.product.fields import Field
+    from platform_assets.product.learned import Learned
     from platform_assets.product.learner import Blobs, Context, Learner, Progress
     from platform_assets.product.modelling import Training
     from platform_assets.product.spec import ProductSpec
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from platform_assets.store.tables import TableStore
     from platform_assets.training.baselines import Baselines
     from platform_assets.training.labelled_rows import Rows
-    from platform_assets.training.learn import Learned
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
+    from platform_assets.product.learned import Learned
     from platform_assets.product.tasks import Task
-    from platform_assets.training.learn import Learned
 
 
 _NEWEST_ML = 3
@@ -149,14 +149,14 @@ def _put_answer_behind(model: onnx.ModelProto, task: Task, width: float | None) 
     from onnx import TensorProto, helper, numpy_helper
 
     graph, node = model.graph, helper.make_node
-    own = graph.output[-1].name  # a classifier's first one is the label
+    output = graph.output[-1].name  # a classifier's first one is the label
     shape: list[str | int] = ["N"]
     if task.kind == "binary":
         constants = [numpy_helper.from_array(np.array(1, np.int64), "answer.column")]
-        nodes = [node("Gather", [own, "answer.column"], ["answer.wide"], axis=1)]
+        nodes = [node("Gather", [output, "answer.column"], ["answer.wide"], axis=1)]
     elif task.kind == "multi_class":
         shape, constants = ["N", task.outputs], []
-        nodes = [node("Identity", [own], ["answer.wide"])]
+        nodes = [node("Identity", [output], ["answer.wide"])]
     else:
         shape = ["N", 2]
         constants = [
@@ -165,7 +165,7 @@ def _put_answer_behind(model: onnx.ModelProto, task: Task, width: float | None) 
             numpy_helper.from_array(np.array([[width]], np.float32), "answer.spread"),
         ]
         nodes = [
-            node("Reshape", [own, "answer.shape"], ["answer.value"]),
+            node("Reshape", [output, "answer.shape"], ["answer.value"]),
             node("Mul", ["answer.value", "answer.zero"], ["answer.none"]),
             node("Add", ["answer.none", "answer.spread"], ["answer.spreads"]),
             node("Concat", ["answer.value", "answer.spreads"], ["answer.wide"], axis=1),

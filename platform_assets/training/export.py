@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from platform_assets.base.problems import Problem
-from platform_assets.training.learn import Learned
-from platform_assets.training.matrix import Inputs
+from platform_assets.product.inputs import Inputs
+from platform_assets.product.learned import Learned
 
 if TYPE_CHECKING:
     import onnx

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from platform_assets.training.matrix import Inputs
+    from platform_assets.product.inputs import Inputs
 
 NAME = "golden.json"
 FORMAT = 1

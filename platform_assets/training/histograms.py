@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from platform_assets.data.rows import Rows
+    from platform_assets.product.learned import Learned
     from platform_assets.product.tasks import Task
-    from platform_assets.training.learn import Learned
 
 
 def histograms(frame: Rows, learned: Learned) -> sketches.Histograms:

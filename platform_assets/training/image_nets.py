@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from platform_assets.training.learn import Learned
+from platform_assets.product.learned import Learned
 
 
 class ConvNet(nn.Module):
@@ -87,7 +87,11 @@ class ConvNet(nn.Module):
         if self.flip:
             is_mirrored_N = torch.rand(len(image_NHW), device=image_NHW.device) < 0.5
             image_NHW = torch.where(is_mirrored_N[:, None, None], image_NHW.flip(2), image_NHW)
-        return shifted(image_NHW, *_shifts(image_NHW, self.shift)) if self.shift else image_NHW
+        if self.shift:
+            size = (2, len(image_NHW))
+            down_N, right_N = torch.randint(-self.shift, self.shift + 1, size, device=image_NHW.device)
+            image_NHW = shifted(image_NHW, down_N, right_N)
+        return image_NHW
 
 
 def shifted(image_NHW: Tensor, down_N: Tensor, right_N: Tensor) -> Tensor:
@@ -100,11 +104,6 @@ def shifted(image_NHW: Tensor, down_N: Tensor, right_N: Tensor) -> Tensor:
     is_row_NH = (rows_NH >= 0) & (rows_NH < height)
     is_column_NW = (columns_NW >= 0) & (columns_NW < width)
     return moved_NHW * (is_row_NH[:, :, None] & is_column_NW[:, None, :])
-
-
-def _shifts(image_NHW: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    drawn_2N = torch.randint(-most, most + 1, (2, len(image_NHW)), device=image_NHW.device)
-    return drawn_2N[0], drawn_2N[1]
 
 
 def _stage(before: int, after: int) -> nn.Sequential:

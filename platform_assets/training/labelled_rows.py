@@ -11,10 +11,11 @@ import numpy as np
 import polars as pl
 
 from platform_assets.base import naming
-from platform_assets.training.matrix import Inputs, inputs_of
+from platform_assets.training.matrix import inputs_of
 
 if TYPE_CHECKING:
     from platform_assets.product.fields import Field
+    from platform_assets.product.inputs import Inputs
     from platform_assets.product.tasks import Task
     from platform_assets.store.tables import TableStore
 

@@ -7,48 +7,19 @@ Shapes: N rows, F numeric fields, C categories, an image of H by W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from platform_assets.product.inputs import Inputs
+
 if TYPE_CHECKING:
-    from platform_assets.product.spec import Field
+    from platform_assets.product.fields import Field
 
 CATEGORY, IMAGE = "category", "image"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inputs:
-    """The inputs of a model.
-
-    Attributes:
-        numeric: float32 [N, F], NaN for null.
-        categorical: text [N, C], "" for null.
-        image: uint8 [N, H, W]; None for a product without an image.
-    """
-
-    numeric: NDArray[np.float32]
-    categorical: NDArray[Any]
-    image: NDArray[np.uint8] | None = None
-
-    def __len__(self) -> int:
-        return len(self.numeric)
-
-    def __getitem__(self, rows: slice | NDArray[Any]) -> Inputs:
-        return Inputs(
-            numeric=self.numeric[rows],
-            categorical=self.categorical[rows],
-            image=None if self.image is None else self.image[rows],
-        )
-
-    def in_batches(self, rows: int) -> Iterator[Inputs]:
-        """Yield batches of `rows` rows, in order."""
-        for start in range(0, len(self), rows):
-            yield self[start : start + rows]
 
 
 def inputs_of(frame: pl.DataFrame, fields: Sequence[Field]) -> Inputs:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from platform_assets.training.learn import Learned
+from platform_assets.product.learned import Learned
 
 Z_LIMIT = 6.0
 """Clip values at this many standard deviations: a broken sensor must not saturate the network."""

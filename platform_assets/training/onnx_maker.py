@@ -9,13 +9,13 @@ from platform_assets.training.checkpoint_maker import Learning
 
 if TYPE_CHECKING:
     from platform_assets.product.contract import ContractDocument
+    from platform_assets.product.learned import Learned
     from platform_assets.product.learner import Blobs
     from platform_assets.product.spec import ProductSpec
     from platform_assets.store.records.base import Document
     from platform_assets.training.export import Parity
     from platform_assets.training.golden import Golden
     from platform_assets.training.labelled_rows import Rows
-    from platform_assets.training.learn import Learned
     from platform_assets.training.reference import ReferenceDocument
 
 SCORED_AT_ONCE = 4096
@@ -49,11 +49,11 @@ class Exporting:
         """Return the ONNX file of a fitted model, from raw columns to answers."""
         from platform_assets.product.learner import Alone
         from platform_assets.training import determinism
-        from platform_assets.training.learners.graphs import Graphs
+        from platform_assets.training.learners.graphs import OnnxGraphs
 
         training = self.learning.training
         determinism.fix(training.threads)
-        graphs = Graphs(task=self.learning.task, training=training, learned=learned, progress=Alone())
+        graphs = OnnxGraphs(task=self.learning.task, training=training, learned=learned, progress=Alone())
         return self.learning.learner.to_onnx(blobs, graphs)
 
     def parity(self, blobs: Blobs, learned: Learned, graph: bytes, holdout: Rows) -> Parity:

@@ -12,8 +12,8 @@ from platform_assets.store.artifacts import ArtifactStore, sha256
 if TYPE_CHECKING:
     import numpy as np
 
+    from platform_assets.product.learned import Learned
     from platform_assets.product.tasks.base import TaskDocument
-    from platform_assets.training.learn import Learned
 
 FORMAT = 2
 MIX = "answers"
@@ -85,7 +85,7 @@ class Reference:
         """The reference of the answers alone, as one field; None if the bundle has none."""
         return None if self.answers is None else Reference(keys=self.keys, fields={MIX: self.answers})
 
-    def of(self, key: str) -> dict[str, list[int]]:
+    def histograms_of(self, key: str) -> dict[str, list[int]]:
         """Return the histograms of one training key."""
         index = self.keys.index(key)
         return {name: counts[index].tolist() for name, counts in self.fields.items()}
@@ -145,7 +145,7 @@ class Model:
 
 def read(store: ArtifactStore, digest: str) -> Model | None:
     """Load a bundle's reference; None if it was sealed without one."""
-    from platform_assets.training.learn import Learned
+    from platform_assets.product.learned import Learned
 
     bundle = store.bundle(digest)
     if "reference.json" not in bundle.names:

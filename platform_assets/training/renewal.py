@@ -7,25 +7,25 @@ from platform_assets.store.records.versions import COMPATIBLE, RENEWALS, Compati
 from platform_assets.training import versions
 
 
-def request(product: Product, older: versions.Older, *, usd: float, why: str, by: str) -> int:
+def request(product: Product, older: versions.Older, *, usd: float, reason: str, author: str) -> int:
     """Record that older keys are made again, at this price; return the renewal's number."""
     record = Renewal(
         first=older.keys[0],
         last=older.keys[-1],
         versions=versions.current(product.spec),
         usd=round(usd, 6),
-        why=why,
-        by=by,
+        why=reason,
+        by=author,
         at_utc=_now(product),
     )
     return product.ledgers.of(RENEWALS).append(record)
 
 
-def mark_compatible(product: Product, older: versions.Older, *, why: str, by: str) -> list[Compatible]:
+def mark_compatible(product: Product, older: versions.Older, *, reason: str, author: str) -> list[Compatible]:
     """Record that the rows of older keys may train together with rows of the present versions; return the records."""
     current, at_utc = versions.current(product.spec), _now(product)
     records = [
-        Compatible(stage=stage, versions=(name, current[stage]), why=why, by=by, at_utc=at_utc)
+        Compatible(stage=stage, versions=(name, current[stage]), why=reason, by=author, at_utc=at_utc)
         for stage, names in versions.names_of(product, older.keys).items()
         for name in names
     ]

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from platform_assets.product.fields import Field
+    from platform_assets.product.inputs import Inputs
     from platform_assets.product.tasks import Task
-    from platform_assets.training.matrix import Inputs
 
 CHANCE = 1e-6
 """How often rows without any leak may be refused, at most, over all fields."""

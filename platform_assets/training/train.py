@@ -20,9 +20,9 @@ from platform_assets.product.learner import NotFinite, TrainingProblem
 if TYPE_CHECKING:
     import numpy as np
 
+    from platform_assets.product.inputs import Inputs
     from platform_assets.product.spec import Training
     from platform_assets.product.tasks import Task
-    from platform_assets.training.matrix import Inputs
 
 WARM_UP = 0.1
 """Share of all steps in which the learning rate climbs; afterwards it falls to zero along a cosine."""
@@ -40,7 +40,7 @@ class Facts(TypedDict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class State:
+class LoopState:
     """Everything between two steps: a training resumed from it is identical to one that never stopped.
 
     Attributes:
@@ -144,10 +144,13 @@ class Loop:
             )
         self._loss_sum += value * len(rows)
         if self.done % self.batches == 0:
-            self._end_epoch()
+            self.history.append({"epoch": self.done // self.batches, "train_loss": self._loss_sum / self._learned})
+            if self._judged:
+                self._judge()
+            self._begin_epoch()
         return value
 
-    def state(self) -> State:
+    def state(self) -> LoopState:
         """Return the state between two steps."""
         tensors = {f"weights.{name}": value for name, value in self.model.state_dict().items()}
         for parameter, moments in self._optimizer.state_dict()["state"].items():
@@ -160,9 +163,9 @@ class Loop:
         if self._best:
             facts["best_loss"] = self._best_loss
         copies = {name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}
-        return State(tensors=copies, facts=facts)
+        return LoopState(tensors=copies, facts=facts)
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: LoopState) -> None:
         """Resume from a state of the same training.
 
         Raises:
@@ -203,12 +206,6 @@ class Loop:
         self._order_before = self._order.get_state()
         self._rows = torch.randperm(self._learned, generator=self._order).to(self._device)
         self._loss_sum = 0.0
-
-    def _end_epoch(self) -> None:
-        self.history.append({"epoch": self.done // self.batches, "train_loss": self._loss_sum / self._learned})
-        if self._judged:
-            self._judge()
-        self._begin_epoch()
 
     def _is_out_of_patience(self) -> bool:
         if self._patience is None or self.done % self.batches:

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from platform_assets.product.learned import Learned
 from platform_assets.product.learner import TrainingProblem
-from platform_assets.training.learn import Learned
 
 if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
+    from platform_assets.product.inputs import Inputs
     from platform_assets.product.tasks import Task
-    from platform_assets.training.matrix import Inputs
 
 OPSET, OPSET_ML, IR_VERSION = 20, 5, 10
 _AT_MOST = 0
@@ -206,10 +206,10 @@ def _columns_of(sets: Sets, learned: Learned) -> tuple[list[onnx.NodeProto], lis
 
     node, nodes, constants, parts = helper.make_node, [], [], []
     for number, column in enumerate(learned.categorical):
-        own = [members for feature, members in sets if feature == len(learned.numeric) + number]
-        if own:
-            table = np.ones((len(column.vocabulary) + 1, len(own)), np.uint8)
-            for place, members in enumerate(own):
+        members_of_column = [members for feature, members in sets if feature == len(learned.numeric) + number]
+        if members_of_column:
+            table = np.ones((len(column.vocabulary) + 1, len(members_of_column)), np.uint8)
+            for place, members in enumerate(members_of_column):
                 table[[int(code) for code in members.split("||")], place] = 0
             constants += [
                 numpy_helper.from_array(table, f"table{number}"),

@@ -94,7 +94,7 @@ def names_of(product: Product, keys: Sequence[str]) -> dict[str, list[str]]:
         for record in tables.records(stage, keys).values():
             for name in older_stages(spec, stage, record, versions):
                 names.setdefault(name, set()).update({*record.versions.get(name, ())} - {*versions[name]})
-    return {stage: sorted(found) for stage, found in sorted(names.items())}
+    return {stage: sorted(versions_of_stage) for stage, versions_of_stage in sorted(names.items())}
 
 
 def of_next_training(product: Product) -> Older | None:
@@ -128,16 +128,16 @@ def reach(spec: ProductSpec, behind: Older) -> int:
     return spec.lookback if {*behind.stages} - {FEATURES, OUTCOMES} else 0
 
 
-def rebuild_command(product: str, *, keys: str = "older", why: str) -> str:
+def rebuild_command(product: str, *, keys: str = "older", reason: str) -> str:
     """Return the command with which a person makes older keys again, or states that their versions go together."""
-    document = {"ops": {naming.job("rebuild_keys", product): {"config": {"keys": keys, "why": why}}}}
+    document = {"ops": {naming.job("rebuild_keys", product): {"config": {"keys": keys, "why": reason}}}}
     return shlex.join(["dg", "launch", "--job", naming.job("rebuild", product), "--config-json", json.dumps(document)])
 
 
 def advice(product: str) -> str:
     """Return what a person does about older keys, with commands."""
-    again = rebuild_command(product, why="the product changed")
-    compatible = rebuild_command(product, keys="compatible", why="the rows are equal in meaning")
+    again = rebuild_command(product, reason="the product changed")
+    compatible = rebuild_command(product, keys="compatible", reason="the rows are equal in meaning")
     return f"To make them again: {again}. If rows of both versions may train together: {compatible}."
 
 
@@ -200,5 +200,5 @@ def chain(spec: ProductSpec, stage: str) -> tuple[str, ...]:
 def _since(product: Product, versions: Accepted) -> datetime | None:
     """Return when the first features of accepted versions were written; None without any."""
     records = product.tables.records(FEATURES).values()
-    made = [record.sequence for record in records if not older_stages(product.spec, FEATURES, record, versions)]
-    return product.tables.written_at(FEATURES, min(made)) if made else None
+    sequences = [record.sequence for record in records if not older_stages(product.spec, FEATURES, record, versions)]
+    return product.tables.written_at(FEATURES, min(sequences)) if sequences else None

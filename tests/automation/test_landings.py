@@ -219,15 +219,22 @@ def test_a_requested_run_that_left_no_trace_is_requested_again(world: Any, senso
     assert world.request(sensor).tags[naming.TAG_ATTEMPT] == "2"
 
 
-def test_the_sensor_gives_up_with_one_alert_until_a_file_changes(
-    world: Any, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch
+def use_up_attempts(
+    world: Any, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch, result: dg.DagsterRunStatus
 ) -> None:
+    """Land a key, and run both attempts that it has here."""
     monkeypatch.setattr(landings, "PAUSES", (0,))
     monkeypatch.setattr(landings, "MOST_ATTEMPTS", 2)
     world.move("2020-01-02T00:00:00+00:00")
     world.land_key("2020-01-01")
     for _ in range(2):
-        world.run(world.request(sensor), FAILURE)
+        world.run(world.request(sensor), result)
+
+
+def test_the_sensor_gives_up_with_one_alert_until_a_file_changes(
+    world: Any, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_up_attempts(world, sensor, monkeypatch, FAILURE)
     for _ in range(3):
         assert "no attempt is left (limit 2)" in world.reason(sensor)
     assert [alert["kind"] for alert in world.alerts()] == ["gave_up"]
@@ -238,12 +245,7 @@ def test_the_sensor_gives_up_with_one_alert_until_a_file_changes(
 def test_runs_that_succeed_and_close_nothing_come_to_an_end(
     world: Any, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(landings, "PAUSES", (0,))
-    monkeypatch.setattr(landings, "MOST_ATTEMPTS", 2)
-    world.move("2020-01-02T00:00:00+00:00")
-    world.land_key("2020-01-01")
-    for _ in range(2):
-        world.run(world.request(sensor), SUCCESS)
+    use_up_attempts(world, sensor, monkeypatch, SUCCESS)
     assert "no attempt is left (limit 2)" in world.reason(sensor)
 
 

@@ -76,7 +76,7 @@ def _parity() -> Measure:
 
 def _moved(model: Model, prepared: contest.Contest) -> int:
     """Return how many answers of random groups of rows differ in any bit from the answer of the row alone."""
-    rows = [model.contract.decode(body).rows[0] for body in prepared.one_row()]
+    rows = [model.decoding.decode(body).rows[0] for body in prepared.one_row()]
     values = [msgspec.structs.astuple(row.features) for row in rows]
     alone = [run_graph(model, [row])[0] for row in values]
     drawn, moved = random.Random(0), 0

@@ -33,9 +33,9 @@ from platform_assets.demo import replay
 from platform_assets.product.contract import contract_of
 from platform_assets.serving.answer import batching
 from platform_assets.serving.answer.contract import Contract
+from platform_assets.serving.answer.decoding import Decoding
 from platform_assets.serving.answer.model import ANSWER, Model
 from platform_assets.serving.answer.requests import Request
-from platform_assets.serving.answer.slices_of_work import finish
 from platform_assets.serving.follow.candidate import Trial
 from platform_assets.serving.run import child as serving
 from platform_assets.store.artifacts import ArtifactStore
@@ -106,7 +106,7 @@ def _prepare(folder: Path) -> Prepared:
         golden = models.golden_of(document, graph=version)
         digests.append(models.write_bundle(store, document=document, graph=version, golden=golden))
     rows = [contest._without_key(row) for row in replay.requests(spec, contest.KEYS[0])[:ROWS]]
-    decoded = finish(Contract(document).decoding.steps(json.dumps(rows).encode(), None))
+    decoded = Decoding(Contract(document)).decode(json.dumps(rows).encode())
     sealed = [Sealed.read(store, digest) for digest in digests]
     expected = [batching.run_graph(Model.from_blobs(item), _values(decoded)) for item in sealed]
     trial = Trial(60.0, measures=True)

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from platform_assets.serving.answer.answer_records import BinaryRecord
 from platform_assets.serving.answer.batching import lines_of
+from platform_assets.serving.answer.decoding import Decoding
 from platform_assets.serving.log.prediction_log import PredictionLog
 from platform_assets.serving.run import child as serving
 from tests.benchmarks import serving_contest as contest
@@ -90,8 +91,8 @@ def _costs(folder: Path, prepared: contest.Contest) -> dict[str, float]:
 def _records(folder: Path, prepared: contest.Contest) -> list[BinaryRecord]:
     """Return the records of some answers, as a worker builds them."""
     digest = (folder / "digest").read_text(encoding="utf-8")
-    contract = contest.contract_of_contest(folder)
-    rows = [contract.decode(body).rows[0] for body in prepared.one_row()[:RECORDS]]
+    decoding = Decoding(contest.contract_of_contest(folder))
+    rows = [decoding.decode(body).rows[0] for body in prepared.one_row()[:RECORDS]]
     return [
         BinaryRecord(
             f"{number:032x}",

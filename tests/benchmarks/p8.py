@@ -27,9 +27,10 @@ import polars as pl
 
 from platform_assets.base.settings import Settings
 from platform_assets.monitoring import drift_index
+from platform_assets.product.learned import Learned
 from platform_assets.product.spec import Field
 from platform_assets.training.histograms import histograms
-from platform_assets.training.learn import Learned, learn
+from platform_assets.training.learn import learn
 from platform_assets.training.matrix import inputs_of
 from platform_assets.training.reference import reference_of
 from tests.benchmarks.harness import Disagreement, Measure

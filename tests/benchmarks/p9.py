@@ -22,7 +22,7 @@ from platform_assets.base import naming
 from platform_assets.base.keys import HourlyGrain
 from platform_assets.base.settings import Settings
 from platform_assets.demo import replay
-from platform_assets.demo.replay.callers import Reader
+from platform_assets.demo.replay.recording import Reader
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.store import durable, upkeep
 from platform_assets.store.handle import Product

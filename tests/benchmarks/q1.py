@@ -29,15 +29,17 @@ from platform_assets.data import validation
 from platform_assets.engine import product_files
 from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.evaluation.paired import student_t_quantile
+from platform_assets.product.inputs import Inputs
+from platform_assets.product.learned import Learned
 from platform_assets.product.learner import Alone, Context, Learner
 from platform_assets.product.spec import ProductSpec, Source, Window
 from platform_assets.product.tasks import Binary
 from platform_assets.products import flight_delays
 from platform_assets.store.artifacts import sha256
 from platform_assets.training import baselines, determinism
-from platform_assets.training.learn import Learned, learn
-from platform_assets.training.learners.graphs import Graphs
-from platform_assets.training.matrix import Inputs, categorical_matrix, numeric_matrix
+from platform_assets.training.learn import learn
+from platform_assets.training.learners.graphs import OnnxGraphs
+from platform_assets.training.matrix import categorical_matrix, numeric_matrix
 from tests.benchmarks.harness import Measure
 
 TESTED = tuple(range(3, 13))
@@ -237,7 +239,7 @@ def graph_of(spec: ProductSpec, learner: Learner, rows: Year) -> bytes:
     """Fit a learner and return its ONNX file."""
     context = _context(spec, rows)
     blobs = learner.fit(rows.inputs, rows.labels, context)
-    return learner.to_onnx(blobs, Graphs(**{**vars(context), "progress": Alone()}))
+    return learner.to_onnx(blobs, OnnxGraphs(**{**vars(context), "progress": Alone()}))
 
 
 def request_costs(files: Mapping[str, bytes], rows: Inputs) -> dict[str, list[float]]:

@@ -28,6 +28,7 @@ from platform_assets.base.settings import Settings
 from platform_assets.demo import replay
 from platform_assets.engine import product_files
 from platform_assets.product.contract import contract_of
+from platform_assets.product.learned import Learned
 from platform_assets.product.spec import ProductSpec, Window
 from platform_assets.products import flight_delays
 from platform_assets.serving.answer.contract import Contract
@@ -41,7 +42,7 @@ from platform_assets.serving.run import child as serving
 from platform_assets.serving.run.metrics import Metrics
 from platform_assets.store.artifacts import ArtifactStore
 from platform_assets.training import determinism, export
-from platform_assets.training.learn import Learned, learn
+from platform_assets.training.learn import learn
 from platform_assets.training.matrix import inputs_of
 from tests.benchmarks.harness import Disagreement
 from tests.doubles import models

@@ -100,10 +100,9 @@ def hello(_: Model) -> Application:
 
 def bare(model: Model) -> Application:
     """Decode, run the graph, answer: one call of ONNX Runtime per request."""
-    contract = model.contract
 
     async def answer(body: bytes) -> bytes:
-        request = contract.decode(body, None)
+        request = model.decoding.decode(body)
         outputs = score(model, [msgspec.structs.astuple(row.features) for row in request.rows])
         return _encoded(model, request.rows, outputs, request.is_list)
 
@@ -112,8 +111,7 @@ def bare(model: Model) -> Application:
 
 def bare_ticks(model: Model) -> Application:
     """Decode, run the graph, answer: one call of ONNX Runtime for all requests of a turn of the event loop."""
-    contract, waiting = model.contract, []
-    waiting: list[tuple[list[Any], asyncio.Future[list[float]]]]
+    waiting: list[tuple[list[Any], asyncio.Future[list[float]]]] = []
 
     def run() -> None:
         taken = waiting[:]
@@ -125,7 +123,7 @@ def bare_ticks(model: Model) -> Application:
             start += len(rows)
 
     async def answer(body: bytes) -> bytes:
-        request = contract.decode(body, None)
+        request = model.decoding.decode(body)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[float]] = loop.create_future()
         if not waiting:

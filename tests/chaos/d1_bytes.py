@@ -139,7 +139,7 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
         return _by_key(inputs, maker.make(judge, newest))
 
     def performance() -> Any:
-        from platform_assets.monitoring.performance_maker import KeyRecords
+        from platform_assets.monitoring.performance_inputs import KeyRecords
 
         maker = makers_by_stage["performance"]
         existing = KeyRecords.read(maker, tables, Product(spec, settings).history, newest, keys)
@@ -148,7 +148,7 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
         return _by_key(inputs, maker.make(tables, existing, stale, maker.own_answers(artifacts))[0])
 
     def learned() -> Any:
-        from platform_assets.training.learn import Learned
+        from platform_assets.product.learned import Learned
 
         return Learned.from_json(json.loads(bundle.read("learned.json")))
 

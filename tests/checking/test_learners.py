@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 from onnx import TensorProto, helper
 
-from platform_assets.check import fitted, telling
+from platform_assets.check import fitted, leaks
 from platform_assets.check.messages import Line, line_of
 from platform_assets.product.learner import Learner
 from platform_assets.store.artifacts import sha256
@@ -343,11 +343,11 @@ def test_a_field_that_is_the_label_in_99_of_100_rows_is_told_apart_from_a_good_o
     inputs, stream = inputs_of(rows, tiny.SPEC.fields), np.random.default_rng(1)
     is_other = stream.random(rows.height) < 0.01
     flag = rows["flag"].to_numpy()
-    names = telling.explaining_fields(inputs, (flag ^ is_other).astype(np.int8), tiny.SPEC.fields, is_number=False)
+    names = leaks.explaining_fields(inputs, (flag ^ is_other).astype(np.int8), tiny.SPEC.fields, is_number=False)
     assert names == ["flag"]
     noisy = rows["plain"].to_numpy() * 10 + stream.normal(size=rows.height)
-    assert telling.explaining_fields(inputs, noisy, tiny.SPEC.fields, is_number=True) == ["plain"]
+    assert leaks.explaining_fields(inputs, noisy, tiny.SPEC.fields, is_number=True) == ["plain"]
     labels = pl.concat([tiny.outcome_rows(key) for key in tiny.KEYS])
     both = rows.join(labels.select("key", "entity", "label"), on=["key", "entity"])
     learned = inputs_of(both, tiny.SPEC.fields)
-    assert telling.explaining_fields(learned, both["label"].to_numpy(), tiny.SPEC.fields, is_number=False) == []
+    assert leaks.explaining_fields(learned, both["label"].to_numpy(), tiny.SPEC.fields, is_number=False) == []

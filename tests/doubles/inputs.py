@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from platform_assets.product.inputs import Inputs
+from platform_assets.product.learned import Learned
 from platform_assets.product.spec import Field
-from platform_assets.training.learn import Learned, codes, learn
-from platform_assets.training.matrix import Inputs
+from platform_assets.training.learn import codes, learn
 
 if TYPE_CHECKING:
     from torch import nn

@@ -22,7 +22,7 @@ from platform_assets.store.records.models import CHECKPOINTS, Checkpoint
 from platform_assets.training.steps.attempt import Attempt
 from platform_assets.training.steps.bucket_saves import BucketSaves
 from platform_assets.training.steps.instructions import open_context
-from platform_assets.training.train import State
+from platform_assets.training.train import LoopState
 from tests.doubles.marks import BucketMarks
 
 TTL_S = 5.0
@@ -67,9 +67,9 @@ def is_let_go(marks: BucketMarks) -> bool:
         return False
 
 
-def state(done: int) -> State:
+def state(done: int) -> LoopState:
     facts = {"done": done, "steps": 10_000, "loss_sum": 0.0, "history": []}
-    return State(tensors={"weights": torch.full((3,), float(done))}, facts=facts)  # type: ignore[arg-type]
+    return LoopState(tensors={"weights": torch.full((3,), float(done))}, facts=facts)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

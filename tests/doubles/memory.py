@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from platform_assets.product.inputs import Inputs
 from platform_assets.product.learner import Alone, Context
 from platform_assets.product.modelling import Training
 from platform_assets.product.spec import Field
@@ -19,7 +20,7 @@ from platform_assets.product.tasks import Binary, MultiClass, Regression, Task
 from platform_assets.training import baselines
 from platform_assets.training.learn import codes, learn
 from platform_assets.training.learners.boosted import LightGbm
-from platform_assets.training.matrix import Inputs, categorical_matrix
+from platform_assets.training.matrix import categorical_matrix
 from platform_assets.training.steps import process
 from platform_assets.training.suspects import giving_away
 from tests.doubles import inputs as doubles

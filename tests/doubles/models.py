@@ -17,12 +17,13 @@ from msgspec import to_builtins
 from onnx import TensorProto, helper, numpy_helper
 
 from platform_assets.base import naming
+from platform_assets.base.problems import RecordExists
 from platform_assets.evaluation.releases import next_release
+from platform_assets.product.inputs import Inputs
 from platform_assets.store import signatures
 from platform_assets.store.artifacts import ArtifactStore, canonical, sha256
-from platform_assets.store.ledgers import Ledgers, RecordExists
+from platform_assets.store.ledgers import Ledgers
 from platform_assets.training import golden as golden_rows
-from platform_assets.training.matrix import Inputs
 from tests.doubles import documents
 
 PRODUCT = "tiny"

@@ -11,24 +11,24 @@ from platform_assets.product.learner import Alone
 from platform_assets.training import determinism
 from platform_assets.training.learners.blend import Blend
 from platform_assets.training.learners.boosted import LightGbm
-from platform_assets.training.learners.graphs import Graphs
+from platform_assets.training.learners.graphs import OnnxGraphs
 from platform_assets.training.learners.network import Network, learner_of
 
 if TYPE_CHECKING:
+    from platform_assets.product.inputs import Inputs
+    from platform_assets.product.learned import Learned
     from platform_assets.product.learner import Learner
     from platform_assets.product.spec import ProductSpec
-    from platform_assets.training.learn import Learned
-    from platform_assets.training.matrix import Inputs
 
 
 def graph(spec: ProductSpec, rows: Inputs, learned: Learned) -> bytes:
     """Return the ONNX file of a product's model: networks with their first weights, trees that fit coin tosses."""
-    context = Graphs(task=spec.task, training=spec.training, learned=learned, progress=Alone())
+    context = OnnxGraphs(task=spec.task, training=spec.training, learned=learned, progress=Alone())
     determinism.fix(1)
     return _graph(learner_of(spec), rows, context)
 
 
-def _graph(learner: Learner, rows: Inputs, context: Graphs) -> bytes:
+def _graph(learner: Learner, rows: Inputs, context: OnnxGraphs) -> bytes:
     match learner:
         case Blend():
             return context.of_blend([_graph(part, rows, context) for part in learner.learners], learner.shares)

@@ -35,7 +35,7 @@ def _recomputed(measure, label, probability, key):
     return value, math.sqrt((keys.size - 1) / keys.size * sum((other - value) ** 2 for other in without))
 
 
-BY_NAME = {measure.name: measure for measure in MEASURES.shown}
+BY_NAME = {measure.name: measure for measure in MEASURES.every}
 
 
 @pytest.mark.parametrize("name", BY_NAME)
@@ -60,7 +60,7 @@ def test_intervals_stay_within_the_range_of_their_measure(task, rows):
     label, tenths, key = _arrays(rows)
     answer = tenths if isinstance(task, Binary) else np.column_stack([1 - tenths, tenths])
     result = measures_of(task).estimates(label, answer, key, confidence=0.95)
-    for measure in measures_of(task).shown:
+    for measure in measures_of(task).every:
         if (estimate := result[measure.name]) is not None:
             assert measure.lowest is None or measure.lowest <= estimate.low
             assert measure.highest is None or estimate.high <= measure.highest

@@ -82,7 +82,7 @@ def test_an_added_measure_appears_everywhere(draw) -> None:
     assert [*measures.quality(label, answers)] == [measure.name for measure in measures.of_answers]
 
     estimates = measures.estimates(label, answers, names, confidence=0.9)
-    assert [*estimates] == [measure.name for measure in measures.shown]
+    assert [*estimates] == [measure.name for measure in measures.every]
     without = [HIGHEST.value(label[names != key], answers[names != key]) for key in np.unique(names)]
     estimate = paired.jackknife(HIGHEST.value(label, answers), np.array(without), 0.9)
     assert (estimates["highest"].value, estimates["highest"].low) == (estimate.value, estimate.low)
@@ -91,7 +91,7 @@ def test_an_added_measure_appears_everywhere(draw) -> None:
     by_key = dict(zip(dict.fromkeys(names), frame.iter_slices(ROWS), strict=True))
     for keys in (by_key, {"k0": by_key["k0"]}):
         window = measured.window(keys, "d", measures, confidence=0.9)
-        assert [*window.quality] == [measure.name for measure in measures.shown]
+        assert [*window.quality] == [measure.name for measure in measures.every]
         assert window.quality["sure"].value == len(keys) * ROWS
         assert "highest " in status.text._quality_words(quality_of(window), "daily")
 
@@ -116,7 +116,7 @@ def test_every_kind_has_the_measures_that_a_verdict_compares() -> None:
     for task in (Binary(), MultiClass(classes=("a", "b")), Regression()):
         measures = measures_of(task)
         assert [measure.name for measure in measures.compared] == [measures.headline.name, "log_loss", "ece"]
-        assert len({measure.name for measure in measures.shown}) == len(measures.shown)
+        assert len({measure.name for measure in measures.every}) == len(measures.every)
         assert measures.of_answers[1].name == "log_loss", "charts and demos show the first two"
 
 

@@ -23,7 +23,7 @@ from platform_assets.automation.factory import build_defs
 from platform_assets.base import clock, naming
 from platform_assets.base.settings import Settings
 from platform_assets.demo import replay
-from platform_assets.demo.replay.callers import Reader
+from platform_assets.demo.replay.recording import Reader
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.evaluation.releases import next_release
 from platform_assets.launch.launchers import StepLauncher

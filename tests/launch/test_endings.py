@@ -134,7 +134,8 @@ def test_the_table_says_what_each_class_may_cost() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["name", "signal", "pod_reasons", "waiting", "disruptions", "events", "taints", "node_conditions", "words"]
+    "kind",
+    ["name", "signal", "pod_reasons", "waiting", "disruptions", "events", "taints", "node_conditions", "patterns"],
 )
 def test_evidence_stands_for_one_class(kind: str) -> None:
     result = [getattr(failure, kind) for failure in FAILURES]

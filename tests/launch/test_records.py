@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from platform_assets.base import failures, naming
+from platform_assets.base.problems import LedgerProblem
 from platform_assets.base.settings import Settings
 from platform_assets.engine.outside import Work
 from platform_assets.launch import records
@@ -17,7 +18,7 @@ from platform_assets.launch.endings import Ending, Try, first_try
 from platform_assets.launch.launchers import StepFailure, StepLauncher, SubprocessLauncher
 from platform_assets.launch.profiles import PROFILES
 from platform_assets.store import leases
-from platform_assets.store.ledgers import LedgerProblem, Ledgers
+from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.records.attempts import Attempt, Launch, ProcessLocation
 from platform_assets.store.records.leases import Lease
 

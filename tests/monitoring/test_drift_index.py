@@ -77,7 +77,7 @@ def test_other_bins_are_refused() -> None:
 def test_a_reference_is_plain_json_and_gives_back_each_key() -> None:
     ref = reference([4, 0], [3, 1])
     again = Reference.from_json(json.loads(json.dumps(ref.to_json())))
-    assert again.keys == ref.keys and again.of("0001") == {"x": [3, 1]}
+    assert again.keys == ref.keys and again.histograms_of("0001") == {"x": [3, 1]}
     assert again.without(["0000"]).keys == ("0001",)
     with pytest.raises(ValueError, match="has format 9"):
         Reference.from_json({"format": 9})

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.monitoring.sketch import MOST_CATEGORIES, Sample, of_source, overlap
+from platform_assets.product.inputs import Inputs
 from platform_assets.product.spec import Field
 from platform_assets.product.tasks import Binary
 from platform_assets.store.records.sketches import Content, SourceSketch
 from platform_assets.training.histograms import histograms, training_sketch
 from platform_assets.training.learn import learn
-from platform_assets.training.matrix import Inputs
 from tests.doubles import inputs as doubles
 
 TASK = Binary()

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from platform_assets.demo import replay
-from platform_assets.demo.replay.callers import Reader
+from platform_assets.demo.replay.recording import Reader
 from platform_assets.product.spec import Window
 from tests.doubles.as_of import known_by
 from tests.doubles.products.hourly_temperature import GRAIN, SPEC, STATIONS

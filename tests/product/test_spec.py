@@ -163,7 +163,7 @@ def test_discovery_finds_every_product_and_lists_them_for_an_unknown_one() -> No
     result = product_files.load_all()
     assert [spec.name for spec in result] == sorted(spec.name for spec in result)
     assert all(product_files.load(spec.name) is spec for spec in result)
-    with pytest.raises(ValueError, match="there is no product 'moon'"):
+    with pytest.raises(ValueError, match="'moon' is not the name of a product"):
         product_files.load("moon")
 
 

@@ -13,6 +13,7 @@ from platform_assets.base.keys import LATEST, DailyGrain
 from platform_assets.product.contract import contract_of
 from platform_assets.product.modelling import Service
 from platform_assets.serving.answer.contract import Contract, ContractProblem
+from platform_assets.serving.answer.decoding import Decoding
 from platform_assets.serving.answer.openapi import openapi
 from platform_assets.serving.answer.requests import Refused
 from tests.doubles import models, recorded
@@ -39,7 +40,7 @@ def text(moment: datetime) -> str:
 def refusal(contract: Contract, row: dict[str, Any], now: datetime | None = None) -> tuple[int, str | None, str]:
     body = json.dumps(row).encode()
     with pytest.raises(Refused) as caught:
-        contract.decode(body, now)
+        Decoding(contract).decode(body, now)
     return caught.value.status, caught.value.field, caught.value.sentence
 
 
@@ -53,15 +54,15 @@ def test_a_time_out_of_bounds_is_refused_with_the_bounds(name: str, moment: str)
     assert sentence == f'{name} is "{moment}"; expected {expected}.'
     body = json.dumps([models.row(), models.row(**{name: moment})]).encode()
     with pytest.raises(Refused) as caught:
-        CONTRACT.decode(body)
+        Decoding(CONTRACT).decode(body)
     assert caught.value.field == f"[1].{name}"
 
 
 def test_the_lower_bound_is_included_and_the_upper_is_not() -> None:
     first, last = BOUNDS["service_time"].values()
-    assert CONTRACT.decode(json.dumps(models.row(service_time=first)).encode()).rows
+    assert Decoding(CONTRACT).decode(json.dumps(models.row(service_time=first)).encode()).rows
     before = text(datetime.fromisoformat(last) - timedelta(microseconds=1))
-    assert CONTRACT.decode(json.dumps(models.row(service_time=before)).encode()).rows
+    assert Decoding(CONTRACT).decode(json.dumps(models.row(service_time=before)).encode()).rows
     assert refusal(CONTRACT, models.row(service_time=last))[1] == "service_time"
 
 
@@ -78,12 +79,12 @@ def test_times_of_a_live_product_must_be_near_the_servers_clock() -> None:
     live = Contract(models.contract(**BOUNDS, clock_within_s=3600.0))
     near = {"service_time": text(NOW + timedelta(minutes=59)), "asked_at": text(NOW - timedelta(minutes=59))}
     body = json.dumps(models.row(**near)).encode()
-    assert live.decode(body, NOW).rows
+    assert Decoding(live).decode(body, NOW).rows
     for name in near:
         status, field, sentence = refusal(live, models.row(**near) | {name: text(NOW - timedelta(minutes=61))}, NOW)
         assert (status, field) == (422, name)
         assert "a UTC time from 2013-06-01T11:00:00Z, before 2013-06-01T13:00:00Z." in sentence
-    assert live.decode(body).rows, "without a clock only the keys' bounds apply"
+    assert Decoding(live).decode(body).rows, "without a clock only the keys' bounds apply"
 
 
 def test_the_server_reads_its_own_clock(make: Callable[..., Any]) -> None:

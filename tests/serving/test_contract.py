@@ -9,16 +9,18 @@ from typing import Any
 import pytest
 
 from platform_assets.serving.answer.contract import Contract, ContractProblem
+from platform_assets.serving.answer.decoding import Decoding
 from platform_assets.serving.answer.requests import Refused
 from tests.doubles import models
 
 CONTRACT = Contract(models.contract())
+DECODING = Decoding(CONTRACT)
 
 
 def refusal(body: bytes | Any) -> tuple[int, str | None, str]:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     with pytest.raises(Refused) as caught:
-        CONTRACT.decode(raw)
+        DECODING.decode(raw)
     return caught.value.status, caught.value.field, caught.value.sentence
 
 
@@ -28,16 +30,16 @@ def text_of(features: str) -> bytes:
 
 
 def test_a_row_and_a_list_decode_in_the_order_of_the_contract() -> None:
-    request = CONTRACT.decode(json.dumps(models.row()).encode())
+    request = DECODING.decode(json.dumps(models.row()).encode())
     assert not request.is_list
     assert request.rows[0].features.temp == 12.5
     assert [item.name for item in CONTRACT.numeric] == ["temp", "wind", "pressure", "seats", "stops", "is_holiday"]
     assert [item.name for item in CONTRACT.categorical] == ["carrier", "origin"]
-    assert CONTRACT.decode(json.dumps([models.row("a"), models.row("b")]).encode()).rows[1].entity == "b"
+    assert DECODING.decode(json.dumps([models.row("a"), models.row("b")]).encode()).rows[1].entity == "b"
 
 
 def test_null_is_a_value_where_the_contract_allows_it() -> None:
-    assert CONTRACT.decode(json.dumps(models.row(features={"temp": None, "origin": None})).encode()).rows
+    assert DECODING.decode(json.dumps(models.row(features={"temp": None, "origin": None})).encode()).rows
     assert refusal(models.row(features={"wind": None}))[1:] == (
         "features.wind",
         "features.wind: Expected `float`, got `null`.",
@@ -125,7 +127,7 @@ def test_a_body_that_is_not_a_request_is_refused_with_a_message(body: bytes, mes
 
 
 def test_too_many_rows_are_refused() -> None:
-    assert CONTRACT.decode(json.dumps([models.row()] * 16).encode()).rows
+    assert DECODING.decode(json.dumps([models.row()] * 16).encode()).rows
     assert "has more than 16 rows" in refusal([models.row()] * 17)[2]
 
 
@@ -148,7 +150,7 @@ def test_a_duplicate_key_is_refused_at_any_depth() -> None:
 
 
 def test_escapes_in_text_are_accepted() -> None:
-    row = CONTRACT.decode(json.dumps(models.row('a "quoted" \\ ü 日本', {"carrier": "日本"})).encode()).rows[0]
+    row = DECODING.decode(json.dumps(models.row('a "quoted" \\ ü 日本', {"carrier": "日本"})).encode()).rows[0]
     assert (row.entity, row.features.carrier) == ('a "quoted" \\ ü 日本', "日本")
     assert refusal(models.row("\ud800"))[0] == 422
 
@@ -180,19 +182,19 @@ def test_a_contract_that_this_code_cannot_serve_is_refused(changes: dict[str, An
 def test_a_whole_number_may_have_a_point(number: str, value: int) -> None:
     """JSON Schema counts them among integers, and pandas writes a column with a null so."""
     body = json.dumps([models.row(features={"seats": "S"}), models.row()]).replace('"S"', number).encode()
-    seats = CONTRACT.decode(body).rows[0].features.seats
+    seats = DECODING.decode(body).rows[0].features.seats
     assert (seats, type(seats)) == (value, int)
 
 
 def test_up_to_eight_bad_rows_of_a_list_are_named() -> None:
     bad = [models.row(features={"wind": -1.0 - number}) for number in range(16)]
     with pytest.raises(Refused) as caught:
-        CONTRACT.decode(json.dumps([models.row(), *bad[:1], models.row(), *bad[1:13]]).encode())
+        DECODING.decode(json.dumps([models.row(), *bad[:1], models.row(), *bad[1:13]]).encode())
     answer = json.loads(caught.value.body)
     assert [item["field"] for item in answer["problems"]] == [f"[{row}].features.wind" for row in (1, *range(3, 10))]
     assert answer["problems"][0] == {"error": answer["error"], "field": answer["field"]}
     with pytest.raises(Refused) as caught:
-        CONTRACT.decode(json.dumps([models.row(), bad[0]]).encode())
+        DECODING.decode(json.dumps([models.row(), bad[0]]).encode())
     assert set(json.loads(caught.value.body)) == {"error", "field"}
 
 
@@ -206,7 +208,7 @@ def test_a_refusal_leaves_nothing_to_the_garbage_collector(body: bytes) -> None:
 
     def refuse() -> None:
         try:
-            CONTRACT.decode(body)
+            DECODING.decode(body)
         except Refused:
             return
         raise AssertionError("it was accepted")

@@ -160,7 +160,7 @@ LONG = {
 @pytest.mark.parametrize("name", LONG)
 def test_no_single_call_reads_a_row_that_is_too_long(app: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Whatever fills a body to its limit, JSON values per slice come from at most as much text as a row may have."""
-    reader = app.runtime.contract.decoding
+    reader = app.runtime.follower.live.model.decoding
     for name_of_decoder in ("row", "_lenient_row"):
         guarded = Guarded(getattr(reader, name_of_decoder), reader.row_bytes_max)
         monkeypatch.setattr(reader, name_of_decoder, guarded)

@@ -23,7 +23,8 @@ from platform_assets.engine.store_resource import StoreResource
 from platform_assets.evaluation import metrics
 from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.monitoring import answers, performance
-from platform_assets.monitoring.performance_maker import KeyRecords, Measuring
+from platform_assets.monitoring.performance_inputs import KeyRecords
+from platform_assets.monitoring.performance_maker import Measuring
 from platform_assets.product.tasks.probabilities import log_losses
 from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers

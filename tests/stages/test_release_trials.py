@@ -22,6 +22,7 @@ from platform_assets.prediction_log.prediction_log import ingest_log
 from platform_assets.product.contract import contract_of
 from platform_assets.product.spec import Field, Pods, Service
 from platform_assets.serving import releasing, trials
+from platform_assets.serving.answer.decoding import Decoding
 from platform_assets.serving.follow.candidate import Trial, TrialProblem
 from platform_assets.store.artifacts import ArtifactStore
 from platform_assets.store.handle import Product
@@ -221,4 +222,4 @@ def test_the_lists_of_callers_and_every_rare_value_are_among_the_rows(
     entities = {item["entity"] for item in rows}
     assert {"cold", "rare"} <= entities, "values that one row of fifty-five has"
     assert len(rows) < 55, "and not all the others"
-    assert world.app.contract.decode(b"[" + b",".join(logged.rows[:20]) + b"]").rows
+    assert Decoding(world.app.contract).decode(b"[" + b",".join(logged.rows[:20]) + b"]").rows

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from platform_assets.store.ledgers import LedgerProblem, Ledgers, RecordExists
+from platform_assets.base.problems import LedgerProblem, RecordExists
+from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.objects import open_store
 
 RELEASES = Path("ledgers", "tiny", "releases")

@@ -8,11 +8,12 @@ import polars as pl
 import pytest
 from obstore.exceptions import AlreadyExistsError, BaseError
 
+from platform_assets.base.problems import LedgerProblem, RecordExists
 from platform_assets.operations import doctor
 from platform_assets.store import objects, upkeep
 from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore, sha256
 from platform_assets.store.leases import Lease
-from platform_assets.store.ledgers import LedgerProblem, Ledgers, RecordExists
+from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.tables import TableProblem, TableStore
 from tests.doubles.faulty_s3 import Faults
 from tests.doubles.s3_server import SECRET, S3Server

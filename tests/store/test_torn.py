@@ -11,9 +11,10 @@ import polars as pl
 import pytest
 
 from platform_assets.base import naming
+from platform_assets.base.problems import LedgerProblem, RecordExists
 from platform_assets.store import delta, durable, record_index
 from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore
-from platform_assets.store.ledgers import LedgerProblem, Ledgers, RecordExists
+from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.objects import open_store
 from platform_assets.store.tables import TableProblem, TableStore
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from platform_assets.product.inputs import Inputs
+from platform_assets.product.learned import Learned
 from platform_assets.product.tasks import Binary, MultiClass, Regression
 from platform_assets.training import determinism, export
-from platform_assets.training.learn import Learned
-from platform_assets.training.matrix import Inputs
 from platform_assets.training.nets import TabularNet
 from tests.doubles import inputs as doubles
 

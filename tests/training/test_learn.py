@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from platform_assets.training.learn import BINS, MIN_COUNT, Learned, codes
+from platform_assets.product.learned import Learned
+from platform_assets.training.learn import BINS, MIN_COUNT, codes
 from tests.doubles import inputs as doubles
 
 NAN = float("nan")

@@ -158,7 +158,7 @@ def test_other_tasks_are_answered_in_their_shape(task: Any, learner: Learner) ->
     from platform_assets.product.learner import Alone, Context
     from platform_assets.training.export import answers, prove_parity
     from platform_assets.training.learn import learn
-    from platform_assets.training.learners.graphs import Graphs
+    from platform_assets.training.learners.graphs import OnnxGraphs
     from platform_assets.training.matrix import inputs_of
 
     rows = inputs_of(tiny.feature_rows("0001"), tiny.SPEC.fields)
@@ -168,7 +168,7 @@ def test_other_tasks_are_answered_in_their_shape(task: Any, learner: Learner) ->
     members: Any = {"task": task, "training": tiny.SPEC.training, "learned": learned, "progress": Alone()}
     context = Context(**members, judged=30 if task.kind == "regression" else 0)
     blobs = learner.fit(rows, labels, context)
-    graph = learner.to_onnx(blobs, Graphs(**members))
+    graph = learner.to_onnx(blobs, OnnxGraphs(**members))
     own = learner.answers(blobs, rows, context)
     assert prove_parity(own, learned, graph, rows).max_abs_difference <= 1e-5
     task.checked(labels, answers(graph, rows, batch=50))
@@ -229,7 +229,7 @@ def kill(done, steps):
         os.kill(os.getpid(), signal.SIGKILL)
 job = train.Job.from_extras(json.loads(sys.argv[1]))
 settings = Settings.from_environment()
-train.Training(spec_of(BLEND), job, settings, log=print, ttl_s=1.0, save_every_s=0.0, shown=kill).run()
+train.Training(spec_of(BLEND), job, settings, log=print, ttl_s=1.0, save_every_s=0.0, on_step=kill).run()
 """
 
 

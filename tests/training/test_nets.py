@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from platform_assets.product.learned import Learned
 from platform_assets.product.spec import Training
 from platform_assets.product.tasks import Binary
-from platform_assets.training.learn import Learned
 from platform_assets.training.nets import Z_LIMIT, NumericEncoder, TabularNet
 from platform_assets.training.train import Loop
 from tests.doubles import inputs as doubles

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from platform_assets.product.inputs import Inputs
 from platform_assets.product.spec import Field
 from platform_assets.product.tasks import Binary, MultiClass, Regression, Task
 from platform_assets.training import suspects
-from platform_assets.training.matrix import Inputs
 
 FIELDS = (
     Field(name="number", dtype="float", description="A number.", is_nullable=True),

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from platform_assets.product.inputs import Inputs
+from platform_assets.product.learned import Learned
 from platform_assets.product.learner import TrainingProblem
 from platform_assets.product.spec import Field
 from platform_assets.product.tasks import Binary, MultiClass, Regression, Task
 from platform_assets.training import export, trees
-from platform_assets.training.learn import Learned, learn
-from platform_assets.training.matrix import Inputs
+from platform_assets.training.learn import learn
 
 FIELDS = (
     Field(name="holey", dtype="float", description="Null in training.", is_nullable=True),

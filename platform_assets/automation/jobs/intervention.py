@@ -175,9 +175,9 @@ def request_rebuild(product: Product, keys: Literal["all", "older", "compatible"
     if older is None:
         raise dg.Failure(f"all keys of {product.name} that the next training reads are of the present version.")
     if keys == "older":
-        number = renewal.request(product, older, usd=rebuilding.usd(older), why=why, by=by)
+        number = renewal.request(product, older, usd=rebuilding.usd(older), reason=why, author=by)
         return f"Renewal {number}: {older.describe()}; {rebuilding.price(older)}."
-    marks = renewal.mark_compatible(product, older, why=why, by=by)
+    marks = renewal.mark_compatible(product, older, reason=why, author=by)
     pairs = ", ".join(f"{mark.versions[0]} and {mark.versions[1]} of {mark.stage}" for mark in marks)
     return f"These versions train together now: {pairs}."
 

@@ -45,7 +45,7 @@ def reason_to_wait(tick: ticks.ProductTick, cutoff: str) -> str | None:
     number = versions.renewing(product, older)
     if number is None and rebuilding.usd(older) <= rebuilding.limit_usd(product):
         why = f"the training for cutoff {cutoff} needs rows of one version"
-        number = renewal.request(product, older, usd=rebuilding.usd(older), why=why, by="retrain")
+        number = renewal.request(product, older, usd=rebuilding.usd(older), reason=why, author="retrain")
     if number is not None:
         return f"waits until renewal {number} has made {counted(len(older.keys), 'older key')} again"
     text = (

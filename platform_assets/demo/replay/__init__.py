@@ -5,10 +5,11 @@ knows only what had happened by then. It imports no Dagster and materialises not
 only those it waits for: a key's decision, and the result of a training that was decided.
 """
 
-from platform_assets.demo.replay.callers import Answer, Reader, ask, known_tables, requests
-from platform_assets.demo.replay.deliveries import end_of, first_cutoff, history, labelled_keys, land, move_on
+from platform_assets.demo.replay.callers import Answer, ask, known_tables, requests
+from platform_assets.demo.replay.deliveries import end_of, first_cutoff, labelled_keys, land, move_on
 from platform_assets.demo.replay.faults import Injected, draw, inject
 from platform_assets.demo.replay.playing import Player
+from platform_assets.demo.replay.recording import Reader, history
 from platform_assets.demo.replay.waiting import Outcome, outcome_of
 
 __all__ = [

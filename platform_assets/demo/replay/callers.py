@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, TypedDict
 
 from platform_assets.base import naming
 from platform_assets.base.wording import span
 from platform_assets.data.request_rows import RequestDocument, request_of
-from platform_assets.demo.replay.deliveries import history, move_on
+from platform_assets.demo.replay.deliveries import move_on
+from platform_assets.demo.replay.recording import Reader
 from platform_assets.engine.digests import reads
-from platform_assets.product.spec import FeatureTables, ProductSpec, Source, Window
+from platform_assets.product.spec import FeatureTables, ProductSpec, Window
 from platform_assets.store.handle import Product
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ PATIENCE_S = 60.0
 """For how long an unanswered request is repeated: a worker may have died; its idempotency key makes that harmless."""
 PAUSE_S = 0.2
 UNAVAILABLE = 503
-_WHENEVER = datetime(1970, 1, 1, tzinfo=UTC)
-"""Stand-in for the arrival of a file, which is not a column of any schema: a caller need not know it."""
 
 
 class Body(TypedDict, total=False):
@@ -52,47 +51,6 @@ class Answer:
     status: int
     body: Body
     latency_s: float
-
-
-class Reader:
-    """Reads delivered files into good rows, each file once, and caches those that later keys look back on."""
-
-    def __init__(self, spec: ProductSpec) -> None:
-        """Prepare; nothing is read yet."""
-        self._spec = spec
-        self._rows: dict[tuple[str, str], pl.DataFrame | None] = {}
-
-    def rows(self, source: Source, key: str) -> pl.DataFrame | None:
-        """Return the good rows of a file, cast to the source's types, with a column `key`; None if there is no file."""
-        file = (source.name, key)
-        if file not in self._rows:
-            data = history(self._spec).deliver(source.name, key)
-            with reads.guarded(self._spec.module):
-                self._rows[file] = None if data is None else _good(self._spec, source, key, data)
-        return self._rows[file]
-
-    def latest(self, source: Source, key: str) -> datetime | None:
-        """Return when a file's last good row was known, or its last broken one if none is good; None for neither."""
-        rows = self.rows(source, key)
-        if rows is None or source.known_at is None:
-            return None
-        if rows.height:
-            newest = rows[source.known_at].max()
-        else:
-            data = history(self._spec).deliver(source.name, key)
-            assert data is not None  # it has rows, if only broken ones
-            newest = _moments(_landed(self._spec, source, key, data)[source.known_at]).max()
-        return newest if isinstance(newest, datetime) else None
-
-    def forget(self, before: str) -> None:
-        """Drop the rows of keys before this one."""
-        grain = self._spec.grain
-        first = grain.index(before)
-        self._rows = {
-            (source, key): rows
-            for (source, key), rows in self._rows.items()
-            if key == naming.UNPARTITIONED or grain.index(key) >= first
-        }
 
 
 def requests(spec: ProductSpec, key: str, reader: Reader | None = None) -> list[RequestDocument]:
@@ -174,43 +132,3 @@ def _posted(client: httpx.Client, question: RequestDocument, check: Callable[[],
         if check is not None:
             check()
         time.sleep(PAUSE_S)
-
-
-def _good(spec: ProductSpec, source: Source, key: str, data: bytes) -> pl.DataFrame:
-    import polars as pl
-
-    from platform_assets.data import validation
-
-    split = validation.split(
-        _landed(spec, source, key, data),
-        source.columns(),
-        schema_version=source.schema_version,
-        unique=source.unique,
-        key=key,
-        key_of=validation.key_column(source.partition_by, spec.grain.key_of) if source.partition_by else None,  # type: ignore[attr-defined]  # a spec with partition_by has a timed grain
-    )
-    return split.good.with_columns(pl.lit(key).alias("key"))
-
-
-def _landed(spec: ProductSpec, source: Source, key: str, data: bytes) -> pl.DataFrame:
-    from platform_assets.data import landed
-
-    return landed.rows(
-        data,
-        columns=list(source.columns().columns),
-        arrived_at_utc=_WHENEVER,
-        read=source.read,
-        multiline=source.multiline,
-        absent=source.may_lack(spec.grain, key),
-    )
-
-
-def _moments(cells: pl.Series) -> pl.Series:
-    """Return cells as moments, null where they are not moments."""
-    import polars as pl
-
-    from platform_assets.data.validation import MOMENT_FORMAT
-
-    if cells.dtype != pl.String:
-        return cells
-    return cells.str.to_datetime(MOMENT_FORMAT, time_unit="us", time_zone="UTC", strict=False)

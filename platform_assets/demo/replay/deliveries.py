@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from platform_assets.base import clock, naming
-from platform_assets.product.spec import History, ProductSpec, Source
+from platform_assets.demo.replay.recording import Reader, history
+from platform_assets.product.spec import ProductSpec, Source
 from platform_assets.store.handle import Product
-
-if TYPE_CHECKING:
-    from platform_assets.demo.replay.callers import Reader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +26,6 @@ class Landing:
     key: str
     bytes: int | None
     is_new: bool
-
-
-def history(spec: ProductSpec) -> History:
-    """Return the product's recording; raise `ValueError` for a product without one."""
-    if spec.history is None:
-        raise ValueError(f"{spec.name} has no history to replay; set `history` in its SPEC, or deliver real files.")
-    return spec.history
 
 
 def first_cutoff(spec: ProductSpec) -> str:

@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from platform_assets.demo.replay.deliveries import history
+from platform_assets.demo.replay.recording import history
 from platform_assets.product.spec import FaultKind, ProductSpec
 
 LONGEST = 3

@@ -10,8 +10,9 @@ from typing import Self
 
 from platform_assets.base.problems import Problem
 from platform_assets.data.request_rows import RequestDocument
-from platform_assets.demo.replay.callers import Answer, Reader, ask, requests
+from platform_assets.demo.replay.callers import Answer, ask, requests
 from platform_assets.demo.replay.deliveries import end_of, land_early, land_late, move_on
+from platform_assets.demo.replay.recording import Reader
 from platform_assets.demo.replay.waiting import Outcome, wait_for_decision, wait_for_outcome, wait_for_service
 from platform_assets.monitoring import policy
 from platform_assets.prediction_log import barrier

@@ -24,11 +24,11 @@ class Measures:
     """Base class of the kinds.
 
     Attributes:
-        expected_words, observed_words: axis titles of the calibration chart.
+        expected_title, observed_title: axis titles of the calibration chart.
     """
 
-    expected_words: ClassVar[str]
-    observed_words: ClassVar[str]
+    expected_title: ClassVar[str]
+    observed_title: ClassVar[str]
 
     task: Task
 
@@ -57,7 +57,7 @@ class Measures:
         return (self.headline, by_name[LOG_LOSS], by_name[CALIBRATION_ERROR])
 
     @property
-    def shown(self) -> tuple[Measure, ...]:
+    def every(self) -> tuple[Measure, ...]:
         """All measures, those of decisions last."""
         return (*self.of_answers, *self.of_decisions)
 
@@ -87,7 +87,7 @@ class Measures:
     def estimates(
         self, label: ArrayLike, answer: ArrayLike, key: ArrayLike, *, confidence: float
     ) -> dict[str, Difference | None]:
-        """Return each of `shown` with its interval clustered by key; None where too few keys define one.
+        """Return each of `every` with its interval clustered by key; None where too few keys define one.
 
         Raises:
             ValueError: fewer than two keys, or invalid answers or labels.
@@ -95,7 +95,7 @@ class Measures:
         from platform_assets.evaluation import clustered
 
         rows = (*self.task.checked(label, answer), key)
-        return {measure.name: clustered.estimate(measure, *rows, confidence=confidence) for measure in self.shown}
+        return {measure.name: clustered.estimate(measure, *rows, confidence=confidence) for measure in self.every}
 
     def difference(
         self,

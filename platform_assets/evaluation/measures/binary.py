@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class BinaryMeasures(Measures):
     """Of yes or no."""
 
-    expected_words: ClassVar[str] = "mean predicted probability"
-    observed_words: ClassVar[str] = "observed rate of positives"
+    expected_title: ClassVar[str] = "mean predicted probability"
+    observed_title: ClassVar[str] = "observed rate of positives"
 
     task: Binary
 

@@ -33,8 +33,8 @@ CALIBRATION_BINS = 15
 class MultiClassMeasures(Measures):
     """Of one of several classes."""
 
-    expected_words: ClassVar[str] = "mean probability of the class that was chosen"
-    observed_words: ClassVar[str] = "share of right choices"
+    expected_title: ClassVar[str] = "mean probability of the class that was chosen"
+    observed_title: ClassVar[str] = "share of right choices"
 
     task: MultiClass
 

@@ -27,8 +27,8 @@ TENTHS = 10
 class RegressionMeasures(Measures):
     """Of a number."""
 
-    expected_words: ClassVar[str] = "level of the central interval"
-    observed_words: ClassVar[str] = "share of labels within it"
+    expected_title: ClassVar[str] = "level of the central interval"
+    observed_title: ClassVar[str] = "share of labels within it"
 
     task: Regression
 

@@ -28,6 +28,7 @@ from platform_assets.launch.profiles import profile
 from platform_assets.monitoring import drift_index
 from platform_assets.operations.experiments import backtest_policies
 from platform_assets.operations.experiments.backtest_arithmetic import Outcome, Past, Plan, outcome, percent, sentences
+from platform_assets.product.learned import Learned
 from platform_assets.store.handle import Product
 from platform_assets.store.records.attempts import BACKTEST
 from platform_assets.store.records.models import CheckpointManifest
@@ -36,7 +37,6 @@ from platform_assets.training.checkpoint import STEP
 from platform_assets.training.checkpoint_maker import Learning
 from platform_assets.training.histograms import histograms
 from platform_assets.training.labelled_rows import Rows
-from platform_assets.training.learn import Learned
 from platform_assets.training.reference import Reference, reference_of
 from platform_assets.training.steps import instructions
 from platform_assets.training.steps.jobs import Job

@@ -43,7 +43,7 @@ def run(product: Product, cutoff: str, settings: Sequence[str], console: Console
             product.settings,
             log=lambda line: progress.console.print(line, markup=False, highlight=False),
             stop=process.StopRequest().listen(),
-            shown=lambda done, steps: progress.update(bar, completed=done, total=steps),
+            on_step=lambda done, steps: progress.update(bar, completed=done, total=steps),
         )
         step.run()
     record = next(

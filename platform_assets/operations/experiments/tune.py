@@ -186,9 +186,9 @@ def values_of(spec: ProductSpec, params: Mapping[str, Any]) -> dict[str, Any]:
 class Trial(Alone):
     """Progress of a trial: its curve ends it where it is worse than most others."""
 
-    def __init__(self, trial: optuna.Trial, stop: process.StopRequest, shown: Callable[[int, int], None]) -> None:
+    def __init__(self, trial: optuna.Trial, stop: process.StopRequest, on_step: Callable[[int, int], None]) -> None:
         super().__init__()
-        self.trial, self._stop, self._shown = trial, stop, shown
+        self.trial, self._stop, self._on_step = trial, stop, on_step
 
     def note(self, done: int, steps: int, **measures: float) -> None:
         """Keep and judge the measures."""
@@ -206,7 +206,7 @@ class Trial(Alone):
                 self._judge(len(loop.history), loop.epochs, loop.history[-1])
 
     def _go_on(self, done: int, steps: int) -> None:
-        self._shown(done, steps)
+        self._on_step(done, steps)
         self._stop.check()
 
     def _judge(self, done: int, steps: int, measures: Mapping[str, float]) -> None:

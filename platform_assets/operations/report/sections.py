@@ -57,7 +57,7 @@ def quality(facts: Facts) -> Section:
         return Section(title=title, blocks=[paragraph("No answer has a label yet.")], link=link)
     recent = facts.state.quality
     rows = []
-    for measure in measures_of(facts.spec.task).shown:
+    for measure in measures_of(facts.spec.task).every:
         interval = recent.quality.get(measure.name)
         if interval is not None:
             rows.append((measure.axis, f"{interval.value:.4f}", interval_words(interval)))
@@ -194,7 +194,7 @@ def calibration(facts: Facts) -> Section:
     blocks: list[Block] = [
         figure(
             plots.calibration_plot({"served answers": bins}, task),
-            f"{measures.observed_words} against {measures.expected_words}",
+            f"{measures.observed_title} against {measures.expected_title}",
         ),
         paragraph(f"Expected calibration error {error:.1%}, over {rows.height:,} labelled answers.", kind="muted"),
     ]

@@ -210,7 +210,7 @@ def _quality(product: Product, newest: PartitionRecord, held: Sequence[str]) -> 
         key=newest.key,
         **window.members(("keys", "first", "last", "rows", "model")),
         quality={
-            measure.name: _inside(window.quality.get(measure.name), measure) for measure in measures_of(spec.task).shown
+            measure.name: _inside(window.quality.get(measure.name), measure) for measure in measures_of(spec.task).every
         },
         promises=performance_policy.describe(tests or {}, spec.retraining) or None,
         held={

@@ -69,11 +69,11 @@ def of_older(product: Product, behind: versions.Older | None) -> list[Todo]:
     steps = [
         Step(
             when="to make them again",
-            command=versions.rebuild_command(product.name, why="the product changed"),
+            command=versions.rebuild_command(product.name, reason="the product changed"),
         ),
         Step(
             when="if rows of both versions may train together",
-            command=versions.rebuild_command(product.name, keys="compatible", why="the rows are equal in meaning"),
+            command=versions.rebuild_command(product.name, keys="compatible", reason="the rows are equal in meaning"),
         ),
     ]
     text = f"{behind.describe()[0].upper()}{behind.describe()[1:]}: {rebuilding.outlook(product, behind)}."

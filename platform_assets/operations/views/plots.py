@@ -134,7 +134,7 @@ def calibration_plot(
                 marker=marker(position),
                 label=f"{name}{error}",
             )
-        axes.set(xlabel=measures_of(task).expected_words, ylabel=measures_of(task).observed_words)
+        axes.set(xlabel=measures_of(task).expected_title, ylabel=measures_of(task).observed_title)
         axes.set(xlim=(0, ceiling), ylim=(0, ceiling))
         axes.grid()
         legend(figure)

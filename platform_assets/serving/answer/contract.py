@@ -13,18 +13,14 @@ import msgspec
 
 from platform_assets.base.problems import Problem
 from platform_assets.serving.answer import answers, pictures
-from platform_assets.serving.answer.decoding import Decoding
 from platform_assets.serving.answer.requests import (
     INTEGER_MAX,
     MOMENT,
     MOMENTS,
     TEXT,
     TEXT_EXPECTATION,
-    TEXT_MAX,
     Between,
-    Request,
 )
-from platform_assets.serving.answer.slices_of_work import finish
 from platform_assets.store import artifacts
 
 FORMAT = 3
@@ -156,7 +152,7 @@ class _Document(msgspec.Struct, frozen=True):
 
 
 class Contract:
-    """A product's contract and its decoder.
+    """A product's contract.
 
     Attributes:
         sha256: of the contract's canonical bytes; a model with another contract needs another Bento.
@@ -234,23 +230,6 @@ class Contract:
         near = now - self.clock_within, now + self.clock_within
         service_time, asked_at = ((max(begins, near[0]), min(ends, near[1])) for begins, ends in self.moments)
         return service_time, asked_at
-
-    def decode(self, body: bytes | bytearray, now: datetime | None = None) -> Request:
-        """Return the rows of a body, or raise `Refused` naming the first field to fix.
-
-        Every value returned matches the contract: no NaN or infinity, no text or boolean for a number, no duplicate
-        key, no moment out of bounds. An image becomes the `bytes` of its grey levels, row by row, whatever its form.
-
-        Args:
-            body: as received.
-            now: as in `between`.
-        """
-        return finish(self.decoding.steps(body, now))
-
-    @cached_property
-    def decoding(self) -> Decoding:
-        """The decoders, which work in slices."""
-        return Decoding(self, TEXT_MAX)
 
 
 def _bounds(document: _Document) -> tuple[Between, timedelta | None]:

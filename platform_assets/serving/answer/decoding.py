@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from platform_assets.serving.answer import image_files, pictures, plain_files
-from platform_assets.serving.answer.requests import FAILURES, Reason, Refused, Request, Row, check_moments, refusal
-from platform_assets.serving.answer.slices_of_work import BYTES_AT_ONCE, Steps, slice_rows
-
-if TYPE_CHECKING:
-    from platform_assets.serving.answer.contract import Contract
-    from platform_assets.serving.answer.requests import Between
+from platform_assets.serving.answer.contract import Contract
+from platform_assets.serving.answer.requests import (
+    FAILURES,
+    TEXT_MAX,
+    Between,
+    Reason,
+    Refused,
+    Request,
+    Row,
+    check_moments,
+    refusal,
+)
+from platform_assets.serving.answer.slices_of_work import BYTES_AT_ONCE, Steps, finish, slice_rows
 
 NUMBER_BYTES, CHARACTER_BYTES, SPARE_BYTES = 64, 12, 16_384
 """In JSON: a number with its name and punctuation; one code point as two escapes; blanks and the rest of a row."""
@@ -35,7 +42,7 @@ class Decoding:
         row_bytes_max: the longest row, in bytes of JSON: what its fields can need, and some blanks.
     """
 
-    def __init__(self, contract: Contract, text_max: int) -> None:
+    def __init__(self, contract: Contract) -> None:
         self._contract = contract
         self.row = msgspec.json.Decoder(Row[contract.features_type])  # type: ignore[name-defined]  # made at run time
         self._lenient_row = msgspec.json.Decoder(Row[contract.lenient_type])  # type: ignore[name-defined]  # the same
@@ -47,14 +54,26 @@ class Decoding:
         self._quotes = 2 * (len(contract.fields) + 4 + 3)
         self._first, self._end = len(contract.numeric), len(contract.numeric) + len(contract.categorical)
         self._at_once = slice_rows(contract)
-        self.row_bytes_max = SPARE_BYTES + texts * text_max * CHARACTER_BYTES
+        self.row_bytes_max = SPARE_BYTES + texts * TEXT_MAX * CHARACTER_BYTES
         self.row_bytes_max += sum(NUMBER_BYTES + len(item.name) for item in contract.fields)
         if image is not None:
             as_file, (height, width) = plain_files.bytes_max(image.sized), image.sized
             self.row_bytes_max += max(-(-as_file // 3) * 4, height * (8 * width + 2))
 
+    def decode(self, body: bytes | bytearray, now: datetime | None = None) -> Request:
+        """Return the rows of a body, or raise `Refused` naming the first field to fix.
+
+        Every value returned matches the contract: no NaN or infinity, no text or boolean for a number, no duplicate
+        key, no moment out of bounds. An image becomes the `bytes` of its grey levels, row by row, whatever its form.
+
+        Args:
+            body: as received.
+            now: as in `Contract.between`.
+        """
+        return finish(self.steps(body, now))
+
     def steps(self, body: bytes | bytearray, now: datetime | None) -> Steps[Request]:
-        """Decode a body in slices; see `Contract.decode`."""
+        """Decode a body in slices; see `decode`."""
         between = self._contract.between(now)
         begin = _BEGIN.match(body)
         is_list = begin is not None and body[begin.end() : begin.end() + 1] == b"["

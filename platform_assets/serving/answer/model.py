@@ -6,6 +6,7 @@ Shapes: N rows, F numeric fields, C categories, an image H pixels high and W wid
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,6 +14,7 @@ import numpy as np
 
 from platform_assets.serving.answer import pictures
 from platform_assets.serving.answer.contract import Contract, ContractProblem
+from platform_assets.serving.answer.decoding import Decoding
 from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore
 from platform_assets.training import golden as golden_rows
 from platform_assets.training.golden import Golden
@@ -99,6 +101,11 @@ class Model(Graph):
             raise ModelProblem(f"bundle {digest}: {LEARNED} cannot be read: {problem}. Export it again.") from None
         golden = _golden(digest, blobs[golden_rows.NAME])
         return Model(digest, contract, session(digest, blobs[GRAPH]), learned, golden)
+
+    @cached_property
+    def decoding(self) -> Decoding:
+        """The decoders of its contract."""
+        return Decoding(self.contract)
 
     def warm(self) -> None:
         """Score a few plain rows, so that no caller pays for first-time work, and the golden rows.

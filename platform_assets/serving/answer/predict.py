@@ -65,7 +65,7 @@ class Predictor:
         started_s: float,
         query: bytes | None = None,
         origin: Origin = UNKNOWN,
-    ) -> Joining[tuple[int, bytes, int]]:
+    ) -> Joining[Work, tuple[int, bytes, int]]:
         """Return (status, JSON bytes, rows answered) for a body; the records are in the log before this returns.
 
         Works in slices. One model answers all rows, whatever is swapped meanwhile. Yields the work of a request that
@@ -82,12 +82,12 @@ class Predictor:
         try:
             if live is None:
                 raise Refused(503, "no model is loaded yet; /readyz on the port of probes says why.")
-            contract, now = live.model.contract, datetime.now(UTC)
+            now = datetime.now(UTC)
             self._underway[number] = now
             if query is None:
-                request = yield from contract.decoding.steps(body, now)
+                request = yield from live.model.decoding.steps(body, now)
             else:
-                request = image_files.decode(contract, body, query, now)
+                request = image_files.decode(live.model.contract, body, query, now)
             answers = yield from self._answer_rows(Work(live, request.rows, request.is_list, started_s, origin))
         except Refused as refused:
             if live is not None and isinstance(refused, Unanswered):
@@ -108,7 +108,7 @@ class Predictor:
                     work.refused = refused
         self._log(works)
 
-    def _answer_rows(self, work: Work) -> Joining[list[Answer]]:
+    def _answer_rows(self, work: Work) -> Joining[Work, list[Answer]]:
         firsts = yield from self._begin(work)
         if len(work.fresh) <= work.at_once:
             yield work

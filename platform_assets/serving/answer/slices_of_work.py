@@ -8,14 +8,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from platform_assets.serving.answer.batching import Work
+    from platform_assets.serving.answer.contract import Contract
 
+
+class Sliced(Protocol):
+    """Work whose rows are scored in slices, alone or with that of other requests: `batching.Work`.
+
+    Attributes:
+        fresh: places of the rows to score.
+        at_once: the most rows of one slice.
+    """
+
+    fresh: list[int]
+    at_once: int
+
+
+Work = TypeVar("Work", bound=Sliced)
 Result = TypeVar("Result")
 Steps = Generator[None, None, Result]
-Joining = Generator["Work | None", None, Result]
+Joining = Generator[Work | None, None, Result]
 """Steps that also yield what they need finished before they go on."""
 
 ROWS_AT_ONCE, IMAGES_AT_ONCE = 16, 4
@@ -24,7 +38,7 @@ BYTES_AT_ONCE = 32_768
 """JSON bytes per slice. The slowest to decode, numbers of 20 digits with an exponent, cost 0.2 us per byte."""
 
 
-class Tick:
+class Tick(Generic[Work]):
     """Finish together what the requests of one turn of the event loop bring, at most one slice of rows at a time."""
 
     def __init__(self, together: Callable[[Sequence[Work]], None]) -> None:
@@ -85,7 +99,7 @@ class Tick:
         return taken
 
 
-def finish(steps: Joining[Result], together: Callable[[Sequence[Work]], None] | None = None) -> Result:
+def finish(steps: Joining[Work, Result], together: Callable[[Sequence[Work]], None] | None = None) -> Result:
     """Run all slices without a pause.
 
     Args:
@@ -102,7 +116,7 @@ def finish(steps: Joining[Result], together: Callable[[Sequence[Work]], None] | 
             together([work])
 
 
-async def take_turns(steps: Joining[Result], others: asyncio.Lock, tick: Tick) -> Result:
+async def take_turns(steps: Joining[Work, Result], others: asyncio.Lock, tick: Tick[Work]) -> Result:
     """Run slices, and give the loop back between two of them.
 
     Args:
@@ -128,6 +142,6 @@ async def take_turns(steps: Joining[Result], others: asyncio.Lock, tick: Tick) -
                 return last
 
 
-def slice_rows(contract: Any) -> int:
+def slice_rows(contract: Contract) -> int:
     """Return how many rows of a contract one slice holds."""
     return ROWS_AT_ONCE if contract.image is None else IMAGES_AT_ONCE

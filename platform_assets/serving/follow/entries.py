@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import obstore
 
 from platform_assets.base import naming
-from platform_assets.base.problems import Problem
+from platform_assets.base.problems import LedgerProblem, Problem
 from platform_assets.base.settings import Settings
 from platform_assets.serving.answer.contract import Contract, ContractProblem
 from platform_assets.serving.follow import releases
@@ -20,7 +20,7 @@ from platform_assets.serving.follow.local_copy import LocalCopy, LocalCopyProble
 from platform_assets.serving.follow.releases import Followed, Refusal
 from platform_assets.serving.run import assembly
 from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore
-from platform_assets.store.ledgers import LedgerProblem, Ledgers
+from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.objects import is_there, reason
 from platform_assets.training.sealed import CONTRACT, MANIFEST_BYTES_MAX, ModelProblem, Sealed
 

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Literal
 
 from platform_assets.base import naming
+from platform_assets.base.problems import LedgerProblem
 from platform_assets.serving.answer.contract import Contract
 from platform_assets.serving.answer.live import Live, Source
 from platform_assets.serving.answer.model import Model, problem_of
@@ -25,7 +26,7 @@ from platform_assets.serving.follow.local_copy import LocalCopy, LocalCopyProble
 from platform_assets.serving.follow.model_cache import Shelf
 from platform_assets.serving.follow.releases import Followed, Refusal, Release
 from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore
-from platform_assets.store.ledgers import LedgerProblem, Ledgers
+from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.objects import is_there, reason
 from platform_assets.training.sealed import ModelProblem, Sealed
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     import onnxruntime
 
     from platform_assets.serving.answer.live import Live
-    from platform_assets.serving.follow.follower import Follower
 
 LOAD_BUCKETS_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 Result = TypeVar("Result")
@@ -36,6 +35,12 @@ log = logging.getLogger("bentoml.driftline")
 
 class TooLarge(ModelProblem):
     """A model that alone needs more memory than all models together may have."""
+
+
+class Follows(Protocol):
+    """What says which model answers now: a `Follower`."""
+
+    live: Live | None
 
 
 class Shelved(Model):
@@ -169,7 +174,7 @@ class Shelf:
         """Forget a model that no request asks for any more, after its last answer; called in another thread."""
         self._in_loop(self._retire(model))
 
-    async def hold(self, follower: Follower) -> tuple[Place, Live]:
+    async def hold(self, follower: Follows) -> tuple[Place, Live]:
         """Return the model that answers, loaded; it stays so until `leave`.
 
         Raises:

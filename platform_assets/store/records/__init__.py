@@ -1,4 +1,4 @@
 """Define what ledgers store and every reader gets: one struct per kind of record.
 
-`store.ledger` stores them.
+`store.ledgers` stores them.
 """

@@ -23,11 +23,11 @@ class Alert(Record, frozen=True, kw_only=True):
 
 
 class Delivered(Record, frozen=True, kw_only=True):
-    """The outcome of an alert's delivery, stored next to the alert; `told` is the delivery's message."""
+    """The outcome of an alert's delivery, stored next to the alert; `message` is the delivery's message."""
 
     id: str
     outcome: Literal["sent", "refused"]
-    told: str
+    message: str
 
 
 class Queued(Record, frozen=True, kw_only=True):

@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from platform_assets.base.problems import Problem
-from platform_assets.product.learner import Alone, Blobs, Context, Learner, Progress, Resumable
+from platform_assets.product.learner import Alone, Blobs, Context, Graphs, Learner, Progress, Resumable
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from platform_assets.training.learners.graphs import Graphs
-    from platform_assets.training.matrix import Inputs
+    from platform_assets.product.inputs import Inputs
 
 
 class _Part(Alone):
@@ -88,27 +87,22 @@ class Blend(Learner):
         return self.weights or (1.0 / len(self.learners),) * len(self.learners)
 
     @property
-    def _saved(self) -> int | None:
-        """The place of the learner that is saved on the way."""
-        return next((number for number, learner in enumerate(self.learners) if learner.resumes), None)
-
-    @property
     def functions(self) -> list[Callable[..., Any]]:
         """The product's functions among its learners' fields."""
         return [function for learner in self.learners for function in learner.functions]
 
     def fit(self, rows: Inputs, labels: NDArray[Any], context: Context) -> dict[str, bytes]:
         """Fit each learner on the same rows; see `Learner.fit`."""
-        saved = self._saved
+        saved = next((number for number, learner in enumerate(self.learners) if learner.resumes), None)
         blobs: dict[str, bytes] = {}
         steps = epochs = 0
         for number in sorted(range(len(self.learners)), key=lambda number: number != saved):
             part = _Part(context.progress, steps, is_saved=number == saved)
-            own = replace(self.learners[number], validation_keys=self.validation_keys)
+            learner = replace(self.learners[number], validation_keys=self.validation_keys)
             try:
-                fitted = own.fit(rows, labels, replace(context, progress=part))
+                fitted = learner.fit(rows, labels, replace(context, progress=part))
             except Problem as problem:
-                place = f"learner {number + 1} of the blend's {len(self.learners)}, {type(own).__name__}"
+                place = f"learner {number + 1} of the blend's {len(self.learners)}, {type(learner).__name__}"
                 raise type(problem)(f"{place}: {problem}") from None
             blobs |= {f"{number}.{name}": data for name, data in fitted.items()}
             steps += part.steps

@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from platform_assets.product.learner import Blobs, Context, Learner
+from platform_assets.product.learner import Blobs, Context, Graphs, Learner, TrainingProblem
 
 if TYPE_CHECKING:
     import numpy as np
     from lightgbm.callback import CallbackEnv
     from numpy.typing import NDArray
 
-    from platform_assets.training.learners.graphs import Graphs
-    from platform_assets.training.matrix import Inputs
+    from platform_assets.product.inputs import Inputs
 
 BOOSTER, SPREAD = "booster.txt", "spread.json"
 OBJECTIVES = {
@@ -73,7 +72,6 @@ class LightGbm(Learner):
         import lightgbm
         import msgspec
 
-        from platform_assets.product.learner import TrainingProblem
         from platform_assets.training import trees
 
         columns = trees.matrix(rows, context.learned)
@@ -97,7 +95,8 @@ class LightGbm(Learner):
         """Return the trees' graph; see `Learner.to_onnx`."""
         from platform_assets.training import trees
 
-        return graphs.of_trees(trees.forest_of(_booster(blobs).dump_model()), _spread(blobs))
+        forest = trees.forest_of(_booster(blobs).dump_model())
+        return graphs.of_core(trees.core(forest, graphs.learned, graphs.task, _spread(blobs)))
 
     def answers(self, blobs: Blobs, rows: Inputs, context: Context) -> NDArray[np.float32]:
         """Return the booster's own answers; see `Learner.answers`."""
@@ -151,8 +150,6 @@ class LightGbm(Learner):
 
     def _checked(self, context: Context) -> bool:
         """Return whether answers need a spread; refuse a regression that has no rows to measure it on."""
-        from platform_assets.product.learner import TrainingProblem
-
         is_regression = context.task.kind == "regression"
         if is_regression and not context.judged:
             raise TrainingProblem(
@@ -171,8 +168,6 @@ class LightGbm(Learner):
         from difflib import get_close_matches
 
         from lightgbm.basic import _ConfigAliases
-
-        from platform_assets.product.learner import TrainingProblem
 
         by_name = _ConfigAliases._get_all_param_aliases()  # what `LGBM_DumpParamAliases` returns
         names = {*by_name, *(alias for aliases in by_name.values() for alias in aliases)}

@@ -6,14 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from platform_assets.product.learner import Blobs, Context, Learner
+from platform_assets.product.learner import Blobs, Context, Graphs, Learner
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from platform_assets.training.learners.graphs import Graphs
-    from platform_assets.training.matrix import Inputs
+    from platform_assets.product.inputs import Inputs
 
 CORE = "core.onnx"
 

@@ -6,14 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from platform_assets.product.learner import Blobs, Context, Learner
+from platform_assets.product.learner import Blobs, Context, Graphs, Learner, TrainingProblem
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from platform_assets.training.learners.graphs import Graphs
-    from platform_assets.training.matrix import Inputs
+    from platform_assets.product.inputs import Inputs
 
 GIVEN = "given.onnx"
 
@@ -44,12 +43,11 @@ class FinishedOnnx(Learner):
 
     def fit(self, rows: Inputs, labels: NDArray[Any], context: Context) -> dict[str, bytes]:
         """Read the file, verify its digest, and try it on these rows; see `Learner.fit`."""
-        from platform_assets.product.learner import TrainingProblem
-        from platform_assets.training import given
+        from platform_assets.training import foreign_onnx
 
         data = self._read()
         try:
-            given.check(data, rows, context.task)
+            foreign_onnx.check(data, rows, context.task)
         except TrainingProblem as problem:
             raise TrainingProblem(f"{self.file} in {self.place}: {problem}") from None
         blobs = {GIVEN: data}
@@ -71,7 +69,6 @@ class FinishedOnnx(Learner):
     def _read(self) -> bytes:
         import obstore
 
-        from platform_assets.product.learner import TrainingProblem
         from platform_assets.store import objects
         from platform_assets.store.artifacts import sha256
 

@@ -10,43 +10,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from platform_assets.product.learner import Context
+from platform_assets.product.learner import Graphs
 
 if TYPE_CHECKING:
     import onnx
     from torch import nn
 
-    from platform_assets.training.trees import Forest
-
 
 @dataclass(frozen=True, kw_only=True)
-class Graphs(Context):
-    """The context of an export, with what makes graphs."""
+class OnnxGraphs(Graphs):
+    """Makes ONNX files. Each way loads its libraries when it is taken: trees need no torch."""
 
     def of_network(self, network: nn.Module) -> bytes:
-        """Return the ONNX file of a torch module that maps `numeric`, `codes` and `image` to outputs [N, O]."""
+        """Export the module to a core graph, and finish it."""
         from platform_assets.training.export import to_onnx
 
         return to_onnx(network, self.learned, self.task)
 
-    def of_trees(self, forest: Forest, spread: float | None = None) -> bytes:
-        """Return the ONNX file of boosted trees over numbers and then codes.
-
-        Args:
-            spread: of a regression's answers, one standard deviation.
-        """
-        from platform_assets.training import export, trees
-
-        return export.finished(trees.core(forest, self.learned, self.task, spread), self.learned)
-
     def of_core(self, core: onnx.ModelProto) -> bytes:
-        """Return the ONNX file of a core graph, whose output is `answer`."""
+        """Put the look-up of codes before the core."""
         from platform_assets.training import export
 
         return export.finished(core, self.learned)
 
     def of_blend(self, files: Sequence[bytes], weights: Sequence[float]) -> bytes:
-        """Return one ONNX file whose answer is the weighted mean of others' answers."""
+        """Join the files into one graph."""
         from platform_assets.training import blending
 
         return blending.blend(files, weights)

@@ -6,18 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from platform_assets.product.learner import Blobs, Context, Learner
+from platform_assets.product.learner import Blobs, Context, Graphs, Learner
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import nn
 
+    from platform_assets.product.inputs import Inputs
+    from platform_assets.product.learned import Learned
     from platform_assets.product.modelling import Training
     from platform_assets.product.spec import ProductSpec
-    from platform_assets.training.learn import Learned
-    from platform_assets.training.learners.graphs import Graphs
-    from platform_assets.training.matrix import Inputs
 
 WEIGHTS = "weights.safetensors"
 

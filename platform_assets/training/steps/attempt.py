@@ -18,9 +18,10 @@ from msgspec.structs import replace
 
 from platform_assets.base import clock
 from platform_assets.base.failures import CODE, PREEMPTED
+from platform_assets.base.problems import RecordExists
 from platform_assets.base.settings import Settings
 from platform_assets.store.leases import Lease, LeaseHeld
-from platform_assets.store.ledgers import Ledgers, RecordExists
+from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.records import attempts
 from platform_assets.store.records.base import R, RecordKind
 from platform_assets.store.records.leases import BEAT_S, SIGNS, TTL_S, Result

@@ -21,7 +21,7 @@ from safetensors.torch import load, save
 from platform_assets.store.artifacts import canonical, sha256
 from platform_assets.store.leases import LeaseLost
 from platform_assets.store.objects import open_store
-from platform_assets.training.train import Facts, State
+from platform_assets.training.train import Facts, LoopState
 
 if TYPE_CHECKING:
     from obstore import PutMode
@@ -62,7 +62,7 @@ class BucketSaves:
         nothing = SaveRecord(fence=fence, sha256="", facts={"done": 0, "steps": 0, "loss_sum": 0.0, "history": []})
         self._change(lambda records: [replace(record, fence=fence) for record in records or [nothing]], fence)
 
-    def save(self, state: State, *, fence: int) -> None:
+    def save(self, state: LoopState, *, fence: int) -> None:
         """Write a state, then delete all but the newest saves.
 
         Args:
@@ -100,13 +100,14 @@ class BucketSaves:
                 continue  # changed since it was read, perhaps by a request of ours whose answer was lost
             return records
 
-    def newest(self) -> State | None:
+    def newest(self) -> LoopState | None:
         """Return the newest save whose bytes are intact, or None."""
         for record in self._index():
-            data = self._get(record.name) if record.name else None
-            if data is not None and sha256(data) == record.sha256:
-                with contextlib.suppress(SafetensorError):  # the save before it is next
-                    return State(tensors=load(data), facts=record.facts)
+            if record.name:
+                with contextlib.suppress(FileNotFoundError, SafetensorError):  # the save before it is next
+                    data = bytes(obstore.get(self._store, f"{self._folder}/{record.name}").bytes())
+                    if sha256(data) == record.sha256:
+                        return LoopState(tensors=load(data), facts=record.facts)
         return None
 
     def forget(self) -> None:
@@ -131,12 +132,6 @@ class BucketSaves:
             return msgspec.json.decode(bytes(answer.bytes()), type=list[SaveRecord]), mode
         except msgspec.DecodeError:
             return [], mode
-
-    def _get(self, name: str) -> bytes | None:
-        try:
-            return bytes(obstore.get(self._store, f"{self._folder}/{name}").bytes())
-        except FileNotFoundError:
-            return None
 
     def _put(self, name: str, data: bytes, mode: PutMode = "overwrite") -> None:
         obstore.put(self._store, f"{self._folder}/{name}", data, mode=mode)

@@ -16,12 +16,12 @@ import msgspec
 from platform_assets.base.settings import Settings
 from platform_assets.engine import product_files
 from platform_assets.engine.digests import reads
+from platform_assets.product.learned import Learned
 from platform_assets.product.spec import ProductSpec, Training
 from platform_assets.store.artifacts import ArtifactStore, canonical, sha256
 from platform_assets.store.records.models import CheckpointManifest
 from platform_assets.store.tables import TableStore
 from platform_assets.training import golden
-from platform_assets.training.learn import Learned
 from platform_assets.training.onnx_maker import Exporting
 from platform_assets.training.steps import instructions, process
 from platform_assets.training.steps.jobs import Exported, ExportJob, Parity

@@ -32,7 +32,7 @@ class StepProgress:
     log: Callable[[str], None]
     stop: process.StopRequest
     save_every_s: float | None
-    shown: Callable[[int, int], None]
+    on_step: Callable[[int, int], None]
     attempt: Attempt
     history: History = field(default_factory=list)
 
@@ -50,7 +50,7 @@ class StepProgress:
             self.log(f"{done} of {steps}: {named}")
         # The last point of a blend's curve has a number of its own, below that of its steps.
         self.attempt.note(steps_done=max(done, self.attempt.facts.steps_done or 0))
-        self.shown(done, steps)
+        self.on_step(done, steps)
         self.stop.check()
         self.attempt.beat()
 
@@ -106,7 +106,7 @@ class StepProgress:
             epochs = len(loop.history)
             loop.step()
             attempt.note(steps_done=loop.done)
-            self.shown(loop.done, loop.steps)
+            self.on_step(loop.done, loop.steps)
             if len(loop.history) > epochs:
                 self.log(f"epoch {epochs + 1} of {loop.epochs}: train loss {loop.history[-1]['train_loss']:.5f}")
             if loop.done == loop.steps or time.perf_counter() - saved_at_s >= due_s:

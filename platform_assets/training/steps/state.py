@@ -19,7 +19,7 @@ from safetensors.torch import load, save
 from platform_assets.base.settings import Settings
 from platform_assets.store.artifacts import canonical, sha256
 from platform_assets.training.steps.bucket_saves import BucketSaves, SaveRecord
-from platform_assets.training.train import State
+from platform_assets.training.train import LoopState
 
 MAX_SAVES = 2
 _NAME = re.compile(r"step-(\d{9})\.json")
@@ -37,10 +37,10 @@ class SaveStore(Protocol):
     def claim(self, *, fence: int) -> None:
         """Close the saves to holders of older leases."""
 
-    def save(self, state: State, *, fence: int) -> None:
+    def save(self, state: LoopState, *, fence: int) -> None:
         """Write a state, then delete all but the newest saves."""
 
-    def newest(self) -> State | None:
+    def newest(self) -> LoopState | None:
         """Return the newest save whose bytes are intact, or None."""
 
     def forget(self) -> None:
@@ -65,7 +65,7 @@ class Saves:
     def claim(self, *, fence: int) -> None:
         """Do nothing: a folder is this machine's, and its processes see the lease."""
 
-    def save(self, state: State, *, fence: int) -> None:
+    def save(self, state: LoopState, *, fence: int) -> None:
         """Write a state, then delete all but the newest saves.
 
         Args:
@@ -82,7 +82,7 @@ class Saves:
             for suffix in ("json", "safetensors"):
                 (self.folder / f"step-{step:09d}.{suffix}").unlink(missing_ok=True)
 
-    def newest(self) -> State | None:
+    def newest(self) -> LoopState | None:
         """Return the newest save whose bytes are intact, or None."""
         for step in self._steps():
             state = self._read(f"step-{step:09d}")
@@ -100,11 +100,11 @@ class Saves:
         matches = (_NAME.fullmatch(path.name) for path in self.folder.iterdir())
         return sorted((int(match[1]) for match in matches if match), reverse=True)
 
-    def _read(self, stem: str) -> State | None:
+    def _read(self, stem: str) -> LoopState | None:
         try:
             record = msgspec.json.decode((self.folder / f"{stem}.json").read_bytes(), type=SaveRecord)
             data = (self.folder / f"{stem}.safetensors").read_bytes()
-            return State(tensors=load(data), facts=record.facts) if sha256(data) == record.sha256 else None
+            return LoopState(tensors=load(data), facts=record.facts) if sha256(data) == record.sha256 else None
         except (FileNotFoundError, ValueError, SafetensorError):
             return None
 

@@ -20,6 +20,7 @@ from platform_assets.base import clock, naming
 from platform_assets.base.settings import Settings
 from platform_assets.engine import digests
 from platform_assets.engine.digests import reads
+from platform_assets.product.learned import Learned
 from platform_assets.product.learner import History
 from platform_assets.product.spec import ProductSpec
 from platform_assets.product.tasks import Task
@@ -34,7 +35,6 @@ from platform_assets.store.tables import TableStore
 from platform_assets.training import suspects
 from platform_assets.training.checkpoint_maker import Learning
 from platform_assets.training.labelled_rows import Rows
-from platform_assets.training.learn import Learned
 from platform_assets.training.steps import parameters, process
 from platform_assets.training.steps.attempt import Attempt
 from platform_assets.training.steps.jobs import Job, Trained
@@ -73,7 +73,7 @@ class Training:
         stop: checked between steps; a request saves the current step and raises `Preempted`.
         ttl_s: of the lease.
         save_every_s: how much work a kill may cost; None for the save store's own value.
-        shown: takes done and all steps, after each, for a progress bar.
+        on_step: takes done and all steps after each step, for a progress bar.
         quality: measures answers on the holdout, for the record of the training; None to measure nothing.
         usd_per_hour: the price of this machine, for the record of a try that no launcher made.
     """
@@ -86,7 +86,7 @@ class Training:
     stop: process.StopRequest = field(default_factory=process.StopRequest)
     ttl_s: float = TTL_S
     save_every_s: float | None = None
-    shown: Callable[[int, int], None] = _unseen
+    on_step: Callable[[int, int], None] = _unseen
     quality: Quality | None = None
     usd_per_hour: float = 0.0
 
@@ -157,7 +157,7 @@ class Training:
         self.log(f"{self.spec.name} {job.cutoff}: {len(rows.inputs)} labelled rows of {len(job.training_keys)} keys.")
         for name in suspects.empty(rows.inputs, maker.fields):
             self.log(f"{name} is null in all of them, so nothing is learned from it; look at features().")
-        progress = StepProgress(job, self.settings, self.log, self.stop, self.save_every_s, self.shown, attempt)
+        progress = StepProgress(job, self.settings, self.log, self.stop, self.save_every_s, self.on_step, attempt)
         blobs = maker.fit(learned, rows, job.training_keys, progress, job.device, job.precision)
         return Fit(rows=rows, learned=learned, blobs=blobs, history=progress.history)
 

@@ -72,7 +72,9 @@ class Use:
 
     def sample(self) -> None:
         """Take a sample now."""
-        cpu_s, memory_mb, now_s = process.cpu_s(), _memory_mb(), time.perf_counter()
+        import psutil
+
+        cpu_s, memory_mb, now_s = process.cpu_s(), psutil.Process().memory_info().rss / MB, time.perf_counter()
         with self._lock:
             passed_s = max(now_s - self._sampled_s, 1e-6)
             taken = {
@@ -140,12 +142,6 @@ def _mean(columns: Columns, name: str) -> float | None:
             total, whole = total + value * passed_s, whole + passed_s
         before_s = at_s
     return total / whole if whole else None
-
-
-def _memory_mb() -> float:
-    import psutil
-
-    return float(psutil.Process().memory_info().rss) / MB
 
 
 class _Gpu:

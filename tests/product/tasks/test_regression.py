@@ -161,7 +161,7 @@ def test_labels_that_a_float32_cannot_distinguish_are_refused() -> None:
 
 
 def test_measures_with_a_unit_are_shown_with_it() -> None:
-    assert {item.name: item.unit for item in MEASURES.shown if item.unit} == {
+    assert {item.name: item.unit for item in MEASURES.every if item.unit} == {
         "log_loss": "nats",
         "rmse": "m",
         "mae": "m",

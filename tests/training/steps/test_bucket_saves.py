@@ -13,13 +13,13 @@ from platform_assets.store.leases import LeaseLost
 from platform_assets.store.objects import open_store
 from platform_assets.training.steps.bucket_saves import MAX_SAVES, BucketSaves
 from platform_assets.training.steps.state import Saves, saves
-from platform_assets.training.train import State
+from platform_assets.training.train import LoopState
 
 
-def state(done: int) -> State:
+def state(done: int) -> LoopState:
     tensors = {"weights.a": torch.full((3,), float(done)), "rng.default": torch.tensor([done], dtype=torch.uint8)}
     history: list[dict[str, int | float]] = [{"epoch": 1, "train_loss": 0.1 + 0.2}]
-    return State(tensors=tensors, facts={"done": done, "steps": 40, "loss_sum": 0.5, "history": history})
+    return LoopState(tensors=tensors, facts={"done": done, "steps": 40, "loss_sum": 0.5, "history": history})
 
 
 def names(root: str) -> list[str]:

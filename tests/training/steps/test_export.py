@@ -17,6 +17,7 @@ import pytest
 
 from platform_assets.base.settings import Settings
 from platform_assets.product.contract import contract_of
+from platform_assets.product.inputs import Inputs
 from platform_assets.serving.answer.model import Model
 from platform_assets.store.artifacts import ArtifactStore, canonical, sha256
 from platform_assets.store.tables import TableStore
@@ -24,7 +25,6 @@ from platform_assets.training import export as graphs
 from platform_assets.training import labelled_rows
 from platform_assets.training.golden import Golden
 from platform_assets.training.histograms import training_sketch
-from platform_assets.training.matrix import Inputs
 from platform_assets.training.reference import Reference
 from platform_assets.training.steps import export, train
 

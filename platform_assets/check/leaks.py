@@ -9,7 +9,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from platform_assets.product.fields import Field
-from platform_assets.training.matrix import Inputs, categorical_columns, distinct, numeric_columns
+from platform_assets.product.inputs import Inputs
+from platform_assets.training.matrix import categorical_columns, distinct, numeric_columns
 
 ENOUGH = 0.9
 """Share of the label's variance, or of the rows outside its most frequent class, that a field must explain."""
@@ -23,12 +24,12 @@ def explaining_fields(inputs: Inputs, labels: NDArray[Any], fields: tuple[Field,
     its variance, about a class the rows that are not of the most frequent one.
     """
     numbers = zip(numeric_columns(fields), inputs.numeric.T, strict=True)
-    words = zip(categorical_columns(fields), inputs.categorical.T, strict=True)
+    texts = zip(categorical_columns(fields), inputs.categorical.T, strict=True)
     bins = min(BINS, len(labels) // ROWS_PER_BIN)
     if bins < 2:
         return []
     groups = [(name, _binned(column, bins)) for name, column in numbers]
-    groups += [(name, pl.Series(distinct(values)[1])) for name, values in words]
+    groups += [(name, pl.Series(distinct(values)[1])) for name, values in texts]
     target = pl.Series("label", labels)
     whole = _unknown(target, pl.Series([0] * len(labels)), is_number=is_number)
     return [

@@ -12,8 +12,8 @@ from platform_assets.product.learner import TrainingProblem
 from platform_assets.training import export
 
 if TYPE_CHECKING:
+    from platform_assets.product.inputs import Inputs
     from platform_assets.product.tasks import Task
-    from platform_assets.training.matrix import Inputs
 
 TRIED_ROWS = 256
 NAMES = ("numeric", "categorical", "image")
