@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from platform_assets.operations import bucket_policy
+from platform_assets.base.accounts import ACCOUNTS
+from platform_assets.base.settings import PRODUCT
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "store_rights.md"
 TEXT = """\
@@ -41,7 +42,15 @@ are the upstreams': none of these accounts writes below `landing/`.
 
 def render() -> str:
     """Return the page."""
-    return TEXT.replace("{table}", bucket_policy.table())
+    rows = ["| account | is for | creates below | deletes below |", "|---|---|---|---|"]
+    for account in ACCOUNTS:
+        name = account.service_account("PRODUCT")
+        creates, deletes = (
+            ", ".join(f"`{place.replace(PRODUCT, 'PRODUCT')}`" for place in places) or "nothing"
+            for places in (account.creates, account.deletes)
+        )
+        rows.append(f"| `{name}` | {account.is_for} | {creates} | {deletes} |")
+    return TEXT.replace("{table}", "\n".join(rows))
 
 
 if __name__ == "__main__":

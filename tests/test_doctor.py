@@ -132,7 +132,7 @@ def test_a_damaged_checkpoint_and_a_lost_sketch_are_named(store: TableStore, blo
     copy = {"uri": "a.csv", "sha256": artifacts.put(b"text " * 99, compressed=True)}
     store.record("raw_orders", "a", content_digest="d", inputs={}, code="code", notes=copy)
     store.record("raw_orders", "b", content_digest="d", inputs={}, code="code", notes=copy | {"sha256": "f" * 64})
-    findings = {finding.what: finding.advice for finding in doctor.examine(store.root, "tiny").findings}
+    findings = {finding.problem: finding.advice for finding in doctor.examine(store.root, "tiny").findings}
     assert findings == {
         "raw_orders: the copy of the file that landed for b cannot be read.": "No step reads it; keep the original, "
         "a.csv.",

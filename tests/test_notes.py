@@ -47,6 +47,6 @@ def test_the_doctor_names_torn_notes_and_looks_at_the_others(settings: Settings)
     torn, lost = {"sha256": 7}, {"sha256": "0" * 64, "uri": "landing/x.csv"}
     for key, noted in (("2020-01-02", torn), ("2020-01-03", lost)):
         tables.record("raw_readings", key, content_digest="0", inputs={}, code="0", notes=noted)
-    findings = [finding.what for finding in doctor.examine(settings.root, recorded.SPEC.name).findings]
+    findings = [finding.problem for finding in doctor.examine(settings.root, recorded.SPEC.name).findings]
     assert any("raw_readings 2020-01-02 has notes" in finding and "`int`" in finding for finding in findings)
     assert any("the copy of the file that landed for 2020-01-03" in finding for finding in findings)

@@ -25,8 +25,8 @@ from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.instance import home
 from platform_assets.monitoring import recent_latency
 from platform_assets.operations import status
+from platform_assets.operations.intervals import inside
 from platform_assets.operations.report import pages
-from platform_assets.operations.status import text as words
 from platform_assets.operations.status import todo
 from platform_assets.operations.status.state import Refused, State
 from platform_assets.prediction_log.predictions_maker import Ingesting
@@ -84,7 +84,7 @@ def test_nulled_key_is_no_longer_held_and_a_fault_is(settings: Settings, state: 
     auc = TableStore(settings.root, SPEC.name).records("performance")[KEYS[2]].notes["quality"]["auc"]
     assert state.quality.held == {KEYS[2]: auc}
     assert f"without held days, where callers got AUC {auc:.4f} on {KEYS[2]}" in status.as_text(state)
-    page = pages.of_product(Product(SPEC, settings))
+    page = pages.page(settings, SPEC)[1]
     assert f"held days left out: AUC {auc:.4f} on {KEYS[2]}" in page
 
 
@@ -176,7 +176,7 @@ def test_latency_is_judged_over_the_newest_keys_and_shown_in_the_report(settings
     assert (result.requests, result.slow, result.first, result.is_slow) == (1_200, 32, KEYS[-2], True)
     clause = f"2.67% of 1,200 requests on {KEYS[-2]} to {KEYS[-1]} took longer than 100 ms"
     assert f"  latency    {clause}" in status.as_text(status.of_product(Product(SPEC, settings)))
-    assert clause in pages.of_product(Product(SPEC, settings))
+    assert clause in pages.page(settings, SPEC)[1]
     assert recent_latency.recent_latency(Product(SPEC, settings), KEYS[0]) is None
     json.dumps(to_builtins(result))
 
@@ -211,7 +211,7 @@ def test_held_key_is_named_in_the_first_line_and_its_commands_are_valid_runs(set
     (task,) = state.todo
     assert (task.about, task.key) == ("held", KEYS[2])
     last = SPEC.grain.shift(KEYS[2], SPEC.monitors.repair_within)
-    assert f"the platform settles it when {last} is judged" in task.what
+    assert f"the platform settles it when {last} is judged" in task.text
     jobs = {job.name: job for job in intervention.build(SPEC)}
     for step in task.steps:
         job, config = _config_of(step.command)
@@ -241,8 +241,8 @@ def test_stale_model_has_the_command_that_trains_unless_a_training_is_decided(
     tasks = status.of_product(Product(SPEC, settings)).todo
     assert [task.about for task in tasks] == ["stale_model"] * count
     for task in tasks:
-        assert task.what.startswith("The newest training is 38 keys old")
-        assert ": 3 keys beyond max_age (28) and one decision interval. Not trained because: No labels." in task.what
+        assert task.text.startswith("The newest training is 38 keys old")
+        assert ": 3 keys beyond max_age (28) and one decision interval. Not trained because: No labels." in task.text
         assert task.steps[0].command == f"dg launch --job retrain__recorded --partition {KEYS[1]}"
 
 
@@ -261,10 +261,10 @@ def test_missing_labels_are_named_with_their_delivery_location(settings: Setting
     assert [(task.about, task.key) for task in tasks] == [("missing_label", key) for key in (old, given_up, awaited)]
     first, second, third = tasks
     assert _config_of(first.steps[0].command)[0] == "repair__recorded"
-    assert "The platform takes the file in by itself." in second.what
-    assert "trainings go on without them" in second.what
-    assert "a training waits for them" in third.what
-    assert all(f"/{task.key}.csv" in task.what for task in tasks)
+    assert "The platform takes the file in by itself." in second.text
+    assert "trainings go on without them" in second.text
+    assert "a training waits for them" in third.text
+    assert all(f"/{task.key}.csv" in task.text for task in tasks)
 
 
 def test_keys_taken_in_without_a_job_are_those_of_the_sensor():
@@ -313,11 +313,11 @@ def test_a_refused_model_is_named_with_what_to_do_until_another_one_is_live(sett
 def test_interval_stays_within_the_range_of_its_measure():
     auc = measures_of(SPEC.task).headline
     wide = Interval(low=-0.1, high=1.2, value=0.9)
-    assert status._inside(wide, auc) == Interval(low=0.0, high=1.0, value=0.9)
+    assert inside(wide, auc) == Interval(low=0.0, high=1.0, value=0.9)
     loss = next(measure for measure in measures_of(SPEC.task).of_answers if measure.name == "log_loss")
-    assert status._inside(wide, loss) == Interval(low=0.0, high=1.2, value=0.9), "log loss has no upper bound"
+    assert inside(wide, loss) == Interval(low=0.0, high=1.2, value=0.9), "log loss has no upper bound"
     alone = Interval(low=None, high=None, value=0.9)
-    assert status._inside(alone, auc) == alone
+    assert inside(alone, auc) == alone
 
 
 def test_slices_are_measured_over_the_newest_window_and_the_weakest_is_named(settings: Settings):
@@ -326,11 +326,11 @@ def test_slices_are_measured_over_the_newest_window_and_the_weakest_is_named(set
     state = status.of_product(Product(spec, settings))
     assert {one.slice for one in state.slices} == {"probability"}
     assert sum(one.rows for one in state.slices) == (len(KEYS) - 1) * watched.ROWS
-    assert not words.weakest_slices(state), "each quarter has fewer than 100 rows"
+    assert not status.text.weakest_slices(state), "each quarter has fewer than 100 rows"
     larger = [structs.replace(one, rows=100) for one in state.slices]
     lowest = min(one.quality["auc"] for one in larger)
     assert "weakest    probability = " in status.as_text(structs.replace(state, slices=larger))
-    (weakest,) = words.weakest_slices(structs.replace(state, slices=larger))
+    (weakest,) = status.text.weakest_slices(structs.replace(state, slices=larger))
     assert weakest.quality["auc"] == lowest
 
 

@@ -15,7 +15,7 @@ from platform_assets.base.keys import KeyProblem
 from platform_assets.base.settings import Settings
 from platform_assets.data import answer_rows, unlabelled
 from platform_assets.operations import trace
-from platform_assets.operations.trace import way
+from platform_assets.operations.trace import lineage
 from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.tables import TableStore
@@ -117,7 +117,7 @@ def test_training_rows_are_named_by_digest_and_version(stored: Settings):
     tables = TableStore(stored.root, SPEC.name)
     record = tables.records("features", [first])[first]
     rows = trained.keys[first].features
-    assert rows == way.Rows(content_digest=record.content_digest, table_version=record.sequence)
+    assert rows == lineage.Rows(content_digest=record.content_digest, table_version=record.sequence)
     assert trained.keys[first].files["results"].uri == f"landing/results/{first}.csv"
 
 
@@ -150,7 +150,7 @@ def test_answer_of_a_faulty_day_names_the_fault_its_settlement_and_the_outcome(s
     assert (fault.key, fault.kind, fault.is_held) == (key, "null", False)
     assert [item.kind for item in fault.records] == ["fault", "null"]
     assert fault.records[0].came == watched.ARRIVED
-    assert result.outcome == way.Outcome(label=1, known_at=NOON.isoformat())
+    assert result.outcome == lineage.Outcome(label=1, known_at=NOON.isoformat())
     text = trace.as_text(result)
     assert f"fault     key {key}: settled, the source was left out\n          1: fault plans: volume, by drift" in text
     assert f"arrived {watched.ARRIVED}; expected {watched.EXPECTED}" in text

@@ -14,7 +14,6 @@ from platform_assets.automation.alerting import AlertsResource
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.engine.table_reader import TableReader
 from platform_assets.launch import launchers
-from platform_assets.launch.launchers import StepLauncher
 
 NEEDS = {"store"}
 Resources = dict[str, StoreResource | dg.ResourceDefinition]
@@ -27,26 +26,18 @@ def defaults() -> Resources:
 
 def alerts() -> dg.ResourceDefinition:
     """Return what raises and delivers alerts."""
-
-    def make(context: dg.InitResourceContext) -> AlertsResource:
-        return AlertsResource(variables=context.resources.store.variables)
-
-    return dg.ResourceDefinition(make, required_resource_keys=NEEDS)
+    return dg.ResourceDefinition(
+        lambda context: AlertsResource(variables=context.resources.store.variables), required_resource_keys=NEEDS
+    )
 
 
 def launcher(kinds: Mapping[str, str] = launchers.KINDS) -> dg.ResourceDefinition:
     """Return what runs steps; `kinds` names the class of each value of `DRIFTLINE_LAUNCHER`."""
-
-    def make(context: dg.InitResourceContext) -> StepLauncher:
-        return launchers.launcher(context.resources.store.settings, kinds)
-
-    return dg.ResourceDefinition(make, required_resource_keys=NEEDS)
+    return dg.ResourceDefinition(
+        lambda context: launchers.launcher(context.resources.store.settings, kinds), required_resource_keys=NEEDS
+    )
 
 
 def tables() -> dg.IOManagerDefinition:
     """Return what reads an asset's rows in a notebook."""
-
-    def make(context: dg.InitResourceContext) -> TableReader:
-        return TableReader(context.resources.store)
-
-    return dg.IOManagerDefinition(make, required_resource_keys=NEEDS)
+    return dg.IOManagerDefinition(lambda context: TableReader(context.resources.store), required_resource_keys=NEEDS)

@@ -52,7 +52,16 @@ class ClusterStorage(DagsterPostgresStorage):
         is_new = postgres_url not in _engines
         super().__init__(postgres_url, should_autocreate_tables and is_new, inst_data, token_provider)
         if is_new:
-            _engines[postgres_url] = _engine(postgres_url, token_provider)
+            _engines[postgres_url] = create_pg_engine(
+                postgres_url,
+                token_provider,
+                isolation_level="AUTOCOMMIT",
+                pool_size=HELD,
+                max_overflow=-1,
+                pool_pre_ping=True,  # a connection whose server has gone is replaced before its use
+                pool_recycle=RECYCLED_S,
+                connect_args=KEEPALIVE,
+            )
         self._event_log_storage = Events(postgres_url, should_autocreate_tables=False, token_provider=token_provider)
         for storage in (self._run_storage, self._event_log_storage, self._schedule_storage):
             storage._engine = _engines[postgres_url]
@@ -122,17 +131,3 @@ class _Batch(threading.local):
                 yield
             finally:
                 self.connection = None
-
-
-def _engine(url: str, token_provider: PgTokenProvider | None) -> Engine:
-    """Make a database's engine; a connection whose server has gone is replaced before its use."""
-    return create_pg_engine(
-        url,
-        token_provider,
-        isolation_level="AUTOCOMMIT",
-        pool_size=HELD,
-        max_overflow=-1,
-        pool_pre_ping=True,
-        pool_recycle=RECYCLED_S,
-        connect_args=KEEPALIVE,
-    )

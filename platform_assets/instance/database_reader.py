@@ -22,6 +22,19 @@ if TYPE_CHECKING:
 SUFFIX = "_read_only"
 CONNECTIONS = 20
 """Enough for one webserver and its successor; the others of the 100 are left to whoever writes."""
+STATEMENTS = (
+    "{verb} ROLE {reader} LOGIN NOINHERIT PASSWORD '{password}' CONNECTION LIMIT {connections}",
+    "ALTER ROLE {reader} SET default_transaction_read_only = on",
+    "GRANT CONNECT ON DATABASE {database} TO {reader}",
+    "GRANT USAGE ON SCHEMA public TO {reader}",
+    "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {reader}",
+    "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA public GRANT SELECT ON TABLES TO {reader}",
+    # What PostgreSQL gives to everybody: temporary tables, and before version 15 tables too.
+    "GRANT ALL ON SCHEMA public TO {owner}",
+    "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
+    "REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC",
+)
+"""Make a user that can only read: tables that are there, and those of later versions of Dagster."""
 
 
 class ReaderProblem(Problem):
@@ -54,8 +67,9 @@ def reader_of(url: URL) -> tuple[str, str]:
             is_there = connection.execute(
                 text("SELECT 1 FROM pg_roles WHERE rolname = :name"), {"name": reader}
             ).first()
-            for statement in _statements("ALTER" if is_there else "CREATE"):
-                connection.exec_driver_sql(statement.format(**names, password=password, connections=CONNECTIONS))
+            values = {**names, "verb": "ALTER" if is_there else "CREATE", "password": password}
+            for statement in STATEMENTS:
+                connection.exec_driver_sql(statement.format(**values, connections=CONNECTIONS))
     except ProgrammingError as problem:
         raise ReaderProblem(
             f"PostgreSQL's user {owner} may not make the user {reader}: {str(problem.orig).strip()}. Have an "
@@ -65,22 +79,6 @@ def reader_of(url: URL) -> tuple[str, str]:
     finally:
         engine.dispose()
     return reader, password
-
-
-def _statements(word: str) -> list[str]:
-    """Return what makes a user that can only read: tables that are there, and those of later versions of Dagster."""
-    return [
-        word + " ROLE {reader} LOGIN NOINHERIT PASSWORD '{password}' CONNECTION LIMIT {connections}",
-        "ALTER ROLE {reader} SET default_transaction_read_only = on",
-        "GRANT CONNECT ON DATABASE {database} TO {reader}",
-        "GRANT USAGE ON SCHEMA public TO {reader}",
-        "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {reader}",
-        "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA public GRANT SELECT ON TABLES TO {reader}",
-        # What PostgreSQL gives to everybody: temporary tables, and before version 15 tables too.
-        "GRANT ALL ON SCHEMA public TO {owner}",
-        "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
-        "REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC",
-    ]
 
 
 if __name__ == "__main__":

@@ -90,10 +90,10 @@ def problems(run: dg.DagsterRun, image: str | None) -> Iterator[str]:
                 f"{name} has the tag {tag}, and image, account, secrets and command of a run are not chosen by tags. "
                 "Remove the tag; what runs have is in dagster.yaml."
             )
-    for field, claimed, expected in _claims(run, image):
-        if claimed not in expected:
+    for field, stated, expected in _stated_origin(run, image):
+        if stated not in expected:
             yield (
-                f"{name} has the origin {field} {claimed!r}; expected {expected[0]!r}, as this deployment's own files "
+                f"{name} has the origin {field} {stated!r}; expected {expected[0]!r}, as this deployment's own files "
                 "say. Launch the run again from Dagster's UI; if nobody here made it, somebody has the database's "
                 "password."
             )
@@ -112,8 +112,8 @@ def variables_read(value: object) -> Iterator[str]:
             yield from variables_read(item)
 
 
-def _claims(run: dg.DagsterRun, image: str) -> Iterator[tuple[str, object, Sequence[object]]]:
-    """Yield what a row's origin says about the code, and what it may say; all of it is ignored."""
+def _stated_origin(run: dg.DagsterRun, image: str) -> Iterator[tuple[str, object, Sequence[object]]]:
+    """Yield field, value and allowed values of what a row's origin says about the code; all of it is ignored."""
     if run.job_code_origin is None:
         return
     code = run.job_code_origin.repository_origin

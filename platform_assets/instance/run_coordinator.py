@@ -8,7 +8,7 @@ name the requester. What a run's pod may do is the launcher's matter: a row in t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -67,8 +67,8 @@ class RunCoordinator(dg.QueuedRunCoordinator, StampsRequesters):
             requester = self.requester(context)
             # The queue counts a product's runs by its tag, which those of our jobs have already.
             of_assets = {naming.TAG_PRODUCT: min(own_runs.products_of(run))} if own_runs.picked(run) else {}
-            for problem in _requester_problems(run, requester):
-                raise RunRefused(problem)
+            if accounts.needs_person(run.job_name) and requester.kind != "person":
+                raise RunRefused(needs_person(run.job_name, requester))
             self._instance.add_run_tags(run.run_id, {**of_assets, **requester.tags})
         return super().submit_run(context)
 
@@ -81,9 +81,3 @@ class RunCoordinator(dg.QueuedRunCoordinator, StampsRequesters):
             return system_user()
         name = (context.get_request_header(self.identity_header) or "").strip()
         return Requester(name, "person") if name.isprintable() and 0 < len(name) <= NAME_CHARACTERS else NOBODY
-
-
-def _requester_problems(run: dg.DagsterRun, requester: Requester) -> Iterator[str]:
-    """Yield why a run is refused for whoever asked for it."""
-    if accounts.needs_person(run.job_name) and requester.kind != "person":
-        yield needs_person(run.job_name, requester)

@@ -64,9 +64,19 @@ class RunLauncher(K8sRunLauncher):
 
     def get_container_context_for_run(self, dagster_run: dg.DagsterRun) -> K8sContainerContext:
         """Return what a run's pod has, but for image and command."""
-        return self._own_context(dagster_run) if own_runs.is_own(dagster_run) else self._other_context(dagster_run)
-
-    def _own_context(self, run: dg.DagsterRun) -> K8sContainerContext:
+        run = dagster_run
+        if not own_runs.is_own(run):
+            settings = copy.copy(self)
+            settings._env_secrets = self.other_env_secrets
+            config = UserDefinedDagsterK8sConfig(
+                pod_spec_config={
+                    "service_account_name": accounts.OTHER_RUNS,
+                    "automount_service_account_token": False,
+                },
+                pod_template_spec_metadata={"labels": {COMPONENT: OTHER_COMPONENT}},
+            )
+            forced = K8sContainerContext(namespace=self.job_namespace, run_k8s_config=config)
+            return K8sContainerContext.create_for_run(run, settings, include_run_tags=True).merge(forced)
         account, product = own_runs.account_of(run), own_runs.only_product(run)
         secrets = [account.store_secret(), *([SIGNING_SECRET] if account.signs else [])]
         # Optional: workload identity replaces the key, and unsigned releases need no secret.
@@ -79,19 +89,6 @@ class RunLauncher(K8sRunLauncher):
         shared = K8sContainerContext.create_for_run(dg.DagsterRun(run.job_name), self, include_run_tags=False)
         variables = [{"name": ONLY_PRODUCT, "value": product}] if product else []
         return shared.merge(K8sContainerContext(env=variables, run_k8s_config=config))
-
-    def _other_context(self, run: dg.DagsterRun) -> K8sContainerContext:
-        settings = copy.copy(self)
-        settings._env_secrets = self.other_env_secrets
-        config = UserDefinedDagsterK8sConfig(
-            pod_spec_config={
-                "service_account_name": accounts.OTHER_RUNS,
-                "automount_service_account_token": False,
-            },
-            pod_template_spec_metadata={"labels": {COMPONENT: OTHER_COMPONENT}},
-        )
-        forced = K8sContainerContext(namespace=self.job_namespace, run_k8s_config=config)
-        return K8sContainerContext.create_for_run(run, settings, include_run_tags=True).merge(forced)
 
     def _launch_k8s_job_with_args(self, job_name: str, args: Sequence[str] | None, run: dg.DagsterRun) -> None:
         """Create a run's Job.

@@ -34,8 +34,12 @@ def attributed(attempts: pl.DataFrame, releases: Iterable[Numbered]) -> pl.DataF
         attempts: trainings and exports, by `store.history.attempts.SCHEMA`, newest first.
         releases: oldest first.
     """
-    oldest_first = attempts.reverse()
-    ends = _ends(oldest_first.select("step", "cutoff", "digest", "reason").rows(), _accepted(releases))
+    oldest_first, first_by_digest = attempts.reverse(), dict[str, Numbered]()
+    for number, record in releases:
+        if record.outcome == RELEASED:
+            first_by_digest.setdefault(record.digest, (number, record))
+    tries = oldest_first.select("step", "cutoff", "digest", "reason").rows()
+    ends = _ends(tries, list(first_by_digest.values()))
     spans: list[tuple[int | None, str | None]] = []  # one per attempt
     for number, cutoff, count in ends:
         spans += [(number, cutoff)] * count
@@ -72,14 +76,6 @@ def months(spent: pl.DataFrame) -> pl.DataFrame:
         )
         .sort("month", descending=True)
     )
-
-
-def _accepted(releases: Iterable[Numbered]) -> list[Numbered]:
-    first_by_digest: dict[str, Numbered] = {}
-    for number, record in releases:
-        if record.outcome == RELEASED:
-            first_by_digest.setdefault(record.digest, (number, record))
-    return list(first_by_digest.values())
 
 
 def _ends(attempts: Sequence[Try], accepted: Sequence[Numbered]) -> list[tuple[int, str, int]]:

@@ -73,7 +73,16 @@ def text(root: str, products: Sequence[str], principal: str, *, is_create_only: 
     below = naming.join(bucket, path) + "/" if path else f"{bucket}/"
     statements = [*_shared(bucket, below, products, principal), *_writing(below, products, principal)]
     if is_create_only:
-        statements.append(_create_only(below))
+        places = sorted({place for account in ACCOUNTS for place in account.creates if place.startswith(LEDGERS)})
+        # A ledger's `HEAD` is a hint, not a record, so only `*.json` is denied.
+        paths = [
+            f"{below}{place.replace(PRODUCT, '*')}*.json"
+            for place in places
+            if not place.endswith(tuple(f"/{name}/" for name in _CHANGING))
+        ]
+        statements.append(
+            Statement("CreateOnly", [EVERYBODY], ["PutObject"], paths, effect="Deny", condition=_IF_OVERWRITING)
+        )
     result = _document(statements)
     size = len(json.dumps(json.loads(result), separators=(",", ":")))
     if size > BYTES_MAX:
@@ -133,29 +142,8 @@ def _writing(below: str, products: Sequence[str], principal: str) -> Iterable[St
                 yield Statement(f"{verb}{title}", [principal.replace("{account}", name)], actions, paths)
 
 
-def _create_only(below: str) -> Statement:
-    """Return the statement that denies writing over a record. A ledger's `HEAD` is a hint, not a record."""
-    places = sorted({place for account in ACCOUNTS for place in account.creates if place.startswith(LEDGERS)})
-    records = [place for place in places if not place.endswith(tuple(f"/{name}/" for name in _CHANGING))]
-    paths = [f"{below}{place.replace(PRODUCT, '*')}*.json" for place in records]
-    return Statement("CreateOnly", [EVERYBODY], ["PutObject"], paths, effect="Deny", condition=_IF_OVERWRITING)
-
-
 def accounts_of(products: Sequence[str]) -> Iterable[tuple[Account, str]]:
     """Yield each account, with its product if it is one product's."""
     for account in ACCOUNTS:
         for product in (products or ("",)) if account.is_per_product else ("",):
             yield account, product
-
-
-def table() -> str:
-    """Return the rights as a table in Markdown."""
-    rows = ["| account | is for | creates below | deletes below |", "|---|---|---|---|"]
-    for account in ACCOUNTS:
-        name = account.service_account("PRODUCT")
-        creates, deletes = (
-            ", ".join(f"`{place.replace(PRODUCT, 'PRODUCT')}`" for place in places) or "nothing"
-            for places in (account.creates, account.deletes)
-        )
-        rows.append(f"| `{name}` | {account.is_for} | {creates} | {deletes} |")
-    return "\n".join(rows)

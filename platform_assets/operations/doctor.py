@@ -39,7 +39,7 @@ def run(root: str, product: str, *, is_repairing: bool) -> int:
         f"{counted(examined.ledgers, 'ledger')} were read; {problems}."
     )
     for finding in examined.findings:
-        print(f"- {finding.what} {finding.advice}")
+        print(f"- {finding.problem} {finding.advice}")
     if not is_repairing or not examined.findings:
         return 1 if examined.findings else 0
     repaired = list(repair(root, product, examined))
@@ -57,12 +57,12 @@ class Finding:
     """Something wrong with the store.
 
     Attributes:
-        what: one sentence.
+        problem: one sentence.
         advice: what to do about it.
         stage: whose records can be rebuilt; None where none can.
     """
 
-    what: str
+    problem: str
     advice: str
     stage: str | None = None
 
@@ -91,7 +91,7 @@ def examine(root: str, product: str, progress: Callable[[str], None] = lambda _:
             records = tables.records(stage)
         except TableProblem as problem:
             advice = "`--repair` makes them again from what is left and from the log of the rows."
-            findings.append(Finding(what=str(problem), advice=advice, stage=stage))
+            findings.append(Finding(problem=str(problem), advice=advice, stage=stage))
             continue
         count += len(records)
         findings += _damaged(tables, artifacts, stage, records)
@@ -102,9 +102,9 @@ def examine(root: str, product: str, progress: Callable[[str], None] = lambda _:
         progress(ledger)
         advice = "Put the file back from a backup; it cannot be made again."
         damaged = damage.damaged_records(root, product, ledger, names)
-        findings += [Finding(what=_without_advice(what), advice=advice) for what in damaged]
+        findings += [Finding(problem=_without_advice(problem), advice=advice) for problem in damaged]
     progress("releases")
-    findings += _of_releases(root, product)
+    findings += _releases(root, product)
     return Examined(records=count, stages=len(stages), ledgers=len(ledgers), findings=tuple(findings))
 
 
@@ -144,22 +144,25 @@ def _damaged(
 ) -> Iterator[Finding]:
     """Yield what is wrong with the rows, sketches, blobs and files that records name, by key."""
     damaged = tables.damaged(stage, records)
+    # Dagster's command line accepts all stages that one step makes together, or none of them.
+    name, _, source = stage.partition("_")
+    together = [f"{part}_{source}" for part in MADE_TOGETHER] if name in MADE_TOGETHER and source else [stage]
     for key, record in records.items():
-        again = f"Materialise {_made_with(stage)} for {key} to rebuild what is damaged."
+        again = f"Materialise {' and '.join(together)} for {key} to rebuild what is damaged."
         if key in damaged:
-            yield Finding(what=f"{stage}: the rows of {key} are not those that its record names.", advice=again)
+            yield Finding(problem=f"{stage}: the rows of {key} are not those that its record names.", advice=again)
         try:
             stored = Stored.of(record)
         except UnfitRecord as problem:
-            yield Finding(what=f"{stage}: {problem}", advice=again)
+            yield Finding(problem=f"{stage}: {problem}", advice=again)
             continue
         if stored.sketch is not None and not artifacts.is_whole(stored.sketch, compressed=True):
-            yield Finding(what=f"{stage}: the sketch of {key} cannot be read.", advice=again)
+            yield Finding(problem=f"{stage}: the sketch of {key} cannot be read.", advice=again)
         if stage == CHECKPOINT and not artifacts.is_whole(record.content_digest, naming.CHECKPOINT_BLOBS):
-            yield Finding(what=f"{stage}: the checkpoint of {key} is incomplete or damaged.", advice=again)
+            yield Finding(problem=f"{stage}: the checkpoint of {key} is incomplete or damaged.", advice=again)
         if stored.sha256 is not None and not artifacts.is_whole(stored.sha256, compressed=True):
             yield Finding(
-                what=f"{stage}: the copy of the file that landed for {key} cannot be read.",
+                problem=f"{stage}: the copy of the file that landed for {key} cannot be read.",
                 advice=f"No step reads it; keep the original, {stored.uri}.",
             )
 
@@ -178,23 +181,17 @@ def _snapshots(tables: TableStore, features: Mapping[str, PartitionRecord]) -> I
         for name in keys.keys() - {"", next(iter(recorded), "")} if recorded else ():
             snapshot = recorded.get(name)
             if snapshot is None or tables.damaged(stage, {snapshot.key: snapshot}):
-                what, advice = snapshots.lost(tables.product, stage, keys[name], "cannot be read")
-                yield Finding(what=what, advice=advice)
+                problem, advice = snapshots.lost(tables.product, stage, keys[name], "cannot be read")
+                yield Finding(problem=problem, advice=advice)
 
 
-def _made_with(stage: str) -> str:
-    """Return the stages that one step makes together: Dagster's command line accepts all of them or none."""
-    name, _, source = stage.partition("_")
-    parts = [f"{part}_{source}" for part in MADE_TOGETHER]
-    return " and ".join(parts) if name in MADE_TOGETHER and source else stage
-
-
-def _of_releases(root: str, product: str) -> Iterator[Finding]:
+def _releases(root: str, product: str) -> Iterator[Finding]:
+    """Yield what is wrong with the releases and their bundles."""
     artifacts, history = ArtifactStore(root), History(root, product)
     try:
         digests = {record.digest for _, record in history.releases()}
     except (NewerRecord, UnfitRecord) as problem:
-        yield Finding(what=str(problem), advice="Upgrade Driftline, or put the file back from a backup.")
+        yield Finding(problem=str(problem), advice="Upgrade Driftline, or put the file back from a backup.")
         return
     except LedgerProblem:
         return  # named above
@@ -205,7 +202,7 @@ def _of_releases(root: str, product: str) -> Iterator[Finding]:
             for name in bundle.names:
                 bundle.read(name)
         except (LedgerProblem, ArtifactProblem, ValueError) as problem:
-            yield Finding(what=_without_advice(str(problem)), advice=advice)
+            yield Finding(problem=_without_advice(str(problem)), advice=advice)
 
 
 def _without_advice(problem: str) -> str:

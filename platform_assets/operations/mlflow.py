@@ -91,9 +91,17 @@ def export(product: Product, fingerprint: str, warn: Warn) -> None:
 def attach(product: Product, checkpoint: str, bundle: str, warn: Warn) -> None:
     """Add the ONNX graph of a bundle to the run of its training."""
     variables = settings.mlflow_variables()
-    if variables:
-        graph = product.artifacts.bundle(bundle).read("model.onnx")
-        _bounded(variables, lambda server: _attach(server, product.name, checkpoint, graph), warn)
+    if not variables:
+        return
+    graph = product.artifacts.bundle(bundle).read("model.onnx")
+
+    def add_graph(server: Server) -> None:
+        run = server.run(server.experiment_id(product.name), CHECKPOINT, checkpoint)
+        if run is None:
+            raise Refused(f"it has no run of checkpoint {checkpoint[:12]}, so the ONNX graph is not added")
+        server.put(run, "model.onnx", graph)
+
+    _bounded(variables, add_graph, warn)
 
 
 def _bounded(variables: Mapping[str, str], work: Callable[[Server], None], warn: Warn) -> None:
@@ -117,16 +125,12 @@ def _bounded(variables: Mapping[str, str], work: Callable[[Server], None], warn:
         thread.join(DEADLINE_S)
     else:
         problems = ["expected an address with http:// or https://"]
-    name, reasons = _bare(address), list(problems)  # the thread may end yet
+    reasons = list(problems)  # the thread may end yet
+    scheme, sign, rest = address.partition("://")
+    name = f"{scheme}{sign}{rest.rpartition('@')[2]}"  # without user and password
     if reasons and name not in _warned:
         _warned.add(name)
         warn(f"{settings.TRACKING} is {name}, and an export there failed: {reasons[0]}. The training is on record.")
-
-
-def _bare(address: str) -> str:
-    """Return an address without user and password."""
-    scheme, sign, rest = address.partition("://")
-    return f"{scheme}{sign}{rest.rpartition('@')[2]}"
 
 
 class Server:
@@ -216,33 +220,19 @@ def _export(server: Server, product: str, record: Training, usd: float | None) -
     if created is None:
         raise Refused("it has no run in its answer to runs/create")
     run_id = created.info.run_id
-    for parameters in _chunks(_parameters(record), PARAMETERS_AT_ONCE):
-        server.post("runs/log-batch", run_id=run_id, params=parameters)
-    for metrics in _chunks(_metrics(record, usd, end_ms), METRICS_AT_ONCE):
-        server.post("runs/log-batch", run_id=run_id, metrics=metrics)
-    server.post("runs/update", run_id=run_id, status="FINISHED", end_time=end_ms)
-
-
-def _attach(server: Server, product: str, checkpoint: str, graph: bytes) -> None:
-    run = server.run(server.experiment_id(product), CHECKPOINT, checkpoint)
-    if run is None:
-        raise Refused(f"it has no run of checkpoint {checkpoint[:12]}, so the ONNX graph is not added")
-    server.put(run, "model.onnx", graph)
-
-
-def _parameters(record: Training) -> list[dict[str, str]]:
-    numbers = {name: getattr(record, name) for name in ("training_keys", "holdout_keys", "rows")}
     texts = {"learner": record.learner, "cutoff": record.cutoff, "profile": record.profile}
-    return _pairs({**texts, **record.parameters, **numbers}.items())
-
-
-def _metrics(record: Training, usd: float | None, at_ms: int) -> list[dict[str, str | float]]:
+    numbers = {name: getattr(record, name) for name in ("training_keys", "holdout_keys", "rows")}
+    for some in _chunks(_pairs({**texts, **record.parameters, **numbers}.items()), PARAMETERS_AT_ONCE):
+        server.post("runs/log-batch", run_id=run_id, params=some)
     points = [
         (name, value, int(point["epoch"])) for point in record.curve for name, value in point.items() if name != "epoch"
     ]
     spent = {"cpu_s": record.cpu_s, "wall_s": record.wall_s, "peak_memory_mb": record.peak_memory_mb, "usd": usd}
     points += [(name, value, 0) for name, value in {**record.quality, **spent}.items() if value is not None]
-    return [{"key": name, "value": value, "timestamp": at_ms, "step": step} for name, value, step in points]
+    metrics = [{"key": name, "value": value, "timestamp": end_ms, "step": step} for name, value, step in points]
+    for values in _chunks(metrics, METRICS_AT_ONCE):
+        server.post("runs/log-batch", run_id=run_id, metrics=values)
+    server.post("runs/update", run_id=run_id, status="FINISHED", end_time=end_ms)
 
 
 def _pairs(values: Iterable[tuple[str, object]]) -> list[dict[str, str]]:

@@ -52,11 +52,18 @@ def write(settings: Settings, products: Sequence[str], logs: str, file: Path, *,
         raise StoreKeysProblem(f"--logs is {logs}, the bucket of DRIFTLINE_ROOT; expected another one.")
     bucket_policy.text(settings.root, products, bucket_policy.PRINCIPAL)  # or nothing is made
     iam, keys, fresh = _client("iam", settings), {} if renews else read(file), []
-    principal = _principal({user: _arn(iam, user) for user in _secrets(products)})
+    principals = set()
+    for user in _secrets(products):
+        created = _request(f"create the user {user}", iam.create_user, "EntityAlreadyExists", UserName=user)
+        about = created or _request(f"name the user {user}", iam.get_user, UserName=user)
+        principals.add(about["User"]["Arn"].removesuffix(user) + "{account}")
+    if len(principals) > 1:
+        raise StoreKeysProblem(f"the users have different places, {', '.join(sorted(principals))}; expected one path.")
+    principal = principals.pop()
     for user, secret in _secrets(products).items():
         if secret not in keys or keys[secret][ID] not in _ids(iam, user):
-            made = _done("make a key", iam.create_access_key, UserName=user)["AccessKey"]
-            keys[secret] = {ID: made["AccessKeyId"], SECRET: made["SecretAccessKey"]}
+            created = _request("make a key", iam.create_access_key, UserName=user)["AccessKey"]
+            keys[secret] = {ID: created["AccessKeyId"], SECRET: created["SecretAccessKey"]}
             fresh.append(user)
             _write(file, settings.namespace, keys)
     policies = {
@@ -65,7 +72,7 @@ def write(settings: Settings, products: Sequence[str], logs: str, file: Path, *,
     }
     s3 = _client("s3", settings)
     for bucket, policy in policies.items():
-        _done(f"put the policy of bucket {bucket}", s3.put_bucket_policy, Bucket=bucket, Policy=policy)
+        _request(f"put the policy of bucket {bucket}", s3.put_bucket_policy, Bucket=bucket, Policy=policy)
     return fresh
 
 
@@ -80,7 +87,7 @@ def revoke(settings: Settings, products: Sequence[str], file: Path) -> list[str]
         if secret not in keys:
             raise StoreKeysProblem(f"{file} has no key of {user}; write it first: `driftline store-keys {file}`.")
         for one in sorted(_ids(iam, user) - {keys[secret][ID]}):
-            _done("revoke a key", iam.delete_access_key, UserName=user, AccessKeyId=one)
+            _request("revoke a key", iam.delete_access_key, UserName=user, AccessKeyId=one)
             revoked.append(user)
     return revoked
 
@@ -102,10 +109,10 @@ def _client(service: str, settings: Settings) -> Any:
         raise StoreKeysProblem(f"no client of {service}: {problem}; check AWS_ENDPOINT_URL and AWS_REGION.") from None
 
 
-def _done(what: str, request: Callable[..., Any], expected: str = "-", **arguments: str) -> Any:
+def _request(purpose: str, call: Callable[..., Any], expected: str = "-", **arguments: str) -> Any:
     """Return the answer to a request, None for an error that was expected; others name it and what to do instead."""
     try:
-        return request(**arguments)
+        return call(**arguments)
     except (BotoCoreError, ClientError) as problem:
         # Not every server's refusal is one that this client reads: some have no error, only a status.
         response: Mapping[str, Any] = getattr(problem, "response", {})
@@ -113,29 +120,15 @@ def _done(what: str, request: Callable[..., Any], expected: str = "-", **argumen
             return None
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", "no answer")
         raise StoreKeysProblem(
-            f"the server did not {what}: {problem} ({status}). This needs a key that may administer users, and "
+            f"the server did not {purpose}: {problem} ({status}). This needs a key that may administer users, and "
             "AWS's API of users (IAM) at the address of the store or at AWS_ENDPOINT_URL_IAM; where there is none, "
             "make users with the server's own tools, and put what `driftline policy` prints on the buckets."
         ) from None
 
 
-def _arn(iam: Any, user: str) -> str:
-    """Return the ARN of a user, who is created if there is none."""
-    created = _done(f"create the user {user}", iam.create_user, "EntityAlreadyExists", UserName=user)
-    return str((created or _done(f"name the user {user}", iam.get_user, UserName=user))["User"]["Arn"])
-
-
 def _ids(iam: Any, user: str) -> set[str]:
-    listed = _done(f"list the keys of {user}", iam.list_access_keys, UserName=user)
+    listed = _request(f"list the keys of {user}", iam.list_access_keys, UserName=user)
     return {item["AccessKeyId"] for item in listed["AccessKeyMetadata"]}
-
-
-def _principal(arns: Mapping[str, str]) -> str:
-    """Return what stands for an account in the policy."""
-    principals = {arn.removesuffix(user) + "{account}" for user, arn in arns.items()}
-    if len(principals) > 1:
-        raise StoreKeysProblem(f"the users have different places, {', '.join(sorted(principals))}; expected one path.")
-    return principals.pop()
 
 
 def read(file: Path) -> dict[str, Key]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -16,10 +16,8 @@ from msgspec.structs import replace as replace_members
 
 from platform_assets.base import clock
 from platform_assets.base.problems import RecordExists
-from platform_assets.prediction_log import segments as listing
-from platform_assets.prediction_log import waiting as barrier
-from platform_assets.prediction_log.segments import HEAD_BYTES, OVERLAP_MS, Listed
-from platform_assets.prediction_log.waiting import SILENCE, Process, Span
+from platform_assets.prediction_log.segments import HEAD_BYTES, OVERLAP_MS, Listed, pages
+from platform_assets.prediction_log.waiting import SILENCE, Process, Span, incomplete, wrong_clocks
 from platform_assets.store import segments
 from platform_assets.store.handle import Product
 from platform_assets.store.objects import open_store
@@ -52,7 +50,7 @@ class Listener:
         with self._lock:
             if self._until_ms < 0 or since_ms < self._since_ms:
                 self._since_ms, self._until_ms, self._newest, self._processes = since_ms, since_ms, {}, {}
-            for page in listing.pages(self._store, self._product, max(since_ms, self._until_ms - OVERLAP_MS)):
+            for page in pages(self._store, self._product, max(since_ms, self._until_ms - OVERLAP_MS)):
                 for item in page:
                     self._note(item)
             self._read_headers()
@@ -125,14 +123,16 @@ def look(product: Product, key: str, listener: Listener) -> Waiting | str:
         return span
     now = clock.now(product.settings, product.name, is_live=True)
     processes = [process for process in listener.processes(span.start - SILENCE) if process.is_alive_in(span)]
-    missing = barrier.incomplete(processes, span)
-    is_silent = not processes and _is_released(product, span)
+    missing = incomplete(processes, span)
+    first = None if processes else product.history.release(1)
+    # Silent: a model was live during all of the key. A recording's releases have its own clock.
+    is_silent = first is not None and (not product.spec.is_live or datetime.fromisoformat(first.at_utc) <= span.start)
     attendance = Attendance(
         case="no_answers" if processes else "silent" if is_silent else "unreleased",
         ended_at_utc=span.end.isoformat(),
         processes=len(processes),
         unheard=missing,
-        wrong_clocks=barrier.wrong_clocks(processes, CLOCK_LIMIT_S),
+        wrong_clocks=wrong_clocks(processes, CLOCK_LIMIT_S),
     )
     until = span.end + product.spec.service.answers_patience
     awaited = ", ".join(missing) if missing else "any process of the service" if is_silent else ""
@@ -193,20 +193,13 @@ def span_of(product: Product, key: str) -> Span | str:
 
     That of a recording ends when its caller says so, that of a batch when it has arrived.
     """
-    grain = product.spec.grain
-    if not product.spec.is_live:
-        return _span(product, key, _announced, f"its caller has not announced the end of {key}")
-    end = grain.instant_after(key)
-    if end is not None:
-        return Span(start=grain.instant(key), end=end)
-    return _span(product, key, _arrived, f"batch {key} has not arrived")
-
-
-def _span(product: Product, key: str, end_of: Callable[[Product, str], datetime | None], unknown: str) -> Span | str:
-    grain = product.spec.grain
+    grain, is_live = product.spec.grain, product.spec.is_live
+    if is_live and (over := grain.instant_after(key)) is not None:
+        return Span(start=grain.instant(key), end=over)
+    end_of = _arrived if is_live else _announced
     end = end_of(product, key)
     if end is None:
-        return unknown
+        return f"batch {key} has not arrived" if is_live else f"its caller has not announced the end of {key}"
     before = end_of(product, grain.shift(key, -1)) if grain.index(key) else None
     return Span(start=end - FIRST_KEY if before is None else before, end=end)
 
@@ -220,11 +213,3 @@ def _arrived(product: Product, key: str) -> datetime | None:
     sources = (source for source in product.spec.feature_sources if not source.is_slow)
     moments = [product.channels[source.name].arrived_at(key) for source in sources]
     return max((moment for moment in moments if moment is not None), default=None)
-
-
-def _is_released(product: Product, span: Span) -> bool:
-    """Tell whether a model was live during all of a key; a recording's releases have its own clock."""
-    first = product.history.release(1)
-    if first is None:
-        return False
-    return not product.spec.is_live or datetime.fromisoformat(first.at_utc) <= span.start

@@ -143,12 +143,15 @@ class Claiming:
         paths = [item.path for item in batch.listed]
         remarks, taken = self._follow(batch, {} if newest is None else newest.streams)
         unusable = {*batch.problems, *batch.waiting}
+        newest_batch = None
+        if batch.bodies and not self._maker.is_timed:
+            newest_batch = max(arrivals(self._product), key=self._product.spec.grain.index, default="")
         return Claim(
             segments=[path for path in paths if path not in unusable],
             skipped=segments.skipped(batch.problems),
             cursor_ms=cursor_ms,
             at_utc=self._now().isoformat(),
-            newest_batch=self._newest_batch() if batch.bodies else None,
+            newest_batch=newest_batch,
             waiting=sorted({*waiting, *batch.waiting}),
             ahead=segments.ahead(self._product.name, cursor_ms, paths, [] if newest is None else newest.ahead),
             remarks=remarks,
@@ -171,8 +174,10 @@ class Claiming:
         problems = {item.segment: item.reason for item in claim.skipped}
         parsed, offsets = [], dict[str, int]()
         for path in claim.segments:
+            body = bodies.get(path)
             try:
-                body = bodies.get(path) or self._body(path)
+                if body is None and segments.listed(path).has_body:
+                    body = segments.read(self._store, self._product.name, path)
             except SegmentProblem as problem:  # it was readable when it was claimed
                 problems[path] = str(problem)
                 continue
@@ -216,12 +221,6 @@ class Claiming:
             with contextlib.suppress(RecordExists):  # another run was quicker
                 self._product.ledgers.of(INGESTED).create_number(number + 1, record)
 
-    def _body(self, path: str) -> Body | None:
-        """Return the answers of a claimed segment, None if it has none."""
-        if not segments.listed(path).has_body:
-            return None
-        return segments.read(self._store, self._product.name, path)
-
     def _fold_after(self, folded: int) -> None:
         """Fold the keys of all finished claims after one."""
         claims = dict[str, int]()
@@ -239,8 +238,3 @@ class Claiming:
             return self._product.now
         except LookupError:
             return datetime.max.replace(tzinfo=UTC)
-
-    def _newest_batch(self) -> str | None:
-        if self._maker.is_timed:
-            return None
-        return max(arrivals(self._product), key=self._product.spec.grain.index, default="")

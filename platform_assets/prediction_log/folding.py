@@ -1,7 +1,7 @@
 """Fold the parts of a key's answers into its rows, each answer once, without holding all of them in memory.
 
-Which answers count, and their order, follow from a few columns of all rows (`ingest.DECISIVE`). The others are read
-twice: some columns at a time for the digest, then some rows at a time for writing.
+Which answers count, and their order, follow from a few columns of all rows (`answer_rows.DECISIVE`). The others are
+read twice: some columns at a time for the digest, then some rows at a time for writing.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Answers:
 
 
 def _order(rows: pl.DataFrame) -> Positions:
-    """Return the positions of the rows that count, in order: those of `ingest.first_given`, with fewer copies."""
+    """Return the positions of the rows that count, in order: those of `answer_rows.first_given`, with fewer copies."""
     numbered = rows.with_row_index("_at")
     is_repeated = numbered["prediction_id"].is_duplicated()
     if is_repeated.any():
@@ -177,7 +177,7 @@ def finished(history: History) -> int:
 
 
 def _scan(file: str, maker: Ingesting) -> pl.LazyFrame:
-    """Return a file's rows with exactly the product's columns, as `ingest.align` does."""
+    """Return a file's rows with exactly the product's columns, as `answer_rows.align` does."""
     rows = pl.scan_parquet(file, glob=False, hive_partitioning=False)
     present = rows.collect_schema()
     return rows.select(

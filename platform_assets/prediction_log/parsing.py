@@ -24,7 +24,7 @@ def classify(
     newest_batch: str | None = None,
     until: datetime | None = None,
 ) -> tuple[pl.DataFrame, list[answer_rows.LeftOut]]:
-    """Return the rows with key and `ingest.LATE`, and everything that is left out.
+    """Return the rows with key and `answer_rows.LATE`, and everything that is left out.
 
     Args:
         parsed: of whole lines, at least one.

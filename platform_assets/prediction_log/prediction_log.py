@@ -5,8 +5,6 @@ Handles files, offsets, the ledger of what was read, and the lock. `data.answer_
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +20,7 @@ from platform_assets.prediction_log.claiming import Claiming
 from platform_assets.prediction_log.folding import STAGE
 from platform_assets.prediction_log.parsing import MOST_NAMED, classify
 from platform_assets.prediction_log.predictions_maker import Ingesting
+from platform_assets.store import durable
 from platform_assets.store.handle import Product
 from platform_assets.store.records import ingested
 from platform_assets.store.records.attendance import Attendance
@@ -69,17 +68,10 @@ class Ingested:
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[Path]:
-    """Lock this folder against other processes; yield the folder, created if missing.
-
-    The lock is the kernel's and ends with the process, however it ends, so nobody waits for a dead one.
-    """
+    """Lock this folder against other processes; yield the folder, created if missing."""
     private_folders.make_folder(folder)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with durable.locked(folder):
         yield folder
-    finally:
-        os.close(descriptor)
 
 
 def ingest_log(product: Product, folder: Path, code: str) -> Ingested:

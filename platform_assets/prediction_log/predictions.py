@@ -50,6 +50,8 @@ def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefiniti
     """Return the product's predictions asset."""
     maker = Ingesting.for_product(spec)
     descriptions = ABOUT_A_ROW | spec.task.about() | {item.name: item.description for item in spec.fields}
+    # The batch of an answer follows from when its rows arrived; a timed key follows from the moment alone.
+    keyed = [] if maker.is_timed else [source.name for source in spec.feature_sources if not source.is_slow]
     return Stage(
         spec=spec,
         name=STAGE,
@@ -59,7 +61,7 @@ def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefiniti
         maker=maker,
         run=_PredictionsRun,
         outside=outside,
-        deps=[dep(spec, "release"), *_batch_dependencies(spec)],
+        deps=[dep(spec, "release"), *(dep(spec, "validated", name) for name in keyed)],
         metadata=metadata.column_schema(maker.columns, descriptions),
     ).assets()
 
@@ -79,19 +81,19 @@ class _PredictionsRun(KeyedRun[Ingesting]):
             + "".join(f"\nskipped: {item.reason}" for item in done.skipped[:MOST_NAMED])
             + "".join(f"\nleft for newer code: {path}" for path in done.waiting[:MOST_NAMED])
         )
-        shown: Metadata = {
+        about: Metadata = {
             "run_new_predictions": done.rows,
             "run_lines_left_out": done.left_out_lines,
             "run_keys_elsewhere": elsewhere,
         }
         if done.named:
-            shown["left_out"] = metadata.table([line.document() for line in done.named])
+            about["left_out"] = metadata.table([line.document() for line in done.named])
         if done.skipped:
-            shown["segments_skipped"] = metadata.table([item.document() for item in done.skipped[:MOST_NAMED]])
+            about["segments_skipped"] = metadata.table([item.document() for item in done.skipped[:MOST_NAMED]])
         if done.remarks:
-            shown["segments_remarked"] = metadata.table([item.document() for item in done.remarks[:MOST_NAMED]])
+            about["segments_remarked"] = metadata.table([item.document() for item in done.remarks[:MOST_NAMED]])
         if done.waiting:
-            shown["segments_for_newer_code"] = metadata.table([{"segment": path} for path in done.waiting[:MOST_NAMED]])
+            about["segments_for_newer_code"] = metadata.table([{"segment": path} for path in done.waiting[:MOST_NAMED]])
         advance = Advance(
             keys=keys,
             records={STAGE: records},
@@ -102,11 +104,4 @@ class _PredictionsRun(KeyedRun[Ingesting]):
             key: {**records[key].notes, "attendance": attendance.document()}
             for key, attendance in done.attendance.items()
         }
-        yield self.result(advance, self.stage.tables[-1], Report(run=shown, notes=notes))
-
-
-def _batch_dependencies(spec: ProductSpec) -> list[dg.AssetDep]:
-    """Return the dependencies needed to find a prediction's batch; timed keys follow from the moment alone."""
-    if Ingesting.for_product(spec).is_timed:
-        return []
-    return [dep(spec, "validated", source.name) for source in spec.feature_sources if not source.is_slow]
+        yield self.result(advance, self.stage.tables[-1], Report(run=about, notes=notes))

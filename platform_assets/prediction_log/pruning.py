@@ -5,14 +5,13 @@ Nothing is listed: what no claim names as taken, or a claim names as unusable, s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from platform_assets.prediction_log.folding import STAGE, finished
 from platform_assets.store import objects
 from platform_assets.store.handle import Product
 from platform_assets.store.parts import Parts
-from platform_assets.store.records.claims import PRUNED, Claim, Pruned
+from platform_assets.store.records.claims import PRUNED, Pruned
 from platform_assets.store.upkeep import Removed
 
 RETENTION_DAYS = 30
@@ -33,12 +32,15 @@ def prune(product: Product, *, now: datetime, dry_run: bool, retention_days: int
     """
     if retention_days < LEAST_DAYS:
         raise ValueError(f"retention_days is {retention_days}; expected at least {LEAST_DAYS}.")
-    before = now - timedelta(days=retention_days)
+    before_ms = (now - timedelta(days=retention_days)).timestamp() * 1000
     store, removed = objects.open_store(product.settings.root), Removed()
     newest = product.history.claim()
     until = 0 if newest is None else min(finished(product.history), newest[1].folded)
     last = first = product.history.pruned()
-    for number, claim in _old(product, first, until, before):
+    for number in range(first + 1, until + 1):
+        claim = product.history.claim_at(number)
+        if claim is None or claim.cursor_ms >= before_ms:
+            break
         for path in claim.segments:
             size = objects.size(store, path)
             if size is not None and (dry_run or objects.remove(store, path)):
@@ -48,12 +50,3 @@ def prune(product: Product, *, now: datetime, dry_run: bool, retention_days: int
         Parts(product.settings.root, product.name, STAGE).remove(last)
         product.ledgers.of(PRUNED).overwrite(PRUNED.ledger, Pruned(claim=last))
     return removed
-
-
-def _old(product: Product, after: int, until: int, before: datetime) -> Iterator[tuple[int, Claim]]:
-    """Yield the claims after one whose segments are all older than a moment."""
-    for number in range(after + 1, until + 1):
-        claim = product.history.claim_at(number)
-        if claim is None or claim.cursor_ms >= before.timestamp() * 1000:
-            return
-        yield number, claim

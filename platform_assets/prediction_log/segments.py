@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from platform_assets.store import segments
 from platform_assets.store.history.reader import History
-from platform_assets.store.records.claims import Claim, Skipped
+from platform_assets.store.records.claims import Skipped
 from platform_assets.store.segments import Name, NewerSegment, SegmentProblem, SwollenSegment
 
 if TYPE_CHECKING:
@@ -88,28 +88,19 @@ def unclaimed(store: ObjectStore, product: str, history: History) -> list[Listed
     """Return the segments that no claim names, in the order of names; of many, the first `MOST_LISTED` and a few."""
     import obstore
 
-    claimed, after_ms = _claimed(history)
+    number, claim = history.claim() or (0, None)
+    after_ms = None if claim is None else claim.cursor_ms - OVERLAP_MS
+    claimed = set[str]() if claim is None else {*claim.ahead, *claim.waiting}
+    while claim is not None and after_ms is not None and claim.cursor_ms >= after_ms:
+        claimed |= {*claim.segments, *(item.segment for item in claim.skipped)}
+        number -= 1
+        claim = history.claim_at(number) if number else None
     listed = list[Listed]()
     for page in pages(store, product, after_ms):
         listed += [item for item in page if item.path not in claimed]
         if len(listed) >= MOST_LISTED and not isinstance(store, obstore.store.LocalStore):
             break
     return sorted(listed, key=lambda item: item.path)
-
-
-def _claimed(history: History) -> tuple[set[str], int | None]:
-    """Return where to list from, None for everything, and the paths from there on that claims name."""
-    number, newest = history.claim() or (0, None)
-    if newest is None:
-        return set(), None
-    after_ms = newest.cursor_ms - OVERLAP_MS
-    claimed = {*newest.ahead, *newest.waiting}
-    claim: Claim | None = newest
-    while claim is not None and claim.cursor_ms >= after_ms:
-        claimed |= {*claim.segments, *(item.segment for item in claim.skipped)}
-        number -= 1
-        claim = history.claim_at(number) if number else None
-    return claimed, after_ms
 
 
 def read(store: ObjectStore, product: str, path: str, size: int | None = None) -> Body:

@@ -25,8 +25,8 @@ def remark(taken: Ranges, first: int, end: int) -> str:
     last = taken[-1][1]
     again = sum(max(0, min(end, upper) - max(first, lower)) for lower, upper in taken)
     if again:
-        what = "all" if again == end - first else f"{again:,}"
-        return f"repeats {what} of its {end - first:,} bytes; each answer counts once"
+        count = "all" if again == end - first else f"{again:,}"
+        return f"repeats {count} of its {end - first:,} bytes; each answer counts once"
     if first < last:
         return f"comes after later bytes of its stream, which had been taken up to {last:,}"
     return f"comes before bytes {last:,} to {first:,} of its stream" if first > last else ""

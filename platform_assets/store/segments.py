@@ -45,7 +45,7 @@ _LEVEL = 1
 _PROCESS = re.compile(r".+-\d+-[0-9a-f]{8}")
 _POD = re.compile(r"(?P<deployment>.+)-[a-z0-9]{1,10}-[a-z0-9]{5}[.](?P<namespace>[a-z0-9-]+)")
 """A server's name in a pod of a Deployment, as `driftline manifests` has it: POD.NAMESPACE."""
-_STREAM = re.compile(r"\d{19}-\d+(?:-[0-9a-f]{8})?")
+_STREAM = re.compile(r"\d{19}-\d+-[0-9a-f]{8}")
 _NAME = re.compile(
     rf"{PREFIX}/(?P<product>[^/]+)/(?P<day>\d{{8}})/"
     rf"(?P<shipped_ms>\d{{13}})-(?P<process>[^/]+-\d+-[0-9a-f]{{8}})-"

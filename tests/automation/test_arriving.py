@@ -89,7 +89,7 @@ def test_a_file_is_taken_only_after_it_was_unchanged_whatever_the_clock_does(ste
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(clock, "now", lambda *_, at=moment, **__: at)
             product = Product(spec, Settings.from_environment())
-            watch = Watch(product, lambda *_: None, json.loads(json.dumps(looks)))
+            watch = Watch(product, lambda *_: None, json.loads(json.dumps(looks)), fetch=lambda *_: [])
         reason = watch.check(source, KEY, f"{version}")
         looks = watch.looks
         is_still = at_s - min(unchanged_at) >= 30

@@ -70,12 +70,12 @@ def test_the_same_bytes_delivered_again_are_read_once_and_are_not_a_change(
 ) -> None:
     path = closed.land("plans", KEY, "one\n")
     path.rename(path.with_suffix(".moved")).rename(path)
-    read: list[str] = []
-    real = changed_files._digest
-    monkeypatch.setattr(changed_files, "_digest", lambda *args: read.append(args[-1]) or real(*args))
+    read: list[bytes] = []
+    real = changed_files.sha256
+    monkeypatch.setattr(changed_files, "sha256", lambda data: read.append(data) or real(data))
     for _ in range(3):
         assert "changed" not in closed.reason(sensor)
-    assert (changed(closed), read) == ([], [KEY])
+    assert (changed(closed), read) == ([], [b"one\n"])
 
 
 def test_a_file_that_lands_after_its_key_was_closed_without_it_raises_an_alert(

@@ -58,11 +58,11 @@ def test_staleness_raises_one_alert_after_a_few_idle_ticks_and_one_when_fixed() 
     assert result.reason == "features lacks 2020-01-05"
     later = planned("2020-01-04", behind, key="2020-01-06")
     assert later.notices == (), "it is still the same episode when the next key is overdue too"
-    mended = planned("2020-01-06", later.behind, key="2020-01-06")
-    assert [(notice.kind, notice.alert_id) for notice in mended.notices] == [
-        ("mended", "stale-features-2020-01-05-mended")
+    repaired = planned("2020-01-06", later.behind, key="2020-01-06")
+    assert [(notice.kind, notice.alert_id) for notice in repaired.notices] == [
+        ("repaired", "stale-features-2020-01-05-repaired")
     ]
-    assert planned("2020-01-06", mended.behind).notices == ()
+    assert planned("2020-01-06", repaired.behind).notices == ()
 
 
 def test_a_gap_in_the_middle_is_stale_and_fixed_only_when_none_is_left() -> None:
@@ -78,7 +78,7 @@ def test_a_gap_in_the_middle_is_stale_and_fixed_only_when_none_is_left() -> None
             "stale-features-2020-01-02",
             "features is stale: 2020-01-02 is overdue, and the newest key is 2020-01-05.",
         ),
-        ("stale-features-2020-01-02-mended", "features is fresh again, up to 2020-01-05."),
+        ("stale-features-2020-01-02-repaired", "features is fresh again, up to 2020-01-05."),
     ]
 
 
@@ -198,7 +198,7 @@ def test_each_stage_ages_with_the_clock_and_raises_one_alert_until_fixed(
             world.tables.record(stage, key, content_digest="0", inputs={}, code="0")
     for _ in range(2):
         assert "every stage has 2020-01-03" in world.reason(sensor)
-    assert [alert["kind"] for alert in world.alerts()] == ["stale", "mended"]
+    assert [alert["kind"] for alert in world.alerts()] == ["stale", "repaired"]
 
 
 def test_a_stale_model_requests_one_decision_per_release(world: Any) -> None:

@@ -37,7 +37,7 @@ CLOSED, NOW = "2020-05-31", datetime(2020, 6, 1, tzinfo=UTC)
 
 def marks(spec: ProductSpec, root: str) -> Mark:
     """Return the function that finds the files of a product below a storage root."""
-    return landed_files.marks(Product(spec, Settings.from_environment().replace(root=root)))
+    return landed_files.Marks(Product(spec, Settings.from_environment().replace(root=root)))
 
 
 def land(root: str, spec: ProductSpec, source: str, key: str, data: bytes = b"anything") -> None:

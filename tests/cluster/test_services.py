@@ -71,7 +71,7 @@ class Running:
 
     def messages(self) -> list[str]:
         """Return what `driftline status` says should be done."""
-        return [todo.what for todo in status.of_product(self.product).todo]
+        return [todo.text for todo in status.of_product(self.product).todo]
 
 
 @pytest.fixture(scope="module")

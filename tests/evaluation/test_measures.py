@@ -93,7 +93,7 @@ def test_an_added_measure_appears_everywhere(draw) -> None:
         window = measured.window(keys, "d", measures, confidence=0.9)
         assert [*window.quality] == [measure.name for measure in measures.every]
         assert window.quality["sure"].value == len(keys) * ROWS
-        assert "highest " in status.text._quality_words(quality_of(window), "daily")
+        assert "highest " in status.text._describe_quality(quality_of(window), "daily")
 
     rows = frame.with_columns(key=pl.Series(names))
     judged = verdict.judge(rows, answers, {"same": answers}, answers, measures, max_drop=0.01, confidence=0.95)

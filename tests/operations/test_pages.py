@@ -75,7 +75,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture(scope="module")
 def page(stored: Settings) -> _Reader:
-    return _read(pages.of_product(Product(SPEC, stored)))
+    return _read(pages.page(stored, SPEC)[1])
 
 
 def test_actions_come_first_then_the_fault_and_the_rest_in_order(page: _Reader):
@@ -126,7 +126,7 @@ def test_charts_take_the_colours_of_the_page(page: _Reader):
 
 
 def test_assets_keys_and_runs_are_linked_if_the_address_is_given(stored: Settings):
-    reader = _read(pages.of_product(Product(SPEC, stored), dagster="http://dagster.test/"))
+    reader = _read(pages.page(stored, SPEC, dagster="http://dagster.test/")[1])
     links = [address for address in reader.addresses if address.startswith("http")]
     assert f"http://dagster.test/assets/recorded/drift?view=partitions&partition={KEYS[2]}" in links
     assert "http://dagster.test/assets/recorded/performance" in links
@@ -136,9 +136,9 @@ def test_an_attempt_links_its_run(settings: Settings):
     watched.write(settings, SPEC, KEYS)
     attempt = {"id": "x", "by": "step", "run_id": "r-7", "cutoff": KEYS[3], "fingerprint": "g", "reason": "finished"}
     Ledgers(settings.root, SPEC.name).append(naming.ATTEMPTS, {**attempt, "wall_s": 1.0, "usd_per_hour": 1.0})
-    text = pages.of_product(Product(SPEC, settings), dagster="http://dagster.test")
+    text = pages.page(settings, SPEC, dagster="http://dagster.test")[1]
     assert '<a href="http://dagster.test/runs/r-7">finished</a>' in text
-    assert "runs/" not in pages.of_product(Product(SPEC, settings))
+    assert "runs/" not in pages.page(settings, SPEC)[1]
 
 
 def test_numbers_come_from_records(stored: Settings, page: _Reader):
@@ -172,7 +172,7 @@ def test_cost_of_accepted_models_and_allowed_overspending_are_shown(settings: Se
     ledgers.append(naming.ATTEMPTS, {**preempted, "by": "step"})
     overspending = documents.overspending(KEYS[3], "f", why="the fair <opens>")
     ledgers.append(naming.OVERSPENDINGS, overspending)
-    text = _read(pages.of_product(Product(SPEC, settings))).full_text
+    text = _read(pages.page(settings, SPEC)[1]).full_text
     models = f"release 1 ({KEYS[0]}): 0.0060; open, since the newest: 0.2000"
     assert f"2020-01420.20600.2020{models}" in text, "four attempts, two trainings, USD, lost or failed, models"
     assert "4 attempts cost 0.2060 USD at list prices, 0.4000 less than on demand." in text
@@ -185,24 +185,24 @@ def test_late_labels_are_shown_where_there_are_any(settings: Settings, page: _Re
     watched.write(settings, SPEC, KEYS)
     tables, at = TableStore(settings.root, SPEC.name), datetime(2026, 1, 1, tzinfo=UTC)
     unlabelled.give_up(tables, [KEYS[1]], cutoff=KEYS[4], why="<late> by 7 keys", at=at)
-    read = _read(pages.of_product(Product(SPEC, settings)))
+    read = _read(pages.page(settings, SPEC)[1])
     assert title in read.headings
     assert f"{KEYS[1]}{KEYS[4]}not yet<late> by 7 keys" in read.full_text
 
 
 def test_text_from_records_is_never_markup(stored: Settings):
-    text = pages.of_product(Product(SPEC, stored))
+    text = pages.page(stored, SPEC)[1]
     assert "0 &lt;rows&gt; &amp; &#34;nothing&#34;" in text
     assert "is not a &lt;plans&gt;" in text
     assert not re.search(r"<rows>|<plans>", text)
 
 
 def test_same_records_give_the_same_page(stored: Settings):
-    assert pages.of_product(Product(SPEC, stored)) == pages.of_product(Product(SPEC, stored))
+    assert pages.page(stored, SPEC)[1] == pages.page(stored, SPEC)[1]
 
 
 def test_product_without_records_has_a_page_that_claims_nothing(settings: Settings):
-    page = _read(pages.of_product(Product(SPEC, settings)))
+    page = _read(pages.page(settings, SPEC)[1])
     assert "No faulty delivery" in page.headings
     assert not [heading for heading in page.headings if "to do" in heading]
     assert "No day has been judged yet." in page.full_text
@@ -223,7 +223,7 @@ def test_waiting_fault_is_shown_as_such_and_contiguous_keys_are_one_episode(stor
 def test_held_key_is_named_at_the_top_with_the_commands_that_release_it(settings: Settings):
     watched.write(settings, SPEC, KEYS)
     Ledgers(settings.root, SPEC.name).append(f"{naming.FAULTS}/{KEYS[2]}", documents.fault("fault", KEYS[2], "plans"))
-    text = pages.of_product(Product(SPEC, settings))
+    text = pages.page(settings, SPEC)[1]
     reader = _read(text)
     assert reader.headings[1] == "What to do now"
     assert f'<p class="news red">Held: {KEYS[2]}</p>' in text

@@ -44,7 +44,7 @@ def send(product: Product, process: str = FIRST, *, ago_s: float = 5.0, **member
 
 def messages(product: Product) -> list[tuple[str, str]]:
     """Return what to do: each sentence with its first command."""
-    return [(todo.what, todo.steps[0].command) for todo in serving.todos(product)]
+    return [(todo.text, todo.steps[0].command) for todo in serving.todos(product)]
 
 
 def test_a_service_that_serves_the_newest_release_needs_nothing(product: Product) -> None:

@@ -88,7 +88,7 @@ def test_a_key_that_loses_too_many_rows_is_held_by_name_and_the_loop_continues(
     text = status.as_text(status.of_product(Product(spec, settings)))
     assert "0002 held (the features: undeclared_values)" in text
     assert "put aside  2 of 12 rows of features of 2 batches, most recently 0002: weight is null" in text
-    assert "weight is null and not nullable" in pages.of_product(Product(spec, settings))
+    assert "weight is null and not nullable" in pages.page(settings, spec)[1]
     records = FaultRecords(Judging.for_product(spec), Product(spec, settings), ("0001", "0002"))
     assert records._choice("0002", FAULTS.read(fault, "").checks) == (None, "no source is known to be the cause")
 

@@ -108,13 +108,12 @@ def test_format_1_is_read() -> None:
 @pytest.mark.parametrize(
     ("process", "stream"),
     [
-        (PROCESS, "1795773500000000000-17"),
         (PROCESS, "none"),
         ("1-1-12345678", "1795773500000000000-1-12345678"),
         ("host.with-dots-1-1-12345678", "1795773500000000000-1-87654321"),
     ],
 )
-def test_names_of_older_streams_and_hosts_with_dashes_are_parsed(process: str, stream: str) -> None:
+def test_names_without_a_stream_and_of_hosts_with_dashes_are_parsed(process: str, stream: str) -> None:
     name = Name(product="orders", shipped_ms=SHIPPED_MS, process=process, stream=stream, first=0)
     assert Name.parse(name.path) == name
 

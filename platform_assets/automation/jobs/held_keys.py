@@ -52,30 +52,25 @@ def build(spec: ProductSpec) -> list[dg.AssetChecksDefinition]:
         faults = held_faults.read(Product(spec, store.settings))
         for selected in sorted(context.selected_asset_check_keys):
             source = source_of_asset.get(selected.asset_key)
-            faults_of_source = {
+            of_source = {
                 key: (fault, hold) for key, (fault, hold) in faults.items() if source is None or fault.source == source
             }
-            yield _result(selected.asset_key, faults_of_source)
+            held = held_faults.held(of_source)
+            rows = [
+                {"key": key, "state": state(hold), "episode": fault.episode, "fault": clause(fault)}
+                for key, (fault, hold) in reversed(of_source.items())
+            ]
+            yield dg.AssetCheckResult(
+                check_name=CHECK,
+                asset_key=selected.asset_key,
+                passed=not of_source,
+                severity=dg.AssetCheckSeverity.ERROR if held else dg.AssetCheckSeverity.WARN,
+                description=standing(of_source),
+                metadata={
+                    "keys_held": len(held),
+                    "keys_given_up": len(of_source) - len(held),
+                    "faults": metadata.table(rows),
+                },
+            )
 
     return [check]
-
-
-def _result(asset: dg.AssetKey, faults: held_faults.Faults) -> dg.AssetCheckResult:
-    held = held_faults.held(faults)
-    rows = [
-        {
-            "key": key,
-            "state": state(hold),
-            "episode": fault.episode,
-            "fault": clause(fault),
-        }
-        for key, (fault, hold) in reversed(list(faults.items()))
-    ]
-    return dg.AssetCheckResult(
-        check_name=CHECK,
-        asset_key=asset,
-        passed=not faults,
-        severity=dg.AssetCheckSeverity.ERROR if held else dg.AssetCheckSeverity.WARN,
-        description=standing(faults),
-        metadata={"keys_held": len(held), "keys_given_up": len(faults) - len(held), "faults": metadata.table(rows)},
-    )

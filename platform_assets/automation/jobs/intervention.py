@@ -114,7 +114,13 @@ def settle(product: Product, key: str, kind: Literal["accept", "drop"], *, why: 
     ledgers.of(INTERVENTIONS).append(Intervention(key=key, kind=kind))
     record_type = Accepted if kind == "accept" else Dropped
     number = ledgers.of(FAULTS.of(key)).append(_record(record_type, product, key, why=why, by=by))
-    if _is_awaited(product, key):
+    is_awaited = any(
+        source.unreadable == "wait" and Raw.of(record).unreadable
+        for source in product.spec.feature_sources
+        if not source.is_slow
+        for record in product.tables.records(naming.stage("raw", source.name), [key]).values()
+    )
+    if is_awaited:
         outcome = "accepted" if kind == "accept" else "dropped"
         _request(product, key, why=f"{key} was {outcome}, and features wait for it: {why}", by=by)
     return number
@@ -152,24 +158,31 @@ def _request(product: Product, key: str, *, why: str, by: str) -> int:
     return product.ledgers.of(REQUESTS).append(request)
 
 
-def _is_awaited(product: Product, key: str) -> bool:
-    """Tell whether features wait for a delivery of a key that cannot be read."""
-    return any(
-        source.unreadable == "wait" and Raw.of(record).unreadable
-        for source in product.spec.feature_sources
-        if not source.is_slow
-        for record in product.tables.records(naming.stage("raw", source.name), [key]).values()
-    )
-
-
 def request_rebuild(product: Product, keys: Literal["all", "older", "compatible"], *, why: str, by: str) -> str:
     """Record which keys are built again, or that versions go together; return what was recorded.
+
+    For a rebuild of all keys, the first run that builds features afterwards decides which snapshots and keys that
+    means.
 
     Raises:
         Failure: there is nothing to build again.
     """
     if keys == "all":
-        number = _request_all(product, why=why, by=by)
+        grain, at_utc = product.spec.grain, product.now.isoformat()
+        built = sorted(filter(grain.contains, product.tables.records("features")), key=grain.index)
+        if not built:
+            raise dg.Failure(
+                f"no features of {product.name} have been built yet; the first run takes the newest tables."
+            )
+        number = product.ledgers.of(REBUILDS).append(Rebuild(why=why, by=by, at_utc=at_utc))
+        request = AdvanceRequest(
+            first=built[0],
+            last=built[-1],
+            why=f"rebuild {number} with the slow tables of today: {why}",
+            by=by,
+            at_utc=at_utc,
+        )
+        product.ledgers.of(REQUESTS).append(request)
         return f"All keys are requested with the slow tables of today, rebuild {number}."
     older = versions.of_next_training(product)
     if older is None:
@@ -180,24 +193,6 @@ def request_rebuild(product: Product, keys: Literal["all", "older", "compatible"
     marks = renewal.mark_compatible(product, older, reason=why, author=by)
     pairs = ", ".join(f"{mark.versions[0]} and {mark.versions[1]} of {mark.stage}" for mark in marks)
     return f"These versions train together now: {pairs}."
-
-
-def _request_all(product: Product, *, why: str, by: str) -> int:
-    """Request all keys with the slow tables of today; return the rebuild's number.
-
-    The first run that builds features afterwards decides which snapshots and keys that means.
-
-    Raises:
-        Failure: no key has features.
-    """
-    grain, at_utc = product.spec.grain, product.now.isoformat()
-    keys = sorted(filter(grain.contains, product.tables.records("features")), key=grain.index)
-    if not keys:
-        raise dg.Failure(f"no features of {product.name} have been built yet; the first run takes the newest tables.")
-    number = product.ledgers.of(REBUILDS).append(Rebuild(why=why, by=by, at_utc=at_utc))
-    request = f"rebuild {number} with the slow tables of today: {why}"
-    product.ledgers.of(REQUESTS).append(AdvanceRequest(first=keys[0], last=keys[-1], why=request, by=by, at_utc=at_utc))
-    return number
 
 
 def _changed_sources(product: Product, key: str) -> list[str]:

@@ -35,21 +35,20 @@ class Watch:
         settled: by key, the short names of files that have settled, for the runs that read them.
     """
 
-    def __init__(self, product: Product, mark: Mark, looks: Mapping[str, Look], fetch: Fetch | None = None) -> None:
+    def __init__(self, product: Product, mark: Mark, looks: Mapping[str, Look], fetch: Fetch) -> None:
         """Start a tick; nothing is checked yet.
 
         Args:
             product: the product; its files settle by the wall clock, even in a recording.
             mark: looks for a landed file.
             looks: `looks` of the previous tick.
-            fetch: reads landed files; by default through the source's channel.
+            fetch: reads landed files.
         """
         self.looks: dict[str, Look] = {}
         self.unfinished: dict[tuple[str, str], str] = {}
         self.settled: dict[str, tuple[str, ...]] = {}
         self._product, self._spec, self._mark, self._before = product, product.spec, mark, looks
-        self._fetch = fetch or self._read
-        self._root, self._read_bytes = product.settings.root, 0
+        self._fetch, self._root, self._read_bytes = fetch, product.settings.root, 0
         self._at_s = clock.now(product.settings, product.name, is_live=True).timestamp()
 
     def check(self, source: Source, key: str, mark: str) -> Incomplete | None:
@@ -140,10 +139,6 @@ class Watch:
         file, manifest = self._fetch(source, key, "", arrivals.MANIFEST)
         self._read_bytes += len(file.data)
         return arrivals.unlike_manifest(source, file, manifest.data)
-
-    def _read(self, source: Source, key: str, *suffixes: str) -> list[Landed]:
-        channel = self._product.channels[source.name]
-        return [channel.fetch(key, suffix) for suffix in suffixes]
 
 
 def tags(keys: Collection[str], settled: Mapping[str, Sequence[str]], requests: OpenRequests) -> dict[str, str]:

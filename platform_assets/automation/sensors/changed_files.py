@@ -18,7 +18,6 @@ from platform_assets.engine import digests
 from platform_assets.product.spec import Source
 from platform_assets.store.artifacts import sha256
 from platform_assets.store.handle import Product
-from platform_assets.store.partition_records import PartitionRecord
 from platform_assets.store.records.notes import Raw
 
 KEYS_BACK = 31
@@ -71,7 +70,7 @@ def alert_changes(tick: ticks.ProductTick, closed: str | None, state: State) -> 
     # A run under way may take files in.
     if tick.under_way("advance", "repair") is not None or changes.open_requests(tick.history)[0]:
         return state
-    mark = landed_files.marks(tick.product, tick.until_s, "freshness")
+    mark = landed_files.Marks(tick.product, tick.until_s, "freshness")
     differences, marks, is_complete = find(tick.product, closed, state.marks, mark)
     for change in differences:
         if change.is_first:
@@ -114,7 +113,8 @@ def find(product: Product, closed: str, previous: Marks, mark: landed_files.Mark
         records = tables.records(naming.stage("raw", source.name), keys)
         for key in (key for key in keys if key in records):
             landed, record, name = mark(source, key), records[key], f"{source.name} {key}"
-            if landed is None or landed == Raw.of(record).mark or Raw.of(record).channel != identities[source.name]:
+            noted = Raw.of(record)
+            if landed is None or landed == noted.mark or noted.channel != identities[source.name]:
                 continue
             if (before := previous.get(name)) is not None and before[0] == landed:
                 marks[name] = before
@@ -122,13 +122,19 @@ def find(product: Product, closed: str, previous: Marks, mark: landed_files.Mark
             is_checkable = arrivals.arrival_kind(spec, source, product.settings.root) in ("marker", "manifest")
             if read_bytes > arriving.MOST_BYTES or (is_checkable and watch.check(source, key, landed) is not None):
                 continue
-            digest, size = _digest(mark, source, key)
-            read_bytes += size
-            is_other = digest is not None and digest != record.inputs.get("file")
-            marks[name] = (landed, is_other)
-            if is_other:
-                description = _description(record, digest)
-                is_first = Raw.of(record).unreadable is not None
+            try:
+                data = mark.fetch(source, key, "")[0].data
+            except FileNotFoundError:
+                marks[name] = (landed, False)
+                continue
+            read_bytes += len(data)
+            then, now = record.inputs.get("file"), sha256(data)
+            marks[name] = (landed, now != then)
+            if now != then:
+                description = f"changed after it was taken in (sha256 was {f'{then}'[:_DIGITS]}, now {now[:_DIGITS]})"
+                if noted.is_missing:
+                    description = "landed complete after its key had been closed without it"
+                is_first = noted.unreadable is not None
                 change = Change(source=source.name, key=key, mark=landed, description=description, is_first=is_first)
                 differences.append(change)
 
@@ -140,18 +146,3 @@ def find(product: Product, closed: str, previous: Marks, mark: landed_files.Mark
         except source_calls.OutOfTime:
             return differences, previous | marks, False
     return differences, marks, True
-
-
-def _digest(mark: landed_files.Marks, source: Source, key: str) -> tuple[str | None, int]:
-    try:
-        data = mark.fetch(source, key, "")[0].data
-    except FileNotFoundError:
-        return None, 0
-    return sha256(data), len(data)
-
-
-def _description(record: PartitionRecord, digest: str | None) -> str:
-    if Raw.of(record).is_missing:
-        return "landed complete after its key had been closed without it"
-    then, now = f"{record.inputs.get('file')}"[:_DIGITS], f"{digest}"[:_DIGITS]
-    return f"changed after it was taken in (sha256 was {then}, now {now})"

@@ -4,7 +4,6 @@ Only the next keys are looked at. `arriving` checks whether a file is complete; 
 """
 
 from datetime import datetime
-from functools import partial
 
 from platform_assets.automation.sensors import changes, closed_keys
 from platform_assets.automation.sensors.source_calls import SourceProblem
@@ -35,6 +34,15 @@ def find(
         check: checks whether a file is complete.
     """
     ready, marks, most = list[str](), list[str](), most_keys(spec)
+
+    def check_over(source: Source, key: str, landed: str) -> changes.Incomplete | None:
+        """Check a delivery once its key's period is over: until then rows may be added to it, however still it is."""
+        opens_at = spec.taken_from(source, key)
+        if opens_at is not None and now < opens_at:
+            reason = f"has landed, and is taken in when its period is over, from {opens_at.isoformat()} on"
+            return changes.Incomplete(reason, is_open=True)
+        return check(source, key, landed)
+
     for source in spec.sources:
         if source.is_slow:
             _, problem = _look(source, naming.UNPARTITIONED, mark, check)
@@ -45,7 +53,7 @@ def find(
         for source in spec.feature_sources:
             if source.is_slow:
                 continue
-            landed, problem = _look(source, key, mark, partial(_check_over, spec, now, check))
+            landed, problem = _look(source, key, mark, check_over)
             due_at = spec.due_at(source, key)
             if problem is not None and (due_at is None or now < due_at or problem.is_open):
                 until = f"; due {due_at.isoformat()}, now {now.isoformat()}" if due_at else ""
@@ -70,14 +78,3 @@ def _look(
         return landed, NOT_LANDED if landed is None else check(source, key, landed)
     except SourceProblem as problem:
         return None, changes.Incomplete(str(problem), is_open=True)
-
-
-def _check_over(
-    spec: ProductSpec, now: datetime, check: changes.Check, source: Source, key: str, landed: str
-) -> changes.Incomplete | None:
-    """Check a delivery once the period of its key is over: until then rows may be added to it, however still it is."""
-    opens_at = spec.taken_from(source, key)
-    if opens_at is not None and now < opens_at:
-        reason = f"has landed, and is taken in when its period is over, from {opens_at.isoformat()} on"
-        return changes.Incomplete(reason, is_open=True)
-    return check(source, key, landed)

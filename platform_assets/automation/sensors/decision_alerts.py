@@ -9,19 +9,22 @@ Faults name their own episode; `retrain` raises those.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from msgspec.structs import replace
 
 from platform_assets.automation.alerting import episode_id
 from platform_assets.automation.sensors import ticks
 from platform_assets.monitoring import ages, latency, policy
-from platform_assets.store.records.decisions import Decision, Numbers
+from platform_assets.store.records.decisions import Decision
 
 DECAY, DRIFT, SKEW, UNLABELLED, STALE_MODEL = "decay", "drift", "skew", "unlabelled", "stale_model"
 SLOW = "slow_answers"
 _OF_A_MODEL = (DECAY, DRIFT)
 MOST_NAMED = 5
 """How many keys an alert names."""
+Text = str | Literal[False] | None
+"""The text of an alert where its condition holds at a decision; False where it does not, None where that is unknown."""
 
 
 class Episode(ticks.State, frozen=True, kw_only=True):
@@ -73,67 +76,26 @@ def plan(product: str, decisions: Sequence[Decision], running: Mapping[str, Epis
     episodes = dict(running)
     for decision in decisions:
         model = decision.numbers.live_digest or None
-        for kind, (condition, text_of) in _KINDS.items():
-            holds, episode = condition(decision), episodes.pop(kind, None)
-            if episode is not None and (holds is False or (kind in _OF_A_MODEL and episode.model != model)):
+        for kind, text_of in _TEXTS.items():
+            text, episode = text_of(product, decision), episodes.pop(kind, None)
+            if episode is not None and (text is False or (kind in _OF_A_MODEL and episode.model != model)):
                 episode = None
-            if holds:
+            if text:
                 episode = episode or Episode(first=decision.key, model=model)
                 # No alert about a stale model whose training was just decided.
                 if not episode.is_alerted and not (kind == STALE_MODEL and decision.action == policy.RETRAIN):
                     episode = replace(episode, is_alerted=True)
-                    text = f"{product} at {decision.key}: {text_of(product, decision)}"
-                    alert_id = episode_id(kind, episode.first)
+                    alert_id, text = episode_id(kind, episode.first), f"{product} at {decision.key}: {text}"
                     alerts.append(Alert(alert_id=alert_id, kind=kind, text=text, decision=decision))
             if episode is not None:
                 episodes[kind] = episode
     return Outcome(alerts=tuple(alerts), running=episodes)
 
 
-def _is_decaying(decision: Decision) -> bool | None:
+def _decay(product: str, decision: Decision) -> Text:
     performance = decision.numbers.performance
-    return None if performance is None else bool(performance.failing)
-
-
-def _percentiles(numbers: Numbers) -> dict[str, float]:
-    """Return the percentiles on record, by name."""
-    values = {"features": numbers.drift_percentile, "answers": numbers.answers_percentile}
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _is_drifting(decision: Decision) -> bool | None:
-    if not _percentiles(decision.numbers):
-        return None
-    verdict = decision.numbers.verdict
-    return None if verdict not in ("fine", "drift") else verdict == "drift"
-
-
-def _is_skewed(decision: Decision) -> bool | None:
-    skew = decision.numbers.skew
-    return None if not skew or skew.share is None else skew.is_skewed
-
-
-def _gives_up_labels(decision: Decision) -> bool | None:
-    """Return whether labels were given up; unknown, not over, while the newest labels are missing too."""
-    numbers = decision.numbers
-    if not numbers.is_newest:
-        return None
-    return True if numbers.given_up_now else (None if numbers.lacks_newest else False)
-
-
-def _is_stale(decision: Decision) -> bool | None:
-    numbers = decision.numbers
-    return bool(numbers.overdue_keys) if numbers.is_newest else None
-
-
-def _is_slow(decision: Decision) -> bool | None:
-    fast = decision.measured.latency
-    return fast.is_slow if fast else None
-
-
-def _decay(product: str, decision: Decision) -> str:
-    performance = decision.numbers.performance
-    assert performance is not None and performance.failing  # it is decaying
+    if performance is None or not performance.failing:
+        return None if performance is None else False
     return (
         f"the live model fails {', '.join(performance.failing)}; its log loss over {performance.keys} labelled keys is "
         f"{performance.log_loss:.4f}, expected {performance.expected:.4f}. {_then(decision)} See the asset performance "
@@ -141,28 +103,36 @@ def _decay(product: str, decision: Decision) -> str:
     )
 
 
-def _drift(product: str, decision: Decision) -> str:
-    percentiles = _percentiles(decision.numbers)
-    distances = " and ".join(f"{name} at percentile {value:.3f}" for name, value in percentiles.items())
+def _drift(product: str, decision: Decision) -> Text:
+    numbers = decision.numbers
+    percentiles = {"features": numbers.drift_percentile, "answers": numbers.answers_percentile}
+    distances = [f"{name} at percentile {value:.3f}" for name, value in percentiles.items() if value is not None]
+    if not distances or numbers.verdict != "drift":
+        return False if distances and numbers.verdict == "fine" else None
     return (
-        f"the newest keys have drifted from the live model's training rows: {distances} of its training windows. "
+        f"the newest keys have drifted from the live model's training rows: {' and '.join(distances)} of its training "
+        "windows. "
         f"{_then(decision)} The asset drift lists the fields, largest drift first, and `driftline report {product}` "
         f"plots them. If the change is permanent, launch retrain__{product} for cutoff {decision.cutoff}."
     )
 
 
-def _skew(product: str, decision: Decision) -> str:
+def _skew(product: str, decision: Decision) -> Text:
     skew = decision.numbers.skew
-    assert skew and skew.share is not None  # it is skewed
-    return (
+    if skew is None or skew.share is None:
+        return None
+    return skew.is_skewed and (
         f"only {skew.share:.2%} of {skew.rows:,} entities were served with the features that the platform computed; at "
         f"least {skew.limit:.2%} is expected. The check served_features_equal of the asset performance names the "
         f"fields that differ: correct the callers of {product} that send them."
     )
 
 
-def _unlabelled(product: str, decision: Decision) -> str:
-    keys = decision.numbers.given_up_now
+def _unlabelled(product: str, decision: Decision) -> Text:
+    numbers, keys = decision.numbers, decision.numbers.given_up_now
+    # While the newest labels are missing too, it is unknown, not over.
+    if not numbers.is_newest or not keys:
+        return False if numbers.is_newest and not numbers.lacks_newest else None
     more = f" and {len(keys) - MOST_NAMED} more" if len(keys) > MOST_NAMED else ""
     return (
         f"the labels of {', '.join(keys[:MOST_NAMED])}{more} have not arrived; from cutoff {decision.cutoff} on, "
@@ -171,19 +141,23 @@ def _unlabelled(product: str, decision: Decision) -> str:
     )
 
 
-def _stale_model(product: str, decision: Decision) -> str:
-    why = ages.other_reasons(decision.numbers, decision.reasons)
+def _stale_model(product: str, decision: Decision) -> Text:
+    numbers = decision.numbers
+    if not numbers.is_newest or not numbers.overdue_keys:
+        return False if numbers.is_newest else None
+    reasons = ages.other_reasons(numbers, decision.reasons)
     return (
-        f"{ages.overdue(decision.numbers)}. {_then(decision, why)} See `driftline status`. Once the "
+        f"{ages.overdue(numbers)}. {_then(decision, reasons)} See `driftline status`. Once the "
         "cause is fixed, the next decision trains. To "
         f"train now, launch retrain__{product} for cutoff {decision.cutoff}; beyond the budget it needs a reason."
     )
 
 
-def _slow(product: str, decision: Decision) -> str:
+def _slow(product: str, decision: Decision) -> Text:
     measured = decision.measured.latency
-    assert measured and measured.p_value is not None  # it is slow
-    return (
+    if measured is None or measured.p_value is None:
+        return None
+    return measured.is_slow and (
         f"{latency.describe(measured)} (p {measured.p_value:.1g}). Look at the metrics of the services of {product}: "
         "which processes answer, how busy they are, which requests take long. The objective is Service.latency_ms in "
         "its file."
@@ -196,12 +170,12 @@ def _then(decision: Decision, reasons: Sequence[str] | None = None) -> str:
     return f"No training was decided: {' '.join(decision.reasons if reasons is None else reasons)}"
 
 
-_KINDS: Mapping[str, tuple[Callable[[Decision], bool | None], Callable[[str, Decision], str]]] = {
-    DECAY: (_is_decaying, _decay),
-    DRIFT: (_is_drifting, _drift),
-    SKEW: (_is_skewed, _skew),
-    UNLABELLED: (_gives_up_labels, _unlabelled),
-    STALE_MODEL: (_is_stale, _stale_model),
-    SLOW: (_is_slow, _slow),
+_TEXTS: Mapping[str, Callable[[str, Decision], Text]] = {
+    DECAY: _decay,
+    DRIFT: _drift,
+    SKEW: _skew,
+    UNLABELLED: _unlabelled,
+    STALE_MODEL: _stale_model,
+    SLOW: _slow,
 }
-"""By kind: whether its condition holds at a decision (None where unknown), and the text of its alert."""
+"""What a kind's alert says of a decision."""

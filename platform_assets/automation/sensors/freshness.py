@@ -72,7 +72,7 @@ class State(ticks.State, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True)
 class Notice:
-    """An alert to raise: `stale` or `mended`, with its stage, id and text."""
+    """An alert to raise: `stale` or `repaired`, with its stage, id and text."""
 
     kind: str
     stage: str
@@ -118,9 +118,9 @@ def plan(
         if not gaps.missing:
             # No alert when labels were given up: the decision that gave them up raised one.
             if before and before.is_alerted and not gaps.given_up:
-                alert_id = episode_id("stale", stage, before.since, "mended")
+                alert_id = episode_id("stale", stage, before.since, "repaired")
                 text = f"{stage} is fresh again, up to {gaps.newest}."
-                notices.append(Notice(kind="mended", stage=stage, alert_id=alert_id, text=text))
+                notices.append(Notice(kind="repaired", stage=stage, alert_id=alert_id, text=text))
             continue
         entry = before or Behind(since=gaps.missing[0])
         entry = replace(entry, ticks=entry.ticks + 1, idle=0 if is_busy else entry.idle + 1)

@@ -5,7 +5,6 @@ Reading is bounded. A gap in the middle counts as much as a missing newest key.
 
 from dataclasses import dataclass
 
-from platform_assets.base.keys import Grain
 from platform_assets.data import unlabelled
 from platform_assets.store.handle import Product
 
@@ -43,10 +42,12 @@ def find(
         whole: the key up to which nothing was missing before.
         since: the first key that was missing before.
     """
-    spec = product.spec
+    spec, grain = product.spec, product.spec.grain
+    position = grain.index(expected)
     if stage == DECISION:
-        return _undecided(spec.grain, expected, closed)
-    grain, position = spec.grain, spec.grain.index(expected)
+        first = max(0 if closed is None else grain.index(closed) + 1, position - KEYS_BACK)
+        undecided = tuple(map(grain.key_at, range(first, position + 1)))
+        return Gaps(newest=closed, missing=undecided, whole=None if undecided else closed)
     if whole is not None and grain.contains(whole) and grain.index(whole) >= position:
         return Gaps(newest=whole, whole=whole)
     starts = [position - KEYS_BACK - (spec.label_delay + spec.label_patience if stage == OUTCOMES else 0)]
@@ -71,9 +72,3 @@ def find(
         given_up=tuple(key for key in settled if since is not None and grain.index(key) >= grain.index(since)),
         whole=None if missing else keys[last],
     )
-
-
-def _undecided(grain: Grain, expected: str, closed: str | None) -> Gaps:
-    position, first = grain.index(expected), 0 if closed is None else grain.index(closed) + 1
-    missing = tuple(grain.key_at(index) for index in range(max(first, position - KEYS_BACK), position + 1))
-    return Gaps(newest=closed, missing=missing, whole=None if missing else closed)

@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from platform_assets.automation.sensors import source_calls
+from platform_assets.automation.sensors import closed_keys, source_calls
 from platform_assets.base import naming
-from platform_assets.base.keys import Grain
 from platform_assets.product.channels import Channel, Landed
 from platform_assets.product.spec import Source
 from platform_assets.store.handle import Product
@@ -40,7 +39,7 @@ class Waited:
 
 
 class Marks:
-    """One look at a product's landed files: a `Mark`.
+    """One look at a product's landed files, for one tick: marks and listings are kept. A `Mark`.
 
     Attributes:
         problems: by source, why it could not be asked.
@@ -122,7 +121,7 @@ class Marks:
     def _look(self, source: Source, key: str, suffix: str) -> tuple[Mapping[str, str | None], str | None]:
         channel = self._channel(source)
         if type(channel).marks is not Channel.marks and key != naming.UNPARTITIONED:
-            keys = _following(self._product.spec.grain, key)
+            keys = (key, *closed_keys.following(self._product.spec.grain, key, KEYS_PER_CALL - 1))
             marks = channel.marks(keys, suffix)
             return {key: marks.get(key) for key in keys}, None
         mark = channel.probe(key, suffix)
@@ -134,15 +133,3 @@ class Marks:
         if source.name not in self._channels:
             self._channels[source.name] = self._opened[source.name].for_tick()
         return self._channels[source.name]
-
-
-def _following(grain: Grain, key: str) -> tuple[str, ...]:
-    """Return a key and those after it that one call looks up too."""
-    first = grain.index(key)
-    end = first + KEYS_PER_CALL if grain.size is None else min(first + KEYS_PER_CALL, grain.size)
-    return tuple(map(grain.key_at, range(first, end)))
-
-
-def marks(product: Product, until_s: float = math.inf, sensor: str = "") -> Marks:
-    """Return a function that returns the mark of a product's landed file. For one tick: marks and listings are kept."""
-    return Marks(product, until_s, sensor)

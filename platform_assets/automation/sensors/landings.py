@@ -149,8 +149,18 @@ def plan(grain: Grain, findings: Findings, most: int = closable.MOST_KEYS) -> Pl
     requested = {number: key for number, key in firsts.items() if grain.index(key) <= end}
     late = {key: mark for key, mark in findings.late.items() if grain.index(key) <= end}
     changed = [*findings.ready[:1], *late, *requested.values()]
+    if not changed and (older := findings.older) is not None:
+        follow = f"; {counted(older.keys_left, 'older key')} left" if older.keys_left else ""
+        verb = "was" if older.keys == 1 else "were"
+        return Plan(
+            first=older.first,
+            last=older.last,
+            episode=sha256(canonical(["renewal", older.first, older.last, older.id]))[:12],
+            reason=f"{counted(older.keys, 'key')} {verb} made by an earlier version{follow}",
+            keys_left=older.keys_left,
+        )
     if not changed:
-        return findings.wait_reason if findings.older is None else _renewal(findings.older)
+        return findings.wait_reason
     first = min(changed, key=grain.index)
     stop = min(end, grain.index(first) + most - 1)
     last, keys_left = grain.key_at(stop), end - stop
@@ -179,18 +189,6 @@ def plan(grain: Grain, findings: Findings, most: int = closable.MOST_KEYS) -> Pl
         takes=takes,
         keys_left=keys_left,
         rest=None if is_open else rest,
-    )
-
-
-def _renewal(older: renewals.Chunk) -> Plan:
-    follow = f"; {counted(older.keys_left, 'older key')} left" if older.keys_left else ""
-    verb = "was" if older.keys == 1 else "were"
-    return Plan(
-        first=older.first,
-        last=older.last,
-        episode=sha256(canonical(["renewal", older.first, older.last, older.id]))[:12],
-        reason=f"{counted(older.keys, 'key')} {verb} made by an earlier version{follow}",
-        keys_left=older.keys_left,
     )
 
 
@@ -234,7 +232,7 @@ def watch(tick: ticks.ProductTick, state: State) -> ticks.Result[State]:
     if any(item.status is dg.DagsterRunStatus.SUCCESS for item in before):
         changes.answer(tick.product, state.takes, "advanced", tick.now)
         state = replace(state, consumed=state.takes, takes=0)
-    mark = landed_files.marks(tick.product, tick.until_s, "landings")
+    mark = landed_files.Marks(tick.product, tick.until_s, "landings")
     try:
         findings, state = _find(tick, state, mark)
     except source_calls.OutOfTime as problem:

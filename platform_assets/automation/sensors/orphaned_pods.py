@@ -82,17 +82,17 @@ def watch(tick: ticks.Tick, states: dict[str, open_attempts.State]) -> ticks.Res
     return ticks.Result(state=updated, reason="; ".join([*lines, *remarks]) or "there are no pods of steps")
 
 
-def _end_orphan(tick: ticks.Tick, pods: StepPods, found: StepPod) -> list[str]:
+def _end_orphan(tick: ticks.Tick, pods: StepPods, orphan: StepPod) -> list[str]:
     """Stop a pod when its run is over; return a line about it, none when it belongs to another code location."""
-    launch = found.launch
+    launch = orphan.launch
     if launch is None or launch.product not in tick.products:
         return []
-    name, now = found.pod.name, tick.store.now(launch.product, is_live=True)
-    if found.is_ending:
+    name, now = orphan.pod.name, tick.store.now(launch.product, is_live=True)
+    if orphan.is_ending:
         return [f"pod {name}: is already being deleted"]
     decision = _decide(tick.instance, launch, now)
     if decision.action == "end":
-        pods.end(found, decision.reason, now)
+        pods.end(orphan, decision.reason, now)
     return [f"pod {name}: {decision.reason}{', ended' if decision.action == 'end' else ''}"]
 
 

@@ -129,7 +129,11 @@ def _launcher(instance: dg.DagsterInstance) -> str:
 
 def _end_orphan(instance: dg.DagsterInstance, run: dg.DagsterRun, *, now_s: float) -> Plan:
     workers = [(worker, _process(worker.pid)) for worker in _workers(instance, run.run_id)]
-    decision = plan(run.status, workers, starting_s=_starting_s(instance, run, now_s))
+    starting_s = None
+    if run.status is dg.DagsterRunStatus.STARTING:
+        launched_s = instance.get_run_stats(run.run_id).launch_time
+        starting_s = None if launched_s is None else now_s - launched_s
+    decision = plan(run.status, workers, starting_s=starting_s)
     if decision.action == "leave":
         return decision
     # The run may have ended between reading its status and looking at its process.
@@ -164,10 +168,3 @@ def _process(pid: int) -> Process | None:
         return None
     except psutil.AccessDenied:
         return Process(created_at_s=0.0, is_zombie=False)
-
-
-def _starting_s(instance: dg.DagsterInstance, run: dg.DagsterRun, now_s: float) -> float | None:
-    if run.status is not dg.DagsterRunStatus.STARTING:
-        return None
-    launched_s = instance.get_run_stats(run.run_id).launch_time
-    return None if launched_s is None else now_s - launched_s

@@ -274,18 +274,16 @@ def as_json(backtest: Backtest) -> dict[str, Any]:
 
 def as_table(backtest: Backtest) -> "Table":
     """Return a terminal's table of the policies."""
-    from rich import box
-    from rich.table import Table
+    from platform_assets.operations.experiments import terminal
 
     past = backtest.past
     title = f"{past.fits} models, {past.keys[0]} to {past.keys[-1]}, {past.rows.sum():,} rows"
-    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, title=title)
-    for name in ("policy", "trains", "log loss", "gain", "cost", "even calendar", "random dates", "hindsight"):
-        table.add_column(name, no_wrap=True, justify="left" if name == "policy" else "right")
+    numbers = ("trains", "log loss", "gain", "cost", "even calendar", "random dates", "hindsight")
+    table = terminal.table(title, ("policy",), numbers)
     table.add_column("trained at")
     for name, value in backtest.outcomes.items():
         shares = (value.gain_share, value.cost_share, value.even_gain_share, value.random_gain_share)
         dates = ", ".join(backtest.retrained_at(name)) or "never"
-        shown = (percent(share) for share in (*shares, value.best_gain_share))
-        table.add_row(name, str(value.retrainings), f"{value.log_loss:.5f}", *shown, dates)
+        percentages = (percent(share) for share in (*shares, value.best_gain_share))
+        table.add_row(name, str(value.retrainings), f"{value.log_loss:.5f}", *percentages, dates)
     return table

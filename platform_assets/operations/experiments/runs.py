@@ -15,7 +15,7 @@ from platform_assets.store.records.trainings import Training
 from platform_assets.training.rare import AVERAGE_PRECISION
 
 if TYPE_CHECKING:
-    from rich.table import Table as TerminalTable
+    from rich.table import Table
 
     from platform_assets.product.tasks import Task
 
@@ -90,20 +90,17 @@ def sorted_by(runs: Sequence[Run], name: str, task: Task) -> list[Run]:
     return [*ordered, *(run for run in runs if run.value(name) is None)]
 
 
-def as_table(product: str, runs: Sequence[Run], task: Task) -> TerminalTable:
+def as_table(product: str, runs: Sequence[Run], task: Task) -> Table:
     """Return a terminal's table of trainings."""
-    from rich import box
-    from rich.table import Table as TerminalTable
+    from platform_assets.operations.experiments import terminal
 
     listed = columns(task, runs)
     names = [HEADINGS.get(name, name) for name in listed]
-    table = TerminalTable(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, title=f"Trainings of {product}")
-    for name in ("run", "cutoff", "for", "learner", *names):
-        table.add_column(name, no_wrap=True, justify="right" if name in names else "left")
+    table = terminal.table(f"Trainings of {product}", ("run", "cutoff", "for", "learner"), names)
     for run in runs:
         record = run.training
-        shown = [number(run.value(name)) for name in listed]
-        table.add_row(str(run.number), record.cutoff, record.purpose, record.learner, *shown)
+        values = [number(run.value(name)) for name in listed]
+        table.add_row(str(run.number), record.cutoff, record.purpose, record.learner, *values)
     return table
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from platform_assets.launch.profiles import profile
 from platform_assets.launch.train import training
 from platform_assets.operations import mlflow
+from platform_assets.operations.experiments import terminal
 from platform_assets.store.handle import Product
 from platform_assets.store.records.trainings import EXPERIMENT, Training
 from platform_assets.training import libraries, requests
@@ -34,8 +34,7 @@ def run(product: Product, cutoff: str, settings: Sequence[str], console: Console
     job = requests.job(
         changed_product, cutoff, out, libraries.installed(), profile(spec.training.profile), purpose=EXPERIMENT
     )
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with terminal.progress(console) as progress:
         bar = progress.add_task(f"{spec.name} {cutoff}", total=None)
         step = training(
             spec,

@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from platform_assets.base.wording import counted
 from platform_assets.engine import digests
 from platform_assets.engine.digests import reads
 from platform_assets.launch.profiles import profile
+from platform_assets.operations.experiments import terminal
 from platform_assets.product.learner import Alone, Resumable, TrainingProblem
 from platform_assets.product.spec import ProductSpec
-from platform_assets.product.tuning import Range, Setting
+from platform_assets.product.tuning import Range
 from platform_assets.store.artifacts import canonical, sha256
 from platform_assets.store.handle import Product
 from platform_assets.training import libraries, requests
@@ -73,8 +73,7 @@ def run(
     """
     spec, request = product.spec, request_of(product, cutoff)
     stop = process.StopRequest().listen() if stop is None else stop
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with _opened(product, request, seed) as study, Progress(*columns, console=console, transient=True) as progress:
+    with _opened(product, request, seed) as study, terminal.progress(console) as progress:
         trials = _ended(study)
         whole = progress.add_task(f"{product.name} {cutoff}", total=count, completed=len(trials))
         one = progress.add_task("trial", total=None)
@@ -82,8 +81,8 @@ def run(
             stop.check()
             progress.reset(one, description=f"trial {len(trials) + 1}", total=None)
             trial, began_s = _ask(study, spec, seed * 1_000_003 + len(trials)), process.cpu_s()
-            shown = Trial(trial, stop, lambda done, steps: progress.update(one, completed=done, total=steps))
-            _fit(product, request, study, shown)
+            one_trial = Trial(trial, stop, lambda done, steps: progress.update(one, completed=done, total=steps))
+            _fit(product, request, study, one_trial)
             trials = _ended(study)
             text = f"{line(spec, trials)}; {process.cpu_s() - began_s:.1f} CPU s"
             progress.print(text, highlight=False, markup=False)
@@ -162,15 +161,14 @@ def _ask(study: optuna.Study, spec: ProductSpec, seed: int) -> optuna.Trial:
                     for item in space
                 }
             )
-    return study.ask({setting.name: _distribution(setting) for setting in space})
-
-
-def _distribution(setting: Setting) -> optuna.distributions.BaseDistribution:
-    optuna = _optuna()
-    if not isinstance(setting, Range):
-        return optuna.distributions.CategoricalDistribution(range(len(setting.samples)))
-    kind = optuna.distributions.IntDistribution if setting.is_whole else optuna.distributions.FloatDistribution
-    return kind(setting.low, setting.high, log=setting.is_log)
+    distributions, kinds = {}, optuna.distributions
+    for item in space:
+        if isinstance(item, Range):
+            kind = kinds.IntDistribution if item.is_whole else kinds.FloatDistribution
+            distributions[item.name] = kind(item.low, item.high, log=item.is_log)
+        else:
+            distributions[item.name] = kinds.CategoricalDistribution(range(len(item.samples)))
+    return study.ask(distributions)
 
 
 def values_of(spec: ProductSpec, params: Mapping[str, Any]) -> dict[str, Any]:

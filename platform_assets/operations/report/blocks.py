@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from platform_assets.operations.status.state import Todo
 from platform_assets.operations.views import vector
 from platform_assets.operations.views.plots import Draw
 
@@ -88,19 +89,10 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class Step:
-    """When to run a command, and the command."""
-
-    when: str
-    command: str
-
-
-@dataclass(frozen=True)
 class Task:
     """Something to do: what is wrong, and the commands that settle it."""
 
-    what: str
-    steps: Sequence[Step]
+    todo: Todo
     tag: ClassVar[str] = "task"
 
 

@@ -120,9 +120,9 @@ def gather(product: Product, *, dagster: str | None = None) -> Facts:
     """
     spec, tables, history = product.spec, product.tables, product.history
     performance = tables.records("performance")
-    known = sorted(performance, key=spec.grain.index)
-    first = next((position for position, key in enumerate(known) if performance[key].rows), len(known))
-    keys = tuple(known[first:])[-MOST_KEYS:]
+    recorded = sorted(performance, key=spec.grain.index)
+    first = next((position for position, key in enumerate(recorded) if performance[key].rows), len(recorded))
+    keys = tuple(recorded[first:])[-MOST_KEYS:]
     judged = {key: judgement(record) for key, record in tables.records("drift", keys).items()}
     released = tuple(history.releases())
     window = status.newest_window(product)

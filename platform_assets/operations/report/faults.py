@@ -59,6 +59,6 @@ def _settled(episode: Episode) -> list[str]:
         if record.kind in DONE:
             same.setdefault((record.kind, record.by, record.why), []).append((key, record.at_utc))
     return [
-        f"{span([key for key, _ in settled])}, at {moment(settled[0][1])}: {DONE[kind]} (by {by}): {why}"
-        for (kind, by, why), settled in same.items()
+        f"{span([key for key, _ in settled])}, at {moment(settled[0][1])}: {DONE[kind]} (by {author}): {reason}"
+        for (kind, author, reason), settled in same.items()
     ]

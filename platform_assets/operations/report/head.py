@@ -20,7 +20,7 @@ def news(facts: Facts) -> Mark | None:
     others = len([one for one in state.todo if one.about != "held"])
     if held:
         more = f", and {counted(others, 'other thing')} to do" if others else ""
-        return Mark(f"Held: {text.keys_words(held)}{more}", "red")
+        return Mark(f"Held: {text.list_keys(held)}{more}", "red")
     if others:
         return Mark(f"{counted(others, 'thing')} to do", "red")
     return None if state.newest_closed_key is None else Mark(f"No {facts.noun} is held", "green")
@@ -44,10 +44,10 @@ def tiles(facts: Facts) -> list[Tile]:
     recent = quality.quality.get(headline.name) if quality else None
     model, window = ("–", "nothing is released"), "no labels yet"
     if quality is not None:
-        window = f"{text.interval_words(recent)}, newest {counted(quality.keys, facts.noun)} with labels"
-        window += f"; held {plural(facts.noun)} left out: {text.held_words(quality)}" if quality.held else ""
+        window = f"{text.describe_interval(recent)}, newest {counted(quality.keys, facts.noun)} with labels"
+        window += f"; held {plural(facts.noun)} left out: {text.describe_held(quality)}" if quality.held else ""
     if release is not None:
-        age = text.age_words(release, state.grain)
+        age = text.describe_age(release, state.grain)
         model = (f"release {release.number}", f"{age}; model {release.digest[: releases.SHORT_DIGEST]}")
     rare = []
     if state.rare is not None:

@@ -67,23 +67,17 @@ def _row(state: State | BrokenState, reports: Mapping[str, str]) -> tuple[Inline
     release, decision = state.release, state.decision
     live: str | None = None
     if release is not None:
-        live = f"release {release.number}, {text.age_words(release, state.grain)}, {release.digest[:SHORT_DIGEST]}"
+        live = f"release {release.number}, {text.describe_age(release, state.grain)}, {release.digest[:SHORT_DIGEST]}"
+    quality, headline = state.quality, None
+    if quality is not None and (interval := quality.quality.get(quality.headline)) is not None:
+        ends = text.describe_interval(interval)
+        headline = f"{text.title_of(quality.headline)} {interval.value:.4f} ({ends})"
     decided = None if decision is None else f"{decision.action.replace('_', ' ')}: {decision.reasons[0]}"
-    return link, _news(state), live, _headline(state), state.newest_closed_key, decided
-
-
-def _news(state: State) -> Mark:
+    news = Mark("fine", "green")
     if held := text.held_keys(state):
-        return Mark(f"held: {text.keys_words(held)}", "red")
-    if state.todo:
-        return Mark(state.todo[0].about.replace("_", " "), "red")
-    return Mark("no key closed yet", "grey") if state.newest_closed_key is None else Mark("fine", "green")
-
-
-def _headline(state: State) -> str | None:
-    """Return the recent headline with its interval: `AUC 0.7312 (0.7104 to 0.7520)`."""
-    quality = state.quality
-    interval = None if quality is None else quality.quality.get(quality.headline)
-    if quality is None or interval is None:
-        return None
-    return f"{text.measure_words(quality.headline)} {interval.value:.4f} ({text.interval_words(interval)})"
+        news = Mark(f"held: {text.list_keys(held)}", "red")
+    elif state.todo:
+        news = Mark(state.todo[0].about.replace("_", " "), "red")
+    elif state.newest_closed_key is None:
+        news = Mark("no key closed yet", "grey")
+    return link, news, live, headline, state.newest_closed_key, decided

@@ -17,21 +17,15 @@ def section(facts: Facts) -> Section:
     most = max(facts.cpu_s.values(), default=0.0) or 1.0
     rows = [(stage, f"{value:,.1f}", Bar(value / most)) for stage, value in facts.cpu_s.items()]
     stages = Table(about="CPU seconds per stage", columns=("stage", "CPU s", ""), rows=rows, numbers=("CPU s",))
-    money = [paragraph("No training was attempted yet.")] if facts.attempts.is_empty() else _spent(facts)
-    return Section(title="Cost", blocks=[*money, Heading("CPU seconds per stage"), stages])
-
-
-def _spent(facts: Facts) -> list[Block]:
-    return [
-        paragraph(_total(facts), kind="muted"),
-        _months(facts),
-        Heading("Attempts"),
-        *(
+    blocks: list[Block] = [paragraph("No training was attempted yet.")]
+    if not facts.attempts.is_empty():
+        beyond = (
             paragraph(f"For cutoff {over.cutoff}, in {over.month} {over.over} Allowed: {over.why}")
             for over in facts.overspendings
-        ),
-        _attempts(facts),
-    ]
+        )
+        total = paragraph(_total(facts), kind="muted")
+        blocks = [total, _months(facts), Heading("Attempts"), *beyond, _attempts(facts)]
+    return Section(title="Cost", blocks=[*blocks, Heading("CPU seconds per stage"), stages])
 
 
 def _total(facts: Facts) -> str:

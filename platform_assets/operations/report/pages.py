@@ -37,7 +37,7 @@ def write(settings: Settings, product: ProductSpec | Broken, path: Path, *, dags
         dagster: the address of Dagster's UI, for links; None for none.
     """
     back = BACK if path.with_name(INDEX).exists() else None
-    return _write(path, _page(settings, product, back, dagster)[1])
+    return _write(path, page(settings, product, back=back, dagster=dagster)[1])
 
 
 def write_all(
@@ -57,7 +57,7 @@ def write_all(
     damaged: dict[str, LedgerProblem] = {}
     for product in products:
         try:
-            state, text = _page(settings, product, link, dagster)
+            state, text = page(settings, product, back=link, dagster=dagster)
         except LedgerProblem as problem:
             damaged[product.name] = problem
         else:
@@ -70,35 +70,43 @@ def write_all(
     return [path, *reports.values()]
 
 
-def of_product(product: Product, *, dagster: str | None = None) -> str:
-    """Return a product's report as HTML; arguments as `write`."""
-    return _html(product.spec, facts.gather(product, dagster=dagster), None)
+def page(
+    settings: Settings, product: ProductSpec | Broken, *, back: Link | None = None, dagster: str | None = None
+) -> tuple[State | BrokenState, str]:
+    """Return a product's state and its report as HTML, from one reading of the records.
 
-
-def _html(spec: ProductSpec, shown: facts.Facts, back: Link | None) -> str:
-    first = [] if shown.state.newest_closed_key is None and not shown.state.todo else [shown.state.todo]
+    Args:
+        back: to the index.
+        dagster: as of `write`.
+    """
+    if isinstance(product, Broken):
+        broken = status.of_broken(settings, product)
+        return broken, _html_of_broken(product, broken, back)
+    read = facts.gather(Product(product, settings), dagster=dagster)
+    first = [] if read.state.newest_closed_key is None and not read.state.todo else [read.state.todo]
     parts = [
-        *(sections.todo(tasks, shown.noun) for tasks in first),
-        *faults.sections(shown),
-        sections.quality(shown),
-        sections.by_slice(shown),
-        sections.timeline(shown),
-        sections.released(shown),
-        sections.calibration(shown),
-        sections.service(shown),
-        head.quarantine(shown),
-        sections.unlabelled(shown),
-        money.section(shown),
+        *(sections.todo(tasks, read.noun) for tasks in first),
+        *faults.sections(read),
+        sections.quality(read),
+        sections.by_slice(read),
+        sections.timeline(read),
+        sections.released(read),
+        sections.calibration(read),
+        sections.service(read),
+        head.quarantine(read),
+        sections.unlabelled(read),
+        money.section(read),
     ]
-    return render.html(
+    return read.state, render.html(
         Page(
-            heading=spec.title,
-            subtitle=spec.description,
-            news=head.news(shown),
-            covered=head.covered(shown),
-            tiles=head.tiles(shown),
+            heading=product.title,
+            subtitle=product.description,
+            news=head.news(read),
+            covered=head.covered(read),
+            tiles=head.tiles(read),
             sections=[section for section in parts if section is not None],
-            foot=f"Driftline: every number on this page is read from the records of {spec.name}; nothing is fetched.",
+            foot=f"Driftline: every number on this page is read from the records of {product.name}; nothing is "
+            "fetched.",
             back=back,
         )
     )
@@ -124,17 +132,6 @@ def _html_of_broken(broken: Broken, state: BrokenState, back: Link | None) -> st
             back=back,
         )
     )
-
-
-def _page(
-    settings: Settings, product: ProductSpec | Broken, back: Link | None, dagster: str | None
-) -> tuple[State | BrokenState, str]:
-    """Return a product's state and its report, from one reading of the records."""
-    if isinstance(product, Broken):
-        state = status.of_broken(settings, product)
-        return state, _html_of_broken(product, state, back)
-    shown = facts.gather(Product(product, settings), dagster=dagster)
-    return shown.state, _html(product, shown, back)
 
 
 def _write(path: Path, text: str) -> Path:

@@ -15,7 +15,6 @@ from platform_assets.operations.report.blocks import (
     Inline,
     Mark,
     Section,
-    Step,
     Table,
     Task,
     figure,
@@ -23,7 +22,7 @@ from platform_assets.operations.report.blocks import (
 )
 from platform_assets.operations.report.facts import Facts
 from platform_assets.operations.status.state import Todo
-from platform_assets.operations.status.text import SHELL, interval_words
+from platform_assets.operations.status.text import SHELL, describe_interval
 from platform_assets.operations.views import monitoring_plots, plots, task_plots
 from platform_assets.store.records.judgements import Judgement
 from platform_assets.store.records.verdicts import CHALLENGER, CHAMPION, Verdict
@@ -46,8 +45,7 @@ def todo(tasks: Sequence[Todo], noun: str = "key") -> Section:
     shell: list[Block] = []
     if any(step.command.startswith("dg ") for task in tasks for step in task.steps):
         shell = [paragraph("In a new shell, run ", Code(SHELL), " first.", kind="muted small")]
-    listed = [Task(task.what, [Step(step.when, step.command) for step in task.steps]) for task in tasks]
-    return Section(title="What to do now", blocks=[*listed, *shell], kind="todo")
+    return Section(title="What to do now", blocks=[*map(Task, tasks), *shell], kind="todo")
 
 
 def quality(facts: Facts) -> Section:
@@ -60,7 +58,7 @@ def quality(facts: Facts) -> Section:
     for measure in measures_of(facts.spec.task).every:
         interval = recent.quality.get(measure.name)
         if interval is not None:
-            rows.append((measure.axis, f"{interval.value:.4f}", interval_words(interval)))
+            rows.append((measure.axis, f"{interval.value:.4f}", describe_interval(interval)))
     window = (
         f"{counted(recent.rows, 'labelled answer')} on the newest {counted(recent.keys, facts.noun)} with labels, "
         f"{span((recent.first, recent.last))}. Intervals are clustered by {facts.noun}, because answers of one "
@@ -127,30 +125,26 @@ def timeline(facts: Facts) -> Section:
     ]
     waits = [record for record in facts.decisions.values() if record.action == "wait"]
     last = f" The newest reason: {waits[-1].reasons[0]}" if waits else ""
-    blocks: list[Block] = [figure(_timeline(facts), f"drift, faults, decisions and releases per {facts.noun}")]
+    judged = {key: facts.judged.get(key, Judgement()) for key in facts.keys}
+    chart = monitoring_plots.drift_timeline(
+        {key: one.index.percentile if one.index else None for key, one in judged.items()},
+        answers={key: one.mix.percentile if one.mix else None for key, one in judged.items()},
+        limit=facts.spec.monitors.drift_limit,
+        decisions={key: record.action for key, record in facts.decisions.items() if key in judged},
+        faults={
+            key: f"{episode.fault.source}: {episode.fault.check}".replace("_", " ")
+            for episode in facts.episodes
+            for key in episode.keys
+        },
+        releases=_released_at(facts),
+    )
+    blocks: list[Block] = [figure(chart, f"drift, faults, decisions and releases per {facts.noun}")]
     if rows:
         columns = (facts.noun, "decision", "because")
         newest = rows[-MOST_DECISIONS:][::-1]
         blocks.append(Table(about="decisions other than to wait", columns=columns, rows=newest, is_stacked=True))
     decided = f"On {counted(len(waits), facts.noun)} the decision was to wait.{last}"
     return Section(title=title, blocks=[*blocks, paragraph(decided, kind="muted small")], link=link)
-
-
-def _timeline(facts: Facts) -> plots.Draw:
-    judged = {key: facts.judged.get(key, Judgement()) for key in facts.keys}
-    faults = {
-        key: f"{episode.fault.source}: {episode.fault.check}".replace("_", " ")
-        for episode in facts.episodes
-        for key in episode.keys
-    }
-    return monitoring_plots.drift_timeline(
-        {key: one.index.percentile if one.index else None for key, one in judged.items()},
-        answers={key: one.mix.percentile if one.mix else None for key, one in judged.items()},
-        limit=facts.spec.monitors.drift_limit,
-        decisions={key: record.action for key, record in facts.decisions.items() if key in judged},
-        faults=faults,
-        releases=_released_at(facts),
-    )
 
 
 def released(facts: Facts) -> Section:
@@ -218,8 +212,7 @@ def unlabelled(facts: Facts) -> Section | None:
         return None
     rows = [(note.key, note.from_cutoff, note.until_cutoff or "not yet", note.why) for note in notes[::-1]]
     columns = (facts.noun, "left out from cutoff", "used again from cutoff", "why")
-    shown = rows[:MOST_DECISIONS]
-    blocks: list[Block] = [Table(about="late labels", columns=columns, rows=shown, is_stacked=True)]
+    blocks: list[Block] = [Table(about="late labels", columns=columns, rows=rows[:MOST_DECISIONS], is_stacked=True)]
     if (more := len(rows) - MOST_DECISIONS) > 0:
         blocks.append(paragraph(f"And {counted(more, facts.noun)} earlier.", kind="muted small"))
     return Section(title="Late labels", blocks=blocks, link=facts.links.asset("outcomes"))

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from msgspec.structs import asdict, replace
+from msgspec.structs import asdict
 
 from platform_assets.base import naming
 from platform_assets.base.settings import Settings
 from platform_assets.data import unlabelled
 from platform_assets.engine.product_files import Broken
-from platform_assets.evaluation.measures.measure import Measure
 from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.launch import rebuilding
 from platform_assets.monitoring import performance_policy, recent_latency
+from platform_assets.operations.intervals import inside
 from platform_assets.operations.status import serving, slices, todo
 from platform_assets.operations.status.state import (
     BrokenFile,
@@ -40,7 +40,7 @@ from platform_assets.operations.status.state import (
     Undeclared,
     Unlabelled,
 )
-from platform_assets.operations.status.text import as_text, held_words
+from platform_assets.operations.status.text import as_text
 from platform_assets.product.spec import ProductSpec
 from platform_assets.store.handle import Product
 from platform_assets.store.history.faults import judgement
@@ -48,14 +48,13 @@ from platform_assets.store.history.performance import measured
 from platform_assets.store.history.reader import History
 from platform_assets.store.records.alerts import Failure
 from platform_assets.store.records.notes import Features, Raw
-from platform_assets.store.records.performance import Interval
 from platform_assets.store.records.releases import Release
 from platform_assets.store.records.verdicts import Verdict
 from platform_assets.store.tables import PartitionRecord
 from platform_assets.training import versions
 from platform_assets.training.rare import AVERAGE_PRECISION, BASE_RATE
 
-__all__ = ["as_text", "held_words", "newest_window", "of", "of_broken", "of_product"]
+__all__ = ["as_text", "newest_window", "of_broken", "of_product", "read"]
 
 OF_A_RELEASE = ("cutoff", "outcome", "why", "by", "at_utc")
 OF_A_HOLD = ("source", "check", "why", "at_utc")
@@ -91,6 +90,10 @@ def of_product(product: Product, failed: Failure | None = None) -> State:
     attendance = None if closed is None else history.attendance(closed)
     refused, given_up = _refused(product), unlabelled.notes(tables)
     behind = versions.of_next_training(product)
+    # The newest failure, of the product's records and of what Dagster knows.
+    number, failure = history.failure() or (None, None)
+    if failure is None or (failed is not None and failed.run_id != failure.run_id and failed.at_utc > failure.at_utc):
+        number, failure = None, failed
     return State(
         product=spec.name,
         title=spec.title,
@@ -104,7 +107,7 @@ def of_product(product: Product, failed: Failure | None = None) -> State:
         held=held,
         put_aside=None if closed is None else _put_aside(product, closed),
         unlabelled=[Unlabelled(key=key, **given_up[key]) for key in sorted(given_up, key=spec.grain.index)],
-        failure=_failure(history, failed),
+        failure=None if failure is None else Failed(number=number, **asdict(failure)),
         latency=None if closed is None else recent_latency.recent_latency(product, closed),
         grain=spec.grain.kind,
         slices=[] if window is None else slices.by_group(product, window),
@@ -117,7 +120,20 @@ def of_product(product: Product, failed: Failure | None = None) -> State:
         heard=None if closed is None or attendance is None else Received(key=closed, **asdict(attendance)),
         rare=_rare(product),
         refused=refused,
-        older=None if behind is None else _older(product, behind),
+        older=None
+        if behind is None
+        else Older(
+            keys=len(behind.keys),
+            among=behind.among,
+            first=behind.keys[0],
+            last=behind.keys[-1],
+            stages=dict(behind.stages),
+            since_utc=None if behind.since_utc is None else behind.since_utc.isoformat(timespec="seconds"),
+            cpu_s=round(behind.cpu_s, 2),
+            usd=round(rebuilding.usd(behind), 6),
+            renewal=versions.renewing(product, behind),
+            outlook=rebuilding.outlook(product, behind),
+        ),
         snapshots=_snapshots(product),
         slow=history.slow_sources() or None,
         undeclared=[] if closed is None else _undeclared(product, closed),
@@ -210,7 +226,7 @@ def _quality(product: Product, newest: PartitionRecord, held: Sequence[str]) -> 
         key=newest.key,
         **window.members(("keys", "first", "last", "rows", "model")),
         quality={
-            measure.name: _inside(window.quality.get(measure.name), measure) for measure in measures_of(spec.task).every
+            measure.name: inside(window.quality.get(measure.name), measure) for measure in measures_of(spec.task).every
         },
         promises=performance_policy.describe(tests or {}, spec.retraining) or None,
         held={
@@ -220,15 +236,6 @@ def _quality(product: Product, newest: PartitionRecord, held: Sequence[str]) -> 
         },
         headline=headline,
     )
-
-
-def _inside(interval: Interval | None, measure: Measure) -> Interval | None:
-    """Return an interval that ends where its measure does: one of few keys may reach beyond, such as above AUC 1."""
-    if interval is None or interval.low is None or interval.high is None:
-        return interval
-    low = interval.low if measure.lowest is None else max(interval.low, measure.lowest)
-    high = interval.high if measure.highest is None else min(interval.high, measure.highest)
-    return replace(interval, low=low, high=high)
 
 
 def _drift(product: Product) -> Drift | None:
@@ -262,21 +269,6 @@ def _put_aside(product: Product, key: str) -> PutAside | None:
         keys=len(records),
         newest=newest,
         why=with_rows_aside[newest].put_aside_by_reason,
-    )
-
-
-def _older(product: Product, behind: versions.Older) -> Older:
-    return Older(
-        keys=len(behind.keys),
-        among=behind.among,
-        first=behind.keys[0],
-        last=behind.keys[-1],
-        stages=dict(behind.stages),
-        since_utc=None if behind.since_utc is None else behind.since_utc.isoformat(timespec="seconds"),
-        cpu_s=round(behind.cpu_s, 2),
-        usd=round(rebuilding.usd(behind), 6),
-        renewal=versions.renewing(product, behind),
-        outlook=rebuilding.outlook(product, behind),
     )
 
 
@@ -314,11 +306,3 @@ def _snapshots(product: Product) -> list[Snapshot]:
                 )
             )
     return result
-
-
-def _failure(history: History, failed: Failure | None) -> Failed | None:
-    """Return the newest failure, of the product's records and of what Dagster knows."""
-    number, record = history.failure() or (None, None)
-    if record is None or (failed is not None and failed.run_id != record.run_id and failed.at_utc > record.at_utc):
-        number, record = None, failed
-    return None if record is None else Failed(number=number, **asdict(record))

@@ -31,13 +31,18 @@ def todos(product: Product) -> list[Todo]:
     now = datetime.now(UTC)
     processes = Listener(product.settings.root, product.name).processes(now - SILENCE)
     alive = [process for process in processes if not process.has_left]
-    if not alive:
-        return [_nobody(product, newest[0])]
-    return [*_contracts(product, newest[0], alive), *_deployments(product, alive), *_clocks(product, alive)]
+    if alive:
+        return [*_contracts(product, newest[0], alive), *_deployments(product, alive), *_clocks(product, alive)]
+    text = (
+        f"Release {newest[0]} is live, and no process of its service sent anything to the store in the last "
+        f"{SILENCE / timedelta(seconds=1):g} s: either nothing serves it, or what does cannot reach the store."
+    )
+    pods = _kubectl(product.settings.namespace, "describe", "pods", f"--selector=driftline/product={product.name}")
+    return [_entry(text, _apply(product), Step(when="to see why its pods are not ready", command=pods))]
 
 
-def _entry(what: str, *steps: Step) -> Todo:
-    return Todo(about="service", key=None, what=what, steps=list(steps))
+def _entry(text: str, *steps: Step) -> Todo:
+    return Todo(about="service", key=None, text=text, steps=list(steps))
 
 
 def _apply(product: Product) -> Step:
@@ -46,17 +51,8 @@ def _apply(product: Product) -> Step:
     return Step(when="to run the newest release's service", command=command)
 
 
-def _kubectl(namespace: str, *words: str) -> str:
-    return shlex.join(["kubectl", f"--namespace={namespace}", *words])
-
-
-def _nobody(product: Product, release: int) -> Todo:
-    what = (
-        f"Release {release} is live, and no process of its service sent anything to the store in the last "
-        f"{SILENCE / timedelta(seconds=1):g} s: either nothing serves it, or what does cannot reach the store."
-    )
-    pods = _kubectl(product.settings.namespace, "describe", "pods", f"--selector=driftline/product={product.name}")
-    return _entry(what, _apply(product), Step(when="to see why its pods are not ready", command=pods))
+def _kubectl(namespace: str, *arguments: str) -> str:
+    return shlex.join(["kubectl", f"--namespace={namespace}", *arguments])
 
 
 def _contracts(product: Product, newest: int, alive: Iterable[Process]) -> list[Todo]:
@@ -72,18 +68,18 @@ def _contracts(product: Product, newest: int, alive: Iterable[Process]) -> list[
             behind.append(process)
     todo = []
     if behind:
-        what = (
+        text = (
             f"Release {newest} has another contract than release {max(one.release or 0 for one in behind)}, which "
             f"{_servers(behind)} still serve{_s(behind)}: roll out the Bento that was built for it."
         )
-        todo.append(_entry(what, _apply(product)))
+        todo.append(_entry(text, _apply(product)))
     if no_release:
         own = "its Bento" if len(no_release) == 1 else "their Bento"
         s = _s(no_release)
-        what = f"{_servers(no_release)} follow{s} no release and answer{s} with the model of {own}."
+        text = f"{_servers(no_release)} follow{s} no release and answer{s} with the model of {own}."
         pod = server_of(no_release[0].name).partition(".")[0]
         path = f"/api/v1/namespaces/{product.settings.namespace}/pods/{pod}:3001/proxy/readyz"
-        todo.append(_entry(what, Step(when="to see why", command=shlex.join(["kubectl", "get", "--raw", path]))))
+        todo.append(_entry(text, Step(when="to see why", command=shlex.join(["kubectl", "get", "--raw", path]))))
     return todo
 
 
@@ -111,12 +107,12 @@ def _clocks(product: Product, alive: Iterable[Process]) -> list[Todo]:
     todo = []
     for server, offset in by_server.items():
         side = "behind" if offset > 0 else "ahead of"
-        what = (
+        text = (
             f"The clock of {server} is {abs(offset):.0f} s {side} the store's, and times of its answers are wrong by "
             "that: repair the time service of its node."
         )
         command = _kubectl(product.settings.namespace, "get", "pod", server.partition(".")[0], "--output=wide")
-        todo.append(_entry(what, Step(when="to see its node", command=command)))
+        todo.append(_entry(text, Step(when="to see its node", command=command)))
     return todo
 
 

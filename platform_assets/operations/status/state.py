@@ -13,11 +13,7 @@ from platform_assets.store.records.slow_sources import SlowSource
 from platform_assets.store.records.verdicts import Rows
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of the state."""
-
-
-class Released(Part, frozen=True, kw_only=True):
+class Released(msgspec.Struct, frozen=True, kw_only=True):
     """The newest release; `digest` is that of its bundle."""
 
     number: int
@@ -29,7 +25,7 @@ class Released(Part, frozen=True, kw_only=True):
     at_utc: str
 
 
-class Judged(Part, frozen=True, kw_only=True):
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
     """The live model's verdict, with each model's measures in the task's order."""
 
     passed: bool
@@ -50,7 +46,7 @@ class Live(Released, frozen=True, kw_only=True):
     verdict: Judged | None
 
 
-class Quality(Part, frozen=True, kw_only=True):
+class Quality(msgspec.Struct, frozen=True, kw_only=True):
     """The newest window of labelled answers.
 
     Attributes:
@@ -72,7 +68,7 @@ class Quality(Part, frozen=True, kw_only=True):
     headline: str
 
 
-class Slice(Part, frozen=True, kw_only=True):
+class Slice(msgspec.Struct, frozen=True, kw_only=True):
     """The measures of one group of a column, over the newest window; `note` says which are undefined, and why."""
 
     slice: str
@@ -82,7 +78,7 @@ class Slice(Part, frozen=True, kw_only=True):
     note: str | None
 
 
-class Drift(Part, frozen=True, kw_only=True):
+class Drift(msgspec.Struct, frozen=True, kw_only=True):
     """The newest judgement."""
 
     key: str
@@ -92,7 +88,7 @@ class Drift(Part, frozen=True, kw_only=True):
     limit: Number
 
 
-class Held(Part, frozen=True, kw_only=True):
+class Held(msgspec.Struct, frozen=True, kw_only=True):
     """A key that is left out for a fault."""
 
     key: str
@@ -104,7 +100,7 @@ class Held(Part, frozen=True, kw_only=True):
     at_utc: str | None = None
 
 
-class PutAside(Part, frozen=True, kw_only=True):
+class PutAside(msgspec.Struct, frozen=True, kw_only=True):
     """Rows of features that the newest keys lack, because their values are not what the fields declare."""
 
     rows: int
@@ -114,7 +110,7 @@ class PutAside(Part, frozen=True, kw_only=True):
     why: dict[str, int]
 
 
-class Older(Part, frozen=True, kw_only=True):
+class Older(msgspec.Struct, frozen=True, kw_only=True):
     """Keys of the next training's window whose rows an earlier version of the product made.
 
     Attributes:
@@ -138,7 +134,7 @@ class Older(Part, frozen=True, kw_only=True):
     outlook: str
 
 
-class Snapshot(Part, frozen=True, kw_only=True):
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """A slow table of which some keys keep an older snapshot than the newest, or that a rebuild has yet to cover.
 
     Attributes:
@@ -155,7 +151,7 @@ class Snapshot(Part, frozen=True, kw_only=True):
     left: int | None
 
 
-class Undeclared(Part, frozen=True, kw_only=True):
+class Undeclared(msgspec.Struct, frozen=True, kw_only=True):
     """Columns that a source delivers, does not declare, and that are left out; `newest` is the last key with any."""
 
     source: str
@@ -163,7 +159,7 @@ class Undeclared(Part, frozen=True, kw_only=True):
     newest: str
 
 
-class Unlabelled(Part, frozen=True, kw_only=True):
+class Unlabelled(msgspec.Struct, frozen=True, kw_only=True):
     """A key whose labels were given up, including one whose labels arrived later."""
 
     key: str
@@ -182,30 +178,30 @@ class Failed(Failure, frozen=True, kw_only=True):
     number: int | None
 
 
-class Step(Part, frozen=True, kw_only=True):
+class Step(msgspec.Struct, frozen=True, kw_only=True):
     """A command for a shell, and when to run it."""
 
     when: str
     command: str
 
 
-class Todo(Part, frozen=True, kw_only=True):
+class Todo(msgspec.Struct, frozen=True, kw_only=True):
     """Something that a person should do now.
 
     Attributes:
         about: `held`, `older_rows`, `stale_model`, `missing_label`, `broken_file`, `refused` or `service`.
         key: which key it concerns; None where it is the whole product.
-        what: what is wrong and what happens next, in sentences.
+        text: what is wrong and what happens next, in sentences.
         steps: alternatives; usually one of them is run.
     """
 
     about: str
     key: str | None
-    what: str
+    text: str
     steps: list[Step]
 
 
-class Rare(Part, frozen=True, kw_only=True):
+class Rare(msgspec.Struct, frozen=True, kw_only=True):
     """How the live model does on the rare class of its holdout."""
 
     average_precision: Number
@@ -218,7 +214,7 @@ class Received(Attendance, frozen=True, kw_only=True, omit_defaults=False):
     key: str
 
 
-class Refused(Part, frozen=True, kw_only=True):
+class Refused(msgspec.Struct, frozen=True, kw_only=True):
     """The newest evaluated model, where it was not accepted; `digest` is that of its bundle."""
 
     cutoff: str
@@ -226,7 +222,7 @@ class Refused(Part, frozen=True, kw_only=True):
     reasons: tuple[str, ...]
 
 
-class State(Part, frozen=True, kw_only=True, omit_defaults=True):
+class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A product; `grain` is `daily`, `hourly` or `batch`. `heard` is there on a cluster, `rare` for a rare class,
     `refused` while the newest evaluated model is not accepted, `older` while rows of several versions exist,
     `snapshots` while keys keep older ones, `slow` while sources hold the ticks up, `undeclared` while deliveries have
@@ -259,14 +255,14 @@ class State(Part, frozen=True, kw_only=True, omit_defaults=True):
     undeclared: list[Undeclared] = []
 
 
-class BrokenFile(Part, frozen=True, kw_only=True):
+class BrokenFile(msgspec.Struct, frozen=True, kw_only=True):
     """Why a product's file cannot be loaded."""
 
     file: str
     error: str
 
 
-class BrokenState(Part, frozen=True, kw_only=True):
+class BrokenState(msgspec.Struct, frozen=True, kw_only=True):
     """A product whose file is broken; what is released stays."""
 
     product: str

@@ -13,8 +13,6 @@ from platform_assets.evaluation.releases import SHORT_DIGEST
 from platform_assets.monitoring import latency
 from platform_assets.operations.status.state import (
     BrokenState,
-    Drift,
-    Failed,
     Held,
     Live,
     Older,
@@ -27,9 +25,7 @@ from platform_assets.operations.status.state import (
     Unlabelled,
 )
 from platform_assets.product.tasks import Binary, MultiClass, Regression
-from platform_assets.store.records.decisions import Decision
 from platform_assets.store.records.performance import Interval
-from platform_assets.store.records.slow_sources import SlowSource
 from platform_assets.store.records.verdicts import contestants
 
 KEYS_SHOWN = 8
@@ -59,48 +55,71 @@ def as_text(state: State | BrokenState) -> str:
     held = held_keys(state)
     clock = "wall clock" if state.is_live else "recording"
     lines = [
-        f"{state.product}: {state.title}" + (f"; held: {keys_words(held)}" if held else ""),
+        f"{state.product}: {state.title}" + (f"; held: {list_keys(held)}" if held else ""),
         f"  clock      {state.now_utc or 'never set'} ({clock})",
         *_release_lines(state),
-        f"  quality    {_quality_words(state.quality, state.grain)}",
+        f"  quality    {_describe_quality(state.quality, state.grain)}",
     ]
     if (rare := state.rare) is not None:
         lines.append(
             f"  rare       average precision {rare.average_precision:.4f} on the live model's holdout; "
             f"{rare.base_rate:.4f} without skill (the share of positives)"
         )
-    if weakest := weakest_slices(state):
-        lines.append(f"  weakest    {'; '.join(_slice_words(one, state) for one in weakest)}")
-    lines.append(f"  drift      {_drift_words(state.drift)}")
-    lines.append(f"  decision   {_decision_words(state.decision)}")
+    if state.quality is not None and (weakest := weakest_slices(state)):
+        headline = state.quality.headline
+        groups = (
+            f"{one.slice} = {one.value} with {title_of(headline)} {one.quality[headline]:.4f} ({one.rows:,} rows)"
+            for one in weakest
+        )
+        lines.append(f"  weakest    {'; '.join(groups)}")
+    drifted = "unknown: no key was judged yet"
+    if (drift := state.drift) is not None:
+        index = "no index"
+        if drift.percentile is not None:
+            index = f"percentile {drift.percentile:.2f} of the training windows; the limit is {drift.limit:g}"
+        drifted = f"{drift.verdict.replace('_', ' ')} at {drift.key} ({index})"
+    lines.append(f"  drift      {drifted}")
+    decided = "none yet"
+    if (decision := state.decision) is not None:
+        cutoff = f" for cutoff {decision.cutoff}" if decision.action == "retrain" else ""
+        reasons = shorten(" ".join(decision.reasons), LONGEST, placeholder=" …")
+        decided = f"{decision.key}: {decision.action.replace('_', ' ')}{cutoff}. {reasons}"
+    lines.append(f"  decision   {decided}")
     if (refused := state.refused) is not None:
         lines.append(
             f"  refused    model {refused.digest[:SHORT_DIGEST]} of cutoff {refused.cutoff}: "
             + shorten(" ".join(refused.reasons), LONGEST_REFUSAL, placeholder=" …")
         )
-    lines.append(f"  kept out   {_held_words(state.held, state.grain)}")
+    lines.append(f"  kept out   {_describe_kept_out(state.held, state.grain)}")
     if (aside := state.put_aside) is not None:
         of_rows = f"{aside.rows:,} of {aside.built:,} rows of features of {counted(aside.keys, NOUNS[state.grain])}"
         lines.append(f"  put aside  {of_rows}, most recently {aside.newest}: {next(iter(aside.why))}")
     if (older := state.older) is not None:
-        lines.append(f"  older      {_older_words(older)}")
+        lines.append(f"  older      {_describe_older(older)}")
     if state.snapshots:
-        lines.append(f"  snapshots  {'; '.join(_snapshot_words(one, state) for one in state.snapshots)}")
+        lines.append(f"  snapshots  {'; '.join(_describe_snapshot(one, state) for one in state.snapshots)}")
     lines += [
         f"  left out   {item.source} of {item.newest}, not declared: {in_short(item.columns)}"
         for item in state.undeclared
     ]
     if state.unlabelled:
-        lines.append(f"  no labels  {_unlabelled_words(state.unlabelled)}")
-    lines += [f"  sources    {_slow_words(one)}" for one in state.slow or ()]
-    lines.append(f"  failure    {_failure_words(state.failure)}")
+        lines.append(f"  no labels  {_describe_unlabelled(state.unlabelled)}")
+    for slow in state.slow or ():
+        problem = slow.problem or f"is slow: {counted(slow.calls, 'call')} of one tick took {slow.seconds:g} s"
+        lines.append(f"  sources    {slow.source} {problem} (first at {slow.at_utc})")
+    failed = "none on record"
+    if (failure := state.failure) is not None:
+        keys = f" of {failure.first} to {failure.last}" if failure.first else ""
+        place = f"run {failure.run_id}" + (f", step {failure.step}" if failure.step else "")
+        failed = f"{failure.at_utc}: {failure.job}{keys}: {failure.error} ({place})"
+    lines.append(f"  failure    {failed}")
     if state.heard is not None:
-        lines.append(f"  received   {_received_words(state.heard)}")
+        lines.append(f"  received   {_describe_received(state.heard)}")
     lines.append(f"  latency    {latency.describe(state.latency)}")
     return "\n".join([*lines, *_todo_lines(state.product, state.todo)])
 
 
-def _older_words(older: Older) -> str:
+def _describe_older(older: Older) -> str:
     """Return how many keys an earlier version made, since when there are others, in which stages, and what follows."""
     stages = ", ".join(f"{stage} of {count:,}" for stage, count in older.stages.items())
     since = "no row of the present one yet" if older.since_utc is None else f"the present one since {older.since_utc}"
@@ -113,7 +132,7 @@ def _older_words(older: Older) -> str:
     return "\n             ".join([head, f"stages: {named}", older.outlook])
 
 
-def _received_words(received: Received) -> str:
+def _describe_received(received: Received) -> str:
     """Return what the service's processes sent for the newest key, and whose clock is wrong."""
     processes = counted(received.processes, "process")
     cases = {
@@ -122,14 +141,14 @@ def _received_words(received: Received) -> str:
         "silent": f"nothing in {received.key}, though a model is live",
         "unreleased": f"nothing in {received.key}, before the first release",
     }
-    words = cases[received.case]
+    text = cases[received.case]
     if received.unheard:
-        words += f"; incomplete: {', '.join(received.unheard)}"
+        text += f"; incomplete: {', '.join(received.unheard)}"
     clocks = (
         f"{process} is {abs(offset):.0f} s {'behind' if offset > 0 else 'ahead'}"
         for process, offset in received.wrong_clocks.items()
     )
-    return words + "".join(f"; the clock of {clock}" for clock in clocks)
+    return text + "".join(f"; the clock of {clock}" for clock in clocks)
 
 
 def held_keys(state: State) -> list[str]:
@@ -137,23 +156,25 @@ def held_keys(state: State) -> list[str]:
     return [held.key for held in state.held if held.is_held]
 
 
-def measure_words(name: str) -> str:
+def title_of(name: str) -> str:
     """Return what a measure is called: `AUC`."""
     return TITLES.get(name, name.replace("_", " "))
 
 
-def keys_words(keys: Sequence[str]) -> str:
+def list_keys(keys: Sequence[str]) -> str:
     """Return the newest keys by name and the others as a number: `3 earlier and 2013-03-16, 2013-03-17`."""
     more = len(keys) - KEYS_SHOWN
     return (f"{more} earlier and " if more > 0 else "") + ", ".join(keys[-KEYS_SHOWN:])
 
 
-def held_words(quality: Quality) -> str:
+def describe_held(quality: Quality) -> str:
     """Return the headline on the newest keys that a quality leaves out: `AUC 0.5850 on 2013-03-16`."""
     values = list(quality.held.items())
-    name, more = measure_words(quality.headline), len(values) - KEYS_SHOWN
-    shown = [f"{name} {'unknown' if value is None else f'{value:.4f}'} on {key}" for key, value in values[-KEYS_SHOWN:]]
-    return ", ".join(shown) + (f", and {more} earlier" if more > 0 else "")
+    name, more = title_of(quality.headline), len(values) - KEYS_SHOWN
+    newest = [
+        f"{name} {'unknown' if value is None else f'{value:.4f}'} on {key}" for key, value in values[-KEYS_SHOWN:]
+    ]
+    return ", ".join(newest) + (f", and {more} earlier" if more > 0 else "")
 
 
 def weakest_slices(state: State) -> list[Slice]:
@@ -168,7 +189,7 @@ def weakest_slices(state: State) -> list[Slice]:
     return [one for _, one in weakest.values()]
 
 
-def interval_words(interval: Interval | None) -> str:
+def describe_interval(interval: Interval | None) -> str:
     """Return an interval by its ends, with 4 decimals."""
     return "no interval" if interval is None or interval.low is None else f"{interval.low:.4f} to {interval.high:.4f}"
 
@@ -180,31 +201,31 @@ def _release_lines(state: State) -> list[str]:
     lines = [
         f"  release    {release.number}, {release.outcome.replace('_', ' ')}: {release.why} (by {release.by})",
         f"  model      {release.digest[:SHORT_DIGEST]}",
-        f"  cutoff     {release.cutoff}, {age_words(release, state.grain)}, released {release.at_utc}",
+        f"  cutoff     {release.cutoff}, {describe_age(release, state.grain)}, released {release.at_utc}",
     ]
     verdict = release.verdict
     if verdict is not None:
         rows, outcome = verdict.rows, "passed" if verdict.passed else "failed"
         lines.append(f"  verdict    {outcome} on {rows.labelled:,} rows, {rows.first_key} to {rows.last_key}")
         for model, numbers in contestants(verdict.models).items():
-            values = (f"{measure_words(name)} {value:.4f}" for name, value in numbers.items() if value is not None)
+            values = (f"{title_of(name)} {value:.4f}" for name, value in numbers.items() if value is not None)
             lines.append(f"    {model:<18} {', '.join(values)}")
     return lines
 
 
-def age_words(release: Live, grain: str) -> str:
+def describe_age(release: Live, grain: str) -> str:
     """Return how old the live model is: `4 days old`."""
     return "age unknown" if release.age_keys is None else f"{counted(release.age_keys, NOUNS[grain])} old"
 
 
-def _quality_words(quality: Quality | None, grain: str) -> str:
+def _describe_quality(quality: Quality | None, grain: str) -> str:
     if quality is None:
         return "unknown: no answer has a label yet"
     numbers = []
     for name, interval in quality.quality.items():
         if interval is not None:
-            ends = "" if interval.low is None else f" ({interval_words(interval)})"
-            numbers.append(f"{measure_words(name)} {interval.value:.4f}{ends}")
+            ends = "" if interval.low is None else f" ({describe_interval(interval)})"
+            numbers.append(f"{title_of(name)} {interval.value:.4f}{ends}")
     span = f"{counted(quality.keys, NOUNS[grain])}, {quality.first} to {quality.last}"
     head = f"{quality.rows:,} labelled answers of {span}"
     tested = []
@@ -213,46 +234,23 @@ def _quality_words(quality: Quality | None, grain: str) -> str:
     if quality.promises is not None:
         tested.append(quality.promises)
     if quality.held:
-        tested.append(f"without held {plural(NOUNS[grain])}, where callers got {held_words(quality)}")
+        tested.append(f"without held {plural(NOUNS[grain])}, where callers got {describe_held(quality)}")
     pairs = [", ".join(numbers[start : start + 2]) for start in range(0, len(numbers), 2)]
     return "\n             ".join([head, *pairs, *tested])
 
 
-def _slice_words(one: Slice, state: State) -> str:
-    assert state.quality is not None  # a slice is measured in its window
-    headline = state.quality.headline
-    return f"{one.slice} = {one.value} with {measure_words(headline)} {one.quality[headline]:.4f} ({one.rows:,} rows)"
-
-
-def _drift_words(drift: Drift | None) -> str:
-    if drift is None:
-        return "unknown: no key was judged yet"
-    index = "no index"
-    if drift.percentile is not None:
-        index = f"percentile {drift.percentile:.2f} of the training windows; the limit is {drift.limit:g}"
-    return f"{drift.verdict.replace('_', ' ')} at {drift.key} ({index})"
-
-
-def _decision_words(decision: Decision | None) -> str:
-    if decision is None:
-        return "none yet"
-    cutoff = f" for cutoff {decision.cutoff}" if decision.action == "retrain" else ""
-    why = shorten(" ".join(decision.reasons), LONGEST, placeholder=" …")
-    return f"{decision.key}: {decision.action.replace('_', ' ')}{cutoff}. {why}"
-
-
-def _held_words(held: Sequence[Held], grain: str) -> str:
+def _describe_kept_out(held: Sequence[Held], grain: str) -> str:
     if not held:
         return f"no {NOUNS[grain]}"
-    shown = []
+    newest = []
     for one in held[-KEYS_SHOWN:]:
         check = f" ({one.source}: {one.check})" if one.source and one.check else ""
-        shown.append(f"{one.key} {'held' if one.is_held else 'dropped'}{check}")
+        newest.append(f"{one.key} {'held' if one.is_held else 'dropped'}{check}")
     more = f" and {len(held) - KEYS_SHOWN} earlier" if len(held) > KEYS_SHOWN else ""
-    return ", ".join(shown) + more
+    return ", ".join(newest) + more
 
 
-def _snapshot_words(one: Snapshot, state: State) -> str:
+def _describe_snapshot(one: Snapshot, state: State) -> str:
     """Return how many keys keep an older snapshot of a slow table, and what makes them again."""
     noun = NOUNS[state.grain]
     older = f"{one.source}: {one.older:,} of {counted(one.keys, noun)} keep an older snapshot"
@@ -262,26 +260,13 @@ def _snapshot_words(one: Snapshot, state: State) -> str:
     return f"{older}; rebuild {one.rebuild} {left}"
 
 
-def _unlabelled_words(unlabelled: Sequence[Unlabelled]) -> str:
-    shown = []
+def _describe_unlabelled(unlabelled: Sequence[Unlabelled]) -> str:
+    newest = []
     for one in unlabelled[-KEYS_SHOWN:]:
         arrived = f", arrived later and used from cutoff {one.until_cutoff} on" if one.until_cutoff else ""
-        shown.append(f"{one.key} left out from cutoff {one.from_cutoff} on{arrived}")
+        newest.append(f"{one.key} left out from cutoff {one.from_cutoff} on{arrived}")
     more = f"; and {len(unlabelled) - KEYS_SHOWN} earlier" if len(unlabelled) > KEYS_SHOWN else ""
-    return "; ".join(shown) + more
-
-
-def _failure_words(failure: Failed | None) -> str:
-    if failure is None:
-        return "none on record"
-    span = f" of {failure.first} to {failure.last}" if failure.first else ""
-    place = f"run {failure.run_id}" + (f", step {failure.step}" if failure.step else "")
-    return f"{failure.at_utc}: {failure.job}{span}: {failure.error} ({place})"
-
-
-def _slow_words(slow: SlowSource) -> str:
-    problem = slow.problem or f"is slow: {counted(slow.calls, 'call')} of one tick took {slow.seconds:g} s"
-    return f"{slow.source} {problem} (first at {slow.at_utc})"
+    return "; ".join(newest) + more
 
 
 def _todo_lines(product: str, todo: Sequence[Todo]) -> list[str]:
@@ -289,7 +274,7 @@ def _todo_lines(product: str, todo: Sequence[Todo]) -> list[str]:
         return []
     lines = ["  to do"]
     for number, one in enumerate(todo[:TODO_SHOWN], start=1):
-        lines.append(f"    {number}. {one.what}")
+        lines.append(f"    {number}. {one.text}")
         for step in one.steps:
             lines += [f"       {step.when}:", f"         {step.command}"]
     if len(todo) > TODO_SHOWN:

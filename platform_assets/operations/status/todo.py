@@ -45,21 +45,21 @@ def all_of(product: Product, holds: Mapping[str, Hold], decision: Decision | Non
 def of_broken(name: str, file: str, error: str) -> list[Todo]:
     """Return what to do about a product whose file cannot be loaded."""
     check = Step(when=f"after fixing {file}", command=shlex.join(["driftline", "check", name]))
-    return [Todo(about="broken_file", key=None, what=f"The product's file cannot be loaded: {error}", steps=[check])]
+    return [Todo(about="broken_file", key=None, text=f"The product's file cannot be loaded: {error}", steps=[check])]
 
 
 def of_refused(product: Product, refused: Refused | None) -> list[Todo]:
     """Return what to do when the newest model was refused and no model is live; empty otherwise."""
     if refused is None or product.history.live() is not None:
         return []
-    what = f"No model is live, and the model of cutoff {refused.cutoff} was refused: {' '.join(refused.reasons)}"
+    text = f"No model is live, and the model of cutoff {refused.cutoff} was refused: {' '.join(refused.reasons)}"
     override = ["driftline", "release", product.name, refused.digest[:SHORT_DIGEST], "--override", "REASON"]
     steps = [
         Step(when="to look for better parameters", command=shlex.join(["driftline", "tune", product.name])),
         Step(when="to compare its trainings", command=shlex.join(["driftline", "runs", product.name])),
         Step(when="to release it anyway, under your name", command=shlex.join(override)),
     ]
-    return [Todo(about="refused", key=refused.cutoff, what=what, steps=steps)]
+    return [Todo(about="refused", key=refused.cutoff, text=text, steps=steps)]
 
 
 def of_older(product: Product, behind: versions.Older | None) -> list[Todo]:
@@ -77,7 +77,7 @@ def of_older(product: Product, behind: versions.Older | None) -> list[Todo]:
         ),
     ]
     text = f"{behind.describe()[0].upper()}{behind.describe()[1:]}: {rebuilding.outlook(product, behind)}."
-    return [Todo(about="older_rows", key=None, what=text, steps=steps)]
+    return [Todo(about="older_rows", key=None, text=text, steps=steps)]
 
 
 def _needs_answer(hold: Hold) -> bool:
@@ -88,22 +88,22 @@ def _needs_answer(hold: Hold) -> bool:
 
 def _held(product: Product, key: str, hold: Hold) -> Todo:
     spec, record = product.spec, hold.record
-    what, path = f"{key} is held.", None
+    text, path = f"{key} is held.", None
     if isinstance(record, Fault):
         column = f", column {record.column}" if record.column else ""
-        what = f"{key} is held: source {record.source}{column} failed the check {record.check}."
+        text = f"{key} is held: source {record.source}{column} failed the check {record.check}."
         channel = product.channels.get(record.source)
         path = None if channel is None else channel.cite(key)
         if record.check == UNREADABLE:
-            what += f" It brought {record.came}. A new file is taken in by itself."
+            text += f" It brought {record.came}. A new file is taken in by itself."
         place = spec.grain.index(record.since) + spec.monitors.repair_within
         if spec.grain.size is None or place < spec.grain.size:
-            what += f" Without an answer the platform settles it when {spec.grain.key_at(place)} is judged."
+            text += f" Without an answer the platform settles it when {spec.grain.key_at(place)} is judged."
     again = "after a corrected delivery" + (f" to {path}" if path else "")
     return Todo(
         about="held",
         key=key,
-        what=what,
+        text=text,
         steps=[
             Step(when=again, command=_launch(product, "repair", key=key, why="delivered again")),
             Step(when="if the delivery is right", command=_launch(product, "accept", key=key, why="it is right")),
@@ -120,11 +120,11 @@ def _stale_model(product: Product, decision: Decision | None) -> list[Todo]:
     if decision is None or not overdue or decision.action == policy.RETRAIN:
         return []
     clause = ages.overdue(decision.numbers)
-    why = " ".join(ages.other_reasons(decision.numbers, decision.reasons))
-    what = f"{clause[0].upper()}{clause[1:]}. Not trained because: {why}"
+    reasons = " ".join(ages.other_reasons(decision.numbers, decision.reasons))
+    text = f"{clause[0].upper()}{clause[1:]}. Not trained because: {reasons}"
     command = ["dg", "launch", "--job", naming.job("retrain", product.name), "--partition", str(decision.cutoff)]
     return [
-        Todo(about="stale_model", key=None, what=what, steps=[Step(when="to train now", command=shlex.join(command))])
+        Todo(about="stale_model", key=None, text=text, steps=[Step(when="to train now", command=shlex.join(command))])
     ]
 
 
@@ -144,11 +144,11 @@ def _missing_labels(product: Product, decision: Decision | None) -> list[Todo]:
         is_recent = newest is None or newest - grain.index(key) < reach
         wait = "trainings go on without them" if key in given_up else "a training waits for them"
         taken = "The platform takes the file in by itself." if is_recent else "The file needs the job below."
-        what = f"The labels of {key} have not arrived; {wait}. Deliver them to {path}. {taken}"
+        text = f"The labels of {key} have not arrived; {wait}. Deliver them to {path}. {taken}"
         step = Step(when="after the delivery", command=_launch(product, "repair", key=key, why="labels delivered"))
         if is_recent:
             step = Step(when="to see when they are taken in", command=shlex.join(["driftline", "status", product.name]))
-        todo.append(Todo(about="missing_label", key=key, what=what, steps=[step]))
+        todo.append(Todo(about="missing_label", key=key, text=text, steps=[step]))
     return todo
 
 

@@ -13,8 +13,7 @@ from platform_assets.base.problems import Problem
 from platform_assets.base.wording import counted
 from platform_assets.data import unlabelled
 from platform_assets.operations.trace import answer as about
-from platform_assets.operations.trace.text import as_text
-from platform_assets.operations.trace.way import (
+from platform_assets.operations.trace.lineage import (
     Features,
     File,
     LearnedKey,
@@ -29,6 +28,7 @@ from platform_assets.operations.trace.way import (
     Training,
     Tried,
 )
+from platform_assets.operations.trace.text import as_text
 from platform_assets.product.spec import Source
 from platform_assets.store.artifacts import Bundle
 from platform_assets.store.handle import Product
@@ -62,7 +62,7 @@ class UnknownPrediction(Problem, LookupError):
 
 
 def of_prediction(product: Product, prediction_id: str, *, key: str | None = None) -> Lineage:
-    """Return the way from an answer to the landed files.
+    """Return the lineage of an answer, back to the landed files.
 
     Args:
         prediction_id: the id in the answer.

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from platform_assets.data import answer_rows
 from platform_assets.monitoring import skew
-from platform_assets.operations.trace.way import FaultyKey, Inputs, OnRecord, Outcome
+from platform_assets.operations.trace.lineage import FaultyKey, Inputs, OnRecord, Outcome
 from platform_assets.store.handle import Product
 from platform_assets.store.tables import TableStore
 

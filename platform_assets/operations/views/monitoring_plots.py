@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from platform_assets.evaluation.measures.of_task import measures_of
+from platform_assets.operations.intervals import inside
 from platform_assets.operations.views.plots import COLOURS, INK, MUTED, RULE, Draw, legend
 
 if TYPE_CHECKING:
@@ -61,7 +62,15 @@ def quality_by_key(
             if metric == "log_loss":
                 expected = [notes.expected_log_loss for notes in trail.values()]
                 axes.plot(expected, color=COLOURS[1], linewidth=1.2, linestyle=DASHED, label="its own expectation")
-            _draw_releases(axes, keys, releases or {}, is_named=metric != "log_loss")
+            for key, text in (releases or {}).items():
+                if key not in keys:
+                    continue
+                axes.axvline(keys.index(key), color=COLOURS[2], linewidth=1)
+                if metric != "log_loss":
+                    axes.annotate(
+                        text, (keys.index(key), 1), xycoords=("data", "axes fraction"), xytext=(3, -8),
+                        color=COLOURS[2], textcoords="offset points", fontsize=7,
+                    )  # fmt: skip
             axes.set_ylabel(measure.axis)
             axes.grid(axis="y")
             axes.margins(y=0.12)
@@ -121,27 +130,16 @@ def drift_timeline(
 def _draw_window(axes: Axes, trail: Mapping[str, Measured], measure: Measure) -> None:
     positions, values, lows, highs = [], [], [], []
     for position, notes in enumerate(trail.values()):
-        interval = notes.window.quality.get(measure.name) if notes.window else None
+        # An interval from few keys reaches beyond the range of the measure, and would set the scale.
+        interval = inside(notes.window.quality.get(measure.name), measure) if notes.window else None
         if interval is not None and interval.low is not None and interval.high is not None:
             positions.append(position)
             values.append(interval.value)
-            # An interval from few keys reaches beyond the range of the measure, and would set the scale.
-            lows.append(interval.low if measure.lowest is None else max(measure.lowest, interval.low))
-            highs.append(interval.high if measure.highest is None else min(measure.highest, interval.high))
+            lows.append(interval.low)
+            highs.append(interval.high)
     if positions:
         axes.fill_between(positions, lows, highs, color=COLOURS[0], alpha=0.15, linewidth=0, label="interval")
         axes.plot(positions, values, color=COLOURS[0], label="last keys")
-
-
-def _draw_releases(axes: Axes, keys: Sequence[str], releases: Mapping[str, str], *, is_named: bool) -> None:
-    for key, text in releases.items():
-        if key in keys:
-            axes.axvline(keys.index(key), color=COLOURS[2], linewidth=1)
-        if key in keys and is_named:
-            axes.annotate(
-                text, (keys.index(key), 1), xycoords=("data", "axes fraction"), xytext=(3, -8), color=COLOURS[2],
-                textcoords="offset points", fontsize=7,
-            )  # fmt: skip
 
 
 def _draw_lanes(

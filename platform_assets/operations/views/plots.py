@@ -65,6 +65,8 @@ def loss_curve(history: Sequence[Mapping[str, float]]) -> Draw:
     names = losses_of(history)
     if not names:
         raise ValueError(f"the history has columns {list(history[0])}; expected at least one that ends in `_loss`.")
+    is_blended = any(point.get("is_blend") for point in history)
+    axis = "epoch or round" + (" (stars: the whole blend; hollow on rows learned from)" if is_blended else "")
 
     def draw(figure: Figure) -> None:
         from matplotlib.ticker import MaxNLocator
@@ -72,8 +74,16 @@ def loss_curve(history: Sequence[Mapping[str, float]]) -> Draw:
         axes = figure.subplots()
         for position, name in enumerate(names):
             label = LOSSES.get(name) or name.removesuffix("_loss").replace("_", " ")
-            _draw_curve(axes, history, name, label, position)
-        axes.set(xlabel=_epochs(history), ylabel="loss")
+            fit = {"label": label, "marker": marker(position)}
+            # A blend is another model than that of the points before it, so its loss is a star.
+            fill = FILLS.get(name, "full")
+            star = {"marker": "*", "markersize": 11, "linestyle": "none", "fillstyle": fill, "label": None}
+            for is_blend, look in ((False, fit), (True, star)):
+                rows = [row for row in history if row.get(name) is not None and bool(row.get("is_blend")) == is_blend]
+                if rows:
+                    epochs, losses = [row["epoch"] for row in rows], [row[name] for row in rows]
+                    axes.plot(epochs, losses, color=colour(position), **look)
+        axes.set(xlabel=axis, ylabel="loss")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(axis="y")
         axes.margins(x=0.04, y=0.12)
@@ -81,22 +91,6 @@ def loss_curve(history: Sequence[Mapping[str, float]]) -> Draw:
             legend(figure)
 
     return draw
-
-
-def _draw_curve(axes: Axes, history: Sequence[Mapping[str, float]], name: str, label: str, position: int) -> None:
-    """Draw a loss by epoch or round; that of a blend, another model than that of the points before it, as a star."""
-    star = {"marker": "*", "markersize": 11, "linestyle": "none", "fillstyle": FILLS.get(name, "full"), "label": None}
-    points = [row for row in history if row.get(name) is not None]
-    fitted, blended = ([row for row in points if bool(row.get("is_blend")) == is_blend] for is_blend in (False, True))
-    for rows, drawn in ((fitted, {"label": label, "marker": marker(position)}), (blended, star)):
-        if rows:
-            axes.plot([row["epoch"] for row in rows], [row[name] for row in rows], color=colour(position), **drawn)
-
-
-def _epochs(points: Sequence[Mapping[str, float]]) -> str:
-    """Return the name of the axis of epochs."""
-    is_blended = any(point.get("is_blend") for point in points)
-    return "epoch or round (stars: the whole blend; hollow on rows learned from)" if is_blended else "epoch or round"
 
 
 def losses_of(history: Sequence[Mapping[str, float]]) -> list[str]:
@@ -162,10 +156,13 @@ def slice_chart(tables: Mapping[str, Sequence[SliceRow]], measure: Measure, *, o
         raise ValueError(f"no slice has a value of {metric!r}; a chart needs at least one.")
     largest = sorted(first, key=lambda name: -first[name])[:MAX_SLICES]
     slices = [name for name in first if name in largest]
+    heights: list[float] = []  # values of one column stand closer together
+    for position, (column, _) in enumerate(slices):
+        is_new = position > 0 and column != slices[position - 1][0]
+        heights.append(heights[-1] + (1.6 if is_new else 1.0) if heights else 0.0)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        heights = _grouped_heights(slices)
         if overall is not None:
             axes.axvline(overall, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label=f"all rows {overall:.3f}")
         for position, (name, rows) in enumerate(by_slice.items()):
@@ -220,37 +217,24 @@ def difference_chart(comparisons: Sequence[Compared], task: Task, max_drop: floa
                 axes.axvspan(
                     -max_drop, 0, color=COLOURS[0], alpha=0.10, linewidth=0, label=f"allowed drop {max_drop:g}"
                 )
-            _draw_intervals(axes, rows, measure.name)
+            axes.axvline(0, color=MUTED, linewidth=1)
+            for height, item in enumerate(rows):
+                numbers, position = item[measure.name], 0 if item["passed"] else 1
+                assert isinstance(numbers, Mapping)
+                ends, difference = [numbers["low"], numbers["high"]], numbers["difference"]
+                axes.plot(ends, [height, height], color=colour(position), solid_capstyle="round")
+                axes.plot(difference, height, marker=marker(position), color=colour(position))
+                text = f"{difference:+.4f}, {'passed' if item['passed'] else 'failed'}"
+                axes.annotate(text, (difference, height), xytext=(0, 8), textcoords="offset points", ha="center")
+            axes.set_yticks(range(len(rows)), [str(item["against"]) for item in rows])
+            axes.set_ylim(len(rows) - 0.5, -0.8)
+            axes.margins(x=0.15)
+            _without_left_edge(axes)
+            axes.grid(axis="x")
         if champion:
             legend(figure)
 
     return draw
-
-
-def _draw_intervals(axes: Axes, rows: Sequence[Compared], metric: str) -> None:
-    axes.axvline(0, color=MUTED, linewidth=1)
-    for height, item in enumerate(rows):
-        numbers, position = item[metric], 0 if item["passed"] else 1
-        assert isinstance(numbers, Mapping)
-        axes.plot([numbers["low"], numbers["high"]], [height, height], color=colour(position), solid_capstyle="round")
-        axes.plot(numbers["difference"], height, marker=marker(position), color=colour(position))
-        text = f"{numbers['difference']:+.4f}, {'passed' if item['passed'] else 'failed'}"
-        axes.annotate(text, (numbers["difference"], height), xytext=(0, 8), textcoords="offset points", ha="center")
-    axes.set_yticks(range(len(rows)), [str(item["against"]) for item in rows])
-    axes.set_ylim(len(rows) - 0.5, -0.8)
-    axes.margins(x=0.15)
-    _without_left_edge(axes)
-    axes.grid(axis="x")
-
-
-def _grouped_heights(slices: Sequence[tuple[str, str]]) -> list[float]:
-    """Return a height per (column, value); values of one column stand closer together."""
-    heights, height = [], 0.0
-    for position, (column, _) in enumerate(slices):
-        if position:
-            height += 1.0 if column == slices[position - 1][0] else 1.6
-        heights.append(height)
-    return heights
 
 
 def _number(value: object) -> float | None:

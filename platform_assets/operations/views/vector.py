@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import io
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from platform_assets.operations.views.plots import COLOURS, GRID, INK, MUTED, RULE, STYLE, Draw, is_narrow
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 DOTS_PER_INCH = 100
 WIDE_PX, NARROW_PX = (700, 400), (360, 380)
@@ -61,8 +58,13 @@ def _svg(draw: Draw, size_px: tuple[int, int], ground: str = "none") -> str:
         figure = Figure(figsize=inches, dpi=DOTS_PER_INCH, layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure)
-        if is_narrow(figure):
-            _thin_ticks(figure)
+        for axes in figure.axes if is_narrow(figure) else ():
+            labels = [label.get_text() for label in axes.get_xticklabels()]
+            if (
+                len(labels) > NARROW_TICKS and labels[0].count("-") >= 2
+            ):  # keys, which are wide; numbers thin themselves
+                step = -(-len(labels) // NARROW_TICKS)
+                axes.set_xticks(axes.get_xticks()[::step], labels[::step], fontsize=8)
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue().decode()
     return text[text.index("<svg") :]
@@ -73,11 +75,3 @@ def _for_page(text: str) -> str:
     text = _HEAD.sub(r'<svg viewBox="\1" aria-hidden="true" focusable="false">', _GLOBAL_STYLE.sub("", text), count=1)
     text = _GROUP.sub("<g", text).replace("xlink:href", "href")
     return _COLOUR.sub(lambda match: f"var({VARIABLES[match.group().upper()]})", text).strip()
-
-
-def _thin_ticks(figure: Figure) -> None:
-    for axes in figure.axes:
-        labels = [label.get_text() for label in axes.get_xticklabels()]
-        if len(labels) > NARROW_TICKS and labels[0].count("-") >= 2:  # keys, which are wide; numbers thin themselves
-            step = -(-len(labels) // NARROW_TICKS)
-            axes.set_xticks(axes.get_xticks()[::step], labels[::step], fontsize=8)

@@ -25,8 +25,6 @@ from platform_assets.serving.log.prediction_log import SUFFIX, PredictionLog, St
 from platform_assets.store import durable, segments
 
 PROCESS, SHIPPED, SHIPPING = ".process", ".shipped", ".shipping"
-_NO_MARK = "0" * 8
-"""For streams of earlier versions, whose names have no mark."""
 
 
 class LostStream(Problem):
@@ -230,20 +228,15 @@ def left_behind(folder: Path) -> Iterator[Outbox]:
     }
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         if segments.is_stream(path.stem):
-            by_process.setdefault(_process_of(path.stem, by_process), []).append(Stream(path, is_ended=True))
+            end = path.stem[path.stem.index("-") :]  # the files of processes know their hosts too
+            process = next((name for name in by_process if name.endswith(end)), f"{socket.gethostname()}{end}")
+            by_process.setdefault(process, []).append(Stream(path, is_ended=True))
     for process, streams in by_process.items():
         lock = _take_over(folder, process, streams)
         if lock is not None:
             for stream in streams:
                 stream.bytes = _whole_lines(stream.path)
             yield Outbox(folder, process, streams, lock)
-
-
-def _process_of(stream: str, processes: dict[str, list[Stream]]) -> str:
-    """Return the process that wrote a stream; the files of processes know their hosts, the streams do not."""
-    _, number, mark = f"{stream}-{_NO_MARK}".split("-")[:3]
-    end = f"-{number}-{mark}"
-    return next((process for process in processes if process.endswith(end)), f"{socket.gethostname()}{end}")
 
 
 def _acquire(folder: Path, process: str) -> int:
@@ -293,7 +286,7 @@ def _take_over(folder: Path, process: str, streams: list[Stream]) -> int | None:
 def _take_over_streams(folder: Path, process: str, streams: list[Stream]) -> int | None:
     """Create the file of a process that has none, and return its descriptor; None if there is nothing to take over.
 
-    Streams of earlier versions have no process's file. Others had one when they were listed: another process has taken
+    Streams that were abandoned have no process's file. Others had one when they were listed: another process has taken
     them over since, shipped them and said goodbye, unless it was killed on the way.
     """
     if not streams:

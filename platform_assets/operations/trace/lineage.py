@@ -14,11 +14,7 @@ from platform_assets.store.records.releases import Release
 from platform_assets.store.records.verdicts import Verdict
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of the lineage."""
-
-
-class Inputs(Part, frozen=True, kw_only=True):
+class Inputs(msgspec.Struct, frozen=True, kw_only=True):
     """The inputs of an answer.
 
     Attributes:
@@ -32,14 +28,14 @@ class Inputs(Part, frozen=True, kw_only=True):
     differing: list[Differing]
 
 
-class Outcome(Part, frozen=True, kw_only=True):
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """The label of an entity, and when it became known."""
 
     label: Value
     known_at: str | None
 
 
-class OnRecord(Part, frozen=True, kw_only=True):
+class OnRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A record of a key's fault ledger; what its kind does not have is absent."""
 
     number: int
@@ -54,7 +50,7 @@ class OnRecord(Part, frozen=True, kw_only=True):
     at_utc: str | UnsetType | None = UNSET
 
 
-class FaultyKey(Part, frozen=True, kw_only=True):
+class FaultyKey(msgspec.Struct, frozen=True, kw_only=True):
     """A faulty key that the answer's features look back on; `kind` is the newest record's. Records: oldest first."""
 
     key: str
@@ -70,7 +66,7 @@ class Released(Release, frozen=True, kw_only=True):
     number: int
 
 
-class Model(Part, frozen=True, kw_only=True):
+class Model(msgspec.Struct, frozen=True, kw_only=True):
     """The bundle that answered."""
 
     digest: str
@@ -85,7 +81,7 @@ class Tried(Attempt, frozen=True, kw_only=True, omit_defaults=False):
     number: int
 
 
-class Training(Part, frozen=True, kw_only=True):
+class Training(msgspec.Struct, frozen=True, kw_only=True):
     """What led to the model; `is_exact` says whether its own training is on record, and not another of its cutoff."""
 
     cutoff: str
@@ -95,7 +91,7 @@ class Training(Part, frozen=True, kw_only=True):
     over_budget: list[Overspending]
 
 
-class Table(Part, frozen=True, kw_only=True):
+class Table(msgspec.Struct, frozen=True, kw_only=True):
     """Rows of a key."""
 
     stage: str
@@ -105,7 +101,7 @@ class Table(Part, frozen=True, kw_only=True):
     content_digest: str
 
 
-class File(Part, frozen=True, kw_only=True):
+class File(msgspec.Struct, frozen=True, kw_only=True):
     """A landed file."""
 
     uri: str | None
@@ -114,7 +110,7 @@ class File(Part, frozen=True, kw_only=True):
     arrived_at_utc: str | None
 
 
-class SourceRows(Part, frozen=True, kw_only=True):
+class SourceRows(msgspec.Struct, frozen=True, kw_only=True):
     """What features were made from: a source's rows of a key."""
 
     source: str
@@ -123,14 +119,14 @@ class SourceRows(Part, frozen=True, kw_only=True):
     file: File | None
 
 
-class Features(Part, frozen=True, kw_only=True):
+class Features(msgspec.Struct, frozen=True, kw_only=True):
     """Our features of the answer's key."""
 
     record: Table | None
     sources: list[SourceRows]
 
 
-class Span(Part, frozen=True, kw_only=True):
+class Span(msgspec.Struct, frozen=True, kw_only=True):
     """Keys in order."""
 
     keys: int
@@ -138,14 +134,14 @@ class Span(Part, frozen=True, kw_only=True):
     last: str
 
 
-class Rows(Part, frozen=True, kw_only=True):
+class Rows(msgspec.Struct, frozen=True, kw_only=True):
     """Rows that a model saw; a table version stands where they are still those of the newest record."""
 
     content_digest: str
     table_version: int | None
 
 
-class LearnedKey(Part, frozen=True, kw_only=True):
+class LearnedKey(msgspec.Struct, frozen=True, kw_only=True):
     """A key that a model learned from or was judged on; `files` by source."""
 
     features: Rows
@@ -153,7 +149,7 @@ class LearnedKey(Part, frozen=True, kw_only=True):
     files: dict[str, File | None]
 
 
-class TrainedOn(Part, frozen=True, kw_only=True):
+class TrainedOn(msgspec.Struct, frozen=True, kw_only=True):
     """The rows behind the model; `unlabelled` are the keys that it did without, and why."""
 
     training: Span
@@ -162,7 +158,7 @@ class TrainedOn(Part, frozen=True, kw_only=True):
     keys: dict[str, LearnedKey]
 
 
-class Lineage(Part, frozen=True, kw_only=True):
+class Lineage(msgspec.Struct, frozen=True, kw_only=True):
     """The whole lineage; `answer` is a row of the log, whose columns are of the product's kind of task."""
 
     product: str
