@@ -62,7 +62,8 @@ def _next(failure: Failure) -> str:
         return "with twice the memory, or the profile's `larger_memory_gb`"
     if failure.needs_storage:
         return "with twice the ephemeral storage, or the profile's `larger_storage_gb`"
-    return f"again{places[failure.other_node]}; never if what refused it says that another try is useless"
+    refused = "; never if what refused it says that another try is useless" if failure.is_unpaid else ""
+    return f"again{places[failure.other_node]}{refused}"
 
 
 def _default(field: FieldInfo) -> str:

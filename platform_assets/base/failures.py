@@ -1,6 +1,8 @@
 """Define the classes of step failures: one row per class, with everything that differs between them.
 
-To add a class, add a row. What follows from a failure, its retry budget and its evidence are read from here.
+To add a class, add a row, and a status that shows it from a public thread to tests/doubles/pod_statuses. What follows
+from a failure, its retry budget and its evidence are read from here; `make reference` writes docs/steps.md. Its tries
+raise what a first training may cost.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ class Failure:
     Attributes:
         name: in records and metadata.
         sentence: what happened to the step, for people.
-        evidence: what a cluster shows of it, for the table in docs/operate.md.
+        evidence: what a cluster shows of it, for the table in docs/steps.md.
         is_loss: the step did nothing wrong and may resume; all losses share the budget `LOST`.
         is_unpaid: it ends before a process starts.
         budget: for a class that is not a loss.
@@ -50,7 +52,9 @@ class Failure:
         stuck_events: reasons of events of a pod that has a node and does not start in time.
         taints: of a node that is about to be removed, or their prefixes.
         node_conditions: types of a node's conditions, or parts of them; `=False` for one that is good while it is True.
-        patterns: regular expressions for messages of a pod, a container, a node or an event.
+        patterns: regular expressions for messages of a pod, a container, a node or an event; in events only those of
+            classes with `other_node` count.
+        is_told_by_step: whether the last words of the step itself may show it, by the patterns.
     """
 
     name: str
@@ -72,6 +76,7 @@ class Failure:
     taints: tuple[str, ...] = ()
     node_conditions: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()
+    is_told_by_step: bool = False
 
 
 PREEMPTED = Failure(
@@ -133,6 +138,7 @@ HARDWARE = Failure(
         # Whose remedy is a reset or another GPU: https://docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html
         r"\bXid\b(\s*\([^)]*\))?:?\s*(46|48|62|64|74|79|95|109|110|119|120|136|140|143|155|156|158)\b",
     ),
+    is_told_by_step=True,
 )
 KILLED = Failure(
     name="killed",
@@ -140,24 +146,6 @@ KILLED = Failure(
     evidence="SIGKILL, and nothing says why",
     is_loss=True,
     signal=signal.SIGKILL,
-)
-OUT_OF_MEMORY = Failure(
-    name="out_of_memory",
-    sentence="it ran out of memory",
-    evidence="the container, or a child of the step, was killed because of its memory",
-    budget=Budget(tries=1),
-    needs_memory=True,
-    events=("OOMKilling", "SystemOOM"),
-    patterns=(r"The kernel killed for memory, in this container: \d+ processes",),
-)
-OUT_OF_DISK = Failure(
-    name="out_of_disk",
-    sentence="it used more ephemeral storage than it may",
-    evidence="evicted for the pod's own limit of ephemeral storage or of a volume other than `/dev/shm`",
-    budget=Budget(tries=1),
-    needs_storage=True,
-    # A node under pressure names the pod's request instead of a limit.
-    patterns=(r"exceed(s|ed)\b.*\blimit\b",),
 )
 OUT_OF_SHM = Failure(
     name="out_of_shm",
@@ -169,6 +157,26 @@ OUT_OF_SHM = Failure(
         r"(insufficient|out of) shared memory|killed by signal: Bus error",
         r"No space left on device\b.*/dev/shm|(/dev/shm|</torch_).*No space left on device|/dev/shm/nccl",
     ),
+    is_told_by_step=True,
+)
+OUT_OF_MEMORY = Failure(
+    name="out_of_memory",
+    sentence="it ran out of memory",
+    evidence="the container, or a child of the step, was killed because of its memory",
+    budget=Budget(tries=1),
+    needs_memory=True,
+    events=("OOMKilling", "SystemOOM"),
+    patterns=(r"The kernel killed for memory, in this container: \d+ processes",),
+    is_told_by_step=True,
+)
+OUT_OF_DISK = Failure(
+    name="out_of_disk",
+    sentence="it used more ephemeral storage than it may",
+    evidence="evicted for the pod's own limit of ephemeral storage or of a volume other than `/dev/shm`",
+    budget=Budget(tries=1),
+    needs_storage=True,
+    # A node under pressure names the pod's request instead of a limit.
+    patterns=(r"exceed(s|ed)\b.*\blimit\b",),
 )
 UNSCHEDULABLE = Failure(
     name="unschedulable",
@@ -207,6 +215,7 @@ INIT = Failure(
     patterns=(
         r"\A(standard_init_linux\S+ )?exec (user process caused|container process \S+|\S+): \"?exec format error",
     ),
+    is_told_by_step=True,
 )
 NOT_STARTED = Failure(
     name="not_started",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from platform_assets.base import naming
 from platform_assets.base.settings import Settings
-from platform_assets.check.messages import call
+from platform_assets.check.messages import CHANNEL, call
 from platform_assets.product.channels import Channel
 from platform_assets.product.spec import Deliver, History, ProductSpec, RecordingMissing, Source
 from platform_assets.store import landing, objects
@@ -91,7 +91,7 @@ def _keys_of(spec: ProductSpec, root: str, source: Source, channel: Channel) -> 
     import obstore
 
     if source.channel is not None:
-        keys = call(spec, f"the channel of {source.name}", channel.keys)
+        keys = call(spec, f"{CHANNEL} {source.name}", channel.keys)
     elif not objects.is_there(root):  # a listing would create it
         return []
     else:
@@ -116,7 +116,7 @@ class _Landing:
 
         channel = self._channels[source]
         if self._spec.source(source).channel is not None:
-            return call(self._spec, f"the channel of {source}", _fetched, channel, key)
+            return call(self._spec, f"{CHANNEL} {source}", _fetched, channel, key)
         try:
             return _fetched(channel, key)
         except (obstore.exceptions.BaseError, OSError) as error:

@@ -26,7 +26,9 @@ Result = TypeVar("Result")
 State = Literal["ok", "note", "skipped", "problem"]
 LABELS: dict[State, str] = {"ok": "ok", "note": "note", "skipped": "skipped", "problem": "PROBLEM"}
 """Printed at the beginning of a line."""
-DELIVER = "deliver()"
+DELIVER, CHANNEL = "deliver()", "the channel of"
+FREE = (DELIVER, CHANNEL)
+"""What may read any file begins so: what is delivered is stored, and needs no digest of where it came from."""
 A_FRAME = "a polars DataFrame"
 _FAILURES = (Exception, SystemExit, pl.exceptions.PanicException)
 """What a product's function may raise; a panic of polars is not an `Exception`, nor is the end of a script."""
@@ -104,7 +106,7 @@ def call(spec: ProductSpec, name: str, function: Callable[..., Result], *argumen
         name: of the function, for the message.
     """
     try:
-        with contextlib.nullcontext() if name == DELIVER else reads.guarded(spec.module, _own(function)):
+        with contextlib.nullcontext() if name.startswith(FREE) else reads.guarded(spec.module, _own(function)):
             return function(*arguments)
     except (Problem, UnreadableFile, WrongColumns):
         raise

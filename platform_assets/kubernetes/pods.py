@@ -68,8 +68,7 @@ PULL_PATIENCE_S = 180.0
 """How long a registry may be busy or silent. After an outage of 30 s a kubelet's next try comes after 67 to 78 s."""
 GATED = "SchedulingGated"
 OOM_KILLED, SIGKILLED = "OOMKilled", 137
-OWN_WORDS = (failures.HARDWARE, failures.OUT_OF_SHM, failures.OUT_OF_MEMORY, failures.INIT)
-"""Classes that a step's own last words may show."""
+TOLD_BY_STEP = tuple(failure for failure in failures.FAILURES if failure.is_told_by_step)
 SIDECAR_RESTARTS = 2
 """A native sidecar may fail twice before the step begins: what it needs may be there a moment later."""
 
@@ -271,7 +270,7 @@ def _by_exit(case: Case) -> Finding | None:
     failure = failures.CODE if step.exit_code is None else failures.of_signal(step.exit_code) or failures.CODE
     if failure is failures.PREEMPTED:  # what it said before explains nothing
         return _evicted_by_event(case, step) or (failure, text)
-    if (own := classify_words(step.message, among=OWN_WORDS)) is not None:
+    if (own := classify_words(step.message, among=TOLD_BY_STEP)) is not None:
         return own, text
     if step.unhealthy:
         return failures.HARDWARE, f"{text}; device {step.unhealthy[0]} is reported as unhealthy"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import ClassVar
 
 import polars as pl
 import pytest
@@ -144,6 +146,16 @@ class Unreachable(Warehouse):
         raise sqlite3.OperationalError("no such table: facts")
 
 
+class Database(Warehouse):
+    """Asks a file of SQLite for its keys, which no digest covers."""
+
+    file: ClassVar[Path]
+
+    def keys(self) -> list[str]:
+        with closing(sqlite3.connect(self.file)) as connection:
+            return [key for (key,) in connection.execute("SELECT key FROM facts ORDER BY key")]
+
+
 def fed(channel: type[Warehouse], *, last: str = "2013-01-04T05", names: Collection[str] = ()) -> ProductSpec:
     """Return the live product with a channel for each source, or for the named ones."""
     first = "2013-01-01T06" if last else ""
@@ -170,6 +182,17 @@ def test_a_channel_is_read_where_another_source_lands_files_and_none_has(setting
     results = states(fed(Warehouse, names={"observations"}))
     assert (results["source observations"], results["features"]) == ("ok", "ok")
     assert results["source readings"] == "skipped"
+
+
+def test_a_channel_may_read_files(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Database, "file", tmp_path / "facts.db", raising=False)
+    with closing(sqlite3.connect(Database.file)) as connection:
+        connection.execute("CREATE TABLE facts (key)")
+        keys = RECORDED.grain.span("2013-01-01T06", "2013-01-04T05")
+        connection.executemany("INSERT INTO facts VALUES (?)", [(key,) for key in keys])
+        connection.commit()
+    results = states(fed(Database))
+    assert (results["source readings"], results["features"]) == ("ok", "ok")
 
 
 def test_a_channel_without_deliveries_is_named(settings: Settings) -> None:
