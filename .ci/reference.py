@@ -149,7 +149,8 @@ def _section(kind: type, heading: str) -> str:
 
 def _channel() -> str:
     """Return the section on sources of another kind."""
-    lines = ["## Channel\n", *inspect.cleandoc(channels.Channel.__doc__ or "").splitlines(), ""]
+    about, _, places = inspect.cleandoc(channels.Channel.__doc__ or "").partition("\n\nAttributes:\n    PLACES: ")
+    lines = ["## Channel\n", *about.splitlines(), "", f"`PLACES` names {' '.join(places.split())}", ""]
     lines += ["| method | what it does |", "|---|---|"]
     for name, method in vars(channels.Channel).items():
         if inspect.isfunction(method):
