@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from platform_assets.base import naming
 from platform_assets.base.wording import NOUNS, plural
-from platform_assets.data import declared
 from platform_assets.operations import status
 from platform_assets.operations.report.links import Links
 from platform_assets.operations.status import slices
@@ -34,9 +32,8 @@ if TYPE_CHECKING:
 
 MOST_KEYS = 92
 """How many of the newest keys a report covers."""
-MOST_LANDED = 400
 MOST_OVERSPENDINGS = 12
-"""The newest rows and records that are read: landed keys, spending beyond the budget."""
+"""The newest records of spending beyond the budget that are read."""
 KEYED_STAGES = ("features", "outcomes", "performance", "drift")
 MODEL_STAGES = ("checkpoint", "onnx", "evaluation", "service")
 
@@ -73,9 +70,6 @@ class Facts:
         attempts: trainings and exports, by `store.history.attempts.SCHEMA`.
         overspendings: what someone allowed beyond the budget, and why, oldest first.
         answers: label and answer of the newest window's labelled rows, for calibration; None before labels.
-        quarantine: rows by (source, kind of reason), over all landed keys, including those before the first answer;
-            rows that `features` put aside count under `declared.THE_FEATURES`.
-        landed: landed rows by source over the same keys; where features were put aside, also the rows built of them.
         cpu_s: by stage.
     """
 
@@ -92,8 +86,6 @@ class Facts:
     attempts: pl.DataFrame
     overspendings: tuple[Overspending, ...]
     answers: pl.DataFrame | None
-    quarantine: Mapping[tuple[str, str], int]
-    landed: Mapping[str, int]
     cpu_s: Mapping[str, float]
 
     @property
@@ -128,7 +120,6 @@ def gather(product: Product, *, dagster: str | None = None) -> Facts:
     window = status.newest_window(product)
     digests = {record.digest for _, record in released}
     verdicts = {digest: history.verdict(digest) for digest in sorted(digests)}
-    quarantine, landed = _quarantined(product)
     return Facts(
         spec=spec,
         state=status.of_product(product),
@@ -144,8 +135,6 @@ def gather(product: Product, *, dagster: str | None = None) -> Facts:
         attempts=history.attempts(),
         overspendings=tuple(history.overspendings(MOST_OVERSPENDINGS)),
         answers=None if window is None else slices.labelled_rows(product, window),
-        quarantine=quarantine,
-        landed=landed,
         cpu_s=_cpu_s(product),
     )
 
@@ -166,30 +155,6 @@ def _episodes(history: History, faulty: Sequence[str]) -> tuple[Episode, ...]:
     return tuple(
         Episode(keys=tuple(keys), fault=firsts[name], later=tuple(later)) for name, (keys, later) in episodes.items()
     )
-
-
-def _quarantined(product: Product) -> tuple[Counter[tuple[str, str]], dict[str, int]]:
-    """Count quarantined rows by source and reason, and landed ones, over the newest `MOST_LANDED` landed keys."""
-    spec = product.spec
-    quarantine, landed = Counter[tuple[str, str]](), dict[str, int]()
-    for source in spec.sources:
-        raw = product.tables.records(naming.stage("raw", source.name))
-        newest = list(raw) if source.is_slow else sorted(raw, key=spec.grain.index)[-MOST_LANDED:]
-        landed[source.name] = sum(raw[key].rows for key in newest)
-        stage = naming.stage("quarantine", source.name)
-        for record in product.tables.records(stage, newest).values():
-            for kind, count in notes.Validated.of(record).quarantined_by_kind.items():
-                quarantine[source.name, kind] += count
-    built = product.tables.records("features")
-    records = [built[key] for key in sorted(built, key=spec.grain.index)[-MOST_LANDED:]]
-    put_aside = [notes.Features.of(record) for record in records]
-    if any(note.put_aside_by_reason for note in put_aside):
-        rows = sum(record.rows for record in records) + sum(note.rows_put_aside for note in put_aside)
-        landed[declared.THE_FEATURES] = rows
-        for note in put_aside:
-            for reason, count in note.put_aside_by_reason.items():
-                quarantine[declared.THE_FEATURES, reason] += count
-    return quarantine, landed
 
 
 def _cpu_s(product: Product) -> dict[str, float]:

@@ -1,16 +1,13 @@
-"""The top and the end of a product's page: title, news, tiles; and the section about rows put aside."""
+"""The top of a product's page: title, news, tiles."""
 
 from __future__ import annotations
 
 from platform_assets.base.wording import counted, plural, span
-from platform_assets.data import declared
 from platform_assets.evaluation import releases
 from platform_assets.evaluation.measures.of_task import measures_of
-from platform_assets.operations.report.blocks import Bar, Block, Mark, Section, Table, Tile, moment, paragraph
+from platform_assets.operations.report.blocks import Mark, Tile, moment
 from platform_assets.operations.report.facts import Facts
 from platform_assets.operations.status import text
-
-MOST_REASONS = 12
 
 
 def news(facts: Facts) -> Mark | None:
@@ -74,28 +71,3 @@ def tiles(facts: Facts) -> list[Tile]:
             more=f"on {faulty}" if faults else "every delivery was sound" if facts.keys else "nothing was judged yet",
         ),
     ]
-
-
-def quarantine(facts: Facts) -> Section:
-    """Return the rows that no schema let in, by source and reason."""
-    landed = sum(rows for source, rows in facts.landed.items() if source != declared.THE_FEATURES)
-    if not facts.quarantine:
-        return Section(title="Quarantine", blocks=[paragraph(f"None of {landed:,} landed rows was put aside.")])
-    most = max(facts.quarantine.values())
-    by_count = sorted(facts.quarantine.items(), key=lambda item: -item[1])
-    rows = [
-        (source, f"{count:,}", f"{count / facts.landed[source]:.2%}", Bar(count / most, longest_px=120), reason)
-        for (source, reason), count in by_count[:MOST_REASONS]
-    ]
-    rest = len(by_count) - MOST_REASONS
-    columns = ("source", "rows", "of its rows", "", "reason")
-    numbers = ("rows", "of its rows")
-    blocks: list[Block] = [
-        Table(about="rows put aside", columns=columns, rows=rows, numbers=numbers, is_stacked=True),
-        paragraph(
-            f"Of {landed:,} landed rows, including those before the first answer."
-            + (f" Rarer reasons that are not shown: {rest}." if rest > 0 else ""),
-            kind="muted small",
-        ),
-    ]
-    return Section(title="Quarantine by reason", blocks=blocks)

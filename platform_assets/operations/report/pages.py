@@ -9,7 +9,7 @@ from platform_assets.base.settings import Settings
 from platform_assets.engine.product_files import Broken
 from platform_assets.evaluation.releases import SHORT_DIGEST
 from platform_assets.operations import status
-from platform_assets.operations.report import facts, faults, head, index, money, render, sections
+from platform_assets.operations.report import facts, faults, head, index, money, quarantine, render, sections
 from platform_assets.operations.report.blocks import Code, Inline, Link, Mark, Page, Section, Terms, paragraph
 from platform_assets.operations.status.state import BrokenState, State
 from platform_assets.product.spec import ProductSpec
@@ -82,7 +82,8 @@ def page(
     if isinstance(product, Broken):
         broken = status.of_broken(settings, product)
         return broken, _html_of_broken(product, broken, back)
-    read = facts.gather(Product(product, settings), dagster=dagster)
+    opened = Product(product, settings)
+    read = facts.gather(opened, dagster=dagster)
     first = [] if read.state.newest_closed_key is None and not read.state.todo else [read.state.todo]
     parts = [
         *(sections.todo(tasks, read.noun) for tasks in first),
@@ -93,7 +94,7 @@ def page(
         sections.released(read),
         sections.calibration(read),
         sections.service(read),
-        head.quarantine(read),
+        quarantine.section(opened),
         sections.unlabelled(read),
         money.section(read),
     ]
