@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import polars as pl
 
 from platform_assets.engine.outputs import StageOutput
 from platform_assets.monitoring.judgement import Judge
 from platform_assets.product.windows import Tables, Window
+from platform_assets.store.history.faults import Faults
+from platform_assets.store.history.releases import Releases
+from platform_assets.store.history.requests import Requests
 
 if TYPE_CHECKING:
     from platform_assets.base.keys import Grain
@@ -38,6 +41,8 @@ TYPES = pl.Schema({name: pl.String() for name in COLUMNS} | {"is_failing": pl.Bo
 @dataclass(frozen=True, kw_only=True)
 class Judging:
     """Judges a product's keys; the members are those of `ProductSpec`."""
+
+    CARRIERS: ClassVar[tuple[object, ...]] = (Faults, Releases, Requests)
 
     name: str
     is_live: bool

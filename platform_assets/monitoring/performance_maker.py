@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import polars as pl
 from msgspec.structs import replace
@@ -16,6 +16,7 @@ from platform_assets.engine.outputs import StageOutput
 from platform_assets.monitoring import answers, counted_answers
 from platform_assets.monitoring.own_answers import OwnAnswers
 from platform_assets.monitoring.performance_inputs import INPUT_STAGES, PERFORMANCE, KeyRecords, keys_before
+from platform_assets.store.history.faults import Faults
 from platform_assets.store.history.performance import measured
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Measuring:
         min_equal_share: see `Monitors`.
         confidence: of intervals, see `Gates`.
     """
+
+    CARRIERS: ClassVar[tuple[object, ...]] = (Faults, KeyRecords)
 
     grain: Grain
     lookback: int
