@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import polars as pl
 
 from platform_assets.data import declared
+from platform_assets.data.stage_inputs import read_together
 from platform_assets.engine.outputs import RowMaker, StageOutput, by_key, contiguous
 from platform_assets.product.windows import FeatureTables, Tables, Window
 
@@ -47,6 +48,7 @@ class Building(RowMaker):
     """
 
     NUMBER: ClassVar[int] = 1
+    CARRIERS: ClassVar[tuple[object, ...]] = (read_together,)
 
     product: str
     features: Callable[[Tables, Window], pl.DataFrame]

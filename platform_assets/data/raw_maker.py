@@ -11,6 +11,7 @@ import polars as pl
 from platform_assets.data import columns, landed, typed
 from platform_assets.data.landed import UnreadableFile
 from platform_assets.engine.outputs import RowMaker
+from platform_assets.store.landing import LandedFiles
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -45,6 +46,7 @@ class Landing(RowMaker):
     """
 
     NUMBER: ClassVar[int] = 1
+    CARRIERS: ClassVar[tuple[object, ...]] = (LandedFiles,)
 
     schema: Callable[[], pa.DataFrameSchema]
     read: Callable[[bytes], pl.DataFrame] | None

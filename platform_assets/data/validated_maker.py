@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict
 
 from platform_assets.base.keys import DailyGrain, HourlyGrain
 from platform_assets.data import validation
+from platform_assets.data.stage_inputs import read_each
 from platform_assets.engine.outputs import RowMaker, StageOutput
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Validation(RowMaker):
     """
 
     NUMBER: ClassVar[int] = 1
+    CARRIERS: ClassVar[tuple[object, ...]] = (read_each,)
 
     schema: Callable[[], pa.DataFrameSchema]
     schema_version: int

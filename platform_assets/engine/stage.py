@@ -48,7 +48,7 @@ class Stage(Generic[M]):
         kinds: at most three technologies.
         doc: the stage module's docstring, used as its catalog page; the source's description is appended.
         maker: computes the stage's bytes; its digest is the stage's code digest.
-        modules: for a stage without a maker, the modules whose code counts.
+        modules: for a stage without a maker, the modules whose code counts, with all that it names.
         run: its class; one instance per run.
         deps: from `dep`.
         metadata: known before any run, such as `column_schema`.

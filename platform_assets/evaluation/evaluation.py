@@ -6,7 +6,6 @@ same digest is never judged twice. A failed verdict is a successful asset.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,12 +21,10 @@ from platform_assets.engine.stage import Stage, dep
 from platform_assets.evaluation import signing
 from platform_assets.evaluation.evaluation_maker import Evaluating
 from platform_assets.evaluation.measures.of_task import measures_of
-from platform_assets.product.contract import FORMAT
 from platform_assets.product.spec import ProductSpec
-from platform_assets.product.tasks.base import TaskDocument
 from platform_assets.store.artifacts import Bundle
 from platform_assets.store.handle import Product
-from platform_assets.store.records.verdicts import VERDICTS, Verdict
+from platform_assets.store.records.verdicts import Verdict
 from platform_assets.training.steps import process
 
 STAGE = "evaluation"
@@ -106,42 +103,11 @@ class _EvaluationRun(CutoffRun[Evaluating]):
 
 def judge(product: Product, digest: str) -> Verdict:
     """Judge a bundle on its holdout, against its baselines and the live champion."""
-    bundle = product.artifacts.bundle(digest)
-    champion, reasons = _champion(product, digest)
-    if champion:
-        _check_unseen(product, champion, bundle)
     maker = Evaluating.for_product(product.spec, measures_of(product.spec.task))
-    result = maker.judge(product.artifacts, product.tables, digest, champion)
-    document = {
-        "product": product.name,
-        "digest": digest,
-        "cutoff": bundle.manifest["cutoff"],
-        "champion_digest": champion,
-        **result,
-        "notes": [*result["notes"], *reasons],
-    }
-    return VERDICTS.read(document, f"the verdict on {digest}")
-
-
-def _champion(product: Product, digest: str) -> tuple[str | None, list[str]]:
-    """Return the live model's digest as champion, or None with the reasons why it cannot be compared.
-
-    A model for another kind of question, or in another format, cannot be compared: if it counted, nothing could ever
-    replace it.
-    """
-    latest = product.history.live()
-    live = latest[1].digest if latest else None
-    if live is None or live == digest:
-        return None, []
-    contract = json.loads(product.artifacts.bundle(live).read("contract.json"))
-    if contract.get("format") != FORMAT:
-        cause = f"its contract has format {contract.get('format')}; expected {FORMAT}"
-        return None, [f"The live model {live} was not compared: {cause}."]
-    task: TaskDocument = contract["task"]
-    if product.spec.task.is_like(task):
-        return live, []
-    kinds = [" ".join((one["kind"], *one.get("classes", ()))) for one in (task, product.spec.task.document())]
-    return None, [f"The live model {live} was not compared: its task is {kinds[0]}, and this product's is {kinds[1]}."]
+    champion, reasons = maker.champion(product.artifacts, product.history, digest)
+    if champion:
+        _check_unseen(product, champion, product.artifacts.bundle(digest))
+    return maker.verdict(product.artifacts, product.tables, digest, champion, reasons)
 
 
 def _check_unseen(product: Product, champion: str, challenger: Bundle) -> None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
+
+from platform_assets.product.contract import FORMAT
+from platform_assets.store.history.releases import Releases
+from platform_assets.store.records.verdicts import VERDICTS, Verdict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,6 +19,7 @@ if TYPE_CHECKING:
     from platform_assets.product.fields import Field
     from platform_assets.product.spec import ProductSpec
     from platform_assets.product.tasks import Task
+    from platform_assets.product.tasks.base import TaskDocument
     from platform_assets.store.artifacts import ArtifactStore, Bundle
     from platform_assets.store.records.base import Document
     from platform_assets.store.tables import TableStore
@@ -23,6 +29,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Evaluating:
     """Evaluates a product's bundles; see `ProductSpec`, and `Gates` for `max_drop` and `confidence`."""
+
+    CARRIERS: ClassVar[tuple[object, ...]] = (Releases,)
 
     fields: tuple[Field, ...]
     task: Task
@@ -80,6 +88,48 @@ class Evaluating:
             confidence=self.confidence,
             slice_columns=self.slices,
         )
+
+    def champion(self, artifacts: ArtifactStore, releases: Releases, digest: str) -> tuple[str | None, Sequence[str]]:
+        """Return the live model's digest as champion, or None with the reasons why it cannot be compared.
+
+        A model for another kind of question, or in another format, cannot be compared: if it counted, nothing could
+        ever replace it.
+        """
+        latest = releases.live()
+        live = latest[1].digest if latest else None
+        if live is None or live == digest:
+            return None, []
+        contract = json.loads(artifacts.bundle(live).read("contract.json"))
+        if contract.get("format") != FORMAT:
+            cause = f"its contract has format {contract.get('format')}; expected {FORMAT}"
+            return None, [f"The live model {live} was not compared: {cause}."]
+        task: TaskDocument = contract["task"]
+        if self.task.is_like(task):
+            return live, []
+        kinds = [" ".join((one["kind"], *one.get("classes", ()))) for one in (task, self.task.document())]
+        return None, [
+            f"The live model {live} was not compared: its task is {kinds[0]}, and this product's is {kinds[1]}."
+        ]
+
+    def verdict(
+        self,
+        artifacts: ArtifactStore,
+        tables: TableStore,
+        digest: str,
+        champion: str | None,
+        reasons: Sequence[str],
+    ) -> Verdict:
+        """Return the verdict on a bundle as it is recorded; `reasons` are those of `champion`."""
+        result = self.judge(artifacts, tables, digest, champion)
+        document = {
+            "product": tables.product,
+            "digest": digest,
+            "cutoff": artifacts.bundle(digest).manifest["cutoff"],
+            "champion_digest": champion,
+            **result,
+            "notes": [*result["notes"], *reasons],
+        }
+        return VERDICTS.read(document, f"the verdict on {digest}")
 
     def score(self, artifacts: ArtifactStore, digest: str, rows: Rows) -> np.ndarray:
         """Score rows with a bundle."""

@@ -9,7 +9,6 @@ from itertools import takewhile
 
 from platform_assets.data import unlabelled
 from platform_assets.engine.outside import Budget
-from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.monitoring import performance_policy, policy, skew
 from platform_assets.monitoring.performance_maker import Measuring
 from platform_assets.store.handle import Product
@@ -28,12 +27,15 @@ REQUESTS_READ = 20
 class DecisionFacts:
     """The records that the decisions of one run share, read once."""
 
-    def __init__(self, product: Product, keys: Sequence[str], budget: Budget) -> None:
-        """Read the records for a run's keys, in order."""
+    def __init__(self, product: Product, keys: Sequence[str], budget: Budget, measuring: Measuring) -> None:
+        """Read the records for a run's keys, in order.
+
+        Args:
+            measuring: of stage `performance`, whose code a decision does not count: its records are what it rests on.
+        """
         spec, tables, history = product.spec, product.tables, product.history
         self._product, self._spec, self._tables, self._history = product, spec, tables, history
-        self._first, self._last = keys[0], keys[-1]
-        self._budget = budget
+        self._first, self._last, self._budget, self._measuring = keys[0], keys[-1], budget, measuring
         self._live = history.live()
         self._trained = tuple(spec.grain.index(cutoff) for cutoff in tables.records("evaluation"))
         self._window = {cutoff: self._window_keys(cutoff) for key in keys if (cutoff := self._cutoff(key)) is not None}
@@ -161,7 +163,7 @@ class DecisionFacts:
         digest = None if self._live is None else self._live[1].digest
         if digest is None:
             return None
-        promised = Measuring.for_product(self._spec, measures_of(self._spec.task)).of_model(self._tables, key, digest)
+        promised = self._measuring.of_model(self._tables, key, digest)
         return None if promised is None else performance_policy.judge(promised, self._spec.retraining)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import polars as pl
 
 from platform_assets.engine.outputs import StageOutput
 from platform_assets.monitoring.judged_product import JudgedProduct
 from platform_assets.monitoring.judgement import Judge
+from platform_assets.store.history.faults import Faults
+from platform_assets.store.history.releases import Releases
+from platform_assets.store.history.requests import Requests
 
 if TYPE_CHECKING:
     from platform_assets.monitoring.judged import Judgement
@@ -32,6 +35,8 @@ TYPES = pl.Schema({name: pl.String() for name in COLUMNS} | {"is_failing": pl.Bo
 @dataclass(frozen=True, kw_only=True)
 class Judging(JudgedProduct):
     """Judges a product's keys."""
+
+    CARRIERS: ClassVar[tuple[object, ...]] = (Faults, Releases, Requests)
 
     @staticmethod
     def for_product(spec: ProductSpec) -> Judging:

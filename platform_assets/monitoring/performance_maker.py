@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import polars as pl
 from msgspec.structs import replace
@@ -17,6 +17,7 @@ from platform_assets.monitoring import answers, counted_answers
 from platform_assets.monitoring.measured_product import MeasuredProduct
 from platform_assets.monitoring.own_answers import OwnAnswers
 from platform_assets.monitoring.performance_inputs import PERFORMANCE, KeyRecords
+from platform_assets.store.history.faults import Faults
 from platform_assets.store.history.performance import measured
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Measuring(MeasuredProduct):
     """Measures a product's keys."""
+
+    CARRIERS: ClassVar[tuple[object, ...]] = (Faults, KeyRecords)
 
     @staticmethod
     def for_product(spec: ProductSpec, measures: Measures) -> Measuring:

@@ -16,8 +16,8 @@ import polars as pl
 from platform_assets.base.problems import RecordExists
 from platform_assets.data import answer_rows
 from platform_assets.prediction_log import segments, streams
-from platform_assets.prediction_log.folding import STAGE, Folder, finished
-from platform_assets.prediction_log.parsing import MOST_NAMED, arrivals, classify
+from platform_assets.prediction_log.folding import Folder, finished
+from platform_assets.prediction_log.parsing import MOST_NAMED, STAGE, arrivals, classify
 from platform_assets.prediction_log.predictions_maker import Ingesting
 from platform_assets.prediction_log.segments import Body, Listed
 from platform_assets.prediction_log.streams import Ranges

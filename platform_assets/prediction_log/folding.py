@@ -11,17 +11,15 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import polars as pl
 
 from platform_assets.base import naming
 from platform_assets.data import answer_rows
-from platform_assets.prediction_log.predictions_maker import Ingesting, Notes
+from platform_assets.prediction_log.parsing import STAGE
 from platform_assets.store import delta
 from platform_assets.store.content import digest_of_groups
-from platform_assets.store.handle import Product
-from platform_assets.store.history.reader import History
 from platform_assets.store.parts import Parts
 from platform_assets.store.problems import TableProblem
 from platform_assets.store.records.notes import Predictions
@@ -30,11 +28,12 @@ from platform_assets.store.streamed import Rewrite, Stream
 if TYPE_CHECKING:
     import numpy as np
 
+    from platform_assets.prediction_log.predictions_maker import Ingesting, Notes
+    from platform_assets.store.handle import Product
+    from platform_assets.store.history.reader import History
     from platform_assets.store.partition_records import PartitionRecord
 
-    Positions = np.ndarray[tuple[int], np.dtype[np.int64]]
-
-STAGE = "predictions"
+Positions: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.int64]]"
 ROWS_PER_BATCH = 8_192
 """The rows that are held when they are written: 6 MB with 89 numbers per row. More than `delta.FEW_ROWS`."""
 COLUMNS_PER_GROUP = 8

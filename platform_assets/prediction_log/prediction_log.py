@@ -1,6 +1,6 @@
 """Ingest what services logged since the last time into the table of predictions.
 
-Handles files, offsets, the ledger of what was read, and the lock. `data.answer_rows` parses lines.
+Handles offsets, the ledger of what was read, and the lock. `data.answer_rows` parses lines, `parsing` gives them keys.
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ import polars as pl
 
 from platform_assets.base import private_folders
 from platform_assets.data import answer_rows
-from platform_assets.data.stage_inputs import read
-from platform_assets.prediction_log import barrier
+from platform_assets.prediction_log import barrier, parsing
 from platform_assets.prediction_log.claiming import Claiming
-from platform_assets.prediction_log.folding import STAGE
-from platform_assets.prediction_log.parsing import MOST_NAMED, classify
+from platform_assets.prediction_log.parsing import MOST_NAMED, STAGE
 from platform_assets.prediction_log.predictions_maker import Ingesting
 from platform_assets.store import durable
 from platform_assets.store.handle import Product
@@ -26,11 +24,8 @@ from platform_assets.store.records import ingested
 from platform_assets.store.records.attendance import Attendance
 from platform_assets.store.records.claims import Remark, Skipped
 from platform_assets.store.records.ingested import INGESTED
-from platform_assets.store.tables import PartitionRecord, TableStore, content_digest
+from platform_assets.store.tables import PartitionRecord, TableStore
 
-SUFFIX = ".jsonl"
-BATCH_BYTES = 64 * 1024 * 1024
-"""How much of the log is held in memory and committed together."""
 Records = dict[str, PartitionRecord]
 
 
@@ -85,10 +80,10 @@ def ingest_log(product: Product, folder: Path, code: str) -> Ingested:
     tables, history, ledgers = product.tables, product.history, product.ledgers
     number, newest = history.ingested() or (0, None)
     offsets = {} if newest is None else dict(newest.offsets)
-    for batch in _batches(folder, offsets):
+    for batch in parsing.new_lines(folder, offsets):
         parsed = [maker.parse(data, name, start) for name, start, data in batch]
-        frame, left_out = classify(product, maker, parsed)
-        frames = _merged(maker, tables, frame)
+        frame, left_out = parsing.classify(product, maker, parsed)
+        frames = parsing.merged(maker, tables, frame)
         rows = sum(new for _, new in frames.values())
         records = replace(maker, tables, code, {key: merged for key, (merged, _) in frames.items()})
         offsets |= {name: start + len(data) for name, start, data in batch}
@@ -141,53 +136,6 @@ def ingest_segments(product: Product, code: str, keys: Sequence[str]) -> tuple[I
         done.skipped += ingestion.skipped
         done.remarks += ingestion.remarks
     return done, records
-
-
-def _batches(folder: Path, offsets: Mapping[str, int]) -> Iterator[list[tuple[str, int, bytes]]]:
-    """Yield new lines in batches of (file, start offset, whole lines), in the order of files."""
-    batch: list[tuple[str, int, bytes]] = []
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
-        offset = offsets.get(path.name, 0)
-        if path.stat().st_size == offset:
-            continue
-        start, data = _new_lines(path, offset)
-        if not data:
-            continue
-        batch.append((path.name, start, data))
-        if sum(len(data) for _, _, data in batch) >= BATCH_BYTES:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _new_lines(path: Path, offset: int) -> tuple[int, bytes]:
-    """Return the offset to continue at, and the whole lines from there.
-
-    On a full disk a service truncates a half-written request: a file may be shorter than what was read of it, or have
-    continued from there. Then the last byte read is no longer a line end, and the file is read again.
-    """
-    with path.open("rb") as file:
-        if offset:
-            file.seek(offset - 1)
-            if file.read(1) != b"\n":
-                offset = 0
-                file.seek(0)
-        data = file.read()
-    return offset, data[: answer_rows.whole_lines(data)]
-
-
-def _merged(maker: Ingesting, tables: TableStore, fresh: pl.DataFrame) -> dict[str, tuple[pl.DataFrame, int]]:
-    """Return each changed key's rows, old and new, and the number of new ones."""
-    touched = {str(key): part for (key,), part in fresh.partition_by("key", as_dict=True).items()}
-    records = tables.records(STAGE, touched)
-    existing = read(tables, STAGE, records, maker.columns)
-    frames = {}
-    for key, part in sorted(touched.items()):
-        merged = maker.merge(existing.get(key), part)
-        if key not in records or content_digest(merged) != records[key].content_digest:
-            frames[key] = (merged, merged.height - (existing[key].height if key in existing else 0))
-    return frames
 
 
 def replace(maker: Ingesting, tables: TableStore, code: str, frames: Mapping[str, pl.DataFrame]) -> Records:

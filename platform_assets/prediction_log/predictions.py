@@ -33,6 +33,8 @@ from platform_assets.prediction_log.predictions_maker import Ingesting
 from platform_assets.product.spec import ProductSpec
 
 STAGE = "predictions"
+INGEST = {"local": prediction_log.ingest_local, "cluster": prediction_log.ingest_segments}
+"""How the log comes, by environment."""
 ABOUT_A_ROW = {
     "prediction_id": "the answer's id, unique over all keys",
     "digest": "the bundle that answered",
@@ -69,10 +71,8 @@ def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefiniti
 class _PredictionsRun(KeyedRun[Ingesting]):
     def work(self) -> Iterator[dg.MaterializeResult]:
         """Ingest the whole log, whatever its keys, and give each of the run's keys a record."""
-        started = time.perf_counter()
-        keys, is_cluster = self.keys, self.product.settings.environment == "cluster"
-        ingest_answers = prediction_log.ingest_segments if is_cluster else prediction_log.ingest_local
-        done, records = ingest_answers(self.product, self.code, keys)
+        started, keys = time.perf_counter(), self.keys
+        done, records = INGEST[self.product.settings.environment](self.product, self.code, keys)
         elsewhere = sorted(set(done.records) - set(keys))
         self.context.log.info(
             f"{STAGE}: {done.rows:,} new for {len(done.records)} keys"

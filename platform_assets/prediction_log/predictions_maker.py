@@ -6,13 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, ClassVar, TypedDict
 
 import polars as pl
 
 from platform_assets.base.keys import DailyGrain, HourlyGrain
 from platform_assets.data import answer_rows, validation
-from platform_assets.monitoring import latency
+from platform_assets.monitoring.latency import count_requests
+from platform_assets.prediction_log import parsing
+from platform_assets.prediction_log.folding import Answers
+from platform_assets.store.history.decisions import Decisions
 from platform_assets.store.records.notes import Requests
 
 if TYPE_CHECKING:
@@ -39,6 +42,8 @@ class Notes(TypedDict):
 @dataclass(frozen=True, kw_only=True)
 class Ingesting:
     """Ingests a product's answers; `latency_ms` is that of its `Service`."""
+
+    CARRIERS: ClassVar[tuple[object, ...]] = (parsing.new_lines, parsing.classify, parsing.merged, Answers, Decisions)
 
     grain: Grain
     fields: tuple[Field, ...]
@@ -120,7 +125,7 @@ class Ingesting:
     def notes(self, rows: pl.DataFrame) -> Notes:
         """Return the notes of a key's record."""
         models = dict(rows["digest"].value_counts().sort("digest").iter_rows())
-        requests = latency.count_requests(rows, self.latency_ms)
+        requests = count_requests(rows, self.latency_ms)
         return {"models": models, "late": int(rows[answer_rows.LATE].sum()), "measured": {"latency": requests}}
 
     def _keys(self, rows: pl.DataFrame, arrivals: Mapping[str, datetime]) -> pl.Series:

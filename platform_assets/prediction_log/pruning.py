@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from platform_assets.prediction_log.folding import STAGE, finished
+from platform_assets.prediction_log.folding import finished
+from platform_assets.prediction_log.parsing import STAGE
 from platform_assets.store import objects
 from platform_assets.store.handle import Product
 from platform_assets.store.parts import Parts

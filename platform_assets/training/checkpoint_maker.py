@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from platform_assets.store.records.models import CheckpointManifest, Computed, Data
 from platform_assets.training.learners.network import learner_of
+from platform_assets.training.stored_models import stored_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,13 +17,18 @@ if TYPE_CHECKING:
 
     from platform_assets.product.fields import Field
     from platform_assets.product.learned import Learned
-    from platform_assets.product.learner import Blobs, Context, Learner, Progress
+    from platform_assets.product.learner import Blobs, Context, History, Learner, Progress
     from platform_assets.product.modelling import Training
     from platform_assets.product.spec import ProductSpec
     from platform_assets.product.tasks import Task
+    from platform_assets.store.artifacts import ArtifactStore
     from platform_assets.store.tables import TableStore
     from platform_assets.training.baselines import Baselines
     from platform_assets.training.labelled_rows import Rows
+    from platform_assets.training.steps.jobs import Request
+
+FORMAT = 1
+"""Of the configuration in a checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,3 +142,36 @@ class Learning:
     def answers(self, blobs: Blobs, learned: Learned, rows: Rows) -> NDArray[np.float32]:
         """Return the model's own answers, [N] or [N, P]."""
         return self.learner.answers(blobs, rows.inputs, self.context(learned))
+
+    def manifest(
+        self,
+        store: ArtifactStore,
+        request: Request,
+        known_before: datetime | None,
+        training: Training,
+        blobs: Blobs,
+        learned: Learned,
+        baselines: Baselines,
+        history: History,
+    ) -> CheckpointManifest:
+        """Store what was learned, and return the manifest that names it.
+
+        Args:
+            request: what was learned from, and how.
+            known_before: the moment from which on a label counted as not yet known; None where all counted.
+            training: the product's, with its profile.
+        """
+        return CheckpointManifest(
+            product=request.product,
+            cutoff=request.cutoff,
+            weights=stored_model(store, blobs),
+            learned=store.put_json(learned.to_json()),
+            baselines=store.put_json(dict(baselines)),
+            config=store.put_json({"format": FORMAT, "training": asdict(training)}),
+            computed=Computed(device=request.device, precision=request.precision),
+            data=Data(features=request.features, outcomes=request.outcomes),
+            known_before=None if known_before is None else known_before.isoformat(),
+            training_keys=request.training_keys,
+            holdout_keys=request.holdout_keys,
+            history=history,
+        )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
+import msgspec
+
+from platform_assets.store.artifacts import ArtifactStore, canonical, sha256
 from platform_assets.training.checkpoint_maker import Learning
 
 if TYPE_CHECKING:
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from platform_assets.product.learner import Blobs
     from platform_assets.product.spec import ProductSpec
     from platform_assets.store.records.base import Document
+    from platform_assets.store.records.models import CheckpointManifest
     from platform_assets.training.export import Parity
     from platform_assets.training.golden import Golden
     from platform_assets.training.labelled_rows import Rows
@@ -34,6 +38,8 @@ class Exporting:
         learning: loads a model of this product; with the checkpoint's own `training` when that one is exported.
         contract: the request contract as JSON values (`product.contract`).
     """
+
+    CARRIERS: ClassVar[tuple[object, ...]] = (ArtifactStore,)
 
     learning: Learning
     contract: ContractDocument
@@ -90,6 +96,48 @@ class Exporting:
             "sketch.json": training_sketch(rows.frame, learned, self.learning.task, answer=answer).document(),
             "reference.json": self._reference(rows, learned, answer, keys),
         }
+
+    def bundle(
+        self,
+        store: ArtifactStore,
+        manifest: CheckpointManifest,
+        learned: Learned,
+        blobs: Blobs,
+        graph: bytes,
+        holdout: Rows,
+        rows: Rows,
+    ) -> str:
+        """Seal a bundle, and return its digest.
+
+        Args:
+            manifest: the checkpoint's.
+            blobs: the model's own files.
+            holdout, rows: of the keys that the manifest names, those of `rows` labelled or not.
+        """
+        from platform_assets.training import golden
+
+        made = self.documents(graph, learned, rows, manifest.training_keys)
+        documents = {name: canonical(document) for name, document in made.items()}
+        return store.write_bundle(
+            {
+                "model.onnx": graph,
+                **blobs,
+                "learned.json": store.get(manifest.learned),
+                "baselines.json": store.get(manifest.baselines),
+                "config.json": store.get(manifest.config),
+                golden.NAME: canonical(msgspec.to_builtins(self.golden(graph, learned, holdout))),
+                **documents,
+            },
+            {
+                "product": manifest.product,
+                "cutoff": manifest.cutoff,
+                "contract_sha256": sha256(documents["contract.json"]),
+                "data": msgspec.to_builtins(manifest.data),
+                "known_before": manifest.known_before,
+                "training_keys": manifest.training_keys,
+                "holdout_keys": manifest.holdout_keys,
+            },
+        )
 
     def _reference(self, rows: Rows, learned: Learned, answer: Any, keys: list[str]) -> ReferenceDocument:
         """Return each training key's histograms and mix of answers, which later keys are compared with."""

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from platform_assets.base.settings import Settings
-from platform_assets.prediction_log.folding import STAGE
+from platform_assets.prediction_log.parsing import STAGE
 from platform_assets.store.handle import Product
 from tests.benchmarks.harness import Disagreement, Measure
 from tests.benchmarks.p14_run import FIELDS, KEY, SPEC

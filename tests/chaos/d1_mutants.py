@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from random import Random
 
@@ -43,15 +44,34 @@ class Mutant:
     text: str
 
 
-def mutants(module: str, text: str, kind: str, random: Random) -> Iterator[Mutant]:
-    """Yield the mutants of one kind of a module, in random order; see `KINDS`."""
+def mutants(module: str, text: str, kind: str, random: Random, lines: Container[int] | None = None) -> Iterator[Mutant]:
+    """Yield the mutants of one kind of a module, in random order; see `KINDS`.
+
+    Args:
+        lines: where changes may be; anywhere by default.
+    """
     tree = ast.parse(text)
-    changes = list(KINDS[kind](tree))
+    changes = [change for change in KINDS[kind](tree) if lines is None or change[0] in lines]
     random.shuffle(changes)
     for line, subject, change in changes:
         changed = copy.deepcopy(tree)
         change(changed)
         yield Mutant(module, kind, line, subject, ast.unparse(ast.fix_missing_locations(changed)) + "\n")
+
+
+def running(text: str, ran: AbstractSet[int]) -> set[int]:
+    """Return the lines of a module that a run depends on.
+
+    These are the lines that ran, the heads of the functions that they belong to, and what is outside of functions.
+    """
+    result = set(range(1, text.count("\n") + 2))
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            head = set(range(node.lineno, node.body[0].lineno))
+            body = set(range(node.body[0].lineno, (node.end_lineno or node.lineno) + 1))
+            result -= head | body
+            result |= head if ran & body else set()
+    return result | ran
 
 
 Change = tuple[int, str, Callable[[ast.Module], None]]

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from platform_assets.base.settings import Settings
 from platform_assets.prediction_log import prediction_log
-from platform_assets.prediction_log.folding import STAGE
+from platform_assets.prediction_log.parsing import STAGE
 from platform_assets.serving.log.outbox import PROCESS
 from platform_assets.serving.run import build
 from platform_assets.serving.run import child as serving

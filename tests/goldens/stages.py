@@ -48,7 +48,7 @@ def makers(spec: ProductSpec) -> dict[str, Any]:
 def digests_of(spec: ProductSpec) -> dict[str, str]:
     """Return the code digest of each stage."""
     result = {stage: digests.code_digest(maker) for stage, maker in makers(spec).items()}
-    return result | {"decision": digests.modules_digest("platform_assets.monitoring.policy")}
+    return result | {"decision": digests.modules_digest("platform_assets.monitoring.deciding")}
 
 
 def now() -> dict[str, dict[str, str]]:

@@ -120,12 +120,20 @@ class Walker:
         self.served: dict[str, ServedKey] = {}
 
     def advance(self, run: Run) -> None:
-        """Materialise a run's keys, and the earlier keys whose labels arrive with them."""
+        """Land a run's keys and take them in."""
         self.land(run)
+        self.take_in(run)
+
+    def take_in(self, run: Run, *, is_strict: bool = True) -> None:
+        """Materialise a run's keys, and the earlier keys whose labels arrive with them.
+
+        Args:
+            is_strict: raise what a stage raises; otherwise go on with the stages that do not need it.
+        """
         grain = self.spec.grain
         first = grain.key_at(max(grain.index(self.first), grain.index(run.first) - self.spec.label_delay))
         tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": run.last}
-        self.job("advance").execute_in_process(instance=self.instance, tags=tags)
+        self.job("advance").execute_in_process(instance=self.instance, tags=tags, raise_on_error=is_strict)
 
     def land(self, run: Run) -> None:
         spec, grain = self.delivered(run), self.spec.grain
@@ -154,9 +162,12 @@ class Walker:
             record = next_release(**names, contract_sha256=contract, at=at, previous=None)
             ledgers.append(naming.RELEASES, record.document())
 
-    def materialise(self, cutoff: str, stages: Sequence[str]) -> None:
+    def materialise(self, cutoff: str, stages: Sequence[str], *, is_strict: bool = True) -> None:
+        """Materialise some stages of a cutoff; `is_strict` as in `take_in`."""
         chosen = [dg.AssetKey(naming.asset_key(self.spec.name, stage)) for stage in stages]
-        self.job("retrain").execute_in_process(instance=self.instance, partition_key=cutoff, asset_selection=chosen)
+        self.job("retrain").execute_in_process(
+            instance=self.instance, partition_key=cutoff, asset_selection=chosen, raise_on_error=is_strict
+        )
 
     def ask(self, run: Run) -> None:
         """Let the live model answer the requests of a run's keys, once each, into the log that `predictions` reads."""

@@ -55,6 +55,7 @@ def begin() -> None:
     """Watch this process, using the walk's product instead of the project's files, and report at its end."""
     from platform_assets.engine import product_files
     from platform_assets.training.steps import instructions
+    from tests.goldens.watching import is_importing
 
     check_maker, load_shipped = instructions.check_maker, product_files.load
 
@@ -70,7 +71,7 @@ def begin() -> None:
         ran: set[CodeType] = set()
 
         def see(frame: FrameType, event: str, _: Any) -> None:
-            if event == "call":
+            if event == "call" and frame.f_code not in ran and not is_importing(frame):
                 ran.add(frame.f_code)
 
         atexit.register(_report, maker, ran)

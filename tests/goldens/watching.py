@@ -1,11 +1,12 @@
 """Watch the code that runs inside makers, and report the code outside of their digests.
 
-Every call below a method of a maker is observed, imports included. The code that runs must belong to
-the modules that the maker's digest covers or, in the product's file, to a definition that it reaches.
+Every call below a method of a maker is observed. The code that runs must belong to a definition that the maker's digest
+covers. What runs while a module is imported only defines; what it binds counts where it is named.
 """
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib
 import sys
@@ -30,13 +31,15 @@ ENGINE = (
     "platform_assets/base/settings.py",
     "platform_assets/base/clock.py",
     "platform_assets/store/handle.py",
+    "platform_assets/base/naming.py",  # where a store's contents lie
+    "platform_assets/base/problems.py",
     "platform_assets/engine/digests/reads.py",  # refuses reads of a product's code, and changes no result
     "driftline.py",  # finds a public name; what defines it is counted
     "platform_assets/product/data_files.py",  # tells it which files count in the digest
     "platform_assets/training/steps/",  # the progress of a fit: lease, saves, requests to stop; makers cannot import it
     "tests/doubles/instances.py",  # takes the lines that a step in this process logs
 )
-"""Code that makers call through the handles passed to them; `digests.ENGINE` covers it."""
+"""Code that makers call through the handles passed to them. Row D1 changes it and looks whether bytes move."""
 STEP = (
     *ENGINE,  # of which the steps' own code is covered by the number of their protocol
     "platform_assets/engine/digests/",  # the record of a training names the digest of its code
@@ -47,6 +50,7 @@ STEP = (
     "platform_assets/launch/profiles.py",  # prices per second; device and precision are passed as values
     "platform_assets/launch/step_profile.py",
     "platform_assets/product/spec.py",  # passes the product's members to its maker, whose digest holds their values
+    "platform_assets/base/keys.py",  # of the same product; what a maker asks of them is in its digest
     "tests/goldens/watched.py",
 )
 """The same for the code of a step process."""
@@ -84,10 +88,11 @@ class Watch:
             if maker not in self.makers[stage]:
                 self.makers[stage].append(maker)
             before = sys.gettrace()
-            add = self.ran[stage].add
+            ran = self.ran[stage]
 
             def observe(frame: FrameType, event: str, _: Any) -> None:
-                add(frame.f_code)
+                if frame.f_code not in ran and not is_importing(frame):
+                    ran.add(frame.f_code)
 
             sys.settrace(observe)  # as it returns None, Python calls it once per call, and not per return or line
             try:
@@ -126,6 +131,15 @@ def watching() -> Iterator[Watch]:
             item.stop()
 
 
+def is_importing(frame: FrameType | None) -> bool:
+    """Tell whether a call is made while a module is imported."""
+    while frame is not None and frame.f_code.co_name != "called":
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
 def functions_of(value: Any) -> Iterator[FunctionType]:
     """Yield the functions that a maker holds."""
     if isinstance(value, FunctionType):
@@ -138,21 +152,42 @@ def functions_of(value: Any) -> Iterator[FunctionType]:
             yield from functions_of(getattr(value, member.name))
 
 
+def named_by(function: FunctionType, *, is_whole: bool = False) -> set[str]:
+    """Return the definitions of other modules that count in the digest of a product's function."""
+    names = definitions._entry(function, is_whole=is_whole)[1]
+    return {*definitions.closure(*definitions._resolved(names))}
+
+
+def counted(reference: str) -> list[ast.stmt] | None:
+    """Return what counts of a module's file for one of its definitions; None for all of it."""
+    module, _, name = reference.partition(":")
+    path = modules.path_of(module)
+    assert path is not None
+    file = definitions._file(path.read_text(encoding="utf-8"), is_product=modules.is_own(module))
+    return [*file.reached(name)] if name in file._parts and file.widening is None else None
+
+
 def covered(maker: Any) -> tuple[set[Path], list[tuple[Path, int, int]]]:
     """Return the files a maker's digest covers completely, and the covered line ranges of other files."""
-    names, parts = set(digests.module_digests(maker)), []
+    references, own = set(digests.parts(maker)), list[tuple[str, list[ast.stmt]]]()
     for function in functions_of(maker):
         if not digests.modules.is_own(function.__module__):
             continue
         file = definitions._file(definitions._source(function))
-        path = modules.path_of(function.__module__)
-        assert path is not None
         is_part = file.is_named(function) and file.widening is None
-        for node in file.reached(definitions._outermost(function)) if is_part else file.tree.body:
+        nodes = [*file.reached(definitions._outermost(function))] if is_part else file.tree.body
+        own.append((function.__module__, nodes))
+        references |= named_by(function, is_whole=not is_part)
+    others = [(reference.partition(":")[0], counted(reference)) for reference in sorted(references)]
+    whole = {path for name, nodes in others if nodes is None and (path := modules.path_of(name)) is not None}
+    parts = []
+    for name, nodes in (*own, *((name, nodes) for name, nodes in others if nodes is not None)):
+        path = modules.path_of(name)
+        assert path is not None
+        for node in nodes:
             first = min(item.lineno for item in [node, *getattr(node, "decorator_list", [])])
             parts.append((path, first, node.end_lineno or first))
-            names.update(modules.closure(*modules.ours(file.content(node, "")[1])))
-    return {path for name in names if (path := modules.path_of(name)) is not None}, parts
+    return whole, parts
 
 
 def missing(makers: list[Any], ran: set[CodeType], engine: tuple[str, ...] = ENGINE) -> list[str]:

@@ -19,7 +19,7 @@ from platform_assets.base.settings import Settings
 from platform_assets.data import answer_rows
 from platform_assets.prediction_log import claiming, prediction_log
 from platform_assets.prediction_log import segments as listing
-from platform_assets.prediction_log.folding import STAGE
+from platform_assets.prediction_log.parsing import STAGE
 from platform_assets.prediction_log.predictions_maker import Ingesting
 from platform_assets.store import objects, segments
 from platform_assets.store.handle import Product

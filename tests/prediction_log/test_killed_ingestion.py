@@ -10,7 +10,7 @@ import pytest
 
 from platform_assets.base.settings import Settings
 from platform_assets.prediction_log import prediction_log
-from platform_assets.prediction_log.folding import STAGE
+from platform_assets.prediction_log.parsing import STAGE
 from platform_assets.store.handle import Product
 from tests.doubles.faulty_s3 import Fault, Faults, in_front_of
 from tests.doubles.ingesting import KEYS, Ingestion

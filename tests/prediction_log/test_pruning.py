@@ -11,7 +11,7 @@ import pytest
 from platform_assets.base import naming
 from platform_assets.base.settings import Settings
 from platform_assets.prediction_log import prediction_log
-from platform_assets.prediction_log.folding import STAGE
+from platform_assets.prediction_log.parsing import STAGE
 from platform_assets.prediction_log.pruning import prune
 from platform_assets.store import objects, segments, upkeep
 from platform_assets.store.handle import Product

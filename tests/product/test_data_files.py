@@ -20,7 +20,7 @@ from platform_assets.data import features, raw, validated
 from platform_assets.data.features_maker import Building
 from platform_assets.data.outcomes_maker import Labelling
 from platform_assets.engine import digests, partitions
-from platform_assets.engine.digests import modules, reads
+from platform_assets.engine.digests import definitions, modules, reads
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.product.data_files import DataFileProblem
 from platform_assets.store.tables import TableStore
@@ -52,7 +52,7 @@ USES = {
 
 def forget() -> None:
     importlib.invalidate_caches()
-    for kept in (modules.path_of, modules._read, modules.closure):
+    for kept in (modules.path_of, modules._read, modules.closure, definitions.closure, definitions._definition):
         kept.cache_clear()
 
 

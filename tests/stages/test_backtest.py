@@ -30,7 +30,7 @@ from platform_assets.store.tables import TableStore
 from platform_assets.training import libraries
 from platform_assets.training.checkpoint_maker import Learning
 from platform_assets.training.requests import OlderRows
-from platform_assets.training.steps.models import read_model
+from platform_assets.training.stored_models import read_model
 from tests.doubles import instances
 from tests.doubles import numbered_batches as batches
 from tests.doubles.launcher import InProcessLauncher

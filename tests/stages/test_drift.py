@@ -19,10 +19,9 @@ from platform_assets.base import naming
 from platform_assets.base.settings import Settings
 from platform_assets.data import features, outcomes, raw, validated
 from platform_assets.engine import partitions
-from platform_assets.engine.outside import Free
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.evaluation.releases import next_release
-from platform_assets.monitoring import decision_facts, drift
+from platform_assets.monitoring import drift
 from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore, canonical
 from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
@@ -32,7 +31,7 @@ from platform_assets.training.histograms import histograms
 from platform_assets.training.learn import learn
 from platform_assets.training.matrix import inputs_of
 from platform_assets.training.reference import Reference, reference_of
-from tests.doubles import documents, histories, watched_runs
+from tests.doubles import deciding, documents, histories, watched_runs
 from tests.doubles import watched_batches as watched
 from tests.volume import some
 
@@ -302,11 +301,7 @@ def usable_keys(settings: Settings, tables: TableStore) -> int:
     """Return the number of labelled keys that a model trained after 0009 could use."""
     judgement_of = tables.records("drift", ["0009"])["0009"]
     now = datetime(2024, 1, 3, tzinfo=UTC)
-    return (
-        decision_facts.DecisionFacts(Product(watched.SPEC, settings), ["0009"], Free())
-        .at("0009", judgement_of, now=now)
-        .usable_keys
-    )
+    return deciding.facts(Product(watched.SPEC, settings), "0009").at("0009", judgement_of, now=now).usable_keys
 
 
 @pytest.mark.usefixtures("frozen")

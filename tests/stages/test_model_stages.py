@@ -20,6 +20,8 @@ from platform_assets.base import clock, naming
 from platform_assets.base.settings import Settings
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.evaluation import evaluation, signing
+from platform_assets.evaluation.evaluation_maker import Evaluating
+from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.evaluation.releases import next_release
 from platform_assets.product.spec import Training
 from platform_assets.serving.follow import releases
@@ -38,6 +40,7 @@ SPEC = replace(
     holdout=3,
     min_keys=8,
 )
+MAKER = Evaluating.for_product(SPEC, measures_of(SPEC.task))
 CUTOFF, LATER = "0030", "0036"
 Execute = Callable[..., dg.ExecuteInProcessResult]
 
@@ -299,9 +302,8 @@ def test_a_live_model_of_another_kind_of_task_is_not_compared(
         release = {"product": SPEC.name, "contract_sha256": "c" * 64, "reason": "", "author": "test", "previous": None}
         at = datetime(2024, 1, 3, tzinfo=UTC)
         ledgers.append(naming.RELEASES, next_release(digest=digest, cutoff=CUTOFF, at=at, **release).document())
-        rival, notes = evaluation._champion(Product(SPEC, store.settings), "another")
+        product = Product(SPEC, store.settings)
+        rival, notes = MAKER.champion(artifacts, product.history, "another")
         assert (rival, len(notes)) == ((digest, 0) if document is not contract else (None, 1))
     assert notes == [f"The live model {digest} was not compared: {cause}."]
-    assert evaluation._champion(Product(SPEC, store.settings), digest) == (None, []), (
-        "a model is not compared with itself"
-    )
+    assert MAKER.champion(artifacts, product.history, digest) == (None, []), "a model is not compared with itself"

@@ -19,7 +19,7 @@ from platform_assets.base import naming
 from platform_assets.base.keys import DailyGrain
 from platform_assets.base.settings import Settings
 from platform_assets.engine.store_resource import StoreResource
-from platform_assets.prediction_log import prediction_log, predictions
+from platform_assets.prediction_log import parsing, prediction_log, predictions
 from platform_assets.prediction_log.predictions_maker import Ingesting
 from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
@@ -258,7 +258,7 @@ def test_a_file_cut_shorter_by_a_full_disk_is_read_again(tables: TableStore, log
 def test_a_long_log_is_ingested_in_batches(
     settings: Settings, tables: TableStore, log: Path, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(prediction_log, "BATCH_BYTES", 1_000)
+    monkeypatch.setattr(parsing, "BATCH_BYTES", 1_000)
     for number in range(6):
         (log / f"{number}-1.jsonl").write_bytes(b"".join(line(10 * number + offset) for offset in range(2)))
     ingest("2020-01-05")
@@ -297,7 +297,7 @@ def take_in(
     maker = Ingesting.for_product(SPEC)
     if die_before is not None:
         _die_before(die_before)
-    merged = prediction_log._merged
+    merged = parsing.merged
 
     def slowly(*arguments: Any) -> Any:
         result = merged(*arguments)
@@ -306,7 +306,7 @@ def take_in(
             assert turns[1].wait(120)
         return result
 
-    prediction_log._merged = slowly
+    parsing.merged = slowly
     with prediction_log.exclusive(settings.prediction_log / SPEC.name) as folder:
         prediction_log.ingest_log(Product(SPEC, Settings.from_environment(variables)), folder, "code")
         records = tables.records(STAGE, keys)

@@ -17,10 +17,9 @@ from platform_assets.automation.factory import build_defs
 from platform_assets.base import naming
 from platform_assets.base.settings import Settings
 from platform_assets.data import answer_rows
-from platform_assets.engine.outside import Free
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.evaluation.releases import next_release
-from platform_assets.monitoring import decision_facts, performance, policy
+from platform_assets.monitoring import performance, policy
 from platform_assets.product.contract import contract_of
 from platform_assets.product.spec import ProductSpec
 from platform_assets.product.tasks.probabilities import log_losses
@@ -30,7 +29,7 @@ from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.partition_records import PartitionRecord
 from platform_assets.store.records.decisions import Skew
 from platform_assets.store.tables import TableStore
-from tests.doubles import answered, documents, models
+from tests.doubles import answered, deciding, documents, models
 from tests.doubles.answered import FIELDS, KEYS, ROWS, SPEC, answer, build, label, notes, rows_of
 
 Advance = Callable[..., dg.ExecuteInProcessResult]
@@ -273,7 +272,7 @@ def facts_of(settings: Settings, key: str) -> policy.Facts:
     judged = PartitionRecord(
         stage="drift", key=key, sequence=1, rows=0, content_digest="", inputs={}, code_digest="", notes=fine
     )
-    return decision_facts.DecisionFacts(Product(SPEC, settings), [key], Free()).at(key, judged, now=CLOSED_AT)
+    return deciding.facts(Product(SPEC, settings), key).at(key, judged, now=CLOSED_AT)
 
 
 def in_other_units(features: dict[str, Any]) -> dict[str, Any]:

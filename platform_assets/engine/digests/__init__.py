@@ -1,9 +1,10 @@
 """Digest what determines a stage's bytes: the code of its maker and every value that the maker holds.
 
 A maker is a frozen dataclass of the files `*_maker.py`: its fields are all it knows about a product, so no property
-of a product can change a result without changing the digest. Its classes count with the modules they import, a function
-with everything it reaches in its file, everything else by value. The engine around makers (tables, artifacts, plans) is
-not digested: whatever it passes to a maker is in a record's inputs.
+of a product can change a result without changing the digest. Its classes, and functions, count with everything that
+they name in our files (`definitions`), everything else by value. Of the engine around makers counts what names the
+content of every stage (`CARRIERS`), and what a maker names of it in a member of its class. The rest is not digested:
+what it passes to a maker is in a record's inputs, or is verified by a content digest when it is read.
 
 A stage's *version* covers less: the product's own functions and values, and a number that its maker states. Rows of one
 version may be trained on together.
@@ -31,8 +32,12 @@ from platform_assets.engine.digests import cache, definitions, modules
 from platform_assets.product import data_files
 from platform_assets.product.channels import Channel
 
-ENGINE = 1
-"""Raise this when the engine changes so that the same maker stores other bytes: everything is then recomputed."""
+CARRIERS = (
+    "platform_assets.store.content:content_digest",
+    "platform_assets.store.artifacts:canonical",
+    "platform_assets.store.artifacts:sha256",
+)
+"""What names the content of every stage: of rows, of JSON and of bytes. With other code, other content is stored."""
 SHORT_LENGTH = 12
 """Length of a digest as shown to people and to Dagster."""
 _VERSION_LENGTH = 16
@@ -61,7 +66,7 @@ class _Scope:
 
     Attributes:
         is_own: only the product's own code and values, not the platform's.
-        names: collects the platform's modules.
+        names: collects the platform's definitions.
         files: collects the data files of functions and paths.
     """
 
@@ -71,14 +76,13 @@ class _Scope:
 
 
 def code_digest(maker: object) -> str:
-    """Return the code digest of a stage: the engine's number, a dot and a sha256.
+    """Return the code digest of a stage, a sha256.
 
     Raises:
         ValueError: a value cannot be compared reliably; the message names it.
     """
-    scope = _Scope()
-    text = json.dumps([ENGINE, _describe(maker, type(maker).__name__, scope)], sort_keys=True)
-    return _digest(text, scope.names)
+    scope, description = _described(maker)
+    return _digest(json.dumps(description, sort_keys=True), scope.names)
 
 
 def version(maker: Versioned) -> str:
@@ -101,22 +105,19 @@ def channel_digest(channel: Channel) -> str:
 
 
 def modules_digest(*names: str) -> str:
-    """Return the code digest of a stage without a maker, from modules and everything they import."""
-    return _digest("", names)
+    """Return the code digest of a stage without a maker, from modules and everything that they name."""
+    return _digest("", {f"{name}:" for name in names})
 
 
-def module_digests(maker: object) -> dict[str, str]:
-    """Return the sha256 of each module in a maker's digest, except those that only functions name."""
-    scope = _Scope()
-    _describe(maker, type(maker).__name__, scope)
-    return modules.digests(*scope.names)
+def parts(maker: object) -> dict[definitions.Reference, str]:
+    """Return the sha256 of each definition in a maker's digest, except those that only the product's functions name."""
+    return definitions.digests(*CARRIERS, *_described(maker)[0].names)
 
 
 def data_files_of(maker: object) -> dict[str, Path]:
     """Return each data file that counts in a maker's digest, or in a function's, by its place in the project."""
-    scope = _Scope()
-    _describe(maker, type(maker).__name__, scope)
-    return dict(sorted((scope.files | modules.files(*scope.names)).items()))
+    scope, _ = _described(maker)
+    return dict(sorted((scope.files | definitions.files(*scope.names)).items()))
 
 
 def data_files_in(module: str) -> dict[str, Path]:
@@ -127,6 +128,11 @@ def data_files_in(module: str) -> dict[str, Path]:
 def short(digest: str) -> str:
     """Return the digits of a digest that are shown to people."""
     return digest.rpartition(".")[2][:SHORT_LENGTH]
+
+
+def _described(maker: object) -> tuple[_Scope, Any]:
+    scope = _Scope()
+    return scope, _describe(maker, type(maker).__name__, scope)
 
 
 def _text(text: str, scope: _Scope) -> Any:
@@ -141,13 +147,13 @@ def _text(text: str, scope: _Scope) -> Any:
 
 
 def _digest(text: str, names: Iterable[str]) -> str:
-    parts = [text, *(f"{name} {digest}" for name, digest in modules.digests(*names).items())]
+    lines = [text, *(f"{name} {digest}" for name, digest in definitions.digests(*CARRIERS, *names).items())]
     cache.save()
-    return f"{ENGINE}.{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()}"
+    return hashlib.sha256(chr(0).join(lines).encode()).hexdigest()
 
 
 def _describe(value: Any, path: str, scope: _Scope) -> Any:
-    """Return a value as JSON that is equal for equal values; add the modules of its classes to the scope's."""
+    """Return a value as JSON that is equal for equal values; add its classes to the scope's names."""
     kind = type(value)
     if kind in _PLAIN:
         return ["float", repr(value)] if kind is float else _text(value, scope) if kind is str else value
@@ -205,7 +211,7 @@ def _function(function: types.FunctionType, path: str, scope: _Scope) -> list[An
     if not modules.is_ours(module):
         return name
     if not modules.is_own(module):
-        scope.names.add(module)
+        scope.names.add(_reference(function))
         return [*(name[1:] if scope.is_own else name), *_captured_values(function, path, scope)]
     try:
         values = [definitions.nested_index(function), *_captured_values(function, path, scope)]
@@ -213,9 +219,9 @@ def _function(function: types.FunctionType, path: str, scope: _Scope) -> list[An
         raise
     except (ValueError, RecursionError):
         # The whole product file counts for such a function, including the call that created it.
-        scope.files.update(definitions.files(function, is_whole=True))
+        scope.files.update(definitions.files_of(function, is_whole=True))
         return [*name, definitions.digest(function, is_whole=True, is_own=scope.is_own)]
-    scope.files.update(definitions.files(function))
+    scope.files.update(definitions.files_of(function))
     return [*name, definitions.digest(function, is_own=scope.is_own), *values]
 
 
@@ -240,14 +246,19 @@ def widening_line(function: types.FunctionType) -> tuple[int, str] | None:
 def _named(item: Any, kind: type, scope: _Scope) -> list[Any]:
     """Return the name of a class or function, and the code of the product's own among its class and bases.
 
-    The platform's classes count with their modules, and in a version by their bare name.
+    The platform's classes count with all that they name, and in a version by their bare name.
     """
     bases = [base for base in kind.__mro__ if modules.is_ours(base.__module__)]
     own = [base for base in bases if modules.is_own(base.__module__)]
-    scope.names.update(base.__module__ for base in bases if base not in own)
+    scope.names.update(_reference(base) for base in bases if base not in own)
     is_platform = scope.is_own and bool(bases) and kind not in own
     name = [item.__qualname__] if is_platform else [f"{item.__module__}.{item.__qualname__}"]
     return [*name, *(definitions.digest(base, is_own=scope.is_own) for base in own)]
+
+
+def _reference(item: Any) -> definitions.Reference:
+    """Return the definition at the top of a module that a function or class is, or is part of."""
+    return f"{item.__module__}:{item.__qualname__.partition('.')[0]}"
 
 
 def _is_default(value: Any, member: Field[Any], scope: _Scope) -> bool:

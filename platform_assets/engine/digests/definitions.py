@@ -1,16 +1,18 @@
-"""Digest one function of a product's file: what it names there, and what that imports, but nothing else in the file.
+"""Digest one definition: what it names in its file, what that names in other files, and nothing else.
 
-Too wide costs a computation, too narrow means silently wrong data: where a file does something at its top level that
-names do not show, the whole file counts. `modules.py` digests whole modules and their imports.
+A function of a product and a class of the platform are digested alike. Too wide costs a computation, too narrow means
+silently wrong data: where a file does something at its top level that names do not show, the whole file counts.
+`modules.py` says what of the text counts, and which modules are ours.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.util
 import inspect
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from types import CodeType, FunctionType
@@ -19,10 +21,15 @@ from typing import Any
 from platform_assets.engine.digests import cache, modules
 from platform_assets.product import data_files
 
-"""Re-exports the vocabulary of products, and imports modules that no product's function runs."""
+Reference = str
+"""A definition at the top of a module, `platform_assets.data.landed:parse`; without a name all of the module."""
+_VERIFIED = "platform_assets.store.tables:TableStore"
+"""Where following ends: rows that are read through it are compared with their content digest."""
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-_HIDING = {"getattr", "setattr", "delattr", "globals", "locals", "vars", "eval", "exec", "compile", "__import__"}
-"""Calls that access names which do not appear in the text."""
+_REACHING = {"globals", "locals", "eval", "exec", "__import__"}
+"""Calls that access names of this file which do not appear in the text."""
+_HIDING = _REACHING | {"getattr", "setattr", "delattr", "vars", "compile"}
+"""In a product's file also those that access names of what they are given; the platform's give them no module."""
 _COMPREHENSIONS = {"<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>"}
 _CONTAINERS = {"dict", "list", "set"}
 _DISPLAYS = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp, ast.GeneratorExp)
@@ -34,7 +41,7 @@ _READING = {"copy", "count", "get", "index", "items", "keys", "values"}
 
 
 def digest(function: Callable[..., Any], *, is_whole: bool = False, is_own: bool = False) -> str:
-    """Return the sha256 of a function, everything it names at the top of its file, and the modules that these import.
+    """Return the sha256 of a function, everything it names at the top of its file, and what that names elsewhere.
 
     A class defined at the top of the file counts in the same way.
 
@@ -44,24 +51,62 @@ def digest(function: Callable[..., Any], *, is_whole: bool = False, is_own: bool
 
     Args:
         is_whole: count the whole file anyway.
-        is_own: leave out the platform's modules.
+        is_own: count the product's own modules, as wholes, and none of the platform's.
 
     Raises:
         ValueError: the function's file cannot be read.
     """
     digest, names, read = _entry(function, is_whole=is_whole, is_own=is_own)
-    imported = modules.digests(*modules.ours(names))
     if is_own:
-        imported = {name: digest for name, digest in imported.items() if modules.is_own(name)}
+        own = modules.digests(*modules.ours(names))
+        imported = {name: digest for name, digest in own.items() if modules.is_own(name)}
+    else:
+        imported = digests(*_resolved(names))
     text = [modules.with_files(digest, _own_files(function, read))]
     text += [f"{name} {digest}" for name, digest in imported.items()]
     return hashlib.sha256("\0".join(text).encode()).hexdigest()
 
 
-def files(function: Callable[..., Any], *, is_whole: bool = False) -> dict[str, Path]:
+def digests(*references: Reference) -> dict[Reference, str]:
+    """Return the sha256 of each definition in the closure of these.
+
+    Raises:
+        ValueError: a module has no source file.
+    """
+    return {name: modules.with_files(_definition(name)[0], _files_of(name)) for name in closure(*references)}
+
+
+@lru_cache(maxsize=1024)
+def closure(*references: Reference) -> tuple[Reference, ...]:
+    """Return these definitions and all that they name in any of our modules, sorted; with a product's own packages.
+
+    Packages of the platform do nothing but bind names.
+    """
+    visited, pending = {_VERIFIED}, list(references)
+    while pending:
+        name = pending.pop()
+        if name not in visited:
+            visited.add(name)
+            module = name.partition(":")[0]
+            packages = (module[:index] for index, letter in enumerate(module) if letter == ".")
+            pending += [f"{package}:" for package in packages if modules.is_own(package) and modules.is_ours(package)]
+            pending += _resolved(_definition(name)[1])
+    return tuple(sorted(visited - {_VERIFIED}))
+
+
+def files(*references: Reference) -> dict[str, Path]:
+    """Return each data file that a definition in the closure of these reads, by its place in the project.
+
+    Raises:
+        DataFileProblem: one is missing.
+    """
+    return {place: file for name in closure(*references) for place, file in _files_of(name).items()}
+
+
+def files_of(function: Callable[..., Any], *, is_whole: bool = False) -> dict[str, Path]:
     """Return each data file that counts in a `digest`, by its place in the project."""
     _, names, read = _entry(function, is_whole=is_whole)
-    return _own_files(function, read) | modules.files(*modules.ours(names))
+    return _own_files(function, read) | files(*_resolved(names))
 
 
 def widening_line(function: Callable[..., Any], *, is_whole: bool = False) -> tuple[int, str] | None:
@@ -87,19 +132,52 @@ def nested_index(function: FunctionType) -> int | None:
     return next((index for index, code in enumerate(_nested(outer.__code__)) if code is function.__code__), None)
 
 
+@lru_cache(maxsize=4096)
+def _definition(reference: Reference) -> cache.Entry:
+    """Return the digest of a definition in its own file, what it names in others, and the data files that it reads."""
+    module, _, name = reference.partition(":")
+    path = modules.path_of(module)
+    if path is None:
+        raise ValueError(f"module {module!r} has no source file of ours; name an importable module of this project.")
+    source = path.read_bytes()
+
+    def make() -> cache.Entry:
+        file = _file(source.decode(), is_product=modules.is_own(module))
+        return file.entry(name, modules.package_of(module, path))
+
+    return cache.get_or_make(reference, source, make)
+
+
+def _resolved(names: Iterable[str]) -> set[Reference]:
+    """Return our definitions among named ones; see `_File.named`."""
+    result = set[Reference]()
+    for module, *inside in (name.split(":") for name in names):
+        if modules.is_ours(module):
+            for name in filter(None, inside):
+                if not modules.is_ours(f"{module}.{name}"):
+                    result.add(f"{module}:{name}")
+                    break
+                module = f"{module}.{name}"
+            else:
+                result.add(f"{module}:")
+    return result
+
+
+def _files_of(reference: Reference) -> dict[str, Path]:
+    module, path = reference.partition(":")[0], modules.path_of(reference.partition(":")[0])
+    names = _definition(reference)[2]
+    return modules.placed(modules.package_of(module, path), path.parent, names) if names and path else {}
+
+
 def _entry(function: Callable[..., Any], *, is_whole: bool, is_own: bool = False) -> cache.Entry:
     source = _source(function)
 
     def make() -> cache.Entry:
         file = _file(source)
-        is_part = file.is_named(function) and file.widening is None and not is_whole
-        nodes: list[ast.AST] = [*file.reached(_outermost(function))] if is_part else [file.tree]
-        parts = [file.content(node, function.__module__.rpartition(".")[0], is_own=is_own) for node in nodes]
-        text = "\0".join(text for text, _ in parts)
-        names = frozenset(name for _, names in parts for name in names)
-        return hashlib.sha256(text.encode()).hexdigest(), names, data_files.names_in(nodes, file.aliases)
+        name = _outermost(function) if file.is_named(function) and not is_whole else ""
+        return file.entry(name, function.__module__.rpartition(".")[0], is_own=is_own)
 
-    name = f"{function.__module__}:{'' if is_whole else function.__qualname__}{':own' if is_own else ''}"
+    name = f"{function.__module__}:{'' if is_whole else function.__qualname__}(){':own' if is_own else ''}"
     return cache.get_or_make(name, source.encode(), make)
 
 
@@ -136,10 +214,11 @@ def _source(function: Callable[..., Any]) -> str:
 
 
 class _File:
-    """The syntax tree of a product's file, analysed once for its dozen or so functions."""
+    """The syntax tree of a file, analysed once for its dozen or so definitions."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, *, is_product: bool = True) -> None:
         self.tree = ast.parse(source)
+        self._hiding = _HIDING if is_product else _REACHING
         self._public = set[int]()
         self.tree.body = [
             part for item in modules.counting(self.tree.body) for part in _split_imports(item, self._public)
@@ -173,6 +252,48 @@ class _File:
         if id(node) not in self._contents:
             self._contents[id(node)] = modules.content([node], package)
         return self._contents[id(node)]
+
+    def entry(self, name: str, package: str, *, is_own: bool = False) -> cache.Entry:
+        """Return what `cache.Entry` holds of a definition; of the whole file if its names do not show what it uses.
+
+        Args:
+            name: of the definition; "" for the whole file.
+            package: of the code, for relative imports.
+            is_own: name imported modules, as `modules.content` does, and a public name by itself.
+        """
+        is_part = name in self._parts and self.widening is None
+        nodes: list[ast.AST] = [*self.reached(name)] if is_part else [self.tree]
+        parts = [self.content(node, package, is_own=is_own) for node in nodes]
+        text = "\0".join(text for text, _ in parts)
+        names = frozenset(name for _, names in parts for name in names)
+        names = names if is_own else self.named(name if is_part else None, package)
+        return hashlib.sha256(text.encode()).hexdigest(), names, data_files.names_in(nodes, self.aliases)
+
+    def named(self, name: str | None, package: str) -> frozenset[str]:
+        """Return what a definition, or the whole file, names in other modules: `module:name:attribute`.
+
+        Of a definition of another module that is imported by its name, the attribute does not matter; of a module, it
+        is the definition. Without an attribute, as where it is an argument, all of the module is meant.
+        """
+        imports = [part for part in self.tree.body if isinstance(part, ast.Import | ast.ImportFrom)]
+        top = {alias: target for part in imports for alias, target in _imported(part, package)}
+        result, uses = set[str](), set[str]()
+        for scope, hidden in (
+            pair
+            for part in (self.tree.body if name is None else self.reached(name))
+            if not isinstance(part, ast.Import | ast.ImportFrom)
+            for pair in _scopes(part)
+        ):
+            inner = {alias: target for node in ast.walk(scope) for alias, target in _imported(node, package)}
+            own = _uses(scope)
+            # An import in a function may be there for what the module does when it is imported.
+            own |= {(alias, "") for alias in inner.keys() - {alias for alias, _ in own}}
+            known = {alias: target for alias, target in top.items() if alias not in hidden} | inner
+            result |= {f"{known[alias]}:{attribute}" for alias, attribute in own if alias in known}
+            uses |= {alias for alias, _ in own}
+        # What is imported for others: by a file as a whole, or as the definition that is asked for.
+        exported = top.keys() - uses if name is None else {name} & top.keys()
+        return frozenset(result | {f"{top[alias]}:" for alias in exported})
 
     def reached(self, name: str) -> Iterator[ast.stmt]:
         """Yield what a definition names at the top of its file, and what may change that, sorted by name."""
@@ -214,14 +335,14 @@ class _File:
             if any(_root(item) in changing | values for item in getattr(part, "decorator_list", ())):
                 return part
         for node in ast.walk(self.tree):
-            if isinstance(node, ast.Global) or (isinstance(node, ast.Name) and node.id in _HIDING):
+            if isinstance(node, ast.Global) or (isinstance(node, ast.Name) and node.id in self._hiding):
                 return node
         return None
 
 
-@lru_cache(maxsize=64)
-def _file(source: str) -> _File:
-    return _File(source)
+@lru_cache(maxsize=256)
+def _file(source: str, *, is_product: bool = True) -> _File:
+    return _File(source, is_product=is_product)
 
 
 def _split_imports(node: ast.stmt, public: set[int]) -> Iterator[ast.stmt]:
@@ -238,20 +359,53 @@ def _split_imports(node: ast.stmt, public: set[int]) -> Iterator[ast.stmt]:
         yield part
 
 
+def _imported(node: ast.AST, package: str) -> Iterator[tuple[str, str]]:
+    """Yield each name that an import binds, with what it is: `module:name`."""
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            yield alias.asname or alias.name.partition(".")[0], f"{alias.name}:"
+    elif isinstance(node, ast.ImportFrom):
+        source = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+        for alias in node.names:
+            yield alias.asname or alias.name, ":".join(modules.defined(source, alias.name))
+
+
+def _scopes(node: ast.AST) -> Iterator[tuple[ast.AST, set[str]]]:
+    """Yield the parts of a definition that have names of their own, with those that hide names of the file."""
+    if isinstance(node, ast.ClassDef):
+        for item in (*node.decorator_list, *node.bases, *node.keywords, *node.body):
+            yield from _scopes(item)
+    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        for item in (*node.decorator_list, *node.args.defaults, *filter(None, node.args.kw_defaults)):
+            yield item, set()
+        arguments = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg)
+        yield ast.Module(body=node.body, type_ignores=[]), {item.arg for item in arguments if item is not None}
+    else:
+        yield node, set()
+
+
 def _names(node: ast.AST) -> frozenset[str]:
     """Return the names in a part, except in annotations of functions."""
-    names, pending = set[str](), [node]
+    return frozenset(name for name, _ in _uses(node))
+
+
+def _uses(node: ast.AST) -> set[tuple[str, str]]:
+    """Return the names in a part with the attribute that is taken of them, "" for none; not those in annotations."""
+    uses, pending = set[tuple[str, str]](), [node]
     while pending:
         node = pending.pop()
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            uses.add((node.value.id, node.attr))
+            continue
         if isinstance(node, ast.Name):
-            names.add(node.id)
+            uses.add((node.id, ""))
         skipped = modules.SKIPPED.get(type(node), ())
         for name, value in ast.iter_fields(node):
             if name not in skipped:
                 pending += [
                     item for item in (value if isinstance(value, list) else [value]) if isinstance(item, ast.AST)
                 ]
-    return frozenset(names)
+    return uses
 
 
 def _changed(node: ast.AST, harmless: Collection[str] = _HARMLESS) -> set[str]:
@@ -304,11 +458,11 @@ def _is_flat(node: ast.stmt, imported: Collection[str]) -> bool:
 
 
 def _is_fixed(node: ast.expr | None, imported: Collection[str]) -> bool:
-    """Tell whether a value is a constant, a library's attribute such as `pl.Float64`, or a tuple of those."""
+    """Tell whether a value is a number, a text, a library's attribute such as `pl.Float64`, or a tuple of those."""
     if isinstance(node, ast.Tuple):
         return all(_is_fixed(item, imported) for item in node.elts)
-    while isinstance(node, ast.Attribute):
-        node = node.value
+    while isinstance(node, ast.Attribute | ast.UnaryOp):  # -40 is an operation
+        node = node.value if isinstance(node, ast.Attribute) else node.operand
     return isinstance(node, ast.Constant) or (isinstance(node, ast.Name) and node.id in imported)
 
 

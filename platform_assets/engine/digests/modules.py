@@ -1,7 +1,7 @@
-"""Digest modules by their syntax trees: what a module runs, and every module of ours that it imports.
+"""Say what of a syntax tree counts in a digest, which modules are ours, and which of them a module imports.
 
 Comments, layout, docstrings and annotations of functions do not count; annotations in classes do, because dataclasses
-are made of them. Names are not followed inside a module: all of it counts.
+are made of them. Names inside a module are followed by `definitions.py`.
 """
 
 from __future__ import annotations
@@ -85,11 +85,6 @@ def closure(*modules: str) -> tuple[str, ...]:
     return tuple(sorted(visited))
 
 
-def differing(digests: dict[str, str]) -> list[str]:
-    """Return the modules that are missing here or differ from these digests, sorted."""
-    return sorted(name for name, digest in digests.items() if not path_of(name) or not _is_counted(name, digest))
-
-
 def defined(module: str, name: str) -> tuple[str, str]:
     """Return the module that defines a name that is imported from a module, and its name there."""
     if module != PUBLIC:
@@ -138,7 +133,7 @@ def counting(body: Iterable[ast.stmt]) -> list[ast.stmt]:
     return [node for node in body if not _is_text(node) and not _is_for_types(node)]
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=8192)
 def path_of(module: str) -> Path | None:
     """Return the file of one of our modules, None for others."""
     top, *rest = module.split(".")
@@ -174,13 +169,6 @@ def _counted(module: str) -> str:
     digest, path = _read(module)[0], path_of(module)
     names = _DATA_FILES.get(module)
     return with_files(digest, placed(package_of(module, path), path.parent, names)) if names and path else digest
-
-
-def _is_counted(module: str, digest: str) -> bool:
-    try:
-        return _counted(module) == digest
-    except data_files.DataFileProblem:
-        return False
 
 
 @lru_cache(maxsize=512)

@@ -40,7 +40,7 @@ from platform_assets.training.labelled_rows import Rows
 from platform_assets.training.reference import Reference, reference_of
 from platform_assets.training.steps import instructions
 from platform_assets.training.steps.jobs import Job
-from platform_assets.training.steps.models import read_model
+from platform_assets.training.stored_models import read_model
 
 if TYPE_CHECKING:
     import polars as pl

@@ -18,14 +18,13 @@ from platform_assets.engine import product_files
 from platform_assets.engine.digests import reads
 from platform_assets.product.learned import Learned
 from platform_assets.product.spec import ProductSpec, Training
-from platform_assets.store.artifacts import ArtifactStore, canonical, sha256
+from platform_assets.store.artifacts import ArtifactStore
 from platform_assets.store.records.models import CheckpointManifest
 from platform_assets.store.tables import TableStore
-from platform_assets.training import golden
 from platform_assets.training.onnx_maker import Exporting
 from platform_assets.training.steps import instructions, process
 from platform_assets.training.steps.jobs import Exported, ExportJob, Parity
-from platform_assets.training.steps.models import read_model
+from platform_assets.training.stored_models import read_model
 
 if TYPE_CHECKING:
     from platform_assets.training.labelled_rows import Rows
@@ -61,30 +60,7 @@ def run(spec: ProductSpec, checkpoint: str, settings: Settings, *, log: Callable
     parity = maker.parity(blobs, learned, graph, holdout)
     log(f"parity on {parity.rows} holdout rows: difference at most {parity.max_abs_difference:.1e}.")
     reference = _rows(maker, tables, manifest, manifest.training_keys)
-    documents = {
-        name: canonical(document)
-        for name, document in maker.documents(graph, learned, reference, manifest.training_keys).items()
-    }
-    digest = store.write_bundle(
-        {
-            "model.onnx": graph,
-            **blobs,
-            "learned.json": store.get(manifest.learned),
-            "baselines.json": store.get(manifest.baselines),
-            "config.json": store.get(manifest.config),
-            golden.NAME: canonical(msgspec.to_builtins(maker.golden(graph, learned, holdout))),
-            **documents,
-        },
-        {
-            "product": spec.name,
-            "cutoff": manifest.cutoff,
-            "contract_sha256": sha256(documents["contract.json"]),
-            "data": msgspec.to_builtins(manifest.data),
-            "known_before": manifest.known_before,
-            "training_keys": manifest.training_keys,
-            "holdout_keys": manifest.holdout_keys,
-        },
-    )
+    digest = maker.bundle(store, manifest, learned, blobs, graph, holdout, reference)
     done = Exported(
         bundle=digest,
         parity=msgspec.convert(parity, Parity, from_attributes=True),

@@ -19,7 +19,6 @@ from dagster_pipes import (
 
 from platform_assets.base.problems import Problem
 from platform_assets.engine import digests
-from platform_assets.engine.digests import modules
 from platform_assets.product import data_files
 from platform_assets.store.records.values import member, text, texts
 from platform_assets.training import libraries
@@ -29,7 +28,7 @@ WRITE_EVERY_S = 2.0
 WRITE_ATTEMPTS = 8
 NAMED = 5
 """How many modules an error names."""
-PROTOCOL = 1
+PROTOCOL = 2
 """Raise it when the input of steps, or what they send back, changes."""
 _FIX = (
     "In a container or a pod, build the image again (`make images`) and set DRIFTLINE_TRAINER_IMAGE to what it "
@@ -74,7 +73,7 @@ def to_extras(job: msgspec.Struct, maker: object, versions: Mapping[str, str] | 
         "protocol": PROTOCOL,
         "maker": {
             "digest": digests.code_digest(maker),
-            "modules": digests.module_digests(maker),
+            "parts": digests.parts(maker),
             "files": _files(maker),
         },
         **({} if versions is None else {"libraries": dict(versions)}),
@@ -108,7 +107,8 @@ def check_maker(extras: object, maker: object) -> None:
         ) from None
     expected = texts(extras, "maker", "files")
     other = sorted(name for name in {*files, *expected} if files.get(name) != expected.get(name))
-    other += modules.differing(texts(extras, "maker", "modules"))
+    here, there = digests.parts(maker), texts(extras, "maker", "parts")
+    other += sorted({name.partition(":")[0] for name in {*here, *there} if here.get(name) != there.get(name)})
     other = other or ["the product's file"]
     named = ", ".join(other[:NAMED]) + (f" and {len(other) - NAMED} more" if len(other) > NAMED else "")
     raise OtherCode(

@@ -8,7 +8,7 @@ configuration and data by digest.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, asdict, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -29,7 +29,7 @@ from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.records import trainings
 from platform_assets.store.records.base import Number
 from platform_assets.store.records.leases import TTL_S
-from platform_assets.store.records.models import CHECKPOINTS, Checkpoint, CheckpointManifest, Computed, Data
+from platform_assets.store.records.models import CHECKPOINTS, Checkpoint, CheckpointManifest
 from platform_assets.store.records.trainings import TRAININGS
 from platform_assets.store.tables import TableStore
 from platform_assets.training import suspects
@@ -38,13 +38,9 @@ from platform_assets.training.labelled_rows import Rows
 from platform_assets.training.steps import parameters, process
 from platform_assets.training.steps.attempt import Attempt
 from platform_assets.training.steps.jobs import Job, Trained
-from platform_assets.training.steps.models import stored_model
 from platform_assets.training.steps.progress import StepProgress
 from platform_assets.training.steps.state import saves
 from platform_assets.training.steps.use import Columns, Use
-
-FORMAT = 1
-
 
 Quality = Callable[[NDArray[Any], NDArray[Any], Task], Mapping[str, Number | None]]
 """Measure answers [N] or [N, P] against labels [N]."""
@@ -214,22 +210,18 @@ class Training:
 
     def _manifest(self, fitted: Fit) -> CheckpointManifest:
         """Store what was learned, and return the manifest that names it."""
-        job, store, known_before = self.job, self.store, self.known_before
-        baselines = Learning.for_product(self.spec).baselines(fitted.learned, fitted.rows)
+        maker = Learning.for_product(self.spec)
+        baselines = maker.baselines(fitted.learned, fitted.rows)
         self.stop.check()
-        return CheckpointManifest(
-            product=job.product,
-            cutoff=job.cutoff,
-            weights=stored_model(store, fitted.blobs),
-            learned=store.put_json(fitted.learned.to_json()),
-            baselines=store.put_json(dict(baselines)),
-            config=store.put_json({"format": FORMAT, "training": asdict(self.spec.training)}),
-            computed=Computed(device=job.device, precision=job.precision),
-            data=Data(features=job.features, outcomes=job.outcomes),
-            known_before=None if known_before is None else known_before.isoformat(),
-            training_keys=job.training_keys,
-            holdout_keys=job.holdout_keys,
-            history=fitted.history,
+        return maker.manifest(
+            self.store,
+            self.job,
+            self.known_before,
+            self.spec.training,
+            fitted.blobs,
+            fitted.learned,
+            baselines,
+            fitted.history,
         )
 
     def report(self, attempt: Attempt, used: Columns | None, *, is_reused: bool) -> Trained:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from platform_assets.engine import digests, product_files
-from platform_assets.engine.digests import definitions, modules
+from platform_assets.engine.digests import cache, definitions
 from platform_assets.product.spec import ProductSpec
 from platform_assets.training.learners.network import learner_of
 
@@ -35,7 +35,7 @@ def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> 
     return module.model
 
 
-LEARN = "platform_assets.training.learn"
+NETS = "platform_assets.training.nets"
 PRODUCT = """
 from platform_assets.product.spec import Training
 
@@ -64,9 +64,14 @@ def test_a_digest_changes_only_with_what_the_function_reaches(tmp_path: Path, mo
     assert digest("WIDTH, UNUSED = 8", "WIDTH, UNUSED = 9") != before
     assert digest("return WIDTH", "return WIDTH + 0") != before
     assert digest("widths=(width(),)", "widths=(width(), 4)") != before
-    read = modules._read
-    monkeypatch.setattr(modules, "_read", lambda name: ("other", read(name)[1]) if name == LEARN else read(name))
-    assert digest() != before, "the network's module imports it"
+    definition = definitions._definition
+
+    def other(reference: str) -> cache.Entry:
+        digest, names, files = definition(reference)
+        return "other" if reference.startswith(f"{NETS}:") else digest, names, files
+
+    monkeypatch.setattr(definitions, "_definition", other)
+    assert digest() != before, "the network names it"
 
 
 CHANGING = {
@@ -120,7 +125,7 @@ def test_the_whole_file_counts_if_its_code_may_change_a_definition(code: str) ->
 SHARED = """
 import polars as pl
 
-COLUMNS = {"temp": pl.Float64, "origin": pl.String, "pair": (pl.Int64, 2)}
+COLUMNS = {"temp": pl.Float64, "origin": pl.String, "pair": (pl.Int64, -2)}
 
 def model():
     return {name: str(dtype) for name, dtype in COLUMNS.items()}

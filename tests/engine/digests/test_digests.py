@@ -14,13 +14,13 @@ import pytest
 
 from platform_assets.base import naming
 from platform_assets.engine import digests, product_files
-from platform_assets.engine.digests import modules
+from platform_assets.engine.digests import cache, definitions, modules
 from platform_assets.product.monitoring import CrossRule
 from platform_assets.product.spec import ProductSpec
 from platform_assets.product.tasks import Binary, MultiClass, Regression, Task
 from tests.doubles.products import hourly_temperature
 from tests.goldens.stages import digests_of, makers
-from tests.goldens.watching import functions_of
+from tests.goldens.watching import counted, functions_of
 
 SPEC = hourly_temperature.SPEC
 
@@ -39,10 +39,15 @@ def changed_stages(change: Callable[[ProductSpec], ProductSpec]) -> set[str]:
 
 
 def stages_changed_by_module(name: str, monkeypatch: pytest.MonkeyPatch, spec: ProductSpec = SPEC) -> set[str]:
-    """Return the stages whose digest changes with a module."""
-    before, read = stages(spec), modules._read
+    """Return the stages whose digest changes with every definition of a module."""
+    before, definition = stages(spec), definitions._definition
     assert modules.is_ours(name)
-    monkeypatch.setattr(modules, "_read", lambda module: ("other", read(module)[1]) if module == name else read(module))
+
+    def other(reference: str) -> cache.Entry:
+        digest, names, files = definition(reference)
+        return f"other {digest}" if reference.startswith(f"{name}:") else digest, names, files
+
+    monkeypatch.setattr(definitions, "_definition", other)
     return {stage for stage, digest in stages(spec).items() if before[stage] != digest}
 
 
@@ -91,6 +96,34 @@ def test_a_constant_changes_the_digests_of_the_stages_of_its_module(
     name: str, stages: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert stages <= stages_changed_by_module(name, monkeypatch) < ALL
+
+
+def test_what_names_content_changes_every_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in digests.CARRIERS:
+        module = name.partition(":")[0]
+        assert counted(name) is not None, f"{name} is not a definition"
+        assert stages_changed_by_module(module, monkeypatch) == ALL
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [
+        ("platform_assets.data.stage_inputs", {"validated", "features", "predictions", "drift", "performance"}),
+        ("platform_assets.store.landing", {"raw"}),
+        ("platform_assets.store.history.faults", {"drift", "performance", "decision"}),
+        ("platform_assets.store.history.releases", {"drift", "evaluation", "decision"}),
+        ("platform_assets.store.history.money", set()),
+        ("platform_assets.store.tables", set()),
+        ("platform_assets.prediction_log.parsing", {"predictions"}),
+        ("platform_assets.training.stored_models", {"checkpoint", "onnx"}),
+        ("platform_assets.monitoring.decision_facts", {"decision"}),
+    ],
+)
+def test_what_brings_rows_changes_the_digests_of_the_stages_that_name_it(
+    name: str, stages: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert stages_changed_by_module(name, monkeypatch) == stages
 
 
 JUDGES = {"evaluation", "performance"}
@@ -155,7 +188,6 @@ def test_a_product_function_changes_the_digests_of_the_stages_that_call_it() -> 
 def test_digests_of_our_products_are_reproducible(spec: ProductSpec) -> None:
     first = stages(spec)
     assert first == stages(replace(spec))
-    assert all(digest.startswith(f"{digests.ENGINE}.") for digest in first.values())
     assert len(set(first.values())) == len(first)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from platform_assets.engine.digests import modules
+from platform_assets.engine import digests
+from platform_assets.engine.digests import definitions, modules
 
 Write = Callable[[str, str], None]
 
@@ -33,7 +35,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
 
 
 def forget() -> None:
-    for cached in (modules._read, modules.closure, modules.path_of):
+    for cached in (modules._read, modules.closure, modules.path_of, definitions.closure, definitions._definition):
         cached.cache_clear()
 
 
@@ -75,8 +77,6 @@ def test_a_change_below_changes_the_digest_and_one_elsewhere_does_not(write: Wri
     write("bottom", "X = 2\n")
     after = modules.digests(top)
     assert [name for name in before if after[name] != before[name]] == names(write, "bottom")
-    assert modules.differing(before) == names(write, "bottom")
-    assert modules.differing({**after, "gone": "0"}) == ["gone"]
 
 
 CODE = """
@@ -137,3 +137,90 @@ def test_libraries_do_not_count() -> None:
         "platform_assets.base.problems",
         "platform_assets.base.settings",
     )
+
+
+# Definitions ---------------------------------------------------------------------------------------------------------
+
+SHARED = """
+import os
+from dataclasses import dataclass
+
+LIMIT, OTHER = 3, 4
+
+@dataclass
+class Row:
+    size: int = LIMIT
+
+def parse(data):
+    return Row(len(data))
+
+def unrelated():
+    return OTHER
+"""
+
+
+def definition(write: Write, name: str) -> dict[str, str]:
+    return definitions.digests(f"{write.package}.{name}")
+
+
+@pytest.mark.parametrize(
+    "top",
+    [
+        "from PACKAGE.shared import parse\n\ndef run(data):\n    return parse(data)\n",
+        "from PACKAGE.shared import parse as read\n\ndef run(data):\n    return read(data)\n",
+        "from PACKAGE import shared\n\ndef run(data):\n    return shared.parse(data)\n",
+        "from . import shared as files\n\ndef run(data):\n    return files.parse(data)\n",
+        "def run(data):\n    from PACKAGE import shared\n\n    return shared.parse(data)\n",
+        "import PACKAGE.shared as shared\n\ndef run(data):\n    return shared.parse(data)\n",
+        "from PACKAGE import shared\n\nclass run:\n    x = shared.parse\n\n    def f(x, shared):\n        shared()\n",
+    ],
+    ids=["by name", "by another name", "of a module", "of a renamed module", "inside", "of an import", "in a class"],
+)
+def test_a_definition_counts_with_what_it_names_in_other_modules(write: Write, top: str) -> None:
+    write("shared", SHARED)
+    write("top", top)
+    before = definition(write, "top:run")
+    assert {*before} == {f"{write.package}:", f"{write.package}.top:run", f"{write.package}.shared:parse"}
+    for old, new, counts in (
+        ("len(data)", "len(data) + 1", True),
+        ("LIMIT, OTHER = 3, 4", "LIMIT, OTHER = 2, 4", True),
+        ("return OTHER", "return LIMIT", False),
+    ):
+        write("shared", SHARED.replace(old, new))
+        assert (definition(write, "top:run") != before) is counts, old
+
+
+@pytest.mark.parametrize(
+    "top",
+    [
+        "from PACKAGE import shared\n\ndef run(data):\n    return getattr(shared, data)\n",
+        "from PACKAGE import shared\n\nTABLE = {'x': shared}\n\ndef run(data):\n    return TABLE[data].parse(data)\n",
+        "def run(data):\n    import PACKAGE.shared\n",
+        "from PACKAGE.shared import *\n\ndef run(data):\n    return parse(data)\n",
+        "from PACKAGE import shared\n\nfor _ in range(1):\n    OTHER = shared\n\ndef run(data):\n    return 0\n",
+    ],
+    ids=["handed on", "kept", "for its effect", "all of it", "whole file"],
+)
+def test_all_of_a_module_counts_where_names_do_not_show_what_is_used(write: Write, top: str) -> None:
+    write("shared", SHARED)
+    write("top", top)
+    before = definition(write, "top:run")
+    write("shared", SHARED.replace("return OTHER", "return LIMIT"))
+    assert definition(write, "top:run") != before
+
+
+def test_a_name_that_a_module_hands_on_leads_to_where_it_is_defined(write: Write) -> None:
+    write("shared", SHARED)
+    write("between", "from PACKAGE.shared import parse as parse\nfrom PACKAGE.shared import unrelated as unrelated\n")
+    write("top", "from PACKAGE import between\n\ndef run(data):\n    return between.parse(data)\n")
+    before = definition(write, "top:run")
+    write("shared", SHARED.replace("return OTHER", "return LIMIT"))
+    assert definition(write, "top:run") == before
+    write("shared", SHARED.replace("len(data)", "0"))
+    assert definition(write, "top:run") != before
+
+
+def test_packages_of_the_platform_only_bind_names() -> None:
+    packages = sorted(path for path in Path(digests.__file__).parents[2].rglob("__init__.py"))
+    found = {path: definitions._file(path.read_text(encoding="utf-8"), is_product=False).widening for path in packages}
+    assert len(found) > 20 and {str(path): ast.unparse(node) for path, node in found.items() if node} == {}

@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from platform_assets.engine.digests import modules, reads
+from platform_assets.engine.digests import definitions, modules, reads
 
 SETUP = """
 import functools, json, os, sys
@@ -52,7 +52,7 @@ def product(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
         importlib.invalidate_caches()
         monkeypatch.delitem(sys.modules, "a_product", raising=False)
         # Another test's file may have had this name; a process of the product's has one file per name.
-        for cached in (modules.path_of, modules._read, modules.closure):
+        for cached in (modules.path_of, modules._read, modules.closure, definitions.closure, definitions._definition):
             cached.cache_clear()
         with reads.guarded("a_product"):
             return importlib.import_module("a_product")

@@ -94,8 +94,8 @@ def test_a_version_follows_the_products_function_its_values_and_its_own_modules(
             (tmp_path / name).write_text(text)
         for name in ("making", "helping"):
             sys.modules.pop(name, None)
-        modules._read.cache_clear()
-        modules.closure.cache_clear()
+        for cached in (modules._read, modules.closure, definitions.closure, definitions._definition):
+            cached.cache_clear()
         import importlib
 
         importlib.invalidate_caches()

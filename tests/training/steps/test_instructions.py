@@ -24,16 +24,15 @@ def extras(**modules: str) -> dict[str, Any]:
     """Return the extras that a run passes to a step, with some modules changed."""
     values: Any = instructions.to_extras(ExportJob(product=SPEC.name, checkpoint=""), MAKER)
     if modules:
-        values["maker"] = {"digest": "1.0", "modules": {**values["maker"]["modules"], **modules}}
+        values["maker"] = {"digest": "1.0", "parts": {**values["maker"]["parts"], **modules}}
     return values
 
 
 def test_the_code_of_this_checkout_is_accepted() -> None:
     values = extras()
-    assert {"platform_assets.training.checkpoint_maker", "platform_assets.training.train"} <= set(
-        values["maker"]["modules"]
-    )
-    assert not any("launchers" in name or "plots" in name for name in values["maker"]["modules"])
+    named = {name.partition(":")[0] for name in values["maker"]["parts"]}
+    assert {"platform_assets.training.checkpoint_maker", "platform_assets.training.train"} <= named
+    assert not any("launchers" in name or "plots" in name for name in named)
     instructions.check_protocol(values)
     instructions.check_maker(values, MAKER)
 
@@ -71,9 +70,9 @@ def test_a_long_list_is_cut() -> None:
         instructions.check_maker(extras(**{f"m{number}": "0" * 64 for number in range(8)}), MAKER)
 
 
-@pytest.mark.parametrize("protocol", [None, 0, 2, "1"])
+@pytest.mark.parametrize("protocol", [None, 0, 1, "2"])
 def test_another_protocol_is_refused_before_work_starts(protocol: Any) -> None:
-    with pytest.raises(instructions.OtherCode, match=rf"uses protocol {protocol!r}; expected 1\."):
+    with pytest.raises(instructions.OtherCode, match=rf"uses protocol {protocol!r}; expected 2\."):
         instructions.check_protocol({"protocol": protocol})
 
 
