@@ -47,7 +47,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test compares it with NAME
     from platform_assets.product.recording import History as History
     from platform_assets.product.recording import RecordingMissing as RecordingMissing
     from platform_assets.product.sources import Source as Source
-    from platform_assets.product.spec import ProductSpec as Product
+    from platform_assets.product.spec import Product as Product
     from platform_assets.product.tasks.binary import Binary as Binary
     from platform_assets.product.tasks.multi_class import MultiClass as MultiClass
     from platform_assets.product.tasks.regression import Regression as Regression
@@ -57,8 +57,8 @@ if TYPE_CHECKING:  # for editors and type checkers; a test compares it with NAME
     from platform_assets.product.windows import Tables as Tables
     from platform_assets.product.windows import Window as Window
     from platform_assets.serving.answer.model import Model as Model
-    from platform_assets.store.handle import Product as Handle
     from platform_assets.store.landing import LandedFiles as LandedFiles
+    from platform_assets.store.product_store import ProductStore as ProductStore
     from platform_assets.training.image_nets import ConvNet as ConvNet
     from platform_assets.training.learners.blend import Blend as Blend
     from platform_assets.training.learners.boosted import LightGbm as LightGbm
@@ -83,7 +83,6 @@ NAMES = {
     "Field": "platform_assets.product.fields:Field",
     "FinishedOnnx": "platform_assets.training.learners.finished:FinishedOnnx",
     "Gates": "platform_assets.product.modelling:Gates",
-    "Handle": "platform_assets.store.handle:Product",
     "History": "platform_assets.product.recording:History",
     "HourlyGrain": "platform_assets.base.keys:HourlyGrain",
     "Landed": "platform_assets.product.channels:Landed",
@@ -96,8 +95,9 @@ NAMES = {
     "MultiClass": "platform_assets.product.tasks.multi_class:MultiClass",
     "Network": "platform_assets.training.learners.network:Network",
     "Pods": "platform_assets.product.pods:Pods",
-    "Product": "platform_assets.product.spec:ProductSpec",
+    "Product": "platform_assets.product.spec:Product",
     "ProductComponent": "platform_assets.components:ProductComponent",
+    "ProductStore": "platform_assets.store.product_store:ProductStore",
     "Range": "platform_assets.product.tuning:Range",
     "RecordingMissing": "platform_assets.product.recording:RecordingMissing",
     "Regression": "platform_assets.product.tasks.regression:Regression",

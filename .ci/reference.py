@@ -29,7 +29,7 @@ from platform_assets.training.learners.network import Network
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reference.md"
 TYPES: tuple[tuple[str, Sequence[type]], ...] = (
-    ("The product", (spec.ProductSpec,)),
+    ("The product", (spec.Product,)),
     ("Grain", (keys.DailyGrain, keys.HourlyGrain, keys.BatchGrain)),
     ("Sources", (spec.Source, spec.Column)),
     ("Fields", (spec.Field,)),
@@ -200,7 +200,7 @@ def _checks_of(kind: type) -> Iterator[ast.FunctionDef]:
                     child.name == "__post_init__" or child.name.startswith("_check_")
                 ):
                     yield child
-    if kind is spec.ProductSpec:
+    if kind is spec.Product:
         for node in _tree(monitoring.__file__).body:
             if isinstance(node, ast.FunctionDef) and node.name in ("check_rules", "check_possible"):
                 yield node

@@ -22,8 +22,8 @@ from platform_assets.base.settings import Settings, is_address
 
 if TYPE_CHECKING:
     from platform_assets.engine.product_files import Broken
-    from platform_assets.product.spec import ProductSpec
-    from platform_assets.store.handle import Product
+    from platform_assets.product.spec import Product
+    from platform_assets.store.product_store import ProductStore
 
 
 LOG_COLUMNS = 132
@@ -237,14 +237,14 @@ def _demo(settings: Settings, options: argparse.Namespace) -> int:
     from platform_assets.demo.processes import ChildEnded
     from platform_assets.demo.replay.playing import ReplayProblem
     from platform_assets.demo.runs import DagsterProblem
-    from platform_assets.store.handle import Product
+    from platform_assets.store.product_store import ProductStore
 
     spec = _recorded(options.product)
     _check_profiles()
     _end_on_signals()
     try:
         is_staying = sys.stdout.isatty() and not options.exit
-        job.run(Product(spec, settings), is_staying=is_staying, keys=options.keys, seed=options.seed)
+        job.run(ProductStore(spec, settings), is_staying=is_staying, keys=options.keys, seed=options.seed)
     except KeyboardInterrupt:
         print("Interrupted; every process was stopped.")
         return 130
@@ -321,11 +321,11 @@ def _train(settings: Settings, options: argparse.Namespace) -> int:
 
     from platform_assets.engine import product_files
     from platform_assets.operations.experiments import runs, train
-    from platform_assets.store.handle import Product
+    from platform_assets.store.product_store import ProductStore
     from platform_assets.training.steps.process import EXIT_PREEMPTED, Preempted
 
     _check_profiles()
-    product, console = Product(product_files.load(options.product), settings), Console()
+    product, console = ProductStore(product_files.load(options.product), settings), Console()
     try:
         record = train.run(product, options.cutoff, options.set, console)
     except Preempted:
@@ -341,13 +341,13 @@ def _tune(settings: Settings, options: argparse.Namespace) -> int:
 
     from platform_assets.engine import product_files
     from platform_assets.operations.experiments import tune
-    from platform_assets.store.handle import Product
+    from platform_assets.store.product_store import ProductStore
     from platform_assets.training.steps.process import EXIT_PREEMPTED, Preempted
 
     if options.trials < 1:
         raise ValueError(f"--trials is {options.trials}; expected at least 1.")
     _check_profiles()
-    product, console = Product(product_files.load(options.product), settings), Console()
+    product, console = ProductStore(product_files.load(options.product), settings), Console()
     try:
         trials = tune.run(product, options.cutoff, options.trials, console, seed=options.seed)
     except Preempted:
@@ -364,10 +364,10 @@ def _backtest(settings: Settings, options: argparse.Namespace) -> int:
     from platform_assets.engine import product_files
     from platform_assets.launch import launchers
     from platform_assets.operations.experiments import backtest
-    from platform_assets.store.handle import Product
+    from platform_assets.store.product_store import ProductStore
 
     _check_profiles()
-    product = Product(product_files.load(options.product), settings)
+    product = ProductStore(product_files.load(options.product), settings)
     try:
         replayed = backtest.run(product, launchers.launcher(settings), options.first, options.last)
     except dg.Failure as problem:
@@ -386,10 +386,10 @@ def _runs(settings: Settings, options: argparse.Namespace) -> int:
 
     from platform_assets.engine import product_files
     from platform_assets.operations.experiments import runs
-    from platform_assets.store.handle import Product
+    from platform_assets.store.product_store import ProductStore
 
     console = Console(width=LOG_COLUMNS)  # a narrower terminal wraps lines; a narrower table cuts numbers
-    product = Product(product_files.load(options.product), settings)
+    product = ProductStore(product_files.load(options.product), settings)
     task = product.spec.task
     listed = runs.sorted_by(runs.on_record(product), options.sort, task)
     if options.json:
@@ -479,12 +479,14 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
     """Become the serving process, which knows no product's file."""
     from platform_assets.engine import product_files
     from platform_assets.serving.releasing import whole
-    from platform_assets.store.handle import Product
+    from platform_assets.store.product_store import ProductStore
 
     names = []
     for name in options.names:
         product, _, letters = name.partition("@")
-        names.append(f"{product}@{whole(Product(product_files.load(product), settings), letters)}" if letters else name)
+        names.append(
+            f"{product}@{whole(ProductStore(product_files.load(product), settings), letters)}" if letters else name
+        )
     places = ["--memory-mb", options.memory_mb, "--port", options.port, "--host", options.host]
     command = [sys.executable, "-m", "platform_assets.serving.run.host", *names, *places]
     os.execve(command[0], command, settings.child_environment())
@@ -524,29 +526,29 @@ def _env(settings: Settings, _options: argparse.Namespace) -> int:
     return 0
 
 
-def _products(name: str | None) -> list[ProductSpec | Broken]:
+def _products(name: str | None) -> list[Product | Broken]:
     """Return the product with a name, or all; one whose file is broken as `Broken`."""
     from platform_assets.engine import product_files
 
     loaded, broken = product_files.load_each()
-    products: list[ProductSpec | Broken] = [*loaded, *broken]
+    products: list[Product | Broken] = [*loaded, *broken]
     return [product for product in products if name in (None, product.name)] or [_product(name)]
 
 
-def _opened(settings: Settings, options: argparse.Namespace) -> Product:
+def _opened(settings: Settings, options: argparse.Namespace) -> ProductStore:
     """Open the product that a command names, or the first."""
-    from platform_assets.store.handle import Product
+    from platform_assets.store.product_store import ProductStore
 
-    return Product(_product(options.product), settings)
+    return ProductStore(_product(options.product), settings)
 
 
-def _product(name: str | None) -> ProductSpec:
+def _product(name: str | None) -> Product:
     from platform_assets.engine import product_files
 
     return _first(lambda _: True, "no product can be loaded") if name is None else product_files.load(name)
 
 
-def _recorded(name: str | None) -> ProductSpec:
+def _recorded(name: str | None) -> Product:
     from platform_assets.engine import product_files
 
     if name is not None:
@@ -556,7 +558,7 @@ def _recorded(name: str | None) -> ProductSpec:
     )
 
 
-def _first(is_fit: Callable[[ProductSpec], bool], otherwise: str) -> ProductSpec:
+def _first(is_fit: Callable[[Product], bool], otherwise: str) -> Product:
     """Return the first product that fits; without one, the error names the products whose file is broken."""
     from platform_assets.engine import product_files
 

@@ -19,7 +19,7 @@ from dagster.components.component_scaffolding import scaffold_component
 from platform_assets import products
 from platform_assets.automation import factory
 from platform_assets.engine import product_files
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 
 OWN_FOLDER = f"{__package__}.defs"
 """Where products found by the factory are not defined again."""
@@ -76,7 +76,7 @@ class ProductComponent(dg.Component, dg.Model, dg.Resolvable):
         return dg.Definitions.merge(factory.shared_definitions(specs, built, {}), *jobs_and_schedules, own_definitions)
 
     @cached_property
-    def spec(self) -> ProductSpec:
+    def spec(self) -> Product:
         """The product's spec."""
         return product_files.load(self.product)
 

@@ -22,7 +22,7 @@ from platform_assets.engine import product_files
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.evaluation.releases import next_release
 from platform_assets.product.contract import contract_of
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.products import garment_photos
 from platform_assets.serving.answer.contract import Contract, ContractField
 from platform_assets.serving.answer.live import Live
@@ -31,8 +31,8 @@ from platform_assets.serving.answer.predict import Predictor
 from platform_assets.serving.answer.requests import TEXT_MAX
 from platform_assets.serving.log.prediction_log import PredictionLog
 from platform_assets.store.artifacts import ArtifactStore
-from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import TableStore
 from tests.doubles import instances, models
 from tests.doubles.products import hourly_temperature
@@ -102,7 +102,7 @@ def bodies(draw: st.DrawFn, contract: Contract) -> list[dict[str, Any]]:
     ]
 
 
-def accepted_ids(spec: ProductSpec, settings: Settings, live: Live) -> set[str]:
+def accepted_ids(spec: Product, settings: Settings, live: Live) -> set[str]:
     """Send requests until the service has accepted enough; return the ids of its answers, which are all in the log."""
     contract, predictor = live.model.contract, Predictor(PredictionLog(settings.prediction_log / spec.name))
     accepted: set[str] = set()
@@ -151,7 +151,7 @@ def test_an_advance_takes_in_or_reports_every_accepted_request(
     at = datetime(2024, 6, 1, tzinfo=UTC)
     ledgers.append(naming.RELEASES, next_release(digest=digest, cutoff=keys[-1], at=at, **release).document())
     live = Live(Model.load(store, digest), 1, "release")
-    list(replay.land(Product(spec, settings), keys))
+    list(replay.land(ProductStore(spec, settings), keys))
     clock.move(settings, spec.name, at)
 
     accepted = accepted_ids(spec, settings, live)

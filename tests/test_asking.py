@@ -16,7 +16,7 @@ from platform_assets.data import images
 from platform_assets.serving import asking
 from platform_assets.serving.asking import About
 from platform_assets.store.artifacts import ArtifactStore
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from tests.doubles import models
 from tests.doubles.products.slow_batches import SPEC
 
@@ -24,14 +24,14 @@ TINY = dataclasses.replace(SPEC, name=models.PRODUCT)
 ROWS = [models.row(str(number), {"temp": float(number), "stops": number % 3}) for number in range(40)]
 
 
-def released(folder: Path, **bundle: Any) -> Product:
+def released(folder: Path, **bundle: Any) -> ProductStore:
     settings = Settings.from_environment({"DRIFTLINE_STATE": str(folder)})
     models.release(settings.root, models.write_bundle(ArtifactStore(settings.root), **bundle))
-    return Product(TINY, settings)
+    return ProductStore(TINY, settings)
 
 
 @pytest.fixture
-def product(tmp_path: Path) -> Product:
+def product(tmp_path: Path) -> ProductStore:
     return released(tmp_path, bias=1.0)
 
 
@@ -39,11 +39,11 @@ def flat(rows: list[dict[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame([{**row, **row["features"]} for row in rows]).drop("features")
 
 
-def asked(product: Product, file: Path, about: About | None = None) -> list[dict[str, Any]]:
+def asked(product: ProductStore, file: Path, about: About | None = None) -> list[dict[str, Any]]:
     return list(asking.answers(product, file, about))
 
 
-def test_a_row_is_answered_as_the_service_would(product: Product, tmp_path: Path) -> None:
+def test_a_row_is_answered_as_the_service_would(product: ProductStore, tmp_path: Path) -> None:
     file = tmp_path / "row.json"
     file.write_text(json.dumps(models.row()))
     (answer,) = asked(product, file)
@@ -53,7 +53,7 @@ def test_a_row_is_answered_as_the_service_would(product: Product, tmp_path: Path
 
 
 @pytest.mark.parametrize("suffix", [".json", ".parquet", ".csv"])
-def test_each_form_of_many_rows_gives_the_same_answers(product: Product, tmp_path: Path, suffix: str) -> None:
+def test_each_form_of_many_rows_gives_the_same_answers(product: ProductStore, tmp_path: Path, suffix: str) -> None:
     file = tmp_path / f"rows{suffix}"
     if suffix == ".json":
         file.write_text(json.dumps(ROWS))
@@ -68,13 +68,13 @@ def test_each_form_of_many_rows_gives_the_same_answers(product: Product, tmp_pat
         assert asked(product, single) == [answers[index]]
 
 
-def test_moments_with_a_type_are_sent_as_text(product: Product, tmp_path: Path) -> None:
+def test_moments_with_a_type_are_sent_as_text(product: ProductStore, tmp_path: Path) -> None:
     table = flat(ROWS[:2]).with_columns(pl.col("service_time", "asked_at").str.to_datetime(time_zone="UTC"))
     table.write_parquet(tmp_path / "rows.parquet")
     assert len(asked(product, tmp_path / "rows.parquet")) == 2
 
 
-def test_a_missing_value_is_none_in_a_table(product: Product, tmp_path: Path) -> None:
+def test_a_missing_value_is_none_in_a_table(product: ProductStore, tmp_path: Path) -> None:
     file, text = tmp_path / "rows.parquet", tmp_path / "rows.csv"
     table = flat(ROWS[:1]).with_columns(pl.lit(None, pl.Float64).alias("temp"))
     table.write_csv(text)
@@ -114,7 +114,7 @@ def test_a_picture_is_answered_with_what_the_command_says_about_it(tmp_path: Pat
     ],
 )
 def test_what_cannot_be_asked_is_named(
-    product: Product, tmp_path: Path, name: str, content: bytes, problem: str
+    product: ProductStore, tmp_path: Path, name: str, content: bytes, problem: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=problem):
@@ -133,7 +133,7 @@ def test_what_cannot_be_asked_is_named(
     ],
 )
 def test_a_cell_that_does_not_fit_is_named(
-    product: Product, tmp_path: Path, column: str, cell: str, problem: str
+    product: ProductStore, tmp_path: Path, column: str, cell: str, problem: str
 ) -> None:
     flat(ROWS[:1]).with_columns(pl.lit(cell).alias(column)).write_csv(tmp_path / "rows.csv")
     with pytest.raises(ValueError, match=problem):
@@ -141,13 +141,13 @@ def test_a_cell_that_does_not_fit_is_named(
 
 
 def test_without_a_release_there_is_no_model(tmp_path: Path) -> None:
-    product = Product(TINY, Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path)}))
+    product = ProductStore(TINY, Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path)}))
     with pytest.raises(ValueError, match=r"tiny has no release in .*: there is no model to ask yet"):
         asked(product, tmp_path / "row.json")
 
 
 def test_the_command_prints_a_line_per_answer(
-    product: Product, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    product: ProductStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DRIFTLINE_STATE", str(tmp_path))
     monkeypatch.setattr(cli, "_product", lambda name: TINY)

@@ -29,7 +29,7 @@ from platform_assets.product.spec import (
     Gates,
     History,
     Monitors,
-    ProductSpec,
+    Product,
     RecordingMissing,
     Retraining,
     Service,
@@ -66,28 +66,28 @@ def _short_history(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(reach, name, count)
 
 
-def problems(spec: ProductSpec) -> dict[str, str]:
+def problems(spec: Product) -> dict[str, str]:
     return {line.check: line.message for line in checking.of_product(spec) if line.is_problem}
 
 
-def line_of(spec: ProductSpec, check: str) -> checking.Line:
+def line_of(spec: Product, check: str) -> checking.Line:
     """Return a check's line, without running the checks after it."""
     return next(line for line in checking.of_product(spec) if line.check == check)
 
 
-def checks_before_rows(spec: ProductSpec) -> set[str]:
+def checks_before_rows(spec: Product) -> set[str]:
     """Return the names of the lines before the first that reads files."""
     return {line.check for line in takewhile(lambda line: line.check != "keys", checking.of_product(spec))}
 
 
-def problem(spec: ProductSpec, check: str) -> str:
+def problem(spec: Product, check: str) -> str:
     """Return the message of a check's problem, without running the checks after it."""
     line = line_of(spec, check)
     assert line.is_problem, line
     return line.message
 
 
-def built_with(change: Callable[[pl.DataFrame, Tables, Window], pl.DataFrame]) -> ProductSpec:
+def built_with(change: Callable[[pl.DataFrame, Tables, Window], pl.DataFrame]) -> Product:
     """Return the product with a change applied to the rows of its features."""
 
     def features(tables: Tables, window: Window) -> pl.DataFrame:
@@ -96,7 +96,7 @@ def built_with(change: Callable[[pl.DataFrame, Tables, Window], pl.DataFrame]) -
     return replace(SPEC, features=features)
 
 
-def recorded_with(change: Callable[[str, str, bytes], bytes | None]) -> ProductSpec:
+def recorded_with(change: Callable[[str, str, bytes], bytes | None]) -> Product:
     """Return the product with a change applied to its files."""
     assert SPEC.history is not None
 
@@ -176,7 +176,7 @@ def test_a_first_training_beyond_a_months_budget_is_reported_before_anything_run
         for spec in {spec.name: spec for spec in (SPEC, *product_files.load_all())}.values()
     ],
 )
-def test_a_sound_product_passes_every_check(spec: ProductSpec) -> None:
+def test_a_sound_product_passes_every_check(spec: Product) -> None:
     lines = list(checking.of_product(spec))
     assert [line.message for line in lines if line.is_problem] == []
     assert "runs of at most" in next(line.message for line in lines if line.check == "history")
@@ -317,7 +317,7 @@ def _without(name: str) -> Callable[[], Any]:
     return schema
 
 
-def _with_source(**changes: Any) -> ProductSpec:
+def _with_source(**changes: Any) -> Product:
     return replace(SPEC, sources=(replace(SPEC.sources[0], **changes), SPEC.sources[1]))
 
 
@@ -368,7 +368,7 @@ def _fails_to_deliver(source: str, key: str, data: bytes) -> bytes:
         ),
     ],
 )  # fmt: skip
-def test_each_mistake_in_a_source_has_its_message(spec: ProductSpec, sentence: str | None) -> None:
+def test_each_mistake_in_a_source_has_its_message(spec: Product, sentence: str | None) -> None:
     result = problems(spec)
     if sentence is None:
         assert result == {}
@@ -384,7 +384,7 @@ def test_a_column_that_the_schema_does_not_declare_is_named() -> None:
     assert line.message.endswith("; not declared, and left out: pressure_hpa")
 
 
-def _labelled(change: Callable[[pl.DataFrame], pl.DataFrame]) -> ProductSpec:
+def _labelled(change: Callable[[pl.DataFrame], pl.DataFrame]) -> Product:
     return replace(SPEC, label=lambda readings: change(SPEC.label(readings)))
 
 
@@ -419,7 +419,7 @@ def test_each_mistake_in_the_labels_has_its_message(change: Any, check: str, sen
     assert sentence in problem(_labelled(_changed(change)), check)
 
 
-def _yes_or_no(first_no: str) -> ProductSpec:
+def _yes_or_no(first_no: str) -> Product:
     """Return the product as a binary task whose labels are all 0 from a key on."""
 
     def label(readings: pl.DataFrame) -> pl.DataFrame:
@@ -595,7 +595,7 @@ def test_each_mistake_in_statistics_has_its_message(statistics: Any, sentence: s
     assert sentence in problem(_with_source(statistics=statistics), "source observations")
 
 
-def _ruled(broken: Any, sources: tuple[str, ...] = ("observations", "readings")) -> ProductSpec:
+def _ruled(broken: Any, sources: tuple[str, ...] = ("observations", "readings")) -> Product:
     rule = CrossRule(name="the two agree", sources=sources, broken=broken)
     return replace(SPEC, monitors=replace(SPEC.monitors, rules=(rule,)))
 
@@ -644,7 +644,7 @@ def test_a_rule_without_a_key_to_try_it_on_is_not_a_problem() -> None:
         (_ruled(lambda tables: tables["readings"]), "is broken in each of 2 keys, by 100.0% of the rows"),
     ],
 )  # fmt: skip
-def test_each_mistake_in_a_rule_has_its_message(spec: ProductSpec, sentence: str) -> None:
+def test_each_mistake_in_a_rule_has_its_message(spec: Product, sentence: str) -> None:
     message = problem(spec, "rules")
     assert sentence in message
     assert message.endswith(f"in {FILE}.")

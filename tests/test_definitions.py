@@ -57,9 +57,7 @@ def test_every_stage_is_listed_and_builds_at_least_one_asset() -> None:
     tags = {spec.tags[naming.TAG_STAGE] for spec in build_defs(specs=[batches.SPEC]).resolve_all_asset_specs()}
     assert {module.STAGE for module in STAGES if hasattr(module, "STAGE")} <= tags
     files = Path(str(platform_assets.__file__)).parent.rglob("*.py")
-    declared = {
-        str(path) for path in files if "def build(spec: ProductSpec, outside: Outside" in path.read_text("utf-8")
-    }
+    declared = {str(path) for path in files if "def build(spec: Product, outside: Outside" in path.read_text("utf-8")}
     assert {module.__file__ for module in STAGES} == declared
 
 

@@ -25,10 +25,10 @@ from platform_assets.demo import replay
 from platform_assets.engine import product_files
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.product import spec as specs_base
-from platform_assets.product.spec import ProductSpec
-from platform_assets.store.handle import Product
+from platform_assets.product.spec import Product
 from platform_assets.store.history.reader import History
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.faults import Fault
 from platform_assets.store.records.verdicts import VERDICTS
 from platform_assets.store.tables import TableStore
@@ -58,16 +58,16 @@ README, COOKBOOK = products("README.md"), products("docs/cookbook.md")
 
 
 @pytest.fixture
-def write(tmp_path: Path, settings: Settings) -> Iterator[Callable[[str], ProductSpec]]:
+def write(tmp_path: Path, settings: Settings) -> Iterator[Callable[[str], Product]]:
     """Write a product's file where `specs` finds it, and load it."""
     folder = tmp_path / "products"
     folder.mkdir()
     product_folder.__path__.append(str(folder))
     written: list[str] = []
 
-    def file_of(name: str) -> ProductSpec:
+    def file_of(name: str) -> Product:
         text = README[name] if name in README else COOKBOOK[name]
-        if name in COOKBOOK and "ProductSpec(" not in text:
+        if name in COOKBOOK and "Product(" not in text:
             text = README["rain_today"] + text
         (folder / f"{name}.py").write_text(text, encoding="utf-8")
         written.append(name)
@@ -93,7 +93,7 @@ def observations() -> pl.DataFrame:
     ).filter(pl.col("day") <= "2013-02-20")
 
 
-def land(settings: Settings, spec: ProductSpec, last: str, period: str = "day") -> None:
+def land(settings: Settings, spec: Product, last: str, period: str = "day") -> None:
     """Write a file per key up to `last` for each source that reads files of its own."""
     for (key,), rows in observations().group_by(period, maintain_order=True):
         if not spec.grain.first <= str(key) <= last:
@@ -113,13 +113,13 @@ def land(settings: Settings, spec: ProductSpec, last: str, period: str = "day") 
                     path.with_name(f"{path.name}.done").touch()
 
 
-def landed(settings: Settings, spec: ProductSpec, source: str, key: str, suffix: str) -> Path:
+def landed(settings: Settings, spec: Product, source: str, key: str, suffix: str) -> Path:
     path = Path(naming.landing_location(settings.root, f"{spec.name}/{source}", key, suffix))
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 
-def land_photos(settings: Settings, spec: ProductSpec, batches: int) -> None:
+def land_photos(settings: Settings, spec: Product, batches: int) -> None:
     """Write batches of bright and dark photos, ten of each, and the labels of a person."""
     start = pl.datetime(2024, 1, 1, time_zone="UTC", time_unit="us")
     for batch in range(1, batches + 1):
@@ -136,14 +136,14 @@ def land_photos(settings: Settings, spec: ProductSpec, batches: int) -> None:
         labels.write_csv(landed(settings, spec, "labels", key, ".csv"), datetime_format="%Y-%m-%dT%H:%M:%SZ")
 
 
-def checked(spec: ProductSpec, settings: Settings) -> dict[str, str]:
+def checked(spec: Product, settings: Settings) -> dict[str, str]:
     """Return the state of each line of `driftline check`."""
     lines = list(checking.of_product(spec, settings))
     assert not [line for line in lines if line.is_problem], checking.as_text(spec.name, lines)
     return {line.check: line.state for line in lines}
 
 
-def materialise(spec: ProductSpec, settings: Settings, first: str, last: str, cutoff: str | None = None) -> None:
+def materialise(spec: Product, settings: Settings, first: str, last: str, cutoff: str | None = None) -> None:
     """Run data and monitoring for a range of keys and, with a cutoff, train and judge a model."""
     # A live product's files are taken after two looks 30 s apart; tests/stages/test_arrivals.py has the looks.
     sources = tuple(replace(source, settle=timedelta(milliseconds=1)) for source in spec.sources)
@@ -165,7 +165,7 @@ def materialise(spec: ProductSpec, settings: Settings, first: str, last: str, cu
 
 
 def test_the_readme_shows_a_product_in_30_lines_that_trains_a_model(
-    write: Callable[[str], ProductSpec], settings: Settings
+    write: Callable[[str], Product], settings: Settings
 ) -> None:
     assert list(README) == ["rain_today"]
     assert len([line for line in README["rain_today"].splitlines() if line.strip()]) <= MOST_LINES
@@ -190,7 +190,7 @@ def test_the_readme_shows_a_product_in_30_lines_that_trains_a_model(
     ],
 )
 def test_a_recipe_of_days_is_checked_and_materialised(
-    name: str, write: Callable[[str], ProductSpec], settings: Settings
+    name: str, write: Callable[[str], Product], settings: Settings
 ) -> None:
     spec = write(name)
     land(settings, spec, "2013-01-16")
@@ -198,7 +198,7 @@ def test_a_recipe_of_days_is_checked_and_materialised(
     assert {lines[f"source {source}"] for source in WEATHER} == {"ok"}
     assert lines["features"] == lines["label"] == lines["point in time"] == "ok"
     if not spec.is_live:
-        replay.move_on(Product(spec, settings), spec.grain.instant("2013-01-06"))
+        replay.move_on(ProductStore(spec, settings), spec.grain.instant("2013-01-06"))
     materialise(spec, settings, "2013-01-01", "2013-01-05")
     tables = TableStore(settings.root, spec.name)
     assert [record.rows for record in tables.records("features").values()] == [0, 3, 3, 3, 3]
@@ -216,7 +216,7 @@ def test_a_recipe_of_days_is_checked_and_materialised(
     ],
 )
 def test_a_recipe_of_a_learner_is_fitted_and_exported(
-    name: str, learner: str, write: Callable[[str], ProductSpec], settings: Settings
+    name: str, learner: str, write: Callable[[str], Product], settings: Settings
 ) -> None:
     spec = write(name)
     land(settings, spec, "2013-02-20")
@@ -226,7 +226,7 @@ def test_a_recipe_of_a_learner_is_fitted_and_exported(
 
 
 def test_the_recipe_of_a_finished_file_names_the_file_that_is_not_there(
-    write: Callable[[str], ProductSpec], settings: Settings, tmp_path: Path
+    write: Callable[[str], Product], settings: Settings, tmp_path: Path
 ) -> None:
     spec = write("rain_given")
     land(settings, spec, "2013-02-20")
@@ -236,7 +236,7 @@ def test_the_recipe_of_a_finished_file_names_the_file_that_is_not_there(
     assert "rain.onnx is not in" in line.message
 
 
-def test_the_recipe_of_hours_accepts_an_empty_hour(write: Callable[[str], ProductSpec], settings: Settings) -> None:
+def test_the_recipe_of_hours_accepts_an_empty_hour(write: Callable[[str], Product], settings: Settings) -> None:
     spec = write("rain_hourly")
     land(settings, spec, "2013-01-16T08", period="hour")
     empty = landed(settings, spec, "weather", "2013-01-15T12", ".csv")
@@ -254,9 +254,7 @@ def test_the_recipe_of_hours_accepts_an_empty_hour(write: Callable[[str], Produc
     assert fault.check == "empty_delivery"
 
 
-def test_the_recipe_of_images_is_checked_and_materialised(
-    write: Callable[[str], ProductSpec], settings: Settings
-) -> None:
+def test_the_recipe_of_images_is_checked_and_materialised(write: Callable[[str], Product], settings: Settings) -> None:
     spec = write("day_or_night")
     land_photos(settings, spec, 8)
     assert set(checked(spec, settings).values()) == {"ok"}

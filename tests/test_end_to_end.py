@@ -34,8 +34,8 @@ from platform_assets.demo.processes import Children
 from platform_assets.demo.runs import Dagster, RunFailed
 from platform_assets.engine import product_files
 from platform_assets.operations import status, trace
-from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.attempts import ATTEMPTS, unique_attempts
 from platform_assets.store.tables import TableStore
 from tests.doubles import documents
@@ -263,7 +263,7 @@ def test_printed_command_gives_the_first_answer_again(played: Played):
 
 
 def test_answer_is_traced_back_to_the_files_that_landed(played: Played):
-    result = trace.of_prediction(Product(SPEC, played.settings), played.answer["prediction_id"])
+    result = trace.of_prediction(ProductStore(SPEC, played.settings), played.answer["prediction_id"])
     assert result.answer["key"] == CUTOFF
     assert result.verdict.passed
     tries = [(attempt.step, attempt.reason) for attempt in result.training.attempts]
@@ -325,7 +325,7 @@ def test_report_begins_with_the_fault(played: Played):
 
 
 def test_status_shows_model_and_fault(played: Played):
-    state = status.of_product(Product(SPEC, played.settings))
+    state = status.of_product(ProductStore(SPEC, played.settings))
     assert (state.release.number, state.release.age_keys) == (1, COUNT)
     assert [episode.key for episode in state.held] == list(PLAN.injected.keys)
 

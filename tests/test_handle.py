@@ -9,7 +9,7 @@ import pytest
 
 from platform_assets.base import clock
 from platform_assets.base.settings import Settings
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.requests import INTERVENTIONS, Intervention
 from tests.doubles import recorded
 
@@ -18,7 +18,7 @@ MOMENT = datetime(2020, 1, 3, tzinfo=UTC)
 
 
 def test_content_written_through_one_handle_is_read_through_another(settings: Settings) -> None:
-    one, other = Product(SPEC, settings), Product(SPEC, settings)
+    one, other = ProductStore(SPEC, settings), ProductStore(SPEC, settings)
     digest = one.artifacts.put(b"blob")
     one.tables.record("outcomes", "2020-01-02", content_digest=digest, inputs={}, code="0")
     one.ledgers.of(INTERVENTIONS).append(Intervention(key="2020-01-02", kind="drop"))
@@ -30,10 +30,10 @@ def test_content_written_through_one_handle_is_read_through_another(settings: Se
 def test_a_recording_has_the_replayed_moment_and_a_live_product_the_wall_clock(
     settings: Settings,
 ) -> None:
-    product = Product(SPEC, settings)
+    product = ProductStore(SPEC, settings)
     with pytest.raises(LookupError, match="its clock has not been set"):
         _ = product.now
     clock.move(settings, SPEC.name, MOMENT)
     assert product.now == MOMENT
     before = datetime.now(UTC)
-    assert before <= Product(replace(SPEC, is_live=True), settings).now <= datetime.now(UTC)
+    assert before <= ProductStore(replace(SPEC, is_live=True), settings).now <= datetime.now(UTC)

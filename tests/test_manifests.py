@@ -15,10 +15,10 @@ from platform_assets.base import naming
 from platform_assets.base.settings import AUTHORITIES, AUTHORITY_VARIABLES, REPOSITORY, Settings, SettingsProblem
 from platform_assets.kubernetes import service_manifests as module
 from platform_assets.kubernetes.service_manifests import manifests, name_of
-from platform_assets.product.spec import Pods, ProductSpec
+from platform_assets.product.spec import Pods, Product
 from platform_assets.serving.answer import middleware
-from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import TableStore
 from tests.doubles import kustomize, models
 from tests.doubles.products.slow_batches import SPEC
@@ -32,18 +32,18 @@ ANSWER_S = 10.0
 """`serving.answer.routes.TIMEOUT_S`, whose module only a server imports."""
 
 
-def product(folder: Path, spec: ProductSpec = SPEC, **settings: str) -> Product:
+def product(folder: Path, spec: Product = SPEC, **settings: str) -> ProductStore:
     variables = {"DRIFTLINE_STATE": str(folder), "DRIFTLINE_SERVICE_IMAGE": IMAGE, **settings}
-    return Product(spec, Settings.from_environment(variables))
+    return ProductStore(spec, Settings.from_environment(variables))
 
 
-def release(product: Product, graph: bytes = b"x", **notes: Any) -> None:
+def release(product: ProductStore, graph: bytes = b"x", **notes: Any) -> None:
     digest = served(product, "a" * 64, graph, **notes)
     record = models.release_record(1, digest, product=product.name, cutoff=CUTOFF, contract_sha256="a" * 64)
     Ledgers(product.settings.root, product.name).create_number(naming.RELEASES, 1, record)
 
 
-def served(product: Product, contract: str, graph: bytes = b"x", **notes: Any) -> str:
+def served(product: ProductStore, contract: str, graph: bytes = b"x", **notes: Any) -> str:
     """Record a model of the cutoff and its Bento; return the model's digest."""
     about = {"product": product.name, "contract_sha256": contract}
     digest = product.artifacts.write_bundle({"model.onnx": graph, "weights": bytes(9)}, about)
@@ -52,14 +52,14 @@ def served(product: Product, contract: str, graph: bytes = b"x", **notes: Any) -
     return digest
 
 
-def documents(folder: Path, replicas: int | None = None, spec: ProductSpec = SPEC, **settings: str) -> dict[str, Any]:
+def documents(folder: Path, replicas: int | None = None, spec: Product = SPEC, **settings: str) -> dict[str, Any]:
     """Return the manifests of a product with one release, by kind."""
     built = product(folder, spec, **settings)
     release(built, stored=BENTO)
     return {document["kind"]: document for document in yaml.safe_load_all(manifests(built, replicas))}
 
 
-def with_pods(**changes: Any) -> ProductSpec:
+def with_pods(**changes: Any) -> Product:
     return replace(SPEC, pods=replace(SPEC.pods, **changes))
 
 
@@ -152,7 +152,7 @@ def test_an_autoscaler_has_the_number_of_pods_for_itself(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("replicas", "spec"), [(4, SPEC), (None, with_pods(replicas=4, replicas_max=4))])
-def test_a_fixed_number_of_pods_has_no_autoscaler(tmp_path: Path, replicas: int | None, spec: ProductSpec) -> None:
+def test_a_fixed_number_of_pods_has_no_autoscaler(tmp_path: Path, replicas: int | None, spec: Product) -> None:
     built = documents(tmp_path, replicas, spec)
     assert built["Deployment"]["spec"]["replicas"] == 4
     assert "HorizontalPodAutoscaler" not in built
@@ -267,7 +267,7 @@ def test_a_limit_below_what_the_model_needs_is_refused(tmp_path: Path) -> None:
     release(built, bytes(8 * 1024**2), stored=BENTO)
     with pytest.raises(ValueError, match=r"is 0.3; expected at least 0.3\d, as the service and the trial"):
         manifests(built)
-    assert "memory: 1Gi" in manifests(Product(SPEC, built.settings))
+    assert "memory: 1Gi" in manifests(ProductStore(SPEC, built.settings))
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,10 @@ from platform_assets.demo import replay
 from platform_assets.demo.replay import callers, deliveries, playing, waiting
 from platform_assets.engine import product_files
 from platform_assets.evaluation import releases
-from platform_assets.product.spec import Deliver, FaultKind, History, ProductSpec, Window
+from platform_assets.product.spec import Deliver, FaultKind, History, Product, Window
 from platform_assets.serving.run.metrics import Metrics
-from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import TableStore
 from tests.doubles import documents, recorded
 from tests.doubles import numbered_batches as batches
@@ -43,7 +43,7 @@ def _files(settings: Settings) -> dict[str, bytes]:
 
 
 def test_files_are_exactly_where_raw_looks_for_them(settings: Settings):
-    list(replay.land(Product(SPEC, settings), KEYS, labelled=KEYS[:2]))
+    list(replay.land(ProductStore(SPEC, settings), KEYS, labelled=KEYS[:2]))
     keyed = {f"recorded/{source}/{key}.csv" for source in ("plans", "readings") for key in KEYS}
     labels = {f"recorded/results/{key}.csv" for key in KEYS[:2]}
     files = _files(settings)
@@ -52,16 +52,16 @@ def test_files_are_exactly_where_raw_looks_for_them(settings: Settings):
 
 
 def test_every_delivery_is_listed_and_counted(settings: Settings):
-    landed = list(replay.land(Product(SPEC, settings), KEYS))
+    landed = list(replay.land(ProductStore(SPEC, settings), KEYS))
     assert len(landed) == 3 * len(KEYS) + 1
     assert all(item.is_new and item.bytes for item in landed)
 
 
 def test_landing_again_leaves_equal_files_alone_and_repairs_others(settings: Settings):
-    list(replay.land(Product(SPEC, settings), KEYS))
+    list(replay.land(ProductStore(SPEC, settings), KEYS))
     before = _files(settings)
     (Path(settings.root) / "landing/recorded/plans/2020-01-02.csv").write_text("job_id\n", encoding="utf-8")
-    again = [(item.source, item.key) for item in replay.land(Product(SPEC, settings), KEYS) if item.is_new]
+    again = [(item.source, item.key) for item in replay.land(ProductStore(SPEC, settings), KEYS) if item.is_new]
     assert again == [("plans", "2020-01-02")]
     assert _files(settings) == before
 
@@ -82,7 +82,7 @@ def test_labels_are_known_before_the_cutoff_that_may_see_them():
 
 
 def test_product_without_a_recording_is_refused():
-    live = ProductSpec(**{**vars(SPEC), "history": None})
+    live = Product(**{**vars(SPEC), "history": None})
     with pytest.raises(ValueError, match="recorded has no history to replay"):
         replay.first_cutoff(live)
 
@@ -103,7 +103,7 @@ def test_request_has_only_known_values_and_no_quarantined_row():
 
 
 def test_source_that_delivers_nothing_is_an_error():
-    silent = ProductSpec(
+    silent = Product(
         **{
             **vars(SPEC),
             "history": History(deliver=lambda source, key: None, demo_first="2020-01-01", demo_last="2020-01-10"),
@@ -113,7 +113,7 @@ def test_source_that_delivers_nothing_is_an_error():
         replay.requests(silent, "2020-01-05")
 
 
-def _differing(spec: ProductSpec, key: str, known_by, moments: list[datetime]) -> int:
+def _differing(spec: Product, key: str, known_by, moments: list[datetime]) -> int:
     """Count requests that differ from those built with everything not yet known at their moment blanked out."""
     tables, requests = replay.known_tables(spec, key), replay.requests(spec, key)
     differing = 0
@@ -223,8 +223,12 @@ def test_only_the_drawn_keys_of_the_broken_source_differ():
 
 def test_files_known_before_a_key_land_early_and_others_late_with_labels_first(settings: Settings):
     reader = replay.Reader(SPEC)
-    assert [item.source for item in deliveries.land_early(Product(SPEC, settings), "2020-01-12", reader)] == ["plans"]
-    late = [(item.source, item.key) for item in deliveries.land_late(Product(SPEC, settings), "2020-01-12", reader)]
+    assert [item.source for item in deliveries.land_early(ProductStore(SPEC, settings), "2020-01-12", reader)] == [
+        "plans"
+    ]
+    late = [
+        (item.source, item.key) for item in deliveries.land_late(ProductStore(SPEC, settings), "2020-01-12", reader)
+    ]
     assert late == [("results", "2020-01-11"), ("readings", "2020-01-12")]
 
 
@@ -300,7 +304,7 @@ def service(settings: Settings, statuses: list[int]) -> Iterator[tuple[str, list
 def test_each_request_is_sent_at_its_time(settings: Settings, service):
     address, received = service
     questions = replay.requests(SPEC, "2020-01-05")
-    answers = list(replay.ask(Product(SPEC, settings), questions, address))
+    answers = list(replay.ask(ProductStore(SPEC, settings), questions, address))
     assert received == [(question["entity"], question["asked_at"]) for question in questions]
     assert [answer.body["entity"] for answer in answers] == [question["entity"] for question in questions]
     assert all(answer.status == 200 and answer.latency_s > 0 for answer in answers)
@@ -308,14 +312,14 @@ def test_each_request_is_sent_at_its_time(settings: Settings, service):
 
 def test_refused_request_is_returned_with_its_reason(settings: Settings, service):
     question = {**replay.requests(SPEC, "2020-01-05")[0], "entity": "nobody"}
-    (answer,) = replay.ask(Product(SPEC, settings), [question], service[0])
+    (answer,) = replay.ask(ProductStore(SPEC, settings), [question], service[0])
     assert (answer.status, answer.body["field"]) == (422, "entity")
 
 
 def test_request_is_repeated_while_the_service_is_away(settings: Settings, service, statuses, monkeypatch):
     monkeypatch.setattr(callers, "PAUSE_S", 0.0)
     statuses += [503, 503]
-    (answer,) = replay.ask(Product(SPEC, settings), replay.requests(SPEC, "2020-01-05")[:1], service[0])
+    (answer,) = replay.ask(ProductStore(SPEC, settings), replay.requests(SPEC, "2020-01-05")[:1], service[0])
     assert answer.status == 200
     assert len(service[1]) == 3
 
@@ -324,16 +328,16 @@ def test_service_that_never_comes_back_is_an_error(settings: Settings, monkeypat
     monkeypatch.setattr(callers, "PATIENCE_S", 0.0)
     monkeypatch.setattr(callers, "PAUSE_S", 0.0)
     with pytest.raises(httpx.ConnectError):
-        list(replay.ask(Product(SPEC, settings), replay.requests(SPEC, "2020-01-05")[:1], "http://127.0.0.1:9"))
+        list(replay.ask(ProductStore(SPEC, settings), replay.requests(SPEC, "2020-01-05")[:1], "http://127.0.0.1:9"))
 
 
 def test_clock_is_never_moved_backwards(settings: Settings, service):
     later = datetime(2020, 2, 1, tzinfo=UTC)
     clock.move(settings, SPEC.name, later)
-    list(replay.ask(Product(SPEC, settings), replay.requests(SPEC, "2020-01-05")[:1], service[0]))
+    list(replay.ask(ProductStore(SPEC, settings), replay.requests(SPEC, "2020-01-05")[:1], service[0]))
     assert clock.now(settings, SPEC.name, is_live=False) == later
-    assert replay.move_on(Product(SPEC, settings), later - timedelta(days=1)) == later
-    assert replay.move_on(Product(SPEC, settings), later + timedelta(days=1)) == later + timedelta(days=1)
+    assert replay.move_on(ProductStore(SPEC, settings), later - timedelta(days=1)) == later
+    assert replay.move_on(ProductStore(SPEC, settings), later + timedelta(days=1)) == later + timedelta(days=1)
 
 
 # Playing --------------------------------------------------------------------------------------------------------------
@@ -374,7 +378,7 @@ def test_key_is_played_in_order_and_its_decision_waited_for(settings: Settings, 
     address, received = service
     key = "2020-01-12"
     _decide(settings, key)
-    with replay.Player(Product(SPEC, settings), address, check=_no_check) as player:
+    with replay.Player(ProductStore(SPEC, settings), address, check=_no_check) as player:
         requests = player.ask(key)
         decision, outcome = player.close(key, "2020-01-13")
     assert (requests.requests, requests.answered, requests.refused) == (4, 3, 1)
@@ -397,7 +401,7 @@ def test_last_files_of_a_key_land_when_it_is_over(settings: Settings, service, m
 
     monkeypatch.setattr(playing, "land_late", landed)
     _decide(settings, "2020-01-12")
-    with replay.Player(Product(SPEC, settings), service[0], check=_no_check) as player:
+    with replay.Player(ProductStore(SPEC, settings), service[0], check=_no_check) as player:
         player.close("2020-01-12")
     assert clock_times == [datetime(2020, 1, 13, tzinfo=UTC)]
 
@@ -405,7 +409,7 @@ def test_last_files_of_a_key_land_when_it_is_over(settings: Settings, service, m
 def test_response_that_is_neither_answer_nor_refusal_ends_the_replay(settings: Settings, service, statuses):
     statuses.append(500)
     with (
-        replay.Player(Product(SPEC, settings), service[0], check=_no_check) as player,
+        replay.Player(ProductStore(SPEC, settings), service[0], check=_no_check) as player,
         pytest.raises(playing.ReplayProblem, match="2020-01-12-03 was answered 500"),
     ):
         player.ask("2020-01-12")
@@ -417,39 +421,39 @@ def test_retrain_is_waited_for_until_the_service_serves_its_release(settings: Se
     _release(settings, "2020-01-01", "a" * 64)
     _release(settings, "2020-01-13", "b" * 64)
     probed = settings.replace(serving_probes_port=int(service[0].rpartition(":")[2]))  # one port has all its paths
-    with replay.Player(Product(SPEC, probed), service[0], check=_no_check) as player:
+    with replay.Player(ProductStore(SPEC, probed), service[0], check=_no_check) as player:
         _, outcome = player.close("2020-01-12")
     assert outcome is not None
     assert (outcome.kind, outcome.release) == ("released", 2)
 
 
 def test_lost_challenger_is_an_outcome_with_its_reasons(settings: Settings):
-    assert replay.outcome_of(Product(SPEC, settings), "2020-01-13") is None
+    assert replay.outcome_of(ProductStore(SPEC, settings), "2020-01-13") is None
     _release(settings, "2020-01-01", "a" * 64)
     _judge(settings, "2020-01-13", "b" * 64, passed=False)
-    outcome = replay.outcome_of(Product(SPEC, settings), "2020-01-13")
+    outcome = replay.outcome_of(ProductStore(SPEC, settings), "2020-01-13")
     assert outcome is not None
     assert (outcome.kind, outcome.release, outcome.reasons) == ("kept_champion", 1, ("Worse than the champion.",))
 
 
 def test_passed_challenger_is_open_until_released_or_already_live(settings: Settings):
     _judge(settings, "2020-01-13", "b" * 64, passed=True)
-    assert replay.outcome_of(Product(SPEC, settings), "2020-01-13") is None
+    assert replay.outcome_of(ProductStore(SPEC, settings), "2020-01-13") is None
     _release(settings, "2020-01-12", "b" * 64)
-    outcome = replay.outcome_of(Product(SPEC, settings), "2020-01-13")
+    outcome = replay.outcome_of(ProductStore(SPEC, settings), "2020-01-13")
     assert outcome is not None
     assert outcome.kind == "released"
 
 
 def test_waiting_ends_with_patience_or_with_the_servers(settings: Settings):
     with pytest.raises(TimeoutError, match="the decision of recorded for 2020-01-12 did not appear within 0 s"):
-        waiting.wait_for_decision(Product(SPEC, settings), "2020-01-12", check=_no_check, timeout_s=0.0)
+        waiting.wait_for_decision(ProductStore(SPEC, settings), "2020-01-12", check=_no_check, timeout_s=0.0)
 
     def servers_gone() -> None:
         raise ChildProcessError("the daemon ended")
 
     with pytest.raises(ChildProcessError):
-        waiting.wait_for_outcome(Product(SPEC, settings), "2020-01-13", check=servers_gone)
+        waiting.wait_for_outcome(ProductStore(SPEC, settings), "2020-01-13", check=servers_gone)
 
 
 def test_a_batch_of_broken_rows_only_ends_when_its_last_row_was_known() -> None:

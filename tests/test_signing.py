@@ -18,8 +18,8 @@ from platform_assets.evaluation import releases, signing
 from platform_assets.serving.follow import releases as followed
 from platform_assets.serving.follow.releases import Followed
 from platform_assets.store.artifacts import sha256
-from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.verdicts import VERDICTS
 from tests.doubles import documents
 
@@ -35,21 +35,21 @@ def key(tmp_path: Path) -> tuple[Path, str]:
 
 
 @pytest.fixture
-def product(settings: Settings) -> Product:
+def product(settings: Settings) -> ProductStore:
     clock.move(settings, PRODUCT, AT)
-    return Product(product_files.load(PRODUCT), settings)
+    return ProductStore(product_files.load(PRODUCT), settings)
 
 
-def with_key(product: Product, path: Path) -> Product:
-    return Product(product.spec, product.settings.replace(signing_key_file=path))
+def with_key(product: ProductStore, path: Path) -> ProductStore:
+    return ProductStore(product.spec, product.settings.replace(signing_key_file=path))
 
 
-def judge(product: Product, digest: str) -> None:
+def judge(product: ProductStore, digest: str) -> None:
     document = documents.verdict(digest, product=PRODUCT)
     signing.write_verdict(product, digest, VERDICTS.read(document, "a verdict"))
 
 
-def release(product: Product, digest: str, previous: int | None = None, **changes: Any) -> int:
+def release(product: ProductStore, digest: str, previous: int | None = None, **changes: Any) -> int:
     record = releases.next_release(
         product=PRODUCT,
         digest=digest,
@@ -64,17 +64,19 @@ def release(product: Product, digest: str, previous: int | None = None, **change
     return signing.write_release(product, record)[0]
 
 
-def stored(product: Product, ledger: str, name: str | int) -> bytes:
+def stored(product: ProductStore, ledger: str, name: str | int) -> bytes:
     name = f"{name:08d}" if isinstance(name, int) else name
     return Ledgers(product.settings.root, PRODUCT).stored(ledger, name) or b""
 
 
-def follow(product: Product, number: int, *pinned: str) -> str:
+def follow(product: ProductStore, number: int, *pinned: str) -> str:
     ledgers = Ledgers(product.settings.root, PRODUCT)
     return followed.read(ledgers, number, Followed(), pinned).digest
 
 
-def test_what_the_platform_signs_is_followed_by_a_service_with_its_key(product: Product, key: tuple[Path, str]) -> None:
+def test_what_the_platform_signs_is_followed_by_a_service_with_its_key(
+    product: ProductStore, key: tuple[Path, str]
+) -> None:
     path, public = key
     signed = with_key(product, path)
     for number, digest in enumerate((A, B), start=1):
@@ -88,8 +90,8 @@ def test_what_the_platform_signs_is_followed_by_a_service_with_its_key(product: 
     assert record.verdict_sha256 == sha256(stored(product, naming.VERDICTS, B))
 
 
-def test_a_secret_in_the_environment_signs_too(product: Product, key: tuple[Path, str]) -> None:
-    signed = Product(product.spec, product.settings.replace(signing_key=key[0].read_text()))
+def test_a_secret_in_the_environment_signs_too(product: ProductStore, key: tuple[Path, str]) -> None:
+    signed = ProductStore(product.spec, product.settings.replace(signing_key=key[0].read_text()))
     judge(signed, A)
     release(signed, A)
     assert follow(signed, 1, key[1]) == A
@@ -100,7 +102,7 @@ def test_a_secret_in_the_environment_signs_too(product: Product, key: tuple[Path
 
 
 def test_without_a_key_the_first_release_says_so_once(
-    product: Product, key: tuple[Path, str], caplog: pytest.LogCaptureFixture
+    product: ProductStore, key: tuple[Path, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     def warning_count() -> int:
         count = sum("are not signed" in record.getMessage() for record in caplog.records)
@@ -122,7 +124,7 @@ def test_without_a_key_the_first_release_says_so_once(
     assert warning_count() == 1, "records were signed before, and are not any more"
 
 
-def test_a_model_whose_verdict_nobody_signed_is_not_released(product: Product, key: tuple[Path, str]) -> None:
+def test_a_model_whose_verdict_nobody_signed_is_not_released(product: ProductStore, key: tuple[Path, str]) -> None:
     judge(product, A)
     with pytest.raises(signing.KeyProblem, match=r"is not released: its verdict is not signed.*--override"):
         release(with_key(product, key[0]), A)
@@ -133,16 +135,18 @@ def test_a_model_whose_verdict_nobody_signed_is_not_released(product: Product, k
         release(with_key(product, key[0]), B)
 
 
-def test_the_verdict_of_an_older_key_counts_while_it_is_pinned(product: Product, key: tuple[Path, str]) -> None:
+def test_the_verdict_of_an_older_key_counts_while_it_is_pinned(product: ProductStore, key: tuple[Path, str]) -> None:
     path = key[0].with_name("next.pem")
     public = signing.make_key(path)
     judge(with_key(product, key[0]), A)
     settings = product.settings.replace(signing_key_file=path, serving_keys=(key[1], public))
-    release(Product(product.spec, settings), A)
+    release(ProductStore(product.spec, settings), A)
     assert follow(product, 1, key[1], public) == A
 
 
-def test_a_rollback_to_a_model_from_before_signatures_names_its_author(product: Product, key: tuple[Path, str]) -> None:
+def test_a_rollback_to_a_model_from_before_signatures_names_its_author(
+    product: ProductStore, key: tuple[Path, str]
+) -> None:
     judge(product, A)
     release(product, A)
     signed = with_key(product, key[0])
@@ -158,7 +162,7 @@ def test_a_rollback_to_a_model_from_before_signatures_names_its_author(product: 
 
 
 def test_what_a_shell_releases_and_rolls_back_is_signed(
-    product: Product, key: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+    product: ProductStore, key: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DRIFTLINE_SIGNING_KEY_FILE", str(key[0]))
     signed = with_key(product, key[0])
@@ -173,7 +177,7 @@ def test_what_a_shell_releases_and_rolls_back_is_signed(
 
 
 @pytest.mark.parametrize("content", [b"", b"no key", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])
-def test_a_wrong_key_is_named_without_its_content(product: Product, tmp_path: Path, content: bytes) -> None:
+def test_a_wrong_key_is_named_without_its_content(product: ProductStore, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "wrong.pem"
     path.write_bytes(content)
     with pytest.raises(signing.KeyProblem, match=r"DRIFTLINE_SIGNING_KEY_FILE \(.*wrong.pem\) is not an Ed25519") as it:

@@ -30,9 +30,9 @@ from platform_assets.operations.report import pages
 from platform_assets.operations.status import todo
 from platform_assets.operations.status.state import Refused, State
 from platform_assets.prediction_log.predictions_maker import Ingesting
-from platform_assets.store.handle import Product
 from platform_assets.store.history.reader import History
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.performance import Interval
 from platform_assets.store.tables import TableStore
 from tests.doubles import documents, recorded, watched
@@ -49,7 +49,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> State:
     folder = tmp_path_factory.mktemp("kept")
     settings = Settings(root=str(folder / "store"), state=folder / "state")
     watched.write(settings, SPEC, KEYS)
-    return status.of_product(Product(SPEC, settings))
+    return status.of_product(ProductStore(SPEC, settings))
 
 
 def test_age_is_counted_in_keys_up_to_the_one_after_the_newest_closed(state: State):
@@ -77,7 +77,7 @@ def test_nulled_key_is_no_longer_held_and_a_fault_is(settings: Settings, state: 
     watched.write(settings, SPEC, KEYS)
     fault = documents.fault("fault", KEYS[2], "plans")
     Ledgers(settings.root, SPEC.name).append(f"{naming.FAULTS}/{KEYS[2]}", fault)
-    state = status.of_product(Product(SPEC, settings))
+    state = status.of_product(ProductStore(SPEC, settings))
     (episode,) = state.held
     assert (episode.key, episode.is_held, episode.check) == (KEYS[2], True, "volume")
     assert f"{KEYS[2]} held (plans: volume)" in status.as_text(state)
@@ -91,7 +91,7 @@ def test_nulled_key_is_no_longer_held_and_a_fault_is(settings: Settings, state: 
 def test_last_failure_is_shown(settings: Settings):
     failure = documents.failure(first=KEYS[0], last=KEYS[1])
     Ledgers(settings.root, SPEC.name).append(naming.FAILURES, failure)
-    text = status.as_text(status.of_product(Product(SPEC, settings)))
+    text = status.as_text(status.of_product(ProductStore(SPEC, settings)))
     assert f"advance__recorded of {KEYS[0]} to {KEYS[1]}: no file (run r1)" in text
 
 
@@ -148,21 +148,21 @@ def test_failure_that_dagster_no_longer_has_is_shown_from_its_record(
 
 def test_keys_with_given_up_labels_are_shown_as_long_as_they_are_left_out(settings: Settings):
     tables, ledgers = TableStore(settings.root, SPEC.name), Ledgers(settings.root, SPEC.name)
-    assert "no labels" not in status.as_text(status.of_product(Product(SPEC, settings)))
+    assert "no labels" not in status.as_text(status.of_product(ProductStore(SPEC, settings)))
     unlabelled.give_up(tables, KEYS[:2], cutoff=KEYS[2], why="late", at=datetime(2026, 1, 1, tzinfo=UTC))
     ledgers.create(naming.DECISIONS, SPEC.grain.first, {})
     unlabelled.record_arrivals(
         tables, History(settings.root, SPEC.name), SPEC.grain, KEYS[1:3], "2026-01-02T00:00:00+00:00"
     )
-    first, second = status.of_product(Product(SPEC, settings)).unlabelled
+    first, second = status.of_product(ProductStore(SPEC, settings)).unlabelled
     assert (first.kind, second.kind, second.until_cutoff) == ("given_up", "arrived", SPEC.grain.key_at(2))
-    text = status.as_text(status.of_product(Product(SPEC, settings)))
+    text = status.as_text(status.of_product(ProductStore(SPEC, settings)))
     assert f"no labels  {KEYS[0]} left out from cutoff {KEYS[2]} on; {KEYS[1]} left out" in text
 
 
 def test_latency_is_judged_over_the_newest_keys_and_shown_in_the_report(settings: Settings):
     watched.write(settings, SPEC, KEYS)
-    tables, none = TableStore(settings.root, SPEC.name), status.of_product(Product(SPEC, settings))
+    tables, none = TableStore(settings.root, SPEC.name), status.of_product(ProductStore(SPEC, settings))
     assert none.latency is None
     assert "latency    unknown: no answer of the newest keys was counted" in status.as_text(none)
     for key, rows, slow in ((KEYS[-1], 400, 2), (KEYS[-2], 800, 30)):
@@ -172,17 +172,17 @@ def test_latency_is_judged_over_the_newest_keys_and_shown_in_the_report(settings
         predictions = pl.DataFrame(columns, schema_overrides={"answered_at_utc": answer_rows.MOMENT})
         notes = Ingesting.for_product(SPEC).notes(predictions)
         tables.replace("predictions", {key: predictions}, inputs={key: {}}, code="1", notes={key: notes})
-    result = status.of_product(Product(SPEC, settings)).latency
+    result = status.of_product(ProductStore(SPEC, settings)).latency
     assert (result.requests, result.slow, result.first, result.is_slow) == (1_200, 32, KEYS[-2], True)
     clause = f"2.67% of 1,200 requests on {KEYS[-2]} to {KEYS[-1]} took longer than 100 ms"
-    assert f"  latency    {clause}" in status.as_text(status.of_product(Product(SPEC, settings)))
+    assert f"  latency    {clause}" in status.as_text(status.of_product(ProductStore(SPEC, settings)))
     assert clause in pages.page(settings, SPEC)[1]
-    assert recent_latency.recent_latency(Product(SPEC, settings), KEYS[0]) is None
+    assert recent_latency.recent_latency(ProductStore(SPEC, settings), KEYS[0]) is None
     json.dumps(to_builtins(result))
 
 
 def test_a_state_without_records_is_unknown_and_never_good(settings: Settings):
-    state = status.of_product(Product(SPEC, settings))
+    state = status.of_product(ProductStore(SPEC, settings))
     assert {getattr(state, name) for name in ("release", "quality", "drift", "decision", "failure", "latency")} == {
         None
     }
@@ -206,7 +206,7 @@ def test_held_key_is_named_in_the_first_line_and_its_commands_are_valid_runs(set
     watched.write(settings, SPEC, KEYS)
     fault = documents.fault("fault", KEYS[2], "plans", since=KEYS[2])
     Ledgers(settings.root, SPEC.name).append(f"{naming.FAULTS}/{KEYS[2]}", fault)
-    state = status.of_product(Product(SPEC, settings))
+    state = status.of_product(ProductStore(SPEC, settings))
     assert status.as_text(state).splitlines()[0] == f"recorded: Recorded; held: {KEYS[2]}"
     (task,) = state.todo
     assert (task.about, task.key) == ("held", KEYS[2])
@@ -223,7 +223,7 @@ def test_held_key_is_named_in_the_first_line_and_its_commands_are_valid_runs(set
 def test_key_with_a_repair_under_way_needs_no_action(settings: Settings):
     watched.write(settings, SPEC, KEYS)
     Ledgers(settings.root, SPEC.name).append(f"{naming.FAULTS}/{KEYS[2]}", documents.fault("repair", KEYS[2]))
-    state = status.of_product(Product(SPEC, settings))
+    state = status.of_product(ProductStore(SPEC, settings))
     assert [episode.kind for episode in state.held] == ["repair"]
     assert state.todo == []
 
@@ -238,7 +238,7 @@ def test_stale_model_has_the_command_that_trains_unless_a_training_is_decided(
     )
     Ledgers(settings.root, SPEC.name).create(naming.DECISIONS, KEYS[0], decision)
     tables.record("decision", KEYS[0], content_digest="d", inputs={}, code="0")
-    tasks = status.of_product(Product(SPEC, settings)).todo
+    tasks = status.of_product(ProductStore(SPEC, settings)).todo
     assert [task.about for task in tasks] == ["stale_model"] * count
     for task in tasks:
         assert task.text.startswith("The newest training is 38 keys old")
@@ -257,7 +257,7 @@ def test_missing_labels_are_named_with_their_delivery_location(settings: Setting
     numbers = {"awaits_labels": True, "unlabelled": [awaited, arrived]}
     ledgers.create(naming.DECISIONS, newest, documents.decision(newest, numbers=numbers))
     tables.record("decision", newest, content_digest="d", inputs={}, code="0")
-    tasks = status.of_product(Product(spec, settings)).todo
+    tasks = status.of_product(ProductStore(spec, settings)).todo
     assert [(task.about, task.key) for task in tasks] == [("missing_label", key) for key in (old, given_up, awaited)]
     first, second, third = tasks
     assert _config_of(first.steps[0].command)[0] == "repair__recorded"
@@ -285,7 +285,7 @@ def test_verdict_older_than_a_measure_is_shown_without_it(settings: Settings):
         numbers.pop("brier", None)
     ledgers.create(naming.VERDICTS, digest, record)
     ledgers.append(naming.RELEASES, documents.release(digest=digest, product=SPEC.name))
-    text = status.as_text(status.of_product(Product(SPEC, settings)))
+    text = status.as_text(status.of_product(ProductStore(SPEC, settings)))
     assert "baseline constant  AUC 0.7000, log loss 0.4000, ECE 0.0200" in text
 
 
@@ -294,17 +294,17 @@ def test_a_refused_model_is_named_with_what_to_do_until_another_one_is_live(sett
     for stage in ("onnx", "evaluation"):
         tables.record(stage, KEYS[-1], content_digest=digest, inputs={"bundle": digest}, code="0")
     ledgers.create(naming.VERDICTS, digest, documents.verdict(digest, product=SPEC.name, passed=False))
-    result = status.of_product(Product(SPEC, settings))
+    result = status.of_product(ProductStore(SPEC, settings))
     assert result.refused == Refused(cutoff=KEYS[-1], digest=digest, reasons=("It was planted.",))
     text = status.as_text(result)
     assert f"refused    model dddddddddddd of cutoff {KEYS[-1]}: It was planted." in text
     assert f"driftline release {SPEC.name} dddddddddddd --override REASON" in text
 
     ledgers.append(naming.RELEASES, documents.release(digest="e" * 64, product=SPEC.name))
-    result = status.of_product(Product(SPEC, settings))
+    result = status.of_product(ProductStore(SPEC, settings))
     assert result.refused is not None and not [item for item in result.todo if item.about == "refused"]
     ledgers.append(naming.RELEASES, documents.release(digest=digest, product=SPEC.name))
-    assert status.of_product(Product(SPEC, settings)).refused is None
+    assert status.of_product(ProductStore(SPEC, settings)).refused is None
 
 
 # Quality --------------------------------------------------------------------------------------------------------------
@@ -323,7 +323,7 @@ def test_interval_stays_within_the_range_of_its_measure():
 def test_slices_are_measured_over_the_newest_window_and_the_weakest_is_named(settings: Settings):
     spec = SLICED
     watched.write(settings, SPEC, KEYS)
-    state = status.of_product(Product(spec, settings))
+    state = status.of_product(ProductStore(spec, settings))
     assert {one.slice for one in state.slices} == {"probability"}
     assert sum(one.rows for one in state.slices) == (len(KEYS) - 1) * watched.ROWS
     assert not status.text.weakest_slices(state), "each quarter has fewer than 100 rows"
@@ -338,6 +338,6 @@ def test_slices_are_unknown_where_the_rows_cannot_be_read(settings: Settings):
     watched.write(settings, SPEC, KEYS)
     for file in (Path(settings.root) / "tables" / SPEC.name / "performance").rglob("*.parquet"):
         file.unlink()
-    state = status.of_product(Product(SLICED, settings))
+    state = status.of_product(ProductStore(SLICED, settings))
     assert state.slices is None
     assert state.quality is not None

@@ -16,8 +16,8 @@ from platform_assets.base.settings import Settings
 from platform_assets.data import answer_rows, unlabelled
 from platform_assets.operations import trace
 from platform_assets.operations.trace import lineage
-from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import TableStore
 from tests.doubles import documents, recorded, watched
 
@@ -43,7 +43,7 @@ def digest(settings: Settings) -> str:
 
 
 def test_an_answer_is_traced_to_model_release_and_verdict(stored: Settings):
-    result = trace.of_prediction(Product(SPEC, stored), ID)
+    result = trace.of_prediction(ProductStore(SPEC, stored), ID)
     assert (result.answer["key"], result.answer["entity"]) == (KEYS[1], f"{KEYS[1]} thing 3")
     assert (result.model.digest, result.model.cutoff) == (result.answer["digest"], KEYS[0])
     assert (result.release.number, result.release.outcome) == (1, "released")
@@ -52,7 +52,7 @@ def test_an_answer_is_traced_to_model_release_and_verdict(stored: Settings):
 
 
 def test_attempts_are_those_of_the_model_s_fingerprint(stored: Settings):
-    training = trace.of_prediction(Product(SPEC, stored), ID).training
+    training = trace.of_prediction(ProductStore(SPEC, stored), ID).training
     assert training.is_exact
     assert [(attempt.number, attempt.reason) for attempt in training.attempts] == [(1, "preempted"), (2, "finished")]
 
@@ -74,7 +74,7 @@ def test_each_attempt_is_listed_once_with_its_cost_including_the_bundles_export(
     }
     for origin in ("step", "launcher"):
         ledgers.append(naming.ATTEMPTS, {**export, "by": origin})
-    result = trace.of_prediction(Product(SPEC, settings), ID)
+    result = trace.of_prediction(ProductStore(SPEC, settings), ID)
     tries = [(attempt.number, attempt.step, attempt.cost_usd) for attempt in result.training.attempts]
     assert tries == [(1, None, 0.002), (2, None, 0.002), (5, "export", 0.005)]
     assert "unknown CPU s on cpu_small, 0.0050 USD" in trace.as_text(result)
@@ -84,7 +84,7 @@ def test_a_launch_over_budget_is_shown_with_the_persons_reason(settings: Setting
     ledgers = Ledgers(settings.root, SPEC.name)
     for fingerprint in (watched.FINGERPRINT, "0" * 64):
         ledgers.append(naming.OVERSPENDINGS, documents.overspending(KEYS[0], fingerprint, why="the fair"))
-    result = trace.of_prediction(Product(SPEC, settings), ID)
+    result = trace.of_prediction(ProductStore(SPEC, settings), ID)
     (overspending,) = result.training.over_budget
     assert (overspending.why, overspending.over_usd) == ("the fair", 1.5)
     assert "in 2020-01 it is too much. Allowed: the fair" in trace.as_text(result)
@@ -93,25 +93,25 @@ def test_a_launch_over_budget_is_shown_with_the_persons_reason(settings: Setting
 def test_a_retrained_model_shows_the_attempts_of_its_cutoff_and_says_so(settings: Settings, digest: str):
     tables = TableStore(settings.root, SPEC.name)
     tables.record("onnx", KEYS[0], content_digest="e" * 64, inputs={}, code="1")
-    result = trace.of_prediction(Product(SPEC, settings), ID)
+    result = trace.of_prediction(ProductStore(SPEC, settings), ID)
     assert not result.training.is_exact
     assert len(result.training.attempts) == 3
     assert "the training of this model itself is not on record" in trace.as_text(result)
 
 
 def test_features_are_traced_to_table_versions_and_landed_files_with_their_sha256(stored: Settings):
-    features = trace.of_prediction(Product(SPEC, stored), ID).features
+    features = trace.of_prediction(ProductStore(SPEC, stored), ID).features
     assert (features.record.key, features.record.table_version) == (KEYS[1], 1)
     sources = {(source.source, source.key): source for source in features.sources}
     reach = SPEC.grain.with_lookback((KEYS[1],), SPEC.lookback)
     assert set(sources) == {(s, key) for s in ("plans", "readings") for key in reach} | {("sites", "all")}
     file = sources["plans", KEYS[0]].file
     assert file.sha256 == hashlib.sha256(f"plans {KEYS[0]}".encode()).hexdigest()
-    assert file.sha256 in trace.as_text(trace.of_prediction(Product(SPEC, stored), ID))
+    assert file.sha256 in trace.as_text(trace.of_prediction(ProductStore(SPEC, stored), ID))
 
 
 def test_training_rows_are_named_by_digest_and_version(stored: Settings):
-    trained = trace.of_prediction(Product(SPEC, stored), ID).trained_on
+    trained = trace.of_prediction(ProductStore(SPEC, stored), ID).trained_on
     assert (trained.training.keys, trained.holdout.keys) == (4, 2)
     first = trained.training.first
     tables = TableStore(stored.root, SPEC.name)
@@ -122,11 +122,11 @@ def test_training_rows_are_named_by_digest_and_version(stored: Settings):
 
 
 def test_rows_rewritten_since_have_no_table_version(settings: Settings, digest: str):
-    first = trace.of_prediction(Product(SPEC, settings), ID).trained_on.training.first
+    first = trace.of_prediction(ProductStore(SPEC, settings), ID).trained_on.training.first
     tables = TableStore(settings.root, SPEC.name)
     rows = tables.read("features", [first]).drop("key").head(0)
     tables.replace("features", {first: rows}, inputs={first: {}}, code="1")
-    trained_rows = trace.of_prediction(Product(SPEC, settings), ID).trained_on.keys[first].features
+    trained_rows = trace.of_prediction(ProductStore(SPEC, settings), ID).trained_on.keys[first].features
     assert trained_rows.table_version is None
 
 
@@ -135,7 +135,7 @@ def test_keys_left_out_of_training_are_named(settings: Settings, digest: str):
     reason, at = "its labels were due 7 keys ago or earlier.", datetime(2026, 1, 1, tzinfo=UTC)
     unlabelled.give_up(tables, [key], cutoff=SPEC.grain.shift(KEYS[0], -1), why=reason, at=at)
     unlabelled.give_up(tables, [SPEC.grain.shift(key, 1)], cutoff=KEYS[1], why="after this model", at=at)
-    result = trace.of_prediction(Product(SPEC, settings), ID)
+    result = trace.of_prediction(ProductStore(SPEC, settings), ID)
     assert result.trained_on.unlabelled == {key: reason}
     assert f"without {key}: its labels were due 7 keys ago" in trace.as_text(result)
 
@@ -145,7 +145,7 @@ def test_answer_of_a_faulty_day_names_the_fault_its_settlement_and_the_outcome(s
     entity = f"{key} thing 3"
     outcomes = pl.DataFrame({"entity": [entity, "another"], "label": [1, 0], "known_at": [NOON, NOON]})
     tables.replace("outcomes", {key: outcomes}, inputs={key: {}}, code="1")
-    result = trace.of_prediction(Product(SPEC, settings), watched.prediction_id(key, 3))
+    result = trace.of_prediction(ProductStore(SPEC, settings), watched.prediction_id(key, 3))
     (fault,) = result.faults
     assert (fault.key, fault.kind, fault.is_held) == (key, "null", False)
     assert [item.kind for item in fault.records] == ["fault", "null"]
@@ -161,7 +161,7 @@ def test_answer_of_a_faulty_day_names_the_fault_its_settlement_and_the_outcome(s
 
 def test_answer_whose_lookback_has_a_faulty_day_names_it_and_an_earlier_answer_does_not(stored: Settings):
     after, before = (
-        trace.of_prediction(Product(SPEC, stored), watched.prediction_id(KEYS[number])).faults for number in (3, 1)
+        trace.of_prediction(ProductStore(SPEC, stored), watched.prediction_id(KEYS[number])).faults for number in (3, 1)
     )
     assert [fault.key for fault in after] == ([KEYS[2]] if SPEC.lookback else [])
     assert before == []
@@ -180,7 +180,7 @@ def test_logged_inputs_are_shown_with_those_that_differ_from_ours_now(settings: 
     for value, differing in ((1, []), (2, [number])):
         changed = ours.with_columns(pl.lit(value).cast(TYPES[number]).alias(number))
         tables.replace("features", {key: changed}, inputs={key: {}}, code=str(value))
-        result = trace.of_prediction(Product(SPEC, settings), identifier)
+        result = trace.of_prediction(ProductStore(SPEC, settings), identifier)
         assert result.inputs.logged == {**dict.fromkeys(TYPES), number: 1}
         assert [item.field for item in result.inputs.differing] == differing
         json.dumps(to_builtins(result))
@@ -188,7 +188,7 @@ def test_logged_inputs_are_shown_with_those_that_differ_from_ours_now(settings: 
 
 
 def test_missing_inputs_and_an_unknown_outcome_are_stated(stored: Settings):
-    result = trace.of_prediction(Product(SPEC, stored), ID)
+    result = trace.of_prediction(ProductStore(SPEC, stored), ID)
     assert (result.inputs, result.outcome, result.faults) == (None, None, [])
     assert "inputs    not logged\noutcome   unknown\n" in trace.as_text(result)
 
@@ -196,17 +196,17 @@ def test_missing_inputs_and_an_unknown_outcome_are_stated(stored: Settings):
 def test_older_answer_is_found_by_its_key(stored: Settings, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(trace, "MOST_KEYS", 2)
     with pytest.raises(trace.UnknownPrediction, match="in the newest 2 keys with answers"):
-        trace.of_prediction(Product(SPEC, stored), ID)
-    assert trace.of_prediction(Product(SPEC, stored), ID, key=KEYS[1]).answer["prediction_id"] == ID
+        trace.of_prediction(ProductStore(SPEC, stored), ID)
+    assert trace.of_prediction(ProductStore(SPEC, stored), ID, key=KEYS[1]).answer["prediction_id"] == ID
 
 
 def test_unknown_id_and_unknown_key_are_errors(stored: Settings):
     with pytest.raises(trace.UnknownPrediction, match="'nobody'"):
-        trace.of_prediction(Product(SPEC, stored), "nobody")
+        trace.of_prediction(ProductStore(SPEC, stored), "nobody")
     with pytest.raises(KeyProblem, match="2021-01-01"):
-        trace.of_prediction(Product(SPEC, stored), ID, key="2021-01-01")
+        trace.of_prediction(ProductStore(SPEC, stored), ID, key="2021-01-01")
 
 
 def test_a_product_without_answers_says_so(settings: Settings):
     with pytest.raises(trace.UnknownPrediction, match="the newest 0 keys with answers"):
-        trace.of_prediction(Product(SPEC, settings), ID)
+        trace.of_prediction(ProductStore(SPEC, settings), ID)

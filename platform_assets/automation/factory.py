@@ -24,7 +24,7 @@ from platform_assets.monitoring import decision, drift, performance
 from platform_assets.operations import mlflow
 from platform_assets.operations.views.table import VIEWS
 from platform_assets.prediction_log import predictions
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.serving import release, service
 from platform_assets.training import checkpoint, onnx
 
@@ -52,7 +52,7 @@ OUTSIDE = Outside(views=VIEWS, budget=MonthlyBudget(), tracking=mlflow)
 def build_defs(
     *,
     resources: Mapping[str, Any] | None = None,
-    specs: Iterable[ProductSpec] | None = None,
+    specs: Iterable[Product] | None = None,
     watches: Iterable[Any] | None = None,
 ) -> dg.Definitions:
     """Return the definitions of all products.
@@ -72,7 +72,7 @@ def build_defs(
 
 
 def shared_definitions(
-    specs: Iterable[ProductSpec],
+    specs: Iterable[Product],
     definitions: Iterable[dg.Definitions],
     resources: Mapping[str, Any],
     watches: Iterable[Any] | None = None,
@@ -82,7 +82,7 @@ def shared_definitions(
     return dg.Definitions(resources={**defaults(), **resources}, sensors=built, executor=dg.in_process_executor)
 
 
-def product_definitions(spec: ProductSpec) -> dg.Definitions:
+def product_definitions(spec: Product) -> dg.Definitions:
     """Return one product's assets, checks, jobs and schedules."""
     with partitions.beta_allowed():
         items = [item for module in STAGES for item in module.build(spec, OUTSIDE)]
@@ -97,7 +97,7 @@ def product_definitions(spec: ProductSpec) -> dg.Definitions:
     )
 
 
-def _job(spec: ProductSpec, verb: str, assets: Iterable[dg.AssetsDefinition]) -> Any:
+def _job(spec: Product, verb: str, assets: Iterable[dg.AssetsDefinition]) -> Any:
     groups = {naming.group(spec.name, system) for system in JOBS[verb]}
     monitoring = naming.group(spec.name, naming.MONITORING)
     keys = [

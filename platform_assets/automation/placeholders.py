@@ -12,15 +12,15 @@ from platform_assets.base import naming
 from platform_assets.base.settings import only_product, shows_broken_products
 from platform_assets.engine import product_files
 from platform_assets.engine.product_files import Broken
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 
 NAME = "broken_file"
 """The asset's name, below its product's name."""
 
 
 def build_all(
-    build: Callable[[ProductSpec], dg.Definitions],
-) -> tuple[list[ProductSpec], list[dg.Definitions], list[Broken]]:
+    build: Callable[[Product], dg.Definitions],
+) -> tuple[list[Product], list[dg.Definitions], list[Broken]]:
     """Return the products that load and can be built, their definitions, and the broken files.
 
     Raises:

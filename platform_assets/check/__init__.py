@@ -22,8 +22,8 @@ from platform_assets.engine.digests.modules import is_ours
 from platform_assets.launch import prices, rebuilding
 from platform_assets.launch.profiles import profile
 from platform_assets.product import planned
-from platform_assets.product.spec import ProductSpec, RecordingMissing, Source
-from platform_assets.store.handle import Product
+from platform_assets.product.spec import Product, RecordingMissing, Source
+from platform_assets.store.product_store import ProductStore
 from platform_assets.training import changes, versions
 from platform_assets.training.learners.network import learner_of
 
@@ -33,7 +33,7 @@ __all__ = ["Line", "Problem", "as_text", "of_product", "run"]
 def run(product: str | None = None, settings: Settings | None = None) -> Iterator[tuple[str, list[Line]]]:
     """Yield the lines of each product, or of one; last, under `all products`, those about all of them together."""
     names = product_files.names()
-    loaded: list[ProductSpec] = []
+    loaded: list[Product] = []
     if product is not None and product not in names:
         product_files.load(product)
     for name in names if product is None else [product]:
@@ -54,7 +54,7 @@ def as_text(product: str, lines: Sequence[Line]) -> str:
     return "\n".join([product, *rows])
 
 
-def of_product(spec: ProductSpec, settings: Settings | None = None) -> Iterator[Line]:
+def of_product(spec: Product, settings: Settings | None = None) -> Iterator[Line]:
     """Yield the line of each check of a product; checks that depend on one with a problem are left out.
 
     Args:
@@ -71,7 +71,7 @@ def of_product(spec: ProductSpec, settings: Settings | None = None) -> Iterator[
     if files.message:
         yield files
     settings = Settings.from_environment() if settings is None else settings
-    product = Product(spec, settings)
+    product = ProductStore(spec, settings)
     if (behind := versions.of_next_training(product)) is not None:
         yield Line(
             check="versions", message=f"{behind.describe()}; {rebuilding.outlook(product, behind)}", state="note"
@@ -106,7 +106,7 @@ def of_product(spec: ProductSpec, settings: Settings | None = None) -> Iterator[
         yield from _of_rows(spec, trial, available.absent)
 
 
-def _only_declared(spec: ProductSpec, lines: Mapping[Source, Line], reason: str) -> Iterator[Line]:
+def _only_declared(spec: Product, lines: Mapping[Source, Line], reason: str) -> Iterator[Line]:
     """Yield the problems of sources, lines about the declarations of the others, and why no rows were checked."""
     for source in spec.sources:
         line = lines.get(source)
@@ -114,7 +114,7 @@ def _only_declared(spec: ProductSpec, lines: Mapping[Source, Line], reason: str)
     yield Line(check="recording", message=f"{reason}; only the declarations were checked", state="skipped")
 
 
-def _of_rows(spec: ProductSpec, trial: Trial, absent: Sequence[Source]) -> Iterator[Line]:
+def _of_rows(spec: Product, trial: Trial, absent: Sequence[Source]) -> Iterator[Line]:
     """Yield the lines about rows, once every source with files has good ones."""
     lacks_labels = spec.label_source in absent
     lacking = [source.name for source in absent if not source.is_label]
@@ -144,11 +144,11 @@ def _skipped(check: str, sources: Sequence[str]) -> Line:
     return Line(check=check, message=f"cannot be tried: no file of {' and '.join(sources)} has landed", state="skipped")
 
 
-def _declared(spec: ProductSpec, source: Source) -> str:
+def _declared(spec: Product, source: Source) -> str:
     return counted(len(schema_of(spec, source).columns), "column")
 
 
-def _money(spec: ProductSpec) -> str:
+def _money(spec: Product) -> str:
     prices.check_hours(spec)
     limit, first = spec.retraining.monthly_budget_usd, prices.next_training(spec)
     if over := prices.over_budget(spec):
@@ -167,7 +167,7 @@ def _money(spec: ProductSpec) -> str:
     )
 
 
-def _code(spec: ProductSpec) -> Iterator[Line]:
+def _code(spec: Product) -> Iterator[Line]:
     """Yield a line when a statement of the product's file makes all of it count as the code of its functions."""
     lines = (digests.widening_line(function) for function in _functions(spec))
     line = next((line for line in lines if line is not None), None)
@@ -177,7 +177,7 @@ def _code(spec: ProductSpec) -> Iterator[Line]:
         yield Line(check="code", message=f"{cause}, {effect}", state="note")
 
 
-def _data_files(spec: ProductSpec) -> str:
+def _data_files(spec: Product) -> str:
     """List the product's data files with their sizes and the functions that use them, as far as names show."""
     users: dict[str, list[str]] = {}
     for function in _functions(spec):
@@ -191,7 +191,7 @@ def _data_files(spec: ProductSpec) -> str:
     )
 
 
-def _functions(spec: ProductSpec) -> list[FunctionType]:
+def _functions(spec: Product) -> list[FunctionType]:
     """Return the functions of the product's own code."""
     functions: list[Any] = [*learner_of(spec).functions, spec.features, spec.label]
     functions += [rule.broken for rule in spec.monitors.rules]
@@ -200,7 +200,7 @@ def _functions(spec: ProductSpec) -> list[FunctionType]:
     return [item for item in functions if isinstance(item, FunctionType) and is_ours(item.__module__)]
 
 
-def _together(loaded: list[ProductSpec]) -> Line:
+def _together(loaded: list[Product]) -> Line:
     try:
         product_files.check_together(tuple(loaded))
     except ValueError as problem:

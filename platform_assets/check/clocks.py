@@ -7,12 +7,12 @@ from datetime import datetime
 from platform_assets.base.keys import DailyGrain, HourlyGrain
 from platform_assets.base.wording import counted
 from platform_assets.check.messages import file_of
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 
 BY_HAND = 'by hand ("Land files, train" in docs/add_a_product.md)'
 
 
-def ended(spec: ProductSpec, now: datetime) -> str | None:
+def ended(spec: Product, now: datetime) -> str | None:
     """Return what it means that the last key of a live product's grain is over; None before, and without an end.
 
     Args:
@@ -29,7 +29,7 @@ def ended(spec: ProductSpec, now: datetime) -> str | None:
     )
 
 
-def past(spec: ProductSpec, newest: str | None, now: datetime) -> str | None:
+def past(spec: Product, newest: str | None, now: datetime) -> str | None:
     """Return what it means in `make dev` that a recording, or what has landed of a live product, ended before today.
 
     Args:

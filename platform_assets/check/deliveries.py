@@ -8,7 +8,7 @@ from platform_assets.base import naming
 from platform_assets.base.settings import Settings
 from platform_assets.check.messages import CHANNEL, call
 from platform_assets.product.channels import Channel
-from platform_assets.product.spec import Deliver, History, ProductSpec, RecordingMissing, Source
+from platform_assets.product.spec import Deliver, History, Product, RecordingMissing, Source
 from platform_assets.store import landing, objects
 
 MOST_KEYS = 400
@@ -36,7 +36,7 @@ class Deliveries:
     origin: str = "deliver()"
 
 
-def locate(spec: ProductSpec, settings: Settings) -> Deliveries:
+def locate(spec: Product, settings: Settings) -> Deliveries:
     """Return the recording's files, or for a product without one those of its channels and landing folders.
 
     Costs one listing per source for landed files.
@@ -48,13 +48,13 @@ def locate(spec: ProductSpec, settings: Settings) -> Deliveries:
     return _landed(spec, settings.root) if spec.history is None else _recorded(spec, spec.history)
 
 
-def _recorded(spec: ProductSpec, history: History) -> Deliveries:
+def _recorded(spec: Product, history: History) -> Deliveries:
     first, last = spec.grain.index(history.demo_first), spec.grain.index(history.demo_last) - spec.label_delay
     keys = tuple(spec.grain.key_at(index) for index in range(first, last + 1))
     return Deliveries(deliver=history.deliver, keys=keys, labelled=keys)
 
 
-def _landed(spec: ProductSpec, root: str) -> Deliveries:
+def _landed(spec: Product, root: str) -> Deliveries:
     channels, has_own = landing.channels(spec, root), any(source.channel is not None for source in spec.sources)
     folders = ", ".join(channel.cite() for channel in channels.values())
     if not has_own and not objects.is_there(root):
@@ -78,7 +78,7 @@ def _landed(spec: ProductSpec, root: str) -> Deliveries:
     )
 
 
-def _newest(spec: ProductSpec, complete: list[str]) -> tuple[str, ...]:
+def _newest(spec: Product, complete: list[str]) -> tuple[str, ...]:
     """Return the newest keys, contiguous; the first and the last have a file of each source."""
     last = spec.grain.index(complete[-1])
     least = last - max(MOST_KEYS, 2 * (spec.lookback + 1)) + 1
@@ -86,7 +86,7 @@ def _newest(spec: ProductSpec, complete: list[str]) -> tuple[str, ...]:
     return spec.grain.span(first, complete[-1])
 
 
-def _keys_of(spec: ProductSpec, root: str, source: Source, channel: Channel) -> list[str]:
+def _keys_of(spec: Product, root: str, source: Source, channel: Channel) -> list[str]:
     """Return the keys with a delivery. Other names, such as of a file that is still written, are left out."""
     import obstore
 
@@ -107,7 +107,7 @@ def _keys_of(spec: ProductSpec, root: str, source: Source, channel: Channel) -> 
 class _Landing:
     """Reads deliveries."""
 
-    def __init__(self, spec: ProductSpec, root: str) -> None:
+    def __init__(self, spec: Product, root: str) -> None:
         self._spec, self._channels, self._root = spec, landing.channels(spec, root), root
 
     def deliver(self, source: str, key: str) -> bytes | None:

@@ -16,7 +16,7 @@ from platform_assets.check.messages import DELIVER, Problem, call, call_for_fram
 from platform_assets.data import columns, landed, validation
 from platform_assets.data.raw_maker import Landing
 from platform_assets.engine.digests import reads
-from platform_assets.product.spec import ProductSpec, Source
+from platform_assets.product.spec import Product, Source
 
 if TYPE_CHECKING:
     import pandera.polars as pa
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _ANY_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def schema_of(spec: ProductSpec, source: Source) -> pa.DataFrameSchema:
+def schema_of(spec: Product, source: Source) -> pa.DataFrameSchema:
     """Return a source's schema; raise `ValueError` for one that fails or lacks a required part."""
     import pandera.polars as pa
 
@@ -48,7 +48,7 @@ def schema_of(spec: ProductSpec, source: Source) -> pa.DataFrameSchema:
     return schema
 
 
-def read(spec: ProductSpec, available: Deliveries, source: Source, keys: Sequence[str]) -> tuple[pl.DataFrame, str]:
+def read(spec: Product, available: Deliveries, source: Source, keys: Sequence[str]) -> tuple[pl.DataFrame, str]:
     """Return the good rows of the keys' files with the column `key`, and a summary for the check's line."""
     splits, undeclared = _splits(spec, available, source, keys)
     good = _good(splits)
@@ -70,7 +70,7 @@ def read(spec: ProductSpec, available: Deliveries, source: Source, keys: Sequenc
     )
 
 
-def good(spec: ProductSpec, available: Deliveries, source: Source, keys: Sequence[str]) -> pl.DataFrame:
+def good(spec: Product, available: Deliveries, source: Source, keys: Sequence[str]) -> pl.DataFrame:
     """Return the good rows of the keys' files with the column `key`, whatever share is refused."""
     return _good(_splits(spec, available, source, keys)[0])
 
@@ -81,7 +81,7 @@ def name_of(function: object, default: str) -> str:
 
 
 def _splits(
-    spec: ProductSpec, available: Deliveries, source: Source, keys: Sequence[str]
+    spec: Product, available: Deliveries, source: Source, keys: Sequence[str]
 ) -> tuple[dict[str, validation.Split], list[str]]:
     """Return the rows of the keys' files, split, and the columns of any of them that the source does not declare."""
     schema = schema_of(spec, source)
@@ -101,7 +101,7 @@ def _good(splits: dict[str, validation.Split]) -> pl.DataFrame:
     return pl.concat(split.good.with_columns(pl.lit(key).alias("key")) for key, split in splits.items())
 
 
-def _origin(spec: ProductSpec, available: Deliveries) -> str:
+def _origin(spec: Product, available: Deliveries) -> str:
     """Return where the files come from, which may need a fix instead of the schema."""
     return (
         f"{available.origin} in {file_of(spec.name)}"
@@ -110,14 +110,14 @@ def _origin(spec: ProductSpec, available: Deliveries) -> str:
     )
 
 
-def _delivered(spec: ProductSpec, available: Deliveries, source: Source, key: str) -> bytes | None:
+def _delivered(spec: Product, available: Deliveries, source: Source, key: str) -> bytes | None:
     data: object = call(spec, DELIVER, available.deliver, source.name, key)
     if data is not None and not isinstance(data, bytes):
         raise wrong_type(spec, f"{DELIVER} (source {source.name}, key {key})", data, "bytes, or None for no file")
     return data
 
 
-def _guarded(spec: ProductSpec, source: Source) -> Source:
+def _guarded(spec: Product, source: Source) -> Source:
     """Return a source whose reader raises a `Problem` for whatever goes wrong in it."""
     read = source.read
     if read is None:
@@ -126,7 +126,7 @@ def _guarded(spec: ProductSpec, source: Source) -> Source:
 
 
 def _rows(
-    spec: ProductSpec, available: Deliveries, source: Source, key: str, data: bytes, maker: Landing
+    spec: Product, available: Deliveries, source: Source, key: str, data: bytes, maker: Landing
 ) -> tuple[pl.DataFrame, Sequence[str]]:
     try:
         return maker.rows(data, _ANY_TIME, key)
@@ -139,7 +139,7 @@ def _rows(
 
 
 def _split(
-    spec: ProductSpec, source: Source, schema: pa.DataFrameSchema, raws: dict[str, pl.DataFrame]
+    spec: Product, source: Source, schema: pa.DataFrameSchema, raws: dict[str, pl.DataFrame]
 ) -> dict[str, validation.Split]:
     return validation.split_keys(
         raws,

@@ -15,7 +15,7 @@ from platform_assets.base.wording import counted
 from platform_assets.check.messages import Problem, call, fix_in, wrong_type
 from platform_assets.product.inputs import Inputs
 from platform_assets.product.learner import Alone, TrainingProblem
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.training import export, foreign_onnx
 from platform_assets.training.checkpoint_maker import Learning
 from platform_assets.training.export import ParityFailure
@@ -29,7 +29,7 @@ EPOCHS = 2
 """Epochs of a network: enough for a loss that is not finite, a module that cannot be exported, or other weights."""
 
 
-def check_learner(spec: ProductSpec, built: pl.DataFrame, labelled: pl.DataFrame) -> str:
+def check_learner(spec: Product, built: pl.DataFrame, labelled: pl.DataFrame) -> str:
     """Fit the learner twice on labelled rows, export it, and prove parity on them.
 
     Args:

@@ -20,7 +20,7 @@ from platform_assets.data.landed import UnreadableFile
 from platform_assets.data.validation import WrongColumns
 from platform_assets.engine.digests import modules, reads
 from platform_assets.product.recording import RecordingMissing
-from platform_assets.product.spec import FeatureTables, ProductSpec
+from platform_assets.product.spec import FeatureTables, Product
 
 Result = TypeVar("Result")
 State = Literal["ok", "note", "skipped", "problem"]
@@ -78,7 +78,7 @@ class SampleTables(FeatureTables):
             raise Problem(f"{problem} The file is {file_of(self._product)}.") from None
 
 
-def line_of(spec: ProductSpec, check: str, step: Callable[..., str], *arguments: Any) -> Line:
+def line_of(spec: Product, check: str, step: Callable[..., str], *arguments: Any) -> Line:
     """Run a check and return its line: facts, a problem, or why it was skipped."""
     try:
         facts = step(*arguments)
@@ -97,7 +97,7 @@ def line_of(spec: ProductSpec, check: str, step: Callable[..., str], *arguments:
         return Line(check=check, message=message, state="problem")
 
 
-def call(spec: ProductSpec, name: str, function: Callable[..., Result], *arguments: Any) -> Result:
+def call(spec: Product, name: str, function: Callable[..., Result], *arguments: Any) -> Result:
     """Call a function of the product's file; anything that it raises becomes a `Problem`.
 
     Only `deliver` may raise `RecordingMissing`, because nothing else needs the recording.
@@ -128,9 +128,7 @@ def _own(function: Callable[..., object]) -> object:
     return function if is_own and getattr(module, name, None) is function else None
 
 
-def call_for_frame(
-    spec: ProductSpec, name: str, function: Callable[..., pl.DataFrame], *arguments: Any
-) -> pl.DataFrame:
+def call_for_frame(spec: Product, name: str, function: Callable[..., pl.DataFrame], *arguments: Any) -> pl.DataFrame:
     """Call a function of the product's file that must return a frame."""
     result: object = call(spec, name, function, *arguments)
     if not isinstance(result, pl.DataFrame):
@@ -139,7 +137,7 @@ def call_for_frame(
     return result
 
 
-def wrong_type(spec: ProductSpec, name: str, result: object, expected: str) -> Problem:
+def wrong_type(spec: Product, name: str, result: object, expected: str) -> Problem:
     """Return the problem that a function returns something of another type than expected."""
     actual = "None: is a `return` missing? Expected" if result is None else f"{type(result).__name__}; expected"
     return Problem(f"{name} of {spec.name} returns {actual} {expected}. {fix_in(spec)}")
@@ -155,6 +153,6 @@ def file_of(product: str) -> str:
     return f"platform_assets/products/{product}.py"
 
 
-def fix_in(spec: ProductSpec) -> str:
+def fix_in(spec: Product) -> str:
     """Return the end of a message: which file to fix."""
     return f"Fix it in {file_of(spec.name)}."

@@ -9,10 +9,10 @@ import polars as pl
 from platform_assets.base.wording import counted
 from platform_assets.check.messages import Problem, Skipped, call_for_frame, file_of, fix_in
 from platform_assets.evaluation import slices
-from platform_assets.product.spec import CrossRule, ProductSpec, Source
+from platform_assets.product.spec import CrossRule, Product, Source
 
 
-def check_statistics(spec: ProductSpec, source: Source, rows: pl.DataFrame) -> str:
+def check_statistics(spec: Product, source: Source, rows: pl.DataFrame) -> str:
     """Compute a source's statistics of its rows, and of no rows, because a key may be empty; return a summary."""
     if source.statistics is None:
         return ""
@@ -38,7 +38,7 @@ def check_statistics(spec: ProductSpec, source: Source, rows: pl.DataFrame) -> s
     return summary
 
 
-def check_rules(spec: ProductSpec, tables: Mapping[str, pl.DataFrame], keys: Sequence[str]) -> str:
+def check_rules(spec: Product, tables: Mapping[str, pl.DataFrame], keys: Sequence[str]) -> str:
     """Apply each rule between sources to each key; return a summary."""
     shares = {rule.name: _shares(spec, rule, tables, keys) for rule in spec.monitors.rules}
     tried = [share for by_key in shares.values() for share in by_key]
@@ -50,12 +50,12 @@ def check_rules(spec: ProductSpec, tables: Mapping[str, pl.DataFrame], keys: Seq
     return f"{counted(len(shares), 'rule')} between sources; {worst}{more}"
 
 
-def check_slices(spec: ProductSpec, built: pl.DataFrame) -> str:
+def check_slices(spec: Product, built: pl.DataFrame) -> str:
     """Group the sample's rows by each slice; return a summary."""
     return ", ".join(f"{name}: {counted(len(slices.group(built[name]).names), 'group')}" for name in spec.slices)
 
 
-def _shares(spec: ProductSpec, rule: CrossRule, tables: Mapping[str, pl.DataFrame], keys: Sequence[str]) -> list[float]:
+def _shares(spec: Product, rule: CrossRule, tables: Mapping[str, pl.DataFrame], keys: Sequence[str]) -> list[float]:
     """Return the share of broken rows in each key that has rows of all of the rule's sources."""
     if slow := [name for name in rule.sources if spec.source(name).is_slow]:
         raise Problem(

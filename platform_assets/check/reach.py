@@ -13,7 +13,7 @@ from platform_assets.base.keys import DailyGrain, Grain, HourlyGrain
 from platform_assets.base.wording import counted, span
 from platform_assets.check import same
 from platform_assets.check.messages import fix_in
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 
 RECENT, RECENT_HOURS = 7, 24
 """How many of the last keys are tried: every day of a week, every hour of a day, in any time zone."""
@@ -43,7 +43,7 @@ def farthest_reaching(grain: Grain, keys: Sequence[str]) -> tuple[str, ...]:
     return tuple(key for key in keys if key in chosen)
 
 
-def check_reach(spec: ProductSpec, build: Callable[[str, int], pl.DataFrame], keys: tuple[str, ...]) -> str | None:
+def check_reach(spec: Product, build: Callable[[str, int], pl.DataFrame], keys: tuple[str, ...]) -> str | None:
     """Compare keys built from `lookback` keys with the same keys built from a longer history.
 
     Args:

@@ -11,7 +11,7 @@ from platform_assets.base.wording import counted
 from platform_assets.check.messages import Problem, call, file_of, fix_in
 from platform_assets.data.request_rows import Cell, request_of
 from platform_assets.product.contract import contract_of
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.serving.answer.contract import Contract, ContractProblem
 from platform_assets.serving.answer.decoding import Decoding
 from platform_assets.serving.answer.requests import Refused
@@ -20,7 +20,7 @@ MOST, MOST_IMAGES = 2_000, 200
 """How many rows are sent: about 0.1 ms each, some milliseconds with an image."""
 
 
-def check_requests(spec: ProductSpec, built: pl.DataFrame) -> str:
+def check_requests(spec: Product, built: pl.DataFrame) -> str:
     """Send rows of features, evenly spread, through the service's decoder; return a summary."""
     try:
         contract = Contract({**contract_of(spec)})
@@ -54,5 +54,5 @@ def shown(row: Mapping[str, Cell]) -> str:
     return f"{entity if len(entity) <= 60 else entity[:60] + '...'!r} of {key}"
 
 
-def _body(spec: ProductSpec, row: Mapping[str, Cell]) -> bytes:
+def _body(spec: Product, row: Mapping[str, Cell]) -> bytes:
     return json.dumps(request_of(spec, row), allow_nan=False).encode()

@@ -27,7 +27,7 @@ from platform_assets.check.messages import (
     wrong_type,
 )
 from platform_assets.data import declared
-from platform_assets.product.spec import ProductSpec, Source, Tables, Window
+from platform_assets.product.spec import Product, Source, Tables, Window
 from platform_assets.store import landing
 from platform_assets.training import matrix, suspects
 from platform_assets.training.learners.network import Network, learner_of
@@ -43,7 +43,7 @@ AT_ONCE = 16
 class Trial:
     """The functions of one product, called on a few keys of its recording, or of landed files."""
 
-    def __init__(self, spec: ProductSpec, available: Deliveries) -> None:
+    def __init__(self, spec: Product, available: Deliveries) -> None:
         self.spec, self.available, self.file = spec, available, file_of(spec.name)
         self.labelled_keys = available.labelled
         newest = available.labelled[-1] if available.labelled else available.keys[-1]

@@ -21,11 +21,11 @@ from platform_assets.engine import digests
 from platform_assets.engine.digests import reads
 from platform_assets.product.channels import Landed
 from platform_assets.product.sources import Arrives
-from platform_assets.product.spec import ProductSpec, Source
+from platform_assets.product.spec import Product, Source
 from platform_assets.store import objects
 from platform_assets.store.artifacts import sha256
-from platform_assets.store.handle import Product
 from platform_assets.store.partition_records import PartitionRecord
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.notes import Raw
 
 MARKER, MANIFEST = ".done", ".manifest.json"
@@ -65,7 +65,7 @@ Files = dict[str, File]
 """File by key, a gap for a key that missed its deadline, or what is kept of an earlier delivery."""
 
 
-def arrival_kind(spec: ProductSpec, source: Source, root: str) -> Arrives:
+def arrival_kind(spec: Product, source: Source, root: str) -> Arrives:
     """Return how a source's files are known to be complete; on S3 a file appears complete."""
     arrives = spec.arrives(source)
     return "rename" if arrives == "settled" and not objects.is_folder(root) else arrives
@@ -117,7 +117,7 @@ def settled_name(source: str, key: str, mark: str) -> str:
 class Intake:
     """Takes in the files of one source for one run, once each is complete."""
 
-    def __init__(self, context: dg.AssetExecutionContext, product: Product, source: Source, code: str) -> None:
+    def __init__(self, context: dg.AssetExecutionContext, product: ProductStore, source: Source, code: str) -> None:
         """Prepare the intake without looking at files.
 
         Args:

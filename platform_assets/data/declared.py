@@ -14,7 +14,7 @@ import polars as pl
 
 if TYPE_CHECKING:
     from platform_assets.product.fields import Field
-    from platform_assets.product.spec import ProductSpec
+    from platform_assets.product.spec import Product
 
 THE_FEATURES = "the features"
 """What a check blames when it blames no source. No source can have this name, because it contains a space."""
@@ -77,7 +77,7 @@ def notes(reasons: pl.Series) -> PutAside:
     return {"rows_put_aside": reasons.len(), "put_aside_by_reason": dict(counts.iter_rows())}
 
 
-def incomplete(spec: ProductSpec, tables: Mapping[str, pl.DataFrame], keys: tuple[str, ...]) -> set[str]:
+def incomplete(spec: Product, tables: Mapping[str, pl.DataFrame], keys: tuple[str, ...]) -> set[str]:
     """Return the keys that look back on a key where some source has no rows (an empty delivery, or a nulled one).
 
     Args:

@@ -30,7 +30,7 @@ from platform_assets.engine.outputs import StageOutput
 from platform_assets.engine.outside import ALONE, Outside
 from platform_assets.engine.ranges import KeyedRun, Keys, Plan
 from platform_assets.engine.stage import Stage, dep
-from platform_assets.product.spec import ProductSpec, Source
+from platform_assets.product.spec import Product, Source
 from platform_assets.store.artifacts import canonical, sha256
 from platform_assets.store.history.snapshots import Snapshots
 from platform_assets.store.partition_records import Versions
@@ -56,7 +56,7 @@ Unreadable = dict[str, set[str]]
 """Keys whose delivery cannot be read, by source."""
 
 
-def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
+def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return the product's features asset."""
     back = partitions.mapping(partitions.keys_of(spec), lookback=spec.lookback)
     types = dict(zip(ABOUT_A_ROW, ("text", "moment", "moment"), strict=True)) | {f.name: f.dtype for f in spec.fields}

@@ -16,7 +16,7 @@ from platform_assets.product.windows import FeatureTables, Tables, Window
 if TYPE_CHECKING:
     from platform_assets.base.keys import Grain
     from platform_assets.product.fields import Field
-    from platform_assets.product.spec import ProductSpec
+    from platform_assets.product.spec import Product
 
 ABOUT_A_ROW = {
     "entity": "what one prediction is about",
@@ -40,7 +40,7 @@ class Unread:
 
 @dataclass(frozen=True, kw_only=True)
 class Building(RowMaker):
-    """Builds a product's features; see `ProductSpec`.
+    """Builds a product's features; see `Product`.
 
     Attributes:
         product: its name, for messages.
@@ -57,7 +57,7 @@ class Building(RowMaker):
     label: str
 
     @staticmethod
-    def for_product(spec: ProductSpec) -> Building:
+    def for_product(spec: Product) -> Building:
         """Return the maker for a product."""
         return Building(
             product=spec.name,

@@ -17,12 +17,12 @@ from platform_assets.engine.outputs import StageOutput
 from platform_assets.engine.outside import ALONE, Outside
 from platform_assets.engine.ranges import KeyedRun, Keys, Plan
 from platform_assets.engine.stage import Stage, dep
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 
 STAGE = "outcomes"
 
 
-def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
+def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return the product's outcomes asset."""
     descriptions = {
         "entity": "what the prediction was about",

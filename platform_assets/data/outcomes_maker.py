@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from platform_assets.product.label_summary import Labels
-    from platform_assets.product.spec import ProductSpec
+    from platform_assets.product.spec import Product
     from platform_assets.product.tasks import Task
 
 COLUMNS = ("entity", "label", "known_at")
@@ -27,7 +27,7 @@ class Notes(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class Labelling(RowMaker):
-    """Labels entities; see `ProductSpec`. `product` is its name, for messages."""
+    """Labels entities; see `Product`. `product` is its name, for messages."""
 
     NUMBER: ClassVar[int] = 1
 
@@ -36,7 +36,7 @@ class Labelling(RowMaker):
     task: Task
 
     @staticmethod
-    def for_product(spec: ProductSpec) -> Labelling:
+    def for_product(spec: Product) -> Labelling:
         """Return the maker for a product."""
         return Labelling(product=spec.name, label=spec.label, task=spec.task)
 

@@ -30,7 +30,7 @@ from platform_assets.engine.outside import ALONE, Outside
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report
 from platform_assets.engine.stage import Stage
 from platform_assets.product.channels import Landed
-from platform_assets.product.spec import ProductSpec, Source
+from platform_assets.product.spec import Product, Source
 from platform_assets.store.artifacts import sha256
 from platform_assets.store.records.notes import Raw
 from platform_assets.store.tables import PartitionRecord
@@ -42,12 +42,12 @@ CHECK = "is_readable"
 MOST_SHOWN = 20
 
 
-def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
+def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return one asset per source."""
     return [asset for source in spec.sources for asset in _stage(spec, source, outside).assets()]
 
 
-def _stage(spec: ProductSpec, source: Source, outside: Outside) -> Stage[Landing]:
+def _stage(spec: Product, source: Source, outside: Outside) -> Stage[Landing]:
     return Stage(
         spec=spec,
         name=STAGE,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from platform_assets.base.keys import Grain
     from platform_assets.product.channels import Channel, Landed
     from platform_assets.product.sources import Column, Source
-    from platform_assets.product.spec import ProductSpec
+    from platform_assets.product.spec import Product
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Landing(RowMaker):
     grain: Grain | None
 
     @staticmethod
-    def for_source(spec: ProductSpec, source: Source) -> Landing:
+    def for_source(spec: Product, source: Source) -> Landing:
         """Return the maker for a source."""
         return Landing(
             schema=source.schema,

@@ -11,7 +11,7 @@ from platform_assets.product.contract import moment
 
 if TYPE_CHECKING:
     from platform_assets.product.fields import Field
-    from platform_assets.product.spec import ProductSpec
+    from platform_assets.product.spec import Product
 
 Cell = str | float | bytes | datetime | None
 """A value in a row of features."""
@@ -29,7 +29,7 @@ class RequestDocument(TypedDict):
     features: dict[str, Value]
 
 
-def request_of(spec: ProductSpec, row: Mapping[str, Cell]) -> RequestDocument:
+def request_of(spec: Product, row: Mapping[str, Cell]) -> RequestDocument:
     """Return the request that a caller sends for one row of `features`.
 
     Args:

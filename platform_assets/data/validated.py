@@ -17,7 +17,7 @@ from platform_assets.engine.outputs import StageOutput
 from platform_assets.engine.outside import ALONE, Outside
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report
 from platform_assets.engine.stage import Stage, Table, dep
-from platform_assets.product.spec import ProductSpec, Source
+from platform_assets.product.spec import Product, Source
 from platform_assets.store.records.notes import Validated
 
 STAGE = "validated"
@@ -32,12 +32,12 @@ ABOUT_QUARANTINED = {
 }
 
 
-def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
+def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return two assets per source."""
     return [asset for source in spec.sources for asset in _stage(spec, source, outside).assets()]
 
 
-def _stage(spec: ProductSpec, source: Source, outside: Outside) -> Stage[Validation]:
+def _stage(spec: Product, source: Source, outside: Outside) -> Stage[Validation]:
     limit = spec.monitors.max_quarantined_share
     return Stage(
         spec=spec,

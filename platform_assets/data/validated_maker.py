@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from platform_assets.product.sources import Source
-    from platform_assets.product.spec import ProductSpec
+    from platform_assets.product.spec import Product
 
 
 MOST_KINDS = 10
@@ -49,7 +49,7 @@ class Validation(RowMaker):
     grain: DailyGrain | HourlyGrain | None
 
     @staticmethod
-    def for_source(spec: ProductSpec, source: Source) -> Validation:
+    def for_source(spec: Product, source: Source) -> Validation:
         """Return the maker for a source."""
         grain = spec.grain if isinstance(spec.grain, DailyGrain | HourlyGrain) else None
         return Validation(

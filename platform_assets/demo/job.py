@@ -24,7 +24,7 @@ from platform_assets.demo.runs import Dagster
 from platform_assets.evaluation import releases
 from platform_assets.monitoring import policy
 from platform_assets.operations.report import pages
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records import notes
 
 MOST_KEYS = 45
@@ -34,7 +34,7 @@ SENSOR_PATIENCE_S = 4.0
 """Keys of a recording follow each other without a pause: a tick that found nothing looks again instead of ending."""
 
 
-def run(product: Product, *, is_staying: bool, keys: int | None = None, seed: int = SEED) -> None:
+def run(product: ProductStore, *, is_staying: bool, keys: int | None = None, seed: int = SEED) -> None:
     """Run the demo of a product and show it.
 
     Args:
@@ -52,7 +52,7 @@ def run(product: Product, *, is_staying: bool, keys: int | None = None, seed: in
         _run(product, chosen, lock, is_staying=is_staying, started_s=started_s)
 
 
-def _run(product: Product, plan: Plan, lock: int, *, is_staying: bool, started_s: float) -> None:
+def _run(product: ProductStore, plan: Plan, lock: int, *, is_staying: bool, started_s: float) -> None:
     spec, settings = product.spec, product.settings
     cutoff = replay.first_cutoff(spec)
     journal = Journal(settings, spec.name)
@@ -71,7 +71,7 @@ def _run(product: Product, plan: Plan, lock: int, *, is_staying: bool, started_s
             land(product, cutoff)
             materialise(product, dagster, check, cutoff)
             address = serve(product, children, cutoff)
-            with Player(Product(faulty, settings), address, check=check) as player:
+            with Player(ProductStore(faulty, settings), address, check=check) as player:
                 first = loop.first_key(player, journal, plan.keys[0], started_s)
                 print(_how_many(plan), flush=True)
                 loop.replay_keys(product, player, journal, plan.keys)
@@ -106,7 +106,7 @@ def _show_doors(ui: str, service: str, question: RequestDocument) -> None:
     print("Ctrl-C ends it.", flush=True)
 
 
-def land(product: Product, cutoff: str) -> None:
+def land(product: ProductStore, cutoff: str) -> None:
     """Land the files that upstream systems had delivered by the cutoff, then set the clock to its instant.
 
     Before a recording's clock is set nothing looks at its files, so all of them appear at once.
@@ -124,7 +124,7 @@ def land(product: Product, cutoff: str) -> None:
     show.done(f"{counts}, {existing} existed already", started_s)
 
 
-def materialise(product: Product, dagster: Dagster, check: Callable[[], None], cutoff: str) -> None:
+def materialise(product: ProductStore, dagster: Dagster, check: Callable[[], None], cutoff: str) -> None:
     """Wait until sensors have advanced the landed keys, then trained and released what was decided.
 
     Raises:
@@ -157,7 +157,7 @@ def materialise(product: Product, dagster: Dagster, check: Callable[[], None], c
     )
 
 
-def serve(product: Product, children: Children, cutoff: str) -> str:
+def serve(product: ProductStore, children: Children, cutoff: str) -> str:
     """Start the service on the live release and return its address.
 
     Raises:

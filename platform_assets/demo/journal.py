@@ -16,7 +16,7 @@ from platform_assets.data.request_rows import RequestDocument
 from platform_assets.demo import replay
 from platform_assets.demo.replay import Injected
 from platform_assets.demo.replay.playing import Requests
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -57,7 +57,7 @@ class Plan:
     injected: Injected | None
 
 
-def plan(spec: ProductSpec, *, count: int | None, most: int, seed: int) -> Plan:
+def plan(spec: Product, *, count: int | None, most: int, seed: int) -> Plan:
     """Return what a demo replays: its keys, and the fault drawn for them.
 
     Args:

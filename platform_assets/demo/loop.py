@@ -16,8 +16,8 @@ from platform_assets.demo.replay import Answer, Outcome, Player
 from platform_assets.demo.runs import Dagster
 from platform_assets.monitoring import policy
 from platform_assets.serving.answer import answers
-from platform_assets.store.handle import Product
 from platform_assets.store.history.faults import judgement
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.decisions import Decision
 from platform_assets.store.records.judgements import Judgement
 from platform_assets.store.tables import TableStore
@@ -34,7 +34,7 @@ class DemoProblem(Problem, RuntimeError):
     """The demo did not reach what it shows; the message says what happened instead."""
 
 
-def unless_given_up(product: Product, check: Callable[[], None]) -> Callable[[], None]:
+def unless_given_up(product: ProductStore, check: Callable[[], None]) -> Callable[[], None]:
     """Return a check that also raises when the platform has given something up: nobody watches a demo to fix it.
 
     Raises:
@@ -81,7 +81,7 @@ def first_key(player: Player, journal: Journal, key: str, started_s: float) -> R
     return entry.first
 
 
-def replay_keys(product: Product, player: Player, journal: Journal, keys: Sequence[str]) -> None:
+def replay_keys(product: ProductStore, player: Player, journal: Journal, keys: Sequence[str]) -> None:
     """Play the keys in order. Keys that are closed already get no more requests."""
     tables = product.tables
     for index, key in enumerate(keys):

@@ -15,9 +15,9 @@ from typing import Any
 from platform_assets.demo.journal import Journal, Plan
 from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.store.artifacts import canonical, sha256
-from platform_assets.store.handle import Product
 from platform_assets.store.history.faults import judgement
 from platform_assets.store.history.performance import measured
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.judgements import Judgement
 
 DIGITS = 9
@@ -114,7 +114,7 @@ class Results:
         return as_json, as_csv
 
 
-def collect(product: Product, plan: Plan, journal: Journal) -> Results:
+def collect(product: ProductStore, plan: Plan, journal: Journal) -> Results:
     """Read the results of the keys of a demo."""
     tables, history = product.tables, product.history
     records, judged = tables.records("performance", plan.keys), tables.records("drift", plan.keys)

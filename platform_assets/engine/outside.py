@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from platform_assets.product.sources import Source
-    from platform_assets.product.spec import ProductSpec
-    from platform_assets.store.handle import Product
+    from platform_assets.product.spec import Product
+    from platform_assets.store.product_store import ProductStore
     from platform_assets.store.records.attempts import Overspending
     from platform_assets.store.tables import PartitionRecord
 
@@ -35,7 +35,7 @@ class Shown:
         facts: what else the stage found out, of a type of its own.
     """
 
-    spec: ProductSpec
+    spec: Product
     table: str
     source: Source | None = None
     record: PartitionRecord | None = None
@@ -98,17 +98,17 @@ class Launcher(Protocol):
 class Budget(Protocol):
     """Says what trainings cost, and which are not launched for that."""
 
-    def check(self, spec: ProductSpec) -> None:
+    def check(self, spec: Product) -> None:
         """Raise `ValueError` for a product whose statements about cost cannot be."""
 
-    def balance(self, spec: ProductSpec, attempts: pl.DataFrame, month: str) -> Balance:
+    def balance(self, spec: Product, attempts: pl.DataFrame, month: str) -> Balance:
         """Return what a month's attempts have cost, and what a training more would."""
 
     def usd_of(self, cpu_s: float) -> float:
         """Return what CPU seconds cost."""
 
     def allow(
-        self, product: Product, *, cutoff: str, fingerprint: str, reason: str, run_id: str
+        self, product: ProductStore, *, cutoff: str, fingerprint: str, reason: str, run_id: str
     ) -> Overspending | None:
         """Return normally when a training may be launched, with the record of a person's override, if it took one."""
 
@@ -116,20 +116,20 @@ class Budget(Protocol):
 class Tracking(Protocol):
     """Copies what a training left to a server that tracks runs."""
 
-    def export(self, product: Product, fingerprint: str, warn: Callable[[str], None]) -> None:
+    def export(self, product: ProductStore, fingerprint: str, warn: Callable[[str], None]) -> None:
         """Copy a training that ended."""
 
-    def attach(self, product: Product, checkpoint: str, bundle: str, warn: Callable[[str], None]) -> None:
+    def attach(self, product: ProductStore, checkpoint: str, bundle: str, warn: Callable[[str], None]) -> None:
         """Add the graph of a bundle to its training."""
 
 
 class Free:
     """A budget without prices."""
 
-    def check(self, spec: ProductSpec) -> None:
+    def check(self, spec: Product) -> None:
         """Refuse nothing."""
 
-    def balance(self, spec: ProductSpec, attempts: pl.DataFrame, month: str) -> Balance:
+    def balance(self, spec: Product, attempts: pl.DataFrame, month: str) -> Balance:
         """Return that nothing costs anything."""
         return NOTHING
 
@@ -138,7 +138,7 @@ class Free:
         return 0.0
 
     def allow(
-        self, product: Product, *, cutoff: str, fingerprint: str, reason: str, run_id: str
+        self, product: ProductStore, *, cutoff: str, fingerprint: str, reason: str, run_id: str
     ) -> Overspending | None:
         """Allow every training."""
         return None
@@ -147,10 +147,10 @@ class Free:
 class Untracked:
     """Tracks nothing."""
 
-    def export(self, product: Product, fingerprint: str, warn: Callable[[str], None]) -> None:
+    def export(self, product: ProductStore, fingerprint: str, warn: Callable[[str], None]) -> None:
         """Do nothing."""
 
-    def attach(self, product: Product, checkpoint: str, bundle: str, warn: Callable[[str], None]) -> None:
+    def attach(self, product: ProductStore, checkpoint: str, bundle: str, warn: Callable[[str], None]) -> None:
         """Do nothing."""
 
 

@@ -20,7 +20,7 @@ from platform_assets.base.keys import BatchGrain, DailyGrain, Grain, HourlyGrain
 from platform_assets.base.settings import state_folder
 
 if TYPE_CHECKING:
-    from platform_assets.product.spec import ProductSpec
+    from platform_assets.product.spec import Product
 
 HOUR_FORMAT = "%Y-%m-%dT%H"
 EVERY_KEY = 100_000
@@ -30,7 +30,7 @@ MOST_PAIRS = 50_000
 """With more pairs, a mapping between batches would be larger than the graph it belongs to."""
 
 
-def keys_of(spec: ProductSpec) -> Grain:
+def keys_of(spec: Product) -> Grain:
     """Return the keys that Dagster offers of a product: those of a recording end with its announced replay.
 
     Without an announcement all keys of the recording are offered. The end is where the replay is going to stop, not
@@ -40,12 +40,12 @@ def keys_of(spec: ProductSpec) -> Grain:
     return _until(spec, 0)
 
 
-def cutoffs_of(spec: ProductSpec) -> Grain:
+def cutoffs_of(spec: Product) -> Grain:
     """Return the cutoffs that Dagster offers: the keys, and the one after the last key of a replay."""
     return _until(spec, 1)
 
 
-def _until(spec: ProductSpec, more: int) -> Grain:
+def _until(spec: Product, more: int) -> Grain:
     grain = spec.grain
     last = None if spec.is_live else clock.announced(state_folder(), spec.name)
     if last is None or grain.size is None or not grain.contains(last):

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from platform_assets.engine.digests import modules, reads
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 
 FOLDER = "platform_assets.products"
 """Named and not imported: products are found, and nothing depends on one."""
@@ -35,7 +35,7 @@ class Broken:
     cause: BaseException = field(repr=False, compare=False)
 
 
-def load(product: str) -> ProductSpec:
+def load(product: str) -> Product:
     """Load one product's spec.
 
     Raises:
@@ -56,14 +56,14 @@ def load(product: str) -> ProductSpec:
     except BaseException as problem:  # a file may also end the process
         raise ValueError(broken_by(product, problem).error) from problem
     spec = getattr(module, "SPEC", None)
-    if not isinstance(spec, ProductSpec):
+    if not isinstance(spec, Product):
         raise ValueError(f"{module.__file__} has no SPEC; define `SPEC = Product(...)` at its end.")
     if spec.name != product:
         raise ValueError(f"{module.__file__} has SPEC.name {spec.name!r}; expected {product!r}, the file's name.")
     return spec
 
 
-def load_all() -> tuple[ProductSpec, ...]:
+def load_all() -> tuple[Product, ...]:
     """Load every product's spec, sorted by name; raise `ValueError` naming every broken file."""
     specs, broken = load_each()
     if broken:
@@ -71,7 +71,7 @@ def load_all() -> tuple[ProductSpec, ...]:
     return specs
 
 
-def load_each(only: Iterable[str] | None = None) -> tuple[tuple[ProductSpec, ...], tuple[Broken, ...]]:
+def load_each(only: Iterable[str] | None = None) -> tuple[tuple[Product, ...], tuple[Broken, ...]]:
     """Load the products that work, and list the broken files, each sorted by name.
 
     If two products land in one folder, one is kept: the product the folder is named after, otherwise the first by name.
@@ -79,8 +79,8 @@ def load_each(only: Iterable[str] | None = None) -> tuple[tuple[ProductSpec, ...
     Args:
         only: names of the products to load; None: all.
     """
-    loaded: list[ProductSpec] = []
-    accepted: list[ProductSpec] = []
+    loaded: list[Product] = []
+    accepted: list[Product] = []
     broken: list[Broken] = []
     for name in names() if only is None else only:
         try:
@@ -116,7 +116,7 @@ def problem_of(broken: Iterable[Broken]) -> ValueError:
     return ValueError("\n".join(item.error for item in broken))
 
 
-def check_together(specs: tuple[ProductSpec, ...]) -> tuple[ProductSpec, ...]:
+def check_together(specs: tuple[Product, ...]) -> tuple[Product, ...]:
     """Return the products; raise `ValueError` if two have one name or land in one folder."""
     owners: dict[str, str] = {}
     for spec in specs:

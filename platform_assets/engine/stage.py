@@ -15,8 +15,8 @@ from platform_assets.engine.metadata import Metadata, Metadatum
 from platform_assets.engine.outputs import RowMaker
 from platform_assets.engine.outside import ALONE, Launcher, Outside, Shown, plain
 from platform_assets.engine.store_resource import StoreResource
-from platform_assets.product.spec import ProductSpec, Source
-from platform_assets.store.handle import Product
+from platform_assets.product.spec import Product, Source
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import PartitionRecord
 
 M = TypeVar("M")
@@ -60,7 +60,7 @@ class Stage(Generic[M]):
         outside: views, budget and tracking.
     """
 
-    spec: ProductSpec
+    spec: Product
     name: str
     source: Source | None = None
     system: str
@@ -157,7 +157,7 @@ class Run(Generic[M]):
         self.stage, self.context = stage, context
         self.spec, self.code = stage.spec, stage.code
         store: StoreResource = context.resources.store
-        self.product = Product(stage.spec, store.settings)
+        self.product = ProductStore(stage.spec, store.settings)
         self.tables = self.product.tables
 
     @classmethod
@@ -216,7 +216,7 @@ class Run(Generic[M]):
 
 
 def dep(
-    spec: ProductSpec, stage: str, source: str | None = None, *, mapping: dg.PartitionMapping | None = None
+    spec: Product, stage: str, source: str | None = None, *, mapping: dg.PartitionMapping | None = None
 ) -> dg.AssetDep:
     """Return a dependency on another stage of the product, on the same key unless `mapping` says otherwise."""
     return dg.AssetDep(dg.AssetKey(naming.asset_key(spec.name, stage, source)), partition_mapping=mapping)

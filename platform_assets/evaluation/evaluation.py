@@ -21,9 +21,9 @@ from platform_assets.engine.stage import Stage, dep
 from platform_assets.evaluation import signing
 from platform_assets.evaluation.evaluation_maker import Evaluating
 from platform_assets.evaluation.measures.of_task import measures_of
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.store.artifacts import Bundle
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.verdicts import Verdict
 from platform_assets.training.steps import process
 
@@ -39,7 +39,7 @@ class Judged:
     cpu_s: float
 
 
-def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
+def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return the product's evaluation asset."""
     return Stage(
         spec=spec,
@@ -101,7 +101,7 @@ class _EvaluationRun(CutoffRun[Evaluating]):
         return verdict
 
 
-def judge(product: Product, digest: str) -> Verdict:
+def judge(product: ProductStore, digest: str) -> Verdict:
     """Judge a bundle on its holdout, against its baselines and the live champion."""
     maker = Evaluating.for_product(product.spec, measures_of(product.spec.task))
     champion, reasons = maker.champion(product.artifacts, product.history, digest)
@@ -110,7 +110,7 @@ def judge(product: Product, digest: str) -> Verdict:
     return maker.verdict(product.artifacts, product.tables, digest, champion, reasons)
 
 
-def _check_unseen(product: Product, champion: str, challenger: Bundle) -> None:
+def _check_unseen(product: ProductStore, champion: str, challenger: Bundle) -> None:
     """Refuse a champion that was trained on rows of this holdout: its numbers would be too good."""
     overlap = set(product.artifacts.bundle(champion).manifest["training_keys"]) & set(
         challenger.manifest["holdout_keys"]

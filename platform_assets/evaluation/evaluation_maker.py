@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from platform_assets.evaluation.measures.base import Measures
     from platform_assets.product.fields import Field
-    from platform_assets.product.spec import ProductSpec
+    from platform_assets.product.spec import Product
     from platform_assets.product.tasks import Task
     from platform_assets.product.tasks.base import TaskDocument
     from platform_assets.store.artifacts import ArtifactStore, Bundle
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluating:
-    """Evaluates a product's bundles; see `ProductSpec`, and `Gates` for `max_drop` and `confidence`."""
+    """Evaluates a product's bundles; see `Product`, and `Gates` for `max_drop` and `confidence`."""
 
     CARRIERS: ClassVar[tuple[object, ...]] = (Releases,)
 
@@ -40,7 +40,7 @@ class Evaluating:
     confidence: float
 
     @staticmethod
-    def for_product(spec: ProductSpec, measures: Measures) -> Evaluating:
+    def for_product(spec: Product, measures: Measures) -> Evaluating:
         """Return the maker for a product, with the measures of its task."""
         return Evaluating(
             fields=spec.bare_fields,

@@ -19,7 +19,7 @@ from platform_assets.base.problems import Problem
 from platform_assets.base.settings import Settings
 from platform_assets.store import signatures
 from platform_assets.store.artifacts import sha256
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.releases import RELEASES, Override, Release
 from platform_assets.store.records.verdicts import VERDICTS, Verdict
 
@@ -37,7 +37,7 @@ class KeyProblem(Problem, ValueError):
     """The private key cannot be used; the message names its setting, never its content."""
 
 
-def write_verdict(product: Product, digest: str, verdict: Verdict) -> None:
+def write_verdict(product: ProductStore, digest: str, verdict: Verdict) -> None:
     """Write the verdict on a bundle.
 
     Raises:
@@ -50,7 +50,9 @@ def write_verdict(product: Product, digest: str, verdict: Verdict) -> None:
     product.ledgers.of(VERDICTS).create(digest, verdict)
 
 
-def write_release(product: Product, record: Release, warn: Callable[[str], None] = log.warning) -> tuple[int, Release]:
+def write_release(
+    product: ProductStore, record: Release, warn: Callable[[str], None] = log.warning
+) -> tuple[int, Release]:
     """Write the next release; return its number, and the record as written.
 
     Args:
@@ -79,13 +81,13 @@ def write_release(product: Product, record: Release, warn: Callable[[str], None]
     return number, record
 
 
-def _is_signed(product: Product, number: int) -> bool:
+def _is_signed(product: ProductStore, number: int) -> bool:
     record = product.history.release(number)
     return record is not None and record.signed is not None
 
 
 def _with_trusted_verdict(
-    product: Product, record: Release, verdict: tuple[bytes, Verdict] | None, public_key: str
+    product: ProductStore, record: Release, verdict: tuple[bytes, Verdict] | None, public_key: str
 ) -> Release:
     """Return a release that services with pinned keys follow; refuse one whose verdict is not signed.
 

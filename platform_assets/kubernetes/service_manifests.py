@@ -15,7 +15,7 @@ from platform_assets.base.accounts import SERVICE
 from platform_assets.base.settings import AUTHORITIES, PRODUCT, STORE_VARIABLES, Settings
 from platform_assets.serving.service_memory import model_bytes, needed_bytes
 from platform_assets.store.artifacts import ArtifactProblem
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.notes import Service
 from platform_assets.store.records.releases import Release
 
@@ -54,7 +54,7 @@ def name_of(product: str) -> str:
     return name
 
 
-def manifests(product: Product, replicas: int | None = None) -> str:
+def manifests(product: ProductStore, replicas: int | None = None) -> str:
     """Return the YAML of all Kubernetes objects of a product's service.
 
     The image is generic, and an init container fetches the Bento of the newest release by its digest.
@@ -116,7 +116,7 @@ def _image(settings: Settings) -> str:
     return image
 
 
-def released(product: Product) -> tuple[int, Release, Service]:
+def released(product: ProductStore) -> tuple[int, Release, Service]:
     """Return the newest release with its number, and its Bento.
 
     Raises:
@@ -134,7 +134,7 @@ def released(product: Product) -> tuple[int, Release, Service]:
     return number, release, service
 
 
-def _bento(product: Product, release: Release) -> Service | None:
+def _bento(product: ProductStore, release: Release) -> Service | None:
     """Return the newest Bento of a release's cutoff and contract: a cutoff may be trained again with another one."""
     for record in product.tables.versions("service", release.cutoff):
         service, digest = Service.of(record), record.inputs.get("bundle", release.digest)
@@ -145,7 +145,7 @@ def _bento(product: Product, release: Release) -> Service | None:
     return None
 
 
-def _check_memory(product: Product, number: int, release: Release) -> None:
+def _check_memory(product: ProductStore, number: int, release: Release) -> None:
     """Refuse a limit in which the model would not load, or in which no newer model of its size could be tried."""
     needed = needed_bytes(product, release)
     if (memory_gb := product.spec.pods.memory_gb) * _GIGABYTE < needed:

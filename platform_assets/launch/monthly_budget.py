@@ -11,20 +11,20 @@ import polars as pl
 from platform_assets.base import naming
 from platform_assets.engine.balance import Balance
 from platform_assets.launch import budgets, costs, prices
-from platform_assets.product.spec import ProductSpec
-from platform_assets.store.handle import Product
+from platform_assets.product.spec import Product
 from platform_assets.store.history.attempts import frame
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.attempts import ATTEMPTS_SO_FAR, OVERSPENDINGS, SO_FAR, AttemptsSoFar, Overspending
 
 
 class MonthlyBudget:
     """The budget that a product's `Retraining` states, at the list prices of profiles; see `engine.outside.Budget`."""
 
-    def check(self, spec: ProductSpec) -> None:
+    def check(self, spec: Product) -> None:
         """Refuse stated hours that exceed the longest possible training."""
         prices.check_hours(spec)
 
-    def balance(self, spec: ProductSpec, attempts: pl.DataFrame, month: str) -> Balance:
+    def balance(self, spec: Product, attempts: pl.DataFrame, month: str) -> Balance:
         """Return what a month's attempts have cost, and what a training more would."""
         spent, following = costs.spent_usd(spec.grain, attempts, month), prices.next_training(spec, attempts)
         over = budgets.over_budget(spent, following, spec.retraining.monthly_budget_usd)
@@ -35,7 +35,7 @@ class MonthlyBudget:
         return prices.usd_of(cpu_s)
 
     def allow(
-        self, product: Product, *, cutoff: str, fingerprint: str, reason: str, run_id: str
+        self, product: ProductStore, *, cutoff: str, fingerprint: str, reason: str, run_id: str
     ) -> Overspending | None:
         """Return normally when a training may be launched: None, or the record of a person's override of the budget.
 

@@ -20,7 +20,7 @@ from platform_assets.launch.profiles import StepProfile, profile
 if TYPE_CHECKING:
     import polars as pl
 
-    from platform_assets.product.spec import ProductSpec
+    from platform_assets.product.spec import Product
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Limit(Expected):
     """The most that a training can cost, where nothing says what it is likely to."""
 
 
-def next_training(spec: ProductSpec, attempts: pl.DataFrame | None = None) -> Expected:
+def next_training(spec: Product, attempts: pl.DataFrame | None = None) -> Expected:
     """Estimate the next training: as much as the newest finished one on this profile.
 
     If none has finished on it, the stated hours count, otherwise all tries that may have to be paid for, each up to its
@@ -54,12 +54,12 @@ def usd_of(cpu_s: float) -> float:
     return cpu_s / 3600 * size.usd_per_hour / size.cores
 
 
-def over_budget(spec: ProductSpec) -> str | None:
+def over_budget(spec: Product) -> str | None:
     """Return a sentence on how far the first training on this profile exceeds a month's budget; None if it does not."""
     return budgets.over_budget(0.0, next_training(spec), spec.retraining.monthly_budget_usd)
 
 
-def check_hours(spec: ProductSpec) -> None:
+def check_hours(spec: Product) -> None:
     """Refuse stated hours that exceed the longest possible training on this profile."""
     hours = spec.retraining.expected_hours
     most_h = sum(tried.deadline_s for tried in paid_tries(profile(spec.training.profile))) / 3600
@@ -81,7 +81,7 @@ def paid_tries(size: StepProfile) -> tuple[StepProfile, ...]:
     return (*on_spot, *[last] * (1 + LOST.tries + others))
 
 
-def _stated(spec: ProductSpec) -> Expected | None:
+def _stated(spec: Product) -> Expected | None:
     hours, size = spec.retraining.expected_hours, profile(spec.training.profile)
     if hours is None:
         return None
@@ -91,7 +91,7 @@ def _stated(spec: ProductSpec) -> Expected | None:
     )
 
 
-def _most(spec: ProductSpec) -> Expected:
+def _most(spec: Product) -> Expected:
     size = profile(spec.training.profile)
     tries = [(tried, len(list(same))) for tried, same in groupby(paid_tries(size))]
     parts = (

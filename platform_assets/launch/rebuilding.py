@@ -10,7 +10,7 @@ from platform_assets.launch import prices
 from platform_assets.training import versions
 
 if TYPE_CHECKING:
-    from platform_assets.store.handle import Product
+    from platform_assets.store.product_store import ProductStore
     from platform_assets.training.versions import Older
 
 
@@ -24,13 +24,13 @@ def price(behind: Older) -> str:
     return f"making them again takes about {behind.cpu_s:,.0f} CPU seconds, {usd(behind):.2g} USD, by their own records"
 
 
-def limit_usd(product: Product) -> float:
+def limit_usd(product: ProductStore) -> float:
     """Return up to which price older keys are made again without asking: as stated, or that of one training."""
     limit = product.spec.retraining.rebuild_usd
     return prices.next_training(product.spec, product.history.attempts()).usd if limit is None else limit
 
 
-def outlook(product: Product, behind: Older) -> str:
+def outlook(product: ProductStore, behind: Older) -> str:
     """Return what becomes of older keys: who makes them again, when, at which price."""
     number = versions.renewing(product, behind)
     if number is not None:

@@ -10,7 +10,7 @@ from platform_assets.base.settings import Settings
 from platform_assets.engine import product_files
 from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.launch.profiles import profile
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.product.tasks import Task
 from platform_assets.store.records.base import Number
 from platform_assets.training import rare
@@ -20,7 +20,7 @@ from platform_assets.training.steps.jobs import Job
 from platform_assets.training.steps.train import Training
 
 
-def training(spec: ProductSpec, job: Job, settings: Settings, **more: Any) -> Training:
+def training(spec: Product, job: Job, settings: Settings, **more: Any) -> Training:
     """Return a training that records its quality on the holdout, and its price; for `more` see `Training`."""
     price = profile(spec.training.profile).usd_per_hour
     return Training(spec, job, settings, quality=quality, usd_per_hour=price, **more)

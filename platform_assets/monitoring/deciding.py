@@ -18,7 +18,7 @@ from platform_assets.store.records.decisions import Decision, Measured
 if TYPE_CHECKING:
     from platform_assets.engine.outside import Budget
     from platform_assets.monitoring.performance_maker import Measuring
-    from platform_assets.store.handle import Product
+    from platform_assets.store.product_store import ProductStore
     from platform_assets.store.tables import PartitionRecord
 
 
@@ -27,7 +27,7 @@ class Deciding:
 
     CARRIERS: ClassVar[tuple[object, ...]] = (Decisions, Faults, Releases, Requests)
 
-    def __init__(self, product: Product, keys: Sequence[str], budget: Budget, measuring: Measuring) -> None:
+    def __init__(self, product: ProductStore, keys: Sequence[str], budget: Budget, measuring: Measuring) -> None:
         """Read the records that the decisions share; see `DecisionFacts`."""
         self._product, self._facts = product, DecisionFacts(product, keys, budget, measuring)
 

@@ -22,7 +22,7 @@ from platform_assets.engine.stage import Stage, dep
 from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.monitoring import deciding
 from platform_assets.monitoring.performance_maker import Measuring
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.store.artifacts import canonical, sha256
 from platform_assets.store.records.decisions import DECISIONS, Decision
 
@@ -30,7 +30,7 @@ STAGE = "decision"
 NEWEST_SHOWN = 14
 
 
-def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
+def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return the product's decision asset."""
     return Stage(
         spec=spec,

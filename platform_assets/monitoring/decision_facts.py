@@ -11,11 +11,11 @@ from platform_assets.data import unlabelled
 from platform_assets.engine.outside import Budget
 from platform_assets.monitoring import performance_policy, policy, skew
 from platform_assets.monitoring.performance_maker import Measuring
-from platform_assets.store.handle import Product
 from platform_assets.store.history.faults import judgement
 from platform_assets.store.history.holds import Hold
 from platform_assets.store.history.performance import measured
 from platform_assets.store.history.reader import History
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.decisions import DecidedFault, Decision
 from platform_assets.store.records.faults import Fault
 from platform_assets.store.records.requests import DecisionRequest
@@ -27,7 +27,7 @@ REQUESTS_READ = 20
 class DecisionFacts:
     """The records that the decisions of one run share, read once."""
 
-    def __init__(self, product: Product, keys: Sequence[str], budget: Budget, measuring: Measuring) -> None:
+    def __init__(self, product: ProductStore, keys: Sequence[str], budget: Budget, measuring: Measuring) -> None:
         """Read the records for a run's keys, in order.
 
         Args:
@@ -167,7 +167,7 @@ class DecisionFacts:
         return None if promised is None else performance_policy.judge(promised, self._spec.retraining)
 
 
-def _earlier(product: Product, index: int) -> dict[int, Decision]:
+def _earlier(product: ProductStore, index: int) -> dict[int, Decision]:
     """Return earlier decisions, the newest first, as far back as a decision may depend on them."""
     spec = product.spec
     policy = spec.retraining

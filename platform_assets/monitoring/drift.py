@@ -24,7 +24,7 @@ from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.monitoring import fault_sentences
 from platform_assets.monitoring.drift_maker import COLUMNS, TYPES, Judging
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.store.history.faults import judgement
 from platform_assets.store.history.holds import Hold
 from platform_assets.store.records import notes
@@ -51,7 +51,7 @@ class Seen:
     rows: pl.DataFrame | None = None
 
 
-def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
+def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return the product's drift asset."""
     return Stage(
         spec=spec,

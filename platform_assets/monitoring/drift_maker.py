@@ -16,8 +16,8 @@ from platform_assets.store.history.requests import Requests
 
 if TYPE_CHECKING:
     from platform_assets.monitoring.judged import Judgement
-    from platform_assets.product.spec import ProductSpec
-    from platform_assets.store.handle import Product
+    from platform_assets.product.spec import Product
+    from platform_assets.store.product_store import ProductStore
 
 PSI = "psi"
 COLUMNS = {
@@ -39,7 +39,7 @@ class Judging(JudgedProduct):
     CARRIERS: ClassVar[tuple[object, ...]] = (Faults, Releases, Requests)
 
     @staticmethod
-    def for_product(spec: ProductSpec) -> Judging:
+    def for_product(spec: Product) -> Judging:
         """Return the maker for a product."""
         return Judging(
             name=spec.name,
@@ -53,7 +53,7 @@ class Judging(JudgedProduct):
             monitors=spec.monitors,
         )
 
-    def judge(self, product: Product, keys: tuple[str, ...]) -> Judge:
+    def judge(self, product: ProductStore, keys: tuple[str, ...]) -> Judge:
         """Return the judge of a contiguous, ordered run of keys."""
         return Judge(self, product, keys)
 

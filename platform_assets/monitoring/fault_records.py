@@ -34,7 +34,7 @@ from platform_assets.store.records.requests import REQUESTS, AdvanceRequest
 
 if TYPE_CHECKING:
     from platform_assets.monitoring.judged_product import JudgedProduct
-    from platform_assets.store.handle import Product
+    from platform_assets.store.product_store import ProductStore
 
 BY = "drift"
 RECORDS_READ = 20
@@ -51,7 +51,7 @@ class _Signed(TypedDict):
 class FaultRecords:
     """The fault ledgers of the keys around one chunk of a run."""
 
-    def __init__(self, spec: JudgedProduct, product: Product, keys: Sequence[str]) -> None:
+    def __init__(self, spec: JudgedProduct, product: ProductStore, keys: Sequence[str]) -> None:
         """Read the holds of `keys`: the chunk's, and those they are compared with."""
         self._spec, self._product = spec, product
         self._ledgers, self._history = product.ledgers, product.history

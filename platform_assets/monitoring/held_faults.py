@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from platform_assets.store.handle import Product
 from platform_assets.store.history.holds import Hold
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.faults import Fault
 
 JUDGED = "drift"
@@ -16,7 +16,7 @@ Faults = Mapping[str, tuple[Fault, Hold]]
 """The newest fault and the hold of each key, oldest key first."""
 
 
-def read(product: Product) -> Faults:
+def read(product: ProductStore) -> Faults:
     """Return the faults that still exclude a key, or a source of it, among as many keys as a key is compared with.
 
     Costs one read of partition records, and a few small reads per key that ever had a fault.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedProduct:
-    """The members of `ProductSpec` by which keys are judged."""
+    """The members of `Product` by which keys are judged."""
 
     name: str
     is_live: bool

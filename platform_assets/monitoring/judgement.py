@@ -28,7 +28,7 @@ from platform_assets.training.reference import MIX, Counts, Model, Reference
 
 if TYPE_CHECKING:
     from platform_assets.monitoring.judged_product import JudgedProduct
-    from platform_assets.store.handle import Product
+    from platform_assets.store.product_store import ProductStore
     from platform_assets.store.records import judgements
     from platform_assets.store.records.performance import Compared
     from platform_assets.store.tables import PartitionRecord
@@ -43,7 +43,7 @@ _HELD_BACK = 2
 class Judge:
     """Judges the keys of one chunk in order, each against the keys before it."""
 
-    def __init__(self, spec: JudgedProduct, product: Product, keys: tuple[str, ...]) -> None:
+    def __init__(self, spec: JudgedProduct, product: ProductStore, keys: tuple[str, ...]) -> None:
         """Read the records around `keys`, which are contiguous and in order."""
         self._spec, self._history = spec, product.history
         self._tables, self._artifacts = product.tables, product.artifacts

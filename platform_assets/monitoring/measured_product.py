@@ -17,7 +17,7 @@ REACH_WINDOWS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredProduct:
-    """The members of `ProductSpec` and its parts by which answers are measured.
+    """The members of `Product` and its parts by which answers are measured.
 
     Attributes:
         label: the source that delivers the labels.

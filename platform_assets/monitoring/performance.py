@@ -32,7 +32,7 @@ from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.monitoring import skew
 from platform_assets.monitoring.performance_inputs import INPUT_STAGES, KeyRecords
 from platform_assets.monitoring.performance_maker import Measuring
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.store.history.performance import measured
 from platform_assets.store.records.performance import Measured
 from platform_assets.store.tables import PartitionRecord
@@ -63,7 +63,7 @@ ABOUT_A_ROW = {
 }
 
 
-def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
+def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return the product's performance asset."""
     maker = Measuring.for_product(spec, measures_of(spec.task))
     sliced = {item.name: item.description for item in spec.fields if item.name in spec.slices}

@@ -22,7 +22,7 @@ from platform_assets.store.history.performance import measured
 
 if TYPE_CHECKING:
     from platform_assets.evaluation.measures.base import Measures
-    from platform_assets.product.spec import ProductSpec
+    from platform_assets.product.spec import Product
     from platform_assets.store.artifacts import ArtifactStore
     from platform_assets.store.records.performance import Compared, Promised
     from platform_assets.store.tables import PartitionRecord, TableStore
@@ -35,7 +35,7 @@ class Measuring(MeasuredProduct):
     CARRIERS: ClassVar[tuple[object, ...]] = (Faults, KeyRecords)
 
     @staticmethod
-    def for_product(spec: ProductSpec, measures: Measures) -> Measuring:
+    def for_product(spec: Product, measures: Measures) -> Measuring:
         """Return the maker for a product, with the measures of its task."""
         return Measuring(
             grain=spec.grain,

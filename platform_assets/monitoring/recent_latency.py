@@ -1,12 +1,12 @@
 """Judge how fast a product's services answered, from the counts in the records of `predictions`."""
 
 from platform_assets.monitoring import latency
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.decisions import Latency
 from platform_assets.store.records.notes import Predictions
 
 
-def recent_latency(product: Product, key: str) -> Latency | None:
+def recent_latency(product: ProductStore, key: str) -> Latency | None:
     """Judge the answers on the newest keys up to this one, at most `performance_window`; None without any count."""
     spec = product.spec
     keys = spec.grain.with_lookback((key,), spec.retraining.performance_window - 1)

@@ -19,7 +19,7 @@ import polars as pl
 
 from platform_assets.base import settings
 from platform_assets.base.problems import Problem
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.trainings import Training
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class _Answer(msgspec.Struct):
     message: str = ""
 
 
-def export(product: Product, fingerprint: str, warn: Warn) -> None:
+def export(product: ProductStore, fingerprint: str, warn: Warn) -> None:
     """Export the training with a fingerprint, once; an export that was cut off is repeated from the start."""
     variables = settings.mlflow_variables()
     if not variables:
@@ -88,7 +88,7 @@ def export(product: Product, fingerprint: str, warn: Warn) -> None:
     _bounded(variables, lambda server: _export(server, product.name, record, usd), warn)
 
 
-def attach(product: Product, checkpoint: str, bundle: str, warn: Warn) -> None:
+def attach(product: ProductStore, checkpoint: str, bundle: str, warn: Warn) -> None:
     """Add the ONNX graph of a bundle to the run of its training."""
     variables = settings.mlflow_variables()
     if not variables:

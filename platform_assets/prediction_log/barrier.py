@@ -19,8 +19,8 @@ from platform_assets.base.problems import RecordExists
 from platform_assets.prediction_log.segments import HEAD_BYTES, OVERLAP_MS, Listed, pages
 from platform_assets.prediction_log.waiting import SILENCE, Process, Span, incomplete, wrong_clocks
 from platform_assets.store import segments
-from platform_assets.store.handle import Product
 from platform_assets.store.objects import open_store
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.attendance import ATTENDANCE, KEY_ENDS, Attendance, KeyEnd
 from platform_assets.store.segments import CLOCK_LIMIT_S, GOODBYE, SegmentProblem
 
@@ -96,7 +96,7 @@ _listeners: dict[tuple[str, str], Listener] = {}
 _opening = threading.Lock()
 
 
-def listener(product: Product) -> Listener:
+def listener(product: ProductStore) -> Listener:
     """Return this process's listener for a product, for ticks that look again and again."""
     root, name = product.settings.root, product.name
     with _opening:
@@ -116,7 +116,7 @@ class Waiting:
     reason: str
 
 
-def look(product: Product, key: str, listener: Listener) -> Waiting | str:
+def look(product: ProductStore, key: str, listener: Listener) -> Waiting | str:
     """Return what a key waits for, or why its end is unknown."""
     span = span_of(product, key)
     if isinstance(span, str):
@@ -143,7 +143,7 @@ def look(product: Product, key: str, listener: Listener) -> Waiting | str:
     return Waiting(attendance=attendance, reason="")
 
 
-def reason_to_wait(product: Product, key: str) -> str:
+def reason_to_wait(product: ProductStore, key: str) -> str:
     """Return why a key cannot be measured yet, for a tick; empty if it can. Costs nothing once the patience is over."""
     span = span_of(product, key)
     if isinstance(span, str):
@@ -156,7 +156,7 @@ def reason_to_wait(product: Product, key: str) -> str:
     return waiting if isinstance(waiting, str) else waiting.reason
 
 
-def attend(product: Product, keys: Iterable[str]) -> dict[str, Attendance]:
+def attend(product: ProductStore, keys: Iterable[str]) -> dict[str, Attendance]:
     """Return what processes sent for the keys that wait for nothing and have no record yet.
 
     Call it before the answers are ingested: what a process has sent by then is ingested.
@@ -167,7 +167,9 @@ def attend(product: Product, keys: Iterable[str]) -> dict[str, Attendance]:
     return {key: seen.attendance for key, seen in looks.items() if isinstance(seen, Waiting) and not seen.reason}
 
 
-def record(product: Product, attended: Mapping[str, Attendance], answers: Mapping[str, int]) -> dict[str, Attendance]:
+def record(
+    product: ProductStore, attended: Mapping[str, Attendance], answers: Mapping[str, int]
+) -> dict[str, Attendance]:
     """Record what processes sent, and return the records of all keys.
 
     Args:
@@ -181,14 +183,14 @@ def record(product: Product, attended: Mapping[str, Attendance], answers: Mappin
     return {key: recorded for key in answers if (recorded := product.history.attendance(key)) is not None}
 
 
-def announce_end(product: Product, key: str) -> None:
+def announce_end(product: ProductStore, key: str) -> None:
     """Record that a recording's caller has asked everything about a key."""
     now = clock.now(product.settings, product.name, is_live=True)
     with contextlib.suppress(RecordExists):  # it was announced before
         product.ledgers.of(KEY_ENDS).create(key, KeyEnd(at_utc=now.isoformat()))
 
 
-def span_of(product: Product, key: str) -> Span | str:
+def span_of(product: ProductStore, key: str) -> Span | str:
     """Return the time in which a key is answered, by the store's clock, or why its end is unknown.
 
     That of a recording ends when its caller says so, that of a batch when it has arrived.
@@ -204,12 +206,12 @@ def span_of(product: Product, key: str) -> Span | str:
     return Span(start=end - FIRST_KEY if before is None else before, end=end)
 
 
-def _announced(product: Product, key: str) -> datetime | None:
+def _announced(product: ProductStore, key: str) -> datetime | None:
     end = product.history.key_end(key)
     return None if end is None else datetime.fromisoformat(end.at_utc)
 
 
-def _arrived(product: Product, key: str) -> datetime | None:
+def _arrived(product: ProductStore, key: str) -> datetime | None:
     sources = (source for source in product.spec.feature_sources if not source.is_slow)
     moments = [product.channels[source.name].arrived_at(key) for source in sources]
     return max((moment for moment in moments if moment is not None), default=None)

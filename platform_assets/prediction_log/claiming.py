@@ -21,10 +21,10 @@ from platform_assets.prediction_log.parsing import MOST_NAMED, STAGE, arrivals, 
 from platform_assets.prediction_log.predictions_maker import Ingesting
 from platform_assets.prediction_log.segments import Body, Listed
 from platform_assets.prediction_log.streams import Ranges
-from platform_assets.store.handle import Product
 from platform_assets.store.objects import open_store
 from platform_assets.store.partition_records import PartitionRecord
 from platform_assets.store.parts import Parts
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.claims import CLAIMS, Claim, Remark
 from platform_assets.store.records.ingested import INGESTED, Ingested
 from platform_assets.store.segments import NewerSegment, SegmentProblem
@@ -66,7 +66,7 @@ class Claiming:
         folded: the records of the keys that it brought up to date.
     """
 
-    def __init__(self, product: Product, code: str) -> None:
+    def __init__(self, product: ProductStore, code: str) -> None:
         """Prepare without reading anything.
 
         Args:

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from platform_assets.prediction_log.predictions_maker import Ingesting, Notes
-    from platform_assets.store.handle import Product
     from platform_assets.store.history.reader import History
     from platform_assets.store.partition_records import PartitionRecord
+    from platform_assets.store.product_store import ProductStore
 
 Positions: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.int64]]"
 ROWS_PER_BATCH = 8_192
@@ -130,7 +130,7 @@ def _order(rows: pl.DataFrame) -> Positions:
 class Folder:
     """Folds the keys of one product."""
 
-    def __init__(self, product: Product, maker: Ingesting, code: str) -> None:
+    def __init__(self, product: ProductStore, maker: Ingesting, code: str) -> None:
         """Prepare without reading anything."""
         self._product, self._maker, self._code = product, maker, code
         self._parts = Parts(product.settings.root, product.name, STAGE)

@@ -19,7 +19,7 @@ from platform_assets.store.content import content_digest
 
 if TYPE_CHECKING:
     from platform_assets.prediction_log.predictions_maker import Ingesting
-    from platform_assets.store.handle import Product
+    from platform_assets.store.product_store import ProductStore
     from platform_assets.store.tables import TableStore
 
 STAGE = "predictions"
@@ -32,7 +32,7 @@ MOST_NAMED = 20
 
 
 def classify(
-    product: Product,
+    product: ProductStore,
     maker: Ingesting,
     parsed: Sequence[answer_rows.Parsed],
     *,
@@ -57,7 +57,7 @@ def classify(
     return maker.mark_late(frame, closed), [line for part in parsed for line in part.left_out] + strangers
 
 
-def arrivals(product: Product) -> Mapping[str, datetime]:
+def arrivals(product: ProductStore) -> Mapping[str, datetime]:
     """Return when the last row of each batch was known, over the sources that the model reads."""
     latest: dict[str, datetime] = {}
     for stage, known_at in (

@@ -19,7 +19,7 @@ from platform_assets.prediction_log.claiming import Claiming
 from platform_assets.prediction_log.parsing import MOST_NAMED, STAGE
 from platform_assets.prediction_log.predictions_maker import Ingesting
 from platform_assets.store import durable
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records import ingested
 from platform_assets.store.records.attendance import Attendance
 from platform_assets.store.records.claims import Remark, Skipped
@@ -69,7 +69,7 @@ def exclusive(folder: Path) -> Iterator[Path]:
         yield folder
 
 
-def ingest_log(product: Product, folder: Path, code: str) -> Ingested:
+def ingest_log(product: ProductStore, folder: Path, code: str) -> Ingested:
     """Bring the predictions up to date with the log; writes nothing without new lines. Call it inside `exclusive`.
 
     Raises:
@@ -105,7 +105,7 @@ def ingest_log(product: Product, folder: Path, code: str) -> Ingested:
     return done
 
 
-def ingest_local(product: Product, code: str, keys: Sequence[str]) -> tuple[Ingested, Records]:
+def ingest_local(product: ProductStore, code: str, keys: Sequence[str]) -> tuple[Ingested, Records]:
     """Ingest the local folder; return what was done, and the records of the keys."""
     maker, tables = Ingesting.for_product(product.spec), product.tables
     with exclusive(product.settings.prediction_log / product.name) as folder:
@@ -116,7 +116,7 @@ def ingest_local(product: Product, code: str, keys: Sequence[str]) -> tuple[Inge
         return done, existing | replace(maker, tables, code, missing)
 
 
-def ingest_segments(product: Product, code: str, keys: Sequence[str]) -> tuple[Ingested, Records]:
+def ingest_segments(product: ProductStore, code: str, keys: Sequence[str]) -> tuple[Ingested, Records]:
     """Ingest the segments in the store; return what was done, and the records of the keys."""
     claiming = Claiming(product, code)
     before = product.tables.records(STAGE, keys)

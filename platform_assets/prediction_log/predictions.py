@@ -30,7 +30,7 @@ from platform_assets.engine.stage import Stage, dep
 from platform_assets.prediction_log import prediction_log
 from platform_assets.prediction_log.parsing import MOST_NAMED
 from platform_assets.prediction_log.predictions_maker import Ingesting
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 
 STAGE = "predictions"
 INGEST = {"local": prediction_log.ingest_local, "cluster": prediction_log.ingest_segments}
@@ -48,7 +48,7 @@ ABOUT_A_ROW = {
 }
 
 
-def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
+def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return the product's predictions asset."""
     maker = Ingesting.for_product(spec)
     descriptions = ABOUT_A_ROW | spec.task.about() | {item.name: item.description for item in spec.fields}

@@ -21,7 +21,7 @@ from platform_assets.store.records.notes import Requests
 if TYPE_CHECKING:
     from platform_assets.base.keys import Grain
     from platform_assets.product.fields import Field
-    from platform_assets.product.spec import ProductSpec
+    from platform_assets.product.spec import Product
     from platform_assets.product.tasks import Task
 
 
@@ -52,7 +52,7 @@ class Ingesting:
     latency_ms: float
 
     @staticmethod
-    def for_product(spec: ProductSpec) -> Ingesting:
+    def for_product(spec: Product) -> Ingesting:
         """Return the maker for a product."""
         return Ingesting(
             grain=spec.grain,

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from platform_assets.prediction_log.folding import finished
 from platform_assets.prediction_log.parsing import STAGE
 from platform_assets.store import objects
-from platform_assets.store.handle import Product
 from platform_assets.store.parts import Parts
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.claims import PRUNED, Pruned
 from platform_assets.store.upkeep import Removed
 
@@ -20,7 +20,7 @@ LEAST_DAYS = 1
 """The segments of the last day tell which processes were alive in a key."""
 
 
-def prune(product: Product, *, now: datetime, dry_run: bool, retention_days: int = RETENTION_DAYS) -> Removed:
+def prune(product: ProductStore, *, now: datetime, dry_run: bool, retention_days: int = RETENTION_DAYS) -> Removed:
     """Delete the segments of finished claims that are older than the retention; return their number and size.
 
     Args:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 from platform_assets.base.keys import EARLIEST, LATEST
 
 if TYPE_CHECKING:
-    from platform_assets.product.spec import ProductSpec
+    from platform_assets.product.spec import Product
     from platform_assets.product.tasks.base import TaskDocument
 
 FORMAT = 3
@@ -41,7 +41,7 @@ class ContractDocument(Bounds):
     logs_features: bool
 
 
-def contract_of(spec: ProductSpec) -> ContractDocument:
+def contract_of(spec: Product) -> ContractDocument:
     """Return the contract as plain JSON values.
 
     The serving side reads nothing else about a product. `fields` keeps the spec's order: the columns of the graph's
@@ -61,7 +61,7 @@ def contract_of(spec: ProductSpec) -> ContractDocument:
     }
 
 
-def _bounds(spec: ProductSpec) -> Bounds:
+def _bounds(spec: Product) -> Bounds:
     """Return the bounds of a request's moments: the span of the grain's keys, by which a log can be read.
 
     Numbered batches have no period: each moment belongs to some batch, so they have the widest bounds.

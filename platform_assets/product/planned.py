@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from platform_assets.base.wording import counted
 
 if TYPE_CHECKING:
-    from platform_assets.product.spec import ProductSpec
+    from platform_assets.product.spec import Product
 
 MOST_EVENTS = 750
 """10 s of a tick's 60 s, at 13 ms per event. A count, not a time, so that ranges do not depend on the machine."""
@@ -26,22 +26,22 @@ PER_KEY = ("features", "outcomes", "predictions", "drift", "performance", "decis
 _YEAR = timedelta(days=365)
 
 
-def per_key(spec: ProductSpec) -> int:
+def per_key(spec: Product) -> int:
     """Count the events a run of `advance__product` plans per key."""
     return len(PER_SOURCE) * sum(not source.is_slow for source in spec.sources) + len(PER_KEY)
 
 
-def per_run(spec: ProductSpec) -> int:
+def per_run(spec: Product) -> int:
     """Count the events a run of `advance__product` plans regardless of its keys."""
     return len(PER_SOURCE) * sum(source.is_slow for source in spec.sources)
 
 
-def keys_per_run(spec: ProductSpec) -> int:
+def keys_per_run(spec: Product) -> int:
     """Return the most keys one run may take so that it plans at most `MOST_EVENTS`; at least one."""
     return max(1, (MOST_EVENTS - per_run(spec)) // per_key(spec))
 
 
-def history(spec: ProductSpec) -> str:
+def history(spec: Product) -> str:
     """Estimate in words how long Dagster's events for a year of history take, or for all batches without a period."""
     over = spec.grain.instant_after(spec.grain.first)
     if over is None:

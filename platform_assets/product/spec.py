@@ -1,4 +1,4 @@
-"""Define a product: `ProductSpec` and its parts, frozen data and plain functions.
+"""Define a product: `Product` and its parts, frozen data and plain functions.
 
 The vocabulary of a product file and its checks. Nothing from Dagster and no heavy imports: schemas and models are
 functions, so that pandera and torch load only when they are called.
@@ -46,7 +46,7 @@ __all__ = [
     "Monitors",
     "MultiClass",
     "Pods",
-    "ProductSpec",
+    "Product",
     "Range",
     "RecordingMissing",
     "Regression",
@@ -68,7 +68,7 @@ _OWNER = re.compile(r"team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProductSpec:
+class Product:
     """One model and the data behind it.
 
     Attributes:

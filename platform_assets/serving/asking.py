@@ -21,7 +21,7 @@ from platform_assets.serving.answer.predict import Predictor
 from platform_assets.serving.answer.requests import MOMENTS
 from platform_assets.serving.log.prediction_log import PredictionLog
 from platform_assets.store.artifacts import ArtifactStore
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 
 if TYPE_CHECKING:
     import polars as pl
@@ -48,7 +48,7 @@ class _Unlogged(PredictionLog):
         """Keep nothing."""
 
 
-def answers(product: Product, file: Path, about: About | None = None) -> Iterator[dict[str, Any]]:
+def answers(product: ProductStore, file: Path, about: About | None = None) -> Iterator[dict[str, Any]]:
     """Return the live model's answers to a file's rows, in their order and without an id, which no log would know.
 
     Args:
@@ -76,7 +76,7 @@ def answers(product: Product, file: Path, about: About | None = None) -> Iterato
         first += rows
 
 
-def _live(product: Product) -> Live:
+def _live(product: ProductStore) -> Live:
     newest = product.history.live()
     if newest is None:
         raise ValueError(f"{product.name} has no release in {product.settings.root}: there is no model to ask yet.")

@@ -21,7 +21,7 @@ from platform_assets.engine.outside import ALONE, Outside
 from platform_assets.engine.requesters import person_of, requester_of
 from platform_assets.engine.stage import Run, Stage, dep
 from platform_assets.evaluation import releases, signing, verdicts
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.serving import trials
 from platform_assets.store.artifacts import Bundle
 from platform_assets.store.records.releases import Release
@@ -68,7 +68,7 @@ class ReleaseConfig(dg.Config):
     why: str = ""
 
 
-def build(spec: ProductSpec, outside: Outside = ALONE) -> list[Any]:
+def build(spec: Product, outside: Outside = ALONE) -> list[Any]:
     """Return the product's release asset and the job that releases a digest on a person's request."""
     assets = Stage(
         spec=spec,

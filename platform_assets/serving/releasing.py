@@ -10,11 +10,11 @@ from platform_assets.base.problems import RecordExists
 from platform_assets.evaluation import releases, signing
 from platform_assets.serving import trials
 from platform_assets.store.artifacts import ArtifactProblem
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.releases import Override, Release
 
 
-def override(product: Product, digest: str, reason: str) -> str:
+def override(product: ProductStore, digest: str, reason: str) -> str:
     """Release a model without a passing verdict; return what was released, as a sentence.
 
     It answers logged requests first; what they show is in the sentence and on record, and does not prevent the release.
@@ -61,7 +61,7 @@ def override(product: Product, digest: str, reason: str) -> str:
     return _write(product, record)
 
 
-def roll_back(product: Product, why: str | None) -> str:
+def roll_back(product: ProductStore, why: str | None) -> str:
     """Roll back to the previous model; return what was released, as a sentence.
 
     Raises:
@@ -75,7 +75,7 @@ def roll_back(product: Product, why: str | None) -> str:
     return _write(product, record)
 
 
-def whole(product: Product, digest: str) -> str:
+def whole(product: ProductStore, digest: str) -> str:
     """Return the whole digest of the product's bundle that begins so; pages print the first twelve letters."""
     if len(digest) == 64:
         return digest
@@ -89,7 +89,7 @@ def whole(product: Product, digest: str) -> str:
     return matches[0]
 
 
-def _write(product: Product, record_of: Callable[[Iterator[tuple[int, Release]]], Release]) -> str:
+def _write(product: ProductStore, record_of: Callable[[Iterator[tuple[int, Release]]], Release]) -> str:
     """Write the next release record; compute it again when somebody else releases in between."""
     while True:
         with contextlib.suppress(RecordExists):
@@ -99,7 +99,7 @@ def _write(product: Product, record_of: Callable[[Iterator[tuple[int, Release]]]
     return f"release {number} of {product.name}: model {record.digest}, cutoff {record.cutoff}; {record.why}."
 
 
-def _show(product: Product, number: int, record: Release) -> None:
+def _show(product: ProductStore, number: int, record: Release) -> None:
     """Report a release that no run made to Dagster's UI, as a materialisation of the asset `release`."""
     import dagster as dg
 

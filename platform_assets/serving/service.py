@@ -23,7 +23,7 @@ from platform_assets.engine.outside import ALONE, Outside
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.evaluation.evaluation_maker import Evaluating
 from platform_assets.evaluation.measures.of_task import measures_of
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.serving.answer import answers
 from platform_assets.serving.run import build as bento
 from platform_assets.serving.run import child
@@ -46,7 +46,7 @@ class Tested:
     content: Recorded
 
 
-def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
+def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return the product's service asset."""
     return Stage(
         spec=spec,

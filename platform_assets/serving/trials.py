@@ -16,7 +16,7 @@ from platform_assets.base.problems import Problem
 from platform_assets.data import answer_rows
 from platform_assets.data.stage_inputs import is_large
 from platform_assets.serving.follow.background import Overdue
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.refusals import REFUSALS, Refusal
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Untried(Problem):
     """A candidate about which the trial says nothing."""
 
 
-def trial_of(product: Product, digest: str) -> str:
+def trial_of(product: ProductStore, digest: str) -> str:
     """Return how a candidate answered logged requests, or why it was not asked, as a sentence.
 
     Costs no process where no request is logged; otherwise a CPU second, and twice what the rows take.
@@ -79,7 +79,7 @@ def trial_of(product: Product, digest: str) -> str:
     return f"{answered}."
 
 
-def refuse(product: Product, digest: str, cutoff: str, reason: str, by: str) -> None:
+def refuse(product: ProductStore, digest: str, cutoff: str, reason: str, by: str) -> None:
     """Record that a candidate was not released; `driftline status` names it until another release follows."""
     record = Refusal(
         product=product.name,
@@ -93,7 +93,7 @@ def refuse(product: Product, digest: str, cutoff: str, reason: str, by: str) -> 
     product.ledgers.of(REFUSALS).append(record)
 
 
-def _records(product: Product) -> list[PartitionRecord]:
+def _records(product: ProductStore) -> list[PartitionRecord]:
     """Return the records of the newest keys with answers, the newest first."""
     records = product.tables.records("predictions")
     newest = sorted(records.values(), key=lambda record: product.spec.grain.index(record.key), reverse=True)
@@ -107,7 +107,7 @@ def _records(product: Product) -> list[PartitionRecord]:
     return chosen
 
 
-def _logged(product: Product, bundle: Bundle, records: list[PartitionRecord]) -> Logged:
+def _logged(product: ProductStore, bundle: Bundle, records: list[PartitionRecord]) -> Logged:
     """Return what callers asked, as requests that the candidate's contract decodes."""
     from platform_assets.serving.answer.contract import Contract
     from platform_assets.serving.follow.logged_requests import Logged
@@ -132,7 +132,7 @@ def _logged(product: Product, bundle: Bundle, records: list[PartitionRecord]) ->
     )
 
 
-def _aligned(product: Product, record: PartitionRecord, columns: dict[str, pl.DataType]) -> pl.DataFrame:
+def _aligned(product: ProductStore, record: PartitionRecord, columns: dict[str, pl.DataType]) -> pl.DataFrame:
     """Return a record's rows with these columns, null where they had another type or were not there."""
     frame = product.tables.read_record(record, [name for name in columns if name in record.columns])
     return frame.select(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from obstore.store import ObjectStore
 
-    from platform_assets.product.spec import ProductSpec
+    from platform_assets.product.spec import Product
 
 PAGE = 1_000
 """Number of objects in one listing: S3's own limit per request."""
@@ -164,7 +164,7 @@ class _Page:
         return self.first <= path and (self.last is None or path <= self.last)
 
 
-def channels(spec: ProductSpec, root: str) -> dict[str, Channel]:
+def channels(spec: Product, root: str) -> dict[str, Channel]:
     """Open the channel of each source, by source name: its own, or landed files below a storage root."""
     opened = shared(root)
     return {

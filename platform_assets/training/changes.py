@@ -13,12 +13,12 @@ from platform_assets.base.configuration import toml_value
 from platform_assets.training.learners.network import learner_of
 
 if TYPE_CHECKING:
-    from platform_assets.product.spec import ProductSpec
+    from platform_assets.product.spec import Product
 
 LEARNER, TRAINING = "learner", "training"
 
 
-def changed(spec: ProductSpec, settings: Sequence[str]) -> ProductSpec:
+def changed(spec: Product, settings: Sequence[str]) -> Product:
     """Return a product with changes.
 
     Args:
@@ -35,7 +35,7 @@ def changed(spec: ProductSpec, settings: Sequence[str]) -> ProductSpec:
     return spec
 
 
-def with_values(spec: ProductSpec, values: Mapping[str, Any], where: str = "search") -> ProductSpec:
+def with_values(spec: Product, values: Mapping[str, Any], where: str = "search") -> Product:
     """Return a product with other values, by name.
 
     Args:
@@ -53,7 +53,7 @@ def with_values(spec: ProductSpec, values: Mapping[str, Any], where: str = "sear
     return spec
 
 
-def check_search(spec: ProductSpec) -> str:
+def check_search(spec: Product) -> str:
     """Try the samples of each setting of `search`; return what `driftline tune` varies.
 
     Raises:
@@ -68,7 +68,7 @@ def check_search(spec: ProductSpec) -> str:
     return f"driftline tune varies {', '.join(setting.name for setting in spec.search)}"
 
 
-def value_of(spec: ProductSpec, name: str) -> Any:
+def value_of(spec: Product, name: str) -> Any:
     """Return the value that a name has now; None where a mapping does not hold it.
 
     Raises:

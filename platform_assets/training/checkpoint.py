@@ -23,7 +23,7 @@ from platform_assets.engine import partitions
 from platform_assets.engine.cutoffs import CutoffRun, Inputs, Recorded
 from platform_assets.engine.outside import ALONE, Outside, Size, Work
 from platform_assets.engine.stage import Stage, dep
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.store.tables import PartitionRecord
 from platform_assets.training import requests
 from platform_assets.training.checkpoint_maker import Learning
@@ -53,13 +53,13 @@ class CheckpointConfig(dg.Config):
     over_budget_reason: str = ""
 
 
-def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
+def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return the product's checkpoint asset.
 
     Raises:
         ValueError: the product expects a training to take longer than any can.
     """
-    outside.budget.check(spec)  # here and not in `ProductSpec`, whose class is digested: prices would be in the digest
+    outside.budget.check(spec)  # here and not in `Product`, whose class is digested: prices would be in the digest
     window = partitions.window_mapping(partitions.cutoffs_of(spec), width=spec.window, label_delay=spec.label_delay)
     return Stage(
         spec=spec,

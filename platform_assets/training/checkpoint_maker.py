@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from platform_assets.product.learned import Learned
     from platform_assets.product.learner import Blobs, Context, History, Learner, Progress
     from platform_assets.product.modelling import Training
-    from platform_assets.product.spec import ProductSpec
+    from platform_assets.product.spec import Product
     from platform_assets.product.tasks import Task
     from platform_assets.store.artifacts import ArtifactStore
     from platform_assets.store.tables import TableStore
@@ -33,7 +33,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Learning:
-    """Trains a product's model; the members are those of `ProductSpec`."""
+    """Trains a product's model; the members are those of `Product`."""
 
     fields: tuple[Field, ...]
     task: Task
@@ -41,7 +41,7 @@ class Learning:
     training: Training
 
     @staticmethod
-    def for_product(spec: ProductSpec) -> Learning:
+    def for_product(spec: Product) -> Learning:
         """Return the maker for a product."""
         # The profile decides where training runs, not its bytes; device and precision are passed to `prepare`.
         training = replace(spec.training, profile=type(spec.training).profile)

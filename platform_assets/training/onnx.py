@@ -14,7 +14,7 @@ from platform_assets.data.stage_inputs import require
 from platform_assets.engine.cutoffs import CutoffRun, Inputs, Recorded
 from platform_assets.engine.outside import ALONE, Outside, Work
 from platform_assets.engine.stage import Stage, dep
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.store.artifacts import ArtifactProblem, canonical, sha256
 from platform_assets.store.tables import PartitionRecord
 from platform_assets.training.learners.network import learner_of
@@ -26,7 +26,7 @@ STAGE = "onnx"
 STEP = "platform_assets.training.steps.export"
 
 
-def build(spec: ProductSpec, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
+def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return the product's onnx asset."""
     return Stage(
         spec=spec,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from platform_assets.product.contract import ContractDocument
     from platform_assets.product.learned import Learned
     from platform_assets.product.learner import Blobs
-    from platform_assets.product.spec import ProductSpec
+    from platform_assets.product.spec import Product
     from platform_assets.store.records.base import Document
     from platform_assets.store.records.models import CheckpointManifest
     from platform_assets.training.export import Parity
@@ -45,7 +45,7 @@ class Exporting:
     contract: ContractDocument
 
     @staticmethod
-    def for_product(spec: ProductSpec) -> Exporting:
+    def for_product(spec: Product) -> Exporting:
         """Return the maker for a product."""
         from platform_assets.product.contract import contract_of
 

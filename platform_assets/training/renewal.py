@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.versions import COMPATIBLE, RENEWALS, Compatible, Renewal
 from platform_assets.training import versions
 
 
-def request(product: Product, older: versions.Older, *, usd: float, reason: str, author: str) -> int:
+def request(product: ProductStore, older: versions.Older, *, usd: float, reason: str, author: str) -> int:
     """Record that older keys are made again, at this price; return the renewal's number."""
     record = Renewal(
         first=older.keys[0],
@@ -21,7 +21,7 @@ def request(product: Product, older: versions.Older, *, usd: float, reason: str,
     return product.ledgers.of(RENEWALS).append(record)
 
 
-def mark_compatible(product: Product, older: versions.Older, *, reason: str, author: str) -> list[Compatible]:
+def mark_compatible(product: ProductStore, older: versions.Older, *, reason: str, author: str) -> list[Compatible]:
     """Record that the rows of older keys may train together with rows of the present versions; return the records."""
     current, at_utc = versions.current(product.spec), _now(product)
     records = [
@@ -34,7 +34,7 @@ def mark_compatible(product: Product, older: versions.Older, *, reason: str, aut
     return records
 
 
-def _now(product: Product) -> str | None:
+def _now(product: ProductStore) -> str | None:
     try:
         return product.now.isoformat()
     except LookupError:  # the clock of a recording is not set

@@ -17,9 +17,9 @@ from platform_assets.data import unlabelled
 from platform_assets.data.stage_inputs import require
 from platform_assets.engine import digests
 from platform_assets.engine.outside import Size
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.store.artifacts import canonical, sha256
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.trainings import LOOP
 from platform_assets.store.tables import TableStore
 from platform_assets.training import versions
@@ -39,7 +39,7 @@ class OlderRows(Problem, ValueError):
         self.behind = behind
 
 
-def left_out(product: Product, cutoff: str) -> tuple[str, ...]:
+def left_out(product: ProductStore, cutoff: str) -> tuple[str, ...]:
     """Return the keys of a cutoff's window that training leaves out: held, dropped, or given up unlabelled."""
     spec = product.spec
     window = spec.grain.window(cutoff, width=spec.window, label_delay=spec.label_delay)
@@ -47,7 +47,7 @@ def left_out(product: Product, cutoff: str) -> tuple[str, ...]:
     return tuple(sorted({*product.history.excluded(window), *given_up}))
 
 
-def training_request(product: Product, cutoff: str, size: Size, out: Collection[str] = ()) -> Request:
+def training_request(product: ProductStore, cutoff: str, size: Size, out: Collection[str] = ()) -> Request:
     """Compose a training step's request: device, keys, their rows' digests, and the moment by which data must be known.
 
     Args:
@@ -63,7 +63,7 @@ def training_request(product: Product, cutoff: str, size: Size, out: Collection[
 
 
 def job(
-    product: Product,
+    product: ProductStore,
     cutoff: str,
     out: Collection[str],
     libraries: Mapping[str, str],
@@ -84,7 +84,7 @@ def job(
 
 
 def request_of(
-    product: Product, cutoff: str, size: Size, training_keys: Sequence[str], holdout_keys: Sequence[str]
+    product: ProductStore, cutoff: str, size: Size, training_keys: Sequence[str], holdout_keys: Sequence[str]
 ) -> Request:
     """Compose the request of a step that learns from some keys and is judged on others; see `training_request`."""
     keys = (*training_keys, *holdout_keys)
@@ -108,7 +108,7 @@ def request_of(
     )
 
 
-def fingerprint(spec: ProductSpec, code: str, request: Request, libraries: Mapping[str, str], **more: str) -> str:
+def fingerprint(spec: Product, code: str, request: Request, libraries: Mapping[str, str], **more: str) -> str:
     """Hash what makes two trainings the same: code, configuration, data and library versions.
 
     Args:
@@ -125,7 +125,7 @@ def _digests(tables: TableStore, stage: str, keys: tuple[str, ...]) -> dict[str,
     return {key: record.content_digest for key, record in require(tables, stage, keys).items()}
 
 
-def _instant(product: Product, cutoff: str) -> datetime:
+def _instant(product: ProductStore, cutoff: str) -> datetime:
     def arrival_of(key: str) -> datetime | None:
         arrivals = [
             product.tables.read(naming.stage("validated", source.name), [key], columns=[source.known_at])[

@@ -24,9 +24,9 @@ from platform_assets.engine import digests
 from platform_assets.store.records.notes import Notes
 
 if TYPE_CHECKING:
-    from platform_assets.product.spec import ProductSpec, Source
-    from platform_assets.store.handle import Product
+    from platform_assets.product.spec import Product, Source
     from platform_assets.store.partition_records import PartitionRecord
+    from platform_assets.store.product_store import ProductStore
 
 FEATURES, OUTCOMES = "features", "outcomes"
 _MOST_NAMED = 4
@@ -69,7 +69,7 @@ class Older:
         return f"making them again takes about {self.cpu_s:,.0f} CPU seconds by their own records"
 
 
-def current(spec: ProductSpec) -> dict[str, str]:
+def current(spec: Product) -> dict[str, str]:
     """Return the present version of each stage that a training's rows come from."""
     makers: dict[str, digests.Versioned] = {
         naming.stage(stage, source.name): maker.for_source(spec, source)
@@ -80,13 +80,13 @@ def current(spec: ProductSpec) -> dict[str, str]:
     return {stage: digests.version(maker) for stage, maker in makers.items()}
 
 
-def accepted(product: Product) -> dict[str, frozenset[str]]:
+def accepted(product: ProductStore) -> dict[str, frozenset[str]]:
     """Return the versions that train together with the present ones: a person's marks connect them, in any order."""
     marks = product.history.compatible_versions()
     return {stage: _connected(version, marks.get(stage, ())) for stage, version in current(product.spec).items()}
 
 
-def names_of(product: Product, keys: Sequence[str]) -> dict[str, list[str]]:
+def names_of(product: ProductStore, keys: Sequence[str]) -> dict[str, list[str]]:
     """Return the versions on the records of keys that no training accepts, by stage."""
     spec, tables, versions = product.spec, product.tables, accepted(product)
     names: dict[str, set[str]] = {}
@@ -97,7 +97,7 @@ def names_of(product: Product, keys: Sequence[str]) -> dict[str, list[str]]:
     return {stage: sorted(versions_of_stage) for stage, versions_of_stage in sorted(names.items())}
 
 
-def of_next_training(product: Product) -> Older | None:
+def of_next_training(product: ProductStore) -> Older | None:
     """Return the older keys of the window that ends with the newest closed key; None without any."""
     spec = product.spec
     grain = spec.grain
@@ -110,7 +110,7 @@ def of_next_training(product: Product) -> Older | None:
     return older(product, [key for key in keys if key not in excluded])
 
 
-def renewing(product: Product, behind: Older) -> int | None:
+def renewing(product: ProductStore, behind: Older) -> int | None:
     """Return the number of the renewal that makes these keys again; None when nobody asked for it."""
     newest, index = product.history.renewal(), product.spec.grain.index
     if newest is None or newest[1].versions != current(product.spec):
@@ -120,7 +120,7 @@ def renewing(product: Product, behind: Older) -> int | None:
     return number if is_inside else None
 
 
-def reach(spec: ProductSpec, behind: Older) -> int:
+def reach(spec: Product, behind: Older) -> int:
     """Return how many keys before an older key a run must make again too: those that its features look back on.
 
     None where only features or outcomes themselves have another version.
@@ -149,12 +149,12 @@ def _connected(version: str, pairs: Iterable[tuple[str, str]]) -> frozenset[str]
     return frozenset(reached)
 
 
-def older_stages(spec: ProductSpec, stage: str, record: PartitionRecord, versions: Accepted) -> list[str]:
+def older_stages(spec: Product, stage: str, record: PartitionRecord, versions: Accepted) -> list[str]:
     """Return the stages along a record's chain with another version than the accepted ones, in their order."""
     return [name for name in chain(spec, stage) if not {*record.versions.get(name, ("",))} <= {*versions[name]}]
 
 
-def older(product: Product, keys: Sequence[str]) -> Older | None:
+def older(product: ProductStore, keys: Sequence[str]) -> Older | None:
     """Return which of the keys a training could not take; None without any.
 
     A key without outcomes, whose labels are awaited or given up, is judged by its features. Costs the newest records of
@@ -190,14 +190,14 @@ def older(product: Product, keys: Sequence[str]) -> Older | None:
     )
 
 
-def chain(spec: ProductSpec, stage: str) -> tuple[str, ...]:
+def chain(spec: Product, stage: str) -> tuple[str, ...]:
     """Return the stages whose versions the rows of `features` or `outcomes` have, that stage last."""
     sources: tuple[Source, ...] = spec.feature_sources if stage == FEATURES else (spec.label_source,)
     names = [naming.stage(name, source.name) for source in sources for name in ("raw", "validated")]
     return (*names, stage)
 
 
-def _since(product: Product, versions: Accepted) -> datetime | None:
+def _since(product: ProductStore, versions: Accepted) -> datetime | None:
     """Return when the first features of accepted versions were written; None without any."""
     records = product.tables.records(FEATURES).values()
     sequences = [record.sequence for record in records if not older_stages(product.spec, FEATURES, record, versions)]

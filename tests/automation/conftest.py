@@ -16,7 +16,7 @@ from platform_assets.automation.sensors import changes
 from platform_assets.base import clock, naming
 from platform_assets.base.settings import Settings
 from platform_assets.engine.store_resource import StoreResource
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.store.history.reader import History
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.tables import TableStore
@@ -41,7 +41,7 @@ class World:
 
     settings: Settings
     instance: dg.DagsterInstance
-    spec: ProductSpec = recorded.SPEC
+    spec: Product = recorded.SPEC
     cursors: dict[str, str | None] = field(default_factory=dict)
 
     @property

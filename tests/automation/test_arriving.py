@@ -20,8 +20,8 @@ from platform_assets.automation.sensors import landings
 from platform_assets.automation.sensors.arriving import Watch
 from platform_assets.base import clock, naming
 from platform_assets.base.settings import Settings
-from platform_assets.product.spec import ProductSpec
-from platform_assets.store.handle import Product
+from platform_assets.product.spec import Product
+from platform_assets.store.product_store import ProductStore
 from tests.doubles import documents, empty_jobs, recorded
 from tests.volume import draws
 
@@ -29,7 +29,7 @@ KEY = "2020-01-01"
 BEFORE, OVERDUE = "2020-01-02T06:00:00+00:00", "2020-01-03T00:00:00+00:00"
 
 
-def arriving(spec: ProductSpec = recorded.SPEC, **changes: Any) -> ProductSpec:
+def arriving(spec: Product = recorded.SPEC, **changes: Any) -> Product:
     """Return a product whose readings arrive with these changes."""
     sources = tuple(replace(source, **changes) if source.name == "readings" else source for source in spec.sources)
     return replace(spec, sources=sources)
@@ -51,7 +51,7 @@ def wall(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return advance
 
 
-def sensor_of(spec: ProductSpec) -> dg.SensorDefinition:
+def sensor_of(spec: Product) -> dg.SensorDefinition:
     return landings.watch.build([spec], empty_jobs.of("advance", [spec]))
 
 
@@ -88,7 +88,7 @@ def test_a_file_is_taken_only_after_it_was_unchanged_whatever_the_clock_does(ste
         moment = datetime.fromtimestamp(at_s, UTC)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(clock, "now", lambda *_, at=moment, **__: at)
-            product = Product(spec, Settings.from_environment())
+            product = ProductStore(spec, Settings.from_environment())
             watch = Watch(product, lambda *_: None, json.loads(json.dumps(looks)), fetch=lambda *_: [])
         reason = watch.check(source, KEY, f"{version}")
         looks = watch.looks

@@ -13,19 +13,19 @@ import pytest
 from platform_assets.automation.sensors import closable, landings
 from platform_assets.base import clock, naming
 from platform_assets.base.keys import DailyGrain, Grain, HourlyGrain
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from tests.doubles import empty_jobs, recorded
 
 SECOND = timedelta(seconds=1)
 
 
-def spec_of(*early: str, **changes: Any) -> ProductSpec:
+def spec_of(*early: str, **changes: Any) -> Product:
     """Return a product whose named sources deliver before the end of a key."""
     sources = tuple(replace(source, is_early=source.name in early) for source in recorded.SPEC.sources)
     return replace(recorded.SPEC, sources=sources, **changes)
 
 
-def ready(spec: ProductSpec, now: datetime) -> tuple[tuple[str, ...], str]:
+def ready(spec: Product, now: datetime) -> tuple[tuple[str, ...], str]:
     """Return the keys that can be closed while a delivery of each source is there for each key."""
     keys, reason, _ = closable.find(spec, None, now, lambda *_: "m", lambda *_: None)
     return keys, reason

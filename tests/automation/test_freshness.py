@@ -18,7 +18,7 @@ from platform_assets.base.settings import Settings
 from platform_assets.data import unlabelled
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.product.monitoring import Retraining
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from tests.doubles import documents, recorded
 from tests.doubles import numbered_batches as batches
 
@@ -94,7 +94,7 @@ def test_gaps_are_found_in_one_read_and_not_searched_again_while_there_are_none(
 ) -> None:
     def look(expected: str, **previous: str | None) -> Gaps:
         values = {"closed": None, "whole": None, "since": None, **previous}
-        return gaps.find(Product(recorded.SPEC, Settings.from_environment()), "outcomes", expected, **values)
+        return gaps.find(ProductStore(recorded.SPEC, Settings.from_environment()), "outcomes", expected, **values)
 
     for key in ("2020-01-01", "2020-01-03", "2020-01-04", "2020-01-05", "2020-01-07"):
         world.tables.record("outcomes", key, content_digest="0", inputs={}, code="0")

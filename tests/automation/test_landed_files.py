@@ -20,11 +20,11 @@ from platform_assets.base import clock, naming
 from platform_assets.base.keys import DailyGrain
 from platform_assets.base.settings import Settings
 from platform_assets.engine.store_resource import StoreResource
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.store import landing
-from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.objects import open_store
+from platform_assets.store.product_store import ProductStore
 from tests.doubles import empty_jobs, recorded
 from tests.doubles import numbered_batches as batches
 from tests.doubles.faulty_s3 import Faults, in_front_of
@@ -35,12 +35,12 @@ GRAIN = DailyGrain(start="2020-01-01", end="2020-12-31")
 CLOSED, NOW = "2020-05-31", datetime(2020, 6, 1, tzinfo=UTC)
 
 
-def marks(spec: ProductSpec, root: str) -> Mark:
+def marks(spec: Product, root: str) -> Mark:
     """Return the function that finds the files of a product below a storage root."""
-    return landed_files.Marks(Product(spec, Settings.from_environment().replace(root=root)))
+    return landed_files.Marks(ProductStore(spec, Settings.from_environment().replace(root=root)))
 
 
-def land(root: str, spec: ProductSpec, source: str, key: str, data: bytes = b"anything") -> None:
+def land(root: str, spec: Product, source: str, key: str, data: bytes = b"anything") -> None:
     folder = spec.landing_of(spec.source(source))
     obstore.put(open_store(root), naming.landing_location("", folder, key, ".csv").lstrip("/"), data)
 
@@ -53,7 +53,7 @@ def proxy(s3_server: S3Server, s3_root: str, monkeypatch: pytest.MonkeyPatch) ->
         yield counted
 
 
-def awaiting(settings: Settings, count: int) -> list[ProductSpec]:
+def awaiting(settings: Settings, count: int) -> list[Product]:
     """Return products that have closed months of keys and still lack a month of labels."""
     specs = [replace(recorded.SPEC, name=f"p{number}", grain=GRAIN) for number in range(count)]
     for spec in specs:
@@ -63,7 +63,7 @@ def awaiting(settings: Settings, count: int) -> list[ProductSpec]:
     return specs
 
 
-def tick(specs: list[ProductSpec], instance: dg.DagsterInstance) -> dg.SensorResult:
+def tick(specs: list[Product], instance: dg.DagsterInstance) -> dg.SensorResult:
     sensor = landings.watch.build(specs, empty_jobs.of("advance", specs))
     cursor = json.dumps({spec.name: {"closed": CLOSED} for spec in specs})
     resources = {"store": StoreResource(), "alerts": AlertsResource()}
@@ -136,7 +136,7 @@ def test_marks_do_not_depend_on_how_files_are_found_and_change_with_the_file(roo
     [(batches.SPEC, "readings"), (hourly_temperature.SPEC, "observations")],
     ids=["batches", "hours"],
 )
-def test_batches_and_hours_are_found_on_a_bucket(s3_root: str, spec: ProductSpec, source: str) -> None:
+def test_batches_and_hours_are_found_on_a_bucket(s3_root: str, spec: Product, source: str) -> None:
     keys = [spec.grain.key_at(index) for index in range(30)]
     for key in (keys[0], keys[9], keys[10], keys[25]):
         land(s3_root, spec, source, key)

@@ -14,7 +14,7 @@ from platform_assets.automation.sensors import closable, episodes, landed_files,
 from platform_assets.automation.sensors.landings import Findings, plan
 from platform_assets.base import naming
 from platform_assets.product import planned as planned_events
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.requests import AdvanceRequest
 from tests.doubles import documents, empty_jobs, recorded, shipped
 from tests.doubles import numbered_batches as batches
@@ -151,7 +151,7 @@ def test_a_recording_ends_and_a_backlog_is_closed_in_bounded_parts(monkeypatch: 
 
 def test_batches_have_no_deadline_and_close_by_landing(settings: Any) -> None:
     batches.land_all(settings.root, "0001", "0002")
-    mark = landed_files.Marks(Product(batches.SPEC, settings))
+    mark = landed_files.Marks(ProductStore(batches.SPEC, settings))
     keys, waits, _ = closable.find(batches.SPEC, None, datetime(2100, 1, 1, tzinfo=UTC), mark, lambda *_: None)
     assert (keys, waits) == (("0001", "0002"), "readings of 0003 has not landed")
 

@@ -20,8 +20,8 @@ from platform_assets.engine.store_resource import StoreResource
 from platform_assets.launch.profiles import profile
 from platform_assets.operations import status
 from platform_assets.product import planned
-from platform_assets.product.spec import ProductSpec, Tables, Window
-from platform_assets.store.handle import Product
+from platform_assets.product.spec import Product, Tables, Window
+from platform_assets.store.product_store import ProductStore
 from platform_assets.training import versions
 from platform_assets.training.requests import OlderRows, training_request
 from tests.automation.conftest import World
@@ -58,7 +58,7 @@ def wider() -> Any:
 CHANGED = replace(batches.SPEC, features=in_hundreds)
 
 
-def advance(world: World, spec: ProductSpec, first: str, last: str) -> None:
+def advance(world: World, spec: Product, first: str, last: str) -> None:
     """Run the real job over a range of keys."""
     world.move(NOW)
     resources = {"store": StoreResource(variables=world.settings.to_environment())}
@@ -88,15 +88,15 @@ def mixed(world: World, stored: Settings) -> World:
     return world
 
 
-def sensors(spec: ProductSpec) -> tuple[dg.SensorDefinition, dg.SensorDefinition]:
+def sensors(spec: Product) -> tuple[dg.SensorDefinition, dg.SensorDefinition]:
     return (
         landings.watch.build([spec], empty_jobs.of("advance", [spec])),
         retrain.watch.build([spec], empty_jobs.of("retrain", [spec])),
     )
 
 
-def product(world: World) -> Product:
-    return Product(world.spec, world.settings)
+def product(world: World) -> ProductStore:
+    return ProductStore(world.spec, world.settings)
 
 
 def test_a_training_refuses_rows_of_two_versions_and_says_which(mixed: World) -> None:

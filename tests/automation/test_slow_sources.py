@@ -21,8 +21,8 @@ from platform_assets.base.keys import DailyGrain
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.operations import status
 from platform_assets.product.channels import Channel, Landed
-from platform_assets.product.spec import ProductSpec
-from platform_assets.store.handle import Product
+from platform_assets.product.spec import Product
+from platform_assets.store.product_store import ProductStore
 from tests.doubles import empty_jobs, recorded
 
 GRAIN = DailyGrain(start="2020-01-01", end="2021-12-31")
@@ -58,12 +58,12 @@ class Together(Warehouse):
         return {key: mark for key in keys if (mark := self.answer(key)) is not None}
 
 
-def spec_of(name: str = "recorded", **channels: Channel) -> ProductSpec:
+def spec_of(name: str = "recorded", **channels: Channel) -> Product:
     sources = tuple(replace(source, channel=channels.get(source.name)) for source in recorded.SPEC.sources)
     return replace(recorded.SPEC, name=name, sources=sources, grain=GRAIN)
 
 
-def sensor_of(*specs: ProductSpec) -> dg.SensorDefinition:
+def sensor_of(*specs: Product) -> dg.SensorDefinition:
     return landings.watch.build(specs, empty_jobs.of("advance", specs))
 
 
@@ -101,7 +101,7 @@ def test_a_source_that_hangs_is_named_once_per_tick_and_blocks_one_thread(world:
     for _ in range(4):
         assert "recorded: readings of 2020-01-01 has not answered for" in world.reason(sensor)
     assert (readings.asked, threads() - before) == (["2020-01-01"], 1)
-    state = status.of_product(Product(spec_of(readings=readings), world.settings))
+    state = status.of_product(ProductStore(spec_of(readings=readings), world.settings))
     assert state.slow is not None
     assert [(one.source, bool(one.problem)) for one in state.slow] == [("readings", True)]
     assert "sources    readings has not answered for" in status.as_text(state)
@@ -123,7 +123,7 @@ def test_a_source_that_answers_again_is_taken_up_where_it_stopped(world: Any, ga
         time.sleep(0.01)
     assert world.request(sensor).tags["dagster/asset_partition_range_start"] == "2020-01-02"
     assert plans.asked.count("2020-01-02") == 1, "its late answer counts"
-    assert status.of_product(Product(world.spec, world.settings)).slow is None
+    assert status.of_product(ProductStore(world.spec, world.settings)).slow is None
 
 
 def test_a_hanging_source_closes_no_key_without_it_and_a_deadline_changes_nothing(
@@ -146,7 +146,7 @@ def test_slow_tables_and_labels_that_hang_are_named(world: Any, gate: threading.
         assert "sites, which every key needs, has not answered for" in world.reason(sensor)
     else:
         assert world.request(sensor).tags["dagster/asset_partition_range_end"] == "2020-01-02"
-        state = status.of_product(Product(world.spec, world.settings))
+        state = status.of_product(ProductStore(world.spec, world.settings))
         assert state.slow is not None and state.slow[0].source == "results"
 
 
@@ -288,7 +288,7 @@ def test_products_take_turns_until_each_was_looked_at(
             break
     assert sorted(launched) == names, "each once, and none is left out"
     # 63 keys of two sources and a slow one are 127 probes, 9.5 s: two ticks of 5 s per product.
-    state = status.of_product(Product(specs[0], world.settings))
+    state = status.of_product(ProductStore(specs[0], world.settings))
     assert state.slow is not None
     assert {one.source for one in state.slow} <= {"plans", "readings"}
 

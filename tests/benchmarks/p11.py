@@ -25,7 +25,7 @@ from platform_assets.base.settings import Settings
 from platform_assets.demo import replay
 from platform_assets.engine import product_files
 from platform_assets.instance import home
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from tests.benchmarks.harness import Disagreement, Measure
 from tests.doubles.checkout import copied
 
@@ -60,7 +60,7 @@ def _daily_run() -> list[Measure]:
     with tempfile.TemporaryDirectory(prefix="p11-") as path:
         settings = Settings(root=f"{path}/store", state=Path(path) / "state")
         home.prepare(settings)
-        product = Product(spec, settings)
+        product = ProductStore(spec, settings)
         for _ in replay.land(product, keys):
             pass
         replay.move_on(product, replay.end_of(spec, keys[-1], replay.Reader(spec)))

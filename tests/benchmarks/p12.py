@@ -20,7 +20,7 @@ from typing import Any
 from platform_assets.demo import replay
 from platform_assets.engine import product_files
 from platform_assets.product.contract import contract_of
-from platform_assets.product.spec import ProductSpec, Window
+from platform_assets.product.spec import Product, Window
 from platform_assets.serving.answer.contract import Contract
 from platform_assets.serving.answer.middleware import PredictionMiddleware
 from platform_assets.serving.answer.predict import Predictor
@@ -62,7 +62,7 @@ def run() -> list[Measure]:
     return measures
 
 
-def _product(spec: ProductSpec, key: str, folder: Path) -> Any:
+def _product(spec: Product, key: str, folder: Path) -> Any:
     app = _app(spec, key, folder)
     gc.collect()
     gc.freeze()
@@ -77,7 +77,7 @@ def _product(spec: ProductSpec, key: str, folder: Path) -> Any:
         yield name, min(worst for worst, _ in measured), measured[0][1]
 
 
-def bodies(spec: ProductSpec, rows: list[dict[str, Any]]) -> dict[str, bytes]:
+def bodies(spec: Product, rows: list[dict[str, Any]]) -> dict[str, bytes]:
     """Return bodies of well-behaved and hostile callers, up to the longest body that is read."""
     most = spec.service.max_body_bytes
     full = json.dumps(rows, separators=(",", ":")).encode()
@@ -133,7 +133,7 @@ def bodies(spec: ProductSpec, rows: list[dict[str, Any]]) -> dict[str, bytes]:
     return result
 
 
-def _slow(rows: list[dict[str, Any]], spec: ProductSpec) -> bytes:
+def _slow(rows: list[dict[str, Any]], spec: Product) -> bytes:
     """Return rows with numbers that are the slowest to read within their fields' bounds."""
     floats = {item.name for item in spec.fields if item.dtype == "float"}
     text = json.dumps(
@@ -142,7 +142,7 @@ def _slow(rows: list[dict[str, Any]], spec: ProductSpec) -> bytes:
     return text.encode().replace(b'"@"', SLOW)
 
 
-def _pictures(spec: ProductSpec, rows: list[dict[str, Any]]) -> dict[str, bytes]:
+def _pictures(spec: Product, rows: list[dict[str, Any]]) -> dict[str, bytes]:
     """Return rows whose pictures cost the most: arrays, files of many scans, texts that are not files."""
     import io
 
@@ -176,7 +176,7 @@ def _pictures(spec: ProductSpec, rows: list[dict[str, Any]]) -> dict[str, bytes]
     }
 
 
-def _app(spec: ProductSpec, key: str, folder: Path) -> PredictionMiddleware:
+def _app(spec: Product, key: str, folder: Path) -> PredictionMiddleware:
     """Return the middleware in front of a graph of the size of the product's model."""
     frame = spec.features(replay.known_tables(spec, key), Window(grain=spec.grain, keys=(key,)))
     values = inputs_of(frame, spec.fields)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from platform_assets.base.settings import Settings
 from platform_assets.prediction_log.parsing import STAGE
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from tests.benchmarks.harness import Disagreement, Measure
 from tests.benchmarks.p14_run import FIELDS, KEY, SPEC
 from tests.doubles import s3_server
@@ -44,7 +44,7 @@ def run() -> list[Measure]:
             count = fill(settings.root, size)
             print(f"{count} segments are in the store", flush=True)
             peak, cpu_s = limited(settings)
-            record = Product(SPEC, settings).tables.records(STAGE, [KEY])[KEY]
+            record = ProductStore(SPEC, settings).tables.records(STAGE, [KEY])[KEY]
             if record.rows != ANSWERS:
                 raise Disagreement(f"{record.rows:,} answers of {ANSWERS:,} arrived")
             digests.add(record.content_digest)

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 from platform_assets.base.settings import Settings
 from platform_assets.prediction_log import prediction_log
 from platform_assets.store import objects, segments
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.segments import Name
 from tests.benchmarks.harness import Disagreement, Measure
 from tests.doubles import s3_server
@@ -45,7 +45,7 @@ def run() -> list[Measure]:
             os.environ.update(server.environment())
             server.make_bucket(BUCKET)
             root = f"s3://{BUCKET}/store"
-            product = Product(SPEC, Settings(environment="cluster", root=root, state=base / "state"))
+            product = ProductStore(SPEC, Settings(environment="cluster", root=root, state=base / "state"))
             began_s = time.monotonic()
             fill(server, root, base / "entries")
             print(f"{OLD:,} segments loaded in {time.monotonic() - began_s:.0f} s", flush=True)
@@ -131,7 +131,7 @@ def _shell(server: S3Server, command: str) -> str:
     return ended.stdout + ended.stderr
 
 
-def ingested(product: Product, faults: Faults) -> tuple[Counter[str], float]:
+def ingested(product: ProductStore, faults: Faults) -> tuple[Counter[str], float]:
     """Ingest once; return the requests to the store by kind, and the seconds."""
     faults.clear()
     began_s = time.monotonic()
@@ -151,7 +151,7 @@ def _sentence(requests: Counter[str]) -> str:
     return ", ".join(f"{count:,} {kind}" for kind, count in sorted(requests.items()))
 
 
-def _claimed(product: Product) -> int:
+def _claimed(product: ProductStore) -> int:
     number, _ = product.history.claim() or (0, None)
     claims = [product.history.claim_at(index) for index in range(1, number + 1)]
     return sum(len(claim.segments) for claim in claims if claim is not None)

@@ -21,10 +21,10 @@ from platform_assets.data import answer_rows
 from platform_assets.evaluation.releases import next_release
 from platform_assets.monitoring import drift_index as index
 from platform_assets.store.artifacts import canonical
-from platform_assets.store.handle import Product
 from platform_assets.store.history.faults import judgement
 from platform_assets.store.history.performance import measured
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import PartitionRecord
 from platform_assets.training.histograms import histograms
 from platform_assets.training.learn import learn
@@ -48,7 +48,7 @@ def run() -> list[Measure]:
         os.environ.update(server.environment())
         server.make_bucket(BUCKET)
         settings = Settings(environment="cluster", root=f"s3://{BUCKET}/judged", state=Path(folder, "state"))
-        product = Product(SPEC, settings)
+        product = ProductStore(SPEC, settings)
         fill(product, release(product))
         print(f"{ANSWERS:,} answers, features and labels are in the store", flush=True)
         peaks = {stage: _peak(settings, stage) for stage in ("performance", "drift")}
@@ -70,7 +70,7 @@ def _peak(settings: Settings, stage: str) -> int:
     return peak
 
 
-def _check(product: Product) -> None:
+def _check(product: ProductStore) -> None:
     """Refuse numbers of other rows than those in the store."""
     result = measured(product.tables.records("performance", [KEY])[KEY])
     judged = judgement(product.tables.records("drift", [KEY])[KEY])
@@ -98,7 +98,7 @@ def about(rows: int) -> pl.DataFrame:
     )
 
 
-def fill(product: Product, digest: str) -> None:
+def fill(product: ProductStore, digest: str) -> None:
     """Store the key's features, answers, labels and sources."""
     tables, ours = product.tables, pl.concat([about(ANSWERS), numbers(ANSWERS, 0)], how="horizontal")
     for source in ("plans", "readings"):
@@ -120,7 +120,7 @@ def fill(product: Product, digest: str) -> None:
     assert tables.records("predictions", [KEY])[KEY].rows == ANSWERS
 
 
-def _store(product: Product, stage: str, rows: pl.DataFrame, **notes: int) -> PartitionRecord:
+def _store(product: ProductStore, stage: str, rows: pl.DataFrame, **notes: int) -> PartitionRecord:
     return product.tables.replace(stage, {KEY: rows}, inputs={KEY: {}}, code="0", notes={KEY: notes})[KEY]
 
 
@@ -131,7 +131,7 @@ def _source(name: str) -> pl.DataFrame:
     return pl.select(read_at_utc=at, value=pl.lit(1, dtype=pl.Int64), known_at_utc=at)
 
 
-def release(product: Product) -> str:
+def release(product: ProductStore) -> str:
     """Seal a bundle with the inputs of drift, and make it live; return its digest."""
     by_key = {key: numbers(TRAINING_ROWS, seed) for seed, key in enumerate(TRAINED, start=1)}
     learned = learn(inputs_of(pl.concat(by_key.values()), SPEC.fields), SPEC.fields)

@@ -25,7 +25,7 @@ from platform_assets.demo import replay
 from platform_assets.demo.replay.recording import Reader
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.store import durable, upkeep
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from tests.benchmarks.harness import Measure
 from tests.doubles.products import hourly_temperature
 
@@ -78,8 +78,8 @@ def run() -> list[Measure]:
         settings = Settings(root=f"{name}/store", state=Path(name, "state"))
         settings.dagster_home.mkdir(parents=True)
         keys = SPEC.grain.span(FIRST, SPEC.grain.shift(FIRST, KEYS - 1))
-        list(replay.land(Product(SPEC, settings), keys, labelled=set(keys)))
-        replay.move_on(Product(SPEC, settings), replay.end_of(SPEC, keys[-1], Reader(SPEC)))
+        list(replay.land(ProductStore(SPEC, settings), keys, labelled=set(keys)))
+        replay.move_on(ProductStore(SPEC, settings), replay.end_of(SPEC, keys[-1], Reader(SPEC)))
         waited_s = durable.disk_waits.seconds
         seconds = _advance(settings, keys)
         waited_s, waits = durable.disk_waits.seconds - waited_s, durable.disk_waits.calls

@@ -32,7 +32,7 @@ from platform_assets.evaluation.paired import student_t_quantile
 from platform_assets.product.inputs import Inputs
 from platform_assets.product.learned import Learned
 from platform_assets.product.learner import Alone, Context, Learner
-from platform_assets.product.spec import ProductSpec, Source, Window
+from platform_assets.product.spec import Product, Source, Window
 from platform_assets.product.tasks import Binary
 from platform_assets.products import flight_delays
 from platform_assets.store.artifacts import sha256
@@ -203,7 +203,7 @@ def judged(contest: Contest, ours: str) -> list[Measure]:
     return measures
 
 
-def costs(spec: ProductSpec, contest: Contest, ours: str) -> list[Measure]:
+def costs(spec: Product, contest: Contest, ours: str) -> list[Measure]:
     """Return what a fit, its file and a request cost, next to the network's."""
     used_s = {name: statistics.median(months.values()) for name, months in contest.cpu_s.items()}
     year = contest.year
@@ -235,7 +235,7 @@ def costs(spec: ProductSpec, contest: Contest, ours: str) -> list[Measure]:
     ]
 
 
-def graph_of(spec: ProductSpec, learner: Learner, rows: Year) -> bytes:
+def graph_of(spec: Product, learner: Learner, rows: Year) -> bytes:
     """Fit a learner and return its ONNX file."""
     context = _context(spec, rows)
     blobs = learner.fit(rows.inputs, rows.labels, context)
@@ -263,7 +263,7 @@ def request_costs(files: Mapping[str, bytes], rows: Inputs) -> dict[str, list[fl
     return {name: values[1:] for name, values in times.items()}
 
 
-def load_year(spec: ProductSpec) -> Year:
+def load_year(spec: Product) -> Year:
     """Deliver, validate and build a whole recording as the platform would, and keep the labelled rows."""
     assert spec.grain.last is not None
     keys = spec.grain.span(spec.grain.first, spec.grain.last)
@@ -281,7 +281,7 @@ def load_year(spec: ProductSpec) -> Year:
     )
 
 
-def hold(spec: ProductSpec, year: Year) -> Contest:
+def hold(spec: Product, year: Year) -> Contest:
     """Fit every contestant on every fold, one after the other."""
     learners = candidates()
     answers = {name: np.full(len(year.labels), np.nan) for name in (*learners, LOGISTIC, CONSTANT)}
@@ -306,7 +306,7 @@ def hold(spec: ProductSpec, year: Year) -> Contest:
     return Contest(year=year, answers=answers, cpu_s=cpu_s)
 
 
-def fit(spec: ProductSpec, learner: Learner, rows: Year, tested: Inputs) -> tuple[np.ndarray, float]:
+def fit(spec: Product, learner: Learner, rows: Year, tested: Inputs) -> tuple[np.ndarray, float]:
     """Fit a learner as the training step does; return its answers and the fit's CPU seconds."""
     begin_s = time.process_time()
     determinism.fix(spec.training.threads)
@@ -316,12 +316,12 @@ def fit(spec: ProductSpec, learner: Learner, rows: Year, tested: Inputs) -> tupl
     return learner.answers(blobs, tested, context), used_s
 
 
-def _context(spec: ProductSpec, rows: Year) -> Context:
+def _context(spec: Product, rows: Year) -> Context:
     learned: Learned = learn(rows.inputs, spec.fields)
     return Context(task=spec.task, training=spec.training, learned=learned, progress=Alone())
 
 
-def _validated(spec: ProductSpec, source: Source, keys: Sequence[str]) -> pl.DataFrame:
+def _validated(spec: Product, source: Source, keys: Sequence[str]) -> pl.DataFrame:
     assert spec.history is not None
     schema = source.schema()
     key_of = None if source.partition_by is None else validation.key_column(source.partition_by, spec.grain.key_of)

@@ -30,7 +30,7 @@ from platform_assets.operations.experiments import backtest_arithmetic, backtest
 from platform_assets.operations.experiments.backtest import Backtest
 from platform_assets.operations.experiments.backtest import run as replayed_by
 from platform_assets.operations.experiments.backtest_arithmetic import Outcome, Past, Plan
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.training.histograms import histograms
 from platform_assets.training.reference import Counts, reference_of
 from tests.benchmarks.harness import Measure
@@ -82,7 +82,7 @@ def replay_recording() -> Backtest:
     spec = product_files.load(PRODUCT)
     path = Settings.from_environment().state / "bench-q2"
     settings = Settings.from_environment({"DRIFTLINE_STATE": str(path)})
-    product, store = Product(spec, settings), StoreResource(variables=settings.to_environment())
+    product, store = ProductStore(spec, settings), StoreResource(variables=settings.to_environment())
     keys = spec.grain.span(spec.grain.first, LAST)
     for _ in replay.land(product, keys):
         pass

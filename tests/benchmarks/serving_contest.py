@@ -29,7 +29,7 @@ from platform_assets.demo import replay
 from platform_assets.engine import product_files
 from platform_assets.product.contract import contract_of
 from platform_assets.product.learned import Learned
-from platform_assets.product.spec import ProductSpec, Window
+from platform_assets.product.spec import Product, Window
 from platform_assets.products import flight_delays
 from platform_assets.serving.answer.contract import Contract
 from platform_assets.serving.answer.middleware import PredictionMiddleware, Runtime
@@ -123,7 +123,7 @@ def prepare(folder: Path) -> Contest:
     return Contest(folder, build.build(settings, store, digest).tag, rows)
 
 
-def untrained() -> tuple[ProductSpec, Learned, nn.Module]:
+def untrained() -> tuple[Product, Learned, nn.Module]:
     """Return the product, what two days teach it, and its network; the same weights each time."""
     spec = product_files.load(PRODUCT)
     learned = learn(inputs_of(features_of(spec, KEYS), spec.fields), spec.fields)
@@ -131,7 +131,7 @@ def untrained() -> tuple[ProductSpec, Learned, nn.Module]:
     return spec, learned, flight_delays.model(learned, spec.training).eval()
 
 
-def features_of(spec: ProductSpec, keys: Sequence[str]) -> pl.DataFrame:
+def features_of(spec: Product, keys: Sequence[str]) -> pl.DataFrame:
     """Return the features of what happened at some keys."""
     return pl.concat(
         spec.features(replay.known_tables(spec, key), Window(grain=spec.grain, keys=(key,))) for key in keys

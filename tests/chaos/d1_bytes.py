@@ -76,7 +76,7 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
     """Return by stage the function that makes its bytes."""
     from platform_assets.base.settings import Settings
     from platform_assets.store.artifacts import ArtifactStore
-    from platform_assets.store.handle import Product
+    from platform_assets.store.product_store import ProductStore
     from platform_assets.store.tables import TableStore
     from tests.goldens.stages import makers
 
@@ -136,7 +136,7 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
 
     def drift() -> Any:
         maker = makers_by_stage["drift"]
-        judge = maker.judge(Product(spec, settings), newest)
+        judge = maker.judge(ProductStore(spec, settings), newest)
         inputs = {key: judge.inputs(key) for key in newest}
         return _by_key(inputs, maker.make(judge, newest))
 
@@ -144,7 +144,7 @@ def _stages(spec: Any, folder: Path) -> dict[str, Callable[[], Any]]:
         from platform_assets.monitoring.performance_inputs import KeyRecords
 
         maker = makers_by_stage["performance"]
-        existing = KeyRecords.read(maker, tables, Product(spec, settings).history, newest, keys)
+        existing = KeyRecords.read(maker, tables, ProductStore(spec, settings).history, newest, keys)
         inputs = {key: existing.inputs(key) for key in newest}
         stale = tuple(key for key in newest if inputs[key] is not None)
         return _by_key(inputs, maker.make(tables, existing, stale, maker.own_answers(artifacts))[0])

@@ -29,7 +29,7 @@ from platform_assets.serving.log.outbox import PROCESS
 from platform_assets.serving.run import build
 from platform_assets.serving.run import child as serving
 from platform_assets.store.artifacts import ArtifactStore
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from tests.benchmarks.harness import Measure
 from tests.doubles import models, pods, received, s3_server
 from tests.doubles.asking import Callers
@@ -150,7 +150,7 @@ class World:
         store = ArtifactStore(str(base / "workshop"))
         document = models.contract(product=SPEC.name, logs_features=False)
         self.bento = build.build(self.settings, store, models.write_bundle(store, document=document)).path
-        self.product = Product(SPEC, self.settings.replace(environment="cluster"))
+        self.product = ProductStore(SPEC, self.settings.replace(environment="cluster"))
 
     @property
     def folder(self) -> Path:

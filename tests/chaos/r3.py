@@ -34,12 +34,12 @@ from platform_assets.demo import replay
 from platform_assets.engine import product_files
 from platform_assets.prediction_log.prediction_log import ingest_log
 from platform_assets.product.contract import contract_of
-from platform_assets.product.spec import ProductSpec, Window
+from platform_assets.product.spec import Product, Window
 from platform_assets.serving.answer.contract import Contract
 from platform_assets.serving.run import build
 from platform_assets.serving.run import child as serving
 from platform_assets.store.artifacts import ArtifactStore, canonical
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.training.learn import learn
 from platform_assets.training.matrix import inputs_of
 from tests.benchmarks.harness import Measure
@@ -156,9 +156,7 @@ def run() -> list[Measure]:
     ]
 
 
-def _attacked(
-    spec: ProductSpec, graph: bytes, row: dict[str, Any], drawn: int, folder: Path
-) -> tuple[Seen, float, int]:
+def _attacked(spec: Product, graph: bytes, row: dict[str, Any], drawn: int, folder: Path) -> tuple[Seen, float, int]:
     settings = Settings.from_environment({"DRIFTLINE_STATE": str(folder)})
     store, seen, contract = ArtifactStore(str(folder / "workshop")), Seen(), Contract(contract_of(spec))
     document = contract_of(spec)
@@ -186,7 +184,7 @@ def _attacked(
 
 
 def _peer(
-    spec: ProductSpec, graph: bytes, row: dict[str, Any], folder: Path, command: Callable[[int], list[str]]
+    spec: Product, graph: bytes, row: dict[str, Any], folder: Path, command: Callable[[int], list[str]]
 ) -> tuple[Seen, int]:
     """Send the first bodies to a peer with the same graph, whose API takes lists of rows; return how many were sent.
 
@@ -233,7 +231,7 @@ def _peer(
     return seen, sent
 
 
-def _graph(spec: ProductSpec, key: str) -> bytes:
+def _graph(spec: Product, key: str) -> bytes:
     """Return a graph of the size of a product's model."""
     frame = spec.features(replay.known_tables(spec, key), Window(grain=spec.grain, keys=(key,)))
     values = inputs_of(frame, spec.fields)
@@ -311,9 +309,9 @@ def _record(seen: Seen, name: str, answer: bytes) -> None:
             seen.note("5xx", f"{name}: {answer[:300]!r}")
 
 
-def _ingested(spec: ProductSpec, settings: Settings, seen: Seen) -> int:
+def _ingested(spec: Product, settings: Settings, seen: Seen) -> int:
     """Read the log as the platform does; note accepted answers that are not among the predictions."""
-    product = Product(spec, settings)
+    product = ProductStore(spec, settings)
     done = ingest_log(product, settings.prediction_log / spec.name, "r3")
     records = list(product.tables.records("predictions"))
     rows = product.tables.read("predictions", records, columns=["prediction_id"])

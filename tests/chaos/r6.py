@@ -27,7 +27,7 @@ from platform_assets.base.problems import Problem
 from platform_assets.base.settings import REPOSITORY
 from platform_assets.kubernetes import service_manifests
 from platform_assets.serving.run import child as serving
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.notes import Service
 from platform_assets.store.tables import TableStore
 from tests.benchmarks.harness import Measure
@@ -92,7 +92,9 @@ class World:
         key = SPEC.grain.key_at
         with self._on_laptop(("advance", key(0), key(LEARNED - 1)), ("retrain", key(LEARNED))):
             self.wait(lambda: loop.newest_release(self.platform.settings)[0] == 1, "release 1")
-        self.platform.apply(service_manifests.manifests(Product(SPEC, self.platform.settings), REPLICAS), "service")
+        self.platform.apply(
+            service_manifests.manifests(ProductStore(SPEC, self.platform.settings), REPLICAS), "service"
+        )
         self.platform.wait_for(service_manifests.name_of(SPEC.name))
         self.wait(lambda: loop.served(self.platform) == [1] * REPLICAS, "all replicas serve release 1")
 

@@ -27,8 +27,8 @@ from platform_assets.kubernetes import service_manifests
 from platform_assets.product.pods import Pods
 from platform_assets.serving.run import build
 from platform_assets.store.artifacts import canonical, sha256
-from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.product_store import ProductStore
 from tests.chaos.r7_calls import Counts, Load, counts, sending
 from tests.cluster import cleanup, loop, names, opened, platform_images, servers
 from tests.cluster.cluster import Cluster, started
@@ -92,7 +92,7 @@ class World:
     """
 
     platform: Platform
-    product: Product
+    product: ProductStore
     built: str
     contracts: Sequence[Contract]
     expected: dict[str, float]
@@ -128,7 +128,7 @@ class World:
         self.product.tables.record(
             "service", cutoff, content_digest="0", inputs={}, code="0", notes=notes | {"stored": contract.bento}
         )
-        self.product = Product(self.product.spec, settings)
+        self.product = ProductStore(self.product.spec, settings)
 
     def apply(self) -> None:
         """Apply the manifests of the newest release, with the limit of CPU."""
@@ -222,7 +222,7 @@ def opened_world() -> Iterator[World]:
         (folder / "overlay").mkdir()
         platform = stack.enter_context(deployed(cluster, images, variables, secrets, folder / "overlay", parts=()))
         spec = replace(SPEC, name=NAME, pods=Pods(replicas=REPLICAS, replicas_max=REPLICAS_MAX, cores=CORES))
-        product = Product(spec, platform.settings)
+        product = ProductStore(spec, platform.settings)
         contracts, expected = _contracts(product, folder)
         load = stack.enter_context(sending(folder))
         world = World(platform, product, image, contracts, expected, load, folder)
@@ -239,7 +239,7 @@ def _weigh(cluster: Cluster) -> None:
                 (group / file).write_text(weight, encoding="ascii")
 
 
-def _contracts(product: Product, folder: Path) -> tuple[list[Contract], dict[str, float]]:
+def _contracts(product: ProductStore, folder: Path) -> tuple[list[Contract], dict[str, float]]:
     """Store two models whose contracts differ in the longest list that a request may hold, and their Bentos."""
     contracts, expected = [], {}
     here = Settings(root=product.settings.root, state=folder / "state")

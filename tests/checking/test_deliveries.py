@@ -20,7 +20,7 @@ from platform_assets.base.keys import DailyGrain, Grain, HourlyGrain
 from platform_assets.base.settings import Settings
 from platform_assets.cli import main
 from platform_assets.product.channels import Channel, Landed
-from platform_assets.product.spec import ProductSpec, Window
+from platform_assets.product.spec import Product, Window
 from tests.doubles import numbered_batches as batches
 from tests.doubles.products import hourly_temperature
 
@@ -31,11 +31,11 @@ LIVE = replace(
 LABEL_CHECKS = {"label", "entities", "model"}
 
 
-def states(spec: ProductSpec) -> dict[str, str]:
+def states(spec: Product) -> dict[str, str]:
     return {line.check: line.state for line in checking.of_product(spec)}
 
 
-def message_of(spec: ProductSpec, check: str) -> str:
+def message_of(spec: Product, check: str) -> str:
     return next(line.message for line in checking.of_product(spec) if line.check == check)
 
 
@@ -48,7 +48,7 @@ def land(settings: Settings, first: str, last: str, *, labels_until: str | None)
                 put(settings, LIVE, source.name, key, RECORDED.history.deliver(source.name, key) or b"")
 
 
-def put(settings: Settings, spec: ProductSpec, source: str, key: str, data: bytes) -> Path:
+def put(settings: Settings, spec: Product, source: str, key: str, data: bytes) -> Path:
     path = Path(naming.landing_location(settings.root, spec.landing_of(spec.source(source)), key, ".csv"))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
@@ -156,7 +156,7 @@ class Database(Warehouse):
             return [key for (key,) in connection.execute("SELECT key FROM facts ORDER BY key")]
 
 
-def fed(channel: type[Warehouse], *, last: str = "2013-01-04T05", names: Collection[str] = ()) -> ProductSpec:
+def fed(channel: type[Warehouse], *, last: str = "2013-01-04T05", names: Collection[str] = ()) -> Product:
     """Return the live product with a channel for each source, or for the named ones."""
     first = "2013-01-01T06" if last else ""
     sources = tuple(

@@ -19,7 +19,7 @@ from platform_assets.base.settings import Settings
 from platform_assets.check import deliveries, reach
 from platform_assets.check.messages import line_of
 from platform_assets.check.trial import Trial
-from platform_assets.product.spec import Field, History, Monitors, ProductSpec, Tables, Window
+from platform_assets.product.spec import Field, History, Monitors, Product, Tables, Window
 from tests.doubles import recorded
 from tests.doubles.products import hourly_temperature
 
@@ -41,7 +41,7 @@ def before(days: pl.DataFrame, period: str, back: int) -> pl.DataFrame:
     return days.with_columns(period=start.dt.offset_by(f"-{back}{period[1:]}")).join(means, on="period", how="left")
 
 
-def with_extra(lookback: int, extra: Callable[[pl.DataFrame], Any], **changes: Any) -> ProductSpec:
+def with_extra(lookback: int, extra: Callable[[pl.DataFrame], Any], **changes: Any) -> Product:
     """Return the daily product with a field `extra` computed from one row per day."""
 
     def features(tables: Tables, window: Window) -> pl.DataFrame:
@@ -64,7 +64,7 @@ def with_extra(lookback: int, extra: Callable[[pl.DataFrame], Any], **changes: A
     )
 
 
-def line(spec: ProductSpec, check: str) -> checking.Line:
+def line(spec: Product, check: str) -> checking.Line:
     return next(item for item in checking.of_product(spec) if item.check == check)
 
 
@@ -81,7 +81,7 @@ def rows_of_all_keys() -> Mapping[str, pl.DataFrame]:
     return trial.tables
 
 
-def lookback_of(spec: ProductSpec) -> checking.Line:
+def lookback_of(spec: Product) -> checking.Line:
     """Return the line of the check of the reach alone."""
     trial = Trial(spec, deliveries.locate(spec, Settings.from_environment()))
     trial.tables = trial.longer = dict(rows_of_all_keys())

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from platform_assets.kubernetes import service_manifests
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from tests.cluster import platform_images
 from tests.cluster.callers import Callers
 from tests.cluster.cluster import Cluster
@@ -46,7 +46,7 @@ def service(
     (tmp_path / "overlay").mkdir()
     secrets = {"driftline-postgres": {}, "driftline-store": secret}
     with deployed(reachable, images, variables, secrets, tmp_path / "overlay", parts=()) as platform:
-        product = Product(replace(SPEC, name=ROLLED), platform.settings)
+        product = ProductStore(replace(SPEC, name=ROLLED), platform.settings)
         release(product, tmp_path)
         live = product.history.live()
         assert live is not None

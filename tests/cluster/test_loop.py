@@ -25,7 +25,7 @@ from platform_assets.base.settings import Settings
 from platform_assets.kubernetes import service_manifests
 from platform_assets.serving import releasing
 from platform_assets.serving.run import child as serving
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.notes import Service
 from platform_assets.store.tables import TableStore
 from tests.cluster import created_pods, graphql, loop, names, platform_images, proxy
@@ -154,7 +154,7 @@ def test_the_loop_closes_between_pods_and_decides_as_on_a_laptop(platform: Platf
     laptop.job("advance", key(0), key(LEARNED - 1))
     laptop.job("retrain", key(LEARNED))
     waiting(platform, lambda: loop.newest_release(platform.settings)[0] == 1, TRAINING_S, "release 1")
-    product = Product(SPEC, platform.settings)
+    product = ProductStore(SPEC, platform.settings)
     platform.apply(service_manifests.manifests(product, REPLICAS), "service")
     name = service_manifests.name_of(SPEC.name)
     platform.wait_for(name)
@@ -183,7 +183,7 @@ def test_the_loop_closes_between_pods_and_decides_as_on_a_laptop(platform: Platf
         waiting(platform, lambda: loop.newest_release(platform.settings)[0] == 2, TRAINING_S, "release 2")
         follow(platform, 2)
         for settings in both:
-            releasing.roll_back(Product(SPEC, settings), "to try it")
+            releasing.roll_back(ProductStore(SPEC, settings), "to try it")
         follow(platform, 3)
     counts = _compare(both)
     print(f"equal on the cluster and on a laptop: {counts}; callers got {dict(callers.statuses)}")
@@ -297,7 +297,7 @@ def test_another_contract_is_a_rolling_update_and_until_then_the_last_good_model
             assert f"release {number} has contract {record['contract_sha256']}" in state["problem"]
             assert "roll out the Bento that was built for the release" in state["problem"]
         assert next_digests() == {documents.live_digest(released)}
-        platform.apply(service_manifests.manifests(Product(SPEC, platform.settings), REPLICAS), "service")
+        platform.apply(service_manifests.manifests(ProductStore(SPEC, platform.settings), REPLICAS), "service")
         platform.wait_for(service_manifests.name_of(SPEC.name))
         follow(platform, number)
         waiting(platform, lambda: len(platform.pods(OWN)) == REPLICAS, FOLLOWED_S, "the old replicas are gone")
@@ -313,7 +313,7 @@ def _serving(platform: Platform, replicas: int) -> str:
         for index, at in enumerate(live_parts.first_moments(datetime.now(UTC))):
             loop.land((platform.settings,), live_parts.files(index, at))
         waiting(platform, lambda: loop.newest_release(platform.settings)[0] == 1, TRAINING_S, "release 1")
-    platform.apply(service_manifests.manifests(Product(SPEC, platform.settings), replicas), "service")
+    platform.apply(service_manifests.manifests(ProductStore(SPEC, platform.settings), replicas), "service")
     platform.wait_for(service_manifests.name_of(SPEC.name))
     follow(platform, loop.newest_release(platform.settings)[0])
     return platform.address(service_manifests.name_of(SPEC.name))

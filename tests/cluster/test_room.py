@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from platform_assets.kubernetes import service_manifests
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from tests.cluster import loop, platform_images
 from tests.cluster.cluster import Cluster
 from tests.cluster.laptop import Laptop
@@ -78,7 +78,7 @@ def test_a_replica_without_room_refuses_and_loses_nothing_when_it_is_killed(
     platform: Platform, released: None, s3: S3Server, machines: list[Node]
 ) -> None:
     """The store is away and a caller with an open connection goes on, so that the volume would be full in seconds."""
-    text = service_manifests.manifests(Product(SPEC, platform.settings), 1)
+    text = service_manifests.manifests(ProductStore(SPEC, platform.settings), 1)
     platform.apply(text.replace(f'"{service_manifests.ROOM_BYTES}"', f'"{ROOM_BYTES}"'), "service")
     platform.wait_for(service_manifests.name_of(SPEC.name))
     (pod,) = loop.replicas(platform)

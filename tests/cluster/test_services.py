@@ -20,8 +20,8 @@ from platform_assets.kubernetes import service_manifests
 from platform_assets.operations import status
 from platform_assets.serving.run import build
 from platform_assets.store.artifacts import canonical, sha256
-from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.product_store import ProductStore
 from tests.cluster import loop, platform_images
 from tests.cluster.callers import Callers
 from tests.cluster.cluster import Cluster
@@ -52,7 +52,7 @@ class Running:
     """
 
     platform: Platform
-    product: Product
+    product: ProductStore
     text: str
     digest: str
 
@@ -98,7 +98,7 @@ def running(platform: Platform, reachable: Cluster, stored: None, request: Any, 
     request.config.stash.setdefault(TESTS, {})[NAMESPACE] = request.node.nodeid
     services = {}
     for name in BIAS:
-        product = Product(replace(SPEC, name=name), platform.settings)
+        product = ProductStore(replace(SPEC, name=name), platform.settings)
         if product.history.live() is None:
             release(product, tmp_path)
         live = product.history.live()
@@ -110,7 +110,7 @@ def running(platform: Platform, reachable: Cluster, stored: None, request: Any, 
     return services
 
 
-def release(product: Product, folder: Path) -> None:
+def release(product: ProductStore, folder: Path) -> None:
     """Release a small model, with its verdict and its Bento."""
     document = models.contract(product=product.name)
     digest = models.write_bundle(product.artifacts, bias=BIAS[product.name], document=document)

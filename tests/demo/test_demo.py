@@ -26,8 +26,8 @@ from platform_assets.demo.replay.playing import Requests
 from platform_assets.demo.runs import SENSOR, Run, RunFailed
 from platform_assets.engine import product_files
 from platform_assets.product.spec import FaultKind
-from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.decisions import DECISIONS, Decision
 from platform_assets.store.records.judgements import Indexed, Judgement
 from tests.doubles import documents, recorded, watched
@@ -114,7 +114,7 @@ def collected(settings: Settings) -> results.Results:
     for key in KEYS:
         noted.note(key, _requests())
     drawn = replay.Injected(kind=KIND, keys=KEYS[2:4])
-    return results.collect(Product(SPEC, settings), replace(_plan(), injected=drawn), noted)
+    return results.collect(ProductStore(SPEC, settings), replace(_plan(), injected=drawn), noted)
 
 
 def test_results_have_every_key_release_and_fault(collected: results.Results):
@@ -140,10 +140,14 @@ def test_injected_fault_is_caught_only_on_keys_where_its_source_was_named(collec
 def test_equal_results_have_the_same_sha256_whatever_was_measured(collected: results.Results, settings: Settings):
     Journal(settings, SPEC.name).note(KEYS[0], replace(_requests(), latency_s=(9.0,) * 3))
     drawn = replay.Injected(kind=KIND, keys=KEYS[2:4])
-    again = results.collect(Product(SPEC, settings), replace(_plan(), injected=drawn), Journal(settings, SPEC.name))
+    again = results.collect(
+        ProductStore(SPEC, settings), replace(_plan(), injected=drawn), Journal(settings, SPEC.name)
+    )
     assert again.sha256 == collected.sha256
     Journal(settings, SPEC.name).note(KEYS[0], _requests(requests=4))
-    other = results.collect(Product(SPEC, settings), replace(_plan(), injected=drawn), Journal(settings, SPEC.name))
+    other = results.collect(
+        ProductStore(SPEC, settings), replace(_plan(), injected=drawn), Journal(settings, SPEC.name)
+    )
     assert other.sha256 != collected.sha256
 
 
@@ -270,8 +274,8 @@ def test_requests_of_closed_keys_are_not_sent_again(settings: Settings, capsys: 
             sent.append(key)
             return _requests()
 
-    with Player(Product(SPEC, settings), "http://127.0.0.1:9", check=_no_check) as player:
-        loop.replay_keys(Product(SPEC, settings), player, noted, KEYS[:2])
+    with Player(ProductStore(SPEC, settings), "http://127.0.0.1:9", check=_no_check) as player:
+        loop.replay_keys(ProductStore(SPEC, settings), player, noted, KEYS[:2])
     assert sent == [KEYS[1]]
     assert capsys.readouterr().out == "", "both were decided before"
 
@@ -280,7 +284,7 @@ class _Asked(replay.Player):
     """Answers a key's requests without a service."""
 
     def __init__(self, settings: Settings, answers: list[Answer]) -> None:
-        super().__init__(Product(SPEC, settings), "http://127.0.0.1:9", check=_no_check)
+        super().__init__(ProductStore(SPEC, settings), "http://127.0.0.1:9", check=_no_check)
         self.answers, self.keys = answers, list[str]()
 
     def ask(self, key: str, *, on_answer: Callable[[Answer], None] | None = None) -> Requests:
@@ -329,7 +333,7 @@ def test_a_demo_whose_requests_are_all_refused_ends_with_the_key(settings: Setti
 def test_each_key_that_is_decided_now_has_its_line(settings: Settings, capsys: pytest.CaptureFixture[str]):
     noted = Journal(settings, SPEC.name)
     with _Asked(settings, []) as player:
-        loop.replay_keys(Product(SPEC, settings), player, noted, KEYS[:2])
+        loop.replay_keys(ProductStore(SPEC, settings), player, noted, KEYS[:2])
     assert player.keys == list(KEYS[:2])
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith(f"{KEYS[0]}      2 answered, 1 refused · ")
@@ -364,7 +368,7 @@ def test_default_demo_of_the_flights_has_a_fault_after_ten_keys_and_before_the_l
 
 
 def test_a_demo_ends_when_the_platform_has_given_up(settings: Settings):
-    check = loop.unless_given_up(Product(SPEC, settings), lambda: None)
+    check = loop.unless_given_up(ProductStore(SPEC, settings), lambda: None)
     alerts, at = AlertsResource(), datetime(2020, 1, 1, tzinfo=UTC)
     alerts.record(SPEC.name, "stale-1", kind="stale", text="It is stale.", at=at)
     check()

@@ -20,7 +20,7 @@ from platform_assets.demo import job, journal, replay
 from platform_assets.demo.loop import DemoProblem
 from platform_assets.demo.processes import Children
 from platform_assets.engine import product_files
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from tests.doubles import recorded
 
 SPEC = replace(recorded.SPEC, history=replace(replay.history(recorded.SPEC), demo_until="2020-01-16"))
@@ -30,7 +30,7 @@ CUTOFF = replay.first_cutoff(SPEC)
 def test_files_are_landed_once_and_then_the_clock_is_set(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    product, history = Product(SPEC, settings), replay.history(SPEC)
+    product, history = ProductStore(SPEC, settings), replay.history(SPEC)
     job.land(product, CUTOFF)
     job.land(product, CUTOFF)
     first, second = capsys.readouterr().out.splitlines()
@@ -54,7 +54,7 @@ def test_a_demo_defines_and_watches_no_other_product(settings: Settings, monkeyp
     others = set(product_files.names()) - {"flight_delays"}
     assert others
     with pytest.raises(DemoProblem, match="far enough"):
-        job.run(Product(product_files.load("flight_delays"), settings), is_staying=False, keys=1)
+        job.run(ProductStore(product_files.load("flight_delays"), settings), is_staying=False, keys=1)
     for name, value in environments[0].items():
         monkeypatch.setenv(name, value)
     definitions = build_defs()
@@ -67,7 +67,7 @@ def test_without_a_release_the_demo_ends_with_what_to_change_and_the_command(
     settings: Settings, tmp_path: Path
 ) -> None:
     with Children({}, tmp_path) as children, pytest.raises(DemoProblem) as caught:
-        job.serve(Product(SPEC, settings), children, CUTOFF)
+        job.serve(ProductStore(SPEC, settings), children, CUTOFF)
     message = str(caught.value)
     assert f"The model of cutoff {CUTOFF} was not released, and there is no earlier one." in message
     assert f"platform_assets/products/{SPEC.name}.py" in message

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 import dagster as dg
 
 from platform_assets.base import naming
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 
 
-def of(verb: str, specs: Iterable[ProductSpec]) -> list[dg.JobDefinition]:
+def of(verb: str, specs: Iterable[Product]) -> list[dg.JobDefinition]:
     return [_empty(naming.job(verb, spec.name)) for spec in specs]
 
 

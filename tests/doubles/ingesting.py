@@ -10,7 +10,7 @@ from pathlib import Path
 
 from platform_assets.base.settings import Settings
 from platform_assets.prediction_log import claiming, prediction_log
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from tests.doubles.shipped import SPEC
 
 KEYS = ("2020-01-05", "2020-01-06")
@@ -22,7 +22,7 @@ _server = multiprocessing.get_context("forkserver")
 class Ingestion:
     """A process that is ready to ingest once."""
 
-    def __init__(self, product: Product, batch_bytes: int, variables: Mapping[str, str]) -> None:
+    def __init__(self, product: ProductStore, batch_bytes: int, variables: Mapping[str, str]) -> None:
         """Start it, with these environment variables."""
         _server.set_forkserver_preload([__name__])
         ours, theirs = _server.Pipe()
@@ -52,7 +52,7 @@ def _ingest(pipe: Connection, settings: tuple[str, str, int], variables: dict[st
     os.environ.clear()
     os.environ.update(variables)
     root, state, claiming.BATCH_BYTES = settings
-    product = Product(SPEC, Settings(environment="cluster", root=root, state=Path(state)))
+    product = ProductStore(SPEC, Settings(environment="cluster", root=root, state=Path(state)))
     pipe.send("ready")
     pipe.recv()
     prediction_log.ingest_segments(product, "code", KEYS)

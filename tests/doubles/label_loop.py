@@ -26,9 +26,9 @@ from platform_assets.engine import partitions
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.evaluation import releases
 from platform_assets.monitoring import decision
-from platform_assets.product.spec import ProductSpec, Retraining
-from platform_assets.store.handle import Product
+from platform_assets.product.spec import Product, Retraining
 from platform_assets.store.partition_records import PartitionRecord, Records
+from platform_assets.store.product_store import ProductStore
 from platform_assets.training import requests
 from tests.doubles import empty_jobs, present, recorded
 
@@ -41,7 +41,7 @@ GRAINS: Mapping[str, Grain] = {
 }
 
 
-def product(grain: str, rules: Retraining = RULES, **changes: Any) -> ProductSpec:
+def product(grain: str, rules: Retraining = RULES, **changes: Any) -> Product:
     """Return the recorded product with other keys; batches are not partitioned by a column."""
     batches = grain == "batches"
     deadline = timedelta(minutes=30) if grain == "hourly" else timedelta(days=1)
@@ -68,7 +68,7 @@ class Loop:
     runs: list[tuple[str, str]] = field(default_factory=list)
 
     @property
-    def spec(self) -> ProductSpec:
+    def spec(self) -> Product:
         return self.world.spec
 
     @cached_property
@@ -217,5 +217,5 @@ class Loop:
 
     def keys_of(self, cutoff: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return training and holdout keys of a cutoff, as `checkpoint` does."""
-        out = requests.left_out(Product(self.spec, self.world.settings), cutoff)
+        out = requests.left_out(ProductStore(self.spec, self.world.settings), cutoff)
         return self.spec.split(cutoff, out)

@@ -7,14 +7,14 @@ from typing import Any
 from platform_assets.base.settings import Settings
 from platform_assets.launch.attempt import StepRequest
 from platform_assets.launch.launchers import StepLauncher
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.training.steps import export, train
 
 
 class InProcessLauncher(StepLauncher):
     """Launcher for one spec that is not in `platform_assets/products`; lists the steps that it ran."""
 
-    def __init__(self, spec: ProductSpec, settings: Settings) -> None:
+    def __init__(self, spec: Product, settings: Settings) -> None:
         self.spec = spec
         self.settings = settings
         self.ran: list[str] = []

@@ -69,7 +69,7 @@ def main(product: str) -> None:
     from platform_assets.base.settings import Settings
     from platform_assets.cli import main as cli
     from platform_assets.engine import product_files
-    from platform_assets.store.handle import Product
+    from platform_assets.store.product_store import ProductStore
 
     def show(stage: str) -> None:
         print(f"=== {stage}")
@@ -86,7 +86,7 @@ def main(product: str) -> None:
             if index == live_parts.LEARNED - 1:
                 show("released")
         show("trained again by the sensors")
-        history = Product(spec, Settings.from_environment()).history
+        history = ProductStore(spec, Settings.from_environment()).history
         assert cli(["rollback", product, "--why", "a test of rollback"]) == 0
         show("rolled back")
         digests = [release.digest for _, release in history.releases()]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.store.partition_records import Versions
 from platform_assets.training import versions
 
 
-def of(spec: ProductSpec, stage: str) -> Versions:
+def of(spec: Product, stage: str) -> Versions:
     """Return the versions on the record of `features` or `outcomes`; none for other stages."""
     if stage not in (versions.FEATURES, versions.OUTCOMES):
         return {}

@@ -22,7 +22,7 @@ from rich.console import Console
 from platform_assets.base.settings import Settings
 from platform_assets.operations.experiments import tune
 from platform_assets.product.spec import Choice, Range
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import TableStore
 from platform_assets.training.learners.network import Network
 from platform_assets.training.train import Loop
@@ -42,14 +42,14 @@ BEFORE_HOLDOUT = tiny.TRAINING_KEYS
 """Only these keys have rows: the holdout's do not exist, let alone later ones."""
 
 
-def product(settings: Settings) -> Product:
+def product(settings: Settings) -> ProductStore:
     """Return the product; a new store gets rows of the training keys, and only records of the others."""
     if not Path(settings.root).exists():
         tiny.store(settings, BEFORE_HOLDOUT)
         outcomes = {key: pl.DataFrame({"key": [key], "known_at": [tiny.KNOWN_AT]}) for key in tiny.KEYS}
         for stage in ("validated_facts", "validated_outcomes"):
             TableStore(settings.root, "tiny").replace(stage, outcomes, inputs={key: {} for key in outcomes}, code="0")
-    return Product(SPEC, settings)
+    return ProductStore(SPEC, settings)
 
 
 def die_at(point: str) -> None:

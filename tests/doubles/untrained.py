@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from platform_assets.product.inputs import Inputs
     from platform_assets.product.learned import Learned
     from platform_assets.product.learner import Learner
-    from platform_assets.product.spec import ProductSpec
+    from platform_assets.product.spec import Product
 
 
-def graph(spec: ProductSpec, rows: Inputs, learned: Learned) -> bytes:
+def graph(spec: Product, rows: Inputs, learned: Learned) -> bytes:
     """Return the ONNX file of a product's model: networks with their first weights, trees that fit coin tosses."""
     context = OnnxGraphs(task=spec.task, training=spec.training, learned=learned, progress=Alone())
     determinism.fix(1)

@@ -21,7 +21,7 @@ from platform_assets.base.settings import Settings
 from platform_assets.evaluation import releases
 from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.monitoring import measured
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.store.artifacts import ArtifactStore
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.tables import TableStore
@@ -37,7 +37,7 @@ FINGERPRINT = "f" * 64
 class Kept:
     """What was written for a product's keys in this process; its folder goes with it."""
 
-    spec: ProductSpec
+    spec: Product
     keys: tuple[str, ...]
     folder: TemporaryDirectory[str]
     settings: Settings
@@ -47,7 +47,7 @@ class Kept:
 _kept: list[Kept] = []
 
 
-def write(settings: Settings, spec: ProductSpec, keys: tuple[str, ...]) -> str:
+def write(settings: Settings, spec: Product, keys: tuple[str, ...]) -> str:
     """Write everything for at least four keys, and return the model's digest.
 
     A process writes it once and copies it from then on: nothing of it names its folder.
@@ -63,7 +63,7 @@ def write(settings: Settings, spec: ProductSpec, keys: tuple[str, ...]) -> str:
     return kept.digest
 
 
-def _write(settings: Settings, spec: ProductSpec, keys: tuple[str, ...]) -> str:
+def _write(settings: Settings, spec: Product, keys: tuple[str, ...]) -> str:
     assert len(keys) >= 4
     grain = spec.grain
     tables, ledgers = TableStore(settings.root, spec.name), Ledgers(settings.root, spec.name)
@@ -80,7 +80,7 @@ def prediction_id(key: str, row: int = 0) -> str:
     return f"{key}-{row:04d}"
 
 
-def _land(spec: ProductSpec, tables: TableStore, artifacts: ArtifactStore, keys: tuple[str, ...]) -> None:
+def _land(spec: Product, tables: TableStore, artifacts: ArtifactStore, keys: tuple[str, ...]) -> None:
     for source in spec.sources:
         source_keys = (naming.UNPARTITIONED,) if source.is_slow else keys
         raw = {key: pl.DataFrame({"row": [f"{source.name} {key}"] * 3}) for key in source_keys}
@@ -105,7 +105,7 @@ def _land(spec: ProductSpec, tables: TableStore, artifacts: ArtifactStore, keys:
 
 def _train(
     settings: Settings,
-    spec: ProductSpec,
+    spec: Product,
     tables: TableStore,
     ledgers: Ledgers,
     *,
@@ -171,7 +171,7 @@ def _train(
     return digest
 
 
-def _answer(spec: ProductSpec, tables: TableStore, keys: tuple[str, ...], digest: str) -> None:
+def _answer(spec: Product, tables: TableStore, keys: tuple[str, ...], digest: str) -> None:
     stream = np.random.default_rng(0)
     predictions, joined = {}, {}
     for key in keys:
@@ -204,7 +204,7 @@ def _answer(spec: ProductSpec, tables: TableStore, keys: tuple[str, ...], digest
     _put(tables, "performance", joined, notes)
 
 
-def _judge(spec: ProductSpec, tables: TableStore, ledgers: Ledgers, keys: tuple[str, ...], digest: str) -> None:
+def _judge(spec: Product, tables: TableStore, ledgers: Ledgers, keys: tuple[str, ...], digest: str) -> None:
     source = spec.feature_sources[0].name
     faulty = keys[2]
     primary = {"source": source, "check": "volume", "column": None, "came": ARRIVED, "expected": EXPECTED}

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from platform_assets.engine import product_files
-from platform_assets.product.spec import FaultKind, ProductSpec
+from platform_assets.product.spec import FaultKind, Product
 from platform_assets.products import flight_delays as module
 from tests.doubles.products import hourly_temperature
 from tests.goldens.walk import Run, Walk
@@ -143,9 +143,7 @@ KELVIN = FaultKind(
 )
 
 
-def small(
-    product: ProductSpec, deliver: Callable[[Deliver], Deliver] = lambda sound: sound, **parts: Any
-) -> ProductSpec:
+def small(product: Product, deliver: Callable[[Deliver], Deliver] = lambda sound: sound, **parts: Any) -> Product:
     """Return a product that trains on eight keys and is judged on three."""
     assert product.history is not None
     history = replace(product.history, deliver=deliver(product.history.deliver))

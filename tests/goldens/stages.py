@@ -16,7 +16,7 @@ from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.monitoring.drift_maker import Judging
 from platform_assets.monitoring.performance_maker import Measuring
 from platform_assets.prediction_log.predictions_maker import Ingesting
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.training.checkpoint_maker import Learning
 from platform_assets.training.onnx_maker import Exporting
 from tests.doubles.products import hourly_temperature
@@ -25,7 +25,7 @@ from tests.goldens.comparing import FOLDER
 PLACE = FOLDER / "digests.json"
 
 
-def makers(spec: ProductSpec) -> dict[str, Any]:
+def makers(spec: Product) -> dict[str, Any]:
     """Return the maker of each stage, and of each source."""
     of_sources = {
         naming.stage(stage, source.name): maker.for_source(spec, source)
@@ -45,7 +45,7 @@ def makers(spec: ProductSpec) -> dict[str, Any]:
     }
 
 
-def digests_of(spec: ProductSpec) -> dict[str, str]:
+def digests_of(spec: Product) -> dict[str, str]:
     """Return the code digest of each stage."""
     result = {stage: digests.code_digest(maker) for stage, maker in makers(spec).items()}
     return result | {"decision": digests.modules_digest("platform_assets.monitoring.deciding")}

@@ -10,7 +10,7 @@ from typing import Any
 
 from platform_assets.base import naming
 from platform_assets.engine import product_files
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.store.artifacts import canonical, sha256
 from platform_assets.training import versions
 from tests.doubles.products import hourly_temperature
@@ -22,7 +22,7 @@ Contents = dict[str, dict[str, dict[str, str]]]
 """By product and stage: the digest of the golden's content, by version."""
 
 
-def content_of(spec: ProductSpec, golden: dict[str, Any]) -> dict[str, str]:
+def content_of(spec: Product, golden: dict[str, Any]) -> dict[str, str]:
     """Return a digest of what a golden holds of each stage that has a version."""
     data = golden["data"]
     together = {

@@ -27,13 +27,13 @@ from platform_assets.demo.replay.recording import Reader
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.evaluation.releases import next_release
 from platform_assets.launch.launchers import StepLauncher
-from platform_assets.product.spec import FaultKind, ProductSpec
+from platform_assets.product.spec import FaultKind, Product
 from platform_assets.serving.answer.live import Live
 from platform_assets.serving.answer.model import Model
 from platform_assets.serving.answer.predict import Predictor
 from platform_assets.store.artifacts import ArtifactStore
-from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import TableStore
 from tests.doubles import documents, instances
 from tests.doubles.launcher import InProcessLauncher
@@ -62,7 +62,7 @@ class Walk:
         after: the runs with answers of that model; the key after the last of them is the second cutoff.
     """
 
-    spec: ProductSpec
+    spec: Product
     before: Run
     after: tuple[Run, ...]
 
@@ -138,10 +138,10 @@ class Walker:
     def land(self, run: Run) -> None:
         spec, grain = self.delivered(run), self.spec.grain
         labelled = set(replay.labelled_keys(spec, grain.shift(run.last, 1)))
-        list(replay.land(Product(spec, self.settings), grain.span(self.first, run.last), labelled=labelled))
+        list(replay.land(ProductStore(spec, self.settings), grain.span(self.first, run.last), labelled=labelled))
         for path in Path(self.settings.root, "landing").rglob("*.*"):
             os.utime(path, (LANDED_AT.timestamp(), LANDED_AT.timestamp()))
-        replay.move_on(Product(spec, self.settings), replay.end_of(spec, run.last, Reader(spec)))
+        replay.move_on(ProductStore(spec, self.settings), replay.end_of(spec, run.last, Reader(spec)))
 
     def retrain(self, cutoff: str) -> None:
         """Train, judge and release. A test of its own proves that a Bento serves; here that is assumed."""
@@ -185,7 +185,7 @@ class Walker:
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (folder / f"{len(list(folder.iterdir())) + 1}-1.jsonl").write_text(text, encoding="utf-8")
 
-    def delivered(self, run: Run) -> ProductSpec:
+    def delivered(self, run: Run) -> Product:
         spec = self.spec
         for key, kind in run.faults.items():
             spec = replay.inject(spec, replay.Injected(kind=kind, keys=(key,)))

@@ -30,7 +30,7 @@ ENGINE = (
     "platform_assets/base/configuration.py",
     "platform_assets/base/settings.py",
     "platform_assets/base/clock.py",
-    "platform_assets/store/handle.py",
+    "platform_assets/store/product_store.py",
     "platform_assets/base/naming.py",  # where a store's contents lie
     "platform_assets/base/problems.py",
     "platform_assets/engine/digests/reads.py",  # refuses reads of a product's code, and changes no result

@@ -9,7 +9,7 @@ import pytest
 
 from platform_assets.engine.product_files import load
 from platform_assets.launch import prices, profiles
-from platform_assets.product.spec import ProductSpec, Retraining, Training
+from platform_assets.product.spec import Product, Retraining, Training
 from platform_assets.store.records.attempts import Attempt
 from tests.doubles import attempts
 from tests.doubles import numbered_batches as batches
@@ -19,7 +19,7 @@ MEASURED = Attempt(
 )
 
 
-def spec(profile: str = "cpu_small", hours: float | None = None) -> ProductSpec:
+def spec(profile: str = "cpu_small", hours: float | None = None) -> Product:
     return replace(batches.SPEC, training=Training(profile=profile), retraining=Retraining(expected_hours=hours))
 
 

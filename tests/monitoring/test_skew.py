@@ -111,7 +111,7 @@ def test_two_of_our_rows_for_one_moment_are_an_error():
 class Day:
     """One key of the reference product: its past facts, and the platform's own features."""
 
-    spec: product_files.ProductSpec
+    spec: product_files.Product
     tables: dict[str, pl.DataFrame]
     ours: pl.DataFrame
 

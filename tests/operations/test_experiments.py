@@ -15,8 +15,8 @@ from platform_assets.base.settings import Settings
 from platform_assets.operations import status
 from platform_assets.operations.experiments import runs, train
 from platform_assets.operations.status.state import Rare
-from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.trainings import TRAININGS
 from platform_assets.store.tables import TableStore
 from platform_assets.training.changes import changed
@@ -30,20 +30,20 @@ CHANGES = (["epochs=3"], ["epochs=4", "settings.widths=[8, 8]"], ["epochs=3"])
 
 
 @pytest.fixture(scope="module")
-def product(tmp_path_factory: pytest.TempPathFactory) -> Product:
+def product(tmp_path_factory: pytest.TempPathFactory) -> ProductStore:
     folder = tmp_path_factory.mktemp("experiments")
     settings = Settings(root=str(folder / "store"), state=folder / "state")
     tiny.store(settings)
     outcomes = {key: pl.DataFrame({"key": [key], "known_at": [tiny.KNOWN_AT]}) for key in tiny.KEYS}
     for stage in ("validated_facts", "validated_outcomes"):
         TableStore(settings.root, "tiny").replace(stage, outcomes, inputs={key: {} for key in outcomes}, code="0")
-    product, console = Product(tiny.SPEC, settings), Console(file=io.StringIO())
+    product, console = ProductStore(tiny.SPEC, settings), Console(file=io.StringIO())
     for changes in CHANGES:
         train.run(product, tiny.CUTOFF, changes, console)
     return product
 
 
-def test_each_training_is_recorded_once_and_nothing_is_released(product: Product) -> None:
+def test_each_training_is_recorded_once_and_nothing_is_released(product: ProductStore) -> None:
     listed = runs.on_record(product)
     assert [run.number for run in listed] == [2, 1]
     newest = listed[0].training
@@ -59,7 +59,7 @@ def test_each_training_is_recorded_once_and_nothing_is_released(product: Product
     assert product.tables.records("checkpoint") == {}
 
 
-def test_trainings_are_sorted_and_listed(product: Product) -> None:
+def test_trainings_are_sorted_and_listed(product: ProductStore) -> None:
     listed, task = runs.on_record(product), product.spec.task
     by_auc = runs.sorted_by(listed, "auc", task)
     assert [run.value("auc") for run in by_auc] == sorted((run.value("auc") for run in listed), reverse=True)
@@ -71,13 +71,13 @@ def test_trainings_are_sorted_and_listed(product: Product) -> None:
     assert out.getvalue().count("experiment") == 2
 
 
-def test_a_wrong_column_is_named(product: Product) -> None:
+def test_a_wrong_column_is_named(product: ProductStore) -> None:
     listed = runs.on_record(product)
     with pytest.raises(ValueError, match="--sort is 'speed'; expected one of auc"):
         runs.sorted_by(listed, "speed", product.spec.task)
 
 
-def test_average_precision_heads_lists_and_the_status_of_a_rare_class(product: Product) -> None:
+def test_average_precision_heads_lists_and_the_status_of_a_rare_class(product: ProductStore) -> None:
     listed, task = runs.on_record(product), product.spec.task
     assert runs.columns(task, listed)[0] == "auc"
     quality = {"average_precision": 0.31, "base_rate": 0.04, **listed[0].training.quality}

@@ -17,8 +17,8 @@ from platform_assets.data import unlabelled
 from platform_assets.engine.product_files import Broken
 from platform_assets.launch import costs
 from platform_assets.operations.report import facts, faults, index, pages, quarantine, render
-from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import TableStore
 from tests.doubles import documents, recorded, watched
 
@@ -142,14 +142,14 @@ def test_an_attempt_links_its_run(settings: Settings):
 
 
 def test_numbers_come_from_records(stored: Settings, page: _Reader):
-    gathered = facts.gather(Product(SPEC, stored))
+    gathered = facts.gather(ProductStore(SPEC, stored))
     quality = gathered.state.quality.quality
     assert f"{quality['auc'].value:.4f}" in page.full_text
     assert f"{len(KEYS) * watched.ROWS:,}" in page.full_text
     cost_usd = costs.total_usd(gathered.attempts)
     assert cost_usd == pytest.approx(3 * 90 / 3600 * 0.08)
     assert f"{cost_usd:.4f} USD" in page.full_text
-    aside, landed = quarantine.count(Product(SPEC, stored))
+    aside, landed = quarantine.count(ProductStore(SPEC, stored))
     assert aside["plans", "is not a <plans>"] == landed["plans"] / 3 > len(KEYS)
     assert gathered.cpu_s["checkpoint"] == 12.0
 
@@ -212,7 +212,7 @@ def test_product_without_records_has_a_page_that_claims_nothing(settings: Settin
 
 
 def test_waiting_fault_is_shown_as_such_and_contiguous_keys_are_one_episode(stored: Settings):
-    gathered = facts.gather(Product(SPEC, stored))
+    gathered = facts.gather(ProductStore(SPEC, stored))
     (episode,) = gathered.episodes
     waiting = facts.Episode(keys=KEYS[2:4], fault=episode.fault, later=())
     (section,) = faults.sections(replace(gathered, episodes=(waiting,)))

@@ -12,8 +12,8 @@ from platform_assets.base import naming
 from platform_assets.base.settings import Settings
 from platform_assets.operations import status
 from platform_assets.operations.status import serving
-from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.product_store import ProductStore
 from tests.doubles import documents
 from tests.doubles.shipped import SPEC, ship
 
@@ -26,7 +26,7 @@ APPLY = "driftline manifests recorded | kubectl apply --filename=-"
 
 
 @pytest.fixture
-def product(tmp_path: Path) -> Product:
+def product(tmp_path: Path) -> ProductStore:
     """A product with release 1 and, of another contract, release 2."""
     settings = Settings(
         environment="cluster", root=str(tmp_path / "store"), state=tmp_path / "state", serving_ships="true"
@@ -34,27 +34,27 @@ def product(tmp_path: Path) -> Product:
     ledgers = Ledgers(settings.root, SPEC.name)
     for contract in (OLD, NEW):
         ledgers.append(naming.RELEASES, documents.release(contract_sha256=contract))
-    return Product(SPEC, settings)
+    return ProductStore(SPEC, settings)
 
 
-def send(product: Product, process: str = FIRST, *, ago_s: float = 5.0, **members: Any) -> None:
+def send(product: ProductStore, process: str = FIRST, *, ago_s: float = 5.0, **members: Any) -> None:
     at = datetime.now(UTC) - timedelta(seconds=ago_s)
     ship(product.settings.root, at, b"", process=process, **{"kind": "heartbeat", "release": 2, **members})
 
 
-def messages(product: Product) -> list[tuple[str, str]]:
+def messages(product: ProductStore) -> list[tuple[str, str]]:
     """Return what to do: each sentence with its first command."""
     return [(todo.text, todo.steps[0].command) for todo in serving.todos(product)]
 
 
-def test_a_service_that_serves_the_newest_release_needs_nothing(product: Product) -> None:
+def test_a_service_that_serves_the_newest_release_needs_nothing(product: ProductStore) -> None:
     send(product)
     send(product, SECOND)
     assert messages(product) == []
 
 
 @pytest.mark.parametrize("is_gone", [True, False])
-def test_a_release_that_nobody_serves_is_named(product: Product, is_gone: bool) -> None:
+def test_a_release_that_nobody_serves_is_named(product: ProductStore, is_gone: bool) -> None:
     if is_gone:
         send(product, ago_s=300)
         send(product, SECOND, kind="goodbye")
@@ -66,7 +66,7 @@ def test_a_release_that_nobody_serves_is_named(product: Product, is_gone: bool) 
     assert sentence in status.as_text(status.of_product(product))
 
 
-def test_a_contract_that_no_deployment_serves_is_named(product: Product) -> None:
+def test_a_contract_that_no_deployment_serves_is_named(product: ProductStore) -> None:
     send(product, release=1)
     ((sentence, command),) = messages(product)
     assert sentence == (
@@ -76,7 +76,7 @@ def test_a_contract_that_no_deployment_serves_is_named(product: Product) -> None
     assert command == APPLY
 
 
-def test_a_service_that_follows_no_release_is_named_once_it_has_looked(product: Product) -> None:
+def test_a_service_that_follows_no_release_is_named_once_it_has_looked(product: ProductStore) -> None:
     send(product, kind="hello", release=None)
     assert messages(product) == []
     send(product, ago_s=4, release=None)
@@ -87,7 +87,7 @@ def test_a_service_that_follows_no_release_is_named_once_it_has_looked(product: 
     )
 
 
-def test_two_deployments_are_named_with_their_namespaces(product: Product) -> None:
+def test_two_deployments_are_named_with_their_namespaces(product: ProductStore) -> None:
     send(product)
     send(product, "driftline-recorded-5d9c-klmno.staging-7-0123abcd")
     ((sentence, command),) = messages(product)
@@ -98,7 +98,7 @@ def test_two_deployments_are_named_with_their_namespaces(product: Product) -> No
 
 
 @pytest.mark.parametrize(("offset_s", "words"), [(61.0, "61 s behind"), (-61.0, "61 s ahead of")])
-def test_a_clock_a_minute_off_is_named_once_per_server(product: Product, offset_s: float, words: str) -> None:
+def test_a_clock_a_minute_off_is_named_once_per_server(product: ProductStore, offset_s: float, words: str) -> None:
     for process in (FIRST, FIRST.replace("-7-", "-8-")):
         send(product, process, clock_offset_s=offset_s)
     ((sentence, command),) = messages(product)
@@ -106,6 +106,6 @@ def test_a_clock_a_minute_off_is_named_once_per_server(product: Product, offset_
     assert command == "kubectl --namespace=driftline get pod driftline-recorded-5d9c-abcde --output=wide"
 
 
-def test_on_a_laptop_and_before_the_first_release_nobody_is_expected(product: Product, tmp_path: Path) -> None:
-    assert serving.todos(Product(SPEC, product.settings.replace(serving_ships="false"))) == []
-    assert serving.todos(Product(SPEC, product.settings.replace(root=str(tmp_path / "empty")))) == []
+def test_on_a_laptop_and_before_the_first_release_nobody_is_expected(product: ProductStore, tmp_path: Path) -> None:
+    assert serving.todos(ProductStore(SPEC, product.settings.replace(serving_ships="false"))) == []
+    assert serving.todos(ProductStore(SPEC, product.settings.replace(root=str(tmp_path / "empty")))) == []

@@ -19,7 +19,7 @@ from rich.console import Console
 from platform_assets.base.settings import Settings
 from platform_assets.operations.experiments import tune
 from platform_assets.product.spec import Choice
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.training.changes import changed, value_of
 from tests.doubles import tiny_product as tiny
 from tests.doubles import tuned_product as tuned
@@ -31,7 +31,7 @@ KILLS = ("before 1", "step 3", "after 3", "half 20", "before 31", "step 70", "ha
 
 @dataclass(frozen=True)
 class Search:
-    product: Product
+    product: ProductStore
     trials: Sequence[FrozenTrial]
     printed: str
 
@@ -109,13 +109,13 @@ def test_a_search_is_continued_by_one_process_at_a_time(uninterrupted: Search) -
 
 def test_a_product_without_a_search_says_so(settings: Settings) -> None:
     with pytest.raises(ValueError, match="tiny has no search; expected one or more in its file, such as search="):
-        tune.request_of(Product(tiny.SPEC, settings), tiny.CUTOFF)
+        tune.request_of(ProductStore(tiny.SPEC, settings), tiny.CUTOFF)
 
 
 def test_what_cannot_be_fitted_is_a_failed_trial_and_the_search_goes_on(tmp_path: Path) -> None:
     settings = Settings(root=str(tmp_path / "store"), state=tmp_path / "state")
     wild = Choice(name="learning_rate", values=(1e-3, 1e30))
-    product = Product(replace(tuned.product(settings).spec, search=(wild,)), settings)
+    product = ProductStore(replace(tuned.product(settings).spec, search=(wild,)), settings)
     trials = tune.run(product, tiny.CUTOFF, 5, Console(file=io.StringIO()))
     failed = [trial for trial in trials if tune.FAILED_BECAUSE in trial.user_attrs]
     assert {tune.values_of(product.spec, trial.params)["learning_rate"] for trial in failed} == {1e30}

@@ -22,8 +22,8 @@ from platform_assets.prediction_log import segments as listing
 from platform_assets.prediction_log.parsing import STAGE
 from platform_assets.prediction_log.predictions_maker import Ingesting
 from platform_assets.store import objects, segments
-from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import content_digest
 from tests.doubles.shipped import MIDNIGHT, SPEC, encoded, line, lines, ship
 
@@ -32,8 +32,8 @@ SECOND = timedelta(seconds=1)
 
 
 @pytest.fixture
-def product(root: str, tmp_path: Path) -> Product:
-    return Product(SPEC, Settings(environment="cluster", root=root, state=tmp_path / "state"))
+def product(root: str, tmp_path: Path) -> ProductStore:
+    return ProductStore(SPEC, Settings(environment="cluster", root=root, state=tmp_path / "state"))
 
 
 @pytest.fixture
@@ -42,12 +42,12 @@ def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def take_in(product: Product) -> prediction_log.Ingested:
+def take_in(product: ProductStore) -> prediction_log.Ingested:
     done, _ = prediction_log.ingest_segments(product, "code", KEYS)
     return done
 
 
-def ids(product: Product, key: str = KEYS[0]) -> list[str]:
+def ids(product: ProductStore, key: str = KEYS[0]) -> list[str]:
     return product.tables.read(STAGE, [key], columns=["prediction_id"])["prediction_id"].to_list()
 
 
@@ -55,11 +55,11 @@ def named(*numbers: int, day: int = 0) -> list[str]:
     return [f"p{day}-{number:06d}" for number in numbers]
 
 
-def put(product: Product, path: str, data: bytes) -> None:
+def put(product: ProductStore, path: str, data: bytes) -> None:
     objects.create(objects.open_store(product.settings.root), path, data)
 
 
-def test_answers_of_several_processes_become_rows_of_their_keys(product: Product, now: datetime) -> None:
+def test_answers_of_several_processes_become_rows_of_their_keys(product: ProductStore, now: datetime) -> None:
     root = product.settings.root
     ship(root, now, b"", kind="hello")
     ship(root, now + SECOND, lines([3, 5]) + line(2, day=1))
@@ -71,7 +71,7 @@ def test_answers_of_several_processes_become_rows_of_their_keys(product: Product
     assert (record.notes["models"], record.notes["folded"]) == ({"a" * 64: 3}, 1)
 
 
-def test_the_rows_are_those_of_a_local_log(product: Product, now: datetime, settings: Settings) -> None:
+def test_the_rows_are_those_of_a_local_log(product: ProductStore, now: datetime, settings: Settings) -> None:
     numbers = random.Random(3).choices(range(40), k=90)
     log = [
         line(number, latency_us=place, answered_at_utc=(MIDNIGHT + place * SECOND).isoformat())
@@ -80,7 +80,7 @@ def test_the_rows_are_those_of_a_local_log(product: Product, now: datetime, sett
     folder = settings.prediction_log / SPEC.name
     folder.mkdir(parents=True)
     (folder / "1-1.jsonl").write_bytes(b"".join(log))
-    local = Product(SPEC, settings)
+    local = ProductStore(SPEC, settings)
     prediction_log.ingest_local(local, "code", KEYS)
     for place in range(0, 90, 9):
         ship(product.settings.root, now + place * SECOND / 10, b"".join(log[place : place + 9]), first=place * 1000)
@@ -93,7 +93,7 @@ def test_the_rows_are_those_of_a_local_log(product: Product, now: datetime, sett
     assert {**ours.notes, "folded": 0} == {**theirs.notes, "folded": 0}
 
 
-def test_nothing_new_writes_nothing(product: Product, now: datetime) -> None:
+def test_nothing_new_writes_nothing(product: ProductStore, now: datetime) -> None:
     ship(product.settings.root, now, lines([1]))
     take_in(product)
     before = listed(product)
@@ -101,12 +101,12 @@ def test_nothing_new_writes_nothing(product: Product, now: datetime) -> None:
     assert listed(product) == before
 
 
-def listed(product: Product) -> dict[str, datetime]:
+def listed(product: ProductStore) -> dict[str, datetime]:
     store = objects.open_store(product.settings.root)
     return {item["path"]: item["last_modified"] for batch in obstore.list(store) for item in batch}
 
 
-def test_a_late_segment_within_the_overlap_is_taken(product: Product, now: datetime) -> None:
+def test_a_late_segment_within_the_overlap_is_taken(product: ProductStore, now: datetime) -> None:
     ship(product.settings.root, now, lines([1]), first=500)
     take_in(product)
     ship(product.settings.root, now - timedelta(seconds=segments.LATEST_S - 5), lines([2]))
@@ -114,7 +114,7 @@ def test_a_late_segment_within_the_overlap_is_taken(product: Product, now: datet
     assert ids(product) == named(1, 2)
 
 
-def test_a_name_in_the_future_hides_no_later_segment(product: Product, now: datetime) -> None:
+def test_a_name_in_the_future_hides_no_later_segment(product: ProductStore, now: datetime) -> None:
     ship(product.settings.root, now + timedelta(days=400), lines([1]))
     take_in(product)
     ship(product.settings.root, now, lines([2]), first=500)
@@ -125,7 +125,7 @@ def test_a_name_in_the_future_hides_no_later_segment(product: Product, now: date
     assert Ledgers(product.settings.root, SPEC.name).newest_number(naming.CLAIMS) == 2, "nothing is claimed twice"
 
 
-def test_a_doubled_and_an_overlapping_segment_add_no_row(product: Product, now: datetime) -> None:
+def test_a_doubled_and_an_overlapping_segment_add_no_row(product: ProductStore, now: datetime) -> None:
     ship(product.settings.root, now, lines([1, 2]))
     take_in(product)
     ship(product.settings.root, now + SECOND, lines([1, 2]))
@@ -139,7 +139,7 @@ def test_a_doubled_and_an_overlapping_segment_add_no_row(product: Product, now: 
     ]
 
 
-def test_reordered_segments_give_the_same_rows(product: Product, now: datetime) -> None:
+def test_reordered_segments_give_the_same_rows(product: ProductStore, now: datetime) -> None:
     ship(product.settings.root, now, lines([2]), first=len(line(1)))
     take_in(product)
     path = ship(product.settings.root, now + SECOND, lines([1]))
@@ -175,7 +175,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_broken_segment_is_named_and_kept_and_the_others_are_taken(
-    product: Product, now: datetime, kind: str
+    product: ProductStore, now: datetime, kind: str
 ) -> None:
     damage, reason = BROKEN[kind]
     path, data = encoded(now, lines([7]))
@@ -192,11 +192,11 @@ def test_a_broken_segment_is_named_and_kept_and_the_others_are_taken(
     assert take_in(product).skipped == [], "named once"
 
 
-def listed_segments(product: Product) -> list[str]:
+def listed_segments(product: ProductStore) -> list[str]:
     return sorted(path for path in listed(product) if path.startswith(segments.PREFIX))
 
 
-def test_an_object_with_another_name_is_named_once(product: Product, now: datetime) -> None:
+def test_an_object_with_another_name_is_named_once(product: ProductStore, now: datetime) -> None:
     paths = [f"{segments.folder(SPEC.name)}/{name}" for name in ("00000000/a.segment", "notes.txt", "zzz/late")]
     for path in paths:
         put(product, path, b"hello")
@@ -208,7 +208,7 @@ def test_an_object_with_another_name_is_named_once(product: Product, now: dateti
 
 
 def test_a_newer_format_is_taken_after_an_update(
-    product: Product, now: datetime, monkeypatch: pytest.MonkeyPatch
+    product: ProductStore, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, data = encoded(now, lines([7]))
     put(product, path, of_a_newer_format(path, data))
@@ -226,7 +226,7 @@ def test_a_newer_format_is_taken_after_an_update(
     assert take_in(product).rows == 0
 
 
-def test_answers_to_a_decided_key_are_marked_late(product: Product, now: datetime) -> None:
+def test_answers_to_a_decided_key_are_marked_late(product: ProductStore, now: datetime) -> None:
     ship(product.settings.root, now, lines([1]))
     take_in(product)
     written = Path(__file__).parents[1].joinpath("doubles/records.txt").read_bytes().splitlines()
@@ -241,7 +241,7 @@ def test_answers_to_a_decided_key_are_marked_late(product: Product, now: datetim
 
 
 def test_many_answers_in_small_claims_equal_one_claim(
-    product: Product, now: datetime, monkeypatch: pytest.MonkeyPatch
+    product: ProductStore, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claiming, "BATCH_BYTES", 20_000)
     numbers = list(range(3_000))
@@ -259,7 +259,7 @@ def test_many_answers_in_small_claims_equal_one_claim(
 
 
 def test_more_segments_than_are_held_at_once_are_all_taken(
-    product: Product, now: datetime, monkeypatch: pytest.MonkeyPatch
+    product: ProductStore, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pages = listing.pages
     monkeypatch.setattr(listing, "MOST_LISTED", 1)

@@ -11,7 +11,7 @@ import pytest
 from platform_assets.base.settings import Settings
 from platform_assets.prediction_log import prediction_log
 from platform_assets.prediction_log.parsing import STAGE
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from tests.doubles.faulty_s3 import Fault, Faults, in_front_of
 from tests.doubles.ingesting import KEYS, Ingestion
 from tests.doubles.s3_server import S3Server
@@ -50,8 +50,8 @@ def killing(s3_server: S3Server) -> Iterator[Killing]:
 
 
 @pytest.fixture
-def product(s3_root: str, tmp_path: Path) -> Product:
-    return Product(SPEC, Settings(environment="cluster", root=s3_root, state=tmp_path / "state"))
+def product(s3_root: str, tmp_path: Path) -> ProductStore:
+    return ProductStore(SPEC, Settings(environment="cluster", root=s3_root, state=tmp_path / "state"))
 
 
 def fill(root: str) -> None:
@@ -62,24 +62,24 @@ def fill(root: str) -> None:
         ship(root, now + place * timedelta(milliseconds=10), body, first=place * 10_000)
 
 
-def start(product: Product, endpoint: str) -> Ingestion:
+def start(product: ProductStore, endpoint: str) -> Ingestion:
     variables = {"AWS_ENDPOINT_URL": endpoint, "POLARS_MAX_THREADS": "1", "TOKIO_WORKER_THREADS": "1"}
     return Ingestion(product, 4 * 10 * len(line(1)), variables)
 
 
-def stored(product: Product) -> dict[str, list[str]]:
+def stored(product: ProductStore) -> dict[str, list[str]]:
     """Return the ids of each key, in the order of names; a repeated one is there twice."""
     rows = product.tables.read(STAGE, KEYS)
     return {key: sorted(rows.filter(key=key)["prediction_id"]) for key in KEYS}
 
 
-def clone(product: Product, name: str) -> Product:
+def clone(product: ProductStore, name: str) -> ProductStore:
     settings = product.settings.model_copy(update={"root": f"{product.settings.root}/{name}"})
     fill(settings.root)
-    return Product(product.spec, settings)
+    return ProductStore(product.spec, settings)
 
 
-def test_a_kill_at_any_writing_request_loses_and_doubles_nothing(product: Product, killing: Killing) -> None:
+def test_a_kill_at_any_writing_request_loses_and_doubles_nothing(product: ProductStore, killing: Killing) -> None:
     calm = clone(product, "calm")
     child = start(calm, killing.endpoint)
     child.begin()
@@ -102,7 +102,7 @@ def test_a_kill_at_any_writing_request_loses_and_doubles_nothing(product: Produc
     assert killed == POINTS
 
 
-def test_concurrent_ingestions_take_every_answer_once(product: Product, killing: Killing) -> None:
+def test_concurrent_ingestions_take_every_answer_once(product: ProductStore, killing: Killing) -> None:
     for turn in range(3):
         one = clone(product, f"turn{turn}")
         children = [start(one, killing.endpoint) for _ in range(3)]

@@ -14,7 +14,7 @@ import pytest
 from platform_assets.base.settings import Settings
 from platform_assets.prediction_log import prediction_log
 from platform_assets.store import objects, segments
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from tests.doubles.faulty_s3 import Faults, in_front_of
 from tests.doubles.s3_server import S3Server
 from tests.doubles.shipped import SPEC, encoded, lines, ship
@@ -48,7 +48,7 @@ def test_nothing_new_costs_one_page_of_3000_old_segments(
     now = datetime.now(UTC).replace(microsecond=0)
     asyncio.run(put_all(s3_root, now - timedelta(days=2), OLD))
     monkeypatch.setenv("AWS_ENDPOINT_URL", faults.endpoint)
-    product = Product(SPEC, Settings(environment="cluster", root=s3_root, state=tmp_path))
+    product = ProductStore(SPEC, Settings(environment="cluster", root=s3_root, state=tmp_path))
     counts = []
     for body in (lines([1]), b"", b""):
         if body:

@@ -14,9 +14,9 @@ from platform_assets.prediction_log import prediction_log
 from platform_assets.prediction_log.parsing import STAGE
 from platform_assets.prediction_log.pruning import prune
 from platform_assets.store import objects, segments, upkeep
-from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.parts import Parts
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.upkeep import Removed
 from tests.doubles.shipped import SPEC, encoded, lines, ship
 
@@ -25,20 +25,20 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture
-def product(root: str, tmp_path: Path) -> Product:
-    return Product(SPEC, Settings(environment="cluster", root=root, state=tmp_path / "state"))
+def product(root: str, tmp_path: Path) -> ProductStore:
+    return ProductStore(SPEC, Settings(environment="cluster", root=root, state=tmp_path / "state"))
 
 
-def take_in(product: Product) -> None:
+def take_in(product: ProductStore) -> None:
     prediction_log.ingest_segments(product, "code", [KEY])
 
 
-def remaining_segments(product: Product) -> set[str]:
+def remaining_segments(product: ProductStore) -> set[str]:
     store = objects.open_store(product.settings.root)
     return {item["path"] for batch in obstore.list(store, segments.folder(SPEC.name)) for item in batch}
 
 
-def test_what_a_claim_names_as_taken_goes_after_the_retention(product: Product) -> None:
+def test_what_a_claim_names_as_taken_goes_after_the_retention(product: ProductStore) -> None:
     now = datetime.now(UTC)
     root = product.settings.root
     old = {ship(root, now - 40 * DAY, lines([1])), ship(root, now - 39 * DAY, b"")}
@@ -62,7 +62,7 @@ def test_what_a_claim_names_as_taken_goes_after_the_retention(product: Product) 
     assert product.tables.damaged(STAGE, product.tables.records(STAGE)) == set()
 
 
-def test_the_segments_of_an_unfinished_claim_stay(product: Product, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_segments_of_an_unfinished_claim_stay(product: ProductStore, monkeypatch: pytest.MonkeyPatch) -> None:
     now = datetime.now(UTC)
     ship(product.settings.root, now - 40 * DAY, lines([1]))
     with monkeypatch.context() as broken:
@@ -78,7 +78,7 @@ def test_the_segments_of_an_unfinished_claim_stay(product: Product, monkeypatch:
     assert prune(product, now=now, dry_run=False).files == 1
 
 
-def test_parts_go_with_their_segments_and_answers_stay(product: Product) -> None:
+def test_parts_go_with_their_segments_and_answers_stay(product: ProductStore) -> None:
     now = datetime.now(UTC)
     for days, number in ((40, 1), (39, 2), (0, 3)):
         ship(product.settings.root, now - days * DAY, lines([number]))
@@ -94,6 +94,6 @@ def test_parts_go_with_their_segments_and_answers_stay(product: Product) -> None
     assert len(product.tables.read(STAGE, [KEY])) == 4
 
 
-def test_the_last_day_is_never_deleted(product: Product) -> None:
+def test_the_last_day_is_never_deleted(product: ProductStore) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         prune(product, now=datetime.now(UTC), dry_run=True, retention_days=0)

@@ -11,7 +11,7 @@ import pytest
 from platform_assets.base.naming import UNPARTITIONED
 from platform_assets.data import landed, validation
 from platform_assets.engine.product_files import load
-from platform_assets.product.spec import ProductSpec, Window
+from platform_assets.product.spec import Product, Window
 
 ARRIVED = datetime(2014, 1, 2, tzinfo=UTC)
 
@@ -20,7 +20,7 @@ ARRIVED = datetime(2014, 1, 2, tzinfo=UTC)
 class Year:
     """Every key of the product: good rows by source, quarantined rows, landed rows by source, and features."""
 
-    spec: ProductSpec
+    spec: Product
     tables: dict[str, pl.DataFrame]
     quarantined: pl.DataFrame
     landed: dict[str, int]

@@ -12,7 +12,7 @@ from platform_assets.base import naming
 from platform_assets.base.keys import DailyGrain, HourlyGrain
 from platform_assets.engine import product_files
 from platform_assets.product import planned
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from tests.doubles import numbered_batches, recorded
 from tests.doubles.products import hourly_temperature
 
@@ -21,7 +21,7 @@ SPECS = [*product_files.load_all(), recorded.SPEC, numbered_batches.SPEC, hourly
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
-def test_counts_are_those_of_the_job_that_advances_keys(spec: ProductSpec) -> None:
+def test_counts_are_those_of_the_job_that_advances_keys(spec: Product) -> None:
     built = build_defs(specs=[spec])
     graph, job = built.resolve_asset_graph(), built.resolve_job_def(naming.job("advance", spec.name))
     is_keyed = [graph.get(key).partitions_def is not None for key in job.asset_layer.executable_asset_keys]
@@ -63,5 +63,5 @@ def test_a_run_takes_at_least_one_key() -> None:
     ],
     ids=["hours", "days", "batches"],
 )
-def test_history_is_estimated_in_minutes(spec: ProductSpec, text: str) -> None:
+def test_history_is_estimated_in_minutes(spec: Product, text: str) -> None:
     assert planned.history(spec).startswith(text)

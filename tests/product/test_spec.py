@@ -13,7 +13,7 @@ from platform_assets.automation.factory import OUTSIDE
 from platform_assets.base.keys import BatchGrain, DailyGrain, HourlyGrain
 from platform_assets.engine import product_files
 from platform_assets.product.modelling import LEAST_EPOCHS, LEAST_ROWS, LEAST_STEPS
-from platform_assets.product.spec import Field, Monitors, ProductSpec, Retraining, Service, Source, Training, Window
+from platform_assets.product.spec import Field, Monitors, Product, Retraining, Service, Source, Training, Window
 from platform_assets.training import checkpoint
 
 
@@ -26,7 +26,7 @@ def source(name: str, **changes: Any) -> Source:
 
 
 MEASURES, ANSWERS = source("measures"), source("answers", is_label=True)
-TINY = ProductSpec(
+TINY = Product(
     name="tiny",
     title="Tiny",
     description="Numbered batches of nothing.",

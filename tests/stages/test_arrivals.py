@@ -22,10 +22,10 @@ from platform_assets.base.settings import Settings
 from platform_assets.data import arrivals, raw
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.store.artifacts import sha256
-from platform_assets.store.handle import Product
 from platform_assets.store.landing import LandedFiles
 from platform_assets.store.objects import open_store
 from platform_assets.store.partition_records import PartitionRecord
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import TableStore
 from tests.doubles import recorded
 
@@ -246,7 +246,7 @@ def test_the_sample_is_one_in_64_and_differs_per_range(settings: Settings) -> No
 
     def sample(last: str) -> set[str]:
         context: Any = SimpleNamespace(run=SimpleNamespace(tags={arrivals.RANGE_END: last}), log=None)
-        intake = arrivals.Intake(context, Product(recorded.SPEC, settings), recorded.SPEC.source("readings"), "c")
+        intake = arrivals.Intake(context, ProductStore(recorded.SPEC, settings), recorded.SPEC.source("readings"), "c")
         intake._looks = dict.fromkeys(keys, ("m", 0.0))
         record_fields: Any = {
             "inputs": {"file": "f"},

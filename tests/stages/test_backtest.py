@@ -23,9 +23,9 @@ from platform_assets.launch.attempt import StepRequest, begin
 from platform_assets.operations.experiments import backtest
 from platform_assets.operations.experiments.backtest import Backtest
 from platform_assets.product.spec import Monitors, Retraining, Training
-from platform_assets.store.handle import Product
 from platform_assets.store.history.reader import History
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import TableStore
 from platform_assets.training import libraries
 from platform_assets.training.checkpoint_maker import Learning
@@ -63,11 +63,13 @@ def launcher(settings: Settings, advance_to: Callable[..., TableStore]) -> InPro
 
 
 @pytest.fixture
-def product(settings: Settings) -> Product:
-    return Product(SPEC, settings)
+def product(settings: Settings) -> ProductStore:
+    return ProductStore(SPEC, settings)
 
 
-def test_every_cutoff_is_trained_once_and_every_policy_is_shown(product: Product, launcher: InProcessLauncher) -> None:
+def test_every_cutoff_is_trained_once_and_every_policy_is_shown(
+    product: ProductStore, launcher: InProcessLauncher
+) -> None:
     replayed = backtest.run(product, launcher)
     assert launcher.ran == ["train"] * len(CUTOFFS)
     document = json.loads(json.dumps(backtest.as_json(replayed)))
@@ -93,7 +95,7 @@ def test_every_cutoff_is_trained_once_and_every_policy_is_shown(product: Product
 
 
 def test_the_loop_and_a_backtest_share_their_trainings(
-    product: Product, launcher: InProcessLauncher, settings: Settings
+    product: ProductStore, launcher: InProcessLauncher, settings: Settings
 ) -> None:
     backtest.run(product, launcher, "0021", LAST)
     resources = {"store": StoreResource(variables=settings.to_environment()), "launcher": launcher}
@@ -105,7 +107,7 @@ def test_the_loop_and_a_backtest_share_their_trainings(
     assert cutoffs == ["0023", "0021"], "each once"
 
 
-def test_a_fit_uses_nothing_at_or_after_its_cutoff(product: Product, launcher: InProcessLauncher) -> None:
+def test_a_fit_uses_nothing_at_or_after_its_cutoff(product: ProductStore, launcher: InProcessLauncher) -> None:
     replayed = backtest.run(product, launcher, "0021", LAST)
     assert list(replayed.jobs) == ["0021", "0023"]
     manifest = replayed.manifests["0021"]
@@ -115,7 +117,7 @@ def test_a_fit_uses_nothing_at_or_after_its_cutoff(product: Product, launcher: I
     assert min(replayed.past.cpu_s) > 0
 
 
-def test_answers_are_the_models_own_on_the_rows_of_each_key(product: Product, launcher: InProcessLauncher) -> None:
+def test_answers_are_the_models_own_on_the_rows_of_each_key(product: ProductStore, launcher: InProcessLauncher) -> None:
     past, replayed = backtest.run(product, launcher, "0021", LAST).past, backtest.run(product, launcher, "0021", LAST)
     maker, manifest = Learning.for_product(SPEC), replayed.manifests["0023"]
     content = {
@@ -129,7 +131,7 @@ def test_answers_are_the_models_own_on_the_rows_of_each_key(product: Product, la
 
 
 def test_an_excluded_key_is_neither_trained_on_nor_scored(
-    product: Product, launcher: InProcessLauncher, monkeypatch: pytest.MonkeyPatch
+    product: ProductStore, launcher: InProcessLauncher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = {"0005", "0023"}
     monkeypatch.setattr(History, "excluded", lambda _, keys: {key: None for key in keys if key in out})
@@ -138,26 +140,26 @@ def test_an_excluded_key_is_neither_trained_on_nor_scored(
     assert replayed.keys == ["0021", "0022", "0024"]
 
 
-def opened(product: Product, versions: dict[str, str] | None = None) -> Backtest:
+def opened(product: ProductStore, versions: dict[str, str] | None = None) -> Backtest:
     return backtest.open_backtest(product, "0021", LAST, versions or libraries.installed())
 
 
 def test_only_training_inputs_change_a_fingerprint(
-    product: Product, launcher: InProcessLauncher, settings: Settings
+    product: ProductStore, launcher: InProcessLauncher, settings: Settings
 ) -> None:
     before = opened(product).jobs["0021"].fingerprint
     watched = replace(SPEC, monitors=Monitors(drift_window=3), retraining=Retraining(decide_every=3), title="Other")
-    assert opened(Product(watched, settings)).jobs["0021"].fingerprint == before
+    assert opened(ProductStore(watched, settings)).jobs["0021"].fingerprint == before
     assert opened(product, {"torch": "2.12"}).jobs["0021"].fingerprint != before
     with pytest.raises(OlderRows, match="features of 18 keys"):
-        opened(Product(replace(SPEC, fields=SPEC.fields[:-1]), settings))
+        opened(ProductStore(replace(SPEC, fields=SPEC.fields[:-1]), settings))
 
 
-def test_a_span_without_a_decision_is_refused(product: Product, launcher: InProcessLauncher) -> None:
+def test_a_span_without_a_decision_is_refused(product: ProductStore, launcher: InProcessLauncher) -> None:
     with pytest.raises(ValueError, match="from cutoff 0023 to key 0024 holds no decision"):
         backtest.run(product, launcher, "0023")
 
 
-def test_a_product_without_labels_says_so(settings: Settings, product: Product) -> None:
+def test_a_product_without_labels_says_so(settings: Settings, product: ProductStore) -> None:
     with pytest.raises(ValueError, match="has no labelled key yet"):
         backtest.run(product, InProcessLauncher(SPEC, settings))

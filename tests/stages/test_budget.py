@@ -18,8 +18,8 @@ from platform_assets.engine.store_resource import StoreResource
 from platform_assets.launch import costs
 from platform_assets.launch.monthly_budget import MonthlyBudget
 from platform_assets.product.spec import Retraining, Training
-from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.attempts import ATTEMPTS_SO_FAR, SO_FAR, Attempt
 from platform_assets.store.tables import TableStore
 from tests.doubles import attempts
@@ -133,15 +133,15 @@ def test_a_training_on_another_profile_is_a_first_one_again(settings: Settings, 
     clock.move(settings, SPEC.name, NOW)
     ledgers.append(naming.ATTEMPTS, {**SPENT, "profile": "cpu_small", "wall_s": 36.0, "id": "a"})
     arguments = {"cutoff": CUTOFF, "fingerprint": "a" * 64, "reason": "", "run_id": "r"}
-    assert MonthlyBudget().allow(Product(SPEC, store.settings), **arguments) is None
+    assert MonthlyBudget().allow(ProductStore(SPEC, store.settings), **arguments) is None
     larger = replace(SPEC, training=replace(SPEC.training, profile="gpu"))
     with pytest.raises(dg.Failure, match=r"at most, as a first one on gpu: .* exceeded by 103\.59"):
-        MonthlyBudget().allow(Product(larger, store.settings), **arguments)
+        MonthlyBudget().allow(ProductStore(larger, store.settings), **arguments)
     stated = replace(larger, retraining=replace(SPEC.retraining, expected_hours=0.25))
-    assert MonthlyBudget().allow(Product(stated, store.settings), **arguments) is None
+    assert MonthlyBudget().allow(ProductStore(stated, store.settings), **arguments) is None
     longer = replace(larger, retraining=replace(SPEC.retraining, expected_hours=2.0))
     with pytest.raises(dg.Failure, match=r"expected_hours is 2, at 2\.49 USD per hour.* exceeded by 3\.99"):
-        MonthlyBudget().allow(Product(longer, store.settings), **arguments)
+        MonthlyBudget().allow(ProductStore(longer, store.settings), **arguments)
 
 
 def test_a_reason_within_the_budget_has_no_effect(
@@ -160,11 +160,11 @@ def test_a_finished_fingerprint_is_reused_whatever_was_spent(settings: Settings,
     ledgers.append(naming.ATTEMPTS, {**SPENT, "wall_s": 360_000.0})
     arguments = {"cutoff": CUTOFF, "reason": "", "run_id": "r"}
     with pytest.raises(dg.Failure, match=r"exceeded by 199\.00"):
-        MonthlyBudget().allow(Product(SPEC, store.settings), fingerprint="a" * 64, **arguments)
+        MonthlyBudget().allow(ProductStore(SPEC, store.settings), fingerprint="a" * 64, **arguments)
     ledgers.create(naming.CHECKPOINTS, "a" * 64, {"manifest": "m"})
-    assert MonthlyBudget().allow(Product(SPEC, store.settings), fingerprint="a" * 64, **arguments) is None
+    assert MonthlyBudget().allow(ProductStore(SPEC, store.settings), fingerprint="a" * 64, **arguments) is None
     free = replace(SPEC, retraining=Retraining())
-    assert MonthlyBudget().allow(Product(free, store.settings), fingerprint="b" * 64, **arguments) is None
+    assert MonthlyBudget().allow(ProductStore(free, store.settings), fingerprint="b" * 64, **arguments) is None
 
 
 def test_a_training_is_charged_to_its_cutoffs_month_and_a_batch_to_the_wall_clocks() -> None:
@@ -181,7 +181,7 @@ def test_a_check_caches_the_attempts_before_it_whatever_it_decides(settings: Set
     free, store = replace(SPEC, retraining=Retraining()), StoreResource(variables=settings.to_environment())
     ledgers.append(naming.ATTEMPTS, SPENT)
     arguments = {"cutoff": CUTOFF, "fingerprint": "c" * 64, "reason": "", "run_id": "r"}
-    assert MonthlyBudget().allow(Product(free, store.settings), **arguments) is None
+    assert MonthlyBudget().allow(ProductStore(free, store.settings), **arguments) is None
     cached = ledgers.of(ATTEMPTS_SO_FAR).read(SO_FAR)
     assert cached is not None
     assert cached.attempts == [Attempt(**SPENT)]

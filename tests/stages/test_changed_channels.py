@@ -19,8 +19,8 @@ from platform_assets.data.raw_maker import Landing
 from platform_assets.engine import digests, partitions
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.product.channels import Channel, Landed
-from platform_assets.product.spec import ProductSpec
-from platform_assets.store.handle import Product
+from platform_assets.product.spec import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import TableStore
 from platform_assets.training import versions
 from tests.doubles import numbered_batches as batches
@@ -71,7 +71,7 @@ def database(tmp_path: Path) -> Iterator[Path]:
     return path
 
 
-def spec_of(channel: Channel | None) -> ProductSpec:
+def spec_of(channel: Channel | None) -> Product:
     sources = [replace(item, channel=channel) if item.name == "readings" else item for item in batches.SPEC.sources]
     return replace(batches.SPEC, sources=tuple(sources))
 
@@ -137,7 +137,7 @@ def test_rows_that_the_source_no_longer_has_are_kept_and_named(
     metadata = materialise(Query(str(database), FEW))
     assert "are kept" in metadata["kept"]
     assert len(sensors_of(tables)) == batches.SENSORS
-    product = Product(spec_of(Query(str(database), FEW)), settings)
+    product = ProductStore(spec_of(Query(str(database), FEW)), settings)
     record = tables.records("validated_readings", ["0002"])["0002"]
     assert record.versions["raw_readings"] != (versions.current(product.spec)["raw_readings"],)
 

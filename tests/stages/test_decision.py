@@ -14,8 +14,8 @@ from platform_assets.base.settings import Settings
 from platform_assets.launch.monthly_budget import MonthlyBudget
 from platform_assets.monitoring import policy
 from platform_assets.product.spec import Retraining
-from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import TableStore
 from tests.doubles import deciding, documents, histories
 from tests.doubles import numbered_batches as batches
@@ -98,7 +98,7 @@ def test_a_training_is_charged_to_its_cutoffs_month_or_for_batches_to_the_wall_c
     for month in ("2024-01", "2023-12"):
         ledgers.append(naming.ATTEMPTS, {**attempt, "started_at_utc": f"{month}-02T00:00:00+00:00"})
     judged = tables.records("drift", ["0012"])["0012"]
-    facts = deciding.facts(Product(SPEC, settings), "0012", MonthlyBudget()).at("0012", judged, now=NOW)
+    facts = deciding.facts(ProductStore(SPEC, settings), "0012", MonthlyBudget()).at("0012", judged, now=NOW)
     assert (facts.balance.spent_usd, facts.balance.next_usd) == (0.5, 0.5)
     assert Retraining().monthly_budget_usd is None
 
@@ -110,7 +110,7 @@ def test_a_first_training_over_budget_needs_a_persons_reason(
     judged = tables.records("drift", ["0012"])["0012"]
     poor = replace(SPEC, retraining=replace(SPEC.retraining, monthly_budget_usd=1.0))
     facts = replace(
-        deciding.facts(Product(poor, settings), "0012", MonthlyBudget()).at("0012", judged, now=NOW),
+        deciding.facts(ProductStore(poor, settings), "0012", MonthlyBudget()).at("0012", judged, now=NOW),
         has_newer=False,
     )
     decision_made = policy.decide(facts, poor.retraining, NOW)
@@ -118,7 +118,7 @@ def test_a_first_training_over_budget_needs_a_persons_reason(
     assert "0.08 USD per hour x 6 h x 7 tries" in decision_made.reasons[0]
     assert "exceeded by 2.36. If it takes less, state Retraining.expected_hours" in decision_made.reasons[0]
     stated = replace(poor.retraining, expected_hours=0.1)
-    rich = deciding.facts(Product(replace(poor, retraining=stated), settings), "0012", MonthlyBudget()).at(
+    rich = deciding.facts(ProductStore(replace(poor, retraining=stated), settings), "0012", MonthlyBudget()).at(
         "0012", judged, now=NOW
     )
     assert policy.decide(replace(rich, has_newer=False), stated, NOW).action == policy.RETRAIN

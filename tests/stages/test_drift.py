@@ -23,9 +23,9 @@ from platform_assets.engine.store_resource import StoreResource
 from platform_assets.evaluation.releases import next_release
 from platform_assets.monitoring import drift
 from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore, canonical
-from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.partition_records import PartitionRecord
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import TableStore
 from platform_assets.training.histograms import histograms
 from platform_assets.training.learn import learn
@@ -301,7 +301,7 @@ def usable_keys(settings: Settings, tables: TableStore) -> int:
     """Return the number of labelled keys that a model trained after 0009 could use."""
     judgement_of = tables.records("drift", ["0009"])["0009"]
     now = datetime(2024, 1, 3, tzinfo=UTC)
-    return deciding.facts(Product(watched.SPEC, settings), "0009").at("0009", judgement_of, now=now).usable_keys
+    return deciding.facts(ProductStore(watched.SPEC, settings), "0009").at("0009", judgement_of, now=now).usable_keys
 
 
 @pytest.mark.usefixtures("frozen")

@@ -23,8 +23,8 @@ from platform_assets.monitoring import drift
 from platform_assets.monitoring import drift_index as index
 from platform_assets.monitoring.drift_maker import Judging
 from platform_assets.store.artifacts import ArtifactStore, canonical
-from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.judgements import Indexed
 from platform_assets.store.tables import TableStore
 from platform_assets.training.histograms import histograms
@@ -180,7 +180,7 @@ def test_a_key_too_large_to_hold_is_judged_as_any_other(
     for key in ("0013", "0014"):
         features = answered(tables, key, digest)
         answered(tables, key, digest, flood(features, 50))
-    maker, product = Judging.for_product(SPEC), Product(SPEC, settings)
+    maker, product = Judging.for_product(SPEC), ProductStore(SPEC, settings)
 
     def judged() -> tuple[object, ...]:
         output = maker.make(maker.judge(product, ("0013", "0014")), ("0013", "0014"))

@@ -17,9 +17,9 @@ from platform_assets.monitoring.drift_maker import Judging
 from platform_assets.monitoring.fault_records import FaultRecords
 from platform_assets.operations import status
 from platform_assets.operations.report import pages
-from platform_assets.product.spec import Monitors, ProductSpec
-from platform_assets.store.handle import Product
+from platform_assets.product.spec import Monitors, Product
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.faults import FAULTS
 from platform_assets.store.tables import TableStore
 from tests.doubles import numbered_batches as batches
@@ -28,13 +28,13 @@ from tests.stages.conftest import NOW
 SENSORS = [f"s{sensor}" for sensor in range(batches.SENSORS)]
 
 
-def declaring(name: str, **changes: Any) -> ProductSpec:
+def declaring(name: str, **changes: Any) -> Product:
     """Return the product with a changed declaration of one field."""
     fields = tuple(replace(item, **changes) if item.name == name else item for item in batches.SPEC.fields)
     return replace(batches.SPEC, fields=fields)
 
 
-def build(spec: ProductSpec, settings: Settings, instance: dg.DagsterInstance) -> TableStore:
+def build(spec: Product, settings: Settings, instance: dg.DagsterInstance) -> TableStore:
     """Land two keys and run raw, validated and features over them."""
     batches.land_all(settings.root, "0001", "0002")
     with partitions.beta_allowed():
@@ -85,11 +85,11 @@ def test_a_key_that_loses_too_many_rows_is_held_by_name_and_the_loop_continues(
     assert (fault["kind"], fault["source"], fault["check"]) == ("fault", "the features", "undeclared_values")
     assert fault["came"] == "1 of 6 rows set aside (16.7%), 1 of them because weight is null and not nullable"
     assert ledgers.read(naming.DECISIONS, "0002")["action"] == "alert_fault"
-    text = status.as_text(status.of_product(Product(spec, settings)))
+    text = status.as_text(status.of_product(ProductStore(spec, settings)))
     assert "0002 held (the features: undeclared_values)" in text
     assert "put aside  2 of 12 rows of features of 2 batches, most recently 0002: weight is null" in text
     assert "weight is null and not nullable" in pages.page(settings, spec)[1]
-    records = FaultRecords(Judging.for_product(spec), Product(spec, settings), ("0001", "0002"))
+    records = FaultRecords(Judging.for_product(spec), ProductStore(spec, settings), ("0001", "0002"))
     assert records._choice("0002", FAULTS.read(fault, "").checks) == (None, "no source is known to be the cause")
 
 

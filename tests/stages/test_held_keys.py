@@ -17,7 +17,7 @@ from platform_assets.data import features, outcomes, raw, validated
 from platform_assets.engine import partitions
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.monitoring import drift
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from tests.doubles import watched_batches as watched
 
 Run = Callable[..., dg.ExecuteInProcessResult]
@@ -109,7 +109,7 @@ def test_an_accepted_key_is_no_longer_held(settings: Settings, run: Run, broken:
     assert description.startswith("0006 held: air fails frozen_columns: ")
     assert "`repair__watched_batches`" in description
     clock.move(settings, SPEC.name, NOW)
-    intervention.settle(Product(SPEC, settings), BROKEN, "accept", why="the room was that cold", by="a person")
+    intervention.settle(ProductStore(SPEC, settings), BROKEN, "accept", why="the room was that cold", by="a person")
     assert all(item.passed for item in checks(run("0007")).values())
     assert verify.execute_in_process(resources=resources).success
 

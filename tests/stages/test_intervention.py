@@ -15,8 +15,8 @@ from platform_assets.base import clock, naming
 from platform_assets.base.settings import Settings
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.launch.profiles import profile
-from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import TableStore
 from platform_assets.training.requests import training_request
 from tests.doubles import documents, histories
@@ -163,7 +163,7 @@ def test_a_held_key_is_not_trained_on_and_the_holdout_moves_back(
     tables = TableStore(settings.root, NAME)
     plant(ledgers, tables, "fault", "0017")
     out = histories.of(ledgers).excluded(batches.GRAIN.span("0001", "0018"))
-    request = training_request(Product(batches.SPEC, settings), "0020", profile("cpu_small"), out)
+    request = training_request(ProductStore(batches.SPEC, settings), "0020", profile("cpu_small"), out)
     assert request.holdout_keys == ["0015", "0016"]
     assert "0017" not in request.training_keys + request.holdout_keys
     assert set(request.features) == set(request.training_keys + request.holdout_keys)

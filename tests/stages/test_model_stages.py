@@ -26,8 +26,8 @@ from platform_assets.evaluation.releases import next_release
 from platform_assets.product.spec import Training
 from platform_assets.serving.follow import releases
 from platform_assets.store.artifacts import ArtifactStore, canonical
-from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import TableStore
 from platform_assets.training import labelled_rows
 from tests.doubles import documents
@@ -154,7 +154,7 @@ def test_batches_go_from_a_cutoff_to_a_release(
 
     with pytest.raises(dg.Failure, match="was trained on 3 keys of this holdout"):
         evaluation._check_unseen(
-            Product(SPEC, settings),
+            ProductStore(SPEC, settings),
             bundle.digest,
             _Sealed(holdout_keys=["0020", "0021", "0022"]),
         )
@@ -302,7 +302,7 @@ def test_a_live_model_of_another_kind_of_task_is_not_compared(
         release = {"product": SPEC.name, "contract_sha256": "c" * 64, "reason": "", "author": "test", "previous": None}
         at = datetime(2024, 1, 3, tzinfo=UTC)
         ledgers.append(naming.RELEASES, next_release(digest=digest, cutoff=CUTOFF, at=at, **release).document())
-        product = Product(SPEC, store.settings)
+        product = ProductStore(SPEC, store.settings)
         rival, notes = MAKER.champion(artifacts, product.history, "another")
         assert (rival, len(notes)) == ((digest, 0) if document is not contract else (None, 1))
     assert notes == [f"The live model {digest} was not compared: {cause}."]

@@ -14,7 +14,7 @@ from platform_assets.base.settings import Settings
 from platform_assets.data import answer_rows
 from platform_assets.monitoring.own_answers import OwnAnswers
 from platform_assets.product.contract import contract_of
-from platform_assets.product.spec import Binary, Field, MultiClass, ProductSpec, Regression
+from platform_assets.product.spec import Binary, Field, MultiClass, Product, Regression
 from platform_assets.store.artifacts import ArtifactStore
 from tests.doubles import models, recorded
 
@@ -24,7 +24,7 @@ CARRIER = Field(name="carrier", dtype="category", description="Who.")
 PHOTO = Field(name="photo", dtype="image", description="Seen.", shape=models.SHAPE)
 
 
-def product(task: Any, *fields: Field) -> ProductSpec:
+def product(task: Any, *fields: Field) -> Product:
     return replace(recorded.SPEC, task=task, fields=fields)
 
 

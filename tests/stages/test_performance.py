@@ -26,8 +26,8 @@ from platform_assets.monitoring import answers, performance
 from platform_assets.monitoring.performance_inputs import KeyRecords
 from platform_assets.monitoring.performance_maker import Measuring
 from platform_assets.product.tasks.probabilities import log_losses
-from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import TableStore
 from tests.doubles import documents
 from tests.doubles.answered import KEYS, NEW, OLD, ROWS, SPEC, answer, build, label, notes, rows_of, store
@@ -116,7 +116,7 @@ def test_a_key_too_large_to_hold_is_measured_as_any_other(
     answer(settings, skewed, change=lambda features: {**features, "size": features["size"] + 1, "site": "east"})
     answer(settings, blind, change=lambda features: None)
     advance(equal, blind)
-    maker, product = Measuring.for_product(SPEC, measures_of(SPEC.task)), Product(SPEC, settings)
+    maker, product = Measuring.for_product(SPEC, measures_of(SPEC.task)), ProductStore(SPEC, settings)
 
     def make() -> StageOutput:
         records = KeyRecords.read(maker, tables, product.history, keys, keys)

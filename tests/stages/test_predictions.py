@@ -21,8 +21,8 @@ from platform_assets.base.settings import Settings
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.prediction_log import parsing, prediction_log, predictions
 from platform_assets.prediction_log.predictions_maker import Ingesting
-from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import TableStore
 from tests.doubles import numbered_batches as batches
 from tests.doubles import recorded
@@ -308,7 +308,7 @@ def take_in(
 
     parsing.merged = slowly
     with prediction_log.exclusive(settings.prediction_log / SPEC.name) as folder:
-        prediction_log.ingest_log(Product(SPEC, Settings.from_environment(variables)), folder, "code")
+        prediction_log.ingest_log(ProductStore(SPEC, Settings.from_environment(variables)), folder, "code")
         records = tables.records(STAGE, keys)
         prediction_log.replace(maker, tables, "code", {key: maker.empty() for key in keys if key not in records})
 

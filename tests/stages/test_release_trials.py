@@ -25,8 +25,8 @@ from platform_assets.serving import releasing, trials
 from platform_assets.serving.answer.decoding import Decoding
 from platform_assets.serving.follow.candidate import Trial, TrialProblem
 from platform_assets.store.artifacts import ArtifactStore
-from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.product_store import ProductStore
 from tests.doubles import documents, models, recorded
 from tests.serving.conftest import App
 
@@ -59,7 +59,7 @@ class World:
     """
 
     def __init__(self, settings: Settings, folder: Path, instance: dg.DagsterInstance) -> None:
-        self.product, self._instance = Product(SPEC, settings), instance
+        self.product, self._instance = ProductStore(SPEC, settings), instance
         clock.move(settings, SPEC.name, datetime(2020, 1, 11, tzinfo=UTC))
         self.app = App(folder / "service", CONTRACT)
         self.app.follower.fall_back()
@@ -153,7 +153,7 @@ def test_the_model_of_a_cutoff_is_tried_and_the_champion_kept_until_a_good_one_c
 def test_without_logged_requests_a_model_is_released_and_that_is_said(world: World) -> None:
     digest = world.seal(models.not_a_number(CONTRACT))
     assert metadata_of(world.release(digest))["trial"] == "No request is logged yet, so it was asked none."
-    private = Product(replace(SPEC, service=Service(logs_features=False)), world.product.settings)
+    private = ProductStore(replace(SPEC, service=Service(logs_features=False)), world.product.settings)
     assert trials.trial_of(private, digest) == "Its contract logs no features, so it was not asked logged requests."
 
 

@@ -21,12 +21,12 @@ from platform_assets.engine.store_resource import StoreResource
 from platform_assets.evaluation.releases import next_release
 from platform_assets.monitoring import performance, policy
 from platform_assets.product.contract import contract_of
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.product.tasks.probabilities import log_losses
 from platform_assets.store.artifacts import ArtifactStore
-from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.partition_records import PartitionRecord
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.decisions import Skew
 from platform_assets.store.tables import TableStore
 from tests.doubles import answered, deciding, documents, models
@@ -47,7 +47,7 @@ def advance(settings: Settings, instance: dg.DagsterInstance) -> Advance:
     return advancing(settings, instance)
 
 
-def advancing(settings: Settings, instance: dg.DagsterInstance, spec: ProductSpec = SPEC) -> Advance:
+def advancing(settings: Settings, instance: dg.DagsterInstance, spec: Product = SPEC) -> Advance:
     """Return a function that materialises `predictions` and `performance` for a range of keys."""
     defs = build_defs(specs=[spec], resources={"store": StoreResource(variables=settings.to_environment())})
     job = defs.resolve_job_def(naming.job("advance", spec.name))
@@ -272,7 +272,7 @@ def facts_of(settings: Settings, key: str) -> policy.Facts:
     judged = PartitionRecord(
         stage="drift", key=key, sequence=1, rows=0, content_digest="", inputs={}, code_digest="", notes=fine
     )
-    return deciding.facts(Product(SPEC, settings), key).at(key, judged, now=CLOSED_AT)
+    return deciding.facts(ProductStore(SPEC, settings), key).at(key, judged, now=CLOSED_AT)
 
 
 def in_other_units(features: dict[str, Any]) -> dict[str, Any]:

@@ -23,10 +23,10 @@ from platform_assets.monitoring.drift_maker import Judging
 from platform_assets.monitoring.fault_records import FaultRecords
 from platform_assets.operations import doctor, status
 from platform_assets.operations.trace import _features as traced
-from platform_assets.product.spec import ProductSpec, Source, Tables, Window
+from platform_assets.product.spec import Product, Source, Tables, Window
 from platform_assets.store import upkeep
-from platform_assets.store.handle import Product
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.rebuilds import REBUILDS
 from platform_assets.store.tables import TableStore
 from tests.doubles import numbered_batches as batches
@@ -85,7 +85,7 @@ def ask(settings: Settings, instance: dg.DagsterInstance) -> Callable[..., dg.Ex
     return execute
 
 
-def run_with(settings: Settings, instance: dg.DagsterInstance, spec: ProductSpec, first: str, last: str) -> Any:
+def run_with(settings: Settings, instance: dg.DagsterInstance, spec: Product, first: str, last: str) -> Any:
     """Run raw, validated and features of a changed product."""
     with partitions.beta_allowed():
         assets = [item for stage in (raw, validated, features) for item in stage.build(spec, OUTSIDE)]
@@ -260,7 +260,7 @@ def test_a_rebuild_is_made_in_bounded_runs_by_the_requests_that_landings_follows
 ) -> None:
     deliver(settings, 3)
     ask()
-    product, spans = Product(batches.SPEC, settings), []
+    product, spans = ProductStore(batches.SPEC, settings), []
     while requests := changes.open_requests(product.history)[0]:
         work = landings.plan(batches.GRAIN, landings.Findings(newest="0005", requests=requests), 2)
         assert isinstance(work, landings.Plan)
@@ -312,7 +312,7 @@ def test_a_second_rebuild_takes_over_from_one_that_is_not_over(
 def test_status_counts_the_keys_with_older_snapshots_in_one_line(
     settings: Settings, world: TableStore, run: Run, ask: Run
 ) -> None:
-    product = Product(batches.SPEC, settings)
+    product = ProductStore(batches.SPEC, settings)
 
     def lines() -> list[str]:
         text = status.as_text(status.of_product(product))
@@ -331,7 +331,7 @@ def test_status_counts_the_keys_with_older_snapshots_in_one_line(
 
 
 def test_a_lineage_names_the_snapshot_and_its_file(settings: Settings, world: TableStore) -> None:
-    product = Product(batches.SPEC, settings)
+    product = ProductStore(batches.SPEC, settings)
     slow = {
         key: next(source for source in traced(product, key).sources if source.source == "catalogue")
         for key in ("0001", "0005")
@@ -353,7 +353,7 @@ def test_the_rows_left_without_a_source_are_counted_with_the_key_s_snapshot(
         return batches.features(tables, window)
 
     spec = replace(batches.SPEC, features=spy)
-    records = FaultRecords(Judging.for_product(spec), Product(spec, settings), ("0001", "0006"))
+    records = FaultRecords(Judging.for_product(spec), ProductStore(spec, settings), ("0001", "0006"))
     assert records._rows_without("0001", "readings") == 0
     assert records._rows_without("0006", "readings") == 0
     assert counted == [[1], [3]]

@@ -18,8 +18,8 @@ from platform_assets.base import clock, naming
 from platform_assets.base.settings import Settings
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.operations.status import as_text, of_product
-from platform_assets.product.spec import Column, ProductSpec
-from platform_assets.store.handle import Product
+from platform_assets.product.spec import Column, Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import TableStore
 from tests.doubles import numbered_batches as batches
 
@@ -27,7 +27,7 @@ BAD = "0004"
 Run = Callable[..., dg.ExecuteInProcessResult]
 
 
-def with_readings(**changes: Any) -> ProductSpec:
+def with_readings(**changes: Any) -> Product:
     sources = [replace(item, **changes) if item.name == "readings" else item for item in batches.SPEC.sources]
     return replace(batches.SPEC, sources=tuple(sources))
 
@@ -40,7 +40,7 @@ def go(settings: Settings, instance: dg.DagsterInstance) -> Run:
     """Return a function that advances a range of keys of a product."""
     clock.move(settings, batches.SPEC.name, datetime(2024, 1, 3, tzinfo=UTC))
 
-    def execute(first: str, last: str, spec: ProductSpec = batches.SPEC) -> dg.ExecuteInProcessResult:
+    def execute(first: str, last: str, spec: Product = batches.SPEC) -> dg.ExecuteInProcessResult:
         defs = build_defs(specs=[spec], resources={"store": StoreResource(variables=settings.to_environment())})
         return defs.resolve_job_def(naming.job("advance", spec.name)).execute_in_process(
             instance=instance,
@@ -84,7 +84,7 @@ def test_one_bad_file_is_held_and_all_other_keys_are_taken_in(
     assert rows == {key: 0 if key == BAD else batches.SENSORS for key in keys}
     for stage in ("features", "drift", "decision"):
         assert set(tables.records(stage)) == set(keys), stage
-    holds = Product(batches.SPEC, settings).history.holds()
+    holds = ProductStore(batches.SPEC, settings).history.holds()
     assert [key for key, hold in holds.items() if hold.is_excluded] == [BAD]
     record = holds[BAD].record
     assert getattr(record, "check", None) == "unreadable_delivery"
@@ -106,7 +106,7 @@ def test_a_look_back_can_wait_until_the_file_is_delivered_again(
 ) -> None:
     batches.land_all(settings.root, "0001", "0008")
     land_bad(settings, "")
-    product = Product(WAITS, settings)
+    product = ProductStore(WAITS, settings)
     assert go("0001", "0005", WAITS).success
     assert {key: record.rows for key, record in tables.records("features").items()} == {
         "0001": 6, "0002": 6, "0003": 6, "0004": 0, "0005": 0,
@@ -132,7 +132,7 @@ def test_a_look_back_can_wait_until_the_file_is_delivered_again(
 def test_a_settled_key_ends_the_wait(settings: Settings, tables: TableStore, go: Run, outcome: Any) -> None:
     batches.land_all(settings.root, "0001", "0006")
     land_bad(settings, "")
-    product = Product(WAITS, settings)
+    product = ProductStore(WAITS, settings)
     assert go("0001", "0005", WAITS).success
     with pytest.raises(dg.Failure, match="cannot be accepted: no features: they look back on readings of 0004"):
         intervention.settle(product, "0005", "accept", why="fine", by="ada")
@@ -151,7 +151,7 @@ def test_nobody_reacting_ends_the_wait(settings: Settings, tables: TableStore, g
     land_bad(settings, "")
     assert go("0001", "0005", WAITS).success
     assert go("0005", "0012", WAITS).success
-    product = Product(WAITS, settings)
+    product = ProductStore(WAITS, settings)
     holds = product.history.holds()
     assert {key: hold.kind for key, hold in holds.items()} == {BAD: "drop", "0005": "fault", "0006": "fault"}
     [(_, request)] = product.history.newest_requests(5)
@@ -169,7 +169,7 @@ def test_a_bad_label_file_holds_its_key_alone(settings: Settings, tables: TableS
     batches.land_all(settings.root, "0001", "0008")
     land_bad(settings, batches.verdicts(BAD).replace("is_broken", "broken", 1), "verdicts")
     assert go("0001", "0008").success
-    product = Product(batches.SPEC, settings)
+    product = ProductStore(batches.SPEC, settings)
     assert "is_broken is now called broken" in product.history.holds()[BAD].record.why
     assert tables.records("outcomes")["0005"].rows == batches.SENSORS
     assert tables.records("features")[BAD].rows == batches.SENSORS
@@ -184,7 +184,7 @@ def test_a_repaired_file_without_rows_is_judged_again(settings: Settings, go: Ru
     assert go("0001", "0005").success
     land_bad(settings, GOOD.splitlines()[0] + "\n")
     assert go(BAD, "0005").success
-    assert "empty_delivery" in Product(batches.SPEC, settings).history.holds()[BAD].record.why
+    assert "empty_delivery" in ProductStore(batches.SPEC, settings).history.holds()[BAD].record.why
 
 
 def test_an_undeclared_column_is_left_out_with_one_warning(
@@ -203,7 +203,7 @@ def test_an_undeclared_column_is_left_out_with_one_warning(
     noted = {key: record.notes.get("undeclared") for key, record in records.items()}
     assert noted == {key: ["gust"] if "0003" <= key <= "0005" else None for key in records}
     assert capfd.readouterr().err.count("has columns that its schema does not declare: gust") == 1
-    product = Product(batches.SPEC, settings)
+    product = ProductStore(batches.SPEC, settings)
     assert product.history.holds() == {}
     assert [(item.source, item.columns, item.newest) for item in of_product(product).undeclared] == [
         ("readings", ("gust",), "0005")
@@ -221,17 +221,17 @@ def test_a_column_may_be_missing_only_where_the_product_says_so(
     spec = with_readings(partial_columns=(Column(name="colour", since="0003"),))
     assert go("0001", "0006", spec).success
     assert tables.read("features", ["0002"])["colour"].null_count() == batches.SENSORS
-    assert list(Product(spec, settings).history.holds()) == ["0005"]
+    assert list(ProductStore(spec, settings).history.holds()) == ["0005"]
     optional = with_readings(partial_columns=(Column(name="colour", optional=True),))
     assert go("0001", "0006", optional).success
-    assert Product(optional, settings).history.holds()["0005"].kind == "repaired"
+    assert ProductStore(optional, settings).history.holds()["0005"].kind == "repaired"
 
 
 def test_a_reader_that_fails_for_one_file_holds_one_key(settings: Settings, go: Run) -> None:
     batches.land_all(settings.root, "0001", "0005")
     land_bad(settings, "{}")
     assert go("0001", "0005", with_readings(read=read_by_line)).success
-    assert "KeyError: 'sensor'" in Product(batches.SPEC, settings).history.holds()[BAD].record.why
+    assert "KeyError: 'sensor'" in ProductStore(batches.SPEC, settings).history.holds()[BAD].record.why
 
 
 def read_by_line(data: bytes) -> pl.DataFrame:

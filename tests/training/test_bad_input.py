@@ -12,7 +12,7 @@ import pytest
 
 from platform_assets.base.settings import Settings
 from platform_assets.product.learner import TrainingProblem
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.store.artifacts import sha256
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.records.attempts import ATTEMPTS
@@ -28,7 +28,7 @@ from tests.training.test_learners import finished_graph, spec_of
 TREES = LightGbm(rounds=3)
 
 
-def assert_refused(spec: ProductSpec, settings: Settings, message: str, **changes: Any) -> None:
+def assert_refused(spec: Product, settings: Settings, message: str, **changes: Any) -> None:
     """Train, and expect a problem that the attempt repeats, and no checkpoint."""
     extras = tiny.store(settings)
     for stage, change in changes.items():

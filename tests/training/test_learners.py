@@ -19,7 +19,7 @@ from onnx import TensorProto, helper
 
 from platform_assets.base.settings import Settings
 from platform_assets.product.learner import Learner, TrainingProblem
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.product.tasks import MultiClass, Regression
 from platform_assets.serving.answer.model import Model
 from platform_assets.store.artifacts import ArtifactStore, sha256
@@ -72,11 +72,11 @@ def finished_graph(folder: Path, *, inputs: tuple[str, ...] = ("numeric",), outp
     return FinishedOnnx(place=str(folder), file="by_hand.onnx", sha256=sha256(data))
 
 
-def spec_of(learner: Learner, **changes: Any) -> ProductSpec:
+def spec_of(learner: Learner, **changes: Any) -> Product:
     return replace(tiny.SPEC, model=learner, **changes)
 
 
-def trained(spec: ProductSpec, settings: Settings) -> dict[str, Any]:
+def trained(spec: Product, settings: Settings) -> dict[str, Any]:
     job = train.Job.from_extras(tiny.store(settings))
     result: Any = train.Training(spec, job, settings, log=lambda _: None).run()
     return dict(result)

@@ -27,7 +27,7 @@ from platform_assets.operations import mlflow
 from platform_assets.operations.experiments import train
 from platform_assets.serving.run.child import free_port
 from platform_assets.store.artifacts import ArtifactStore
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.trainings import Training
 from platform_assets.store.tables import TableStore
 from tests.doubles import tiny_product as tiny
@@ -69,14 +69,14 @@ def _answers(address: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def product(tmp_path_factory: pytest.TempPathFactory) -> Product:
+def product(tmp_path_factory: pytest.TempPathFactory) -> ProductStore:
     folder = tmp_path_factory.mktemp("exported")
     settings = Settings(root=str(folder / "store"), state=folder / "state")
     tiny.store(settings)
     outcomes = {key: pl.DataFrame({"key": [key], "known_at": [tiny.KNOWN_AT]}) for key in tiny.KEYS}
     for stage in ("validated_facts", "validated_outcomes"):
         TableStore(settings.root, "tiny").replace(stage, outcomes, inputs={key: {} for key in outcomes}, code="0")
-    return Product(tiny.SPEC, settings)
+    return ProductStore(tiny.SPEC, settings)
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +86,7 @@ def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mlflow, "_warned", set())
 
 
-def trained(product: Product) -> tuple[Training, str]:
+def trained(product: ProductStore) -> tuple[Training, str]:
     """Return a training's record, and what was printed; the second call finds the first one's."""
     out = io.StringIO()
     record = train.run(product, tiny.CUTOFF, ["epochs=3"], Console(file=out, width=400))
@@ -94,7 +94,7 @@ def trained(product: Product) -> tuple[Training, str]:
 
 
 def test_a_training_and_its_graph_are_in_mlflow_once(
-    product: Product, server: str, monkeypatch: pytest.MonkeyPatch
+    product: ProductStore, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     (record, printed), _again = trained(product), trained(product)
@@ -126,14 +126,14 @@ def test_a_training_and_its_graph_are_in_mlflow_once(
     assert call("GET", f"mlflow-artifacts/artifacts/{path}/model.onnx").content == b"a graph"
 
 
-def test_without_a_server_nothing_is_called(product: Product, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_server_nothing_is_called(product: ProductStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mlflow, "Server", None)
     assert "MLFLOW" not in trained(product)[1]
 
 
 @pytest.mark.parametrize("kind", ["dead", "silent", "drips", "file", "wrong"])
 def test_a_server_that_does_not_work_is_named_once(
-    product: Product, kind: str, monkeypatch: pytest.MonkeyPatch
+    product: ProductStore, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if kind in ("silent", "drips"):
         monkeypatch.setattr(mlflow, "DEADLINE_S", 1.0)
@@ -218,7 +218,7 @@ class Played:
 
 
 @pytest.fixture
-def played(product: Product, monkeypatch: pytest.MonkeyPatch) -> Played:
+def played(product: ProductStore, monkeypatch: pytest.MonkeyPatch) -> Played:
     trained(product)  # before there is a server
     played = Played()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example")
@@ -226,7 +226,7 @@ def played(product: Product, monkeypatch: pytest.MonkeyPatch) -> Played:
     return played
 
 
-def exported(product: Product) -> list[str]:
+def exported(product: ProductStore) -> list[str]:
     """Export the one training; return the warnings."""
     ((_, record),) = product.history.trainings_newest_first()
     warnings: list[str] = []
@@ -235,7 +235,7 @@ def exported(product: Product) -> list[str]:
 
 
 def test_an_interrupted_export_is_repeated_and_a_complete_one_is_left_alone(
-    product: Product, played: Played, monkeypatch: pytest.MonkeyPatch
+    product: ProductStore, played: Played, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     played.other["experiments/get-by-name"] = httpx.Response(404)
     played.other["runs/log-batch"] = httpx.Response(500, json={"message": "the disk is full"})
@@ -268,7 +268,7 @@ NO_RUN = {"runs/create": httpx.Response(200, json={})}
     ids=["experiment", "run"],
 )
 def test_an_answer_without_what_was_asked_for_is_named(
-    product: Product, played: Played, other: Mapping[str, httpx.Response], expected: str
+    product: ProductStore, played: Played, other: Mapping[str, httpx.Response], expected: str
 ) -> None:
     played.other.update(other)
     (warning,) = exported(product)
@@ -293,7 +293,7 @@ def _in_a_bucket(played: Played) -> None:
     ],
 )
 def test_a_graph_is_added_to_the_run_of_its_training(
-    product: Product, played: Played, change: Callable[[Played], None] | None, expected: str | None
+    product: ProductStore, played: Played, change: Callable[[Played], None] | None, expected: str | None
 ) -> None:
     ((_, record),) = product.history.trainings_newest_first()
     assert exported(product) == []

@@ -9,7 +9,7 @@ from types import ModuleType
 import dagster as dg
 
 from platform_assets.base import naming
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 
 
 def modules() -> tuple[ModuleType, ...]:
@@ -17,7 +17,7 @@ def modules() -> tuple[ModuleType, ...]:
     return tuple(importlib.import_module(f"{__name__}.{item.name}") for item in pkgutil.iter_modules(__path__))
 
 
-def job_of(op: dg.OpDefinition, spec: ProductSpec, verb: str, description: str) -> dg.JobDefinition:
+def job_of(op: dg.OpDefinition, spec: Product, verb: str, description: str) -> dg.JobDefinition:
     """Return a product's job that executes one op in one process."""
 
     @dg.job(

@@ -17,15 +17,15 @@ from platform_assets.engine import metadata
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.monitoring import held_faults
 from platform_assets.monitoring.fault_sentences import clause, standing, state
-from platform_assets.product.spec import ProductSpec
-from platform_assets.store.handle import Product
+from platform_assets.product.spec import Product
+from platform_assets.store.product_store import ProductStore
 
 CHECK = "no_key_held"
 WATCHED = ("raw", "validated")
 """The stages with one asset per source that carry the check; `features` carries it for all sources."""
 
 
-def build(spec: ProductSpec) -> list[dg.AssetChecksDefinition]:
+def build(spec: Product) -> list[dg.AssetChecksDefinition]:
     """Return the one definition of all these checks; a run evaluates those of the assets that it selects."""
     sources = [source.name for source in spec.sources if not source.is_slow]
     source_of_asset = {
@@ -49,7 +49,7 @@ def build(spec: ProductSpec) -> list[dg.AssetChecksDefinition]:
     )
     def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         store: StoreResource = context.resources.store
-        faults = held_faults.read(Product(spec, store.settings))
+        faults = held_faults.read(ProductStore(spec, store.settings))
         for selected in sorted(context.selected_asset_check_keys):
             source = source_of_asset.get(selected.asset_key)
             of_source = {

@@ -20,9 +20,9 @@ from platform_assets.engine.requesters import person_of
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.launch import rebuilding
 from platform_assets.monitoring.faults import AWAITED
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.store.artifacts import sha256
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.faults import FAULTS, Accepted, Dropped, Fault, FaultRecord, Repair
 from platform_assets.store.records.notes import Raw
 from platform_assets.store.records.rebuilds import REBUILDS, Rebuild
@@ -64,20 +64,20 @@ class RebuildConfig(dg.Config):
     keys: Literal["all", "older", "compatible"] = "all"
 
 
-def build(spec: ProductSpec) -> list[Any]:
+def build(spec: Product) -> list[Any]:
     """Return the product's jobs for a person."""
 
     @dg.op(name=naming.job("accept_key", spec.name), description=f"Accept or drop a held key of {spec.title}.")
     def accept(context: dg.OpExecutionContext, store: StoreResource, config: AcceptConfig) -> None:
         by = person_of(context, store.settings, context.job_name)
-        number = settle(Product(spec, store.settings), config.key, config.outcome, why=config.why, by=by)
+        number = settle(ProductStore(spec, store.settings), config.key, config.outcome, why=config.why, by=by)
         outcome = "accepted" if config.outcome == "accept" else "dropped"
         context.log.info(f"{config.key} was {outcome}: record {number} of its faults.")
 
     @dg.op(name=naming.job("repair_key", spec.name), description=f"Take in the new delivery of a key of {spec.title}.")
     def repair(context: dg.OpExecutionContext, store: StoreResource, config: RepairConfig) -> None:
         by = person_of(context, store.settings, context.job_name)
-        number = request_repair(Product(spec, store.settings), config.key, why=config.why, by=by)
+        number = request_repair(ProductStore(spec, store.settings), config.key, why=config.why, by=by)
         context.log.info(f"{config.key}: its new delivery is requested, request {number}.")
 
     rebuilding = f"Build keys of {spec.title} again: all with the slow tables of today, or those of an earlier version."
@@ -85,7 +85,7 @@ def build(spec: ProductSpec) -> list[Any]:
     @dg.op(name=naming.job("rebuild_keys", spec.name), description=rebuilding)
     def rebuild(context: dg.OpExecutionContext, store: StoreResource, config: RebuildConfig) -> None:
         by = person_of(context, store.settings, context.job_name)
-        context.log.info(request_rebuild(Product(spec, store.settings), config.keys, why=config.why, by=by))
+        context.log.info(request_rebuild(ProductStore(spec, store.settings), config.keys, why=config.why, by=by))
 
     accepting = f"Accept a held key of {spec.title} because it is sound, or drop it permanently."
     repairing = f"Process a key of {spec.title} again from its new delivery, and all keys that look back on it."
@@ -96,7 +96,7 @@ def build(spec: ProductSpec) -> list[Any]:
     ]
 
 
-def settle(product: Product, key: str, kind: Literal["accept", "drop"], *, why: str, by: str) -> int:
+def settle(product: ProductStore, key: str, kind: Literal["accept", "drop"], *, why: str, by: str) -> int:
     """Record that a key is accepted or dropped; return the record's number.
 
     Raises:
@@ -126,7 +126,7 @@ def settle(product: Product, key: str, kind: Literal["accept", "drop"], *, why: 
     return number
 
 
-def request_repair(product: Product, key: str, *, why: str, by: str) -> int:
+def request_repair(product: ProductStore, key: str, *, why: str, by: str) -> int:
     """Hold a key for its new delivery and request its intake; return the request's number.
 
     Raises:
@@ -149,7 +149,7 @@ def request_repair(product: Product, key: str, *, why: str, by: str) -> int:
     return _request(product, key, why=f"{', '.join(changed)} of {key} delivered again: {why}", by=by)
 
 
-def _request(product: Product, key: str, *, why: str, by: str) -> int:
+def _request(product: ProductStore, key: str, *, why: str, by: str) -> int:
     """Request that a key and the closed keys that look back on it are advanced again; return the request's number."""
     spec = product.spec
     closed = max(product.tables.records("decision"), key=spec.grain.index, default=key)
@@ -158,7 +158,7 @@ def _request(product: Product, key: str, *, why: str, by: str) -> int:
     return product.ledgers.of(REQUESTS).append(request)
 
 
-def request_rebuild(product: Product, keys: Literal["all", "older", "compatible"], *, why: str, by: str) -> str:
+def request_rebuild(product: ProductStore, keys: Literal["all", "older", "compatible"], *, why: str, by: str) -> str:
     """Record which keys are built again, or that versions go together; return what was recorded.
 
     For a rebuild of all keys, the first run that builds features afterwards decides which snapshots and keys that
@@ -195,7 +195,7 @@ def request_rebuild(product: Product, keys: Literal["all", "older", "compatible"
     return f"These versions train together now: {pairs}."
 
 
-def _changed_sources(product: Product, key: str) -> list[str]:
+def _changed_sources(product: ProductStore, key: str) -> list[str]:
     """Return the sources whose file of a key differs from what was taken in."""
     sources = []
     for source in product.spec.sources:
@@ -212,11 +212,11 @@ def _changed_sources(product: Product, key: str) -> list[str]:
     return sources
 
 
-def _record(record_type: type[FaultRecord], product: Product, key: str, *, why: str, by: str) -> FaultRecord:
+def _record(record_type: type[FaultRecord], product: ProductStore, key: str, *, why: str, by: str) -> FaultRecord:
     at_utc = product.now.isoformat()
     return record_type(product=product.name, key=key, why=why, by=by, at_utc=at_utc)
 
 
-def _check_key(spec: ProductSpec, key: str) -> None:
+def _check_key(spec: Product, key: str) -> None:
     if not spec.grain.contains(key):
         raise dg.Failure(f"{key!r} is not a key of {spec.name}; expected {spec.grain.describe()}.")

@@ -14,9 +14,9 @@ from platform_assets.base import clock, naming
 from platform_assets.base.wording import counted
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.prediction_log import pruning
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.store import upkeep
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 
 VERB = "maintain"
 DAILY = "17 3 * * *"
@@ -36,7 +36,7 @@ class MaintainConfig(dg.Config):
     segment_days: int = pruning.RETENTION_DAYS
 
 
-def build(spec: ProductSpec) -> list[Any]:
+def build(spec: Product) -> list[Any]:
     """Return the product's job and its schedule."""
 
     @dg.op(name=naming.job("tidy", spec.name), description=f"Delete what the tables of {spec.title} no longer need.")
@@ -45,7 +45,7 @@ def build(spec: ProductSpec) -> list[Any]:
             store.settings.root, spec.name, dry_run=config.dry_run, retention_hours=config.retention_hours
         )
         removed["segments"] = pruning.prune(
-            Product(spec, store.settings),
+            ProductStore(spec, store.settings),
             now=clock.now(store.settings, spec.name, is_live=True),
             dry_run=config.dry_run,
             retention_days=config.segment_days,

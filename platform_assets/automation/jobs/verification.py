@@ -14,18 +14,18 @@ from platform_assets.automation.jobs import job_of
 from platform_assets.base import naming
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.monitoring import fault_sentences, held_faults
-from platform_assets.product.spec import ProductSpec
-from platform_assets.store.handle import Product
+from platform_assets.product.spec import Product
+from platform_assets.store.product_store import ProductStore
 
 VERB = failed_runs.VERIFY
 
 
-def build(spec: ProductSpec) -> list[Any]:
+def build(spec: Product) -> list[Any]:
     """Return the product's job."""
 
     @dg.op(name=naming.job("no_key_is_held", spec.name), description=f"Fail while a key of {spec.title} is held.")
     def no_key_is_held(context: dg.OpExecutionContext, store: StoreResource) -> None:
-        faults = held_faults.read(Product(spec, store.settings))
+        faults = held_faults.read(ProductStore(spec, store.settings))
         sentence = fault_sentences.standing(faults)
         if held := held_faults.held(faults):
             raise dg.Failure(

@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 
 
 def declared() -> list[Any]:
@@ -21,7 +21,7 @@ def declared() -> list[Any]:
 
 
 def build(
-    specs: Iterable[ProductSpec], jobs: Sequence[Any], watches: Iterable[Any] | None = None
+    specs: Iterable[Product], jobs: Sequence[Any], watches: Iterable[Any] | None = None
 ) -> list[dg.SensorDefinition]:
     """Return one sensor per concern, for all products.
 

@@ -13,7 +13,7 @@ from platform_assets.base.wording import counted
 from platform_assets.data import arrivals
 from platform_assets.product.channels import Landed
 from platform_assets.product.spec import Source
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 
 MOST_BYTES = 256 * 2**20
 """How much one tick reads to compare files with their manifests; the rest is compared in the next tick."""
@@ -35,7 +35,7 @@ class Watch:
         settled: by key, the short names of files that have settled, for the runs that read them.
     """
 
-    def __init__(self, product: Product, mark: Mark, looks: Mapping[str, Look], fetch: Fetch) -> None:
+    def __init__(self, product: ProductStore, mark: Mark, looks: Mapping[str, Look], fetch: Fetch) -> None:
         """Start a tick; nothing is checked yet.
 
         Args:

@@ -17,7 +17,7 @@ from platform_assets.data import arrivals
 from platform_assets.engine import digests
 from platform_assets.product.spec import Source
 from platform_assets.store.artifacts import sha256
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.notes import Raw
 
 KEYS_BACK = 31
@@ -89,7 +89,9 @@ def alert_changes(tick: ticks.ProductTick, closed: str | None, state: State) -> 
     return State(ticks=state.ticks + is_complete, marks=marks, message=message)
 
 
-def find(product: Product, closed: str, previous: Marks, mark: landed_files.Marks) -> tuple[list[Change], Marks, bool]:
+def find(
+    product: ProductStore, closed: str, previous: Marks, mark: landed_files.Marks
+) -> tuple[list[Change], Marks, bool]:
     """Return the newly changed files of the last closed keys, the marks of all files that differ, and whether all were
     compared; the next call goes on with the others.
 

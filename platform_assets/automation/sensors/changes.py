@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 
 from platform_assets.base import naming
 from platform_assets.product.spec import Source
-from platform_assets.store.handle import Product
 from platform_assets.store.history.reader import History
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.requests import ANSWERED, REQUESTS, AdvanceRequest, Answered
 from platform_assets.store.tables import TableStore
 from platform_assets.store.writing import LedgerWriters
@@ -44,7 +44,7 @@ Check = Callable[[Source, str, str], Incomplete | None]
 
 
 def late_labels(
-    product: Product, newest: str | None, labelled: Iterable[str], mark: Mark, check: Check
+    product: ProductStore, newest: str | None, labelled: Iterable[str], mark: Mark, check: Check
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return the marks of complete labels that landed and were not taken in, and the keys whose labels were.
 
@@ -108,7 +108,7 @@ def request(ledgers: LedgerWriters, first: str, reason: str, at: datetime) -> No
     ledgers.of(REQUESTS).append(record)
 
 
-def answer(product: Product, number: int, outcome: Literal["advanced", "given_up"], at: datetime) -> None:
+def answer(product: ProductStore, number: int, outcome: Literal["advanced", "given_up"], at: datetime) -> None:
     """Record that the requests up to a number are settled: `advanced` by a run, or `given_up`."""
     if number > product.history.newest_settled_request():
         product.ledgers.of(ANSWERED).append(Answered(request=number, outcome=outcome, at_utc=at.isoformat()))

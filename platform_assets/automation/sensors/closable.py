@@ -9,21 +9,21 @@ from platform_assets.automation.sensors import changes, closed_keys
 from platform_assets.automation.sensors.source_calls import SourceProblem
 from platform_assets.base import naming
 from platform_assets.product import planned
-from platform_assets.product.spec import ProductSpec, Source
+from platform_assets.product.spec import Product, Source
 
 MOST_KEYS = 400
 """How many keys a tick looks at most; `planned.keys_per_run` limits how many one run takes."""
 NOT_LANDED = changes.Incomplete("has not landed")
 
 
-def most_keys(spec: ProductSpec) -> int:
+def most_keys(spec: Product) -> int:
     """Return how many keys a tick looks at: where a channel may take its time, what a run takes and one more."""
     has_own = any(source.channel is not None for source in spec.sources)
     return min(MOST_KEYS, planned.keys_per_run(spec) + 1) if has_own else MOST_KEYS
 
 
 def find(
-    spec: ProductSpec, after: str | None, now: datetime, mark: changes.Mark, check: changes.Check
+    spec: Product, after: str | None, now: datetime, mark: changes.Mark, check: changes.Check
 ) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
     """Return the next keys that can be closed, why the key after them cannot, and the marks of their files.
 

@@ -23,7 +23,7 @@ from platform_assets.base import naming
 from platform_assets.base.keys import Grain, KeyProblem
 from platform_assets.base.wording import counted
 from platform_assets.product.monitoring import Retraining
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.store.records.requests import REQUESTS, DecisionRequest
 
 NAME = "freshness"
@@ -147,9 +147,7 @@ def _range(keys: Sequence[str]) -> str:
     return keys[0] if len(keys) == 1 else f"{keys[0]} and {len(keys) - 1} more up to {keys[-1]}"
 
 
-def expected_keys(
-    spec: ProductSpec, now: datetime, hints: Mapping[str, str], closed: str | None = None
-) -> dict[str, str]:
+def expected_keys(spec: Product, now: datetime, hints: Mapping[str, str], closed: str | None = None) -> dict[str, str]:
     """Return, by stage, the newest key whose every source is overdue: it must be there.
 
     Batches have no deadline. Their labels are expected once the batch after the one they were due with is closed.

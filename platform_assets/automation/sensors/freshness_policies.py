@@ -10,10 +10,10 @@ from datetime import timedelta
 import dagster as dg
 
 from platform_assets.base import naming
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 
 
-def apply(assets: Sequence[dg.AssetsDefinition], spec: ProductSpec) -> list[dg.AssetsDefinition]:
+def apply(assets: Sequence[dg.AssetsDefinition], spec: Product) -> list[dg.AssetsDefinition]:
     """Return a product's assets with their policies; unchanged unless it is live and its keys have a period."""
     by_stage = policies(spec)
     if not by_stage:
@@ -26,7 +26,7 @@ def apply(assets: Sequence[dg.AssetsDefinition], spec: ProductSpec) -> list[dg.A
     return list(dg.map_asset_specs(with_policy, assets))
 
 
-def policies(spec: ProductSpec) -> dict[str, dg.FreshnessPolicy]:
+def policies(spec: Product) -> dict[str, dg.FreshnessPolicy]:
     """Return the policy per group of a product's assets; none for a recording or batches.
 
     Data is materialised once per period, at the latest when the last deadline has passed; a model once within

@@ -6,7 +6,7 @@ Reading is bounded. A gap in the middle counts as much as a missing newest key.
 from dataclasses import dataclass
 
 from platform_assets.data import unlabelled
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 
 KEYS_BACK, KEYS_ON = 31, 8
 """How many keys before and after the expected one are looked at; for labels, plus those that are still waited for."""
@@ -32,7 +32,7 @@ class Gaps:
 
 
 def find(
-    product: Product, stage: str, expected: str, *, closed: str | None, whole: str | None, since: str | None
+    product: ProductStore, stage: str, expected: str, *, closed: str | None, whole: str | None, since: str | None
 ) -> Gaps:
     """Return what a stage lacks up to the expected key; reads nothing while the stage is known to be complete.
 

@@ -14,9 +14,9 @@ from platform_assets.automation.sensors import closed_keys, source_calls
 from platform_assets.base import naming
 from platform_assets.product.channels import Channel, Landed
 from platform_assets.product.spec import Source
-from platform_assets.store.handle import Product
 from platform_assets.store.landing import LandedFiles
 from platform_assets.store.objects import first_line
+from platform_assets.store.product_store import ProductStore
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class Marks:
         waited: by source.
     """
 
-    def __init__(self, product: Product, until_s: float = math.inf, sensor: str = "") -> None:
+    def __init__(self, product: ProductStore, until_s: float = math.inf, sensor: str = "") -> None:
         """Start a look, or go on with one of the same sensor that ran out of time.
 
         Args:

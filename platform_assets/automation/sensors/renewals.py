@@ -12,9 +12,9 @@ from platform_assets.automation.alerting import episode_id
 from platform_assets.automation.sensors import ticks
 from platform_assets.base.wording import counted
 from platform_assets.launch import rebuilding
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.store.artifacts import canonical, sha256
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.training import renewal, versions
 from platform_assets.training.requests import left_out
 
@@ -57,7 +57,7 @@ def reason_to_wait(tick: ticks.ProductTick, cutoff: str) -> str | None:
     return f"waits for a person: {older.describe()}"
 
 
-def following(product: Product, done: int, most: int) -> tuple[Chunk | None, int]:
+def following(product: ProductStore, done: int, most: int) -> tuple[Chunk | None, int]:
     """Return the next keys to make again, and the number up to which renewals are over.
 
     Args:
@@ -78,7 +78,7 @@ def following(product: Product, done: int, most: int) -> tuple[Chunk | None, int
     return chunk_of(spec, older.keys, reach=versions.reach(spec, older), most=most, version=_id(present)), number - 1
 
 
-def chunk_of(spec: ProductSpec, older: Sequence[str], *, reach: int, most: int, version: str) -> Chunk:
+def chunk_of(spec: Product, older: Sequence[str], *, reach: int, most: int, version: str) -> Chunk:
     """Return the newest older keys, with those before them that they look back on.
 
     Args:

@@ -18,8 +18,8 @@ from platform_assets.automation.sensors import changes, closed_keys, decision_al
 from platform_assets.base.keys import Grain
 from platform_assets.evaluation import releases
 from platform_assets.monitoring import policy
-from platform_assets.store.handle import Product
 from platform_assets.store.partition_records import PartitionRecord
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.decisions import DecidedFault, Decision
 
 VERB = "retrain"
@@ -177,7 +177,7 @@ def _unsettled(tick: ticks.ProductTick) -> str | None:
     return f"request {requests[0][0]} is answered: {requests[0][1].why}" if requests else None
 
 
-def describe_result(product: Product, cutoff: str) -> str:
+def describe_result(product: ProductStore, cutoff: str) -> str:
     """Return the result of a training that succeeded, from the records: released, or the champion kept and why."""
     history = product.history
     for number, record in history.newest_releases(3):
@@ -193,7 +193,7 @@ def describe_result(product: Product, cutoff: str) -> str:
     return "was already live" if verdict.passed else f"champion kept: {' '.join(verdict.reasons)}"
 
 
-def _model_records(product: Product, cutoff: str) -> dict[str, PartitionRecord]:
+def _model_records(product: ProductStore, cutoff: str) -> dict[str, PartitionRecord]:
     """Return the records of a cutoff's model stages that exist, by stage."""
     tables = product.tables
     records = {stage: tables.records(stage, [cutoff]).get(cutoff) for stage in ("onnx", "evaluation")}

@@ -21,11 +21,11 @@ from platform_assets.automation.sensors import episodes
 from platform_assets.base import naming
 from platform_assets.base.problems import LedgerProblem
 from platform_assets.engine.store_resource import StoreResource
-from platform_assets.product.spec import ProductSpec
-from platform_assets.store.handle import Product
+from platform_assets.product.spec import Product
 from platform_assets.store.history.reader import History
 from platform_assets.store.objects import first_line
 from platform_assets.store.problems import TableProblem
+from platform_assets.store.product_store import ProductStore
 
 LOOK_EVERY_S = 0.25
 BUDGET_S = 5.0
@@ -76,7 +76,7 @@ class Tick:
     """
 
     context: dg.SensorEvaluationContext
-    specs: tuple[ProductSpec, ...]
+    specs: tuple[Product, ...]
     until_s: float
 
     @property
@@ -110,13 +110,13 @@ class ProductTick(Tick):
         runs: those under way, of all products.
     """
 
-    spec: ProductSpec
+    spec: Product
     runs: episodes.UnderWay
 
     @cached_property
-    def product(self) -> Product:
+    def product(self) -> ProductStore:
         """The product in its store."""
-        return Product(self.spec, self.store.settings)
+        return ProductStore(self.spec, self.store.settings)
 
     @property
     def history(self) -> History:
@@ -178,7 +178,7 @@ class PerProduct(Generic[S]):
         requests: list[dg.RunRequest] = []
         runs = episodes.UnderWay(lambda: tick.instance)
 
-        def attempt(spec: ProductSpec) -> Result[S] | str | None:
+        def attempt(spec: Product) -> Result[S] | str | None:
             if spec is not specs[0] and time.perf_counter() > tick.until_s:
                 return None
             state = _converted(documents.get(spec.name), self.state, self.state())
@@ -270,7 +270,7 @@ class Sensor(Generic[L]):
         """Return the sensor as a code location declares it; `jobs` is the verb of those that it launches."""
         return replace(self, name=name, every_s=every_s, is_running=is_running, verb=jobs)
 
-    def build(self, specs: Iterable[ProductSpec], jobs: Sequence[Any] = ()) -> dg.SensorDefinition:
+    def build(self, specs: Iterable[Product], jobs: Sequence[Any] = ()) -> dg.SensorDefinition:
         """Return Dagster's sensor.
 
         Args:
@@ -297,7 +297,7 @@ class Sensor(Generic[L]):
         )(evaluate)
 
 
-def _at_once(attempt: Callable[[ProductSpec], C], specs: Sequence[ProductSpec]) -> list[C]:
+def _at_once(attempt: Callable[[Product], C], specs: Sequence[Product]) -> list[C]:
     """Call a function for each product, for some at a time: most of a look is waiting for answers of the store."""
     if len(specs) < 2:
         return list(map(attempt, specs))

@@ -15,8 +15,8 @@ from platform_assets.data.request_rows import RequestDocument, request_of
 from platform_assets.demo.replay.deliveries import move_on
 from platform_assets.demo.replay.recording import Reader
 from platform_assets.engine.digests import reads
-from platform_assets.product.spec import FeatureTables, ProductSpec, Window
-from platform_assets.store.handle import Product
+from platform_assets.product.spec import FeatureTables, Product, Window
+from platform_assets.store.product_store import ProductStore
 
 if TYPE_CHECKING:
     import httpx
@@ -53,7 +53,7 @@ class Answer:
     latency_s: float
 
 
-def requests(spec: ProductSpec, key: str, reader: Reader | None = None) -> list[RequestDocument]:
+def requests(spec: Product, key: str, reader: Reader | None = None) -> list[RequestDocument]:
     """Return the requests for the entities of one key, in the order in which they are sent.
 
     Makes one pass of the product's own point-in-time `features` over the key: each row reads what was known at
@@ -71,7 +71,7 @@ def requests(spec: ProductSpec, key: str, reader: Reader | None = None) -> list[
     return [request_of(spec, row) for row in rows.sort("asked_at", "entity").iter_rows(named=True)]
 
 
-def known_tables(spec: ProductSpec, key: str, reader: Reader | None = None) -> dict[str, pl.DataFrame]:
+def known_tables(spec: Product, key: str, reader: Reader | None = None) -> dict[str, pl.DataFrame]:
     """Return the good rows of every source that `features` reads for a key, cast from the files as delivered."""
     import polars as pl
 
@@ -89,7 +89,11 @@ def known_tables(spec: ProductSpec, key: str, reader: Reader | None = None) -> d
 
 
 def ask(
-    product: Product, questions: Sequence[RequestDocument], address: str, *, check: Callable[[], None] | None = None
+    product: ProductStore,
+    questions: Sequence[RequestDocument],
+    address: str,
+    *,
+    check: Callable[[], None] | None = None,
 ) -> Iterator[Answer]:
     """Send one request after the other, each at its moment on the product's clock, and yield the answers.
 

@@ -8,8 +8,8 @@ from datetime import datetime
 
 from platform_assets.base import clock, naming
 from platform_assets.demo.replay.recording import Reader, history
-from platform_assets.product.spec import ProductSpec, Source
-from platform_assets.store.handle import Product
+from platform_assets.product.spec import Product, Source
+from platform_assets.store.product_store import ProductStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,17 +28,17 @@ class Landing:
     is_new: bool
 
 
-def first_cutoff(spec: ProductSpec) -> str:
+def first_cutoff(spec: Product) -> str:
     """Return the cutoff of a demo: the key after the last one that it lands."""
     return spec.grain.shift(history(spec).demo_last, 1)
 
 
-def labelled_keys(spec: ProductSpec, cutoff: str) -> tuple[str, ...]:
+def labelled_keys(spec: Product, cutoff: str) -> tuple[str, ...]:
     """Return the keys whose labels have arrived by the cutoff's instant."""
     return spec.grain.window(cutoff, width=None, label_delay=spec.label_delay)
 
 
-def land(product: Product, keys: Sequence[str], *, labelled: Collection[str] | None = None) -> Iterator[Landing]:
+def land(product: ProductStore, keys: Sequence[str], *, labelled: Collection[str] | None = None) -> Iterator[Landing]:
     """Deliver the files of some keys, and every slow source; yield each once it is in its place.
 
     A file is written under another name and renamed (an object store replaces it at once), so an existing file is
@@ -52,13 +52,13 @@ def land(product: Product, keys: Sequence[str], *, labelled: Collection[str] | N
     yield from _put_all(product, _due(product.spec, keys, keys if labelled is None else labelled))
 
 
-def land_early(product: Product, key: str, reader: Reader) -> list[Landing]:
+def land_early(product: ProductStore, key: str, reader: Reader) -> list[Landing]:
     """Deliver what was known before the key began: sources whose rows were all known at its instant."""
     early = [(source, key) for source in _early(product.spec, key, reader)]
     return list(_put_all(product, early))
 
 
-def land_late(product: Product, key: str, reader: Reader) -> list[Landing]:
+def land_late(product: ProductStore, key: str, reader: Reader) -> list[Landing]:
     """Deliver the rest at the end of a key: labels that have become known, then the key's other sources.
 
     A key can be closed once its last source has landed, so labels come first: then the run that closes it reads them.
@@ -71,13 +71,13 @@ def land_late(product: Product, key: str, reader: Reader) -> list[Landing]:
     return list(_put_all(product, [*labels, *((source, key) for source in keyed if source.name not in early)]))
 
 
-def end_of(spec: ProductSpec, key: str, reader: Reader) -> datetime:
+def end_of(spec: Product, key: str, reader: Reader) -> datetime:
     """Return the moment when a key is over: the end of its period, or for a batch when its last row was known."""
     over = spec.grain.instant_after(key)
     return _arrival_of(spec, key, reader) if over is None else over
 
 
-def move_on(product: Product, moment: datetime) -> datetime:
+def move_on(product: ProductStore, moment: datetime) -> datetime:
     """Move a recording's clock to `moment` unless it is later already; return the clock's moment."""
     try:
         now = clock.now(product.settings, product.name, is_live=False)
@@ -89,7 +89,7 @@ def move_on(product: Product, moment: datetime) -> datetime:
     return moment
 
 
-def _early(spec: ProductSpec, key: str, reader: Reader) -> list[Source]:
+def _early(spec: Product, key: str, reader: Reader) -> list[Source]:
     instant = spec.grain.instant(key, lambda before: _arrival_of(spec, before, reader))
     sources = []
     for source in spec.feature_sources:
@@ -101,7 +101,7 @@ def _early(spec: ProductSpec, key: str, reader: Reader) -> list[Source]:
     return sources
 
 
-def _arrival_of(spec: ProductSpec, key: str, reader: Reader) -> datetime:
+def _arrival_of(spec: Product, key: str, reader: Reader) -> datetime:
     """Return when the last good row of a key was known; if it has none, the last broken one."""
     moments = [reader.latest(source, key) for source in spec.sources_of_a_batch if source.known_at is not None]
     present = [moment for moment in moments if moment is not None]
@@ -110,14 +110,14 @@ def _arrival_of(spec: ProductSpec, key: str, reader: Reader) -> datetime:
     return max(present)
 
 
-def _due(spec: ProductSpec, keys: Sequence[str], labelled: Collection[str]) -> list[tuple[Source, str]]:
+def _due(spec: Product, keys: Sequence[str], labelled: Collection[str]) -> list[tuple[Source, str]]:
     """Return the deliveries, key by key: slow sources first."""
     slow = [(source, naming.UNPARTITIONED) for source in spec.sources if source.is_slow]
     keyed = [source for source in spec.sources if not source.is_slow]
     return slow + [(s, key) for key in keys for s in keyed if not s.is_label or key in labelled]
 
 
-def _put_all(product: Product, due: Iterable[tuple[Source, str]]) -> Iterator[Landing]:
+def _put_all(product: ProductStore, due: Iterable[tuple[Source, str]]) -> Iterator[Landing]:
     channels = product.channels
     for source, key in due:
         data = history(product.spec).deliver(source.name, key)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from platform_assets.demo.replay.recording import history
-from platform_assets.product.spec import FaultKind, ProductSpec
+from platform_assets.product.spec import FaultKind, Product
 
 LONGEST = 3
 SOUND_BEFORE, SOUND_AFTER = 10, 5
@@ -25,7 +25,7 @@ class Injected:
     keys: tuple[str, ...]
 
 
-def draw(spec: ProductSpec, keys: Sequence[str], seed: int) -> Injected | None:
+def draw(spec: Product, keys: Sequence[str], seed: int) -> Injected | None:
     """Return the fault of a replay: its kind and one to three contiguous keys, by seed; None if there is no room.
 
     Args:
@@ -46,7 +46,7 @@ def draw(spec: ProductSpec, keys: Sequence[str], seed: int) -> Injected | None:
     return Injected(kind=kind, keys=tuple(candidates[first : first + length]))
 
 
-def inject(spec: ProductSpec, injected: Injected | None) -> ProductSpec:
+def inject(spec: Product, injected: Injected | None) -> Product:
     """Return the product with a recording that delivers the fault for its keys."""
     if injected is None:
         return spec

@@ -17,7 +17,7 @@ from platform_assets.demo.replay.waiting import Outcome, wait_for_decision, wait
 from platform_assets.monitoring import policy
 from platform_assets.prediction_log import barrier
 from platform_assets.serving.run.child import probes_of
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.decisions import Decision
 
 ANSWERED, REFUSED = 200, 422
@@ -47,7 +47,7 @@ class Requests:
 class Player:
     """Plays the keys of one product, in order, with one service. A context: it builds the next key's requests ahead."""
 
-    def __init__(self, product: Product, address: str, *, check: Callable[[], None]) -> None:
+    def __init__(self, product: ProductStore, address: str, *, check: Callable[[], None]) -> None:
         """Prepare.
 
         Args:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from platform_assets.base import naming
 from platform_assets.engine.digests import reads
-from platform_assets.product.spec import History, ProductSpec, Source
+from platform_assets.product.spec import History, Product, Source
 
 if TYPE_CHECKING:
     import polars as pl
@@ -16,7 +16,7 @@ _WHENEVER = datetime(1970, 1, 1, tzinfo=UTC)
 """Stand-in for the arrival of a file, which is not a column of any schema: a caller need not know it."""
 
 
-def history(spec: ProductSpec) -> History:
+def history(spec: Product) -> History:
     """Return the product's recording; raise `ValueError` for a product without one."""
     if spec.history is None:
         raise ValueError(f"{spec.name} has no history to replay; set `history` in its SPEC, or deliver real files.")
@@ -26,7 +26,7 @@ def history(spec: ProductSpec) -> History:
 class Reader:
     """Reads delivered files into good rows, each file once, and caches those that later keys look back on."""
 
-    def __init__(self, spec: ProductSpec) -> None:
+    def __init__(self, spec: Product) -> None:
         """Prepare; nothing is read yet."""
         self._spec = spec
         self._rows: dict[tuple[str, str], pl.DataFrame | None] = {}

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.decisions import Decision
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ class Outcome:
 
 
 def wait_for_decision(
-    product: Product, key: str, *, check: Callable[[], None], timeout_s: float = DECISION_S
+    product: ProductStore, key: str, *, check: Callable[[], None], timeout_s: float = DECISION_S
 ) -> Decision:
     """Return a key's decision as soon as it is on record.
 
@@ -54,7 +54,7 @@ def wait_for_decision(
     return _wait(lambda: product.history.decision(key), subject, check, timeout_s)
 
 
-def outcome_of(product: Product, cutoff: str) -> Outcome | None:
+def outcome_of(product: ProductStore, cutoff: str) -> Outcome | None:
     """Return the result of the training for a cutoff, or None while it is open."""
     history = product.history
     judged = product.tables.records("evaluation", [cutoff]).get(cutoff)
@@ -73,7 +73,7 @@ def outcome_of(product: Product, cutoff: str) -> Outcome | None:
     return None
 
 
-def wait_for_outcome(product: Product, cutoff: str, *, check: Callable[[], None]) -> Outcome:
+def wait_for_outcome(product: ProductStore, cutoff: str, *, check: Callable[[], None]) -> Outcome:
     """Return the result of the training for a cutoff as soon as it is settled; see `wait_for_decision`."""
     subject = f"the release of {product.name} for cutoff {cutoff}, or the verdict that keeps the champion,"
     return _wait(lambda: outcome_of(product, cutoff), subject, check, OUTCOME_S, pause_s=5 * POLL_S)

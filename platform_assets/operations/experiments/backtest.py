@@ -29,7 +29,7 @@ from platform_assets.monitoring import drift_index
 from platform_assets.operations.experiments import backtest_policies
 from platform_assets.operations.experiments.backtest_arithmetic import Outcome, Past, Plan, outcome, percent, sentences
 from platform_assets.product.learned import Learned
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.attempts import BACKTEST
 from platform_assets.store.records.models import CheckpointManifest
 from platform_assets.training import requests
@@ -56,7 +56,7 @@ class Backtest:
         jobs: the training of each cutoff.
     """
 
-    product: Product
+    product: ProductStore
     keys: Sequence[str]
     jobs: Mapping[str, Job]
 
@@ -162,7 +162,7 @@ class Backtest:
         return [list(self.jobs)[fit] for fit in self.plans[policy][1:]]
 
 
-def open_backtest(product: Product, first: str | None, last: str | None, versions: Mapping[str, str]) -> Backtest:
+def open_backtest(product: ProductStore, first: str | None, last: str | None, versions: Mapping[str, str]) -> Backtest:
     """Compose what is replayed.
 
     Args:
@@ -196,7 +196,7 @@ def open_backtest(product: Product, first: str | None, last: str | None, version
     return Backtest(product, [key for key in span if key not in out], jobs)
 
 
-def run(product: Product, launcher: StepLauncher, first: str | None = None, last: str | None = None) -> Backtest:
+def run(product: ProductStore, launcher: StepLauncher, first: str | None = None, last: str | None = None) -> Backtest:
     """Train the models that are missing, one after the other, and return what is replayed.
 
     Raises:
@@ -233,14 +233,14 @@ def _instance(settings: Settings) -> dg.DagsterInstance:
     return dg.DagsterInstance.get() if settings.launcher == "kubernetes" else dg.DagsterInstance.ephemeral()
 
 
-def _made(product: Product, job: Job) -> str | None:
+def _made(product: ProductStore, job: Job) -> str | None:
     """Return the digest of a training's manifest; None unless it is on record and complete."""
     manifest = product.history.checkpoint(job.fingerprint)
     is_whole = manifest is not None and product.artifacts.is_whole(manifest, naming.CHECKPOINT_BLOBS)
     return manifest if is_whole else None
 
 
-def _cpu_s(product: Product, jobs: Mapping[str, Job]) -> list[float]:
+def _cpu_s(product: ProductStore, jobs: Mapping[str, Job]) -> list[float]:
     """Return the CPU seconds of each training, by the record of the process that finished it."""
     missing, seconds = {job.fingerprint for job in jobs.values()}, dict[str, float]()
     for _, record in product.history.trainings_newest_first():

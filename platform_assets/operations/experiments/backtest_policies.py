@@ -23,7 +23,7 @@ from platform_assets.operations.experiments.backtest_arithmetic import Decide, P
 if TYPE_CHECKING:
     from platform_assets.monitoring.drift_index import Index
     from platform_assets.product.monitoring import Retraining
-    from platform_assets.product.spec import ProductSpec
+    from platform_assets.product.spec import Product
 
 CALENDARS = (2, 4, 8)
 """Ages in decisions: with one decision per week, two, four and eight weeks."""
@@ -33,7 +33,7 @@ Drift = Callable[[int, int], "Index"]
 _WHENEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def plans(past: Past, spec: ProductSpec, index_of: Drift) -> dict[str, Plan]:
+def plans(past: Past, spec: Product, index_of: Drift) -> dict[str, Plan]:
     """Return what every policy would have done, by the name shown in tables.
 
     Args:

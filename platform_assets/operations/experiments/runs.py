@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from platform_assets.evaluation.measures.of_task import measures_of
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.base import Number
 from platform_assets.store.records.trainings import Training
 from platform_assets.training.rare import AVERAGE_PRECISION
@@ -52,7 +52,7 @@ class Run:
         return member
 
 
-def on_record(product: Product) -> list[Run]:
+def on_record(product: ProductStore) -> list[Run]:
     """Return the newest trainings of a product, the newest first, each once."""
     newest: dict[str, tuple[int, Training]] = {}
     for number, record in product.history.trainings_newest_first():

@@ -10,14 +10,14 @@ from platform_assets.launch.profiles import profile
 from platform_assets.launch.train import training
 from platform_assets.operations import mlflow
 from platform_assets.operations.experiments import terminal
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.trainings import EXPERIMENT, Training
 from platform_assets.training import libraries, requests
 from platform_assets.training.changes import changed
 from platform_assets.training.steps import process
 
 
-def run(product: Product, cutoff: str, settings: Sequence[str], console: Console) -> Training:
+def run(product: ProductStore, cutoff: str, settings: Sequence[str], console: Console) -> Training:
     """Train on the keys before a cutoff, in this process; return the record.
 
     Equal code, data and configuration are not trained twice: their record is returned.
@@ -30,7 +30,7 @@ def run(product: Product, cutoff: str, settings: Sequence[str], console: Console
         MissingPartitions: a key has no features or outcomes yet.
     """
     spec = changed(product.spec, settings)
-    changed_product, out = Product(spec, product.settings), requests.left_out(product, cutoff)
+    changed_product, out = ProductStore(spec, product.settings), requests.left_out(product, cutoff)
     job = requests.job(
         changed_product, cutoff, out, libraries.installed(), profile(spec.training.profile), purpose=EXPERIMENT
     )

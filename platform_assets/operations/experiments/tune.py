@@ -25,10 +25,10 @@ from platform_assets.engine.digests import reads
 from platform_assets.launch.profiles import profile
 from platform_assets.operations.experiments import terminal
 from platform_assets.product.learner import Alone, Resumable, TrainingProblem
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.product.tuning import Range
 from platform_assets.store.artifacts import canonical, sha256
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.training import libraries, requests
 from platform_assets.training.changes import check_search, value_of, with_values
 from platform_assets.training.checkpoint_maker import Learning
@@ -51,7 +51,7 @@ FAILED_BECAUSE = "why"
 
 
 def run(
-    product: Product,
+    product: ProductStore,
     cutoff: str,
     count: int,
     console: Console,
@@ -90,7 +90,7 @@ def run(
     return trials
 
 
-def request_of(product: Product, cutoff: str) -> Request:
+def request_of(product: ProductStore, cutoff: str) -> Request:
     """Return what every trial learns from and is judged on: as many keys as a holdout has, just before the holdout."""
     spec = product.spec
     if not spec.search:
@@ -111,7 +111,7 @@ def request_of(product: Product, cutoff: str) -> Request:
 
 
 @contextmanager
-def _opened(product: Product, request: Request, seed: int) -> Iterator[optuna.Study]:
+def _opened(product: ProductStore, request: Request, seed: int) -> Iterator[optuna.Study]:
     """Open the study of equal code, data, configuration, space, libraries and seed; no other process may meanwhile."""
     optuna, spec = _optuna(), product.spec
     versions = {**libraries.installed(), "optuna": optuna.__version__}
@@ -143,7 +143,7 @@ def _ended(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     ]
 
 
-def _ask(study: optuna.Study, spec: ProductSpec, seed: int) -> optuna.Trial:
+def _ask(study: optuna.Study, spec: Product, seed: int) -> optuna.Trial:
     """Begin the next trial. Equal trials before it and an equal seed give equal settings.
 
     The first one has those of the product's file, or no parameters where one of these lies outside of the search.
@@ -171,7 +171,7 @@ def _ask(study: optuna.Study, spec: ProductSpec, seed: int) -> optuna.Trial:
     return study.ask(distributions)
 
 
-def values_of(spec: ProductSpec, params: Mapping[str, Any]) -> dict[str, Any]:
+def values_of(spec: Product, params: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a trial's parameters: those of the product's file where it has none."""
     if not params:
         return {setting.name: value_of(spec, setting.name) for setting in spec.search}
@@ -215,7 +215,7 @@ class Trial(Alone):
                 raise _optuna().TrialPruned
 
 
-def _fit(product: Product, request: Request, study: optuna.Study, progress: Trial) -> None:
+def _fit(product: ProductStore, request: Request, study: optuna.Study, progress: Trial) -> None:
     """Fit a trial, and tell the study how it ended."""
     optuna, trial = _optuna(), progress.trial
     try:
@@ -229,14 +229,14 @@ def _fit(product: Product, request: Request, study: optuna.Study, progress: Tria
         study.tell(trial, loss)
 
 
-def _tried(spec: ProductSpec, params: Mapping[str, Any]) -> ProductSpec:
+def _tried(spec: Product, params: Mapping[str, Any]) -> Product:
     try:
         return with_values(spec, values_of(spec, params))
     except ValueError as problem:  # each value is fine, and together they are not
         raise TrainingProblem(str(problem)) from None
 
 
-def _loss(product: Product, spec: ProductSpec, request: Request, progress: Trial) -> float:
+def _loss(product: ProductStore, spec: Product, request: Request, progress: Trial) -> float:
     """Learn from the training keys; return the mean log loss on the keys that judge, in nats."""
     maker, digests_by_key = Learning.for_product(spec), (request.features, request.outcomes)
     assert request.known_before is not None
@@ -258,7 +258,7 @@ def _loss(product: Product, spec: ProductSpec, request: Request, progress: Trial
     return loss
 
 
-def line(spec: ProductSpec, trials: Sequence[optuna.trial.FrozenTrial]) -> str:
+def line(spec: Product, trials: Sequence[optuna.trial.FrozenTrial]) -> str:
     """Return one line about the newest of some trials, and the best so far."""
     trial, winner = trials[-1], best(trials)
     if trial.state.name == FINISHED:
@@ -283,7 +283,7 @@ def best(trials: Sequence[optuna.trial.FrozenTrial]) -> tuple[float, int] | None
     return min(losses, default=None)
 
 
-def report(spec: ProductSpec, cutoff: str, trials: Sequence[optuna.trial.FrozenTrial]) -> str:
+def report(spec: Product, cutoff: str, trials: Sequence[optuna.trial.FrozenTrial]) -> str:
     """Return what came of a search, and its best settings as text to paste."""
     states = Counter(trial.state.name for trial in trials)
     failed = len(trials) - states[FINISHED] - states[PRUNED]

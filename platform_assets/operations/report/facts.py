@@ -12,11 +12,11 @@ from platform_assets.operations import status
 from platform_assets.operations.report.links import Links
 from platform_assets.operations.status import slices
 from platform_assets.operations.status.state import State
-from platform_assets.product.spec import ProductSpec
-from platform_assets.store.handle import Product
+from platform_assets.product.spec import Product
 from platform_assets.store.history.faults import judgement
 from platform_assets.store.history.performance import measured
 from platform_assets.store.history.reader import History
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records import notes
 from platform_assets.store.records.attempts import Overspending
 from platform_assets.store.records.decisions import Decision
@@ -73,7 +73,7 @@ class Facts:
         cpu_s: by stage.
     """
 
-    spec: ProductSpec
+    spec: Product
     state: State
     links: Links
     keys: tuple[str, ...]
@@ -104,7 +104,7 @@ class Facts:
         return plural(self.noun)
 
 
-def gather(product: Product, *, dagster: str | None = None) -> Facts:
+def gather(product: ProductStore, *, dagster: str | None = None) -> Facts:
     """Read a product's facts.
 
     Args:
@@ -157,7 +157,7 @@ def _episodes(history: History, faulty: Sequence[str]) -> tuple[Episode, ...]:
     )
 
 
-def _cpu_s(product: Product) -> dict[str, float]:
+def _cpu_s(product: ProductStore) -> dict[str, float]:
     """Return the CPU seconds that making all keys took, by stage, as their records say."""
     of_source = {
         stage: sum(_sum(product.tables, naming.stage(stage, source.name)) for source in product.spec.sources)

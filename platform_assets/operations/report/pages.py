@@ -12,8 +12,8 @@ from platform_assets.operations import status
 from platform_assets.operations.report import facts, faults, head, index, money, quarantine, render, sections
 from platform_assets.operations.report.blocks import Code, Inline, Link, Mark, Page, Section, Terms, paragraph
 from platform_assets.operations.status.state import BrokenState, State
-from platform_assets.product.spec import ProductSpec
-from platform_assets.store.handle import Product
+from platform_assets.product.spec import Product
+from platform_assets.store.product_store import ProductStore
 
 INDEX = "index.html"
 BACK = Link("All products", INDEX)
@@ -24,12 +24,12 @@ def folder(settings: Settings) -> Path:
     return settings.state / "reports"
 
 
-def file_name(product: ProductSpec | Broken) -> str:
+def file_name(product: Product | Broken) -> str:
     """Return the name of a product's report in its folder."""
     return f"{product.name}.html"
 
 
-def write(settings: Settings, product: ProductSpec | Broken, path: Path, *, dagster: str | None = None) -> Path:
+def write(settings: Settings, product: Product | Broken, path: Path, *, dagster: str | None = None) -> Path:
     """Write a product's report, whole or not at all, and return its path.
 
     Args:
@@ -41,7 +41,7 @@ def write(settings: Settings, product: ProductSpec | Broken, path: Path, *, dags
 
 
 def write_all(
-    settings: Settings, products: list[ProductSpec | Broken], path: Path, *, dagster: str | None = None
+    settings: Settings, products: list[Product | Broken], path: Path, *, dagster: str | None = None
 ) -> list[Path]:
     """Write each product's report, and last the index over all of them next to it; return the paths, the index first.
 
@@ -71,7 +71,7 @@ def write_all(
 
 
 def page(
-    settings: Settings, product: ProductSpec | Broken, *, back: Link | None = None, dagster: str | None = None
+    settings: Settings, product: Product | Broken, *, back: Link | None = None, dagster: str | None = None
 ) -> tuple[State | BrokenState, str]:
     """Return a product's state and its report as HTML, from one reading of the records.
 
@@ -82,7 +82,7 @@ def page(
     if isinstance(product, Broken):
         broken = status.of_broken(settings, product)
         return broken, _html_of_broken(product, broken, back)
-    opened = Product(product, settings)
+    opened = ProductStore(product, settings)
     read = facts.gather(opened, dagster=dagster)
     first = [] if read.state.newest_closed_key is None and not read.state.todo else [read.state.todo]
     parts = [

@@ -7,14 +7,14 @@ from collections import Counter
 from platform_assets.base import naming
 from platform_assets.data import declared
 from platform_assets.operations.report.blocks import Bar, Block, Section, Table, paragraph
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records import notes
 
 MOST_LANDED, MOST_REASONS = 400, 12
 """The newest landed keys that are read, and the reasons that are shown."""
 
 
-def section(product: Product) -> Section:
+def section(product: ProductStore) -> Section:
     """Return the rows that no schema let in, by source and reason."""
     aside, rows_of = count(product)
     landed = sum(rows for source, rows in rows_of.items() if source != declared.THE_FEATURES)
@@ -40,7 +40,7 @@ def section(product: Product) -> Section:
     return Section(title="Quarantine by reason", blocks=blocks)
 
 
-def count(product: Product) -> tuple[Counter[tuple[str, str]], dict[str, int]]:
+def count(product: ProductStore) -> tuple[Counter[tuple[str, str]], dict[str, int]]:
     """Count rows put aside by source and reason, and landed ones by source, over the newest `MOST_LANDED` keys.
 
     Keys before the first answer count too. Rows that `features` put aside count under `declared.THE_FEATURES`, of the

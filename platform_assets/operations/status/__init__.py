@@ -41,11 +41,11 @@ from platform_assets.operations.status.state import (
     Unlabelled,
 )
 from platform_assets.operations.status.text import as_text
-from platform_assets.product.spec import ProductSpec
-from platform_assets.store.handle import Product
+from platform_assets.product.spec import Product
 from platform_assets.store.history.faults import judgement
 from platform_assets.store.history.performance import measured
 from platform_assets.store.history.reader import History
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.alerts import Failure
 from platform_assets.store.records.notes import Features, Raw
 from platform_assets.store.records.releases import Release
@@ -60,14 +60,14 @@ OF_A_RELEASE = ("cutoff", "outcome", "why", "by", "at_utc")
 OF_A_HOLD = ("source", "check", "why", "at_utc")
 
 
-def read(settings: Settings, product: ProductSpec | Broken, failed: Failure | None = None) -> State | BrokenState:
+def read(settings: Settings, product: Product | Broken, failed: Failure | None = None) -> State | BrokenState:
     """Return a product's state, also of one whose file is broken; see `of_product`."""
     if isinstance(product, Broken):
         return of_broken(settings, product)
-    return of_product(Product(product, settings), failed)
+    return of_product(ProductStore(product, settings), failed)
 
 
-def of_product(product: Product, failed: Failure | None = None) -> State:
+def of_product(product: ProductStore, failed: Failure | None = None) -> State:
     """Return a product's state; what is not known is None.
 
     Args:
@@ -149,13 +149,13 @@ def of_broken(settings: Settings, broken: Broken) -> BrokenState:
     return BrokenState(product=broken.name, broken=file, release=release, todo=steps)
 
 
-def newest_window(product: Product) -> PartitionRecord | None:
+def newest_window(product: ProductStore) -> PartitionRecord | None:
     """Return the newest record of `performance` that has a window of labelled answers; None before the first."""
     records = product.tables.records("performance")
     return _newest(product.spec, {key: record for key, record in records.items() if measured(record).window})
 
 
-def _newest(spec: ProductSpec, records: Mapping[str, PartitionRecord]) -> PartitionRecord | None:
+def _newest(spec: Product, records: Mapping[str, PartitionRecord]) -> PartitionRecord | None:
     return max(records.values(), key=lambda record: spec.grain.index(record.key), default=None)
 
 
@@ -163,7 +163,7 @@ def _released(number: int, record: Release) -> Released:
     return Released(number=number, digest=record.digest, **record.members(OF_A_RELEASE))
 
 
-def _release(product: Product, closed: str | None, now: datetime | None) -> Live | None:
+def _release(product: ProductStore, closed: str | None, now: datetime | None) -> Live | None:
     latest = product.history.live()
     if latest is None:
         return None
@@ -179,7 +179,7 @@ def _release(product: Product, closed: str | None, now: datetime | None) -> Live
     )
 
 
-def _refused(product: Product) -> Refused | None:
+def _refused(product: ProductStore) -> Refused | None:
     """Return the newest evaluated model if its verdict refuses it and nobody released it all the same.
 
     Otherwise the newest one that was not released, because it does not answer logged requests.
@@ -196,7 +196,7 @@ def _refused(product: Product) -> Refused | None:
     return Refused(cutoff=newest.key, digest=verdict.digest, reasons=tuple(verdict.reasons))
 
 
-def _rare(product: Product) -> Rare | None:
+def _rare(product: ProductStore) -> Rare | None:
     """Return how the live model does on a rare class, from the record of its training."""
     latest = product.history.live() if product.spec.task.kind == "binary" else None
     record = None if latest is None else product.tables.records("onnx", [latest[1].cutoff]).get(latest[1].cutoff)
@@ -208,13 +208,13 @@ def _rare(product: Product) -> Rare | None:
     return None if precision is None or rate is None else Rare(average_precision=precision, base_rate=rate)
 
 
-def _verdict(spec: ProductSpec, verdict: Verdict) -> Judged:
+def _verdict(spec: Product, verdict: Verdict) -> Judged:
     names = [measure.name for measure in measures_of(spec.task).of_answers]
     models = {model: {name: numbers.get(name) for name in names} for model, numbers in verdict.models.items()}
     return Judged(passed=verdict.passed, rows=verdict.rows, models=models)
 
 
-def _quality(product: Product, newest: PartitionRecord, held: Sequence[str]) -> Quality:
+def _quality(product: ProductStore, newest: PartitionRecord, held: Sequence[str]) -> Quality:
     """Return the window of labelled answers that ends at a key."""
     spec = product.spec
     window, headline = measured(newest).window, measures_of(spec.task).headline.name
@@ -238,7 +238,7 @@ def _quality(product: Product, newest: PartitionRecord, held: Sequence[str]) -> 
     )
 
 
-def _drift(product: Product) -> Drift | None:
+def _drift(product: ProductStore) -> Drift | None:
     newest = _newest(product.spec, product.tables.records("drift"))
     if newest is None:
         return None
@@ -253,7 +253,7 @@ def _drift(product: Product) -> Drift | None:
     )
 
 
-def _put_aside(product: Product, key: str) -> PutAside | None:
+def _put_aside(product: ProductStore, key: str) -> PutAside | None:
     """Return how many rows of features the newest keys lack for values that no field declares; None without any."""
     keys = product.spec.grain.with_lookback((key,), product.spec.retraining.performance_window - 1)
     records = product.tables.records("features", keys)
@@ -272,7 +272,7 @@ def _put_aside(product: Product, key: str) -> PutAside | None:
     )
 
 
-def _undeclared(product: Product, key: str) -> list[Undeclared]:
+def _undeclared(product: ProductStore, key: str) -> list[Undeclared]:
     """Return the columns of the newest keys' deliveries that no schema declares, per source."""
     result = []
     keys = product.spec.grain.with_lookback((key,), product.spec.retraining.performance_window - 1)
@@ -286,7 +286,7 @@ def _undeclared(product: Product, key: str) -> list[Undeclared]:
     return result
 
 
-def _snapshots(product: Product) -> list[Snapshot]:
+def _snapshots(product: ProductStore) -> list[Snapshot]:
     """Return the slow tables of which keys keep older snapshots, or that a rebuild has yet to cover."""
     standing, newest = product.snapshots.standing(), product.history.newest_rebuild()
     number = None if newest is None else newest[0]

@@ -15,12 +15,12 @@ from platform_assets.serving.log.shipping import deployments_problem
 from platform_assets.store.segments import CLOCK_LIMIT_S, HELLO, deployment_of, server_of
 
 if TYPE_CHECKING:
-    from platform_assets.store.handle import Product
+    from platform_assets.store.product_store import ProductStore
 
 SERVERS_SHOWN = 4
 
 
-def todos(product: Product) -> list[Todo]:
+def todos(product: ProductStore) -> list[Todo]:
     """Return what a person should do about the product's service; costs a listing and the newest segment of each.
 
     A process counts as long as it may be alive: until it says goodbye, or for three heartbeats.
@@ -45,7 +45,7 @@ def _entry(text: str, *steps: Step) -> Todo:
     return Todo(about="service", key=None, text=text, steps=list(steps))
 
 
-def _apply(product: Product) -> Step:
+def _apply(product: ProductStore) -> Step:
     """Return the step that brings the newest release's contract to the cluster."""
     command = f"driftline manifests {product.name} | kubectl apply --filename=-"
     return Step(when="to run the newest release's service", command=command)
@@ -55,7 +55,7 @@ def _kubectl(namespace: str, *arguments: str) -> str:
     return shlex.join(["kubectl", f"--namespace={namespace}", *arguments])
 
 
-def _contracts(product: Product, newest: int, alive: Iterable[Process]) -> list[Todo]:
+def _contracts(product: ProductStore, newest: int, alive: Iterable[Process]) -> list[Todo]:
     """Return who serves another contract than that of the newest release, or follows no release at all."""
     contracts = {newest: _contract(product, newest)}
     behind, no_release = list[Process](), list[Process]()
@@ -83,12 +83,12 @@ def _contracts(product: Product, newest: int, alive: Iterable[Process]) -> list[
     return todo
 
 
-def _contract(product: Product, number: int) -> str | None:
+def _contract(product: ProductStore, number: int) -> str | None:
     release = product.history.release(number)
     return None if release is None else release.contract_sha256
 
 
-def _deployments(product: Product, alive: Iterable[Process]) -> list[Todo]:
+def _deployments(product: ProductStore, alive: Iterable[Process]) -> list[Todo]:
     deployments = {name for process in alive if (name := deployment_of(process.name)) is not None}
     problem = deployments_problem(product.name, deployments)
     if problem is None:
@@ -101,7 +101,7 @@ def _deployments(product: Product, alive: Iterable[Process]) -> list[Todo]:
     return [_entry(problem, *steps)]
 
 
-def _clocks(product: Product, alive: Iterable[Process]) -> list[Todo]:
+def _clocks(product: ProductStore, alive: Iterable[Process]) -> list[Todo]:
     wrong = waiting.wrong_clocks(alive, CLOCK_LIMIT_S)
     by_server = {server_of(process): offset for process, offset in wrong.items()}
     todo = []

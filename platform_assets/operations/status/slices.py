@@ -11,11 +11,11 @@ from platform_assets.store.history.performance import measured
 if TYPE_CHECKING:
     import polars as pl
 
-    from platform_assets.store.handle import Product
+    from platform_assets.store.product_store import ProductStore
     from platform_assets.store.tables import PartitionRecord
 
 
-def labelled_rows(product: Product, newest: PartitionRecord, slices: tuple[str, ...] = ()) -> pl.DataFrame | None:
+def labelled_rows(product: ProductStore, newest: PartitionRecord, slices: tuple[str, ...] = ()) -> pl.DataFrame | None:
     """Return label, answer and slices of the window that ends at a key; None where no key has these columns.
 
     Costs one read of the window's rows.
@@ -33,7 +33,7 @@ def labelled_rows(product: Product, newest: PartitionRecord, slices: tuple[str, 
     return product.tables.read("performance", names, columns=columns).drop_nulls(answer) if names else None
 
 
-def by_group(product: Product, newest: PartitionRecord) -> list[Slice] | None:
+def by_group(product: ProductStore, newest: PartitionRecord) -> list[Slice] | None:
     """Return the measures of each group of each slice, over the window that ends at a key; empty without slices.
 
     None where the rows cannot be read: a status must also work on a damaged store. `driftline doctor` names the damage.

@@ -19,7 +19,7 @@ from platform_assets.store.records.faults import Fault, Repair
 from platform_assets.training import versions
 
 if TYPE_CHECKING:
-    from platform_assets.store.handle import Product
+    from platform_assets.store.product_store import ProductStore
     from platform_assets.store.records.decisions import Decision
 
 TAKEN_IN_KEYS = 31
@@ -28,7 +28,7 @@ TAKEN_IN_KEYS = 31
 """
 
 
-def all_of(product: Product, holds: Mapping[str, Hold], decision: Decision | None) -> list[Todo]:
+def all_of(product: ProductStore, holds: Mapping[str, Hold], decision: Decision | None) -> list[Todo]:
     """Return what to do about held keys, a stale model and missing labels, in this order; empty without any.
 
     Args:
@@ -48,7 +48,7 @@ def of_broken(name: str, file: str, error: str) -> list[Todo]:
     return [Todo(about="broken_file", key=None, text=f"The product's file cannot be loaded: {error}", steps=[check])]
 
 
-def of_refused(product: Product, refused: Refused | None) -> list[Todo]:
+def of_refused(product: ProductStore, refused: Refused | None) -> list[Todo]:
     """Return what to do when the newest model was refused and no model is live; empty otherwise."""
     if refused is None or product.history.live() is not None:
         return []
@@ -62,7 +62,7 @@ def of_refused(product: Product, refused: Refused | None) -> list[Todo]:
     return [Todo(about="refused", key=refused.cutoff, text=text, steps=steps)]
 
 
-def of_older(product: Product, behind: versions.Older | None) -> list[Todo]:
+def of_older(product: ProductStore, behind: versions.Older | None) -> list[Todo]:
     """Return what to do about keys of an earlier version that the next training waits for; empty without any."""
     if behind is None or versions.renewing(product, behind) or rebuilding.usd(behind) <= rebuilding.limit_usd(product):
         return []
@@ -86,7 +86,7 @@ def _needs_answer(hold: Hold) -> bool:
     return not isinstance(hold.record, Repair)  # its new delivery is under way, and the platform judges it
 
 
-def _held(product: Product, key: str, hold: Hold) -> Todo:
+def _held(product: ProductStore, key: str, hold: Hold) -> Todo:
     spec, record = product.spec, hold.record
     text, path = f"{key} is held.", None
     if isinstance(record, Fault):
@@ -115,7 +115,7 @@ def _held(product: Product, key: str, hold: Hold) -> Todo:
     )
 
 
-def _stale_model(product: Product, decision: Decision | None) -> list[Todo]:
+def _stale_model(product: ProductStore, decision: Decision | None) -> list[Todo]:
     overdue = decision.numbers.overdue_keys if decision else None
     if decision is None or not overdue or decision.action == policy.RETRAIN:
         return []
@@ -128,7 +128,7 @@ def _stale_model(product: Product, decision: Decision | None) -> list[Todo]:
     ]
 
 
-def _missing_labels(product: Product, decision: Decision | None) -> list[Todo]:
+def _missing_labels(product: ProductStore, decision: Decision | None) -> list[Todo]:
     """Return the keys whose labels were given up, and those that a training waits for."""
     spec, grain = product.spec, product.spec.grain
     given_up = [key for key, note in unlabelled.notes(product.tables).items() if note["kind"] == unlabelled.GIVEN_UP]
@@ -152,7 +152,7 @@ def _missing_labels(product: Product, decision: Decision | None) -> list[Todo]:
     return todo
 
 
-def _launch(product: Product, verb: str, **config: Any) -> str:
+def _launch(product: ProductStore, verb: str, **config: Any) -> str:
     """Return the command that runs the product's job `repair` or `accept` for a key."""
     document = {"ops": {naming.job(f"{verb}_key", product.name): {"config": config}}}
     job = naming.job(verb, product.name)

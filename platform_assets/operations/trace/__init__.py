@@ -31,10 +31,10 @@ from platform_assets.operations.trace.lineage import (
 from platform_assets.operations.trace.text import as_text
 from platform_assets.product.spec import Source
 from platform_assets.store.artifacts import Bundle
-from platform_assets.store.handle import Product
 from platform_assets.store.history import snapshots
 from platform_assets.store.history.attempts import frame
 from platform_assets.store.history.reader import History
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.attempts import unique_attempts
 from platform_assets.store.records.notes import Raw
 from platform_assets.store.tables import PartitionRecord, TableStore
@@ -61,7 +61,7 @@ class UnknownPrediction(Problem, LookupError):
     """No answer on record has the id."""
 
 
-def of_prediction(product: Product, prediction_id: str, *, key: str | None = None) -> Lineage:
+def of_prediction(product: ProductStore, prediction_id: str, *, key: str | None = None) -> Lineage:
     """Return the lineage of an answer, back to the landed files.
 
     Args:
@@ -99,7 +99,7 @@ def of_prediction(product: Product, prediction_id: str, *, key: str | None = Non
     )
 
 
-def _key_of(product: Product, prediction_id: str, key: str | None) -> str:
+def _key_of(product: ProductStore, prediction_id: str, key: str | None) -> str:
     records = {name: record for name, record in product.tables.records("predictions").items() if record.rows}
     if key is not None:
         product.spec.grain.index(key)
@@ -142,7 +142,7 @@ def _training(tables: TableStore, history: History, bundle: Bundle) -> Training:
     return Training(cutoff=cutoff, fingerprint=fingerprint, is_exact=is_exact, attempts=attempts, over_budget=over)
 
 
-def _features(product: Product, key: str) -> Features:
+def _features(product: ProductStore, key: str) -> Features:
     """Return the tables with their versions, and the files, from which our features of the answer's key were built."""
     spec = product.spec
     record = product.tables.records("features", [key]).get(key)
@@ -161,7 +161,7 @@ def _features(product: Product, key: str) -> Features:
     return Features(record=_table(record), sources=sources)
 
 
-def _slow(product: Product, source: Source, key: str) -> SourceRows:
+def _slow(product: ProductStore, source: Source, key: str) -> SourceRows:
     """Return the snapshot of a slow table that a key's features were built with, and the file that it came from."""
     raw, stage = naming.stage("raw", source.name), naming.stage("validated", source.name)
     name = snapshots.of_key(product.tables, stage, key)
@@ -171,7 +171,7 @@ def _slow(product: Product, source: Source, key: str) -> SourceRows:
     return SourceRows(source=source.name, key=naming.UNPARTITIONED, validated=_table(validated), file=_file(file))
 
 
-def _trained_on(product: Product, bundle: Bundle) -> TrainedOn:
+def _trained_on(product: ProductStore, bundle: Bundle) -> TrainedOn:
     """Return the keys of training and holdout, each with the digests of its rows and files.
 
     A table version is there while the rows are still those of the newest record.

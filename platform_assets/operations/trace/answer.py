@@ -12,14 +12,14 @@ from msgspec.structs import replace
 from platform_assets.data import answer_rows
 from platform_assets.monitoring import skew
 from platform_assets.operations.trace.lineage import FaultyKey, Inputs, OnRecord, Outcome
-from platform_assets.store.handle import Product
+from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import TableStore
 
 RECORDS_READ = 20
 OF_A_RECORD = ("kind", "source", "check", "column", "came", "expected", "why", "by", "at_utc")
 
 
-def inputs(product: Product, key: str, answer: pl.DataFrame) -> Inputs | None:
+def inputs(product: ProductStore, key: str, answer: pl.DataFrame) -> Inputs | None:
     """Return the logged inputs of an answer, and which differ from our features as they are now.
 
     Args:
@@ -55,7 +55,7 @@ def outcome(tables: TableStore, key: str, entity: str) -> Outcome | None:
     return Outcome(**labels[0]) if labels else None
 
 
-def faults(product: Product, key: str) -> list[FaultyKey]:
+def faults(product: ProductStore, key: str) -> list[FaultyKey]:
     """Return the faults of a key and of those that its features look back on, in order, each with its settlement."""
     keys = product.spec.grain.with_lookback((key,), product.spec.lookback)
     holds = product.history.holds(keys)

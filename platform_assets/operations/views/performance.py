@@ -15,7 +15,7 @@ from platform_assets.monitoring import answers, performance_policy
 from platform_assets.monitoring.performance import Newest
 from platform_assets.operations.views import monitoring_plots, plots, task_plots
 from platform_assets.operations.views.charts import image
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.product.tasks import Task
 from platform_assets.store.history.performance import measured
 from platform_assets.store.records.performance import Measured
@@ -39,7 +39,7 @@ def view(shown: Shown) -> tuple[str, Metadata | None]:
     return result(shown.spec, shown.record), about
 
 
-def metadata(spec: ProductSpec, record: PartitionRecord) -> Metadata:
+def metadata(spec: Product, record: PartitionRecord) -> Metadata:
     """Return a key's metadata; an unknown number is left out, never zero."""
     key, headline = measured(record), measures_of(spec.task).headline.name
     window, skew = key.window or None, key.skew or None
@@ -76,7 +76,7 @@ def metadata(spec: ProductSpec, record: PartitionRecord) -> Metadata:
     return about
 
 
-def result(spec: ProductSpec, record: PartitionRecord) -> str:
+def result(spec: Product, record: PartitionRecord) -> str:
     """Return how well a key was answered, in one sentence: the headline of its window, or that labels are missing."""
     key, headline = measured(record), measures_of(spec.task).headline
     window = key.window or None
@@ -92,7 +92,7 @@ def result(spec: ProductSpec, record: PartitionRecord) -> str:
     return f"{headline.title} {value.value:.3f}{interval} over {over}{excess}{waiting}"
 
 
-def pictures(spec: ProductSpec, trail: Mapping[str, Measured], by_key: Mapping[str, pl.DataFrame]) -> Metadata:
+def pictures(spec: Product, trail: Mapping[str, Measured], by_key: Mapping[str, pl.DataFrame]) -> Metadata:
     """Return the charts of the newest key: quality over the last keys, calibration and slices of its window.
 
     Args:

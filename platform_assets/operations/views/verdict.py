@@ -10,7 +10,7 @@ from platform_assets.evaluation.evaluation import Judged
 from platform_assets.evaluation.measures.measure import Bin, Decided
 from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.operations.views import charts, performance, plots
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.store.records.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def result(verdict: Verdict) -> str:
     return f"{'passed' if verdict.passed else 'failed, the champion stays'}: {verdict.reasons[0]}"
 
 
-def metadata(spec: ProductSpec, verdict: Verdict) -> Metadata:
+def metadata(spec: Product, verdict: Verdict) -> Metadata:
     """Return the metadata of an evaluation."""
     gates, task = verdict.gates, spec.task
     comparisons = cast("list[Compared]", verdict.comparisons)

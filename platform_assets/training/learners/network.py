@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from platform_assets.product.inputs import Inputs
     from platform_assets.product.learned import Learned
     from platform_assets.product.modelling import Training
-    from platform_assets.product.spec import ProductSpec
+    from platform_assets.product.spec import Product
 
 WEIGHTS = "weights.safetensors"
 
 
-def learner_of(spec: ProductSpec) -> Learner:
+def learner_of(spec: Product) -> Learner:
     """Return what fits a product's model; a function is the network of a torch training."""
     return spec.model if isinstance(spec.model, Learner) else Network(model=spec.model)
 

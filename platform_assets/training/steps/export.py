@@ -17,7 +17,7 @@ from platform_assets.base.settings import Settings
 from platform_assets.engine import product_files
 from platform_assets.engine.digests import reads
 from platform_assets.product.learned import Learned
-from platform_assets.product.spec import ProductSpec, Training
+from platform_assets.product.spec import Product, Training
 from platform_assets.store.artifacts import ArtifactStore
 from platform_assets.store.records.models import CheckpointManifest
 from platform_assets.store.tables import TableStore
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from platform_assets.training.labelled_rows import Rows
 
 
-def run(spec: ProductSpec, checkpoint: str, settings: Settings, *, log: Callable[[str], None]) -> object:
+def run(spec: Product, checkpoint: str, settings: Settings, *, log: Callable[[str], None]) -> object:
     """Export, prove parity, sketch and seal; return the step's result, as JSON values.
 
     Args:

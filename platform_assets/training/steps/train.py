@@ -22,7 +22,7 @@ from platform_assets.engine import digests
 from platform_assets.engine.digests import reads
 from platform_assets.product.learned import Learned
 from platform_assets.product.learner import History
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.product.tasks import Task
 from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore, canonical, sha256
 from platform_assets.store.ledgers import Ledgers
@@ -74,7 +74,7 @@ class Training:
         usd_per_hour: the price of this machine, for the record of a try that no launcher made.
     """
 
-    spec: ProductSpec
+    spec: Product
     job: Job
     settings: Settings
     _: KW_ONLY

@@ -14,7 +14,7 @@ import pytest
 
 from platform_assets.engine import digests, product_files
 from platform_assets.engine.digests import cache, definitions
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.training.learners.network import learner_of
 
 
@@ -180,7 +180,7 @@ def test_the_line_because_of_which_the_whole_file_counts_is_named(
 
 
 @pytest.mark.parametrize("spec", product_files.load_all(), ids=lambda spec: str(spec.name))
-def test_our_products_files_can_be_digested_by_function(spec: ProductSpec) -> None:
+def test_our_products_files_can_be_digested_by_function(spec: Product) -> None:
     assert learner_of(spec).functions
     assert [definitions.widening_line(function) for function in learner_of(spec).functions] == [None]
 

@@ -16,7 +16,7 @@ from platform_assets.base import naming
 from platform_assets.engine import digests, product_files
 from platform_assets.engine.digests import cache, definitions, modules
 from platform_assets.product.monitoring import CrossRule
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.product.tasks import Binary, MultiClass, Regression, Task
 from tests.doubles.products import hourly_temperature
 from tests.goldens.stages import digests_of, makers
@@ -25,7 +25,7 @@ from tests.goldens.watching import counted, functions_of
 SPEC = hourly_temperature.SPEC
 
 
-def stages(spec: ProductSpec) -> dict[str, str]:
+def stages(spec: Product) -> dict[str, str]:
     """Return the digests of the stages that store content, for one source."""
     first = spec.sources[0].name
     others = {naming.stage(stage, source.name) for source in spec.sources[1:] for stage in ("raw", "validated")}
@@ -33,12 +33,12 @@ def stages(spec: ProductSpec) -> dict[str, str]:
     return {stage.removesuffix(f"_{first}"): digest for stage, digest in results.items()}
 
 
-def changed_stages(change: Callable[[ProductSpec], ProductSpec]) -> set[str]:
+def changed_stages(change: Callable[[Product], Product]) -> set[str]:
     before, after = stages(SPEC), stages(change(SPEC))
     return {stage for stage in before if before[stage] != after[stage]}
 
 
-def stages_changed_by_module(name: str, monkeypatch: pytest.MonkeyPatch, spec: ProductSpec = SPEC) -> set[str]:
+def stages_changed_by_module(name: str, monkeypatch: pytest.MonkeyPatch, spec: Product = SPEC) -> set[str]:
     """Return the stages whose digest changes with every definition of a module."""
     before, definition = stages(spec), definitions._definition
     assert modules.is_ours(name)
@@ -69,13 +69,13 @@ ALL = set(stages(SPEC))
     ],
 )
 def test_charts_prices_evidence_and_the_engine_change_no_digest(
-    name: str, spec: ProductSpec, monkeypatch: pytest.MonkeyPatch
+    name: str, spec: Product, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert stages_changed_by_module(name, monkeypatch, spec) == set()
 
 
 @pytest.mark.parametrize("spec", product_files.load_all(), ids=lambda spec: str(spec.name))
-def test_our_products_functions_never_make_the_whole_file_count(spec: ProductSpec) -> None:
+def test_our_products_functions_never_make_the_whole_file_count(spec: Product) -> None:
     functions = [item for maker in makers(spec).values() for item in functions_of(maker)]
     assert {item.__qualname__: digests.widening_line(item) for item in functions if digests.widening_line(item)} == {}
 
@@ -132,7 +132,7 @@ JUDGES = {"evaluation", "performance"}
 @pytest.mark.parametrize("spec", [SPEC, *product_files.load_all()], ids=lambda spec: str(spec.name))
 @pytest.mark.parametrize("kind", [Binary, MultiClass, Regression])
 def test_a_measure_moves_what_judges_answers_of_its_kind_alone(
-    spec: ProductSpec, kind: type[Task], monkeypatch: pytest.MonkeyPatch
+    spec: Product, kind: type[Task], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = f"platform_assets.evaluation.measures.{kind.kind}"
     changed = stages_changed_by_module(module, monkeypatch, spec)
@@ -148,7 +148,7 @@ def test_statistics_move_no_weights_and_no_labels(name: str, monkeypatch: pytest
 
 
 def test_a_budget_a_description_and_a_size_change_no_digest() -> None:
-    def reworded(spec: ProductSpec) -> ProductSpec:
+    def reworded(spec: Product) -> Product:
         sources = tuple(replace(item, description="Others.", deadline=timedelta(days=3)) for item in spec.sources)
         return replace(
             spec,
@@ -185,7 +185,7 @@ def test_a_product_function_changes_the_digests_of_the_stages_that_call_it() -> 
 
 
 @pytest.mark.parametrize("spec", product_files.load_all(), ids=lambda spec: str(spec.name))
-def test_digests_of_our_products_are_reproducible(spec: ProductSpec) -> None:
+def test_digests_of_our_products_are_reproducible(spec: Product) -> None:
     first = stages(spec)
     assert first == stages(replace(spec))
     assert len(set(first.values())) == len(first)

@@ -13,7 +13,7 @@ from platform_assets.base.keys import BatchGrain, DailyGrain
 from platform_assets.data.features_maker import Building
 from platform_assets.engine import digests, product_files
 from platform_assets.engine.digests import definitions, modules
-from platform_assets.product.spec import ProductSpec
+from platform_assets.product.spec import Product
 from platform_assets.training import versions
 from tests.doubles.products import hourly_temperature
 
@@ -22,7 +22,7 @@ PRODUCTS = (SPEC, *product_files.load_all())
 
 
 @pytest.mark.parametrize("spec", PRODUCTS, ids=lambda spec: str(spec.name))
-def test_no_module_of_the_platform_changes_a_version(spec: ProductSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_module_of_the_platform_changes_a_version(spec: Product, monkeypatch: pytest.MonkeyPatch) -> None:
     before, read = versions.current(spec), modules._read
 
     def reworded(module: str) -> Any:
@@ -38,7 +38,7 @@ def test_no_module_of_the_platform_changes_a_version(spec: ProductSpec, monkeypa
 
 
 @pytest.mark.parametrize("spec", PRODUCTS, ids=lambda spec: str(spec.name))
-def test_the_end_of_the_keys_changes_no_version(spec: ProductSpec) -> None:
+def test_the_end_of_the_keys_changes_no_version(spec: Product) -> None:
     grain = spec.grain
     later = replace(grain, count=grain.count + 1) if isinstance(grain, BatchGrain) else replace(grain, end=None)
     changed = versions.current(replace(spec, grain=later, is_live=True, history=None))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from platform_assets.base import clock, naming
 from platform_assets.base.settings import Settings
-from platform_assets.product.spec import ProductSpec, Source
+from platform_assets.product.spec import Product, Source
 from platform_assets.store import landing
 from platform_assets.store.history.reader import History
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Product:
+class ProductStore:
     """A product in the storage that the settings name."""
 
-    spec: ProductSpec
+    spec: Product
     settings: Settings
 
     @property
