@@ -14,7 +14,7 @@ from platform_assets.base.settings import Settings
 from platform_assets.engine.outside import Work
 from platform_assets.kubernetes.launcher import KubernetesLauncher
 from platform_assets.kubernetes.pipes_clients import ClientLauncher, as_pod
-from platform_assets.launch.attempt import Ended
+from platform_assets.launch.endings import Ending
 from platform_assets.launch.launchers import StepFailure
 from platform_assets.launch.profiles import StepProfile
 from tests.cluster.step_runs import StepRuns, run_step
@@ -33,11 +33,11 @@ class OneTry(KubernetesLauncher):
 
     tries = 0
 
-    def attempt(self, *args: Any) -> Ended:
+    def run_to_end(self, *args: Any) -> Ending:
         self.tries += 1
         if self.tries > 1:
             raise StopTrying
-        return super().attempt(*args)
+        return super().run_to_end(*args)
 
 
 class Evidence:
