@@ -46,6 +46,8 @@ STEP = (
     "platform_assets/training/libraries.py",  # compares versions with those of the run
     # What measures a fitted model, for the record of its training.
     *("platform_assets/launch/train.py", "platform_assets/training/rare.py"),
+    "platform_assets/training/suspects.py",  # the log names columns without values
+    "platform_assets/training/stored_models.py",  # reads a model's files by their sha256
     *("platform_assets/evaluation/metrics.py", "platform_assets/evaluation/measures/"),
     "platform_assets/launch/profiles.py",  # prices per second; device and precision are passed as values
     "platform_assets/launch/step_profile.py",
