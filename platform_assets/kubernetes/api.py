@@ -346,7 +346,8 @@ class Api:
         except client.ApiException as error:
             return responses.read(int(error.status or 0), error.body or str(error.reason or ""), kinds), error.headers
         except (HTTPError, OSError) as error:
-            message = f"the Kubernetes API did not answer: {responses.describe(error)}"
+            address = self._core().api_client.configuration.host
+            message = f"the Kubernetes API did not answer: {responses.describe(error)} ({address})"
             return Response(status=0, expected=kinds, body=None, text=message), None
 
     def _method(self, name: str) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ What a cluster does to a step is in `tests/cluster`.
 
 import copy
 import itertools
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -114,7 +115,9 @@ def test_trouble_that_passes_costs_nothing_but_time(api: PlayedApi, tmp_path: Pa
     lines = run(api, tmp_path)
     assert reasons(tmp_path) == ["finished"]
     (retried,) = [line for line in lines if "retrying in" in line and "did not answer" in line]
-    assert retried.startswith("the Kubernetes API did not answer: the connection was cut; retrying in")
+    assert re.match(
+        r"the Kubernetes API did not answer: the connection was cut \(https?://[^)]+\); retrying in", retried
+    )
     assert len(api.created) == 1
     assert not api.pods
 
