@@ -19,7 +19,7 @@ from platform_assets.serving.answer.live import Live
 from platform_assets.serving.answer.model import Model, ModelProblem
 from platform_assets.serving.answer.predict import Predictor
 from platform_assets.serving.answer.requests import MOMENTS
-from platform_assets.serving.log.prediction_log import PredictionLog
+from platform_assets.serving.log.prediction_log import Unlogged
 from platform_assets.store.artifacts import ArtifactStore
 from platform_assets.store.product_store import ProductStore
 
@@ -41,13 +41,6 @@ class About:
     asked_at: str | None = None
 
 
-class _Unlogged(PredictionLog):
-    """A log that keeps nothing: no caller gets these answers."""
-
-    def append(self, records: bytes | bytearray) -> None:
-        """Keep nothing."""
-
-
 def answers(product: ProductStore, file: Path, about: About | None = None) -> Iterator[dict[str, Any]]:
     """Return the live model's answers to a file's rows, in their order and without an id, which no log would know.
 
@@ -61,7 +54,7 @@ def answers(product: ProductStore, file: Path, about: About | None = None) -> It
         ArtifactProblem: the model is damaged.
     """
     live = _live(product)
-    contract, predictor = live.model.contract, Predictor(_Unlogged(file.parent))
+    contract, predictor = live.model.contract, Predictor(Unlogged(file.parent))
     first = 0
     for body, query in _bodies(contract, file, about or About()):
         status, answer, rows = predictor.answer(live, body, perf_counter(), query)
@@ -91,31 +84,27 @@ def _bodies(contract: Contract, file: Path, about: About) -> Iterator[tuple[byte
     """Return bodies as callers send them, each with its query if it is a picture."""
     suffix = file.suffix.lower()
     if suffix == ".json":
-        yield from ((body, None) for body in _of_json(contract, file))
+        data = file.read_bytes()
+        if not data.lstrip().startswith(b"["):
+            yield data, None
+            return
+        try:
+            rows = msgspec.json.decode(data, type=list[msgspec.Raw])
+        except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+            raise ValueError(f"{file} is not JSON: {problem}.") from problem
+        if not rows:
+            raise ValueError(f"{file} has no rows.")
+        yield from ((body, None) for body in _lists(contract, [bytes(row) for row in rows]))
     elif suffix in TABLES:
         documents = _documents(contract, _table(file), file)
         yield from ((body, None) for body in _lists(contract, [msgspec.json.encode(row) for row in documents]))
     elif suffix in IMAGES:
         now = datetime.now(UTC).isoformat()
-        row = (about.entity or file.stem, about.service_time or now, about.asked_at or now)
-        yield file.read_bytes(), urlencode(dict(zip(_HEAD, row, strict=True))).encode()
+        head = (about.entity or file.stem, about.service_time or now, about.asked_at or now)
+        yield file.read_bytes(), urlencode(dict(zip(_HEAD, head, strict=True))).encode()
     else:
         expected = ", ".join((".json", *TABLES, *IMAGES))
         raise ValueError(f"{file} is not a file that can be asked about; expected one of {expected}.")
-
-
-def _of_json(contract: Contract, file: Path) -> Iterator[bytes]:
-    data = file.read_bytes()
-    if not data.lstrip().startswith(b"["):
-        yield data
-        return
-    try:
-        rows = msgspec.json.decode(data, type=list[msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-        raise ValueError(f"{file} is not JSON: {problem}.") from problem
-    if not rows:
-        raise ValueError(f"{file} has no rows.")
-    yield from _lists(contract, [bytes(row) for row in rows])
 
 
 def _lists(contract: Contract, rows: list[bytes]) -> Iterator[bytes]:
@@ -195,16 +184,11 @@ def _flag(cell: Any) -> bool:
     return str(cell).lower() == "true"
 
 
-def _picture(cell: Any) -> Any:
-    """Return a PNG or JPEG as base64, and anything else as it is."""
-    return base64.b64encode(cell).decode() if isinstance(cell, bytes) else cell
-
-
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "float": _number,
     "int": _integer,
     "bool": _flag,
     "category": str,
-    "image": _picture,
+    "image": lambda cell: base64.b64encode(cell).decode() if isinstance(cell, bytes) else cell,  # a PNG or JPEG
 }
 """What makes a request's value of a cell, which is text in a CSV file, by the field's type."""

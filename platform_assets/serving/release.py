@@ -97,10 +97,10 @@ class _ReleaseRun(Run[None]):
         context, config, product = self.context, self.config, self.spec.name
         settings = self.product.settings
         if config.digest:
-            by = person_of(context, settings, f"a release of {product} by digest")
+            author = person_of(context, settings, f"a release of {product} by digest")
             verdict = verdicts.releasable_verdict(self.product.artifacts, self.product.history, config.digest)
             try:
-                return [self._publish(verdict, why=config.why or "requested by digest", by=by)]
+                return [self._publish(verdict, reason=config.why or "requested by digest", author=author)]
             except trials.Refused as refused:
                 raise dg.Failure(
                     f"{config.digest} is not released: {refused}",
@@ -115,13 +115,13 @@ class _ReleaseRun(Run[None]):
         verdict = verdicts.verdict_of_cutoff(self.tables, self.product.history, cutoff)
         if not verdict.passed:
             return [self._keep_champion(verdict.digest, verdict.reasons)]
-        by = requester_of(context, settings).name
+        author = requester_of(context, settings).name
         try:
-            return [self._publish(verdict, why=f"passed its evaluation for cutoff {cutoff}", by=by)]
+            return [self._publish(verdict, reason=f"passed its evaluation for cutoff {cutoff}", author=author)]
         except trials.Refused as refused:
             return [self._keep_champion(verdict.digest, [str(refused)])]
 
-    def _publish(self, verdict: Verdict, *, why: str, by: str) -> dg.MaterializeResult:
+    def _publish(self, verdict: Verdict, *, reason: str, author: str) -> dg.MaterializeResult:
         """Write the next release record; a concurrent release is noticed, never overwritten.
 
         Raises:
@@ -131,7 +131,7 @@ class _ReleaseRun(Run[None]):
         bundle = self.product.artifacts.bundle(verdict.digest)
         contract = bundle.manifest["contract_sha256"]
         latest = self.product.history.live()
-        trial = "" if latest is not None and latest[1].digest == bundle.digest else self._try(bundle, by)
+        trial = "" if latest is not None and latest[1].digest == bundle.digest else self._try(bundle, author)
         while True:
             latest = self.product.history.live()
             if latest is not None and latest[1].digest == bundle.digest:
@@ -141,8 +141,8 @@ class _ReleaseRun(Run[None]):
                 digest=bundle.digest,
                 contract_sha256=contract,
                 cutoff=bundle.manifest["cutoff"],
-                reason=why,
-                author=by,
+                reason=reason,
+                author=author,
                 at=self.product.now,
                 previous=latest[0] if latest else None,
             )
@@ -151,12 +151,12 @@ class _ReleaseRun(Run[None]):
                 needs_bento = latest is not None and latest[1].contract_sha256 != contract
                 return self._result(number, record, outcome=record.outcome, needs_new_bento=needs_bento, trial=trial)
 
-    def _try(self, bundle: Bundle, by: str) -> str:
+    def _try(self, bundle: Bundle, author: str) -> str:
         """Return how the bundle answered logged requests; record a refusal."""
         try:
             trial = trials.trial_of(self.product, bundle.digest)
         except trials.Refused as refused:
-            trials.refuse(self.product, bundle.digest, bundle.manifest["cutoff"], str(refused), by)
+            trials.refuse(self.product, bundle.digest, bundle.manifest["cutoff"], str(refused), author)
             raise
         self.context.log.info(f"{bundle.digest}: {trial}")
         return trial

@@ -26,7 +26,7 @@ def override(product: ProductStore, digest: str, reason: str) -> str:
     Raises:
         ValueError: no reason, or the digest is not one of a model of the product.
     """
-    by = getpass.getuser()
+    author = getpass.getuser()
     if not reason.strip():
         raise ValueError(
             "--override is empty; expected the reason why this model is released without a passing verdict."
@@ -52,16 +52,16 @@ def override(product: ProductStore, digest: str, reason: str) -> str:
             contract_sha256=manifest["contract_sha256"],
             cutoff=manifest["cutoff"],
             reason=f"without a passing verdict: {reason.rstrip('.')}. {trial}".rstrip("."),
-            author=by,
+            author=author,
             at=product.now,
             previous=None if newest is None else newest[0],
-            override=Override(by=by, reason=reason),
+            override=Override(by=author, reason=reason),
         )
 
     return _write(product, record)
 
 
-def roll_back(product: ProductStore, why: str | None) -> str:
+def roll_back(product: ProductStore, reason: str | None) -> str:
     """Roll back to the previous model; return what was released, as a sentence.
 
     Raises:
@@ -70,7 +70,7 @@ def roll_back(product: ProductStore, why: str | None) -> str:
 
     def record(history: Iterator[tuple[int, Release]]) -> Release:
         at = product.now
-        return releases.rollback(history, author=getpass.getuser(), at=at, reason=why)
+        return releases.rollback(history, author=getpass.getuser(), at=at, reason=reason)
 
     return _write(product, record)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -28,9 +27,6 @@ from platform_assets.serving.answer import answers
 from platform_assets.serving.run import build as bento
 from platform_assets.serving.run import child
 from platform_assets.training.steps import process
-
-if TYPE_CHECKING:
-    import numpy as np
 
 STAGE = "service"
 SMOKE_ROWS = 64
@@ -99,8 +95,12 @@ class _ServiceRun(CutoffRun[None]):
         answered = child.smoke(self.product.settings, tag, digest, bodies)
         task = self.spec.task.document()
         served = [answers.numbers(task, answer) for answer in answered]
-        expected_numbers = [_numbers(row) for row in expected]
-        differences = [_difference(mine, theirs) for mine, theirs in zip(served, expected_numbers, strict=True)]
+        expected_numbers = [[float(number) for number in row.reshape(-1)] for row in expected]
+        # The largest difference between two answers' numbers; above 1, relative to their size.
+        differences = [
+            max(abs(one - other) / max(1.0, abs(other)) for one, other in zip(mine, theirs, strict=True))
+            for mine, theirs in zip(served, expected_numbers, strict=True)
+        ]
         if max(differences) > MAX_DIFFERENCE:
             worst = differences.index(max(differences))
             raise dg.Failure(
@@ -112,12 +112,3 @@ class _ServiceRun(CutoffRun[None]):
     def _now(self) -> dict[str, datetime]:
         """Return the current moment for a live product's request: its service accepts no other. No graph reads it."""
         return dict.fromkeys(("service_time", "asked_at"), self.product.now) if self.spec.is_live else {}
-
-
-def _numbers(row: np.ndarray) -> list[float]:
-    return [float(number) for number in row.reshape(-1)]
-
-
-def _difference(mine: list[float], theirs: list[float]) -> float:
-    """Return the largest difference between two answers' numbers; above 1, relative to their size."""
-    return max(abs(one - other) / max(1.0, abs(other)) for one, other in zip(mine, theirs, strict=True))

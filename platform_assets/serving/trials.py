@@ -79,14 +79,14 @@ def trial_of(product: ProductStore, digest: str) -> str:
     return f"{answered}."
 
 
-def refuse(product: ProductStore, digest: str, cutoff: str, reason: str, by: str) -> None:
+def refuse(product: ProductStore, digest: str, cutoff: str, reason: str, author: str) -> None:
     """Record that a candidate was not released; `driftline status` names it until another release follows."""
     record = Refusal(
         product=product.name,
         digest=digest,
         cutoff=cutoff,
         reason=reason,
-        by=by,
+        by=author,
         at_utc=product.now.astimezone(UTC).isoformat(),
         release=product.history.newest_release(),
     )

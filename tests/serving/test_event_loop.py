@@ -12,7 +12,7 @@ import pytest
 
 from platform_assets.serving.answer.admission import Gate
 from platform_assets.serving.run import event_loop, listening
-from platform_assets.serving.run.event_loop import Highest, Vitals, Waiting
+from platform_assets.serving.run.event_loop import Highest, LoopMonitor, Waiting
 from platform_assets.serving.run.metrics import Metrics
 
 
@@ -36,7 +36,7 @@ def test_a_blocked_loop_is_detected_while_it_is_blocked(monkeypatch: pytest.Monk
             is_seen.set()
 
     async def live() -> bool:
-        watch = Vitals(asyncio.get_running_loop(), note, Gate(), Waiting())
+        watch = LoopMonitor(asyncio.get_running_loop(), note, Gate(), Waiting())
         watch.start()
         was_seen = is_seen.wait(30)
         watch.stop()
@@ -48,7 +48,7 @@ def test_a_blocked_loop_is_detected_while_it_is_blocked(monkeypatch: pytest.Monk
 def test_the_thread_ends_with_its_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_loop, "TICK_S", 0.001)
     loop = asyncio.new_event_loop()
-    watch = Vitals(loop, lambda _lag_s, _waiting, _had_turn: None, Gate(), Waiting())
+    watch = LoopMonitor(loop, lambda _lag_s, _waiting, _had_turn: None, Gate(), Waiting())
     loop.close()
     watch.start()
     watch._thread.join(30)
@@ -70,7 +70,7 @@ class Pauses(threading.Event):
 def test_an_idle_loop_is_asked_rarely_until_a_request_begins_and_while_one_is_under_way() -> None:
     gate, over = Gate(), Pauses()
     gate.began = began = Pauses()
-    watch = Vitals(asyncio.new_event_loop(), lambda _lag_s, _waiting, _had_turn: None, gate, Waiting())
+    watch = LoopMonitor(asyncio.new_event_loop(), lambda _lag_s, _waiting, _had_turn: None, gate, Waiting())
     watch._is_over = over
     watch._pause()
     assert (began.seconds, over.seconds) == ([event_loop.IDLE_S], []), "nobody asks anything"

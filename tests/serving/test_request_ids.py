@@ -17,7 +17,7 @@ NEW = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-00")
 
 
 def traced(value: str) -> str:
-    return RequestIds().of({b"traceparent": value.encode()})[1].decode()
+    return RequestIds().identify({b"traceparent": value.encode()})[1].decode()
 
 
 @pytest.mark.parametrize("value", [GOOD, f"00-{TRACE}-{SPAN}-00", f"cc-{TRACE}-{SPAN}-01", f"cc-{TRACE}-{SPAN}-01-new"])
@@ -48,12 +48,12 @@ def test_another_one_is_replaced(value: str) -> None:
 
 @pytest.mark.parametrize("value", [b"", b"a b", b"x" * 129, b"a\r\nset-cookie: x", b"\xff", b"a\x00"])
 def test_a_malformed_request_id_is_replaced(value: bytes) -> None:
-    assert re.fullmatch(rb"[0-9a-f]{32}", RequestIds().of({b"x-request-id": value})[0])
+    assert re.fullmatch(rb"[0-9a-f]{32}", RequestIds().identify({b"x-request-id": value})[0])
 
 
 def test_new_ids_differ() -> None:
     ids = RequestIds()
-    assert len({part for _ in range(1_000) for part in ids.of({})}) == 2_000
+    assert len({part for _ in range(1_000) for part in ids.identify({})}) == 2_000
 
 
 def test_ids_are_in_the_answer_and_in_each_record(app: Any) -> None:

@@ -22,7 +22,7 @@ from platform_assets.base.settings import REPOSITORY
 from platform_assets.serving.answer import slices_of_work
 from platform_assets.serving.answer.middleware import PredictionMiddleware
 from platform_assets.serving.log import outbox, sender, shipping
-from platform_assets.serving.log.disk_room import Room
+from platform_assets.serving.log.disk_room import DiskRoom
 from platform_assets.serving.log.prediction_log import LogProblem, PredictionLog
 from platform_assets.serving.log.sender import NameTaken, Sender, StoreAway
 from platform_assets.serving.log.shipping import Shipper, Terms
@@ -58,7 +58,7 @@ class Process:
         self.shipper = Shipper(
             self.log,
             Sender(self.root, PRODUCT, 60.0),
-            Room(self.folder, 10_000_000, 0.8),
+            DiskRoom(self.folder, 10_000_000, 0.8),
             Terms(**terms),
             answered_before=lambda: self.now,
             release=lambda: 7,
@@ -293,13 +293,13 @@ def test_the_rest_of_a_living_process_is_left_alone(process: Process) -> None:
     assert process.kinds_of(other) == ["hello"]
 
 
-def test_streams_of_an_earlier_version_are_shipped(process: Process) -> None:
+def test_streams_without_a_processs_file_are_shipped(process: Process) -> None:
     process.folder.mkdir(parents=True)
-    (process.folder / "1795773500000000000-17.jsonl").write_bytes(line(0) + line(1))
+    (process.folder / "1795773500000000000-17-00000017.jsonl").write_bytes(line(0) + line(1))
     process.shipper.look()
     assert process.lines() == [line(0), line(1)]
     assert {segment.header.process.split("-", 1)[1] for segment in process.segments() if segment.body} == {
-        "17-00000000"
+        "17-00000017"
     }
     assert process.files(".jsonl") == []
 
@@ -332,7 +332,7 @@ def test_what_another_process_has_shipped_since_it_was_listed_is_not_taken_over(
 def test_a_process_that_waited_for_the_store_is_aged_by_its_file(process: Process) -> None:
     process.folder.mkdir(parents=True)
     began = time.time_ns() - 90 * 10**9
-    (process.folder / f"{began}-17.jsonl").write_bytes(line(0))
+    (process.folder / f"{began}-17-00000017.jsonl").write_bytes(line(0))
     process.shipper._sender._root = str(process.folder / "missing")
     process.shipper.look()
     process.shipper._adopted += outbox.left_behind(process.folder)
@@ -554,7 +554,7 @@ def test_an_answer_under_way_is_not_covered(make: Any) -> None:
 
 
 def test_a_replica_without_room_is_not_ready_until_answers_are_shipped(tmp_path: Path) -> None:
-    room = Room(tmp_path, 1_000_000, 0.8)
+    room = DiskRoom(tmp_path, 1_000_000, 0.8)
     room.check()
     assert room.problem is None
     (tmp_path / "deep").mkdir()
@@ -572,7 +572,7 @@ def test_a_replica_without_room_is_not_ready_until_answers_are_shipped(tmp_path:
 def test_a_process_that_writes_fast_is_not_ready_and_then_refuses_before_the_volume_is_full(tmp_path: Path) -> None:
     """Nobody looks meanwhile: between two looks a fast caller may fill any volume."""
     limit, records = 2_000_000, os.urandom(1999) + b"\n"
-    room, logs = Room(tmp_path, limit, 0.8), [PredictionLog(tmp_path) for _ in range(3)]
+    room, logs = DiskRoom(tmp_path, limit, 0.8), [PredictionLog(tmp_path) for _ in range(3)]
     for log in logs:
         log.reserve = room.reserve
     written, unready_at = 0, list[int]()
@@ -604,7 +604,7 @@ def test_callers_on_open_connections_get_503_by_name_from_a_replica_without_room
     process = Process(tmp_path / "shipped" / PRODUCT, tmp_path / "elsewhere")
     app.log = process.log
     app.follow().fall_back()
-    room = Room(tmp_path / "shipped", 300_000, 0.8)
+    room = DiskRoom(tmp_path / "shipped", 300_000, 0.8)
     process.log.reserve, process.shipper.room = room.reserve, room
     app.runtime = replace(app.runtime, shipper=process.shipper)
     app.middleware = PredictionMiddleware(_not_found, make=lambda: app.runtime)
@@ -629,7 +629,7 @@ def test_callers_on_open_connections_get_503_by_name_from_a_replica_without_room
 
 def test_a_service_that_ships_says_so_in_its_pages(app: Any, tmp_path: Path) -> None:
     process = Process(tmp_path / "shipped" / PRODUCT, tmp_path / "elsewhere")
-    process.shipper.room = room = Room(tmp_path / "shipped", 1_000_000, 0.8)
+    process.shipper.room = room = DiskRoom(tmp_path / "shipped", 1_000_000, 0.8)
     app.runtime = replace(app.runtime, shipper=process.shipper)
     app.middleware = PredictionMiddleware(_not_found, make=lambda: app.runtime)
     process.log.append(line(0))
@@ -680,7 +680,7 @@ def test_a_worker_ships_and_says_goodbye(app: Any, tmp_path: Path) -> None:
 
 def test_without_a_limit_the_room_is_that_of_the_file_system(tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(os.urandom(100_000))
-    room = Room(tmp_path, None, 1e-12)
+    room = DiskRoom(tmp_path, None, 1e-12)
     room.check()
     disk = os.statvfs(tmp_path)
     assert f"of at most {disk.f_blocks * disk.f_frsize} bytes" in str(room.problem)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from platform_assets.serving.log.disk_room import Room
+from platform_assets.serving.log.disk_room import DiskRoom
 from platform_assets.serving.log.prediction_log import PredictionLog
 from platform_assets.serving.log.sender import Sender
 from platform_assets.serving.log.shipping import Shipper, Terms
@@ -41,7 +41,7 @@ class Process:
         self.shipper = Shipper(
             self.log,
             Sender(root, PRODUCT, 60.0),
-            Room(folder, None, 0.8),
+            DiskRoom(folder, None, 0.8),
             Terms(**terms),
             answered_before=lambda: datetime.now(UTC),
             release=lambda: None,

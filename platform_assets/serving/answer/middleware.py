@@ -199,7 +199,7 @@ class PredictionMiddleware:
 
     async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
         runtime, fields = self.runtime, dict(scope["headers"])
-        request_id, traceparent = self._ids.of(fields)
+        request_id, traceparent = self._ids.identify(fields)
         ids = (b"x-request-id", request_id), (b"traceparent", traceparent)
         if scope["method"] != "POST":
             refused = Refused(405, f"the method is {scope['method']}; expected POST.")
@@ -223,7 +223,7 @@ class PredictionMiddleware:
             ANSWER.set(answering)
             await self._app(scope, bodies.replayed(body, receive), _with_headers(send, ids))
         else:
-            await _respond(send, *await answering(body), *ids)
+            await respond(send, *await answering(body), *ids)
 
     async def _answer(
         self, scope: Scope, query: bytes | None, origin: Origin, body: bytes | bytearray
@@ -272,7 +272,7 @@ class PredictionMiddleware:
             headers.append((b"www-authenticate", b"Bearer"))
         if not isinstance(refused, Unknown) or not bodies.is_short(fields, self.runtime.contract.max_body_bytes):
             headers.append((b"connection", b"close"))
-        await _respond(send, refused.status, refused.body, *headers, is_last=False)
+        await respond(send, refused.status, refused.body, *headers, is_last=False)
         await bodies.drain(receive)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -282,7 +282,7 @@ class PredictionMiddleware:
             await _refuse(send, refused, (b"allow", b"GET, HEAD"))
             return
         status, body, content_type = page()
-        await _respond(send, status, body, content_type=content_type)
+        await respond(send, status, body, content_type=content_type)
 
     def _ended(self) -> list[str]:
         """Return the names of background jobs that ended by a bug."""
@@ -303,10 +303,10 @@ def _with_headers(send: Send, headers: Iterable[Header]) -> Send:
 
 
 async def _refuse(send: Send, refused: Refused, *headers: Header) -> None:
-    await _respond(send, refused.status, refused.body, *headers)
+    await respond(send, refused.status, refused.body, *headers)
 
 
-async def _respond(
+async def respond(
     send: Send,
     status: int,
     body: bytes,
@@ -314,6 +314,7 @@ async def _respond(
     content_type: bytes = _JSON,
     is_last: bool = True,
 ) -> None:
+    """Send an answer, whole unless more of it follows."""
     length = str(len(body)).encode()
     fixed = [(b"content-type", content_type), (b"content-length", length), *headers]
     await send({"type": "http.response.start", "status": status, "headers": fixed})

@@ -82,10 +82,6 @@ def openapi(contract: Contract) -> dict[str, Any]:
     }
 
 
-def _closed(properties: dict[str, Schema]) -> Schema:
-    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
-
-
 def _row(contract: Contract) -> tuple[Schema, dict[str, Schema]]:
     """Return the schemas of a row and of what else has a name, derived from the types that decode and encode it."""
     types = Row[contract.features_type], Refusal  # type: ignore[name-defined]  # made at run time
@@ -98,17 +94,16 @@ def _row(contract: Contract) -> tuple[Schema, dict[str, Schema]]:
     properties["idempotency_key"]["description"] = "A retry with the same key gets the first answer."
     about = f"When the {contract.entity} takes place.", "The features use data up to this moment."
     for name, text in zip(MOMENTS, about, strict=True):
-        begins, ends = contract.moments[MOMENTS.index(name)]
-        pattern = f"^{_years(begins.year, ends.year)}{_AFTER_YEAR}"
-        properties[name] = {"type": "string", "pattern": pattern, "description": f"{text} {_bounds(contract, name)}"}
+        first, last = (moment.year for moment in contract.moments[MOMENTS.index(name)])
+        years = f"({'|'.join(f'{year:04}' for year in range(first, last + 1))})"
+        if last - first >= _YEARS_MAX:
+            years = f"({'|'.join(f'{century:02}' for century in range(first // 100, last // 100 + 1))})[0-9]{{2}}"
+        properties[name] = {
+            "type": "string",
+            "pattern": f"^{years}{_AFTER_YEAR}",
+            "description": f"{text} {_bounds(contract, name)}",
+        }
     return row, components
-
-
-def _years(first: int, last: int) -> str:
-    """Return a pattern that these years match, and at most the others of their centuries."""
-    if last - first < _YEARS_MAX:
-        return f"({'|'.join(f'{year:04}' for year in range(first, last + 1))})"
-    return f"({'|'.join(f'{century:02}' for century in range(first // 100, last // 100 + 1))})[0-9]{{2}}"
 
 
 def _bounds(contract: Contract, name: str) -> str:
@@ -141,14 +136,13 @@ def _parameters(row: Schema) -> list[Parameter]:
 
 
 def _answer(contract: Contract) -> Schema:
-    return _closed(
-        {
-            "prediction_id": {"type": "string"},
-            "digest": {"type": "string", "description": "Of the bundle that answered."},
-            "entity": {"type": "string"},
-            **contract.task.schema(),
-        }
-    )
+    properties: dict[str, Schema] = {
+        "prediction_id": {"type": "string"},
+        "digest": {"type": "string", "description": "Of the bundle that answered."},
+        "entity": {"type": "string"},
+        **contract.task.schema(),
+    }
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
 def _one_or_list(name: str, longest: int) -> Media:

@@ -88,7 +88,21 @@ class Predictor:
                 request = yield from live.model.decoding.steps(body, now)
             else:
                 request = image_files.decode(live.model.contract, body, query, now)
-            answers = yield from self._answer_rows(Work(live, request.rows, request.is_list, started_s, origin))
+            work = Work(live, request.rows, request.is_list, started_s, origin)
+            firsts = yield from self._begin(work)
+            if len(work.fresh) <= work.at_once:
+                yield work
+            else:
+                yield from work.score()
+                yield from work.build()
+                self._log([work])
+            if work.refused is not None:
+                raise work.refused
+            results = work.results
+            answers = [
+                results[place] if place in results else results[firsts[row.key or ""]]
+                for place, row in enumerate(work.rows)
+            ]
         except Refused as refused:
             if live is not None and isinstance(refused, Unanswered):
                 self.faults.count(live)
@@ -107,22 +121,6 @@ class Predictor:
                 except Refused as refused:
                     work.refused = refused
         self._log(works)
-
-    def _answer_rows(self, work: Work) -> Joining[Work, list[Answer]]:
-        firsts = yield from self._begin(work)
-        if len(work.fresh) <= work.at_once:
-            yield work
-        else:
-            yield from work.score()
-            yield from work.build()
-            self._log([work])
-        if work.refused is not None:
-            raise work.refused
-        results = work.results
-        return [
-            results[place] if place in results else results[firsts[row.key or ""]]
-            for place, row in enumerate(work.rows)
-        ]
 
     def _begin(self, work: Work) -> Steps[dict[str, int]]:
         """Give every row its id, and find the rows to score; return the first place of each key."""

@@ -29,7 +29,7 @@ class RequestIds:
         self._count = itertools.count(1)
         self._first = secrets.randbits(64)
 
-    def of(self, fields: Mapping[bytes, bytes]) -> Ids:
+    def identify(self, fields: Mapping[bytes, bytes]) -> Ids:
         """Return a request's ids: those of its headers, or new ones for absent and malformed ones."""
         request_id, traceparent = fields.get(b"x-request-id"), fields.get(b"traceparent")
         number = next(self._count)

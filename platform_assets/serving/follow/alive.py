@@ -11,13 +11,13 @@ import contextlib
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
 from platform_assets.base.private_folders import make_folder
+from platform_assets.store import durable
 
 SUFFIX = ".alive"
 COUNT, DIGITS_MAX, LINE_BYTES_MAX = "deaths", 10, 4096
@@ -76,7 +76,7 @@ class Mark:
             OSError: the folder cannot be written.
         """
         make_folder(self._folder)
-        with _locked(self._folder / "lock"):
+        with durable.locked(self._folder):
             died = [item for path in self._folder.glob(f"*{SUFFIX}") if (item := _died(path)) is not None]
             count = self._folder / COUNT
             digits = count.read_bytes() if count.exists() else b""
@@ -122,10 +122,3 @@ def _died(path: Path) -> Died | None:
             had = msgspec.json.decode(mark.readline(LINE_BYTES_MAX), type=InHand)
         path.unlink(missing_ok=True)
         return Died(seen_s=os.fstat(mark.fileno()).st_mtime, had=had)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gc
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter, process_time
 
@@ -23,7 +23,7 @@ from platform_assets.serving.answer.predict import Predictor
 from platform_assets.serving.answer.requests import Refusal, Refused
 from platform_assets.serving.answer.slices_of_work import slice_rows
 from platform_assets.serving.follow.logged_requests import Answered, Logged
-from platform_assets.serving.log.prediction_log import PredictionLog
+from platform_assets.serving.log.prediction_log import Unlogged
 from platform_assets.serving.run.event_loop import HUNG_S
 from platform_assets.training.sealed import ModelProblem
 
@@ -34,19 +34,13 @@ BEYOND_NOISE = 4
 """A row that takes so many times the limit is not asked again."""
 
 
-class _Unlogged(PredictionLog):
-    """Logs nothing: the process may write no file."""
-
-    def append(self, records: bytes | bytearray) -> None:
-        """Drop the records."""
-
-
 class _Asking:
     """Asks a model; `begin` gets the rows of each request before it is sent."""
 
     def __init__(self, model: Model, logged: Logged, begin: Callable[[list[int]], None]) -> None:
         model.contract.clock_within = None  # a live product's requests were close to the clock when they came
-        self._live, self._predictor = Live(model, None, "release"), Predictor(_Unlogged(Path()))
+        # The process may write no file.
+        self._live, self._predictor = Live(model, None, "release"), Predictor(Unlogged(Path()))
         self._logged, self._begin = logged, begin
         self._digest, self._slow, self._slowest = model.digest, 0, (0.0, 0)
 
@@ -134,13 +128,9 @@ def ask(model: Model, logged: Logged, begin: Callable[[list[int]], None]) -> Ans
     for size in range(2, 1 + min(slice_rows(model.contract), len(fit))):
         asking.turn(fit[:size])
     signal.setitimer(signal.ITIMER_PROF, 0)
-    return Answered(
-        rows=len(fit), unfit=count - len(fit), slow_ms=1000 * _percentile(list(taken.values())), peak_bytes=_peak()
-    )
-
-
-def _percentile(seconds: Sequence[float]) -> float:
-    return sorted(seconds)[-1 - len(seconds) // SLOW_IN] if seconds else 0.0
+    ordered_s = sorted(taken.values())
+    slow_s = ordered_s[-1 - len(ordered_s) // SLOW_IN] if ordered_s else 0.0
+    return Answered(rows=len(fit), unfit=count - len(fit), slow_ms=1000 * slow_s, peak_bytes=_peak())
 
 
 def _peak() -> int:

@@ -22,7 +22,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -80,15 +80,6 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
     sealed: Sealed
     logged: Logged | None = None
-
-
-class _Ended(NamedTuple):
-    """How the process ended: its exit status, last report, last stage and the logged rows it was asked, last error."""
-
-    status: int
-    last: Report
-    stage: str
-    error: str
 
 
 class Trial:
@@ -165,9 +156,21 @@ class Trial:
             finally:
                 process.kill()
                 process.wait()
-        last, stage = _last(printed, logged)
-        line = (errors.decode(errors="replace").strip().splitlines() or ["nothing on its error output"])[-1]
-        return self._judge(digest, seconds, _Ended(process.returncode, last, stage, line))
+        status, (last, stage) = process.returncode, _last(printed, logged)
+        if status == 0 and last.good == digest:
+            return last
+        if last.problem is not None:
+            raise ModelProblem(f"{last.problem} It was {stage}." if last.request else last.problem)
+        if -status in _OVERDUE:
+            taken_s = HUNG_S if -status == signal.SIGPROF else seconds
+            raise Overdue(f"bundle {digest} was still {stage} after {taken_s:g} s of CPU; its process was killed.")
+        how = f"ended with status {status}" if status >= 0 else f"was ended by {signal.Signals(-status).name}"
+        error = (errors.decode(errors="replace").strip().splitlines() or ["nothing on its error output"])[-1]
+        kind = TrialProblem if status == -signal.SIGKILL else ModelProblem
+        raise kind(
+            f"bundle {digest}: the process that tried it {how} while {stage} ({error:.200}); it had {self.bytes_max} "
+            "bytes of memory."
+        )
 
     def _start(self, digest: str, seconds: float) -> subprocess.Popen[bytes]:
         # Bento's process manager sends SIGTERM to the children of a worker too; what is blocked here is blocked there.
@@ -185,22 +188,6 @@ class Trial:
             raise TrialProblem(f"bundle {digest}: no process to try it could be started: {problem}.") from problem
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-    def _judge(self, digest: str, seconds: float, ended: _Ended) -> Report:
-        status, last, stage = ended.status, ended.last, ended.stage
-        if status == 0 and last.good == digest:
-            return last
-        if last.problem is not None:
-            raise ModelProblem(f"{last.problem} It was {stage}." if last.request else last.problem)
-        if -status in _OVERDUE:
-            taken_s = HUNG_S if -status == signal.SIGPROF else seconds
-            raise Overdue(f"bundle {digest} was still {stage} after {taken_s:g} s of CPU; its process was killed.")
-        how = f"ended with status {status}" if status >= 0 else f"was ended by {signal.Signals(-status).name}"
-        kind = TrialProblem if status == -signal.SIGKILL else ModelProblem
-        raise kind(
-            f"bundle {digest}: the process that tried it {how} while {stage} ({ended.error:.200}); "
-            f"it had {self.bytes_max} bytes of memory."
-        )
 
 
 def _last(printed: bytes, logged: Logged | None) -> tuple[Report, str]:

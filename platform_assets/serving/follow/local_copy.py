@@ -7,20 +7,19 @@ names it is replaced as a whole, after the blobs are on disk.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from platform_assets.base import naming, private_folders
 from platform_assets.base.problems import Problem
 from platform_assets.serving.follow.releases import Release
 from platform_assets.store import durable
-from platform_assets.store.artifacts import ArtifactStore, sha256
+from platform_assets.store.artifacts import ArtifactStore
 from platform_assets.store.records.releases import Digest
 from platform_assets.training.sealed import MANIFEST_BYTES_MAX, Sealed
 
@@ -49,16 +48,14 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     highest_sha256: Digest | None = None
 
 
-class Highest(NamedTuple):
-    """The newest release that was ever followed: number, bundle, and the hash of its record."""
-
-    number: int
-    digest: str
-    sha256: str | None
-
-
-def _highest(release: Release) -> Highest:
-    return Highest(release.number, release.digest, release.sha256 or None)
+def _note_of(release: Release) -> Note:
+    """Return the note of a machine that has followed a release, and copied none."""
+    return Note(
+        format=FORMAT,
+        highest=release.number,
+        highest_digest=release.digest,
+        highest_sha256=release.sha256 or None,
+    )
 
 
 class LocalCopy:
@@ -111,9 +108,10 @@ class LocalCopy:
         """
         with self._locked():
             note = self._valid_note()
-            if note is None or note.highest < release.number:
-                copied = (None, None) if note is None else (note.release, note.digest)
-                self._write(_highest(release), *copied)
+            if note is None:
+                self._write(_note_of(release))
+            elif note.highest < release.number:
+                self._write(replace(_note_of(release), release=note.release, digest=note.digest))
 
     def copy(self, source: ArtifactStore, release: Release, sealed: Sealed) -> None:
         """Copy what serving uses of a bundle that answers, and remove the blobs of others.
@@ -134,13 +132,12 @@ class LocalCopy:
             note = self._valid_note()
             if note is not None and (note.release or 0) > release.number:
                 return
+            kept = self.store
             for digest, data in sorted(blobs.items()):
-                if not self._has(digest):
+                if not kept.is_whole(digest):
                     durable.replace(self.folder / naming.blob_path(digest), data)
-            highest = _highest(release)
-            if note is not None and note.highest > release.number:
-                highest = Highest(note.highest, note.highest_digest, note.highest_sha256)
-            self._write(highest, release.number, release.digest)
+            newest = note if note is not None and note.highest > release.number else _note_of(release)
+            self._write(replace(newest, release=release.number, digest=release.digest))
             for path in (self.folder / naming.blob_path("0" * 64)).parents[1].glob("*/*"):
                 if path.name not in blobs:
                     path.unlink()
@@ -152,21 +149,7 @@ class LocalCopy:
         except LocalCopyProblem:
             return None
 
-    def _has(self, digest: str) -> bool:
-        try:
-            return sha256((self.folder / naming.blob_path(digest)).read_bytes()) == digest
-        except FileNotFoundError:
-            return False
-
-    def _write(self, highest: Highest, release: int | None, digest: str | None) -> None:
-        note = Note(
-            format=FORMAT,
-            highest=highest.number,
-            highest_digest=highest.digest,
-            highest_sha256=highest.sha256,
-            release=release,
-            digest=digest,
-        )
+    def _write(self, note: Note) -> None:
         durable.replace(self.folder / NAME, msgspec.json.encode(note))
 
     @contextlib.contextmanager
@@ -174,8 +157,7 @@ class LocalCopy:
         """Lock the folder against the machine's other processes."""
         try:
             private_folders.make_folder(self.folder)
-            with (self.folder / "lock").open("ab") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with durable.locked(self.folder):
                 yield
         except OSError as problem:
             raise LocalCopyProblem(f"{self.folder} cannot be written: {problem.strerror or problem}.") from problem

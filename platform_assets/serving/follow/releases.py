@@ -118,22 +118,16 @@ def _check_verdict(ledgers: Ledgers, number: int, record: releases.Release, pinn
         )
 
 
-def _is_vouched(verdict: verdicts.Verdict, record: releases.Release) -> bool:
-    """Tell whether the key that signed a release, which names the hash of these bytes, is the verdict's too.
-
-    Then its other signature proves nothing more, and costs as much as the release's.
-    """
-    signed = verdict.signed is not None and record.signed is not None and verdict.signed.key == record.signed.key
-    return signed and record.verdict_sha256 is not None
-
-
 def _doubt(data: bytes, verdict: verdicts.Verdict, record: releases.Release, pinned: Sequence[str]) -> str | None:
     """Return why a verdict allows no release, or None if it does."""
     if verdict.digest != record.digest:
         return f"has the verdict on {verdict.digest}"
     if record.verdict_sha256 is not None and sha256(data) != record.verdict_sha256:
         return f"has another verdict than the release names, {record.verdict_sha256}"
-    if pinned and not _is_vouched(verdict, record):
+    # Where the key that signed the release, which names the hash of these bytes, is the verdict's too, the verdict's
+    # own signature proves nothing more, and costs as much as the release's.
+    has_one_key = verdict.signed is not None and record.signed is not None and verdict.signed.key == record.signed.key
+    if pinned and not (has_one_key and record.verdict_sha256 is not None):
         try:
             signatures.check(naming.VERDICTS, data, verdict.signed, pinned)
         except signatures.SignatureProblem as problem:

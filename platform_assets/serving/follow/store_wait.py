@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
-
-import msgspec
 
 from platform_assets.base import naming
 from platform_assets.base.problems import Problem
 from platform_assets.serving.follow.background import Deadline, Overdue
-from platform_assets.serving.run.probes import READINESS, Page, Probes
+from platform_assets.serving.run.probes import READINESS, Page, Probes, json_page
 from platform_assets.store import objects
 
 WAIT_S = 300.0
@@ -69,7 +67,7 @@ def wait(
     problem = ""
 
     def page() -> Page:
-        return Page(503, msgspec.json.encode({"is_ready": False, "problem": problem}), b"application/json")
+        return json_page(503, {"is_ready": False, "problem": problem})
 
     with contextlib.ExitStack() as answering:
         while True:
@@ -83,15 +81,7 @@ def wait(
             if is_first:
                 say(problem)
                 if probes is not None:
-                    answering.enter_context(_answering(probes.dup(), page))
+                    server = Probes(probes.dup(), {READINESS: page})
+                    server.start()
+                    answering.callback(server.stop)
             time.sleep(PAUSE_S)
-
-
-@contextlib.contextmanager
-def _answering(listening: socket.socket, page: Callable[[], Page]) -> Iterator[None]:
-    probes = Probes(listening, {READINESS: page})
-    probes.start()
-    try:
-        yield
-    finally:
-        probes.stop()

@@ -19,7 +19,7 @@ LOOK_SHARE = 0.01
 """Share of the limit after which the volume is measured again."""
 
 
-class Room:
+class DiskRoom:
     """The room of a volume.
 
     Attributes:
@@ -40,7 +40,11 @@ class Room:
 
     def check(self) -> None:
         """Measure; `problem` has the result. One call of the kernel per file."""
-        used = _used_bytes(self._folder)
+        used = 0  # bytes on the disk, of files and folders, as an eviction counts them
+        for path, folders, files in os.walk(self._folder):
+            for name in (*folders, *files):
+                with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                    used += 512 * Path(path, name).lstat().st_blocks
         try:
             limit = self._limit_bytes or shutil.disk_usage(self._folder).total
         except OSError as problem:
@@ -70,13 +74,3 @@ class Room:
                 "that is not in the store."
             )
         self._unseen += count
-
-
-def _used_bytes(folder: Path) -> int:
-    """Return the bytes on the disk, of files and folders, as an eviction counts them."""
-    total = 0
-    for path, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                total += 512 * Path(path, name).lstat().st_blocks
-    return total

@@ -103,7 +103,10 @@ class PredictionLog:
             self.problem = f"{self.folder} cannot be written: {problem.strerror}."
             raise LogProblem(self.problem) from problem
         if written < len(records):
-            self._truncate(descriptor)
+            try:
+                os.ftruncate(descriptor, self._stream.bytes)
+            except OSError:  # the half-written record stays, so the file is abandoned
+                self._end_file()
             self.problem = f"{self.folder} took {written} of {len(records)} bytes; the disk is full."
             raise LogProblem(self.problem)
         self._stream.bytes += written
@@ -117,8 +120,11 @@ class PredictionLog:
         before = self.problem
         try:
             self.sync()
-            free = _free_bytes(self.folder)
-            if free < ROOM_BYTES:
+            folder = self.folder
+            while not folder.exists():
+                folder = folder.parent
+            disk = os.statvfs(folder)
+            if disk.f_bavail * disk.f_frsize < ROOM_BYTES:
                 self.problem = f"{self.folder} cannot be written: less than {ROOM_BYTES} bytes are free on its disk."
                 return
             if before is not None or not self._was_tested:
@@ -182,13 +188,6 @@ class PredictionLog:
             return False
         return (current.st_ino, current.st_dev, current.st_size) == (*self._identity, self._stream.bytes)
 
-    def _truncate(self, descriptor: int) -> None:
-        """Remove a half-written record; if even that fails, abandon the file."""
-        try:
-            os.ftruncate(descriptor, self._stream.bytes)
-        except OSError:
-            self._end_file()
-
     def _end_file(self) -> None:
         """Start no further record in this file; the next sync closes it."""
         if self._descriptor is not None:
@@ -209,9 +208,8 @@ class PredictionLog:
             path.unlink(missing_ok=True)
 
 
-def _free_bytes(folder: Path) -> int:
-    """Return the free bytes on the disk of a folder, which need not exist yet."""
-    while not folder.exists():
-        folder = folder.parent
-    current = os.statvfs(folder)
-    return current.f_bavail * current.f_frsize
+class Unlogged(PredictionLog):
+    """A log that keeps nothing: no caller gets these answers."""
+
+    def append(self, records: bytes | bytearray) -> None:
+        """Drop the records."""

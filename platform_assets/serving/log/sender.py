@@ -126,10 +126,13 @@ class Sender:
         except Overdue as problem:
             raise StoreAway(f"{self._root} cannot be used: {problem}") from problem
         except (obstore.exceptions.BaseError, OSError) as problem:
-            why = objects.reason(self._root, problem)
+            reason = objects.reason(self._root, problem)
             if _NOT_IMPLEMENTED in str(problem):
-                why = f"the store does not support creating an object only if it is absent, which segments need ({why})"
-            raise StoreAway(f"{self._root} cannot be used: {why}.") from problem
+                reason = (
+                    "the store does not support creating an object only if it is absent, which segments need "
+                    f"({reason})"
+                )
+            raise StoreAway(f"{self._root} cannot be used: {reason}.") from problem
 
     def _counted(self, job: Callable[[ObjectStore], Result]) -> Result:
         began_s = thread_time()

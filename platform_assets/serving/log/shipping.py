@@ -16,7 +16,7 @@ from time import monotonic, sleep, thread_time, time
 
 from platform_assets.serving.follow.background import Deadline, Overdue
 from platform_assets.serving.log import outbox
-from platform_assets.serving.log.disk_room import Room
+from platform_assets.serving.log.disk_room import DiskRoom
 from platform_assets.serving.log.outbox import LostStream, Note, Outbox
 from platform_assets.serving.log.prediction_log import PredictionLog, Stream
 from platform_assets.serving.log.sender import NameTaken, Sender, StoreAway
@@ -82,7 +82,7 @@ class Shipper:
         self,
         prediction_log: PredictionLog,
         sender: Sender,
-        room: Room,
+        room: DiskRoom,
         terms: Terms,
         *,
         answered_before: Callable[[], datetime],
@@ -111,7 +111,15 @@ class Shipper:
     @property
     def problem(self) -> str | None:
         """Why answers do not reach the store, what is wrong with our clock, or who else serves the product."""
-        texts = self._problem, self._clock_problem, self._deployments_problem
+        offset_s, clock_problem = self._sender.offset_s, None
+        if offset_s is not None and abs(offset_s) > self._terms.clock_limit_s:
+            side = "behind" if offset_s > 0 else "ahead of"
+            clock_problem = (
+                f"this machine's clock is {abs(offset_s):g} s {side} the store's; expected at most "
+                f"{self._terms.clock_limit_s:g} s. Times of answers are wrong by that: repair the time service of its "
+                "node."
+            )
+        texts = self._problem, clock_problem, self._deployments_problem
         return " ".join(text for text in texts if text) or None
 
     @property
@@ -199,7 +207,11 @@ class Shipper:
         covers, seen_s = self._answered_before(), monotonic()
         ends = [(stream, stream.bytes) for stream in list(self._own.streams) if self._own.pending(stream)]
         is_forced = last == GOODBYE or monotonic() - self._sent_s >= self._terms.heartbeat_s
-        if ends and not (is_forced or any(self._is_due(stream) for stream, _ in ends)):
+        is_due = any(
+            self._own.waited_s(stream) >= self._terms.every_s or self._own.pending(stream) >= self._terms.bytes_max
+            for stream, _ in ends
+        )
+        if ends and not (is_forced or is_due):
             return
         kind: Kind = ANSWERS
         for stream, end in ends:
@@ -209,10 +221,6 @@ class Shipper:
             self._send_empty(self._own, HEARTBEAT if last == ANSWERS else last, covers)
         self._covered = covers
         self._own.tidy()
-
-    def _is_due(self, stream: Stream) -> bool:
-        own = self._own
-        return own.waited_s(stream) >= self._terms.every_s or own.pending(stream) >= self._terms.bytes_max
 
     def _finish(self, box: Outbox) -> None:
         """Send what a process left behind, and its goodbye."""
@@ -300,17 +308,6 @@ class Shipper:
             processes = self._sender.processes(time() - SILENCE_S) | {self._own.process}
             deployments = {name for process in processes if (name := segments.deployment_of(process)) is not None}
             self._deployments_problem = deployments_problem(self._log.folder.name, deployments)
-
-    @property
-    def _clock_problem(self) -> str | None:
-        offset_s = self._sender.offset_s
-        if offset_s is None or abs(offset_s) <= self._terms.clock_limit_s:
-            return None
-        side = "behind" if offset_s > 0 else "ahead of"
-        return (
-            f"this machine's clock is {abs(offset_s):g} s {side} the store's; expected at most "
-            f"{self._terms.clock_limit_s:g} s. Times of answers are wrong by that: repair the time service of its node."
-        )
 
     def _state(self, problem: str | None) -> None:
         if problem != self._problem:

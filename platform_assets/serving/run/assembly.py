@@ -17,7 +17,7 @@ from platform_assets.serving.follow.local_copy import LocalCopy
 from platform_assets.serving.follow.model_cache import Shelf
 from platform_assets.serving.follow.model_faults import ModelFaults
 from platform_assets.serving.log import prediction_log, shipping
-from platform_assets.serving.log.disk_room import SHARE, Room
+from platform_assets.serving.log.disk_room import SHARE, DiskRoom
 from platform_assets.serving.log.prediction_log import PredictionLog
 from platform_assets.serving.log.sender import Sender
 from platform_assets.serving.log.shipping import Shipper, Terms
@@ -73,7 +73,7 @@ def make_runtime(
     *,
     waiting: Waiting | None = None,
     probes: socket.socket | None = None,
-    room: Room | None = None,
+    room: DiskRoom | None = None,
     shelf: Shelf | None = None,
 ) -> Runtime:
     """Return what answers for a product; see `Runtime`.
@@ -88,7 +88,22 @@ def make_runtime(
     follower.taking = faults.note
     predictor = Predictor(PredictionLog(folder, file_bytes_max, settings.serving_name), faults)
     predictor.tick.is_alone = gate.has_one
-    ships = settings.serving_ships
+    shipper = None
+    if settings.serving_ships:
+        shipper = Shipper(
+            predictor.log,
+            Sender(settings.root, contract.product, LOAD_S),
+            make_room(settings) if room is None else room,
+            Terms(
+                every_s=settings.serving_ship_s,
+                bytes_max=settings.serving_ship_bytes,
+                heartbeat_s=settings.serving_heartbeat_s,
+                clock_limit_s=CLOCK_LIMIT_S,
+                goodbye_s=settings.serving_goodbye_s,
+            ),
+            answered_before=predictor.answered_before,
+            release=lambda: None if follower.live is None else follower.live.release,
+        )
     return Runtime(
         contract=contract,
         follower=follower,
@@ -102,30 +117,11 @@ def make_runtime(
         drain_s=settings.serving_drain_s,
         waiting=Waiting() if waiting is None else waiting,
         probes=probes,
-        shipper=_make_shipper(settings, contract.product, predictor, follower, room) if ships else None,
+        shipper=shipper,
         shelf=shelf,
     )
 
 
-def make_room(settings: Settings) -> Room:
+def make_room(settings: Settings) -> DiskRoom:
     """Return the room of the volume with the prediction logs."""
-    return Room(settings.state, settings.serving_room_bytes, SHARE)
-
-
-def _make_shipper(
-    settings: Settings, product: str, predictor: Predictor, follower: Follower, room: Room | None
-) -> Shipper:
-    return Shipper(
-        predictor.log,
-        Sender(settings.root, product, LOAD_S),
-        make_room(settings) if room is None else room,
-        Terms(
-            every_s=settings.serving_ship_s,
-            bytes_max=settings.serving_ship_bytes,
-            heartbeat_s=settings.serving_heartbeat_s,
-            clock_limit_s=CLOCK_LIMIT_S,
-            goodbye_s=settings.serving_goodbye_s,
-        ),
-        answered_before=predictor.answered_before,
-        release=lambda: None if follower.live is None else follower.live.release,
-    )
+    return DiskRoom(settings.state, settings.serving_room_bytes, SHARE)

@@ -68,7 +68,7 @@ class Waiting:
             copy.close()
 
 
-class Vitals:
+class LoopMonitor:
     """The thread that requests turns of one loop."""
 
     def __init__(
@@ -90,7 +90,7 @@ class Vitals:
         self._loop, self._note, self._gate = loop, note, gate
         self._waiting = waiting
         self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="vitals", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="loop monitor", daemon=True)
 
     def start(self) -> None:
         """Start requesting turns."""

@@ -7,14 +7,11 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from platform_assets.serving.run.event_loop import HUNG_S
-from platform_assets.serving.run.probes import HEALTH, METRICS, READINESS, Page, Pages
+from platform_assets.serving.run.probes import HEALTH, METRICS, READINESS, Page, Pages, json_page
 from platform_assets.serving.run.runtime import Runtime
-
-_JSON = b"application/json"
 
 
 class Health:
@@ -52,8 +49,8 @@ class Health:
         if turn_s is not None and time.monotonic() - turn_s > HUNG_S:
             problems.append(f"the event loop has had no turn for more than {HUNG_S:g} s.")
         if problems:
-            return _page(503, {"is_alive": False, "problem": " ".join(problems)})
-        return _page(200, {"is_alive": True})
+            return json_page(503, {"is_alive": False, "problem": " ".join(problems)})
+        return json_page(200, {"is_alive": True})
 
     def ready(self) -> Page:
         """Ready, if a model answers and its answers can be logged; with the reasons if not."""
@@ -74,12 +71,12 @@ class Health:
             "kept_age_s": None if kept_at is None else round((datetime.now(UTC) - kept_at).total_seconds(), 1),
             "problem": " ".join(problems) or None,
         }
-        return _page(200 if is_ready else 503, state)
+        return json_page(200 if is_ready else 503, state)
 
     def is_ready(self) -> Page:
         """Ready or not, and nothing else: what the public port says, because anybody may read it."""
         status = self.ready().status
-        return _page(status, {"is_ready": status == 200})
+        return json_page(status, {"is_ready": status == 200})
 
     def metrics(self) -> Page:
         """The metrics."""
@@ -104,7 +101,3 @@ class Health:
             problems.append("the service was asked to end, and answers only those who have not noticed yet.")
         is_ready = is_named and log_problem is None and room_problem is None and not runtime.gate.is_draining
         return is_ready, problems
-
-
-def _page(status: int, document: object) -> Page:
-    return Page(status, msgspec.json.encode(document), _JSON)

@@ -23,9 +23,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 from platform_assets.base.configuration import ConfigurationProblem
 from platform_assets.base.settings import Settings
 from platform_assets.serving.answer.admission import Gate
-from platform_assets.serving.answer.bodies import Message, Receive, Scope, Send
+from platform_assets.serving.answer.bodies import Receive, Scope, Send
 from platform_assets.serving.answer.callers import CallersProblem
-from platform_assets.serving.answer.middleware import PredictionMiddleware
+from platform_assets.serving.answer.middleware import PredictionMiddleware, respond
+from platform_assets.serving.answer.requests import Refused
 from platform_assets.serving.answer.routes import PREDICT, TIMEOUT_S
 from platform_assets.serving.follow import local_copy, store_wait
 from platform_assets.serving.follow.entries import UNREADABLE, Entry, HostProblem, prepare
@@ -36,11 +37,9 @@ from platform_assets.serving.run import assembly, protocol
 from platform_assets.serving.run.event_loop import Waiting
 from platform_assets.serving.run.listening import PortProblem, bound
 from platform_assets.serving.run.metrics import Metrics
-from platform_assets.serving.run.probes import HEALTH, METRICS, READINESS, Page, Pages
+from platform_assets.serving.run.probes import HEALTH, METRICS, READINESS, Page, Pages, json_page
 from platform_assets.serving.run.protocol import Protocol
 from platform_assets.serving.run.worker import Worker
-
-_JSON = b"application/json"
 
 
 class Host:
@@ -102,22 +101,22 @@ class Host:
             await _at(f"/{rest}", product, scope, receive, send)
         elif scope["path"] == READINESS:
             status = self.ready().status
-            await _respond(send, status, {"is_ready": status == 200})
+            await respond(send, status, msgspec.json.encode({"is_ready": status == 200}))
         else:
             names = ", ".join(f"/{name}/" for name in self.products)
-            await _respond(
-                send, 404, {"error": f"there is nothing at this path; expected one below {names}.", "field": None}
-            )
+            refused = Refused(404, f"there is nothing at this path; expected one below {names}.")
+            await respond(send, refused.status, refused.body)
 
     def alive(self) -> Page:
         """Alive while each name is."""
         problems = [f"{name}: {page.body.decode()}" for name, page in self._pages_of(HEALTH) if page.status != 200]
-        return _page(503 if problems else 200, {"is_alive": not problems, "problem": " ".join(problems) or None})
+        return json_page(503 if problems else 200, {"is_alive": not problems, "problem": " ".join(problems) or None})
 
     def ready(self) -> Page:
         """Ready while each name is; /NAME/readyz has the rest."""
         is_ready = {name: page.status == 200 for name, page in self._pages_of(READINESS)}
-        return _page(200 if all(is_ready.values()) else 503, {"is_ready": all(is_ready.values()), "names": is_ready})
+        are_ready = all(is_ready.values())
+        return json_page(200 if are_ready else 503, {"is_ready": are_ready, "names": is_ready})
 
     def metrics(self) -> Page:
         """The memory and the loads of all models; /NAME/metrics has what each answered."""
@@ -165,19 +164,8 @@ async def _at(
 
 async def _nothing(_scope: Scope, _receive: Receive, send: Send) -> None:
     """Stand for Bento's own application: here are none of its paths."""
-    await _respond(send, 404, {"error": "this path is one of a Bento's; expected /predict.", "field": None})
-
-
-async def _respond(send: Send, status: int, document: object) -> None:
-    body = msgspec.json.encode(document)
-    headers = [(b"content-type", _JSON), (b"content-length", str(len(body)).encode())]
-    start: Message = {"type": "http.response.start", "status": status, "headers": headers}
-    await send(start)
-    await send({"type": "http.response.body", "body": body, "more_body": False})
-
-
-def _page(status: int, document: object) -> Page:
-    return Page(status, msgspec.json.encode(document), _JSON)
+    refused = Refused(404, "this path is one of a Bento's; expected /predict.")
+    await respond(send, refused.status, refused.body)
 
 
 def _wait_for_store(settings: Settings, names: Sequence[str], probes: socket.socket | None) -> None:

@@ -105,16 +105,26 @@ class Metrics:
         self._highest_lag, self._highest_in_flight, self._highest_resident = Highest(), Highest(), Highest()
         self._now_in_flight = self._peak = 0
         self._unlogged = self._gauge("driftline_log_has_problem", "1 while the prediction log cannot be written.")
-        self._add_those_of_shipping()
+        self._unshipped_s = self._gauge(
+            "driftline_log_unshipped_seconds", "Age of the oldest answer that is not in the store."
+        )
+        self._unshipped = self._gauge("driftline_log_unshipped_bytes", "Answers that are not in the store.")
+        self._unsendable = self._gauge(
+            "driftline_shipping_has_problem", "1 while the log cannot be shipped, or the clock is wrong."
+        )
+        self._clock = self._gauge("driftline_clock_offset_seconds", "By how much the store's clock is ahead of ours.")
+        self._shipping_cpu = self._counter("driftline_shipping_cpu_seconds", "CPU time of the process for shipping.")
+        self._store_requests = self._counter(
+            "driftline_shipping_requests", "Calls of the store for shipping.", "operation"
+        )
+        self._shipped_cpu_s, self._requested = 0.0, Counted[str]()
         self._live_model: tuple[str, str] | None = None
         self._cpu_s, self._invalid_so_far = 0.0, 0
         self._process = psutil.Process()
         self._by_release: dict[str, _Series] = {}
         self._adding = threading.Lock()
         self._live = self._of(None)
-        self._begin_at_zero()
-
-    def _begin_at_zero(self) -> None:
+        # Counters begin at zero: Prometheus sees no increase in the first value of a series.
         pages = [(path, status) for path in PATHS - PREDICT for status in ("200", "405")]
         asked = [(path, status) for path in PREDICT for status in (*STATUSES, GONE)]
         for path, status in (*pages, *asked, ("/readyz", "503"), (OTHER, "404"), (UNREAD, "400")):
@@ -158,21 +168,6 @@ class Metrics:
             metric.remove(label)
         for status in list(series.requests):
             self._requests.remove(status, label)
-
-    def _add_those_of_shipping(self) -> None:
-        self._unshipped_s = self._gauge(
-            "driftline_log_unshipped_seconds", "Age of the oldest answer that is not in the store."
-        )
-        self._unshipped = self._gauge("driftline_log_unshipped_bytes", "Answers that are not in the store.")
-        self._unsendable = self._gauge(
-            "driftline_shipping_has_problem", "1 while the log cannot be shipped, or the clock is wrong."
-        )
-        self._clock = self._gauge("driftline_clock_offset_seconds", "By how much the store's clock is ahead of ours.")
-        self._shipping_cpu = self._counter("driftline_shipping_cpu_seconds", "CPU time of the process for shipping.")
-        self._store_requests = self._counter(
-            "driftline_shipping_requests", "Calls of the store for shipping.", "operation"
-        )
-        self._shipped_cpu_s, self._requested = 0.0, Counted[str]()
 
     def begin(self, path: str) -> None:
         """Count a request that has started."""

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
+import msgspec
+
 HEALTH, READINESS, METRICS = "/healthz", "/readyz", "/metrics"
 READ_S, READ_BYTES_MAX = 5.0, 16 * 1024
 """How long a request may take to arrive, and how long it may be."""
@@ -28,6 +30,11 @@ class Page(NamedTuple):
     status: int
     body: bytes
     content_type: bytes
+
+
+def json_page(status: int, document: object) -> Page:
+    """Return an answer in JSON."""
+    return Page(status, msgspec.json.encode(document), b"application/json")
 
 
 Pages = Mapping[str, Callable[[], Page]]

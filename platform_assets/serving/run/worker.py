@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from platform_assets.serving.run.event_loop import Vitals
+from platform_assets.serving.run.event_loop import LoopMonitor
 from platform_assets.serving.run.probes import Pages, Probes
 from platform_assets.serving.run.runtime import Runtime
 
@@ -49,7 +49,7 @@ class Worker:
         self._probes = None if runtime.probes is None else Probes(runtime.probes, pages)
         self._watches_parent = watches_parent
         self._watching: asyncio.Task[None] | None = None
-        self._vitals: Vitals | None = None
+        self._monitor: LoopMonitor | None = None
 
     def start(self) -> None:
         """Begin, after what is served was loaded: its objects are never collected."""
@@ -61,8 +61,8 @@ class Worker:
             self._watching = loop.create_task(self._watch(os.getppid()), name="watch the parent")
         gate = self._runtime.gate
         waiting = self._runtime.waiting
-        self._vitals = Vitals(loop, self._counts.note_lag, gate, waiting)
-        self._vitals.start()
+        self._monitor = LoopMonitor(loop, self._counts.note_lag, gate, waiting)
+        self._monitor.start()
         gate.waiting, gate.note_refused = waiting.count, self._counts.count_refused
         self._drain_on_signal(loop)
         if self._probes is not None:
@@ -74,9 +74,9 @@ class Worker:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait([self._watching])
-        if self._vitals is not None:
+        if self._monitor is not None:
             self._runtime.gate.waiting = lambda: 0
-            self._vitals.stop()
+            self._monitor.stop()
 
     async def close(self) -> None:
         """Answer no further probes."""
