@@ -17,8 +17,8 @@ from platform_assets.base.problems import RecordExists
 from platform_assets.data import answer_rows
 from platform_assets.prediction_log import segments, streams
 from platform_assets.prediction_log.folding import Folder, finished
-from platform_assets.prediction_log.parsing import MOST_NAMED, STAGE, arrivals, classify
-from platform_assets.prediction_log.predictions_maker import Ingesting
+from platform_assets.prediction_log.parsing import MOST_NAMED, STAGE, arrivals
+from platform_assets.prediction_log.predictions_maker import Ingesting, classify
 from platform_assets.prediction_log.segments import Body, Listed
 from platform_assets.prediction_log.streams import Ranges
 from platform_assets.store.objects import open_store

@@ -1,11 +1,8 @@
-"""Turn lines of the prediction log into rows with keys, next to those that keys have.
-
-What rows are taken, and which keys they get, is decided here and in the maker, which names this code in its digest.
-"""
+"""Read the new lines of the prediction log, and when batches arrived; the maker names this code in its digest."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,13 +11,9 @@ import polars as pl
 
 from platform_assets.base import naming
 from platform_assets.data import answer_rows
-from platform_assets.data.stage_inputs import read
-from platform_assets.store.content import content_digest
 
 if TYPE_CHECKING:
-    from platform_assets.prediction_log.predictions_maker import Ingesting
     from platform_assets.store.product_store import ProductStore
-    from platform_assets.store.tables import TableStore
 
 STAGE = "predictions"
 SUFFIX = ".jsonl"
@@ -29,32 +22,6 @@ BATCH_BYTES = 64 * 1024 * 1024
 
 MOST_NAMED = 20
 """How many skipped lines one record or one table names; all are counted."""
-
-
-def classify(
-    product: ProductStore,
-    maker: Ingesting,
-    parsed: Sequence[answer_rows.Parsed],
-    *,
-    newest_batch: str | None = None,
-    until: datetime | None = None,
-) -> tuple[pl.DataFrame, list[answer_rows.LeftOut]]:
-    """Return the rows with key and `answer_rows.LATE`, and everything that is left out.
-
-    Args:
-        parsed: of whole lines, at least one.
-        newest_batch: for numbered batches, the newest that counts as arrived, "" for none; all by default.
-        until: decisions made later than this do not make an answer late; all do by default.
-    """
-    arrived = {} if maker.is_timed else arrivals(product)
-    if newest_batch is not None:
-        last = product.spec.grain.index(newest_batch) if newest_batch else -1
-        arrived = {key: moment for key, moment in arrived.items() if product.spec.grain.index(key) <= last}
-    frame, strangers = maker.assign_keys(parsed, arrived)
-    closed = product.history.closed_at(frame["key"].unique())
-    if until is not None:
-        closed = {key: moment for key, moment in closed.items() if moment <= until}
-    return maker.mark_late(frame, closed), [line for part in parsed for line in part.left_out] + strangers
 
 
 def arrivals(product: ProductStore) -> Mapping[str, datetime]:
@@ -107,16 +74,3 @@ def _new_lines(path: Path, offset: int) -> tuple[int, bytes]:
                 file.seek(0)
         data = file.read()
     return offset, data[: answer_rows.whole_lines(data)]
-
-
-def merged(maker: Ingesting, tables: TableStore, fresh: pl.DataFrame) -> dict[str, tuple[pl.DataFrame, int]]:
-    """Return each changed key's rows, old and new, and the number of new ones."""
-    touched = {str(key): part for (key,), part in fresh.partition_by("key", as_dict=True).items()}
-    records = tables.records(STAGE, touched)
-    existing = read(tables, STAGE, records, maker.columns)
-    frames = {}
-    for key, part in sorted(touched.items()):
-        rows = maker.merge(existing.get(key), part)
-        if key not in records or content_digest(rows) != records[key].content_digest:
-            frames[key] = (rows, rows.height - (existing[key].height if key in existing else 0))
-    return frames

@@ -1,6 +1,6 @@
 """Ingest what services logged since the last time into the table of predictions.
 
-Handles offsets, the ledger of what was read, and the lock. `data.answer_rows` parses lines, `parsing` gives them keys.
+Handles offsets, the ledger of what was read, and the lock. `data.answer_rows` parses lines; the maker gives them keys.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import polars as pl
 
 from platform_assets.base import private_folders
 from platform_assets.data import answer_rows
-from platform_assets.prediction_log import barrier, parsing
+from platform_assets.prediction_log import barrier, parsing, predictions_maker
 from platform_assets.prediction_log.claiming import Claiming
 from platform_assets.prediction_log.parsing import MOST_NAMED, STAGE
 from platform_assets.prediction_log.predictions_maker import Ingesting
@@ -82,8 +82,8 @@ def ingest_log(product: ProductStore, folder: Path, code: str) -> Ingested:
     offsets = {} if newest is None else dict(newest.offsets)
     for batch in parsing.new_lines(folder, offsets):
         parsed = [maker.parse(data, name, start) for name, start, data in batch]
-        frame, left_out = parsing.classify(product, maker, parsed)
-        frames = parsing.merged(maker, tables, frame)
+        frame, left_out = predictions_maker.classify(product, maker, parsed)
+        frames = predictions_maker.merged(maker, tables, frame)
         rows = sum(new for _, new in frames.values())
         records = replace(maker, tables, code, {key: merged for key, (merged, _) in frames.items()})
         offsets |= {name: start + len(data) for name, start, data in batch}

@@ -12,9 +12,11 @@ import polars as pl
 
 from platform_assets.base.keys import DailyGrain, HourlyGrain
 from platform_assets.data import answer_rows, validation
+from platform_assets.data.stage_inputs import read
 from platform_assets.monitoring.latency import count_requests
 from platform_assets.prediction_log import parsing
 from platform_assets.prediction_log.folding import Answers
+from platform_assets.store.content import content_digest
 from platform_assets.store.history.decisions import Decisions
 from platform_assets.store.records.notes import Requests
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from platform_assets.product.fields import Field
     from platform_assets.product.spec import Product
     from platform_assets.product.tasks import Task
+    from platform_assets.store.product_store import ProductStore
+    from platform_assets.store.tables import TableStore
 
 
 class Measured(TypedDict):
@@ -39,11 +43,50 @@ class Notes(TypedDict):
     measured: Measured
 
 
+def classify(
+    product: ProductStore,
+    maker: Ingesting,
+    parsed: Sequence[answer_rows.Parsed],
+    *,
+    newest_batch: str | None = None,
+    until: datetime | None = None,
+) -> tuple[pl.DataFrame, list[answer_rows.LeftOut]]:
+    """Return the rows with key and `answer_rows.LATE`, and everything that is left out.
+
+    Args:
+        parsed: of whole lines, at least one.
+        newest_batch: for numbered batches, the newest that counts as arrived, "" for none; all by default.
+        until: decisions made later than this do not make an answer late; all do by default.
+    """
+    arrived = {} if maker.is_timed else parsing.arrivals(product)
+    if newest_batch is not None:
+        last = product.spec.grain.index(newest_batch) if newest_batch else -1
+        arrived = {key: moment for key, moment in arrived.items() if product.spec.grain.index(key) <= last}
+    frame, strangers = maker.assign_keys(parsed, arrived)
+    closed = product.history.closed_at(frame["key"].unique())
+    if until is not None:
+        closed = {key: moment for key, moment in closed.items() if moment <= until}
+    return maker.mark_late(frame, closed), [line for part in parsed for line in part.left_out] + strangers
+
+
+def merged(maker: Ingesting, tables: TableStore, fresh: pl.DataFrame) -> dict[str, tuple[pl.DataFrame, int]]:
+    """Return each changed key's rows, old and new, and the number of new ones."""
+    touched = {str(key): part for (key,), part in fresh.partition_by("key", as_dict=True).items()}
+    records = tables.records(parsing.STAGE, touched)
+    existing = read(tables, parsing.STAGE, records, maker.columns)
+    frames = {}
+    for key, part in sorted(touched.items()):
+        rows = maker.merge(existing.get(key), part)
+        if key not in records or content_digest(rows) != records[key].content_digest:
+            frames[key] = (rows, rows.height - (existing[key].height if key in existing else 0))
+    return frames
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ingesting:
     """Ingests a product's answers; `latency_ms` is that of its `Service`."""
 
-    CARRIERS: ClassVar[tuple[object, ...]] = (parsing.new_lines, parsing.classify, parsing.merged, Answers, Decisions)
+    CARRIERS: ClassVar[tuple[object, ...]] = (parsing.new_lines, classify, merged, Answers, Decisions)
 
     grain: Grain
     fields: tuple[Field, ...]

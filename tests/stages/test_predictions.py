@@ -19,7 +19,7 @@ from platform_assets.base import naming
 from platform_assets.base.keys import DailyGrain
 from platform_assets.base.settings import Settings
 from platform_assets.engine.store_resource import StoreResource
-from platform_assets.prediction_log import parsing, prediction_log, predictions
+from platform_assets.prediction_log import parsing, prediction_log, predictions, predictions_maker
 from platform_assets.prediction_log.predictions_maker import Ingesting
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.product_store import ProductStore
@@ -297,7 +297,7 @@ def take_in(
     maker = Ingesting.for_product(SPEC)
     if die_before is not None:
         _die_before(die_before)
-    merged = parsing.merged
+    merged = predictions_maker.merged
 
     def slowly(*arguments: Any) -> Any:
         result = merged(*arguments)
@@ -306,7 +306,7 @@ def take_in(
             assert turns[1].wait(120)
         return result
 
-    parsing.merged = slowly
+    predictions_maker.merged = slowly
     with prediction_log.exclusive(settings.prediction_log / SPEC.name) as folder:
         prediction_log.ingest_log(ProductStore(SPEC, Settings.from_environment(variables)), folder, "code")
         records = tables.records(STAGE, keys)
