@@ -28,7 +28,7 @@ from platform_assets.store.streamed import Rewrite, Stream
 if TYPE_CHECKING:
     import numpy as np
 
-    from platform_assets.prediction_log.predictions_maker import Ingesting, Notes
+    from platform_assets.prediction_log.answered_product import AnsweredProduct, Notes
     from platform_assets.store.history.reader import History
     from platform_assets.store.partition_records import PartitionRecord
     from platform_assets.store.product_store import ProductStore
@@ -49,7 +49,7 @@ class Answers:
         files: locations; they may repeat answers.
     """
 
-    maker: Ingesting
+    maker: AnsweredProduct
     files: Sequence[str]
 
     def stream(self) -> Stream:
@@ -130,7 +130,7 @@ def _order(rows: pl.DataFrame) -> Positions:
 class Folder:
     """Folds the keys of one product."""
 
-    def __init__(self, product: ProductStore, maker: Ingesting, code: str) -> None:
+    def __init__(self, product: ProductStore, maker: AnsweredProduct, code: str) -> None:
         """Prepare without reading anything."""
         self._product, self._maker, self._code = product, maker, code
         self._parts = Parts(product.settings.root, product.name, STAGE)
@@ -175,7 +175,7 @@ def finished(history: History) -> int:
     return 0 if newest is None else newest[1].claim
 
 
-def _scan(file: str, maker: Ingesting) -> pl.LazyFrame:
+def _scan(file: str, maker: AnsweredProduct) -> pl.LazyFrame:
     """Return a file's rows with exactly the product's columns, as `answer_rows.align` does."""
     rows = pl.scan_parquet(file, glob=False, hive_partitioning=False)
     present = rows.collect_schema()

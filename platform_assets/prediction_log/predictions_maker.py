@@ -6,41 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, TypedDict
+from typing import TYPE_CHECKING, ClassVar
 
 import polars as pl
 
 from platform_assets.base.keys import DailyGrain, HourlyGrain
 from platform_assets.data import answer_rows, validation
 from platform_assets.data.stage_inputs import read
-from platform_assets.monitoring.latency import count_requests
 from platform_assets.prediction_log import parsing
+from platform_assets.prediction_log.answered_product import AnsweredProduct
 from platform_assets.prediction_log.folding import Answers
 from platform_assets.store.content import content_digest
 from platform_assets.store.history.decisions import Decisions
-from platform_assets.store.records.notes import Requests
 
 if TYPE_CHECKING:
-    from platform_assets.base.keys import Grain
-    from platform_assets.product.fields import Field
     from platform_assets.product.spec import Product
-    from platform_assets.product.tasks import Task
     from platform_assets.store.product_store import ProductStore
     from platform_assets.store.tables import TableStore
-
-
-class Measured(TypedDict):
-    """How fast the answers were. Depends on the machine and the moment, not on content."""
-
-    latency: Requests
-
-
-class Notes(TypedDict):
-    """The number of a key's answers per bundle, and how many are late."""
-
-    models: dict[str, int]
-    late: int
-    measured: Measured
 
 
 def classify(
@@ -83,16 +65,10 @@ def merged(maker: Ingesting, tables: TableStore, fresh: pl.DataFrame) -> dict[st
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ingesting:
-    """Ingests a product's answers; `latency_ms` is that of its `Service`."""
+class Ingesting(AnsweredProduct):
+    """Ingests a product's answers."""
 
     CARRIERS: ClassVar[tuple[object, ...]] = (parsing.new_lines, classify, merged, Answers, Decisions)
-
-    grain: Grain
-    fields: tuple[Field, ...]
-    task: Task
-    is_live: bool
-    latency_ms: float
 
     @staticmethod
     def for_product(spec: Product) -> Ingesting:
@@ -104,11 +80,6 @@ class Ingesting:
             is_live=spec.is_live,
             latency_ms=spec.service.latency_ms,
         )
-
-    @property
-    def columns(self) -> dict[str, pl.DataType]:
-        """The columns of answers."""
-        return answer_rows.schema(self.fields, self.task)
 
     @property
     def is_timed(self) -> bool:
@@ -160,16 +131,6 @@ class Ingesting:
     def merge(self, stored: pl.DataFrame | None, fresh: pl.DataFrame) -> pl.DataFrame:
         """Merge a key's stored and fresh answers; each appears once."""
         return answer_rows.merge(self.empty() if stored is None else stored, fresh)
-
-    def empty(self) -> pl.DataFrame:
-        """Return an empty frame with the columns of answers."""
-        return pl.DataFrame(schema=self.columns)
-
-    def notes(self, rows: pl.DataFrame) -> Notes:
-        """Return the notes of a key's record."""
-        models = dict(rows["digest"].value_counts().sort("digest").iter_rows())
-        requests = count_requests(rows, self.latency_ms)
-        return {"models": models, "late": int(rows[answer_rows.LATE].sum()), "measured": {"latency": requests}}
 
     def _keys(self, rows: pl.DataFrame, arrivals: Mapping[str, datetime]) -> pl.Series:
         if isinstance(self.grain, DailyGrain | HourlyGrain):
