@@ -291,6 +291,20 @@ def test_a_bad_environment_gives_an_error_message_without_a_traceback(monkeypatc
     assert "DRIFTLINE_ENV is 'moon'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("train flight_delays --cutoff 2013-03-01", "flight_delays/features has no keys 2013-01-01, "),
+        ("tune flight_delays --cutoff 2013-03-01 --trials 0", "--trials is 0; expected at least 1."),
+        ("tune flight_delays --cutoff 2013-03-01 --trials 1", "flight_delays has no search; expected one or more in "),
+        ("backtest flight_delays --first 2013-03-01 --last 2013-03-09", "flight_delays has no labelled key yet; "),
+    ],
+)
+def test_an_experiment_that_cannot_begin_says_what_is_missing(settings: Settings, command: str, sentence: str, capsys):
+    assert main(command.split()) == 1
+    assert capsys.readouterr().err.startswith(f"driftline: {sentence}")
+
+
 def test_demo_of_an_unknown_product_starts_nothing(settings: Settings, capsys):
     assert main(["demo", "nobody"]) == 1
     assert "'nobody' is not the name of a product" in capsys.readouterr().err
