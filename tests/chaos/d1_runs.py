@@ -170,7 +170,7 @@ def _watched() -> Iterator[dict[str, set[int]]]:
 def stored(scenario: Any, phase: str, folder: Path) -> dict[str, Document]:
     """Return what the stages of a phase left: content, notes and inputs of each key, by stage and key.
 
-    A key whose rows do not match its record is no content: every reader refuses it.
+    A key whose rows do not match its record has no content: every reader refuses it.
     """
     from platform_assets.base import naming
     from platform_assets.store.ledgers import Ledgers

@@ -47,7 +47,7 @@ TURNS = {
     ("return", "subprocess", "Popen.wait"): ("watch", "ending"),
     ("return", "ledgers", "Ledgers.append"): ("ending", "record"),
 }
-"""Where a leg ends and the next one begins. A pod's are told by the API: its creation, and its last status."""
+"""Where a leg ends and the next one begins. For a pod the API shows it: its creation, and its last status."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Way:
 
 
 class Call(NamedTuple):
-    """A call under way; `file` is what it entered, None if it is no stop."""
+    """A call under way; `file` is what it entered, None if it is not a stop."""
 
     path: str
     file: str | None
@@ -169,7 +169,7 @@ def our_modules() -> Iterator[ModuleType]:
 
 
 def codes_of_values() -> frozenset[CodeType]:
-    """Return the code of all properties, and of the methods of values: to read a value is no step of the way."""
+    """Return the code of all properties, and of the methods of values: reading a value does not count as a step."""
     classes = {item for module in our_modules() for item in list(vars(module).values()) if isinstance(item, type)}
     functions: list[Any] = []
     for class_ in classes:
